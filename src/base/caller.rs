@@ -1,0 +1,70 @@
+//! Who is calling, once a secret has been recognised.
+
+use super::{
+    clock::Timestamp,
+    id::{KeyId, ProjectId, SessionId, TokenId, UserId},
+    scope::ScopeSet,
+    secret::SecretKind,
+};
+
+/// A recognised, live credential.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// A signed-in user. What it may do depends on the user's role in each project.
+    Session {
+        /// The session.
+        id: SessionId,
+        /// Whose it is.
+        user_id: UserId,
+    },
+    /// A project's API key.
+    Key {
+        /// The key.
+        id: KeyId,
+        /// Its project.
+        project_id: ProjectId,
+        /// What it may do.
+        scopes: ScopeSet,
+        /// When it ends, if it does.
+        expires_at: Option<Timestamp>,
+    },
+    /// A scoped token.
+    Token {
+        /// The token.
+        id: TokenId,
+        /// Its project.
+        project_id: ProjectId,
+        /// What it may do: its own scopes, cut to what each of its issuers still has.
+        scopes: ScopeSet,
+        /// When it ends.
+        expires_at: Timestamp,
+    },
+}
+
+impl Caller {
+    /// The kind of credential.
+    pub fn kind(&self) -> SecretKind {
+        match self {
+            Self::Session { .. } => SecretKind::Session,
+            Self::Key { .. } => SecretKind::Key,
+            Self::Token { .. } => SecretKind::Token,
+        }
+    }
+
+    /// The credential's id, as clients write it.
+    pub fn credential_id(&self) -> String {
+        match self {
+            Self::Session { id, .. } => id.to_string(),
+            Self::Key { id, .. } => id.to_string(),
+            Self::Token { id, .. } => id.to_string(),
+        }
+    }
+
+    /// The one project it belongs to, for a key or a token.
+    pub fn project_id(&self) -> Option<ProjectId> {
+        match self {
+            Self::Session { .. } => None,
+            Self::Key { project_id, .. } | Self::Token { project_id, .. } => Some(*project_id),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The time: one clock that tests can move, and one way to write an instant.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use time::{Date, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, macros::format_description};
+
+/// An instant, in UTC, to the millisecond; written as RFC 3339 with `Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct Timestamp(OffsetDateTime);
+
+impl Timestamp {
+    /// The given instant, cut to the millisecond so that what is stored and what is shown agree.
+    pub fn new(instant: OffsetDateTime) -> Self {
+        let instant = instant.to_offset(UtcOffset::UTC);
+        let whole_millis = instant.millisecond();
+        Self(instant.replace_millisecond(whole_millis).unwrap_or(instant))
+    }
+
+    /// Reads RFC 3339 with any offset.
+    pub fn parse(text: &str) -> Option<Self> {
+        OffsetDateTime::parse(text, &Rfc3339).ok().map(Self::new)
+    }
+
+    /// The UTC calendar day this instant falls on.
+    pub fn date(self) -> Date {
+        self.0.date()
+    }
+
+    /// This instant and `span` more; an instant beyond the calendar's end stays at that end.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        let span = time::Duration::try_from(span).unwrap_or(time::Duration::MAX);
+        Self(self.0.saturating_add(span))
+    }
+
+    /// The time from `self` to `later`, zero if `later` is not later.
+    pub fn until(self, later: Self) -> Duration {
+        (later.0 - self.0).try_into().unwrap_or(Duration::ZERO)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHAPE: &[time::format_description::BorrowedFormatItem<'_>] =
+            format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+        f.write_str(&self.0.format(SHAPE).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| de::Error::custom("not an RFC 3339 date-time"))
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time" })
+    }
+}
+
+/// A UTC calendar day; written `YYYY-MM-DD`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Day(pub Date);
+
+impl Serialize for Day {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // `Date` prints as YYYY-MM-DD for every year a timestamp can have.
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl JsonSchema for Day {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Day".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date" })
+    }
+}
+
+/// Where "now" comes from: the system's clock, plus an offset that only tests move.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    offset_millis: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self::default()
+    }
+
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        let offset = self.offset_millis.load(Ordering::Relaxed);
+        Timestamp::new(OffsetDateTime::now_utc() + time::Duration::milliseconds(offset))
+    }
+
+    /// Moves the clock forward, for every holder of a clone of it.
+    pub fn advance(&self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.offset_millis.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_is_written_in_utc_with_three_decimals() {
+        let read = Timestamp::parse("2026-03-01T01:02:03.4567+01:00").unwrap();
+        assert_eq!(read.to_string(), "2026-03-01T00:02:03.456Z");
+    }
+
+    #[test]
+    fn moving_a_clock_moves_its_clones() {
+        let clock = Clock::system();
+        let before = clock.now();
+        clock.clone().advance(Duration::from_secs(3600));
+        assert!(before.until(clock.now()) >= Duration::from_secs(3600));
+    }
+}

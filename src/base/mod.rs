@@ -1,0 +1,17 @@
+//! The vocabulary everything else is written in; it knows no HTTP, no SQL statement and no slice.
+
+pub mod caller;
+pub mod clock;
+pub mod credential;
+pub mod error;
+pub mod id;
+pub mod lifecycle;
+pub mod metadata;
+pub mod need;
+pub mod page;
+pub mod request;
+pub mod schema;
+pub mod scope;
+pub mod secret;
+pub mod tenant;
+pub mod text;

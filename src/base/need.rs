@@ -1,0 +1,43 @@
+//! What a route asks of whoever calls it.
+
+use super::{scope::Scope, secret::SecretKind};
+
+/// What a route asks of its caller; a handler's first argument fixes it at compile time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: anyone may call.
+    Public,
+    /// A session, whatever its roles.
+    Session,
+    /// A credential of one of `kinds` that holds `scope`.
+    Scoped {
+        /// The scope it must hold (a session: in the project it is used on).
+        scope: Scope,
+        /// The kinds of credential that may call at all.
+        kinds: &'static [SecretKind],
+        /// A credential may always do this to itself, without the scope.
+        or_itself: bool,
+    },
+}
+
+/// Session, key and token.
+pub const ANY_KIND: &[SecretKind] = &[SecretKind::Session, SecretKind::Key, SecretKind::Token];
+
+impl Need {
+    /// The kinds of credential that may call.
+    pub const fn kinds(self) -> &'static [SecretKind] {
+        match self {
+            Self::Public => &[],
+            Self::Session => &[SecretKind::Session],
+            Self::Scoped { kinds, .. } => kinds,
+        }
+    }
+
+    /// The scope that is needed, if one is.
+    pub const fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Public | Self::Session => None,
+            Self::Scoped { scope, .. } => Some(scope),
+        }
+    }
+}

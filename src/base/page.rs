@@ -1,0 +1,130 @@
+//! Keyset paging: every list in one way, at the same cost however deep the page.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::{Code, Error, Result},
+    id::{Id, Kind},
+};
+
+const DEFAULT_LIMIT: u8 = 25;
+
+/// The order of a list, by id, which is the order of creation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Order {
+    /// Oldest first.
+    #[default]
+    Asc,
+    /// Newest first.
+    Desc,
+}
+
+/// The query string of a list: which part of it, and the filters `F`.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct ListQuery<F> {
+    /// What the items have in common.
+    #[serde(flatten)]
+    pub filter: F,
+    /// At most so many items; 25 when left out.
+    #[schemars(range(min = 1, max = 100))]
+    limit: Option<u8>,
+    /// The `next_cursor` of the page before; the first page when left out.
+    cursor: Option<String>,
+    /// By id, oldest first (`asc`, when left out) or newest first (`desc`).
+    order: Option<Order>,
+}
+
+impl<F> ListQuery<F> {
+    /// The part of the list that is asked for. The cursor must be an id of the right kind, though
+    /// nothing need have it.
+    pub fn page<K: Kind>(&self) -> Result<PageRequest<K>> {
+        let order = self.order.unwrap_or_default();
+        let after = match (self.cursor.as_deref(), order) {
+            (Some(cursor), _) => cursor.parse().map_err(|_| {
+                Error::new(
+                    Code::InvalidCursor,
+                    format!(
+                        "'cursor' is not the id of {}; send the 'next_cursor' of the page before, or leave it out to start over",
+                        K::NOUN
+                    ),
+                )
+                .at_parameter("cursor")
+            })?,
+            (None, Order::Asc) => Id::FIRST,
+            (None, Order::Desc) => Id::LAST,
+        };
+        Ok(PageRequest { limit: self.limit.unwrap_or(DEFAULT_LIMIT), order, after })
+    }
+}
+
+/// No filter.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Everything {}
+
+/// The filter of lists that belong to one project.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct InProject {
+    /// The project; needed with a session, whose user may see several.
+    pub project_id: Option<String>,
+}
+
+/// The part of a list that was asked for, in terms of the ids of `K`.
+#[derive(Debug)]
+pub struct PageRequest<K: Kind> {
+    /// At most so many items.
+    pub limit: u8,
+    /// In this order.
+    pub order: Order,
+    /// Strictly after this id, in that order.
+    pub after: Id<K>,
+}
+
+impl<K: Kind> PageRequest<K> {
+    /// How many rows to ask the database for: one more than the page, to learn whether more follow.
+    pub fn rows(&self) -> i64 {
+        i64::from(self.limit) + 1
+    }
+
+    /// Makes the page out of the rows the database gave.
+    pub fn page<T>(&self, mut rows: Vec<T>, id: impl Fn(&T) -> Id<K>) -> Page<T, K> {
+        let more = rows.len() > usize::from(self.limit);
+        rows.truncate(usize::from(self.limit));
+        let next = if more { rows.last().map(id) } else { None };
+        Page { items: rows, next }
+    }
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct Page<T, K: Kind> {
+    /// The items.
+    pub items: Vec<T>,
+    /// The cursor of the next page, when more may follow.
+    pub next: Option<Id<K>>,
+}
+
+impl<T, K: Kind> Page<T, K> {
+    /// The same page with each item turned into something else.
+    pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U, K> {
+        Page { items: self.items.into_iter().map(f).collect(), next: self.next }
+    }
+}
+
+/// Completes a SELECT, which must end in a condition, into a keyset page over the column `$id`. The
+/// query's `$1` is [`PageRequest::after`] and its `$2` is [`PageRequest::rows`].
+macro_rules! keyset {
+    ($request:expr, $id:literal, $select:literal) => {
+        match $request.order {
+            $crate::base::page::Order::Asc => {
+                concat!($select, " AND ", $id, " > $1 ORDER BY ", $id, " ASC LIMIT $2")
+            }
+            $crate::base::page::Order::Desc => {
+                concat!($select, " AND ", $id, " < $1 ORDER BY ", $id, " DESC LIMIT $2")
+            }
+        }
+    };
+}
+pub(crate) use keyset;

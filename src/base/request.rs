@@ -1,0 +1,30 @@
+//! What is known about the HTTP request being served, gathered along its way.
+
+use std::{net::SocketAddr, sync::OnceLock};
+
+use super::{
+    caller::Caller,
+    id::{ProjectId, RequestId},
+};
+
+/// One request: made at the edge, filled in on the way in, read on the way out.
+#[derive(Debug)]
+pub struct RequestContext {
+    /// Its id, in `X-Request-Id`, in each problem and in each log line about it.
+    pub id: RequestId,
+    /// The peer's address, where there is one.
+    pub peer: Option<SocketAddr>,
+    /// The route's template, such as `/v1/keys/{key_id}`, once a route was found.
+    pub route: OnceLock<&'static str>,
+    /// Who is calling, once that is established.
+    pub caller: OnceLock<Caller>,
+    /// The project the request turned out to be about: for a session, the one it names.
+    pub project: OnceLock<ProjectId>,
+}
+
+impl RequestContext {
+    /// A request of which nothing is known yet.
+    pub fn new(peer: Option<SocketAddr>) -> Self {
+        Self { id: RequestId::new(), peer, route: OnceLock::new(), caller: OnceLock::new(), project: OnceLock::new() }
+    }
+}

@@ -1,0 +1,205 @@
+//! One JSON Schema for each input: it is published in the API's description, and it is what bodies
+//! and query strings are checked against, so the two cannot disagree.
+
+use std::collections::BTreeSet;
+
+use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{
+    error::{Item, ItemCode, Place},
+    page::{Everything, InProject, ListQuery},
+    scope::Scope,
+    text,
+};
+
+/// An object that clients send, as a body or as a query string. Implemented by [`input!`].
+pub trait Input: JsonSchema + DeserializeOwned + Send + 'static {
+    /// Its compiled schema.
+    fn rules() -> &'static Rules;
+}
+
+/// Makes types [`Input`]s, each with its schema compiled once.
+macro_rules! input {
+    ($($type:ty),+ $(,)?) => {$(
+        impl $crate::base::schema::Input for $type {
+            fn rules() -> &'static $crate::base::schema::Rules {
+                static RULES: std::sync::LazyLock<$crate::base::schema::Rules> =
+                    std::sync::LazyLock::new($crate::base::schema::Rules::of::<$type>);
+                &RULES
+            }
+        }
+    )+};
+}
+pub(crate) use input;
+
+input!(ListQuery<Everything>, ListQuery<InProject>, InProject);
+
+/// The rules an input must keep.
+#[derive(Debug)]
+pub struct Rules {
+    validator: Validator,
+    properties: Map<String, Value>,
+}
+
+impl Rules {
+    /// Compiles the schema of `T`.
+    ///
+    /// # Panics
+    /// When the schema is broken, which depends on nothing but the code: a test compiles them all.
+    #[allow(clippy::panic, reason = "no request can change what it depends on")]
+    pub fn of<T: JsonSchema>() -> Self {
+        let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value();
+        let validator = jsonschema::options()
+            .should_validate_formats(true)
+            .build(&schema)
+            .unwrap_or_else(|error| panic!("the schema of {} is broken: {error}", T::schema_name()));
+        let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        Self { validator, properties }
+    }
+
+    /// The members there are, each with its schema.
+    pub fn properties(&self) -> &Map<String, Value> {
+        &self.properties
+    }
+
+    /// Every fault of `value`, in the order of their places.
+    pub fn faults(&self, value: &Value) -> Vec<Item> {
+        let mut faults: Vec<Item> = self.validator.iter_errors(value).flat_map(|error| self.explain(&error)).collect();
+        faults.sort_by(|a, b| pointer(a).cmp(pointer(b)));
+        // A value that breaks a list of known values by its type breaks the type as well.
+        faults.dedup_by(|a, b| a.place == b.place && a.code == b.code);
+        faults
+    }
+
+    fn explain(&self, error: &ValidationError<'_>) -> Vec<Item> {
+        use ValidationErrorKind as Kind;
+
+        let at = error.instance_path().as_str();
+        let name = at.rsplit('/').next().unwrap_or_default();
+        let one = |code: ItemCode, detail: String| vec![item(at.to_owned(), code, detail)];
+        match error.kind() {
+            Kind::Required { property } => {
+                let property = property.as_str().unwrap_or_default();
+                vec![item(
+                    format!("{at}/{}", escape(property)),
+                    ItemCode::Required,
+                    format!("'{property}' is required; add it"),
+                )]
+            }
+            Kind::AdditionalProperties { unexpected } => unexpected
+                .iter()
+                .map(|member| {
+                    let known = self.properties.keys().map(String::as_str);
+                    let hint = match text::nearest(member, known.clone()) {
+                        Some(near) => format!("did you mean '{near}'?"),
+                        None => format!("known here: {}", known.collect::<Vec<_>>().join(", ")),
+                    };
+                    let shown: String = member.chars().take(64).collect();
+                    item(
+                        format!("{at}/{}", escape(member)),
+                        ItemCode::UnknownField,
+                        format!("'{}' is not a member of this request; {hint}", shown.escape_debug()),
+                    )
+                })
+                .collect(),
+            Kind::Type { .. } if error.instance().is_null() => one(ItemCode::WrongType, "must not be null".into()),
+            Kind::Type { kind } => one(ItemCode::WrongType, format!("must be of type {}", type_names(kind))),
+            Kind::Enum { options } => unknown_value(at, error.instance(), options),
+            Kind::MinLength { limit: 1 } => one(ItemCode::TooShort, "must not be empty".into()),
+            Kind::MinLength { limit } => one(ItemCode::TooShort, format!("must have at least {limit} characters")),
+            Kind::MaxLength { limit } => one(ItemCode::TooLong, format!("must have at most {limit} characters")),
+            Kind::MinItems { limit } => one(ItemCode::TooShort, format!("must have at least {limit} items")),
+            Kind::MaxItems { limit } => one(ItemCode::TooLong, format!("must have at most {limit} items")),
+            Kind::MaxProperties { limit } => one(ItemCode::TooLong, format!("must have at most {limit} members")),
+            Kind::Minimum { limit } => one(ItemCode::OutOfRange, format!("must be at least {limit}")),
+            Kind::Maximum { limit } => one(ItemCode::OutOfRange, format!("must be at most {limit}")),
+            Kind::UniqueItems => one(ItemCode::OutOfRange, "must not name anything twice".into()),
+            Kind::Format { format } => one(ItemCode::InvalidFormat, format!("must be {}", format_name(format))),
+            Kind::Pattern { pattern } if pattern == text::NO_CONTROL_CHARACTERS => {
+                one(ItemCode::InvalidCharacters, "must not contain control characters".into())
+            }
+            Kind::Pattern { pattern } => one(ItemCode::InvalidFormat, format!("must match {pattern}")),
+            // "This type, or null": the value is not null, so its faults are those of the type.
+            Kind::AnyOf { context } => context.iter().take(1).flatten().flat_map(|error| self.explain(error)).collect(),
+            Kind::PropertyNames { error: inner } => inner_name(at, self.explain(inner)),
+            _ => {
+                one(ItemCode::InvalidFormat, format!("'{name}' is not valid here; see this operation in /openapi.json"))
+            }
+        }
+    }
+}
+
+fn item(pointer: String, code: ItemCode, detail: String) -> Item {
+    Item { place: Place::Body(pointer), code: code.as_str(), detail }
+}
+
+fn pointer(item: &Item) -> &str {
+    match &item.place {
+        Place::Body(pointer) => pointer,
+        Place::Parameter(name) => name,
+    }
+}
+
+/// RFC 6901 §3.
+fn escape(member: &str) -> String {
+    member.replace('~', "~0").replace('/', "~1")
+}
+
+/// A fault in a member's name, said of the object that has the member.
+fn inner_name(at: &str, faults: Vec<Item>) -> Vec<Item> {
+    faults
+        .into_iter()
+        .map(|fault| Item {
+            place: Place::Body(at.to_owned()),
+            detail: format!("a member's name {}", fault.detail),
+            ..fault
+        })
+        .collect()
+}
+
+fn type_names(kind: &jsonschema::error::TypeKind) -> String {
+    use jsonschema::error::TypeKind;
+    match kind {
+        TypeKind::Single(kind) => kind.to_string(),
+        // "null" says "or leave it out", which is no news to somebody who sent a value.
+        TypeKind::Multiple(kinds) => {
+            kinds.iter().map(|kind| kind.to_string()).filter(|kind| kind != "null").collect::<Vec<_>>().join(" or ")
+        }
+    }
+}
+
+fn format_name(format: &str) -> &str {
+    match format {
+        "date-time" => "an RFC 3339 date-time, such as 2026-03-31T12:00:00Z",
+        "date" => "a date, such as 2026-03-31",
+        "email" => "an e-mail address, such as ada@example.com",
+        other => other,
+    }
+}
+
+fn unknown_value(at: &str, given: &Value, options: &Value) -> Vec<Item> {
+    let options: BTreeSet<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let Some(given) = given.as_str() else {
+        return vec![item(at.to_owned(), ItemCode::WrongType, "must be of type string".into())];
+    };
+    let is_scope = options.contains(Scope::ProjectsRead.as_str());
+    let hint = match text::nearest(given, options.iter().copied()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => format!("use one of: {}", options.iter().copied().collect::<Vec<_>>().join(", ")),
+    };
+    let given: String = given.chars().take(64).collect();
+    let (code, what) =
+        if is_scope { (ItemCode::UnknownScope, "a scope") } else { (ItemCode::UnknownValue, "a value for this") };
+    vec![item(at.to_owned(), code, format!("'{}' is not {what}; {hint}", given.escape_debug()))]
+}
+
+/// Takes out what is null: in a request, absent and null mean the same.
+pub fn without_nulls(mut value: Value) -> Value {
+    if let Value::Object(members) = &mut value {
+        members.retain(|_, member| !member.is_null());
+    }
+    value
+}

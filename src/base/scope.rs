@@ -1,0 +1,225 @@
+//! Scopes: what a credential may do, one `thing:verb` each.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+macro_rules! scopes {
+    ($($scope:ident = $text:literal;)*) => {
+        /// One thing a credential may do.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Scope {
+            $(#[doc = concat!("`", $text, "`")] $scope,)*
+        }
+
+        impl Scope {
+            /// Every scope, in the order in which sets of them are shown.
+            pub const ALL: &'static [Self] = &[$(Self::$scope,)*];
+
+            /// The scope as clients write it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$scope => $text,)* }
+            }
+        }
+
+        /// Each scope as a type, for signatures that say what they need: `Grant<KeysRead>`.
+        pub mod of {
+            $(
+                #[doc = concat!("Needs `", $text, "`.")]
+                #[derive(Clone, Copy, Debug)]
+                pub enum $scope {}
+                impl super::ScopeType for $scope {
+                    const SCOPE: super::Scope = super::Scope::$scope;
+                }
+            )*
+        }
+    };
+}
+
+/// A type that stands for one scope.
+pub trait ScopeType: Send + Sync + 'static {
+    /// The scope it stands for.
+    const SCOPE: Scope;
+}
+
+scopes! {
+    ProjectsRead = "projects:read";
+    ProjectsWrite = "projects:write";
+    KeysRead = "keys:read";
+    KeysWrite = "keys:write";
+    TokensRead = "tokens:read";
+    TokensWrite = "tokens:write";
+    TokensIntrospect = "tokens:introspect";
+    UsersRead = "users:read";
+    UsersWrite = "users:write";
+    UsageRead = "usage:read";
+    AuditRead = "audit:read";
+    EventsRead = "events:read";
+    WebhooksRead = "webhooks:read";
+    WebhooksWrite = "webhooks:write";
+    ComputeRead = "compute:read";
+    ComputeWrite = "compute:write";
+    StorageRead = "storage:read";
+    StorageWrite = "storage:write";
+    NetworkRead = "network:read";
+    NetworkWrite = "network:write";
+}
+
+impl Scope {
+    /// Whether it only reads.
+    pub fn is_read(self) -> bool {
+        self.as_str().ends_with(":read")
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no scope.
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' is not a scope")]
+pub struct UnknownScope(String);
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        Self::ALL.iter().copied().find(|scope| scope.as_str() == text).ok_or_else(|| UnknownScope(text.to_owned()))
+    }
+}
+
+impl Serialize for Scope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Scope {
+    fn schema_name() -> Cow<'static, str> {
+        "Scope".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "One thing a credential may do.",
+            "enum": Self::ALL,
+        })
+    }
+}
+
+/// A set of scopes; shown in the order of [`Scope::ALL`], stored as `text[]`.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScopeSet(u32);
+
+impl ScopeSet {
+    /// Every scope there is.
+    pub fn all() -> Self {
+        Scope::ALL.iter().copied().collect()
+    }
+
+    /// Whether `scope` is in it.
+    pub const fn contains(self, scope: Scope) -> bool {
+        self.0 & (1 << scope as u32) != 0
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// What is in `self` and not in `other`.
+    #[must_use]
+    pub const fn difference(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether nothing is in it.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The scopes in it.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.iter().copied().filter(move |&scope| self.contains(scope))
+    }
+
+    /// The set as it is stored.
+    pub fn to_texts(self) -> Vec<&'static str> {
+        self.iter().map(Scope::as_str).collect()
+    }
+
+    /// Reads the stored form. A name this version does not know (written by a newer one) grants
+    /// nothing here.
+    pub fn from_texts(texts: &[String]) -> Self {
+        texts.iter().filter_map(|text| text.parse().ok()).collect()
+    }
+}
+
+impl FromIterator<Scope> for ScopeSet {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |set, scope| set | 1 << scope as u32))
+    }
+}
+
+impl fmt::Debug for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.to_texts()).finish()
+    }
+}
+
+impl fmt::Display for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_texts().join(" "))
+    }
+}
+
+impl Serialize for ScopeSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl JsonSchema for ScopeSet {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "ScopeSet".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "array", "items": generator.subschema_for::<Scope>(), "uniqueItems": true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scope_is_read_as_it_is_written() {
+        for &scope in Scope::ALL {
+            assert_eq!(scope.to_string().parse::<Scope>().unwrap(), scope);
+        }
+        assert!("users:raed".parse::<Scope>().is_err());
+    }
+
+    #[test]
+    fn sets_keep_the_declared_order_and_do_set_arithmetic() {
+        let set: ScopeSet = [Scope::UsageRead, Scope::UsersRead].into_iter().collect();
+        assert_eq!(set.to_string(), "users:read usage:read");
+        assert_eq!(ScopeSet::all().intersection(set), set);
+        assert!(set.difference(ScopeSet::all()).is_empty());
+        assert_eq!(ScopeSet::from_texts(&["users:read".into(), "from:the-future".into()]).to_string(), "users:read");
+    }
+}

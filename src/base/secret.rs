@@ -1,0 +1,199 @@
+//! Bearer secrets: how they are made, recognised and stored.
+//!
+//! A secret is a prefix, 43 base62 characters (256 random bits) and 6 base62 characters of CRC-32
+//! over all before them. The checksum turns junk away without a database query and lets secret
+//! scanners be sure of a hit. A [`Secret`] can be shown but not stored; its [`SecretHash`] can be
+//! stored but not shown.
+
+use std::{borrow::Cow, fmt};
+
+use rand::RngExt;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const RANDOM_CHARS: usize = 43;
+const CHECKSUM_CHARS: usize = 6;
+const HINT_CHARS: usize = 12;
+
+/// What a secret opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SecretKind {
+    /// A signed-in person's dashboard backend.
+    Session,
+    /// A project's servers and CI.
+    Key,
+    /// A service.
+    Token,
+}
+
+impl SecretKind {
+    const ALL: [Self; 3] = [Self::Session, Self::Key, Self::Token];
+
+    /// The text every secret of this kind starts with.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Session => "sess_",
+            Self::Key => "sk_live_",
+            Self::Token => "cap_",
+        }
+    }
+}
+
+/// A secret in plain text, to be shown to its owner once. It has no way into the database, and its
+/// `Debug` form does not show it.
+pub struct Secret {
+    kind: SecretKind,
+    text: SecretString,
+}
+
+impl Secret {
+    /// A new secret, from a cryptographic generator that the operating system seeds.
+    pub fn generate(kind: SecretKind) -> Self {
+        let bytes: [u8; 32] = rand::rng().random();
+        let mut text = String::with_capacity(kind.prefix().len() + RANDOM_CHARS + CHECKSUM_CHARS);
+        text.push_str(kind.prefix());
+        push_base62::<RANDOM_CHARS>(&mut text, bytes);
+        push_checksum(&mut text);
+        Self { kind, text: text.into() }
+    }
+
+    /// Recognises a secret by its prefix, length and checksum; whether it opens anything is another
+    /// question.
+    pub fn parse(text: &str) -> Option<Self> {
+        let kind = SecretKind::ALL.into_iter().find(|kind| text.starts_with(kind.prefix()))?;
+        let body = text.get(kind.prefix().len()..)?;
+        if body.len() != RANDOM_CHARS + CHECKSUM_CHARS || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return None;
+        }
+        let mut expected = text.get(..text.len() - CHECKSUM_CHARS)?.to_owned();
+        push_checksum(&mut expected);
+        (expected == text).then(|| Self { kind, text: text.into() })
+    }
+
+    /// What this secret opens.
+    pub fn kind(&self) -> SecretKind {
+        self.kind
+    }
+
+    /// What is stored in its place.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash(Sha256::digest(self.text.expose_secret()).into())
+    }
+
+    /// The first characters, by which a person recognises a secret that is shown no more.
+    pub fn hint(&self) -> String {
+        self.text.expose_secret().chars().take(HINT_CHARS).collect()
+    }
+
+    /// The text itself, for the one answer that shows it.
+    pub fn expose(&self) -> &str {
+        self.text.expose_secret()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[redacted]", self.kind.prefix())
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.expose())
+    }
+}
+
+impl JsonSchema for Secret {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(sess_|sk_live_|cap_)[0-9A-Za-z]{49}$" })
+    }
+}
+
+/// SHA-256 of a secret: what the database knows of it. A fast hash is right here, and only here,
+/// because 256 random bits cannot be guessed.
+#[derive(Clone, PartialEq, Eq, Hash, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct SecretHash([u8; 32]);
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(..)")
+    }
+}
+
+/// Appends `number` (big-endian) as exactly `N` base62 digits.
+fn push_base62<const N: usize>(text: &mut String, mut number: [u8; 32]) {
+    let mut digits = [0u8; N];
+    for digit in digits.iter_mut().rev() {
+        let mut remainder = 0u32;
+        for byte in &mut number {
+            let value = remainder << 8 | u32::from(*byte);
+            // The quotient fits: the remainder is below 62, so the value is below 62 · 256.
+            *byte = (value / 62) as u8;
+            remainder = value % 62;
+        }
+        #[allow(clippy::indexing_slicing, reason = "a remainder of 62 is below 62")]
+        let character = ALPHABET[remainder as usize];
+        *digit = character;
+    }
+    text.extend(digits.iter().map(|&digit| char::from(digit)));
+}
+
+fn push_checksum(text: &mut String) {
+    let mut number = [0; 32];
+    number[28..].copy_from_slice(&crc32fast::hash(text.as_bytes()).to_be_bytes());
+    push_base62::<CHECKSUM_CHARS>(text, number);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_secret_is_recognised_with_its_kind() {
+        for kind in SecretKind::ALL {
+            let secret = Secret::generate(kind);
+            let read = Secret::parse(secret.expose()).unwrap();
+            assert_eq!((read.kind(), read.hash()), (kind, secret.hash()));
+            assert_eq!(secret.expose().len(), kind.prefix().len() + 49);
+            assert_eq!(secret.hint().len(), 12);
+        }
+    }
+
+    #[test]
+    fn one_changed_character_is_no_secret() {
+        let text = Secret::generate(SecretKind::Key).expose().to_owned();
+        for at in 0..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[at] = if changed[at] == b'x' { b'y' } else { b'x' };
+            assert!(Secret::parse(std::str::from_utf8(&changed).unwrap()).is_none(), "at {at}");
+        }
+        for junk in ["", "sk_live_", "cap_****", "sk_live_é", &text[..text.len() - 1], &format!("{text}0")] {
+            assert!(Secret::parse(junk).is_none(), "{junk:?}");
+        }
+    }
+
+    #[test]
+    fn base62_and_checksum_match_vectors_computed_elsewhere() {
+        let mut text = String::new();
+        push_base62::<43>(&mut text, [0xff; 32]);
+        assert_eq!(text, "yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1");
+        let mut text = "123456789".to_owned(); // CRC-32's check value is 0xCBF43926.
+        push_checksum(&mut text);
+        assert_eq!(text, "1234567893jZRME");
+    }
+
+    #[test]
+    fn debug_does_not_show_the_secret() {
+        assert_eq!(format!("{:?}", Secret::generate(SecretKind::Token)), "cap_[redacted]");
+    }
+}

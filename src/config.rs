@@ -1,0 +1,148 @@
+//! The operator's settings: each an environment variable and a flag, every default in one place.
+
+use std::{env, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{Args, ValueEnum};
+
+/// Variables that start like ours but are the client's, as in README's curl lines.
+pub const CLIENT_VARIABLES: &[&str] = &["CLOUDAPI_TOKEN", "CLOUDAPI_SESSION", "CLOUDAPI_URL"];
+
+/// Where things are, for every command.
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
+    /// The PostgreSQL (14 or newer) to use. When unset, cloudapi runs a private one in its data directory.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL", value_parser = not_empty)]
+    pub database_url: Option<String>,
+
+    /// Where cloudapi keeps its own files. [default: /var/lib/cloudapi as root, else $XDG_DATA_HOME/cloudapi]
+    #[arg(long, env = "CLOUDAPI_DATA_DIR", global = true, value_name = "DIR", value_parser = path)]
+    pub data_dir: Option<PathBuf>,
+
+    /// The folder of PostgreSQL's server programs, for the private PostgreSQL. [default: the newest installed]
+    #[arg(long, env = "CLOUDAPI_PG_BIN", global = true, value_name = "DIR", value_parser = path)]
+    pub pg_bin: Option<PathBuf>,
+
+    /// How log lines are written. [default: pretty on a terminal, else json]
+    #[arg(long, env = "CLOUDAPI_LOG_FORMAT", global = true, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// What is logged: a level, or targets with levels, such as "info,sqlx=warn".
+    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER", default_value = "info", value_parser = not_empty)]
+    pub log: String,
+}
+
+impl Settings {
+    /// Where cloudapi keeps its own files.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(default_data_dir)
+    }
+}
+
+/// How the server serves.
+#[derive(Clone, Debug, Args)]
+pub struct ServeSettings {
+    /// The address to serve on; port 0 takes a free one, and the real address is printed.
+    #[arg(long, env = "CLOUDAPI_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// The address to serve metrics on (not used by this version yet).
+    #[arg(long, env = "CLOUDAPI_METRICS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9464")]
+    pub metrics_listen: SocketAddr,
+
+    /// Where clients reach this server. [default: http:// and the address it serves on]
+    #[arg(long, env = "CLOUDAPI_PUBLIC_URL", value_name = "URL", value_parser = http_url)]
+    pub public_url: Option<String>,
+
+    /// The file of the key that seals what must be used again as it is (not used by this version yet).
+    #[arg(long, env = "CLOUDAPI_SECRET_KEY_FILE", value_name = "FILE", value_parser = path)]
+    pub secret_key_file: Option<PathBuf>,
+
+    /// Requests that each credential may make, as REQUESTS/SECONDS (not used by this version yet). [default: no limit]
+    #[arg(long, env = "CLOUDAPI_RATE_LIMIT", value_name = "LIMIT")]
+    pub rate_limit: Option<RateLimit>,
+
+    /// Leave an empty private database empty, instead of loading the published reference's examples.
+    #[arg(long)]
+    pub no_demo: bool,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object a line, for programs.
+    Json,
+}
+
+/// So many requests in so many seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Requests.
+    pub requests: u32,
+    /// Seconds.
+    pub per_seconds: u32,
+}
+
+impl FromStr for RateLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once('/').and_then(|(requests, seconds)| {
+            Some(Self { requests: requests.trim().parse().ok()?, per_seconds: seconds.trim().parse().ok()? })
+        });
+        parsed
+            .filter(|limit| limit.requests > 0 && limit.per_seconds > 0)
+            .ok_or_else(|| "must be requests and seconds, such as 600/60".into())
+    }
+}
+
+/// The system's place for a service's files as root, else the user's own (XDG Base Directory).
+fn default_data_dir() -> PathBuf {
+    if nix::unistd::geteuid().is_root() {
+        return "/var/lib/cloudapi".into();
+    }
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .unwrap_or_else(env::temp_dir)
+        .join("cloudapi")
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("is empty; give it a value or unset it".into()) } else { Ok(text.to_owned()) }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    not_empty(text).map(PathBuf::from)
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    let url = text.trim_end_matches('/');
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or_default();
+    if host.is_empty() || !url.chars().all(|c| c.is_ascii_graphic()) || url.contains(['?', '#', '"']) {
+        return Err("must be an http or https URL without query or fragment, such as https://api.example.com".into());
+    }
+    Ok(url.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_limit_is_requests_and_seconds() {
+        assert_eq!("600/60".parse(), Ok(RateLimit { requests: 600, per_seconds: 60 }));
+        for text in ["", "600", "0/60", "600/0", "-1/60", "a/b", "600/60/1"] {
+            assert!(text.parse::<RateLimit>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_http_and_loses_its_last_slash() {
+        assert_eq!(http_url("https://api.example.com/").as_deref(), Ok("https://api.example.com"));
+        for text in ["", "api.example.com", "ftp://x", "https://", "https://x?y", "https://x y"] {
+            assert!(http_url(text).is_err(), "{text:?}");
+        }
+    }
+}

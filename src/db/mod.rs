@@ -1,0 +1,173 @@
+//! The database: how it is reached, brought up to date, and how its errors are told.
+
+pub mod embedded;
+
+use std::{path::Path, str::FromStr, time::Duration};
+
+use sqlx::{
+    PgConnection, PgPool,
+    migrate::{MigrateError, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
+};
+
+use crate::base::{
+    error::{Code, Error},
+    id::Kind,
+};
+
+/// The migrations, embedded in the binary.
+pub static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// The oldest PostgreSQL that is supported, as its `server_version_num`.
+const OLDEST_VERSION: i32 = 140_000;
+/// How long a request may wait for a free connection.
+const ACQUIRE_TIME: Duration = Duration::from_secs(5);
+
+/// A kind of thing that lives in one project and has an id of its own.
+pub trait ProjectItem: Kind {
+    /// SQL that gives the project of the item `$1`.
+    const PROJECT_OF: &'static str;
+}
+
+/// Reads `DATABASE_URL`.
+pub fn options_from_url(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    PgConnectOptions::from_str(url)
+}
+
+/// How the private PostgreSQL is reached. Each field is set, because the defaults come from `PG*`
+/// variables, which are about some other server.
+pub fn options_for_private(endpoint: &embedded::Endpoint) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(&endpoint.socket_dir)
+        .port(endpoint.port)
+        .username(&endpoint.user)
+        .database(&endpoint.database)
+        .ssl_mode(PgSslMode::Disable)
+}
+
+/// A pool that connects when first used, so that the server can start before its database does.
+pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    let options = options.application_name("cloudapi").options([
+        // What a dead or stuck client of ours can hold up, and for how long.
+        ("statement_timeout", "20s"),
+        ("lock_timeout", "10s"),
+        ("idle_in_transaction_session_timeout", "30s"),
+        ("timezone", "UTC"),
+    ]);
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIME)
+        // A ping before each use costs more than the rare broken connection, which is an error that
+        // the client may retry.
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
+}
+
+/// Why a database cannot be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// It does not answer, now; it may later.
+    #[error("the database does not answer: {0}; check DATABASE_URL and that PostgreSQL is running")]
+    Unreachable(#[source] sqlx::Error),
+    /// It answers, and will not have us.
+    #[error(
+        "the database refuses the connection: {0}; check the user, the password and the database's name in DATABASE_URL"
+    )]
+    Refused(#[source] sqlx::Error),
+    /// It is too old.
+    #[error("the database is PostgreSQL {0}, and cloudapi needs 14 or newer; upgrade it or set another DATABASE_URL")]
+    TooOld(i32),
+    /// Its tables are not what this version can work with.
+    #[error(
+        "the database cannot be migrated: {0}; check that the role may create tables, and that no newer cloudapi has migrated this database"
+    )]
+    Migration(#[source] MigrateError),
+}
+
+impl PrepareError {
+    /// Whether waiting may help.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+}
+
+impl From<sqlx::Error> for PrepareError {
+    fn from(error: sqlx::Error) -> Self {
+        // A pool that has waited in vain does not say why; the reason may pass.
+        if matches!(error, sqlx::Error::PoolTimedOut) || is_connection_trouble(&error) {
+            Self::Unreachable(error)
+        } else {
+            Self::Refused(error)
+        }
+    }
+}
+
+/// Checks the version and applies the migrations that are missing. Several nodes may do so at once:
+/// one does, the others wait (sqlx holds an advisory lock).
+pub async fn prepare(pool: &PgPool) -> Result<(), PrepareError> {
+    let mut db = pool.acquire().await?;
+    let version: i32 =
+        sqlx::query_scalar("SELECT current_setting('server_version_num')::int").fetch_one(&mut *db).await?;
+    if version < OLDEST_VERSION {
+        return Err(PrepareError::TooOld(version / 10_000));
+    }
+    // Waiting for another node's migration may take longer than a request may.
+    sqlx::query("SET statement_timeout = 0").execute(&mut *db).await?;
+    sqlx::query("SET lock_timeout = 0").execute(&mut *db).await?;
+    let migrated = MIGRATIONS.run(&mut *db).await.map_err(|error| match error {
+        MigrateError::Execute(error) if is_connection_trouble(&error) => error.into(),
+        other => PrepareError::Migration(other),
+    });
+    // Closed rather than given back: its time-outs are not a request's.
+    let closed = db.close().await.map_err(PrepareError::from);
+    migrated.and(closed)
+}
+
+/// A round trip, for `/readyz`.
+pub async fn ping(db: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT 1").execute(db).await.map(drop)
+}
+
+/// Whether `path` could hold a private PostgreSQL's cluster already.
+pub fn has_cluster(data_dir: &Path) -> bool {
+    data_dir.join("postgres").join("PG_VERSION").exists()
+}
+
+/// The name of the constraint that a write ran against. Conflicts are told by it, not by looking
+/// first, which another write could overtake.
+pub fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
+    error.as_database_error().and_then(|error| error.constraint())
+}
+
+fn is_connection_trouble(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Protocol(_) => true,
+        // 08 connection, 53 resources, 57P operator intervention (shutdown, crash, not yet started).
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class)))
+        }
+        _ => false,
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let sqlstate =
+            error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
+        let (code, detail) = match (&error, sqlstate.as_str()) {
+            (sqlx::Error::PoolTimedOut, _) => {
+                (Code::Overloaded, "Every database connection is in use; retry in a moment")
+            }
+            // Serialization failure, deadlock, lock time-out: another write was in the way.
+            (_, "40001" | "40P01" | "55P03") => (Code::Overloaded, "Another write was in the way; retry in a moment"),
+            // Statement time-out.
+            (_, "57014") => (Code::Timeout, "The database took too long; retry in a moment"),
+            (error, _) if is_connection_trouble(error) => {
+                (Code::DatabaseUnavailable, "The database cannot be reached; retry in a moment")
+            }
+            _ => return Self::internal(error),
+        };
+        Self::new(code, detail).caused_by(error)
+    }
+}

@@ -1,0 +1,149 @@
+//! The route table as a value: rows go in, a router and the API's description come out.
+
+use std::{any::type_name, collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Router,
+    handler::Handler,
+    http::{HeaderValue, Method, StatusCode, header},
+    response::IntoResponse,
+    routing::{MethodFilter, MethodRouter, on},
+};
+
+use super::describe::{Endpoint, Operation};
+use crate::base::error::{Code, Error};
+
+/// The routes, in the order in which they were written down.
+pub struct Api<S> {
+    rows: Vec<Row<S>>,
+}
+
+struct Row<S> {
+    operation: Operation,
+    router: MethodRouter<S>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Api<S> {
+    /// An empty table.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self { rows: Vec::new() }
+    }
+
+    /// A row for GET, and with it HEAD.
+    #[must_use]
+    pub fn get<H, T>(self, path: &'static str, handler: H, summary: &'static str) -> Self
+    where
+        H: Handler<T, S> + Endpoint<T>,
+        T: 'static,
+    {
+        self.row(Method::GET, MethodFilter::GET, path, handler, summary)
+    }
+
+    /// A row for POST.
+    #[must_use]
+    pub fn post<H, T>(self, path: &'static str, handler: H, summary: &'static str) -> Self
+    where
+        H: Handler<T, S> + Endpoint<T>,
+        T: 'static,
+    {
+        self.row(Method::POST, MethodFilter::POST, path, handler, summary)
+    }
+
+    /// A row for PATCH.
+    #[must_use]
+    pub fn patch<H, T>(self, path: &'static str, handler: H, summary: &'static str) -> Self
+    where
+        H: Handler<T, S> + Endpoint<T>,
+        T: 'static,
+    {
+        self.row(Method::PATCH, MethodFilter::PATCH, path, handler, summary)
+    }
+
+    /// A row for DELETE.
+    #[must_use]
+    pub fn delete<H, T>(self, path: &'static str, handler: H, summary: &'static str) -> Self
+    where
+        H: Handler<T, S> + Endpoint<T>,
+        T: 'static,
+    {
+        self.row(Method::DELETE, MethodFilter::DELETE, path, handler, summary)
+    }
+
+    /// Names the errors of the last row that its signature cannot tell.
+    #[must_use]
+    pub fn errors(mut self, errors: &'static [Code]) -> Self {
+        if let Some(row) = self.rows.last_mut() {
+            row.operation.errors = errors;
+        }
+        self
+    }
+
+    fn row<H, T>(
+        mut self,
+        method: Method,
+        filter: MethodFilter,
+        path: &'static str,
+        handler: H,
+        summary: &'static str,
+    ) -> Self
+    where
+        H: Handler<T, S> + Endpoint<T>,
+        T: 'static,
+    {
+        let mut operation = Operation {
+            method,
+            path,
+            handler: type_name::<H>(),
+            summary,
+            need: H::NEED,
+            path_ids: Vec::new(),
+            query: None,
+            body: None,
+            answer: H::SHAPE,
+            errors: &[],
+        };
+        H::describe(&mut operation);
+        self.rows.push(Row { operation, router: on(filter, handler) });
+        self
+    }
+
+    /// The rows' descriptions.
+    pub fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.rows.iter().map(|row| &row.operation)
+    }
+
+    /// The router, with `gate` put in front of each handler. Unknown paths and methods are answered
+    /// before any gate, so they cost nothing and tell nothing.
+    pub fn into_router(self, gate: impl Fn(Arc<Operation>, MethodRouter<S>) -> MethodRouter<S>) -> Router<S> {
+        let mut paths: BTreeMap<&'static str, (MethodRouter<S>, Vec<Method>)> = BTreeMap::new();
+        for Row { operation, router } in self.rows {
+            let (methods, allowed) = paths.entry(operation.path).or_default();
+            allowed.push(operation.method.clone());
+            *methods = std::mem::take(methods).merge(gate(Arc::new(operation), router));
+        }
+        let mut router = Router::new();
+        for (path, (methods, allowed)) in paths {
+            let allow = allow_header(&allowed);
+            let options = on(MethodFilter::OPTIONS, {
+                let allow = allow.clone();
+                async move || (StatusCode::NO_CONTENT, [(header::ALLOW, allow)])
+            });
+            let refusal = async move || {
+                let detail = format!("This path answers {}", allow.to_str().unwrap_or_default());
+                ([(header::ALLOW, allow)], Error::new(Code::MethodNotAllowed, detail)).into_response()
+            };
+            router = router.route(path, methods.merge(options).fallback(refusal));
+        }
+        router.fallback(async || Error::new(Code::RouteNotFound, "No such path; /openapi.json lists those there are"))
+    }
+}
+
+fn allow_header(methods: &[Method]) -> HeaderValue {
+    let mut names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    if methods.contains(&Method::GET) {
+        names.push("HEAD");
+    }
+    names.push("OPTIONS");
+    HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static("OPTIONS"))
+}

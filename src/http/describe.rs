@@ -1,0 +1,115 @@
+//! What a handler's signature says about its route: who may call it, what it reads, what it answers.
+
+use axum::{extract::State, http::Method};
+use schemars::{Schema, SchemaGenerator};
+
+use crate::base::{
+    error::{Code, Result},
+    need::Need,
+    schema::Rules,
+};
+
+/// Makes the schema of one type, adding what it refers to to the generator's definitions.
+pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// One route, as told by its row in the table and by its handler's signature.
+#[derive(Debug)]
+pub struct Operation {
+    /// The method.
+    pub method: Method,
+    /// The path's template.
+    pub path: &'static str,
+    /// The handler's full path, such as `cloudapi::keys::handlers::create`.
+    pub handler: &'static str,
+    /// One line on what it does.
+    pub summary: &'static str,
+    /// Who may call it.
+    pub need: Need,
+    /// The ids in the path, in order.
+    pub path_ids: Vec<SchemaOf>,
+    /// The query string, if it takes one.
+    pub query: Option<&'static Rules>,
+    /// The body, if it takes one.
+    pub body: Option<SchemaOf>,
+    /// What it answers when all is well.
+    pub answer: AnswerShape,
+    /// The errors of its own, besides those that follow from all of the above.
+    pub errors: &'static [Code],
+}
+
+/// The successful answer of a route.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerShape {
+    /// The status.
+    pub status: u16,
+    /// In one sentence.
+    pub description: &'static str,
+    /// The body's media type.
+    pub media_type: &'static str,
+    /// The body.
+    pub schema: SchemaOf,
+    /// Whether `Location` names what was made.
+    pub location: bool,
+}
+
+/// A first argument, which says who may call.
+#[diagnostic::on_unimplemented(
+    message = "a handler's first argument must say who may call it, and `{Self}` does not",
+    label = "put `Grant<Scope>`, `Session` or `Public` first",
+    note = "leaving it out would open the route to everybody"
+)]
+pub trait Access {
+    /// What it asks of the caller.
+    const NEED: Need;
+}
+
+/// Any other argument.
+pub trait Argument {
+    /// Adds what it reads to the operation.
+    fn describe(_operation: &mut Operation) {}
+}
+
+impl<S> Argument for State<S> {}
+
+/// A handler's successful result.
+pub trait Answer {
+    /// What it looks like.
+    const SHAPE: AnswerShape;
+}
+
+/// A function that may stand in the route table: `async fn(impl Access, impl Argument…) ->
+/// Result<impl Answer>`. `T` is axum's tuple for the same function.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand in the route table",
+    note = "a handler is an `async fn` whose first argument says who may call it (`Grant<Scope>`, `Session` or `Public`) and which gives `Result<impl Answer>`"
+)]
+pub trait Endpoint<T> {
+    /// What it asks of the caller.
+    const NEED: Need;
+    /// What it answers.
+    const SHAPE: AnswerShape;
+    /// Lets each argument add what it reads.
+    fn describe(operation: &mut Operation);
+}
+
+macro_rules! endpoints {
+    ($([$($argument:ident)*])*) => {$(
+        impl<F, Fut, R, M, A, $($argument,)*> Endpoint<(M, A, $($argument,)*)> for F
+        where
+            F: FnOnce(A, $($argument,)*) -> Fut,
+            Fut: Future<Output = Result<R>>,
+            A: Access,
+            R: Answer,
+            $($argument: Argument,)*
+        {
+            const NEED: Need = A::NEED;
+            const SHAPE: AnswerShape = R::SHAPE;
+            #[allow(unused_variables)]
+            fn describe(operation: &mut Operation) {
+                $($argument::describe(operation);)*
+            }
+        }
+    )*};
+}
+
+endpoints! { [] [T1] [T1 T2] [T1 T2 T3] [T1 T2 T3 T4] [T1 T2 T3 T4 T5] }

@@ -1,0 +1,244 @@
+//! Arguments of handlers: the id in the path, the query string, the JSON body.
+
+use std::time::Duration;
+
+use axum::{
+    RequestPartsExt,
+    body::{Body, HttpBody},
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::{HeaderMap, header, request::Parts},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use schemars::SchemaGenerator;
+use serde_json::{Map, Value};
+
+use super::{
+    describe::{Argument, Operation},
+    json,
+};
+use crate::base::{
+    error::{Code, Error, ItemCode, Place, Result},
+    id::{Id, Kind},
+    schema::{Input, without_nulls},
+    text,
+};
+
+/// The largest body, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+/// How long a client may take to send its body.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The id in the path. A text that is no such id becomes [`Id::NOTHING`], which the look-up then
+/// does not find: malformed, absent and foreign are answered alike, at the same point.
+#[derive(Debug)]
+pub struct PathId<K: Kind>(pub Id<K>);
+
+impl<K: Kind, S: Send + Sync> FromRequestParts<S> for PathId<K> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        // Fails on a path that is not UTF-8 when decoded, which no id is.
+        let text = parts.extract::<Path<String>>().await.map(|Path(text)| text).unwrap_or_default();
+        Ok(Self(text.parse().unwrap_or(Id::NOTHING)))
+    }
+}
+
+impl<K: Kind> Argument for PathId<K> {
+    fn describe(operation: &mut Operation) {
+        operation.path_ids.push(|generator: &mut SchemaGenerator| generator.subschema_for::<Id<K>>());
+    }
+}
+
+/// The query string, checked against the schema of `T`.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: Input, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        read_query(parts.uri.query().unwrap_or_default()).map(Self)
+    }
+}
+
+impl<T: Input> Argument for Query<T> {
+    fn describe(operation: &mut Operation) {
+        operation.query = Some(T::rules());
+    }
+}
+
+fn read_query<T: Input>(query: &str) -> Result<T> {
+    let rules = T::rules();
+    let mut given = Map::new();
+    for (name, text) in form_urlencoded::parse(query.as_bytes()) {
+        let Some(schema) = rules.properties().get(&*name) else {
+            return Err(unknown_parameter(&name, rules.properties().keys().map(String::as_str)));
+        };
+        if given.insert(name.to_string(), parameter_value(schema, &text)).is_some() {
+            return Err(Error::new(Code::DuplicateParameter, format!("'{name}' is given twice; give it once"))
+                .at_parameter(name));
+        }
+    }
+    let given = Value::Object(given);
+    if let Some(fault) = rules.faults(&given).into_iter().next() {
+        let name = match fault.place {
+            Place::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
+            Place::Parameter(name) => name,
+        };
+        return Err(Error::new(
+            Code::InvalidParameter,
+            format!("'{name}' {}; change it, or leave it out", fault.detail),
+        )
+        .at_parameter(name));
+    }
+    // The schema has passed it, so this fails only where the schema says less than the type.
+    serde_json::from_value(given)
+        .map_err(|error| Error::new(Code::InvalidParameter, format!("The query string is not valid: {error}")))
+}
+
+/// A query string has only texts; one that should be a number becomes one if it can.
+fn parameter_value(schema: &Value, text: &str) -> Value {
+    let is_integer = match &schema["type"] {
+        Value::String(kind) => kind == "integer",
+        Value::Array(kinds) => kinds.iter().any(|kind| kind == "integer"),
+        _ => false,
+    };
+    match text.parse::<i64>() {
+        Ok(number) if is_integer && number.to_string() == text => number.into(),
+        _ => text.into(),
+    }
+}
+
+fn unknown_parameter<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Error {
+    let name: String = name.chars().take(64).collect::<String>().escape_debug().to_string();
+    let hint = match text::nearest(&name, known.clone()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => match known.collect::<Vec<_>>().join(", ") {
+            list if list.is_empty() => "this operation takes none".to_owned(),
+            list => format!("this operation takes: {list}"),
+        },
+    };
+    Error::new(Code::UnknownParameter, format!("'{name}' is not a query parameter here; {hint}")).at_parameter(name)
+}
+
+/// Refuses what a route does not take: query parameters where it has none, a body where it has none.
+pub fn refuse_strays(operation: &Operation, head: &Parts, has_body: bool) -> Result<()> {
+    if operation.query.is_none()
+        && let Some((name, _)) = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).next()
+    {
+        return Err(unknown_parameter(&name, std::iter::empty()));
+    }
+    if operation.body.is_none() && has_body {
+        return Err(Error::new(
+            Code::UnexpectedBody,
+            format!("{} {} takes no body; send none", operation.method, operation.path),
+        ));
+    }
+    Ok(())
+}
+
+/// A JSON body: strictly parsed, and checked against the schema of `T` when asked to. In between,
+/// a session's project is looked up, because a stranger should not even learn what a body may hold.
+#[derive(Debug)]
+pub struct JsonBody<T> {
+    value: Value,
+    of: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: Input> JsonBody<T> {
+    /// The project that the body names, before anything else of it is checked.
+    pub fn project_id(&self) -> Result<Option<&str>> {
+        match self.value.get("project_id") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(id)) => Ok(Some(id)),
+            Some(_) => Err(Error::invalid_member(
+                "/project_id",
+                ItemCode::WrongType,
+                "must be of type string, such as \"proj_8f2c4\"",
+            )),
+        }
+    }
+
+    /// The body as a `T`, or every one of its faults.
+    pub fn validate(self) -> Result<T> {
+        let value = without_nulls(self.value);
+        let faults = T::rules().faults(&value);
+        if !faults.is_empty() {
+            return Err(Error::validation(faults));
+        }
+        // The schema has passed it, so this fails only where the schema says less than the type.
+        serde_json::from_value(value)
+            .map_err(|error| Error::invalid_member("", ItemCode::InvalidFormat, error.to_string()))
+    }
+}
+
+impl<T: Input, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        let (parts, body) = request.into_parts();
+        require_json(&parts.headers)?;
+        let bytes = read_body(body).await?;
+        let value = json::parse(&bytes).map_err(|error| {
+            Error::new(Code::MalformedJson, format!("The body is not valid JSON: {error}; mend it and send it again"))
+        })?;
+        Ok(Self { value, of: std::marker::PhantomData })
+    }
+}
+
+impl<T: Input> Argument for JsonBody<T> {
+    fn describe(operation: &mut Operation) {
+        operation.body = Some(SchemaGenerator::subschema_for::<T>);
+    }
+}
+
+fn require_json(headers: &HeaderMap) -> Result<()> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Error::new(
+            Code::UnsupportedMediaType,
+            "The body has a Content-Encoding; send it plain, without that header",
+        ));
+    }
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Error::new(
+            Code::UnsupportedMediaType,
+            "The body must be JSON; send it with 'Content-Type: application/json'",
+        ));
+    }
+    Ok(())
+}
+
+async fn read_body(body: Body) -> Result<Vec<u8>> {
+    let too_large =
+        || Error::new(Code::PayloadTooLarge, format!("The body is larger than {MAX_BODY} bytes; send less"));
+    // Said up front, it need not be read to be refused.
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => {
+            Err(Error::new(Code::MalformedRequest, "The body broke off before its end; send the request again")
+                .caused_by(error))
+        }
+        Err(_) => Err(Error::new(
+            Code::RequestTimeout,
+            format!("The body did not arrive within {} seconds; send the request again", BODY_TIME.as_secs()),
+        )),
+    }
+}
+
+/// Header values by name that may stand there once only.
+pub fn single_header<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a header::HeaderValue>> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(Error::new(
+            Code::MalformedRequest,
+            format!("The '{name}' header stands there more than once; send one"),
+        )),
+        (first, None) => Ok(first),
+    }
+}

@@ -1,0 +1,137 @@
+//! Strict JSON: what two parsers could read differently is refused.
+//!
+//! On top of RFC 8259: no duplicate member names (RFC 7493 §2.3), at most 32 levels, nothing after
+//! the value. A number written with a zero fraction (`60.0`, `6e1`) is the integer it equals, as
+//! JSON Schema has it.
+
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+const MAX_DEPTH: u8 = 32;
+/// Every integer up to here has a double of its own (RFC 7493 §2.2).
+const MAX_EXACT: f64 = 9_007_199_254_740_991.0;
+
+/// Reads one JSON text. The error says where and why, in words fit for a client.
+pub fn parse(bytes: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8 after byte {}", error.valid_up_to()))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = Strict { depth: 0 }.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+    deserializer.end().map_err(|error| error.to_string())?;
+    Ok(value)
+}
+
+struct Strict {
+    depth: u8,
+}
+
+impl Strict {
+    fn deeper<E: de::Error>(&self) -> Result<Self, E> {
+        if self.depth == MAX_DEPTH {
+            return Err(E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        Ok(Self { depth: self.depth + 1 })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        if value.fract() == 0.0 && value.abs() <= MAX_EXACT {
+            return Ok((value as i64).into());
+        }
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(self.deeper()?)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value_seed(self.deeper()?)?;
+            if members.contains_key(&name) {
+                return Err(de::Error::custom(format_args!("member {name:?} stands there twice")));
+            }
+            members.insert(name, value);
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_json_is_read_as_serde_json_reads_it() {
+        let text = r#"{"a":[1,-2,0.5,true,null,"x\u00e9"],"b":{"c":{}}}"#;
+        assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(parse(b"60.0").unwrap(), Value::from(60));
+        assert_eq!(parse(b"-6e1").unwrap(), Value::from(-60));
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_refused() {
+        let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+        for (text, why) in [
+            (&br#"{"a":1,"a":2}"#[..], "twice"),
+            (br#"{"a":1,"\u0061":2}"#, "twice"),
+            (br#"{} {}"#, "trailing"),
+            (br#""\ud800""#, "hex escape"),
+            (b"\"\xc0\xaf\"", "UTF-8"),
+            (b"", "EOF"),
+            (b"1e999", "number out of range"),
+            (b"NaN", "expected"),
+            (deep.as_bytes(), "deeper than 32"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        let allowed = "[".repeat(32) + &"]".repeat(32);
+        assert!(parse(allowed.as_bytes()).is_ok());
+    }
+}

@@ -1,0 +1,10 @@
+//! The vocabulary of HTTP: how requests are read, answers written and routes described. It knows
+//! no slice; `routes.rs` puts it to use.
+
+pub mod api;
+pub mod describe;
+pub mod edge;
+pub mod extract;
+pub mod json;
+pub mod problem;
+pub mod reply;

@@ -1,0 +1,174 @@
+//! Problem details (RFC 9457): the one place where an [`Error`] becomes an answer.
+//!
+//! A handler's error travels as an empty response with the error attached, so that the outermost
+//! layer, which knows the request's id, writes the body and the log line once.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::base::{
+    error::{Code, Error, Item, Place},
+    id::RequestId,
+};
+
+/// The media type of every error.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// The status and the title of a code.
+pub const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
+    use StatusCode as S;
+    match code {
+        Code::MalformedJson => (S::BAD_REQUEST, "Malformed JSON"),
+        Code::MalformedRequest => (S::BAD_REQUEST, "Malformed request"),
+        Code::InvalidParameter => (S::BAD_REQUEST, "Invalid query parameter"),
+        Code::UnknownParameter => (S::BAD_REQUEST, "Unknown query parameter"),
+        Code::DuplicateParameter => (S::BAD_REQUEST, "Query parameter given twice"),
+        Code::InvalidCursor => (S::BAD_REQUEST, "Invalid cursor"),
+        Code::UnexpectedBody => (S::BAD_REQUEST, "Unexpected body"),
+        Code::ProjectRequired => (S::BAD_REQUEST, "Project required"),
+        Code::MissingCredentials => (S::UNAUTHORIZED, "Missing credentials"),
+        Code::InvalidToken => (S::UNAUTHORIZED, "Invalid credential"),
+        Code::TokenExpired => (S::UNAUTHORIZED, "Credential expired"),
+        Code::TokenRevoked => (S::UNAUTHORIZED, "Credential revoked"),
+        Code::InvalidCredentials => (S::UNAUTHORIZED, "Wrong e-mail address or password"),
+        Code::InsufficientScope => (S::FORBIDDEN, "Insufficient scope"),
+        Code::CredentialKindNotAllowed => (S::FORBIDDEN, "Kind of credential not allowed"),
+        Code::ScopeEscalation => (S::FORBIDDEN, "Scope escalation"),
+        Code::NotFound => (S::NOT_FOUND, "Not found"),
+        Code::RouteNotFound => (S::NOT_FOUND, "No such path"),
+        Code::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "Method not allowed"),
+        Code::RequestTimeout => (S::REQUEST_TIMEOUT, "Request took too long to arrive"),
+        Code::LimitReached => (S::CONFLICT, "Limit reached"),
+        Code::PayloadTooLarge => (S::PAYLOAD_TOO_LARGE, "Body too large"),
+        Code::UriTooLong => (S::URI_TOO_LONG, "Address too long"),
+        Code::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
+        Code::HeadersTooLarge => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large"),
+        Code::ValidationFailed => (S::UNPROCESSABLE_ENTITY, "Request validation failed"),
+        Code::Internal => (S::INTERNAL_SERVER_ERROR, "Internal error"),
+        Code::Overloaded => (S::SERVICE_UNAVAILABLE, "Overloaded"),
+        Code::DatabaseUnavailable => (S::SERVICE_UNAVAILABLE, "Database unavailable"),
+        Code::AuthUnavailable => (S::SERVICE_UNAVAILABLE, "Authentication unavailable"),
+        Code::Timeout => (S::SERVICE_UNAVAILABLE, "Timed out"),
+    }
+}
+
+/// An error on its way out, attached to the response that will carry it.
+#[derive(Clone, Debug)]
+pub struct Failure(pub Arc<Error>);
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let (status, _) = status_and_title(self.code());
+        let mut response = status.into_response();
+        let headers = response.headers_mut();
+        if let Some(challenge) = challenge(&self) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response.extensions_mut().insert(Failure(Arc::new(self)));
+        response
+    }
+}
+
+/// RFC 6750 §3.
+fn challenge(error: &Error) -> Option<HeaderValue> {
+    let value = match error.code() {
+        Code::MissingCredentials | Code::InvalidCredentials => "Bearer realm=\"cloudapi\"".to_owned(),
+        Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked => {
+            format!("Bearer realm=\"cloudapi\", error=\"invalid_token\", error_description=\"{}\"", error.code())
+        }
+        Code::InsufficientScope => match error.needed_scope() {
+            Some(scope) => format!("Bearer realm=\"cloudapi\", error=\"insufficient_scope\", scope=\"{scope}\""),
+            None => "Bearer realm=\"cloudapi\", error=\"insufficient_scope\"".to_owned(),
+        },
+        _ => return None,
+    };
+    HeaderValue::from_str(&value).ok()
+}
+
+/// The body of every error.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub struct Problem {
+    /// Where this kind of error is explained.
+    #[serde(rename = "type")]
+    #[schemars(url)]
+    pub type_: String,
+    /// The kind of error, for people.
+    pub title: String,
+    /// The HTTP status.
+    #[schemars(range(min = 400, max = 599))]
+    pub status: u16,
+    /// What was wrong with this request, and what to do.
+    pub detail: String,
+    /// The kind of error, for programs.
+    pub code: String,
+    /// The request's id; quote it when you ask for help.
+    pub request_id: RequestId,
+    /// Each fault with its place, where there are several or the place matters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub errors: Vec<ProblemItem>,
+}
+
+/// One fault: in the body at `pointer`, or in the query parameter `parameter`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ProblemItem {
+    /// A JSON Pointer (RFC 6901) into the body, as a URI fragment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String")]
+    pub pointer: Option<String>,
+    /// The name of the query parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String")]
+    pub parameter: Option<String>,
+    /// What is wrong, for programs.
+    pub code: &'static str,
+    /// What is wrong and what to do, for people.
+    pub detail: String,
+}
+
+impl Problem {
+    /// `error` as it is told to a client.
+    pub fn new(error: &Error, request_id: RequestId, public_url: &str) -> Self {
+        let (status, title) = status_and_title(error.code());
+        Self {
+            type_: format!("{public_url}/docs/errors/{}", error.code()),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: error.detail().to_owned(),
+            code: error.code().to_string(),
+            request_id,
+            errors: error.items().iter().map(ProblemItem::new).collect(),
+        }
+    }
+}
+
+impl ProblemItem {
+    fn new(item: &Item) -> Self {
+        let (pointer, parameter) = match &item.place {
+            Place::Body(pointer) => (Some(format!("#{pointer}")), None),
+            Place::Parameter(name) => (None, Some(name.clone())),
+        };
+        Self { pointer, parameter, code: item.code, detail: item.detail.clone() }
+    }
+}
+
+/// Writes the body of a response that carries a [`Failure`]; leaves others as they are.
+pub fn render(response: &mut Response, request_id: RequestId, public_url: &str) {
+    let Some(Failure(error)) = response.extensions().get::<Failure>().cloned() else { return };
+    let body = serde_json::to_vec(&Problem::new(&error, request_id, public_url)).unwrap_or_default();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    // The empty body's length, if a layer has already said it.
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    *response.body_mut() = Body::from(body);
+}

@@ -1,0 +1,146 @@
+//! Successful answers: what handlers return.
+
+use std::borrow::Cow;
+
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+
+use super::describe::{Answer, AnswerShape};
+use crate::base::{
+    error::Error,
+    id::{Kind, RequestId},
+    page::Page,
+};
+
+const JSON: &str = "application/json";
+
+/// 200 with a body.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::OK, &self.0, [])
+    }
+}
+
+impl<T: JsonSchema> Answer for Json<T> {
+    const SHAPE: AnswerShape = shape::<T>(200, "As asked for.");
+}
+
+/// 201 with what was made and where it is.
+#[derive(Debug)]
+pub struct Created<T> {
+    /// The path of what was made.
+    pub location: String,
+    /// What was made.
+    pub body: T,
+}
+
+impl<T: Serialize> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::CREATED, &self.body, [location(&self.location)])
+    }
+}
+
+impl<T: JsonSchema> Answer for Created<T> {
+    const SHAPE: AnswerShape = AnswerShape { location: true, ..shape::<T>(201, "Made.") };
+}
+
+/// 201 with a secret that is shown this once, so no cache may keep the answer.
+#[derive(Debug)]
+pub struct Issued<T>(pub Created<T>);
+
+impl<T: Serialize> IntoResponse for Issued<T> {
+    fn into_response(self) -> Response {
+        let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        json(StatusCode::CREATED, &self.0.body, [location(&self.0.location), no_store])
+    }
+}
+
+impl<T: JsonSchema> Answer for Issued<T> {
+    const SHAPE: AnswerShape = AnswerShape {
+        location: true,
+        ..shape::<T>(201, "Made. The secret is shown in this answer only; store it now.")
+    };
+}
+
+/// 200 with one page of a list.
+#[derive(Debug, Serialize)]
+pub struct List<T> {
+    data: Vec<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+    request_id: RequestId,
+}
+
+impl<T> List<T> {
+    /// The page as an answer to the request `request_id`.
+    pub fn new<K: Kind>(page: Page<T, K>, request_id: RequestId) -> Self {
+        Self { data: page.items, next_cursor: page.next.map(|id| id.to_string()), request_id }
+    }
+}
+
+impl<T: Serialize> IntoResponse for List<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::OK, &self, [])
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for List<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}List", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "One page of a list.",
+            "required": ["data", "request_id"],
+            "properties": {
+                "data": { "type": "array", "items": generator.subschema_for::<T>(), "maxItems": 100 },
+                "next_cursor": {
+                    "type": "string",
+                    "description": "There exactly when more may follow: send it as `cursor` to get the next page.",
+                },
+                "request_id": generator.subschema_for::<RequestId>(),
+            },
+        })
+    }
+}
+
+impl<T: JsonSchema> Answer for List<T> {
+    const SHAPE: AnswerShape = shape::<Self>(200, "One page.");
+}
+
+const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerShape {
+    AnswerShape {
+        status,
+        description,
+        media_type: JSON,
+        schema: |generator| generator.subschema_for::<T>(),
+        location: false,
+    }
+}
+
+fn location(path: &str) -> (HeaderName, HeaderValue) {
+    // Paths are made of our own words and ids.
+    (header::LOCATION, HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/")))
+}
+
+fn json<const N: usize>(
+    status: StatusCode,
+    body: &impl Serialize,
+    headers: [(HeaderName, HeaderValue); N],
+) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => {
+            let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(JSON))];
+            (status, content_type, headers.into_iter().collect::<axum::http::HeaderMap>(), bytes).into_response()
+        }
+        Err(error) => Error::internal(error).into_response(),
+    }
+}

@@ -1,0 +1,36 @@
+//! CloudAPI: one interface to a company's projects, credentials, users and usage.
+//!
+//! One binary, one PostgreSQL. A request comes in like this, and nothing below knows what is above:
+//!
+//! ```text
+//! server (connections, drain) ─ usage::record (request id, counters, one log line, problems)
+//!   ─ http::edge (limits, time-outs) ─ auth::gate (secret → Caller) ─ routes (one table)
+//!   ─ slice::handlers ─ slice::repo ─ PostgreSQL
+//!
+//! writes: handler → tx::Tx { effect · change } → one COMMIT
+//! ```
+//!
+//! Each slice of the product ([`projects`], [`users`], [`sessions`], [`keys`], [`tokens`],
+//! [`usage`]) is a folder with the same files: `model` (types, request and response shapes),
+//! `repo` (SQL, as free functions on a connection), `handlers`. [`base`] is the vocabulary they
+//! share, [`http`] that of HTTP, [`auth`] and [`tx`] are what every request and every write goes
+//! through. A test holds the direction of imports.
+
+pub mod auth;
+pub mod base;
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod health;
+pub mod http;
+pub mod keys;
+pub mod openapi;
+pub mod projects;
+pub mod routes;
+pub mod server;
+pub mod sessions;
+pub mod state;
+pub mod tokens;
+pub mod tx;
+pub mod usage;
+pub mod users;

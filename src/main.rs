@@ -1,0 +1,7 @@
+//! The `cloudapi` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cloudapi::cli::main()
+}
