@@ -1,0 +1,131 @@
+//! Bearer authentication (RFC 6750): from the `Authorization` header to a live credential.
+
+use axum::http::{HeaderMap, header};
+use sqlx::PgPool;
+
+use crate::{
+    base::{
+        caller::Caller,
+        clock::{Clock, Timestamp},
+        error::{Code, Error, Result},
+        scope::ScopeSet,
+        secret::{Secret, SecretHash, SecretKind},
+    },
+    http::extract::single_header,
+    keys, sessions, tokens,
+};
+
+/// Recognises credentials, by one indexed read each.
+#[derive(Clone, Debug)]
+pub struct Authenticator {
+    db: PgPool,
+    clock: Clock,
+}
+
+impl Authenticator {
+    /// One that reads `db`.
+    pub fn new(db: PgPool, clock: Clock) -> Self {
+        Self { db, clock }
+    }
+
+    /// The caller that the request's headers speak for.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller> {
+        let secret = bearer_secret(headers)?;
+        self.look_up(&secret).await.map_err(|error| match error.code() {
+            Code::DatabaseUnavailable => Error::new(
+                Code::AuthUnavailable,
+                "Credentials cannot be checked while the database is unreachable; retry in a moment",
+            )
+            .caused_by(error),
+            _ => error,
+        })
+    }
+
+    async fn look_up(&self, secret: &Secret) -> Result<Caller> {
+        let now = self.clock.now();
+        let hash = secret.hash();
+        match secret.kind() {
+            SecretKind::Session => self.session(&hash, now).await,
+            SecretKind::Key => self.key(&hash, now).await,
+            SecretKind::Token => self.token(&hash, now).await,
+        }
+    }
+
+    async fn session(&self, hash: &SecretHash, now: Timestamp) -> Result<Caller> {
+        let mut db = self.db.acquire().await?;
+        let session = sessions::repo::find_by_secret(&mut db, hash).await?.ok_or_else(unknown)?;
+        live(session.revoked_at, Some(session.expires_at), now)?;
+        Ok(Caller::Session { id: session.id, user_id: session.user_id })
+    }
+
+    async fn key(&self, hash: &SecretHash, now: Timestamp) -> Result<Caller> {
+        let mut db = self.db.acquire().await?;
+        let key = keys::repo::find_by_secret(&mut db, hash).await?.ok_or_else(unknown)?;
+        live(key.revoked_at, key.expires_at, now)?;
+        Ok(Caller::Key {
+            id: key.id,
+            project_id: key.project_id,
+            scopes: ScopeSet::from_texts(&key.scopes),
+            expires_at: key.expires_at,
+        })
+    }
+
+    async fn token(&self, hash: &SecretHash, now: Timestamp) -> Result<Caller> {
+        let mut db = self.db.acquire().await?;
+        let chain = tokens::repo::chain_by_secret(&mut db, hash).await?;
+        let token = chain.first().ok_or_else(unknown)?;
+        live(token.revoked_at, Some(token.expires_at), now)?;
+        // A token rests on all that it was issued through: it holds what each of them still holds,
+        // and ends with the first of them. Decided here rather than when one of them ends, so that
+        // no race between minting and revoking can leave a token that outlives its issuer.
+        let scopes = chain.iter().try_fold(ScopeSet::all(), |scopes, link| {
+            let issuer = link.issuer_scopes(now)?;
+            Some(scopes.intersection(ScopeSet::from_texts(&link.scopes)).intersection(issuer))
+        });
+        let scopes = scopes.ok_or_else(|| {
+            Error::new(Code::TokenRevoked, "This token's issuer has ended, and the token with it; issue a new one")
+        })?;
+        Ok(Caller::Token { id: token.id, project_id: token.project_id, scopes, expires_at: token.expires_at })
+    }
+}
+
+fn unknown() -> Error {
+    Error::new(
+        Code::InvalidToken,
+        "This credential is not known here; check that it is complete and meant for this server",
+    )
+}
+
+fn live(revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
+    if revoked_at.is_some() {
+        return Err(Error::new(Code::TokenRevoked, "This credential was revoked; use another one"));
+    }
+    match expires_at {
+        Some(end) if end <= now => {
+            Err(Error::new(Code::TokenExpired, format!("This credential expired at {end}; get a new one")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn bearer_secret(headers: &HeaderMap) -> Result<Secret> {
+    let missing = |detail: &'static str| Error::new(Code::MissingCredentials, detail);
+    let value = single_header(headers, &header::AUTHORIZATION)?
+        .ok_or_else(|| missing("This needs a credential; send 'Authorization: Bearer <session, key or token>'"))?;
+    let text = value.to_str().unwrap_or_default();
+    // The scheme is case-insensitive (RFC 9110 §11.1).
+    let secret = match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
+        _ => {
+            return Err(missing(
+                "The Authorization header is of another kind; send 'Authorization: Bearer <session, key or token>'",
+            ));
+        }
+    };
+    Secret::parse(secret).ok_or_else(|| {
+        Error::new(
+            Code::InvalidToken,
+            "This is not a credential of ours: they start with sess_, sk_live_ or cap_ and end in a checksum; check that it was copied whole",
+        )
+    })
+}

@@ -1,0 +1,145 @@
+//! The gate in front of every handler: establishes who calls and whether their kind of credential
+//! and its scopes will do, in the contract's order, before anything of the request is read.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::HttpBody,
+    extract::Request,
+    http::request::Parts,
+    response::{IntoResponse, Response},
+};
+use tower::{Layer, Service};
+
+use super::bearer::Authenticator;
+use crate::{
+    base::{
+        caller::Caller,
+        error::{Code, Error, Result},
+        need::Need,
+        request::RequestContext,
+        secret::SecretKind,
+    },
+    http::{describe::Operation, extract::refuse_strays},
+};
+
+/// The layer for one route.
+#[derive(Clone, Debug)]
+pub struct GateLayer {
+    operation: Arc<Operation>,
+    authenticator: Authenticator,
+}
+
+impl GateLayer {
+    /// The gate that `operation` asks for.
+    pub fn new(operation: Arc<Operation>, authenticator: Authenticator) -> Self {
+        Self { operation, authenticator }
+    }
+
+    async fn check(&self, head: &Parts, has_body: bool) -> Result<()> {
+        let context: &Arc<RequestContext> =
+            head.extensions.get().ok_or_else(|| Error::internal("a request without a context reached the gate"))?;
+        let _ = context.route.set(self.operation.path);
+        if self.operation.need != Need::Public {
+            let caller = self.authenticator.authenticate(&head.headers).await?;
+            // Set before it is judged: what is refused with 403 was asked by somebody.
+            let caller = context.caller.get_or_init(|| caller);
+            if let Some(project) = caller.project_id() {
+                let _ = context.project.set(project);
+            }
+            admit(caller, self.operation.need, head.uri.path())?;
+        }
+        refuse_strays(&self.operation, head, has_body)
+    }
+}
+
+/// Whether `caller` may call at all. What a session may do depends on the project, which is not
+/// known yet; the handler's grant asks for it.
+fn admit(caller: &Caller, need: Need, path: &str) -> Result<()> {
+    if !need.kinds().contains(&caller.kind()) {
+        return Err(Error::new(
+            Code::CredentialKindNotAllowed,
+            format!("This cannot be done with a {}; use a {}", kind_name(caller.kind()), kind_names(need.kinds())),
+        ));
+    }
+    let Need::Scoped { scope, or_itself, .. } = need else { return Ok(()) };
+    let scopes = match caller {
+        Caller::Session { .. } => return Ok(()),
+        Caller::Key { scopes, .. } | Caller::Token { scopes, .. } => scopes,
+    };
+    let names_itself = || path.split('/').any(|segment| segment == caller.credential_id());
+    if scopes.contains(scope) || (or_itself && names_itself()) {
+        return Ok(());
+    }
+    Err(insufficient_scope(scope))
+}
+
+/// The refusal of a credential that lacks `scope`.
+pub fn insufficient_scope(scope: crate::base::scope::Scope) -> Error {
+    Error::new(
+        Code::InsufficientScope,
+        format!("This needs the scope '{scope}', which your credential does not have here; use one that has it"),
+    )
+    .needing(scope)
+}
+
+fn kind_name(kind: SecretKind) -> &'static str {
+    match kind {
+        SecretKind::Session => "session (sess_…)",
+        SecretKind::Key => "key (sk_live_…)",
+        SecretKind::Token => "token (cap_…)",
+    }
+}
+
+fn kind_names(kinds: &[SecretKind]) -> String {
+    kinds.iter().copied().map(kind_name).collect::<Vec<_>>().join(" or a ")
+}
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gate<S>;
+
+    fn layer(&self, inner: S) -> Gate<S> {
+        Gate { layer: self.clone(), inner }
+    }
+}
+
+/// The service that [`GateLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct Gate<S> {
+    layer: GateLayer,
+    inner: S,
+}
+
+impl<S> Service<Request> for Gate<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = std::result::Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let layer = self.layer.clone();
+        // The one that is ready goes, its clone stays.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        Box::pin(async move {
+            let has_body = !request.body().is_end_stream();
+            let (head, body) = request.into_parts();
+            match layer.check(&head, has_body).await {
+                Ok(()) => inner.call(Request::from_parts(head, body)).await,
+                Err(error) => Ok(error.into_response()),
+            }
+        })
+    }
+}

@@ -1,0 +1,237 @@
+//! First arguments of handlers: each says who may call, and holds the proof that they do.
+//!
+//! The route table reads the need off the type, the gate enforces it, and leaving the argument out
+//! does not compile:
+//!
+//! ```compile_fail,E0277
+//! use axum::extract::State;
+//! use cloudapi::{base::error::Result, http::{api::Api, reply::Json}, state::App};
+//!
+//! async fn open_to_all(State(_app): State<App>) -> Result<Json<String>> {
+//!     Ok(Json("everybody's keys".to_owned()))
+//! }
+//!
+//! let table: Api<App> = Api::new().get("/v1/leak", open_to_all, "Tell everybody everything.");
+//! ```
+//!
+//! With a grant as its first argument the same handler stands in the table:
+//!
+//! ```
+//! use axum::extract::State;
+//! use cloudapi::{auth::grant::Grant, base::{error::Result, scope::of}, http::{api::Api, reply::Json}, state::App};
+//!
+//! async fn guarded(_grant: Grant<of::KeysRead>, State(_app): State<App>) -> Result<Json<String>> {
+//!     Ok(Json("yours alone".to_owned()))
+//! }
+//!
+//! let table: Api<App> = Api::new().get("/v1/keep", guarded, "Tell those who may know.");
+//! ```
+
+use std::{marker::PhantomData, sync::Arc};
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use sqlx::PgConnection;
+
+use super::gate::insufficient_scope;
+use crate::{
+    base::{
+        caller::Caller,
+        error::{Code, Error, Result},
+        id::{Id, ProjectId, SessionId, UserId},
+        need::{ANY_KIND, Need},
+        request::RequestContext,
+        scope::{ScopeSet, ScopeType},
+        secret::SecretKind,
+        tenant::Tenant,
+    },
+    db::ProjectItem,
+    http::describe::Access,
+    users,
+};
+
+/// Which kinds of credential may call.
+pub trait Who: Send + Sync + 'static {
+    /// These.
+    const KINDS: &'static [SecretKind];
+    /// And a credential may always do this to itself.
+    const OR_ITSELF: bool = false;
+}
+
+/// A session, a key or a token.
+#[derive(Debug)]
+pub enum Anyone {}
+impl Who for Anyone {
+    const KINDS: &'static [SecretKind] = ANY_KIND;
+}
+
+/// A session, a key or a token; one without the scope may still do it to itself.
+#[derive(Debug)]
+pub enum OrItself {}
+impl Who for OrItself {
+    const KINDS: &'static [SecretKind] = ANY_KIND;
+    const OR_ITSELF: bool = true;
+}
+
+/// A session only.
+#[derive(Debug)]
+pub enum SessionOnly {}
+impl Who for SessionOnly {
+    const KINDS: &'static [SecretKind] = &[SecretKind::Session];
+}
+
+/// Proof that the caller's kind is one of `W`'s, and that a key or token holds `S`. A session's
+/// roles differ by project: it holds `S` only in what [`Grant::in_project`] lets it into.
+#[derive(Debug)]
+pub struct Grant<S, W = Anyone> {
+    request: Arc<RequestContext>,
+    caller: Caller,
+    need: PhantomData<fn() -> (S, W)>,
+}
+
+impl<S: ScopeType, W: Who> Access for Grant<S, W> {
+    const NEED: Need = Need::Scoped { scope: S::SCOPE, kinds: W::KINDS, or_itself: W::OR_ITSELF };
+}
+
+impl<S: ScopeType, W: Who, St: Sync> FromRequestParts<St> for Grant<S, W> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &St) -> Result<Self> {
+        let (request, caller) = admitted(parts)?;
+        Ok(Self { request, caller, need: PhantomData })
+    }
+}
+
+impl<S: ScopeType, W: Who> Grant<S, W> {
+    /// The request.
+    pub fn request(&self) -> &Arc<RequestContext> {
+        &self.request
+    }
+
+    /// Who is calling.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Lets the caller into a project: a session into the one it names, a key or token into its own,
+    /// which it may name too. What is foreign is not found.
+    pub async fn in_project(&self, db: &mut PgConnection, named: Option<&str>) -> Result<Tenant> {
+        self.enter(db, named, users::repo::role_of).await
+    }
+
+    /// As [`Grant::in_project`], for a write: the membership cannot change until the transaction
+    /// that `db` is in ends, so nobody acts on a role that has just been taken away.
+    pub async fn in_project_for_write(&self, db: &mut PgConnection, named: Option<&str>) -> Result<Tenant> {
+        self.enter(db, named, users::repo::lock_role_of).await
+    }
+
+    /// Lets the caller into the project that `item` belongs to. A key or token stays in its own,
+    /// where the look-up will not find a foreign item.
+    pub async fn in_project_of<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Tenant> {
+        let owner = self.owner_of(db, item).await?;
+        self.in_project(db, owner.as_deref()).await
+    }
+
+    /// As [`Grant::in_project_of`], for a write.
+    pub async fn in_project_of_for_write<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Tenant> {
+        let owner = self.owner_of(db, item).await?;
+        self.in_project_for_write(db, owner.as_deref()).await
+    }
+
+    async fn owner_of<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Option<String>> {
+        if self.caller.project_id().is_some() {
+            return Ok(None);
+        }
+        let owner: Option<ProjectId> = sqlx::query_scalar(K::PROJECT_OF).bind(item).fetch_optional(db).await?;
+        Ok(Some(owner.ok_or_else(Error::not_found)?.to_string()))
+    }
+
+    async fn enter(
+        &self,
+        db: &mut PgConnection,
+        named: Option<&str>,
+        role_of: impl AsyncFnOnce(&mut PgConnection, ProjectId, UserId) -> sqlx::Result<Option<users::model::Role>>,
+    ) -> Result<Tenant> {
+        let named: Option<ProjectId> = named.map(|id| id.parse().unwrap_or(Id::NOTHING));
+        let (project, scopes) = match &self.caller {
+            Caller::Session { user_id, .. } => {
+                let project = named.ok_or_else(|| {
+                    Error::new(
+                        Code::ProjectRequired,
+                        "A session sees several projects; name one as 'project_id', in the body of a POST and in the query string otherwise",
+                    )
+                })?;
+                let role = role_of(db, project, *user_id).await?.ok_or_else(Error::not_found)?;
+                (project, role.scopes())
+            }
+            Caller::Key { project_id, scopes, .. } | Caller::Token { project_id, scopes, .. } => {
+                if named.is_some_and(|named| named != *project_id) {
+                    return Err(Error::not_found());
+                }
+                return Ok(Tenant::admitted(*project_id, *scopes));
+            }
+        };
+        let _ = self.request.project.set(project);
+        self.require(scopes)?;
+        Ok(Tenant::admitted(project, scopes))
+    }
+
+    fn require(&self, scopes: ScopeSet) -> Result<()> {
+        if scopes.contains(S::SCOPE) { Ok(()) } else { Err(insufficient_scope(S::SCOPE)) }
+    }
+}
+
+/// A signed-in user, whatever their roles.
+#[derive(Debug)]
+pub struct Session {
+    /// The request.
+    pub request: Arc<RequestContext>,
+    /// The session.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user_id: UserId,
+}
+
+impl Access for Session {
+    const NEED: Need = Need::Session;
+}
+
+impl<St: Sync> FromRequestParts<St> for Session {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &St) -> Result<Self> {
+        match admitted(parts)? {
+            (request, Caller::Session { id, user_id }) => Ok(Self { request, id, user_id }),
+            _ => Err(Error::internal("the gate let a key or token through to a session's route")),
+        }
+    }
+}
+
+/// Anybody, without a credential.
+#[derive(Debug)]
+pub struct Public {
+    /// The request.
+    pub request: Arc<RequestContext>,
+}
+
+impl Access for Public {
+    const NEED: Need = Need::Public;
+}
+
+impl<St: Sync> FromRequestParts<St> for Public {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &St) -> Result<Self> {
+        context(parts).map(|request| Self { request })
+    }
+}
+
+fn context(parts: &Parts) -> Result<Arc<RequestContext>> {
+    parts.extensions.get().cloned().ok_or_else(|| Error::internal("a request without a context reached a handler"))
+}
+
+fn admitted(parts: &Parts) -> Result<(Arc<RequestContext>, Caller)> {
+    let request = context(parts)?;
+    let caller = request.caller.get().cloned();
+    let caller = caller.ok_or_else(|| Error::internal("a route that needs a credential stands behind no gate"))?;
+    Ok((request, caller))
+}

@@ -1,0 +1,194 @@
+//! `cloudapi admin …`: what the operator may do that no client may.
+
+use std::{
+    io::{self, Read, Write},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+
+use super::database::{ADMIN_CONNECTIONS, Database};
+use crate::{
+    auth::password::Passwords,
+    base::{
+        clock::{Clock, Timestamp},
+        id::{ProjectId, UserId},
+        request::RequestContext,
+    },
+    config::Settings,
+    projects::{
+        self,
+        model::{NewProject, Project},
+    },
+    sessions::{
+        handlers::issue,
+        model::{IssuedSession, SessionUser},
+    },
+    tx::{Change, Writes},
+    users::{
+        self,
+        model::{Email, Role},
+        repo::Account,
+    },
+};
+
+/// A password's length, in characters.
+const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 12..=128;
+
+#[derive(Debug, Subcommand)]
+pub enum Admin {
+    /// Make the first owner and project, or find them; print a session for the owner.
+    Bootstrap {
+        /// The owner's e-mail address.
+        #[arg(long)]
+        email: String,
+        /// The project's name.
+        #[arg(long)]
+        project: String,
+        /// Read a password for the owner from standard input: 12 to 128 characters.
+        #[arg(long)]
+        password_stdin: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a session for a user.
+    Session {
+        /// The user's e-mail address.
+        #[arg(long)]
+        email: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs one of the commands.
+pub async fn run(settings: Settings, command: Admin) -> anyhow::Result<()> {
+    // Before the database is touched: standard input may be wrong, or slow.
+    let password = match &command {
+        Admin::Bootstrap { password_stdin: true, .. } => Some(read_password()?),
+        _ => None,
+    };
+    let database = Database::open(&settings, ADMIN_CONNECTIONS).await?;
+    let writes = Writes::new(database.pool.clone());
+    let outcome = match command {
+        Admin::Bootstrap { email, project, json, .. } => bootstrap(&writes, &email, project, password, json).await,
+        Admin::Session { email, json } => session(&writes, &email, json).await,
+    };
+    let closed = database.close().await;
+    print(&outcome?)?;
+    closed
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{text}").context("the result could not be written")
+}
+
+async fn bootstrap(
+    writes: &Writes,
+    email: &str,
+    project: String,
+    password: Option<SecretString>,
+    json: bool,
+) -> anyhow::Result<String> {
+    let email = parse_email(email)?;
+    if project.is_empty() || project.chars().count() > 100 || project.chars().any(char::is_control) {
+        bail!("--project must have 1 to 100 characters, none of them a control character");
+    }
+    let hash = match password {
+        Some(password) => Some(Passwords::new()?.hash(password).await?),
+        None => None,
+    };
+    let now = Clock::system().now();
+    let mut tx = writes.begin(&Arc::new(RequestContext::new(None))).await?;
+    let user = find_or_insert_user(tx.db(), email, now).await?;
+    if let Some(hash) = hash {
+        users::repo::set_password_hash(tx.db(), user.id, &hash).await?;
+    }
+    let project = find_or_insert_project(tx.db(), user.id, project, now).await?;
+    let session = issue(tx.db(), user, now).await?;
+    let change = Change::new("deployment.bootstrapped", project.id, Some(project.id));
+    let (project, session) = tx.commit(change, (project, session)).await?;
+    if json {
+        let printed = json!({ "user": session.user, "project": project, "session": session_json(&session)? });
+        return Ok(printed.to_string());
+    }
+    Ok(format!(
+        "project  {} ({})\nowner    {} ({})\nsession  {}\nends     {}",
+        project.id,
+        project.name,
+        session.user.id,
+        session.user.email,
+        session.token.expose(),
+        session.expires_at
+    ))
+}
+
+async fn session(writes: &Writes, email: &str, json: bool) -> anyhow::Result<String> {
+    let email = parse_email(email)?;
+    let mut tx = writes.begin(&Arc::new(RequestContext::new(None))).await?;
+    let session = issue_session(tx.db(), &email, Clock::system().now()).await?;
+    let session = tx.commit(Change::new("session.created", session.id, None), session).await?;
+    // Without --json the secret alone, for `$(cloudapi admin session …)`.
+    Ok(if json { session_json(&session)?.to_string() } else { session.token.expose().to_owned() })
+}
+
+/// A session for the user with this address.
+pub async fn issue_session(db: &mut PgConnection, email: &Email, now: Timestamp) -> anyhow::Result<IssuedSession> {
+    let account = users::repo::find_by_email(db, email).await?;
+    let Account { id, email, .. } = account.with_context(|| {
+        format!("there is no user {email}; make one with 'cloudapi admin bootstrap --email {email} --project NAME'")
+    })?;
+    Ok(issue(db, SessionUser { id, email }, now).await?)
+}
+
+fn session_json(session: &IssuedSession) -> anyhow::Result<Value> {
+    Ok(serde_json::to_value(session)?)
+}
+
+async fn find_or_insert_user(db: &mut PgConnection, email: Email, now: Timestamp) -> anyhow::Result<SessionUser> {
+    if let Some(Account { id, email, .. }) = users::repo::find_by_email(db, &email).await? {
+        return Ok(SessionUser { id, email });
+    }
+    let id = UserId::new();
+    users::repo::insert(db, id, &email, now).await?;
+    Ok(SessionUser { id, email })
+}
+
+async fn find_or_insert_project(
+    db: &mut PgConnection,
+    owner: UserId,
+    name: String,
+    now: Timestamp,
+) -> anyhow::Result<Project> {
+    if let Some(project) = projects::repo::find_owned(db, owner, &name).await? {
+        return Ok(project);
+    }
+    let project = projects::repo::insert(db, ProjectId::new(), NewProject { name, metadata: None }, now).await?;
+    users::repo::insert_member(db, project.id, owner, Role::Owner, now).await?;
+    Ok(project)
+}
+
+fn parse_email(text: &str) -> anyhow::Result<Email> {
+    text.parse().with_context(|| format!("--email = '{text}' makes no sense"))
+}
+
+fn read_password() -> anyhow::Result<SecretString> {
+    let mut text = String::new();
+    io::stdin().lock().take(4096).read_to_string(&mut text).context("no password could be read from standard input")?;
+    let password = text.strip_suffix('\n').unwrap_or(&text);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    if !PASSWORD_LENGTH.contains(&password.chars().count()) {
+        bail!(
+            "the password on standard input must have {} to {} characters",
+            PASSWORD_LENGTH.start(),
+            PASSWORD_LENGTH.end()
+        );
+    }
+    Ok(SecretString::from(password))
+}

@@ -1,0 +1,109 @@
+//! The published reference's own world, so that its examples work on a first start.
+
+use std::sync::Arc;
+
+use crate::{
+    base::{
+        id::{KeyId, ProjectId, TokenId, UserId},
+        metadata::Metadata,
+        request::RequestContext,
+        scope::{Scope, ScopeSet},
+        secret::{Secret, SecretKind},
+        tenant::Tenant,
+    },
+    keys::{self, model::default_scopes, repo::KeyRow},
+    projects::{self, model::NewProject},
+    state::App,
+    tokens::{
+        self,
+        repo::{Issuer, TokenRow},
+    },
+    tx::Change,
+    users::{
+        self,
+        model::{Email, Role},
+    },
+};
+
+const PROJECT: ProjectId = ProjectId::from_u128(0x8f2c4);
+const OWNER: UserId = UserId::from_u128(0x8f1);
+const ADMIN: UserId = UserId::from_u128(0x8f2);
+const SPARE_KEY: KeyId = KeyId::from_u128(0x7d1);
+const WORKING_KEY: KeyId = KeyId::from_u128(0x7d0);
+const TOKEN: TokenId = TokenId::from_u128(0x2c9);
+
+/// The demo project's owner.
+pub const OWNER_EMAIL: &str = "ada@example.com";
+const ADMIN_EMAIL: &str = "grace@example.com";
+
+/// Loads it into a database that holds no project and no user.
+pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
+    let request = Arc::new(RequestContext::new(None));
+    let mut tx = app.writes.begin(&request).await?;
+    if !projects::repo::is_empty(tx.db()).await? {
+        return Ok(());
+    }
+    let now = app.clock.now();
+    let db = tx.db();
+    let new = NewProject { name: "Core Platform".into(), metadata: None };
+    let project = projects::repo::insert(db, PROJECT, new, now).await?;
+    for (id, email, role) in [(OWNER, OWNER_EMAIL, Role::Owner), (ADMIN, ADMIN_EMAIL, Role::Admin)] {
+        let email: Email = email.parse()?;
+        users::repo::insert(db, id, &email, now).await?;
+        users::repo::insert_member(db, PROJECT, id, role, now).await?;
+    }
+    // Nobody ever sees these two's secrets: the key is there to be revoked, the token to be read.
+    for (id, name) in [(WORKING_KEY, "issuer of ci-token"), (SPARE_KEY, "spare")] {
+        let key = KeyRow {
+            id,
+            project_id: PROJECT,
+            name: name.into(),
+            scopes: default_scopes(),
+            metadata: Metadata::default(),
+            created_by: Some(OWNER),
+            created_at: now,
+            expires_at: None,
+        };
+        keys::repo::insert(db, key, &Secret::generate(SecretKind::Key)).await?;
+    }
+    let token = TokenRow {
+        id: TOKEN,
+        name: "ci-token".into(),
+        scopes: [Scope::UsersRead, Scope::UsageRead].into_iter().collect(),
+        issuer: Issuer::Key(WORKING_KEY),
+        created_at: now,
+        expires_at: now.plus(std::time::Duration::from_secs(tokens::model::DEFAULT_LIFETIME_SECONDS.into())),
+    };
+    let tenant = Tenant::admitted(PROJECT, ScopeSet::all());
+    tokens::repo::insert(db, tenant, token, &Secret::generate(SecretKind::Token)).await?;
+    tx.commit(Change::new("demo.loaded", project.id, Some(project.id)), ()).await?;
+    Ok(())
+}
+
+/// Whether the demo's project is there.
+pub async fn is_loaded(app: &App) -> anyhow::Result<bool> {
+    let mut db = app.db.acquire().await?;
+    let tenant = Tenant::admitted(PROJECT, ScopeSet::all());
+    Ok(projects::repo::get(&mut db, tenant).await?.is_some_and(|project| project.name == "Core Platform"))
+}
+
+/// A session and a key for the demo project, for whoever sits at the terminal.
+pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
+    let request = Arc::new(RequestContext::new(None));
+    let now = app.clock.now();
+    let mut tx = app.writes.begin(&request).await?;
+    let session = super::admin::issue_session(tx.db(), &OWNER_EMAIL.parse()?, now).await?;
+    let secret = Secret::generate(SecretKind::Key);
+    let key = KeyRow {
+        id: KeyId::new(),
+        project_id: PROJECT,
+        name: "shown on the terminal".into(),
+        scopes: default_scopes(),
+        metadata: Metadata::default(),
+        created_by: Some(OWNER),
+        created_at: now,
+        expires_at: Some(session.expires_at),
+    };
+    let key = keys::repo::insert(tx.db(), key, &secret).await?;
+    tx.commit(Change::new("key.created", key.id, Some(PROJECT)), (session.token, secret)).await.map_err(Into::into)
+}

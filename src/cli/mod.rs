@@ -1,0 +1,98 @@
+//! The operator's commands.
+
+mod admin;
+mod database;
+pub mod demo;
+mod environment;
+mod serve;
+mod welcome;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{LogFormat, ServeSettings, Settings},
+    routes,
+};
+
+/// A self-hosted REST API for a company's projects, credentials, users and usage.
+#[derive(Debug, Parser)]
+#[command(name = "cloudapi", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeSettings,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API. Also what happens without a command.
+    Serve(Box<ServeSettings>),
+    /// Bring the database's tables up to date, and stop.
+    Migrate,
+    /// Print the API's description (OpenAPI 3.1).
+    Openapi,
+    /// Manage the deployment, beside a running server or without one.
+    #[command(subcommand)]
+    Admin(admin::Admin),
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "cloudapi: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    environment::load_dotenv()?;
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => environment::explain(error)?,
+    };
+    environment::shed_pgoptions(&cli.settings)?;
+    start_logging(&cli.settings)?;
+    environment::warn_of_unknown();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let settings = cli.settings;
+    match cli.command {
+        None => runtime.block_on(serve::run(settings, cli.serve)),
+        Some(Command::Serve(serve)) => runtime.block_on(serve::run(settings, *serve)),
+        Some(Command::Migrate) => runtime
+            .block_on(async { database::Database::open(&settings, database::ADMIN_CONNECTIONS).await?.close().await }),
+        Some(Command::Openapi) => print_openapi(),
+        Some(Command::Admin(command)) => runtime.block_on(admin::run(settings, command)),
+    }
+}
+
+fn print_openapi() -> anyhow::Result<()> {
+    let document = serde_json::to_string_pretty(routes::description())?;
+    writeln!(io::stdout(), "{document}").context("the description could not be written")
+}
+
+/// Logs go to standard error, so that standard output holds only what was asked for.
+fn start_logging(settings: &Settings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.log)
+        .map_err(|error| anyhow::anyhow!("RUST_LOG (--log) = '{}' makes no sense: {error}", settings.log))?;
+    let format =
+        settings.log_format.unwrap_or(if io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json });
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Pretty => builder.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Whether the server lives (`/healthz`) and whether requests should be sent to it (`/readyz`).
+
+use std::time::Duration;
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    auth::grant::Public,
+    base::{error::Result, lifecycle::Phase},
+    db,
+    http::{
+        describe::{Answer, AnswerShape},
+        reply::Json,
+    },
+    state::App,
+};
+
+/// How long the database may take to answer.
+const PING_TIME: Duration = Duration::from_secs(2);
+
+/// The answer of `/healthz`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Alive {
+    status: &'static str,
+}
+
+/// The process lives and answers.
+pub async fn live(_: Public) -> Result<Json<Alive>> {
+    Ok(Json(Alive { status: "ok" }))
+}
+
+/// The answer of `/readyz`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Readiness {
+    /// `ready`, or `unavailable` when requests should go elsewhere.
+    status: &'static str,
+    /// What was looked at.
+    checks: Checks,
+}
+
+/// Each is `ok`, or says what is wrong.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Checks {
+    /// Whether the server is serving, rather than starting or stopping.
+    server: String,
+    /// Whether the database answers.
+    database: String,
+}
+
+/// Whether requests should be sent here.
+pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
+    let server = match app.lifecycle.phase() {
+        Phase::Serving => "ok".to_owned(),
+        Phase::Starting(why) => format!("starting: {why}"),
+        Phase::Draining => "stopping".to_owned(),
+    };
+    let ping = async { db::ping(&mut *app.db.acquire().await?).await };
+    let database = match tokio::time::timeout(PING_TIME, ping).await {
+        Ok(Ok(())) => "ok",
+        Ok(Err(_)) => "unreachable",
+        Err(_) => "slow: no answer within 2 seconds",
+    };
+    let all_ok = server == "ok" && database == "ok";
+    let status = if all_ok { "ready" } else { "unavailable" };
+    Ok(Readiness { status, checks: Checks { server, database: database.to_owned() } })
+}
+
+impl IntoResponse for Readiness {
+    fn into_response(self) -> Response {
+        let ready = self.status == "ready";
+        let mut response = Json(self).into_response();
+        if !ready {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        response
+    }
+}
+
+impl Answer for Readiness {
+    const SHAPE: AnswerShape = AnswerShape { description: "Ready.", ..<Json<Self> as Answer>::SHAPE };
+}

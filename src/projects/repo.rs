@@ -1,0 +1,94 @@
+//! SQL for projects.
+
+use sqlx::{PgConnection, types::Json};
+
+use super::model::{NewProject, Project, ProjectPatch};
+use crate::base::{
+    clock::Timestamp,
+    id::{self, ProjectId, UserId},
+    page::{Page, PageRequest, keyset},
+    tenant::Tenant,
+};
+
+/// Adds a project.
+pub async fn insert(db: &mut PgConnection, id: ProjectId, new: NewProject, now: Timestamp) -> sqlx::Result<Project> {
+    sqlx::query_as(
+        "INSERT INTO projects (id, name, metadata, created_at) VALUES ($1, $2, $3, $4)
+         RETURNING id, name, status, metadata, created_at",
+    )
+    .bind(id)
+    .bind(new.name)
+    .bind(Json(new.metadata.unwrap_or_default()))
+    .bind(now)
+    .fetch_one(db)
+    .await
+}
+
+/// The tenant's project.
+pub async fn get(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as("SELECT id, name, status, metadata, created_at FROM projects WHERE id = $1")
+        .bind(tenant.project_id())
+        .fetch_optional(db)
+        .await
+}
+
+/// Changes what `patch` names.
+pub async fn update(db: &mut PgConnection, tenant: Tenant, patch: ProjectPatch) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as(
+        "UPDATE projects SET name = coalesce($2, name), metadata = coalesce($3, metadata) WHERE id = $1
+         RETURNING id, name, status, metadata, created_at",
+    )
+    .bind(tenant.project_id())
+    .bind(patch.name)
+    .bind(patch.metadata.map(Json))
+    .fetch_optional(db)
+    .await
+}
+
+/// The projects that a user is a member of. Every role may read its project.
+pub async fn list_of_user(
+    db: &mut PgConnection,
+    user: UserId,
+    page: &PageRequest<id::Project>,
+) -> sqlx::Result<Page<Project, id::Project>> {
+    let sql = keyset!(
+        page,
+        "m.project_id",
+        "SELECT p.id, p.name, p.status, p.metadata, p.created_at
+         FROM members m JOIN projects p ON p.id = m.project_id WHERE m.user_id = $3"
+    );
+    let rows: Vec<Project> = sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).fetch_all(db).await?;
+    Ok(page.page(rows, |project| project.id))
+}
+
+/// The tenant's project, as a list of one.
+pub async fn list_of_tenant(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    page: &PageRequest<id::Project>,
+) -> sqlx::Result<Page<Project, id::Project>> {
+    let sql = keyset!(page, "id", "SELECT id, name, status, metadata, created_at FROM projects WHERE id = $3");
+    let rows: Vec<Project> =
+        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
+    Ok(page.page(rows, |project| project.id))
+}
+
+/// Whether there is neither a project nor a user.
+pub async fn is_empty(db: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM projects) AND NOT EXISTS (SELECT FROM users)")
+        .fetch_one(db)
+        .await
+}
+
+/// The first project of this name that a user owns.
+pub async fn find_owned(db: &mut PgConnection, owner: UserId, name: &str) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as(
+        "SELECT p.id, p.name, p.status, p.metadata, p.created_at FROM projects p
+         JOIN members m ON m.project_id = p.id AND m.user_id = $1 AND m.role = 'owner'
+         WHERE p.name = $2 ORDER BY p.id LIMIT 1",
+    )
+    .bind(owner)
+    .bind(name)
+    .fetch_optional(db)
+    .await
+}

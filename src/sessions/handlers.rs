@@ -1,0 +1,95 @@
+//! `/v1/sessions`.
+
+use axum::extract::State;
+use sqlx::PgConnection;
+
+use super::{
+    model::{IssuedSession, LIFETIME, RevokedSession, SessionUser, SessionView, SignIn},
+    repo,
+};
+use crate::{
+    auth::grant::{Public, Session},
+    base::{
+        clock::Timestamp,
+        error::{Code, Error, Result},
+        id::{self, SessionId},
+        page::{Everything, ListQuery},
+        secret::{Secret, SecretKind},
+    },
+    http::{
+        extract::{JsonBody, PathId, Query},
+        reply::{Created, Issued, Json, List},
+    },
+    state::App,
+    tx::Change,
+    users,
+};
+
+/// Signs a user in.
+pub async fn create(public: Public, State(app): State<App>, body: JsonBody<SignIn>) -> Result<Issued<IssuedSession>> {
+    let SignIn { email, password } = body.validate()?;
+    // An address that cannot be one is verified like an unknown one: no answer and no delay tells
+    // which addresses are known.
+    let account = match email.parse() {
+        Ok(email) => users::repo::find_by_email(&mut *app.db.acquire().await?, &email).await?,
+        Err(_) => None,
+    };
+    let (user, stored) = match account {
+        Some(account) => (Some(SessionUser { id: account.id, email: account.email }), account.password_hash),
+        None => (None, None),
+    };
+    let matches = app.passwords.verify(password, stored).await?;
+    let Some(user) = user.filter(|_| matches) else {
+        return Err(Error::new(
+            Code::InvalidCredentials,
+            "The e-mail address or the password is wrong; check both and try again",
+        ));
+    };
+    let mut tx = app.writes.begin(&public.request).await?;
+    let session = issue(tx.db(), user, app.clock.now()).await?;
+    let change = Change::new("session.created", session.id, None);
+    tx.commit(change, Issued(Created { location: format!("/v1/sessions/{}", session.id), body: session })).await
+}
+
+/// Makes a session for a user who has shown who they are.
+pub async fn issue(db: &mut PgConnection, user: SessionUser, now: Timestamp) -> Result<IssuedSession> {
+    let token = Secret::generate(SecretKind::Session);
+    let view = SessionView { id: SessionId::new(), created_at: now, expires_at: now.plus(LIFETIME) };
+    repo::insert(db, &view, user.id, &token.hash()).await?;
+    Ok(IssuedSession { id: view.id, token, user, created_at: view.created_at, expires_at: view.expires_at })
+}
+
+/// The user's live sessions.
+pub async fn list(
+    session: Session,
+    State(app): State<App>,
+    Query(query): Query<ListQuery<Everything>>,
+) -> Result<List<SessionView>> {
+    let page = query.page()?;
+    let mut db = app.db.acquire().await?;
+    let page = repo::list_live(&mut db, session.user_id, app.clock.now(), &page).await?;
+    Ok(List::new(page, session.request.id))
+}
+
+/// Signs out.
+pub async fn revoke_current(session: Session, State(app): State<App>) -> Result<Json<RevokedSession>> {
+    let id = session.id;
+    end(session, app, id).await
+}
+
+/// Ends one of the user's sessions.
+pub async fn revoke(
+    session: Session,
+    State(app): State<App>,
+    PathId(id): PathId<id::Session>,
+) -> Result<Json<RevokedSession>> {
+    end(session, app, id).await
+}
+
+async fn end(session: Session, app: App, id: SessionId) -> Result<Json<RevokedSession>> {
+    let mut tx = app.writes.begin(&session.request).await?;
+    if !repo::revoke(tx.db(), session.user_id, id, app.clock.now()).await? {
+        return Err(Error::not_found());
+    }
+    tx.commit(Change::new("session.revoked", id, None), Json(RevokedSession { id, revoked: true })).await
+}

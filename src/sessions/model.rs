@@ -1,0 +1,79 @@
+//! What a session is, to the server and to clients.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::{
+        clock::Timestamp,
+        id::{SessionId, UserId},
+        schema::input,
+        secret::Secret,
+    },
+    users::model::Email,
+};
+
+/// How long a session lasts.
+pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// `POST /v1/sessions`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// The user's e-mail address.
+    #[schemars(length(max = 254), example = "ada@example.com")]
+    pub email: String,
+    /// Their password.
+    #[schemars(with = "String", length(max = 1024), extend("format" = "password"))]
+    pub password: SecretString,
+}
+
+input!(SignIn);
+
+/// A session as it is shown, without its secret.
+#[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
+#[schemars(rename = "Session")]
+pub struct SessionView {
+    /// The session's id.
+    pub id: SessionId,
+    /// When its user signed in.
+    pub created_at: Timestamp,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
+}
+
+/// Who a session speaks for.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SessionUser {
+    /// The user's id.
+    pub id: UserId,
+    /// Their e-mail address.
+    pub email: Email,
+}
+
+/// A session as it is given to its user, once, with its secret.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct IssuedSession {
+    /// The session's id.
+    pub id: SessionId,
+    /// The secret to send as `Authorization: Bearer`. Shown this once.
+    pub token: Secret,
+    /// Who it speaks for.
+    pub user: SessionUser,
+    /// When the user signed in.
+    pub created_at: Timestamp,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
+}
+
+/// What ending a session answers, however often it is asked.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RevokedSession {
+    /// The session's id.
+    pub id: SessionId,
+    /// Always true.
+    pub revoked: bool,
+}

@@ -1,0 +1,74 @@
+//! SQL for sessions.
+
+use sqlx::PgConnection;
+
+use super::model::SessionView;
+use crate::base::{
+    clock::Timestamp,
+    id::{self, SessionId, UserId},
+    page::{Page, PageRequest, keyset},
+    secret::SecretHash,
+};
+
+/// A session with all that decides whether it is live.
+#[derive(Debug, sqlx::FromRow)]
+pub struct StoredSession {
+    /// The session.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
+    /// When it was ended, if it was.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// The session with this secret, live or not.
+pub async fn find_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Option<StoredSession>> {
+    sqlx::query_as("SELECT id, user_id, expires_at, revoked_at FROM sessions WHERE secret_hash = $1")
+        .bind(secret)
+        .fetch_optional(db)
+        .await
+}
+
+/// Adds a session.
+pub async fn insert(db: &mut PgConnection, view: &SessionView, user: UserId, secret: &SecretHash) -> sqlx::Result<()> {
+    sqlx::query("INSERT INTO sessions (id, user_id, secret_hash, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)")
+        .bind(view.id)
+        .bind(user)
+        .bind(secret)
+        .bind(view.created_at)
+        .bind(view.expires_at)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// A user's live sessions.
+pub async fn list_live(
+    db: &mut PgConnection,
+    user: UserId,
+    now: Timestamp,
+    page: &PageRequest<id::Session>,
+) -> sqlx::Result<Page<SessionView, id::Session>> {
+    let sql = keyset!(
+        page,
+        "id",
+        "SELECT id, created_at, expires_at FROM sessions
+         WHERE user_id = $3 AND revoked_at IS NULL AND expires_at > $4"
+    );
+    let rows: Vec<SessionView> =
+        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).bind(now).fetch_all(db).await?;
+    Ok(page.page(rows, |session| session.id))
+}
+
+/// Ends one of a user's sessions; gives whether there is such a session, ended before or not.
+pub async fn revoke(db: &mut PgConnection, user: UserId, id: SessionId, now: Timestamp) -> sqlx::Result<bool> {
+    sqlx::query("UPDATE sessions SET revoked_at = coalesce(revoked_at, $3) WHERE id = $1 AND user_id = $2")
+        .bind(id)
+        .bind(user)
+        .bind(now)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}

@@ -1,0 +1,63 @@
+//! What handlers may reach.
+
+use std::{ops::Deref, sync::Arc};
+
+use sqlx::PgPool;
+
+use crate::{
+    auth::password::Passwords,
+    base::{clock::Clock, error::Result, lifecycle::Lifecycle},
+    http::edge::Edge,
+    tx::Writes,
+    usage::counters::Counters,
+};
+
+/// The application: cheap to clone, the same for all.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Shared>);
+
+/// What [`App`] holds.
+#[derive(Debug)]
+pub struct Shared {
+    /// The database, for reads.
+    pub db: PgPool,
+    /// The database, for writes.
+    pub writes: Writes,
+    /// The time.
+    pub clock: Clock,
+    /// Hashes and verifies passwords.
+    pub passwords: Passwords,
+    /// What has been counted.
+    pub usage: Arc<Counters>,
+    /// Where the server is in its life.
+    pub lifecycle: Arc<Lifecycle>,
+    /// What the outer layers share with the server.
+    pub edge: Edge,
+    /// Where clients reach this server, without a slash at its end.
+    pub public_url: String,
+}
+
+impl App {
+    /// An application on `db`.
+    pub fn new(db: PgPool, clock: Clock, public_url: String) -> Result<Self> {
+        let lifecycle = Arc::<Lifecycle>::default();
+        Ok(Self(Arc::new(Shared {
+            writes: Writes::new(db.clone()),
+            db,
+            clock,
+            passwords: Passwords::new()?,
+            usage: Arc::default(),
+            edge: Edge { lifecycle: Arc::clone(&lifecycle), ..Edge::default() },
+            lifecycle,
+            public_url,
+        })))
+    }
+}
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}

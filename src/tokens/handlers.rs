@@ -1,0 +1,122 @@
+//! `/v1/tokens`.
+
+use std::time::Duration;
+
+use axum::extract::State;
+
+use super::{
+    model::{DEFAULT_LIFETIME_SECONDS, IssuedToken, MAX_DEPTH, NewToken, RevokedToken, TokenView},
+    repo::{self, Issuer, TokenRow},
+};
+use crate::{
+    auth::grant::{Grant, OrItself},
+    base::{
+        caller::Caller,
+        clock::Timestamp,
+        error::{Code, Error, ItemCode, Result},
+        id::{self, TokenId},
+        page::{InProject, ListQuery},
+        scope::of::{TokensRead, TokensWrite},
+        secret::{Secret, SecretKind},
+    },
+    http::{
+        extract::{JsonBody, PathId, Query},
+        reply::{Created, Issued, Json, List},
+    },
+    state::App,
+    tx::Change,
+};
+
+/// Makes a token that rests on the caller.
+pub async fn create(
+    grant: Grant<TokensWrite>,
+    State(app): State<App>,
+    body: JsonBody<NewToken>,
+) -> Result<Issued<IssuedToken>> {
+    let now = app.clock.now();
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
+    let new = body.validate()?;
+    let (issuer, issuer_end) = match grant.caller() {
+        Caller::Session { user_id, .. } => (Issuer::Member(*user_id), None),
+        Caller::Key { id, expires_at, .. } => (Issuer::Key(*id), *expires_at),
+        Caller::Token { id, expires_at, .. } => (Issuer::Token(*id), Some(*expires_at)),
+    };
+    let expires_at = expiry(new.expires_in, issuer_end, now)?;
+    let scopes = tenant.hand_out(new.scopes)?;
+    if let Issuer::Token(parent) = issuer
+        && repo::depth(tx.db(), parent).await? >= Some(MAX_DEPTH)
+    {
+        return Err(Error::new(
+            Code::LimitReached,
+            format!("Tokens nest at most {MAX_DEPTH} deep; issue this one with a credential further up"),
+        ));
+    }
+    let secret = Secret::generate(SecretKind::Token);
+    let row = TokenRow { id: TokenId::new(), name: new.name, scopes, issuer, created_at: now, expires_at };
+    let stored = repo::insert(tx.db(), tenant, row, &secret).await?.ok_or_else(|| {
+        Error::new(Code::TokenRevoked, "This credential was revoked while it was being used; use another one")
+    })?;
+    let change = Change::new("token.created", stored.id, Some(stored.project_id));
+    let body = IssuedToken { token: secret, view: TokenView::new(stored, now) };
+    tx.commit(change, Issued(Created { location: format!("/v1/tokens/{}", body.view.id), body })).await
+}
+
+/// When a new token ends: never after its issuer.
+fn expiry(expires_in: Option<u32>, issuer_end: Option<Timestamp>, now: Timestamp) -> Result<Timestamp> {
+    let end = now.plus(Duration::from_secs(expires_in.unwrap_or(DEFAULT_LIFETIME_SECONDS).into()));
+    match issuer_end {
+        Some(issuer_end) if issuer_end < end && expires_in.is_some() => Err(Error::invalid_member(
+            "/expires_in",
+            ItemCode::OutOfRange,
+            format!(
+                "must be at most {}, because your own credential ends at {issuer_end}; leave it out for that end",
+                now.until(issuer_end).as_secs()
+            ),
+        )),
+        Some(issuer_end) => Ok(issuer_end.min(end)),
+        None => Ok(end),
+    }
+}
+
+/// The tokens of a project.
+pub async fn list(
+    grant: Grant<TokensRead>,
+    State(app): State<App>,
+    Query(query): Query<ListQuery<InProject>>,
+) -> Result<List<TokenView>> {
+    let page = query.page()?;
+    let now = app.clock.now();
+    let mut db = app.db.acquire().await?;
+    let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
+    let page = repo::list(&mut db, tenant, &page).await?;
+    Ok(List::new(page.map(|token| TokenView::new(token, now)), grant.request().id))
+}
+
+/// One token.
+pub async fn get(
+    grant: Grant<TokensRead>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Token>,
+) -> Result<Json<TokenView>> {
+    let now = app.clock.now();
+    let mut db = app.db.acquire().await?;
+    let tenant = grant.in_project_of(&mut db, id).await?;
+    let token = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
+    Ok(Json(TokenView::new(token, now)))
+}
+
+/// Ends a token and all that was issued under it.
+pub async fn revoke(
+    grant: Grant<TokensWrite, OrItself>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Token>,
+) -> Result<Json<RevokedToken>> {
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    if !repo::revoke(tx.db(), tenant, id, app.clock.now()).await? {
+        return Err(Error::not_found());
+    }
+    let change = Change::new("token.revoked", id, Some(tenant.project_id()));
+    tx.commit(change, Json(RevokedToken { id, revoked: true })).await
+}

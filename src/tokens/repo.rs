@@ -1,0 +1,238 @@
+//! SQL for tokens.
+
+use sqlx::PgConnection;
+
+use super::model::StoredToken;
+use crate::{
+    base::{
+        clock::Timestamp,
+        id::{self, KeyId, ProjectId, TokenId, UserId},
+        page::{Page, PageRequest, keyset},
+        scope::ScopeSet,
+        secret::{Secret, SecretHash},
+        tenant::Tenant,
+    },
+    db::ProjectItem,
+    users::model::Role,
+};
+
+impl ProjectItem for id::Token {
+    const PROJECT_OF: &'static str = "SELECT project_id FROM tokens WHERE id = $1";
+}
+
+/// What a token rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issuer {
+    /// A key.
+    Key(KeyId),
+    /// Another token.
+    Token(TokenId),
+    /// A user's membership of the token's project.
+    Member(UserId),
+}
+
+/// What a new token is made of.
+#[derive(Debug)]
+pub struct TokenRow {
+    /// The token.
+    pub id: TokenId,
+    /// What people call it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// What it rests on.
+    pub issuer: Issuer,
+    /// When it is made.
+    pub created_at: Timestamp,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
+}
+
+/// The insertion of a token, on the condition that `$issuer` finds its issuer.
+macro_rules! insert_sql {
+    ($issuer:literal) => {
+        concat!(
+            "WITH issuer AS (",
+            $issuer,
+            ") INSERT INTO tokens (id, project_id, secret_hash, hint, issuer_key_id, issuer_token_id, issuer_user_id,
+                                   name, scopes, created_at, expires_at, depth)
+               SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, depth FROM issuer
+               RETURNING id, project_id, hint, name, scopes, created_at, expires_at, revoked_at"
+        )
+    };
+}
+
+/// Adds a token, unless its issuer has just been ended: then `None`. A revocation of the issuer that
+/// is under way is waited for, and one that comes later finds the token.
+pub async fn insert(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    token: TokenRow,
+    secret: &Secret,
+) -> sqlx::Result<Option<StoredToken>> {
+    let (key, parent, member) = match token.issuer {
+        Issuer::Key(id) => (Some(id), None, None),
+        Issuer::Token(id) => (None, Some(id), None),
+        Issuer::Member(id) => (None, None, Some(id)),
+    };
+    // One of the three, which depends on what the issuer is, locks its row and gives the depth.
+    let sql = match token.issuer {
+        Issuer::Key(_) => insert_sql!("SELECT 1 AS depth FROM keys WHERE id = $5 AND revoked_at IS NULL FOR KEY SHARE"),
+        Issuer::Token(_) => {
+            insert_sql!("SELECT depth + 1 AS depth FROM tokens WHERE id = $6 AND revoked_at IS NULL FOR KEY SHARE")
+        }
+        Issuer::Member(_) => {
+            insert_sql!("SELECT 1 AS depth FROM members WHERE user_id = $7 AND project_id = $2 FOR KEY SHARE")
+        }
+    };
+    sqlx::query_as(sql)
+        .bind(token.id)
+        .bind(tenant.project_id())
+        .bind(secret.hash())
+        .bind(secret.hint())
+        .bind(key)
+        .bind(parent)
+        .bind(member)
+        .bind(token.name)
+        .bind(token.scopes.to_texts())
+        .bind(token.created_at)
+        .bind(token.expires_at)
+        .fetch_optional(db)
+        .await
+}
+
+/// One of a token and the tokens it was issued through, with what it was issued by.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Link {
+    /// The token.
+    pub id: TokenId,
+    /// Its project.
+    pub project_id: ProjectId,
+    /// Its own scopes.
+    pub scopes: Vec<String>,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
+    /// When it was ended, if it was.
+    pub revoked_at: Option<Timestamp>,
+    issuer_token_id: Option<TokenId>,
+    issuer_key_scopes: Option<Vec<String>>,
+    issuer_key_expires_at: Option<Timestamp>,
+    issuer_key_revoked_at: Option<Timestamp>,
+    issuer_role: Option<Role>,
+}
+
+impl Link {
+    /// What this link leaves to those below it: all that its key or membership allows, if it is a
+    /// first link; no restriction, if another token, which has a link of its own, issued it; `None`
+    /// when the link or its issuer has ended.
+    pub fn issuer_scopes(&self, now: Timestamp) -> Option<ScopeSet> {
+        let ended = |revoked: Option<Timestamp>, expires: Option<Timestamp>| {
+            revoked.is_some() || expires.is_some_and(|end| end <= now)
+        };
+        if ended(self.revoked_at, Some(self.expires_at)) {
+            return None;
+        }
+        match (&self.issuer_key_scopes, self.issuer_role, self.issuer_token_id) {
+            (Some(_), _, _) if ended(self.issuer_key_revoked_at, self.issuer_key_expires_at) => None,
+            (Some(scopes), _, _) => Some(ScopeSet::from_texts(scopes)),
+            (None, Some(role), _) => Some(role.scopes()),
+            (None, None, Some(_)) => Some(ScopeSet::all()),
+            // Issued by a member who is one no more.
+            (None, None, None) => None,
+        }
+    }
+}
+
+/// The token with this secret, live or not, and after it the tokens it was issued through, up to
+/// the one that a key or a member issued.
+pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Vec<Link>> {
+    sqlx::query_as(
+        "WITH RECURSIVE chain AS (
+             SELECT t.*, 0 AS distance FROM tokens t WHERE t.secret_hash = $1
+             UNION ALL
+             SELECT t.*, c.distance + 1 FROM chain c JOIN tokens t ON t.id = c.issuer_token_id
+         )
+         SELECT c.id, c.project_id, c.scopes, c.expires_at, c.revoked_at, c.issuer_token_id,
+                k.scopes AS issuer_key_scopes, k.expires_at AS issuer_key_expires_at,
+                k.revoked_at AS issuer_key_revoked_at, m.role AS issuer_role
+         FROM chain c
+         LEFT JOIN keys k ON k.id = c.issuer_key_id
+         LEFT JOIN members m ON m.user_id = c.issuer_user_id AND m.project_id = c.project_id
+         ORDER BY c.distance",
+    )
+    .bind(secret)
+    .fetch_all(db)
+    .await
+}
+
+/// How deep a token hangs.
+pub async fn depth(db: &mut PgConnection, id: TokenId) -> sqlx::Result<Option<i16>> {
+    sqlx::query_scalar("SELECT depth FROM tokens WHERE id = $1").bind(id).fetch_optional(db).await
+}
+
+/// One of the tenant's tokens.
+pub async fn get(db: &mut PgConnection, tenant: Tenant, id: TokenId) -> sqlx::Result<Option<StoredToken>> {
+    sqlx::query_as(
+        "SELECT id, project_id, hint, name, scopes, created_at, expires_at, revoked_at FROM tokens
+         WHERE project_id = $1 AND id = $2",
+    )
+    .bind(tenant.project_id())
+    .bind(id)
+    .fetch_optional(db)
+    .await
+}
+
+/// The tenant's tokens.
+pub async fn list(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    page: &PageRequest<id::Token>,
+) -> sqlx::Result<Page<StoredToken, id::Token>> {
+    let sql = keyset!(
+        page,
+        "id",
+        "SELECT id, project_id, hint, name, scopes, created_at, expires_at, revoked_at FROM tokens WHERE project_id = $3"
+    );
+    let rows: Vec<StoredToken> =
+        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
+    Ok(page.page(rows, |token| token.id))
+}
+
+/// Ends one of the tenant's tokens and all that was issued under it; gives whether there is such a
+/// token, ended before or not.
+pub async fn revoke(db: &mut PgConnection, tenant: Tenant, id: TokenId, now: Timestamp) -> sqlx::Result<bool> {
+    let found: Vec<TokenId> = sqlx::query_scalar("SELECT id FROM tokens WHERE id = $1 AND project_id = $2 FOR UPDATE")
+        .bind(id)
+        .bind(tenant.project_id())
+        .fetch_all(&mut *db)
+        .await?;
+    let exists = !found.is_empty();
+    revoke_with_issued(db, found, now).await?;
+    Ok(exists)
+}
+
+/// Ends all tokens issued under a key, which the caller has locked.
+pub async fn revoke_issued_by_key(db: &mut PgConnection, key: KeyId, now: Timestamp) -> sqlx::Result<()> {
+    let issued = sqlx::query_scalar("SELECT id FROM tokens WHERE issuer_key_id = $1 FOR UPDATE")
+        .bind(key)
+        .fetch_all(&mut *db)
+        .await?;
+    revoke_with_issued(db, issued, now).await
+}
+
+/// Ends `level`, whose rows are locked, and all below it. Level by level: a lock waits for the tokens
+/// that are being issued under it, and the next statement sees them.
+async fn revoke_with_issued(db: &mut PgConnection, mut level: Vec<TokenId>, now: Timestamp) -> sqlx::Result<()> {
+    while !level.is_empty() {
+        sqlx::query("UPDATE tokens SET revoked_at = $2 WHERE id = ANY($1) AND revoked_at IS NULL")
+            .bind(&level)
+            .bind(now)
+            .execute(&mut *db)
+            .await?;
+        level = sqlx::query_scalar("SELECT id FROM tokens WHERE issuer_token_id = ANY($1) FOR UPDATE")
+            .bind(&level)
+            .fetch_all(&mut *db)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! The outermost layer: gives each request its id, counts it, writes its one log line, and turns a
+//! failure into the problem that tells of it.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use axum::{
+    extract::{ConnectInfo, Request},
+    http::{HeaderName, HeaderValue, Method, StatusCode},
+    response::Response,
+};
+use tower::{Layer, Service};
+
+use super::counters::Counters;
+use crate::{
+    base::{clock::Clock, request::RequestContext},
+    http::problem::{self, Failure},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// So many requests in a second are all logged; of the rest, one in [`SAMPLE`] is, and every error.
+const LOGGED_PER_SECOND: u32 = 100;
+const SAMPLE: u32 = 100;
+
+/// The layer.
+#[derive(Clone, Debug)]
+pub struct RecordLayer(Arc<Recorder>);
+
+#[derive(Debug)]
+struct Recorder {
+    counters: Arc<Counters>,
+    clock: Clock,
+    public_url: String,
+    sampler: Sampler,
+}
+
+impl RecordLayer {
+    /// Counts into `counters`; `public_url` is where problems say they are explained.
+    pub fn new(counters: Arc<Counters>, clock: Clock, public_url: String) -> Self {
+        Self(Arc::new(Recorder { counters, clock, public_url, sampler: Sampler::new() }))
+    }
+}
+
+impl<S> Layer<S> for RecordLayer {
+    type Service = Record<S>;
+
+    fn layer(&self, inner: S) -> Record<S> {
+        Record { recorder: Arc::clone(&self.0), inner }
+    }
+}
+
+/// The service that [`RecordLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct Record<S> {
+    recorder: Arc<Recorder>,
+    inner: S,
+}
+
+impl<S> Service<Request> for Record<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let started = Instant::now();
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+        let context = Arc::new(RequestContext::new(peer));
+        request.extensions_mut().insert(Arc::clone(&context));
+        let method = request.method().clone();
+        let answer = self.inner.call(request);
+        let recorder = Arc::clone(&self.recorder);
+        Box::pin(async move {
+            let Ok(mut response) = answer.await;
+            problem::render(&mut response, context.id, &recorder.public_url);
+            if let Ok(id) = HeaderValue::from_str(&context.id.to_string()) {
+                response.headers_mut().insert(REQUEST_ID, id);
+            }
+            recorder.count(&context, &method, response.status());
+            recorder.log(&context, &method, &response, started);
+            Ok(response)
+        })
+    }
+}
+
+impl Recorder {
+    fn count(&self, context: &RequestContext, method: &Method, status: StatusCode) {
+        let counted = method != Method::OPTIONS
+            && status != StatusCode::UNAUTHORIZED
+            && status != StatusCode::TOO_MANY_REQUESTS
+            && !status.is_server_error();
+        if let (true, Some(_), Some(&project)) = (counted, context.caller.get(), context.project.get()) {
+            self.counters.count(project, self.clock.now().date());
+        }
+    }
+
+    fn log(&self, context: &RequestContext, method: &Method, response: &Response, started: Instant) {
+        let status = response.status();
+        let failure = response.extensions().get::<Failure>();
+        if !self.sampler.admits() && !status.is_server_error() {
+            return;
+        }
+        let cause = failure.and_then(|Failure(error)| error.cause());
+        macro_rules! line {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "cloudapi::request",
+                    $level,
+                    request_id = %context.id,
+                    method = %method,
+                    route = context.route.get().copied().unwrap_or("none"),
+                    status = status.as_u16(),
+                    code = failure.map(|Failure(error)| error.code().as_str()),
+                    cause = cause.map(tracing::field::display),
+                    project_id = context.project.get().map(tracing::field::display),
+                    credential_id = context.caller.get().map(|caller| tracing::field::display(caller.credential_id())),
+                    peer = context.peer.map(tracing::field::display),
+                    duration_ms = started.elapsed().as_secs_f64() * 1e3,
+                    "answered"
+                )
+            };
+        }
+        if status.is_server_error() {
+            line!(tracing::Level::ERROR);
+        } else {
+            line!(tracing::Level::INFO);
+        }
+    }
+}
+
+/// Decides which requests are logged, so that a flood does not drown the log or cost more than it.
+#[derive(Debug)]
+struct Sampler {
+    began: Instant,
+    second: AtomicU64,
+    seen: AtomicU32,
+}
+
+impl Sampler {
+    fn new() -> Self {
+        Self { began: Instant::now(), second: AtomicU64::new(0), seen: AtomicU32::new(0) }
+    }
+
+    fn admits(&self) -> bool {
+        let second = self.began.elapsed().as_secs();
+        // Two threads at a second's turn may both reset; that costs a few lines more.
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.seen.store(0, Ordering::Relaxed);
+        }
+        let seen = self.seen.fetch_add(1, Ordering::Relaxed);
+        seen < LOGGED_PER_SECOND || seen.is_multiple_of(SAMPLE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_hundred_of_a_second_are_logged_and_then_one_in_a_hundred() {
+        let sampler = Sampler::new();
+        let logged = (0..1000).filter(|_| sampler.admits()).count();
+        // All within one second; should the test straddle a turn, more are.
+        assert!((109..=218).contains(&logged), "{logged}");
+    }
+}
