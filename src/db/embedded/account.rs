@@ -1,0 +1,99 @@
+//! The user that PostgreSQL runs as: it refuses to be root.
+
+use std::{
+    fs, io,
+    os::unix::{
+        fs::{MetadataExt, lchown},
+        process::CommandExt,
+    },
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use nix::unistd::{Uid, User};
+
+use super::Error;
+
+/// The user that PostgreSQL runs as.
+#[derive(Debug)]
+pub(super) struct Account {
+    // None where that is whoever we are.
+    other: Option<Other>,
+}
+
+#[derive(Debug)]
+struct Other {
+    name: String,
+    uid: u32,
+    gid: u32,
+}
+
+impl Account {
+    /// Whoever we are; where we are root, the owner of the cluster, else `postgres`, else `nobody`.
+    pub(super) fn choose(cluster: &Path) -> Result<Self, Error> {
+        if !Uid::effective().is_root() {
+            return Ok(Self { other: None });
+        }
+        // A cluster that a user once ran without root stays that user's, who may want to do so again.
+        if let Ok(found) = fs::symlink_metadata(cluster)
+            && found.is_dir()
+            && found.uid() != 0
+        {
+            let user = User::from_uid(Uid::from_raw(found.uid())).ok().flatten();
+            let name = user.map_or_else(|| found.uid().to_string(), |user| user.name);
+            return Ok(Self { other: Some(Other { name, uid: found.uid(), gid: found.gid() }) });
+        }
+        let user = ["postgres", "nobody"].into_iter().find_map(|name| User::from_name(name).ok().flatten());
+        let user = user.ok_or(Error::NoAccount)?;
+        Ok(Self { other: Some(Other { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }) })
+    }
+
+    /// Its name, where it is not whoever we are.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.other.as_ref().map(|other| other.name.as_str())
+    }
+
+    /// A command that runs `program` as this user, with nothing of our environment: `PG*` and `LC_*`
+    /// variables would change what PostgreSQL does.
+    pub(super) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C").env("TZ", "UTC");
+        // Where we are now, this user may not be.
+        command.current_dir("/");
+        if let Some(other) = &self.other {
+            // This drops root's supplementary groups too.
+            command.uid(other.uid).gid(other.gid);
+        }
+        command
+    }
+
+    /// Makes `path` this user's.
+    pub(super) fn give(&self, path: &Path) -> Result<(), Error> {
+        let Some(other) = &self.other else { return Ok(()) };
+        lchown(path, Some(other.uid), Some(other.gid)).map_err(Error::files("changing the owner of", path))
+    }
+
+    /// Tries whether this user may enter `data_dir`, which the modes alone do not tell.
+    pub(super) fn check_may_enter(&self, data_dir: &Path) -> Result<(), Error> {
+        let Some(account) = self.name() else { return Ok(()) };
+        let shell = Path::new(super::lifeline::SHELL);
+        let entered = self
+            .command(shell)
+            .args(["-c", r#"cd -- "$1""#, "sh"])
+            .arg(data_dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .map_err(|source| self.not_run(shell, source))?;
+        if entered.success() {
+            return Ok(());
+        }
+        Err(Error::MayNotEnter { data_dir: data_dir.into(), account: account.into() })
+    }
+
+    /// The error of a program that this user could not run.
+    pub(super) fn not_run(&self, program: &Path, source: io::Error) -> Error {
+        Error::Run { program: program.into(), account: self.name().map(Into::into), source }
+    }
+}

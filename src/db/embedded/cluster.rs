@@ -1,0 +1,136 @@
+//! The cluster: PostgreSQL's own files, and its settings.
+
+use std::{
+    ffi::OsString,
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    thread,
+    time::Instant,
+};
+
+use super::{Durability, Endpoint, Error, PAUSE, START_TIME, USER, find::Programs, folders, lifeline::Launcher};
+
+/// Where the cluster is.
+pub(super) fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("postgres")
+}
+
+/// The major version that wrote the cluster, if there is one.
+pub(super) fn major(cluster: &Path) -> Result<Option<u32>, Error> {
+    let path = cluster.join("PG_VERSION");
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map(Some).map_err(|_| Error::NotACluster(cluster.into())),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::files("reading", path)(error)),
+        Err(_) if fs::symlink_metadata(cluster).is_ok() => Err(Error::NotACluster(cluster.into())),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Makes the cluster if there is none, and tells whether it did. It is made under another name first,
+/// so that there is a whole one or none, whatever happens meanwhile.
+pub(super) fn make_if_missing(
+    data_dir: &Path,
+    launcher: &Launcher,
+    programs: &Programs,
+    durability: Durability,
+) -> Result<bool, Error> {
+    let unfinished = data_dir.join("postgres.unfinished");
+    folders::remove(&unfinished)?;
+    let cluster = path(data_dir);
+    if major(&cluster)?.is_some() {
+        return Ok(false);
+    }
+    DirBuilder::new().mode(0o700).create(&unfinished).map_err(Error::files("making", &unfinished))?;
+    launcher.account.give(&unfinished)?;
+    initdb(&unfinished, launcher, programs, durability)?;
+    fs::rename(&unfinished, &cluster)
+        .and_then(|()| File::open(data_dir)?.sync_all())
+        .map_err(Error::files("finishing", cluster))?;
+    Ok(true)
+}
+
+fn initdb(cluster: &Path, launcher: &Launcher, programs: &Programs, durability: Durability) -> Result<(), Error> {
+    let mut arguments: Vec<OsString> = vec!["-D".into(), cluster.into(), "-U".into(), USER.into()];
+    // Whoever may enter the socket's folder may connect. The operating system's user cannot be asked
+    // for (peer), as root and the user that runs PostgreSQL both have to come in.
+    arguments.extend(["--auth-local=trust", "--auth-host=reject"].map(OsString::from));
+    arguments.extend(["--encoding=UTF8", "--locale=C", "--no-instructions"].map(OsString::from));
+    if durability == Durability::Volatile {
+        arguments.push("--no-sync".into());
+    }
+    let mut initdb = launcher.launch(&programs.initdb(), arguments)?;
+    let not_made = |how: String| Error::NotMade { how, log: launcher.log.path.clone(), said: launcher.log.tail() };
+    let deadline = Instant::now() + START_TIME;
+    loop {
+        match initdb.ended()? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(not_made(status.to_string())),
+            None if Instant::now() > deadline => {
+                return Err(not_made(format!("initdb was not done after {} s", START_TIME.as_secs())));
+            }
+            None => thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// The command line of a PostgreSQL that serves the cluster at `endpoint`. Settings are given here, so
+/// that they stand above what the files say and an upgrade of ours can change them.
+pub(super) fn arguments(
+    cluster: &Path,
+    endpoint: &Endpoint,
+    durability: Durability,
+    max_connections: u32,
+) -> Vec<OsString> {
+    let durable = match durability {
+        Durability::Durable => "on",
+        Durability::Volatile => "off",
+    };
+    let port = endpoint.port.to_string();
+    let max_connections = max_connections.to_string();
+    let settings = [
+        ("listen_addresses", ""),
+        ("unix_socket_permissions", "0700"),
+        ("port", &port),
+        ("ssl", "off"),
+        ("max_connections", &max_connections),
+        ("shared_buffers", "64MB"),
+        ("fsync", durable),
+        ("full_page_writes", durable),
+        ("synchronous_commit", durable),
+        ("timezone", "UTC"),
+        ("log_timezone", "UTC"),
+        // Its standard error is our log. What a client did wrong is that client's to tell, and would
+        // fill the log with what belongs to users.
+        ("logging_collector", "off"),
+        ("log_destination", "stderr"),
+        ("log_min_messages", "log"),
+        ("log_min_error_statement", "panic"),
+        ("log_error_verbosity", "terse"),
+        ("log_checkpoints", "off"),
+    ];
+    let mut arguments: Vec<OsString> = vec!["-D".into(), cluster.into()];
+    let socket_dir = folders::setting("unix_socket_directories", &folders::quoted(&endpoint.socket_dir));
+    arguments.extend(["-c".into(), socket_dir]);
+    for (name, value) in settings {
+        arguments.extend(["-c".into(), folders::setting(name, value.as_bytes())]);
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_volatile_cluster_gives_up_durability() {
+        let endpoint = Endpoint::at("/run".into(), 5432);
+        for (durability, value) in [(Durability::Durable, "on"), (Durability::Volatile, "off")] {
+            let arguments = arguments(Path::new("/d/postgres"), &endpoint, durability, 7);
+            for name in ["fsync", "full_page_writes", "synchronous_commit"] {
+                assert!(arguments.contains(&OsString::from(format!("{name}={value}"))), "{arguments:?}");
+            }
+        }
+    }
+}

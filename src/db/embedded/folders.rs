@@ -1,0 +1,136 @@
+//! The folders and files around the cluster.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{fcntl::OFlag, unistd::Uid};
+
+use super::{Error, PORT, account::Account};
+
+/// What a Unix socket's path may have, on Linux; on macOS it is 103.
+const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// Where files go when `CLOUDAPI_DATA_DIR` does not say so: /var/lib/cloudapi for root, else
+/// cloudapi in the user's data directory.
+pub fn default_data_dir() -> PathBuf {
+    if Uid::effective().is_root() {
+        return "/var/lib/cloudapi".into();
+    }
+    // A relative one is to be ignored, says the XDG specification.
+    let given = env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || env::home_dir().unwrap_or_default().join(".local/share");
+    given.unwrap_or_else(home).join("cloudapi")
+}
+
+/// Makes the data directory if it is missing, and gives its one true path.
+pub(super) fn make_data_dir(path: &Path) -> Result<PathBuf, Error> {
+    if path.as_os_str().as_bytes().contains(&b'\n') {
+        // PostgreSQL's own note of where it works is made of lines.
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "its name has a line break");
+        return Err(Error::files("using the data directory", path)(error));
+    }
+    if !path.is_dir() {
+        DirBuilder::new().recursive(true).create(path).map_err(Error::files("making the data directory", path))?;
+        // The user that PostgreSQL runs as has to pass, whatever the umask says; nobody has to list.
+        fs::set_permissions(path, Permissions::from_mode(0o711)).map_err(Error::files("opening up", path))?;
+    }
+    fs::canonicalize(path).map_err(Error::files("finding", path))
+}
+
+/// Opens a file to read and to append, making it if it is missing; not through a symbolic link, which
+/// could make root write elsewhere.
+pub(super) fn open(path: &Path, mode: u32) -> Result<File, Error> {
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(mode)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(path)
+        .map_err(Error::files("opening", path))
+}
+
+/// Makes the folder of the socket anew, so that nothing of an earlier run is in it: not even the
+/// socket's lock file, which would hold up PostgreSQL when some process has the number in it.
+pub(super) fn make_run_dir(data_dir: &Path, account: &Account) -> Result<PathBuf, Error> {
+    let path = run_dir(data_dir);
+    remove(&path)?;
+    // Fails if anyone has made one in between, so it is ours.
+    DirBuilder::new().mode(0o700).create(&path).map_err(Error::files("making the socket's folder", &path))?;
+    account.give(&path)?;
+    Ok(path)
+}
+
+/// Removes a folder with all that is in it, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::files("removing", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The name that PostgreSQL gives its socket.
+pub(super) fn socket_name(port: u16) -> String {
+    format!(".s.PGSQL.{port}")
+}
+
+/// The folder of the socket: in the data directory, unless the socket's path would be too long; then
+/// one in /tmp that is the data directory's own.
+fn run_dir(data_dir: &Path) -> PathBuf {
+    let inside = data_dir.join("run");
+    if inside.join(socket_name(PORT)).as_os_str().len() <= SOCKET_PATH_MAX {
+        return inside;
+    }
+    let mut hasher = DefaultHasher::new();
+    data_dir.hash(&mut hasher);
+    PathBuf::from(format!("/tmp/cloudapi-{}-{:016x}", Uid::effective(), hasher.finish()))
+}
+
+/// A path as one item of PostgreSQL's list of folders.
+pub(super) fn quoted(path: &Path) -> Vec<u8> {
+    let escaped = path.as_os_str().as_bytes().iter().flat_map(|byte| match byte {
+        b'"' => vec![b'"', b'"'],
+        byte => vec![*byte],
+    });
+    [b'"'].into_iter().chain(escaped).chain([b'"']).collect()
+}
+
+/// `name=value`, for bytes that need not be text.
+pub(super) fn setting(name: &str, value: &[u8]) -> OsString {
+    let mut setting = OsString::from(format!("{name}="));
+    setting.push(OsStr::from_bytes(value));
+    setting
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_in_the_data_directory_while_its_path_is_short_enough() {
+        assert_eq!(run_dir(Path::new("/var/lib/cloudapi")), Path::new("/var/lib/cloudapi/run"));
+        let longest = SOCKET_PATH_MAX - "/run/.s.PGSQL.5432".len();
+        let fits = PathBuf::from(format!("/{}", "x".repeat(longest - 1)));
+        assert_eq!(run_dir(&fits), fits.join("run"));
+        let too_long = PathBuf::from(format!("/{}", "x".repeat(longest)));
+        let elsewhere = run_dir(&too_long);
+        assert!(elsewhere.starts_with("/tmp"), "{elsewhere:?}");
+        assert_eq!(elsewhere, run_dir(&too_long), "the next start finds it");
+        assert_ne!(elsewhere, run_dir(&too_long.join("y")), "it is this data directory's own");
+    }
+
+    #[test]
+    fn a_folder_may_have_any_name() {
+        assert_eq!(quoted(Path::new("/a, \"b\"/c")), b"\"/a, \"\"b\"\"/c\"");
+    }
+}

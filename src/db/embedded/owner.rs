@@ -1,0 +1,65 @@
+//! Who works with the data directory: the one server that holds the lock on a file in it. The lock
+//! goes with the process, however it ends.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    path::Path,
+    process, thread,
+    time::{Duration, Instant},
+};
+
+use super::{Error, PAUSE, folders};
+
+const FILE: &str = "owner.lock";
+/// A command that asks who the owner is holds the lock for a moment; it must not be taken for one.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// The right to work with a data directory, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Owner {
+    _file: File,
+}
+
+impl Owner {
+    /// Takes it, unless another process has it.
+    pub(super) fn lock(data_dir: &Path) -> Result<Self, Error> {
+        let path = data_dir.join(FILE);
+        let mut file = folders::open(&path, 0o644)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() > deadline => {
+                    return Err(Error::Owned { data_dir: data_dir.into(), owner: name(&path) });
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+                Err(TryLockError::Error(error)) => return Err(Error::files("locking", path)(error)),
+            }
+        }
+        file.set_len(0)
+            .and_then(|()| file.write_all(process::id().to_string().as_bytes()))
+            .map_err(Error::files("writing", path))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// The process that works with `data_dir`, for people, if one does.
+pub(super) fn of(data_dir: &Path) -> Result<Option<String>, Error> {
+    let path = data_dir.join(FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::files("opening", path)(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(name(&path))),
+        Err(TryLockError::Error(error)) => Err(Error::files("locking", path)(error)),
+    }
+}
+
+fn name(path: &Path) -> String {
+    let id = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    id.map_or_else(|| "another process".into(), |id| format!("process {id}"))
+}

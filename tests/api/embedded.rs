@@ -1,0 +1,330 @@
+//! The private PostgreSQL and what can befall it. What is looked for here is what `ps`, the files and
+//! the socket show, without SQL.
+
+use std::{
+    fs,
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    process, thread,
+    time::{Duration, Instant},
+};
+
+use cloudapi::db::embedded::{self, Durability, Endpoint, Error, Options, PrivatePostgres};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, Uid},
+};
+use tempfile::TempDir;
+
+use crate::support::binary::{Deployment, Server};
+
+/// How long anything here may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn folder() -> TempDir {
+    let folder = tempfile::Builder::new().prefix("cloudapi-embedded-").tempdir_in("/tmp").unwrap();
+    // The user that PostgreSQL runs as has to get in.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+fn start(data_dir: impl Into<PathBuf>) -> Result<PrivatePostgres, Error> {
+    let pg_bin = std::env::var_os("CLOUDAPI_PG_BIN").map(PathBuf::from);
+    let options = Options { data_dir: data_dir.into(), pg_bin, durability: Durability::Volatile, max_connections: 10 };
+    PrivatePostgres::start(options)
+}
+
+fn socket(endpoint: &Endpoint) -> PathBuf {
+    endpoint.socket_dir.join(format!(".s.PGSQL.{}", endpoint.port))
+}
+
+fn answers(endpoint: &Endpoint) -> bool {
+    UnixStream::connect(socket(endpoint)).is_ok()
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not after {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The process id in PostgreSQL's own note, which is there as long as it runs.
+fn postmaster(data_dir: &Path) -> Option<i32> {
+    fs::read_to_string(data_dir.join("postgres/postmaster.pid")).ok()?.lines().next()?.parse().ok()
+}
+
+#[test]
+fn the_first_start_makes_a_cluster_and_the_next_one_keeps_it() {
+    let folder = folder();
+    let data_dir = folder.path().join("made/for/us");
+    let first = start(&data_dir).unwrap();
+    assert!(first.is_new());
+    assert!(answers(first.endpoint()));
+    let socket_dir = fs::metadata(&first.endpoint().socket_dir).unwrap();
+    assert_eq!(socket_dir.permissions().mode() & 0o777, 0o700, "who gets in needs no password");
+    let endpoint = first.endpoint().clone();
+    first.stop().unwrap();
+    assert!(!answers(&endpoint));
+    assert_eq!(postmaster(&data_dir), None, "it was stopped cleanly");
+
+    let second = start(&data_dir).unwrap();
+    assert!(!second.is_new());
+    assert_eq!(second.endpoint(), &endpoint);
+    second.stop().unwrap();
+}
+
+#[test]
+fn a_second_start_is_told_who_was_first_and_disturbs_nothing() {
+    let folder = folder();
+    let first = start(folder.path()).unwrap();
+    let error = start(folder.path()).unwrap_err().to_string();
+    assert!(error.contains(&format!("process {} ", process::id())), "{error}");
+    assert!(error.contains("CLOUDAPI_DATA_DIR") && error.contains("DATABASE_URL"), "{error}");
+    assert!(answers(first.endpoint()));
+    first.stop().unwrap();
+}
+
+#[test]
+fn of_starts_at_the_same_time_one_wins() {
+    let folder = folder();
+    let started: Vec<_> = thread::scope(|scope| {
+        let starts: Vec<_> = (0..3).map(|_| scope.spawn(|| start(folder.path()))).collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    let (won, lost): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+    assert_eq!(won.len(), 1);
+    assert!(lost.iter().all(|start| matches!(start, Err(Error::Owned { .. }))), "{lost:?}");
+    for winner in won {
+        winner.unwrap().stop().unwrap();
+    }
+}
+
+#[test]
+fn a_command_beside_a_server_finds_its_postgresql() {
+    let folder = folder();
+    assert_eq!(embedded::attach(&folder.path().join("missing")).unwrap(), None);
+    assert_eq!(embedded::attach(folder.path()).unwrap(), None);
+    let postgres = start(folder.path()).unwrap();
+    assert_eq!(embedded::attach(folder.path()).unwrap().as_ref(), Some(postgres.endpoint()));
+    postgres.stop().unwrap();
+    assert_eq!(embedded::attach(folder.path()).unwrap(), None);
+}
+
+#[test]
+fn dropping_it_stops_it_and_the_next_start_waits_for_that() {
+    let folder = folder();
+    drop(start(folder.path()).unwrap());
+    drop(start(folder.path()).unwrap());
+    wait_until("PostgreSQL has stopped", || postmaster(folder.path()).is_none());
+}
+
+#[test]
+fn a_long_data_directory_has_its_socket_elsewhere() {
+    let folder = folder();
+    let postgres = start(folder.path().join("x".repeat(120))).unwrap();
+    let socket = socket(postgres.endpoint());
+    assert!(socket.as_os_str().len() <= 107, "{socket:?}");
+    assert!(fs::metadata(&socket).unwrap().file_type().is_socket());
+    let socket_dir = postgres.endpoint().socket_dir.clone();
+    postgres.stop().unwrap();
+    assert!(!socket_dir.exists(), "nothing is left outside the data directory");
+}
+
+#[test]
+fn what_a_crash_left_does_not_hold_up_the_next_start() {
+    let folder = folder();
+    start(folder.path()).unwrap().stop().unwrap();
+    // A process that exists, as after a restart of the machine, when ids are given anew; a ready note;
+    // a socket and its lock; an initdb that was cut off; a link where our folder should be.
+    let id = process::id();
+    let run = folder.path().join("run");
+    let note =
+        format!("{id}\n{}\n1\n5432\n{}\n\n1 1\nready   \n", folder.path().join("postgres").display(), run.display());
+    fs::write(folder.path().join("postgres/postmaster.pid"), note).unwrap();
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join(".s.PGSQL.5432"), "").unwrap();
+    fs::write(run.join(".s.PGSQL.5432.lock"), format!("{id}\n")).unwrap();
+    fs::create_dir_all(folder.path().join("postgres.unfinished/base")).unwrap();
+    let postgres = start(folder.path()).unwrap();
+    assert!(!postgres.is_new());
+    assert!(answers(postgres.endpoint()));
+    assert!(!folder.path().join("postgres.unfinished").exists());
+    postgres.stop().unwrap();
+
+    let elsewhere = folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("kept"), "").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &run).unwrap();
+    start(folder.path()).unwrap().stop().unwrap();
+    assert!(elsewhere.join("kept").exists(), "a link is not followed");
+}
+
+#[test]
+fn a_folder_that_is_something_else_is_left_alone() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("postgres")).unwrap();
+    fs::write(folder.path().join("postgres/mine"), "").unwrap();
+    assert!(matches!(start(folder.path()), Err(Error::NotACluster(_))));
+    assert!(folder.path().join("postgres/mine").exists());
+}
+
+#[test]
+fn a_data_directory_that_postgresql_may_not_enter_is_named() {
+    let folder = folder();
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let closed = folder.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    let error = start(closed.join("data")).unwrap_err();
+    assert!(matches!(error, Error::MayNotEnter { .. }), "{error}");
+    assert!(error.to_string().contains("CLOUDAPI_DATA_DIR"), "{error}");
+}
+
+#[test]
+fn a_folder_without_postgresql_programs_is_named() {
+    let folder = folder();
+    let options = Options {
+        data_dir: folder.path().join("data"),
+        pg_bin: Some(folder.path().join("bin")),
+        durability: Durability::Volatile,
+        max_connections: 10,
+    };
+    let error = PrivatePostgres::start(options).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("CLOUDAPI_PG_BIN = {}", folder.path().join("bin").display())), "{error}");
+}
+
+#[test]
+fn data_of_a_version_that_is_not_installed_are_left_alone() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("postgres")).unwrap();
+    fs::write(folder.path().join("postgres/PG_VERSION"), "11\n").unwrap();
+    let error = start(folder.path()).unwrap_err();
+    assert!(matches!(error, Error::OtherMajor { needed: 11, .. }), "{error}");
+}
+
+// From here on with the real program, because it is what gets killed.
+
+fn data_dir(deployment: &Deployment) -> PathBuf {
+    deployment.folder().join("data")
+}
+
+fn serve(deployment: &Deployment) -> Server {
+    Server::start(deployment.command(&["serve", "--no-demo"]))
+}
+
+fn kill_hard(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
+/// Whether there is such a process, other than a dead one that nobody has reaped.
+fn runs(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']))
+}
+
+/// The shell that waits for the end of this deployment's server.
+fn lifeline(data_dir: &Path) -> i32 {
+    let cluster = data_dir.join("postgres").display().to_string();
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .find(|pid| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command);
+            command.contains("\0cloudapi-lifeline\0") && command.contains(&cluster)
+        })
+        .expect("the lifeline runs")
+}
+
+fn log(data_dir: &Path) -> String {
+    fs::read_to_string(data_dir.join("postgres.log")).unwrap()
+}
+
+#[test]
+fn a_killed_server_takes_its_postgresql_with_it_cleanly() {
+    let deployment = Deployment::new();
+    let data_dir = data_dir(&deployment);
+    let server = serve(&deployment);
+    let postgres = postmaster(&data_dir).unwrap();
+    assert!(server.end(Signal::SIGKILL).was_killed());
+    wait_until("PostgreSQL has ended", || !runs(postgres));
+    assert!(log(&data_dir).trim_end().ends_with("database system is shut down"), "{}", log(&data_dir));
+    assert_eq!(postmaster(&data_dir), None);
+
+    // Again, and this time the next one starts while the last one is stopping.
+    assert!(serve(&deployment).end(Signal::SIGKILL).was_killed());
+    let ended = serve(&deployment).end(Signal::SIGTERM);
+    assert!(ended.status.success(), "{:?}", ended.errors);
+    assert!(!log(&data_dir).contains("recovery"), "{}", log(&data_dir));
+    assert_eq!(postmaster(&data_dir), None);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_orphan_is_stopped_by_the_next_start() {
+    let deployment = Deployment::new();
+    let data_dir = data_dir(&deployment);
+    let server = serve(&deployment);
+    let orphan = postmaster(&data_dir).unwrap();
+    kill_hard(lifeline(&data_dir));
+    assert!(server.end(Signal::SIGKILL).was_killed());
+    assert!(runs(orphan), "with nobody to stop it");
+
+    let server = serve(&deployment);
+    assert!(!runs(orphan));
+    assert_ne!(postmaster(&data_dir), Some(orphan));
+    assert!(!log(&data_dir).contains("recovery"), "{}", log(&data_dir));
+
+    // All of it at once: what is left is a note with the id of a process that nobody may have reaped.
+    let postgres = postmaster(&data_dir).unwrap();
+    kill_hard(lifeline(&data_dir));
+    kill_hard(postgres);
+    assert!(server.end(Signal::SIGKILL).was_killed());
+    let ended = serve(&deployment).end(Signal::SIGTERM);
+    assert!(ended.status.success(), "{:?}", ended.errors);
+    assert!(log(&data_dir).contains("recovery"), "{}", log(&data_dir));
+}
+
+#[test]
+fn a_start_that_was_killed_half_way_is_begun_anew() {
+    let deployment = Deployment::new();
+    let data_dir = data_dir(&deployment);
+    let mut cut_off = deployment.command(&["serve", "--no-demo"]).spawn().unwrap();
+    wait_until("initdb is at work", || data_dir.join("postgres.unfinished/PG_VERSION").exists());
+    cut_off.kill().unwrap();
+    cut_off.wait().unwrap();
+    assert!(!data_dir.join("postgres").exists());
+    let ended = serve(&deployment).end(Signal::SIGTERM);
+    assert!(ended.status.success(), "{:?}", ended.errors);
+    assert!(!data_dir.join("postgres.unfinished").exists());
+}
+
+#[test]
+fn variables_about_another_postgresql_change_nothing() {
+    let deployment = Deployment::new();
+    let mut command = deployment.command(&["serve", "--no-demo"]);
+    for name in ["PGDATA", "PGHOST", "PGUSER", "PGDATABASE", "PGPASSFILE", "LC_ALL", "LC_MESSAGES", "LANG", "TZ"] {
+        command.env(name, "/junk");
+    }
+    command.env("PGPORT", "1").env("PGSSLMODE", "verify-full");
+    let ended = Server::start(command).end(Signal::SIGTERM);
+    assert!(ended.status.success(), "{:?}", ended.errors);
+}
+
+#[ignore = "sqlx sends PGOPTIONS whatever db::options_for_private sets: PgConnectOptions can add options only"]
+#[test]
+fn options_for_another_postgresql_change_nothing() {
+    let deployment = Deployment::new();
+    let mut command = deployment.command(&["serve", "--no-demo"]);
+    command.env("PGOPTIONS", "-c junk=1");
+    let ended = Server::start(command).end(Signal::SIGTERM);
+    assert!(ended.status.success(), "{:?}", ended.errors);
+}
