@@ -1,0 +1,215 @@
+//! Every route × every kind of caller, generated from the route table: exactly the allowed cells
+//! pass. A new route is tried without anyone remembering.
+
+use cloudapi::{
+    base::{need::Need, scope::Scope, secret::SecretKind},
+    http::describe::Operation,
+    routes,
+    users::model::Role,
+};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::{Identity, Key, Reply, Session, TestApp, Token};
+
+/// Who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Nobody,
+    /// A member of the project, in this role.
+    Session(Role),
+    /// The owner of another project.
+    Stranger,
+    /// A key with every scope, and one with none but a scope that no route here needs.
+    Key,
+    NarrowKey,
+    /// A token with every scope, and one with as little.
+    Token,
+    NarrowToken,
+    /// Another project's key, with every scope.
+    ForeignKey,
+}
+
+const ALL: &[Who] = &[
+    Who::Nobody,
+    Who::Session(Role::Viewer),
+    Who::Session(Role::Member),
+    Who::Session(Role::Admin),
+    Who::Session(Role::Owner),
+    Who::Stranger,
+    Who::Key,
+    Who::NarrowKey,
+    Who::Token,
+    Who::NarrowToken,
+    Who::ForeignKey,
+];
+
+/// What the contract says of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Let through: whatever comes of it, it is neither 401 nor 403 nor a 404.
+    Pass,
+    Refuse(u16, &'static str),
+}
+
+/// Cells that answer otherwise than [`expected`] derives, each with its reason. This list may only
+/// shrink.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+
+fn expected(operation: &Operation, who: Who) -> Verdict {
+    let Need::Scoped { scope, kinds, .. } = operation.need else {
+        return match (operation.need, who) {
+            (Need::Public, _) | (_, Who::Session(_) | Who::Stranger) => Verdict::Pass,
+            (_, Who::Nobody) => Verdict::Refuse(401, "missing_credentials"),
+            _ => Verdict::Refuse(403, "credential_kind_not_allowed"),
+        };
+    };
+    let kind = match who {
+        Who::Nobody => return Verdict::Refuse(401, "missing_credentials"),
+        Who::Session(_) | Who::Stranger => SecretKind::Session,
+        Who::Key | Who::NarrowKey | Who::ForeignKey => SecretKind::Key,
+        Who::Token | Who::NarrowToken => SecretKind::Token,
+    };
+    if !kinds.contains(&kind) {
+        return Verdict::Refuse(403, "credential_kind_not_allowed");
+    }
+    // What names nothing of the project has nothing foreign in it, only the caller's own.
+    let foreign = if operation.path_ids.is_empty() && !names_project(operation) {
+        Verdict::Pass
+    } else {
+        Verdict::Refuse(404, "not_found")
+    };
+    match who {
+        Who::Session(role) if !role.scopes().contains(scope) => Verdict::Refuse(403, "insufficient_scope"),
+        Who::NarrowKey | Who::NarrowToken => Verdict::Refuse(403, "insufficient_scope"),
+        Who::Stranger => foreign,
+        Who::ForeignKey if !operation.path_ids.is_empty() || in_body(operation) => Verdict::Refuse(404, "not_found"),
+        _ => Verdict::Pass,
+    }
+}
+
+fn names_project(operation: &Operation) -> bool {
+    in_query(operation) || in_body(operation)
+}
+
+fn in_query(operation: &Operation) -> bool {
+    operation.query.is_some_and(|rules| rules.properties().contains_key("project_id"))
+}
+
+/// A collection's body names the project; an item's own project decides.
+fn in_body(operation: &Operation) -> bool {
+    let described = &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()];
+    let Some(reference) = described["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str() else {
+        return false;
+    };
+    let schema = routes::description().pointer(reference.trim_start_matches('#')).unwrap();
+    schema["properties"].get("project_id").is_some()
+}
+
+/// One project with everything in it that a path can name.
+struct World<'a> {
+    owner: Session<'a>,
+    stranger: Session<'a>,
+    members: Vec<(Role, Session<'a>)>,
+    key: Key<'a>,
+    narrow_key: Key<'a>,
+    token: Token<'a>,
+    narrow_token: Token<'a>,
+    foreign_key: Key<'a>,
+}
+
+impl<'a> World<'a> {
+    async fn new(app: &'a TestApp) -> Self {
+        let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+        let (owner, stranger) = (app.owner().await, app.owner().await);
+        let mut members = Vec::new();
+        for role in [Role::Viewer, Role::Member, Role::Admin, Role::Owner] {
+            members.push((role, app.member(&owner, role).await));
+        }
+        let key = owner.key_with(json!({ "scopes": all })).await;
+        Self {
+            narrow_key: owner.key_with(json!({ "scopes": ["storage:write"] })).await,
+            token: key.token(&all).await,
+            narrow_token: key.token(&["storage:write"]).await,
+            foreign_key: stranger.key_with(json!({ "scopes": all })).await,
+            owner,
+            stranger,
+            members,
+            key,
+        }
+    }
+
+    /// The path with ids of things made for this one call, so that a cell can destroy what it names.
+    async fn path(&self, operation: &Operation, who: Who) -> String {
+        let mut path = operation.path.to_owned();
+        for name in operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+            let id = match name {
+                "project_id" => self.owner.project.clone(),
+                "key_id" => self.owner.key().await.id,
+                "token_id" => self.key.token(&["users:read"]).await.id,
+                "user_id" => self.owner.user_id.to_string(),
+                "session_id" => self.session(who).map_or_else(|| "sess_1".to_owned(), |session| session.id.clone()),
+                other => panic!("a path names {{{other}}}; make one here"),
+            };
+            path = path.replace(&format!("{{{name}}}"), &id);
+        }
+        if in_query(operation) && self.session(who).is_some() {
+            path = format!("{path}?project_id={}", self.owner.project);
+        }
+        path
+    }
+
+    fn session(&self, who: Who) -> Option<&Session<'a>> {
+        match who {
+            Who::Session(role) => self.members.iter().find(|(has, _)| *has == role).map(|(_, session)| session),
+            Who::Stranger => Some(&self.stranger),
+            _ => None,
+        }
+    }
+
+    async fn call(&self, app: &TestApp, operation: &Operation, who: Who) -> Reply {
+        let path = self.path(operation, who).await;
+        let method = operation.method.as_str();
+        let request = match who {
+            Who::Nobody => app.nobody().request(method, &path),
+            Who::Session(_) | Who::Stranger => self.session(who).unwrap().request(method, &path),
+            Who::Key => self.key.request(method, &path),
+            Who::NarrowKey => self.narrow_key.request(method, &path),
+            Who::Token => self.token.request(method, &path),
+            Who::NarrowToken => self.narrow_token.request(method, &path),
+            Who::ForeignKey => self.foreign_key.request(method, &path),
+        };
+        if operation.body.is_none() {
+            return request.send().await;
+        }
+        // An update without members changes nothing and is valid; a creation gets to its 422.
+        let body = if in_body(operation) { json!({ "project_id": self.owner.project }) } else { json!({}) };
+        request.json(&body).send().await
+    }
+}
+
+#[tokio::test]
+async fn exactly_the_allowed_cells_of_routes_and_callers_pass() {
+    let app = TestApp::start().await;
+    let mut wrong = Vec::new();
+    let mut world = World::new(&app).await;
+    for operation in routes::table().operations() {
+        for &who in ALL {
+            let reply = world.call(&app, operation, who).await;
+            if operation.method == Method::DELETE && reply.status == 200 {
+                // It may have ended the credential that it was tried with.
+                world = World::new(&app).await;
+            }
+            let wanted = expected(operation, who);
+            let fits = match wanted {
+                Verdict::Pass => !matches!(reply.status, 401 | 403 | 404 | 500..),
+                Verdict::Refuse(status, code) => reply.status == status && reply["code"] == code,
+            };
+            let cell = (operation.method.as_str(), operation.path, format!("{who:?}"));
+            if fits == EXCEPTIONS.contains(&(cell.0, cell.1, cell.2.as_str())) {
+                wrong.push(format!("{cell:?}: {wanted:?}, but {} {}", reply.status, reply["code"]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

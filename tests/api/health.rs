@@ -1,0 +1,43 @@
+//! `/healthz`, `/readyz`.
+
+use cloudapi::base::lifecycle::Phase;
+
+use crate::support::{Identity, TestApp};
+
+#[tokio::test]
+async fn a_serving_server_is_alive_and_ready() {
+    let app = TestApp::start().await;
+    assert_eq!(app.nobody().get("/healthz").await.ok()["status"], "ok");
+    let ready = app.nobody().get("/readyz").await.ok();
+    assert_eq!(ready["status"], "ready");
+    assert_eq!(ready["checks"]["database"], "ok");
+}
+
+#[tokio::test]
+async fn a_server_that_starts_or_stops_is_alive_and_not_ready_and_says_why() {
+    let app = TestApp::start().await;
+    for (phase, why) in [
+        (Phase::Starting("the database does not answer".into()), "starting: the database does not answer"),
+        (Phase::Draining, "stopping"),
+    ] {
+        app.lifecycle.enter(phase);
+        app.nobody().get("/healthz").await.ok();
+        let reply = app.nobody().get("/readyz").await;
+        assert_eq!(reply.status, 503);
+        assert_eq!(reply["checks"]["server"], why);
+    }
+}
+
+#[tokio::test]
+async fn without_its_database_a_server_is_not_ready_and_answers_503_with_retry_after() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    app.db.close().await;
+    assert_eq!(app.nobody().get("/readyz").await.status, 503);
+    let reply = owner.get("/v1/projects").await;
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    reply.problem(503, "auth_unavailable");
+    let reply = app.nobody().post("/v1/sessions", serde_json::json!({ "email": "a@b.c", "password": "x" })).await;
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    reply.problem(503, "database_unavailable");
+}

@@ -1,0 +1,26 @@
+//! The black-box tests: HTTP to the real router, on a real PostgreSQL. One binary, so that it links
+//! once and all tests share one server; a test name is a sentence.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod access;
+mod architecture;
+mod edge;
+mod embedded;
+mod health;
+mod keys;
+mod openapi;
+mod process;
+mod projects;
+mod reference;
+mod sessions;
+mod support;
+mod tokens;
+mod usage;
+mod users;

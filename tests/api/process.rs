@@ -1,0 +1,324 @@
+//! The real binary: started, signalled, killed, started again.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    process::Stdio,
+    thread,
+};
+
+use cloudapi::db::{
+    self,
+    embedded::{Durability, Options, PrivatePostgres},
+};
+use nix::{pty::openpty, sys::signal::Signal};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{
+    binary::{Deployment, Server},
+    cluster, eventually,
+};
+
+/// A request to a process, with the answer's status and body.
+async fn call(method: &str, url: &str, secret: Option<&str>, body: Option<Value>) -> (u16, Value) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut request = client.request(method.parse().unwrap(), url);
+    if let Some(secret) = secret {
+        request = request.bearer_auth(secret);
+    }
+    if let Some(body) = body {
+        request = request.header("content-type", "application/json").body(body.to_string());
+    }
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
+}
+
+async fn get(server: &Server, path: &str, secret: &str) -> (u16, Value) {
+    call("GET", &format!("{}{path}", server.url), Some(secret), None).await
+}
+
+fn session(deployment: &Deployment) -> String {
+    deployment.printed(&["admin", "session", "--email", "ada@example.com"]).trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_first_start_serves_the_references_examples_and_the_next_one_what_was_made_of_them() {
+    let deployment = Deployment::new();
+    let server = deployment.serve();
+    assert_eq!(call("GET", &format!("{}/readyz", server.url), None, None).await.0, 200);
+    // The operator's commands work beside the server.
+    let secret = session(&deployment);
+    let (status, projects) = get(&server, "/v1/projects", &secret).await;
+    assert_eq!((status, &projects["data"][0]["id"]), (200, &json!("proj_8f2c4")));
+    let url = format!("{}/v1/keys/key_7d1", server.url);
+    assert_eq!(call("DELETE", &url, Some(&secret), None).await, (200, json!({ "id": "key_7d1", "revoked": true })));
+    server.end(Signal::SIGTERM).expect_success();
+
+    let server = deployment.serve();
+    let (_, key) = get(&server, "/v1/keys/key_7d1", &secret).await;
+    assert_eq!(key["status"], "revoked");
+    server.end(Signal::SIGINT).expect_success();
+}
+
+#[tokio::test]
+async fn a_killed_server_loses_nothing_it_acknowledged_and_the_next_one_takes_over() {
+    let deployment = Deployment::new();
+    let mut server = deployment.serve();
+    let secret = session(&deployment);
+    for round in 0..3 {
+        let body = json!({ "name": format!("round {round}") });
+        let (status, _) = call("POST", &format!("{}/v1/projects", server.url), Some(&secret), Some(body)).await;
+        assert_eq!(status, 201);
+        assert!(server.end(Signal::SIGKILL).was_killed());
+        server = deployment.serve();
+        let (_, projects) = get(&server, "/v1/projects?order=desc", &secret).await;
+        assert_eq!(projects["data"][0]["name"], format!("round {round}"));
+    }
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_data_directory_says_so_and_stops() {
+    let deployment = Deployment::new();
+    let server = deployment.serve();
+    let Err(said) = Server::try_start(deployment.command(&["serve"])) else { panic!("two servers share a directory") };
+    assert!(said.contains(&server.id().to_string()), "names the first's process: {said}");
+    assert_eq!(call("GET", &format!("{}/readyz", server.url), None, None).await.0, 200);
+}
+
+#[tokio::test]
+async fn secrets_are_shown_on_a_terminal_and_nowhere_else() {
+    let deployment = Deployment::new();
+    let server = deployment.serve();
+    let secret = session(&deployment);
+    assert_eq!(get(&server, "/v1/projects", &secret).await.0, 200);
+    let ended = server.end(Signal::SIGTERM);
+    let all = ended.output.join("\n") + &ended.errors.join("\n");
+    assert!(all.contains("cloudapi admin session --email ada@example.com"), "{all}");
+    for prefix in ["sess_", "sk_live_", "cap_"] {
+        let shown = all.split(prefix).skip(1).any(|rest| rest.chars().take(40).all(|c| c.is_ascii_alphanumeric()));
+        assert!(!shown, "{all}");
+    }
+
+    let pty = openpty(None, None).unwrap();
+    let mut command = deployment.command(&["serve"]);
+    command.stdout(Stdio::from(pty.slave)).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut terminal = File::from(pty.master);
+    let mut shown = String::new();
+    while !shown.contains("Ctrl-C") {
+        let mut buffer = [0; 4096];
+        let read = terminal.read(&mut buffer).unwrap();
+        shown.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    let exported = |name: &str| {
+        let (_, rest) = shown.split_once(&format!("export {name}=")).unwrap_or_else(|| panic!("no {name} in {shown}"));
+        rest.split_whitespace().next().unwrap().to_owned()
+    };
+    for name in ["CLOUDAPI_SESSION", "CLOUDAPI_TOKEN"] {
+        let url = format!("{}/v1/projects", exported("CLOUDAPI_URL"));
+        assert_eq!(call("GET", &url, Some(&exported(name)), None).await.0, 200, "{name}");
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn bootstrap_makes_the_first_owner_and_project_or_finds_them() {
+    let deployment = Deployment::new();
+    let bootstrap = ["admin", "bootstrap", "--email", "Owner@Example.com", "--project", "First", "--json"];
+    // Without a server, on the private database all the same.
+    let first: Value = serde_json::from_str(&deployment.printed(&bootstrap)).unwrap();
+    assert_eq!((&first["user"]["email"], &first["project"]["name"]), (&json!("owner@example.com"), &json!("First")));
+    let server = deployment.serve();
+    let again: Value = serde_json::from_str(&deployment.printed(&bootstrap)).unwrap();
+    assert_eq!((&again["user"]["id"], &again["project"]["id"]), (&first["user"]["id"], &first["project"]["id"]));
+    for made in [&first, &again] {
+        let (status, projects) = get(&server, "/v1/projects", made["session"]["token"].as_str().unwrap()).await;
+        // The examples are not loaded into a database that is in use.
+        assert_eq!((status, projects["data"].as_array().unwrap().len()), (200, 1));
+    }
+
+    let mut with_password = deployment.command(&[
+        "admin",
+        "bootstrap",
+        "--email",
+        "owner@example.com",
+        "--project",
+        "First",
+        "--password-stdin",
+    ]);
+    let mut child = with_password.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"a long enough password\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    let body = json!({ "email": "owner@example.com", "password": "a long enough password" });
+    assert_eq!(call("POST", &format!("{}/v1/sessions", server.url), None, Some(body)).await.0, 201);
+
+    let json: Value =
+        serde_json::from_str(&deployment.printed(&["admin", "session", "--email", "owner@example.com", "--json"]))
+            .unwrap();
+    assert_eq!(json["user"]["id"], first["user"]["id"]);
+    let unknown = deployment.run(&["admin", "session", "--email", "nobody@example.com"]);
+    assert!(!unknown.status.success());
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(said.contains("no user nobody@example.com") && said.contains("admin bootstrap"), "{said}");
+}
+
+#[tokio::test]
+async fn no_demo_leaves_an_empty_database_empty() {
+    let deployment = Deployment::new();
+    let server = Server::start(deployment.command(&["--no-demo"]));
+    let output = deployment.run(&["admin", "session", "--email", "ada@example.com"]);
+    assert!(!output.status.success());
+    server.end(Signal::SIGTERM).expect_success();
+}
+
+#[tokio::test]
+async fn a_setting_that_makes_no_sense_stops_the_start_with_one_line_that_names_it() {
+    let deployment = Deployment::new();
+    let missing = cluster::url(&cluster::empty_database().await.database("missing"));
+    for (name, value, reason) in [
+        ("CLOUDAPI_LISTEN", "localhost", "CLOUDAPI_LISTEN"),
+        ("CLOUDAPI_LISTEN", "192.0.2.1:80", "CLOUDAPI_LISTEN"),
+        ("CLOUDAPI_PUBLIC_URL", "example.com", "http or https"),
+        ("CLOUDAPI_RATE_LIMIT", "lots", "600/60"),
+        ("CLOUDAPI_LOG_FORMAT", "xml", "pretty, json"),
+        ("CLOUDAPI_DATA_DIR", "", "empty"),
+        ("CLOUDAPI_PG_BIN", "/nonexistent", "CLOUDAPI_PG_BIN"),
+        ("DATABASE_URL", "nonsense", "postgres://"),
+        ("DATABASE_URL", &missing, "the database's name in DATABASE_URL"),
+        ("RUST_LOG", "a=b=c", "RUST_LOG"),
+    ] {
+        let output = deployment.command(&["serve"]).env(name, value).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{name}={value}: {said}");
+        let told: Vec<_> = said.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
+        assert!(matches!(told[..], [line] if line.contains(reason)), "{name}={value}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_nobody_knows_is_warned_about() {
+    let deployment = Deployment::new();
+    let mut command = deployment.command(&["migrate"]);
+    command.env("CLOUDAPI_LISTN", "127.0.0.1:1").env("CLOUDAPI_TOKEN", "is the client's");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("CLOUDAPI_LISTN is set, but is not a setting; did you mean CLOUDAPI_LISTEN?"), "{said}");
+    assert!(!said.contains("CLOUDAPI_TOKEN"), "{said}");
+}
+
+#[tokio::test]
+async fn settings_are_read_from_a_dotenv_file_and_the_environment_wins() {
+    let deployment = Deployment::new();
+    std::fs::write(
+        deployment.folder().join(".env"),
+        "CLOUDAPI_PUBLIC_URL=https://from.example\nCLOUDAPI_LISTEN=nonsense\n",
+    )
+    .unwrap();
+    let server = Server::start(deployment.command(&[]));
+    assert_eq!(server.url, "https://from.example");
+    server.end(Signal::SIGTERM).expect_success();
+}
+
+#[tokio::test]
+async fn on_a_database_of_its_own_the_server_migrates_and_loads_no_examples() {
+    let url = cluster::url(&cluster::empty_database().await);
+    let deployment = Deployment::new();
+    let mut command = deployment.command(&["serve"]);
+    command.env("DATABASE_URL", &url);
+    let server = Server::start(command);
+    eventually("ready", async || {
+        (call("GET", &format!("{}/readyz", server.url), None, None).await.0 == 200).then_some(())
+    })
+    .await;
+    let output = deployment
+        .command(&["admin", "session", "--email", "ada@example.com"])
+        .env("DATABASE_URL", &url)
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(!deployment.folder().join("data").exists(), "a data directory was made without need");
+    server.end(Signal::SIGTERM).expect_success();
+}
+
+#[tokio::test]
+async fn three_nodes_migrate_at_once_and_all_of_them_are_content() {
+    let url = cluster::url(&cluster::empty_database().await);
+    let deployment = Deployment::new();
+    let migrate = || deployment.command(&["migrate"]).env("DATABASE_URL", &url).spawn().unwrap();
+    let nodes = [migrate(), migrate(), migrate()];
+    for node in nodes {
+        let output = node.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_starts_before_its_database_says_so_and_heals_by_itself() {
+    let deployment = Deployment::new();
+    let data_dir = deployment.folder().join("later");
+    let options = Options {
+        data_dir,
+        pg_bin: std::env::var_os("CLOUDAPI_PG_BIN").map(Into::into),
+        durability: Durability::Volatile,
+        max_connections: 30,
+    };
+    // Once, to learn where it will be.
+    let postgres = PrivatePostgres::start(options.clone()).unwrap();
+    let url = cluster::url(&db::options_for_private(postgres.endpoint()));
+    postgres.stop().unwrap();
+
+    let mut command = deployment.command(&["serve"]);
+    command.env("DATABASE_URL", &url);
+    let server = Server::start(command);
+    let ready = format!("{}/readyz", server.url);
+    let (status, body) = call("GET", &ready, None, None).await;
+    assert_eq!((status, &body["checks"]["database"]), (503, &json!("unreachable")), "{body}");
+    let projects = format!("{}/v1/projects", server.url);
+    let (status, problem) = call("GET", &projects, None, None).await;
+    assert_eq!((status, &problem["code"]), (503, &json!("database_unavailable")));
+
+    let postgres = PrivatePostgres::start(options).unwrap();
+    eventually("ready", async || (call("GET", &ready, None, None).await.0 == 200).then_some(())).await;
+    assert_eq!(call("GET", &projects, None, None).await.0, 401);
+    server.end(Signal::SIGTERM).expect_success();
+    postgres.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_under_way_is_finished_before_the_server_stops_and_is_counted() {
+    let deployment = Deployment::new();
+    let server = deployment.serve();
+    let secret = session(&deployment);
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let body = r#"{"name":"slow","project_id":"proj_8f2c4","scopes":["users:read"]}"#;
+    let head = format!(
+        "POST /v1/tokens HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let (first, rest) = body.split_at(10);
+    stream.write_all((head + first).as_bytes()).await.unwrap();
+    // It is under way once the server has read it, which it tells by refusing to be told to stop.
+    let (_, before) = get(&server, "/v1/usage?project_id=proj_8f2c4", &secret).await;
+    let ending = thread::spawn(move || server.end(Signal::SIGTERM));
+    // Stopping: no new connection is taken.
+    eventually("no new connections", async || TcpStream::connect(&address).await.is_err().then_some(())).await;
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    let ended = ending.join().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{:?}", ended.errors);
+
+    let server = deployment.serve();
+    let (_, after) = get(&server, "/v1/usage?project_id=proj_8f2c4", &secret).await;
+    let counted = after["requests"].as_i64().unwrap() - before["requests"].as_i64().unwrap();
+    assert_eq!(counted, 2, "the question before and the token");
+}

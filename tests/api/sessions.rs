@@ -1,0 +1,113 @@
+//! `/v1/sessions`.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Bearer, Identity, Session, TestApp};
+
+const PASSWORD: &str = "correct horse battery staple";
+
+#[tokio::test]
+async fn signing_in_gives_a_session_that_works() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    app.set_password(&owner, PASSWORD).await;
+    let reply = app.nobody().post("/v1/sessions", json!({ "email": owner.email, "password": PASSWORD })).await;
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    let made = reply.created();
+    assert_eq!(made["user"], json!({ "id": owner.user_id.to_string(), "email": owner.email }));
+    let session = Bearer { app: &app, secret: made["token"].as_str().unwrap().into() };
+    let listed = session.get("/v1/projects").await.ok();
+    assert_eq!(listed["data"][0]["id"], owner.project);
+    // However the address is written.
+    let shouted = json!({ "email": format!(" {} ", owner.email.to_uppercase()), "password": PASSWORD });
+    app.nobody().post("/v1/sessions", shouted).await.created();
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_an_unknown_address_are_answered_alike() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let without_password = app.user().await;
+    app.set_password(&owner, PASSWORD).await;
+    let mut answers = Vec::new();
+    for (email, password) in [
+        (owner.email.as_str(), "wrong"),
+        (owner.email.as_str(), ""),
+        ("nobody@example.com", PASSWORD),
+        (without_password.email.as_str(), ""),
+        ("no address", PASSWORD),
+    ] {
+        let reply = app.nobody().post("/v1/sessions", json!({ "email": email, "password": password })).await;
+        let mut problem = reply.problem(401, "invalid_credentials");
+        problem.as_object_mut().unwrap().remove("request_id");
+        answers.push(problem);
+    }
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+}
+
+#[tokio::test]
+async fn signing_in_needs_an_address_and_a_password_and_nothing_else() {
+    let app = TestApp::start().await;
+    let problem = app.nobody().post("/v1/sessions", json!({ "mail": "a@b.c" })).await.problem(422, "validation_failed");
+    let found: Vec<_> = problem["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| (error["pointer"].as_str().unwrap(), error["code"].as_str().unwrap()))
+        .collect();
+    assert_eq!(found, [("#/email", "required"), ("#/mail", "unknown_field"), ("#/password", "required")]);
+}
+
+#[tokio::test]
+async fn signing_out_ends_the_session_at_once() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let ended = user.delete("/v1/sessions/current").await.ok();
+    assert_eq!(ended, json!({ "id": user.id, "revoked": true }));
+    user.get("/v1/projects").await.problem(401, "token_revoked");
+}
+
+async fn another_session<'a>(app: &'a TestApp, user: &Session<'_>) -> Session<'a> {
+    let answer =
+        app.nobody().post("/v1/sessions", json!({ "email": user.email, "password": PASSWORD })).await.created();
+    Session {
+        app,
+        user_id: user.user_id,
+        email: user.email.clone(),
+        id: answer["id"].as_str().unwrap().into(),
+        secret: answer["token"].as_str().unwrap().into(),
+        project: user.project.clone(),
+    }
+}
+
+#[tokio::test]
+async fn a_user_lists_and_ends_their_own_live_sessions_only() {
+    let app = TestApp::start().await;
+    let (user, stranger) = (app.user().await, app.user().await);
+    app.set_password(&user, PASSWORD).await;
+    let other = another_session(&app, &user).await;
+    let listed = user.get("/v1/sessions").await.ok();
+    let ids: Vec<_> =
+        listed["data"].as_array().unwrap().iter().map(|session| session["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [user.id.as_str(), other.id.as_str()]);
+
+    stranger.delete(&format!("/v1/sessions/{}", other.id)).await.problem(404, "not_found");
+    user.delete("/v1/sessions/sess_123").await.problem(404, "not_found");
+    for _ in 0..2 {
+        let ended = user.delete(&format!("/v1/sessions/{}", other.id)).await.ok();
+        assert_eq!(ended, json!({ "id": other.id, "revoked": true }));
+    }
+    other.get("/v1/sessions").await.problem(401, "token_revoked");
+    assert_eq!(user.get("/v1/sessions").await.ok()["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_ends_by_itself() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    app.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    user.get("/v1/projects").await.problem(401, "token_expired");
+}

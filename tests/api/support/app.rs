@@ -1,0 +1,133 @@
+//! A server on a database of its own, served on a real socket.
+
+use std::{ops::Deref, time::Duration};
+
+use cloudapi::{
+    base::{
+        clock::Clock,
+        id::{ProjectId, UserId},
+        lifecycle::Phase,
+        secret::{Secret, SecretKind},
+    },
+    db, server,
+    sessions::{handlers::issue, model::SessionUser},
+    state::App,
+    usage::flush,
+    users::{
+        self,
+        model::{Email, Role},
+    },
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    cluster,
+    identity::{Identity, Nobody, Session},
+};
+use serde_json::json;
+
+/// What problems name as their origin in tests.
+pub const PUBLIC_URL: &str = "https://api.example.com";
+
+/// One server and its database.
+pub struct TestApp {
+    app: App,
+    /// Where it is served.
+    pub url: String,
+    /// A client that follows no redirect and knows no proxy.
+    pub http: reqwest::Client,
+    /// The server's time.
+    pub clock: Clock,
+    _stop: DropGuard,
+}
+
+impl Deref for TestApp {
+    type Target = App;
+    fn deref(&self) -> &App {
+        &self.app
+    }
+}
+
+impl TestApp {
+    /// Starts one, empty.
+    pub async fn start() -> Self {
+        let options = cluster::fresh_database().await;
+        let clock = Clock::system();
+        let app = App::new(db::pool(options, 8), clock.clone(), PUBLIC_URL.to_owned()).unwrap();
+        app.lifecycle.enter(Phase::Serving);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        tokio::spawn(server::serve(app.clone(), listener, stop.clone()));
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(30))
+            .build()
+            .unwrap();
+        Self { app, url, http, clock, _stop: stop.drop_guard() }
+    }
+
+    /// Somebody without a credential.
+    pub fn nobody(&self) -> Nobody<'_> {
+        Nobody { app: self }
+    }
+
+    /// A new user, signed in, who owns a new project.
+    pub async fn owner(&self) -> Session<'_> {
+        let mut session = self.user().await;
+        let project = session.post("/v1/projects", json!({ "name": "A project" })).await.created();
+        session.project = project["id"].as_str().unwrap().to_owned();
+        session
+    }
+
+    /// A new user, signed in, who is in no project.
+    pub async fn user(&self) -> Session<'_> {
+        let id = UserId::new();
+        self.sign_in_new(id, &format!("{id}@example.com")).await
+    }
+
+    /// A new user, signed in, in `owner`'s project.
+    pub async fn member(&self, owner: &Session<'_>, role: Role) -> Session<'_> {
+        let mut session = self.user().await;
+        let project: ProjectId = owner.project.parse().unwrap();
+        let mut db = self.db.acquire().await.unwrap();
+        users::repo::insert_member(&mut db, project, session.user_id, role, self.clock.now()).await.unwrap();
+        session.project.clone_from(&owner.project);
+        session
+    }
+
+    /// A new user with this address, signed in.
+    pub async fn sign_in_new(&self, id: UserId, email: &str) -> Session<'_> {
+        let email: Email = email.parse().unwrap();
+        let mut db = self.db.acquire().await.unwrap();
+        users::repo::insert(&mut db, id, &email, self.clock.now()).await.unwrap();
+        let issued = issue(&mut db, SessionUser { id, email: email.clone() }, self.clock.now()).await.unwrap();
+        Session {
+            app: self,
+            user_id: id,
+            email: email.to_string(),
+            id: issued.id.to_string(),
+            secret: issued.token.expose().to_owned(),
+            project: String::new(),
+        }
+    }
+
+    /// Gives a user a password.
+    pub async fn set_password(&self, user: &Session<'_>, password: &str) {
+        let hash = self.passwords.hash(password.into()).await.unwrap();
+        let mut db = self.db.acquire().await.unwrap();
+        users::repo::set_password_hash(&mut db, user.user_id, &hash).await.unwrap();
+    }
+
+    /// Writes to the database what the server has counted so far.
+    pub async fn flush_usage(&self) {
+        flush::flush_or_log(&self.usage, &self.db).await;
+    }
+}
+
+/// A well-formed secret that opens nothing.
+pub fn stray_secret(kind: SecretKind) -> String {
+    Secret::generate(kind).expose().to_owned()
+}

@@ -1,0 +1,175 @@
+//! The real binary as a process of its own, in a data directory of its own.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::Path,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+/// How long a process may take for what it is told.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder for one deployment's files, and an environment without anything of ours in it.
+pub struct Deployment {
+    folder: TempDir,
+}
+
+impl Deployment {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("cloudapi-deployment-").tempdir().unwrap();
+        // The user that PostgreSQL runs as has to get in.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder }
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The command, in this deployment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cloudapi"));
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("CLOUDAPI_DATA_DIR", self.folder().join("data"))
+            .env("CLOUDAPI_LISTEN", "127.0.0.1:0")
+            .current_dir(self.folder())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(folder) = std::env::var_os("CLOUDAPI_PG_BIN") {
+            command.env("CLOUDAPI_PG_BIN", folder);
+        }
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed, for what it prints.
+    #[track_caller]
+    pub fn printed(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Starts a server and waits until it is ready.
+    pub fn serve(&self) -> Server {
+        Server::start(self.command(&["serve"]))
+    }
+}
+
+/// A running server. Dropped, it is killed.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub url: String,
+    /// Standard output, to its end.
+    output: mpsc::Receiver<String>,
+    errors: mpsc::Receiver<String>,
+}
+
+impl Server {
+    /// Starts `command` and waits until it says that it is ready.
+    #[track_caller]
+    pub fn start(command: Command) -> Self {
+        Self::try_start(command).unwrap_or_else(|error| panic!("the server did not become ready: {error}"))
+    }
+
+    /// As [`Server::start`]; gives what it said if it ended instead.
+    pub fn try_start(mut command: Command) -> Result<Self, String> {
+        let mut child = command.spawn().unwrap();
+        let output = lines(child.stdout.take().unwrap());
+        let errors = lines(child.stderr.take().unwrap());
+        let mut said = String::new();
+        let url = loop {
+            let Ok(line) = output.recv_timeout(PATIENCE) else {
+                let _ = child.kill();
+                said.extend(errors.iter().map(|line| line + "\n"));
+                let _ = child.wait();
+                return Err(said);
+            };
+            if let Some(url) = line.strip_prefix("cloudapi listens on ") {
+                break url.to_owned();
+            }
+        };
+        Ok(Self { child, url, output, errors })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Sends a signal and waits for the end, for how the server ended and all it said.
+    pub fn end(mut self, signal: Signal) -> Ended {
+        self.signal(signal);
+        let status = self.wait();
+        Ended { status, output: self.output.iter().collect(), errors: self.errors.iter().collect() }
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How a server ended.
+pub struct Ended {
+    pub status: ExitStatus,
+    pub output: Vec<String>,
+    pub errors: Vec<String>,
+}
+
+impl Ended {
+    #[track_caller]
+    pub fn expect_success(&self) {
+        assert!(self.status.success(), "{}: {}", self.status, self.errors.join("\n"));
+    }
+
+    pub fn was_killed(&self) -> bool {
+        self.status.signal() == Some(Signal::SIGKILL as i32)
+    }
+}
+
+fn lines(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}

@@ -1,0 +1,109 @@
+//! Holds every answer a test gets to the published description: a status, a media type, a member or
+//! an error code that the description does not name fails the test that met it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex},
+};
+
+use cloudapi::routes;
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+use super::reply::Reply;
+
+/// The description, with every object closed: an answer may then not hold more than it says.
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    let mut document = routes::description().clone();
+    close_objects(&mut document);
+    document
+});
+
+static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
+
+fn close_objects(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.values_mut().for_each(close_objects);
+            let open = members.get("properties").is_some_and(Value::is_object) && !members.contains_key("allOf");
+            if open && members.get("type").is_some_and(|kind| kind == "object") {
+                members.entry("additionalProperties").or_insert(json!(false));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(close_objects),
+        _ => {}
+    }
+}
+
+/// Checks an answer to `method` on `path`.
+#[track_caller]
+pub fn check(method: &str, path: &str, reply: &Reply) {
+    assert!(reply.header("x-request-id").is_some_and(|id| id.starts_with("req_")), "no request id");
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let Some((template, item)) = find(path) else {
+        assert!(matches!(reply.status, 404 | 414 | 431 | 503), "{} on a path that is not described", reply.status);
+        return;
+    };
+    let method = method.to_lowercase();
+    let described = if method == "head" { &item["get"] } else { &item[&method] };
+    if described.is_null() {
+        assert!(matches!(reply.status, 204 | 405), "{} to {method}, which {template} does not take", reply.status);
+        return;
+    }
+    let status = reply.status.to_string();
+    let response = &described["responses"][&status];
+    assert!(!response.is_null(), "{method} {template} answered {status}, which is not described: {}", reply.json());
+    for name in response["headers"].as_object().into_iter().flatten().map(|(name, _)| name) {
+        assert!(reply.headers.contains_key(name), "{method} {template} {status} lacks its header {name}");
+    }
+    if method == "head" || status == "204" {
+        return;
+    }
+    let media_type = reply.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default();
+    let content = &response["content"][media_type];
+    assert!(!content.is_null(), "{method} {template} {status} came as {media_type:?}, which is not described");
+    if let (Some(code), Some(examples)) = (reply["code"].as_str(), content["examples"].as_object()) {
+        assert!(examples.contains_key(code), "{method} {template} answered {code}, which is not described");
+    }
+    if media_type.ends_with("json") {
+        let pointer = ["paths", template, &method, "responses", &status, "content", media_type, "schema"]
+            .map(|part| part.replace('~', "~0").replace('/', "~1"))
+            .join("/");
+        let faults: Vec<String> = validator(&pointer)
+            .iter_errors(reply.json())
+            .map(|fault| format!("{} at {}", fault, fault.instance_path()))
+            .collect();
+        assert!(faults.is_empty(), "{method} {template} {status} is not as described: {faults:?} in {}", reply.json());
+    }
+}
+
+fn validator(pointer: &str) -> Arc<Validator> {
+    let mut validators = VALIDATORS.lock().unwrap();
+    let compile = || {
+        let mut root = DOCUMENT.clone();
+        root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+        // Pointers in a URI fragment are percent-encoded; ours hold braces at most.
+        root["$ref"] = json!(format!("#/{}", pointer.replace('{', "%7B").replace('}', "%7D")));
+        Arc::new(jsonschema::options().should_validate_formats(true).build(&root).unwrap())
+    };
+    Arc::clone(validators.entry(pointer.to_owned()).or_insert_with(compile))
+}
+
+/// The described path that `path` is served by: the one with the most literal parts.
+fn find(path: &str) -> Option<(&'static str, &'static Value)> {
+    let given: Vec<&str> = path.split('/').collect();
+    let matches = |template: &str| {
+        let parts: Vec<&str> = template.split('/').collect();
+        parts.len() == given.len()
+            && parts
+                .iter()
+                .zip(&given)
+                .all(|(part, given)| part == given || (part.starts_with('{') && !given.is_empty()))
+    };
+    let paths = DOCUMENT["paths"].as_object()?;
+    paths
+        .iter()
+        .filter(|(template, _)| matches(template))
+        .min_by_key(|(template, _)| template.matches('{').count())
+        .map(|(template, item)| (template.as_str(), item))
+}

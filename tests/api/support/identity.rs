@@ -1,0 +1,167 @@
+//! Who speaks to the server, as types: a test's signature and its first lines say who does what.
+
+use cloudapi::base::id::UserId;
+use reqwest::{Method, RequestBuilder, header};
+use serde_json::{Value, json};
+
+use super::{app::TestApp, contract, reply::Reply};
+
+/// Anybody who can send a request.
+pub trait Identity {
+    /// The server.
+    fn app(&self) -> &TestApp;
+    /// The secret, if there is one.
+    fn secret(&self) -> Option<&str>;
+
+    /// A request, to be added to and sent.
+    fn request(&self, method: &str, path: &str) -> Call {
+        let app = self.app();
+        let method: Method = method.parse().unwrap();
+        let mut builder = app.http.request(method.clone(), format!("{}{path}", app.url));
+        if let Some(secret) = self.secret() {
+            builder = builder.bearer_auth(secret);
+        }
+        Call { method, path: path.to_owned(), builder }
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        self.request("GET", path).send().await
+    }
+    async fn post(&self, path: &str, body: Value) -> Reply {
+        self.request("POST", path).json(&body).send().await
+    }
+    async fn patch(&self, path: &str, body: Value) -> Reply {
+        self.request("PATCH", path).json(&body).send().await
+    }
+    async fn delete(&self, path: &str) -> Reply {
+        self.request("DELETE", path).send().await
+    }
+}
+
+/// A request under way to be sent.
+pub struct Call {
+    method: Method,
+    path: String,
+    builder: RequestBuilder,
+}
+
+impl Call {
+    pub fn json(self, body: &Value) -> Self {
+        self.header(header::CONTENT_TYPE.as_str(), "application/json").body(serde_json::to_vec(body).unwrap())
+    }
+    pub fn body(mut self, body: impl Into<reqwest::Body>) -> Self {
+        self.builder = self.builder.body(body);
+        self
+    }
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.builder = self.builder.header(name, value);
+        self
+    }
+    /// Sends it, and holds the answer to the published description.
+    pub async fn send(self) -> Reply {
+        let reply = Reply::read(self.builder.send().await.unwrap()).await;
+        contract::check(self.method.as_str(), &self.path, &reply);
+        reply
+    }
+}
+
+/// Somebody without a credential.
+pub struct Nobody<'a> {
+    pub app: &'a TestApp,
+}
+
+impl Identity for Nobody<'_> {
+    fn app(&self) -> &TestApp {
+        self.app
+    }
+    fn secret(&self) -> Option<&str> {
+        None
+    }
+}
+
+macro_rules! credentials {
+    ($($name:ident),*) => {$(
+        impl Identity for $name<'_> {
+            fn app(&self) -> &TestApp {
+                self.app
+            }
+            fn secret(&self) -> Option<&str> {
+                Some(&self.secret)
+            }
+        }
+    )*};
+}
+credentials!(Session, Key, Token, Bearer);
+
+/// Somebody with any text for a secret.
+pub struct Bearer<'a> {
+    pub app: &'a TestApp,
+    pub secret: String,
+}
+
+/// A signed-in user.
+pub struct Session<'a> {
+    pub app: &'a TestApp,
+    pub user_id: UserId,
+    pub email: String,
+    pub id: String,
+    pub secret: String,
+    /// The project this user is about, if any.
+    pub project: String,
+}
+
+/// A project's key.
+pub struct Key<'a> {
+    pub app: &'a TestApp,
+    pub id: String,
+    pub secret: String,
+}
+
+/// A token.
+pub struct Token<'a> {
+    pub app: &'a TestApp,
+    pub id: String,
+    pub secret: String,
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_else(|| panic!("no text {name:?} in {value}")).to_owned()
+}
+
+impl<'a> Session<'a> {
+    /// A key for this user's project, as it comes by default.
+    pub async fn key(&self) -> Key<'a> {
+        self.key_with(json!({})).await
+    }
+
+    /// A key for this user's project, made with these members.
+    pub async fn key_with(&self, mut members: Value) -> Key<'a> {
+        members["project_id"] = json!(self.project);
+        let made = self.post("/v1/keys", members).await.created();
+        Key { app: self.app, id: text(&made, "id"), secret: text(&made, "key") }
+    }
+
+    /// A token for this user's project.
+    pub async fn token(&self, scopes: &[&str]) -> Token<'a> {
+        let body = json!({ "project_id": self.project, "name": "a token", "scopes": scopes });
+        token(self.app, &self.post("/v1/tokens", body).await.created())
+    }
+}
+
+impl<'a> Key<'a> {
+    /// A token that this key issues.
+    pub async fn token(&self, scopes: &[&str]) -> Token<'a> {
+        token(self.app, &self.post("/v1/tokens", json!({ "name": "a token", "scopes": scopes })).await.created())
+    }
+}
+
+impl<'a> Token<'a> {
+    /// A token that this token issues.
+    pub async fn token(&self, scopes: &[&str]) -> Token<'a> {
+        token(self.app, &self.post("/v1/tokens", json!({ "name": "a token", "scopes": scopes })).await.created())
+    }
+}
+
+fn token<'a>(app: &'a TestApp, made: &Value) -> Token<'a> {
+    Token { app, id: text(made, "id"), secret: text(made, "token") }
+}

@@ -1,0 +1,73 @@
+//! `/v1/usage`, and what counts.
+
+use std::time::Duration;
+
+use cloudapi::base::clock::Timestamp;
+use serde_json::json;
+
+use crate::support::{Bearer, Identity, TestApp};
+
+async fn requests(app: &TestApp, key: &impl Identity) -> i64 {
+    app.flush_usage().await;
+    key.get("/v1/usage").await.ok()["requests"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn every_authenticated_request_is_counted_once() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await; // 1: it names the project
+    key.get("/v1/projects").await.ok(); // 2
+    key.get("/v1/users/usr_123").await.problem(404, "not_found"); // 3: refused, but served
+    key.post("/v1/tokens", json!({})).await.problem(422, "validation_failed"); // 4
+    key.post("/v1/projects", json!({ "name": "n" })).await.problem(403, "credential_kind_not_allowed"); // 5
+    assert_eq!(requests(&app, &key).await, 5);
+    assert_eq!(requests(&app, &key).await, 6); // the question before
+}
+
+#[tokio::test]
+async fn what_no_credential_stands_behind_is_not_counted() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let before = requests(&app, &key).await + 1;
+    app.nobody().get("/v1/projects").await.problem(401, "missing_credentials");
+    Bearer { app: &app, secret: "sk_live_junk".into() }.get("/v1/projects").await.problem(401, "invalid_token");
+    app.nobody().get("/healthz").await.ok();
+    key.request("OPTIONS", "/v1/projects").send().await;
+    key.get("/v1/nothing").await.problem(404, "route_not_found");
+    // A session that names no project is served, for nobody's account.
+    owner.get("/v1/projects").await.ok();
+    assert_eq!(requests(&app, &key).await, before);
+}
+
+#[tokio::test]
+async fn a_sessions_request_counts_for_the_project_it_names() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let usage = format!("/v1/usage?project_id={}", owner.project);
+    assert_eq!(owner.get(&usage).await.ok()["requests"], 0);
+    app.flush_usage().await;
+    assert_eq!(owner.get(&usage).await.ok()["requests"], 1);
+    owner.get("/v1/usage").await.problem(400, "project_required");
+}
+
+#[tokio::test]
+async fn a_period_is_a_utc_calendar_month_and_begins_at_nought() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    assert_eq!(requests(&app, &key).await, 1);
+    let usage = key.get("/v1/usage").await.ok();
+    let now = app.clock.now().to_string();
+    assert_eq!(usage["period_start"].as_str().unwrap(), format!("{}-01", &now[..7]));
+    assert_eq!((&usage["overage"], &usage["included"]), (&json!(0), &json!(null)));
+    app.flush_usage().await;
+
+    let last = usage["period_end"].as_str().unwrap();
+    let last: Timestamp = Timestamp::parse(&format!("{last}T23:59:59.999Z")).unwrap();
+    app.clock.advance(app.clock.now().until(last) + Duration::from_millis(2));
+    let next = key.get("/v1/usage").await.ok();
+    assert_eq!(next["requests"], 0);
+    assert!(next["period_start"].as_str() > usage["period_end"].as_str());
+}
