@@ -26,9 +26,9 @@ pub struct Settings {
     #[arg(long, env = "CLOUDAPI_LOG_FORMAT", global = true, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 
-    /// What is logged: a level, or targets with levels, such as "info,sqlx=warn".
-    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER", default_value = "info", value_parser = not_empty)]
-    pub log: String,
+    /// What is logged: a level, or targets with levels, such as "info,sqlx=warn". [default: info for a server, else warn]
+    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER", value_parser = not_empty)]
+    pub log: Option<String>,
 }
 
 impl Settings {

@@ -21,6 +21,11 @@ use crate::{
     routes,
 };
 
+/// What a server logs by default: not each notice of a database that is up to date.
+const SERVER_LOG: &str = "info,sqlx::postgres::notice=warn";
+/// What a command that ends logs by default: its result is on standard output.
+const COMMAND_LOG: &str = "warn";
+
 /// A self-hosted REST API for a company's projects, credentials, users and usage.
 #[derive(Debug, Parser)]
 #[command(name = "cloudapi", version, args_conflicts_with_subcommands = true)]
@@ -64,7 +69,8 @@ fn run() -> anyhow::Result<()> {
         Err(error) => environment::explain(error)?,
     };
     environment::shed_pgoptions(&cli.settings)?;
-    start_logging(&cli.settings)?;
+    let serves = matches!(cli.command, None | Some(Command::Serve(_)));
+    start_logging(&cli.settings, if serves { SERVER_LOG } else { COMMAND_LOG })?;
     environment::warn_of_unknown();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let settings = cli.settings;
@@ -84,9 +90,10 @@ fn print_openapi() -> anyhow::Result<()> {
 }
 
 /// Logs go to standard error, so that standard output holds only what was asked for.
-fn start_logging(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|error| anyhow::anyhow!("RUST_LOG (--log) = '{}' makes no sense: {error}", settings.log))?;
+fn start_logging(settings: &Settings, default: &str) -> anyhow::Result<()> {
+    let log = settings.log.as_deref().unwrap_or(default);
+    let filter = EnvFilter::try_new(log)
+        .map_err(|error| anyhow::anyhow!("RUST_LOG (--log) = '{log}' makes no sense: {error}"))?;
     let format =
         settings.log_format.unwrap_or(if io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json });
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
