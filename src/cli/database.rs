@@ -1,8 +1,11 @@
 //! The database a command works on: the one it is given, the private one that a server runs
 //! already, or the private one started for the command's own time.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use sqlx::{PgPool, postgres::PgConnectOptions};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Settings,
@@ -18,6 +21,8 @@ pub const SERVER_CONNECTIONS: u32 = 16;
 pub const ADMIN_CONNECTIONS: u32 = 2;
 /// What the private PostgreSQL takes: a server's, some operators' commands', and a few to spare.
 const PRIVATE_CONNECTIONS: u32 = 50;
+/// How often to look whether the private PostgreSQL still runs.
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
 
 /// An open database, migrated.
 pub struct Database {
@@ -80,6 +85,26 @@ pub async fn start_private(settings: &Settings) -> anyhow::Result<PrivatePostgre
         max_connections: PRIVATE_CONNECTIONS,
     };
     Ok(blocking(move || PrivatePostgres::start(options)).await??)
+}
+
+/// Starts it again whenever it ends by itself, until `stop`.
+pub async fn keep_private(mut private: PrivatePostgres, stop: CancellationToken) -> anyhow::Result<PrivatePostgres> {
+    while stop.run_until_cancelled(tokio::time::sleep(WATCH_PAUSE)).await.is_some() {
+        let (kept, revived) = blocking(move || {
+            let revived = private.revive();
+            (private, revived)
+        })
+        .await?;
+        private = kept;
+        match revived {
+            Ok(false) => {}
+            Ok(true) => tracing::error!(
+                "the private PostgreSQL had ended and was started again; see postgres.log in the data directory"
+            ),
+            Err(error) => tracing::error!(%error, "the private PostgreSQL has ended; trying again to start it"),
+        }
+    }
+    Ok(private)
 }
 
 /// Stops it, after its last client.

@@ -49,7 +49,11 @@ pub async fn run(settings: Settings, serve: ServeSettings) -> anyhow::Result<()>
             let (with_demo, first_start) = (!serve.no_demo, private.is_new());
             let load = async |app: &App| if with_demo { demo::load_if_empty(app).await } else { Ok(()) };
             let greet = async |app: &App| welcome::ready(app, &url, first_start).await;
+            let served_out = CancellationToken::new();
+            let keeping = tokio::spawn(database::keep_private(private, served_out.clone()));
             let served = serve_app(app, listener, stop, load, greet).await;
+            served_out.cancel();
+            let private = keeping.await.context("the watch over PostgreSQL panicked")??;
             let stopped = database::stop_private(private).await;
             served.and(stopped)
         }

@@ -314,17 +314,6 @@ fn variables_about_another_postgresql_change_nothing() {
     for name in ["PGDATA", "PGHOST", "PGUSER", "PGDATABASE", "PGPASSFILE", "LC_ALL", "LC_MESSAGES", "LANG", "TZ"] {
         command.env(name, "/junk");
     }
-    command.env("PGPORT", "1").env("PGSSLMODE", "verify-full");
-    let ended = Server::start(command).end(Signal::SIGTERM);
-    assert!(ended.status.success(), "{:?}", ended.errors);
-}
-
-#[ignore = "sqlx sends PGOPTIONS whatever db::options_for_private sets: PgConnectOptions can add options only"]
-#[test]
-fn options_for_another_postgresql_change_nothing() {
-    let deployment = Deployment::new();
-    let mut command = deployment.command(&["serve", "--no-demo"]);
-    command.env("PGOPTIONS", "-c junk=1");
-    let ended = Server::start(command).end(Signal::SIGTERM);
-    assert!(ended.status.success(), "{:?}", ended.errors);
+    command.env("PGPORT", "1").env("PGSSLMODE", "verify-full").env("PGOPTIONS", "-c junk=1");
+    Server::start(command).end(Signal::SIGTERM).expect_success();
 }

@@ -81,6 +81,24 @@ async fn a_killed_server_loses_nothing_it_acknowledged_and_the_next_one_takes_ov
 }
 
 #[tokio::test]
+async fn a_private_postgresql_that_is_killed_is_started_again_and_lost_nothing() {
+    let deployment = Deployment::new();
+    let server = deployment.serve();
+    let secret = session(&deployment);
+    let note = std::fs::read_to_string(deployment.folder().join("data/postgres/postmaster.pid")).unwrap();
+    let postgres: i32 = note.lines().next().unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(postgres), Signal::SIGKILL).unwrap();
+    eventually("served again", async || {
+        let (status, answer) = get(&server, "/v1/projects", &secret).await;
+        // In between, only that it is unavailable.
+        assert!(matches!(status, 200 | 503), "{status} {answer}");
+        (status == 200 && answer["data"][0]["id"] == "proj_8f2c4").then_some(())
+    })
+    .await;
+    server.end(Signal::SIGTERM).expect_success();
+}
+
+#[tokio::test]
 async fn a_second_server_on_the_same_data_directory_says_so_and_stops() {
     let deployment = Deployment::new();
     let server = deployment.serve();

@@ -87,63 +87,85 @@ impl Endpoint {
 /// A PostgreSQL of our own, running. Dropping it stops it too, without waiting.
 #[derive(Debug)]
 pub struct PrivatePostgres {
-    endpoint: Endpoint,
-    is_new: bool,
-    data_dir: PathBuf,
-    lifeline: Lifeline,
+    options: Options,
+    running: Running,
     // The last field, so that the data directory is given up last.
     _owner: Owner,
+}
+
+#[derive(Debug)]
+struct Running {
+    endpoint: Endpoint,
+    is_new: bool,
+    lifeline: Lifeline,
 }
 
 impl PrivatePostgres {
     /// Starts it, and returns when it takes connections. Blocks: a tenth of a second, a second the
     /// first time, and more only after a crash.
     pub fn start(options: Options) -> Result<Self, Error> {
-        let Options { data_dir, pg_bin, durability, max_connections } = options;
-        let data_dir = folders::make_data_dir(&data_dir)?;
-        let owner = Owner::lock(&data_dir)?;
-        let cluster = cluster::path(&data_dir);
-        let account = Account::choose(&cluster)?;
-        account.check_may_enter(&data_dir)?;
-        let programs = find::find(&account, pg_bin.as_deref(), cluster::major(&cluster)?)?;
+        let data_dir = folders::make_data_dir(&options.data_dir)?;
+        let options = Options { data_dir, ..options };
+        let owner = Owner::lock(&options.data_dir)?;
+        Ok(Self { running: launch(&options)?, options, _owner: owner })
+    }
 
-        // Whatever of PostgreSQL runs here holds this lock, so from now on nothing else does.
-        let lock = folders::open(&data_dir.join(postmaster::LOCK), 0o600)?;
-        postmaster::take_over(&cluster, &lock)?;
-        let log = Log::start(&data_dir)?;
-        let launcher = lifeline::Launcher { account: &account, lock: &lock, log: &log };
-
-        let is_new = cluster::make_if_missing(&data_dir, &launcher, &programs, durability)?;
-        postmaster::remove_stale(&cluster)?;
-        let endpoint = Endpoint::at(folders::make_run_dir(&data_dir, &account)?, PORT);
-        let arguments = cluster::arguments(&cluster, &endpoint, durability, max_connections);
-        let mut lifeline = launcher.launch(&programs.postgres(), arguments)?;
-        wait_until_ready(&mut lifeline, &cluster, &endpoint, &log)?;
-        tracing::debug!(major = programs.major, bin = %programs.bin.display(), "the private PostgreSQL runs");
-        Ok(Self { endpoint, is_new, data_dir, lifeline, _owner: owner })
+    /// Starts it again if it has ended by itself, as when the system ran out of memory; gives whether it
+    /// had. Blocks as [`PrivatePostgres::start`] does.
+    pub fn revive(&mut self) -> Result<bool, Error> {
+        if self.running.lifeline.ended()?.is_none() {
+            return Ok(false);
+        }
+        self.running = launch(&self.options)?;
+        Ok(true)
     }
 
     /// Where it is reached.
     pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        &self.running.endpoint
     }
 
     /// Whether this start made the cluster, so that there is nothing in it yet.
     pub fn is_new(&self) -> bool {
-        self.is_new
+        self.running.is_new
     }
 
     /// Stops it cleanly, cutting off clients that are still connected, and gives up the data directory.
     pub fn stop(mut self) -> Result<(), Error> {
-        self.lifeline.let_go();
+        let data_dir = &self.options.data_dir;
+        self.running.lifeline.let_go();
         // Not only waiting for our child: whoever killed the lifeline's shell has left that to us.
-        let lock = folders::open(&self.data_dir.join(postmaster::LOCK), 0o600)?;
-        postmaster::take_over(&cluster::path(&self.data_dir), &lock)?;
-        self.lifeline.reap()?;
+        let lock = folders::open(&data_dir.join(postmaster::LOCK), 0o600)?;
+        postmaster::take_over(&cluster::path(data_dir), &lock)?;
+        self.running.lifeline.reap()?;
         // Nothing depends on it: the next start makes the folder anew.
-        let _ = fs::remove_dir(&self.endpoint.socket_dir);
+        let _ = fs::remove_dir(&self.running.endpoint.socket_dir);
         Ok(())
     }
+}
+
+/// Starts PostgreSQL in a data directory that is ours, and waits until it takes connections.
+fn launch(options: &Options) -> Result<Running, Error> {
+    let data_dir = &options.data_dir;
+    let cluster = cluster::path(data_dir);
+    let account = Account::choose(&cluster)?;
+    account.check_may_enter(data_dir)?;
+    let programs = find::find(&account, options.pg_bin.as_deref(), cluster::major(&cluster)?)?;
+
+    // Whatever of PostgreSQL runs here holds this lock, so from now on nothing else does.
+    let lock = folders::open(&data_dir.join(postmaster::LOCK), 0o600)?;
+    postmaster::take_over(&cluster, &lock)?;
+    let log = Log::start(data_dir)?;
+    let launcher = lifeline::Launcher { account: &account, lock: &lock, log: &log };
+
+    let is_new = cluster::make_if_missing(data_dir, &launcher, &programs, options.durability)?;
+    postmaster::remove_stale(&cluster)?;
+    let endpoint = Endpoint::at(folders::make_run_dir(data_dir, &account)?, PORT);
+    let arguments = cluster::arguments(&cluster, &endpoint, options.durability, options.max_connections);
+    let mut lifeline = launcher.launch(&programs.postgres(), arguments)?;
+    wait_until_ready(&mut lifeline, &cluster, &endpoint, &log)?;
+    tracing::debug!(major = programs.major, bin = %programs.bin.display(), "the private PostgreSQL runs");
+    Ok(Running { endpoint, is_new, lifeline })
 }
 
 /// Where the private PostgreSQL of the server that owns `data_dir` is reached, if a server does.
