@@ -14,6 +14,7 @@ mod architecture;
 mod edge;
 mod embedded;
 mod health;
+mod introspection;
 mod keys;
 mod openapi;
 mod process;
