@@ -44,24 +44,31 @@ pub struct Introspection {
     active: bool,
     /// What it may do, in one text, a space between each.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String")]
     scope: Option<String>,
     /// Its project.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "ProjectId")]
     client_id: Option<ProjectId>,
     /// The credential's id.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String")]
     sub: Option<String>,
     /// The credential's id.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String")]
     jti: Option<String>,
     /// Always `Bearer`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String")]
     token_type: Option<&'static str>,
     /// When it was made, in seconds since 1970-01-01T00:00:00Z.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "i64")]
     iat: Option<i64>,
     /// When it ends by itself, in seconds since then; absent if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "i64")]
     exp: Option<i64>,
 }
 
