@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
+    email::Email,
     error::{Item, ItemCode, Place},
     page::{Everything, InProject, ListQuery},
     scope::Scope,
@@ -80,6 +81,8 @@ impl Rules {
         let schema = settings().into_generator().into_root_schema_for::<T>().to_value();
         let validator = jsonschema::options()
             .should_validate_formats(true)
+            // As the type reads it: addresses are not only ASCII (RFC 6531).
+            .with_format("email", |text| text.parse::<Email>().is_ok())
             .build(&schema)
             .unwrap_or_else(|error| panic!("the schema of {} is broken: {error}", T::schema_name()));
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();

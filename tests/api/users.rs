@@ -195,6 +195,12 @@ async fn whoever_is_in_a_project_or_invited_to_it_is_not_invited_again() {
         let body = json!({ "project_id": owner.project, "email": email, "role": "viewer" });
         assert_eq!(owner.post("/v1/users", body).await.invalid_member(), ("#/email".into(), code.into()));
     }
+    // Addresses are not only ASCII, and two spellings of one are one.
+    for (email, status) in [("JOSE\u{301}@example.com", 201), ("josé@example.com", 409)] {
+        let body = json!({ "project_id": owner.project, "email": email, "role": "viewer" });
+        let reply = owner.post("/v1/users", body).await;
+        assert_eq!(reply.status, status, "{}", reply.json());
+    }
     let body = json!({ "project_id": owner.project, "email": "b@example.com", "role": "king" });
     assert_eq!(owner.post("/v1/users", body).await.invalid_member(), ("#/role".into(), "unknown_value".into()));
 }
