@@ -55,7 +55,7 @@ impl JsonSchema for Email {
         "Email".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "email", "maxLength": EMAIL_MAX, "examples": ["ada@example.com"] })
+        json_schema!({ "type": "string", "format": "idn-email", "maxLength": EMAIL_MAX, "examples": ["ada@example.com"] })
     }
 }
 

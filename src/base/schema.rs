@@ -82,7 +82,7 @@ impl Rules {
         let validator = jsonschema::options()
             .should_validate_formats(true)
             // As the type reads it: addresses are not only ASCII (RFC 6531).
-            .with_format("email", |text| text.parse::<Email>().is_ok())
+            .with_format("idn-email", |text| text.parse::<Email>().is_ok())
             .build(&schema)
             .unwrap_or_else(|error| panic!("the schema of {} is broken: {error}", T::schema_name()));
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -204,7 +204,7 @@ fn format_name(format: &str) -> &str {
     match format {
         "date-time" => "an RFC 3339 date-time, such as 2026-03-31T12:00:00Z",
         "date" => "a date, such as 2026-03-31",
-        "email" => "an e-mail address, such as ada@example.com",
+        "email" | "idn-email" => "an e-mail address, such as ada@example.com",
         other => other,
     }
 }
