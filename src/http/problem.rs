@@ -40,6 +40,8 @@ pub const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::InvalidCredentials => (S::UNAUTHORIZED, "Wrong e-mail address or password"),
         Code::InsufficientScope => (S::FORBIDDEN, "Insufficient scope"),
         Code::CredentialKindNotAllowed => (S::FORBIDDEN, "Kind of credential not allowed"),
+        Code::IpNotAllowed => (S::FORBIDDEN, "Address not allowed"),
+        Code::RateLimited => (S::TOO_MANY_REQUESTS, "Too many requests"),
         Code::ProjectSuspended => (S::FORBIDDEN, "Project suspended"),
         Code::ProjectArchived => (S::FORBIDDEN, "Project archived"),
         Code::RoleEscalation => (S::FORBIDDEN, "Role escalation"),
@@ -83,8 +85,12 @@ impl IntoResponse for Error {
         if let Some(challenge) = challenge(&self) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let retry_after = match self.retry_after_seconds() {
+            None if status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            known => known,
+        };
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response.extensions_mut().insert(Failure(Arc::new(self)));
         response

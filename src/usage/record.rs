@@ -3,7 +3,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
@@ -22,10 +22,16 @@ use tower::{Layer, Service};
 
 use super::counters::{Counters, Credential};
 use crate::{
-    base::{clock::Clock, request::RequestContext},
+    base::{
+        clock::Clock,
+        net::{Cidr, client_address},
+        request::RequestContext,
+    },
     http::problem::{self, Failure},
+    state::App,
 };
 
+const FORWARDED_FOR: &str = "x-forwarded-for";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// So many requests in a second are all logged; of the rest, one in [`SAMPLE`] is, and every error.
 const LOGGED_PER_SECOND: u32 = 100;
@@ -40,13 +46,20 @@ struct Recorder {
     counters: Arc<Counters>,
     clock: Clock,
     public_url: String,
+    trusted_proxies: Vec<Cidr>,
     sampler: Sampler,
 }
 
 impl RecordLayer {
-    /// Counts into `counters`; `public_url` is where problems say they are explained.
-    pub fn new(counters: Arc<Counters>, clock: Clock, public_url: String) -> Self {
-        Self(Arc::new(Recorder { counters, clock, public_url, sampler: Sampler::new() }))
+    /// The layer of `app`.
+    pub fn new(app: &App) -> Self {
+        Self(Arc::new(Recorder {
+            counters: Arc::clone(&app.usage),
+            clock: app.clock.clone(),
+            public_url: app.public_url.clone(),
+            trusted_proxies: app.trusted_proxies.clone(),
+            sampler: Sampler::new(),
+        }))
     }
 }
 
@@ -80,8 +93,7 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-        let context = Arc::new(RequestContext::new(peer));
+        let context = Arc::new(RequestContext::new(self.recorder.client_of(&request)));
         request.extensions_mut().insert(Arc::clone(&context));
         let method = request.method().clone();
         let answer = self.inner.call(request);
@@ -100,6 +112,18 @@ where
 }
 
 impl Recorder {
+    /// The address of the client that sent `request`.
+    fn client_of(&self, request: &Request) -> Option<IpAddr> {
+        let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
+        if self.trusted_proxies.is_empty() {
+            return Some(peer.ip().to_canonical());
+        }
+        // Several lines of a list header are one list (RFC 9110 §5.3).
+        let lines = request.headers().get_all(FORWARDED_FOR).iter();
+        let forwarded: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default()).collect();
+        Some(client_address(*peer, &forwarded.join(","), &self.trusted_proxies))
+    }
+
     fn count(&self, context: &RequestContext, method: &Method, status: StatusCode) {
         let counted = method != Method::OPTIONS
             && status != StatusCode::UNAUTHORIZED
@@ -135,7 +159,7 @@ impl Recorder {
                     cause = cause.map(tracing::field::display),
                     project_id = context.project.get().map(tracing::field::display),
                     credential_id = context.caller.get().map(|caller| tracing::field::display(caller.credential_id())),
-                    peer = context.peer.map(tracing::field::display),
+                    client = context.client.map(tracing::field::display),
                     duration_ms = started.elapsed().as_secs_f64() * 1e3,
                     "answered"
                 )

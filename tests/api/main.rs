@@ -16,6 +16,7 @@ mod embedded;
 mod health;
 mod introspection;
 mod keys;
+mod limits;
 mod openapi;
 mod process;
 mod projects;
