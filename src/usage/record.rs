@@ -96,6 +96,7 @@ where
         let context = Arc::new(RequestContext::new(self.recorder.client_of(&request)));
         request.extensions_mut().insert(Arc::clone(&context));
         let method = request.method().clone();
+        let client_request_id = client_request_id(&request);
         let answer = self.inner.call(request);
         let recorder = Arc::clone(&self.recorder);
         Box::pin(async move {
@@ -105,7 +106,7 @@ where
                 response.headers_mut().insert(REQUEST_ID, id);
             }
             recorder.count(&context, &method, response.status());
-            recorder.log(&context, &method, &response, started);
+            recorder.log(&context, &method, client_request_id.as_deref(), &response, started);
             Ok(response)
         })
     }
@@ -139,7 +140,14 @@ impl Recorder {
         }
     }
 
-    fn log(&self, context: &RequestContext, method: &Method, response: &Response, started: Instant) {
+    fn log(
+        &self,
+        context: &RequestContext,
+        method: &Method,
+        client_request_id: Option<&str>,
+        response: &Response,
+        started: Instant,
+    ) {
         let status = response.status();
         let failure = response.extensions().get::<Failure>();
         if !self.sampler.admits() && !status.is_server_error() {
@@ -152,6 +160,7 @@ impl Recorder {
                     target: "cloudapi::request",
                     $level,
                     request_id = %context.id,
+                    client_request_id,
                     method = %method,
                     route = context.route.get().copied().unwrap_or("none"),
                     status = status.as_u16(),
@@ -171,6 +180,13 @@ impl Recorder {
             line!(tracing::Level::INFO);
         }
     }
+}
+
+/// The client's own name for its request, for the log alone, if it is one that cannot do harm there.
+fn client_request_id(request: &Request) -> Option<String> {
+    let text = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    (is_plain && (1..=64).contains(&text.len())).then(|| text.to_owned())
 }
 
 /// Decides which requests are logged, so that a flood does not drown the log or cost more than it.
