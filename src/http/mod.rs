@@ -2,6 +2,7 @@
 //! no slice; `routes.rs` puts it to use.
 
 pub mod api;
+pub mod catalogue;
 pub mod describe;
 pub mod edge;
 pub mod extract;
