@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use schemars::{
     SchemaGenerator,
-    generate::SchemaSettings,
     transform::{RecursiveTransform, Transform},
 };
 use serde_json::{Map, Value, json};
@@ -15,7 +14,8 @@ use crate::{
     base::{
         error::Code,
         id::{Kind, Request, RequestId},
-        need::Need,
+        need::{Itself, Need},
+        schema,
         secret::SecretKind,
     },
     http::{
@@ -98,7 +98,7 @@ struct Schemas {
 impl Schemas {
     fn new() -> Self {
         let settings = || {
-            SchemaSettings::draft2020_12().with(|settings| {
+            schema::settings().with(|settings| {
                 settings.meta_schema = None;
                 settings.definitions_path = "/components/schemas".into();
             })
@@ -128,10 +128,10 @@ impl Schemas {
             described["parameters"] = parameters.into();
         }
         if let Some(body) = operation.body {
-            described["requestBody"] = json!({
-                "required": true,
-                "content": { "application/json": { "schema": schema(&mut self.read, body) } },
-            });
+            let content = json!({ "schema": schema_of(&mut self.read, body.schema) });
+            let content: Map<String, Value> =
+                body.media_types.iter().map(|&media_type| (media_type.to_owned(), content.clone())).collect();
+            described["requestBody"] = json!({ "required": true, "content": content });
         }
         described
     }
@@ -146,10 +146,18 @@ impl Schemas {
                     "in": "path",
                     "required": true,
                     "description": format!("The {}.", name.replace('_', " ").replace(" id", "'s id")),
-                    "schema": schema(&mut self.read, id),
+                    "schema": schema_of(&mut self.read, id),
                 })
             })
             .collect();
+        if operation.conditional {
+            parameters.push(json!({
+                "name": "If-Match",
+                "in": "header",
+                "description": "The `ETag` of the state you mean to change; when it has changed since, the answer is 412.",
+                "schema": { "type": "string" },
+            }));
+        }
         for (name, property) in operation.query.iter().flat_map(|rules| rules.properties()) {
             let mut property = property.clone();
             let description = property.as_object_mut().and_then(|property| property.remove("description"));
@@ -167,11 +175,16 @@ impl Schemas {
         if answer.location {
             headers["Location"] = header("The path of what was made.");
         }
+        if answer.etag {
+            headers["ETag"] = header("The entity tag of this state; send it as `If-Match` to change no other.");
+        }
         let mut responses = Map::new();
         let content: Map<String, Value> = answer
             .media_types
             .iter()
-            .map(|&media_type| (media_type.to_owned(), json!({ "schema": schema(&mut self.written, answer.schema) })))
+            .map(|&media_type| {
+                (media_type.to_owned(), json!({ "schema": schema_of(&mut self.written, answer.schema) }))
+            })
             .collect();
         responses.insert(
             answer.status.to_string(),
@@ -202,7 +215,7 @@ impl Schemas {
     }
 }
 
-fn schema(generator: &mut SchemaGenerator, of: SchemaOf) -> Value {
+fn schema_of(generator: &mut SchemaGenerator, of: SchemaOf) -> Value {
     of(generator).to_value()
 }
 
@@ -263,7 +276,7 @@ fn scheme_name(kind: SecretKind) -> &'static str {
     match kind {
         SecretKind::Session => "session",
         SecretKind::Key => "key",
-        SecretKind::Token => "token",
+        SecretKind::Token | SecretKind::Invitation => "token",
     }
 }
 
@@ -272,10 +285,17 @@ fn describe_need(operation: &Operation) -> String {
     match operation.need {
         Need::Public => "Needs no credential.".into(),
         Need::Session => "Needs a session.".into(),
-        Need::Scoped { scope, or_itself, .. } => {
-            let itself = if or_itself { " A credential may always do this to itself." } else { "" };
-            format!("Needs a {} with the scope `{scope}`.{itself}", kinds.join(" or a "))
-        }
+        Need::Scoped { owner: true, .. } => "Needs a session of one of the project's owners.".into(),
+        Need::Scoped { scope, itself, .. } => match itself {
+            Itself::AsOthers => format!("Needs a {} with the scope `{scope}`.", kinds.join(" or a ")),
+            Itself::WithoutScope => format!(
+                "Needs a {} with the scope `{scope}`. A credential may always do this to itself.",
+                kinds.join(" or a ")
+            ),
+            Itself::KeyOnlyItself => {
+                format!("Needs a session with the scope `{scope}`, or the key itself, which needs no scope.")
+            }
+        },
     }
 }
 
@@ -330,6 +350,13 @@ fn errors_of(operation: &Operation) -> Vec<Code> {
     }
     if !operation.path_ids.is_empty() {
         codes.push(Code::NotFound);
+    }
+    if operation.conditional {
+        codes.push(Code::PreconditionFailed);
+    }
+    let keys_and_tokens = [SecretKind::Key, SecretKind::Token];
+    if operation.need.kinds().iter().any(|kind| keys_and_tokens.contains(kind)) {
+        codes.extend([Code::ProjectSuspended, Code::ProjectArchived]);
     }
     codes.extend(operation.errors);
     codes.sort_unstable();

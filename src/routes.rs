@@ -6,7 +6,7 @@ use axum::Router;
 use serde_json::Value;
 
 use crate::{
-    auth::{bearer::Authenticator, gate::GateLayer, grant::Public},
+    auth::{gate::GateLayer, grant::Public},
     base::error::{Code, Result},
     docs::handlers as docs,
     health,
@@ -16,9 +16,9 @@ use crate::{
     projects::handlers as projects,
     sessions::handlers as sessions,
     state::App,
-    tokens::handlers as tokens,
+    tokens::{handlers as tokens, introspection},
     usage::handlers as usage,
-    users::handlers as users,
+    users::{acceptance as invitations, handlers as users},
 };
 
 /// The routes.
@@ -29,26 +29,70 @@ pub fn table() -> Api<App> {
         .get("/v1/sessions", sessions::list, "List your live sessions.")
         .delete("/v1/sessions/current", sessions::revoke_current, "Sign out: end the session that asks.")
         .delete("/v1/sessions/{session_id}", sessions::revoke, "End one of your sessions.")
+        .post("/v1/users/me/password", users::change_password, "Change your password, which ends your other sessions.")
+        .errors(&[Code::InvalidCurrentPassword])
+        .post("/v1/invitations/accept", invitations::accept, "Accept an invitation: become a member, and sign in.")
+        .errors(&[Code::InvalidCredentials, Code::NotFound, Code::InvalidState])
         .get("/v1/projects", projects::list, "List the projects your credential can see.")
         .post("/v1/projects", projects::create, "Create a project, which you then own.")
         .get("/v1/projects/{project_id}", projects::get, "Get a project.")
         .patch("/v1/projects/{project_id}", projects::update, "Change a project's name or metadata.")
+        .errors(&[Code::ProjectNotActive])
+        .delete("/v1/projects/{project_id}", projects::delete, "Delete an archived project with everything in it.")
+        .errors(&[Code::ProjectNotArchived])
+        .post(
+            "/v1/projects/{project_id}/suspend",
+            projects::suspend,
+            "Stop a project's keys and tokens at once, until it is resumed.",
+        )
+        .errors(&[Code::InvalidState])
+        .post("/v1/projects/{project_id}/resume", projects::resume, "Let a project's keys and tokens work again.")
+        .post(
+            "/v1/projects/{project_id}/archive",
+            projects::archive,
+            "Put a project away: its keys and tokens stop, and it may be deleted.",
+        )
         .post("/v1/keys", keys::create, "Create an API key for a project; its secret is shown this once.")
-        .errors(&[Code::ScopeEscalation])
+        .errors(&[Code::ScopeEscalation, Code::ProjectNotActive])
         .get("/v1/keys", keys::list, "List a project's keys.")
         .get("/v1/keys/{key_id}", keys::get, "Get a key.")
+        .patch("/v1/keys/{key_id}", keys::update, "Change a key's name, scopes, end or metadata.")
+        .errors(&[Code::ScopeEscalation, Code::ProjectNotActive, Code::KeyRevoked])
+        .post(
+            "/v1/keys/{key_id}/rotate",
+            keys::rotate,
+            "Give a key a new secret while the old one goes on working for a while.",
+        )
+        .errors(&[
+            Code::ScopeEscalation,
+            Code::ProjectNotActive,
+            Code::KeyRevoked,
+            Code::RotationInProgress,
+            Code::InvalidState,
+        ])
         .delete(
             "/v1/keys/{key_id}",
             keys::revoke,
             "Revoke a key and every token issued under it, at once and for good.",
         )
         .post("/v1/tokens", tokens::create, "Create a scoped token for a service; its secret is shown this once.")
-        .errors(&[Code::ScopeEscalation, Code::LimitReached])
+        .errors(&[Code::ScopeEscalation, Code::LimitReached, Code::ProjectNotActive])
+        .post(
+            "/v1/tokens/introspect",
+            introspection::introspect,
+            "Ask what a key or a token of your project may do, if it is live (RFC 7662).",
+        )
         .get("/v1/tokens", tokens::list, "List a project's tokens.")
         .get("/v1/tokens/{token_id}", tokens::get, "Get a token.")
         .delete("/v1/tokens/{token_id}", tokens::revoke, "Revoke a token and every token issued under it.")
         .get("/v1/users", users::list, "List the users visible to a project.")
+        .post("/v1/users", users::create, "Invite somebody to a project; the invitation's secret is shown this once.")
+        .errors(&[Code::RoleEscalation, Code::ProjectNotActive, Code::AlreadyMember])
         .get("/v1/users/{user_id}", users::get, "Get a user.")
+        .patch("/v1/users/{user_id}", users::update, "Change a user's role in a project.")
+        .errors(&[Code::RoleEscalation, Code::ProjectNotActive, Code::LastOwner])
+        .delete("/v1/users/{user_id}", users::remove, "Remove a user from a project, or withdraw their invitation.")
+        .errors(&[Code::RoleEscalation, Code::LastOwner])
         .get("/v1/usage", usage::get, "Get the current billing period's usage.")
         .get("/healthz", health::live, "Tell whether the server lives.")
         .get("/readyz", health::ready, "Tell whether requests should be sent to this server.")
@@ -73,7 +117,7 @@ async fn describe(_: Public) -> Result<Json<&'static Value>> {
 
 /// The table as a router, a gate in front of each handler.
 pub fn router(app: App) -> Router {
-    let authenticator = Authenticator::new(app.db.clone(), app.clock.clone());
+    let authenticator = app.authenticator.clone();
     table()
         .into_router(|operation, route| route.layer(GateLayer::new(operation, authenticator.clone())))
         .with_state(app)

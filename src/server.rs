@@ -58,7 +58,7 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 
 /// Serves `listener` until `stop`, then lets requests under way finish, and writes what was counted.
 pub async fn serve(app: App, listener: TcpListener, stop: CancellationToken) {
-    let flusher = tokio::spawn(flush::run(app.usage.clone(), app.db.clone(), stop.clone()));
+    let flusher = tokio::spawn(flush::run(app.usage.clone(), app.db.clone(), app.clock.clone(), stop.clone()));
     let connections = GracefulShutdown::new();
     accept_until(&stop, &app, &listener, &connections).await;
 
@@ -75,7 +75,7 @@ pub async fn serve(app: App, listener: TcpListener, stop: CancellationToken) {
         tracing::warn!("requests were still under way after {} s; they are cut off", DRAIN_TIME.as_secs());
     }
     let _ = flusher.await;
-    flush::flush_or_log(&app.usage, &app.db).await;
+    flush::flush_or_log(&app.usage, &app.db, &app.clock).await;
     app.db.close().await;
 }
 

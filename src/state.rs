@@ -5,7 +5,7 @@ use std::{ops::Deref, sync::Arc};
 use sqlx::PgPool;
 
 use crate::{
-    auth::password::Passwords,
+    auth::{bearer::Authenticator, password::Passwords},
     base::{clock::Clock, error::Result, lifecycle::Lifecycle},
     http::edge::Edge,
     tx::Writes,
@@ -25,6 +25,8 @@ pub struct Shared {
     pub writes: Writes,
     /// The time.
     pub clock: Clock,
+    /// Recognises credentials.
+    pub authenticator: Authenticator,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
     /// What has been counted.
@@ -43,6 +45,7 @@ impl App {
         let lifecycle = Arc::<Lifecycle>::default();
         Ok(Self(Arc::new(Shared {
             writes: Writes::new(db.clone()),
+            authenticator: Authenticator::new(db.clone(), clock.clone()),
             db,
             clock,
             passwords: Passwords::new()?,

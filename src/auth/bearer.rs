@@ -41,13 +41,16 @@ impl Authenticator {
         })
     }
 
-    async fn look_up(&self, secret: &Secret) -> Result<Caller> {
+    /// The caller that `secret` speaks for, if it is live.
+    pub async fn look_up(&self, secret: &Secret) -> Result<Caller> {
         let now = self.clock.now();
         let hash = secret.hash();
         match secret.kind() {
             SecretKind::Session => self.session(&hash, now).await,
             SecretKind::Key => self.key(&hash, now).await,
             SecretKind::Token => self.token(&hash, now).await,
+            // It opens nothing by itself.
+            SecretKind::Invitation => Err(unknown()),
         }
     }
 
@@ -61,11 +64,13 @@ impl Authenticator {
     async fn key(&self, hash: &SecretHash, now: Timestamp) -> Result<Caller> {
         let mut db = self.db.acquire().await?;
         let key = keys::repo::find_by_secret(&mut db, hash).await?.ok_or_else(unknown)?;
-        live(key.revoked_at, key.expires_at, now)?;
+        live(key.revoked_at, earlier(key.expires_at, key.secret_expires_at), now)?;
         Ok(Caller::Key {
             id: key.id,
             project_id: key.project_id,
+            project_status: key.project_status,
             scopes: ScopeSet::from_texts(&key.scopes),
+            created_at: key.created_at,
             expires_at: key.expires_at,
         })
     }
@@ -85,7 +90,23 @@ impl Authenticator {
         let scopes = scopes.ok_or_else(|| {
             Error::new(Code::TokenRevoked, "This token's issuer has ended, and the token with it; issue a new one")
         })?;
-        Ok(Caller::Token { id: token.id, project_id: token.project_id, scopes, expires_at: token.expires_at })
+        // An issuer's end may have been drawn nearer since.
+        let expires_at = chain.iter().fold(token.expires_at, |end, link| end.min(link.ends_at()));
+        Ok(Caller::Token {
+            id: token.id,
+            project_id: token.project_id,
+            project_status: token.project_status,
+            scopes,
+            created_at: token.created_at,
+            expires_at,
+        })
+    }
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
     }
 }
 

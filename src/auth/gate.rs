@@ -21,9 +21,10 @@ use crate::{
     base::{
         caller::Caller,
         error::{Code, Error, Result},
-        need::Need,
+        need::{Itself, Need},
         request::RequestContext,
         secret::SecretKind,
+        tenant::ProjectStatus,
     },
     http::{describe::Operation, extract::refuse_strays},
 };
@@ -67,16 +68,37 @@ fn admit(caller: &Caller, need: Need, path: &str) -> Result<()> {
             format!("This cannot be done with a {}; use a {}", kind_name(caller.kind()), kind_names(need.kinds())),
         ));
     }
-    let Need::Scoped { scope, or_itself, .. } = need else { return Ok(()) };
+    require_active(caller)?;
+    let Need::Scoped { scope, itself, .. } = need else { return Ok(()) };
     let scopes = match caller {
         Caller::Session { .. } => return Ok(()),
         Caller::Key { scopes, .. } | Caller::Token { scopes, .. } => scopes,
     };
     let names_itself = || path.split('/').any(|segment| segment == caller.credential_id());
-    if scopes.contains(scope) || (or_itself && names_itself()) {
-        return Ok(());
+    match itself {
+        Itself::WithoutScope if names_itself() => Ok(()),
+        Itself::KeyOnlyItself if names_itself() => Ok(()),
+        Itself::KeyOnlyItself => Err(Error::new(
+            Code::CredentialKindNotAllowed,
+            "A key can do this to itself only; name its own id, or use a session (sess_…)",
+        )),
+        _ if scopes.contains(scope) => Ok(()),
+        _ => Err(insufficient_scope(scope)),
     }
-    Err(insufficient_scope(scope))
+}
+
+/// A project that is not active has no working key or token.
+fn require_active(caller: &Caller) -> Result<()> {
+    let (code, status) = match caller.project_status() {
+        None | Some(ProjectStatus::Active) => return Ok(()),
+        Some(status @ ProjectStatus::Suspended) => (Code::ProjectSuspended, status),
+        Some(status @ ProjectStatus::Archived) => (Code::ProjectArchived, status),
+    };
+    let status = status.as_str();
+    Err(Error::new(
+        code,
+        format!("The project is {status}, so its keys and tokens do not work; an owner can resume it"),
+    ))
 }
 
 /// The refusal of a credential that lacks `scope`.
@@ -93,6 +115,7 @@ fn kind_name(kind: SecretKind) -> &'static str {
         SecretKind::Session => "session (sess_…)",
         SecretKind::Key => "key (sk_live_…)",
         SecretKind::Token => "token (cap_…)",
+        SecretKind::Invitation => "invitation (inv_…)",
     }
 }
 

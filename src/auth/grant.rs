@@ -38,11 +38,12 @@ use crate::{
         caller::Caller,
         error::{Code, Error, Result},
         id::{Id, ProjectId, SessionId, UserId},
-        need::{ANY_KIND, Need},
+        need::{ANY_KIND, Itself, Need},
         request::RequestContext,
-        scope::{ScopeSet, ScopeType},
+        role::Role,
+        scope::ScopeType,
         secret::SecretKind,
-        tenant::Tenant,
+        tenant::{Membership, Tenant},
     },
     db::ProjectItem,
     http::describe::Access,
@@ -53,8 +54,10 @@ use crate::{
 pub trait Who: Send + Sync + 'static {
     /// These.
     const KINDS: &'static [SecretKind];
-    /// And a credential may always do this to itself.
-    const OR_ITSELF: bool = false;
+    /// What a credential may do to itself.
+    const ITSELF: Itself = Itself::AsOthers;
+    /// Whether only an owner will do.
+    const OWNER: bool = false;
 }
 
 /// A session, a key or a token.
@@ -69,7 +72,30 @@ impl Who for Anyone {
 pub enum OrItself {}
 impl Who for OrItself {
     const KINDS: &'static [SecretKind] = ANY_KIND;
-    const OR_ITSELF: bool = true;
+    const ITSELF: Itself = Itself::WithoutScope;
+}
+
+/// A session, or a key that names itself.
+#[derive(Debug)]
+pub enum SessionOrKeyItself {}
+impl Who for SessionOrKeyItself {
+    const KINDS: &'static [SecretKind] = &[SecretKind::Session, SecretKind::Key];
+    const ITSELF: Itself = Itself::KeyOnlyItself;
+}
+
+/// A key or a token.
+#[derive(Debug)]
+pub enum KeyOrToken {}
+impl Who for KeyOrToken {
+    const KINDS: &'static [SecretKind] = &[SecretKind::Key, SecretKind::Token];
+}
+
+/// A session of one of the project's owners.
+#[derive(Debug)]
+pub enum OwnerOnly {}
+impl Who for OwnerOnly {
+    const KINDS: &'static [SecretKind] = &[SecretKind::Session];
+    const OWNER: bool = true;
 }
 
 /// A session only.
@@ -89,7 +115,7 @@ pub struct Grant<S, W = Anyone> {
 }
 
 impl<S: ScopeType, W: Who> Access for Grant<S, W> {
-    const NEED: Need = Need::Scoped { scope: S::SCOPE, kinds: W::KINDS, or_itself: W::OR_ITSELF };
+    const NEED: Need = Need::Scoped { scope: S::SCOPE, kinds: W::KINDS, itself: W::ITSELF, owner: W::OWNER };
 }
 
 impl<S: ScopeType, W: Who, St: Sync> FromRequestParts<St> for Grant<S, W> {
@@ -115,13 +141,13 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
     /// Lets the caller into a project: a session into the one it names, a key or token into its own,
     /// which it may name too. What is foreign is not found.
     pub async fn in_project(&self, db: &mut PgConnection, named: Option<&str>) -> Result<Tenant> {
-        self.enter(db, named, users::repo::role_of).await
+        self.enter(db, named, users::repo::membership_of).await
     }
 
     /// As [`Grant::in_project`], for a write: the membership cannot change until the transaction
     /// that `db` is in ends, so nobody acts on a role that has just been taken away.
     pub async fn in_project_for_write(&self, db: &mut PgConnection, named: Option<&str>) -> Result<Tenant> {
-        self.enter(db, named, users::repo::lock_role_of).await
+        self.enter(db, named, users::repo::lock_membership_of).await
     }
 
     /// Lets the caller into the project that `item` belongs to. A key or token stays in its own,
@@ -149,10 +175,10 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
         &self,
         db: &mut PgConnection,
         named: Option<&str>,
-        role_of: impl AsyncFnOnce(&mut PgConnection, ProjectId, UserId) -> sqlx::Result<Option<users::model::Role>>,
+        membership_of: impl AsyncFnOnce(&mut PgConnection, ProjectId, UserId) -> sqlx::Result<Option<Membership>>,
     ) -> Result<Tenant> {
         let named: Option<ProjectId> = named.map(|id| id.parse().unwrap_or(Id::NOTHING));
-        let (project, scopes) = match &self.caller {
+        match &self.caller {
             Caller::Session { user_id, .. } => {
                 let project = named.ok_or_else(|| {
                     Error::new(
@@ -160,23 +186,30 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
                         "A session sees several projects; name one as 'project_id', in the body of a POST and in the query string otherwise",
                     )
                 })?;
-                let role = role_of(db, project, *user_id).await?.ok_or_else(Error::not_found)?;
-                (project, role.scopes())
+                let membership = membership_of(db, project, *user_id).await?.ok_or_else(Error::not_found)?;
+                let _ = self.request.project.set(project);
+                let tenant = Tenant::admitted_member(project, membership);
+                if !tenant.scopes().contains(S::SCOPE) {
+                    return Err(insufficient_scope(S::SCOPE));
+                }
+                if W::OWNER && membership.role != Role::Owner {
+                    return Err(Error::new(
+                        Code::InsufficientScope,
+                        format!(
+                            "Only an owner of the project may do this, and you are its {}; ask an owner",
+                            membership.role
+                        ),
+                    ));
+                }
+                Ok(tenant)
             }
             Caller::Key { project_id, scopes, .. } | Caller::Token { project_id, scopes, .. } => {
                 if named.is_some_and(|named| named != *project_id) {
                     return Err(Error::not_found());
                 }
-                return Ok(Tenant::admitted(*project_id, *scopes));
+                Ok(Tenant::admitted(*project_id, *scopes))
             }
-        };
-        let _ = self.request.project.set(project);
-        self.require(scopes)?;
-        Ok(Tenant::admitted(project, scopes))
-    }
-
-    fn require(&self, scopes: ScopeSet) -> Result<()> {
-        if scopes.contains(S::SCOPE) { Ok(()) } else { Err(insufficient_scope(S::SCOPE)) }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use argon2::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
+use unicode_normalization::UnicodeNormalization;
 
 use crate::base::error::{Code, Error, Result};
 
@@ -51,7 +52,7 @@ impl Passwords {
             let known = stored.is_some();
             let stored = stored.as_deref().unwrap_or(&decoy);
             let parsed = PasswordHash::new(stored).map_err(|error| Error::internal(error.to_string()))?;
-            let matches = argon2.verify_password(password.expose_secret().as_bytes(), &parsed).is_ok();
+            let matches = argon2.verify_password(normal(&password).expose_secret().as_bytes(), &parsed).is_ok();
             Ok(matches && known)
         })
         .await
@@ -72,9 +73,14 @@ impl Passwords {
     }
 }
 
+/// The same password, however its keyboard composes it (NFC).
+fn normal(password: &SecretString) -> SecretString {
+    password.expose_secret().nfc().collect::<String>().into()
+}
+
 fn hash(argon2: &Argon2<'_>, password: &SecretString) -> Result<String> {
     argon2
-        .hash_password(password.expose_secret().as_bytes())
+        .hash_password(normal(password).expose_secret().as_bytes())
         .map(|hash| hash.to_string())
         .map_err(|error| Error::internal(error.to_string()))
 }

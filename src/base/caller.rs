@@ -5,6 +5,7 @@ use super::{
     id::{KeyId, ProjectId, SessionId, TokenId, UserId},
     scope::ScopeSet,
     secret::SecretKind,
+    tenant::ProjectStatus,
 };
 
 /// A recognised, live credential.
@@ -23,9 +24,13 @@ pub enum Caller {
         id: KeyId,
         /// Its project.
         project_id: ProjectId,
+        /// How the project stands.
+        project_status: ProjectStatus,
         /// What it may do.
         scopes: ScopeSet,
-        /// When it ends, if it does.
+        /// When it was made.
+        created_at: Timestamp,
+        /// When it ends, if it does; its secret may end sooner.
         expires_at: Option<Timestamp>,
     },
     /// A scoped token.
@@ -34,9 +39,13 @@ pub enum Caller {
         id: TokenId,
         /// Its project.
         project_id: ProjectId,
+        /// How the project stands.
+        project_status: ProjectStatus,
         /// What it may do: its own scopes, cut to what each of its issuers still has.
         scopes: ScopeSet,
-        /// When it ends.
+        /// When it was made.
+        created_at: Timestamp,
+        /// When it ends, at the latest with its issuer.
         expires_at: Timestamp,
     },
 }
@@ -60,11 +69,27 @@ impl Caller {
         }
     }
 
+    /// The user that a session speaks for.
+    pub fn user_id(&self) -> Option<UserId> {
+        match self {
+            Self::Session { user_id, .. } => Some(*user_id),
+            Self::Key { .. } | Self::Token { .. } => None,
+        }
+    }
+
     /// The one project it belongs to, for a key or a token.
     pub fn project_id(&self) -> Option<ProjectId> {
         match self {
             Self::Session { .. } => None,
             Self::Key { project_id, .. } | Self::Token { project_id, .. } => Some(*project_id),
+        }
+    }
+
+    /// How that project stands.
+    pub fn project_status(&self) -> Option<ProjectStatus> {
+        match self {
+            Self::Session { .. } => None,
+            Self::Key { project_status, .. } | Self::Token { project_status, .. } => Some(*project_status),
         }
     }
 }

@@ -32,6 +32,17 @@ impl Timestamp {
         OffsetDateTime::parse(text, &Rfc3339).ok().map(Self::new)
     }
 
+    /// Whole seconds since 1970-01-01T00:00:00Z.
+    pub fn unix_seconds(self) -> i64 {
+        self.0.unix_timestamp()
+    }
+
+    /// This instant, cut to the minute.
+    #[must_use]
+    pub fn minute(self) -> Self {
+        Self(self.0.replace_second(0).and_then(|minute| minute.replace_nanosecond(0)).unwrap_or(self.0))
+    }
+
     /// The UTC calendar day this instant falls on.
     pub fn date(self) -> Date {
         self.0.date()

@@ -47,6 +47,8 @@ kinds! {
     Key as KeyId = "key", "a key", "key_7d1";
     /// A scoped token.
     Token as TokenId = "tok", "a token", "tok_2c9";
+    /// An invitation to a project.
+    Invitation as InvitationId = "inv", "an invitation", "inv_3e7";
     /// One HTTP request.
     Request as RequestId = "req", "a request", "req_9c0e1";
 }

@@ -3,6 +3,7 @@
 pub mod caller;
 pub mod clock;
 pub mod credential;
+pub mod email;
 pub mod error;
 pub mod id;
 pub mod lifecycle;
@@ -10,6 +11,7 @@ pub mod metadata;
 pub mod need;
 pub mod page;
 pub mod request;
+pub mod role;
 pub mod schema;
 pub mod scope;
 pub mod secret;

@@ -15,9 +15,22 @@ pub enum Need {
         scope: Scope,
         /// The kinds of credential that may call at all.
         kinds: &'static [SecretKind],
-        /// A credential may always do this to itself, without the scope.
-        or_itself: bool,
+        /// What a credential may do to itself.
+        itself: Itself,
+        /// Whether only an owner's session will do.
+        owner: bool,
     },
+}
+
+/// What a credential may do to itself, where that differs from what it may do to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Itself {
+    /// No difference.
+    AsOthers,
+    /// A credential may always do this to itself, without the scope.
+    WithoutScope,
+    /// A key may do this to itself, without the scope, and to no other; a session with the scope to any.
+    KeyOnlyItself,
 }
 
 /// Session, key and token.

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
-use schemars::{JsonSchema, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::RecursiveTransform};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
+    email::Email,
     error::{Item, ItemCode, Place},
     page::{Everything, InProject, ListQuery},
     scope::Scope,
@@ -37,6 +38,32 @@ pub(crate) use input;
 
 input!(ListQuery<Everything>, ListQuery<InProject>, InProject);
 
+/// How every schema is made, whether to check by or to publish.
+pub fn settings() -> SchemaSettings {
+    SchemaSettings::draft2020_12().with_transform(RecursiveTransform(plain_enum))
+}
+
+/// `oneOf` constants, which is how an enum with a comment on each value is described, becomes `enum`, with
+/// the comments in its description: checkers and clients do more with it.
+fn plain_enum(schema: &mut Schema) {
+    let Some(Value::Array(choices)) = schema.get("oneOf") else { return };
+    let named = |choice: &Value| Some((choice.get("const")?.clone(), choice.get("description").cloned()));
+    let Some(values) = choices.iter().map(named).collect::<Option<Vec<_>>>() else { return };
+    let described = values.iter().map(|(value, comment)| {
+        format!(
+            "- `{}`: {}",
+            value.as_str().unwrap_or_default(),
+            comment.as_ref().and_then(Value::as_str).unwrap_or_default()
+        )
+    });
+    let own = schema.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let description = format!("{own}\n\n{}", described.collect::<Vec<_>>().join("\n"));
+    schema.remove("oneOf");
+    schema.insert("type".into(), "string".into());
+    schema.insert("enum".into(), values.into_iter().map(|(value, _)| value).collect::<Vec<_>>().into());
+    schema.insert("description".into(), description.trim().into());
+}
+
 /// The rules an input must keep.
 #[derive(Debug)]
 pub struct Rules {
@@ -51,9 +78,11 @@ impl Rules {
     /// When the schema is broken, which depends on nothing but the code: a test compiles them all.
     #[allow(clippy::panic, reason = "no request can change what it depends on")]
     pub fn of<T: JsonSchema>() -> Self {
-        let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value();
+        let schema = settings().into_generator().into_root_schema_for::<T>().to_value();
         let validator = jsonschema::options()
             .should_validate_formats(true)
+            // As the type reads it: addresses are not only ASCII (RFC 6531).
+            .with_format("idn-email", |text| text.parse::<Email>().is_ok())
             .build(&schema)
             .unwrap_or_else(|error| panic!("the schema of {} is broken: {error}", T::schema_name()));
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -175,7 +204,7 @@ fn format_name(format: &str) -> &str {
     match format {
         "date-time" => "an RFC 3339 date-time, such as 2026-03-31T12:00:00Z",
         "date" => "a date, such as 2026-03-31",
-        "email" => "an e-mail address, such as ada@example.com",
+        "email" | "idn-email" => "an e-mail address, such as ada@example.com",
         other => other,
     }
 }

@@ -27,10 +27,12 @@ pub enum SecretKind {
     Key,
     /// A service.
     Token,
+    /// Membership of a project, for who was invited; no credential.
+    Invitation,
 }
 
 impl SecretKind {
-    const ALL: [Self; 3] = [Self::Session, Self::Key, Self::Token];
+    const ALL: [Self; 4] = [Self::Session, Self::Key, Self::Token, Self::Invitation];
 
     /// The text every secret of this kind starts with.
     pub const fn prefix(self) -> &'static str {
@@ -38,6 +40,7 @@ impl SecretKind {
             Self::Session => "sess_",
             Self::Key => "sk_live_",
             Self::Token => "cap_",
+            Self::Invitation => "inv_",
         }
     }
 }
@@ -114,7 +117,7 @@ impl JsonSchema for Secret {
         "Secret".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^(sess_|sk_live_|cap_)[0-9A-Za-z]{49}$" })
+        json_schema!({ "type": "string", "pattern": "^(sess_|sk_live_|cap_|inv_)[0-9A-Za-z]{49}$" })
     }
 }
 

@@ -16,23 +16,21 @@ use crate::{
     auth::password::Passwords,
     base::{
         clock::{Clock, Timestamp},
+        email::Email,
         id::{ProjectId, UserId},
         request::RequestContext,
+        role::Role,
     },
     config::Settings,
     projects::{
         self,
         model::{NewProject, Project},
     },
-    sessions::{
-        handlers::issue,
-        model::{IssuedSession, SessionUser},
-    },
+    sessions::{self, model::IssuedSession},
     tx::{Change, Writes},
     users::{
         self,
-        model::{Email, Role},
-        repo::Account,
+        model::{Account, MemberStatus},
     },
 };
 
@@ -106,12 +104,12 @@ async fn bootstrap(
     };
     let now = Clock::system().now();
     let mut tx = writes.begin(&Arc::new(RequestContext::new(None))).await?;
-    let user = find_or_insert_user(tx.db(), email, now).await?;
+    let user = users::repo::find_or_insert(tx.db(), UserId::new(), &email, now).await?;
     if let Some(hash) = hash {
         users::repo::set_password_hash(tx.db(), user.id, &hash).await?;
     }
     let project = find_or_insert_project(tx.db(), user.id, project, now).await?;
-    let session = issue(tx.db(), user, now).await?;
+    let session = sessions::repo::issue(tx.db(), user.id, user.email, now).await?;
     let change = Change::new("deployment.bootstrapped", project.id, Some(project.id));
     let (project, session) = tx.commit(change, (project, session)).await?;
     if json {
@@ -144,20 +142,11 @@ pub async fn issue_session(db: &mut PgConnection, email: &Email, now: Timestamp)
     let Account { id, email, .. } = account.with_context(|| {
         format!("there is no user {email}; make one with 'cloudapi admin bootstrap --email {email} --project NAME'")
     })?;
-    Ok(issue(db, SessionUser { id, email }, now).await?)
+    Ok(sessions::repo::issue(db, id, email, now).await?)
 }
 
 fn session_json(session: &IssuedSession) -> anyhow::Result<Value> {
     Ok(serde_json::to_value(session)?)
-}
-
-async fn find_or_insert_user(db: &mut PgConnection, email: Email, now: Timestamp) -> anyhow::Result<SessionUser> {
-    if let Some(Account { id, email, .. }) = users::repo::find_by_email(db, &email).await? {
-        return Ok(SessionUser { id, email });
-    }
-    let id = UserId::new();
-    users::repo::insert(db, id, &email, now).await?;
-    Ok(SessionUser { id, email })
 }
 
 async fn find_or_insert_project(
@@ -170,7 +159,7 @@ async fn find_or_insert_project(
         return Ok(project);
     }
     let project = projects::repo::insert(db, ProjectId::new(), NewProject { name, metadata: None }, now).await?;
-    users::repo::insert_member(db, project.id, owner, Role::Owner, now).await?;
+    users::repo::insert_member(db, project.id, owner, Role::Owner, MemberStatus::Active, now).await?;
     Ok(project)
 }
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use crate::{
     base::{
+        email::Email,
         id::{KeyId, ProjectId, TokenId, UserId},
         metadata::Metadata,
         request::RequestContext,
+        role::Role,
         scope::{Scope, ScopeSet},
         secret::{Secret, SecretKind},
         tenant::Tenant,
@@ -19,10 +21,7 @@ use crate::{
         repo::{Issuer, TokenRow},
     },
     tx::Change,
-    users::{
-        self,
-        model::{Email, Role},
-    },
+    users::{self, model::MemberStatus},
 };
 
 const PROJECT: ProjectId = ProjectId::from_u128(0x8f2c4);
@@ -49,8 +48,8 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
     let project = projects::repo::insert(db, PROJECT, new, now).await?;
     for (id, email, role) in [(OWNER, OWNER_EMAIL, Role::Owner), (ADMIN, ADMIN_EMAIL, Role::Admin)] {
         let email: Email = email.parse()?;
-        users::repo::insert(db, id, &email, now).await?;
-        users::repo::insert_member(db, PROJECT, id, role, now).await?;
+        users::repo::find_or_insert(db, id, &email, now).await?;
+        users::repo::insert_member(db, PROJECT, id, role, MemberStatus::Active, now).await?;
     }
     // Nobody ever sees these two's secrets: the key is there to be revoked, the token to be read.
     for (id, name) in [(WORKING_KEY, "issuer of ci-token"), (SPARE_KEY, "spare")] {

@@ -7,7 +7,7 @@ use crate::{
     auth::grant::Public,
     base::error::{Code, Result},
     http::{
-        asset::{Conditions, File},
+        asset::{File, FileRequest},
         extract::PathWord,
         html::Html,
     },
@@ -30,6 +30,6 @@ pub async fn error(_: Public, State(app): State<App>, PathWord(code): PathWord<C
 }
 
 /// A file that the pages are made of.
-pub async fn asset(_: Public, conditions: Conditions, PathWord(file): PathWord<DocsFile>) -> Result<File> {
-    Ok(File { asset: file.asset(), conditions })
+pub async fn asset(_: Public, request: FileRequest, PathWord(file): PathWord<DocsFile>) -> Result<File> {
+    Ok(File { asset: file.asset(), request })
 }

@@ -99,6 +99,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
             need: H::NEED,
             path_ids: Vec::new(),
             query: None,
+            conditional: false,
             body: None,
             answer: H::SHAPE,
             errors: &[],

@@ -56,12 +56,12 @@ impl Asset {
 
 /// What a request for a file says of what its sender has and takes.
 #[derive(Debug)]
-pub struct Conditions {
+pub struct FileRequest {
     takes_gzip: bool,
     has: Vec<String>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Conditions {
+impl<S: Send + Sync> FromRequestParts<S> for FileRequest {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -76,7 +76,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Conditions {
     }
 }
 
-impl Argument for Conditions {}
+impl Argument for FileRequest {}
 
 fn items(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     headers
@@ -93,12 +93,12 @@ pub struct File {
     /// The file.
     pub asset: Asset,
     /// What was asked.
-    pub conditions: Conditions,
+    pub request: FileRequest,
 }
 
 impl IntoResponse for File {
     fn into_response(self) -> Response {
-        let Self { asset, conditions } = self;
+        let Self { asset, request } = self;
         let etag = asset.etag();
         let mut headers = page_headers();
         // Asked for anew each time, which costs a 304: after an update no page gets a file of before.
@@ -107,11 +107,11 @@ impl IntoResponse for File {
         if let Ok(etag) = HeaderValue::from_str(&etag) {
             headers.insert(header::ETAG, etag);
         }
-        if conditions.has.iter().any(|has| *has == etag || has == "*") {
+        if request.has.iter().any(|has| *has == etag || has == "*") {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.media_type));
-        if conditions.takes_gzip {
+        if request.takes_gzip {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             return (headers, Bytes::from_static(asset.gzip)).into_response();
         }
@@ -127,5 +127,6 @@ impl Answer for File {
         schema: |_| json_schema!({ "type": "string" }),
         location: false,
         others: &[(304, "The file is still the one whose ETag If-None-Match names.")],
+        etag: false,
     };
 }

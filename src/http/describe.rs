@@ -29,12 +29,23 @@ pub struct Operation {
     pub path_ids: Vec<SchemaOf>,
     /// The query string, if it takes one.
     pub query: Option<&'static Rules>,
+    /// Whether it heeds `If-Match`.
+    pub conditional: bool,
     /// The body, if it takes one.
-    pub body: Option<SchemaOf>,
+    pub body: Option<BodyShape>,
     /// What it answers when all is well.
     pub answer: AnswerShape,
     /// The errors of its own, besides those that follow from all of the above.
     pub errors: &'static [Code],
+}
+
+/// The body that a route takes.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyShape {
+    /// What is in it.
+    pub schema: SchemaOf,
+    /// How it may be written.
+    pub media_types: &'static [&'static str],
 }
 
 /// The successful answer of a route.
@@ -52,6 +63,8 @@ pub struct AnswerShape {
     pub location: bool,
     /// Other answers when all is well, without a body: the status, and in one sentence what it says.
     pub others: &'static [(u16, &'static str)],
+    /// Whether `ETag` names the state that is shown.
+    pub etag: bool,
 }
 
 /// A first argument, which says who may call.

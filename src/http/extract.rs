@@ -1,6 +1,6 @@
 //! Arguments of handlers: the id or the word in the path, the query string, the JSON body.
 
-use std::time::Duration;
+use std::{marker::PhantomData, time::Duration};
 
 use axum::{
     RequestPartsExt,
@@ -13,7 +13,7 @@ use schemars::{SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
 use super::{
-    describe::{Argument, Operation},
+    describe::{Argument, BodyShape, Operation},
     json,
 };
 use crate::base::{
@@ -22,6 +22,9 @@ use crate::base::{
     schema::{Input, without_nulls},
     text,
 };
+
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The largest body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -188,7 +191,7 @@ pub fn refuse_strays(operation: &Operation, head: &Parts, has_body: bool) -> Res
 #[derive(Debug)]
 pub struct JsonBody<T> {
     value: Value,
-    of: std::marker::PhantomData<fn() -> T>,
+    of: PhantomData<fn() -> T>,
 }
 
 impl<T: Input> JsonBody<T> {
@@ -223,37 +226,91 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (parts, body) = request.into_parts();
-        require_json(&parts.headers)?;
-        let bytes = read_body(body).await?;
-        let value = json::parse(&bytes).map_err(|error| {
-            Error::new(Code::MalformedJson, format!("The body is not valid JSON: {error}; mend it and send it again"))
-        })?;
-        Ok(Self { value, of: std::marker::PhantomData })
+        require_plain(&parts.headers)?;
+        if media_type(&parts.headers) != JSON {
+            return Err(Error::new(
+                Code::UnsupportedMediaType,
+                "The body must be JSON; send it with 'Content-Type: application/json'",
+            ));
+        }
+        Ok(Self { value: parse_json(&read_body(body).await?)?, of: PhantomData })
     }
 }
 
 impl<T: Input> Argument for JsonBody<T> {
     fn describe(operation: &mut Operation) {
-        operation.body = Some(SchemaGenerator::subschema_for::<T>);
+        operation.body = Some(BodyShape { schema: SchemaGenerator::subschema_for::<T>, media_types: &[JSON] });
     }
 }
 
-fn require_json(headers: &HeaderMap) -> Result<()> {
+/// A body of texts, as JSON or as an HTML form.
+#[derive(Debug)]
+pub struct FormOrJson<T>(JsonBody<T>);
+
+impl<T: Input> FormOrJson<T> {
+    /// The body as a `T`, or every one of its faults.
+    pub fn validate(self) -> Result<T> {
+        self.0.validate()
+    }
+}
+
+impl<T: Input, S: Send + Sync> FromRequest<S> for FormOrJson<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        let (parts, body) = request.into_parts();
+        require_plain(&parts.headers)?;
+        let parse = match media_type(&parts.headers).as_str() {
+            JSON => parse_json,
+            FORM => parse_form,
+            _ => {
+                return Err(Error::new(
+                    Code::UnsupportedMediaType,
+                    "The body must be JSON or a form; send it with 'Content-Type: application/json' or 'application/x-www-form-urlencoded'",
+                ));
+            }
+        };
+        Ok(Self(JsonBody { value: parse(&read_body(body).await?)?, of: PhantomData }))
+    }
+}
+
+impl<T: Input> Argument for FormOrJson<T> {
+    fn describe(operation: &mut Operation) {
+        operation.body = Some(BodyShape { schema: SchemaGenerator::subschema_for::<T>, media_types: &[JSON, FORM] });
+    }
+}
+
+fn parse_json(bytes: &[u8]) -> Result<Value> {
+    json::parse(bytes).map_err(|error| {
+        Error::new(Code::MalformedJson, format!("The body is not valid JSON: {error}; mend it and send it again"))
+    })
+}
+
+fn parse_form(bytes: &[u8]) -> Result<Value> {
+    let mut members = Map::new();
+    for (name, text) in form_urlencoded::parse(bytes) {
+        if members.insert(name.to_string(), text.into()).is_some() {
+            let detail = format!("'{}' stands in the form twice; send it once", shown(&name));
+            return Err(Error::new(Code::MalformedRequest, detail));
+        }
+    }
+    Ok(members.into())
+}
+
+fn require_plain(headers: &HeaderMap) -> Result<()> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Error::new(
             Code::UnsupportedMediaType,
             "The body has a Content-Encoding; send it plain, without that header",
         ));
     }
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Error::new(
-            Code::UnsupportedMediaType,
-            "The body must be JSON; send it with 'Content-Type: application/json'",
-        ));
-    }
     Ok(())
+}
+
+/// The body's media type without its parameters, in lower case.
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 async fn read_body(body: Body) -> Result<Vec<u8>> {

@@ -33,6 +33,7 @@ impl Answer for Html {
         schema: |_| json_schema!({ "type": "string" }),
         location: false,
         others: &[],
+        etag: false,
     };
 }
 

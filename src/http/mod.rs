@@ -4,6 +4,7 @@
 pub mod api;
 pub mod asset;
 pub mod catalogue;
+pub mod condition;
 pub mod describe;
 pub mod edge;
 pub mod extract;

@@ -32,6 +32,41 @@ impl<T: JsonSchema> Answer for Json<T> {
     const SHAPE: AnswerShape = shape::<T>(200, "As asked for.");
 }
 
+/// 200 with a body and the entity tag of its state.
+#[derive(Debug)]
+pub struct Tagged<T> {
+    /// The tag, in its quotes.
+    pub etag: String,
+    /// What has it.
+    pub body: T,
+}
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        // Tags are made of our own numbers.
+        let tag = HeaderValue::from_str(&self.etag).unwrap_or(HeaderValue::from_static("\"\""));
+        json(StatusCode::OK, &self.body, [(header::ETAG, tag)])
+    }
+}
+
+impl<T: JsonSchema> Answer for Tagged<T> {
+    const SHAPE: AnswerShape = AnswerShape { etag: true, ..shape::<T>(200, "As asked for.") };
+}
+
+/// 200 with a body that no cache may keep.
+#[derive(Debug)]
+pub struct Private<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Private<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::OK, &self.0, [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))])
+    }
+}
+
+impl<T: JsonSchema> Answer for Private<T> {
+    const SHAPE: AnswerShape = shape::<T>(200, "As asked for.");
+}
+
 /// 201 with what was made and where it is.
 #[derive(Debug)]
 pub struct Created<T> {
@@ -124,6 +159,7 @@ const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerS
         schema: |generator| generator.subschema_for::<T>(),
         location: false,
         others: &[],
+        etag: false,
     }
 }
 

@@ -1,20 +1,27 @@
 //! `/v1/keys`.
 
+use std::time::Duration;
+
 use axum::extract::State;
 
 use super::{
-    model::{IssuedKey, KeyView, NewKey, RevokedKey, default_scopes},
-    repo::{self, KeyRow},
+    model::{
+        DEFAULT_OVERLAP_SECONDS, IssuedKey, KeyFilter, KeyPatch, KeyView, NewKey, RevokedKey, Rotation,
+        SELF_OVERLAP_SECONDS, StoredKey, default_scopes,
+    },
+    repo::{self, KeyChange, KeyRow},
 };
 use crate::{
-    auth::grant::{Grant, SessionOnly},
+    auth::grant::{Grant, SessionOnly, SessionOrKeyItself},
     base::{
-        caller::Caller,
         clock::Timestamp,
-        error::{Error, ItemCode, Result},
+        error::{Code, Error, ItemCode, Result},
         id::{self, KeyId},
-        page::{InProject, ListQuery},
-        scope::of::{KeysRead, KeysWrite},
+        page::ListQuery,
+        scope::{
+            ScopeSet,
+            of::{KeysRead, KeysWrite},
+        },
         secret::{Secret, SecretKind},
     },
     http::{
@@ -41,6 +48,7 @@ pub async fn create(
         Some(scopes) => tenant.hand_out(scopes)?,
         None => default_scopes().intersection(tenant.scopes()),
     };
+    tenant.require_active()?;
     let secret = Secret::generate(SecretKind::Key);
     let row = KeyRow {
         id: KeyId::new(),
@@ -48,10 +56,7 @@ pub async fn create(
         name: new.name.unwrap_or_default(),
         scopes,
         metadata: new.metadata.unwrap_or_default(),
-        created_by: match grant.caller() {
-            Caller::Session { user_id, .. } => Some(*user_id),
-            Caller::Key { .. } | Caller::Token { .. } => None,
-        },
+        created_by: grant.caller().user_id(),
         created_at: now,
         expires_at: new.expires_at,
     };
@@ -65,13 +70,13 @@ pub async fn create(
 pub async fn list(
     grant: Grant<KeysRead>,
     State(app): State<App>,
-    Query(query): Query<ListQuery<InProject>>,
+    Query(query): Query<ListQuery<KeyFilter>>,
 ) -> Result<List<KeyView>> {
     let page = query.page()?;
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
-    let page = repo::list(&mut db, tenant, &page).await?;
+    let page = repo::list(&mut db, tenant, query.filter.status, now, &page).await?;
     Ok(List::new(page.map(|key| KeyView::new(key, now)), grant.request().id))
 }
 
@@ -82,6 +87,82 @@ pub async fn get(grant: Grant<KeysRead>, State(app): State<App>, PathId(id): Pat
     let tenant = grant.in_project_of(&mut db, id).await?;
     let key = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
     Ok(Json(KeyView::new(key, now)))
+}
+
+/// Changes a key.
+pub async fn update(
+    grant: Grant<KeysWrite, SessionOnly>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Key>,
+    body: JsonBody<KeyPatch>,
+) -> Result<Json<KeyView>> {
+    let now = app.clock.now();
+    let patch = body.validate()?;
+    require_future(patch.expires_at, now)?;
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    tenant.take_hold(ScopeSet::from_texts(&key.scopes))?;
+    let scopes = patch.scopes.map(|scopes| tenant.hand_out(scopes)).transpose()?;
+    tenant.require_active()?;
+    require_unrevoked(&key)?;
+    let change = KeyChange { name: patch.name, scopes, expires_at: patch.expires_at, metadata: patch.metadata };
+    let key = repo::update(tx.db(), tenant, id, change).await?;
+    let change = Change::new("key.updated", id, Some(key.project_id));
+    tx.commit(change, Json(KeyView::new(key, now))).await
+}
+
+/// Gives a key another secret, and the old one an end.
+pub async fn rotate(
+    grant: Grant<KeysWrite, SessionOrKeyItself>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Key>,
+    body: JsonBody<Rotation>,
+) -> Result<Issued<IssuedKey>> {
+    let now = app.clock.now();
+    let overlap = body.validate()?.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
+    let by_session = grant.caller().user_id().is_some();
+    if !by_session && overlap < SELF_OVERLAP_SECONDS {
+        return Err(Error::invalid_member(
+            "/overlap_seconds",
+            ItemCode::OutOfRange,
+            format!(
+                "must be at least {SELF_OVERLAP_SECONDS} when a key rotates itself, so that a lost answer does not lock it out"
+            ),
+        ));
+    }
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    if by_session {
+        tenant.take_hold(ScopeSet::from_texts(&key.scopes))?;
+    }
+    tenant.require_active()?;
+    require_unrevoked(&key)?;
+    if key.expires_at.is_some_and(|end| end <= now) {
+        return Err(Error::new(
+            Code::InvalidState,
+            "The key has expired, and a new secret would not work; give it a later expires_at with PATCH first",
+        ));
+    }
+    match key.previous_expires_at {
+        Some(end) if end > now && overlap > 0 => {
+            return Err(Error::new(
+                Code::RotationInProgress,
+                format!(
+                    "The key has two live secrets until {end}; rotate it then, or with a session and an overlap of 0, which ends both"
+                ),
+            ));
+        }
+        _ => {}
+    }
+    let previous_end = now.plus(Duration::from_secs(overlap.into()));
+    let previous_end = key.expires_at.map_or(previous_end, |end| end.min(previous_end));
+    let secret = Secret::generate(SecretKind::Key);
+    let key = repo::rotate(tx.db(), tenant, id, &secret, previous_end, now).await?;
+    let change = Change::new("key.rotated", id, Some(key.project_id));
+    let body = IssuedKey { key: secret, view: KeyView::new(key, now) };
+    tx.commit(change, Issued(Created { location: format!("/v1/keys/{id}"), body })).await
 }
 
 /// Ends a key and all that was issued under it.
@@ -110,4 +191,11 @@ fn require_future(expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+fn require_unrevoked(key: &StoredKey) -> Result<()> {
+    if key.revoked_at.is_none() {
+        return Ok(());
+    }
+    Err(Error::new(Code::KeyRevoked, "The key is revoked, which cannot be undone; create another one"))
 }

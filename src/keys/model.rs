@@ -9,9 +9,11 @@ use crate::base::{
     credential::CredentialStatus,
     id::{KeyId, ProjectId, UserId},
     metadata::Metadata,
+    page::ListQuery,
     schema::input,
     scope::{Scope, ScopeSet},
     secret::Secret,
+    tenant::ProjectStatus,
     text::NO_CONTROL_CHARACTERS,
 };
 
@@ -34,7 +36,47 @@ pub struct NewKey {
     pub metadata: Option<Metadata>,
 }
 
-input!(NewKey);
+/// `PATCH /v1/keys/{key_id}`: what is left out stays as it is.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPatch {
+    /// What people call it.
+    #[schemars(length(max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = "billing service")]
+    pub name: Option<String>,
+    /// What it may do, at most what you may. What its tokens may do shrinks with it.
+    #[schemars(length(min = 1, max = 32), extend("uniqueItems" = true))]
+    pub scopes: Option<Vec<Scope>>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// Your own notes on it; these take the place of all earlier ones.
+    pub metadata: Option<Metadata>,
+}
+
+/// How long an old secret works beside the new one when nothing else is said: a day, in seconds.
+pub const DEFAULT_OVERLAP_SECONDS: u32 = 24 * 3600;
+/// The least overlap for a key that rotates itself, so that a lost answer does not lock it out.
+pub const SELF_OVERLAP_SECONDS: u32 = 300;
+
+/// `POST /v1/keys/{key_id}/rotate`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// How many seconds the old secret goes on working; a day when left out. 0 ends every older secret at
+    /// once. A key that rotates itself: at least 300.
+    #[schemars(range(max = 604_800))]
+    pub overlap_seconds: Option<u32>,
+}
+
+/// The filter of the list of keys.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct KeyFilter {
+    /// The project; needed with a session, whose user may see several.
+    pub project_id: Option<String>,
+    /// Only keys that stand so.
+    pub status: Option<CredentialStatus>,
+}
+
+input!(NewKey, KeyPatch, Rotation, ListQuery<KeyFilter>);
 
 /// The scopes of a key that was made without naming any.
 pub fn default_scopes() -> ScopeSet {
@@ -55,7 +97,7 @@ pub struct StoredKey {
     pub name: String,
     /// What it may do.
     pub scopes: Vec<String>,
-    /// The first characters of its secret.
+    /// The first characters of its newest secret.
     pub hint: String,
     /// Its maker's notes on it.
     pub metadata: Json<Metadata>,
@@ -67,6 +109,31 @@ pub struct StoredKey {
     pub expires_at: Option<Timestamp>,
     /// When it was ended, if it was.
     pub revoked_at: Option<Timestamp>,
+    /// When the secret before the newest stops working.
+    pub previous_expires_at: Option<Timestamp>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// A key with what decides over one of its secrets.
+#[derive(Debug, sqlx::FromRow)]
+pub struct PresentedKey {
+    /// The key.
+    pub id: KeyId,
+    /// Its project.
+    pub project_id: ProjectId,
+    /// How the project stands.
+    pub project_status: ProjectStatus,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// When it was ended, if it was.
+    pub revoked_at: Option<Timestamp>,
+    /// When this secret stops working, if another has taken its place.
+    pub secret_expires_at: Option<Timestamp>,
 }
 
 /// A key as it is shown, without its secret.
@@ -81,7 +148,7 @@ pub struct KeyView {
     pub name: String,
     /// What it may do.
     pub scopes: ScopeSet,
-    /// The first characters of its secret.
+    /// The first characters of its newest secret.
     pub hint: String,
     /// Whether it still works.
     pub status: CredentialStatus,
@@ -93,6 +160,10 @@ pub struct KeyView {
     pub created_at: Timestamp,
     /// When it ends by itself; null for never.
     pub expires_at: Option<Timestamp>,
+    /// After a rotation, when the secret before the newest stops working; null before any.
+    pub previous_expires_at: Option<Timestamp>,
+    /// When it was last used, to the minute; null for never.
+    pub last_used_at: Option<Timestamp>,
 }
 
 impl KeyView {
@@ -109,6 +180,8 @@ impl KeyView {
             created_by: key.created_by,
             created_at: key.created_at,
             expires_at: key.expires_at,
+            previous_expires_at: key.previous_expires_at,
+            last_used_at: key.last_used_at,
         }
     }
 }

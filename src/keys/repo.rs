@@ -2,16 +2,16 @@
 
 use sqlx::{PgConnection, types::Json};
 
-use super::model::StoredKey;
+use super::model::{PresentedKey, StoredKey};
 use crate::{
     base::{
         clock::Timestamp,
+        credential::CredentialStatus,
         id::{self, KeyId, ProjectId, UserId},
         metadata::Metadata,
         page::{Page, PageRequest, keyset},
         scope::ScopeSet,
-        secret::Secret,
-        secret::SecretHash,
+        secret::{Secret, SecretHash},
         tenant::Tenant,
     },
     db::ProjectItem,
@@ -45,13 +45,9 @@ pub struct KeyRow {
 /// Adds a key and its secret, in one statement.
 pub async fn insert(db: &mut PgConnection, key: KeyRow, secret: &Secret) -> sqlx::Result<StoredKey> {
     sqlx::query_as(
-        "WITH key AS (
-             INSERT INTO keys (id, project_id, name, scopes, metadata, created_by, created_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *
-         ), secret AS (
-             INSERT INTO key_secrets (secret_hash, key_id, hint, created_at) VALUES ($9, $1, $10, $7) RETURNING hint
-         )
-         SELECT key.*, secret.hint FROM key, secret",
+        "WITH secret AS (INSERT INTO key_secrets (secret_hash, key_id, created_at) VALUES ($9, $1, $7))
+         INSERT INTO keys (id, project_id, name, scopes, metadata, created_by, created_at, expires_at, hint)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10) RETURNING *",
     )
     .bind(key.id)
     .bind(key.project_id)
@@ -68,38 +64,119 @@ pub async fn insert(db: &mut PgConnection, key: KeyRow, secret: &Secret) -> sqlx
 }
 
 /// The key with this secret, live or not.
-pub async fn find_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Option<StoredKey>> {
-    sqlx::query_as("SELECT k.*, s.hint FROM key_secrets s JOIN keys k ON k.id = s.key_id WHERE s.secret_hash = $1")
-        .bind(secret)
-        .fetch_optional(db)
-        .await
+pub async fn find_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Option<PresentedKey>> {
+    sqlx::query_as(
+        "SELECT k.id, k.project_id, p.status AS project_status, k.scopes, k.created_at, k.expires_at, k.revoked_at,
+                s.expires_at AS secret_expires_at
+         FROM key_secrets s JOIN keys k ON k.id = s.key_id JOIN projects p ON p.id = k.project_id
+         WHERE s.secret_hash = $1",
+    )
+    .bind(secret)
+    .fetch_optional(db)
+    .await
 }
 
 /// One of the tenant's keys.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: KeyId) -> sqlx::Result<Option<StoredKey>> {
-    sqlx::query_as(
-        "SELECT k.*, s.hint FROM keys k JOIN key_secrets s ON s.key_id = k.id WHERE k.project_id = $1 AND k.id = $2",
-    )
-    .bind(tenant.project_id())
-    .bind(id)
-    .fetch_optional(db)
-    .await
+    sqlx::query_as("SELECT * FROM keys WHERE project_id = $1 AND id = $2")
+        .bind(tenant.project_id())
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// One of the tenant's keys, which nobody else changes until the transaction ends.
+pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: KeyId) -> sqlx::Result<Option<StoredKey>> {
+    sqlx::query_as("SELECT * FROM keys WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE")
+        .bind(tenant.project_id())
+        .bind(id)
+        .fetch_optional(db)
+        .await
 }
 
 /// The tenant's keys.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
+    status: Option<CredentialStatus>,
+    now: Timestamp,
     page: &PageRequest<id::Key>,
 ) -> sqlx::Result<Page<StoredKey, id::Key>> {
     let sql = keyset!(
         page,
-        "k.id",
-        "SELECT k.*, s.hint FROM keys k JOIN key_secrets s ON s.key_id = k.id WHERE k.project_id = $3"
+        "id",
+        "SELECT * FROM keys WHERE project_id = $3
+         AND ($4::text IS NULL OR $4 = CASE WHEN revoked_at IS NOT NULL THEN 'revoked'
+                                            WHEN expires_at <= $5 THEN 'expired' ELSE 'active' END)"
     );
-    let rows: Vec<StoredKey> =
-        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
+    let rows: Vec<StoredKey> = sqlx::query_as(sql)
+        .bind(page.after)
+        .bind(page.rows())
+        .bind(tenant.project_id())
+        .bind(status.map(CredentialStatus::as_str))
+        .bind(now)
+        .fetch_all(db)
+        .await?;
     Ok(page.page(rows, |key| key.id))
+}
+
+/// What changes in a key.
+#[derive(Debug)]
+pub struct KeyChange {
+    /// What people call it.
+    pub name: Option<String>,
+    /// What it may do.
+    pub scopes: Option<ScopeSet>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// Its maker's notes on it.
+    pub metadata: Option<Metadata>,
+}
+
+/// Changes what `change` names in a key of the tenant's.
+pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: KeyChange) -> sqlx::Result<StoredKey> {
+    sqlx::query_as(
+        "UPDATE keys SET name = coalesce($3, name), scopes = coalesce($4, scopes),
+                         expires_at = coalesce($5, expires_at), metadata = coalesce($6, metadata)
+         WHERE project_id = $1 AND id = $2 RETURNING *",
+    )
+    .bind(tenant.project_id())
+    .bind(id)
+    .bind(change.name)
+    .bind(change.scopes.map(ScopeSet::to_texts))
+    .bind(change.expires_at)
+    .bind(change.metadata.map(Json))
+    .fetch_one(db)
+    .await
+}
+
+/// Gives a key of the tenant's, which the caller has locked, another secret; every older one ends at
+/// `previous_end`, or has ended before.
+pub async fn rotate(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    id: KeyId,
+    secret: &Secret,
+    previous_end: Timestamp,
+    now: Timestamp,
+) -> sqlx::Result<StoredKey> {
+    sqlx::query("UPDATE key_secrets SET expires_at = least(expires_at, $2) WHERE key_id = $1")
+        .bind(id)
+        .bind(previous_end)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query_as(
+        "WITH secret AS (INSERT INTO key_secrets (secret_hash, key_id, created_at) VALUES ($3, $2, $4))
+         UPDATE keys SET hint = $5, previous_expires_at = $6 WHERE project_id = $1 AND id = $2 RETURNING *",
+    )
+    .bind(tenant.project_id())
+    .bind(id)
+    .bind(secret.hash())
+    .bind(now)
+    .bind(secret.hint())
+    .bind(previous_end)
+    .fetch_one(db)
+    .await
 }
 
 /// Ends one of the tenant's keys; gives whether there is such a key, ended before or not. It waits

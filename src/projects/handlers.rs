@@ -3,40 +3,44 @@
 use axum::extract::State;
 
 use super::{
-    model::{NewProject, Project, ProjectPatch},
+    model::{DeletedProject, NewProject, Project, ProjectFilter, ProjectPatch},
     repo,
 };
 use crate::{
-    auth::grant::{Grant, Session, SessionOnly},
+    auth::grant::{Grant, OwnerOnly, Session, SessionOnly},
     base::{
         caller::Caller,
-        error::{Error, Result},
+        error::{Code, Error, Result},
         id::{self, ProjectId},
-        page::{Everything, ListQuery},
+        page::ListQuery,
+        role::Role,
         scope::of::{ProjectsRead, ProjectsWrite},
+        tenant::ProjectStatus,
     },
     http::{
+        condition::IfMatch,
         extract::{JsonBody, PathId, Query},
-        reply::{Created, Json, List},
+        reply::{Created, Json, List, Tagged},
     },
     state::App,
     tx::Change,
-    users::{self, model::Role},
+    users::{self, model::MemberStatus},
 };
 
 /// A session sees the projects of its user, a key or token its own.
 pub async fn list(
     grant: Grant<ProjectsRead>,
     State(app): State<App>,
-    Query(query): Query<ListQuery<Everything>>,
+    Query(query): Query<ListQuery<ProjectFilter>>,
 ) -> Result<List<Project>> {
     let page = query.page()?;
+    let status = query.filter.status;
     let mut db = app.db.acquire().await?;
     let page = match grant.caller() {
-        Caller::Session { user_id, .. } => repo::list_of_user(&mut db, *user_id, &page).await?,
+        Caller::Session { user_id, .. } => repo::list_of_user(&mut db, *user_id, status, &page).await?,
         Caller::Key { .. } | Caller::Token { .. } => {
             let tenant = grant.in_project(&mut db, None).await?;
-            repo::list_of_tenant(&mut db, tenant, &page).await?
+            repo::list_of_tenant(&mut db, tenant, status, &page).await?
         }
     };
     Ok(List::new(page, grant.request().id))
@@ -48,7 +52,7 @@ pub async fn create(session: Session, State(app): State<App>, body: JsonBody<New
     let now = app.clock.now();
     let mut tx = app.writes.begin(&session.request).await?;
     let project = repo::insert(tx.db(), ProjectId::new(), new, now).await?;
-    users::repo::insert_member(tx.db(), project.id, session.user_id, Role::Owner, now).await?;
+    users::repo::insert_member(tx.db(), project.id, session.user_id, Role::Owner, MemberStatus::Active, now).await?;
     let change = Change::new("project.created", project.id, Some(project.id));
     tx.commit(change, Created { location: format!("/v1/projects/{}", project.id), body: project }).await
 }
@@ -58,10 +62,10 @@ pub async fn get(
     grant: Grant<ProjectsRead>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
-) -> Result<Json<Project>> {
+) -> Result<Tagged<Project>> {
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, Some(&id.to_string())).await?;
-    repo::get(&mut db, tenant).await?.map(Json).ok_or_else(Error::not_found)
+    repo::get(&mut db, tenant).await?.map(tagged).ok_or_else(Error::not_found)
 }
 
 /// Changes a project's name or metadata.
@@ -69,12 +73,94 @@ pub async fn update(
     grant: Grant<ProjectsWrite, SessionOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
+    condition: IfMatch,
     body: JsonBody<ProjectPatch>,
-) -> Result<Json<Project>> {
+) -> Result<Tagged<Project>> {
     let patch = body.validate()?;
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
-    let project = repo::update(tx.db(), tenant, patch).await?.ok_or_else(Error::not_found)?;
-    let change = Change::new("project.updated", project.id, Some(project.id));
-    tx.commit(change, Json(project)).await
+    let project = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
+    condition.require(&project.etag())?;
+    tenant.require_active()?;
+    let project = repo::update(tx.db(), tenant, patch).await?;
+    tx.commit(Change::new("project.updated", project.id, Some(project.id)), tagged(project)).await
+}
+
+/// Stops a project's keys and tokens, until it is resumed.
+pub async fn suspend(
+    grant: Grant<ProjectsWrite, OwnerOnly>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Project>,
+) -> Result<Tagged<Project>> {
+    change_status(grant, app, id, ProjectStatus::Suspended, "project.suspended").await
+}
+
+/// Lets a project's keys and tokens work again.
+pub async fn resume(
+    grant: Grant<ProjectsWrite, OwnerOnly>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Project>,
+) -> Result<Tagged<Project>> {
+    change_status(grant, app, id, ProjectStatus::Active, "project.resumed").await
+}
+
+/// Puts a project away: its keys and tokens stop, and it may be deleted.
+pub async fn archive(
+    grant: Grant<ProjectsWrite, OwnerOnly>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Project>,
+) -> Result<Tagged<Project>> {
+    change_status(grant, app, id, ProjectStatus::Archived, "project.archived").await
+}
+
+async fn change_status(
+    grant: Grant<ProjectsWrite, OwnerOnly>,
+    app: App,
+    id: ProjectId,
+    status: ProjectStatus,
+    action: &'static str,
+) -> Result<Tagged<Project>> {
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
+    let project = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
+    match (project.status, status) {
+        // Asked again, it says the same and changes nothing.
+        (now, wanted) if now == wanted => return Ok(tagged(project)),
+        (ProjectStatus::Archived, ProjectStatus::Suspended) => {
+            return Err(Error::new(
+                Code::InvalidState,
+                "The project is archived, which stops its credentials already; resume it first to suspend it",
+            ));
+        }
+        _ => {}
+    }
+    let project = repo::set_status(tx.db(), tenant, status).await?;
+    tx.commit(Change::new(action, project.id, Some(project.id)), tagged(project)).await
+}
+
+/// Deletes an archived project with everything in it.
+pub async fn delete(
+    grant: Grant<ProjectsWrite, OwnerOnly>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Project>,
+) -> Result<Json<DeletedProject>> {
+    let mut tx = app.writes.begin(grant.request()).await?;
+    // Before the membership's lock, which the deletion would otherwise have to wait for in others.
+    users::repo::lock_members(tx.db(), id).await?;
+    let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
+    let project = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
+    if project.status != ProjectStatus::Archived {
+        return Err(Error::new(
+            Code::ProjectNotArchived,
+            format!(
+                "Only an archived project can be deleted; archive it with POST /v1/projects/{id}/archive, and then delete it"
+            ),
+        ));
+    }
+    repo::delete(tx.db(), tenant).await?;
+    tx.commit(Change::new("project.deleted", id, Some(id)), Json(DeletedProject { id, deleted: true })).await
+}
+
+fn tagged(project: Project) -> Tagged<Project> {
+    Tagged { etag: project.etag(), body: project }
 }

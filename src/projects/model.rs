@@ -4,21 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 
-use crate::base::{clock::Timestamp, id::ProjectId, metadata::Metadata, schema::input, text::NO_CONTROL_CHARACTERS};
-
-/// Whether a project's credentials work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema, sqlx::Type)]
-#[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-#[schemars(inline)]
-pub enum ProjectStatus {
-    /// They do.
-    Active,
-    /// They do not, until it is resumed.
-    Suspended,
-    /// They do not, until it is resumed; it may be deleted.
-    Archived,
-}
+use crate::base::{
+    clock::Timestamp, id::ProjectId, metadata::Metadata, page::ListQuery, schema::input, tenant::ProjectStatus,
+    text::NO_CONTROL_CHARACTERS,
+};
 
 /// A project, as the database has it and as clients see it: no secret is near.
 #[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
@@ -34,6 +23,32 @@ pub struct Project {
     pub metadata: Json<Metadata>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Counted up by each change. Clients see it as the entity tag.
+    #[serde(skip)]
+    pub version: i64,
+}
+
+impl Project {
+    /// Its state as an entity tag (RFC 9110 §8.8.3).
+    pub fn etag(&self) -> String {
+        format!("\"{}\"", self.version)
+    }
+}
+
+/// The filter of the list of projects.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct ProjectFilter {
+    /// Only projects that stand so.
+    pub status: Option<ProjectStatus>,
+}
+
+/// What deleting a project answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct DeletedProject {
+    /// The project's id.
+    pub id: ProjectId,
+    /// Always true.
+    pub deleted: bool,
 }
 
 /// `POST /v1/projects`.
@@ -58,4 +73,4 @@ pub struct ProjectPatch {
     pub metadata: Option<Metadata>,
 }
 
-input!(NewProject, ProjectPatch);
+input!(NewProject, ProjectPatch, ListQuery<ProjectFilter>);

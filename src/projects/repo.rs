@@ -7,14 +7,14 @@ use crate::base::{
     clock::Timestamp,
     id::{self, ProjectId, UserId},
     page::{Page, PageRequest, keyset},
-    tenant::Tenant,
+    tenant::{ProjectStatus, Tenant},
 };
 
 /// Adds a project.
 pub async fn insert(db: &mut PgConnection, id: ProjectId, new: NewProject, now: Timestamp) -> sqlx::Result<Project> {
     sqlx::query_as(
         "INSERT INTO projects (id, name, metadata, created_at) VALUES ($1, $2, $3, $4)
-         RETURNING id, name, status, metadata, created_at",
+         RETURNING id, name, status, metadata, created_at, version",
     )
     .bind(id)
     .bind(new.name)
@@ -26,38 +26,67 @@ pub async fn insert(db: &mut PgConnection, id: ProjectId, new: NewProject, now: 
 
 /// The tenant's project.
 pub async fn get(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Project>> {
-    sqlx::query_as("SELECT id, name, status, metadata, created_at FROM projects WHERE id = $1")
+    sqlx::query_as("SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = $1")
         .bind(tenant.project_id())
         .fetch_optional(db)
         .await
 }
 
-/// Changes what `patch` names.
-pub async fn update(db: &mut PgConnection, tenant: Tenant, patch: ProjectPatch) -> sqlx::Result<Option<Project>> {
+/// The tenant's project, which nobody else changes until the transaction ends.
+pub async fn lock(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Project>> {
     sqlx::query_as(
-        "UPDATE projects SET name = coalesce($2, name), metadata = coalesce($3, metadata) WHERE id = $1
-         RETURNING id, name, status, metadata, created_at",
+        "SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = $1 FOR NO KEY UPDATE",
+    )
+    .bind(tenant.project_id())
+    .fetch_optional(db)
+    .await
+}
+
+/// Changes what `patch` names.
+pub async fn update(db: &mut PgConnection, tenant: Tenant, patch: ProjectPatch) -> sqlx::Result<Project> {
+    sqlx::query_as(
+        "UPDATE projects SET name = coalesce($2, name), metadata = coalesce($3, metadata), version = version + 1
+         WHERE id = $1 RETURNING id, name, status, metadata, created_at, version",
     )
     .bind(tenant.project_id())
     .bind(patch.name)
     .bind(patch.metadata.map(Json))
-    .fetch_optional(db)
+    .fetch_one(db)
     .await
+}
+
+/// Changes how the tenant's project stands.
+pub async fn set_status(db: &mut PgConnection, tenant: Tenant, status: ProjectStatus) -> sqlx::Result<Project> {
+    sqlx::query_as(
+        "UPDATE projects SET status = $2, version = version + 1 WHERE id = $1
+         RETURNING id, name, status, metadata, created_at, version",
+    )
+    .bind(tenant.project_id())
+    .bind(status)
+    .fetch_one(db)
+    .await
+}
+
+/// Deletes the tenant's project and, by its foreign keys, all that belongs to it.
+pub async fn delete(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM projects WHERE id = $1").bind(tenant.project_id()).execute(db).await.map(drop)
 }
 
 /// The projects that a user is a member of. Every role may read its project.
 pub async fn list_of_user(
     db: &mut PgConnection,
     user: UserId,
+    status: Option<ProjectStatus>,
     page: &PageRequest<id::Project>,
 ) -> sqlx::Result<Page<Project, id::Project>> {
     let sql = keyset!(
         page,
         "m.project_id",
-        "SELECT p.id, p.name, p.status, p.metadata, p.created_at
-         FROM members m JOIN projects p ON p.id = m.project_id WHERE m.user_id = $3"
+        "SELECT p.id, p.name, p.status, p.metadata, p.created_at, p.version
+         FROM members m JOIN projects p ON p.id = m.project_id WHERE m.user_id = $3 AND m.status = 'active' AND ($4 IS NULL OR p.status = $4)"
     );
-    let rows: Vec<Project> = sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).fetch_all(db).await?;
+    let rows: Vec<Project> =
+        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).bind(status).fetch_all(db).await?;
     Ok(page.page(rows, |project| project.id))
 }
 
@@ -65,11 +94,21 @@ pub async fn list_of_user(
 pub async fn list_of_tenant(
     db: &mut PgConnection,
     tenant: Tenant,
+    status: Option<ProjectStatus>,
     page: &PageRequest<id::Project>,
 ) -> sqlx::Result<Page<Project, id::Project>> {
-    let sql = keyset!(page, "id", "SELECT id, name, status, metadata, created_at FROM projects WHERE id = $3");
-    let rows: Vec<Project> =
-        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
+    let sql = keyset!(
+        page,
+        "id",
+        "SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = $3 AND ($4 IS NULL OR status = $4)"
+    );
+    let rows: Vec<Project> = sqlx::query_as(sql)
+        .bind(page.after)
+        .bind(page.rows())
+        .bind(tenant.project_id())
+        .bind(status)
+        .fetch_all(db)
+        .await?;
     Ok(page.page(rows, |project| project.id))
 }
 
@@ -83,7 +122,7 @@ pub async fn is_empty(db: &mut PgConnection) -> sqlx::Result<bool> {
 /// The first project of this name that a user owns.
 pub async fn find_owned(db: &mut PgConnection, owner: UserId, name: &str) -> sqlx::Result<Option<Project>> {
     sqlx::query_as(
-        "SELECT p.id, p.name, p.status, p.metadata, p.created_at FROM projects p
+        "SELECT p.id, p.name, p.status, p.metadata, p.created_at, p.version FROM projects p
          JOIN members m ON m.project_id = p.id AND m.user_id = $1 AND m.role = 'owner'
          WHERE p.name = $2 ORDER BY p.id LIMIT 1",
     )

@@ -1,20 +1,17 @@
 //! `/v1/sessions`.
 
 use axum::extract::State;
-use sqlx::PgConnection;
 
 use super::{
-    model::{IssuedSession, LIFETIME, RevokedSession, SessionUser, SessionView, SignIn},
+    model::{IssuedSession, RevokedSession, SessionView, SignIn},
     repo,
 };
 use crate::{
     auth::grant::{Public, Session},
     base::{
-        clock::Timestamp,
         error::{Code, Error, Result},
         id::{self, SessionId},
         page::{Everything, ListQuery},
-        secret::{Secret, SecretKind},
     },
     http::{
         extract::{JsonBody, PathId, Query},
@@ -34,29 +31,18 @@ pub async fn create(public: Public, State(app): State<App>, body: JsonBody<SignI
         Ok(email) => users::repo::find_by_email(&mut *app.db.acquire().await?, &email).await?,
         Err(_) => None,
     };
-    let (user, stored) = match account {
-        Some(account) => (Some(SessionUser { id: account.id, email: account.email }), account.password_hash),
-        None => (None, None),
-    };
+    let stored = account.as_ref().and_then(|account| account.password_hash.clone());
     let matches = app.passwords.verify(password, stored).await?;
-    let Some(user) = user.filter(|_| matches) else {
+    let Some(user) = account.filter(|_| matches) else {
         return Err(Error::new(
             Code::InvalidCredentials,
             "The e-mail address or the password is wrong; check both and try again",
         ));
     };
     let mut tx = app.writes.begin(&public.request).await?;
-    let session = issue(tx.db(), user, app.clock.now()).await?;
+    let session = repo::issue(tx.db(), user.id, user.email, app.clock.now()).await?;
     let change = Change::new("session.created", session.id, None);
     tx.commit(change, Issued(Created { location: format!("/v1/sessions/{}", session.id), body: session })).await
-}
-
-/// Makes a session for a user who has shown who they are.
-pub async fn issue(db: &mut PgConnection, user: SessionUser, now: Timestamp) -> Result<IssuedSession> {
-    let token = Secret::generate(SecretKind::Session);
-    let view = SessionView { id: SessionId::new(), created_at: now, expires_at: now.plus(LIFETIME) };
-    repo::insert(db, &view, user.id, &token.hash()).await?;
-    Ok(IssuedSession { id: view.id, token, user, created_at: view.created_at, expires_at: view.expires_at })
 }
 
 /// The user's live sessions.

@@ -6,14 +6,12 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    base::{
-        clock::Timestamp,
-        id::{SessionId, UserId},
-        schema::input,
-        secret::Secret,
-    },
-    users::model::Email,
+use crate::base::{
+    clock::Timestamp,
+    email::Email,
+    id::{SessionId, UserId},
+    schema::input,
+    secret::Secret,
 };
 
 /// How long a session lasts.

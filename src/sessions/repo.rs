@@ -2,12 +2,13 @@
 
 use sqlx::PgConnection;
 
-use super::model::SessionView;
+use super::model::{IssuedSession, LIFETIME, SessionUser, SessionView};
 use crate::base::{
     clock::Timestamp,
+    email::Email,
     id::{self, SessionId, UserId},
     page::{Page, PageRequest, keyset},
-    secret::SecretHash,
+    secret::{Secret, SecretHash, SecretKind},
 };
 
 /// A session with all that decides whether it is live.
@@ -31,17 +32,33 @@ pub async fn find_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx:
         .await
 }
 
-/// Adds a session.
-pub async fn insert(db: &mut PgConnection, view: &SessionView, user: UserId, secret: &SecretHash) -> sqlx::Result<()> {
+/// Makes a session for a user who has shown who they are.
+pub async fn issue(db: &mut PgConnection, user: UserId, email: Email, now: Timestamp) -> sqlx::Result<IssuedSession> {
+    let token = Secret::generate(SecretKind::Session);
+    let (id, expires_at) = (SessionId::new(), now.plus(LIFETIME));
     sqlx::query("INSERT INTO sessions (id, user_id, secret_hash, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)")
-        .bind(view.id)
+        .bind(id)
         .bind(user)
-        .bind(secret)
-        .bind(view.created_at)
-        .bind(view.expires_at)
+        .bind(token.hash())
+        .bind(now)
+        .bind(expires_at)
         .execute(db)
-        .await
-        .map(drop)
+        .await?;
+    Ok(IssuedSession { id, token, user: SessionUser { id: user, email }, created_at: now, expires_at })
+}
+
+/// Ends all of a user's sessions but one; gives how many were live.
+pub async fn revoke_others(db: &mut PgConnection, user: UserId, kept: SessionId, now: Timestamp) -> sqlx::Result<u64> {
+    sqlx::query(
+        "UPDATE sessions SET revoked_at = $3
+         WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL AND expires_at > $3",
+    )
+    .bind(user)
+    .bind(kept)
+    .bind(now)
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected())
 }
 
 /// A user's live sessions.

@@ -52,6 +52,7 @@ pub async fn create(
             format!("Tokens nest at most {MAX_DEPTH} deep; issue this one with a credential further up"),
         ));
     }
+    tenant.require_active()?;
     let secret = Secret::generate(SecretKind::Token);
     let row = TokenRow { id: TokenId::new(), name: new.name, scopes, issuer, created_at: now, expires_at };
     let stored = repo::insert(tx.db(), tenant, row, &secret).await?.ok_or_else(|| {

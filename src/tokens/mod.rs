@@ -2,5 +2,6 @@
 //! token or a user's membership: it never holds more than that does, and ends with it.
 
 pub mod handlers;
+pub mod introspection;
 pub mod model;
 pub mod repo;

@@ -57,6 +57,8 @@ pub struct StoredToken {
     pub expires_at: Timestamp,
     /// When it was ended, if it was.
     pub revoked_at: Option<Timestamp>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// A token as it is shown, without its secret.
@@ -79,6 +81,8 @@ pub struct TokenView {
     pub created_at: Timestamp,
     /// When it ends by itself.
     pub expires_at: Timestamp,
+    /// When it was last used, to the minute; null for never.
+    pub last_used_at: Option<Timestamp>,
 }
 
 impl TokenView {
@@ -93,6 +97,7 @@ impl TokenView {
             status: CredentialStatus::at(now, token.revoked_at, Some(token.expires_at)),
             created_at: token.created_at,
             expires_at: token.expires_at,
+            last_used_at: token.last_used_at,
         }
     }
 }

@@ -8,12 +8,12 @@ use crate::{
         clock::Timestamp,
         id::{self, KeyId, ProjectId, TokenId, UserId},
         page::{Page, PageRequest, keyset},
+        role::Role,
         scope::ScopeSet,
         secret::{Secret, SecretHash},
-        tenant::Tenant,
+        tenant::{ProjectStatus, Tenant},
     },
     db::ProjectItem,
-    users::model::Role,
 };
 
 impl ProjectItem for id::Token {
@@ -57,7 +57,7 @@ macro_rules! insert_sql {
             ") INSERT INTO tokens (id, project_id, secret_hash, hint, issuer_key_id, issuer_token_id, issuer_user_id,
                                    name, scopes, created_at, expires_at, depth)
                SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, depth FROM issuer
-               RETURNING id, project_id, hint, name, scopes, created_at, expires_at, revoked_at"
+               RETURNING id, project_id, hint, name, scopes, created_at, expires_at, revoked_at, last_used_at"
         )
     };
 }
@@ -82,7 +82,9 @@ pub async fn insert(
             insert_sql!("SELECT depth + 1 AS depth FROM tokens WHERE id = $6 AND revoked_at IS NULL FOR KEY SHARE")
         }
         Issuer::Member(_) => {
-            insert_sql!("SELECT 1 AS depth FROM members WHERE user_id = $7 AND project_id = $2 FOR KEY SHARE")
+            insert_sql!(
+                "SELECT 1 AS depth FROM members WHERE user_id = $7 AND project_id = $2 AND status = 'active' FOR KEY SHARE"
+            )
         }
     };
     sqlx::query_as(sql)
@@ -110,10 +112,14 @@ pub struct Link {
     pub project_id: ProjectId,
     /// Its own scopes.
     pub scopes: Vec<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
     /// When it ends by itself.
     pub expires_at: Timestamp,
     /// When it was ended, if it was.
     pub revoked_at: Option<Timestamp>,
+    /// How its project stands.
+    pub project_status: ProjectStatus,
     issuer_token_id: Option<TokenId>,
     issuer_key_scopes: Option<Vec<String>>,
     issuer_key_expires_at: Option<Timestamp>,
@@ -122,6 +128,11 @@ pub struct Link {
 }
 
 impl Link {
+    /// When it ends by itself, at the latest with the key that issued it.
+    pub fn ends_at(&self) -> Timestamp {
+        self.issuer_key_expires_at.map_or(self.expires_at, |end| end.min(self.expires_at))
+    }
+
     /// What this link leaves to those below it: all that its key or membership allows, if it is a
     /// first link; no restriction, if another token, which has a link of its own, issued it; `None`
     /// when the link or its issuer has ended.
@@ -152,12 +163,13 @@ pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx
              UNION ALL
              SELECT t.*, c.distance + 1 FROM chain c JOIN tokens t ON t.id = c.issuer_token_id
          )
-         SELECT c.id, c.project_id, c.scopes, c.expires_at, c.revoked_at, c.issuer_token_id,
+         SELECT c.id, c.project_id, c.scopes, c.created_at, c.expires_at, c.revoked_at, c.issuer_token_id,
                 k.scopes AS issuer_key_scopes, k.expires_at AS issuer_key_expires_at,
-                k.revoked_at AS issuer_key_revoked_at, m.role AS issuer_role
+                k.revoked_at AS issuer_key_revoked_at, m.role AS issuer_role, p.status AS project_status
          FROM chain c
+         JOIN projects p ON p.id = c.project_id
          LEFT JOIN keys k ON k.id = c.issuer_key_id
-         LEFT JOIN members m ON m.user_id = c.issuer_user_id AND m.project_id = c.project_id
+         LEFT JOIN members m ON m.user_id = c.issuer_user_id AND m.project_id = c.project_id AND m.status = 'active'
          ORDER BY c.distance",
     )
     .bind(secret)
@@ -173,7 +185,7 @@ pub async fn depth(db: &mut PgConnection, id: TokenId) -> sqlx::Result<Option<i1
 /// One of the tenant's tokens.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: TokenId) -> sqlx::Result<Option<StoredToken>> {
     sqlx::query_as(
-        "SELECT id, project_id, hint, name, scopes, created_at, expires_at, revoked_at FROM tokens
+        "SELECT id, project_id, hint, name, scopes, created_at, expires_at, revoked_at, last_used_at FROM tokens
          WHERE project_id = $1 AND id = $2",
     )
     .bind(tenant.project_id())
@@ -191,7 +203,7 @@ pub async fn list(
     let sql = keyset!(
         page,
         "id",
-        "SELECT id, project_id, hint, name, scopes, created_at, expires_at, revoked_at FROM tokens WHERE project_id = $3"
+        "SELECT id, project_id, hint, name, scopes, created_at, expires_at, revoked_at, last_used_at FROM tokens WHERE project_id = $3"
     );
     let rows: Vec<StoredToken> =
         sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
@@ -215,6 +227,22 @@ pub async fn revoke(db: &mut PgConnection, tenant: Tenant, id: TokenId, now: Tim
 pub async fn revoke_issued_by_key(db: &mut PgConnection, key: KeyId, now: Timestamp) -> sqlx::Result<()> {
     let issued = sqlx::query_scalar("SELECT id FROM tokens WHERE issuer_key_id = $1 FOR UPDATE")
         .bind(key)
+        .fetch_all(&mut *db)
+        .await?;
+    revoke_with_issued(db, issued, now).await
+}
+
+/// Ends all tokens that hang on a user's membership of the tenant's project, which the caller has locked
+/// or removed.
+pub async fn revoke_issued_by_member(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    user: UserId,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    let issued = sqlx::query_scalar("SELECT id FROM tokens WHERE issuer_user_id = $1 AND project_id = $2 FOR UPDATE")
+        .bind(user)
+        .bind(tenant.project_id())
         .fetch_all(&mut *db)
         .await?;
     revoke_with_issued(db, issued, now).await

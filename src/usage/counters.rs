@@ -2,44 +2,100 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use time::Date;
 
-use crate::base::id::ProjectId;
+use crate::base::{
+    caller::Caller,
+    clock::Timestamp,
+    id::{KeyId, ProjectId, TokenId},
+};
 
 /// Requests by project and UTC day.
 pub type Counts = HashMap<(ProjectId, Date), i64>;
+/// When credentials were last used, to the minute.
+pub type Uses = HashMap<Credential, Timestamp>;
+
+/// A credential whose last use is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Credential {
+    /// A key.
+    Key(KeyId),
+    /// A token.
+    Token(TokenId),
+}
+
+impl Credential {
+    /// The credential of a caller, unless it is a session.
+    pub fn of(caller: &Caller) -> Option<Self> {
+        match caller {
+            Caller::Session { .. } => None,
+            Caller::Key { id, .. } => Some(Self::Key(*id)),
+            Caller::Token { id, .. } => Some(Self::Token(*id)),
+        }
+    }
+}
 
 /// The counters of one node.
 #[derive(Debug, Default)]
 pub struct Counters {
-    counts: Mutex<Counts>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    counts: Counts,
+    /// Last uses that the database does not know yet.
+    uses: Uses,
+    /// Last uses that it knows, of the current minute: a busy credential is written once a minute.
+    known: Uses,
 }
 
 impl Counters {
     /// Counts one request.
     pub fn count(&self, project: ProjectId, day: Date) {
-        *self.lock().entry((project, day)).or_default() += 1;
+        *self.lock().counts.entry((project, day)).or_default() += 1;
     }
 
-    /// Takes what has been counted, leaving nothing.
-    pub fn take(&self) -> Counts {
-        std::mem::take(&mut *self.lock())
-    }
-
-    /// Puts back what could not be written.
-    pub fn add(&self, counts: Counts) {
+    /// Notes that a credential was used.
+    pub fn used(&self, credential: Credential, now: Timestamp) {
+        let minute = now.minute();
         let mut held = self.lock();
-        for (key, requests) in counts {
-            *held.entry(key).or_default() += requests;
+        if held.known.get(&credential) != Some(&minute) {
+            held.uses.insert(credential, minute);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
-        // A panic elsewhere leaves the map whole: each change to it is one call.
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes what has been counted and noted.
+    pub fn take(&self) -> (Counts, Uses) {
+        let mut held = self.lock();
+        (std::mem::take(&mut held.counts), std::mem::take(&mut held.uses))
+    }
+
+    /// Puts back what could not be written.
+    pub fn put_back(&self, counts: Counts, uses: Uses) {
+        let mut held = self.lock();
+        for (key, requests) in counts {
+            *held.counts.entry(key).or_default() += requests;
+        }
+        for (credential, minute) in uses {
+            held.uses.entry(credential).or_insert(minute);
+        }
+    }
+
+    /// Remembers what was written, and forgets what no request of this minute asks about.
+    pub fn written(&self, uses: Uses, now: Timestamp) {
+        let minute = now.minute();
+        let mut held = self.lock();
+        held.known.retain(|_, known| *known == minute);
+        held.known.extend(uses);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        // A panic elsewhere leaves the maps whole: each change to them is one call.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -52,10 +108,25 @@ mod tests {
         let counters = Counters::default();
         let (project, day) = (ProjectId::from_u128(1), Date::MIN);
         counters.count(project, day);
-        let taken = counters.take();
+        let (counts, uses) = counters.take();
         counters.count(project, day);
-        counters.add(taken);
-        assert_eq!(counters.take(), HashMap::from([((project, day), 2)]));
-        assert!(counters.take().is_empty());
+        counters.put_back(counts, uses);
+        assert_eq!(counters.take().0, HashMap::from([((project, day), 2)]));
+        assert!(counters.take().0.is_empty());
+    }
+
+    #[test]
+    fn a_busy_credential_is_written_once_a_minute() {
+        let counters = Counters::default();
+        let credential = Credential::Key(KeyId::from_u128(1));
+        let at = |text: &str| Timestamp::parse(text).unwrap();
+        counters.used(credential, at("2026-03-01T00:00:01Z"));
+        let (_, uses) = counters.take();
+        assert_eq!(uses, HashMap::from([(credential, at("2026-03-01T00:00:00Z"))]));
+        counters.written(uses, at("2026-03-01T00:00:02Z"));
+        counters.used(credential, at("2026-03-01T00:00:59Z"));
+        assert!(counters.take().1.is_empty());
+        counters.used(credential, at("2026-03-01T00:01:00Z"));
+        assert_eq!(counters.take().1, HashMap::from([(credential, at("2026-03-01T00:01:00Z"))]));
     }
 }

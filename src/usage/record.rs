@@ -20,7 +20,7 @@ use axum::{
 };
 use tower::{Layer, Service};
 
-use super::counters::Counters;
+use super::counters::{Counters, Credential};
 use crate::{
     base::{clock::Clock, request::RequestContext},
     http::problem::{self, Failure},
@@ -105,8 +105,13 @@ impl Recorder {
             && status != StatusCode::UNAUTHORIZED
             && status != StatusCode::TOO_MANY_REQUESTS
             && !status.is_server_error();
-        if let (true, Some(_), Some(&project)) = (counted, context.caller.get(), context.project.get()) {
-            self.counters.count(project, self.clock.now().date());
+        let (true, Some(caller)) = (counted, context.caller.get()) else { return };
+        let now = self.clock.now();
+        if let Some(credential) = Credential::of(caller) {
+            self.counters.used(credential, now);
+        }
+        if let Some(&project) = context.project.get() {
+            self.counters.count(project, now.date());
         }
     }
 

@@ -3,27 +3,52 @@
 use sqlx::PgConnection;
 use time::Date;
 
-use super::counters::Counts;
-use crate::base::{id::ProjectId, tenant::Tenant};
+use super::counters::{Counts, Credential, Uses};
+use crate::base::{clock::Timestamp, id::ProjectId, tenant::Tenant};
 
-/// Adds what a node has counted, in one statement. Counts of a project that is gone are dropped.
-pub async fn add(db: &mut PgConnection, counts: &Counts) -> sqlx::Result<()> {
+/// Adds what a node has counted and noted, in one statement. What belongs to a project that is gone is
+/// dropped.
+pub async fn add(db: &mut PgConnection, counts: &Counts, uses: &Uses) -> sqlx::Result<()> {
     // In one order on every node, so that two of them cannot deadlock.
     let mut rows: Vec<(ProjectId, Date, i64)> =
         counts.iter().map(|(&(project, day), &requests)| (project, day, requests)).collect();
     rows.sort_unstable();
-    let projects: Vec<ProjectId> = rows.iter().map(|row| row.0).collect();
-    let days: Vec<Date> = rows.iter().map(|row| row.1).collect();
-    let requests: Vec<i64> = rows.iter().map(|row| row.2).collect();
+    let mut uses: Vec<(Credential, Timestamp)> =
+        uses.iter().map(|(&credential, &minute)| (credential, minute)).collect();
+    uses.sort_unstable();
+    let (mut keys, mut keys_used, mut tokens, mut tokens_used) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (credential, minute) in uses {
+        match credential {
+            Credential::Key(id) => {
+                keys.push(id);
+                keys_used.push(minute);
+            }
+            Credential::Token(id) => {
+                tokens.push(id);
+                tokens_used.push(minute);
+            }
+        }
+    }
     sqlx::query(
-        "INSERT INTO usage_daily (project_id, day, requests)
+        "WITH used_keys AS (
+             UPDATE keys SET last_used_at = greatest(last_used_at, u.at)
+             FROM unnest($4::uuid[], $5::timestamptz[]) AS u (id, at) WHERE keys.id = u.id
+         ), used_tokens AS (
+             UPDATE tokens SET last_used_at = greatest(last_used_at, u.at)
+             FROM unnest($6::uuid[], $7::timestamptz[]) AS u (id, at) WHERE tokens.id = u.id
+         )
+         INSERT INTO usage_daily (project_id, day, requests)
          SELECT c.project_id, c.day, c.requests FROM unnest($1::uuid[], $2::date[], $3::bigint[]) AS c (project_id, day, requests)
          WHERE EXISTS (SELECT FROM projects p WHERE p.id = c.project_id)
          ON CONFLICT (project_id, day) DO UPDATE SET requests = usage_daily.requests + excluded.requests",
     )
-    .bind(projects)
-    .bind(days)
-    .bind(requests)
+    .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.2).collect::<Vec<_>>())
+    .bind(keys)
+    .bind(keys_used)
+    .bind(tokens)
+    .bind(tokens_used)
     .execute(db)
     .await
     .map(drop)

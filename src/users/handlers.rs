@@ -1,33 +1,46 @@
-//! `/v1/users`.
+//! `/v1/users`: who is in a project, and as what.
 
 use axum::extract::State;
 
-use super::{model::Member, repo};
+use super::{
+    invitations,
+    model::{
+        ChangedPassword, InvitedUser, Member, MemberStatus, NewUser, PasswordChange, RemovedUser, UserFilter, UserPatch,
+    },
+    repo,
+};
 use crate::{
-    auth::grant::Grant,
+    auth::grant::{Grant, Session, SessionOnly},
     base::{
-        error::{Error, Result},
-        id,
+        error::{Code, Error, Result},
+        id::{self, Id, UserId},
         page::{InProject, ListQuery},
-        scope::of::UsersRead,
+        role::Role,
+        scope::of::{UsersRead, UsersWrite},
+        secret::{Secret, SecretKind},
+        tenant::Tenant,
     },
+    db,
     http::{
-        extract::{PathId, Query},
-        reply::{Json, List},
+        extract::{JsonBody, PathId, Query},
+        reply::{Created, Issued, Json, List},
     },
+    sessions,
     state::App,
+    tokens,
+    tx::{Change, Tx},
 };
 
 /// The users visible to the caller's project.
 pub async fn list(
     grant: Grant<UsersRead>,
     State(app): State<App>,
-    Query(query): Query<ListQuery<InProject>>,
+    Query(query): Query<ListQuery<UserFilter>>,
 ) -> Result<List<Member>> {
     let page = query.page()?;
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
-    let page = repo::list(&mut db, tenant, &page).await?;
+    let page = repo::list(&mut db, tenant, query.filter.role, &page).await?;
     Ok(List::new(page, grant.request().id))
 }
 
@@ -41,4 +54,133 @@ pub async fn get(
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.project_id.as_deref()).await?;
     repo::get(&mut db, tenant, id).await?.map(Json).ok_or_else(Error::not_found)
+}
+
+/// Invites somebody to a project.
+pub async fn create(
+    grant: Grant<UsersWrite, SessionOnly>,
+    State(app): State<App>,
+    body: JsonBody<NewUser>,
+) -> Result<Issued<InvitedUser>> {
+    let now = app.clock.now();
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
+    let new = body.validate()?;
+    tenant.reach(new.role)?;
+    tenant.require_active()?;
+    let user = repo::find_or_insert(tx.db(), UserId::new(), &new.email, now).await?;
+    repo::insert_member(tx.db(), tenant.project_id(), user.id, new.role, MemberStatus::Invited, now).await.map_err(
+        |error| match db::violated_constraint(&error) {
+            Some("members_pkey") => Error::new(
+                Code::AlreadyMember,
+                format!("{} is in this project, or invited to it; remove them first to invite them again", new.email),
+            ),
+            _ => error.into(),
+        },
+    )?;
+    let secret = Secret::generate(SecretKind::Invitation);
+    invitations::insert(tx.db(), tenant, user.id, &secret, grant.caller().user_id(), now).await?;
+    let member = repo::get(tx.db(), tenant, user.id).await?.ok_or_else(Error::not_found)?;
+    let location = format!("/v1/users/{}", member.id);
+    let change = Change::new("user.invited", member.id, Some(tenant.project_id()));
+    tx.commit(change, Issued(Created { location, body: InvitedUser { invitation: secret, member } })).await
+}
+
+/// Gives a member another role.
+pub async fn update(
+    grant: Grant<UsersWrite, SessionOnly>,
+    State(app): State<App>,
+    PathId(id): PathId<id::User>,
+    Query(query): Query<InProject>,
+    body: JsonBody<UserPatch>,
+) -> Result<Json<Member>> {
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = enter_to_change_members(&grant, &mut tx, &query).await?;
+    let patch = body.validate()?;
+    let member = member_within_reach(&mut tx, tenant, id).await?;
+    if let Some(role) = patch.role {
+        tenant.reach(role)?;
+    }
+    tenant.require_active()?;
+    let role = patch.role.unwrap_or(member.role);
+    if role != Role::Owner {
+        require_another_owner(&mut tx, tenant, &member).await?;
+    }
+    repo::set_role(tx.db(), tenant, id, role).await?;
+    tx.commit(Change::new("user.updated", id, Some(tenant.project_id())), Json(Member { role, ..member })).await
+}
+
+/// Takes somebody out of a project, or withdraws their invitation to it.
+pub async fn remove(
+    grant: Grant<UsersWrite, SessionOnly>,
+    State(app): State<App>,
+    PathId(id): PathId<id::User>,
+    Query(query): Query<InProject>,
+) -> Result<Json<RemovedUser>> {
+    let now = app.clock.now();
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = enter_to_change_members(&grant, &mut tx, &query).await?;
+    let member = member_within_reach(&mut tx, tenant, id).await?;
+    require_another_owner(&mut tx, tenant, &member).await?;
+    // The membership first: it waits for tokens being issued under it, and the next statement sees them.
+    repo::remove_member(tx.db(), tenant, id).await?;
+    tokens::repo::revoke_issued_by_member(tx.db(), tenant, id, now).await?;
+    invitations::withdraw(tx.db(), tenant, id, now).await?;
+    let change = Change::new("user.removed", id, Some(tenant.project_id()));
+    tx.commit(change, Json(RemovedUser { id, removed: true })).await
+}
+
+async fn enter_to_change_members(
+    grant: &Grant<UsersWrite, SessionOnly>,
+    tx: &mut Tx,
+    query: &InProject,
+) -> Result<Tenant> {
+    let named = query.project_id.as_deref();
+    if let Some(project) = named {
+        repo::lock_members(tx.db(), project.parse().unwrap_or(Id::NOTHING)).await?;
+    }
+    grant.in_project_for_write(tx.db(), named).await
+}
+
+async fn member_within_reach(tx: &mut Tx, tenant: Tenant, id: UserId) -> Result<Member> {
+    let member = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    tenant.reach(member.role)?;
+    Ok(member)
+}
+
+/// Whether the project still has an owner without `member`.
+async fn require_another_owner(tx: &mut Tx, tenant: Tenant, member: &Member) -> Result<()> {
+    let owns = member.role == Role::Owner && member.status == MemberStatus::Active;
+    if !owns || repo::has_other_owner(tx.db(), tenant, member.id).await? {
+        return Ok(());
+    }
+    Err(Error::new(Code::LastOwner, "They are the project's last owner; make somebody else an owner first"))
+}
+
+/// Changes the caller's password, and ends their other sessions.
+pub async fn change_password(
+    session: Session,
+    State(app): State<App>,
+    body: JsonBody<PasswordChange>,
+) -> Result<Json<ChangedPassword>> {
+    let PasswordChange { current_password, new_password } = body.validate()?;
+    let stored =
+        repo::account(&mut *app.db.acquire().await?, session.user_id).await?.and_then(|user| user.password_hash);
+    if !app.passwords.verify(current_password, stored.clone()).await? {
+        return Err(Error::new(
+            Code::InvalidCurrentPassword,
+            "'current_password' is not your password; check it, or ask the operator to set a new one",
+        ));
+    }
+    let hash = app.passwords.hash(new_password).await?;
+    let mut tx = app.writes.begin(&session.request).await?;
+    if !repo::replace_password_hash(tx.db(), session.user_id, stored.as_deref(), &hash).await? {
+        return Err(Error::new(
+            Code::InvalidCurrentPassword,
+            "Your password was changed by another request meanwhile; sign in with the new one",
+        ));
+    }
+    let sessions_revoked = sessions::repo::revoke_others(tx.db(), session.user_id, session.id, app.clock.now()).await?;
+    let change = Change::new("user.password_changed", session.user_id, None);
+    tx.commit(change, Json(ChangedPassword { id: session.user_id, sessions_revoked })).await
 }

@@ -1,104 +1,29 @@
 //! What a user is, to the server and to clients.
 
-use std::{borrow::Cow, fmt, str::FromStr};
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, de};
-use unicode_normalization::UnicodeNormalization;
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
 use crate::base::{
     clock::Timestamp,
-    id::UserId,
-    scope::{Scope, ScopeSet},
+    email::Email,
+    id::{ProjectId, UserId},
+    page::ListQuery,
+    role::Role,
+    schema::input,
+    secret::Secret,
 };
 
-/// What a member may do in a project; each role holds all that the one before it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, sqlx::Type)]
+/// Whether a member has accepted their invitation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum Role {
-    /// Reads everything but the audit trail.
-    Viewer,
-    /// Also issues tokens and works with cloud resources.
-    Member,
-    /// Holds every scope.
-    Admin,
-    /// Also decides over the project itself.
-    Owner,
-}
-
-impl Role {
-    /// The scopes a session has where its user has this role.
-    pub fn scopes(self) -> ScopeSet {
-        let holds = |scope: &Scope| match self {
-            Self::Viewer => scope.is_read() && *scope != Scope::AuditRead,
-            Self::Member => {
-                Self::Viewer.scopes().contains(*scope)
-                    || matches!(
-                        scope,
-                        Scope::TokensWrite
-                            | Scope::TokensIntrospect
-                            | Scope::ComputeWrite
-                            | Scope::StorageWrite
-                            | Scope::NetworkWrite
-                    )
-            }
-            Self::Admin | Self::Owner => true,
-        };
-        Scope::ALL.iter().copied().filter(holds).collect()
-    }
-}
-
-/// An e-mail address, lower-cased and in NFC, so that two spellings of one address are equal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::Type)]
-#[serde(transparent)]
-#[sqlx(transparent)]
-pub struct Email(String);
-
-/// The longest address that SMTP can deliver to (RFC 5321 §4.5.3.1.3, less the angle brackets).
-const EMAIL_MAX: usize = 254;
-
-/// A text that is no e-mail address.
-#[derive(Debug, thiserror::Error)]
-#[error("not an e-mail address, such as ada@example.com")]
-pub struct NotAnEmail;
-
-impl FromStr for Email {
-    type Err = NotAnEmail;
-
-    fn from_str(text: &str) -> Result<Self, NotAnEmail> {
-        let normal: String = text.trim().nfc().flat_map(char::to_lowercase).nfc().collect();
-        let (local, domain) = normal.rsplit_once('@').ok_or(NotAnEmail)?;
-        let plausible = !local.is_empty()
-            && !domain.is_empty()
-            && normal.len() <= EMAIL_MAX
-            && !normal.chars().any(|c| c.is_control() || c.is_whitespace());
-        plausible.then_some(Self(normal)).ok_or(NotAnEmail)
-    }
-}
-
-impl fmt::Display for Email {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Email {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<str>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
-impl JsonSchema for Email {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Email".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "email", "maxLength": EMAIL_MAX, "examples": ["ada@example.com"] })
-    }
+#[schemars(inline)]
+pub enum MemberStatus {
+    /// Not yet; until then they may do nothing.
+    Invited,
+    /// They have.
+    Active,
 }
 
 /// A member of a project, as the database has it and as clients see it: no secret is near.
@@ -111,31 +36,105 @@ pub struct Member {
     pub email: Email,
     /// What they may do in this project.
     pub role: Role,
+    /// Whether they have accepted their invitation.
+    pub status: MemberStatus,
     /// When the user was made.
     pub created_at: Timestamp,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_role_holds_what_the_one_before_it_holds() {
-        let roles = [Role::Viewer, Role::Member, Role::Admin, Role::Owner];
-        for pair in roles.windows(2) {
-            assert!(pair[0].scopes().difference(pair[1].scopes()).is_empty(), "{pair:?}");
-        }
-        assert!(!Role::Member.scopes().contains(Scope::AuditRead));
-        assert!(!Role::Member.scopes().contains(Scope::KeysWrite));
-        assert_eq!(Role::Admin.scopes(), ScopeSet::all());
-    }
-
-    #[test]
-    fn spellings_of_one_address_are_equal() {
-        let plain: Email = "josé@example.com".parse().unwrap();
-        assert_eq!("JOSE\u{301}@Example.COM".parse::<Email>().unwrap(), plain);
-        for text in ["", "@", "a@", "@b", "a b@c", "a\0@b", &format!("{}@b", "x".repeat(300))] {
-            assert!(text.parse::<Email>().is_err(), "{text:?}");
-        }
-    }
+/// A user with what is needed to sign them in.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Account {
+    /// The user.
+    pub id: UserId,
+    /// Their address.
+    pub email: Email,
+    /// Argon2id in PHC form, if they have set a password.
+    pub password_hash: Option<String>,
 }
+
+/// The filter of the list of users.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct UserFilter {
+    /// The project; needed with a session, whose user may see several.
+    pub project_id: Option<String>,
+    /// Only users who have this role.
+    pub role: Option<Role>,
+}
+
+/// `POST /v1/users`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    /// The project to invite them to.
+    pub project_id: Option<ProjectId>,
+    /// Their e-mail address.
+    pub email: Email,
+    /// What they may do there, at most what you may.
+    pub role: Role,
+}
+
+/// An invited user, as they are given to whoever invites them, once, with the invitation's secret.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct InvitedUser {
+    /// The secret with which they accept (`POST /v1/invitations/accept`); hand it to them and to nobody
+    /// else. Shown this once; it works for 7 days.
+    pub invitation: Secret,
+    /// Everything else about them.
+    #[serde(flatten)]
+    pub member: Member,
+}
+
+/// `PATCH /v1/users/{user_id}`: what is left out stays as it is.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserPatch {
+    /// What they may do in the project, at most what you may.
+    pub role: Option<Role>,
+}
+
+/// What removing a user from a project answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RemovedUser {
+    /// The user's id.
+    pub id: UserId,
+    /// Always true.
+    pub removed: bool,
+}
+
+/// `POST /v1/invitations/accept`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Acceptance {
+    /// The invitation's secret, `inv_…`.
+    #[schemars(with = "String", length(min = 1, max = 100), extend("writeOnly" = true))]
+    pub token: SecretString,
+    /// For a new e-mail address the password to sign in with, 12 to 128 characters; for a known one the
+    /// password it has.
+    #[schemars(with = "String", length(min = 1, max = 128), extend("format" = "password", "writeOnly" = true))]
+    pub password: SecretString,
+}
+
+/// `POST /v1/users/me/password`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordChange {
+    /// The password as it is.
+    #[schemars(with = "String", length(max = 1024), extend("format" = "password", "writeOnly" = true))]
+    pub current_password: SecretString,
+    /// The password as it shall be.
+    #[schemars(with = "String", length(min = 12, max = 128), extend("format" = "password", "writeOnly" = true))]
+    pub new_password: SecretString,
+}
+
+/// What changing a password answers.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ChangedPassword {
+    /// The user's id.
+    pub id: UserId,
+    /// How many other sessions of theirs it ended.
+    #[schemars(range(min = 0))]
+    pub sessions_revoked: u64,
+}
+
+input!(NewUser, UserPatch, Acceptance, PasswordChange, ListQuery<UserFilter>);

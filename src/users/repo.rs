@@ -2,39 +2,40 @@
 
 use sqlx::PgConnection;
 
-use super::model::{Email, Member, Role};
+use super::model::{Account, Member, MemberStatus};
 use crate::base::{
     clock::Timestamp,
+    email::Email,
     id::{self, ProjectId, UserId},
     page::{Page, PageRequest, keyset},
-    tenant::Tenant,
+    role::Role,
+    tenant::{Membership, Tenant},
 };
-
-/// A user with what is needed to sign them in.
-#[derive(Debug, sqlx::FromRow)]
-pub struct Account {
-    /// The user.
-    pub id: UserId,
-    /// Their address.
-    pub email: Email,
-    /// Argon2id in PHC form, if they have set a password.
-    pub password_hash: Option<String>,
-}
 
 /// The user with this address.
 pub async fn find_by_email(db: &mut PgConnection, email: &Email) -> sqlx::Result<Option<Account>> {
     sqlx::query_as("SELECT id, email, password_hash FROM users WHERE email = $1").bind(email).fetch_optional(db).await
 }
 
-/// Adds a user.
-pub async fn insert(db: &mut PgConnection, id: UserId, email: &Email, now: Timestamp) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO users (id, email, created_at) VALUES ($1, $2, $3)")
-        .bind(id)
-        .bind(email)
-        .bind(now)
-        .execute(db)
-        .await
-        .map(drop)
+/// The user with this id.
+pub async fn account(db: &mut PgConnection, id: UserId) -> sqlx::Result<Option<Account>> {
+    sqlx::query_as("SELECT id, email, password_hash FROM users WHERE id = $1").bind(id).fetch_optional(db).await
+}
+
+/// The user with this address, who is made with this id if there is none yet.
+pub async fn find_or_insert(db: &mut PgConnection, id: UserId, email: &Email, now: Timestamp) -> sqlx::Result<Account> {
+    // The update changes nothing; it makes the statement give the row that is there, and wait for one
+    // that is just being made.
+    sqlx::query_as(
+        "INSERT INTO users (id, email, created_at) VALUES ($1, $2, $3)
+         ON CONFLICT ON CONSTRAINT users_email_unique DO UPDATE SET email = excluded.email
+         RETURNING id, email, password_hash",
+    )
+    .bind(id)
+    .bind(email)
+    .bind(now)
+    .fetch_one(db)
+    .await
 }
 
 /// Sets or changes a user's password.
@@ -42,46 +43,126 @@ pub async fn set_password_hash(db: &mut PgConnection, id: UserId, hash: &str) ->
     sqlx::query("UPDATE users SET password_hash = $2 WHERE id = $1").bind(id).bind(hash).execute(db).await.map(drop)
 }
 
-/// Makes a user a member of a project.
+/// Changes a user's password, unless it is not `old` any more; gives whether it was.
+pub async fn replace_password_hash(
+    db: &mut PgConnection,
+    id: UserId,
+    old: Option<&str>,
+    new: &str,
+) -> sqlx::Result<bool> {
+    sqlx::query("UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash IS NOT DISTINCT FROM $2")
+        .bind(id)
+        .bind(old)
+        .bind(new)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// Makes a user a member of a project, or invites them to become one.
 pub async fn insert_member(
     db: &mut PgConnection,
     project: ProjectId,
     user: UserId,
     role: Role,
+    status: MemberStatus,
     now: Timestamp,
 ) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO members (project_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)")
+    sqlx::query("INSERT INTO members (project_id, user_id, role, status, created_at) VALUES ($1, $2, $3, $4, $5)")
         .bind(project)
         .bind(user)
         .bind(role)
+        .bind(status)
         .bind(now)
         .execute(db)
         .await
         .map(drop)
 }
 
-/// A user's role in a project, if they are its member.
-pub async fn role_of(db: &mut PgConnection, project: ProjectId, user: UserId) -> sqlx::Result<Option<Role>> {
-    sqlx::query_scalar("SELECT role FROM members WHERE project_id = $1 AND user_id = $2")
-        .bind(project)
+/// Keeps the memberships of a project from being changed by others until the transaction ends, so that
+/// what is decided over all of them, such as who is the last owner, holds. To be taken before any lock
+/// on a membership, or two such transactions could wait for each other.
+pub async fn lock_members(db: &mut PgConnection, project: ProjectId) -> sqlx::Result<()> {
+    sqlx::query("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE").bind(project).execute(db).await.map(drop)
+}
+
+/// Whether somebody besides `user` owns the tenant's project.
+pub async fn has_other_owner(db: &mut PgConnection, tenant: Tenant, user: UserId) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM members
+                        WHERE project_id = $1 AND user_id <> $2 AND role = 'owner' AND status = 'active')",
+    )
+    .bind(tenant.project_id())
+    .bind(user)
+    .fetch_one(db)
+    .await
+}
+
+/// Gives a member another role.
+pub async fn set_role(db: &mut PgConnection, tenant: Tenant, user: UserId, role: Role) -> sqlx::Result<()> {
+    sqlx::query("UPDATE members SET role = $3 WHERE project_id = $1 AND user_id = $2")
+        .bind(tenant.project_id())
         .bind(user)
-        .fetch_optional(db)
+        .bind(role)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// Takes a member out of the tenant's project.
+pub async fn remove_member(db: &mut PgConnection, tenant: Tenant, user: UserId) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM members WHERE project_id = $1 AND user_id = $2")
+        .bind(tenant.project_id())
+        .bind(user)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// Whether a user has any membership that is more than an invitation.
+pub async fn is_member_anywhere(db: &mut PgConnection, user: UserId) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM members WHERE user_id = $1 AND status = 'active')")
+        .bind(user)
+        .fetch_one(db)
         .await
 }
 
-/// As [`role_of`], and keeps the role from changing until the transaction ends.
-pub async fn lock_role_of(db: &mut PgConnection, project: ProjectId, user: UserId) -> sqlx::Result<Option<Role>> {
-    sqlx::query_scalar("SELECT role FROM members WHERE project_id = $1 AND user_id = $2 FOR SHARE")
-        .bind(project)
-        .bind(user)
-        .fetch_optional(db)
-        .await
+/// A user's place in a project, if they are its member. Who is only invited is not.
+pub async fn membership_of(
+    db: &mut PgConnection,
+    project: ProjectId,
+    user: UserId,
+) -> sqlx::Result<Option<Membership>> {
+    sqlx::query_as(
+        "SELECT m.role, p.status FROM members m JOIN projects p ON p.id = m.project_id
+         WHERE m.project_id = $1 AND m.user_id = $2 AND m.status = 'active'",
+    )
+    .bind(project)
+    .bind(user)
+    .fetch_optional(db)
+    .await
+}
+
+/// As [`membership_of`], and keeps the role from changing until the transaction ends.
+pub async fn lock_membership_of(
+    db: &mut PgConnection,
+    project: ProjectId,
+    user: UserId,
+) -> sqlx::Result<Option<Membership>> {
+    sqlx::query_as(
+        "SELECT m.role, p.status FROM members m JOIN projects p ON p.id = m.project_id
+         WHERE m.project_id = $1 AND m.user_id = $2 AND m.status = 'active' FOR SHARE OF m",
+    )
+    .bind(project)
+    .bind(user)
+    .fetch_optional(db)
+    .await
 }
 
 /// One member of the tenant's project.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: UserId) -> sqlx::Result<Option<Member>> {
     sqlx::query_as(
-        "SELECT u.id, u.email, m.role, u.created_at FROM members m JOIN users u ON u.id = m.user_id
+        "SELECT u.id, u.email, m.role, m.status, u.created_at FROM members m JOIN users u ON u.id = m.user_id
          WHERE m.project_id = $1 AND m.user_id = $2",
     )
     .bind(tenant.project_id())
@@ -90,19 +171,25 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: UserId) -> sqlx::Res
     .await
 }
 
-/// The members of the tenant's project.
+/// The members of the tenant's project, invited ones among them.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
+    role: Option<Role>,
     page: &PageRequest<id::User>,
 ) -> sqlx::Result<Page<Member, id::User>> {
     let sql = keyset!(
         page,
         "m.user_id",
-        "SELECT u.id, u.email, m.role, u.created_at FROM members m JOIN users u ON u.id = m.user_id
-         WHERE m.project_id = $3"
+        "SELECT u.id, u.email, m.role, m.status, u.created_at FROM members m JOIN users u ON u.id = m.user_id
+         WHERE m.project_id = $3 AND ($4 IS NULL OR m.role = $4)"
     );
-    let rows: Vec<Member> =
-        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
+    let rows: Vec<Member> = sqlx::query_as(sql)
+        .bind(page.after)
+        .bind(page.rows())
+        .bind(tenant.project_id())
+        .bind(role)
+        .fetch_all(db)
+        .await?;
     Ok(page.page(rows, |member| member.id))
 }

@@ -2,10 +2,14 @@
 //! pass. A new route is tried without anyone remembering.
 
 use cloudapi::{
-    base::{need::Need, scope::Scope, secret::SecretKind},
+    base::{
+        need::{Itself, Need},
+        role::Role,
+        scope::Scope,
+        secret::SecretKind,
+    },
     http::describe::Operation,
     routes,
-    users::model::Role,
 };
 use reqwest::Method;
 use serde_json::json;
@@ -28,6 +32,9 @@ enum Who {
     NarrowToken,
     /// Another project's key, with every scope.
     ForeignKey,
+    /// The credentials of a suspended project, with every scope.
+    SuspendedKey,
+    SuspendedToken,
 }
 
 const ALL: &[Who] = &[
@@ -42,6 +49,8 @@ const ALL: &[Who] = &[
     Who::Token,
     Who::NarrowToken,
     Who::ForeignKey,
+    Who::SuspendedKey,
+    Who::SuspendedToken,
 ];
 
 /// What the contract says of a cell.
@@ -57,7 +66,7 @@ enum Verdict {
 const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 fn expected(operation: &Operation, who: Who) -> Verdict {
-    let Need::Scoped { scope, kinds, .. } = operation.need else {
+    let Need::Scoped { scope, kinds, itself, owner } = operation.need else {
         return match (operation.need, who) {
             (Need::Public, _) | (_, Who::Session(_) | Who::Stranger) => Verdict::Pass,
             (_, Who::Nobody) => Verdict::Refuse(401, "missing_credentials"),
@@ -67,10 +76,17 @@ fn expected(operation: &Operation, who: Who) -> Verdict {
     let kind = match who {
         Who::Nobody => return Verdict::Refuse(401, "missing_credentials"),
         Who::Session(_) | Who::Stranger => SecretKind::Session,
-        Who::Key | Who::NarrowKey | Who::ForeignKey => SecretKind::Key,
-        Who::Token | Who::NarrowToken => SecretKind::Token,
+        Who::Key | Who::NarrowKey | Who::ForeignKey | Who::SuspendedKey => SecretKind::Key,
+        Who::Token | Who::NarrowToken | Who::SuspendedToken => SecretKind::Token,
     };
     if !kinds.contains(&kind) {
+        return Verdict::Refuse(403, "credential_kind_not_allowed");
+    }
+    if matches!(who, Who::SuspendedKey | Who::SuspendedToken) {
+        return Verdict::Refuse(403, "project_suspended");
+    }
+    if itself == Itself::KeyOnlyItself && kind == SecretKind::Key {
+        // The key that is named is another one.
         return Verdict::Refuse(403, "credential_kind_not_allowed");
     }
     // What names nothing of the project has nothing foreign in it, only the caller's own.
@@ -80,6 +96,7 @@ fn expected(operation: &Operation, who: Who) -> Verdict {
         Verdict::Refuse(404, "not_found")
     };
     match who {
+        Who::Session(role) if owner && role != Role::Owner => Verdict::Refuse(403, "insufficient_scope"),
         Who::Session(role) if !role.scopes().contains(scope) => Verdict::Refuse(403, "insufficient_scope"),
         Who::NarrowKey | Who::NarrowToken => Verdict::Refuse(403, "insufficient_scope"),
         Who::Stranger => foreign,
@@ -116,6 +133,8 @@ struct World<'a> {
     token: Token<'a>,
     narrow_token: Token<'a>,
     foreign_key: Key<'a>,
+    suspended_key: Key<'a>,
+    suspended_token: Token<'a>,
 }
 
 impl<'a> World<'a> {
@@ -127,7 +146,13 @@ impl<'a> World<'a> {
             members.push((role, app.member(&owner, role).await));
         }
         let key = owner.key_with(json!({ "scopes": all })).await;
+        let elsewhere = app.owner().await;
+        let suspended_key = elsewhere.key_with(json!({ "scopes": all })).await;
+        let suspended_token = suspended_key.token(&all).await;
+        elsewhere.post_empty(&format!("/v1/projects/{}/suspend", elsewhere.project)).await.ok();
         Self {
+            suspended_key,
+            suspended_token,
             narrow_key: owner.key_with(json!({ "scopes": ["storage:write"] })).await,
             token: key.token(&all).await,
             narrow_token: key.token(&["storage:write"]).await,
@@ -147,7 +172,7 @@ impl<'a> World<'a> {
                 "project_id" => self.owner.project.clone(),
                 "key_id" => self.owner.key().await.id,
                 "token_id" => self.key.token(&["users:read"]).await.id,
-                "user_id" => self.owner.user_id.to_string(),
+                "user_id" => self.member(Role::Member).user_id.to_string(),
                 "session_id" => self.session(who).map_or_else(|| "sess_1".to_owned(), |session| session.id.clone()),
                 "code" => "not_found".to_owned(),
                 "file" => "docs.css".to_owned(),
@@ -161,9 +186,13 @@ impl<'a> World<'a> {
         path
     }
 
+    fn member(&self, role: Role) -> &Session<'a> {
+        self.members.iter().find(|(has, _)| *has == role).map(|(_, session)| session).unwrap()
+    }
+
     fn session(&self, who: Who) -> Option<&Session<'a>> {
         match who {
-            Who::Session(role) => self.members.iter().find(|(has, _)| *has == role).map(|(_, session)| session),
+            Who::Session(role) => Some(self.member(role)),
             Who::Stranger => Some(&self.stranger),
             _ => None,
         }
@@ -180,6 +209,8 @@ impl<'a> World<'a> {
             Who::Token => self.token.request(method, &path),
             Who::NarrowToken => self.narrow_token.request(method, &path),
             Who::ForeignKey => self.foreign_key.request(method, &path),
+            Who::SuspendedKey => self.suspended_key.request(method, &path),
+            Who::SuspendedToken => self.suspended_token.request(method, &path),
         };
         if operation.body.is_none() {
             return request.send().await;
@@ -198,8 +229,8 @@ async fn exactly_the_allowed_cells_of_routes_and_callers_pass() {
     for operation in routes::table().operations() {
         for &who in ALL {
             let reply = world.call(&app, operation, who).await;
-            if operation.method == Method::DELETE && reply.status == 200 {
-                // It may have ended the credential that it was tried with.
+            if operation.method != Method::GET && reply.status == 200 {
+                // It may have ended the credential that it was tried with, or the project.
                 world = World::new(&app).await;
             }
             let wanted = expected(operation, who);

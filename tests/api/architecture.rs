@@ -40,9 +40,9 @@ fn rank(module: &str) -> u8 {
         ("state", _) => 3,
         ("health" | "openapi", _) => 4,
         ("base" | "config", _) | (_, "model") => 0,
-        ("db" | "http", _) | (_, "repo" | "counters") => 1,
+        ("db" | "http", _) | (_, "repo" | "counters" | "invitations") => 1,
         ("auth" | "tx", _) => 2,
-        (_, "handlers" | "record" | "flush") => 4,
+        (_, "handlers" | "acceptance" | "introspection" | "record" | "flush") => 4,
         ("docs", "pages" | "assets") => 2,
         // A slice's own front page.
         (_, "") => 0,

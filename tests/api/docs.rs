@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use cloudapi::{
-    base::{error::Code, secret::SecretKind},
+    base::{error::Code, role::Role, secret::SecretKind},
     http::{
         catalogue::{self, entry},
         html::escape,
@@ -14,7 +14,7 @@ use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bearer, Identity, Reply, TestApp,
+    Bearer, Identity, Reply, Session, TestApp,
     app::{PUBLIC_URL, stray_secret},
 };
 
@@ -234,10 +234,57 @@ async fn the_examples_are_what_the_server_writes() {
         (Code::ValidationFailed, key.post("/v1/tokens", token(json!(["usage:read", "users:raed"]))).await),
     ];
     for (code, reply) in replies {
-        assert_eq!(reply["code"], code.as_str(), "{}", reply.json());
-        assert_eq!(reply["detail"], catalogue::example(code).detail(), "{code}");
+        assert_is_the_example(code, &reply);
         let described =
             Problem::new(&catalogue::example(code), reply["request_id"].as_str().unwrap().parse().unwrap(), PUBLIC_URL);
         assert_eq!(&serde_json::to_value(described).unwrap(), reply.json(), "{code}");
     }
+}
+
+#[track_caller]
+fn assert_is_the_example(code: Code, reply: &Reply) {
+    assert_eq!(reply["code"], code.as_str(), "{}", reply.json());
+    assert_eq!(reply["detail"], entry(code).example, "{code}");
+}
+
+#[tokio::test]
+async fn the_examples_about_states_and_people_are_what_the_server_writes() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let admin = app.member(&owner, Role::Admin).await;
+    let key = owner.key().await;
+    let project = format!("/v1/projects/{}", owner.project);
+    let person = |user: &Session<'_>| format!("/v1/users/{}?project_id={}", user.user_id, owner.project);
+    let invitation = json!({ "project_id": owner.project, "email": "ada@example.com", "role": "member" });
+
+    let reply = admin.patch(&person(&admin), json!({ "role": "owner" })).await;
+    assert_is_the_example(Code::RoleEscalation, &reply);
+    let reply = owner.patch(&person(&owner), json!({ "role": "member" })).await;
+    assert_is_the_example(Code::LastOwner, &reply);
+    owner.post("/v1/users", invitation.clone()).await.created();
+    assert_is_the_example(Code::AlreadyMember, &owner.post("/v1/users", invitation).await);
+    let passwords = json!({ "current_password": "a guess", "new_password": "a long enough one" });
+    assert_is_the_example(Code::InvalidCurrentPassword, &owner.post("/v1/users/me/password", passwords).await);
+
+    let revoked = owner.key().await;
+    owner.delete(&format!("/v1/keys/{}", revoked.id)).await.ok();
+    let reply = owner.patch(&format!("/v1/keys/{}", revoked.id), json!({ "name": "n" })).await;
+    assert_is_the_example(Code::KeyRevoked, &reply);
+
+    owner.patch(&project, json!({ "name": "n" })).await.ok();
+    let reply = owner.request("PATCH", &project).header("if-match", "\"1\"").json(&json!({ "name": "m" })).send().await;
+    assert_is_the_example(Code::PreconditionFailed, &reply);
+
+    // These name the project, which is not the reference's.
+    let about = |code: Code, reply: Reply| {
+        let detail = reply["detail"].as_str().unwrap().replace(&owner.project, "proj_8f2c4");
+        assert_eq!((reply["code"].as_str(), detail.as_str()), (Some(code.as_str()), entry(code).example));
+    };
+    about(Code::ProjectNotArchived, owner.delete(&project).await);
+    owner.request("POST", &format!("{project}/suspend")).send().await.ok();
+    about(Code::ProjectSuspended, key.get("/v1/projects").await);
+    about(Code::ProjectNotActive, owner.patch(&project, json!({ "name": "n" })).await);
+    owner.request("POST", &format!("{project}/archive")).send().await.ok();
+    about(Code::ProjectArchived, key.get("/v1/projects").await);
+    about(Code::InvalidState, owner.request("POST", &format!("{project}/suspend")).send().await);
 }

@@ -34,7 +34,7 @@ async fn a_method_that_a_path_does_not_take_is_told_which_it_takes() {
     assert_eq!(reply.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
     reply.problem(405, "method_not_allowed");
     let reply = app.nobody().request("OPTIONS", "/v1/keys/key_7d1").send().await;
-    assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, DELETE, HEAD, OPTIONS")));
+    assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, PATCH, DELETE, HEAD, OPTIONS")));
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use cloudapi::{base::scope::Scope, users::model::Role};
+use cloudapi::base::{clock::Timestamp, role::Role, scope::Scope};
 use serde_json::{Value, json};
 
-use crate::support::{Identity, TestApp};
+use crate::support::{Identity, Key, TestApp};
 
 fn all_scopes() -> Vec<&'static str> {
     Scope::ALL.iter().map(|scope| scope.as_str()).collect()
@@ -199,4 +199,180 @@ async fn a_viewer_sees_keys_and_revokes_none() {
     viewer.get(&format!("/v1/keys/{}", key.id)).await.ok();
     viewer.delete(&format!("/v1/keys/{}", key.id)).await.problem(403, "insufficient_scope");
     key.get("/v1/projects").await.ok();
+}
+
+#[tokio::test]
+async fn an_edited_key_does_what_it_now_says_at_once_and_so_do_its_tokens() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key_with(json!({ "name": "old", "metadata": { "a": "1" } })).await;
+    let token = key.token(&["users:read", "usage:read"]).await;
+    let path = format!("/v1/keys/{}", key.id);
+    let changed = owner.patch(&path, json!({ "scopes": ["usage:read"] })).await.ok();
+    assert_eq!(
+        (&changed["scopes"], &changed["name"], &changed["metadata"]),
+        (&json!(["usage:read"]), &json!("old"), &json!({ "a": "1" }))
+    );
+    key.get("/v1/users").await.problem(403, "insufficient_scope");
+    token.get("/v1/users").await.problem(403, "insufficient_scope");
+    token.get("/v1/usage").await.ok();
+    let changed =
+        owner.patch(&path, json!({ "name": "new", "metadata": {}, "scopes": ["usage:read", "users:read"] })).await.ok();
+    assert_eq!((&changed["name"], &changed["metadata"]), (&json!("new"), &json!({})));
+    token.get("/v1/users").await.ok();
+    assert_eq!(owner.get(&path).await.ok(), changed);
+    assert_eq!(owner.patch(&path, json!({})).await.ok(), changed);
+}
+
+#[tokio::test]
+async fn a_keys_end_drawn_nearer_is_its_tokens_end_too() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let token = key.token(&["users:read"]).await;
+    let end = app.clock.now().plus(Duration::from_secs(60));
+    let path = format!("/v1/keys/{}", key.id);
+    assert_eq!(owner.patch(&path, json!({ "expires_at": end })).await.ok()["expires_at"], json!(end));
+    app.clock.advance(Duration::from_secs(61));
+    key.get("/v1/users").await.problem(401, "token_expired");
+    token.get("/v1/users").await.problem(401, "token_revoked");
+    let past = owner.patch(&path, json!({ "expires_at": "2020-01-01T00:00:00Z" })).await;
+    assert_eq!(past.invalid_member(), ("#/expires_at".into(), "out_of_range".into()));
+    owner.patch(&path, json!({ "expires_at": app.clock.now().plus(Duration::from_secs(60)) })).await.ok();
+    key.get("/v1/users").await.ok();
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_neither_edited_nor_rotated() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let path = format!("/v1/keys/{}", key.id);
+    owner.delete(&path).await.ok();
+    owner.patch(&path, json!({ "name": "n" })).await.problem(409, "key_revoked");
+    owner.post(&format!("{path}/rotate"), json!({})).await.problem(409, "key_revoked");
+}
+
+#[tokio::test]
+async fn a_rotated_keys_old_secret_works_until_the_overlap_ends() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let token = key.token(&["users:read"]).await;
+    let reply = owner.post(&format!("/v1/keys/{}/rotate", key.id), json!({ "overlap_seconds": 3600 })).await;
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    let mut rotated = reply.created();
+    assert_eq!(rotated["id"], key.id);
+    let secret = rotated.as_object_mut().unwrap().remove("key").unwrap().as_str().unwrap().to_owned();
+    assert_ne!(secret, key.secret);
+    assert_eq!(rotated["hint"], secret[..12]);
+    let end = Timestamp::parse(rotated["previous_expires_at"].as_str().unwrap()).unwrap();
+    let overlap = app.clock.now().until(end).as_secs();
+    assert!((3590..=3600).contains(&overlap), "{overlap}");
+    assert_eq!(owner.get(&format!("/v1/keys/{}", key.id)).await.ok(), rotated);
+    let newer = Key { app: &app, id: key.id.clone(), secret };
+    newer.get("/v1/users").await.ok();
+    key.get("/v1/users").await.ok();
+    app.clock.advance(Duration::from_secs(3601));
+    key.get("/v1/users").await.problem(401, "token_expired");
+    newer.get("/v1/users").await.ok();
+    // What the key issued hangs on the key, not on a secret.
+    token.get("/v1/users").await.ok();
+}
+
+#[tokio::test]
+async fn a_key_has_at_most_two_live_secrets_and_an_overlap_of_nought_ends_all_but_the_newest() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let first = owner.key().await;
+    let path = format!("/v1/keys/{}/rotate", first.id);
+    let rotate = async |body: Value| {
+        let made = owner.post(&path, body).await.created();
+        Key { app: &app, id: first.id.clone(), secret: made["key"].as_str().unwrap().to_owned() }
+    };
+    let second = rotate(json!({})).await;
+    owner.post(&path, json!({})).await.problem(409, "rotation_in_progress");
+    second.post(&path, json!({})).await.problem(409, "rotation_in_progress");
+    first.post(&path, json!({})).await.problem(409, "rotation_in_progress");
+    let third = rotate(json!({ "overlap_seconds": 0 })).await;
+    first.get("/v1/users").await.problem(401, "token_expired");
+    second.get("/v1/users").await.problem(401, "token_expired");
+    third.get("/v1/users").await.ok();
+    let fourth = rotate(json!({ "overlap_seconds": 604_800 })).await;
+    third.get("/v1/users").await.ok();
+    fourth.get("/v1/users").await.ok();
+}
+
+#[tokio::test]
+async fn rotations_of_one_key_at_the_same_time_leave_two_live_secrets() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let path = format!("/v1/keys/{}/rotate", key.id);
+    let rotate = || owner.post(&path, json!({}));
+    let (a, b, c) = tokio::join!(rotate(), rotate(), rotate());
+    let mut statuses = [a.status, b.status, c.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409, 409]);
+}
+
+#[tokio::test]
+async fn a_key_rotates_itself_and_no_other_and_not_without_overlap() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let (key, other) = (owner.key_with(json!({ "scopes": ["usage:read"] })).await, owner.key().await);
+    let path = |id: &str| format!("/v1/keys/{id}/rotate");
+    other.post(&path(&key.id), json!({})).await.problem(403, "credential_kind_not_allowed");
+    let token = other.token(&["keys:write"]).await;
+    token.post(&path(&other.id), json!({})).await.problem(403, "credential_kind_not_allowed");
+    let short = key.post(&path(&key.id), json!({ "overlap_seconds": 299 })).await;
+    assert_eq!(short.invalid_member(), ("#/overlap_seconds".into(), "out_of_range".into()));
+    // It needs no scope for that.
+    let made = key.post(&path(&key.id), json!({ "overlap_seconds": 300 })).await.created();
+    Key { app: &app, id: key.id.clone(), secret: made["key"].as_str().unwrap().into() }.get("/v1/usage").await.ok();
+    let long = owner.post(&path(&key.id), json!({ "overlap_seconds": 604_801 })).await;
+    assert_eq!(long.invalid_member(), ("#/overlap_seconds".into(), "out_of_range".into()));
+}
+
+#[tokio::test]
+async fn a_rotation_never_makes_a_secret_outlive_its_key() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let end = app.clock.now().plus(Duration::from_secs(600));
+    let key = owner.key_with(json!({ "expires_at": end })).await;
+    let path = format!("/v1/keys/{}/rotate", key.id);
+    assert_eq!(owner.post(&path, json!({})).await.created()["previous_expires_at"], json!(end));
+    app.clock.advance(Duration::from_secs(601));
+    owner.post(&path, json!({ "overlap_seconds": 0 })).await.problem(409, "invalid_state");
+}
+
+#[tokio::test]
+async fn keys_are_listed_by_how_they_stand() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let (active, revoked) = (owner.key().await, owner.key().await);
+    let expired = owner.key_with(json!({ "expires_at": app.clock.now().plus(Duration::from_secs(60)) })).await;
+    owner.delete(&format!("/v1/keys/{}", revoked.id)).await.ok();
+    app.clock.advance(Duration::from_secs(61));
+    for (status, key) in [("active", &active), ("revoked", &revoked), ("expired", &expired)] {
+        let listed = owner.get(&format!("/v1/keys?project_id={}&status={status}", owner.project)).await.ok();
+        assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{status}");
+        assert_eq!((&listed["data"][0]["id"], &listed["data"][0]["status"]), (&json!(key.id), &json!(status)));
+    }
+}
+
+#[tokio::test]
+async fn the_last_use_of_keys_and_tokens_is_told_to_the_minute() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let token = key.token(&["users:read"]).await;
+    let unused = owner.key().await;
+    token.get("/v1/users").await.ok();
+    app.flush_usage().await;
+    for path in [format!("/v1/keys/{}", key.id), format!("/v1/tokens/{}", token.id)] {
+        let used = owner.get(&path).await.ok()["last_used_at"].as_str().unwrap().to_owned();
+        assert!(used.ends_with(":00.000Z"), "{used}");
+    }
+    assert_eq!(owner.get(&format!("/v1/keys/{}", unused.id)).await.ok()["last_used_at"], json!(null));
 }

@@ -15,6 +15,7 @@ mod docs;
 mod edge;
 mod embedded;
 mod health;
+mod introspection;
 mod keys;
 mod openapi;
 mod process;

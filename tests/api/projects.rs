@@ -1,6 +1,6 @@
 //! `/v1/projects`.
 
-use cloudapi::users::model::Role;
+use cloudapi::base::role::Role;
 use serde_json::json;
 
 use crate::support::{Identity, TestApp};
@@ -170,4 +170,145 @@ async fn keys_and_tokens_neither_make_nor_change_projects() {
     ] {
         refused.problem(403, "credential_kind_not_allowed");
     }
+}
+
+#[tokio::test]
+async fn a_suspended_projects_keys_and_tokens_stop_at_once_and_work_again_when_it_is_resumed() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let (of_key, of_session) = (key.token(&["users:read"]).await, owner.token(&["users:read"]).await);
+    let path = format!("/v1/projects/{}", owner.project);
+    assert_eq!(owner.post_empty(&format!("{path}/suspend")).await.ok()["status"], "suspended");
+    key.get("/v1/users").await.problem(403, "project_suspended");
+    of_key.get("/v1/users").await.problem(403, "project_suspended");
+    of_session.get("/v1/users").await.problem(403, "project_suspended");
+    // Its people still see it.
+    assert_eq!(owner.get(&path).await.ok()["status"], "suspended");
+    // Asked again, it says the same.
+    assert_eq!(owner.post_empty(&format!("{path}/suspend")).await.ok()["status"], "suspended");
+    assert_eq!(owner.post_empty(&format!("{path}/resume")).await.ok()["status"], "active");
+    key.get("/v1/users").await.ok();
+    of_key.get("/v1/users").await.ok();
+    of_session.get("/v1/users").await.ok();
+}
+
+#[tokio::test]
+async fn in_a_project_that_is_not_active_nothing_is_added_or_changed_but_revoked_and_removed() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let member = app.member(&owner, Role::Member).await;
+    let (key, token) = (owner.key().await, owner.token(&["users:read"]).await);
+    let path = format!("/v1/projects/{}", owner.project);
+    owner.post_empty(&format!("{path}/archive")).await.ok();
+    key.get("/v1/users").await.problem(403, "project_archived");
+    owner.post_empty(&format!("{path}/suspend")).await.problem(409, "invalid_state");
+
+    let project = json!(owner.project);
+    let user = format!("/v1/users/{}?project_id={}", member.user_id, owner.project);
+    for refused in [
+        owner.patch(&path, json!({ "name": "n" })).await,
+        owner.post("/v1/keys", json!({ "project_id": project })).await,
+        owner.patch(&format!("/v1/keys/{}", key.id), json!({ "name": "n" })).await,
+        owner.post(&format!("/v1/keys/{}/rotate", key.id), json!({})).await,
+        owner.post("/v1/tokens", json!({ "project_id": project, "name": "n", "scopes": ["users:read"] })).await,
+        owner.post("/v1/users", json!({ "project_id": project, "email": "a@example.com", "role": "viewer" })).await,
+        owner.patch(&user, json!({ "role": "admin" })).await,
+    ] {
+        refused.problem(409, "project_not_active");
+    }
+    owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
+    owner.delete(&format!("/v1/tokens/{}", token.id)).await.ok();
+    owner.delete(&user).await.ok();
+}
+
+#[tokio::test]
+async fn only_an_archived_project_is_deleted_and_then_it_is_gone_with_all_that_was_in_it() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let token = key.token(&["users:read"]).await;
+    app.flush_usage().await;
+    let path = format!("/v1/projects/{}", owner.project);
+    owner.delete(&path).await.problem(409, "project_not_archived");
+    owner.post_empty(&format!("{path}/archive")).await.ok();
+    assert_eq!(owner.delete(&path).await.ok(), json!({ "id": owner.project, "deleted": true }));
+    owner.get(&path).await.problem(404, "not_found");
+    owner.delete(&path).await.problem(404, "not_found");
+    key.get("/v1/users").await.problem(401, "invalid_token");
+    token.get("/v1/users").await.problem(401, "invalid_token");
+    // What was still to be counted for it stops nothing else from being counted.
+    key.get("/v1/users").await;
+    app.flush_usage().await;
+}
+
+#[tokio::test]
+async fn only_an_owner_decides_over_the_project_itself() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let admin = app.member(&owner, Role::Admin).await;
+    let path = format!("/v1/projects/{}", owner.project);
+    for action in ["suspend", "resume", "archive"] {
+        admin.post_empty(&format!("{path}/{action}")).await.problem(403, "insufficient_scope");
+        owner.key().await.post_empty(&format!("{path}/{action}")).await.problem(403, "credential_kind_not_allowed");
+    }
+    admin.delete(&path).await.problem(403, "insufficient_scope");
+    app.member(&owner, Role::Owner).await.post_empty(&format!("{path}/suspend")).await.ok();
+}
+
+#[tokio::test]
+async fn a_change_can_be_bound_to_the_state_that_was_seen() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let path = format!("/v1/projects/{}", owner.project);
+    let etag = owner.get(&path).await.header("etag").unwrap().to_owned();
+    let change = |condition: &str| {
+        owner.request("PATCH", &path).json(&json!({ "name": "Renamed" })).header("if-match", condition).send()
+    };
+    let changed = change(&etag).await;
+    let newer = changed.header("etag").unwrap().to_owned();
+    changed.ok();
+    assert_ne!(newer, etag);
+    assert_eq!(owner.get(&path).await.header("etag"), Some(newer.as_str()));
+    let problem = change(&etag).await.problem(412, "precondition_failed");
+    assert!(problem["detail"].as_str().unwrap().contains(&newer), "{problem}");
+    change(&format!("W/{newer}")).await.problem(412, "precondition_failed");
+    change("nonsense").await.problem(412, "precondition_failed");
+    change(&format!("\"other\", {newer}")).await.ok();
+    change("*").await.ok();
+    // What is not there has no state; what is wrong with the body comes first.
+    let absent = owner.request("PATCH", "/v1/projects/proj_1").json(&json!({})).header("if-match", &etag);
+    absent.send().await.problem(404, "not_found");
+    let invalid = owner.request("PATCH", &path).json(&json!({ "name": "" })).header("if-match", &etag);
+    invalid.send().await.problem(422, "validation_failed");
+}
+
+#[tokio::test]
+async fn a_state_seen_by_two_is_changed_by_one() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let path = format!("/v1/projects/{}", owner.project);
+    let etag = owner.get(&path).await.header("etag").unwrap().to_owned();
+    let change =
+        |name: &str| owner.request("PATCH", &path).json(&json!({ "name": name })).header("if-match", &etag).send();
+    let (a, b) = tokio::join!(change("A"), change("B"));
+    let mut statuses = [a.status, b.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 412]);
+}
+
+#[tokio::test]
+async fn projects_are_listed_by_how_they_stand() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let other = owner.post("/v1/projects", json!({ "name": "Another" })).await.created();
+    owner.post_empty(&format!("/v1/projects/{}/suspend", owner.project)).await.ok();
+    for (status, expected) in [("suspended", vec![&owner.project]), ("archived", vec![])] {
+        let listed = owner.get(&format!("/v1/projects?status={status}")).await.ok();
+        let ids: Vec<_> =
+            listed["data"].as_array().unwrap().iter().map(|project| project["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, expected);
+    }
+    assert_eq!(owner.get("/v1/projects?status=active").await.ok()["data"][0]["id"], other["id"]);
+    owner.get("/v1/projects?status=deleted").await.problem(400, "invalid_parameter");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloudapi::{base::clock::Timestamp, users::model::Role};
+use cloudapi::base::{clock::Timestamp, role::Role};
 use serde_json::json;
 
 use crate::support::{Identity, TestApp};

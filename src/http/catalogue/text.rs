@@ -21,8 +21,8 @@ pub const fn of(code: Code) -> Text {
             example: "The body is not valid JSON: EOF while parsing an object at line 1 column 1; mend it and send it again",
         },
         Code::MalformedRequest => Text {
-            meaning: "The request contradicts itself or broke off: a header that may be there once is there twice, or the body ended before its announced length.",
-            remedy: "Send the header once, or send the request again. If a proxy is in between, look whether it adds an Authorization header of its own.",
+            meaning: "The request contradicts itself or broke off: a header that may be there once is there twice, a form names a member twice, or the body ended before its announced length.",
+            remedy: "Send the header or the member once, or send the request again. If a proxy is in between, look whether it adds an Authorization header of its own.",
             example: "The 'authorization' header stands there more than once; send one",
         },
         Code::InvalidParameter => Text {
@@ -81,7 +81,7 @@ pub const fn of(code: Code) -> Text {
             example: "The e-mail address or the password is wrong; check both and try again",
         },
         Code::InsufficientScope => Text {
-            meaning: "The credential is valid, and what it may do does not include this. A session holds the scopes that its user's role has in the project.",
+            meaning: "The credential is valid, and what it may do does not include this. A session holds the scopes that its user's role has in the project, and some things are for an owner only.",
             remedy: "Use a credential with the scope that the detail and the WWW-Authenticate header name. Scopes are never added to a credential; issue one that has it, or have the role changed.",
             example: "This needs the scope 'users:read', which your credential does not have here; use one that has it",
         },
@@ -96,9 +96,9 @@ pub const fn of(code: Code) -> Text {
             example: "The project is suspended, so its keys and tokens do not work; an owner can resume it",
         },
         Code::ProjectArchived => Text {
-            meaning: "The project is archived, which ends the use of its keys and tokens.",
-            remedy: "Use a project that is active, or have an owner bring this one back with a session.",
-            example: "The project is archived, so its keys and tokens do not work; an owner can restore it",
+            meaning: "The project is archived, so none of its keys and tokens work. It may be resumed, or deleted for good.",
+            remedy: "Use a project that is active, or have an owner resume this one with a session.",
+            example: "The project is archived, so its keys and tokens do not work; an owner can resume it",
         },
         Code::ScopeEscalation => Text {
             meaning: "The key or token that was asked for would hold scopes that its issuer does not hold.",
@@ -106,9 +106,9 @@ pub const fn of(code: Code) -> Text {
             example: "You cannot hand out what you do not hold: users:write; ask for less, or use a credential that holds it",
         },
         Code::RoleEscalation => Text {
-            meaning: "The role that was to be given or taken stands above what your own role may hand out.",
-            remedy: "Give a lower role, or have somebody with a higher role do it.",
-            example: "An admin cannot make somebody an owner; give a lower role, or ask an owner",
+            meaning: "The role that was to be given, or that the person already has, stands above your own in the project.",
+            remedy: "Give a role that is not above your own, or ask somebody who has the higher one.",
+            example: "The role 'owner' is above your own in this project; ask somebody who has it",
         },
         Code::NotFound => Text {
             meaning: "Nothing with this id is visible to your credential. What belongs to somebody else, what never was and what is no id at all are answered alike, so that nobody can tell them apart.",
@@ -131,29 +131,29 @@ pub const fn of(code: Code) -> Text {
             example: "The body did not arrive within 10 seconds; send the request again",
         },
         Code::InvalidState => Text {
-            meaning: "What was asked for is not possible in the state that the object is in.",
-            remedy: "Get the object, look at its status, and do first what brings it into a state from which this is possible.",
-            example: "The invitation was already accepted; there is nothing left to accept",
+            meaning: "The object is in a state in which this cannot be done: an invitation that was used, withdrawn or has expired, a key that has ended, an archived project that should be suspended.",
+            remedy: "Do first what the detail says. Getting the object shows the state that it is in.",
+            example: "The project is archived, which stops its credentials already; resume it first to suspend it",
         },
         Code::ProjectNotActive => Text {
             meaning: "The project is suspended or archived, and this can be done in an active project only.",
-            remedy: "Have an owner resume or restore the project, then send the request again.",
-            example: "The project is suspended; resume it first",
+            remedy: "Have an owner resume the project, then send the request again.",
+            example: "The project is suspended; an owner can resume it with POST /v1/projects/proj_8f2c4/resume",
         },
         Code::ProjectNotArchived => Text {
             meaning: "A project is deleted for good only after it was archived, so that nobody deletes one that is in use.",
             remedy: "Archive the project first, then delete it.",
-            example: "The project is active; archive it first",
+            example: "Only an archived project can be deleted; archive it with POST /v1/projects/proj_8f2c4/archive, and then delete it",
         },
         Code::KeyRevoked => Text {
             meaning: "The key was revoked, and a revoked key cannot be changed or rotated.",
             remedy: "Create a new key. A revoked one is never brought back.",
-            example: "The key key_7d1 was revoked; create a new one",
+            example: "The key is revoked, which cannot be undone; create another one",
         },
         Code::RotationInProgress => Text {
             meaning: "The key was rotated, and the secret from before still works. A key has two working secrets at most.",
-            remedy: "Wait until the old secret has ended, or end it early, then rotate again.",
-            example: "The key's previous secret works until 2026-03-31T12:00:00.000Z; wait for that, or end it first",
+            remedy: "Wait until the old secret has ended and rotate then. With a session and an overlap of 0 it can be done at once, which ends both.",
+            example: "The key has two live secrets until 2026-03-31T12:00:00.000Z; rotate it then, or with a session and an overlap of 0, which ends both",
         },
         Code::LimitReached => Text {
             meaning: "There are already as many of these as there may be, or tokens are nested as deep as they may be.",
@@ -161,19 +161,19 @@ pub const fn of(code: Code) -> Text {
             example: "Tokens nest at most 8 deep; issue this one with a credential further up",
         },
         Code::AlreadyMember => Text {
-            meaning: "The person that was to be invited is a member of the project already.",
-            remedy: "Change their role instead of inviting them again.",
-            example: "ada@example.com is a member already; change their role instead",
+            meaning: "The person that was to be invited is in the project already, or has an open invitation.",
+            remedy: "Change their role instead. To send a new invitation, withdraw the open one first by removing them.",
+            example: "ada@example.com is in this project, or invited to it; remove them first to invite them again",
         },
         Code::LastOwner => Text {
             meaning: "The project would be left without an owner, and nobody could then give that role back.",
             remedy: "Make somebody else an owner first.",
-            example: "usr_8f2 is the project's only owner; make somebody else an owner first",
+            example: "They are the project's last owner; make somebody else an owner first",
         },
         Code::PreconditionFailed => Text {
             meaning: "The object has changed since you read it: its ETag is not the one in If-Match. Nothing was changed.",
             remedy: "Get the object again, make your change to what it is now, and send that with the new ETag.",
-            example: "The project has changed since it was read; get it again and send its new ETag",
+            example: "It has changed since: its ETag is \"2\" now; get it again, and repeat the change with that ETag if it still holds",
         },
         Code::PayloadTooLarge => Text {
             meaning: "The body is larger than the server takes, which is 64 KiB.",
@@ -186,7 +186,7 @@ pub const fn of(code: Code) -> Text {
             example: "The path and query are longer than 8192 bytes; shorten them",
         },
         Code::UnsupportedMediaType => Text {
-            meaning: "The body was not sent as plain JSON: its Content-Type is missing or another one, or it is compressed.",
+            meaning: "The body was not sent as plain JSON: its Content-Type is missing or not one that this operation takes, or it is compressed.",
             remedy: "Send JSON with 'Content-Type: application/json' and without Content-Encoding.",
             example: "The body must be JSON; send it with 'Content-Type: application/json'",
         },
@@ -202,8 +202,8 @@ pub const fn of(code: Code) -> Text {
         },
         Code::InvalidCurrentPassword => Text {
             meaning: "A new password needs the present one, and what was sent is not it. The password was not changed.",
-            remedy: "Send the password that you sign in with as the current one.",
-            example: "The current password is wrong; send the one that you sign in with",
+            remedy: "Send the password that you sign in with as 'current_password'. Who has forgotten it asks the operator to set a new one.",
+            example: "'current_password' is not your password; check it, or ask the operator to set a new one",
         },
         Code::Internal => Text {
             meaning: "The server failed, through no fault of the request. The cause is in the server's log under the request's id.",

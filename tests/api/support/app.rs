@@ -5,18 +5,16 @@ use std::{ops::Deref, time::Duration};
 use cloudapi::{
     base::{
         clock::Clock,
+        email::Email,
         id::{ProjectId, UserId},
         lifecycle::Phase,
+        role::Role,
         secret::{Secret, SecretKind},
     },
-    db, server,
-    sessions::{handlers::issue, model::SessionUser},
+    db, server, sessions,
     state::App,
     usage::flush,
-    users::{
-        self,
-        model::{Email, Role},
-    },
+    users::{self, model::MemberStatus},
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -93,7 +91,9 @@ impl TestApp {
         let mut session = self.user().await;
         let project: ProjectId = owner.project.parse().unwrap();
         let mut db = self.db.acquire().await.unwrap();
-        users::repo::insert_member(&mut db, project, session.user_id, role, self.clock.now()).await.unwrap();
+        users::repo::insert_member(&mut db, project, session.user_id, role, MemberStatus::Active, self.clock.now())
+            .await
+            .unwrap();
         session.project.clone_from(&owner.project);
         session
     }
@@ -102,8 +102,8 @@ impl TestApp {
     pub async fn sign_in_new(&self, id: UserId, email: &str) -> Session<'_> {
         let email: Email = email.parse().unwrap();
         let mut db = self.db.acquire().await.unwrap();
-        users::repo::insert(&mut db, id, &email, self.clock.now()).await.unwrap();
-        let issued = issue(&mut db, SessionUser { id, email: email.clone() }, self.clock.now()).await.unwrap();
+        users::repo::find_or_insert(&mut db, id, &email, self.clock.now()).await.unwrap();
+        let issued = sessions::repo::issue(&mut db, id, email.clone(), self.clock.now()).await.unwrap();
         Session {
             app: self,
             user_id: id,
@@ -123,7 +123,7 @@ impl TestApp {
 
     /// Writes to the database what the server has counted so far.
     pub async fn flush_usage(&self) {
-        flush::flush_or_log(&self.usage, &self.db).await;
+        flush::flush_or_log(&self.usage, &self.db, &self.clock).await;
     }
 }
 

@@ -30,6 +30,10 @@ pub trait Identity {
     async fn post(&self, path: &str, body: Value) -> Reply {
         self.request("POST", path).json(&body).send().await
     }
+    /// A POST of a route that takes no body.
+    async fn post_empty(&self, path: &str) -> Reply {
+        self.request("POST", path).send().await
+    }
     async fn patch(&self, path: &str, body: Value) -> Reply {
         self.request("PATCH", path).json(&body).send().await
     }

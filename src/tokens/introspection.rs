@@ -1,0 +1,114 @@
+//! `POST /v1/tokens/introspect` (RFC 7662): what another service asks about a credential that it was
+//! shown.
+
+use axum::extract::State;
+use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    auth::grant::{Grant, KeyOrToken},
+    base::{
+        caller::Caller,
+        clock::Timestamp,
+        error::{Code, Result},
+        id::ProjectId,
+        schema::input,
+        scope::of::TokensIntrospect,
+        secret::Secret,
+        tenant::ProjectStatus,
+    },
+    http::{extract::FormOrJson, reply::Private},
+    state::App,
+};
+
+/// `POST /v1/tokens/introspect`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// The secret of a key or a token.
+    #[schemars(with = "String", length(max = 1024), extend("writeOnly" = true))]
+    pub token: SecretString,
+    /// A hint of what it is, which RFC 7662 lets clients give; not needed and not heeded.
+    #[schemars(length(max = 64))]
+    pub token_type_hint: Option<String>,
+}
+
+input!(Question);
+
+/// What introspection answers: about a live key or token of the caller's project all of it, about
+/// anything else that it is not active and nothing more.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub struct Introspection {
+    /// Whether it is a live key or token of your project.
+    active: bool,
+    /// What it may do, in one text, a space between each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String")]
+    scope: Option<String>,
+    /// Its project.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "ProjectId")]
+    client_id: Option<ProjectId>,
+    /// The credential's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String")]
+    sub: Option<String>,
+    /// The credential's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String")]
+    jti: Option<String>,
+    /// Always `Bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "String")]
+    token_type: Option<&'static str>,
+    /// When it was made, in seconds since 1970-01-01T00:00:00Z.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "i64")]
+    iat: Option<i64>,
+    /// When it ends by itself, in seconds since then; absent if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default, with = "i64")]
+    exp: Option<i64>,
+}
+
+/// Answers about a credential of the caller's project.
+pub async fn introspect(
+    grant: Grant<TokensIntrospect, KeyOrToken>,
+    State(app): State<App>,
+    body: FormOrJson<Question>,
+) -> Result<Private<Introspection>> {
+    let question = body.validate()?;
+    let Some(secret) = Secret::parse(question.token.expose_secret()) else {
+        return Ok(Private(Introspection::default()));
+    };
+    match app.authenticator.look_up(&secret).await {
+        Ok(found) => Ok(Private(about(&found, grant.caller().project_id()))),
+        Err(error) if matches!(error.code(), Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked) => {
+            Ok(Private(Introspection::default()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn about(found: &Caller, asked_by: Option<ProjectId>) -> Introspection {
+    let (scopes, created_at, expires_at) = match found {
+        Caller::Key { scopes, created_at, expires_at, .. } => (scopes, created_at, *expires_at),
+        Caller::Token { scopes, created_at, expires_at, .. } => (scopes, created_at, Some(*expires_at)),
+        Caller::Session { .. } => return Introspection::default(),
+    };
+    if found.project_id() != asked_by || found.project_status() != Some(ProjectStatus::Active) {
+        return Introspection::default();
+    }
+    let id = found.credential_id();
+    Introspection {
+        active: true,
+        scope: Some(scopes.to_string()),
+        client_id: found.project_id(),
+        sub: Some(id.clone()),
+        jti: Some(id),
+        token_type: Some("Bearer"),
+        iat: Some(created_at.unix_seconds()),
+        exp: expires_at.map(Timestamp::unix_seconds),
+    }
+}

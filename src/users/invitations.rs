@@ -1,0 +1,115 @@
+//! SQL for invitations: how a user who is only invited becomes a member.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use crate::base::{
+    clock::Timestamp,
+    error::{Code, Error, Result},
+    id::{InvitationId, ProjectId, UserId},
+    secret::{Secret, SecretHash},
+    tenant::Tenant,
+};
+
+/// How long an invitation can be accepted.
+pub const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// An invitation as the database has it.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Invitation {
+    /// The invitation.
+    pub id: InvitationId,
+    /// The project it lets into.
+    pub project_id: ProjectId,
+    /// Whom it lets in.
+    pub user_id: UserId,
+    expires_at: Timestamp,
+    accepted_at: Option<Timestamp>,
+    withdrawn_at: Option<Timestamp>,
+}
+
+impl Invitation {
+    /// Whether it can be accepted at `now`.
+    pub fn require_open(&self, now: Timestamp) -> Result<()> {
+        let why = if self.accepted_at.is_some() {
+            "This invitation has been used; sign in with POST /v1/sessions"
+        } else if self.withdrawn_at.is_some() {
+            "This invitation has been withdrawn; ask whoever invited you for a new one"
+        } else if self.expires_at <= now {
+            "This invitation has expired; ask whoever invited you for a new one"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(Code::InvalidState, why))
+    }
+}
+
+/// Adds an invitation for a user who has just been made an invited member.
+pub async fn insert(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    user: UserId,
+    secret: &Secret,
+    created_by: Option<UserId>,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO invitations (id, project_id, user_id, secret_hash, created_by, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(InvitationId::new())
+    .bind(tenant.project_id())
+    .bind(user)
+    .bind(secret.hash())
+    .bind(created_by)
+    .bind(now)
+    .bind(now.plus(LIFETIME))
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// The invitation with this secret, open or not.
+pub async fn find(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Option<Invitation>> {
+    sqlx::query_as(
+        "SELECT id, project_id, user_id, expires_at, accepted_at, withdrawn_at FROM invitations WHERE secret_hash = $1",
+    )
+    .bind(secret)
+    .fetch_optional(db)
+    .await
+}
+
+/// Marks an open invitation as accepted and its user as a member; gives whether it was still open.
+pub async fn accept(db: &mut PgConnection, invitation: &Invitation, now: Timestamp) -> sqlx::Result<bool> {
+    let accepted = sqlx::query(
+        "UPDATE invitations SET accepted_at = $2 WHERE id = $1 AND accepted_at IS NULL AND withdrawn_at IS NULL",
+    )
+    .bind(invitation.id)
+    .bind(now)
+    .execute(&mut *db)
+    .await?;
+    if accepted.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query("UPDATE members SET status = 'active' WHERE project_id = $1 AND user_id = $2 AND status = 'invited'")
+        .bind(invitation.project_id)
+        .bind(invitation.user_id)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// Withdraws the open invitations of a user to the tenant's project.
+pub async fn withdraw(db: &mut PgConnection, tenant: Tenant, user: UserId, now: Timestamp) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE invitations SET withdrawn_at = $3
+         WHERE project_id = $1 AND user_id = $2 AND accepted_at IS NULL AND withdrawn_at IS NULL",
+    )
+    .bind(tenant.project_id())
+    .bind(user)
+    .bind(now)
+    .execute(db)
+    .await
+    .map(drop)
+}
