@@ -13,13 +13,15 @@ use serde_json::{Map, Value, json};
 use crate::{
     base::{
         error::Code,
+        id::{Kind, Request, RequestId},
         need::{Itself, Need},
         schema,
         secret::SecretKind,
     },
     http::{
+        catalogue::{self, entry},
         describe::{Operation, SchemaOf},
-        problem::{self, Problem, status_and_title},
+        problem::{self, Problem},
     },
 };
 
@@ -66,7 +68,11 @@ fn security_scheme(description: &str) -> Value {
 
 /// `cloudapi::keys::handlers::create` is of `keys`, and `cloudapi::health::live` of `health`.
 fn tag_of(operation: &Operation) -> &'static str {
-    operation.handler.split("::").nth(1).unwrap_or("other")
+    match operation.handler.split("::").nth(1) {
+        // This description is served by the table itself.
+        Some("routes") | None => "docs",
+        Some(slice) => slice,
+    }
 }
 
 fn tag_description(tag: &str) -> &'static str {
@@ -78,7 +84,8 @@ fn tag_description(tag: &str) -> &'static str {
         "users" => "People, as members of projects.",
         "usage" => "How many requests a project made.",
         "health" => "Whether the server lives and is ready.",
-        _ => "This description.",
+        "docs" => "This description, for programs and for people, and what each error means.",
+        _ => "",
     }
 }
 
@@ -153,8 +160,10 @@ impl Schemas {
         }
         for (name, property) in operation.query.iter().flat_map(|rules| rules.properties()) {
             let mut property = property.clone();
-            forbid_null(&mut property);
             let description = property.as_object_mut().and_then(|property| property.remove("description"));
+            forbid_null(&mut property);
+            // The parameter's own says more than that of its type.
+            property.as_object_mut().and_then(|property| property.remove("description"));
             parameters.push(json!({ "name": name, "in": "query", "description": description, "schema": property }));
         }
         parameters
@@ -162,7 +171,7 @@ impl Schemas {
 
     fn responses(&mut self, operation: &Operation, problem: &Value) -> Value {
         let answer = operation.answer;
-        let mut headers = json!({ "X-Request-Id": header("The request's id; quote it when you ask for help.") });
+        let mut headers = json!({ "X-Request-Id": request_id_header() });
         if answer.location {
             headers["Location"] = header("The path of what was made.");
         }
@@ -170,17 +179,24 @@ impl Schemas {
             headers["ETag"] = header("The entity tag of this state; send it as `If-Match` to change no other.");
         }
         let mut responses = Map::new();
+        let content: Map<String, Value> = answer
+            .media_types
+            .iter()
+            .map(|&media_type| {
+                (media_type.to_owned(), json!({ "schema": schema_of(&mut self.written, answer.schema) }))
+            })
+            .collect();
         responses.insert(
             answer.status.to_string(),
-            json!({
-                "description": answer.description,
-                "headers": headers,
-                "content": { answer.media_type: { "schema": schema_of(&mut self.written, answer.schema) } },
-            }),
+            json!({ "description": answer.description, "headers": headers, "content": content }),
         );
+        for (status, description) in answer.others {
+            let headers = json!({ "X-Request-Id": request_id_header() });
+            responses.insert(status.to_string(), json!({ "description": description, "headers": headers }));
+        }
         let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
         for code in errors_of(operation) {
-            by_status.entry(status_and_title(code).0.as_u16()).or_default().push(code);
+            by_status.entry(entry(code).status.as_u16()).or_default().push(code);
         }
         for (status, codes) in by_status {
             responses.insert(status.to_string(), problem_response(status, &codes, problem));
@@ -191,7 +207,7 @@ impl Schemas {
                 "503".into(),
                 json!({
                     "description": "Not ready; send requests elsewhere.",
-                    "content": { answer.media_type: { "schema": schema_of(&mut self.written, answer.schema) } },
+                    "content": content,
                 }),
             );
         }
@@ -201,6 +217,10 @@ impl Schemas {
 
 fn schema_of(generator: &mut SchemaGenerator, of: SchemaOf) -> Value {
     of(generator).to_value()
+}
+
+fn request_id_header() -> Value {
+    header("The request's id; quote it when you ask for help.")
 }
 
 fn header(description: &str) -> Value {
@@ -220,9 +240,30 @@ fn forbid_null(property: &mut Value) {
         if let Some(Value::Array(values)) = schema.get_mut("enum") {
             values.retain(|value| !value.is_null());
         }
+        if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
+            choices.retain(|choice| choice["type"] != "null");
+            if let [Value::Object(only)] = choices.as_mut_slice() {
+                let only = std::mem::take(only);
+                schema.remove("anyOf");
+                only.into_iter().for_each(|(name, value)| drop(schema.insert(name, value)));
+            }
+        }
     };
-    if let Ok(schema) = <&mut schemars::Schema>::try_from(property) {
+    if let Ok(schema) = <&mut schemars::Schema>::try_from(&mut *property) {
         RecursiveTransform(drop_null).transform(schema);
+    }
+    as_choice(property);
+}
+
+/// Writes a choice between words as one list, of which tools make something to choose from.
+fn as_choice(property: &mut Value) {
+    let words: Option<Vec<Value>> = property["oneOf"]
+        .as_array()
+        .and_then(|choices| choices.iter().map(|choice| choice.get("const").cloned()).collect());
+    if let (Some(words), Some(members)) = (words, property.as_object_mut()) {
+        members.remove("oneOf");
+        members.insert("type".into(), "string".into());
+        members.insert("enum".into(), words.into());
     }
 }
 
@@ -328,24 +369,19 @@ fn errors_of(operation: &Operation) -> Vec<Code> {
 }
 
 fn problem_response(status: u16, codes: &[Code], schema: &Value) -> Value {
-    let titles: Vec<String> = codes.iter().map(|&code| format!("`{code}`: {}.", status_and_title(code).1)).collect();
+    let meanings: Vec<String> =
+        codes.iter().map(|&code| format!("[`{code}`](/docs/errors/{code}): {}", entry(code).meaning)).collect();
+    let request_id: RequestId = Request::EXAMPLE.parse().unwrap_or_default();
     let examples: Map<String, Value> = codes
         .iter()
         .map(|&code| {
-            let example = json!({
-                "type": format!("https://api.cloudapi.dev/docs/errors/{code}"),
-                "title": status_and_title(code).1,
-                "status": status,
-                "detail": "What was wrong with this request, and what to do.",
-                "code": code.as_str(),
-                "request_id": "req_9c0e1",
-            });
-            (code.to_string(), json!({ "value": example }))
+            let problem = Problem::new(&catalogue::example(code), request_id, "https://api.cloudapi.dev");
+            (code.to_string(), json!({ "summary": entry(code).title, "value": problem }))
         })
         .collect();
     let mut response = json!({
-        "description": titles.join("\n\n"),
-        "headers": { "X-Request-Id": header("The request's id; quote it when you ask for help.") },
+        "description": meanings.join("\n\n"),
+        "headers": { "X-Request-Id": request_id_header() },
         "content": { problem::MEDIA_TYPE: { "schema": schema, "examples": examples } },
     });
     match status {

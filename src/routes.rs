@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     auth::{gate::GateLayer, grant::Public},
     base::error::{Code, Result},
+    docs::handlers as docs,
     health,
     http::{api::Api, reply::Json},
     keys::handlers as keys,
@@ -96,6 +97,10 @@ pub fn table() -> Api<App> {
         .get("/healthz", health::live, "Tell whether the server lives.")
         .get("/readyz", health::ready, "Tell whether requests should be sent to this server.")
         .get("/openapi.json", describe, "Get this description of the API.")
+        .get("/docs", docs::reference, "Read this description in a browser, and send requests from it.")
+        .get("/docs/errors", docs::errors, "List the errors there are.")
+        .get("/docs/errors/{code}", docs::error, "Read what an error means, and what to do about it.")
+        .get("/docs/assets/{file}", docs::asset, "Get a file that these pages are made of.")
 }
 
 static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| openapi::describe(table().operations()));

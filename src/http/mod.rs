@@ -2,10 +2,13 @@
 //! no slice; `routes.rs` puts it to use.
 
 pub mod api;
+pub mod asset;
+pub mod catalogue;
 pub mod condition;
 pub mod describe;
 pub mod edge;
 pub mod extract;
+pub mod html;
 pub mod json;
 pub mod problem;
 pub mod reply;

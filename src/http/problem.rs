@@ -13,6 +13,7 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::catalogue::{Entry, entry};
 use crate::base::{
     error::{Code, Error, Item, Place},
     id::RequestId,
@@ -21,65 +22,13 @@ use crate::base::{
 /// The media type of every error.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// The status and the title of a code.
-pub const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
-    use StatusCode as S;
-    match code {
-        Code::MalformedJson => (S::BAD_REQUEST, "Malformed JSON"),
-        Code::MalformedRequest => (S::BAD_REQUEST, "Malformed request"),
-        Code::InvalidParameter => (S::BAD_REQUEST, "Invalid query parameter"),
-        Code::UnknownParameter => (S::BAD_REQUEST, "Unknown query parameter"),
-        Code::DuplicateParameter => (S::BAD_REQUEST, "Query parameter given twice"),
-        Code::InvalidCursor => (S::BAD_REQUEST, "Invalid cursor"),
-        Code::UnexpectedBody => (S::BAD_REQUEST, "Unexpected body"),
-        Code::ProjectRequired => (S::BAD_REQUEST, "Project required"),
-        Code::MissingCredentials => (S::UNAUTHORIZED, "Missing credentials"),
-        Code::InvalidToken => (S::UNAUTHORIZED, "Invalid credential"),
-        Code::TokenExpired => (S::UNAUTHORIZED, "Credential expired"),
-        Code::TokenRevoked => (S::UNAUTHORIZED, "Credential revoked"),
-        Code::InvalidCredentials => (S::UNAUTHORIZED, "Wrong e-mail address or password"),
-        Code::InsufficientScope => (S::FORBIDDEN, "Insufficient scope"),
-        Code::CredentialKindNotAllowed => (S::FORBIDDEN, "Kind of credential not allowed"),
-        Code::IpNotAllowed => (S::FORBIDDEN, "Address not allowed"),
-        Code::RateLimited => (S::TOO_MANY_REQUESTS, "Too many requests"),
-        Code::ProjectSuspended => (S::FORBIDDEN, "Project suspended"),
-        Code::ProjectArchived => (S::FORBIDDEN, "Project archived"),
-        Code::RoleEscalation => (S::FORBIDDEN, "Role escalation"),
-        Code::InvalidState => (S::CONFLICT, "Invalid state"),
-        Code::ProjectNotActive => (S::CONFLICT, "Project not active"),
-        Code::ProjectNotArchived => (S::CONFLICT, "Project not archived"),
-        Code::KeyRevoked => (S::CONFLICT, "Key revoked"),
-        Code::RotationInProgress => (S::CONFLICT, "Rotation in progress"),
-        Code::AlreadyMember => (S::CONFLICT, "Already a member"),
-        Code::LastOwner => (S::CONFLICT, "Last owner"),
-        Code::PreconditionFailed => (S::PRECONDITION_FAILED, "Precondition failed"),
-        Code::InvalidCurrentPassword => (S::UNPROCESSABLE_ENTITY, "Wrong current password"),
-        Code::ScopeEscalation => (S::FORBIDDEN, "Scope escalation"),
-        Code::NotFound => (S::NOT_FOUND, "Not found"),
-        Code::RouteNotFound => (S::NOT_FOUND, "No such path"),
-        Code::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "Method not allowed"),
-        Code::RequestTimeout => (S::REQUEST_TIMEOUT, "Request took too long to arrive"),
-        Code::LimitReached => (S::CONFLICT, "Limit reached"),
-        Code::PayloadTooLarge => (S::PAYLOAD_TOO_LARGE, "Body too large"),
-        Code::UriTooLong => (S::URI_TOO_LONG, "Address too long"),
-        Code::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
-        Code::HeadersTooLarge => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large"),
-        Code::ValidationFailed => (S::UNPROCESSABLE_ENTITY, "Request validation failed"),
-        Code::Internal => (S::INTERNAL_SERVER_ERROR, "Internal error"),
-        Code::Overloaded => (S::SERVICE_UNAVAILABLE, "Overloaded"),
-        Code::DatabaseUnavailable => (S::SERVICE_UNAVAILABLE, "Database unavailable"),
-        Code::AuthUnavailable => (S::SERVICE_UNAVAILABLE, "Authentication unavailable"),
-        Code::Timeout => (S::SERVICE_UNAVAILABLE, "Timed out"),
-    }
-}
-
 /// An error on its way out, attached to the response that will carry it.
 #[derive(Clone, Debug)]
 pub struct Failure(pub Arc<Error>);
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let (status, _) = status_and_title(self.code());
+        let status = entry(self.code()).status;
         let mut response = status.into_response();
         let headers = response.headers_mut();
         if let Some(challenge) = challenge(&self) {
@@ -158,7 +107,7 @@ pub struct ProblemItem {
 impl Problem {
     /// `error` as it is told to a client.
     pub fn new(error: &Error, request_id: RequestId, public_url: &str) -> Self {
-        let (status, title) = status_and_title(error.code());
+        let Entry { status, title, .. } = entry(error.code());
         Self {
             type_: format!("{public_url}/docs/errors/{}", error.code()),
             title: title.to_owned(),

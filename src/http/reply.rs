@@ -155,9 +155,10 @@ const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerS
     AnswerShape {
         status,
         description,
-        media_type: JSON,
+        media_types: &[JSON],
         schema: |generator| generator.subschema_for::<T>(),
         location: false,
+        others: &[],
         etag: false,
     }
 }

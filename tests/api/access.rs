@@ -174,6 +174,8 @@ impl<'a> World<'a> {
                 "token_id" => self.key.token(&["users:read"]).await.id,
                 "user_id" => self.member(Role::Member).user_id.to_string(),
                 "session_id" => self.session(who).map_or_else(|| "sess_1".to_owned(), |session| session.id.clone()),
+                "code" => "not_found".to_owned(),
+                "file" => "docs.css".to_owned(),
                 other => panic!("a path names {{{other}}}; make one here"),
             };
             path = path.replace(&format!("{{{name}}}"), &id);

@@ -11,6 +11,7 @@
 
 mod access;
 mod architecture;
+mod docs;
 mod edge;
 mod embedded;
 mod health;

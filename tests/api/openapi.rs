@@ -45,6 +45,30 @@ fn every_operation_has_an_id_of_its_own_a_summary_and_its_security() {
 }
 
 #[test]
+fn every_tag_is_described_and_every_answer_too() {
+    let tags = routes::description()["tags"].as_array().unwrap();
+    assert!(tags.iter().all(|tag| tag["description"].as_str().is_some_and(|text| !text.is_empty())), "{tags:#?}");
+    for (path, item) in routes::description()["paths"].as_object().unwrap() {
+        for response in
+            item.as_object().unwrap().values().flat_map(|operation| operation["responses"].as_object().unwrap())
+        {
+            assert!(response.1["description"].as_str().is_some_and(|text| !text.is_empty()), "{path} {}", response.0);
+        }
+    }
+}
+
+#[test]
+fn no_parameter_can_be_null() {
+    for (path, item) in routes::description()["paths"].as_object().unwrap() {
+        for operation in item.as_object().unwrap().values() {
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                assert!(!parameter["schema"].to_string().contains("null"), "{path}: {parameter}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_schema_that_is_referred_to_is_there() {
     fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
         match value {
