@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
+    clock::Timestamp,
     error::{Item, ItemCode, Place},
     page::{Everything, InProject, ListQuery},
     scope::Scope,
@@ -54,6 +55,8 @@ impl Rules {
         let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value();
         let validator = jsonschema::options()
             .should_validate_formats(true)
+            // The type's own reading, which refuses more: the fault is then told at its place.
+            .with_format("date-time", |text: &str| Timestamp::parse(text).is_some())
             .build(&schema)
             .unwrap_or_else(|error| panic!("the schema of {} is broken: {error}", T::schema_name()));
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
