@@ -2,13 +2,15 @@
 
 #![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use schemars::{
-    SchemaGenerator,
+    JsonSchema, Schema, SchemaGenerator,
     generate::SchemaSettings,
+    json_schema,
     transform::{RecursiveTransform, Transform},
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -18,6 +20,30 @@ use crate::{
         problem::{self, Problem, status_and_title},
     },
 };
+
+/// The document, as it is served.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Document(pub &'static Value);
+
+impl JsonSchema for Document {
+    fn schema_name() -> Cow<'static, str> {
+        "Document".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "An OpenAPI 3.1 document.",
+            "required": ["openapi", "info", "paths"],
+            "properties": {
+                "openapi": { "type": "string", "description": "The version of OpenAPI.", "pattern": "^3\\.1\\." },
+                "info": { "type": "object", "description": "What the API is.", "additionalProperties": true },
+                "paths": { "type": "object", "description": "Its operations.", "additionalProperties": true },
+            },
+            "additionalProperties": true,
+        })
+    }
+}
 
 /// The document that describes `operations`.
 pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
@@ -143,9 +169,22 @@ impl Schemas {
             let mut property = property.clone();
             forbid_null(&mut property);
             let description = property.as_object_mut().and_then(|property| property.remove("description"));
+            if name == "cursor" {
+                property = self.cursor(operation).unwrap_or(property);
+            }
             parameters.push(json!({ "name": name, "in": "query", "description": description, "schema": property }));
         }
         parameters
+    }
+
+    /// A cursor is what the list answers as `next_cursor`. It is described here and not in the rules
+    /// of the query string, because one of another kind has an error code of its own.
+    fn cursor(&mut self, operation: &Operation) -> Option<Value> {
+        let list = schema(&mut self.written, operation.answer.schema);
+        let name = list["$ref"].as_str()?.rsplit('/').next()?;
+        let mut cursor = self.written.definitions().get(name)?.pointer("/properties/next_cursor")?.clone();
+        cursor.as_object_mut()?.remove("description");
+        Some(cursor)
     }
 
     fn responses(&mut self, operation: &Operation, problem: &Value) -> Value {
@@ -168,7 +207,7 @@ impl Schemas {
             by_status.entry(status_and_title(code).0.as_u16()).or_default().push(code);
         }
         for (status, codes) in by_status {
-            responses.insert(status.to_string(), problem_response(status, &codes, problem));
+            responses.insert(status.to_string(), problem_response(status, &codes, &with_codes(problem, &codes)));
         }
         if operation.path == "/readyz" {
             // The one 503 that is no problem document: the same body, with what is wrong in it.
@@ -194,7 +233,7 @@ fn header(description: &str) -> Value {
 
 /// In a query string nothing is null; what is optional is left out.
 fn forbid_null(property: &mut Value) {
-    let drop_null = |schema: &mut schemars::Schema| {
+    let drop_null = |schema: &mut Schema| {
         if let Some(Value::Array(kinds)) = schema.get_mut("type") {
             kinds.retain(|kind| kind != "null");
             if let [only] = kinds.as_slice() {
@@ -206,7 +245,7 @@ fn forbid_null(property: &mut Value) {
             values.retain(|value| !value.is_null());
         }
     };
-    if let Ok(schema) = <&mut schemars::Schema>::try_from(property) {
+    if let Ok(schema) = <&mut Schema>::try_from(property) {
         RecursiveTransform(drop_null).transform(schema);
     }
 }
@@ -292,6 +331,12 @@ fn errors_of(operation: &Operation) -> Vec<Code> {
     codes.sort_unstable();
     codes.dedup();
     codes
+}
+
+/// The schema of a problem that has one of `codes`.
+fn with_codes(problem: &Value, codes: &[Code]) -> Value {
+    let codes: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+    json!({ "allOf": [problem, { "properties": { "code": { "enum": codes } } }] })
 }
 
 fn problem_response(status: u16, codes: &[Code], schema: &Value) -> Value {
