@@ -68,6 +68,15 @@ impl Rules {
         &self.properties
     }
 
+    /// Takes out the members that are null: in a request, absent and null mean the same. A member
+    /// that there is not stays, to be told as unknown.
+    pub fn without_nulls(&self, mut value: Value) -> Value {
+        if let Value::Object(members) = &mut value {
+            members.retain(|name, member| !member.is_null() || !self.properties.contains_key(name));
+        }
+        value
+    }
+
     /// Every fault of `value`, in the order of their places.
     pub fn faults(&self, value: &Value) -> Vec<Item> {
         let mut faults: Vec<Item> = self.validator.iter_errors(value).flat_map(|error| self.explain(&error)).collect();
@@ -197,12 +206,4 @@ fn unknown_value(at: &str, given: &Value, options: &Value) -> Vec<Item> {
     let (code, what) =
         if is_scope { (ItemCode::UnknownScope, "a scope") } else { (ItemCode::UnknownValue, "a value for this") };
     vec![item(at.to_owned(), code, format!("'{}' is not {what}; {hint}", given.escape_debug()))]
-}
-
-/// Takes out what is null: in a request, absent and null mean the same.
-pub fn without_nulls(mut value: Value) -> Value {
-    if let Value::Object(members) = &mut value {
-        members.retain(|_, member| !member.is_null());
-    }
-    value
 }

@@ -101,6 +101,8 @@ async fn every_fault_of_a_body_is_told_at_its_place() {
         told("#/expires_at", "invalid_format")
     );
     assert_eq!(fault(json!({ "expires_in": 60 })).await, told("#/expires_in", "unknown_field"));
+    // Null stands for an absent member, and there is none of this name to be absent.
+    assert_eq!(fault(json!({ "expires_in": null })).await, told("#/expires_in", "unknown_field"));
 
     let problem = owner
         .post(
