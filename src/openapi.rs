@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    base::{error::Code, need::Need, secret::SecretKind},
+    base::{error::Code, id::ProjectId, need::Need, secret::SecretKind},
     http::{
         describe::{Operation, SchemaOf},
         problem::{self, Problem, status_and_title},
@@ -169,16 +169,19 @@ impl Schemas {
             let mut property = property.clone();
             forbid_null(&mut property);
             let description = property.as_object_mut().and_then(|property| property.remove("description"));
-            if name == "cursor" {
-                property = self.cursor(operation).unwrap_or(property);
+            // Described more narrowly than the rules of the query string are, because an id of
+            // another kind has an answer of its own, and 404 must not tell malformed from foreign.
+            match name.as_str() {
+                "cursor" => property = self.cursor(operation).unwrap_or(property),
+                "project_id" => property = self.read.subschema_for::<ProjectId>().to_value(),
+                _ => {}
             }
             parameters.push(json!({ "name": name, "in": "query", "description": description, "schema": property }));
         }
         parameters
     }
 
-    /// A cursor is what the list answers as `next_cursor`. It is described here and not in the rules
-    /// of the query string, because one of another kind has an error code of its own.
+    /// A cursor is what the list answers as `next_cursor`.
     fn cursor(&mut self, operation: &Operation) -> Option<Value> {
         let list = schema(&mut self.written, operation.answer.schema);
         let name = list["$ref"].as_str()?.rsplit('/').next()?;
@@ -189,7 +192,8 @@ impl Schemas {
 
     fn responses(&mut self, operation: &Operation, problem: &Value) -> Value {
         let answer = operation.answer;
-        let mut headers = json!({ "X-Request-Id": header("The request's id; quote it when you ask for help.") });
+        let request_id = json!({ "X-Request-Id": header("The request's id; quote it when you ask for help.") });
+        let mut headers = request_id.clone();
         if answer.location {
             headers["Location"] = header("The path of what was made.");
         }
@@ -215,6 +219,7 @@ impl Schemas {
                 "503".into(),
                 json!({
                     "description": "Not ready; send requests elsewhere.",
+                    "headers": request_id,
                     "content": { answer.media_type: { "schema": schema(&mut self.written, answer.schema) } },
                 }),
             );

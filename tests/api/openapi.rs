@@ -33,13 +33,16 @@ async fn the_server_and_the_command_give_the_same_description() {
 }
 
 #[test]
-fn every_operation_has_an_id_of_its_own_a_summary_and_its_security() {
+fn every_operation_has_an_id_of_its_own_a_summary_its_security_and_request_ids() {
     let mut ids = BTreeSet::new();
     for (path, item) in routes::description()["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{method} {path}");
             assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{method} {path}");
             assert!(operation["security"].is_array(), "{method} {path}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                assert!(response["headers"]["X-Request-Id"].is_object(), "{method} {path} {status}");
+            }
         }
     }
 }
@@ -89,6 +92,8 @@ fn what_a_request_needs_is_described_as_required_and_what_is_left_out_has_a_defa
         let parameter = parameters.iter().find(|parameter| parameter["name"] == name).unwrap();
         assert_eq!(parameter["schema"]["default"], default, "{name}");
     }
+    let project = parameters.iter().find(|parameter| parameter["name"] == "project_id").unwrap();
+    assert_eq!(project["schema"]["examples"], json!(["proj_8f2c4"]));
 }
 
 #[test]
