@@ -249,6 +249,16 @@ fn forbid_null(property: &mut Value) {
         if let Some(Value::Array(values)) = schema.get_mut("enum") {
             values.retain(|value| !value.is_null());
         }
+        if let Some(Value::Array(alternatives)) = schema.get_mut("anyOf") {
+            alternatives.retain(|alternative| alternative["type"] != "null");
+            if let [Value::Object(only)] = alternatives.as_mut_slice() {
+                let only = std::mem::take(only);
+                schema.remove("anyOf");
+                for (name, value) in only {
+                    schema.ensure_object().entry(name).or_insert(value);
+                }
+            }
+        }
     };
     if let Ok(schema) = <&mut Schema>::try_from(property) {
         RecursiveTransform(drop_null).transform(schema);

@@ -136,6 +136,14 @@ impl Rules {
             Kind::Pattern { pattern } => one(ItemCode::InvalidFormat, format!("must match {pattern}")),
             // "This type, or null": the value is not null, so its faults are those of the type.
             Kind::AnyOf { context } => context.iter().take(1).flatten().flat_map(|error| self.explain(error)).collect(),
+            // One of several words, each with a description of its own.
+            Kind::OneOfNotValid { context } => {
+                let words = context.iter().flatten().filter_map(|error| match error.kind() {
+                    Kind::Constant { expected_value } => Some(expected_value.as_ref().clone()),
+                    _ => None,
+                });
+                unknown_value(at, error.instance(), &words.collect())
+            }
             Kind::PropertyNames { error: inner } => inner_name(at, self.explain(inner)),
             _ => {
                 one(ItemCode::InvalidFormat, format!("'{name}' is not valid here; see this operation in /openapi.json"))

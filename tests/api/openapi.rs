@@ -97,6 +97,15 @@ fn what_a_request_needs_is_described_as_required_and_what_is_left_out_has_a_defa
 }
 
 #[test]
+fn no_query_parameter_is_described_as_null() {
+    for (path, item) in routes::description()["paths"].as_object().unwrap() {
+        for parameter in item["get"]["parameters"].as_array().into_iter().flatten() {
+            assert!(!parameter["schema"].to_string().contains("null"), "{path}: {parameter}");
+        }
+    }
+}
+
+#[test]
 fn the_codes_of_errors_are_described_one_by_one() {
     let description = routes::description();
     let all = description["components"]["schemas"]["ProblemCode"]["enum"].as_array().unwrap();
