@@ -12,7 +12,7 @@ use crate::{
     health,
     http::{api::Api, reply::Json},
     keys::handlers as keys,
-    openapi,
+    openapi::{self, Document},
     projects::handlers as projects,
     sessions::handlers as sessions,
     state::App,
@@ -111,8 +111,8 @@ pub fn description() -> &'static Value {
 }
 
 /// `GET /openapi.json`.
-async fn describe(_: Public) -> Result<Json<&'static Value>> {
-    Ok(Json(description()))
+async fn describe(_: Public) -> Result<Json<Document>> {
+    Ok(Json(Document(description())))
 }
 
 /// The table as a router, a gate in front of each handler.

@@ -19,7 +19,7 @@ use super::{
 use crate::base::{
     error::{Code, Error, ItemCode, Place, Result},
     id::{Id, Kind},
-    schema::{Input, without_nulls},
+    schema::Input,
     text,
 };
 
@@ -210,7 +210,7 @@ impl<T: Input> JsonBody<T> {
 
     /// The body as a `T`, or every one of its faults.
     pub fn validate(self) -> Result<T> {
-        let value = without_nulls(self.value);
+        let value = T::rules().without_nulls(self.value);
         let faults = T::rules().faults(&value);
         if !faults.is_empty() {
             return Err(Error::validation(faults));

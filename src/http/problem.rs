@@ -3,14 +3,14 @@
 //! A handler's error travels as an empty response with the error attached, so that the outermost
 //! layer, which knows the request's id, writes the body and the log line once.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 use super::catalogue::{Entry, entry};
@@ -78,6 +78,7 @@ pub struct Problem {
     /// What was wrong with this request, and what to do.
     pub detail: String,
     /// The kind of error, for programs.
+    #[schemars(with = "ProblemCode")]
     pub code: String,
     /// The request's id; quote it when you ask for help.
     pub request_id: RequestId,
@@ -85,6 +86,22 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub errors: Vec<ProblemItem>,
+}
+
+/// Describes [`Problem::code`], so that generated clients can branch on it and be checked.
+struct ProblemCode;
+
+impl JsonSchema for ProblemCode {
+    fn schema_name() -> Cow<'static, str> {
+        "ProblemCode".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A kind of error. New ones may come; the status tells what kind they are of.",
+            "enum": Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// One fault: in the body at `pointer`, or in the query parameter `parameter`.

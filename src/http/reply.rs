@@ -131,20 +131,29 @@ impl<T: JsonSchema> JsonSchema for List<T> {
         format!("{}List", T::schema_name()).into()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let items = generator.subschema_for::<T>();
+        let mut next_cursor = id_within(generator, &items).unwrap_or_else(|| json_schema!({ "type": "string" }));
+        next_cursor.insert(
+            "description".into(),
+            "There exactly when more may follow: send it as `cursor` to get the next page.".into(),
+        );
         json_schema!({
             "type": "object",
             "description": "One page of a list.",
             "required": ["data", "request_id"],
             "properties": {
-                "data": { "type": "array", "items": generator.subschema_for::<T>(), "maxItems": 100 },
-                "next_cursor": {
-                    "type": "string",
-                    "description": "There exactly when more may follow: send it as `cursor` to get the next page.",
-                },
+                "data": { "type": "array", "items": items, "maxItems": 100 },
+                "next_cursor": next_cursor,
                 "request_id": generator.subschema_for::<RequestId>(),
             },
         })
     }
+}
+
+/// The schema of the member `id` of what `reference` refers to: a cursor is the id of the last item.
+fn id_within(generator: &SchemaGenerator, reference: &Schema) -> Option<Schema> {
+    let name = reference.get("$ref")?.as_str()?.rsplit('/').next()?;
+    generator.definitions().get(name)?.pointer("/properties/id")?.clone().try_into().ok()
 }
 
 impl<T: JsonSchema> Answer for List<T> {

@@ -24,7 +24,7 @@ use crate::base::{
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// The project the key is for.
-    pub project_id: Option<ProjectId>,
+    pub project_id: ProjectId,
     /// What people call it; empty when left out.
     #[schemars(length(max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = "billing service")]
     pub name: Option<String>,
@@ -32,7 +32,8 @@ pub struct NewKey {
     /// `tokens:write`, `tokens:introspect` and `keys:write`, as far as you have them.
     #[schemars(length(min = 1, max = 32), extend("uniqueItems" = true))]
     pub scopes: Option<Vec<Scope>>,
-    /// When it ends by itself; never when left out.
+    /// When it ends by itself, which must be later than now; never when left out.
+    #[schemars(example = "2099-12-31T23:59:59Z")]
     pub expires_at: Option<Timestamp>,
     /// The networks that it, and what is issued under it, may be used from; everywhere when left out or empty.
     #[schemars(length(max = 64))]

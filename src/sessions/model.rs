@@ -25,7 +25,12 @@ pub struct SignIn {
     #[schemars(length(max = 254), example = "ada@example.com")]
     pub email: String,
     /// Their password.
-    #[schemars(with = "String", length(max = 1024), extend("format" = "password"))]
+    #[schemars(
+        with = "String",
+        length(max = 1024),
+        extend("format" = "password"),
+        example = "correct horse battery staple"
+    )]
     pub password: SecretString,
 }
 

@@ -67,7 +67,7 @@ pub struct UserFilter {
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// The project to invite them to.
-    pub project_id: Option<ProjectId>,
+    pub project_id: ProjectId,
     /// Their e-mail address.
     pub email: Email,
     /// What they may do there, at most what you may.
