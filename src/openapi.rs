@@ -284,6 +284,7 @@ fn describe_need(operation: &Operation) -> String {
     let kinds: Vec<&str> = operation.need.kinds().iter().copied().map(scheme_name).collect();
     match operation.need {
         Need::Public => "Needs no credential.".into(),
+        Need::SignIn => "Needs no credential. An address that tries too often has to wait.".into(),
         Need::Session => "Needs a session.".into(),
         Need::Scoped { owner: true, .. } => "Needs a session of one of the project's owners.".into(),
         Need::Scoped { scope, itself, .. } => match itself {
@@ -318,6 +319,9 @@ fn errors_of(operation: &Operation) -> Vec<Code> {
             Code::TokenRevoked,
         ]);
         codes.extend([Code::CredentialKindNotAllowed, Code::AuthUnavailable]);
+    }
+    if operation.need != Need::Public {
+        codes.push(Code::RateLimited);
     }
     if operation.path.starts_with("/v1/") {
         codes.push(Code::DatabaseUnavailable);
@@ -356,7 +360,7 @@ fn errors_of(operation: &Operation) -> Vec<Code> {
     }
     let keys_and_tokens = [SecretKind::Key, SecretKind::Token];
     if operation.need.kinds().iter().any(|kind| keys_and_tokens.contains(kind)) {
-        codes.extend([Code::ProjectSuspended, Code::ProjectArchived]);
+        codes.extend([Code::ProjectSuspended, Code::ProjectArchived, Code::IpNotAllowed]);
     }
     codes.extend(operation.errors);
     codes.sort_unstable();
@@ -382,6 +386,7 @@ fn problem_response(status: u16, codes: &[Code], schema: &Value) -> Value {
     });
     match status {
         401 => response["headers"]["WWW-Authenticate"] = header("How to authenticate (RFC 6750)."),
+        429 => response["headers"]["Retry-After"] = header("Seconds to wait before trying again."),
         503 => response["headers"]["Retry-After"] = header("Seconds to wait before trying again."),
         _ => {}
     }

@@ -1,6 +1,6 @@
 //! THE table: every route, who handles it, and what it does in one line.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use serde_json::Value;
@@ -117,8 +117,10 @@ async fn describe(_: Public) -> Result<Json<&'static Value>> {
 
 /// The table as a router, a gate in front of each handler.
 pub fn router(app: App) -> Router {
-    let authenticator = app.authenticator.clone();
+    let (authenticator, limits) = (app.authenticator.clone(), Arc::clone(&app.limits));
     table()
-        .into_router(|operation, route| route.layer(GateLayer::new(operation, authenticator.clone())))
+        .into_router(|operation, route| {
+            route.layer(GateLayer::new(operation, authenticator.clone(), Arc::clone(&limits)))
+        })
         .with_state(app)
 }

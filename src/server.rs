@@ -36,6 +36,8 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const HEAD_BUFFER: usize = 64 * 1024;
 /// How long requests under way have once the server is told to stop.
 const DRAIN_TIME: Duration = Duration::from_secs(20);
+/// How often to forget whom no rate limit holds back any more.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long to wait when no connection can be accepted, for want of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -44,7 +46,7 @@ pub fn service(app: &App) -> Record<Router> {
     let router = routes::router(app.clone())
         .layer(from_fn_with_state(app.edge.clone(), edge::guard))
         .layer(CatchPanicLayer::custom(panicked));
-    RecordLayer::new(app.usage.clone(), app.clock.clone(), app.public_url.clone()).layer(router)
+    RecordLayer::new(app).layer(router)
 }
 
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
@@ -59,6 +61,7 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 /// Serves `listener` until `stop`, then lets requests under way finish, and writes what was counted.
 pub async fn serve(app: App, listener: TcpListener, stop: CancellationToken) {
     let flusher = tokio::spawn(flush::run(app.usage.clone(), app.db.clone(), app.clock.clone(), stop.clone()));
+    let sweeper = tokio::spawn(sweep(app.clone(), stop.clone()));
     let connections = GracefulShutdown::new();
     accept_until(&stop, &app, &listener, &connections).await;
 
@@ -74,9 +77,16 @@ pub async fn serve(app: App, listener: TcpListener, stop: CancellationToken) {
     if tokio::time::timeout(DRAIN_TIME, drained).await.is_err() {
         tracing::warn!("requests were still under way after {} s; they are cut off", DRAIN_TIME.as_secs());
     }
-    let _ = flusher.await;
+    let _ = tokio::join!(flusher, sweeper);
     flush::flush_or_log(&app.usage, &app.db, &app.clock).await;
     app.db.close().await;
+}
+
+/// Keeps the memory of rate limits to whom they still hold back.
+async fn sweep(app: App, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
+        app.limits.sweep();
+    }
 }
 
 async fn accept_until(stop: &CancellationToken, app: &App, listener: &TcpListener, connections: &GracefulShutdown) {

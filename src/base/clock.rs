@@ -4,10 +4,10 @@ use std::{
     borrow::Cow,
     fmt,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -133,6 +133,13 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         let offset = self.offset_millis.load(Ordering::Relaxed);
         Timestamp::new(OffsetDateTime::now_utc() + time::Duration::milliseconds(offset))
+    }
+
+    /// The time since the process began to ask, which goes on evenly whatever happens to the wall clock.
+    pub fn monotonic(&self) -> Duration {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let offset = self.offset_millis.load(Ordering::Relaxed);
+        BEGAN.elapsed() + Duration::from_millis(offset.try_into().unwrap_or(0))
     }
 
     /// Moves the clock forward, for every holder of a clone of it.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     email::Email,
     error::{Item, ItemCode, Place},
+    net::Cidr,
     page::{Everything, InProject, ListQuery},
     scope::Scope,
     text,
@@ -82,6 +83,7 @@ impl Rules {
         let validator = jsonschema::options()
             .should_validate_formats(true)
             // As the type reads it: addresses are not only ASCII (RFC 6531).
+            .with_format("cidr", |text| text.parse::<Cidr>().is_ok())
             .with_format("idn-email", |text| text.parse::<Email>().is_ok())
             .build(&schema)
             .unwrap_or_else(|error| panic!("the schema of {} is broken: {error}", T::schema_name()));
@@ -204,6 +206,7 @@ fn format_name(format: &str) -> &str {
     match format {
         "date-time" => "an RFC 3339 date-time, such as 2026-03-31T12:00:00Z",
         "date" => "a date, such as 2026-03-31",
+        "cidr" => "an address or a network without bits behind its length, such as 203.0.113.0/24",
         "email" | "idn-email" => "an e-mail address, such as ada@example.com",
         other => other,
     }

@@ -19,7 +19,7 @@ use crate::{
     config::{ServeSettings, Settings},
     db::{self, PrepareError},
     server,
-    state::App,
+    state::{App, AppOptions},
 };
 
 /// How long to wait before looking again for a database that does not answer.
@@ -39,13 +39,13 @@ pub async fn run(settings: Settings, serve: ServeSettings) -> anyhow::Result<()>
 
     match &settings.database_url {
         Some(given) => {
-            let app = app(database::given(given)?, &url)?;
+            let app = app(database::given(given)?, &url, &serve)?;
             welcome::listening(&url)?;
             serve_app(app, listener, stop, async |_| Ok(()), async |_| Ok(())).await
         }
         None => {
             let private = database::start_private(&settings).await?;
-            let app = app(db::options_for_private(private.endpoint()), &url)?;
+            let app = app(db::options_for_private(private.endpoint()), &url, &serve)?;
             let (with_demo, first_start) = (!serve.no_demo, private.is_new());
             let load = async |app: &App| if with_demo { demo::load_if_empty(app).await } else { Ok(()) };
             let greet = async |app: &App| welcome::ready(app, &url, first_start).await;
@@ -60,8 +60,13 @@ pub async fn run(settings: Settings, serve: ServeSettings) -> anyhow::Result<()>
     }
 }
 
-fn app(options: PgConnectOptions, url: &str) -> anyhow::Result<App> {
-    App::new(db::pool(options, SERVER_CONNECTIONS), Clock::system(), url.to_owned()).context("the server cannot start")
+fn app(database: PgConnectOptions, url: &str, serve: &ServeSettings) -> anyhow::Result<App> {
+    let options = AppOptions {
+        public_url: url.to_owned(),
+        trusted_proxies: serve.trusted_proxies.clone(),
+        limits: serve.limits(),
+    };
+    App::new(db::pool(database, SERVER_CONNECTIONS), Clock::system(), options).context("the server cannot start")
 }
 
 /// Serves at once and prepares the database beside, so that a server that starts before its database
@@ -110,9 +115,6 @@ async fn prepare(app: &App) -> Result<(), PrepareError> {
 }
 
 fn warn_of_unused(serve: &ServeSettings) {
-    if serve.rate_limit.is_some() {
-        tracing::warn!("CLOUDAPI_RATE_LIMIT is set, but this version does not limit rates yet");
-    }
     if serve.secret_key_file.is_some() {
         tracing::warn!("CLOUDAPI_SECRET_KEY_FILE is set, but this version seals nothing yet");
     }

@@ -34,8 +34,12 @@ impl IntoResponse for Error {
         if let Some(challenge) = challenge(&self) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let retry_after = match self.retry_after_seconds() {
+            None if status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            known => known,
+        };
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response.extensions_mut().insert(Failure(Arc::new(self)));
         response

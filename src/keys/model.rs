@@ -8,7 +8,9 @@ use crate::base::{
     clock::Timestamp,
     credential::CredentialStatus,
     id::{KeyId, ProjectId, UserId},
+    limit::RateLimit,
     metadata::Metadata,
+    net::Cidr,
     page::ListQuery,
     schema::input,
     scope::{Scope, ScopeSet},
@@ -32,6 +34,11 @@ pub struct NewKey {
     pub scopes: Option<Vec<Scope>>,
     /// When it ends by itself; never when left out.
     pub expires_at: Option<Timestamp>,
+    /// The networks that it, and what is issued under it, may be used from; everywhere when left out or empty.
+    #[schemars(length(max = 64))]
+    pub allowed_ips: Option<Vec<Cidr>>,
+    /// How often it, and what is issued under it, may be used; as the operator says when left out.
+    pub rate_limit: Option<RateLimit>,
     /// Your own notes on it; none when left out.
     pub metadata: Option<Metadata>,
 }
@@ -48,6 +55,11 @@ pub struct KeyPatch {
     pub scopes: Option<Vec<Scope>>,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
+    /// The networks that it, and what is issued under it, may be used from; everywhere when empty.
+    #[schemars(length(max = 64))]
+    pub allowed_ips: Option<Vec<Cidr>>,
+    /// How often it, and what is issued under it, may be used.
+    pub rate_limit: Option<RateLimit>,
     /// Your own notes on it; these take the place of all earlier ones.
     pub metadata: Option<Metadata>,
 }
@@ -113,6 +125,10 @@ pub struct StoredKey {
     pub previous_expires_at: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
+    /// The networks it may be used from; none for all.
+    pub allowed_ips: Vec<String>,
+    /// How often it may be used.
+    pub rate_limit: Option<Json<RateLimit>>,
 }
 
 /// A key with what decides over one of its secrets.
@@ -134,6 +150,10 @@ pub struct PresentedKey {
     pub revoked_at: Option<Timestamp>,
     /// When this secret stops working, if another has taken its place.
     pub secret_expires_at: Option<Timestamp>,
+    /// The networks it may be used from; none for all.
+    pub allowed_ips: Vec<String>,
+    /// How often it may be used.
+    pub rate_limit: Option<Json<RateLimit>>,
 }
 
 /// A key as it is shown, without its secret.
@@ -164,6 +184,10 @@ pub struct KeyView {
     pub previous_expires_at: Option<Timestamp>,
     /// When it was last used, to the minute; null for never.
     pub last_used_at: Option<Timestamp>,
+    /// The networks that it, and what is issued under it, may be used from; empty for everywhere.
+    pub allowed_ips: Vec<Cidr>,
+    /// How often it, and what is issued under it, may be used; null for what the operator says.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl KeyView {
@@ -182,6 +206,8 @@ impl KeyView {
             expires_at: key.expires_at,
             previous_expires_at: key.previous_expires_at,
             last_used_at: key.last_used_at,
+            allowed_ips: key.allowed_ips.iter().filter_map(|network| network.parse().ok()).collect(),
+            rate_limit: key.rate_limit.map(|limit| limit.0),
         }
     }
 }

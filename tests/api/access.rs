@@ -68,7 +68,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 fn expected(operation: &Operation, who: Who) -> Verdict {
     let Need::Scoped { scope, kinds, itself, owner } = operation.need else {
         return match (operation.need, who) {
-            (Need::Public, _) | (_, Who::Session(_) | Who::Stranger) => Verdict::Pass,
+            (Need::Public | Need::SignIn, _) | (_, Who::Session(_) | Who::Stranger) => Verdict::Pass,
             (_, Who::Nobody) => Verdict::Refuse(401, "missing_credentials"),
             _ => Verdict::Refuse(403, "credential_kind_not_allowed"),
         };
