@@ -91,14 +91,9 @@ pub const fn of(code: Code) -> Text {
             example: "This cannot be done with a key (sk_live_…); use a session (sess_…)",
         },
         Code::IpNotAllowed => Text {
-            meaning: "The credential, or the key it was issued under, may be used from some networks only, and the request came from none of them.",
-            remedy: "Send the request from one of the key's 'allowed_ips', or have somebody with a session change those. Behind a proxy, the operator names it in CLOUDAPI_TRUSTED_PROXIES.",
-            example: "This credential may not be used from 198.51.100.7; use it from one of its key's allowed_ips, or have those changed",
-        },
-        Code::RateLimited => Text {
-            meaning: "More requests came than are allowed: by this credential, or without a valid one from this address.",
-            remedy: "Wait the seconds in 'Retry-After' and send the request again. Where a limit applies, 'RateLimit' says in each answer how much of it is left.",
-            example: "This credential may make 600 requests in 60 s; wait 2 s, and send it again",
+            meaning: "The key may be used from certain networks only, its 'allowed_ips', and the request came from elsewhere. A token is bound to the networks of the key that it descends from.",
+            remedy: "Send the request from one of those networks, or have the key's 'allowed_ips' changed. Behind a proxy, have the operator look whether the server is told to trust it.",
+            example: "This credential may not be used from 203.0.113.7; use it from one of its key's allowed_ips, or have those changed",
         },
         Code::ProjectSuspended => Text {
             meaning: "The project is suspended. None of its keys and tokens work until it is resumed; nothing of it is lost.",
@@ -214,6 +209,11 @@ pub const fn of(code: Code) -> Text {
             meaning: "A new password needs the present one, and what was sent is not it. The password was not changed.",
             remedy: "Send the password that you sign in with as 'current_password'. Who has forgotten it asks the operator to set a new one.",
             example: "'current_password' is not your password; check it, or ask the operator to set a new one",
+        },
+        Code::RateLimited => Text {
+            meaning: "More requests came than are allowed in so much time: with this credential, or from this address without a valid one or to sign in.",
+            remedy: "Wait as long as the Retry-After header says, then send the request again. RateLimit and RateLimit-Policy, on answers to a credential with a limit, tell beforehand how much is left.",
+            example: "This credential may make 600 requests in 60 s; wait 1 s, and send it again",
         },
         Code::Internal => Text {
             meaning: "The server failed, through no fault of the request. The cause is in the server's log under the request's id.",
