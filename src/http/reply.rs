@@ -29,7 +29,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
 }
 
 impl<T: JsonSchema> Answer for Json<T> {
-    const SHAPE: AnswerShape = shape::<T>(200, "As asked for.");
+    const SHAPE: AnswerShape = shape::<T>(200, "Done: this is how it is now.");
 }
 
 /// 200 with a body and the entity tag of its state.
@@ -50,7 +50,7 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
 }
 
 impl<T: JsonSchema> Answer for Tagged<T> {
-    const SHAPE: AnswerShape = AnswerShape { etag: true, ..shape::<T>(200, "As asked for.") };
+    const SHAPE: AnswerShape = AnswerShape { etag: true, ..shape::<T>(200, "Done: this is how it is now.") };
 }
 
 /// 200 with a body that no cache may keep.
@@ -64,7 +64,7 @@ impl<T: Serialize> IntoResponse for Private<T> {
 }
 
 impl<T: JsonSchema> Answer for Private<T> {
-    const SHAPE: AnswerShape = shape::<T>(200, "As asked for.");
+    const SHAPE: AnswerShape = shape::<T>(200, "Done: this is how it is now.");
 }
 
 /// 201 with what was made and where it is.
@@ -83,7 +83,7 @@ impl<T: Serialize> IntoResponse for Created<T> {
 }
 
 impl<T: JsonSchema> Answer for Created<T> {
-    const SHAPE: AnswerShape = AnswerShape { location: true, ..shape::<T>(201, "Made.") };
+    const SHAPE: AnswerShape = AnswerShape { location: true, ..shape::<T>(201, "Made; `Location` says where it is.") };
 }
 
 /// 201 with a secret that is shown this once, so no cache may keep the answer.
@@ -157,7 +157,7 @@ fn id_within(generator: &SchemaGenerator, reference: &Schema) -> Option<Schema> 
 }
 
 impl<T: JsonSchema> Answer for List<T> {
-    const SHAPE: AnswerShape = shape::<Self>(200, "One page.");
+    const SHAPE: AnswerShape = shape::<Self>(200, "One page, with `next_cursor` exactly when more may follow.");
 }
 
 const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerShape {

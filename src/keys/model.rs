@@ -19,7 +19,7 @@ use crate::base::{
     text::NO_CONTROL_CHARACTERS,
 };
 
-/// `POST /v1/keys`.
+/// What a new key shall be.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
@@ -44,7 +44,7 @@ pub struct NewKey {
     pub metadata: Option<Metadata>,
 }
 
-/// `PATCH /v1/keys/{key_id}`: what is left out stays as it is.
+/// What changes; what is left out stays as it is.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyPatch {
@@ -70,7 +70,7 @@ pub const DEFAULT_OVERLAP_SECONDS: u32 = 24 * 3600;
 /// The least overlap for a key that rotates itself, so that a lost answer does not lock it out.
 pub const SELF_OVERLAP_SECONDS: u32 = 300;
 
-/// `POST /v1/keys/{key_id}/rotate`.
+/// How to rotate a key.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
@@ -229,5 +229,6 @@ pub struct RevokedKey {
     /// The key's id.
     pub id: KeyId,
     /// Always true.
+    #[schemars(extend("const" = true))]
     pub revoked: bool,
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::{header, request_id_header};
+use super::schemas::{header, optional_header, request_id_header};
 use crate::{
     base::{
         error::Code,
@@ -110,10 +110,25 @@ pub(super) fn problem_response(status: u16, codes: &[Code], schema: &Value) -> V
         "content": { problem::MEDIA_TYPE: { "schema": schema, "examples": examples } },
     });
     match status {
-        401 => response["headers"]["WWW-Authenticate"] = header("How to authenticate (RFC 6750)."),
-        429 => response["headers"]["Retry-After"] = header("Seconds to wait before trying again."),
-        503 => response["headers"]["Retry-After"] = header("Seconds to wait before trying again."),
+        401 => {
+            let text = json!({ "type": "string" });
+            response["headers"]["WWW-Authenticate"] = header("How to authenticate (RFC 6750).", text);
+        }
+        403 => {
+            let description = "With `insufficient_scope`: which scope was missing (RFC 6750).";
+            response["headers"]["WWW-Authenticate"] = optional_header(description);
+        }
+        429 => {
+            response["headers"]["Retry-After"] = retry_after();
+            response["headers"]["RateLimit-Policy"] = optional_header("The limit of the credential, if that is it.");
+            response["headers"]["RateLimit"] = optional_header("How that limit stands.");
+        }
+        503 => response["headers"]["Retry-After"] = retry_after(),
         _ => {}
     }
     response
+}
+
+fn retry_after() -> Value {
+    header("Seconds to wait before trying again.", json!({ "type": "integer", "minimum": 1 }))
 }

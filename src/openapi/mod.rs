@@ -1,6 +1,7 @@
 //! The API's description (OpenAPI 3.1), made from what the route table and the handlers' signatures say.
 
 mod errors;
+pub mod notes;
 mod schemas;
 
 use std::{borrow::Cow, collections::BTreeMap};

@@ -12,12 +12,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     errors::{errors_of, problem_response, with_codes},
+    notes::note,
     tag_of,
 };
 use crate::{
     base::{
         error::Code,
-        id::ProjectId,
+        id::{Kind, ProjectId, Request, RequestId},
         need::{Itself, Need},
         schema,
         secret::SecretKind,
@@ -54,11 +55,14 @@ impl Schemas {
     pub(super) fn operation(&mut self, operation: &Operation, problem: &Value) -> Value {
         let tag = tag_of(operation);
         let verb = operation.handler.rsplit("::").next().unwrap_or_default();
+        let id = format!("{tag}_{verb}");
+        let need = describe_need(operation);
+        let description = note(&id).map_or_else(|| need.clone(), |note| format!("{note}\n\n{need}"));
         let mut described = json!({
-            "operationId": format!("{tag}_{verb}"),
+            "operationId": id,
             "tags": [tag],
             "summary": operation.summary.trim_end_matches('.'),
-            "description": describe_need(operation),
+            "description": description,
             "security": security(operation.need),
             "responses": self.responses(operation, problem),
         });
@@ -129,10 +133,14 @@ impl Schemas {
         let request_id = json!({ "X-Request-Id": request_id_header() });
         let mut headers = request_id.clone();
         if answer.location {
-            headers["Location"] = header("The path of what was made.");
+            headers["Location"] =
+                header("The path of what was made.", json!({ "type": "string", "format": "uri-reference" }));
         }
         if answer.etag {
-            headers["ETag"] = header("The entity tag of this state; send it as `If-Match` to change no other.");
+            headers["ETag"] = header(
+                "The entity tag of this state; send it as `If-Match` to change no other.",
+                json!({ "type": "string", "examples": ["\"7\""] }),
+            );
         }
         let mut responses = Map::new();
         let content: Map<String, Value> = answer
@@ -177,10 +185,17 @@ pub(super) fn schema_of(generator: &mut SchemaGenerator, of: SchemaOf) -> Value 
 }
 
 pub(super) fn request_id_header() -> Value {
-    header("The request's id; quote it when you ask for help.")
+    let schema = json!({ "type": "string", "pattern": RequestId::pattern(), "examples": [Request::EXAMPLE] });
+    header("The request's id; quote it when you ask for help.", schema)
 }
 
-pub(super) fn header(description: &str) -> Value {
+/// A header that every answer of this kind has.
+pub(super) fn header(description: &str, schema: Value) -> Value {
+    json!({ "description": description, "required": true, "schema": schema })
+}
+
+/// A header that some of them have.
+pub(super) fn optional_header(description: &str) -> Value {
     json!({ "description": description, "schema": { "type": "string" } })
 }
 

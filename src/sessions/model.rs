@@ -17,7 +17,7 @@ use crate::base::{
 /// How long a session lasts.
 pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// `POST /v1/sessions`.
+/// Who signs in.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
@@ -78,5 +78,6 @@ pub struct RevokedSession {
     /// The session's id.
     pub id: SessionId,
     /// Always true.
+    #[schemars(extend("const" = true))]
     pub revoked: bool,
 }

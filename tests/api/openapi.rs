@@ -159,3 +159,15 @@ fn every_schema_that_is_referred_to_is_there() {
         assert!(routes::description().pointer(pointer).is_some(), "{reference}");
     }
 }
+
+#[test]
+fn every_note_is_about_an_operation() {
+    let operations = routes::description()["paths"].as_object().unwrap().values();
+    let ids: BTreeSet<&str> = operations
+        .flat_map(|item| item.as_object().unwrap().values())
+        .map(|operation| operation["operationId"].as_str().unwrap())
+        .collect();
+    for (id, _) in cloudapi::openapi::notes::NOTES {
+        assert!(ids.contains(id), "{id} is none of {ids:?}");
+    }
+}
