@@ -34,10 +34,7 @@ pub async fn accept(
 ) -> Result<Issued<IssuedSession>> {
     let Acceptance { token, password } = body.validate()?;
     let secret = Secret::parse(token.expose_secret()).filter(|secret| secret.kind() == SecretKind::Invitation);
-    let secret = secret.ok_or_else(|| {
-        let detail = "must be an invitation's secret, which starts with inv_ and ends in a checksum; check that it was copied whole";
-        Error::invalid_member("/token", ItemCode::InvalidFormat, detail)
-    })?;
+    let secret = secret.ok_or_else(unknown)?;
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let invitation = invitations::find(&mut db, &secret.hash()).await?.ok_or_else(unknown)?;

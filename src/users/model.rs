@@ -109,7 +109,7 @@ pub struct RemovedUser {
 #[serde(deny_unknown_fields)]
 pub struct Acceptance {
     /// The invitation's secret, `inv_…`.
-    #[schemars(with = "String", length(min = 1, max = 100), extend("writeOnly" = true))]
+    #[schemars(with = "String", regex(pattern = "^inv_[0-9A-Za-z]{49}$"), extend("writeOnly" = true))]
     pub token: SecretString,
     /// For a new e-mail address the password to sign in with, 12 to 128 characters; for a known one the
     /// password it has.
