@@ -117,7 +117,7 @@ async fn bootstrap(
         return Ok(printed.to_string());
     }
     Ok(format!(
-        "project  {} ({})\nowner    {} ({})\nsession  {}\nends     {}",
+        "project  {} ({})\nowner    {} ({})\nsession  {}\nends     {}, or after 12 hours without a request",
         project.id,
         project.name,
         session.user.id,

@@ -107,9 +107,7 @@ impl Recorder {
             && !status.is_server_error();
         let (true, Some(caller)) = (counted, context.caller.get()) else { return };
         let now = self.clock.now();
-        if let Some(credential) = Credential::of(caller) {
-            self.counters.used(credential, now);
-        }
+        self.counters.used(Credential::of(caller), now);
         if let Some(&project) = context.project.get() {
             self.counters.count(project, now.date());
         }
