@@ -5,3 +5,4 @@ pub mod bearer;
 pub mod gate;
 pub mod grant;
 pub mod password;
+pub mod password_rules;
