@@ -83,10 +83,13 @@ where
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
         let context = Arc::new(RequestContext::new(peer));
         request.extensions_mut().insert(Arc::clone(&context));
+        // Dropped with the answer's future: when the answer is there, and when the client has gone.
+        let awaited = context.unawaited.clone().drop_guard();
         let method = request.method().clone();
         let answer = self.inner.call(request);
         let recorder = Arc::clone(&self.recorder);
         Box::pin(async move {
+            let _awaited = awaited;
             let Ok(mut response) = answer.await;
             problem::render(&mut response, context.id, &recorder.public_url);
             if let Ok(id) = HeaderValue::from_str(&context.id.to_string()) {

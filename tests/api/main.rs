@@ -21,6 +21,7 @@ mod process;
 mod projects;
 mod reference;
 mod sessions;
+mod sign_in;
 mod support;
 mod tokens;
 mod usage;
