@@ -26,6 +26,7 @@ mod properties;
 mod reference;
 mod secrets;
 mod sessions;
+mod sign_in;
 mod support;
 mod tokens;
 mod usage;
