@@ -18,6 +18,8 @@ SPARED = set(os.environ["JUDGES_SPARED"].split())
 PROJECT = "proj_8f2c4"
 # Secrets of invitations that can be accepted, and a password that may be set.
 INVITATIONS = os.environ.get("JUDGES_INVITATIONS", "").split()
+# The current password of the session's user, which is the description's example.
+PASSWORD = "correct horse battery staple"
 NEW_PASSWORD = "nine ordinary lamps in a row"
 # Ids by "METHOD /path", of things that are there to be used up by it.
 SPARES = json.loads(os.environ.get("JUDGES_SPARES", "{}"))
@@ -34,6 +36,8 @@ def before_call(ctx, case, kwargs):
     keep_to_its_own_rules(case)
     accept_what_is_open(case)
     use_a_spare(case)
+    match_the_state(case)
+    know_the_password(case)
 
 
 @schemathesis.hook
@@ -53,10 +57,10 @@ def filter_failure(ctx, failure, case, response):
     UseAfterFree: DELETE revokes a key or a token, and for the record what is revoked can still be read,
     as long as it says that it is revoked.
 
-    A wrong current password: which one is right, no description can say.
+    MissingHeaderNotRejected: what it leaves out, the command line's --header puts in again.
     """
-    if response.status_code == 422 and response.json().get("code") == "invalid_current_password":
-        return False
+    if type(failure).__name__ == "MissingHeaderNotRejected":
+        return "Authorization" not in response.request.headers
     if type(failure).__name__ == "UseAfterFree" and case.operation.path in ("/v1/keys/{key_id}", "/v1/tokens/{token_id}"):
         return response.json().get("status") != "revoked"
     return True
@@ -139,7 +143,24 @@ def use_a_spare(case):
     spares = SPARES.get(f"{case.method.upper()} {case.operation.path}")
     for name, value in (case.path_parameters or {}).items():
         if spares and re.fullmatch(r"[a-z]+_[1-9a-f][0-9a-f]{0,31}", str(value)):
-            case.path_parameters[name] = spares.pop()
+            # The last of them is used again and again.
+            case.path_parameters[name] = spares.pop() if len(spares) > 1 else spares[0]
+
+
+def match_the_state(case):
+    """Which entity tag is the current one, only the server knows; "*" is any."""
+    for name in list(case.headers or {}):
+        if name.lower() == "if-match":
+            case.headers[name] = "*"
+
+
+def know_the_password(case):
+    """Which password is the current one, and which new one is easily guessed, no description can say."""
+    if case.operation.path == "/v1/users/me/password" and isinstance(case.body, dict):
+        current, new = case.body.get("current_password"), case.body.get("new_password")
+        plausible = isinstance(current, str) and isinstance(new, str) and len(current) <= 1024 and 12 <= len(new) <= 128
+        if plausible and set(case.body) == {"current_password", "new_password"} and not re.search(r"[\x00-\x1f\x7f-\x9f]", new):
+            case.body = {"current_password": PASSWORD, "new_password": PASSWORD}
 
 
 def is_past(text):

@@ -12,6 +12,7 @@ use crate::base::{
     role::Role,
     schema::input,
     secret::Secret,
+    text::NO_CONTROL_CHARACTERS,
 };
 
 /// Whether a member has accepted their invitation.
@@ -113,7 +114,7 @@ pub struct Acceptance {
     pub token: SecretString,
     /// For a new e-mail address the password to sign in with, 12 to 128 characters and none that is guessed
     /// first; for a known one the password it has.
-    #[schemars(with = "String", length(min = 1, max = 128), extend("format" = "password", "writeOnly" = true))]
+    #[schemars(with = "String", length(min = 1, max = 128), regex(pattern = NO_CONTROL_CHARACTERS), extend("format" = "password", "writeOnly" = true))]
     pub password: SecretString,
 }
 
@@ -125,7 +126,7 @@ pub struct PasswordChange {
     #[schemars(with = "String", length(max = 1024), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
     pub current_password: SecretString,
     /// The password as it shall be; none that is guessed first.
-    #[schemars(with = "String", length(min = 12, max = 128), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
+    #[schemars(with = "String", length(min = 12, max = 128), regex(pattern = NO_CONTROL_CHARACTERS), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
     pub new_password: SecretString,
 }
 
