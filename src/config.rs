@@ -1,8 +1,12 @@
 //! The operator's settings: each an environment variable and a flag, every default in one place.
 
+mod edge;
+
 use std::{env, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueEnum};
+
+pub use edge::EdgeSettings;
 
 /// Variables that start like ours but are the client's, as in README's curl lines.
 pub const CLIENT_VARIABLES: &[&str] = &["CLOUDAPI_TOKEN", "CLOUDAPI_SESSION", "CLOUDAPI_URL"];
@@ -49,7 +53,7 @@ pub struct ServeSettings {
     #[arg(long, env = "CLOUDAPI_METRICS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9464")]
     pub metrics_listen: SocketAddr,
 
-    /// Where clients reach this server. [default: http:// and the address it serves on]
+    /// Where clients reach this server. [default: http:// (https:// with TLS) and the address it serves on]
     #[arg(long, env = "CLOUDAPI_PUBLIC_URL", value_name = "URL", value_parser = http_url)]
     pub public_url: Option<String>,
 
@@ -60,6 +64,10 @@ pub struct ServeSettings {
     /// Requests that each credential may make, as REQUESTS/SECONDS (not used by this version yet). [default: no limit]
     #[arg(long, env = "CLOUDAPI_RATE_LIMIT", value_name = "LIMIT")]
     pub rate_limit: Option<RateLimit>,
+
+    /// How the server meets the network.
+    #[command(flatten)]
+    pub edge: EdgeSettings,
 
     /// Leave an empty private database empty, instead of loading the published reference's examples.
     #[arg(long)]

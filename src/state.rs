@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use crate::{
     auth::{bearer::Authenticator, password::Passwords},
     base::{clock::Clock, error::Result, lifecycle::Lifecycle},
-    http::edge::Edge,
+    http::edge::{Edge, EdgeOptions},
     tx::Writes,
     usage::counters::Counters,
 };
@@ -40,8 +40,13 @@ pub struct Shared {
 }
 
 impl App {
-    /// An application on `db`.
+    /// An application on `db`, with an edge as it is by default.
     pub fn new(db: PgPool, clock: Clock, public_url: String) -> Result<Self> {
+        Self::with_edge(db, clock, public_url, EdgeOptions::default())
+    }
+
+    /// An application on `db`.
+    pub fn with_edge(db: PgPool, clock: Clock, public_url: String, edge: EdgeOptions) -> Result<Self> {
         let lifecycle = Arc::<Lifecycle>::default();
         Ok(Self(Arc::new(Shared {
             writes: Writes::new(db.clone()),
@@ -50,7 +55,7 @@ impl App {
             clock,
             passwords: Passwords::new()?,
             usage: Arc::default(),
-            edge: Edge { lifecycle: Arc::clone(&lifecycle), ..Edge::default() },
+            edge: Edge::new(edge, Arc::clone(&lifecycle)),
             lifecycle,
             public_url,
         })))

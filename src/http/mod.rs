@@ -3,9 +3,12 @@
 
 pub mod api;
 pub mod condition;
+pub mod cors;
 pub mod describe;
 pub mod edge;
 pub mod extract;
+pub mod headers;
 pub mod json;
+pub mod load;
 pub mod problem;
 pub mod reply;

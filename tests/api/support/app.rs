@@ -11,13 +11,16 @@ use cloudapi::{
         role::Role,
         secret::{Secret, SecretKind},
     },
-    db, server, sessions,
+    db,
+    http::edge::EdgeOptions,
+    server::{self, Stop},
+    sessions,
     state::App,
     usage::flush,
     users::{self, model::MemberStatus},
 };
 use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use super::{
     cluster,
@@ -50,13 +53,18 @@ impl Deref for TestApp {
 impl TestApp {
     /// Starts one, empty.
     pub async fn start() -> Self {
+        Self::start_with(EdgeOptions::default()).await
+    }
+
+    /// Starts one, empty, with such an edge.
+    pub async fn start_with(edge: EdgeOptions) -> Self {
         let options = cluster::fresh_database().await;
         let clock = Clock::system();
-        let app = App::new(db::pool(options, 8), clock.clone(), PUBLIC_URL.to_owned()).unwrap();
+        let app = App::with_edge(db::pool(options, 8), clock.clone(), PUBLIC_URL.to_owned(), edge).unwrap();
         app.lifecycle.enter(Phase::Serving);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         tokio::spawn(server::serve(app.clone(), listener, stop.clone()));
         let http = reqwest::Client::builder()
             .no_proxy()

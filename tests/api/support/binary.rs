@@ -45,6 +45,8 @@ impl Deployment {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("CLOUDAPI_DATA_DIR", self.folder().join("data"))
             .env("CLOUDAPI_LISTEN", "127.0.0.1:0")
+            // No load balancer waits to see it.
+            .env("CLOUDAPI_DRAIN_DELAY_SECONDS", "0")
             .current_dir(self.folder())
             .args(arguments)
             .stdin(Stdio::null())
