@@ -126,12 +126,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
-    /// Whether `end` has come; if not, wakes the task then.
+    /// Whether `end` has come; if not, wakes the task by then. An end that is put off leaves the timer
+    /// as it is until it goes off, because each request puts one off, and setting timers costs more.
     fn rings(&mut self, cx: &mut Context<'_>, end: Instant) -> bool {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(end)));
-        if sleep.deadline() != end {
+        if sleep.deadline() > end {
             sleep.as_mut().reset(end);
         }
-        sleep.as_mut().poll(cx).is_ready()
+        while sleep.as_mut().poll(cx).is_ready() {
+            if sleep.deadline() >= end {
+                return true;
+            }
+            sleep.as_mut().reset(end);
+        }
+        false
     }
 }

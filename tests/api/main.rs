@@ -11,17 +11,23 @@
 
 mod access;
 mod architecture;
+mod browsers;
+mod drain;
 mod edge;
 mod embedded;
+mod faults;
 mod health;
 mod introspection;
 mod keys;
+
 mod openapi;
 mod process;
 mod projects;
 mod reference;
 mod sessions;
+mod slow;
 mod support;
+mod tls;
 mod tokens;
 mod usage;
 mod users;
