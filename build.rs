@@ -1,5 +1,60 @@
-//! Rebuilds the crate when a migration is added: the macro that embeds them cannot see new files.
+//! Packs the files of the pages under `/docs`, and rebuilds the crate when a migration is added: the
+//! macro that embeds them cannot see new files.
 
-fn main() {
+use std::{
+    borrow::Cow,
+    env,
+    error::Error,
+    fs,
+    io::{Cursor, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use flate2::{Compression, GzBuilder};
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+use zip::ZipArchive;
+
+/// Our own files, all in one folder.
+const OURS: &str = "src/docs/static";
+
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=migrations");
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed={OURS}");
+    let out = PathBuf::from(env::var("OUT_DIR")?).join("docs");
+    fs::create_dir_all(&out)?;
+    for entry in fs::read_dir(OURS)? {
+        let path = entry?.path();
+        pack(&out, &path.file_name().unwrap_or_default().to_string_lossy(), &fs::read(&path)?)?;
+    }
+
+    // The crate carries Swagger UI as it was released, whole and unchanged.
+    let mut swagger_ui = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
+    pack(&out, "swagger-ui-bundle.js", &released(&mut swagger_ui, "/dist/swagger-ui-bundle.js")?)?;
+    let style = String::from_utf8(released(&mut swagger_ui, "/dist/swagger-ui.css")?)?;
+    // Its last line names a file that is not served.
+    let style = style.split("\n/*# sourceMappingURL").next().unwrap_or_default();
+    pack(&out, "swagger-ui.css", style.as_bytes())?;
+    let notice = released(&mut swagger_ui, "/NOTICE")?;
+    let license = released(&mut swagger_ui, "/LICENSE")?;
+    pack(&out, "swagger-ui-license.txt", &[notice, b"\n".to_vec(), license].concat())
+}
+
+/// The file of the release whose path ends like this; it begins with the version.
+fn released(archive: &mut ZipArchive<Cursor<&[u8]>>, end: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+    let is_it = |name: &str| name.ends_with(end) && name.matches('/').count() == end.matches('/').count();
+    let name = archive.file_names().filter_map(Result::ok).find(|name| is_it(name)).map(Cow::into_owned);
+    let name = name.ok_or_else(|| format!("Swagger UI's release has no {end}"))?;
+    let mut bytes = Vec::new();
+    archive.by_name(&name)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Without a date, so that the same sources give the same binary.
+fn pack(out: &Path, name: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
+    let file = fs::File::create(out.join(format!("{name}.gz")))?;
+    let mut packed = GzBuilder::new().mtime(0).write(file, Compression::best());
+    packed.write_all(bytes)?;
+    packed.finish()?.flush()?;
+    Ok(())
 }

@@ -2,11 +2,16 @@
 
 mod edge;
 
-use std::{env, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{env, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
 pub use edge::EdgeSettings;
+
+use crate::base::{
+    limit::{LimitSettings, RateLimit},
+    net::Cidr,
+};
 
 /// Variables that start like ours but are the client's, as in README's curl lines.
 pub const CLIENT_VARIABLES: &[&str] = &["CLOUDAPI_TOKEN", "CLOUDAPI_SESSION", "CLOUDAPI_URL"];
@@ -42,6 +47,13 @@ impl Settings {
     }
 }
 
+impl ServeSettings {
+    /// The limits of rates.
+    pub fn limits(&self) -> LimitSettings {
+        LimitSettings { credentials: self.rate_limit, failures: self.failure_limit, sign_ins: self.sign_in_limit }
+    }
+}
+
 /// How the server serves.
 #[derive(Clone, Debug, Args)]
 pub struct ServeSettings {
@@ -61,9 +73,21 @@ pub struct ServeSettings {
     #[arg(long, env = "CLOUDAPI_SECRET_KEY_FILE", value_name = "FILE", value_parser = path)]
     pub secret_key_file: Option<PathBuf>,
 
-    /// Requests that each credential may make, as REQUESTS/SECONDS (not used by this version yet). [default: no limit]
+    /// Requests that each credential may make, as REQUESTS/SECONDS, if its key has no limit of its own. [default: no limit]
     #[arg(long, env = "CLOUDAPI_RATE_LIMIT", value_name = "LIMIT")]
     pub rate_limit: Option<RateLimit>,
+
+    /// Requests without a valid credential that an address may make before it is told to wait, as REQUESTS/SECONDS.
+    #[arg(long, env = "CLOUDAPI_FAILURE_LIMIT", value_name = "LIMIT", default_value_t = LimitSettings::default().failures)]
+    pub failure_limit: RateLimit,
+
+    /// Attempts to sign in that an address may make before it is told to wait, as REQUESTS/SECONDS.
+    #[arg(long, env = "CLOUDAPI_SIGN_IN_LIMIT", value_name = "LIMIT", default_value_t = LimitSettings::default().sign_ins)]
+    pub sign_in_limit: RateLimit,
+
+    /// The proxies whose X-Forwarded-For is believed, as networks with commas between. [default: none]
+    #[arg(long, env = "CLOUDAPI_TRUSTED_PROXIES", value_name = "CIDRS", value_delimiter = ',')]
+    pub trusted_proxies: Vec<Cidr>,
 
     /// How the server meets the network.
     #[command(flatten)]
@@ -81,28 +105,6 @@ pub enum LogFormat {
     Pretty,
     /// One JSON object a line, for programs.
     Json,
-}
-
-/// So many requests in so many seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Requests.
-    pub requests: u32,
-    /// Seconds.
-    pub per_seconds: u32,
-}
-
-impl FromStr for RateLimit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text.split_once('/').and_then(|(requests, seconds)| {
-            Some(Self { requests: requests.trim().parse().ok()?, per_seconds: seconds.trim().parse().ok()? })
-        });
-        parsed
-            .filter(|limit| limit.requests > 0 && limit.per_seconds > 0)
-            .ok_or_else(|| "must be requests and seconds, such as 600/60".into())
-    }
 }
 
 /// The system's place for a service's files as root, else the user's own (XDG Base Directory).
@@ -137,14 +139,6 @@ fn http_url(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_rate_limit_is_requests_and_seconds() {
-        assert_eq!("600/60".parse(), Ok(RateLimit { requests: 600, per_seconds: 60 }));
-        for text in ["", "600", "0/60", "600/0", "-1/60", "a/b", "600/60/1"] {
-            assert!(text.parse::<RateLimit>().is_err(), "{text:?}");
-        }
-    }
 
     #[test]
     fn a_public_url_is_http_and_loses_its_last_slash() {

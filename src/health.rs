@@ -24,7 +24,7 @@ use crate::{
 /// How long the database may take to answer.
 const PING_TIME: Duration = Duration::from_secs(2);
 
-/// The answer of `/healthz`.
+/// A sign of life.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Alive {
     status: &'static str,
@@ -35,7 +35,7 @@ pub async fn live(_: Public) -> Result<Json<Alive>> {
     Ok(Json(Alive { status: "ok" }))
 }
 
-/// The answer of `/readyz`.
+/// Whether the server is ready, and what was looked at.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Readiness {
     /// `ready`, or `unavailable` when requests should go elsewhere.

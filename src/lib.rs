@@ -14,13 +14,14 @@
 //! [`usage`]) is a folder with the same files: `model` (types, request and response shapes),
 //! `repo` (SQL, as free functions on a connection), `handlers`. [`base`] is the vocabulary they
 //! share, [`http`] that of HTTP, [`auth`] and [`tx`] are what every request and every write goes
-//! through. A test holds the direction of imports.
+//! through. [`docs`] are the pages for people. A test holds the direction of imports.
 
 pub mod auth;
 pub mod base;
 pub mod cli;
 pub mod config;
 pub mod db;
+pub mod docs;
 pub mod health;
 pub mod http;
 pub mod keys;

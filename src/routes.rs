@@ -1,6 +1,6 @@
 //! THE table: every route, who handles it, and what it does in one line.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use serde_json::Value;
@@ -8,10 +8,11 @@ use serde_json::Value;
 use crate::{
     auth::{gate::GateLayer, grant::Public},
     base::error::{Code, Result},
+    docs::handlers as docs,
     health,
     http::{api::Api, reply::Json},
     keys::handlers as keys,
-    openapi,
+    openapi::{self, Document},
     projects::handlers as projects,
     sessions::handlers as sessions,
     state::App,
@@ -96,6 +97,10 @@ pub fn table() -> Api<App> {
         .get("/healthz", health::live, "Tell whether the server lives.")
         .get("/readyz", health::ready, "Tell whether requests should be sent to this server.")
         .get("/openapi.json", describe, "Get this description of the API.")
+        .get("/docs", docs::reference, "Read this description in a browser, and send requests from it.")
+        .get("/docs/errors", docs::errors, "List the errors there are.")
+        .get("/docs/errors/{code}", docs::error, "Read what an error means, and what to do about it.")
+        .get("/docs/assets/{file}", docs::asset, "Get a file that these pages are made of.")
 }
 
 static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| openapi::describe(table().operations()));
@@ -106,14 +111,16 @@ pub fn description() -> &'static Value {
 }
 
 /// `GET /openapi.json`.
-async fn describe(_: Public) -> Result<Json<&'static Value>> {
-    Ok(Json(description()))
+async fn describe(_: Public) -> Result<Json<Document>> {
+    Ok(Json(Document(description())))
 }
 
 /// The table as a router, a gate in front of each handler.
 pub fn router(app: App) -> Router {
-    let authenticator = app.authenticator.clone();
+    let (authenticator, limits) = (app.authenticator.clone(), Arc::clone(&app.limits));
     table()
-        .into_router(|operation, route| route.layer(GateLayer::new(operation, authenticator.clone())))
+        .into_router(|operation, route| {
+            route.layer(GateLayer::new(operation, authenticator.clone(), Arc::clone(&limits)))
+        })
         .with_state(app)
 }

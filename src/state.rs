@@ -5,8 +5,8 @@ use std::{ops::Deref, sync::Arc};
 use sqlx::PgPool;
 
 use crate::{
-    auth::{bearer::Authenticator, password::Passwords},
-    base::{clock::Clock, error::Result, lifecycle::Lifecycle},
+    auth::{bearer::Authenticator, limits::Limits, password::Passwords},
+    base::{clock::Clock, error::Result, lifecycle::Lifecycle, limit::LimitSettings, net::Cidr},
     http::edge::{Edge, EdgeOptions},
     tx::Writes,
     usage::counters::Counters,
@@ -35,29 +35,44 @@ pub struct Shared {
     pub lifecycle: Arc<Lifecycle>,
     /// What the outer layers share with the server.
     pub edge: Edge,
+    /// How often credentials may be used, and addresses may fail.
+    pub limits: Arc<Limits>,
     /// Where clients reach this server, without a slash at its end.
     pub public_url: String,
+    /// The proxies whose word on a client's address is taken.
+    pub trusted_proxies: Vec<Cidr>,
+}
+
+/// What the operator decides about an application.
+#[derive(Clone, Debug, Default)]
+pub struct AppOptions {
+    /// Where clients reach this server, without a slash at its end.
+    pub public_url: String,
+    /// The proxies whose word on a client's address is taken.
+    pub trusted_proxies: Vec<Cidr>,
+    /// How often credentials may be used, and addresses may fail.
+    pub limits: LimitSettings,
+    /// How the server meets the network.
+    pub edge: EdgeOptions,
 }
 
 impl App {
-    /// An application on `db`, with an edge as it is by default.
-    pub fn new(db: PgPool, clock: Clock, public_url: String) -> Result<Self> {
-        Self::with_edge(db, clock, public_url, EdgeOptions::default())
-    }
-
     /// An application on `db`.
-    pub fn with_edge(db: PgPool, clock: Clock, public_url: String, edge: EdgeOptions) -> Result<Self> {
+    pub fn new(db: PgPool, clock: Clock, options: AppOptions) -> Result<Self> {
         let lifecycle = Arc::<Lifecycle>::default();
+        let limits = Arc::new(Limits::new(options.limits, clock.clone()));
         Ok(Self(Arc::new(Shared {
             writes: Writes::new(db.clone()),
             authenticator: Authenticator::new(db.clone(), clock.clone()),
             db,
-            clock,
             passwords: Passwords::new()?,
             usage: Arc::default(),
-            edge: Edge::new(edge, Arc::clone(&lifecycle)),
+            edge: Edge::new(options.edge, Arc::clone(&lifecycle)),
             lifecycle,
-            public_url,
+            clock,
+            limits,
+            public_url: options.public_url,
+            trusted_proxies: options.trusted_proxies,
         })))
     }
 }

@@ -5,14 +5,15 @@ use sqlx::PgPool;
 
 use crate::{
     base::{
-        caller::Caller,
+        caller::{Bounds, Caller},
         clock::{Clock, Timestamp},
         error::{Code, Error, Result},
         scope::ScopeSet,
         secret::{Secret, SecretHash, SecretKind},
     },
     http::extract::single_header,
-    keys, sessions, tokens,
+    keys, sessions,
+    tokens::{self, repo::Link},
 };
 
 /// Recognises credentials, by one indexed read each.
@@ -71,6 +72,7 @@ impl Authenticator {
             project_status: key.project_status,
             scopes: ScopeSet::from_texts(&key.scopes),
             created_at: key.created_at,
+            bounds: Bounds::stored(Some(key.id), &key.allowed_ips, key.rate_limit.map(|limit| limit.0)),
             expires_at: key.expires_at,
         })
     }
@@ -92,6 +94,8 @@ impl Authenticator {
         })?;
         // An issuer's end may have been drawn nearer since.
         let expires_at = chain.iter().fold(token.expires_at, |end, link| end.min(link.ends_at()));
+        // What stands behind all of them hands out no more than it holds, here too.
+        let bounds = chain.last().map(Link::bounds).unwrap_or_default();
         Ok(Caller::Token {
             id: token.id,
             project_id: token.project_id,
@@ -99,6 +103,7 @@ impl Authenticator {
             scopes,
             created_at: token.created_at,
             expires_at,
+            bounds,
         })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -16,7 +17,10 @@ use axum::{
 };
 use tower::{Layer, Service};
 
-use super::bearer::Authenticator;
+use super::{
+    bearer::Authenticator,
+    limits::{Limits, Standing},
+};
 use crate::{
     base::{
         caller::Caller,
@@ -34,38 +38,73 @@ use crate::{
 pub struct GateLayer {
     operation: Arc<Operation>,
     authenticator: Authenticator,
+    limits: Arc<Limits>,
 }
 
 impl GateLayer {
     /// The gate that `operation` asks for.
-    pub fn new(operation: Arc<Operation>, authenticator: Authenticator) -> Self {
-        Self { operation, authenticator }
+    pub fn new(operation: Arc<Operation>, authenticator: Authenticator, limits: Arc<Limits>) -> Self {
+        Self { operation, authenticator, limits }
     }
 
-    async fn check(&self, head: &Parts, has_body: bool) -> Result<()> {
+    /// Whether the request may pass. `standing` is set where a rate limit applies.
+    async fn check(&self, head: &Parts, has_body: bool, standing: &mut Option<Standing>) -> Result<()> {
         let context: &Arc<RequestContext> =
             head.extensions.get().ok_or_else(|| Error::internal("a request without a context reached the gate"))?;
         let _ = context.route.set(self.operation.path);
-        if self.operation.need != Need::Public {
-            let caller = self.authenticator.authenticate(&head.headers).await?;
-            // Set before it is judged: what is refused with 403 was asked by somebody.
-            let caller = context.caller.get_or_init(|| caller);
-            if let Some(project) = caller.project_id() {
-                let _ = context.project.set(project);
+        match self.operation.need {
+            Need::Public => {}
+            Need::SignIn => self.limits.sign_in_from(context.client)?,
+            Need::Session | Need::Scoped { .. } => {
+                let caller = self.authenticate(context, head).await?;
+                admit(caller, self.operation.need, head.uri.path(), context.client)?;
+                *standing = self.limits.use_of(caller);
+                standing.as_ref().map_or(Ok(()), Standing::require)?;
             }
-            admit(caller, self.operation.need, head.uri.path())?;
         }
         refuse_strays(&self.operation, head, has_body)
     }
+
+    async fn authenticate<'a>(&self, context: &'a RequestContext, head: &Parts) -> Result<&'a Caller> {
+        let caller = match self.authenticator.authenticate(&head.headers).await {
+            Ok(caller) => caller,
+            Err(error) => {
+                // Guessing is bounded; a valid credential from the same address is not held up by it.
+                if is_failed_authentication(&error) {
+                    self.limits.failure_from(context.client)?;
+                }
+                return Err(error);
+            }
+        };
+        // Set before it is judged: what is refused with 403 was asked by somebody.
+        let caller = context.caller.get_or_init(|| caller);
+        if let Some(project) = caller.project_id() {
+            let _ = context.project.set(project);
+        }
+        Ok(caller)
+    }
+}
+
+fn is_failed_authentication(error: &Error) -> bool {
+    matches!(error.code(), Code::MissingCredentials | Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked)
 }
 
 /// Whether `caller` may call at all. What a session may do depends on the project, which is not
 /// known yet; the handler's grant asks for it.
-fn admit(caller: &Caller, need: Need, path: &str) -> Result<()> {
+fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAddr>) -> Result<()> {
     if !need.kinds().contains(&caller.kind()) {
         return Err(Error::new(
             Code::CredentialKindNotAllowed,
             format!("This cannot be done with a {}; use a {}", kind_name(caller.kind()), kind_names(need.kinds())),
+        ));
+    }
+    if !caller.bounds().is_none_or(|bounds| bounds.allow(client)) {
+        let from = client.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
+        return Err(Error::new(
+            Code::IpNotAllowed,
+            format!(
+                "This credential may not be used from {from}; use it from one of its key's allowed_ips, or have those changed"
+            ),
         ));
     }
     require_active(caller)?;
@@ -159,10 +198,15 @@ where
         Box::pin(async move {
             let has_body = !request.body().is_end_stream();
             let (head, body) = request.into_parts();
-            match layer.check(&head, has_body).await {
-                Ok(()) => inner.call(Request::from_parts(head, body)).await,
-                Err(error) => Ok(error.into_response()),
+            let mut standing = None;
+            let mut response = match layer.check(&head, has_body, &mut standing).await {
+                Ok(()) => inner.call(Request::from_parts(head, body)).await?,
+                Err(error) => error.into_response(),
+            };
+            if let Some(standing) = standing {
+                standing.write(response.headers_mut());
             }
+            Ok(response)
         })
     }
 }

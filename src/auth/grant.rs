@@ -239,6 +239,25 @@ impl<St: Sync> FromRequestParts<St> for Session {
     }
 }
 
+/// Anybody who signs in, as often as an address may try.
+#[derive(Debug)]
+pub struct SigningIn {
+    /// The request.
+    pub request: Arc<RequestContext>,
+}
+
+impl Access for SigningIn {
+    const NEED: Need = Need::SignIn;
+}
+
+impl<St: Sync> FromRequestParts<St> for SigningIn {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &St) -> Result<Self> {
+        context(parts).map(|request| Self { request })
+    }
+}
+
 /// Anybody, without a credential.
 #[derive(Debug)]
 pub struct Public {

@@ -4,4 +4,5 @@
 pub mod bearer;
 pub mod gate;
 pub mod grant;
+pub mod limits;
 pub mod password;

@@ -1,12 +1,41 @@
 //! Who is calling, once a secret has been recognised.
 
+use std::{net::IpAddr, sync::Arc};
+
 use super::{
     clock::Timestamp,
     id::{KeyId, ProjectId, SessionId, TokenId, UserId},
+    limit::RateLimit,
+    net::Cidr,
     scope::ScopeSet,
     secret::SecretKind,
     tenant::ProjectStatus,
 };
+
+/// From where and how often a key, and what was issued under it, may be used.
+#[derive(Clone, Debug, Default)]
+pub struct Bounds {
+    /// The key whose bounds these are; none for a token that no key stands behind.
+    pub key: Option<KeyId>,
+    /// The networks it may be used from; from everywhere if there is none.
+    pub allowed_ips: Option<Arc<[Cidr]>>,
+    /// How often it may be used; as the operator says if there is none.
+    pub rate_limit: Option<RateLimit>,
+}
+
+impl Bounds {
+    /// As the database has them. What this version cannot read admits nobody.
+    pub fn stored(key: Option<KeyId>, allowed_ips: &[String], rate_limit: Option<RateLimit>) -> Self {
+        let networks = || allowed_ips.iter().filter_map(|network| network.parse().ok()).collect();
+        Self { key, allowed_ips: (!allowed_ips.is_empty()).then(networks), rate_limit }
+    }
+
+    /// Whether it may be used from `address`. From nowhere known, only where it may be used from everywhere.
+    pub fn allow(&self, address: Option<IpAddr>) -> bool {
+        let Some(networks) = &self.allowed_ips else { return true };
+        address.is_some_and(|address| networks.iter().any(|network| network.contains(address)))
+    }
+}
 
 /// A recognised, live credential.
 #[derive(Clone, Debug)]
@@ -32,6 +61,8 @@ pub enum Caller {
         created_at: Timestamp,
         /// When it ends, if it does; its secret may end sooner.
         expires_at: Option<Timestamp>,
+        /// From where and how often it may be used.
+        bounds: Bounds,
     },
     /// A scoped token.
     Token {
@@ -47,6 +78,8 @@ pub enum Caller {
         created_at: Timestamp,
         /// When it ends, at the latest with its issuer.
         expires_at: Timestamp,
+        /// From where and how often it may be used: those of the key it was issued under.
+        bounds: Bounds,
     },
 }
 
@@ -66,6 +99,14 @@ impl Caller {
             Self::Session { id, .. } => id.to_string(),
             Self::Key { id, .. } => id.to_string(),
             Self::Token { id, .. } => id.to_string(),
+        }
+    }
+
+    /// From where and how often it may be used.
+    pub fn bounds(&self) -> Option<&Bounds> {
+        match self {
+            Self::Session { .. } => None,
+            Self::Key { bounds, .. } | Self::Token { bounds, .. } => Some(bounds),
         }
     }
 

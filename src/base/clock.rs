@@ -4,10 +4,10 @@ use std::{
     borrow::Cow,
     fmt,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -27,9 +27,14 @@ impl Timestamp {
         Self(instant.replace_millisecond(whole_millis).unwrap_or(instant))
     }
 
-    /// Reads RFC 3339 with any offset.
+    /// Reads RFC 3339 with any offset, unless the instant is in no year that RFC 3339 can write in UTC.
     pub fn parse(text: &str) -> Option<Self> {
-        OffsetDateTime::parse(text, &Rfc3339).ok().map(Self::new)
+        // `time` takes any character between date and time.
+        if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
+            return None;
+        }
+        let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
+        (instant.year() >= 0).then(|| Self::new(instant))
     }
 
     /// Whole seconds since 1970-01-01T00:00:00Z.
@@ -135,6 +140,13 @@ impl Clock {
         Timestamp::new(OffsetDateTime::now_utc() + time::Duration::milliseconds(offset))
     }
 
+    /// The time since the process began to ask, which goes on evenly whatever happens to the wall clock.
+    pub fn monotonic(&self) -> Duration {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let offset = self.offset_millis.load(Ordering::Relaxed);
+        BEGAN.elapsed() + Duration::from_millis(offset.try_into().unwrap_or(0))
+    }
+
     /// Moves the clock forward, for every holder of a clone of it.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
@@ -150,6 +162,14 @@ mod tests {
     fn an_instant_is_written_in_utc_with_three_decimals() {
         let read = Timestamp::parse("2026-03-01T01:02:03.4567+01:00").unwrap();
         assert_eq!(read.to_string(), "2026-03-01T00:02:03.456Z");
+    }
+
+    #[test]
+    fn what_cannot_be_written_in_utc_is_not_read() {
+        for text in ["9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00+00:01", "2026-03-01 01:02:03Z", "2026-03-01"] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
+        assert!(Timestamp::parse("9999-12-31t23:59:59z").is_some());
     }
 
     #[test]

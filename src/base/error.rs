@@ -52,6 +52,7 @@ codes! {
         InvalidCredentials = "invalid_credentials",
         InsufficientScope = "insufficient_scope",
         CredentialKindNotAllowed = "credential_kind_not_allowed",
+        IpNotAllowed = "ip_not_allowed",
         ProjectSuspended = "project_suspended",
         ProjectArchived = "project_archived",
         ScopeEscalation = "scope_escalation",
@@ -69,6 +70,7 @@ codes! {
         AlreadyMember = "already_member",
         LastOwner = "last_owner",
         PreconditionFailed = "precondition_failed",
+        RateLimited = "rate_limited",
         PayloadTooLarge = "payload_too_large",
         UriTooLong = "uri_too_long",
         UnsupportedMediaType = "unsupported_media_type",
@@ -127,13 +129,21 @@ struct Inner {
     detail: Cow<'static, str>,
     items: Vec<Item>,
     needed: Option<Scope>,
+    retry_after: Option<u32>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error whose `detail` says what was wrong and what to do next.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { code, detail: detail.into(), items: Vec::new(), needed: None, cause: None }))
+        Self(Box::new(Inner {
+            code,
+            detail: detail.into(),
+            items: Vec::new(),
+            needed: None,
+            retry_after: None,
+            cause: None,
+        }))
     }
 
     /// One answer for what is absent and for what is another's, so that neither can be told.
@@ -195,6 +205,13 @@ impl Error {
         self
     }
 
+    /// The same error, with the seconds after which trying again may help.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
     /// Its code.
     pub fn code(&self) -> Code {
         self.0.code
@@ -213,6 +230,11 @@ impl Error {
     /// The scope that would have been enough, where that is the matter.
     pub fn needed_scope(&self) -> Option<Scope> {
         self.0.needed
+    }
+
+    /// The seconds after which trying again may help, where that is known.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        self.0.retry_after
     }
 
     /// What lies behind it. Never for a client's eyes.

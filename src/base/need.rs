@@ -7,6 +7,8 @@ use super::{scope::Scope, secret::SecretKind};
 pub enum Need {
     /// Nothing: anyone may call.
     Public,
+    /// Nothing, but an address may not try too often: anyone may call to sign in.
+    SignIn,
     /// A session, whatever its roles.
     Session,
     /// A credential of one of `kinds` that holds `scope`.
@@ -40,7 +42,7 @@ impl Need {
     /// The kinds of credential that may call.
     pub const fn kinds(self) -> &'static [SecretKind] {
         match self {
-            Self::Public => &[],
+            Self::Public | Self::SignIn => &[],
             Self::Session => &[SecretKind::Session],
             Self::Scoped { kinds, .. } => kinds,
         }
@@ -49,7 +51,7 @@ impl Need {
     /// The scope that is needed, if one is.
     pub const fn scope(self) -> Option<Scope> {
         match self {
-            Self::Public | Self::Session => None,
+            Self::Public | Self::SignIn | Self::Session => None,
             Self::Scoped { scope, .. } => Some(scope),
         }
     }

@@ -29,11 +29,12 @@ pub struct ListQuery<F> {
     #[serde(flatten)]
     pub filter: F,
     /// At most so many items; 25 when left out.
-    #[schemars(range(min = 1, max = 100))]
+    #[schemars(range(min = 1, max = 100), extend("default" = DEFAULT_LIMIT))]
     limit: Option<u8>,
     /// The `next_cursor` of the page before; the first page when left out.
     cursor: Option<String>,
     /// By id, oldest first (`asc`, when left out) or newest first (`desc`).
+    #[schemars(extend("default" = Order::Asc))]
     order: Option<Order>,
 }
 

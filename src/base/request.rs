@@ -1,6 +1,6 @@
 //! What is known about the HTTP request being served, gathered along its way.
 
-use std::{net::SocketAddr, sync::OnceLock};
+use std::{net::IpAddr, sync::OnceLock};
 
 use super::{
     caller::Caller,
@@ -12,8 +12,8 @@ use super::{
 pub struct RequestContext {
     /// Its id, in `X-Request-Id`, in each problem and in each log line about it.
     pub id: RequestId,
-    /// The peer's address, where there is one.
-    pub peer: Option<SocketAddr>,
+    /// The client's address, where there is one: the peer's, or what a trusted proxy says.
+    pub client: Option<IpAddr>,
     /// The route's template, such as `/v1/keys/{key_id}`, once a route was found.
     pub route: OnceLock<&'static str>,
     /// Who is calling, once that is established.
@@ -24,7 +24,7 @@ pub struct RequestContext {
 
 impl RequestContext {
     /// A request of which nothing is known yet.
-    pub fn new(peer: Option<SocketAddr>) -> Self {
-        Self { id: RequestId::new(), peer, route: OnceLock::new(), caller: OnceLock::new(), project: OnceLock::new() }
+    pub fn new(client: Option<IpAddr>) -> Self {
+        Self { id: RequestId::new(), client, route: OnceLock::new(), caller: OnceLock::new(), project: OnceLock::new() }
     }
 }

@@ -9,8 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
+    clock::Timestamp,
     email::Email,
     error::{Item, ItemCode, Place},
+    net::Cidr,
     page::{Everything, InProject, ListQuery},
     scope::Scope,
     text,
@@ -81,7 +83,9 @@ impl Rules {
         let schema = settings().into_generator().into_root_schema_for::<T>().to_value();
         let validator = jsonschema::options()
             .should_validate_formats(true)
-            // As the type reads it: addresses are not only ASCII (RFC 6531).
+            // As each type reads it, which may take more or less: the fault is then told at its place.
+            .with_format("date-time", |text| Timestamp::parse(text).is_some())
+            .with_format("cidr", |text| text.parse::<Cidr>().is_ok())
             .with_format("idn-email", |text| text.parse::<Email>().is_ok())
             .build(&schema)
             .unwrap_or_else(|error| panic!("the schema of {} is broken: {error}", T::schema_name()));
@@ -92,6 +96,15 @@ impl Rules {
     /// The members there are, each with its schema.
     pub fn properties(&self) -> &Map<String, Value> {
         &self.properties
+    }
+
+    /// Takes out the members that are null: in a request, absent and null mean the same. A member
+    /// that there is not stays, to be told as unknown.
+    pub fn without_nulls(&self, mut value: Value) -> Value {
+        if let Value::Object(members) = &mut value {
+            members.retain(|name, member| !member.is_null() || !self.properties.contains_key(name));
+        }
+        value
     }
 
     /// Every fault of `value`, in the order of their places.
@@ -153,6 +166,14 @@ impl Rules {
             Kind::Pattern { pattern } => one(ItemCode::InvalidFormat, format!("must match {pattern}")),
             // "This type, or null": the value is not null, so its faults are those of the type.
             Kind::AnyOf { context } => context.iter().take(1).flatten().flat_map(|error| self.explain(error)).collect(),
+            // One of several words, each with a description of its own.
+            Kind::OneOfNotValid { context } => {
+                let words = context.iter().flatten().filter_map(|error| match error.kind() {
+                    Kind::Constant { expected_value } => Some(expected_value.as_ref().clone()),
+                    _ => None,
+                });
+                unknown_value(at, error.instance(), &words.collect())
+            }
             Kind::PropertyNames { error: inner } => inner_name(at, self.explain(inner)),
             _ => {
                 one(ItemCode::InvalidFormat, format!("'{name}' is not valid here; see this operation in /openapi.json"))
@@ -204,6 +225,7 @@ fn format_name(format: &str) -> &str {
     match format {
         "date-time" => "an RFC 3339 date-time, such as 2026-03-31T12:00:00Z",
         "date" => "a date, such as 2026-03-31",
+        "cidr" => "an address or a network without bits behind its length, such as 203.0.113.0/24",
         "email" | "idn-email" => "an e-mail address, such as ada@example.com",
         other => other,
     }
@@ -223,12 +245,4 @@ fn unknown_value(at: &str, given: &Value, options: &Value) -> Vec<Item> {
     let (code, what) =
         if is_scope { (ItemCode::UnknownScope, "a scope") } else { (ItemCode::UnknownValue, "a value for this") };
     vec![item(at.to_owned(), code, format!("'{}' is not {what}; {hint}", given.escape_debug()))]
-}
-
-/// Takes out what is null: in a request, absent and null mean the same.
-pub fn without_nulls(mut value: Value) -> Value {
-    if let Value::Object(members) = &mut value {
-        members.retain(|_, member| !member.is_null());
-    }
-    value
 }

@@ -62,6 +62,8 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
             created_by: Some(OWNER),
             created_at: now,
             expires_at: None,
+            allowed_ips: Vec::new(),
+            rate_limit: None,
         };
         keys::repo::insert(db, key, &Secret::generate(SecretKind::Key)).await?;
     }
@@ -102,6 +104,8 @@ pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
         created_by: Some(OWNER),
         created_at: now,
         expires_at: Some(session.expires_at),
+        allowed_ips: Vec::new(),
+        rate_limit: None,
     };
     let key = keys::repo::insert(tx.db(), key, &secret).await?;
     tx.commit(Change::new("key.created", key.id, Some(PROJECT)), (session.token, secret)).await.map_err(Into::into)

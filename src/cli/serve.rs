@@ -21,7 +21,7 @@ use crate::{
     db::{self, PrepareError},
     http::edge::{EdgeOptions, Limits},
     server::{self, Listener, Stop, files, tls::Tls},
-    state::App,
+    state::{App, AppOptions},
 };
 
 /// How long to wait before looking again for a database that does not answer.
@@ -43,19 +43,18 @@ pub async fn run(settings: Settings, serve: ServeSettings) -> anyhow::Result<()>
     let address = tcp.local_addr().context("the address served on is unknown")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = serve.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
-    let edge = edge_options(&serve.edge, tls.is_some() || url.starts_with("https://"));
-    let app = |options| app(options, &url, edge);
+    let options = app_options(&serve, &url, tls.is_some());
     let listener = Listener { tcp, tls };
 
     match &settings.database_url {
         Some(given) => {
-            let app = app(database::given(given)?)?;
+            let app = app(database::given(given)?, options)?;
             welcome::listening(&url)?;
             serve_app(app, listener, stop, async |_| Ok(()), async |_| Ok(())).await
         }
         None => {
             let private = database::start_private(&settings).await?;
-            let app = app(db::options_for_private(private.endpoint()))?;
+            let app = app(db::options_for_private(private.endpoint()), options)?;
             let (with_demo, first_start) = (!serve.no_demo, private.is_new());
             let load = async |app: &App| if with_demo { demo::load_if_empty(app).await } else { Ok(()) };
             let greet = async |app: &App| welcome::ready(app, &url, first_start).await;
@@ -86,9 +85,17 @@ fn edge_options(edge: &EdgeSettings, https: bool) -> EdgeOptions {
     }
 }
 
-fn app(options: PgConnectOptions, url: &str, edge: EdgeOptions) -> anyhow::Result<App> {
-    App::with_edge(db::pool(options, SERVER_CONNECTIONS), Clock::system(), url.to_owned(), edge)
-        .context("the server cannot start")
+fn app_options(serve: &ServeSettings, public_url: &str, has_tls: bool) -> AppOptions {
+    AppOptions {
+        public_url: public_url.to_owned(),
+        trusted_proxies: serve.trusted_proxies.clone(),
+        limits: serve.limits(),
+        edge: edge_options(&serve.edge, has_tls || public_url.starts_with("https://")),
+    }
+}
+
+fn app(database: PgConnectOptions, options: AppOptions) -> anyhow::Result<App> {
+    App::new(db::pool(database, SERVER_CONNECTIONS), Clock::system(), options).context("the server cannot start")
 }
 
 /// Serves at once and prepares the database beside, so that a server that starts before its database
@@ -137,9 +144,6 @@ async fn prepare(app: &App) -> Result<(), PrepareError> {
 }
 
 fn warn_of_unused(serve: &ServeSettings) {
-    if serve.rate_limit.is_some() {
-        tracing::warn!("CLOUDAPI_RATE_LIMIT is set, but this version does not limit rates yet");
-    }
     if serve.secret_key_file.is_some() {
         tracing::warn!("CLOUDAPI_SECRET_KEY_FILE is set, but this version seals nothing yet");
     }

@@ -19,14 +19,14 @@ pub async fn ready(app: &App, url: &str, first_start: bool) -> anyhow::Result<()
         let hint = "cloudapi admin bootstrap --email YOU@EXAMPLE.COM --project NAME";
         return Ok(writeln!(
             io::stdout(),
-            "\nThe API is described at {url}/openapi.json.\nMake a first project with: {hint}"
+            "\nThe API's reference, to read and to try, is at {url}/docs.\nMake a first project with: {hint}"
         )?);
     }
     if !io::stdout().is_terminal() {
         let hint = format!("cloudapi admin session --email {}", demo::OWNER_EMAIL);
         return Ok(writeln!(
             io::stdout(),
-            "\nThe API is described at {url}/openapi.json.\nGet a session with: {hint}"
+            "\nThe API's reference, to read and to try, is at {url}/docs.\nGet a session with: {hint}"
         )?);
     }
     let (session, key) = demo::credentials(app).await?;
@@ -39,7 +39,7 @@ fn examples(url: &str, session: &Secret, key: &Secret, first_start: bool) -> Str
     let (session, key) = (session.expose(), key.expose());
     format!(
         r#"
-{greeting} The API is described at {url}/openapi.json.
+{greeting} The API's reference, to read and to try, is at {url}/docs.
 Paste this into another terminal:
 
   export CLOUDAPI_URL={url}

@@ -25,7 +25,7 @@ pub struct Operation {
     pub summary: &'static str,
     /// Who may call it.
     pub need: Need,
-    /// The ids in the path, in order.
+    /// The ids and words in the path, in order.
     pub path_ids: Vec<SchemaOf>,
     /// The query string, if it takes one.
     pub query: Option<&'static Rules>,
@@ -55,12 +55,14 @@ pub struct AnswerShape {
     pub status: u16,
     /// In one sentence.
     pub description: &'static str,
-    /// The body's media type.
-    pub media_type: &'static str,
+    /// The body's media types, of which each answer has one.
+    pub media_types: &'static [&'static str],
     /// The body.
     pub schema: SchemaOf,
     /// Whether `Location` names what was made.
     pub location: bool,
+    /// Other answers when all is well, without a body: the status, and in one sentence what it says.
+    pub others: &'static [(u16, &'static str)],
     /// Whether `ETag` names the state that is shown.
     pub etag: bool,
 }

@@ -1,4 +1,4 @@
-//! Arguments of handlers: the id in the path, the query string, the JSON body.
+//! Arguments of handlers: the id or the word in the path, the query string, the JSON body.
 
 use std::marker::PhantomData;
 
@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use schemars::SchemaGenerator;
+use schemars::{SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 use crate::base::{
     error::{Code, Error, ItemCode, Place, Result},
     id::{Id, Kind},
-    schema::{Input, without_nulls},
+    schema::Input,
     text,
 };
 
@@ -49,6 +49,52 @@ impl<K: Kind> Argument for PathId<K> {
     fn describe(operation: &mut Operation) {
         operation.path_ids.push(|generator: &mut SchemaGenerator| generator.subschema_for::<Id<K>>());
     }
+}
+
+/// A text that is one of a few words.
+pub trait Word: Copy + Send + 'static {
+    /// What each is, in a sentence: "an error code".
+    const NOUN: &'static str;
+    /// All of them.
+    const ALL: &'static [Self];
+    /// The word.
+    fn as_str(self) -> &'static str;
+}
+
+/// The word in the path. Any other text is not found.
+#[derive(Debug)]
+pub struct PathWord<W>(pub W);
+
+impl<W: Word, S: Send + Sync> FromRequestParts<S> for PathWord<W> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let given = parts.extract::<Path<String>>().await.map(|Path(text)| text).unwrap_or_default();
+        let word = W::ALL.iter().copied().find(|word| word.as_str() == given);
+        word.map(Self).ok_or_else(|| unknown_word::<W>(&given))
+    }
+}
+
+impl<W: Word> Argument for PathWord<W> {
+    fn describe(operation: &mut Operation) {
+        operation.path_ids.push(|_: &mut SchemaGenerator| {
+            let words: Vec<&str> = W::ALL.iter().map(|word| word.as_str()).collect();
+            json_schema!({ "type": "string", "enum": words })
+        });
+    }
+}
+
+fn unknown_word<W: Word>(given: &str) -> Error {
+    let hint = match text::nearest(given, W::ALL.iter().map(|word| word.as_str())) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => "/openapi.json lists those there are".to_owned(),
+    };
+    Error::new(Code::NotFound, format!("'{}' is not {}; {hint}", shown(given), W::NOUN))
+}
+
+/// The start of a text that a client wrote, fit to be said back.
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect::<String>().escape_debug().to_string()
 }
 
 /// The query string, checked against the schema of `T`.
@@ -112,7 +158,7 @@ fn parameter_value(schema: &Value, text: &str) -> Value {
 }
 
 fn unknown_parameter<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Error {
-    let name: String = name.chars().take(64).collect::<String>().escape_debug().to_string();
+    let name = shown(name);
     let hint = match text::nearest(&name, known.clone()) {
         Some(near) => format!("did you mean '{near}'?"),
         None => match known.collect::<Vec<_>>().join(", ") {
@@ -163,7 +209,7 @@ impl<T: Input> JsonBody<T> {
 
     /// The body as a `T`, or every one of its faults.
     pub fn validate(self) -> Result<T> {
-        let value = without_nulls(self.value);
+        let value = T::rules().without_nulls(self.value);
         let faults = T::rules().faults(&value);
         if !faults.is_empty() {
             return Err(Error::validation(faults));
@@ -243,8 +289,7 @@ fn parse_form(bytes: &[u8]) -> Result<Value> {
     let mut members = Map::new();
     for (name, text) in form_urlencoded::parse(bytes) {
         if members.insert(name.to_string(), text.into()).is_some() {
-            let name: String = name.chars().take(64).collect();
-            let detail = format!("'{}' stands in the form twice; send it once", name.escape_debug());
+            let detail = format!("'{}' stands in the form twice; send it once", shown(&name));
             return Err(Error::new(Code::MalformedRequest, detail));
         }
     }

@@ -2,12 +2,15 @@
 //! no slice; `routes.rs` puts it to use.
 
 pub mod api;
+pub mod asset;
+pub mod catalogue;
 pub mod condition;
 pub mod cors;
 pub mod describe;
 pub mod edge;
 pub mod extract;
 pub mod headers;
+pub mod html;
 pub mod json;
 pub mod load;
 pub mod problem;

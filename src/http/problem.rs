@@ -3,16 +3,17 @@
 //! A handler's error travels as an empty response with the error attached, so that the outermost
 //! layer, which knows the request's id, writes the body and the log line once.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
+use super::catalogue::{Entry, entry};
 use crate::base::{
     error::{Code, Error, Item, Place},
     id::RequestId,
@@ -21,70 +22,24 @@ use crate::base::{
 /// The media type of every error.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// The status and the title of a code.
-pub const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
-    use StatusCode as S;
-    match code {
-        Code::MalformedJson => (S::BAD_REQUEST, "Malformed JSON"),
-        Code::MalformedRequest => (S::BAD_REQUEST, "Malformed request"),
-        Code::InvalidParameter => (S::BAD_REQUEST, "Invalid query parameter"),
-        Code::UnknownParameter => (S::BAD_REQUEST, "Unknown query parameter"),
-        Code::DuplicateParameter => (S::BAD_REQUEST, "Query parameter given twice"),
-        Code::InvalidCursor => (S::BAD_REQUEST, "Invalid cursor"),
-        Code::UnexpectedBody => (S::BAD_REQUEST, "Unexpected body"),
-        Code::ProjectRequired => (S::BAD_REQUEST, "Project required"),
-        Code::MissingCredentials => (S::UNAUTHORIZED, "Missing credentials"),
-        Code::InvalidToken => (S::UNAUTHORIZED, "Invalid credential"),
-        Code::TokenExpired => (S::UNAUTHORIZED, "Credential expired"),
-        Code::TokenRevoked => (S::UNAUTHORIZED, "Credential revoked"),
-        Code::InvalidCredentials => (S::UNAUTHORIZED, "Wrong e-mail address or password"),
-        Code::InsufficientScope => (S::FORBIDDEN, "Insufficient scope"),
-        Code::CredentialKindNotAllowed => (S::FORBIDDEN, "Kind of credential not allowed"),
-        Code::ProjectSuspended => (S::FORBIDDEN, "Project suspended"),
-        Code::ProjectArchived => (S::FORBIDDEN, "Project archived"),
-        Code::RoleEscalation => (S::FORBIDDEN, "Role escalation"),
-        Code::InvalidState => (S::CONFLICT, "Invalid state"),
-        Code::ProjectNotActive => (S::CONFLICT, "Project not active"),
-        Code::ProjectNotArchived => (S::CONFLICT, "Project not archived"),
-        Code::KeyRevoked => (S::CONFLICT, "Key revoked"),
-        Code::RotationInProgress => (S::CONFLICT, "Rotation in progress"),
-        Code::AlreadyMember => (S::CONFLICT, "Already a member"),
-        Code::LastOwner => (S::CONFLICT, "Last owner"),
-        Code::PreconditionFailed => (S::PRECONDITION_FAILED, "Precondition failed"),
-        Code::InvalidCurrentPassword => (S::UNPROCESSABLE_ENTITY, "Wrong current password"),
-        Code::ScopeEscalation => (S::FORBIDDEN, "Scope escalation"),
-        Code::NotFound => (S::NOT_FOUND, "Not found"),
-        Code::RouteNotFound => (S::NOT_FOUND, "No such path"),
-        Code::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "Method not allowed"),
-        Code::RequestTimeout => (S::REQUEST_TIMEOUT, "Request took too long to arrive"),
-        Code::LimitReached => (S::CONFLICT, "Limit reached"),
-        Code::PayloadTooLarge => (S::PAYLOAD_TOO_LARGE, "Body too large"),
-        Code::UriTooLong => (S::URI_TOO_LONG, "Address too long"),
-        Code::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
-        Code::HeadersTooLarge => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large"),
-        Code::ValidationFailed => (S::UNPROCESSABLE_ENTITY, "Request validation failed"),
-        Code::Internal => (S::INTERNAL_SERVER_ERROR, "Internal error"),
-        Code::Overloaded => (S::SERVICE_UNAVAILABLE, "Overloaded"),
-        Code::DatabaseUnavailable => (S::SERVICE_UNAVAILABLE, "Database unavailable"),
-        Code::AuthUnavailable => (S::SERVICE_UNAVAILABLE, "Authentication unavailable"),
-        Code::Timeout => (S::SERVICE_UNAVAILABLE, "Timed out"),
-    }
-}
-
 /// An error on its way out, attached to the response that will carry it.
 #[derive(Clone, Debug)]
 pub struct Failure(pub Arc<Error>);
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let (status, _) = status_and_title(self.code());
+        let status = entry(self.code()).status;
         let mut response = status.into_response();
         let headers = response.headers_mut();
         if let Some(challenge) = challenge(&self) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let retry_after = match self.retry_after_seconds() {
+            None if status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            known => known,
+        };
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response.extensions_mut().insert(Failure(Arc::new(self)));
         response
@@ -123,6 +78,7 @@ pub struct Problem {
     /// What was wrong with this request, and what to do.
     pub detail: String,
     /// The kind of error, for programs.
+    #[schemars(with = "ProblemCode")]
     pub code: String,
     /// The request's id; quote it when you ask for help.
     pub request_id: RequestId,
@@ -130,6 +86,22 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub errors: Vec<ProblemItem>,
+}
+
+/// Describes [`Problem::code`], so that generated clients can branch on it and be checked.
+struct ProblemCode;
+
+impl JsonSchema for ProblemCode {
+    fn schema_name() -> Cow<'static, str> {
+        "ProblemCode".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A kind of error. New ones may come; the status tells what kind they are of.",
+            "enum": Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// One fault: in the body at `pointer`, or in the query parameter `parameter`.
@@ -152,7 +124,7 @@ pub struct ProblemItem {
 impl Problem {
     /// `error` as it is told to a client.
     pub fn new(error: &Error, request_id: RequestId, public_url: &str) -> Self {
-        let (status, title) = status_and_title(error.code());
+        let Entry { status, title, .. } = entry(error.code());
         Self {
             type_: format!("{public_url}/docs/errors/{}", error.code()),
             title: title.to_owned(),

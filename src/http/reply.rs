@@ -29,7 +29,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
 }
 
 impl<T: JsonSchema> Answer for Json<T> {
-    const SHAPE: AnswerShape = shape::<T>(200, "As asked for.");
+    const SHAPE: AnswerShape = shape::<T>(200, "Done: this is how it is now.");
 }
 
 /// 200 with a body and the entity tag of its state.
@@ -50,7 +50,7 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
 }
 
 impl<T: JsonSchema> Answer for Tagged<T> {
-    const SHAPE: AnswerShape = AnswerShape { etag: true, ..shape::<T>(200, "As asked for.") };
+    const SHAPE: AnswerShape = AnswerShape { etag: true, ..shape::<T>(200, "Done: this is how it is now.") };
 }
 
 /// 200 with a body that no cache may keep.
@@ -64,7 +64,7 @@ impl<T: Serialize> IntoResponse for Private<T> {
 }
 
 impl<T: JsonSchema> Answer for Private<T> {
-    const SHAPE: AnswerShape = shape::<T>(200, "As asked for.");
+    const SHAPE: AnswerShape = shape::<T>(200, "Done: this is how it is now.");
 }
 
 /// 201 with what was made and where it is.
@@ -83,7 +83,7 @@ impl<T: Serialize> IntoResponse for Created<T> {
 }
 
 impl<T: JsonSchema> Answer for Created<T> {
-    const SHAPE: AnswerShape = AnswerShape { location: true, ..shape::<T>(201, "Made.") };
+    const SHAPE: AnswerShape = AnswerShape { location: true, ..shape::<T>(201, "Made; `Location` says where it is.") };
 }
 
 /// 201 with a secret that is shown this once, so no cache may keep the answer.
@@ -131,33 +131,43 @@ impl<T: JsonSchema> JsonSchema for List<T> {
         format!("{}List", T::schema_name()).into()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let items = generator.subschema_for::<T>();
+        let mut next_cursor = id_within(generator, &items).unwrap_or_else(|| json_schema!({ "type": "string" }));
+        next_cursor.insert(
+            "description".into(),
+            "There exactly when more may follow: send it as `cursor` to get the next page.".into(),
+        );
         json_schema!({
             "type": "object",
             "description": "One page of a list.",
             "required": ["data", "request_id"],
             "properties": {
-                "data": { "type": "array", "items": generator.subschema_for::<T>(), "maxItems": 100 },
-                "next_cursor": {
-                    "type": "string",
-                    "description": "There exactly when more may follow: send it as `cursor` to get the next page.",
-                },
+                "data": { "type": "array", "items": items, "maxItems": 100 },
+                "next_cursor": next_cursor,
                 "request_id": generator.subschema_for::<RequestId>(),
             },
         })
     }
 }
 
+/// The schema of the member `id` of what `reference` refers to: a cursor is the id of the last item.
+fn id_within(generator: &SchemaGenerator, reference: &Schema) -> Option<Schema> {
+    let name = reference.get("$ref")?.as_str()?.rsplit('/').next()?;
+    generator.definitions().get(name)?.pointer("/properties/id")?.clone().try_into().ok()
+}
+
 impl<T: JsonSchema> Answer for List<T> {
-    const SHAPE: AnswerShape = shape::<Self>(200, "One page.");
+    const SHAPE: AnswerShape = shape::<Self>(200, "One page, with `next_cursor` exactly when more may follow.");
 }
 
 const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerShape {
     AnswerShape {
         status,
         description,
-        media_type: JSON,
+        media_types: &[JSON],
         schema: |generator| generator.subschema_for::<T>(),
         location: false,
+        others: &[],
         etag: false,
     }
 }

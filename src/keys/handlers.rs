@@ -59,6 +59,8 @@ pub async fn create(
         created_by: grant.caller().user_id(),
         created_at: now,
         expires_at: new.expires_at,
+        allowed_ips: new.allowed_ips.unwrap_or_default(),
+        rate_limit: new.rate_limit,
     };
     let stored = repo::insert(tx.db(), row, &secret).await?;
     let change = Change::new("key.created", stored.id, Some(stored.project_id));
@@ -106,7 +108,14 @@ pub async fn update(
     let scopes = patch.scopes.map(|scopes| tenant.hand_out(scopes)).transpose()?;
     tenant.require_active()?;
     require_unrevoked(&key)?;
-    let change = KeyChange { name: patch.name, scopes, expires_at: patch.expires_at, metadata: patch.metadata };
+    let change = KeyChange {
+        name: patch.name,
+        scopes,
+        expires_at: patch.expires_at,
+        metadata: patch.metadata,
+        allowed_ips: patch.allowed_ips,
+        rate_limit: patch.rate_limit,
+    };
     let key = repo::update(tx.db(), tenant, id, change).await?;
     let change = Change::new("key.updated", id, Some(key.project_id));
     tx.commit(change, Json(KeyView::new(key, now))).await

@@ -8,7 +8,9 @@ use crate::base::{
     clock::Timestamp,
     credential::CredentialStatus,
     id::{KeyId, ProjectId, UserId},
+    limit::RateLimit,
     metadata::Metadata,
+    net::Cidr,
     page::ListQuery,
     schema::input,
     scope::{Scope, ScopeSet},
@@ -17,12 +19,12 @@ use crate::base::{
     text::NO_CONTROL_CHARACTERS,
 };
 
-/// `POST /v1/keys`.
+/// What a new key shall be.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// The project the key is for.
-    pub project_id: Option<ProjectId>,
+    pub project_id: ProjectId,
     /// What people call it; empty when left out.
     #[schemars(length(max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = "billing service")]
     pub name: Option<String>,
@@ -30,13 +32,19 @@ pub struct NewKey {
     /// `tokens:write`, `tokens:introspect` and `keys:write`, as far as you have them.
     #[schemars(length(min = 1, max = 32), extend("uniqueItems" = true))]
     pub scopes: Option<Vec<Scope>>,
-    /// When it ends by itself; never when left out.
+    /// When it ends by itself, which must be later than now; never when left out.
+    #[schemars(example = "2099-12-31T23:59:59Z")]
     pub expires_at: Option<Timestamp>,
+    /// The networks that it, and what is issued under it, may be used from; everywhere when left out or empty.
+    #[schemars(length(max = 64))]
+    pub allowed_ips: Option<Vec<Cidr>>,
+    /// How often it, and what is issued under it, may be used; as the operator says when left out.
+    pub rate_limit: Option<RateLimit>,
     /// Your own notes on it; none when left out.
     pub metadata: Option<Metadata>,
 }
 
-/// `PATCH /v1/keys/{key_id}`: what is left out stays as it is.
+/// What changes; what is left out stays as it is.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyPatch {
@@ -48,6 +56,11 @@ pub struct KeyPatch {
     pub scopes: Option<Vec<Scope>>,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
+    /// The networks that it, and what is issued under it, may be used from; everywhere when empty.
+    #[schemars(length(max = 64))]
+    pub allowed_ips: Option<Vec<Cidr>>,
+    /// How often it, and what is issued under it, may be used.
+    pub rate_limit: Option<RateLimit>,
     /// Your own notes on it; these take the place of all earlier ones.
     pub metadata: Option<Metadata>,
 }
@@ -57,7 +70,7 @@ pub const DEFAULT_OVERLAP_SECONDS: u32 = 24 * 3600;
 /// The least overlap for a key that rotates itself, so that a lost answer does not lock it out.
 pub const SELF_OVERLAP_SECONDS: u32 = 300;
 
-/// `POST /v1/keys/{key_id}/rotate`.
+/// How to rotate a key.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
@@ -113,6 +126,10 @@ pub struct StoredKey {
     pub previous_expires_at: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
+    /// The networks it may be used from; none for all.
+    pub allowed_ips: Vec<String>,
+    /// How often it may be used.
+    pub rate_limit: Option<Json<RateLimit>>,
 }
 
 /// A key with what decides over one of its secrets.
@@ -134,6 +151,10 @@ pub struct PresentedKey {
     pub revoked_at: Option<Timestamp>,
     /// When this secret stops working, if another has taken its place.
     pub secret_expires_at: Option<Timestamp>,
+    /// The networks it may be used from; none for all.
+    pub allowed_ips: Vec<String>,
+    /// How often it may be used.
+    pub rate_limit: Option<Json<RateLimit>>,
 }
 
 /// A key as it is shown, without its secret.
@@ -164,6 +185,10 @@ pub struct KeyView {
     pub previous_expires_at: Option<Timestamp>,
     /// When it was last used, to the minute; null for never.
     pub last_used_at: Option<Timestamp>,
+    /// The networks that it, and what is issued under it, may be used from; empty for everywhere.
+    pub allowed_ips: Vec<Cidr>,
+    /// How often it, and what is issued under it, may be used; null for what the operator says.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl KeyView {
@@ -182,6 +207,8 @@ impl KeyView {
             expires_at: key.expires_at,
             previous_expires_at: key.previous_expires_at,
             last_used_at: key.last_used_at,
+            allowed_ips: key.allowed_ips.iter().filter_map(|network| network.parse().ok()).collect(),
+            rate_limit: key.rate_limit.map(|limit| limit.0),
         }
     }
 }
@@ -202,5 +229,6 @@ pub struct RevokedKey {
     /// The key's id.
     pub id: KeyId,
     /// Always true.
+    #[schemars(extend("const" = true))]
     pub revoked: bool,
 }

@@ -8,7 +8,9 @@ use crate::{
         clock::Timestamp,
         credential::CredentialStatus,
         id::{self, KeyId, ProjectId, UserId},
+        limit::RateLimit,
         metadata::Metadata,
+        net::Cidr,
         page::{Page, PageRequest, keyset},
         scope::ScopeSet,
         secret::{Secret, SecretHash},
@@ -40,14 +42,19 @@ pub struct KeyRow {
     pub created_at: Timestamp,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
+    /// The networks it may be used from; none for all.
+    pub allowed_ips: Vec<Cidr>,
+    /// How often it may be used.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// Adds a key and its secret, in one statement.
 pub async fn insert(db: &mut PgConnection, key: KeyRow, secret: &Secret) -> sqlx::Result<StoredKey> {
     sqlx::query_as(
         "WITH secret AS (INSERT INTO key_secrets (secret_hash, key_id, created_at) VALUES ($9, $1, $7))
-         INSERT INTO keys (id, project_id, name, scopes, metadata, created_by, created_at, expires_at, hint)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10) RETURNING *",
+         INSERT INTO keys (id, project_id, name, scopes, metadata, created_by, created_at, expires_at, hint,
+                           allowed_ips, rate_limit)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11, $12) RETURNING *",
     )
     .bind(key.id)
     .bind(key.project_id)
@@ -59,6 +66,8 @@ pub async fn insert(db: &mut PgConnection, key: KeyRow, secret: &Secret) -> sqlx
     .bind(key.expires_at)
     .bind(secret.hash())
     .bind(secret.hint())
+    .bind(texts(&key.allowed_ips))
+    .bind(key.rate_limit.map(Json))
     .fetch_one(db)
     .await
 }
@@ -67,7 +76,7 @@ pub async fn insert(db: &mut PgConnection, key: KeyRow, secret: &Secret) -> sqlx
 pub async fn find_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Option<PresentedKey>> {
     sqlx::query_as(
         "SELECT k.id, k.project_id, p.status AS project_status, k.scopes, k.created_at, k.expires_at, k.revoked_at,
-                s.expires_at AS secret_expires_at
+                s.expires_at AS secret_expires_at, k.allowed_ips, k.rate_limit
          FROM key_secrets s JOIN keys k ON k.id = s.key_id JOIN projects p ON p.id = k.project_id
          WHERE s.secret_hash = $1",
     )
@@ -131,13 +140,22 @@ pub struct KeyChange {
     pub expires_at: Option<Timestamp>,
     /// Its maker's notes on it.
     pub metadata: Option<Metadata>,
+    /// The networks it may be used from; none for all.
+    pub allowed_ips: Option<Vec<Cidr>>,
+    /// How often it may be used.
+    pub rate_limit: Option<RateLimit>,
+}
+
+fn texts(networks: &[Cidr]) -> Vec<String> {
+    networks.iter().map(ToString::to_string).collect()
 }
 
 /// Changes what `change` names in a key of the tenant's.
 pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: KeyChange) -> sqlx::Result<StoredKey> {
     sqlx::query_as(
         "UPDATE keys SET name = coalesce($3, name), scopes = coalesce($4, scopes),
-                         expires_at = coalesce($5, expires_at), metadata = coalesce($6, metadata)
+                         expires_at = coalesce($5, expires_at), metadata = coalesce($6, metadata),
+                         allowed_ips = coalesce($7, allowed_ips), rate_limit = coalesce($8, rate_limit)
          WHERE project_id = $1 AND id = $2 RETURNING *",
     )
     .bind(tenant.project_id())
@@ -146,6 +164,8 @@ pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: Ke
     .bind(change.scopes.map(ScopeSet::to_texts))
     .bind(change.expires_at)
     .bind(change.metadata.map(Json))
+    .bind(change.allowed_ips.as_deref().map(texts))
+    .bind(change.rate_limit.map(Json))
     .fetch_one(db)
     .await
 }

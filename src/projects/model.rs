@@ -9,7 +9,8 @@ use crate::base::{
     text::NO_CONTROL_CHARACTERS,
 };
 
-/// A project, as the database has it and as clients see it: no secret is near.
+/// What keys, tokens and members belong to.
+// As the database has it and as clients see it: no secret is near.
 #[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct Project {
     /// The project's id.
@@ -48,10 +49,11 @@ pub struct DeletedProject {
     /// The project's id.
     pub id: ProjectId,
     /// Always true.
+    #[schemars(extend("const" = true))]
     pub deleted: bool,
 }
 
-/// `POST /v1/projects`.
+/// What a new project shall be.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewProject {
@@ -62,7 +64,7 @@ pub struct NewProject {
     pub metadata: Option<Metadata>,
 }
 
-/// `PATCH /v1/projects/{project_id}`: what is left out stays as it is.
+/// What changes; what is left out stays as it is.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectPatch {

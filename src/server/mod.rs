@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -35,6 +36,8 @@ use connection::Connections;
 
 /// How long requests under way have once the server closes.
 const DRAIN_TIME: Duration = Duration::from_secs(20);
+/// How often to forget whom no rate limit holds back any more.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a last write of what was counted may take; and when there is a hurry.
 const FLUSH_TIME: Duration = Duration::from_secs(10);
 const HURRIED_FLUSH_TIME: Duration = Duration::from_secs(1);
@@ -46,7 +49,7 @@ pub fn layers(app: &App, router: Router) -> Record<Router> {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(app.edge.cors.clone())
         .layer(from_fn_with_state(app.edge.clone(), headers::add));
-    RecordLayer::new(app.usage.clone(), app.clock.clone(), app.public_url.clone()).layer(router)
+    RecordLayer::new(app).layer(router)
 }
 
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
@@ -63,6 +66,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let listener = listener.into();
     let flushing = flush::run(app.usage.clone(), app.db.clone(), app.clock.clone(), stop.closing.clone());
     let flusher = tokio::spawn(flushing);
+    let sweeper = tokio::spawn(sweep(app.clone(), stop.closing.clone()));
     let connections = Connections::new(layers(&app, routes::router(app.clone())), app.edge.limits, stop.clone());
     let telling = async {
         stop.told.cancelled().await;
@@ -87,12 +91,19 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
         None => tracing::warn!("told again to stop; requests under way are cut off"),
     }
     let flushed = async {
-        let _ = flusher.await;
+        let _ = tokio::join!(flusher, sweeper);
         flush::flush_or_log(&app.usage, &app.db, &app.clock).await;
         app.db.close().await;
     };
     let flush_time = if stop.now.is_cancelled() { HURRIED_FLUSH_TIME } else { FLUSH_TIME };
     if timeout(flush_time, flushed).await.is_err() {
         tracing::warn!("the database did not answer in time; the usage counted last may be lost");
+    }
+}
+
+/// Keeps the memory of rate limits to whom they still hold back.
+async fn sweep(app: App, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
+        app.limits.sweep();
     }
 }

@@ -7,7 +7,7 @@ use super::{
     repo,
 };
 use crate::{
-    auth::grant::{Public, Session},
+    auth::grant::{Session, SigningIn},
     base::{
         error::{Code, Error, Result},
         id::{self, SessionId},
@@ -23,7 +23,11 @@ use crate::{
 };
 
 /// Signs a user in.
-pub async fn create(public: Public, State(app): State<App>, body: JsonBody<SignIn>) -> Result<Issued<IssuedSession>> {
+pub async fn create(
+    caller: SigningIn,
+    State(app): State<App>,
+    body: JsonBody<SignIn>,
+) -> Result<Issued<IssuedSession>> {
     let SignIn { email, password } = body.validate()?;
     // An address that cannot be one is verified like an unknown one: no answer and no delay tells
     // which addresses are known.
@@ -39,7 +43,7 @@ pub async fn create(public: Public, State(app): State<App>, body: JsonBody<SignI
             "The e-mail address or the password is wrong; check both and try again",
         ));
     };
-    let mut tx = app.writes.begin(&public.request).await?;
+    let mut tx = app.writes.begin(&caller.request).await?;
     let session = repo::issue(tx.db(), user.id, user.email, app.clock.now()).await?;
     let change = Change::new("session.created", session.id, None);
     tx.commit(change, Issued(Created { location: format!("/v1/sessions/{}", session.id), body: session })).await

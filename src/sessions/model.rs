@@ -17,7 +17,7 @@ use crate::base::{
 /// How long a session lasts.
 pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// `POST /v1/sessions`.
+/// Who signs in.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
@@ -25,7 +25,12 @@ pub struct SignIn {
     #[schemars(length(max = 254), example = "ada@example.com")]
     pub email: String,
     /// Their password.
-    #[schemars(with = "String", length(max = 1024), extend("format" = "password"))]
+    #[schemars(
+        with = "String",
+        length(max = 1024),
+        extend("format" = "password"),
+        example = "correct horse battery staple"
+    )]
     pub password: SecretString,
 }
 
@@ -73,5 +78,6 @@ pub struct RevokedSession {
     /// The session's id.
     pub id: SessionId,
     /// Always true.
+    #[schemars(extend("const" = true))]
     pub revoked: bool,
 }

@@ -22,7 +22,7 @@ use crate::{
     state::App,
 };
 
-/// `POST /v1/tokens/introspect`.
+/// What to tell about.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Question {

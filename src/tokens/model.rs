@@ -18,7 +18,7 @@ pub const DEFAULT_LIFETIME_SECONDS: u32 = 90 * 24 * 3600;
 /// How many tokens deep a token may hang below the key or session it began with.
 pub const MAX_DEPTH: i16 = 8;
 
-/// `POST /v1/tokens`.
+/// What a new token shall be.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
@@ -118,5 +118,6 @@ pub struct RevokedToken {
     /// The token's id.
     pub id: TokenId,
     /// Always true.
+    #[schemars(extend("const" = true))]
     pub revoked: bool,
 }

@@ -1,12 +1,14 @@
 //! SQL for tokens.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 
 use super::model::StoredToken;
 use crate::{
     base::{
+        caller::Bounds,
         clock::Timestamp,
         id::{self, KeyId, ProjectId, TokenId, UserId},
+        limit::RateLimit,
         page::{Page, PageRequest, keyset},
         role::Role,
         scope::ScopeSet,
@@ -121,6 +123,9 @@ pub struct Link {
     /// How its project stands.
     pub project_status: ProjectStatus,
     issuer_token_id: Option<TokenId>,
+    issuer_key_id: Option<KeyId>,
+    issuer_key_allowed_ips: Option<Vec<String>>,
+    issuer_key_rate_limit: Option<Json<RateLimit>>,
     issuer_key_scopes: Option<Vec<String>>,
     issuer_key_expires_at: Option<Timestamp>,
     issuer_key_revoked_at: Option<Timestamp>,
@@ -128,6 +133,12 @@ pub struct Link {
 }
 
 impl Link {
+    /// From where and how often the key that issued it may be used.
+    pub fn bounds(&self) -> Bounds {
+        let allowed_ips = self.issuer_key_allowed_ips.as_deref().unwrap_or_default();
+        Bounds::stored(self.issuer_key_id, allowed_ips, self.issuer_key_rate_limit.as_ref().map(|limit| limit.0))
+    }
+
     /// When it ends by itself, at the latest with the key that issued it.
     pub fn ends_at(&self) -> Timestamp {
         self.issuer_key_expires_at.map_or(self.expires_at, |end| end.min(self.expires_at))
@@ -164,6 +175,7 @@ pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx
              SELECT t.*, c.distance + 1 FROM chain c JOIN tokens t ON t.id = c.issuer_token_id
          )
          SELECT c.id, c.project_id, c.scopes, c.created_at, c.expires_at, c.revoked_at, c.issuer_token_id,
+                c.issuer_key_id, k.allowed_ips AS issuer_key_allowed_ips, k.rate_limit AS issuer_key_rate_limit,
                 k.scopes AS issuer_key_scopes, k.expires_at AS issuer_key_expires_at,
                 k.revoked_at AS issuer_key_revoked_at, m.role AS issuer_role, p.status AS project_status
          FROM chain c

@@ -3,7 +3,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
@@ -22,10 +22,16 @@ use tower::{Layer, Service};
 
 use super::counters::{Counters, Credential};
 use crate::{
-    base::{clock::Clock, request::RequestContext},
+    base::{
+        clock::Clock,
+        net::{Cidr, client_address},
+        request::RequestContext,
+    },
     http::problem::{self, Failure},
+    state::App,
 };
 
+const FORWARDED_FOR: &str = "x-forwarded-for";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// So many requests in a second are all logged; of the rest, one in [`SAMPLE`] is, and every error.
 const LOGGED_PER_SECOND: u32 = 100;
@@ -40,13 +46,20 @@ struct Recorder {
     counters: Arc<Counters>,
     clock: Clock,
     public_url: String,
+    trusted_proxies: Vec<Cidr>,
     sampler: Sampler,
 }
 
 impl RecordLayer {
-    /// Counts into `counters`; `public_url` is where problems say they are explained.
-    pub fn new(counters: Arc<Counters>, clock: Clock, public_url: String) -> Self {
-        Self(Arc::new(Recorder { counters, clock, public_url, sampler: Sampler::new() }))
+    /// The layer of `app`.
+    pub fn new(app: &App) -> Self {
+        Self(Arc::new(Recorder {
+            counters: Arc::clone(&app.usage),
+            clock: app.clock.clone(),
+            public_url: app.public_url.clone(),
+            trusted_proxies: app.trusted_proxies.clone(),
+            sampler: Sampler::new(),
+        }))
     }
 }
 
@@ -80,10 +93,10 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-        let context = Arc::new(RequestContext::new(peer));
+        let context = Arc::new(RequestContext::new(self.recorder.client_of(&request)));
         request.extensions_mut().insert(Arc::clone(&context));
         let method = request.method().clone();
+        let client_request_id = client_request_id(&request);
         let answer = self.inner.call(request);
         let recorder = Arc::clone(&self.recorder);
         Box::pin(async move {
@@ -93,13 +106,25 @@ where
                 response.headers_mut().insert(REQUEST_ID, id);
             }
             recorder.count(&context, &method, response.status());
-            recorder.log(&context, &method, &response, started);
+            recorder.log(&context, &method, client_request_id.as_deref(), &response, started);
             Ok(response)
         })
     }
 }
 
 impl Recorder {
+    /// The address of the client that sent `request`.
+    fn client_of(&self, request: &Request) -> Option<IpAddr> {
+        let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
+        if self.trusted_proxies.is_empty() {
+            return Some(peer.ip().to_canonical());
+        }
+        // Several lines of a list header are one list (RFC 9110 §5.3).
+        let lines = request.headers().get_all(FORWARDED_FOR).iter();
+        let forwarded: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default()).collect();
+        Some(client_address(*peer, &forwarded.join(","), &self.trusted_proxies))
+    }
+
     fn count(&self, context: &RequestContext, method: &Method, status: StatusCode) {
         let counted = method != Method::OPTIONS
             && status != StatusCode::UNAUTHORIZED
@@ -115,7 +140,14 @@ impl Recorder {
         }
     }
 
-    fn log(&self, context: &RequestContext, method: &Method, response: &Response, started: Instant) {
+    fn log(
+        &self,
+        context: &RequestContext,
+        method: &Method,
+        client_request_id: Option<&str>,
+        response: &Response,
+        started: Instant,
+    ) {
         let status = response.status();
         let failure = response.extensions().get::<Failure>();
         if !self.sampler.admits() && !status.is_server_error() {
@@ -128,6 +160,7 @@ impl Recorder {
                     target: "cloudapi::request",
                     $level,
                     request_id = %context.id,
+                    client_request_id,
                     method = %method,
                     route = context.route.get().copied().unwrap_or("none"),
                     status = status.as_u16(),
@@ -135,7 +168,7 @@ impl Recorder {
                     cause = cause.map(tracing::field::display),
                     project_id = context.project.get().map(tracing::field::display),
                     credential_id = context.caller.get().map(|caller| tracing::field::display(caller.credential_id())),
-                    peer = context.peer.map(tracing::field::display),
+                    client = context.client.map(tracing::field::display),
                     duration_ms = started.elapsed().as_secs_f64() * 1e3,
                     "answered"
                 )
@@ -147,6 +180,13 @@ impl Recorder {
             line!(tracing::Level::INFO);
         }
     }
+}
+
+/// The client's own name for its request, for the log alone, if it is one that cannot do harm there.
+fn client_request_id(request: &Request) -> Option<String> {
+    let text = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    (is_plain && (1..=64).contains(&text.len())).then(|| text.to_owned())
 }
 
 /// Decides which requests are logged, so that a flood does not drown the log or cost more than it.

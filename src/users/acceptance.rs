@@ -9,7 +9,7 @@ use super::{
     repo,
 };
 use crate::{
-    auth::grant::Public,
+    auth::grant::SigningIn,
     base::{
         error::{Code, Error, ItemCode, Result},
         secret::{Secret, SecretKind},
@@ -28,7 +28,7 @@ const PASSWORD_MIN: usize = 12;
 
 /// Accepts an invitation.
 pub async fn accept(
-    public: Public,
+    caller: SigningIn,
     State(app): State<App>,
     body: JsonBody<Acceptance>,
 ) -> Result<Issued<IssuedSession>> {
@@ -53,7 +53,7 @@ pub async fn accept(
         Some(app.passwords.hash(long_enough(password)?).await?)
     };
 
-    let mut tx = app.writes.begin(&public.request).await?;
+    let mut tx = app.writes.begin(&caller.request).await?;
     if let Some(hash) = new_hash
         && !repo::replace_password_hash(tx.db(), user.id, None, &hash).await?
     {

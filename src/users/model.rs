@@ -26,7 +26,8 @@ pub enum MemberStatus {
     Active,
 }
 
-/// A member of a project, as the database has it and as clients see it: no secret is near.
+/// Somebody who is in a project, or invited to it.
+// As the database has it and as clients see it: no secret is near.
 #[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
 #[schemars(rename = "User")]
 pub struct Member {
@@ -38,7 +39,7 @@ pub struct Member {
     pub role: Role,
     /// Whether they have accepted their invitation.
     pub status: MemberStatus,
-    /// When the user was made.
+    /// When their account was made.
     pub created_at: Timestamp,
 }
 
@@ -62,12 +63,12 @@ pub struct UserFilter {
     pub role: Option<Role>,
 }
 
-/// `POST /v1/users`.
+/// Whom to invite, and as what.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// The project to invite them to.
-    pub project_id: Option<ProjectId>,
+    pub project_id: ProjectId,
     /// Their e-mail address.
     pub email: Email,
     /// What they may do there, at most what you may.
@@ -85,7 +86,7 @@ pub struct InvitedUser {
     pub member: Member,
 }
 
-/// `PATCH /v1/users/{user_id}`: what is left out stays as it is.
+/// What changes; what is left out stays as it is.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserPatch {
@@ -99,10 +100,11 @@ pub struct RemovedUser {
     /// The user's id.
     pub id: UserId,
     /// Always true.
+    #[schemars(extend("const" = true))]
     pub removed: bool,
 }
 
-/// `POST /v1/invitations/accept`.
+/// An invitation that is accepted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Acceptance {
@@ -115,7 +117,7 @@ pub struct Acceptance {
     pub password: SecretString,
 }
 
-/// `POST /v1/users/me/password`.
+/// A password that changes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PasswordChange {

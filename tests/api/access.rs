@@ -68,7 +68,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 fn expected(operation: &Operation, who: Who) -> Verdict {
     let Need::Scoped { scope, kinds, itself, owner } = operation.need else {
         return match (operation.need, who) {
-            (Need::Public, _) | (_, Who::Session(_) | Who::Stranger) => Verdict::Pass,
+            (Need::Public | Need::SignIn, _) | (_, Who::Session(_) | Who::Stranger) => Verdict::Pass,
             (_, Who::Nobody) => Verdict::Refuse(401, "missing_credentials"),
             _ => Verdict::Refuse(403, "credential_kind_not_allowed"),
         };
@@ -174,6 +174,8 @@ impl<'a> World<'a> {
                 "token_id" => self.key.token(&["users:read"]).await.id,
                 "user_id" => self.member(Role::Member).user_id.to_string(),
                 "session_id" => self.session(who).map_or_else(|| "sess_1".to_owned(), |session| session.id.clone()),
+                "code" => "not_found".to_owned(),
+                "file" => "docs.css".to_owned(),
                 other => panic!("a path names {{{other}}}; make one here"),
             };
             path = path.replace(&format!("{{{name}}}"), &id);

@@ -43,6 +43,7 @@ fn rank(module: &str) -> u8 {
         ("db" | "http", _) | (_, "repo" | "counters" | "invitations") => 1,
         ("auth" | "tx", _) => 2,
         (_, "handlers" | "acceptance" | "introspection" | "record" | "flush") => 4,
+        ("docs", "pages" | "assets") => 2,
         // A slice's own front page.
         (_, "") => 0,
         _ => panic!("{module} has no rank; give it one here"),

@@ -1,16 +1,20 @@
 //! What browsers are told: security headers, and which web pages' scripts may call.
 
 use axum::http::{HeaderName, HeaderValue};
-use cloudapi::http::edge::EdgeOptions;
+use cloudapi::{http::edge::EdgeOptions, state::AppOptions};
 use serde_json::json;
 
 use crate::support::{Identity, Reply, TestApp};
 
 const PAGE: &str = "https://app.example.com";
 
+async fn start(edge: EdgeOptions) -> TestApp {
+    TestApp::start_with(AppOptions { edge, ..AppOptions::default() }).await
+}
+
 async fn app_for_pages() -> TestApp {
     let cors_origins = vec![HeaderValue::from_static(PAGE), HeaderValue::from_static("http://localhost:3000")];
-    TestApp::start_with(EdgeOptions { cors_origins, ..EdgeOptions::default() }).await
+    start(EdgeOptions { cors_origins, ..EdgeOptions::default() }).await
 }
 
 fn cors_headers(reply: &Reply) -> Vec<&str> {
@@ -55,7 +59,7 @@ async fn what_is_somebodys_own_is_kept_by_no_cache() {
 
 #[tokio::test]
 async fn a_server_reached_by_https_tells_browsers_to_come_by_nothing_else() {
-    let app = TestApp::start_with(EdgeOptions { https: true, ..EdgeOptions::default() }).await;
+    let app = start(EdgeOptions { https: true, ..EdgeOptions::default() }).await;
     for path in ["/healthz", "/v1/projects", "/nothing"] {
         assert_eq!(app.nobody().get(path).await.header("strict-transport-security"), Some("max-age=31536000"));
     }

@@ -116,6 +116,8 @@ async fn query_parameters_are_known_single_and_within_bounds() {
     }
     let problem = key.get("/v1/projects?limt=5").await.problem(400, "unknown_parameter");
     assert!(problem["detail"].as_str().unwrap().contains("did you mean 'limit'?"), "{problem}");
+    let wrong = key.get("/v1/projects?order=up").await.problem(400, "invalid_parameter");
+    assert!(wrong["detail"].as_str().unwrap().contains("use one of: asc, desc"), "{wrong}");
     for query in ["limit=1", "limit=100", "order=desc", "cursor=proj_1", ""] {
         key.get(&format!("/v1/projects?{query}")).await.ok();
     }

@@ -95,7 +95,14 @@ async fn every_fault_of_a_body_is_told_at_its_place() {
     assert_eq!(fault(json!({ "name": "x".repeat(101) })).await, told("#/name", "too_long"));
     assert_eq!(fault(json!({ "expires_at": "tomorrow" })).await, told("#/expires_at", "invalid_format"));
     assert_eq!(fault(json!({ "expires_at": "2020-01-01T00:00:00Z" })).await, told("#/expires_at", "out_of_range"));
+    // In UTC it is in the year 10000, which RFC 3339 cannot write.
+    assert_eq!(
+        fault(json!({ "expires_at": "9999-12-31T23:59:59-01:00" })).await,
+        told("#/expires_at", "invalid_format")
+    );
     assert_eq!(fault(json!({ "expires_in": 60 })).await, told("#/expires_in", "unknown_field"));
+    // Null stands for an absent member, and there is none of this name to be absent.
+    assert_eq!(fault(json!({ "expires_in": null })).await, told("#/expires_in", "unknown_field"));
 
     let problem = owner
         .post(

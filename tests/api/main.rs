@@ -12,18 +12,22 @@
 mod access;
 mod architecture;
 mod browsers;
+mod docs;
 mod drain;
 mod edge;
 mod embedded;
 mod faults;
 mod health;
+mod hostile;
 mod introspection;
 mod keys;
-
+mod limits;
 mod openapi;
 mod process;
 mod projects;
+mod properties;
 mod reference;
+mod secrets;
 mod sessions;
 mod slow;
 mod support;

@@ -12,10 +12,9 @@ use cloudapi::{
         secret::{Secret, SecretKind},
     },
     db,
-    http::edge::EdgeOptions,
     server::{self, Stop},
     sessions,
-    state::App,
+    state::{App, AppOptions},
     usage::flush,
     users::{self, model::MemberStatus},
 };
@@ -53,14 +52,15 @@ impl Deref for TestApp {
 impl TestApp {
     /// Starts one, empty.
     pub async fn start() -> Self {
-        Self::start_with(EdgeOptions::default()).await
+        Self::start_with(AppOptions::default()).await
     }
 
-    /// Starts one, empty, with such an edge.
-    pub async fn start_with(edge: EdgeOptions) -> Self {
-        let options = cluster::fresh_database().await;
+    /// Starts one that the operator has set up so.
+    pub async fn start_with(options: AppOptions) -> Self {
+        let options = AppOptions { public_url: PUBLIC_URL.to_owned(), ..options };
+        let database = cluster::fresh_database().await;
         let clock = Clock::system();
-        let app = App::with_edge(db::pool(options, 8), clock.clone(), PUBLIC_URL.to_owned(), edge).unwrap();
+        let app = App::new(db::pool(database, 8), clock.clone(), options).unwrap();
         app.lifecycle.enter(Phase::Serving);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

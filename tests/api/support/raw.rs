@@ -1,6 +1,9 @@
 //! Connections below the level of a client library, for requests that none would send.
 
-use cloudapi::http::edge::{EdgeOptions, Limits};
+use cloudapi::{
+    http::edge::{EdgeOptions, Limits},
+    state::AppOptions,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -44,9 +47,9 @@ pub async fn read_answer(stream: &mut TcpStream) -> String {
     }
 }
 
-/// An edge with these limits, and everything else as it is by default.
-pub fn edge(change: impl FnOnce(&mut Limits)) -> EdgeOptions {
+/// An application whose edge has these limits, and everything else as it is by default.
+pub fn edge(change: impl FnOnce(&mut Limits)) -> AppOptions {
     let mut limits = Limits::default();
     change(&mut limits);
-    EdgeOptions { limits, ..EdgeOptions::default() }
+    AppOptions { edge: EdgeOptions { limits, ..EdgeOptions::default() }, ..AppOptions::default() }
 }

@@ -1,0 +1,245 @@
+//! Rate limits: how often a credential may be used, and how often an address may fail or sign in. Each
+//! node counts what it sees, so N nodes admit at most N times a limit. GCRA, from a kept library.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use governor::{
+    NotUntil, Quota, RateLimiter,
+    clock::Clock as _,
+    middleware::{StateInformationMiddleware, StateSnapshot},
+    state::keyed::DashMapStateStore,
+};
+
+use crate::base::{
+    caller::Caller,
+    clock::Clock,
+    error::{Code, Error, Result},
+    id::{KeyId, SessionId, TokenId},
+    limit::{LimitSettings, RateLimit},
+};
+
+/// How many addresses are remembered at once; beyond that, those that did nothing lately go first.
+const ADDRESSES: usize = 100_000;
+
+/// What one limit is counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    Session(SessionId),
+    Key(KeyId),
+    Token(TokenId),
+}
+
+type Limiter<K> = RateLimiter<K, DashMapStateStore<K>, LimitClock, StateInformationMiddleware>;
+
+/// The server's time for limits: it runs on whatever happens to the wall clock.
+#[derive(Clone, Debug)]
+struct LimitClock(Clock);
+
+impl governor::clock::Clock for LimitClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.monotonic()
+    }
+}
+
+/// The limits of one node.
+#[derive(Debug)]
+pub struct Limits {
+    settings: LimitSettings,
+    clock: LimitClock,
+    /// A limiter for each limit that some credential has.
+    credentials: RwLock<HashMap<RateLimit, Arc<Limiter<Subject>>>>,
+    failures: Limiter<IpAddr>,
+    sign_ins: Limiter<IpAddr>,
+}
+
+impl Limits {
+    /// Limits by these settings.
+    pub fn new(settings: LimitSettings, clock: Clock) -> Self {
+        let clock = LimitClock(clock);
+        Self {
+            failures: limiter(settings.failures, &clock),
+            sign_ins: limiter(settings.sign_ins, &clock),
+            settings,
+            clock,
+            credentials: RwLock::default(),
+        }
+    }
+
+    /// Counts one use of the caller's credential. Where a limit applies, gives how it stands, and whether
+    /// the use is beyond it. Tokens under a key that has a limit share it: a key hands out no more than it
+    /// holds.
+    pub fn use_of(&self, caller: &Caller) -> Option<Standing> {
+        let (subject, own) = match caller {
+            Caller::Session { id, .. } => (Subject::Session(*id), None),
+            Caller::Key { id, bounds, .. } => (Subject::Key(*id), bounds.rate_limit),
+            Caller::Token { id, bounds, .. } => match (bounds.key, bounds.rate_limit) {
+                (Some(key), Some(limit)) => (Subject::Key(key), Some(limit)),
+                _ => (Subject::Token(*id), None),
+            },
+        };
+        let limit = own.or(self.settings.credentials)?;
+        let outcome = self.of_credentials(limit).check_key(&subject);
+        Some(Standing::new(limit, outcome, self.clock.now()))
+    }
+
+    /// Counts one failure to authenticate from `address`; an error once there have been too many.
+    pub fn failure_from(&self, address: Option<IpAddr>) -> Result<()> {
+        self.of_address(&self.failures, address, "Too many requests from your address had no valid credential")
+    }
+
+    /// Counts one attempt to sign in from `address`; an error once there have been too many.
+    pub fn sign_in_from(&self, address: Option<IpAddr>) -> Result<()> {
+        self.of_address(&self.sign_ins, address, "Too many attempts to sign in came from your address")
+    }
+
+    fn of_address(&self, limiter: &Limiter<IpAddr>, address: Option<IpAddr>, what: &str) -> Result<()> {
+        let Some(address) = address else { return Ok(()) };
+        let address = network_of(address);
+        if limiter.len() >= ADDRESSES {
+            limiter.retain_recent();
+            if limiter.len() >= ADDRESSES {
+                // More addresses at once than one attacker is worth memory: the bound matters more.
+                return Ok(());
+            }
+        }
+        limiter.check_key(&address).map(drop).map_err(|until| {
+            let seconds = whole_seconds(until.wait_time_from(self.clock.now()));
+            let detail = format!("{what}; wait {seconds} s, and check the credential before you send it again");
+            Error::new(Code::RateLimited, detail).retry_after(seconds)
+        })
+    }
+
+    fn of_credentials(&self, limit: RateLimit) -> Arc<Limiter<Subject>> {
+        let read = self.credentials.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(limiter) = read.get(&limit) {
+            return Arc::clone(limiter);
+        }
+        drop(read);
+        let mut write = self.credentials.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(write.entry(limit).or_insert_with(|| Arc::new(limiter(limit, &self.clock))))
+    }
+
+    /// Forgets whom no limit holds back any more. To be called now and then.
+    pub fn sweep(&self) {
+        self.failures.retain_recent();
+        self.sign_ins.retain_recent();
+        let mut credentials = self.credentials.write().unwrap_or_else(PoisonError::into_inner);
+        credentials.retain(|_, limiter| {
+            limiter.retain_recent();
+            !limiter.is_empty()
+        });
+    }
+}
+
+fn limiter<K: std::hash::Hash + Eq + Clone>(limit: RateLimit, clock: &LimitClock) -> Limiter<K> {
+    let period = Duration::from_secs(limit.per_seconds.get().into()) / limit.requests.get();
+    // A period of nought is a limit that cannot be reached.
+    let quota = Quota::with_period(period).unwrap_or_else(|| Quota::per_second(limit.requests));
+    RateLimiter::dashmap_with_clock(quota.allow_burst(limit.requests), clock.clone()).with_middleware()
+}
+
+/// Whoever has one IPv6 address usually has its whole /64.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+/// How a limit stands after one more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    limit: RateLimit,
+    remaining: u32,
+    /// Until all of the limit is there again.
+    reset: Duration,
+    /// Until the next use is admitted, when this one was not.
+    wait: Option<Duration>,
+}
+
+impl Standing {
+    fn new(limit: RateLimit, outcome: std::result::Result<StateSnapshot, NotUntil<Duration>>, now: Duration) -> Self {
+        let (remaining, wait) = match outcome {
+            Ok(state) => (state.remaining_burst_capacity(), None),
+            Err(until) => (0, Some(until.wait_time_from(now))),
+        };
+        let used = f64::from(limit.requests.get() - remaining.min(limit.requests.get()));
+        let reset = f64::from(limit.per_seconds.get()) * used / f64::from(limit.requests.get());
+        Self { limit, remaining, reset: Duration::from_secs_f64(reset), wait }
+    }
+
+    /// An error if this use is beyond the limit.
+    pub fn require(&self) -> Result<()> {
+        let Some(wait) = self.wait else { return Ok(()) };
+        let (seconds, RateLimit { requests, per_seconds }) = (whole_seconds(wait), self.limit);
+        let detail = format!(
+            "This credential may make {requests} requests in {per_seconds} s; wait {seconds} s, and send it again"
+        );
+        Err(Error::new(Code::RateLimited, detail).retry_after(seconds))
+    }
+
+    /// Tells of it in `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
+    pub fn write(&self, headers: &mut HeaderMap) {
+        let RateLimit { requests, per_seconds } = self.limit;
+        let policy = format!("\"default\";q={requests};w={per_seconds}");
+        let standing = format!("\"default\";r={};t={}", self.remaining, whole_seconds(self.reset));
+        for (name, value) in [("ratelimit-policy", policy), ("ratelimit", standing)] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
+}
+
+fn whole_seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Caller {
+        Caller::Session { id: SessionId::from_u128(1), user_id: crate::base::id::UserId::from_u128(1) }
+    }
+
+    #[test]
+    fn a_limit_admits_its_requests_and_then_as_many_as_time_allows() {
+        let clock = Clock::system();
+        let settings = LimitSettings { credentials: Some(RateLimit::new(3, 30)), ..LimitSettings::default() };
+        let limits = Limits::new(settings, clock.clone());
+        for remaining in [2, 1, 0] {
+            let standing = limits.use_of(&session()).unwrap();
+            assert_eq!((standing.remaining, standing.wait), (remaining, None));
+        }
+        let beyond = limits.use_of(&session()).unwrap();
+        assert_eq!(beyond.require().unwrap_err().code(), Code::RateLimited);
+        clock.advance(Duration::from_secs(11));
+        assert!(limits.use_of(&session()).unwrap().require().is_ok());
+        assert!(limits.use_of(&session()).unwrap().require().is_err());
+    }
+
+    #[test]
+    fn an_address_that_fails_too_often_has_to_wait_and_its_neighbours_have_not() {
+        let clock = Clock::system();
+        let limits =
+            Limits::new(LimitSettings { failures: RateLimit::new(2, 60), ..LimitSettings::default() }, clock.clone());
+        let fail = |address: &str| limits.failure_from(Some(address.parse().unwrap()));
+        assert!(fail("2001:db8::1").is_ok() && fail("2001:db8::2").is_ok());
+        assert!(fail("2001:db8::3").is_err(), "one /64 counts as one address");
+        assert!(fail("2001:db8:0:1::1").is_ok());
+        assert!(fail("203.0.113.7").is_ok());
+        clock.advance(Duration::from_secs(200));
+        limits.sweep();
+        assert_eq!(limits.failures.len(), 0);
+        assert!(fail("2001:db8::3").is_ok());
+    }
+}

@@ -1,0 +1,83 @@
+//! How often something may be done.
+
+use std::{fmt, num::NonZeroU32, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// So many requests in so many seconds, all of them at once or evenly spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// How many requests.
+    #[schemars(with = "u32", range(min = 1, max = 1_000_000), example = 600)]
+    pub requests: NonZeroU32,
+    /// In how many seconds.
+    #[schemars(with = "u32", range(min = 1, max = 86_400), example = 60)]
+    pub per_seconds: NonZeroU32,
+}
+
+impl RateLimit {
+    /// So many requests in so many seconds; at least one in one.
+    pub const fn new(requests: u32, per_seconds: u32) -> Self {
+        const fn at_least_one(number: u32) -> NonZeroU32 {
+            match NonZeroU32::new(number) {
+                Some(number) => number,
+                None => NonZeroU32::MIN,
+            }
+        }
+        Self { requests: at_least_one(requests), per_seconds: at_least_one(per_seconds) }
+    }
+}
+
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.requests, self.per_seconds)
+    }
+}
+
+/// What the operator sets.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitSettings {
+    /// How often each credential may be used that has no limit of its own.
+    pub credentials: Option<RateLimit>,
+    /// How often an address may fail to authenticate before it is told to wait.
+    pub failures: RateLimit,
+    /// How often an address may try to sign in.
+    pub sign_ins: RateLimit,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self { credentials: None, failures: RateLimit::new(100, 60), sign_ins: RateLimit::new(30, 60) }
+    }
+}
+
+/// A text that is no rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be requests and seconds, such as 600/60")]
+pub struct NotALimit;
+
+impl FromStr for RateLimit {
+    type Err = NotALimit;
+
+    fn from_str(text: &str) -> Result<Self, NotALimit> {
+        let (requests, per_seconds) = text.split_once('/').ok_or(NotALimit)?;
+        let number = |text: &str| text.trim().parse::<NonZeroU32>().map_err(|_| NotALimit);
+        Ok(Self { requests: number(requests)?, per_seconds: number(per_seconds)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_limit_is_requests_and_seconds() {
+        assert_eq!("600/60".parse(), Ok(RateLimit::new(600, 60)));
+        assert_eq!(RateLimit::new(600, 60).to_string(), "600/60");
+        for text in ["", "600", "0/60", "600/0", "-1/60", "a/b", "600/60/1"] {
+            assert!(text.parse::<RateLimit>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The routes of the pages.
+
+use axum::extract::State;
+
+use super::{assets::DocsFile, pages};
+use crate::{
+    auth::grant::Public,
+    base::error::{Code, Result},
+    http::{
+        asset::{File, FileRequest},
+        extract::PathWord,
+        html::Html,
+    },
+    state::App,
+};
+
+/// The reference.
+pub async fn reference(_: Public) -> Result<Html> {
+    Ok(pages::reference())
+}
+
+/// Every error in one table.
+pub async fn errors(_: Public) -> Result<Html> {
+    Ok(pages::errors())
+}
+
+/// One error.
+pub async fn error(_: Public, State(app): State<App>, PathWord(code): PathWord<Code>) -> Result<Html> {
+    Ok(pages::error(code, &app.public_url))
+}
+
+/// A file that the pages are made of.
+pub async fn asset(_: Public, request: FileRequest, PathWord(file): PathWord<DocsFile>) -> Result<File> {
+    Ok(File { asset: file.asset(), request })
+}

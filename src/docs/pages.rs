@@ -1,0 +1,83 @@
+//! The pages' text. Whatever is put into one goes through `escape`, or is one of our own constants.
+
+use crate::{
+    base::{
+        error::Code,
+        id::{Kind, Request, RequestId},
+    },
+    http::{
+        catalogue::{self, Entry, entry},
+        html::{Html, escape},
+        problem::Problem,
+    },
+};
+
+/// The reference, which Swagger UI draws from `/openapi.json`.
+pub fn reference() -> Html {
+    page(
+        "API reference",
+        r#"<link rel="stylesheet" href="/docs/assets/swagger-ui.css">"#,
+        include_str!("reference.html"),
+    )
+}
+
+/// Every code in one table, by status.
+pub fn errors() -> Html {
+    let mut codes = Code::ALL.to_vec();
+    // Stable: within a status they keep the enum's order.
+    codes.sort_by_key(|&code| entry(code).status);
+    let rows: String = codes
+        .into_iter()
+        .map(|code| {
+            let Entry { status, title, .. } = entry(code);
+            let status = status.as_u16();
+            let class = status / 100;
+            format!(
+                "<tr><td><span class=\"status s{class}\">{status}</span></td>\
+                 <td><a href=\"/docs/errors/{code}\"><code>{code}</code></a></td><td>{}</td></tr>\n",
+                escape(title)
+            )
+        })
+        .collect();
+    let main = format!(
+        "<main class=\"text\">\n<h1>Errors</h1>\n\
+         <p>Every error is a problem document (RFC 9457). Programs branch on its <code>code</code>, which does not \
+         change; people read its <code>detail</code>. Its <code>type</code> is the address of one of the pages below.</p>\n\
+         <table class=\"errors\">\n<thead><tr><th>Status</th><th>Code</th><th>Title</th></tr></thead>\n\
+         <tbody>\n{rows}</tbody>\n</table>\n</main>"
+    );
+    page("Errors", "", &main)
+}
+
+/// One code, with an example as this server would write it.
+pub fn error(code: Code, public_url: &str) -> Html {
+    let Entry { status, title, meaning, remedy, .. } = entry(code);
+    let request_id: RequestId = Request::EXAMPLE.parse().unwrap_or_default();
+    let problem = Problem::new(&catalogue::example(code), request_id, public_url);
+    let problem = serde_json::to_string_pretty(&problem).unwrap_or_default();
+    let class = status.as_u16() / 100;
+    let main = format!(
+        "<main class=\"text\">\n<p class=\"back\"><a href=\"/docs/errors\">All errors</a></p>\n\
+         <h1>{}</h1>\n<p class=\"facts\"><span class=\"status s{class}\">{status}</span> <code>{code}</code></p>\n\
+         <h2>What happened</h2>\n<p>{}</p>\n<h2>What to do</h2>\n<p>{}</p>\n\
+         <h2>Example</h2>\n<pre tabindex=\"0\"><code>{}</code></pre>\n</main>",
+        escape(title),
+        escape(meaning),
+        escape(remedy),
+        escape(&problem),
+    );
+    page(title, "", &main)
+}
+
+fn page(title: &str, head: &str, main: &str) -> Html {
+    let here = |name: &str| if name == title { " aria-current=\"page\"" } else { "" };
+    Html(format!(
+        include_str!("page.html"),
+        title = escape(title),
+        head = head,
+        version = env!("CARGO_PKG_VERSION"),
+        reference = here("API reference"),
+        errors = here("Errors"),
+        main = main,
+    ))
+}

@@ -1,0 +1,131 @@
+//! The catalogue of errors: for every code its status, its title, and what a reader should know of
+//! it. Problems, the API's description and the pages under `/docs/errors` all speak from it.
+
+mod text;
+
+use axum::http::StatusCode;
+
+use super::extract::Word;
+use crate::base::error::{Code, Error, Item, ItemCode, Place};
+
+/// What is known of one code.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The kind of error in a few words.
+    pub title: &'static str,
+    /// What happened.
+    pub meaning: &'static str,
+    /// What to do about it.
+    pub remedy: &'static str,
+    /// A problem's `detail`, as the server writes it.
+    pub example: &'static str,
+}
+
+/// The entry of a code.
+pub const fn entry(code: Code) -> Entry {
+    let (status, title) = status_and_title(code);
+    let text::Text { meaning, remedy, example } = text::of(code);
+    Entry { status, title, meaning, remedy, example }
+}
+
+/// The error that an entry gives as its example, made as the real ones are.
+pub fn example(code: Code) -> Error {
+    let entry = entry(code);
+    let error = Error::new(code, entry.example);
+    match code {
+        Code::InvalidParameter | Code::DuplicateParameter => error.at_parameter("limit"),
+        Code::UnknownParameter => error.at_parameter("limt"),
+        Code::InvalidCursor => error.at_parameter("cursor"),
+        Code::ValidationFailed => Error::validation(vec![Item {
+            place: Place::Body("/scopes/1".into()),
+            code: ItemCode::UnknownScope.as_str(),
+            detail: "'users:raed' is not a scope; did you mean 'users:read'?".into(),
+        }]),
+        _ => error,
+    }
+}
+
+const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
+    use StatusCode as S;
+    match code {
+        Code::MalformedJson => (S::BAD_REQUEST, "Malformed JSON"),
+        Code::MalformedRequest => (S::BAD_REQUEST, "Malformed request"),
+        Code::InvalidParameter => (S::BAD_REQUEST, "Invalid query parameter"),
+        Code::UnknownParameter => (S::BAD_REQUEST, "Unknown query parameter"),
+        Code::DuplicateParameter => (S::BAD_REQUEST, "Query parameter given twice"),
+        Code::InvalidCursor => (S::BAD_REQUEST, "Invalid cursor"),
+        Code::UnexpectedBody => (S::BAD_REQUEST, "Unexpected body"),
+        Code::ProjectRequired => (S::BAD_REQUEST, "Project required"),
+        Code::MissingCredentials => (S::UNAUTHORIZED, "Missing credentials"),
+        Code::InvalidToken => (S::UNAUTHORIZED, "Invalid credential"),
+        Code::TokenExpired => (S::UNAUTHORIZED, "Credential expired"),
+        Code::TokenRevoked => (S::UNAUTHORIZED, "Credential revoked"),
+        Code::InvalidCredentials => (S::UNAUTHORIZED, "Wrong e-mail address or password"),
+        Code::InsufficientScope => (S::FORBIDDEN, "Insufficient scope"),
+        Code::CredentialKindNotAllowed => (S::FORBIDDEN, "Kind of credential not allowed"),
+        Code::IpNotAllowed => (S::FORBIDDEN, "Address not allowed"),
+        Code::ProjectSuspended => (S::FORBIDDEN, "Project suspended"),
+        Code::ProjectArchived => (S::FORBIDDEN, "Project archived"),
+        Code::RoleEscalation => (S::FORBIDDEN, "Role escalation"),
+        Code::InvalidState => (S::CONFLICT, "Invalid state"),
+        Code::ProjectNotActive => (S::CONFLICT, "Project not active"),
+        Code::ProjectNotArchived => (S::CONFLICT, "Project not archived"),
+        Code::KeyRevoked => (S::CONFLICT, "Key revoked"),
+        Code::RotationInProgress => (S::CONFLICT, "Rotation in progress"),
+        Code::AlreadyMember => (S::CONFLICT, "Already a member"),
+        Code::LastOwner => (S::CONFLICT, "Last owner"),
+        Code::PreconditionFailed => (S::PRECONDITION_FAILED, "Precondition failed"),
+        Code::InvalidCurrentPassword => (S::UNPROCESSABLE_ENTITY, "Wrong current password"),
+        Code::ScopeEscalation => (S::FORBIDDEN, "Scope escalation"),
+        Code::NotFound => (S::NOT_FOUND, "Not found"),
+        Code::RouteNotFound => (S::NOT_FOUND, "No such path"),
+        Code::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "Method not allowed"),
+        Code::RequestTimeout => (S::REQUEST_TIMEOUT, "Request took too long to arrive"),
+        Code::LimitReached => (S::CONFLICT, "Limit reached"),
+        Code::PayloadTooLarge => (S::PAYLOAD_TOO_LARGE, "Body too large"),
+        Code::UriTooLong => (S::URI_TOO_LONG, "Address too long"),
+        Code::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
+        Code::HeadersTooLarge => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large"),
+        Code::ValidationFailed => (S::UNPROCESSABLE_ENTITY, "Request validation failed"),
+        Code::RateLimited => (S::TOO_MANY_REQUESTS, "Too many requests"),
+        Code::Internal => (S::INTERNAL_SERVER_ERROR, "Internal error"),
+        Code::Overloaded => (S::SERVICE_UNAVAILABLE, "Overloaded"),
+        Code::DatabaseUnavailable => (S::SERVICE_UNAVAILABLE, "Database unavailable"),
+        Code::AuthUnavailable => (S::SERVICE_UNAVAILABLE, "Authentication unavailable"),
+        Code::Timeout => (S::SERVICE_UNAVAILABLE, "Timed out"),
+    }
+}
+
+impl Word for Code {
+    const NOUN: &'static str = "an error code";
+    const ALL: &'static [Self] = Self::ALL;
+
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_says_what_happened_and_what_to_do_in_whole_sentences() {
+        for &code in Code::ALL {
+            let Entry { title, meaning, remedy, example, .. } = entry(code);
+            for sentences in [meaning, remedy] {
+                assert!(sentences.ends_with('.') && sentences.len() > 20, "{code}: {sentences}");
+            }
+            assert!(!title.ends_with('.') && !example.ends_with('.'), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_example_has_the_detail_that_its_entry_says() {
+        for &code in Code::ALL {
+            assert_eq!((example(code).code(), example(code).detail()), (code, entry(code).example));
+        }
+    }
+}

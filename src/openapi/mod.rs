@@ -1,0 +1,102 @@
+//! The API's description (OpenAPI 3.1), made from what the route table and the handlers' signatures say.
+
+mod errors;
+pub mod notes;
+mod schemas;
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use self::schemas::Schemas;
+use crate::http::{describe::Operation, problem::Problem};
+
+/// The document, as it is served.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Document(pub &'static Value);
+
+impl JsonSchema for Document {
+    fn schema_name() -> Cow<'static, str> {
+        "Document".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "An OpenAPI 3.1 document.",
+            "required": ["openapi", "info", "paths"],
+            "properties": {
+                "openapi": { "type": "string", "description": "The version of OpenAPI.", "pattern": "^3\\.1\\." },
+                "info": { "type": "object", "description": "What the API is.", "additionalProperties": true },
+                "paths": { "type": "object", "description": "Its operations.", "additionalProperties": true },
+            },
+            "additionalProperties": true,
+        })
+    }
+}
+
+/// The document that describes `operations`.
+pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
+    let mut schemas = Schemas::new();
+    let problem = schemas.written.subschema_for::<Problem>();
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    let mut tags: Vec<&str> = Vec::new();
+    for operation in operations {
+        let tag = tag_of(operation);
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+        let described = schemas.operation(operation, &problem.as_value().clone());
+        paths.entry(operation.path).or_default().insert(operation.method.as_str().to_lowercase(), described);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "CloudAPI",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": env!("CARGO_PKG_DESCRIPTION"),
+            "description": include_str!("introduction.md"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/", "description": "This server." }],
+        "tags": tags.iter().map(|tag| json!({ "name": tag, "description": tag_description(tag) })).collect::<Vec<_>>(),
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "session": security_scheme("`sess_…`: a signed-in person's dashboard backend. It sees every project of its user, with the scopes of the user's role there."),
+                "key": security_scheme("`sk_live_…`: a project's servers and CI. It sees its own project."),
+                "token": security_scheme("`cap_…`: a service. It sees its own project, with its own scopes."),
+            },
+            "schemas": schemas.definitions(),
+        },
+    })
+}
+
+fn security_scheme(description: &str) -> Value {
+    json!({ "type": "http", "scheme": "bearer", "description": description })
+}
+
+/// `cloudapi::keys::handlers::create` is of `keys`, and `cloudapi::health::live` of `health`.
+fn tag_of(operation: &Operation) -> &'static str {
+    match operation.handler.split("::").nth(1) {
+        // This description is served by the table itself.
+        Some("routes") | None => "docs",
+        Some(slice) => slice,
+    }
+}
+
+fn tag_description(tag: &str) -> &'static str {
+    match tag {
+        "sessions" => "Signing in and out, for dashboards.",
+        "projects" => "What keys, tokens and members belong to.",
+        "keys" => "A project's credentials, for servers and CI.",
+        "tokens" => "Scoped, expiring credentials, for services.",
+        "users" => "People, as members of projects.",
+        "usage" => "How many requests a project made.",
+        "health" => "Whether the server lives and is ready.",
+        "docs" => "This description, for programs and for people, and what each error means.",
+        _ => "",
+    }
+}

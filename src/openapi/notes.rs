@@ -1,0 +1,93 @@
+//! What a caller should know of an operation beyond its summary and its schemas.
+
+/// Notes by the operation's id; a test holds that each is an operation's.
+pub const NOTES: &[(&str, &str)] = &[
+    (
+        "sessions_create",
+        "The session's secret is in this answer only. Wrong passwords and unknown addresses are answered alike. \
+         A session ends when its user signs out, changes the password elsewhere, or by itself.",
+    ),
+    ("sessions_list", "Ended sessions are not in the list."),
+    ("sessions_revoke", "Repeated, it gives the same answer."),
+    ("users_change_password", "Repeating it fails, because the current password is then another one."),
+    (
+        "users_accept",
+        "For a new e-mail address, `password` becomes the one to sign in with. For an address that has an account, \
+         it must be the account's own: an invitation opens nobody's account. An invitation works once and for 7 days.",
+    ),
+    ("projects_list", "A session sees the projects its user is a member of, a key or token its own project."),
+    ("projects_create", "The session's user becomes its owner."),
+    (
+        "projects_update",
+        "Members that are left out stay as they are; `metadata` is replaced as a whole. Send the `ETag` you have seen \
+         as `If-Match` to change no state but that one.",
+    ),
+    ("projects_delete", "There is no way back: its keys, tokens, members and usage are gone with it."),
+    (
+        "projects_suspend",
+        "Its keys and tokens get 403 `project_suspended` from now on. Its members can still read it, revoke keys and \
+         tokens, and remove users; nothing is added or changed. Repeated, it changes nothing.",
+    ),
+    ("projects_resume", "From suspended and from archived. Repeated, it changes nothing."),
+    ("projects_archive", "Its keys and tokens get 403 `project_archived`. It can be resumed, or deleted for good."),
+    (
+        "keys_create",
+        "The secret is in this answer only. The key belongs to the project and outlives whoever made it. Without \
+         `scopes` it gets every scope that ends in `:read`, `tokens:write`, `tokens:introspect` and `keys:write`, as \
+         far as you have them.",
+    ),
+    ("keys_list", "Revoked and expired keys stay in the list; `status` says which they are."),
+    (
+        "keys_update",
+        "Members that are left out stay as they are. A narrower key narrows its tokens with it, at once. A revoked \
+         key cannot be changed.",
+    ),
+    (
+        "keys_rotate",
+        "The key keeps its id, its settings and its tokens. Both secrets work until `previous_expires_at`; then the old \
+         one gets 401 `token_expired`. A key has at most two live secrets. `overlap_seconds: 0`, by a session, is always \
+         possible and ends every older secret at once.",
+    ),
+    (
+        "keys_revoke",
+        "It takes effect before the answer comes, and cannot be undone. Repeated, it gives the same answer, unless the \
+         caller was the key itself, which is then gone (401).",
+    ),
+    (
+        "tokens_create",
+        "The secret is in this answer only. The token hangs on what issued it: it never does more than that still may, \
+         and ends with it. One that a session issues hangs on the user's membership of the project, not on the session. \
+         Tokens nest at most 8 deep.",
+    ),
+    (
+        "tokens_introspect",
+        "The token may come as JSON or as a form. About everything that is not a live key or token of the caller's \
+         project the answer is `{\"active\":false}` and nothing more. From where the credential may be used is not \
+         judged: the service that asks is not the client.",
+    ),
+    ("tokens_list", "Revoked and expired tokens stay in the list; `status` says which they are."),
+    (
+        "tokens_revoke",
+        "It takes effect before the answer comes, and cannot be undone. Repeated, it gives the same answer.",
+    ),
+    ("users_list", "Those who are invited and have not accepted yet are in the list, with `status` `invited`."),
+    (
+        "users_create",
+        "The invitation's secret is in this answer only: hand it to them. They may do nothing until they accept it. \
+         The role is at most your own.",
+    ),
+    ("users_update", "Nobody changes somebody whose role is above their own, and a project keeps at least one owner."),
+    (
+        "users_remove",
+        "They lose the project at once, and what their sessions issued there is dead; keys they made stay, because keys \
+         belong to the project. A project keeps at least one owner.",
+    ),
+    ("usage_get", "Requests are counted once each when the answer is ready, and shown at most about a second later."),
+    ("health_live", "For a supervisor that restarts a process which does not answer."),
+    ("health_ready", "For a load balancer: 503 while the server starts, stops or cannot reach its database."),
+];
+
+/// The note on an operation, if there is one.
+pub(super) fn note(operation_id: &str) -> Option<&'static str> {
+    NOTES.iter().find(|(id, _)| *id == operation_id).map(|(_, note)| *note)
+}

@@ -1,0 +1,262 @@
+//! One operation's description: its parameters, its body and its answers.
+
+#![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
+
+use std::collections::BTreeMap;
+
+use schemars::{
+    Schema, SchemaGenerator,
+    transform::{RecursiveTransform, Transform},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    errors::{errors_of, problem_response, with_codes},
+    notes::note,
+    tag_of,
+};
+use crate::{
+    base::{
+        error::Code,
+        id::{Kind, ProjectId, Request, RequestId},
+        need::{Itself, Need},
+        schema,
+        secret::SecretKind,
+    },
+    http::{
+        catalogue::entry,
+        describe::{Operation, SchemaOf},
+    },
+};
+
+/// Two generators, because a type may look different read and written, over one set of names.
+pub(super) struct Schemas {
+    read: SchemaGenerator,
+    pub(super) written: SchemaGenerator,
+}
+
+impl Schemas {
+    pub(super) fn new() -> Self {
+        let settings = || {
+            schema::settings().with(|settings| {
+                settings.meta_schema = None;
+                settings.definitions_path = "/components/schemas".into();
+            })
+        };
+        Self { read: settings().into_generator(), written: settings().for_serialize().into_generator() }
+    }
+
+    pub(super) fn definitions(mut self) -> Map<String, Value> {
+        let mut all = self.read.take_definitions(true);
+        all.extend(self.written.take_definitions(true));
+        all
+    }
+
+    pub(super) fn operation(&mut self, operation: &Operation, problem: &Value) -> Value {
+        let tag = tag_of(operation);
+        let verb = operation.handler.rsplit("::").next().unwrap_or_default();
+        let id = format!("{tag}_{verb}");
+        let need = describe_need(operation);
+        let description = note(&id).map_or_else(|| need.clone(), |note| format!("{note}\n\n{need}"));
+        let mut described = json!({
+            "operationId": id,
+            "tags": [tag],
+            "summary": operation.summary.trim_end_matches('.'),
+            "description": description,
+            "security": security(operation.need),
+            "responses": self.responses(operation, problem),
+        });
+        let parameters = self.parameters(operation);
+        if !parameters.is_empty() {
+            described["parameters"] = parameters.into();
+        }
+        if let Some(body) = operation.body {
+            let content = json!({ "schema": schema_of(&mut self.read, body.schema) });
+            let content: Map<String, Value> =
+                body.media_types.iter().map(|&media_type| (media_type.to_owned(), content.clone())).collect();
+            described["requestBody"] = json!({ "required": true, "content": content });
+        }
+        described
+    }
+
+    pub(super) fn parameters(&mut self, operation: &Operation) -> Vec<Value> {
+        let names = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let mut parameters: Vec<Value> = names
+            .zip(&operation.path_ids)
+            .map(|(name, &id)| {
+                json!({
+                    "name": name,
+                    "in": "path",
+                    "required": true,
+                    "description": format!("The {}.", name.replace('_', " ").replace(" id", "'s id")),
+                    "schema": schema_of(&mut self.read, id),
+                })
+            })
+            .collect();
+        if operation.conditional {
+            parameters.push(json!({
+                "name": "If-Match",
+                "in": "header",
+                "description": "The `ETag` of the state you mean to change; when it has changed since, the answer is 412.",
+                "schema": { "type": "string" },
+            }));
+        }
+        for (name, property) in operation.query.iter().flat_map(|rules| rules.properties()) {
+            let mut property = property.clone();
+            let description = property.as_object_mut().and_then(|property| property.remove("description"));
+            forbid_null(&mut property);
+            // The parameter's own says more than that of its type.
+            property.as_object_mut().and_then(|property| property.remove("description"));
+            // Described more narrowly than the rules of the query string are, because an id of
+            // another kind has an answer of its own, and 404 must not tell malformed from foreign.
+            match name.as_str() {
+                "cursor" => property = self.cursor(operation).unwrap_or(property),
+                "project_id" => property = self.read.subschema_for::<ProjectId>().to_value(),
+                _ => {}
+            }
+            parameters.push(json!({ "name": name, "in": "query", "description": description, "schema": property }));
+        }
+        parameters
+    }
+
+    /// A cursor is what the list answers as `next_cursor`.
+    pub(super) fn cursor(&mut self, operation: &Operation) -> Option<Value> {
+        let list = schema_of(&mut self.written, operation.answer.schema);
+        let name = list["$ref"].as_str()?.rsplit('/').next()?;
+        let mut cursor = self.written.definitions().get(name)?.pointer("/properties/next_cursor")?.clone();
+        cursor.as_object_mut()?.remove("description");
+        Some(cursor)
+    }
+
+    pub(super) fn responses(&mut self, operation: &Operation, problem: &Value) -> Value {
+        let answer = operation.answer;
+        let request_id = json!({ "X-Request-Id": request_id_header() });
+        let mut headers = request_id.clone();
+        if answer.location {
+            headers["Location"] =
+                header("The path of what was made.", json!({ "type": "string", "format": "uri-reference" }));
+        }
+        if answer.etag {
+            headers["ETag"] = header(
+                "The entity tag of this state; send it as `If-Match` to change no other.",
+                json!({ "type": "string", "examples": ["\"7\""] }),
+            );
+        }
+        let mut responses = Map::new();
+        let content: Map<String, Value> = answer
+            .media_types
+            .iter()
+            .map(|&media_type| {
+                (media_type.to_owned(), json!({ "schema": schema_of(&mut self.written, answer.schema) }))
+            })
+            .collect();
+        responses.insert(
+            answer.status.to_string(),
+            json!({ "description": answer.description, "headers": headers, "content": content }),
+        );
+        for (status, description) in answer.others {
+            let headers = request_id.clone();
+            responses.insert(status.to_string(), json!({ "description": description, "headers": headers }));
+        }
+        let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+        for code in errors_of(operation) {
+            by_status.entry(entry(code).status.as_u16()).or_default().push(code);
+        }
+        for (status, codes) in by_status {
+            responses.insert(status.to_string(), problem_response(status, &codes, &with_codes(problem, &codes)));
+        }
+        if operation.path == "/readyz" {
+            // The one 503 that is no problem document: the same body, with what is wrong in it.
+            responses.insert(
+                "503".into(),
+                json!({
+                    "description": "Not ready; send requests elsewhere.",
+                    "headers": request_id,
+                    "content": content,
+                }),
+            );
+        }
+        responses.into()
+    }
+}
+
+pub(super) fn schema_of(generator: &mut SchemaGenerator, of: SchemaOf) -> Value {
+    of(generator).to_value()
+}
+
+pub(super) fn request_id_header() -> Value {
+    let schema = json!({ "type": "string", "pattern": RequestId::pattern(), "examples": [Request::EXAMPLE] });
+    header("The request's id; quote it when you ask for help.", schema)
+}
+
+/// A header that every answer of this kind has.
+pub(super) fn header(description: &str, schema: Value) -> Value {
+    json!({ "description": description, "required": true, "schema": schema })
+}
+
+/// A header that some of them have.
+pub(super) fn optional_header(description: &str) -> Value {
+    json!({ "description": description, "schema": { "type": "string" } })
+}
+
+/// In a query string nothing is null; what is optional is left out.
+pub(super) fn forbid_null(property: &mut Value) {
+    let drop_null = |schema: &mut Schema| {
+        if let Some(Value::Array(kinds)) = schema.get_mut("type") {
+            kinds.retain(|kind| kind != "null");
+            if let [only] = kinds.as_slice() {
+                let only = only.clone();
+                schema.insert("type".into(), only);
+            }
+        }
+        if let Some(Value::Array(values)) = schema.get_mut("enum") {
+            values.retain(|value| !value.is_null());
+        }
+        if let Some(Value::Array(alternatives)) = schema.get_mut("anyOf") {
+            alternatives.retain(|alternative| alternative["type"] != "null");
+            if let [Value::Object(only)] = alternatives.as_mut_slice() {
+                let only = std::mem::take(only);
+                schema.remove("anyOf");
+                for (name, value) in only {
+                    schema.ensure_object().entry(name).or_insert(value);
+                }
+            }
+        }
+    };
+    if let Ok(schema) = <&mut Schema>::try_from(property) {
+        RecursiveTransform(drop_null).transform(schema);
+    }
+}
+
+pub(super) fn security(need: Need) -> Value {
+    let scopes: Vec<String> = need.scope().iter().map(ToString::to_string).collect();
+    need.kinds().iter().map(|&kind| json!({ scheme_name(kind): scopes })).collect()
+}
+
+pub(super) fn scheme_name(kind: SecretKind) -> &'static str {
+    match kind {
+        SecretKind::Session => "session",
+        SecretKind::Key => "key",
+        SecretKind::Token | SecretKind::Invitation => "token",
+    }
+}
+
+pub(super) fn describe_need(operation: &Operation) -> String {
+    let kinds: Vec<&str> = operation.need.kinds().iter().copied().map(scheme_name).collect();
+    match operation.need {
+        Need::Public => "Needs no credential.".into(),
+        Need::SignIn => "Needs no credential. An address that tries too often has to wait.".into(),
+        Need::Session => "Needs a session.".into(),
+        Need::Scoped { owner: true, .. } => "Needs a session of one of the project's owners.".into(),
+        Need::Scoped { scope, itself, .. } => match itself {
+            Itself::AsOthers => format!("Needs a {} with the scope `{scope}`.", kinds.join(" or a ")),
+            Itself::WithoutScope => format!(
+                "Needs a {} with the scope `{scope}`. A credential may always do this to itself.",
+                kinds.join(" or a ")
+            ),
+            Itself::KeyOnlyItself => {
+                format!("Needs a session with the scope `{scope}`, or the key itself, which needs no scope.")
+            }
+        },
+    }
+}

@@ -1,0 +1,290 @@
+//! The pages under `/docs`, and the catalogue of errors that they show.
+
+use std::io::Read;
+
+use cloudapi::{
+    base::{error::Code, role::Role, secret::SecretKind},
+    http::{
+        catalogue::{self, entry},
+        html::escape,
+        problem::Problem,
+    },
+};
+use flate2::read::GzDecoder;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Bearer, Identity, Reply, Session, TestApp,
+    app::{PUBLIC_URL, stray_secret},
+};
+
+fn text(reply: &Reply) -> &str {
+    std::str::from_utf8(&reply.body).unwrap()
+}
+
+async fn page(app: &TestApp, path: &str) -> String {
+    let reply = app.nobody().get(path).await;
+    assert_eq!(reply.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
+    let page = text(&reply).to_owned();
+    reply.ok();
+    page
+}
+
+/// The values of an HTML page's `src` and `href`.
+fn links(page: &str) -> Vec<&str> {
+    ["src=\"", "href=\""]
+        .iter()
+        .flat_map(|name| page.split(name).skip(1))
+        .filter_map(|rest| rest.split('"').next())
+        .collect()
+}
+
+fn pages() -> Vec<String> {
+    let errors = Code::ALL.iter().map(|code| format!("/docs/errors/{code}"));
+    ["/docs".to_owned(), "/docs/errors".to_owned()].into_iter().chain(errors).collect()
+}
+
+#[tokio::test]
+async fn every_code_has_a_page_that_says_what_happened_and_what_to_do_and_shows_an_example() {
+    let app = TestApp::start().await;
+    let table = page(&app, "/docs/errors").await;
+    for &code in Code::ALL {
+        let page = page(&app, &format!("/docs/errors/{code}")).await;
+        let entry = entry(code);
+        let type_ = format!("\"type\": \"{PUBLIC_URL}/docs/errors/{code}\"");
+        let detail = format!("\"detail\": {}", json!(entry.example));
+        for part in [entry.title, entry.meaning, entry.remedy, &entry.status.to_string(), &type_, &detail] {
+            assert!(page.contains(&escape(part)), "{code}: no {part}");
+        }
+        assert!(table.contains(&format!("href=\"/docs/errors/{code}\"")), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_pages_refer_to_is_on_this_server_and_there() {
+    let app = TestApp::start().await;
+    let mut seen: Vec<String> = Vec::new();
+    for path in pages() {
+        // What an example names, the server itself, is no link.
+        let page = page(&app, &path).await.replace(PUBLIC_URL, "");
+        assert!(!page.contains("://"), "{path} names something outside: {page}");
+        for link in links(&page) {
+            assert!(link.starts_with('/') && !link.starts_with("//"), "{path} refers to {link}");
+            if !seen.iter().any(|seen| seen == link) {
+                seen.push(link.to_owned());
+            }
+        }
+    }
+    for link in seen {
+        let reply = app.nobody().get(&link).await;
+        assert_eq!(reply.status, 200, "{link}");
+        let media_type = match link.rsplit_once('.').map_or("", |(_, extension)| extension) {
+            "css" => "text/css; charset=utf-8",
+            "js" => "text/javascript; charset=utf-8",
+            "svg" => "image/svg+xml",
+            "txt" => "text/plain; charset=utf-8",
+            "json" => "application/json",
+            _ => "text/html; charset=utf-8",
+        };
+        assert_eq!(reply.header("content-type"), Some(media_type), "{link}");
+    }
+}
+
+#[tokio::test]
+async fn no_file_of_the_pages_loads_anything_from_elsewhere() {
+    let app = TestApp::start().await;
+    for file in ["docs.css", "swagger-ui.css"] {
+        let reply = app.nobody().get(&format!("/docs/assets/{file}")).await;
+        assert!(!text(&reply).contains("@import") && !text(&reply).contains("sourceMappingURL"), "{file}");
+        for url in text(&reply).split("url(").skip(1) {
+            assert!(url.trim_start_matches('"').starts_with("data:"), "{file}: {url:.60}");
+        }
+    }
+    let script = app.nobody().get("/docs/assets/docs.js").await;
+    assert!(!text(&script).contains("://") && text(&script).contains("validatorUrl: null"));
+}
+
+#[tokio::test]
+async fn the_pages_and_their_files_let_a_browser_run_and_load_only_what_is_ours() {
+    let app = TestApp::start().await;
+    for path in ["/docs", "/docs/errors", "/docs/errors/not_found", "/docs/assets/docs.js", "/docs/assets/mark.svg"] {
+        let reply = app.nobody().get(path).await;
+        let policy = reply.header("content-security-policy").unwrap();
+        let rules: Vec<&str> = policy.split(';').map(str::trim).collect();
+        for rule in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
+            assert!(rules.contains(&rule), "{path}: {policy}");
+        }
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(reply.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(reply.header("cache-control"), Some("no-cache"));
+        // No script in a page, because the policy would not run it.
+        assert!(!text(&reply).contains("<script>") && !text(&reply).contains("onclick"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_comes_packed_to_whoever_takes_it_so_and_not_at_all_to_whoever_has_it() {
+    let app = TestApp::start().await;
+    let path = "/docs/assets/swagger-ui-bundle.js";
+    let ask = |name: &'static str, value: String| app.nobody().request("GET", path).header(name, &value).send();
+    let plain = app.nobody().get(path).await;
+    assert_eq!((plain.status, plain.header("content-encoding")), (200, None));
+    for codings in ["gzip", "br, GZIP;q=0.5", "deflate,gzip ; q=1.0"] {
+        let packed = ask("accept-encoding", codings.to_owned()).await;
+        assert_eq!(packed.header("content-encoding"), Some("gzip"), "{codings}");
+        assert_eq!(packed.header("vary"), Some("accept-encoding"));
+        let mut unpacked = Vec::new();
+        GzDecoder::new(packed.body.as_slice()).read_to_end(&mut unpacked).unwrap();
+        assert!(unpacked == plain.body);
+    }
+    for codings in ["", "br", "identity", "gzip;q=0", "gzip; q=0.000"] {
+        assert_eq!(ask("accept-encoding", codings.to_owned()).await.header("content-encoding"), None, "{codings}");
+    }
+    let etag = plain.header("etag").unwrap().to_owned();
+    for has in [etag.clone(), format!("\"other\", {etag}"), "*".to_owned()] {
+        let reply = ask("if-none-match", has).await;
+        assert_eq!((reply.status, reply.body.len(), reply.header("etag")), (304, 0, Some(etag.as_str())));
+    }
+    assert_eq!(ask("if-none-match", "W/\"0\"".to_owned()).await.status, 200);
+    let other = app.nobody().get("/docs/assets/swagger-ui.css").await;
+    assert_ne!(other.header("etag"), Some(etag.as_str()));
+}
+
+#[tokio::test]
+async fn head_works_on_the_pages_and_a_query_or_another_method_does_not() {
+    let app = TestApp::start().await;
+    for path in ["/docs", "/docs/errors", "/docs/errors/timeout", "/docs/assets/docs.css"] {
+        let (get, head) = (app.nobody().get(path).await, app.nobody().request("HEAD", path).send().await);
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        assert_eq!(head.header("content-type"), get.header("content-type"));
+        app.nobody().get(&format!("{path}?a=b")).await.problem(400, "unknown_parameter");
+        app.nobody().post(path, json!({})).await.problem(405, "method_not_allowed");
+    }
+}
+
+#[tokio::test]
+async fn a_code_or_a_file_that_is_not_there_is_not_found_and_a_slip_is_told() {
+    let app = TestApp::start().await;
+    let problem = app.nobody().get("/docs/errors/validation_faild").await.problem(404, "not_found");
+    assert_eq!(problem["detail"], "'validation_faild' is not an error code; did you mean 'validation_failed'?");
+    for path in [
+        "/docs/errors/none-such",
+        "/docs/errors/%FF",
+        "/docs/errors/%3Cb%3E",
+        "/docs/assets/index.html",
+        "/docs/assets/..%2Fx",
+    ] {
+        app.nobody().get(path).await.problem(404, "not_found");
+    }
+    for path in ["/docs/", "/docs/errors/", "/docs/assets", "/docs/assets/", "/docs/errors/a/b"] {
+        app.nobody().get(path).await.problem(404, "route_not_found");
+    }
+}
+
+#[tokio::test]
+async fn the_type_of_a_problem_is_the_address_of_its_page() {
+    let app = TestApp::start().await;
+    let problem = app.nobody().get("/v1/projects").await.problem(401, "missing_credentials");
+    let path = problem["type"].as_str().unwrap().strip_prefix(PUBLIC_URL).unwrap();
+    assert!(page(&app, path).await.contains("Missing credentials"));
+}
+
+#[tokio::test]
+async fn the_examples_are_what_the_server_writes() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let nobody = app.nobody();
+    let narrow = owner.key_with(json!({ "scopes": ["tokens:write", "users:read"] })).await;
+    let narrower = owner.key_with(json!({ "scopes": ["tokens:write"] })).await;
+    let revoked = owner.key().await;
+    owner.delete(&format!("/v1/keys/{}", revoked.id)).await.ok();
+    let stranger = Bearer { app: &app, secret: stray_secret(SecretKind::Key) };
+    let token = |scopes: Value| json!({ "name": "ci-token", "scopes": scopes });
+    let json_body = |body: &str| {
+        owner.request("POST", "/v1/projects").header("content-type", "application/json").body(body.to_owned()).send()
+    };
+    let twice = key.request("GET", "/v1/projects").header("authorization", &format!("Bearer {}", key.secret));
+    let replies = [
+        (Code::MalformedJson, json_body("{").await),
+        (Code::MalformedRequest, twice.send().await),
+        (Code::InvalidParameter, key.get("/v1/projects?limit=101").await),
+        (Code::UnknownParameter, key.get("/v1/projects?limt=5").await),
+        (Code::DuplicateParameter, key.get("/v1/projects?limit=5&limit=5").await),
+        (Code::InvalidCursor, key.get("/v1/projects?cursor=usr_8f2").await),
+        (Code::UnexpectedBody, key.request("GET", "/v1/projects").body("{}").send().await),
+        (Code::ProjectRequired, owner.get("/v1/keys").await),
+        (Code::MissingCredentials, nobody.get("/v1/projects").await),
+        (Code::InvalidToken, stranger.get("/v1/projects").await),
+        (Code::TokenRevoked, revoked.get("/v1/projects").await),
+        (
+            Code::InvalidCredentials,
+            nobody.post("/v1/sessions", json!({ "email": "ada@example.com", "password": "guess" })).await,
+        ),
+        (Code::InsufficientScope, narrower.get("/v1/users").await),
+        (Code::CredentialKindNotAllowed, key.post("/v1/keys", json!({})).await),
+        (Code::ScopeEscalation, narrow.post("/v1/tokens", token(json!(["users:write"]))).await),
+        (Code::NotFound, key.get("/v1/keys/key_7d1").await),
+        (Code::RouteNotFound, nobody.get("/v1/nothing").await),
+        (Code::MethodNotAllowed, nobody.request("PUT", "/v1/projects").send().await),
+        (Code::PayloadTooLarge, json_body(&" ".repeat(65537)).await),
+        (Code::UriTooLong, nobody.get(&format!("/healthz?{}", "a".repeat(9000))).await),
+        (Code::UnsupportedMediaType, owner.request("POST", "/v1/projects").body("{}").send().await),
+        (Code::HeadersTooLarge, nobody.request("GET", "/healthz").header("x-long", &"a".repeat(17000)).send().await),
+        (Code::ValidationFailed, key.post("/v1/tokens", token(json!(["usage:read", "users:raed"]))).await),
+    ];
+    for (code, reply) in replies {
+        assert_is_the_example(code, &reply);
+        let described =
+            Problem::new(&catalogue::example(code), reply["request_id"].as_str().unwrap().parse().unwrap(), PUBLIC_URL);
+        assert_eq!(&serde_json::to_value(described).unwrap(), reply.json(), "{code}");
+    }
+}
+
+#[track_caller]
+fn assert_is_the_example(code: Code, reply: &Reply) {
+    assert_eq!(reply["code"], code.as_str(), "{}", reply.json());
+    assert_eq!(reply["detail"], entry(code).example, "{code}");
+}
+
+#[tokio::test]
+async fn the_examples_about_states_and_people_are_what_the_server_writes() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let admin = app.member(&owner, Role::Admin).await;
+    let key = owner.key().await;
+    let project = format!("/v1/projects/{}", owner.project);
+    let person = |user: &Session<'_>| format!("/v1/users/{}?project_id={}", user.user_id, owner.project);
+    let invitation = json!({ "project_id": owner.project, "email": "ada@example.com", "role": "member" });
+
+    let reply = admin.patch(&person(&admin), json!({ "role": "owner" })).await;
+    assert_is_the_example(Code::RoleEscalation, &reply);
+    let reply = owner.patch(&person(&owner), json!({ "role": "member" })).await;
+    assert_is_the_example(Code::LastOwner, &reply);
+    owner.post("/v1/users", invitation.clone()).await.created();
+    assert_is_the_example(Code::AlreadyMember, &owner.post("/v1/users", invitation).await);
+    let passwords = json!({ "current_password": "a guess", "new_password": "a long enough one" });
+    assert_is_the_example(Code::InvalidCurrentPassword, &owner.post("/v1/users/me/password", passwords).await);
+
+    let revoked = owner.key().await;
+    owner.delete(&format!("/v1/keys/{}", revoked.id)).await.ok();
+    let reply = owner.patch(&format!("/v1/keys/{}", revoked.id), json!({ "name": "n" })).await;
+    assert_is_the_example(Code::KeyRevoked, &reply);
+
+    owner.patch(&project, json!({ "name": "n" })).await.ok();
+    let reply = owner.request("PATCH", &project).header("if-match", "\"1\"").json(&json!({ "name": "m" })).send().await;
+    assert_is_the_example(Code::PreconditionFailed, &reply);
+
+    // These name the project, which is not the reference's.
+    let about = |code: Code, reply: Reply| {
+        let detail = reply["detail"].as_str().unwrap().replace(&owner.project, "proj_8f2c4");
+        assert_eq!((reply["code"].as_str(), detail.as_str()), (Some(code.as_str()), entry(code).example));
+    };
+    about(Code::ProjectNotArchived, owner.delete(&project).await);
+    owner.request("POST", &format!("{project}/suspend")).send().await.ok();
+    about(Code::ProjectSuspended, key.get("/v1/projects").await);
+    about(Code::ProjectNotActive, owner.patch(&project, json!({ "name": "n" })).await);
+    owner.request("POST", &format!("{project}/archive")).send().await.ok();
+    about(Code::ProjectArchived, key.get("/v1/projects").await);
+    about(Code::InvalidState, owner.request("POST", &format!("{project}/suspend")).send().await);
+}

@@ -1,0 +1,229 @@
+//! Requests of somebody who means harm, sent to every route there is: generated from the route table and
+//! the description, so that a new route is tried without anyone remembering.
+
+use cloudapi::{http::describe::Operation, routes};
+use serde_json::{Value, json};
+
+use crate::support::{Identity, Key, Reply, Session, TestApp};
+
+const HOSTILE: &[&str] = &[
+    "'",
+    "\"",
+    "'; DROP TABLE keys; --",
+    "1 OR 1=1",
+    "\\",
+    "%00",
+    "%",
+    "$1",
+    "../../etc/passwd",
+    "{{7*7}}",
+    "<script>",
+    "\u{202e}",
+    "é",
+    "key_",
+    "key_0",
+    "key_ffffffffffffffffffffffffffffffff",
+    "-1",
+    "99999999999999999999",
+    "null",
+    " ",
+    "\t",
+];
+
+fn described(operation: &Operation) -> &'static Value {
+    &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()]
+}
+
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+/// The operation's path with an id that names nothing in each place.
+fn path_of(operation: &Operation) -> String {
+    fill(operation.path)
+}
+
+fn fill(template: &str) -> String {
+    let parts = template.split('/').map(|part| match part {
+        "{project_id}" => "proj_1",
+        "{key_id}" => "key_1",
+        "{token_id}" => "tok_1",
+        "{user_id}" => "usr_1",
+        "{session_id}" => "sess_1",
+        other => other,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+fn schema_of_body(operation: &Operation) -> Option<&'static Value> {
+    let content = &described(operation)["requestBody"]["content"]["application/json"]["schema"];
+    routes::description().pointer(content["$ref"].as_str()?.trim_start_matches('#'))
+}
+
+#[track_caller]
+fn survives(reply: &Reply, what: &str) {
+    assert!(reply.status < 500, "{what}: {} {}", reply.status, reply.json());
+}
+
+/// Whoever gets furthest into an operation.
+async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &str, body: Option<Value>) -> Reply {
+    let method = operation.method.as_str();
+    let by_session = operation.need.kinds().is_empty()
+        || operation.need.kinds().contains(&cloudapi::base::secret::SecretKind::Session);
+    let request = if by_session { owner.request(method, path) } else { key.request(method, path) };
+    match body {
+        Some(body) => request.json(&body).send().await,
+        None => request.send().await,
+    }
+}
+
+/// Operations that would end the session that tries them.
+fn ends_the_caller(operation: &Operation) -> bool {
+    operation.path == "/v1/sessions/current"
+}
+
+#[tokio::test]
+async fn hostile_texts_in_every_path_and_parameter_are_answered_below_500() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    for operation in routes::table().operations().filter(|operation| !ends_the_caller(operation)) {
+        let body = operation.body.map(|_| json!({}));
+        let places = operation.path.split('/').filter(|part| part.starts_with('{'));
+        for place in places {
+            for text in HOSTILE {
+                let path = fill(&operation.path.replace(place, &encoded(text)));
+                survives(&send(&owner, &key, operation, &path, body.clone()).await, &path);
+            }
+        }
+        let names = operation.query.iter().flat_map(|rules| rules.properties().keys());
+        for name in names {
+            for text in HOSTILE {
+                let path = format!("{}?{name}={}", path_of(operation), encoded(text));
+                survives(&send(&owner, &key, operation, &path, body.clone()).await, &path);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn hostile_values_in_every_member_of_every_body_are_answered_below_500() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let mut deep = json!("x");
+    for _ in 0..30 {
+        deep = json!([deep]);
+    }
+    for operation in routes::table().operations() {
+        let Some(schema) = schema_of_body(operation) else { continue };
+        let path = path_of(operation);
+        for name in schema["properties"].as_object().unwrap().keys() {
+            let mut values: Vec<Value> = HOSTILE.iter().map(|&text| json!(text)).collect();
+            values.extend([
+                json!("\u{0}"),
+                json!("x".repeat(60_000)),
+                json!(-1),
+                json!(1e300),
+                json!(u64::MAX),
+                json!(true),
+                json!({}),
+                json!([]),
+                deep.clone(),
+            ]);
+            for value in values {
+                let mut body = json!({ name: value });
+                if name != "project_id" && schema["properties"].get("project_id").is_some() {
+                    body["project_id"] = json!(owner.project);
+                }
+                let reply = send(&owner, &key, operation, &path, Some(body)).await;
+                survives(&reply, &format!("{} {path} {name}", operation.method));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_proper_json_is_refused_by_every_route_that_takes_json() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+    let duplicate = r#"{"name":"a","name":"b"}"#;
+    let bodies: [&[u8]; 9] = [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"{\"a\":\"\xc0\xaf\"}",
+        br#"{"a":"\ud800"}"#,
+        br"{}{}",
+        duplicate.as_bytes(),
+        deep.as_bytes(),
+        b"\0",
+    ];
+    for operation in routes::table().operations().filter(|operation| operation.body.is_some()) {
+        let by_session = operation.need.kinds().is_empty()
+            || operation.need.kinds().contains(&cloudapi::base::secret::SecretKind::Session);
+        for body in bodies {
+            let (method, path) = (operation.method.as_str(), path_of(operation));
+            let request = if by_session { owner.request(method, &path) } else { key.request(method, &path) };
+            request
+                .header("content-type", "application/json")
+                .body(body.to_vec())
+                .send()
+                .await
+                .problem(400, "malformed_json");
+        }
+    }
+}
+
+/// What an answer says, but for what is new in each.
+fn essence(reply: &Reply) -> (u16, Vec<(String, String)>, Value) {
+    let headers = reply.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+    let mut headers: Vec<_> = headers.filter(|(name, _)| name != "x-request-id" && name != "date").collect();
+    headers.sort();
+    let mut body = reply.json().clone();
+    if let Some(body) = body.as_object_mut() {
+        body.remove("request_id");
+    }
+    (reply.status, headers, body)
+}
+
+#[tokio::test]
+async fn a_foreign_thing_and_an_absent_one_are_answered_alike_by_every_route() {
+    let app = TestApp::start().await;
+    let (owner, stranger) = (app.owner().await, app.owner().await);
+    let all: Vec<&str> = cloudapi::base::scope::Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+    let (key, foreign) = (stranger.key_with(json!({ "scopes": all })).await, owner.key().await);
+    let foreign_token = foreign.token(&["users:read"]).await;
+    let with_ids = routes::table();
+    let with_ids =
+        with_ids.operations().filter(|operation| !operation.path_ids.is_empty() && !operation.need.kinds().is_empty());
+    for operation in with_ids {
+        let absent = path_of(operation);
+        let foreign = absent
+            .replace("proj_1", &owner.project)
+            .replace("key_1", &foreign.id)
+            .replace("tok_1", &foreign_token.id)
+            .replace("usr_1", &owner.user_id.to_string())
+            .replace("sess_1", &owner.id);
+        assert_ne!(absent, foreign);
+        let in_project = |path: &str| match operation.query {
+            Some(_) => format!("{path}?project_id={}", stranger.project),
+            None => path.to_owned(),
+        };
+        let body = operation.body.map(|_| json!({}));
+        let by_session = (
+            send(&stranger, &key, operation, &in_project(&absent), body.clone()).await,
+            send(&stranger, &key, operation, &in_project(&foreign), body.clone()).await,
+        );
+        assert_eq!(by_session.0.status, 404, "{} {absent}", operation.method);
+        assert_eq!(essence(&by_session.0), essence(&by_session.1), "{} {absent}", operation.method);
+        let method = operation.method.as_str();
+        let by_key = async |path: &str| match &body {
+            Some(body) => key.request(method, path).json(body).send().await,
+            None => key.request(method, path).send().await,
+        };
+        assert_eq!(essence(&by_key(&absent).await), essence(&by_key(&foreign).await), "{method} {absent}");
+    }
+}

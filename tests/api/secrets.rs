@@ -1,0 +1,118 @@
+//! No secret that was ever issued is anywhere to be found: not in a log, not in the database.
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::support::{
+    binary::{Deployment, Server},
+    cluster,
+};
+
+struct Client<'a> {
+    server: &'a Server,
+    http: reqwest::Client,
+    /// Every secret that was sent or received.
+    secrets: Vec<String>,
+}
+
+impl Client<'_> {
+    async fn call(&mut self, method: &str, path: &str, secret: &str, body: Option<Value>) -> Value {
+        let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.server.url));
+        if !secret.is_empty() {
+            request = request.bearer_auth(secret);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer: Value =
+            serde_json::from_slice(&request.send().await.unwrap().bytes().await.unwrap()).unwrap_or_default();
+        for name in ["key", "token", "invitation"] {
+            if let Some(secret) = answer[name].as_str() {
+                self.secrets.push(secret.to_owned());
+            }
+        }
+        answer
+    }
+}
+
+/// Everything that any table of the database holds, as text.
+async fn dump(database: &sqlx::postgres::PgConnectOptions) -> String {
+    let mut db = PgConnection::connect_with(database).await.unwrap();
+    let tables: Vec<String> =
+        sqlx::query_scalar("SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public'")
+            .fetch_all(&mut db)
+            .await
+            .unwrap();
+    assert!(tables.len() > 8, "{tables:?}");
+    let mut all = String::new();
+    for table in tables {
+        let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("SELECT t::text FROM {table} t")))
+            .fetch_all(&mut db)
+            .await
+            .unwrap();
+        all.push_str(&rows.join("\n"));
+    }
+    all
+}
+
+#[tokio::test]
+async fn secrets_are_in_no_log_and_in_no_table() {
+    let database = cluster::empty_database().await;
+    let deployment = Deployment::new();
+    let url = cluster::url(&database);
+    // As much log as an operator may ask for.
+    let mut serve = deployment.command(&["serve", "--log", "debug"]);
+    serve.env("DATABASE_URL", &url);
+    let server = Server::start(serve);
+    const PASSWORD: &str = "a password that nobody else has";
+    let mut bootstrap =
+        deployment.command(&["admin", "bootstrap", "--email", "ada@example.com", "--project", "P", "--json"]);
+    let output = bootstrap.env("DATABASE_URL", &url).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let session = made["session"]["token"].as_str().unwrap().to_owned();
+    let project = made["project"]["id"].clone();
+
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut client = Client { server: &server, http, secrets: vec![session.clone(), PASSWORD.into()] };
+    let key = client.call("POST", "/v1/keys", &session, Some(json!({ "project_id": project }))).await;
+    let (key_id, key) = (key["id"].as_str().unwrap().to_owned(), key["key"].as_str().unwrap().to_owned());
+    let body = json!({ "name": "n", "scopes": ["users:read"] });
+    let token = client.call("POST", "/v1/tokens", &key, Some(body)).await["token"].as_str().unwrap().to_owned();
+    client.call("POST", &format!("/v1/keys/{key_id}/rotate"), &session, Some(json!({}))).await;
+    client.call("POST", "/v1/tokens/introspect", &key, Some(json!({ "token": token }))).await;
+    let body = json!({ "project_id": project, "email": "joan@example.com", "role": "admin" });
+    let invitation = client.call("POST", "/v1/users", &session, Some(body)).await["invitation"].clone();
+    let body = json!({ "token": invitation, "password": PASSWORD });
+    let joan =
+        client.call("POST", "/v1/invitations/accept", "", Some(body)).await["token"].as_str().unwrap().to_owned();
+    let sign_in = json!({ "email": "joan@example.com", "password": PASSWORD });
+    client.call("POST", "/v1/sessions", "", Some(sign_in)).await;
+    client.call("POST", "/v1/sessions", "", Some(json!({ "email": "joan@example.com", "password": "wrong" }))).await;
+    let better = "another password that nobody has";
+    client.secrets.push(better.into());
+    let body = json!({ "current_password": PASSWORD, "new_password": better });
+    client.call("POST", "/v1/users/me/password", &joan, Some(body)).await;
+    // Where a secret does not belong, and in bodies and ids that are wrong.
+    client.call("GET", &format!("/v1/users?access_token={key}"), "", None).await;
+    client.call("GET", &format!("/v1/users?limit={key}"), &key, None).await;
+    client.call("GET", &format!("/v1/keys/{key}"), &session, None).await;
+    client.call("POST", "/v1/tokens", &key, Some(json!({ "name": 1, "scopes": [token] }))).await;
+    client.call("DELETE", &format!("/v1/keys/{key_id}"), &session, None).await;
+    client.call("GET", "/v1/users", &key, None).await;
+    let secrets = client.secrets.clone();
+    assert!(secrets.len() >= 9, "{}", secrets.len());
+
+    let ended = server.end(Signal::SIGTERM);
+    let log = ended.output.join("\n") + &ended.errors.join("\n");
+    let dump = dump(&database).await;
+    assert!(log.contains("/v1/keys/{key_id}") && dump.contains("joan@example.com"), "the haystacks are there");
+    for secret in secrets {
+        assert!(!log.contains(&secret), "in the log: {secret}");
+        assert!(!dump.contains(&secret), "in the database: {secret}");
+        // What a person is shown of it is its beginning.
+        let (_, end) = secret.split_at(secret.len().min(14));
+        assert!(end.len() < 12 || !(log.contains(end) || dump.contains(end)), "the end of it: {secret}");
+    }
+}
