@@ -172,6 +172,7 @@ fn stop_on_signals(delay: Duration) -> io::Result<Stop> {
             std::future::pending::<()>().await;
         };
         tokio::select! { () = again => {}, () = closing => {} }
+        tracing::warn!("told again to stop; what is under way is cut off");
         stopping.now.cancel();
     });
     Ok(stop)

@@ -82,13 +82,9 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
         app.edge.tracker.close();
         app.edge.tracker.wait().await;
     };
-    match stop.now.run_until_cancelled(timeout(DRAIN_TIME, drained)).await {
-        Some(Ok(())) => {}
-        Some(Err(_)) => {
-            tracing::warn!("requests were still under way after {} s; they are cut off", DRAIN_TIME.as_secs());
-            stop.now.cancel();
-        }
-        None => tracing::warn!("told again to stop; requests under way are cut off"),
+    if let Some(Err(_)) = stop.now.run_until_cancelled(timeout(DRAIN_TIME, drained)).await {
+        tracing::warn!("requests were still under way after {} s; they are cut off", DRAIN_TIME.as_secs());
+        stop.now.cancel();
     }
     let flushed = async {
         let _ = tokio::join!(flusher, sweeper);
