@@ -16,6 +16,11 @@ CALLER = os.environ["JUDGES_CALLER"]
 # The ids of what the caller rests on: itself, its issuer, its user, its project.
 SPARED = set(os.environ["JUDGES_SPARED"].split())
 PROJECT = "proj_8f2c4"
+# Secrets of invitations that can be accepted, and a password that may be set.
+INVITATIONS = os.environ.get("JUDGES_INVITATIONS", "").split()
+NEW_PASSWORD = "nine ordinary lamps in a row"
+# Ids by "METHOD /path", of things that are there to be used up by it.
+SPARES = json.loads(os.environ.get("JUDGES_SPARES", "{}"))
 # Where to write what was answered.
 ANSWERS = open(os.environ["JUDGES_ANSWERS"], "a", encoding="utf-8")
 
@@ -25,6 +30,10 @@ def before_call(ctx, case, kwargs):
     spare_the_caller(case)
     name_the_project(case)
     keep_to_the_clock(case.body)
+    keep_to_networks(case.body)
+    keep_to_its_own_rules(case)
+    accept_what_is_open(case)
+    use_a_spare(case)
 
 
 @schemathesis.hook
@@ -43,7 +52,11 @@ def filter_failure(ctx, failure, case, response):
 
     UseAfterFree: DELETE revokes a key or a token, and for the record what is revoked can still be read,
     as long as it says that it is revoked.
+
+    A wrong current password: which one is right, no description can say.
     """
+    if response.status_code == 422 and response.json().get("code") == "invalid_current_password":
+        return False
     if type(failure).__name__ == "UseAfterFree" and case.operation.path in ("/v1/keys/{key_id}", "/v1/tokens/{token_id}"):
         return response.json().get("status") != "revoked"
     return True
@@ -94,6 +107,39 @@ def keep_to_the_clock(body):
     # The token that calls lasts as long as tokens may, less the moments since it was made.
     if CALLER == "token" and body.get("expires_in") in range(31_500_000, 31_536_001):
         body["expires_in"] = 31_500_000
+
+
+def keep_to_networks(body):
+    """JSON Schema knows no CIDR notation: what is short enough to be a network becomes one."""
+    networks = body.get("allowed_ips") if isinstance(body, dict) else None
+    if isinstance(networks, list):
+        body["allowed_ips"] = [
+            "203.0.113.0/24" if isinstance(network, str) and len(network) <= 43 else network for network in networks
+        ]
+
+
+def keep_to_its_own_rules(case):
+    """A key that rotates itself leaves the old secret at least 300 seconds."""
+    if CALLER == "key" and case.operation.path == "/v1/keys/{key_id}/rotate" and isinstance(case.body, dict):
+        if case.body.get("overlap_seconds") in range(0, 300):
+            case.body["overlap_seconds"] = 300
+
+
+def accept_what_is_open(case):
+    """A pattern cannot tell a secret that was ever issued: once, one that was."""
+    if case.operation.path == "/v1/invitations/accept" and isinstance(case.body, dict) and INVITATIONS:
+        token, password = case.body.get("token"), case.body.get("password")
+        fits = isinstance(token, str) and token.startswith("inv_") and isinstance(password, str)
+        if fits and 12 <= len(password) <= 128:
+            case.body = {"token": INVITATIONS.pop(), "password": NEW_PASSWORD}
+
+
+def use_a_spare(case):
+    """What succeeds in a certain state only, is asked of something that was brought into it."""
+    spares = SPARES.get(f"{case.method.upper()} {case.operation.path}")
+    for name, value in (case.path_parameters or {}).items():
+        if spares and re.fullmatch(r"[a-z]+_[1-9a-f][0-9a-f]{0,31}", str(value)):
+            case.path_parameters[name] = spares.pop()
 
 
 def is_past(text):

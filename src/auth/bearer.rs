@@ -59,6 +59,13 @@ impl Authenticator {
         let mut db = self.db.acquire().await?;
         let session = sessions::repo::find_by_secret(&mut db, hash).await?.ok_or_else(unknown)?;
         live(session.revoked_at, Some(session.expires_at), now)?;
+        let idle_end = session.idle_end();
+        if idle_end <= now {
+            return Err(Error::new(
+                Code::TokenExpired,
+                format!("This session ended at {idle_end}, because it was not used for 12 hours; sign in again"),
+            ));
+        }
         Ok(Caller::Session { id: session.id, user_id: session.user_id })
     }
 

@@ -1,30 +1,47 @@
 //! Passwords: Argon2id (RFC 9106) with the parameters OWASP recommends, bounded to the cores.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use argon2::{
-    Algorithm, Argon2, Params, Version,
+    ARGON2ID_IDENT, Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
-use crate::base::error::{Code, Error, Result};
+use super::{attempts::Attempts, cores::Cores};
+use crate::base::{
+    clock::Timestamp,
+    error::{Error, Result},
+};
 
 /// OWASP Password Storage Cheat Sheet: 19 MiB, 2 passes, 1 lane.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// Hashes and verifies passwords; at most one at a time for each core.
-#[derive(Clone, Debug)]
+/// Hashes and verifies passwords.
+#[derive(Debug)]
 pub struct Passwords {
     argon2: Argon2<'static>,
-    cores: Arc<Semaphore>,
     /// The hash of a password nobody has, verified when there is no user, so that an unknown e-mail
     /// address costs what a known one does.
     decoy: Arc<str>,
+    verifications: Arc<AtomicU64>,
+    /// Where the work is done.
+    pub cores: Cores,
+    /// Who was wrong of late.
+    pub attempts: Attempts,
+}
+
+/// That a password was the right one.
+#[derive(Debug)]
+pub struct Proof {
+    /// The hash to store in place of the old one, when that is weaker than hashes are made today.
+    pub upgrade: Option<String>,
 }
 
 impl Passwords {
@@ -33,44 +50,73 @@ impl Passwords {
         let params =
             Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|error| Error::internal(error.to_string()))?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let decoy = hash(&argon2, &SecretString::from("a password nobody has"))?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { argon2, cores: Arc::new(Semaphore::new(cores)), decoy: decoy.into() })
+        let decoy = hash(&argon2, &SecretString::from("a password nobody has"))?.into();
+        Ok(Self {
+            argon2,
+            decoy,
+            verifications: Arc::default(),
+            cores: Cores::of_this_machine(),
+            attempts: Attempts::default(),
+        })
     }
 
     /// The hash to store, in PHC string form.
     pub async fn hash(&self, password: SecretString) -> Result<String> {
         let argon2 = self.argon2.clone();
-        self.on_a_core(move || hash(&argon2, &password)).await
+        self.cores.run(move || hash(&argon2, &password)).await
     }
 
-    /// Whether `password` is the one behind `stored`. Takes the same time when nothing is stored.
-    pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<bool> {
+    /// Whether `password` is the one behind `stored`, for whoever says they are `address`. The right one
+    /// is answered at once, whatever came before; the answer to a wrong one takes the longer the more
+    /// there were of late ([`Attempts`]). Meanwhile nothing is held: no core, and the caller should hold
+    /// no connection.
+    pub async fn prove(
+        &self,
+        address: &str,
+        password: SecretString,
+        stored: Option<String>,
+        now: Timestamp,
+    ) -> Result<Option<Proof>> {
+        let proof = self.verify(password, stored).await?;
+        match proof {
+            Some(_) => self.attempts.forget(address),
+            None => self.attempts.fail(address, now).await,
+        }
+        Ok(proof)
+    }
+
+    /// One verification, also when nothing is stored, at the same cost.
+    async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Option<Proof>> {
         let argon2 = self.argon2.clone();
         let decoy = Arc::clone(&self.decoy);
-        self.on_a_core(move || {
+        let verifications = Arc::clone(&self.verifications);
+        let work = move || {
             let known = stored.is_some();
             let stored = stored.as_deref().unwrap_or(&decoy);
             let parsed = PasswordHash::new(stored).map_err(|error| Error::internal(error.to_string()))?;
+            verifications.fetch_add(1, Ordering::Relaxed);
             let matches = argon2.verify_password(normal(&password).expose_secret().as_bytes(), &parsed).is_ok();
-            Ok(matches && known)
-        })
-        .await
+            if !(matches && known) {
+                return Ok(None);
+            }
+            let upgrade = if is_weak(&parsed) { Some(hash(&argon2, &password)?) } else { None };
+            Ok(Some(Proof { upgrade }))
+        };
+        self.cores.run(work).await
     }
 
-    async fn on_a_core<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let permit = Arc::clone(&self.cores)
-            .acquire_owned()
-            .await
-            .map_err(|_| Error::new(Code::Overloaded, "The server is shutting down; retry elsewhere"))?;
-        tokio::task::spawn_blocking(move || {
-            // Held by the work, not by the waiting: a client that goes frees no core.
-            let _permit = permit;
-            work()
-        })
-        .await
-        .map_err(Error::internal)?
+    /// How many verifications there have been.
+    pub fn verifications(&self) -> u64 {
+        self.verifications.load(Ordering::Relaxed)
     }
+}
+
+/// Whether a stored hash costs a thief less than one made today.
+fn is_weak(stored: &PasswordHash) -> bool {
+    let strong = stored.algorithm == ARGON2ID_IDENT
+        && stored.version == Some(Version::V0x13.into())
+        && Params::try_from(stored).is_ok_and(|params| params.m_cost() >= MEMORY_KIB && params.t_cost() >= PASSES);
+    !strong
 }
 
 /// The same password, however its keyboard composes it (NFC).
@@ -83,4 +129,45 @@ fn hash(argon2: &Argon2<'_>, password: &SecretString) -> Result<String> {
         .hash_password(normal(password).expose_secret().as_bytes())
         .map(|hash| hash.to_string())
         .map_err(|error| Error::internal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(memory_kib: u32, passes: u32) -> String {
+        let params = Params::new(memory_kib, passes, LANES, None).unwrap();
+        hash(&Argon2::new(Algorithm::Argon2id, Version::V0x13, params), &"right".into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_decoy_costs_what_a_users_hash_does_and_matches_nothing() {
+        let passwords = Passwords::new().unwrap();
+        let stored = passwords.hash("right".into()).await.unwrap();
+        let cost = |hash: &str| {
+            let hash = PasswordHash::new(hash).unwrap();
+            (hash.algorithm.to_string(), hash.version, hash.params.to_string(), hash.hash.unwrap().len())
+        };
+        assert_eq!(cost(&passwords.decoy), cost(&stored));
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
+        let decoyed = passwords.verify("a password nobody has".into(), None).await.unwrap();
+        assert!(decoyed.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_hash_weaker_than_todays_is_made_anew_when_its_password_is_shown() {
+        let passwords = Passwords::new().unwrap();
+        for (memory_kib, passes, weak) in
+            [(1024, 2, true), (MEMORY_KIB, 1, true), (MEMORY_KIB, 2, false), (20_000, 3, false)]
+        {
+            let stored = with(memory_kib, passes);
+            assert!(passwords.verify("wrong".into(), Some(stored.clone())).await.unwrap().is_none());
+            let proof = passwords.verify("right".into(), Some(stored)).await.unwrap().unwrap();
+            assert_eq!(proof.upgrade.is_some(), weak, "m={memory_kib}, t={passes}");
+            if let Some(upgrade) = proof.upgrade {
+                let again = passwords.verify("right".into(), Some(upgrade)).await.unwrap().unwrap();
+                assert!(again.upgrade.is_none());
+            }
+        }
+    }
 }

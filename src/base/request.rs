@@ -2,8 +2,11 @@
 
 use std::{net::IpAddr, sync::OnceLock};
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     caller::Caller,
+    error::{Code, Error, Result},
     id::{ProjectId, RequestId},
 };
 
@@ -20,11 +23,28 @@ pub struct RequestContext {
     pub caller: OnceLock<Caller>,
     /// The project the request turned out to be about: for a session, the one it names.
     pub project: OnceLock<ProjectId>,
+    /// Cancelled when nobody waits for the answer any more.
+    pub unawaited: CancellationToken,
 }
 
 impl RequestContext {
     /// A request of which nothing is known yet.
     pub fn new(client: Option<IpAddr>) -> Self {
-        Self { id: RequestId::new(), client, route: OnceLock::new(), caller: OnceLock::new(), project: OnceLock::new() }
+        Self {
+            id: RequestId::new(),
+            client,
+            route: OnceLock::new(),
+            caller: OnceLock::new(),
+            project: OnceLock::new(),
+            unawaited: CancellationToken::new(),
+        }
+    }
+
+    /// Does `work` for as long as somebody waits for the answer. A write goes on when its client goes;
+    /// this is for what comes before it and takes a while.
+    pub async fn while_awaited<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.unawaited.run_until_cancelled(work).await.unwrap_or_else(|| {
+            Err(Error::new(Code::Timeout, "Nobody waited for the answer any more; send the request again"))
+        })
     }
 }

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 
 use super::database::{ADMIN_CONNECTIONS, Database};
 use crate::{
-    auth::password::Passwords,
+    auth::{password::Passwords, password_rules},
     base::{
         clock::{Clock, Timestamp},
         email::Email,
@@ -34,9 +34,6 @@ use crate::{
     },
 };
 
-/// A password's length, in characters.
-const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 12..=128;
-
 #[derive(Debug, Subcommand)]
 pub enum Admin {
     /// Make the first owner and project, or find them; print a session for the owner.
@@ -47,7 +44,7 @@ pub enum Admin {
         /// The project's name.
         #[arg(long)]
         project: String,
-        /// Read a password for the owner from standard input: 12 to 128 characters.
+        /// Read a password for the owner from standard input: 12 to 128 characters, and none that is guessed first.
         #[arg(long)]
         password_stdin: bool,
         /// Print JSON.
@@ -69,7 +66,7 @@ pub enum Admin {
 pub async fn run(settings: Settings, command: Admin) -> anyhow::Result<()> {
     // Before the database is touched: standard input may be wrong, or slow.
     let password = match &command {
-        Admin::Bootstrap { password_stdin: true, .. } => Some(read_password()?),
+        Admin::Bootstrap { password_stdin: true, email, .. } => Some(read_password(&parse_email(email)?)?),
         _ => None,
     };
     let database = Database::open(&settings, ADMIN_CONNECTIONS).await?;
@@ -117,7 +114,7 @@ async fn bootstrap(
         return Ok(printed.to_string());
     }
     Ok(format!(
-        "project  {} ({})\nowner    {} ({})\nsession  {}\nends     {}",
+        "project  {} ({})\nowner    {} ({})\nsession  {}\nends     {}, or after 12 hours without a request",
         project.id,
         project.name,
         session.user.id,
@@ -167,17 +164,14 @@ fn parse_email(text: &str) -> anyhow::Result<Email> {
     text.parse().with_context(|| format!("--email = '{text}' makes no sense"))
 }
 
-fn read_password() -> anyhow::Result<SecretString> {
+fn read_password(email: &Email) -> anyhow::Result<SecretString> {
     let mut text = String::new();
     io::stdin().lock().take(4096).read_to_string(&mut text).context("no password could be read from standard input")?;
     let password = text.strip_suffix('\n').unwrap_or(&text);
     let password = password.strip_suffix('\r').unwrap_or(password);
-    if !PASSWORD_LENGTH.contains(&password.chars().count()) {
-        bail!(
-            "the password on standard input must have {} to {} characters",
-            PASSWORD_LENGTH.start(),
-            PASSWORD_LENGTH.end()
-        );
+    let password = SecretString::from(password);
+    if let Err(unfit) = password_rules::check(&password, email) {
+        bail!("the password on standard input {unfit}");
     }
-    Ok(SecretString::from(password))
+    Ok(password)
 }

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     auth::grant::{Session, SigningIn},
     base::{
+        email::Email,
         error::{Code, Error, Result},
         id::{self, SessionId},
         page::{Everything, ListQuery},
@@ -31,22 +32,30 @@ pub async fn create(
     let SignIn { email, password } = body.validate()?;
     // An address that cannot be one is verified like an unknown one: no answer and no delay tells
     // which addresses are known.
-    let account = match email.parse() {
-        Ok(email) => users::repo::find_by_email(&mut *app.db.acquire().await?, &email).await?,
-        Err(_) => None,
-    };
-    let stored = account.as_ref().and_then(|account| account.password_hash.clone());
-    let matches = app.passwords.verify(password, stored).await?;
-    let Some(user) = account.filter(|_| matches) else {
-        return Err(Error::new(
-            Code::InvalidCredentials,
-            "The e-mail address or the password is wrong; check both and try again",
-        ));
-    };
-    let mut tx = app.writes.begin(&caller.request).await?;
-    let session = repo::issue(tx.db(), user.id, user.email, app.clock.now()).await?;
-    let change = Change::new("session.created", session.id, None);
-    tx.commit(change, Issued(Created { location: format!("/v1/sessions/{}", session.id), body: session })).await
+    let parsed: Option<Email> = email.parse().ok();
+    let address = parsed.as_ref().map_or(email, ToString::to_string);
+    // Another request may change the password after it was proven, or store a stronger hash of it: then
+    // it is looked at once more.
+    for _ in 0..2 {
+        let account = match &parsed {
+            Some(email) => users::repo::find_by_email(&mut *app.db.acquire().await?, email).await?,
+            None => None,
+        };
+        let stored = account.as_ref().and_then(|account| account.password_hash.clone());
+        let proof = app.passwords.prove(&address, password.clone(), stored.clone(), app.clock.now());
+        let proof = caller.request.while_awaited(proof).await?;
+        let (Some(user), Some(proof)) = (account, proof) else { break };
+
+        let mut tx = app.writes.begin(&caller.request).await?;
+        if !users::repo::hold_password(tx.db(), user.id, stored.as_deref(), proof.upgrade.as_deref()).await? {
+            continue;
+        }
+        let session = repo::issue(tx.db(), user.id, user.email, app.clock.now()).await?;
+        let change = Change::new("session.created", session.id, None);
+        let location = format!("/v1/sessions/{}", session.id);
+        return tx.commit(change, Issued(Created { location, body: session })).await;
+    }
+    Err(Error::new(Code::InvalidCredentials, "The e-mail address or the password is wrong; check both and try again"))
 }
 
 /// The user's live sessions.

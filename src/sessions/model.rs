@@ -14,8 +14,11 @@ use crate::base::{
     secret::Secret,
 };
 
-/// How long a session lasts.
+/// How long a session lasts at most.
 pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long it lasts without a request: 12 hours. Last uses are noted to the minute, so a minute more, or
+/// some would end early.
+pub const IDLE: Duration = Duration::from_secs(12 * 3600 + 60);
 
 /// Who signs in.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -44,8 +47,10 @@ pub struct SessionView {
     pub id: SessionId,
     /// When its user signed in.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// When it ends at the latest; 12 hours without a request end it sooner.
     pub expires_at: Timestamp,
+    /// When it was last used, to the minute; null if not since it was made.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// Who a session speaks for.
@@ -68,8 +73,10 @@ pub struct IssuedSession {
     pub user: SessionUser,
     /// When the user signed in.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// When it ends at the latest; 12 hours without a request end it sooner.
     pub expires_at: Timestamp,
+    /// Null: it has not been used yet.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// What ending a session answers, however often it is asked.

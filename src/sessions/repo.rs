@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::model::{IssuedSession, LIFETIME, SessionUser, SessionView};
+use super::model::{IDLE, IssuedSession, LIFETIME, SessionUser, SessionView};
 use crate::base::{
     clock::Timestamp,
     email::Email,
@@ -18,18 +18,31 @@ pub struct StoredSession {
     pub id: SessionId,
     /// Whose it is.
     pub user_id: UserId,
-    /// When it ends by itself.
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends at the latest.
     pub expires_at: Timestamp,
     /// When it was ended, if it was.
     pub revoked_at: Option<Timestamp>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+impl StoredSession {
+    /// When it ends if it is not used any more. [`list_live`] and [`revoke_others`] say the same in SQL.
+    pub fn idle_end(&self) -> Timestamp {
+        self.last_used_at.map_or(self.created_at, |used| used.max(self.created_at)).plus(IDLE)
+    }
 }
 
 /// The session with this secret, live or not.
 pub async fn find_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Option<StoredSession>> {
-    sqlx::query_as("SELECT id, user_id, expires_at, revoked_at FROM sessions WHERE secret_hash = $1")
-        .bind(secret)
-        .fetch_optional(db)
-        .await
+    sqlx::query_as(
+        "SELECT id, user_id, created_at, expires_at, revoked_at, last_used_at FROM sessions WHERE secret_hash = $1",
+    )
+    .bind(secret)
+    .fetch_optional(db)
+    .await
 }
 
 /// Makes a session for a user who has shown who they are.
@@ -44,18 +57,27 @@ pub async fn issue(db: &mut PgConnection, user: UserId, email: Email, now: Times
         .bind(expires_at)
         .execute(db)
         .await?;
-    Ok(IssuedSession { id, token, user: SessionUser { id: user, email }, created_at: now, expires_at })
+    Ok(IssuedSession {
+        id,
+        token,
+        user: SessionUser { id: user, email },
+        created_at: now,
+        expires_at,
+        last_used_at: None,
+    })
 }
 
 /// Ends all of a user's sessions but one; gives how many were live.
 pub async fn revoke_others(db: &mut PgConnection, user: UserId, kept: SessionId, now: Timestamp) -> sqlx::Result<u64> {
     sqlx::query(
         "UPDATE sessions SET revoked_at = $3
-         WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL AND expires_at > $3",
+         WHERE user_id = $1 AND id <> $2
+           AND revoked_at IS NULL AND expires_at > $3 AND greatest(created_at, last_used_at) + $4 > $3",
     )
     .bind(user)
     .bind(kept)
     .bind(now)
+    .bind(IDLE)
     .execute(db)
     .await
     .map(|done| done.rows_affected())
@@ -71,11 +93,12 @@ pub async fn list_live(
     let sql = keyset!(
         page,
         "id",
-        "SELECT id, created_at, expires_at FROM sessions
-         WHERE user_id = $3 AND revoked_at IS NULL AND expires_at > $4"
+        "SELECT id, created_at, expires_at, last_used_at FROM sessions
+         WHERE user_id = $3
+           AND revoked_at IS NULL AND expires_at > $4 AND greatest(created_at, last_used_at) + $5 > $4"
     );
     let rows: Vec<SessionView> =
-        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).bind(now).fetch_all(db).await?;
+        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).bind(now).bind(IDLE).fetch_all(db).await?;
     Ok(page.page(rows, |session| session.id))
 }
 

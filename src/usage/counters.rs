@@ -10,7 +10,7 @@ use time::Date;
 use crate::base::{
     caller::Caller,
     clock::Timestamp,
-    id::{KeyId, ProjectId, TokenId},
+    id::{KeyId, ProjectId, SessionId, TokenId},
 };
 
 /// Requests by project and UTC day.
@@ -25,15 +25,17 @@ pub enum Credential {
     Key(KeyId),
     /// A token.
     Token(TokenId),
+    /// A session; how long it lasts depends on it.
+    Session(SessionId),
 }
 
 impl Credential {
-    /// The credential of a caller, unless it is a session.
-    pub fn of(caller: &Caller) -> Option<Self> {
+    /// The credential of a caller.
+    pub fn of(caller: &Caller) -> Self {
         match caller {
-            Caller::Session { .. } => None,
-            Caller::Key { id, .. } => Some(Self::Key(*id)),
-            Caller::Token { id, .. } => Some(Self::Token(*id)),
+            Caller::Session { id, .. } => Self::Session(*id),
+            Caller::Key { id, .. } => Self::Key(*id),
+            Caller::Token { id, .. } => Self::Token(*id),
         }
     }
 }
@@ -42,6 +44,8 @@ impl Credential {
 #[derive(Debug, Default)]
 pub struct Counters {
     held: Mutex<Held>,
+    /// One at a time writes: whoever has waited for it finds all written that was counted before.
+    pub(super) writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]

@@ -25,6 +25,7 @@ pub async fn flush_or_log(counters: &Counters, db: &PgPool, clock: &Clock) {
 }
 
 async fn flush(counters: &Counters, db: &PgPool, clock: &Clock) -> Result<()> {
+    let _turn = counters.writing.lock().await;
     let (counts, uses) = counters.take();
     if counts.is_empty() && uses.is_empty() {
         return Ok(());

@@ -95,11 +95,14 @@ where
         let started = Instant::now();
         let context = Arc::new(RequestContext::new(self.recorder.client_of(&request)));
         request.extensions_mut().insert(Arc::clone(&context));
+        // Dropped with the answer's future: when the answer is there, and when the client has gone.
+        let awaited = context.unawaited.clone().drop_guard();
         let method = request.method().clone();
         let client_request_id = client_request_id(&request);
         let answer = self.inner.call(request);
         let recorder = Arc::clone(&self.recorder);
         Box::pin(async move {
+            let _awaited = awaited;
             let Ok(mut response) = answer.await;
             problem::render(&mut response, context.id, &recorder.public_url);
             if let Ok(id) = HeaderValue::from_str(&context.id.to_string()) {
@@ -132,9 +135,7 @@ impl Recorder {
             && !status.is_server_error();
         let (true, Some(caller)) = (counted, context.caller.get()) else { return };
         let now = self.clock.now();
-        if let Some(credential) = Credential::of(caller) {
-            self.counters.used(credential, now);
-        }
+        self.counters.used(Credential::of(caller), now);
         if let Some(&project) = context.project.get() {
             self.counters.count(project, now.date());
         }

@@ -17,6 +17,7 @@ pub async fn add(db: &mut PgConnection, counts: &Counts, uses: &Uses) -> sqlx::R
         uses.iter().map(|(&credential, &minute)| (credential, minute)).collect();
     uses.sort_unstable();
     let (mut keys, mut keys_used, mut tokens, mut tokens_used) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut sessions, mut sessions_used) = (Vec::new(), Vec::new());
     for (credential, minute) in uses {
         match credential {
             Credential::Key(id) => {
@@ -27,6 +28,10 @@ pub async fn add(db: &mut PgConnection, counts: &Counts, uses: &Uses) -> sqlx::R
                 tokens.push(id);
                 tokens_used.push(minute);
             }
+            Credential::Session(id) => {
+                sessions.push(id);
+                sessions_used.push(minute);
+            }
         }
     }
     sqlx::query(
@@ -36,6 +41,9 @@ pub async fn add(db: &mut PgConnection, counts: &Counts, uses: &Uses) -> sqlx::R
          ), used_tokens AS (
              UPDATE tokens SET last_used_at = greatest(last_used_at, u.at)
              FROM unnest($6::uuid[], $7::timestamptz[]) AS u (id, at) WHERE tokens.id = u.id
+         ), used_sessions AS (
+             UPDATE sessions SET last_used_at = greatest(last_used_at, u.at)
+             FROM unnest($8::uuid[], $9::timestamptz[]) AS u (id, at) WHERE sessions.id = u.id
          )
          INSERT INTO usage_daily (project_id, day, requests)
          SELECT c.project_id, c.day, c.requests FROM unnest($1::uuid[], $2::date[], $3::bigint[]) AS c (project_id, day, requests)
@@ -49,6 +57,8 @@ pub async fn add(db: &mut PgConnection, counts: &Counts, uses: &Uses) -> sqlx::R
     .bind(keys_used)
     .bind(tokens)
     .bind(tokens_used)
+    .bind(sessions)
+    .bind(sessions_used)
     .execute(db)
     .await
     .map(drop)

@@ -1,17 +1,13 @@
 //! `POST /v1/invitations/accept`: how somebody who was invited becomes a member and signs in.
 
 use axum::extract::State;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
-use super::{
-    invitations,
-    model::{Acceptance, Account},
-    repo,
-};
+use super::{invitations, model::Acceptance, repo};
 use crate::{
-    auth::grant::SigningIn,
+    auth::{grant::SigningIn, password_rules},
     base::{
-        error::{Code, Error, ItemCode, Result},
+        error::{Code, Error, Result},
         secret::{Secret, SecretKind},
     },
     http::{
@@ -23,9 +19,6 @@ use crate::{
     tx::Change,
 };
 
-/// The fewest characters of a new password.
-const PASSWORD_MIN: usize = 12;
-
 /// Accepts an invitation.
 pub async fn accept(
     caller: SigningIn,
@@ -34,10 +27,7 @@ pub async fn accept(
 ) -> Result<Issued<IssuedSession>> {
     let Acceptance { token, password } = body.validate()?;
     let secret = Secret::parse(token.expose_secret()).filter(|secret| secret.kind() == SecretKind::Invitation);
-    let secret = secret.ok_or_else(|| {
-        let detail = "must be an invitation's secret, which starts with inv_ and ends in a checksum; check that it was copied whole";
-        Error::invalid_member("/token", ItemCode::InvalidFormat, detail)
-    })?;
+    let secret = secret.ok_or_else(unknown)?;
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let invitation = invitations::find(&mut db, &secret.hash()).await?.ok_or_else(unknown)?;
@@ -47,17 +37,19 @@ pub async fn accept(
     drop(db);
     invitation.require_open(now)?;
     let new_hash = if is_known {
-        prove(&app, &user, password).await?;
-        None
+        // Whoever holds the invitation must also be who the address belongs to.
+        let address = user.email.to_string();
+        let proof = app.passwords.prove(&address, password, user.password_hash.clone(), now);
+        caller.request.while_awaited(proof).await?.ok_or_else(wrong_password)?.upgrade
     } else {
-        Some(app.passwords.hash(long_enough(password)?).await?)
+        password_rules::check(&password, &user.email)
+            .map_err(|unfit| Error::invalid_member("/password", unfit.code(), unfit.to_string()))?;
+        Some(caller.request.while_awaited(app.passwords.hash(password)).await?)
     };
 
     let mut tx = app.writes.begin(&caller.request).await?;
-    if let Some(hash) = new_hash
-        && !repo::replace_password_hash(tx.db(), user.id, None, &hash).await?
-    {
-        // Another invitation of theirs was accepted meanwhile.
+    if !repo::hold_password(tx.db(), user.id, user.password_hash.as_deref(), new_hash.as_deref()).await? {
+        // It was changed meanwhile, or set by accepting another invitation.
         return Err(wrong_password());
     }
     if !invitations::accept(tx.db(), &invitation, now).await? {
@@ -71,25 +63,11 @@ pub async fn accept(
     tx.commit(change, Issued(Created { location: format!("/v1/sessions/{}", session.id), body: session })).await
 }
 
-/// Whoever holds the invitation must also be who the address belongs to, if that is known already.
-async fn prove(app: &App, user: &Account, password: SecretString) -> Result<()> {
-    if app.passwords.verify(password, user.password_hash.clone()).await? { Ok(()) } else { Err(wrong_password()) }
-}
-
 fn wrong_password() -> Error {
     Error::new(
         Code::InvalidCredentials,
         "This e-mail address has an account already, and the password is not its own; send the one you sign in with",
     )
-}
-
-fn long_enough(password: SecretString) -> Result<SecretString> {
-    if password.expose_secret().chars().count() >= PASSWORD_MIN {
-        return Ok(password);
-    }
-    let detail =
-        format!("must have at least {PASSWORD_MIN} characters, because it becomes the password you sign in with");
-    Err(Error::invalid_member("/password", ItemCode::TooShort, detail))
 }
 
 fn unknown() -> Error {

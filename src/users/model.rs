@@ -109,10 +109,10 @@ pub struct RemovedUser {
 #[serde(deny_unknown_fields)]
 pub struct Acceptance {
     /// The invitation's secret, `inv_…`.
-    #[schemars(with = "String", length(min = 1, max = 100), extend("writeOnly" = true))]
+    #[schemars(with = "String", regex(pattern = "^inv_[0-9A-Za-z]{49}$"), extend("writeOnly" = true))]
     pub token: SecretString,
-    /// For a new e-mail address the password to sign in with, 12 to 128 characters; for a known one the
-    /// password it has.
+    /// For a new e-mail address the password to sign in with, 12 to 128 characters and none that is guessed
+    /// first; for a known one the password it has.
     #[schemars(with = "String", length(min = 1, max = 128), extend("format" = "password", "writeOnly" = true))]
     pub password: SecretString,
 }
@@ -122,10 +122,10 @@ pub struct Acceptance {
 #[serde(deny_unknown_fields)]
 pub struct PasswordChange {
     /// The password as it is.
-    #[schemars(with = "String", length(max = 1024), extend("format" = "password", "writeOnly" = true))]
+    #[schemars(with = "String", length(max = 1024), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
     pub current_password: SecretString,
-    /// The password as it shall be.
-    #[schemars(with = "String", length(min = 12, max = 128), extend("format" = "password", "writeOnly" = true))]
+    /// The password as it shall be; none that is guessed first.
+    #[schemars(with = "String", length(min = 12, max = 128), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
     pub new_password: SecretString,
 }
 

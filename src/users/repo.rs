@@ -59,6 +59,26 @@ pub async fn replace_password_hash(
         .map(|done| done.rows_affected() == 1)
 }
 
+/// Keeps a password that has just been shown from being changed until the transaction ends, or gives false
+/// if it is not `shown` any more. A session made in the same transaction is then one that a change of the
+/// password ends. Stores `upgrade`, a stronger hash of the same password, if there is one.
+pub async fn hold_password(
+    db: &mut PgConnection,
+    id: UserId,
+    shown: Option<&str>,
+    upgrade: Option<&str>,
+) -> sqlx::Result<bool> {
+    if let Some(upgrade) = upgrade {
+        return replace_password_hash(db, id, shown, upgrade).await;
+    }
+    sqlx::query("SELECT FROM users WHERE id = $1 AND password_hash IS NOT DISTINCT FROM $2 FOR SHARE")
+        .bind(id)
+        .bind(shown)
+        .fetch_optional(db)
+        .await
+        .map(|row| row.is_some())
+}
+
 /// Makes a user a member of a project, or invites them to become one.
 pub async fn insert_member(
     db: &mut PgConnection,

@@ -29,6 +29,7 @@ mod properties;
 mod reference;
 mod secrets;
 mod sessions;
+mod sign_in;
 mod slow;
 mod support;
 mod tls;

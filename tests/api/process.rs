@@ -161,18 +161,24 @@ async fn bootstrap_makes_the_first_owner_and_project_or_finds_them() {
         assert_eq!((status, projects["data"].as_array().unwrap().len()), (200, 1));
     }
 
-    let mut with_password = deployment.command(&[
-        "admin",
-        "bootstrap",
-        "--email",
-        "owner@example.com",
-        "--project",
-        "First",
-        "--password-stdin",
-    ]);
-    let mut child = with_password.stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"a long enough password\n").unwrap();
-    assert!(child.wait().unwrap().success());
+    let with_password = |password: &str| {
+        let bootstrap =
+            ["admin", "bootstrap", "--email", "owner@example.com", "--project", "First", "--password-stdin"];
+        let mut command = deployment.command(&bootstrap);
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    for (password, why) in [
+        ("too short\n", "at least 12"),
+        ("Qwertyuiop123\n", "guessed first"),
+        ("owner@example.com\n", "e-mail address"),
+    ] {
+        let refused = with_password(password);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(why), "{said}");
+    }
+    assert!(with_password("a long enough password\n").status.success());
     let body = json!({ "email": "owner@example.com", "password": "a long enough password" });
     assert_eq!(call("POST", &format!("{}/v1/sessions", server.url), None, Some(body)).await.0, 201);
 

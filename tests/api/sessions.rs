@@ -104,10 +104,71 @@ async fn a_user_lists_and_ends_their_own_live_sessions_only() {
     assert_eq!(user.get("/v1/sessions").await.ok()["data"].as_array().unwrap().len(), 1);
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The ids that `user`'s list of sessions shows.
+async fn listed(user: &Session<'_>) -> Vec<String> {
+    let listed = user.get("/v1/sessions").await.ok();
+    listed["data"].as_array().unwrap().iter().map(|session| session["id"].as_str().unwrap().to_owned()).collect()
+}
+
 #[tokio::test]
-async fn a_session_ends_by_itself() {
+async fn a_session_ends_after_thirty_days_however_much_it_is_used() {
     let app = TestApp::start().await;
     let user = app.user().await;
-    app.clock.advance(Duration::from_secs(31 * 24 * 3600));
-    user.get("/v1/projects").await.problem(401, "token_expired");
+    for _ in 0..65 {
+        app.clock.advance(11 * HOUR);
+        user.get("/v1/sessions").await.ok();
+        app.flush_usage().await;
+    }
+    app.clock.advance(5 * HOUR);
+    user.get("/v1/sessions").await.problem(401, "token_expired");
+}
+
+#[tokio::test]
+async fn a_session_ends_after_twelve_hours_without_a_request() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let nearly = 12 * HOUR - Duration::from_secs(60);
+    app.clock.advance(nearly);
+    user.get("/v1/sessions").await.ok();
+    app.flush_usage().await;
+    app.clock.advance(nearly);
+    // Whatever the request comes to, and whether or not it is about a project.
+    user.get("/v1/users?project_id=proj_123").await.problem(404, "not_found");
+    app.flush_usage().await;
+    app.clock.advance(nearly);
+    user.get("/v1/projects").await.ok();
+    app.flush_usage().await;
+    // Noted to the minute, so it may last a minute longer, and never ends early.
+    app.clock.advance(12 * HOUR + Duration::from_secs(61));
+    let problem = user.get("/v1/sessions").await.problem(401, "token_expired");
+    assert!(problem["detail"].as_str().unwrap().contains("12 hours"), "{problem}");
+    // A request that is refused does not bring it back.
+    app.flush_usage().await;
+    user.get("/v1/sessions").await.problem(401, "token_expired");
+}
+
+#[tokio::test]
+async fn a_list_of_sessions_says_when_each_was_last_used_and_leaves_out_those_that_were_not() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    app.set_password(&user, PASSWORD).await;
+    let unused = another_session(&app, &user).await;
+    assert_eq!(user.get("/v1/sessions").await.ok()["data"][1]["last_used_at"], json!(null));
+    let used = app.clock.now().minute();
+    unused.get("/v1/sessions").await.ok();
+    let until = app.clock.now().minute();
+    app.flush_usage().await;
+    let noted = user.get("/v1/sessions").await.ok()["data"][1]["last_used_at"].clone();
+    assert!([used.to_string(), until.to_string()].map(Into::into).contains(&noted), "{noted}");
+
+    app.clock.advance(8 * HOUR);
+    assert_eq!(listed(&user).await, [user.id.as_str(), unused.id.as_str()]);
+    app.flush_usage().await;
+    app.clock.advance(8 * HOUR);
+    assert_eq!(listed(&user).await, [user.id.as_str()]);
+    // Nor is it counted among those that a new password ends.
+    let change = json!({ "current_password": PASSWORD, "new_password": "a better password" });
+    assert_eq!(user.post("/v1/users/me/password", change).await.ok()["sessions_revoked"], 0);
 }
