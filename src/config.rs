@@ -1,8 +1,12 @@
 //! The operator's settings: each an environment variable and a flag, every default in one place.
 
+mod edge;
+
 use std::{env, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
+
+pub use edge::EdgeSettings;
 
 use crate::base::{
     limit::{LimitSettings, RateLimit},
@@ -61,7 +65,7 @@ pub struct ServeSettings {
     #[arg(long, env = "CLOUDAPI_METRICS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9464")]
     pub metrics_listen: SocketAddr,
 
-    /// Where clients reach this server. [default: http:// and the address it serves on]
+    /// Where clients reach this server. [default: http:// (https:// with TLS) and the address it serves on]
     #[arg(long, env = "CLOUDAPI_PUBLIC_URL", value_name = "URL", value_parser = http_url)]
     pub public_url: Option<String>,
 
@@ -84,6 +88,10 @@ pub struct ServeSettings {
     /// The proxies whose X-Forwarded-For is believed, as networks with commas between. [default: none]
     #[arg(long, env = "CLOUDAPI_TRUSTED_PROXIES", value_name = "CIDRS", value_delimiter = ',')]
     pub trusted_proxies: Vec<Cidr>,
+
+    /// How the server meets the network.
+    #[command(flatten)]
+    pub edge: EdgeSettings,
 
     /// Leave an empty private database empty, instead of loading the published reference's examples.
     #[arg(long)]

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use crate::{
     auth::{bearer::Authenticator, limits::Limits, password::Passwords},
     base::{clock::Clock, error::Result, lifecycle::Lifecycle, limit::LimitSettings, net::Cidr},
-    http::edge::Edge,
+    http::edge::{Edge, EdgeOptions},
     tx::Writes,
     usage::counters::Counters,
 };
@@ -52,6 +52,8 @@ pub struct AppOptions {
     pub trusted_proxies: Vec<Cidr>,
     /// How often credentials may be used, and addresses may fail.
     pub limits: LimitSettings,
+    /// How the server meets the network.
+    pub edge: EdgeOptions,
 }
 
 impl App {
@@ -65,7 +67,7 @@ impl App {
             db,
             passwords: Passwords::new()?,
             usage: Arc::default(),
-            edge: Edge { lifecycle: Arc::clone(&lifecycle), ..Edge::default() },
+            edge: Edge::new(options.edge, Arc::clone(&lifecycle)),
             lifecycle,
             clock,
             limits,

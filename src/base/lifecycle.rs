@@ -2,7 +2,7 @@
 
 use std::sync::{
     PoisonError, RwLock,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicU8, Ordering},
 };
 
 /// Where the server is in its life.
@@ -20,22 +20,36 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: RwLock<Phase>,
-    /// Whether the database is ready to be worked with; apart, because every request asks.
-    open: AtomicBool,
+    /// The same in short; apart, because every request asks.
+    short: AtomicU8,
 }
+
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const DRAINING: u8 = 2;
 
 impl Default for Lifecycle {
     fn default() -> Self {
         let phase = Phase::Starting("the database has not been looked at yet".into());
-        Self { phase: RwLock::new(phase), open: AtomicBool::new(false) }
+        Self { phase: RwLock::new(phase), short: AtomicU8::new(STARTING) }
     }
 }
 
 impl Lifecycle {
-    /// Enters `phase`.
+    /// Enters `phase`. A server that is draining stays so: whoever has just made it ready has not
+    /// heard yet that it was told to stop.
     pub fn enter(&self, phase: Phase) {
-        self.open.store(!matches!(phase, Phase::Starting(_)), Ordering::Release);
-        *self.phase.write().unwrap_or_else(PoisonError::into_inner) = phase;
+        let mut now = self.phase.write().unwrap_or_else(PoisonError::into_inner);
+        if *now == Phase::Draining {
+            return;
+        }
+        let short = match phase {
+            Phase::Starting(_) => STARTING,
+            Phase::Serving => SERVING,
+            Phase::Draining => DRAINING,
+        };
+        self.short.store(short, Ordering::Release);
+        *now = phase;
     }
 
     /// The phase now.
@@ -45,6 +59,11 @@ impl Lifecycle {
 
     /// Whether requests can be served: the server is past its start.
     pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
+        self.short.load(Ordering::Acquire) != STARTING
+    }
+
+    /// Whether the server is finishing what is under way.
+    pub fn is_draining(&self) -> bool {
+        self.short.load(Ordering::Acquire) == DRAINING
     }
 }

@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use anyhow::Context;
+use axum::http::HeaderValue;
 use sqlx::postgres::PgConnectOptions;
 use tokio::{
     net::TcpListener,
@@ -16,9 +17,10 @@ use super::{
 };
 use crate::{
     base::{clock::Clock, lifecycle::Phase},
-    config::{ServeSettings, Settings},
+    config::{EdgeSettings, ServeSettings, Settings},
     db::{self, PrepareError},
-    server,
+    http::edge::{EdgeOptions, Limits},
+    server::{self, Listener, Stop, files, tls::Tls},
     state::{App, AppOptions},
 };
 
@@ -28,24 +30,31 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Serves until told to stop.
 pub async fn run(settings: Settings, serve: ServeSettings) -> anyhow::Result<()> {
     // Before anything is started, so that nothing is left behind by a signal in between.
-    let stop = stop_on_signals().context("signal handlers could not be installed")?;
+    let stop = stop_on_signals(serve.edge.drain_delay_seconds).context("signal handlers could not be installed")?;
     warn_of_unused(&serve);
+    let tls = Tls::from_settings(serve.edge.tls_cert.as_deref(), serve.edge.tls_key.as_deref())?;
+    if let Some(tls) = &tls {
+        reload_on_hangup(tls.clone()).context("signal handlers could not be installed")?;
+    }
     // Before PostgreSQL is started, because this is what most often goes wrong.
-    let listener = TcpListener::bind(serve.listen).await.with_context(|| {
+    let tcp = TcpListener::bind(serve.listen).await.with_context(|| {
         format!("CLOUDAPI_LISTEN (--listen) = {} cannot be served on; choose another address or port", serve.listen)
     })?;
-    let address = listener.local_addr().context("the address served on is unknown")?;
-    let url = serve.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let address = tcp.local_addr().context("the address served on is unknown")?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = serve.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
+    let options = app_options(&serve, &url, tls.is_some());
+    let listener = Listener { tcp, tls };
 
     match &settings.database_url {
         Some(given) => {
-            let app = app(database::given(given)?, &url, &serve)?;
+            let app = app(database::given(given)?, options)?;
             welcome::listening(&url)?;
             serve_app(app, listener, stop, async |_| Ok(()), async |_| Ok(())).await
         }
         None => {
             let private = database::start_private(&settings).await?;
-            let app = app(db::options_for_private(private.endpoint()), &url, &serve)?;
+            let app = app(db::options_for_private(private.endpoint()), options)?;
             let (with_demo, first_start) = (!serve.no_demo, private.is_new());
             let load = async |app: &App| if with_demo { demo::load_if_empty(app).await } else { Ok(()) };
             let greet = async |app: &App| welcome::ready(app, &url, first_start).await;
@@ -60,12 +69,32 @@ pub async fn run(settings: Settings, serve: ServeSettings) -> anyhow::Result<()>
     }
 }
 
-fn app(database: PgConnectOptions, url: &str, serve: &ServeSettings) -> anyhow::Result<App> {
-    let options = AppOptions {
-        public_url: url.to_owned(),
+fn edge_options(edge: &EdgeSettings, https: bool) -> EdgeOptions {
+    EdgeOptions {
+        limits: Limits {
+            head_time: edge.head_timeout_seconds,
+            body_time: edge.body_timeout_seconds,
+            idle_time: edge.idle_timeout_seconds,
+            max_connections: files::make_room(edge.max_connections),
+            max_requests: edge.max_requests,
+            ..Limits::default()
+        },
+        // They were checked when the settings were read.
+        cors_origins: edge.cors_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect(),
+        https,
+    }
+}
+
+fn app_options(serve: &ServeSettings, public_url: &str, has_tls: bool) -> AppOptions {
+    AppOptions {
+        public_url: public_url.to_owned(),
         trusted_proxies: serve.trusted_proxies.clone(),
         limits: serve.limits(),
-    };
+        edge: edge_options(&serve.edge, has_tls || public_url.starts_with("https://")),
+    }
+}
+
+fn app(database: PgConnectOptions, options: AppOptions) -> anyhow::Result<App> {
     App::new(db::pool(database, SERVER_CONNECTIONS), Clock::system(), options).context("the server cannot start")
 }
 
@@ -74,8 +103,8 @@ fn app(database: PgConnectOptions, url: &str, serve: &ServeSettings) -> anyhow::
 /// server is ready.
 async fn serve_app(
     app: App,
-    listener: TcpListener,
-    stop: CancellationToken,
+    listener: Listener,
+    stop: Stop,
     load: impl AsyncFnOnce(&App) -> anyhow::Result<()>,
     greet: impl AsyncFnOnce(&App) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -87,12 +116,12 @@ async fn serve_app(
         tracing::info!("ready");
         greet(&app).await
     };
-    let outcome = match stop.run_until_cancelled(prepared).await {
+    let outcome = match stop.told.run_until_cancelled(prepared).await {
         // Stopping has closed the database under it.
-        Some(Err(_)) if stop.is_cancelled() => Ok(()),
+        Some(Err(_)) if stop.told.is_cancelled() => Ok(()),
         // A server that cannot become ready stops, rather than wait to be noticed.
         Some(Err(error)) => {
-            stop.cancel();
+            stop.closing.cancel();
             Err(error)
         }
         Some(Ok(())) | None => Ok(()),
@@ -120,17 +149,45 @@ fn warn_of_unused(serve: &ServeSettings) {
     }
 }
 
-fn stop_on_signals() -> io::Result<CancellationToken> {
+/// What SIGTERM and Ctrl-C do. A service manager's SIGTERM gives load balancers `delay` to look
+/// elsewhere; nobody who presses Ctrl-C is behind one. A second of either means at once.
+fn stop_on_signals(delay: Duration) -> io::Result<Stop> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let stop = CancellationToken::new();
+    let stop = Stop::default();
     let stopping = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => tracing::info!("interrupted; finishing what is under way"),
-            _ = terminate.recv() => tracing::info!("told to stop; finishing what is under way"),
-        }
-        stopping.cancel();
+        let delay = tokio::select! {
+            _ = interrupt.recv() => Duration::ZERO,
+            _ = terminate.recv() => delay,
+        };
+        tracing::info!("told to stop; finishing what is under way");
+        stopping.told.cancel();
+        let again = async {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        };
+        let closing = async {
+            tokio::time::sleep(delay).await;
+            stopping.closing.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! { () = again => {}, () = closing => {} }
+        tracing::warn!("told again to stop; what is under way is cut off");
+        stopping.now.cancel();
     });
     Ok(stop)
+}
+
+/// SIGHUP after a certificate was renewed takes it into use, without a restart.
+fn reload_on_hangup(tls: Tls) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match tls.reload() {
+                Ok(()) => tracing::info!("the certificate was read again; new connections get it"),
+                Err(error) => tracing::error!(%error, "the certificate was not renewed; the one in use stays"),
+            }
+        }
+    });
+    Ok(())
 }

@@ -142,7 +142,8 @@ pub fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
 fn is_connection_trouble(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Protocol(_) => true,
+        // A connection that answers something else than was asked is of no use, as after a restart.
+        sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => true,
         // 08 connection, 53 resources, 57P operator intervention (shutdown, crash, not yet started).
         sqlx::Error::Database(error) => {
             error.code().is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class)))
@@ -161,8 +162,8 @@ impl From<sqlx::Error> for Error {
             }
             // Serialization failure, deadlock, lock time-out: another write was in the way.
             (_, "40001" | "40P01" | "55P03") => (Code::Overloaded, "Another write was in the way; retry in a moment"),
-            // Statement time-out.
-            (_, "57014") => (Code::Timeout, "The database took too long; retry in a moment"),
+            // Statement time-out; a transaction that lay idle or took too long.
+            (_, "57014" | "25P03" | "25P04") => (Code::Timeout, "The database took too long; retry in a moment"),
             (error, _) if is_connection_trouble(error) => {
                 (Code::DatabaseUnavailable, "The database cannot be reached; retry in a moment")
             }

@@ -1,6 +1,6 @@
 //! Arguments of handlers: the id or the word in the path, the query string, the JSON body.
 
-use std::{marker::PhantomData, time::Duration};
+use std::marker::PhantomData;
 
 use axum::{
     RequestPartsExt,
@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::{
     describe::{Argument, BodyShape, Operation},
     json,
+    load::Slot,
 };
 use crate::base::{
     error::{Code, Error, ItemCode, Place, Result},
@@ -28,8 +29,6 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The largest body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
-/// How long a client may take to send its body.
-const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// The id in the path. A text that is no such id becomes [`Id::NOTHING`], which the look-up then
 /// does not find: malformed, absent and foreign are answered alike, at the same point.
@@ -233,7 +232,7 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for JsonBody<T> {
                 "The body must be JSON; send it with 'Content-Type: application/json'",
             ));
         }
-        Ok(Self { value: parse_json(&read_body(body).await?)?, of: PhantomData })
+        Ok(Self { value: parse_json(&read_body(&parts, body).await?)?, of: PhantomData })
     }
 }
 
@@ -270,7 +269,7 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for FormOrJson<T> {
                 ));
             }
         };
-        Ok(Self(JsonBody { value: parse(&read_body(body).await?)?, of: PhantomData }))
+        Ok(Self(JsonBody { value: parse(&read_body(&parts, body).await?)?, of: PhantomData }))
     }
 }
 
@@ -313,14 +312,17 @@ fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-async fn read_body(body: Body) -> Result<Vec<u8>> {
+async fn read_body(head: &Parts, body: Body) -> Result<Vec<u8>> {
     let too_large =
         || Error::new(Code::PayloadTooLarge, format!("The body is larger than {MAX_BODY} bytes; send less"));
     // Said up front, it need not be read to be refused.
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect()).await {
+    let slot: &Slot =
+        head.extensions.get().ok_or_else(|| Error::internal("a request that the edge has not seen was read"))?;
+    let body_time = slot.body_time();
+    match slot.leave_for(tokio::time::timeout(body_time, Limited::new(body, MAX_BODY).collect())).await? {
         Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => {
@@ -329,7 +331,7 @@ async fn read_body(body: Body) -> Result<Vec<u8>> {
         }
         Err(_) => Err(Error::new(
             Code::RequestTimeout,
-            format!("The body did not arrive within {} seconds; send the request again", BODY_TIME.as_secs()),
+            format!("The body did not arrive within {} seconds; send the request again", body_time.as_secs()),
         )),
     }
 }

@@ -11,9 +11,12 @@
 
 mod access;
 mod architecture;
+mod browsers;
 mod docs;
+mod drain;
 mod edge;
 mod embedded;
+mod faults;
 mod health;
 mod hostile;
 mod introspection;
@@ -27,7 +30,9 @@ mod reference;
 mod secrets;
 mod sessions;
 mod sign_in;
+mod slow;
 mod support;
+mod tls;
 mod tokens;
 mod usage;
 mod users;

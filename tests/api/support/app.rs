@@ -11,13 +11,15 @@ use cloudapi::{
         role::Role,
         secret::{Secret, SecretKind},
     },
-    db, server, sessions,
+    db,
+    server::{self, Stop},
+    sessions,
     state::{App, AppOptions},
     usage::flush,
     users::{self, model::MemberStatus},
 };
 use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use super::{
     cluster,
@@ -62,7 +64,7 @@ impl TestApp {
         app.lifecycle.enter(Phase::Serving);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         tokio::spawn(server::serve(app.clone(), listener, stop.clone()));
         let http = reqwest::Client::builder()
             .no_proxy()

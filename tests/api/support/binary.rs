@@ -45,6 +45,8 @@ impl Deployment {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("CLOUDAPI_DATA_DIR", self.folder().join("data"))
             .env("CLOUDAPI_LISTEN", "127.0.0.1:0")
+            // No load balancer waits to see it.
+            .env("CLOUDAPI_DRAIN_DELAY_SECONDS", "0")
             .current_dir(self.folder())
             .args(arguments)
             .stdin(Stdio::null())
@@ -121,10 +123,27 @@ impl Server {
     }
 
     /// Sends a signal and waits for the end, for how the server ended and all it said.
-    pub fn end(mut self, signal: Signal) -> Ended {
+    pub fn end(self, signal: Signal) -> Ended {
         self.signal(signal);
+        self.wait_for_end()
+    }
+
+    /// Waits for the end of a server that was told to stop.
+    pub fn wait_for_end(mut self) -> Ended {
         let status = self.wait();
         Ended { status, output: self.output.iter().collect(), errors: self.errors.iter().collect() }
+    }
+
+    /// Waits for a line on standard error that holds `text`.
+    #[track_caller]
+    pub fn wait_for_error(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = self.errors.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line.contains(text) {
+                return;
+            }
+        }
+        panic!("the server did not say: {text}");
     }
 
     fn wait(&mut self) -> ExitStatus {

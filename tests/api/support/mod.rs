@@ -5,7 +5,9 @@ pub mod app;
 pub mod binary;
 pub mod cluster;
 pub mod contract;
+pub mod https;
 pub mod identity;
+pub mod raw;
 pub mod reply;
 
 use std::time::{Duration, Instant};

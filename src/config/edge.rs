@@ -1,0 +1,138 @@
+//! Settings of the HTTP edge: how long, how many, TLS, and which web pages.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::path;
+
+/// How the server meets the network.
+#[derive(Clone, Debug, Args)]
+pub struct EdgeSettings {
+    /// Seconds a client may take to send a request's head, and for TLS's handshake.
+    #[arg(long, env = "CLOUDAPI_HEAD_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub head_timeout_seconds: Duration,
+
+    /// Seconds a client may take to send a request's body.
+    #[arg(long, env = "CLOUDAPI_BODY_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub body_timeout_seconds: Duration,
+
+    /// Seconds an open connection may lie idle between requests; longer than the proxy in front keeps it.
+    #[arg(long, env = "CLOUDAPI_IDLE_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "75", value_parser = seconds)]
+    pub idle_timeout_seconds: Duration,
+
+    /// Connections open at a time; more wait until one ends.
+    #[arg(long, env = "CLOUDAPI_MAX_CONNECTIONS", value_name = "NUMBER", default_value = "10000", value_parser = number)]
+    pub max_connections: usize,
+
+    /// Requests being served at a time; more are answered 503 'overloaded'.
+    #[arg(long, env = "CLOUDAPI_MAX_REQUESTS", value_name = "NUMBER", default_value = "1000", value_parser = number)]
+    pub max_requests: usize,
+
+    /// Seconds after SIGTERM in which /readyz says 503 and connections are still accepted, so that a load
+    /// balancer sees it. Ctrl-C does not wait.
+    #[arg(long, env = "CLOUDAPI_DRAIN_DELAY_SECONDS", value_name = "SECONDS", default_value = "1", value_parser = delay)]
+    pub drain_delay_seconds: Duration,
+
+    /// The certificate chain to serve https with, as a PEM file. With CLOUDAPI_TLS_KEY.
+    #[arg(long, env = "CLOUDAPI_TLS_CERT", value_name = "FILE", value_parser = path)]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key, as a PEM file.
+    #[arg(long, env = "CLOUDAPI_TLS_KEY", value_name = "FILE", value_parser = path)]
+    pub tls_key: Option<PathBuf>,
+
+    /// The web pages whose scripts may call the API: their exact origins, with commas between. [default: none]
+    #[arg(long, env = "CLOUDAPI_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = origin)]
+    pub cors_origins: Vec<String>,
+}
+
+/// The longest time-out: beyond a day, somebody has meant milliseconds.
+const MAX_SECONDS: u64 = 86_400;
+/// What a semaphore certainly holds, and no machine needs.
+const MAX_NUMBER: usize = 1_000_000;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    bounded_seconds(text, 1)
+}
+
+fn delay(text: &str) -> Result<Duration, String> {
+    bounded_seconds(text, 0)
+}
+
+fn bounded_seconds(text: &str, least: u64) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if (least..=MAX_SECONDS).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("must be whole seconds, from {least} to {MAX_SECONDS}")),
+    }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=MAX_NUMBER).contains(&number) => Ok(number),
+        _ => Err(format!("must be a whole number, from 1 to {MAX_NUMBER}")),
+    }
+}
+
+/// An origin as browsers write it, since it is compared byte for byte.
+fn origin(text: &str) -> Result<String, String> {
+    let origin = text.trim();
+    if origin == "*" {
+        // Many deployments stand where only colleagues reach them: `*` would let any page that a
+        // colleague opens, anywhere on the web, try passwords on it.
+        return Err("names every web page there is; list the origins of yours, such as https://app.example.com".into());
+    }
+    let (host, own_port) = match origin.split_once("://") {
+        Some(("https", host)) => (host, ":443"),
+        Some(("http", host)) => (host, ":80"),
+        _ => return Err("must be origins with a scheme, such as https://app.example.com".into()),
+    };
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte);
+    if host.is_empty() || !host.bytes().all(plain) {
+        return Err("must be origins as browsers send them: scheme, host in lower case, port if it is a special one, and nothing after it, not even a slash".into());
+    }
+    if host.ends_with(own_port) {
+        return Err(format!("must leave out {own_port}, as browsers do"));
+    }
+    Ok(origin.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_written_as_browsers_write_it() {
+        for text in
+            ["https://app.example.com", " http://localhost:3000 ", "https://a.example:8443", "http://[::1]:8080"]
+        {
+            assert_eq!(origin(text).as_deref(), Ok(text.trim()));
+        }
+        for text in [
+            "",
+            "*",
+            "null",
+            "app.example.com",
+            "ftp://a.example",
+            "https://",
+            "https://a.example/",
+            "https://A.example",
+            "https://*.example",
+            "https://a.example:443",
+            "http://a.example:80",
+            "https://user@a.example",
+        ] {
+            assert!(origin(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn times_and_numbers_are_whole_and_within_reason() {
+        assert_eq!(seconds("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(delay("0"), Ok(Duration::ZERO));
+        assert_eq!(number("1"), Ok(1));
+        for text in ["", "0", "-1", "1.5", "10s", "99999999999999999999"] {
+            assert!(seconds(text).is_err() && number(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Connections: accepted as many as there is room for, each in a task of its own.
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, Request},
+};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service;
+
+use super::{
+    patient::Patient,
+    progress::{Answer, Progress},
+    stop::Stop,
+    tls::Tls,
+};
+use crate::{http::edge::Limits, usage::record::Record};
+
+/// What the parser takes for a head: above `edge`'s limit, so that one is told as a problem.
+const HEAD_BUFFER: usize = 64 * 1024;
+/// Requests of one HTTP/2 connection that may be under way at a time.
+const MAX_STREAMS: u32 = 200;
+/// How often an HTTP/2 peer is asked whether it lives, and how long it may take to say so. A peer in
+/// the middle of a head cannot answer, so this ends slow heads there too.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIME: Duration = Duration::from_secs(10);
+/// How long to wait when no connection can be accepted, for want of file descriptors, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where connections come in: an address, with TLS or without.
+#[derive(Debug)]
+pub struct Listener {
+    /// The address.
+    pub tcp: TcpListener,
+    /// TLS, if it is ended here.
+    pub tls: Option<Tls>,
+}
+
+impl From<TcpListener> for Listener {
+    fn from(tcp: TcpListener) -> Self {
+        Self { tcp, tls: None }
+    }
+}
+
+/// Whatever serves a connection's requests.
+pub(super) type App = Record<Router>;
+
+/// What all connections share.
+#[derive(Clone)]
+pub(super) struct Connections {
+    service: App,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    limits: Limits,
+    stop: Stop,
+    /// Those that are open.
+    pub(super) open: TaskTracker,
+    room: Arc<Semaphore>,
+}
+
+impl Connections {
+    pub(super) fn new(service: App, limits: Limits, stop: Stop) -> Self {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        // `Patient` looks after time.
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_BUFFER);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(HEAD_BUFFER as u32)
+            .max_concurrent_streams(MAX_STREAMS)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIME);
+        let room = Arc::new(Semaphore::new(limits.max_connections));
+        Self { service, builder: Arc::new(builder), limits, stop, open: TaskTracker::new(), room }
+    }
+
+    /// Accepts connections until the server closes.
+    pub(super) async fn accept_from(&self, listener: &Listener) {
+        self.stop.closing.run_until_cancelled(self.accept_for_ever(listener)).await;
+    }
+
+    async fn accept_for_ever(&self, listener: &Listener) {
+        loop {
+            // Where there is no room, connections wait in the kernel's backlog, which costs us nothing.
+            let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
+            match listener.tcp.accept().await {
+                Ok((stream, peer)) => {
+                    let tls = listener.tls.clone();
+                    self.open.spawn(self.clone().meet(stream, peer, tls, room));
+                }
+                // The client has gone before it was met, which is no reason to keep others waiting.
+                Err(error) if is_clients_own(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn meet(self, stream: TcpStream, peer: SocketAddr, tls: Option<Tls>, room: OwnedSemaphorePermit) {
+        // Held for as long as the connection is open.
+        let _room = room;
+        // Answers are small and complete; waiting to fill a packet only delays them.
+        let _ = stream.set_nodelay(true);
+        let served = async {
+            let Some(tls) = tls else { return self.serve(stream, peer).await };
+            let handshake = timeout(self.limits.head_time, tls.accept(stream));
+            match self.stop.closing.run_until_cancelled(handshake).await {
+                Some(Ok(Ok(stream))) => self.serve(stream, peer).await,
+                Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "no TLS handshake"),
+                Some(Err(_)) => tracing::debug!(%peer, "no TLS handshake in time"),
+                None => {}
+            }
+        };
+        self.stop.now.run_until_cancelled(served).await;
+    }
+
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: SocketAddr) {
+        let progress = Progress::new();
+        let idle = CancellationToken::new();
+        let stream = Patient::new(stream, progress.clone(), self.limits, idle.clone());
+        let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
+            let under_way = progress.request_began(request.version());
+            let mut request: Request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            let answer = self.service.clone().call(request);
+            async move {
+                let Ok(answer) = answer.await;
+                Ok::<_, Infallible>(answer.map(|body| Answer::new(body, under_way)))
+            }
+        });
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = async { tokio::select! { () = self.stop.closing.cancelled() => {}, () = idle.cancelled() => {} } } => {
+                // What is under way finishes, and the client is told that no more is taken.
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        // A client that breaks off or sends what is no HTTP has been answered by hyper, if it could.
+        if let Err(error) = ended {
+            tracing::debug!(%error, %peer, "a connection ended early");
+        }
+    }
+}
+
+fn is_clients_own(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}

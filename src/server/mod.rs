@@ -1,0 +1,105 @@
+//! Puts the layers in order, serves connections, and drains them when told to stop.
+
+mod connection;
+pub mod files;
+mod patient;
+mod progress;
+mod stop;
+pub mod tls;
+
+use std::{any::Any, time::Duration};
+
+use axum::{
+    Router,
+    middleware::from_fn_with_state,
+    response::{IntoResponse, Response},
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tower::Layer;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use connection::Listener;
+pub use stop::Stop;
+
+use crate::{
+    base::{error::Error, lifecycle::Phase},
+    http::{edge, headers},
+    routes,
+    state::App,
+    usage::{
+        flush,
+        record::{Record, RecordLayer},
+    },
+};
+use connection::Connections;
+
+/// How long requests under way have once the server closes.
+const DRAIN_TIME: Duration = Duration::from_secs(20);
+/// How often to forget whom no rate limit holds back any more.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a last write of what was counted may take; and when there is a hurry.
+const FLUSH_TIME: Duration = Duration::from_secs(10);
+const HURRIED_FLUSH_TIME: Duration = Duration::from_secs(1);
+
+/// Every layer around `router`'s routes.
+pub fn layers(app: &App, router: Router) -> Record<Router> {
+    let router = router
+        .layer(from_fn_with_state(app.edge.clone(), edge::guard))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(app.edge.cors.clone())
+        .layer(from_fn_with_state(app.edge.clone(), headers::add));
+    RecordLayer::new(app).layer(router)
+}
+
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".into());
+    Error::internal(format!("panicked: {message}")).into_response()
+}
+
+/// Serves `listener` until `stop`, then lets requests under way finish, and writes what was counted.
+pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
+    let listener = listener.into();
+    let flushing = flush::run(app.usage.clone(), app.db.clone(), app.clock.clone(), stop.closing.clone());
+    let flusher = tokio::spawn(flushing);
+    let sweeper = tokio::spawn(sweep(app.clone(), stop.closing.clone()));
+    let connections = Connections::new(layers(&app, routes::router(app.clone())), app.edge.limits, stop.clone());
+    let telling = async {
+        stop.told.cancelled().await;
+        app.lifecycle.enter(Phase::Draining);
+    };
+    tokio::join!(connections.accept_from(&listener), telling);
+    drop(listener);
+
+    let drained = async {
+        connections.open.close();
+        connections.open.wait().await;
+        // Writes whose client has gone.
+        app.edge.tracker.close();
+        app.edge.tracker.wait().await;
+    };
+    if let Some(Err(_)) = stop.now.run_until_cancelled(timeout(DRAIN_TIME, drained)).await {
+        tracing::warn!("requests were still under way after {} s; they are cut off", DRAIN_TIME.as_secs());
+        stop.now.cancel();
+    }
+    let flushed = async {
+        let _ = tokio::join!(flusher, sweeper);
+        flush::flush_or_log(&app.usage, &app.db, &app.clock).await;
+        app.db.close().await;
+    };
+    let flush_time = if stop.now.is_cancelled() { HURRIED_FLUSH_TIME } else { FLUSH_TIME };
+    if timeout(flush_time, flushed).await.is_err() {
+        tracing::warn!("the database did not answer in time; the usage counted last may be lost");
+    }
+}
+
+/// Keeps the memory of rate limits to whom they still hold back.
+async fn sweep(app: App, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
+        app.limits.sweep();
+    }
+}

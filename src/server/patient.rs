@@ -1,0 +1,144 @@
+//! A stream that loses patience: with a client that is slow to say or to take something, and with one
+//! that has nothing to say.
+//!
+//! hyper has one time-out for a head and for the pause before it, and none for the first bytes, by which
+//! HTTP/1 and HTTP/2 are told apart. Here each has its own.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::progress::{Patience, Progress};
+use crate::http::edge::Limits;
+
+/// The stream.
+#[derive(Debug)]
+pub struct Patient<S> {
+    inner: S,
+    progress: Progress,
+    limits: Limits,
+    /// Cancelled when the connection has been idle for too long.
+    idle: CancellationToken,
+    read_alarm: Alarm,
+    write_alarm: Alarm,
+    /// Since when the client has not taken what there is for it.
+    stuck: Option<Instant>,
+}
+
+impl<S> Patient<S> {
+    /// `inner`, whose client does what `progress` says.
+    pub fn new(inner: S, progress: Progress, limits: Limits, idle: CancellationToken) -> Self {
+        let (read_alarm, write_alarm) = (Alarm::default(), Alarm::default());
+        Self { inner, progress, limits, idle, read_alarm, write_alarm, stuck: None }
+    }
+
+    /// Nothing has come. Fails when that has lasted too long.
+    fn wait_for_bytes(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        loop {
+            let patience = self.progress.patience(&self.limits);
+            let end = match patience {
+                Patience::Slow(end) => end,
+                // Once more as long for parting, which on HTTP/2 takes two.
+                Patience::Idle(end) if self.idle.is_cancelled() => end + self.limits.head_time,
+                Patience::Idle(end) => end,
+            };
+            // Looked at again by then: a request that ends does not wake this task.
+            let look = end.min(Instant::now() + self.limits.idle_time);
+            if !self.read_alarm.rings(cx, look) {
+                return Ok(());
+            }
+            match patience {
+                _ if Instant::now() < end => {}
+                Patience::Idle(_) if !self.idle.is_cancelled() => self.idle.cancel(),
+                _ => return Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long to send")),
+            }
+        }
+    }
+
+    /// The client takes nothing. Fails when that has lasted too long.
+    fn wait_for_room<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.stuck = None;
+            return poll;
+        }
+        let end = *self.stuck.get_or_insert_with(Instant::now) + self.limits.stall_time;
+        if self.write_alarm.rings(cx, end) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long to receive")));
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if Pin::new(&mut self.inner).poll_read(cx, buf)?.is_pending() {
+            self.wait_for_bytes(cx)?;
+            return Poll::Pending;
+        }
+        if buf.filled().len() > before {
+            self.progress.bytes_came();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.wait_for_room(cx, poll)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        self.wait_for_room(cx, poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.inner).poll_flush(cx);
+        self.wait_for_room(cx, poll)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.wait_for_room(cx, poll)
+    }
+}
+
+/// A timer that is made when it is first needed.
+#[derive(Debug, Default)]
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Whether `end` has come; if not, wakes the task by then. An end that is put off leaves the timer
+    /// as it is until it goes off, because each request puts one off, and setting timers costs more.
+    fn rings(&mut self, cx: &mut Context<'_>, end: Instant) -> bool {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        if sleep.deadline() > end {
+            sleep.as_mut().reset(end);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if sleep.deadline() >= end {
+                return true;
+            }
+            sleep.as_mut().reset(end);
+        }
+        false
+    }
+}

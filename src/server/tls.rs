@@ -1,0 +1,140 @@
+//! TLS, where the server ends it itself.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+/// Why https cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// One file of two.
+    #[error("{0} is set, but {1} is not; set both to serve https, or neither to serve http")]
+    Half(&'static str, &'static str),
+    /// A file that cannot be read.
+    #[error("{setting} = {} cannot be read: {error}; check the path, and that this user may read it", path.display())]
+    Unreadable {
+        /// The setting that names it.
+        setting: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A file that does not hold what it should.
+    #[error("{setting} = {} holds no {what}; it should be a PEM file with {example} in it", path.display())]
+    Empty {
+        /// The setting that names it.
+        setting: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// What should be in it.
+        what: &'static str,
+        /// How that begins.
+        example: &'static str,
+    },
+    /// A file that is no proper PEM file.
+    #[error("{setting} = {} is not a proper PEM file: {error}; make it anew", path.display())]
+    Malformed {
+        /// The setting that names it.
+        setting: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// Why not.
+        error: pem::Error,
+    },
+    /// A certificate and a key of which nothing can be made.
+    #[error(
+        "the key of CLOUDAPI_TLS_KEY cannot be used with the certificate of CLOUDAPI_TLS_CERT: {0}; give the key that the certificate was made for, and put the server's own certificate first"
+    )]
+    Unfit(rustls::Error),
+}
+
+const CERT: &str = "CLOUDAPI_TLS_CERT (--tls-cert)";
+const KEY: &str = "CLOUDAPI_TLS_KEY (--tls-key)";
+
+/// A certificate and its key, in force. Clones share them.
+#[derive(Clone)]
+pub struct Tls {
+    cert: PathBuf,
+    key: PathBuf,
+    config: Arc<RwLock<Arc<ServerConfig>>>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("cert", &self.cert).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// What the two settings say: nothing, if neither is set.
+    pub fn from_settings(cert: Option<&Path>, key: Option<&Path>) -> Result<Option<Self>, TlsError> {
+        match (cert, key) {
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(TlsError::Half(CERT, KEY)),
+            (None, Some(_)) => Err(TlsError::Half(KEY, CERT)),
+            (Some(cert), Some(key)) => {
+                let config = Arc::new(RwLock::new(read(cert, key)?));
+                Ok(Some(Self { cert: cert.to_owned(), key: key.to_owned(), config }))
+            }
+        }
+    }
+
+    /// Reads the files again, for connections from now on: certificates are renewed more often than
+    /// servers. If they are unfit, those in force stay.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let config = read(&self.cert, &self.key)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    /// TLS on `stream`, once the client has shaken hands.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
+        TlsAcceptor::from(config).accept(stream).await
+    }
+}
+
+fn read(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let certificates: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(cert).and_then(Iterator::collect).map_err(|error| refused(CERT, cert, error))?;
+    if certificates.is_empty() {
+        return Err(empty(CERT, cert));
+    }
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| refused(KEY, key, error))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
+        .map_err(TlsError::Unfit)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn refused(setting: &'static str, path: &Path, error: pem::Error) -> TlsError {
+    match error {
+        pem::Error::Io(error) => TlsError::Unreadable { setting, path: path.to_owned(), error },
+        pem::Error::NoItemsFound => empty(setting, path),
+        error => TlsError::Malformed { setting, path: path.to_owned(), error },
+    }
+}
+
+fn empty(setting: &'static str, path: &Path) -> TlsError {
+    let (what, example) = match setting {
+        KEY => ("private key", "'-----BEGIN PRIVATE KEY-----'"),
+        _ => ("certificate", "'-----BEGIN CERTIFICATE-----'"),
+    };
+    TlsError::Empty { setting, path: path.to_owned(), what, example }
+}

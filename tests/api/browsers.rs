@@ -1,0 +1,131 @@
+//! What browsers are told: security headers, and which web pages' scripts may call.
+
+use axum::http::{HeaderName, HeaderValue};
+use cloudapi::{http::edge::EdgeOptions, state::AppOptions};
+use serde_json::json;
+
+use crate::support::{Identity, Reply, TestApp};
+
+const PAGE: &str = "https://app.example.com";
+
+async fn start(edge: EdgeOptions) -> TestApp {
+    TestApp::start_with(AppOptions { edge, ..AppOptions::default() }).await
+}
+
+async fn app_for_pages() -> TestApp {
+    let cors_origins = vec![HeaderValue::from_static(PAGE), HeaderValue::from_static("http://localhost:3000")];
+    start(EdgeOptions { cors_origins, ..EdgeOptions::default() }).await
+}
+
+fn cors_headers(reply: &Reply) -> Vec<&str> {
+    reply.headers.keys().map(HeaderName::as_str).filter(|name| name.starts_with("access-control-")).collect()
+}
+
+#[tokio::test]
+async fn every_answer_tells_browsers_to_be_careful() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let long = "a".repeat(9000);
+    let replies = [
+        user.get("/v1/projects").await,
+        user.post("/v1/projects", json!({ "name": "n" })).await,
+        user.post("/v1/projects", json!({})).await,
+        app.nobody().get("/v1/projects").await,
+        app.nobody().get("/nothing").await,
+        app.nobody().get(&format!("/healthz?{long}")).await,
+        app.nobody().request("PUT", "/v1/projects").send().await,
+        app.nobody().request("OPTIONS", "/v1/projects").send().await,
+        app.nobody().get("/healthz").await,
+        app.nobody().get("/openapi.json").await,
+    ];
+    for reply in replies {
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(reply.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(reply.header("content-security-policy"), Some("default-src 'none'; frame-ancestors 'none'"));
+        assert_eq!(reply.header("strict-transport-security"), None, "this server is not reached by https");
+    }
+}
+
+#[tokio::test]
+async fn what_is_somebodys_own_is_kept_by_no_cache() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let private = [user.get("/v1/projects").await, app.nobody().get("/v1/projects").await, user.get("/v1/x").await];
+    for reply in private {
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+    }
+    assert_eq!(app.nobody().get("/openapi.json").await.header("cache-control"), None);
+}
+
+#[tokio::test]
+async fn a_server_reached_by_https_tells_browsers_to_come_by_nothing_else() {
+    let app = start(EdgeOptions { https: true, ..EdgeOptions::default() }).await;
+    for path in ["/healthz", "/v1/projects", "/nothing"] {
+        assert_eq!(app.nobody().get(path).await.header("strict-transport-security"), Some("max-age=31536000"));
+    }
+}
+
+#[tokio::test]
+async fn by_default_no_web_page_may_call() {
+    let app = TestApp::start().await;
+    let preflight = app.nobody().request("OPTIONS", "/v1/projects").header("origin", PAGE);
+    let reply = preflight.header("access-control-request-method", "POST").send().await;
+    assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, POST, HEAD, OPTIONS")));
+    assert_eq!(cors_headers(&reply), [""; 0]);
+    let reply = app.nobody().request("GET", "/healthz").header("origin", PAGE).send().await;
+    assert_eq!(cors_headers(&reply), [""; 0]);
+    assert_eq!(reply.header("vary"), None);
+}
+
+#[tokio::test]
+async fn a_page_the_operator_names_may_call_and_read_what_it_needs() {
+    let app = app_for_pages().await;
+    let user = app.user().await;
+    for origin in [PAGE, "http://localhost:3000"] {
+        let preflight = app.http.request(reqwest::Method::OPTIONS, format!("{}/v1/projects/proj_1", app.url));
+        let preflight = preflight
+            .header("origin", origin)
+            .header("access-control-request-method", "PATCH")
+            .header("access-control-request-headers", "authorization,content-type,idempotency-key,if-match");
+        let reply = Reply::read(preflight.send().await.unwrap()).await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.header("access-control-allow-origin"), Some(origin));
+        assert!(reply.header("access-control-allow-methods").unwrap().contains("PATCH"));
+        let allowed = reply.header("access-control-allow-headers").unwrap();
+        for name in ["authorization", "content-type", "idempotency-key", "if-match"] {
+            assert!(allowed.contains(name), "{allowed}");
+        }
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+        assert!(reply.header("x-request-id").is_some());
+    }
+    // Problems too: the page could not tell what is wrong otherwise.
+    let replies = [
+        user.request("GET", "/v1/projects").header("origin", PAGE).send().await,
+        app.nobody().request("GET", "/v1/projects").header("origin", PAGE).send().await,
+        app.nobody().request("GET", &format!("/healthz?{}", "a".repeat(9000))).header("origin", PAGE).send().await,
+    ];
+    for (reply, status) in replies.into_iter().zip([200, 401, 414]) {
+        assert_eq!((reply.status, reply.header("access-control-allow-origin")), (status, Some(PAGE)));
+        let exposed = reply.header("access-control-expose-headers").unwrap();
+        for name in
+            ["x-request-id", "etag", "location", "retry-after", "ratelimit", "ratelimit-policy", "idempotent-replayed"]
+        {
+            assert!(exposed.split(',').any(|exposed| exposed.trim() == name), "{name} in {exposed}");
+        }
+        assert_eq!(reply.header("access-control-allow-credentials"), None, "no cookies");
+        assert!(reply.header("vary").unwrap().contains("origin"));
+    }
+}
+
+#[tokio::test]
+async fn a_page_the_operator_does_not_name_may_not_call() {
+    let app = app_for_pages().await;
+    for origin in ["https://evil.example", "https://app.example.com.evil.example", "http://app.example.com", "null"] {
+        let reply = app.nobody().request("GET", "/healthz").header("origin", origin).send().await;
+        assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, None));
+        assert!(reply.header("vary").unwrap().contains("origin"), "a cache must not give it to another page");
+    }
+    // An OPTIONS that no browser sends before a request still tells what the path takes.
+    let reply = app.nobody().request("OPTIONS", "/v1/projects").send().await;
+    assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, POST, HEAD, OPTIONS")));
+}

@@ -1,0 +1,120 @@
+//! A self-signed certificate, and requests over TLS and over HTTP/2, of which the ordinary client of
+//! these tests knows neither.
+
+use std::{path::PathBuf, sync::Arc};
+
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Request, Version,
+    body::Bytes,
+    client::conn::{http1, http2},
+    header::HeaderMap,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// A certificate for `localhost`, in files.
+pub struct Certificate {
+    der: CertificateDer<'static>,
+    folder: TempDir,
+}
+
+impl Certificate {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("cloudapi-tls-").tempdir().unwrap();
+        let mut made = Self { der: CertificateDer::from(Vec::new()), folder };
+        made.renew();
+        made
+    }
+
+    /// Writes another one, with another key, over it.
+    pub fn renew(&mut self) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(self.cert(), made.cert.pem()).unwrap();
+        std::fs::write(self.key(), made.signing_key.serialize_pem()).unwrap();
+        self.der = made.cert.der().clone();
+    }
+
+    pub fn cert(&self) -> PathBuf {
+        self.folder.path().join("tls.crt")
+    }
+
+    pub fn key(&self) -> PathBuf {
+        self.folder.path().join("tls.key")
+    }
+
+    /// A connection to `address` by a client that trusts this certificate alone, and offers these
+    /// protocols.
+    pub async fn connect(&self, address: &str, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(address).await.unwrap();
+        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+    }
+}
+
+/// What came of a request.
+pub struct Got {
+    pub status: u16,
+    pub version: Version,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// The answer to GET `path`, over HTTP/1.1.
+pub async fn get_http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, path: &str) -> Got {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new()).unwrap();
+    got(sender.send_request(request).await.unwrap()).await
+}
+
+/// A client of HTTP/2, on a connection that it knows to be so.
+pub struct Http2(http2::SendRequest<Empty<Bytes>>);
+
+impl Http2 {
+    pub async fn on(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    /// The answer to GET `path`.
+    pub async fn get(&self, path: &str) -> Got {
+        self.get_with(path, "x-short", "a").await
+    }
+
+    /// The answer to GET `path` with this header.
+    pub async fn get_with(&self, path: &str, name: &str, value: &str) -> Got {
+        let request = Request::get(format!("https://localhost{path}")).header(name, value);
+        let request = request.body(Empty::new()).unwrap();
+        got(self.0.clone().send_request(request).await.unwrap()).await
+    }
+
+    /// Whether the server has parted from this client.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+async fn got(response: hyper::Response<hyper::body::Incoming>) -> Got {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Got { status: head.status.as_u16(), version: head.version, headers: head.headers, body }
+}
