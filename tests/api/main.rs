@@ -23,6 +23,7 @@ mod introspection;
 mod keys;
 mod limits;
 mod openapi;
+mod precedence;
 mod process;
 mod projects;
 mod properties;

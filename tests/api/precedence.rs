@@ -1,0 +1,153 @@
+//! Which of several faults of one request is told: a request begins with all of them, and they are mended
+//! one by one, in the contract's order.
+
+use cloudapi::base::role::Role;
+use serde_json::json;
+
+use crate::support::{Identity, Reply, TestApp};
+
+/// A request, fault by fault.
+struct Attempt<'a> {
+    app: &'a TestApp,
+    method: &'static str,
+    path: String,
+    query: &'static str,
+    secret: Option<String>,
+    media_type: &'static str,
+    if_match: Option<&'static str>,
+    long_head: bool,
+    body: String,
+}
+
+impl<'a> Attempt<'a> {
+    /// Everything is wrong that can be.
+    fn new(app: &'a TestApp) -> Self {
+        Self {
+            app,
+            method: "PUT",
+            path: "/v1/nothing".into(),
+            query: "?nonsense=1",
+            secret: None,
+            media_type: "text/plain",
+            if_match: Some("\"no such state\""),
+            long_head: true,
+            body: format!("{{\"name\":{}", "x".repeat(70_000)),
+        }
+    }
+
+    async fn send(&self) -> Reply {
+        let nobody = self.app.nobody();
+        let mut request = nobody.request(self.method, &format!("{}{}", self.path, self.query));
+        if let Some(secret) = &self.secret {
+            request = request.header("authorization", &format!("Bearer {secret}"));
+        }
+        if let Some(tag) = self.if_match {
+            request = request.header("if-match", tag);
+        }
+        if self.long_head {
+            request = request.header("x-long", &"a".repeat(17 * 1024));
+        }
+        request.header("content-type", self.media_type).body(self.body.clone()).send().await
+    }
+
+    /// What is told now; then something is mended.
+    async fn told(&mut self, status: u16, code: &str, mend: impl FnOnce(&mut Self)) {
+        self.send().await.problem(status, code);
+        mend(self);
+    }
+}
+
+#[tokio::test]
+async fn on_a_collection_a_sessions_project_comes_before_the_content_and_its_state_last() {
+    let app = TestApp::start().await;
+    let (owner, stranger) = (app.owner().await, app.owner().await);
+    let viewer = app.member(&owner, Role::Viewer).await;
+    let suspended = app.owner().await;
+    suspended.post_empty(&format!("/v1/projects/{}/suspend", suspended.project)).await.ok();
+    let key = owner.key().await;
+    let mut attempt = Attempt::new(&app);
+    attempt.told(431, "headers_too_large", |it| it.long_head = false).await;
+    attempt.told(404, "route_not_found", |it| it.path = "/v1/keys".into()).await;
+    attempt.told(405, "method_not_allowed", |it| it.method = "POST").await;
+    attempt.told(401, "missing_credentials", |it| it.secret = Some("sk_live_junk".into())).await;
+    attempt.told(401, "invalid_token", |it| it.secret = Some(key.secret)).await;
+    attempt.told(403, "credential_kind_not_allowed", |it| it.secret = Some(viewer.secret)).await;
+    attempt.told(400, "unknown_parameter", |it| it.query = "").await;
+    attempt.told(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
+    attempt.told(413, "payload_too_large", |it| it.body = "{\"nonsense\":".into()).await;
+    attempt.told(400, "malformed_json", |it| it.body = json!({ "nonsense": 1 }).to_string()).await;
+    let body = |project: &str| json!({ "project_id": project, "nonsense": 1 }).to_string();
+    attempt.told(400, "project_required", |it| it.body = body(&stranger.project)).await;
+    attempt.told(404, "not_found", |it| it.body = body(&owner.project)).await;
+    attempt.told(403, "insufficient_scope", |it| it.secret = Some(owner.secret)).await;
+    let valid = json!({ "project_id": suspended.project, "expires_at": "2020-01-01T00:00:00Z" });
+    attempt
+        .told(422, "validation_failed", |it| (it.body, it.secret) = (valid.to_string(), Some(suspended.secret)))
+        .await;
+    let valid = json!({ "project_id": suspended.project });
+    attempt.told(422, "validation_failed", |it| it.body = valid.to_string()).await;
+    attempt.told(409, "project_not_active", |_| ()).await;
+}
+
+#[tokio::test]
+async fn on_an_item_the_content_comes_before_the_thing_and_the_thing_before_the_role() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let viewer = app.member(&owner, Role::Viewer).await;
+    owner.post_empty(&format!("/v1/projects/{}/suspend", owner.project)).await.ok();
+    let mut attempt = Attempt::new(&app);
+    (attempt.long_head, attempt.path) = (false, "/v1/projects/proj_1".into());
+    attempt.told(405, "method_not_allowed", |it| it.method = "PATCH").await;
+    attempt.told(401, "missing_credentials", |it| it.secret = Some(viewer.secret)).await;
+    attempt.told(400, "unknown_parameter", |it| it.query = "").await;
+    attempt.told(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
+    attempt.told(413, "payload_too_large", |it| it.body = "{".into()).await;
+    attempt.told(400, "malformed_json", |it| it.body = json!({ "name": "" }).to_string()).await;
+    attempt.told(422, "validation_failed", |it| it.body = json!({ "name": "n" }).to_string()).await;
+    attempt.told(404, "not_found", |it| it.path = format!("/v1/projects/{}", owner.project)).await;
+    attempt.told(403, "insufficient_scope", |it| it.secret = Some(owner.secret)).await;
+    attempt.told(412, "precondition_failed", |it| it.if_match = None).await;
+    attempt.told(409, "project_not_active", |_| ()).await;
+}
+
+#[tokio::test]
+async fn a_keys_rights_and_its_limit_come_before_all_that_is_wrong_with_its_request() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let narrow = owner.key_with(json!({ "scopes": ["usage:read"] })).await;
+    let spent = owner.key_with(json!({ "rate_limit": { "requests": 1, "per_seconds": 86_400 } })).await;
+    spent.get("/v1/usage").await.ok();
+    let elsewhere = owner.key_with(json!({ "allowed_ips": ["203.0.113.7"], "scopes": ["usage:read"] })).await;
+    let mut token = owner.key().await.token(&["tokens:write"]).await;
+    for _ in 2..=8 {
+        token = token.token(&["tokens:write"]).await;
+    }
+    let mut attempt = Attempt::new(&app);
+    (attempt.long_head, attempt.path, attempt.method) = (false, "/v1/tokens".into(), "POST");
+    attempt.told(401, "missing_credentials", |it| it.secret = Some(elsewhere.secret)).await;
+    attempt.told(403, "ip_not_allowed", |it| it.secret = Some(narrow.secret)).await;
+    attempt.told(403, "insufficient_scope", |it| it.secret = Some(spent.secret)).await;
+    attempt.told(429, "rate_limited", |it| it.secret = Some(token.secret)).await;
+    attempt.told(400, "unknown_parameter", |it| it.query = "").await;
+    attempt.told(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
+    attempt.told(413, "payload_too_large", |it| it.body = "[".into()).await;
+    attempt.told(400, "malformed_json", |it| it.body = json!({ "name": "n" }).to_string()).await;
+    let body = |scope: &str| json!({ "name": "n", "scopes": [scope] }).to_string();
+    attempt.told(422, "validation_failed", |it| it.body = body("users:read")).await;
+    attempt.told(403, "scope_escalation", |it| it.body = body("tokens:write")).await;
+    attempt.told(409, "limit_reached", |_| ()).await;
+}
+
+#[tokio::test]
+async fn the_limit_of_sign_ins_comes_before_all_that_is_wrong_with_one() {
+    let limits = cloudapi::base::limit::LimitSettings {
+        sign_ins: cloudapi::base::limit::RateLimit::new(1, 86_400),
+        ..Default::default()
+    };
+    let app = TestApp::start_with(cloudapi::state::AppOptions { limits, ..Default::default() }).await;
+    let mut attempt = Attempt::new(&app);
+    (attempt.long_head, attempt.path) = (false, "/v1/sessions".into());
+    attempt.told(405, "method_not_allowed", |it| it.method = "POST").await;
+    attempt.told(400, "unknown_parameter", |_| ()).await;
+    attempt.told(429, "rate_limited", |_| ()).await;
+}
