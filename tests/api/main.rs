@@ -22,6 +22,7 @@ mod hostile;
 mod introspection;
 mod keys;
 mod limits;
+mod logs;
 mod openapi;
 mod precedence;
 mod process;
