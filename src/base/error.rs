@@ -101,6 +101,9 @@ codes! {
     }
 }
 
+/// How many faults one answer tells of. A client's body must not make one many times its size.
+pub const MAX_ITEMS: usize = 50;
+
 /// Where in the request an item's fault lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -166,11 +169,15 @@ impl Error {
     /// A body whose members break the rules listed in `items`.
     pub fn validation(items: Vec<Item>) -> Self {
         let detail = match items.len() {
+            n if n > MAX_ITEMS => {
+                format!("More than {MAX_ITEMS} members are invalid; 'errors' tells of the first {MAX_ITEMS}")
+            }
             1 => "1 member is invalid; 'errors' says which and why".to_owned(),
             n => format!("{n} members are invalid; 'errors' says which and why"),
         };
         let mut error = Self::new(Code::ValidationFailed, detail);
         error.0.items = items;
+        error.0.items.truncate(MAX_ITEMS);
         error
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     clock::Timestamp,
     email::Email,
-    error::{Item, ItemCode, Place},
+    error::{Item, ItemCode, MAX_ITEMS, Place},
     net::Cidr,
     page::{Everything, InProject, ListQuery},
     scope::Scope,
@@ -107,9 +107,11 @@ impl Rules {
         value
     }
 
-    /// Every fault of `value`, in the order of their places.
+    /// The faults of `value`, in the order of their places: all of them, or if there are more than an answer
+    /// tells of, one more than that.
     pub fn faults(&self, value: &Value) -> Vec<Item> {
-        let mut faults: Vec<Item> = self.validator.iter_errors(value).flat_map(|error| self.explain(&error)).collect();
+        let faults = self.validator.iter_errors(value).flat_map(|error| self.explain(&error));
+        let mut faults: Vec<Item> = faults.take(MAX_ITEMS + 1).collect();
         faults.sort_by(|a, b| pointer(a).cmp(pointer(b)));
         // A value that breaks a list of known values by its type breaks the type as well.
         faults.dedup_by(|a, b| a.place == b.place && a.code == b.code);
@@ -133,6 +135,7 @@ impl Rules {
             }
             Kind::AdditionalProperties { unexpected } => unexpected
                 .iter()
+                .take(MAX_ITEMS + 1)
                 .map(|member| {
                     let known = self.properties.keys().map(String::as_str);
                     let hint = match text::nearest(member, known.clone()) {

@@ -11,7 +11,7 @@ use axum::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{cors::Cors, load::Load};
+use super::{cors::Cors, framing, load::Load};
 use crate::base::{
     error::{Code, Error, Result},
     lifecycle::Lifecycle,
@@ -120,6 +120,7 @@ async fn bounded(edge: Edge, mut request: Request, next: Next) -> Result<Respons
             format!("The headers are larger than {MAX_HEAD} bytes; send fewer or shorter ones"),
         ));
     }
+    framing::check(request.version(), request.headers())?;
     if ALWAYS.contains(&request.uri().path()) {
         return in_time(next.run(request)).await;
     }

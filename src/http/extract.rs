@@ -297,6 +297,7 @@ fn parse_form(bytes: &[u8]) -> Result<Value> {
 }
 
 fn require_plain(headers: &HeaderMap) -> Result<()> {
+    single_header(headers, &header::CONTENT_TYPE)?;
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Error::new(
             Code::UnsupportedMediaType,

@@ -9,6 +9,7 @@ pub mod cors;
 pub mod describe;
 pub mod edge;
 pub mod extract;
+pub mod framing;
 pub mod headers;
 pub mod html;
 pub mod json;

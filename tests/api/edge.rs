@@ -249,3 +249,49 @@ async fn the_kind_of_credential_comes_before_everything_that_is_wrong_with_the_r
     let json = session.request("POST", "/v1/keys").header("content-type", "application/json");
     json.body(body).send().await.problem(400, "malformed_json");
 }
+
+#[tokio::test]
+async fn framing_that_two_servers_could_read_differently_is_refused() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let head = |more: &str| {
+        format!(
+            "POST /v1/projects HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {}\r\n{more}",
+            user.secret
+        )
+    };
+    let json = "content-type: application/json\r\n";
+    for (what, request) in [
+        (
+            "a coding besides chunks",
+            head(&format!("{json}transfer-encoding: gzip, chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n")),
+        ),
+        ("two media types", head(&format!("{json}content-type: text/plain\r\ncontent-length: 2\r\n\r\n{{}}"))),
+        ("two hosts", head(&format!("host: y\r\n{json}content-length: 2\r\n\r\n{{}}"))),
+        ("no host", head(&format!("{json}content-length: 2\r\n\r\n{{}}")).replace("host: x\r\n", "")),
+    ] {
+        let answer = raw(&app, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("malformed_request"), "{what}: {answer}");
+        assert_eq!(answer.matches("x-request-id:").count(), 1, "{what} is one request: {answer}");
+    }
+    // HTTP/1.0 knows no Host.
+    assert!(raw(&app, b"GET /healthz HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200 "));
+}
+
+#[tokio::test]
+async fn an_answer_tells_of_fifty_faults_at_most() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let scopes: Vec<String> = (0..5000).map(|n| format!("x{n}")).collect();
+    let members: serde_json::Map<_, _> = (0..5000).map(|n| (format!("k{n}"), json!(1))).collect();
+    for body in [json!({ "name": "n", "scopes": scopes }), json!(members)] {
+        let problem = key.post("/v1/tokens", body).await.problem(422, "validation_failed");
+        assert_eq!(problem["errors"].as_array().unwrap().len(), 50);
+        assert!(
+            problem["detail"].as_str().unwrap().starts_with("More than 50 members are invalid"),
+            "{}",
+            problem["detail"]
+        );
+    }
+}

@@ -62,7 +62,7 @@ async fn a_panic_or_an_internal_error_is_a_problem_that_tells_nothing_of_the_ins
         for (path, status, code) in
             [("/panics", 500, "internal"), ("/breaks", 500, "internal"), ("/fails", 503, "database_unavailable")]
         {
-            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            let request = Request::builder().method(method).uri(path).header("host", "x").body(Body::empty()).unwrap();
             let answer = service.clone().oneshot(request).await.unwrap();
             assert_eq!(answer.status().as_u16(), status, "{method} {path}");
             assert_eq!(answer.headers()["content-type"], "application/problem+json");
@@ -78,7 +78,7 @@ async fn a_panic_or_an_internal_error_is_a_problem_that_tells_nothing_of_the_ins
         }
     }
     // And the next request is served.
-    let request = Request::post("/works").body(Body::empty()).unwrap();
+    let request = Request::post("/works").header("host", "x").body(Body::empty()).unwrap();
     assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
 }
 
