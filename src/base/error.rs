@@ -119,7 +119,7 @@ pub struct Item {
     /// Where it is.
     pub place: Place,
     /// What it is, for programs.
-    pub code: &'static str,
+    pub code: ItemCode,
     /// What it is and what to do, for people.
     pub detail: String,
 }
@@ -183,18 +183,14 @@ impl Error {
 
     /// A body with one invalid member, at the JSON Pointer `pointer`.
     pub fn invalid_member(pointer: impl Into<String>, code: ItemCode, detail: impl Into<String>) -> Self {
-        Self::validation(vec![Item { place: Place::Body(pointer.into()), code: code.as_str(), detail: detail.into() }])
+        Self::validation(vec![Item { place: Place::Body(pointer.into()), code, detail: detail.into() }])
     }
 
     /// The same error, with an item that puts it at the query parameter `name`.
     #[must_use]
-    pub fn at_parameter(mut self, name: impl Into<String>) -> Self {
-        let item = Item {
-            place: Place::Parameter(name.into()),
-            code: self.0.code.as_str(),
-            detail: self.0.detail.clone().into_owned(),
-        };
-        self.0.items.push(item);
+    pub fn at_parameter(mut self, name: impl Into<String>, code: ItemCode) -> Self {
+        let place = Place::Parameter(name.into());
+        self.0.items.push(Item { place, code, detail: self.0.detail.clone().into_owned() });
         self
     }
 

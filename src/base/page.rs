@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    error::{Code, Error, Result},
+    error::{Code, Error, ItemCode, Result},
     id::{Id, Kind},
 };
 
@@ -52,7 +52,7 @@ impl<F> ListQuery<F> {
                         K::NOUN
                     ),
                 )
-                .at_parameter("cursor")
+                .at_parameter("cursor", ItemCode::InvalidFormat)
             })?,
             (None, Order::Asc) => Id::FIRST,
             (None, Order::Desc) => Id::LAST,

@@ -186,7 +186,7 @@ impl Rules {
 }
 
 fn item(pointer: String, code: ItemCode, detail: String) -> Item {
-    Item { place: Place::Body(pointer), code: code.as_str(), detail }
+    Item { place: Place::Body(pointer), code, detail }
 }
 
 fn pointer(item: &Item) -> &str {

@@ -101,5 +101,9 @@ fn start_logging(settings: &Settings, default: &str) -> anyhow::Result<()> {
         LogFormat::Pretty => builder.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
+    // A panic is a line of the log like any other, not a text of its own in between.
+    std::panic::set_hook(Box::new(
+        |panic| tracing::error!(panic = %panic, "panicked; this is a bug, please report it"),
+    ));
     Ok(())
 }

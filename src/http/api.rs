@@ -131,7 +131,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
                 async move || (StatusCode::NO_CONTENT, [(header::ALLOW, allow)])
             });
             let refusal = async move || {
-                let detail = format!("This path answers {}", allow.to_str().unwrap_or_default());
+                let detail = format!("This path answers {}; use one of those", allow.to_str().unwrap_or_default());
                 ([(header::ALLOW, allow)], Error::new(Code::MethodNotAllowed, detail)).into_response()
             };
             router = router.route(path, methods.merge(options).fallback(refusal));

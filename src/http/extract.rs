@@ -124,7 +124,7 @@ fn read_query<T: Input>(query: &str) -> Result<T> {
         };
         if given.insert(name.to_string(), parameter_value(schema, &text)).is_some() {
             return Err(Error::new(Code::DuplicateParameter, format!("'{name}' is given twice; give it once"))
-                .at_parameter(name));
+                .at_parameter(name, ItemCode::OutOfRange));
         }
     }
     let given = Value::Object(given);
@@ -137,7 +137,7 @@ fn read_query<T: Input>(query: &str) -> Result<T> {
             Code::InvalidParameter,
             format!("'{name}' {}; change it, or leave it out", fault.detail),
         )
-        .at_parameter(name));
+        .at_parameter(name, fault.code));
     }
     // The schema has passed it, so this fails only where the schema says less than the type.
     serde_json::from_value(given)
@@ -166,7 +166,8 @@ fn unknown_parameter<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clon
             list => format!("this operation takes: {list}"),
         },
     };
-    Error::new(Code::UnknownParameter, format!("'{name}' is not a query parameter here; {hint}")).at_parameter(name)
+    Error::new(Code::UnknownParameter, format!("'{name}' is not a query parameter here; {hint}"))
+        .at_parameter(name, ItemCode::UnknownField)
 }
 
 /// Refuses what a route does not take: query parameters where it has none, a body where it has none.

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::catalogue::{Entry, entry};
 use crate::base::{
-    error::{Code, Error, Item, Place},
+    error::{self, Code, Error, Item, Place},
     id::RequestId,
 };
 
@@ -88,20 +88,26 @@ pub struct Problem {
     pub errors: Vec<ProblemItem>,
 }
 
-/// Describes [`Problem::code`], so that generated clients can branch on it and be checked.
-struct ProblemCode;
+/// Describes codes as the words that there are, so that generated clients can branch on them and be checked.
+macro_rules! described_codes {
+    ($($name:ident = $codes:ty, $description:literal;)*) => {$(
+        struct $name;
 
-impl JsonSchema for ProblemCode {
-    fn schema_name() -> Cow<'static, str> {
-        "ProblemCode".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": "A kind of error. New ones may come; the status tells what kind they are of.",
-            "enum": Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>(),
-        })
-    }
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let words: Vec<&str> = <$codes>::ALL.iter().map(|code| code.as_str()).collect();
+                json_schema!({ "type": "string", "description": $description, "enum": words })
+            }
+        }
+    )*};
+}
+
+described_codes! {
+    ProblemCode = Code, "A kind of error. New ones may come; the status tells what kind they are of.";
+    ItemCode = error::ItemCode, "What is wrong with one member or parameter. New ones may come.";
 }
 
 /// One fault: in the body at `pointer`, or in the query parameter `parameter`.
@@ -116,6 +122,7 @@ pub struct ProblemItem {
     #[schemars(default, with = "String")]
     pub parameter: Option<String>,
     /// What is wrong, for programs.
+    #[schemars(with = "ItemCode")]
     pub code: &'static str,
     /// What is wrong and what to do, for people.
     pub detail: String,
@@ -143,7 +150,7 @@ impl ProblemItem {
             Place::Body(pointer) => (Some(format!("#{pointer}")), None),
             Place::Parameter(name) => (None, Some(name.clone())),
         };
-        Self { pointer, parameter, code: item.code, detail: item.detail.clone() }
+        Self { pointer, parameter, code: item.code.as_str(), detail: item.detail.clone() }
     }
 }
 

@@ -6,17 +6,34 @@ mod schemas;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use axum::{
+    body::Bytes,
+    http::header,
+    response::{IntoResponse, Response},
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use self::schemas::Schemas;
-use crate::http::{describe::Operation, problem::Problem};
+use crate::http::{
+    describe::{Answer, AnswerShape, Operation},
+    problem::Problem,
+    reply::Json,
+};
 
-/// The document, as it is served.
-#[derive(Debug, Serialize)]
-#[serde(transparent)]
-pub struct Document(pub &'static Value);
+/// The document, written once: it is long, and the same for all.
+#[derive(Debug)]
+pub struct Document(pub Bytes);
+
+impl IntoResponse for Document {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "application/json")], self.0).into_response()
+    }
+}
+
+impl Answer for Document {
+    const SHAPE: AnswerShape = AnswerShape { description: "The description.", ..<Json<Self> as Answer>::SHAPE };
+}
 
 impl JsonSchema for Document {
     fn schema_name() -> Cow<'static, str> {

@@ -113,6 +113,19 @@ async fn query_parameters_are_known_single_and_within_bounds() {
     ] {
         let problem = key.get(&format!("/v1/projects?{query}")).await.problem(400, code);
         assert_eq!(problem["errors"][0]["parameter"], parameter, "{query}: {problem}");
+        let item = match code {
+            "unknown_parameter" => "unknown_field",
+            "invalid_cursor" => "invalid_format",
+            "invalid_parameter" if parameter == "order" => "unknown_value",
+            "invalid_parameter"
+                if query.starts_with("limit=0") || query.starts_with("limit=101") || query == "limit=-1" =>
+            {
+                "out_of_range"
+            }
+            "duplicate_parameter" => "out_of_range",
+            _ => continue,
+        };
+        assert_eq!(problem["errors"][0]["code"], item, "{query}: {problem}");
     }
     let problem = key.get("/v1/projects?limt=5").await.problem(400, "unknown_parameter");
     assert!(problem["detail"].as_str().unwrap().contains("did you mean 'limit'?"), "{problem}");

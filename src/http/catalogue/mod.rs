@@ -35,12 +35,12 @@ pub fn example(code: Code) -> Error {
     let entry = entry(code);
     let error = Error::new(code, entry.example);
     match code {
-        Code::InvalidParameter | Code::DuplicateParameter => error.at_parameter("limit"),
-        Code::UnknownParameter => error.at_parameter("limt"),
-        Code::InvalidCursor => error.at_parameter("cursor"),
+        Code::InvalidParameter | Code::DuplicateParameter => error.at_parameter("limit", ItemCode::OutOfRange),
+        Code::UnknownParameter => error.at_parameter("limt", ItemCode::UnknownField),
+        Code::InvalidCursor => error.at_parameter("cursor", ItemCode::InvalidFormat),
         Code::ValidationFailed => Error::validation(vec![Item {
             place: Place::Body("/scopes/1".into()),
-            code: ItemCode::UnknownScope.as_str(),
+            code: ItemCode::UnknownScope,
             detail: "'users:raed' is not a scope; did you mean 'users:read'?".into(),
         }]),
         _ => error,

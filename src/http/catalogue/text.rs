@@ -128,7 +128,7 @@ pub const fn of(code: Code) -> Text {
         Code::MethodNotAllowed => Text {
             meaning: "The path is there, and it does not answer this method.",
             remedy: "Use one of the methods that the Allow header names.",
-            example: "This path answers GET, POST, HEAD, OPTIONS",
+            example: "This path answers GET, POST, HEAD, OPTIONS; use one of those",
         },
         Code::RequestTimeout => Text {
             meaning: "The body did not arrive in time. Nothing was changed.",

@@ -77,6 +77,16 @@ impl Deployment {
     }
 }
 
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        // A killed server's PostgreSQL takes a moment to stop, and writes until then.
+        let deadline = Instant::now() + PATIENCE;
+        while fs::remove_dir_all(self.folder()).is_err() && self.folder().exists() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 /// A running server. Dropped, it is killed.
 pub struct Server {
     child: Child,
