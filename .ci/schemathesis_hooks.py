@@ -8,6 +8,7 @@ import datetime
 import json
 import os
 import re
+import uuid
 
 import schemathesis
 
@@ -38,6 +39,7 @@ def before_call(ctx, case, kwargs):
     use_a_spare(case)
     match_the_state(case)
     know_the_password(case)
+    write_once(case)
 
 
 @schemathesis.hook
@@ -161,6 +163,13 @@ def know_the_password(case):
         plausible = isinstance(current, str) and isinstance(new, str) and len(current) <= 1024 and 12 <= len(new) <= 128
         if plausible and set(case.body) == {"current_password", "new_password"} and not re.search(r"[\x00-\x1f\x7f-\x9f]", new):
             case.body = {"current_password": PASSWORD, "new_password": PASSWORD}
+
+
+def write_once(case):
+    """Every write means another one: a valid key becomes one that was not used before."""
+    for name, value in list((case.headers or {}).items()):
+        if name.lower() == "idempotency-key" and re.fullmatch(r"[!-~]{1,255}", str(value)) and '"' not in str(value):
+            case.headers[name] = str(uuid.uuid4())
 
 
 def is_past(text):
