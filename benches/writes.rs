@@ -3,6 +3,8 @@
 //! transaction, and pgbench inserting it. Rounds alternate, and the ratio of each pair of rounds is told,
 //! because a machine's speed drifts. Run with `cargo bench --bench writes`.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
+
 use std::{
     env,
     error::Error,
@@ -199,10 +201,11 @@ async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()>
 
 /// Transactions a second of pgbench that insert the same row, if it is installed.
 fn pgbench(endpoint: &Endpoint, folder: &Path) -> Option<f64> {
+    // A colon would begin a variable of pgbench's.
     let script = folder.join("insert.sql");
     fs::write(
         &script,
-        "BEGIN;\nINSERT INTO bare (id, project_id, secret_hash, name, scopes) SELECT id, '00000000-0000-0000-0000-00000008f2c4', uuid_send(id), 'ci-token', '{users:read,usage:read}' FROM (SELECT gen_random_uuid() AS id) AS new;\nCOMMIT;\n",
+        "BEGIN;\nINSERT INTO bare (id, project_id, secret_hash, name, scopes) SELECT id, '00000000-0000-0000-0000-00000008f2c4', uuid_send(id), 'ci-token', ARRAY['users' || chr(58) || 'read', 'usage' || chr(58) || 'read'] FROM (SELECT gen_random_uuid() AS id) AS new;\nCOMMIT;\n",
     )
     .ok()?;
     let folders = env::var_os("CLOUDAPI_PG_BIN").map(PathBuf::from).into_iter().chain(
@@ -218,6 +221,9 @@ fn pgbench(endpoint: &Endpoint, folder: &Path) -> Option<f64> {
         .output()
         .ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        eprintln!("pgbench: {}", String::from_utf8_lossy(&output.stderr));
+    }
     text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
 }
 

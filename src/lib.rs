@@ -7,7 +7,7 @@
 //!   ─ http::edge (limits, time-outs) ─ auth::gate (secret → Caller) ─ routes (one table)
 //!   ─ slice::handlers ─ slice::repo ─ PostgreSQL
 //!
-//! writes: handler → tx::Tx { effect · change } → one COMMIT
+//! writes: handler → tx { claim · effect · change · kept answer } → one COMMIT
 //! ```
 //!
 //! Each slice of the product ([`projects`], [`users`], [`sessions`], [`keys`], [`tokens`],

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use sha2::{Digest, Sha256};
-use sqlx::PgConnection;
+use sqlx::{FromRow, PgConnection, Row};
 
 use super::seal::{self, Salt};
 use crate::base::{
@@ -65,30 +65,22 @@ pub(super) async fn claim(
     now: Timestamp,
 ) -> Result<Claimed> {
     let claim = Claim { scope: scope_of(request)?, key: intent.key.clone(), fingerprint };
-    let locked: bool =
-        sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(claim.lock()).fetch_one(&mut *db).await?;
-    if !locked {
+    let row = sqlx::query("SELECT * FROM claim_idempotency($1, $2, $3, $4)")
+        .bind(claim.lock())
+        .bind(&claim.scope)
+        .bind(claim.key.hash())
+        .bind(now.minus(RETENTION))
+        .fetch_optional(db)
+        .await?;
+    let Some(row) = row else { return Ok(Claimed::First(claim)) };
+    if row.try_get("busy")? {
         return Err(Error::new(
             Code::IdempotencyInProgress,
             "A request with this Idempotency-Key is being served; wait a moment, and send it again to get its answer",
         )
         .retry_after(1));
     }
-    // A statement of its own, whose snapshot is later than the lock: what the holder before us has
-    // committed is seen.
-    let record: Option<Record> = sqlx::query_as(
-        "SELECT fingerprint, status, location, etag, cache_control, body, salt FROM idempotency_records
-         WHERE scope = $1 AND key_hash = $2 AND created_at > $3",
-    )
-    .bind(&claim.scope)
-    .bind(claim.key.hash())
-    .bind(now.minus(RETENTION))
-    .fetch_optional(db)
-    .await?;
-    match record {
-        None => Ok(Claimed::First(claim)),
-        Some(record) => record.replay(&claim, request.secret.get()).map(Claimed::Again),
-    }
+    Record::from_row(&row)?.replay(&claim, request.secret.get()).map(Claimed::Again)
 }
 
 impl Record {
