@@ -62,7 +62,7 @@ impl App {
         let lifecycle = Arc::<Lifecycle>::default();
         let limits = Arc::new(Limits::new(options.limits, clock.clone()));
         Ok(Self(Arc::new(Shared {
-            writes: Writes::new(db.clone()),
+            writes: Writes::new(db.clone(), clock.clone()),
             authenticator: Authenticator::new(db.clone(), clock.clone()),
             db,
             passwords: Passwords::new()?,

@@ -29,17 +29,18 @@ impl Authenticator {
         Self { db, clock }
     }
 
-    /// The caller that the request's headers speak for.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller> {
+    /// The caller that the request's headers speak for, and the secret they show.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<(Caller, Secret)> {
         let secret = bearer_secret(headers)?;
-        self.look_up(&secret).await.map_err(|error| match error.code() {
+        let caller = self.look_up(&secret).await.map_err(|error| match error.code() {
             Code::DatabaseUnavailable => Error::new(
                 Code::AuthUnavailable,
                 "Credentials cannot be checked while the database is unreachable; retry in a moment",
             )
             .caused_by(error),
             _ => error,
-        })
+        })?;
+        Ok((caller, secret))
     }
 
     /// The caller that `secret` speaks for, if it is live.

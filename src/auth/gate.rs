@@ -12,7 +12,7 @@ use std::{
 use axum::{
     body::HttpBody,
     extract::Request,
-    http::request::Parts,
+    http::{HeaderName, request::Parts},
     response::{IntoResponse, Response},
 };
 use tower::{Layer, Service};
@@ -25,6 +25,7 @@ use crate::{
     base::{
         caller::Caller,
         error::{Code, Error, Result},
+        intent::{IdempotencyKey, Intent},
         need::{Itself, Need},
         request::RequestContext,
         secret::SecretKind,
@@ -32,6 +33,8 @@ use crate::{
     },
     http::{describe::Operation, extract::refuse_strays},
 };
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The layer for one route.
 #[derive(Clone, Debug)]
@@ -62,12 +65,21 @@ impl GateLayer {
                 standing.as_ref().map_or(Ok(()), Standing::require)?;
             }
         }
+        if self.operation.answer.once
+            && let Some(key) = idempotency_key(head)?
+        {
+            let intent = Intent::new(key, head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default());
+            let _ = context.intent.set(intent);
+        }
         refuse_strays(&self.operation, head, has_body)
     }
 
     async fn authenticate<'a>(&self, context: &'a RequestContext, head: &Parts) -> Result<&'a Caller> {
         let caller = match self.authenticator.authenticate(&head.headers).await {
-            Ok(caller) => caller,
+            Ok((caller, secret)) => {
+                let _ = context.secret.set(secret);
+                caller
+            }
             Err(error) => {
                 // Guessing is bounded; a valid credential from the same address is not held up by it.
                 if is_failed_authentication(&error) {
@@ -83,6 +95,18 @@ impl GateLayer {
         }
         Ok(caller)
     }
+}
+
+fn idempotency_key(head: &Parts) -> Result<Option<IdempotencyKey>> {
+    let mut values = head.headers.get_all(&IDEMPOTENCY_KEY).iter();
+    let (Some(value), other) = (values.next(), values.next()) else { return Ok(None) };
+    let key = value.to_str().ok().and_then(IdempotencyKey::parse).filter(|_| other.is_none());
+    key.map(Some).ok_or_else(|| {
+        Error::new(
+            Code::InvalidIdempotencyKey,
+            "The Idempotency-Key must be 1 to 255 visible ASCII characters, bare or in quotes; send a UUID, for example",
+        )
+    })
 }
 
 fn is_failed_authentication(error: &Error) -> bool {

@@ -60,6 +60,13 @@ impl Timestamp {
         Self(self.0.saturating_add(span))
     }
 
+    /// This instant and `span` less; an instant before the calendar's beginning stays at that beginning.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Self {
+        let span = time::Duration::try_from(span).unwrap_or(time::Duration::MAX);
+        Self(self.0.saturating_sub(span))
+    }
+
     /// The time from `self` to `later`, zero if `later` is not later.
     pub fn until(self, later: Self) -> Duration {
         (later.0 - self.0).try_into().unwrap_or(Duration::ZERO)

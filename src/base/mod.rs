@@ -6,6 +6,7 @@ pub mod credential;
 pub mod email;
 pub mod error;
 pub mod id;
+pub mod intent;
 pub mod lifecycle;
 pub mod limit;
 pub mod metadata;

@@ -8,6 +8,8 @@ use super::{
     caller::Caller,
     error::{Code, Error, Result},
     id::{ProjectId, RequestId},
+    intent::Intent,
+    secret::Secret,
 };
 
 /// One request: made at the edge, filled in on the way in, read on the way out.
@@ -23,6 +25,10 @@ pub struct RequestContext {
     pub caller: OnceLock<Caller>,
     /// The project the request turned out to be about: for a session, the one it names.
     pub project: OnceLock<ProjectId>,
+    /// The secret they showed, for what is sealed to it.
+    pub secret: OnceLock<Secret>,
+    /// The write they mean, if it carries an `Idempotency-Key`.
+    pub intent: OnceLock<Intent>,
     /// Cancelled when nobody waits for the answer any more.
     pub unawaited: CancellationToken,
 }
@@ -36,6 +42,8 @@ impl RequestContext {
             route: OnceLock::new(),
             caller: OnceLock::new(),
             project: OnceLock::new(),
+            secret: OnceLock::new(),
+            intent: OnceLock::new(),
             unawaited: CancellationToken::new(),
         }
     }

@@ -128,5 +128,7 @@ impl Answer for File {
         location: false,
         others: &[(304, "The file is still the one whose ETag If-None-Match names.")],
         etag: false,
+        once: false,
+        private: false,
     };
 }

@@ -65,6 +65,10 @@ pub struct AnswerShape {
     pub others: &'static [(u16, &'static str)],
     /// Whether `ETag` names the state that is shown.
     pub etag: bool,
+    /// Whether a second sending with the same `Idempotency-Key` gets the same answer.
+    pub once: bool,
+    /// Whether it shows a secret, which no cache may keep.
+    pub private: bool,
 }
 
 /// A first argument, which says who may call.

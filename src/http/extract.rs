@@ -195,6 +195,11 @@ pub struct JsonBody<T> {
 }
 
 impl<T: Input> JsonBody<T> {
+    /// In a request, null and leaving out mean the same.
+    fn new(value: Value) -> Self {
+        Self { value: T::rules().without_nulls(value), of: PhantomData }
+    }
+
     /// The project that the body names, before anything else of it is checked.
     pub fn project_id(&self) -> Result<Option<&str>> {
         match self.value.get("project_id") {
@@ -208,9 +213,15 @@ impl<T: Input> JsonBody<T> {
         }
     }
 
-    /// The body as a `T`, or every one of its faults.
+    /// What the body says, by which two sendings of one write are recognised.
+    pub fn meaning(&self) -> &Value {
+        &self.value
+    }
+
+    /// The body as a `T`, or every one of its faults. A POST or PATCH that a credential sends goes through
+    /// `tx::Tx::open` instead, which recognises a write that was sent before.
     pub fn validate(self) -> Result<T> {
-        let value = T::rules().without_nulls(self.value);
+        let value = self.value;
         let faults = T::rules().faults(&value);
         if !faults.is_empty() {
             return Err(Error::validation(faults));
@@ -233,7 +244,7 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for JsonBody<T> {
                 "The body must be JSON; send it with 'Content-Type: application/json'",
             ));
         }
-        Ok(Self { value: parse_json(&read_body(&parts, body).await?)?, of: PhantomData })
+        Ok(Self::new(parse_json(&read_body(&parts, body).await?)?))
     }
 }
 
@@ -270,7 +281,7 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for FormOrJson<T> {
                 ));
             }
         };
-        Ok(Self(JsonBody { value: parse(&read_body(&parts, body).await?)?, of: PhantomData }))
+        Ok(Self(JsonBody::new(parse(&read_body(&parts, body).await?)?)))
     }
 }
 

@@ -34,6 +34,8 @@ impl Answer for Html {
         location: false,
         others: &[],
         etag: false,
+        once: false,
+        private: false,
     };
 }
 

@@ -100,6 +100,7 @@ impl<T: Serialize> IntoResponse for Issued<T> {
 impl<T: JsonSchema> Answer for Issued<T> {
     const SHAPE: AnswerShape = AnswerShape {
         location: true,
+        private: true,
         ..shape::<T>(201, "Made. The secret is shown in this answer only; store it now.")
     };
 }
@@ -169,6 +170,8 @@ const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerS
         location: false,
         others: &[],
         etag: false,
+        once: false,
+        private: false,
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
     },
     state::App,
     tokens,
-    tx::Change,
+    tx::{Change, Once, first},
 };
 
 /// Makes a key.
@@ -38,11 +38,11 @@ pub async fn create(
     grant: Grant<KeysWrite, SessionOnly>,
     State(app): State<App>,
     body: JsonBody<NewKey>,
-) -> Result<Issued<IssuedKey>> {
+) -> Result<Once<Issued<IssuedKey>>> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let new = body.validate()?;
+    let (mut tx, new) = first!(tx.open(body).await?);
     require_future(new.expires_at, now)?;
     let scopes = match new.scopes {
         Some(scopes) => tenant.hand_out(scopes)?,
@@ -97,11 +97,10 @@ pub async fn update(
     State(app): State<App>,
     PathId(id): PathId<id::Key>,
     body: JsonBody<KeyPatch>,
-) -> Result<Json<KeyView>> {
+) -> Result<Once<Json<KeyView>>> {
     let now = app.clock.now();
-    let patch = body.validate()?;
+    let (mut tx, patch) = first!(app.writes.begin(grant.request()).await?.open(body).await?);
     require_future(patch.expires_at, now)?;
-    let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.take_hold(ScopeSet::from_texts(&key.scopes))?;
@@ -127,9 +126,10 @@ pub async fn rotate(
     State(app): State<App>,
     PathId(id): PathId<id::Key>,
     body: JsonBody<Rotation>,
-) -> Result<Issued<IssuedKey>> {
+) -> Result<Once<Issued<IssuedKey>>> {
     let now = app.clock.now();
-    let overlap = body.validate()?.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
+    let (mut tx, rotation) = first!(app.writes.begin(grant.request()).await?.open(body).await?);
+    let overlap = rotation.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
     let by_session = grant.caller().user_id().is_some();
     if !by_session && overlap < SELF_OVERLAP_SECONDS {
         return Err(Error::invalid_member(
@@ -140,7 +140,6 @@ pub async fn rotate(
             ),
         ));
     }
-    let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     if by_session {

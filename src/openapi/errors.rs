@@ -74,6 +74,12 @@ pub(super) fn errors_of(operation: &Operation) -> Vec<Code> {
     if !operation.path_ids.is_empty() {
         codes.push(Code::NotFound);
     }
+    if operation.answer.once {
+        codes.extend([Code::InvalidIdempotencyKey, Code::IdempotencyInProgress, Code::IdempotencyKeyReused]);
+        if operation.answer.private {
+            codes.push(Code::IdempotencyReplaySealed);
+        }
+    }
     if operation.conditional {
         codes.push(Code::PreconditionFailed);
     }
@@ -117,6 +123,10 @@ pub(super) fn problem_response(status: u16, codes: &[Code], schema: &Value) -> V
         403 => {
             let description = "With `insufficient_scope`: which scope was missing (RFC 6750).";
             response["headers"]["WWW-Authenticate"] = optional_header(description);
+        }
+        409 if codes.contains(&Code::IdempotencyInProgress) => {
+            let description = "With `idempotency_in_progress`: seconds to wait before trying again.";
+            response["headers"]["Retry-After"] = optional_header(description);
         }
         429 => {
             response["headers"]["Retry-After"] = retry_after();

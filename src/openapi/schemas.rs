@@ -93,6 +93,14 @@ impl Schemas {
                 })
             })
             .collect();
+        if operation.answer.once {
+            parameters.push(json!({
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "A name of your own for this write, such as a UUID. Sent again within 24 hours with the same key, it is not done again: you get the first answer.",
+                "schema": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$", "examples": ["0195f2d4-1c7e-7b3a-9f00-5d2e8a4c6b10"] },
+            }));
+        }
         if operation.conditional {
             parameters.push(json!({
                 "name": "If-Match",
@@ -135,6 +143,11 @@ impl Schemas {
         if answer.location {
             headers["Location"] =
                 header("The path of what was made.", json!({ "type": "string", "format": "uri-reference" }));
+        }
+        if answer.once {
+            headers["Idempotent-Replayed"] = optional_header(
+                "`true` when this is the answer to an earlier sending with the same `Idempotency-Key`.",
+            );
         }
         if answer.etag {
             headers["ETag"] = header(

@@ -23,7 +23,7 @@ use crate::{
         reply::{Created, Json, List, Tagged},
     },
     state::App,
-    tx::Change,
+    tx::{Change, Once, first},
     users::{self, model::MemberStatus},
 };
 
@@ -47,10 +47,13 @@ pub async fn list(
 }
 
 /// Makes a project, owned by the session's user.
-pub async fn create(session: Session, State(app): State<App>, body: JsonBody<NewProject>) -> Result<Created<Project>> {
-    let new = body.validate()?;
+pub async fn create(
+    session: Session,
+    State(app): State<App>,
+    body: JsonBody<NewProject>,
+) -> Result<Once<Created<Project>>> {
     let now = app.clock.now();
-    let mut tx = app.writes.begin(&session.request).await?;
+    let (mut tx, new) = first!(app.writes.begin(&session.request).await?.open(body).await?);
     let project = repo::insert(tx.db(), ProjectId::new(), new, now).await?;
     users::repo::insert_member(tx.db(), project.id, session.user_id, Role::Owner, MemberStatus::Active, now).await?;
     let change = Change::new("project.created", project.id, Some(project.id));
@@ -75,9 +78,8 @@ pub async fn update(
     PathId(id): PathId<id::Project>,
     condition: IfMatch,
     body: JsonBody<ProjectPatch>,
-) -> Result<Tagged<Project>> {
-    let patch = body.validate()?;
-    let mut tx = app.writes.begin(grant.request()).await?;
+) -> Result<Once<Tagged<Project>>> {
+    let (mut tx, patch) = first!(app.writes.begin(grant.request()).await?.open(body).await?);
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
     let project = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
     condition.require(&project.etag())?;
@@ -91,7 +93,7 @@ pub async fn suspend(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
-) -> Result<Tagged<Project>> {
+) -> Result<Once<Tagged<Project>>> {
     change_status(grant, app, id, ProjectStatus::Suspended, "project.suspended").await
 }
 
@@ -100,7 +102,7 @@ pub async fn resume(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
-) -> Result<Tagged<Project>> {
+) -> Result<Once<Tagged<Project>>> {
     change_status(grant, app, id, ProjectStatus::Active, "project.resumed").await
 }
 
@@ -109,7 +111,7 @@ pub async fn archive(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
-) -> Result<Tagged<Project>> {
+) -> Result<Once<Tagged<Project>>> {
     change_status(grant, app, id, ProjectStatus::Archived, "project.archived").await
 }
 
@@ -119,13 +121,13 @@ async fn change_status(
     id: ProjectId,
     status: ProjectStatus,
     action: &'static str,
-) -> Result<Tagged<Project>> {
-    let mut tx = app.writes.begin(grant.request()).await?;
+) -> Result<Once<Tagged<Project>>> {
+    let (mut tx, ()) = first!(app.writes.begin(grant.request()).await?.open_empty().await?);
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
     let project = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
     match (project.status, status) {
         // Asked again, it says the same and changes nothing.
-        (now, wanted) if now == wanted => return Ok(tagged(project)),
+        (now, wanted) if now == wanted => return tx.commit_unchanged(tagged(project)).await,
         (ProjectStatus::Archived, ProjectStatus::Suspended) => {
             return Err(Error::new(
                 Code::InvalidState,

@@ -23,10 +23,14 @@ pub use connection::Listener;
 pub use stop::Stop;
 
 use crate::{
-    base::{error::Error, lifecycle::Phase},
+    base::{
+        error::{Error, Result},
+        lifecycle::Phase,
+    },
     http::{edge, headers},
     routes,
     state::App,
+    tx::idempotency,
     usage::{
         flush,
         record::{Record, RecordLayer},
@@ -36,7 +40,7 @@ use connection::Connections;
 
 /// How long requests under way have once the server closes.
 const DRAIN_TIME: Duration = Duration::from_secs(20);
-/// How often to forget whom no rate limit holds back any more.
+/// How often to forget what is not needed any more.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a last write of what was counted may take; and when there is a hurry.
 const FLUSH_TIME: Duration = Duration::from_secs(10);
@@ -97,9 +101,19 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     }
 }
 
-/// Keeps the memory of rate limits to whom they still hold back.
+/// Forgets whom no rate limit holds back any more, and answers that nobody may ask for again.
 async fn sweep(app: App, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
         app.limits.sweep();
+        if let Err(error) = forget_answers(&app).await {
+            tracing::warn!(%error, "old idempotency records could not be removed; trying again in a minute");
+        }
     }
+}
+
+async fn forget_answers(app: &App) -> Result<()> {
+    let mut db = app.db.acquire().await?;
+    // In batches, so that no transaction is long.
+    while idempotency::forget_old(&mut db, app.clock.now()).await? > 0 {}
+    Ok(())
 }

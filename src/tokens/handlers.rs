@@ -24,7 +24,7 @@ use crate::{
         reply::{Created, Issued, Json, List},
     },
     state::App,
-    tx::Change,
+    tx::{Change, Once, first},
 };
 
 /// Makes a token that rests on the caller.
@@ -32,11 +32,11 @@ pub async fn create(
     grant: Grant<TokensWrite>,
     State(app): State<App>,
     body: JsonBody<NewToken>,
-) -> Result<Issued<IssuedToken>> {
+) -> Result<Once<Issued<IssuedToken>>> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let new = body.validate()?;
+    let (mut tx, new) = first!(tx.open(body).await?);
     let (issuer, issuer_end) = match grant.caller() {
         Caller::Session { user_id, .. } => (Issuer::Member(*user_id), None),
         Caller::Key { id, expires_at, .. } => (Issuer::Key(*id), *expires_at),

@@ -1,34 +1,53 @@
 //! The one transaction through which every client's write goes.
 //!
-//! A handler begins a [`Tx`], takes effect through it, and ends with [`Tx::commit`], which alone
-//! makes the effect last and asks for the [`Change`] to tell of it. What every write must do besides
-//! its effect is done here and nowhere else.
+//! A handler begins a [`Tx`], takes effect through it, and ends with [`Tx::commit`], which alone makes the
+//! effect last and asks for the [`Change`] to tell of it. What every write must do besides its effect is
+//! done here and nowhere else.
+//!
+//! A POST or PATCH goes through [`Tx::open`] or [`Tx::open_empty`], which recognises a write that was sent
+//! before and gives [`OnceTx`], whose commit keeps the answer. Only it makes a [`Once`], so a handler that
+//! returns one cannot forget either.
 
 mod change;
+pub mod idempotency;
+mod seal;
 
-use std::sync::Arc;
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 pub use change::Change;
+use idempotency::{Claim, Claimed};
 
-use crate::base::{error::Result, request::RequestContext};
+use crate::{
+    base::{clock::Clock, error::Result, request::RequestContext, schema::Input},
+    http::{
+        describe::{Answer, AnswerShape},
+        extract::JsonBody,
+    },
+};
 
 /// Where writes begin.
 #[derive(Clone, Debug)]
 pub struct Writes {
     db: PgPool,
+    clock: Clock,
 }
 
 impl Writes {
     /// Writes to `db`.
-    pub fn new(db: PgPool) -> Self {
-        Self { db }
+    pub fn new(db: PgPool, clock: Clock) -> Self {
+        Self { db, clock }
     }
 
     /// Begins the write that `request` asks for.
     pub async fn begin(&self, request: &Arc<RequestContext>) -> Result<Tx> {
-        Ok(Tx { inner: self.db.begin().await?, request: Arc::clone(request) })
+        Ok(Tx { inner: self.db.begin().await?, clock: self.clock.clone(), request: Arc::clone(request) })
     }
 }
 
@@ -36,13 +55,46 @@ impl Writes {
 #[derive(Debug)]
 pub struct Tx {
     inner: Transaction<'static, Postgres>,
+    clock: Clock,
     request: Arc<RequestContext>,
+}
+
+/// A write that is done once however often it is sent, before it is judged.
+#[derive(Debug)]
+pub enum Opened<T> {
+    /// It is sent for the first time, or without a key.
+    First(OnceTx, T),
+    /// It was done before: this is what was answered.
+    Again(Response),
 }
 
 impl Tx {
     /// The connection, inside the transaction.
     pub fn db(&mut self) -> &mut PgConnection {
         &mut self.inner
+    }
+
+    /// Recognises a write that was sent before; else reads its body, or tells every one of its faults.
+    pub async fn open<T: Input>(self, body: JsonBody<T>) -> Result<Opened<T>> {
+        match self.claim(Some(body.meaning())).await? {
+            Opened::First(tx, ()) => Ok(Opened::First(tx, body.validate()?)),
+            Opened::Again(answer) => Ok(Opened::Again(answer)),
+        }
+    }
+
+    /// As [`Tx::open`], for a write without a body.
+    pub async fn open_empty(self) -> Result<Opened<()>> {
+        self.claim(None).await
+    }
+
+    async fn claim(mut self, body: Option<&Value>) -> Result<Opened<()>> {
+        let request = Arc::clone(&self.request);
+        let Some(intent) = request.intent.get() else { return Ok(Opened::First(OnceTx { tx: self, claim: None }, ())) };
+        let (fingerprint, now) = (intent.fingerprint(body), self.clock.now());
+        match idempotency::claim(self.db(), &request, intent, fingerprint, now).await? {
+            Claimed::First(claim) => Ok(Opened::First(OnceTx { tx: self, claim: Some(claim) }, ())),
+            Claimed::Again(answer) => Ok(Opened::Again(answer)),
+        }
     }
 
     /// Makes the effect last, tells of `change`, and gives back the answer that may now be sent.
@@ -52,3 +104,86 @@ impl Tx {
         Ok(reply)
     }
 }
+
+/// A write under way whose answer is kept for whoever sends it again.
+#[derive(Debug)]
+pub struct OnceTx {
+    tx: Tx,
+    /// None for a write without a key.
+    claim: Option<Claim>,
+}
+
+impl Deref for OnceTx {
+    type Target = Tx;
+    fn deref(&self) -> &Tx {
+        &self.tx
+    }
+}
+
+impl DerefMut for OnceTx {
+    fn deref_mut(&mut self) -> &mut Tx {
+        &mut self.tx
+    }
+}
+
+impl OnceTx {
+    /// Makes the effect and the answer last, tells of `change`, and gives back the answer.
+    pub async fn commit<R: IntoResponse>(self, change: Change, reply: R) -> Result<Once<R>> {
+        self.keep(Some(change), reply).await
+    }
+
+    /// As [`OnceTx::commit`], for what turned out to change nothing.
+    pub async fn commit_unchanged<R: IntoResponse>(self, reply: R) -> Result<Once<R>> {
+        self.keep(None, reply).await
+    }
+
+    async fn keep<R: IntoResponse>(self, change: Option<Change>, reply: R) -> Result<Once<R>> {
+        let Self { mut tx, claim } = self;
+        let mut answer = reply.into_response();
+        if let Some(claim) = claim {
+            let (request, now) = (Arc::clone(&tx.request), tx.clock.now());
+            answer = claim.keep(tx.db(), &request, answer, now).await?;
+        }
+        tx.inner.commit().await?;
+        if let Some(change) = change {
+            change.log(&tx.request);
+        }
+        Ok(Once { answer, of: std::marker::PhantomData })
+    }
+}
+
+/// The answer `R` to a write that is done once: given for the first time, or again.
+#[derive(Debug)]
+pub struct Once<R> {
+    answer: Response,
+    of: std::marker::PhantomData<fn() -> R>,
+}
+
+impl<R> Once<R> {
+    /// The answer that was given before.
+    pub fn again(answer: Response) -> Self {
+        Self { answer, of: std::marker::PhantomData }
+    }
+}
+
+impl<R> IntoResponse for Once<R> {
+    fn into_response(self) -> Response {
+        self.answer
+    }
+}
+
+impl<R: Answer> Answer for Once<R> {
+    const SHAPE: AnswerShape = AnswerShape { once: true, ..R::SHAPE };
+}
+
+/// What a handler goes on with when a write is sent for the first time; when it was sent before, returns
+/// from the handler with what was answered.
+macro_rules! first {
+    ($opened:expr) => {
+        match $opened {
+            $crate::tx::Opened::First(tx, value) => (tx, value),
+            $crate::tx::Opened::Again(answer) => return Ok($crate::tx::Once::again(answer)),
+        }
+    };
+}
+pub(crate) use first;

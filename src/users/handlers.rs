@@ -32,7 +32,7 @@ use crate::{
     sessions,
     state::App,
     tokens,
-    tx::{Change, Tx},
+    tx::{Change, Once, Tx, first},
 };
 
 /// The users visible to the caller's project.
@@ -65,11 +65,11 @@ pub async fn create(
     grant: Grant<UsersWrite, SessionOnly>,
     State(app): State<App>,
     body: JsonBody<NewUser>,
-) -> Result<Issued<InvitedUser>> {
+) -> Result<Once<Issued<InvitedUser>>> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let new = body.validate()?;
+    let (mut tx, new) = first!(tx.open(body).await?);
     tenant.reach(new.role)?;
     tenant.require_active()?;
     let user = repo::find_or_insert(tx.db(), UserId::new(), &new.email, now).await?;
@@ -97,10 +97,10 @@ pub async fn update(
     PathId(id): PathId<id::User>,
     Query(query): Query<InProject>,
     body: JsonBody<UserPatch>,
-) -> Result<Json<Member>> {
+) -> Result<Once<Json<Member>>> {
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = enter_to_change_members(&grant, &mut tx, &query).await?;
-    let patch = body.validate()?;
+    let (mut tx, patch) = first!(tx.open(body).await?);
     let member = member_within_reach(&mut tx, tenant, id).await?;
     if let Some(role) = patch.role {
         tenant.reach(role)?;

@@ -19,6 +19,7 @@ mod embedded;
 mod faults;
 mod health;
 mod hostile;
+mod idempotency;
 mod introspection;
 mod keys;
 mod limits;

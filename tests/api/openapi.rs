@@ -136,7 +136,10 @@ fn the_codes_of_errors_are_described_one_by_one() {
     assert!(all.contains(&json!("validation_failed")));
     let refused =
         &description["paths"]["/v1/tokens"]["post"]["responses"]["422"]["content"]["application/problem+json"];
-    assert_eq!(refused["schema"]["allOf"][1]["properties"]["code"]["enum"], json!(["validation_failed"]));
+    assert_eq!(
+        refused["schema"]["allOf"][1]["properties"]["code"]["enum"],
+        json!(["validation_failed", "idempotency_key_reused"])
+    );
 }
 
 #[test]

@@ -16,6 +16,7 @@ struct Attempt<'a> {
     media_type: &'static str,
     if_match: Option<&'static str>,
     long_head: bool,
+    key: Option<&'static str>,
     body: String,
 }
 
@@ -31,6 +32,7 @@ impl<'a> Attempt<'a> {
             media_type: "text/plain",
             if_match: Some("\"no such state\""),
             long_head: true,
+            key: Some("no key"),
             body: format!("{{\"name\":{}", "x".repeat(70_000)),
         }
     }
@@ -43,6 +45,9 @@ impl<'a> Attempt<'a> {
         }
         if let Some(tag) = self.if_match {
             request = request.header("if-match", tag);
+        }
+        if let Some(key) = self.key {
+            request = request.header("idempotency-key", key);
         }
         if self.long_head {
             request = request.header("x-long", &"a".repeat(17 * 1024));
@@ -72,6 +77,7 @@ async fn on_a_collection_a_sessions_project_comes_before_the_content_and_its_sta
     attempt.told(401, "missing_credentials", |it| it.secret = Some("sk_live_junk".into())).await;
     attempt.told(401, "invalid_token", |it| it.secret = Some(key.secret)).await;
     attempt.told(403, "credential_kind_not_allowed", |it| it.secret = Some(viewer.secret)).await;
+    attempt.told(400, "invalid_idempotency_key", |it| it.key = None).await;
     attempt.told(400, "unknown_parameter", |it| it.query = "").await;
     attempt.told(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
     attempt.told(413, "payload_too_large", |it| it.body = "{\"nonsense\":".into()).await;
@@ -99,6 +105,7 @@ async fn on_an_item_the_content_comes_before_the_thing_and_the_thing_before_the_
     (attempt.long_head, attempt.path) = (false, "/v1/projects/proj_1".into());
     attempt.told(405, "method_not_allowed", |it| it.method = "PATCH").await;
     attempt.told(401, "missing_credentials", |it| it.secret = Some(viewer.secret)).await;
+    attempt.told(400, "invalid_idempotency_key", |it| it.key = None).await;
     attempt.told(400, "unknown_parameter", |it| it.query = "").await;
     attempt.told(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
     attempt.told(413, "payload_too_large", |it| it.body = "{".into()).await;
@@ -128,6 +135,7 @@ async fn a_keys_rights_and_its_limit_come_before_all_that_is_wrong_with_its_requ
     attempt.told(403, "ip_not_allowed", |it| it.secret = Some(narrow.secret)).await;
     attempt.told(403, "insufficient_scope", |it| it.secret = Some(spent.secret)).await;
     attempt.told(429, "rate_limited", |it| it.secret = Some(token.secret)).await;
+    attempt.told(400, "invalid_idempotency_key", |it| it.key = None).await;
     attempt.told(400, "unknown_parameter", |it| it.query = "").await;
     attempt.told(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
     attempt.told(413, "payload_too_large", |it| it.body = "[".into()).await;

@@ -20,7 +20,8 @@ impl Client<'_> {
     async fn call(&mut self, method: &str, path: &str, secret: &str, body: Option<Value>) -> Value {
         let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.server.url));
         if !secret.is_empty() {
-            request = request.bearer_auth(secret);
+            // What is kept for a second sending is searched too.
+            request = request.bearer_auth(secret).header("idempotency-key", format!("{method}{path}"));
         }
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());

@@ -135,6 +135,26 @@ pub const fn of(code: Code) -> Text {
             remedy: "Send the request again. If it keeps happening, look at the connection between you and the server.",
             example: "The body did not arrive within 10 seconds; send the request again",
         },
+        Code::InvalidIdempotencyKey => Text {
+            meaning: "The Idempotency-Key header is not 1 to 255 visible ASCII characters, bare or in quotes, or stands there twice.",
+            remedy: "Send one key, such as a UUID; a new one for each write, and the same one when you send that write again.",
+            example: "The Idempotency-Key must be 1 to 255 visible ASCII characters, bare or in quotes; send a UUID, for example",
+        },
+        Code::IdempotencyInProgress => Text {
+            meaning: "A request with the same Idempotency-Key, from the same sender, is being served right now.",
+            remedy: "Wait the second in 'Retry-After' and send it again: you then get the first one's answer.",
+            example: "A request with this Idempotency-Key is being served; wait a moment, and send it again to get its answer",
+        },
+        Code::IdempotencyReplaySealed => Text {
+            meaning: "The write was done before and showed a secret. That answer is sealed to the bearer secret of whoever sent it, and yours is another one by now, after a new sign-in or a rotation.",
+            remedy: "The problem names what was made. If you do not have its secret, rotate or revoke it, and make another with a new key.",
+            example: "This was done before, and made key_7d1; its secret was shown to a credential of yours whose own secret has changed since. If it is lost, rotate or revoke key_7d1 and make another",
+        },
+        Code::IdempotencyKeyReused => Text {
+            meaning: "The Idempotency-Key was used in the last 24 hours for a request with another method, path, query or body.",
+            remedy: "Use a new key for each write. Repeat a key only to send the very same request again.",
+            example: "This Idempotency-Key was used for another request in the last 24 hours; send each write with a key of its own",
+        },
         Code::InvalidState => Text {
             meaning: "The object is in a state in which this cannot be done: an invitation that was used, withdrawn or has expired, a key that has ended, an archived project that should be suspended.",
             remedy: "Do first what the detail says. Getting the object shows the state that it is in.",

@@ -122,6 +122,21 @@ impl TestApp {
         }
     }
 
+    /// Another session of the same user, in the same project.
+    pub async fn another_session(&self, user: &Session<'_>) -> Session<'_> {
+        let mut db = self.db.acquire().await.unwrap();
+        let email: Email = user.email.parse().unwrap();
+        let issued = sessions::repo::issue(&mut db, user.user_id, email, self.clock.now()).await.unwrap();
+        Session {
+            app: self,
+            user_id: user.user_id,
+            email: user.email.clone(),
+            id: issued.id.to_string(),
+            secret: issued.token.expose().to_owned(),
+            project: user.project.clone(),
+        }
+    }
+
     /// Gives a user a password.
     pub async fn set_password(&self, user: &Session<'_>, password: &str) {
         let hash = self.passwords.hash(password.into()).await.unwrap();

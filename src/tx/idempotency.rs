@@ -1,0 +1,215 @@
+//! Recognises a write that is sent again. The claim, the effect and the stored answer are one transaction:
+//! a crash at any moment leaves all of them or none.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+
+use super::seal::{self, Salt};
+use crate::base::{
+    caller::Caller,
+    clock::Timestamp,
+    error::{Code, Error, Result},
+    intent::{IdempotencyKey, Intent},
+    request::RequestContext,
+    secret::Secret,
+};
+
+/// How long an answer is kept for whoever asks again.
+pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// Says of an answer that it is one given before.
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Answers are small; this only keeps `to_bytes` from being asked for more.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// A write that was claimed: whoever else sends it meanwhile is told to wait.
+#[derive(Debug)]
+pub(super) struct Claim {
+    scope: String,
+    key: IdempotencyKey,
+    fingerprint: [u8; 32],
+}
+
+/// What became of a claim.
+#[derive(Debug)]
+pub(super) enum Claimed {
+    /// It is the first.
+    First(Claim),
+    /// It was answered before.
+    Again(Response),
+}
+
+#[derive(sqlx::FromRow)]
+struct Record {
+    fingerprint: Vec<u8>,
+    status: i16,
+    location: Option<String>,
+    etag: Option<String>,
+    cache_control: Option<String>,
+    body: Vec<u8>,
+    salt: Option<Vec<u8>>,
+}
+
+/// Claims the write that `intent` and `fingerprint` tell of, until the transaction that `db` is in ends.
+pub(super) async fn claim(
+    db: &mut PgConnection,
+    request: &RequestContext,
+    intent: &Intent,
+    fingerprint: [u8; 32],
+    now: Timestamp,
+) -> Result<Claimed> {
+    let claim = Claim { scope: scope_of(request)?, key: intent.key.clone(), fingerprint };
+    let locked: bool =
+        sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(claim.lock()).fetch_one(&mut *db).await?;
+    if !locked {
+        return Err(Error::new(
+            Code::IdempotencyInProgress,
+            "A request with this Idempotency-Key is being served; wait a moment, and send it again to get its answer",
+        )
+        .retry_after(1));
+    }
+    // A statement of its own, whose snapshot is later than the lock: what the holder before us has
+    // committed is seen.
+    let record: Option<Record> = sqlx::query_as(
+        "SELECT fingerprint, status, location, etag, cache_control, body, salt FROM idempotency_records
+         WHERE scope = $1 AND key_hash = $2 AND created_at > $3",
+    )
+    .bind(&claim.scope)
+    .bind(claim.key.hash())
+    .bind(now.minus(RETENTION))
+    .fetch_optional(db)
+    .await?;
+    match record {
+        None => Ok(Claimed::First(claim)),
+        Some(record) => record.replay(&claim, request.secret.get()).map(Claimed::Again),
+    }
+}
+
+impl Record {
+    fn replay(self, claim: &Claim, secret: Option<&Secret>) -> Result<Response> {
+        if self.fingerprint != claim.fingerprint {
+            return Err(Error::new(
+                Code::IdempotencyKeyReused,
+                "This Idempotency-Key was used for another request in the last 24 hours; send each write with a key of its own",
+            ));
+        }
+        let body = match &self.salt {
+            None => self.body,
+            Some(salt) => secret
+                .and_then(|secret| seal::open(secret, salt, &claim.key, &claim.fingerprint, &self.body))
+                .ok_or_else(|| sealed(self.location.as_deref()))?,
+        };
+        let status = u16::try_from(self.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+        let mut response = (status.unwrap_or(StatusCode::OK), body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        for (name, value) in
+            [(header::LOCATION, self.location), (header::ETAG, self.etag), (header::CACHE_CONTROL, self.cache_control)]
+        {
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                headers.insert(name, value);
+            }
+        }
+        Ok(response)
+    }
+}
+
+fn sealed(location: Option<&str>) -> Error {
+    let what = location.and_then(|location| location.rsplit('/').next()).unwrap_or("something");
+    Error::new(
+        Code::IdempotencyReplaySealed,
+        format!(
+            "This was done before, and made {what}; its secret was shown to a credential of yours whose own secret has changed since. If it is lost, rotate or revoke {what} and make another"
+        ),
+    )
+}
+
+impl Claim {
+    /// The advisory lock's number; two writes that share one by chance only wait for each other.
+    fn lock(&self) -> i64 {
+        let mut hash = Sha256::new();
+        hash.update(&self.scope);
+        hash.update([0]);
+        hash.update(self.key.as_bytes());
+        let hash: [u8; 32] = hash.finalize().into();
+        let [a, b, c, d, e, f, g, h, ..] = hash;
+        i64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// Keeps `answer` for whoever sends the write again; gives it back as it was.
+    pub(super) async fn keep(
+        self,
+        db: &mut PgConnection,
+        request: &RequestContext,
+        answer: Response,
+        now: Timestamp,
+    ) -> Result<Response> {
+        let (head, body) = answer.into_parts();
+        let body = to_bytes(body, MAX_ANSWER).await.map_err(Error::internal)?;
+        let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok().map(str::to_owned));
+        let cache_control = text(header::CACHE_CONTROL);
+        // What no cache may keep shows a secret.
+        let sealed: Option<(Salt, Vec<u8>)> = match &cache_control {
+            None => None,
+            Some(_) => {
+                let secret =
+                    request.secret.get().ok_or_else(|| Error::internal("a write without a secret to seal to"))?;
+                let sealed = seal::seal(secret, &self.key, &self.fingerprint, &body);
+                Some(sealed.ok_or_else(|| Error::internal("an answer could not be sealed"))?)
+            }
+        };
+        let (salt, kept) = sealed.map_or((None, body.to_vec()), |(salt, sealed)| (Some(salt), sealed));
+        sqlx::query(
+            "INSERT INTO idempotency_records
+                 (scope, key_hash, fingerprint, status, location, etag, cache_control, body, salt, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             ON CONFLICT (scope, key_hash) DO UPDATE
+             SET fingerprint = excluded.fingerprint, status = excluded.status, location = excluded.location,
+                 etag = excluded.etag, cache_control = excluded.cache_control, body = excluded.body,
+                 salt = excluded.salt, created_at = excluded.created_at",
+        )
+        .bind(self.scope)
+        .bind(self.key.hash())
+        .bind(self.fingerprint)
+        .bind(i16::try_from(head.status.as_u16()).unwrap_or(200))
+        .bind(text(header::LOCATION))
+        .bind(text(header::ETAG))
+        .bind(cache_control)
+        .bind(kept)
+        .bind(salt)
+        .bind(now)
+        .execute(db)
+        .await?;
+        Ok(Response::from_parts(head, Body::from(body)))
+    }
+}
+
+/// Whose keys these are: a key's or token's own, a user's whichever session they use.
+fn scope_of(request: &RequestContext) -> Result<String> {
+    match request.caller.get() {
+        Some(Caller::Session { user_id, .. }) => Ok(user_id.to_string()),
+        Some(caller) => Ok(caller.credential_id()),
+        None => Err(Error::internal("a write with an Idempotency-Key that nobody has sent")),
+    }
+}
+
+/// Forgets answers that nobody may ask for any more, a batch at a time; gives how many it forgot. Passes by
+/// what a write has locked, so that it holds up none.
+pub async fn forget_old(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<u64> {
+    sqlx::query(
+        "DELETE FROM idempotency_records WHERE (scope, key_hash) IN (
+             SELECT scope, key_hash FROM idempotency_records WHERE created_at <= $1
+             ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(now.minus(RETENTION))
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected())
+}

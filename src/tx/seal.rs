@@ -1,0 +1,80 @@
+//! Seals an answer that shows a secret once, so that only who got it can be given it again: the key is
+//! derived from the caller's own bearer secret, of which the server keeps no more than a hash. A dump of the
+//! database, even with every key of the server, opens nothing.
+
+use chacha20poly1305::{
+    ChaCha20Poly1305, Key, Nonce,
+    aead::{Aead, KeyInit, Payload},
+};
+use hkdf::Hkdf;
+use rand::RngExt;
+use sha2::Sha256;
+
+use crate::base::{intent::IdempotencyKey, secret::Secret};
+
+/// What makes each record's key its own.
+pub(super) type Salt = [u8; 16];
+
+/// `body`, sealed to `secret`.
+pub(super) fn seal(
+    secret: &Secret,
+    key: &IdempotencyKey,
+    fingerprint: &[u8; 32],
+    body: &[u8],
+) -> Option<(Salt, Vec<u8>)> {
+    let salt: Salt = rand::rng().random();
+    let sealed = cipher(secret, &salt, key, fingerprint)?.encrypt(&nonce(), payload(body, fingerprint)).ok()?;
+    Some((salt, sealed))
+}
+
+/// What was sealed, if it was to `secret`.
+pub(super) fn open(
+    secret: &Secret,
+    salt: &[u8],
+    key: &IdempotencyKey,
+    fingerprint: &[u8; 32],
+    sealed: &[u8],
+) -> Option<Vec<u8>> {
+    cipher(secret, salt, key, fingerprint)?.decrypt(&nonce(), payload(sealed, fingerprint)).ok()
+}
+
+/// Each key seals one text only (RFC 5116 §3.1), because each has a salt of its own.
+fn nonce() -> Nonce {
+    Nonce::default()
+}
+
+fn payload<'a>(text: &'a [u8], fingerprint: &'a [u8; 32]) -> Payload<'a, 'a> {
+    Payload { msg: text, aad: fingerprint }
+}
+
+/// HKDF-SHA256 (RFC 5869).
+fn cipher(secret: &Secret, salt: &[u8], key: &IdempotencyKey, fingerprint: &[u8; 32]) -> Option<ChaCha20Poly1305> {
+    let mut derived = Key::default();
+    Hkdf::<Sha256>::new(Some(salt), secret.expose().as_bytes())
+        .expand_multi_info(&[key.as_bytes(), fingerprint], &mut derived)
+        .ok()?;
+    Some(ChaCha20Poly1305::new(&derived))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::secret::SecretKind;
+
+    #[test]
+    fn only_the_same_secret_key_and_request_open_what_was_sealed() {
+        let (secret, other) = (Secret::generate(SecretKind::Key), Secret::generate(SecretKind::Key));
+        let key = IdempotencyKey::parse("k").unwrap();
+        let other_key = IdempotencyKey::parse("l").unwrap();
+        let (salt, sealed) = seal(&secret, &key, &[1; 32], b"sk_live_").unwrap();
+        assert_eq!(open(&secret, &salt, &key, &[1; 32], &sealed).as_deref(), Some(&b"sk_live_"[..]));
+        assert!(open(&other, &salt, &key, &[1; 32], &sealed).is_none());
+        assert!(open(&secret, &salt, &other_key, &[1; 32], &sealed).is_none());
+        assert!(open(&secret, &salt, &key, &[2; 32], &sealed).is_none());
+        assert!(open(&secret, &[0; 16], &key, &[1; 32], &sealed).is_none());
+        let mut changed = sealed.clone();
+        changed[0] ^= 1;
+        assert!(open(&secret, &salt, &key, &[1; 32], &changed).is_none());
+        assert!(!sealed.windows(7).any(|part| part == b"sk_live"));
+    }
+}
