@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -34,6 +34,8 @@ pub struct Field {
     pub nodes: Vec<Address>,
     begun: Instant,
     log: Mutex<Vec<Entry>>,
+    /// How many successes there are in the log.
+    successes: AtomicUsize,
 }
 
 /// One request that left, or could not.
@@ -49,7 +51,7 @@ impl Field {
     pub fn new(nodes: usize) -> Arc<Self> {
         let node = || Address { now: Mutex::default(), served: AtomicU64::new(0) };
         let nodes = std::iter::repeat_with(node).take(nodes).collect();
-        Arc::new(Self { nodes, begun: Instant::now(), log: Mutex::default() })
+        Arc::new(Self { nodes, begun: Instant::now(), log: Mutex::default(), successes: AtomicUsize::new(0) })
     }
 
     pub fn set_address(&self, node: usize, address: Option<SocketAddr>) {
@@ -64,6 +66,11 @@ impl Field {
     /// Whether a node has served a request that began after `since`.
     pub fn has_served(&self, node: usize, since: u64) -> bool {
         self.nodes[node].served.load(Ordering::SeqCst) > since
+    }
+
+    /// How many requests were served so far.
+    pub fn served(&self) -> usize {
+        self.successes.load(Ordering::SeqCst)
     }
 
     /// All that clients have logged so far.
@@ -104,6 +111,7 @@ impl Client {
         let answer = tokio::time::timeout(self.patience, self.attempt(node, request)).await.ok().flatten();
         if answer.as_ref().is_some_and(Answer::is_success) {
             self.field.nodes[node].served.fetch_max(begun, Ordering::SeqCst);
+            self.field.successes.fetch_add(1, Ordering::SeqCst);
         }
         let entry = Entry { node, request: Arc::clone(request), answer: answer.clone() };
         self.field.log.lock().unwrap().push(entry);
@@ -140,6 +148,7 @@ impl Client {
     }
 }
 
-fn says_later(answer: &Answer) -> bool {
+/// Whether an answer asks to try again.
+pub fn says_later(answer: &Answer) -> bool {
     answer.status == 503 || answer.status == 409 && answer.code() == "idempotency_in_progress"
 }

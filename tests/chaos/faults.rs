@@ -27,6 +27,8 @@ pub enum Fault {
     Terminate { backends: usize },
     /// All connections of a server to PostgreSQL are reset.
     Cut { node: usize },
+    /// The same when PostgreSQL has committed and the server has not heard of that.
+    CutAtCommit { node: usize },
     /// What is between a server and PostgreSQL misbehaves.
     Weather { node: usize, weather: Weather, time: Duration },
 }
@@ -53,6 +55,7 @@ pub fn plan(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
         faults.push(Fault::KillPostgres { down: random.millis(0, 300) });
         faults.push(Fault::Terminate { backends: 1 + random.below(20) });
         faults.push(Fault::Cut { node: random.below(nodes) });
+        faults.push(Fault::CutAtCommit { node: random.below(nodes) });
         for weather in [Weather::Refusing, slow, Weather::Mute] {
             faults.push(Fault::Weather { node: random.below(nodes), weather, time: random.millis(100, 1000) });
         }
@@ -72,10 +75,15 @@ impl Fault {
             Self::KillPostgres { .. } => "PostgreSQL kill -9",
             Self::Terminate { .. } => "backends terminated",
             Self::Cut { .. } => "connections cut",
+            Self::CutAtCommit { .. } => "connections cut between COMMIT and answer",
             Self::Weather { weather: Weather::Refusing, .. } => "connections refused",
             Self::Weather { weather: Weather::Slow(_), .. } => "slow network",
             Self::Weather { .. } => "answers lost",
         }
+    }
+
+    pub fn is_kill_of_node(&self) -> bool {
+        matches!(self, Self::Kill { .. } | Self::KillAtCommit { .. })
     }
 
     /// Lets it happen and heals it; gives whether it happened as planned.
@@ -87,12 +95,10 @@ impl Fault {
                 world.start_node(node).await;
             }
             Self::KillAtCommit { node } => {
-                let told = world.proxies[node].trap(Moment::Committed);
-                let caught = tokio::time::timeout(Duration::from_secs(5), told).await;
-                world.proxies[node].disarm();
+                let caught = world.proxies[node].catch(Moment::Committed).await;
                 world.kill_node(node).await;
                 world.start_node(node).await;
-                return matches!(caught, Ok(Ok(_)));
+                return caught;
             }
             Self::Pause { node, time } => {
                 world.signal_node(node, Signal::SIGSTOP);
@@ -113,6 +119,11 @@ impl Fault {
                 world.terminate_backends(backends).await;
             }
             Self::Cut { node } => world.proxies[node].cut(),
+            Self::CutAtCommit { node } => {
+                let caught = world.proxies[node].catch(Moment::Committed).await;
+                world.proxies[node].cut();
+                return caught;
+            }
             Self::Weather { node, weather, time } => {
                 world.proxies[node].set(weather);
                 if weather == Weather::Refusing {
@@ -131,6 +142,5 @@ impl Fault {
 fn the_same_seed_gives_the_same_faults_and_another_seed_gives_others() {
     assert_eq!(plan(1, 3, 20), plan(1, 3, 20));
     assert_ne!(plan(1, 3, 20), plan(2, 3, 20));
-    let kills = |fault: &&Fault| matches!(fault, Fault::Kill { .. } | Fault::KillAtCommit { .. });
-    assert_eq!(plan(1, 3, 20).iter().filter(kills).count(), 20);
+    assert_eq!(plan(1, 3, 20).iter().filter(|fault| fault.is_kill_of_node()).count(), 20);
 }

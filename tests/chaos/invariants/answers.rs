@@ -11,15 +11,16 @@ impl Invariant for Answers {
     fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
         Box::pin(async {
             let mut verdict = Verdict::default();
-            let answers: Vec<&Answer> = end.log.iter().filter_map(|entry| entry.answer.as_ref()).collect();
-            for answer in &answers {
+            let answers: Vec<(usize, &Answer)> =
+                end.log.iter().filter_map(|entry| Some((entry.node, entry.answer.as_ref()?))).collect();
+            for (node, answer) in &answers {
                 verdict.require(is_fit(answer), || {
                     let id = answer.header("x-request-id").unwrap_or("no request id");
                     let behind = end.world.log_lines(id).join("\n");
-                    format!("{} {}\nwas answered because of\n{behind}", answer.status, answer.body)
+                    format!("node {node}: {} {}\nwas answered because of\n{behind}", answer.status, answer.body)
                 });
             }
-            let with = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
+            let with = |status: u16| answers.iter().filter(|(_, answer)| answer.status == status).count();
             verdict.figure("complete answers", answers.len());
             verdict.figure("outcome unknown", end.log.len() - answers.len());
             verdict.figure("503 with Retry-After", with(503));
@@ -29,7 +30,8 @@ impl Invariant for Answers {
     }
 }
 
-fn is_fit(answer: &Answer) -> bool {
+/// Whether a client can go on from it.
+pub fn is_fit(answer: &Answer) -> bool {
     let says_when = answer.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok());
     match answer.status {
         200 | 201 => true,

@@ -42,9 +42,13 @@ pub struct End<'a> {
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub figures: Vec<(&'static str, String)>,
-    /// How the promise was broken.
+    /// How the promise was broken, the first times.
     pub broken: Vec<String>,
+    pub broken_count: usize,
 }
+
+/// So many are told; the others are counted.
+const TOLD: usize = 10;
 
 impl Verdict {
     pub fn figure(&mut self, name: &'static str, value: impl fmt::Display) {
@@ -52,7 +56,11 @@ impl Verdict {
     }
 
     pub fn require(&mut self, kept: bool, broken: impl FnOnce() -> String) {
-        if !kept {
+        if kept {
+            return;
+        }
+        self.broken_count += 1;
+        if self.broken.len() < TOLD {
             self.broken.push(broken());
         }
     }

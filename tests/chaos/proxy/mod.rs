@@ -98,9 +98,11 @@ impl Proxy {
         told
     }
 
-    /// Takes away a trap that has caught nothing.
-    pub fn disarm(&self) {
+    /// Stops a transaction at `moment` and returns then; false if none came to it in five seconds.
+    pub async fn catch(&self, moment: Moment) -> bool {
+        let caught = tokio::time::timeout(Duration::from_secs(5), self.trap(moment)).await;
         self.shared.trap.lock().unwrap().take();
+        matches!(caught, Ok(Ok(_)))
     }
 }
 
