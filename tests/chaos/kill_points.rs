@@ -37,6 +37,8 @@ async fn interrupt(
     round: usize,
     how: Interruption,
 ) -> (Option<Answer>, bool) {
+    // On a new connection: one that has prepared a statement before makes fewer rounds.
+    world.proxies[victim].cut();
     let mut told = world.proxies[victim].trap(Moment::Answered(round));
     let deadline = Instant::now() + Duration::from_secs(20);
     let (asking, caught) = loop {
@@ -46,7 +48,7 @@ async fn interrupt(
         let mut asking = tokio::spawn(async move { client.ask(victim, &request).await });
         tokio::select! {
             caught = &mut told => break (asking, caught.expect("a trap that closes")),
-            // What an earlier interruption has broken in the server's pool shows now.
+            // The server finds out that its connections are cut.
             answer = &mut asking => {
                 let answer = answer.unwrap();
                 assert!(answer.as_ref().is_some_and(says_later), "not so many rounds: {answer:?}");
@@ -99,7 +101,8 @@ async fn interrupt_all_kinds(how: Interruption) {
     let _alone = run::alone().await;
     let mut world = World::start(2).await;
     let mut client = world.client(1);
-    for kind in ["project", "key", "token"] {
+    // One whose answer shows no secret, and one whose answer is sealed.
+    for kind in ["project", "token"] {
         let rounds = interrupt_everywhere(&mut world, &mut client, kind, how).await;
         println!("{kind}: {how:?} after each of {rounds} rounds");
         // BEGIN, the effect, the record and COMMIT, or the trap has caught something else.
