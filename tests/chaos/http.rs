@@ -1,7 +1,7 @@
 //! HTTP/1.1 on a bare socket: a client library may repeat a request by itself, and here every request
 //! that leaves counts.
 
-use std::{io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr};
 
 use serde_json::Value;
 use tokio::{
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 /// What a client asks.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     pub method: &'static str,
     pub path: String,
@@ -18,6 +18,14 @@ pub struct Request {
     /// The `Idempotency-Key`.
     pub key: Option<String>,
     pub body: Option<Value>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { method, path, key, body, .. } = self;
+        let (key, body) = (key.as_deref().unwrap_or("no key"), body.clone().unwrap_or_default());
+        write!(f, "{method} {path} {body} ({key})")
+    }
 }
 
 impl Request {

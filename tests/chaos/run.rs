@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     env,
     fmt::Write,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -61,12 +62,23 @@ pub async fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().await
 }
 
-/// Lets clients of all `invariants` work while the `faults` happen, one after the other; then checks.
-pub async fn run(world: &mut World, seed: u64, faults: &[Fault], invariants: Vec<Arc<dyn Invariant>>) {
+/// What shall happen.
+pub struct Trial {
+    pub seed: u64,
+    /// One after the other.
+    pub faults: Vec<Fault>,
+    pub invariants: Vec<Arc<dyn Invariant>>,
+    /// How long clients wait for an answer before they ask another node, in milliseconds.
+    pub patience: Range<u64>,
+}
+
+/// Lets clients of all invariants work while the faults happen; then checks.
+pub async fn run(world: &mut World, trial: Trial) {
     let begun = Instant::now();
-    let clients = Clients::start(world, seed, &invariants);
+    let clients = Clients::start(world, &trial);
+    let Trial { seed, faults, invariants, .. } = trial;
     let mut figures = Figures::default();
-    for fault in faults {
+    for fault in &faults {
         clients_work(world).await;
         let as_planned = fault.inflict(world).await;
         let outage = world.all_serve(fault.name()).await;
@@ -101,14 +113,15 @@ struct Clients {
 }
 
 impl Clients {
-    fn start(world: &World, seed: u64, invariants: &[Arc<dyn Invariant>]) -> Self {
+    fn start(world: &World, trial: &Trial) -> Self {
         let finish = Arc::new(AtomicBool::new(false));
-        let mut random = Random::new(!seed);
+        let mut random = Random::new(!trial.seed);
         let mut tasks = JoinSet::new();
-        let of_all = invariants.iter().flat_map(|invariant| std::iter::repeat_n(invariant, invariant.clients()));
+        let of_all = trial.invariants.iter().flat_map(|invariant| std::iter::repeat_n(invariant, invariant.clients()));
         for (number, invariant) in of_all.enumerate() {
             let (invariant, finish) = (Arc::clone(invariant), Arc::clone(&finish));
             let mut client = Client::new(&world.field, number, random.fork());
+            client.patience = client.random.millis(trial.patience.start, trial.patience.end);
             tasks.spawn(async move {
                 while !finish.load(Ordering::SeqCst) {
                     invariant.act(&mut client).await;

@@ -44,19 +44,18 @@ impl Once {
         Arc::new(Request { method, path, secret: secret.clone(), key, body: Some(body) })
     }
 
+    /// An edit of the client's own project, which is made first.
     async fn edit(&self, client: &mut Client) -> Arc<Request> {
         let known = self.edited.lock().unwrap().get(&client.number).cloned();
-        let path = match known {
-            Some(path) => path,
-            None => {
-                let request = self.write(client, "project", None);
-                let made = client.insist(&request).await;
-                let path = format!("/v1/projects/{}", made.json()["id"].as_str().unwrap());
-                self.edited.lock().unwrap().insert(client.number, path.clone());
-                path
-            }
-        };
-        self.write(client, "edit", Some(path))
+        if let Some(path) = known {
+            return self.write(client, "edit", Some(path));
+        }
+        let making = self.write(client, "project", None);
+        let made = client.insist(&making).await;
+        if let Some(id) = made.json()["id"].as_str() {
+            self.edited.lock().unwrap().insert(client.number, format!("/v1/projects/{id}"));
+        }
+        making
     }
 }
 

@@ -161,3 +161,29 @@ impl Ledger {
         });
     }
 }
+
+#[test]
+fn the_ledger_finds_what_was_done_twice_what_was_lost_and_what_has_no_record() {
+    let body = Some(serde_json::json!({ "name": "project x" }));
+    let key = Some("chaos-x".to_owned());
+    let request = Request { method: "POST", path: "/v1/projects".into(), secret: String::new(), key, body };
+    let answer = Answer { status: 201, headers: Vec::new(), body: r#"{"id":"proj_1"}"#.into() };
+    let log = [Entry { node: 0, request: Arc::new(request), answer: Some(answer) }];
+    let writes = Write::all_in(&log);
+    let broken = |ids: &[&str], records: usize| {
+        let made = HashMap::from([("project x".to_owned(), ids.iter().map(|id| (*id).to_owned()).collect())]);
+        let hash = writes["chaos-x"].hash();
+        let records = (records > 0).then_some((hash, records)).into_iter().collect();
+        let ledger = Ledger { made, edits: HashMap::new(), records };
+        let mut verdict = Verdict::default();
+        ledger.require_pairs(&writes, &mut verdict);
+        ledger.require_acknowledged(&writes, &mut verdict);
+        verdict.broken_count > 0
+    };
+    assert!(!broken(&["proj_1"], 1));
+    assert!(broken(&["proj_1", "proj_2"], 1), "twice");
+    assert!(broken(&[], 0), "lost");
+    assert!(broken(&["proj_1"], 0), "an effect without a record");
+    assert!(broken(&[], 1), "a record without an effect");
+    assert!(broken(&["proj_2"], 1), "another than was acknowledged");
+}
