@@ -2,10 +2,7 @@
 
 use std::{
     env,
-    fs::{self, File, TryLockError},
-    hash::{DefaultHasher, Hash, Hasher},
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -13,18 +10,17 @@ use cloudapi::db::{
     self,
     embedded::{Durability, Options, PrivatePostgres},
 };
-use nix::sys::statvfs::statvfs;
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::OnceCell;
 
+use super::slot::Slot;
+
 const TEMPLATE: &str = "template_cloudapi";
-/// What the suite needs in memory, in bytes; on a disk it is slower.
-const ROOM: u64 = 1 << 30;
 
 struct Cluster {
     postgres: PrivatePostgres,
     /// Held for as long as the process lives.
-    _slot: File,
+    _slot: Slot,
 }
 
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
@@ -62,11 +58,9 @@ async fn copy(template: &str, name: &str) -> PgConnectOptions {
 }
 
 async fn start() -> Cluster {
-    let (slot, data_dir) = take_slot(&base());
-    // What an earlier run left.
-    let _ = fs::remove_dir_all(&data_dir);
+    let slot = Slot::take("test");
     let options = Options {
-        data_dir,
+        data_dir: slot.folder.clone(),
         pg_bin: env::var_os("CLOUDAPI_PG_BIN").map(PathBuf::from),
         durability: Durability::Volatile,
         max_connections: 200,
@@ -80,35 +74,4 @@ async fn start() -> Cluster {
     db::prepare(&pool).await.unwrap();
     pool.close().await;
     Cluster { postgres, _slot: slot }
-}
-
-/// In memory when there is room, else beside the other build products.
-fn base() -> PathBuf {
-    let mut checkout = DefaultHasher::new();
-    env!("CARGO_MANIFEST_DIR").hash(&mut checkout);
-    let shm = Path::new("/dev/shm");
-    let free = statvfs(shm).map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
-    let base = if free >= ROOM {
-        shm.join(format!("cloudapi-test-{}-{:x}", nix::unistd::geteuid(), checkout.finish()))
-    } else {
-        env::temp_dir().join(format!("cloudapi-test-{}-{:x}", nix::unistd::geteuid(), checkout.finish()))
-    };
-    fs::create_dir_all(&base).unwrap();
-    // The user that PostgreSQL runs as has to get in.
-    fs::set_permissions(&base, fs::Permissions::from_mode(0o755)).unwrap();
-    base
-}
-
-/// The first data directory that no other run holds, so that two runs do not collide and what a run
-/// leaves behind is cleared by the next.
-fn take_slot(base: &Path) -> (File, PathBuf) {
-    for slot in 0..100 {
-        let lock = File::create(base.join(format!("{slot}.lock"))).unwrap();
-        match lock.try_lock() {
-            Ok(()) => return (lock, base.join(slot.to_string())),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => panic!("{error}"),
-        }
-    }
-    panic!("a hundred runs of this suite are going on in {}", base.display());
 }

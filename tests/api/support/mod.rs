@@ -9,6 +9,7 @@ pub mod https;
 pub mod identity;
 pub mod raw;
 pub mod reply;
+pub mod slot;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,146 @@
+//! What goes wrong, in an order that a seed decides.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    proxy::{Moment, Weather},
+    random::Random,
+    world::World,
+};
+
+/// One thing that goes wrong, and is healed after a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// `kill -9` of a server, and a new one.
+    Kill { node: usize, down: Duration },
+    /// `kill -9` of a server when PostgreSQL has committed and it has not heard of that.
+    KillAtCommit { node: usize },
+    /// SIGSTOP and SIGCONT.
+    Pause { node: usize, time: Duration },
+    /// PostgreSQL is stopped in order.
+    StopPostgres { down: Duration },
+    /// `kill -9` of PostgreSQL, which then recovers from its log.
+    KillPostgres { down: Duration },
+    /// PostgreSQL ends connections of servers.
+    Terminate { backends: usize },
+    /// All connections of a server to PostgreSQL are reset.
+    Cut { node: usize },
+    /// The same when PostgreSQL has committed and the server has not heard of that.
+    CutAtCommit { node: usize },
+    /// What is between a server and PostgreSQL misbehaves.
+    Weather { node: usize, weather: Weather, time: Duration },
+}
+
+/// How many other faults there are of each kind for so many kills, at least one.
+const KILLS_PER_OTHER: usize = 10;
+
+/// What goes wrong in a run with so many kills of servers. The same for the same seed.
+pub fn plan(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
+    let random = &mut Random::new(seed);
+    let mut faults = Vec::new();
+    for kill in 0..kills {
+        let node = random.below(nodes);
+        // Half of them at the worst moment.
+        faults.push(match kill % 2 {
+            0 => Fault::KillAtCommit { node },
+            _ => Fault::Kill { node, down: random.millis(0, 200) },
+        });
+    }
+    for _ in 0..kills.div_ceil(KILLS_PER_OTHER) {
+        let slow = Weather::Slow(random.millis(5, 60));
+        faults.push(Fault::Pause { node: random.below(nodes), time: random.millis(100, 1000) });
+        faults.push(Fault::StopPostgres { down: random.millis(0, 300) });
+        faults.push(Fault::KillPostgres { down: random.millis(0, 300) });
+        faults.push(Fault::Terminate { backends: 1 + random.below(20) });
+        faults.push(Fault::Cut { node: random.below(nodes) });
+        faults.push(Fault::CutAtCommit { node: random.below(nodes) });
+        for weather in [Weather::Refusing, slow, Weather::Mute] {
+            faults.push(Fault::Weather { node: random.below(nodes), weather, time: random.millis(100, 1000) });
+        }
+    }
+    random.shuffle(&mut faults);
+    faults
+}
+
+impl Fault {
+    /// What it is called in figures.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Kill { .. } => "kill -9",
+            Self::KillAtCommit { .. } => "kill -9 between COMMIT and answer",
+            Self::Pause { .. } => "SIGSTOP",
+            Self::StopPostgres { .. } => "PostgreSQL restarted",
+            Self::KillPostgres { .. } => "PostgreSQL kill -9",
+            Self::Terminate { .. } => "backends terminated",
+            Self::Cut { .. } => "connections cut",
+            Self::CutAtCommit { .. } => "connections cut between COMMIT and answer",
+            Self::Weather { weather: Weather::Refusing, .. } => "connections refused",
+            Self::Weather { weather: Weather::Slow(_), .. } => "slow network",
+            Self::Weather { .. } => "answers lost",
+        }
+    }
+
+    pub fn is_kill_of_node(&self) -> bool {
+        matches!(self, Self::Kill { .. } | Self::KillAtCommit { .. })
+    }
+
+    /// Lets it happen and heals it; gives whether it happened as planned.
+    pub async fn inflict(&self, world: &mut World) -> bool {
+        match *self {
+            Self::Kill { node, down } => {
+                world.kill_node(node).await;
+                tokio::time::sleep(down).await;
+                world.start_node(node).await;
+            }
+            Self::KillAtCommit { node } => {
+                let caught = world.proxies[node].catch(Moment::Committed).await;
+                world.kill_node(node).await;
+                world.start_node(node).await;
+                return caught;
+            }
+            Self::Pause { node, time } => {
+                world.signal_node(node, Signal::SIGSTOP);
+                tokio::time::sleep(time).await;
+                world.signal_node(node, Signal::SIGCONT);
+            }
+            Self::StopPostgres { down } => {
+                world.stop_postgres().await;
+                tokio::time::sleep(down).await;
+                world.start_postgres().await;
+            }
+            Self::KillPostgres { down } => {
+                world.kill_postgres();
+                tokio::time::sleep(down).await;
+                world.revive_postgres().await;
+            }
+            Self::Terminate { backends } => {
+                world.terminate_backends(backends).await;
+            }
+            Self::Cut { node } => world.proxies[node].cut(),
+            Self::CutAtCommit { node } => {
+                let caught = world.proxies[node].catch(Moment::Committed).await;
+                world.proxies[node].cut();
+                return caught;
+            }
+            Self::Weather { node, weather, time } => {
+                world.proxies[node].set(weather);
+                if weather == Weather::Refusing {
+                    // Those there are would not notice.
+                    world.proxies[node].cut();
+                }
+                tokio::time::sleep(time).await;
+                world.proxies[node].set(Weather::Fair);
+            }
+        }
+        true
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_faults_and_another_seed_gives_others() {
+    assert_eq!(plan(1, 3, 20), plan(1, 3, 20));
+    assert_ne!(plan(1, 3, 20), plan(2, 3, 20));
+    assert_eq!(plan(1, 3, 20).iter().filter(|fault| fault.is_kill_of_node()).count(), 20);
+}

@@ -1,0 +1,126 @@
+//! HTTP/1.1 on a bare socket: a client library may repeat a request by itself, and here every request
+//! that leaves counts.
+
+use std::{fmt, io, net::SocketAddr};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// What a client asks.
+#[derive(Clone)]
+pub struct Request {
+    pub method: &'static str,
+    pub path: String,
+    pub secret: String,
+    /// The `Idempotency-Key`.
+    pub key: Option<String>,
+    pub body: Option<Value>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { method, path, key, body, .. } = self;
+        let (key, body) = (key.as_deref().unwrap_or("no key"), body.clone().unwrap_or_default());
+        write!(f, "{method} {path} {body} ({key})")
+    }
+}
+
+impl Request {
+    fn text(&self) -> String {
+        let Self { method, path, secret, key, body } = self;
+        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: chaos\r\nauthorization: Bearer {secret}\r\n");
+        if let Some(key) = key {
+            text += &format!("idempotency-key: {key}\r\n");
+        }
+        let body = body.as_ref().map(Value::to_string).unwrap_or_default();
+        if !body.is_empty() {
+            text += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+        }
+        text + "\r\n" + &body
+    }
+}
+
+/// A complete answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Whether it is the answer of an earlier request with the same key.
+    pub fn is_replayed(&self) -> bool {
+        self.header("idempotent-replayed") == Some("true")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// A problem's code; empty for other answers.
+    pub fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// A connection to a server, kept from one request to the next.
+pub struct Connection {
+    stream: TcpStream,
+}
+
+impl Connection {
+    pub async fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream })
+    }
+
+    /// Asks once. An error means that what became of the request is not known.
+    pub async fn ask(&mut self, request: &Request) -> io::Result<Answer> {
+        self.stream.write_all(request.text().as_bytes()).await?;
+        let mut bytes = Vec::new();
+        loop {
+            if let Some(answer) = parse(&bytes)? {
+                return Ok(answer);
+            }
+            let mut buffer = [0; 4096];
+            let read = self.stream.read(&mut buffer).await?;
+            if read == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the answer was complete"));
+            }
+            bytes.extend_from_slice(&buffer[..read]);
+        }
+    }
+}
+
+/// An answer, once it is there as a whole. All of ours say how long they are.
+fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let head = std::str::from_utf8(&bytes[..end]).map_err(|_| invalid("a head that is not text"))?;
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+    let status = status.ok_or_else(|| invalid("no status"))?;
+    let headers: Vec<_> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, value)| value.parse().ok());
+    let length: usize = length.ok_or_else(|| invalid("no length"))?;
+    let Some(body) = bytes[end + 4..].get(..length) else { return Ok(None) };
+    let body = String::from_utf8(body.to_vec()).map_err(|_| invalid("a body that is not text"))?;
+    Ok(Some(Answer { status, headers, body }))
+}

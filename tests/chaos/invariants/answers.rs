@@ -1,0 +1,42 @@
+//! Whatever fails: an answer is a success, or says that and when to try again. Never 500.
+
+use futures_util::future::LocalBoxFuture;
+
+use super::{End, Invariant, Verdict};
+use crate::http::Answer;
+
+pub struct Answers;
+
+impl Invariant for Answers {
+    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+        Box::pin(async {
+            let mut verdict = Verdict::default();
+            let answers: Vec<(usize, &Answer)> =
+                end.log.iter().filter_map(|entry| Some((entry.node, entry.answer.as_ref()?))).collect();
+            for (node, answer) in &answers {
+                verdict.require(is_fit(answer), || {
+                    let id = answer.header("x-request-id").unwrap_or("no request id");
+                    let behind = end.world.log_lines(id).join("\n");
+                    format!("node {node}: {} {}\nwas answered because of\n{behind}", answer.status, answer.body)
+                });
+            }
+            let with = |status: u16| answers.iter().filter(|(_, answer)| answer.status == status).count();
+            verdict.figure("complete answers", answers.len());
+            verdict.figure("outcome unknown", end.log.len() - answers.len());
+            verdict.figure("503 with Retry-After", with(503));
+            verdict.figure("409 while another was in progress", with(409));
+            verdict
+        })
+    }
+}
+
+/// Whether a client can go on from it.
+pub fn is_fit(answer: &Answer) -> bool {
+    let says_when = answer.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok());
+    match answer.status {
+        200 | 201 => true,
+        503 => says_when,
+        409 => says_when && answer.code() == "idempotency_in_progress",
+        _ => false,
+    }
+}

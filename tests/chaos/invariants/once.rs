@@ -1,0 +1,141 @@
+//! `Idempotency-Key`: a write has its effect once, and whoever sends it again gets that effect's answer.
+
+mod ledger;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use futures_util::future::{BoxFuture, LocalBoxFuture, join};
+use serde_json::json;
+
+use self::ledger::{Ledger, Write};
+use super::{End, Invariant, Verdict};
+use crate::{
+    client::Client,
+    http::{Answer, Request},
+    world::Credentials,
+};
+
+pub struct Once {
+    credentials: Credentials,
+    clients: usize,
+    /// The project that each client edits: its version counts the edits.
+    edited: Mutex<HashMap<usize, String>>,
+}
+
+impl Once {
+    pub fn new(credentials: &Credentials, clients: usize) -> Self {
+        Self { credentials: credentials.clone(), clients, edited: Mutex::default() }
+    }
+
+    /// A write like no other, under a key like no other.
+    pub fn write(&self, client: &mut Client, kind: &str, path: Option<String>) -> Arc<Request> {
+        let name = format!("{kind} {:016x}", client.random.next());
+        let Credentials { session, key, project } = &self.credentials;
+        let (method, path, secret, body) = match kind {
+            "project" => ("POST", "/v1/projects".to_owned(), session, json!({ "name": name })),
+            "key" => ("POST", "/v1/keys".to_owned(), session, json!({ "name": name, "project_id": project })),
+            "token" => ("POST", "/v1/tokens".to_owned(), key, json!({ "name": name, "scopes": ["users:read"] })),
+            _ => ("PATCH", path.expect("what to edit"), session, json!({ "metadata": { "edit": name } })),
+        };
+        let key = Some(format!("chaos-{:016x}", client.random.next()));
+        Arc::new(Request { method, path, secret: secret.clone(), key, body: Some(body) })
+    }
+
+    /// An edit of the client's own project, which is made first.
+    async fn edit(&self, client: &mut Client) -> Arc<Request> {
+        let known = self.edited.lock().unwrap().get(&client.number).cloned();
+        if let Some(path) = known {
+            return self.write(client, "edit", Some(path));
+        }
+        let making = self.write(client, "project", None);
+        let made = client.insist(&making).await;
+        if let Some(id) = made.json()["id"].as_str() {
+            self.edited.lock().unwrap().insert(client.number, format!("/v1/projects/{id}"));
+        }
+        making
+    }
+}
+
+impl Invariant for Once {
+    fn clients(&self) -> usize {
+        self.clients
+    }
+
+    fn act<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, ()> {
+        Box::pin(async {
+            let request = match client.random.below(10) {
+                0..4 => self.write(client, "project", None),
+                4..7 => self.write(client, "token", None),
+                7 => self.write(client, "key", None),
+                _ => self.edit(client).await,
+            };
+            match client.random.below(10) {
+                // Sends it and does not care.
+                0 => {
+                    let node = client.any_node();
+                    client.ask(node, &request).await;
+                }
+                // Two at once, as from a queue that delivers twice.
+                1 => {
+                    let mut twin = client.fork();
+                    join(client.insist(&request), twin.insist(&request)).await;
+                }
+                // Asks again although it was answered.
+                2 | 3 => {
+                    client.insist(&request).await;
+                    client.insist(&request).await;
+                }
+                _ => drop(client.insist(&request).await),
+            }
+            // As fast as they can they would keep two cores from everything else.
+            tokio::time::sleep(client.random.millis(1, 8)).await;
+        })
+    }
+
+    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+        Box::pin(async {
+            let mut verdict = Verdict::default();
+            let mut writes = Write::all_in(&end.log);
+            let before = Ledger::read(&end.world.db).await;
+            // Whatever was given up meanwhile: an effect has its record, and a record its effect.
+            before.require_pairs(&writes, &mut verdict);
+            let unknown = writes.values().filter(|write| !write.is_acknowledged()).count();
+
+            // Those who did not care ask at last.
+            let mut late = end.world.client(0);
+            for write in writes.values_mut() {
+                let had_effect = before.has_record(write);
+                let was_acknowledged = write.is_acknowledged();
+                if was_acknowledged && !late.random.percent(10) {
+                    continue;
+                }
+                let answer = late.insist(&write.request).await;
+                verdict.require(answer.is_replayed() == had_effect, || {
+                    format!("repeated at last, with an effect: {had_effect}: {:?} gave {answer:?}", write.request)
+                });
+                write.answers.push(answer);
+            }
+            for write in writes.values() {
+                write.require_one_answer(&mut verdict);
+            }
+            let after = Ledger::read(&end.world.db).await;
+            after.require_pairs(&writes, &mut verdict);
+            after.require_acknowledged(&writes, &mut verdict);
+
+            verdict.figure("writes", writes.len());
+            verdict.figure("acknowledged only when repeated at the end", unknown);
+            verdict.figure("acknowledged", writes.values().filter(|write| write.is_acknowledged()).count());
+            verdict.figure("effects", after.effects());
+            verdict.figure("records", after.records());
+            verdict.figure("replays", writes.values().flat_map(|write| &write.answers).filter(replayed).count());
+            verdict
+        })
+    }
+}
+
+fn replayed(answer: &&Answer) -> bool {
+    answer.is_replayed()
+}

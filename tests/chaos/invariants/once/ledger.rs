@@ -1,0 +1,189 @@
+//! The two sides of the account: what clients were answered, and what the database holds.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+
+use crate::{
+    client::Entry,
+    http::{Answer, Request},
+    invariants::Verdict,
+};
+
+/// A write, and all that was ever answered to it.
+pub struct Write {
+    pub request: Arc<Request>,
+    /// Successes only.
+    pub answers: Vec<Answer>,
+}
+
+impl Write {
+    /// The writes in a log, by their `Idempotency-Key`; in order, so that a run is the same again.
+    pub fn all_in(log: &[Entry]) -> BTreeMap<String, Self> {
+        let mut writes = BTreeMap::new();
+        for entry in log {
+            let Some(key) = entry.request.key.clone().filter(|key| key.starts_with("chaos-")) else { continue };
+            let new = || Self { request: Arc::clone(&entry.request), answers: Vec::new() };
+            let write = writes.entry(key).or_insert_with(new);
+            write.answers.extend(entry.answer.clone().filter(Answer::is_success));
+        }
+        writes
+    }
+
+    pub fn is_acknowledged(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    fn hash(&self) -> Vec<u8> {
+        Sha256::digest(self.request.key.as_deref().unwrap_or_default()).to_vec()
+    }
+
+    /// What its effect is called in the database: unique, whatever it makes or changes.
+    fn effect(&self) -> Effect {
+        let body = self.request.body.clone().unwrap_or_default();
+        match (self.request.method, body["name"].as_str()) {
+            ("POST", Some(name)) => Effect::Made(name.to_owned()),
+            _ => Effect::Edited(self.request.path.rsplit('/').next().unwrap_or_default().to_owned()),
+        }
+    }
+
+    /// However often it was sent: one answer, byte for byte, and at most one of them not a replay.
+    pub fn require_one_answer(&self, verdict: &mut Verdict) {
+        let shown =
+            |answer: &Answer| (answer.status, answer.body.clone(), answer.header("location").map(str::to_owned));
+        let same = self.answers.windows(2).all(|two| shown(&two[0]) == shown(&two[1]));
+        let fresh = self.answers.iter().filter(|answer| !answer.is_replayed()).count();
+        verdict.require(same && fresh <= 1, || format!("{:?} has several answers: {:#?}", self.request, self.answers));
+    }
+}
+
+enum Effect {
+    /// Something with this name.
+    Made(String),
+    /// One more version of the project with this id.
+    Edited(String),
+}
+
+/// What the database holds of all writes.
+pub struct Ledger {
+    /// Ids of what was made, by name.
+    made: HashMap<String, Vec<String>>,
+    /// How often each project was edited.
+    edits: HashMap<String, usize>,
+    /// How many records there are for a key, by its hash.
+    records: HashMap<Vec<u8>, usize>,
+}
+
+const MADE: &str = "
+    SELECT name, prefix || ltrim(replace(id::text, '-', ''), '0') FROM (
+        SELECT name, id, 'proj_' AS prefix FROM projects WHERE name LIKE 'project %'
+        UNION ALL SELECT name, id, 'tok_' FROM tokens WHERE name LIKE 'token %'
+        UNION ALL SELECT name, id, 'key_' FROM keys WHERE name LIKE 'key %'
+    ) AS made";
+const EDITS: &str =
+    "SELECT 'proj_' || ltrim(replace(id::text, '-', ''), '0'), version - 1 FROM projects WHERE version > 1";
+const RECORDS: &str = "SELECT key_hash, count(*) FROM idempotency_records GROUP BY key_hash";
+
+impl Ledger {
+    pub async fn read(db: &PgPool) -> Self {
+        let mut made = HashMap::<_, Vec<_>>::new();
+        for (name, id) in sqlx::query_as::<_, (String, String)>(MADE).fetch_all(db).await.unwrap() {
+            made.entry(name).or_default().push(id);
+        }
+        let count = |count: i64| usize::try_from(count).unwrap();
+        let edits = sqlx::query_as::<_, (String, i64)>(EDITS).fetch_all(db).await.unwrap();
+        let records = sqlx::query_as::<_, (Vec<u8>, i64)>(RECORDS).fetch_all(db).await.unwrap();
+        Self {
+            made,
+            edits: edits.into_iter().map(|(id, edits)| (id, count(edits))).collect(),
+            records: records.into_iter().map(|(hash, records)| (hash, count(records))).collect(),
+        }
+    }
+
+    pub fn effects(&self) -> usize {
+        self.made.values().map(Vec::len).sum::<usize>() + self.edits.values().sum::<usize>()
+    }
+
+    pub fn records(&self) -> usize {
+        self.records.values().sum()
+    }
+
+    pub fn has_record(&self, write: &Write) -> bool {
+        self.records.contains_key(&write.hash())
+    }
+
+    fn made_ids(&self, name: &str) -> &[String] {
+        self.made.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Each write has one effect and one record, or neither; and there is nothing besides.
+    pub fn require_pairs(&self, writes: &BTreeMap<String, Write>, verdict: &mut Verdict) {
+        let mut edits = HashMap::<String, usize>::new();
+        for write in writes.values() {
+            let records = self.records.get(&write.hash()).copied().unwrap_or_default();
+            match write.effect() {
+                Effect::Made(name) => {
+                    let ids = self.made_ids(&name);
+                    verdict.require(ids.len() == records && records <= 1, || {
+                        format!("{} effects, {records} records: {:?}, {:?}", ids.len(), write.request, write.answers)
+                    });
+                }
+                // Which edit it was cannot be told, but how many there were can.
+                Effect::Edited(id) => *edits.entry(id).or_default() += records,
+            }
+        }
+        edits.retain(|_, edits| *edits > 0);
+        verdict.require(self.edits == edits, || format!("edits {:?}, but by their records {edits:?}", self.edits));
+        verdict.require(self.effects() == self.records(), || {
+            format!("{} effects, {} records", self.effects(), self.records())
+        });
+    }
+
+    /// What was acknowledged is there, and is what was acknowledged.
+    pub fn require_acknowledged(&self, writes: &BTreeMap<String, Write>, verdict: &mut Verdict) {
+        let acknowledged = writes.values().filter(|write| write.is_acknowledged());
+        for (write, answer) in acknowledged.clone().filter_map(|write| Some((write, write.answers.first()?))) {
+            verdict.require(self.has_record(write), || format!("lost: {:?}, which had {answer:?}", write.request));
+            if let Effect::Made(name) = write.effect() {
+                let id = answer.json()["id"].as_str().unwrap_or_default().to_owned();
+                verdict.require(self.made_ids(&name) == [id.as_str()], || {
+                    format!("{name} is {:?}, and was acknowledged as {id}", self.made_ids(&name))
+                });
+            }
+        }
+        let acknowledged = acknowledged.count();
+        verdict.require(acknowledged == self.effects(), || {
+            format!("{acknowledged} acknowledged, {} effects", self.effects())
+        });
+    }
+}
+
+#[test]
+fn the_ledger_finds_what_was_done_twice_what_was_lost_and_what_has_no_record() {
+    let body = Some(serde_json::json!({ "name": "project x" }));
+    let key = Some("chaos-x".to_owned());
+    let request = Request { method: "POST", path: "/v1/projects".into(), secret: String::new(), key, body };
+    let answer = Answer { status: 201, headers: Vec::new(), body: r#"{"id":"proj_1"}"#.into() };
+    let log = [Entry { node: 0, request: Arc::new(request), answer: Some(answer) }];
+    let writes = Write::all_in(&log);
+    let broken = |ids: &[&str], records: usize| {
+        let made = HashMap::from([("project x".to_owned(), ids.iter().map(|id| (*id).to_owned()).collect())]);
+        let hash = writes["chaos-x"].hash();
+        let records = (records > 0).then_some((hash, records)).into_iter().collect();
+        let ledger = Ledger { made, edits: HashMap::new(), records };
+        let mut verdict = Verdict::default();
+        ledger.require_pairs(&writes, &mut verdict);
+        ledger.require_acknowledged(&writes, &mut verdict);
+        verdict.broken_count > 0
+    };
+    assert!(!broken(&["proj_1"], 1));
+    assert!(broken(&["proj_1", "proj_2"], 1), "twice");
+    assert!(broken(&[], 0), "lost");
+    assert!(broken(&["proj_1"], 0), "an effect without a record");
+    assert!(broken(&[], 1), "a record without an effect");
+    assert!(broken(&["proj_2"], 1), "another than was acknowledged");
+}

@@ -1,0 +1,121 @@
+//! A write is interrupted after each round that it makes to PostgreSQL, COMMIT the last of them; then it is
+//! sent again, elsewhere.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    client::{Client, says_later},
+    http::{Answer, Request},
+    invariants::{answers, once::Once},
+    proxy::Moment,
+    run,
+    world::World,
+};
+
+/// More rounds than any write makes.
+const MANY: usize = 40;
+
+/// How a write is interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interruption {
+    /// `kill -9` of its server.
+    Kill,
+    /// Its server loses PostgreSQL, and what it was about to be told.
+    Cut,
+}
+
+/// Sends a write to `victim` and interrupts it after so many rounds. Gives what the client was answered, and
+/// whether PostgreSQL had committed.
+async fn interrupt(
+    world: &mut World,
+    mut client: Client,
+    request: &Arc<Request>,
+    victim: usize,
+    round: usize,
+    how: Interruption,
+) -> (Option<Answer>, bool) {
+    // On a new connection: one that has prepared a statement before makes fewer rounds.
+    world.proxies[victim].cut();
+    let mut told = world.proxies[victim].trap(Moment::Answered(round));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let (asking, caught) = loop {
+        let mut client = client.fork();
+        client.patience = Duration::from_secs(20);
+        let request = Arc::clone(request);
+        let mut asking = tokio::spawn(async move { client.ask(victim, &request).await });
+        tokio::select! {
+            caught = &mut told => break (asking, caught.expect("a trap that closes")),
+            // The server finds out that its connections are cut.
+            answer = &mut asking => {
+                let answer = answer.unwrap();
+                assert!(answer.as_ref().is_some_and(says_later), "not so many rounds: {answer:?}");
+                assert!(Instant::now() < deadline, "nothing but {answer:?}");
+            }
+        }
+    };
+    match how {
+        Interruption::Kill => world.kill_node(victim).await,
+        Interruption::Cut => world.proxies[victim].cut(),
+    }
+    let answer = asking.await.unwrap();
+    if how == Interruption::Kill {
+        world.start_node(victim).await;
+    }
+    (answer, caught.committed)
+}
+
+/// Interrupts writes of one kind after each round in turn; gives how many rounds they make.
+async fn interrupt_everywhere(world: &mut World, client: &mut Client, kind: &str, how: Interruption) -> usize {
+    let once = Once::new(&world.credentials, 0);
+    for round in 0..MANY {
+        let request = once.write(client, kind, None);
+        let doomed = client.fork();
+        let (answer, committed) = interrupt(world, doomed, &request, round % 2, round, how).await;
+        let at = format!("{kind}, {how:?} after round {round}");
+        match answer {
+            None => assert_eq!(how, Interruption::Kill, "{at}: a server that lives answers"),
+            Some(answer) => assert!(answer.status == 503 && answers::is_fit(&answer), "{at}: {answer:?}"),
+        }
+
+        let answer = client.insist(&request).await;
+        assert!(answer.is_success(), "{at}: {answer:?}");
+        assert_eq!(answer.is_replayed(), committed, "{at}: {answer:?}");
+        let again = client.insist(&request).await;
+        assert!(again.is_replayed() && again.body == answer.body, "{at}: {again:?}");
+        let name = request.body.as_ref().unwrap()["name"].as_str().unwrap();
+        let sql = format!("SELECT count(*) FROM {kind}s WHERE name = $1");
+        let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(name).fetch_one(&world.db).await.unwrap();
+        assert_eq!(count, 1, "{at}");
+        world.all_serve(&at).await;
+        if committed {
+            return round + 1;
+        }
+    }
+    panic!("a {kind} without COMMIT");
+}
+
+async fn interrupt_all_kinds(how: Interruption) {
+    let _alone = run::alone().await;
+    let mut world = World::start(2).await;
+    let mut client = world.client(1);
+    // One whose answer shows no secret, and one whose answer is sealed.
+    for kind in ["project", "token"] {
+        let rounds = interrupt_everywhere(&mut world, &mut client, kind, how).await;
+        println!("{kind}: {how:?} after each of {rounds} rounds");
+        // BEGIN, the effect, the record and COMMIT, or the trap has caught something else.
+        assert!(rounds >= 4, "{kind}: {rounds} rounds");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_server_is_killed_at_any_moment_is_done_once_when_it_is_sent_again() {
+    interrupt_all_kinds(Interruption::Kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_server_loses_postgresql_at_any_moment_is_503_and_done_once_when_it_is_sent_again() {
+    interrupt_all_kinds(Interruption::Cut).await;
+}

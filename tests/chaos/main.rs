@@ -1,0 +1,27 @@
+//! Chaos: real server processes on one PostgreSQL, which are killed, stopped and cut off while clients
+//! work; then what they were answered is held against what the database has. CONTRIBUTING.md says how to
+//! run it for longer, and how to add an invariant.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and its figures are printed"
+)]
+
+mod client;
+mod faults;
+mod http;
+mod invariants;
+mod kill_points;
+mod node;
+mod proxy;
+mod random;
+mod run;
+#[path = "../api/support/slot.rs"]
+mod slot;
+mod storm;
+mod world;

@@ -1,0 +1,138 @@
+//! What stands between a server and PostgreSQL, and can fail: one proxy for each node.
+
+mod frames;
+mod link;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, UnixStream},
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+
+/// What the network does to all connections of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    Fair,
+    /// Whoever connects is turned away.
+    Refusing,
+    /// Whatever is sent takes so much longer, in each direction.
+    Slow(Duration),
+    /// What servers ask arrives, what PostgreSQL answers does not. TCP cannot lose a byte and go on, so a
+    /// connection that lost some is cut when the weather changes.
+    Mute,
+}
+
+/// A moment in a write's transaction at which to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// PostgreSQL has answered so many rounds, counted from BEGIN, which is 0; the server does not know of
+    /// the last one.
+    Answered(usize),
+    /// PostgreSQL has committed, and the server does not know.
+    Committed,
+}
+
+/// What was going on when a trap closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caught {
+    /// Whether it was in COMMIT.
+    pub committed: bool,
+}
+
+struct Trap {
+    moment: Moment,
+    tell: oneshot::Sender<Caught>,
+}
+
+struct Shared {
+    /// PostgreSQL's socket.
+    upstream: PathBuf,
+    weather: watch::Sender<Weather>,
+    /// Counted up to cut all connections.
+    cuts: watch::Sender<u64>,
+    trap: Mutex<Option<Trap>>,
+}
+
+/// One node's way to PostgreSQL. Dropped, it takes no more connections, and cuts those it has.
+pub struct Proxy {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+impl Proxy {
+    pub async fn start(upstream: PathBuf) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            upstream,
+            weather: watch::Sender::new(Weather::Fair),
+            cuts: watch::Sender::new(0),
+            trap: Mutex::default(),
+        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Self { address, shared, accepting }
+    }
+
+    pub fn set(&self, weather: Weather) {
+        self.shared.weather.send_replace(weather);
+    }
+
+    /// Cuts all connections there are.
+    pub fn cut(&self) {
+        self.shared.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Stops the next transaction that comes to `moment`: its answers are withheld from then on, and the
+    /// receiver is told.
+    pub fn trap(&self, moment: Moment) -> oneshot::Receiver<Caught> {
+        let (tell, told) = oneshot::channel();
+        *self.shared.trap.lock().unwrap() = Some(Trap { moment, tell });
+        told
+    }
+
+    /// Stops a transaction at `moment` and returns then; false if none came to it in five seconds.
+    pub async fn catch(&self, moment: Moment) -> bool {
+        let caught = tokio::time::timeout(Duration::from_secs(5), self.trap(moment)).await;
+        self.shared.trap.lock().unwrap().take();
+        matches!(caught, Ok(Ok(_)))
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else { continue };
+        if *shared.weather.borrow() == Weather::Refusing {
+            // A reset, as from a firewall that rejects.
+            let _ = client.set_zero_linger();
+            continue;
+        }
+        let shared = Arc::clone(&shared);
+        let mut cuts = shared.cuts.subscribe();
+        tokio::spawn(async move {
+            let Ok(postgres) = UnixStream::connect(&shared.upstream).await else {
+                let _ = client.set_zero_linger();
+                return;
+            };
+            let _ = client.set_nodelay(true);
+            tokio::select! {
+                () = link::carry(&shared, client, postgres) => {}
+                _ = cuts.changed() => {}
+            }
+        });
+    }
+}

@@ -1,0 +1,179 @@
+//! A run: clients at work, faults meanwhile, and invariants at the end.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fmt::Write,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    task::JoinSet,
+};
+
+use crate::{
+    client::Client,
+    faults::Fault,
+    invariants::{End, Invariant},
+    random::Random,
+    world::{World, eventually},
+};
+
+/// How soon all is served again once PostgreSQL is back, or whatever else was wrong.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(5);
+
+/// How many answers there are from one fault to the next.
+const WORK: usize = 40;
+
+/// What the environment says about how long to try.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    pub seed: u64,
+    /// How many servers are killed.
+    pub kills: usize,
+}
+
+impl Scale {
+    /// `CHAOS_SEED` and `CHAOS_KILLS`, or what `cargo test` has time for.
+    pub fn from_env() -> Self {
+        let number = |name: &str| {
+            let text = env::var(name).ok()?;
+            Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} = '{text}' is not a number")))
+        };
+        let scale = Self {
+            seed: number("CHAOS_SEED").unwrap_or(1),
+            kills: usize::try_from(number("CHAOS_KILLS").unwrap_or(4)).unwrap(),
+        };
+        println!("CHAOS_SEED={} CHAOS_KILLS={}", scale.seed, scale.kills);
+        scale
+    }
+}
+
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// Held by each test that runs servers, because it measures how long they are away.
+pub async fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().await
+}
+
+/// What shall happen.
+pub struct Trial {
+    pub seed: u64,
+    /// One after the other.
+    pub faults: Vec<Fault>,
+    pub invariants: Vec<Arc<dyn Invariant>>,
+    /// How long clients wait for an answer before they ask another node, in milliseconds.
+    pub patience: Range<u64>,
+}
+
+/// Lets clients of all invariants work while the faults happen; then checks.
+pub async fn run(world: &mut World, trial: Trial) {
+    let begun = Instant::now();
+    let clients = Clients::start(world, &trial);
+    let Trial { seed, faults, invariants, .. } = trial;
+    let mut figures = Figures::default();
+    for fault in &faults {
+        clients_work(world).await;
+        let as_planned = fault.inflict(world).await;
+        let outage = world.all_serve(fault.name()).await;
+        figures.add(fault, as_planned, outage);
+    }
+    clients_work(world).await;
+    clients.finish().await;
+    let end = End { world, log: world.field.log() };
+    let (mut broken, mut broken_count) = (Vec::new(), 0);
+    for invariant in &invariants {
+        let verdict = invariant.check(&end).await;
+        figures.found.extend(verdict.figures);
+        broken.extend(verdict.broken);
+        broken_count += verdict.broken_count;
+    }
+    println!("{}{:>45} {:.1} s\n", figures.table(), "the run took", begun.elapsed().as_secs_f32());
+    assert_eq!(broken_count, 0, "CHAOS_SEED={seed}: broken {broken_count} times:\n{}", broken.join("\n"));
+    let outage = figures.longest_outage();
+    assert!(outage < LONGEST_OUTAGE, "not all was served for {outage:?} after all was healed");
+}
+
+/// Waits until clients were served some more, so that each fault meets a server at work.
+async fn clients_work(world: &World) {
+    let before = world.field.served();
+    eventually("clients are served", async || (world.field.served() >= before + WORK).then_some(())).await;
+}
+
+/// Tasks that act until told to finish. Dropped, they are ended.
+struct Clients {
+    finish: Arc<AtomicBool>,
+    tasks: JoinSet<()>,
+}
+
+impl Clients {
+    fn start(world: &World, trial: &Trial) -> Self {
+        let finish = Arc::new(AtomicBool::new(false));
+        let mut random = Random::new(!trial.seed);
+        let mut tasks = JoinSet::new();
+        let of_all = trial.invariants.iter().flat_map(|invariant| std::iter::repeat_n(invariant, invariant.clients()));
+        for (number, invariant) in of_all.enumerate() {
+            let (invariant, finish) = (Arc::clone(invariant), Arc::clone(&finish));
+            let mut client = Client::new(&world.field, number, random.fork());
+            client.patience = client.random.millis(trial.patience.start, trial.patience.end);
+            tasks.spawn(async move {
+                while !finish.load(Ordering::SeqCst) {
+                    invariant.act(&mut client).await;
+                }
+            });
+        }
+        Self { finish, tasks }
+    }
+
+    /// Waits until each has the last answer it insists on.
+    async fn finish(mut self) {
+        self.finish.store(true, Ordering::SeqCst);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.expect("a client that ends well");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Figures {
+    /// By kind of fault: how many, how many as planned, the longest outage after it.
+    faults: BTreeMap<&'static str, (usize, usize, Duration)>,
+    kills: usize,
+    found: Vec<(&'static str, String)>,
+}
+
+impl Figures {
+    fn add(&mut self, fault: &Fault, as_planned: bool, outage: Duration) {
+        let (count, planned, longest) = self.faults.entry(fault.name()).or_default();
+        *count += 1;
+        *planned += usize::from(as_planned);
+        *longest = outage.max(*longest);
+        self.kills += usize::from(fault.is_kill_of_node());
+    }
+
+    fn longest_outage(&self) -> Duration {
+        self.faults.values().map(|(.., outage)| *outage).max().unwrap_or_default()
+    }
+
+    fn table(&self) -> String {
+        let mut table = String::new();
+        for (name, (count, planned, outage)) in &self.faults {
+            let missed =
+                if planned < count { format!(", {} of them too late", count - planned) } else { String::new() };
+            let outage = outage.as_millis();
+            writeln!(table, "{name:>45} {count}{missed}; then all was served within {outage} ms").unwrap();
+        }
+        writeln!(table, "{:>45} {}", "servers killed", self.kills).unwrap();
+        writeln!(table, "{:>45} {} ms", "longest outage", self.longest_outage().as_millis()).unwrap();
+        for (name, value) in &self.found {
+            writeln!(table, "{name:>45} {value}").unwrap();
+        }
+        table
+    }
+}

@@ -1,0 +1,51 @@
+//! Everything at once, for as long as the environment says.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    faults::{Fault, plan},
+    invariants::{Invariant, answers::Answers, once::Once, quiet::Quiet},
+    run::{self, Scale, Trial},
+    world::World,
+};
+
+const NODES: usize = 3;
+const CLIENTS: usize = 8;
+
+/// All there are. A new one is added here.
+fn invariants(world: &World) -> Vec<Arc<dyn Invariant>> {
+    let clients = Once::new(&world.credentials, CLIENTS);
+    // First that nothing is under way any more: the others count.
+    vec![Arc::new(Quiet), Arc::new(clients), Arc::new(Answers)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_fails_each_acknowledged_write_has_its_effect_once_and_all_is_served_again() {
+    let _alone = run::alone().await;
+    let scale = Scale::from_env();
+    let mut world = World::start(NODES).await;
+    let faults = plan(scale.seed, NODES, scale.kills);
+    let invariants = invariants(&world);
+    // Some give up on a server that is only stopped, and ask another while the first goes on.
+    let trial = Trial { seed: scale.seed, faults, invariants, patience: 100..3000 };
+    run::run(&mut world, trial).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_postgresql_restarts_under_load_only_503_is_answered_and_then_every_node_serves_within_five_seconds() {
+    let _alone = run::alone().await;
+    let scale = Scale::from_env();
+    let mut world = World::start(NODES).await;
+    let restart = |n: usize| {
+        let down = Duration::from_millis(100 * (n as u64 % 5));
+        if n.is_multiple_of(2) { Fault::StopPostgres { down } } else { Fault::KillPostgres { down } }
+    };
+    let faults: Vec<Fault> = (0..2.max(scale.kills / 10)).map(restart).collect();
+    let invariants = invariants(&world);
+    let trial = Trial { seed: scale.seed, faults, invariants, patience: 20_000..30_000 };
+    run::run(&mut world, trial).await;
+    // No server was away, so no client was left without a complete answer.
+    let log = world.field.log();
+    let unknown: Vec<_> = log.iter().filter(|entry| entry.answer.is_none()).collect();
+    assert!(unknown.is_empty(), "without a complete answer: {unknown:#?}");
+}

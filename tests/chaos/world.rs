@@ -1,0 +1,238 @@
+//! Everything that can fail: PostgreSQL, the servers, and what is between them.
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cloudapi::db::{
+    self,
+    embedded::{Durability, Options, PrivatePostgres},
+};
+use futures_util::future::join_all;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    client::{Client, Field},
+    http::Request,
+    node::{self, Node},
+    proxy::Proxy,
+    random::Random,
+    slot::Slot,
+};
+
+/// Credentials that every client may use.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Of the owner of `project`.
+    pub session: String,
+    pub key: String,
+    pub project: String,
+}
+
+/// One PostgreSQL, servers on it, a proxy between it and each of them.
+pub struct World {
+    // Dropped in this order: nothing of it outlives the slot's folder.
+    nodes: Vec<Option<Node>>,
+    pub proxies: Vec<Proxy>,
+    pub field: Arc<Field>,
+    pub credentials: Credentials,
+    /// The harness's own way to the database, which no proxy is in.
+    pub db: PgPool,
+    postgres: Option<PrivatePostgres>,
+    postgres_options: Options,
+    slot: Slot,
+}
+
+impl World {
+    /// Starts `count` servers, which are ready when this returns.
+    pub async fn start(count: usize) -> Self {
+        let slot = Slot::take("chaos");
+        let postgres_options = Options {
+            data_dir: slot.folder.join("database"),
+            pg_bin: env::var_os("CLOUDAPI_PG_BIN").map(PathBuf::from),
+            // It is killed: what was committed must be there afterwards.
+            durability: Durability::Durable,
+            max_connections: 100,
+        };
+        let postgres = start_postgres(&postgres_options).await;
+        let socket = postgres.endpoint().socket_dir.join(format!(".s.PGSQL.{}", postgres.endpoint().port));
+        let options = db::options_for_private(postgres.endpoint());
+        let db = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
+        let mut proxies = Vec::new();
+        for _ in 0..count {
+            proxies.push(Proxy::start(socket.clone()).await);
+        }
+        let credentials = Credentials { session: String::new(), key: String::new(), project: String::new() };
+        let field = Field::new(count);
+        let nodes = std::iter::repeat_with(|| None).take(count).collect();
+        // From here on all of it is stopped if anything goes wrong.
+        let mut world =
+            Self { nodes, proxies, field, credentials, db, postgres: Some(postgres), postgres_options, slot };
+        world.bootstrap().await;
+        world
+    }
+
+    async fn bootstrap(&mut self) {
+        let arguments = ["admin", "bootstrap", "--email", "ada@example.com", "--project", "Chaos", "--json"];
+        let made = self.run(&arguments).await;
+        self.credentials.session = text(&made["session"]["token"]);
+        self.credentials.project = text(&made["project"]["id"]);
+        for node in 0..self.nodes.len() {
+            self.start_node(node).await;
+        }
+        let body = json!({ "project_id": self.credentials.project, "name": "chaos" });
+        let request = self.request("POST", "/v1/keys", Some(body));
+        let made = self.client(0).insist(&Arc::new(request)).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        self.credentials.key = text(&made.json()["key"]);
+        self.all_serve("starting").await;
+    }
+
+    /// A request of the owner's session.
+    pub fn request(&self, method: &'static str, path: &str, body: Option<Value>) -> Request {
+        Request { method, path: path.to_owned(), secret: self.credentials.session.clone(), key: None, body }
+    }
+
+    /// A client of its own for a test, with chance of its own.
+    pub fn client(&self, seed: u64) -> Client {
+        Client::new(&self.field, usize::MAX, Random::new(seed))
+    }
+
+    /// The lines of all nodes' logs that hold `text`.
+    pub fn log_lines(&self, text: &str) -> Vec<String> {
+        node::log_lines(&self.slot.folder, self.nodes.len(), text)
+    }
+
+    /// Runs a command of the operator's to its end, for the JSON it prints.
+    async fn run(&self, arguments: &[&str]) -> Value {
+        let mut command: Command = node::command(&self.slot.folder, self.proxies[0].address, arguments);
+        let output = spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub async fn start_node(&mut self, index: usize) {
+        let (folder, database) = (self.slot.folder.clone(), self.proxies[index].address);
+        let node = spawn_blocking(move || Node::start(&folder, index, database)).await.unwrap();
+        self.field.set_address(index, Some(node.address));
+        self.nodes[index] = Some(node);
+    }
+
+    /// `kill -9`.
+    pub async fn kill_node(&mut self, index: usize) {
+        self.field.set_address(index, None);
+        let node = self.nodes[index].take().expect("a node that runs");
+        spawn_blocking(move || node.kill()).await.unwrap();
+    }
+
+    pub fn signal_node(&self, index: usize, signal: Signal) {
+        self.nodes[index].as_ref().expect("a node that runs").signal(signal);
+    }
+
+    pub async fn stop_postgres(&mut self) {
+        let postgres = self.postgres.take().expect("a PostgreSQL that runs");
+        spawn_blocking(move || postgres.stop().unwrap()).await.unwrap();
+    }
+
+    pub async fn start_postgres(&mut self) {
+        self.postgres = Some(start_postgres(&self.postgres_options).await);
+    }
+
+    /// `kill -9` of PostgreSQL's first process; the others notice, and end.
+    pub fn kill_postgres(&self) {
+        let note = fs::read_to_string(self.postgres_options.data_dir.join("postgres/postmaster.pid")).unwrap();
+        let id = note.lines().next().unwrap().parse().unwrap();
+        // A child of ours that nobody has waited for, so the id is still its own.
+        kill(Pid::from_raw(id), Signal::SIGKILL).unwrap();
+    }
+
+    /// Starts a killed one, which first replays its log.
+    pub async fn revive_postgres(&mut self) {
+        let mut postgres = self.postgres.take().expect("a PostgreSQL that was killed");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        self.postgres = Some(
+            spawn_blocking(move || {
+                while !postgres.revive().unwrap() {
+                    assert!(Instant::now() < deadline, "PostgreSQL outlives kill -9");
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+                postgres
+            })
+            .await
+            .unwrap(),
+        );
+    }
+
+    /// Ends up to `count` of the servers' connections from PostgreSQL's side; gives how many.
+    pub async fn terminate_backends(&self, count: usize) -> usize {
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE application_name = 'cloudapi' AND datname = current_database() ORDER BY random() LIMIT $1";
+        let limit = i64::try_from(count).unwrap();
+        // The harness's own connection may be one that PostgreSQL's end has broken.
+        eventually("PostgreSQL answers the harness", async || {
+            sqlx::query(sql).bind(limit).fetch_all(&self.db).await.ok().map(|rows| rows.len())
+        })
+        .await
+    }
+
+    /// Waits until every node serves what is asked from now on; gives how long that took.
+    pub async fn all_serve(&self, after: &str) -> Duration {
+        let (since, begun) = (self.field.now(), Instant::now());
+        let request = &Arc::new(self.request("GET", "/v1/projects?limit=1", None));
+        join_all((0..self.nodes.len()).map(|node| async move {
+            let mut client = self.client(since);
+            client.patience = Duration::from_secs(1);
+            eventually(&format!("node {node} serves after {after}"), async || {
+                // Clients may have seen it before.
+                let served = self.field.has_served(node, since)
+                    || client.ask(node, request).await.is_some_and(|answer| answer.is_success());
+                served.then_some(())
+            })
+            .await;
+        }))
+        .await;
+        begun.elapsed()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.nodes.clear();
+        self.proxies.clear();
+        if let Some(postgres) = self.postgres.take() {
+            let _ = postgres.stop();
+        }
+        let _ = fs::remove_dir_all(&self.slot.folder);
+    }
+}
+
+async fn start_postgres(options: &Options) -> PrivatePostgres {
+    let options = options.clone();
+    spawn_blocking(move || PrivatePostgres::start(options).unwrap()).await.unwrap()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("text, not {value}")).to_owned()
+}
+
+/// Waits until `condition` gives something, and fails after fifteen seconds of nothing.
+pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "in vain waited for: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
