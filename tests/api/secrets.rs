@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::{
     binary::{Deployment, Server},
-    cluster,
+    cluster, eventually,
 };
 
 struct Client<'a> {
@@ -76,6 +76,9 @@ async fn secrets_are_in_no_log_and_in_no_table() {
     let project = made["project"]["id"].clone();
 
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    // The command may have overtaken the server in making the tables.
+    let ready = format!("{}/readyz", server.url);
+    eventually("ready", async || (http.get(&ready).send().await.unwrap().status() == 200).then_some(())).await;
     let mut client = Client { server: &server, http, secrets: vec![session.clone(), PASSWORD.into()] };
     let key = client.call("POST", "/v1/keys", &session, Some(json!({ "project_id": project }))).await;
     let (key_id, key) = (key["id"].as_str().unwrap().to_owned(), key["key"].as_str().unwrap().to_owned());
