@@ -2,7 +2,7 @@
 
 pub mod embedded;
 
-use std::{path::Path, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use sqlx::{
     PgConnection, PgPool,
@@ -126,11 +126,6 @@ pub async fn prepare(pool: &PgPool) -> Result<(), PrepareError> {
 /// A round trip, for `/readyz`.
 pub async fn ping(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT 1").execute(db).await.map(drop)
-}
-
-/// Whether `path` could hold a private PostgreSQL's cluster already.
-pub fn has_cluster(data_dir: &Path) -> bool {
-    data_dir.join("postgres").join("PG_VERSION").exists()
 }
 
 /// The name of the constraint that a write ran against. Conflicts are told by it, not by looking

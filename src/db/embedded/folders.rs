@@ -1,7 +1,6 @@
 //! The folders and files around the cluster.
 
 use std::{
-    env,
     ffi::{OsStr, OsString},
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     hash::{DefaultHasher, Hash, Hasher},
@@ -19,18 +18,6 @@ use super::{Error, PORT, account::Account};
 
 /// What a Unix socket's path may have, on Linux; on macOS it is 103.
 const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
-
-/// Where files go when `CLOUDAPI_DATA_DIR` does not say so: /var/lib/cloudapi for root, else
-/// cloudapi in the user's data directory.
-pub fn default_data_dir() -> PathBuf {
-    if Uid::effective().is_root() {
-        return "/var/lib/cloudapi".into();
-    }
-    // A relative one is to be ignored, says the XDG specification.
-    let given = env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || env::home_dir().unwrap_or_default().join(".local/share");
-    given.unwrap_or_else(home).join("cloudapi")
-}
 
 /// Makes the data directory if it is missing, and gives its one true path.
 pub(super) fn make_data_dir(path: &Path) -> Result<PathBuf, Error> {

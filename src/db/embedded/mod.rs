@@ -23,8 +23,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::error::Error;
 use self::{account::Account, lifeline::Lifeline, log::Log, owner::Owner, postmaster::Holder};
-pub use self::{error::Error, folders::default_data_dir};
 
 /// The superuser that initdb makes.
 const USER: &str = "cloudapi";
