@@ -89,6 +89,11 @@ pub struct ServeSettings {
     #[arg(long, env = "CLOUDAPI_TRUSTED_PROXIES", value_name = "CIDRS", value_delimiter = ',')]
     pub trusted_proxies: Vec<Cidr>,
 
+    /// Whether credentials are answered from memory while nothing that they rest on has changed. Off, each
+    /// request reads the database. Either way a revoked credential is dead when its DELETE is answered.
+    #[arg(long, env = "CLOUDAPI_AUTH_CACHE", value_name = "SWITCH", default_value = "on")]
+    pub auth_cache: Switch,
+
     /// How the server meets the network.
     #[command(flatten)]
     pub edge: EdgeSettings,
@@ -96,6 +101,15 @@ pub struct ServeSettings {
     /// Leave an empty private database empty, instead of loading the published reference's examples.
     #[arg(long)]
     pub no_demo: bool,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// How log lines are written.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     auth::grant::Public,
-    base::{error::Result, lifecycle::Phase},
+    base::{clock::since_boot, error::Result, lifecycle::Phase},
     db,
     http::{
         describe::{Answer, AnswerShape},
@@ -51,6 +51,9 @@ pub struct Checks {
     server: String,
     /// Whether the database answers.
     database: String,
+    /// Whether credentials are answered from the cache. Where they are not, requests are served all the same, and
+    /// read the database each.
+    lease: String,
 }
 
 /// Whether requests should be sent here.
@@ -66,9 +69,15 @@ pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
         Ok(Err(_)) => "unreachable",
         Err(_) => "slow: no answer within 2 seconds",
     };
+    let lease = app.node.credentials.as_ref().map(|credentials| credentials.lease().remaining(since_boot()));
+    let lease = match lease {
+        Some(Some(_)) => "ok",
+        Some(None) => "not held: each request reads the database until it is renewed",
+        None => "off: each request reads the database",
+    };
     let all_ok = server == "ok" && database == "ok";
     let status = if all_ok { "ready" } else { "unavailable" };
-    Ok(Readiness { status, checks: Checks { server, database: database.to_owned() } })
+    Ok(Readiness { status, checks: Checks { server, database: database.to_owned(), lease: lease.to_owned() } })
 }
 
 impl IntoResponse for Readiness {

@@ -28,9 +28,11 @@ pub fn table() -> Api<App> {
         .errors(&[Code::InvalidCredentials])
         .get("/v1/sessions", sessions::list, "List your live sessions.")
         .delete("/v1/sessions/current", sessions::revoke_current, "Sign out: end the session that asks.")
+        .errors(&[Code::RevocationUnconfirmed])
         .delete("/v1/sessions/{session_id}", sessions::revoke, "End one of your sessions.")
+        .errors(&[Code::RevocationUnconfirmed])
         .post("/v1/users/me/password", users::change_password, "Change your password, which ends your other sessions.")
-        .errors(&[Code::InvalidCurrentPassword])
+        .errors(&[Code::RevocationUnconfirmed, Code::InvalidCurrentPassword])
         .post("/v1/invitations/accept", invitations::accept, "Accept an invitation: become a member, and sign in.")
         .errors(&[Code::InvalidCredentials, Code::NotFound, Code::InvalidState])
         .get("/v1/projects", projects::list, "List the projects your credential can see.")
@@ -39,31 +41,34 @@ pub fn table() -> Api<App> {
         .patch("/v1/projects/{project_id}", projects::update, "Change a project's name or metadata.")
         .errors(&[Code::ProjectNotActive])
         .delete("/v1/projects/{project_id}", projects::delete, "Delete an archived project with everything in it.")
-        .errors(&[Code::ProjectNotArchived])
+        .errors(&[Code::RevocationUnconfirmed, Code::ProjectNotArchived])
         .post(
             "/v1/projects/{project_id}/suspend",
             projects::suspend,
             "Stop a project's keys and tokens at once, until it is resumed.",
         )
-        .errors(&[Code::InvalidState])
+        .errors(&[Code::RevocationUnconfirmed, Code::InvalidState])
         .post("/v1/projects/{project_id}/resume", projects::resume, "Let a project's keys and tokens work again.")
+        .errors(&[Code::RevocationUnconfirmed])
         .post(
             "/v1/projects/{project_id}/archive",
             projects::archive,
             "Put a project away: its keys and tokens stop, and it may be deleted.",
         )
+        .errors(&[Code::RevocationUnconfirmed])
         .post("/v1/keys", keys::create, "Create an API key for a project; its secret is shown this once.")
         .errors(&[Code::ScopeEscalation, Code::ProjectNotActive])
         .get("/v1/keys", keys::list, "List a project's keys.")
         .get("/v1/keys/{key_id}", keys::get, "Get a key.")
         .patch("/v1/keys/{key_id}", keys::update, "Change a key's name, scopes, end or metadata.")
-        .errors(&[Code::ScopeEscalation, Code::ProjectNotActive, Code::KeyRevoked])
+        .errors(&[Code::RevocationUnconfirmed, Code::ScopeEscalation, Code::ProjectNotActive, Code::KeyRevoked])
         .post(
             "/v1/keys/{key_id}/rotate",
             keys::rotate,
             "Give a key a new secret while the old one goes on working for a while.",
         )
         .errors(&[
+            Code::RevocationUnconfirmed,
             Code::ScopeEscalation,
             Code::ProjectNotActive,
             Code::KeyRevoked,
@@ -75,6 +80,7 @@ pub fn table() -> Api<App> {
             keys::revoke,
             "Revoke a key and every token issued under it, at once and for good.",
         )
+        .errors(&[Code::RevocationUnconfirmed])
         .post("/v1/tokens", tokens::create, "Create a scoped token for a service; its secret is shown this once.")
         .errors(&[Code::ScopeEscalation, Code::LimitReached, Code::ProjectNotActive])
         .post(
@@ -85,14 +91,15 @@ pub fn table() -> Api<App> {
         .get("/v1/tokens", tokens::list, "List a project's tokens.")
         .get("/v1/tokens/{token_id}", tokens::get, "Get a token.")
         .delete("/v1/tokens/{token_id}", tokens::revoke, "Revoke a token and every token issued under it.")
+        .errors(&[Code::RevocationUnconfirmed])
         .get("/v1/users", users::list, "List the users visible to a project.")
         .post("/v1/users", users::create, "Invite somebody to a project; the invitation's secret is shown this once.")
         .errors(&[Code::RoleEscalation, Code::ProjectNotActive, Code::AlreadyMember])
         .get("/v1/users/{user_id}", users::get, "Get a user.")
         .patch("/v1/users/{user_id}", users::update, "Change a user's role in a project.")
-        .errors(&[Code::RoleEscalation, Code::ProjectNotActive, Code::LastOwner])
+        .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::ProjectNotActive, Code::LastOwner])
         .delete("/v1/users/{user_id}", users::remove, "Remove a user from a project, or withdraw their invitation.")
-        .errors(&[Code::RoleEscalation, Code::LastOwner])
+        .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::LastOwner])
         .get("/v1/usage", usage::get, "Get the current billing period's usage.")
         .get("/healthz", health::live, "Tell whether the server lives.")
         .get("/readyz", health::ready, "Tell whether requests should be sent to this server.")

@@ -5,7 +5,7 @@ use std::{ops::Deref, sync::Arc};
 use sqlx::PgPool;
 
 use crate::{
-    auth::{bearer::Authenticator, limits::Limits, password::Passwords},
+    auth::{bearer::Authenticator, limits::Limits, node::Node, password::Passwords},
     base::{clock::Clock, error::Result, lifecycle::Lifecycle, limit::LimitSettings, net::Cidr},
     http::edge::{Edge, EdgeOptions},
     tx::Writes,
@@ -25,6 +25,8 @@ pub struct Shared {
     pub writes: Writes,
     /// The time.
     pub clock: Clock,
+    /// This server among those on the same database.
+    pub node: Arc<Node>,
     /// Recognises credentials.
     pub authenticator: Authenticator,
     /// Hashes and verifies passwords.
@@ -44,7 +46,7 @@ pub struct Shared {
 }
 
 /// What the operator decides about an application.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct AppOptions {
     /// Where clients reach this server, without a slash at its end.
     pub public_url: String,
@@ -54,6 +56,20 @@ pub struct AppOptions {
     pub limits: LimitSettings,
     /// How the server meets the network.
     pub edge: EdgeOptions,
+    /// Whether credentials are answered from a cache.
+    pub auth_cache: bool,
+}
+
+impl Default for AppOptions {
+    fn default() -> Self {
+        Self {
+            public_url: String::new(),
+            trusted_proxies: Vec::new(),
+            limits: LimitSettings::default(),
+            edge: EdgeOptions::default(),
+            auth_cache: true,
+        }
+    }
 }
 
 impl App {
@@ -61,9 +77,11 @@ impl App {
     pub fn new(db: PgPool, clock: Clock, options: AppOptions) -> Result<Self> {
         let lifecycle = Arc::<Lifecycle>::default();
         let limits = Arc::new(Limits::new(options.limits, clock.clone()));
+        let node = Node::new(db.clone(), options.auth_cache);
         Ok(Self(Arc::new(Shared {
-            writes: Writes::new(db.clone(), clock.clone()),
-            authenticator: Authenticator::new(db.clone(), clock.clone()),
+            writes: Writes::new(Arc::clone(&node), clock.clone()),
+            authenticator: Authenticator::new(Arc::clone(&node), clock.clone()),
+            node,
             db,
             passwords: Passwords::new()?,
             usage: Arc::default(),

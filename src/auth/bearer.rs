@@ -1,36 +1,46 @@
 //! Bearer authentication (RFC 6750): from the `Authorization` header to a live credential.
 
-use axum::http::{HeaderMap, header};
-use sqlx::PgPool;
+use std::sync::Arc;
 
+use axum::http::{HeaderMap, header};
+
+use super::{cache::Recognised, node::Node};
 use crate::{
     base::{
         caller::{Bounds, Caller},
-        clock::{Clock, Timestamp},
+        clock::{Clock, Timestamp, since_boot},
         error::{Code, Error, Result},
         scope::ScopeSet,
         secret::{Secret, SecretHash, SecretKind},
+        subject::Subject,
     },
     http::extract::single_header,
     keys, sessions,
     tokens::{self, repo::Link},
 };
 
-/// Recognises credentials, by one indexed read each.
+/// Recognises credentials: from what the node has cached while its lease is good, else by one indexed read of
+/// the database.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
-    db: PgPool,
+    node: Arc<Node>,
     clock: Clock,
 }
 
+/// What the database said of a credential, and what that rests on.
+struct Found {
+    recognised: Recognised,
+    rests_on: Vec<Subject>,
+}
+
 impl Authenticator {
-    /// One that reads `db`.
-    pub fn new(db: PgPool, clock: Clock) -> Self {
-        Self { db, clock }
+    /// One for `node`.
+    pub fn new(node: Arc<Node>, clock: Clock) -> Self {
+        Self { node, clock }
     }
 
     /// The caller that the request's headers speak for, and the secret they show.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<(Caller, Secret)> {
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<(Arc<Caller>, Secret)> {
         let secret = bearer_secret(headers)?;
         let caller = self.look_up(&secret).await.map_err(|error| match error.code() {
             Code::DatabaseUnavailable => Error::new(
@@ -44,20 +54,41 @@ impl Authenticator {
     }
 
     /// The caller that `secret` speaks for, if it is live.
-    pub async fn look_up(&self, secret: &Secret) -> Result<Caller> {
-        let now = self.clock.now();
+    pub async fn look_up(&self, secret: &Secret) -> Result<Arc<Caller>> {
+        let now = self.clock.forward();
         let hash = secret.hash();
+        let Some(credentials) = &self.node.credentials else {
+            return Ok(self.read(secret, &hash, now).await?.caller());
+        };
+        // The pass before the entry, which it opens; see `lease`.
+        let cached = credentials.lease().pass(since_boot()).and_then(|pass| credentials.find(&pass, &hash));
+        if let Some(entry) = cached
+            && entry.value.good_until.is_none_or(|end| now < end)
+        {
+            return Ok(Arc::clone(&entry.value.caller));
+        }
+        // The mark before the database is read, so that nothing recalled in between is missed.
+        let mark = credentials.lease().mark();
+        let found = self.read(secret, &hash, now).await?;
+        let caller = found.caller();
+        if let Some(mark) = mark {
+            credentials.fill(mark, hash, found.recognised, &found.rests_on);
+        }
+        Ok(caller)
+    }
+
+    async fn read(&self, secret: &Secret, hash: &SecretHash, now: Timestamp) -> Result<Found> {
         match secret.kind() {
-            SecretKind::Session => self.session(&hash, now).await,
-            SecretKind::Key => self.key(&hash, now).await,
-            SecretKind::Token => self.token(&hash, now).await,
+            SecretKind::Session => self.session(hash, now).await,
+            SecretKind::Key => self.key(hash, now).await,
+            SecretKind::Token => self.token(hash, now).await,
             // It opens nothing by itself.
             SecretKind::Invitation => Err(unknown()),
         }
     }
 
-    async fn session(&self, hash: &SecretHash, now: Timestamp) -> Result<Caller> {
-        let mut db = self.db.acquire().await?;
+    async fn session(&self, hash: &SecretHash, now: Timestamp) -> Result<Found> {
+        let mut db = self.node.db.acquire().await?;
         let session = sessions::repo::find_by_secret(&mut db, hash).await?.ok_or_else(unknown)?;
         live(session.revoked_at, Some(session.expires_at), now)?;
         let idle_end = session.idle_end();
@@ -67,14 +98,19 @@ impl Authenticator {
                 format!("This session ended at {idle_end}, because it was not used for 12 hours; sign in again"),
             ));
         }
-        Ok(Caller::Session { id: session.id, user_id: session.user_id })
+        let caller = Caller::Session { id: session.id, user_id: session.user_id };
+        // Other nodes may draw the idle end out; then the database is asked once more, and says so.
+        let good_until = Some(session.expires_at.min(idle_end));
+        Ok(Found::new(caller, good_until, vec![Subject::Session(session.id), Subject::User(session.user_id)]))
     }
 
-    async fn key(&self, hash: &SecretHash, now: Timestamp) -> Result<Caller> {
-        let mut db = self.db.acquire().await?;
+    async fn key(&self, hash: &SecretHash, now: Timestamp) -> Result<Found> {
+        let mut db = self.node.db.acquire().await?;
         let key = keys::repo::find_by_secret(&mut db, hash).await?.ok_or_else(unknown)?;
-        live(key.revoked_at, earlier(key.expires_at, key.secret_expires_at), now)?;
-        Ok(Caller::Key {
+        let good_until = earlier(key.expires_at, key.secret_expires_at);
+        live(key.revoked_at, good_until, now)?;
+        let rests_on = vec![Subject::Key(key.id), Subject::Project(key.project_id)];
+        let caller = Caller::Key {
             id: key.id,
             project_id: key.project_id,
             project_status: key.project_status,
@@ -82,11 +118,12 @@ impl Authenticator {
             created_at: key.created_at,
             bounds: Bounds::stored(Some(key.id), &key.allowed_ips, key.rate_limit.map(|limit| limit.0)),
             expires_at: key.expires_at,
-        })
+        };
+        Ok(Found::new(caller, good_until, rests_on))
     }
 
-    async fn token(&self, hash: &SecretHash, now: Timestamp) -> Result<Caller> {
-        let mut db = self.db.acquire().await?;
+    async fn token(&self, hash: &SecretHash, now: Timestamp) -> Result<Found> {
+        let mut db = self.node.db.acquire().await?;
         let chain = tokens::repo::chain_by_secret(&mut db, hash).await?;
         let token = chain.first().ok_or_else(unknown)?;
         live(token.revoked_at, Some(token.expires_at), now)?;
@@ -104,7 +141,8 @@ impl Authenticator {
         let expires_at = chain.iter().fold(token.expires_at, |end, link| end.min(link.ends_at()));
         // What stands behind all of them hands out no more than it holds, here too.
         let bounds = chain.last().map(Link::bounds).unwrap_or_default();
-        Ok(Caller::Token {
+        let rests_on = chain.iter().flat_map(Link::rests_on).collect();
+        let caller = Caller::Token {
             id: token.id,
             project_id: token.project_id,
             project_status: token.project_status,
@@ -112,7 +150,18 @@ impl Authenticator {
             created_at: token.created_at,
             expires_at,
             bounds,
-        })
+        };
+        Ok(Found::new(caller, Some(expires_at), rests_on))
+    }
+}
+
+impl Found {
+    fn new(caller: Caller, good_until: Option<Timestamp>, rests_on: Vec<Subject>) -> Self {
+        Self { recognised: Recognised { caller: Arc::new(caller), good_until }, rests_on }
+    }
+
+    fn caller(&self) -> Arc<Caller> {
+        Arc::clone(&self.recognised.caller)
     }
 }
 

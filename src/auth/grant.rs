@@ -110,7 +110,7 @@ impl Who for SessionOnly {
 #[derive(Debug)]
 pub struct Grant<S, W = Anyone> {
     request: Arc<RequestContext>,
-    caller: Caller,
+    caller: Arc<Caller>,
     need: PhantomData<fn() -> (S, W)>,
 }
 
@@ -178,7 +178,7 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
         membership_of: impl AsyncFnOnce(&mut PgConnection, ProjectId, UserId) -> sqlx::Result<Option<Membership>>,
     ) -> Result<Tenant> {
         let named: Option<ProjectId> = named.map(|id| id.parse().unwrap_or(Id::NOTHING));
-        match &self.caller {
+        match &*self.caller {
             Caller::Session { user_id, .. } => {
                 let project = named.ok_or_else(|| {
                     Error::new(
@@ -232,8 +232,9 @@ impl<St: Sync> FromRequestParts<St> for Session {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &St) -> Result<Self> {
-        match admitted(parts)? {
-            (request, Caller::Session { id, user_id }) => Ok(Self { request, id, user_id }),
+        let (request, caller) = admitted(parts)?;
+        match *caller {
+            Caller::Session { id, user_id } => Ok(Self { request, id, user_id }),
             _ => Err(Error::internal("the gate let a key or token through to a session's route")),
         }
     }
@@ -281,7 +282,7 @@ fn context(parts: &Parts) -> Result<Arc<RequestContext>> {
     parts.extensions.get().cloned().ok_or_else(|| Error::internal("a request without a context reached a handler"))
 }
 
-fn admitted(parts: &Parts) -> Result<(Arc<RequestContext>, Caller)> {
+fn admitted(parts: &Parts) -> Result<(Arc<RequestContext>, Arc<Caller>)> {
     let request = context(parts)?;
     let caller = request.caller.get().cloned();
     let caller = caller.ok_or_else(|| Error::internal("a route that needs a credential stands behind no gate"))?;

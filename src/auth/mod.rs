@@ -3,9 +3,18 @@
 
 pub mod attempts;
 pub mod bearer;
+pub mod cache;
 pub mod cores;
+pub mod figures;
 pub mod gate;
 pub mod grant;
+pub mod janitor;
+pub mod keeper;
+pub mod lease;
 pub mod limits;
+pub mod node;
 pub mod password;
 pub mod password_rules;
+#[cfg(test)]
+#[allow(clippy::print_stdout, reason = "its figures are to be read")]
+mod simulator;

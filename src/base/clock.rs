@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::time::{ClockId, clock_gettime};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use time::{Date, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, macros::format_description};
@@ -40,6 +41,15 @@ impl Timestamp {
     /// Whole seconds since 1970-01-01T00:00:00Z.
     pub fn unix_seconds(self) -> i64 {
         self.0.unix_timestamp()
+    }
+
+    /// Whole milliseconds since 1970-01-01T00:00:00Z.
+    pub fn unix_millis(self) -> i64 {
+        self.0.unix_timestamp() * 1000 + i64::from(self.0.millisecond())
+    }
+
+    fn from_unix_millis(millis: i64) -> Option<Self> {
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok().map(Self)
     }
 
     /// This instant, cut to the minute.
@@ -131,8 +141,13 @@ impl JsonSchema for Day {
 
 /// Where "now" comes from: the system's clock, plus an offset that only tests move.
 #[derive(Clone, Debug, Default)]
-pub struct Clock {
-    offset_millis: Arc<AtomicI64>,
+pub struct Clock(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    offset_millis: AtomicI64,
+    /// The latest instant that [`Clock::forward`] has given, in milliseconds since 1970.
+    latest_millis: AtomicI64,
 }
 
 impl Clock {
@@ -143,22 +158,52 @@ impl Clock {
 
     /// Now.
     pub fn now(&self) -> Timestamp {
-        let offset = self.offset_millis.load(Ordering::Relaxed);
+        let offset = self.0.offset_millis.load(Ordering::Relaxed);
         Timestamp::new(OffsetDateTime::now_utc() + time::Duration::milliseconds(offset))
+    }
+
+    /// Now, or the latest instant that this has given before, if the wall clock was set back since: what has
+    /// ended by it does not come to life again.
+    pub fn forward(&self) -> Timestamp {
+        let now = self.now();
+        let millis = now.unix_millis();
+        let latest = self.0.latest_millis.load(Ordering::Relaxed);
+        if millis > latest {
+            self.0.latest_millis.fetch_max(millis, Ordering::Relaxed);
+        }
+        if millis >= latest { now } else { Timestamp::from_unix_millis(latest).unwrap_or(now) }
     }
 
     /// The time since the process began to ask, which goes on evenly whatever happens to the wall clock.
     pub fn monotonic(&self) -> Duration {
         static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-        let offset = self.offset_millis.load(Ordering::Relaxed);
+        let offset = self.0.offset_millis.load(Ordering::Relaxed);
         BEGAN.elapsed() + Duration::from_millis(offset.try_into().unwrap_or(0))
     }
 
     /// Moves the clock forward, for every holder of a clone of it.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.offset_millis.fetch_add(by, Ordering::Relaxed);
+        self.0.offset_millis.fetch_add(by, Ordering::Relaxed);
     }
+
+    /// Sets the clock back, for every holder of a clone of it.
+    pub fn set_back(&self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.0.offset_millis.fetch_sub(by, Ordering::Relaxed);
+    }
+}
+
+/// The time since the machine was started, the time that it was suspended included. Whatever must not be
+/// fooled by a wall clock that is set, or by a machine that slept, goes by it.
+pub fn since_boot() -> Duration {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
+    // Elsewhere this is the clock that counts suspension (macOS: clock_gettime(3)).
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
+    // A clock that cannot be read stands at the end of time: then no lease is good.
+    clock_gettime(CLOCK).map_or(Duration::MAX, Duration::from)
 }
 
 #[cfg(test)]
@@ -185,5 +230,22 @@ mod tests {
         let before = clock.now();
         clock.clone().advance(Duration::from_secs(3600));
         assert!(before.until(clock.now()) >= Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn going_forward_a_clock_that_is_set_back_stands_still() {
+        let clock = Clock::system();
+        let before = clock.forward();
+        clock.set_back(Duration::from_secs(3600));
+        assert!(clock.now() < before);
+        assert_eq!(clock.forward(), before);
+        clock.advance(Duration::from_secs(7200));
+        assert!(clock.forward() > before);
+    }
+
+    #[test]
+    fn the_time_since_boot_goes_on() {
+        let before = since_boot();
+        assert!(before > Duration::ZERO && since_boot() >= before && since_boot() < Duration::MAX);
     }
 }

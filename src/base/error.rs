@@ -85,6 +85,7 @@ codes! {
         Overloaded = "overloaded",
         DatabaseUnavailable = "database_unavailable",
         AuthUnavailable = "auth_unavailable",
+        RevocationUnconfirmed = "revocation_unconfirmed",
         Timeout = "timeout",
     }
 }

@@ -18,5 +18,6 @@ pub mod role;
 pub mod schema;
 pub mod scope;
 pub mod secret;
+pub mod subject;
 pub mod tenant;
 pub mod text;

@@ -1,6 +1,9 @@
 //! What is known about the HTTP request being served, gathered along its way.
 
-use std::{net::IpAddr, sync::OnceLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +25,7 @@ pub struct RequestContext {
     /// The route's template, such as `/v1/keys/{key_id}`, once a route was found.
     pub route: OnceLock<&'static str>,
     /// Who is calling, once that is established.
-    pub caller: OnceLock<Caller>,
+    pub caller: OnceLock<Arc<Caller>>,
     /// The project the request turned out to be about: for a session, the one it names.
     pub project: OnceLock<ProjectId>,
     /// The secret they showed, for what is sealed to it.

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 
 use super::database::{ADMIN_CONNECTIONS, Database};
 use crate::{
-    auth::{password::Passwords, password_rules},
+    auth::{node::Node, password::Passwords, password_rules},
     base::{
         clock::{Clock, Timestamp},
         email::Email,
@@ -70,7 +70,7 @@ pub async fn run(settings: Settings, command: Admin) -> anyhow::Result<()> {
         _ => None,
     };
     let database = Database::open(&settings, ADMIN_CONNECTIONS).await?;
-    let writes = Writes::new(database.pool.clone(), Clock::system());
+    let writes = Writes::new(Node::new(database.pool.clone(), false), Clock::system());
     let outcome = match command {
         Admin::Bootstrap { email, project, json, .. } => bootstrap(&writes, &email, project, password, json).await,
         Admin::Session { email, json } => session(&writes, &email, json).await,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     base::{clock::Clock, lifecycle::Phase},
-    config::{EdgeSettings, ServeSettings, Settings},
+    config::{EdgeSettings, ServeSettings, Settings, Switch},
     db::{self, PrepareError},
     http::edge::{EdgeOptions, Limits},
     server::{self, Listener, Stop, files, tls::Tls},
@@ -91,6 +91,7 @@ fn app_options(serve: &ServeSettings, public_url: &str, has_tls: bool) -> AppOpt
         trusted_proxies: serve.trusted_proxies.clone(),
         limits: serve.limits(),
         edge: edge_options(&serve.edge, has_tls || public_url.starts_with("https://")),
+        auth_cache: serve.auth_cache == Switch::On,
     }
 }
 

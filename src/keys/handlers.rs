@@ -23,6 +23,7 @@ use crate::{
             of::{KeysRead, KeysWrite},
         },
         secret::{Secret, SecretKind},
+        subject::Subject,
     },
     http::{
         extract::{JsonBody, PathId, Query},
@@ -116,6 +117,7 @@ pub async fn update(
         rate_limit: patch.rate_limit,
     };
     let key = repo::update(tx.db(), tenant, id, change).await?;
+    tx.recall(Subject::Key(id));
     let change = Change::new("key.updated", id, Some(key.project_id));
     tx.commit(change, Json(KeyView::new(key, now))).await
 }
@@ -168,6 +170,7 @@ pub async fn rotate(
     let previous_end = key.expires_at.map_or(previous_end, |end| end.min(previous_end));
     let secret = Secret::generate(SecretKind::Key);
     let key = repo::rotate(tx.db(), tenant, id, &secret, previous_end, now).await?;
+    tx.recall(Subject::Key(id));
     let change = Change::new("key.rotated", id, Some(key.project_id));
     let body = IssuedKey { key: secret, view: KeyView::new(key, now) };
     tx.commit(change, Issued(Created { location: format!("/v1/keys/{id}"), body })).await
@@ -186,6 +189,7 @@ pub async fn revoke(
         return Err(Error::not_found());
     }
     tokens::repo::revoke_issued_by_key(tx.db(), id, now).await?;
+    tx.recall(Subject::Key(id));
     let change = Change::new("key.revoked", id, Some(tenant.project_id()));
     tx.commit(change, Json(RevokedKey { id, revoked: true })).await
 }

@@ -15,6 +15,7 @@ use crate::{
         page::ListQuery,
         role::Role,
         scope::of::{ProjectsRead, ProjectsWrite},
+        subject::Subject,
         tenant::ProjectStatus,
     },
     http::{
@@ -127,7 +128,10 @@ async fn change_status(
     let project = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
     match (project.status, status) {
         // Asked again, it says the same and changes nothing.
-        (now, wanted) if now == wanted => return tx.commit_unchanged(tagged(project)).await,
+        (now, wanted) if now == wanted => {
+            tx.recall(Subject::Project(id));
+            return tx.commit_unchanged(tagged(project)).await;
+        }
         (ProjectStatus::Archived, ProjectStatus::Suspended) => {
             return Err(Error::new(
                 Code::InvalidState,
@@ -137,6 +141,7 @@ async fn change_status(
         _ => {}
     }
     let project = repo::set_status(tx.db(), tenant, status).await?;
+    tx.recall(Subject::Project(id));
     tx.commit(Change::new(action, project.id, Some(project.id)), tagged(project)).await
 }
 
@@ -160,6 +165,7 @@ pub async fn delete(
         ));
     }
     repo::delete(tx.db(), tenant).await?;
+    tx.recall(Subject::Project(id));
     tx.commit(Change::new("project.deleted", id, Some(id)), Json(DeletedProject { id, deleted: true })).await
 }
 

@@ -7,7 +7,7 @@ mod progress;
 mod stop;
 pub mod tls;
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -23,6 +23,7 @@ pub use connection::Listener;
 pub use stop::Stop;
 
 use crate::{
+    auth::{keeper, node},
     base::{
         error::{Error, Result},
         lifecycle::Phase,
@@ -71,6 +72,10 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let flushing = flush::run(app.usage.clone(), app.db.clone(), app.clock.clone(), stop.closing.clone());
     let flusher = tokio::spawn(flushing);
     let sweeper = tokio::spawn(sweep(app.clone(), stop.closing.clone()));
+    let cleaner = tokio::spawn(keeper::clean(Arc::clone(&app.node), stop.closing.clone()));
+    // Requests under way need the lease to the end.
+    let served_out = CancellationToken::new();
+    let keeper = tokio::spawn(keeper::run(Arc::clone(&app.node), served_out.clone()));
     let connections = Connections::new(layers(&app, routes::router(app.clone())), app.edge.limits, stop.clone());
     let telling = async {
         stop.told.cancelled().await;
@@ -91,7 +96,8 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
         stop.now.cancel();
     }
     let flushed = async {
-        let _ = tokio::join!(flusher, sweeper);
+        served_out.cancel();
+        let _ = tokio::join!(flusher, sweeper, cleaner, keeper);
         flush::flush_or_log(&app.usage, &app.db, &app.clock).await;
         app.db.close().await;
     };
@@ -105,14 +111,18 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
 async fn sweep(app: App, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
         app.limits.sweep();
-        if let Err(error) = forget_answers(&app).await {
-            tracing::warn!(%error, "old idempotency records could not be removed; trying again in a minute");
+        if let Some(credentials) = &app.node.credentials {
+            credentials.sweep();
+        }
+        if let Err(error) = forget_old(&app).await {
+            tracing::warn!(%error, "old records could not be removed; trying again in a minute");
         }
     }
 }
 
-async fn forget_answers(app: &App) -> Result<()> {
+async fn forget_old(app: &App) -> Result<()> {
     let mut db = app.db.acquire().await?;
+    node::forget_old(&mut db).await?;
     // In batches, so that no transaction is long.
     while idempotency::forget_old(&mut db, app.clock.now()).await? > 0 {}
     Ok(())

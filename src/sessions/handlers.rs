@@ -13,6 +13,7 @@ use crate::{
         error::{Code, Error, Result},
         id::{self, SessionId},
         page::{Everything, ListQuery},
+        subject::Subject,
     },
     http::{
         extract::{JsonBody, PathId, Query},
@@ -90,5 +91,6 @@ async fn end(session: Session, app: App, id: SessionId) -> Result<Json<RevokedSe
     if !repo::revoke(tx.db(), session.user_id, id, app.clock.now()).await? {
         return Err(Error::not_found());
     }
+    tx.recall(Subject::Session(id));
     tx.commit(Change::new("session.revoked", id, None), Json(RevokedSession { id, revoked: true })).await
 }

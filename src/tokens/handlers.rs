@@ -18,6 +18,7 @@ use crate::{
         page::{InProject, ListQuery},
         scope::of::{TokensRead, TokensWrite},
         secret::{Secret, SecretKind},
+        subject::Subject,
     },
     http::{
         extract::{JsonBody, PathId, Query},
@@ -118,6 +119,7 @@ pub async fn revoke(
     if !repo::revoke(tx.db(), tenant, id, app.clock.now()).await? {
         return Err(Error::not_found());
     }
+    tx.recall(Subject::Token(id));
     let change = Change::new("token.revoked", id, Some(tenant.project_id()));
     tx.commit(change, Json(RevokedToken { id, revoked: true })).await
 }

@@ -13,6 +13,7 @@ use crate::{
         role::Role,
         scope::ScopeSet,
         secret::{Secret, SecretHash},
+        subject::Subject,
         tenant::{ProjectStatus, Tenant},
     },
     db::ProjectItem,
@@ -129,6 +130,7 @@ pub struct Link {
     issuer_key_scopes: Option<Vec<String>>,
     issuer_key_expires_at: Option<Timestamp>,
     issuer_key_revoked_at: Option<Timestamp>,
+    issuer_user_id: Option<UserId>,
     issuer_role: Option<Role>,
 }
 
@@ -137,6 +139,19 @@ impl Link {
     pub fn bounds(&self) -> Bounds {
         let allowed_ips = self.issuer_key_allowed_ips.as_deref().unwrap_or_default();
         Bounds::stored(self.issuer_key_id, allowed_ips, self.issuer_key_rate_limit.as_ref().map(|limit| limit.0))
+    }
+
+    /// What this link of the chain rests on.
+    pub fn rests_on(&self) -> impl Iterator<Item = Subject> {
+        let issuer = match (self.issuer_key_id, self.issuer_user_id) {
+            (Some(key), _) => Some(Subject::Key(key)),
+            (None, Some(user)) => Some(Subject::Member(self.project_id, user)),
+            // The next link.
+            (None, None) => None,
+        };
+        // They are all of one project.
+        let project = self.issuer_token_id.is_none().then_some(Subject::Project(self.project_id));
+        [Some(Subject::Token(self.id)), issuer, project].into_iter().flatten()
     }
 
     /// When it ends by itself, at the latest with the key that issued it.
@@ -177,7 +192,7 @@ pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx
          SELECT c.id, c.project_id, c.scopes, c.created_at, c.expires_at, c.revoked_at, c.issuer_token_id,
                 c.issuer_key_id, k.allowed_ips AS issuer_key_allowed_ips, k.rate_limit AS issuer_key_rate_limit,
                 k.scopes AS issuer_key_scopes, k.expires_at AS issuer_key_expires_at,
-                k.revoked_at AS issuer_key_revoked_at, m.role AS issuer_role, p.status AS project_status
+                k.revoked_at AS issuer_key_revoked_at, c.issuer_user_id, m.role AS issuer_role, p.status AS project_status
          FROM chain c
          JOIN projects p ON p.id = c.project_id
          LEFT JOIN keys k ON k.id = c.issuer_key_id

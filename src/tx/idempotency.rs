@@ -12,13 +12,17 @@ use sha2::{Digest, Sha256};
 use sqlx::{FromRow, PgConnection, Row};
 
 use super::seal::{self, Salt};
-use crate::base::{
-    caller::Caller,
-    clock::Timestamp,
-    error::{Code, Error, Result},
-    intent::{IdempotencyKey, Intent},
-    request::RequestContext,
-    secret::Secret,
+use crate::{
+    auth::node::texts,
+    base::{
+        caller::Caller,
+        clock::Timestamp,
+        error::{Code, Error, Result},
+        intent::{IdempotencyKey, Intent},
+        request::RequestContext,
+        secret::Secret,
+        subject::Subject,
+    },
 };
 
 /// How long an answer is kept for whoever asks again.
@@ -41,8 +45,8 @@ pub(super) struct Claim {
 pub(super) enum Claimed {
     /// It is the first.
     First(Claim),
-    /// It was answered before.
-    Again(Response),
+    /// It was answered before, and recalled what this number of the log tells.
+    Again(Response, Option<i64>),
 }
 
 #[derive(sqlx::FromRow)]
@@ -54,6 +58,7 @@ struct Record {
     cache_control: Option<String>,
     body: Vec<u8>,
     salt: Option<Vec<u8>>,
+    recall_seq: Option<i64>,
 }
 
 /// Claims the write that `intent` and `fingerprint` tell of, until the transaction that `db` is in ends.
@@ -80,7 +85,9 @@ pub(super) async fn claim(
         )
         .retry_after(1));
     }
-    Record::from_row(&row)?.replay(&claim, request.secret.get()).map(Claimed::Again)
+    let record = Record::from_row(&row)?;
+    let recall = record.recall_seq;
+    record.replay(&claim, request.secret.get()).map(|answer| Claimed::Again(answer, recall))
 }
 
 impl Record {
@@ -135,14 +142,16 @@ impl Claim {
         i64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// Keeps `answer` for whoever sends the write again; gives it back as it was.
+    /// Keeps `answer` for whoever sends the write again, and recalls what rests on `recalled`; gives the answer as
+    /// it was, and the recall's number if there was anything to recall.
     pub(super) async fn keep(
         self,
         db: &mut PgConnection,
         request: &RequestContext,
         answer: Response,
+        recalled: &[Subject],
         now: Timestamp,
-    ) -> Result<Response> {
+    ) -> Result<(Response, Option<i64>)> {
         let (head, body) = answer.into_parts();
         let body = to_bytes(body, MAX_ANSWER).await.map_err(Error::internal)?;
         let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok().map(str::to_owned));
@@ -158,14 +167,15 @@ impl Claim {
             }
         };
         let (salt, kept) = sealed.map_or((None, body.to_vec()), |(salt, sealed)| (Some(salt), sealed));
-        sqlx::query(
+        let recall = sqlx::query_scalar(
             "INSERT INTO idempotency_records
-                 (scope, key_hash, fingerprint, status, location, etag, cache_control, body, salt, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                 (scope, key_hash, fingerprint, status, location, etag, cache_control, body, salt, created_at, recall_seq)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, recall($11))
              ON CONFLICT (scope, key_hash) DO UPDATE
              SET fingerprint = excluded.fingerprint, status = excluded.status, location = excluded.location,
                  etag = excluded.etag, cache_control = excluded.cache_control, body = excluded.body,
-                 salt = excluded.salt, created_at = excluded.created_at",
+                 salt = excluded.salt, created_at = excluded.created_at, recall_seq = excluded.recall_seq
+             RETURNING recall_seq",
         )
         .bind(self.scope)
         .bind(self.key.hash())
@@ -177,15 +187,16 @@ impl Claim {
         .bind(kept)
         .bind(salt)
         .bind(now)
-        .execute(db)
+        .bind(texts(recalled))
+        .fetch_one(db)
         .await?;
-        Ok(Response::from_parts(head, Body::from(body)))
+        Ok((Response::from_parts(head, Body::from(body)), recall))
     }
 }
 
 /// Whose keys these are: a key's or token's own, a user's whichever session they use.
 fn scope_of(request: &RequestContext) -> Result<String> {
-    match request.caller.get() {
+    match request.caller.get().map(|caller| &**caller) {
         Some(Caller::Session { user_id, .. }) => Ok(user_id.to_string()),
         Some(caller) => Ok(caller.credential_id()),
         None => Err(Error::internal("a write with an Idempotency-Key that nobody has sent")),

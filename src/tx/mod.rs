@@ -19,13 +19,20 @@ use std::{
 
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 
 pub use change::Change;
 use idempotency::{Claim, Claimed};
 
 use crate::{
-    base::{clock::Clock, error::Result, request::RequestContext, schema::Input},
+    auth::node::{self, Node},
+    base::{
+        clock::{Clock, since_boot},
+        error::{Code, Error, Result},
+        request::RequestContext,
+        schema::Input,
+        subject::Subject,
+    },
     http::{
         describe::{Answer, AnswerShape},
         extract::JsonBody,
@@ -35,19 +42,25 @@ use crate::{
 /// Where writes begin.
 #[derive(Clone, Debug)]
 pub struct Writes {
-    db: PgPool,
+    node: Arc<Node>,
     clock: Clock,
 }
 
 impl Writes {
-    /// Writes to `db`.
-    pub fn new(db: PgPool, clock: Clock) -> Self {
-        Self { db, clock }
+    /// Writes to `node`'s database.
+    pub fn new(node: Arc<Node>, clock: Clock) -> Self {
+        Self { node, clock }
     }
 
     /// Begins the write that `request` asks for.
     pub async fn begin(&self, request: &Arc<RequestContext>) -> Result<Tx> {
-        Ok(Tx { inner: self.db.begin().await?, clock: self.clock.clone(), request: Arc::clone(request) })
+        Ok(Tx {
+            inner: self.node.db.begin().await?,
+            node: Arc::clone(&self.node),
+            clock: self.clock.clone(),
+            request: Arc::clone(request),
+            recalled: Vec::new(),
+        })
     }
 }
 
@@ -55,8 +68,10 @@ impl Writes {
 #[derive(Debug)]
 pub struct Tx {
     inner: Transaction<'static, Postgres>,
+    node: Arc<Node>,
     clock: Clock,
     request: Arc<RequestContext>,
+    recalled: Vec<Subject>,
 }
 
 /// A write that is done once however often it is sent, before it is judged.
@@ -72,6 +87,13 @@ impl Tx {
     /// The connection, inside the transaction.
     pub fn db(&mut self) -> &mut PgConnection {
         &mut self.inner
+    }
+
+    /// To be called with whatever a credential rests on and this write changes. Nothing that servers have cached
+    /// of it is trusted by any of them when the write is answered. Every change of what a credential may do
+    /// goes through here: a revocation, a narrowing, and a widening too, since nothing cached ends by itself.
+    pub fn recall(&mut self, subject: Subject) {
+        self.recalled.push(subject);
     }
 
     /// Recognises a write that was sent before; else reads its body, or tells every one of its faults.
@@ -93,15 +115,56 @@ impl Tx {
         let (fingerprint, now) = (intent.fingerprint(body), self.clock.now());
         match idempotency::claim(self.db(), &request, intent, fingerprint, now).await? {
             Claimed::First(claim) => Ok(Opened::First(OnceTx { tx: self, claim: Some(claim) }, ())),
-            Claimed::Again(answer) => Ok(Opened::Again(answer)),
+            Claimed::Again(answer, recall) => {
+                // The replay promises what the first answer did. Its connection need not wait for that.
+                let node = Arc::clone(&self.node);
+                drop(self);
+                if let Some(seq) = recall {
+                    node.confirm(&[], seq, since_boot()).await;
+                }
+                Ok(Opened::Again(answer))
+            }
         }
     }
 
     /// Makes the effect last, tells of `change`, and gives back the answer that may now be sent.
     pub async fn commit<R>(self, change: Change, reply: R) -> Result<R> {
-        self.inner.commit().await?;
-        change.log(&self.request);
+        self.finish(Some(change)).await?;
         Ok(reply)
+    }
+
+    /// As [`Tx::commit`], for what turned out to change nothing. What was recalled is recalled even so: who repeats
+    /// a revocation waits like who asked for it first.
+    pub async fn commit_unchanged<R>(self, reply: R) -> Result<R> {
+        self.finish(None).await?;
+        Ok(reply)
+    }
+
+    async fn finish(mut self, change: Option<Change>) -> Result<()> {
+        let recall = match self.recalled.is_empty() {
+            true => None,
+            false => node::log(&mut self.inner, &self.recalled).await?,
+        };
+        self.commit_and_confirm(change, recall).await
+    }
+
+    async fn commit_and_confirm(self, change: Option<Change>, recall: Option<i64>) -> Result<()> {
+        self.inner.commit().await.map_err(|error| match Error::from(error) {
+            error if recall.is_some() && error.code() == Code::DatabaseUnavailable => Error::new(
+                Code::RevocationUnconfirmed,
+                "Whether this took effect is not known, because the database's answer was lost; send it again until it is answered",
+            )
+            .caused_by(error),
+            error => error,
+        })?;
+        let committed = since_boot();
+        if let Some(change) = change {
+            change.log(&self.request);
+        }
+        if let Some(seq) = recall {
+            self.node.confirm(&self.recalled, seq, committed).await;
+        }
+        Ok(())
     }
 }
 
@@ -139,15 +202,22 @@ impl OnceTx {
 
     async fn keep<R: IntoResponse>(self, change: Option<Change>, reply: R) -> Result<Once<R>> {
         let Self { mut tx, claim } = self;
-        let mut answer = reply.into_response();
-        if let Some(claim) = claim {
-            let (request, now) = (Arc::clone(&tx.request), tx.clock.now());
-            answer = claim.keep(tx.db(), &request, answer, now).await?;
-        }
-        tx.inner.commit().await?;
-        if let Some(change) = change {
-            change.log(&tx.request);
-        }
+        let answer = reply.into_response();
+        let answer = match claim {
+            Some(claim) => {
+                let (request, now) = (Arc::clone(&tx.request), tx.clock.now());
+                // The last statement, and in the same one the recall: the record tells its number.
+                let recalled = std::mem::take(&mut tx.recalled);
+                let (answer, recall) = claim.keep(tx.db(), &request, answer, &recalled, now).await?;
+                tx.recalled = recalled;
+                tx.commit_and_confirm(change, recall).await?;
+                answer
+            }
+            None => {
+                tx.finish(change).await?;
+                answer
+            }
+        };
         Ok(Once { answer, of: std::marker::PhantomData })
     }
 }

@@ -22,6 +22,7 @@ use crate::{
         role::Role,
         scope::of::{UsersRead, UsersWrite},
         secret::{Secret, SecretKind},
+        subject::Subject,
         tenant::Tenant,
     },
     db,
@@ -111,6 +112,7 @@ pub async fn update(
         require_another_owner(&mut tx, tenant, &member).await?;
     }
     repo::set_role(tx.db(), tenant, id, role).await?;
+    tx.recall(Subject::Member(tenant.project_id(), id));
     tx.commit(Change::new("user.updated", id, Some(tenant.project_id())), Json(Member { role, ..member })).await
 }
 
@@ -130,6 +132,7 @@ pub async fn remove(
     repo::remove_member(tx.db(), tenant, id).await?;
     tokens::repo::revoke_issued_by_member(tx.db(), tenant, id, now).await?;
     invitations::withdraw(tx.db(), tenant, id, now).await?;
+    tx.recall(Subject::Member(tenant.project_id(), id));
     let change = Change::new("user.removed", id, Some(tenant.project_id()));
     tx.commit(change, Json(RemovedUser { id, removed: true })).await
 }
@@ -192,6 +195,8 @@ pub async fn change_password(
         ));
     }
     let sessions_revoked = sessions::repo::revoke_others(tx.db(), session.user_id, session.id, app.clock.now()).await?;
+    // The other sessions rest on their user.
+    tx.recall(Subject::User(session.user_id));
     let change = Change::new("user.password_changed", session.user_id, None);
     tx.commit(change, Json(ChangedPassword { id: session.user_id, sessions_revoked })).await
 }

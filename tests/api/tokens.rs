@@ -61,18 +61,14 @@ async fn a_token_loses_what_its_issuer_loses() {
     let token = admin.token(&["keys:write", "users:read"]).await;
     let victim = owner.key().await;
     // The user's role shrinks, and with it what hangs on the membership.
-    let mut db = app.db.acquire().await.unwrap();
-    sqlx::query("UPDATE members SET role = 'viewer' WHERE user_id = $1")
-        .bind(admin.user_id)
-        .execute(&mut *db)
-        .await
-        .unwrap();
+    let membership = format!("/v1/users/{}?project_id={}", admin.user_id, owner.project);
+    owner.patch(&membership, json!({ "role": "viewer" })).await.ok();
     token.delete(&format!("/v1/keys/{}", victim.id)).await.problem(403, "insufficient_scope");
     token.get("/v1/users").await.ok();
     // Signing out does not end it: it hangs on the membership, not on the session.
     admin.delete("/v1/sessions/current").await.ok();
     token.get("/v1/users").await.ok();
-    sqlx::query("DELETE FROM members WHERE user_id = $1").bind(admin.user_id).execute(&mut *db).await.unwrap();
+    owner.delete(&membership).await.ok();
     token.get("/v1/users").await.problem(401, "token_revoked");
 }
 

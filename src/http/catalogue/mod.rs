@@ -98,6 +98,7 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::Overloaded => (S::SERVICE_UNAVAILABLE, "Overloaded"),
         Code::DatabaseUnavailable => (S::SERVICE_UNAVAILABLE, "Database unavailable"),
         Code::AuthUnavailable => (S::SERVICE_UNAVAILABLE, "Authentication unavailable"),
+        Code::RevocationUnconfirmed => (S::SERVICE_UNAVAILABLE, "Revocation unconfirmed"),
         Code::Timeout => (S::SERVICE_UNAVAILABLE, "Timed out"),
     }
 }

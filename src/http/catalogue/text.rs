@@ -255,6 +255,11 @@ pub const fn of(code: Code) -> Text {
             remedy: "Keep the credential, wait as long as the Retry-After header says, and send the request again.",
             example: "Credentials cannot be checked while the database is unreachable; retry in a moment",
         },
+        Code::RevocationUnconfirmed => Text {
+            meaning: "The connection to the database broke just when the change was being committed, so it is not known whether it took effect. The change is one that takes something from a credential, such as a revocation.",
+            remedy: "Send the request again until it is answered with 200. Repeating it is safe: what was revoked stays revoked, and the answer waits until every server knows.",
+            example: "Whether this took effect is not known, because the database's answer was lost; send it again until it is answered",
+        },
         Code::Timeout => Text {
             meaning: "The request took longer than it may. Whether a write took effect is not known.",
             remedy: "Look whether it took effect before you send it again. For a read, wait as long as the Retry-After header says and repeat it.",

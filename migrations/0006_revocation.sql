@@ -1,0 +1,66 @@
+-- How every node learns at once that a credential, or something it rests on, is no more what it was
+-- (docs/revocation.md).
+
+-- Counted up by each recall, as the last thing before its COMMIT: the row's lock makes the order of the numbers
+-- the order of the commits, which a sequence would not.
+CREATE TABLE auth_clock (
+    only_row  boolean  PRIMARY KEY DEFAULT true CHECK (only_row),
+    seq       bigint   NOT NULL
+);
+INSERT INTO auth_clock (seq) VALUES (0);
+
+-- What was recalled. Without a gap from its oldest row on; the oldest are removed after an hour.
+CREATE TABLE auth_log (
+    seq      bigint       NOT NULL,
+    -- A session, key, token, user or project, as clients write its id; or a membership, as project/user.
+    subject  text         NOT NULL,
+    -- The database's own time: it only decides how long the row is kept.
+    made_at  timestamptz  NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (seq, subject)
+);
+
+-- Who may be answering from a cache. Stamps come from one sequence, so that none ever comes twice.
+CREATE SEQUENCE auth_stamps;
+CREATE TABLE auth_nodes (
+    node_id    uuid    PRIMARY KEY,
+    stamp      bigint  NOT NULL DEFAULT nextval('auth_stamps'),
+    -- Up to where it has followed the log; 0 until it has begun to.
+    acked_seq  bigint  NOT NULL DEFAULT 0
+);
+
+-- Recalls all that rests on any of these; null if there are none.
+CREATE FUNCTION recall(subjects text[]) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    at bigint;
+BEGIN
+    IF cardinality(subjects) = 0 THEN
+        RETURN NULL;
+    END IF;
+    UPDATE auth_clock SET seq = seq + 1 RETURNING seq INTO at;
+    INSERT INTO auth_log (seq, subject) SELECT at, s FROM unnest(subjects) AS s GROUP BY s;
+    PERFORM pg_notify('cloudapi_recalls', '');
+    RETURN at;
+END
+$$;
+
+-- Whoever is answered from a record waits for what its write recalled, as the first did.
+ALTER TABLE idempotency_records ADD COLUMN recall_seq bigint;
+
+DROP FUNCTION claim_idempotency(bigint, text, bytea, timestamptz);
+-- As before, with that.
+CREATE FUNCTION claim_idempotency(a_lock bigint, a_scope text, a_key_hash bytea, since timestamptz)
+RETURNS TABLE (busy boolean, fingerprint bytea, status smallint, location text, etag text, cache_control text,
+               body bytea, salt bytea, recall_seq bigint)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(a_lock) THEN
+        busy := true;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT false, r.fingerprint, r.status, r.location, r.etag, r.cache_control, r.body, r.salt,
+                        r.recall_seq
+                 FROM idempotency_records r
+                 WHERE r.scope = a_scope AND r.key_hash = a_key_hash AND r.created_at > since;
+END
+$$;

@@ -1,0 +1,180 @@
+//! This node among those that share the database: what it has cached, and how it makes sure that a recall has
+//! reached the others (docs/revocation.md).
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use sqlx::{PgConnection, PgPool};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{
+    cache::{CAPACITY, Credentials},
+    figures::Figures,
+    lease::{LogPage, Timing},
+};
+use crate::base::{clock::since_boot, subject::Subject};
+
+/// Where nodes are told that something was recalled.
+pub const CHANNEL: &str = "cloudapi_recalls";
+/// How often to look whether the others have confirmed a recall: at first, and at most.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LONGEST_LOOK: Duration = Duration::from_millis(25);
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    /// Another one each time the server starts.
+    pub id: Uuid,
+    /// The database that it shares with others.
+    pub db: PgPool,
+    /// How long things last.
+    pub timing: Timing,
+    /// What it has recognised; none where each request reads the database.
+    pub credentials: Option<Credentials>,
+    /// What has happened.
+    pub figures: Figures,
+}
+
+impl Node {
+    /// A node on `db`, with a cache or without.
+    pub fn new(db: PgPool, has_cache: bool) -> Arc<Self> {
+        let credentials = has_cache.then(|| Credentials::new(CAPACITY));
+        Arc::new(Self { id: Uuid::new_v4(), db, timing: Timing::USUAL, credentials, figures: Figures::default() })
+    }
+
+    /// Drops at once what this node has cached of what the recall number `seq` names, and returns when no node
+    /// trusts any of it any more. `committed` is when its COMMIT had returned, since boot.
+    ///
+    /// That is when each other node has written that it knows of the recall, or when so much time has passed
+    /// that a node which has not has no lease any more. It cannot fail.
+    pub async fn confirm(&self, subjects: &[Subject], seq: i64, committed: Duration) {
+        if let Some(credentials) = &self.credentials {
+            for subject in subjects {
+                credentials.recall(*subject, seq);
+            }
+        }
+        let by_ack = timeout(self.left_since(committed), self.acknowledged(seq)).await.is_ok();
+        // A timer may be early, and a machine may have slept.
+        while !by_ack && !self.left_since(committed).is_zero() {
+            tokio::time::sleep(self.left_since(committed)).await;
+        }
+        let counter = if by_ack { &self.figures.recalls_by_ack } else { &self.figures.recalls_by_time };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.figures.recall_time.add(since_boot().saturating_sub(committed));
+        if !by_ack {
+            tracing::warn!(
+                seq,
+                "a node did not confirm a revocation, which was answered only when that node's lease had ended"
+            );
+        }
+    }
+
+    fn left_since(&self, committed: Duration) -> Duration {
+        (committed + self.timing.wait).saturating_sub(since_boot())
+    }
+
+    async fn acknowledged(&self, seq: i64) {
+        let mut pause = FIRST_LOOK;
+        // What cannot be read now may be read soon; if not, time will tell.
+        while !matches!(self.is_acknowledged(seq).await, Ok(true)) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
+    }
+
+    /// Whether all others have heard of `seq`. This node has dropped it itself.
+    async fn is_acknowledged(&self, seq: i64) -> sqlx::Result<bool> {
+        sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM auth_nodes WHERE acked_seq < $1 AND node_id <> $2)")
+            .bind(seq)
+            .bind(self.id)
+            .fetch_one(&self.db)
+            .await
+    }
+}
+
+/// Subjects as the log has them.
+pub fn texts(subjects: &[Subject]) -> Vec<String> {
+    subjects.iter().map(ToString::to_string).collect()
+}
+
+/// Writes into the log that all that rests on `subjects` is recalled; gives the recall's number, if there is
+/// anything to recall. To be the last statement of its transaction: it holds up every other recall.
+pub async fn log(db: &mut PgConnection, subjects: &[Subject]) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("SELECT recall($1)").bind(texts(subjects)).fetch_one(db).await
+}
+
+/// Puts a node among those that recalls wait for.
+pub(super) async fn register(db: &mut PgConnection, node: Uuid) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO auth_nodes (node_id) VALUES ($1)
+         ON CONFLICT (node_id) DO UPDATE SET stamp = nextval('auth_stamps'), acked_seq = 0",
+    )
+    .bind(node)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Takes it out again.
+pub(super) async fn unregister(db: &mut PgConnection, node: Uuid) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM auth_nodes WHERE node_id = $1").bind(node).execute(db).await.map(drop)
+}
+
+/// The number of the latest recall.
+pub(super) async fn clock(db: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT seq FROM auth_clock").fetch_one(db).await
+}
+
+/// The log after a number.
+pub(super) async fn read_log(db: &mut PgConnection, after: i64) -> sqlx::Result<LogPage> {
+    // One statement, so that the clock and the log are of one snapshot.
+    let rows: Vec<(i64, Option<i64>, Option<String>)> = sqlx::query_as(
+        "SELECT c.seq, l.seq, l.subject FROM auth_clock c LEFT JOIN auth_log l ON l.seq > $1 ORDER BY l.seq",
+    )
+    .bind(after)
+    .fetch_all(db)
+    .await?;
+    let clock = rows.first().map_or(after, |(clock, ..)| *clock);
+    // What cannot be read, because a newer version wrote it, leaves a gap: then nothing cached is trusted.
+    let recalls = rows.into_iter().filter_map(|(_, seq, subject)| Some((seq?, subject?.parse().ok()?))).collect();
+    Ok(LogPage { clock, recalls })
+}
+
+/// Says that a node has dropped all up to a number; gives whether the node is still among the others.
+pub(super) async fn acknowledge(db: &mut PgConnection, node: Uuid, up_to: i64) -> sqlx::Result<bool> {
+    sqlx::query("UPDATE auth_nodes SET stamp = nextval('auth_stamps'), acked_seq = $2 WHERE node_id = $1")
+        .bind(node)
+        .bind(up_to)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// All nodes and their stamps.
+pub(super) async fn stamps(db: &mut PgConnection) -> sqlx::Result<Vec<(Uuid, i64)>> {
+    sqlx::query_as("SELECT node_id, stamp FROM auth_nodes").fetch_all(db).await
+}
+
+/// Counts a node out, unless it has shown a sign of life since `stamp` was read; gives whether it did.
+pub(super) async fn count_out(db: &mut PgConnection, node: Uuid, stamp: i64) -> sqlx::Result<bool> {
+    sqlx::query("DELETE FROM auth_nodes WHERE node_id = $1 AND stamp = $2")
+        .bind(node)
+        .bind(stamp)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// Forgets the oldest part of the log. A node that has not followed it for an hour begins anew.
+pub async fn forget_old(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "DELETE FROM auth_log
+         WHERE seq <= (SELECT max(seq) FROM auth_log WHERE made_at < clock_timestamp() - interval '1 hour')",
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}

@@ -1,0 +1,98 @@
+//! A model of what PostgreSQL does: one thing after the other.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::Mistake;
+use crate::{auth::lease::LogPage, base::subject::Subject};
+
+/// The tables, by what the protocol does to them.
+#[derive(Debug, Default)]
+pub struct Db {
+    /// `auth_clock`, and the sequence for stamps.
+    clock: i64,
+    stamps: i64,
+    log: BTreeMap<i64, Subject>,
+    /// `auth_nodes`: stamp and acknowledged number.
+    nodes: BTreeMap<usize, (i64, i64)>,
+    /// What has been revoked.
+    ended: HashSet<Subject>,
+    mistake: Option<Mistake>,
+}
+
+impl Db {
+    pub fn new(mistake: Option<Mistake>) -> Self {
+        Self { mistake, ..Self::default() }
+    }
+
+    pub fn register(&mut self, node: usize) {
+        let stamp = if self.mistake == Some(Mistake::StampRestarts) { 1 } else { self.next_stamp() };
+        self.nodes.insert(node, (stamp, 0));
+    }
+
+    fn next_stamp(&mut self) -> i64 {
+        self.stamps += 1;
+        self.stamps
+    }
+
+    pub fn clock(&self) -> i64 {
+        if self.mistake == Some(Mistake::SequenceForLog) {
+            return self.log.keys().next_back().copied().unwrap_or_default();
+        }
+        self.clock
+    }
+
+    pub fn read_log(&self, after: i64) -> LogPage {
+        let recalls = self.log.range(after + 1..).map(|(seq, subject)| (*seq, *subject)).collect();
+        LogPage { clock: self.clock(), recalls }
+    }
+
+    /// Whether the node's row was there.
+    pub fn acknowledge(&mut self, node: usize, up_to: i64) -> bool {
+        let fresh = self.next_stamp();
+        let by_itself = self.mistake == Some(Mistake::StampRestarts);
+        let Some((stamp, acked)) = self.nodes.get_mut(&node) else { return false };
+        (*stamp, *acked) = (if by_itself { *stamp + 1 } else { fresh }, up_to);
+        true
+    }
+
+    /// Takes a number, for a transaction that commits later.
+    pub fn number(&mut self) -> i64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// Ends something: the effect and the log, in one commit. With the right way the number is taken under a
+    /// lock that is held until then, which is as good as taking it at that moment.
+    pub fn end(&mut self, subject: Subject, number: Option<i64>) -> i64 {
+        let seq = number.unwrap_or_else(|| self.number());
+        self.ended.insert(subject);
+        self.log.insert(seq, subject);
+        seq
+    }
+
+    pub fn has_ended(&self, subject: Subject) -> bool {
+        self.ended.contains(&subject)
+    }
+
+    /// Whether every node but `own` has heard of `seq`.
+    pub fn is_acknowledged(&self, seq: i64, own: usize) -> bool {
+        self.nodes.iter().all(|(node, (_, acked))| *node == own || *acked >= seq)
+    }
+
+    pub fn rows(&self) -> Vec<(usize, i64)> {
+        self.nodes.iter().map(|(node, (stamp, _))| (*node, *stamp)).collect()
+    }
+
+    pub fn remove(&mut self, node: usize, seen: i64) {
+        if self.nodes.get(&node).is_some_and(|(stamp, _)| *stamp == seen) {
+            self.nodes.remove(&node);
+        }
+    }
+
+    /// Forgets all of the log but the newest.
+    pub fn prune(&mut self, keep: usize) {
+        while self.log.len() > keep {
+            self.log.pop_first();
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What happens in a run: who asks, what is recalled, and what goes wrong meanwhile.
+
+use rand::RngExt;
+
+use super::{
+    protocol::subjects,
+    world::{LENGTH, MILLI, NODES, SECOND, World},
+};
+
+const REQUESTS: usize = 150;
+const REQUESTS_AROUND_RECALL: usize = 24;
+const RECALLS: usize = 10;
+const TROUBLES: usize = 14;
+/// Credentials: each has one issuer of two, and one project of four.
+const CREDENTIALS: usize = 64;
+
+impl World {
+    pub(super) fn plan(&mut self) {
+        for node in 0..NODES {
+            self.boot(node);
+        }
+        for _ in 0..REQUESTS {
+            let at = self.random.random_range(0..LENGTH);
+            let credential = self.credential(at);
+            self.request_at(at, credential);
+        }
+        for _ in 0..RECALLS {
+            let at = self.random.random_range(2 * SECOND..LENGTH);
+            let credential = self.credential(at);
+            let subject = subjects(credential)[self.random.random_range(0..3)];
+            let times = if self.random.random_bool(0.3) { 2 } else { 1 };
+            for _ in 0..times {
+                let node = self.random.random_range(0..NODES);
+                let delay = self.random.random_range(0..300 * MILLI);
+                self.enter(at + delay, None, Box::new(move |world| world.recall(node, subject)));
+            }
+            // Before, so that it is cached, and after, when that must not help it.
+            for _ in 0..REQUESTS_AROUND_RECALL {
+                let around = self.random.random_range(at - 2 * SECOND..at + 6 * SECOND);
+                self.request_at(around, credential);
+            }
+        }
+        for _ in 0..TROUBLES {
+            let at = self.random.random_range(0..LENGTH);
+            let node = self.random.random_range(0..NODES);
+            self.enter(at, None, Box::new(move |world| world.trouble(node)));
+        }
+    }
+
+    /// Few are asked about at a time, so that they are asked about again, and again after their end.
+    pub(super) fn credential(&mut self, at: u64) -> usize {
+        let fashion = (at / (LENGTH / 10)) as usize * 4;
+        (fashion + self.random.random_range(0..8)) % CREDENTIALS
+    }
+
+    pub(super) fn request_at(&mut self, at: u64, credential: usize) {
+        let node = self.random.random_range(0..NODES);
+        self.enter(at, None, Box::new(move |world| world.request(node, credential)));
+    }
+
+    pub(super) fn trouble(&mut self, node: usize) {
+        let length = match self.random.random_range(0..10) {
+            0..5 => self.random.random_range(MILLI..SECOND),
+            5..9 => self.random.random_range(SECOND..5 * SECOND),
+            _ => self.random.random_range(5 * SECOND..15 * SECOND),
+        };
+        let until = self.now + length;
+        match self.random.random_range(0..13) {
+            0..4 => self.nodes[node].paused_until = until,
+            10 => self.stop_in_the_middle(node),
+            12 => self.look_away(node),
+            11 => {
+                // A network that becomes slow, and then fails.
+                let slow_until = self.now + self.random.random_range(200 * MILLI..3 * SECOND);
+                self.nodes[node].slow_until = slow_until;
+                self.enter(
+                    slow_until,
+                    None,
+                    Box::new(move |world| {
+                        let until = world.now + 4 * SECOND;
+                        (world.nodes[node].mute_until, world.nodes[node].deaf_until) = (until, until);
+                    }),
+                );
+            }
+            4 => self.nodes[node].mute_until = until,
+            5 => self.nodes[node].deaf_until = until,
+            6 => (self.nodes[node].mute_until, self.nodes[node].deaf_until) = (until, until),
+            7 => self.db.prune(3),
+            _ => self.kill(node),
+        }
+    }
+
+    /// A node is stopped in the middle of its work, for so long that the others count it out; meanwhile what it was
+    /// asked about is ended.
+    pub(super) fn stop_in_the_middle(&mut self, node: usize) {
+        let credential = self.credential(self.now);
+        for _ in 0..12 {
+            self.request(node, credential);
+        }
+        let begin = self.now + self.random.random_range(0..4 * MILLI);
+        let until = self.now + self.random.random_range(7 * SECOND..10 * SECOND);
+        self.enter(begin, None, Box::new(move |world| world.nodes[node].paused_until = until));
+        let other = (node + 1) % NODES;
+        let subject = subjects(credential)[self.random.random_range(0..3)];
+        self.enter(self.now + SECOND, None, Box::new(move |world| world.recall(other, subject)));
+        for _ in 0..12 {
+            let at = until + self.random.random_range(0..SECOND);
+            self.enter(at, None, Box::new(move |world| world.request(node, credential)));
+        }
+    }
+
+    /// One node's janitor looks again only after a while, in which another node has started again.
+    pub(super) fn look_away(&mut self, node: usize) {
+        let (victim, third) = ((node + 1) % NODES, (node + 2) % NODES);
+        let back = self.now + self.random.random_range(6600 * MILLI..9 * SECOND);
+        (self.nodes[node].mute_until, self.nodes[node].deaf_until) = (back, back);
+        let killed = self.random.random_range(self.now..back);
+        self.enter(killed, None, Box::new(move |world| world.kill(victim)));
+        for _ in 0..4 {
+            let credential = self.credential(back);
+            let at = back + self.random.random_range(0..2 * SECOND);
+            let subject = subjects(credential)[0];
+            self.enter(at, None, Box::new(move |world| world.recall(third, subject)));
+            for _ in 0..8 {
+                let around = self.random.random_range(at - SECOND..at + SECOND);
+                self.enter(around, None, Box::new(move |world| world.request(victim, credential)));
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Time, nodes and what is between them. Everything that happens is a closure in one queue; what a node does
+//! waits while it is paused, and is lost when it is killed.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::{Mistake, db::Db};
+use crate::{
+    auth::{
+        cache::Cache,
+        janitor::Janitor,
+        lease::{Follower, Timing},
+    },
+    base::subject::Subject,
+};
+
+pub const NODES: usize = 3;
+pub const MILLI: u64 = 1000;
+pub const SECOND: u64 = 1000 * MILLI;
+/// How long a run lasts.
+pub const LENGTH: u64 = 25 * SECOND;
+/// How long a node waits for the database.
+const PATIENCE: u64 = SECOND;
+
+type Act = Box<dyn FnOnce(&mut World)>;
+/// A node, and which of its lives; what belongs to another life does not happen.
+type Whose = Option<(usize, u32)>;
+
+/// One run.
+pub struct World {
+    pub(super) now: u64,
+    queue: BTreeMap<(u64, u64), (Whose, Act)>,
+    pub(super) entered: u64,
+    pub(super) random: StdRng,
+    pub(super) timing: Timing,
+    pub(super) mistake: Option<Mistake>,
+    pub(super) db: Db,
+    pub(super) nodes: Vec<Node>,
+    /// When the recall of something was first confirmed.
+    pub(super) confirmations: Vec<(Subject, u64)>,
+    pub violations: Vec<String>,
+    pub accepted: u64,
+    pub hits: u64,
+    pub confirmed: u64,
+    pub confirmed_by_time: u64,
+}
+
+pub struct Node {
+    /// Which life it is in.
+    pub(super) life: u32,
+    /// How fast its clock runs, and what it showed at the beginning.
+    pub(super) rate: f64,
+    pub(super) offset: u64,
+    pub(super) paused_until: u64,
+    /// What it sends is lost until, and what is sent to it.
+    pub(super) mute_until: u64,
+    pub(super) deaf_until: u64,
+    /// What it sends takes long until.
+    pub(super) slow_until: u64,
+    pub(super) follower: Follower,
+    /// Which rest it is in, if it rests; and whether it was told of a recall when it did not.
+    pub(super) rest: Option<u64>,
+    pub(super) has_news: bool,
+    pub(super) cache: Arc<Cache<usize, bool>>,
+    pub(super) janitor: Janitor<usize>,
+    /// For [`Mistake::FlagClearedByTimer`].
+    pub(super) flag: bool,
+}
+
+impl World {
+    /// Runs one from its beginning to its end.
+    pub fn run(seed: u64, mistake: Option<Mistake>) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut timing = Timing::USUAL;
+        if mistake == Some(Mistake::WaitTooShort) {
+            timing.wait = timing.lease / 2;
+        }
+        let nodes = (0..NODES)
+            .map(|_| Node {
+                life: 0,
+                rate: random.random_range(0.98..1.02),
+                offset: random.random_range(0..1000 * SECOND),
+                paused_until: 0,
+                mute_until: 0,
+                deaf_until: 0,
+                slow_until: 0,
+                follower: Follower::new(timing),
+                rest: None,
+                has_news: false,
+                cache: Arc::new(Cache::mistaken(mistake)),
+                janitor: Janitor::new(timing),
+                flag: false,
+            })
+            .collect();
+        let mut world = Self {
+            now: 0,
+            queue: BTreeMap::new(),
+            entered: 0,
+            random,
+            timing,
+            mistake,
+            db: Db::new(mistake),
+            nodes,
+            confirmations: Vec::new(),
+            violations: Vec::new(),
+            accepted: 0,
+            hits: 0,
+            confirmed: 0,
+            confirmed_by_time: 0,
+        };
+        world.plan();
+        while let Some(((at, _), (whose, act))) = world.queue.pop_first() {
+            if at > LENGTH {
+                break;
+            }
+            world.now = at;
+            match whose {
+                Some((node, life)) if world.nodes[node].life != life => {}
+                Some((node, _)) if world.nodes[node].paused_until > at => {
+                    // It comes as soon as the node runs again, in whatever order.
+                    let late = if world.random.random_bool(0.2) { 200 * MILLI } else { 200 };
+                    let again = world.nodes[node].paused_until + world.random.random_range(0..late);
+                    world.enter(again, whose, act);
+                }
+                _ => act(&mut world),
+            }
+        }
+        world
+    }
+
+    pub(super) fn kill(&mut self, node: usize) {
+        let (timing, mistake) = (self.timing, self.mistake);
+        let dead = &mut self.nodes[node];
+        dead.life += 1;
+        dead.paused_until = 0;
+        dead.follower = Follower::new(timing);
+        (dead.rest, dead.has_news) = (None, false);
+        dead.cache = Arc::new(Cache::mistaken(mistake));
+        dead.janitor = Janitor::new(timing);
+        dead.flag = false;
+        let down = self.random.random_range(0..2 * SECOND);
+        self.act(node, down, move |world| world.boot(node));
+    }
+
+    pub(super) fn boot(&mut self, node: usize) {
+        self.act(node, 0, move |world| world.follow(node));
+        self.act(node, SECOND, move |world| world.clean(node));
+        self.act(node, SECOND, move |world| world.sweep(node));
+    }
+
+    pub(super) fn enter(&mut self, at: u64, whose: Whose, act: Act) {
+        self.entered += 1;
+        self.queue.insert((at, self.entered), (whose, act));
+    }
+
+    /// Lets a node do something after a while.
+    pub(super) fn act(&mut self, node: usize, after: u64, act: impl FnOnce(&mut Self) + 'static) {
+        let (at, life) = (self.now + after, self.nodes[node].life);
+        self.enter(at, Some((node, life)), Box::new(act));
+    }
+
+    /// Lets a node do something next: hardly later, or much later if it is paused just then.
+    pub(super) fn soon(&mut self, node: usize, act: impl FnOnce(&mut Self) + 'static) {
+        let after = self.moment();
+        if self.random.random_bool(0.004) {
+            let pause = self.random.random_range(10 * MILLI..5 * SECOND);
+            self.nodes[node].paused_until = self.nodes[node].paused_until.max(self.now + pause);
+        }
+        self.act(node, after, act);
+    }
+
+    /// How long a thread takes to come to its next step: some are held up while others go on.
+    pub(super) fn moment(&mut self) -> u64 {
+        match self.random.random_range(0..30) {
+            0 => self.random.random_range(1..150 * MILLI),
+            _ => self.random.random_range(1..100),
+        }
+    }
+
+    /// Lets a node ask the database. `then` is told the answer, or nothing if none came in time; what was asked
+    /// may be done even so, and late.
+    pub(super) fn ask<A: 'static>(
+        &mut self,
+        node: usize,
+        ask: impl FnOnce(&mut Db) -> A + 'static,
+        then: impl FnOnce(&mut Self, Option<A>) + 'static,
+    ) {
+        let then = Rc::new(RefCell::new(Some(then)));
+        let in_vain = Rc::clone(&then);
+        self.act(node, PATIENCE, move |world| {
+            let then = in_vain.borrow_mut().take();
+            if let Some(then) = then {
+                then(world, None);
+            }
+        });
+        if self.nodes[node].mute_until > self.now {
+            return;
+        }
+        let (life, way, back) = (self.nodes[node].life, self.way(node), self.way(node));
+        self.enter(
+            self.now + way,
+            None,
+            Box::new(move |world| {
+                let answer = ask(&mut world.db);
+                if world.nodes[node].deaf_until > world.now || world.nodes[node].life != life {
+                    return;
+                }
+                world.act(node, back, move |world| {
+                    let then = then.borrow_mut().take();
+                    if let Some(then) = then {
+                        then(world, Some(answer));
+                    }
+                });
+            }),
+        );
+    }
+
+    pub(super) fn way(&mut self, node: usize) -> u64 {
+        if self.nodes[node].slow_until > self.now {
+            return self.random.random_range(50 * MILLI..500 * MILLI);
+        }
+        match self.random.random_range(0..20) {
+            0 => self.random.random_range(5 * MILLI..1500 * MILLI),
+            _ => self.random.random_range(100..3 * MILLI),
+        }
+    }
+
+    pub(super) fn clock(&self, node: usize) -> Duration {
+        let Node { rate, offset, .. } = self.nodes[node];
+        Duration::from_micros(offset + (self.now as f64 * rate) as u64)
+    }
+
+    /// A time on a node's clock, as it is told here.
+    pub(super) fn until(&self, node: usize, time: Duration) -> u64 {
+        let left = time.saturating_sub(self.clock(node)).as_micros() as f64;
+        (left / self.nodes[node].rate) as u64 + 1
+    }
+}

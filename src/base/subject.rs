@@ -1,0 +1,70 @@
+//! What a credential rests on: whatever, when it changes, changes what the credential may do.
+
+use std::{fmt, str::FromStr};
+
+use super::id::{KeyId, NotAnId, ProjectId, SessionId, TokenId, UserId};
+
+/// One such thing. Written as clients write its id, a membership as its project's and its user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// A session.
+    Session(SessionId),
+    /// A key, and with it all of its secrets.
+    Key(KeyId),
+    /// A token.
+    Token(TokenId),
+    /// A user, on whom their sessions rest.
+    User(UserId),
+    /// A project, on which its keys and tokens rest.
+    Project(ProjectId),
+    /// A user's membership of a project, on which the tokens rest that a session issued.
+    Member(ProjectId, UserId),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(id) => write!(f, "{id}"),
+            Self::Key(id) => write!(f, "{id}"),
+            Self::Token(id) => write!(f, "{id}"),
+            Self::User(id) => write!(f, "{id}"),
+            Self::Project(id) => write!(f, "{id}"),
+            Self::Member(project, user) => write!(f, "{project}/{user}"),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        if let Some((project, user)) = text.split_once('/') {
+            return Ok(Self::Member(project.parse()?, user.parse()?));
+        }
+        (text.parse().map(Self::Session))
+            .or_else(|_| text.parse().map(Self::Key))
+            .or_else(|_| text.parse().map(Self::Token))
+            .or_else(|_| text.parse().map(Self::User))
+            .or_else(|_| text.parse().map(Self::Project))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_read_as_it_is_written() {
+        for subject in [
+            Subject::Session(SessionId::new()),
+            Subject::Key(KeyId::new()),
+            Subject::Token(TokenId::new()),
+            Subject::User(UserId::new()),
+            Subject::Project(ProjectId::new()),
+            Subject::Member(ProjectId::new(), UserId::new()),
+        ] {
+            assert_eq!(subject.to_string().parse(), Ok(subject));
+        }
+        assert_eq!("inv_3e7".parse::<Subject>(), Err(NotAnId));
+    }
+}
