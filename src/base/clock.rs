@@ -146,6 +146,8 @@ pub struct Clock(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     offset_millis: AtomicI64,
+    /// How far the wall clock alone was set back.
+    behind_millis: AtomicI64,
     /// The latest instant that [`Clock::forward`] has given, in milliseconds since 1970.
     latest_millis: AtomicI64,
 }
@@ -158,7 +160,8 @@ impl Clock {
 
     /// Now.
     pub fn now(&self) -> Timestamp {
-        let offset = self.0.offset_millis.load(Ordering::Relaxed);
+        let Shared { offset_millis, behind_millis, .. } = &*self.0;
+        let offset = offset_millis.load(Ordering::Relaxed) - behind_millis.load(Ordering::Relaxed);
         Timestamp::new(OffsetDateTime::now_utc() + time::Duration::milliseconds(offset))
     }
 
@@ -187,10 +190,10 @@ impl Clock {
         self.0.offset_millis.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// Sets the clock back, for every holder of a clone of it.
+    /// Sets the wall clock back, for every holder of a clone of it. Monotonic time goes on.
     pub fn set_back(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.0.offset_millis.fetch_sub(by, Ordering::Relaxed);
+        self.0.behind_millis.fetch_add(by, Ordering::Relaxed);
     }
 }
 

@@ -30,6 +30,7 @@ mod process;
 mod projects;
 mod properties;
 mod reference;
+mod revocation;
 mod secrets;
 mod sessions;
 mod sign_in;

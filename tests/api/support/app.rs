@@ -1,10 +1,10 @@
 //! A server on a database of its own, served on a real socket.
 
-use std::{ops::Deref, time::Duration};
+use std::{env, ops::Deref, time::Duration};
 
 use cloudapi::{
     base::{
-        clock::Clock,
+        clock::{Clock, since_boot},
         email::Email,
         id::{ProjectId, UserId},
         lifecycle::Phase,
@@ -18,11 +18,12 @@ use cloudapi::{
     usage::flush,
     users::{self, model::MemberStatus},
 };
+use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio_util::sync::DropGuard;
 
 use super::{
-    cluster,
+    cluster, eventually,
     identity::{Identity, Nobody, Session},
 };
 use serde_json::json;
@@ -57,9 +58,18 @@ impl TestApp {
 
     /// Starts one that the operator has set up so.
     pub async fn start_with(options: AppOptions) -> Self {
-        let options = AppOptions { public_url: PUBLIC_URL.to_owned(), ..options };
-        let database = cluster::fresh_database().await;
-        let clock = Clock::system();
+        Self::start_on(cluster::fresh_database().await, Clock::system(), options).await
+    }
+
+    /// Starts another server on the same database, with the same time.
+    pub async fn start_beside(&self, options: AppOptions) -> Self {
+        Self::start_on(self.db.connect_options().as_ref().clone(), self.clock.clone(), options).await
+    }
+
+    async fn start_on(database: PgConnectOptions, clock: Clock, options: AppOptions) -> Self {
+        // The whole suite passes without the cache too: what it answers must be what the database says.
+        let auth_cache = options.auth_cache && env::var_os("TEST_WITHOUT_AUTH_CACHE").is_none();
+        let options = AppOptions { public_url: PUBLIC_URL.to_owned(), auth_cache, ..options };
         let app = App::new(db::pool(database, 8), clock.clone(), options).unwrap();
         app.lifecycle.enter(Phase::Serving);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -73,6 +83,17 @@ impl TestApp {
             .build()
             .unwrap();
         Self { app, url, http, clock, _stop: stop.drop_guard() }
+    }
+
+    /// Waits until credentials are answered from the cache, where there is one.
+    pub async fn lease(&self) {
+        let Some(credentials) = &self.node.credentials else { return };
+        eventually("a lease", async || credentials.lease().remaining(since_boot())).await;
+    }
+
+    /// How many credentials were answered from the cache.
+    pub fn cache_hits(&self) -> u64 {
+        self.node.credentials.as_ref().map_or(0, |credentials| credentials.figures().0)
     }
 
     /// Somebody without a credential.

@@ -1,0 +1,376 @@
+//! What is taken from a credential is taken everywhere before the answer: two servers on one database, one of which
+//! has the credential cached when the other is told.
+
+use std::{future::Future, time::Duration};
+
+use cloudapi::{base::role::Role, state::AppOptions};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::support::{Bearer, Identity, Key, Session, TestApp, eventually};
+
+const USERS: &str = "/v1/users?limit=1";
+const SESSIONS: &str = "/v1/sessions?limit=1";
+
+/// Two servers: changes are made here, and credentials used there.
+struct Two {
+    here: TestApp,
+    there: TestApp,
+}
+
+impl Two {
+    async fn start() -> Self {
+        let here = TestApp::start().await;
+        let there = here.start_beside(AppOptions::default()).await;
+        here.lease().await;
+        there.lease().await;
+        Self { here, there }
+    }
+
+    fn there(&self, secret: &str) -> Bearer<'_> {
+        Bearer { app: &self.there, secret: secret.to_owned() }
+    }
+
+    /// Uses a credential there, twice, so that it is cached if there is a cache.
+    async fn cached(&self, secret: &str, path: &str) -> Bearer<'_> {
+        let bearer = self.there(secret);
+        bearer.get(path).await.ok();
+        let hits = self.there.cache_hits();
+        bearer.get(path).await.ok();
+        assert!(self.there.node.credentials.is_none() || self.there.cache_hits() > hits, "not answered from the cache");
+        bearer
+    }
+}
+
+/// A key of a new project, a token under it and one under that, all cached there.
+struct Chain<'a> {
+    owner: Session<'a>,
+    key: Key<'a>,
+    /// The key, the token and the token's token, as they are used there.
+    used: [Bearer<'a>; 3],
+    token_ids: [String; 2],
+}
+
+async fn chain(two: &Two) -> Chain<'_> {
+    let owner = two.here.owner().await;
+    let key = owner.key().await;
+    let token = key.token(&["users:read", "tokens:write"]).await;
+    let child = token.token(&["users:read"]).await;
+    let used = [
+        two.cached(&key.secret, USERS).await,
+        two.cached(&token.secret, USERS).await,
+        two.cached(&child.secret, USERS).await,
+    ];
+    Chain { owner, key, used, token_ids: [token.id, child.id] }
+}
+
+impl Chain<'_> {
+    fn key_path(&self) -> String {
+        format!("/v1/keys/{}", self.key.id)
+    }
+
+    fn project_path(&self, action: &str) -> String {
+        format!("/v1/projects/{}{action}", self.owner.project)
+    }
+
+    /// What using each of the three answers.
+    async fn answers(&self) -> Vec<String> {
+        let mut answers = Vec::new();
+        for used in &self.used {
+            let reply = used.get(USERS).await;
+            answers.push(reply.json()["code"].as_str().unwrap_or("ok").to_owned());
+        }
+        answers
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_dead_on_another_server_with_all_that_it_issued() {
+    let two = Two::start().await;
+    let chain = chain(&two).await;
+    chain.owner.delete(&chain.key_path()).await.ok();
+    assert_eq!(chain.answers().await, ["token_revoked"; 3]);
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_dead_on_another_server_with_all_that_it_issued_and_nothing_else_is() {
+    let two = Two::start().await;
+    let chain = chain(&two).await;
+    chain.owner.delete(&format!("/v1/tokens/{}", chain.token_ids[1])).await.ok();
+    assert_eq!(chain.answers().await, ["ok", "ok", "token_revoked"]);
+    chain.owner.delete(&format!("/v1/tokens/{}", chain.token_ids[0])).await.ok();
+    assert_eq!(chain.answers().await, ["ok", "token_revoked", "token_revoked"]);
+}
+
+#[tokio::test]
+async fn scopes_taken_from_a_key_are_taken_on_another_server_and_given_back_there() {
+    let two = Two::start().await;
+    let chain = chain(&two).await;
+    chain.owner.patch(&chain.key_path(), json!({ "scopes": ["usage:read"] })).await.ok();
+    assert_eq!(chain.answers().await, ["insufficient_scope"; 3]);
+    chain.owner.patch(&chain.key_path(), json!({ "scopes": ["users:read", "tokens:write"] })).await.ok();
+    assert_eq!(chain.answers().await, ["ok"; 3]);
+}
+
+#[tokio::test]
+async fn a_keys_earlier_end_holds_on_another_server() {
+    let two = Two::start().await;
+    let chain = chain(&two).await;
+    let end = two.here.clock.now().plus(Duration::from_secs(60));
+    chain.owner.patch(&chain.key_path(), json!({ "expires_at": end })).await.ok();
+    assert_eq!(chain.answers().await, ["ok"; 3]);
+    two.here.clock.advance(Duration::from_secs(61));
+    assert_eq!(chain.answers().await, ["token_expired", "token_revoked", "token_revoked"]);
+    // And what has expired stays so, whatever becomes of the wall clock.
+    two.here.clock.set_back(Duration::from_secs(3600));
+    assert_eq!(chain.answers().await, ["token_expired", "token_revoked", "token_revoked"]);
+}
+
+#[tokio::test]
+async fn a_keys_networks_and_rate_hold_on_another_server() {
+    let two = Two::start().await;
+    let chain = chain(&two).await;
+    chain.owner.patch(&chain.key_path(), json!({ "allowed_ips": ["203.0.113.1"] })).await.ok();
+    assert_eq!(chain.answers().await, ["ip_not_allowed"; 3]);
+    let bounds = json!({ "allowed_ips": [], "rate_limit": { "requests": 2, "per_seconds": 3600 } });
+    chain.owner.patch(&chain.key_path(), bounds).await.ok();
+    assert_eq!(chain.answers().await, ["ok", "ok", "rate_limited"]);
+}
+
+#[tokio::test]
+async fn a_rotated_keys_old_secret_ends_on_another_server_when_its_overlap_does() {
+    let two = Two::start().await;
+    let chain = chain(&two).await;
+    let rotate = format!("{}/rotate", chain.key_path());
+    let next = chain.owner.post(&rotate, json!({ "overlap_seconds": 60 })).await.created();
+    assert_eq!(chain.answers().await, ["ok"; 3]);
+    two.here.clock.advance(Duration::from_secs(61));
+    assert_eq!(chain.answers().await, ["token_expired", "ok", "ok"]);
+    let next = two.cached(next["key"].as_str().unwrap(), USERS).await;
+    chain.owner.post(&rotate, json!({ "overlap_seconds": 0 })).await.created();
+    next.get(USERS).await.problem(401, "token_expired");
+}
+
+#[tokio::test]
+async fn a_suspended_project_is_suspended_on_another_server_and_resumed_there() {
+    let two = Two::start().await;
+    let chain = chain(&two).await;
+    chain.owner.post_empty(&chain.project_path("/suspend")).await.ok();
+    assert_eq!(chain.answers().await, ["project_suspended"; 3]);
+    chain.owner.post_empty(&chain.project_path("/resume")).await.ok();
+    assert_eq!(chain.answers().await, ["ok"; 3]);
+    chain.owner.post_empty(&chain.project_path("/archive")).await.ok();
+    assert_eq!(chain.answers().await, ["project_archived"; 3]);
+    chain.owner.delete(&chain.project_path("")).await.ok();
+    assert_eq!(chain.answers().await, ["invalid_token"; 3]);
+}
+
+#[tokio::test]
+async fn what_a_member_issued_follows_their_role_on_another_server_and_ends_with_their_membership() {
+    let two = Two::start().await;
+    let owner = two.here.owner().await;
+    let admin = two.here.member(&owner, Role::Admin).await;
+    let token = admin.token(&["keys:write", "users:read"]).await;
+    let used = two.cached(&token.secret, USERS).await;
+    let session = two.cached(&admin.secret, SESSIONS).await;
+    let membership = format!("/v1/users/{}?project_id={}", admin.user_id, owner.project);
+    owner.patch(&membership, json!({ "role": "viewer" })).await.ok();
+    used.delete("/v1/keys/key_1").await.problem(403, "insufficient_scope");
+    used.get(USERS).await.ok();
+    owner.delete(&membership).await.ok();
+    used.get(USERS).await.problem(401, "token_revoked");
+    session.get(&format!("{USERS}&project_id={}", owner.project)).await.problem(404, "not_found");
+    session.get(SESSIONS).await.ok();
+}
+
+#[tokio::test]
+async fn a_session_that_is_signed_out_is_signed_out_on_another_server() {
+    let two = Two::start().await;
+    let user = two.here.user().await;
+    let (second, third) = (two.here.another_session(&user).await, two.here.another_session(&user).await);
+    let mut used = Vec::new();
+    for session in [&user, &second, &third] {
+        used.push(two.cached(&session.secret, SESSIONS).await);
+    }
+    user.delete("/v1/sessions/current").await.ok();
+    used[0].get(SESSIONS).await.problem(401, "token_revoked");
+    second.delete(&format!("/v1/sessions/{}", third.id)).await.ok();
+    used[2].get(SESSIONS).await.problem(401, "token_revoked");
+    used[1].get(SESSIONS).await.ok();
+}
+
+#[tokio::test]
+async fn a_changed_password_ends_the_other_sessions_on_another_server() {
+    let two = Two::start().await;
+    let user = two.here.user().await;
+    two.here.set_password(&user, "correct horse battery staple").await;
+    let other = two.here.another_session(&user).await;
+    let used = [two.cached(&user.secret, SESSIONS).await, two.cached(&other.secret, SESSIONS).await];
+    let body =
+        json!({ "current_password": "correct horse battery staple", "new_password": "an entirely different one" });
+    user.post("/v1/users/me/password", body).await.ok();
+    used[0].get(SESSIONS).await.ok();
+    used[1].get(SESSIONS).await.problem(401, "token_revoked");
+}
+
+#[tokio::test]
+async fn what_is_introspected_from_the_cache_ends_at_once_too() {
+    let two = Two::start().await;
+    let chain = chain(&two).await;
+    let asking = two.cached(&chain.owner.key().await.secret, USERS).await;
+    let ask = async || {
+        let body = json!({ "token": chain.used[2].secret });
+        asking.post("/v1/tokens/introspect", body).await.ok()["active"].clone()
+    };
+    assert_eq!(ask().await, json!(true));
+    chain.owner.delete(&chain.key_path()).await.ok();
+    assert_eq!(ask().await, json!(false));
+}
+
+/// Somebody on the same database who says nothing: a node that hangs.
+async fn join_a_silent_node(db: &PgPool) -> Uuid {
+    let node = Uuid::new_v4();
+    sqlx::query("INSERT INTO auth_nodes (node_id) VALUES ($1)").bind(node).execute(db).await.unwrap();
+    node
+}
+
+/// Sees that what `recalls` is not answered although every node but the silent one has confirmed it; lets the silent
+/// one confirm it, and gives the answer.
+async fn answered_when_confirmed<T>(two: &Two, silent: Uuid, recalls: impl Future<Output = T>) -> T {
+    let db = &two.here.db;
+    let others =
+        "SELECT bool_and(acked_seq = (SELECT seq FROM auth_clock)) IS NOT FALSE FROM auth_nodes WHERE node_id <> $1";
+    let only_the_silent_one_is_missing = async {
+        // So long that it has come to the waiting; were it answered too early, it would be by now.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        eventually("all but one confirm", async || {
+            let confirmed: bool = sqlx::query_scalar(others).bind(silent).fetch_one(db).await.unwrap();
+            confirmed.then_some(())
+        })
+        .await;
+    };
+    let mut recalls = std::pin::pin!(recalls);
+    tokio::select! {
+        _ = &mut recalls => panic!("answered although a node had not confirmed it"),
+        () = only_the_silent_one_is_missing => {}
+    }
+    let confirm = "UPDATE auth_nodes SET acked_seq = (SELECT seq FROM auth_clock) WHERE node_id = $1";
+    sqlx::query(confirm).bind(silent).execute(db).await.unwrap();
+    recalls.await
+}
+
+/// Lets the silent node fall behind again.
+async fn silence(db: &PgPool, node: Uuid) {
+    sqlx::query("UPDATE auth_nodes SET acked_seq = 0 WHERE node_id = $1").bind(node).execute(db).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revocation_is_answered_when_every_server_has_confirmed_it_and_so_is_its_repetition() {
+    let two = Two::start().await;
+    let owner = two.here.owner().await;
+    let key = owner.key().await;
+    let silent = join_a_silent_node(&two.here.db).await;
+    let path = format!("/v1/keys/{}", key.id);
+    for _ in 0..2 {
+        answered_when_confirmed(&two, silent, owner.delete(&path)).await.ok();
+        silence(&two.here.db, silent).await;
+    }
+}
+
+#[tokio::test]
+async fn a_narrowing_that_is_sent_again_with_its_key_waits_like_the_first() {
+    let two = Two::start().await;
+    let owner = two.here.owner().await;
+    let key = owner.key().await;
+    let silent = join_a_silent_node(&two.here.db).await;
+    let send = || {
+        let call = owner.request("PATCH", &format!("/v1/keys/{}", key.id)).json(&json!({ "scopes": ["users:read"] }));
+        call.header("idempotency-key", "narrow").send()
+    };
+    let first = answered_when_confirmed(&two, silent, send()).await;
+    assert_eq!(first.header("idempotent-replayed"), None);
+    silence(&two.here.db, silent).await;
+    let again = answered_when_confirmed(&two, silent, send()).await;
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(first.ok(), again.ok());
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_holds_a_revocation_up_until_its_lease_has_ended_and_no_longer() {
+    let two = Two::start().await;
+    let owner = two.here.owner().await;
+    let key = owner.key().await;
+    join_a_silent_node(&two.here.db).await;
+    owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
+    let by_time = two.here.node.figures.recalls_by_time.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(by_time, 1);
+    // The others count it out, and wait for it no more.
+    eventually("the silent one is counted out", async || {
+        let nodes: i64 = sqlx::query_scalar("SELECT count(*) FROM auth_nodes WHERE acked_seq = 0")
+            .fetch_one(&two.here.db)
+            .await
+            .unwrap();
+        (nodes == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_counted_out_begins_anew() {
+    let two = Two::start().await;
+    let chain = chain(&two).await;
+    sqlx::query("DELETE FROM auth_nodes").execute(&two.here.db).await.unwrap();
+    // Nobody waits for the other server, which notices within a second and trusts nothing from before.
+    eventually("both are back", async || {
+        let nodes: i64 = sqlx::query_scalar("SELECT count(*) FROM auth_nodes WHERE acked_seq > 0 OR stamp > 0")
+            .fetch_one(&two.here.db)
+            .await
+            .unwrap();
+        (two.here.node.credentials.is_none() || nodes == 2).then_some(())
+    })
+    .await;
+    two.there.lease().await;
+    chain.owner.delete(&chain.key_path()).await.ok();
+    assert_eq!(chain.answers().await, ["token_revoked"; 3]);
+}
+
+#[tokio::test]
+async fn a_log_that_was_cut_is_noticed_and_nothing_cached_is_trusted() {
+    let two = Two::start().await;
+    let chain = chain(&two).await;
+    // As if this server had slept while the log lost what it had not read.
+    sqlx::query("UPDATE auth_clock SET seq = seq + 10").execute(&two.here.db).await.unwrap();
+    sqlx::query("UPDATE keys SET revoked_at = now() WHERE project_id = $1")
+        .bind(chain.owner.project.parse::<cloudapi::base::id::ProjectId>().unwrap())
+        .execute(&two.here.db)
+        .await
+        .unwrap();
+    eventually("the gap is noticed", async || (chain.answers().await == ["token_revoked"; 3]).then_some(())).await;
+}
+
+#[tokio::test]
+async fn readyz_shows_the_lease_and_a_server_that_stops_signs_off() {
+    let two = Two::start().await;
+    let checks = |app: &TestApp| {
+        let request = app.nobody().request("GET", "/readyz");
+        async { request.send().await.ok()["checks"]["lease"].clone() }
+    };
+    let without = two.here.start_beside(AppOptions { auth_cache: false, ..AppOptions::default() }).await;
+    assert_eq!(checks(&without).await, json!("off: each request reads the database"));
+    if two.here.node.credentials.is_none() {
+        return;
+    }
+    assert_eq!(checks(&two.here).await, json!("ok"));
+    let (id, db) = (two.there.node.id, two.here.db.clone());
+    drop(two.there);
+    eventually("it signs off", async || {
+        let there: Option<Value> = sqlx::query_scalar("SELECT to_jsonb(n) FROM auth_nodes n WHERE node_id = $1")
+            .bind(id)
+            .fetch_optional(&db)
+            .await
+            .unwrap();
+        there.is_none().then_some(())
+    })
+    .await;
+}
