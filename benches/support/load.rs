@@ -1,0 +1,174 @@
+//! Clients that ask as fast as they are answered, or at a given rate. All of them in one thread, which leaves the
+//! machine to the servers.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::LocalSet,
+};
+
+use super::Result;
+
+/// Connections that ask at the same time.
+pub const CONNECTIONS: usize = 32;
+
+/// What is asked: number to request.
+pub type Requests = Arc<dyn Fn(u64) -> Arc<[u8]> + Send + Sync>;
+
+/// The same again and again.
+pub fn always(request: Vec<u8>) -> Requests {
+    let request: Arc<[u8]> = request.into();
+    Arc::new(move |_| Arc::clone(&request))
+}
+
+/// A request as it is sent.
+pub fn request(method: &str, path: &str, secret: &str, more: &str, body: &str) -> Vec<u8> {
+    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {secret}\r\n{more}{length}\r\n{body}")
+        .into_bytes()
+}
+
+/// Answers a second, when each connection asks again as soon as it is answered.
+pub fn throughput(address: SocketAddr, status: u16, requests: &Requests, time: Duration) -> Result<f64> {
+    let requests = Arc::clone(requests);
+    in_one_thread(move || async move {
+        let began = Instant::now();
+        let mut tasks = Vec::new();
+        for number in 0..CONNECTIONS {
+            let requests = Arc::clone(&requests);
+            tasks.push(tokio::task::spawn_local(async move {
+                let mut client = Client::open(address).await?;
+                let (mut done, mut number) = (0_u64, number as u64);
+                while began.elapsed() < time {
+                    client.ask(&requests(number), status).await?;
+                    done += 1;
+                    number += CONNECTIONS as u64;
+                }
+                Ok::<u64, Box<dyn std::error::Error + Send + Sync>>(done)
+            }));
+        }
+        let mut done = 0;
+        for task in tasks {
+            done += task.await??;
+        }
+        Ok(done as f64 / began.elapsed().as_secs_f64())
+    })
+}
+
+/// How long answers take, in microseconds and in order, when so many requests a second are sent whatever becomes
+/// of them. The time counts from when a request should have been sent.
+pub fn latencies(address: SocketAddr, status: u16, requests: &Requests, rate: f64, time: Duration) -> Result<Vec<u64>> {
+    let requests = Arc::clone(requests);
+    in_one_thread(move || async move {
+        let began = Instant::now() + Duration::from_millis(20);
+        let each = Duration::from_secs_f64(CONNECTIONS as f64 / rate);
+        let mut tasks = Vec::new();
+        for number in 0..CONNECTIONS {
+            let requests = Arc::clone(&requests);
+            tasks.push(tokio::task::spawn_local(async move {
+                let mut client = Client::open(address).await?;
+                let mut taken = Vec::new();
+                let mut due = began + each.mul_f64(number as f64 / CONNECTIONS as f64);
+                while due < began + time {
+                    // The timer's steps are of a millisecond; requests of one step are sent together.
+                    let now = Instant::now();
+                    if due > now {
+                        tokio::time::sleep_until(due.into()).await;
+                    }
+                    let sent = due.max(Instant::now().min(due + Duration::from_millis(1)));
+                    client.ask(&requests(taken.len() as u64 * CONNECTIONS as u64 + number as u64), status).await?;
+                    taken.push(u64::try_from(sent.elapsed().as_micros())?);
+                    due += each;
+                }
+                Ok::<Vec<u64>, Box<dyn std::error::Error + Send + Sync>>(taken)
+            }));
+        }
+        let mut all = Vec::new();
+        for task in tasks {
+            all.extend(task.await??);
+        }
+        all.sort_unstable();
+        Ok(all)
+    })
+}
+
+/// Asks each once.
+pub fn once_each(address: SocketAddr, status: u16, requests: &Requests, count: u64) -> Result<()> {
+    let requests = Arc::clone(requests);
+    in_one_thread(move || async move {
+        let mut tasks = Vec::new();
+        for first in 0..CONNECTIONS as u64 {
+            let requests = Arc::clone(&requests);
+            tasks.push(tokio::task::spawn_local(async move {
+                let mut client = Client::open(address).await?;
+                let mut number = first;
+                while number < count {
+                    client.ask(&requests(number), status).await?;
+                    number += CONNECTIONS as u64;
+                }
+                Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+            }));
+        }
+        for task in tasks {
+            task.await??;
+        }
+        Ok(())
+    })
+}
+
+fn in_one_thread<T, F>(work: impl FnOnce() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, work())
+}
+
+/// One connection.
+pub struct Client {
+    stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Client {
+    pub async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, answer: Vec::with_capacity(16 * 1024) })
+    }
+
+    /// Sends a request and reads its answer, which must have this status; gives the answer's body.
+    pub async fn ask(&mut self, request: &[u8], status: u16) -> Result<&[u8]> {
+        self.stream.write_all(request).await?;
+        self.answer.clear();
+        let (head, length) = loop {
+            if self.stream.read_buf(&mut self.answer).await? == 0 {
+                return Err("the server closed the connection".into());
+            }
+            let Some(head) = self.answer.windows(4).position(|part| part == b"\r\n\r\n") else { continue };
+            break (head + 4, content_length(&self.answer[..head]).ok_or("an answer without a length")?);
+        };
+        while self.answer.len() < head + length {
+            if self.stream.read_buf(&mut self.answer).await? == 0 {
+                return Err("the server closed the connection".into());
+            }
+        }
+        if self.answer.get(9..12) != Some(status.to_string().as_bytes()) {
+            return Err(String::from_utf8_lossy(&self.answer).into_owned().into());
+        }
+        Ok(&self.answer[head..])
+    }
+}
+
+fn content_length(head: &[u8]) -> Option<usize> {
+    let name = b"\r\ncontent-length: ";
+    let at = head.windows(name.len()).position(|part| part.eq_ignore_ascii_case(name))? + name.len();
+    let digits = head[at..].iter().take_while(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0')))
+}

@@ -1,0 +1,121 @@
+//! What the benches share: a PostgreSQL that listens on TCP, servers in processes of their own, and a load on
+//! loopback. What is compared is measured in alternating rounds, because a machine's speed drifts.
+
+#![allow(dead_code, reason = "each bench uses a part of it")]
+
+pub mod load;
+pub mod postgres;
+
+use std::{
+    env,
+    error::Error,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// Connections of each server to PostgreSQL.
+pub const POOL: u32 = 16;
+
+/// Whatever went wrong.
+pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// A server process. Dropped, it is ended.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Our own, as anybody runs it: the release binary, its default settings, its log written to a file.
+    pub fn ours(folder: &Path, database: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        let mut command = ours(folder, database);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).envs(settings.iter().copied());
+        let server = Self::start(command, "cloudapi listens on http://", &folder.join("server.log"))?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Ready, and with its lease.
+        while !server.says("/readyz", "\"lease\":\"ok\"")? && !server.says("/readyz", "\"lease\":\"off")? {
+            if Instant::now() > deadline {
+                return Err("the server was not ready in time".into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    fn says(&self, path: &str, text: &str) -> Result<bool> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.starts_with("HTTP/1.1 200 ") && answer.contains(text))
+    }
+
+    /// The baseline: this program again, with `--bare`.
+    pub fn bare(folder: &Path, database: &str) -> Result<Self> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["--bare", database]);
+        Self::start(command, "bare listens on ", &folder.join("bare.log"))
+    }
+
+    fn start(mut command: Command, says: &str, log: &Path) -> Result<Self> {
+        let log = File::options().create(true).append(true).open(log)?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
+        let said = child.stdout.take().ok_or("no standard output")?;
+        let mut server = Self { child, address: ([127, 0, 0, 1], 0).into() };
+        let mut lines = BufReader::new(said).lines();
+        let address = lines.find_map(|line| line.ok()?.strip_prefix(says)?.parse().ok());
+        server.address = address.ok_or("the server did not start")?;
+        Ok(server)
+    }
+
+    /// What it has in memory, in bytes.
+    pub fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        Ok(kib.map_or(0, |kib: u64| kib * 1024))
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ours(folder: &Path, database: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloudapi"));
+    command.env_clear().current_dir(folder);
+    command.env("DATABASE_URL", database).env("CLOUDAPI_DATA_DIR", folder.join("ours"));
+    command
+}
+
+/// Makes the first owner and project; gives the session and the project.
+pub fn bootstrap(folder: &Path, database: &str) -> Result<(String, String)> {
+    let mut command = ours(folder, database);
+    command.args(["admin", "bootstrap", "--email", "ada@example.com", "--project", "Bench", "--json"]);
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    let made: Value = serde_json::from_slice(&output.stdout)?;
+    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or("no text");
+    Ok((text(&made["session"]["token"])?, text(&made["project"]["id"])?))
+}
+
+/// The one in the middle.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

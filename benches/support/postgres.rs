@@ -1,0 +1,98 @@
+//! A PostgreSQL with its default settings that listens on loopback.
+
+use std::{
+    env, fs,
+    net::{TcpListener, TcpStream},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use cloudapi::db::embedded::{Durability, Options, PrivatePostgres};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::Result;
+
+/// A running one. Dropped, it is stopped.
+pub struct Postgres {
+    child: Child,
+    pub port: u16,
+    pub url: String,
+}
+
+impl Postgres {
+    /// Starts one whose data are in `folder`.
+    pub fn start(folder: &Path) -> Result<Self> {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+        let data_dir = folder.join("data");
+        // The product's own way to make one, which listens on a socket only.
+        let options = Options {
+            data_dir: data_dir.clone(),
+            pg_bin: env::var_os("CLOUDAPI_PG_BIN").map(PathBuf::from),
+            durability: Durability::Durable,
+            max_connections: 100,
+        };
+        PrivatePostgres::start(options)?.stop()?;
+        let cluster = data_dir.join("postgres");
+        fs::write(cluster.join("pg_hba.conf"), "host all all 127.0.0.1/32 trust\n")?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let owner = fs::metadata(&cluster)?;
+        let child = Command::new(program("postgres")?)
+            .arg("-D")
+            .arg(&cluster)
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+            .args(["-c", &format!("port={port}")])
+            .uid(owner.uid())
+            .gid(owner.gid())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join("postgres.log"))?)
+            .spawn()?;
+        let started =
+            Self { child, port, url: format!("postgres://cloudapi@127.0.0.1:{port}/postgres?sslmode=disable") };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if Instant::now() > deadline {
+                return Err("PostgreSQL did not start".into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(started)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Ok(id) = i32::try_from(self.child.id()) {
+            // A child that nobody has waited for, so the id is still its own.
+            let _ = kill(Pid::from_raw(id), Signal::SIGINT);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// One of PostgreSQL's programs, of the newest version there is.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let given = env::var_os("CLOUDAPI_PG_BIN").map(PathBuf::from);
+    let mut installed: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .collect();
+    installed.sort();
+    let folders = given.into_iter().chain(installed.into_iter().rev());
+    let found = folders.map(|folder| folder.join(name)).find(|program| program.exists());
+    found.ok_or_else(|| {
+        format!("{name} was not found; set CLOUDAPI_PG_BIN to the folder of PostgreSQL's programs").into()
+    })
+}
