@@ -125,10 +125,11 @@ async fn describe(_: Public) -> Result<Document> {
 
 /// The table as a router, a gate in front of each handler.
 pub fn router(app: App) -> Router {
-    let (authenticator, limits) = (app.authenticator.clone(), Arc::clone(&app.limits));
+    let (authenticator, limits, writes) =
+        (app.authenticator.clone(), Arc::clone(&app.limits), app.edge.tracker.clone());
     table()
         .into_router(|operation, route| {
-            route.layer(GateLayer::new(operation, authenticator.clone(), Arc::clone(&limits)))
+            route.layer(GateLayer::new(operation, authenticator.clone(), Arc::clone(&limits), writes.clone()))
         })
         .with_state(app)
 }

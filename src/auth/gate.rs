@@ -15,6 +15,7 @@ use axum::{
     http::{HeaderName, request::Parts},
     response::{IntoResponse, Response},
 };
+use tokio_util::task::TaskTracker;
 use tower::{Layer, Service};
 
 use super::{
@@ -31,25 +32,37 @@ use crate::{
         secret::SecretKind,
         tenant::ProjectStatus,
     },
-    http::{describe::Operation, extract::refuse_strays},
+    http::{describe::Operation, extract::refuse_strays, load::Slot},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The layer for one route.
 #[derive(Clone, Debug)]
-pub struct GateLayer {
+pub struct GateLayer(Arc<Rules>);
+
+/// What a gate goes by.
+#[derive(Debug)]
+struct Rules {
     operation: Arc<Operation>,
     authenticator: Authenticator,
     limits: Arc<Limits>,
+    writes: TaskTracker,
 }
 
 impl GateLayer {
-    /// The gate that `operation` asks for.
-    pub fn new(operation: Arc<Operation>, authenticator: Authenticator, limits: Arc<Limits>) -> Self {
-        Self { operation, authenticator, limits }
+    /// The gate that `operation` asks for. Writes are done in tasks of `writes`.
+    pub fn new(
+        operation: Arc<Operation>,
+        authenticator: Authenticator,
+        limits: Arc<Limits>,
+        writes: TaskTracker,
+    ) -> Self {
+        Self(Arc::new(Rules { operation, authenticator, limits, writes }))
     }
+}
 
+impl Rules {
     /// Whether the request may pass. `standing` is set where a rate limit applies.
     async fn check(&self, head: &Parts, has_body: bool, standing: &mut Option<Standing>) -> Result<()> {
         let context: &Arc<RequestContext> =
@@ -72,6 +85,33 @@ impl GateLayer {
             let _ = context.intent.set(intent);
         }
         refuse_strays(&self.operation, head, has_body)
+    }
+
+    /// Lets a handler do its work. A read ends when its client goes: hyper drops what it is waiting for. A write
+    /// comes to its end in a task of its own, committed or not at all, and gives its connection back clean.
+    async fn run(
+        &self,
+        slot: Option<Slot>,
+        answer: impl Future<Output = std::result::Result<Response, Infallible>> + Send + 'static,
+    ) -> Response {
+        if self.operation.is_read() {
+            let Ok(response) = answer.await;
+            return response;
+        }
+        let work = async move {
+            let answer = answer.await;
+            // Taken for as long as there is work, whether or not somebody waits for it.
+            drop(slot);
+            answer
+        };
+        match self.writes.spawn(work).await {
+            Ok(Ok(response)) => response,
+            // Its panic is told where those of reads are.
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(ended) => Error::internal(ended).into_response(),
+            },
+        }
     }
 
     async fn authenticate<'a>(&self, context: &'a RequestContext, head: &Parts) -> Result<&'a Caller> {
@@ -190,14 +230,14 @@ impl<S> Layer<S> for GateLayer {
     type Service = Gate<S>;
 
     fn layer(&self, inner: S) -> Gate<S> {
-        Gate { layer: self.clone(), inner }
+        Gate { rules: Arc::clone(&self.0), inner }
     }
 }
 
 /// The service that [`GateLayer`] makes.
 #[derive(Clone, Debug)]
 pub struct Gate<S> {
-    layer: GateLayer,
+    rules: Arc<Rules>,
     inner: S,
 }
 
@@ -215,16 +255,17 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let layer = self.layer.clone();
+        let rules = Arc::clone(&self.rules);
         // The one that is ready goes, its clone stays.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let has_body = !request.body().is_end_stream();
             let (head, body) = request.into_parts();
+            let slot = head.extensions.get::<Slot>().cloned();
             let mut standing = None;
-            let mut response = match layer.check(&head, has_body, &mut standing).await {
-                Ok(()) => inner.call(Request::from_parts(head, body)).await?,
+            let mut response = match rules.check(&head, has_body, &mut standing).await {
+                Ok(()) => rules.run(slot, inner.call(Request::from_parts(head, body))).await,
                 Err(error) => error.into_response(),
             };
             if let Some(standing) = standing {

@@ -2,10 +2,14 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, OnceLock},
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use super::{
     caller::Caller,
@@ -32,8 +36,27 @@ pub struct RequestContext {
     pub secret: OnceLock<Secret>,
     /// The write they mean, if it carries an `Idempotency-Key`.
     pub intent: OnceLock<Intent>,
-    /// Cancelled when nobody waits for the answer any more.
-    pub unawaited: CancellationToken,
+    /// Whether nobody waits for the answer any more, and who is to be told of that.
+    is_left: AtomicBool,
+    left: Notify,
+}
+
+/// Says that somebody waits for the answer, until it is dropped.
+#[derive(Debug)]
+pub struct Awaited(Arc<RequestContext>);
+
+impl Awaited {
+    /// Somebody waits for the answer to this request.
+    pub fn by_client(request: &Arc<RequestContext>) -> Self {
+        Self(Arc::clone(request))
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.is_left.store(true, Ordering::Release);
+        self.0.left.notify_waiters();
+    }
 }
 
 impl RequestContext {
@@ -47,15 +70,23 @@ impl RequestContext {
             project: OnceLock::new(),
             secret: OnceLock::new(),
             intent: OnceLock::new(),
-            unawaited: CancellationToken::new(),
+            is_left: AtomicBool::new(false),
+            left: Notify::new(),
         }
     }
 
     /// Does `work` for as long as somebody waits for the answer. A write goes on when its client goes;
     /// this is for what comes before it and takes a while.
     pub async fn while_awaited<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.unawaited.run_until_cancelled(work).await.unwrap_or_else(|| {
-            Err(Error::new(Code::Timeout, "Nobody waited for the answer any more; send the request again"))
-        })
+        let mut left = pin!(self.left.notified());
+        // Whoever leaves from here on is heard of; whoever left before is seen.
+        left.as_mut().enable();
+        if !self.is_left.load(Ordering::Acquire) {
+            tokio::select! {
+                () = left => {}
+                done = work => return done,
+            }
+        }
+        Err(Error::new(Code::Timeout, "Nobody waited for the answer any more; send the request again"))
     }
 }

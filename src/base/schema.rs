@@ -110,6 +110,10 @@ impl Rules {
     /// The faults of `value`, in the order of their places: all of them, or if there are more than an answer
     /// tells of, one more than that.
     pub fn faults(&self, value: &Value) -> Vec<Item> {
+        // Telling faults costs more than seeing that there are none.
+        if self.validator.is_valid(value) {
+            return Vec::new();
+        }
         let faults = self.validator.iter_errors(value).flat_map(|error| self.explain(&error));
         let mut faults: Vec<Item> = faults.take(MAX_ITEMS + 1).collect();
         faults.sort_by(|a, b| pointer(a).cmp(pointer(b)));

@@ -71,9 +71,8 @@ impl Secret {
         if body.len() != RANDOM_CHARS + CHECKSUM_CHARS || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return None;
         }
-        let mut expected = text.get(..text.len() - CHECKSUM_CHARS)?.to_owned();
-        push_checksum(&mut expected);
-        (expected == text).then(|| Self { kind, text: text.into() })
+        let (named, sum) = text.as_bytes().split_last_chunk::<CHECKSUM_CHARS>()?;
+        (checksum(named) == *sum).then(|| Self { kind, text: text.into() })
     }
 
     /// What this secret opens.
@@ -152,9 +151,21 @@ fn push_base62<const N: usize>(text: &mut String, mut number: [u8; 32]) {
 }
 
 fn push_checksum(text: &mut String) {
-    let mut number = [0; 32];
-    number[28..].copy_from_slice(&crc32fast::hash(text.as_bytes()).to_be_bytes());
-    push_base62::<CHECKSUM_CHARS>(text, number);
+    let sum = checksum(text.as_bytes());
+    text.extend(sum.map(char::from));
+}
+
+/// CRC-32 as base62 digits.
+fn checksum(text: &[u8]) -> [u8; CHECKSUM_CHARS] {
+    let mut number = crc32fast::hash(text);
+    let mut digits = [0; CHECKSUM_CHARS];
+    for digit in digits.iter_mut().rev() {
+        #[allow(clippy::indexing_slicing, reason = "a remainder of 62 is below 62")]
+        let character = ALPHABET[(number % 62) as usize];
+        *digit = character;
+        number /= 62;
+    }
+    digits
 }
 
 #[cfg(test)]

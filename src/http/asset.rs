@@ -130,5 +130,6 @@ impl Answer for File {
         etag: false,
         once: false,
         private: false,
+        read: false,
     };
 }

@@ -69,6 +69,15 @@ pub struct AnswerShape {
     pub once: bool,
     /// Whether it shows a secret, which no cache may keep.
     pub private: bool,
+    /// Whether the request changes nothing although it is a POST.
+    pub read: bool,
+}
+
+impl Operation {
+    /// Whether it changes nothing.
+    pub fn is_read(&self) -> bool {
+        self.answer.read || self.method == Method::GET
+    }
 }
 
 /// A first argument, which says who may call.

@@ -1,17 +1,34 @@
-//! What every request passes on its way in, whatever its route: limits of its head, of how many are
-//! served, of its time, and for writes the promise to finish even when the client has gone.
+//! What every request passes on its way in, whatever its route: limits of its head, of how many are served, and of
+//! its time. A plain service whose future is no box, like the other layers that every request passes: the boxes
+//! would cost more than what the layers do.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    convert::Infallible,
+    ops::Deref,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method},
-    middleware::Next,
+    extract::Request,
+    http::{HeaderMap, HeaderValue},
     response::{IntoResponse, Response},
 };
+use futures_util::future::{CatchUnwind, FutureExt};
+use pin_project_lite::pin_project;
+use tokio::time::Timeout;
 use tokio_util::task::TaskTracker;
+use tower::{Layer, Service};
 
-use super::{cors::Cors, framing, load::Load};
+use super::{
+    cors::Cors,
+    framing,
+    load::{Load, Slot},
+};
 use crate::base::{
     error::{Code, Error, Result},
     lifecycle::Lifecycle,
@@ -69,9 +86,13 @@ pub struct EdgeOptions {
     pub https: bool,
 }
 
-/// What the edge shares with the server around it.
+/// What the edge shares with the server around it: cheap to clone, the same for all.
 #[derive(Clone, Debug)]
-pub struct Edge {
+pub struct Edge(Arc<Shared>);
+
+/// What [`Edge`] holds.
+#[derive(Debug)]
+pub struct Shared {
     /// Writes under way, so that the server can wait for those that outlive their connection.
     pub tracker: TaskTracker,
     /// Where the server is in its life.
@@ -88,68 +109,146 @@ pub struct Edge {
 impl Edge {
     /// As `options` say.
     pub fn new(options: EdgeOptions, lifecycle: Arc<Lifecycle>) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             tracker: TaskTracker::new(),
             lifecycle,
             limits: options.limits,
             cors: Cors::new(options.cors_origins),
             https: options.https,
             load: Load::new(options.limits.max_requests),
+        }))
+    }
+}
+
+impl Deref for Edge {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// The layer.
+#[derive(Clone, Debug)]
+pub struct GuardLayer(pub Edge);
+
+impl<S> Layer<S> for GuardLayer {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard { edge: self.0.clone(), inner }
+    }
+}
+
+/// The service that [`GuardLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct Guard<S> {
+    edge: Edge,
+    inner: S,
+}
+
+impl<S> Service<Request> for Guard<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Guarded<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        match self.edge.admit(&request) {
+            Ok(slot) => {
+                if let Some(slot) = &slot {
+                    request.extensions_mut().insert(slot.clone());
+                }
+                // A handler that panics is an internal error, and not the end of its connection.
+                let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+                Guarded::Served { answer: tokio::time::timeout(REQUEST_TIME, answer), slot }
+            }
+            Err(error) => Guarded::Refused { error: Some(error) },
         }
     }
 }
 
-/// The middleware.
-pub async fn guard(State(edge): State<Edge>, request: Request, next: Next) -> Response {
-    match bounded(edge, request, next).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
+pin_project! {
+    /// An answer on its way, which comes in time or not at all.
+    #[project = GuardedProject]
+    #[derive(Debug)]
+    #[allow(missing_docs, reason = "the macro takes no comments on fields")]
+    pub enum Guarded<F> {
+        /// The request was turned away.
+        Refused { error: Option<Error> },
+        /// It is being served, and takes a place until the answer is there.
+        Served { #[pin] answer: Timeout<CatchUnwind<AssertUnwindSafe<F>>>, slot: Option<Slot> },
     }
 }
 
-async fn bounded(edge: Edge, mut request: Request, next: Next) -> Result<Response> {
-    if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
-        return Err(Error::new(
-            Code::UriTooLong,
-            format!("The path and query are longer than {MAX_TARGET} bytes; shorten them"),
-        ));
+impl<F: Future<Output = std::result::Result<Response, Infallible>>> Future for Guarded<F> {
+    type Output = std::result::Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let error = match self.project() {
+            GuardedProject::Served { answer, slot } => {
+                let answer = ready!(answer.poll(cx));
+                *slot = None;
+                match answer {
+                    Ok(Ok(Ok(response))) => return Poll::Ready(Ok(response)),
+                    Ok(Err(panic)) => panicked(&*panic),
+                    Err(_) => Error::new(
+                        Code::Timeout,
+                        "The request took too long; look whether it took effect before you send it again",
+                    ),
+                }
+            }
+            GuardedProject::Refused { error } => {
+                error.take().unwrap_or_else(|| Error::internal("an answer was asked for twice"))
+            }
+        };
+        Poll::Ready(Ok(error.into_response()))
     }
-    if head_size(request.headers()) > MAX_HEAD {
-        return Err(Error::new(
-            Code::HeadersTooLarge,
-            format!("The headers are larger than {MAX_HEAD} bytes; send fewer or shorter ones"),
-        ));
-    }
-    framing::check(request.version(), request.headers())?;
-    if ALWAYS.contains(&request.uri().path()) {
-        return in_time(next.run(request)).await;
-    }
-    let slot = edge.load.admit(edge.limits.body_time)?;
-    if !edge.lifecycle.is_open() && request.uri().path().starts_with("/v1/") {
-        return Err(Error::new(
-            Code::DatabaseUnavailable,
-            "The server is starting and its database is not ready yet; retry in a moment",
-        ));
-    }
-    request.extensions_mut().insert(slot.clone());
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let answer = async move {
-        let answer = next.run(request).await;
-        drop(slot);
-        answer
-    };
-    if reads {
-        return in_time(answer).await;
-    }
-    // hyper drops what it is waiting for when the client goes. In a task of its own a write comes to
-    // its end, committed or not at all, and gives its connection back clean.
-    in_time(edge.tracker.spawn(answer)).await?.map_err(Error::internal)
 }
 
-async fn in_time<T>(work: impl Future<Output = T>) -> Result<T> {
-    tokio::time::timeout(REQUEST_TIME, work).await.map_err(|_| {
-        Error::new(Code::Timeout, "The request took too long; look whether it took effect before you send it again")
-    })
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".into());
+    Error::internal(format!("panicked: {message}"))
+}
+
+impl Edge {
+    /// Whether a request may come in; the place that it takes, unless it is one of those that take none.
+    fn admit(&self, request: &Request) -> Result<Option<Slot>> {
+        if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+            return Err(Error::new(
+                Code::UriTooLong,
+                format!("The path and query are longer than {MAX_TARGET} bytes; shorten them"),
+            ));
+        }
+        if head_size(request.headers()) > MAX_HEAD {
+            return Err(Error::new(
+                Code::HeadersTooLarge,
+                format!("The headers are larger than {MAX_HEAD} bytes; send fewer or shorter ones"),
+            ));
+        }
+        framing::check(request.version(), request.headers())?;
+        if ALWAYS.contains(&request.uri().path()) {
+            return Ok(None);
+        }
+        let slot = self.load.admit(self.limits.body_time)?;
+        if !self.lifecycle.is_open() && request.uri().path().starts_with("/v1/") {
+            return Err(Error::new(
+                Code::DatabaseUnavailable,
+                "The server is starting and its database is not ready yet; retry in a moment",
+            ));
+        }
+        Ok(Some(slot))
+    }
 }
 
 fn head_size(headers: &HeaderMap) -> usize {

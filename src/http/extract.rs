@@ -1,14 +1,15 @@
 //! Arguments of handlers: the id or the word in the path, the query string, the JSON body.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, pin::pin};
 
 use axum::{
     RequestPartsExt,
-    body::{Body, HttpBody},
+    body::{Body, Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, header, request::Parts},
 };
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use futures_util::future::poll_immediate;
+use http_body_util::BodyExt;
 use schemars::{SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
@@ -325,7 +326,7 @@ fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-async fn read_body(head: &Parts, body: Body) -> Result<Vec<u8>> {
+async fn read_body(head: &Parts, body: Body) -> Result<Bytes> {
     let too_large =
         || Error::new(Code::PayloadTooLarge, format!("The body is larger than {MAX_BODY} bytes; send less"));
     // Said up front, it need not be read to be refused.
@@ -334,19 +335,45 @@ async fn read_body(head: &Parts, body: Body) -> Result<Vec<u8>> {
     }
     let slot: &Slot =
         head.extensions.get().ok_or_else(|| Error::internal("a request that the edge has not seen was read"))?;
-    let body_time = slot.body_time();
-    match slot.leave_for(tokio::time::timeout(body_time, Limited::new(body, MAX_BODY).collect())).await? {
-        Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+    let mut reading = pin!(collect(body));
+    // Mostly it has come with the head.
+    let read = match poll_immediate(reading.as_mut()).await {
+        Some(read) => Ok(read),
+        None => slot.leave_for(tokio::time::timeout(slot.body_time(), reading)).await?,
+    };
+    match read {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => Err(too_large()),
         Ok(Err(error)) => {
             Err(Error::new(Code::MalformedRequest, "The body broke off before its end; send the request again")
                 .caused_by(error))
         }
         Err(_) => Err(Error::new(
             Code::RequestTimeout,
-            format!("The body did not arrive within {} seconds; send the request again", body_time.as_secs()),
+            format!("The body did not arrive within {} seconds; send the request again", slot.body_time().as_secs()),
         )),
     }
+}
+
+/// All of a body, if it is no larger than it may be. One that comes in one piece is not copied.
+async fn collect(mut body: Body) -> std::result::Result<Option<Bytes>, axum::Error> {
+    let (mut first, mut whole) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing here.
+        let Ok(piece) = frame?.into_data() else { continue };
+        if first.len().max(whole.len()) + piece.len() > MAX_BODY {
+            return Ok(None);
+        }
+        if first.is_empty() {
+            first = piece;
+            continue;
+        }
+        if whole.is_empty() {
+            whole.extend_from_slice(&first);
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(Some(if whole.is_empty() { first } else { whole.into() }))
 }
 
 /// Header values by name that may stand there once only.

@@ -36,6 +36,7 @@ impl Answer for Html {
         etag: false,
         once: false,
         private: false,
+        read: false,
     };
 }
 

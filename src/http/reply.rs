@@ -53,7 +53,7 @@ impl<T: JsonSchema> Answer for Tagged<T> {
     const SHAPE: AnswerShape = AnswerShape { etag: true, ..shape::<T>(200, "Done: this is how it is now.") };
 }
 
-/// 200 with a body that no cache may keep.
+/// 200 with the answer to a question that changed nothing. No cache may keep it.
 #[derive(Debug)]
 pub struct Private<T>(pub T);
 
@@ -64,7 +64,7 @@ impl<T: Serialize> IntoResponse for Private<T> {
 }
 
 impl<T: JsonSchema> Answer for Private<T> {
-    const SHAPE: AnswerShape = shape::<T>(200, "Done: this is how it is now.");
+    const SHAPE: AnswerShape = AnswerShape { read: true, ..shape::<T>(200, "Done: this is how it is now.") };
 }
 
 /// 201 with what was made and where it is.
@@ -172,6 +172,7 @@ const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerS
         etag: false,
         once: false,
         private: false,
+        read: false,
     }
 }
 

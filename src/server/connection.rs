@@ -3,7 +3,6 @@
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     body::Body,
     extract::{ConnectInfo, Request},
 };
@@ -21,13 +20,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
+use super::Layers;
 use super::{
     patient::Patient,
     progress::{Answer, Progress},
     stop::Stop,
     tls::Tls,
 };
-use crate::{http::edge::Limits, usage::record::Record};
+use crate::http::edge::Limits;
 
 /// What the parser takes for a head: above `edge`'s limit, so that one is told as a problem.
 const HEAD_BUFFER: usize = 64 * 1024;
@@ -55,13 +55,10 @@ impl From<TcpListener> for Listener {
     }
 }
 
-/// Whatever serves a connection's requests.
-pub(super) type App = Record<Router>;
-
 /// What all connections share.
 #[derive(Clone)]
 pub(super) struct Connections {
-    service: App,
+    service: Layers,
     builder: Arc<auto::Builder<TokioExecutor>>,
     limits: Limits,
     stop: Stop,
@@ -71,7 +68,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(service: App, limits: Limits, stop: Stop) -> Self {
+    pub(super) fn new(service: Layers, limits: Limits, stop: Stop) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         // `Patient` looks after time.
         builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_BUFFER);

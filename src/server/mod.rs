@@ -7,28 +7,24 @@ mod progress;
 mod stop;
 pub mod tls;
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    middleware::from_fn_with_state,
-    response::{IntoResponse, Response},
-};
+use axum::Router;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
-use tower_http::catch_panic::CatchPanicLayer;
 
 pub use connection::Listener;
 pub use stop::Stop;
 
 use crate::{
     auth::{keeper, node},
-    base::{
-        error::{Error, Result},
-        lifecycle::Phase,
+    base::{error::Result, lifecycle::Phase},
+    http::{
+        cors::WithCors,
+        edge::{Guard, GuardLayer},
+        headers::{Headers, HeadersLayer},
     },
-    http::{edge, headers},
     routes,
     state::App,
     tx::idempotency,
@@ -47,23 +43,15 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const FLUSH_TIME: Duration = Duration::from_secs(10);
 const HURRIED_FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// Every layer around `router`'s routes.
-pub fn layers(app: &App, router: Router) -> Record<Router> {
-    let router = router
-        .layer(from_fn_with_state(app.edge.clone(), edge::guard))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(app.edge.cors.clone())
-        .layer(from_fn_with_state(app.edge.clone(), headers::add));
-    RecordLayer::new(app).layer(router)
-}
+/// All that a request passes.
+pub type Layers = Record<Headers<WithCors<Guard<Router>>>>;
 
-fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".into());
-    Error::internal(format!("panicked: {message}")).into_response()
+/// Every layer around `router`, the outermost first. Around the router as a whole: `Router::layer` would box each of
+/// them for each route.
+pub fn layers(app: &App, router: Router) -> Layers {
+    let layers =
+        (RecordLayer::new(app), HeadersLayer(app.edge.clone()), app.edge.cors.clone(), GuardLayer(app.edge.clone()));
+    layers.layer(router)
 }
 
 /// Serves `listener` until `stop`, then lets requests under way finish, and writes what was counted.

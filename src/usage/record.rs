@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -18,6 +18,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, StatusCode},
     response::Response,
 };
+use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::counters::{Counters, Credential};
@@ -25,7 +26,7 @@ use crate::{
     base::{
         clock::Clock,
         net::{Cidr, client_address},
-        request::RequestContext,
+        request::{Awaited, RequestContext},
     },
     http::problem::{self, Failure},
     state::App,
@@ -41,8 +42,9 @@ const SAMPLE: u32 = 100;
 #[derive(Clone, Debug)]
 pub struct RecordLayer(Arc<Recorder>);
 
+/// What all requests share.
 #[derive(Debug)]
-struct Recorder {
+pub struct Recorder {
     counters: Arc<Counters>,
     clock: Clock,
     public_url: String,
@@ -80,12 +82,11 @@ pub struct Record<S> {
 
 impl<S> Service<Request> for Record<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Request, Response = Response, Error = Infallible>,
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Recording<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -95,23 +96,44 @@ where
         let started = Instant::now();
         let context = Arc::new(RequestContext::new(self.recorder.client_of(&request)));
         request.extensions_mut().insert(Arc::clone(&context));
-        // Dropped with the answer's future: when the answer is there, and when the client has gone.
-        let awaited = context.unawaited.clone().drop_guard();
+        let awaited = Awaited::by_client(&context);
         let method = request.method().clone();
         let client_request_id = client_request_id(&request);
         let answer = self.inner.call(request);
         let recorder = Arc::clone(&self.recorder);
-        Box::pin(async move {
-            let _awaited = awaited;
-            let Ok(mut response) = answer.await;
-            problem::render(&mut response, context.id, &recorder.public_url);
-            if let Ok(id) = HeaderValue::from_str(&context.id.to_string()) {
-                response.headers_mut().insert(REQUEST_ID, id);
-            }
-            recorder.count(&context, &method, response.status());
-            recorder.log(&context, &method, client_request_id.as_deref(), &response, started);
-            Ok(response)
-        })
+        Recording { answer, recorder, context, awaited, method, client_request_id, started }
+    }
+}
+
+pin_project! {
+    /// An answer on its way, which is recorded when it is there.
+    #[derive(Debug)]
+    pub struct Recording<F> {
+        #[pin]
+        answer: F,
+        recorder: Arc<Recorder>,
+        context: Arc<RequestContext>,
+        // Dropped with the rest: when the answer is there, and when the client has gone.
+        awaited: Awaited,
+        method: Method,
+        client_request_id: Option<String>,
+        started: Instant,
+    }
+}
+
+impl<F: Future<Output = Result<Response, Infallible>>> Future for Recording<F> {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(mut response) = ready!(this.answer.poll(cx));
+        problem::render(&mut response, this.context.id, &this.recorder.public_url);
+        if let Ok(id) = HeaderValue::try_from(this.context.id.to_string()) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        this.recorder.count(this.context, this.method, response.status());
+        this.recorder.log(this.context, this.method, this.client_request_id.as_deref(), &response, *this.started);
+        Poll::Ready(Ok(response))
     }
 }
 
