@@ -27,6 +27,29 @@ pub struct Authenticator {
     clock: Clock,
 }
 
+/// A look for a credential that was not in the cache.
+#[derive(Debug)]
+pub struct Look {
+    hash: SecretHash,
+    now: Timestamp,
+}
+
+impl Look {
+    /// Reads the database, and caches what it says.
+    pub async fn into_database(self, by: &Authenticator, secret: &Secret) -> Result<Arc<Caller>> {
+        let Self { hash, now } = self;
+        // The mark before the database is read, so that nothing recalled in between is missed.
+        let credentials = by.node.credentials.as_ref();
+        let mark = credentials.and_then(|credentials| Some((credentials, credentials.lease().mark()?)));
+        let found = by.read(secret, &hash, now).await?;
+        let caller = Arc::clone(&found.recognised.caller);
+        if let Some((credentials, mark)) = mark {
+            credentials.fill(mark, hash, found.recognised, &found.rests_on);
+        }
+        Ok(caller)
+    }
+}
+
 /// What the database said of a credential, and what that rests on.
 struct Found {
     recognised: Recognised,
@@ -39,42 +62,26 @@ impl Authenticator {
         Self { node, clock }
     }
 
-    /// The caller that the request's headers speak for, and the secret they show.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<(Arc<Caller>, Secret)> {
-        let secret = bearer_secret(headers)?;
-        let caller = self.look_up(&secret).await.map_err(|error| match error.code() {
-            Code::DatabaseUnavailable => Error::new(
-                Code::AuthUnavailable,
-                "Credentials cannot be checked while the database is unreachable; retry in a moment",
-            )
-            .caused_by(error),
-            _ => error,
-        })?;
-        Ok((caller, secret))
-    }
-
     /// The caller that `secret` speaks for, if it is live.
     pub async fn look_up(&self, secret: &Secret) -> Result<Arc<Caller>> {
-        let now = self.clock.forward();
-        let hash = secret.hash();
-        let Some(credentials) = &self.node.credentials else {
-            return Ok(self.read(secret, &hash, now).await?.caller());
-        };
+        match self.cached(secret) {
+            Ok(caller) => Ok(caller),
+            Err(look) => look.into_database(self, secret).await,
+        }
+    }
+
+    /// The same if the node has it cached, without waiting for anything; else what it takes to look further.
+    pub fn cached(&self, secret: &Secret) -> std::result::Result<Arc<Caller>, Look> {
+        let look = Look { hash: secret.hash(), now: self.clock.forward() };
+        let Some(credentials) = &self.node.credentials else { return Err(look) };
         // The pass before the entry, which it opens; see `lease`.
-        let cached = credentials.lease().pass(since_boot()).and_then(|pass| credentials.find(&pass, &hash));
-        if let Some(entry) = cached
-            && entry.value.good_until.is_none_or(|end| now < end)
-        {
-            return Ok(Arc::clone(&entry.value.caller));
+        let cached = credentials.lease().pass(since_boot()).and_then(|pass| credentials.find(&pass, &look.hash));
+        match cached {
+            Some(entry) if entry.value.good_until.is_none_or(|end| look.now < end) => {
+                Ok(Arc::clone(&entry.value.caller))
+            }
+            _ => Err(look),
         }
-        // The mark before the database is read, so that nothing recalled in between is missed.
-        let mark = credentials.lease().mark();
-        let found = self.read(secret, &hash, now).await?;
-        let caller = found.caller();
-        if let Some(mark) = mark {
-            credentials.fill(mark, hash, found.recognised, &found.rests_on);
-        }
-        Ok(caller)
     }
 
     async fn read(&self, secret: &Secret, hash: &SecretHash, now: Timestamp) -> Result<Found> {
@@ -159,10 +166,6 @@ impl Found {
     fn new(caller: Caller, good_until: Option<Timestamp>, rests_on: Vec<Subject>) -> Self {
         Self { recognised: Recognised { caller: Arc::new(caller), good_until }, rests_on }
     }
-
-    fn caller(&self) -> Arc<Caller> {
-        Arc::clone(&self.recognised.caller)
-    }
 }
 
 fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
@@ -191,7 +194,8 @@ fn live(revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>, now: Times
     }
 }
 
-fn bearer_secret(headers: &HeaderMap) -> Result<Secret> {
+/// The secret that the request's headers show.
+pub fn bearer_secret(headers: &HeaderMap) -> Result<Secret> {
     let missing = |detail: &'static str| Error::new(Code::MissingCredentials, detail);
     let value = single_header(headers, &header::AUTHORIZATION)?
         .ok_or_else(|| missing("This needs a credential; send 'Authorization: Bearer <session, key or token>'"))?;

@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::{
@@ -15,11 +15,12 @@ use axum::{
     http::{HeaderName, request::Parts},
     response::{IntoResponse, Response},
 };
+use pin_project_lite::pin_project;
 use tokio_util::task::TaskTracker;
 use tower::{Layer, Service};
 
 use super::{
-    bearer::Authenticator,
+    bearer::{Authenticator, Look, bearer_secret},
     limits::{Limits, Standing},
 };
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
         intent::{IdempotencyKey, Intent},
         need::{Itself, Need},
         request::RequestContext,
-        secret::SecretKind,
+        secret::{Secret, SecretKind},
         tenant::ProjectStatus,
     },
     http::{describe::Operation, extract::refuse_strays, load::Slot},
@@ -62,44 +63,112 @@ impl GateLayer {
     }
 }
 
+/// How far a request has come.
+enum Judged {
+    /// It may pass. Where a rate limit applies, how it stands.
+    Passed(Option<Standing>),
+    /// It may not.
+    Refused(Error, Option<Standing>),
+    /// Its credential is not in the cache.
+    Unknown(Secret, Look),
+}
+
 impl Rules {
-    /// Whether the request may pass. `standing` is set where a rate limit applies.
-    async fn check(&self, head: &Parts, has_body: bool, standing: &mut Option<Standing>) -> Result<()> {
-        let context: &Arc<RequestContext> =
-            head.extensions.get().ok_or_else(|| Error::internal("a request without a context reached the gate"))?;
-        let _ = context.route.set(self.operation.path);
-        match self.operation.need {
-            Need::Public => {}
-            Need::SignIn => self.limits.sign_in_from(context.client)?,
-            Need::Session | Need::Scoped { .. } => {
-                let caller = self.authenticate(context, head).await?;
-                admit(caller, self.operation.need, head.uri.path(), context.client)?;
-                *standing = self.limits.use_of(caller);
-                standing.as_ref().map_or(Ok(()), Standing::require)?;
+    /// Judges a request as far as that needs no waiting, which for a cached credential is to the end.
+    fn judge(&self, head: &Parts, has_body: bool) -> Judged {
+        let judged = || -> Result<Judged> {
+            let context = context_of(head)?;
+            let _ = context.route.set(self.operation.path);
+            match self.operation.need {
+                Need::Public => {}
+                Need::SignIn => self.limits.sign_in_from(context.client)?,
+                Need::Session | Need::Scoped { .. } => {
+                    let secret = bearer_secret(&head.headers).map_err(|error| self.failed(context, error))?;
+                    return Ok(match self.authenticator.cached(&secret) {
+                        Ok(caller) => self.admit(context, head, has_body, Some((caller, secret))),
+                        Err(look) => Judged::Unknown(secret, look),
+                    });
+                }
             }
-        }
-        if self.operation.answer.once
-            && let Some(key) = idempotency_key(head)?
-        {
-            let intent = Intent::new(key, head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default());
-            let _ = context.intent.set(intent);
-        }
-        refuse_strays(&self.operation, head, has_body)
+            Ok(self.admit(context, head, has_body, None))
+        };
+        judged().unwrap_or_else(|error| Judged::Refused(error, None))
     }
 
-    /// Lets a handler do its work. A read ends when its client goes: hyper drops what it is waiting for. A write
-    /// comes to its end in a task of its own, committed or not at all, and gives its connection back clean.
-    async fn run(
+    /// Goes on with a request whose credential the database has to be asked about.
+    async fn judge_unknown(&self, head: &Parts, has_body: bool, secret: Secret, look: Look) -> Judged {
+        let judged = async {
+            let context = context_of(head)?;
+            let caller = look.into_database(&self.authenticator, &secret).await;
+            let caller = caller.map_err(|error| self.failed(context, error))?;
+            Ok(self.admit(context, head, has_body, Some((caller, secret))))
+        };
+        judged.await.unwrap_or_else(|error| Judged::Refused(error, None))
+    }
+
+    /// What comes after it is known who calls.
+    fn admit(
         &self,
-        slot: Option<Slot>,
+        context: &RequestContext,
+        head: &Parts,
+        has_body: bool,
+        shown: Option<(Arc<Caller>, Secret)>,
+    ) -> Judged {
+        let mut standing = None;
+        let admitted = || -> Result<()> {
+            if let Some((caller, secret)) = shown {
+                let _ = context.secret.set(secret);
+                // Set before it is judged: what is refused with 403 was asked by somebody.
+                let caller = context.caller.get_or_init(|| caller);
+                if let Some(project) = caller.project_id() {
+                    let _ = context.project.set(project);
+                }
+                admit(caller, self.operation.need, head.uri.path(), context.client)?;
+                standing = self.limits.use_of(caller);
+                standing.as_ref().map_or(Ok(()), Standing::require)?;
+            }
+            if self.operation.answer.once
+                && let Some(key) = idempotency_key(head)?
+            {
+                let query = head.uri.query().unwrap_or_default();
+                let _ = context.intent.set(Intent::new(key, head.method.as_str(), head.uri.path(), query));
+            }
+            refuse_strays(&self.operation, head, has_body)
+        };
+        match admitted() {
+            Ok(()) => Judged::Passed(standing),
+            Err(error) => Judged::Refused(error, standing),
+        }
+    }
+
+    /// What a credential that was not recognised is answered.
+    fn failed(&self, context: &RequestContext, error: Error) -> Error {
+        match error.code() {
+            // Guessing is bounded; a valid credential from the same address is not held up by it.
+            Code::MissingCredentials | Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked => {
+                self.limits.failure_from(context.client).err().unwrap_or(error)
+            }
+            Code::DatabaseUnavailable => Error::new(
+                Code::AuthUnavailable,
+                "Credentials cannot be checked while the database is unreachable; retry in a moment",
+            )
+            .caused_by(error),
+            _ => error,
+        }
+    }
+
+    /// Lets a write do its work in a task of its own, in which it comes to its end, committed or not at all, and gives
+    /// its connection back clean: hyper drops what it is waiting for when its client goes.
+    async fn write(
+        &self,
+        (context, slot): Kept,
         answer: impl Future<Output = std::result::Result<Response, Infallible>> + Send + 'static,
     ) -> Response {
-        if self.operation.is_read() {
-            let Ok(response) = answer.await;
-            return response;
-        }
         let work = async move {
             let answer = answer.await;
+            if let Some(context) = context {
+                context.settled().await;
+            }
             // Taken for as long as there is work, whether or not somebody waits for it.
             drop(slot);
             answer
@@ -113,28 +182,17 @@ impl Rules {
             },
         }
     }
+}
 
-    async fn authenticate<'a>(&self, context: &'a RequestContext, head: &Parts) -> Result<&'a Caller> {
-        let caller = match self.authenticator.authenticate(&head.headers).await {
-            Ok((caller, secret)) => {
-                let _ = context.secret.set(secret);
-                caller
-            }
-            Err(error) => {
-                // Guessing is bounded; a valid credential from the same address is not held up by it.
-                if is_failed_authentication(&error) {
-                    self.limits.failure_from(context.client)?;
-                }
-                return Err(error);
-            }
-        };
-        // Set before it is judged: what is refused with 403 was asked by somebody.
-        let caller = context.caller.get_or_init(|| caller);
-        if let Some(project) = caller.project_id() {
-            let _ = context.project.set(project);
-        }
-        Ok(caller)
-    }
+/// What of a request outlives it, until its write has ended.
+type Kept = (Option<Arc<RequestContext>>, Option<Slot>);
+
+fn kept(head: &Parts) -> Kept {
+    (head.extensions.get().cloned(), head.extensions.get().cloned())
+}
+
+fn context_of(head: &Parts) -> Result<&Arc<RequestContext>> {
+    head.extensions.get().ok_or_else(|| Error::internal("a request without a context reached the gate"))
 }
 
 fn idempotency_key(head: &Parts) -> Result<Option<IdempotencyKey>> {
@@ -147,10 +205,6 @@ fn idempotency_key(head: &Parts) -> Result<Option<IdempotencyKey>> {
             "The Idempotency-Key must be 1 to 255 visible ASCII characters, bare or in quotes; send a UUID, for example",
         )
     })
-}
-
-fn is_failed_authentication(error: &Error) -> bool {
-    matches!(error.code(), Code::MissingCredentials | Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked)
 }
 
 /// Whether `caller` may call at all. What a session may do depends on the project, which is not
@@ -248,30 +302,91 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = std::result::Result<Response, Infallible>> + Send>>;
+    type Future = Gated<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
+        let has_body = !request.body().is_end_stream();
+        let (head, body) = request.into_parts();
+        let judged = self.rules.judge(&head, has_body);
+        let (secret, look) = match judged {
+            // The way of most requests, which needs no box.
+            Judged::Passed(standing) if self.rules.operation.is_read() => {
+                return Gated::Read { answer: self.inner.call(Request::from_parts(head, body)), standing };
+            }
+            Judged::Refused(error, standing) => return Gated::Refused { answer: Some((error, standing)) },
+            Judged::Passed(standing) => {
+                let (rules, kept) = (Arc::clone(&self.rules), kept(&head));
+                let answer = self.inner.call(Request::from_parts(head, body));
+                return Gated::Other {
+                    answer: Box::pin(async move { with_standing(rules.write(kept, answer).await, standing) }),
+                };
+            }
+            Judged::Unknown(secret, look) => (secret, look),
+        };
         let rules = Arc::clone(&self.rules);
         // The one that is ready goes, its clone stays.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        Box::pin(async move {
-            let has_body = !request.body().is_end_stream();
-            let (head, body) = request.into_parts();
-            let slot = head.extensions.get::<Slot>().cloned();
-            let mut standing = None;
-            let mut response = match rules.check(&head, has_body, &mut standing).await {
-                Ok(()) => rules.run(slot, inner.call(Request::from_parts(head, body))).await,
-                Err(error) => error.into_response(),
-            };
-            if let Some(standing) = standing {
-                standing.write(response.headers_mut());
+        Gated::Other {
+            answer: Box::pin(async move {
+                let standing = match rules.judge_unknown(&head, has_body, secret, look).await {
+                    Judged::Passed(standing) => standing,
+                    Judged::Refused(error, standing) => return with_standing(error.into_response(), standing),
+                    Judged::Unknown(..) => return Error::internal("a look that found nothing").into_response(),
+                };
+                let kept = kept(&head);
+                let answer = inner.call(Request::from_parts(head, body));
+                let response = if rules.operation.is_read() {
+                    let Ok(response) = answer.await;
+                    response
+                } else {
+                    rules.write(kept, answer).await
+                };
+                with_standing(response, standing)
+            }),
+        }
+    }
+}
+
+fn with_standing(mut response: Response, standing: Option<Standing>) -> Response {
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut());
+    }
+    response
+}
+
+pin_project! {
+    /// An answer on its way.
+    #[project = GatedProject]
+    #[allow(missing_docs, reason = "the macro takes no comments on fields")]
+    pub enum Gated<F> {
+        /// Of a read whose credential was cached.
+        Read { #[pin] answer: F, standing: Option<Standing> },
+        /// Of a request that may not pass.
+        Refused { answer: Option<(Error, Option<Standing>)> },
+        /// Of any other.
+        Other { answer: Pin<Box<dyn Future<Output = Response> + Send>> },
+    }
+}
+
+impl<F: Future<Output = std::result::Result<Response, Infallible>>> Future for Gated<F> {
+    type Output = std::result::Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(match self.project() {
+            GatedProject::Read { answer, standing } => {
+                let Ok(response) = ready!(answer.poll(cx));
+                with_standing(response, standing.take())
             }
-            Ok(response)
-        })
+            GatedProject::Refused { answer } => match answer.take() {
+                Some((error, standing)) => with_standing(error.into_response(), standing),
+                None => Error::internal("an answer was asked for twice").into_response(),
+            },
+            GatedProject::Other { answer } => ready!(answer.as_mut().poll(cx)),
+        }))
     }
 }

@@ -4,12 +4,12 @@ use std::{
     net::IpAddr,
     pin::pin,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{
     caller::Caller,
@@ -39,6 +39,8 @@ pub struct RequestContext {
     /// Whether nobody waits for the answer any more, and who is to be told of that.
     is_left: AtomicBool,
     left: Notify,
+    /// What must be done before the answer is given.
+    unsettled: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Says that somebody waits for the answer, until it is dropped.
@@ -72,6 +74,21 @@ impl RequestContext {
             intent: OnceLock::new(),
             is_left: AtomicBool::new(false),
             left: Notify::new(),
+            unsettled: Mutex::default(),
+        }
+    }
+
+    /// Holds the answer back until `task` has ended.
+    pub fn settle_with(&self, task: JoinHandle<()>) {
+        *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    /// Waits for what must be done before the answer is given.
+    pub async fn settled(&self) {
+        let task = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // Should it have failed, there is nothing more to wait for.
+            let _ = task.await;
         }
     }
 

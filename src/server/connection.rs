@@ -6,6 +6,7 @@ use axum::{
     body::Body,
     extract::{ConnectInfo, Request},
 };
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -122,7 +123,12 @@ impl Connections {
                 None => {}
             }
         };
-        self.stop.now.run_until_cancelled(served).await;
+        let mut now = FuturesUnordered::from_iter([self.stop.now.cancelled()]);
+        tokio::select! {
+            biased;
+            () = served => {}
+            _ = now.next() => {}
+        }
     }
 
     async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: SocketAddr) {
@@ -140,9 +146,13 @@ impl Connections {
             }
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        // Looked at when they have something to say, and not each time that the connection has.
+        let closing: BoxFuture<'_, ()> = Box::pin(self.stop.closing.cancelled());
+        let mut signals = FuturesUnordered::from_iter([closing, Box::pin(idle.cancelled())]);
         let ended = tokio::select! {
+            biased;
             ended = connection.as_mut() => ended,
-            () = async { tokio::select! { () = self.stop.closing.cancelled() => {}, () = idle.cancelled() => {} } } => {
+            _ = signals.next() => {
                 // What is under way finishes, and the client is told that no more is taken.
                 connection.as_mut().graceful_shutdown();
                 connection.await

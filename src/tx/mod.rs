@@ -10,6 +10,7 @@
 
 mod change;
 pub mod idempotency;
+mod open;
 mod seal;
 
 use std::{
@@ -19,10 +20,11 @@ use std::{
 
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::PgConnection;
 
 pub use change::Change;
 use idempotency::{Claim, Claimed};
+use open::Open;
 
 use crate::{
     auth::node::{self, Node},
@@ -55,7 +57,7 @@ impl Writes {
     /// Begins the write that `request` asks for.
     pub async fn begin(&self, request: &Arc<RequestContext>) -> Result<Tx> {
         Ok(Tx {
-            inner: self.node.db.begin().await?,
+            open: Open::new(self.node.db.begin().await?, request),
             node: Arc::clone(&self.node),
             clock: self.clock.clone(),
             request: Arc::clone(request),
@@ -67,7 +69,7 @@ impl Writes {
 /// One write under way. Dropped without [`Tx::commit`], it has no effect.
 #[derive(Debug)]
 pub struct Tx {
-    inner: Transaction<'static, Postgres>,
+    open: Open,
     node: Arc<Node>,
     clock: Clock,
     request: Arc<RequestContext>,
@@ -86,7 +88,7 @@ pub enum Opened<T> {
 impl Tx {
     /// The connection, inside the transaction.
     pub fn db(&mut self) -> &mut PgConnection {
-        &mut self.inner
+        self.open.db()
     }
 
     /// To be called with whatever a credential rests on and this write changes. Nothing that servers have cached
@@ -143,13 +145,13 @@ impl Tx {
     async fn finish(mut self, change: Option<Change>) -> Result<()> {
         let recall = match self.recalled.is_empty() {
             true => None,
-            false => node::log(&mut self.inner, &self.recalled).await?,
+            false => node::log(self.open.db(), &self.recalled).await?,
         };
         self.commit_and_confirm(change, recall).await
     }
 
     async fn commit_and_confirm(self, change: Option<Change>, recall: Option<i64>) -> Result<()> {
-        self.inner.commit().await.map_err(|error| match Error::from(error) {
+        self.open.commit().await.map_err(|error| match Error::from(error) {
             error if recall.is_some() && error.code() == Code::DatabaseUnavailable => Error::new(
                 Code::RevocationUnconfirmed,
                 "Whether this took effect is not known, because the database's answer was lost; send it again until it is answered",

@@ -93,7 +93,8 @@ async fn a_client_that_goes_at_any_moment_of_a_write_leaves_it_done_or_undone_an
         body.len()
     );
     // In the head, in the body, and at ever later moments once all was sent.
-    let moments = (0..150_usize).map(|round| (request.len().min(round * 7), round.saturating_sub(40) as u64 * 60));
+    let moments =
+        (0..150_usize).map(|round| (request.len().min(round * 7), (round.saturating_sub(40) as u64).pow(2) * 8));
     let goers = moments.map(async |(sent, microseconds)| {
         let mut stream = connect(&app.url).await;
         send(&mut stream, &request.as_bytes()[..sent]).await;
