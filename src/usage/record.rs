@@ -122,9 +122,10 @@ impl Recorder {
         if self.trusted_proxies.is_empty() {
             return Some(peer.ip().to_canonical());
         }
-        // Several lines of a list header are one list (RFC 9110 §5.3).
+        // Several lines of a list header are one list (RFC 9110 §5.3). What is no text in a line is the
+        // client's; what the proxy has added to that line counts all the same.
         let lines = request.headers().get_all(FORWARDED_FOR).iter();
-        let forwarded: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default()).collect();
+        let forwarded: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
         Some(client_address(*peer, &forwarded.join(","), &self.trusted_proxies))
     }
 
