@@ -79,6 +79,16 @@ async fn bytes_that_are_no_text_hide_nobody_behind_their_proxy() {
 }
 
 #[tokio::test]
+async fn a_network_of_ipv4_addresses_written_as_ipv6_is_that_network() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key_with(json!({ "allowed_ips": ["::ffff:127.0.0.0/104", "::ffff:203.0.113.7/128"] })).await;
+    key.get("/v1/users").await.ok();
+    let shown = owner.get(&format!("/v1/keys/{}", key.id)).await.ok();
+    assert_eq!(shown["allowed_ips"], json!(["127.0.0.0/8", "203.0.113.7/32"]));
+}
+
+#[tokio::test]
 async fn a_network_is_written_in_cidr_notation() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
