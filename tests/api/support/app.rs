@@ -24,6 +24,7 @@ use tokio_util::sync::DropGuard;
 use super::{
     cluster,
     identity::{Identity, Nobody, Session},
+    witness::{Leaks, Witness},
 };
 use serde_json::json;
 
@@ -39,7 +40,18 @@ pub struct TestApp {
     pub http: reqwest::Client,
     /// The server's time.
     pub clock: Clock,
+    /// What it must not have kept or logged.
+    pub witness: Witness,
     _stop: DropGuard,
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        // A test that fails has its own reason.
+        if !std::thread::panicking() {
+            assert_eq!(self.witness.leaks(), Leaks::default(), "secrets are where none belongs");
+        }
+    }
 }
 
 impl Deref for TestApp {
@@ -59,6 +71,7 @@ impl TestApp {
     pub async fn start_with(options: AppOptions) -> Self {
         let options = AppOptions { public_url: PUBLIC_URL.to_owned(), ..options };
         let database = cluster::fresh_database().await;
+        let witness = Witness::new(database.clone());
         let clock = Clock::system();
         let app = App::new(db::pool(database, 8), clock.clone(), options).unwrap();
         app.lifecycle.enter(Phase::Serving);
@@ -72,7 +85,7 @@ impl TestApp {
             .timeout(Duration::from_secs(30))
             .build()
             .unwrap();
-        Self { app, url, http, clock, _stop: stop.drop_guard() }
+        Self { app, url, http, clock, witness, _stop: stop.drop_guard() }
     }
 
     /// Somebody without a credential.
@@ -139,6 +152,7 @@ impl TestApp {
 
     /// Gives a user a password.
     pub async fn set_password(&self, user: &Session<'_>, password: &str) {
+        self.witness.note(password);
         let hash = self.passwords.hash(password.into()).await.unwrap();
         let mut db = self.db.acquire().await.unwrap();
         users::repo::set_password_hash(&mut db, user.user_id, &hash).await.unwrap();
