@@ -6,13 +6,13 @@ use std::sync::{
 };
 
 use argon2::{
-    ARGON2ID_IDENT, Algorithm, Argon2, Params, Version,
+    ARGON2ID_IDENT, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
 use secrecy::{ExposeSecret, SecretString};
 use unicode_normalization::UnicodeNormalization;
 
-use super::{attempts::Attempts, cores::Cores};
+use super::{argon::Hasher, attempts::Attempts, cores::Cores};
 use crate::base::{
     clock::Timestamp,
     error::{Error, Result},
@@ -26,7 +26,7 @@ const LANES: u32 = 1;
 /// Hashes and verifies passwords.
 #[derive(Debug)]
 pub struct Passwords {
-    argon2: Argon2<'static>,
+    argon2: Arc<Hasher>,
     /// The hash of a password nobody has, verified when there is no user, so that an unknown e-mail
     /// address costs what a known one does.
     decoy: Arc<str>,
@@ -49,7 +49,7 @@ impl Passwords {
     pub fn new() -> Result<Self> {
         let params =
             Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|error| Error::internal(error.to_string()))?;
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let argon2 = Arc::new(Hasher::new(params));
         let decoy = hash(&argon2, &SecretString::from("a password nobody has"))?.into();
         Ok(Self {
             argon2,
@@ -62,7 +62,7 @@ impl Passwords {
 
     /// The hash to store, in PHC string form.
     pub async fn hash(&self, password: SecretString) -> Result<String> {
-        let argon2 = self.argon2.clone();
+        let argon2 = Arc::clone(&self.argon2);
         self.cores.run(move || hash(&argon2, &password)).await
     }
 
@@ -87,7 +87,7 @@ impl Passwords {
 
     /// One verification, also when nothing is stored, at the same cost.
     async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Option<Proof>> {
-        let argon2 = self.argon2.clone();
+        let argon2 = Arc::clone(&self.argon2);
         let decoy = Arc::clone(&self.decoy);
         let verifications = Arc::clone(&self.verifications);
         let work = move || {
@@ -124,7 +124,7 @@ fn normal(password: &SecretString) -> SecretString {
     password.expose_secret().nfc().collect::<String>().into()
 }
 
-fn hash(argon2: &Argon2<'_>, password: &SecretString) -> Result<String> {
+fn hash(argon2: &Hasher, password: &SecretString) -> Result<String> {
     argon2
         .hash_password(normal(password).expose_secret().as_bytes())
         .map(|hash| hash.to_string())
@@ -137,7 +137,7 @@ mod tests {
 
     fn with(memory_kib: u32, passes: u32) -> String {
         let params = Params::new(memory_kib, passes, LANES, None).unwrap();
-        hash(&Argon2::new(Algorithm::Argon2id, Version::V0x13, params), &"right".into()).unwrap()
+        hash(&Hasher::new(params), &"right".into()).unwrap()
     }
 
     #[tokio::test]

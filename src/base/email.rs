@@ -6,6 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use unicode_normalization::UnicodeNormalization;
 
+use super::text;
+
 /// An e-mail address, lower-cased and in NFC, so that two spellings of one address are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::Type)]
 #[serde(transparent)]
@@ -30,7 +32,7 @@ impl FromStr for Email {
             && !local.contains('@')
             && !domain.is_empty()
             && normal.len() <= EMAIL_MAX
-            && !normal.chars().any(|c| c.is_control() || c.is_whitespace());
+            && !normal.chars().any(|c| c.is_control() || c.is_whitespace() || text::is_unseen(c));
         plausible.then_some(Self(normal)).ok_or(NotAnEmail)
     }
 }
@@ -67,7 +69,18 @@ mod tests {
     fn spellings_of_one_address_are_equal() {
         let plain: Email = "josé@example.com".parse().unwrap();
         assert_eq!("JOSE\u{301}@Example.COM".parse::<Email>().unwrap(), plain);
-        for text in ["", "@", "a@", "@b", "a b@c", "a@b@c", "a\0@b", &format!("{}@b", "x".repeat(300))] {
+        for text in [
+            "",
+            "@",
+            "a@",
+            "@b",
+            "a b@c",
+            "a@b@c",
+            "a\0@b",
+            "a\u{200b}@b",
+            "a@b\u{202e}",
+            &format!("{}@b", "x".repeat(300)),
+        ] {
             assert!(text.parse::<Email>().is_err(), "{text:?}");
         }
     }

@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -35,9 +35,18 @@ impl FromStr for Cidr {
             Ok(address) => IpNet::from(address.to_canonical()),
             Err(_) => text.parse().map_err(|_| NotANetwork)?,
         };
+        let network = canonical(network);
         // 10.1.2.3/8 is as likely a slip as it is 10.0.0.0/8.
         if network.trunc() != network { Err(NotANetwork) } else { Ok(Self(network)) }
     }
+}
+
+/// A network of IPv4 addresses that are written as IPv6 is that IPv4 network.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let IpAddr::V4(address) = IpAddr::V6(mapped.addr()).to_canonical() else { return network };
+    let length = mapped.prefix_len().checked_sub(96);
+    length.and_then(|length| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::V4)
 }
 
 impl fmt::Display for Cidr {
@@ -104,10 +113,21 @@ mod tests {
             ("203.0.113.0/24", "203.0.113.0/24"),
             ("2001:db8::/32", "2001:db8::/32"),
             ("203.0.113.7", "203.0.113.7/32"),
+            ("::ffff:203.0.113.7", "203.0.113.7/32"),
+            ("::ffff:203.0.113.0/120", "203.0.113.0/24"),
+            ("::/0", "::/0"),
         ] {
             assert_eq!(text.parse::<Cidr>().unwrap().to_string(), shown);
         }
-        for text in ["", "203.0.113.7/24", "203.0.113.0/33", "example.com", "203.0.113", " 203.0.113.0/24"] {
+        for text in [
+            "",
+            "203.0.113.7/24",
+            "203.0.113.0/33",
+            "example.com",
+            "203.0.113",
+            " 203.0.113.0/24",
+            "::ffff:203.0.113.7/120",
+        ] {
             assert_eq!(text.parse::<Cidr>(), Err(NotANetwork), "{text:?}");
         }
     }

@@ -4,6 +4,15 @@
 /// name, and PostgreSQL cannot store NUL.
 pub const NO_CONTROL_CHARACTERS: &str = r"^[^\u0000-\u001F\u007F-\u009F]*$";
 
+/// Whether a character is one that nobody sees, such as a space without width: two addresses that differ in
+/// one look the same, and a copied one brings it along.
+pub fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
+}
+
 /// The known text nearest to `given`, for a "did you mean", if one is near enough to be meant.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A client can send a long text; the distance costs the product of the lengths.

@@ -32,8 +32,9 @@ use crate::http::edge::Limits;
 
 /// What the parser takes for a head: above `edge`'s limit, so that one is told as a problem.
 const HEAD_BUFFER: usize = 64 * 1024;
-/// Requests of one HTTP/2 connection that may be under way at a time.
-const MAX_STREAMS: u32 = 200;
+/// Requests of one HTTP/2 connection that may be under way at a time: what RFC 9113 §6.5.2 calls the least
+/// that does not slow clients down, because each costs memory for as long as its client likes.
+const MAX_STREAMS: u32 = 100;
 /// How often an HTTP/2 peer is asked whether it lives, and how long it may take to say so. A peer in
 /// the middle of a head cannot answer, so this ends slow heads there too.
 const PING_INTERVAL: Duration = Duration::from_secs(20);

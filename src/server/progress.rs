@@ -1,9 +1,10 @@
 //! What one connection is doing, so that it can be told a slow client from an idle one.
 
 use std::{
+    collections::HashMap,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::body::{Body, HttpBody};
@@ -24,8 +25,10 @@ struct State {
     doing: Doing,
     /// When a request last began, got on or ended; at first, when the connection was made.
     last: Instant,
-    /// Requests whose answer is not all with hyper yet.
-    under_way: usize,
+    /// Requests whose answer is not all with hyper yet, and when each last got on. Each by itself, because
+    /// HTTP/2 lets a client leave one answer lying and ask for others.
+    under_way: HashMap<u64, Instant>,
+    next: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +52,16 @@ pub enum Patience {
     Idle(Instant),
 }
 
+impl State {
+    fn new() -> Self {
+        Self { doing: Doing::First, last: Instant::now(), under_way: HashMap::new(), next: 0 }
+    }
+}
+
 impl Progress {
     /// Of a connection just made.
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { doing: Doing::First, last: Instant::now(), under_way: 0 })))
+        Self(Arc::new(Mutex::new(State::new())))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -62,7 +71,7 @@ impl Progress {
     /// Bytes have come. Between requests of HTTP/1 they begin a head.
     pub fn bytes_came(&self) {
         let mut state = self.state();
-        if state.doing == Doing::Idle && state.under_way == 0 {
+        if state.doing == Doing::Idle && state.under_way.is_empty() {
             state.doing = Doing::Head(Instant::now());
         }
     }
@@ -71,18 +80,22 @@ impl Progress {
     pub fn request_began(&self, version: Version) -> UnderWay {
         let mut state = self.state();
         state.doing = if version == Version::HTTP_2 { Doing::Multiplexed } else { Doing::Idle };
-        state.last = Instant::now();
-        state.under_way += 1;
-        UnderWay(self.clone())
+        let (now, id) = (Instant::now(), state.next);
+        state.last = now;
+        state.next += 1;
+        state.under_way.insert(id, now);
+        UnderWay { progress: self.clone(), id }
     }
 
     /// How long to wait for more bytes.
     pub fn patience(&self, limits: &Limits) -> Patience {
         let state = self.state();
+        // A request's own time is looked after where it is served. This is about answers that the client
+        // does not take.
+        if let Some(&oldest) = state.under_way.values().min() {
+            return Patience::Slow(oldest + limits.stall_time);
+        }
         match state.doing {
-            // A request's own time is looked after where it is served. This is about answers that
-            // the client does not take.
-            _ if state.under_way > 0 => Patience::Slow(state.last + limits.stall_time),
             Doing::First => Patience::Slow(state.last + limits.head_time),
             Doing::Head(since) => Patience::Slow(since + limits.head_time),
             Doing::Idle | Doing::Multiplexed => Patience::Idle(state.last + limits.idle_time),
@@ -92,19 +105,25 @@ impl Progress {
 
 /// A request under way.
 #[derive(Debug)]
-pub struct UnderWay(Progress);
+pub struct UnderWay {
+    progress: Progress,
+    id: u64,
+}
 
 impl UnderWay {
     fn got_on(&self) {
-        self.0.state().last = Instant::now();
+        let mut state = self.progress.state();
+        state.last = Instant::now();
+        let last = state.last;
+        state.under_way.insert(self.id, last);
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.progress.state();
         state.last = Instant::now();
-        state.under_way -= 1;
+        state.under_way.remove(&self.id);
     }
 }
 
@@ -112,14 +131,20 @@ impl Drop for UnderWay {
 #[derive(Debug)]
 pub struct Answer {
     body: Body,
+    /// What has come of `body` and is not with hyper yet.
+    rest: Bytes,
     under_way: UnderWay,
 }
+
+/// So much is given to hyper at a time. Over HTTP/2 it asks for more when the client has room for it, so that
+/// an answer that is not taken stays here, where it is seen.
+const PIECE: usize = 16 * 1024;
 
 impl Answer {
     /// `body`, which ends `under_way`.
     pub fn new(body: Body, under_way: UnderWay) -> Self {
         under_way.got_on();
-        Self { body, under_way }
+        Self { body, rest: Bytes::new(), under_way }
     }
 }
 
@@ -128,18 +153,31 @@ impl HttpBody for Answer {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if frame.is_ready() {
-            self.under_way.got_on();
+        if self.rest.is_empty() {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => self.rest = data,
+                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
         }
-        frame
+        self.under_way.got_on();
+        let length = self.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (body, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower() + rest);
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }

@@ -27,6 +27,7 @@ use crate::{
         clock::Clock,
         net::{Cidr, client_address},
         request::{Awaited, RequestContext},
+        secret::Secret,
     },
     http::problem::{self, Failure},
     state::App,
@@ -34,7 +35,7 @@ use crate::{
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// So many requests in a second are all logged; of the rest, one in [`SAMPLE`] is, and every error.
+/// So many requests in a second are all logged; of the rest, one in [`SAMPLE`] is, and every fault.
 const LOGGED_PER_SECOND: u32 = 100;
 const SAMPLE: u32 = 100;
 
@@ -144,9 +145,10 @@ impl Recorder {
         if self.trusted_proxies.is_empty() {
             return Some(peer.ip().to_canonical());
         }
-        // Several lines of a list header are one list (RFC 9110 §5.3).
+        // Several lines of a list header are one list (RFC 9110 §5.3). What is no text in a line is the
+        // client's; what the proxy has added to that line counts all the same.
         let lines = request.headers().get_all(FORWARDED_FOR).iter();
-        let forwarded: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default()).collect();
+        let forwarded: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
         Some(client_address(*peer, &forwarded.join(","), &self.trusted_proxies))
     }
 
@@ -173,7 +175,8 @@ impl Recorder {
     ) {
         let status = response.status();
         let failure = response.extensions().get::<Failure>();
-        if !self.sampler.admits() && !status.is_server_error() {
+        let severity = Severity::of(status);
+        if !self.sampler.admits() && severity != Severity::Fault {
             return;
         }
         let cause = failure.and_then(|Failure(error)| error.cause());
@@ -184,7 +187,7 @@ impl Recorder {
                     $level,
                     request_id = %context.id,
                     client_request_id,
-                    method = %method,
+                    method = known(method),
                     route = context.route.get().copied().unwrap_or("none"),
                     status = status.as_u16(),
                     code = failure.map(|Failure(error)| error.code().as_str()),
@@ -197,19 +200,59 @@ impl Recorder {
                 )
             };
         }
-        if status.is_server_error() {
-            line!(tracing::Level::ERROR);
-        } else {
-            line!(tracing::Level::INFO);
+        match (severity, failure) {
+            (Severity::Fault, _) | (Severity::Refusal, Some(_)) => line!(tracing::Level::ERROR),
+            (Severity::Refusal, None) => line!(tracing::Level::WARN),
+            (Severity::Ordinary, _) => line!(tracing::Level::INFO),
         }
     }
+}
+
+/// How much an answer matters to whoever reads the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Severity {
+    /// Something of ours is broken.
+    Fault,
+    /// It could not be served now: the server is full, is stopping, or waits for its database. A flood
+    /// brings as many of these as it has requests.
+    Refusal,
+    /// Everything else.
+    Ordinary,
+}
+
+impl Severity {
+    fn of(status: StatusCode) -> Self {
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => Self::Refusal,
+            status if status.is_server_error() => Self::Fault,
+            _ => Self::Ordinary,
+        }
+    }
+}
+
+/// The method, if it is one of HTTP's: a client can write anything for one, even a secret.
+fn known(method: &Method) -> &'static str {
+    const METHODS: [(Method, &str); 9] = [
+        (Method::GET, "GET"),
+        (Method::HEAD, "HEAD"),
+        (Method::POST, "POST"),
+        (Method::PATCH, "PATCH"),
+        (Method::DELETE, "DELETE"),
+        (Method::OPTIONS, "OPTIONS"),
+        (Method::PUT, "PUT"),
+        (Method::CONNECT, "CONNECT"),
+        (Method::TRACE, "TRACE"),
+    ];
+    METHODS.iter().find(|(known, _)| known == method).map_or("other", |(_, name)| name)
 }
 
 /// The client's own name for its request, for the log alone, if it is one that cannot do harm there.
 fn client_request_id(request: &Request) -> Option<String> {
     let text = request.headers().get(REQUEST_ID)?.to_str().ok()?;
     let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    (is_plain && (1..=64).contains(&text.len())).then(|| text.to_owned())
+    // Somebody who mixes up headers has not meant to publish it.
+    let is_secret = || Secret::parse(text).is_some();
+    (is_plain && (1..=64).contains(&text.len()) && !is_secret()).then(|| text.to_owned())
 }
 
 /// Decides which requests are logged, so that a flood does not drown the log or cost more than it.

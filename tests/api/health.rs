@@ -31,10 +31,11 @@ async fn a_server_that_starts_or_stops_is_alive_and_not_ready_and_says_why() {
 #[tokio::test]
 async fn without_its_database_a_server_is_not_ready_and_answers_503_with_retry_after() {
     let app = TestApp::start().await;
-    let owner = app.owner().await;
+    // Of which the server knows nothing yet.
+    let key = app.owner().await.key().await;
     app.db.close().await;
     assert_eq!(app.nobody().get("/readyz").await.status, 503);
-    let reply = owner.get("/v1/projects").await;
+    let reply = key.get("/v1/projects").await;
     assert_eq!(reply.header("retry-after"), Some("1"));
     reply.problem(503, "auth_unavailable");
     let reply = app.nobody().post("/v1/sessions", serde_json::json!({ "email": "a@b.c", "password": "x" })).await;

@@ -66,6 +66,29 @@ async fn nobody_but_a_trusted_proxy_says_where_a_client_is() {
 }
 
 #[tokio::test]
+async fn bytes_that_are_no_text_hide_nobody_behind_their_proxy() {
+    let app = TestApp::start_with(behind_a_proxy()).await;
+    // A proxy's own network is a likely one to be let in.
+    let key = app.owner().await.key_with(json!({ "allowed_ips": ["127.0.0.1"] })).await;
+    // What the client sent, to which its proxy has added whom it came from.
+    for forwarded in ["é, 198.51.100.7", "\u{a0},198.51.100.7"] {
+        let reply = key.request("GET", "/v1/users").header("x-forwarded-for", forwarded).send().await;
+        let problem = reply.problem(403, "ip_not_allowed");
+        assert!(problem["detail"].as_str().unwrap().contains("198.51.100.7"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_network_of_ipv4_addresses_written_as_ipv6_is_that_network() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key_with(json!({ "allowed_ips": ["::ffff:127.0.0.0/104", "::ffff:203.0.113.7/128"] })).await;
+    key.get("/v1/users").await.ok();
+    let shown = owner.get(&format!("/v1/keys/{}", key.id)).await.ok();
+    assert_eq!(shown["allowed_ips"], json!(["127.0.0.0/8", "203.0.113.7/32"]));
+}
+
+#[tokio::test]
 async fn a_network_is_written_in_cidr_notation() {
     let app = TestApp::start().await;
     let owner = app.owner().await;

@@ -1,9 +1,14 @@
 //! What the server writes to its log.
 
+use cloudapi::base::secret::SecretKind;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::binary::Deployment;
+use crate::support::{
+    app::stray_secret,
+    binary::{Deployment, Server},
+    eventually,
+};
 
 async fn ask(url: &str, headers: &[(&str, &[u8])]) {
     let mut request = reqwest::Client::builder().no_proxy().build().unwrap().get(url);
@@ -50,4 +55,61 @@ async fn every_line_is_one_json_object_whatever_a_client_sends() {
         // The template, never what the client wrote.
         assert!(!line.to_string().contains("forged") && !line.to_string().contains("%0"), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_secret_where_a_request_id_or_a_method_belongs_is_not_logged() {
+    let deployment = Deployment::new();
+    let server = deployment.serve();
+    let secrets = [SecretKind::Session, SecretKind::Key, SecretKind::Token, SecretKind::Invitation].map(stray_secret);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for secret in &secrets {
+        let url = format!("{}/v1/projects", server.url);
+        ask(&url, &[("x-request-id", secret.as_bytes())]).await;
+        http.request(secret.parse().unwrap(), &url).send().await.unwrap();
+    }
+    let log = server.end(Signal::SIGTERM).errors.join("\n");
+    assert!(log.contains(r#""method":"other""#), "{log}");
+    for secret in secrets {
+        assert!(!log.contains(&secret), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn saying_that_it_stops_is_no_error() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.command(&["serve"]);
+    serve.env("CLOUDAPI_DRAIN_DELAY_SECONDS", "30");
+    let server = Server::start(serve);
+    server.signal(Signal::SIGTERM);
+    // Asked more than a hundred times in a second, not every answer would be logged.
+    server.wait_for_error("told to stop");
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ready = format!("{}/readyz", server.url);
+    eventually("draining", async || (http.get(&ready).send().await.unwrap().status() == 503).then_some(())).await;
+    let ended = server.end(Signal::SIGTERM);
+    let readiness = |line: &&String| line.contains("/readyz") && line.contains("503");
+    let line = ended.errors.iter().find(readiness).expect("it is logged");
+    assert!(line.contains(r#""level":"WARN""#), "{line}");
+    assert!(!ended.errors.iter().any(|line| line.contains(r#""level":"ERROR""#)), "{:#?}", ended.errors);
+}
+
+#[tokio::test]
+async fn a_flood_that_is_refused_does_not_fill_the_log() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.command(&["serve"]);
+    serve.env("CLOUDAPI_SIGN_IN_LIMIT", "100000/1");
+    let server = Server::start(serve);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let attempt = async |n: usize| {
+        let body = json!({ "email": format!("{n}@example.com"), "password": "wrong" }).to_string();
+        let request = http.post(format!("{}/v1/sessions", server.url)).header("content-type", "application/json");
+        request.body(body).send().await.unwrap().status()
+    };
+    let answers = futures_util::future::join_all((0..600).map(attempt)).await;
+    let refused = answers.iter().filter(|status| **status == 503).count();
+    assert!(refused > 300, "{refused}");
+    let ended = server.end(Signal::SIGTERM);
+    let told = ended.errors.iter().filter(|line| line.contains("overloaded")).count();
+    assert!((1..refused - 100).contains(&told), "{told} lines for {refused} refusals");
 }

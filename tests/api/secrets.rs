@@ -1,12 +1,16 @@
-//! No secret that was ever issued is anywhere to be found: not in a log, not in the database.
+//! No secret that was ever issued is anywhere to be found: not in a log, not in the database. Every test with a
+//! [`TestApp`] looks for those that it met; here are a workload on a real server, and the search itself.
 
+use cloudapi::base::secret::SecretKind;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::{
+    Identity, TestApp,
+    app::stray_secret,
     binary::{Deployment, Server},
     cluster, eventually,
+    witness::{Leaks, dump},
 };
 
 struct Client<'a> {
@@ -35,26 +39,6 @@ impl Client<'_> {
         }
         answer
     }
-}
-
-/// Everything that any table of the database holds, as text.
-async fn dump(database: &sqlx::postgres::PgConnectOptions) -> String {
-    let mut db = PgConnection::connect_with(database).await.unwrap();
-    let tables: Vec<String> =
-        sqlx::query_scalar("SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public'")
-            .fetch_all(&mut db)
-            .await
-            .unwrap();
-    assert!(tables.len() > 8, "{tables:?}");
-    let mut all = String::new();
-    for table in tables {
-        let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("SELECT t::text FROM {table} t")))
-            .fetch_all(&mut db)
-            .await
-            .unwrap();
-        all.push_str(&rows.join("\n"));
-    }
-    all
 }
 
 #[tokio::test]
@@ -118,5 +102,40 @@ async fn secrets_are_in_no_log_and_in_no_table() {
         // What a person is shown of it is its beginning.
         let (_, end) = secret.split_at(secret.len().min(14));
         assert!(end.len() < 12 || !(log.contains(end) || dump.contains(end)), "the end of it: {secret}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_kept_or_logged_is_found_in_whatever_form() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    app.set_password(&owner, "a password that nobody else has").await;
+    assert_eq!(app.witness.leaks(), Leaks::default());
+    // The haystacks are there.
+    key.request("GET", "/v1/projects").header("x-request-id", "straw-in-the-stack").send().await.ok();
+    assert!(app.witness.logged().contains("straw-in-the-stack"));
+
+    let (stray, end) = (stray_secret(SecretKind::Token), key.secret.split_at(14).1);
+    for (planted, found) in [
+        (key.secret.as_str(), key.secret.as_str()),
+        (end, key.secret.as_str()),
+        (stray.as_str(), stray.as_str()),
+        ("a password that nobody else has", "a password that nobody else has"),
+    ] {
+        let text = format!("{{\"x\":\"{planted}\"}}");
+        assert_eq!(app.witness.leaks_in(&text).into_iter().collect::<Vec<_>>(), [found], "{planted}");
+        let bytes = text.into_bytes();
+        for (sql, is_text) in [
+            ("UPDATE projects SET metadata = jsonb_build_object('k', $1::text)", true),
+            ("UPDATE sessions SET secret_hash = $1", false),
+        ] {
+            let mut planting = sqlx::query(sql);
+            planting = if is_text { planting.bind(planted) } else { planting.bind(&bytes) };
+            planting.execute(&app.db).await.unwrap();
+            assert_eq!(app.witness.leaks().in_database.into_iter().collect::<Vec<_>>(), [found], "{sql}");
+            sqlx::query("UPDATE projects SET metadata = '{}'").execute(&app.db).await.unwrap();
+            sqlx::query("UPDATE sessions SET secret_hash = ''").execute(&app.db).await.unwrap();
+        }
     }
 }

@@ -11,7 +11,11 @@ use cloudapi::{
 };
 use serde_json::json;
 
-use crate::support::{Identity, Reply, Session, TestApp, eventually};
+use crate::support::{
+    Identity, Reply, Session, TestApp,
+    binary::{Deployment, Server},
+    eventually,
+};
 
 const PASSWORD: &str = "correct horse battery staple";
 
@@ -231,4 +235,34 @@ async fn a_sign_in_with_a_password_that_is_just_being_changed_gives_no_session()
     let (answer, ()) = tokio::join!(sign_in(&app, &user.email, PASSWORD), changed);
     answer.problem(401, "invalid_credentials");
     sign_in(&app, &user.email, "a better password").await.created();
+}
+
+/// The memory that a process has, in KiB.
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn signing_in_over_and_over_takes_no_more_memory_than_the_cores_work_with() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.command(&["serve"]);
+    serve.env("CLOUDAPI_SIGN_IN_LIMIT", "100000/1");
+    let server = Server::start(serve);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let before = resident(server.id());
+    for round in 0..40 {
+        let attempt = async |n: usize| {
+            let body = json!({ "email": format!("{round}.{n}@example.com"), "password": "wrong" }).to_string();
+            let request = http.post(format!("{}/v1/sessions", server.url)).header("content-type", "application/json");
+            assert_eq!(request.body(body).send().await.unwrap().status(), 401);
+        };
+        futures_util::future::join_all((0..4).map(attempt)).await;
+    }
+    let grown = resident(server.id()).saturating_sub(before);
+    let cores = u64::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+    // 19 MiB for each core, and some for everything else.
+    assert!(grown < (cores * 19 + 40) * 1024, "{grown} KiB more on {cores} cores");
 }

@@ -114,6 +114,43 @@ async fn a_client_that_takes_no_answers_is_cut_off() {
     app.nobody().get("/healthz").await.ok();
 }
 
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The whole head of a request of HTTP/2.
+fn head(stream: u32, method: &str, path: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    // Names from HPACK's static table: method, path, authority; 0x86 is the scheme http.
+    let fields = [vec![0x02], text(method), vec![0x04], text(path), vec![0x01], text("x"), vec![0x86]].concat();
+    frame(1, 0x1 | 0x4, stream, &fields)
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_ends_its_connection_whatever_else_is_asked_on_it() {
+    // With no room for an answer at all, and with room for its first byte.
+    for window in [0_u32, 1] {
+        let app = TestApp::start_with(edge(|limits| limits.stall_time = SOON)).await;
+        let mut stream = connect(&app.url).await;
+        let settings = frame(4, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat());
+        send(&mut stream, [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat()).await;
+        send(&mut stream, head(1, "GET", "/openapi.json")).await;
+        let mut next = 3;
+        eventually("cut off", async || {
+            tokio::time::sleep(SOON / 10).await;
+            // An answer without a body, which needs no room.
+            send(&mut stream, head(next, "HEAD", "/healthz")).await;
+            next += 2;
+            let _ = stream.try_read(&mut [0; 4096]);
+            let error = stream.take_error().unwrap().is_some();
+            (error || stream.try_write(b"").is_err() || matches!(stream.try_read(&mut [0; 64]), Ok(0))).then_some(())
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn beyond_so_many_connections_more_wait_until_one_ends() {
     let app = TestApp::start_with(edge(|limits| limits.max_connections = 2)).await;

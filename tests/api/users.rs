@@ -330,3 +330,17 @@ async fn a_user_without_a_password_cannot_change_it() {
     let body = json!({ "current_password": "x", "new_password": "a long enough one" });
     key.post("/v1/users/me/password", body).await.problem(403, "credential_kind_not_allowed");
 }
+
+#[tokio::test]
+async fn an_address_with_a_character_that_nobody_sees_is_none() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    // A space without width, a byte order mark, a soft hyphen, and one that turns the writing round.
+    for unseen in ['\u{200b}', '\u{feff}', '\u{ad}', '\u{202e}'] {
+        for email in [format!("{unseen}ada@example.com"), format!("ada{unseen}@example.com")] {
+            let body = json!({ "project_id": owner.project, "email": email, "role": "viewer" });
+            let fault = owner.post("/v1/users", body).await.invalid_member();
+            assert_eq!(fault, ("#/email".into(), "invalid_format".into()), "{email:?}");
+        }
+    }
+}

@@ -25,6 +25,7 @@ use tokio_util::sync::DropGuard;
 use super::{
     cluster, eventually,
     identity::{Identity, Nobody, Session},
+    witness::{Leaks, Witness},
 };
 use serde_json::json;
 
@@ -40,7 +41,18 @@ pub struct TestApp {
     pub http: reqwest::Client,
     /// The server's time.
     pub clock: Clock,
+    /// What it must not have kept or logged.
+    pub witness: Witness,
     _stop: DropGuard,
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        // A test that fails has its own reason.
+        if !std::thread::panicking() {
+            assert_eq!(self.witness.leaks(), Leaks::default(), "secrets are where none belongs");
+        }
+    }
 }
 
 impl Deref for TestApp {
@@ -70,6 +82,7 @@ impl TestApp {
         // The whole suite passes without the cache too: what it answers must be what the database says.
         let auth_cache = options.auth_cache && env::var_os("TEST_WITHOUT_AUTH_CACHE").is_none();
         let options = AppOptions { public_url: PUBLIC_URL.to_owned(), auth_cache, ..options };
+        let witness = Witness::new(database.clone());
         let app = App::new(db::pool(database, 8), clock.clone(), options).unwrap();
         app.lifecycle.enter(Phase::Serving);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -82,7 +95,7 @@ impl TestApp {
             .timeout(Duration::from_secs(30))
             .build()
             .unwrap();
-        Self { app, url, http, clock, _stop: stop.drop_guard() }
+        Self { app, url, http, clock, witness, _stop: stop.drop_guard() }
     }
 
     /// Waits until credentials are answered from the cache, where there is one.
@@ -160,6 +173,7 @@ impl TestApp {
 
     /// Gives a user a password.
     pub async fn set_password(&self, user: &Session<'_>, password: &str) {
+        self.witness.note(password);
         let hash = self.passwords.hash(password.into()).await.unwrap();
         let mut db = self.db.acquire().await.unwrap();
         users::repo::set_password_hash(&mut db, user.user_id, &hash).await.unwrap();

@@ -17,6 +17,8 @@ use nix::{
 };
 use tempfile::TempDir;
 
+use super::witness;
+
 /// How long a process may take for what it is told.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -141,7 +143,9 @@ impl Server {
     /// Waits for the end of a server that was told to stop.
     pub fn wait_for_end(mut self) -> Ended {
         let status = self.wait();
-        Ended { status, output: self.output.iter().collect(), errors: self.errors.iter().collect() }
+        let errors: Vec<String> = self.errors.iter().collect();
+        errors.iter().for_each(|line| witness::inspect(line));
+        Ended { status, output: self.output.iter().collect(), errors }
     }
 
     /// Waits for a line on standard error that holds `text`.
@@ -172,6 +176,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !thread::panicking() {
+            self.errors.iter().for_each(|line| witness::inspect(&line));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use cloudapi::base::id::UserId;
 use reqwest::{Method, RequestBuilder, header};
 use serde_json::{Value, json};
 
-use super::{app::TestApp, contract, reply::Reply};
+use super::{app::TestApp, contract, reply::Reply, witness::Witness};
 
 /// Anybody who can send a request.
 pub trait Identity {
@@ -19,9 +19,10 @@ pub trait Identity {
         let method: Method = method.parse().unwrap();
         let mut builder = app.http.request(method.clone(), format!("{}{path}", app.url));
         if let Some(secret) = self.secret() {
+            app.witness.note_secrets(&json!(secret));
             builder = builder.bearer_auth(secret);
         }
-        Call { method, path: path.to_owned(), builder }
+        Call { method, path: path.to_owned(), builder, json: Value::Null, witness: app.witness.clone() }
     }
 
     async fn get(&self, path: &str) -> Reply {
@@ -47,10 +48,13 @@ pub struct Call {
     method: Method,
     path: String,
     builder: RequestBuilder,
+    json: Value,
+    witness: Witness,
 }
 
 impl Call {
-    pub fn json(self, body: &Value) -> Self {
+    pub fn json(mut self, body: &Value) -> Self {
+        self.json = body.clone();
         self.header(header::CONTENT_TYPE.as_str(), "application/json").body(serde_json::to_vec(body).unwrap())
     }
     pub fn body(mut self, body: impl Into<reqwest::Body>) -> Self {
@@ -64,6 +68,11 @@ impl Call {
     /// Sends it, and holds the answer to the published description.
     pub async fn send(self) -> Reply {
         let reply = Reply::read(self.builder.send().await.unwrap()).await;
+        self.witness.note_secrets(&self.json);
+        self.witness.note_secrets(reply.json());
+        if reply.status < 300 {
+            self.witness.note_passwords(&self.json);
+        }
         contract::check(self.method.as_str(), &self.path, &reply);
         reply
     }

@@ -1,0 +1,134 @@
+//! Argon2 in memory that is used again.
+//!
+//! The library asks for fresh memory for each hash. An allocator keeps what threads give back, for each of
+//! them, and the work goes from thread to thread: after a hundred sign-ins two cores held half a gigabyte.
+
+use std::sync::{Mutex, PoisonError};
+
+use argon2::{
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::{
+        CustomizedPasswordHasher, Error, PasswordHasher, Result,
+        phc::{Output, ParamsString, PasswordHash, Salt},
+    },
+};
+
+/// Argon2id with its parameters, and the memory of hashes that are done. There is as much of it as hashes have
+/// been made at once, which is as many as the machine has cores.
+#[derive(Debug)]
+pub struct Hasher {
+    params: Params,
+    spare: Mutex<Vec<Vec<Block>>>,
+}
+
+impl Hasher {
+    /// With these parameters for new hashes.
+    pub fn new(params: Params) -> Self {
+        Self { params, spare: Mutex::default() }
+    }
+
+    /// `work` with so much memory. What is in it is of no matter: the first pass writes over all of it.
+    fn with_memory<T>(&self, blocks: usize, work: impl FnOnce(&mut [Block]) -> T) -> T {
+        let mut memory = self.spare().pop().unwrap_or_default();
+        memory.resize(blocks, Block::default());
+        let done = work(&mut memory);
+        // A stored hash may ask for more than new ones do; that is not kept for ever.
+        if blocks <= self.params.block_count() {
+            self.spare().push(memory);
+        }
+        done
+    }
+
+    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Vec<Block>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compute(
+        &self,
+        password: &[u8],
+        salt: &[u8],
+        algorithm: Algorithm,
+        version: Version,
+        params: Params,
+    ) -> Result<PasswordHash> {
+        let salt = Salt::new(salt)?;
+        let mut buffer = [0; Output::MAX_LENGTH];
+        let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
+        let output = buffer.get_mut(..length).ok_or(Error::OutputSize)?;
+        let shown = ParamsString::try_from(&params)?;
+        let blocks = params.block_count();
+        let argon2 = Argon2::new(algorithm, version, params);
+        self.with_memory(blocks, |memory| argon2.hash_password_into_with_memory(password, &salt, output, memory))?;
+        Ok(PasswordHash {
+            algorithm: algorithm.ident(),
+            version: Some(version.into()),
+            params: shown,
+            salt: Some(salt),
+            hash: Some(Output::new(output)?),
+        })
+    }
+}
+
+impl PasswordHasher<PasswordHash> for Hasher {
+    fn hash_password_with_salt(&self, password: &[u8], salt: &[u8]) -> Result<PasswordHash> {
+        self.compute(password, salt, Algorithm::Argon2id, Version::V0x13, self.params.clone())
+    }
+}
+
+/// By which a stored hash is verified, whatever it was made with.
+impl CustomizedPasswordHasher<PasswordHash> for Hasher {
+    type Params = Params;
+
+    fn hash_password_customized(
+        &self,
+        password: &[u8],
+        salt: &[u8],
+        algorithm: Option<&str>,
+        version: Option<u32>,
+        params: Params,
+    ) -> Result<PasswordHash> {
+        let algorithm = algorithm.map(Algorithm::try_from).transpose()?.unwrap_or_default();
+        let version = version.map(Version::try_from).transpose()?.unwrap_or_default();
+        self.compute(password, salt, algorithm, version, params)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use argon2::password_hash::PasswordVerifier;
+
+    use super::*;
+
+    fn params(memory_kib: u32) -> Params {
+        Params::new(memory_kib, 2, 1, None).unwrap()
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_library_in_memory_that_was_used_before() {
+        let hasher = Hasher::new(params(64));
+        for password in ["one", "another", "a third"] {
+            let salt = [7; 16];
+            let ours = hasher.hash_password_with_salt(password.as_bytes(), &salt).unwrap();
+            let library = Argon2::new(Algorithm::Argon2id, Version::V0x13, params(64));
+            assert_eq!(
+                ours.to_string(),
+                library.hash_password_with_salt(password.as_bytes(), &salt).unwrap().to_string()
+            );
+            assert!(hasher.verify_password(password.as_bytes(), &ours).is_ok());
+            assert!(hasher.verify_password(b"wrong", &ours).is_err());
+        }
+        assert_eq!(hasher.spare().len(), 1);
+    }
+
+    #[test]
+    fn a_hash_made_otherwise_is_verified_and_what_it_takes_beyond_is_not_kept() {
+        let hasher = Hasher::new(params(64));
+        for (memory_kib, kept) in [(32, 1), (128, 0)] {
+            let stored =
+                Argon2::new(Algorithm::Argon2i, Version::V0x10, params(memory_kib)).hash_password(b"right").unwrap();
+            assert!(hasher.verify_password(b"right", &stored).is_ok());
+            assert!(hasher.verify_password(b"wrong", &stored).is_err());
+            assert_eq!(hasher.spare().len(), kept);
+        }
+    }
+}
