@@ -121,7 +121,12 @@ impl<K: Kind> FromStr for Id<K> {
 
 impl<K: Kind> fmt::Display for Id<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_{:x}", K::PREFIX, self.uuid.as_u128())
+        let mut digits = [0; 32];
+        let digits: &str = self.uuid.simple().encode_lower(&mut digits);
+        let digits = digits.trim_start_matches('0');
+        f.write_str(K::PREFIX)?;
+        f.write_str("_")?;
+        f.write_str(if digits.is_empty() { "0" } else { digits })
     }
 }
 

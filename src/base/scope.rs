@@ -180,7 +180,11 @@ impl fmt::Debug for ScopeSet {
 
 impl fmt::Display for ScopeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_texts().join(" "))
+        for (position, scope) in self.iter().enumerate() {
+            f.write_str(if position == 0 { "" } else { " " })?;
+            f.write_str(scope.as_str())?;
+        }
+        Ok(())
     }
 }
 
