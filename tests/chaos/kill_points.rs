@@ -98,7 +98,7 @@ async fn interrupt_everywhere(world: &mut World, client: &mut Client, kind: &str
 }
 
 async fn interrupt_all_kinds(how: Interruption) {
-    let _alone = run::alone().await;
+    let _beside = run::beside().await;
     let mut world = World::start(2).await;
     let mut client = world.client(1);
     // One whose answer shows no secret, and one whose answer is sealed.
