@@ -9,7 +9,11 @@ use std::{
 use crate::{
     client::{Client, says_later},
     http::{Answer, Request},
-    invariants::{answers, once::Once},
+    invariants::{
+        answers,
+        once::Once,
+        revoked::victim::{Maker, Said},
+    },
     proxy::Moment,
     run,
     world::World,
@@ -118,4 +122,41 @@ async fn a_write_whose_server_is_killed_at_any_moment_is_done_once_when_it_is_se
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_whose_server_loses_postgresql_at_any_moment_is_503_and_done_once_when_it_is_sent_again() {
     interrupt_all_kinds(Interruption::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_whose_server_loses_postgresql_at_any_moment_is_503_and_done_everywhere_once_a_repeat_is_answered()
+{
+    let _beside = run::beside().await;
+    let mut world = World::start(2).await;
+    let mut client = world.client(1);
+    let maker = Maker::new(&world).await;
+    for round in 0..MANY {
+        let key = maker.key(&mut client, None).await;
+        let (request, sign) = (Arc::new(maker.delete("keys", &key)), maker.is_active(&key));
+        for node in 0..2 {
+            client.probe(node, &sign.request).await;
+        }
+        let doomed = client.fork();
+        let (answer, committed) = interrupt(&mut world, doomed, &request, round % 2, round, Interruption::Cut).await;
+        let at = format!("after round {round}");
+        let answer = answer.expect("a server that lives answers");
+        let unsure = answer.code() == "revocation_unconfirmed";
+        assert!(answer.status == 503 && answers::is_fit(&answer) && unsure == committed, "{at}: {answer:?}");
+
+        let answer = client.insist(&request).await;
+        assert_eq!(answer.status, 200, "{at}: {answer:?}");
+        for node in 0..2 {
+            let answer = client.probe(node, &sign.request).await.answer.expect("an answer");
+            assert_ne!(sign.read(&answer), Said::Accepted, "{at}: {answer:?}");
+        }
+        world.all_serve(&at).await;
+        if committed {
+            println!("revocation: interrupted after each of {} rounds", round + 1);
+            // BEGIN, the effect, the recall and COMMIT.
+            assert!(round >= 3, "{round} rounds");
+            return;
+        }
+    }
+    panic!("a revocation without COMMIT");
 }

@@ -55,7 +55,7 @@ impl Scale {
         let scale = Self {
             seed: number("CHAOS_SEED").unwrap_or(1),
             kills: count("CHAOS_KILLS", 4),
-            revocations: count("CHAOS_REVOCATIONS", 50),
+            revocations: count("CHAOS_REVOCATIONS", 40),
         };
         println!("CHAOS_SEED={} CHAOS_KILLS={} CHAOS_REVOCATIONS={}", scale.seed, scale.kills, scale.revocations);
         scale
