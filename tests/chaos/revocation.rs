@@ -23,7 +23,7 @@ use crate::{
             victim::{Made, Maker, Said, Sign},
         },
     },
-    proxy::Weather,
+    proxy::{Proxy, Weather},
     run::{self, Scale, Trial},
     world::{World, eventually},
 };
@@ -33,7 +33,7 @@ const CLIENTS: usize = 48;
 
 /// How long a revocation may take when a node cannot confirm it: W, and what a machine that has other things to do
 /// adds to the half second that it should need.
-const BOUND: Duration = Timing::USUAL.wait.saturating_add(Duration::from_secs(2));
+pub const BOUND: Duration = Timing::USUAL.wait.saturating_add(Duration::from_secs(2));
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_nothing_revoked_is_accepted_after_the_answer_and_nothing_else_is_refused() {
@@ -216,7 +216,7 @@ async fn a_revocation_takes_about_a_second_when_every_notification_is_lost() {
     for key in &keys {
         refused_everywhere(&mut bench, key).await;
     }
-    let lost: usize = world.proxies.iter().map(|proxy| proxy.lost_notifications()).sum();
+    let lost: usize = world.proxies.iter().map(Proxy::lost_notifications).sum();
     assert!(lost >= keys.len(), "only {lost} notifications were lost");
 }
 
