@@ -1,8 +1,9 @@
 //! Bearer authentication (RFC 6750): from the `Authorization` header to a live credential.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, header};
+use tokio::time::timeout;
 
 use super::{cache::Recognised, node::Node};
 use crate::{
@@ -18,6 +19,10 @@ use crate::{
     keys, sessions,
     tokens::{self, repo::Link},
 };
+
+/// How long the database may take to say what a credential is. A network that loses what it answers is no reason
+/// to keep whoever asks waiting for as long as a request may take.
+const READ_TIME: Duration = Duration::from_secs(3);
 
 /// Recognises credentials: from what the node has cached while its lease is good, else by one indexed read of
 /// the database.
@@ -85,12 +90,19 @@ impl Authenticator {
     }
 
     async fn read(&self, secret: &Secret, hash: &SecretHash, now: Timestamp) -> Result<Found> {
-        match secret.kind() {
-            SecretKind::Session => self.session(hash, now).await,
-            SecretKind::Key => self.key(hash, now).await,
-            SecretKind::Token => self.token(hash, now).await,
-            // It opens nothing by itself.
-            SecretKind::Invitation => Err(unknown()),
+        let reading = async {
+            match secret.kind() {
+                SecretKind::Session => self.session(hash, now).await,
+                SecretKind::Key => self.key(hash, now).await,
+                SecretKind::Token => self.token(hash, now).await,
+                // It opens nothing by itself.
+                SecretKind::Invitation => Err(unknown()),
+            }
+        };
+        match timeout(READ_TIME, reading).await {
+            Err(_) => Err(unavailable()),
+            Ok(Err(error)) if error.code() == Code::DatabaseUnavailable => Err(unavailable().caused_by(error)),
+            Ok(found) => found,
         }
     }
 
@@ -173,6 +185,13 @@ fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),
     }
+}
+
+fn unavailable() -> Error {
+    Error::new(
+        Code::AuthUnavailable,
+        "Credentials cannot be checked while the database is unreachable; retry in a moment",
+    )
 }
 
 fn unknown() -> Error {

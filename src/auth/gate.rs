@@ -148,11 +148,6 @@ impl Rules {
             Code::MissingCredentials | Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked => {
                 self.limits.failure_from(context.client).err().unwrap_or(error)
             }
-            Code::DatabaseUnavailable => Error::new(
-                Code::AuthUnavailable,
-                "Credentials cannot be checked while the database is unreachable; retry in a moment",
-            )
-            .caused_by(error),
             _ => error,
         }
     }

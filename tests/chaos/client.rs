@@ -1,7 +1,6 @@
 //! Clients that log every complete answer, and every request of which they never learned what became.
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -79,12 +78,24 @@ impl Field {
     }
 }
 
+/// An answer, and when it was asked for and given: all on one clock, whichever node it was.
+#[derive(Clone, Debug)]
+pub struct Asked<A> {
+    pub node: usize,
+    /// Just before the first byte of the request was written.
+    pub begun: Instant,
+    /// Just after the last byte of the answer was read.
+    pub over: Instant,
+    pub answer: A,
+}
+
 /// One client: it asks one thing at a time.
 pub struct Client {
     pub number: usize,
     pub random: Random,
     field: Arc<Field>,
-    connections: HashMap<SocketAddr, Connection>,
+    /// The one to each node, and where that was when it was opened.
+    connections: Vec<Option<(SocketAddr, Connection)>>,
     /// How long it waits for an answer before it asks another node.
     pub patience: Duration,
 }
@@ -92,12 +103,17 @@ pub struct Client {
 impl Client {
     pub fn new(field: &Arc<Field>, number: usize, random: Random) -> Self {
         let (field, patience) = (Arc::clone(field), Duration::from_secs(2));
-        Self { number, random, field, connections: HashMap::new(), patience }
+        let connections = field.nodes.iter().map(|_| None).collect();
+        Self { number, random, field, connections, patience }
     }
 
     /// A second one that works for the same purpose.
     pub fn fork(&mut self) -> Self {
         Self::new(&self.field, self.number, self.random.fork())
+    }
+
+    pub fn node_count(&self) -> usize {
+        self.field.nodes.len()
     }
 
     /// Any node, up or down: a client does not know.
@@ -107,39 +123,63 @@ impl Client {
 
     /// Asks `node` once; nothing if it is not known what became of it.
     pub async fn ask(&mut self, node: usize, request: &Arc<Request>) -> Option<Answer> {
+        self.ask_timed(node, request).await.answer
+    }
+
+    async fn ask_timed(&mut self, node: usize, request: &Arc<Request>) -> Asked<Option<Answer>> {
         let begun = self.field.now();
-        let answer = tokio::time::timeout(self.patience, self.attempt(node, request)).await.ok().flatten();
+        let asked = self.probe(node, request).await;
+        let answer = &asked.answer;
         if answer.as_ref().is_some_and(Answer::is_success) {
             self.field.nodes[node].served.fetch_max(begun, Ordering::SeqCst);
             self.field.successes.fetch_add(1, Ordering::SeqCst);
         }
         let entry = Entry { node, request: Arc::clone(request), answer: answer.clone() };
         self.field.log.lock().unwrap().push(entry);
-        answer
+        asked
     }
 
-    async fn attempt(&mut self, node: usize, request: &Request) -> Option<Answer> {
-        let address = (*self.field.nodes[node].now.lock().unwrap())?;
-        // Taken out, so that one that is given up in the middle is not used again.
-        let mut connection = match self.connections.remove(&address) {
-            Some(connection) => connection,
-            None => Connection::open(address).await.ok()?,
-        };
+    /// As [`Client::ask`], but not logged: for whoever asks often, and expects refusals.
+    pub async fn probe(&mut self, node: usize, request: &Request) -> Asked<Option<Answer>> {
+        let (patience, mut begun) = (self.patience, Instant::now());
+        let attempt = self.attempt(node, request, &mut begun);
+        let answer = tokio::time::timeout(patience, attempt).await.ok().flatten();
+        Asked { node, begun, over: Instant::now(), answer }
+    }
+
+    async fn attempt(&mut self, node: usize, request: &Request, begun: &mut Instant) -> Option<Answer> {
+        let (address, mut connection) = self.connect(node).await?;
+        *begun = Instant::now();
         let answer = connection.ask(request).await.ok()?;
         if answer.header("connection") != Some("close") {
-            self.connections.insert(address, connection);
+            self.connections[node] = Some((address, connection));
         }
         Some(answer)
     }
 
+    /// A connection to `node`, taken out: one that is given up in the middle is not used again.
+    pub async fn connect(&mut self, node: usize) -> Option<(SocketAddr, Connection)> {
+        let kept = self.connections[node].take();
+        let address = (*self.field.nodes[node].now.lock().unwrap())?;
+        match kept.filter(|(there, _)| *there == address) {
+            Some(kept) => Some(kept),
+            None => Some((address, Connection::open(address).await.ok()?)),
+        }
+    }
+
     /// Repeats a request, at any node, until the answer is one that repeating would not change.
     pub async fn insist(&mut self, request: &Arc<Request>) -> Answer {
+        self.insist_timed(request).await.answer
+    }
+
+    /// The same, and when the request that was answered at last began and was over.
+    pub async fn insist_timed(&mut self, request: &Arc<Request>) -> Asked<Answer> {
         let deadline = Instant::now() + INSISTENCE;
         loop {
             let node = self.any_node();
-            let answer = self.ask(node, request).await;
+            let Asked { begun, over, answer, .. } = self.ask_timed(node, request).await;
             match answer {
-                Some(answer) if !says_later(&answer) => return answer,
+                Some(answer) if !says_later(&answer) => return Asked { node, begun, over, answer },
                 // Not as long as Retry-After says: the run is not to wait for its clients.
                 _ => tokio::time::sleep(self.random.millis(5, 40)).await,
             }

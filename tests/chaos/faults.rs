@@ -64,6 +64,45 @@ pub fn plan(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
     faults
 }
 
+/// How many revocations there are for each round of [`plan_around_leases`].
+const REVOCATIONS_PER_ROUND: usize = 700;
+
+/// What goes wrong in a run with so many revocations: what a node's lease is there for, some of it for longer than
+/// the lease lasts, which is 3 s; after twice that, others count the node out. The same for the same seed.
+pub fn plan_around_leases(seed: u64, nodes: usize, revocations: usize) -> Vec<Fault> {
+    let random = &mut Random::new(seed);
+    let mut faults = Vec::new();
+    // What there is time for in any run.
+    faults.push(Fault::Pause { node: random.below(nodes), time: random.millis(100, 1000) });
+    faults.push(Fault::CutAtCommit { node: random.below(nodes) });
+    for weather in [Weather::Refusing, Weather::Mute, Weather::Unnotified] {
+        faults.push(Fault::Weather { node: random.below(nodes), weather, time: random.millis(200, 600) });
+    }
+    for _ in 0..revocations / REVOCATIONS_PER_ROUND {
+        faults.push(Fault::KillAtCommit { node: random.below(nodes) });
+        faults.push(Fault::Kill { node: random.below(nodes), down: random.millis(0, 200) });
+        faults.push(Fault::Pause { node: random.below(nodes), time: random.millis(3500, 8000) });
+        faults.push(Fault::Pause { node: random.below(nodes), time: random.millis(100, 3000) });
+        faults.push(Fault::Cut { node: random.below(nodes) });
+        faults.push(Fault::CutAtCommit { node: random.below(nodes) });
+        faults.push(Fault::Terminate { backends: 1 + random.below(20) });
+        for weather in [Weather::Refusing, Weather::Mute, Weather::Unnotified] {
+            faults.push(Fault::Weather { node: random.below(nodes), weather, time: random.millis(3500, 5000) });
+        }
+        let slow = Weather::Slow(random.millis(5, 60));
+        faults.push(Fault::Weather { node: random.below(nodes), weather: slow, time: random.millis(100, 2000) });
+        faults.push(match random.below(2) {
+            0 => Fault::StopPostgres { down: random.millis(0, 300) },
+            _ => Fault::KillPostgres { down: random.millis(0, 300) },
+        });
+    }
+    random.shuffle(&mut faults);
+    // The first, because each revocation waits for a dead node until that is counted out: it takes no time of its own
+    // while other things go wrong.
+    faults.insert(0, Fault::Kill { node: random.below(nodes), down: random.millis(0, 200) });
+    faults
+}
+
 impl Fault {
     /// What it is called in figures.
     pub fn name(&self) -> &'static str {
@@ -78,6 +117,7 @@ impl Fault {
             Self::CutAtCommit { .. } => "connections cut between COMMIT and answer",
             Self::Weather { weather: Weather::Refusing, .. } => "connections refused",
             Self::Weather { weather: Weather::Slow(_), .. } => "slow network",
+            Self::Weather { weather: Weather::Unnotified, .. } => "notifications lost",
             Self::Weather { .. } => "answers lost",
         }
     }
@@ -142,5 +182,7 @@ impl Fault {
 fn the_same_seed_gives_the_same_faults_and_another_seed_gives_others() {
     assert_eq!(plan(1, 3, 20), plan(1, 3, 20));
     assert_ne!(plan(1, 3, 20), plan(2, 3, 20));
+    assert_eq!(plan_around_leases(1, 3, 2000), plan_around_leases(1, 3, 2000));
+    assert_ne!(plan_around_leases(1, 3, 2000), plan_around_leases(2, 3, 2000));
     assert_eq!(plan(1, 3, 20).iter().filter(|fault| fault.is_kill_of_node()).count(), 20);
 }

@@ -90,7 +90,15 @@ impl Connection {
 
     /// Asks once. An error means that what became of the request is not known.
     pub async fn ask(&mut self, request: &Request) -> io::Result<Answer> {
-        self.stream.write_all(request.text().as_bytes()).await?;
+        self.send(request).await?;
+        self.receive().await
+    }
+
+    pub async fn send(&mut self, request: &Request) -> io::Result<()> {
+        self.stream.write_all(request.text().as_bytes()).await
+    }
+
+    pub async fn receive(&mut self) -> io::Result<Answer> {
         let mut bytes = Vec::new();
         loop {
             if let Some(answer) = parse(&bytes)? {

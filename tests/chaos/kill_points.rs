@@ -6,11 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::task::JoinHandle;
+
 use crate::{
     client::{Client, says_later},
     http::{Answer, Request},
-    invariants::{answers, once::Once},
-    proxy::Moment,
+    invariants::{
+        answers,
+        once::Once,
+        revoked::{
+            PATIENCE,
+            victim::{Maker, Said},
+        },
+    },
+    proxy::{Caught, Moment},
+    revocation::BOUND,
     run,
     world::World,
 };
@@ -31,31 +41,13 @@ enum Interruption {
 /// whether PostgreSQL had committed.
 async fn interrupt(
     world: &mut World,
-    mut client: Client,
+    client: Client,
     request: &Arc<Request>,
     victim: usize,
     round: usize,
     how: Interruption,
 ) -> (Option<Answer>, bool) {
-    // On a new connection: one that has prepared a statement before makes fewer rounds.
-    world.proxies[victim].cut();
-    let mut told = world.proxies[victim].trap(Moment::Answered(round));
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let (asking, caught) = loop {
-        let mut client = client.fork();
-        client.patience = Duration::from_secs(20);
-        let request = Arc::clone(request);
-        let mut asking = tokio::spawn(async move { client.ask(victim, &request).await });
-        tokio::select! {
-            caught = &mut told => break (asking, caught.expect("a trap that closes")),
-            // The server finds out that its connections are cut.
-            answer = &mut asking => {
-                let answer = answer.unwrap();
-                assert!(answer.as_ref().is_some_and(says_later), "not so many rounds: {answer:?}");
-                assert!(Instant::now() < deadline, "nothing but {answer:?}");
-            }
-        }
-    };
+    let (asking, caught) = hold_up(world, client, request, victim, round).await;
     match how {
         Interruption::Kill => world.kill_node(victim).await,
         Interruption::Cut => world.proxies[victim].cut(),
@@ -65,6 +57,35 @@ async fn interrupt(
         world.start_node(victim).await;
     }
     (answer, caught.committed)
+}
+
+/// Sends a write to `victim`, which hears nothing more of it from PostgreSQL after so many rounds.
+async fn hold_up(
+    world: &World,
+    mut client: Client,
+    request: &Arc<Request>,
+    victim: usize,
+    round: usize,
+) -> (JoinHandle<Option<Answer>>, Caught) {
+    // On a new connection: one that has prepared a statement before makes fewer rounds.
+    world.proxies[victim].cut();
+    let mut told = world.proxies[victim].trap(Moment::Answered(round));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut client = client.fork();
+        client.patience = Duration::from_secs(20);
+        let request = Arc::clone(request);
+        let mut asking = tokio::spawn(async move { client.ask(victim, &request).await });
+        tokio::select! {
+            caught = &mut told => return (asking, caught.expect("a trap that closes")),
+            // The server finds out that its connections are cut.
+            answer = &mut asking => {
+                let answer = answer.unwrap();
+                assert!(answer.as_ref().is_some_and(says_later), "not so many rounds: {answer:?}");
+                assert!(Instant::now() < deadline, "nothing but {answer:?}");
+            }
+        }
+    }
 }
 
 /// Interrupts writes of one kind after each round in turn; gives how many rounds they make.
@@ -98,7 +119,7 @@ async fn interrupt_everywhere(world: &mut World, client: &mut Client, kind: &str
 }
 
 async fn interrupt_all_kinds(how: Interruption) {
-    let _alone = run::alone().await;
+    let _beside = run::beside().await;
     let mut world = World::start(2).await;
     let mut client = world.client(1);
     // One whose answer shows no secret, and one whose answer is sealed.
@@ -118,4 +139,49 @@ async fn a_write_whose_server_is_killed_at_any_moment_is_done_once_when_it_is_se
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_whose_server_loses_postgresql_at_any_moment_is_503_and_done_once_when_it_is_sent_again() {
     interrupt_all_kinds(Interruption::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_interrupted_at_any_moment_holds_up_no_other_and_is_done_everywhere_once_a_repeat_is_answered() {
+    let _beside = run::beside().await;
+    let world = World::start(2).await;
+    let mut client = world.client(1);
+    client.patience = PATIENCE;
+    let maker = Maker::new(&world).await;
+    for round in 0..MANY {
+        let key = maker.key(&mut client, None).await;
+        let (request, sign) = (Arc::new(maker.delete("keys", &key)), maker.is_active(&key));
+        for node in 0..2 {
+            client.probe(node, &sign.request).await;
+        }
+        let other = maker.key(&mut client, None).await;
+        let victim = round % 2;
+        let (asking, Caught { committed }) = hold_up(&world, client.fork(), &request, victim, round).await;
+        // Whoever revokes something else meanwhile must not have to wait for a server that may never go on.
+        let asked = client.probe(1 - victim, &maker.delete("keys", &other)).await;
+        let at = format!("beside one held up after round {round}, after {:?}", asked.over - asked.begun);
+        let answer = asked.answer.unwrap_or_else(|| panic!("no answer {at}"));
+        assert!(answer.status == 200 && asked.over - asked.begun < BOUND, "{at}: {answer:?}");
+        world.proxies[victim].cut();
+        let answer = asking.await.unwrap();
+        let at = format!("after round {round}");
+        let answer = answer.expect("a server that lives answers");
+        let unsure = answer.code() == "revocation_unconfirmed";
+        assert!(answer.status == 503 && answers::is_fit(&answer) && unsure == committed, "{at}: {answer:?}");
+
+        let answer = client.insist(&request).await;
+        assert_eq!(answer.status, 200, "{at}: {answer:?}");
+        for node in 0..2 {
+            let answer = client.probe(node, &sign.request).await.answer.expect("an answer");
+            assert_ne!(sign.read(&answer), Said::Accepted, "{at}: {answer:?}");
+        }
+        world.all_serve(&at).await;
+        if committed {
+            println!("revocation: interrupted after each of {} rounds", round + 1);
+            // BEGIN, the effect, the recall and COMMIT.
+            assert!(round >= 3, "{round} rounds");
+            return;
+        }
+    }
+    panic!("a revocation without COMMIT");
 }

@@ -20,6 +20,7 @@ mod kill_points;
 mod node;
 mod proxy;
 mod random;
+mod revocation;
 mod run;
 #[path = "../api/support/slot.rs"]
 mod slot;

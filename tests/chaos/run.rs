@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex, MutexGuard},
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
     task::JoinSet,
 };
 
@@ -22,14 +22,17 @@ use crate::{
     faults::Fault,
     invariants::{End, Invariant},
     random::Random,
-    world::{World, eventually},
+    world::World,
 };
 
 /// How soon all is served again once PostgreSQL is back, or whatever else was wrong.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(5);
 
-/// How many answers there are from one fault to the next.
-const WORK: usize = 40;
+/// How many answers there are from one fault to the next, at least.
+pub const WORK: usize = 40;
+
+/// How long nothing may be served at all.
+const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 
 /// What the environment says about how long to try.
 #[derive(Clone, Copy, Debug)]
@@ -37,29 +40,38 @@ pub struct Scale {
     pub seed: u64,
     /// How many servers are killed.
     pub kills: usize,
+    /// How many credentials are revoked.
+    pub revocations: usize,
 }
 
 impl Scale {
-    /// `CHAOS_SEED` and `CHAOS_KILLS`, or what `cargo test` has time for.
+    /// `CHAOS_SEED`, `CHAOS_KILLS` and `CHAOS_REVOCATIONS`, or what `cargo test` has time for.
     pub fn from_env() -> Self {
         let number = |name: &str| {
             let text = env::var(name).ok()?;
             Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} = '{text}' is not a number")))
         };
+        let count = |name: &str, usual: u64| usize::try_from(number(name).unwrap_or(usual)).unwrap();
         let scale = Self {
             seed: number("CHAOS_SEED").unwrap_or(1),
-            kills: usize::try_from(number("CHAOS_KILLS").unwrap_or(4)).unwrap(),
+            kills: count("CHAOS_KILLS", 4),
+            revocations: count("CHAOS_REVOCATIONS", 40),
         };
-        println!("CHAOS_SEED={} CHAOS_KILLS={}", scale.seed, scale.kills);
+        println!("CHAOS_SEED={} CHAOS_KILLS={} CHAOS_REVOCATIONS={}", scale.seed, scale.kills, scale.revocations);
         scale
     }
 }
 
-static ALONE: Mutex<()> = Mutex::const_new(());
+static MACHINE: RwLock<()> = RwLock::const_new(());
 
-/// Held by each test that runs servers, because it measures how long they are away.
-pub async fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().await
+/// Held by each test that keeps servers busy, because it measures how long they are away.
+pub async fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().await
+}
+
+/// Held by each test that does little but wait, and can do so beside another one.
+pub async fn beside() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().await
 }
 
 /// What shall happen.
@@ -70,21 +82,26 @@ pub struct Trial {
     pub invariants: Vec<Arc<dyn Invariant>>,
     /// How long clients wait for an answer before they ask another node, in milliseconds.
     pub patience: Range<u64>,
+    /// How many answers there are from one fault to the next.
+    pub work: usize,
 }
 
 /// Lets clients of all invariants work while the faults happen; then checks.
 pub async fn run(world: &mut World, trial: Trial) {
     let begun = Instant::now();
     let clients = Clients::start(world, &trial);
-    let Trial { seed, faults, invariants, .. } = trial;
+    let Trial { seed, faults, invariants, work, .. } = trial;
     let mut figures = Figures::default();
     for fault in &faults {
-        clients_work(world).await;
+        clients_work(world, work).await;
         let as_planned = fault.inflict(world).await;
         let outage = world.all_serve(fault.name()).await;
         figures.add(fault, as_planned, outage);
     }
-    clients_work(world).await;
+    clients_work(world, work).await;
+    while !invariants.iter().all(|invariant| invariant.is_tried()) {
+        clients_work(world, 1).await;
+    }
     clients.finish().await;
     let end = End { world, log: world.field.log() };
     let (mut broken, mut broken_count) = (Vec::new(), 0);
@@ -101,9 +118,17 @@ pub async fn run(world: &mut World, trial: Trial) {
 }
 
 /// Waits until clients were served some more, so that each fault meets a server at work.
-async fn clients_work(world: &World) {
-    let before = world.field.served();
-    eventually("clients are served", async || (world.field.served() >= before + WORK).then_some(())).await;
+async fn clients_work(world: &World, work: usize) {
+    let wanted = world.field.served() + work;
+    let (mut served, mut since) = (0, Instant::now());
+    while served < wanted {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let now = world.field.served();
+        if now > served {
+            (served, since) = (now, Instant::now());
+        }
+        assert!(since.elapsed() < LONGEST_SILENCE, "no client was served for {LONGEST_SILENCE:?}");
+    }
 }
 
 /// Tasks that act until told to finish. Dropped, they are ended.

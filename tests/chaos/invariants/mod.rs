@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod once;
 pub mod quiet;
+pub mod revoked;
 
 use std::fmt;
 
@@ -24,6 +25,11 @@ pub trait Invariant: Send + Sync {
     /// unfinished, `check` may finish.
     fn act<'a>(&'a self, _client: &'a mut Client) -> BoxFuture<'a, ()> {
         Box::pin(ready(()))
+    }
+
+    /// Whether it was tried often enough; else the run goes on when all faults have happened.
+    fn is_tried(&self) -> bool {
+        true
     }
 
     /// Looks at what clients were answered and at what the database holds. All faults are healed by now,

@@ -1,6 +1,9 @@
 //! One connection through the proxy, in both directions.
 
-use std::{io, sync::Mutex};
+use std::{
+    io,
+    sync::{Mutex, atomic::Ordering},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,7 +20,6 @@ use super::{
 struct Withheld {
     caught: Caught,
     tell: Option<oneshot::Sender<Caught>>,
-    frames: Frames,
 }
 
 /// Carries bytes until either side closes.
@@ -84,11 +86,11 @@ fn spring(shared: &Shared, withheld: &Mutex<Option<Withheld>>, (round, committed
     };
     if let Some(trap) = trap.take_if(|trap| fits(trap.moment)) {
         let (caught, tell) = (Caught { committed }, Some(trap.tell));
-        *withheld.lock().unwrap() = Some(Withheld { caught, tell, frames: Frames::of_server() });
+        *withheld.lock().unwrap() = Some(Withheld { caught, tell });
     }
 }
 
-/// What PostgreSQL answers.
+/// What PostgreSQL answers, read as messages too, to lose some of them.
 async fn answer(
     shared: &Shared,
     withheld: &Mutex<Option<Withheld>>,
@@ -96,6 +98,7 @@ async fn answer(
     mut to: tcp::OwnedWriteHalf,
 ) -> io::Result<()> {
     let mut weather = shared.weather.subscribe();
+    let mut frames = Frames::of_server();
     let mut buffer = vec![0; 16 << 10];
     loop {
         let read = from.read(&mut buffer).await?;
@@ -103,29 +106,37 @@ async fn answer(
             return Ok(());
         }
         wait_as_told(shared).await;
-        if withhold(withheld, &buffer[..read]) {
-            continue;
-        }
-        if *weather.borrow_and_update() == Weather::Mute {
+        let now = *weather.borrow_and_update();
+        if now == Weather::Mute {
             let _ = weather.wait_for(|weather| *weather != Weather::Mute).await;
             return Ok(());
         }
-        to.write_all(&buffer[..read]).await?;
+        frames.push(&buffer[..read]);
+        let mut passed = Vec::new();
+        while let Some(frame) = frames.next() {
+            if withhold(withheld, &frame) {
+                continue;
+            }
+            // NotificationResponse.
+            if now == Weather::Unnotified && frame.kind == b'A' {
+                shared.lost.fetch_add(1, Ordering::SeqCst);
+                continue;
+            }
+            passed.extend(frame.bytes);
+        }
+        to.write_all(&passed).await?;
     }
 }
 
 /// Takes in an answer that shall not arrive, and tells when PostgreSQL is done with the round.
-fn withhold(withheld: &Mutex<Option<Withheld>>, bytes: &[u8]) -> bool {
+fn withhold(withheld: &Mutex<Option<Withheld>>, frame: &Frame) -> bool {
     let mut withheld = withheld.lock().unwrap();
     let Some(withheld) = withheld.as_mut() else { return false };
-    withheld.frames.push(bytes);
-    while let Some(frame) = withheld.frames.next() {
-        // ReadyForQuery.
-        if frame.kind == b'Z'
-            && let Some(tell) = withheld.tell.take()
-        {
-            let _ = tell.send(withheld.caught);
-        }
+    // ReadyForQuery.
+    if frame.kind == b'Z'
+        && let Some(tell) = withheld.tell.take()
+    {
+        let _ = tell.send(withheld.caught);
     }
     true
 }

@@ -6,7 +6,10 @@ mod link;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,6 +30,8 @@ pub enum Weather {
     /// What servers ask arrives, what PostgreSQL answers does not. TCP cannot lose a byte and go on, so a
     /// connection that lost some is cut when the weather changes.
     Mute,
+    /// PostgreSQL's notifications do not arrive; all else does.
+    Unnotified,
 }
 
 /// A moment in a write's transaction at which to stop.
@@ -58,6 +63,8 @@ struct Shared {
     /// Counted up to cut all connections.
     cuts: watch::Sender<u64>,
     trap: Mutex<Option<Trap>>,
+    /// How many notifications were lost.
+    lost: AtomicUsize,
 }
 
 /// One node's way to PostgreSQL. Dropped, it takes no more connections, and cuts those it has.
@@ -76,6 +83,7 @@ impl Proxy {
             weather: watch::Sender::new(Weather::Fair),
             cuts: watch::Sender::new(0),
             trap: Mutex::default(),
+            lost: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { address, shared, accepting }
@@ -88,6 +96,11 @@ impl Proxy {
     /// Cuts all connections there are.
     pub fn cut(&self) {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// How many notifications were lost so far.
+    pub fn lost_notifications(&self) -> usize {
+        self.shared.lost.load(Ordering::SeqCst)
     }
 
     /// Stops the next transaction that comes to `moment`: its answers are withheld from then on, and the

@@ -1,0 +1,243 @@
+//! Credentials that are made to be revoked, and all the ways to revoke them.
+
+use std::sync::Arc;
+
+use cloudapi::{
+    base::{clock::Clock, id::UserId},
+    sessions,
+};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::{
+    client::Client,
+    http::{Answer, Request},
+    world::{Credentials, World},
+};
+
+/// A credential, or something that it may do, that is about to end.
+pub struct Victim {
+    /// What ends, and how.
+    pub kind: &'static str,
+    /// Each shows whether a node accepts it.
+    pub signs: Vec<Sign>,
+    /// What ends it.
+    pub end: Arc<Request>,
+}
+
+/// A question that shows whether a node accepts a credential.
+pub struct Sign {
+    pub request: Request,
+    accepts: Accepts,
+}
+
+#[derive(Clone, Copy)]
+enum Accepts {
+    /// It is asked with the credential, and a success accepts it.
+    Success,
+    /// It is asked about the credential, which may be active.
+    Active,
+    /// It is asked about the credential, which may have this scope.
+    Scope(&'static str),
+}
+
+/// What a node said of a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    Accepted,
+    Refused,
+    /// That it cannot tell.
+    Unable,
+    /// What no node should ever say.
+    Odd,
+}
+
+impl Sign {
+    pub fn read(&self, answer: &Answer) -> Said {
+        let of = |accepts: bool| if accepts { Said::Accepted } else { Said::Refused };
+        match (self.accepts, answer.status) {
+            (_, 503) => Said::Unable,
+            (Accepts::Success, 200 | 201) => Said::Accepted,
+            // 429 is for an address that was refused too often.
+            (Accepts::Success, 401 | 403 | 429) => Said::Refused,
+            (Accepts::Active, 200) => of(answer.json()["active"] == true),
+            (Accepts::Scope(scope), 200) => {
+                of(answer.json()["scope"].as_str().is_some_and(|scopes| scopes.split(' ').any(|one| one == scope)))
+            }
+            // A refusal of whoever asks about it is one of a credential that nobody has revoked.
+            _ => Said::Odd,
+        }
+    }
+}
+
+/// What was made, as far as others need to know.
+pub struct Made {
+    pub id: String,
+    pub secret: String,
+}
+
+const SCOPE: &str = "usage:read";
+
+/// Makes victims.
+pub struct Maker {
+    credentials: Credentials,
+    /// Whose sessions are made.
+    user: UserId,
+    db: PgPool,
+}
+
+impl Maker {
+    pub async fn new(world: &World) -> Self {
+        let user = sqlx::query_scalar("SELECT id FROM users").fetch_one(&world.db).await.unwrap();
+        Self { credentials: world.credentials.clone(), user, db: world.db.clone() }
+    }
+
+    /// One of any kind.
+    pub async fn make(&self, client: &mut Client) -> Victim {
+        match client.random.below(16) {
+            0..5 => {
+                let key = self.key(client, None).await;
+                self.victim("key deleted", &key, self.delete("keys", &key))
+            }
+            5..7 => {
+                let key = self.key(client, None).await;
+                let token = self.token(client, &key.secret).await;
+                self.victim("token deleted", &token, self.delete("tokens", &token))
+            }
+            7..9 => {
+                let key = self.key(client, None).await;
+                let token = self.token(client, &key.secret).await;
+                self.victim("token's key deleted", &token, self.delete("keys", &key))
+            }
+            9 => {
+                let parent = self.token(client, &self.credentials.key).await;
+                let token = self.token(client, &parent.secret).await;
+                self.victim("token's token deleted", &token, self.delete("tokens", &parent))
+            }
+            10 => {
+                let key = self.key(client, None).await;
+                let token = self.token(client, &key.secret).await;
+                let child = self.token(client, &token.secret).await;
+                self.victim("token's token's key deleted", &child, self.delete("keys", &key))
+            }
+            11 => {
+                let session = self.session(client).await;
+                let end = self.by_owner("DELETE", format!("/v1/sessions/{}", session.id), None);
+                let direct = self.direct(&session, "/v1/projects?limit=1");
+                Victim { kind: "session ended", signs: vec![direct], end: Arc::new(end) }
+            }
+            12 => {
+                let key = self.key(client, None).await;
+                let path = format!("/v1/keys/{}/rotate", key.id);
+                let end = self.once(client, "POST", path, Some(json!({ "overlap_seconds": 0 })));
+                self.victim("key rotated", &key, end)
+            }
+            13 => {
+                let key = self.key(client, None).await;
+                let path = format!("/v1/keys/{}", key.id);
+                let end = self.once(client, "PATCH", path, Some(json!({ "scopes": ["users:read"] })));
+                let token = self.token(client, &key.secret).await;
+                let signs = vec![self.about(&token, Accepts::Scope(SCOPE)), self.direct(&key, "/v1/usage")];
+                Victim { kind: "scope taken from a key", signs, end: Arc::new(end) }
+            }
+            14 => {
+                let key = self.key(client, None).await;
+                let path = format!("/v1/keys/{}", key.id);
+                // A network for documentation, which no client is in.
+                let end = self.once(client, "PATCH", path, Some(json!({ "allowed_ips": ["192.0.2.0/24"] })));
+                let token = self.token(client, &key.secret).await;
+                let signs = vec![self.direct(&key, "/v1/usage"), self.direct(&token, "/v1/usage")];
+                Victim { kind: "key's networks narrowed", signs, end: Arc::new(end) }
+            }
+            _ => {
+                let project = self.project(client).await;
+                let key = self.key(client, Some(&project)).await;
+                let token = self.token(client, &key.secret).await;
+                let end = self.once(client, "POST", format!("/v1/projects/{project}/suspend"), None);
+                let signs = vec![self.direct(&key, "/v1/usage"), self.direct(&token, "/v1/usage")];
+                Victim { kind: "project suspended", signs, end: Arc::new(end) }
+            }
+        }
+    }
+
+    /// A key or token that is asked about, and asked with.
+    fn victim(&self, kind: &'static str, of: &Made, end: Request) -> Victim {
+        let signs = vec![self.about(of, Accepts::Active), self.direct(of, "/v1/usage")];
+        Victim { kind, signs, end: Arc::new(end) }
+    }
+
+    /// Whether it is active: answered from what a node has cached, database or not.
+    pub fn is_active(&self, of: &Made) -> Sign {
+        self.about(of, Accepts::Active)
+    }
+
+    fn about(&self, of: &Made, accepts: Accepts) -> Sign {
+        let (path, secret) = ("/v1/tokens/introspect".to_owned(), self.credentials.key.clone());
+        let request = Request { method: "POST", path, secret, key: None, body: Some(json!({ "token": of.secret })) };
+        Sign { request, accepts }
+    }
+
+    fn direct(&self, by: &Made, path: &str) -> Sign {
+        let (path, secret) = (path.to_owned(), by.secret.clone());
+        Sign { request: Request { method: "GET", path, secret, key: None, body: None }, accepts: Accepts::Success }
+    }
+
+    pub fn delete(&self, what: &str, made: &Made) -> Request {
+        self.by_owner("DELETE", format!("/v1/{what}/{}", made.id), None)
+    }
+
+    fn by_owner(&self, method: &'static str, path: String, body: Option<Value>) -> Request {
+        Request { method, path, secret: self.credentials.session.clone(), key: None, body }
+    }
+
+    /// Now and then with a key: whoever is answered with a replay is promised no less.
+    fn once(&self, client: &mut Client, method: &'static str, path: String, body: Option<Value>) -> Request {
+        let key = client.random.percent(50).then(|| format!("revoked-{:016x}", client.random.next()));
+        Request { key, ..self.by_owner(method, path, body) }
+    }
+
+    async fn project(&self, client: &mut Client) -> String {
+        let request = self.by_owner("POST", "/v1/projects".to_owned(), Some(json!({ "name": "to be suspended" })));
+        text(&created(client, request).await["id"])
+    }
+
+    pub async fn key(&self, client: &mut Client, project: Option<&str>) -> Made {
+        let project = project.unwrap_or(&self.credentials.project);
+        let body = json!({ "project_id": project, "name": "to be revoked" });
+        let made = created(client, self.by_owner("POST", "/v1/keys".to_owned(), Some(body))).await;
+        Made { id: text(&made["id"]), secret: text(&made["key"]) }
+    }
+
+    pub async fn token(&self, client: &mut Client, issuer: &str) -> Made {
+        let body = json!({ "name": "to be revoked", "scopes": [SCOPE, "tokens:write"] });
+        let (path, secret) = ("/v1/tokens".to_owned(), issuer.to_owned());
+        let made = created(client, Request { method: "POST", path, secret, key: None, body: Some(body) }).await;
+        Made { id: text(&made["id"]), secret: text(&made["token"]) }
+    }
+
+    /// Without signing in, which takes a password's time.
+    async fn session(&self, client: &mut Client) -> Made {
+        loop {
+            let issuing = async {
+                let email = "ada@example.com".parse().unwrap();
+                let mut db = self.db.acquire().await?;
+                sessions::repo::issue(&mut db, self.user, email, Clock::system().now()).await
+            };
+            match issuing.await {
+                Ok(issued) => return Made { id: issued.id.to_string(), secret: issued.token.expose().to_owned() },
+                // PostgreSQL is being restarted.
+                Err(_) => tokio::time::sleep(client.random.millis(5, 40)).await,
+            }
+        }
+    }
+}
+
+async fn created(client: &mut Client, request: Request) -> Value {
+    let answer = client.insist(&Arc::new(request)).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("text, not {value}")).to_owned()
+}

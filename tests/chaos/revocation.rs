@@ -1,0 +1,228 @@
+//! Revocation, on real processes: once it is answered no node accepts the credential, whatever fails.
+//! `CHAOS_REVOCATIONS` says how many there are.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cloudapi::auth::lease::Timing;
+use futures_util::future::join_all;
+use nix::sys::signal::Signal;
+
+use crate::{
+    client::Client,
+    faults::plan_around_leases,
+    http::{Answer, Connection},
+    invariants::{
+        Invariant,
+        answers::{Answers, is_fit},
+        quiet::Quiet,
+        revoked::{
+            PATIENCE, Revoked, spread,
+            victim::{Made, Maker, Said, Sign},
+        },
+    },
+    proxy::{Proxy, Weather},
+    run::{self, Scale, Trial},
+    world::{World, eventually},
+};
+
+const NODES: usize = 3;
+const CLIENTS: usize = 48;
+
+/// How long a revocation may take when a node cannot confirm it: W, and what a machine that has other things to do
+/// adds to the half second that it should need.
+pub const BOUND: Duration = Timing::USUAL.wait.saturating_add(Duration::from_secs(2));
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_fails_nothing_revoked_is_accepted_after_the_answer_and_nothing_else_is_refused() {
+    let _alone = run::alone().await;
+    let scale = Scale::from_env();
+    let mut world = World::start(NODES).await;
+    let faults = plan_around_leases(scale.seed, NODES, scale.revocations);
+    healthy_revocations(&world, (scale.revocations / 10).clamp(40, 1000)).await;
+    let revoked = Arc::new(Revoked::new(&world, CLIENTS, scale.revocations).await);
+    let invariants: Vec<Arc<dyn Invariant>> = vec![Arc::new(Quiet), revoked, Arc::new(Answers)];
+    // A revocation comes to three answers, with the making of its credential. About half of them are made while
+    // something is wrong, and of each client's one is under way by itself.
+    let work = scale.revocations.saturating_sub(CLIENTS) * 3 / 2 / faults.len();
+    let patience = 1000..2000;
+    run::run(&mut world, Trial { seed: scale.seed, faults, invariants, patience, work }).await;
+}
+
+/// How long revocations take while nothing fails.
+async fn healthy_revocations(world: &World, count: usize) {
+    let mut bench = Bench::new(world).await;
+    let mut times = Vec::new();
+    for n in 0..count {
+        let key = bench.known_key().await;
+        times.push(Bench::revoke(bench.client.fork(), &bench.maker, &key, n % NODES).await);
+        refused_everywhere(&mut bench, &key).await;
+    }
+    println!("with all nodes well, a revocation's answer took {}", spread(&mut times));
+    assert!(times[times.len() * 99 / 100] < Duration::from_secs(1), "{times:?}");
+}
+
+/// What a test needs besides the world.
+struct Bench {
+    client: Client,
+    maker: Maker,
+}
+
+impl Bench {
+    async fn new(world: &World) -> Self {
+        let mut client = world.client(1);
+        client.patience = PATIENCE;
+        // Before that, a node remembers nothing.
+        eventually("each node has a lease", async || {
+            (world.log_lines("credentials are answered from the cache").len() >= NODES).then_some(())
+        })
+        .await;
+        Self { client, maker: Maker::new(world).await }
+    }
+
+    /// A key that every node has recognised, and so remembers.
+    async fn known_key(&mut self) -> Made {
+        let key = self.maker.key(&mut self.client, None).await;
+        let sign = self.maker.is_active(&key);
+        for node in 0..self.client.node_count() {
+            assert_eq!(self.ask(node, &sign).await.0, Said::Accepted);
+        }
+        key
+    }
+
+    async fn ask(&mut self, node: usize, sign: &Sign) -> (Said, Answer) {
+        let answer = self.client.probe(node, &sign.request).await.answer.expect("an answer");
+        (sign.read(&answer), answer)
+    }
+
+    /// Revokes a key at a node, and gives how long the answer took.
+    async fn revoke(mut client: Client, maker: &Maker, key: &Made, node: usize) -> Duration {
+        client.patience = PATIENCE;
+        let asked = client.probe(node, &maker.delete("keys", key)).await;
+        let answer = asked.answer.expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        asked.over - asked.begun
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_waits_for_a_stopped_node_until_its_lease_ended_and_the_node_goes_on_without_what_was_revoked() {
+    let _beside = run::beside().await;
+    let world = World::start(NODES).await;
+    let mut bench = Bench::new(&world).await;
+    let mut keys = Vec::new();
+    for _ in 0..8 {
+        keys.push(bench.known_key().await);
+    }
+    world.signal_node(1, Signal::SIGSTOP);
+    // Each is revoked twice: whoever repeats it waits no less.
+    let revoking = keys.iter().flat_map(|key| [(key, 0), (key, 2)]);
+    let revoking: Vec<_> = revoking.map(|(key, node)| (bench.client.fork(), key, node)).collect();
+    let maker = &bench.maker;
+    let mut times =
+        join_all(revoking.into_iter().map(|(client, key, node)| Bench::revoke(client, maker, key, node))).await;
+
+    // Asked while it is stopped, and answered when it goes on.
+    let mut waiting: Vec<(Sign, Connection)> = Vec::new();
+    for key in &keys {
+        let sign = bench.maker.is_active(key);
+        let (_, mut connection) = bench.client.connect(1).await.expect("a node that listens");
+        connection.send(&sign.request).await.unwrap();
+        waiting.push((sign, connection));
+    }
+    world.signal_node(1, Signal::SIGCONT);
+    for (sign, mut connection) in waiting {
+        let answer = connection.receive().await.unwrap();
+        assert_ne!(sign.read(&answer), Said::Accepted, "{answer:?}");
+        assert!(is_fit(&answer), "{answer:?}");
+    }
+    println!("with a node that is stopped, a revocation's answer took {}", spread(&mut times));
+    assert!(times.iter().all(|time| *time >= Timing::USUAL.wait), "not all waited: {times:?}");
+    assert!(times.iter().all(|time| *time < BOUND), "{times:?}");
+    // It is one of them again: what is revoked now is confirmed by it.
+    eventually("the node that was stopped confirms a revocation", async || {
+        let key = bench.known_key().await;
+        let time = Bench::revoke(bench.client.fork(), &bench.maker, &key, 0).await;
+        (time < Timing::USUAL.lease).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_postgresql_cannot_reach_answers_from_its_cache_until_its_lease_ends_and_then_503() {
+    let _beside = run::beside().await;
+    let world = World::start(NODES).await;
+    let mut bench = Bench::new(&world).await;
+    let (revoked, kept) = (bench.known_key().await, bench.known_key().await);
+    let (of_revoked, of_kept) = (&bench.maker.is_active(&revoked), &bench.maker.is_active(&kept));
+    // One cannot ask and one cannot be answered.
+    let (deaf, mute) = (1, 2);
+    world.proxies[deaf].set(Weather::Refusing);
+    world.proxies[deaf].cut();
+    world.proxies[mute].set(Weather::Mute);
+    for node in [deaf, mute] {
+        assert_eq!(bench.ask(node, of_kept).await.0, Said::Accepted, "from the cache of node {node}");
+    }
+    let time = Bench::revoke(bench.client.fork(), &bench.maker, &revoked, 0).await;
+    println!("with two nodes that are cut off, a revocation's answer took {time:?}");
+    assert!(time < BOUND, "{time:?}");
+    let begun = Instant::now();
+    let asking = [(deaf, of_revoked), (deaf, of_kept), (mute, of_revoked), (mute, of_kept)];
+    let asking = asking.map(|(node, sign)| (node, sign, bench.client.fork()));
+    join_all(asking.map(|(node, sign, mut client)| async move {
+        client.patience = PATIENCE;
+        let answer = client.probe(node, &sign.request).await.answer.expect("an answer");
+        assert_eq!((answer.status, answer.code().as_str()), (503, "auth_unavailable"), "node {node}: {answer:?}");
+        assert!(is_fit(&answer), "{answer:?}");
+        println!("node {node} said 503 after {:?}", begun.elapsed());
+    }))
+    .await;
+    for node in [deaf, mute] {
+        world.proxies[node].set(Weather::Fair);
+        eventually(&format!("node {node} recovers"), async || {
+            (bench.ask(node, of_kept).await.0 == Said::Accepted).then_some(())
+        })
+        .await;
+        assert_eq!(bench.ask(node, of_revoked).await.0, Said::Refused);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_takes_about_a_second_when_every_notification_is_lost() {
+    let _beside = run::beside().await;
+    let world = World::start(NODES).await;
+    let mut bench = Bench::new(&world).await;
+    let mut keys = Vec::new();
+    for _ in 0..12 {
+        keys.push(bench.known_key().await);
+    }
+    world.proxies.iter().for_each(|proxy| proxy.set(Weather::Unnotified));
+    let revoking: Vec<_> = keys
+        .iter()
+        .enumerate()
+        .map(|(n, key)| (bench.client.random.millis(0, 1000), bench.client.fork(), key, n % NODES))
+        .collect();
+    let maker = &bench.maker;
+    // Each at another time of what nodes do once a second.
+    let revoking = revoking.into_iter().map(|(at, client, key, node)| async move {
+        tokio::time::sleep(at).await;
+        Bench::revoke(client, maker, key, node).await
+    });
+    let mut times = join_all(revoking).await;
+    println!("with every notification lost, a revocation's answer took {}", spread(&mut times));
+    assert!(times.iter().all(|time| *time < Timing::USUAL.lease), "{times:?}");
+    for key in &keys {
+        refused_everywhere(&mut bench, key).await;
+    }
+    let lost: usize = world.proxies.iter().map(Proxy::lost_notifications).sum();
+    assert!(lost >= keys.len(), "only {lost} notifications were lost");
+}
+
+async fn refused_everywhere(bench: &mut Bench, key: &Made) {
+    let sign = bench.maker.is_active(key);
+    for node in 0..NODES {
+        assert_eq!(bench.ask(node, &sign).await.0, Said::Refused, "by node {node}");
+    }
+}
