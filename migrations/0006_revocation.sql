@@ -67,3 +67,23 @@ BEGIN
                  WHERE r.scope = a_scope AND r.key_hash = a_key_hash AND r.created_at > since;
 END
 $$;
+
+-- Keeps an answer and recalls what its write changed, in a statement that can travel with COMMIT. Gives the recall's
+-- number.
+CREATE FUNCTION keep_answer(a_scope text, a_key_hash bytea, a_fingerprint bytea, a_status int, a_location text,
+                            an_etag text, a_cache_control text, a_body bytea, a_salt bytea, now timestamptz,
+                            recalled text[])
+RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    at bigint := recall(recalled);
+BEGIN
+    INSERT INTO idempotency_records
+        (scope, key_hash, fingerprint, status, location, etag, cache_control, body, salt, created_at, recall_seq)
+    VALUES (a_scope, a_key_hash, a_fingerprint, a_status, a_location, an_etag, a_cache_control, a_body, a_salt, now, at)
+    ON CONFLICT (scope, key_hash) DO UPDATE
+    SET fingerprint = excluded.fingerprint, status = excluded.status, location = excluded.location,
+        etag = excluded.etag, cache_control = excluded.cache_control, body = excluded.body, salt = excluded.salt,
+        created_at = excluded.created_at, recall_seq = excluded.recall_seq;
+    RETURN at;
+END
+$$;

@@ -150,6 +150,17 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
         self.enter(db, named, users::repo::lock_membership_of).await
     }
 
+    /// Lets a key or token into its own project, which it may name, without asking the database. None for a session.
+    pub fn in_own_project(&self, named: Option<&str>) -> Result<Option<Tenant>> {
+        match &*self.caller {
+            Caller::Session { .. } => Ok(None),
+            Caller::Key { project_id, scopes, .. } | Caller::Token { project_id, scopes, .. } => {
+                let is_own = named.is_none_or(|named| named.parse() == Ok(*project_id));
+                is_own.then(|| Some(Tenant::admitted(*project_id, *scopes))).ok_or_else(Error::not_found)
+            }
+        }
+    }
+
     /// Lets the caller into the project that `item` belongs to. A key or token stays in its own,
     /// where the look-up will not find a foreign item.
     pub async fn in_project_of<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Tenant> {
@@ -177,6 +188,9 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
         named: Option<&str>,
         membership_of: impl AsyncFnOnce(&mut PgConnection, ProjectId, UserId) -> sqlx::Result<Option<Membership>>,
     ) -> Result<Tenant> {
+        if let Some(tenant) = self.in_own_project(named)? {
+            return Ok(tenant);
+        }
         let named: Option<ProjectId> = named.map(|id| id.parse().unwrap_or(Id::NOTHING));
         match &*self.caller {
             Caller::Session { user_id, .. } => {
@@ -203,12 +217,7 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
                 }
                 Ok(tenant)
             }
-            Caller::Key { project_id, scopes, .. } | Caller::Token { project_id, scopes, .. } => {
-                if named.is_some_and(|named| named != *project_id) {
-                    return Err(Error::not_found());
-                }
-                Ok(Tenant::admitted(*project_id, *scopes))
-            }
+            Caller::Key { .. } | Caller::Token { .. } => Err(Error::internal("a key was taken for a session")),
         }
     }
 }

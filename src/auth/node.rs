@@ -100,12 +100,6 @@ pub fn texts(subjects: &[Subject]) -> Vec<String> {
     subjects.iter().map(ToString::to_string).collect()
 }
 
-/// Writes into the log that all that rests on `subjects` is recalled; gives the recall's number, if there is
-/// anything to recall. To be the last statement of its transaction: it holds up every other recall.
-pub async fn log(db: &mut PgConnection, subjects: &[Subject]) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar("SELECT recall($1)").bind(texts(subjects)).fetch_one(db).await
-}
-
 /// Puts a node among those that recalls wait for.
 pub(super) async fn register(db: &mut PgConnection, node: Uuid) -> sqlx::Result<()> {
     sqlx::query(

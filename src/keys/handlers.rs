@@ -100,7 +100,7 @@ pub async fn update(
     body: JsonBody<KeyPatch>,
 ) -> Result<Once<Json<KeyView>>> {
     let now = app.clock.now();
-    let (mut tx, patch) = first!(app.writes.begin(grant.request()).await?.open(body).await?);
+    let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
     require_future(patch.expires_at, now)?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
@@ -130,7 +130,7 @@ pub async fn rotate(
     body: JsonBody<Rotation>,
 ) -> Result<Once<Issued<IssuedKey>>> {
     let now = app.clock.now();
-    let (mut tx, rotation) = first!(app.writes.begin(grant.request()).await?.open(body).await?);
+    let (mut tx, rotation) = first!(app.writes.open(grant.request(), body).await?);
     let overlap = rotation.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
     let by_session = grant.caller().user_id().is_some();
     if !by_session && overlap < SELF_OVERLAP_SECONDS {

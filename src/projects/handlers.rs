@@ -54,7 +54,7 @@ pub async fn create(
     body: JsonBody<NewProject>,
 ) -> Result<Once<Created<Project>>> {
     let now = app.clock.now();
-    let (mut tx, new) = first!(app.writes.begin(&session.request).await?.open(body).await?);
+    let (mut tx, new) = first!(app.writes.open(&session.request, body).await?);
     let project = repo::insert(tx.db(), ProjectId::new(), new, now).await?;
     users::repo::insert_member(tx.db(), project.id, session.user_id, Role::Owner, MemberStatus::Active, now).await?;
     let change = Change::new("project.created", project.id, Some(project.id));
@@ -80,7 +80,7 @@ pub async fn update(
     condition: IfMatch,
     body: JsonBody<ProjectPatch>,
 ) -> Result<Once<Tagged<Project>>> {
-    let (mut tx, patch) = first!(app.writes.begin(grant.request()).await?.open(body).await?);
+    let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
     let project = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
     condition.require(&project.etag())?;
@@ -123,7 +123,7 @@ async fn change_status(
     status: ProjectStatus,
     action: &'static str,
 ) -> Result<Once<Tagged<Project>>> {
-    let (mut tx, ()) = first!(app.writes.begin(grant.request()).await?.open_empty().await?);
+    let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
     let project = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
     match (project.status, status) {

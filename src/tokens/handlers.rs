@@ -35,9 +35,14 @@ pub async fn create(
     body: JsonBody<NewToken>,
 ) -> Result<Once<Issued<IssuedToken>>> {
     let now = app.clock.now();
-    let mut tx = app.writes.begin(grant.request()).await?;
-    let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let (mut tx, new) = first!(tx.open(body).await?);
+    let (tenant, opened) = match grant.in_own_project(body.project_id()?)? {
+        Some(tenant) => (tenant, app.writes.open(grant.request(), body).await?),
+        None => {
+            let mut tx = app.writes.begin(grant.request()).await?;
+            (grant.in_project_for_write(tx.db(), body.project_id()?).await?, tx.open(body).await?)
+        }
+    };
+    let (mut tx, new) = first!(opened);
     let (issuer, issuer_end) = match grant.caller() {
         Caller::Session { user_id, .. } => (Issuer::Member(*user_id), None),
         Caller::Key { id, expires_at, .. } => (Issuer::Key(*id), *expires_at),

@@ -8,17 +8,21 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 
-use super::seal::{self, Salt};
+use super::{
+    open::{Literal, Sql},
+    seal::{self, Salt},
+};
 use crate::{
     auth::node::texts,
     base::{
         caller::Caller,
         clock::Timestamp,
         error::{Code, Error, Result},
-        intent::{IdempotencyKey, Intent},
+        intent::IdempotencyKey,
         request::RequestContext,
         secret::Secret,
         subject::Subject,
@@ -59,35 +63,6 @@ struct Record {
     body: Vec<u8>,
     salt: Option<Vec<u8>>,
     recall_seq: Option<i64>,
-}
-
-/// Claims the write that `intent` and `fingerprint` tell of, until the transaction that `db` is in ends.
-pub(super) async fn claim(
-    db: &mut PgConnection,
-    request: &RequestContext,
-    intent: &Intent,
-    fingerprint: [u8; 32],
-    now: Timestamp,
-) -> Result<Claimed> {
-    let claim = Claim { scope: scope_of(request)?, key: intent.key.clone(), fingerprint };
-    let row = sqlx::query("SELECT * FROM claim_idempotency($1, $2, $3, $4)")
-        .bind(claim.lock())
-        .bind(&claim.scope)
-        .bind(claim.key.hash())
-        .bind(now.minus(RETENTION))
-        .fetch_optional(db)
-        .await?;
-    let Some(row) = row else { return Ok(Claimed::First(claim)) };
-    if row.try_get("busy")? {
-        return Err(Error::new(
-            Code::IdempotencyInProgress,
-            "A request with this Idempotency-Key is being served; wait a moment, and send it again to get its answer",
-        )
-        .retry_after(1));
-    }
-    let record = Record::from_row(&row)?;
-    let recall = record.recall_seq;
-    record.replay(&claim, request.secret.get()).map(|answer| Claimed::Again(answer, recall))
 }
 
 impl Record {
@@ -131,6 +106,40 @@ fn sealed(location: Option<&str>) -> Error {
 }
 
 impl Claim {
+    /// The claim to the write that `request` asks for with this body, if it carries a key.
+    pub(super) fn of(request: &RequestContext, body: Option<&Value>) -> Result<Option<Self>> {
+        let Some(intent) = request.intent.get() else { return Ok(None) };
+        let (scope, key) = (scope_of(request)?, intent.key.clone());
+        Ok(Some(Self { scope, key, fingerprint: intent.fingerprint(body) }))
+    }
+
+    /// What asks for it, until the transaction ends.
+    pub(super) fn sql(&self, now: Timestamp) -> Sql {
+        let since = now.minus(RETENTION).to_string();
+        let arguments = [
+            Literal::Number(self.lock()),
+            Literal::Text(&self.scope),
+            Literal::Bytes(&self.key.hash()),
+            Literal::Text(&since),
+        ];
+        Sql::call("claim_idempotency", &arguments)
+    }
+
+    /// What became of it.
+    pub(super) fn judge(self, rows: &[PgRow], secret: Option<&Secret>) -> Result<Claimed> {
+        let Some(row) = rows.first() else { return Ok(Claimed::First(self)) };
+        if row.try_get("busy")? {
+            return Err(Error::new(
+                Code::IdempotencyInProgress,
+                "A request with this Idempotency-Key is being served; wait a moment, and send it again to get its answer",
+            )
+            .retry_after(1));
+        }
+        let record = Record::from_row(row)?;
+        let recall = record.recall_seq;
+        record.replay(&self, secret).map(|answer| Claimed::Again(answer, recall))
+    }
+
     /// The advisory lock's number; two writes that share one by chance only wait for each other.
     fn lock(&self) -> i64 {
         let mut hash = Sha256::new();
@@ -142,22 +151,21 @@ impl Claim {
         i64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// Keeps `answer` for whoever sends the write again, and recalls what rests on `recalled`; gives the answer as
-    /// it was, and the recall's number if there was anything to recall.
+    /// What keeps `answer` for whoever sends the write again, and recalls what rests on `recalled`. Gives the answer
+    /// as it was.
     pub(super) async fn keep(
         self,
-        db: &mut PgConnection,
         request: &RequestContext,
         answer: Response,
         recalled: &[Subject],
         now: Timestamp,
-    ) -> Result<(Response, Option<i64>)> {
+    ) -> Result<(Response, Sql)> {
         let (head, body) = answer.into_parts();
         let body = to_bytes(body, MAX_ANSWER).await.map_err(Error::internal)?;
-        let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok().map(str::to_owned));
+        let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
         let cache_control = text(header::CACHE_CONTROL);
         // What no cache may keep shows a secret.
-        let sealed: Option<(Salt, Vec<u8>)> = match &cache_control {
+        let sealed: Option<(Salt, Vec<u8>)> = match cache_control {
             None => None,
             Some(_) => {
                 let secret =
@@ -166,31 +174,25 @@ impl Claim {
                 Some(sealed.ok_or_else(|| Error::internal("an answer could not be sealed"))?)
             }
         };
-        let (salt, kept) = sealed.map_or((None, body.to_vec()), |(salt, sealed)| (Some(salt), sealed));
-        let recall = sqlx::query_scalar(
-            "INSERT INTO idempotency_records
-                 (scope, key_hash, fingerprint, status, location, etag, cache_control, body, salt, created_at, recall_seq)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, recall($11))
-             ON CONFLICT (scope, key_hash) DO UPDATE
-             SET fingerprint = excluded.fingerprint, status = excluded.status, location = excluded.location,
-                 etag = excluded.etag, cache_control = excluded.cache_control, body = excluded.body,
-                 salt = excluded.salt, created_at = excluded.created_at, recall_seq = excluded.recall_seq
-             RETURNING recall_seq",
-        )
-        .bind(self.scope)
-        .bind(self.key.hash())
-        .bind(self.fingerprint)
-        .bind(i16::try_from(head.status.as_u16()).unwrap_or(200))
-        .bind(text(header::LOCATION))
-        .bind(text(header::ETAG))
-        .bind(cache_control)
-        .bind(kept)
-        .bind(salt)
-        .bind(now)
-        .bind(texts(recalled))
-        .fetch_one(db)
-        .await?;
-        Ok((Response::from_parts(head, Body::from(body)), recall))
+        let (salt, kept) = match &sealed {
+            Some((salt, sealed)) => (Literal::Bytes(salt), sealed.as_slice()),
+            None => (Literal::Null, &*body),
+        };
+        let arguments = [
+            Literal::Text(&self.scope),
+            Literal::Bytes(&self.key.hash()),
+            Literal::Bytes(&self.fingerprint),
+            Literal::Number(head.status.as_u16().into()),
+            Literal::text(text(header::LOCATION)),
+            Literal::text(text(header::ETAG)),
+            Literal::text(cache_control),
+            Literal::Bytes(kept),
+            salt,
+            Literal::Text(&now.to_string()),
+            Literal::Texts(&texts(recalled)),
+        ];
+        let sql = Sql::call("keep_answer", &arguments);
+        Ok((Response::from_parts(head, Body::from(body)), sql))
     }
 }
 

@@ -4,7 +4,7 @@
 //! effect last and asks for the [`Change`] to tell of it. What every write must do besides its effect is
 //! done here and nowhere else.
 //!
-//! A POST or PATCH goes through [`Tx::open`] or [`Tx::open_empty`], which recognises a write that was sent
+//! A POST or PATCH goes through [`Writes::open`] or [`Tx::open`], which recognises a write that was sent
 //! before and gives [`OnceTx`], whose commit keeps the answer. Only it makes a [`Once`], so a handler that
 //! returns one cannot forget either.
 
@@ -20,14 +20,14 @@ use std::{
 
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row, postgres::PgRow};
 
 pub use change::Change;
 use idempotency::{Claim, Claimed};
-use open::Open;
+use open::{Literal, Open, Sql};
 
 use crate::{
-    auth::node::{self, Node},
+    auth::node::{Node, texts},
     base::{
         clock::{Clock, since_boot},
         error::{Code, Error, Result},
@@ -56,13 +56,36 @@ impl Writes {
 
     /// Begins the write that `request` asks for.
     pub async fn begin(&self, request: &Arc<RequestContext>) -> Result<Tx> {
-        Ok(Tx {
-            open: Open::new(self.node.db.begin().await?, request),
+        let (open, _) = Open::begin(&self.node.db, request, &Sql::default()).await?;
+        Ok(self.tx(open, request))
+    }
+
+    /// Begins it and recognises it if it was sent before, in one round trip; else reads its body, or tells every one of
+    /// its faults. For writes of which nothing has to be looked up first; the others [`Writes::begin`], and go on with
+    /// [`Tx::open`].
+    pub async fn open<T: Input>(&self, request: &Arc<RequestContext>, body: JsonBody<T>) -> Result<Opened<T>> {
+        self.claim(request, Some(body.meaning())).await?.read(body)
+    }
+
+    /// As [`Writes::open`], for a write without a body.
+    pub async fn open_empty(&self, request: &Arc<RequestContext>) -> Result<Opened<()>> {
+        self.claim(request, None).await
+    }
+
+    async fn claim(&self, request: &Arc<RequestContext>, body: Option<&Value>) -> Result<Opened<()>> {
+        let Some(claim) = Claim::of(request, body)? else { return Ok(Opened::unclaimed(self.begin(request).await?)) };
+        let (open, rows) = Open::begin(&self.node.db, request, &claim.sql(self.clock.now())).await?;
+        self.tx(open, request).judge(claim, &rows).await
+    }
+
+    fn tx(&self, open: Open, request: &Arc<RequestContext>) -> Tx {
+        Tx {
+            open,
             node: Arc::clone(&self.node),
             clock: self.clock.clone(),
             request: Arc::clone(request),
             recalled: Vec::new(),
-        })
+        }
     }
 }
 
@@ -85,6 +108,19 @@ pub enum Opened<T> {
     Again(Response),
 }
 
+impl Opened<()> {
+    fn unclaimed(tx: Tx) -> Self {
+        Self::First(OnceTx { tx, claim: None }, ())
+    }
+
+    fn read<T: Input>(self, body: JsonBody<T>) -> Result<Opened<T>> {
+        match self {
+            Self::First(tx, ()) => Ok(Opened::First(tx, body.validate()?)),
+            Self::Again(answer) => Ok(Opened::Again(answer)),
+        }
+    }
+}
+
 impl Tx {
     /// The connection, inside the transaction.
     pub fn db(&mut self) -> &mut PgConnection {
@@ -99,23 +135,19 @@ impl Tx {
     }
 
     /// Recognises a write that was sent before; else reads its body, or tells every one of its faults.
-    pub async fn open<T: Input>(self, body: JsonBody<T>) -> Result<Opened<T>> {
-        match self.claim(Some(body.meaning())).await? {
-            Opened::First(tx, ()) => Ok(Opened::First(tx, body.validate()?)),
-            Opened::Again(answer) => Ok(Opened::Again(answer)),
-        }
+    pub async fn open<T: Input>(mut self, body: JsonBody<T>) -> Result<Opened<T>> {
+        let opened = match Claim::of(&self.request, Some(body.meaning()))? {
+            Some(claim) => {
+                let rows = self.open.run(&claim.sql(self.clock.now())).await?;
+                self.judge(claim, &rows).await?
+            }
+            None => Opened::unclaimed(self),
+        };
+        opened.read(body)
     }
 
-    /// As [`Tx::open`], for a write without a body.
-    pub async fn open_empty(self) -> Result<Opened<()>> {
-        self.claim(None).await
-    }
-
-    async fn claim(mut self, body: Option<&Value>) -> Result<Opened<()>> {
-        let request = Arc::clone(&self.request);
-        let Some(intent) = request.intent.get() else { return Ok(Opened::First(OnceTx { tx: self, claim: None }, ())) };
-        let (fingerprint, now) = (intent.fingerprint(body), self.clock.now());
-        match idempotency::claim(self.db(), &request, intent, fingerprint, now).await? {
+    async fn judge(self, claim: Claim, rows: &[PgRow]) -> Result<Opened<()>> {
+        match claim.judge(rows, self.request.secret.get())? {
             Claimed::First(claim) => Ok(Opened::First(OnceTx { tx: self, claim: Some(claim) }, ())),
             Claimed::Again(answer, recall) => {
                 // The replay promises what the first answer did. Its connection need not wait for that.
@@ -142,17 +174,19 @@ impl Tx {
         Ok(reply)
     }
 
-    async fn finish(mut self, change: Option<Change>) -> Result<()> {
+    async fn finish(self, change: Option<Change>) -> Result<()> {
         let recall = match self.recalled.is_empty() {
-            true => None,
-            false => node::log(self.open.db(), &self.recalled).await?,
+            true => Sql::default(),
+            false => Sql::call("recall", &[Literal::Texts(&texts(&self.recalled))]),
         };
-        self.commit_and_confirm(change, recall).await
+        self.commit_with(recall, change).await
     }
 
-    async fn commit_and_confirm(self, change: Option<Change>, recall: Option<i64>) -> Result<()> {
-        self.open.commit().await.map_err(|error| match Error::from(error) {
-            error if recall.is_some() && error.code() == Code::DatabaseUnavailable => Error::new(
+    /// Ends with `last`, which gives the number of the recall if there is something to recall.
+    async fn commit_with(self, last: Sql, change: Option<Change>) -> Result<()> {
+        let Self { open, node, request, recalled, .. } = self;
+        let rows = open.commit(&last).await.map_err(|error| match Error::from(error) {
+            error if !recalled.is_empty() && error.code() == Code::DatabaseUnavailable => Error::new(
                 Code::RevocationUnconfirmed,
                 "Whether this took effect is not known, because the database's answer was lost; send it again until it is answered",
             )
@@ -161,10 +195,11 @@ impl Tx {
         })?;
         let committed = since_boot();
         if let Some(change) = change {
-            change.log(&self.request);
+            change.log(&request);
         }
-        if let Some(seq) = recall {
-            self.node.confirm(&self.recalled, seq, committed).await;
+        if !recalled.is_empty() {
+            let row = rows.first().ok_or_else(|| Error::internal("a recall without a number"))?;
+            node.confirm(&recalled, row.try_get(0)?, committed).await;
         }
         Ok(())
     }
@@ -203,16 +238,13 @@ impl OnceTx {
     }
 
     async fn keep<R: IntoResponse>(self, change: Option<Change>, reply: R) -> Result<Once<R>> {
-        let Self { mut tx, claim } = self;
+        let Self { tx, claim } = self;
         let answer = reply.into_response();
         let answer = match claim {
             Some(claim) => {
-                let (request, now) = (Arc::clone(&tx.request), tx.clock.now());
-                // The last statement, and in the same one the recall: the record tells its number.
-                let recalled = std::mem::take(&mut tx.recalled);
-                let (answer, recall) = claim.keep(tx.db(), &request, answer, &recalled, now).await?;
-                tx.recalled = recalled;
-                tx.commit_and_confirm(change, recall).await?;
+                // The record tells the recall's number, so one statement does both.
+                let (answer, keep) = claim.keep(&tx.request, answer, &tx.recalled, tx.clock.now()).await?;
+                tx.commit_with(keep, change).await?;
                 answer
             }
             None => {

@@ -1,49 +1,162 @@
-//! A transaction that is rolled back before its request is answered, unless it was committed.
+//! An open transaction, on a connection of the pool. sqlx's own begins and ends with round trips of their own, and rolls
+//! back what is dropped when the connection is used next; here the first and the last statement travel with BEGIN and
+//! COMMIT, and what is given up is rolled back before its request is answered: else what it had locked would stand in the
+//! way of the client's next request.
 
-use std::sync::Arc;
+use std::{fmt::Write, sync::Arc};
 
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, pool::PoolConnection, postgres::PgRow};
 
 use crate::base::request::RequestContext;
 
-/// An open transaction. sqlx rolls back what is dropped when the connection is used next, which may be after the
-/// client was answered: what the transaction had locked would then stand in the way of the client's next request.
 #[derive(Debug)]
 pub(super) struct Open {
-    /// None once it was committed.
-    transaction: Option<Transaction<'static, Postgres>>,
+    /// None once the transaction was committed.
+    connection: Option<PoolConnection<Postgres>>,
     request: Arc<RequestContext>,
 }
 
 impl Open {
-    pub(super) fn new(transaction: Transaction<'static, Postgres>, request: &Arc<RequestContext>) -> Self {
-        Self { transaction: Some(transaction), request: Arc::clone(request) }
+    /// Begins a transaction, and does `sql` in it.
+    pub(super) async fn begin(
+        pool: &PgPool,
+        request: &Arc<RequestContext>,
+        sql: &Sql,
+    ) -> sqlx::Result<(Self, Vec<PgRow>)> {
+        let connection = Some(pool.acquire().await?);
+        // Held before it is said: should this be broken off, the transaction may have begun.
+        let mut open = Self { connection, request: Arc::clone(request) };
+        let rows = run(open.db(), format!("BEGIN;{}", sql.0)).await?;
+        Ok((open, rows))
     }
 
     /// The connection, inside the transaction.
     pub(super) fn db(&mut self) -> &mut PgConnection {
-        match &mut self.transaction {
-            Some(transaction) => transaction,
-            // `commit` takes this apart.
+        match &mut self.connection {
+            Some(connection) => connection,
+            // `commit` takes all of this apart.
             None => unreachable!("a transaction that was committed is used"),
         }
     }
 
-    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
-        match self.transaction.take() {
-            Some(transaction) => transaction.commit().await,
-            None => Ok(()),
-        }
+    /// Does `sql` in the transaction.
+    pub(super) async fn run(&mut self, sql: &Sql) -> sqlx::Result<Vec<PgRow>> {
+        run(self.db(), sql.0.clone()).await
     }
+
+    /// Does `sql` and commits.
+    pub(super) async fn commit(mut self, sql: &Sql) -> sqlx::Result<Vec<PgRow>> {
+        let rows = run(self.db(), format!("{}COMMIT", sql.0)).await?;
+        // Back to the pool, with nothing to roll back.
+        drop(self.connection.take());
+        Ok(rows)
+    }
+}
+
+async fn run(db: &mut PgConnection, sql: String) -> sqlx::Result<Vec<PgRow>> {
+    // An `Sql` holds texts of others as literals only.
+    sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(db).await
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if let Some(transaction) = self.transaction.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            // What cannot be rolled back has lost its connection, which does the same.
-            self.request.settle_with(runtime.spawn(async move { drop(transaction.rollback().await) }));
+        let Some(mut connection) = self.connection.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => self.request.settle_with(runtime.spawn(async move {
+                if sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.is_err() {
+                    let _ = connection.close().await;
+                }
+            })),
+            Err(_) => connection.close_on_drop(),
         }
+    }
+}
+
+/// A call of one of our functions in SQL, with literals for arguments: what travels with BEGIN or COMMIT cannot have
+/// parameters.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sql(String);
+
+impl Sql {
+    /// `SELECT * FROM function(…);`
+    pub(super) fn call(function: &'static str, arguments: &[Literal<'_>]) -> Self {
+        let mut sql = format!("SELECT * FROM {function}(");
+        for (position, argument) in arguments.iter().enumerate() {
+            sql.push_str(if position == 0 { "" } else { "," });
+            argument.write(&mut sql);
+        }
+        sql.push_str(");");
+        Self(sql)
+    }
+}
+
+/// An argument.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Literal<'a> {
+    Null,
+    Number(i64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Texts(&'a [String]),
+}
+
+impl<'a> Literal<'a> {
+    pub(super) fn text(text: Option<&'a str>) -> Self {
+        text.map_or(Self::Null, Self::Text)
+    }
+
+    fn write(&self, sql: &mut String) {
+        match self {
+            Self::Null => sql.push_str("NULL"),
+            Self::Number(number) => drop(write!(sql, "{number}")),
+            Self::Text(text) => quote(sql, text),
+            Self::Bytes(bytes) => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                sql.push_str("'\\x");
+                for byte in *bytes {
+                    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().map_or('0', char::from);
+                    sql.extend([digit(byte >> 4), digit(byte & 15)]);
+                }
+                sql.push('\'');
+            }
+            Self::Texts(texts) => {
+                sql.push_str("ARRAY[");
+                for (position, text) in texts.iter().enumerate() {
+                    sql.push_str(if position == 0 { "" } else { "," });
+                    quote(sql, text);
+                }
+                sql.push_str("]::text[]");
+            }
+        }
+    }
+}
+
+/// As `standard_conforming_strings` has it, which is on since PostgreSQL 9.1: a quote is all there is to escape. NUL,
+/// which no literal can hold, is left out; in headers and ids there is none.
+fn quote(sql: &mut String, text: &str) {
+    sql.push('\'');
+    sql.push_str(&text.replace('\0', "").replace('\'', "''"));
+    sql.push('\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_stays_a_literal() {
+        let texts = ["a'b".to_owned(), "c".to_owned()];
+        let arguments = [
+            Literal::Text("'); DROP TABLE keys; --\\"),
+            Literal::text(None),
+            Literal::Number(-7),
+            Literal::Bytes(&[0, 0xab]),
+            Literal::Texts(&texts),
+            Literal::Texts(&[]),
+        ];
+        assert_eq!(
+            Sql::call("f", &arguments).0,
+            r"SELECT * FROM f('''); DROP TABLE keys; --\',NULL,-7,'\x00ab',ARRAY['a''b','c']::text[],ARRAY[]::text[]);"
+        );
     }
 }

@@ -126,7 +126,8 @@ async fn interrupt_all_kinds(how: Interruption) {
     for kind in ["project", "token"] {
         let rounds = interrupt_everywhere(&mut world, &mut client, kind, how).await;
         println!("{kind}: {how:?} after each of {rounds} rounds");
-        // BEGIN, the effect, the record and COMMIT, or the trap has caught something else.
+        // BEGIN with the claim, the effect (prepared, and done), and the record with COMMIT; or the trap has caught
+        // something else.
         assert!(rounds >= 4, "{kind}: {rounds} rounds");
     }
 }
@@ -178,7 +179,7 @@ async fn a_revocation_interrupted_at_any_moment_holds_up_no_other_and_is_done_ev
         world.all_serve(&at).await;
         if committed {
             println!("revocation: interrupted after each of {} rounds", round + 1);
-            // BEGIN, the effect, the recall and COMMIT.
+            // BEGIN, the effect, and the recall with COMMIT.
             assert!(round >= 3, "{round} rounds");
             return;
         }

@@ -65,14 +65,15 @@ fn moment_of(frame: &Frame, rounds: &mut Option<usize>) -> Option<(usize, bool)>
     if !frame.ends_a_round() {
         return None;
     }
-    let query = frame.query().unwrap_or_default().trim_start();
+    let query = frame.query().unwrap_or_default().trim();
     let is = |word: &str| query.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
     if is("BEGIN") {
         *rounds = Some(0);
         return Some((0, false));
     }
     let round = rounds.as_ref()? + 1;
-    let committing = is("COMMIT");
+    // What is to be done last travels with it.
+    let committing = query.ends_with("COMMIT");
     *rounds = (!committing && !is("ROLLBACK")).then_some(round);
     Some((round, committing))
 }
