@@ -50,21 +50,16 @@ $$;
 ALTER TABLE idempotency_records ADD COLUMN recall_seq bigint;
 
 DROP FUNCTION claim_idempotency(bigint, text, bytea, timestamptz);
--- As before, with that.
+-- The lock as before, and then only whether there is a record: for almost every write there is none, and a function
+-- that returns rows costs a fifth of the claim's time more.
 CREATE FUNCTION claim_idempotency(a_lock bigint, a_scope text, a_key_hash bytea, since timestamptz)
-RETURNS TABLE (busy boolean, fingerprint bytea, status smallint, location text, etag text, cache_control text,
-               body bytea, salt bytea, recall_seq bigint)
-LANGUAGE plpgsql VOLATILE AS $$
+RETURNS text LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     IF NOT pg_try_advisory_xact_lock(a_lock) THEN
-        busy := true;
-        RETURN NEXT;
-        RETURN;
+        RETURN 'busy';
     END IF;
-    RETURN QUERY SELECT false, r.fingerprint, r.status, r.location, r.etag, r.cache_control, r.body, r.salt,
-                        r.recall_seq
-                 FROM idempotency_records r
-                 WHERE r.scope = a_scope AND r.key_hash = a_key_hash AND r.created_at > since;
+    PERFORM FROM idempotency_records r WHERE r.scope = a_scope AND r.key_hash = a_key_hash AND r.created_at > since;
+    RETURN CASE WHEN FOUND THEN 'again' ELSE 'first' END;
 END
 $$;
 

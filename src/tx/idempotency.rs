@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
     open::{Literal, Sql},
@@ -125,17 +125,30 @@ impl Claim {
         Sql::call("claim_idempotency", &arguments)
     }
 
-    /// What became of it.
-    pub(super) fn judge(self, rows: &[PgRow], secret: Option<&Secret>) -> Result<Claimed> {
-        let Some(row) = rows.first() else { return Ok(Claimed::First(self)) };
-        if row.try_get("busy")? {
-            return Err(Error::new(
-                Code::IdempotencyInProgress,
-                "A request with this Idempotency-Key is being served; wait a moment, and send it again to get its answer",
-            )
-            .retry_after(1));
+    /// What became of it, in the transaction that `db` is in.
+    pub(super) async fn judge(self, db: &mut PgConnection, rows: &[PgRow], secret: Option<&Secret>) -> Result<Claimed> {
+        let row = rows.first().ok_or_else(|| Error::internal("a claim without an answer"))?;
+        match row.try_get(0)? {
+            "first" => return Ok(Claimed::First(self)),
+            "again" => {}
+            _ => {
+                return Err(Error::new(
+                    Code::IdempotencyInProgress,
+                    "A request with this Idempotency-Key is being served; wait a moment, and send it again to get its answer",
+                )
+                .retry_after(1));
+            }
         }
-        let record = Record::from_row(row)?;
+        // Nobody else changes it while the claim is held.
+        let record: Record = sqlx::query_as(
+            "SELECT fingerprint, status, location, etag, cache_control, body, salt, recall_seq FROM idempotency_records
+             WHERE scope = $1 AND key_hash = $2",
+        )
+        .bind(&self.scope)
+        .bind(self.key.hash())
+        .fetch_optional(db)
+        .await?
+        .ok_or_else(|| Error::new(Code::Overloaded, "This answer was just being forgotten; send the request again"))?;
         let recall = record.recall_seq;
         record.replay(&self, secret).map(|answer| Claimed::Again(answer, recall))
     }

@@ -146,8 +146,9 @@ impl Tx {
         opened.read(body)
     }
 
-    async fn judge(self, claim: Claim, rows: &[PgRow]) -> Result<Opened<()>> {
-        match claim.judge(rows, self.request.secret.get())? {
+    async fn judge(mut self, claim: Claim, rows: &[PgRow]) -> Result<Opened<()>> {
+        let request = Arc::clone(&self.request);
+        match claim.judge(self.db(), rows, request.secret.get()).await? {
             Claimed::First(claim) => Ok(Opened::First(OnceTx { tx: self, claim: Some(claim) }, ())),
             Claimed::Again(answer, recall) => {
                 // The replay promises what the first answer did. Its connection need not wait for that.

@@ -78,9 +78,9 @@ impl Drop for Open {
 pub(super) struct Sql(String);
 
 impl Sql {
-    /// `SELECT * FROM function(…);`
+    /// `SELECT function(…);`
     pub(super) fn call(function: &'static str, arguments: &[Literal<'_>]) -> Self {
-        let mut sql = format!("SELECT * FROM {function}(");
+        let mut sql = format!("SELECT {function}(");
         for (position, argument) in arguments.iter().enumerate() {
             sql.push_str(if position == 0 { "" } else { "," });
             argument.write(&mut sql);
@@ -156,7 +156,7 @@ mod tests {
         ];
         assert_eq!(
             Sql::call("f", &arguments).0,
-            r"SELECT * FROM f('''); DROP TABLE keys; --\',NULL,-7,'\x00ab',ARRAY['a''b','c']::text[],ARRAY[]::text[]);"
+            r"SELECT f('''); DROP TABLE keys; --\',NULL,-7,'\x00ab',ARRAY['a''b','c']::text[],ARRAY[]::text[]);"
         );
     }
 }
