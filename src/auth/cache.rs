@@ -34,6 +34,9 @@ pub type Credentials = Cache<SecretHash, Recognised>;
 /// How many credentials are remembered at most; those that are asked about least go first.
 pub const CAPACITY: usize = 250_000;
 
+/// For how many there is room at first.
+const ROOM_AT_FIRST: usize = 4096;
+
 /// Entries by `K`, and the lease that they are good under.
 #[derive(Debug)]
 pub struct Cache<K: Eq + Hash, V> {
@@ -77,7 +80,12 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     pub fn new(capacity: usize) -> Self {
         Self {
             lease: Lease::default(),
-            entries: quick_cache::sync::Cache::new(capacity),
+            // Sized for few, because room for all that it may hold would be taken at once; it grows.
+            entries: quick_cache::sync::Cache::with_weighter(
+                capacity.min(ROOM_AT_FIRST),
+                capacity as u64,
+                quick_cache::UnitWeighter,
+            ),
             grounds: DashMap::new(),
             forgotten: AtomicI64::new(0),
             swept: AtomicI64::new(0),
@@ -220,6 +228,21 @@ mod tests {
         renew(&cache, &mut follower, 8, &[(8, KEY)]);
         cache.fill(mark, 1, "a", &[KEY, PROJECT]);
         assert_eq!(find(&cache), None);
+    }
+
+    #[test]
+    fn it_holds_as_many_as_it_may_and_no_more() {
+        let cache: Cache<usize, ()> = Cache::new(20_000);
+        let mark = Mark { epoch: 0, applied: 0 };
+        for key in 0..15_000 {
+            cache.fill(mark, key, (), &[KEY]);
+        }
+        assert_eq!(cache.figures().2, 15_000);
+        for key in 15_000..60_000 {
+            cache.fill(mark, key, (), &[KEY]);
+        }
+        let held = cache.figures().2;
+        assert!((15_000..=20_000).contains(&held), "{held}");
     }
 
     #[test]
