@@ -36,9 +36,8 @@ BEGIN
     IF cardinality(subjects) = 0 THEN
         RETURN NULL;
     END IF;
-    -- Until COMMIT every other recall waits for the row below. A server that hangs before it sends that, or whose
-    -- network does, must not hold them all up: its transaction is ended, and its client told to try again.
-    PERFORM set_config('idle_in_transaction_session_timeout', '250ms', true);
+    -- Until COMMIT every other recall waits for this row. COMMIT comes in the same message as the call, so that no
+    -- server can hang in between and hold them all up.
     UPDATE auth_clock SET seq = seq + 1 RETURNING seq INTO at;
     INSERT INTO auth_log (seq, subject) SELECT at, s FROM unnest(subjects) AS s GROUP BY s;
     PERFORM pg_notify('cloudapi_recalls', '');
