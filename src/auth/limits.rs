@@ -20,20 +20,12 @@ use crate::base::{
     caller::Caller,
     clock::Clock,
     error::{Code, Error, Result},
-    id::{KeyId, SessionId, TokenId},
     limit::{LimitSettings, RateLimit},
+    subject::Subject,
 };
 
 /// How many addresses are remembered at once; beyond that, those that did nothing lately go first.
 const ADDRESSES: usize = 100_000;
-
-/// What one limit is counted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Subject {
-    Session(SessionId),
-    Key(KeyId),
-    Token(TokenId),
-}
 
 type Limiter<K> = RateLimiter<K, DashMapStateStore<K>, LimitClock, StateInformationMiddleware>;
 
@@ -206,9 +198,10 @@ fn whole_seconds(duration: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::id::Id;
 
     fn session() -> Caller {
-        Caller::Session { id: SessionId::from_u128(1), user_id: crate::base::id::UserId::from_u128(1) }
+        Caller::Session { id: Id::from_u128(1), user_id: Id::from_u128(1) }
     }
 
     #[test]
