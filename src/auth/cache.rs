@@ -108,25 +108,23 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     }
 
     /// Remembers what the database has said after `mark` was taken; it rests on `subjects`.
-    pub fn fill(&self, mark: Mark, key: K, value: V, subjects: &[Subject]) -> Arc<Entry<V>> {
+    pub fn fill(&self, mark: Mark, key: K, value: V, subjects: &[Subject]) {
         let mark = self.mark_with_mistakes(mark);
         let alone = if mistaken!(self.lease, TombstoneOnCredentialAlone) { 1 } else { subjects.len() };
         let grounds = subjects.iter().take(alone).map(|subject| self.ground(*subject)).collect();
-        let entry = Arc::new(Entry { value, mark, grounds });
-        // After the grounds are held, so that none of them is forgotten between this and that.
+        // Looked at after the grounds are held, so that none of them is forgotten between this and that.
         if mark.applied >= self.forgotten.load(Ordering::Acquire) {
-            self.entries.insert(key, Arc::clone(&entry));
+            self.entries.insert(key, Arc::new(Entry { value, mark, grounds }));
         }
-        entry
     }
 
     fn mark_with_mistakes(&self, mark: Mark) -> Mark {
-        let now = self.lease.mark().unwrap_or(mark);
+        let now = || self.lease.mark().unwrap_or(mark);
         if mistaken!(self.lease, FillWithoutTombstones) {
-            return Mark { applied: now.applied, ..mark };
+            return Mark { applied: now().applied, ..mark };
         }
         if mistaken!(self.lease, FillAcrossEpochs) {
-            return Mark { epoch: now.epoch, ..mark };
+            return Mark { epoch: now().epoch, ..mark };
         }
         mark
     }
