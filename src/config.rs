@@ -4,7 +4,7 @@ mod edge;
 
 use std::{env, net::SocketAddr, path::PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 
 pub use edge::EdgeSettings;
 
@@ -93,6 +93,10 @@ pub struct ServeSettings {
     /// request reads the database. Either way a revoked credential is dead when its DELETE is answered.
     #[arg(long, env = "CLOUDAPI_AUTH_CACHE", value_name = "SWITCH", default_value = "on")]
     pub auth_cache: Switch,
+
+    /// Days for which usage is kept by day; after that by month. From 62 to 3660.
+    #[arg(long, env = "CLOUDAPI_USAGE_DAYS", value_name = "DAYS", default_value = "400", value_parser = value_parser!(u32).range(62..=3660))]
+    pub usage_days: u32,
 
     /// How the server meets the network.
     #[command(flatten)]

@@ -100,7 +100,9 @@ pub fn table() -> Api<App> {
         .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::ProjectNotActive, Code::LastOwner])
         .delete("/v1/users/{user_id}", users::remove, "Remove a user from a project, or withdraw their invitation.")
         .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::LastOwner])
-        .get("/v1/usage", usage::get, "Get the current billing period's usage.")
+        .get("/v1/usage", usage::get, "Get a billing period's usage; the current one's if none is named.")
+        .get("/v1/usage/breakdown", usage::breakdown, "Break usage down by key, token, route or day.")
+        .get("/v1/usage/periods", usage::periods, "List the billing periods, open and final, with their usage.")
         .get("/healthz", health::live, "Tell whether the server lives.")
         .get("/readyz", health::ready, "Tell whether requests should be sent to this server.")
         .get("/openapi.json", describe, "Get this description of the API.")
@@ -125,11 +127,11 @@ async fn describe(_: Public) -> Result<Document> {
 
 /// The table as a router, a gate in front of each handler.
 pub fn router(app: App) -> Router {
-    let (authenticator, limits, writes) =
-        (app.authenticator.clone(), Arc::clone(&app.limits), app.edge.tracker.clone());
-    table()
-        .into_router(|operation, route| {
-            route.layer(GateLayer::new(operation, authenticator.clone(), Arc::clone(&limits), writes.clone()))
-        })
-        .with_state(app)
+    let table = table();
+    app.meter.name_routes(table.operations().map(|operation| (operation.route(), operation.name())).collect());
+    let gate = |operation| {
+        let (limits, quota) = (Arc::clone(&app.limits), Arc::clone(&app.quota));
+        GateLayer::new(operation, app.authenticator.clone(), limits, quota, app.edge.tracker.clone())
+    };
+    table.into_router(|operation, route| route.layer(gate(operation))).with_state(app.clone())
 }

@@ -6,10 +6,19 @@ use sqlx::PgPool;
 
 use crate::{
     auth::{bearer::Authenticator, limits::Limits, node::Node, password::Passwords},
-    base::{clock::Clock, error::Result, lifecycle::Lifecycle, limit::LimitSettings, net::Cidr},
+    base::{
+        clock::Clock,
+        error::{Error, Result},
+        lifecycle::Lifecycle,
+        limit::LimitSettings,
+        net::Cidr,
+    },
     http::edge::{Edge, EdgeOptions},
     tx::Writes,
-    usage::counters::Counters,
+    usage::{
+        meter::{Meter, MeterOptions},
+        quota::Quota,
+    },
 };
 
 /// The application: cheap to clone, the same for all.
@@ -31,14 +40,18 @@ pub struct Shared {
     pub authenticator: Authenticator,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
-    /// What has been counted.
-    pub usage: Arc<Counters>,
+    /// Counts requests.
+    pub meter: Arc<Meter>,
+    /// Who has used up what they may.
+    pub quota: Arc<Quota>,
     /// Where the server is in its life.
     pub lifecycle: Arc<Lifecycle>,
     /// What the outer layers share with the server.
     pub edge: Edge,
     /// How often credentials may be used, and addresses may fail.
     pub limits: Arc<Limits>,
+    /// For how many days the counts of each day are kept.
+    pub usage_days_kept: u32,
     /// Where clients reach this server, without a slash at its end.
     pub public_url: String,
     /// The proxies whose word on a client's address is taken.
@@ -58,6 +71,10 @@ pub struct AppOptions {
     pub edge: EdgeOptions,
     /// Whether credentials are answered from a cache.
     pub auth_cache: bool,
+    /// How requests are counted.
+    pub meter: MeterOptions,
+    /// For how many days the counts of each day are kept.
+    pub usage_days_kept: u32,
 }
 
 impl Default for AppOptions {
@@ -68,6 +85,8 @@ impl Default for AppOptions {
             limits: LimitSettings::default(),
             edge: EdgeOptions::default(),
             auth_cache: true,
+            meter: MeterOptions::default(),
+            usage_days_kept: 400,
         }
     }
 }
@@ -84,11 +103,13 @@ impl App {
             node,
             db,
             passwords: Passwords::new()?,
-            usage: Arc::default(),
+            meter: Arc::new(Meter::new(options.meter).map_err(Error::internal)?),
+            quota: Arc::new(Quota::new(clock.clone())),
             edge: Edge::new(options.edge, Arc::clone(&lifecycle)),
             lifecycle,
             clock,
             limits,
+            usage_days_kept: options.usage_days_kept,
             public_url: options.public_url,
             trusted_proxies: options.trusted_proxies,
         })))

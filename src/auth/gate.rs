@@ -29,11 +29,12 @@ use crate::{
         error::{Code, Error, Result},
         intent::{IdempotencyKey, Intent},
         need::{Itself, Need},
-        request::RequestContext,
+        request::{RequestContext, Route},
         secret::{Secret, SecretKind},
         tenant::ProjectStatus,
     },
     http::{describe::Operation, extract::refuse_strays, load::Slot},
+    usage::quota::Quota,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -46,8 +47,10 @@ pub struct GateLayer(Arc<Rules>);
 #[derive(Debug)]
 struct Rules {
     operation: Arc<Operation>,
+    route: Route,
     authenticator: Authenticator,
     limits: Arc<Limits>,
+    quota: Arc<Quota>,
     writes: TaskTracker,
 }
 
@@ -57,9 +60,11 @@ impl GateLayer {
         operation: Arc<Operation>,
         authenticator: Authenticator,
         limits: Arc<Limits>,
+        quota: Arc<Quota>,
         writes: TaskTracker,
     ) -> Self {
-        Self(Arc::new(Rules { operation, authenticator, limits, writes }))
+        let route = operation.route();
+        Self(Arc::new(Rules { operation, route, authenticator, limits, quota, writes }))
     }
 }
 
@@ -78,7 +83,7 @@ impl Rules {
     fn judge(&self, head: &Parts, has_body: bool) -> Judged {
         let judged = || -> Result<Judged> {
             let context = context_of(head)?;
-            let _ = context.route.set(self.operation.path);
+            let _ = context.route.set(self.route);
             match self.operation.need {
                 Need::Public => {}
                 Need::SignIn => self.limits.sign_in_from(context.client)?,
@@ -124,6 +129,7 @@ impl Rules {
                     let _ = context.project.set(project);
                 }
                 admit(caller, self.operation.need, head.uri.path(), context.client)?;
+                caller.project_id().map_or(Ok(()), |project| self.quota.require(project))?;
                 standing = self.limits.use_of(caller);
                 standing.as_ref().map_or(Ok(()), Standing::require)?;
             }
@@ -226,7 +232,10 @@ fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAddr>) -> Res
         Caller::Session { .. } => return Ok(()),
         Caller::Key { scopes, .. } | Caller::Token { scopes, .. } => scopes,
     };
-    let names_itself = || path.split('/').any(|segment| segment == caller.credential_id());
+    let names_itself = || {
+        let own = caller.credential_id().to_string();
+        path.split('/').any(|segment| segment == own)
+    };
     match itself {
         Itself::WithoutScope if names_itself() => Ok(()),
         Itself::KeyOnlyItself if names_itself() => Ok(()),

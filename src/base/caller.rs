@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::{
     clock::Timestamp,
+    credential::CredentialId,
     id::{KeyId, ProjectId, SessionId, TokenId, UserId},
     limit::RateLimit,
     net::Cidr,
@@ -93,12 +94,12 @@ impl Caller {
         }
     }
 
-    /// The credential's id, as clients write it.
-    pub fn credential_id(&self) -> String {
+    /// Which credential was shown.
+    pub fn credential_id(&self) -> CredentialId {
         match self {
-            Self::Session { id, .. } => id.to_string(),
-            Self::Key { id, .. } => id.to_string(),
-            Self::Token { id, .. } => id.to_string(),
+            Self::Session { id, .. } => CredentialId::Session(*id),
+            Self::Key { id, .. } => CredentialId::Key(*id),
+            Self::Token { id, .. } => CredentialId::Token(*id),
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use time::{Date, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use time::{Date, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, macros::format_description};
 
 /// An instant, in UTC, to the millisecond; written as RFC 3339 with `Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
@@ -21,6 +21,9 @@ use time::{Date, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3
 pub struct Timestamp(OffsetDateTime);
 
 impl Timestamp {
+    /// Before all that happens here.
+    pub const EARLIEST: Self = Self(OffsetDateTime::UNIX_EPOCH);
+
     /// The given instant, cut to the millisecond so that what is stored and what is shown agree.
     pub fn new(instant: OffsetDateTime) -> Self {
         let instant = instant.to_offset(UtcOffset::UTC);
@@ -46,6 +49,11 @@ impl Timestamp {
     /// Whole milliseconds since 1970-01-01T00:00:00Z.
     pub fn unix_millis(self) -> i64 {
         self.0.unix_timestamp() * 1000 + i64::from(self.0.millisecond())
+    }
+
+    /// The instant so many whole minutes after 1970-01-01T00:00:00Z.
+    pub fn from_unix_minutes(minutes: u64) -> Option<Self> {
+        Self::from_unix_millis(i64::try_from(minutes).ok()?.checked_mul(60_000)?)
     }
 
     fn from_unix_millis(millis: i64) -> Option<Self> {
@@ -141,6 +149,21 @@ impl Serialize for Day {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // `Date` prints as YYYY-MM-DD for every year a timestamp can have.
         serializer.collect_str(&self.0)
+    }
+}
+
+impl Day {
+    /// Reads `YYYY-MM-DD`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_plain = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        Date::parse(text, format_description!("[year]-[month]-[day]")).ok().filter(|_| is_plain).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| de::Error::custom("not a date, such as 2026-03-01"))
     }
 }
 

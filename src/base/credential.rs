@@ -1,9 +1,35 @@
-//! Whether a credential still works.
+//! Which credential, and whether it still works.
+
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::clock::Timestamp;
+use super::{
+    clock::Timestamp,
+    id::{KeyId, SessionId, TokenId},
+};
+
+/// Which credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CredentialId {
+    /// A session.
+    Session(SessionId),
+    /// A key.
+    Key(KeyId),
+    /// A token.
+    Token(TokenId),
+}
+
+impl fmt::Display for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(id) => write!(f, "{id}"),
+            Self::Key(id) => write!(f, "{id}"),
+            Self::Token(id) => write!(f, "{id}"),
+        }
+    }
+}
 
 /// Whether a credential still works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -74,6 +74,7 @@ codes! {
         LastOwner = "last_owner",
         PreconditionFailed = "precondition_failed",
         RateLimited = "rate_limited",
+        QuotaExceeded = "quota_exceeded",
         PayloadTooLarge = "payload_too_large",
         UriTooLong = "uri_too_long",
         UnsupportedMediaType = "unsupported_media_type",

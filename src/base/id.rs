@@ -65,6 +65,11 @@ impl<K> Id<K> {
         Self::from_uuid(Uuid::from_u128(number))
     }
 
+    /// The number that the id is.
+    pub const fn as_u128(self) -> u128 {
+        self.uuid.as_u128()
+    }
+
     const fn from_uuid(uuid: Uuid) -> Self {
         Self { uuid, kind: PhantomData }
     }

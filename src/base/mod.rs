@@ -13,6 +13,7 @@ pub mod metadata;
 pub mod need;
 pub mod net;
 pub mod page;
+pub mod period;
 pub mod request;
 pub mod role;
 pub mod schema;

@@ -39,26 +39,39 @@ pub struct ListQuery<F> {
 }
 
 impl<F> ListQuery<F> {
+    /// At most so many items.
+    pub fn limit(&self) -> u8 {
+        self.limit.unwrap_or(DEFAULT_LIMIT)
+    }
+
+    /// In this order.
+    pub fn order(&self) -> Order {
+        self.order.unwrap_or_default()
+    }
+
+    /// The cursor of a list whose items have no ids, read by `parse`.
+    pub fn cursor<T>(&self, what: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>> {
+        let read = |text| parse(text).ok_or_else(|| invalid_cursor(what));
+        self.cursor.as_deref().map(read).transpose()
+    }
+
     /// The part of the list that is asked for. The cursor must be an id of the right kind, though
     /// nothing need have it.
     pub fn page<K: Kind>(&self) -> Result<PageRequest<K>> {
-        let order = self.order.unwrap_or_default();
+        let order = self.order();
         let after = match (self.cursor.as_deref(), order) {
-            (Some(cursor), _) => cursor.parse().map_err(|_| {
-                Error::new(
-                    Code::InvalidCursor,
-                    format!(
-                        "'cursor' is not the id of {}; send the 'next_cursor' of the page before, or leave it out to start over",
-                        K::NOUN
-                    ),
-                )
-                .at_parameter("cursor", ItemCode::InvalidFormat)
-            })?,
+            (Some(cursor), _) => cursor.parse().map_err(|_| invalid_cursor(&format!("the id of {}", K::NOUN)))?,
             (None, Order::Asc) => Id::FIRST,
             (None, Order::Desc) => Id::LAST,
         };
-        Ok(PageRequest { limit: self.limit.unwrap_or(DEFAULT_LIMIT), order, after })
+        Ok(PageRequest { limit: self.limit(), order, after })
     }
+}
+
+fn invalid_cursor(what: &str) -> Error {
+    let detail =
+        format!("'cursor' is not {what}; send the 'next_cursor' of the page before, or leave it out to start over");
+    Error::new(Code::InvalidCursor, detail).at_parameter("cursor", ItemCode::InvalidFormat)
 }
 
 /// No filter.

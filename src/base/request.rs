@@ -26,8 +26,8 @@ pub struct RequestContext {
     pub id: RequestId,
     /// The client's address, where there is one: the peer's, or what a trusted proxy says.
     pub client: Option<IpAddr>,
-    /// The route's template, such as `/v1/keys/{key_id}`, once a route was found.
-    pub route: OnceLock<&'static str>,
+    /// The route, once one was found.
+    pub route: OnceLock<Route>,
     /// Who is calling, once that is established.
     pub caller: OnceLock<Arc<Caller>>,
     /// The project the request turned out to be about: for a session, the one it names.
@@ -41,6 +41,15 @@ pub struct RequestContext {
     left: Notify,
     /// What must be done before the answer is given.
     unsettled: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A row of the route table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The path's template, such as `/v1/keys/{key_id}`.
+    pub template: &'static str,
+    /// The number that stands for it wherever its text would be too long: the CRC-32 of method and template.
+    pub number: u32,
 }
 
 /// Says that somebody waits for the answer, until it is dropped.

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
-    clock::Timestamp,
+    clock::{Day, Timestamp},
     email::Email,
     error::{Item, ItemCode, MAX_ITEMS, Place},
     net::Cidr,
@@ -85,6 +85,7 @@ impl Rules {
             .should_validate_formats(true)
             // As each type reads it, which may take more or less: the fault is then told at its place.
             .with_format("date-time", |text| Timestamp::parse(text).is_some())
+            .with_format("date", |text| Day::parse(text).is_some())
             .with_format("cidr", |text| text.parse::<Cidr>().is_ok())
             .with_format("idn-email", |text| text.parse::<Email>().is_ok())
             .build(&schema)

@@ -1,6 +1,6 @@
 //! `cloudapi serve`.
 
-use std::{io, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use anyhow::Context;
 use axum::http::HeaderValue;
@@ -22,6 +22,7 @@ use crate::{
     http::edge::{EdgeOptions, Limits},
     server::{self, Listener, Stop, files, tls::Tls},
     state::{App, AppOptions},
+    usage::{flush, meter::MeterOptions},
 };
 
 /// How long to wait before looking again for a database that does not answer.
@@ -43,7 +44,7 @@ pub async fn run(settings: Settings, serve: ServeSettings) -> anyhow::Result<()>
     let address = tcp.local_addr().context("the address served on is unknown")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = serve.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
-    let options = app_options(&serve, &url, tls.is_some());
+    let options = app_options(&serve, &settings.data_dir(), &url, tls.is_some());
     let listener = Listener { tcp, tls };
 
     match &settings.database_url {
@@ -85,13 +86,15 @@ fn edge_options(edge: &EdgeSettings, https: bool) -> EdgeOptions {
     }
 }
 
-fn app_options(serve: &ServeSettings, public_url: &str, has_tls: bool) -> AppOptions {
+fn app_options(serve: &ServeSettings, data_dir: &Path, public_url: &str, has_tls: bool) -> AppOptions {
     AppOptions {
         public_url: public_url.to_owned(),
         trusted_proxies: serve.trusted_proxies.clone(),
         limits: serve.limits(),
         edge: edge_options(&serve.edge, has_tls || public_url.starts_with("https://")),
         auth_cache: serve.auth_cache == Switch::On,
+        meter: MeterOptions { folder: Some(data_dir.join("usage")), ..MeterOptions::default() },
+        usage_days_kept: serve.usage_days,
     }
 }
 
@@ -112,6 +115,7 @@ async fn serve_app(
     let serving = tokio::spawn(server::serve(app.clone(), listener, stop.clone()));
     let prepared = async {
         prepare(&app).await?;
+        flush::open(&app.meter, &app.db, &app.clock).await?;
         load(&app).await?;
         app.lifecycle.enter(Phase::Serving);
         tracing::info!("ready");

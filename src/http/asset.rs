@@ -131,5 +131,6 @@ impl Answer for File {
         once: false,
         private: false,
         read: false,
+        as_of: false,
     };
 }

@@ -6,6 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 use crate::base::{
     error::{Code, Result},
     need::Need,
+    request::Route,
     schema::Rules,
 };
 
@@ -71,9 +72,21 @@ pub struct AnswerShape {
     pub private: bool,
     /// Whether the request changes nothing although it is a POST.
     pub read: bool,
+    /// Whether `Usage-As-Of` says how far it reaches.
+    pub as_of: bool,
 }
 
 impl Operation {
+    /// Its route's name, such as `GET /v1/keys`.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// Its route.
+    pub fn route(&self) -> Route {
+        Route { template: self.path, number: crc32fast::hash(self.name().as_bytes()) }
+    }
+
     /// Whether it changes nothing.
     pub fn is_read(&self) -> bool {
         self.answer.read || self.method == Method::GET

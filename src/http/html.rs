@@ -37,6 +37,7 @@ impl Answer for Html {
         once: false,
         private: false,
         read: false,
+        as_of: false,
     };
 }
 

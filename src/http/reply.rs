@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::describe::{Answer, AnswerShape};
 use crate::base::{
+    clock::Timestamp,
     error::Error,
     id::{Kind, RequestId},
     page::Page,
@@ -70,6 +71,29 @@ impl<T: JsonSchema> Answer for Private<T> {
     const SHAPE: AnswerShape = AnswerShape { read: true, ..shape::<T>(200, "Done: this is how it is now.") };
 }
 
+/// An answer that may be some time behind, and says how far it reaches.
+#[derive(Debug)]
+pub struct AsOf<T> {
+    /// All that was before this is in it.
+    pub as_of: Timestamp,
+    /// The answer.
+    pub answer: T,
+}
+
+impl<T: IntoResponse> IntoResponse for AsOf<T> {
+    fn into_response(self) -> Response {
+        let mut response = self.answer.into_response();
+        if let Ok(as_of) = HeaderValue::try_from(self.as_of.to_string()) {
+            response.headers_mut().insert(HeaderName::from_static("usage-as-of"), as_of);
+        }
+        response
+    }
+}
+
+impl<T: Answer> Answer for AsOf<T> {
+    const SHAPE: AnswerShape = AnswerShape { as_of: true, ..T::SHAPE };
+}
+
 /// 201 with what was made and where it is.
 #[derive(Debug)]
 pub struct Created<T> {
@@ -121,6 +145,13 @@ impl<T> List<T> {
     /// The page as an answer to the request `request_id`.
     pub fn new<K: Kind>(page: Page<T, K>, request_id: RequestId) -> Self {
         Self { data: page.items, next_cursor: page.next.map(|id| id.to_string()), request_id }
+    }
+}
+
+impl<T> List<T> {
+    /// A page of items that have no ids.
+    pub fn of(data: Vec<T>, next_cursor: Option<String>, request_id: RequestId) -> Self {
+        Self { data, next_cursor, request_id }
     }
 }
 
@@ -176,6 +207,7 @@ const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerS
         once: false,
         private: false,
         read: false,
+        as_of: false,
     }
 }
 

@@ -42,6 +42,9 @@ pub(super) fn errors_of(operation: &Operation) -> Vec<Code> {
     if operation.need != Need::Public {
         codes.push(Code::RateLimited);
     }
+    if matches!(operation.need, Need::Scoped { kinds, .. } if kinds != [SecretKind::Session]) {
+        codes.push(Code::QuotaExceeded);
+    }
     if operation.path.starts_with("/v1/") {
         codes.push(Code::DatabaseUnavailable);
     }

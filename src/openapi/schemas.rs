@@ -149,6 +149,12 @@ impl Schemas {
                 "`true` when this is the answer to an earlier sending with the same `Idempotency-Key`.",
             );
         }
+        if answer.as_of {
+            headers["Usage-As-Of"] = header(
+                "All that was counted before this instant is in the answer, on whichever server; about a second ago, unless a server has not reported since.",
+                json!({ "type": "string", "format": "date-time" }),
+            );
+        }
         if answer.etag {
             headers["ETag"] = header(
                 "The entity tag of this state; send it as `If-Match` to change no other.",

@@ -29,7 +29,7 @@ use crate::{
     state::App,
     tx::idempotency,
     usage::{
-        flush,
+        close, flush,
         record::{Record, RecordLayer},
     },
 };
@@ -57,8 +57,11 @@ pub fn layers(app: &App, router: Router) -> Layers {
 /// Serves `listener` until `stop`, then lets requests under way finish, and writes what was counted.
 pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let listener = listener.into();
-    let flushing = flush::run(app.usage.clone(), app.db.clone(), app.clock.clone(), stop.closing.clone());
+    let (meter, quota) = (Arc::clone(&app.meter), Arc::clone(&app.quota));
+    let flushing = flush::run(meter, quota, app.db.clone(), app.clock.clone(), stop.closing.clone());
     let flusher = tokio::spawn(flushing);
+    let closing = close::run(app.db.clone(), app.clock.clone(), app.usage_days_kept, stop.closing.clone());
+    let closer = tokio::spawn(closing);
     let sweeper = tokio::spawn(sweep(app.clone(), stop.closing.clone()));
     let cleaner = tokio::spawn(keeper::clean(Arc::clone(&app.node), stop.closing.clone()));
     // Requests under way need the lease to the end.
@@ -85,13 +88,15 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     }
     let flushed = async {
         served_out.cancel();
-        let _ = tokio::join!(flusher, sweeper, cleaner, keeper);
-        flush::flush_or_log(&app.usage, &app.db, &app.clock).await;
+        let _ = tokio::join!(flusher, closer, sweeper, cleaner, keeper);
+        flush::close(&app.meter, &app.db, &app.clock).await;
         app.db.close().await;
     };
     let flush_time = if stop.now.is_cancelled() { HURRIED_FLUSH_TIME } else { FLUSH_TIME };
     if timeout(flush_time, flushed).await.is_err() {
-        tracing::warn!("the database did not answer in time; the usage counted last may be lost");
+        tracing::warn!(
+            "the database did not answer in time; the usage counted last is written when this server starts again"
+        );
     }
 }
 

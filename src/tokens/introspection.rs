@@ -100,7 +100,7 @@ fn about(found: &Caller, asked_by: Option<ProjectId>) -> Introspection {
     if found.project_id() != asked_by || found.project_status() != Some(ProjectStatus::Active) {
         return Introspection::default();
     }
-    let id = found.credential_id();
+    let id = found.credential_id().to_string();
     Introspection {
         active: true,
         scope: Some(scopes.to_string()),

@@ -213,7 +213,7 @@ impl Claim {
 fn scope_of(request: &RequestContext) -> Result<String> {
     match request.caller.get().map(|caller| &**caller) {
         Some(Caller::Session { user_id, .. }) => Ok(user_id.to_string()),
-        Some(caller) => Ok(caller.credential_id()),
+        Some(caller) => Ok(caller.credential_id().to_string()),
         None => Err(Error::internal("a write with an Idempotency-Key that nobody has sent")),
     }
 }

@@ -1,40 +1,220 @@
-//! Adds to the database what has been counted: every second, and a last time when the server stops.
+//! Writes to the database what journals have counted: every second, and a last time when the server stops. Absolute
+//! numbers, so that what was sent in doubt is sent again without being counted again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use super::{counters::Counters, repo};
-use crate::base::{clock::Clock, error::Result};
+use super::{
+    journal::{Change, Journal},
+    ledger::{self, Row, Total},
+    meter::{Flushed, Meter, Sent},
+    quota::Quota,
+};
+use crate::base::{
+    clock::{Clock, Timestamp},
+    credential::CredentialId,
+    error::{Code, Error, Result},
+    id::ProjectId,
+    period::Period,
+};
 
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often; an answer about usage is no older.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+/// How many rows one statement writes.
+const BATCH: usize = 10_000;
 
 /// Runs until `stop`.
-pub async fn run(counters: Arc<Counters>, db: PgPool, clock: Clock, stop: CancellationToken) {
+pub async fn run(meter: Arc<Meter>, quota: Arc<Quota>, db: PgPool, clock: Clock, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
-        flush_or_log(&counters, &db, &clock).await;
+        meter.move_on_if_due(clock.now().date());
+        flush_or_log(&meter, &db, &clock).await;
+        if let Err(error) = refresh(&quota, &db, &clock).await {
+            tracing::warn!(%error, "hard limits could not be read; those read last hold");
+        }
     }
 }
 
-/// Writes what there is; what could not be written is kept for the next time.
-pub async fn flush_or_log(counters: &Counters, db: &PgPool, clock: &Clock) {
-    if let Err(error) = flush(counters, db, clock).await {
+/// Takes up the journals there are, and begins to count in one of them.
+pub async fn open(meter: &Meter, db: &PgPool, clock: &Clock) -> anyhow::Result<()> {
+    let Some(folder) = meter.folder() else { return Ok(()) };
+    let mut connection = db.acquire().await?;
+    let database = ledger::database_id(&mut connection).await?;
+    meter.open(database, clock.now().date()).map_err(|error| {
+        anyhow::anyhow!(
+            "usage cannot be counted in {}: {error}; let this user write there, or set another CLOUDAPI_DATA_DIR",
+            folder.display()
+        )
+    })?;
+    drop(connection);
+    // What was taken up is written before anybody is told how far usage reaches.
+    flush_or_log(meter, db, clock).await;
+    Ok(())
+}
+
+/// Writes what there is, when nobody counts any more.
+pub async fn close(meter: &Meter, db: &PgPool, clock: &Clock) {
+    if let Err(error) = async {
+        flush(meter, db, clock).await?;
+        let mut db = db.acquire().await?;
+        ledger::close(&mut db, meter.current().id, clock.now()).await?;
+        Result::Ok(())
+    }
+    .await
+    {
+        tracing::warn!(%error, "usage could not be written; it is kept in its journal until this server starts again");
+    }
+}
+
+/// Writes what there is; what could not be written stays where it is for the next time.
+pub async fn flush_or_log(meter: &Meter, db: &PgPool, clock: &Clock) {
+    if let Err(error) = flush(meter, db, clock).await {
         tracing::warn!(%error, "usage could not be written; it is kept and will be tried again");
+        // Should it last, a power cut loses no more than a second of it all the same.
+        let journal = meter.current();
+        let _ = tokio::task::spawn_blocking(move || journal.sync()).await;
     }
 }
 
-async fn flush(counters: &Counters, db: &PgPool, clock: &Clock) -> Result<()> {
-    let _turn = counters.writing.lock().await;
-    let (counts, uses) = counters.take();
-    if counts.is_empty() && uses.is_empty() {
+/// Has `quota` refuse the projects that have reached their hard limits.
+pub async fn refresh(quota: &Quota, db: &PgPool, clock: &Clock) -> Result<()> {
+    let mut db = db.acquire().await?;
+    let exhausted = ledger::exhausted(&mut db, Period::of(clock.now().date())).await?;
+    quota.set(exhausted.into_iter().collect());
+    Ok(())
+}
+
+async fn flush(meter: &Meter, db: &PgPool, clock: &Clock) -> Result<()> {
+    let mut flushed = meter.flushing.lock().await;
+    let mut db = db.acquire().await?;
+    let Flushed { journals, routes } = &mut *flushed;
+    if !*routes {
+        let named: Vec<_> = meter.routes().iter().map(|(route, name)| (route.number, name.as_str())).collect();
+        ledger::name_routes(&mut db, &named).await?;
+        *routes = !named.is_empty();
+    }
+    for journal in meter.others() {
+        // Seen before it is read: from here on nobody can begin to count in it.
+        let is_left = Arc::strong_count(&journal) == 2;
+        flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), clock).await?;
+        if is_left {
+            ledger::close(&mut db, journal.id, clock.now()).await?;
+            // A file that stays will be taken up, and found written, another time.
+            if let Some(Err(error)) = journal.file().map(|file| file.remove()) {
+                tracing::warn!(%error, "a usage journal of which all is written cannot be removed");
+            }
+            meter.forget(&journal);
+            journals.remove(&journal.id);
+        }
+    }
+    let journal = meter.current();
+    flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), clock).await
+}
+
+async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent, clock: &Clock) -> Result<()> {
+    let as_of = clock.now();
+    let changes = journal.changed_since(&sent.readings);
+    if changes.is_empty() && sent.readings.is_empty() && journal.file().is_none() {
+        // Nobody has counted in it, and nobody will find it.
         return Ok(());
     }
-    // One statement: were it two, the first could be done and the second fail, and both be tried again.
-    let written = async { Ok(repo::add(&mut *db.acquire().await?, &counts, &uses).await?) }.await;
-    match &written {
-        Ok(()) => counters.written(uses, clock.now()),
-        Err(_) => counters.put_back(counts, uses),
+    let News { rows, added, uses } = News::of(&changes);
+    let late = late_months(db, added.keys().copied(), as_of).await?;
+    let (late_rows, rows): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| late.contains(&(row.project, Period::of(row.day))));
+    let totals: Vec<_> = added
+        .iter()
+        .filter(|(month, _)| !late.contains(month))
+        .map(|(month, more)| Total {
+            project: month.0,
+            period: month.1,
+            count: sent.totals.get(month).copied().unwrap_or(0) + more,
+        })
+        .collect();
+    // The totals and the new time come last: they are true when all before is written.
+    let (last, batches) = match rows.chunks(BATCH).collect::<Vec<_>>().split_last() {
+        Some((last, batches)) => (*last, batches.to_vec()),
+        None => (&[][..], Vec::new()),
+    };
+    for batch in batches {
+        ledger::write(db, journal.id, Timestamp::EARLIEST, batch, &[]).await?;
     }
-    written
+    if !ledger::write(db, journal.id, as_of, last, &totals).await? {
+        let detail = "A month has just become final; what was counted of it is written the next time";
+        return Err(Error::new(Code::Overloaded, detail));
+    }
+    for batch in late_rows.chunks(BATCH) {
+        let left_out = ledger::write_late(db, journal.id, as_of, batch).await?;
+        if left_out > 0 {
+            tracing::error!(
+                journal = %journal.id,
+                requests = left_out,
+                "requests of months of which only sums are kept cannot be told from those counted already; they are not counted"
+            );
+        }
+    }
+    if !uses.is_empty() {
+        ledger::note_uses(db, &uses).await?;
+    }
+    for Change { place, now, .. } in changes {
+        if sent.readings.len() <= place {
+            sent.readings.resize(place + 1, Default::default());
+        }
+        if let Some(reading) = sent.readings.get_mut(place) {
+            *reading = now;
+        }
+    }
+    for (month, more) in added {
+        *sent.totals.entry(month).or_default() += more;
+    }
+    Ok(())
+}
+
+/// What is new, as the database takes it, in one order on every node.
+struct News {
+    rows: Vec<Row>,
+    added: BTreeMap<(ProjectId, Period), i64>,
+    uses: Vec<(CredentialId, Timestamp)>,
+}
+
+impl News {
+    fn of(changes: &[Change]) -> Self {
+        let (mut rows, mut added, mut uses) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        for Change { counted, before, now, .. } in changes {
+            let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+            if let Some(project) = counted.project
+                && now.count > before.count
+            {
+                let (credential, route, day) = (counted.credential, counted.route, counted.day);
+                rows.push(Row { project, day, credential, route, count: count(now.count) });
+                *added.entry((project, Period::of(day))).or_default() += count(now.count - before.count);
+            }
+            if now.used > before.used {
+                let last: &mut u64 = uses.entry(counted.credential).or_default();
+                *last = now.used.max(*last);
+            }
+        }
+        rows.sort_unstable();
+        let at = |minute: u64| Timestamp::from_unix_minutes(minute);
+        Self { rows, added, uses: uses.into_iter().filter_map(|(id, minute)| Some((id, at(minute)?))).collect() }
+    }
+}
+
+/// Those of `months` that are final. Only one that is over can be.
+async fn late_months(
+    db: &mut PgConnection,
+    months: impl Iterator<Item = (ProjectId, Period)>,
+    now: Timestamp,
+) -> Result<HashSet<(ProjectId, Period)>> {
+    let present = Period::of(now.date());
+    let over: Vec<_> = months.filter(|month| month.1 < present).collect();
+    if over.is_empty() {
+        return Ok(HashSet::new());
+    }
+    Ok(ledger::final_among(db, &over).await?.into_iter().collect())
 }

@@ -1,28 +1,122 @@
 //! `/v1/usage`.
 
 use axum::extract::State;
+use time::Date;
 
 use super::{
-    model::{Usage, period_of},
+    breakdown::{self, Position, Span},
+    model::{BreakdownFilter, BreakdownRow, Groups, PeriodsFilter, Usage, UsageQuery},
     repo,
 };
 use crate::{
     auth::grant::Grant,
-    base::{clock::Day, error::Result, page::InProject, scope::of::UsageRead},
-    http::{extract::Query, reply::Json},
+    base::{
+        clock::Day,
+        error::{Code, Error, ItemCode, Result},
+        page::{ListQuery, Order},
+        period::Period,
+        scope::of::UsageRead,
+    },
+    http::{
+        extract::Query,
+        reply::{AsOf, Json, List},
+    },
     state::App,
 };
 
-/// The current billing period's usage, a second old at most.
+/// How many days a breakdown spans at most, and when each is told apart.
+const MAX_DAYS: i64 = 366;
+const MAX_DAYS_APART: i64 = 92;
+
+/// A billing period's usage.
 pub async fn get(
     grant: Grant<UsageRead>,
     State(app): State<App>,
-    Query(query): Query<InProject>,
-) -> Result<Json<Usage>> {
-    let (first, last) = period_of(app.clock.now());
+    Query(query): Query<UsageQuery>,
+) -> Result<AsOf<Json<Usage>>> {
+    let now = app.clock.now();
+    let current = Period::of(now.date());
+    let period = query.period.unwrap_or(current);
+    if period > current {
+        return Err(outside("period", format!("{period} has not begun; ask for {current} or an earlier month")));
+    }
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.project_id.as_deref()).await?;
-    let requests = repo::requests_between(&mut db, tenant, first, last).await?;
-    // No project has an included volume yet, so nothing goes beyond it.
-    Ok(Json(Usage { period_start: Day(first), period_end: Day(last), requests, overage: 0, included: None }))
+    let as_of = repo::as_of(&mut db, now).await?;
+    let first = repo::first_period(&mut db, tenant).await?.ok_or_else(Error::not_found)?;
+    if period < first {
+        return Err(outside("period", format!("the project was made in {first}; ask for that month or a later one")));
+    }
+    let usage = repo::periods(&mut db, tenant, (period, period), Order::Asc, 1).await?;
+    let usage = usage.into_iter().next().ok_or_else(Error::not_found)?;
+    Ok(AsOf { as_of, answer: Json(usage) })
+}
+
+/// The project's billing periods, up to the current one.
+pub async fn periods(
+    grant: Grant<UsageRead>,
+    State(app): State<App>,
+    Query(query): Query<ListQuery<PeriodsFilter>>,
+) -> Result<AsOf<List<Usage>>> {
+    let cursor: Option<Period> = query.cursor("a month, such as 2026-03", |text| text.parse().ok())?;
+    let (order, limit) = (query.order(), query.limit());
+    let now = app.clock.now();
+    let mut db = app.db.acquire().await?;
+    let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
+    let as_of = repo::as_of(&mut db, now).await?;
+    let mut first = repo::first_period(&mut db, tenant).await?.ok_or_else(Error::not_found)?;
+    let mut last = Period::of(now.date());
+    match (cursor, order) {
+        (Some(cursor), Order::Asc) => first = first.max(cursor.next()),
+        (Some(cursor), Order::Desc) => last = last.min(cursor.previous()),
+        (None, _) => {}
+    }
+    let mut periods = repo::periods(&mut db, tenant, (first, last), order, i64::from(limit) + 1).await?;
+    let more = periods.len() > usize::from(limit);
+    periods.truncate(limit.into());
+    let next = periods.last().filter(|_| more).map(|usage| Period::of(usage.period_start.0).to_string());
+    Ok(AsOf { as_of, answer: List::of(periods, next, grant.request().id) })
+}
+
+/// The project's usage by key, token, route or day.
+pub async fn breakdown(
+    grant: Grant<UsageRead>,
+    State(app): State<App>,
+    Query(query): Query<ListQuery<BreakdownFilter>>,
+) -> Result<AsOf<List<BreakdownRow>>> {
+    let now = app.clock.now();
+    let span = span_of(&query.filter, now.date())?;
+    let after = query.cursor("one that this list has given", Position::read)?;
+    let mut db = app.db.acquire().await?;
+    let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
+    let kept = repo::days_kept_from(&mut db).await?;
+    if span.days_from().is_some_and(|day| day < kept) {
+        let detail = format!(
+            "of the days before {kept} only whole months are kept: begin with the first of a month, end with the last of one, and do not group by day"
+        );
+        return Err(outside("from", detail));
+    }
+    let as_of = repo::as_of(&mut db, now).await?;
+    let (rows, last) = breakdown::page(&mut db, tenant, span, after, query.order(), query.limit()).await?;
+    let next = last.map(|position| position.write());
+    Ok(AsOf { as_of, answer: List::of(rows, next, grant.request().id) })
+}
+
+fn span_of(filter: &BreakdownFilter, today: Date) -> Result<Span> {
+    let groups = filter.group_by.unwrap_or(Groups::BY_DAY);
+    let Day(to) = filter.to.unwrap_or(Day(today));
+    let Day(from) = filter.from.unwrap_or(Day(Period::of(today.min(to)).first()));
+    if from > to {
+        return Err(outside("from", format!("{from} comes after {to}; begin with an earlier day or end with a later")));
+    }
+    let most = if groups.day { MAX_DAYS_APART } else { MAX_DAYS };
+    if (to - from).whole_days() >= most {
+        let apart = if groups.day { ", or do not group by day: then it may be 366" } else { "" };
+        return Err(outside("from", format!("from {from} to {to} is more than {most} days; ask for fewer{apart}")));
+    }
+    Ok(Span { from, to, groups })
+}
+
+fn outside(parameter: &str, what: String) -> Error {
+    Error::new(Code::InvalidParameter, format!("'{parameter}': {what}")).at_parameter(parameter, ItemCode::OutOfRange)
 }

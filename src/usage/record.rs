@@ -21,7 +21,7 @@ use axum::{
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::counters::{Counters, Credential};
+use super::{journal::slot::Counted, meter::Meter};
 use crate::{
     base::{
         clock::Clock,
@@ -46,7 +46,7 @@ pub struct RecordLayer(Arc<Recorder>);
 /// What all requests share.
 #[derive(Debug)]
 pub struct Recorder {
-    counters: Arc<Counters>,
+    meter: Arc<Meter>,
     clock: Clock,
     public_url: String,
     trusted_proxies: Vec<Cidr>,
@@ -57,7 +57,7 @@ impl RecordLayer {
     /// The layer of `app`.
     pub fn new(app: &App) -> Self {
         Self(Arc::new(Recorder {
-            counters: Arc::clone(&app.usage),
+            meter: Arc::clone(&app.meter),
             clock: app.clock.clone(),
             public_url: app.public_url.clone(),
             trusted_proxies: app.trusted_proxies.clone(),
@@ -158,11 +158,15 @@ impl Recorder {
             && status != StatusCode::TOO_MANY_REQUESTS
             && !status.is_server_error();
         let (true, Some(caller)) = (counted, context.caller.get()) else { return };
+        let Some(route) = context.route.get() else { return };
         let now = self.clock.now();
-        self.counters.used(Credential::of(caller), now);
-        if let Some(&project) = context.project.get() {
-            self.counters.count(project, now.date());
-        }
+        let counted = Counted {
+            project: context.project.get().copied(),
+            credential: caller.credential_id(),
+            route: route.number,
+            day: now.date(),
+        };
+        self.meter.count(&counted, now);
     }
 
     fn log(
@@ -188,7 +192,7 @@ impl Recorder {
                     request_id = %context.id,
                     client_request_id,
                     method = known(method),
-                    route = context.route.get().copied().unwrap_or("none"),
+                    route = context.route.get().map_or("none", |route| route.template),
                     status = status.as_u16(),
                     code = failure.map(|Failure(error)| error.code().as_str()),
                     cause = cause.map(tracing::field::display),

@@ -1,77 +1,155 @@
-//! SQL for usage.
+//! SQL that reads usage by period, and that makes periods final.
 
-use sqlx::PgConnection;
+use sqlx::{FromRow, PgConnection, types::Json};
 use time::Date;
+use uuid::Uuid;
 
-use super::counters::{Counts, Credential, Uses};
-use crate::base::{clock::Timestamp, id::ProjectId, tenant::Tenant};
+use super::model::{Adjustment, Usage};
+use crate::base::{clock::Timestamp, id::ProjectId, page::Order, period::Period, tenant::Tenant};
 
-/// Adds what a node has counted and noted, in one statement. What belongs to a project that is gone is
-/// dropped.
-pub async fn add(db: &mut PgConnection, counts: &Counts, uses: &Uses) -> sqlx::Result<()> {
-    // In one order on every node, so that two of them cannot deadlock.
-    let mut rows: Vec<(ProjectId, Date, i64)> =
-        counts.iter().map(|(&(project, day), &requests)| (project, day, requests)).collect();
-    rows.sort_unstable();
-    let mut uses: Vec<(Credential, Timestamp)> =
-        uses.iter().map(|(&credential, &minute)| (credential, minute)).collect();
-    uses.sort_unstable();
-    let (mut keys, mut keys_used, mut tokens, mut tokens_used) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut sessions, mut sessions_used) = (Vec::new(), Vec::new());
-    for (credential, minute) in uses {
-        match credential {
-            Credential::Key(id) => {
-                keys.push(id);
-                keys_used.push(minute);
-            }
-            Credential::Token(id) => {
-                tokens.push(id);
-                tokens_used.push(minute);
-            }
-            Credential::Session(id) => {
-                sessions.push(id);
-                sessions_used.push(minute);
-            }
-        }
-    }
-    sqlx::query(
-        "WITH used_keys AS (
-             UPDATE keys SET last_used_at = greatest(last_used_at, u.at)
-             FROM unnest($4::uuid[], $5::timestamptz[]) AS u (id, at) WHERE keys.id = u.id
-         ), used_tokens AS (
-             UPDATE tokens SET last_used_at = greatest(last_used_at, u.at)
-             FROM unnest($6::uuid[], $7::timestamptz[]) AS u (id, at) WHERE tokens.id = u.id
-         ), used_sessions AS (
-             UPDATE sessions SET last_used_at = greatest(last_used_at, u.at)
-             FROM unnest($8::uuid[], $9::timestamptz[]) AS u (id, at) WHERE sessions.id = u.id
-         )
-         INSERT INTO usage_daily (project_id, day, requests)
-         SELECT c.project_id, c.day, c.requests FROM unnest($1::uuid[], $2::date[], $3::bigint[]) AS c (project_id, day, requests)
-         WHERE EXISTS (SELECT FROM projects p WHERE p.id = c.project_id)
-         ON CONFLICT (project_id, day) DO UPDATE SET requests = usage_daily.requests + excluded.requests",
-    )
-    .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.2).collect::<Vec<_>>())
-    .bind(keys)
-    .bind(keys_used)
-    .bind(tokens)
-    .bind(tokens_used)
-    .bind(sessions)
-    .bind(sessions_used)
-    .execute(db)
-    .await
-    .map(drop)
+/// How many projects' months become final at a time: writing waits meanwhile.
+const BATCH: i64 = 100;
+
+#[derive(FromRow)]
+struct PeriodRow {
+    period: Period,
+    requests: i64,
+    included: Option<i64>,
+    final_at: Option<Timestamp>,
+    adjustments: Json<Vec<Adjustment>>,
 }
 
-/// The tenant's requests from `first` to `last`, both included.
-pub async fn requests_between(db: &mut PgConnection, tenant: Tenant, first: Date, last: Date) -> sqlx::Result<i64> {
+impl From<PeriodRow> for Usage {
+    fn from(row: PeriodRow) -> Self {
+        Self::new(row.period, row.requests, row.included, row.final_at, row.adjustments.0)
+    }
+}
+
+/// Up to when all that was counted is in the answers: until when the slowest open journal was written.
+pub async fn as_of(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<Timestamp> {
+    sqlx::query_scalar("SELECT least($1, min(flushed_at)) FROM usage_journals WHERE closed_at IS NULL")
+        .bind(now)
+        .fetch_one(db)
+        .await
+}
+
+/// The tenant's first period, in which it was made, or in which a node whose clock was slow has counted for it.
+pub async fn first_period(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Period>> {
     sqlx::query_scalar(
-        "SELECT coalesce(sum(requests), 0)::bigint FROM usage_daily WHERE project_id = $1 AND day BETWEEN $2 AND $3",
+        "SELECT least(date_trunc('month', p.created_at)::date,
+                      (SELECT min(period) FROM usage_totals WHERE project_id = p.id),
+                      (SELECT min(period) FROM usage_periods WHERE project_id = p.id))
+         FROM projects p WHERE p.id = $1",
     )
     .bind(tenant.project_id())
-    .bind(first)
-    .bind(last)
-    .fetch_one(db)
+    .fetch_optional(db)
     .await
+}
+
+macro_rules! select_periods {
+    ($tail:literal) => {
+        concat!(
+            "SELECT m.period, coalesce(f.requests, t.requests, 0) AS requests, f.final_at,
+                    CASE WHEN f.period IS NULL THEN p.included ELSE f.included END AS included,
+                    coalesce(a.adjustments, '[]') AS adjustments
+             FROM projects p
+             CROSS JOIN (SELECT generate_series($2::date::timestamp, $3::date::timestamp, '1 month')::date AS period) m
+             LEFT JOIN usage_periods f ON f.project_id = p.id AND f.period = m.period
+             LEFT JOIN LATERAL (
+                 SELECT sum(requests)::bigint AS requests FROM usage_totals t
+                 WHERE t.project_id = p.id AND t.period = m.period
+             ) t ON true
+             LEFT JOIN LATERAL (
+                 SELECT jsonb_agg(jsonb_build_object('recorded_on', recorded_on, 'requests', requests)
+                                  ORDER BY recorded_on) AS adjustments
+                 FROM usage_adjustments a WHERE a.project_id = p.id AND a.period = m.period
+             ) a ON true
+             WHERE p.id = $1 ",
+            $tail
+        )
+    };
+}
+
+/// The tenant's usage in the periods from `first` to `last`, at most `rows` of them in this order.
+pub async fn periods(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    (first, last): (Period, Period),
+    order: Order,
+    rows: i64,
+) -> sqlx::Result<Vec<Usage>> {
+    let sql = match order {
+        Order::Asc => select_periods!("ORDER BY m.period ASC LIMIT $4"),
+        Order::Desc => select_periods!("ORDER BY m.period DESC LIMIT $4"),
+    };
+    let rows: Vec<PeriodRow> = sqlx::query_as(sql)
+        .bind(tenant.project_id())
+        .bind(first.first())
+        .bind(last.first())
+        .bind(rows)
+        .fetch_all(db)
+        .await?;
+    Ok(rows.into_iter().map(Usage::from).collect())
+}
+
+/// Months up to `due` that are not final for some project that there is, or for one that is gone and was used; the
+/// oldest first. Only the latter are looked for when `known` says that the former are.
+pub async fn open_months(db: &mut PgConnection, due: Period, known: bool) -> sqlx::Result<Vec<(ProjectId, Period)>> {
+    sqlx::query_as(
+        "SELECT project_id, period FROM usage_totals WHERE period <= $1
+         UNION
+         SELECT p.id, m::date FROM projects p
+         CROSS JOIN LATERAL generate_series(date_trunc('month', p.created_at), $1::date::timestamptz, '1 month') m
+         WHERE NOT $3 AND NOT EXISTS (SELECT FROM usage_periods u WHERE u.project_id = p.id AND u.period = m::date)
+         ORDER BY 2, 1 LIMIT $2",
+    )
+    .bind(due.first())
+    .bind(BATCH)
+    .bind(known)
+    .fetch_all(db)
+    .await
+}
+
+/// Makes `period` final for `projects`.
+pub async fn finalize(
+    db: &mut PgConnection,
+    projects: &[ProjectId],
+    period: Period,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    sqlx::query("SELECT finalize_usage($1, $2, $3)")
+        .bind(projects)
+        .bind(period.first())
+        .bind(now)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// Forgets the counts of days before `day`, which only final months have; a batch at a time, so that no transaction is
+/// long. From before it nothing can be counted any more.
+pub async fn forget_days_before(db: &mut PgConnection, day: Date) -> sqlx::Result<()> {
+    sqlx::query("SELECT raise_usage_from($1)").bind(day).execute(&mut *db).await?;
+    let forget =
+        "DELETE FROM usage_node WHERE ctid = ANY (ARRAY(SELECT ctid FROM usage_node WHERE day < $1 LIMIT 10000))";
+    while sqlx::query(forget).bind(day).execute(&mut *db).await?.rows_affected() > 0 {}
+    Ok(())
+}
+
+/// From which day on the counts of each day are kept.
+pub async fn days_kept_from(db: &mut PgConnection) -> sqlx::Result<Date> {
+    sqlx::query_scalar("SELECT usage_from FROM deployment").fetch_one(db).await
+}
+
+/// The journals that are open, and were not written since `end`.
+pub async fn silent_since(db: &mut PgConnection, end: Timestamp) -> sqlx::Result<Vec<(Uuid, Timestamp)>> {
+    sqlx::query_as("SELECT journal, flushed_at FROM usage_journals WHERE closed_at IS NULL AND flushed_at < $1")
+        .bind(end)
+        .fetch_all(db)
+        .await
+}
+
+/// The database's own time.
+pub async fn database_now(db: &mut PgConnection) -> sqlx::Result<Timestamp> {
+    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(db).await
 }

@@ -94,6 +94,7 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::HeadersTooLarge => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large"),
         Code::ValidationFailed => (S::UNPROCESSABLE_ENTITY, "Request validation failed"),
         Code::RateLimited => (S::TOO_MANY_REQUESTS, "Too many requests"),
+        Code::QuotaExceeded => (S::TOO_MANY_REQUESTS, "Quota exceeded"),
         Code::Internal => (S::INTERNAL_SERVER_ERROR, "Internal error"),
         Code::Overloaded => (S::SERVICE_UNAVAILABLE, "Overloaded"),
         Code::DatabaseUnavailable => (S::SERVICE_UNAVAILABLE, "Database unavailable"),

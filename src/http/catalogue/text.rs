@@ -235,6 +235,11 @@ pub const fn of(code: Code) -> Text {
             remedy: "Wait as long as the Retry-After header says, then send the request again. RateLimit and RateLimit-Policy, on answers to a credential with a limit, tell beforehand how much is left.",
             example: "This credential may make 600 requests in 60 s; wait 1 s, and send it again",
         },
+        Code::QuotaExceeded => Text {
+            meaning: "The project has made as many requests this month (UTC) as the operator lets it make at most. Its keys and tokens are refused until the month is over or the operator allows more; sessions still work.",
+            remedy: "Ask the operator for more, or wait as long as the Retry-After header says, which is until the month is over. A session can look at GET /v1/usage/breakdown to see which key or route used them.",
+            example: "The project has made all the requests that it may this month; ask the operator for more, or wait until 2026-04-01T00:00:00.000Z. A session still works",
+        },
         Code::Internal => Text {
             meaning: "The server failed, through no fault of the request. The cause is in the server's log under the request's id.",
             remedy: "Send the request again. If it keeps failing, give the operator the 'request_id'.",

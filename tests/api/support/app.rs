@@ -181,7 +181,8 @@ impl TestApp {
 
     /// Writes to the database what the server has counted so far.
     pub async fn flush_usage(&self) {
-        flush::flush_or_log(&self.usage, &self.db, &self.clock).await;
+        flush::flush_or_log(&self.meter, &self.db, &self.clock).await;
+        flush::refresh(&self.quota, &self.db, &self.clock).await.unwrap();
     }
 }
 

@@ -1,0 +1,201 @@
+//! SQL that breaks usage down: whole months that are final from their sums, all other days from the counts themselves.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sqlx::{FromRow, PgConnection};
+use time::Date;
+
+use super::model::{BreakdownRow, Groups};
+use crate::base::{
+    clock::Day,
+    id::{Id, KeyId, Kind, TokenId},
+    page::Order,
+    period::Period,
+    tenant::Tenant,
+};
+
+/// Where a page ends: the groups of its last row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    day: Date,
+    key: KeyId,
+    token: TokenId,
+    route: String,
+}
+
+impl Position {
+    /// Before the first row, or after the last.
+    fn outside(order: Order) -> Self {
+        match order {
+            Order::Asc => Self { day: FIRST_DAY, key: Id::NOTHING, token: Id::NOTHING, route: String::new() },
+            // No route begins like that.
+            Order::Desc => Self { day: Date::MAX, key: Id::LAST, token: Id::LAST, route: "~".into() },
+        }
+    }
+
+    /// As a cursor.
+    pub fn write(&self) -> String {
+        let Self { day, key, token, route } = self;
+        URL_SAFE_NO_PAD.encode(format!("{day} {key} {token} {route}"))
+    }
+
+    /// Reads a cursor.
+    pub fn read(cursor: &str) -> Option<Self> {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+        let mut parts = text.splitn(4, ' ');
+        let day = Day::parse(parts.next()?)?.0;
+        let (key, token, route) = (parts.next()?, parts.next()?, parts.next()?.to_owned());
+        Some(Self { day, key: id(key)?, token: id(token)?, route })
+    }
+}
+
+/// The id that a cursor names; the one that nothing has is none, as everywhere, but stands for "with none".
+fn id<K: Kind>(text: &str) -> Option<Id<K>> {
+    if text == Id::<K>::NOTHING.to_string() { Some(Id::NOTHING) } else { text.parse().ok() }
+}
+
+/// The day of groups that are not by day.
+const FIRST_DAY: Date = time::macros::date!(0001 - 01 - 01);
+
+#[derive(FromRow)]
+struct GroupRow {
+    day: Date,
+    key_id: KeyId,
+    token_id: TokenId,
+    route: String,
+    requests: i64,
+}
+
+impl GroupRow {
+    fn position(&self) -> Position {
+        Position { day: self.day, key: self.key_id, token: self.token_id, route: self.route.clone() }
+    }
+
+    fn shown(self, groups: Groups) -> BreakdownRow {
+        BreakdownRow {
+            day: groups.day.then_some(Day(self.day)),
+            key_id: groups.key.then(|| (self.key_id != Id::NOTHING).then_some(self.key_id)),
+            token_id: groups.token.then(|| (self.token_id != Id::NOTHING).then_some(self.token_id)),
+            route: groups.route.then(|| Some(self.route).filter(|route| !route.is_empty())),
+            requests: self.requests,
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// The first day.
+    pub from: Date,
+    /// The last day, which belongs to it.
+    pub to: Date,
+    /// What to tell apart.
+    pub groups: Groups,
+}
+
+impl Span {
+    /// The first day whose own counts are needed, if any is.
+    pub fn days_from(&self) -> Option<Date> {
+        let (first, last) = self.whole_months();
+        if self.groups.day || self.from < first || last < first {
+            return Some(self.from);
+        }
+        let rest = Period::of(last).next().first();
+        (rest <= self.to).then_some(rest)
+    }
+
+    /// The whole months in it, as the first days of the first and of the last; the last comes before the first if there
+    /// is none.
+    fn whole_months(&self) -> (Date, Date) {
+        let first = match Period::of(self.from) {
+            period if period.first() == self.from => period,
+            period => period.next(),
+        };
+        let last = match Period::of(self.to) {
+            period if period.last() == self.to => period,
+            period => period.previous(),
+        };
+        (first.first(), last.first())
+    }
+}
+
+macro_rules! select_groups {
+    ($compare:literal, $direction:literal) => {
+        concat!(
+            "WITH rolled AS (
+                 -- Those of the whole months that are final; days cannot be told apart in them.
+                 SELECT period FROM usage_periods
+                 WHERE project_id = $1 AND period BETWEEN $4 AND $5 AND NOT $9
+             ), counted AS (
+                 SELECT day, credential_id, kind, route, n FROM usage_node u
+                 WHERE project_id = $1 AND day BETWEEN $2 AND $3
+                   AND NOT EXISTS (SELECT FROM rolled r WHERE r.period = date_trunc('month', u.day)::date)
+                 UNION ALL
+                 SELECT period, credential_id, kind, route, requests FROM usage_monthly JOIN rolled USING (period)
+                 WHERE project_id = $1
+             ), grouped AS (
+                 SELECT CASE WHEN $9 THEN day ELSE '0001-01-01' END AS day,
+                        CASE WHEN $6 AND kind = 2 THEN credential_id ELSE '00000000-0000-0000-0000-000000000000' END AS key_id,
+                        CASE WHEN $7 AND kind = 3 THEN credential_id ELSE '00000000-0000-0000-0000-000000000000' END AS token_id,
+                        CASE WHEN $8 THEN route END AS number,
+                        sum(n)::bigint AS requests
+                 FROM counted GROUP BY 1, 2, 3, 4
+             )
+             SELECT day, key_id, token_id, coalesce(r.route, '') COLLATE \"C\" AS route, sum(requests)::bigint AS requests
+             FROM grouped LEFT JOIN usage_routes r ON r.id = number
+             GROUP BY 1, 2, 3, 4
+             HAVING (day, key_id, token_id, coalesce(r.route, '') COLLATE \"C\") ",
+            $compare,
+            " ($10, $11, $12, $13 COLLATE \"C\")
+             ORDER BY 1 ",
+            $direction,
+            ", 2 ",
+            $direction,
+            ", 3 ",
+            $direction,
+            ", 4 ",
+            $direction,
+            " LIMIT $14"
+        )
+    };
+}
+
+/// A page of groups, and the position of its last if more follow.
+pub async fn page(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    span: Span,
+    after: Option<Position>,
+    order: Order,
+    limit: u8,
+) -> sqlx::Result<(Vec<BreakdownRow>, Option<Position>)> {
+    let Span { from, to, groups } = span;
+    let (first_month, last_month) = span.whole_months();
+    let sql = match (order, &after) {
+        // The row that is not known to be anything is before all others, and is one.
+        (Order::Asc, None) => select_groups!(">=", "ASC"),
+        (Order::Asc, Some(_)) => select_groups!(">", "ASC"),
+        (Order::Desc, _) => select_groups!("<", "DESC"),
+    };
+    let after = after.unwrap_or_else(|| Position::outside(order));
+    let mut rows: Vec<GroupRow> = sqlx::query_as(sql)
+        .bind(tenant.project_id())
+        .bind(from)
+        .bind(to)
+        .bind(first_month)
+        .bind(last_month)
+        .bind(groups.key)
+        .bind(groups.token)
+        .bind(groups.route)
+        .bind(groups.day)
+        .bind(after.day)
+        .bind(after.key)
+        .bind(after.token)
+        .bind(after.route)
+        .bind(i64::from(limit) + 1)
+        .fetch_all(db)
+        .await?;
+    let more = rows.len() > usize::from(limit);
+    rows.truncate(limit.into());
+    let last = rows.last().filter(|_| more).map(GroupRow::position);
+    Ok((rows.into_iter().map(|row| row.shown(groups)).collect(), last))
+}

@@ -1,0 +1,105 @@
+//! Makes months final, 24 hours after their end, and forgets the days of months that are.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool};
+use time::Date;
+use tokio_util::sync::CancellationToken;
+
+use super::repo;
+use crate::base::{
+    clock::{Clock, Timestamp},
+    error::Result,
+    id::ProjectId,
+    period::Period,
+};
+
+/// How long after its end a month becomes final: what a node that was cut off has counted comes in until then.
+pub const GRACE: Duration = Duration::from_secs(24 * 3600);
+/// How often to look for months that are due.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// How far this machine's clock may differ from the database's for a month to be made final by it.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// Runs until `stop`. Days are kept for `days_kept` at least.
+pub async fn run(db: PgPool, clock: Clock, days_kept: u32, stop: CancellationToken) {
+    let mut closer = Closer { days_kept, done: None };
+    while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+        if let Err(error) = closer.close(&db, clock.now()).await {
+            tracing::warn!(%error, "months could not be made final; trying again in a minute");
+        }
+    }
+}
+
+/// What makes months final.
+#[derive(Debug)]
+pub struct Closer {
+    /// For how many days the counts of each day are kept.
+    pub days_kept: u32,
+    /// The last month that is known to be final for every project.
+    pub done: Option<Period>,
+}
+
+impl Closer {
+    /// Makes final what is due at `now`, and forgets what need not be kept.
+    pub async fn close(&mut self, db: &PgPool, now: Timestamp) -> Result<()> {
+        let mut db = db.acquire().await?;
+        let due = Period::of(now.minus(GRACE).date()).previous();
+        if self.done != Some(due) && !is_clock_right(&mut db).await? {
+            return Ok(());
+        }
+        let known = self.done == Some(due);
+        loop {
+            let open = repo::open_months(&mut db, due, known).await?;
+            if open.is_empty() {
+                break;
+            }
+            finalize(&mut db, open, now).await?;
+        }
+        if !known {
+            warn_of_silent(&mut db, due).await?;
+            self.done = Some(due);
+        }
+        let days = time::Duration::days(self.days_kept.into());
+        let since = Period::of(now.date().checked_sub(days).unwrap_or(Date::MIN)).min(due.next());
+        repo::forget_days_before(&mut db, since.first()).await?;
+        Ok(())
+    }
+}
+
+async fn finalize(db: &mut PgConnection, months: Vec<(ProjectId, Period)>, now: Timestamp) -> Result<()> {
+    let mut months = months.as_slice();
+    while let Some(&(_, period)) = months.first() {
+        let same = months.iter().take_while(|month| month.1 == period).count();
+        let (projects, rest) = months.split_at(same);
+        let projects: Vec<_> = projects.iter().map(|month| month.0).collect();
+        repo::finalize(db, &projects, period, now).await?;
+        tracing::info!(%period, projects = projects.len(), "usage is final");
+        months = rest;
+    }
+    Ok(())
+}
+
+/// One machine whose clock is a day ahead must not end the month for everybody.
+async fn is_clock_right(db: &mut PgConnection) -> Result<bool> {
+    let (theirs, ours) = (repo::database_now(db).await?, Clock::system().now());
+    let difference = theirs.until(ours).max(ours.until(theirs));
+    if difference > CLOCK_TOLERANCE {
+        tracing::error!(
+            seconds = difference.as_secs(),
+            "this machine's clock differs from the database's, so this server makes no month final; set the clocks (NTP)"
+        );
+    }
+    Ok(difference <= CLOCK_TOLERANCE)
+}
+
+async fn warn_of_silent(db: &mut PgConnection, due: Period) -> Result<()> {
+    for (journal, flushed_at) in repo::silent_since(db, due.end()).await? {
+        tracing::warn!(
+            %journal,
+            %flushed_at,
+            "usage became final although this journal has not reported since before the month's end: start its server or import its file, and what it has counted becomes an adjustment; if it is lost, 'cloudapi usage forget' says so"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! SQL that writes usage: what journals have counted, when credentials were used, and months that become final. The
+//! writing itself is in functions of migrations/0007_usage.sql, so that each is one round trip and one transaction.
+
+use sqlx::PgConnection;
+use time::Date;
+use uuid::Uuid;
+
+use crate::base::{clock::Timestamp, credential::CredentialId, id::ProjectId, period::Period};
+
+/// What a journal has counted of one credential on one route on one day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    /// The project that pays.
+    pub project: ProjectId,
+    /// The UTC day.
+    pub day: Date,
+    /// The credential that was shown.
+    pub credential: CredentialId,
+    /// The route's number.
+    pub route: u32,
+    /// Requests, in all.
+    pub count: i64,
+}
+
+/// What a journal has counted of one project in one month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Total {
+    /// The project.
+    pub project: ProjectId,
+    /// The month.
+    pub period: Period,
+    /// Requests, in all.
+    pub count: i64,
+}
+
+/// [`Row`]s, as a statement takes them.
+#[derive(Default)]
+struct Columns {
+    projects: Vec<ProjectId>,
+    days: Vec<Date>,
+    credentials: Vec<Uuid>,
+    kinds: Vec<i16>,
+    routes: Vec<i32>,
+    counts: Vec<i64>,
+}
+
+impl Columns {
+    fn of(rows: &[Row]) -> Self {
+        let mut columns = Self::default();
+        for row in rows {
+            let (kind, credential) = match row.credential {
+                CredentialId::Session(id) => (1, id.as_u128()),
+                CredentialId::Key(id) => (2, id.as_u128()),
+                CredentialId::Token(id) => (3, id.as_u128()),
+            };
+            columns.projects.push(row.project);
+            columns.days.push(row.day);
+            columns.credentials.push(Uuid::from_u128(credential));
+            columns.kinds.push(kind);
+            columns.routes.push(row.route.cast_signed());
+            columns.counts.push(row.count);
+        }
+        columns
+    }
+}
+
+/// Which database this is.
+pub async fn database_id(db: &mut PgConnection) -> sqlx::Result<Uuid> {
+    sqlx::query_scalar("SELECT id FROM deployment").fetch_one(db).await
+}
+
+/// Says that all that is in `journal` is written, and that nobody counts in it.
+pub async fn close(db: &mut PgConnection, journal: Uuid, now: Timestamp) -> sqlx::Result<bool> {
+    let closed = "UPDATE usage_journals SET closed_at = $2, flushed_at = greatest(flushed_at, $2) WHERE journal = $1";
+    sqlx::query(closed).bind(journal).bind(now).execute(db).await.map(|done| done.rows_affected() > 0)
+}
+
+/// Which of these months are final already.
+pub async fn final_among(
+    db: &mut PgConnection,
+    totals: &[(ProjectId, Period)],
+) -> sqlx::Result<Vec<(ProjectId, Period)>> {
+    sqlx::query_as(
+        "SELECT project_id, period FROM unnest($1::uuid[], $2::date[]) AS t (project_id, period)
+         JOIN usage_periods USING (project_id, period)",
+    )
+    .bind(totals.iter().map(|total| total.0).collect::<Vec<_>>())
+    .bind(totals.iter().map(|total| total.1.first()).collect::<Vec<_>>())
+    .fetch_all(db)
+    .await
+}
+
+/// Writes what was counted up to `as_of`. False, with nothing written, if one of the months is final.
+pub async fn write(
+    db: &mut PgConnection,
+    journal: Uuid,
+    as_of: Timestamp,
+    rows: &[Row],
+    totals: &[Total],
+) -> sqlx::Result<bool> {
+    let Columns { projects, days, credentials, kinds, routes, counts } = Columns::of(rows);
+    sqlx::query_scalar("SELECT flush_usage_node($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
+        .bind(journal)
+        .bind(as_of)
+        .bind(projects)
+        .bind(days)
+        .bind(credentials)
+        .bind(kinds)
+        .bind(routes)
+        .bind(counts)
+        .bind(totals.iter().map(|total| total.project).collect::<Vec<_>>())
+        .bind(totals.iter().map(|total| total.period.first()).collect::<Vec<_>>())
+        .bind(totals.iter().map(|total| total.count).collect::<Vec<_>>())
+        .fetch_one(db)
+        .await
+}
+
+/// Writes what was counted of months that are final. Gives how many requests could not be told from those counted
+/// already, and were left out.
+pub async fn write_late(db: &mut PgConnection, journal: Uuid, as_of: Timestamp, rows: &[Row]) -> sqlx::Result<i64> {
+    let Columns { projects, days, credentials, kinds, routes, counts } = Columns::of(rows);
+    sqlx::query_scalar("SELECT flush_late_usage_node($1, $2, $3, $4, $5, $6, $7, $8)")
+        .bind(journal)
+        .bind(as_of)
+        .bind(projects)
+        .bind(days)
+        .bind(credentials)
+        .bind(kinds)
+        .bind(routes)
+        .bind(counts)
+        .fetch_one(db)
+        .await
+}
+
+/// Notes when credentials were last used, in one order on every node, so that two of them cannot deadlock.
+pub async fn note_uses(db: &mut PgConnection, uses: &[(CredentialId, Timestamp)]) -> sqlx::Result<()> {
+    let (mut keys, mut keys_used, mut tokens, mut tokens_used) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut sessions, mut sessions_used) = (Vec::new(), Vec::new());
+    for &(credential, minute) in uses {
+        match credential {
+            CredentialId::Key(id) => {
+                keys.push(id);
+                keys_used.push(minute);
+            }
+            CredentialId::Token(id) => {
+                tokens.push(id);
+                tokens_used.push(minute);
+            }
+            CredentialId::Session(id) => {
+                sessions.push(id);
+                sessions_used.push(minute);
+            }
+        }
+    }
+    sqlx::query(
+        "WITH used_keys AS (
+             UPDATE keys SET last_used_at = u.at FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at)
+             WHERE keys.id = u.id AND (last_used_at < u.at OR last_used_at IS NULL)
+         ), used_tokens AS (
+             UPDATE tokens SET last_used_at = u.at FROM unnest($3::uuid[], $4::timestamptz[]) AS u (id, at)
+             WHERE tokens.id = u.id AND (last_used_at < u.at OR last_used_at IS NULL)
+         )
+         UPDATE sessions SET last_used_at = u.at FROM unnest($5::uuid[], $6::timestamptz[]) AS u (id, at)
+         WHERE sessions.id = u.id AND (last_used_at < u.at OR last_used_at IS NULL)",
+    )
+    .bind(keys)
+    .bind(keys_used)
+    .bind(tokens)
+    .bind(tokens_used)
+    .bind(sessions)
+    .bind(sessions_used)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Says which routes the numbers stand for.
+pub async fn name_routes(db: &mut PgConnection, routes: &[(u32, &str)]) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO usage_routes (id, route) SELECT * FROM unnest($1::int[], $2::text[]) AS r (id, route)
+         WHERE NOT EXISTS (SELECT FROM usage_routes u WHERE u.id = r.id) ON CONFLICT DO NOTHING",
+    )
+    .bind(routes.iter().map(|route| route.0.cast_signed()).collect::<Vec<_>>())
+    .bind(routes.iter().map(|route| route.1).collect::<Vec<_>>())
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// The projects that have reached their hard limit in `period`.
+pub async fn exhausted(db: &mut PgConnection, period: Period) -> sqlx::Result<Vec<ProjectId>> {
+    sqlx::query_scalar(
+        "SELECT p.id FROM projects p LEFT JOIN usage_totals t ON t.project_id = p.id AND t.period = $1
+         WHERE p.hard_limit IS NOT NULL
+         GROUP BY p.id HAVING coalesce(sum(t.requests), 0) >= p.hard_limit",
+    )
+    .bind(period.first())
+    .fetch_all(db)
+    .await
+}
