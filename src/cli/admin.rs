@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
+    str::FromStr,
     sync::Arc,
 };
 
@@ -25,6 +26,7 @@ use crate::{
     projects::{
         self,
         model::{NewProject, Project},
+        repo::Quota,
     },
     sessions::{self, model::IssuedSession},
     tx::{Change, Writes},
@@ -51,6 +53,20 @@ pub enum Admin {
         #[arg(long)]
         json: bool,
     },
+    /// Say what a project's month includes and how many requests it may make at most, or show it.
+    Project {
+        /// The project's id.
+        project: String,
+        /// Requests that a month includes: a number, or 'unlimited'. What goes beyond is overage.
+        #[arg(long, value_name = "N|unlimited")]
+        included: Option<Bound>,
+        /// Requests in a month beyond which the project's keys and tokens are refused: a number, or 'none'.
+        #[arg(long, value_name = "N|none")]
+        hard_limit: Option<Bound>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a session for a user.
     Session {
         /// The user's e-mail address.
@@ -73,6 +89,9 @@ pub async fn run(settings: Settings, command: Admin) -> anyhow::Result<()> {
     let writes = Writes::new(Node::new(database.pool.clone(), false), Clock::system());
     let outcome = match command {
         Admin::Bootstrap { email, project, json, .. } => bootstrap(&writes, &email, project, password, json).await,
+        Admin::Project { project, included, hard_limit, json } => {
+            quota(&writes, &project, included, hard_limit, json).await
+        }
         Admin::Session { email, json } => session(&writes, &email, json).await,
     };
     let closed = database.close().await;
@@ -80,7 +99,7 @@ pub async fn run(settings: Settings, command: Admin) -> anyhow::Result<()> {
     closed
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{text}").context("the result could not be written")
 }
 
@@ -122,6 +141,56 @@ async fn bootstrap(
         session.token.expose(),
         session.expires_at
     ))
+}
+
+async fn quota(
+    writes: &Writes,
+    project: &str,
+    included: Option<Bound>,
+    hard_limit: Option<Bound>,
+    json: bool,
+) -> anyhow::Result<String> {
+    let unknown = || format!("there is no project '{project}'; name its id, such as proj_8f2c4");
+    let id: ProjectId = project.parse().with_context(unknown)?;
+    let mut tx = writes.begin(&Arc::new(RequestContext::new(None))).await?;
+    let (name, before) = projects::repo::lock_quota(tx.db(), id).await?.with_context(unknown)?;
+    let quota = Quota {
+        included: included.map_or(before.included, |Bound(bound)| bound),
+        hard_limit: hard_limit.map_or(before.hard_limit, |Bound(bound)| bound),
+    };
+    if quota == before {
+        tx.commit_unchanged(()).await?;
+    } else {
+        projects::repo::set_quota(tx.db(), id, quota).await?;
+        tx.commit(Change::new("project.quota_changed", id, Some(id)), ()).await?;
+    }
+    let Quota { included, hard_limit } = quota;
+    if json {
+        return Ok(json!({ "id": id, "name": name, "included": included, "hard_limit": hard_limit }).to_string());
+    }
+    let shown = |bound: Option<i64>, none: &str| bound.map_or(none.to_owned(), |n| format!("{n} requests a month"));
+    let (included, hard_limit) = (shown(included, "unlimited"), shown(hard_limit, "none"));
+    Ok(format!("project     {id} ({name})\nincluded    {included}\nhard limit  {hard_limit}"))
+}
+
+/// A number of requests, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound(Option<i64>);
+
+impl FromStr for Bound {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "unlimited" | "none" => Ok(Self(None)),
+            _ => match text.parse() {
+                Ok(number) if number >= 0 => Ok(Self(Some(number))),
+                _ => {
+                    Err(format!("must be a whole number of requests, from 0 to {}, or 'unlimited' or 'none'", i64::MAX))
+                }
+            },
+        }
+    }
 }
 
 async fn session(writes: &Writes, email: &str, json: bool) -> anyhow::Result<String> {

@@ -5,6 +5,7 @@ mod database;
 pub mod demo;
 mod environment;
 mod serve;
+mod usage;
 mod welcome;
 
 use std::{
@@ -49,6 +50,9 @@ enum Command {
     /// Manage the deployment, beside a running server or without one.
     #[command(subcommand)]
     Admin(admin::Admin),
+    /// Look at usage, and mend it after a server was lost.
+    #[command(subcommand)]
+    Usage(usage::Usage),
 }
 
 /// Runs the command that the process was started with.
@@ -80,6 +84,7 @@ fn run() -> anyhow::Result<()> {
         Some(Command::Migrate) => runtime
             .block_on(async { database::Database::open(&settings, database::ADMIN_CONNECTIONS).await?.close().await }),
         Some(Command::Openapi) => print_openapi(),
+        Some(Command::Usage(command)) => runtime.block_on(usage::run(settings, command)),
         Some(Command::Admin(command)) => runtime.block_on(admin::run(settings, command)),
     }
 }

@@ -67,6 +67,42 @@ pub async fn set_status(db: &mut PgConnection, tenant: Tenant, status: ProjectSt
     .await
 }
 
+/// What the operator has agreed on for a project: requests included in a month, and the most there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Quota {
+    /// How many are included; none for unlimited.
+    pub included: Option<i64>,
+    /// How many there may be; none for no limit.
+    pub hard_limit: Option<i64>,
+}
+
+/// A project's name and quota, which nobody else changes until the transaction ends. For the operator.
+pub async fn lock_quota(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<Option<(String, Quota)>> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        name: String,
+        #[sqlx(flatten)]
+        quota: Quota,
+    }
+    let row: Option<Row> =
+        sqlx::query_as("SELECT name, included, hard_limit FROM projects WHERE id = $1 FOR NO KEY UPDATE")
+            .bind(id)
+            .fetch_optional(db)
+            .await?;
+    Ok(row.map(|row| (row.name, row.quota)))
+}
+
+/// Changes a project's quota. For the operator.
+pub async fn set_quota(db: &mut PgConnection, id: ProjectId, quota: Quota) -> sqlx::Result<()> {
+    sqlx::query("UPDATE projects SET included = $2, hard_limit = $3 WHERE id = $1")
+        .bind(id)
+        .bind(quota.included)
+        .bind(quota.hard_limit)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
 /// Deletes the tenant's project and, by its foreign keys, all that belongs to it.
 pub async fn delete(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM projects WHERE id = $1").bind(tenant.project_id()).execute(db).await.map(drop)

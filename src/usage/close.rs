@@ -6,7 +6,10 @@ use sqlx::{PgConnection, PgPool};
 use time::Date;
 use tokio_util::sync::CancellationToken;
 
-use super::repo;
+use super::{
+    ledger::{self, OpenJournal},
+    repo,
+};
 use crate::base::{
     clock::{Clock, Timestamp},
     error::Result,
@@ -23,7 +26,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// Runs until `stop`. Days are kept for `days_kept` at least.
 pub async fn run(db: PgPool, clock: Clock, days_kept: u32, stop: CancellationToken) {
-    let mut closer = Closer { days_kept, done: None };
+    let mut closer = Closer::new(days_kept);
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
         if let Err(error) = closer.close(&db, clock.now()).await {
             tracing::warn!(%error, "months could not be made final; trying again in a minute");
@@ -35,17 +38,24 @@ pub async fn run(db: PgPool, clock: Clock, days_kept: u32, stop: CancellationTok
 #[derive(Debug)]
 pub struct Closer {
     /// For how many days the counts of each day are kept.
-    pub days_kept: u32,
+    days_kept: u32,
     /// The last month that is known to be final for every project.
-    pub done: Option<Period>,
+    done: Option<Period>,
+    /// This machine's own clock, which is held against the database's.
+    pub machine: Clock,
 }
 
 impl Closer {
+    /// One that keeps the counts of each day for `days_kept` days at least.
+    pub fn new(days_kept: u32) -> Self {
+        Self { days_kept, done: None, machine: Clock::system() }
+    }
+
     /// Makes final what is due at `now`, and forgets what need not be kept.
     pub async fn close(&mut self, db: &PgPool, now: Timestamp) -> Result<()> {
         let mut db = db.acquire().await?;
         let due = Period::of(now.minus(GRACE).date()).previous();
-        if self.done != Some(due) && !is_clock_right(&mut db).await? {
+        if self.done != Some(due) && !self.is_clock_right(&mut db).await? {
             return Ok(());
         }
         let known = self.done == Some(due);
@@ -65,6 +75,19 @@ impl Closer {
         repo::forget_days_before(&mut db, since.first()).await?;
         Ok(())
     }
+
+    /// One machine whose clock is a day ahead must not end the month for everybody.
+    async fn is_clock_right(&self, db: &mut PgConnection) -> Result<bool> {
+        let (theirs, ours) = (repo::database_now(db).await?, self.machine.now());
+        let difference = theirs.until(ours).max(ours.until(theirs));
+        if difference > CLOCK_TOLERANCE {
+            tracing::error!(
+                seconds = difference.as_secs(),
+                "this machine's clock differs from the database's, so this server makes no month final; set the clocks (NTP)"
+            );
+        }
+        Ok(difference <= CLOCK_TOLERANCE)
+    }
 }
 
 async fn finalize(db: &mut PgConnection, months: Vec<(ProjectId, Period)>, now: Timestamp) -> Result<()> {
@@ -80,21 +103,9 @@ async fn finalize(db: &mut PgConnection, months: Vec<(ProjectId, Period)>, now: 
     Ok(())
 }
 
-/// One machine whose clock is a day ahead must not end the month for everybody.
-async fn is_clock_right(db: &mut PgConnection) -> Result<bool> {
-    let (theirs, ours) = (repo::database_now(db).await?, Clock::system().now());
-    let difference = theirs.until(ours).max(ours.until(theirs));
-    if difference > CLOCK_TOLERANCE {
-        tracing::error!(
-            seconds = difference.as_secs(),
-            "this machine's clock differs from the database's, so this server makes no month final; set the clocks (NTP)"
-        );
-    }
-    Ok(difference <= CLOCK_TOLERANCE)
-}
-
 async fn warn_of_silent(db: &mut PgConnection, due: Period) -> Result<()> {
-    for (journal, flushed_at) in repo::silent_since(db, due.end()).await? {
+    let open = ledger::open_journals(db).await?;
+    for OpenJournal { journal, flushed_at, .. } in open.iter().filter(|open| open.flushed_at < due.end()) {
         tracing::warn!(
             %journal,
             %flushed_at,

@@ -11,7 +11,7 @@ use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    journal::{Change, Journal},
+    journal::{Change, Journal, file::File},
     ledger::{self, Row, Total},
     meter::{Flushed, Meter, Sent},
     quota::Quota,
@@ -71,6 +71,13 @@ pub async fn close(meter: &Meter, db: &PgPool, clock: &Clock) {
     }
 }
 
+/// Writes all that is in a journal that nobody counts in, and closes it.
+pub async fn import(journal: &Journal, db: &mut PgConnection, clock: &Clock) -> Result<()> {
+    flush_journal(db, journal, &mut Sent::default(), clock).await?;
+    ledger::close(db, journal.id, clock.now()).await?;
+    Ok(())
+}
+
 /// Writes what there is; what could not be written stays where it is for the next time.
 pub async fn flush_or_log(meter: &Meter, db: &PgPool, clock: &Clock) {
     if let Err(error) = flush(meter, db, clock).await {
@@ -105,7 +112,7 @@ async fn flush(meter: &Meter, db: &PgPool, clock: &Clock) -> Result<()> {
         if is_left {
             ledger::close(&mut db, journal.id, clock.now()).await?;
             // A file that stays will be taken up, and found written, another time.
-            if let Some(Err(error)) = journal.file().map(|file| file.remove()) {
+            if let Some(Err(error)) = journal.file().map(File::remove) {
                 tracing::warn!(%error, "a usage journal of which all is written cannot be removed");
             }
             meter.forget(&journal);

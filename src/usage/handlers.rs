@@ -92,7 +92,7 @@ pub async fn breakdown(
     let kept = repo::days_kept_from(&mut db).await?;
     if span.days_from().is_some_and(|day| day < kept) {
         let detail = format!(
-            "of the days before {kept} only whole months are kept: begin with the first of a month, end with the last of one, and do not group by day"
+            "of the days before {kept} only whole months are kept; begin with the first of a month, end with the last of one, and do not group by day"
         );
         return Err(outside("from", detail));
     }

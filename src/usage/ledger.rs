@@ -1,6 +1,7 @@
 //! SQL that writes usage: what journals have counted, when credentials were used, and months that become final. The
 //! writing itself is in functions of migrations/0007_usage.sql, so that each is one round trip and one transaction.
 
+use serde::Serialize;
 use sqlx::PgConnection;
 use time::Date;
 use uuid::Uuid;
@@ -31,6 +32,17 @@ pub struct Total {
     pub period: Period,
     /// Requests, in all.
     pub count: i64,
+}
+
+/// A journal of which more may come.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct OpenJournal {
+    /// Its id, which its file is named by.
+    pub journal: Uuid,
+    /// When it was begun.
+    pub opened_at: Timestamp,
+    /// All that was counted in it before is written.
+    pub flushed_at: Timestamp,
 }
 
 /// [`Row`]s, as a statement takes them.
@@ -73,6 +85,15 @@ pub async fn database_id(db: &mut PgConnection) -> sqlx::Result<Uuid> {
 pub async fn close(db: &mut PgConnection, journal: Uuid, now: Timestamp) -> sqlx::Result<bool> {
     let closed = "UPDATE usage_journals SET closed_at = $2, flushed_at = greatest(flushed_at, $2) WHERE journal = $1";
     sqlx::query(closed).bind(journal).bind(now).execute(db).await.map(|done| done.rows_affected() > 0)
+}
+
+/// The journals that are open, the one that was written longest ago first.
+pub async fn open_journals(db: &mut PgConnection) -> sqlx::Result<Vec<OpenJournal>> {
+    sqlx::query_as(
+        "SELECT journal, opened_at, flushed_at FROM usage_journals WHERE closed_at IS NULL ORDER BY flushed_at, id",
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// Which of these months are final already.

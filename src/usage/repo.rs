@@ -1,8 +1,8 @@
 //! SQL that reads usage by period, and that makes periods final.
 
+use serde::Serialize;
 use sqlx::{FromRow, PgConnection, types::Json};
 use time::Date;
-use uuid::Uuid;
 
 use super::model::{Adjustment, Usage};
 use crate::base::{clock::Timestamp, id::ProjectId, page::Order, period::Period, tenant::Tenant};
@@ -92,6 +92,55 @@ pub async fn periods(
     Ok(rows.into_iter().map(Usage::from).collect())
 }
 
+/// What a month comes to for a project, whether or not it is still there.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bill {
+    /// The project.
+    pub project_id: ProjectId,
+    /// What it is called; null if it was deleted.
+    pub name: Option<String>,
+    /// What it has used.
+    #[serde(flatten)]
+    pub usage: Usage,
+}
+
+/// What `period` comes to for every project that was there or was used.
+pub async fn bills(db: &mut PgConnection, period: Period) -> sqlx::Result<Vec<Bill>> {
+    #[derive(FromRow)]
+    struct Row {
+        project_id: ProjectId,
+        name: Option<String>,
+        #[sqlx(flatten)]
+        row: PeriodRow,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT i.project_id, p.name, $1::date AS period, coalesce(f.requests, t.requests, 0) AS requests, f.final_at,
+                CASE WHEN f.period IS NULL THEN p.included ELSE f.included END AS included,
+                coalesce(a.adjustments, '[]') AS adjustments
+         FROM (
+             SELECT id AS project_id FROM projects WHERE created_at < $1::date + interval '1 month'
+             UNION SELECT project_id FROM usage_periods WHERE period = $1
+             UNION SELECT project_id FROM usage_totals WHERE period = $1
+         ) i
+         LEFT JOIN projects p ON p.id = i.project_id
+         LEFT JOIN usage_periods f ON f.project_id = i.project_id AND f.period = $1
+         LEFT JOIN (
+             SELECT project_id, sum(requests)::bigint AS requests FROM usage_totals WHERE period = $1 GROUP BY 1
+         ) t ON t.project_id = i.project_id
+         LEFT JOIN (
+             SELECT project_id, jsonb_agg(jsonb_build_object('recorded_on', recorded_on, 'requests', requests)
+                                          ORDER BY recorded_on) AS adjustments
+             FROM usage_adjustments WHERE period = $1 GROUP BY 1
+         ) a ON a.project_id = i.project_id
+         ORDER BY i.project_id",
+    )
+    .bind(period.first())
+    .fetch_all(db)
+    .await?;
+    let bill = |row: Row| Bill { project_id: row.project_id, name: row.name, usage: row.row.into() };
+    Ok(rows.into_iter().map(bill).collect())
+}
+
 /// Months up to `due` that are not final for some project that there is, or for one that is gone and was used; the
 /// oldest first. Only the latter are looked for when `known` says that the former are.
 pub async fn open_months(db: &mut PgConnection, due: Period, known: bool) -> sqlx::Result<Vec<(ProjectId, Period)>> {
@@ -139,14 +188,6 @@ pub async fn forget_days_before(db: &mut PgConnection, day: Date) -> sqlx::Resul
 /// From which day on the counts of each day are kept.
 pub async fn days_kept_from(db: &mut PgConnection) -> sqlx::Result<Date> {
     sqlx::query_scalar("SELECT usage_from FROM deployment").fetch_one(db).await
-}
-
-/// The journals that are open, and were not written since `end`.
-pub async fn silent_since(db: &mut PgConnection, end: Timestamp) -> sqlx::Result<Vec<(Uuid, Timestamp)>> {
-    sqlx::query_as("SELECT journal, flushed_at FROM usage_journals WHERE closed_at IS NULL AND flushed_at < $1")
-        .bind(end)
-        .fetch_all(db)
-        .await
 }
 
 /// The database's own time.

@@ -84,6 +84,7 @@ impl TestApp {
         let options = AppOptions { public_url: PUBLIC_URL.to_owned(), auth_cache, ..options };
         let witness = Witness::new(database.clone());
         let app = App::new(db::pool(database, 8), clock.clone(), options).unwrap();
+        flush::open(&app.meter, &app.db, &clock).await.unwrap();
         app.lifecycle.enter(Phase::Serving);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,11 +1,33 @@
 //! `/v1/usage`, and what counts.
 
+mod breakdown;
+mod journals;
+mod periods;
+mod quota;
+
 use std::time::Duration;
 
-use cloudapi::base::clock::Timestamp;
-use serde_json::json;
+use cloudapi::base::{clock::Timestamp, period::Period};
+use serde_json::{Value, json};
 
 use crate::support::{Bearer, Identity, TestApp};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The month that it is.
+fn this_month(app: &TestApp) -> Period {
+    Period::of(app.clock.now().date())
+}
+
+/// Moves the clock to so long after the end of `period`.
+fn go_beyond(app: &TestApp, period: Period, by: Duration) {
+    app.clock.advance(app.clock.now().until(period.end()) + by);
+}
+
+/// What a list holds.
+fn data(list: &Value) -> &Vec<Value> {
+    list["data"].as_array().unwrap()
+}
 
 async fn requests(app: &TestApp, key: &impl Identity) -> i64 {
     app.flush_usage().await;

@@ -1,0 +1,176 @@
+//! `cloudapi usage …`: what is billed, and what to do about a server that will not come back.
+
+use std::{fmt::Write, path::PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    admin::print,
+    database::{ADMIN_CONNECTIONS, Database},
+};
+use crate::{
+    base::{clock::Clock, period::Period},
+    config::Settings,
+    usage::{
+        flush,
+        journal::{
+            Journal,
+            file::{self, Unusable},
+        },
+        ledger::{self, OpenJournal},
+        model::PeriodStatus,
+        repo,
+    },
+};
+
+#[derive(Debug, Subcommand)]
+pub enum Usage {
+    /// Print what a month comes to for every project.
+    Report {
+        /// The UTC month, such as 2026-03. [default: the last one]
+        month: Option<Period>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Count what is in the journal of a server that will not start again. A second time it counts nothing.
+    Import {
+        /// The journal: a file that ends in .journal, from the folder 'usage' of the server's data directory.
+        file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the journals of which more may come, the one that was heard of longest ago first.
+    Journals {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say that a journal is lost for good, so that nobody waits for it.
+    Forget {
+        /// The journal's id, as 'cloudapi usage journals' shows it.
+        journal: Uuid,
+    },
+}
+
+/// Runs one of the commands.
+pub async fn run(settings: Settings, command: Usage) -> anyhow::Result<()> {
+    let database = Database::open(&settings, ADMIN_CONNECTIONS).await?;
+    let outcome = async {
+        let mut db = database.pool.acquire().await?;
+        match command {
+            Usage::Report { month, json } => report(&mut db, month, json).await,
+            Usage::Import { file, json } => import(&mut db, file, json).await,
+            Usage::Journals { json } => journals(&mut db, json).await,
+            Usage::Forget { journal } => forget(&mut db, journal).await,
+        }
+    }
+    .await;
+    let closed = database.close().await;
+    print(&outcome?)?;
+    closed
+}
+
+async fn report(db: &mut PgConnection, month: Option<Period>, json: bool) -> anyhow::Result<String> {
+    let now = Clock::system().now();
+    let current = Period::of(now.date());
+    let period = month.unwrap_or(current.previous());
+    if period > current {
+        bail!("{period} has not begun; ask for {current} or an earlier month");
+    }
+    let as_of = repo::as_of(db, now).await?;
+    let silent = silent_in(db, period).await?;
+    let bills = repo::bills(db, period).await?;
+    if json {
+        let report = json!({ "period": period, "as_of": as_of, "silent_journals": silent, "projects": bills });
+        return Ok(report.to_string());
+    }
+    let mut text = format!("{period}, all that was counted before {as_of}\n");
+    let row = |text: &mut String, cells: [&str; 7]| {
+        let [id, status, requests, included, overage, late, name] = cells;
+        writeln!(text, "{id:<38} {status:<6} {requests:>12} {included:>12} {overage:>12} {late:>8}  {name}")
+    };
+    row(&mut text, ["project", "status", "requests", "included", "overage", "late", "name"])?;
+    for bill in bills {
+        let usage = bill.usage;
+        let status = if usage.status == PeriodStatus::Final { "final" } else { "open" };
+        let included = usage.included.map_or_else(|| "unlimited".to_owned(), |included| included.to_string());
+        let late: i64 = usage.adjustments.iter().map(|adjustment| adjustment.requests).sum();
+        let cells = [usage.requests, usage.overage, late].map(|number| number.to_string());
+        let (id, name) = (bill.project_id.to_string(), bill.name.unwrap_or_else(|| "(deleted)".into()));
+        row(&mut text, [&id, status, &cells[0], &included, &cells[1], &cells[2], &name])?;
+    }
+    for OpenJournal { journal, flushed_at, .. } in silent {
+        writeln!(
+            text,
+            "Journal {journal} was last heard of at {flushed_at}: start its server or import its file; what it has counted since is missing here."
+        )?;
+    }
+    Ok(text.trim_end().to_owned())
+}
+
+/// The journals that may hold something of `period` which is not written.
+async fn silent_in(db: &mut PgConnection, period: Period) -> anyhow::Result<Vec<OpenJournal>> {
+    let (now, patience) = (Clock::system().now(), std::time::Duration::from_secs(60));
+    let limit = period.end().min(now.minus(patience));
+    Ok(ledger::open_journals(db).await?.into_iter().filter(|open| open.flushed_at < limit).collect())
+}
+
+async fn import(db: &mut PgConnection, path: PathBuf, json: bool) -> anyhow::Result<String> {
+    let database = ledger::database_id(db).await?;
+    let shown = path.display();
+    let opened = file::open(&path, database).map_err(|reason| match reason {
+        Unusable::Locked => anyhow::anyhow!(
+            "{shown} is in use: a running server counts in it, and writes what it counts by itself; nothing needs to be imported"
+        ),
+        Unusable::Foreign => anyhow::anyhow!(
+            "{shown} belongs to another database; set DATABASE_URL to the one that its server used"
+        ),
+        reason => anyhow::anyhow!("{shown} cannot be imported: {reason}"),
+    })?;
+    let journal = Journal::in_file(opened);
+    let counted = journal.changed_since(&[]);
+    let requests: u64 =
+        counted.iter().filter(|change| change.counted.project.is_some()).map(|change| change.now.count).sum();
+    flush::import(&journal, db, &Clock::system()).await.context("nothing is lost; import it again")?;
+    let (id, torn) = (journal.id, journal.torn);
+    if json {
+        return Ok(json!({ "journal": id, "requests": requests, "damaged_counters": torn }).to_string());
+    }
+    let mut text = format!(
+        "All {requests} requests of journal {id} are counted; those that were counted before are not counted twice. The file is not needed any more."
+    );
+    if torn > 0 {
+        write!(text, "\n{torn} of its counters are damaged, as after a power cut, and could not be counted.")?;
+    }
+    Ok(text)
+}
+
+async fn journals(db: &mut PgConnection, json: bool) -> anyhow::Result<String> {
+    let open = ledger::open_journals(db).await?;
+    if json {
+        return Ok(serde_json::to_string(&open)?);
+    }
+    if open.is_empty() {
+        return Ok("No journal is open: all that was counted is written.".to_owned());
+    }
+    let mut text = format!("{:<36}  {:<24}  {:<24}", "journal", "begun", "all written that was before");
+    for OpenJournal { journal, opened_at, flushed_at } in open {
+        write!(text, "\n{journal}  {opened_at}  {flushed_at}")?;
+    }
+    Ok(text)
+}
+
+async fn forget(db: &mut PgConnection, journal: Uuid) -> anyhow::Result<String> {
+    if !ledger::close(db, journal, Clock::system().now()).await? {
+        bail!("there is no journal {journal}; 'cloudapi usage journals' lists those there are");
+    }
+    Ok(format!(
+        "Nobody waits for journal {journal} any more. Should its file turn up, 'cloudapi usage import' still counts it."
+    ))
+}

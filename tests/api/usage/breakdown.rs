@@ -1,0 +1,222 @@
+//! `/v1/usage/breakdown`.
+
+use std::collections::HashSet;
+
+use cloudapi::{
+    state::AppOptions,
+    usage::{close::Closer, meter::MeterOptions},
+};
+use serde_json::{Value, json};
+
+use super::{HOUR, data, go_beyond, this_month};
+use crate::support::{Bearer, Identity, Key, Reply, TestApp, Token};
+
+/// A server beside, whose answers are not counted: the question is then never among what is answered.
+async fn asker(app: &TestApp) -> TestApp {
+    let meter = MeterOptions { counts: false, ..MeterOptions::default() };
+    app.start_beside(AppOptions { meter, ..AppOptions::default() }).await
+}
+
+/// A project with two keys and a token, each used in its own way, on two days.
+struct Used<'a> {
+    busy: Key<'a>,
+    quiet: Key<'a>,
+    token: Token<'a>,
+}
+
+async fn used(app: &TestApp) -> Used<'_> {
+    let owner = app.owner().await;
+    let (busy, quiet) = (owner.key().await, owner.key().await); // two by the session
+    let token = busy.token(&["users:read", "usage:read"]).await;
+    for _ in 0..3 {
+        busy.get("/v1/keys").await.ok();
+        token.get("/v1/users").await.ok();
+    }
+    quiet.get("/v1/keys").await.ok();
+    app.clock.advance(24 * HOUR);
+    busy.get("/v1/users/usr_123").await.problem(404, "not_found");
+    busy.request("HEAD", "/v1/keys").send().await;
+    app.flush_usage().await;
+    Used { busy, quiet, token }
+}
+
+impl Used<'_> {
+    /// A question that `asker` answers.
+    async fn ask(&self, asker: &TestApp, query: &str) -> Reply {
+        let key = Bearer { app: asker, secret: self.busy.secret.clone() };
+        key.get(&format!("/v1/usage/breakdown?{query}")).await
+    }
+
+    /// All groups.
+    async fn by(&self, asker: &TestApp, query: &str) -> Vec<Value> {
+        let answer = self.ask(asker, query).await.ok();
+        assert!(answer.get("next_cursor").is_none(), "{answer}");
+        data(&answer).clone()
+    }
+}
+
+/// A month in which tomorrow is too.
+async fn at_a_months_beginning() -> TestApp {
+    let app = TestApp::start().await;
+    let month = this_month(&app);
+    go_beyond(&app, month, HOUR);
+    app
+}
+
+#[tokio::test]
+async fn usage_is_told_apart_by_key_token_route_and_day() {
+    let app = at_a_months_beginning().await;
+    let used = used(&app).await;
+    let asker = asker(&app).await;
+    let (busy, quiet, token) = (&json!(used.busy.id), &json!(used.quiet.id), &json!(used.token.id));
+    let none = &json!(null);
+    let by_key = used.by(&asker, "group_by=key").await;
+    assert_eq!(
+        by_key,
+        [
+            json!({ "key_id": none, "requests": 5 }),
+            json!({ "key_id": busy, "requests": 6 }),
+            json!({ "key_id": quiet, "requests": 1 })
+        ]
+    );
+    let by_token = used.by(&asker, "group_by=token").await;
+    assert_eq!(by_token, [json!({ "token_id": none, "requests": 9 }), json!({ "token_id": token, "requests": 3 })]);
+    let by_route = used.by(&asker, "group_by=route").await;
+    assert_eq!(
+        by_route,
+        [
+            json!({ "route": "GET /v1/keys", "requests": 5 }),
+            json!({ "route": "GET /v1/users", "requests": 3 }),
+            json!({ "route": "GET /v1/users/{user_id}", "requests": 1 }),
+            json!({ "route": "POST /v1/keys", "requests": 2 }),
+            json!({ "route": "POST /v1/tokens", "requests": 1 }),
+        ]
+    );
+    let month = this_month(&app);
+    let by_day = [
+        json!({ "day": format!("{month}-01"), "requests": 10 }),
+        json!({ "day": format!("{month}-02"), "requests": 2 }),
+    ];
+    assert_eq!(used.by(&asker, "group_by=day").await, by_day);
+    assert_eq!(used.by(&asker, "").await, by_day, "by day, when nothing is said");
+    assert_eq!(used.by(&asker, &format!("from={month}-02&to={month}-02")).await, by_day[1..]);
+    assert_eq!(used.by(&asker, &format!("to={month}-01")).await, by_day[..1]);
+    let by_both = used.by(&asker, "group_by=key,token").await;
+    assert!(by_both.contains(&json!({ "key_id": none, "token_id": token, "requests": 3 })), "{by_both:?}");
+    assert!(by_both.contains(&json!({ "key_id": none, "token_id": none, "requests": 2 })), "{by_both:?}");
+    assert_eq!(by_both.len(), 4);
+}
+
+#[tokio::test]
+async fn a_breakdown_is_paged_in_both_orders_without_gap_or_repeat() {
+    let app = at_a_months_beginning().await;
+    let used = used(&app).await;
+    let asker = asker(&app).await;
+    for groups in ["key", "token", "route", "day", "day,route,key,token"] {
+        let path = format!("group_by={groups}");
+        let all = used.by(&asker, &format!("{path}&limit=100")).await;
+        assert!(all.len() > 1);
+        assert_eq!(all.iter().map(Value::to_string).collect::<HashSet<_>>().len(), all.len());
+        for order in ["asc", "desc"] {
+            let (mut found, mut cursor) = (Vec::new(), String::new());
+            loop {
+                let page = used.ask(&asker, &format!("{path}&limit=1&order={order}{cursor}")).await.ok();
+                found.extend(data(&page).clone());
+                let Some(next) = page["next_cursor"].as_str() else { break };
+                cursor = format!("&cursor={next}");
+            }
+            if order == "desc" {
+                found.reverse();
+            }
+            assert_eq!(found, all, "{groups} {order}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_breakdown_of_months_that_are_final_is_what_it_was_before() {
+    let app = at_a_months_beginning().await;
+    let used = used(&app).await;
+    let asker = asker(&app).await;
+    let month = this_month(&app);
+    let (from, to) = (month.first(), month.last());
+    let queries: Vec<_> = ["key", "token", "route", "day", "key,route", "token,day"]
+        .iter()
+        .flat_map(|groups| {
+            [(from, to), (from, from), (from.previous_day().unwrap(), to.next_day().unwrap())]
+                .map(|days| (groups, days))
+        })
+        .map(|(groups, (from, to))| format!("group_by={groups}&from={from}&to={to}"))
+        .collect();
+    go_beyond(&app, month, 25 * HOUR);
+    let mut before = Vec::new();
+    for query in &queries {
+        before.push(used.by(&asker, query).await);
+    }
+    let mut closer = Closer::new(62);
+    closer.close(&app.db, app.clock.now()).await.unwrap();
+    let raw = "SELECT count(*) FROM usage_node";
+    let rolled = "SELECT count(*) FROM usage_monthly";
+    let count = async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&app.db).await.unwrap();
+    assert!(count(rolled).await > 0 && count(rolled).await < count(raw).await);
+    for (query, before) in queries.iter().zip(&before) {
+        assert_eq!(&used.by(&asker, query).await, before, "{query}");
+    }
+    // Whole months come from the sums, and from nothing else.
+    sqlx::query("UPDATE usage_node SET n = n + 1000").execute(&app.db).await.unwrap();
+    for (query, before) in queries.iter().zip(&before) {
+        let is_summed = !query.contains("day") && !query.ends_with(&format!("from={from}&to={from}"));
+        assert_eq!(&used.by(&asker, query).await == before, is_summed, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn days_that_are_not_kept_are_there_as_whole_months() {
+    let app = at_a_months_beginning().await;
+    let used = used(&app).await;
+    let asker = asker(&app).await;
+    let month = this_month(&app);
+    go_beyond(&app, month, 100 * 24 * HOUR);
+    let mut closer = Closer::new(62);
+    closer.close(&app.db, app.clock.now()).await.unwrap();
+    let (from, to) = (month.first(), month.last());
+    let by_key = used.by(&asker, &format!("group_by=key&from={from}&to={to}")).await;
+    assert_eq!(by_key[1], json!({ "key_id": used.busy.id, "requests": 6 }));
+    for query in [
+        format!("group_by=day&from={from}&to={to}"),
+        format!("group_by=key&from={from}&to={from}"),
+        format!("group_by=key&from={}&to={to}", from.next_day().unwrap()),
+        format!("group_by=key&from={from}&to={}", to.next_day().unwrap()),
+    ] {
+        let problem = used.ask(&asker, &query).await.problem(400, "invalid_parameter");
+        assert!(problem["detail"].as_str().unwrap().contains("only whole months are kept"), "{query}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_breakdown_that_makes_no_sense_is_refused() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    for (query, parameter) in [
+        ("group_by=", "group_by"),
+        ("group_by=user", "group_by"),
+        ("group_by=key,%20token", "group_by"),
+        ("from=2026-3-1", "from"),
+        ("from=2026-02-30", "from"),
+        ("to=yesterday", "to"),
+        ("from=2026-03-02&to=2026-03-01", "from"),
+        ("from=2026-01-01&to=2026-04-03", "from"),
+        ("from=2026-01-01&to=2027-01-02&group_by=key", "from"),
+    ] {
+        let problem = key.get(&format!("/v1/usage/breakdown?{query}")).await.problem(400, "invalid_parameter");
+        assert_eq!(problem["errors"][0]["parameter"], parameter, "{query}: {problem}");
+    }
+    key.get("/v1/usage/breakdown?from=2026-01-01&to=2026-04-02").await.ok();
+    key.get("/v1/usage/breakdown?from=2026-01-01&to=2027-01-01&group_by=key").await.ok();
+    for cursor in ["key_7d1", "x", "MjAyNi0wMy0wMQ", "%00"] {
+        key.get(&format!("/v1/usage/breakdown?cursor={cursor}")).await.problem(400, "invalid_cursor");
+    }
+    owner.get("/v1/usage/breakdown").await.problem(400, "project_required");
+    owner.get("/v1/usage/breakdown?project_id=proj_123").await.problem(404, "not_found");
+}

@@ -1,0 +1,248 @@
+//! Journals: what a server that ends in any way has counted, and what becomes of it.
+
+use std::{fs, path::Path};
+
+use cloudapi::{
+    base::{
+        clock::Clock,
+        credential::CredentialId,
+        id::{KeyId, ProjectId},
+    },
+    state::AppOptions,
+    usage::{
+        flush,
+        journal::slot::Counted,
+        meter::{Meter, MeterOptions},
+    },
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{data, requests, this_month};
+use crate::support::{Identity, TestApp, binary::Deployment, cluster};
+
+fn in_folder(folder: &Path, slots: usize) -> MeterOptions {
+    MeterOptions { folder: Some(folder.to_owned()), slots, ..MeterOptions::default() }
+}
+
+fn files(folder: &Path, extension: &str) -> Vec<std::path::PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+/// A server that has counted and is gone before it wrote.
+async fn lost(app: &TestApp, folder: &Path, counted: &Counted, requests: usize) {
+    let meter = Meter::new(in_folder(folder, 64)).unwrap();
+    flush::open(&meter, &app.db, &app.clock).await.unwrap();
+    for _ in 0..requests {
+        meter.count(counted, app.clock.now());
+    }
+}
+
+fn counted(app: &TestApp, project: &str, key: &str) -> Counted {
+    let (project, key): (ProjectId, KeyId) = (project.parse().unwrap(), key.parse().unwrap());
+    let day = app.clock.now().date();
+    Counted { project: Some(project), credential: CredentialId::Key(key), route: 1, day }
+}
+
+#[tokio::test]
+async fn what_a_killed_server_has_counted_is_counted_when_it_starts_again() {
+    let deployment = Deployment::new();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut expected = 0;
+    let mut secret = String::new();
+    for round in 0..3 {
+        let server = deployment.serve();
+        if secret.is_empty() {
+            secret = deployment.printed(&["admin", "session", "--email", "ada@example.com"]).trim().to_owned();
+        }
+        let get = async |path: &str| -> Value {
+            let request = client.get(format!("{}{path}", server.url)).bearer_auth(&secret);
+            serde_json::from_slice(&request.send().await.unwrap().bytes().await.unwrap()).unwrap()
+        };
+        let usage = get("/v1/usage?project_id=proj_8f2c4").await;
+        assert_eq!(usage["requests"], expected, "round {round}");
+        expected += 1;
+        for _ in 0..5 {
+            get("/v1/keys?project_id=proj_8f2c4").await;
+            expected += 1;
+        }
+        // At once: most of it is in the journal alone.
+        assert!(server.end(Signal::SIGKILL).was_killed());
+    }
+    let journals = files(&deployment.folder().join("data/usage"), "journal");
+    assert_eq!(journals.len(), 1, "the same one each time");
+}
+
+#[tokio::test]
+async fn the_next_server_in_the_same_folder_takes_over_what_is_there_and_sending_it_again_adds_nothing() {
+    let folder = TempDir::new().unwrap();
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let before = requests(&app, &key).await + 1;
+    let counted = counted(&app, &owner.project, &key.id);
+    lost(&app, folder.path(), &counted, 3).await;
+    lost(&app, folder.path(), &counted, 2).await; // the same file, which goes on
+    assert_eq!(files(folder.path(), "journal").len(), 1);
+    for restart in 0..3 {
+        let next = Meter::new(in_folder(folder.path(), 64)).unwrap();
+        flush::open(&next, &app.db, &app.clock).await.unwrap();
+        flush::flush_or_log(&next, &app.db, &app.clock).await;
+        assert_eq!(requests(&app, &key).await, before + 5 + restart);
+        if restart == 1 {
+            flush::close(&next, &app.db, &app.clock).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_servers_in_one_folder_count_in_a_file_each() {
+    let folder = TempDir::new().unwrap();
+    let options = || AppOptions { meter: in_folder(folder.path(), 64), ..AppOptions::default() };
+    let app = TestApp::start_with(options()).await;
+    let beside = app.start_beside(options()).await;
+    assert_eq!(files(folder.path(), "journal").len(), 2);
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let there = crate::support::Bearer { app: &beside, secret: key.secret.clone() };
+    for _ in 0..3 {
+        key.get("/v1/keys").await.ok();
+        there.get("/v1/keys").await.ok();
+    }
+    beside.flush_usage().await;
+    assert_eq!(requests(&app, &key).await, 7);
+}
+
+#[tokio::test]
+async fn a_journal_that_is_full_is_followed_by_another_and_is_gone_when_it_is_written() {
+    let folder = TempDir::new().unwrap();
+    let options = AppOptions { meter: in_folder(folder.path(), 64), ..AppOptions::default() };
+    let app = TestApp::start_with(options).await;
+    let owner = app.owner().await;
+    let first = files(folder.path(), "journal");
+    let mut keys = Vec::new();
+    for _ in 0..100 {
+        let key = owner.key().await;
+        key.get("/v1/projects").await.ok();
+        keys.push(key);
+    }
+    let total = requests(&app, &keys[0]).await;
+    assert_eq!(total, 200);
+    app.flush_usage().await;
+    let left = files(folder.path(), "journal");
+    assert!(!left.contains(&first[0]) && left.len() <= 2, "{left:?}");
+    let month = this_month(&app);
+    let path = format!("/v1/usage/breakdown?group_by=key&limit=100&from={}&to={}", month.first(), month.last());
+    let by_key = keys[0].get(&path).await.ok();
+    // 99 besides the first page's one without a key, and one more key follows.
+    assert!(by_key["next_cursor"].is_string());
+    assert!(data(&by_key)[2..].iter().all(|group| group["requests"] == 1), "{by_key}");
+}
+
+#[tokio::test]
+async fn the_operator_imports_the_journal_of_a_server_that_will_not_come_back_as_often_as_he_likes() {
+    let (folder, deployment) = (TempDir::new().unwrap(), Deployment::new());
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let before = requests(&app, &key).await + 1;
+    lost(&app, folder.path(), &counted(&app, &owner.project, &key.id), 9).await;
+    let url = cluster::url(app.db.connect_options().as_ref());
+    let run = |arguments: &[&str]| {
+        let output = deployment.command(arguments).env("DATABASE_URL", &url).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let journal = files(folder.path(), "journal").remove(0);
+    let id = journal.file_stem().unwrap().to_str().unwrap().to_owned();
+    let (_, open, _) = run(&["usage", "journals"]);
+    assert!(open.contains(&id), "{open}");
+    for round in 0..2 {
+        let (done, said, error) = run(&["usage", "import", journal.to_str().unwrap()]);
+        assert!(done && said.contains("All 9 requests") && said.contains(&id), "{said}{error}");
+        assert_eq!(requests(&app, &key).await, before + 9 + round);
+    }
+    let (_, open, _) = run(&["usage", "journals"]);
+    assert!(!open.contains(&id), "{open}");
+
+    // What cannot be imported says why, and what to do.
+    let held = Meter::new(in_folder(folder.path(), 64)).unwrap();
+    flush::open(&held, &app.db, &app.clock).await.unwrap();
+    let (done, _, error) = run(&["usage", "import", journal.to_str().unwrap()]);
+    assert!(!done && error.contains("a running server counts in it"), "{error}");
+    drop(held);
+    sqlx::query("UPDATE deployment SET id = gen_random_uuid()").execute(&app.db).await.unwrap();
+    let (done, _, error) = run(&["usage", "import", journal.to_str().unwrap()]);
+    assert!(!done && error.contains("belongs to another database; set DATABASE_URL"), "{error}");
+    for (path, said) in [("/nowhere.journal", "No such file"), ("/etc/hostname", "is not a usage journal")] {
+        let (done, _, error) = run(&["usage", "import", path]);
+        assert!(!done && error.contains(said), "{error}");
+    }
+    // A server of that other database does not count it either.
+    let next = Meter::new(in_folder(folder.path(), 64)).unwrap();
+    flush::open(&next, &app.db, &app.clock).await.unwrap();
+    assert_eq!(files(folder.path(), "of-another-database").len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_damaged_in_a_journal_is_left_out_and_said_and_all_else_is_counted() {
+    let (folder, deployment) = (TempDir::new().unwrap(), Deployment::new());
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let (key, other) = (owner.key().await, owner.key().await);
+    let before = requests(&app, &key).await + 1;
+    lost(&app, folder.path(), &counted(&app, &owner.project, &key.id), 4).await;
+    lost(&app, folder.path(), &counted(&app, &owner.project, &other.id), 3).await;
+    let journal = files(folder.path(), "journal").remove(0);
+    let mut bytes = fs::read(&journal).unwrap();
+    let id = u128::from_str_radix(other.id.trim_start_matches("key_"), 16).unwrap();
+    // As after a power cut: the second half of a slot's key did not reach the disk.
+    let low = ((id & u128::from(u64::MAX)) as u64).to_ne_bytes();
+    let place = bytes.windows(8).position(|window| window == low).unwrap();
+    bytes[place..place + 8].fill(0);
+    fs::write(&journal, bytes).unwrap();
+    let url = cluster::url(app.db.connect_options().as_ref());
+    let arguments = ["usage", "import", journal.to_str().unwrap(), "--json"];
+    let output = deployment.command(&arguments).env("DATABASE_URL", &url).output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((said["requests"].as_u64(), said["damaged_counters"].as_u64()), (Some(4), Some(1)), "{said}");
+    assert_eq!(requests(&app, &key).await, before + 4);
+}
+
+#[tokio::test]
+async fn the_report_bills_what_was_used_of_projects_that_are_gone_too() {
+    let deployment = Deployment::new();
+    let app = TestApp::start().await;
+    let (owner, other) = (app.owner().await, app.owner().await);
+    other.key().await.get("/v1/projects").await.ok();
+    let key = owner.key().await;
+    key.get("/v1/projects").await.ok();
+    owner.post_empty(&format!("/v1/projects/{}/archive", owner.project)).await.ok();
+    owner.delete(&format!("/v1/projects/{}", owner.project)).await.ok();
+    app.flush_usage().await;
+    let url = cluster::url(app.db.connect_options().as_ref());
+    let run = |arguments: &[&str]| {
+        let output = deployment.command(arguments).env("DATABASE_URL", &url).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let month = this_month(&app).to_string();
+    let report: Value = serde_json::from_str(&run(&["usage", "report", &month, "--json"])).unwrap();
+    let of = |project: &str| {
+        let bills = report["projects"].as_array().unwrap();
+        bills
+            .iter()
+            .find(|bill| bill["project_id"] == project)
+            .unwrap_or_else(|| panic!("{project} in {report}"))
+            .clone()
+    };
+    assert_eq!((of(&owner.project)["requests"].as_i64(), &of(&owner.project)["name"]), (Some(4), &Value::Null));
+    assert_eq!(of(&other.project)["requests"], 2);
+    let text = run(&["usage", "report", &month]);
+    assert!(text.contains(&owner.project) && text.contains("(deleted)"), "{text}");
+    let future = deployment.command(&["usage", "report", "2999-01"]).env("DATABASE_URL", &url).output().unwrap();
+    assert!(String::from_utf8_lossy(&future.stderr).contains("has not begun"));
+    assert_eq!(Clock::system().now().date(), app.clock.now().date());
+}

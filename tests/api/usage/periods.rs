@@ -1,0 +1,213 @@
+//! Billing periods: open, final, and what is learned of them later.
+
+use cloudapi::{
+    base::{clock::Clock, credential::CredentialId, id::ProjectId, period::Period},
+    usage::{
+        close::Closer,
+        flush,
+        journal::slot::Counted,
+        meter::{Meter, MeterOptions},
+    },
+};
+use serde_json::{Value, json};
+use time::Date;
+
+use super::{HOUR, data, go_beyond, requests, this_month};
+use crate::support::{Identity, Key, TestApp, eventually};
+
+async fn close(app: &TestApp) {
+    Closer::new(400).close(&app.db, app.clock.now()).await.unwrap();
+}
+
+/// What another server counts for a key on a day, and writes now.
+async fn count_elsewhere(app: &TestApp, project: &str, key: &Key<'_>, day: Date, requests: usize) -> Meter {
+    let meter = Meter::new(MeterOptions::default()).unwrap();
+    let (project, id): (ProjectId, _) = (project.parse().unwrap(), key.id.parse().unwrap());
+    let counted = Counted { project: Some(project), credential: CredentialId::Key(id), route: 1, day };
+    for _ in 0..requests {
+        meter.count(&counted, app.clock.now());
+    }
+    flush::flush_or_log(&meter, &app.db, &app.clock).await;
+    meter
+}
+
+async fn of(key: &Key<'_>, period: Period) -> Value {
+    key.get(&format!("/v1/usage?period={period}")).await.ok()
+}
+
+#[tokio::test]
+async fn a_period_becomes_final_a_day_after_its_end_and_what_is_learned_then_is_an_adjustment() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let month = this_month(&app);
+    set_quota(&app, &owner.project, Some(3), None).await;
+    assert_eq!(requests(&app, &key).await, 1);
+    key.get("/v1/projects").await.ok();
+    app.flush_usage().await;
+    let open = of(&key, month).await;
+    let members = |usage: &Value| {
+        let (status, adjustments) = (usage["status"].clone(), usage["adjustments"].clone());
+        (status, usage["requests"].clone(), usage["overage"].clone(), usage["included"].clone(), adjustments)
+    };
+    assert_eq!(members(&open), (json!("open"), json!(3), json!(0), json!(3), json!([])));
+
+    go_beyond(&app, month, 23 * HOUR);
+    close(&app).await;
+    // A server that was cut off comes back in time.
+    count_elsewhere(&app, &owner.project, &key, month.last(), 2).await;
+    assert_eq!(members(&of(&key, month).await), (json!("open"), json!(5), json!(2), json!(3), json!([])));
+    app.clock.advance(2 * HOUR);
+    close(&app).await;
+    let closed = of(&key, month).await;
+    assert_eq!(members(&closed), (json!("final"), json!(5), json!(2), json!(3), json!([])));
+    assert!(closed["final_at"].is_string());
+
+    // What comes later, and what the operator agrees on later, leaves what was billed as it is.
+    set_quota(&app, &owner.project, None, None).await;
+    let late = count_elsewhere(&app, &owner.project, &key, month.last(), 4).await;
+    let today = app.clock.now().date().to_string();
+    let adjusted = of(&key, month).await;
+    let adjustment = json!([{ "recorded_on": today, "requests": 4, "overage": 4 }]);
+    assert_eq!(members(&adjusted), (json!("final"), json!(5), json!(2), json!(3), adjustment));
+    // Sent again it is nothing new; one more is one more.
+    let again = Meter::new(MeterOptions::default()).unwrap();
+    flush::flush_or_log(&again, &app.db, &app.clock).await;
+    let counted = Counted {
+        project: Some(owner.project.parse().unwrap()),
+        credential: CredentialId::Key(key.id.parse().unwrap()),
+        route: 1,
+        day: month.last(),
+    };
+    late.count(&counted, app.clock.now());
+    flush::flush_or_log(&late, &app.db, &app.clock).await;
+    assert_eq!(of(&key, month).await["adjustments"][0]["requests"], 5);
+    let broken_down =
+        key.get(&format!("/v1/usage/breakdown?group_by=key&from={}&to={}", month.first(), month.last())).await.ok();
+    let sum: i64 = data(&broken_down).iter().map(|group| group["requests"].as_i64().unwrap()).sum();
+    assert_eq!(sum, 5 + 5);
+}
+
+#[tokio::test]
+async fn a_month_without_a_request_becomes_final_too_and_stays_so() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let month = this_month(&app);
+    // The key was made by a request that counts; this project's month has none.
+    let other = app.owner().await;
+    let key = other.key().await;
+    go_beyond(&app, month, 25 * HOUR);
+    close(&app).await;
+    count_elsewhere(&app, &owner.project, &key, month.last(), 7).await;
+    close(&app).await;
+    let session = app.another_session(&owner).await;
+    let usage = session.get(&format!("/v1/usage?project_id={}&period={month}", owner.project)).await.ok();
+    assert_eq!((&usage["status"], &usage["requests"]), (&json!("final"), &json!(0)));
+    assert_eq!(usage["adjustments"][0]["requests"], 7);
+}
+
+#[tokio::test]
+async fn periods_are_listed_from_the_projects_first_month_to_the_current_one() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let first = this_month(&app);
+    for _ in 0..2 {
+        let month = this_month(&app);
+        app.flush_usage().await;
+        go_beyond(&app, month, 25 * HOUR);
+        close(&app).await;
+        key.get("/v1/projects").await.ok();
+    }
+    app.flush_usage().await;
+    let listed = key.get("/v1/usage/periods").await;
+    assert!(listed.header("usage-as-of").is_some());
+    let listed = listed.ok();
+    let months: Vec<_> = data(&listed).iter().map(|usage| usage["period_start"].clone()).collect();
+    let expected = [first, first.next(), first.next().next()].map(|month| json!(month.first().to_string()));
+    assert_eq!(months, expected);
+    let statuses: Vec<_> = data(&listed).iter().map(|usage| usage["status"].clone()).collect();
+    assert_eq!(statuses, ["final", "final", "open"]);
+    for (usage, month) in data(&listed).iter().zip([first, first.next()]) {
+        assert_eq!(&of(&key, month).await, usage, "one schema, and one truth");
+    }
+    for (order, last) in [("asc", 2), ("desc", 0)] {
+        let page = key.get(&format!("/v1/usage/periods?order={order}&limit=2")).await.ok();
+        let cursor = page["next_cursor"].as_str().unwrap();
+        assert_eq!(cursor, first.next().to_string());
+        let page = key.get(&format!("/v1/usage/periods?order={order}&limit=2&cursor={cursor}")).await.ok();
+        assert_eq!(data(&page).len(), 1);
+        assert_eq!(data(&page)[0]["period_start"], months[last]);
+        assert!(page.get("next_cursor").is_none());
+    }
+    key.get("/v1/usage/periods?cursor=key_7d1").await.problem(400, "invalid_cursor");
+    let beyond = key.get("/v1/usage/periods?cursor=2999-01").await.ok();
+    assert_eq!(data(&beyond).len(), 0);
+}
+
+#[tokio::test]
+async fn a_period_that_is_none_or_not_yet_or_before_the_project_is_refused() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let month = this_month(&app);
+    for period in ["2026-13", "2026-3", "2026-03-01", "march", ""] {
+        key.get(&format!("/v1/usage?period={period}")).await.problem(400, "invalid_parameter");
+    }
+    for (period, why) in [(month.next(), "has not begun"), (month.previous(), "the project was made in")] {
+        let problem = key.get(&format!("/v1/usage?period={period}")).await.problem(400, "invalid_parameter");
+        assert!(problem["detail"].as_str().unwrap().contains(why), "{problem}");
+        assert_eq!(problem["errors"][0]["parameter"], "period");
+    }
+    of(&key, month).await;
+}
+
+#[tokio::test]
+async fn an_answer_says_how_far_it_reaches_and_a_silent_server_holds_that_back() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let as_of = async || {
+        let reply = key.get("/v1/usage").await;
+        reply.header("usage-as-of").unwrap().to_owned()
+    };
+    // The server itself writes once a second, with nobody's help.
+    let since = app.clock.now().to_string();
+    eventually("what was counted is in the answer", async || (as_of().await > since).then_some(())).await;
+    assert!(as_of().await <= app.clock.now().to_string());
+    let silent = count_elsewhere(&app, &owner.project, &key, app.clock.now().date(), 1).await;
+    let held = as_of().await;
+    app.clock.advance(HOUR);
+    app.flush_usage().await;
+    assert_eq!(as_of().await, held);
+    flush::close(&silent, &app.db, &app.clock).await;
+    app.flush_usage().await;
+    assert!(as_of().await > held);
+}
+
+#[tokio::test]
+async fn a_machine_whose_clock_is_wrong_ends_no_month() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let month = this_month(&app);
+    app.flush_usage().await;
+    go_beyond(&app, month, 25 * HOUR);
+    let (ahead, behind) = (Clock::system(), Clock::system());
+    ahead.advance(HOUR);
+    behind.set_back(HOUR);
+    for machine in [ahead, behind] {
+        let mut closer = Closer::new(400);
+        closer.machine = machine;
+        closer.close(&app.db, app.clock.now()).await.unwrap();
+        assert_eq!(of(&key, month).await["status"], "open");
+    }
+    close(&app).await;
+    assert_eq!(of(&key, month).await["status"], "final");
+}
+
+pub async fn set_quota(app: &TestApp, project: &str, included: Option<i64>, hard_limit: Option<i64>) {
+    let quota = cloudapi::projects::repo::Quota { included, hard_limit };
+    let mut db = app.db.acquire().await.unwrap();
+    cloudapi::projects::repo::set_quota(&mut db, project.parse().unwrap(), quota).await.unwrap();
+}

@@ -1,0 +1,98 @@
+//! What the operator includes and allows, and what happens beyond.
+
+use serde_json::{Value, json};
+
+use super::{HOUR, go_beyond, periods::set_quota, requests, this_month};
+use crate::support::{Identity, TestApp, binary::Deployment, cluster, eventually};
+
+#[tokio::test]
+async fn a_project_at_its_hard_limit_is_refused_until_the_month_is_over_or_the_operator_allows_more() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let (key, other) = (owner.key().await, app.owner().await);
+    let (token, elsewhere) = (key.token(&["users:read"]).await, other.key().await);
+    set_quota(&app, &owner.project, None, Some(4)).await;
+    assert_eq!(requests(&app, &key).await, 2); // the key and the token were made
+    key.get("/v1/projects").await.ok(); // 4
+    app.flush_usage().await;
+    let refused = key.get("/v1/projects").await;
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    let end = this_month(&app).end();
+    assert!(wait.abs_diff(app.clock.now().until(end).as_secs()) <= 2, "{wait}");
+    let problem = refused.problem(429, "quota_exceeded");
+    assert!(problem["detail"].as_str().unwrap().contains(&end.to_string()), "{problem}");
+    token.get("/v1/users").await.problem(429, "quota_exceeded");
+    // What is wrong with a request for other reasons is said first; whoever does not pay for it is not held up.
+    app.nobody().get("/v1/projects").await.problem(401, "missing_credentials");
+    token.get("/v1/keys").await.problem(403, "insufficient_scope");
+    elsewhere.get("/v1/projects").await.ok();
+    app.flush_usage().await;
+    // People can look, and end what uses so much.
+    let usage = owner.get(&format!("/v1/usage?project_id={}", owner.project)).await.ok();
+    assert_eq!(usage["requests"], 4 + 1, "the refusals did not count, but for the 403");
+    owner.delete(&format!("/v1/tokens/{}", token.id)).await.ok();
+
+    set_quota(&app, &owner.project, None, Some(100)).await;
+    app.flush_usage().await;
+    key.get("/v1/projects").await.ok();
+    set_quota(&app, &owner.project, None, Some(0)).await;
+    app.flush_usage().await;
+    key.get("/v1/projects").await.problem(429, "quota_exceeded");
+    set_quota(&app, &owner.project, None, Some(3)).await;
+    let month = this_month(&app);
+    go_beyond(&app, month, HOUR);
+    app.flush_usage().await;
+    key.get("/v1/projects").await.ok();
+}
+
+#[tokio::test]
+async fn the_operator_says_and_sees_what_a_project_includes_and_allows() {
+    let url = cluster::url(&cluster::empty_database().await);
+    let deployment = Deployment::new();
+    let run = |arguments: &[&str]| {
+        let output = deployment.command(arguments).env("DATABASE_URL", &url).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let made = run(&["admin", "bootstrap", "--email", "ada@example.com", "--project", "Core", "--json"]).1;
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let project = made["project"]["id"].as_str().unwrap();
+    let set = |arguments: &[&str]| {
+        let (done, printed, error) = run(&[&["admin", "project", project, "--json"], arguments].concat());
+        assert!(done, "{error}");
+        serde_json::from_str::<Value>(&printed).unwrap()
+    };
+    let quota = |included: Option<i64>, hard_limit: Option<i64>| json!({ "id": project, "name": "Core", "included": included, "hard_limit": hard_limit });
+    assert_eq!(set(&[]), quota(None, None));
+    assert_eq!(set(&["--included", "1000", "--hard-limit", "5000"]), quota(Some(1000), Some(5000)));
+    assert_eq!(set(&["--included", "unlimited"]), quota(None, Some(5000)));
+    assert_eq!(set(&["--hard-limit", "none"]), quota(None, None));
+    assert_eq!(set(&["--included", "0"]), quota(Some(0), None));
+    let shown = run(&["admin", "project", project]).1;
+    assert!(shown.contains("included    0 requests a month") && shown.contains("hard limit  none"), "{shown}");
+    for (arguments, said) in [
+        (["admin", "project", "proj_123", "--included=1"], "there is no project 'proj_123'"),
+        (["admin", "project", "Core", "--included=1"], "there is no project 'Core'"),
+        (["admin", "project", project, "--included=-1"], "must be a whole number of requests"),
+        (["admin", "project", project, "--hard-limit=lots"], "must be a whole number of requests"),
+    ] {
+        let (done, _, error) = run(&arguments);
+        assert!(!done && error.contains(said), "{arguments:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_hard_limit_holds_on_every_server_within_two_flushes() {
+    let app = TestApp::start().await;
+    let beside = app.start_beside(Default::default()).await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    set_quota(&app, &owner.project, None, Some(1)).await;
+    // Nobody flushes here but the servers themselves.
+    let there = crate::support::Bearer { app: &beside, secret: key.secret.clone() };
+    eventually("both refuse", async || {
+        let refused = [key.get("/v1/projects").await, there.get("/v1/projects").await];
+        refused.iter().all(|reply| reply.status == 429).then_some(())
+    })
+    .await;
+}
