@@ -3,7 +3,7 @@
 //! One binary, one PostgreSQL. A request comes in like this, and nothing below knows what is above:
 //!
 //! ```text
-//! server (connections, drain) ─ usage::record (request id, counters, one log line, problems)
+//! server (connections, drain) ─ usage::record (request id, journal, one log line, problems)
 //!   ─ http::edge (limits, time-outs) ─ auth::gate (secret → Caller) ─ routes (one table)
 //!   ─ slice::handlers ─ slice::repo ─ PostgreSQL
 //!

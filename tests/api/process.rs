@@ -85,7 +85,7 @@ async fn a_private_postgresql_that_is_killed_is_started_again_and_lost_nothing()
     let deployment = Deployment::new();
     let server = deployment.serve();
     let secret = session(&deployment);
-    let note = std::fs::read_to_string(deployment.folder().join("data/postgres/postmaster.pid")).unwrap();
+    let note = fs::read_to_string(deployment.folder().join("data/postgres/postmaster.pid")).unwrap();
     let postgres: i32 = note.lines().next().unwrap().parse().unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(postgres), Signal::SIGKILL).unwrap();
     eventually("served again", async || {
@@ -249,11 +249,8 @@ async fn a_setting_that_nobody_knows_is_warned_about() {
 #[tokio::test]
 async fn settings_are_read_from_a_dotenv_file_and_the_environment_wins() {
     let deployment = Deployment::new();
-    std::fs::write(
-        deployment.folder().join(".env"),
-        "CLOUDAPI_PUBLIC_URL=https://from.example\nCLOUDAPI_LISTEN=nonsense\n",
-    )
-    .unwrap();
+    fs::write(deployment.folder().join(".env"), "CLOUDAPI_PUBLIC_URL=https://from.example\nCLOUDAPI_LISTEN=nonsense\n")
+        .unwrap();
     let server = Server::start(deployment.command(&[]));
     assert_eq!(server.url, "https://from.example");
     server.end(Signal::SIGTERM).expect_success();
