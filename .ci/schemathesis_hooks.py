@@ -33,6 +33,7 @@ def before_call(ctx, case, kwargs):
     spare_the_caller(case)
     name_the_project(case)
     keep_to_the_clock(case.body)
+    keep_to_this_month(case)
     keep_to_networks(case.body)
     keep_to_its_own_rules(case)
     accept_what_is_open(case)
@@ -113,6 +114,22 @@ def keep_to_the_clock(body):
     # The token that calls lasts as long as tokens may, less the moments since it was made.
     if CALLER == "token" and body.get("expires_in") in range(31_500_000, 31_536_001):
         body["expires_in"] = 31_500_000
+
+
+def keep_to_this_month(case):
+    """JSON Schema has no "not before the project was made", "at most 366 days" nor "a cursor that was given"."""
+    if not case.operation.path.startswith("/v1/usage") or not case.query:
+        return
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    if re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", str(case.query.get("period"))):
+        case.query["period"] = today[:7]
+    for name in ("from", "to"):
+        try:
+            datetime.date.fromisoformat(str(case.query.get(name)))
+            case.query[name] = today
+        except ValueError:
+            pass
+    case.query.pop("cursor", None)
 
 
 def keep_to_networks(body):

@@ -57,15 +57,15 @@ pub fn layers(app: &App, router: Router) -> Layers {
 /// Serves `listener` until `stop`, then lets requests under way finish, and writes what was counted.
 pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let listener = listener.into();
-    let (meter, quota) = (Arc::clone(&app.meter), Arc::clone(&app.quota));
-    let flushing = flush::run(meter, quota, app.db.clone(), app.clock.clone(), stop.closing.clone());
-    let flusher = tokio::spawn(flushing);
     let closing = close::run(app.db.clone(), app.clock.clone(), app.usage_days_kept, stop.closing.clone());
     let closer = tokio::spawn(closing);
     let sweeper = tokio::spawn(sweep(app.clone(), stop.closing.clone()));
     let cleaner = tokio::spawn(keeper::clean(Arc::clone(&app.node), stop.closing.clone()));
-    // Requests under way need the lease to the end.
+    // Requests under way need the lease, and are counted, to the end.
     let served_out = CancellationToken::new();
+    let (meter, quota) = (Arc::clone(&app.meter), Arc::clone(&app.quota));
+    let flushing = flush::run(meter, quota, app.db.clone(), app.clock.clone(), served_out.clone());
+    let flusher = tokio::spawn(flushing);
     let keeper = tokio::spawn(keeper::run(Arc::clone(&app.node), served_out.clone()));
     let connections = Connections::new(layers(&app, routes::router(app.clone())), app.edge.limits, stop.clone());
     let telling = async {
