@@ -124,7 +124,7 @@ async fn silent_in(db: &mut PgConnection, period: Period) -> anyhow::Result<Vec<
 async fn import(db: &mut PgConnection, path: PathBuf, json: bool) -> anyhow::Result<String> {
     let database = ledger::database_id(db).await?;
     let shown = path.display();
-    let opened = file::open(&path, database).map_err(|reason| match reason {
+    let opened = file::read(&path, database).map_err(|reason| match reason {
         Unusable::Locked => anyhow::anyhow!(
             "{shown} is in use: a running server counts in it, and writes what it counts by itself; nothing needs to be imported"
         ),

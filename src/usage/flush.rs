@@ -2,7 +2,7 @@
 //! numbers, so that what was sent in doubt is sent again without being counted again.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -134,26 +134,23 @@ async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent
     let late = late_months(db, added.keys().copied(), as_of).await?;
     let (late_rows, rows): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| late.contains(&(row.project, Period::of(row.day))));
-    let totals: Vec<_> = added
-        .iter()
-        .filter(|(month, _)| !late.contains(month))
-        .map(|(month, more)| Total {
-            project: month.0,
-            period: month.1,
-            count: sent.totals.get(month).copied().unwrap_or(0) + more,
-        })
-        .collect();
-    // The totals and the new time come last: they are true when all before is written.
-    let (last, batches) = match rows.chunks(BATCH).collect::<Vec<_>>().split_last() {
-        Some((last, batches)) => (*last, batches.to_vec()),
-        None => (&[][..], Vec::new()),
-    };
-    for batch in batches {
-        ledger::write(db, journal.id, Timestamp::EARLIEST, batch, &[]).await?;
-    }
-    if !ledger::write(db, journal.id, as_of, last, &totals).await? {
-        let detail = "A month has just become final; what was counted of it is written the next time";
-        return Err(Error::new(Code::Overloaded, detail));
+    // Even without a row one is sent, to say that this journal has no more up to now.
+    let batches = rows.chunks(BATCH).len().max(1);
+    for number in 1..=batches {
+        let batch = rows.chunks(BATCH).nth(number - 1).unwrap_or_default();
+        let months: BTreeSet<_> = batch.iter().map(|row| (row.project, Period::of(row.day))).collect();
+        let total = |month: &(ProjectId, Period)| {
+            let (before, more) = (sent.totals.get(month), added.get(month));
+            let count = before.copied().unwrap_or(0) + more.copied().unwrap_or(0);
+            Total { project: month.0, period: month.1, count }
+        };
+        let totals: Vec<_> = months.iter().map(total).collect();
+        // All is written when the last one is.
+        let as_of = if number == batches { as_of } else { Timestamp::EARLIEST };
+        if !ledger::write(db, journal.id, as_of, batch, &totals).await? {
+            let detail = "A month has just become final; what was counted of it is written the next time";
+            return Err(Error::new(Code::Overloaded, detail));
+        }
     }
     for batch in late_rows.chunks(BATCH) {
         let left_out = ledger::write_late(db, journal.id, as_of, batch).await?;

@@ -111,7 +111,7 @@ pub async fn final_among(
     .await
 }
 
-/// Writes what was counted up to `as_of`. False, with nothing written, if one of the months is final.
+/// Writes what was counted up to `as_of`, with the totals of the same projects and months. False, with nothing written, if one of the months is final.
 pub async fn write(
     db: &mut PgConnection,
     journal: Uuid,

@@ -91,35 +91,48 @@ pub fn create(folder: &Path, database: Uuid, slots: usize) -> io::Result<Opened>
     }
 }
 
-/// Opens the journal at `path`, whose counts are for `database`.
+/// Opens the journal at `path`, to count in it for `database`.
 pub fn open(path: &Path, database: Uuid) -> Result<Opened, Unusable> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    take(path, OpenOptions::new().read(true).write(true), database, Map::of_file)
+}
+
+/// Reads the journal at `path` as it is, which may be where nothing can be written. Nobody counts in it meanwhile.
+pub fn read(path: &Path, database: Uuid) -> Result<Opened, Unusable> {
+    take(path, OpenOptions::new().read(true), database, Map::copy_of)
+}
+
+fn take(
+    path: &Path,
+    options: &OpenOptions,
+    database: Uuid,
+    map: impl FnOnce(&Handle, usize) -> io::Result<Map>,
+) -> Result<Opened, Unusable> {
+    let file = options.open(path)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(Unusable::Locked),
         Err(TryLockError::Error(error)) => return Err(error.into()),
     }
+    // A file that is too short is none.
+    let whole = |error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => Unusable::NoJournal,
+        _ => error.into(),
+    };
     let mut found = [0; HEADER];
-    match file.read_exact_at(&mut found, 0) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Unusable::NoJournal),
-        read => read?,
-    }
+    file.read_exact_at(&mut found, 0).map_err(whole)?;
     let field = |at: usize| found.get(at..at + 16).and_then(|bytes| Uuid::from_slice(bytes).ok());
     let slots = found.get(48..52).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes);
     let (Some(journal), Some(owner), Ok(slots)) = (field(16), field(32), usize::try_from(slots)) else {
         return Err(Unusable::NoJournal);
     };
     // Whatever is damaged, it is then not what would have been written.
-    if found.get(..HEADER) != Some(&header(journal, owner, slots)) || slots == 0 {
+    if found.as_slice() != header(journal, owner, slots) || slots == 0 {
         return Err(Unusable::NoJournal);
     }
     if owner != database {
         return Err(Unusable::Foreign);
     }
-    let map = match Map::of_file(&file, slots) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Unusable::NoJournal),
-        mapped => mapped?,
-    };
+    let map = map(&file, slots).map_err(whole)?;
     Ok(Opened { file: File { path: path.to_owned(), _lock: file }, journal, map })
 }
 

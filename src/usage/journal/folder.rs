@@ -60,6 +60,8 @@ impl Folder {
                 Some(journal)
             }
             Err(Unusable::Locked) => None,
+            // Whoever had it was done with it.
+            Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Err(reason @ Unusable::Foreign) => {
                 set_aside(path, "of-another-database", &reason);
                 None

@@ -1,6 +1,6 @@
 //! Slots in memory that outlives the process: the one module that may be `unsafe`.
 
-use std::{fs::File, io, slice};
+use std::{fs::File, io, os::unix::fs::FileExt, slice};
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
@@ -32,6 +32,13 @@ impl Map {
         Ok(Self { memory: MmapOptions::new().len(length).map_raw(file)?, slots })
     }
 
+    /// A copy of a file's slots, in memory that dies with the process.
+    pub fn copy_of(file: &File, slots: usize) -> io::Result<Self> {
+        let mut memory = MmapMut::map_anon(bytes_of(slots))?;
+        file.read_exact_at(&mut memory, 0)?;
+        Ok(Self { memory: MmapRaw::from(memory), slots })
+    }
+
     /// Memory that dies with the process.
     pub fn of_memory(slots: usize) -> io::Result<Self> {
         Ok(Self { memory: MmapRaw::from(MmapMut::map_anon(bytes_of(slots))?), slots })
@@ -40,7 +47,7 @@ impl Map {
     /// The slots.
     pub fn slots(&self) -> &[Slot] {
         // SAFETY:
-        // - Both constructors map `bytes_of(slots)` bytes, so that the slice lies within the mapping, and the mapping
+        // - Each constructor maps `bytes_of(slots)` bytes, so that the slice lies within the mapping, and the mapping
         //   lives as long as `self`, from which the slice borrows. `map_raw` maps readable and writable.
         // - A mapping begins at a page, and a page and `HEADER` are multiples of 64: each slot is aligned.
         // - A `Slot` is `repr(C)` and made of `AtomicU64`s alone: it has no padding, and any bytes are a valid one.
