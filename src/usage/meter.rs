@@ -131,14 +131,19 @@ impl Meter {
             return;
         }
         // The first one of its kind, and the first after a new journal was begun.
-        for _ in 0..3 {
+        loop {
             let journal = self.current.load_full();
             match journal.find_or_take(&words) {
                 Ok(slot) => return slot.add(minute),
-                Err(Full) => self.move_on(&journal),
+                // Others may fill the next one too before it is this one's turn.
+                Err(Full) if self.move_on(&journal) => {}
+                Err(Full) => {
+                    return tracing::error!(
+                        "a request could not be counted: no journal has room, and none can be made"
+                    );
+                }
             }
         }
-        tracing::error!("a request could not be counted: no journal has room, and none can be made");
     }
 
     /// Begins a new journal if the current one is filling, is of a month that is over, or has no file.
@@ -150,11 +155,11 @@ impl Meter {
         }
     }
 
-    /// Begins a new journal after `journal`, unless somebody else has.
-    fn move_on(&self, journal: &Arc<Journal>) {
+    /// Begins a new journal after `journal`, unless somebody else has. False if there is none after it.
+    fn move_on(&self, journal: &Arc<Journal>) -> bool {
         let mut older = self.older();
         if !Arc::ptr_eq(&self.current.load(), journal) {
-            return;
+            return true;
         }
         let in_file = self.folder.get().map(Folder::create).transpose().unwrap_or_else(|error| {
             tracing::error!(%error, "no new usage journal can be made, so that a crash would lose what was counted in the last second; make room on the disk");
@@ -163,13 +168,17 @@ impl Meter {
         let new = match in_file {
             Some(new) => new,
             // It is in memory already, and has room.
-            None if journal.file().is_none() && journal.load() < FULL_ENOUGH => return,
+            None if journal.file().is_none() && journal.load() < FULL_ENOUGH => return false,
             None => match Journal::in_memory(self.options.slots) {
                 Ok(new) => new,
-                Err(error) => return tracing::error!(%error, "there is no memory for a usage journal"),
+                Err(error) => {
+                    tracing::error!(%error, "there is no memory for a usage journal");
+                    return false;
+                }
             },
         };
         older.push(self.current.swap(Arc::new(new)));
+        true
     }
 
     /// The journal that is counted in.
