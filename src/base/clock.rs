@@ -230,6 +230,12 @@ impl Clock {
         self.0.offset_millis.fetch_add(by, Ordering::Relaxed);
     }
 
+    /// Sets the wall clock forward, for every holder of a clone of it. Monotonic time goes on as before.
+    pub fn set_forward(&self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.0.behind_millis.fetch_sub(by, Ordering::Relaxed);
+    }
+
     /// Sets the wall clock back, for every holder of a clone of it. Monotonic time goes on.
     pub fn set_back(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);

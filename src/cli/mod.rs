@@ -9,6 +9,8 @@ mod usage;
 mod welcome;
 
 use std::{
+    env,
+    ffi::OsString,
     io::{self, IsTerminal, Write},
     process::ExitCode,
 };
@@ -18,6 +20,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    base::clock::Clock,
     config::{LogFormat, ServeSettings, Settings},
     routes,
 };
@@ -57,7 +60,7 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    match run() {
+    match run(env::args_os(), Clock::system()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "cloudapi: {error:#}");
@@ -66,9 +69,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<()> {
+/// Runs the command that `arguments` spell, the program's name first. A server goes by `clock`, which is how a test
+/// has a whole one whose clock it can set.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) -> anyhow::Result<()> {
     environment::load_dotenv()?;
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => environment::explain(error)?,
     };
@@ -79,8 +84,8 @@ fn run() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let settings = cli.settings;
     match cli.command {
-        None => runtime.block_on(serve::run(settings, cli.serve)),
-        Some(Command::Serve(serve)) => runtime.block_on(serve::run(settings, *serve)),
+        None => runtime.block_on(serve::run(settings, cli.serve, clock)),
+        Some(Command::Serve(serve)) => runtime.block_on(serve::run(settings, *serve, clock)),
         Some(Command::Migrate) => runtime
             .block_on(async { database::Database::open(&settings, database::ADMIN_CONNECTIONS).await?.close().await }),
         Some(Command::Openapi) => print_openapi(),

@@ -28,8 +28,8 @@ use crate::{
 /// How long to wait before looking again for a database that does not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Serves until told to stop.
-pub async fn run(settings: Settings, serve: ServeSettings) -> anyhow::Result<()> {
+/// Serves until told to stop, by `clock`.
+pub async fn run(settings: Settings, serve: ServeSettings, clock: Clock) -> anyhow::Result<()> {
     // Before anything is started, so that nothing is left behind by a signal in between.
     let stop = stop_on_signals(serve.edge.drain_delay_seconds).context("signal handlers could not be installed")?;
     warn_of_unused(&serve);
@@ -49,13 +49,13 @@ pub async fn run(settings: Settings, serve: ServeSettings) -> anyhow::Result<()>
 
     match &settings.database_url {
         Some(given) => {
-            let app = app(database::given(given)?, options)?;
+            let app = app(database::given(given)?, clock, options)?;
             welcome::listening(&url)?;
             serve_app(app, listener, stop, async |_| Ok(()), async |_| Ok(())).await
         }
         None => {
             let private = database::start_private(&settings).await?;
-            let app = app(db::options_for_private(private.endpoint()), options)?;
+            let app = app(db::options_for_private(private.endpoint()), clock, options)?;
             let (with_demo, first_start) = (!serve.no_demo, private.is_new());
             let load = async |app: &App| if with_demo { demo::load_if_empty(app).await } else { Ok(()) };
             let greet = async |app: &App| welcome::ready(app, &url, first_start).await;
@@ -98,8 +98,8 @@ fn app_options(serve: &ServeSettings, data_dir: &Path, public_url: &str, has_tls
     }
 }
 
-fn app(database: PgConnectOptions, options: AppOptions) -> anyhow::Result<App> {
-    App::new(db::pool(database, SERVER_CONNECTIONS), Clock::system(), options).context("the server cannot start")
+fn app(database: PgConnectOptions, clock: Clock, options: AppOptions) -> anyhow::Result<App> {
+    App::new(db::pool(database, SERVER_CONNECTIONS), clock, options).context("the server cannot start")
 }
 
 /// Serves at once and prepares the database beside, so that a server that starts before its database

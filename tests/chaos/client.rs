@@ -82,6 +82,8 @@ impl Field {
 #[derive(Clone, Debug)]
 pub struct Asked<A> {
     pub node: usize,
+    /// Whether any of the request was written. Else the node was not there.
+    pub sent: bool,
     /// Just before the first byte of the request was written.
     pub begun: Instant,
     /// Just after the last byte of the answer was read.
@@ -127,29 +129,34 @@ impl Client {
     }
 
     async fn ask_timed(&mut self, node: usize, request: &Arc<Request>) -> Asked<Option<Answer>> {
+        let asked = self.ask_unlogged(node, request).await;
+        let entry = Entry { node, request: Arc::clone(request), answer: asked.answer.clone() };
+        self.field.log.lock().unwrap().push(entry);
+        asked
+    }
+
+    /// As [`Client::ask`], but only that it was served is noted: for whoever asks too often to have all of it kept.
+    pub async fn ask_unlogged(&mut self, node: usize, request: &Request) -> Asked<Option<Answer>> {
         let begun = self.field.now();
         let asked = self.probe(node, request).await;
-        let answer = &asked.answer;
-        if answer.as_ref().is_some_and(Answer::is_success) {
+        if asked.answer.as_ref().is_some_and(Answer::is_success) {
             self.field.nodes[node].served.fetch_max(begun, Ordering::SeqCst);
             self.field.successes.fetch_add(1, Ordering::SeqCst);
         }
-        let entry = Entry { node, request: Arc::clone(request), answer: answer.clone() };
-        self.field.log.lock().unwrap().push(entry);
         asked
     }
 
     /// As [`Client::ask`], but not logged: for whoever asks often, and expects refusals.
     pub async fn probe(&mut self, node: usize, request: &Request) -> Asked<Option<Answer>> {
-        let (patience, mut begun) = (self.patience, Instant::now());
-        let attempt = self.attempt(node, request, &mut begun);
+        let (patience, asked, mut sent) = (self.patience, Instant::now(), None);
+        let attempt = self.attempt(node, request, &mut sent);
         let answer = tokio::time::timeout(patience, attempt).await.ok().flatten();
-        Asked { node, begun, over: Instant::now(), answer }
+        Asked { node, sent: sent.is_some(), begun: sent.unwrap_or(asked), over: Instant::now(), answer }
     }
 
-    async fn attempt(&mut self, node: usize, request: &Request, begun: &mut Instant) -> Option<Answer> {
+    async fn attempt(&mut self, node: usize, request: &Request, sent: &mut Option<Instant>) -> Option<Answer> {
         let (address, mut connection) = self.connect(node).await?;
-        *begun = Instant::now();
+        *sent = Some(Instant::now());
         let answer = connection.ask(request).await.ok()?;
         if answer.header("connection") != Some("close") {
             self.connections[node] = Some((address, connection));
@@ -177,9 +184,9 @@ impl Client {
         let deadline = Instant::now() + INSISTENCE;
         loop {
             let node = self.any_node();
-            let Asked { begun, over, answer, .. } = self.ask_timed(node, request).await;
+            let Asked { sent, begun, over, answer, .. } = self.ask_timed(node, request).await;
             match answer {
-                Some(answer) if !says_later(&answer) => return Asked { node, begun, over, answer },
+                Some(answer) if !says_later(&answer) => return Asked { node, sent, begun, over, answer },
                 // Not as long as Retry-After says: the run is not to wait for its clients.
                 _ => tokio::time::sleep(self.random.millis(5, 40)).await,
             }

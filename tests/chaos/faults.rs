@@ -17,6 +17,10 @@ pub enum Fault {
     Kill { node: usize, down: Duration },
     /// `kill -9` of a server when PostgreSQL has committed and it has not heard of that.
     KillAtCommit { node: usize },
+    /// The same, where it was usage that was committed.
+    KillAtFlush { node: usize },
+    /// A server's wall clock is set to so many seconds past the month's end, or before it.
+    SetClock { node: usize, past_end: i64 },
     /// SIGSTOP and SIGCONT.
     Pause { node: usize, time: Duration },
     /// PostgreSQL is stopped in order.
@@ -103,12 +107,66 @@ pub fn plan_around_leases(seed: u64, nodes: usize, revocations: usize) -> Vec<Fa
     faults
 }
 
+/// How far clocks are set from the month's end, in seconds, and once in a while: so far that the month is final.
+const NEAR: u64 = 120;
+const FAR: u64 = 30 * 3600;
+
+/// What goes wrong in a run with so many kills of servers across a month's end: clocks are set all the while, each
+/// to another time. The same for the same seed.
+pub fn plan_around_flushes(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
+    let random = &mut Random::new(seed);
+    let mut faults = Vec::new();
+    for kill in 0..kills {
+        let node = random.below(nodes);
+        // Half of them at the worst moment.
+        faults.push(match kill % 2 {
+            0 => Fault::KillAtFlush { node },
+            _ => Fault::Kill { node, down: random.millis(0, 200) },
+        });
+        let range = if kill % KILLS_PER_OTHER == 1 { FAR } else { NEAR };
+        let past_end = i64::try_from(random.millis(0, 2 * range).as_millis()).unwrap() - i64::try_from(range).unwrap();
+        faults.push(Fault::SetClock { node: random.below(nodes), past_end });
+    }
+    // What there is time for in a short run is in `plan` too.
+    for _ in 0..kills / KILLS_PER_OTHER {
+        faults.push(Fault::Pause { node: random.below(nodes), time: random.millis(100, 2000) });
+        faults.push(Fault::KillPostgres { down: random.millis(0, 300) });
+        faults.push(Fault::Terminate { backends: 1 + random.below(20) });
+        faults.push(Fault::Cut { node: random.below(nodes) });
+        for weather in [Weather::Refusing, Weather::Mute] {
+            faults.push(Fault::Weather { node: random.below(nodes), weather, time: random.millis(100, 2000) });
+        }
+    }
+    random.shuffle(&mut faults);
+    faults
+}
+
+/// Each node's clock over the month's end and back again, the nodes one after the other.
+pub fn there_and_back(nodes: usize) -> Vec<Fault> {
+    let set = |past_end: i64| (0..nodes).map(move |node| Fault::SetClock { node, past_end });
+    set(5).chain(set(-5)).collect()
+}
+
+/// Every clock well beyond the month's end.
+pub fn next_month(nodes: usize) -> Vec<Fault> {
+    (0..nodes).map(|node| Fault::SetClock { node, past_end: 600 }).collect()
+}
+
+/// The same; then every server is killed.
+pub fn all_killed_next_month(nodes: usize) -> Vec<Fault> {
+    let killed = (0..nodes).map(|node| Fault::Kill { node, down: Duration::ZERO });
+    next_month(nodes).into_iter().chain(killed).collect()
+}
+
 impl Fault {
     /// What it is called in figures.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Kill { .. } => "kill -9",
             Self::KillAtCommit { .. } => "kill -9 between COMMIT and answer",
+            Self::KillAtFlush { .. } => "kill -9 between a flush's COMMIT and answer",
+            Self::SetClock { past_end: 0.., .. } => "clock set beyond the month's end",
+            Self::SetClock { .. } => "clock set before the month's end",
             Self::Pause { .. } => "SIGSTOP",
             Self::StopPostgres { .. } => "PostgreSQL restarted",
             Self::KillPostgres { .. } => "PostgreSQL kill -9",
@@ -123,7 +181,7 @@ impl Fault {
     }
 
     pub fn is_kill_of_node(&self) -> bool {
-        matches!(self, Self::Kill { .. } | Self::KillAtCommit { .. })
+        matches!(self, Self::Kill { .. } | Self::KillAtCommit { .. } | Self::KillAtFlush { .. })
     }
 
     /// Lets it happen and heals it; gives whether it happened as planned.
@@ -134,12 +192,15 @@ impl Fault {
                 tokio::time::sleep(down).await;
                 world.start_node(node).await;
             }
-            Self::KillAtCommit { node } => {
-                let caught = world.proxies[node].catch(Moment::Committed).await;
+            Self::KillAtCommit { node } | Self::KillAtFlush { node } => {
+                let is_flush = matches!(self, Self::KillAtFlush { .. });
+                let moment = if is_flush { Moment::Flushed } else { Moment::Committed };
+                let caught = world.proxies[node].catch(moment).await;
                 world.kill_node(node).await;
                 world.start_node(node).await;
                 return caught;
             }
+            Self::SetClock { node, past_end } => world.set_clock(node, past_end),
             Self::Pause { node, time } => {
                 world.signal_node(node, Signal::SIGSTOP);
                 tokio::time::sleep(time).await;
@@ -184,5 +245,7 @@ fn the_same_seed_gives_the_same_faults_and_another_seed_gives_others() {
     assert_ne!(plan(1, 3, 20), plan(2, 3, 20));
     assert_eq!(plan_around_leases(1, 3, 2000), plan_around_leases(1, 3, 2000));
     assert_ne!(plan_around_leases(1, 3, 2000), plan_around_leases(2, 3, 2000));
+    assert_eq!(plan_around_flushes(1, 3, 20), plan_around_flushes(1, 3, 20));
+    assert_ne!(plan_around_flushes(1, 3, 20), plan_around_flushes(2, 3, 20));
     assert_eq!(plan(1, 3, 20).iter().filter(|fault| fault.is_kill_of_node()).count(), 20);
 }

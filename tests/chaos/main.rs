@@ -13,6 +13,7 @@
 )]
 
 mod client;
+mod clocks;
 mod faults;
 mod http;
 mod invariants;
@@ -25,4 +26,5 @@ mod run;
 #[path = "../api/support/slot.rs"]
 mod slot;
 mod storm;
+mod usage;
 mod world;

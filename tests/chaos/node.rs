@@ -1,11 +1,13 @@
 //! A real server process, which can be killed, stopped and started again.
 
 use std::{
+    env,
     fs::{self, File, OpenOptions},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::Mutex,
 };
 
 use nix::{
@@ -13,13 +15,20 @@ use nix::{
     unistd::Pid,
 };
 
-/// A command of the server's binary, with nothing of our environment, on the database at `database`.
-pub fn command(folder: &Path, database: SocketAddr, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cloudapi"));
+use crate::clocks;
+
+/// A command of the server's binary.
+pub fn command(folder: &Path, index: usize, database: SocketAddr, arguments: &[&str]) -> Command {
+    program(env!("CARGO_BIN_EXE_cloudapi").as_ref(), folder, index, database, arguments)
+}
+
+/// A program that is told where the node's own data and its database are, and nothing of our environment.
+fn program(program: &Path, folder: &Path, index: usize, database: SocketAddr, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("DATABASE_URL", format!("postgres://cloudapi@{database}/postgres?sslmode=disable"))
-        .env("CLOUDAPI_DATA_DIR", folder.join("data"))
+        .env("CLOUDAPI_DATA_DIR", folder.join(format!("data-{index}")))
         .env("CLOUDAPI_DRAIN_DELAY_SECONDS", "0")
         .current_dir(folder)
         .args(arguments)
@@ -32,17 +41,28 @@ pub fn command(folder: &Path, database: SocketAddr, arguments: &[&str]) -> Comma
 /// A running server. Dropped, it is killed.
 pub struct Node {
     child: Child,
+    /// Where its clock's steps are written, if it is one whose clock can be set.
+    steering: Mutex<Option<ChildStdin>>,
     pub address: SocketAddr,
 }
 
 impl Node {
-    /// Starts one, and returns when it listens; its database may come later. Blocks.
-    pub fn start(folder: &Path, index: usize, database: SocketAddr) -> Self {
+    /// Starts one, and returns when it listens; its database may come later. Its clock can be set if it is said how
+    /// many milliseconds that is ahead. Blocks.
+    pub fn start(folder: &Path, index: usize, database: SocketAddr, ahead: Option<i64>) -> Self {
         let log = OpenOptions::new().create(true).append(true).open(log(folder, index)).unwrap();
-        let mut command = command(folder, database, &["serve", "--listen", "127.0.0.1:0"]);
-        let child = command.stderr(log).spawn().unwrap();
+        let mut command = match ahead {
+            None => command(folder, index, database, &["serve", "--listen", "127.0.0.1:0"]),
+            Some(ahead) => {
+                let mut command = program(&env::current_exe().unwrap(), folder, index, database, &clocks::SERVE);
+                command.env(clocks::AHEAD, ahead.to_string()).stdin(Stdio::piped());
+                command
+            }
+        };
+        let mut child = command.stderr(log).spawn().unwrap();
+        let steering = Mutex::new(child.stdin.take());
         // From here on it is killed if anything goes wrong.
-        let mut node = Self { child, address: ([127, 0, 0, 1], 0).into() };
+        let mut node = Self { child, steering, address: ([127, 0, 0, 1], 0).into() };
         let said = BufReader::new(node.child.stdout.take().unwrap());
         let address = said
             .lines()
@@ -56,6 +76,12 @@ impl Node {
     pub fn signal(&self, signal: Signal) {
         // Nobody has waited for it yet, so the id is still its own.
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Sets its clock forward or back by so many milliseconds. It stands so in a moment.
+    pub fn step_clock(&self, millis: i64) {
+        let mut steering = self.steering.lock().unwrap();
+        writeln!(steering.as_mut().expect("a node whose clock can be set"), "{millis}").unwrap();
     }
 
     /// `kill -9`, and waits until it is gone.

@@ -84,25 +84,28 @@ pub struct Trial {
     pub patience: Range<u64>,
     /// How many answers there are from one fault to the next.
     pub work: usize,
+    /// What happens when all clients have finished.
+    pub last: Vec<Fault>,
 }
 
 /// Lets clients of all invariants work while the faults happen; then checks.
 pub async fn run(world: &mut World, trial: Trial) {
     let begun = Instant::now();
     let clients = Clients::start(world, &trial);
-    let Trial { seed, faults, invariants, work, .. } = trial;
+    let Trial { seed, faults, invariants, work, last, .. } = trial;
     let mut figures = Figures::default();
     for fault in &faults {
         clients_work(world, work).await;
-        let as_planned = fault.inflict(world).await;
-        let outage = world.all_serve(fault.name()).await;
-        figures.add(fault, as_planned, outage);
+        figures.inflict(fault, world).await;
     }
     clients_work(world, work).await;
     while !invariants.iter().all(|invariant| invariant.is_tried()) {
         clients_work(world, 1).await;
     }
     clients.finish().await;
+    for fault in &last {
+        figures.inflict(fault, world).await;
+    }
     let end = End { world, log: world.field.log() };
     let (mut broken, mut broken_count) = (Vec::new(), 0);
     for invariant in &invariants {
@@ -174,7 +177,9 @@ struct Figures {
 }
 
 impl Figures {
-    fn add(&mut self, fault: &Fault, as_planned: bool, outage: Duration) {
+    async fn inflict(&mut self, fault: &Fault, world: &mut World) {
+        let as_planned = fault.inflict(world).await;
+        let outage = world.all_serve(fault.name()).await;
         let (count, planned, longest) = self.faults.entry(fault.name()).or_default();
         *count += 1;
         *planned += usize::from(as_planned);

@@ -27,7 +27,7 @@ async fn whatever_fails_each_acknowledged_write_has_its_effect_once_and_all_is_s
     let faults = plan(scale.seed, NODES, scale.kills);
     let invariants = invariants(&world);
     // Some give up on a server that is only stopped, and ask another while the first goes on.
-    let trial = Trial { seed: scale.seed, faults, invariants, patience: 100..3000, work: run::WORK };
+    let trial = Trial { seed: scale.seed, faults, invariants, patience: 100..3000, work: run::WORK, last: vec![] };
     run::run(&mut world, trial).await;
 }
 
@@ -42,7 +42,7 @@ async fn while_postgresql_restarts_under_load_only_503_is_answered_and_then_ever
     };
     let faults: Vec<Fault> = (0..2.max(scale.kills / 10)).map(restart).collect();
     let invariants = invariants(&world);
-    let trial = Trial { seed: scale.seed, faults, invariants, patience: 20_000..30_000, work: run::WORK };
+    let trial = Trial { seed: scale.seed, faults, invariants, patience: 20_000..30_000, work: run::WORK, last: vec![] };
     run::run(&mut world, trial).await;
     // No server was away, so no client was left without a complete answer.
     let log = world.field.log();

@@ -23,6 +23,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     client::{Client, Field},
+    clocks::Clocks,
     http::Request,
     node::{self, Node},
     proxy::Proxy,
@@ -44,6 +45,8 @@ pub struct World {
     // Dropped in this order: nothing of it outlives the slot's folder.
     nodes: Vec<Option<Node>>,
     pub proxies: Vec<Proxy>,
+    /// Those of the nodes, if they can be set.
+    clocks: Option<Clocks>,
     pub field: Arc<Field>,
     pub credentials: Credentials,
     /// The harness's own way to the database, which no proxy is in.
@@ -56,6 +59,15 @@ pub struct World {
 impl World {
     /// Starts `count` servers, which are ready when this returns.
     pub async fn start(count: usize) -> Self {
+        Self::start_with(count, None).await
+    }
+
+    /// The same, with clocks that can be set, and stand before the end of a month.
+    pub async fn start_before_the_months_end(count: usize) -> Self {
+        Self::start_with(count, Some(Clocks::before_the_months_end(count))).await
+    }
+
+    async fn start_with(count: usize, clocks: Option<Clocks>) -> Self {
         let slot = Slot::take("chaos");
         let postgres_options = Options {
             data_dir: slot.folder.join("database"),
@@ -77,7 +89,7 @@ impl World {
         let nodes = std::iter::repeat_with(|| None).take(count).collect();
         // From here on all of it is stopped if anything goes wrong.
         let mut world =
-            Self { nodes, proxies, field, credentials, db, postgres: Some(postgres), postgres_options, slot };
+            Self { nodes, proxies, clocks, field, credentials, db, postgres: Some(postgres), postgres_options, slot };
         world.bootstrap().await;
         world
     }
@@ -115,7 +127,7 @@ impl World {
 
     /// Runs a command of the operator's to its end, for the JSON it prints.
     async fn run(&self, arguments: &[&str]) -> Value {
-        let mut command: Command = node::command(&self.slot.folder, self.proxies[0].address, arguments);
+        let mut command: Command = node::command(&self.slot.folder, 0, self.proxies[0].address, arguments);
         let output = spawn_blocking(move || command.output().unwrap()).await.unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
@@ -123,7 +135,8 @@ impl World {
 
     pub async fn start_node(&mut self, index: usize) {
         let (folder, database) = (self.slot.folder.clone(), self.proxies[index].address);
-        let node = spawn_blocking(move || Node::start(&folder, index, database)).await.unwrap();
+        let ahead = self.clocks.as_ref().map(|clocks| clocks.ahead(index));
+        let node = spawn_blocking(move || Node::start(&folder, index, database, ahead)).await.unwrap();
         self.field.set_address(index, Some(node.address));
         self.nodes[index] = Some(node);
     }
@@ -137,6 +150,12 @@ impl World {
 
     pub fn signal_node(&self, index: usize, signal: Signal) {
         self.nodes[index].as_ref().expect("a node that runs").signal(signal);
+    }
+
+    /// Sets a node's clock to so many seconds past the month's end, or before it.
+    pub fn set_clock(&self, index: usize, past_end: i64) {
+        let step = self.clocks.as_ref().expect("clocks that can be set").set(index, past_end);
+        self.nodes[index].as_ref().expect("a node that runs").step_clock(step);
     }
 
     pub async fn stop_postgres(&mut self) {

@@ -15,6 +15,23 @@ impl Frame {
         (self.kind == b'Q').then(|| std::str::from_utf8(text).ok())?
     }
 
+    /// The name and the text of a statement that is prepared.
+    pub fn parsed(&self) -> Option<(&[u8], &[u8])> {
+        let mut texts = self.bytes.get(5..)?.split(|byte| *byte == 0);
+        (self.kind == b'P').then(|| Some((texts.next()?, texts.next()?)))?
+    }
+
+    /// The name of the statement that is to be done.
+    pub fn bound(&self) -> Option<&[u8]> {
+        let mut texts = self.bytes.get(5..)?.split(|byte| *byte == 0);
+        (self.kind == b'B').then(|| texts.nth(1))?
+    }
+
+    /// Whether it tells that what was asked was not done, or was undone.
+    pub fn is_failure(&self) -> bool {
+        self.kind == b'E' || self.kind == b'C' && self.bytes[5..].starts_with(b"ROLLBACK")
+    }
+
     /// Whether a client waits for an answer after it: a simple query, or the end of an extended one.
     pub fn ends_a_round(&self) -> bool {
         matches!(self.kind, b'Q' | b'S')

@@ -14,12 +14,16 @@ use tokio::{
 use super::{
     Caught, Moment, Shared, Weather,
     frames::{Frame, Frames},
+    rounds::{Round, Rounds},
 };
 
-/// Withheld answers, and whom to tell once PostgreSQL has given the last one.
-struct Withheld {
-    caught: Caught,
-    tell: Option<oneshot::Sender<Caught>>,
+/// Why answers are withheld.
+enum Lost {
+    /// Until somebody cuts the connection or kills the server, who is told once PostgreSQL has given the last one.
+    ToATrap { caught: Caught, tell: Option<oneshot::Sender<Caught>> },
+    /// Until PostgreSQL has given the last one; then the connection ends, and the server cannot know whether what it
+    /// wrote was `failed` or committed.
+    ToBeSentAgain { failed: bool },
 }
 
 /// Carries bytes until either side closes.
@@ -36,12 +40,12 @@ pub async fn carry(shared: &Shared, client: TcpStream, postgres: UnixStream) {
 /// What the server asks. It is read as messages, to find the moment at which to stop.
 async fn ask(
     shared: &Shared,
-    withheld: &Mutex<Option<Withheld>>,
+    withheld: &Mutex<Option<Lost>>,
     mut from: tcp::OwnedReadHalf,
     mut to: unix::OwnedWriteHalf,
 ) -> io::Result<()> {
     let mut frames = Frames::of_client();
-    let mut transaction = None;
+    let mut rounds = Rounds::default();
     let mut buffer = vec![0; 16 << 10];
     loop {
         let read = from.read(&mut buffer).await?;
@@ -51,50 +55,35 @@ async fn ask(
         wait_as_told(shared).await;
         frames.push(&buffer[..read]);
         while let Some(frame) = frames.next() {
-            if let Some(moment) = moment_of(&frame, &mut transaction) {
+            if let Some(round) = rounds.end(&frame) {
                 // Before it is sent: the answer must not be faster than the trap.
-                spring(shared, withheld, moment);
+                spring(shared, withheld, round);
             }
             to.write_all(&frame.bytes).await?;
         }
     }
 }
 
-/// Which round of its transaction a message ends, and whether it is COMMIT. `rounds` counts them.
-fn moment_of(frame: &Frame, rounds: &mut Option<usize>) -> Option<(usize, bool)> {
-    if !frame.ends_a_round() {
-        return None;
-    }
-    let query = frame.query().unwrap_or_default().trim();
-    let is = |word: &str| query.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-    if is("BEGIN") {
-        *rounds = Some(0);
-        return Some((0, false));
-    }
-    let round = rounds.as_ref()? + 1;
-    // What is to be done last travels with it.
-    let committing = query.ends_with("COMMIT");
-    *rounds = (!committing && !is("ROLLBACK")).then_some(round);
-    Some((round, committing))
-}
-
-/// Closes the trap if one is set for this moment.
-fn spring(shared: &Shared, withheld: &Mutex<Option<Withheld>>, (round, committed): (usize, bool)) {
-    let mut trap = shared.trap.lock().unwrap();
+/// Closes the trap if one is set for this moment; else loses the answer if it is a flush's turn to be sent twice.
+fn spring(shared: &Shared, withheld: &Mutex<Option<Lost>>, round: Round) {
     let fits = |moment| match moment {
-        Moment::Answered(wanted) => wanted == round,
-        Moment::Committed => committed,
+        Moment::Answered(wanted) => round.number == Some(wanted),
+        Moment::Committed => round.commits,
+        Moment::Flushed => round.flushes,
     };
-    if let Some(trap) = trap.take_if(|trap| fits(trap.moment)) {
-        let (caught, tell) = (Caught { committed }, Some(trap.tell));
-        *withheld.lock().unwrap() = Some(Withheld { caught, tell });
-    }
+    let sprung = shared.trap.lock().unwrap().take_if(|trap| fits(trap.moment));
+    let lost = match sprung {
+        Some(trap) => Lost::ToATrap { caught: Caught { committed: round.commits }, tell: Some(trap.tell) },
+        None if round.flushes && shared.flushes.is_to_be_doubled() => Lost::ToBeSentAgain { failed: false },
+        None => return,
+    };
+    *withheld.lock().unwrap() = Some(lost);
 }
 
 /// What PostgreSQL answers, read as messages too, to lose some of them.
 async fn answer(
     shared: &Shared,
-    withheld: &Mutex<Option<Withheld>>,
+    withheld: &Mutex<Option<Lost>>,
     mut from: unix::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
 ) -> io::Result<()> {
@@ -115,8 +104,10 @@ async fn answer(
         frames.push(&buffer[..read]);
         let mut passed = Vec::new();
         while let Some(frame) = frames.next() {
-            if withhold(withheld, &frame) {
-                continue;
+            match withhold(shared, withheld, &frame) {
+                Fate::Passed => {}
+                Fate::Withheld => continue,
+                Fate::Cut => return Ok(()),
             }
             // NotificationResponse.
             if now == Weather::Unnotified && frame.kind == b'A' {
@@ -129,17 +120,38 @@ async fn answer(
     }
 }
 
-/// Takes in an answer that shall not arrive, and tells when PostgreSQL is done with the round.
-fn withhold(withheld: &Mutex<Option<Withheld>>, frame: &Frame) -> bool {
+/// What becomes of a message of PostgreSQL's.
+enum Fate {
+    Passed,
+    Withheld,
+    /// Nothing passes any more: the connection ends.
+    Cut,
+}
+
+/// Takes in an answer that shall not arrive, and sees when PostgreSQL is done with the round.
+fn withhold(shared: &Shared, withheld: &Mutex<Option<Lost>>, frame: &Frame) -> Fate {
     let mut withheld = withheld.lock().unwrap();
-    let Some(withheld) = withheld.as_mut() else { return false };
+    let Some(lost) = withheld.as_mut() else { return Fate::Passed };
     // ReadyForQuery.
-    if frame.kind == b'Z'
-        && let Some(tell) = withheld.tell.take()
-    {
-        let _ = tell.send(withheld.caught);
+    let is_over = frame.kind == b'Z';
+    match lost {
+        Lost::ToATrap { caught, tell } => {
+            if let Some(tell) = tell.take_if(|_| is_over) {
+                let _ = tell.send(*caught);
+            }
+            Fate::Withheld
+        }
+        Lost::ToBeSentAgain { failed } => {
+            *failed |= frame.is_failure();
+            if !is_over {
+                return Fate::Withheld;
+            }
+            if !*failed {
+                shared.flushes.doubled.fetch_add(1, Ordering::SeqCst);
+            }
+            Fate::Cut
+        }
     }
-    true
 }
 
 async fn wait_as_told(shared: &Shared) {

@@ -2,13 +2,14 @@
 
 mod frames;
 mod link;
+mod rounds;
 
 use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +43,31 @@ pub enum Moment {
     Answered(usize),
     /// PostgreSQL has committed, and the server does not know.
     Committed,
+    /// The same, where it was usage that was written.
+    Flushed,
+}
+
+/// The transactions in which a server writes down what it has counted.
+#[derive(Debug, Default)]
+pub struct Flushes {
+    /// Whether each is to be sent twice.
+    twice: AtomicBool,
+    /// Whether the next one is one that was sent before.
+    is_again: AtomicBool,
+    /// How many were committed without the server hearing of it.
+    doubled: AtomicUsize,
+}
+
+impl Flushes {
+    /// How many were committed without the server hearing of it, which then sent all of it again.
+    pub fn doubled(&self) -> usize {
+        self.doubled.load(Ordering::SeqCst)
+    }
+
+    /// Whether the answer of the one that is being sent shall not arrive: every other time.
+    fn is_to_be_doubled(&self) -> bool {
+        self.twice.load(Ordering::SeqCst) && !self.is_again.fetch_xor(true, Ordering::SeqCst)
+    }
 }
 
 /// What was going on when a trap closed.
@@ -65,6 +91,7 @@ struct Shared {
     trap: Mutex<Option<Trap>>,
     /// How many notifications were lost.
     lost: AtomicUsize,
+    flushes: Arc<Flushes>,
 }
 
 /// One node's way to PostgreSQL. Dropped, it takes no more connections, and cuts those it has.
@@ -84,6 +111,7 @@ impl Proxy {
             cuts: watch::Sender::new(0),
             trap: Mutex::default(),
             lost: AtomicUsize::new(0),
+            flushes: Arc::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { address, shared, accepting }
@@ -96,6 +124,13 @@ impl Proxy {
     /// Cuts all connections there are.
     pub fn cut(&self) {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// From now on lets every flush be sent twice: it is committed, its connection is cut before the server hears of
+    /// that, and the next one arrives.
+    pub fn double_flushes(&self) -> Arc<Flushes> {
+        self.shared.flushes.twice.store(true, Ordering::SeqCst);
+        Arc::clone(&self.shared.flushes)
     }
 
     /// How many notifications were lost so far.

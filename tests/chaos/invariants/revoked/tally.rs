@@ -73,7 +73,7 @@ impl Tally {
                     Some(later) => format!("{later:?} after"),
                     None => format!("{:?} before", done.duration_since(at)),
                 };
-                let Asked { node, begun, over, answer } = &sample.asked;
+                let Asked { node, begun, over, answer, .. } = &sample.asked;
                 format!(
                     "{}, which node {} answered after {:?} with {}: node {node} was asked {}, answered {} that answer, and said {:?} to {:?}: {answer:?}",
                     victim.kind,

@@ -1,0 +1,182 @@
+//! Usage: each acknowledged request is counted, each one that was received at most once, for the project and the
+//! credential that it was made for, in some month.
+
+mod callers;
+mod reports;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, LocalBoxFuture};
+
+use self::callers::Callers;
+use super::{End, Invariant, Verdict};
+use crate::{
+    client::Client,
+    http::{Answer, Request},
+    proxy::{Flushes, Proxy},
+    world::World,
+};
+
+/// So often, and so long after each other, a report that lacks something is asked for again: what a killed server has
+/// left behind may be written down later than what it counts now.
+const READINGS: usize = 10;
+const BETWEEN_READINGS: Duration = Duration::from_millis(500);
+
+/// Enough to see that one was lost or doubled.
+const ENOUGH: u64 = 300;
+
+/// How many requests may have been counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bounds {
+    /// Those whose complete answer says that they count.
+    acknowledged: u64,
+    /// Those of which a first byte left with a valid credential.
+    received: u64,
+}
+
+impl Bounds {
+    fn of<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Self {
+        parts.into_iter().fold(Self::default(), |sum, part| Self {
+            acknowledged: sum.acknowledged + part.acknowledged,
+            received: sum.received + part.received,
+        })
+    }
+
+    fn hold(self, counted: u64) -> bool {
+        (self.acknowledged..=self.received).contains(&counted)
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} were acknowledged and {} received", self.acknowledged, self.received)
+    }
+}
+
+pub struct Counted {
+    callers: Callers,
+    clients: usize,
+    /// What each of the callers was answered.
+    tally: Mutex<Vec<Bounds>>,
+    /// Answers that nobody should get.
+    odd: Mutex<Verdict>,
+    flushes: Vec<Arc<Flushes>>,
+}
+
+impl Counted {
+    /// Also lets every flush of every server be sent twice.
+    pub async fn new(world: &World, clients: usize) -> Self {
+        let (callers, asked) = Callers::make(world).await;
+        let flushes = world.proxies.iter().map(Proxy::double_flushes).collect();
+        Self { callers, clients, tally: Mutex::new(asked), odd: Mutex::default(), flushes }
+    }
+
+    /// Asks as one of the callers, and takes down that it was.
+    async fn ask(&self, client: &mut Client, node: usize, caller: usize, request: &Request) -> Option<Answer> {
+        let asked = client.ask_unlogged(node, request).await;
+        let bounds = &mut self.tally.lock().unwrap()[caller];
+        bounds.received += u64::from(asked.sent);
+        bounds.acknowledged += u64::from(asked.answer.as_ref().is_some_and(counts));
+        asked.answer
+    }
+
+    /// What there is so far of the callers for which `belongs` is true.
+    fn bounds(&self, belongs: impl Fn(&callers::Caller) -> bool) -> Bounds {
+        let tally = self.tally.lock().unwrap();
+        Bounds::of(self.callers.all.iter().zip(&*tally).filter(|(caller, _)| belongs(caller)).map(|(_, bounds)| bounds))
+    }
+
+    /// Whether PostgreSQL has committed something of each server's that was sent again.
+    fn doubled(&self) -> Vec<usize> {
+        self.flushes.iter().map(|flushes| flushes.doubled()).collect()
+    }
+
+    /// Reads `what` until nothing lacks that was acknowledged when it was first asked for, or for some time. Gives
+    /// what was read, and the bounds that it must be within.
+    async fn read<R>(
+        &self,
+        belongs: impl Fn(&callers::Caller) -> bool,
+        mut report: impl AsyncFnMut() -> Option<R>,
+        counted: impl Fn(&R) -> u64,
+    ) -> Option<(R, Bounds)> {
+        let acknowledged = self.bounds(&belongs).acknowledged;
+        let mut readings = 0;
+        loop {
+            let read = report().await?;
+            readings += 1;
+            // A report cannot hold the request that asks for it.
+            let received = self.bounds(&belongs).received - 1;
+            if counted(&read) >= acknowledged || readings == READINGS {
+                return Some((read, Bounds { acknowledged, received }));
+            }
+            tokio::time::sleep(BETWEEN_READINGS).await;
+        }
+    }
+}
+
+/// Whether a request with a valid credential counts when this is its answer.
+fn counts(answer: &Answer) -> bool {
+    !matches!(answer.status, 401 | 429 | 500..)
+}
+
+impl Invariant for Counted {
+    fn clients(&self) -> usize {
+        self.clients
+    }
+
+    fn act<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, ()> {
+        Box::pin(async {
+            let (node, question) = (client.any_node(), self.callers.question(client));
+            let answer = match question.caller {
+                Some(caller) => self.ask(client, node, caller, &question.request).await,
+                None => client.ask_unlogged(node, &question.request).await.answer,
+            };
+            if let Some(answer) = answer {
+                let fits = answer.status == 503 || question.expected.contains(&answer.status);
+                self.odd.lock().unwrap().require(fits, || format!("{:?} gave {answer:?}", question.request));
+            }
+            tokio::time::sleep(client.random.millis(1, 8)).await;
+        })
+    }
+
+    fn is_tried(&self) -> bool {
+        self.doubled().iter().all(|doubled| *doubled > 0) && self.bounds(|_| true).acknowledged >= ENOUGH
+    }
+
+    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+        Box::pin(async {
+            let mut verdict = std::mem::take(&mut *self.odd.lock().unwrap());
+            reports::all_flushed(end.world).await;
+            let mut client = end.world.client(0);
+            let (mut all, mut counted, mut months) = (Bounds::default(), 0, Vec::new());
+            for (project, id) in self.callers.projects.iter().enumerate() {
+                let of_project = |caller: &callers::Caller| caller.project == project;
+                let report = async || Some(self.by_month(end.world, &mut client, project).await);
+                let sum = |report: &reports::Months| report.values().sum();
+                let (report, bounds) = self.read(of_project, report, sum).await.expect("a report");
+                verdict.require(bounds.hold(sum(&report)), || {
+                    format!("of {id}'s requests {bounds}, but {} were counted: {report:?}", sum(&report))
+                });
+                all = Bounds::of([&all, &bounds]);
+                counted += sum(&report);
+                months.extend(report.into_iter().filter(|(_, requests)| *requests > 0).map(|(month, _)| month));
+                self.check_breakdown(&mut client, project, &mut verdict).await;
+            }
+            months.sort_unstable();
+            months.dedup();
+            verdict.require(months.len() > 1, || format!("only in {months:?} requests were counted"));
+            let doubled = self.doubled();
+            verdict.require(doubled.iter().all(|doubled| *doubled > 0), || format!("flushes sent twice: {doubled:?}"));
+            verdict.figure("acknowledged", all.acknowledged);
+            verdict.figure("counted", counted);
+            verdict.figure("received", all.received);
+            verdict.figure("flushes committed unheard and sent again", doubled.iter().sum::<usize>());
+            verdict.figure("months counted in", months.join(", "));
+            verdict
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! Who makes requests, for which project, and what they ask.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Bounds, counts};
+use crate::{client::Client, http::Request, world::World};
+
+/// Nobody's id.
+const NOBODY: &str = "/v1/users/usr_00000000000000000000000000";
+/// How many projects there are: what one uses must not be counted for the other.
+const PROJECTS: usize = 2;
+/// How many keys each of them has, with a token under each.
+const KEYS: usize = 2;
+
+/// A credential, used for one project.
+pub struct Caller {
+    /// Which of the projects.
+    pub project: usize,
+    pub secret: String,
+    /// The key that it is, or hangs under; none for a session.
+    pub key_id: Option<String>,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Session,
+    Key,
+    Token,
+}
+
+pub struct Callers {
+    /// Their ids.
+    pub projects: Vec<String>,
+    pub all: Vec<Caller>,
+    session: String,
+    /// Keys of the projects that were revoked: who comes with one is nobody's caller.
+    revoked: Vec<String>,
+}
+
+/// Something to ask.
+pub struct Question {
+    /// Which of the callers asks, if it is to be counted for a project.
+    pub caller: Option<usize>,
+    pub request: Request,
+    /// What it may be answered, besides 503.
+    pub expected: &'static [u16],
+}
+
+impl Callers {
+    /// Makes them, and gives what has been asked for that.
+    pub async fn make(world: &World) -> (Self, Vec<Bounds>) {
+        let session = world.credentials.session.clone();
+        let mut made = Self { projects: Vec::new(), all: Vec::new(), session, revoked: Vec::new() };
+        let mut asked = Vec::new();
+        let mut making = Making { client: world.client(0), asked: Bounds::default() };
+        for project in 0..PROJECTS {
+            let body = json!({ "name": "to be counted" });
+            // It belongs to no project.
+            let answer = making.ask(made.request("POST", "/v1/projects", Some(body))).await;
+            let id = text(&answer["id"]);
+            making.asked = Bounds::default();
+            let body = json!({ "project_id": id, "name": "to be counted" });
+            let (mut keys, mut session) = (Vec::new(), Bounds::default());
+            for _ in 0..=KEYS {
+                let key = making.ask(made.request("POST", "/v1/keys", Some(body.clone()))).await;
+                keys.push((text(&key["id"]), text(&key["key"])));
+            }
+            let (revoked, secret) = keys.pop().expect("one more");
+            making.ask(made.request("DELETE", &format!("/v1/keys/{revoked}"), None)).await;
+            made.revoked.push(secret);
+            session = Bounds::of([&session, &std::mem::take(&mut making.asked)]);
+            made.add(project, made.session.clone(), None, Kind::Session);
+            asked.push(session);
+            for (key_id, key) in keys {
+                let body =
+                    json!({ "name": "to be counted", "scopes": ["projects:read", "users:read", "tokens:introspect"] });
+                let token = making.ask(request("POST", "/v1/tokens", &key, Some(body))).await;
+                made.add(project, key, Some(key_id.clone()), Kind::Key);
+                asked.push(std::mem::take(&mut making.asked));
+                made.add(project, text(&token["token"]), Some(key_id), Kind::Token);
+                asked.push(Bounds::default());
+            }
+            made.projects.push(id);
+        }
+        (made, asked)
+    }
+
+    fn add(&mut self, project: usize, secret: String, key_id: Option<String>, kind: Kind) {
+        self.all.push(Caller { project, secret, key_id, kind });
+    }
+
+    fn request(&self, method: &'static str, path: &str, body: Option<Value>) -> Request {
+        request(method, path, &self.session, body)
+    }
+
+    /// One of the keys of a project, by which its usage is read.
+    pub fn key_of(&self, project: usize) -> usize {
+        let is_key = |caller: &Caller| caller.project == project && caller.kind == Kind::Key;
+        self.all.iter().position(is_key).expect("a key of each project")
+    }
+
+    /// Anything, of anybody.
+    pub fn question(&self, client: &mut Client) -> Question {
+        let nobody = |secret: &str, expected| {
+            let request = request("GET", "/v1/projects?limit=1", secret, None);
+            Question { caller: None, request, expected }
+        };
+        match client.random.below(50) {
+            // An address that is refused too often is told to wait.
+            0 => return nobody(&self.revoked[client.random.below(PROJECTS)], &[401, 429]),
+            // Of no project.
+            1 => return nobody(&self.session, &[200]),
+            _ => {}
+        }
+        let number = client.random.below(self.all.len());
+        let caller = &self.all[number];
+        let by = |method, path: &str, body| request(method, path, &caller.secret, body);
+        let (request, expected): (_, &[u16]) = match (caller.kind, client.random.below(20)) {
+            (Kind::Session, _) => {
+                let project = &self.projects[caller.project];
+                (by("GET", &format!("/v1/keys?limit=1&project_id={project}"), None), &[200])
+            }
+            (_, 0..8) => (by("GET", "/v1/projects?limit=1", None), &[200]),
+            (_, 8..14) => {
+                let body = json!({ "token": caller.secret });
+                (by("POST", "/v1/tokens/introspect", Some(body)), &[200])
+            }
+            (_, 14..17) => (by("GET", NOBODY, None), &[404]),
+            (Kind::Token, 17) => (by("GET", "/v1/keys", None), &[403]),
+            _ => (by("POST", "/v1/tokens/introspect", Some(json!({ "no": "token" }))), &[422]),
+        };
+        Question { caller: Some(number), request, expected }
+    }
+}
+
+/// What is asked before anything fails.
+struct Making {
+    client: Client,
+    asked: Bounds,
+}
+
+impl Making {
+    async fn ask(&mut self, request: Request) -> Value {
+        let answer = self.client.insist(&Arc::new(request)).await;
+        assert!(answer.is_success() && counts(&answer), "{answer:?}");
+        self.asked = Bounds::of([&self.asked, &Bounds { acknowledged: 1, received: 1 }]);
+        answer.json()
+    }
+}
+
+pub fn request(method: &'static str, path: &str, secret: &str, body: Option<Value>) -> Request {
+    Request { method, path: path.to_owned(), secret: secret.to_owned(), key: None, body }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("text, not {value}")).to_owned()
+}
