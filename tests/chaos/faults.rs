@@ -147,9 +147,12 @@ pub fn there_and_back(nodes: usize) -> Vec<Fault> {
     set(5).chain(set(-5)).collect()
 }
 
+/// Well beyond the month's end, in seconds.
+pub const NEXT_MONTH: i64 = 600;
+
 /// Every clock well beyond the month's end.
 pub fn next_month(nodes: usize) -> Vec<Fault> {
-    (0..nodes).map(|node| Fault::SetClock { node, past_end: 600 }).collect()
+    (0..nodes).map(|node| Fault::SetClock { node, past_end: NEXT_MONTH }).collect()
 }
 
 /// The same; then every server is killed.

@@ -34,6 +34,8 @@ const ENOUGH: u64 = 300;
 struct Bounds {
     /// Those whose complete answer says that they count.
     acknowledged: u64,
+    /// Those whose complete answer says that they do not.
+    refused: u64,
     /// Those of which a first byte left with a valid credential.
     received: u64,
 }
@@ -42,18 +44,25 @@ impl Bounds {
     fn of<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Self {
         parts.into_iter().fold(Self::default(), |sum, part| Self {
             acknowledged: sum.acknowledged + part.acknowledged,
+            refused: sum.refused + part.refused,
             received: sum.received + part.received,
         })
     }
 
+    /// What became of the others is not known.
+    fn most(self) -> u64 {
+        self.received - self.refused
+    }
+
     fn hold(self, counted: u64) -> bool {
-        (self.acknowledged..=self.received).contains(&counted)
+        (self.acknowledged..=self.most()).contains(&counted)
     }
 }
 
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{} were acknowledged and {} received", self.acknowledged, self.received)
+        let Self { acknowledged, refused, received } = self;
+        write!(f, "{acknowledged} were acknowledged, {received} received and {refused} of those refused")
     }
 }
 
@@ -80,7 +89,9 @@ impl Counted {
         let asked = client.ask_unlogged(node, request).await;
         let bounds = &mut self.tally.lock().unwrap()[caller];
         bounds.received += u64::from(asked.sent);
-        bounds.acknowledged += u64::from(asked.answer.as_ref().is_some_and(counts));
+        if let Some(answer) = &asked.answer {
+            *(if counts(answer) { &mut bounds.acknowledged } else { &mut bounds.refused }) += 1;
+        }
         asked.answer
     }
 
@@ -108,10 +119,10 @@ impl Counted {
         loop {
             let read = report().await?;
             readings += 1;
-            // A report cannot hold the request that asks for it.
-            let received = self.bounds(&belongs).received - 1;
             if counted(&read) >= acknowledged || readings == READINGS {
-                return Some((read, Bounds { acknowledged, received }));
+                let Bounds { refused, received, .. } = self.bounds(&belongs);
+                // A report cannot hold the request that asks for it.
+                return Some((read, Bounds { acknowledged, refused, received: received - 1 }));
             }
             tokio::time::sleep(BETWEEN_READINGS).await;
         }
@@ -173,6 +184,7 @@ impl Invariant for Counted {
             verdict.require(doubled.iter().all(|doubled| *doubled > 0), || format!("flushes sent twice: {doubled:?}"));
             verdict.figure("acknowledged", all.acknowledged);
             verdict.figure("counted", counted);
+            verdict.figure("received, and not known to be refused", all.most());
             verdict.figure("received", all.received);
             verdict.figure("flushes committed unheard and sent again", doubled.iter().sum::<usize>());
             verdict.figure("months counted in", months.join(", "));

@@ -69,12 +69,14 @@ fn spring(shared: &Shared, withheld: &Mutex<Option<Lost>>, round: Round) {
     let fits = |moment| match moment {
         Moment::Answered(wanted) => round.number == Some(wanted),
         Moment::Committed => round.commits,
-        Moment::Flushed => round.flushes,
+        Moment::Flushed => round.flushes.is_some(),
     };
     let sprung = shared.trap.lock().unwrap().take_if(|trap| fits(trap.moment));
     let lost = match sprung {
         Some(trap) => Lost::ToATrap { caught: Caught { committed: round.commits }, tell: Some(trap.tell) },
-        None if round.flushes && shared.flushes.is_to_be_doubled() => Lost::ToBeSentAgain { failed: false },
+        None if round.flushes.is_some_and(|kind| shared.flushes.is_to_be_doubled(kind)) => {
+            Lost::ToBeSentAgain { failed: false }
+        }
         None => return,
     };
     *withheld.lock().unwrap() = Some(lost);

@@ -52,8 +52,8 @@ pub enum Moment {
 pub struct Flushes {
     /// Whether each is to be sent twice.
     twice: AtomicBool,
-    /// Whether the next one is one that was sent before.
-    is_again: AtomicBool,
+    /// Of each kind, whether the next one is one that was sent before.
+    is_again: [AtomicBool; rounds::WRITES_USAGE.len()],
     /// How many were committed without the server hearing of it.
     doubled: AtomicUsize,
 }
@@ -65,8 +65,8 @@ impl Flushes {
     }
 
     /// Whether the answer of the one that is being sent shall not arrive: every other time.
-    fn is_to_be_doubled(&self) -> bool {
-        self.twice.load(Ordering::SeqCst) && !self.is_again.fetch_xor(true, Ordering::SeqCst)
+    fn is_to_be_doubled(&self, kind: usize) -> bool {
+        self.twice.load(Ordering::SeqCst) && !self.is_again[kind].fetch_xor(true, Ordering::SeqCst)
     }
 }
 

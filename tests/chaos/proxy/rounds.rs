@@ -5,8 +5,10 @@ use std::collections::HashMap;
 
 use super::frames::Frame;
 
-/// How a statement writes usage: each server's counts, as of one table or of the one before it.
-const WRITES_USAGE: [&str; 2] = ["into usage_node", "into usage_daily"];
+/// What stands in a statement that writes usage. They take turns in being sent twice, each by itself: were one the
+/// turn of the other, a server that does one after the other might never hear of the second.
+pub const WRITES_USAGE: [&str; 4] =
+    ["into usage_node", "select flush_usage_node(", "select flush_late_usage_node(", "into usage_daily"];
 
 /// Something that a server has asked, and waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +17,8 @@ pub struct Round {
     pub number: Option<usize>,
     /// Whether it is a transaction's COMMIT.
     pub commits: bool,
-    /// Whether usage lasts that was written, once it is answered.
-    pub flushes: bool,
+    /// Whether usage lasts that was written, once it is answered; and which of [`WRITES_USAGE`] did that.
+    pub flushes: Option<usize>,
 }
 
 /// The rounds of one connection.
@@ -24,10 +26,10 @@ pub struct Round {
 pub struct Rounds {
     /// The latest round of the open transaction.
     transaction: Option<usize>,
-    /// Whether what is not yet committed writes usage.
-    writes_usage: bool,
-    /// By name, whether a prepared statement writes usage: it is sent once, and then only named.
-    statements: HashMap<Vec<u8>, bool>,
+    /// What of all that is not yet committed writes usage.
+    writes_usage: Option<usize>,
+    /// By name, how a prepared statement writes usage: it is sent once, and then only named.
+    statements: HashMap<Vec<u8>, Option<usize>>,
 }
 
 impl Rounds {
@@ -38,29 +40,32 @@ impl Rounds {
                 let (name, sql) = frame.parsed()?;
                 self.statements.insert(name.to_vec(), writes_usage(sql));
             }
-            b'B' => self.writes_usage |= self.statements.get(frame.bound()?) == Some(&true),
+            b'B' => {
+                let bound = self.statements.get(frame.bound()?);
+                self.writes_usage = self.writes_usage.or(bound.copied().flatten());
+            }
             _ => {}
         }
         if !frame.ends_a_round() {
             return None;
         }
         let query = frame.query().unwrap_or_default().trim();
-        self.writes_usage |= writes_usage(query.as_bytes());
+        self.writes_usage = self.writes_usage.or_else(|| writes_usage(query.as_bytes()));
         let is = |word: &str| query.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
         // What is to be done first or last travels with it.
         let number = if is("BEGIN") { Some(0) } else { self.transaction.map(|round| round + 1) };
         let commits = number.is_some() && query.ends_with("COMMIT");
         self.transaction = number.filter(|_| !commits && !is("ROLLBACK"));
         // Outside of a transaction each round is one.
-        let flushes = self.writes_usage && (commits || number.is_none());
-        self.writes_usage &= self.transaction.is_some();
+        let flushes = self.writes_usage.filter(|_| commits || number.is_none());
+        self.writes_usage = self.writes_usage.filter(|_| self.transaction.is_some());
         Some(Round { number, commits, flushes })
     }
 }
 
-fn writes_usage(sql: &[u8]) -> bool {
+fn writes_usage(sql: &[u8]) -> Option<usize> {
     let sql = String::from_utf8_lossy(sql).to_ascii_lowercase();
-    WRITES_USAGE.iter().any(|write| sql.contains(write))
+    WRITES_USAGE.iter().position(|write| sql.contains(write))
 }
 
 #[cfg(test)]
@@ -72,7 +77,7 @@ mod tests {
         Frame { kind, bytes: [&[kind][..], &length, body].concat() }
     }
 
-    fn ends(frames: &[Frame]) -> Vec<(Option<usize>, bool, bool)> {
+    fn ends(frames: &[Frame]) -> Vec<(Option<usize>, bool, Option<usize>)> {
         let mut rounds = Rounds::default();
         let ended = frames.iter().filter_map(|frame| rounds.end(frame));
         ended.map(|Round { number, commits, flushes }| (number, commits, flushes)).collect()
@@ -104,20 +109,22 @@ mod tests {
             sync(),
             query("BEGIN; INSERT INTO usage_daily VALUES (1); COMMIT"),
             query("SELECT n FROM usage_node"),
+            query("SELECT flush_usage_node(1)"),
         ]);
         let expected = [
-            (Some(0), false, false),
-            (Some(1), false, false),
-            (Some(2), false, false),
-            (Some(3), true, true),
-            (None, false, false),
-            (None, false, true),
-            (Some(0), false, false),
-            (Some(1), false, false),
-            (Some(2), false, false),
-            (None, false, false),
-            (Some(0), true, true),
-            (None, false, false),
+            (Some(0), false, None),
+            (Some(1), false, None),
+            (Some(2), false, None),
+            (Some(3), true, Some(0)),
+            (None, false, None),
+            (None, false, Some(0)),
+            (Some(0), false, None),
+            (Some(1), false, None),
+            (Some(2), false, None),
+            (None, false, None),
+            (Some(0), true, Some(3)),
+            (None, false, None),
+            (None, false, Some(1)),
         ];
         assert_eq!(found, expected);
     }

@@ -146,7 +146,7 @@ impl Making {
     async fn ask(&mut self, request: Request) -> Value {
         let answer = self.client.insist(&Arc::new(request)).await;
         assert!(answer.is_success() && counts(&answer), "{answer:?}");
-        self.asked = Bounds::of([&self.asked, &Bounds { acknowledged: 1, received: 1 }]);
+        self.asked = Bounds::of([&self.asked, &Bounds { acknowledged: 1, refused: 0, received: 1 }]);
         answer.json()
     }
 }
