@@ -5,6 +5,7 @@ mod callers;
 mod reports;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex},
     time::Duration,
@@ -12,7 +13,10 @@ use std::{
 
 use futures_util::future::{BoxFuture, LocalBoxFuture};
 
-use self::callers::Callers;
+use self::{
+    callers::{Caller, Callers},
+    reports::Report,
+};
 use super::{End, Invariant, Verdict};
 use crate::{
     client::Client,
@@ -96,7 +100,7 @@ impl Counted {
     }
 
     /// What there is so far of the callers for which `belongs` is true.
-    fn bounds(&self, belongs: impl Fn(&callers::Caller) -> bool) -> Bounds {
+    fn bounds(&self, belongs: impl Fn(&Caller) -> bool) -> Bounds {
         let tally = self.tally.lock().unwrap();
         Bounds::of(self.callers.all.iter().zip(&*tally).filter(|(caller, _)| belongs(caller)).map(|(_, bounds)| bounds))
     }
@@ -106,25 +110,41 @@ impl Counted {
         self.flushes.iter().map(|flushes| flushes.doubled()).collect()
     }
 
-    /// Reads `what` until nothing lacks that was acknowledged when it was first asked for, or for some time. Gives
-    /// what was read, and the bounds that it must be within.
-    async fn read<R>(
-        &self,
-        belongs: impl Fn(&callers::Caller) -> bool,
-        mut report: impl AsyncFnMut() -> Option<R>,
-        counted: impl Fn(&R) -> u64,
-    ) -> Option<(R, Bounds)> {
-        let acknowledged = self.bounds(&belongs).acknowledged;
+    /// What is reported of a project, once nothing lacks that was acknowledged before, or some time later; and the
+    /// bounds that it must be within.
+    async fn read_report(&self, client: &mut Client, project: usize) -> (Report, Bounds) {
+        let of_project = |caller: &Caller| caller.project == project;
+        let acknowledged = self.bounds(of_project).acknowledged;
         let mut readings = 0;
         loop {
-            let read = report().await?;
+            // A report cannot hold the request that asks for it.
+            let bounds = Bounds { acknowledged, ..self.bounds(of_project) };
+            let report = self.by_month(client, project).await;
             readings += 1;
-            if counted(&read) >= acknowledged || readings == READINGS {
-                let Bounds { refused, received, .. } = self.bounds(&belongs);
-                // A report cannot hold the request that asks for it.
-                return Some((read, Bounds { acknowledged, refused, received: received - 1 }));
+            if report.requests() >= acknowledged || readings == READINGS {
+                return (report, bounds);
             }
             tokio::time::sleep(BETWEEN_READINGS).await;
+        }
+    }
+
+    /// The same for each credential by itself. What each was acknowledged is `before` anything was read for the check.
+    async fn check_callers(
+        &self,
+        client: &mut Client,
+        project: usize,
+        (whole, before): (&Report, &[Bounds]),
+        verdict: &mut Verdict,
+    ) {
+        let after = self.tally.lock().unwrap().clone();
+        let (by_caller, others) = self.by_caller(client, project, whole).await;
+        verdict.require(others == 0, || format!("{others} were counted for credentials that nobody has used"));
+        for (caller, counted) in by_caller {
+            let bounds = Bounds { acknowledged: before[caller].acknowledged, ..after[caller] };
+            let Caller { kind, id, .. } = &self.callers.all[caller];
+            verdict.require(bounds.hold(counted), || {
+                format!("of a {kind:?}'s requests ({id:?}) {bounds}; {counted} were counted")
+            });
         }
     }
 }
@@ -162,23 +182,23 @@ impl Invariant for Counted {
         Box::pin(async {
             let mut verdict = std::mem::take(&mut *self.odd.lock().unwrap());
             reports::all_flushed(end.world).await;
+            let before = self.tally.lock().unwrap().clone();
             let mut client = end.world.client(0);
-            let (mut all, mut counted, mut months) = (Bounds::default(), 0, Vec::new());
+            let (mut all, mut counted, mut late, mut months) = (Bounds::default(), 0, 0, BTreeMap::new());
             for (project, id) in self.callers.projects.iter().enumerate() {
-                let of_project = |caller: &callers::Caller| caller.project == project;
-                let report = async || Some(self.by_month(end.world, &mut client, project).await);
-                let sum = |report: &reports::Months| report.values().sum();
-                let (report, bounds) = self.read(of_project, report, sum).await.expect("a report");
-                verdict.require(bounds.hold(sum(&report)), || {
-                    format!("of {id}'s requests {bounds}, but {} were counted: {report:?}", sum(&report))
+                let (report, bounds) = self.read_report(&mut client, project).await;
+                verdict.require(bounds.hold(report.requests()), || {
+                    format!("of {id}'s requests {bounds}; {} were counted: {report:?}", report.requests())
                 });
                 all = Bounds::of([&all, &bounds]);
-                counted += sum(&report);
-                months.extend(report.into_iter().filter(|(_, requests)| *requests > 0).map(|(month, _)| month));
-                self.check_breakdown(&mut client, project, &mut verdict).await;
+                counted += report.requests();
+                late += report.late;
+                self.check_callers(&mut client, project, (&report, &before), &mut verdict).await;
+                for (month, requests) in report.months {
+                    *months.entry(month).or_insert(0) += requests;
+                }
             }
-            months.sort_unstable();
-            months.dedup();
+            months.retain(|_, requests| *requests > 0);
             verdict.require(months.len() > 1, || format!("only in {months:?} requests were counted"));
             let doubled = self.doubled();
             verdict.require(doubled.iter().all(|doubled| *doubled > 0), || format!("flushes sent twice: {doubled:?}"));
@@ -186,8 +206,11 @@ impl Invariant for Counted {
             verdict.figure("counted", counted);
             verdict.figure("received, and not known to be refused", all.most());
             verdict.figure("received", all.received);
+            verdict.figure("counted when their month was final", late);
             verdict.figure("flushes committed unheard and sent again", doubled.iter().sum::<usize>());
-            verdict.figure("months counted in", months.join(", "));
+            for (month, requests) in months {
+                verdict.figure("counted in a month", format!("{month}: {requests}"));
+            }
             verdict
         })
     }

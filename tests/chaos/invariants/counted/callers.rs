@@ -19,8 +19,8 @@ pub struct Caller {
     /// Which of the projects.
     pub project: usize,
     pub secret: String,
-    /// The key that it is, or hangs under; none for a session.
-    pub key_id: Option<String>,
+    /// Its id, if it is not a session.
+    pub id: Option<String>,
     pub kind: Kind,
 }
 
@@ -78,9 +78,9 @@ impl Callers {
                 let body =
                     json!({ "name": "to be counted", "scopes": ["projects:read", "users:read", "tokens:introspect"] });
                 let token = making.ask(request("POST", "/v1/tokens", &key, Some(body))).await;
-                made.add(project, key, Some(key_id.clone()), Kind::Key);
+                made.add(project, key, Some(key_id), Kind::Key);
                 asked.push(std::mem::take(&mut making.asked));
-                made.add(project, text(&token["token"]), Some(key_id), Kind::Token);
+                made.add(project, text(&token["token"]), Some(text(&token["id"])), Kind::Token);
                 asked.push(Bounds::default());
             }
             made.projects.push(id);
@@ -88,8 +88,8 @@ impl Callers {
         (made, asked)
     }
 
-    fn add(&mut self, project: usize, secret: String, key_id: Option<String>, kind: Kind) {
-        self.all.push(Caller { project, secret, key_id, kind });
+    fn add(&mut self, project: usize, secret: String, id: Option<String>, kind: Kind) {
+        self.all.push(Caller { project, secret, id, kind });
     }
 
     fn request(&self, method: &'static str, path: &str, body: Option<Value>) -> Request {

@@ -6,21 +6,31 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{
-    Counted, Verdict,
+    Counted,
     callers::{Kind, request},
 };
 use crate::{
     client::Client,
-    faults::NEXT_MONTH,
-    http::Answer,
     world::{World, eventually},
 };
 
-/// Counted requests by month, written `YYYY-MM`.
-pub type Months = BTreeMap<String, u64>;
+/// A project's usage, as its periods have it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The first day and the last one that it is about.
+    pub from: String,
+    pub to: String,
+    /// By month, written `YYYY-MM`: those counted, with what was learned of them when the month was final.
+    pub months: BTreeMap<String, u64>,
+    /// How many of them were learned then.
+    pub late: u64,
+}
 
-/// Where a clock is set to read a month, in seconds past the month's end.
-const THIS_MONTH: i64 = -600;
+impl Report {
+    pub fn requests(&self) -> u64 {
+        self.months.values().sum()
+    }
+}
 
 /// Waits until each node has written down all that it has counted so far. For that a new project is used on it alone:
 /// once this is in the report, so is what was counted before.
@@ -46,86 +56,61 @@ pub async fn all_flushed(world: &World) {
 }
 
 impl Counted {
-    /// All that was counted for a project, with what came in after its month was final.
-    pub async fn by_month(&self, world: &World, client: &mut Client, project: usize) -> Months {
-        let answer = self.read_as_key(client, project, "/v1/usage/periods?limit=100").await;
-        if answer.status == 404 {
-            return self.by_month_as_clocks_are_set(world, client, project).await;
+    /// All that was counted for a project.
+    pub async fn by_month(&self, client: &mut Client, project: usize) -> Report {
+        let periods = self.list_as_key(client, project, "/v1/usage/periods?limit=100").await;
+        let (first, last) = (periods.first().expect("a period"), periods.last().expect("a period"));
+        let mut report = Report {
+            from: text(&first["period_start"]),
+            to: text(&last["period_end"]),
+            months: BTreeMap::new(),
+            late: 0,
+        };
+        for period in &periods {
+            let adjustments = period["adjustments"].as_array().expect("a list of adjustments");
+            let late: u64 = adjustments.iter().map(|adjustment| number(&adjustment["requests"])).sum();
+            let month = text(&period["period_start"])[..7].to_owned();
+            report.months.insert(month, number(&period["requests"]) + late);
+            report.late += late;
         }
-        let list = answer.json();
-        assert!(answer.is_success() && list["has_more"] != true, "{answer:?}");
-        let periods = list["data"].as_array().unwrap_or_else(|| panic!("no list: {answer:?}"));
-        let of_period = |period: &Value| {
-            let late = period["adjustments"].as_array().into_iter().flatten().map(|late| number(&late["requests"]));
-            number(&period["requests"]) + late.sum::<u64>()
-        };
-        periods.iter().map(|period| (month(period), of_period(period))).collect()
+        report
     }
 
-    /// The same from a server that tells of the current month alone: its clock is set to the month before, and back.
-    async fn by_month_as_clocks_are_set(&self, world: &World, client: &mut Client, project: usize) -> Months {
-        let mut read = async |fits: &dyn Fn(&str) -> bool| {
-            eventually("a report of the month that a clock is set to", async || {
-                let report = self.read_as_key(client, project, "/v1/usage").await.json();
-                fits(&month(&report)).then(|| (month(&report), number(&report["requests"])))
+    /// The same by credential: what was counted for each caller, and for others, of which there should be none.
+    pub async fn by_caller(&self, client: &mut Client, project: usize, whole: &Report) -> (Vec<(usize, u64)>, u64) {
+        let Report { from, to, .. } = whole;
+        let path = format!("/v1/usage/breakdown?from={from}&to={to}&group_by=key,token&limit=100");
+        let rows = self.list_as_key(client, project, &path).await;
+        let callers = self.callers.all.iter().enumerate().filter(|(_, caller)| caller.project == project);
+        let by_caller: Vec<_> = callers
+            .map(|(number_of_it, caller)| {
+                let (key, token) = match caller.kind {
+                    Kind::Session => (Value::Null, Value::Null),
+                    Kind::Key => (json!(caller.id), Value::Null),
+                    Kind::Token => (Value::Null, json!(caller.id)),
+                };
+                let of_it = rows.iter().filter(|row| row["key_id"] == key && row["token_id"] == token);
+                (number_of_it, of_it.map(|row| number(&row["requests"])).sum())
             })
-            .await
-        };
-        let next = read(&|_| true).await;
-        world.set_clock(0, THIS_MONTH);
-        let this = read(&|month| month != next.0).await;
-        world.set_clock(0, NEXT_MONTH);
-        read(&|month| month == next.0).await;
-        Months::from([this, next])
+            .collect();
+        let of_all: u64 = rows.iter().map(|row| number(&row["requests"])).sum();
+        let of_others = of_all - by_caller.iter().map(|(_, requests)| requests).sum::<u64>();
+        (by_caller, of_others)
     }
 
-    /// Where the API tells it by key: none for another's requests, and together all.
-    pub async fn check_breakdown(&self, client: &mut Client, project: usize, verdict: &mut Verdict) {
-        let (first, last) = ("2000-01-01", "2099-12-31");
-        let path = format!("/v1/usage/breakdown?from={first}&to={last}&group_by=key&limit=100");
-        let report = async || {
-            let answer = self.read_as_key(client, project, &path).await;
-            (answer.status != 404).then(|| {
-                assert!(answer.is_success(), "{answer:?}");
-                answer.json()["data"].as_array().cloned().unwrap_or_else(|| panic!("no list: {answer:?}"))
-            })
-        };
-        let sum = |rows: &[Value]| rows.iter().map(|row| number(&row["requests"])).sum::<u64>();
-        let mut keys: Vec<_> = self.callers.all.iter().filter(|caller| caller.project == project).collect();
-        keys.retain(|caller| caller.kind == Kind::Key);
-        // Before it is asked for: a report cannot hold the request that asks for it.
-        let acknowledged = keys.iter().map(|key| self.bounds(|caller| caller.secret == key.secret).acknowledged);
-        let acknowledged: Vec<u64> = acknowledged.collect();
-        let read = self.read(|caller| caller.project == project, report, |rows: &Vec<Value>| sum(rows)).await;
-        let Some((rows, bounds)) = read else { return };
-        verdict.require(bounds.hold(sum(&rows)), || format!("by key, {bounds}, but counted were: {rows:?}"));
-        for (key, acknowledged) in keys.iter().zip(acknowledged) {
-            let of_key: Vec<Value> = rows.iter().filter(|row| row["key_id"] == json!(key.key_id)).cloned().collect();
-            // Whether a token's requests are its key's is not decided here.
-            let most = self.bounds(|caller| caller.key_id == key.key_id).most();
-            verdict.require((acknowledged..=most).contains(&sum(&of_key)), || {
-                format!("for {:?} {acknowledged} to {most} should be counted: {of_key:?}", key.key_id)
-            });
-        }
-    }
-
-    async fn read_as_key(&self, client: &mut Client, project: usize, path: &str) -> Answer {
+    /// All of a list, asked for with one of the project's keys.
+    async fn list_as_key(&self, client: &mut Client, project: usize, path: &str) -> Vec<Value> {
         let caller = self.callers.key_of(project);
         let request = request("GET", path, &self.callers.all[caller].secret, None);
-        eventually("a report", async || {
-            self.ask(client, 0, caller, &request).await.filter(|answer| answer.status != 503)
-        })
-        .await
+        let answer = eventually("a report", async || self.ask(client, 0, caller, &request).await).await;
+        let mut list = answer.json();
+        assert!(answer.is_success() && list["next_cursor"].is_null(), "{answer:?}");
+        serde_json::from_value(list["data"].take()).expect("a list")
     }
 }
 
-/// `YYYY-MM` of a report.
-fn month(report: &Value) -> String {
-    report["period_start"]
-        .as_str()
-        .and_then(|day| day.get(..7))
-        .unwrap_or_else(|| panic!("no month: {report}"))
-        .to_owned()
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("text, not {value}")).to_owned()
 }
 
 fn number(value: &Value) -> u64 {
