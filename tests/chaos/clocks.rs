@@ -11,6 +11,7 @@ use std::{
 use cloudapi::{
     base::clock::{Clock, Timestamp},
     cli,
+    usage::close::GRACE,
 };
 
 /// How many milliseconds the clock of a server is ahead of the system's when it starts.
@@ -43,6 +44,11 @@ impl Clocks {
     /// How far a node is ahead, in milliseconds.
     pub fn ahead(&self, node: usize) -> i64 {
         self.ahead[node].load(Ordering::SeqCst)
+    }
+
+    /// When the month before becomes final.
+    pub fn final_at(&self) -> Timestamp {
+        self.months_end.plus(GRACE)
     }
 
     /// Lets it be so many seconds past the month's end, or before it; gives by how many milliseconds to step.

@@ -21,6 +21,8 @@ pub enum Fault {
     KillAtFlush { node: usize },
     /// A server's wall clock is set to so many seconds past the month's end, or before it.
     SetClock { node: usize, past_end: i64 },
+    /// The month that servers' clocks are about the end of becomes final.
+    EndMonth,
     /// SIGSTOP and SIGCONT.
     Pause { node: usize, time: Duration },
     /// PostgreSQL is stopped in order.
@@ -107,7 +109,7 @@ pub fn plan_around_leases(seed: u64, nodes: usize, revocations: usize) -> Vec<Fa
     faults
 }
 
-/// How far clocks are set from the month's end, in seconds, and once in a while: so far that the month is final.
+/// How far clocks are set from the month's end, in seconds, and once in a while, so that the day is another one too.
 const NEAR: u64 = 120;
 const FAR: u64 = 30 * 3600;
 
@@ -138,6 +140,8 @@ pub fn plan_around_flushes(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> 
         }
     }
     random.shuffle(&mut faults);
+    // Some servers still count in it then, and some will again.
+    faults.insert(faults.len() / 2, Fault::EndMonth);
     faults
 }
 
@@ -170,6 +174,7 @@ impl Fault {
             Self::KillAtFlush { .. } => "kill -9 between a flush's COMMIT and answer",
             Self::SetClock { past_end: 0.., .. } => "clock set beyond the month's end",
             Self::SetClock { .. } => "clock set before the month's end",
+            Self::EndMonth => "the month made final",
             Self::Pause { .. } => "SIGSTOP",
             Self::StopPostgres { .. } => "PostgreSQL restarted",
             Self::KillPostgres { .. } => "PostgreSQL kill -9",
@@ -204,6 +209,7 @@ impl Fault {
                 return caught;
             }
             Self::SetClock { node, past_end } => world.set_clock(node, past_end),
+            Self::EndMonth => world.end_month().await,
             Self::Pause { node, time } => {
                 world.signal_node(node, Signal::SIGSTOP);
                 tokio::time::sleep(time).await;

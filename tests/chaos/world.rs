@@ -8,9 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cloudapi::db::{
-    self,
-    embedded::{Durability, Options, PrivatePostgres},
+use cloudapi::{
+    db::{
+        self,
+        embedded::{Durability, Options, PrivatePostgres},
+    },
+    usage::close::Closer,
 };
 use futures_util::future::join_all;
 use nix::{
@@ -156,6 +159,15 @@ impl World {
     pub fn set_clock(&self, index: usize, past_end: i64) {
         let step = self.clocks.as_ref().expect("clocks that can be set").set(index, past_end);
         self.nodes[index].as_ref().expect("a node that runs").step_clock(step);
+    }
+
+    /// Makes the month final whose end the clocks are about, as a server does that has run for a minute: those here do
+    /// not live so long.
+    pub async fn end_month(&self) {
+        let final_at = self.clocks.as_ref().expect("clocks that can be set").final_at();
+        let mut closer = Closer { days_kept: 400, done: None };
+        eventually("a month is made final", async || closer.close(&self.db, final_at).await.ok()).await;
+        assert!(closer.done.is_some(), "this machine's clock is not PostgreSQL's");
     }
 
     pub async fn stop_postgres(&mut self) {
