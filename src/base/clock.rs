@@ -287,6 +287,17 @@ mod tests {
     }
 
     #[test]
+    fn setting_the_wall_clock_leaves_monotonic_time_alone() {
+        let clock = Clock::system();
+        let (before, monotonic) = (clock.now(), clock.monotonic());
+        clock.set_forward(Duration::from_secs(7200));
+        assert!(before.until(clock.now()) >= Duration::from_secs(7200));
+        clock.set_back(Duration::from_secs(14_400));
+        assert!(clock.now() < before);
+        assert!(clock.monotonic() - monotonic < Duration::from_secs(3600));
+    }
+
+    #[test]
     fn going_forward_a_clock_that_is_set_back_stands_still() {
         let clock = Clock::system();
         let before = clock.forward();
