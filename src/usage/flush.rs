@@ -9,6 +9,7 @@ use std::{
 
 use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     journal::{Change, Journal, file::File},
@@ -19,7 +20,7 @@ use super::{
 use crate::base::{
     clock::{Clock, Timestamp},
     credential::CredentialId,
-    error::{Code, Error, Result},
+    error::{Error, Result},
     id::ProjectId,
     period::Period,
 };
@@ -131,27 +132,21 @@ async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent
         return Ok(());
     }
     let News { rows, added, uses } = News::of(&changes);
-    let late = late_months(db, added.keys().copied(), as_of).await?;
-    let (late_rows, rows): (Vec<_>, Vec<_>) =
-        rows.into_iter().partition(|row| late.contains(&(row.project, Period::of(row.day))));
-    // Even without a row one is sent, to say that this journal has no more up to now.
-    let batches = rows.chunks(BATCH).len().max(1);
-    for number in 1..=batches {
-        let batch = rows.chunks(BATCH).nth(number - 1).unwrap_or_default();
-        let months: BTreeSet<_> = batch.iter().map(|row| (row.project, Period::of(row.day))).collect();
-        let total = |month: &(ProjectId, Period)| {
-            let (before, more) = (sent.totals.get(month), added.get(month));
-            let count = before.copied().unwrap_or(0) + more.copied().unwrap_or(0);
-            Total { project: month.0, period: month.1, count }
-        };
-        let totals: Vec<_> = months.iter().map(total).collect();
-        // All is written when the last one is.
-        let as_of = if number == batches { as_of } else { Timestamp::EARLIEST };
-        if !ledger::write(db, journal.id, as_of, batch, &totals).await? {
-            let detail = "A month has just become final; what was counted of it is written the next time";
-            return Err(Error::new(Code::Overloaded, detail));
+    let mut late = HashSet::new();
+    let late_rows = loop {
+        let of_late = |row: &Row| late.contains(&(row.project, Period::of(row.day)));
+        let (late_rows, rows): (Vec<_>, Vec<_>) = rows.iter().copied().partition(of_late);
+        if write(db, journal.id, as_of, &rows, |month| total(sent, &added, month)).await? {
+            break late_rows;
         }
-    }
+        // Some month is final, maybe since a moment ago; what was written meanwhile is written again.
+        let months: Vec<_> = added.keys().copied().collect();
+        let known = late.len();
+        late = ledger::final_among(db, &months).await?.into_iter().collect();
+        if late.len() == known {
+            return Err(Error::internal("a month is final, and is not among those that are"));
+        }
+    };
     for batch in late_rows.chunks(BATCH) {
         let left_out = ledger::write_late(db, journal.id, as_of, batch).await?;
         if left_out > 0 {
@@ -209,16 +204,32 @@ impl News {
     }
 }
 
-/// Those of `months` that are final. Only one that is over can be.
-async fn late_months(
+/// Writes rows with the totals of their months. False if one of those is final.
+async fn write(
     db: &mut PgConnection,
-    months: impl Iterator<Item = (ProjectId, Period)>,
-    now: Timestamp,
-) -> Result<HashSet<(ProjectId, Period)>> {
-    let present = Period::of(now.date());
-    let over: Vec<_> = months.filter(|month| month.1 < present).collect();
-    if over.is_empty() {
-        return Ok(HashSet::new());
+    journal: Uuid,
+    as_of: Timestamp,
+    rows: &[Row],
+    total: impl Fn((ProjectId, Period)) -> Total,
+) -> Result<bool> {
+    // Even without a row one is sent, to say that this journal has no more up to now.
+    let batches = rows.chunks(BATCH).len().max(1);
+    for number in 1..=batches {
+        let batch = rows.chunks(BATCH).nth(number - 1).unwrap_or_default();
+        let months: BTreeSet<_> = batch.iter().map(|row| (row.project, Period::of(row.day))).collect();
+        let totals: Vec<_> = months.into_iter().map(&total).collect();
+        // All is written when the last one is.
+        let as_of = if number == batches { as_of } else { Timestamp::EARLIEST };
+        if !ledger::write(db, journal, as_of, batch, &totals).await? {
+            return Ok(false);
+        }
     }
-    Ok(ledger::final_among(db, &over).await?.into_iter().collect())
+    Ok(true)
+}
+
+/// What a journal has counted of a month in all.
+fn total(sent: &Sent, added: &BTreeMap<(ProjectId, Period), i64>, month: (ProjectId, Period)) -> Total {
+    let (before, more) = (sent.totals.get(&month), added.get(&month));
+    let count = before.copied().unwrap_or(0) + more.copied().unwrap_or(0);
+    Total { project: month.0, period: month.1, count }
 }

@@ -89,6 +89,26 @@ async fn a_period_becomes_final_a_day_after_its_end_and_what_is_learned_then_is_
 }
 
 #[tokio::test]
+async fn a_server_whose_clock_is_slow_goes_on_writing_a_month_that_others_have_made_final() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let month = this_month(&app);
+    app.flush_usage().await;
+    let slow = Clock::system();
+    go_beyond(&app, month, 25 * HOUR);
+    close(&app).await;
+    let meter = Meter::new(MeterOptions::default()).unwrap();
+    let (project, id) = (owner.project.parse().unwrap(), key.id.parse().unwrap());
+    let counted = Counted { project: Some(project), credential: CredentialId::Key(id), route: 1, day: month.first() };
+    for expected in 1..3 {
+        meter.count(&counted, slow.now());
+        flush::flush_or_log(&meter, &app.db, &slow).await;
+        assert_eq!(of(&key, month).await["adjustments"][0]["requests"], expected);
+    }
+}
+
+#[tokio::test]
 async fn a_month_without_a_request_becomes_final_too_and_stays_so() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
