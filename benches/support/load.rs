@@ -36,6 +36,12 @@ pub fn request(method: &str, path: &str, secret: &str, more: &str, body: &str) -
 
 /// Answers a second, when each connection asks again as soon as it is answered.
 pub fn throughput(address: SocketAddr, status: u16, requests: &Requests, time: Duration) -> Result<f64> {
+    let (answers, time) = answers(address, status, requests, time)?;
+    Ok(answers as f64 / time.as_secs_f64())
+}
+
+/// How many answers there are, and in what time, when each connection asks again as soon as it is answered.
+pub fn answers(address: SocketAddr, status: u16, requests: &Requests, time: Duration) -> Result<(u64, Duration)> {
     let requests = Arc::clone(requests);
     in_one_thread(move || async move {
         let began = Instant::now();
@@ -57,7 +63,7 @@ pub fn throughput(address: SocketAddr, status: u16, requests: &Requests, time: D
         for task in tasks {
             done += task.await??;
         }
-        Ok(done as f64 / began.elapsed().as_secs_f64())
+        Ok((done, began.elapsed()))
     })
 }
 

@@ -9,6 +9,7 @@ pub mod postgres;
 use std::{
     env,
     error::Error,
+    fmt,
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -37,16 +38,19 @@ impl Server {
     pub fn ours(folder: &Path, database: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let mut command = ours(folder, database);
         command.args(["serve", "--listen", "127.0.0.1:0"]).envs(settings.iter().copied());
-        let server = Self::start(command, "cloudapi listens on http://", &folder.join("server.log"))?;
+        Self::start(command, "cloudapi listens on http://", &folder.join("server.log"))?.ready()
+    }
+
+    /// Waits until it is ready, and has its lease.
+    pub fn ready(self) -> Result<Self> {
         let deadline = Instant::now() + Duration::from_secs(20);
-        // Ready, and with its lease.
-        while !server.says("/readyz", "\"lease\":\"ok\"")? && !server.says("/readyz", "\"lease\":\"off")? {
+        while !self.says("/readyz", "\"lease\":\"ok\"")? && !self.says("/readyz", "\"lease\":\"off")? {
             if Instant::now() > deadline {
                 return Err("the server was not ready in time".into());
             }
             thread::sleep(Duration::from_millis(20));
         }
-        Ok(server)
+        Ok(self)
     }
 
     fn says(&self, path: &str, text: &str) -> Result<bool> {
@@ -59,8 +63,13 @@ impl Server {
 
     /// The baseline: this program again, with `--bare`.
     pub fn bare(folder: &Path, database: &str) -> Result<Self> {
+        Self::this_program(folder, &["--bare", database])
+    }
+
+    /// This program again, with these arguments; it has to print where it listens.
+    pub fn this_program(folder: &Path, arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        command.args(["--bare", database]);
+        command.args(arguments);
         Self::start(command, "bare listens on ", &folder.join("bare.log"))
     }
 
@@ -80,6 +89,16 @@ impl Server {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
         Ok(kib.map_or(0, |kib: u64| kib * 1024))
+    }
+
+    /// The processor time that its threads have had, where the system tells it to the nanosecond.
+    pub fn processor_time(&self) -> Option<Duration> {
+        let mut nanoseconds = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()? {
+            let times = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            nanoseconds += times.split(' ').next()?.parse::<u64>().ok()?;
+        }
+        Some(Duration::from_nanos(nanoseconds))
     }
 
     pub fn id(&self) -> u32 {
@@ -118,4 +137,35 @@ pub fn bootstrap(folder: &Path, database: &str) -> Result<(String, String)> {
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// How a value came out in many rounds.
+pub struct Spread {
+    pub median: f64,
+    /// Half of the rounds lie between them.
+    pub quartiles: [f64; 2],
+    /// With 95 % probability the true median does.
+    pub bounds: [f64; 2],
+}
+
+impl Spread {
+    pub fn of(values: &mut [f64]) -> Self {
+        let median = median(values);
+        let count = values.len() as f64;
+        let at = |place: f64| values[place.clamp(0.0, count - 1.0) as usize];
+        // From the binomial distribution, as a normal one.
+        let reach = 0.98 * count.sqrt();
+        Self {
+            median,
+            quartiles: [at(count / 4.0), at(count * 3.0 / 4.0)],
+            bounds: [at(count / 2.0 - reach), at(count / 2.0 + reach)],
+        }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { median, quartiles: [low, high], bounds: [least, most] } = self;
+        write!(f, "{median:.3}, 95 % sure from {least:.3} to {most:.3} (half of the rounds from {low:.3} to {high:.3})")
+    }
 }

@@ -18,6 +18,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::Result;
 
@@ -67,6 +68,21 @@ impl Postgres {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(started)
+    }
+
+    /// Makes a database beside the one there is; gives its URL.
+    pub async fn database(&self, name: &'static str) -> Result<String> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut db = loop {
+            match PgConnection::connect(&self.url).await {
+                Ok(db) => break db,
+                // It listens before it is ready.
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut db).await?;
+        Ok(self.url.replace("/postgres?", &format!("/{name}?")))
     }
 }
 

@@ -103,6 +103,19 @@ impl Span {
         (rest <= self.to).then_some(rest)
     }
 
+    /// The first and the last day of its part in each month.
+    fn by_month(&self) -> (Vec<Date>, Vec<Date>) {
+        let (mut first, mut last) = (vec![self.from], Vec::new());
+        let mut period = Period::of(self.from);
+        while period < Period::of(self.to) {
+            last.push(period.last());
+            period = period.next();
+            first.push(period.first());
+        }
+        last.push(self.to);
+        (first, last)
+    }
+
     /// The whole months in it, as the first days of the first and of the last; the last comes before the first if there
     /// is none.
     fn whole_months(&self) -> (Date, Date) {
@@ -126,9 +139,15 @@ macro_rules! select_groups {
                  SELECT period FROM usage_periods
                  WHERE project_id = $1 AND period BETWEEN $4 AND $5 AND NOT $9
              ), counted AS (
-                 SELECT day, credential_id, kind, route, n FROM usage_node u
-                 WHERE project_id = $1 AND day BETWEEN $2 AND $3
-                   AND NOT EXISTS (SELECT FROM rolled r WHERE r.period = date_trunc('month', u.day)::date)
+                 -- Month by month (OFFSET 0 holds the planner to it), so that no row of one that is final is read.
+                 SELECT u.*
+                 FROM (
+                     SELECT first, last FROM unnest($2::date[], $3::date[]) AS m (first, last)
+                     WHERE NOT EXISTS (SELECT FROM rolled r WHERE r.period = date_trunc('month', m.first)::date)
+                 ) m CROSS JOIN LATERAL (
+                     SELECT day, credential_id, kind, route, n FROM usage_node
+                     WHERE project_id = $1 AND day BETWEEN m.first AND m.last OFFSET 0
+                 ) u
                  UNION ALL
                  SELECT period, credential_id, kind, route, requests FROM usage_monthly JOIN rolled USING (period)
                  WHERE project_id = $1
@@ -168,7 +187,8 @@ pub async fn page(
     order: Order,
     limit: u8,
 ) -> sqlx::Result<(Vec<BreakdownRow>, Option<Position>)> {
-    let Span { from, to, groups } = span;
+    let groups = span.groups;
+    let (first_days, last_days) = span.by_month();
     let (first_month, last_month) = span.whole_months();
     let sql = match (order, &after) {
         // The row that is not known to be anything is before all others, and is one.
@@ -179,8 +199,8 @@ pub async fn page(
     let after = after.unwrap_or_else(|| Position::outside(order));
     let mut rows: Vec<GroupRow> = sqlx::query_as(sql)
         .bind(tenant.project_id())
-        .bind(from)
-        .bind(to)
+        .bind(first_days)
+        .bind(last_days)
         .bind(first_month)
         .bind(last_month)
         .bind(groups.key)

@@ -97,7 +97,8 @@ pub async fn refresh(quota: &Quota, db: &PgPool, clock: &Clock) -> Result<()> {
     Ok(())
 }
 
-async fn flush(meter: &Meter, db: &PgPool, clock: &Clock) -> Result<()> {
+/// Writes what there is.
+pub async fn flush(meter: &Meter, db: &PgPool, clock: &Clock) -> Result<()> {
     let mut flushed = meter.flushing.lock().await;
     let mut db = db.acquire().await?;
     let Flushed { journals, routes } = &mut *flushed;

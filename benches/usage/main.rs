@@ -1,0 +1,47 @@
+//! What counting requests costs, what writing the counts costs, and what breaking them down costs, beside baselines
+//! of the same run. Run with `cargo bench --bench usage`; `-- counting`, `-- flush` or `-- breakdown` runs a part.
+
+#![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "a program for a terminal")]
+
+mod breakdown;
+mod counting;
+mod flushing;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::env;
+
+use support::{Result, postgres::Postgres};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    // `cargo test` builds benches too, and runs them with this.
+    if arguments.iter().any(|argument| argument == "--test") {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let [server, counts, database, folder] = arguments.as_slice()
+        && server == "--server"
+    {
+        return runtime.block_on(counting::serve(counts == "on", database, folder.as_ref()));
+    }
+    let wants = |part: &str| {
+        let parts: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+        parts.is_empty() || parts.iter().any(|wanted| *wanted == part)
+    };
+    let folder = tempfile::tempdir()?;
+    let postgres = Postgres::start(folder.path())?;
+    if wants("counting") {
+        counting::one_call(folder.path())?;
+        counting::hot_path(folder.path(), &postgres.url)?;
+    }
+    // Each from an empty database, in the same PostgreSQL.
+    if wants("flush") {
+        runtime.block_on(async { flushing::run(folder.path(), &postgres.database("flush").await?).await })?;
+    }
+    if wants("breakdown") {
+        let database = runtime.block_on(postgres.database("breakdown"))?;
+        breakdown::run(folder.path(), &database)?;
+    }
+    Ok(())
+}
