@@ -53,6 +53,8 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         ("lock_timeout", "10s"),
         ("idle_in_transaction_session_timeout", "30s"),
         ("timezone", "UTC"),
+        // Compiling a query takes longer than any of ours.
+        ("jit", "off"),
         // What `tx::open` writes literals by.
         ("standard_conforming_strings", "on"),
     ]);
