@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 use time::Date;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,6 +22,8 @@ use crate::base::{
 pub const GRACE: Duration = Duration::from_secs(24 * 3600);
 /// How often to look for months that are due.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// How long it may take at a time.
+const LONGEST: Duration = Duration::from_secs(300);
 /// How far this machine's clock may differ from the database's for a month to be made final by it.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
@@ -28,8 +31,11 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 pub async fn run(db: PgPool, clock: Clock, days_kept: u32, stop: CancellationToken) {
     let mut closer = Closer::new(days_kept);
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
-        if let Err(error) = closer.close(&db, clock.now()).await {
-            tracing::warn!(%error, "months could not be made final; trying again in a minute");
+        // Should the network swallow an answer, it is not waited for.
+        match timeout(LONGEST, closer.close(&db, clock.now())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "months could not be made final; trying again in a minute"),
+            Err(_) => tracing::warn!("making months final takes long; going on with it in a minute"),
         }
     }
 }

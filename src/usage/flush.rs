@@ -20,13 +20,15 @@ use super::{
 use crate::base::{
     clock::{Clock, Timestamp},
     credential::CredentialId,
-    error::{Error, Result},
+    error::{Code, Error, Result},
     id::ProjectId,
     period::Period,
 };
 
 /// How often; an answer about usage is no older.
 pub const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a flush may take. A network that swallows an answer must not hold up all that come after.
+const LONGEST: Duration = Duration::from_secs(15);
 /// How many rows one statement writes.
 const BATCH: usize = 10_000;
 
@@ -35,7 +37,7 @@ pub async fn run(meter: Arc<Meter>, quota: Arc<Quota>, db: PgPool, clock: Clock,
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
         meter.move_on_if_due(clock.now().date());
         flush_or_log(&meter, &db, &clock).await;
-        if let Err(error) = refresh(&quota, &db, &clock).await {
+        if let Err(error) = in_time(refresh(&quota, &db, &clock)).await {
             tracing::warn!(%error, "hard limits could not be read; those read last hold");
         }
     }
@@ -81,12 +83,17 @@ pub async fn import(journal: &Journal, db: &mut PgConnection, clock: &Clock) -> 
 
 /// Writes what there is; what could not be written stays where it is for the next time.
 pub async fn flush_or_log(meter: &Meter, db: &PgPool, clock: &Clock) {
-    if let Err(error) = flush(meter, db, clock).await {
+    if let Err(error) = in_time(flush(meter, db, clock)).await {
         tracing::warn!(%error, "usage could not be written; it is kept and will be tried again");
         // Should it last, a power cut loses no more than a second of it all the same.
         let journal = meter.current();
         let _ = tokio::task::spawn_blocking(move || journal.sync()).await;
     }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Error::new(Code::Timeout, "The database did not answer in time; it is tried again");
+    tokio::time::timeout(LONGEST, work).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
 /// Has `quota` refuse the projects that have reached their hard limits.
