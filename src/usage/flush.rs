@@ -2,7 +2,7 @@
 //! numbers, so that what was sent in doubt is sent again without being counted again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -140,18 +140,17 @@ async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent
         return Ok(());
     }
     let News { rows, added, uses } = News::of(&changes);
-    let mut late = HashSet::new();
     let late_rows = loop {
-        let of_late = |row: &Row| late.contains(&(row.project, Period::of(row.day)));
+        let of_late = |row: &Row| sent.late.contains(&(row.project, Period::of(row.day)));
         let (late_rows, rows): (Vec<_>, Vec<_>) = rows.iter().copied().partition(of_late);
         if write(db, journal.id, as_of, &rows, |month| total(sent, &added, month)).await? {
             break late_rows;
         }
         // Some month is final, maybe since a moment ago; what was written meanwhile is written again.
         let months: Vec<_> = added.keys().copied().collect();
-        let known = late.len();
-        late = ledger::final_among(db, &months).await?.into_iter().collect();
-        if late.len() == known {
+        let known = sent.late.len();
+        sent.late.extend(ledger::final_among(db, &months).await?);
+        if sent.late.len() == known {
             return Err(Error::internal("a month is final, and is not among those that are"));
         }
     };

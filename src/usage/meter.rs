@@ -1,7 +1,7 @@
 //! The meter of one node: counts each request in the current journal, and moves on to a new one when that is full.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -72,6 +72,8 @@ pub(super) struct Sent {
     pub readings: Vec<Reading>,
     /// Of each project in each month.
     pub totals: HashMap<(ProjectId, Period), i64>,
+    /// Months that were found to be final.
+    pub late: HashSet<(ProjectId, Period)>,
 }
 
 impl Meter {
