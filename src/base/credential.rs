@@ -21,6 +21,27 @@ pub enum CredentialId {
     Token(TokenId),
 }
 
+impl CredentialId {
+    /// As it is stored: the number of its kind, and its own.
+    pub fn numbers(self) -> (u8, u128) {
+        match self {
+            Self::Session(id) => (1, id.as_u128()),
+            Self::Key(id) => (2, id.as_u128()),
+            Self::Token(id) => (3, id.as_u128()),
+        }
+    }
+
+    /// The credential with these [`CredentialId::numbers`].
+    pub fn from_numbers(kind: u8, id: u128) -> Option<Self> {
+        match kind {
+            1 => Some(Self::Session(SessionId::from_u128(id))),
+            2 => Some(Self::Key(KeyId::from_u128(id))),
+            3 => Some(Self::Token(TokenId::from_u128(id))),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for CredentialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

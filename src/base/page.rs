@@ -97,18 +97,29 @@ pub struct PageRequest<K: Kind> {
 }
 
 impl<K: Kind> PageRequest<K> {
-    /// How many rows to ask the database for: one more than the page, to learn whether more follow.
+    /// How many rows to ask the database for.
     pub fn rows(&self) -> i64 {
-        i64::from(self.limit) + 1
+        rows_for(self.limit)
     }
 
     /// Makes the page out of the rows the database gave.
-    pub fn page<T>(&self, mut rows: Vec<T>, id: impl Fn(&T) -> Id<K>) -> Page<T, K> {
-        let more = rows.len() > usize::from(self.limit);
-        rows.truncate(usize::from(self.limit));
-        let next = if more { rows.last().map(id) } else { None };
-        Page { items: rows, next }
+    pub fn page<T>(&self, rows: Vec<T>, id: impl Fn(&T) -> Id<K>) -> Page<T, K> {
+        let (items, next) = cut(rows, self.limit, id);
+        Page { items, next }
     }
+}
+
+/// How many rows to ask the database for: one more than `limit`, to learn whether more follow.
+pub fn rows_for(limit: u8) -> i64 {
+    i64::from(limit) + 1
+}
+
+/// Cuts what the database gave for [`rows_for`] to `limit`, with the cursor of the last row if more follow.
+pub fn cut<T, C>(mut rows: Vec<T>, limit: u8, cursor: impl Fn(&T) -> C) -> (Vec<T>, Option<C>) {
+    let more = rows.len() > usize::from(limit);
+    rows.truncate(usize::from(limit));
+    let next = rows.last().filter(|_| more).map(cursor);
+    (rows, next)
 }
 
 /// One page of a list.

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use time::{Date, Month, util::days_in_month};
 
-use super::clock::{Day, Timestamp};
+use super::clock::Timestamp;
 
 /// A UTC calendar month; written `YYYY-MM`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
@@ -95,12 +95,6 @@ impl JsonSchema for Period {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$", "examples": ["2026-03"] })
-    }
-}
-
-impl From<Period> for Day {
-    fn from(period: Period) -> Self {
-        Self(period.first())
     }
 }
 

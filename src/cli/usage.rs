@@ -118,7 +118,7 @@ async fn report(db: &mut PgConnection, month: Option<Period>, json: bool) -> any
 async fn silent_in(db: &mut PgConnection, period: Period) -> anyhow::Result<Vec<OpenJournal>> {
     let (now, patience) = (Clock::system().now(), std::time::Duration::from_secs(60));
     let limit = period.end().min(now.minus(patience));
-    Ok(ledger::open_journals(db).await?.into_iter().filter(|open| open.flushed_at < limit).collect())
+    Ok(ledger::silent_journals(db, limit).await?)
 }
 
 async fn import(db: &mut PgConnection, path: PathBuf, json: bool) -> anyhow::Result<String> {

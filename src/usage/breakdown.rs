@@ -8,7 +8,7 @@ use super::model::{BreakdownRow, Groups};
 use crate::base::{
     clock::Day,
     id::{Id, KeyId, Kind, TokenId},
-    page::Order,
+    page::{Order, cut, rows_for},
     period::Period,
     tenant::Tenant,
 };
@@ -197,7 +197,7 @@ pub async fn page(
         (Order::Desc, _) => select_groups!("<", "DESC"),
     };
     let after = after.unwrap_or_else(|| Position::outside(order));
-    let mut rows: Vec<GroupRow> = sqlx::query_as(sql)
+    let rows: Vec<GroupRow> = sqlx::query_as(sql)
         .bind(tenant.project_id())
         .bind(first_days)
         .bind(last_days)
@@ -211,11 +211,9 @@ pub async fn page(
         .bind(after.key)
         .bind(after.token)
         .bind(after.route)
-        .bind(i64::from(limit) + 1)
+        .bind(rows_for(limit))
         .fetch_all(db)
         .await?;
-    let more = rows.len() > usize::from(limit);
-    rows.truncate(limit.into());
-    let last = rows.last().filter(|_| more).map(GroupRow::position);
+    let (rows, last) = cut(rows, limit, GroupRow::position);
     Ok((rows.into_iter().map(|row| row.shown(groups)).collect(), last))
 }

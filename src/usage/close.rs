@@ -61,10 +61,10 @@ impl Closer {
     pub async fn close(&mut self, db: &PgPool, now: Timestamp) -> Result<()> {
         let mut db = db.acquire().await?;
         let due = Period::of(now.minus(GRACE).date()).previous();
-        if self.done != Some(due) && !self.is_clock_right(&mut db).await? {
+        let known = self.done == Some(due);
+        if !known && !self.is_clock_right(&mut db).await? {
             return Ok(());
         }
-        let known = self.done == Some(due);
         loop {
             let open = repo::open_months(&mut db, due, known).await?;
             if open.is_empty() {
@@ -110,8 +110,7 @@ async fn finalize(db: &mut PgConnection, months: Vec<(ProjectId, Period)>, now: 
 }
 
 async fn warn_of_silent(db: &mut PgConnection, due: Period) -> Result<()> {
-    let open = ledger::open_journals(db).await?;
-    for OpenJournal { journal, flushed_at, .. } in open.iter().filter(|open| open.flushed_at < due.end()) {
+    for OpenJournal { journal, flushed_at, .. } in ledger::silent_journals(db, due.end()).await? {
         tracing::warn!(
             %journal,
             %flushed_at,

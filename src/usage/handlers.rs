@@ -13,7 +13,7 @@ use crate::{
     base::{
         clock::Day,
         error::{Code, Error, ItemCode, Result},
-        page::{ListQuery, Order},
+        page::{ListQuery, Order, cut, rows_for},
         period::Period,
         scope::of::UsageRead,
     },
@@ -71,10 +71,8 @@ pub async fn periods(
         (Some(cursor), Order::Desc) => last = last.min(cursor.previous()),
         (None, _) => {}
     }
-    let mut periods = repo::periods(&mut db, tenant, (first, last), order, i64::from(limit) + 1).await?;
-    let more = periods.len() > usize::from(limit);
-    periods.truncate(limit.into());
-    let next = periods.last().filter(|_| more).map(|usage| Period::of(usage.period_start.0).to_string());
+    let periods = repo::periods(&mut db, tenant, (first, last), order, rows_for(limit)).await?;
+    let (periods, next) = cut(periods, limit, |usage| Period::of(usage.period_start.0).to_string());
     Ok(AsOf { as_of, answer: List::of(periods, next, grant.request().id) })
 }
 

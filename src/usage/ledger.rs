@@ -2,7 +2,11 @@
 //! writing itself is in functions of migrations/0007_usage.sql, so that each is one round trip and one transaction.
 
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::{
+    FromRow, PgConnection, Postgres,
+    postgres::{PgArguments, PgRow},
+    query::QueryScalar,
+};
 use time::Date;
 use uuid::Uuid;
 
@@ -35,7 +39,7 @@ pub struct Total {
 }
 
 /// A journal of which more may come.
-#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+#[derive(Clone, Debug, Serialize, FromRow)]
 pub struct OpenJournal {
     /// Its id, which its file is named by.
     pub journal: Uuid,
@@ -60,20 +64,38 @@ impl Columns {
     fn of(rows: &[Row]) -> Self {
         let mut columns = Self::default();
         for row in rows {
-            let (kind, credential) = match row.credential {
-                CredentialId::Session(id) => (1, id.as_u128()),
-                CredentialId::Key(id) => (2, id.as_u128()),
-                CredentialId::Token(id) => (3, id.as_u128()),
-            };
+            let (kind, credential) = row.credential.numbers();
             columns.projects.push(row.project);
             columns.days.push(row.day);
             columns.credentials.push(Uuid::from_u128(credential));
-            columns.kinds.push(kind);
+            columns.kinds.push(kind.into());
             columns.routes.push(row.route.cast_signed());
             columns.counts.push(row.count);
         }
         columns
     }
+}
+
+/// A query whose first parameters are a journal, a time and `rows`.
+fn with_rows<T>(
+    sql: &'static str,
+    journal: Uuid,
+    as_of: Timestamp,
+    rows: &[Row],
+) -> QueryScalar<'static, Postgres, T, PgArguments>
+where
+    (T,): for<'r> FromRow<'r, PgRow>,
+{
+    let Columns { projects, days, credentials, kinds, routes, counts } = Columns::of(rows);
+    sqlx::query_scalar(sql)
+        .bind(journal)
+        .bind(as_of)
+        .bind(projects)
+        .bind(days)
+        .bind(credentials)
+        .bind(kinds)
+        .bind(routes)
+        .bind(counts)
 }
 
 /// Which database this is.
@@ -96,6 +118,11 @@ pub async fn open_journals(db: &mut PgConnection) -> sqlx::Result<Vec<OpenJourna
     .await
 }
 
+/// Those of them that were last written before `limit`.
+pub async fn silent_journals(db: &mut PgConnection, limit: Timestamp) -> sqlx::Result<Vec<OpenJournal>> {
+    Ok(open_journals(db).await?.into_iter().filter(|open| open.flushed_at < limit).collect())
+}
+
 /// Which of these months are final already.
 pub async fn final_among(
     db: &mut PgConnection,
@@ -111,7 +138,8 @@ pub async fn final_among(
     .await
 }
 
-/// Writes what was counted up to `as_of`, with the totals of the same projects and months. False, with nothing written, if one of the months is final.
+/// Writes what was counted up to `as_of`, with the totals of the same projects and months. False, with nothing written,
+/// if one of the months is final.
 pub async fn write(
     db: &mut PgConnection,
     journal: Uuid,
@@ -119,16 +147,8 @@ pub async fn write(
     rows: &[Row],
     totals: &[Total],
 ) -> sqlx::Result<bool> {
-    let Columns { projects, days, credentials, kinds, routes, counts } = Columns::of(rows);
-    sqlx::query_scalar("SELECT flush_usage_node($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
-        .bind(journal)
-        .bind(as_of)
-        .bind(projects)
-        .bind(days)
-        .bind(credentials)
-        .bind(kinds)
-        .bind(routes)
-        .bind(counts)
+    let sql = "SELECT flush_usage_node($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    with_rows(sql, journal, as_of, rows)
         .bind(totals.iter().map(|total| total.project).collect::<Vec<_>>())
         .bind(totals.iter().map(|total| total.period.first()).collect::<Vec<_>>())
         .bind(totals.iter().map(|total| total.count).collect::<Vec<_>>())
@@ -139,18 +159,8 @@ pub async fn write(
 /// Writes what was counted of months that are final. Gives how many requests could not be told from those counted
 /// already, and were left out.
 pub async fn write_late(db: &mut PgConnection, journal: Uuid, as_of: Timestamp, rows: &[Row]) -> sqlx::Result<i64> {
-    let Columns { projects, days, credentials, kinds, routes, counts } = Columns::of(rows);
-    sqlx::query_scalar("SELECT flush_late_usage_node($1, $2, $3, $4, $5, $6, $7, $8)")
-        .bind(journal)
-        .bind(as_of)
-        .bind(projects)
-        .bind(days)
-        .bind(credentials)
-        .bind(kinds)
-        .bind(routes)
-        .bind(counts)
-        .fetch_one(db)
-        .await
+    let sql = "SELECT flush_late_usage_node($1, $2, $3, $4, $5, $6, $7, $8)";
+    with_rows(sql, journal, as_of, rows).fetch_one(db).await
 }
 
 /// Notes when credentials were last used, in one order on every node, so that two of them cannot deadlock.

@@ -99,9 +99,7 @@ impl Meter {
         let Some(path) = &self.options.folder else { return Ok(()) };
         let folder = Folder::open(path, database, self.options.slots)?;
         let mut adopted = folder.adopt()?;
-        let is_fit =
-            |journal: &Journal| journal.load() < FULL_ENOUGH && !journal.begins_before(Period::of(today).first());
-        let current = match adopted.iter().position(is_fit) {
+        let current = match adopted.iter().position(|journal| is_fit(journal, today)) {
             Some(place) => adopted.swap_remove(place),
             None => folder.create()?,
         };
@@ -152,7 +150,7 @@ impl Meter {
     pub(super) fn move_on_if_due(&self, today: Date) {
         let journal = self.current.load_full();
         let has_no_file = self.folder.get().is_some() && journal.file().is_none();
-        if journal.load() >= FULL_ENOUGH || journal.begins_before(Period::of(today).first()) || has_no_file {
+        if !is_fit(&journal, today) || has_no_file {
             self.move_on(&journal);
         }
     }
@@ -202,6 +200,11 @@ impl Meter {
         // A panic elsewhere leaves the list whole: each change to it is one call.
         self.older.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether to go on counting in it: it is not filling, and of no month that is over.
+fn is_fit(journal: &Journal, today: Date) -> bool {
+    journal.load() < FULL_ENOUGH && !journal.begins_before(Period::of(today).first())
 }
 
 #[cfg(test)]

@@ -46,25 +46,28 @@ pub async fn first_period(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result
     .await
 }
 
-macro_rules! select_periods {
-    ($tail:literal) => {
+/// What the months from `$1` to `$2` come to for each project that `$projects` gives, whether or not it is still there.
+macro_rules! select_usage {
+    ($projects:literal, $tail:literal) => {
         concat!(
-            "SELECT m.period, coalesce(f.requests, t.requests, 0) AS requests, f.final_at,
+            "SELECT i.project_id, p.name, m.period, coalesce(f.requests, t.requests, 0) AS requests, f.final_at,
                     CASE WHEN f.period IS NULL THEN p.included ELSE f.included END AS included,
                     coalesce(a.adjustments, '[]') AS adjustments
-             FROM projects p
-             CROSS JOIN (SELECT generate_series($2::date::timestamp, $3::date::timestamp, '1 month')::date AS period) m
-             LEFT JOIN usage_periods f ON f.project_id = p.id AND f.period = m.period
+             FROM (",
+            $projects,
+            ") i
+             CROSS JOIN (SELECT generate_series($1::date::timestamp, $2::date::timestamp, '1 month')::date AS period) m
+             LEFT JOIN projects p ON p.id = i.project_id
+             LEFT JOIN usage_periods f ON f.project_id = i.project_id AND f.period = m.period
              LEFT JOIN LATERAL (
                  SELECT sum(requests)::bigint AS requests FROM usage_totals t
-                 WHERE t.project_id = p.id AND t.period = m.period
+                 WHERE t.project_id = i.project_id AND t.period = m.period
              ) t ON true
              LEFT JOIN LATERAL (
                  SELECT jsonb_agg(jsonb_build_object('recorded_on', recorded_on, 'requests', requests)
                                   ORDER BY recorded_on) AS adjustments
-                 FROM usage_adjustments a WHERE a.project_id = p.id AND a.period = m.period
-             ) a ON true
-             WHERE p.id = $1 ",
+                 FROM usage_adjustments a WHERE a.project_id = i.project_id AND a.period = m.period
+             ) a ON true ",
             $tail
         )
     };
@@ -79,13 +82,13 @@ pub async fn periods(
     rows: i64,
 ) -> sqlx::Result<Vec<Usage>> {
     let sql = match order {
-        Order::Asc => select_periods!("ORDER BY m.period ASC LIMIT $4"),
-        Order::Desc => select_periods!("ORDER BY m.period DESC LIMIT $4"),
+        Order::Asc => select_usage!("SELECT $3::uuid AS project_id", "ORDER BY m.period ASC LIMIT $4"),
+        Order::Desc => select_usage!("SELECT $3::uuid AS project_id", "ORDER BY m.period DESC LIMIT $4"),
     };
     let rows: Vec<PeriodRow> = sqlx::query_as(sql)
-        .bind(tenant.project_id())
         .bind(first.first())
         .bind(last.first())
+        .bind(tenant.project_id())
         .bind(rows)
         .fetch_all(db)
         .await?;
@@ -113,27 +116,13 @@ pub async fn bills(db: &mut PgConnection, period: Period) -> sqlx::Result<Vec<Bi
         #[sqlx(flatten)]
         row: PeriodRow,
     }
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT i.project_id, p.name, $1::date AS period, coalesce(f.requests, t.requests, 0) AS requests, f.final_at,
-                CASE WHEN f.period IS NULL THEN p.included ELSE f.included END AS included,
-                coalesce(a.adjustments, '[]') AS adjustments
-         FROM (
-             SELECT id AS project_id FROM projects WHERE created_at < $1::date + interval '1 month'
-             UNION SELECT project_id FROM usage_periods WHERE period = $1
-             UNION SELECT project_id FROM usage_totals WHERE period = $1
-         ) i
-         LEFT JOIN projects p ON p.id = i.project_id
-         LEFT JOIN usage_periods f ON f.project_id = i.project_id AND f.period = $1
-         LEFT JOIN (
-             SELECT project_id, sum(requests)::bigint AS requests FROM usage_totals WHERE period = $1 GROUP BY 1
-         ) t ON t.project_id = i.project_id
-         LEFT JOIN (
-             SELECT project_id, jsonb_agg(jsonb_build_object('recorded_on', recorded_on, 'requests', requests)
-                                          ORDER BY recorded_on) AS adjustments
-             FROM usage_adjustments WHERE period = $1 GROUP BY 1
-         ) a ON a.project_id = i.project_id
-         ORDER BY i.project_id",
-    )
+    let rows: Vec<Row> = sqlx::query_as(select_usage!(
+        "SELECT id AS project_id FROM projects WHERE created_at < $1::date + interval '1 month'
+         UNION SELECT project_id FROM usage_periods WHERE period = $1
+         UNION SELECT project_id FROM usage_totals WHERE period = $1",
+        "ORDER BY i.project_id"
+    ))
+    .bind(period.first())
     .bind(period.first())
     .fetch_all(db)
     .await?;

@@ -4,11 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use time::Date;
 
-use crate::base::{
-    clock::Timestamp,
-    credential::CredentialId,
-    id::{KeyId, ProjectId, SessionId, TokenId},
-};
+use crate::base::{clock::Timestamp, credential::CredentialId, id::ProjectId};
 
 /// What a slot counts: a credential's requests on one route, for one project, on one UTC day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,16 +31,12 @@ impl Counted {
     /// As it stands in a slot.
     pub fn words(&self) -> Words {
         let halves = |number: u128| ((number >> 64) as u64, number as u64);
-        let (kind, credential) = match self.credential {
-            CredentialId::Session(id) => (1, id.as_u128()),
-            CredentialId::Key(id) => (2, id.as_u128()),
-            CredentialId::Token(id) => (3, id.as_u128()),
-        };
+        let (kind, credential) = self.credential.numbers();
         let project = halves(self.project.map_or(0, ProjectId::as_u128));
         let credential = halves(credential);
         // A day fits: the calendar's last one has number 2,932,896.
         let day = self.day.to_julian_day().saturating_sub(FIRST_DAY.to_julian_day()).clamp(0, (1 << KIND_SHIFT) - 1);
-        let last = u64::from(self.route) << 32 | kind << KIND_SHIFT | u64::from(day.unsigned_abs());
+        let last = u64::from(self.route) << 32 | u64::from(kind) << KIND_SHIFT | u64::from(day.unsigned_abs());
         [project.0, project.1, credential.0, credential.1, last]
     }
 
@@ -52,16 +44,11 @@ impl Counted {
     pub fn from_words([project_high, project_low, high, low, last]: Words) -> Option<Self> {
         let whole = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
         let (project, id) = (whole(project_high, project_low), whole(high, low));
-        let credential = match (last >> KIND_SHIFT) & 0xff {
-            1 => CredentialId::Session(SessionId::from_u128(id)),
-            2 => CredentialId::Key(KeyId::from_u128(id)),
-            3 => CredentialId::Token(TokenId::from_u128(id)),
-            _ => return None,
-        };
+        let kind = ((last >> KIND_SHIFT) & 0xff) as u8;
         let day = i32::try_from(last & ((1 << KIND_SHIFT) - 1)).ok()?;
         Some(Self {
             project: (project != 0).then(|| ProjectId::from_u128(project)),
-            credential,
+            credential: CredentialId::from_numbers(kind, id)?,
             route: (last >> 32) as u32,
             day: Date::from_julian_day(FIRST_DAY.to_julian_day() + day).ok()?,
         })
@@ -180,6 +167,7 @@ pub fn minute_of(instant: Timestamp) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::id::{KeyId, SessionId, TokenId};
 
     #[test]
     fn what_is_counted_is_read_as_it_is_written() {
