@@ -254,7 +254,8 @@ async fn start_postgres(options: &Options) -> PrivatePostgres {
     spawn_blocking(move || PrivatePostgres::start(options).unwrap()).await.unwrap()
 }
 
-fn text(value: &Value) -> String {
+/// The text that `value` must be.
+pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("text, not {value}")).to_owned()
 }
 

@@ -15,9 +15,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 
-use super::witness;
+use super::{cluster, witness};
 
 /// How long a process may take for what it is told.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -71,6 +72,13 @@ impl Deployment {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command on `database` to its end: whether it succeeded, what it printed, and what it said of errors.
+    pub fn run_on(&self, database: &PgConnectOptions, arguments: &[&str]) -> (bool, String, String) {
+        let output = self.command(arguments).env("DATABASE_URL", cluster::url(database)).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
     }
 
     /// Starts a server and waits until it is ready.

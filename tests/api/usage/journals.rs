@@ -3,28 +3,16 @@
 use std::{fs, path::Path};
 
 use cloudapi::{
-    base::{
-        clock::Clock,
-        credential::CredentialId,
-        id::{KeyId, ProjectId},
-    },
+    base::clock::Clock,
     state::AppOptions,
-    usage::{
-        flush,
-        journal::slot::Counted,
-        meter::{Meter, MeterOptions},
-    },
+    usage::{flush, journal::slot::Counted, meter::Meter},
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{data, requests, this_month};
-use crate::support::{Identity, TestApp, binary::Deployment, cluster};
-
-fn in_folder(folder: &Path, slots: usize) -> MeterOptions {
-    MeterOptions { folder: Some(folder.to_owned()), slots, ..MeterOptions::default() }
-}
+use super::{another_server, counted, data, in_folder, requests, this_month};
+use crate::support::{Identity, TestApp, binary::Deployment};
 
 fn files(folder: &Path, extension: &str) -> Vec<std::path::PathBuf> {
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -33,17 +21,7 @@ fn files(folder: &Path, extension: &str) -> Vec<std::path::PathBuf> {
 
 /// A server that has counted and is gone before it wrote.
 async fn lost(app: &TestApp, folder: &Path, counted: &Counted, requests: usize) {
-    let meter = Meter::new(in_folder(folder, 64)).unwrap();
-    flush::open(&meter, &app.db, &app.clock).await.unwrap();
-    for _ in 0..requests {
-        meter.count(counted, app.clock.now());
-    }
-}
-
-fn counted(app: &TestApp, project: &str, key: &str) -> Counted {
-    let (project, key): (ProjectId, KeyId) = (project.parse().unwrap(), key.parse().unwrap());
-    let day = app.clock.now().date();
-    Counted { project: Some(project), credential: CredentialId::Key(key), route: 1, day }
+    drop(another_server(app, in_folder(folder, 64), counted, requests).await);
 }
 
 #[tokio::test]
@@ -82,7 +60,7 @@ async fn the_next_server_in_the_same_folder_takes_over_what_is_there_and_sending
     let owner = app.owner().await;
     let key = owner.key().await;
     let before = requests(&app, &key).await + 1;
-    let counted = counted(&app, &owner.project, &key.id);
+    let counted = counted(&owner.project, &key, app.clock.now().date());
     lost(&app, folder.path(), &counted, 3).await;
     lost(&app, folder.path(), &counted, 2).await; // the same file, which goes on
     assert_eq!(files(folder.path(), "journal").len(), 1);
@@ -148,13 +126,9 @@ async fn the_operator_imports_the_journal_of_a_server_that_will_not_come_back_as
     let owner = app.owner().await;
     let key = owner.key().await;
     let before = requests(&app, &key).await + 1;
-    lost(&app, folder.path(), &counted(&app, &owner.project, &key.id), 9).await;
-    let url = cluster::url(app.db.connect_options().as_ref());
-    let run = |arguments: &[&str]| {
-        let output = deployment.command(arguments).env("DATABASE_URL", &url).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        (output.status.success(), text(&output.stdout), text(&output.stderr))
-    };
+    lost(&app, folder.path(), &counted(&owner.project, &key, app.clock.now().date()), 9).await;
+    let database = app.db.connect_options();
+    let run = |arguments: &[&str]| deployment.run_on(&database, arguments);
     let journal = files(folder.path(), "journal").remove(0);
     let id = journal.file_stem().unwrap().to_str().unwrap().to_owned();
     let (_, open, _) = run(&["usage", "journals"]);
@@ -193,8 +167,8 @@ async fn what_is_damaged_in_a_journal_is_left_out_and_said_and_all_else_is_count
     let owner = app.owner().await;
     let (key, other) = (owner.key().await, owner.key().await);
     let before = requests(&app, &key).await + 1;
-    lost(&app, folder.path(), &counted(&app, &owner.project, &key.id), 4).await;
-    lost(&app, folder.path(), &counted(&app, &owner.project, &other.id), 3).await;
+    lost(&app, folder.path(), &counted(&owner.project, &key, app.clock.now().date()), 4).await;
+    lost(&app, folder.path(), &counted(&owner.project, &other, app.clock.now().date()), 3).await;
     let journal = files(folder.path(), "journal").remove(0);
     let mut bytes = fs::read(&journal).unwrap();
     let id = u128::from_str_radix(other.id.trim_start_matches("key_"), 16).unwrap();
@@ -203,10 +177,9 @@ async fn what_is_damaged_in_a_journal_is_left_out_and_said_and_all_else_is_count
     let place = bytes.windows(8).position(|window| window == low).unwrap();
     bytes[place..place + 8].fill(0);
     fs::write(&journal, bytes).unwrap();
-    let url = cluster::url(app.db.connect_options().as_ref());
     let arguments = ["usage", "import", journal.to_str().unwrap(), "--json"];
-    let output = deployment.command(&arguments).env("DATABASE_URL", &url).output().unwrap();
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (_, said, _) = deployment.run_on(&app.db.connect_options(), &arguments);
+    let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((said["requests"].as_u64(), said["damaged_counters"].as_u64()), (Some(4), Some(1)), "{said}");
     assert_eq!(requests(&app, &key).await, before + 4);
 }
@@ -222,11 +195,11 @@ async fn the_report_bills_what_was_used_of_projects_that_are_gone_too() {
     owner.post_empty(&format!("/v1/projects/{}/archive", owner.project)).await.ok();
     owner.delete(&format!("/v1/projects/{}", owner.project)).await.ok();
     app.flush_usage().await;
-    let url = cluster::url(app.db.connect_options().as_ref());
+    let database = app.db.connect_options();
     let run = |arguments: &[&str]| {
-        let output = deployment.command(arguments).env("DATABASE_URL", &url).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        let (done, said, error) = deployment.run_on(&database, arguments);
+        assert!(done, "{error}");
+        said
     };
     let month = this_month(&app).to_string();
     let report: Value = serde_json::from_str(&run(&["usage", "report", &month, "--json"])).unwrap();
@@ -242,7 +215,7 @@ async fn the_report_bills_what_was_used_of_projects_that_are_gone_too() {
     assert_eq!(of(&other.project)["requests"], 2);
     let text = run(&["usage", "report", &month]);
     assert!(text.contains(&owner.project) && text.contains("(deleted)"), "{text}");
-    let future = deployment.command(&["usage", "report", "2999-01"]).env("DATABASE_URL", &url).output().unwrap();
-    assert!(String::from_utf8_lossy(&future.stderr).contains("has not begun"));
+    let (_, _, error) = deployment.run_on(&database, &["usage", "report", "2999-01"]);
+    assert!(error.contains("has not begun"));
     assert_eq!(Clock::system().now().date(), app.clock.now().date());
 }

@@ -5,12 +5,20 @@ mod journals;
 mod periods;
 mod quota;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use cloudapi::base::{clock::Timestamp, period::Period};
+use cloudapi::{
+    base::{clock::Timestamp, credential::CredentialId, period::Period},
+    usage::{
+        flush,
+        journal::slot::Counted,
+        meter::{Meter, MeterOptions},
+    },
+};
 use serde_json::{Value, json};
+use time::Date;
 
-use crate::support::{Bearer, Identity, TestApp};
+use crate::support::{Bearer, Identity, Key, TestApp};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -22,6 +30,27 @@ fn this_month(app: &TestApp) -> Period {
 /// Moves the clock to so long after the end of `period`.
 fn go_beyond(app: &TestApp, period: Period, by: Duration) {
     app.clock.advance(app.clock.now().until(period.end()) + by);
+}
+
+/// What a server counts when a key is used for its project on a day.
+fn counted(project: &str, key: &Key<'_>, day: Date) -> Counted {
+    let credential = CredentialId::Key(key.id.parse().unwrap());
+    Counted { project: Some(project.parse().unwrap()), credential, route: 1, day }
+}
+
+/// A server that counts in `folder`.
+fn in_folder(folder: &Path, slots: usize) -> MeterOptions {
+    MeterOptions { folder: Some(folder.to_owned()), slots, ..MeterOptions::default() }
+}
+
+/// Another server on the same database, which has counted and not written yet.
+async fn another_server(app: &TestApp, options: MeterOptions, counted: &Counted, requests: usize) -> Meter {
+    let meter = Meter::new(options).unwrap();
+    flush::open(&meter, &app.db, &app.clock).await.unwrap();
+    for _ in 0..requests {
+        meter.count(counted, app.clock.now());
+    }
+    meter
 }
 
 /// What a list holds.

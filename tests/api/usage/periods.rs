@@ -1,18 +1,17 @@
 //! Billing periods: open, final, and what is learned of them later.
 
 use cloudapi::{
-    base::{clock::Clock, credential::CredentialId, id::ProjectId, period::Period},
+    base::{clock::Clock, period::Period},
     usage::{
         close::Closer,
         flush,
-        journal::slot::Counted,
         meter::{Meter, MeterOptions},
     },
 };
 use serde_json::{Value, json};
 use time::Date;
 
-use super::{HOUR, data, go_beyond, requests, this_month};
+use super::{HOUR, another_server, counted, data, go_beyond, in_folder, requests, this_month};
 use crate::support::{Identity, Key, TestApp, eventually};
 
 async fn close(app: &TestApp) {
@@ -21,12 +20,7 @@ async fn close(app: &TestApp) {
 
 /// What another server counts for a key on a day, and writes now.
 async fn count_elsewhere(app: &TestApp, project: &str, key: &Key<'_>, day: Date, requests: usize) -> Meter {
-    let meter = Meter::new(MeterOptions::default()).unwrap();
-    let (project, id): (ProjectId, _) = (project.parse().unwrap(), key.id.parse().unwrap());
-    let counted = Counted { project: Some(project), credential: CredentialId::Key(id), route: 1, day };
-    for _ in 0..requests {
-        meter.count(&counted, app.clock.now());
-    }
+    let meter = another_server(app, MeterOptions::default(), &counted(project, key, day), requests).await;
     flush::flush_or_log(&meter, &app.db, &app.clock).await;
     meter
 }
@@ -65,22 +59,20 @@ async fn a_period_becomes_final_a_day_after_its_end_and_what_is_learned_then_is_
 
     // What comes later, and what the operator agrees on later, leaves what was billed as it is.
     set_quota(&app, &owner.project, None, None).await;
-    let late = count_elsewhere(&app, &owner.project, &key, month.last(), 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let counted = counted(&owner.project, &key, month.last());
+    let late = another_server(&app, in_folder(folder.path(), 64), &counted, 4).await;
+    flush::flush_or_log(&late, &app.db, &app.clock).await;
     let today = app.clock.now().date().to_string();
     let adjusted = of(&key, month).await;
     let adjustment = json!([{ "recorded_on": today, "requests": 4, "overage": 4 }]);
     assert_eq!(members(&adjusted), (json!("final"), json!(5), json!(2), json!(3), adjustment));
-    // Sent again it is nothing new; one more is one more.
-    let again = Meter::new(MeterOptions::default()).unwrap();
+    // Sent again, as by the next server in its place, it is nothing new; one more is one more.
+    drop(late);
+    let again = another_server(&app, in_folder(folder.path(), 64), &counted, 0).await;
+    assert_eq!(of(&key, month).await["adjustments"][0]["requests"], 4);
+    again.count(&counted, app.clock.now());
     flush::flush_or_log(&again, &app.db, &app.clock).await;
-    let counted = Counted {
-        project: Some(owner.project.parse().unwrap()),
-        credential: CredentialId::Key(key.id.parse().unwrap()),
-        route: 1,
-        day: month.last(),
-    };
-    late.count(&counted, app.clock.now());
-    flush::flush_or_log(&late, &app.db, &app.clock).await;
     assert_eq!(of(&key, month).await["adjustments"][0]["requests"], 5);
     let broken_down =
         key.get(&format!("/v1/usage/breakdown?group_by=key&from={}&to={}", month.first(), month.last())).await.ok();
@@ -99,8 +91,7 @@ async fn a_server_whose_clock_is_slow_goes_on_writing_a_month_that_others_have_m
     go_beyond(&app, month, 25 * HOUR);
     close(&app).await;
     let meter = Meter::new(MeterOptions::default()).unwrap();
-    let (project, id) = (owner.project.parse().unwrap(), key.id.parse().unwrap());
-    let counted = Counted { project: Some(project), credential: CredentialId::Key(id), route: 1, day: month.first() };
+    let counted = counted(&owner.project, &key, month.first());
     for expected in 1..3 {
         meter.count(&counted, slow.now());
         flush::flush_or_log(&meter, &app.db, &slow).await;

@@ -47,13 +47,9 @@ async fn a_project_at_its_hard_limit_is_refused_until_the_month_is_over_or_the_o
 
 #[tokio::test]
 async fn the_operator_says_and_sees_what_a_project_includes_and_allows() {
-    let url = cluster::url(&cluster::empty_database().await);
+    let database = cluster::empty_database().await;
     let deployment = Deployment::new();
-    let run = |arguments: &[&str]| {
-        let output = deployment.command(arguments).env("DATABASE_URL", &url).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        (output.status.success(), text(&output.stdout), text(&output.stderr))
-    };
+    let run = |arguments: &[&str]| deployment.run_on(&database, arguments);
     let made = run(&["admin", "bootstrap", "--email", "ada@example.com", "--project", "Core", "--json"]).1;
     let made: Value = serde_json::from_str(&made).unwrap();
     let project = made["project"]["id"].as_str().unwrap();

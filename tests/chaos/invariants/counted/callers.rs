@@ -5,7 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Bounds, counts};
-use crate::{client::Client, http::Request, world::World};
+use crate::{
+    client::Client,
+    http::Request,
+    world::{World, text},
+};
 
 /// Nobody's id.
 const NOBODY: &str = "/v1/users/usr_00000000000000000000000000";
@@ -153,8 +157,4 @@ impl Making {
 
 pub fn request(method: &'static str, path: &str, secret: &str, body: Option<Value>) -> Request {
     Request { method, path: path.to_owned(), secret: secret.to_owned(), key: None, body }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("text, not {value}")).to_owned()
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     client::Client,
-    world::{World, eventually},
+    world::{World, eventually, text},
 };
 
 /// A project's usage, as its periods have it.
@@ -107,10 +107,6 @@ impl Counted {
         assert!(answer.is_success() && list["next_cursor"].is_null(), "{answer:?}");
         serde_json::from_value(list["data"].take()).expect("a list")
     }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("text, not {value}")).to_owned()
 }
 
 fn number(value: &Value) -> u64 {

@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use crate::{
     client::Client,
     http::{Answer, Request},
-    world::{Credentials, World},
+    world::{Credentials, World, text},
 };
 
 /// A credential, or something that it may do, that is about to end.
@@ -236,8 +236,4 @@ async fn created(client: &mut Client, request: Request) -> Value {
     let answer = client.insist(&Arc::new(request)).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.json()
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("text, not {value}")).to_owned()
 }
