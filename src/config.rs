@@ -2,7 +2,11 @@
 
 mod edge;
 
-use std::{env, net::SocketAddr, path::PathBuf};
+use std::{
+    env,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, ValueEnum, value_parser};
 
@@ -61,9 +65,9 @@ pub struct ServeSettings {
     #[arg(long, env = "CLOUDAPI_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// The address to serve metrics on (not used by this version yet).
-    #[arg(long, env = "CLOUDAPI_METRICS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9464")]
-    pub metrics_listen: SocketAddr,
+    /// The address to serve /metrics on, for Prometheus, or "off". [default: 127.0.0.1:9464, if it is free]
+    #[arg(long, env = "CLOUDAPI_METRICS_LISTEN", value_name = "ADDR", value_parser = metrics_listen)]
+    pub metrics_listen: Option<MetricsListen>,
 
     /// Where clients reach this server. [default: http:// (https:// with TLS) and the address it serves on]
     #[arg(long, env = "CLOUDAPI_PUBLIC_URL", value_name = "URL", value_parser = http_url)]
@@ -107,6 +111,18 @@ pub struct ServeSettings {
     pub no_demo: bool,
 }
 
+/// Where metrics are served if nothing is said: the port that OpenTelemetry's exporters for Prometheus have.
+pub const METRICS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+
+/// Where metrics are served, as the operator says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// Here.
+    On(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
 /// Whether something is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
@@ -139,6 +155,15 @@ fn default_data_dir() -> PathBuf {
 
 fn not_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("is empty; give it a value or unset it".into()) } else { Ok(text.to_owned()) }
+}
+
+fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
+    if text == "off" {
+        return Ok(MetricsListen::Off);
+    }
+    text.parse()
+        .map(MetricsListen::On)
+        .map_err(|_| format!("must be an address and a port, such as {METRICS_LISTEN}, or off"))
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {

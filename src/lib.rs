@@ -14,7 +14,7 @@
 //! [`usage`]) is a folder with the same files: `model` (types, request and response shapes),
 //! `repo` (SQL, as free functions on a connection), `handlers`. [`base`] is the vocabulary they
 //! share, [`http`] that of HTTP, [`auth`] and [`tx`] are what every request and every write goes
-//! through. [`docs`] are the pages for people. A test holds the direction of imports.
+//! through. [`metrics`] is what the server tells of itself, [`docs`] are the pages for people. A test holds the direction of imports.
 
 pub mod auth;
 pub mod base;
@@ -25,6 +25,7 @@ pub mod docs;
 pub mod health;
 pub mod http;
 pub mod keys;
+pub mod metrics;
 pub mod openapi;
 pub mod projects;
 pub mod routes;

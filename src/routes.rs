@@ -12,6 +12,7 @@ use crate::{
     health,
     http::api::Api,
     keys::handlers as keys,
+    metrics::requests::Named,
     openapi::{self, Document},
     projects::handlers as projects,
     sessions::handlers as sessions,
@@ -128,6 +129,11 @@ async fn describe(_: Public) -> Result<Document> {
 /// The table as a router, a gate in front of each handler.
 pub fn router(app: App) -> Router {
     let table = table();
+    app.requests.name_routes(table.operations().map(|operation| Named {
+        method: operation.method.clone(),
+        template: operation.path,
+        status: operation.answer.status,
+    }));
     app.meter.name_routes(table.operations().map(|operation| (operation.route(), operation.name())).collect());
     let gate = |operation| {
         let (limits, quota) = (Arc::clone(&app.limits), Arc::clone(&app.quota));

@@ -2,8 +2,6 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use sqlx::PgPool;
-
 use crate::{
     auth::{bearer::Authenticator, limits::Limits, node::Node, password::Passwords},
     base::{
@@ -13,7 +11,9 @@ use crate::{
         limit::LimitSettings,
         net::Cidr,
     },
+    db::Pool,
     http::edge::{Edge, EdgeOptions},
+    metrics::{process::Process, requests::Requests},
     tx::Writes,
     usage::{
         meter::{Meter, MeterOptions},
@@ -29,7 +29,7 @@ pub struct App(Arc<Shared>);
 #[derive(Debug)]
 pub struct Shared {
     /// The database, for reads.
-    pub db: PgPool,
+    pub db: Pool,
     /// The database, for writes.
     pub writes: Writes,
     /// The time.
@@ -42,6 +42,10 @@ pub struct Shared {
     pub passwords: Passwords,
     /// Counts requests.
     pub meter: Arc<Meter>,
+    /// How requests were answered, for the operator.
+    pub requests: Arc<Requests>,
+    /// The process, for the operator.
+    pub process: Process,
     /// Who has used up what they may.
     pub quota: Arc<Quota>,
     /// Where the server is in its life.
@@ -93,7 +97,7 @@ impl Default for AppOptions {
 
 impl App {
     /// An application on `db`.
-    pub fn new(db: PgPool, clock: Clock, options: AppOptions) -> Result<Self> {
+    pub fn new(db: Pool, clock: Clock, options: AppOptions) -> Result<Self> {
         let lifecycle = Arc::<Lifecycle>::default();
         let limits = Arc::new(Limits::new(options.limits, clock.clone()));
         let node = Node::new(db.clone(), options.auth_cache);
@@ -104,6 +108,8 @@ impl App {
             db,
             passwords: Passwords::new()?,
             meter: Arc::new(Meter::new(options.meter).map_err(Error::internal)?),
+            requests: Arc::default(),
+            process: Process { since: clock.now() },
             quota: Arc::new(Quota::new(clock.clone())),
             edge: Edge::new(options.edge, Arc::clone(&lifecycle)),
             lifecycle,

@@ -46,7 +46,7 @@ enum Case {
 /// Measures all cases.
 pub async fn run(folder: &Path, database: &str) -> Result<()> {
     let clock = Clock::system();
-    let db = db::pool(db::options_from_url(database)?, POOL);
+    let db = PgPool::clone(&db::pool(db::options_from_url(database)?, POOL));
     db::prepare(&db).await?;
     let counted = insert_credentials(&db, clock.now()).await?;
     make_bare_table(&db).await?;

@@ -1,12 +1,37 @@
-//! Figures of the cache of credentials and of recalls, for whoever watches the server.
+//! Figures of the cache of credentials, of the lease and of recalls.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
+use super::node::Node;
+use crate::{
+    base::clock::since_boot,
+    metrics::{
+        histogram::Histogram,
+        text::{Measured, Page},
+    },
+};
+
+/// Upper bounds of how long a recall takes: a round trip or two, or what is left of a silent node's lease.
+static BOUNDS: [Duration; 12] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
 /// What has happened since the server started.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Figures {
     /// How often a lease ended before it was renewed.
     pub lease_losses: AtomicU64,
@@ -18,47 +43,38 @@ pub struct Figures {
     pub recall_time: Histogram,
 }
 
-/// Upper bounds of a histogram's classes, in milliseconds.
-pub const BOUNDS_MILLIS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000];
-
-/// How often something took how long.
-#[derive(Debug, Default)]
-pub struct Histogram {
-    /// One for each of [`BOUNDS_MILLIS`], and one for what took longer.
-    classes: [AtomicU64; BOUNDS_MILLIS.len() + 1],
-    sum_micros: AtomicU64,
-}
-
-impl Histogram {
-    /// Adds one that took `time`.
-    pub fn add(&self, time: Duration) {
-        let class = BOUNDS_MILLIS.partition_point(|bound| Duration::from_millis(*bound) < time);
-        if let Some(class) = self.classes.get(class) {
-            class.fetch_add(1, Ordering::Relaxed);
+impl Default for Figures {
+    fn default() -> Self {
+        Self {
+            lease_losses: AtomicU64::new(0),
+            recalls_by_ack: AtomicU64::new(0),
+            recalls_by_time: AtomicU64::new(0),
+            recall_time: Histogram::new(&BOUNDS),
         }
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
-    }
-
-    /// How many there are in each class, and the sum of all.
-    pub fn read(&self) -> ([u64; BOUNDS_MILLIS.len() + 1], Duration) {
-        let classes = self.classes.each_ref().map(|class| class.load(Ordering::Relaxed));
-        (classes, Duration::from_micros(self.sum_micros.load(Ordering::Relaxed)))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_counted_in_the_first_class_that_holds_it() {
-        let histogram = Histogram::default();
-        for millis in [0, 1, 3, 4000, 4001] {
-            histogram.add(Duration::from_millis(millis));
+impl Measured for Node {
+    fn tell(&self, page: &mut Page) {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        if let Some(credentials) = &self.credentials {
+            let (hits, misses, entries) = credentials.figures();
+            page.counter("cloudapi_auth_cache_hits_total", "Credentials that were found in the cache.").is(hits);
+            page.counter("cloudapi_auth_cache_misses_total", "Credentials that were looked for there in vain.")
+                .is(misses);
+            page.gauge("cloudapi_auth_cache_entries", "Credentials in the cache.").is(entries);
+            page.gauge("cloudapi_auth_lease_held", "Whether the cache may be trusted now.")
+                .is(credentials.lease().remaining(since_boot()).is_some());
+            page.counter("cloudapi_auth_lease_losses_total", "How often a lease ended before it was renewed.")
+                .is(read(&self.figures.lease_losses));
         }
-        let (classes, sum) = histogram.read();
-        assert_eq!(classes, [2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
-        assert_eq!(sum, Duration::from_millis(8005));
+        page.counter("cloudapi_auth_recalls_total", "Revocations and other narrowings, by what confirmed them.")
+            .of(&[("confirmed_by", "ack")], read(&self.figures.recalls_by_ack))
+            .of(&[("confirmed_by", "time")], read(&self.figures.recalls_by_time));
+        page.histogram(
+            "cloudapi_auth_recall_duration_seconds",
+            "From a recall's COMMIT until no server trusts its cache of it.",
+        )
+        .shows(&[], &self.figures.recall_time);
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -15,7 +15,10 @@ use super::{
     figures::Figures,
     lease::{LogPage, Timing},
 };
-use crate::base::{clock::since_boot, subject::Subject};
+use crate::{
+    base::{clock::since_boot, subject::Subject},
+    db::Pool,
+};
 
 /// Where nodes are told that something was recalled.
 pub const CHANNEL: &str = "cloudapi_recalls";
@@ -29,7 +32,7 @@ pub struct Node {
     /// Another one each time the server starts.
     pub id: Uuid,
     /// The database that it shares with others.
-    pub db: PgPool,
+    pub db: Pool,
     /// How long things last.
     pub timing: Timing,
     /// What it has recognised; none where each request reads the database.
@@ -40,7 +43,7 @@ pub struct Node {
 
 impl Node {
     /// A node on `db`, with a cache or without.
-    pub fn new(db: PgPool, has_cache: bool) -> Arc<Self> {
+    pub fn new(db: Pool, has_cache: bool) -> Arc<Self> {
         let credentials = has_cache.then(|| Credentials::new(CAPACITY));
         Arc::new(Self { id: Uuid::new_v4(), db, timing: Timing::USUAL, credentials, figures: Figures::default() })
     }
@@ -90,7 +93,7 @@ impl Node {
         sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM auth_nodes WHERE acked_seq < $1 AND node_id <> $2)")
             .bind(seq)
             .bind(self.id)
-            .fetch_one(&self.db)
+            .fetch_one(&mut *self.db.acquire().await?)
             .await
     }
 }

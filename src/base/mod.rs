@@ -22,3 +22,4 @@ pub mod secret;
 pub mod subject;
 pub mod tenant;
 pub mod text;
+pub mod trace;

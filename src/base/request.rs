@@ -17,6 +17,7 @@ use super::{
     id::{ProjectId, RequestId},
     intent::Intent,
     secret::Secret,
+    trace::TraceContext,
 };
 
 /// One request: made at the edge, filled in on the way in, read on the way out.
@@ -24,6 +25,8 @@ use super::{
 pub struct RequestContext {
     /// Its id, in `X-Request-Id`, in each problem and in each log line about it.
     pub id: RequestId,
+    /// Its place in a trace that may reach beyond us: the client's `traceparent`, or a trace that begins here.
+    pub trace: TraceContext,
     /// The client's address, where there is one: the peer's, or what a trusted proxy says.
     pub client: Option<IpAddr>,
     /// The route, once one was found.
@@ -50,6 +53,8 @@ pub struct Route {
     pub template: &'static str,
     /// The number that stands for it wherever its text would be too long: the CRC-32 of method and template.
     pub number: u32,
+    /// Its place in the table, from 0: how figures about it are found. Another version may have it elsewhere.
+    pub place: usize,
 }
 
 /// Says that somebody waits for the answer, until it is dropped.
@@ -73,8 +78,14 @@ impl Drop for Awaited {
 impl RequestContext {
     /// A request of which nothing is known yet.
     pub fn new(client: Option<IpAddr>) -> Self {
+        Self::in_trace(client, TraceContext::begin())
+    }
+
+    /// One that is a step of `trace`.
+    pub fn in_trace(client: Option<IpAddr>, trace: TraceContext) -> Self {
         Self {
             id: RequestId::new(),
+            trace,
             client,
             route: OnceLock::new(),
             caller: OnceLock::new(),

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Settings,
     db::{
-        self,
+        self, Pool,
         embedded::{self, Durability, PrivatePostgres},
     },
 };
@@ -27,7 +27,7 @@ const WATCH_PAUSE: Duration = Duration::from_millis(500);
 /// An open database, migrated.
 pub struct Database {
     /// Its connections.
-    pub pool: PgPool,
+    pub pool: Pool,
     private: Option<PrivatePostgres>,
 }
 

@@ -17,10 +17,10 @@ use super::{
 };
 use crate::{
     base::{clock::Clock, lifecycle::Phase},
-    config::{EdgeSettings, ServeSettings, Settings, Switch},
+    config::{EdgeSettings, METRICS_LISTEN, MetricsListen, ServeSettings, Settings, Switch},
     db::{self, PrepareError},
     http::edge::{EdgeOptions, Limits},
-    server::{self, Listener, Stop, files, tls::Tls},
+    server::{self, Listener, Stop, files, metrics, tls::Tls},
     state::{App, AppOptions},
     usage::{flush, meter::MeterOptions},
 };
@@ -41,17 +41,18 @@ pub async fn run(settings: Settings, serve: ServeSettings, clock: Clock) -> anyh
     let tcp = TcpListener::bind(serve.listen).await.with_context(|| {
         format!("CLOUDAPI_LISTEN (--listen) = {} cannot be served on; choose another address or port", serve.listen)
     })?;
+    let metrics = listen_for_metrics(serve.metrics_listen).await?;
     let address = tcp.local_addr().context("the address served on is unknown")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = serve.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
     let options = app_options(&serve, &settings.data_dir(), &url, tls.is_some());
-    let listener = Listener { tcp, tls };
+    let listeners = (Listener { tcp, tls }, metrics);
 
     match &settings.database_url {
         Some(given) => {
             let app = app(database::given(given)?, clock, options)?;
             welcome::listening(&url)?;
-            serve_app(app, listener, stop, async |_| Ok(()), async |_| Ok(())).await
+            serve_app(app, listeners, stop, async |_| Ok(()), async |_| Ok(())).await
         }
         None => {
             let private = database::start_private(&settings).await?;
@@ -61,12 +62,39 @@ pub async fn run(settings: Settings, serve: ServeSettings, clock: Clock) -> anyh
             let greet = async |app: &App| welcome::ready(app, &url, first_start).await;
             let served_out = CancellationToken::new();
             let keeping = tokio::spawn(database::keep_private(private, served_out.clone()));
-            let served = serve_app(app, listener, stop, load, greet).await;
+            let served = serve_app(app, listeners, stop, load, greet).await;
             served_out.cancel();
             let private = keeping.await.context("the watch over PostgreSQL panicked")??;
             let stopped = database::stop_private(private).await;
             served.and(stopped)
         }
+    }
+}
+
+/// Where metrics are served, if they are. What the operator wants has to be possible; what nobody asked for has not,
+/// so that a second server starts beside the first.
+async fn listen_for_metrics(wanted: Option<MetricsListen>) -> anyhow::Result<Option<TcpListener>> {
+    let address = match wanted {
+        Some(MetricsListen::Off) => return Ok(None),
+        Some(MetricsListen::On(address)) => address,
+        None => METRICS_LISTEN,
+    };
+    match TcpListener::bind(address).await {
+        Ok(listener) => {
+            let address = listener.local_addr().context("the address that metrics are served on is unknown")?;
+            tracing::info!("metrics are at http://{address}/metrics");
+            Ok(Some(listener))
+        }
+        Err(error) if wanted.is_none() => {
+            tracing::warn!(
+                %error,
+                "metrics are not served, because {address} is not to be had; set CLOUDAPI_METRICS_LISTEN (--metrics-listen) to another address, or to off"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| {
+            format!("CLOUDAPI_METRICS_LISTEN (--metrics-listen) = {address} cannot be served on; choose another address or port, or off")
+        }),
     }
 }
 
@@ -107,12 +135,14 @@ fn app(database: PgConnectOptions, clock: Clock, options: AppOptions) -> anyhow:
 /// server is ready.
 async fn serve_app(
     app: App,
-    listener: Listener,
+    (listener, metrics): (Listener, Option<TcpListener>),
     stop: Stop,
     load: impl AsyncFnOnce(&App) -> anyhow::Result<()>,
     greet: impl AsyncFnOnce(&App) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let serving = tokio::spawn(server::serve(app.clone(), listener, stop.clone()));
+    let served_out = Stop::default();
+    let telling = metrics.map(|metrics| tokio::spawn(metrics::serve(app.clone(), metrics, served_out.clone())));
     let prepared = async {
         prepare(&app).await?;
         flush::open(&app.meter, &app.db, &app.clock).await?;
@@ -132,6 +162,11 @@ async fn serve_app(
         Some(Ok(())) | None => Ok(()),
     };
     serving.await.context("the server panicked")?;
+    // To the end: how a server drains is worth seeing.
+    served_out.closing.cancel();
+    if let Some(telling) = telling {
+        telling.await.context("what serves metrics panicked")?;
+    }
     outcome
 }
 

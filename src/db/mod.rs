@@ -1,6 +1,7 @@
 //! The database: how it is reached, brought up to date, and how its errors are told.
 
 pub mod embedded;
+mod pool;
 
 use std::{str::FromStr, time::Duration};
 
@@ -9,6 +10,8 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
+
+pub use pool::Pool;
 
 use crate::base::{
     error::{Code, Error},
@@ -46,7 +49,7 @@ pub fn options_for_private(endpoint: &embedded::Endpoint) -> PgConnectOptions {
 }
 
 /// A pool that connects when first used, so that the server can start before its database does.
-pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+pub fn pool(options: PgConnectOptions, max_connections: u32) -> Pool {
     let options = options.application_name("cloudapi").options([
         // What a dead or stuck client of ours can hold up, and for how long.
         ("statement_timeout", "20s"),
@@ -58,13 +61,14 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         // What `tx::open` writes literals by.
         ("standard_conforming_strings", "on"),
     ]);
-    PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIME)
         // A ping before each use costs more than the rare broken connection, which is an error that
         // the client may retry.
         .test_before_acquire(false)
-        .connect_lazy_with(options)
+        .connect_lazy_with(options);
+    pool.into()
 }
 
 /// Why a database cannot be made ready.

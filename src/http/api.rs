@@ -92,6 +92,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         T: 'static,
     {
         let mut operation = Operation {
+            place: self.rows.len(),
             method,
             path,
             handler: type_name::<H>(),

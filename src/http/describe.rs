@@ -16,6 +16,8 @@ pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 /// One route, as told by its row in the table and by its handler's signature.
 #[derive(Debug)]
 pub struct Operation {
+    /// Its place in the table.
+    pub place: usize,
     /// The method.
     pub method: Method,
     /// The path's template.
@@ -84,7 +86,7 @@ impl Operation {
 
     /// Its route.
     pub fn route(&self) -> Route {
-        Route { template: self.path, number: crc32fast::hash(self.name().as_bytes()) }
+        Route { template: self.path, number: crc32fast::hash(self.name().as_bytes()), place: self.place }
     }
 
     /// Whether it changes nothing.

@@ -33,6 +33,7 @@ use crate::base::{
     error::{Code, Error, Result},
     lifecycle::Lifecycle,
 };
+use crate::metrics::text::{Measured, Page};
 
 /// The largest head, in bytes of names and values. The parser's own limit is above it, so that this
 /// one is answered as a problem.
@@ -95,6 +96,8 @@ pub struct Edge(Arc<Shared>);
 pub struct Shared {
     /// Writes under way, so that the server can wait for those that outlive their connection.
     pub tracker: TaskTracker,
+    /// Connections that are open.
+    pub connections: TaskTracker,
     /// Where the server is in its life.
     pub lifecycle: Arc<Lifecycle>,
     /// How long and how many.
@@ -111,6 +114,7 @@ impl Edge {
     pub fn new(options: EdgeOptions, lifecycle: Arc<Lifecycle>) -> Self {
         Self(Arc::new(Shared {
             tracker: TaskTracker::new(),
+            connections: TaskTracker::new(),
             lifecycle,
             limits: options.limits,
             cors: Cors::new(options.cors_origins),
@@ -125,6 +129,15 @@ impl Deref for Edge {
 
     fn deref(&self) -> &Shared {
         &self.0
+    }
+}
+
+impl Measured for Edge {
+    fn tell(&self, page: &mut Page) {
+        page.gauge("cloudapi_http_connections", "Open connections.").is(self.connections.len());
+        page.gauge("cloudapi_http_connections_max", "How many may be open; more wait.").is(self.limits.max_connections);
+        page.gauge("cloudapi_http_requests_max", "How many requests are served at a time; more are answered 503.")
+            .is(self.limits.max_requests);
     }
 }
 

@@ -5,6 +5,7 @@ use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::D
 use axum::{
     body::Body,
     extract::{ConnectInfo, Request},
+    response::Response,
 };
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hyper::body::Incoming;
@@ -21,7 +22,6 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
-use super::Layers;
 use super::{
     patient::Patient,
     progress::{Answer, Progress},
@@ -59,8 +59,8 @@ impl From<TcpListener> for Listener {
 
 /// What all connections share.
 #[derive(Clone)]
-pub(super) struct Connections {
-    service: Layers,
+pub(super) struct Connections<S> {
+    service: S,
     builder: Arc<auto::Builder<TokioExecutor>>,
     limits: Limits,
     stop: Stop,
@@ -69,8 +69,12 @@ pub(super) struct Connections {
     room: Arc<Semaphore>,
 }
 
-impl Connections {
-    pub(super) fn new(service: Layers, limits: Limits, stop: Stop) -> Self {
+impl<S> Connections<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static,
+{
+    /// Connections to `service`, each of which is a task of `open`.
+    pub(super) fn new(service: S, limits: Limits, stop: Stop, open: TaskTracker) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         // `Patient` looks after time.
         builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_BUFFER);
@@ -82,7 +86,7 @@ impl Connections {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIME);
         let room = Arc::new(Semaphore::new(limits.max_connections));
-        Self { service, builder: Arc::new(builder), limits, stop, open: TaskTracker::new(), room }
+        Self { service, builder: Arc::new(builder), limits, stop, open, room }
     }
 
     /// Accepts connections until the server closes.

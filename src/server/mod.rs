@@ -2,6 +2,7 @@
 
 mod connection;
 pub mod files;
+pub mod metrics;
 mod patient;
 mod progress;
 mod stop;
@@ -67,7 +68,12 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let flushing = flush::run(meter, quota, app.db.clone(), app.clock.clone(), served_out.clone());
     let flusher = tokio::spawn(flushing);
     let keeper = tokio::spawn(keeper::run(Arc::clone(&app.node), served_out.clone()));
-    let connections = Connections::new(layers(&app, routes::router(app.clone())), app.edge.limits, stop.clone());
+    let connections = Connections::new(
+        layers(&app, routes::router(app.clone())),
+        app.edge.limits,
+        stop.clone(),
+        app.edge.connections.clone(),
+    );
     let telling = async {
         stop.told.cancelled().await;
         app.lifecycle.enter(Phase::Draining);

@@ -28,6 +28,7 @@ impl Change {
             project_id = self.project.map(tracing::field::display),
             credential_id = request.caller.get().map(|caller| tracing::field::display(caller.credential_id())),
             request_id = %request.id,
+            trace_id = %request.trace.trace_id(),
             "changed"
         );
     }

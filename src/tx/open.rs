@@ -5,9 +5,9 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, pool::PoolConnection, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, pool::PoolConnection, postgres::PgRow};
 
-use crate::base::request::RequestContext;
+use crate::{base::request::RequestContext, db::Pool};
 
 #[derive(Debug)]
 pub(super) struct Open {
@@ -19,7 +19,7 @@ pub(super) struct Open {
 impl Open {
     /// Begins a transaction, and does `sql` in it.
     pub(super) async fn begin(
-        pool: &PgPool,
+        pool: &Pool,
         request: &Arc<RequestContext>,
         sql: &Sql,
     ) -> sqlx::Result<(Self, Vec<PgRow>)> {

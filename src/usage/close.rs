@@ -11,11 +11,14 @@ use super::{
     ledger::{self, OpenJournal},
     repo,
 };
-use crate::base::{
-    clock::{Clock, Timestamp},
-    error::Result,
-    id::ProjectId,
-    period::Period,
+use crate::{
+    base::{
+        clock::{Clock, Timestamp},
+        error::Result,
+        id::ProjectId,
+        period::Period,
+    },
+    db::Pool,
 };
 
 /// How long after its end a month becomes final: what a node that was cut off has counted comes in until then.
@@ -28,7 +31,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// Runs until `stop`. Days are kept for `days_kept` at least.
-pub async fn run(db: PgPool, clock: Clock, days_kept: u32, stop: CancellationToken) {
+pub async fn run(db: Pool, clock: Clock, days_kept: u32, stop: CancellationToken) {
     let mut closer = Closer::new(days_kept);
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
         // Should the network swallow an answer, it is not waited for.

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sqlx::{PgConnection, PgPool};
@@ -17,12 +17,15 @@ use super::{
     meter::{Flushed, Meter, Sent},
     quota::Quota,
 };
-use crate::base::{
-    clock::{Clock, Timestamp},
-    credential::CredentialId,
-    error::{Code, Error, Result},
-    id::ProjectId,
-    period::Period,
+use crate::{
+    base::{
+        clock::{Clock, Timestamp},
+        credential::CredentialId,
+        error::{Code, Error, Result},
+        id::ProjectId,
+        period::Period,
+    },
+    db::Pool,
 };
 
 /// How often; an answer about usage is no older.
@@ -33,7 +36,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 const BATCH: usize = 10_000;
 
 /// Runs until `stop`.
-pub async fn run(meter: Arc<Meter>, quota: Arc<Quota>, db: PgPool, clock: Clock, stop: CancellationToken) {
+pub async fn run(meter: Arc<Meter>, quota: Arc<Quota>, db: Pool, clock: Clock, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
         meter.move_on_if_due(clock.now().date());
         flush_or_log(&meter, &db, &clock).await;
@@ -83,7 +86,10 @@ pub async fn import(journal: &Journal, db: &mut PgConnection, clock: &Clock) -> 
 
 /// Writes what there is; what could not be written stays where it is for the next time.
 pub async fn flush_or_log(meter: &Meter, db: &PgPool, clock: &Clock) {
-    if let Err(error) = in_time(flush(meter, db, clock)).await {
+    let began = Instant::now();
+    let flushed = in_time(flush(meter, db, clock)).await;
+    meter.figures.flushed(flushed.as_ref().ok().copied(), began.elapsed(), clock.now());
+    if let Err(error) = flushed {
         tracing::warn!(%error, "usage could not be written; it is kept and will be tried again");
         // Should it last, a power cut loses no more than a second of it all the same.
         let journal = meter.current();
@@ -104,11 +110,12 @@ pub async fn refresh(quota: &Quota, db: &PgPool, clock: &Clock) -> Result<()> {
     Ok(())
 }
 
-/// Writes what there is.
-pub async fn flush(meter: &Meter, db: &PgPool, clock: &Clock) -> Result<()> {
+/// Writes what there is; gives how many rows that were.
+pub async fn flush(meter: &Meter, db: &PgPool, clock: &Clock) -> Result<usize> {
     let mut flushed = meter.flushing.lock().await;
     let mut db = db.acquire().await?;
     let Flushed { journals, routes } = &mut *flushed;
+    let mut rows = 0;
     if !*routes {
         let named: Vec<_> = meter.routes().iter().map(|(route, name)| (route.number, name.as_str())).collect();
         ledger::name_routes(&mut db, &named).await?;
@@ -117,7 +124,7 @@ pub async fn flush(meter: &Meter, db: &PgPool, clock: &Clock) -> Result<()> {
     for journal in meter.others() {
         // Seen before it is read: from here on nobody can begin to count in it.
         let is_left = Arc::strong_count(&journal) == 2;
-        flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), clock).await?;
+        rows += flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), clock).await?;
         if is_left {
             ledger::close(&mut db, journal.id, clock.now()).await?;
             // A file that stays will be taken up, and found written, another time.
@@ -129,15 +136,15 @@ pub async fn flush(meter: &Meter, db: &PgPool, clock: &Clock) -> Result<()> {
         }
     }
     let journal = meter.current();
-    flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), clock).await
+    Ok(rows + flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), clock).await?)
 }
 
-async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent, clock: &Clock) -> Result<()> {
+async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent, clock: &Clock) -> Result<usize> {
     let as_of = clock.now();
     let changes = journal.changed_since(&sent.readings);
     if changes.is_empty() && sent.readings.is_empty() && journal.file().is_none() {
         // Nobody has counted in it, and nobody will find it.
-        return Ok(());
+        return Ok(0);
     }
     let News { rows, added, uses } = News::of(&changes);
     let late_rows = loop {
@@ -178,7 +185,7 @@ async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent
     for (month, more) in added {
         *sent.totals.entry(month).or_default() += more;
     }
-    Ok(())
+    Ok(rows.len())
 }
 
 /// What is new, as the database takes it, in one order on every node.

@@ -4,17 +4,20 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
 };
 
 use arc_swap::ArcSwap;
 use time::Date;
 use uuid::Uuid;
 
-use super::journal::{
-    Full, Journal,
-    folder::Folder,
-    slot::{Counted, Reading, minute_of},
+use super::{
+    figures::Figures,
+    journal::{
+        Full, Journal,
+        folder::Folder,
+        slot::{Counted, Reading, minute_of},
+    },
 };
 use crate::base::{clock::Timestamp, id::ProjectId, period::Period, request::Route};
 
@@ -52,6 +55,8 @@ pub struct Meter {
     folder: OnceLock<Folder>,
     /// The routes there are.
     routes: OnceLock<Vec<(Route, String)>>,
+    /// What is told of all that.
+    pub(super) figures: Figures,
     /// One at a time writes: whoever has waited for it finds all written that was counted before.
     pub(super) flushing: tokio::sync::Mutex<Flushed>,
 }
@@ -85,6 +90,7 @@ impl Meter {
             older: Mutex::default(),
             folder: OnceLock::new(),
             routes: OnceLock::new(),
+            figures: Figures::default(),
             flushing: tokio::sync::Mutex::default(),
         })
     }
@@ -138,6 +144,7 @@ impl Meter {
                 // Others may fill the next one too before it is this one's turn.
                 Err(Full) if self.move_on(&journal) => {}
                 Err(Full) => {
+                    self.figures.lost.fetch_add(1, Ordering::Relaxed);
                     return tracing::error!(
                         "a request could not be counted: no journal has room, and none can be made"
                     );

@@ -5,6 +5,7 @@
 
 pub mod breakdown;
 pub mod close;
+pub mod figures;
 pub mod flush;
 pub mod handlers;
 pub mod journal;

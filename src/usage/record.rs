@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -28,13 +28,16 @@ use crate::{
         net::{Cidr, client_address},
         request::{Awaited, RequestContext},
         secret::Secret,
+        trace::TraceContext,
     },
     http::problem::{self, Failure},
+    metrics::requests::{NO_ROUTE, Requests, UnderWay, method_name},
     state::App,
 };
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// So many requests in a second are all logged; of the rest, one in [`SAMPLE`] is, and every fault.
 const LOGGED_PER_SECOND: u32 = 100;
 const SAMPLE: u32 = 100;
@@ -47,6 +50,7 @@ pub struct RecordLayer(Arc<Recorder>);
 #[derive(Debug)]
 pub struct Recorder {
     meter: Arc<Meter>,
+    requests: Arc<Requests>,
     clock: Clock,
     public_url: String,
     trusted_proxies: Vec<Cidr>,
@@ -58,6 +62,7 @@ impl RecordLayer {
     pub fn new(app: &App) -> Self {
         Self(Arc::new(Recorder {
             meter: Arc::clone(&app.meter),
+            requests: Arc::clone(&app.requests),
             clock: app.clock.clone(),
             public_url: app.public_url.clone(),
             trusted_proxies: app.trusted_proxies.clone(),
@@ -95,14 +100,15 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
-        let context = Arc::new(RequestContext::new(self.recorder.client_of(&request)));
+        let context = Arc::new(RequestContext::in_trace(self.recorder.client_of(&request), trace_of(&request)));
         request.extensions_mut().insert(Arc::clone(&context));
         let awaited = Awaited::by_client(&context);
         let method = request.method().clone();
         let client_request_id = client_request_id(&request);
+        let under_way = self.recorder.requests.began();
         let answer = self.inner.call(request);
         let recorder = Arc::clone(&self.recorder);
-        Recording { answer, recorder, context, awaited, method, client_request_id, started }
+        Recording { answer, recorder, context, awaited, under_way, method, client_request_id, started }
     }
 }
 
@@ -116,6 +122,7 @@ pin_project! {
         context: Arc<RequestContext>,
         // Dropped with the rest: when the answer is there, and when the client has gone.
         awaited: Awaited,
+        under_way: UnderWay,
         method: Method,
         client_request_id: Option<String>,
         started: Instant,
@@ -132,8 +139,11 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Recording<F> {
         if let Ok(id) = HeaderValue::try_from(this.context.id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        this.recorder.count(this.context, this.method, response.status());
-        this.recorder.log(this.context, this.method, this.client_request_id.as_deref(), &response, *this.started);
+        let (status, took) = (response.status(), this.started.elapsed());
+        let code = response.extensions().get::<Failure>().map(|Failure(error)| error.code());
+        this.under_way.answered(this.context.route.get(), this.method, status, code, took);
+        this.recorder.count(this.context, this.method, status);
+        this.recorder.log(this.context, this.method, this.client_request_id.as_deref(), &response, took);
         Poll::Ready(Ok(response))
     }
 }
@@ -175,7 +185,7 @@ impl Recorder {
         method: &Method,
         client_request_id: Option<&str>,
         response: &Response,
-        started: Instant,
+        took: Duration,
     ) {
         let status = response.status();
         let failure = response.extensions().get::<Failure>();
@@ -190,16 +200,17 @@ impl Recorder {
                     target: "cloudapi::request",
                     $level,
                     request_id = %context.id,
+                    trace_id = %context.trace.trace_id(),
                     client_request_id,
-                    method = known(method),
-                    route = context.route.get().map_or("none", |route| route.template),
+                    method = method_name(method),
+                    route = context.route.get().map_or(NO_ROUTE, |route| route.template),
                     status = status.as_u16(),
                     code = failure.map(|Failure(error)| error.code().as_str()),
                     cause = cause.map(tracing::field::display),
                     project_id = context.project.get().map(tracing::field::display),
                     credential_id = context.caller.get().map(|caller| tracing::field::display(caller.credential_id())),
                     client = context.client.map(tracing::field::display),
-                    duration_ms = started.elapsed().as_secs_f64() * 1e3,
+                    duration_ms = took.as_secs_f64() * 1e3,
                     "answered"
                 )
             };
@@ -234,20 +245,11 @@ impl Severity {
     }
 }
 
-/// The method, if it is one of HTTP's: a client can write anything for one, even a secret.
-fn known(method: &Method) -> &'static str {
-    const METHODS: [(Method, &str); 9] = [
-        (Method::GET, "GET"),
-        (Method::HEAD, "HEAD"),
-        (Method::POST, "POST"),
-        (Method::PATCH, "PATCH"),
-        (Method::DELETE, "DELETE"),
-        (Method::OPTIONS, "OPTIONS"),
-        (Method::PUT, "PUT"),
-        (Method::CONNECT, "CONNECT"),
-        (Method::TRACE, "TRACE"),
-    ];
-    METHODS.iter().find(|(known, _)| known == method).map_or("other", |(_, name)| name)
+/// The trace that the client continues, if it names one as the standard has it: once, and valid. Else one begins.
+fn trace_of(request: &Request) -> TraceContext {
+    let mut given = request.headers().get_all(TRACEPARENT).iter();
+    let only = given.next().filter(|_| given.next().is_none());
+    only.and_then(|text| TraceContext::following(text.to_str().ok()?)).unwrap_or_else(TraceContext::begin)
 }
 
 /// The client's own name for its request, for the log alone, if it is one that cannot do harm there.

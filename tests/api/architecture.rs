@@ -41,11 +41,13 @@ fn rank(module: &str) -> u8 {
         ("health" | "openapi", _) => 4,
         ("base" | "config", _) | (_, "model") => 0,
         ("db" | "http", _) | (_, "repo" | "invitations") => 1,
-        ("usage", "journal" | "meter" | "quota" | "ledger" | "breakdown") => 1,
+        ("metrics", "text" | "histogram") => 0,
+        ("metrics", "requests" | "process") => 1,
+        ("usage", "journal" | "meter" | "quota" | "ledger" | "breakdown" | "figures") => 1,
         // What a transaction must know of the others that share the database.
         ("auth", "lease" | "cache" | "janitor" | "node" | "figures") => 1,
         ("auth" | "tx", _) => 2,
-        (_, "handlers" | "acceptance" | "introspection" | "record" | "flush" | "close") => 4,
+        (_, "handlers" | "acceptance" | "introspection" | "record" | "flush" | "close" | "scrape") => 4,
         ("docs", "pages" | "assets") => 2,
         // A slice's own front page.
         (_, "") => 0,

@@ -122,9 +122,15 @@ impl Journal {
         Err(Full)
     }
 
+    /// How many slots are in use, and how many there are.
+    pub fn slots(&self) -> (usize, usize) {
+        (self.taken().slots.len() + self.torn, self.map.slots().len())
+    }
+
     /// How full it is, in percent.
     pub fn load(&self) -> usize {
-        (self.taken().slots.len() + self.torn) * 100 / self.map.slots().len().max(1)
+        let (used, all) = self.slots();
+        used * 100 / all.max(1)
     }
 
     /// What has changed since `sent`, which is what was read before, in the order in which slots were taken. What is

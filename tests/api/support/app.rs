@@ -18,7 +18,7 @@ use cloudapi::{
     usage::flush,
     users::{self, model::MemberStatus},
 };
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::DropGuard;
 
@@ -35,6 +35,8 @@ pub const PUBLIC_URL: &str = "https://api.example.com";
 /// One server and its database.
 pub struct TestApp {
     app: App,
+    /// Its database, past what the server notes about its own connections.
+    pub db: PgPool,
     /// Where it is served.
     pub url: String,
     /// A client that follows no redirect and knows no proxy.
@@ -96,7 +98,8 @@ impl TestApp {
             .timeout(Duration::from_secs(30))
             .build()
             .unwrap();
-        Self { app, url, http, clock, witness, _stop: stop.drop_guard() }
+        let db = PgPool::clone(&app.db);
+        Self { app, db, url, http, clock, witness, _stop: stop.drop_guard() }
     }
 
     /// Waits until credentials are answered from the cache, where there is one.

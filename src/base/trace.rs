@@ -1,0 +1,161 @@
+//! W3C Trace Context (level 1): the name under which several services tell of one piece of work.
+
+use std::{fmt, num::NonZeroU64, num::NonZeroU128};
+
+/// Where a request stands in a trace: which trace, and which step of it is ours.
+///
+/// Written out, it is the `traceparent` that goes with whatever we ask of others on this request's behalf. It can be
+/// stored as that text and taken up again, by [`TraceContext::following`], in a worker that goes on with the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    trace_id: NonZeroU128,
+    /// Our own step, which another of ours never is.
+    span_id: NonZeroU64,
+    is_sampled: bool,
+}
+
+/// `00-`, a trace, `-`, a step, `-`, flags.
+const LENGTH: usize = 2 + 1 + 32 + 1 + 16 + 1 + 2;
+/// The one flag that level 1 knows; the others go no further, as it demands.
+const SAMPLED: u8 = 1;
+
+impl TraceContext {
+    /// A step of a trace that begins here. We keep no traces, so it does not ask others to.
+    pub fn begin() -> Self {
+        // Zero, which is no id, comes once in 2^128 and in 2^64 times.
+        let trace_id = NonZeroU128::new(rand::random()).unwrap_or(NonZeroU128::MIN);
+        Self { trace_id, span_id: new_span(), is_sampled: false }
+    }
+
+    /// A new step after the one that `traceparent` names; none if that is not valid. Its every rule is held, because
+    /// what is taken up goes into our log and to others.
+    pub fn following(traceparent: &str) -> Option<Self> {
+        let version = hex(traceparent.get(..2)?)?;
+        let is_complete = match version {
+            // It cannot be known what a later version appends, but it does so after another dash.
+            1..=0xfe => traceparent.get(LENGTH..).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')),
+            0 => traceparent.len() == LENGTH,
+            _ => false,
+        };
+        let mut fields = traceparent.get(3..LENGTH)?.split('-');
+        let (trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?);
+        let is_shaped = is_complete
+            && traceparent.get(2..3) == Some("-")
+            && (trace.len(), parent.len(), flags.len()) == (32, 16, 2)
+            && fields.next().is_none();
+        if !is_shaped {
+            return None;
+        }
+        // No step is 0.
+        hex(parent).filter(|parent| *parent != 0)?;
+        let is_sampled = hex(flags)? & u128::from(SAMPLED) != 0;
+        Some(Self { trace_id: NonZeroU128::new(hex(trace)?)?, span_id: new_span(), is_sampled })
+    }
+
+    /// Another step of the same trace: for each thing asked of others, so that they can tell those apart.
+    #[must_use]
+    pub fn next_step(self) -> Self {
+        Self { span_id: new_span(), ..self }
+    }
+
+    /// The trace's id: 32 digits of hex.
+    pub fn trace_id(self) -> impl fmt::Display {
+        struct TraceId(NonZeroU128);
+        impl fmt::Display for TraceId {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
+        }
+        TraceId(self.trace_id)
+    }
+}
+
+/// As a `traceparent`.
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = if self.is_sampled { SAMPLED } else { 0 };
+        write!(f, "00-{:032x}-{:016x}-{flags:02x}", self.trace_id, self.span_id)
+    }
+}
+
+fn new_span() -> NonZeroU64 {
+    NonZeroU64::new(rand::random()).unwrap_or(NonZeroU64::MIN)
+}
+
+/// Hex in lower case, as the standard has it; `from_str_radix` alone would take a sign and upper case too.
+fn hex(text: &str) -> Option<u128> {
+    let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_valid_one_is_followed_by_a_step_of_our_own() {
+        let ours = TraceContext::following(GIVEN).unwrap();
+        assert_eq!(ours.trace_id().to_string(), TRACE);
+        let (sent, next) = (ours.to_string(), ours.next_step().to_string());
+        assert!(sent.starts_with(&GIVEN[..36]) && sent.ends_with("-01"), "{sent}");
+        assert!(sent != GIVEN && next != sent && next[..36] == sent[..36], "{sent} {next}");
+        // What we send can be taken up.
+        assert_eq!(TraceContext::following(&sent).unwrap().trace_id().to_string(), TRACE);
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        for later in [format!("cc{}", &GIVEN[2..]), format!("01{}-what-comes", &GIVEN[2..])] {
+            let sent = TraceContext::following(&later).unwrap().to_string();
+            assert!(sent.starts_with("00-4bf9") && sent.len() == LENGTH, "{sent}");
+        }
+        assert!(TraceContext::following(&format!("01{}.what-comes", &GIVEN[2..])).is_none());
+    }
+
+    #[test]
+    fn flags_that_nobody_knows_go_no_further() {
+        let with_flags =
+            |flags: &str| TraceContext::following(&format!("{}{flags}", &GIVEN[..53])).unwrap().to_string();
+        assert!(with_flags("ff").ends_with("-01"));
+        assert!(with_flags("fe").ends_with("-00"));
+    }
+
+    #[test]
+    fn whatever_breaks_a_rule_is_not_taken_up() {
+        let replaced = |from: &str, to: &str| GIVEN.replacen(from, to, 1);
+        for text in [
+            String::new(),
+            "00".into(),
+            TRACE.into(),
+            replaced("00-", "ff-"),
+            replaced("00-", "0-"),
+            replaced("00-", "0g-"),
+            replaced(TRACE, &"0".repeat(32)),
+            replaced("00f067aa0ba902b7", &"0".repeat(16)),
+            replaced("4bf9", "4BF9"),
+            replaced("4bf9", "+bf9"),
+            replaced("4bf9", "4bf"),
+            replaced("4736-00f0", "47-3600f0"),
+            replaced("-01", "-1"),
+            replaced("-01", "_01"),
+            replaced("-01", "-0x"),
+            format!("{GIVEN}-00"),
+            format!("{GIVEN} "),
+            format!(" {GIVEN}"),
+            GIVEN.replace('-', "_"),
+            GIVEN.replace('f', "é"),
+        ] {
+            assert!(TraceContext::following(&text).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn each_that_begins_here_is_another() {
+        let (one, other) = (TraceContext::begin(), TraceContext::begin());
+        assert_ne!(one.trace_id().to_string(), other.trace_id().to_string());
+        assert!(one.to_string().ends_with("-00") && one.to_string().len() == LENGTH);
+    }
+}

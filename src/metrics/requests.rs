@@ -1,0 +1,250 @@
+//! Requests: how many, answered how, and how long that took, for each route.
+//!
+//! Recording one is a look-up by the route's place in the table and a few atomic additions. Every number there can ever
+//! be is made when the server starts, so nothing that a client sends makes another.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::http::{Method, StatusCode};
+
+use super::{
+    histogram::Histogram,
+    text::{Label, Measured, Page},
+};
+use crate::base::{error::Code, request::Route};
+
+/// Upper bounds of the classes of how long an answer takes: from what is answered from memory up to the time-out.
+static BOUNDS: [Duration; 15] = [
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
+/// The methods that are told by name: a client can write anything for one, even a secret.
+const METHODS: [(Method, &str); 9] = [
+    (Method::GET, "GET"),
+    (Method::HEAD, "HEAD"),
+    (Method::POST, "POST"),
+    (Method::PATCH, "PATCH"),
+    (Method::DELETE, "DELETE"),
+    (Method::OPTIONS, "OPTIONS"),
+    (Method::PUT, "PUT"),
+    (Method::CONNECT, "CONNECT"),
+    (Method::TRACE, "TRACE"),
+];
+const OTHER_METHOD: &str = "other";
+/// What stands for the route of a request that was answered before one was found.
+pub const NO_ROUTE: &str = "none";
+/// What a status can be, from the first one on.
+const FIRST_STATUS: u16 = 100;
+const STATUSES: u16 = 500;
+/// Told of each route from the start, lest the first of a burst is not seen to rise from nothing.
+const FAULTS: [StatusCode; 2] = [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE];
+
+/// What the requests of one server came to.
+#[derive(Debug)]
+pub struct Requests {
+    /// In the table's order.
+    routes: OnceLock<Box<[Row]>>,
+    /// Of those that found no route, by their method.
+    strays: Box<[Row]>,
+    /// Problems, in the order of [`Code::ALL`].
+    problems: Box<[AtomicU64]>,
+    under_way: AtomicU64,
+    left: AtomicU64,
+}
+
+/// A route, as it is told.
+#[derive(Debug)]
+pub struct Named {
+    /// Its method.
+    pub method: Method,
+    /// Its path's template.
+    pub template: &'static str,
+    /// The status it answers when all is well.
+    pub status: u16,
+}
+
+/// The requests of one route.
+#[derive(Debug)]
+struct Row {
+    method: &'static str,
+    template: &'static str,
+    /// Told though there was none yet.
+    expected: Option<u16>,
+    statuses: Box<[AtomicU64]>,
+    times: Histogram,
+}
+
+impl Row {
+    fn new(method: &'static str, template: &'static str, expected: Option<u16>) -> Self {
+        let statuses = numbers(STATUSES.into());
+        Self { method, template, expected, statuses, times: Histogram::new(&BOUNDS) }
+    }
+
+    fn add(&self, status: StatusCode, time: Duration) {
+        // Above the last there is nothing that we answer; told as the last one, should there be.
+        let place = (status.as_u16() - FIRST_STATUS).min(STATUSES - 1);
+        if let Some(number) = self.statuses.get(usize::from(place)) {
+            number.fetch_add(1, Ordering::Relaxed);
+        }
+        self.times.add(time);
+    }
+
+    fn labels(&self) -> [Label<'static>; 2] {
+        [("method", self.method), ("route", self.template)]
+    }
+
+    /// Each status that is told, and how often it was answered.
+    fn answered(&self) -> impl Iterator<Item = (u16, u64)> {
+        let is_expected = |status| {
+            self.expected.is_some_and(|expected| status == expected || FAULTS.iter().any(|fault| *fault == status))
+        };
+        (FIRST_STATUS..)
+            .zip(self.statuses.iter().map(|number| number.load(Ordering::Relaxed)))
+            .filter(move |(status, count)| *count > 0 || is_expected(*status))
+    }
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        let methods = METHODS.iter().map(|(_, name)| *name).chain([OTHER_METHOD]);
+        Self {
+            routes: OnceLock::new(),
+            strays: methods.map(|method| Row::new(method, NO_ROUTE, None)).collect(),
+            problems: numbers(Code::ALL.len()),
+            under_way: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Requests {
+    /// Says which routes there are, in the table's order.
+    pub fn name_routes(&self, routes: impl Iterator<Item = Named>) {
+        let row = |Named { method, template, status }: Named| Row::new(method_name(&method), template, Some(status));
+        let _ = self.routes.set(routes.map(row).collect());
+    }
+
+    /// A request has come. It is under way until what is returned is dropped.
+    pub fn began(self: &Arc<Self>) -> UnderWay {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay { requests: Arc::clone(self), is_answered: false }
+    }
+
+    fn row(&self, route: Option<&Route>, method: &Method) -> Option<&Row> {
+        match route {
+            Some(route) => self.routes.get()?.get(route.place),
+            None => self.strays.get(method_place(method)),
+        }
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct UnderWay {
+    requests: Arc<Requests>,
+    is_answered: bool,
+}
+
+impl UnderWay {
+    /// It was answered, after `time`; with the problem `code`, if it was one.
+    pub fn answered(
+        &mut self,
+        route: Option<&Route>,
+        method: &Method,
+        status: StatusCode,
+        code: Option<Code>,
+        time: Duration,
+    ) {
+        self.is_answered = true;
+        if let Some(row) = self.requests.row(route, method) {
+            row.add(status, time);
+        }
+        if let Some(number) = code.and_then(|code| self.requests.problems.get(code as usize)) {
+            number.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.requests.under_way.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_answered {
+            self.requests.left.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Measured for Requests {
+    fn tell(&self, page: &mut Page) {
+        let has_some = |row: &&Row| row.answered().next().is_some();
+        let strays = || self.strays.iter().filter(has_some);
+        let rows = || self.routes.get().into_iter().flatten().chain(strays());
+        let mut family = page.counter("cloudapi_http_requests_total", "Requests answered.");
+        for row in rows() {
+            for (status, count) in row.answered() {
+                let [method, route] = row.labels();
+                family = family.of(&[method, route, ("status", &status.to_string())], count);
+            }
+        }
+        let help = "From a request's head to its answer's head.";
+        let mut family = page.histogram("cloudapi_http_request_duration_seconds", help);
+        for row in rows() {
+            family = family.shows(&row.labels(), &row.times);
+        }
+        let mut family = page.counter("cloudapi_http_problems_total", "Problems answered, by their code.");
+        for (code, number) in Code::ALL.iter().zip(&self.problems) {
+            family = family.of(&[("code", code.as_str())], number.load(Ordering::Relaxed));
+        }
+        page.gauge("cloudapi_http_requests_in_flight", "Requests that came and are not answered yet.")
+            .is(self.under_way.load(Ordering::Relaxed));
+        page.counter(
+            "cloudapi_http_requests_abandoned_total",
+            "Requests whose client went before the answer was there.",
+        )
+        .is(self.left.load(Ordering::Relaxed));
+    }
+}
+
+/// The method, if it is one of HTTP's.
+pub fn method_name(method: &Method) -> &'static str {
+    METHODS.get(method_place(method)).map_or(OTHER_METHOD, |(_, name)| name)
+}
+
+fn method_place(method: &Method) -> usize {
+    METHODS.iter().position(|(known, _)| known == method).unwrap_or(METHODS.len())
+}
+
+fn numbers(count: usize) -> Box<[AtomicU64]> {
+    (0..count).map(|_| AtomicU64::new(0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_number_at_its_place() {
+        for (place, code) in Code::ALL.iter().enumerate() {
+            assert_eq!(*code as usize, place, "{code}");
+        }
+    }
+}
