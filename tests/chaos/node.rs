@@ -30,6 +30,7 @@ fn program(program: &Path, folder: &Path, index: usize, database: SocketAddr, ar
         .env("DATABASE_URL", format!("postgres://cloudapi@{database}/postgres?sslmode=disable"))
         .env("CLOUDAPI_DATA_DIR", folder.join(format!("data-{index}")))
         .env("CLOUDAPI_DRAIN_DELAY_SECONDS", "0")
+        .env("CLOUDAPI_METRICS_LISTEN", "off")
         .current_dir(folder)
         .args(arguments)
         .stdin(Stdio::null())

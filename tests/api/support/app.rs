@@ -108,6 +108,14 @@ impl TestApp {
         eventually("a lease", async || credentials.lease().remaining(since_boot())).await;
     }
 
+    /// Serves this server's metrics, for where that is.
+    pub async fn serve_metrics(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(server::metrics::serve(self.app.clone(), listener, Stop::default()));
+        url
+    }
+
     /// How many credentials were answered from the cache.
     pub fn cache_hits(&self) -> u64 {
         self.node.credentials.as_ref().map_or(0, |credentials| credentials.figures().0)

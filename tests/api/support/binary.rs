@@ -48,6 +48,7 @@ impl Deployment {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("CLOUDAPI_DATA_DIR", self.folder().join("data"))
             .env("CLOUDAPI_LISTEN", "127.0.0.1:0")
+            .env("CLOUDAPI_METRICS_LISTEN", "127.0.0.1:0")
             // No load balancer waits to see it.
             .env("CLOUDAPI_DRAIN_DELAY_SECONDS", "0")
             .current_dir(self.folder())
@@ -158,11 +159,11 @@ impl Server {
 
     /// Waits for a line on standard error that holds `text`.
     #[track_caller]
-    pub fn wait_for_error(&self, text: &str) {
+    pub fn wait_for_error(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         while let Ok(line) = self.errors.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if line.contains(text) {
-                return;
+                return line;
             }
         }
         panic!("the server did not say: {text}");

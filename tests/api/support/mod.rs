@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod contract;
 pub mod https;
 pub mod identity;
+pub mod prometheus;
 pub mod raw;
 pub mod reply;
 pub mod slot;
