@@ -1,11 +1,13 @@
 //! What counting requests costs, what writing the counts costs, and what breaking them down costs, beside baselines
-//! of the same run. Run with `cargo bench --bench usage`; `-- counting`, `-- flush` or `-- breakdown` runs a part.
+//! of the same run. Run with `cargo bench --bench usage`; `-- recording`, `-- counting`, `-- flush` or
+//! `-- breakdown` runs a part.
 
 #![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "a program for a terminal")]
 
 mod breakdown;
 mod counting;
 mod flushing;
+mod recording;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -29,6 +31,9 @@ fn main() -> Result<()> {
         let parts: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
         parts.is_empty() || parts.iter().any(|wanted| *wanted == part)
     };
+    if wants("recording") {
+        recording::run();
+    }
     let folder = tempfile::tempdir()?;
     let postgres = Postgres::start(folder.path())?;
     if wants("counting") {

@@ -1,0 +1,78 @@
+//! What it costs a request to be told of on `/metrics`, and to have its place in a trace.
+
+use std::{
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use axum::http::{Method, StatusCode};
+use cloudapi::{
+    base::{request::Route, trace::TraceContext},
+    metrics::requests::{Named, Requests},
+};
+
+use crate::support::median;
+
+const ROUTES: usize = 50;
+const CALLS: usize = 2_000_000;
+const ROUNDS: usize = 15;
+
+/// One request, beside the additions that it cannot do without: two under way, one each for status, class and sum.
+pub fn run() {
+    let requests = Arc::new(Requests::default());
+    let named = |_| Named { method: Method::GET, template: "/v1/things/{thing_id}", status: 200 };
+    requests.name_routes((0..ROUTES).map(named));
+    let bare: Vec<AtomicU64> = (0..ROUTES * 3 + 1).map(|_| AtomicU64::new(0)).collect();
+    let record = |place: usize| {
+        let route = Route { template: "/v1/things/{thing_id}", number: 0, place };
+        let mut under_way = requests.began();
+        let took = Duration::from_micros(black_box(80));
+        under_way.answered(black_box(Some(&route)), &Method::GET, black_box(StatusCode::OK), None, took);
+    };
+    let add = |place: usize| {
+        let under_way = &bare[ROUTES * 3];
+        under_way.fetch_add(1, Ordering::Relaxed);
+        for number in &bare[place * 3..][..3] {
+            number.fetch_add(black_box(1), Ordering::Relaxed);
+        }
+        under_way.fetch_sub(1, Ordering::Relaxed);
+    };
+    let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    println!("Recording a request of {ROUTES} routes, beside the five additions that it is made of");
+    for threads in [1, 2] {
+        println!(
+            "  {threads} threads: {:.0} ns, bare {:.0} ns",
+            in_the_middle(threads, record),
+            in_the_middle(threads, add)
+        );
+    }
+    let begun = in_the_middle(1, |_| {
+        black_box(TraceContext::begin());
+    });
+    let followed = in_the_middle(1, |_| {
+        black_box(TraceContext::following(black_box(given)));
+    });
+    println!("  a trace begun: {begun:.0} ns; one that a client names followed: {followed:.0} ns");
+}
+
+/// Nanoseconds that a call takes its thread, in the middle round.
+fn in_the_middle(threads: usize, call: impl Fn(usize) + Sync) -> f64 {
+    let round = || {
+        let began = Instant::now();
+        thread::scope(|scope| {
+            for thread in 0..threads {
+                let call = &call;
+                scope.spawn(move || (0..CALLS).for_each(|turn| call((turn * 7 + thread) % ROUTES)));
+            }
+        });
+        began.elapsed().as_secs_f64() * 1e9 / CALLS as f64
+    };
+    round();
+    let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| round()).collect();
+    median(&mut rounds)
+}
