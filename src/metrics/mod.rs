@@ -4,10 +4,10 @@
 //!
 //! To tell of something new:
 //!
-//! 1. Keep it beside what it is about, in atomics ([`histogram::Histogram`] for times), where [`crate::state::App`]
+//! 1. Keep it beside what it is about, in atomics ([`histogram::Histogram`] for times), where the server's `App`
 //!    reaches it. What only the database knows, a worker looks up when it is there anyway, and leaves in an atomic: a
 //!    page never waits for the database.
-//! 2. Implement [`text::Measured`] for it, as `usage::figures` does.
+//! 2. Implement [`text::Measured`] for it in the slice's `figures.rs`, as `usage` does.
 //! 3. Add it to the list in [`scrape::page`], and the family to the table in docs/operate.md.
 //!
 //! Names begin with `cloudapi_` and the slice, and end in the unit (`_seconds`, `_bytes`), a counter's in `_total`.
