@@ -35,6 +35,11 @@ pub struct Settings {
     #[arg(long, env = "CLOUDAPI_PG_BIN", global = true, value_name = "DIR", value_parser = path)]
     pub pg_bin: Option<PathBuf>,
 
+    /// The file of the key that signs checkpoints and seals webhooks' secrets, the same for all servers of a deployment.
+    /// [default: secret.key in the data directory, made when it is not there]
+    #[arg(long, env = "CLOUDAPI_SECRET_KEY_FILE", global = true, value_name = "FILE", value_parser = path)]
+    pub secret_key_file: Option<PathBuf>,
+
     /// How log lines are written. [default: pretty on a terminal, else json]
     #[arg(long, env = "CLOUDAPI_LOG_FORMAT", global = true, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -72,10 +77,6 @@ pub struct ServeSettings {
     /// Where clients reach this server. [default: http:// (https:// with TLS) and the address it serves on]
     #[arg(long, env = "CLOUDAPI_PUBLIC_URL", value_name = "URL", value_parser = http_url)]
     pub public_url: Option<String>,
-
-    /// The file of the key that seals what must be used again as it is (not used by this version yet).
-    #[arg(long, env = "CLOUDAPI_SECRET_KEY_FILE", value_name = "FILE", value_parser = path)]
-    pub secret_key_file: Option<PathBuf>,
 
     /// Requests that each credential may make, as REQUESTS/SECONDS, if its key has no limit of its own. [default: no limit]
     #[arg(long, env = "CLOUDAPI_RATE_LIMIT", value_name = "LIMIT")]

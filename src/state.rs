@@ -10,6 +10,7 @@ use crate::{
         lifecycle::Lifecycle,
         limit::LimitSettings,
         net::Cidr,
+        server_key::ServerKey,
     },
     db::Pool,
     http::edge::{Edge, EdgeOptions},
@@ -38,6 +39,8 @@ pub struct Shared {
     pub node: Arc<Node>,
     /// Recognises credentials.
     pub authenticator: Authenticator,
+    /// What is used again as it is, is sealed or derived under this.
+    pub server_key: ServerKey,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
     /// Counts requests.
@@ -73,6 +76,8 @@ pub struct AppOptions {
     pub limits: LimitSettings,
     /// How the server meets the network.
     pub edge: EdgeOptions,
+    /// The deployment's key.
+    pub server_key: ServerKey,
     /// Whether credentials are answered from a cache.
     pub auth_cache: bool,
     /// How requests are counted.
@@ -88,6 +93,7 @@ impl Default for AppOptions {
             trusted_proxies: Vec::new(),
             limits: LimitSettings::default(),
             edge: EdgeOptions::default(),
+            server_key: ServerKey::generate(),
             auth_cache: true,
             meter: MeterOptions::default(),
             usage_days_kept: 400,
@@ -106,6 +112,7 @@ impl App {
             authenticator: Authenticator::new(Arc::clone(&node), clock.clone()),
             node,
             db,
+            server_key: options.server_key,
             passwords: Passwords::new()?,
             meter: Arc::new(Meter::new(options.meter).map_err(Error::internal)?),
             requests: Arc::default(),

@@ -49,6 +49,14 @@ kinds! {
     Token as TokenId = "tok", "a token", "tok_2c9";
     /// An invitation to a project.
     Invitation as InvitationId = "inv", "an invitation", "inv_3e7";
+    /// An entry of the audit trail.
+    Audit as AuditId = "aud", "an audit entry", "aud_4d2";
+    /// An event: a change that clients may follow. It has the number of the audit entry that it is.
+    Event as EventId = "evt", "an event", "evt_4d2";
+    /// A webhook.
+    Webhook as WebhookId = "wh", "a webhook", "wh_6a3";
+    /// One event on its way to one webhook.
+    Delivery as DeliveryId = "dlv", "a delivery", "dlv_1c8";
     /// One HTTP request.
     Request as RequestId = "req", "a request", "req_9c0e1";
 }

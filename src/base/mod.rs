@@ -1,5 +1,6 @@
 //! The vocabulary everything else is written in; it knows no HTTP, no SQL statement and no slice.
 
+pub mod action;
 pub mod caller;
 pub mod clock;
 pub mod credential;
@@ -19,6 +20,7 @@ pub mod role;
 pub mod schema;
 pub mod scope;
 pub mod secret;
+pub mod server_key;
 pub mod subject;
 pub mod tenant;
 pub mod text;

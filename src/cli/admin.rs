@@ -16,6 +16,7 @@ use super::database::{ADMIN_CONNECTIONS, Database};
 use crate::{
     auth::{node::Node, password::Passwords, password_rules},
     base::{
+        action::Action,
         clock::{Clock, Timestamp},
         email::Email,
         id::{ProjectId, UserId},
@@ -126,7 +127,7 @@ async fn bootstrap(
     }
     let project = find_or_insert_project(tx.db(), user.id, project, now).await?;
     let session = sessions::repo::issue(tx.db(), user.id, user.email, now).await?;
-    let change = Change::new("deployment.bootstrapped", project.id, Some(project.id));
+    let change = Change::new(Action::DeploymentBootstrapped, project.id, Some(project.id));
     let (project, session) = tx.commit(change, (project, session)).await?;
     if json {
         let printed = json!({ "user": session.user, "project": project, "session": session_json(&session)? });
@@ -162,7 +163,7 @@ async fn quota(
         tx.commit_unchanged(()).await?;
     } else {
         projects::repo::set_quota(tx.db(), id, quota).await?;
-        tx.commit(Change::new("project.quota_changed", id, Some(id)), ()).await?;
+        tx.commit(Change::new(Action::ProjectQuotaChanged, id, Some(id)), ()).await?;
     }
     let Quota { included, hard_limit } = quota;
     if json {
@@ -197,7 +198,7 @@ async fn session(writes: &Writes, email: &str, json: bool) -> anyhow::Result<Str
     let email = parse_email(email)?;
     let mut tx = writes.begin(&Arc::new(RequestContext::new(None))).await?;
     let session = issue_session(tx.db(), &email, Clock::system().now()).await?;
-    let session = tx.commit(Change::new("session.created", session.id, None), session).await?;
+    let session = tx.commit(Change::new(Action::SessionCreated, session.id, None), session).await?;
     // Without --json the secret alone, for `$(cloudapi admin session …)`.
     Ok(if json { session_json(&session)?.to_string() } else { session.token.expose().to_owned() })
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     base::{
+        action::Action,
         email::Email,
         id::{KeyId, ProjectId, TokenId, UserId},
         metadata::Metadata,
@@ -77,7 +78,7 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
     };
     let tenant = Tenant::admitted(PROJECT, ScopeSet::all());
     tokens::repo::insert(db, tenant, token, &Secret::generate(SecretKind::Token)).await?;
-    tx.commit(Change::new("demo.loaded", project.id, Some(project.id)), ()).await?;
+    tx.commit(Change::new(Action::DemoLoaded, project.id, Some(project.id)), ()).await?;
     Ok(())
 }
 
@@ -108,5 +109,5 @@ pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
         rate_limit: None,
     };
     let key = keys::repo::insert(tx.db(), key, &secret).await?;
-    tx.commit(Change::new("key.created", key.id, Some(PROJECT)), (session.token, secret)).await.map_err(Into::into)
+    tx.commit(Change::new(Action::KeyCreated, key.id, Some(PROJECT)), (session.token, secret)).await.map_err(Into::into)
 }

@@ -5,6 +5,7 @@ mod database;
 pub mod demo;
 mod environment;
 mod serve;
+mod server_key;
 mod usage;
 mod welcome;
 

@@ -1,6 +1,6 @@
 //! `cloudapi serve`.
 
-use std::{io, path::Path, time::Duration};
+use std::{io, time::Duration};
 
 use anyhow::Context;
 use axum::http::HeaderValue;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     database::{self, SERVER_CONNECTIONS},
-    demo, welcome,
+    demo, server_key, welcome,
 };
 use crate::{
     base::{clock::Clock, lifecycle::Phase},
@@ -32,7 +32,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub async fn run(settings: Settings, serve: ServeSettings, clock: Clock) -> anyhow::Result<()> {
     // Before anything is started, so that nothing is left behind by a signal in between.
     let stop = stop_on_signals(serve.edge.drain_delay_seconds).context("signal handlers could not be installed")?;
-    warn_of_unused(&serve);
     let tls = Tls::from_settings(serve.edge.tls_cert.as_deref(), serve.edge.tls_key.as_deref())?;
     if let Some(tls) = &tls {
         reload_on_hangup(tls.clone()).context("signal handlers could not be installed")?;
@@ -45,7 +44,7 @@ pub async fn run(settings: Settings, serve: ServeSettings, clock: Clock) -> anyh
     let address = tcp.local_addr().context("the address served on is unknown")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = serve.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
-    let options = app_options(&serve, &settings.data_dir(), &url, tls.is_some());
+    let options = app_options(&serve, &settings, &url, tls.is_some())?;
     let listeners = (Listener { tcp, tls }, metrics);
 
     match &settings.database_url {
@@ -114,16 +113,22 @@ fn edge_options(edge: &EdgeSettings, https: bool) -> EdgeOptions {
     }
 }
 
-fn app_options(serve: &ServeSettings, data_dir: &Path, public_url: &str, has_tls: bool) -> AppOptions {
-    AppOptions {
+fn app_options(
+    serve: &ServeSettings,
+    settings: &Settings,
+    public_url: &str,
+    has_tls: bool,
+) -> anyhow::Result<AppOptions> {
+    Ok(AppOptions {
         public_url: public_url.to_owned(),
         trusted_proxies: serve.trusted_proxies.clone(),
         limits: serve.limits(),
         edge: edge_options(&serve.edge, has_tls || public_url.starts_with("https://")),
         auth_cache: serve.auth_cache == Switch::On,
-        meter: MeterOptions { folder: Some(data_dir.join("usage")), ..MeterOptions::default() },
+        server_key: server_key::load(settings)?,
+        meter: MeterOptions { folder: Some(settings.data_dir().join("usage")), ..MeterOptions::default() },
         usage_days_kept: serve.usage_days,
-    }
+    })
 }
 
 fn app(database: PgConnectOptions, clock: Clock, options: AppOptions) -> anyhow::Result<App> {
@@ -180,12 +185,6 @@ async fn prepare(app: &App) -> Result<(), PrepareError> {
             }
             outcome => return outcome,
         }
-    }
-}
-
-fn warn_of_unused(serve: &ServeSettings) {
-    if serve.secret_key_file.is_some() {
-        tracing::warn!("CLOUDAPI_SECRET_KEY_FILE is set, but this version seals nothing yet");
     }
 }
 

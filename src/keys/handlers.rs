@@ -14,6 +14,7 @@ use super::{
 use crate::{
     auth::grant::{Grant, SessionOnly, SessionOrKeyItself},
     base::{
+        action::Action,
         clock::Timestamp,
         error::{Code, Error, ItemCode, Result},
         id::{self, KeyId},
@@ -64,7 +65,7 @@ pub async fn create(
         rate_limit: new.rate_limit,
     };
     let stored = repo::insert(tx.db(), row, &secret).await?;
-    let change = Change::new("key.created", stored.id, Some(stored.project_id));
+    let change = Change::new(Action::KeyCreated, stored.id, Some(stored.project_id));
     let body = IssuedKey { key: secret, view: KeyView::new(stored, now) };
     tx.commit(change, Issued(Created { location: format!("/v1/keys/{}", body.view.id), body })).await
 }
@@ -118,7 +119,7 @@ pub async fn update(
     };
     let key = repo::update(tx.db(), tenant, id, change).await?;
     tx.recall(Subject::Key(id));
-    let change = Change::new("key.updated", id, Some(key.project_id));
+    let change = Change::new(Action::KeyUpdated, id, Some(key.project_id));
     tx.commit(change, Json(KeyView::new(key, now))).await
 }
 
@@ -171,7 +172,7 @@ pub async fn rotate(
     let secret = Secret::generate(SecretKind::Key);
     let key = repo::rotate(tx.db(), tenant, id, &secret, previous_end, now).await?;
     tx.recall(Subject::Key(id));
-    let change = Change::new("key.rotated", id, Some(key.project_id));
+    let change = Change::new(Action::KeyRotated, id, Some(key.project_id));
     let body = IssuedKey { key: secret, view: KeyView::new(key, now) };
     tx.commit(change, Issued(Created { location: format!("/v1/keys/{id}"), body })).await
 }
@@ -190,7 +191,7 @@ pub async fn revoke(
     }
     tokens::repo::revoke_issued_by_key(tx.db(), id, now).await?;
     tx.recall(Subject::Key(id));
-    let change = Change::new("key.revoked", id, Some(tenant.project_id()));
+    let change = Change::new(Action::KeyRevoked, id, Some(tenant.project_id()));
     tx.commit(change, Json(RevokedKey { id, revoked: true })).await
 }
 

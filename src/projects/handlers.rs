@@ -9,6 +9,7 @@ use super::{
 use crate::{
     auth::grant::{Grant, OwnerOnly, Session, SessionOnly},
     base::{
+        action::Action,
         caller::Caller,
         error::{Code, Error, Result},
         id::{self, ProjectId},
@@ -57,7 +58,7 @@ pub async fn create(
     let (mut tx, new) = first!(app.writes.open(&session.request, body).await?);
     let project = repo::insert(tx.db(), ProjectId::new(), new, now).await?;
     users::repo::insert_member(tx.db(), project.id, session.user_id, Role::Owner, MemberStatus::Active, now).await?;
-    let change = Change::new("project.created", project.id, Some(project.id));
+    let change = Change::new(Action::ProjectCreated, project.id, Some(project.id));
     tx.commit(change, Created { location: format!("/v1/projects/{}", project.id), body: project }).await
 }
 
@@ -86,7 +87,7 @@ pub async fn update(
     condition.require(&project.etag())?;
     tenant.require_active()?;
     let project = repo::update(tx.db(), tenant, patch).await?;
-    tx.commit(Change::new("project.updated", project.id, Some(project.id)), tagged(project)).await
+    tx.commit(Change::new(Action::ProjectUpdated, project.id, Some(project.id)), tagged(project)).await
 }
 
 /// Stops a project's keys and tokens, until it is resumed.
@@ -95,7 +96,7 @@ pub async fn suspend(
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
 ) -> Result<Once<Tagged<Project>>> {
-    change_status(grant, app, id, ProjectStatus::Suspended, "project.suspended").await
+    change_status(grant, app, id, ProjectStatus::Suspended, Action::ProjectSuspended).await
 }
 
 /// Lets a project's keys and tokens work again.
@@ -104,7 +105,7 @@ pub async fn resume(
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
 ) -> Result<Once<Tagged<Project>>> {
-    change_status(grant, app, id, ProjectStatus::Active, "project.resumed").await
+    change_status(grant, app, id, ProjectStatus::Active, Action::ProjectResumed).await
 }
 
 /// Puts a project away: its keys and tokens stop, and it may be deleted.
@@ -113,7 +114,7 @@ pub async fn archive(
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
 ) -> Result<Once<Tagged<Project>>> {
-    change_status(grant, app, id, ProjectStatus::Archived, "project.archived").await
+    change_status(grant, app, id, ProjectStatus::Archived, Action::ProjectArchived).await
 }
 
 async fn change_status(
@@ -121,7 +122,7 @@ async fn change_status(
     app: App,
     id: ProjectId,
     status: ProjectStatus,
-    action: &'static str,
+    action: Action,
 ) -> Result<Once<Tagged<Project>>> {
     let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
@@ -166,7 +167,7 @@ pub async fn delete(
     }
     repo::delete(tx.db(), tenant).await?;
     tx.recall(Subject::Project(id));
-    tx.commit(Change::new("project.deleted", id, Some(id)), Json(DeletedProject { id, deleted: true })).await
+    tx.commit(Change::new(Action::ProjectDeleted, id, Some(id)), Json(DeletedProject { id, deleted: true })).await
 }
 
 fn tagged(project: Project) -> Tagged<Project> {

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     auth::grant::{Session, SigningIn},
     base::{
+        action::Action,
         email::Email,
         error::{Code, Error, Result},
         id::{self, SessionId},
@@ -52,7 +53,7 @@ pub async fn create(
             continue;
         }
         let session = repo::issue(tx.db(), user.id, user.email, app.clock.now()).await?;
-        let change = Change::new("session.created", session.id, None);
+        let change = Change::new(Action::SessionCreated, session.id, None);
         let location = format!("/v1/sessions/{}", session.id);
         return tx.commit(change, Issued(Created { location, body: session })).await;
     }
@@ -92,5 +93,5 @@ async fn end(session: Session, app: App, id: SessionId) -> Result<Json<RevokedSe
         return Err(Error::not_found());
     }
     tx.recall(Subject::Session(id));
-    tx.commit(Change::new("session.revoked", id, None), Json(RevokedSession { id, revoked: true })).await
+    tx.commit(Change::new(Action::SessionRevoked, id, None), Json(RevokedSession { id, revoked: true })).await
 }

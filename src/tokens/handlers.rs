@@ -11,6 +11,7 @@ use super::{
 use crate::{
     auth::grant::{Grant, OrItself},
     base::{
+        action::Action,
         caller::Caller,
         clock::Timestamp,
         error::{Code, Error, ItemCode, Result},
@@ -64,7 +65,7 @@ pub async fn create(
     let stored = repo::insert(tx.db(), tenant, row, &secret).await?.ok_or_else(|| {
         Error::new(Code::TokenRevoked, "This credential was revoked while it was being used; use another one")
     })?;
-    let change = Change::new("token.created", stored.id, Some(stored.project_id));
+    let change = Change::new(Action::TokenCreated, stored.id, Some(stored.project_id));
     let body = IssuedToken { token: secret, view: TokenView::new(stored, now) };
     tx.commit(change, Issued(Created { location: format!("/v1/tokens/{}", body.view.id), body })).await
 }
@@ -125,6 +126,6 @@ pub async fn revoke(
         return Err(Error::not_found());
     }
     tx.recall(Subject::Token(id));
-    let change = Change::new("token.revoked", id, Some(tenant.project_id()));
+    let change = Change::new(Action::TokenRevoked, id, Some(tenant.project_id()));
     tx.commit(change, Json(RevokedToken { id, revoked: true })).await
 }

@@ -1,6 +1,7 @@
 //! What a write did, in the terms its readers use.
 
 use crate::base::{
+    action::Action,
     id::{Id, Kind, ProjectId},
     request::RequestContext,
 };
@@ -8,14 +9,14 @@ use crate::base::{
 /// One change: what was done to which thing, in which project.
 #[derive(Clone, Debug)]
 pub struct Change {
-    action: &'static str,
+    action: Action,
     target: String,
     project: Option<ProjectId>,
 }
 
 impl Change {
-    /// `action` is a thing and a past participle, such as `key.created`.
-    pub fn new<K: Kind>(action: &'static str, target: Id<K>, project: Option<ProjectId>) -> Self {
+    /// `action`, done to `target`.
+    pub fn new<K: Kind>(action: Action, target: Id<K>, project: Option<ProjectId>) -> Self {
         Self { action, target: target.to_string(), project }
     }
 
@@ -23,7 +24,7 @@ impl Change {
     pub(super) fn log(&self, request: &RequestContext) {
         tracing::info!(
             target: "cloudapi::change",
-            action = self.action,
+            action = self.action.as_str(),
             target_id = %self.target,
             project_id = self.project.map(tracing::field::display),
             credential_id = request.caller.get().map(|caller| tracing::field::display(caller.credential_id())),

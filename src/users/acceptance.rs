@@ -7,6 +7,7 @@ use super::{invitations, model::Acceptance, repo};
 use crate::{
     auth::{grant::SigningIn, password_rules},
     base::{
+        action::Action,
         error::{Code, Error, Result},
         secret::{Secret, SecretKind},
     },
@@ -59,7 +60,7 @@ pub async fn accept(
         ));
     }
     let session = sessions::repo::issue(tx.db(), user.id, user.email, now).await?;
-    let change = Change::new("user.joined", user.id, Some(invitation.project_id));
+    let change = Change::new(Action::UserJoined, user.id, Some(invitation.project_id));
     tx.commit(change, Issued(Created { location: format!("/v1/sessions/{}", session.id), body: session })).await
 }
 

@@ -16,6 +16,7 @@ use crate::{
         password_rules,
     },
     base::{
+        action::Action,
         error::{Code, Error, Result},
         id::{self, Id, UserId},
         page::{InProject, ListQuery},
@@ -87,7 +88,7 @@ pub async fn create(
     invitations::insert(tx.db(), tenant, user.id, &secret, grant.caller().user_id(), now).await?;
     let member = repo::get(tx.db(), tenant, user.id).await?.ok_or_else(Error::not_found)?;
     let location = format!("/v1/users/{}", member.id);
-    let change = Change::new("user.invited", member.id, Some(tenant.project_id()));
+    let change = Change::new(Action::UserInvited, member.id, Some(tenant.project_id()));
     tx.commit(change, Issued(Created { location, body: InvitedUser { invitation: secret, member } })).await
 }
 
@@ -113,7 +114,7 @@ pub async fn update(
     }
     repo::set_role(tx.db(), tenant, id, role).await?;
     tx.recall(Subject::Member(tenant.project_id(), id));
-    tx.commit(Change::new("user.updated", id, Some(tenant.project_id())), Json(Member { role, ..member })).await
+    tx.commit(Change::new(Action::UserUpdated, id, Some(tenant.project_id())), Json(Member { role, ..member })).await
 }
 
 /// Takes somebody out of a project, or withdraws their invitation to it.
@@ -133,7 +134,7 @@ pub async fn remove(
     tokens::repo::revoke_issued_by_member(tx.db(), tenant, id, now).await?;
     invitations::withdraw(tx.db(), tenant, id, now).await?;
     tx.recall(Subject::Member(tenant.project_id(), id));
-    let change = Change::new("user.removed", id, Some(tenant.project_id()));
+    let change = Change::new(Action::UserRemoved, id, Some(tenant.project_id()));
     tx.commit(change, Json(RemovedUser { id, removed: true })).await
 }
 
@@ -197,6 +198,6 @@ pub async fn change_password(
     let sessions_revoked = sessions::repo::revoke_others(tx.db(), session.user_id, session.id, app.clock.now()).await?;
     // The other sessions rest on their user.
     tx.recall(Subject::User(session.user_id));
-    let change = Change::new("user.password_changed", session.user_id, None);
+    let change = Change::new(Action::UserPasswordChanged, session.user_id, None);
     tx.commit(change, Json(ChangedPassword { id: session.user_id, sessions_revoked })).await
 }

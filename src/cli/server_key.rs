@@ -1,0 +1,66 @@
+//! The file of the deployment's key.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::Path,
+};
+
+use anyhow::{Context, bail};
+
+use crate::{base::server_key::ServerKey, config::Settings};
+
+const NAME: &str = "secret.key";
+
+/// Reads the key that `settings` name. Without a name it is in the data directory, and made when it is not there.
+pub fn load(settings: &Settings) -> anyhow::Result<ServerKey> {
+    match &settings.secret_key_file {
+        Some(file) => read(file).with_context(|| {
+            format!(
+                "CLOUDAPI_SECRET_KEY_FILE (--secret-key-file) = {} cannot be used; copy the file of another server of this deployment, or make the first with: openssl rand -hex 32",
+                file.display()
+            )
+        }),
+        None => {
+            let file = settings.data_dir().join(NAME);
+            let unusable = || format!("the deployment's key in {} cannot be used", file.display());
+            match read(&file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => make(&file).with_context(unusable),
+                read => read.with_context(unusable),
+            }
+        }
+    }
+}
+
+fn read(file: &Path) -> io::Result<ServerKey> {
+    let text = fs::read_to_string(file)?;
+    if fs::metadata(file)?.mode() & 0o007 != 0 {
+        tracing::warn!("{} can be read by everybody on this machine; chmod 600 it", file.display());
+    }
+    ServerKey::parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Makes a key, unless another process has just done so. All of it or nothing: under a name of its own first.
+fn make(file: &Path) -> anyhow::Result<ServerKey> {
+    let Some(folder) = file.parent() else { bail!("it is in no folder") };
+    DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    let draft = folder.join(format!(".{NAME}.{}", std::process::id()));
+    let mut new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    new.write_all(format!("{}\n", ServerKey::generate().to_text()).as_bytes())?;
+    new.sync_all()?;
+    let linked = fs::hard_link(&draft, file);
+    fs::remove_file(&draft)?;
+    match linked {
+        Ok(()) => {
+            File::open(folder)?.sync_all()?;
+            tracing::warn!(
+                "made the deployment's key, {}; keep a copy of it, and give it to every other server of this deployment (CLOUDAPI_SECRET_KEY_FILE)",
+                file.display()
+            );
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(read(file)?)
+}
