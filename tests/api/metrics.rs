@@ -146,7 +146,7 @@ async fn whatever_is_asked_for_the_series_stay_the_same_and_no_id_or_secret_is_a
             let digits = value.strip_prefix(*prefix);
             digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
         };
-        assert!(!prefixes.iter().any(|prefix| is_id(prefix)) && value.len() < 64, "{value}");
+        assert!(!prefixes.iter().any(is_id) && value.len() < 64, "{value}");
     }
 }
 
