@@ -77,7 +77,8 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
         expires_at: now.plus(std::time::Duration::from_secs(tokens::model::DEFAULT_LIFETIME_SECONDS.into())),
     };
     let tenant = Tenant::admitted(PROJECT, ScopeSet::all());
-    tokens::repo::insert(db, tenant, token, &Secret::generate(SecretKind::Token)).await?;
+    let (call, _) = tokens::repo::issue(tenant, token, &Secret::generate(SecretKind::Token));
+    tx.run(call).await?;
     tx.commit(Change::new(Action::DemoLoaded, project.id, Some(project.id)), ()).await?;
     Ok(())
 }

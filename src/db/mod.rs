@@ -1,5 +1,6 @@
 //! The database: how it is reached, brought up to date, and how its errors are told.
 
+mod call;
 pub mod embedded;
 
 use std::{str::FromStr, time::Duration};
@@ -9,6 +10,8 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
+
+pub use call::Call;
 
 use crate::base::{
     error::{Code, Error},

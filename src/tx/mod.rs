@@ -8,6 +8,7 @@
 //! before and gives [`OnceTx`], whose commit keeps the answer. Only it makes a [`Once`], so a handler that
 //! returns one cannot forget either.
 
+mod at_once;
 mod change;
 pub mod idempotency;
 mod open;
@@ -22,6 +23,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
+pub use at_once::Effect;
 pub use change::Change;
 use idempotency::{Claim, Claimed};
 use open::{Literal, Open, Sql};
@@ -35,6 +37,7 @@ use crate::{
         schema::Input,
         subject::Subject,
     },
+    db::Call,
     http::{
         describe::{Answer, AnswerShape},
         extract::JsonBody,
@@ -73,7 +76,13 @@ impl Writes {
     }
 
     async fn claim(&self, request: &Arc<RequestContext>, body: Option<&Value>) -> Result<Opened<()>> {
-        let Some(claim) = Claim::of(request, body)? else { return Ok(Opened::unclaimed(self.begin(request).await?)) };
+        match Claim::of(request, body)? {
+            Some(claim) => self.open_claimed(request, claim).await,
+            None => Ok(Opened::unclaimed(self.begin(request).await?)),
+        }
+    }
+
+    async fn open_claimed(&self, request: &Arc<RequestContext>, claim: Claim) -> Result<Opened<()>> {
         let (open, rows) = Open::begin(&self.node.db, request, &claim.sql(self.clock.now())).await?;
         self.tx(open, request).judge(claim, &rows).await
     }
@@ -125,6 +134,11 @@ impl Tx {
     /// The connection, inside the transaction.
     pub fn db(&mut self) -> &mut PgConnection {
         self.open.db()
+    }
+
+    /// Does what `call` says, or fails as it does.
+    pub async fn run(&mut self, call: Call) -> Result<()> {
+        call.run(self.db()).await?.map_err(|word| Error::internal(format!("a call said '{word}'")))
     }
 
     /// To be called with whatever a credential rests on and this write changes. Nothing that servers have cached
@@ -244,7 +258,8 @@ impl OnceTx {
         let answer = match claim {
             Some(claim) => {
                 // The record tells the recall's number, so one statement does both.
-                let (answer, keep) = claim.keep(&tx.request, answer, &tx.recalled, tx.clock.now()).await?;
+                let (answer, kept) = claim.keep(&tx.request, answer).await?;
+                let keep = kept.sql(&tx.recalled, tx.clock.now());
                 tx.commit_with(keep, change).await?;
                 answer
             }
@@ -253,7 +268,7 @@ impl OnceTx {
                 answer
             }
         };
-        Ok(Once { answer, of: std::marker::PhantomData })
+        Ok(Once::kept(answer))
     }
 }
 
@@ -265,8 +280,8 @@ pub struct Once<R> {
 }
 
 impl<R> Once<R> {
-    /// The answer that was given before.
-    pub fn again(answer: Response) -> Self {
+    /// `answer`, which is kept, or was.
+    pub fn kept(answer: Response) -> Self {
         Self { answer, of: std::marker::PhantomData }
     }
 }
@@ -287,7 +302,7 @@ macro_rules! first {
     ($opened:expr) => {
         match $opened {
             $crate::tx::Opened::First(tx, value) => (tx, value),
-            $crate::tx::Opened::Again(answer) => return Ok($crate::tx::Once::again(answer)),
+            $crate::tx::Opened::Again(answer) => return Ok($crate::tx::Once::kept(answer)),
         }
     };
 }

@@ -163,6 +163,14 @@ fn only_the_transaction_type_commits_a_clients_write() {
 }
 
 #[test]
+fn tokens_are_made_by_their_function_alone() {
+    // It stands for the constraints that the table has not: one issuer, and no deeper than allowed.
+    for (module, source) in sources() {
+        assert!(!source.contains("INSERT INTO tokens"), "{module} makes a token by itself");
+    }
+}
+
+#[test]
 fn no_file_is_too_long_to_be_read_at_one_sitting() {
     for (module, source) in sources() {
         assert!(source.lines().count() <= 420, "{module} has {} lines; split it", source.lines().count());
