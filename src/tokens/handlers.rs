@@ -66,8 +66,9 @@ fn issue(
     let secret = Secret::generate(SecretKind::Token);
     let row = TokenRow { id: TokenId::new(), name: new.name, scopes, issuer, created_at: now, expires_at };
     let (call, stored) = repo::issue(tenant, row, &secret);
-    let change = Change::new(Action::TokenCreated, stored.id, Some(stored.project_id));
-    let body = IssuedToken { token: secret, view: TokenView::new(stored, now) };
+    let view = TokenView::new(stored, now);
+    let change = Change::new(Action::TokenCreated, view.id, Some(view.project_id)).created(&view);
+    let body = IssuedToken { token: secret, view };
     Ok(Effect { call, change, reply: Issued(Created { location: format!("/v1/tokens/{}", body.view.id), body }) })
 }
 
@@ -123,10 +124,8 @@ pub async fn revoke(
 ) -> Result<Json<RevokedToken>> {
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
-    if !repo::revoke(tx.db(), tenant, id, app.clock.now()).await? {
-        return Err(Error::not_found());
-    }
+    let before = repo::revoke(tx.db(), tenant, id, app.clock.now()).await?.ok_or_else(Error::not_found)?;
     tx.recall(Subject::Token(id));
-    let change = Change::new(Action::TokenRevoked, id, Some(tenant.project_id()));
+    let change = Change::new(Action::TokenRevoked, id, Some(tenant.project_id())).revoked(before);
     tx.commit(change, Json(RevokedToken { id, revoked: true })).await
 }

@@ -1,4 +1,4 @@
-//! A write of which nothing has to be read first: claim, effect and kept answer are one statement, which is a transaction
+//! A write of which nothing has to be read first: claim, effect, kept answer and audit entry are one statement, which is a transaction
 //! of its own, and one round trip.
 
 use std::sync::Arc;
@@ -10,7 +10,9 @@ use super::{
     idempotency::{AGAIN, Claim, in_progress, just_forgotten},
 };
 use crate::{
+    audit::model::Outcome,
     base::{
+        clock::Timestamp,
         error::{Error, Result},
         request::RequestContext,
         schema::Input,
@@ -68,6 +70,7 @@ impl Writes {
             }
             None => (answer, call, None),
         };
+        let call = if self.is_audited { staging(call, &change, request, now) } else { call };
         let done = call.run(&mut *self.node.db.acquire().await?).await?;
         match (done, kept) {
             (Ok(()), _) => {
@@ -82,4 +85,10 @@ impl Writes {
             (Err(word), None) => Err(Error::internal(format!("a call said '{word}'"))),
         }
     }
+}
+
+/// `call`, which stages the entry that tells of `change` too.
+fn staging(call: Call, change: &Change, request: &RequestContext, now: Timestamp) -> Call {
+    let entry = change.draft(request, Outcome::Success, now).to_text();
+    call.then("stage_entry", |call| call.bind(change.chain()).bind(entry))
 }
