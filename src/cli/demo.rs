@@ -14,7 +14,11 @@ use crate::{
         secret::{Secret, SecretKind},
         tenant::Tenant,
     },
-    keys::{self, model::default_scopes, repo::KeyRow},
+    keys::{
+        self,
+        model::{KeyView, default_scopes},
+        repo::KeyRow,
+    },
     projects::{self, model::NewProject},
     state::App,
     tokens::{
@@ -38,7 +42,7 @@ const ADMIN_EMAIL: &str = "grace@example.com";
 
 /// Loads it into a database that holds no project and no user.
 pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
-    let request = Arc::new(RequestContext::new(None));
+    let request = Arc::new(RequestContext::system());
     let mut tx = app.writes.begin(&request).await?;
     if !projects::repo::is_empty(tx.db()).await? {
         return Ok(());
@@ -77,8 +81,9 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
         expires_at: now.plus(std::time::Duration::from_secs(tokens::model::DEFAULT_LIFETIME_SECONDS.into())),
     };
     let tenant = Tenant::admitted(PROJECT, ScopeSet::all());
-    tokens::repo::insert(db, tenant, token, &Secret::generate(SecretKind::Token)).await?;
-    tx.commit(Change::new(Action::DemoLoaded, project.id, Some(project.id)), ()).await?;
+    let (call, _) = tokens::repo::issue(tenant, token, &Secret::generate(SecretKind::Token));
+    tx.run(call).await?;
+    tx.commit(Change::new(Action::DemoLoaded, project.id, Some(project.id)).created(&project), ()).await?;
     Ok(())
 }
 
@@ -91,7 +96,7 @@ pub async fn is_loaded(app: &App) -> anyhow::Result<bool> {
 
 /// A session and a key for the demo project, for whoever sits at the terminal.
 pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
-    let request = Arc::new(RequestContext::new(None));
+    let request = Arc::new(RequestContext::system());
     let now = app.clock.now();
     let mut tx = app.writes.begin(&request).await?;
     let session = super::admin::issue_session(tx.db(), &OWNER_EMAIL.parse()?, now).await?;
@@ -109,5 +114,7 @@ pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
         rate_limit: None,
     };
     let key = keys::repo::insert(tx.db(), key, &secret).await?;
-    tx.commit(Change::new(Action::KeyCreated, key.id, Some(PROJECT)), (session.token, secret)).await.map_err(Into::into)
+    tx.also(Change::session(&session));
+    let change = Change::new(Action::KeyCreated, key.id, Some(PROJECT)).created(&KeyView::new(key, now));
+    tx.commit(change, (session.token, secret)).await.map_err(Into::into)
 }

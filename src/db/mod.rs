@@ -1,5 +1,6 @@
 //! The database: how it is reached, brought up to date, and how its errors are told.
 
+mod call;
 pub mod embedded;
 mod pool;
 
@@ -11,6 +12,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
+pub use call::Call;
 pub use pool::Pool;
 
 use crate::base::{

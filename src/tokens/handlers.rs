@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 
 use super::{
-    model::{DEFAULT_LIFETIME_SECONDS, IssuedToken, MAX_DEPTH, NewToken, RevokedToken, TokenView},
+    model::{DEFAULT_LIFETIME_SECONDS, IssuedToken, NewToken, RevokedToken, TokenView},
     repo::{self, Issuer, TokenRow},
 };
 use crate::{
@@ -14,19 +14,20 @@ use crate::{
         action::Action,
         caller::Caller,
         clock::Timestamp,
-        error::{Code, Error, ItemCode, Result},
+        error::{Error, ItemCode, Result},
         id::{self, TokenId},
         page::{InProject, ListQuery},
         scope::of::{TokensRead, TokensWrite},
         secret::{Secret, SecretKind},
         subject::Subject,
+        tenant::Tenant,
     },
     http::{
         extract::{JsonBody, PathId, Query},
         reply::{Created, Issued, Json, List},
     },
     state::App,
-    tx::{Change, Once, first},
+    tx::{Change, Effect, Once, first},
 };
 
 /// Makes a token that rests on the caller.
@@ -36,14 +37,24 @@ pub async fn create(
     body: JsonBody<NewToken>,
 ) -> Result<Once<Issued<IssuedToken>>> {
     let now = app.clock.now();
-    let (tenant, opened) = match grant.in_own_project(body.project_id()?)? {
-        Some(tenant) => (tenant, app.writes.open(grant.request(), body).await?),
-        None => {
-            let mut tx = app.writes.begin(grant.request()).await?;
-            (grant.in_project_for_write(tx.db(), body.project_id()?).await?, tx.open(body).await?)
-        }
-    };
-    let (mut tx, new) = first!(opened);
+    if let Some(tenant) = grant.in_own_project(body.project_id()?)? {
+        return app.writes.at_once(grant.request(), body, |new| issue(&grant, tenant, new, now)).await;
+    }
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
+    let (mut tx, new) = first!(tx.open(body).await?);
+    let Effect { call, change, reply } = issue(&grant, tenant, new, now)?;
+    tx.run(call).await?;
+    tx.commit(change, reply).await
+}
+
+/// What `new` asks for, if the caller may ask for it.
+fn issue(
+    grant: &Grant<TokensWrite>,
+    tenant: Tenant,
+    new: NewToken,
+    now: Timestamp,
+) -> Result<Effect<Issued<IssuedToken>>> {
     let (issuer, issuer_end) = match grant.caller() {
         Caller::Session { user_id, .. } => (Issuer::Member(*user_id), None),
         Caller::Key { id, expires_at, .. } => (Issuer::Key(*id), *expires_at),
@@ -51,23 +62,14 @@ pub async fn create(
     };
     let expires_at = expiry(new.expires_in, issuer_end, now)?;
     let scopes = tenant.hand_out(new.scopes)?;
-    if let Issuer::Token(parent) = issuer
-        && repo::depth(tx.db(), parent).await? >= Some(MAX_DEPTH)
-    {
-        return Err(Error::new(
-            Code::LimitReached,
-            format!("Tokens nest at most {MAX_DEPTH} deep; issue this one with a credential further up"),
-        ));
-    }
     tenant.require_active()?;
     let secret = Secret::generate(SecretKind::Token);
     let row = TokenRow { id: TokenId::new(), name: new.name, scopes, issuer, created_at: now, expires_at };
-    let stored = repo::insert(tx.db(), tenant, row, &secret).await?.ok_or_else(|| {
-        Error::new(Code::TokenRevoked, "This credential was revoked while it was being used; use another one")
-    })?;
-    let change = Change::new(Action::TokenCreated, stored.id, Some(stored.project_id));
-    let body = IssuedToken { token: secret, view: TokenView::new(stored, now) };
-    tx.commit(change, Issued(Created { location: format!("/v1/tokens/{}", body.view.id), body })).await
+    let (call, stored) = repo::issue(tenant, row, &secret);
+    let view = TokenView::new(stored, now);
+    let change = Change::new(Action::TokenCreated, view.id, Some(view.project_id)).created(&view);
+    let body = IssuedToken { token: secret, view };
+    Ok(Effect { call, change, reply: Issued(Created { location: format!("/v1/tokens/{}", body.view.id), body }) })
 }
 
 /// When a new token ends: never after its issuer.
@@ -122,10 +124,8 @@ pub async fn revoke(
 ) -> Result<Json<RevokedToken>> {
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
-    if !repo::revoke(tx.db(), tenant, id, app.clock.now()).await? {
-        return Err(Error::not_found());
-    }
+    let before = repo::revoke(tx.db(), tenant, id, app.clock.now()).await?.ok_or_else(Error::not_found)?;
     tx.recall(Subject::Token(id));
-    let change = Change::new(Action::TokenRevoked, id, Some(tenant.project_id()));
+    let change = Change::new(Action::TokenRevoked, id, Some(tenant.project_id())).revoked(before);
     tx.commit(change, Json(RevokedToken { id, revoked: true })).await
 }

@@ -2,11 +2,13 @@
 
 use sqlx::{PgConnection, types::Json};
 
-use super::model::StoredToken;
+use super::model::{MAX_DEPTH, StoredToken};
 use crate::{
     base::{
         caller::Bounds,
         clock::Timestamp,
+        credential::CredentialStatus,
+        error::{Code, Error},
         id::{self, KeyId, ProjectId, TokenId, UserId},
         limit::RateLimit,
         page::{Page, PageRequest, keyset},
@@ -16,7 +18,7 @@ use crate::{
         subject::Subject,
         tenant::{ProjectStatus, Tenant},
     },
-    db::ProjectItem,
+    db::{Call, ProjectItem},
 };
 
 impl ProjectItem for id::Token {
@@ -51,59 +53,52 @@ pub struct TokenRow {
     pub expires_at: Timestamp,
 }
 
-/// The insertion of a token, on the condition that `$issuer` finds its issuer.
-macro_rules! insert_sql {
-    ($issuer:literal) => {
-        concat!(
-            "WITH issuer AS (",
-            $issuer,
-            ") INSERT INTO tokens (id, project_id, secret_hash, hint, issuer_key_id, issuer_token_id, issuer_user_id,
-                                   name, scopes, created_at, expires_at, depth)
-               SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, depth FROM issuer
-               RETURNING id, project_id, hint, name, scopes, created_at, expires_at, revoked_at, last_used_at"
-        )
-    };
-}
-
-/// Adds a token, unless its issuer has just been ended: then `None`. A revocation of the issuer that
-/// is under way is waited for, and one that comes later finds the token.
-pub async fn insert(
-    db: &mut PgConnection,
-    tenant: Tenant,
-    token: TokenRow,
-    secret: &Secret,
-) -> sqlx::Result<Option<StoredToken>> {
+/// What makes a token, and the token that it makes. It makes none if the issuer has just been ended: a revocation of it
+/// that is under way is waited for, and one that comes later finds the token.
+pub fn issue(tenant: Tenant, token: TokenRow, secret: &Secret) -> (Call, StoredToken) {
     let (key, parent, member) = match token.issuer {
         Issuer::Key(id) => (Some(id), None, None),
         Issuer::Token(id) => (None, Some(id), None),
         Issuer::Member(id) => (None, None, Some(id)),
     };
-    // One of the three, which depends on what the issuer is, locks its row and gives the depth.
-    let sql = match token.issuer {
-        Issuer::Key(_) => insert_sql!("SELECT 1 AS depth FROM keys WHERE id = $5 AND revoked_at IS NULL FOR KEY SHARE"),
-        Issuer::Token(_) => {
-            insert_sql!("SELECT depth + 1 AS depth FROM tokens WHERE id = $6 AND revoked_at IS NULL FOR KEY SHARE")
-        }
-        Issuer::Member(_) => {
-            insert_sql!(
-                "SELECT 1 AS depth FROM members WHERE user_id = $7 AND project_id = $2 AND status = 'active' FOR KEY SHARE"
-            )
-        }
+    let stored = StoredToken {
+        id: token.id,
+        project_id: tenant.project_id(),
+        hint: secret.hint(),
+        name: token.name,
+        scopes: token.scopes.to_texts().into_iter().map(str::to_owned).collect(),
+        created_at: token.created_at,
+        expires_at: token.expires_at,
+        revoked_at: None,
+        last_used_at: None,
     };
-    sqlx::query_as(sql)
-        .bind(token.id)
-        .bind(tenant.project_id())
+    let call = Call::new("issue_token", refusal)
+        .bind(stored.id)
+        .bind(stored.project_id)
         .bind(secret.hash())
-        .bind(secret.hint())
+        .bind(&stored.hint)
         .bind(key)
         .bind(parent)
         .bind(member)
-        .bind(token.name)
-        .bind(token.scopes.to_texts())
-        .bind(token.created_at)
-        .bind(token.expires_at)
-        .fetch_optional(db)
-        .await
+        .bind(&stored.name)
+        .bind(&stored.scopes)
+        .bind(stored.created_at)
+        .bind(stored.expires_at)
+        .bind(MAX_DEPTH);
+    (call, stored)
+}
+
+fn refusal(word: &str) -> Option<Error> {
+    match word {
+        "issuer_ended" => {
+            Some(Error::new(Code::TokenRevoked, "This credential was revoked while it was being used; use another one"))
+        }
+        "too_deep" => Some(Error::new(
+            Code::LimitReached,
+            format!("Tokens nest at most {MAX_DEPTH} deep; issue this one with a credential further up"),
+        )),
+        _ => None,
+    }
 }
 
 /// One of a token and the tokens it was issued through, with what it was issued by.
@@ -204,11 +199,6 @@ pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx
     .await
 }
 
-/// How deep a token hangs.
-pub async fn depth(db: &mut PgConnection, id: TokenId) -> sqlx::Result<Option<i16>> {
-    sqlx::query_scalar("SELECT depth FROM tokens WHERE id = $1").bind(id).fetch_optional(db).await
-}
-
 /// One of the tenant's tokens.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: TokenId) -> sqlx::Result<Option<StoredToken>> {
     sqlx::query_as(
@@ -237,17 +227,23 @@ pub async fn list(
     Ok(page.page(rows, |token| token.id))
 }
 
-/// Ends one of the tenant's tokens and all that was issued under it; gives whether there is such a
-/// token, ended before or not.
-pub async fn revoke(db: &mut PgConnection, tenant: Tenant, id: TokenId, now: Timestamp) -> sqlx::Result<bool> {
-    let found: Vec<TokenId> = sqlx::query_scalar("SELECT id FROM tokens WHERE id = $1 AND project_id = $2 FOR UPDATE")
-        .bind(id)
-        .bind(tenant.project_id())
-        .fetch_all(&mut *db)
-        .await?;
-    let exists = !found.is_empty();
-    revoke_with_issued(db, found, now).await?;
-    Ok(exists)
+/// Ends one of the tenant's tokens and all that was issued under it; gives how it stood before, if there is such a
+/// token.
+pub async fn revoke(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    id: TokenId,
+    now: Timestamp,
+) -> sqlx::Result<Option<CredentialStatus>> {
+    let found: Option<(Option<Timestamp>, Timestamp)> =
+        sqlx::query_as("SELECT revoked_at, expires_at FROM tokens WHERE id = $1 AND project_id = $2 FOR UPDATE")
+            .bind(id)
+            .bind(tenant.project_id())
+            .fetch_optional(&mut *db)
+            .await?;
+    let Some((revoked_at, expires_at)) = found else { return Ok(None) };
+    revoke_with_issued(db, vec![id], now).await?;
+    Ok(Some(CredentialStatus::at(now, revoked_at, Some(expires_at))))
 }
 
 /// Ends all tokens issued under a key, which the caller has locked.

@@ -27,6 +27,7 @@ use crate::{
         secret::Secret,
         subject::Subject,
     },
+    db::Call,
 };
 
 /// How long an answer is kept for whoever asks again.
@@ -113,6 +114,13 @@ impl Claim {
         Ok(Some(Self { scope, key, fingerprint: intent.fingerprint(body) }))
     }
 
+    /// `call`, if nobody has made this claim.
+    pub(super) fn guard(&self, call: Call, now: Timestamp) -> Call {
+        call.if_first("claim_idempotency", |call| {
+            call.bind(self.lock()).bind(&self.scope).bind(self.key.hash()).bind(now.minus(RETENTION))
+        })
+    }
+
     /// What asks for it, until the transaction ends.
     pub(super) fn sql(&self, now: Timestamp) -> Sql {
         let since = now.minus(RETENTION).to_string();
@@ -130,14 +138,8 @@ impl Claim {
         let row = rows.first().ok_or_else(|| Error::internal("a claim without an answer"))?;
         match row.try_get(0)? {
             "first" => return Ok(Claimed::First(self)),
-            "again" => {}
-            _ => {
-                return Err(Error::new(
-                    Code::IdempotencyInProgress,
-                    "A request with this Idempotency-Key is being served; wait a moment, and send it again to get its answer",
-                )
-                .retry_after(1));
-            }
+            AGAIN => {}
+            _ => return Err(in_progress()),
         }
         // Nobody else changes it while the claim is held.
         let record: Record = sqlx::query_as(
@@ -148,7 +150,7 @@ impl Claim {
         .bind(self.key.hash())
         .fetch_optional(db)
         .await?
-        .ok_or_else(|| Error::new(Code::Overloaded, "This answer was just being forgotten; send the request again"))?;
+        .ok_or_else(just_forgotten)?;
         let recall = record.recall_seq;
         record.replay(&self, secret).map(|answer| Claimed::Again(answer, recall))
     }
@@ -164,49 +166,95 @@ impl Claim {
         i64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// What keeps `answer` for whoever sends the write again, and recalls what rests on `recalled`. Gives the answer
-    /// as it was.
-    pub(super) async fn keep(
-        self,
-        request: &RequestContext,
-        answer: Response,
-        recalled: &[Subject],
-        now: Timestamp,
-    ) -> Result<(Response, Sql)> {
+    /// `answer`, and what is to be kept of it for whoever sends the write again.
+    pub(super) async fn keep(self, request: &RequestContext, answer: Response) -> Result<(Response, Kept)> {
         let (head, body) = answer.into_parts();
         let body = to_bytes(body, MAX_ANSWER).await.map_err(Error::internal)?;
-        let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let text = |name: HeaderName| head.headers.get(name)?.to_str().ok().map(str::to_owned);
         let cache_control = text(header::CACHE_CONTROL);
         // What no cache may keep shows a secret.
-        let sealed: Option<(Salt, Vec<u8>)> = match cache_control {
-            None => None,
+        let (salt, kept) = match cache_control {
+            None => (None, body.to_vec()),
             Some(_) => {
                 let secret =
                     request.secret.get().ok_or_else(|| Error::internal("a write without a secret to seal to"))?;
-                let sealed = seal::seal(secret, &self.key, &self.fingerprint, &body);
-                Some(sealed.ok_or_else(|| Error::internal("an answer could not be sealed"))?)
+                let (salt, sealed) = seal::seal(secret, &self.key, &self.fingerprint, &body)
+                    .ok_or_else(|| Error::internal("an answer could not be sealed"))?;
+                (Some(salt), sealed)
             }
         };
-        let (salt, kept) = match &sealed {
-            Some((salt, sealed)) => (Literal::Bytes(salt), sealed.as_slice()),
-            None => (Literal::Null, &*body),
-        };
+        let status = i32::from(head.status.as_u16());
+        let (location, etag) = (text(header::LOCATION), text(header::ETAG));
+        let kept = Kept { claim: self, status, location, etag, cache_control, body: kept, salt };
+        Ok((Response::from_parts(head, Body::from(body)), kept))
+    }
+}
+
+/// What is kept of an answer.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// The claim that it answers.
+    pub(super) claim: Claim,
+    status: i32,
+    location: Option<String>,
+    etag: Option<String>,
+    cache_control: Option<String>,
+    body: Vec<u8>,
+    salt: Option<Salt>,
+}
+
+impl Kept {
+    /// What keeps it, and recalls what rests on `recalled`.
+    pub(super) fn sql(&self, recalled: &[Subject], now: Timestamp) -> Sql {
         let arguments = [
-            Literal::Text(&self.scope),
-            Literal::Bytes(&self.key.hash()),
-            Literal::Bytes(&self.fingerprint),
-            Literal::Number(head.status.as_u16().into()),
-            Literal::text(text(header::LOCATION)),
-            Literal::text(text(header::ETAG)),
-            Literal::text(cache_control),
-            Literal::Bytes(kept),
-            salt,
+            Literal::Text(&self.claim.scope),
+            Literal::Bytes(&self.claim.key.hash()),
+            Literal::Bytes(&self.claim.fingerprint),
+            Literal::Number(self.status.into()),
+            Literal::text(self.location.as_deref()),
+            Literal::text(self.etag.as_deref()),
+            Literal::text(self.cache_control.as_deref()),
+            Literal::Bytes(&self.body),
+            self.salt.as_ref().map_or(Literal::Null, |salt| Literal::Bytes(salt)),
             Literal::Text(&now.to_string()),
             Literal::Texts(&texts(recalled)),
         ];
-        let sql = Sql::call("keep_answer", &arguments);
-        Ok((Response::from_parts(head, Body::from(body)), sql))
+        Sql::call("keep_answer", &arguments)
     }
+
+    /// `call`, which keeps it too, and recalls nothing.
+    pub(super) fn kept_by(&self, call: Call, now: Timestamp) -> Call {
+        call.then("keep_answer", |call| {
+            call.bind(&self.claim.scope)
+                .bind(self.claim.key.hash())
+                .bind(self.claim.fingerprint)
+                .bind(self.status)
+                .bind(&self.location)
+                .bind(&self.etag)
+                .bind(&self.cache_control)
+                .bind(&self.body)
+                .bind(self.salt)
+                .bind(now)
+                .bind(None::<i64>)
+        })
+    }
+}
+
+/// What a claim says when the write was done before.
+pub(super) const AGAIN: &str = "again";
+
+/// The answer to a write that is being done.
+pub(super) fn in_progress() -> Error {
+    Error::new(
+        Code::IdempotencyInProgress,
+        "A request with this Idempotency-Key is being served; wait a moment, and send it again to get its answer",
+    )
+    .retry_after(1)
+}
+
+/// The answer to a write whose record has gone between two looks at it.
+pub(super) fn just_forgotten() -> Error {
+    Error::new(Code::Overloaded, "This answer was just being forgotten; send the request again")
 }
 
 /// Whose keys these are: a key's or token's own, a user's whichever session they use.

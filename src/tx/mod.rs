@@ -1,13 +1,14 @@
 //! The one transaction through which every client's write goes.
 //!
 //! A handler begins a [`Tx`], takes effect through it, and ends with [`Tx::commit`], which alone makes the
-//! effect last and asks for the [`Change`] to tell of it. What every write must do besides its effect is
-//! done here and nowhere else.
+//! effect last and asks for the [`Change`] to tell of it, in the log and in the audit trail. What every write must do
+//! besides its effect is done here and nowhere else.
 //!
 //! A POST or PATCH goes through [`Writes::open`] or [`Tx::open`], which recognises a write that was sent
 //! before and gives [`OnceTx`], whose commit keeps the answer. Only it makes a [`Once`], so a handler that
 //! returns one cannot forget either.
 
+mod at_once;
 mod change;
 pub mod idempotency;
 mod open;
@@ -21,20 +22,24 @@ use std::{
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use sqlx::{PgConnection, Row, postgres::PgRow};
+use uuid::Uuid;
 
+pub use at_once::Effect;
 pub use change::Change;
 use idempotency::{Claim, Claimed};
 use open::{Literal, Open, Sql};
 
 use crate::{
+    audit::{self, model::Outcome},
     auth::node::{Node, texts},
     base::{
-        clock::{Clock, since_boot},
+        clock::{Clock, Timestamp, since_boot},
         error::{Code, Error, Result},
         request::RequestContext,
         schema::Input,
         subject::Subject,
     },
+    db::Call,
     http::{
         describe::{Answer, AnswerShape},
         extract::JsonBody,
@@ -46,12 +51,18 @@ use crate::{
 pub struct Writes {
     node: Arc<Node>,
     clock: Clock,
+    is_audited: bool,
 }
 
 impl Writes {
     /// Writes to `node`'s database.
     pub fn new(node: Arc<Node>, clock: Clock) -> Self {
-        Self { node, clock }
+        Self { node, clock, is_audited: true }
+    }
+
+    /// The same, of which the audit trail tells nothing if not `is_audited`: what a benchmark compares with.
+    pub fn audited(self, is_audited: bool) -> Self {
+        Self { is_audited, ..self }
     }
 
     /// Begins the write that `request` asks for.
@@ -67,13 +78,28 @@ impl Writes {
         self.claim(request, Some(body.meaning())).await?.read(body)
     }
 
+    /// Tells of what was tried and refused, in the audit trail alone.
+    pub async fn refused(&self, request: &RequestContext, change: Change) -> Result<()> {
+        if !self.is_audited {
+            return Ok(());
+        }
+        let draft = change.draft(request, Outcome::Failed, self.clock.now());
+        audit::repo::stage(&mut *self.node.db.acquire().await?, &[(change.chain(), draft)]).await.map_err(Into::into)
+    }
+
     /// As [`Writes::open`], for a write without a body.
     pub async fn open_empty(&self, request: &Arc<RequestContext>) -> Result<Opened<()>> {
         self.claim(request, None).await
     }
 
     async fn claim(&self, request: &Arc<RequestContext>, body: Option<&Value>) -> Result<Opened<()>> {
-        let Some(claim) = Claim::of(request, body)? else { return Ok(Opened::unclaimed(self.begin(request).await?)) };
+        match Claim::of(request, body)? {
+            Some(claim) => self.open_claimed(request, claim).await,
+            None => Ok(Opened::unclaimed(self.begin(request).await?)),
+        }
+    }
+
+    async fn open_claimed(&self, request: &Arc<RequestContext>, claim: Claim) -> Result<Opened<()>> {
         let (open, rows) = Open::begin(&self.node.db, request, &claim.sql(self.clock.now())).await?;
         self.tx(open, request).judge(claim, &rows).await
     }
@@ -85,6 +111,8 @@ impl Writes {
             clock: self.clock.clone(),
             request: Arc::clone(request),
             recalled: Vec::new(),
+            also: Vec::new(),
+            is_audited: self.is_audited,
         }
     }
 }
@@ -97,6 +125,9 @@ pub struct Tx {
     clock: Clock,
     request: Arc<RequestContext>,
     recalled: Vec<Subject>,
+    /// What is told of besides the change that it is committed with.
+    also: Vec<Change>,
+    is_audited: bool,
 }
 
 /// A write that is done once however often it is sent, before it is judged.
@@ -127,6 +158,11 @@ impl Tx {
         self.open.db()
     }
 
+    /// Does what `call` says, or fails as it does.
+    pub async fn run(&mut self, call: Call) -> Result<()> {
+        call.run(self.db()).await?.map_err(|word| Error::internal(format!("a call said '{word}'")))
+    }
+
     /// To be called with whatever a credential rests on and this write changes. Nothing that servers have cached
     /// of it is trusted by any of them when the write is answered. Every change of what a credential may do
     /// goes through here: a revocation, a narrowing, and a widening too, since nothing cached ends by itself.
@@ -144,6 +180,11 @@ impl Tx {
             None => Opened::unclaimed(self),
         };
         opened.read(body)
+    }
+
+    /// Has `change` told besides the one that this will be committed with: for what one request does to two things.
+    pub fn also(&mut self, change: Change) {
+        self.also.push(change);
     }
 
     async fn judge(mut self, claim: Claim, rows: &[PgRow]) -> Result<Opened<()>> {
@@ -168,8 +209,8 @@ impl Tx {
         Ok(reply)
     }
 
-    /// As [`Tx::commit`], for what turned out to change nothing. What was recalled is recalled even so: who repeats
-    /// a revocation waits like who asked for it first.
+    /// As [`Tx::commit`], for what turned out to change nothing, of which there is nothing to tell. What was recalled is
+    /// recalled even so: who repeats a revocation waits like who asked for it first.
     pub async fn commit_unchanged<R>(self, reply: R) -> Result<R> {
         self.finish(None).await?;
         Ok(reply)
@@ -185,7 +226,12 @@ impl Tx {
 
     /// Ends with `last`, which gives the number of the recall if there is something to recall.
     async fn commit_with(self, last: Sql, change: Option<Change>) -> Result<()> {
-        let Self { open, node, request, recalled, .. } = self;
+        let Self { open, node, clock, request, recalled, also, is_audited } = self;
+        let told: Vec<_> = also.into_iter().chain(change).filter(|change| !change.is_void()).collect();
+        // A recall is done last: every other waits for it until COMMIT.
+        let now = clock.now();
+        let staged = told.iter().filter(|_| is_audited).map(|change| stage(change, &request, now));
+        let last = staged.fold(Sql::default(), Sql::then).then(last);
         let rows = open.commit(&last).await.map_err(|error| match Error::from(error) {
             error if !recalled.is_empty() && error.code() == Code::DatabaseUnavailable => Error::new(
                 Code::RevocationUnconfirmed,
@@ -195,15 +241,20 @@ impl Tx {
             error => error,
         })?;
         let committed = since_boot();
-        if let Some(change) = change {
-            change.log(&request);
-        }
+        told.iter().for_each(|change| change.log(&request));
         if !recalled.is_empty() {
             let row = rows.first().ok_or_else(|| Error::internal("a recall without a number"))?;
             node.confirm(&recalled, row.try_get(0)?, committed).await;
         }
         Ok(())
     }
+}
+
+/// What stages the entry that tells of `change`.
+fn stage(change: &Change, request: &RequestContext, now: Timestamp) -> Sql {
+    let chain = Uuid::from_u128(change.chain().as_u128()).to_string();
+    let entry = change.draft(request, Outcome::Success, now).to_text();
+    Sql::insert("audit_staged (project_id, entry)", &[Literal::Text(&chain), Literal::Text(&entry)])
 }
 
 /// A write under way whose answer is kept for whoever sends it again.
@@ -244,7 +295,8 @@ impl OnceTx {
         let answer = match claim {
             Some(claim) => {
                 // The record tells the recall's number, so one statement does both.
-                let (answer, keep) = claim.keep(&tx.request, answer, &tx.recalled, tx.clock.now()).await?;
+                let (answer, kept) = claim.keep(&tx.request, answer).await?;
+                let keep = kept.sql(&tx.recalled, tx.clock.now());
                 tx.commit_with(keep, change).await?;
                 answer
             }
@@ -253,7 +305,7 @@ impl OnceTx {
                 answer
             }
         };
-        Ok(Once { answer, of: std::marker::PhantomData })
+        Ok(Once::kept(answer))
     }
 }
 
@@ -265,8 +317,8 @@ pub struct Once<R> {
 }
 
 impl<R> Once<R> {
-    /// The answer that was given before.
-    pub fn again(answer: Response) -> Self {
+    /// `answer`, which is kept, or was.
+    pub fn kept(answer: Response) -> Self {
         Self { answer, of: std::marker::PhantomData }
     }
 }
@@ -287,7 +339,7 @@ macro_rules! first {
     ($opened:expr) => {
         match $opened {
             $crate::tx::Opened::First(tx, value) => (tx, value),
-            $crate::tx::Opened::Again(answer) => return Ok($crate::tx::Once::again(answer)),
+            $crate::tx::Opened::Again(answer) => return Ok($crate::tx::Once::kept(answer)),
         }
     };
 }

@@ -15,29 +15,29 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, Request},
-    http::{HeaderName, HeaderValue, Method, StatusCode},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::Response,
 };
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::{journal::slot::Counted, meter::Meter};
+use super::journal::slot::Counted;
 use crate::{
     base::{
-        clock::Clock,
-        net::{Cidr, client_address},
+        net::client_address,
         request::{Awaited, RequestContext},
         secret::Secret,
         trace::TraceContext,
     },
     http::problem::{self, Failure},
-    metrics::requests::{NO_ROUTE, Requests, UnderWay, method_name},
+    metrics::requests::{NO_ROUTE, UnderWay, method_name},
     state::App,
 };
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const MAX_USER_AGENT: usize = 1024;
 /// So many requests in a second are all logged; of the rest, one in [`SAMPLE`] is, and every fault.
 const LOGGED_PER_SECOND: u32 = 100;
 const SAMPLE: u32 = 100;
@@ -49,25 +49,14 @@ pub struct RecordLayer(Arc<Recorder>);
 /// What all requests share.
 #[derive(Debug)]
 pub struct Recorder {
-    meter: Arc<Meter>,
-    requests: Arc<Requests>,
-    clock: Clock,
-    public_url: String,
-    trusted_proxies: Vec<Cidr>,
+    app: App,
     sampler: Sampler,
 }
 
 impl RecordLayer {
     /// The layer of `app`.
     pub fn new(app: &App) -> Self {
-        Self(Arc::new(Recorder {
-            meter: Arc::clone(&app.meter),
-            requests: Arc::clone(&app.requests),
-            clock: app.clock.clone(),
-            public_url: app.public_url.clone(),
-            trusted_proxies: app.trusted_proxies.clone(),
-            sampler: Sampler::new(),
-        }))
+        Self(Arc::new(Recorder { app: app.clone(), sampler: Sampler::new() }))
     }
 }
 
@@ -100,12 +89,13 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
-        let context = Arc::new(RequestContext::in_trace(self.recorder.client_of(&request), trace_of(&request)));
+        let context = RequestContext::new(self.recorder.client_of(&request), user_agent(&request));
+        let context = Arc::new(context.in_trace(trace_of(&request)));
         request.extensions_mut().insert(Arc::clone(&context));
         let awaited = Awaited::by_client(&context);
         let method = request.method().clone();
         let client_request_id = client_request_id(&request);
-        let under_way = self.recorder.requests.began();
+        let under_way = self.recorder.app.requests.began();
         let answer = self.inner.call(request);
         let recorder = Arc::clone(&self.recorder);
         Recording { answer, recorder, context, awaited, under_way, method, client_request_id, started }
@@ -135,7 +125,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Recording<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Ok(mut response) = ready!(this.answer.poll(cx));
-        problem::render(&mut response, this.context.id, &this.recorder.public_url);
+        problem::render(&mut response, this.context.id, &this.recorder.app.public_url);
         if let Ok(id) = HeaderValue::try_from(this.context.id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -143,6 +133,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Recording<F> {
         let code = response.extensions().get::<Failure>().map(|Failure(error)| error.code());
         this.under_way.answered(this.context.route.get(), this.method, status, code, took);
         this.recorder.count(this.context, this.method, status);
+        this.recorder.tally(this.context, this.method, &response);
         this.recorder.log(this.context, this.method, this.client_request_id.as_deref(), &response, took);
         Poll::Ready(Ok(response))
     }
@@ -152,14 +143,14 @@ impl Recorder {
     /// The address of the client that sent `request`.
     fn client_of(&self, request: &Request) -> Option<IpAddr> {
         let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
-        if self.trusted_proxies.is_empty() {
+        if self.app.trusted_proxies.is_empty() {
             return Some(peer.ip().to_canonical());
         }
         // Several lines of a list header are one list (RFC 9110 §5.3). What is no text in a line is the
         // client's; what the proxy has added to that line counts all the same.
         let lines = request.headers().get_all(FORWARDED_FOR).iter();
         let forwarded: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
-        Some(client_address(*peer, &forwarded.join(","), &self.trusted_proxies))
+        Some(client_address(*peer, &forwarded.join(","), &self.app.trusted_proxies))
     }
 
     fn count(&self, context: &RequestContext, method: &Method, status: StatusCode) {
@@ -169,14 +160,23 @@ impl Recorder {
             && !status.is_server_error();
         let (true, Some(caller)) = (counted, context.caller.get()) else { return };
         let Some(route) = context.route.get() else { return };
-        let now = self.clock.now();
+        let now = self.app.clock.now();
         let counted = Counted {
             project: context.project.get().copied(),
             credential: caller.credential_id(),
             route: route.number,
             day: now.date(),
         };
-        self.meter.count(&counted, now);
+        self.app.meter.count(&counted, now);
+    }
+
+    /// Counts a refusal for the audit trail.
+    fn tally(&self, context: &RequestContext, method: &Method, response: &Response) {
+        if let StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN = response.status()
+            && let Some(Failure(error)) = response.extensions().get()
+        {
+            self.app.refusals.count(context, method_name(method), error.code());
+        }
     }
 
     fn log(
@@ -250,6 +250,12 @@ fn trace_of(request: &Request) -> TraceContext {
     let mut given = request.headers().get_all(TRACEPARENT).iter();
     let only = given.next().filter(|_| given.next().is_none());
     only.and_then(|text| TraceContext::following(text.to_str().ok()?)).unwrap_or_else(TraceContext::begin)
+}
+
+/// What the client says that it is; none if it says a great deal.
+fn user_agent(request: &Request) -> Option<Box<str>> {
+    let value = request.headers().get(header::USER_AGENT).filter(|value| value.len() <= MAX_USER_AGENT)?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into())
 }
 
 /// The client's own name for its request, for the log alone, if it is one that cannot do harm there.

@@ -1,13 +1,16 @@
 //! What a server asks, read as rounds: which of its transaction each one is, whether it commits, and whether it
 //! writes down what was counted.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem::take};
 
 use super::frames::Frame;
 
 /// What stands in a statement that writes usage. They take turns in being sent twice, each by itself: were one the
 /// turn of the other, a server that does one after the other might never hear of the second.
 pub const WRITES_USAGE: [&str; 3] = ["into usage_node", "select flush_usage_node(", "select flush_late_usage_node("];
+
+/// What stands in a prepared statement that is a whole write, and its own transaction.
+const WHOLE_WRITE: &str = "claim_idempotency(";
 
 /// Something that a server has asked, and waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +30,19 @@ pub struct Rounds {
     transaction: Option<usize>,
     /// What of all that is not yet committed writes usage.
     writes_usage: Option<usize>,
-    /// By name, how a prepared statement writes usage: it is sent once, and then only named.
-    statements: HashMap<Vec<u8>, Option<usize>>,
+    /// By name, what a prepared statement is: it is sent once, and then only named.
+    statements: HashMap<Vec<u8>, Prepared>,
+    /// Whether this round prepares a whole write, or does one.
+    prepares_write: bool,
+    does_write: bool,
+}
+
+/// A prepared statement.
+#[derive(Clone, Copy, Debug)]
+struct Prepared {
+    /// How it writes usage.
+    writes_usage: Option<usize>,
+    is_whole_write: bool,
 }
 
 impl Rounds {
@@ -37,11 +51,14 @@ impl Rounds {
         match frame.kind {
             b'P' => {
                 let (name, sql) = frame.parsed()?;
-                self.statements.insert(name.to_vec(), writes_usage(sql));
+                let is_whole_write = String::from_utf8_lossy(sql).contains(WHOLE_WRITE);
+                self.prepares_write |= is_whole_write;
+                self.statements.insert(name.to_vec(), Prepared { writes_usage: writes_usage(sql), is_whole_write });
             }
             b'B' => {
-                let bound = self.statements.get(frame.bound()?);
-                self.writes_usage = self.writes_usage.or(bound.copied().flatten());
+                let bound = self.statements.get(frame.bound()?)?;
+                self.writes_usage = self.writes_usage.or(bound.writes_usage);
+                self.does_write |= bound.is_whole_write;
             }
             _ => {}
         }
@@ -52,8 +69,10 @@ impl Rounds {
         self.writes_usage = self.writes_usage.or_else(|| writes_usage(query.as_bytes()));
         let is = |word: &str| query.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
         // What is to be done first or last travels with it.
-        let number = if is("BEGIN") { Some(0) } else { self.transaction.map(|round| round + 1) };
-        let commits = number.is_some() && query.ends_with("COMMIT");
+        let (prepares, does) = (take(&mut self.prepares_write), take(&mut self.does_write));
+        let begins = is("BEGIN") || (self.transaction.is_none() && (prepares || does));
+        let number = if begins { Some(0) } else { self.transaction.map(|round| round + 1) };
+        let commits = number.is_some() && (query.ends_with("COMMIT") || does);
         self.transaction = number.filter(|_| !commits && !is("ROLLBACK"));
         // Outside of a transaction each round is one.
         let flushes = self.writes_usage.filter(|_| commits || number.is_none());
@@ -80,6 +99,14 @@ mod tests {
         let mut rounds = Rounds::default();
         let ended = frames.iter().filter_map(|frame| rounds.end(frame));
         ended.map(|Round { number, commits, flushes }| (number, commits, flushes)).collect()
+    }
+
+    #[test]
+    fn a_write_that_is_one_statement_commits_with_it() {
+        let (sync, bind) = (|| frame(b'S', b""), || frame(b'B', b"\0s1\0"));
+        let prepare = frame(b'P', b"s1\0SELECT keep_answer(issue_token(claim_idempotency($1)))\0\0\0");
+        let found = ends(&[prepare, sync(), bind(), sync(), bind(), sync(), sync()]);
+        assert_eq!(found, [(Some(0), false, None), (Some(1), true, None), (Some(0), true, None), (None, false, None)]);
     }
 
     #[test]

@@ -1,0 +1,113 @@
+//! A call of one of our functions in the database, as a value: so that a transaction can put around it what it has to do
+//! itself, in the same statement.
+
+use std::fmt::Write;
+
+use sqlx::{Arguments, AssertSqlSafe, Encode, PgConnection, Postgres, Type, error::BoxDynError, postgres::PgArguments};
+
+use crate::base::error::{Error, Result};
+
+/// What a function says when it has done its work.
+const DONE: &str = "done";
+
+/// The call. The function's first argument says whether it may do anything, and it gives `done`, or a word that says why
+/// it has done nothing.
+#[derive(Debug)]
+pub struct Call {
+    function: &'static str,
+    refusal: fn(&str) -> Option<Error>,
+    arguments: std::result::Result<PgArguments, BoxDynError>,
+    bound: usize,
+    /// How many of the arguments are the function's own.
+    own: Option<usize>,
+    claim: Option<String>,
+    around: Vec<(&'static str, String)>,
+}
+
+impl Call {
+    /// Of `function`, whose refusals are the errors that `refusal` tells.
+    pub fn new(function: &'static str, refusal: fn(&str) -> Option<Error>) -> Self {
+        let arguments = Ok(PgArguments::default());
+        Self { function, refusal, arguments, bound: 0, own: None, claim: None, around: Vec::new() }
+    }
+
+    /// With one more argument.
+    #[must_use]
+    pub fn bind<'a>(mut self, value: impl Encode<'a, Postgres> + Type<Postgres>) -> Self {
+        self.arguments = self.arguments.and_then(|mut arguments| arguments.add(value).map(|()| arguments));
+        self.bound += 1;
+        self
+    }
+
+    /// If `function` says so, to which `bind` binds the arguments; without this it may.
+    #[must_use]
+    pub fn if_first(self, function: &'static str, bind: impl FnOnce(Self) -> Self) -> Self {
+        let (mut call, arguments) = self.bind_more(bind);
+        call.claim = Some(format!("{function}({arguments})"));
+        call
+    }
+
+    /// And then `function`, which is given what the call says, and what `bind` binds.
+    #[must_use]
+    pub fn then(self, function: &'static str, bind: impl FnOnce(Self) -> Self) -> Self {
+        let (mut call, arguments) = self.bind_more(bind);
+        call.around.push((function, arguments));
+        call
+    }
+
+    fn bind_more(mut self, bind: impl FnOnce(Self) -> Self) -> (Self, String) {
+        let before = self.bound;
+        self.own.get_or_insert(before);
+        let call = bind(self);
+        let arguments = placeholders(before, call.bound);
+        (call, arguments)
+    }
+
+    fn sql(&self) -> String {
+        let own = placeholders(0, self.own.unwrap_or(self.bound));
+        let mut sql = format!("{}({},{own})", self.function, self.claim.as_deref().unwrap_or("'first'"));
+        for (function, arguments) in &self.around {
+            sql = format!("{function}({sql},{arguments})");
+        }
+        format!("SELECT {sql}")
+    }
+
+    /// Does it: as a transaction of its own, where `db` is in none. Gives the word that is not this function's own, but
+    /// that of what stands around it.
+    pub async fn run(self, db: &mut PgConnection) -> Result<std::result::Result<(), String>> {
+        let refusal = self.refusal;
+        // Names of functions and numbers of parameters: nothing of it comes from outside.
+        let sql = AssertSqlSafe(self.sql());
+        let word: String = sqlx::query_scalar_with(sql, self.arguments.map_err(Error::internal)?).fetch_one(db).await?;
+        match refusal(&word) {
+            Some(refused) => Err(refused),
+            None if word == DONE => Ok(Ok(())),
+            None => Ok(Err(word)),
+        }
+    }
+}
+
+/// `$3,$4`, of the parameters after the first two up to the fourth.
+fn placeholders(after: usize, up_to: usize) -> String {
+    let mut text = String::new();
+    for number in after + 1..=up_to {
+        let comma = if text.is_empty() { "" } else { "," };
+        let _ = write!(text, "{comma}${number}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_written_with_what_stands_around_it() {
+        let call = || Call::new("make", |_| None).bind(1_i32).bind(2_i32);
+        assert_eq!(call().sql(), "SELECT make('first',$1,$2)");
+        let around =
+            call().if_first("claim", |call| call.bind(3_i32)).then("keep", |call| call.bind(4_i32).bind(5_i32));
+        assert_eq!(around.sql(), "SELECT keep(make(claim($3),$1,$2),$4,$5)");
+        assert_eq!(call().then("keep", |call| call.bind(3_i32)).sql(), "SELECT keep(make('first',$1,$2),$3)");
+    }
+}

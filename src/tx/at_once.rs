@@ -1,0 +1,94 @@
+//! A write of which nothing has to be read first: claim, effect, kept answer and audit entry are one statement, which is a transaction
+//! of its own, and one round trip.
+
+use std::sync::Arc;
+
+use axum::response::IntoResponse;
+
+use super::{
+    Change, Once, Opened, Writes,
+    idempotency::{AGAIN, Claim, in_progress, just_forgotten},
+};
+use crate::{
+    audit::model::Outcome,
+    base::{
+        clock::Timestamp,
+        error::{Error, Result},
+        request::RequestContext,
+        schema::Input,
+    },
+    db::Call,
+    http::extract::JsonBody,
+};
+
+/// What a write does, before it is done.
+#[derive(Debug)]
+pub struct Effect<R> {
+    /// What does it.
+    pub call: Call,
+    /// What it does, in the terms its readers use.
+    pub change: Change,
+    /// The answer, if it is done.
+    pub reply: R,
+}
+
+impl Writes {
+    /// Does what `plan` makes of the body, unless it was done before, and gives back the answer.
+    pub async fn at_once<T: Input, R: IntoResponse>(
+        &self,
+        request: &Arc<RequestContext>,
+        body: JsonBody<T>,
+        plan: impl FnOnce(T) -> Result<Effect<R>>,
+    ) -> Result<Once<R>> {
+        let claim = Claim::of(request, Some(body.meaning()))?;
+        match (body.validate().and_then(plan), claim) {
+            (Ok(effect), claim) => self.take_effect(request, effect, claim).await,
+            (Err(refused), None) => Err(refused),
+            // Whoever asks again is given the answer even if the world has changed since, and told first if the key
+            // was used for something else.
+            (Err(refused), Some(claim)) => match self.open_claimed(request, claim).await? {
+                Opened::Again(answer) => Ok(Once::kept(answer)),
+                Opened::First(..) => Err(refused),
+            },
+        }
+    }
+
+    async fn take_effect<R: IntoResponse>(
+        &self,
+        request: &Arc<RequestContext>,
+        effect: Effect<R>,
+        claim: Option<Claim>,
+    ) -> Result<Once<R>> {
+        let Effect { call, change, reply } = effect;
+        let now = self.clock.now();
+        let answer = reply.into_response();
+        let (answer, call, kept) = match claim {
+            Some(claim) => {
+                let guarded = claim.guard(call, now);
+                let (answer, kept) = claim.keep(request, answer).await?;
+                (answer, kept.kept_by(guarded, now), Some(kept))
+            }
+            None => (answer, call, None),
+        };
+        let call = if self.is_audited { staging(call, &change, request, now) } else { call };
+        let done = call.run(&mut *self.node.db.acquire().await?).await?;
+        match (done, kept) {
+            (Ok(()), _) => {
+                change.log(request);
+                Ok(Once::kept(answer))
+            }
+            (Err(word), Some(kept)) if word == AGAIN => match self.open_claimed(request, kept.claim).await? {
+                Opened::Again(answer) => Ok(Once::kept(answer)),
+                Opened::First(..) => Err(just_forgotten()),
+            },
+            (Err(_), Some(_)) => Err(in_progress()),
+            (Err(word), None) => Err(Error::internal(format!("a call said '{word}'"))),
+        }
+    }
+}
+
+/// `call`, which stages the entry that tells of `change` too.
+fn staging(call: Call, change: &Change, request: &RequestContext, now: Timestamp) -> Call {
+    let entry = change.draft(request, Outcome::Success, now).to_text();
+    call.then("stage_entry", |call| call.bind(change.chain()).bind(entry))
+}
