@@ -190,7 +190,8 @@ async fn the_end_of_a_chain_is_signed_within_a_minute_and_not_again_when_nothing
     let owner = app.owner().await;
     sealed(&app.db).await;
     app.clock.advance(Duration::from_secs(61));
-    let checkpoints = async || -> Vec<(ProjectId, AuditId, i64, [u8; 32], Timestamp, [u8; 32], [u8; 64])> {
+    type Row = (ProjectId, AuditId, i64, [u8; 32], Timestamp, [u8; 32], [u8; 64]);
+    let checkpoints = async || -> Vec<Row> {
         let sql = "SELECT project_id, id, seq, hash, made_at, public_key, signature FROM audit_checkpoints";
         sqlx::query_as(sql).fetch_all(&app.db).await.unwrap()
     };
