@@ -12,6 +12,9 @@ pub const WRITES_USAGE: [&str; 3] = ["into usage_node", "select flush_usage_node
 /// What stands in a prepared statement that is a whole write, and its own transaction.
 const WHOLE_WRITE: &str = "claim_idempotency(";
 
+/// How the transactions begin in which the audit trail is sealed, and not a client's write done.
+const SEALS: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 /// Something that a server has asked, and waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
@@ -71,7 +74,12 @@ impl Rounds {
         // What is to be done first or last travels with it.
         let (prepares, does) = (take(&mut self.prepares_write), take(&mut self.does_write));
         let begins = is("BEGIN") || (self.transaction.is_none() && (prepares || does));
-        let number = if begins { Some(0) } else { self.transaction.map(|round| round + 1) };
+        let number = match self.transaction {
+            // Not the write that is waited for.
+            _ if is(SEALS) => None,
+            _ if begins => Some(0),
+            latest => latest.map(|round| round + 1),
+        };
         let commits = number.is_some() && (query.ends_with("COMMIT") || does);
         self.transaction = number.filter(|_| !commits && !is("ROLLBACK"));
         // Outside of a transaction each round is one.
@@ -133,6 +141,9 @@ mod tests {
             sync(),
             query("ROLLBACK"),
             sync(),
+            query("BEGIN ISOLATION LEVEL READ COMMITTED"),
+            sync(),
+            query("COMMIT"),
             query("BEGIN; SELECT flush_late_usage_node(1); COMMIT"),
             query("SELECT n FROM usage_node"),
             query("SELECT flush_usage_node(1)"),
@@ -147,6 +158,9 @@ mod tests {
             (Some(0), false, None),
             (Some(1), false, None),
             (Some(2), false, None),
+            (None, false, None),
+            (None, false, None),
+            (None, false, None),
             (None, false, None),
             (Some(0), true, Some(2)),
             (None, false, None),
