@@ -14,6 +14,7 @@ use crate::{
         net::Cidr,
         server_key::ServerKey,
     },
+    events::hub::{Hub, StreamOptions},
     http::edge::{Edge, EdgeOptions},
     tx::Writes,
     usage::{
@@ -49,6 +50,8 @@ pub struct Shared {
     pub quota: Arc<Quota>,
     /// Where the server is in its life.
     pub lifecycle: Arc<Lifecycle>,
+    /// Hands events to those who follow them.
+    pub hub: Arc<Hub>,
     /// What the outer layers share with the server.
     pub edge: Edge,
     /// How often credentials may be used, and addresses may fail.
@@ -80,6 +83,8 @@ pub struct AppOptions {
     pub meter: MeterOptions,
     /// For how many days the counts of each day are kept.
     pub usage_days_kept: u32,
+    /// How event streams are served.
+    pub streams: StreamOptions,
 }
 
 impl Default for AppOptions {
@@ -93,6 +98,7 @@ impl Default for AppOptions {
             auth_cache: true,
             meter: MeterOptions::default(),
             usage_days_kept: 400,
+            streams: StreamOptions::default(),
         }
     }
 }
@@ -112,6 +118,7 @@ impl App {
             passwords: Passwords::new()?,
             meter: Arc::new(Meter::new(options.meter).map_err(Error::internal)?),
             quota: Arc::new(Quota::new(clock.clone())),
+            hub: Hub::new(options.streams),
             edge: Edge::new(options.edge, Arc::clone(&lifecycle)),
             lifecycle,
             clock,

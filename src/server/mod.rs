@@ -20,6 +20,7 @@ pub use stop::Stop;
 use crate::{
     auth::{keeper, node},
     base::{error::Result, lifecycle::Phase},
+    events::tail,
     http::{
         cors::WithCors,
         edge::{Guard, GuardLayer},
@@ -67,6 +68,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let flushing = flush::run(meter, quota, app.db.clone(), app.clock.clone(), served_out.clone());
     let flusher = tokio::spawn(flushing);
     let keeper = tokio::spawn(keeper::run(Arc::clone(&app.node), served_out.clone()));
+    let tail = tokio::spawn(tail::run(app.clone(), stop.closing.clone()));
     let connections = Connections::new(layers(&app, routes::router(app.clone())), app.edge.limits, stop.clone());
     let telling = async {
         stop.told.cancelled().await;
@@ -74,6 +76,8 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     };
     tokio::join!(connections.accept_from(&listener), telling);
     drop(listener);
+    // Streams are told to go on elsewhere, and end.
+    app.hub.closing.cancel();
 
     let drained = async {
         connections.open.close();
@@ -88,7 +92,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     }
     let flushed = async {
         served_out.cancel();
-        let _ = tokio::join!(flusher, closer, sweeper, cleaner, keeper);
+        let _ = tokio::join!(flusher, closer, sweeper, cleaner, keeper, tail);
         flush::close(&app.meter, &app.db, &app.clock).await;
         app.db.close().await;
     };
