@@ -10,15 +10,18 @@ use cloudapi::{
 };
 use nix::sys::signal::Signal;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use crate::support::{
+use crate::{
+    events::{happen, ids, listed},
+    support::{
     Bearer, Identity, Key, Session, TestApp,
     binary::{Deployment, Server},
     eventually,
     raw::{connect, send},
     stream::{EventStream, Told},
+},
 };
 
 const STREAM: &str = "/v1/events/stream";
@@ -29,35 +32,8 @@ fn with(change: impl FnOnce(&mut StreamOptions)) -> AppOptions {
     AppOptions { streams, ..AppOptions::default() }
 }
 
-/// All events of a project, as the list has them.
-async fn listed(who: &impl Identity) -> Vec<Value> {
-    let (mut all, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page = who.get(&format!("/v1/events?limit=100{cursor}")).await.ok();
-        all.extend(page["data"].as_array().unwrap().iter().cloned());
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return all,
-        }
-    }
-}
-
-fn ids(events: &[Value]) -> Vec<String> {
-    events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
-}
-
 fn told_ids(told: &[Told]) -> Vec<String> {
     told.iter().map(|told| told.id.clone().unwrap()).collect()
-}
-
-/// Something happens in the project; gives the event that tells of it, once it is listed.
-async fn happen(owner: &Session<'_>, reader: &impl Identity) -> Value {
-    let made = owner.key().await;
-    eventually("the event", async || {
-        let page = reader.get("/v1/events?order=desc&limit=5").await.ok();
-        page["data"].as_array().unwrap().iter().find(|event| event["subject"] == made.id.as_str()).cloned()
-    })
-    .await
 }
 
 #[tokio::test]
@@ -452,7 +428,7 @@ async fn a_slow_reader_is_cut_off_and_can_go_on_from_where_it_was() {
     let head = format!("GET {STREAM} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", key.secret);
     send(&mut stuck, head).await;
     eventually("a reader", async || (app.hub.readers() == 1).then_some(())).await;
-    let notes: Value = (0..20).map(|number| (format!("note{number}"), json!("x".repeat(450)))).collect::<serde_json::Map<_, _>>().into();
+    let notes: Value = (0..20).map(|number| (format!("note{number}"), json!("x".repeat(450)))).collect::<Map<_, _>>().into();
     eventually("it is cut off", async || {
         let body = json!({ "project_id": owner.project, "metadata": notes });
         futures_util::future::join_all((0..8).map(|_| owner.post("/v1/keys", body.clone()))).await;

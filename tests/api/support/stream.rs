@@ -77,6 +77,9 @@ impl EventStream {
         loop {
             let block = self.block().await?;
             if block.data.is_some() {
+                if block.event.as_deref() != Some("error") {
+                    contract::check_event(&block.json());
+                }
                 return Some(block);
             }
             assert!(block.comment.is_some(), "{block:?}");
