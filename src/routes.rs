@@ -106,7 +106,11 @@ pub fn table() -> Api<App> {
         .get("/v1/usage/periods", usage::periods, "List the billing periods, open and final, with their usage.")
         .get("/v1/events", events::list, "List what has happened in a project, in order.")
         .errors(&[Code::CursorExpired])
-        .get("/v1/events/stream", events::stream, "Follow what happens in a project, as it happens (server-sent events).")
+        .get(
+            "/v1/events/stream",
+            events::stream,
+            "Follow what happens in a project, as it happens (server-sent events).",
+        )
         .errors(&[Code::LimitReached])
         .get("/healthz", health::live, "Tell whether the server lives.")
         .get("/readyz", health::ready, "Tell whether requests should be sent to this server.")

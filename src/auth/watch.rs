@@ -80,9 +80,12 @@ impl Watch {
         let (Some(credentials), Some(proof)) = (&node.credentials, &self.proof) else { return false };
         // The pass before the entries, which it opens; see `lease`.
         let Some(pass) = credentials.lease().pass(since_boot()) else { return false };
-        proof.seen.entry.as_ref().is_some_and(|entry| {
-            entry.is_good(&pass) && entry.value.good_until.is_none_or(|end| clock.forward() < end)
-        }) && proof.membership.as_ref().is_none_or(|entry| entry.is_good(&pass))
+        proof
+            .seen
+            .entry
+            .as_ref()
+            .is_some_and(|entry| entry.is_good(&pass) && entry.value.good_until.is_none_or(|end| clock.forward() < end))
+            && proof.membership.as_ref().is_none_or(|entry| entry.is_good(&pass))
     }
 
     /// Whether nothing is known of it without asking the database.

@@ -36,11 +36,15 @@ pub fn of(action: Action) -> Option<Described> {
     let described = |schema, target, example| Some(Described { schema, target, example });
     match action {
         Action::ProjectCreated => described(made::<Project>, PROJECT, project),
-        Action::ProjectUpdated => described(changed::<Project>, PROJECT, || json!({ "name": ["Core", "Core Platform"] })),
+        Action::ProjectUpdated => {
+            described(changed::<Project>, PROJECT, || json!({ "name": ["Core", "Core Platform"] }))
+        }
         Action::ProjectSuspended => {
             described(changed::<Project>, PROJECT, || json!({ "status": ["active", "suspended"] }))
         }
-        Action::ProjectResumed => described(changed::<Project>, PROJECT, || json!({ "status": ["suspended", "active"] })),
+        Action::ProjectResumed => {
+            described(changed::<Project>, PROJECT, || json!({ "status": ["suspended", "active"] }))
+        }
         Action::ProjectArchived => {
             described(changed::<Project>, PROJECT, || json!({ "status": ["active", "archived"] }))
         }

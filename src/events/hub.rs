@@ -31,12 +31,7 @@ pub struct StreamOptions {
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        Self {
-            most: 5_000,
-            most_of_project: 2_000,
-            queue: 512,
-            heartbeat: Duration::from_secs(15),
-        }
+        Self { most: 5_000, most_of_project: 2_000, queue: 512, heartbeat: Duration::from_secs(15) }
     }
 }
 
@@ -237,7 +232,7 @@ mod tests {
         let (mut second, from) = place.listen(id(9));
         assert_eq!(from, id(7));
         hub.publish((id(7), id(8)), [(PROJECT, 8)], frame);
-        let mut ids = |receiver: &mut broadcast::Receiver<Arc<Frame>>| {
+        let ids = |receiver: &mut broadcast::Receiver<Arc<Frame>>| {
             std::iter::from_fn(|| receiver.try_recv().ok()).map(|frame| frame.id).collect::<Vec<_>>()
         };
         assert_eq!(ids(&mut first), [id(6), id(8)]);

@@ -203,9 +203,7 @@ mod tests {
     #[test]
     fn what_is_older_than_seven_days_is_not_gone_on_from() {
         let now = Timestamp::parse("2026-03-08T00:00:00Z").unwrap();
-        let at = |text: &str| {
-            EventId::first_of(Timestamp::parse(text).unwrap().unix_millis().try_into().unwrap())
-        };
+        let at = |text: &str| EventId::first_of(Timestamp::parse(text).unwrap().unix_millis().try_into().unwrap());
         assert!(require_kept(at("2026-03-01T00:00:00Z"), now, "cursor").is_ok());
         let error = require_kept(at("2026-02-28T23:59:59.999Z"), now, "cursor").unwrap_err();
         assert_eq!(error.code(), Code::CursorExpired);

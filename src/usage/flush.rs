@@ -105,8 +105,11 @@ pub async fn refresh(quota: &Quota, db: &PgPool, clock: &Clock) -> Result<()> {
     // What comes in late may reach a quota of the month before, until that is final.
     let standings = ledger::near_quota(&mut db, &[period.previous(), period]).await?;
     quota.set(&standings, period);
-    let untold: Vec<_> =
-        quota.untold(&standings).into_iter().map(|(notice, requests)| (notice, notice.to_entry(requests, now))).collect();
+    let untold: Vec<_> = quota
+        .untold(&standings)
+        .into_iter()
+        .map(|(notice, requests)| (notice, notice.to_entry(requests, now)))
+        .collect();
     if !untold.is_empty() {
         ledger::tell(&mut db, &untold).await?;
         quota.told(&standings);

@@ -8,7 +8,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{ledger::Standing, model::{Notice, QuotaKind}};
+use super::{
+    ledger::Standing,
+    model::{Notice, QuotaKind},
+};
 use crate::base::{
     clock::Clock,
     error::{Code, Error, Result},

@@ -16,12 +16,12 @@ use tokio::time::timeout;
 use crate::{
     events::{happen, ids, listed},
     support::{
-    Bearer, Identity, Key, Session, TestApp,
-    binary::{Deployment, Server},
-    eventually,
-    raw::{connect, send},
-    stream::{EventStream, Told},
-},
+        Bearer, Identity, Key, Session, TestApp,
+        binary::{Deployment, Server},
+        eventually,
+        raw::{connect, send},
+        stream::{EventStream, Told},
+    },
 };
 
 const STREAM: &str = "/v1/events/stream";
@@ -365,7 +365,10 @@ async fn whatever_takes_the_right_to_read_ends_the_stream() {
     let rotated = owner.key().await;
     let stream = followed(&two, &owner, &rotated).await;
     owner.post(&format!("/v1/keys/{}/rotate", rotated.id), json!({ "overlap_seconds": 0 })).await.created();
-    let (_, reason) = { let mut stream = stream; stream.to_end().await };
+    let (_, reason) = {
+        let mut stream = stream;
+        stream.to_end().await
+    };
     assert!(matches!(reason.unwrap()["code"].as_str(), Some("token_expired" | "token_revoked")));
 
     let member = two.here.member(&owner, Role::Viewer).await;
@@ -415,10 +418,8 @@ async fn an_expired_credentials_stream_ends_by_itself() {
 #[tokio::test]
 async fn a_slow_reader_is_cut_off_and_can_go_on_from_where_it_was() {
     let limits = Limits { stall_time: Duration::from_millis(300), ..Limits::default() };
-    let options = AppOptions {
-        edge: EdgeOptions { limits, ..EdgeOptions::default() },
-        ..with(|streams| streams.queue = 4)
-    };
+    let options =
+        AppOptions { edge: EdgeOptions { limits, ..EdgeOptions::default() }, ..with(|streams| streams.queue = 4) };
     let app = TestApp::start_with(options).await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -428,7 +429,8 @@ async fn a_slow_reader_is_cut_off_and_can_go_on_from_where_it_was() {
     let head = format!("GET {STREAM} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", key.secret);
     send(&mut stuck, head).await;
     eventually("a reader", async || (app.hub.readers() == 1).then_some(())).await;
-    let notes: Value = (0..20).map(|number| (format!("note{number}"), json!("x".repeat(450)))).collect::<Map<_, _>>().into();
+    let notes: Value =
+        (0..20).map(|number| (format!("note{number}"), json!("x".repeat(450)))).collect::<Map<_, _>>().into();
     eventually("it is cut off", async || {
         let body = json!({ "project_id": owner.project, "metadata": notes });
         futures_util::future::join_all((0..8).map(|_| owner.post("/v1/keys", body.clone()))).await;
@@ -491,9 +493,11 @@ async fn a_thousand_readers_of_one_server_are_all_told() {
     }
     assert_eq!(app.hub.readers(), READERS);
     let event = happen(&owner, &key).await;
-    let readings = streams.iter_mut().map(async |stream| {
-        while stream.event().await.unwrap().id.as_deref() != event["id"].as_str() {}
-    });
+    let readings = streams.iter_mut().map(
+        async |stream| {
+            while stream.event().await.unwrap().id.as_deref() != event["id"].as_str() {}
+        },
+    );
     futures_util::future::join_all(readings).await;
     if env::var_os("TEST_WITHOUT_AUTH_CACHE").is_none() {
         key.get("/v1/users").await.ok();

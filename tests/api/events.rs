@@ -214,11 +214,12 @@ async fn every_event_is_as_its_type_is_described() {
         (trail.last()?.1 == "project.deleted").then_some(trail)
     })
     .await;
-    let payloads: Vec<Vec<u8>> =
-        sqlx::query_scalar("SELECT payload FROM audit_entries WHERE is_event AND action <> 'audit.checkpoint' ORDER BY id")
-            .fetch_all(&app.db)
-            .await
-            .unwrap();
+    let payloads: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT payload FROM audit_entries WHERE is_event AND action <> 'audit.checkpoint' ORDER BY id",
+    )
+    .fetch_all(&app.db)
+    .await
+    .unwrap();
     for payload in payloads {
         let event = cloudapi::events::model::Event::of(&payload, "https://api.example.com").unwrap();
         contract::check_event(&serde_json::from_str(&event.to_json()).unwrap());
