@@ -27,6 +27,8 @@ pub struct StreamOptions {
     pub queue: usize,
     /// How long a stream is silent at most.
     pub heartbeat: Duration,
+    /// How often a reader looks whether it may go on, while nothing happens and nobody says that it may not.
+    pub look: Duration,
 }
 
 impl Default for StreamOptions {
