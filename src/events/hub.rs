@@ -33,7 +33,13 @@ pub struct StreamOptions {
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        Self { most: 5_000, most_of_project: 2_000, queue: 512, heartbeat: Duration::from_secs(15) }
+        Self {
+            most: 5_000,
+            most_of_project: 2_000,
+            queue: 512,
+            heartbeat: Duration::from_secs(15),
+            look: Duration::from_secs(1),
+        }
     }
 }
 
