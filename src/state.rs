@@ -14,6 +14,7 @@ use crate::{
         server_key::ServerKey,
     },
     db::Pool,
+    events::hub::{Hub, StreamOptions},
     http::edge::{Edge, EdgeOptions},
     metrics::{process::Process, requests::Requests},
     tx::Writes,
@@ -60,6 +61,8 @@ pub struct Shared {
     pub quota: Arc<Quota>,
     /// Where the server is in its life.
     pub lifecycle: Arc<Lifecycle>,
+    /// Hands events to those who follow them.
+    pub hub: Arc<Hub>,
     /// What the outer layers share with the server.
     pub edge: Edge,
     /// How often credentials may be used, and addresses may fail.
@@ -93,6 +96,8 @@ pub struct AppOptions {
     pub meter: MeterOptions,
     /// For how many days the counts of each day are kept.
     pub usage_days_kept: u32,
+    /// How event streams are served.
+    pub streams: StreamOptions,
 }
 
 impl Default for AppOptions {
@@ -107,6 +112,7 @@ impl Default for AppOptions {
             audit: true,
             meter: MeterOptions::default(),
             usage_days_kept: 400,
+            streams: StreamOptions::default(),
         }
     }
 }
@@ -131,6 +137,7 @@ impl App {
             requests: Arc::default(),
             process: Process { since: clock.now() },
             quota: Arc::new(Quota::new(clock.clone())),
+            hub: Hub::new(options.streams),
             edge: Edge::new(options.edge, Arc::clone(&lifecycle)),
             lifecycle,
             clock,

@@ -72,6 +72,7 @@ codes! {
         LimitReached = "limit_reached",
         AlreadyMember = "already_member",
         LastOwner = "last_owner",
+        CursorExpired = "cursor_expired",
         PreconditionFailed = "precondition_failed",
         RateLimited = "rate_limited",
         QuotaExceeded = "quota_exceeded",

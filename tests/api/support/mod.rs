@@ -11,6 +11,7 @@ pub mod prometheus;
 pub mod raw;
 pub mod reply;
 pub mod slot;
+pub mod stream;
 pub mod trail;
 pub mod witness;
 
