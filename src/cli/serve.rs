@@ -142,7 +142,11 @@ async fn serve_app(
 
 async fn prepare(app: &App) -> Result<(), PrepareError> {
     loop {
-        match db::prepare(&app.db).await {
+        let prepared = async {
+            db::prepare(&app.db).await?;
+            db::agree_on_key(&app.db, &app.server_key).await
+        };
+        match prepared.await {
             Err(error) if error.is_passing() => {
                 tracing::warn!(%error, "not ready; trying again");
                 app.lifecycle.enter(Phase::Starting("the database does not answer".into()));

@@ -32,6 +32,7 @@ mod properties;
 mod reference;
 mod revocation;
 mod secrets;
+mod server_key;
 mod sessions;
 mod sign_in;
 mod slow;
