@@ -20,6 +20,7 @@ use crate::{
         meter::{Meter, MeterOptions},
         quota::Quota,
     },
+    webhooks::outbox::{Outbox, WebhookOptions},
 };
 
 /// The application: cheap to clone, the same for all.
@@ -41,6 +42,8 @@ pub struct Shared {
     pub authenticator: Authenticator,
     /// What is used again as it is, is sealed or derived under this.
     pub server_key: ServerKey,
+    /// Where webhooks' deliveries leave from.
+    pub outbox: Outbox,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
     /// Counts requests.
@@ -80,6 +83,8 @@ pub struct AppOptions {
     pub meter: MeterOptions,
     /// For how many days the counts of each day are kept.
     pub usage_days_kept: u32,
+    /// How webhooks are sent.
+    pub webhooks: WebhookOptions,
 }
 
 impl Default for AppOptions {
@@ -93,6 +98,7 @@ impl Default for AppOptions {
             auth_cache: true,
             meter: MeterOptions::default(),
             usage_days_kept: 400,
+            webhooks: WebhookOptions::default(),
         }
     }
 }
@@ -108,6 +114,7 @@ impl App {
             authenticator: Authenticator::new(Arc::clone(&node), clock.clone()),
             node,
             db,
+            outbox: Outbox::new(options.webhooks, &options.server_key),
             server_key: options.server_key,
             passwords: Passwords::new()?,
             meter: Arc::new(Meter::new(options.meter).map_err(Error::internal)?),

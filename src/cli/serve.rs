@@ -23,6 +23,7 @@ use crate::{
     server::{self, Listener, Stop, files, tls::Tls},
     state::{App, AppOptions},
     usage::{flush, meter::MeterOptions},
+    webhooks::outbox::WebhookOptions,
 };
 
 /// How long to wait before looking again for a database that does not answer.
@@ -100,6 +101,7 @@ fn app_options(
         server_key: server_key::load(settings)?,
         meter: MeterOptions { folder: Some(settings.data_dir().join("usage")), ..MeterOptions::default() },
         usage_days_kept: serve.usage_days,
+        webhooks: WebhookOptions { allowed: serve.webhook_allow.clone(), ..WebhookOptions::default() },
     })
 }
 

@@ -32,6 +32,7 @@ use crate::{
         close, flush,
         record::{Record, RecordLayer},
     },
+    webhooks::{queue, worker},
 };
 use connection::Connections;
 
@@ -60,6 +61,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let closing = close::run(app.db.clone(), app.clock.clone(), app.usage_days_kept, stop.closing.clone());
     let closer = tokio::spawn(closing);
     let sweeper = tokio::spawn(sweep(app.clone(), stop.closing.clone()));
+    let deliverer = tokio::spawn(worker::run(app.clone(), stop.closing.clone()));
     let cleaner = tokio::spawn(keeper::clean(Arc::clone(&app.node), stop.closing.clone()));
     // Requests under way need the lease, and are counted, to the end.
     let served_out = CancellationToken::new();
@@ -88,7 +90,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     }
     let flushed = async {
         served_out.cancel();
-        let _ = tokio::join!(flusher, closer, sweeper, cleaner, keeper);
+        let _ = tokio::join!(flusher, closer, sweeper, deliverer, cleaner, keeper);
         flush::close(&app.meter, &app.db, &app.clock).await;
         app.db.close().await;
     };
@@ -118,5 +120,6 @@ async fn forget_old(app: &App) -> Result<()> {
     node::forget_old(&mut db).await?;
     // In batches, so that no transaction is long.
     while idempotency::forget_old(&mut db, app.clock.now()).await? > 0 {}
+    while queue::sweep(&mut db, &app.outbox.pace).await? > 0 {}
     Ok(())
 }

@@ -46,6 +46,9 @@ fn rank(module: &str) -> u8 {
         ("auth", "lease" | "cache" | "janitor" | "node" | "figures") => 1,
         ("auth" | "tx", _) => 2,
         (_, "handlers" | "acceptance" | "introspection" | "record" | "flush" | "close") => 4,
+        ("webhooks", "figures" | "pace" | "sign" | "vet") => 0,
+        ("webhooks", "queue" | "send" | "outbox") => 1,
+        ("webhooks", "worker") => 4,
         ("docs", "pages" | "assets") => 2,
         // A slice's own front page.
         (_, "") => 0,
