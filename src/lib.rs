@@ -16,6 +16,7 @@
 //! share, [`http`] that of HTTP, [`auth`] and [`tx`] are what every request and every write goes
 //! through. [`docs`] are the pages for people. A test holds the direction of imports.
 
+pub mod audit;
 pub mod auth;
 pub mod base;
 pub mod cli;

@@ -5,6 +5,7 @@ use std::{ops::Deref, sync::Arc};
 use sqlx::PgPool;
 
 use crate::{
+    audit::{checkpoint::Signer, figures::Figures, tally::Tally},
     auth::{bearer::Authenticator, limits::Limits, node::Node, password::Passwords},
     base::{
         clock::Clock,
@@ -42,6 +43,12 @@ pub struct Shared {
     pub authenticator: Authenticator,
     /// What is used again as it is, is sealed or derived under this.
     pub server_key: ServerKey,
+    /// Signs for the deployment.
+    pub signer: Arc<Signer>,
+    /// How the sealing of the audit trail goes, and how far it has come.
+    pub sealing: Arc<Figures>,
+    /// What was refused since that was last written.
+    pub refusals: Tally,
     /// Where webhooks' deliveries leave from.
     pub outbox: Outbox,
     /// Hashes and verifies passwords.
@@ -79,6 +86,8 @@ pub struct AppOptions {
     pub server_key: ServerKey,
     /// Whether credentials are answered from a cache.
     pub auth_cache: bool,
+    /// Whether writes are told of in the audit trail, which only a benchmark does without.
+    pub audit: bool,
     /// How requests are counted.
     pub meter: MeterOptions,
     /// For how many days the counts of each day are kept.
@@ -96,6 +105,7 @@ impl Default for AppOptions {
             edge: EdgeOptions::default(),
             server_key: ServerKey::generate(),
             auth_cache: true,
+            audit: true,
             meter: MeterOptions::default(),
             usage_days_kept: 400,
             webhooks: WebhookOptions::default(),
@@ -110,10 +120,13 @@ impl App {
         let limits = Arc::new(Limits::new(options.limits, clock.clone()));
         let node = Node::new(db.clone(), options.auth_cache);
         Ok(Self(Arc::new(Shared {
-            writes: Writes::new(Arc::clone(&node), clock.clone()),
+            writes: Writes::new(Arc::clone(&node), clock.clone()).audited(options.audit),
             authenticator: Authenticator::new(Arc::clone(&node), clock.clone()),
             node,
             db,
+            signer: Arc::new(Signer::new(&options.server_key)),
+            sealing: Arc::default(),
+            refusals: Tally::default(),
             outbox: Outbox::new(options.webhooks, &options.server_key),
             server_key: options.server_key,
             passwords: Passwords::new()?,

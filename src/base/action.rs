@@ -81,6 +81,7 @@ actions! {
     AuditRedacted = "audit.redacted", InTheTrail, "An entry's content was deleted by the operator; its place in the chain stays.";
     AuditTrimmed = "audit.trimmed", InTheTrail, "Entries older than what is kept were removed, up to a signed anchor.";
     AuditCheckpoint = "audit.checkpoint", AsEvent, "The end of the audit trail was signed.";
+    AuditUnreadable = "audit.unreadable", InTheTrail, "Something was staged for the trail that is no entry, by somebody with access to the database; it is kept as it was found.";
     DeploymentBootstrapped = "deployment.bootstrapped", InTheTrail, "The operator made the first owner and project.";
     DemoLoaded = "demo.loaded", InTheTrail, "The published reference's examples were loaded.";
 }

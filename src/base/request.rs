@@ -19,13 +19,18 @@ use super::{
     secret::Secret,
 };
 
-/// One request: made at the edge, filled in on the way in, read on the way out.
+/// One request: made at the edge, filled in on the way in, read on the way out. A command's and the server's own doings
+/// are told of like requests.
 #[derive(Debug)]
 pub struct RequestContext {
     /// Its id, in `X-Request-Id`, in each problem and in each log line about it.
     pub id: RequestId,
+    /// Where it comes from.
+    pub origin: Origin,
     /// The client's address, where there is one: the peer's, or what a trusted proxy says.
     pub client: Option<IpAddr>,
+    /// What the client says that it is, as it says it: not fit to be kept.
+    pub user_agent: Option<Box<str>>,
     /// The route, once one was found.
     pub route: OnceLock<Route>,
     /// Who is calling, once that is established.
@@ -41,6 +46,17 @@ pub struct RequestContext {
     left: Notify,
     /// What must be done before the answer is given.
     unsettled: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client.
+    Client,
+    /// The operator's command line, and whose account it is on that machine.
+    Operator(Option<String>),
+    /// The server itself.
+    System,
 }
 
 /// A row of the route table.
@@ -71,11 +87,27 @@ impl Drop for Awaited {
 }
 
 impl RequestContext {
-    /// A request of which nothing is known yet.
-    pub fn new(client: Option<IpAddr>) -> Self {
+    /// A client's request of which nothing more is known yet.
+    pub fn new(client: Option<IpAddr>, user_agent: Option<Box<str>>) -> Self {
+        Self { client, user_agent, ..Self::from(Origin::Client) }
+    }
+
+    /// What a command does, run by whoever has this name on the machine.
+    pub fn operator(name: Option<String>) -> Self {
+        Self::from(Origin::Operator(name))
+    }
+
+    /// What the server does by itself.
+    pub fn system() -> Self {
+        Self::from(Origin::System)
+    }
+
+    fn from(origin: Origin) -> Self {
         Self {
             id: RequestId::new(),
-            client,
+            origin,
+            client: None,
+            user_agent: None,
             route: OnceLock::new(),
             caller: OnceLock::new(),
             project: OnceLock::new(),

@@ -75,6 +75,29 @@ impl Secret {
         (checksum(named) == *sum).then(|| Self { kind, text: text.into() })
     }
 
+    /// `text` without the secrets that are in it.
+    pub fn strike(text: &str) -> Cow<'_, str> {
+        let found = SecretKind::ALL.iter().flat_map(|kind| {
+            let prefix = kind.prefix();
+            text.match_indices(prefix).filter_map(|(start, _)| {
+                let end = start + prefix.len() + RANDOM_CHARS + CHECKSUM_CHARS;
+                Self::parse(text.get(start..end)?).map(|_| start..end)
+            })
+        });
+        let mut found: Vec<_> = found.collect();
+        if found.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        found.sort_by_key(|range| range.start);
+        let (mut left, mut from) = (String::new(), 0);
+        for range in found {
+            left.push_str(text.get(from..range.start).unwrap_or_default());
+            from = from.max(range.end);
+        }
+        left.push_str(text.get(from..).unwrap_or_default());
+        Cow::Owned(left)
+    }
+
     /// What this secret opens.
     pub fn kind(&self) -> SecretKind {
         self.kind
@@ -181,6 +204,15 @@ mod tests {
             assert_eq!(secret.expose().len(), kind.prefix().len() + 49);
             assert_eq!(secret.hint().len(), 12);
         }
+    }
+
+    #[test]
+    fn secrets_are_struck_out_of_a_text_wherever_they_stand() {
+        let (key, token) = (Secret::generate(SecretKind::Key), Secret::generate(SecretKind::Token));
+        let (key, token) = (key.expose(), token.expose());
+        assert_eq!(Secret::strike("curl/8 sk_live_nothing"), "curl/8 sk_live_nothing");
+        assert_eq!(Secret::strike(&format!("é{token}{key} x {key}")), "é x ");
+        assert_eq!(Secret::strike(&format!("sk_live_{key}cap_")), "sk_live_cap_");
     }
 
     #[test]

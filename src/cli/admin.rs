@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
+use nix::unistd::{Uid, User};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -120,7 +121,7 @@ async fn bootstrap(
         None => None,
     };
     let now = Clock::system().now();
-    let mut tx = writes.begin(&Arc::new(RequestContext::new(None))).await?;
+    let mut tx = writes.begin(&Arc::new(by_operator())).await?;
     let user = users::repo::find_or_insert(tx.db(), UserId::new(), &email, now).await?;
     if let Some(hash) = hash {
         users::repo::set_password_hash(tx.db(), user.id, &hash).await?;
@@ -153,7 +154,7 @@ async fn quota(
 ) -> anyhow::Result<String> {
     let unknown = || format!("there is no project '{project}'; name its id, such as proj_8f2c4");
     let id: ProjectId = project.parse().with_context(unknown)?;
-    let mut tx = writes.begin(&Arc::new(RequestContext::new(None))).await?;
+    let mut tx = writes.begin(&Arc::new(by_operator())).await?;
     let (name, before) = projects::repo::lock_quota(tx.db(), id).await?.with_context(unknown)?;
     let quota = Quota {
         included: included.map_or(before.included, |Bound(bound)| bound),
@@ -196,7 +197,7 @@ impl FromStr for Bound {
 
 async fn session(writes: &Writes, email: &str, json: bool) -> anyhow::Result<String> {
     let email = parse_email(email)?;
-    let mut tx = writes.begin(&Arc::new(RequestContext::new(None))).await?;
+    let mut tx = writes.begin(&Arc::new(by_operator())).await?;
     let session = issue_session(tx.db(), &email, Clock::system().now()).await?;
     let session = tx.commit(Change::new(Action::SessionCreated, session.id, None), session).await?;
     // Without --json the secret alone, for `$(cloudapi admin session …)`.
@@ -228,6 +229,12 @@ async fn find_or_insert_project(
     let project = projects::repo::insert(db, ProjectId::new(), NewProject { name, metadata: None }, now).await?;
     users::repo::insert_member(db, project.id, owner, Role::Owner, MemberStatus::Active, now).await?;
     Ok(project)
+}
+
+/// A request of whoever runs the command.
+fn by_operator() -> RequestContext {
+    let account = User::from_uid(Uid::current()).ok().flatten();
+    RequestContext::operator(account.map(|account| account.name))
 }
 
 fn parse_email(text: &str) -> anyhow::Result<Email> {

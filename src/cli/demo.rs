@@ -38,7 +38,7 @@ const ADMIN_EMAIL: &str = "grace@example.com";
 
 /// Loads it into a database that holds no project and no user.
 pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
-    let request = Arc::new(RequestContext::new(None));
+    let request = Arc::new(RequestContext::system());
     let mut tx = app.writes.begin(&request).await?;
     if !projects::repo::is_empty(tx.db()).await? {
         return Ok(());
@@ -91,7 +91,7 @@ pub async fn is_loaded(app: &App) -> anyhow::Result<bool> {
 
 /// A session and a key for the demo project, for whoever sits at the terminal.
 pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
-    let request = Arc::new(RequestContext::new(None));
+    let request = Arc::new(RequestContext::system());
     let now = app.clock.now();
     let mut tx = app.writes.begin(&request).await?;
     let session = super::admin::issue_session(tx.db(), &OWNER_EMAIL.parse()?, now).await?;

@@ -98,6 +98,7 @@ fn app_options(
         limits: serve.limits(),
         edge: edge_options(&serve.edge, has_tls || public_url.starts_with("https://")),
         auth_cache: serve.auth_cache == Switch::On,
+        audit: true,
         server_key: server_key::load(settings)?,
         meter: MeterOptions { folder: Some(settings.data_dir().join("usage")), ..MeterOptions::default() },
         usage_days_kept: serve.usage_days,

@@ -18,6 +18,7 @@ pub use connection::Listener;
 pub use stop::Stop;
 
 use crate::{
+    audit::sealer::Sealer,
     auth::{keeper, node},
     base::{error::Result, lifecycle::Phase},
     http::{
@@ -40,6 +41,8 @@ use connection::Connections;
 const DRAIN_TIME: Duration = Duration::from_secs(20);
 /// How often to forget what is not needed any more.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How often refusals are written to the audit trail.
+const TALLY_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a last write of what was counted may take; and when there is a hurry.
 const FLUSH_TIME: Duration = Duration::from_secs(10);
 const HURRIED_FLUSH_TIME: Duration = Duration::from_secs(1);
@@ -69,6 +72,11 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let flushing = flush::run(meter, quota, app.db.clone(), app.clock.clone(), served_out.clone());
     let flusher = tokio::spawn(flushing);
     let keeper = tokio::spawn(keeper::run(Arc::clone(&app.node), served_out.clone()));
+    let tallier = tokio::spawn(tally(app.clone(), served_out.clone()));
+    // And what they and the last of those staged is sealed.
+    let staged_out = CancellationToken::new();
+    let sealer = Sealer::new(&app.db, app.clock.clone(), Arc::clone(&app.signer), Arc::clone(&app.sealing));
+    let sealer = tokio::spawn(sealer.run(Arc::clone(&app.lifecycle), staged_out.clone()));
     let connections = Connections::new(layers(&app, routes::router(app.clone())), app.edge.limits, stop.clone());
     let telling = async {
         stop.told.cancelled().await;
@@ -90,8 +98,10 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     }
     let flushed = async {
         served_out.cancel();
-        let _ = tokio::join!(flusher, closer, sweeper, deliverer, cleaner, keeper);
+        let _ = tokio::join!(flusher, closer, sweeper, deliverer, cleaner, keeper, tallier);
         flush::close(&app.meter, &app.db, &app.clock).await;
+        staged_out.cancel();
+        let _ = sealer.await;
         app.db.close().await;
     };
     let flush_time = if stop.now.is_cancelled() { HURRIED_FLUSH_TIME } else { FLUSH_TIME };
@@ -99,6 +109,19 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
         tracing::warn!(
             "the database did not answer in time; the usage counted last is written when this server starts again"
         );
+    }
+}
+
+/// Writes what was refused to the audit trail, each minute and a last time at `stop`.
+async fn tally(app: App, stop: CancellationToken) {
+    loop {
+        let goes_on = stop.run_until_cancelled(tokio::time::sleep(TALLY_INTERVAL)).await.is_some();
+        if let Err(error) = app.refusals.flush(&app.db, &app.clock).await {
+            tracing::warn!(%error, "refusals could not be written to the audit trail; they are kept and tried again in a minute");
+        }
+        if !goes_on {
+            return;
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The one transaction through which every client's write goes.
 //!
 //! A handler begins a [`Tx`], takes effect through it, and ends with [`Tx::commit`], which alone makes the
-//! effect last and asks for the [`Change`] to tell of it. What every write must do besides its effect is
-//! done here and nowhere else.
+//! effect last and asks for the [`Change`] to tell of it, in the log and in the audit trail. What every write must do
+//! besides its effect is done here and nowhere else.
 //!
 //! A POST or PATCH goes through [`Writes::open`] or [`Tx::open`], which recognises a write that was sent
 //! before and gives [`OnceTx`], whose commit keeps the answer. Only it makes a [`Once`], so a handler that
@@ -21,15 +21,17 @@ use std::{
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use sqlx::{PgConnection, Row, postgres::PgRow};
+use uuid::Uuid;
 
 pub use change::Change;
 use idempotency::{Claim, Claimed};
 use open::{Literal, Open, Sql};
 
 use crate::{
+    audit::model::Outcome,
     auth::node::{Node, texts},
     base::{
-        clock::{Clock, since_boot},
+        clock::{Clock, Timestamp, since_boot},
         error::{Code, Error, Result},
         request::RequestContext,
         schema::Input,
@@ -46,12 +48,18 @@ use crate::{
 pub struct Writes {
     node: Arc<Node>,
     clock: Clock,
+    is_audited: bool,
 }
 
 impl Writes {
     /// Writes to `node`'s database.
     pub fn new(node: Arc<Node>, clock: Clock) -> Self {
-        Self { node, clock }
+        Self { node, clock, is_audited: true }
+    }
+
+    /// The same, of which the audit trail tells nothing if not `is_audited`: what a benchmark compares with.
+    pub fn audited(self, is_audited: bool) -> Self {
+        Self { is_audited, ..self }
     }
 
     /// Begins the write that `request` asks for.
@@ -85,6 +93,7 @@ impl Writes {
             clock: self.clock.clone(),
             request: Arc::clone(request),
             recalled: Vec::new(),
+            is_audited: self.is_audited,
         }
     }
 }
@@ -97,6 +106,7 @@ pub struct Tx {
     clock: Clock,
     request: Arc<RequestContext>,
     recalled: Vec<Subject>,
+    is_audited: bool,
 }
 
 /// A write that is done once however often it is sent, before it is judged.
@@ -168,8 +178,8 @@ impl Tx {
         Ok(reply)
     }
 
-    /// As [`Tx::commit`], for what turned out to change nothing. What was recalled is recalled even so: who repeats
-    /// a revocation waits like who asked for it first.
+    /// As [`Tx::commit`], for what turned out to change nothing, of which there is nothing to tell. What was recalled is
+    /// recalled even so: who repeats a revocation waits like who asked for it first.
     pub async fn commit_unchanged<R>(self, reply: R) -> Result<R> {
         self.finish(None).await?;
         Ok(reply)
@@ -185,7 +195,12 @@ impl Tx {
 
     /// Ends with `last`, which gives the number of the recall if there is something to recall.
     async fn commit_with(self, last: Sql, change: Option<Change>) -> Result<()> {
-        let Self { open, node, request, recalled, .. } = self;
+        let Self { open, node, clock, request, recalled, is_audited } = self;
+        // A recall is done last: every other waits for it until COMMIT.
+        let last = match &change {
+            Some(change) if is_audited => stage(change, &request, clock.now()).then(&last),
+            _ => last,
+        };
         let rows = open.commit(&last).await.map_err(|error| match Error::from(error) {
             error if !recalled.is_empty() && error.code() == Code::DatabaseUnavailable => Error::new(
                 Code::RevocationUnconfirmed,
@@ -204,6 +219,13 @@ impl Tx {
         }
         Ok(())
     }
+}
+
+/// What stages the entry that tells of `change`.
+fn stage(change: &Change, request: &RequestContext, now: Timestamp) -> Sql {
+    let chain = Uuid::from_u128(change.chain().as_u128()).to_string();
+    let entry = change.draft(request, Outcome::Success, now).to_text();
+    Sql::insert("audit_staged (project_id, entry)", &[Literal::Text(&chain), Literal::Text(&entry)])
 }
 
 /// A write under way whose answer is kept for whoever sends it again.

@@ -7,7 +7,7 @@ use std::{fmt::Write, sync::Arc};
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, pool::PoolConnection, postgres::PgRow};
 
-use crate::base::request::RequestContext;
+use crate::base::{hex, request::RequestContext};
 
 #[derive(Debug)]
 pub(super) struct Open {
@@ -72,8 +72,8 @@ impl Drop for Open {
     }
 }
 
-/// A call of one of our functions in SQL, with literals for arguments: what travels with BEGIN or COMMIT cannot have
-/// parameters.
+/// Calls of our functions in SQL, and insertions, with literals for arguments: what travels with BEGIN or COMMIT cannot
+/// have parameters.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sql(String);
 
@@ -81,13 +81,30 @@ impl Sql {
     /// `SELECT function(…);`
     pub(super) fn call(function: &'static str, arguments: &[Literal<'_>]) -> Self {
         let mut sql = format!("SELECT {function}(");
-        for (position, argument) in arguments.iter().enumerate() {
-            sql.push_str(if position == 0 { "" } else { "," });
-            argument.write(&mut sql);
-        }
-        sql.push_str(");");
+        write_list(&mut sql, arguments);
         Self(sql)
     }
+
+    /// `INSERT INTO table (columns) VALUES (…);`, which gives no row.
+    pub(super) fn insert(into: &'static str, values: &[Literal<'_>]) -> Self {
+        let mut sql = format!("INSERT INTO {into} VALUES (");
+        write_list(&mut sql, values);
+        Self(sql)
+    }
+
+    /// This, and then `next`.
+    pub(super) fn then(mut self, next: &Self) -> Self {
+        self.0.push_str(&next.0);
+        self
+    }
+}
+
+fn write_list(sql: &mut String, literals: &[Literal<'_>]) {
+    for (position, literal) in literals.iter().enumerate() {
+        sql.push_str(if position == 0 { "" } else { "," });
+        literal.write(sql);
+    }
+    sql.push_str(");");
 }
 
 /// An argument.
@@ -111,12 +128,8 @@ impl<'a> Literal<'a> {
             Self::Number(number) => drop(write!(sql, "{number}")),
             Self::Text(text) => quote(sql, text),
             Self::Bytes(bytes) => {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
                 sql.push_str("'\\x");
-                for byte in *bytes {
-                    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().map_or('0', char::from);
-                    sql.extend([digit(byte >> 4), digit(byte & 15)]);
-                }
+                hex::push(sql, bytes);
                 sql.push('\'');
             }
             Self::Texts(texts) => {
@@ -158,5 +171,7 @@ mod tests {
             Sql::call("f", &arguments).0,
             r"SELECT f('''); DROP TABLE keys; --\',NULL,-7,'\x00ab',ARRAY['a''b','c']::text[],ARRAY[]::text[]);"
         );
+        let insert = Sql::insert("t (a, b)", &[Literal::Text("'"), Literal::Null]);
+        assert_eq!(insert.then(&Sql::call("f", &[])).0, "INSERT INTO t (a, b) VALUES ('''',NULL);SELECT f();");
     }
 }

@@ -15,17 +15,16 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, Request},
-    http::{HeaderName, HeaderValue, Method, StatusCode},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::Response,
 };
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::{journal::slot::Counted, meter::Meter};
+use super::journal::slot::Counted;
 use crate::{
     base::{
-        clock::Clock,
-        net::{Cidr, client_address},
+        net::client_address,
         request::{Awaited, RequestContext},
         secret::Secret,
     },
@@ -35,6 +34,7 @@ use crate::{
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const MAX_USER_AGENT: usize = 1024;
 /// So many requests in a second are all logged; of the rest, one in [`SAMPLE`] is, and every fault.
 const LOGGED_PER_SECOND: u32 = 100;
 const SAMPLE: u32 = 100;
@@ -46,23 +46,14 @@ pub struct RecordLayer(Arc<Recorder>);
 /// What all requests share.
 #[derive(Debug)]
 pub struct Recorder {
-    meter: Arc<Meter>,
-    clock: Clock,
-    public_url: String,
-    trusted_proxies: Vec<Cidr>,
+    app: App,
     sampler: Sampler,
 }
 
 impl RecordLayer {
     /// The layer of `app`.
     pub fn new(app: &App) -> Self {
-        Self(Arc::new(Recorder {
-            meter: Arc::clone(&app.meter),
-            clock: app.clock.clone(),
-            public_url: app.public_url.clone(),
-            trusted_proxies: app.trusted_proxies.clone(),
-            sampler: Sampler::new(),
-        }))
+        Self(Arc::new(Recorder { app: app.clone(), sampler: Sampler::new() }))
     }
 }
 
@@ -95,7 +86,7 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
-        let context = Arc::new(RequestContext::new(self.recorder.client_of(&request)));
+        let context = Arc::new(RequestContext::new(self.recorder.client_of(&request), user_agent(&request)));
         request.extensions_mut().insert(Arc::clone(&context));
         let awaited = Awaited::by_client(&context);
         let method = request.method().clone();
@@ -128,11 +119,12 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Recording<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Ok(mut response) = ready!(this.answer.poll(cx));
-        problem::render(&mut response, this.context.id, &this.recorder.public_url);
+        problem::render(&mut response, this.context.id, &this.recorder.app.public_url);
         if let Ok(id) = HeaderValue::try_from(this.context.id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         this.recorder.count(this.context, this.method, response.status());
+        this.recorder.tally(this.context, this.method, &response);
         this.recorder.log(this.context, this.method, this.client_request_id.as_deref(), &response, *this.started);
         Poll::Ready(Ok(response))
     }
@@ -142,14 +134,14 @@ impl Recorder {
     /// The address of the client that sent `request`.
     fn client_of(&self, request: &Request) -> Option<IpAddr> {
         let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
-        if self.trusted_proxies.is_empty() {
+        if self.app.trusted_proxies.is_empty() {
             return Some(peer.ip().to_canonical());
         }
         // Several lines of a list header are one list (RFC 9110 §5.3). What is no text in a line is the
         // client's; what the proxy has added to that line counts all the same.
         let lines = request.headers().get_all(FORWARDED_FOR).iter();
         let forwarded: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
-        Some(client_address(*peer, &forwarded.join(","), &self.trusted_proxies))
+        Some(client_address(*peer, &forwarded.join(","), &self.app.trusted_proxies))
     }
 
     fn count(&self, context: &RequestContext, method: &Method, status: StatusCode) {
@@ -159,14 +151,23 @@ impl Recorder {
             && !status.is_server_error();
         let (true, Some(caller)) = (counted, context.caller.get()) else { return };
         let Some(route) = context.route.get() else { return };
-        let now = self.clock.now();
+        let now = self.app.clock.now();
         let counted = Counted {
             project: context.project.get().copied(),
             credential: caller.credential_id(),
             route: route.number,
             day: now.date(),
         };
-        self.meter.count(&counted, now);
+        self.app.meter.count(&counted, now);
+    }
+
+    /// Counts a refusal for the audit trail.
+    fn tally(&self, context: &RequestContext, method: &Method, response: &Response) {
+        if let StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN = response.status()
+            && let Some(Failure(error)) = response.extensions().get()
+        {
+            self.app.refusals.count(context, known(method), error.code());
+        }
     }
 
     fn log(
@@ -248,6 +249,12 @@ fn known(method: &Method) -> &'static str {
         (Method::TRACE, "TRACE"),
     ];
     METHODS.iter().find(|(known, _)| known == method).map_or("other", |(_, name)| name)
+}
+
+/// What the client says that it is; none if it says a great deal.
+fn user_agent(request: &Request) -> Option<Box<str>> {
+    let value = request.headers().get(header::USER_AGENT).filter(|value| value.len() <= MAX_USER_AGENT)?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into())
 }
 
 /// The client's own name for its request, for the log alone, if it is one that cannot do harm there.

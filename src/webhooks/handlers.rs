@@ -57,7 +57,7 @@ pub async fn create(
         created_at: now,
     };
     let view = WebhookView::from(repo::insert(tx.db(), tenant, row).await?);
-    let change = Change::new(Action::WebhookCreated, id, Some(view.project_id));
+    let change = Change::new(Action::WebhookCreated, id, Some(view.project_id)).created(&view);
     let body = IssuedWebhook { secret, view };
     tx.commit(change, Issued(Created { location: format!("/v1/webhooks/{id}"), body })).await
 }
@@ -108,8 +108,9 @@ pub async fn update(
     if change.enabled == Some(true) && !before.enabled {
         repo::expire(tx.db(), id, &app.outbox.pace).await?;
     }
+    let before = WebhookView::from(before);
     let after = WebhookView::from(repo::update(tx.db(), tenant, id, change).await?);
-    let change = Change::new(Action::WebhookUpdated, id, Some(after.project_id));
+    let change = Change::new(Action::WebhookUpdated, id, Some(after.project_id)).updated(&before, &after);
     tx.commit(change, Json(after)).await
 }
 
@@ -150,11 +151,12 @@ pub async fn rotate_secret(
         }
         _ => {}
     }
+    let before = WebhookView::from(webhook);
     let secret = WebhookSecret::generate();
     let previous_end = (overlap > 0).then(|| now.plus(Duration::from_secs(overlap.into())));
     let sealed = sealed(&app, id, &secret)?;
     let view = WebhookView::from(repo::rotate(tx.db(), tenant, id, &sealed, previous_end, now).await?);
-    let change = Change::new(Action::WebhookSecretRotated, id, Some(view.project_id));
+    let change = Change::new(Action::WebhookSecretRotated, id, Some(view.project_id)).updated(&before, &view);
     let body = IssuedWebhook { secret, view };
     tx.commit(change, Issued(Created { location: format!("/v1/webhooks/{id}"), body })).await
 }
@@ -213,7 +215,7 @@ pub async fn redeliver(
     let webhook = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     let delivery = repo::redeliver(tx.db(), &webhook, delivery).await?.ok_or_else(Error::not_found)?;
     require_enabled(&webhook)?;
-    let change = Change::new(Action::DeliveryRetried, delivery.id, Some(webhook.project_id));
+    let change = Change::new(Action::DeliveryRetried, delivery.id, Some(webhook.project_id)).with("webhook_id", id).with("event_id", delivery.event_id);
     let location = format!("/v1/webhooks/{id}/deliveries/{}", delivery.id);
     let answer = tx.commit(change, Accepted { location, body: delivery.into() }).await?;
     app.outbox.wake.notify_one();

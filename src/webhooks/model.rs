@@ -7,13 +7,16 @@ use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 
 use super::sign::WebhookSecret;
-use crate::base::{
-    action::Action,
-    clock::Timestamp,
-    id::{DeliveryId, EventId, ProjectId, WebhookId},
-    page::ListQuery,
-    schema::input,
-    text::NO_CONTROL_CHARACTERS,
+use crate::{
+    audit::model::Audited,
+    base::{
+        action::Action,
+        clock::Timestamp,
+        id::{DeliveryId, EventId, ProjectId, WebhookId},
+        page::ListQuery,
+        schema::input,
+        text::NO_CONTROL_CHARACTERS,
+    },
 };
 
 /// How many webhooks a project may have.
@@ -190,6 +193,8 @@ pub struct WebhookView {
     /// When it was made.
     pub created_at: Timestamp,
 }
+
+impl Audited for WebhookView {}
 
 impl From<StoredWebhook> for WebhookView {
     fn from(webhook: StoredWebhook) -> Self {

@@ -122,7 +122,7 @@ pub struct Sender {
     allowed: Vec<Cidr>,
     resolver: Resolver,
     /// Read when first needed: it takes a while, and many deployments have no webhook.
-    tls: OnceLock<TlsConnector>,
+    tls: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Sender {
@@ -191,9 +191,9 @@ impl Sender {
         Err(fault)
     }
 
-    fn tls(&self) -> Result<&TlsConnector, Fault> {
+    fn tls(&self) -> Result<TlsConnector, Fault> {
         if let Some(tls) = self.tls.get() {
-            return Ok(tls);
+            return Ok(TlsConnector::from(Arc::clone(tls)));
         }
         let mut roots = RootCertStore::empty();
         // The system's, or those of SSL_CERT_FILE and SSL_CERT_DIR.
@@ -211,7 +211,7 @@ impl Sender {
             .map_err(|_| Fault::TlsFailed)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(self.tls.get_or_init(|| TlsConnector::from(Arc::new(config))))
+        Ok(TlsConnector::from(Arc::clone(self.tls.get_or_init(|| Arc::new(config)))))
     }
 }
 

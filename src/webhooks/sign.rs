@@ -36,7 +36,7 @@ impl WebhookSecret {
     /// One entry of `webhook-signature`: HMAC-SHA256 of the id, the time and the body.
     fn signature(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         // HMAC takes a key of any length (RFC 2104).
-        let Ok(mut mac) = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.0) else { return String::new() };
+        let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.0) else { return String::new() };
         mac.update(format!("{id}.{timestamp}.").as_bytes());
         mac.update(body);
         format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))

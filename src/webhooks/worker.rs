@@ -31,7 +31,6 @@ use crate::{
         id::{EventId, ProjectId, WebhookId},
         request::RequestContext,
     },
-    events::model::Event,
     state::App,
     tx::Change,
 };
@@ -66,7 +65,13 @@ pub async fn run(app: App, stop: CancellationToken) {
         looked: None,
         app,
     };
+    let mut sealed = worker.app.sealing.last.subscribe();
     while !stop.is_cancelled() {
+        // Before, there may be no tables.
+        if !worker.app.lifecycle.is_open() {
+            let _ = stop.run_until_cancelled(tokio::time::sleep(worker.app.outbox.pace.poll)).await;
+            continue;
+        }
         let more = match timeout(LONGEST, worker.take()).await {
             Ok(Ok(more)) => more,
             Ok(Err(error)) => {
@@ -79,6 +84,8 @@ pub async fn run(app: App, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
             () = worker.app.outbox.wake.notified() => {}
+            // What is sealed is queued. (The channel lives as long as the application does.)
+            _ = sealed.changed() => {}
             () = tokio::time::sleep(worker.app.outbox.pace.poll) => {}
             Some(ended) = worker.sending.join_next(), if more => worker.ended(ended),
         }
@@ -198,9 +205,8 @@ async fn deliver(app: App, taken: Taken, lane: Lane, noting: Arc<Semaphore>) -> 
 
 async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
     let outbox = &app.outbox;
-    let event = taken.payload.as_deref().and_then(|payload| Event::of(payload, &app.public_url).ok());
-    let Some(event) = event else { return Verdict::ours("event_gone", Next::Never) };
-    let body = event.to_json();
+    let event = taken.payload.as_deref().and_then(|payload| event(payload, &app.public_url));
+    let Some(body) = event else { return Verdict::ours("event_gone", Next::Never) };
     let later = |retry_after| Next::Retry(outbox.pace.pause(taken.attempt, retry_after));
     let Some(newest) = outbox.seals.open(taken.webhook_id, &taken.secret) else {
         tracing::error!(
@@ -240,6 +246,14 @@ async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
     }
 }
 
+fn event(payload: &[u8], public_url: &str) -> Option<String> {
+    let e: serde_json::Value = serde_json::from_slice(payload).ok()?;
+    let id = e["id"].as_str()?.replacen("aud_", "evt_", 1);
+    let source = format!("{public_url}/v1/projects/{}", e["project_id"].as_str()?);
+    let data = serde_json::json!({ "action": e["action"], "actor": e["actor"], "target": e["target"], "changes": e["changes"], "request_id": e["request_id"] });
+    Some(serde_json::json!({ "specversion": "1.0", "id": id, "type": e["action"], "source": source, "subject": e["target"]["id"], "time": e["occurred_at"], "datacontenttype": "application/json", "data": data }).to_string())
+}
+
 fn headers(id: &str, timestamp: i64, signatures: &str) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
@@ -277,9 +291,10 @@ async fn note(app: &App, taken: &Taken, attempt: &Attempt, verdict: &Verdict) ->
 }
 
 async fn disable(app: &App, webhook: WebhookId, project: ProjectId, reason: DisabledReason) -> Result<()> {
-    let mut tx = app.writes.begin(&Arc::new(RequestContext::new(None))).await?;
+    let mut tx = app.writes.begin(&Arc::new(RequestContext::system())).await?;
     if queue::disable(tx.db(), webhook, reason).await? {
-        tx.commit(Change::new(Action::WebhookDisabled, webhook, Some(project)), ()).await?;
+        let change = Change::new(Action::WebhookDisabled, webhook, Some(project)).with("reason", reason);
+        tx.commit(change, ()).await?;
         app.outbox.figures.add_disabled();
         tracing::warn!(webhook_id = %webhook, project_id = %project, ?reason, "a webhook was disabled");
     }

@@ -11,6 +11,7 @@
 
 mod access;
 mod architecture;
+mod audit;
 mod browsers;
 mod docs;
 mod drain;

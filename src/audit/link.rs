@@ -1,0 +1,336 @@
+//! Puts staged entries in their places. Pure: the sealer reads what this needs and writes what it gives.
+
+use std::{collections::HashMap, time::Duration};
+
+use rand::RngExt;
+use serde_json::{Value, json};
+
+use super::{
+    chain::{GENESIS, Hash, Salt, entry_hash, payload_hash},
+    checkpoint::{Signed, Signer, Statement},
+    model::{DEPLOYMENT, Draft, Outcome, Staged, Target, Words},
+};
+use crate::base::{
+    action::{Action, Told},
+    clock::Timestamp,
+    hex,
+    id::{AuditId, ProjectId},
+};
+
+/// A checkpoint is made after so many entries,
+pub const CHECKPOINT_ENTRIES: i64 = 1000;
+/// or when one has been without for so long.
+pub const CHECKPOINT_AGE: Duration = Duration::from_secs(60);
+
+/// Where a chain ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The number of its last entry.
+    pub seq: i64,
+    /// That entry's hash.
+    pub hash: Hash,
+    /// How many milliseconds later than `occurred_at` the time in an entry's id has been at most,
+    pub latest_by: i64,
+    /// and how many earlier.
+    pub earliest_by: i64,
+    /// How many entries no checkpoint covers, checkpoints' own not counted.
+    pub uncovered: i64,
+    /// Since when there are any.
+    pub uncovered_since: Option<Timestamp>,
+}
+
+impl Default for End {
+    fn default() -> Self {
+        Self { seq: 0, hash: GENESIS, latest_by: 0, earliest_by: 0, uncovered: 0, uncovered_since: None }
+    }
+}
+
+/// An entry in its place.
+#[derive(Clone, Debug)]
+pub struct Linked {
+    /// Whose chain it is in.
+    pub project_id: ProjectId,
+    /// Its id.
+    pub id: AuditId,
+    /// Its number in the chain.
+    pub seq: i64,
+    /// What it says.
+    pub payload: Vec<u8>,
+    /// What is hashed before that.
+    pub salt: Salt,
+    /// The hash of both.
+    pub payload_hash: Hash,
+    /// The hash of the entry before it.
+    pub prev_hash: Hash,
+    /// Its own.
+    pub hash: Hash,
+    /// What lists are filtered by.
+    pub words: Words,
+    /// What was done, if this version knows the word.
+    pub action: Option<Action>,
+    /// Whether it is an event.
+    pub is_event: bool,
+}
+
+/// Links one batch.
+#[derive(Debug)]
+pub struct Linker<'a> {
+    signer: &'a Signer,
+    now: Timestamp,
+    ids: Ids,
+    /// The chains, as far as they were read and linked.
+    pub ends: HashMap<ProjectId, End>,
+    /// The entries, in the order of their ids.
+    pub entries: Vec<Linked>,
+    /// The checkpoints, each with the id of the entry that tells of it.
+    pub checkpoints: Vec<(AuditId, Signed)>,
+}
+
+impl<'a> Linker<'a> {
+    /// Goes on after the entry `last` at `now`, with the chains that end so; others begin.
+    pub fn new(signer: &'a Signer, now: Timestamp, last: AuditId, ends: HashMap<ProjectId, End>) -> Self {
+        Self { signer, now, ids: Ids::after(last, now), ends, entries: Vec::new(), checkpoints: Vec::new() }
+    }
+
+    /// The id given last.
+    pub fn last(&self) -> AuditId {
+        self.ids.last()
+    }
+
+    /// Links what was staged for a project.
+    pub fn add(&mut self, project: ProjectId, staged: &str) {
+        self.link(project, Staged::read(staged, self.now));
+        let now = self.now;
+        let end = self.ends.entry(project).or_default();
+        end.uncovered += 1;
+        end.uncovered_since.get_or_insert(now);
+        if end.uncovered >= CHECKPOINT_ENTRIES {
+            self.checkpoint(project);
+        }
+    }
+
+    /// Makes the checkpoints that are due because of their age.
+    pub fn checkpoint_old(&mut self) {
+        let since = self.now.minus(CHECKPOINT_AGE);
+        let is_due = |end: &End| end.uncovered_since.is_some_and(|begun| begun <= since);
+        let mut due: Vec<_> = self.ends.iter().filter(|(_, end)| is_due(end)).map(|(project, _)| *project).collect();
+        // One order, whatever a map says.
+        due.sort_unstable();
+        for project in due {
+            self.checkpoint(project);
+        }
+    }
+
+    fn checkpoint(&mut self, project: ProjectId) {
+        let end = self.ends.entry(project).or_default();
+        (end.uncovered, end.uncovered_since) = (0, None);
+        let signed = self.signer.sign(Statement::Checkpoint, project, end.seq, end.hash, self.now);
+        let Value::Object(changes) = json!({
+            "hash": hex::encode(&signed.hash),
+            "made_at": signed.made_at,
+            "public_key": hex::encode(&signed.public_key),
+            "seq": signed.seq,
+            "signature": hex::encode(&signed.signature),
+        }) else {
+            return;
+        };
+        let target = (project != DEPLOYMENT).then(|| Target::new(project));
+        let draft = Draft { target, ..Draft::by_system(Action::AuditCheckpoint, Outcome::Success, changes, self.now) };
+        let id = self.link(project, Staged::of(draft));
+        self.checkpoints.push((id, signed));
+    }
+
+    fn link(&mut self, project: ProjectId, staged: Staged) -> AuditId {
+        let Staged { words, occurred_at, is_success, members: mut entry } = staged;
+        let id = self.ids.next();
+        let end = self.ends.entry(project).or_default();
+        let seq = end.seq + 1;
+        entry.insert("id".into(), id.to_string().into());
+        entry.insert("project_id".into(), (project != DEPLOYMENT).then(|| project.to_string()).into());
+        entry.insert("seq".into(), seq.into());
+        let payload = Value::Object(entry).to_string().into_bytes();
+        let salt: Salt = rand::rng().random();
+        let prev_hash = end.hash;
+        let payload_hash = payload_hash(&salt, &payload);
+        let hash = entry_hash(&prev_hash, project, seq, &payload_hash);
+        let later = self.ids.millis() - occurred_at.unix_millis();
+        (end.seq, end.hash) = (seq, hash);
+        end.latest_by = end.latest_by.max(later);
+        end.earliest_by = end.earliest_by.max(-later);
+        let action: Option<Action> = words.action.parse().ok();
+        let is_event = is_success && action.is_some_and(|action| action.told() == Told::AsEvent);
+        let project_id = project;
+        self.entries.push(Linked {
+            project_id,
+            id,
+            seq,
+            payload,
+            salt,
+            payload_hash,
+            prev_hash,
+            hash,
+            words,
+            action,
+            is_event,
+        });
+        id
+    }
+}
+
+/// Ids in the form of UUIDv7 (RFC 9562 §5.7), each above the one before, whatever the clock does.
+#[derive(Debug)]
+struct Ids {
+    /// The last one's 48 bits of time and the 74 bits after them, as one number.
+    last: u128,
+    /// What none of this batch is below.
+    least: u128,
+}
+
+const RANDOM_BITS: u32 = 74;
+const LOW_BITS: u32 = 62;
+
+impl Ids {
+    fn after(last: AuditId, now: Timestamp) -> Self {
+        let number = last.as_u128();
+        let bits = |from: u32, count: u32| (number >> from) & ((1 << count) - 1);
+        let last = bits(80, 48) << RANDOM_BITS | bits(64, 12) << LOW_BITS | bits(0, LOW_BITS);
+        let millis = u128::try_from(now.unix_millis()).unwrap_or(0);
+        // The upper half is left free for those that follow in the same millisecond.
+        let random = rand::rng().random::<u128>() >> (128 - RANDOM_BITS + 1);
+        Self { last, least: millis << RANDOM_BITS | random }
+    }
+
+    fn next(&mut self) -> AuditId {
+        self.last = (self.last + 1).max(self.least);
+        self.last()
+    }
+
+    fn last(&self) -> AuditId {
+        if self.last == 0 {
+            return AuditId::FIRST;
+        }
+        let time = self.last >> RANDOM_BITS;
+        let (high, low) = ((self.last >> LOW_BITS) & 0xfff, self.last & ((1 << LOW_BITS) - 1));
+        AuditId::from_u128(time << 80 | 0x7 << 76 | high << 64 | 0b10 << LOW_BITS | low)
+    }
+
+    /// The time in the last one.
+    fn millis(&self) -> i64 {
+        i64::try_from(self.last >> RANDOM_BITS).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{audit::model::Changes, base::server_key::ServerKey};
+
+    const PROJECT: ProjectId = ProjectId::from_u128(7);
+
+    fn now() -> Timestamp {
+        Timestamp::parse("2026-03-01T00:00:00Z").unwrap()
+    }
+
+    fn staged(occurred_at: Timestamp) -> String {
+        Draft::by_system(Action::KeyCreated, Outcome::Success, Changes::new(), occurred_at).to_text()
+    }
+
+    fn payload(entry: &Linked) -> Value {
+        serde_json::from_slice(&entry.payload).unwrap()
+    }
+
+    #[test]
+    fn entries_of_two_chains_are_linked_each_to_its_own() {
+        let signer = Signer::new(&ServerKey::generate());
+        let begun = End { seq: 41, hash: [9; 32], ..End::default() };
+        let mut linker = Linker::new(&signer, now(), AuditId::FIRST, [(PROJECT, begun)].into());
+        for project in [PROJECT, DEPLOYMENT, PROJECT, DEPLOYMENT] {
+            linker.add(project, &staged(now()));
+        }
+        let places: Vec<_> = linker.entries.iter().map(|entry| (entry.project_id, entry.seq)).collect();
+        assert_eq!(places, [(PROJECT, 42), (DEPLOYMENT, 1), (PROJECT, 43), (DEPLOYMENT, 2)]);
+        assert!(linker.entries.is_sorted_by(|a, b| a.id < b.id));
+        let [first, begun, second, _] = linker.entries.as_slice() else { panic!() };
+        assert_eq!((first.prev_hash, begun.prev_hash, second.prev_hash), ([9; 32], GENESIS, first.hash));
+        assert_eq!(linker.ends[&PROJECT].hash, second.hash);
+        for entry in &linker.entries {
+            assert_eq!(entry.payload_hash, payload_hash(&entry.salt, &entry.payload));
+            assert_eq!(entry.hash, entry_hash(&entry.prev_hash, entry.project_id, entry.seq, &entry.payload_hash));
+            assert_eq!(payload(entry).to_string().as_bytes(), entry.payload);
+        }
+        assert_eq!(payload(first)["project_id"], PROJECT.to_string());
+        assert_eq!((&payload(begun)["project_id"], &payload(begun)["seq"]), (&Value::Null, &json!(1)));
+        assert_eq!(payload(second)["id"], second.id.to_string());
+    }
+
+    #[test]
+    fn ids_are_uuids_of_version_7_that_increase_even_when_the_clock_is_set_back() {
+        let mut ids = Ids::after(AuditId::FIRST, now());
+        let first = ids.next();
+        let uuid = uuid::Uuid::from_u128(first.as_u128());
+        assert_eq!((uuid.get_version_num(), uuid.get_variant()), (7, uuid::Variant::RFC4122));
+        let (seconds, nanos) = uuid.get_timestamp().unwrap().to_unix();
+        assert_eq!((i64::try_from(seconds).unwrap(), nanos), (now().unix_seconds(), 0));
+        let mut last = first;
+        for clock in [now(), Timestamp::EARLIEST, now().plus(Duration::from_millis(1))] {
+            let mut ids = Ids::after(last, clock);
+            for _ in 0..100 {
+                let next = ids.next();
+                assert!(next > last);
+                last = next;
+            }
+        }
+        // Through the carry from one part of the number to the next.
+        let full = AuditId::from_u128(0x0123_4567_89ab_7fff_bfff_ffff_ffff_ffff);
+        let next = Ids::after(full, Timestamp::EARLIEST).next();
+        assert_eq!(next.as_u128(), 0x0123_4567_89ac_7000_8000_0000_0000_0000);
+    }
+
+    #[test]
+    fn how_far_ids_and_times_are_apart_is_known() {
+        let signer = Signer::new(&ServerKey::generate());
+        let mut linker = Linker::new(&signer, now(), AuditId::FIRST, HashMap::new());
+        linker.add(PROJECT, &staged(now().minus(Duration::from_millis(300))));
+        linker.add(PROJECT, &staged(now().plus(Duration::from_millis(200))));
+        linker.add(PROJECT, &staged(now()));
+        assert_eq!((linker.ends[&PROJECT].latest_by, linker.ends[&PROJECT].earliest_by), (300, 200));
+    }
+
+    #[test]
+    fn a_checkpoint_follows_a_thousand_entries_or_a_minute_and_is_an_entry_itself() {
+        let signer = Signer::new(&ServerKey::generate());
+        let mut linker = Linker::new(&signer, now(), AuditId::FIRST, HashMap::new());
+        (0..CHECKPOINT_ENTRIES).for_each(|_| linker.add(PROJECT, &staged(now())));
+        let [(id, signed)] = linker.checkpoints.as_slice() else { panic!() };
+        let [.., covered, entry] = linker.entries.as_slice() else { panic!() };
+        assert!(signed.is_genuine());
+        assert_eq!((signed.seq, signed.hash, signed.project_id), (CHECKPOINT_ENTRIES, covered.hash, PROJECT));
+        assert_eq!((entry.id, entry.seq, entry.is_event), (*id, CHECKPOINT_ENTRIES + 1, true));
+        assert_eq!(payload(entry)["changes"]["hash"], hex::encode(&covered.hash));
+        // Of its own entry no checkpoint is due.
+        let ends = linker.ends;
+        let later = now().plus(CHECKPOINT_AGE);
+        let mut linker = Linker::new(&signer, later, AuditId::FIRST, ends);
+        linker.checkpoint_old();
+        assert_eq!(linker.checkpoints.len(), 0);
+        linker.add(PROJECT, &staged(later));
+        linker.checkpoint_old();
+        assert_eq!(linker.checkpoints.len(), 0);
+        let mut linker = Linker::new(&signer, later.plus(CHECKPOINT_AGE), AuditId::FIRST, linker.ends);
+        linker.checkpoint_old();
+        assert_eq!(linker.checkpoints.len(), 1);
+    }
+
+    #[test]
+    fn only_what_succeeded_and_is_told_of_is_an_event() {
+        let signer = Signer::new(&ServerKey::generate());
+        let mut linker = Linker::new(&signer, now(), AuditId::FIRST, HashMap::new());
+        let draft = |action, outcome| Draft::by_system(action, outcome, Changes::new(), now()).to_text();
+        linker.add(PROJECT, &draft(Action::KeyRevoked, Outcome::Success));
+        linker.add(PROJECT, &draft(Action::KeyRevoked, Outcome::Failed));
+        linker.add(PROJECT, &draft(Action::SessionCreated, Outcome::Success));
+        linker.add(PROJECT, "nonsense");
+        let events: Vec<_> = linker.entries.iter().map(|entry| entry.is_event).collect();
+        assert_eq!(events, [true, false, false, false]);
+    }
+}

@@ -1,0 +1,242 @@
+//! SQL for the audit trail.
+
+use std::collections::HashMap;
+
+use sqlx::PgConnection;
+
+use super::{
+    checkpoint::Signed,
+    link::{End, Linked},
+    model::Draft,
+};
+use crate::base::{
+    clock::Timestamp,
+    error::{Error, Result},
+    id::{AuditId, ProjectId},
+};
+
+/// Who holds this advisory lock seals. No other lock of ours has its number: those of idempotency are hashes.
+const SEALING: i64 = 0x636c_6f75_6441_7564;
+
+/// Stages what was recorded outside of any write.
+pub async fn stage(db: &mut PgConnection, drafts: &[(ProjectId, Draft)]) -> sqlx::Result<()> {
+    let (projects, entries): (Vec<_>, Vec<_>) =
+        drafts.iter().map(|(project, draft)| (*project, draft.to_text())).unzip();
+    sqlx::query("INSERT INTO audit_staged (project_id, entry) SELECT * FROM unnest($1::uuid[], $2::text[])")
+        .bind(projects)
+        .bind(entries)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// How things stand.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct Look {
+    low_water: String,
+    /// How many entries are staged, counted no further than `most`.
+    pub staged: i64,
+    /// The last entry that was sealed.
+    pub last_id: AuditId,
+    /// Whether a checkpoint is due.
+    pub is_due: bool,
+}
+
+impl Look {
+    /// No transaction before this one is running any more.
+    pub(super) fn low_water(&self) -> Result<u64> {
+        self.low_water.parse().map_err(Error::internal)
+    }
+}
+
+impl Taken {
+    /// The transaction it comes from.
+    pub(super) fn xact(&self) -> Result<u64> {
+        self.xact.parse().map_err(Error::internal)
+    }
+}
+
+/// Looks, without a lock, whether there is anything to do. All that was staged before `low_water` is sealed.
+pub(super) async fn look(db: &mut PgConnection, low_water: u64, most: i64, due_since: Timestamp) -> sqlx::Result<Look> {
+    sqlx::query_as(
+        "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS low_water,
+                (SELECT count(*) FROM (SELECT FROM audit_staged WHERE xact >= $1::text::xid8 LIMIT $2) s) AS staged,
+                (SELECT last_id FROM audit_sealer) AS last_id,
+                EXISTS (SELECT FROM audit_chains WHERE uncovered_since <= $3) AS is_due",
+    )
+    .bind(low_water.to_string())
+    .bind(most)
+    .bind(due_since)
+    .fetch_one(db)
+    .await
+}
+
+/// Becomes the one that seals, until the transaction ends; gives the id given last. None if another is.
+pub(super) async fn take_turn(db: &mut PgConnection) -> sqlx::Result<Option<AuditId>> {
+    let is_ours: bool =
+        sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(SEALING).fetch_one(&mut *db).await?;
+    if !is_ours {
+        return Ok(None);
+    }
+    // A statement of its own, which sees what the one before has committed.
+    sqlx::query_scalar("SELECT last_id FROM audit_sealer").fetch_optional(db).await
+}
+
+/// Something staged.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct Taken {
+    xact: String,
+    /// Whose it is.
+    pub project_id: ProjectId,
+    /// What it says.
+    pub entry: String,
+}
+
+/// Takes out what was staged from `low_water` on, the oldest first, at most `most`.
+pub(super) async fn take(db: &mut PgConnection, low_water: u64, most: i64) -> sqlx::Result<Vec<Taken>> {
+    // In the order of the transactions, which is that of cause and effect: a transaction that began after another had
+    // ended has a higher number.
+    sqlx::query_as(
+        "WITH taken AS (
+             DELETE FROM audit_staged
+             WHERE ctid = ANY(ARRAY(SELECT ctid FROM audit_staged WHERE xact >= $1::text::xid8
+                                    ORDER BY xact, position LIMIT $2))
+             RETURNING xact, position, project_id, entry
+         )
+         SELECT xact::text AS xact, project_id, entry FROM taken ORDER BY taken.xact, position",
+    )
+    .bind(low_water.to_string())
+    .bind(most)
+    .fetch_all(db)
+    .await
+}
+
+#[derive(sqlx::FromRow)]
+struct EndRow {
+    project_id: ProjectId,
+    seq: i64,
+    hash: [u8; 32],
+    latest_by: i64,
+    earliest_by: i64,
+    uncovered: i64,
+    uncovered_since: Option<Timestamp>,
+}
+
+/// Where the chains of these projects end, and those of which a checkpoint is due, as far as there are any.
+pub(super) async fn ends(
+    db: &mut PgConnection,
+    projects: &[ProjectId],
+    due_since: Timestamp,
+    most_due: i64,
+) -> sqlx::Result<HashMap<ProjectId, End>> {
+    let rows: Vec<EndRow> = sqlx::query_as(
+        "SELECT * FROM audit_chains WHERE project_id = ANY($1)
+         UNION
+         (SELECT * FROM audit_chains WHERE uncovered_since <= $2 ORDER BY uncovered_since LIMIT $3)",
+    )
+    .bind(projects)
+    .bind(due_since)
+    .bind(most_due)
+    .fetch_all(db)
+    .await?;
+    let end = |row: EndRow| {
+        let EndRow { project_id, seq, hash, latest_by, earliest_by, uncovered, uncovered_since } = row;
+        (project_id, End { seq, hash, latest_by, earliest_by, uncovered, uncovered_since })
+    };
+    Ok(rows.into_iter().map(end).collect())
+}
+
+/// Adds entries to the trail.
+pub(super) async fn insert(db: &mut PgConnection, entries: &[Linked]) -> sqlx::Result<()> {
+    macro_rules! column {
+        ($of:expr) => {
+            entries.iter().map($of).collect::<Vec<_>>()
+        };
+    }
+    sqlx::query(
+        "INSERT INTO audit_entries (project_id, id, seq, payload, salt, payload_hash, prev_hash, hash, action, actor_id,
+                                    target_id, is_event)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[],
+                              $8::bytea[], $9::text[], $10::text[], $11::text[], $12::bool[])",
+    )
+    .bind(column!(|entry| entry.project_id))
+    .bind(column!(|entry| entry.id))
+    .bind(column!(|entry| entry.seq))
+    .bind(column!(|entry| entry.payload.as_slice()))
+    .bind(column!(|entry| entry.salt.as_slice()))
+    .bind(column!(|entry| entry.payload_hash.as_slice()))
+    .bind(column!(|entry| entry.prev_hash.as_slice()))
+    .bind(column!(|entry| entry.hash.as_slice()))
+    .bind(column!(|entry| entry.words.action.as_str()))
+    .bind(column!(|entry| entry.words.actor_id.as_deref()))
+    .bind(column!(|entry| entry.words.target_id.as_deref()))
+    .bind(column!(|entry| entry.is_event))
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Says where chains end now.
+pub(super) async fn set_ends(db: &mut PgConnection, ends: &HashMap<ProjectId, End>) -> sqlx::Result<()> {
+    let mut ends: Vec<_> = ends.iter().collect();
+    ends.sort_unstable_by_key(|(project, _)| **project);
+    macro_rules! column {
+        ($of:expr) => {
+            ends.iter().map(|(_, end)| $of(end)).collect::<Vec<_>>()
+        };
+    }
+    sqlx::query(
+        "INSERT INTO audit_chains (project_id, seq, hash, latest_by, earliest_by, uncovered, uncovered_since)
+         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[],
+                              $7::timestamptz[])
+         ON CONFLICT (project_id) DO UPDATE
+         SET seq = excluded.seq, hash = excluded.hash, latest_by = excluded.latest_by,
+             earliest_by = excluded.earliest_by, uncovered = excluded.uncovered,
+             uncovered_since = excluded.uncovered_since",
+    )
+    .bind(ends.iter().map(|(project, _)| **project).collect::<Vec<_>>())
+    .bind(column!(|end: &End| end.seq))
+    .bind(column!(|end: &End| end.hash.to_vec()))
+    .bind(column!(|end: &End| end.latest_by))
+    .bind(column!(|end: &End| end.earliest_by))
+    .bind(column!(|end: &End| end.uncovered))
+    .bind(column!(|end: &End| end.uncovered_since))
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Keeps checkpoints, each under the id of the entry that tells of it.
+pub(super) async fn insert_checkpoints(db: &mut PgConnection, made: &[(AuditId, Signed)]) -> sqlx::Result<()> {
+    macro_rules! column {
+        ($of:expr) => {
+            made.iter().map(|(_, signed)| $of(signed)).collect::<Vec<_>>()
+        };
+    }
+    sqlx::query(
+        "INSERT INTO audit_checkpoints (project_id, id, seq, hash, made_at, public_key, signature)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::bytea[],
+                              $7::bytea[])",
+    )
+    .bind(column!(|signed: &Signed| signed.project_id))
+    .bind(made.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+    .bind(column!(|signed: &Signed| signed.seq))
+    .bind(column!(|signed: &Signed| signed.hash.to_vec()))
+    .bind(column!(|signed: &Signed| signed.made_at))
+    .bind(column!(|signed: &Signed| signed.public_key.to_vec()))
+    .bind(column!(|signed: &Signed| signed.signature.to_vec()))
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Says which id was given last, unless somebody else has given one since `before`: gives whether nobody has. The lock
+/// sees to that already; should it ever not, a chain does not fork.
+pub(super) async fn set_last(db: &mut PgConnection, before: AuditId, last: AuditId) -> sqlx::Result<bool> {
+    sqlx::query("UPDATE audit_sealer SET last_id = $2 WHERE last_id = $1")
+        .bind(before)
+        .bind(last)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}

@@ -1,0 +1,147 @@
+//! What was refused with 401 or 403, added up. A flood of junk costs no entry for each, and no query.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::json;
+use sqlx::PgPool;
+
+use super::{
+    model::{Actor, Changes, DEPLOYMENT, Draft, Outcome},
+    repo,
+};
+use crate::base::{
+    action::Action,
+    clock::{Clock, Timestamp},
+    credential::CredentialId,
+    error::{Code, Result},
+    id::{ProjectId, UserId},
+    request::{Origin, RequestContext},
+};
+
+/// So many different refusals are told apart within a minute; all others are one.
+const MOST: usize = 10_000;
+
+/// Refusals since they were last written.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<HashMap<Refusal, u64>>);
+
+/// What one count is of. None where there were too many to tell apart.
+type Refusal = Option<Told>;
+
+/// A refusal, of which nothing is written until it is time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Told {
+    project: Option<ProjectId>,
+    caller: Option<(CredentialId, Option<UserId>)>,
+    code: Code,
+    method: &'static str,
+    route: &'static str,
+}
+
+impl Tally {
+    /// Counts one: `request`, asked by `method`, was refused with `code`.
+    pub fn count(&self, request: &RequestContext, method: &'static str, code: Code) {
+        // A sign-in that failed has an entry of its own.
+        if code == Code::InvalidCredentials || request.origin != Origin::Client {
+            return;
+        }
+        let caller = request.caller.get();
+        let refusal = Told {
+            project: request.project.get().copied(),
+            caller: caller.map(|caller| (caller.credential_id(), caller.user_id())),
+            code,
+            method,
+            route: request.route.get().map_or("none", |route| route.template),
+        };
+        let mut counts = self.lock();
+        let is_known = counts.len() < MOST || counts.contains_key(&Some(refusal));
+        *counts.entry(is_known.then_some(refusal)).or_default() += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Refusal, u64>> {
+        // A panic elsewhere leaves the map whole: each change to it is one call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stages what was counted; what cannot be staged now is kept for the next time.
+    pub async fn flush(&self, db: &PgPool, clock: &Clock) -> Result<()> {
+        let counts = mem::take(&mut *self.lock());
+        if counts.is_empty() {
+            return Ok(());
+        }
+        let now = clock.now();
+        let mut sorted: Vec<_> = counts.iter().collect();
+        sorted.sort_unstable();
+        let drafts: Vec<_> = sorted.into_iter().map(|(refusal, count)| entry(*refusal, *count, now)).collect();
+        let staged = async { repo::stage(&mut *db.acquire().await?, &drafts).await };
+        if let Err(error) = staged.await {
+            let mut kept = self.lock();
+            for (refusal, count) in counts {
+                *kept.entry(refusal).or_default() += count;
+            }
+            return Err(error.into());
+        }
+        Ok(())
+    }
+}
+
+fn entry(refusal: Refusal, count: u64, now: Timestamp) -> (ProjectId, Draft) {
+    let route = refusal.map(|told| format!("{} {}", told.method, told.route));
+    let changes = [
+        ("code".to_owned(), json!(refusal.map(|told| told.code.as_str()))),
+        ("count".to_owned(), json!(count)),
+        ("route".to_owned(), json!(route)),
+    ];
+    let changes: Changes = changes.into_iter().collect();
+    let actor = match refusal.and_then(|told| told.caller) {
+        Some((CredentialId::Session(session), Some(user))) => Actor::user(user, session),
+        Some((credential, _)) => Actor::credential(credential),
+        None => Actor::anonymous(),
+    };
+    let draft = Draft { actor, ..Draft::by_system(Action::RequestDenied, Outcome::Denied, changes, now) };
+    (refusal.and_then(|told| told.project).unwrap_or(DEPLOYMENT), draft)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::request::Route;
+
+    fn request(route: &'static str) -> RequestContext {
+        let request = RequestContext::new(None, None);
+        let _ = request.route.set(Route { template: route, number: 0 });
+        request
+    }
+
+    #[test]
+    fn refusals_of_one_kind_are_one_count() {
+        let tally = Tally::default();
+        for route in ["/a", "/a", "/b"] {
+            tally.count(&request(route), "GET", Code::InvalidToken);
+        }
+        tally.count(&request("/a"), "POST", Code::InvalidToken);
+        tally.count(&request("/a"), "POST", Code::InvalidCredentials);
+        let mut counts: Vec<_> = tally.lock().values().copied().collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [1, 1, 2]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_nothing_goes_uncounted() {
+        let tally = Tally::default();
+        for number in 1..=MOST + 7 {
+            let request = request("/a");
+            let _ = request.project.set(ProjectId::from_u128(number as u128));
+            tally.count(&request, "GET", Code::InsufficientScope);
+        }
+        let counts = tally.lock();
+        assert_eq!((counts.len(), counts.get(&None)), (MOST + 1, Some(&7)));
+        let (project, draft) = entry(None, 7, Timestamp::EARLIEST);
+        assert_eq!(project, DEPLOYMENT);
+        assert_eq!(serde_json::Value::Object(draft.changes), json!({ "code": null, "count": 7, "route": null }));
+    }
+}
