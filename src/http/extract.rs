@@ -60,7 +60,8 @@ impl<K: Kind, L: Kind, S: Send + Sync> FromRequestParts<S> for PathIds<K, L> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        let (first, second) = parts.extract::<Path<(String, String)>>().await.map(|Path(texts)| texts).unwrap_or_default();
+        let (first, second) =
+            parts.extract::<Path<(String, String)>>().await.map(|Path(texts)| texts).unwrap_or_default();
         Ok(Self(first.parse().unwrap_or(Id::NOTHING), second.parse().unwrap_or(Id::NOTHING)))
     }
 }

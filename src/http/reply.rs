@@ -148,8 +148,10 @@ impl<T: Serialize> IntoResponse for Accepted<T> {
 }
 
 impl<T: JsonSchema> Answer for Accepted<T> {
-    const SHAPE: AnswerShape =
-        AnswerShape { location: true, ..shape::<T>(202, "It will be done; `Location` says where to see what came of it.") };
+    const SHAPE: AnswerShape = AnswerShape {
+        location: true,
+        ..shape::<T>(202, "It will be done; `Location` says where to see what came of it.")
+    };
 }
 
 /// 200 with one page of a list.

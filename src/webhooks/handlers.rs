@@ -43,7 +43,8 @@ pub async fn create(
     let url = vet::parse(&new.url, app.outbox.sender.allowed())?;
     tenant.require_active()?;
     if repo::lock_count(tx.db(), tenant).await? >= MAX_WEBHOOKS {
-        let detail = format!("The project has {MAX_WEBHOOKS} webhooks, which is the most it may have; delete one first");
+        let detail =
+            format!("The project has {MAX_WEBHOOKS} webhooks, which is the most it may have; delete one first");
         return Err(Error::new(Code::LimitReached, detail));
     }
     let (id, secret) = (WebhookId::new(), WebhookSecret::generate());
@@ -146,7 +147,9 @@ pub async fn rotate_secret(
         Some(end) if end > now && overlap > 0 => {
             return Err(Error::new(
                 Code::RotationInProgress,
-                format!("The webhook has two live secrets until {end}; rotate it then, or with an overlap of 0, which ends both"),
+                format!(
+                    "The webhook has two live secrets until {end}; rotate it then, or with an overlap of 0, which ends both"
+                ),
             ));
         }
         _ => {}
@@ -215,7 +218,9 @@ pub async fn redeliver(
     let webhook = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     let delivery = repo::redeliver(tx.db(), &webhook, delivery).await?.ok_or_else(Error::not_found)?;
     require_enabled(&webhook)?;
-    let change = Change::new(Action::DeliveryRetried, delivery.id, Some(webhook.project_id)).with("webhook_id", id).with("event_id", delivery.event_id);
+    let change = Change::new(Action::DeliveryRetried, delivery.id, Some(webhook.project_id))
+        .with("webhook_id", id)
+        .with("event_id", delivery.event_id);
     let location = format!("/v1/webhooks/{id}/deliveries/{}", delivery.id);
     let answer = tx.commit(change, Accepted { location, body: delivery.into() }).await?;
     app.outbox.wake.notify_one();
@@ -230,6 +235,7 @@ fn require_enabled(webhook: &StoredWebhook) -> Result<()> {
     if webhook.enabled {
         return Ok(());
     }
-    let detail = "The webhook is disabled, so nothing is sent to it; enable it with PATCH and 'enabled' true, and ask again";
+    let detail =
+        "The webhook is disabled, so nothing is sent to it; enable it with PATCH and 'enabled' true, and ask again";
     Err(Error::new(Code::WebhookDisabled, detail))
 }

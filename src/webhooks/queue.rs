@@ -73,11 +73,7 @@ pub struct Taken {
 
 /// Takes what is due, for each webhook at most as many as it says there, until the lease ends: what nobody says anything
 /// of until then is due again. What another server is just taking is left to it.
-pub async fn take(
-    db: &mut PgConnection,
-    turns: &[(WebhookId, usize)],
-    lease: Duration,
-) -> sqlx::Result<Vec<Taken>> {
+pub async fn take(db: &mut PgConnection, turns: &[(WebhookId, usize)], lease: Duration) -> sqlx::Result<Vec<Taken>> {
     let webhooks: Vec<_> = turns.iter().map(|turn| turn.0).collect();
     let counts: Vec<_> = turns.iter().map(|turn| i64::try_from(turn.1).unwrap_or(i64::MAX)).collect();
     sqlx::query_as(

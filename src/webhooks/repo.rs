@@ -126,12 +126,8 @@ pub async fn list(
     page: &PageRequest<id::Webhook>,
 ) -> sqlx::Result<Page<StoredWebhook, id::Webhook>> {
     let sql = keyset!(page, "id", "SELECT * FROM webhooks WHERE project_id = $3");
-    let rows: Vec<StoredWebhook> = sqlx::query_as(sql)
-        .bind(page.after)
-        .bind(page.rows())
-        .bind(tenant.project_id())
-        .fetch_all(db)
-        .await?;
+    let rows: Vec<StoredWebhook> =
+        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
     Ok(page.page(rows, |webhook| webhook.id))
 }
 

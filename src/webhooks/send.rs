@@ -159,7 +159,9 @@ impl Sender {
             return speak(stream, request).await;
         }
         let name = match host {
-            Host::Domain(name) => ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| Fault::TlsFailed)?,
+            Host::Domain(name) => {
+                ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| Fault::TlsFailed)?
+            }
             Host::Ipv4(address) => ServerName::from(IpAddr::V4(address)),
             Host::Ipv6(address) => ServerName::from(IpAddr::V6(address)),
         };

@@ -85,7 +85,11 @@ pub fn permits(address: IpAddr, scheme: &str, allowed: &[Cidr]) -> bool {
 /// place is looked at here too, in whatever spelling: 2130706433, 0x7f.1 and 0177.0.0.1 are 127.0.0.1.
 pub fn parse(text: &str, allowed: &[Cidr]) -> Result<Url> {
     let url = Url::parse(text).map_err(|error| {
-        Error::invalid_member("/url", ItemCode::InvalidFormat, format!("is not a URL: {error}; give one such as https://example.com/hooks"))
+        Error::invalid_member(
+            "/url",
+            ItemCode::InvalidFormat,
+            format!("is not a URL: {error}; give one such as https://example.com/hooks"),
+        )
     })?;
     let refused = |what: &str| Err(Error::new(Code::UrlNotAllowed, what.to_owned()));
     // An operator who allows networks may have names in them.
@@ -126,15 +130,63 @@ mod tests {
     #[test]
     fn nothing_is_sent_to_what_is_not_the_public_internet_however_it_is_spelled() {
         for host in [
-            "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.1",
-            "127.255.255.254", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.8", "192.0.2.1",
-            "192.88.99.1", "192.168.0.1", "198.18.0.1", "198.19.255.255", "198.51.100.7", "203.0.113.9", "224.0.0.1",
-            "239.255.255.255", "240.0.0.1", "255.255.255.255", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1",
-            "127.0.0.1.", "%31%32%37.0.0.1", "１２７.0.0.1", "3232235777", "[::]", "[::1]", "[::ffff:127.0.0.1]",
-            "[::ffff:8.8.8.8]", "[::127.0.0.1]", "[::8.8.8.8]", "[64:ff9b::7f00:1]", "[64:ff9b::8.8.8.8]",
-            "[64:ff9b:1::1]", "[100::1]", "[2001::1]", "[2001:0:4136:e378:8000:63bf:3fff:fdd2]", "[2001:2::1]",
-            "[2001:10::1]", "[2001:db8::1]", "[2002:7f00:1::]", "[2002:808:808::1]", "[3ffe::1]", "[3fff::1]",
-            "[5f00::1]", "[fc00::1]", "[fd12:3456::1]", "[fe80::1]", "[fec0::1]", "[ff02::1]",
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "10.255.255.255",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.1",
+            "127.255.255.254",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.0.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.7",
+            "203.0.113.9",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "2130706433",
+            "0x7f000001",
+            "0x7f.1",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "%31%32%37.0.0.1",
+            "１２７.0.0.1",
+            "3232235777",
+            "[::]",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:8.8.8.8]",
+            "[::127.0.0.1]",
+            "[::8.8.8.8]",
+            "[64:ff9b::7f00:1]",
+            "[64:ff9b::8.8.8.8]",
+            "[64:ff9b:1::1]",
+            "[100::1]",
+            "[2001::1]",
+            "[2001:0:4136:e378:8000:63bf:3fff:fdd2]",
+            "[2001:2::1]",
+            "[2001:10::1]",
+            "[2001:db8::1]",
+            "[2002:7f00:1::]",
+            "[2002:808:808::1]",
+            "[3ffe::1]",
+            "[3fff::1]",
+            "[5f00::1]",
+            "[fc00::1]",
+            "[fd12:3456::1]",
+            "[fe80::1]",
+            "[fec0::1]",
+            "[ff02::1]",
         ] {
             let text = format!("https://{host}/hooks");
             assert_eq!(code(&text), Some(Code::UrlNotAllowed), "{text}");
@@ -144,20 +196,44 @@ mod tests {
     #[test]
     fn the_public_internet_may_be_sent_to_over_https_alone() {
         for host in [
-            "example.com", "example.com:8443", "localhost", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255",
-            "100.128.0.0", "126.0.0.1", "128.0.0.1", "172.15.0.1", "172.32.0.1", "192.0.1.1", "198.20.0.1", "223.1.1.1",
-            "[2606:4700:4700::1111]", "[2001:200::1]", "[2a00::1]",
+            "example.com",
+            "example.com:8443",
+            "localhost",
+            "8.8.8.8",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "126.0.0.1",
+            "128.0.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "198.20.0.1",
+            "223.1.1.1",
+            "[2606:4700:4700::1111]",
+            "[2001:200::1]",
+            "[2a00::1]",
         ] {
             assert_eq!(code(&format!("https://{host}/hooks?a=b")), None, "{host}");
             assert_eq!(code(&format!("http://{host}/hooks")), Some(Code::UrlNotAllowed), "{host}");
         }
-        for text in ["ftp://example.com", "file:///etc/passwd", "gopher://example.com", "data:text/plain,x", "javascript:1"] {
+        for text in
+            ["ftp://example.com", "file:///etc/passwd", "gopher://example.com", "data:text/plain,x", "javascript:1"]
+        {
             assert_eq!(code(text), Some(Code::UrlNotAllowed), "{text}");
         }
-        for text in ["https://user@example.com", "https://user:word@example.com", "https://:word@example.com", "https://example.com/#x"] {
+        for text in [
+            "https://user@example.com",
+            "https://user:word@example.com",
+            "https://:word@example.com",
+            "https://example.com/#x",
+        ] {
             assert_eq!(code(text), Some(Code::UrlNotAllowed), "{text}");
         }
-        for text in ["", "example.com", "/hooks", "https://", "https://exa mple.com", "https://[::1", "https://256.256.256.256"] {
+        for text in
+            ["", "example.com", "/hooks", "https://", "https://exa mple.com", "https://[::1", "https://256.256.256.256"]
+        {
             assert_eq!(code(text), Some(Code::ValidationFailed), "{text}");
         }
     }
@@ -166,10 +242,17 @@ mod tests {
     fn what_the_operator_allows_may_be_sent_to_either_way_and_nothing_beside_it() {
         let allowed = ["127.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let is_allowed = |text: &str| parse(text, &allowed).is_ok();
-        for text in ["http://127.0.0.1:9000/x", "https://127.0.0.1", "http://[fd12::1]", "http://[::ffff:127.0.0.1]", "http://receiver.internal:80"] {
+        for text in [
+            "http://127.0.0.1:9000/x",
+            "https://127.0.0.1",
+            "http://[fd12::1]",
+            "http://[::ffff:127.0.0.1]",
+            "http://receiver.internal:80",
+        ] {
             assert!(is_allowed(text), "{text}");
         }
-        for text in ["http://8.8.8.8", "http://10.0.0.1", "https://10.0.0.1", "http://[fe80::1]", "http://u@127.0.0.1"] {
+        for text in ["http://8.8.8.8", "http://10.0.0.1", "https://10.0.0.1", "http://[fe80::1]", "http://u@127.0.0.1"]
+        {
             assert!(!is_allowed(text), "{text}");
         }
         let address = |text: &str| text.parse::<IpAddr>().unwrap();

@@ -198,7 +198,9 @@ async fn deliver(app: App, taken: Taken, lane: Lane, noting: Arc<Semaphore>) -> 
         Ok(Err(error)) => {
             tracing::warn!(%error, delivery_id = %taken.id, "what came of a delivery could not be noted; it is sent again");
         }
-        Err(_) => tracing::warn!(delivery_id = %taken.id, "what came of a delivery could not be noted in time; it is sent again"),
+        Err(_) => {
+            tracing::warn!(delivery_id = %taken.id, "what came of a delivery could not be noted in time; it is sent again")
+        }
     }
     Ended { webhook: taken.webhook_id, lane, delivered, took }
 }

@@ -42,3 +42,4 @@ mod tls;
 mod tokens;
 mod usage;
 mod users;
+mod webhooks;

@@ -113,7 +113,8 @@ async fn servers_that_make_the_key_of_one_folder_at_once_have_the_same_one() {
         server.wait_for_error("\"message\":\"ready\"");
         server.end(Signal::SIGTERM).expect_success();
     }
-    let left: Vec<_> = fs::read_dir(deployment.folder().join("data")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(deployment.folder().join("data")).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".secret")), "{left:?}");
 }
 

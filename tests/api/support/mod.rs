@@ -8,6 +8,7 @@ pub mod contract;
 pub mod https;
 pub mod identity;
 pub mod raw;
+pub mod receiver;
 pub mod reply;
 pub mod slot;
 pub mod witness;
