@@ -23,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod db;
 pub mod docs;
+pub mod events;
 pub mod health;
 pub mod http;
 pub mod keys;

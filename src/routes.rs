@@ -9,6 +9,7 @@ use crate::{
     auth::{gate::GateLayer, grant::Public},
     base::error::{Code, Result},
     docs::handlers as docs,
+    events::handlers as events,
     health,
     http::api::Api,
     keys::handlers as keys,
@@ -104,6 +105,14 @@ pub fn table() -> Api<App> {
         .get("/v1/usage", usage::get, "Get a billing period's usage; the current one's if none is named.")
         .get("/v1/usage/breakdown", usage::breakdown, "Break usage down by key, token, route or day.")
         .get("/v1/usage/periods", usage::periods, "List the billing periods, open and final, with their usage.")
+        .get("/v1/events", events::list, "List what has happened in a project, in order.")
+        .errors(&[Code::CursorExpired])
+        .get(
+            "/v1/events/stream",
+            events::stream,
+            "Follow what happens in a project, as it happens (server-sent events).",
+        )
+        .errors(&[Code::LimitReached])
         .post(
             "/v1/webhooks",
             webhooks::create,

@@ -15,6 +15,7 @@ use crate::{
         net::Cidr,
         server_key::ServerKey,
     },
+    events::hub::{Hub, StreamOptions},
     http::edge::{Edge, EdgeOptions},
     tx::Writes,
     usage::{
@@ -59,6 +60,8 @@ pub struct Shared {
     pub quota: Arc<Quota>,
     /// Where the server is in its life.
     pub lifecycle: Arc<Lifecycle>,
+    /// Hands events to those who follow them.
+    pub hub: Arc<Hub>,
     /// What the outer layers share with the server.
     pub edge: Edge,
     /// How often credentials may be used, and addresses may fail.
@@ -92,6 +95,8 @@ pub struct AppOptions {
     pub meter: MeterOptions,
     /// For how many days the counts of each day are kept.
     pub usage_days_kept: u32,
+    /// How event streams are served.
+    pub streams: StreamOptions,
     /// How webhooks are sent.
     pub webhooks: WebhookOptions,
 }
@@ -108,6 +113,7 @@ impl Default for AppOptions {
             audit: true,
             meter: MeterOptions::default(),
             usage_days_kept: 400,
+            streams: StreamOptions::default(),
             webhooks: WebhookOptions::default(),
         }
     }
@@ -132,6 +138,7 @@ impl App {
             passwords: Passwords::new()?,
             meter: Arc::new(Meter::new(options.meter).map_err(Error::internal)?),
             quota: Arc::new(Quota::new(clock.clone())),
+            hub: Hub::new(options.streams),
             edge: Edge::new(options.edge, Arc::clone(&lifecycle)),
             lifecycle,
             clock,

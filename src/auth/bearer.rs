@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use axum::http::{HeaderMap, header};
 use tokio::time::timeout;
 
-use super::{cache::Recognised, node::Node};
+use super::{
+    cache::{Entry, Recognised},
+    node::Node,
+};
 use crate::{
     base::{
         caller::{Bounds, Caller},
@@ -22,14 +25,14 @@ use crate::{
 
 /// How long the database may take to say what a credential is. A network that loses what it answers is no reason
 /// to keep whoever asks waiting for as long as a request may take.
-const READ_TIME: Duration = Duration::from_secs(3);
+pub(super) const READ_TIME: Duration = Duration::from_secs(3);
 
 /// Recognises credentials: from what the node has cached while its lease is good, else by one indexed read of
 /// the database.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
-    node: Arc<Node>,
-    clock: Clock,
+    pub(super) node: Arc<Node>,
+    pub(super) clock: Clock,
 }
 
 /// A look for a credential that was not in the cache.
@@ -42,17 +45,29 @@ pub struct Look {
 impl Look {
     /// Reads the database, and caches what it says.
     pub async fn into_database(self, by: &Authenticator, secret: &Secret) -> Result<Arc<Caller>> {
+        self.and_keep(by, secret).await.map(|seen| seen.caller)
+    }
+
+    async fn and_keep(self, by: &Authenticator, secret: &Secret) -> Result<Seen> {
         let Self { hash, now } = self;
         // The mark before the database is read, so that nothing recalled in between is missed.
         let credentials = by.node.credentials.as_ref();
         let mark = credentials.and_then(|credentials| Some((credentials, credentials.lease().mark()?)));
         let found = by.read(secret, &hash, now).await?;
         let caller = Arc::clone(&found.recognised.caller);
-        if let Some((credentials, mark)) = mark {
-            credentials.fill(mark, hash, found.recognised, &found.rests_on);
-        }
-        Ok(caller)
+        let entry =
+            mark.and_then(|(credentials, mark)| credentials.fill(mark, hash, found.recognised, &found.rests_on));
+        Ok(Seen { caller, entry })
     }
+}
+
+/// A credential that was live when it was looked at.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Who calls with it.
+    pub caller: Arc<Caller>,
+    /// What shows at any later time that it still is; none where nothing is cached.
+    pub(super) entry: Option<Arc<Entry<Recognised>>>,
 }
 
 /// What the database said of a credential, and what that rests on.
@@ -75,16 +90,26 @@ impl Authenticator {
         }
     }
 
+    /// As [`Authenticator::look_up`], for who will want to know later whether it is still so.
+    pub async fn see(&self, secret: &Secret) -> Result<Seen> {
+        match self.entry(secret) {
+            Ok(entry) => Ok(Seen { caller: Arc::clone(&entry.value.caller), entry: Some(entry) }),
+            Err(look) => look.and_keep(self, secret).await,
+        }
+    }
+
     /// The same if the node has it cached, without waiting for anything; else what it takes to look further.
     pub fn cached(&self, secret: &Secret) -> std::result::Result<Arc<Caller>, Look> {
+        self.entry(secret).map(|entry| Arc::clone(&entry.value.caller))
+    }
+
+    fn entry(&self, secret: &Secret) -> std::result::Result<Arc<Entry<Recognised>>, Look> {
         let look = Look { hash: secret.hash(), now: self.clock.forward() };
         let Some(credentials) = &self.node.credentials else { return Err(look) };
         // The pass before the entry, which it opens; see `lease`.
         let cached = credentials.lease().pass(since_boot()).and_then(|pass| credentials.find(&pass, &look.hash));
         match cached {
-            Some(entry) if entry.value.good_until.is_none_or(|end| look.now < end) => {
-                Ok(Arc::clone(&entry.value.caller))
-            }
+            Some(entry) if entry.value.good_until.is_none_or(|end| look.now < end) => Ok(entry),
             _ => Err(look),
         }
     }
@@ -187,7 +212,7 @@ fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     }
 }
 
-fn unavailable() -> Error {
+pub(super) fn unavailable() -> Error {
     Error::new(
         Code::AuthUnavailable,
         "Credentials cannot be checked while the database is unreachable; retry in a moment",

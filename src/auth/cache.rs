@@ -69,8 +69,9 @@ pub struct Entry<V> {
 }
 
 impl<V> Entry<V> {
-    fn is_good(&self, epoch: u64) -> bool {
-        self.mark.epoch == epoch
+    /// Whether nothing that it rests on was recalled since it was read. To be asked with a pass that is fresh.
+    pub fn is_good(&self, pass: &Pass) -> bool {
+        self.mark.epoch == pass.epoch
             && self.grounds.iter().all(|ground| ground.recalled.load(Ordering::Acquire) <= self.mark.applied)
     }
 }
@@ -101,21 +102,27 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
 
     /// What is remembered under `key`, if that is still good.
     pub fn find(&self, pass: &Pass, key: &K) -> Option<Arc<Entry<V>>> {
-        let found = self.entries.get(key).filter(|entry| entry.is_good(pass.epoch));
+        let found = self.entries.get(key).filter(|entry| entry.is_good(pass));
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
     }
 
-    /// Remembers what the database has said after `mark` was taken; it rests on `subjects`.
-    pub fn fill(&self, mark: Mark, key: K, value: V, subjects: &[Subject]) {
+    /// Remembers what the database has said after `mark` was taken; it rests on `subjects`. Gives what is remembered.
+    pub fn fill(&self, mark: Mark, key: K, value: V, subjects: &[Subject]) -> Option<Arc<Entry<V>>> {
+        let entry = self.entry(mark, value, subjects)?;
+        self.entries.insert(key, Arc::clone(&entry));
+        Some(entry)
+    }
+
+    /// As [`Cache::fill`], for whoever keeps it themselves: something else that the database has said.
+    pub fn entry<T>(&self, mark: Mark, value: T, subjects: &[Subject]) -> Option<Arc<Entry<T>>> {
         let mark = self.mark_with_mistakes(mark);
         let alone = if mistaken!(self.lease, TombstoneOnCredentialAlone) { 1 } else { subjects.len() };
         let grounds = subjects.iter().take(alone).map(|subject| self.ground(*subject)).collect();
         // Looked at after the grounds are held, so that none of them is forgotten between this and that.
-        if mark.applied >= self.forgotten.load(Ordering::Acquire) {
-            self.entries.insert(key, Arc::new(Entry { value, mark, grounds }));
-        }
+        let is_late = mark.applied < self.forgotten.load(Ordering::Acquire);
+        (!is_late).then(|| Arc::new(Entry { value, mark, grounds }))
     }
 
     fn mark_with_mistakes(&self, mark: Mark) -> Mark {

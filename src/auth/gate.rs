@@ -210,7 +210,7 @@ fn idempotency_key(head: &Parts) -> Result<Option<IdempotencyKey>> {
 
 /// Whether `caller` may call at all. What a session may do depends on the project, which is not
 /// known yet; the handler's grant asks for it.
-fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAddr>) -> Result<()> {
+pub(super) fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAddr>) -> Result<()> {
     if !need.kinds().contains(&caller.kind()) {
         return Err(Error::new(
             Code::CredentialKindNotAllowed,

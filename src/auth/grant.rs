@@ -32,7 +32,7 @@ use std::{marker::PhantomData, sync::Arc};
 use axum::{extract::FromRequestParts, http::request::Parts};
 use sqlx::PgConnection;
 
-use super::gate::insufficient_scope;
+use super::{bearer::Authenticator, gate::insufficient_scope, watch::Watch};
 use crate::{
     base::{
         caller::Caller,
@@ -179,6 +179,11 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
     pub async fn in_project_of_for_write<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Tenant> {
         let owner = self.owner_of(db, item).await?;
         self.in_project_for_write(db, owner.as_deref()).await
+    }
+
+    /// Looks, for as long as the answer lasts, whether the caller may still be in the project that they were let into.
+    pub fn watch(&self, authenticator: &Authenticator, tenant: Tenant) -> Watch {
+        Watch::new(authenticator, &self.request, (S::SCOPE, Self::NEED), tenant.project_id())
     }
 
     async fn owner_of<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Option<String>> {

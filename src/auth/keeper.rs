@@ -91,10 +91,16 @@ impl<'a> Keeper<'a> {
             Step::ReadClock => {
                 let seq = node::clock(db).await?;
                 self.follower.began(lease, seq);
+                // Nothing of what was known in the epoch before is known any more.
+                self.node.tell_of_recall();
             }
             Step::ReadLog { after } => {
                 let page = node::read_log(db, after).await?;
                 self.follower.read(lease, &page, |subject, seq| self.credentials.recall(subject, seq));
+                // Before it is acknowledged: event streams that rest on it give nothing more out from here on.
+                if !page.recalls.is_empty() {
+                    self.node.tell_of_recall();
+                }
             }
             Step::Acknowledge { up_to } => {
                 let found = node::acknowledge(db, id, up_to).await?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sqlx::{PgConnection, PgPool};
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use uuid::Uuid;
 
 use super::{
@@ -36,13 +36,33 @@ pub struct Node {
     pub credentials: Option<Credentials>,
     /// What has happened.
     pub figures: Figures,
+    /// How often something was recalled that answers under way may rest on.
+    recalls: watch::Sender<u64>,
 }
 
 impl Node {
     /// A node on `db`, with a cache or without.
     pub fn new(db: PgPool, has_cache: bool) -> Arc<Self> {
         let credentials = has_cache.then(|| Credentials::new(CAPACITY));
-        Arc::new(Self { id: Uuid::new_v4(), db, timing: Timing::USUAL, credentials, figures: Figures::default() })
+        Arc::new(Self {
+            id: Uuid::new_v4(),
+            db,
+            timing: Timing::USUAL,
+            credentials,
+            figures: Figures::default(),
+            recalls: watch::Sender::default(),
+        })
+    }
+
+    /// Says that something was recalled, or that nobody can say that nothing was. To be called when what is cached
+    /// of it is dropped, and before that is confirmed.
+    pub fn tell_of_recall(&self) {
+        self.recalls.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Changes whenever something was recalled, for answers that last: they are to look again whether they may go on.
+    pub fn recalls(&self) -> watch::Receiver<u64> {
+        self.recalls.subscribe()
     }
 
     /// Drops at once what this node has cached of what the recall number `seq` names, and returns when no node
@@ -56,6 +76,7 @@ impl Node {
                 credentials.recall(*subject, seq);
             }
         }
+        self.tell_of_recall();
         let by_ack = timeout(self.left_since(committed), self.acknowledged(seq)).await.is_ok();
         // A timer may be early, and a machine may have slept.
         while !by_ack && !self.left_since(committed).is_zero() {
@@ -118,7 +139,7 @@ pub(super) async fn unregister(db: &mut PgConnection, node: Uuid) -> sqlx::Resul
 }
 
 /// The number of the latest recall.
-pub(super) async fn clock(db: &mut PgConnection) -> sqlx::Result<i64> {
+pub async fn clock(db: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar("SELECT seq FROM auth_clock").fetch_one(db).await
 }
 

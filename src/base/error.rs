@@ -72,6 +72,7 @@ codes! {
         LimitReached = "limit_reached",
         AlreadyMember = "already_member",
         LastOwner = "last_owner",
+        CursorExpired = "cursor_expired",
         WebhookDisabled = "webhook_disabled",
         PreconditionFailed = "precondition_failed",
         RateLimited = "rate_limited",

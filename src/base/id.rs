@@ -11,6 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sqlx::{Decode, Encode, Postgres, Type, encode::IsNull, error::BoxDynError};
 use uuid::Uuid;
 
+/// How much of a UUIDv7 is not its time.
+const RANDOM_BITS: u32 = 80;
+
 /// What an id can be the id of.
 pub trait Kind: Send + Sync + 'static {
     /// The text before the underscore.
@@ -97,6 +100,16 @@ impl<K: Kind> Id<K> {
     /// A new id that sorts after those made before it on this node.
     pub fn new() -> Self {
         Self::from_uuid(Uuid::now_v7())
+    }
+
+    /// The first id that can have been made at `millis`, in milliseconds since 1970 (RFC 9562 §5.7).
+    pub const fn first_of(millis: u64) -> Self {
+        Self::from_u128((millis as u128) << RANDOM_BITS)
+    }
+
+    /// When it was made, in milliseconds since 1970.
+    pub const fn millis(self) -> u64 {
+        (self.as_u128() >> RANDOM_BITS) as u64
     }
 
     /// The regular expression that every id of this kind matches.
@@ -263,6 +276,7 @@ mod tests {
     fn new_ids_sort_in_the_order_they_were_made() {
         let made: Vec<KeyId> = (0..1000).map(|_| KeyId::new()).collect();
         assert!(made.is_sorted());
+        assert!(made.iter().all(|id| KeyId::first_of(id.millis()) <= *id && KeyId::first_of(id.millis() + 1) > *id));
         assert_eq!(made[7].to_string().parse(), Ok(made[7]));
     }
 }

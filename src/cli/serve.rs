@@ -19,6 +19,7 @@ use crate::{
     base::{clock::Clock, lifecycle::Phase},
     config::{EdgeSettings, ServeSettings, Settings, Switch},
     db::{self, PrepareError},
+    events::hub::StreamOptions,
     http::edge::{EdgeOptions, Limits},
     server::{self, Listener, Stop, files, tls::Tls},
     state::{App, AppOptions},
@@ -102,6 +103,7 @@ fn app_options(
         server_key: server_key::load(settings)?,
         meter: MeterOptions { folder: Some(settings.data_dir().join("usage")), ..MeterOptions::default() },
         usage_days_kept: serve.usage_days,
+        streams: StreamOptions { most: serve.edge.max_streams, ..StreamOptions::default() },
         webhooks: WebhookOptions { allowed: serve.webhook_allow.clone(), ..WebhookOptions::default() },
     })
 }

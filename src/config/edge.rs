@@ -29,6 +29,10 @@ pub struct EdgeSettings {
     #[arg(long, env = "CLOUDAPI_MAX_REQUESTS", value_name = "NUMBER", default_value = "1000", value_parser = number)]
     pub max_requests: usize,
 
+    /// Event streams open at a time; more are answered 503 'overloaded'. They are connections too.
+    #[arg(long, env = "CLOUDAPI_MAX_STREAMS", value_name = "NUMBER", default_value = "5000", value_parser = number)]
+    pub max_streams: usize,
+
     /// Seconds after SIGTERM in which /readyz says 503 and connections are still accepted, so that a load
     /// balancer sees it. Ctrl-C does not wait.
     #[arg(long, env = "CLOUDAPI_DRAIN_DELAY_SECONDS", value_name = "SECONDS", default_value = "1", value_parser = delay)]

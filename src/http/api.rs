@@ -100,6 +100,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
             path_ids: Vec::new(),
             query: None,
             conditional: false,
+            resumable: false,
             body: None,
             answer: H::SHAPE,
             errors: &[],

@@ -13,11 +13,12 @@ use tower::{Layer, Service};
 use tower_http::cors::{self, AllowOrigin, CorsLayer};
 
 /// Headers that scripts may send.
-const ALLOWED: [HeaderName; 6] = [
+const ALLOWED: [HeaderName; 7] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::IF_MATCH,
     HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("last-event-id"),
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("x-request-id"),
 ];

@@ -32,6 +32,8 @@ pub struct Operation {
     pub query: Option<&'static Rules>,
     /// Whether it heeds `If-Match`.
     pub conditional: bool,
+    /// Whether it heeds `Last-Event-ID`.
+    pub resumable: bool,
     /// The body, if it takes one.
     pub body: Option<BodyShape>,
     /// What it answers when all is well.

@@ -16,3 +16,4 @@ pub mod json;
 pub mod load;
 pub mod problem;
 pub mod reply;
+pub mod resume;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use axum::{
+    Extension,
     body::Body,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -19,6 +20,7 @@ use crate::base::{
 };
 
 const JSON: &str = "application/json";
+const EVENT_STREAM: &str = "text/event-stream";
 /// About how many headers an answer has.
 const HEADERS: usize = 12;
 
@@ -215,6 +217,46 @@ fn id_within(generator: &SchemaGenerator, reference: &Schema) -> Option<Schema> 
 
 impl<T: JsonSchema> Answer for List<T> {
     const SHAPE: AnswerShape = shape::<Self>(200, "One page, with `next_cursor` exactly when more may follow.");
+}
+
+/// Says of an answer that it goes on until somebody ends it.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting;
+
+/// 200 with server-sent events, for as long as both sides like (the HTML standard).
+#[derive(Debug)]
+pub struct EventStream(pub Body);
+
+impl IntoResponse for EventStream {
+    fn into_response(self) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            // nginx would keep events until it has a page full of them.
+            (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+        ];
+        (headers, Extension(Lasting), self.0).into_response()
+    }
+}
+
+impl JsonSchema for EventStream {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "EventStream".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "Each event has its `id`, its type as `event`, and itself in one line of `data`. The last one may be an `error`, whose `data` is a problem that says why the stream ends.",
+        })
+    }
+}
+
+impl Answer for EventStream {
+    const SHAPE: AnswerShape =
+        AnswerShape { media_types: &[EVENT_STREAM], ..shape::<Self>(200, "The events, as they happen.") };
 }
 
 const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerShape {

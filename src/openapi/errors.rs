@@ -83,6 +83,9 @@ pub(super) fn errors_of(operation: &Operation) -> Vec<Code> {
             codes.push(Code::IdempotencyReplaySealed);
         }
     }
+    if operation.resumable {
+        codes.extend([Code::InvalidCursor, Code::CursorExpired]);
+    }
     if operation.conditional {
         codes.push(Code::PreconditionFailed);
     }

@@ -1,6 +1,7 @@
 //! The API's description (OpenAPI 3.1), made from what the route table and the handlers' signatures say.
 
 mod errors;
+mod events;
 pub mod notes;
 mod schemas;
 
@@ -68,6 +69,7 @@ pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
         let described = schemas.operation(operation, &problem.as_value().clone());
         paths.entry(operation.path).or_default().insert(operation.method.as_str().to_lowercase(), described);
     }
+    let webhooks = events::webhooks(&mut schemas);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -80,6 +82,7 @@ pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
         "servers": [{ "url": "/", "description": "This server." }],
         "tags": tags.iter().map(|tag| json!({ "name": tag, "description": tag_description(tag) })).collect::<Vec<_>>(),
         "paths": paths,
+        "webhooks": webhooks,
         "components": {
             "securitySchemes": {
                 "session": security_scheme("`sess_…`: a signed-in person's dashboard backend. It sees every project of its user, with the scopes of the user's role there."),
@@ -112,6 +115,7 @@ fn tag_description(tag: &str) -> &'static str {
         "tokens" => "Scoped, expiring credentials, for services.",
         "users" => "People, as members of projects.",
         "usage" => "How many requests a project made.",
+        "events" => "What happens in a project, in order, to be listed or followed.",
         "health" => "Whether the server lives and is ready.",
         "docs" => "This description, for programs and for people, and what each error means.",
         _ => "",

@@ -83,6 +83,18 @@ pub const NOTES: &[(&str, &str)] = &[
          belong to the project. A project keeps at least one owner.",
     ),
     ("usage_get", "Requests are counted once each when the answer is ready, and shown at most about a second later."),
+    (
+        "events_list",
+        "Events are kept for 7 days; a cursor that is older gets 410 `cursor_expired`. `data.changes` depends on the type: \
+         see the webhooks in this description. Audit entries that were redacted are no events any more.",
+    ),
+    (
+        "events_stream",
+        "The same events as in the list, from now on or after `Last-Event-ID`, in the same order. A comment comes every \
+         15 seconds when nothing happens. The stream ends with an `error` event when its credential may no longer read \
+         it, when the server stops, and when you read too slowly; connect again with the last `id`, and nothing is \
+         missing or told twice.",
+    ),
     ("health_live", "For a supervisor that restarts a process which does not answer."),
     ("health_ready", "For a load balancer: 503 while the server starts, stops or cannot reach its database."),
 ];

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     base::{
         error::Code,
-        id::{Kind, ProjectId, Request, RequestId},
+        id::{Event, EventId, Kind, ProjectId, Request, RequestId},
         need::{Itself, Need},
         schema,
         secret::SecretKind,
@@ -107,6 +107,14 @@ impl Schemas {
                 "in": "header",
                 "description": "The `ETag` of the state you mean to change; when it has changed since, the answer is 412.",
                 "schema": { "type": "string" },
+            }));
+        }
+        if operation.resumable {
+            parameters.push(json!({
+                "name": "Last-Event-ID",
+                "in": "header",
+                "description": "The last `id` of the stream before: what comes goes on after it, without a gap. Left out, it starts with what happens from now on.",
+                "schema": { "type": "string", "pattern": EventId::pattern(), "examples": [Event::EXAMPLE] },
             }));
         }
         for (name, property) in operation.query.iter().flat_map(|rules| rules.properties()) {

@@ -28,7 +28,7 @@ use super::{
     stop::Stop,
     tls::Tls,
 };
-use crate::http::edge::Limits;
+use crate::http::{edge::Limits, reply::Lasting};
 
 /// What the parser takes for a head: above `edge`'s limit, so that one is told as a problem.
 const HEAD_BUFFER: usize = 64 * 1024;
@@ -39,6 +39,8 @@ const MAX_STREAMS: u32 = 100;
 /// the middle of a head cannot answer, so this ends slow heads there too.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIME: Duration = Duration::from_secs(10);
+/// How long a client has for the last words of an event stream when the server closes.
+const PARTING_TIME: Duration = Duration::from_secs(2);
 /// How long to wait when no connection can be accepted, for want of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -136,14 +138,16 @@ impl Connections {
         let progress = Progress::new();
         let idle = CancellationToken::new();
         let stream = Patient::new(stream, progress.clone(), self.limits, idle.clone());
+        let requests = progress.clone();
         let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
-            let under_way = progress.request_began(request.version());
+            let under_way = requests.request_began(request.version());
             let mut request: Request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             let answer = self.service.clone().call(request);
             async move {
                 let Ok(answer) = answer.await;
-                Ok::<_, Infallible>(answer.map(|body| Answer::new(body, under_way)))
+                let lasts = answer.extensions().get::<Lasting>().is_some();
+                Ok::<_, Infallible>(answer.map(|body| Answer::new(body, under_way, lasts)))
             }
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
@@ -156,7 +160,12 @@ impl Connections {
             _ = signals.next() => {
                 // What is under way finishes, and the client is told that no more is taken.
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                match timeout(PARTING_TIME, connection.as_mut()).await {
+                    Ok(ended) => ended,
+                    // A reader that does not even take a stream's last words is not waited for.
+                    Err(_) if progress.only_lasts() => return,
+                    Err(_) => connection.await,
+                }
             }
         };
         // A client that breaks off or sends what is no HTTP has been answered by hyper, if it could.

@@ -21,6 +21,7 @@ use crate::{
     audit::sealer::Sealer,
     auth::{keeper, node},
     base::{error::Result, lifecycle::Phase},
+    events::tail,
     http::{
         cors::WithCors,
         edge::{Guard, GuardLayer},
@@ -72,6 +73,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let flushing = flush::run(meter, quota, app.db.clone(), app.clock.clone(), served_out.clone());
     let flusher = tokio::spawn(flushing);
     let keeper = tokio::spawn(keeper::run(Arc::clone(&app.node), served_out.clone()));
+    let tail = tokio::spawn(tail::run(app.clone(), stop.closing.clone()));
     let tallier = tokio::spawn(tally(app.clone(), served_out.clone()));
     // And what they and the last of those staged is sealed.
     let staged_out = CancellationToken::new();
@@ -84,6 +86,8 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     };
     tokio::join!(connections.accept_from(&listener), telling);
     drop(listener);
+    // Streams are told to go on elsewhere, and end.
+    app.hub.closing.cancel();
 
     let drained = async {
         connections.open.close();
@@ -98,7 +102,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     }
     let flushed = async {
         served_out.cancel();
-        let _ = tokio::join!(flusher, closer, sweeper, deliverer, cleaner, keeper, tallier);
+        let _ = tokio::join!(flusher, closer, sweeper, deliverer, cleaner, keeper, tail, tallier);
         flush::close(&app.meter, &app.db, &app.clock).await;
         staged_out.cancel();
         let _ = sealer.await;

@@ -25,10 +25,18 @@ struct State {
     doing: Doing,
     /// When a request last began, got on or ended; at first, when the connection was made.
     last: Instant,
-    /// Requests whose answer is not all with hyper yet, and when each last got on. Each by itself, because
-    /// HTTP/2 lets a client leave one answer lying and ask for others.
-    under_way: HashMap<u64, Instant>,
+    /// Requests whose answer is not all with hyper yet. Each by itself, because HTTP/2 lets a client leave one
+    /// answer lying and ask for others.
+    under_way: HashMap<u64, Request>,
     next: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    /// When it last got on.
+    last: Instant,
+    /// Whether its answer goes on until somebody ends it.
+    lasts: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +91,14 @@ impl Progress {
         let (now, id) = (Instant::now(), state.next);
         state.last = now;
         state.next += 1;
-        state.under_way.insert(id, now);
-        UnderWay { progress: self.clone(), id }
+        state.under_way.insert(id, Request { last: now, lasts: false });
+        UnderWay { progress: self.clone(), id, lasts: false }
+    }
+
+    /// Whether nothing is under way but answers that go on until somebody ends them.
+    pub fn only_lasts(&self) -> bool {
+        let state = self.state();
+        !state.under_way.is_empty() && state.under_way.values().all(|request| request.lasts)
     }
 
     /// How long to wait for more bytes.
@@ -92,7 +106,7 @@ impl Progress {
         let state = self.state();
         // A request's own time is looked after where it is served. This is about answers that the client
         // does not take.
-        if let Some(&oldest) = state.under_way.values().min() {
+        if let Some(oldest) = state.under_way.values().map(|request| request.last).min() {
             return Patience::Slow(oldest + limits.stall_time);
         }
         match state.doing {
@@ -108,14 +122,15 @@ impl Progress {
 pub struct UnderWay {
     progress: Progress,
     id: u64,
+    lasts: bool,
 }
 
 impl UnderWay {
     fn got_on(&self) {
         let mut state = self.progress.state();
         state.last = Instant::now();
-        let last = state.last;
-        state.under_way.insert(self.id, last);
+        let request = Request { last: state.last, lasts: self.lasts };
+        state.under_way.insert(self.id, request);
     }
 }
 
@@ -141,8 +156,9 @@ pub struct Answer {
 const PIECE: usize = 16 * 1024;
 
 impl Answer {
-    /// `body`, which ends `under_way`.
-    pub fn new(body: Body, under_way: UnderWay) -> Self {
+    /// `body`, which ends `under_way`. Whether it `lasts` until somebody ends it is for the time of parting.
+    pub fn new(body: Body, mut under_way: UnderWay, lasts: bool) -> Self {
+        under_way.lasts = lasts;
         under_way.got_on();
         Self { body, rest: Bytes::new(), under_way }
     }

@@ -79,6 +79,8 @@ impl Closer {
         let days = time::Duration::days(self.days_kept.into());
         let since = Period::of(now.date().checked_sub(days).unwrap_or(Date::MIN)).min(due.next());
         repo::forget_days_before(&mut db, since.first()).await?;
+        // Nothing is told of a final month any more.
+        ledger::forget_told_before(&mut db, due).await?;
         Ok(())
     }
 

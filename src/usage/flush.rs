@@ -38,7 +38,7 @@ pub async fn run(meter: Arc<Meter>, quota: Arc<Quota>, db: PgPool, clock: Clock,
         meter.move_on_if_due(clock.now().date());
         flush_or_log(&meter, &db, &clock).await;
         if let Err(error) = in_time(refresh(&quota, &db, &clock)).await {
-            tracing::warn!(%error, "hard limits could not be read; those read last hold");
+            tracing::warn!(%error, "quotas could not be read; the hard limits read last hold");
         }
     }
 }
@@ -96,11 +96,24 @@ async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(LONGEST, work).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
-/// Has `quota` refuse the projects that have reached their hard limits.
+/// Has `quota` refuse the projects that have reached their hard limits, and tells those that are near them or near what
+/// is included.
 pub async fn refresh(quota: &Quota, db: &PgPool, clock: &Clock) -> Result<()> {
     let mut db = db.acquire().await?;
-    let exhausted = ledger::exhausted(&mut db, Period::of(clock.now().date())).await?;
-    quota.set(exhausted.into_iter().collect());
+    let now = clock.now();
+    let period = Period::of(now.date());
+    // What comes in late may reach a quota of the month before, until that is final.
+    let standings = ledger::near_quota(&mut db, &[period.previous(), period]).await?;
+    quota.set(&standings, period);
+    let untold: Vec<_> = quota
+        .untold(&standings)
+        .into_iter()
+        .map(|(notice, requests)| (notice, notice.to_entry(requests, now)))
+        .collect();
+    if !untold.is_empty() {
+        ledger::tell(&mut db, &untold).await?;
+        quota.told(&standings);
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use sqlx::{
 use time::Date;
 use uuid::Uuid;
 
+use super::model::Notice;
 use crate::base::{clock::Timestamp, credential::CredentialId, id::ProjectId, period::Period};
 
 /// What a journal has counted of one credential on one route on one day.
@@ -218,14 +219,69 @@ pub async fn name_routes(db: &mut PgConnection, routes: &[(u32, &str)]) -> sqlx:
     .map(drop)
 }
 
-/// The projects that have reached their hard limit in `period`.
-pub async fn exhausted(db: &mut PgConnection, period: Period) -> sqlx::Result<Vec<ProjectId>> {
-    sqlx::query_scalar(
-        "SELECT p.id FROM projects p LEFT JOIN usage_totals t ON t.project_id = p.id AND t.period = $1
-         WHERE p.hard_limit IS NOT NULL
-         GROUP BY p.id HAVING coalesce(sum(t.requests), 0) >= p.hard_limit",
+/// What a project has used of a month, and what it may.
+#[derive(Clone, Copy, Debug, FromRow)]
+pub struct Standing {
+    /// The project.
+    pub project_id: ProjectId,
+    /// The month.
+    pub period: Period,
+    /// Requests, in all.
+    pub requests: i64,
+    /// How many are included; none for unlimited.
+    pub included: Option<i64>,
+    /// How many there may be at most; none for no limit.
+    pub hard_limit: Option<i64>,
+}
+
+/// The projects that have used at least four fifths of what a month of `periods` includes or may reach.
+pub async fn near_quota(db: &mut PgConnection, periods: &[Period]) -> sqlx::Result<Vec<Standing>> {
+    sqlx::query_as(
+        "SELECT p.id AS project_id, m.period, coalesce(sum(t.requests), 0)::bigint AS requests, p.included, p.hard_limit
+         FROM projects p CROSS JOIN unnest($1::date[]) AS m (period)
+         LEFT JOIN usage_totals t ON t.project_id = p.id AND t.period = m.period
+         WHERE p.hard_limit IS NOT NULL OR p.included IS NOT NULL
+         GROUP BY p.id, m.period
+         HAVING coalesce(sum(t.requests), 0) * 5 >= least(p.included, p.hard_limit)::numeric * 4",
     )
-    .bind(period.first())
+    .bind(periods.iter().map(|period| period.first()).collect::<Vec<_>>())
     .fetch_all(db)
     .await
+}
+
+/// Tells of notices that nobody has told of: notes each, and stages what is said of it, in one statement and so together.
+pub async fn tell(db: &mut PgConnection, notices: &[(Notice, String)]) -> sqlx::Result<()> {
+    macro_rules! column {
+        ($of:expr) => {
+            notices.iter().map($of).collect::<Vec<_>>()
+        };
+    }
+    sqlx::query(
+        "WITH told AS (
+             SELECT * FROM unnest($1::uuid[], $2::date[], $3::text[], $4::bigint[], $5::smallint[], $6::text[])
+                           WITH ORDINALITY AS t (project_id, period, quota, bound, percent, entry, number)
+         ), new AS (
+             INSERT INTO quota_notices (project_id, period, quota, bound, percent)
+             SELECT project_id, period, quota, bound, percent FROM told
+             ORDER BY project_id, period, quota, bound, percent
+             ON CONFLICT DO NOTHING
+             RETURNING *
+         )
+         INSERT INTO audit_staged (project_id, entry)
+         SELECT project_id, entry FROM told JOIN new USING (project_id, period, quota, bound, percent) ORDER BY number",
+    )
+    .bind(column!(|(notice, _)| notice.project_id))
+    .bind(column!(|(notice, _)| notice.period.first()))
+    .bind(column!(|(notice, _)| notice.quota.as_str()))
+    .bind(column!(|(notice, _)| notice.bound))
+    .bind(column!(|(notice, _)| i16::from(notice.percent)))
+    .bind(column!(|(_, entry)| entry.as_str()))
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Forgets which projects were told of months before `period`.
+pub async fn forget_told_before(db: &mut PgConnection, period: Period) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM quota_notices WHERE period < $1").bind(period.first()).execute(db).await.map(drop)
 }

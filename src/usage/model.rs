@@ -5,12 +5,16 @@ use std::{borrow::Cow, str::FromStr};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::base::{
-    clock::{Day, Timestamp},
-    id::{KeyId, TokenId},
-    page::ListQuery,
-    period::Period,
-    schema::input,
+use crate::{
+    audit::model::{Audited, Draft, Outcome, Target, members},
+    base::{
+        action::Action,
+        clock::{Day, Timestamp},
+        id::{KeyId, ProjectId, TokenId},
+        page::ListQuery,
+        period::Period,
+        schema::input,
+    },
 };
 
 /// A project's usage in one billing period.
@@ -203,6 +207,70 @@ pub struct BreakdownRow {
     /// Counted requests, those of adjustments with them.
     #[schemars(range(min = 1))]
     pub requests: i64,
+}
+
+/// What the operator has agreed on for a project's month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum QuotaKind {
+    /// How many requests are included.
+    Included,
+    /// How many there may be at most.
+    HardLimit,
+}
+
+impl QuotaKind {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Included => "included",
+            Self::HardLimit => "hard_limit",
+        }
+    }
+}
+
+/// That a project's month has come so near to what it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Notice {
+    /// The project.
+    pub project_id: ProjectId,
+    /// The month.
+    pub period: Period,
+    /// To what.
+    pub quota: QuotaKind,
+    /// How much that was.
+    pub bound: i64,
+    /// 80 or 100.
+    pub percent: u8,
+}
+
+/// How near a project's month has come to what it includes or may reach.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct QuotaNotice {
+    /// The month, as `YYYY-MM`.
+    pub period: String,
+    /// What has come near.
+    pub quota: QuotaKind,
+    /// How many requests that is.
+    pub bound: i64,
+    /// How much of it has been used at least, in percent.
+    pub percent: u8,
+    /// How many requests there were when this was noticed.
+    pub requests: i64,
+}
+
+impl Audited for QuotaNotice {}
+
+impl Notice {
+    /// The entry that tells of it, as it is staged.
+    pub fn to_entry(self, requests: i64, now: Timestamp) -> String {
+        let Self { project_id, period, quota, bound, percent } = self;
+        let action = if percent < 100 { Action::QuotaWarning } else { Action::QuotaReached };
+        let notice = QuotaNotice { period: period.to_string(), quota, bound, percent, requests };
+        let draft = Draft::by_system(action, Outcome::Success, members(&notice), now);
+        Draft { target: Some(Target::new(project_id)), ..draft }.to_text()
+    }
 }
 
 input!(UsageQuery, ListQuery<PeriodsFilter>, ListQuery<BreakdownFilter>);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 
@@ -10,36 +10,19 @@ use super::sign::WebhookSecret;
 use crate::{
     audit::model::Audited,
     base::{
-        action::Action,
         clock::Timestamp,
         id::{DeliveryId, EventId, ProjectId, WebhookId},
         page::ListQuery,
         schema::input,
         text::NO_CONTROL_CHARACTERS,
     },
+    events::model::EventType,
 };
 
 /// How many webhooks a project may have.
 pub const MAX_WEBHOOKS: i64 = 20;
 /// How long an old secret goes on signing beside the new one when nothing else is said: a day, in seconds.
 pub const DEFAULT_OVERLAP_SECONDS: u32 = 24 * 3600;
-
-/// A type of event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct EventType(pub Action);
-
-impl JsonSchema for EventType {
-    fn schema_name() -> Cow<'static, str> {
-        "EventType".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let all: Vec<&str> = Action::events().map(Action::as_str).collect();
-        let meanings: Vec<String> =
-            Action::events().map(|action| format!("- `{action}`: {}", action.meaning())).collect();
-        json_schema!({ "type": "string", "enum": all, "description": meanings.join("\n") })
-    }
-}
 
 /// What a new webhook shall be.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::{
-    model::{DeliveryStatus, EventType, StoredDelivery, StoredWebhook},
+    model::{DeliveryStatus, StoredDelivery, StoredWebhook},
     pace::Pace,
 };
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
         tenant::Tenant,
     },
     db::ProjectItem,
+    events::model::EventType,
 };
 
 impl ProjectItem for id::Webhook {

@@ -31,6 +31,7 @@ use crate::{
         id::{EventId, ProjectId, WebhookId},
         request::RequestContext,
     },
+    events::model::Event,
     state::App,
     tx::Change,
 };
@@ -207,8 +208,9 @@ async fn deliver(app: App, taken: Taken, lane: Lane, noting: Arc<Semaphore>) -> 
 
 async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
     let outbox = &app.outbox;
-    let event = taken.payload.as_deref().and_then(|payload| event(payload, &app.public_url));
-    let Some(body) = event else { return Verdict::ours("event_gone", Next::Never) };
+    let event = taken.payload.as_deref().and_then(|payload| Event::of(payload, &app.public_url).ok());
+    let Some(event) = event else { return Verdict::ours("event_gone", Next::Never) };
+    let body = event.to_json();
     let later = |retry_after| Next::Retry(outbox.pace.pause(taken.attempt, retry_after));
     let Some(newest) = outbox.seals.open(taken.webhook_id, &taken.secret) else {
         tracing::error!(
@@ -246,14 +248,6 @@ async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
             Verdict { status_code: None, error: Some(fault.as_str()), next: later(None), by_receiver }
         }
     }
-}
-
-fn event(payload: &[u8], public_url: &str) -> Option<String> {
-    let e: serde_json::Value = serde_json::from_slice(payload).ok()?;
-    let id = e["id"].as_str()?.replacen("aud_", "evt_", 1);
-    let source = format!("{public_url}/v1/projects/{}", e["project_id"].as_str()?);
-    let data = serde_json::json!({ "action": e["action"], "actor": e["actor"], "target": e["target"], "changes": e["changes"], "request_id": e["request_id"] });
-    Some(serde_json::json!({ "specversion": "1.0", "id": id, "type": e["action"], "source": source, "subject": e["target"]["id"], "time": e["occurred_at"], "datacontenttype": "application/json", "data": data }).to_string())
 }
 
 fn headers(id: &str, timestamp: i64, signatures: &str) -> Option<HeaderMap> {

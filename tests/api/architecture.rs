@@ -53,6 +53,9 @@ fn rank(module: &str) -> u8 {
         ("webhooks", "queue" | "send" | "outbox") => 1,
         ("webhooks", "worker") => 4,
         ("docs", "pages" | "assets") => 2,
+        // What readers and the tail share, and what the description says of each type.
+        ("events", "hub" | "changes") => 1,
+        ("events", "stream" | "tail") => 4,
         // A slice's own front page.
         (_, "") => 0,
         _ => panic!("{module} has no rank; give it one here"),

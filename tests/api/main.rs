@@ -17,6 +17,8 @@ mod docs;
 mod drain;
 mod edge;
 mod embedded;
+mod event_stream;
+mod events;
 mod faults;
 mod health;
 mod hostile;

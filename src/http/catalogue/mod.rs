@@ -89,6 +89,7 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::RouteNotFound => (S::NOT_FOUND, "No such path"),
         Code::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "Method not allowed"),
         Code::RequestTimeout => (S::REQUEST_TIMEOUT, "Request took too long to arrive"),
+        Code::CursorExpired => (S::GONE, "Cursor expired"),
         Code::LimitReached => (S::CONFLICT, "Limit reached"),
         Code::PayloadTooLarge => (S::PAYLOAD_TOO_LARGE, "Body too large"),
         Code::UriTooLong => (S::URI_TOO_LONG, "Address too long"),

@@ -191,9 +191,14 @@ pub const fn of(code: Code) -> Text {
             example: "The webhook's URL must begin with https://; serve the receiver over TLS",
         },
         Code::LimitReached => Text {
-            meaning: "There are already as many of these as there may be, such as 20 webhooks in a project, or tokens are nested as deep as they may be.",
-            remedy: "Remove what is no longer needed, or issue the token with a credential further up.",
+            meaning: "There are already as many of these as there may be, such as 20 webhooks in a project, or tokens are nested as deep as they may be. At the end of an event stream: its reader took the events so slowly that more waited for it than may.",
+            remedy: "Remove what is no longer needed, or issue the token with a credential further up. Close streams that nobody reads; connect again with the last id as Last-Event-ID, and read faster.",
             example: "Tokens nest at most 8 deep; issue this one with a credential further up",
+        },
+        Code::CursorExpired => Text {
+            meaning: "The place in the events from which to go on is older than the seven days for which events are kept, so some may be missed that are not there any more.",
+            remedy: "Read the things that you follow anew, for example with the lists, then start over without a cursor or a Last-Event-ID. What happened in between is in the audit trail.",
+            example: "Events are kept for 7 days, and 'cursor' is older; read what you follow anew, then start over without it",
         },
         Code::AlreadyMember => Text {
             meaning: "The person that was to be invited is in the project already, or has an open invitation.",

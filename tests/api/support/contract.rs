@@ -78,6 +78,17 @@ pub fn check(method: &str, path: &str, reply: &Reply) {
     }
 }
 
+/// Checks an event against what is published of its type.
+#[track_caller]
+pub fn check_event(event: &Value) {
+    let kind = event["type"].as_str().unwrap();
+    let path = ["webhooks", kind, "post", "requestBody", "content", "application/json", "schema"];
+    let pointer = path.map(|part| part.replace('/', "~1")).join("/");
+    let faults: Vec<String> =
+        validator(&pointer).iter_errors(event).map(|fault| format!("{fault} at {}", fault.instance_path())).collect();
+    assert!(faults.is_empty(), "{kind} is not as described: {faults:?} in {event:#}");
+}
+
 fn validator(pointer: &str) -> Arc<Validator> {
     let mut validators = VALIDATORS.lock().unwrap();
     let compile = || {

@@ -4,7 +4,7 @@ use cloudapi::base::id::UserId;
 use reqwest::{Method, RequestBuilder, header};
 use serde_json::{Value, json};
 
-use super::{app::TestApp, contract, reply::Reply, witness::Witness};
+use super::{app::TestApp, contract, reply::Reply, stream::EventStream, witness::Witness};
 
 /// Anybody who can send a request.
 pub trait Identity {
@@ -27,6 +27,14 @@ pub trait Identity {
 
     async fn get(&self, path: &str) -> Reply {
         self.request("GET", path).send().await
+    }
+    /// Follows the events of this credential's own project from now on.
+    async fn follow(&self) -> EventStream {
+        self.request("GET", "/v1/events/stream").open().await
+    }
+    /// Goes on after an event.
+    async fn follow_after(&self, id: &str) -> EventStream {
+        self.request("GET", "/v1/events/stream").header("last-event-id", id).open().await
     }
     async fn post(&self, path: &str, body: Value) -> Reply {
         self.request("POST", path).json(&body).send().await
@@ -64,6 +72,10 @@ impl Call {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.builder = self.builder.header(name, value);
         self
+    }
+    /// Sends it, and reads the stream that it is answered with.
+    pub async fn open(self) -> EventStream {
+        EventStream::new(self.builder.send().await.unwrap(), &self.path).await
     }
     /// Sends it, and holds the answer to the published description.
     pub async fn send(self) -> Reply {

@@ -11,6 +11,7 @@ pub mod raw;
 pub mod receiver;
 pub mod reply;
 pub mod slot;
+pub mod stream;
 pub mod witness;
 
 use std::time::{Duration, Instant};

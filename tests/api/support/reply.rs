@@ -2,7 +2,10 @@
 
 use std::ops::Index;
 
-use reqwest::{Response, StatusCode, header::HeaderMap};
+use reqwest::{
+    Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap},
+};
 use serde_json::Value;
 
 use super::app::PUBLIC_URL;
@@ -19,9 +22,19 @@ impl Reply {
     pub async fn read(response: Response) -> Self {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
+        if headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream") {
+            // It has no end.
+            return Self::of_head(&response);
+        }
         let body = response.bytes().await.unwrap().to_vec();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         Self { status, headers, body, json }
+    }
+
+    /// An answer whose body is not looked at.
+    pub fn of_head(response: &Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, body: Vec::new(), json: Value::Null }
     }
 
     /// The body as JSON; null when it is none.

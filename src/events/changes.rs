@@ -1,0 +1,233 @@
+//! What `data.changes` holds, for each type of event: its schema, and an example. The description publishes both, and a
+//! test holds that what is really told is as described.
+
+#![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    base::{action::Action, clock::Timestamp},
+    keys::model::KeyView,
+    projects::model::Project,
+    tokens::model::TokenView,
+    usage::model::QuotaNotice,
+    users::model::Member,
+};
+
+/// What a type of event says has changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    /// Its schema.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+    /// What kind of thing it happens to, and the id of one.
+    pub target: (&'static str, &'static str),
+    /// An example.
+    pub example: fn() -> Value,
+}
+
+/// What an event of this type says has changed; none for what is no event.
+pub fn of(action: Action) -> Option<Described> {
+    const PROJECT: (&str, &str) = ("project", "proj_8f2c4");
+    const KEY: (&str, &str) = ("key", "key_7d1");
+    const TOKEN: (&str, &str) = ("token", "tok_2c9");
+    const USER: (&str, &str) = ("user", "usr_8f2");
+    const WEBHOOK: (&str, &str) = ("webhook", "wh_6a3");
+    let described = |schema, target, example| Some(Described { schema, target, example });
+    match action {
+        Action::ProjectCreated => described(made::<Project>, PROJECT, project),
+        Action::ProjectUpdated => {
+            described(changed::<Project>, PROJECT, || json!({ "name": ["Core", "Core Platform"] }))
+        }
+        Action::ProjectSuspended => {
+            described(changed::<Project>, PROJECT, || json!({ "status": ["active", "suspended"] }))
+        }
+        Action::ProjectResumed => {
+            described(changed::<Project>, PROJECT, || json!({ "status": ["suspended", "active"] }))
+        }
+        Action::ProjectArchived => {
+            described(changed::<Project>, PROJECT, || json!({ "status": ["active", "archived"] }))
+        }
+        Action::ProjectDeleted => described(removed::<Project>, PROJECT, || gone(project())),
+        Action::ProjectQuotaChanged => described(quota, PROJECT, || json!({ "included": [null, 200_000] })),
+        Action::KeyCreated => described(made::<KeyView>, KEY, key),
+        Action::KeyUpdated => described(changed::<KeyView>, KEY, || json!({ "name": ["CI", "deployment"] })),
+        Action::KeyRotated => described(changed::<KeyView>, KEY, || {
+            json!({
+                "hint": ["sk_live_2f7a", "sk_live_9c1e"],
+                "previous_expires_at": [null, "2026-03-02T00:00:00.000Z"],
+            })
+        }),
+        Action::KeyRevoked => described(changed::<KeyView>, KEY, || json!({ "status": ["active", "revoked"] })),
+        Action::TokenCreated => described(made::<TokenView>, TOKEN, token),
+        Action::TokenRevoked => described(changed::<TokenView>, TOKEN, || json!({ "status": ["active", "revoked"] })),
+        Action::UserInvited => described(made::<Member>, USER, || user("invited")),
+        Action::UserJoined => described(changed::<Member>, USER, || json!({ "status": ["invited", "active"] })),
+        Action::UserUpdated => described(changed::<Member>, USER, || json!({ "role": ["member", "admin"] })),
+        Action::UserRemoved => described(removed::<Member>, USER, || gone(user("active"))),
+        Action::QuotaWarning => described(made::<QuotaNotice>, PROJECT, || notice(80, 160_004)),
+        Action::QuotaReached => described(made::<QuotaNotice>, PROJECT, || notice(100, 200_000)),
+        Action::WebhookCreated
+        | Action::WebhookUpdated
+        | Action::WebhookSecretRotated
+        | Action::WebhookDisabled
+        | Action::WebhookDeleted
+        | Action::WebhookTested => described(anything, WEBHOOK, || json!({})),
+        Action::AuditCheckpoint => described(checkpoint, PROJECT, checkpoint_example),
+        _ => None,
+    }
+}
+
+/// The members of what was made.
+fn made<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+/// Of each member that changed the old and the new value.
+fn changed<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    pairs(&members::<T>(generator), |member| json!([member, member]))
+}
+
+/// Of each member the value that it had.
+fn removed<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    pairs(&members::<T>(generator), |member| json!([member, { "type": "null" }]))
+}
+
+fn anything(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "additionalProperties": true })
+}
+
+fn quota(_: &mut SchemaGenerator) -> Schema {
+    let number = json!({ "type": ["integer", "null"], "minimum": 0 });
+    let member = |description: &str| {
+        let mut member = number.clone();
+        member["description"] = description.into();
+        member
+    };
+    let members = [
+        ("included".to_owned(), member("How many requests a month includes; null for unlimited.")),
+        ("hard_limit".to_owned(), member("How many requests a month may have; null for no limit.")),
+    ];
+    pairs(&members.into_iter().collect(), |member| json!([member, member]))
+}
+
+fn checkpoint(generator: &mut SchemaGenerator) -> Schema {
+    let hex = |digits: u32| json!({ "type": "string", "pattern": format!("^[0-9a-f]{{{digits}}}$") });
+    json_schema!({
+        "type": "object",
+        "description": "The signed end of the project's trail.",
+        "required": ["hash", "made_at", "public_key", "seq", "signature"],
+        "properties": {
+            "hash": hex(64),
+            "made_at": generator.subschema_for::<Timestamp>(),
+            "public_key": hex(64),
+            "seq": { "type": "integer", "minimum": 0 },
+            "signature": hex(128),
+        },
+        "additionalProperties": false,
+    })
+}
+
+fn members<T: JsonSchema>(generator: &mut SchemaGenerator) -> Map<String, Value> {
+    let reference = generator.subschema_for::<T>();
+    let name = reference.get("$ref").and_then(Value::as_str).and_then(|reference| reference.rsplit('/').next());
+    let schema = name.and_then(|name| generator.definitions().get(name)).unwrap_or(reference.as_value());
+    schema["properties"].as_object().cloned().unwrap_or_default()
+}
+
+fn pairs(members: &Map<String, Value>, values: impl Fn(&Value) -> Value) -> Schema {
+    let pair = |(name, member): (&String, &Value)| {
+        let mut member = member.clone();
+        let description = member.as_object_mut().and_then(|member| member.remove("description"));
+        let pair = json!({
+            "type": "array",
+            "description": description,
+            "prefixItems": values(&member),
+            "minItems": 2,
+            "maxItems": 2,
+        });
+        (name.clone(), pair)
+    };
+    let properties: Map<String, Value> = members.iter().map(pair).collect();
+    json_schema!({
+        "type": "object",
+        "description": "Of each member that changed the old value and the new one.",
+        "properties": properties,
+        "additionalProperties": false,
+    })
+}
+
+/// An example of what was removed, out of one of what there was.
+fn gone(thing: Value) -> Value {
+    match thing {
+        Value::Object(members) => members.into_iter().map(|(name, value)| (name, json!([value, null]))).collect(),
+        other => other,
+    }
+}
+
+fn project() -> Value {
+    json!({
+        "id": "proj_8f2c4",
+        "name": "Core Platform",
+        "status": "active",
+        "metadata": {},
+        "created_at": "2026-03-01T00:00:00.000Z",
+    })
+}
+
+fn key() -> Value {
+    json!({
+        "id": "key_7d1",
+        "project_id": "proj_8f2c4",
+        "name": "CI",
+        "scopes": ["users:read", "usage:read"],
+        "hint": "sk_live_2f7a",
+        "status": "active",
+        "metadata": {},
+        "created_by": "usr_8f2",
+        "created_at": "2026-03-01T00:00:00.000Z",
+        "expires_at": null,
+        "previous_expires_at": null,
+        "last_used_at": null,
+        "allowed_ips": [],
+        "rate_limit": null,
+    })
+}
+
+fn token() -> Value {
+    json!({
+        "id": "tok_2c9",
+        "scopes": ["users:read", "usage:read"],
+        "name": "ci-token",
+        "project_id": "proj_8f2c4",
+        "hint": "cap_7e0b91c2",
+        "status": "active",
+        "created_at": "2026-03-01T00:00:00.000Z",
+        "expires_at": "2026-05-30T00:00:00.000Z",
+        "last_used_at": null,
+    })
+}
+
+fn user(status: &str) -> Value {
+    json!({
+        "id": "usr_8f2",
+        "email": "ada@example.com",
+        "role": "admin",
+        "status": status,
+        "created_at": "2026-03-01T00:00:00.000Z",
+    })
+}
+
+fn checkpoint_example() -> Value {
+    json!({
+        "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "made_at": "2026-03-01T00:00:00.000Z",
+        "public_key": "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+        "seq": 41,
+        "signature": "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+    })
+}
+
+fn notice(percent: u8, requests: i64) -> Value {
+    json!({ "period": "2026-03", "quota": "included", "bound": 200_000, "percent": percent, "requests": requests })
+}

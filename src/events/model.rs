@@ -1,0 +1,212 @@
+//! What an event looks like: CloudEvents 1.0 in structured JSON, the same in the list, in the stream and for webhooks.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::{
+    audit::model::{Actor, Changes, Target},
+    base::{
+        action::Action,
+        clock::Timestamp,
+        error::{Code, Error, ItemCode, Result},
+        id::{AuditId, EventId, ProjectId, RequestId},
+        page::ListQuery,
+        schema::input,
+    },
+};
+
+/// For how long events are kept, by the time in their ids.
+pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Something that happened in a project, as a CloudEvent.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Event {
+    /// The version of CloudEvents.
+    #[schemars(extend("const" = "1.0"))]
+    pub specversion: &'static str,
+    /// The event's id. Ids are in the order of events, and an event that is told again has the same one.
+    pub id: EventId,
+    /// What happened: `thing.done`. New types may be added.
+    #[serde(rename = "type")]
+    #[schemars(with = "EventType")]
+    pub kind: String,
+    /// Where it happened: the project's address.
+    #[schemars(extend("format" = "uri"))]
+    pub source: String,
+    /// The id of what it happened to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub subject: Option<String>,
+    /// When it happened.
+    pub time: Timestamp,
+    /// How `data` is written.
+    #[schemars(extend("const" = "application/json"))]
+    pub datacontenttype: &'static str,
+    /// All about it.
+    pub data: EventData,
+}
+
+/// All about an event.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct EventData {
+    /// What was done; the event's type.
+    #[schemars(with = "EventType")]
+    pub action: String,
+    /// Who did it.
+    pub actor: Actor,
+    /// What it was done to.
+    pub target: Option<Target>,
+    /// What changed: the members of what was made, or of each member that changed the old and the new value.
+    #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
+    pub changes: Changes,
+    /// The request that did it; null when it was no request.
+    pub request_id: Option<RequestId>,
+}
+
+/// What of a sealed entry is told in an event.
+#[derive(Deserialize)]
+struct Entry {
+    action: String,
+    actor: Actor,
+    changes: Changes,
+    id: AuditId,
+    occurred_at: Timestamp,
+    project_id: Option<ProjectId>,
+    request_id: Option<RequestId>,
+    target: Option<Target>,
+}
+
+impl Event {
+    /// The event that a sealed entry is, on the server at `public_url`. Where a request came from is the trail's alone.
+    pub fn of(payload: &[u8], public_url: &str) -> serde_json::Result<Self> {
+        let entry: Entry = serde_json::from_slice(payload)?;
+        let source = match entry.project_id {
+            Some(project) => format!("{public_url}/v1/projects/{project}"),
+            None => public_url.to_owned(),
+        };
+        Ok(Self {
+            specversion: "1.0",
+            id: EventId::from_u128(entry.id.as_u128()),
+            kind: entry.action.clone(),
+            source,
+            subject: entry.target.as_ref().map(|target| target.id.clone()),
+            time: entry.occurred_at,
+            datacontenttype: "application/json",
+            data: EventData {
+                action: entry.action,
+                actor: entry.actor,
+                target: entry.target,
+                changes: entry.changes,
+                request_id: entry.request_id,
+            },
+        })
+    }
+
+    /// As it is sent, in one line.
+    pub fn to_json(&self) -> String {
+        // Texts, and maps with texts for keys: nothing that can fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// An action that is told of as an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct EventType(pub Action);
+
+impl<'de> Deserialize<'de> for EventType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let action = Action::events().find(|action| action.as_str() == text);
+        action.map(Self).ok_or_else(|| de::Error::custom("not a type of event"))
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl JsonSchema for EventType {
+    fn schema_name() -> Cow<'static, str> {
+        "EventType".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let all: Vec<&str> = Action::events().map(Action::as_str).collect();
+        json_schema!({ "type": "string", "description": "A type of event.", "enum": all })
+    }
+}
+
+/// The filter of the list of events, and of the stream.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct EventFilter {
+    /// The project; needed with a session, whose user may see several.
+    pub project_id: Option<String>,
+    /// Only events of this type.
+    #[serde(rename = "type")]
+    pub kind: Option<EventType>,
+}
+
+input!(ListQuery<EventFilter>, EventFilter);
+
+/// Before all events that are still kept at `now`.
+pub fn oldest(now: Timestamp) -> EventId {
+    EventId::first_of(u64::try_from(now.minus(KEPT).unix_millis()).unwrap_or(0))
+}
+
+/// Refuses to go on from what is not kept any more: something after it may be gone, too.
+pub fn require_kept(from: EventId, now: Timestamp, name: &'static str) -> Result<()> {
+    if from >= oldest(now) {
+        return Ok(());
+    }
+    let detail = format!(
+        "Events are kept for {} days, and '{name}' is older; read what you follow anew, then start over without it",
+        KEPT.as_secs() / 86_400
+    );
+    let error = Error::new(Code::CursorExpired, detail);
+    Err(if name == "cursor" { error.at_parameter(name, ItemCode::OutOfRange) } else { error })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const PAYLOAD: &[u8] = br#"{"action":"key.created","actor":{"credential_id":"sess_5b1","id":"usr_8f2","type":"user"},"changes":{"name":"CI"},"id":"aud_4d2","occurred_at":"2026-03-01T00:00:00.000Z","outcome":"success","project_id":"proj_8f2c4","request_id":"req_9c0e1","seq":7,"source_ip":"192.0.2.1","target":{"id":"key_7d1","type":"key"},"user_agent":"curl/8"}"#;
+
+    #[test]
+    fn an_event_tells_what_its_entry_tells_but_not_where_the_request_came_from() {
+        let event = Event::of(PAYLOAD, "https://api.example.com").unwrap();
+        let expected = json!({
+            "specversion": "1.0",
+            "id": "evt_4d2",
+            "type": "key.created",
+            "source": "https://api.example.com/v1/projects/proj_8f2c4",
+            "subject": "key_7d1",
+            "time": "2026-03-01T00:00:00.000Z",
+            "datacontenttype": "application/json",
+            "data": {
+                "action": "key.created",
+                "actor": { "credential_id": "sess_5b1", "id": "usr_8f2", "type": "user" },
+                "target": { "id": "key_7d1", "type": "key" },
+                "changes": { "name": "CI" },
+                "request_id": "req_9c0e1",
+            },
+        });
+        assert_eq!(serde_json::from_str::<Value>(&event.to_json()).unwrap(), expected);
+        assert!(!event.to_json().contains('\n'));
+    }
+
+    #[test]
+    fn what_is_older_than_seven_days_is_not_gone_on_from() {
+        let now = Timestamp::parse("2026-03-08T00:00:00Z").unwrap();
+        let at = |text: &str| EventId::first_of(Timestamp::parse(text).unwrap().unix_millis().try_into().unwrap());
+        assert!(require_kept(at("2026-03-01T00:00:00Z"), now, "cursor").is_ok());
+        let error = require_kept(at("2026-02-28T23:59:59.999Z"), now, "cursor").unwrap_err();
+        assert_eq!(error.code(), Code::CursorExpired);
+    }
+}

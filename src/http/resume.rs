@@ -1,0 +1,42 @@
+//! Where a stream goes on: the `Last-Event-ID` header (the HTML standard, server-sent events).
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderName, request::Parts},
+};
+
+use super::{
+    describe::{Argument, Operation},
+    extract::single_header,
+};
+use crate::base::{
+    error::{Code, Error, Result},
+    id::EventId,
+};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The id of the last event that the client has had, if it has had one.
+#[derive(Debug)]
+pub struct LastEventId(pub Option<EventId>);
+
+impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let Some(value) = single_header(&parts.headers, &LAST_EVENT_ID)? else { return Ok(Self(None)) };
+        let id = value.to_str().ok().and_then(|text| text.parse().ok());
+        id.map(|id| Self(Some(id))).ok_or_else(|| {
+            Error::new(
+                Code::InvalidCursor,
+                "The Last-Event-ID is not the id of an event; send the last 'id' of the stream unchanged, or leave it out to start with what happens from now on",
+            )
+        })
+    }
+}
+
+impl Argument for LastEventId {
+    fn describe(operation: &mut Operation) {
+        operation.resumable = true;
+    }
+}

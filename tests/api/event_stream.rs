@@ -1,0 +1,505 @@
+//! Following events: nothing missed, nothing told twice, nothing told to whoever may not know any more.
+
+use std::{env, time::Duration};
+
+use cloudapi::{
+    base::role::Role,
+    events::hub::StreamOptions,
+    http::edge::{EdgeOptions, Limits},
+    state::AppOptions,
+};
+use nix::sys::signal::Signal;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+
+use crate::{
+    events::{happen, ids, listed},
+    support::{
+        Bearer, Identity, Key, Session, TestApp,
+        binary::{Deployment, Server},
+        eventually,
+        raw::{connect, send},
+        stream::{EventStream, Told},
+    },
+};
+
+const STREAM: &str = "/v1/events/stream";
+
+fn with(change: impl FnOnce(&mut StreamOptions)) -> AppOptions {
+    let mut streams = StreamOptions::default();
+    change(&mut streams);
+    AppOptions { streams, ..AppOptions::default() }
+}
+
+fn told_ids(told: &[Told]) -> Vec<String> {
+    told.iter().map(|told| told.id.clone().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_happens_is_told_as_it_is_listed_each_in_one_line_under_its_id_and_type() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let mut stream = key.follow().await;
+    let event = happen(&owner, &key).await;
+    let told = eventually("the key's event", async || {
+        let told = stream.event().await.unwrap();
+        (told.json()["subject"] == event["subject"]).then_some(told)
+    })
+    .await;
+    assert_eq!((told.id.as_deref(), told.event.as_deref()), (event["id"].as_str(), Some("key.created")));
+    assert_eq!(told.json(), event);
+}
+
+#[tokio::test]
+async fn a_session_names_the_project_whose_events_it_follows() {
+    let app = TestApp::start().await;
+    let (owner, stranger) = (app.owner().await, app.owner().await);
+    owner.get(STREAM).await.problem(400, "project_required");
+    stranger.get(&format!("{STREAM}?project_id={}", owner.project)).await.problem(404, "not_found");
+    let mut stream = owner.request("GET", &format!("{STREAM}?project_id={}", owner.project)).open().await;
+    let key = owner.key().await;
+    let is_it = async || (stream.event().await.unwrap().json()["subject"] == key.id.as_str()).then_some(());
+    eventually("the key's event", is_it).await;
+}
+
+#[tokio::test]
+async fn another_projects_events_are_not_told() {
+    let app = TestApp::start().await;
+    let (owner, other) = (app.owner().await, app.owner().await);
+    let (key, foreign) = (owner.key().await, other.key().await);
+    let mut stream = key.follow().await;
+    happen(&other, &foreign).await;
+    let own = happen(&owner, &key).await;
+    loop {
+        let told = stream.event().await.unwrap().json();
+        assert!(told["source"].as_str().unwrap().ends_with(&owner.project), "{told}");
+        if told == own {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_type_alone_can_be_followed_from_the_past_and_on() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let first = happen(&owner, &key).await;
+    let all = listed(&key).await;
+    let path = format!("{STREAM}?type=token.created");
+    key.token(&["users:read"]).await;
+    let mut stream = key.request("GET", &path).header("last-event-id", all[0]["id"].as_str().unwrap()).open().await;
+    assert_eq!(stream.event().await.unwrap().event.as_deref(), Some("token.created"));
+    let second = happen(&owner, &key).await;
+    key.token(&["usage:read"]).await;
+    let told = stream.event().await.unwrap();
+    assert_eq!(told.event.as_deref(), Some("token.created"));
+    assert!(first["id"].as_str() < second["id"].as_str() && second["id"].as_str() < told.id.as_deref());
+    let refused = key.get(&format!("{STREAM}?type=key.admired")).await.problem(400, "invalid_parameter");
+    assert_eq!(refused["errors"][0]["parameter"], "type");
+    // What is in the trail alone is no type of event.
+    key.get(&format!("{STREAM}?type=session.created")).await.problem(400, "invalid_parameter");
+}
+
+/// Two servers on one database, and a key that reads at both.
+struct Two {
+    here: TestApp,
+    there: TestApp,
+}
+
+impl Two {
+    async fn start() -> Self {
+        Self::start_with(AppOptions::default()).await
+    }
+
+    async fn start_with(options: AppOptions) -> Self {
+        let here = TestApp::start_with(options.clone()).await;
+        let there = here.start_beside(options).await;
+        here.lease().await;
+        there.lease().await;
+        Self { here, there }
+    }
+
+    fn at(&self, there: bool, secret: &str) -> Bearer<'_> {
+        Bearer { app: if there { &self.there } else { &self.here }, secret: secret.to_owned() }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_connects_again_and_again_to_either_server_misses_nothing_and_is_told_nothing_twice() {
+    const KEYS: usize = 40;
+    let two = Two::start().await;
+    let owner = two.here.owner().await;
+    let key = owner.key().await;
+    let start = happen(&owner, &key).await["id"].as_str().unwrap().to_owned();
+    let writing = async {
+        for number in 0..KEYS {
+            let writer = two.at(number % 2 == 1, &owner.secret);
+            writer.post("/v1/keys", json!({ "project_id": owner.project })).await.created();
+        }
+    };
+    let reading = async {
+        let (mut told, mut last) = (Vec::new(), start.clone());
+        // After each number of events, and in the middle of what is written.
+        for turn in 0_usize.. {
+            let reader = two.at(turn % 2 == 1, &key.secret);
+            let mut stream = reader.follow_after(&last).await;
+            let left = KEYS - told.len();
+            let now = stream.events((turn % 4).min(left)).await;
+            told.extend(now);
+            last.clone_from(&stream.last_id);
+            if told.len() == KEYS {
+                break;
+            }
+        }
+        told
+    };
+    let ((), told) = tokio::join!(writing, reading);
+    let all = ids(&listed(&key).await);
+    let after: Vec<String> = all.into_iter().skip_while(|id| *id != start).skip(1).collect();
+    assert_eq!(told_ids(&told), after);
+
+    // From each single place, and with more than is read at a time.
+    for (place, id) in after.iter().enumerate().step_by(7) {
+        let mut stream = two.at(place % 2 == 0, &key.secret).follow_after(id).await;
+        assert_eq!(told_ids(&stream.events(KEYS - 1 - place).await), after[place + 1..]);
+    }
+}
+
+#[tokio::test]
+async fn a_long_past_is_told_in_whole_before_what_happens_meanwhile() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let first = happen(&owner, &key).await["id"].as_str().unwrap().to_owned();
+    for _ in 0..450 {
+        key.token(&["users:read"]).await;
+    }
+    let mut stream = key.follow_after(&first).await;
+    let begun = stream.events(1).await;
+    let last = happen(&owner, &key).await;
+    let mut told = begun;
+    while told.last().unwrap().id.as_deref() != last["id"].as_str() {
+        told.push(stream.event().await.unwrap());
+    }
+    let all = ids(&listed(&key).await);
+    assert_eq!(told_ids(&told), all.into_iter().skip_while(|id| *id != first).skip(1).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_reader_that_was_told_nothing_yet_goes_on_from_where_it_began() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    happen(&owner, &key).await;
+    let stream = key.follow().await;
+    let began = stream.last_id.clone();
+    drop(stream);
+    let missed = happen(&owner, &key).await;
+    let mut stream = key.follow_after(&began).await;
+    let is_it = async || (stream.event().await.unwrap().json() == missed).then_some(());
+    eventually("what was missed", is_it).await;
+}
+
+#[tokio::test]
+async fn a_silent_stream_gives_signs_of_life_from_which_it_can_be_gone_on() {
+    let app = TestApp::start_with(with(|streams| streams.heartbeat = Duration::from_millis(50))).await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let event = happen(&owner, &key).await;
+    let mut stream = key.follow_after(event["id"].as_str().unwrap()).await;
+    for _ in 0..3 {
+        let sign = stream.block().await.unwrap();
+        assert!(sign.comment.is_some() && sign.data.is_none() && sign.id.is_some(), "{sign:?}");
+        assert!(stream.last_id.as_str() >= event["id"].as_str().unwrap(), "it does not go back");
+    }
+    let last = stream.last_id.clone();
+    drop(stream);
+    let next = happen(&owner, &key).await;
+    assert_eq!(key.follow_after(&last).await.event().await.unwrap().json(), next);
+}
+
+#[tokio::test]
+async fn a_place_that_is_no_id_or_not_kept_any_more_is_refused() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let old = happen(&owner, &key).await["id"].as_str().unwrap().to_owned();
+    for id in ["", "nonsense", "aud_4d2", "evt_04d2", "evt_0", "key_7d1"] {
+        let call = key.request("GET", STREAM).header("last-event-id", id);
+        call.send().await.problem(400, "invalid_cursor");
+    }
+    let twice = key.request("GET", STREAM).header("last-event-id", "evt_4d2").header("last-event-id", "evt_4d2");
+    twice.send().await.problem(400, "malformed_request");
+    // Only the header says where to go on.
+    key.get(&format!("{STREAM}?last_event_id={old}")).await.problem(400, "unknown_parameter");
+    key.request("GET", STREAM).header("last-event-id", "evt_4d2").send().await.problem(410, "cursor_expired");
+    app.clock.advance(Duration::from_secs(7 * 24 * 3600 + 1));
+    key.request("GET", STREAM).header("last-event-id", &old).send().await.problem(410, "cursor_expired");
+    key.follow().await;
+}
+
+#[tokio::test]
+async fn asking_for_the_head_of_a_stream_takes_no_place() {
+    let app = TestApp::start_with(with(|streams| streams.most = 1)).await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    for _ in 0..3 {
+        let head = key.request("HEAD", STREAM).send().await;
+        assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
+        eventually("no reader", async || (app.hub.readers() == 0).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn streams_have_bounds_of_their_own_and_leave_requests_alone() {
+    let options = AppOptions {
+        edge: EdgeOptions { limits: Limits { max_requests: 2, ..Limits::default() }, ..EdgeOptions::default() },
+        ..with(|streams| (streams.most, streams.most_of_project) = (4, 3))
+    };
+    let app = TestApp::start_with(options).await;
+    let (owner, other) = (app.owner().await, app.owner().await);
+    let (key, elsewhere) = (owner.key().await, other.key().await);
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(key.follow().await);
+    }
+    key.get(STREAM).await.problem(409, "limit_reached");
+    streams.push(elsewhere.follow().await);
+    let refused = elsewhere.get(STREAM).await;
+    assert!(refused.header("retry-after").is_some());
+    refused.problem(503, "overloaded");
+    // More streams than requests that are served at a time: an open one is none of them.
+    key.get("/v1/users").await.ok();
+    streams.truncate(1);
+    eventually("places", async || (app.hub.readers() == 1).then_some(())).await;
+    key.follow().await;
+}
+
+#[tokio::test]
+async fn a_stream_is_counted_as_one_request_when_it_begins() {
+    let app = TestApp::start_with(with(|streams| streams.heartbeat = Duration::from_millis(20))).await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let usage = format!("/v1/usage?project_id={}", owner.project);
+    app.flush_usage().await;
+    let before = owner.get(&usage).await.ok()["requests"].as_i64().unwrap();
+    let mut stream = key.follow().await;
+    app.flush_usage().await;
+    // The look before counts as well.
+    assert_eq!(owner.get(&usage).await.ok()["requests"], before + 2);
+    stream.block().await.unwrap();
+    drop(stream);
+    app.flush_usage().await;
+    assert_eq!(owner.get(&usage).await.ok()["requests"], before + 3);
+}
+
+/// A key whose events are followed there, with what ends it here.
+async fn followed<'a>(two: &'a Two, owner: &Session<'_>, key: &Key<'_>) -> EventStream {
+    let _ = owner;
+    two.at(true, &key.secret).follow().await
+}
+
+/// Holds that a stream has ended with the answer to whatever ended it: of what happens after that, nothing is told.
+async fn ended(mut stream: EventStream, owner: &Session<'_>, code: &str) {
+    // The stream might still tell of what happened before, and of nothing after.
+    let after = owner.post("/v1/keys", json!({ "project_id": owner.project })).await;
+    let (events, reason) = timeout(Duration::from_secs(5), stream.to_end()).await.expect("it goes on");
+    if let Some(id) = after.json()["id"].as_str() {
+        assert!(events.iter().all(|told| told.json()["subject"] != id), "told after the end: {events:?}");
+    }
+    assert_eq!(reason.expect("no reason")["code"], code);
+}
+
+#[tokio::test]
+async fn a_revoked_credentials_stream_is_ended_on_every_server_when_the_revocation_is_answered() {
+    let two = Two::start().await;
+    let owner = two.here.owner().await;
+    let key = owner.key().await;
+    let token = key.token(&["events:read"]).await;
+    let streams = [
+        two.at(true, &key.secret).follow().await,
+        two.at(false, &key.secret).follow().await,
+        two.at(true, &token.secret).follow().await,
+    ];
+    let other = owner.key().await;
+    let mut unharmed = followed(&two, &owner, &other).await;
+    owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
+    for stream in streams {
+        ended(stream, &owner, "token_revoked").await;
+    }
+    let is_it = async || (unharmed.event().await.unwrap().event.as_deref() == Some("key.revoked")).then_some(());
+    eventually("others go on", is_it).await;
+}
+
+#[tokio::test]
+async fn without_a_cache_nothing_is_told_after_a_revocation_either() {
+    let two = Two::start_with(AppOptions { auth_cache: false, ..AppOptions::default() }).await;
+    let owner = two.here.owner().await;
+    let key = owner.key().await;
+    let streams = [two.at(true, &key.secret).follow().await, two.at(false, &key.secret).follow().await];
+    owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
+    for stream in streams {
+        ended(stream, &owner, "token_revoked").await;
+    }
+}
+
+#[tokio::test]
+async fn whatever_takes_the_right_to_read_ends_the_stream() {
+    let two = Two::start().await;
+    let owner = two.here.owner().await;
+    let project = format!("/v1/projects/{}", owner.project);
+
+    let narrowed = owner.key().await;
+    let stream = followed(&two, &owner, &narrowed).await;
+    owner.patch(&format!("/v1/keys/{}", narrowed.id), json!({ "scopes": ["users:read"] })).await.ok();
+    ended(stream, &owner, "insufficient_scope").await;
+
+    let fenced = owner.key().await;
+    let stream = followed(&two, &owner, &fenced).await;
+    owner.patch(&format!("/v1/keys/{}", fenced.id), json!({ "allowed_ips": ["192.0.2.0/24"] })).await.ok();
+    ended(stream, &owner, "ip_not_allowed").await;
+
+    let rotated = owner.key().await;
+    let stream = followed(&two, &owner, &rotated).await;
+    owner.post(&format!("/v1/keys/{}/rotate", rotated.id), json!({ "overlap_seconds": 0 })).await.created();
+    let (_, reason) = {
+        let mut stream = stream;
+        stream.to_end().await
+    };
+    assert!(matches!(reason.unwrap()["code"].as_str(), Some("token_expired" | "token_revoked")));
+
+    let member = two.here.member(&owner, Role::Viewer).await;
+    let path = format!("{STREAM}?project_id={}", owner.project);
+    let stream = two.at(true, &member.secret).request("GET", &path).open().await;
+    owner.delete(&format!("/v1/users/{}?project_id={}", member.user_id, owner.project)).await.ok();
+    ended(stream, &owner, "not_found").await;
+
+    let signed_out = two.here.another_session(&owner).await;
+    let stream = two.at(true, &signed_out.secret).request("GET", &path).open().await;
+    signed_out.delete("/v1/sessions/current").await.ok();
+    ended(stream, &owner, "token_revoked").await;
+
+    let key = owner.key().await;
+    let stream = followed(&two, &owner, &key).await;
+    let mut unharmed = two.at(true, &owner.secret).request("GET", &path).open().await;
+    owner.post_empty(&format!("{project}/suspend")).await.ok();
+    ended(stream, &owner, "project_suspended").await;
+    // Its members may still read it.
+    let is_it = async || (unharmed.event().await.unwrap().event.as_deref() == Some("project.suspended")).then_some(());
+    eventually("members go on", is_it).await;
+}
+
+#[tokio::test]
+async fn what_changes_a_credential_but_not_its_right_does_not_end_its_stream() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let mut stream = key.follow().await;
+    owner.patch(&format!("/v1/keys/{}", key.id), json!({ "name": "another" })).await.ok();
+    owner.post(&format!("/v1/keys/{}/rotate", key.id), json!({})).await.created();
+    let is_it = async || (stream.event().await.unwrap().event.as_deref() == Some("key.rotated")).then_some(());
+    eventually("it goes on", is_it).await;
+}
+
+#[tokio::test]
+async fn an_expired_credentials_stream_ends_by_itself() {
+    let app = TestApp::start_with(with(|streams| streams.heartbeat = Duration::from_millis(100))).await;
+    let owner = app.owner().await;
+    let token = owner.key().await.token(&["events:read"]).await;
+    let mut stream = token.follow().await;
+    app.clock.advance(Duration::from_secs(91 * 24 * 3600));
+    let (_, reason) = stream.to_end().await;
+    assert_eq!(reason.unwrap()["code"], "token_expired");
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_cut_off_and_can_go_on_from_where_it_was() {
+    let limits = Limits { stall_time: Duration::from_millis(300), ..Limits::default() };
+    let options =
+        AppOptions { edge: EdgeOptions { limits, ..EdgeOptions::default() }, ..with(|streams| streams.queue = 4) };
+    let app = TestApp::start_with(options).await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let start = happen(&owner, &key).await["id"].as_str().unwrap().to_owned();
+    // One that takes nothing at all: what is on its way fills up, and it is cut off.
+    let mut stuck = connect(&app.url).await;
+    let head = format!("GET {STREAM} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", key.secret);
+    send(&mut stuck, head).await;
+    eventually("a reader", async || (app.hub.readers() == 1).then_some(())).await;
+    let notes: Value =
+        (0..20).map(|number| (format!("note{number}"), json!("x".repeat(450)))).collect::<Map<_, _>>().into();
+    eventually("it is cut off", async || {
+        let body = json!({ "project_id": owner.project, "metadata": notes });
+        futures_util::future::join_all((0..8).map(|_| owner.post("/v1/keys", body.clone()))).await;
+        (app.hub.readers() == 0).then_some(())
+    })
+    .await;
+    drop(stuck);
+    let all = ids(&listed(&key).await);
+    let after: Vec<_> = all.into_iter().skip_while(|id| *id != start).skip(1).collect();
+    let mut told = Vec::new();
+    let mut last = start;
+    // The queue is short here, so the reader may fall behind: then it is told, and connects again.
+    while told.len() < after.len() {
+        let mut stream = key.follow_after(&last).await;
+        while told.len() < after.len() {
+            match stream.event().await {
+                Some(event) if event.event.as_deref() != Some("error") => told.push(event),
+                _ => break,
+            }
+        }
+        last.clone_from(&stream.last_id);
+    }
+    assert_eq!(told_ids(&told), after);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_tells_its_readers_and_does_not_wait_for_those_who_take_nothing() {
+    let deployment = Deployment::new();
+    let mut command = deployment.command(&["serve"]);
+    command.env("CLOUDAPI_DRAIN_DELAY_SECONDS", "0");
+    let server = Server::start(command);
+    let secret = deployment.printed(&["admin", "session", "--email", "ada@example.com"]).trim().to_owned();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let open = async || {
+        let request = http.request(Method::GET, format!("{}{STREAM}?project_id=proj_8f2c4", server.url));
+        EventStream::new(request.bearer_auth(&secret).send().await.unwrap(), STREAM).await
+    };
+    let mut streams = [open().await, open().await];
+    let began = std::time::Instant::now();
+    server.signal(Signal::SIGTERM);
+    for stream in &mut streams {
+        assert_eq!(stream.to_end().await.1.unwrap()["code"], "overloaded");
+    }
+    server.wait_for_end().expect_success();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_thousand_readers_of_one_server_are_all_told() {
+    const READERS: usize = 1_000;
+    // Each is two sockets of this process.
+    let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let mut streams = Vec::new();
+    for _ in 0..READERS {
+        streams.push(key.follow().await);
+    }
+    assert_eq!(app.hub.readers(), READERS);
+    let event = happen(&owner, &key).await;
+    let readings = streams.iter_mut().map(
+        async |stream| {
+            while stream.event().await.unwrap().id.as_deref() != event["id"].as_str() {}
+        },
+    );
+    futures_util::future::join_all(readings).await;
+    if env::var_os("TEST_WITHOUT_AUTH_CACHE").is_none() {
+        key.get("/v1/users").await.ok();
+    }
+}
