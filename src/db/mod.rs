@@ -147,13 +147,11 @@ pub async fn agree_on_key(pool: &PgPool, key: &ServerKey) -> Result<(), PrepareE
     if noted.as_deref() == Some(&ours[..]) { Ok(()) } else { Err(PrepareError::ForeignKey) }
 }
 
-/// Notes `key` as the one that all servers have from now on; gives whether it was another one before.
-pub async fn replace_key(db: &mut PgConnection, key: &ServerKey) -> sqlx::Result<bool> {
-    sqlx::query("UPDATE deployment SET server_key = $1 WHERE server_key IS DISTINCT FROM $1")
-        .bind(&key.fingerprint()[..])
-        .execute(db)
-        .await
-        .map(|done| done.rows_affected() > 0)
+/// Notes `key` as the one that all servers have from now on; gives the fingerprint of the one before.
+pub async fn replace_key(db: &mut PgConnection, key: &ServerKey) -> sqlx::Result<Option<Vec<u8>>> {
+    let before = sqlx::query_scalar("SELECT server_key FROM deployment FOR UPDATE").fetch_one(&mut *db).await?;
+    sqlx::query("UPDATE deployment SET server_key = $1").bind(&key.fingerprint()[..]).execute(db).await?;
+    Ok(before)
 }
 
 /// A round trip, for `/readyz`.

@@ -123,10 +123,9 @@ pub async fn delete(
 ) -> Result<Json<DeletedWebhook>> {
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
-    if !repo::delete(tx.db(), tenant, id).await? {
-        return Err(Error::not_found());
-    }
-    let change = Change::new(Action::WebhookDeleted, id, Some(tenant.project_id()));
+    let webhook = repo::delete(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    let change =
+        Change::new(Action::WebhookDeleted, id, Some(tenant.project_id())).deleted(&WebhookView::from(webhook));
     tx.commit(change, Json(DeletedWebhook { id, deleted: true })).await
 }
 

@@ -31,7 +31,7 @@ pub struct NewWebhook {
     /// The project whose events are sent; needed with a session.
     pub project_id: Option<ProjectId>,
     /// Where they are sent: an https URL whose host is on the public Internet, without user name, password or fragment.
-    #[schemars(length(max = 2048), extend("format" = "uri"), example = "https://example.com/hooks")]
+    #[schemars(length(max = 2048), extend("format" = "uri"), example = "https://receiver.example/hooks")]
     pub url: String,
     /// The types of events that are sent; all when left out or empty.
     #[schemars(length(max = 64), extend("uniqueItems" = true))]
@@ -48,7 +48,7 @@ pub struct NewWebhook {
 #[serde(deny_unknown_fields)]
 pub struct WebhookPatch {
     /// Where events are sent.
-    #[schemars(length(max = 2048), extend("format" = "uri"), example = "https://example.com/hooks")]
+    #[schemars(length(max = 2048), extend("format" = "uri"), example = "https://receiver.example/hooks")]
     pub url: Option<String>,
     /// The types of events that are sent; all when empty.
     #[schemars(length(max = 64), extend("uniqueItems" = true))]

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     base::{
         clock::Timestamp,
-        id::{self, AuditId, DeliveryId, WebhookId},
+        id::{self, AuditId, DeliveryId, ProjectId, WebhookId},
         page::{Page, PageRequest, keyset},
         tenant::Tenant,
     },
@@ -23,29 +23,42 @@ impl ProjectItem for id::Webhook {
 
 /// Queues the events after `after`, up to `up_to`, for each webhook that is to be sent them. For the sealer, in the
 /// transaction that makes them visible.
-pub async fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> sqlx::Result<u64> {
+pub async fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> sqlx::Result<()> {
     // Locked as a foreign key would lock it, only before: a webhook that is being deleted is waited for and left out,
-    // instead of failing the sealer's whole batch. A delivery's id begins as its event's does, so that ids are in the
-    // order of events.
-    sqlx::query(
-        "WITH wanted AS (
-             SELECT w.id AS webhook_id, e.project_id, e.id AS event_id, e.action
-             FROM webhooks w JOIN audit_entries e ON e.project_id = w.project_id
-             WHERE w.enabled AND e.is_event AND e.id > $1 AND e.id <= $2
-               AND CASE e.action
-                   WHEN 'webhook.tested' THEN e.target_id = 'wh_' || ltrim(replace(w.id::text, '-', ''), '0')
-                   ELSE w.event_types = '{}' OR e.action = ANY (w.event_types) END
-             FOR KEY SHARE OF w)
-         INSERT INTO webhook_deliveries (id, webhook_id, project_id, event_id, event_type)
-         SELECT (left(event_id::text, 18) || right(gen_random_uuid()::text, 18))::uuid, webhook_id, project_id, event_id,
-                action
-         FROM wanted",
+    // instead of failing the sealer's whole batch.
+    let mut wanted: Vec<(AuditId, WebhookId, ProjectId, String)> = sqlx::query_as(
+        "SELECT e.id, w.id, e.project_id, e.action
+         FROM webhooks w JOIN audit_entries e ON e.project_id = w.project_id
+         WHERE w.enabled AND e.is_event AND e.id > $1 AND e.id <= $2
+           AND CASE e.action
+               WHEN 'webhook.tested' THEN e.target_id = 'wh_' || ltrim(replace(w.id::text, '-', ''), '0')
+               ELSE w.event_types = '{}' OR e.action = ANY (w.event_types) END
+         FOR KEY SHARE OF w",
     )
     .bind(after)
     .bind(up_to)
+    .fetch_all(&mut *db)
+    .await?;
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    // Ids increase as they are made, so a list of deliveries is in the order of events.
+    wanted.sort_unstable();
+    let ids: Vec<_> = wanted.iter().map(|_| DeliveryId::new()).collect();
+    let (events, webhooks): (Vec<_>, Vec<_>) = wanted.iter().map(|wanted| (wanted.0, wanted.1)).unzip();
+    let (projects, types): (Vec<_>, Vec<_>) = wanted.into_iter().map(|wanted| (wanted.2, wanted.3)).unzip();
+    sqlx::query(
+        "INSERT INTO webhook_deliveries (id, webhook_id, project_id, event_id, event_type)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[])",
+    )
+    .bind(ids)
+    .bind(webhooks)
+    .bind(projects)
+    .bind(events)
+    .bind(types)
     .execute(db)
     .await
-    .map(|done| done.rows_affected())
+    .map(drop)
 }
 
 /// Lets nobody else add a webhook to the tenant's project until the transaction ends; gives how many there are.
@@ -207,14 +220,13 @@ pub async fn rotate(
     .await
 }
 
-/// Removes a webhook of the tenant's with its deliveries.
-pub async fn delete(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<bool> {
-    sqlx::query("DELETE FROM webhooks WHERE project_id = $1 AND id = $2")
+/// Removes a webhook of the tenant's with its deliveries; gives what it was.
+pub async fn delete(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
+    sqlx::query_as("DELETE FROM webhooks WHERE project_id = $1 AND id = $2 RETURNING *")
         .bind(tenant.project_id())
         .bind(id)
-        .execute(db)
+        .fetch_optional(db)
         .await
-        .map(|done| done.rows_affected() == 1)
 }
 
 /// One delivery to a webhook that the caller has found to be the tenant's.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::support::{
     binary::{Deployment, Ended, Server},
@@ -146,4 +146,23 @@ async fn commands_that_do_not_use_the_key_do_not_need_it() {
     let (done, _, said) = second.run_on(&database, &arguments);
     assert!(done, "{said}");
     assert!(!key_file(&second).exists());
+}
+
+#[tokio::test]
+async fn a_key_that_is_lost_is_replaced_by_the_operator_and_that_is_in_the_trail() {
+    let (lost, new, database) = (Deployment::new(), Deployment::new(), cluster::fresh_database().await);
+    serves(on(&lost, &database)).end(Signal::SIGTERM).expect_success();
+    refused(on(&new, &database));
+    let (done, said, _) = new.run_on(&database, &["admin", "replace-key", "--json"]);
+    assert!(done && said.contains("\"replaced\":true"), "{said}");
+    let (done, said, _) = new.run_on(&database, &["admin", "replace-key", "--json"]);
+    assert!(done && said.contains("\"replaced\":false"), "{said}");
+    serves(on(&new, &database)).end(Signal::SIGTERM).expect_success();
+    refused(on(&lost, &database));
+    let mut db = PgConnection::connect_with(&database).await.unwrap();
+    let sql = "SELECT convert_from(payload, 'UTF8') FROM audit_entries WHERE action = 'deployment.key_replaced'";
+    let entries: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut db).await.unwrap();
+    let key = fs::read_to_string(key_file(&new)).unwrap();
+    assert!(entries.len() == 1 && !entries[0].contains(key.trim()), "{entries:?}");
+    assert!(entries[0].contains("\"type\":\"operator\""), "{entries:?}");
 }

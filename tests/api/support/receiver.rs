@@ -60,7 +60,6 @@ struct Notes {
     connections: usize,
     received: Vec<Received>,
     at_a_time: usize,
-    most_at_a_time: usize,
 }
 
 /// A receiver. Dropped, it is gone.
@@ -139,9 +138,9 @@ impl Receiver {
         self.received().into_iter().filter(|received| received.event_type() == event_type).collect()
     }
 
-    /// How many requests it has held open at a time.
-    pub fn most_at_a_time(&self) -> usize {
-        lock(&self.notes).most_at_a_time
+    /// How many requests it holds open.
+    pub fn at_a_time(&self) -> usize {
+        lock(&self.notes).at_a_time
     }
 
     /// Waits for the `count`th request of this type.
@@ -170,7 +169,6 @@ async fn serve(
         let mut notes = lock(&notes);
         notes.received.push(received);
         notes.at_a_time += 1;
-        notes.most_at_a_time = notes.most_at_a_time.max(notes.at_a_time);
     }
     let manner = manner.wait_for(|manner| !matches!(manner, Manner::Hang)).await.map(|manner| manner.clone());
     let answer = match manner {

@@ -118,7 +118,7 @@ async fn an_address_that_was_allowed_once_is_vetted_when_it_is_sent_to() {
     // The operator has changed their mind: so another server says, which is the only one that sends.
     let other = TestApp::start_with(AppOptions::default()).await;
     let stranger = other.owner().await;
-    let there = webhook(&stranger, "https://example.com/", json!({ "event_types": ["key.created"] })).await;
+    let there = webhook(&stranger, "https://receiver.invalid/", json!({ "event_types": ["key.created"] })).await;
     sqlx::query("UPDATE webhooks SET url = $1").bind(receiver.url()).execute(&other.db).await.unwrap();
     assert_eq!(first_attempt(&stranger, &there).await["error"], "address_not_allowed");
     assert_eq!(receiver.connections(), 0);

@@ -39,7 +39,7 @@ async fn an_event_is_sent_once_signed_and_in_the_form_of_a_cloudevent() {
     assert_eq!(received.header("webhook-id"), event["id"]);
     assert!(event["id"].as_str().unwrap().starts_with("evt_"));
     assert!(received.is_signed_by(hook["secret"].as_str().unwrap()));
-    let other = webhook(&owner, "https://example.com/", json!({ "enabled": false })).await;
+    let other = webhook(&owner, "https://receiver.invalid/", json!({ "enabled": false })).await;
     assert!(!received.is_signed_by(other["secret"].as_str().unwrap()));
 
     let delivery = delivered(&owner, &hook, "key.created", "delivered").await;

@@ -3,10 +3,8 @@
 use cloudapi::base::{action::Action, role::Role};
 use serde_json::{Value, json};
 
-use super::{here, path, soon, webhook};
+use super::{NOWHERE as URL, here, path, soon, webhook};
 use crate::support::{Identity, TestApp, eventually};
-
-const URL: &str = "https://example.com/hooks";
 
 /// The audit trail's entry of this action, once it is sealed.
 async fn entry(app: &TestApp, action: &str) -> Value {

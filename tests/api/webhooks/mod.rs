@@ -31,6 +31,9 @@ fn here(pace: Pace) -> AppOptions {
     AppOptions { webhooks, ..AppOptions::default() }
 }
 
+/// A URL that may be sent to, and whose name leads nowhere: no test speaks to anybody else's machine.
+const NOWHERE: &str = "https://receiver.invalid/hooks";
+
 /// A webhook with these members for the user's project.
 async fn webhook(owner: &Session<'_>, url: &str, mut members: Value) -> Value {
     members["project_id"] = json!(owner.project);
