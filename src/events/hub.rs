@@ -232,7 +232,7 @@ mod tests {
         let (mut second, from) = place.listen(id(9));
         assert_eq!(from, id(7));
         hub.publish((id(7), id(8)), [(PROJECT, 8)], frame);
-        let mut ids = |receiver: &mut broadcast::Receiver<Arc<Frame>>| {
+        let ids = |receiver: &mut broadcast::Receiver<Arc<Frame>>| {
             std::iter::from_fn(|| receiver.try_recv().ok()).map(|frame| frame.id).collect::<Vec<_>>()
         };
         assert_eq!(ids(&mut first), [id(6), id(8)]);

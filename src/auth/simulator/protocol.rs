@@ -170,7 +170,9 @@ impl World {
                 world.judge(credential, began, is_live, false);
                 // What is not live is not remembered.
                 if let (Some(mark), true) = (mark, is_live) {
-                    world.soon(node, move |_| cache.fill(mark, credential, is_live, &subjects));
+                    world.soon(node, move |_| {
+                        cache.fill(mark, credential, is_live, &subjects);
+                    });
                 }
             });
         });

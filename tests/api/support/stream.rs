@@ -109,13 +109,6 @@ impl EventStream {
         }
         (events, None)
     }
-
-    /// The code of the reason for the end, before which no event may come.
-    pub async fn ends_with(&mut self) -> String {
-        let (events, reason) = self.to_end().await;
-        assert_eq!(events, [], "events before the end");
-        reason.expect("no reason")["code"].as_str().unwrap().to_owned()
-    }
 }
 
 fn read(block: &str) -> Told {

@@ -1,9 +1,13 @@
 //! What the operator includes and allows, and what happens beyond.
 
+use cloudapi::usage::flush;
 use serde_json::{Value, json};
 
-use super::{HOUR, go_beyond, periods::set_quota, requests, this_month};
-use crate::support::{Identity, TestApp, binary::Deployment, cluster, eventually};
+use super::{HOUR, counted, go_beyond, periods::set_quota, requests, this_month};
+use crate::{
+    events::{happen, listed},
+    support::{Identity, Session, TestApp, binary::Deployment, cluster, eventually},
+};
 
 #[tokio::test]
 async fn a_project_at_its_hard_limit_is_refused_until_the_month_is_over_or_the_operator_allows_more() {
@@ -91,4 +95,79 @@ async fn a_hard_limit_holds_on_every_server_within_two_flushes() {
         refused.iter().all(|reply| reply.status == 429).then_some(())
     })
     .await;
+}
+
+/// What a project was told of its quotas: of which, at which share, of how much.
+async fn told(owner: &Session<'_>, reader: &impl Identity) -> Vec<(String, String, u64, u64)> {
+    // What comes after it is sealed: so is what was staged before.
+    happen(owner, reader).await;
+    let of_quota = |event: &Value| {
+        let (kind, changes) = (event["type"].as_str()?, &event["data"]["changes"]);
+        let quota = changes["quota"].as_str()?;
+        assert_eq!(changes["period"], event["time"].as_str()?[..7]);
+        assert_eq!(event["data"]["actor"]["type"], "system");
+        let share = (changes["percent"].as_u64()?, changes["bound"].as_u64()?);
+        assert!(changes["requests"].as_u64()? * 100 >= share.0 * share.1);
+        Some((kind.to_owned(), quota.to_owned(), share.0, share.1))
+    };
+    listed(reader).await.iter().filter_map(of_quota).collect()
+}
+
+fn notice(quota: &str, percent: u64, bound: u64) -> (String, String, u64, u64) {
+    let kind = if percent < 100 { "quota.warning" } else { "quota.reached" };
+    (kind.to_owned(), quota.to_owned(), percent, bound)
+}
+
+#[tokio::test]
+async fn a_project_is_told_once_of_each_share_of_each_bound_whoever_sees_it_and_however_often() {
+    let app = TestApp::start().await;
+    let beside = app.start_beside(Default::default()).await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let used = counted(&owner.project, &key, app.clock.now().date());
+    // Some dozens more are what the test itself asks for.
+    let use_more = async |requests: usize| {
+        (0..requests).for_each(|_| app.meter.count(&used, app.clock.now()));
+        app.flush_usage().await;
+    };
+    set_quota(&app, &owner.project, Some(10_000), None).await;
+    use_more(7_000).await;
+    assert_eq!(told(&owner, &key).await, []);
+    use_more(1_500).await;
+    let mut all = vec![notice("included", 80, 10_000)];
+    assert_eq!(told(&owner, &key).await, all);
+    use_more(2_000).await;
+    // By several at the same time and again, and by one that has just been started and remembers nothing.
+    for _ in 0..3 {
+        let (here, there) = tokio::join!(
+            flush::refresh(&app.quota, &app.db, &app.clock),
+            flush::refresh(&beside.quota, &beside.db, &beside.clock),
+        );
+        (here.unwrap(), there.unwrap());
+    }
+    app.start_beside(Default::default()).await.flush_usage().await;
+    all.push(notice("included", 100, 10_000));
+    assert_eq!(told(&owner, &key).await, all);
+
+    // Another bound is another; one that is set back is not.
+    for (bound, is_news) in [(12_000, true), (10_000, false), (12_000, false)] {
+        set_quota(&app, &owner.project, Some(bound), None).await;
+        app.flush_usage().await;
+        all.extend(is_news.then(|| notice("included", 80, 12_000)));
+        assert_eq!(told(&owner, &key).await, all);
+    }
+
+    // A hard limit is told of beside what is included, and both shares when both are reached at once.
+    set_quota(&app, &owner.project, None, Some(10_000)).await;
+    app.flush_usage().await;
+    all.extend([notice("hard_limit", 80, 10_000), notice("hard_limit", 100, 10_000)]);
+    set_quota(&app, &owner.project, None, None).await;
+    app.flush_usage().await;
+    assert_eq!(told(&owner, &key).await, all);
+
+    // The next month is another one.
+    let month = this_month(&app);
+    go_beyond(&app, month, HOUR);
+    app.flush_usage().await;
+    assert!(!told(&app.another_session(&owner).await, &key).await.iter().any(|told| !all.contains(told)));
 }
