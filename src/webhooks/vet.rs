@@ -95,7 +95,7 @@ pub fn parse(text: &str, allowed: &[Cidr]) -> Result<Url> {
     // An operator who allows networks may have names in them.
     let http_is_allowed = url.scheme() == "http" && !allowed.is_empty();
     if url.scheme() != "https" && !http_is_allowed {
-        return refused("The webhook's URL must begin with https://; serve the receiver over TLS");
+        return refused("The webhook's URL must be an https one; serve the receiver over TLS");
     }
     if !url.username().is_empty() || url.password().is_some() {
         return refused(

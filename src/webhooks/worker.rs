@@ -289,7 +289,9 @@ async fn note(app: &App, taken: &Taken, attempt: &Attempt, verdict: &Verdict) ->
 async fn disable(app: &App, webhook: WebhookId, project: ProjectId, reason: DisabledReason) -> Result<()> {
     let mut tx = app.writes.begin(&Arc::new(RequestContext::system())).await?;
     if queue::disable(tx.db(), webhook, reason).await? {
-        let change = Change::new(Action::WebhookDisabled, webhook, Some(project)).with("reason", reason);
+        let change = Change::new(Action::WebhookDisabled, webhook, Some(project))
+            .with("enabled", [true, false])
+            .with("disabled_reason", [None, Some(reason)]);
         tx.commit(change, ()).await?;
         app.outbox.figures.add_disabled();
         tracing::warn!(webhook_id = %webhook, project_id = %project, ?reason, "a webhook was disabled");

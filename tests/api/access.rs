@@ -189,17 +189,14 @@ impl<'a> World<'a> {
         path
     }
 
+    /// A webhook that is enabled, though nothing happens that it would be sent.
     async fn webhook(&self) -> String {
-        let body = json!({ "project_id": self.owner.project, "url": "https://example.com/", "enabled": false });
-        let made = self.owner.post("/v1/webhooks", body).await.created();
-        let id = made["id"].as_str().unwrap().to_owned();
-        // Nothing is sent: there is no receiver.
-        sqlx::query("UPDATE webhooks SET enabled = true, url = 'https://receiver.invalid/' WHERE id = $1")
-            .bind(id.parse::<WebhookId>().unwrap())
-            .execute(&self.owner.app.db)
-            .await
-            .unwrap();
-        id
+        // A project may have a few only.
+        sqlx::query("DELETE FROM webhooks").execute(&self.owner.app.db).await.unwrap();
+        let body = json!({
+            "project_id": self.owner.project, "url": "https://receiver.invalid/", "event_types": ["project.archived"],
+        });
+        self.owner.post("/v1/webhooks", body).await.created()["id"].as_str().unwrap().to_owned()
     }
 
     /// A delivery to the webhook that `path` names, done long ago.

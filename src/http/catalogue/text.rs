@@ -188,7 +188,7 @@ pub const fn of(code: Code) -> Text {
         Code::UrlNotAllowed => Text {
             meaning: "A webhook's URL leads where nothing is sent: to an address that is not on the public Internet, in whatever spelling, over http, or with a user name, a password or a fragment in it.",
             remedy: "Give an https URL on the public Internet. A receiver in a network of the operator's own needs that network in CLOUDAPI_WEBHOOK_ALLOW.",
-            example: "The webhook's URL must begin with https://; serve the receiver over TLS",
+            example: "The webhook's URL must be an https one; serve the receiver over TLS",
         },
         Code::LimitReached => Text {
             meaning: "There are already as many of these as there may be, such as 20 webhooks in a project, or tokens are nested as deep as they may be. At the end of an event stream: its reader took the events so slowly that more waited for it than may.",

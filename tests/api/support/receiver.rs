@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{eventually, https::Certificate};
+use super::{contract, eventually, https::Certificate};
 
 /// How a receiver answers.
 #[derive(Clone, Debug)]
@@ -41,8 +41,11 @@ impl Received {
         self.headers[name].to_str().unwrap()
     }
 
+    /// The event, which has to be as its type is described.
     pub fn event(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
+        let event = serde_json::from_slice(&self.body).unwrap();
+        contract::check_event(&event);
+        event
     }
 
     pub fn event_type(&self) -> String {

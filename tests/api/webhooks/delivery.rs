@@ -188,7 +188,10 @@ async fn a_receiver_that_is_gone_is_not_asked_again_until_its_webhook_is_enabled
     receiver.answers("410 Gone");
     owner.key().await;
     let told = other.wait_for("webhook.disabled", 1).await.event();
-    assert_eq!((&told["subject"], &told["data"]["changes"]["reason"]), (&hook["id"], &json!("gone")));
+    assert_eq!(
+        (&told["subject"], &told["data"]["changes"]),
+        (&hook["id"], &json!({ "enabled": [true, false], "disabled_reason": [null, "gone"] }))
+    );
     assert_eq!(told["data"]["actor"]["type"], "system");
     let disabled = owner.get(&path(&hook)).await.ok();
     assert_eq!((&disabled["enabled"], &disabled["disabled_reason"]), (&json!(false), &json!("gone")));
@@ -207,6 +210,28 @@ async fn a_receiver_that_is_gone_is_not_asked_again_until_its_webhook_is_enabled
     let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
     assert_eq!(delivery["attempts"].as_array().unwrap().len(), 2);
     assert_eq!(receiver.received().len(), 2);
+}
+
+#[tokio::test]
+async fn what_happens_to_webhooks_is_told_as_it_is_described() {
+    let (app, receiver) = world(soon()).await;
+    let (owner, everything) = (app.owner().await, Receiver::start().await);
+    webhook(&owner, &everything.url(), json!({})).await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "description": "x" })).await;
+    owner.patch(&path(&hook), json!({ "description": "y" })).await.ok();
+    owner.post(&format!("{}/rotate-secret", path(&hook)), json!({})).await.created();
+    receiver.wait_for("webhook.secret_rotated", 1).await;
+    receiver.answers("410 Gone");
+    owner.post_empty(&format!("{}/test", path(&hook))).await.expect(reqwest::StatusCode::ACCEPTED);
+    everything.wait_for("webhook.disabled", 1).await;
+    owner.delete(&path(&hook)).await.ok();
+    everything.wait_for("webhook.deleted", 1).await;
+    for (event_type, count) in [("webhook.created", 2), ("webhook.updated", 1), ("webhook.secret_rotated", 1)] {
+        everything.wait_for(event_type, count).await;
+    }
+    // What it is told has been held to its description on the way. The test was another's.
+    assert_eq!(receiver.wait_for("webhook.tested", 1).await.event()["subject"], hook["id"]);
+    assert!(everything.of_type("webhook.tested").is_empty());
 }
 
 #[tokio::test]
