@@ -65,7 +65,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let closing = close::run(app.db.clone(), app.clock.clone(), app.usage_days_kept, stop.closing.clone());
     let closer = tokio::spawn(closing);
     let sweeper = tokio::spawn(sweep(app.clone(), stop.closing.clone()));
-    let deliverer = tokio::spawn(worker::run(app.clone(), stop.closing.clone()));
+    let deliverer = tokio::spawn(worker::run(app.clone(), stop.closing.clone(), stop.now.clone()));
     let cleaner = tokio::spawn(keeper::clean(Arc::clone(&app.node), stop.closing.clone()));
     // Requests under way need the lease, and are counted, to the end.
     let served_out = CancellationToken::new();

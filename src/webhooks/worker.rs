@@ -57,8 +57,8 @@ struct Ended {
     took: Duration,
 }
 
-/// Runs until `stop`.
-pub async fn run(app: App, stop: CancellationToken) {
+/// Runs until `stop`, and lets what is being sent come to its end, unless that is to be `now`.
+pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
     let mut worker = Worker {
         noting: Arc::new(Semaphore::new(NOTING)),
         sending: JoinSet::new(),
@@ -95,7 +95,7 @@ pub async fn run(app: App, stop: CancellationToken) {
         }
     }
     let drained = async { while worker.sending.join_next().await.is_some() {} };
-    if timeout(DRAIN_TIME, drained).await.is_err() {
+    if !matches!(timeout(DRAIN_TIME, now.run_until_cancelled(drained)).await, Ok(Some(()))) {
         tracing::info!("deliveries were still under way; they are sent again");
     }
 }
