@@ -127,3 +127,102 @@ impl Watch {
         Ok(mark.and_then(|(credentials, mark)| credentials.entry(mark, (), &grounds)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sqlx::postgres::PgPoolOptions;
+
+    use super::*;
+    use crate::{
+        auth::{
+            cache::Recognised,
+            lease::{Follower, LogPage, Timing},
+            node::Node,
+        },
+        base::{
+            caller::Bounds,
+            clock::{Clock, Timestamp},
+            id::KeyId,
+            need::{ANY_KIND, Itself},
+            scope::ScopeSet,
+            tenant::ProjectStatus,
+        },
+    };
+
+    const KEY: KeyId = KeyId::from_u128(1);
+    const PROJECT: ProjectId = ProjectId::from_u128(2);
+    const USER: UserId = UserId::from_u128(3);
+
+    /// A node with a lease, which asks no database.
+    fn node() -> Arc<Node> {
+        let db = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
+        let node = Node::new(db, true);
+        let credentials = node.credentials.as_ref().unwrap();
+        let mut follower = Follower::new(Timing::USUAL);
+        follower.next(credentials.lease(), since_boot());
+        follower.registered();
+        follower.began(credentials.lease(), 7);
+        follower.next(credentials.lease(), since_boot());
+        let page = LogPage { clock: 7, recalls: Vec::new() };
+        follower.read(credentials.lease(), &page, |_, _| {});
+        follower.acknowledged(credentials.lease(), true, since_boot());
+        node
+    }
+
+    /// A watch that was judged just now, and rests on a key and on a membership.
+    fn judged(node: &Arc<Node>, clock: &Clock, good_until: Option<Timestamp>) -> Watch {
+        let credentials = node.credentials.as_ref().unwrap();
+        let mark = credentials.lease().mark().unwrap();
+        let caller = Arc::new(Caller::Key {
+            id: KEY,
+            project_id: PROJECT,
+            project_status: ProjectStatus::Active,
+            scopes: ScopeSet::all(),
+            created_at: Timestamp::EARLIEST,
+            expires_at: None,
+            bounds: Bounds::default(),
+        });
+        let recognised = Recognised { caller: Arc::clone(&caller), good_until };
+        let entry = credentials.entry(mark, recognised, &[Subject::Key(KEY), Subject::Project(PROJECT)]);
+        let membership = credentials.entry(mark, (), &[Subject::Member(PROJECT, USER)]);
+        let need = Need::Scoped { scope: Scope::EventsRead, kinds: ANY_KIND, itself: Itself::AsOthers, owner: false };
+        let authenticator = Authenticator::new(Arc::clone(node), clock.clone());
+        let request = Arc::new(RequestContext::new(None, None));
+        let mut watch = Watch::new(&authenticator, &request, (Scope::EventsRead, need), PROJECT);
+        watch.proof = Some(Proof { seen: Seen { caller, entry }, membership });
+        watch
+    }
+
+    #[tokio::test]
+    async fn a_right_holds_until_something_that_it_rests_on_is_recalled() {
+        for subject in [Subject::Key(KEY), Subject::Project(PROJECT), Subject::Member(PROJECT, USER)] {
+            let (node, clock) = (node(), Clock::system());
+            let mut watch = judged(&node, &clock, None);
+            assert!(watch.holds());
+            node.credentials.as_ref().unwrap().recall(Subject::User(USER), 8);
+            assert!(watch.holds(), "that is another one's");
+            // At once, before anybody is told.
+            node.credentials.as_ref().unwrap().recall(subject, 9);
+            assert!(!watch.holds(), "{subject}");
+            node.tell_of_recall();
+            watch.recalled().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_right_does_not_hold_without_a_lease_nor_beyond_its_end_nor_before_it_is_judged() {
+        let (node, clock) = (node(), Clock::system());
+        let mut watch = judged(&node, &clock, Some(clock.now().plus(Duration::from_secs(60))));
+        assert!(watch.holds());
+        clock.advance(Duration::from_secs(61));
+        assert!(!watch.holds());
+        watch = judged(&node, &clock, None);
+        assert!(watch.holds());
+        node.credentials.as_ref().unwrap().lease().give_up();
+        assert!(!watch.holds());
+        watch.proof = None;
+        assert!(!watch.holds());
+    }
+}

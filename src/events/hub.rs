@@ -27,11 +27,19 @@ pub struct StreamOptions {
     pub queue: usize,
     /// How long a stream is silent at most.
     pub heartbeat: Duration,
+    /// How often a reader looks whether it may go on, while nothing happens and nobody says that it may not.
+    pub look: Duration,
 }
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        Self { most: 5_000, most_of_project: 2_000, queue: 512, heartbeat: Duration::from_secs(15) }
+        Self {
+            most: 5_000,
+            most_of_project: 2_000,
+            queue: 512,
+            heartbeat: Duration::from_secs(15),
+            look: Duration::from_secs(1),
+        }
     }
 }
 

@@ -31,8 +31,6 @@ const RETRY: u32 = 2_000;
 const ROWS: i64 = 200;
 /// So much is given at a time; whether the reader may have it is looked at for each.
 const PIECE: usize = 16 * 1024;
-/// How often a reader looks whether it may go on, while nothing happens.
-const LOOK: Duration = Duration::from_secs(1);
 /// How much the clocks of servers may differ for a quiet stream's place to be told by them.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(3600);
 
@@ -97,7 +95,7 @@ impl Reader {
             }
         };
         let now = Instant::now();
-        let every = LOOK.min(app.hub.options.heartbeat);
+        let every = app.hub.options.look.min(app.hub.options.heartbeat);
         let mut look = interval_at(now + every, every);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {

@@ -34,6 +34,7 @@ mod projects;
 mod properties;
 mod reference;
 mod revocation;
+mod sealing;
 mod secrets;
 mod server_key;
 mod sessions;

@@ -12,6 +12,7 @@ pub mod receiver;
 pub mod reply;
 pub mod slot;
 pub mod stream;
+pub mod trail;
 pub mod witness;
 
 use std::time::{Duration, Instant};
