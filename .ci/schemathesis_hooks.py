@@ -35,6 +35,7 @@ def before_call(ctx, case, kwargs):
     keep_to_the_clock(case.body)
     keep_to_this_month(case)
     keep_to_networks(case.body)
+    keep_to_a_receiver(case.body)
     keep_to_its_own_rules(case)
     accept_what_is_open(case)
     use_a_spare(case)
@@ -141,6 +142,13 @@ def keep_to_networks(body):
         ]
 
 
+def keep_to_a_receiver(body):
+    """JSON Schema cannot say to which hosts nothing is sent; nor shall a judge have the server speak to strangers."""
+    url = body.get("url") if isinstance(body, dict) else None
+    if isinstance(url, str) and len(url) <= 2048 and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", url):
+        body["url"] = "https://receiver.example/hooks"
+
+
 def keep_to_its_own_rules(case):
     """A key that rotates itself leaves the old secret at least 300 seconds."""
     if CALLER == "key" and case.operation.path == "/v1/keys/{key_id}/rotate" and isinstance(case.body, dict):
@@ -160,10 +168,12 @@ def accept_what_is_open(case):
 def use_a_spare(case):
     """What succeeds in a certain state only, is asked of something that was brought into it."""
     spares = SPARES.get(f"{case.method.upper()} {case.operation.path}")
-    for name, value in (case.path_parameters or {}).items():
-        if spares and re.fullmatch(r"[a-z]+_[1-9a-f][0-9a-f]{0,31}", str(value)):
-            # The last of them is used again and again.
-            case.path_parameters[name] = spares.pop() if len(spares) > 1 else spares[0]
+    names = re.findall(r"{(\w+)}", case.operation.path)
+    given = case.path_parameters or {}
+    if spares and all(re.fullmatch(r"[a-z]+_[1-9a-f][0-9a-f]{0,31}", str(given.get(name))) for name in names):
+        # The last of them is used again and again. One for several names is several ids.
+        spare = spares.pop() if len(spares) > 1 else spares[0]
+        given.update(zip(names, spare.split("/")))
 
 
 def match_the_state(case):

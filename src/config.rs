@@ -94,6 +94,11 @@ pub struct ServeSettings {
     #[arg(long, env = "CLOUDAPI_TRUSTED_PROXIES", value_name = "CIDRS", value_delimiter = ',')]
     pub trusted_proxies: Vec<Cidr>,
 
+    /// Networks that webhooks may be sent to besides the public Internet, over http too, as networks with commas between.
+    /// [default: none]
+    #[arg(long, env = "CLOUDAPI_WEBHOOK_ALLOW", value_name = "CIDRS", value_delimiter = ',')]
+    pub webhook_allow: Vec<Cidr>,
+
     /// Whether credentials are answered from memory while nothing that they rest on has changed. Off, each
     /// request reads the database. Either way a revoked credential is dead when its DELETE is answered.
     #[arg(long, env = "CLOUDAPI_AUTH_CACHE", value_name = "SWITCH", default_value = "on")]

@@ -40,3 +40,4 @@ pub mod tokens;
 pub mod tx;
 pub mod usage;
 pub mod users;
+pub mod webhooks;

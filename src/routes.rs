@@ -21,6 +21,7 @@ use crate::{
     tokens::{handlers as tokens, introspection},
     usage::handlers as usage,
     users::{acceptance as invitations, handlers as users},
+    webhooks::handlers as webhooks,
 };
 
 /// The routes.
@@ -113,6 +114,37 @@ pub fn table() -> Api<App> {
             "Follow what happens in a project, as it happens (server-sent events).",
         )
         .errors(&[Code::LimitReached])
+        .post(
+            "/v1/webhooks",
+            webhooks::create,
+            "Have a project's events sent to a URL; the secret that signs them is shown this once.",
+        )
+        .errors(&[Code::UrlNotAllowed, Code::ProjectNotActive, Code::LimitReached])
+        .get("/v1/webhooks", webhooks::list, "List a project's webhooks.")
+        .get("/v1/webhooks/{webhook_id}", webhooks::get, "Get a webhook.")
+        .patch("/v1/webhooks/{webhook_id}", webhooks::update, "Change a webhook, disable it, or enable it again.")
+        .errors(&[Code::UrlNotAllowed, Code::ProjectNotActive])
+        .delete("/v1/webhooks/{webhook_id}", webhooks::delete, "Delete a webhook with its deliveries.")
+        .post(
+            "/v1/webhooks/{webhook_id}/rotate-secret",
+            webhooks::rotate_secret,
+            "Give a webhook a new secret while the old one goes on signing beside it for a while.",
+        )
+        .errors(&[Code::ProjectNotActive, Code::RotationInProgress])
+        .post("/v1/webhooks/{webhook_id}/test", webhooks::test, "Send an event to a webhook, to try it.")
+        .errors(&[Code::WebhookDisabled])
+        .get("/v1/webhooks/{webhook_id}/deliveries", webhooks::deliveries, "List what was sent to a webhook, and how.")
+        .get(
+            "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}",
+            webhooks::delivery,
+            "Get a delivery with its attempts.",
+        )
+        .post(
+            "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver",
+            webhooks::redeliver,
+            "Send an event to a webhook once more.",
+        )
+        .errors(&[Code::WebhookDisabled])
         .get("/healthz", health::live, "Tell whether the server lives.")
         .get("/readyz", health::ready, "Tell whether requests should be sent to this server.")
         .get("/openapi.json", describe, "Get this description of the API.")

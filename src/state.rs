@@ -22,6 +22,7 @@ use crate::{
         meter::{Meter, MeterOptions},
         quota::Quota,
     },
+    webhooks::outbox::{Outbox, WebhookOptions},
 };
 
 /// The application: cheap to clone, the same for all.
@@ -49,6 +50,8 @@ pub struct Shared {
     pub sealing: Arc<Figures>,
     /// What was refused since that was last written.
     pub refusals: Tally,
+    /// Where webhooks' deliveries leave from.
+    pub outbox: Outbox,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
     /// Counts requests.
@@ -98,6 +101,8 @@ pub struct AppOptions {
     pub usage_days_kept: u32,
     /// How event streams are served.
     pub streams: StreamOptions,
+    /// How webhooks are sent.
+    pub webhooks: WebhookOptions,
 }
 
 impl Default for AppOptions {
@@ -113,6 +118,7 @@ impl Default for AppOptions {
             meter: MeterOptions::default(),
             usage_days_kept: 400,
             streams: StreamOptions::default(),
+            webhooks: WebhookOptions::default(),
         }
     }
 }
@@ -131,6 +137,7 @@ impl App {
             signer: Arc::new(Signer::new(&options.server_key)),
             sealing: Arc::default(),
             refusals: Tally::default(),
+            outbox: Outbox::new(options.webhooks, &options.server_key),
             server_key: options.server_key,
             passwords: Passwords::new()?,
             meter: Arc::new(Meter::new(options.meter).map_err(Error::internal)?),

@@ -16,12 +16,15 @@ use super::{
     model::DEPLOYMENT,
     repo,
 };
-use crate::base::{
-    clock::Clock,
-    error::{Code, Error, Result},
-    hex,
-    id::AuditId,
-    lifecycle::Lifecycle,
+use crate::{
+    base::{
+        clock::Clock,
+        error::{Code, Error, Result},
+        hex,
+        id::AuditId,
+        lifecycle::Lifecycle,
+    },
+    webhooks,
 };
 
 /// Each statement has to see what was committed before it, whatever the database's own default is.
@@ -140,6 +143,10 @@ impl Sealer {
         }
         linker.checkpoint_old();
         write(&mut transaction, last, &linker).await?;
+        // With the entries or not at all: what can be read as an event is on its way.
+        if !linker.entries.is_empty() {
+            webhooks::repo::enqueue(&mut transaction, last, linker.last()).await?;
+        }
         transaction.commit().await?;
 
         // What was taken was seen later than the look; of a full batch, all that came before its last.

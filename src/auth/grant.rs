@@ -90,6 +90,13 @@ impl Who for KeyOrToken {
     const KINDS: &'static [SecretKind] = &[SecretKind::Key, SecretKind::Token];
 }
 
+/// A session or a key.
+#[derive(Debug)]
+pub enum SessionOrKey {}
+impl Who for SessionOrKey {
+    const KINDS: &'static [SecretKind] = &[SecretKind::Session, SecretKind::Key];
+}
+
 /// A session of one of the project's owners.
 #[derive(Debug)]
 pub enum OwnerOnly {}

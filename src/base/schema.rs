@@ -234,6 +234,7 @@ fn format_name(format: &str) -> &str {
         "date-time" => "an RFC 3339 date-time, such as 2026-03-31T12:00:00Z",
         "date" => "a date, such as 2026-03-31",
         "cidr" => "an address or a network without bits behind its length, such as 203.0.113.0/24",
+        "uri" => "a URL, such as https://example.com/hooks",
         "email" | "idn-email" => "an e-mail address, such as ada@example.com",
         other => other,
     }

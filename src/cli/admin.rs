@@ -13,18 +13,23 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-use super::database::{ADMIN_CONNECTIONS, Database};
+use super::{
+    database::{ADMIN_CONNECTIONS, Database},
+    server_key,
+};
 use crate::{
     auth::{node::Node, password::Passwords, password_rules},
     base::{
         action::Action,
         clock::{Clock, Timestamp},
         email::Email,
+        hex,
         id::{ProjectId, UserId},
         request::RequestContext,
         role::Role,
     },
     config::Settings,
+    db,
     projects::{
         self,
         model::{NewProject, Project},
@@ -69,6 +74,15 @@ pub enum Admin {
         #[arg(long)]
         json: bool,
     },
+    /// Have the deployment's servers use another key: the one found here, in CLOUDAPI_SECRET_KEY_FILE or secret.key in the
+    /// data directory. For when the old one is lost or has leaked; stop all servers first, and give each of them the new
+    /// file. Webhooks then need new secrets (POST /v1/webhooks/{id}/rotate-secret), and whoever verifies the audit trail
+    /// the new public key.
+    ReplaceKey {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a session for a user.
     Session {
         /// The user's e-mail address.
@@ -94,6 +108,7 @@ pub async fn run(settings: Settings, command: Admin) -> anyhow::Result<()> {
         Admin::Project { project, included, hard_limit, json } => {
             quota(&writes, &project, included, hard_limit, json).await
         }
+        Admin::ReplaceKey { json } => replace_key(&writes, &settings, json).await,
         Admin::Session { email, json } => session(&writes, &email, json).await,
     };
     let closed = database.close().await;
@@ -199,6 +214,28 @@ impl FromStr for Bound {
             },
         }
     }
+}
+
+async fn replace_key(writes: &Writes, settings: &Settings, json: bool) -> anyhow::Result<String> {
+    let key = server_key::load(settings)?;
+    let mut tx = writes.begin(&Arc::new(by_operator())).await?;
+    let before = db::replace_key(tx.db(), &key).await?.map(|before| hex::encode(&before));
+    let now = hex::encode(&key.fingerprint());
+    let is_new = before.as_ref() != Some(&now);
+    if is_new {
+        let change = Change::to_deployment(Action::DeploymentKeyReplaced).with("fingerprint", json!([before, now]));
+        tx.commit(change, ()).await?;
+    } else {
+        tx.commit_unchanged(()).await?;
+    }
+    Ok(match (json, is_new) {
+        (true, _) => json!({ "fingerprint": now, "replaced": is_new }).to_string(),
+        (false, true) => {
+            "The deployment's servers use the key found here from now on; others are refused when they start."
+                .to_owned()
+        }
+        (false, false) => "The deployment's servers use the key found here already; nothing was changed.".to_owned(),
+    })
 }
 
 async fn session(writes: &Writes, email: &str, json: bool) -> anyhow::Result<String> {

@@ -14,6 +14,7 @@ use std::{
     ffi::OsString,
     io::{self, IsTerminal, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -30,6 +31,9 @@ use crate::{
 const SERVER_LOG: &str = "info,sqlx::postgres::notice=warn";
 /// What a command that ends logs by default: its result is on standard output.
 const COMMAND_LOG: &str = "warn";
+
+/// How long the end of a process waits for work that nobody waits for.
+const LEFT_TIME: Duration = Duration::from_millis(500);
 
 /// A self-hosted REST API for a company's projects, credentials, users and usage.
 #[derive(Debug, Parser)]
@@ -84,7 +88,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) -> anyho
     environment::warn_of_unknown();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let settings = cli.settings;
-    match cli.command {
+    let outcome = match cli.command {
         None => runtime.block_on(serve::run(settings, cli.serve, clock)),
         Some(Command::Serve(serve)) => runtime.block_on(serve::run(settings, *serve, clock)),
         Some(Command::Migrate) => runtime
@@ -92,7 +96,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) -> anyho
         Some(Command::Openapi) => print_openapi(),
         Some(Command::Usage(command)) => runtime.block_on(usage::run(settings, command)),
         Some(Command::Admin(command)) => runtime.block_on(admin::run(settings, command)),
-    }
+    };
+    // A look-up of a name that hangs cannot be broken off; nobody waits for it any more.
+    runtime.shutdown_timeout(LEFT_TIME);
+    outcome
 }
 
 fn print_openapi() -> anyhow::Result<()> {

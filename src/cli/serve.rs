@@ -24,6 +24,7 @@ use crate::{
     server::{self, Listener, Stop, files, metrics, tls::Tls},
     state::{App, AppOptions},
     usage::{flush, meter::MeterOptions},
+    webhooks::outbox::WebhookOptions,
 };
 
 /// How long to wait before looking again for a database that does not answer.
@@ -131,6 +132,7 @@ fn app_options(
         meter: MeterOptions { folder: Some(settings.data_dir().join("usage")), ..MeterOptions::default() },
         usage_days_kept: serve.usage_days,
         streams: StreamOptions { most: serve.edge.max_streams, ..StreamOptions::default() },
+        webhooks: WebhookOptions { allowed: serve.webhook_allow.clone(), ..WebhookOptions::default() },
     })
 }
 
@@ -180,7 +182,11 @@ async fn serve_app(
 
 async fn prepare(app: &App) -> Result<(), PrepareError> {
     loop {
-        match db::prepare(&app.db).await {
+        let prepared = async {
+            db::prepare(&app.db).await?;
+            db::agree_on_key(&app.db, &app.server_key).await
+        };
+        match prepared.await {
             Err(error) if error.is_passing() => {
                 tracing::warn!(%error, "not ready; trying again");
                 app.lifecycle.enter(Phase::Starting("the database does not answer".into()));

@@ -18,6 +18,7 @@ pub use pool::Pool;
 use crate::base::{
     error::{Code, Error},
     id::Kind,
+    server_key::ServerKey,
 };
 
 /// The migrations, embedded in the binary.
@@ -92,6 +93,11 @@ pub enum PrepareError {
         "the database cannot be migrated: {0}; check that the role may create tables, and that no newer cloudapi has migrated this database"
     )]
     Migration(#[source] MigrateError),
+    /// Its servers have another key than this process.
+    #[error(
+        "the key found here is not the one that this deployment's servers have in common; copy the file of one of them (secret.key in its data directory) to this machine and name it as CLOUDAPI_SECRET_KEY_FILE, or if it is lost for good see 'cloudapi admin replace-key --help'"
+    )]
+    ForeignKey,
 }
 
 impl PrepareError {
@@ -131,6 +137,27 @@ pub async fn prepare(pool: &PgPool) -> Result<(), PrepareError> {
     // Closed rather than given back: its time-outs are not a request's.
     let closed = db.close().await.map_err(PrepareError::from);
     migrated.and(closed)
+}
+
+/// Sees to it that all servers on this database have one key. The first one's is noted; who comes with another is
+/// refused, instead of signing and sealing what the others can neither check nor open.
+pub async fn agree_on_key(pool: &PgPool, key: &ServerKey) -> Result<(), PrepareError> {
+    let mut db = pool.acquire().await?;
+    let ours = key.fingerprint();
+    // Of several that start at once, one writes; the others then see what it wrote.
+    sqlx::query("UPDATE deployment SET server_key = $1 WHERE server_key IS NULL")
+        .bind(&ours[..])
+        .execute(&mut *db)
+        .await?;
+    let noted: Option<Vec<u8>> = sqlx::query_scalar("SELECT server_key FROM deployment").fetch_one(&mut *db).await?;
+    if noted.as_deref() == Some(&ours[..]) { Ok(()) } else { Err(PrepareError::ForeignKey) }
+}
+
+/// Notes `key` as the one that all servers have from now on; gives the fingerprint of the one before.
+pub async fn replace_key(db: &mut PgConnection, key: &ServerKey) -> sqlx::Result<Option<Vec<u8>>> {
+    let before = sqlx::query_scalar("SELECT server_key FROM deployment FOR UPDATE").fetch_one(&mut *db).await?;
+    sqlx::query("UPDATE deployment SET server_key = $1").bind(&key.fingerprint()[..]).execute(db).await?;
+    Ok(before)
 }
 
 /// A round trip, for `/readyz`.

@@ -13,6 +13,7 @@ use crate::{
     tokens::model::TokenView,
     usage::model::QuotaNotice,
     users::model::Member,
+    webhooks::model::WebhookView,
 };
 
 /// What a type of event says has changed.
@@ -67,12 +68,22 @@ pub fn of(action: Action) -> Option<Described> {
         Action::UserRemoved => described(removed::<Member>, USER, || gone(user("active"))),
         Action::QuotaWarning => described(made::<QuotaNotice>, PROJECT, || notice(80, 160_004)),
         Action::QuotaReached => described(made::<QuotaNotice>, PROJECT, || notice(100, 200_000)),
-        Action::WebhookCreated
-        | Action::WebhookUpdated
-        | Action::WebhookSecretRotated
-        | Action::WebhookDisabled
-        | Action::WebhookDeleted
-        | Action::WebhookTested => described(anything, WEBHOOK, || json!({})),
+        Action::WebhookCreated => described(made::<WebhookView>, WEBHOOK, webhook),
+        Action::WebhookUpdated => {
+            described(changed::<WebhookView>, WEBHOOK, || json!({ "event_types": [["key.created"], []] }))
+        }
+        Action::WebhookSecretRotated => described(
+            changed::<WebhookView>,
+            WEBHOOK,
+            || json!({ "previous_expires_at": [null, "2026-03-02T00:00:00.000Z"] }),
+        ),
+        Action::WebhookDisabled => described(
+            changed::<WebhookView>,
+            WEBHOOK,
+            || json!({ "enabled": [true, false], "disabled_reason": [null, "gone"] }),
+        ),
+        Action::WebhookDeleted => described(removed::<WebhookView>, WEBHOOK, || gone(webhook())),
+        Action::WebhookTested => described(nothing, WEBHOOK, || json!({})),
         Action::AuditCheckpoint => described(checkpoint, PROJECT, checkpoint_example),
         _ => None,
     }
@@ -93,8 +104,8 @@ fn removed<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     pairs(&members::<T>(generator), |member| json!([member, { "type": "null" }]))
 }
 
-fn anything(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "additionalProperties": true })
+fn nothing(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "description": "Nothing has changed.", "additionalProperties": false })
 }
 
 fn quota(_: &mut SchemaGenerator) -> Schema {
@@ -205,6 +216,21 @@ fn token() -> Value {
         "created_at": "2026-03-01T00:00:00.000Z",
         "expires_at": "2026-05-30T00:00:00.000Z",
         "last_used_at": null,
+    })
+}
+
+fn webhook() -> Value {
+    json!({
+        "id": "wh_6a3",
+        "project_id": "proj_8f2c4",
+        "url": "https://receiver.example/hooks",
+        "event_types": ["key.created"],
+        "description": "tells the billing service",
+        "enabled": true,
+        "disabled_reason": null,
+        "failing_since": null,
+        "previous_expires_at": null,
+        "created_at": "2026-03-01T00:00:00.000Z",
     })
 }
 

@@ -112,7 +112,8 @@ impl Event {
 }
 
 /// An action that is told of as an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct EventType(pub Action);
 
 impl<'de> Deserialize<'de> for EventType {

@@ -52,6 +52,27 @@ impl<K: Kind> Argument for PathId<K> {
     }
 }
 
+/// The two ids in the path, of a thing and of one that belongs to it.
+#[derive(Debug)]
+pub struct PathIds<K: Kind, L: Kind>(pub Id<K>, pub Id<L>);
+
+impl<K: Kind, L: Kind, S: Send + Sync> FromRequestParts<S> for PathIds<K, L> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let (first, second) =
+            parts.extract::<Path<(String, String)>>().await.map(|Path(texts)| texts).unwrap_or_default();
+        Ok(Self(first.parse().unwrap_or(Id::NOTHING), second.parse().unwrap_or(Id::NOTHING)))
+    }
+}
+
+impl<K: Kind, L: Kind> Argument for PathIds<K, L> {
+    fn describe(operation: &mut Operation) {
+        operation.path_ids.push(|generator: &mut SchemaGenerator| generator.subschema_for::<Id<K>>());
+        operation.path_ids.push(|generator: &mut SchemaGenerator| generator.subschema_for::<Id<L>>());
+    }
+}
+
 /// A text that is one of a few words.
 pub trait Word: Copy + Send + 'static {
     /// What each is, in a sentence: "an error code".

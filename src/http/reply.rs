@@ -134,6 +134,28 @@ impl<T: JsonSchema> Answer for Issued<T> {
     };
 }
 
+/// 202 with what will be done, and where to see what came of it.
+#[derive(Debug)]
+pub struct Accepted<T> {
+    /// The path to look at.
+    pub location: String,
+    /// What will be done.
+    pub body: T,
+}
+
+impl<T: Serialize> IntoResponse for Accepted<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::ACCEPTED, &self.body, [location(&self.location)])
+    }
+}
+
+impl<T: JsonSchema> Answer for Accepted<T> {
+    const SHAPE: AnswerShape = AnswerShape {
+        location: true,
+        ..shape::<T>(202, "It will be done; `Location` says where to see what came of it.")
+    };
+}
+
 /// 200 with one page of a list.
 #[derive(Debug, Serialize)]
 pub struct List<T> {

@@ -116,6 +116,7 @@ fn tag_description(tag: &str) -> &'static str {
         "users" => "People, as members of projects.",
         "usage" => "How many requests a project made.",
         "events" => "What happens in a project, in order, to be listed or followed.",
+        "webhooks" => "Where a project's events are sent, and what came of it.",
         "health" => "Whether the server lives and is ready.",
         "docs" => "This description, for programs and for people, and what each error means.",
         _ => "",

@@ -35,6 +35,7 @@ use crate::{
         close, flush,
         record::{Record, RecordLayer},
     },
+    webhooks::{queue, worker},
 };
 use connection::Connections;
 
@@ -65,6 +66,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let closing = close::run(app.db.clone(), app.clock.clone(), app.usage_days_kept, stop.closing.clone());
     let closer = tokio::spawn(closing);
     let sweeper = tokio::spawn(sweep(app.clone(), stop.closing.clone()));
+    let deliverer = tokio::spawn(worker::run(app.clone(), stop.closing.clone(), stop.now.clone()));
     let cleaner = tokio::spawn(keeper::clean(Arc::clone(&app.node), stop.closing.clone()));
     // Requests under way need the lease, and are counted, to the end.
     let served_out = CancellationToken::new();
@@ -106,7 +108,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     }
     let flushed = async {
         served_out.cancel();
-        let _ = tokio::join!(flusher, closer, sweeper, cleaner, keeper, tail, tallier);
+        let _ = tokio::join!(flusher, closer, sweeper, deliverer, cleaner, keeper, tail, tallier);
         flush::close(&app.meter, &app.db, &app.clock).await;
         staged_out.cancel();
         let _ = sealer.await;
@@ -151,5 +153,6 @@ async fn forget_old(app: &App) -> Result<()> {
     node::forget_old(&mut db).await?;
     // In batches, so that no transaction is long.
     while idempotency::forget_old(&mut db, app.clock.now()).await? > 0 {}
+    while queue::sweep(&mut db, &app.outbox.pace).await? > 0 {}
     Ok(())
 }

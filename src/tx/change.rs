@@ -32,6 +32,11 @@ impl Change {
         Self { project, ..Self::untold(action, Some(Target::new(target))) }
     }
 
+    /// `action`, done to the deployment as a whole.
+    pub fn to_deployment(action: Action) -> Self {
+        Self::untold(action, None)
+    }
+
     /// `action`, which was tried and refused, because what was shown for it is wrong. None if nobody can tell whom it
     /// would have been about.
     pub fn refused<K: Kind>(action: Action, target: Option<Id<K>>) -> Self {

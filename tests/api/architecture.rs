@@ -51,6 +51,9 @@ fn rank(module: &str) -> u8 {
         ("auth", "lease" | "cache" | "janitor" | "node") => 1,
         ("auth" | "tx", _) => 2,
         (_, "handlers" | "acceptance" | "introspection" | "record" | "flush" | "close" | "sealer" | "scrape") => 4,
+        ("webhooks", "figures" | "pace" | "sign" | "vet") => 0,
+        ("webhooks", "queue" | "send" | "outbox") => 1,
+        ("webhooks", "worker") => 4,
         ("docs", "pages" | "assets") => 2,
         // What readers and the tail share, and what the description says of each type.
         ("events", "hub" | "changes") => 1,

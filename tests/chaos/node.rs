@@ -17,6 +17,9 @@ use nix::{
 
 use crate::clocks;
 
+/// The key that all servers of a deployment have, in a file that each of them reads.
+pub const KEY_FILE: &str = "secret.key";
+
 /// A command of the server's binary.
 pub fn command(folder: &Path, index: usize, database: SocketAddr, arguments: &[&str]) -> Command {
     program(env!("CARGO_BIN_EXE_cloudapi").as_ref(), folder, index, database, arguments)
@@ -29,6 +32,7 @@ fn program(program: &Path, folder: &Path, index: usize, database: SocketAddr, ar
         .env_clear()
         .env("DATABASE_URL", format!("postgres://cloudapi@{database}/postgres?sslmode=disable"))
         .env("CLOUDAPI_DATA_DIR", folder.join(format!("data-{index}")))
+        .env("CLOUDAPI_SECRET_KEY_FILE", folder.join(KEY_FILE))
         .env("CLOUDAPI_DRAIN_DELAY_SECONDS", "0")
         .env("CLOUDAPI_METRICS_LISTEN", "off")
         .current_dir(folder)

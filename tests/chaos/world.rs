@@ -9,6 +9,7 @@ use std::{
 };
 
 use cloudapi::{
+    base::server_key::ServerKey,
     db::{
         self,
         embedded::{Durability, Options, PrivatePostgres},
@@ -80,6 +81,8 @@ impl World {
             max_connections: 100,
         };
         let postgres = start_postgres(&postgres_options).await;
+        // As the operator gives it to each machine of a deployment.
+        fs::write(slot.folder.join(node::KEY_FILE), ServerKey::generate().to_text()).unwrap();
         let socket = postgres.endpoint().socket_dir.join(format!(".s.PGSQL.{}", postgres.endpoint().port));
         let options = db::options_for_private(postgres.endpoint());
         let db = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);

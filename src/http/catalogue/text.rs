@@ -180,8 +180,18 @@ pub const fn of(code: Code) -> Text {
             remedy: "Wait until the old secret has ended and rotate then. With a session and an overlap of 0 it can be done at once, which ends both.",
             example: "The key has two live secrets until 2026-03-31T12:00:00.000Z; rotate it then, or with a session and an overlap of 0, which ends both",
         },
+        Code::WebhookDisabled => Text {
+            meaning: "The webhook is disabled, so nothing is sent to it: a client disabled it, its receiver answered 410, or every attempt failed for five days. Its 'disabled_reason' says which.",
+            remedy: "Mend the receiver, enable the webhook with PATCH and 'enabled' true, and ask again.",
+            example: "The webhook is disabled, so nothing is sent to it; enable it with PATCH and 'enabled' true, and ask again",
+        },
+        Code::UrlNotAllowed => Text {
+            meaning: "A webhook's URL leads where nothing is sent: to an address that is not on the public Internet, in whatever spelling, over http, or with a user name, a password or a fragment in it.",
+            remedy: "Give an https URL on the public Internet. A receiver in a network of the operator's own needs that network in CLOUDAPI_WEBHOOK_ALLOW.",
+            example: "The webhook's URL must be an https one; serve the receiver over TLS",
+        },
         Code::LimitReached => Text {
-            meaning: "There are already as many of these as there may be, or tokens are nested as deep as they may be. At the end of an event stream: its reader took the events so slowly that more waited for it than may.",
+            meaning: "There are already as many of these as there may be, such as 20 webhooks in a project, or tokens are nested as deep as they may be. At the end of an event stream: its reader took the events so slowly that more waited for it than may.",
             remedy: "Remove what is no longer needed, or issue the token with a credential further up. Close streams that nobody reads; connect again with the last id as Last-Event-ID, and read faster.",
             example: "Tokens nest at most 8 deep; issue this one with a credential further up",
         },

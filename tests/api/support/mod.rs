@@ -9,6 +9,7 @@ pub mod https;
 pub mod identity;
 pub mod prometheus;
 pub mod raw;
+pub mod receiver;
 pub mod reply;
 pub mod slot;
 pub mod stream;

@@ -1,0 +1,99 @@
+//! What this server has sent, and what waits, in numbers.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver took the event.
+    Delivered,
+    /// It did not, and will be asked again.
+    Retried,
+    /// It did not, and the time is up.
+    Failed,
+    /// Another server had taken the delivery over in the meantime.
+    Overtaken,
+}
+
+/// The numbers, since the server started.
+#[derive(Debug, Default)]
+pub struct Figures {
+    outcomes: [AtomicU64; 4],
+    taken: AtomicU64,
+    disabled: AtomicU64,
+    waiting: AtomicU64,
+    due: AtomicU64,
+    oldest_due_ms: AtomicU64,
+}
+
+/// What waits in the whole deployment, as one server has last seen it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Deliveries that are not done.
+    pub waiting: u64,
+    /// Those of them whose time has come.
+    pub due: u64,
+    /// For how long the oldest of those has waited.
+    pub oldest_due: Duration,
+}
+
+impl Figures {
+    /// Deliveries were taken to be sent.
+    pub fn add_taken(&self, count: usize) {
+        self.taken.fetch_add(count as u64, Relaxed);
+    }
+
+    /// An attempt ended.
+    pub fn add(&self, outcome: Outcome) {
+        self.counter(outcome).fetch_add(1, Relaxed);
+    }
+
+    /// A webhook was disabled.
+    pub fn add_disabled(&self) {
+        self.disabled.fetch_add(1, Relaxed);
+    }
+
+    /// The queue was looked at.
+    pub fn set_depth(&self, depth: Depth) {
+        self.waiting.store(depth.waiting, Relaxed);
+        self.due.store(depth.due, Relaxed);
+        self.oldest_due_ms.store(u64::try_from(depth.oldest_due.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// How many attempts were begun.
+    pub fn attempts(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
+    /// How many attempts ended so.
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.counter(outcome).load(Relaxed)
+    }
+
+    /// How many webhooks this server has disabled.
+    pub fn disabled(&self) -> u64 {
+        self.disabled.load(Relaxed)
+    }
+
+    /// What waits.
+    pub fn depth(&self) -> Depth {
+        Depth {
+            waiting: self.waiting.load(Relaxed),
+            due: self.due.load(Relaxed),
+            oldest_due: Duration::from_millis(self.oldest_due_ms.load(Relaxed)),
+        }
+    }
+
+    fn counter(&self, outcome: Outcome) -> &AtomicU64 {
+        let [delivered, retried, failed, overtaken] = &self.outcomes;
+        match outcome {
+            Outcome::Delivered => delivered,
+            Outcome::Retried => retried,
+            Outcome::Failed => failed,
+            Outcome::Overtaken => overtaken,
+        }
+    }
+}

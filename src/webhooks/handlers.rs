@@ -1,0 +1,240 @@
+//! `/v1/webhooks`.
+
+use std::time::Duration;
+
+use axum::extract::State;
+
+use super::{
+    model::{
+        DEFAULT_OVERLAP_SECONDS, DeletedWebhook, DeliveryFilter, DeliveryView, IssuedWebhook, MAX_WEBHOOKS, NewWebhook,
+        SecretRotation, StoredWebhook, TestedWebhook, WebhookFilter, WebhookPatch, WebhookView,
+    },
+    repo::{self, WebhookChange, WebhookRow},
+    sign::WebhookSecret,
+    vet,
+};
+use crate::{
+    auth::grant::{Grant, SessionOrKey},
+    base::{
+        action::Action,
+        error::{Code, Error, Result},
+        id::{self, WebhookId},
+        page::ListQuery,
+        scope::of::{WebhooksRead, WebhooksWrite},
+    },
+    http::{
+        extract::{JsonBody, PathId, PathIds, Query},
+        reply::{Accepted, Created, Issued, Json, List},
+    },
+    state::App,
+    tx::{Change, Once, first},
+};
+
+/// Makes a webhook.
+pub async fn create(
+    grant: Grant<WebhooksWrite, SessionOrKey>,
+    State(app): State<App>,
+    body: JsonBody<NewWebhook>,
+) -> Result<Once<Issued<IssuedWebhook>>> {
+    let now = app.clock.now();
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
+    let (mut tx, new) = first!(tx.open(body).await?);
+    let url = vet::parse(&new.url, app.outbox.sender.allowed())?;
+    tenant.require_active()?;
+    if repo::lock_count(tx.db(), tenant).await? >= MAX_WEBHOOKS {
+        let detail =
+            format!("The project has {MAX_WEBHOOKS} webhooks, which is the most it may have; delete one first");
+        return Err(Error::new(Code::LimitReached, detail));
+    }
+    let (id, secret) = (WebhookId::new(), WebhookSecret::generate());
+    let row = WebhookRow {
+        id,
+        url: url.into(),
+        event_types: new.event_types.unwrap_or_default(),
+        description: new.description.unwrap_or_default(),
+        enabled: new.enabled.unwrap_or(true),
+        secret: sealed(&app, id, &secret)?,
+        created_at: now,
+    };
+    let view = WebhookView::from(repo::insert(tx.db(), tenant, row).await?);
+    let change = Change::new(Action::WebhookCreated, id, Some(view.project_id)).created(&view);
+    let body = IssuedWebhook { secret, view };
+    tx.commit(change, Issued(Created { location: format!("/v1/webhooks/{id}"), body })).await
+}
+
+/// The webhooks of a project.
+pub async fn list(
+    grant: Grant<WebhooksRead, SessionOrKey>,
+    State(app): State<App>,
+    Query(query): Query<ListQuery<WebhookFilter>>,
+) -> Result<List<WebhookView>> {
+    let page = query.page()?;
+    let mut db = app.db.acquire().await?;
+    let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
+    let page = repo::list(&mut db, tenant, &page).await?;
+    Ok(List::new(page.map(WebhookView::from), grant.request().id))
+}
+
+/// One webhook.
+pub async fn get(
+    grant: Grant<WebhooksRead, SessionOrKey>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Webhook>,
+) -> Result<Json<WebhookView>> {
+    let mut db = app.db.acquire().await?;
+    let tenant = grant.in_project_of(&mut db, id).await?;
+    let webhook = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
+    Ok(Json(webhook.into()))
+}
+
+/// Changes a webhook.
+pub async fn update(
+    grant: Grant<WebhooksWrite, SessionOrKey>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Webhook>,
+    body: JsonBody<WebhookPatch>,
+) -> Result<Once<Json<WebhookView>>> {
+    let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
+    let url = patch.url.map(|url| vet::parse(&url, app.outbox.sender.allowed())).transpose()?;
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let before = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    tenant.require_active()?;
+    let change = WebhookChange {
+        url: url.map(String::from),
+        event_types: patch.event_types,
+        description: patch.description,
+        enabled: patch.enabled,
+    };
+    if change.enabled == Some(true) && !before.enabled {
+        repo::expire(tx.db(), id, &app.outbox.pace).await?;
+    }
+    let before = WebhookView::from(before);
+    let after = WebhookView::from(repo::update(tx.db(), tenant, id, change).await?);
+    let change = Change::new(Action::WebhookUpdated, id, Some(after.project_id)).updated(&before, &after);
+    tx.commit(change, Json(after)).await
+}
+
+/// Removes a webhook.
+pub async fn delete(
+    grant: Grant<WebhooksWrite, SessionOrKey>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Webhook>,
+) -> Result<Json<DeletedWebhook>> {
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let webhook = repo::delete(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    let change =
+        Change::new(Action::WebhookDeleted, id, Some(tenant.project_id())).deleted(&WebhookView::from(webhook));
+    tx.commit(change, Json(DeletedWebhook { id, deleted: true })).await
+}
+
+/// Gives a webhook another secret, and the old one an end.
+pub async fn rotate_secret(
+    grant: Grant<WebhooksWrite, SessionOrKey>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Webhook>,
+    body: JsonBody<SecretRotation>,
+) -> Result<Once<Issued<IssuedWebhook>>> {
+    let now = app.clock.now();
+    let (mut tx, rotation) = first!(app.writes.open(grant.request(), body).await?);
+    let overlap = rotation.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let webhook = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    tenant.require_active()?;
+    match webhook.previous_expires_at {
+        Some(end) if end > now && overlap > 0 => {
+            return Err(Error::new(
+                Code::RotationInProgress,
+                format!(
+                    "The webhook has two live secrets until {end}; rotate it then, or with an overlap of 0, which ends both"
+                ),
+            ));
+        }
+        _ => {}
+    }
+    let before = WebhookView::from(webhook);
+    let secret = WebhookSecret::generate();
+    let previous_end = (overlap > 0).then(|| now.plus(Duration::from_secs(overlap.into())));
+    let sealed = sealed(&app, id, &secret)?;
+    let view = WebhookView::from(repo::rotate(tx.db(), tenant, id, &sealed, previous_end, now).await?);
+    let change = Change::new(Action::WebhookSecretRotated, id, Some(view.project_id)).updated(&before, &view);
+    let body = IssuedWebhook { secret, view };
+    tx.commit(change, Issued(Created { location: format!("/v1/webhooks/{id}"), body })).await
+}
+
+/// Sends a webhook an event, to try it.
+pub async fn test(
+    grant: Grant<WebhooksWrite, SessionOrKey>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Webhook>,
+) -> Result<Once<Accepted<TestedWebhook>>> {
+    let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let webhook = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    require_enabled(&webhook)?;
+    let change = Change::new(Action::WebhookTested, id, Some(webhook.project_id));
+    let body = TestedWebhook { id, queued: true };
+    tx.commit(change, Accepted { location: format!("/v1/webhooks/{id}/deliveries?order=desc"), body }).await
+}
+
+/// What was sent to a webhook.
+pub async fn deliveries(
+    grant: Grant<WebhooksWrite, SessionOrKey>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Webhook>,
+    Query(query): Query<ListQuery<DeliveryFilter>>,
+) -> Result<List<DeliveryView>> {
+    let page = query.page()?;
+    let mut db = app.db.acquire().await?;
+    let tenant = grant.in_project_of(&mut db, id).await?;
+    let webhook = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
+    let page = repo::deliveries(&mut db, &webhook, query.filter.status, &page).await?;
+    Ok(List::new(page.map(DeliveryView::from), grant.request().id))
+}
+
+/// One delivery.
+pub async fn delivery(
+    grant: Grant<WebhooksWrite, SessionOrKey>,
+    State(app): State<App>,
+    PathIds(id, delivery): PathIds<id::Webhook, id::Delivery>,
+) -> Result<Json<DeliveryView>> {
+    let mut db = app.db.acquire().await?;
+    let tenant = grant.in_project_of(&mut db, id).await?;
+    let webhook = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
+    let delivery = repo::delivery(&mut db, &webhook, delivery).await?.ok_or_else(Error::not_found)?;
+    Ok(Json(delivery.into()))
+}
+
+/// Sends an event once more.
+pub async fn redeliver(
+    grant: Grant<WebhooksWrite, SessionOrKey>,
+    State(app): State<App>,
+    PathIds(id, delivery): PathIds<id::Webhook, id::Delivery>,
+) -> Result<Once<Accepted<DeliveryView>>> {
+    let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let webhook = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    let delivery = repo::redeliver(tx.db(), &webhook, delivery).await?.ok_or_else(Error::not_found)?;
+    require_enabled(&webhook)?;
+    let change = Change::new(Action::DeliveryRetried, delivery.id, Some(webhook.project_id))
+        .with("webhook_id", id)
+        .with("event_id", delivery.event_id);
+    let location = format!("/v1/webhooks/{id}/deliveries/{}", delivery.id);
+    let answer = tx.commit(change, Accepted { location, body: delivery.into() }).await?;
+    app.outbox.wake.notify_one();
+    Ok(answer)
+}
+
+fn sealed(app: &App, id: WebhookId, secret: &WebhookSecret) -> Result<Vec<u8>> {
+    app.outbox.seals.seal(id, secret).ok_or_else(|| Error::internal("a webhook's secret could not be sealed"))
+}
+
+fn require_enabled(webhook: &StoredWebhook) -> Result<()> {
+    if webhook.enabled {
+        return Ok(());
+    }
+    let detail =
+        "The webhook is disabled, so nothing is sent to it; enable it with PATCH and 'enabled' true, and ask again";
+    Err(Error::new(Code::WebhookDisabled, detail))
+}

@@ -1,0 +1,224 @@
+//! SQL for deliveries as the worker sees them. All times are the database's, which all servers share.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, types::Json};
+
+use super::{
+    figures::Depth,
+    model::{Attempt, DisabledReason},
+    pace::Pace,
+};
+use crate::base::{
+    clock::Timestamp,
+    id::{AuditId, DeliveryId, ProjectId, WebhookId},
+};
+
+/// A webhook with deliveries that are due.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub struct Turn {
+    /// The webhook.
+    pub webhook_id: WebhookId,
+    /// Whether its last attempt failed.
+    pub failing: bool,
+}
+
+/// The webhooks to which something is due, at most `limit`, those first that have waited longest. It costs a look-up for
+/// each webhook that something waits for, however much that is.
+pub async fn turns(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Turn>> {
+    sqlx::query_as(
+        "WITH RECURSIVE waiting (webhook_id) AS (
+             (SELECT webhook_id FROM webhook_deliveries WHERE next_attempt_at IS NOT NULL ORDER BY webhook_id LIMIT 1)
+             UNION ALL
+             SELECT (SELECT d.webhook_id FROM webhook_deliveries d
+                     WHERE d.next_attempt_at IS NOT NULL AND d.webhook_id > waiting.webhook_id
+                     ORDER BY d.webhook_id LIMIT 1)
+             FROM waiting WHERE waiting.webhook_id IS NOT NULL)
+         SELECT w.id AS webhook_id, w.failing_since IS NOT NULL AS failing
+         FROM waiting JOIN webhooks w ON w.id = waiting.webhook_id AND w.enabled
+         CROSS JOIN LATERAL (SELECT d.next_attempt_at FROM webhook_deliveries d
+                             WHERE d.webhook_id = w.id AND d.next_attempt_at <= now()
+                             ORDER BY d.next_attempt_at LIMIT 1) due
+         ORDER BY due.next_attempt_at LIMIT $1",
+    )
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// A delivery that was taken, with all that is needed to send it.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Taken {
+    /// The delivery.
+    pub id: DeliveryId,
+    /// Which attempt this is. Only who has the last one may note what came of it.
+    pub attempt: i32,
+    /// The webhook.
+    pub webhook_id: WebhookId,
+    /// The project.
+    pub project_id: ProjectId,
+    /// The event.
+    pub event_id: AuditId,
+    /// Where to.
+    pub url: String,
+    /// What signs, sealed.
+    pub secret: Vec<u8>,
+    /// What signed before.
+    pub previous_secret: Option<Vec<u8>>,
+    /// Until when that signs, too.
+    pub previous_expires_at: Option<Timestamp>,
+    /// The sealed entry that the event is; null when it was redacted or trimmed since.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// Takes what is due, for each webhook at most as many as it says there, until the lease ends: what nobody says anything
+/// of until then is due again. What another server is just taking is left to it.
+pub async fn take(db: &mut PgConnection, turns: &[(WebhookId, usize)], lease: Duration) -> sqlx::Result<Vec<Taken>> {
+    let webhooks: Vec<_> = turns.iter().map(|turn| turn.0).collect();
+    let counts: Vec<_> = turns.iter().map(|turn| i64::try_from(turn.1).unwrap_or(i64::MAX)).collect();
+    sqlx::query_as(
+        "WITH taken AS MATERIALIZED (
+             SELECT due.id FROM unnest($1::uuid[], $2::bigint[]) AS turn (webhook_id, count)
+             CROSS JOIN LATERAL (SELECT d.id FROM webhook_deliveries d
+                                 WHERE d.webhook_id = turn.webhook_id AND d.next_attempt_at <= now()
+                                 ORDER BY d.next_attempt_at LIMIT turn.count FOR UPDATE SKIP LOCKED) due)
+         UPDATE webhook_deliveries d SET attempt = d.attempt + 1, next_attempt_at = now() + make_interval(secs => $3)
+         FROM taken, webhooks w
+         WHERE d.id = taken.id AND w.id = d.webhook_id AND w.enabled
+         RETURNING d.id, d.attempt, d.webhook_id, d.project_id, d.event_id, w.url, w.secret, w.previous_secret,
+                   w.previous_expires_at,
+                   (SELECT e.payload FROM audit_entries e WHERE e.project_id = d.project_id AND e.id = d.event_id) AS payload",
+    )
+    .bind(webhooks)
+    .bind(counts)
+    .bind(lease.as_secs_f64())
+    .fetch_all(db)
+    .await
+}
+
+/// What is to happen to a delivery after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is delivered.
+    Done,
+    /// It is tried again after this, if that is soon enough.
+    Retry(Duration),
+    /// It can never be delivered.
+    Never,
+}
+
+/// How a delivery and its webhook stand after an attempt.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Noted {
+    /// Whether the delivery will be tried again.
+    pub pending: bool,
+    /// Whether its webhook has failed for so long, and so often, that it is to be disabled.
+    pub hopeless: bool,
+}
+
+/// Notes what came of an attempt, unless it is not the last one any more. It counts for or against the webhook if it was
+/// decided `by_receiver`.
+pub async fn note(
+    db: &mut PgConnection,
+    taken: &Taken,
+    attempt: &Attempt,
+    next: Next,
+    by_receiver: bool,
+    pace: &Pace,
+) -> sqlx::Result<Option<Noted>> {
+    let (status, pause) = match next {
+        Next::Done => ("delivered", None),
+        Next::Retry(pause) => ("pending", Some(pause.as_secs_f64())),
+        Next::Never => ("failed", None),
+    };
+    let noted: Option<Noted> = sqlx::query_as(
+        "WITH verdict AS (
+             SELECT id, CASE WHEN $3 = 'pending' AND now() + make_interval(secs => $4) > queued_at + make_interval(secs => $5)
+                             THEN 'failed' ELSE $3 END AS status
+             FROM webhook_deliveries WHERE id = $1 AND attempt = $2 AND next_attempt_at IS NOT NULL FOR UPDATE),
+         noted AS (
+             UPDATE webhook_deliveries d
+             SET status = v.status,
+                 next_attempt_at = CASE WHEN v.status = 'pending' THEN now() + make_interval(secs => $4) END,
+                 attempts = CASE WHEN jsonb_array_length(attempts) >= 50 THEN attempts - 0 ELSE attempts END || $6
+             FROM verdict v WHERE d.id = v.id RETURNING d.webhook_id, d.status)
+         SELECT noted.status = 'pending' AS pending,
+                $9 AND $3 = 'pending' AND w.failures + 1 >= $7 AND w.failing_since <= now() - make_interval(secs => $8) AS hopeless
+         FROM noted JOIN webhooks w ON w.id = noted.webhook_id",
+    )
+    .bind(taken.id)
+    .bind(taken.attempt)
+    .bind(status)
+    .bind(pause)
+    .bind(pace.retry_for.as_secs_f64())
+    .bind(Json(attempt))
+    .bind(pace.give_up_failures)
+    .bind(pace.give_up_after.as_secs_f64())
+    .bind(by_receiver)
+    .fetch_optional(&mut *db)
+    .await?;
+    if noted.is_some() && by_receiver {
+        // On its own, so that a row which many attempts share is locked for a moment only, and not at all while all is
+        // well.
+        let sql = match next {
+            Next::Done => {
+                "UPDATE webhooks SET failing_since = NULL, failures = 0 WHERE id = $1 AND failing_since IS NOT NULL"
+            }
+            _ => {
+                "UPDATE webhooks SET failing_since = coalesce(failing_since, now()), failures = failures + 1 WHERE id = $1"
+            }
+        };
+        sqlx::query(sql).bind(taken.webhook_id).execute(db).await?;
+    }
+    Ok(noted)
+}
+
+/// Disables a webhook; gives whether it was enabled.
+pub async fn disable(db: &mut PgConnection, webhook: WebhookId, reason: DisabledReason) -> sqlx::Result<bool> {
+    sqlx::query("UPDATE webhooks SET enabled = false, disabled_reason = $2 WHERE id = $1 AND enabled")
+        .bind(webhook)
+        .bind(reason)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// What waits, in all.
+pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
+    let (waiting, due, oldest): (i64, i64, f64) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE next_attempt_at <= now()),
+                coalesce(extract(epoch FROM now() - least(min(next_attempt_at), now())), 0)::float8
+         FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id AND w.enabled
+         WHERE next_attempt_at IS NOT NULL",
+    )
+    .fetch_one(db)
+    .await?;
+    let number = |count: i64| u64::try_from(count).unwrap_or(0);
+    let oldest_due = Duration::try_from_secs_f64(oldest).unwrap_or_default();
+    Ok(Depth { waiting: number(waiting), due: number(due), oldest_due })
+}
+
+/// Gives up what has waited too long for its webhook to be enabled again, and forgets what is too old; gives how many
+/// rows that were. To be called until there are none.
+pub async fn sweep(db: &mut PgConnection, pace: &Pace) -> sqlx::Result<u64> {
+    let given_up = sqlx::query(
+        "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL WHERE id IN (
+             SELECT d.id FROM webhooks w JOIN webhook_deliveries d ON d.webhook_id = w.id
+             WHERE NOT w.enabled AND d.next_attempt_at IS NOT NULL AND d.queued_at <= now() - make_interval(secs => $1)
+             LIMIT 1000 FOR UPDATE OF d SKIP LOCKED)",
+    )
+    .bind(pace.retry_for.as_secs_f64())
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
+    let forgotten = sqlx::query(
+        "DELETE FROM webhook_deliveries WHERE id IN (
+             SELECT id FROM webhook_deliveries WHERE created_at <= now() - make_interval(secs => $1)
+             ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(pace.kept_for.as_secs_f64())
+    .execute(db)
+    .await?
+    .rows_affected();
+    Ok(given_up + forgotten)
+}

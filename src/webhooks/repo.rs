@@ -1,0 +1,284 @@
+//! SQL for webhooks, and for deliveries as clients see them.
+
+use sqlx::PgConnection;
+
+use super::{
+    model::{DeliveryStatus, StoredDelivery, StoredWebhook},
+    pace::Pace,
+};
+use crate::{
+    base::{
+        clock::Timestamp,
+        id::{self, AuditId, DeliveryId, ProjectId, WebhookId},
+        page::{Page, PageRequest, keyset},
+        tenant::Tenant,
+    },
+    db::ProjectItem,
+    events::model::EventType,
+};
+
+impl ProjectItem for id::Webhook {
+    const PROJECT_OF: &'static str = "SELECT project_id FROM webhooks WHERE id = $1";
+}
+
+/// Queues the events after `after`, up to `up_to`, for each webhook that is to be sent them. For the sealer, in the
+/// transaction that makes them visible.
+pub async fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> sqlx::Result<()> {
+    // Locked as a foreign key would lock it, only before: a webhook that is being deleted is waited for and left out,
+    // instead of failing the sealer's whole batch.
+    let mut wanted: Vec<(AuditId, WebhookId, ProjectId, String)> = sqlx::query_as(
+        "SELECT e.id, w.id, e.project_id, e.action
+         FROM webhooks w JOIN audit_entries e ON e.project_id = w.project_id
+         WHERE w.enabled AND e.is_event AND e.id > $1 AND e.id <= $2
+           AND CASE e.action
+               WHEN 'webhook.tested' THEN e.target_id = 'wh_' || ltrim(replace(w.id::text, '-', ''), '0')
+               ELSE w.event_types = '{}' OR e.action = ANY (w.event_types) END
+         FOR KEY SHARE OF w",
+    )
+    .bind(after)
+    .bind(up_to)
+    .fetch_all(&mut *db)
+    .await?;
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    // Ids increase as they are made, so a list of deliveries is in the order of events.
+    wanted.sort_unstable();
+    let ids: Vec<_> = wanted.iter().map(|_| DeliveryId::new()).collect();
+    let (events, webhooks): (Vec<_>, Vec<_>) = wanted.iter().map(|wanted| (wanted.0, wanted.1)).unzip();
+    let (projects, types): (Vec<_>, Vec<_>) = wanted.into_iter().map(|wanted| (wanted.2, wanted.3)).unzip();
+    sqlx::query(
+        "INSERT INTO webhook_deliveries (id, webhook_id, project_id, event_id, event_type)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[])",
+    )
+    .bind(ids)
+    .bind(webhooks)
+    .bind(projects)
+    .bind(events)
+    .bind(types)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Lets nobody else add a webhook to the tenant's project until the transaction ends; gives how many there are.
+pub async fn lock_count(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<i64> {
+    sqlx::query("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(tenant.project_id())
+        .execute(&mut *db)
+        .await?;
+    // In a statement of its own, which sees what was waited for.
+    sqlx::query_scalar("SELECT count(*) FROM webhooks WHERE project_id = $1")
+        .bind(tenant.project_id())
+        .fetch_one(db)
+        .await
+}
+
+/// What a new webhook is made of.
+#[derive(Debug)]
+pub struct WebhookRow {
+    /// The webhook.
+    pub id: WebhookId,
+    /// Where events are sent.
+    pub url: String,
+    /// Which; all when empty.
+    pub event_types: Vec<EventType>,
+    /// What it is for.
+    pub description: String,
+    /// Whether anything is sent.
+    pub enabled: bool,
+    /// What signs, sealed.
+    pub secret: Vec<u8>,
+    /// When it is made.
+    pub created_at: Timestamp,
+}
+
+fn texts(types: &[EventType]) -> Vec<&'static str> {
+    types.iter().map(|EventType(action)| action.as_str()).collect()
+}
+
+/// Adds a webhook to the tenant's project.
+pub async fn insert(db: &mut PgConnection, tenant: Tenant, webhook: WebhookRow) -> sqlx::Result<StoredWebhook> {
+    sqlx::query_as(
+        "INSERT INTO webhooks (id, project_id, url, event_types, description, enabled, secret, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *",
+    )
+    .bind(webhook.id)
+    .bind(tenant.project_id())
+    .bind(webhook.url)
+    .bind(texts(&webhook.event_types))
+    .bind(webhook.description)
+    .bind(webhook.enabled)
+    .bind(webhook.secret)
+    .bind(webhook.created_at)
+    .fetch_one(db)
+    .await
+}
+
+/// One of the tenant's webhooks.
+pub async fn get(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
+    sqlx::query_as("SELECT * FROM webhooks WHERE project_id = $1 AND id = $2")
+        .bind(tenant.project_id())
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// One of the tenant's webhooks, which nobody else changes until the transaction ends.
+pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
+    sqlx::query_as("SELECT * FROM webhooks WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE")
+        .bind(tenant.project_id())
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// The tenant's webhooks.
+pub async fn list(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    page: &PageRequest<id::Webhook>,
+) -> sqlx::Result<Page<StoredWebhook, id::Webhook>> {
+    let sql = keyset!(page, "id", "SELECT * FROM webhooks WHERE project_id = $3");
+    let rows: Vec<StoredWebhook> =
+        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
+    Ok(page.page(rows, |webhook| webhook.id))
+}
+
+/// What changes in a webhook.
+#[derive(Debug)]
+pub struct WebhookChange {
+    /// Where events are sent.
+    pub url: Option<String>,
+    /// Which; all when empty.
+    pub event_types: Option<Vec<EventType>>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Whether anything is sent.
+    pub enabled: Option<bool>,
+}
+
+/// Changes what `change` names in a webhook of the tenant's. One that is enabled, or sent elsewhere, starts with a clean
+/// record.
+pub async fn update(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    id: WebhookId,
+    change: WebhookChange,
+) -> sqlx::Result<StoredWebhook> {
+    sqlx::query_as(
+        "UPDATE webhooks SET url = coalesce($3, url), event_types = coalesce($4, event_types),
+                description = coalesce($5, description), enabled = coalesce($6, enabled),
+                disabled_reason = CASE WHEN $6 IS NULL THEN disabled_reason END,
+                failing_since = CASE WHEN NOT coalesce($6, false) AND coalesce($3, url) = url THEN failing_since END,
+                failures = CASE WHEN NOT coalesce($6, false) AND coalesce($3, url) = url THEN failures ELSE 0 END
+         WHERE project_id = $1 AND id = $2 RETURNING *",
+    )
+    .bind(tenant.project_id())
+    .bind(id)
+    .bind(change.url)
+    .bind(change.event_types.as_deref().map(texts))
+    .bind(change.description)
+    .bind(change.enabled)
+    .fetch_one(db)
+    .await
+}
+
+/// Gives up the deliveries of a webhook that have waited too long while it was disabled.
+pub async fn expire(db: &mut PgConnection, id: WebhookId, pace: &Pace) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL
+         WHERE webhook_id = $1 AND next_attempt_at IS NOT NULL AND queued_at <= now() - make_interval(secs => $2)",
+    )
+    .bind(id)
+    .bind(pace.retry_for.as_secs_f64())
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Gives a webhook of the tenant's another secret. The one it has signs until `previous_end`, unless that is now.
+pub async fn rotate(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    id: WebhookId,
+    secret: &[u8],
+    previous_end: Option<Timestamp>,
+    now: Timestamp,
+) -> sqlx::Result<StoredWebhook> {
+    sqlx::query_as(
+        "UPDATE webhooks SET secret = $3, previous_secret = CASE WHEN $4 IS NOT NULL THEN secret END,
+                previous_expires_at = coalesce($4, $5)
+         WHERE project_id = $1 AND id = $2 RETURNING *",
+    )
+    .bind(tenant.project_id())
+    .bind(id)
+    .bind(secret)
+    .bind(previous_end)
+    .bind(now)
+    .fetch_one(db)
+    .await
+}
+
+/// Removes a webhook of the tenant's with its deliveries; gives what it was.
+pub async fn delete(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
+    sqlx::query_as("DELETE FROM webhooks WHERE project_id = $1 AND id = $2 RETURNING *")
+        .bind(tenant.project_id())
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// One delivery to a webhook that the caller has found to be the tenant's.
+pub async fn delivery(
+    db: &mut PgConnection,
+    webhook: &StoredWebhook,
+    id: DeliveryId,
+) -> sqlx::Result<Option<StoredDelivery>> {
+    sqlx::query_as("SELECT * FROM webhook_deliveries WHERE webhook_id = $1 AND id = $2")
+        .bind(webhook.id)
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// The deliveries to a webhook that the caller has found to be the tenant's.
+pub async fn deliveries(
+    db: &mut PgConnection,
+    webhook: &StoredWebhook,
+    status: Option<DeliveryStatus>,
+    page: &PageRequest<id::Delivery>,
+) -> sqlx::Result<Page<StoredDelivery, id::Delivery>> {
+    let sql = keyset!(
+        page,
+        "id",
+        "SELECT * FROM webhook_deliveries WHERE webhook_id = $3 AND ($4::text IS NULL OR status = $4)"
+    );
+    let rows: Vec<StoredDelivery> = sqlx::query_as(sql)
+        .bind(page.after)
+        .bind(page.rows())
+        .bind(webhook.id)
+        .bind(status.map(DeliveryStatus::as_str))
+        .fetch_all(db)
+        .await?;
+    Ok(page.page(rows, |delivery| delivery.id))
+}
+
+/// Has a delivery to `webhook` sent once more, now, and retried as if it were new. One that is being sent stays with
+/// whoever sends it.
+pub async fn redeliver(
+    db: &mut PgConnection,
+    webhook: &StoredWebhook,
+    id: DeliveryId,
+) -> sqlx::Result<Option<StoredDelivery>> {
+    sqlx::query_as(
+        "UPDATE webhook_deliveries SET status = 'pending', queued_at = now(),
+                next_attempt_at = CASE WHEN status = 'pending' AND attempt > coalesce((attempts -> -1 ->> 'number')::int, 0)
+                                       THEN next_attempt_at ELSE now() END
+         WHERE webhook_id = $1 AND id = $2 RETURNING *",
+    )
+    .bind(webhook.id)
+    .bind(id)
+    .fetch_optional(db)
+    .await
+}

@@ -1,0 +1,247 @@
+//! One exchange with a receiver: one name looked up, one connection to an address that was found fit, one request, the head
+//! of one answer. A connection of its own for each, so that what was vetted is what is spoken to; no redirect is followed,
+//! no proxy is used, and no answer is kept.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use hyper::{Request, Response, body::Incoming, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+use url::{Host, Url};
+
+use super::vet;
+use crate::base::net::Cidr;
+
+/// How long one of a name's addresses may take to be connected to, so that a dead one leaves time for the others.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// What is read of an answer: of its head, else it is none; and of its body, for the receiver's sake, which may not like to
+/// be hung up on.
+const MOST_READ: usize = 16 * 1024;
+const BODY_TIME: Duration = Duration::from_secs(1);
+
+/// Why there was no answer, in a word for the owner of the webhook. Nothing that a receiver wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The name has no address.
+    NameNotFound,
+    /// Nothing may be sent to any of its addresses.
+    AddressNotAllowed,
+    /// No address could be connected to.
+    ConnectionFailed,
+    /// The certificate was not accepted, or TLS failed otherwise.
+    TlsFailed,
+    /// This machine knows no certificate authority.
+    NoAuthorities,
+    /// The time was up.
+    Timeout,
+    /// What came back was no HTTP answer, or the connection ended before it.
+    BadAnswer,
+}
+
+impl Fault {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NameNotFound => "name_not_found",
+            Self::AddressNotAllowed => "address_not_allowed",
+            Self::ConnectionFailed => "connection_failed",
+            Self::TlsFailed => "tls_failed",
+            Self::NoAuthorities => "no_authorities",
+            Self::Timeout => "timeout",
+            Self::BadAnswer => "bad_answer",
+        }
+    }
+}
+
+/// What is needed of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// For how long it asks to be left in peace, where it does.
+    pub retry_after: Option<Duration>,
+}
+
+type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
+/// How names become addresses.
+#[derive(Clone, Default)]
+pub enum Resolver {
+    /// As the system has it.
+    #[default]
+    System,
+    /// As a test has it.
+    Given(Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>),
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "System",
+            Self::Given(_) => "Given",
+        })
+    }
+}
+
+impl Resolver {
+    fn addresses(&self, name: &str) -> Found {
+        match self {
+            Self::System => {
+                let name = name.to_owned();
+                // The port is put in later.
+                Box::pin(async move { Ok(lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
+            }
+            Self::Given(find) => {
+                let found = find(name);
+                Box::pin(async { Ok(found) })
+            }
+        }
+    }
+}
+
+/// Sends.
+#[derive(Debug)]
+pub struct Sender {
+    allowed: Vec<Cidr>,
+    resolver: Resolver,
+    /// Read when first needed: it takes a while, and many deployments have no webhook.
+    tls: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Sender {
+    /// One that may send to `allowed` besides the public Internet.
+    pub fn new(allowed: Vec<Cidr>, resolver: Resolver) -> Self {
+        Self { allowed, resolver, tls: OnceLock::new() }
+    }
+
+    /// The networks that may be sent to besides the public Internet.
+    pub fn allowed(&self) -> &[Cidr] {
+        &self.allowed
+    }
+
+    /// Sends `request`, whose headers and body are there, to `url`, within `time`.
+    pub async fn send(&self, url: &Url, request: Request<Body>, time: Duration) -> Result<Answer, Fault> {
+        timeout(time, self.exchange(url, request)).await.unwrap_or(Err(Fault::Timeout))
+    }
+
+    async fn exchange(&self, url: &Url, mut request: Request<Body>) -> Result<Answer, Fault> {
+        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
+            return Err(Fault::NameNotFound);
+        };
+        let path = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        *request.uri_mut() = path.parse().map_err(|_| Fault::NameNotFound)?;
+        let authority = url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
+        request.headers_mut().insert(header::HOST, authority.parse().map_err(|_| Fault::NameNotFound)?);
+        request.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+
+        let stream = self.connect(url.scheme(), &host, port).await?;
+        if url.scheme() == "http" {
+            return speak(stream, request).await;
+        }
+        let name = match host {
+            Host::Domain(name) => {
+                ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| Fault::TlsFailed)?
+            }
+            Host::Ipv4(address) => ServerName::from(IpAddr::V4(address)),
+            Host::Ipv6(address) => ServerName::from(IpAddr::V6(address)),
+        };
+        let stream = self.tls()?.connect(name, stream).await.map_err(|_| Fault::TlsFailed)?;
+        speak(stream, request).await
+    }
+
+    /// A connection to one of the host's addresses. They are looked up once, and exactly those that are found fit are
+    /// connected to: a name cannot lead elsewhere in between.
+    async fn connect(&self, scheme: &str, host: &Host<&str>, port: u16) -> Result<TcpStream, Fault> {
+        let found = match host {
+            Host::Domain(name) => self.resolver.addresses(name).await.map_err(|_| Fault::NameNotFound)?,
+            Host::Ipv4(address) => vec![IpAddr::V4(*address)],
+            Host::Ipv6(address) => vec![IpAddr::V6(*address)],
+        };
+        if found.is_empty() {
+            return Err(Fault::NameNotFound);
+        }
+        let fit = found.into_iter().filter(|address| vet::permits(*address, scheme, &self.allowed));
+        let mut fault = Fault::AddressNotAllowed;
+        for address in fit {
+            fault = Fault::ConnectionFailed;
+            if let Ok(Ok(stream)) = timeout(CONNECT_TIME, TcpStream::connect(SocketAddr::new(address, port))).await {
+                // One write, then an answer.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+        }
+        Err(fault)
+    }
+
+    fn tls(&self) -> Result<TlsConnector, Fault> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(TlsConnector::from(Arc::clone(tls)));
+        }
+        let mut roots = RootCertStore::empty();
+        // The system's, or those of SSL_CERT_FILE and SSL_CERT_DIR.
+        let found = rustls_native_certs::load_native_certs();
+        let (added, _) = roots.add_parsable_certificates(found.certs);
+        if added == 0 {
+            tracing::error!(
+                errors = ?found.errors,
+                "no certificate authority is known, so no webhook can be sent over https; install ca-certificates, or set SSL_CERT_FILE"
+            );
+            return Err(Fault::NoAuthorities);
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|_| Fault::TlsFailed)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(TlsConnector::from(Arc::clone(self.tls.get_or_init(|| Arc::new(config)))))
+    }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Body>,
+) -> Result<Answer, Fault> {
+    let handshake = http1::Builder::new().max_buf_size(MOST_READ).handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|_| Fault::BadAnswer)?;
+    // Ends with this exchange, whichever way that goes.
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let response = sender.send_request(request).await.map_err(|_| Fault::BadAnswer)?;
+    let answer = Answer { status: response.status().as_u16(), retry_after: retry_after(&response) };
+    let _ = timeout(BODY_TIME, read_a_little(response.into_body())).await;
+    Ok(answer)
+}
+
+fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+async fn read_a_little(mut body: Incoming) {
+    let mut read = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        read += frame.data_ref().map_or(0, |data| data.len());
+        if read > MOST_READ {
+            return;
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The deployment's key: made once, kept from others' eyes, and the same on all servers of a deployment.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::PathBuf,
+    process::Command,
+};
+
+use nix::sys::signal::Signal;
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+
+use crate::support::{
+    binary::{Deployment, Ended, Server},
+    cluster,
+};
+
+fn key_file(deployment: &Deployment) -> PathBuf {
+    deployment.folder().join("data/secret.key")
+}
+
+/// A server of `deployment` on a database that others may share.
+fn on(deployment: &Deployment, database: &PgConnectOptions) -> Command {
+    let mut command = deployment.command(&["serve"]);
+    command.env("DATABASE_URL", cluster::url(database));
+    command
+}
+
+/// Starts a server and lets it end by itself.
+fn refused(command: Command) -> Ended {
+    let ended = Server::start(command).wait_for_end();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.errors.join("\n"));
+    ended
+}
+
+fn serves(command: Command) -> Server {
+    let server = Server::start(command);
+    server.wait_for_error("\"message\":\"ready\"");
+    server
+}
+
+#[tokio::test]
+async fn the_key_is_made_with_a_warning_for_its_owner_alone_and_found_again() {
+    let (deployment, database) = (Deployment::new(), cluster::fresh_database().await);
+    let ended = serves(on(&deployment, &database)).end(Signal::SIGTERM);
+    ended.expect_success();
+    let made = fs::read_to_string(key_file(&deployment)).unwrap();
+    assert_eq!(made.trim().len(), 64);
+    assert_eq!(fs::metadata(key_file(&deployment)).unwrap().mode() & 0o777, 0o600);
+
+    let server = Server::start(on(&deployment, &database));
+    let ended = server.end(Signal::SIGTERM);
+    assert!(!ended.errors.iter().any(|line| line.contains("secret.key")), "{:?}", ended.errors);
+    assert_eq!(fs::read_to_string(key_file(&deployment)).unwrap(), made);
+}
+
+#[tokio::test]
+async fn whoever_makes_the_key_is_told_to_keep_it_and_whoever_leaves_it_open_to_close_it() {
+    let (deployment, database) = (Deployment::new(), cluster::fresh_database().await);
+    let server = Server::start(on(&deployment, &database));
+    server.wait_for_error("made the deployment's key");
+    server.end(Signal::SIGTERM).expect_success();
+    fs::set_permissions(key_file(&deployment), fs::Permissions::from_mode(0o644)).unwrap();
+    let server = Server::start(on(&deployment, &database));
+    server.wait_for_error("chmod 600");
+    server.end(Signal::SIGTERM).expect_success();
+}
+
+#[tokio::test]
+async fn a_server_with_another_key_than_its_deployments_does_not_start_and_says_what_to_do() {
+    let (first, second, database) = (Deployment::new(), Deployment::new(), cluster::fresh_database().await);
+    serves(on(&first, &database)).end(Signal::SIGTERM).expect_success();
+
+    let ended = refused(on(&second, &database));
+    let said = ended.errors.last().unwrap();
+    assert!(said.contains("copy the file") && said.contains("CLOUDAPI_SECRET_KEY_FILE"), "{said}");
+    // What it says is what helps.
+    let mut command = on(&second, &database);
+    command.env("CLOUDAPI_SECRET_KEY_FILE", key_file(&first));
+    serves(command).end(Signal::SIGTERM).expect_success();
+}
+
+#[tokio::test]
+async fn of_two_first_servers_with_keys_of_their_own_one_serves() {
+    let (first, second, database) = (Deployment::new(), Deployment::new(), cluster::fresh_database().await);
+    let servers = [Server::start(on(&first, &database)), Server::start(on(&second, &database))];
+    let serving = servers.map(|server| {
+        // Whoever is refused ends by itself; whoever serves, when told to.
+        let pid = server.id();
+        let told = std::thread::spawn(move || server.wait_for_end().status.code());
+        (pid, told)
+    });
+    crate::support::eventually("one of them is refused", async || {
+        serving.iter().any(|(_, told)| told.is_finished()).then_some(())
+    })
+    .await;
+    for (pid, told) in &serving {
+        if !told.is_finished() {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(*pid).unwrap()), Signal::SIGTERM).unwrap();
+        }
+    }
+    let mut codes = serving.map(|(_, told)| told.join().unwrap());
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(0), Some(1)]);
+}
+
+#[tokio::test]
+async fn servers_that_make_the_key_of_one_folder_at_once_have_the_same_one() {
+    let (deployment, database) = (Deployment::new(), cluster::fresh_database().await);
+    let servers: Vec<Server> = (0..4).map(|_| Server::start(on(&deployment, &database))).collect();
+    // Another key would have had all but the first refused.
+    for server in servers {
+        server.wait_for_error("\"message\":\"ready\"");
+        server.end(Signal::SIGTERM).expect_success();
+    }
+    let left: Vec<_> =
+        fs::read_dir(deployment.folder().join("data")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".secret")), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_holds_no_key_is_named_and_left_as_it_is() {
+    let deployment = Deployment::new();
+    let data = deployment.folder().join("data");
+    fs::create_dir(&data).unwrap();
+    for text in ["", "not a key", &"0".repeat(63)] {
+        fs::write(key_file(&deployment), text).unwrap();
+        let output = deployment.run(&["serve"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("secret.key") && said.contains("64 hexadecimal"), "{said}");
+        assert_eq!(fs::read_to_string(key_file(&deployment)).unwrap(), text);
+    }
+    let missing = deployment.folder().join("elsewhere.key");
+    let output = deployment.command(&["serve"]).env("CLOUDAPI_SECRET_KEY_FILE", &missing).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // A file that was named is not made: it would be a key of this machine alone.
+    assert!(said.contains("elsewhere.key") && said.contains("openssl rand -hex 32"), "{said}");
+    assert!(!missing.exists());
+}
+
+#[tokio::test]
+async fn commands_that_do_not_use_the_key_do_not_need_it() {
+    let (first, second, database) = (Deployment::new(), Deployment::new(), cluster::fresh_database().await);
+    serves(on(&first, &database)).end(Signal::SIGTERM).expect_success();
+    let arguments = ["admin", "bootstrap", "--email", "ada@example.com", "--project", "P", "--json"];
+    let (done, _, said) = second.run_on(&database, &arguments);
+    assert!(done, "{said}");
+    assert!(!key_file(&second).exists());
+}
+
+#[tokio::test]
+async fn a_key_that_is_lost_is_replaced_by_the_operator_and_that_is_in_the_trail() {
+    let (lost, new, database) = (Deployment::new(), Deployment::new(), cluster::fresh_database().await);
+    serves(on(&lost, &database)).end(Signal::SIGTERM).expect_success();
+    refused(on(&new, &database));
+    let (done, said, _) = new.run_on(&database, &["admin", "replace-key", "--json"]);
+    assert!(done && said.contains("\"replaced\":true"), "{said}");
+    let (done, said, _) = new.run_on(&database, &["admin", "replace-key", "--json"]);
+    assert!(done && said.contains("\"replaced\":false"), "{said}");
+    serves(on(&new, &database)).end(Signal::SIGTERM).expect_success();
+    refused(on(&lost, &database));
+    let mut db = PgConnection::connect_with(&database).await.unwrap();
+    let sql = "SELECT convert_from(payload, 'UTF8') FROM audit_entries WHERE action = 'deployment.key_replaced'";
+    let entries: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut db).await.unwrap();
+    let key = fs::read_to_string(key_file(&new)).unwrap();
+    assert!(entries.len() == 1 && !entries[0].contains(key.trim()), "{entries:?}");
+    assert!(entries[0].contains("\"type\":\"operator\""), "{entries:?}");
+}

@@ -1,0 +1,233 @@
+//! Where nothing is sent, whatever a name or an answer says; and what is made of strange answers.
+
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use cloudapi::{
+    state::AppOptions,
+    webhooks::{outbox::WebhookOptions, pace::Pace, send::Resolver},
+};
+use serde_json::{Value, json};
+
+use super::{deliveries, here, soon, webhook, world};
+use crate::support::{
+    Identity, Session, TestApp,
+    binary::{Deployment, Server},
+    eventually,
+    https::Certificate,
+    receiver::{Manner, Receiver},
+};
+
+/// The first attempt at the only delivery of a key that is made now.
+async fn first_attempt(owner: &Session<'_>, hook: &Value) -> Value {
+    owner.key().await;
+    eventually("an attempt", async || {
+        let found = deliveries(owner, hook, "key.created").await;
+        found.iter().find_map(|delivery| delivery["attempts"].get(0).cloned())
+    })
+    .await
+}
+
+/// A server whose names lead where each answer in turn says, the last one again and again, and which may send to
+/// 127.0.0.2.
+async fn with_names(answers: &[&[&str]]) -> TestApp {
+    let answers: VecDeque<Vec<IpAddr>> =
+        answers.iter().map(|answer| answer.iter().map(|address| address.parse().unwrap()).collect()).collect();
+    let answers = Mutex::new(answers);
+    let resolver = Resolver::Given(Arc::new(move |_| {
+        let mut answers = answers.lock().unwrap();
+        if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() }
+    }));
+    let webhooks = WebhookOptions { allowed: vec!["127.0.0.2".parse().unwrap()], resolver, pace: soon() };
+    TestApp::start_with(AppOptions { webhooks, ..AppOptions::default() }).await
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_this_machine_is_not_connected_to() {
+    let (app, receiver) = (TestApp::start().await, Receiver::start().await);
+    let owner = app.owner().await;
+    // A real name, by the system's resolver.
+    let url = format!("https://localhost:{}/", receiver.address.port());
+    let hook = webhook(&owner, &url, json!({ "event_types": ["key.created"] })).await;
+    let attempt = first_attempt(&owner, &hook).await;
+    assert_eq!((&attempt["error"], &attempt["status_code"]), (&json!("address_not_allowed"), &json!(null)));
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_told_as_such() {
+    let app = TestApp::start_with(here(soon())).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, "https://receiver.invalid/", json!({ "event_types": ["key.created"] })).await;
+    assert_eq!(first_attempt(&owner, &hook).await["error"], "name_not_found");
+}
+
+#[tokio::test]
+async fn a_name_that_is_bound_anew_between_two_attempts_is_vetted_anew() {
+    let app = with_names(&[&["127.0.0.2"], &["127.0.0.1"]]).await;
+    let allowed = Receiver::start_on("127.0.0.2:0").await;
+    let victim = Receiver::start_on(&format!("127.0.0.1:{}", allowed.address.port())).await;
+    let owner = app.owner().await;
+    let url = format!("http://receiver.example:{}/", allowed.address.port());
+    let hook = webhook(&owner, &url, json!({ "event_types": ["key.created"] })).await;
+    allowed.answers("500 Internal Server Error");
+    owner.key().await;
+    let attempts = eventually("two attempts", async || {
+        let found = deliveries(&owner, &hook, "key.created").await;
+        let attempts = found.first()?["attempts"].as_array().unwrap().clone();
+        (attempts.len() >= 2).then_some(attempts)
+    })
+    .await;
+    // What was looked up for an attempt is what was connected to: no second look in between.
+    assert_eq!((&attempts[0]["status_code"], &attempts[1]["error"]), (&json!(500), &json!("address_not_allowed")));
+    assert_eq!((allowed.connections(), victim.connections()), (1, 0));
+    assert_eq!(allowed.received()[0].header("host"), format!("receiver.example:{}", allowed.address.port()));
+}
+
+#[tokio::test]
+async fn of_a_names_addresses_only_those_that_are_fit_are_connected_to() {
+    let app = with_names(&[&["127.0.0.1", "10.0.0.1", "::1", "127.0.0.2"]]).await;
+    let allowed = Receiver::start_on("127.0.0.2:0").await;
+    let victim = Receiver::start_on(&format!("127.0.0.1:{}", allowed.address.port())).await;
+    let owner = app.owner().await;
+    let url = format!("http://receiver.example:{}/", allowed.address.port());
+    let hook = webhook(&owner, &url, json!({ "event_types": ["key.created"] })).await;
+    assert_eq!(first_attempt(&owner, &hook).await["status_code"], 200);
+    assert_eq!((allowed.connections(), victim.connections()), (1, 0));
+}
+
+#[tokio::test]
+async fn http_is_sent_to_what_the_operator_allows_alone_even_by_name() {
+    // A public address over http: nothing may leave for it.
+    let app = with_names(&[&["192.0.9.9"]]).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, "http://receiver.example/", json!({ "event_types": ["key.created"] })).await;
+    assert_eq!(first_attempt(&owner, &hook).await["error"], "address_not_allowed");
+}
+
+#[tokio::test]
+async fn an_address_that_was_allowed_once_is_vetted_when_it_is_sent_to() {
+    let (app, receiver) = world(soon()).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"], "enabled": false })).await;
+    drop(owner.patch(&super::path(&hook), json!({ "enabled": true })).await.ok());
+    // The operator has changed their mind: so another server says, which is the only one that sends.
+    let other = TestApp::start_with(AppOptions::default()).await;
+    let stranger = other.owner().await;
+    let there = webhook(&stranger, "https://receiver.invalid/", json!({ "event_types": ["key.created"] })).await;
+    sqlx::query("UPDATE webhooks SET url = $1").bind(receiver.url()).execute(&other.db).await.unwrap();
+    assert_eq!(first_attempt(&stranger, &there).await["error"], "address_not_allowed");
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_failure_and_nobody_goes_there() {
+    let (app, receiver) = world(soon()).await;
+    let victim = Receiver::start().await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    for (number, status) in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"]
+        .into_iter()
+        .enumerate()
+    {
+        receiver.set(Manner::Answer(status, format!("location: {}\r\n", victim.url())));
+        let made = owner.key().await;
+        let attempt = eventually("the attempt", async || {
+            let found = deliveries(&owner, &hook, "key.created").await;
+            found.get(number).and_then(|delivery| delivery["attempts"].get(0).cloned())
+        })
+        .await;
+        assert_eq!(
+            (&attempt["error"], attempt["status_code"].as_u64()),
+            (&json!("redirect"), status[..3].parse().ok()),
+            "{}",
+            made.id
+        );
+    }
+    assert_eq!(victim.connections(), 0);
+}
+
+#[tokio::test]
+async fn strange_answers_are_told_in_a_word_and_read_no_further_than_needed() {
+    let (app, receiver) = world(Pace { exchange: Duration::from_millis(400), ..soon() }).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    let endless_head = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(100_000)).into_bytes();
+    let big = [b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n".to_vec(), vec![0; 1_000_000]].concat();
+    let cases: [(Vec<u8>, Value); 6] = [
+        (b"220 mail.example.com ESMTP\r\n".to_vec(), json!("bad_answer")),
+        (Vec::new(), json!("bad_answer")),
+        (endless_head, json!("bad_answer")),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello".to_vec(), json!("bad_answer")),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec(), json!(null)),
+        (big, json!(null)),
+    ];
+    for (number, (answer, expected)) in cases.into_iter().enumerate() {
+        let shown = String::from_utf8_lossy(&answer[..answer.len().min(60)]).into_owned();
+        receiver.set(Manner::Raw(answer));
+        owner.key().await;
+        let attempt = eventually("the attempt", async || {
+            let found = deliveries(&owner, &hook, "key.created").await;
+            found.get(number).and_then(|delivery| delivery["attempts"].get(0).cloned())
+        })
+        .await;
+        assert_eq!(attempt["error"], expected, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_answers_is_hung_up_on() {
+    let (app, receiver) = world(Pace { exchange: Duration::from_millis(100), ..soon() }).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    receiver.set(Manner::Hang);
+    let attempt = first_attempt(&owner, &hook).await;
+    assert_eq!(attempt["error"], "timeout");
+    assert!((100..5000).contains(&attempt["duration_ms"].as_u64().unwrap()), "{attempt}");
+}
+
+#[tokio::test]
+async fn over_https_the_receivers_certificate_must_be_one_that_the_machine_trusts() {
+    let (trusted, other) = (Certificate::new(), Certificate::new());
+    let receiver = Receiver::start_with_tls(&trusted).await;
+    let impostor = Receiver::start_with_tls(&other).await;
+    let deployment = Deployment::new();
+    let mut command = deployment.command(&["serve"]);
+    command.env("SSL_CERT_FILE", trusted.cert()).env("CLOUDAPI_WEBHOOK_ALLOW", "127.0.0.0/8,::1");
+    // Nothing of the environment comes in between.
+    for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env(proxy, "http://127.0.0.1:1");
+    }
+    let server = Server::start(command);
+    let session = deployment.printed(&["admin", "session", "--email", "ada@example.com"]).trim().to_owned();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let call = async |method: &str, path: &str, body: Value| {
+        let request = client.request(method.parse().unwrap(), format!("{}{path}", server.url)).bearer_auth(&session);
+        let request = match body {
+            Value::Null => request,
+            body => request.header("content-type", "application/json").body(body.to_string()),
+        };
+        serde_json::from_slice::<Value>(&request.send().await.unwrap().bytes().await.unwrap()).unwrap()
+    };
+    let hook = async |receiver: &Receiver| {
+        let url = format!("https://localhost:{}/", receiver.address.port());
+        let body = json!({ "project_id": "proj_8f2c4", "url": url, "event_types": ["project.updated"] });
+        call("POST", "/v1/webhooks", body).await
+    };
+    let (good, bad) = (hook(&receiver).await, hook(&impostor).await);
+    call("PATCH", "/v1/projects/proj_8f2c4", json!({ "name": "x" })).await;
+    let received = receiver.wait_for("project.updated", 1).await;
+    assert!(received.is_signed_by(good["secret"].as_str().unwrap()));
+    let path = format!("/v1/webhooks/{}/deliveries", bad["id"].as_str().unwrap());
+    let error = eventually("an attempt", async || {
+        let listed = call("GET", &path, Value::Null).await;
+        listed["data"][0]["attempts"][0]["error"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert_eq!(error, "tls_failed");
+    assert_eq!(impostor.received().len(), 0);
+}

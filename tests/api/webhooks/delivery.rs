@@ -1,0 +1,287 @@
+//! What is sent, and what is done about receivers that do not take it.
+
+use std::time::Duration;
+
+use cloudapi::{
+    base::id::WebhookId,
+    webhooks::{figures::Outcome, pace::Pace},
+};
+use serde_json::{Value, json};
+
+use super::{delivered, deliveries, path, soon, webhook, world};
+use crate::support::{
+    Identity,
+    app::PUBLIC_URL,
+    eventually,
+    receiver::{Manner, Receiver},
+};
+
+#[tokio::test]
+async fn an_event_is_sent_once_signed_and_in_the_form_of_a_cloudevent() {
+    let (app, receiver) = world(soon()).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    let key = owner.key().await;
+
+    let received = receiver.wait_for("key.created", 1).await;
+    assert_eq!(received.target, "POST /hooks HTTP/1.1");
+    assert_eq!(received.header("host"), receiver.address.to_string());
+    assert_eq!(received.header("content-type"), "application/json");
+    assert!(received.header("user-agent").starts_with("CloudAPI/"));
+    let traceparent = received.header("traceparent");
+    assert!(traceparent.len() == 55 && traceparent.starts_with("00-"), "{traceparent}");
+    let event = received.event();
+    assert_eq!(event["specversion"], "1.0");
+    assert_eq!(event["source"], format!("{PUBLIC_URL}/v1/projects/{}", owner.project));
+    assert_eq!((&event["subject"], &event["data"]["action"]), (&json!(key.id), &json!("key.created")));
+    assert_eq!(event["data"]["actor"]["id"], owner.user_id.to_string());
+    assert_eq!(event["data"]["changes"]["id"], key.id);
+    assert_eq!(received.header("webhook-id"), event["id"]);
+    assert!(event["id"].as_str().unwrap().starts_with("evt_"));
+    assert!(received.is_signed_by(hook["secret"].as_str().unwrap()));
+    let other = webhook(&owner, "https://receiver.invalid/", json!({ "enabled": false })).await;
+    assert!(!received.is_signed_by(other["secret"].as_str().unwrap()));
+
+    let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
+    assert_eq!((&delivery["event_id"], &delivery["next_attempt_at"]), (&event["id"], &json!(null)));
+    let attempts = delivery["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(
+        (&attempts[0]["number"], &attempts[0]["status_code"], &attempts[0]["error"]),
+        (&json!(1), &json!(200), &json!(null))
+    );
+    assert_eq!(
+        owner.get(&format!("{}/deliveries/{}", path(&hook), delivery["id"].as_str().unwrap())).await.ok(),
+        delivery
+    );
+    assert_eq!(receiver.received().len(), 1);
+    assert_eq!(app.outbox.figures.count(Outcome::Delivered), 1);
+}
+
+#[tokio::test]
+async fn a_webhook_is_sent_what_it_asked_for_of_its_own_project() {
+    let (app, receiver) = world(soon()).await;
+    let (owner, stranger) = (app.owner().await, app.owner().await);
+    webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created", "key.revoked"] })).await;
+    let everything = webhook(&stranger, &receiver.url(), json!({})).await;
+    let key = owner.key().await;
+    owner.patch(&format!("/v1/keys/{}", key.id), json!({ "name": "x" })).await.ok();
+    owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
+    receiver.wait_for("key.revoked", 1).await;
+    let types: Vec<String> = receiver.received().iter().map(|received| received.event_type()).collect();
+    // A webhook that is sent everything is told of its own making, too. (Each webhook's turn is its own, so the order is
+    // that of one webhook.)
+    let ours: Vec<_> = types.iter().filter(|one| one.starts_with("key")).collect();
+    assert_eq!(ours, ["key.created", "key.revoked"]);
+    let made = receiver.wait_for("webhook.created", 1).await;
+    assert_eq!(made.event()["subject"], everything["id"]);
+    assert!(!String::from_utf8(made.body).unwrap().contains("whsec_"));
+}
+
+#[tokio::test]
+async fn a_test_goes_to_the_webhook_that_is_tested_alone_whatever_it_asked_for() {
+    let (app, receiver) = world(soon()).await;
+    let owner = app.owner().await;
+    let narrow = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.revoked"] })).await;
+    let wide = webhook(&owner, &receiver.url(), json!({})).await;
+    let reply = owner.post_empty(&format!("{}/test", path(&narrow))).await;
+    assert_eq!(reply.header("location").unwrap(), format!("{}/deliveries?order=desc", path(&narrow)));
+    assert_eq!(reply.expect(reqwest::StatusCode::ACCEPTED), json!({ "id": narrow["id"], "queued": true }));
+    let received = receiver.wait_for("webhook.tested", 1).await;
+    assert!(received.is_signed_by(narrow["secret"].as_str().unwrap()));
+    delivered(&owner, &narrow, "webhook.tested", "delivered").await;
+    assert_eq!(deliveries(&owner, &wide, "webhook.tested").await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn a_receiver_that_fails_is_sent_the_same_again_until_it_takes_it() {
+    let (app, receiver) = world(soon()).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    receiver.answers("503 Service Unavailable");
+    owner.key().await;
+    let third = receiver.wait_for("key.created", 3).await;
+    assert!(owner.get(&path(&hook)).await.ok()["failing_since"].is_string());
+    receiver.answers("204 No Content");
+    let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
+    let received = receiver.of_type("key.created");
+    assert!(
+        received.iter().all(|one| one.header("webhook-id") == third.header("webhook-id") && one.body == third.body)
+    );
+    assert!(received.iter().all(|one| one.is_signed_by(hook["secret"].as_str().unwrap())));
+    let attempts = delivery["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), received.len());
+    let first = (&attempts[0]["status_code"], &attempts[0]["error"]);
+    assert_eq!(first, (&json!(503), &json!("unsuccessful_status")));
+    let numbers: Vec<_> = attempts.iter().map(|attempt| attempt["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=attempts.len() as u64).collect::<Vec<_>>());
+    assert_eq!(attempts.last().unwrap()["status_code"], 204);
+    assert_eq!(owner.get(&path(&hook)).await.ok()["failing_since"], json!(null));
+    // What a receiver says is never kept.
+    assert!(!delivery.to_string().contains("hello"));
+}
+
+#[tokio::test]
+async fn an_event_is_given_up_after_its_time_and_sent_once_more_when_that_is_asked_for() {
+    let (app, receiver) = world(Pace { retry_for: Duration::from_millis(200), ..soon() }).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    receiver.answers("500 Internal Server Error");
+    owner.key().await;
+    let failed = delivered(&owner, &hook, "key.created", "failed").await;
+    assert_eq!(failed["next_attempt_at"], json!(null));
+    let tried = receiver.received().len();
+    assert_eq!(failed["attempts"].as_array().unwrap().len(), tried);
+    assert_eq!(owner.get(&format!("{}/deliveries?status=failed", path(&hook))).await.ok()["data"], json!([failed]));
+    assert_eq!(owner.get(&format!("{}/deliveries?status=pending", path(&hook))).await.ok()["data"], json!([]));
+
+    receiver.answers("200 OK");
+    let again = format!("{}/deliveries/{}/redeliver", path(&hook), failed["id"].as_str().unwrap());
+    let send = || owner.request("POST", &again).header("idempotency-key", "once").send();
+    let reply = send().await;
+    assert_eq!(reply.header("location").unwrap(), again.trim_end_matches("/redeliver"));
+    assert_eq!(reply.expect(reqwest::StatusCode::ACCEPTED)["status"], "pending");
+    let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
+    assert_eq!(delivery["id"], failed["id"]);
+    let received = receiver.received();
+    assert_eq!(received.len(), tried + 1);
+    assert_eq!(received[tried].header("webhook-id"), received[0].header("webhook-id"));
+    // The same asking is one.
+    assert_eq!(send().await.header("idempotent-replayed"), Some("true"));
+    assert_eq!(deliveries(&owner, &hook, "key.created").await[0]["status"], "delivered");
+}
+
+#[tokio::test]
+async fn while_a_secret_is_rotated_either_verifies_what_is_sent_and_then_the_new_one_alone() {
+    let (app, receiver) = world(soon()).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    let rotate = async |overlap: u32| {
+        let rotated =
+            owner.post(&format!("{}/rotate-secret", path(&hook)), json!({ "overlap_seconds": overlap })).await;
+        rotated.created()["secret"].as_str().unwrap().to_owned()
+    };
+    let first = hook["secret"].as_str().unwrap().to_owned();
+    let second = rotate(3600).await;
+    owner.key().await;
+    let received = receiver.wait_for("key.created", 1).await;
+    assert!(received.is_signed_by(&first) && received.is_signed_by(&second));
+    assert_eq!(received.header("webhook-signature").split(' ').count(), 2);
+    app.clock.advance(Duration::from_secs(3601));
+    owner.key().await;
+    let received = receiver.wait_for("key.created", 2).await;
+    assert_eq!(received.header("webhook-signature").split(' ').count(), 1);
+    let third = rotate(0).await;
+    app.clock.advance(Duration::from_secs(1));
+    owner.key().await;
+    let received = receiver.wait_for("key.created", 3).await;
+    assert_eq!(received.header("webhook-signature").split(' ').count(), 1);
+    assert_ne!(second, third);
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_is_not_asked_again_until_its_webhook_is_enabled() {
+    let (app, receiver) = world(soon()).await;
+    let (owner, other) = (app.owner().await, Receiver::start().await);
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    webhook(&owner, &other.url(), json!({ "event_types": ["webhook.disabled"] })).await;
+    receiver.answers("410 Gone");
+    owner.key().await;
+    let told = other.wait_for("webhook.disabled", 1).await.event();
+    assert_eq!(
+        (&told["subject"], &told["data"]["changes"]),
+        (&hook["id"], &json!({ "enabled": [true, false], "disabled_reason": [null, "gone"] }))
+    );
+    assert_eq!(told["data"]["actor"]["type"], "system");
+    let disabled = owner.get(&path(&hook)).await.ok();
+    assert_eq!((&disabled["enabled"], &disabled["disabled_reason"]), (&json!(false), &json!("gone")));
+    let asked = receiver.received().len();
+    assert_eq!(asked, 1);
+    // What happens meanwhile is not sent, not even later.
+    owner.key().await;
+    owner.post_empty(&format!("{}/test", path(&hook))).await.problem(409, "webhook_disabled");
+    let delivery = &deliveries(&owner, &hook, "key.created").await[0];
+    let again = format!("{}/deliveries/{}/redeliver", path(&hook), delivery["id"].as_str().unwrap());
+    owner.post_empty(&again).await.problem(409, "webhook_disabled");
+
+    receiver.answers("200 OK");
+    let enabled = owner.patch(&path(&hook), json!({ "enabled": true })).await.ok();
+    assert_eq!((&enabled["enabled"], &enabled["disabled_reason"]), (&json!(true), &json!(null)));
+    let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
+    assert_eq!(delivery["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(receiver.received().len(), 2);
+}
+
+#[tokio::test]
+async fn what_happens_to_webhooks_is_told_as_it_is_described() {
+    let (app, receiver) = world(soon()).await;
+    let (owner, everything) = (app.owner().await, Receiver::start().await);
+    webhook(&owner, &everything.url(), json!({})).await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "description": "x" })).await;
+    owner.patch(&path(&hook), json!({ "description": "y" })).await.ok();
+    owner.post(&format!("{}/rotate-secret", path(&hook)), json!({})).await.created();
+    receiver.wait_for("webhook.secret_rotated", 1).await;
+    receiver.answers("410 Gone");
+    owner.post_empty(&format!("{}/test", path(&hook))).await.expect(reqwest::StatusCode::ACCEPTED);
+    everything.wait_for("webhook.disabled", 1).await;
+    owner.delete(&path(&hook)).await.ok();
+    everything.wait_for("webhook.deleted", 1).await;
+    for (event_type, count) in [("webhook.created", 2), ("webhook.updated", 1), ("webhook.secret_rotated", 1)] {
+        everything.wait_for(event_type, count).await;
+    }
+    // What it is told has been held to its description on the way. The test was another's.
+    assert_eq!(receiver.wait_for("webhook.tested", 1).await.event()["subject"], hook["id"]);
+    assert!(everything.of_type("webhook.tested").is_empty());
+}
+
+#[tokio::test]
+async fn a_receiver_that_has_failed_for_days_is_given_up() {
+    let pace = Pace { give_up_after: Duration::from_millis(150), give_up_failures: 4, ..soon() };
+    let (app, receiver) = world(pace).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    receiver.answers("500 Internal Server Error");
+    owner.key().await;
+    let disabled = eventually("it is disabled", async || {
+        Some(owner.get(&path(&hook)).await.ok()).filter(|hook| hook["enabled"] == false)
+    })
+    .await;
+    assert_eq!(disabled["disabled_reason"], "failing");
+    assert!(receiver.received().len() >= 4);
+    assert_eq!(app.outbox.figures.disabled(), 1);
+}
+
+#[tokio::test]
+async fn what_has_waited_too_long_at_a_disabled_webhook_is_not_sent_when_it_is_enabled() {
+    let (app, receiver) = world(soon()).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    receiver.answers("500 Internal Server Error");
+    owner.key().await;
+    receiver.wait_for("key.created", 1).await;
+    owner.patch(&path(&hook), json!({ "enabled": false })).await.ok();
+    sqlx::query("UPDATE webhook_deliveries SET queued_at = queued_at - interval '25 hours' WHERE webhook_id = $1")
+        .bind(hook["id"].as_str().unwrap().parse::<WebhookId>().unwrap())
+        .execute(&app.db)
+        .await
+        .unwrap();
+    receiver.answers("200 OK");
+    owner.patch(&path(&hook), json!({ "enabled": true })).await.ok();
+    delivered(&owner, &hook, "key.created", "failed").await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_says_when_to_come_again_is_not_asked_sooner() {
+    let (app, receiver) = world(Pace { longest_pause: Duration::from_secs(3600), ..soon() }).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    receiver.set(Manner::Answer("429 Too Many Requests", "retry-after: 1800\r\n".into()));
+    owner.key().await;
+    let delivery = eventually("one attempt", async || {
+        let found = deliveries(&owner, &hook, "key.created").await;
+        found.into_iter().find(|delivery| delivery["attempts"].as_array().unwrap().len() == 1)
+    })
+    .await;
+    let next = cloudapi::base::clock::Timestamp::parse(delivery["next_attempt_at"].as_str().unwrap()).unwrap();
+    assert!(app.clock.now().until(next) > Duration::from_secs(1700), "{delivery}");
+}

@@ -1,0 +1,69 @@
+//! Webhooks, against real receivers on real sockets.
+
+mod addresses;
+mod delivery;
+mod manage;
+mod queue;
+
+use std::time::Duration;
+
+use cloudapi::{
+    state::AppOptions,
+    webhooks::{outbox::WebhookOptions, pace::Pace},
+};
+use serde_json::{Value, json};
+
+use crate::support::{Identity, Session, TestApp, eventually, receiver::Receiver};
+
+/// As the product has it, but soon: what is waited for comes in milliseconds.
+fn soon() -> Pace {
+    Pace {
+        poll: Duration::from_millis(20),
+        first_pause: Duration::from_millis(5),
+        longest_pause: Duration::from_millis(50),
+        ..Pace::default()
+    }
+}
+
+/// An operator who allows receivers on this machine.
+fn here(pace: Pace) -> AppOptions {
+    let webhooks = WebhookOptions { allowed: vec!["127.0.0.0/8".parse().unwrap()], pace, ..WebhookOptions::default() };
+    AppOptions { webhooks, ..AppOptions::default() }
+}
+
+/// A URL that may be sent to, and whose name leads nowhere: no test speaks to anybody else's machine.
+const NOWHERE: &str = "https://receiver.invalid/hooks";
+
+/// A webhook with these members for the user's project.
+async fn webhook(owner: &Session<'_>, url: &str, mut members: Value) -> Value {
+    members["project_id"] = json!(owner.project);
+    members["url"] = json!(url);
+    owner.post("/v1/webhooks", members).await.created()
+}
+
+/// The path of a webhook.
+fn path(webhook: &Value) -> String {
+    format!("/v1/webhooks/{}", webhook["id"].as_str().unwrap())
+}
+
+/// The deliveries of a webhook of one type, oldest first.
+async fn deliveries(owner: &Session<'_>, webhook: &Value, event_type: &str) -> Vec<Value> {
+    let listed = owner.get(&format!("{}/deliveries?limit=100", path(webhook))).await.ok();
+    let of_type = |delivery: &&Value| delivery["event_type"] == event_type;
+    listed["data"].as_array().unwrap().iter().filter(of_type).cloned().collect()
+}
+
+/// Waits until the only delivery of this type stands so.
+async fn delivered(owner: &Session<'_>, webhook: &Value, event_type: &str, status: &str) -> Value {
+    eventually(&format!("{event_type} is {status}"), async || {
+        let found = deliveries(owner, webhook, event_type).await;
+        assert!(found.len() <= 1, "{found:?}");
+        found.into_iter().find(|delivery| delivery["status"] == status)
+    })
+    .await
+}
+
+/// A server, and a receiver on the same machine, which the operator allows.
+async fn world(pace: Pace) -> (TestApp, Receiver) {
+    (TestApp::start_with(here(pace)).await, Receiver::start().await)
+}
