@@ -3,9 +3,10 @@
 use std::{ops::Deref, sync::Arc};
 
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
 
 use crate::{
-    audit::{checkpoint::Signer, figures::Figures, tally::Tally},
+    audit::{checkpoint::Signer, figures::Figures, reads::Reads, tally::Tally},
     auth::{bearer::Authenticator, limits::Limits, node::Node, password::Passwords},
     base::{
         clock::Clock,
@@ -22,6 +23,9 @@ use crate::{
         quota::Quota,
     },
 };
+
+/// How many exports read at a time: however many there are, they take no more of the pool's connections.
+const EXPORT_READERS: usize = 2;
 
 /// The application: cheap to clone, the same for all.
 #[derive(Clone, Debug)]
@@ -48,6 +52,10 @@ pub struct Shared {
     pub sealing: Arc<Figures>,
     /// What was refused since that was last written.
     pub refusals: Tally,
+    /// Who has read the audit trail, as far as that is not told yet.
+    pub reads: Reads,
+    /// Who of those that export it may read now.
+    pub export_readers: Arc<Semaphore>,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
     /// Counts requests.
@@ -62,6 +70,8 @@ pub struct Shared {
     pub limits: Arc<Limits>,
     /// For how many days the counts of each day are kept.
     pub usage_days_kept: u32,
+    /// For how many whole months the audit trail is kept; for ever if it is none.
+    pub audit_months_kept: Option<u32>,
     /// Where clients reach this server, without a slash at its end.
     pub public_url: String,
     /// The proxies whose word on a client's address is taken.
@@ -89,6 +99,8 @@ pub struct AppOptions {
     pub meter: MeterOptions,
     /// For how many days the counts of each day are kept.
     pub usage_days_kept: u32,
+    /// For how many whole months the audit trail is kept; for ever if it is none.
+    pub audit_months_kept: Option<u32>,
 }
 
 impl Default for AppOptions {
@@ -103,6 +115,7 @@ impl Default for AppOptions {
             audit: true,
             meter: MeterOptions::default(),
             usage_days_kept: 400,
+            audit_months_kept: None,
         }
     }
 }
@@ -121,6 +134,8 @@ impl App {
             signer: Arc::new(Signer::new(&options.server_key)),
             sealing: Arc::default(),
             refusals: Tally::default(),
+            reads: Reads::default(),
+            export_readers: Arc::new(Semaphore::new(EXPORT_READERS)),
             server_key: options.server_key,
             passwords: Passwords::new()?,
             meter: Arc::new(Meter::new(options.meter).map_err(Error::internal)?),
@@ -130,6 +145,7 @@ impl App {
             clock,
             limits,
             usage_days_kept: options.usage_days_kept,
+            audit_months_kept: options.audit_months_kept,
             public_url: options.public_url,
             trusted_proxies: options.trusted_proxies,
         })))

@@ -232,7 +232,7 @@ async fn find_or_insert_project(
 }
 
 /// A request of whoever runs the command.
-fn by_operator() -> RequestContext {
+pub(super) fn by_operator() -> RequestContext {
     let account = User::from_uid(Uid::current()).ok().flatten();
     RequestContext::operator(account.map(|account| account.name))
 }

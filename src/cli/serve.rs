@@ -101,6 +101,7 @@ fn app_options(
         server_key: server_key::load(settings)?,
         meter: MeterOptions { folder: Some(settings.data_dir().join("usage")), ..MeterOptions::default() },
         usage_days_kept: serve.usage_days,
+        audit_months_kept: serve.audit_months,
     })
 }
 

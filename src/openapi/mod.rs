@@ -112,6 +112,7 @@ fn tag_description(tag: &str) -> &'static str {
         "tokens" => "Scoped, expiring credentials, for services.",
         "users" => "People, as members of projects.",
         "usage" => "How many requests a project made.",
+        "audit" => "Who did what and when, in a form that shows any change made to it afterwards.",
         "health" => "Whether the server lives and is ready.",
         "docs" => "This description, for programs and for people, and what each error means.",
         _ => "",

@@ -41,14 +41,15 @@ fn rank(module: &str) -> u8 {
         ("health" | "openapi", _) => 4,
         ("base" | "config", _) | (_, "model") => 0,
         // What whoever verifies a trail needs, without a database.
-        ("audit", "chain" | "checkpoint" | "figures" | "link") => 0,
-        ("audit", "tally") => 1,
+        ("audit", "chain" | "checkpoint" | "figures" | "link" | "line" | "verdict" | "verify" | "view" | "csv") => 0,
+        ("audit", "tally" | "reads" | "trail" | "trim") => 1,
         ("db" | "http", _) | (_, "repo" | "invitations") => 1,
         ("usage", "journal" | "meter" | "quota" | "ledger" | "breakdown") => 1,
         // What a transaction must know of the others that share the database.
         ("auth", "lease" | "cache" | "janitor" | "node" | "figures") => 1,
         ("auth" | "tx", _) => 2,
         (_, "handlers" | "acceptance" | "introspection" | "record" | "flush" | "close" | "sealer") => 4,
+        ("audit", "export" | "stream" | "retention") => 4,
         ("docs", "pages" | "assets") => 2,
         // A slice's own front page.
         (_, "") => 0,
