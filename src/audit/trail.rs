@@ -63,7 +63,8 @@ pub async fn list(
         Order::Desc => (" AND id < ", " ORDER BY id DESC LIMIT "),
     };
     sql.push(compare).push_bind(page.after).push(direction).push_bind(page.rows());
-    let rows = sql.build_query_as().fetch_all(db).await?;
+    // Planned each time: by the values that are asked for, and not by what is common.
+    let rows = sql.build_query_as().persistent(false).fetch_all(db).await?;
     Ok(page.page(rows, |entry: &StoredEntry| entry.id))
 }
 
@@ -160,6 +161,7 @@ pub async fn after(
     .bind(chain)
     .bind(after)
     .bind(limit)
+    .persistent(false)
     .fetch_all(db)
     .await
 }

@@ -39,5 +39,6 @@ mod slow;
 mod support;
 mod tls;
 mod tokens;
+mod trail;
 mod usage;
 mod users;
