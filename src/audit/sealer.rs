@@ -24,6 +24,8 @@ use crate::base::{
     lifecycle::Lifecycle,
 };
 
+/// Each statement has to see what was committed before it, whatever the database's own default is.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// How often to look. Telling by NOTIFY what was staged would have every write wait for every other.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// How many entries are sealed in one transaction.
@@ -121,7 +123,7 @@ impl Sealer {
             self.low_water = look.low_water()?;
             return Ok(Outcome::Done);
         }
-        let mut transaction = db.begin().await?;
+        let mut transaction = db.begin_with(BEGIN).await?;
         let Some(last) = repo::take_turn(&mut transaction).await? else { return Ok(Outcome::NotOurTurn) };
         let taken = repo::take(&mut transaction, self.low_water, BATCH.try_into().unwrap_or(i64::MAX)).await?;
         let projects: BTreeSet<_> = taken.iter().map(|taken| taken.project_id).collect();

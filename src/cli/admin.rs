@@ -123,12 +123,17 @@ async fn bootstrap(
     let now = Clock::system().now();
     let mut tx = writes.begin(&Arc::new(by_operator())).await?;
     let user = users::repo::find_or_insert(tx.db(), UserId::new(), &email, now).await?;
+    let sets_password = hash.is_some();
     if let Some(hash) = hash {
         users::repo::set_password_hash(tx.db(), user.id, &hash).await?;
     }
     let project = find_or_insert_project(tx.db(), user.id, project, now).await?;
     let session = sessions::repo::issue(tx.db(), user.id, user.email, now).await?;
-    let change = Change::new(Action::DeploymentBootstrapped, project.id, Some(project.id));
+    tx.also(Change::session(&session));
+    let change = Change::new(Action::DeploymentBootstrapped, project.id, Some(project.id))
+        .with("owner", &session.user)
+        .with("password_set", sets_password)
+        .with("project", &project);
     let (project, session) = tx.commit(change, (project, session)).await?;
     if json {
         let printed = json!({ "user": session.user, "project": project, "session": session_json(&session)? });
@@ -164,7 +169,8 @@ async fn quota(
         tx.commit_unchanged(()).await?;
     } else {
         projects::repo::set_quota(tx.db(), id, quota).await?;
-        tx.commit(Change::new(Action::ProjectQuotaChanged, id, Some(id)), ()).await?;
+        let change = Change::new(Action::ProjectQuotaChanged, id, Some(id)).updated(&before, &quota);
+        tx.commit(change, ()).await?;
     }
     let Quota { included, hard_limit } = quota;
     if json {
@@ -199,7 +205,7 @@ async fn session(writes: &Writes, email: &str, json: bool) -> anyhow::Result<Str
     let email = parse_email(email)?;
     let mut tx = writes.begin(&Arc::new(by_operator())).await?;
     let session = issue_session(tx.db(), &email, Clock::system().now()).await?;
-    let session = tx.commit(Change::new(Action::SessionCreated, session.id, None), session).await?;
+    let session = tx.commit(Change::session(&session), session).await?;
     // Without --json the secret alone, for `$(cloudapi admin session …)`.
     Ok(if json { session_json(&session)?.to_string() } else { session.token.expose().to_owned() })
 }

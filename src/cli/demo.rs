@@ -14,7 +14,11 @@ use crate::{
         secret::{Secret, SecretKind},
         tenant::Tenant,
     },
-    keys::{self, model::default_scopes, repo::KeyRow},
+    keys::{
+        self,
+        model::{KeyView, default_scopes},
+        repo::KeyRow,
+    },
     projects::{self, model::NewProject},
     state::App,
     tokens::{
@@ -78,7 +82,7 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
     };
     let tenant = Tenant::admitted(PROJECT, ScopeSet::all());
     tokens::repo::insert(db, tenant, token, &Secret::generate(SecretKind::Token)).await?;
-    tx.commit(Change::new(Action::DemoLoaded, project.id, Some(project.id)), ()).await?;
+    tx.commit(Change::new(Action::DemoLoaded, project.id, Some(project.id)).created(&project), ()).await?;
     Ok(())
 }
 
@@ -109,5 +113,7 @@ pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
         rate_limit: None,
     };
     let key = keys::repo::insert(tx.db(), key, &secret).await?;
-    tx.commit(Change::new(Action::KeyCreated, key.id, Some(PROJECT)), (session.token, secret)).await.map_err(Into::into)
+    tx.also(Change::session(&session));
+    let change = Change::new(Action::KeyCreated, key.id, Some(PROJECT)).created(&KeyView::new(key, now));
+    tx.commit(change, (session.token, secret)).await.map_err(Into::into)
 }

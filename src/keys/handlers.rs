@@ -65,8 +65,9 @@ pub async fn create(
         rate_limit: new.rate_limit,
     };
     let stored = repo::insert(tx.db(), row, &secret).await?;
-    let change = Change::new(Action::KeyCreated, stored.id, Some(stored.project_id));
-    let body = IssuedKey { key: secret, view: KeyView::new(stored, now) };
+    let view = KeyView::new(stored, now);
+    let change = Change::new(Action::KeyCreated, view.id, Some(view.project_id)).created(&view);
+    let body = IssuedKey { key: secret, view };
     tx.commit(change, Issued(Created { location: format!("/v1/keys/{}", body.view.id), body })).await
 }
 
@@ -117,10 +118,11 @@ pub async fn update(
         allowed_ips: patch.allowed_ips,
         rate_limit: patch.rate_limit,
     };
-    let key = repo::update(tx.db(), tenant, id, change).await?;
+    let before = KeyView::new(key, now);
+    let key = KeyView::new(repo::update(tx.db(), tenant, id, change).await?, now);
     tx.recall(Subject::Key(id));
-    let change = Change::new(Action::KeyUpdated, id, Some(key.project_id));
-    tx.commit(change, Json(KeyView::new(key, now))).await
+    let change = Change::new(Action::KeyUpdated, id, Some(key.project_id)).updated(&before, &key);
+    tx.commit(change, Json(key)).await
 }
 
 /// Gives a key another secret, and the old one an end.
@@ -170,10 +172,11 @@ pub async fn rotate(
     let previous_end = now.plus(Duration::from_secs(overlap.into()));
     let previous_end = key.expires_at.map_or(previous_end, |end| end.min(previous_end));
     let secret = Secret::generate(SecretKind::Key);
-    let key = repo::rotate(tx.db(), tenant, id, &secret, previous_end, now).await?;
+    let before = KeyView::new(key, now);
+    let view = KeyView::new(repo::rotate(tx.db(), tenant, id, &secret, previous_end, now).await?, now);
     tx.recall(Subject::Key(id));
-    let change = Change::new(Action::KeyRotated, id, Some(key.project_id));
-    let body = IssuedKey { key: secret, view: KeyView::new(key, now) };
+    let change = Change::new(Action::KeyRotated, id, Some(view.project_id)).updated(&before, &view);
+    let body = IssuedKey { key: secret, view };
     tx.commit(change, Issued(Created { location: format!("/v1/keys/{id}"), body })).await
 }
 
@@ -186,12 +189,10 @@ pub async fn revoke(
     let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
-    if !repo::revoke(tx.db(), tenant, id, now).await? {
-        return Err(Error::not_found());
-    }
+    let before = repo::revoke(tx.db(), tenant, id, now).await?.ok_or_else(Error::not_found)?;
     tokens::repo::revoke_issued_by_key(tx.db(), id, now).await?;
     tx.recall(Subject::Key(id));
-    let change = Change::new(Action::KeyRevoked, id, Some(tenant.project_id()));
+    let change = Change::new(Action::KeyRevoked, id, Some(tenant.project_id())).revoked(before);
     tx.commit(change, Json(RevokedKey { id, revoked: true })).await
 }
 

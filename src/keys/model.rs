@@ -4,19 +4,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 
-use crate::base::{
-    clock::Timestamp,
-    credential::CredentialStatus,
-    id::{KeyId, ProjectId, UserId},
-    limit::RateLimit,
-    metadata::Metadata,
-    net::Cidr,
-    page::ListQuery,
-    schema::input,
-    scope::{Scope, ScopeSet},
-    secret::Secret,
-    tenant::ProjectStatus,
-    text::NO_CONTROL_CHARACTERS,
+use crate::{
+    audit::model::Audited,
+    base::{
+        clock::Timestamp,
+        credential::CredentialStatus,
+        id::{KeyId, ProjectId, UserId},
+        limit::RateLimit,
+        metadata::Metadata,
+        net::Cidr,
+        page::ListQuery,
+        schema::input,
+        scope::{Scope, ScopeSet},
+        secret::Secret,
+        tenant::ProjectStatus,
+        text::NO_CONTROL_CHARACTERS,
+    },
 };
 
 /// What a new key shall be.
@@ -190,6 +193,8 @@ pub struct KeyView {
     /// How often it, and what is issued under it, may be used; null for what the operator says.
     pub rate_limit: Option<RateLimit>,
 }
+
+impl Audited for KeyView {}
 
 impl KeyView {
     /// `key` as it stands at `now`.

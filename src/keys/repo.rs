@@ -199,19 +199,25 @@ pub async fn rotate(
     .await
 }
 
-/// Ends one of the tenant's keys; gives whether there is such a key, ended before or not. It waits
-/// for tokens being issued under the key, so that whoever then looks for those sees them all.
-pub async fn revoke(db: &mut PgConnection, tenant: Tenant, id: KeyId, now: Timestamp) -> sqlx::Result<bool> {
+/// Ends one of the tenant's keys; gives how it stood before, if there is such a key. It waits for tokens being issued
+/// under the key, so that whoever then looks for those sees them all.
+pub async fn revoke(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    id: KeyId,
+    now: Timestamp,
+) -> sqlx::Result<Option<CredentialStatus>> {
     // FOR UPDATE, because an insert that refers to the key holds FOR KEY SHARE on it, which a plain
     // update of this column would not wait for.
-    sqlx::query(
-        "UPDATE keys SET revoked_at = coalesce(revoked_at, $3)
-         WHERE id = (SELECT id FROM keys WHERE id = $1 AND project_id = $2 FOR UPDATE)",
+    let before: Option<(Option<Timestamp>, Option<Timestamp>)> = sqlx::query_as(
+        "WITH before AS (SELECT id, revoked_at, expires_at FROM keys WHERE id = $1 AND project_id = $2 FOR UPDATE)
+         UPDATE keys k SET revoked_at = coalesce(k.revoked_at, $3) FROM before b
+         WHERE k.id = b.id RETURNING b.revoked_at, b.expires_at",
     )
     .bind(id)
     .bind(tenant.project_id())
     .bind(now)
-    .execute(db)
-    .await
-    .map(|done| done.rows_affected() == 1)
+    .fetch_optional(db)
+    .await?;
+    Ok(before.map(|(revoked_at, expires_at)| CredentialStatus::at(now, revoked_at, expires_at)))
 }

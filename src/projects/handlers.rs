@@ -58,7 +58,7 @@ pub async fn create(
     let (mut tx, new) = first!(app.writes.open(&session.request, body).await?);
     let project = repo::insert(tx.db(), ProjectId::new(), new, now).await?;
     users::repo::insert_member(tx.db(), project.id, session.user_id, Role::Owner, MemberStatus::Active, now).await?;
-    let change = Change::new(Action::ProjectCreated, project.id, Some(project.id));
+    let change = Change::new(Action::ProjectCreated, project.id, Some(project.id)).created(&project);
     tx.commit(change, Created { location: format!("/v1/projects/{}", project.id), body: project }).await
 }
 
@@ -83,11 +83,12 @@ pub async fn update(
 ) -> Result<Once<Tagged<Project>>> {
     let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
-    let project = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
-    condition.require(&project.etag())?;
+    let before = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
+    condition.require(&before.etag())?;
     tenant.require_active()?;
     let project = repo::update(tx.db(), tenant, patch).await?;
-    tx.commit(Change::new(Action::ProjectUpdated, project.id, Some(project.id)), tagged(project)).await
+    let change = Change::new(Action::ProjectUpdated, project.id, Some(project.id)).updated(&before, &project);
+    tx.commit(change, tagged(project)).await
 }
 
 /// Stops a project's keys and tokens, until it is resumed.
@@ -126,12 +127,12 @@ async fn change_status(
 ) -> Result<Once<Tagged<Project>>> {
     let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
-    let project = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
-    match (project.status, status) {
+    let before = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
+    match (before.status, status) {
         // Asked again, it says the same and changes nothing.
         (now, wanted) if now == wanted => {
             tx.recall(Subject::Project(id));
-            return tx.commit_unchanged(tagged(project)).await;
+            return tx.commit_unchanged(tagged(before)).await;
         }
         (ProjectStatus::Archived, ProjectStatus::Suspended) => {
             return Err(Error::new(
@@ -143,7 +144,8 @@ async fn change_status(
     }
     let project = repo::set_status(tx.db(), tenant, status).await?;
     tx.recall(Subject::Project(id));
-    tx.commit(Change::new(action, project.id, Some(project.id)), tagged(project)).await
+    let change = Change::new(action, project.id, Some(project.id)).updated(&before, &project);
+    tx.commit(change, tagged(project)).await
 }
 
 /// Deletes an archived project with everything in it.
@@ -167,7 +169,8 @@ pub async fn delete(
     }
     repo::delete(tx.db(), tenant).await?;
     tx.recall(Subject::Project(id));
-    tx.commit(Change::new(Action::ProjectDeleted, id, Some(id)), Json(DeletedProject { id, deleted: true })).await
+    let change = Change::new(Action::ProjectDeleted, id, Some(id)).deleted(&project);
+    tx.commit(change, Json(DeletedProject { id, deleted: true })).await
 }
 
 fn tagged(project: Project) -> Tagged<Project> {

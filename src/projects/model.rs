@@ -4,9 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 
-use crate::base::{
-    clock::Timestamp, id::ProjectId, metadata::Metadata, page::ListQuery, schema::input, tenant::ProjectStatus,
-    text::NO_CONTROL_CHARACTERS,
+use crate::{
+    audit::model::Audited,
+    base::{
+        clock::Timestamp, id::ProjectId, metadata::Metadata, page::ListQuery, schema::input, tenant::ProjectStatus,
+        text::NO_CONTROL_CHARACTERS,
+    },
 };
 
 /// What keys, tokens and members belong to.
@@ -28,6 +31,8 @@ pub struct Project {
     #[serde(skip)]
     pub version: i64,
 }
+
+impl Audited for Project {}
 
 impl Project {
     /// Its state as an entity tag (RFC 9110 §8.8.3).

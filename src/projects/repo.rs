@@ -1,13 +1,17 @@
 //! SQL for projects.
 
+use serde::Serialize;
 use sqlx::{PgConnection, types::Json};
 
 use super::model::{NewProject, Project, ProjectPatch};
-use crate::base::{
-    clock::Timestamp,
-    id::{self, ProjectId, UserId},
-    page::{Page, PageRequest, keyset},
-    tenant::{ProjectStatus, Tenant},
+use crate::{
+    audit::model::Audited,
+    base::{
+        clock::Timestamp,
+        id::{self, ProjectId, UserId},
+        page::{Page, PageRequest, keyset},
+        tenant::{ProjectStatus, Tenant},
+    },
 };
 
 /// Adds a project.
@@ -68,13 +72,15 @@ pub async fn set_status(db: &mut PgConnection, tenant: Tenant, status: ProjectSt
 }
 
 /// What the operator has agreed on for a project: requests included in a month, and the most there may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Quota {
     /// How many are included; none for unlimited.
     pub included: Option<i64>,
     /// How many there may be; none for no limit.
     pub hard_limit: Option<i64>,
 }
+
+impl Audited for Quota {}
 
 /// A project's name and quota, which nobody else changes until the transaction ends. For the operator.
 pub async fn lock_quota(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<Option<(String, Quota)>> {

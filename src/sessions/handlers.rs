@@ -7,6 +7,7 @@ use super::{
     repo,
 };
 use crate::{
+    audit::model::Actor,
     auth::grant::{Session, SigningIn},
     base::{
         action::Action,
@@ -38,11 +39,13 @@ pub async fn create(
     let address = parsed.as_ref().map_or(email, ToString::to_string);
     // Another request may change the password after it was proven, or store a stronger hash of it: then
     // it is looked at once more.
+    let mut known = None;
     for _ in 0..2 {
         let account = match &parsed {
             Some(email) => users::repo::find_by_email(&mut *app.db.acquire().await?, email).await?,
             None => None,
         };
+        known = account.as_ref().map(|account| account.id);
         let stored = account.as_ref().and_then(|account| account.password_hash.clone());
         let proof = app.passwords.prove(&address, password.clone(), stored.clone(), app.clock.now());
         let proof = caller.request.while_awaited(proof).await?;
@@ -53,10 +56,12 @@ pub async fn create(
             continue;
         }
         let session = repo::issue(tx.db(), user.id, user.email, app.clock.now()).await?;
-        let change = Change::new(Action::SessionCreated, session.id, None);
+        let change = Change::session(&session).by(Actor::user(session.user.id, session.id));
         let location = format!("/v1/sessions/{}", session.id);
         return tx.commit(change, Issued(Created { location, body: session })).await;
     }
+    // Of an address that is nobody's, the trail keeps nothing: it may be a password in the wrong place.
+    app.writes.refused(&caller.request, Change::refused(Action::SessionRefused, known)).await?;
     Err(Error::new(Code::InvalidCredentials, "The e-mail address or the password is wrong; check both and try again"))
 }
 
@@ -89,9 +94,8 @@ pub async fn revoke(
 
 async fn end(session: Session, app: App, id: SessionId) -> Result<Json<RevokedSession>> {
     let mut tx = app.writes.begin(&session.request).await?;
-    if !repo::revoke(tx.db(), session.user_id, id, app.clock.now()).await? {
-        return Err(Error::not_found());
-    }
+    let before = repo::revoke(tx.db(), session.user_id, id, app.clock.now()).await?.ok_or_else(Error::not_found)?;
     tx.recall(Subject::Session(id));
-    tx.commit(Change::new(Action::SessionRevoked, id, None), Json(RevokedSession { id, revoked: true })).await
+    let change = Change::new(Action::SessionRevoked, id, None).revoked(before);
+    tx.commit(change, Json(RevokedSession { id, revoked: true })).await
 }

@@ -6,12 +6,15 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{
-    clock::Timestamp,
-    email::Email,
-    id::{SessionId, UserId},
-    schema::input,
-    secret::Secret,
+use crate::{
+    audit::model::Audited,
+    base::{
+        clock::Timestamp,
+        email::Email,
+        id::{SessionId, UserId},
+        schema::input,
+        secret::Secret,
+    },
 };
 
 /// How long a session lasts at most.
@@ -53,6 +56,8 @@ pub struct SessionView {
     pub last_used_at: Option<Timestamp>,
 }
 
+impl Audited for SessionView {}
+
 /// Who a session speaks for.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SessionUser {
@@ -77,6 +82,14 @@ pub struct IssuedSession {
     pub expires_at: Timestamp,
     /// Null: it has not been used yet.
     pub last_used_at: Option<Timestamp>,
+}
+
+impl IssuedSession {
+    /// As it is shown from then on.
+    pub fn view(&self) -> SessionView {
+        let Self { id, created_at, expires_at, last_used_at, .. } = *self;
+        SessionView { id, created_at, expires_at, last_used_at }
+    }
 }
 
 /// What ending a session answers, however often it is asked.

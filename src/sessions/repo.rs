@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use super::model::{IDLE, IssuedSession, LIFETIME, SessionUser, SessionView};
 use crate::base::{
     clock::Timestamp,
+    credential::CredentialStatus,
     email::Email,
     id::{self, SessionId, UserId},
     page::{Page, PageRequest, keyset},
@@ -102,13 +103,22 @@ pub async fn list_live(
     Ok(page.page(rows, |session| session.id))
 }
 
-/// Ends one of a user's sessions; gives whether there is such a session, ended before or not.
-pub async fn revoke(db: &mut PgConnection, user: UserId, id: SessionId, now: Timestamp) -> sqlx::Result<bool> {
-    sqlx::query("UPDATE sessions SET revoked_at = coalesce(revoked_at, $3) WHERE id = $1 AND user_id = $2")
-        .bind(id)
-        .bind(user)
-        .bind(now)
-        .execute(db)
-        .await
-        .map(|done| done.rows_affected() == 1)
+/// Ends one of a user's sessions; gives how it stood before, if there is such a session.
+pub async fn revoke(
+    db: &mut PgConnection,
+    user: UserId,
+    id: SessionId,
+    now: Timestamp,
+) -> sqlx::Result<Option<CredentialStatus>> {
+    let before: Option<(Option<Timestamp>, Timestamp)> = sqlx::query_as(
+        "WITH before AS (SELECT id, revoked_at, expires_at FROM sessions WHERE id = $1 AND user_id = $2 FOR UPDATE)
+         UPDATE sessions s SET revoked_at = coalesce(s.revoked_at, $3) FROM before b
+         WHERE s.id = b.id RETURNING b.revoked_at, b.expires_at",
+    )
+    .bind(id)
+    .bind(user)
+    .bind(now)
+    .fetch_optional(db)
+    .await?;
+    Ok(before.map(|(revoked_at, expires_at)| CredentialStatus::at(now, revoked_at, Some(expires_at))))
 }

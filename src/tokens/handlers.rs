@@ -65,8 +65,9 @@ pub async fn create(
     let stored = repo::insert(tx.db(), tenant, row, &secret).await?.ok_or_else(|| {
         Error::new(Code::TokenRevoked, "This credential was revoked while it was being used; use another one")
     })?;
-    let change = Change::new(Action::TokenCreated, stored.id, Some(stored.project_id));
-    let body = IssuedToken { token: secret, view: TokenView::new(stored, now) };
+    let view = TokenView::new(stored, now);
+    let change = Change::new(Action::TokenCreated, view.id, Some(view.project_id)).created(&view);
+    let body = IssuedToken { token: secret, view };
     tx.commit(change, Issued(Created { location: format!("/v1/tokens/{}", body.view.id), body })).await
 }
 
@@ -122,10 +123,8 @@ pub async fn revoke(
 ) -> Result<Json<RevokedToken>> {
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
-    if !repo::revoke(tx.db(), tenant, id, app.clock.now()).await? {
-        return Err(Error::not_found());
-    }
+    let before = repo::revoke(tx.db(), tenant, id, app.clock.now()).await?.ok_or_else(Error::not_found)?;
     tx.recall(Subject::Token(id));
-    let change = Change::new(Action::TokenRevoked, id, Some(tenant.project_id()));
+    let change = Change::new(Action::TokenRevoked, id, Some(tenant.project_id())).revoked(before);
     tx.commit(change, Json(RevokedToken { id, revoked: true })).await
 }

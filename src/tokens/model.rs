@@ -3,14 +3,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{
-    clock::Timestamp,
-    credential::CredentialStatus,
-    id::{ProjectId, TokenId},
-    schema::input,
-    scope::{Scope, ScopeSet},
-    secret::Secret,
-    text::NO_CONTROL_CHARACTERS,
+use crate::{
+    audit::model::Audited,
+    base::{
+        clock::Timestamp,
+        credential::CredentialStatus,
+        id::{ProjectId, TokenId},
+        schema::input,
+        scope::{Scope, ScopeSet},
+        secret::Secret,
+        text::NO_CONTROL_CHARACTERS,
+    },
 };
 
 /// The lifetime of a token that was made without naming one: 90 days, in seconds.
@@ -84,6 +87,8 @@ pub struct TokenView {
     /// When it was last used, to the minute; null for never.
     pub last_used_at: Option<Timestamp>,
 }
+
+impl Audited for TokenView {}
 
 impl TokenView {
     /// `token` as it stands at `now`.

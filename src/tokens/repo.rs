@@ -7,6 +7,7 @@ use crate::{
     base::{
         caller::Bounds,
         clock::Timestamp,
+        credential::CredentialStatus,
         id::{self, KeyId, ProjectId, TokenId, UserId},
         limit::RateLimit,
         page::{Page, PageRequest, keyset},
@@ -237,17 +238,23 @@ pub async fn list(
     Ok(page.page(rows, |token| token.id))
 }
 
-/// Ends one of the tenant's tokens and all that was issued under it; gives whether there is such a
-/// token, ended before or not.
-pub async fn revoke(db: &mut PgConnection, tenant: Tenant, id: TokenId, now: Timestamp) -> sqlx::Result<bool> {
-    let found: Vec<TokenId> = sqlx::query_scalar("SELECT id FROM tokens WHERE id = $1 AND project_id = $2 FOR UPDATE")
-        .bind(id)
-        .bind(tenant.project_id())
-        .fetch_all(&mut *db)
-        .await?;
-    let exists = !found.is_empty();
-    revoke_with_issued(db, found, now).await?;
-    Ok(exists)
+/// Ends one of the tenant's tokens and all that was issued under it; gives how it stood before, if there is such a
+/// token.
+pub async fn revoke(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    id: TokenId,
+    now: Timestamp,
+) -> sqlx::Result<Option<CredentialStatus>> {
+    let found: Option<(Option<Timestamp>, Timestamp)> =
+        sqlx::query_as("SELECT revoked_at, expires_at FROM tokens WHERE id = $1 AND project_id = $2 FOR UPDATE")
+            .bind(id)
+            .bind(tenant.project_id())
+            .fetch_optional(&mut *db)
+            .await?;
+    let Some((revoked_at, expires_at)) = found else { return Ok(None) };
+    revoke_with_issued(db, vec![id], now).await?;
+    Ok(Some(CredentialStatus::at(now, revoked_at, Some(expires_at))))
 }
 
 /// Ends all tokens issued under a key, which the caller has locked.

@@ -7,25 +7,44 @@ use crate::{
     base::{
         action::Action,
         clock::Timestamp,
+        credential::CredentialStatus,
         id::{Id, Kind, ProjectId},
         request::RequestContext,
     },
+    sessions::model::IssuedSession,
 };
 
 /// One change: what was done to which thing, in which project, and what is different now.
 #[derive(Clone, Debug)]
 pub struct Change {
     action: Action,
-    target: Target,
+    target: Option<Target>,
     project: Option<ProjectId>,
     changes: Changes,
     actor: Option<Actor>,
+    /// Whether it turned out to be none.
+    is_void: bool,
 }
 
 impl Change {
     /// `action`, done to `target`.
     pub fn new<K: Kind>(action: Action, target: Id<K>, project: Option<ProjectId>) -> Self {
-        Self { action, target: Target::new(target), project, changes: Changes::new(), actor: None }
+        Self { project, ..Self::untold(action, Some(Target::new(target))) }
+    }
+
+    /// `action`, which was tried and refused, because what was shown for it is wrong. None if nobody can tell whom it
+    /// would have been about.
+    pub fn refused<K: Kind>(action: Action, target: Option<Id<K>>) -> Self {
+        Self::untold(action, target.map(Target::new))
+    }
+
+    fn untold(action: Action, target: Option<Target>) -> Self {
+        Self { action, target, project: None, changes: Changes::new(), actor: None, is_void: false }
+    }
+
+    /// A session that somebody was given.
+    pub fn session(session: &IssuedSession) -> Self {
+        Self::new(Action::SessionCreated, session.id, None).created(&session.view()).with("user", &session.user)
     }
 
     /// The same, which made `thing`.
@@ -35,10 +54,11 @@ impl Change {
         self
     }
 
-    /// The same, which made `before` into `after`.
+    /// The same, which made `before` into `after`. Where these are the same nothing is told.
     #[must_use]
     pub fn updated<T: Audited>(mut self, before: &T, after: &T) -> Self {
         self.changes = model::difference(model::members(before), model::members(after));
+        self.is_void = self.changes.is_empty();
         self
     }
 
@@ -47,6 +67,13 @@ impl Change {
     pub fn deleted(mut self, thing: &impl Audited) -> Self {
         self.changes = model::difference(model::members(thing), Changes::new());
         self
+    }
+
+    /// The same, which ended a credential that stood like `before`. Nothing is told of one that was ended already.
+    #[must_use]
+    pub fn revoked(mut self, before: CredentialStatus) -> Self {
+        self.is_void = before == CredentialStatus::Revoked;
+        self.with("status", [before, CredentialStatus::Revoked])
     }
 
     /// The same, with one more thing to know. `value` must be fit for everybody who may read the trail.
@@ -63,12 +90,17 @@ impl Change {
         self
     }
 
+    /// Whether it turned out to be none, of which there is nothing to tell.
+    pub(super) fn is_void(&self) -> bool {
+        self.is_void
+    }
+
     /// Writes it to the log: unlike request lines, never sampled.
     pub(super) fn log(&self, request: &RequestContext) {
         tracing::info!(
             target: "cloudapi::change",
             action = self.action.as_str(),
-            target_id = %self.target.id,
+            target_id = self.target.as_ref().map(|target| target.id.as_str()),
             project_id = self.project.map(tracing::field::display),
             credential_id = request.caller.get().map(|caller| tracing::field::display(caller.credential_id())),
             request_id = %request.id,
@@ -91,7 +123,7 @@ impl Change {
             outcome,
             request_id: Some(request.id),
             source_ip: request.client,
-            target: Some(self.target.clone()),
+            target: self.target.clone(),
             user_agent: model::user_agent(request),
         }
     }

@@ -28,7 +28,7 @@ use idempotency::{Claim, Claimed};
 use open::{Literal, Open, Sql};
 
 use crate::{
-    audit::model::Outcome,
+    audit::{self, model::Outcome},
     auth::node::{Node, texts},
     base::{
         clock::{Clock, Timestamp, since_boot},
@@ -75,6 +75,15 @@ impl Writes {
         self.claim(request, Some(body.meaning())).await?.read(body)
     }
 
+    /// Tells of what was tried and refused, in the audit trail alone.
+    pub async fn refused(&self, request: &RequestContext, change: Change) -> Result<()> {
+        if !self.is_audited {
+            return Ok(());
+        }
+        let draft = change.draft(request, Outcome::Failed, self.clock.now());
+        audit::repo::stage(&mut *self.node.db.acquire().await?, &[(change.chain(), draft)]).await.map_err(Into::into)
+    }
+
     /// As [`Writes::open`], for a write without a body.
     pub async fn open_empty(&self, request: &Arc<RequestContext>) -> Result<Opened<()>> {
         self.claim(request, None).await
@@ -93,6 +102,7 @@ impl Writes {
             clock: self.clock.clone(),
             request: Arc::clone(request),
             recalled: Vec::new(),
+            also: Vec::new(),
             is_audited: self.is_audited,
         }
     }
@@ -106,6 +116,8 @@ pub struct Tx {
     clock: Clock,
     request: Arc<RequestContext>,
     recalled: Vec<Subject>,
+    /// What is told of besides the change that it is committed with.
+    also: Vec<Change>,
     is_audited: bool,
 }
 
@@ -156,6 +168,11 @@ impl Tx {
         opened.read(body)
     }
 
+    /// Has `change` told besides the one that this will be committed with: for what one request does to two things.
+    pub fn also(&mut self, change: Change) {
+        self.also.push(change);
+    }
+
     async fn judge(mut self, claim: Claim, rows: &[PgRow]) -> Result<Opened<()>> {
         let request = Arc::clone(&self.request);
         match claim.judge(self.db(), rows, request.secret.get()).await? {
@@ -195,12 +212,12 @@ impl Tx {
 
     /// Ends with `last`, which gives the number of the recall if there is something to recall.
     async fn commit_with(self, last: Sql, change: Option<Change>) -> Result<()> {
-        let Self { open, node, clock, request, recalled, is_audited } = self;
+        let Self { open, node, clock, request, recalled, also, is_audited } = self;
+        let told: Vec<_> = also.into_iter().chain(change).filter(|change| !change.is_void()).collect();
         // A recall is done last: every other waits for it until COMMIT.
-        let last = match &change {
-            Some(change) if is_audited => stage(change, &request, clock.now()).then(&last),
-            _ => last,
-        };
+        let now = clock.now();
+        let staged = told.iter().filter(|_| is_audited).map(|change| stage(change, &request, now));
+        let last = staged.fold(Sql::default(), Sql::then).then(last);
         let rows = open.commit(&last).await.map_err(|error| match Error::from(error) {
             error if !recalled.is_empty() && error.code() == Code::DatabaseUnavailable => Error::new(
                 Code::RevocationUnconfirmed,
@@ -210,9 +227,7 @@ impl Tx {
             error => error,
         })?;
         let committed = since_boot();
-        if let Some(change) = change {
-            change.log(&request);
-        }
+        told.iter().for_each(|change| change.log(&request));
         if !recalled.is_empty() {
             let row = rows.first().ok_or_else(|| Error::internal("a recall without a number"))?;
             node.confirm(&recalled, row.try_get(0)?, committed).await;

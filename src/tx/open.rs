@@ -93,7 +93,7 @@ impl Sql {
     }
 
     /// This, and then `next`.
-    pub(super) fn then(mut self, next: &Self) -> Self {
+    pub(super) fn then(mut self, next: Self) -> Self {
         self.0.push_str(&next.0);
         self
     }
@@ -172,6 +172,6 @@ mod tests {
             r"SELECT f('''); DROP TABLE keys; --\',NULL,-7,'\x00ab',ARRAY['a''b','c']::text[],ARRAY[]::text[]);"
         );
         let insert = Sql::insert("t (a, b)", &[Literal::Text("'"), Literal::Null]);
-        assert_eq!(insert.then(&Sql::call("f", &[])).0, "INSERT INTO t (a, b) VALUES ('''',NULL);SELECT f();");
+        assert_eq!(insert.then(Sql::call("f", &[])).0, "INSERT INTO t (a, b) VALUES ('''',NULL);SELECT f();");
     }
 }

@@ -3,8 +3,13 @@
 use axum::extract::State;
 use secrecy::ExposeSecret;
 
-use super::{invitations, model::Acceptance, repo};
+use super::{
+    invitations,
+    model::{Acceptance, MemberStatus},
+    repo,
+};
 use crate::{
+    audit::model::Actor,
     auth::{grant::SigningIn, password_rules},
     base::{
         action::Action,
@@ -41,7 +46,11 @@ pub async fn accept(
         // Whoever holds the invitation must also be who the address belongs to.
         let address = user.email.to_string();
         let proof = app.passwords.prove(&address, password, user.password_hash.clone(), now);
-        caller.request.while_awaited(proof).await?.ok_or_else(wrong_password)?.upgrade
+        let Some(proof) = caller.request.while_awaited(proof).await? else {
+            app.writes.refused(&caller.request, Change::refused(Action::SessionRefused, Some(user.id))).await?;
+            return Err(wrong_password());
+        };
+        proof.upgrade
     } else {
         password_rules::check(&password, &user.email)
             .map_err(|unfit| Error::invalid_member("/password", unfit.code(), unfit.to_string()))?;
@@ -60,7 +69,12 @@ pub async fn accept(
         ));
     }
     let session = sessions::repo::issue(tx.db(), user.id, user.email, now).await?;
-    let change = Change::new(Action::UserJoined, user.id, Some(invitation.project_id));
+    // Two things are told: to the project that it has a member, and in the deployment's trail that somebody signed in.
+    let actor = Actor::user(user.id, session.id);
+    tx.also(Change::session(&session).by(actor.clone()));
+    let change = Change::new(Action::UserJoined, user.id, Some(invitation.project_id))
+        .with("status", [MemberStatus::Invited, MemberStatus::Active])
+        .by(actor);
     tx.commit(change, Issued(Created { location: format!("/v1/sessions/{}", session.id), body: session })).await
 }
 

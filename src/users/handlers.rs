@@ -88,7 +88,7 @@ pub async fn create(
     invitations::insert(tx.db(), tenant, user.id, &secret, grant.caller().user_id(), now).await?;
     let member = repo::get(tx.db(), tenant, user.id).await?.ok_or_else(Error::not_found)?;
     let location = format!("/v1/users/{}", member.id);
-    let change = Change::new(Action::UserInvited, member.id, Some(tenant.project_id()));
+    let change = Change::new(Action::UserInvited, member.id, Some(tenant.project_id())).created(&member);
     tx.commit(change, Issued(Created { location, body: InvitedUser { invitation: secret, member } })).await
 }
 
@@ -114,7 +114,9 @@ pub async fn update(
     }
     repo::set_role(tx.db(), tenant, id, role).await?;
     tx.recall(Subject::Member(tenant.project_id(), id));
-    tx.commit(Change::new(Action::UserUpdated, id, Some(tenant.project_id())), Json(Member { role, ..member })).await
+    let updated = Member { role, ..member.clone() };
+    let change = Change::new(Action::UserUpdated, id, Some(tenant.project_id())).updated(&member, &updated);
+    tx.commit(change, Json(updated)).await
 }
 
 /// Takes somebody out of a project, or withdraws their invitation to it.
@@ -134,7 +136,7 @@ pub async fn remove(
     tokens::repo::revoke_issued_by_member(tx.db(), tenant, id, now).await?;
     invitations::withdraw(tx.db(), tenant, id, now).await?;
     tx.recall(Subject::Member(tenant.project_id(), id));
-    let change = Change::new(Action::UserRemoved, id, Some(tenant.project_id()));
+    let change = Change::new(Action::UserRemoved, id, Some(tenant.project_id())).deleted(&member);
     tx.commit(change, Json(RemovedUser { id, removed: true })).await
 }
 
@@ -181,12 +183,14 @@ pub async fn change_password(
     // As at sign-in: a stolen session guesses no faster than anybody else.
     let address = email.to_string();
     let proof = app.passwords.prove(&address, current_password, stored.clone(), app.clock.now());
-    session.request.while_awaited(proof).await?.ok_or_else(|| {
-        Error::new(
+    if session.request.while_awaited(proof).await?.is_none() {
+        let change = Change::refused(Action::UserPasswordChanged, Some(session.user_id));
+        app.writes.refused(&session.request, change).await?;
+        return Err(Error::new(
             Code::InvalidCurrentPassword,
             "'current_password' is not your password; check it, or ask the operator to set a new one",
-        )
-    })?;
+        ));
+    }
     let hash = session.request.while_awaited(app.passwords.hash(new_password)).await?;
     let mut tx = app.writes.begin(&session.request).await?;
     if !repo::replace_password_hash(tx.db(), session.user_id, stored.as_deref(), &hash).await? {
@@ -198,6 +202,7 @@ pub async fn change_password(
     let sessions_revoked = sessions::repo::revoke_others(tx.db(), session.user_id, session.id, app.clock.now()).await?;
     // The other sessions rest on their user.
     tx.recall(Subject::User(session.user_id));
-    let change = Change::new(Action::UserPasswordChanged, session.user_id, None);
+    let change =
+        Change::new(Action::UserPasswordChanged, session.user_id, None).with("sessions_revoked", sessions_revoked);
     tx.commit(change, Json(ChangedPassword { id: session.user_id, sessions_revoked })).await
 }

@@ -4,15 +4,18 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{
-    clock::Timestamp,
-    email::Email,
-    id::{ProjectId, UserId},
-    page::ListQuery,
-    role::Role,
-    schema::input,
-    secret::Secret,
-    text::NO_CONTROL_CHARACTERS,
+use crate::{
+    audit::model::Audited,
+    base::{
+        clock::Timestamp,
+        email::Email,
+        id::{ProjectId, UserId},
+        page::ListQuery,
+        role::Role,
+        schema::input,
+        secret::Secret,
+        text::NO_CONTROL_CHARACTERS,
+    },
 };
 
 /// Whether a member has accepted their invitation.
@@ -43,6 +46,8 @@ pub struct Member {
     /// When their account was made.
     pub created_at: Timestamp,
 }
+
+impl Audited for Member {}
 
 /// A user with what is needed to sign them in.
 #[derive(Clone, Debug, sqlx::FromRow)]

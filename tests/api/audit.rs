@@ -1,83 +1,384 @@
-//! The audit trail, as it is written: each write is told of exactly once, in a chain that nobody forks.
+//! What the audit trail tells of: each write exactly once, and what was refused.
 
-use std::collections::HashMap;
-
-use cloudapi::{
-    audit::{
-        chain::{self, GENESIS},
-        model::DEPLOYMENT,
-    },
-    base::id::{AuditId, ProjectId},
-};
+use cloudapi::{base::role::Role, http::describe::Operation, routes};
 use serde_json::{Value, json};
 
-use crate::support::{Identity, TestApp, eventually};
+use crate::support::{
+    Bearer, Identity, Reply, Session, TestApp,
+    app::stray_secret,
+    binary::Deployment,
+    trail::{sealed, sealed_since, staged},
+};
+use cloudapi::base::secret::SecretKind;
 
-/// A sealed entry as the database has it.
-#[derive(sqlx::FromRow)]
-struct Row {
-    project_id: ProjectId,
-    id: AuditId,
-    seq: i64,
-    payload: Vec<u8>,
-    salt: [u8; 16],
-    payload_hash: [u8; 32],
-    prev_hash: [u8; 32],
-    hash: [u8; 32],
+const PASSWORD: &str = "correct horse battery staple";
+
+/// What a write is told of as: the action, the target and its kind, and whether in the project's chain.
+type Told = (&'static str, String, &'static str, bool);
+
+fn text(reply: &Value, name: &str) -> String {
+    reply[name].as_str().unwrap_or_else(|| panic!("no {name:?} in {reply}")).to_owned()
 }
 
-/// Waits until all that was staged is sealed, and gives the whole trail in the order of ids, checkpoints left out. Each
-/// chain has been checked, hash by hash.
-async fn sealed(app: &TestApp) -> Vec<Value> {
-    eventually("everything sealed", async || {
-        let staged: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_staged").fetch_one(&app.db).await.unwrap();
-        (staged == 0).then_some(())
-    })
-    .await;
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT project_id, id, seq, payload, salt, payload_hash, prev_hash, hash FROM audit_entries ORDER BY id",
-    )
-    .fetch_all(&app.db)
-    .await
-    .unwrap();
-    let mut ends = HashMap::new();
-    let mut entries = Vec::new();
-    for row in rows {
-        let (seq, hash) = ends.entry(row.project_id).or_insert((0, GENESIS));
-        assert_eq!((row.seq, row.prev_hash), (*seq + 1, *hash), "a gap or a fork");
-        assert_eq!(row.payload_hash, chain::payload_hash(&row.salt, &row.payload));
-        assert_eq!(row.hash, chain::entry_hash(&row.prev_hash, row.project_id, row.seq, &row.payload_hash));
-        (*seq, *hash) = (row.seq, row.hash);
-        let entry: Value = serde_json::from_slice(&row.payload).unwrap();
-        assert_eq!(entry.to_string().as_bytes(), row.payload, "what is stored is not canonical");
-        let project = (row.project_id != DEPLOYMENT).then(|| row.project_id.to_string());
-        assert_eq!((&entry["id"], &entry["seq"]), (&json!(row.id), &json!(row.seq)));
-        assert_eq!(entry["project_id"], json!(project));
-        if entry["action"] != "audit.checkpoint" {
-            entries.push(entry);
+async fn invite(owner: &Session<'_>, email: &str) -> Value {
+    let body = json!({ "project_id": owner.project, "email": email, "role": "viewer" });
+    owner.post("/v1/users", body).await.created()
+}
+
+/// Something to be written to.
+struct World<'a> {
+    owner: Session<'a>,
+    member: Session<'a>,
+    key: String,
+    token: String,
+    invited: Value,
+    /// The length of the trail.
+    known: usize,
+}
+
+impl<'a> World<'a> {
+    async fn new(app: &'a TestApp, number: usize) -> Self {
+        let owner = app.owner().await;
+        app.set_password(&owner, PASSWORD).await;
+        let member = app.member(&owner, Role::Member).await;
+        let key = owner.key().await;
+        let token = key.token(&["users:read"]).await.id;
+        let invited = invite(&owner, &format!("invited-{number}@example.com")).await;
+        let known = sealed(&app.db).await.len();
+        Self { owner, member, key: key.id, token, invited, known }
+    }
+
+    /// Does what `operation` is for; gives the answer, and what is to be told of it.
+    async fn act(&self, app: &TestApp, operation: &Operation) -> (Reply, Vec<Told>) {
+        let Self { owner, member, key, token, invited, .. } = self;
+        let (project, user) = (owner.project.clone(), owner.user_id.to_string());
+        let (method, path) = (operation.method.as_str(), operation.path);
+        let in_project = |action, id: &str, kind| vec![(action, id.to_owned(), kind, true)];
+        let elsewhere = |action, id: &str, kind| vec![(action, id.to_owned(), kind, false)];
+        let filled = path
+            .replace("{project_id}", &project)
+            .replace("{key_id}", key)
+            .replace("{token_id}", token)
+            .replace("{session_id}", &owner.id)
+            .replace("{user_id}", &format!("{}?project_id={project}", member.user_id));
+        let by_owner = async |body: Value| {
+            let request = owner.request(method, &filled);
+            if body.is_null() { request.send().await } else { request.json(&body).send().await }
+        };
+        match (method, path) {
+            ("POST", "/v1/sessions") => {
+                let reply = app.nobody().post(path, json!({ "email": owner.email, "password": PASSWORD })).await;
+                let id = text(reply.json(), "id");
+                (reply, elsewhere("session.created", &id, "session"))
+            }
+            ("POST", "/v1/invitations/accept") => {
+                let body = json!({ "token": invited["invitation"], "password": PASSWORD });
+                let reply = app.nobody().post(path, body).await;
+                let mut told = elsewhere("session.created", &text(reply.json(), "id"), "session");
+                told.extend(in_project("user.joined", &text(invited, "id"), "user"));
+                (reply, told)
+            }
+            ("DELETE", "/v1/sessions/current" | "/v1/sessions/{session_id}") => {
+                (by_owner(Value::Null).await, elsewhere("session.revoked", &owner.id, "session"))
+            }
+            ("POST", "/v1/users/me/password") => {
+                let body = json!({ "current_password": PASSWORD, "new_password": "another horse battery staple" });
+                (by_owner(body).await, elsewhere("user.password_changed", &user, "user"))
+            }
+            ("POST", "/v1/projects") => {
+                let reply = by_owner(json!({ "name": "n" })).await;
+                let id = text(reply.json(), "id");
+                (reply, in_project("project.created", &id, "project"))
+            }
+            ("PATCH", "/v1/projects/{project_id}") => {
+                (by_owner(json!({ "name": "n" })).await, in_project("project.updated", &project, "project"))
+            }
+            ("DELETE", "/v1/projects/{project_id}") => {
+                owner.post_empty(&format!("{filled}/archive")).await.ok();
+                let mut told = in_project("project.archived", &project, "project");
+                told.extend(in_project("project.deleted", &project, "project"));
+                (by_owner(Value::Null).await, told)
+            }
+            ("POST", "/v1/projects/{project_id}/suspend") => {
+                (by_owner(Value::Null).await, in_project("project.suspended", &project, "project"))
+            }
+            ("POST", "/v1/projects/{project_id}/archive") => {
+                (by_owner(Value::Null).await, in_project("project.archived", &project, "project"))
+            }
+            ("POST", "/v1/projects/{project_id}/resume") => {
+                owner.post_empty(&format!("/v1/projects/{project}/suspend")).await.ok();
+                let mut told = in_project("project.suspended", &project, "project");
+                told.extend(in_project("project.resumed", &project, "project"));
+                (by_owner(Value::Null).await, told)
+            }
+            ("POST", "/v1/keys") => {
+                let reply = by_owner(json!({ "project_id": project })).await;
+                let id = text(reply.json(), "id");
+                (reply, in_project("key.created", &id, "key"))
+            }
+            ("PATCH", "/v1/keys/{key_id}") => {
+                (by_owner(json!({ "name": "n" })).await, in_project("key.updated", key, "key"))
+            }
+            ("POST", "/v1/keys/{key_id}/rotate") => (by_owner(json!({})).await, in_project("key.rotated", key, "key")),
+            ("DELETE", "/v1/keys/{key_id}") => (by_owner(Value::Null).await, in_project("key.revoked", key, "key")),
+            ("POST", "/v1/tokens") => {
+                let body = json!({ "project_id": project, "name": "n", "scopes": ["users:read"] });
+                let reply = by_owner(body).await;
+                let id = text(reply.json(), "id");
+                (reply, in_project("token.created", &id, "token"))
+            }
+            ("DELETE", "/v1/tokens/{token_id}") => {
+                (by_owner(Value::Null).await, in_project("token.revoked", token, "token"))
+            }
+            ("POST", "/v1/users") => {
+                let body =
+                    json!({ "project_id": project, "email": format!("of-{project}@example.com"), "role": "viewer" });
+                let reply = by_owner(body).await;
+                let id = text(reply.json(), "id");
+                (reply, in_project("user.invited", &id, "user"))
+            }
+            ("PATCH", "/v1/users/{user_id}") => {
+                let id = member.user_id.to_string();
+                (by_owner(json!({ "role": "viewer" })).await, in_project("user.updated", &id, "user"))
+            }
+            ("DELETE", "/v1/users/{user_id}") => {
+                (by_owner(Value::Null).await, in_project("user.removed", &member.user_id.to_string(), "user"))
+            }
+            other => panic!("{other:?} writes; say here what to send, and what the audit trail tells of it"),
         }
     }
-    entries
 }
 
 #[tokio::test]
-async fn a_write_is_told_of_once_with_who_did_what() {
+async fn every_write_of_the_table_is_told_of_exactly_once() {
+    let app = TestApp::start().await;
+    for (number, operation) in routes::table().operations().filter(|operation| !operation.is_read()).enumerate() {
+        let world = World::new(&app, number).await;
+        let (reply, expected) = world.act(&app, operation).await;
+        let what = format!("{} {}", operation.method, operation.path);
+        assert!(reply.status < 300, "{what}: {}", reply.json());
+        let told = sealed_since(&app.db, world.known).await;
+        let found: Vec<Told> = expected
+            .iter()
+            .zip(&told)
+            .map(|((action, _, kind, _), entry)| {
+                assert_eq!((&entry["action"], &entry["target"]["type"]), (&json!(action), &json!(kind)), "{what}");
+                (*action, text(&entry["target"], "id"), *kind, !entry["project_id"].is_null())
+            })
+            .collect();
+        assert_eq!((found, told.len()), (expected.clone(), expected.len()), "{what}: {told:#?}");
+        let entry = told.last().unwrap();
+        assert_eq!(entry["request_id"], reply.header("x-request-id").unwrap(), "{what}");
+        assert_eq!((&entry["outcome"], &entry["source_ip"]), (&json!("success"), &json!("127.0.0.1")), "{what}");
+        assert_eq!(entry["actor"]["type"], "user", "{what}");
+        if !operation.path.ends_with("/accept") {
+            assert_eq!(entry["actor"]["id"], world.owner.user_id.to_string(), "{what}");
+        }
+        assert!(entry["changes"].as_object().is_some_and(|changes| !changes.is_empty()), "{what}: {entry}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_says_who_did_what_by_which_credential_and_client() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
-    let made = owner
-        .request("POST", "/v1/keys")
-        .header("user-agent", "ci/1")
-        .json(&json!({ "project_id": owner.project }))
-        .send()
-        .await;
-    let entries = sealed(&app).await;
-    assert_eq!(entries.len(), 2, "{entries:#?}");
-    let entry = &entries[1];
-    assert_eq!(entry["action"], "key.created");
-    assert_eq!(entry["request_id"], made.header("x-request-id").unwrap());
-    assert_eq!(entry["user_agent"], "ci/1");
-    assert_eq!(entry["source_ip"], "127.0.0.1");
-    assert_eq!(entry["target"], json!({ "id": made["id"], "type": "key" }));
-    let actor = json!({ "credential_id": owner.id, "id": owner.user_id, "type": "user" });
-    assert_eq!(entry["actor"], actor);
+    let key = owner.key().await;
+    let token = key.token(&["tokens:write", "users:read"]).await;
+    let known = sealed(&app.db).await.len();
+    let agent = format!("ci/1 {} {}", key.secret, "x".repeat(300));
+    for who in [&key as &dyn Who, &token] {
+        let body = json!({ "name": "n", "scopes": ["users:read"] });
+        who.call("/v1/tokens").header("user-agent", &agent).json(&body).send().await.created();
+    }
+    let told = sealed_since(&app.db, known).await;
+    let actor = |entry: &Value| entry["actor"].clone();
+    assert_eq!(actor(&told[0]), json!({ "credential_id": key.id, "id": key.id, "type": "key" }));
+    assert_eq!(actor(&told[1]), json!({ "credential_id": token.id, "id": token.id, "type": "token" }));
+    let said = text(&told[0], "user_agent");
+    assert!(said.starts_with("ci/1  xxx") && said.len() == 256, "{said}");
+}
+
+/// Whoever can call, as an object.
+trait Who {
+    fn call(&self, path: &str) -> crate::support::identity::Call;
+}
+
+impl<T: Identity> Who for T {
+    fn call(&self, path: &str) -> crate::support::identity::Call {
+        self.request("POST", path)
+    }
+}
+
+#[tokio::test]
+async fn changes_are_the_public_members_and_after_an_update_both_values() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let project = owner.get(&format!("/v1/projects/{}", owner.project)).await.ok();
+    let told = sealed(&app.db).await;
+    assert_eq!(told[0]["changes"], project);
+
+    let path = format!("/v1/projects/{}", owner.project);
+    owner.patch(&path, json!({ "name": "Another", "metadata": { "a": "1" } })).await.ok();
+    let made = owner.post("/v1/keys", json!({ "project_id": owner.project, "name": "ci" })).await.created();
+    let key = format!("/v1/keys/{}", text(&made, "id"));
+    owner.patch(&key, json!({ "scopes": ["users:read"] })).await.ok();
+    owner.delete(&key).await.ok();
+    let invited = invite(&owner, "ada@example.com").await;
+    let user = format!("/v1/users/{}?project_id={}", text(&invited, "id"), owner.project);
+    owner.patch(&user, json!({ "role": "member" })).await.ok();
+    owner.delete(&user).await.ok();
+    let told = sealed_since(&app.db, told.len()).await;
+    let changes: Vec<_> = told.iter().map(|entry| entry["changes"].clone()).collect();
+    assert_eq!(changes[0], json!({ "name": ["A project", "Another"], "metadata": [{}, { "a": "1" }] }));
+    // What is shown once is not among the public members.
+    let mut view = made.clone();
+    view.as_object_mut().unwrap().remove("key");
+    assert_eq!(changes[1], view);
+    assert_eq!(changes[2], json!({ "scopes": [made["scopes"], ["users:read"]] }));
+    assert_eq!(changes[3], json!({ "status": ["active", "revoked"] }));
+    assert_eq!(changes[4]["email"], "ada@example.com");
+    assert_eq!(changes[5], json!({ "role": ["viewer", "member"] }));
+    assert_eq!(changes[6]["email"], json!(["ada@example.com", null]));
+}
+
+#[tokio::test]
+async fn what_changed_nothing_was_refused_or_is_sent_again_is_not_told_of() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let (key, token) = (owner.key().await, owner.token(&["users:read"]).await);
+    let project = format!("/v1/projects/{}", owner.project);
+    let twice = async || {
+        owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
+        owner.delete(&format!("/v1/tokens/{}", token.id)).await.ok();
+        owner.post_empty(&format!("{project}/suspend")).await.ok();
+        let another = app.another_session(&owner).await;
+        another.delete("/v1/sessions/current").await.ok();
+        owner.delete(&format!("/v1/sessions/{}", another.id)).await.ok();
+        let request = owner.request("POST", "/v1/projects").header("idempotency-key", "k");
+        request.json(&json!({ "name": "n" })).send().await.created();
+    };
+    twice().await;
+    let told = sealed(&app.db).await;
+    let actions: Vec<_> = told.iter().skip(3).map(|entry| entry["action"].as_str().unwrap()).collect();
+    let once = ["key.revoked", "token.revoked", "project.suspended", "session.revoked", "project.created"];
+    assert_eq!(actions, once);
+
+    twice().await;
+    let body = json!({ "project_id": owner.project });
+    owner.post("/v1/keys", body.clone()).await.problem(409, "project_not_active");
+    owner.post_empty(&format!("{project}/resume")).await.ok();
+    owner.post("/v1/keys", json!({ "project_id": owner.project, "name": 1 })).await.problem(422, "validation_failed");
+    let request = owner.request("PATCH", &project).header("if-match", "\"77\"");
+    request.json(&json!({ "name": "m" })).send().await.problem(412, "precondition_failed");
+    owner.patch(&project, json!({ "name": "A project" })).await.ok();
+    // Of a session that is new each time there is one more; of all the others none.
+    let actions = sealed_since(&app.db, told.len()).await;
+    let actions: Vec<_> = actions.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["session.revoked", "project.resumed"]);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_fails_is_told_of_without_what_was_typed() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    app.set_password(&user, PASSWORD).await;
+    let sign_in = async |email: &str| {
+        let body = json!({ "email": email, "password": "wrong" });
+        app.nobody().post("/v1/sessions", body).await.problem(401, "invalid_credentials");
+    };
+    sign_in(&user.email).await;
+    sign_in("my-password-in-the-wrong-place").await;
+    let owner = app.owner().await;
+    let invited = invite(&owner, &user.email).await;
+    let body = json!({ "token": invited["invitation"], "password": "wrong" });
+    app.nobody().post("/v1/invitations/accept", body).await.problem(401, "invalid_credentials");
+    let body = json!({ "current_password": "wrong", "new_password": "another horse battery staple" });
+    user.post("/v1/users/me/password", body).await.problem(422, "invalid_current_password");
+    app.refusals.flush(&app.db, &app.clock).await.unwrap();
+
+    let target = json!({ "id": user.user_id, "type": "user" });
+    let told = sealed(&app.db).await;
+    let failed: Vec<_> = told
+        .iter()
+        .filter(|entry| entry["outcome"] != "success")
+        .map(|entry| (text(entry, "action"), text(&entry["actor"], "type"), entry["target"].clone()))
+        .collect();
+    let refused = |target: &Value| ("session.refused".to_owned(), "anonymous".to_owned(), target.clone());
+    let expected = [
+        refused(&target),
+        refused(&Value::Null),
+        refused(&target),
+        ("user.password_changed".to_owned(), "user".to_owned(), target),
+    ];
+    assert_eq!(failed, expected);
+    assert!(!json!(told).to_string().contains("wrong-place"));
+    assert!(told.iter().all(|entry| entry["outcome"] == "success" || entry["changes"] == json!({})));
+}
+
+#[tokio::test]
+async fn refusals_are_added_up_and_cost_the_database_nothing_meanwhile() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let narrow = owner.key_with(json!({ "scopes": ["storage:write"] })).await;
+    let known = sealed(&app.db).await.len();
+    for _ in 0..3 {
+        let stray = Bearer { app: &app, secret: stray_secret(SecretKind::Key) };
+        stray.get("/v1/keys").await.problem(401, "invalid_token");
+    }
+    for _ in 0..2 {
+        narrow.get("/v1/users").await.problem(403, "insufficient_scope");
+        app.nobody().get("/v1/keys").await.problem(401, "missing_credentials");
+    }
+    let viewer = app.member(&owner, Role::Viewer).await;
+    viewer.post("/v1/keys", json!({ "project_id": owner.project })).await.problem(403, "insufficient_scope");
+    assert_eq!((staged(&app.db).await, sealed(&app.db).await.len()), (0, known));
+
+    app.refusals.flush(&app.db, &app.clock).await.unwrap();
+    let mut told: Vec<_> = sealed_since(&app.db, known)
+        .await
+        .iter()
+        .map(|entry| {
+            assert_eq!((&entry["action"], &entry["outcome"]), (&json!("request.denied"), &json!("denied")));
+            let [project, actor, changes] = ["project_id", "actor", "changes"].map(|name| entry[name].clone());
+            (project, actor["id"].clone(), changes)
+        })
+        .collect();
+    told.sort_by_key(|(_, _, changes)| changes.to_string());
+    let changes = |code: &str, count: u64, route: &str| json!({ "code": code, "count": count, "route": route });
+    let (project, nobody) = (json!(owner.project), Value::Null);
+    let expected = [
+        (project.clone(), json!(viewer.user_id), changes("insufficient_scope", 1, "POST /v1/keys")),
+        (project, json!(narrow.id), changes("insufficient_scope", 2, "GET /v1/users")),
+        (nobody.clone(), nobody.clone(), changes("invalid_token", 3, "GET /v1/keys")),
+        (nobody.clone(), nobody, changes("missing_credentials", 2, "GET /v1/keys")),
+    ];
+    assert_eq!(told, expected);
+    // Once written, they are not written again.
+    app.refusals.flush(&app.db, &app.clock).await.unwrap();
+    assert_eq!(sealed_since(&app.db, known).await.len(), 4);
+}
+
+#[tokio::test]
+async fn what_the_operator_does_is_told_of_as_theirs() {
+    let app = TestApp::start().await;
+    let deployment = Deployment::new();
+    let run = |arguments: &[&str]| {
+        let (succeeded, printed, errors) = deployment.run_on(&app.db.connect_options(), arguments);
+        assert!(succeeded, "{errors}");
+        printed
+    };
+    let made = run(&["admin", "bootstrap", "--email", "ada@example.com", "--project", "Core", "--json"]);
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let project = text(&made["project"], "id");
+    run(&["admin", "project", &project, "--included", "1000"]);
+    run(&["admin", "project", &project, "--included", "1000"]);
+    run(&["admin", "session", "--email", "ada@example.com"]);
+    let told = sealed(&app.db).await;
+    let actions: Vec<_> = told.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    let expected = ["session.created", "deployment.bootstrapped", "project.quota_changed", "session.created"];
+    assert_eq!(actions, expected);
+    assert!(told.iter().all(|entry| entry["actor"]["type"] == "operator" && entry["source_ip"].is_null()), "{told:#?}");
+    assert_eq!(told[1]["changes"]["project"]["name"], "Core");
+    assert_eq!(told[1]["changes"]["owner"]["email"], "ada@example.com");
+    assert_eq!(told[2]["changes"], json!({ "included": [null, 1000] }));
 }

@@ -32,6 +32,7 @@ mod projects;
 mod properties;
 mod reference;
 mod revocation;
+mod sealing;
 mod secrets;
 mod sessions;
 mod sign_in;

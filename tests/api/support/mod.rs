@@ -10,6 +10,7 @@ pub mod identity;
 pub mod raw;
 pub mod reply;
 pub mod slot;
+pub mod trail;
 pub mod witness;
 
 use std::time::{Duration, Instant};

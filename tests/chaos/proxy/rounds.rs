@@ -9,6 +9,9 @@ use super::frames::Frame;
 /// turn of the other, a server that does one after the other might never hear of the second.
 pub const WRITES_USAGE: [&str; 3] = ["into usage_node", "select flush_usage_node(", "select flush_late_usage_node("];
 
+/// How the transactions begin in which the audit trail is sealed, and not a client's write done.
+const SEALS: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 /// Something that a server has asked, and waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
@@ -52,7 +55,14 @@ impl Rounds {
         self.writes_usage = self.writes_usage.or_else(|| writes_usage(query.as_bytes()));
         let is = |word: &str| query.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
         // What is to be done first or last travels with it.
-        let number = if is("BEGIN") { Some(0) } else { self.transaction.map(|round| round + 1) };
+        let number = if is(SEALS) {
+            // Not the write that is waited for.
+            None
+        } else if is("BEGIN") {
+            Some(0)
+        } else {
+            self.transaction.map(|round| round + 1)
+        };
         let commits = number.is_some() && query.ends_with("COMMIT");
         self.transaction = number.filter(|_| !commits && !is("ROLLBACK"));
         // Outside of a transaction each round is one.
@@ -106,6 +116,9 @@ mod tests {
             sync(),
             query("ROLLBACK"),
             sync(),
+            query("BEGIN ISOLATION LEVEL READ COMMITTED"),
+            sync(),
+            query("COMMIT"),
             query("BEGIN; SELECT flush_late_usage_node(1); COMMIT"),
             query("SELECT n FROM usage_node"),
             query("SELECT flush_usage_node(1)"),
@@ -120,6 +133,9 @@ mod tests {
             (Some(0), false, None),
             (Some(1), false, None),
             (Some(2), false, None),
+            (None, false, None),
+            (None, false, None),
+            (None, false, None),
             (None, false, None),
             (Some(0), true, Some(2)),
             (None, false, None),

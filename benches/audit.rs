@@ -1,0 +1,204 @@
+//! What telling the audit trail costs a write, beside the same server that does not; and how many entries are sealed a
+//! second, when there are many. Run with `cargo bench --bench audit`; `-- writes` or `-- sealing` runs a part.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
+
+mod support;
+
+use std::{
+    env,
+    io::{self, Write},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cloudapi::{
+    audit::{
+        checkpoint::Signer,
+        sealer::{Outcome, Sealer},
+    },
+    base::{clock::Clock, lifecycle::Phase, server_key::ServerKey},
+    db, server,
+    state::{App, AppOptions},
+    usage::flush,
+};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+use uuid::Uuid;
+
+use support::{
+    POOL, Result, Server, Spread, bootstrap,
+    load::{self, CONNECTIONS, Client, Requests, request},
+    postgres::Postgres,
+};
+
+const ROUNDS: usize = 24;
+const ROUND: Duration = Duration::from_secs(2);
+/// How many entries wait when the sealing is timed.
+const STAGED: i64 = 200_000;
+const JSON: &str = "content-type: application/json\r\n";
+const TOKENS: &str = "/v1/tokens";
+const BODY: &str = r#"{"name":"ci-token","scopes":["users:read","usage:read"]}"#;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    // `cargo test` builds benches too, and runs them with this.
+    if arguments.iter().any(|argument| argument == "--test") {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let [server, audit, database] = arguments.as_slice()
+        && server == "--server"
+    {
+        return runtime.block_on(serve(audit == "on", database));
+    }
+    let wants = |part: &str| {
+        let parts: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+        parts.is_empty() || parts.iter().any(|wanted| *wanted == part)
+    };
+    let folder = tempfile::tempdir()?;
+    let postgres = Postgres::start(folder.path())?;
+    if wants("sealing") {
+        runtime.block_on(async { sealing(&postgres.database("sealing").await?).await })?;
+    }
+    if wants("writes") {
+        let of = |name| runtime.block_on(postgres.database(name));
+        writes(folder.path(), &of("with")?, &of("without")?)?;
+    }
+    Ok(())
+}
+
+/// How fast what waits is sealed, by one server that does nothing else.
+async fn sealing(database: &str) -> Result<()> {
+    let pool = db::pool(db::options_from_url(database)?, 2);
+    db::prepare(&pool).await?;
+    println!("{STAGED} staged entries are sealed");
+    for projects in [1, 1000] {
+        stage(&pool, projects).await?;
+        let signer = Arc::new(Signer::new(&ServerKey::generate()));
+        let mut sealer = Sealer::new(&pool, Clock::system(), signer, Arc::default());
+        let began = Instant::now();
+        while sealer.seal().await? == Outcome::More {}
+        let rate = STAGED as f64 / began.elapsed().as_secs_f64();
+        println!("  of {projects} projects: {rate:.0}/s");
+    }
+    let sizes: (i64, i64, i64) = sqlx::query_as(
+        "SELECT count(*), avg(octet_length(payload))::int8, pg_total_relation_size('audit_entries') / count(*)
+         FROM audit_entries",
+    )
+    .fetch_one(&pool)
+    .await?;
+    println!("  {} entries of {} bytes, each {} bytes with its indexes", sizes.0, sizes.1, sizes.2);
+    Ok(())
+}
+
+/// What as many writes leave behind.
+async fn stage(db: &PgPool, projects: i32) -> Result<()> {
+    let entry = json!({
+        "action": "token.created",
+        "actor": { "credential_id": "key_19ab5e6c7d0171b2a3c4d5e6f7081920", "id": "key_19ab5e6c7d0171b2a3c4d5e6f7081920", "type": "key" },
+        "changes": {
+            "created_at": "2026-03-01T12:00:00.000Z", "expires_at": "2026-05-30T12:00:00.000Z", "hint": "cap_abcdefgh",
+            "id": "tok_19ab5e6c7d0171b2a3c4d5e6f7081921", "last_used_at": null, "name": "ci-token",
+            "project_id": "proj_19ab5e6c7d0171b2a3c4d5e6f7081922", "scopes": ["users:read", "usage:read"], "status": "active",
+        },
+        "occurred_at": "2026-03-01T12:00:00.000Z",
+        "outcome": "success",
+        "request_id": "req_19ab5e6c7d0171b2a3c4d5e6f7081923",
+        "source_ip": "192.0.2.7",
+        "target": { "id": "TARGET", "type": "token" },
+        "user_agent": "curl/8.5.0",
+    });
+    sqlx::query(
+        "INSERT INTO audit_staged (project_id, entry)
+         SELECT lpad(to_hex(1 + n % $3), 32, '0')::uuid, replace($2, 'TARGET', 'tok_' || to_hex(n)) FROM generate_series(1, $1) n",
+    )
+    .bind(STAGED)
+    .bind(entry.to_string())
+    .bind(i64::from(projects))
+    .execute(db)
+    .await?;
+    sqlx::query("VACUUM ANALYZE audit_staged").execute(db).await?;
+    Ok(())
+}
+
+/// Two servers that differ in whether they tell the audit trail, each with a database of its own.
+fn writes(folder: &Path, with: &str, without: &str) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let start = |audit: &str, database: &str| -> Result<(Server, Requests, PgPool)> {
+        let (session, project) = bootstrap(folder, database)?;
+        let server = Server::this_program(folder, &["--server", audit, database])?.ready()?;
+        let key = runtime.block_on(make_key(&server, &session, &project))?;
+        let requests: Requests = Arc::new(move |_| {
+            let more = format!("{JSON}idempotency-key: {}\r\n", Uuid::new_v4());
+            request("POST", TOKENS, &key, &more, BODY).into()
+        });
+        let _guard = runtime.enter();
+        Ok((server, requests, db::pool(db::options_from_url(database)?, 1)))
+    };
+    let (with, without) = (start("on", with)?, start("off", without)?);
+    println!(
+        "POST {TOKENS} with an Idempotency-Key, {CONNECTIONS} connections, told and sealed, beside the same not told"
+    );
+    let (mut ratios, mut greatest, mut left) = (Vec::new(), [0_f64; 2], 0);
+    for round in 0..ROUNDS + 2 {
+        let measure =
+            |(server, requests, _): &(Server, Requests, PgPool)| load::throughput(server.address, 201, requests, ROUND);
+        let (told, untold) = if round % 2 == 0 {
+            let told = measure(&with)?;
+            left = left.max(runtime.block_on(settle(&with.2))?);
+            (told, measure(&without)?)
+        } else {
+            let untold = measure(&without)?;
+            let told = measure(&with)?;
+            left = left.max(runtime.block_on(settle(&with.2))?);
+            (told, untold)
+        };
+        // The first rounds warm up.
+        if round >= 2 {
+            ratios.push(told / untold);
+            greatest = [greatest[0].max(told), greatest[1].max(untold)];
+        }
+    }
+    println!("  at most {:.0}/s with and {:.0}/s without, in {ROUNDS} rounds", greatest[0], greatest[1]);
+    println!("  ratio of answers a second: {}", Spread::of(&mut ratios));
+    println!("  at most {left} entries waited to be sealed at a round's end");
+    Ok(())
+}
+
+/// How many entries wait to be sealed; returns when none does.
+async fn settle(db: &PgPool) -> Result<i64> {
+    let count = || sqlx::query_scalar("SELECT count(*) FROM audit_staged").fetch_one(db);
+    let left = count().await?;
+    while count().await? > 0_i64 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(left)
+}
+
+async fn make_key(server: &Server, session: &str, project: &str) -> Result<String> {
+    let body = json!({ "project_id": project }).to_string();
+    let mut client = Client::open(server.address).await?;
+    let made: Value =
+        serde_json::from_slice(client.ask(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
+    Ok(made["key"].as_str().ok_or("no key")?.to_owned())
+}
+
+/// A server as `cloudapi serve` makes it, with its log in a file.
+async fn serve(audit: bool, database: &str) -> Result<()> {
+    let filter = EnvFilter::new("info");
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).json().flatten_event(true).init();
+    let options = AppOptions { public_url: "http://127.0.0.1:8080".into(), audit, ..AppOptions::default() };
+    let app = App::new(db::pool(db::options_from_url(database)?, POOL), Clock::system(), options)?;
+    db::prepare(&app.db).await?;
+    flush::open(&app.meter, &app.db, &app.clock).await?;
+    app.lifecycle.enter(Phase::Serving);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("bare listens on {}", listener.local_addr()?);
+    io::stdout().flush()?;
+    server::serve(app, listener, server::Stop::default()).await;
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The audit trail as the database has it.
+
+use std::collections::HashMap;
+
+use cloudapi::{
+    audit::{
+        chain::{self, GENESIS},
+        model::{DEPLOYMENT, Words},
+    },
+    base::id::{AuditId, ProjectId},
+};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::eventually;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    project_id: ProjectId,
+    id: AuditId,
+    seq: i64,
+    payload: Vec<u8>,
+    salt: [u8; 16],
+    payload_hash: [u8; 32],
+    prev_hash: [u8; 32],
+    hash: [u8; 32],
+    action: String,
+    actor_id: Option<String>,
+    target_id: Option<String>,
+}
+
+/// How many entries are staged and not sealed.
+pub async fn staged(db: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM audit_staged").fetch_one(db).await.unwrap()
+}
+
+/// Waits until all that was staged is sealed, and gives the whole trail in the order of ids, checkpoints left out. Every
+/// link of every chain is checked, and every column that an entry is found by.
+pub async fn sealed(db: &PgPool) -> Vec<Value> {
+    eventually("everything sealed", async || (staged(db).await == 0).then_some(())).await;
+    let rows: Vec<Row> = sqlx::query_as("SELECT * FROM audit_entries ORDER BY id").fetch_all(db).await.unwrap();
+    let mut ends = HashMap::new();
+    let mut entries = Vec::new();
+    for row in rows {
+        let (seq, hash) = ends.entry(row.project_id).or_insert((0, GENESIS));
+        assert_eq!((row.seq, row.prev_hash), (*seq + 1, *hash), "a gap or a fork");
+        assert_eq!(row.payload_hash, chain::payload_hash(&row.salt, &row.payload));
+        assert_eq!(row.hash, chain::entry_hash(&row.prev_hash, row.project_id, row.seq, &row.payload_hash));
+        (*seq, *hash) = (row.seq, row.hash);
+        let entry: Value = serde_json::from_slice(&row.payload).unwrap();
+        assert_eq!(entry.to_string().as_bytes(), row.payload, "what is stored is not canonical");
+        let words = Words { action: row.action, actor_id: row.actor_id, target_id: row.target_id };
+        assert_eq!(Words::of(entry.as_object().unwrap()), words);
+        let project = (row.project_id != DEPLOYMENT).then(|| row.project_id.to_string());
+        assert_eq!((&entry["id"], &entry["seq"]), (&json!(row.id), &json!(row.seq)));
+        assert_eq!(entry["project_id"], json!(project));
+        if words.action != "audit.checkpoint" {
+            entries.push(entry);
+        }
+    }
+    entries
+}
+
+/// What has been added to the trail since it was `known` entries long.
+pub async fn sealed_since(db: &PgPool, known: usize) -> Vec<Value> {
+    sealed(db).await.split_off(known)
+}
