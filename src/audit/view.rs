@@ -1,6 +1,8 @@
 //! Entries and checkpoints as clients see them, and what they may ask.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -164,6 +166,21 @@ impl Checkpoint {
     }
 }
 
+/// An action, described where it stands: a parameter's schema can refer to none.
+struct ActionInPlace;
+
+impl JsonSchema for ActionInPlace {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        Action::schema_name()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Action::json_schema(generator)
+    }
+}
+
 /// Which entries are asked for.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct EntryFilter {
@@ -177,6 +194,7 @@ pub struct EntryFilter {
     #[schemars(length(min = 1, max = 200), regex(pattern = NO_CONTROL_CHARACTERS), example = &"usr_8f2")]
     pub actor: Option<String>,
     /// Only this.
+    #[schemars(with = "Option<ActionInPlace>")]
     pub action: Option<Action>,
     /// Only what was done to this: an id.
     #[schemars(length(min = 1, max = 200), regex(pattern = NO_CONTROL_CHARACTERS), example = &"key_7d1")]
