@@ -1,5 +1,9 @@
 //! An export as an answer: made as it is taken, so a slow client holds up nothing but itself, and one that goes away ends
 //! the work.
+//!
+//! Like every answer it gives back its place among the requests being served when its head is there, and is cut off when
+//! its client takes nothing for a minute (`server::progress`). What it asks of the database is bounded by
+//! [`super::export`], which holds nothing between two pieces.
 
 use axum::{
     body::{Body, Bytes},

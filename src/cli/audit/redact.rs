@@ -81,8 +81,8 @@ pub async fn run(
         return Ok(json!({ "redacted": ids, "already_redacted": before }).to_string());
     }
     let already = if before > 0 { format!(" ({before} of them already were)") } else { String::new() };
+    let entries = if found.len() == 1 { "1 entry is".to_owned() } else { format!("{} entries are", found.len()) };
     Ok(format!(
-        "{} entries are redacted{already}. What they said may still be in backups, in exports, and for a while in PostgreSQL's own files; VACUUM clears the latter.",
-        found.len()
+        "{entries} redacted{already}. What was said may still be in backups, in exports, and for a while in PostgreSQL's own files; VACUUM clears the latter."
     ))
 }

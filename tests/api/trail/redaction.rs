@@ -17,7 +17,7 @@ async fn what_is_redacted_is_gone_and_the_chain_goes_on() {
     let id = before[0]["id"].as_str().unwrap();
     let redact = ["audit", "redact", "--project", trail.project(), id, "--reason", "asked for by the person"];
     let (done, said, errors) = trail.operator.run(&redact).await;
-    assert!(done && said.contains("1 entries are redacted"), "{said}{errors}");
+    assert!(done && said.contains("1 entry is redacted"), "{said}{errors}");
 
     let entries = trail.entries("").await;
     let left = entries.iter().find(|entry| entry["id"] == id).unwrap();
