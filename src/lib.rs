@@ -7,14 +7,15 @@
 //!   ─ http::edge (limits, time-outs) ─ auth::gate (secret → Caller) ─ routes (one table)
 //!   ─ slice::handlers ─ slice::repo ─ PostgreSQL
 //!
-//! writes: handler → tx { claim · effect · change · kept answer } → one COMMIT
+//! writes: handler → tx { claim · effect · staged entry · kept answer } → one COMMIT
+//! staged entries ─ audit::sealer (ten times a second, one server at a time) → chains
 //! ```
 //!
 //! Each slice of the product ([`projects`], [`users`], [`sessions`], [`keys`], [`tokens`],
 //! [`usage`]) is a folder with the same files: `model` (types, request and response shapes),
 //! `repo` (SQL, as free functions on a connection), `handlers`. [`base`] is the vocabulary they
 //! share, [`http`] that of HTTP, [`auth`] and [`tx`] are what every request and every write goes
-//! through. [`docs`] are the pages for people. A test holds the direction of imports.
+//! through. [`audit`] is what was done, as evidence. [`docs`] are the pages for people. A test holds the direction of imports.
 
 pub mod audit;
 pub mod auth;

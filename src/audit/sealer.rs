@@ -63,9 +63,7 @@ pub struct Sealer {
 impl Sealer {
     /// One for the database that `db` reaches.
     pub fn new(db: &PgPool, clock: Clock, signer: Arc<Signer>, figures: Arc<Figures>) -> Self {
-        let options = db.connect_options().as_ref().clone();
-        let db = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_lazy_with(options);
-        Self { db, clock, signer, figures, low_water: 0 }
+        Self { db: pool_of_one(db), clock, signer, figures, low_water: 0 }
     }
 
     /// Seals from when the server is open until `stop`, and then what is left.
@@ -108,8 +106,14 @@ impl Sealer {
 
     /// Seals one batch, if there is anything to seal.
     pub async fn seal(&mut self) -> Result<Outcome> {
-        let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
-        tokio::time::timeout(LONGEST, self.try_to_seal()).await.unwrap_or_else(late)
+        match tokio::time::timeout(LONGEST, self.try_to_seal()).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                // Nobody knows what is on the way on that connection, if anything ever comes.
+                self.db = pool_of_one(&self.db);
+                Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"))
+            }
+        }
     }
 
     async fn try_to_seal(&mut self) -> Result<Outcome> {
@@ -154,6 +158,12 @@ impl Sealer {
         let is_more = is_full || linker.checkpoints.len() >= DUE_AT_ONCE;
         Ok(if is_more { Outcome::More } else { Outcome::Done })
     }
+}
+
+/// A connection of its own to what `db` reaches, made when it is needed and as often as it is lost.
+fn pool_of_one(db: &PgPool) -> PgPool {
+    let options = db.connect_options().as_ref().clone();
+    PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_lazy_with(options)
 }
 
 async fn write(db: &mut PgConnection, before: AuditId, linker: &Linker<'_>) -> Result<()> {

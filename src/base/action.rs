@@ -83,6 +83,8 @@ actions! {
     AuditCheckpoint = "audit.checkpoint", AsEvent, "The end of the audit trail was signed.";
     AuditUnreadable = "audit.unreadable", InTheTrail, "Something was staged for the trail that is no entry, by somebody with access to the database; it is kept as it was found.";
     DeploymentBootstrapped = "deployment.bootstrapped", InTheTrail, "The operator made the first owner and project.";
+    UsageImported = "usage.imported", InTheTrail, "The operator had the journal of a lost server counted.";
+    UsageForgotten = "usage.forgotten", InTheTrail, "The operator gave up the journal of a lost server.";
     DemoLoaded = "demo.loaded", InTheTrail, "The published reference's examples were loaded.";
 }
 

@@ -1,6 +1,6 @@
 //! `cloudapi usage …`: what is billed, and what to do about a server that will not come back.
 
-use std::{fmt::Write, path::PathBuf};
+use std::{fmt::Write, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -9,12 +9,14 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    admin::print,
+    admin::{by_operator, print},
     database::{ADMIN_CONNECTIONS, Database},
 };
 use crate::{
-    base::{clock::Clock, period::Period},
+    auth::node::Node,
+    base::{action::Action, clock::Clock, period::Period},
     config::Settings,
+    tx::{Change, Writes},
     usage::{
         flush,
         journal::{
@@ -62,12 +64,13 @@ pub enum Usage {
 pub async fn run(settings: Settings, command: Usage) -> anyhow::Result<()> {
     let database = Database::open(&settings, ADMIN_CONNECTIONS).await?;
     let outcome = async {
+        let writes = Writes::new(Node::new(database.pool.clone(), false), Clock::system());
         let mut db = database.pool.acquire().await?;
         match command {
             Usage::Report { month, json } => report(&mut db, month, json).await,
-            Usage::Import { file, json } => import(&mut db, file, json).await,
+            Usage::Import { file, json } => import(&mut db, &writes, file, json).await,
             Usage::Journals { json } => journals(&mut db, json).await,
-            Usage::Forget { journal } => forget(&mut db, journal).await,
+            Usage::Forget { journal } => forget(&writes, journal).await,
         }
     }
     .await;
@@ -121,7 +124,7 @@ async fn silent_in(db: &mut PgConnection, period: Period) -> anyhow::Result<Vec<
     Ok(ledger::silent_journals(db, limit).await?)
 }
 
-async fn import(db: &mut PgConnection, path: PathBuf, json: bool) -> anyhow::Result<String> {
+async fn import(db: &mut PgConnection, writes: &Writes, path: PathBuf, json: bool) -> anyhow::Result<String> {
     let database = ledger::database_id(db).await?;
     let shown = path.display();
     let opened = file::read(&path, database).map_err(|reason| match reason {
@@ -139,6 +142,8 @@ async fn import(db: &mut PgConnection, path: PathBuf, json: bool) -> anyhow::Res
         counted.iter().filter(|change| change.counted.project.is_some()).map(|change| change.now.count).sum();
     flush::import(&journal, db, &Clock::system()).await.context("nothing is lost; import it again")?;
     let (id, torn) = (journal.id, journal.torn);
+    let tx = writes.begin(&Arc::new(by_operator())).await?;
+    tx.commit(Change::of_deployment(Action::UsageImported).with("journal", id).with("requests", requests), ()).await?;
     if json {
         return Ok(json!({ "journal": id, "requests": requests, "damaged_counters": torn }).to_string());
     }
@@ -166,10 +171,12 @@ async fn journals(db: &mut PgConnection, json: bool) -> anyhow::Result<String> {
     Ok(text)
 }
 
-async fn forget(db: &mut PgConnection, journal: Uuid) -> anyhow::Result<String> {
-    if !ledger::close(db, journal, Clock::system().now()).await? {
+async fn forget(writes: &Writes, journal: Uuid) -> anyhow::Result<String> {
+    let mut tx = writes.begin(&Arc::new(by_operator())).await?;
+    if !ledger::close(tx.db(), journal, Clock::system().now()).await? {
         bail!("there is no journal {journal}; 'cloudapi usage journals' lists those there are");
     }
+    tx.commit(Change::of_deployment(Action::UsageForgotten).with("journal", journal), ()).await?;
     Ok(format!(
         "Nobody waits for journal {journal} any more. Should its file turn up, 'cloudapi usage import' still counts it."
     ))

@@ -42,6 +42,11 @@ impl Change {
         Self { action, target, project: None, changes: Changes::new(), actor: None, is_void: false }
     }
 
+    /// `action`, done to nothing that has an id, for the deployment as a whole.
+    pub fn of_deployment(action: Action) -> Self {
+        Self::untold(action, None)
+    }
+
     /// A session that somebody was given.
     pub fn session(session: &IssuedSession) -> Self {
         Self::new(Action::SessionCreated, session.id, None).created(&session.view()).with("user", &session.user)

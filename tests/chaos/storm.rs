@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     faults::{Fault, plan},
-    invariants::{Invariant, answers::Answers, once::Once, quiet::Quiet},
+    invariants::{Invariant, answers::Answers, once::Once, quiet::Quiet, told::Told},
     run::{self, Scale, Trial},
     world::World,
 };
@@ -16,7 +16,7 @@ const CLIENTS: usize = 8;
 fn invariants(world: &World) -> Vec<Arc<dyn Invariant>> {
     let clients = Once::new(&world.credentials, CLIENTS);
     // First that nothing is under way any more: the others count.
-    vec![Arc::new(Quiet), Arc::new(clients), Arc::new(Answers)]
+    vec![Arc::new(Quiet), Arc::new(clients), Arc::new(Answers), Arc::new(Told)]
 }
 
 #[tokio::test(flavor = "multi_thread")]

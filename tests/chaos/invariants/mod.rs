@@ -5,6 +5,7 @@ pub mod counted;
 pub mod once;
 pub mod quiet;
 pub mod revoked;
+pub mod told;
 
 use std::fmt;
 

@@ -1,0 +1,70 @@
+//! The audit trail tells of every write that had an effect exactly once, in chains without a gap or a fork, whichever
+//! servers were killed while they wrote or sealed.
+
+use futures_util::future::LocalBoxFuture;
+use sqlx::PgPool;
+
+use super::{End, Invariant, Verdict};
+use crate::world::eventually;
+
+/// Each counts what breaks the promise.
+const BROKEN: [(&str, &str); 5] = [
+    (
+        "entries that do not follow the one before them in their chain",
+        "SELECT count(*) FROM (
+             SELECT seq, prev_hash, row_number() OVER w AS place,
+                    coalesce(lag(hash) OVER w, decode(repeat('00', 32), 'hex')) AS before
+             FROM audit_entries WINDOW w AS (PARTITION BY project_id ORDER BY id)) e
+         WHERE seq <> place OR prev_hash <> before",
+    ),
+    (
+        "entries whose hashes are not theirs",
+        "SELECT count(*) FROM audit_entries
+         WHERE payload_hash <> sha256(salt || payload)
+            OR hash <> sha256(prev_hash || uuid_send(project_id) || int8send(seq) || payload_hash)",
+    ),
+    (
+        "chains that do not end with their last entry",
+        "SELECT count(*) FROM audit_chains c
+         WHERE NOT EXISTS (SELECT FROM audit_entries e WHERE e.project_id = c.project_id AND e.seq = c.seq AND e.hash = c.hash)
+            OR EXISTS (SELECT FROM audit_entries e WHERE e.project_id = c.project_id AND e.seq > c.seq)",
+    ),
+    (
+        // The first project was made by the operator.
+        "things whose creation is not told of once",
+        "SELECT count(*) FROM (
+             SELECT 'proj_' AS prefix, 'project.created' AS action, id FROM projects WHERE name <> 'Chaos'
+             UNION ALL SELECT 'key_', 'key.created', id FROM keys
+             UNION ALL SELECT 'tok_', 'token.created', id FROM tokens) things
+         FULL JOIN (SELECT action, target_id, count(*) AS entries FROM audit_entries
+                    WHERE action IN ('project.created', 'key.created', 'token.created') GROUP BY 1, 2) told
+           ON told.action = things.action AND told.target_id = prefix || ltrim(replace(id::text, '-', ''), '0')
+         WHERE things.id IS NULL OR told.entries IS DISTINCT FROM 1",
+    ),
+    (
+        "projects whose changes are not each told of once",
+        "SELECT count(*) FROM projects p
+         WHERE p.version - 1 <> (SELECT count(*) FROM audit_entries e
+                                 WHERE e.project_id = p.id AND e.action = 'project.updated')",
+    ),
+];
+
+pub struct Told;
+
+impl Invariant for Told {
+    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+        Box::pin(async {
+            let db: &PgPool = &end.world.db;
+            let count = async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(db).await.unwrap();
+            let staged = async || count("SELECT count(*) FROM audit_staged").await;
+            eventually("everything sealed", async || (staged().await == 0).then_some(())).await;
+            let mut verdict = Verdict::default();
+            for (what, sql) in BROKEN {
+                let broken = count(sql).await;
+                verdict.require(broken == 0, || format!("{broken} {what}"));
+            }
+            verdict.figure("entries sealed", count("SELECT count(*) FROM audit_entries").await);
+            verdict
+        })
+    }
+}
