@@ -27,8 +27,8 @@ use tokio::{
 };
 
 const ENTRIES: i64 = 1_000_000;
-/// Entries of others, for each of the project's: the trail of a deployment is not one project's.
-const OTHERS: i64 = 4;
+/// Of others, there is one entry for each ten of the project's.
+const OTHERS: i64 = 10;
 const PAGE: i64 = 25;
 const DEEP: i64 = 10_000;
 const ROUNDS: usize = 25;
@@ -54,7 +54,7 @@ async fn run(folder: &Path, database: &str, session: &str, project: &str, entrie
     let began = Instant::now();
     seed(database, entries).await?;
     println!(
-        "{entries} entries, and as many in each of {OTHERS} others, made in {:.0} s",
+        "{entries} entries, and a hundredth of that in each of {OTHERS} others, made in {:.0} s",
         began.elapsed().as_secs_f64()
     );
     let server = Server::ours(folder, database, &[])?;
@@ -171,7 +171,7 @@ async fn seed(database: &str, entries: i64) -> Result<()> {
            CROSS JOIN LATERAL (
                SELECT p.id AS project, (lpad(to_hex($2 + n), 12, '0') || '70008000' || lpad(to_hex(p.other), 12, '0'))::uuid AS id
                FROM (SELECT id, 0 AS other FROM projects UNION ALL
-                     SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(other), 12, '0'))::uuid, other FROM generate_series(1, $3) AS other) p
+                     SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(other), 12, '0'))::uuid, other FROM generate_series(1, CASE WHEN n % 100 = 0 THEN $3 ELSE 0 END) AS other) p
            ) placed"#,
     )
     .bind(entries)
