@@ -19,7 +19,8 @@ use cloudapi::{
         sealer::{Outcome, Sealer},
     },
     base::{clock::Clock, lifecycle::Phase, server_key::ServerKey},
-    db, server,
+    db::{self, Pool},
+    server,
     state::{App, AppOptions},
     usage::flush,
 };
@@ -89,7 +90,7 @@ async fn sealing(database: &str) -> Result<()> {
         "SELECT count(*), avg(octet_length(payload))::int8, pg_total_relation_size('audit_entries') / count(*)
          FROM audit_entries",
     )
-    .fetch_one(&pool)
+    .fetch_one(&*pool)
     .await?;
     println!("  {} entries of {} bytes, each {} bytes with its indexes", sizes.0, sizes.1, sizes.2);
     Ok(())
@@ -128,7 +129,7 @@ async fn stage(db: &PgPool, projects: i32) -> Result<()> {
 /// Two servers that differ in whether they tell the audit trail, each with a database of its own.
 fn writes(folder: &Path, with: &str, without: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let start = |audit: &str, database: &str| -> Result<(Server, Requests, PgPool)> {
+    let start = |audit: &str, database: &str| -> Result<(Server, Requests, Pool)> {
         let (session, project) = bootstrap(folder, database)?;
         let server = Server::this_program(folder, &["--server", audit, database])?.ready()?;
         let key = runtime.block_on(make_key(&server, &session, &project))?;
@@ -146,7 +147,7 @@ fn writes(folder: &Path, with: &str, without: &str) -> Result<()> {
     let (mut ratios, mut greatest, mut left) = (Vec::new(), [0_f64; 2], 0);
     for round in 0..ROUNDS + 2 {
         let measure =
-            |(server, requests, _): &(Server, Requests, PgPool)| load::throughput(server.address, 201, requests, ROUND);
+            |(server, requests, _): &(Server, Requests, Pool)| load::throughput(server.address, 201, requests, ROUND);
         let (told, untold) = if round % 2 == 0 {
             let told = measure(&with)?;
             left = left.max(runtime.block_on(settle(&with.2))?);

@@ -108,6 +108,11 @@ pub struct ServeSettings {
     #[arg(long, env = "CLOUDAPI_USAGE_DAYS", value_name = "DAYS", default_value = "400", value_parser = value_parser!(u32).range(62..=3660))]
     pub usage_days: u32,
 
+    /// Whole UTC months before the present one for which the audit trail is kept; what is older is removed, behind a
+    /// signed anchor. [default: all of it is kept]
+    #[arg(long, env = "CLOUDAPI_AUDIT_MONTHS", value_name = "MONTHS", value_parser = value_parser!(u32).range(1..=1200))]
+    pub audit_months: Option<u32>,
+
     /// How the server meets the network.
     #[command(flatten)]
     pub edge: EdgeSettings,

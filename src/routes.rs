@@ -6,6 +6,7 @@ use axum::{Router, body::Bytes};
 use serde_json::Value;
 
 use crate::{
+    audit::handlers as audit,
     auth::{gate::GateLayer, grant::Public},
     base::error::{Code, Result},
     docs::handlers as docs,
@@ -145,6 +146,9 @@ pub fn table() -> Api<App> {
             "Send an event to a webhook once more.",
         )
         .errors(&[Code::WebhookDisabled])
+        .get("/v1/audit-logs", audit::list, "List what was done in a project, when and by whom.")
+        .get("/v1/audit-logs/export", audit::export, "Export a project's whole audit trail, to keep or to check.")
+        .get("/v1/audit-logs/checkpoints", audit::checkpoints, "List the signed ends of a project's audit trail.")
         .get("/healthz", health::live, "Tell whether the server lives.")
         .get("/readyz", health::ready, "Tell whether requests should be sent to this server.")
         .get("/openapi.json", describe, "Get this description of the API.")

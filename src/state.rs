@@ -2,8 +2,10 @@
 
 use std::{ops::Deref, sync::Arc};
 
+use tokio::sync::Semaphore;
+
 use crate::{
-    audit::{checkpoint::Signer, figures::Figures, tally::Tally},
+    audit::{checkpoint::Signer, figures::Figures, reads::Reads, tally::Tally},
     auth::{bearer::Authenticator, limits::Limits, node::Node, password::Passwords},
     base::{
         clock::Clock,
@@ -24,6 +26,9 @@ use crate::{
     },
     webhooks::outbox::{Outbox, WebhookOptions},
 };
+
+/// How many exports read at a time: however many there are, they take no more of the pool's connections.
+const EXPORT_READERS: usize = 2;
 
 /// The application: cheap to clone, the same for all.
 #[derive(Clone, Debug)]
@@ -52,6 +57,10 @@ pub struct Shared {
     pub refusals: Tally,
     /// Where webhooks' deliveries leave from.
     pub outbox: Outbox,
+    /// Who has read the audit trail, as far as that is not told yet.
+    pub reads: Reads,
+    /// Who of those that export it may read now.
+    pub export_readers: Arc<Semaphore>,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
     /// Counts requests.
@@ -72,6 +81,8 @@ pub struct Shared {
     pub limits: Arc<Limits>,
     /// For how many days the counts of each day are kept.
     pub usage_days_kept: u32,
+    /// For how many whole months the audit trail is kept; for ever if it is none.
+    pub audit_months_kept: Option<u32>,
     /// Where clients reach this server, without a slash at its end.
     pub public_url: String,
     /// The proxies whose word on a client's address is taken.
@@ -103,6 +114,8 @@ pub struct AppOptions {
     pub streams: StreamOptions,
     /// How webhooks are sent.
     pub webhooks: WebhookOptions,
+    /// For how many whole months the audit trail is kept; for ever if it is none.
+    pub audit_months_kept: Option<u32>,
 }
 
 impl Default for AppOptions {
@@ -119,6 +132,7 @@ impl Default for AppOptions {
             usage_days_kept: 400,
             streams: StreamOptions::default(),
             webhooks: WebhookOptions::default(),
+            audit_months_kept: None,
         }
     }
 }
@@ -138,6 +152,8 @@ impl App {
             sealing: Arc::default(),
             refusals: Tally::default(),
             outbox: Outbox::new(options.webhooks, &options.server_key),
+            reads: Reads::default(),
+            export_readers: Arc::new(Semaphore::new(EXPORT_READERS)),
             server_key: options.server_key,
             passwords: Passwords::new()?,
             meter: Arc::new(Meter::new(options.meter).map_err(Error::internal)?),
@@ -150,6 +166,7 @@ impl App {
             clock,
             limits,
             usage_days_kept: options.usage_days_kept,
+            audit_months_kept: options.audit_months_kept,
             public_url: options.public_url,
             trusted_proxies: options.trusted_proxies,
         })))

@@ -72,6 +72,14 @@ pub struct Linked {
     pub is_event: bool,
 }
 
+impl Linked {
+    /// The entry that this one redacts, and its project.
+    pub fn redacts(&self) -> Option<(ProjectId, AuditId)> {
+        let redacted = self.words.target_id.as_deref().filter(|_| self.action == Some(Action::AuditRedacted))?;
+        Some((self.project_id, redacted.parse().ok().filter(|redacted| *redacted < self.id)?))
+    }
+}
+
 /// Links one batch.
 #[derive(Debug)]
 pub struct Linker<'a> {

@@ -13,13 +13,28 @@
 //!
 //! [`model`] says what an entry says, [`chain`] how entries hang together, [`checkpoint`] how the end of a chain is
 //! signed, [`link`] puts these together without a database, and [`sealer`] does it in one. [`tally`] adds up what was
-//! refused, so that a flood of refusals is a few entries.
+//! refused, so that a flood of refusals is a few entries; [`reads`] does so with reads of the trail itself.
+//!
+//! [`trail`] reads it, [`export`] writes it out whole, [`line`] says how, and [`verify`] checks that with nothing else at
+//! hand. [`retention`] removes what is too old. What is redacted is deleted by the sealer, with the entry that tells of it.
 
 pub mod chain;
 pub mod checkpoint;
+pub mod csv;
+pub mod export;
 pub mod figures;
+pub mod handlers;
+pub mod line;
 pub mod link;
 pub mod model;
+pub mod reads;
 pub mod repo;
+pub mod retention;
 pub mod sealer;
+pub mod stream;
 pub mod tally;
+pub mod trail;
+pub mod trim;
+pub mod verdict;
+pub mod verify;
+pub mod view;

@@ -176,6 +176,23 @@ pub(super) async fn insert(db: &mut PgConnection, entries: &[Linked]) -> sqlx::R
     .map(drop)
 }
 
+/// Deletes what these entries say. What the trail says about itself stays, because the rest is checked by it.
+pub(super) async fn redact(db: &mut PgConnection, entries: &[(ProjectId, AuditId)]) -> sqlx::Result<()> {
+    let (projects, ids): (Vec<_>, Vec<_>) = entries.iter().copied().unzip();
+    sqlx::query(
+        "UPDATE audit_entries e
+         SET payload = NULL, salt = NULL, action = NULL, actor_id = NULL, target_id = NULL, is_event = false
+         FROM unnest($1::uuid[], $2::uuid[]) AS r (project_id, id)
+         WHERE e.project_id = r.project_id AND e.id = r.id
+           AND e.action <> ALL ('{audit.redacted,audit.trimmed,audit.checkpoint}')",
+    )
+    .bind(projects)
+    .bind(ids)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
 /// Says where chains end now.
 pub(super) async fn set_ends(db: &mut PgConnection, ends: &HashMap<ProjectId, End>) -> sqlx::Result<()> {
     let mut ends: Vec<_> = ends.iter().collect();

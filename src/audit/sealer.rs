@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     checkpoint::{Signed, Signer},
     figures::Figures,
-    link::{CHECKPOINT_AGE, Linker},
+    link::{CHECKPOINT_AGE, Linked, Linker},
     model::DEPLOYMENT,
     repo,
 };
@@ -179,6 +179,11 @@ async fn write(db: &mut PgConnection, before: AuditId, linker: &Linker<'_>) -> R
     }
     repo::insert(db, &linker.entries).await?;
     repo::set_ends(db, &linker.ends).await?;
+    // Together with the entries that tell of it: whoever reads what is left of one finds out why.
+    let redactions: Vec<_> = linker.entries.iter().filter_map(Linked::redacts).collect();
+    if !redactions.is_empty() {
+        repo::redact(db, &redactions).await?;
+    }
     if !linker.checkpoints.is_empty() {
         repo::insert_checkpoints(db, &linker.checkpoints).await?;
     }

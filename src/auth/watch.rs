@@ -158,7 +158,7 @@ mod tests {
     /// A node with a lease, which asks no database.
     fn node() -> Arc<Node> {
         let db = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
-        let node = Node::new(db, true);
+        let node = Node::new(db.into(), true);
         let credentials = node.credentials.as_ref().unwrap();
         let mut follower = Follower::new(Timing::USUAL);
         follower.next(credentials.lease(), since_boot());

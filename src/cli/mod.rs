@@ -1,8 +1,10 @@
 //! The operator's commands.
 
 mod admin;
+mod audit;
 mod database;
 pub mod demo;
+mod ended;
 mod environment;
 mod serve;
 mod server_key;
@@ -20,6 +22,8 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use ended::Ended;
 
 use crate::{
     base::clock::Clock,
@@ -58,6 +62,9 @@ enum Command {
     /// Manage the deployment, beside a running server or without one.
     #[command(subcommand)]
     Admin(admin::Admin),
+    /// Check, print and redact the audit trail.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Look at usage, and mend it after a server was lost.
     #[command(subcommand)]
     Usage(usage::Usage),
@@ -68,8 +75,11 @@ pub fn main() -> ExitCode {
     match run(env::args_os(), Clock::system()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "cloudapi: {error:#}");
-            ExitCode::FAILURE
+            let ended = error.downcast_ref();
+            if !matches!(ended, Some(Ended::Said)) {
+                let _ = writeln!(io::stderr(), "cloudapi: {error:#}");
+            }
+            if matches!(ended, Some(Ended::Unable(_))) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -94,6 +104,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) -> anyho
         Some(Command::Migrate) => runtime
             .block_on(async { database::Database::open(&settings, database::ADMIN_CONNECTIONS).await?.close().await }),
         Some(Command::Openapi) => print_openapi(),
+        Some(Command::Audit(command)) => runtime.block_on(audit::run(settings, command)),
         Some(Command::Usage(command)) => runtime.block_on(usage::run(settings, command)),
         Some(Command::Admin(command)) => runtime.block_on(admin::run(settings, command)),
     };

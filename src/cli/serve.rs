@@ -133,6 +133,7 @@ fn app_options(
         usage_days_kept: serve.usage_days,
         streams: StreamOptions { most: serve.edge.max_streams, ..StreamOptions::default() },
         webhooks: WebhookOptions { allowed: serve.webhook_allow.clone(), ..WebhookOptions::default() },
+        audit_months_kept: serve.audit_months,
     })
 }
 

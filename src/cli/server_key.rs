@@ -33,6 +33,18 @@ pub fn load(settings: &Settings) -> anyhow::Result<ServerKey> {
     }
 }
 
+/// Reads the key as [`load`] does, and makes none: what is signed or checked with a new one would be worth nothing.
+pub fn existing(settings: &Settings) -> anyhow::Result<ServerKey> {
+    let file = settings.data_dir().join(NAME);
+    if settings.secret_key_file.is_none() && !file.exists() {
+        bail!(
+            "there is no key in {}; name the file of a server of this deployment with CLOUDAPI_SECRET_KEY_FILE (--secret-key-file), or start a server here first",
+            file.display()
+        );
+    }
+    load(settings)
+}
+
 fn read(file: &Path) -> io::Result<ServerKey> {
     let text = fs::read_to_string(file)?;
     if fs::metadata(file)?.mode() & 0o007 != 0 {

@@ -116,6 +116,9 @@ pub trait Argument {
 
 impl<S> Argument for State<S> {}
 
+/// For the few that answer HEAD otherwise than by leaving out the body.
+impl Argument for Method {}
+
 /// A handler's successful result.
 pub trait Answer {
     /// What it looks like.

@@ -117,6 +117,7 @@ fn tag_description(tag: &str) -> &'static str {
         "usage" => "How many requests a project made.",
         "events" => "What happens in a project, in order, to be listed or followed.",
         "webhooks" => "Where a project's events are sent, and what came of it.",
+        "audit" => "Who did what and when, in a form that shows any change made to it afterwards.",
         "health" => "Whether the server lives and is ready.",
         "docs" => "This description, for programs and for people, and what each error means.",
         _ => "",

@@ -95,6 +95,25 @@ pub const NOTES: &[(&str, &str)] = &[
          it, when the server stops, and when you read too slowly; connect again with the last `id`, and nothing is \
          missing or told twice.",
     ),
+    (
+        "audit_list",
+        "In the order in which they were sealed, which is at most a fifth of a second after they were committed; an entry \
+         once read never changes, unless the operator redacts it: then `redacted` is true, and what it said is null. A \
+         filter leaves redacted entries out. Reading is written down as `audit.read`: a credential's first read at once, \
+         further ones within a minute as one entry.",
+    ),
+    (
+        "audit_export",
+        "The whole trail, however long: take it slowly or fast. Each line is an entry as in a list, with its `salt`, and \
+         the last one is a signed checkpoint; `cloudapi audit verify` checks the file, and docs/audit.md says how to do \
+         so without us. After retention the first line is a signed anchor. As CSV it is for reading, and carries nothing \
+         to check. Each export is written down as `audit.exported`.",
+    ),
+    (
+        "audit_checkpoints",
+        "Kept elsewhere, a checkpoint shows a trail that was cut off or made anew since. What is signed (Ed25519) is a \
+         text of five lines: `cloudapi audit checkpoint v1`, the project's id, `seq`, `hash` and `made_at`.",
+    ),
     ("health_live", "For a supervisor that restarts a process which does not answer."),
     ("health_ready", "For a load balancer: 503 while the server starts, stops or cannot reach its database."),
 ];

@@ -19,7 +19,7 @@ pub use connection::Listener;
 pub use stop::Stop;
 
 use crate::{
-    audit::sealer::Sealer,
+    audit::{retention, sealer::Sealer},
     auth::{keeper, node},
     base::{error::Result, lifecycle::Phase},
     events::tail,
@@ -45,6 +45,8 @@ const DRAIN_TIME: Duration = Duration::from_secs(20);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How often refusals are written to the audit trail.
 const TALLY_INTERVAL: Duration = Duration::from_secs(60);
+/// How often to look whose minute of reading it is over.
+const READS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a last write of what was counted may take; and when there is a hurry.
 const FLUSH_TIME: Duration = Duration::from_secs(10);
 const HURRIED_FLUSH_TIME: Duration = Duration::from_secs(1);
@@ -76,6 +78,9 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let keeper = tokio::spawn(keeper::run(Arc::clone(&app.node), served_out.clone()));
     let tail = tokio::spawn(tail::run(app.clone(), stop.closing.clone()));
     let tallier = tokio::spawn(tally(app.clone(), served_out.clone()));
+    let reads = tokio::spawn(tell_of_reads(app.clone(), served_out.clone()));
+    let (signer, months, stopping) = (Arc::clone(&app.signer), app.audit_months_kept, stop.closing.clone());
+    let trimmer = tokio::spawn(retention::run(app.db.clone(), app.clock.clone(), signer, months, stopping));
     // And what they and the last of those staged is sealed.
     let staged_out = CancellationToken::new();
     let sealer = Sealer::new(&app.db, app.clock.clone(), Arc::clone(&app.signer), Arc::clone(&app.sealing));
@@ -108,7 +113,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     }
     let flushed = async {
         served_out.cancel();
-        let _ = tokio::join!(flusher, closer, sweeper, deliverer, cleaner, keeper, tail, tallier);
+        let _ = tokio::join!(flusher, closer, sweeper, deliverer, cleaner, keeper, tail, tallier, reads, trimmer);
         flush::close(&app.meter, &app.db, &app.clock).await;
         staged_out.cancel();
         let _ = sealer.await;
@@ -131,6 +136,17 @@ async fn tally(app: App, stop: CancellationToken) {
         }
         if !goes_on {
             return;
+        }
+    }
+}
+
+/// Tells the audit trail who has read it in minutes that are over, and a last time at `stop`.
+async fn tell_of_reads(app: App, stop: CancellationToken) {
+    let mut is_last = false;
+    while !is_last {
+        is_last = stop.run_until_cancelled(tokio::time::sleep(READS_INTERVAL)).await.is_none();
+        if let Err(error) = app.reads.flush(&app.db, &app.clock, is_last).await {
+            tracing::warn!(%error, "reads of the audit trail could not be written to it; they are kept and tried again");
         }
     }
 }

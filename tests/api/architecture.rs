@@ -41,8 +41,8 @@ fn rank(module: &str) -> u8 {
         ("health" | "openapi", _) => 4,
         ("base" | "config", _) | (_, "model") => 0,
         // What whoever verifies a trail needs, without a database.
-        ("audit", "chain" | "checkpoint" | "figures" | "link") => 0,
-        ("audit", "tally") => 1,
+        ("audit", "chain" | "checkpoint" | "figures" | "link" | "line" | "verdict" | "verify" | "view" | "csv") => 0,
+        ("audit", "tally" | "reads" | "trail" | "trim") => 1,
         ("metrics", "text" | "histogram") => 0,
         ("metrics", "requests" | "process") => 1,
         ("db" | "http", _) | (_, "repo" | "invitations" | "figures") => 1,
@@ -51,9 +51,10 @@ fn rank(module: &str) -> u8 {
         ("auth", "lease" | "cache" | "janitor" | "node") => 1,
         ("auth" | "tx", _) => 2,
         (_, "handlers" | "acceptance" | "introspection" | "record" | "flush" | "close" | "sealer" | "scrape") => 4,
-        ("webhooks", "figures" | "pace" | "sign" | "vet") => 0,
+        ("webhooks", "pace" | "sign" | "vet") => 0,
         ("webhooks", "queue" | "send" | "outbox") => 1,
         ("webhooks", "worker") => 4,
+        ("audit", "export" | "stream" | "retention") => 4,
         ("docs", "pages" | "assets") => 2,
         // What readers and the tail share, and what the description says of each type.
         ("events", "hub" | "changes") => 1,

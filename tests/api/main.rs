@@ -45,6 +45,7 @@ mod support;
 mod tls;
 mod tokens;
 mod traces;
+mod trail;
 mod usage;
 mod users;
 mod webhooks;

@@ -66,7 +66,7 @@ pub fn check(method: &str, path: &str, reply: &Reply) {
     if let (Some(code), Some(examples)) = (reply["code"].as_str(), content["examples"].as_object()) {
         assert!(examples.contains_key(code), "{method} {template} answered {code}, which is not described");
     }
-    if media_type.ends_with("json") {
+    if media_type == "application/json" || media_type.ends_with("+json") {
         let pointer = ["paths", template, &method, "responses", &status, "content", media_type, "schema"]
             .map(|part| part.replace('~', "~0").replace('/', "~1"))
             .join("/");

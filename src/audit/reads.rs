@@ -1,0 +1,133 @@
+//! Who has read the trail. The first read in a minute is told at once; what follows in that minute is added up and told
+//! when it is over: else whoever pages to the end of a trail would never get there.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde_json::json;
+use sqlx::{PgConnection, PgPool};
+
+use super::{
+    model::{Actor, Changes, DEPLOYMENT, Draft, Outcome, Target, user_agent},
+    repo,
+};
+use crate::base::{
+    action::Action,
+    clock::{Clock, Timestamp},
+    error::Result,
+    id::ProjectId,
+    request::RequestContext,
+};
+
+/// For how long reads are added up.
+const SPAN: Duration = Duration::from_secs(60);
+/// So many readers are told apart; of others, each read is told at once.
+const MOST: usize = 10_000;
+
+/// Reads since the first of each minute.
+#[derive(Debug, Default)]
+pub struct Reads(Mutex<HashMap<(ProjectId, Actor), Span>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    began: Timestamp,
+    more: u64,
+}
+
+impl Reads {
+    /// Tells that `request` reads a trail, now or when the minute is over.
+    pub async fn note(
+        &self,
+        db: &mut PgConnection,
+        request: &RequestContext,
+        chain: ProjectId,
+        now: Timestamp,
+    ) -> Result<()> {
+        if self.is_within(chain, Actor::of(request), now) {
+            return Ok(());
+        }
+        repo::stage(db, &[(chain, by(request, chain, Action::AuditRead, count(1), now))]).await?;
+        Ok(())
+    }
+
+    /// Whether there was a read in the minute before; if so, this one is counted.
+    fn is_within(&self, chain: ProjectId, actor: Actor, now: Timestamp) -> bool {
+        let mut spans = self.lock();
+        let is_known = spans.len() < MOST;
+        match spans.get_mut(&(chain, actor.clone())) {
+            // One that is over and holds something is told at the next look, with this.
+            Some(span) if span.began.until(now) < SPAN || span.more > 0 => {
+                span.more += 1;
+                true
+            }
+            Some(span) => {
+                span.began = now;
+                false
+            }
+            None => {
+                if is_known {
+                    spans.insert((chain, actor), Span { began: now, more: 0 });
+                }
+                false
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(ProjectId, Actor), Span>> {
+        // A panic elsewhere leaves the map whole: each change to it is one call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what was added up in minutes that are over; in all of them, if it is the last time. What cannot be told now
+    /// is kept for the next time.
+    pub async fn flush(&self, db: &PgPool, clock: &Clock, is_last: bool) -> Result<()> {
+        let now = clock.now();
+        let is_over = |span: &Span| is_last || span.began.until(now) >= SPAN;
+        let over: Vec<_> = self.lock().extract_if(|_, span| is_over(span)).collect();
+        let mut told: Vec<_> = over.iter().filter(|(_, span)| span.more > 0).collect();
+        if told.is_empty() {
+            return Ok(());
+        }
+        told.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let drafts: Vec<_> = told
+            .into_iter()
+            .map(|((chain, actor), span)| {
+                let draft = Draft::by_system(Action::AuditRead, Outcome::Success, count(span.more), now);
+                (*chain, Draft { actor: actor.clone(), target: target(*chain), ..draft })
+            })
+            .collect();
+        let staged = async { repo::stage(&mut *db.acquire().await?, &drafts).await };
+        if let Err(error) = staged.await {
+            let mut kept = self.lock();
+            for (reader, span) in over {
+                let since = kept.entry(reader).or_insert(Span { more: 0, ..span });
+                *since = Span { began: span.began, more: since.more + span.more };
+            }
+            return Err(error.into());
+        }
+        Ok(())
+    }
+}
+
+/// What a client did to a trail, or the operator.
+pub fn by(request: &RequestContext, chain: ProjectId, action: Action, changes: Changes, now: Timestamp) -> Draft {
+    Draft {
+        actor: Actor::of(request),
+        request_id: Some(request.id),
+        source_ip: request.client,
+        target: target(chain),
+        user_agent: user_agent(request),
+        ..Draft::by_system(action, Outcome::Success, changes, now)
+    }
+}
+
+fn target(chain: ProjectId) -> Option<Target> {
+    (chain != DEPLOYMENT).then(|| Target::new(chain))
+}
+
+fn count(reads: u64) -> Changes {
+    [("count".to_owned(), json!(reads))].into_iter().collect()
+}

@@ -1,0 +1,95 @@
+//! An export as an answer: made as it is taken, so a slow client holds up nothing but itself, and one that goes away ends
+//! the work.
+//!
+//! Like every answer it gives back its place among the requests being served when its head is there, and is cut off when
+//! its client takes nothing for a minute (`server::progress`). What it asks of the database is bounded by
+//! [`super::export`], which holds nothing between two pieces.
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream::{self, StreamExt};
+use schemars::json_schema;
+
+use super::{export::Export, model::DEPLOYMENT, view::Format};
+use crate::{
+    base::{
+        error::Result,
+        id::{ProjectId, RequestId},
+    },
+    http::describe::{Answer, AnswerShape},
+};
+
+/// 200 with a whole trail.
+#[derive(Debug)]
+pub struct Exported {
+    chain: ProjectId,
+    format: Format,
+    body: Body,
+}
+
+impl Exported {
+    /// The answer without its body.
+    pub fn head(chain: ProjectId, format: Format) -> Self {
+        Self { chain, format, body: Body::empty() }
+    }
+
+    /// The answer to the request `request_id`, once its first piece is there: until then whatever fails is an answer of
+    /// its own.
+    pub async fn begin(mut export: Export, request_id: RequestId) -> Result<Self> {
+        let (chain, format) = (export.chain(), export.format());
+        let first = export.next().await?.unwrap_or_default();
+        let rest = stream::unfold(Some(export), move |export| async move {
+            let mut export = export?;
+            match export.next().await {
+                Ok(piece) => Some((Ok(piece?), Some(export))),
+                // The client sees that its answer broke off.
+                Err(error) => {
+                    let cause = error.cause().map(tracing::field::display);
+                    tracing::error!(%request_id, code = %error.code(), cause, "an export broke off");
+                    Some((Err(error), None))
+                }
+            }
+        });
+        let body = Body::from_stream(stream::iter([Ok::<Bytes, _>(first)]).chain(rest));
+        Ok(Self { chain, format, body })
+    }
+}
+
+impl IntoResponse for Exported {
+    fn into_response(self) -> Response {
+        let Self { chain, format, body } = self;
+        let whose = if chain == DEPLOYMENT { "deployment".to_owned() } else { chain.to_string() };
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        let media_type = match format {
+            Format::Ndjson => "application/x-ndjson",
+            Format::Csv => "text/csv; charset=utf-8; header=present",
+        };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let file = format!("attachment; filename=\"audit-{whose}.{}\"", format.as_str());
+        if let Ok(file) = HeaderValue::try_from(file) {
+            headers.insert(header::CONTENT_DISPOSITION, file);
+        }
+        response
+    }
+}
+
+impl Answer for Exported {
+    const SHAPE: AnswerShape = AnswerShape {
+        status: 200,
+        description: "The whole trail, made as it is taken. As NDJSON its last line is a signed checkpoint; without it the answer broke off.",
+        media_types: &["application/x-ndjson", "text/csv"],
+        schema: |_| json_schema!({ "type": "string" }),
+        location: false,
+        others: &[],
+        etag: false,
+        once: false,
+        private: false,
+        read: false,
+        as_of: false,
+    };
+}

@@ -1,0 +1,86 @@
+//! SQL that removes old entries.
+
+use sqlx::{FromRow, PgConnection};
+
+use super::{checkpoint::Signed, model::Draft};
+use crate::base::id::{AuditId, ProjectId};
+
+/// The chains that have entries from before `before`, other than those that the trail adds about itself: else a chain in
+/// which nothing happens any more would have an entry each month that tells of the removal of the last one's.
+pub async fn due(db: &mut PgConnection, before: AuditId) -> sqlx::Result<Vec<ProjectId>> {
+    sqlx::query_scalar(
+        "SELECT c.project_id FROM audit_chains c CROSS JOIN LATERAL (
+             SELECT FROM audit_entries
+             WHERE project_id = c.project_id AND id < $1
+               AND action IS DISTINCT FROM 'audit.trimmed' AND action IS DISTINCT FROM 'audit.checkpoint'
+             ORDER BY id LIMIT 1
+         ) old ORDER BY 1",
+    )
+    .bind(before)
+    .fetch_all(db)
+    .await
+}
+
+/// Entries that are to be removed together.
+#[derive(Debug, FromRow)]
+pub struct Batch {
+    project_id: ProjectId,
+    id: AuditId,
+    /// The number of the last of them.
+    pub seq: i64,
+    /// Its hash.
+    pub hash: Vec<u8>,
+    /// The number of the last entry that was removed before.
+    pub removed_up_to: i64,
+}
+
+/// The oldest of a chain's entries from before `before`, at most so many; none if there are none.
+pub async fn batch(db: &mut PgConnection, chain: ProjectId, before: AuditId, most: i64) -> sqlx::Result<Option<Batch>> {
+    sqlx::query_as(
+        "SELECT project_id, id, seq, hash,
+                coalesce((SELECT seq FROM audit_anchors WHERE project_id = $1), 0) AS removed_up_to
+         FROM (
+             SELECT project_id, id, seq, hash FROM audit_entries
+             WHERE project_id = $1 AND id < $2 ORDER BY id LIMIT $3
+         ) oldest
+         ORDER BY id DESC LIMIT 1",
+    )
+    .bind(chain)
+    .bind(before)
+    .bind(most)
+    .fetch_optional(db)
+    .await
+}
+
+/// Removes a batch, unless another server has done so: the anchor, the removal and the entry that tells of it in one
+/// statement, so that there is no state in between. It waits for nobody but whoever removes the same.
+pub async fn remove(db: &mut PgConnection, batch: &Batch, anchor: &Signed, told: &Draft) -> sqlx::Result<()> {
+    sqlx::query(
+        "WITH moved AS (
+             INSERT INTO audit_anchors AS a (project_id, seq, hash, made_at, public_key, signature)
+             VALUES ($1, $3, $4, $5, $6, $7)
+             ON CONFLICT (project_id) DO UPDATE
+             SET seq = excluded.seq, hash = excluded.hash, made_at = excluded.made_at,
+                 public_key = excluded.public_key, signature = excluded.signature
+             WHERE a.seq = $8
+             RETURNING a.seq
+         ), entries AS (
+             DELETE FROM audit_entries WHERE project_id = $1 AND id <= $2 AND EXISTS (SELECT FROM moved)
+         ), checkpoints AS (
+             DELETE FROM audit_checkpoints WHERE project_id = $1 AND seq <= $3 AND id <= $2 AND EXISTS (SELECT FROM moved)
+         )
+         INSERT INTO audit_staged (project_id, entry) SELECT $1, $9 FROM moved",
+    )
+    .bind(batch.project_id)
+    .bind(batch.id)
+    .bind(batch.seq)
+    .bind(anchor.hash.as_slice())
+    .bind(anchor.made_at)
+    .bind(anchor.public_key.as_slice())
+    .bind(anchor.signature.as_slice())
+    .bind(batch.removed_up_to)
+    .bind(told.to_text())
+    .execute(db)
+    .await
+    .map(drop)
+}

@@ -1,0 +1,397 @@
+//! Checks an export line by line, with nothing at hand but the file: whether anything was changed, taken out, put in or
+//! moved since it was sealed.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{
+    chain::{self, GENESIS, Hash},
+    checkpoint::{Signed, Statement},
+    line::{EntryLine, Line, RedactedLine, SignedText},
+    model::DEPLOYMENT,
+    verdict::{Broken, Intact, KeyFrom, PublicKey},
+};
+use crate::base::{
+    action::Action,
+    clock::Timestamp,
+    hex,
+    id::{AuditId, Id, ProjectId},
+};
+
+/// The members of a payload, which a newer version may add to.
+const MEMBERS: [&str; 12] = [
+    "action",
+    "actor",
+    "changes",
+    "id",
+    "occurred_at",
+    "outcome",
+    "project_id",
+    "request_id",
+    "seq",
+    "source_ip",
+    "target",
+    "user_agent",
+];
+/// How many of the latest hashes are remembered: a checkpoint in the trail is about an entry not far before it.
+const REMEMBERED: usize = 10_000;
+
+/// Checks lines as they come.
+#[derive(Debug)]
+pub struct Verifier {
+    key: Option<(PublicKey, KeyFrom)>,
+    /// Checkpoints held elsewhere, by number, that were not met yet.
+    held: BTreeMap<i64, Vec<Signed>>,
+    found: usize,
+    removed: usize,
+    line: u64,
+    /// Whose trail it is, once a line has told.
+    chain: Option<ProjectId>,
+    /// Where the first line begins.
+    anchor: i64,
+    seq: i64,
+    hash: Hash,
+    id: AuditId,
+    entries: u64,
+    redacted: u64,
+    /// Redacted entries whose redaction was not met yet, with the lines that they are in.
+    unnamed: BTreeMap<i64, (AuditId, u64)>,
+    recent: BTreeMap<i64, Hash>,
+    end: Option<Signed>,
+}
+
+impl Verifier {
+    /// One that trusts `key`, and whatever signed the checkpoints `held` elsewhere.
+    pub fn new(key: Option<PublicKey>, held: Vec<Signed>) -> Self {
+        let key = key.map(|key| (key, KeyFrom::Given));
+        let key = key.or_else(|| held.first().map(|checkpoint| (checkpoint.public_key, KeyFrom::Checkpoint)));
+        let mut by_number: BTreeMap<i64, Vec<Signed>> = BTreeMap::new();
+        // An empty trail is the beginning of every other.
+        for checkpoint in held.into_iter().filter(|checkpoint| checkpoint.seq > 0) {
+            by_number.entry(checkpoint.seq).or_default().push(checkpoint);
+        }
+        Self {
+            key,
+            held: by_number,
+            found: 0,
+            removed: 0,
+            line: 0,
+            chain: None,
+            anchor: 0,
+            seq: 0,
+            hash: GENESIS,
+            id: Id::FIRST,
+            entries: 0,
+            redacted: 0,
+            unnamed: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            end: None,
+        }
+    }
+
+    /// Takes the next line, without its end.
+    pub fn take(&mut self, line: &[u8]) -> Result<(), Broken> {
+        self.line += 1;
+        if self.end.is_some() {
+            return Err(self.broken("follows the last line, which is the checkpoint"));
+        }
+        match Line::read(line).map_err(|error| self.broken(error.to_string()))? {
+            Line::Anchor(anchor) => self.anchor(anchor),
+            Line::Entry(entry) => self.entry(entry),
+            Line::Redacted(redacted) => self.redacted(&redacted),
+            Line::Checkpoint(checkpoint) => self.end_at(checkpoint),
+        }
+    }
+
+    /// Ends a file whose last line has no end.
+    pub fn cut_off(mut self) -> Broken {
+        self.line += 1;
+        self.broken("has no end, or is longer than any entry; was the export cut off on its way? Export it again")
+    }
+
+    /// Ends the file.
+    pub fn finish(self) -> Result<Intact, Broken> {
+        let Some(end) = &self.end else {
+            return Err(self.broken(
+                "the file ends without its last line, the checkpoint; was the export cut off on its way? Export it again",
+            ));
+        };
+        let key_from = self.key.map_or(KeyFrom::Export, |(_, from)| from);
+        Ok(Intact {
+            project_id: (end.project_id != DEPLOYMENT).then_some(end.project_id),
+            entries: self.entries,
+            redacted: self.redacted,
+            removed_up_to: self.anchor,
+            seq: self.seq,
+            hash: hex::encode(&self.hash),
+            signed_at: end.made_at,
+            public_key: hex::encode(&end.public_key),
+            key_from,
+            checkpoints_found: self.found,
+            checkpoints_removed: self.removed,
+        })
+    }
+
+    fn anchor(&mut self, anchor: Signed) -> Result<(), Broken> {
+        if self.line > 1 {
+            return Err(self.broken("is an anchor, which only the first line can be"));
+        }
+        self.belongs(anchor.project_id)?;
+        self.signed(&anchor)?;
+        (self.anchor, self.seq, self.hash) = (anchor.seq, anchor.seq, anchor.hash);
+        // What is about removed entries can show nothing any more, unless it is about the very last of them.
+        let kept = self.held.split_off(&anchor.seq);
+        self.removed = std::mem::replace(&mut self.held, kept).into_values().map(|same| same.len()).sum();
+        self.hold_against()
+    }
+
+    fn entry(&mut self, entry: EntryLine) -> Result<(), Broken> {
+        let content = self.content(&entry.payload)?;
+        let place = self.follows(content.seq, content.id, entry.prev_hash)?;
+        self.belongs(content.project_id).map_err(|broken| place.mark(broken))?;
+        let payload_hash = chain::payload_hash(&entry.salt, &entry.payload);
+        self.links(&place, payload_hash, entry.hash)?;
+        match content.action.parse() {
+            Ok(Action::AuditRedacted) => self.redaction(&place, &content)?,
+            Ok(Action::AuditCheckpoint) => self.checkpoint_within(&place, &content)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn redacted(&mut self, redacted: &RedactedLine) -> Result<(), Broken> {
+        let place = self.follows(redacted.seq, redacted.id, redacted.prev_hash)?;
+        self.belongs(redacted.project_id.unwrap_or(DEPLOYMENT)).map_err(|broken| place.mark(broken))?;
+        if !redacted.redacted {
+            return Err(place.mark(self.broken("has no content, and does not say that it is redacted")));
+        }
+        self.links(&place, redacted.payload_hash, redacted.hash)?;
+        self.redacted += 1;
+        self.unnamed.insert(redacted.seq, (redacted.id, self.line));
+        Ok(())
+    }
+
+    /// The entry at hand says that an earlier one was redacted.
+    fn redaction(&mut self, place: &Place, content: &Content) -> Result<(), Broken> {
+        let (Some(seq), Some(target)) = (content.changes["seq"].as_i64(), &content.target_id) else {
+            return Err(place.mark(self.broken("tells of a redaction, and not of which entry")));
+        };
+        if let Some((id, _)) = self.unnamed.get(&seq) {
+            if id.to_string() != *target {
+                let reason = format!("says that entry {seq} is redacted and calls it {target}, but that one is {id}");
+                return Err(place.mark(self.broken(reason)));
+            }
+            self.unnamed.remove(&seq);
+        }
+        Ok(())
+    }
+
+    /// The entry at hand tells of a checkpoint: what was signed then has to be what the trail says now.
+    fn checkpoint_within(&mut self, place: &Place, content: &Content) -> Result<(), Broken> {
+        // Its project is the entry's.
+        let read: Option<SignedText> = serde_json::from_value(content.changes.clone()).ok();
+        let signed = read.and_then(|text| text.signed(Statement::Checkpoint));
+        let Some(checkpoint) = signed.map(|signed| Signed { project_id: content.project_id, ..signed }) else {
+            return Err(place.mark(self.broken("tells of a checkpoint, and not of which")));
+        };
+        self.belongs(checkpoint.project_id).map_err(|broken| place.mark(broken))?;
+        self.signed(&checkpoint).map_err(|broken| place.mark(broken))?;
+        match self.recent.get(&checkpoint.seq) {
+            Some(hash) if *hash != checkpoint.hash => {
+                let reason = format!(
+                    "is a checkpoint of {}, when entry {} had another hash: what was up to there was made anew since",
+                    checkpoint.made_at, checkpoint.seq
+                );
+                Err(place.mark(self.broken(reason)))
+            }
+            None if checkpoint.seq > self.seq => {
+                let reason = format!("is a checkpoint up to entry {}, which comes after it", checkpoint.seq);
+                Err(place.mark(self.broken(reason)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn end_at(&mut self, end: Signed) -> Result<(), Broken> {
+        self.belongs(end.project_id)?;
+        self.signed(&end)?;
+        if end.seq != self.seq {
+            let reason = format!(
+                "signs {} entries, and the last one before it is {}: the end was cut off or added to",
+                end.seq, self.seq
+            );
+            return Err(self.broken(reason));
+        }
+        if end.hash != self.hash {
+            return Err(self.broken(format!("signs another hash than the one of entry {}: it was changed", self.seq)));
+        }
+        if let Some((&seq, &(id, line))) = self.unnamed.first_key_value() {
+            let reason = "has no content, and no entry says that it was redacted".to_owned();
+            return Err(Broken { line, seq: Some(seq), id: Some(id), reason });
+        }
+        if let Some(held) = self.held.values().flatten().next() {
+            let seq = held.seq;
+            let reason = format!(
+                "ends the trail at entry {}, but a checkpoint of {} signs {seq}: the end was cut off since, or the export is older",
+                self.seq, held.made_at
+            );
+            return Err(self.broken(reason));
+        }
+        self.end = Some(end);
+        Ok(())
+    }
+
+    /// Whether an entry with this number, id and link comes next.
+    fn follows(&mut self, seq: i64, id: AuditId, prev_hash: Hash) -> Result<Place, Broken> {
+        let place = Place { seq, id };
+        let before = self.seq;
+        if seq != before + 1 {
+            let reason = match seq {
+                _ if seq > before + 1 && before == 0 => {
+                    format!("is the first line, and the {} before it are missing", seq - 1)
+                }
+                _ if seq > before + 1 => format!("follows {before}: what was between them is missing"),
+                _ => format!("follows {before}: it was put in, or stands elsewhere than it did"),
+            };
+            return Err(place.mark(self.broken(reason)));
+        }
+        if id <= self.id {
+            return Err(place.mark(self.broken(format!("has an id that is not above the one before it, {}", self.id))));
+        }
+        if prev_hash != self.hash {
+            let reason = match before {
+                0 => "does not begin a trail: its prev_hash is not zero".to_owned(),
+                _ if before == self.anchor => "does not follow the anchor: its prev_hash is another".to_owned(),
+                _ => format!(
+                    "does not follow entry {before}: its prev_hash is not that one's hash; one of them was changed"
+                ),
+            };
+            return Err(place.mark(self.broken(reason)));
+        }
+        Ok(place)
+    }
+
+    /// Whether `hash` is what it says to be; if so, the entry is the last one now.
+    fn links(&mut self, place: &Place, payload_hash: Hash, hash: Hash) -> Result<(), Broken> {
+        let chain = self.chain;
+        if chain::entry_hash(&self.hash, chain.unwrap_or(DEPLOYMENT), place.seq, &payload_hash) != hash {
+            return Err(place.mark(self.broken("does not have the hash that it says: it was changed")));
+        }
+        (self.seq, self.id, self.hash) = (place.seq, place.id, hash);
+        self.entries += 1;
+        self.recent.insert(place.seq, hash);
+        if self.recent.len() > REMEMBERED {
+            self.recent.pop_first();
+        }
+        self.hold_against().map_err(|broken| place.mark(broken))
+    }
+
+    /// Holds checkpoints from elsewhere against the entry at hand, if they are about it.
+    fn hold_against(&mut self) -> Result<(), Broken> {
+        for held in self.held.remove(&self.seq).unwrap_or_default() {
+            self.belongs(held.project_id)?;
+            if held.hash != self.hash {
+                let reason = format!(
+                    "has another hash than a checkpoint of {} signs: what is up to here was made anew since",
+                    held.made_at
+                );
+                return Err(self.broken(reason));
+            }
+            self.found += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether a line is about the same trail as those before it.
+    fn belongs(&mut self, project_id: ProjectId) -> Result<(), Broken> {
+        match self.chain {
+            None => self.chain = Some(project_id),
+            Some(chain) if chain == project_id => {}
+            Some(chain) => {
+                let name = |id: ProjectId| if id == DEPLOYMENT { "the deployment".to_owned() } else { id.to_string() };
+                return Err(self.broken(format!("belongs to {}, and the trail to {}", name(project_id), name(chain))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the right key has signed this.
+    fn signed(&mut self, signed: &Signed) -> Result<(), Broken> {
+        // What names its own key is believed as far as all of it names the same.
+        let (key, from) = *self.key.get_or_insert((signed.public_key, KeyFrom::Export));
+        if signed.public_key != key {
+            let whose = match from {
+                KeyFrom::Given => "the one that was given",
+                KeyFrom::Checkpoint => "the one of the checkpoint that was given",
+                KeyFrom::Export => "the one before it",
+            };
+            let (other, key) = (hex::encode(&signed.public_key), hex::encode(&key));
+            return Err(self.broken(format!("is signed with the key {other}, and not with {whose}, {key}")));
+        }
+        if !signed.is_genuine() {
+            return Err(self.broken("has a signature that is not good: it was changed, or signed by somebody else"));
+        }
+        Ok(())
+    }
+
+    fn content(&self, payload: &[u8]) -> Result<Content, Broken> {
+        let value: Value =
+            serde_json::from_slice(payload).map_err(|error| self.broken(format!("is no JSON: {error}")))?;
+        if let Some(misfits) = value.get("stored_as") {
+            return Err(self.broken(format!("is stored as something else than it says, {misfits}: that was changed")));
+        }
+        // Two members of one name would be one entry to us and another to somebody else.
+        let canonical = serde_json::to_vec(&value).unwrap_or_default();
+        let has_all = MEMBERS.iter().all(|member| value.get(member).is_some());
+        if canonical != payload || !has_all {
+            return Err(self.broken("is not written as entries are: all members, sorted, without spaces"));
+        }
+        Content::of(&value).ok_or_else(|| self.broken("has a member that is not of its type"))
+    }
+
+    fn broken(&self, reason: impl Into<String>) -> Broken {
+        Broken { line: self.line, seq: None, id: None, reason: reason.into() }
+    }
+}
+
+/// Which entry is looked at.
+#[derive(Debug)]
+struct Place {
+    seq: i64,
+    id: AuditId,
+}
+
+impl Place {
+    fn mark(&self, broken: Broken) -> Broken {
+        Broken { seq: Some(self.seq), id: Some(self.id), ..broken }
+    }
+}
+
+/// What matters here of what an entry says.
+struct Content {
+    action: String,
+    project_id: ProjectId,
+    id: AuditId,
+    seq: i64,
+    target_id: Option<String>,
+    changes: Value,
+}
+
+impl Content {
+    fn of(value: &Value) -> Option<Self> {
+        let project_id = match &value["project_id"] {
+            Value::Null => DEPLOYMENT,
+            id => id.as_str()?.parse().ok()?,
+        };
+        Timestamp::parse(value["occurred_at"].as_str()?)?;
+        Some(Self {
+            action: value["action"].as_str()?.to_owned(),
+            project_id,
+            id: value["id"].as_str()?.parse().ok()?,
+            seq: value["seq"].as_i64()?,
+            target_id: value["target"]["id"].as_str().map(str::to_owned),
+            changes: value["changes"].clone(),
+        })
+    }
+}

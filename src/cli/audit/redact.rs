@@ -1,0 +1,88 @@
+//! `cloudapi audit redact`.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::bail;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::require_chain;
+use crate::{
+    audit::{
+        checkpoint::Signer,
+        model::{Draft, Target},
+        reads, repo,
+        sealer::{Outcome, Sealer},
+        trail::{self, Found},
+    },
+    base::{
+        action::Action,
+        clock::Clock,
+        id::{AuditId, ProjectId},
+    },
+    cli::{admin::by_operator, database::Database},
+};
+
+const LONGEST_REASON: usize = 500;
+/// What the trail says about itself, by which the rest of it is checked.
+const KEPT: [Action; 3] = [Action::AuditRedacted, Action::AuditTrimmed, Action::AuditCheckpoint];
+/// How long to wait for the entries to be sealed, and how often to look.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Has the entries redacted, and waits until they are.
+pub async fn run(
+    database: &Database,
+    signer: Arc<Signer>,
+    chain: ProjectId,
+    ids: &[AuditId],
+    reason: &str,
+    json: bool,
+) -> anyhow::Result<String> {
+    if reason.trim().is_empty() || reason.chars().count() > LONGEST_REASON || reason.chars().any(char::is_control) {
+        bail!("--reason must have 1 to {LONGEST_REASON} characters, none of them a control character");
+    }
+    let (db, clock) = (&database.pool, Clock::system());
+    let mut connection = db.acquire().await?;
+    require_chain(&mut connection, chain).await?;
+    let found = trail::find(&mut connection, chain, ids).await?;
+    if let Some(missing) = ids.iter().find(|id| found.iter().all(|entry| entry.id != **id)) {
+        bail!("there is no entry {missing} in this trail; nothing was redacted");
+    }
+    let is_kept = |entry: &&Found| KEPT.iter().any(|kept| entry.action.as_deref() == Some(kept.as_str()));
+    if let Some(kept) = found.iter().find(is_kept) {
+        bail!("{} is what the trail is checked by, and says nothing of anybody; nothing was redacted", kept.id);
+    }
+    let request = by_operator();
+    let told = found.iter().filter(|entry| !entry.is_redacted).map(|entry| {
+        let changes = [("seq".to_owned(), json!(entry.seq)), ("reason".to_owned(), json!(reason))];
+        let draft = reads::by(&request, chain, Action::AuditRedacted, changes.into_iter().collect(), clock.now());
+        (chain, Draft { target: Some(Target::new(entry.id)), ..draft })
+    });
+    let told: Vec<_> = told.collect();
+    if !told.is_empty() {
+        repo::stage(&mut connection, &told).await?;
+    }
+    drop(connection);
+    // Whoever seals what was staged deletes what they said. Without a server it is us.
+    let mut sealer = Sealer::new(db, clock, signer, Arc::default());
+    let deadline = Instant::now() + PATIENCE;
+    while trail::find(&mut *db.acquire().await?, chain, ids).await?.iter().any(|entry| !entry.is_redacted) {
+        if Instant::now() > deadline {
+            bail!("this was not done within {} s; it will be as soon as a server seals the trail", PATIENCE.as_secs());
+        }
+        if sealer.seal().await? != Outcome::More {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    let before = found.len() - told.len();
+    if json {
+        let ids: Vec<_> = found.iter().map(|entry| json!({ "id": entry.id, "seq": entry.seq })).collect();
+        return Ok(json!({ "redacted": ids, "already_redacted": before }).to_string());
+    }
+    let already = if before > 0 { format!(" ({before} of them already were)") } else { String::new() };
+    let entries = if found.len() == 1 { "1 entry is".to_owned() } else { format!("{} entries are", found.len()) };
+    Ok(format!(
+        "{entries} redacted{already}. What was said may still be in backups, in exports, and for a while in PostgreSQL's own files; VACUUM clears the latter."
+    ))
+}

@@ -1,0 +1,245 @@
+//! `/v1/audit-logs`.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use cloudapi::base::{clock::Timestamp, role::Role};
+use serde_json::{Value, json};
+
+use super::{Trail, actions, data, sealed};
+use crate::support::{Identity, TestApp, eventually};
+
+const MINUTE: Duration = Duration::from_secs(61);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_says_who_did_what_to_what_when_and_from_where() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 0).await;
+    let made = trail.owner.request("POST", "/v1/keys").header("user-agent", "ci/1");
+    let made = made.json(&json!({ "project_id": trail.project(), "name": "deploy" })).send().await;
+    sealed(&app).await;
+    let entries = trail.entries("").await;
+    let entry = entries.iter().find(|entry| entry["action"] == "key.created").unwrap();
+    let members: BTreeSet<&str> = entry.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = [
+        "action",
+        "actor",
+        "changes",
+        "hash",
+        "id",
+        "occurred_at",
+        "outcome",
+        "prev_hash",
+        "project_id",
+        "redacted",
+        "request_id",
+        "seq",
+        "source_ip",
+        "target",
+        "user_agent",
+    ];
+    assert_eq!(members, BTreeSet::from(expected));
+    assert_eq!(entry["seq"], 2);
+    assert_eq!(entry["prev_hash"], entries[0]["hash"]);
+    let actor = json!({ "type": "user", "id": trail.owner.user_id, "credential_id": trail.owner.id });
+    assert_eq!(entry["actor"], actor);
+    assert_eq!(entry["target"], json!({ "type": "key", "id": made["id"] }));
+    assert_eq!((&entry["outcome"], &entry["redacted"]), (&json!("success"), &json!(false)));
+    assert_eq!(entry["request_id"].as_str(), made.header("x-request-id"));
+    assert_eq!((&entry["source_ip"], &entry["user_agent"]), (&json!("127.0.0.1"), &json!("ci/1")));
+    assert!(Timestamp::parse(entry["occurred_at"].as_str().unwrap()).is_some());
+    assert_eq!(entry["project_id"], trail.project());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_are_found_by_what_was_done_by_whom_and_to_what() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 0).await;
+    let key = trail.owner.key().await;
+    let token = key.token(&["users:read"]).await;
+    trail.owner.delete(&format!("/v1/tokens/{}", token.id)).await.ok();
+    let member = app.member(&trail.owner, Role::Admin).await;
+    let other = member.key().await;
+    sealed(&app).await;
+    let found = async |query: String| {
+        let entries = trail.entries(&query).await;
+        actions(&entries).join(" ")
+    };
+    assert_eq!(found("&action=token.created".into()).await, "token.created");
+    assert_eq!(found(format!("&actor={}", key.id)).await, "token.created");
+    assert_eq!(found(format!("&actor={}", member.user_id)).await, "key.created");
+    assert_eq!(found(format!("&target={}", token.id)).await, "token.created token.revoked");
+    assert_eq!(found(format!("&target={}&action=token.revoked", token.id)).await, "token.revoked");
+    assert_eq!(found(format!("&target={}&actor={}", token.id, trail.owner.user_id)).await, "token.revoked");
+    assert_eq!(found(format!("&target={}&actor={}", other.id, trail.owner.user_id)).await, "");
+    assert_eq!(found("&actor=nobody%20at%20all".into()).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_span_of_time_is_exact_however_late_or_early_an_entry_was_sealed() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 1).await;
+    // As if a server with a wrong clock had staged them, or one had hung before its COMMIT.
+    let now = app.clock.now();
+    let (early, late) = (now.minus(Duration::from_secs(90_000)), now.plus(Duration::from_secs(90_000)));
+    for time in [early, late] {
+        let entry = format!(
+            r#"{{"action":"key.updated","actor":{{"credential_id":null,"id":null,"type":"system"}},"changes":{{}},"occurred_at":"{time}","outcome":"success","request_id":null,"source_ip":null,"target":null,"user_agent":null}}"#
+        );
+        sqlx::query("INSERT INTO audit_staged (project_id, entry) VALUES ($1, $2)")
+            .bind(trail.project_uuid())
+            .bind(entry)
+            .execute(&app.db)
+            .await
+            .unwrap();
+    }
+    sealed(&app).await;
+    let hour = Duration::from_secs(3600);
+    let millisecond = Duration::from_millis(1);
+    for (from, to, expected) in [
+        (early, early.plus(millisecond), 1),
+        (early.minus(hour), early, 0),
+        (early.plus(millisecond), now.minus(hour), 0),
+        (late, late.plus(millisecond), 1),
+        (late.minus(hour), late, 0),
+        (early, late.plus(hour), 2),
+    ] {
+        for order in ["asc", "desc"] {
+            let query = format!("&action=key.updated&from={from}&to={to}&order={order}");
+            assert_eq!(trail.entries(&query).await.len(), expected, "{query}");
+        }
+    }
+    assert_eq!(trail.entries(&format!("&action=key.updated&from={now}")).await.len(), 1);
+    assert_eq!(trail.entries(&format!("&action=key.updated&to={now}")).await.len(), 1);
+    assert_eq!(
+        actions(&trail.entries(&format!("&from={}&to={}", now.minus(hour), now.plus(hour))).await)[..2],
+        ["project.created", "key.created"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_pages_through_a_trail_one_by_one_comes_to_its_end_and_is_written_down_twice() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    let page = async |cursor: &str, order: &str| {
+        let path = format!("/v1/audit-logs?project_id={}&limit=1&order={order}{cursor}", trail.project());
+        trail.owner.get(&path).await.ok()
+    };
+    let mut found = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = page(&cursor, "asc").await;
+        found.extend(data(&page).clone());
+        // What was told of the first read is there to be read by the rest.
+        sealed(&app).await;
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    let seqs: Vec<i64> = found.iter().map(|entry| entry["seq"].as_i64().unwrap()).collect();
+    assert_eq!(seqs, Vec::from_iter(1..=7));
+    assert_eq!(actions(&found)[6], "audit.read");
+    let (mut backwards, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = page(&cursor, "desc").await;
+        backwards.extend(data(&page).clone());
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    backwards.reverse();
+    assert_eq!(backwards, found);
+    // The rest is told when the minute is over.
+    app.clock.advance(MINUTE);
+    let rest = eventually("the reads", async || {
+        let entries = trail.entries("&action=audit.read&limit=100".trim_end_matches("&limit=100")).await;
+        entries.into_iter().find(|entry| entry["changes"]["count"].as_i64() > Some(1))
+    })
+    .await;
+    assert!(rest["changes"]["count"].as_i64().unwrap() >= 6 + 7, "{rest}");
+    assert_eq!(rest["actor"]["credential_id"], trail.owner.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_is_in_the_trail_at_once_and_by_each_credential() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 0).await;
+    let key = trail.owner.key_with(json!({ "scopes": ["audit:read"] })).await;
+    for _ in 0..3 {
+        key.get("/v1/audit-logs").await.ok();
+        trail.entries("").await;
+    }
+    sealed(&app).await;
+    let reads = trail.entries("&action=audit.read").await;
+    let by: Vec<&Value> = reads.iter().map(|read| &read["actor"]["credential_id"]).collect();
+    assert_eq!(by, [&json!(key.id), &json!(trail.owner.id)]);
+    assert_eq!(reads[0]["target"], json!({ "type": "project", "id": trail.project() }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_is_for_those_who_may_read_it() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 0).await;
+    let stranger = app.owner().await;
+    let foreign = stranger.key_with(json!({ "scopes": ["audit:read"] })).await;
+    let (viewer, admin) = (app.member(&trail.owner, Role::Viewer).await, app.member(&trail.owner, Role::Admin).await);
+    let default = trail.owner.key().await;
+    for route in ["", "/export", "/checkpoints"] {
+        let path = format!("/v1/audit-logs{route}");
+        let named = format!("{path}?project_id={}", trail.project());
+        viewer.get(&named).await.problem(403, "insufficient_scope");
+        stranger.get(&named).await.problem(404, "not_found");
+        foreign.get(&named).await.problem(404, "not_found");
+        trail.owner.get(&path).await.problem(400, "project_required");
+        assert_eq!(admin.get(&named).await.status, 200);
+        // What a key gets when nothing is said is every `:read` that its maker has.
+        assert_eq!(default.get(&path).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_no_sense_is_refused() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 0).await;
+    let ask =
+        async |query: &str| trail.owner.get(&format!("/v1/audit-logs{query}&project_id={}", trail.project())).await;
+    for cursor in ["key_7d1", "evt_4d2", "aud_0", "x"] {
+        ask(&format!("?cursor={cursor}")).await.problem(400, "invalid_cursor");
+        ask(&format!("/checkpoints?cursor={cursor}")).await.problem(400, "invalid_cursor");
+    }
+    for (query, parameter) in [
+        ("?action=key.creatd", "action"),
+        ("?action=", "action"),
+        ("?from=yesterday", "from"),
+        ("?to=2026-03-01", "to"),
+        ("?from=2026-03-01T00:00:00Z&to=2026-03-01T00:00:00Z", "from"),
+        ("?actor=", "actor"),
+        ("?target=%00", "target"),
+        ("/export?format=xml", "format"),
+    ] {
+        let problem = ask(query).await.problem(400, "invalid_parameter");
+        assert_eq!(problem["errors"][0]["parameter"], parameter, "{query}: {problem}");
+    }
+    ask("?before=2026-03-01T00:00:00Z").await.problem(400, "unknown_parameter");
+    assert!(ask("?cursor=aud_4d2").await.ok()["data"].is_array(), "nothing need have a cursor's id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_are_listed_with_what_it_takes_to_check_them() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 2).await;
+    app.clock.advance(MINUTE);
+    let path = format!("/v1/audit-logs/checkpoints?project_id={}", trail.project());
+    let list = eventually("a checkpoint", async || {
+        let list = trail.owner.get(&path).await.ok();
+        (!data(&list).is_empty()).then_some(list)
+    })
+    .await;
+    let checkpoint = &data(&list)[0];
+    assert_eq!((&checkpoint["seq"], &checkpoint["public_key"]), (&json!(3), &json!(trail.key())));
+    let entries = trail.entries("").await;
+    assert_eq!(entries[2]["hash"], checkpoint["hash"]);
+    let told = entries.iter().find(|entry| entry["action"] == "audit.checkpoint").unwrap();
+    assert_eq!((&told["id"], &told["changes"]["signature"]), (&checkpoint["id"], &checkpoint["signature"]));
+    // The answer itself is what an export is held against.
+    let held = trail.operator.file("held.json", &list.to_string());
+    let intact = trail.verify(&["--checkpoint", &held]).await.intact();
+    assert_eq!((&intact["checkpoints_found"], &intact["key_from"]), (&json!(1), &json!("checkpoint")));
+}

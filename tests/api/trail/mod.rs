@@ -1,0 +1,161 @@
+//! The audit trail, as it is read, kept and checked: by clients, by the operator, and by whoever trusts neither.
+
+mod exports;
+mod lists;
+mod redaction;
+mod retention;
+mod tampering;
+
+use std::{fs, process::Output};
+
+use cloudapi::base::{hex, id::ProjectId};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{Identity, Session, TestApp, binary::Deployment, eventually};
+
+/// Waits until all that was staged is sealed.
+async fn sealed(app: &TestApp) {
+    eventually("everything sealed", async || {
+        let staged: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_staged").fetch_one(&app.db).await.unwrap();
+        (staged == 0).then_some(())
+    })
+    .await;
+}
+
+/// The entries of a page.
+fn data(page: &Value) -> &Vec<Value> {
+    page["data"].as_array().unwrap()
+}
+
+/// What was done, of each entry.
+fn actions(entries: &[Value]) -> Vec<&str> {
+    entries.iter().map(|entry| entry["action"].as_str().unwrap_or("-")).collect()
+}
+
+/// One project's trail, and somebody who may read it.
+struct Trail<'a> {
+    app: &'a TestApp,
+    owner: Session<'a>,
+    operator: Operator,
+}
+
+impl<'a> Trail<'a> {
+    /// One with a project and `keys` keys in it.
+    async fn of(app: &'a TestApp, keys: usize) -> Self {
+        let owner = app.owner().await;
+        for number in 0..keys {
+            owner.key_with(json!({ "name": format!("key {number}") })).await;
+        }
+        sealed(app).await;
+        Self { app, owner, operator: Operator::of(app) }
+    }
+
+    fn project(&self) -> &str {
+        &self.owner.project
+    }
+
+    /// The project's number in the database.
+    fn project_uuid(&self) -> Uuid {
+        let id: ProjectId = self.project().parse().unwrap();
+        Uuid::from_u128(id.as_u128())
+    }
+
+    /// A page of entries.
+    async fn entries(&self, query: &str) -> Vec<Value> {
+        let path = format!("/v1/audit-logs?project_id={}&limit=100{query}", self.project());
+        data(&self.owner.get(&path).await.ok()).clone()
+    }
+
+    /// All of it, as it is exported.
+    async fn export(&self) -> String {
+        let path = format!("/v1/audit-logs/export?project_id={}", self.project());
+        let reply = self.owner.get(&path).await;
+        assert_eq!(reply.status, 200);
+        String::from_utf8(reply.body).unwrap()
+    }
+
+    /// Exports it and checks that.
+    async fn verify(&self, arguments: &[&str]) -> Verdict {
+        self.operator.verify(&self.export().await, arguments)
+    }
+
+    /// The public key of the deployment.
+    fn key(&self) -> String {
+        hex::encode(&self.app.signer.public_key())
+    }
+
+    /// Does something to the database that none of our programs does; `$1` is the project.
+    async fn tamper(&self, sql: &'static str) {
+        for statement in sql.split(';') {
+            let done = sqlx::query(statement).bind(self.project_uuid()).execute(&self.app.db).await.unwrap();
+            assert!(done.rows_affected() > 0, "nothing was changed by {statement}");
+        }
+    }
+}
+
+/// Whoever has a command line on the server's machine, and files.
+struct Operator {
+    deployment: Deployment,
+    database: sqlx::postgres::PgConnectOptions,
+}
+
+impl Operator {
+    fn of(app: &TestApp) -> Self {
+        let deployment = Deployment::new();
+        let data = deployment.folder().join("data");
+        fs::create_dir_all(&data).unwrap();
+        fs::write(data.join("secret.key"), app.server_key.to_text()).unwrap();
+        Self { deployment, database: app.db.connect_options().as_ref().clone() }
+    }
+
+    /// Runs a command on the database, to its end: whether it succeeded, what it printed, and what it said of errors.
+    async fn run(&self, arguments: &[&str]) -> (bool, String, String) {
+        // The server in this process has to go on meanwhile.
+        tokio::task::block_in_place(|| self.deployment.run_on(&self.database, arguments))
+    }
+
+    fn file(&self, name: &str, content: &str) -> String {
+        fs::write(self.deployment.folder().join(name), content).unwrap();
+        name.to_owned()
+    }
+
+    /// Checks an export.
+    fn verify(&self, export: &str, arguments: &[&str]) -> Verdict {
+        let file = self.file("export.ndjson", export);
+        Verdict::of(&self.deployment.run(&[&["audit", "verify", &file, "--json"], arguments].concat()))
+    }
+}
+
+/// What came of a check.
+#[derive(Debug)]
+struct Verdict {
+    code: i32,
+    said: Value,
+    errors: String,
+}
+
+impl Verdict {
+    fn of(output: &Output) -> Self {
+        let text = String::from_utf8(output.stdout.clone()).unwrap();
+        let said = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        Self { code: output.status.code().unwrap(), said, errors }
+    }
+
+    /// What an export comes to that must be intact.
+    #[track_caller]
+    fn intact(self) -> Value {
+        assert_eq!((self.code, &self.said["intact"]), (0, &json!(true)), "{self:?}");
+        self.said["trail"].clone()
+    }
+
+    /// Checks that the export is broken at the entry with this number, for this reason.
+    #[track_caller]
+    fn broken(self, seq: impl Into<Option<i64>>, reason: &str) {
+        assert_eq!((self.code, &self.said["intact"]), (1, &json!(false)), "{self:?}");
+        let broken = &self.said["broken"];
+        assert_eq!(broken["seq"], json!(seq.into()), "{self:?}");
+        assert!(broken["reason"].as_str().unwrap().contains(reason), "{self:?}");
+    }
+}

@@ -1,0 +1,455 @@
+//! Somebody with all rights in the database changes the trail. Each change is found by checking an export: most by the
+//! export alone, and what makes everything anew, or cuts off its end, by a checkpoint or the key that was kept elsewhere.
+
+use std::time::Duration;
+
+use cloudapi::{
+    audit::{
+        chain::{self, GENESIS, Hash, Salt},
+        checkpoint::{Signer, Statement},
+        line::SignedText,
+    },
+    base::{
+        hex,
+        id::{AuditId, ProjectId},
+        server_key::ServerKey,
+    },
+};
+use serde_json::{Value, json};
+
+use super::{Trail, data, sealed};
+use crate::support::{Identity, TestApp, eventually};
+
+/// How a row of the trail is forged: its hashes are computed as the sealer does it.
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: AuditId,
+    seq: i64,
+    payload: Vec<u8>,
+    salt: Salt,
+    prev_hash: Hash,
+    hash: Hash,
+}
+
+impl Trail<'_> {
+    fn chain(&self) -> ProjectId {
+        self.project().parse().unwrap()
+    }
+
+    async fn row(&self, seq: i64) -> Row {
+        sqlx::query_as(
+            "SELECT id, seq, payload, salt, prev_hash, hash FROM audit_entries WHERE project_id = $1 AND seq = $2",
+        )
+        .bind(self.project_uuid())
+        .bind(seq)
+        .fetch_one(&self.app.db)
+        .await
+        .unwrap()
+    }
+
+    /// Computes the hashes of a row anew, and stores it.
+    async fn forge(&self, mut row: Row, payload: Vec<u8>, prev_hash: Hash) -> Row {
+        let payload_hash = chain::payload_hash(&row.salt, &payload);
+        (row.hash, row.prev_hash) = (chain::entry_hash(&prev_hash, self.chain(), row.seq, &payload_hash), prev_hash);
+        sqlx::query(
+            "UPDATE audit_entries SET payload = $3, payload_hash = $4, prev_hash = $5, hash = $6 WHERE project_id = $1 AND seq = $2",
+        )
+        .bind(self.project_uuid())
+        .bind(row.seq)
+        .bind(&payload)
+        .bind(payload_hash)
+        .bind(row.prev_hash)
+        .bind(row.hash)
+        .execute(&self.app.db)
+        .await
+        .unwrap();
+        row.payload = payload;
+        row
+    }
+
+    /// Says something else in an entry, and makes every hash from there on anew: the trail is consistent again.
+    async fn rebuild(&self, from: i64) {
+        let end: i64 = sqlx::query_scalar("SELECT seq FROM audit_chains WHERE project_id = $1")
+            .bind(self.project_uuid())
+            .fetch_one(&self.app.db)
+            .await
+            .unwrap();
+        let mut prev_hash = self.row(from).await.prev_hash;
+        for seq in from..=end {
+            let row = self.row(seq).await;
+            let payload = if seq == from { lie(&row.payload) } else { row.payload.clone() };
+            prev_hash = self.forge(row, payload, prev_hash).await.hash;
+        }
+        sqlx::query("UPDATE audit_chains SET hash = $2 WHERE project_id = $1")
+            .bind(self.project_uuid())
+            .bind(prev_hash)
+            .execute(&self.app.db)
+            .await
+            .unwrap();
+    }
+
+    /// The last line of an export, in a file that nobody can change afterwards.
+    async fn held(&self) -> String {
+        let export = self.export().await;
+        sealed(self.app).await;
+        self.operator.file("held.json", export.lines().last().unwrap())
+    }
+}
+
+/// The same entry with another address in it.
+fn lie(payload: &[u8]) -> Vec<u8> {
+    String::from_utf8(payload.to_vec()).unwrap().replace("127.0.0.1", "203.0.113.9").into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_says_something_else() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    let row = trail.row(3).await;
+    sqlx::query("UPDATE audit_entries SET payload = $2 WHERE id = $1")
+        .bind(row.id)
+        .bind(lie(&row.payload))
+        .execute(&app.db)
+        .await
+        .unwrap();
+    trail.verify(&[]).await.broken(None, "is stored as something else than it says");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_says_something_else_and_has_its_payloads_hash() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    let row = trail.row(3).await;
+    let payload = lie(&row.payload);
+    sqlx::query("UPDATE audit_entries SET payload = $2, payload_hash = $3 WHERE id = $1")
+        .bind(row.id)
+        .bind(&payload)
+        .bind(chain::payload_hash(&row.salt, &payload))
+        .execute(&app.db)
+        .await
+        .unwrap();
+    trail.verify(&[]).await.broken(3, "does not have the hash that it says");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_says_something_else_with_all_its_hashes_made_anew() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    let row = trail.row(3).await;
+    let (payload, prev_hash) = (lie(&row.payload), row.prev_hash);
+    trail.forge(row, payload, prev_hash).await;
+    trail.verify(&[]).await.broken(4, "does not follow entry 3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_entry_with_all_its_hashes_made_anew() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    let row = trail.row(6).await;
+    let (payload, prev_hash) = (lie(&row.payload), row.prev_hash);
+    trail.forge(row, payload, prev_hash).await;
+    trail.verify(&[]).await.broken(None, "signs another hash than the one of entry 6");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_with_another_salt() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 2).await;
+    trail
+        .tamper("UPDATE audit_entries SET salt = decode(repeat('00', 16), 'hex') WHERE project_id = $1 AND seq = 2")
+        .await;
+    trail.verify(&[]).await.broken(None, "is stored as something else than it says");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_gone() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq = 3").await;
+    trail.verify(&[]).await.broken(4, "follows 2: what was between them is missing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_entries_that_are_gone() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq < 3").await;
+    trail.verify(&[]).await.broken(3, "is the first line, and the 2 before it are missing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_entries_that_are_gone() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    trail.tamper("DELETE FROM audit_entries WHERE project_id = $1").await;
+    trail.verify(&[]).await.broken(None, "the end was cut off");
+    let held = trail.held().await;
+    trail.tamper("DELETE FROM audit_chains WHERE project_id = $1").await;
+    trail.verify(&["--checkpoint", &held]).await.broken(None, "the end was cut off since");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_was_put_in() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 2).await;
+    // Sealed by itself, so that there is room before it.
+    trail.owner.key().await;
+    sealed(&app).await;
+    let (before, after) = (trail.row(3).await, trail.row(4).await);
+    let id = AuditId::from_u128(before.id.as_u128() + 1);
+    assert!(id < after.id);
+    let said = String::from_utf8(lie(&before.payload)).unwrap();
+    let payload = said.replace(&before.id.to_string(), &id.to_string()).replace("\"seq\":3", "\"seq\":4").into_bytes();
+    let payload_hash = chain::payload_hash(&before.salt, &payload);
+    sqlx::query(
+        "INSERT INTO audit_entries (project_id, id, seq, payload, salt, payload_hash, prev_hash, hash, action, actor_id, target_id, is_event)
+         SELECT project_id, $3, 4, $4, salt, $5, hash, $6, action, actor_id, target_id, is_event
+         FROM audit_entries WHERE project_id = $1 AND id = $2",
+    )
+    .bind(trail.project_uuid())
+    .bind(before.id)
+    .bind(id)
+    .bind(&payload)
+    .bind(payload_hash)
+    .bind(chain::entry_hash(&before.hash, trail.chain(), 4, &payload_hash))
+    .execute(&app.db)
+    .await
+    .unwrap();
+    trail.verify(&[]).await.broken(4, "follows 4: it was put in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_entries_that_changed_places() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    let (one, other) = (trail.row(3).await.id, trail.row(4).await.id);
+    for (from, to) in [(one, AuditId::LAST), (other, one), (AuditId::LAST, other)] {
+        sqlx::query("UPDATE audit_entries SET id = $2 WHERE id = $1")
+            .bind(from)
+            .bind(to)
+            .execute(&app.db)
+            .await
+            .unwrap();
+    }
+    trail.verify(&[]).await.broken(None, "is stored as something else than it says");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_lines_of_a_file_that_changed_places() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    let export = trail.export().await;
+    let mut lines: Vec<&str> = export.lines().collect();
+    lines.swap(2, 3);
+    trail.operator.verify(&(lines.join("\n") + "\n"), &[]).broken(4, "follows 2: what was between them is missing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_with_another_id_or_number() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    let id = trail.row(6).await.id;
+    let other = AuditId::from_u128(id.as_u128() + 1);
+    sqlx::query("UPDATE audit_entries SET id = $2 WHERE id = $1").bind(id).bind(other).execute(&app.db).await.unwrap();
+    trail.verify(&[]).await.broken(None, "is stored as something else than it says");
+    sqlx::query("UPDATE audit_entries SET id = $1, seq = 1000000 WHERE id = $2")
+        .bind(id)
+        .bind(other)
+        .execute(&app.db)
+        .await
+        .unwrap();
+    trail.verify(&[]).await.broken(None, "and the last one before it is 5");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_found_by_other_words_than_its_own() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 3).await;
+    for (change, undo) in [
+        (
+            "UPDATE audit_entries SET action = 'key.revoked' WHERE project_id = $1 AND seq = 2",
+            "UPDATE audit_entries SET action = 'key.created' WHERE project_id = $1 AND seq = 2",
+        ),
+        (
+            "UPDATE audit_entries SET is_event = false WHERE project_id = $1 AND seq = 2",
+            "UPDATE audit_entries SET is_event = true WHERE project_id = $1 AND seq = 2",
+        ),
+        (
+            "UPDATE audit_entries SET actor_id = target_id, target_id = actor_id WHERE project_id = $1 AND seq = 2",
+            "UPDATE audit_entries SET actor_id = target_id, target_id = actor_id WHERE project_id = $1 AND seq = 2",
+        ),
+    ] {
+        trail.tamper(change).await;
+        trail.verify(&[]).await.broken(None, "is stored as something else than it says");
+        trail.tamper(undo).await;
+        trail.verify(&[]).await.intact();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_cut_off() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    let held = trail.held().await;
+    trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq > 4").await;
+    trail.verify(&[]).await.broken(None, "the end was cut off");
+    sealed(&app).await;
+    // With care, nothing is wrong with what is left, but for whoever knows that there was more.
+    trail
+        .tamper(
+            "DELETE FROM audit_entries WHERE project_id = $1 AND seq > 4;
+             UPDATE audit_chains c SET seq = e.seq, hash = e.hash FROM audit_entries e
+             WHERE c.project_id = $1 AND e.project_id = $1 AND e.seq = 4",
+        )
+        .await;
+    let export = trail.export().await;
+    trail.operator.verify(&export, &[]).intact();
+    trail.operator.verify(&export, &["--checkpoint", &held]).broken(None, "the end was cut off since");
+    // Nor does it help to go on from there.
+    sealed(&app).await;
+    trail.owner.key().await;
+    sealed(&app).await;
+    trail.verify(&["--checkpoint", &held]).await.broken(6, "has another hash than a checkpoint");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trail_that_was_made_anew() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    let held = trail.held().await;
+    trail.rebuild(2).await;
+    trail.verify(&[]).await.intact();
+    trail.verify(&["--checkpoint", &held]).await.broken(6, "has another hash than a checkpoint");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trail_that_was_made_anew_with_a_checkpoint_in_it() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    app.clock.advance(Duration::from_secs(61));
+    eventually("a checkpoint", async || {
+        let path = format!("/v1/audit-logs/checkpoints?project_id={}", trail.project());
+        (!data(&trail.owner.get(&path).await.ok()).is_empty()).then_some(())
+    })
+    .await;
+    sealed(&app).await;
+    trail.rebuild(2).await;
+    // What it signs was another trail, and without the key nobody can sign this one.
+    trail.verify(&[]).await.broken(7, "is a checkpoint of");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_made_anew_with_another_key() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 3).await;
+    let held = trail.held().await;
+    let mut prev_hash = GENESIS;
+    let mut forged = String::new();
+    let export = trail.export().await;
+    let lines: Vec<&str> = export.lines().collect();
+    let (_, entries) = lines.split_last().unwrap();
+    for (seq, line) in (1..).zip(entries) {
+        let (said, _) = line.split_once(",\"salt\":").unwrap();
+        let payload = lie(format!("{said}}}").as_bytes());
+        let salt: Salt = [7; 16];
+        let hash = chain::entry_hash(&prev_hash, trail.chain(), seq, &chain::payload_hash(&salt, &payload));
+        let said = String::from_utf8(payload).unwrap();
+        let said = said.strip_suffix('}').unwrap();
+        let (salt, before, after) = (hex::encode(&salt), hex::encode(&prev_hash), hex::encode(&hash));
+        forged += &format!("{said},\"salt\":\"{salt}\",\"prev_hash\":\"{before}\",\"hash\":\"{after}\"}}\n");
+        prev_hash = hash;
+    }
+    let forger = Signer::new(&ServerKey::generate());
+    let seq = i64::try_from(entries.len()).unwrap();
+    let signed = forger.sign(Statement::Checkpoint, trail.chain(), seq, prev_hash, app.clock.now());
+    forged += &(json!({ "checkpoint": 0 })
+        .to_string()
+        .replace('0', &serde_json::to_string(&SignedText::of(&signed)).unwrap())
+        + "\n");
+    let intact = trail.operator.verify(&forged, &[]).intact();
+    assert_eq!(intact["key_from"], "export", "nothing else is known of the key, which is said");
+    trail.operator.verify(&forged, &["--key", &trail.key()]).broken(None, "is signed with the key");
+    trail.operator.verify(&forged, &["--checkpoint", &held]).broken(4, "has another hash than a checkpoint");
+    // Signed by somebody else in our name.
+    let own = hex::encode(&forger.public_key());
+    trail.operator.verify(&forged.replace(&own, &trail.key()), &[]).broken(None, "has a signature that is not good");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redaction_that_nothing_tells_of() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 3).await;
+    trail
+        .tamper("UPDATE audit_entries SET payload = NULL, salt = NULL, action = NULL, actor_id = NULL, target_id = NULL, is_event = false WHERE project_id = $1 AND seq = 3")
+        .await;
+    trail.verify(&[]).await.broken(3, "has no content, and no entry says that it was redacted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_entry_that_tells_of_a_redaction_and_is_gone() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 3).await;
+    let id = trail.row(2).await.id.to_string();
+    let (done, _, errors) =
+        trail.operator.run(&["audit", "redact", "--project", trail.project(), &id, "--reason", "x"]).await;
+    assert!(done, "{errors}");
+    trail.verify(&[]).await.intact();
+    sealed(&app).await;
+    let seq = "SELECT seq FROM audit_entries WHERE project_id = $1 AND action = 'audit.redacted'";
+    let seq: i64 = sqlx::query_scalar(seq).bind(trail.project_uuid()).fetch_one(&app.db).await.unwrap();
+    trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND action = 'audit.redacted'").await;
+    trail.verify(&[]).await.broken(seq + 1, "what was between them is missing");
+    trail
+        .tamper(
+            "DELETE FROM audit_entries WHERE project_id = $1 AND action = 'audit.exported';
+             UPDATE audit_chains c SET seq = e.seq, hash = e.hash FROM audit_entries e
+             WHERE c.project_id = $1 AND e.project_id = $1 AND e.seq = (SELECT max(seq) FROM audit_entries WHERE project_id = $1)",
+        )
+        .await;
+    trail.verify(&[]).await.broken(2, "has no content, and no entry says that it was redacted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_anchor_that_says_something_else() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 5).await;
+    app.clock.advance(Duration::from_secs(62 * 24 * 3600));
+    let session = app.another_session(&trail.owner).await;
+    let trail = Trail { owner: session, ..trail };
+    trail.owner.key().await;
+    trail.owner.key().await;
+    sealed(&app).await;
+    let signer = std::sync::Arc::clone(&app.signer);
+    cloudapi::audit::retention::Retention::new(signer, 1).trim(&app.db, app.clock.now()).await.unwrap();
+    sealed(&app).await;
+    let intact = trail.verify(&[]).await.intact();
+    let removed = intact["removed_up_to"].as_i64().unwrap();
+    // One more entry is taken away, and the anchor says so.
+    trail
+        .tamper(
+            "UPDATE audit_anchors a SET seq = e.seq, hash = e.hash FROM audit_entries e
+             WHERE a.project_id = $1 AND e.project_id = $1 AND e.seq = (SELECT min(seq) FROM audit_entries WHERE project_id = $1);
+             DELETE FROM audit_entries e USING audit_anchors a WHERE e.project_id = $1 AND a.project_id = $1 AND e.seq <= a.seq",
+        )
+        .await;
+    trail.verify(&[]).await.broken(None, "has a signature that is not good");
+    trail.tamper("DELETE FROM audit_anchors WHERE project_id = $1").await;
+    trail.verify(&[]).await.broken(removed + 2, "is the first line, and the");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_of_another_project() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 3).await;
+    let other = Trail::of(&app, 3).await;
+    let (ours, theirs) = (trail.export().await, other.export().await);
+    let lines: Vec<&str> = ours
+        .lines()
+        .zip(theirs.lines())
+        .enumerate()
+        .map(|(at, (our, their))| if at == 2 { their } else { our })
+        .collect();
+    let verdict = trail.operator.verify(&(lines.join("\n") + "\n"), &[]);
+    assert_eq!(verdict.code, 1, "{verdict:?}");
+    assert_eq!(verdict.said["broken"]["line"], Value::from(3));
+}
