@@ -8,11 +8,12 @@
 //!   ─ slice::handlers ─ slice::repo ─ PostgreSQL
 //!
 //! writes: handler → tx { claim · effect · staged entry · kept answer } → one COMMIT
-//! staged entries ─ audit::sealer (ten times a second, one server at a time) → chains
+//! staged entries ─ audit::sealer (ten times a second, one server at a time) → chains, webhooks' deliveries
+//! deliveries ─ webhooks::worker (every server, each its share) → receivers
 //! ```
 //!
 //! Each slice of the product ([`projects`], [`users`], [`sessions`], [`keys`], [`tokens`],
-//! [`usage`]) is a folder with the same files: `model` (types, request and response shapes),
+//! [`usage`], [`webhooks`]) is a folder with the same files: `model` (types, request and response shapes),
 //! `repo` (SQL, as free functions on a connection), `handlers`. [`base`] is the vocabulary they
 //! share, [`http`] that of HTTP, [`auth`] and [`tx`] are what every request and every write goes
 //! through. [`audit`] is what was done, as evidence, [`metrics`] what the server tells of itself, [`docs`] are the pages

@@ -131,6 +131,9 @@ impl fmt::Display for EventType {
 }
 
 impl JsonSchema for EventType {
+    fn inline_schema() -> bool {
+        true
+    }
     fn schema_name() -> Cow<'static, str> {
         "EventType".into()
     }

@@ -135,7 +135,10 @@ pub async fn note(
         "WITH verdict AS (
              SELECT id, CASE WHEN $3 = 'pending' AND now() + make_interval(secs => $4) > queued_at + make_interval(secs => $5)
                              THEN 'failed' ELSE $3 END AS status
-             FROM webhook_deliveries WHERE id = $1 AND attempt = $2 AND next_attempt_at IS NOT NULL FOR UPDATE),
+             FROM webhook_deliveries WHERE id = $1 AND attempt = $2 AND next_attempt_at IS NOT NULL
+               -- Not what is noted already, by one whose answer was lost.
+               AND coalesce((attempts -> -1 ->> 'number')::int, 0) < $2
+             FOR UPDATE),
          noted AS (
              UPDATE webhook_deliveries d
              SET status = v.status,
@@ -198,8 +201,8 @@ pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
     Ok(Depth { waiting: number(waiting), due: number(due), oldest_due })
 }
 
-/// Gives up what has waited too long for its webhook to be enabled again, and forgets what is too old; gives how many
-/// rows that were. To be called until there are none.
+/// Gives up what has waited too long for its webhook to be enabled again, and forgets what is too old or was of a webhook
+/// that is gone; gives how many rows that were. To be called until there are none.
 pub async fn sweep(db: &mut PgConnection, pace: &Pace) -> sqlx::Result<u64> {
     let given_up = sqlx::query(
         "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL WHERE id IN (
@@ -217,8 +220,24 @@ pub async fn sweep(db: &mut PgConnection, pace: &Pace) -> sqlx::Result<u64> {
              ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
     )
     .bind(pace.kept_for.as_secs_f64())
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
+    // A look-up for each webhook, however much it was sent.
+    let orphaned = sqlx::query(
+        "WITH RECURSIVE known (webhook_id) AS (
+             (SELECT webhook_id FROM webhook_deliveries ORDER BY webhook_id LIMIT 1)
+             UNION ALL
+             SELECT (SELECT d.webhook_id FROM webhook_deliveries d WHERE d.webhook_id > known.webhook_id
+                     ORDER BY d.webhook_id LIMIT 1)
+             FROM known WHERE known.webhook_id IS NOT NULL)
+         DELETE FROM webhook_deliveries WHERE id IN (
+             SELECT d.id FROM known JOIN webhook_deliveries d ON d.webhook_id = known.webhook_id
+             WHERE NOT EXISTS (SELECT FROM webhooks w WHERE w.id = known.webhook_id)
+             LIMIT 1000 FOR UPDATE OF d SKIP LOCKED)",
+    )
     .execute(db)
     .await?
     .rows_affected();
-    Ok(given_up + forgotten)
+    Ok(given_up + forgotten + orphaned)
 }

@@ -24,16 +24,13 @@ impl ProjectItem for id::Webhook {
 /// Queues the events after `after`, up to `up_to`, for each webhook that is to be sent them. For the sealer, in the
 /// transaction that makes them visible.
 pub async fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> sqlx::Result<()> {
-    // Locked as a foreign key would lock it, only before: a webhook that is being deleted is waited for and left out,
-    // instead of failing the sealer's whole batch.
     let mut wanted: Vec<(AuditId, WebhookId, ProjectId, String)> = sqlx::query_as(
         "SELECT e.id, w.id, e.project_id, e.action
          FROM webhooks w JOIN audit_entries e ON e.project_id = w.project_id
          WHERE w.enabled AND e.is_event AND e.id > $1 AND e.id <= $2
            AND CASE e.action
                WHEN 'webhook.tested' THEN e.target_id = 'wh_' || ltrim(replace(w.id::text, '-', ''), '0')
-               ELSE w.event_types = '{}' OR e.action = ANY (w.event_types) END
-         FOR KEY SHARE OF w",
+               ELSE w.event_types = '{}' OR e.action = ANY (w.event_types) END",
     )
     .bind(after)
     .bind(up_to)
@@ -220,7 +217,8 @@ pub async fn rotate(
     .await
 }
 
-/// Removes a webhook of the tenant's with its deliveries; gives what it was.
+/// Removes a webhook of the tenant's; gives what it was. Nobody can get at its deliveries any more, and the sweep takes
+/// them away.
 pub async fn delete(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
     sqlx::query_as("DELETE FROM webhooks WHERE project_id = $1 AND id = $2 RETURNING *")
         .bind(tenant.project_id())

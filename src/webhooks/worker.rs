@@ -11,7 +11,11 @@ use std::{
 use axum::body::Body;
 use hyper::{HeaderMap, Request, header};
 use rand::RngExt;
-use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    task::{Id, JoinError, JoinSet},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -27,7 +31,7 @@ use crate::{
     base::{
         action::Action,
         clock::Timestamp,
-        error::Result,
+        error::{Code, Error, Result},
         id::{EventId, ProjectId, WebhookId},
         request::RequestContext,
     },
@@ -46,13 +50,13 @@ const TURNS: i64 = 1000;
 const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How many at a time note what came of an attempt: requests want connections too.
 const NOTING: usize = 3;
+/// How long to wait before it is noted once more.
+const NOTE_PAUSE: Duration = Duration::from_secs(1);
 /// Who says that it is us.
 const USER_AGENT: &str = concat!("CloudAPI/", env!("CARGO_PKG_VERSION"), " (webhooks)");
 
 /// What came of one delivery, for the lanes.
 struct Ended {
-    webhook: WebhookId,
-    lane: Lane,
     delivered: bool,
     took: Duration,
 }
@@ -62,25 +66,16 @@ pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
     let mut worker = Worker {
         noting: Arc::new(Semaphore::new(NOTING)),
         sending: JoinSet::new(),
+        places: HashMap::new(),
         lanes: Lanes::default(),
         looked: None,
+        is_well: true,
         app,
     };
     let mut sealed = worker.app.sealing.last.subscribe();
     while !stop.is_cancelled() {
         // Before, there may be no tables.
-        if !worker.app.lifecycle.is_open() {
-            let _ = stop.run_until_cancelled(tokio::time::sleep(worker.app.outbox.pace.poll)).await;
-            continue;
-        }
-        let more = match timeout(LONGEST, worker.take()).await {
-            Ok(Ok(more)) => more,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "deliveries could not be taken; trying again");
-                false
-            }
-            Err(_) => false,
-        };
+        let more = worker.app.lifecycle.is_open() && worker.take_or_log().await;
         // Where more is due than there was room for, each end makes room.
         tokio::select! {
             () = stop.cancelled() => {}
@@ -88,9 +83,9 @@ pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
             // What is sealed is queued. (The channel lives as long as the application does.)
             _ = sealed.changed() => {}
             () = tokio::time::sleep(worker.app.outbox.pace.poll) => {}
-            Some(ended) = worker.sending.join_next(), if more => worker.ended(ended),
+            Some(ended) = worker.sending.join_next_with_id(), if more => worker.ended(ended),
         }
-        while let Some(ended) = worker.sending.try_join_next() {
+        while let Some(ended) = worker.sending.try_join_next_with_id() {
             worker.ended(ended);
         }
     }
@@ -103,12 +98,33 @@ pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
 struct Worker {
     app: App,
     sending: JoinSet<Ended>,
+    /// Which places those that send have taken.
+    places: HashMap<Id, (WebhookId, Lane)>,
     lanes: Lanes,
     noting: Arc<Semaphore>,
     looked: Option<Instant>,
+    is_well: bool,
 }
 
 impl Worker {
+    async fn take_or_log(&mut self) -> bool {
+        let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+        match timeout(LONGEST, self.take()).await.unwrap_or_else(late) {
+            Ok(more) => {
+                if !std::mem::replace(&mut self.is_well, true) {
+                    tracing::info!("webhooks are being sent again");
+                }
+                more
+            }
+            Err(error) => {
+                if std::mem::replace(&mut self.is_well, false) {
+                    tracing::warn!(%error, "webhooks cannot be sent; deliveries wait in the database, and this is tried again");
+                }
+                false
+            }
+        }
+    }
+
     /// Takes what is due and there is room for, and begins to send it; gives whether there may be more.
     async fn take(&mut self) -> Result<bool> {
         let mut db = self.app.db.acquire().await?;
@@ -140,18 +156,21 @@ impl Worker {
         drop(db);
         self.app.outbox.figures.add_taken(taken.len());
         for taken in taken {
-            let lane = lanes.get(&taken.webhook_id).copied().unwrap_or(Lane::Troubled);
-            self.lanes.begin(taken.webhook_id, lane);
-            self.sending.spawn(deliver(self.app.clone(), taken, lane, Arc::clone(&self.noting)));
+            let place = (taken.webhook_id, lanes.get(&taken.webhook_id).copied().unwrap_or(Lane::Troubled));
+            self.lanes.begin(place.0, place.1);
+            let task = self.sending.spawn(deliver(self.app.clone(), taken, Arc::clone(&self.noting)));
+            self.places.insert(task.id(), place);
         }
         Ok(true)
     }
 
-    fn ended(&mut self, ended: std::result::Result<Ended, tokio::task::JoinError>) {
-        match ended {
-            Ok(Ended { webhook, lane, delivered, took }) => self.lanes.end(webhook, lane, delivered, took),
-            // Its places stay taken, which is better than to guess which they were. It is a bug.
-            Err(error) => tracing::error!(%error, "a delivery ended in the middle"),
+    fn ended(&mut self, ended: std::result::Result<(Id, Ended), JoinError>) {
+        let (id, Ended { delivered, took }) = ended.unwrap_or_else(|error| {
+            tracing::error!(%error, "a delivery ended in the middle, which is a bug; it is sent again");
+            (error.id(), Ended { delivered: false, took: Duration::ZERO })
+        });
+        if let Some((webhook, lane)) = self.places.remove(&id) {
+            self.lanes.end(webhook, lane, delivered, took);
         }
     }
 }
@@ -171,11 +190,10 @@ impl Verdict {
     }
 }
 
-async fn deliver(app: App, taken: Taken, lane: Lane, noting: Arc<Semaphore>) -> Ended {
+async fn deliver(app: App, taken: Taken, noting: Arc<Semaphore>) -> Ended {
     let (began, at) = (Instant::now(), app.clock.now());
     let verdict = attempt(&app, &taken, at).await;
     let took = began.elapsed();
-    let delivered = verdict.next == Next::Done;
     let attempt = Attempt {
         number: taken.attempt,
         at,
@@ -192,18 +210,28 @@ async fn deliver(app: App, taken: Taken, lane: Lane, noting: Arc<Semaphore>) -> 
         duration_ms = attempt.duration_ms,
         "sent"
     );
+    // For as long as the delivery is ours: what is not noted is sent again.
+    while let Err(error) = note_in_time(&app, &taken, &attempt, &verdict, &noting).await {
+        if began.elapsed() + NOTE_PAUSE >= app.outbox.pace.lease {
+            tracing::warn!(%error, delivery_id = %taken.id, "what came of a delivery could not be noted; it is sent again");
+            break;
+        }
+        tokio::time::sleep(NOTE_PAUSE).await;
+    }
+    Ended { delivered: verdict.next == Next::Done, took }
+}
+
+async fn note_in_time(
+    app: &App,
+    taken: &Taken,
+    attempt: &Attempt,
+    verdict: &Verdict,
+    noting: &Semaphore,
+) -> Result<()> {
     // The semaphore is never closed.
     let _permit = noting.acquire().await;
-    match timeout(LONGEST, note(&app, &taken, &attempt, &verdict)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(%error, delivery_id = %taken.id, "what came of a delivery could not be noted; it is sent again");
-        }
-        Err(_) => {
-            tracing::warn!(delivery_id = %taken.id, "what came of a delivery could not be noted in time; it is sent again")
-        }
-    }
-    Ended { webhook: taken.webhook_id, lane, delivered, took }
+    let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+    timeout(LONGEST, note(app, taken, attempt, verdict)).await.unwrap_or_else(late)
 }
 
 async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
