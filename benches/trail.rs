@@ -75,7 +75,7 @@ async fn run(folder: &Path, database: &str, session: &str, project: &str, entrie
         ("a span of time", format!("&from={from}"), 1),
     ] {
         let depth = (DEEP - 1).min(entries / one_in / PAGE - 1);
-        let last = AuditId::from_u128(number(BEGAN + depth * PAGE * one_in));
+        let last = AuditId::from_u128(number(BEGAN + depth * PAGE * one_in - 1));
         let first = format!("/v1/audit-logs?limit={PAGE}{filter}");
         let deep = format!("{first}&cursor={last}");
         compare(&mut client, key, &format!("{name}, page {} beside the first", depth + 1), [&deep, &first]).await?;

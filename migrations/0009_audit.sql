@@ -59,15 +59,6 @@ CREATE INDEX audit_entries_by_actor ON audit_entries (project_id, actor_id, id) 
 CREATE INDEX audit_entries_by_target ON audit_entries (project_id, target_id, id) WHERE target_id IS NOT NULL;
 CREATE INDEX audit_entries_events ON audit_entries (project_id, id) WHERE is_event;
 
--- Whatever is filtered by, the planner is to take it for common: then it reads a page in the order of an index and stops
--- when it is full. Where it believed that little is to be found, as in a project that has grown since the last ANALYZE, it
--- would collect all there is and sort it.
-ALTER TABLE audit_entries
-    ALTER COLUMN project_id SET (n_distinct = 2),
-    ALTER COLUMN action SET (n_distinct = 2),
-    ALTER COLUMN actor_id SET (n_distinct = 2),
-    ALTER COLUMN target_id SET (n_distinct = 2);
-
 -- Where each chain ends.
 CREATE TABLE audit_chains (
     project_id      uuid         PRIMARY KEY,

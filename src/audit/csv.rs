@@ -14,17 +14,18 @@ pub fn write(entry: &Entry, out: &mut Vec<u8>) {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
+    let within = |value: &Value, name: &str| value.get(name).map(text).unwrap_or_default();
     let cells = [
         entry.id.to_string(),
         entry.seq.to_string(),
         text(&entry.occurred_at),
         text(&entry.action),
         text(&entry.outcome),
-        text(&entry.actor["type"]),
-        text(&entry.actor["id"]),
-        text(&entry.actor["credential_id"]),
-        text(&entry.target["type"]),
-        text(&entry.target["id"]),
+        within(&entry.actor, "type"),
+        within(&entry.actor, "id"),
+        within(&entry.actor, "credential_id"),
+        within(&entry.target, "type"),
+        within(&entry.target, "id"),
         text(&entry.request_id),
         text(&entry.source_ip),
         text(&entry.user_agent),

@@ -31,64 +31,91 @@ pub struct Filter<'a> {
     pub target: Option<&'a str>,
 }
 
-/// The tenant's entries. What is filtered by is in an index, whose order is the list's, so a page costs the same
-/// wherever it is. Each combination of filters is a statement of its own: one that allowed for their absence could not
-/// be planned by index.
+/// The tenant's entries.
+///
+/// Each filter has an index whose order is the list's. Which one is read, and that it is read in its order until the page is
+/// full, is settled here and not left to the planner, by comparing rows: it cannot know how much a project or an actor has,
+/// and where it guesses wrong it collects and sorts all there is, or looks through every other project's entries.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
     filter: &Filter<'_>,
     page: &PageRequest<id::Audit>,
 ) -> sqlx::Result<Page<StoredEntry, id::Audit>> {
-    let mut sql = QueryBuilder::<Postgres>::new("SELECT * FROM audit_entries WHERE project_id = ");
-    sql.push_bind(tenant.project_id());
-    let texts = [
-        (" AND action = ", filter.action.map(Action::as_str)),
-        (" AND actor_id = ", filter.actor),
-        (" AND target_id = ", filter.target),
-    ];
-    for (condition, text) in texts {
-        if let Some(text) = text {
-            sql.push(condition).push_bind(text);
+    let action = filter.action.map(Action::as_str);
+    // The one that most likely leaves the least comes first; the others are looked at on the way.
+    let filters = [("target_id", filter.target), ("actor_id", filter.actor), ("action", action)];
+    let mut filters = filters.into_iter().filter_map(|(column, value)| Some((column, value?)));
+    let order = filters.next();
+    let columns = order.map_or("project_id, id".to_owned(), |(column, _)| format!("project_id, {column}, id"));
+    let (least, most, direction) = match page.order {
+        Order::Asc => (AuditId::from_u128(page.after.as_u128().saturating_add(1)), AuditId::LAST, "ASC"),
+        Order::Desc => (AuditId::FIRST, page.after, "DESC"),
+    };
+
+    let mut sql = QueryBuilder::<Postgres>::new("SELECT * FROM audit_entries WHERE true");
+    let sides =
+        [(" >= ", "greatest(", least, filter.from.map(Side::From)), (" < ", "least(", most, filter.to.map(Side::To))];
+    for (compare, extreme, id, time) in sides {
+        sql.push(" AND (").push(&columns).push(")").push(compare).push("(").push_bind(tenant.project_id());
+        if let Some((_, value)) = order {
+            sql.push(", ").push_bind(value);
+        }
+        sql.push(", ").push(extreme).push_bind(id);
+        if let Some(time) = time {
+            sql.push(", ");
+            time.bound(&mut sql, tenant);
+        }
+        sql.push("))");
+        if let Some(time) = time {
+            time.exactly(&mut sql);
         }
     }
-    if let Some(from) = filter.from {
-        at(&mut sql, tenant, Side::From, from);
+    if let Some((column, _)) = order {
+        // What the index is made for, said in its words.
+        sql.push(" AND ").push(column).push(" IS NOT NULL");
     }
-    if let Some(to) = filter.to {
-        at(&mut sql, tenant, Side::To, to);
+    for (column, value) in filters {
+        sql.push(" AND ").push(column).push(" = ").push_bind(value);
     }
-    let (compare, direction) = match page.order {
-        Order::Asc => (" AND id > ", " ORDER BY id ASC LIMIT "),
-        Order::Desc => (" AND id < ", " ORDER BY id DESC LIMIT "),
-    };
-    sql.push(compare).push_bind(page.after).push(direction).push_bind(page.rows());
-    // Planned each time: by the values that are asked for, and not by what is common.
-    let rows = sql.build_query_as().persistent(false).fetch_all(db).await?;
+    let directed = columns.replace(',', &format!(" {direction},"));
+    sql.push(" ORDER BY ").push(directed).push(" ").push(direction).push(" LIMIT ").push_bind(page.rows());
+    let rows = sql.build_query_as().fetch_all(db).await?;
     Ok(page.page(rows, |entry: &StoredEntry| entry.id))
 }
 
+/// One end of a span of time. An id's time is that of its sealing: the chain knows how far the two have ever been apart, so
+/// ids say where to look, and the entry itself whether it is one. In one statement with the rest, because what is sealed
+/// in between may be further apart.
 #[derive(Clone, Copy)]
 enum Side {
-    From,
-    To,
+    From(Timestamp),
+    To(Timestamp),
 }
 
-/// Adds that entries happened at or after, or before, `time`. An id's time is that of its sealing: the chain knows how
-/// far the two have ever been apart, so ids say where to look, and the entry itself whether it is one. In one statement
-/// with the rest, because what is sealed in between may be further apart.
-fn at(sql: &mut QueryBuilder<Postgres>, tenant: Tenant, side: Side, time: Timestamp) {
-    let (compare, extreme, exact) = match side {
-        Side::From => (" AND id >= ", " - earliest_by", " >= "),
-        Side::To => (" AND id < ", " + latest_by + 1", " < "),
-    };
-    // The first id of a millisecond: its number in twelve digits, and then nothing (RFC 9562 §5.7).
-    sql.push(compare).push("(SELECT (lpad(to_hex(greatest(").push_bind(time.unix_millis()).push("::bigint");
-    sql.push(extreme).push(", 0)), 12, '0') || repeat('0', 20))::uuid FROM audit_chains WHERE project_id = ");
-    sql.push_bind(tenant.project_id());
-    // Written in one way (`Timestamp`), so that texts sort as the times do.
-    sql.push(") AND (convert_from(payload, 'UTF8')::jsonb ->> 'occurred_at') COLLATE \"C\"").push(exact);
-    sql.push_bind(time.to_string());
+impl Side {
+    /// Adds the first id that is, or the first that is not to be looked at.
+    fn bound(self, sql: &mut QueryBuilder<Postgres>, tenant: Tenant) {
+        let (time, further) = match self {
+            Self::From(time) => (time, " - earliest_by"),
+            Self::To(time) => (time, " + latest_by + 1"),
+        };
+        // The first id of a millisecond: its number in twelve digits, and then nothing (RFC 9562 §5.7).
+        sql.push("(SELECT (lpad(to_hex(greatest(").push_bind(time.unix_millis()).push("::bigint").push(further);
+        sql.push(", 0)), 12, '0') || repeat('0', 20))::uuid FROM audit_chains WHERE project_id = ");
+        sql.push_bind(tenant.project_id()).push(")");
+    }
+
+    /// Adds that the entry happened on this side of the time.
+    fn exactly(self, sql: &mut QueryBuilder<Postgres>) {
+        let (compare, time) = match self {
+            Self::From(time) => (" >= ", time),
+            Self::To(time) => (" < ", time),
+        };
+        // Written in one way (`Timestamp`), so that texts sort as the times do.
+        sql.push(" AND (convert_from(payload, 'UTF8')::jsonb ->> 'occurred_at') COLLATE \"C\"");
+        sql.push(compare).push_bind(time.to_string());
+    }
 }
 
 /// Where an export begins and ends.
@@ -146,7 +173,7 @@ pub struct ExportedEntry {
     pub removed_up_to: i64,
 }
 
-/// The entries of a chain after `after`, at most so many.
+/// The entries of a chain after `after`, at most so many. By comparing rows, as in [`list`].
 pub async fn after(
     db: &mut PgConnection,
     chain: ProjectId,
@@ -156,12 +183,13 @@ pub async fn after(
     sqlx::query_as(
         "SELECT *,
                 coalesce((SELECT seq FROM audit_anchors WHERE project_id = $1), 0) AS removed_up_to
-         FROM audit_entries WHERE project_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+         FROM audit_entries
+         WHERE (project_id, id) > ($1, $2) AND (project_id, id) <= ($1, $4) ORDER BY project_id, id LIMIT $3",
     )
     .bind(chain)
     .bind(after)
     .bind(limit)
-    .persistent(false)
+    .bind(AuditId::LAST)
     .fetch_all(db)
     .await
 }

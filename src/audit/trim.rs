@@ -1,4 +1,4 @@
-//! SQL that removes old entries.
+//! SQL that removes old entries. It compares rows, as [`super::trail::list`] does and for the same reason.
 
 use sqlx::{FromRow, PgConnection};
 
@@ -11,12 +11,13 @@ pub async fn due(db: &mut PgConnection, before: AuditId) -> sqlx::Result<Vec<Pro
     sqlx::query_scalar(
         "SELECT c.project_id FROM audit_chains c CROSS JOIN LATERAL (
              SELECT FROM audit_entries
-             WHERE project_id = c.project_id AND id < $1
+             WHERE (project_id, id) >= (c.project_id, $2) AND (project_id, id) < (c.project_id, $1)
                AND action IS DISTINCT FROM 'audit.trimmed' AND action IS DISTINCT FROM 'audit.checkpoint'
-             ORDER BY id LIMIT 1
+             ORDER BY project_id, id LIMIT 1
          ) old ORDER BY 1",
     )
     .bind(before)
+    .bind(AuditId::FIRST)
     .fetch_all(db)
     .await
 }
@@ -41,13 +42,14 @@ pub async fn batch(db: &mut PgConnection, chain: ProjectId, before: AuditId, mos
                 coalesce((SELECT seq FROM audit_anchors WHERE project_id = $1), 0) AS removed_up_to
          FROM (
              SELECT project_id, id, seq, hash FROM audit_entries
-             WHERE project_id = $1 AND id < $2 ORDER BY id LIMIT $3
+             WHERE (project_id, id) >= ($1, $4) AND (project_id, id) < ($1, $2) ORDER BY project_id, id LIMIT $3
          ) oldest
          ORDER BY id DESC LIMIT 1",
     )
     .bind(chain)
     .bind(before)
     .bind(most)
+    .bind(AuditId::FIRST)
     .fetch_optional(db)
     .await
 }
@@ -65,7 +67,8 @@ pub async fn remove(db: &mut PgConnection, batch: &Batch, anchor: &Signed, told:
              WHERE a.seq = $8
              RETURNING a.seq
          ), entries AS (
-             DELETE FROM audit_entries WHERE project_id = $1 AND id <= $2 AND EXISTS (SELECT FROM moved)
+             DELETE FROM audit_entries
+             WHERE (project_id, id) >= ($1, $10) AND (project_id, id) <= ($1, $2) AND EXISTS (SELECT FROM moved)
          ), checkpoints AS (
              DELETE FROM audit_checkpoints WHERE project_id = $1 AND seq <= $3 AND id <= $2 AND EXISTS (SELECT FROM moved)
          )
@@ -80,6 +83,7 @@ pub async fn remove(db: &mut PgConnection, batch: &Batch, anchor: &Signed, told:
     .bind(anchor.signature.as_slice())
     .bind(batch.removed_up_to)
     .bind(told.to_text())
+    .bind(AuditId::FIRST)
     .execute(db)
     .await
     .map(drop)

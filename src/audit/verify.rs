@@ -174,7 +174,7 @@ impl Verifier {
 
     /// The entry at hand says that an earlier one was redacted.
     fn redaction(&mut self, place: &Place, content: &Content) -> Result<(), Broken> {
-        let (Some(seq), Some(target)) = (content.changes["seq"].as_i64(), &content.target_id) else {
+        let (Some(seq), Some(target)) = (content.changes.get("seq").and_then(Value::as_i64), &content.target_id) else {
             return Err(place.mark(self.broken("tells of a redaction, and not of which entry")));
         };
         if let Some((id, _)) = self.unnamed.get(&seq) {
@@ -380,18 +380,18 @@ struct Content {
 
 impl Content {
     fn of(value: &Value) -> Option<Self> {
-        let project_id = match &value["project_id"] {
+        let project_id = match value.get("project_id")? {
             Value::Null => DEPLOYMENT,
             id => id.as_str()?.parse().ok()?,
         };
-        Timestamp::parse(value["occurred_at"].as_str()?)?;
+        Timestamp::parse(value.get("occurred_at")?.as_str()?)?;
         Some(Self {
-            action: value["action"].as_str()?.to_owned(),
+            action: value.get("action")?.as_str()?.to_owned(),
             project_id,
-            id: value["id"].as_str()?.parse().ok()?,
-            seq: value["seq"].as_i64()?,
-            target_id: value["target"]["id"].as_str().map(str::to_owned),
-            changes: value["changes"].clone(),
+            id: value.get("id")?.as_str()?.parse().ok()?,
+            seq: value.get("seq")?.as_i64()?,
+            target_id: value.pointer("/target/id").and_then(Value::as_str).map(str::to_owned),
+            changes: value.get("changes")?.clone(),
         })
     }
 }

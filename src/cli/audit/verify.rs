@@ -130,12 +130,12 @@ fn read_checkpoints(file: &Path) -> anyhow::Result<Vec<Signed>> {
     let mut found = Vec::new();
     for value in Deserializer::from_str(&text).into_iter::<Value>() {
         let value = value.with_context(none)?;
-        let items = match &value["data"] {
-            Value::Array(items) => items.clone(),
+        let items = match value.get("data") {
+            Some(Value::Array(items)) => items.clone(),
             _ => vec![value],
         };
         for item in items {
-            let signed = if item["checkpoint"].is_object() { item["checkpoint"].clone() } else { item };
+            let signed = item.get("checkpoint").cloned().unwrap_or(item);
             let text: SignedText = serde_json::from_value(signed).with_context(none)?;
             found.push(text.signed(Statement::Checkpoint).with_context(none)?);
         }
