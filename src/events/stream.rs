@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use futures_util::stream;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
-    time::{Instant, Interval, MissedTickBehavior, interval_at},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
 };
 
 use super::{
@@ -29,6 +29,8 @@ use crate::{
 const RETRY: u32 = 2_000;
 /// How many missed events are read at a time.
 const ROWS: i64 = 200;
+/// How long the database may take for that.
+const READ_TIME: Duration = Duration::from_secs(5);
 /// So much is given at a time; whether the reader may have it is looked at for each.
 const PIECE: usize = 16 * 1024;
 /// How much the clocks of servers may differ for a quiet stream's place to be told by them.
@@ -52,8 +54,8 @@ pub struct Reader {
     /// When something was given last.
     spoke: Instant,
     look: Interval,
-    /// Why nobody can say now whether the reader may go on.
-    doubt: Option<Error>,
+    /// Since when nobody can say whether the reader may go on, and why.
+    doubt: Option<(Instant, Error)>,
     greeted: bool,
     ended: bool,
 }
@@ -175,7 +177,15 @@ impl Reader {
                     _ = self.look.tick() => self.look().await,
                 }
             }
-            Source::Past | Source::Gap(..) => self.catch_up().await.map(|()| None),
+            Source::Past | Source::Gap(..) => {
+                let late = |_| {
+                    Err(Error::new(
+                        Code::Timeout,
+                        "The database did not answer in time; connect again with the last id as Last-Event-ID",
+                    ))
+                };
+                timeout(READ_TIME, self.catch_up()).await.unwrap_or_else(late).map(|()| None)
+            }
         }
     }
 
@@ -246,7 +256,7 @@ impl Reader {
             return Ok(None);
         }
         self.end_if_in_doubt()?;
-        let Source::Tail(receiver) = &self.source else { return Ok(None) };
+        let (Source::Tail(receiver), None) = (&self.source, &self.doubt) else { return Ok(None) };
         // The position before the queue: then all up to it has come.
         if let Some(position) = self.place.hub().position()
             && receiver.is_empty()
@@ -264,7 +274,10 @@ impl Reader {
         self.doubt = match self.watch.judge().await {
             Ok(()) => None,
             Err(error) => match error.code() {
-                Code::AuthUnavailable | Code::DatabaseUnavailable | Code::Overloaded | Code::Timeout => Some(error),
+                Code::AuthUnavailable | Code::DatabaseUnavailable | Code::Overloaded | Code::Timeout => {
+                    let since = self.doubt.take().map_or_else(Instant::now, |(since, _)| since);
+                    Some((since, error))
+                }
                 _ => return Err(error),
             },
         };
@@ -273,9 +286,9 @@ impl Reader {
 
     /// Without a word for as long as that, a reader had better go elsewhere.
     fn end_if_in_doubt(&mut self) -> Result<()> {
-        let is_long = self.spoke.elapsed() >= self.place.hub().options.heartbeat;
-        match self.doubt.take_if(|_| is_long) {
-            Some(error) => Err(error),
+        let longest = self.place.hub().options.heartbeat;
+        match self.doubt.take_if(|(since, _)| since.elapsed() >= longest) {
+            Some((_, error)) => Err(error),
             None => Ok(()),
         }
     }

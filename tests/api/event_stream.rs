@@ -177,7 +177,7 @@ async fn a_long_past_is_told_in_whole_before_what_happens_meanwhile() {
     let owner = app.owner().await;
     let key = owner.key().await;
     let first = happen(&owner, &key).await["id"].as_str().unwrap().to_owned();
-    for _ in 0..450 {
+    for _ in 0..250 {
         key.token(&["users:read"]).await;
     }
     let mut stream = key.follow_after(&first).await;
