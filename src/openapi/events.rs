@@ -59,7 +59,7 @@ fn example(action: Action, described: Described) -> Value {
         Action::ProjectQuotaChanged => json!({ "credential_id": null, "id": "root", "type": "operator" }),
         _ => json!({ "credential_id": "sess_5b1", "id": "usr_8f2", "type": "user" }),
     };
-    let by_request = actor["type"] == "user";
+    let by_request = actor.get("type").is_some_and(|kind| kind == "user");
     json!({
         "specversion": "1.0",
         "id": "evt_4d2",

@@ -158,12 +158,13 @@ impl Connections {
             biased;
             ended = connection.as_mut() => ended,
             _ = signals.next() => {
+                let only_lasts = progress.only_lasts();
                 // What is under way finishes, and the client is told that no more is taken.
                 connection.as_mut().graceful_shutdown();
                 match timeout(PARTING_TIME, connection.as_mut()).await {
                     Ok(ended) => ended,
                     // A reader that does not even take a stream's last words is not waited for.
-                    Err(_) if progress.only_lasts() => return,
+                    Err(_) if only_lasts => return,
                     Err(_) => connection.await,
                 }
             }

@@ -299,9 +299,8 @@ async fn a_stream_is_counted_as_one_request_when_it_begins() {
     assert_eq!(owner.get(&usage).await.ok()["requests"], before + 3);
 }
 
-/// A key whose events are followed there, with what ends it here.
-async fn followed<'a>(two: &'a Two, owner: &Session<'_>, key: &Key<'_>) -> EventStream {
-    let _ = owner;
+/// A key's own stream, on the other server.
+async fn followed(two: &Two, key: &Key<'_>) -> EventStream {
     two.at(true, &key.secret).follow().await
 }
 
@@ -309,7 +308,7 @@ async fn followed<'a>(two: &'a Two, owner: &Session<'_>, key: &Key<'_>) -> Event
 async fn ended(mut stream: EventStream, owner: &Session<'_>, code: &str) {
     // The stream might still tell of what happened before, and of nothing after.
     let after = owner.post("/v1/keys", json!({ "project_id": owner.project })).await;
-    let (events, reason) = timeout(Duration::from_secs(5), stream.to_end()).await.expect("it goes on");
+    let (events, reason) = timeout(Duration::from_secs(5), stream.read_to_end()).await.expect("it goes on");
     if let Some(id) = after.json()["id"].as_str() {
         assert!(events.iter().all(|told| told.json()["subject"] != id), "told after the end: {events:?}");
     }
@@ -328,7 +327,7 @@ async fn a_revoked_credentials_stream_is_ended_on_every_server_when_the_revocati
         two.at(true, &token.secret).follow().await,
     ];
     let other = owner.key().await;
-    let mut unharmed = followed(&two, &owner, &other).await;
+    let mut unharmed = followed(&two, &other).await;
     owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
     for stream in streams {
         ended(stream, &owner, "token_revoked").await;
@@ -357,22 +356,19 @@ async fn whatever_takes_the_right_to_read_ends_the_stream() {
     let project = format!("/v1/projects/{}", owner.project);
 
     let narrowed = owner.key().await;
-    let stream = followed(&two, &owner, &narrowed).await;
+    let stream = followed(&two, &narrowed).await;
     owner.patch(&format!("/v1/keys/{}", narrowed.id), json!({ "scopes": ["users:read"] })).await.ok();
     ended(stream, &owner, "insufficient_scope").await;
 
     let fenced = owner.key().await;
-    let stream = followed(&two, &owner, &fenced).await;
+    let stream = followed(&two, &fenced).await;
     owner.patch(&format!("/v1/keys/{}", fenced.id), json!({ "allowed_ips": ["192.0.2.0/24"] })).await.ok();
     ended(stream, &owner, "ip_not_allowed").await;
 
     let rotated = owner.key().await;
-    let stream = followed(&two, &owner, &rotated).await;
+    let mut stream = followed(&two, &rotated).await;
     owner.post(&format!("/v1/keys/{}/rotate", rotated.id), json!({ "overlap_seconds": 0 })).await.created();
-    let (_, reason) = {
-        let mut stream = stream;
-        stream.to_end().await
-    };
+    let (_, reason) = stream.read_to_end().await;
     assert!(matches!(reason.unwrap()["code"].as_str(), Some("token_expired" | "token_revoked")));
 
     let member = two.here.member(&owner, Role::Viewer).await;
@@ -387,7 +383,7 @@ async fn whatever_takes_the_right_to_read_ends_the_stream() {
     ended(stream, &owner, "token_revoked").await;
 
     let key = owner.key().await;
-    let stream = followed(&two, &owner, &key).await;
+    let stream = followed(&two, &key).await;
     let mut unharmed = two.at(true, &owner.secret).request("GET", &path).open().await;
     owner.post_empty(&format!("{project}/suspend")).await.ok();
     ended(stream, &owner, "project_suspended").await;
@@ -415,7 +411,7 @@ async fn an_expired_credentials_stream_ends_by_itself() {
     let token = owner.key().await.token(&["events:read"]).await;
     let mut stream = token.follow().await;
     app.clock.advance(Duration::from_secs(91 * 24 * 3600));
-    let (_, reason) = stream.to_end().await;
+    let (_, reason) = stream.read_to_end().await;
     assert_eq!(reason.unwrap()["code"], "token_expired");
 }
 
@@ -503,7 +499,7 @@ async fn a_server_that_stops_tells_its_readers_and_does_not_wait_for_those_who_t
     let began = Instant::now();
     server.signal(Signal::SIGTERM);
     for stream in &mut streams {
-        assert_eq!(stream.to_end().await.1.unwrap()["code"], "overloaded");
+        assert_eq!(stream.read_to_end().await.1.unwrap()["code"], "overloaded");
     }
     server.wait_for_end().expect_success();
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());

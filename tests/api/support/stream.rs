@@ -96,7 +96,7 @@ impl EventStream {
     }
 
     /// All to the end: the events, and the reason given.
-    pub async fn to_end(&mut self) -> (Vec<Told>, Option<Value>) {
+    pub async fn read_to_end(&mut self) -> (Vec<Told>, Option<Value>) {
         let mut events = Vec::new();
         while let Some(told) = self.event().await {
             if told.event.as_deref() == Some("error") {

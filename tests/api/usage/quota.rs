@@ -143,7 +143,7 @@ async fn a_project_is_told_once_of_each_share_of_each_bound_whoever_sees_it_and_
             flush::refresh(&app.quota, &app.db, &app.clock),
             flush::refresh(&beside.quota, &beside.db, &beside.clock),
         );
-        (here.unwrap(), there.unwrap());
+        here.and(there).unwrap();
     }
     app.start_beside(Default::default()).await.flush_usage().await;
     all.push(notice("included", 100, 10_000));

@@ -1,0 +1,244 @@
+//! How long one event takes to reach 1,000 readers of server-sent events on one server, beside writing the same bytes to
+//! 1,000 bare sockets in the same run. Run with `cargo bench --bench stream`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
+
+mod support;
+
+use std::{
+    env,
+    io::Write,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::{Value, json};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::timeout,
+};
+use uuid::Uuid;
+
+use support::{
+    Result, Server, Spread, bootstrap,
+    load::{Client, request},
+    median,
+    postgres::Postgres,
+};
+
+const READERS: usize = 1_000;
+const ROUNDS: usize = 50;
+const JSON: &str = "content-type: application/json\r\n";
+/// How long an event may take at most.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    // `cargo test` builds benches too, and runs them with this.
+    if arguments.iter().any(|argument| argument == "--test") {
+        return Ok(());
+    }
+    // A reader is a socket here and one in each server.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let [bare, _] = arguments.as_slice()
+        && bare == "--bare"
+    {
+        return runtime.block_on(serve_bare());
+    }
+    let folder = tempfile::tempdir()?;
+    let postgres = Postgres::start(folder.path())?;
+    let (session, project) = bootstrap(folder.path(), &postgres.url)?;
+    let ours = Server::ours(folder.path(), &postgres.url, &[])?;
+    let bare = Server::bare(folder.path(), &postgres.url)?;
+    // All clients in one thread, which leaves the machine to the servers.
+    let clients = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    clients.block_on(compare(&ours, &bare, &postgres.url, &session, &project))
+}
+
+async fn compare(ours: &Server, bare: &Server, database: &str, session: &str, project: &str) -> Result<()> {
+    let db = PgPoolOptions::new().max_connections(1).connect(database).await?;
+    let mut writer = Client::open(ours.address).await?;
+    let new = json!({ "project_id": project }).to_string();
+    let made: Value =
+        serde_json::from_slice(writer.ask(&request("POST", "/v1/keys", session, JSON, &new), 201).await?)?;
+    let key = made["key"].as_str().ok_or("no key")?;
+    let mut of_ours = Readers::new();
+    for _ in 0..READERS {
+        let stream = of_ours.connect(ours.address).await?;
+        of_ours.read(stream, Some(request("GET", "/v1/events/stream?type=token.created", key, "", "")));
+    }
+    of_ours.all_have(b"retry: ").await?;
+    let mut of_bare = Readers::new();
+    for _ in 0..READERS {
+        let stream = of_bare.connect(bare.address).await?;
+        of_bare.read(stream, Some(b"read".to_vec()));
+    }
+    of_bare.all_have(b"hello").await?;
+    let mut control = TcpStream::connect(bare.address).await?;
+    control.set_nodelay(true)?;
+
+    println!("one event to {READERS} readers, {ROUNDS} rounds; milliseconds");
+    let mut figures: [Vec<f64>; 6] = Default::default();
+    for round in 0..=ROUNDS {
+        let name = format!("round {round}");
+        let body = json!({ "name": name, "scopes": ["users:read"] }).to_string();
+        let answer = writer.ask(&request("POST", "/v1/tokens", key, JSON, &body), 201).await?;
+        let committed = Instant::now();
+        let token: Value = serde_json::from_slice(answer)?;
+        let id = token["id"].as_str().ok_or("no id")?.to_owned();
+        let seen = sealed(&db, &id);
+        let subject = format!("\"subject\":\"{id}\"");
+        let (sealed, all) = tokio::join!(seen, of_ours.all_have(subject.as_bytes()));
+        let (sealed, (times, length)) = (sealed?, all?);
+
+        // As many bytes, to as many sockets, by whoever would write them first.
+        let end = format!("end of {}", Uuid::new_v4());
+        let mut bytes = vec![b'x'; length.saturating_sub(end.len())];
+        bytes.extend_from_slice(end.as_bytes());
+        let sent = Instant::now();
+        control.write_u32(u32::try_from(bytes.len())?).await?;
+        control.write_all(&bytes).await?;
+        let (bare_times, _) = of_bare.all_have(end.as_bytes()).await?;
+
+        // The first round warms up.
+        if round == 0 {
+            continue;
+        }
+        let ms = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
+        let last = |times: &[Instant]| times.iter().max().copied().unwrap_or(committed);
+        let middle = |from: Instant, times: &[Instant]| {
+            median(&mut times.iter().map(|time| ms(from, *time)).collect::<Vec<_>>())
+        };
+        // A look that saw it sealed may be late; the first reader shows that it was by then.
+        let sealed = times.iter().min().copied().unwrap_or(sealed).min(sealed);
+        let values = [
+            middle(committed, &times),
+            ms(committed, last(&times)),
+            ms(sealed, last(&times)),
+            middle(sent, &bare_times),
+            ms(sent, last(&bare_times)),
+            ms(sealed, last(&times)) / ms(sent, last(&bare_times)),
+        ];
+        figures.iter_mut().zip(values).for_each(|(figure, value)| figure.push(value));
+    }
+    let names = [
+        "ours, from the commit's answer to the middle reader",
+        "ours, from the commit's answer to the last reader",
+        "ours, from when it is sealed to the last reader",
+        "bare sockets, to the middle reader",
+        "bare sockets, to the last reader",
+        "ratio, from sealed to the last reader",
+    ];
+    for (name, figure) in names.iter().zip(&mut figures) {
+        println!("  {name}: {}", Spread::of(figure));
+    }
+    println!("  memory of our server: {:.0} MB", ours.memory()? as f64 / 1e6);
+    Ok(())
+}
+
+/// When the entry that tells of `target` was seen in the trail.
+async fn sealed(db: &PgPool, target: &str) -> Result<Instant> {
+    let project: Uuid = sqlx::query_scalar("SELECT id FROM projects LIMIT 1").fetch_one(db).await?;
+    loop {
+        let found: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM audit_entries WHERE project_id = $1 AND target_id = $2)")
+                .bind(project)
+                .bind(target)
+                .fetch_one(db)
+                .await?;
+        if found {
+            return Ok(Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What a reader has: when it had it, and all that came since what it had before.
+type Had = (Instant, Vec<u8>);
+
+/// Readers, each in a task of its own.
+struct Readers {
+    wanted: Vec<UnboundedSender<Vec<u8>>>,
+    had: UnboundedReceiver<Had>,
+    tell: UnboundedSender<Had>,
+}
+
+impl Readers {
+    fn new() -> Self {
+        let (tell, had) = unbounded_channel();
+        Self { wanted: Vec::new(), had, tell }
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<TcpStream> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Sends `hello`, then reads.
+    fn read(&mut self, mut stream: TcpStream, hello: Option<Vec<u8>>) {
+        let (wanted, mut wants) = unbounded_channel::<Vec<u8>>();
+        self.wanted.push(wanted);
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            let mut bytes = Vec::with_capacity(16 * 1024);
+            if let Some(hello) = hello
+                && stream.write_all(&hello).await.is_err()
+            {
+                return;
+            }
+            while let Some(want) = wants.recv().await {
+                while !bytes.windows(want.len()).any(|part| part == want) {
+                    match stream.read_buf(&mut bytes).await {
+                        Ok(0) | Err(_) => return,
+                        Ok(_) => {}
+                    }
+                }
+                let _ = tell.send((Instant::now(), std::mem::take(&mut bytes)));
+            }
+        });
+    }
+
+    /// When each had `bytes`, and how long what they had was.
+    async fn all_have(&mut self, bytes: &[u8]) -> Result<(Vec<Instant>, usize)> {
+        for wanted in &self.wanted {
+            wanted.send(bytes.to_vec())?;
+        }
+        let (mut times, mut length) = (Vec::new(), 0);
+        while times.len() < self.wanted.len() {
+            let (time, had) = timeout(PATIENCE, self.had.recv()).await?.ok_or("no reader is left")?;
+            times.push(time);
+            length = had.len();
+        }
+        Ok((times, length))
+    }
+}
+
+/// Writes what comes on the last connection to all others, one after the other.
+async fn serve_bare() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("bare listens on {}", listener.local_addr()?);
+    std::io::stdout().flush()?;
+    let mut readers = Vec::new();
+    while readers.len() < READERS {
+        let (mut stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        stream.read_exact(&mut [0; 4]).await?;
+        stream.write_all(b"hello").await?;
+        readers.push(stream);
+    }
+    let (mut control, _) = listener.accept().await?;
+    loop {
+        let mut bytes = vec![0; control.read_u32().await? as usize];
+        control.read_exact(&mut bytes).await?;
+        for reader in &mut readers {
+            reader.write_all(&bytes).await?;
+        }
+    }
+}
