@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
 use hyper::{Request, Response, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
@@ -81,6 +81,9 @@ pub struct Answer {
 
 type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
+/// What finds a name's addresses.
+pub type Find = dyn Fn(&str) -> Vec<IpAddr> + Send + Sync;
+
 /// How names become addresses.
 #[derive(Clone, Default)]
 pub enum Resolver {
@@ -88,7 +91,7 @@ pub enum Resolver {
     #[default]
     System,
     /// As a test has it.
-    Given(Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>),
+    Given(Arc<Find>),
 }
 
 impl fmt::Debug for Resolver {
@@ -239,7 +242,7 @@ fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
 async fn read_a_little(mut body: Incoming) {
     let mut read = 0;
     while let Some(Ok(frame)) = body.frame().await {
-        read += frame.data_ref().map_or(0, |data| data.len());
+        read += frame.data_ref().map_or(0, Bytes::len);
         if read > MOST_READ {
             return;
         }

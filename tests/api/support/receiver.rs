@@ -1,6 +1,7 @@
 //! A webhook's receiver, on a real socket, which notes what it is sent and answers as it is told.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -26,6 +27,19 @@ pub enum Manner {
     Raw(Vec<u8>),
     /// Not until it is told to do otherwise.
     Hang,
+}
+
+/// How it answers in general, and certain requests by their number.
+#[derive(Clone, Debug)]
+struct Manners {
+    all: Manner,
+    one: HashMap<usize, Manner>,
+}
+
+impl Manners {
+    fn of(&self, number: usize) -> &Manner {
+        self.one.get(&number).unwrap_or(&self.all)
+    }
 }
 
 /// One request that a receiver was sent.
@@ -69,7 +83,7 @@ struct Notes {
 pub struct Receiver {
     pub address: SocketAddr,
     notes: Arc<Mutex<Notes>>,
-    manner: watch::Sender<Manner>,
+    manner: watch::Sender<Manners>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -92,7 +106,8 @@ impl Receiver {
     async fn serve_on(address: &str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (manner, notes) = (watch::Sender::new(ok()), Arc::<Mutex<Notes>>::default());
+        let (manner, notes) =
+            (watch::Sender::new(Manners { all: ok(), one: HashMap::new() }), Arc::<Mutex<Notes>>::default());
         let (manners, noting) = (manner.subscribe(), Arc::clone(&notes));
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -119,7 +134,13 @@ impl Receiver {
 
     /// From now on it answers so.
     pub fn set(&self, manner: Manner) {
-        self.manner.send_replace(manner);
+        self.manner.send_modify(|manners| manners.all = manner);
+    }
+
+    /// It answers the request of this number, from 0, with this status, whatever it does with the others.
+    pub fn answers_one(&self, number: usize, status: &'static str) {
+        let manner = Manner::Answer(status, String::new());
+        self.manner.send_modify(|manners| drop(manners.one.insert(number, manner)));
     }
 
     /// From now on it answers with this status.
@@ -164,16 +185,18 @@ fn ok() -> Manner {
 /// Reads one request and answers it, on whatever connection.
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    mut manner: watch::Receiver<Manner>,
+    mut manner: watch::Receiver<Manners>,
     notes: Arc<Mutex<Notes>>,
 ) {
     let Some(received) = read(&mut stream).await else { return };
-    {
+    let number = {
         let mut notes = lock(&notes);
         notes.received.push(received);
         notes.at_a_time += 1;
-    }
-    let manner = manner.wait_for(|manner| !matches!(manner, Manner::Hang)).await.map(|manner| manner.clone());
+        notes.received.len() - 1
+    };
+    let manner = manner.wait_for(|manners| !matches!(manners.of(number), Manner::Hang)).await;
+    let manner = manner.map(|manners| manners.of(number).clone());
     let answer = match manner {
         Ok(Manner::Answer(status, headers)) => {
             format!("HTTP/1.1 {status}\r\n{headers}content-length: 5\r\n\r\nhello").into_bytes()

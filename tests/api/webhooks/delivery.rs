@@ -13,7 +13,7 @@ use crate::support::{
     Identity,
     app::PUBLIC_URL,
     eventually,
-    receiver::{Manner, Receiver},
+    receiver::{Manner, Received, Receiver},
 };
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_webhook_is_sent_what_it_asked_for_of_its_own_project() {
     owner.patch(&format!("/v1/keys/{}", key.id), json!({ "name": "x" })).await.ok();
     owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
     receiver.wait_for("key.revoked", 1).await;
-    let types: Vec<String> = receiver.received().iter().map(|received| received.event_type()).collect();
+    let types: Vec<String> = receiver.received().iter().map(Received::event_type).collect();
     // A webhook that is sent everything is told of its own making, too. (Each webhook's turn is its own, so the order is
     // that of one webhook.)
     let ours: Vec<_> = types.iter().filter(|one| one.starts_with("key")).collect();

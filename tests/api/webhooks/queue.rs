@@ -50,11 +50,11 @@ async fn a_black_hole_with_five_hundred_deliveries_holds_up_nobody_else() {
     hole.wait_for("key.created", 1).await;
     queue_again(&app, &hanging, 500).await;
     let working = webhook(&owner, &live.url(), json!({ "event_types": ["token.created"] })).await;
-    for count in 1..=20 {
+    for count in 1..=6 {
         owner.token(&["users:read"]).await;
         live.wait_for("token.created", count).await;
     }
-    assert_eq!(deliveries(&owner, &working, "token.created").await.len(), 20);
+    assert_eq!(deliveries(&owner, &working, "token.created").await.len(), 6);
     // One at a time, as long as it has not shown that it works.
     assert_eq!(hole.received().len(), 1);
     // A few, when it has; and then the rest.
@@ -62,7 +62,7 @@ async fn a_black_hole_with_five_hundred_deliveries_holds_up_nobody_else() {
     eventually("it works", async || (hole.received().len() > 20).then_some(())).await;
     hole.set(Manner::Hang);
     eventually("a few at a time", async || (hole.at_a_time() == 4).then_some(())).await;
-    for count in 21..=30 {
+    for count in 7..=9 {
         owner.token(&["users:read"]).await;
         live.wait_for("token.created", count).await;
     }
@@ -73,7 +73,7 @@ async fn a_black_hole_with_five_hundred_deliveries_holds_up_nobody_else() {
 
 #[tokio::test]
 async fn more_black_holes_than_there_are_places_hold_up_nobody_else() {
-    let (app, live) = world(Pace { exchange: Duration::from_millis(300), ..patient() }).await;
+    let (app, live) = world(Pace { exchange: Duration::from_secs(2), ..patient() }).await;
     let hole = Receiver::start().await;
     hole.set(Manner::Hang);
     let owners = join_all((0..4).map(|_| app.owner())).await;
@@ -92,12 +92,12 @@ async fn more_black_holes_than_there_are_places_hold_up_nobody_else() {
     let owner = app.owner().await;
     webhook(&owner, &live.url(), json!({ "event_types": ["token.created"] })).await;
     let began = std::time::Instant::now();
-    for count in 1..=10 {
+    for count in 1..=5 {
         owner.token(&["users:read"]).await;
         live.wait_for("token.created", count).await;
     }
-    // Had they waited for their turn behind the holes, it would have taken most of a second each.
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // Behind the holes, each would have waited until most of those had had their two seconds.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -146,13 +146,13 @@ async fn what_a_server_does_not_finish_in_its_time_another_sends_and_the_late_wo
     let other = one.start_beside(options()).await;
     let again = receiver.wait_for("key.created", 2).await;
     assert_eq!(again.header("webhook-id"), receiver.received()[0].header("webhook-id"));
+    // It was not dead, only slow: what it has to say now is about another's delivery.
+    receiver.answers_one(0, "500 Internal Server Error");
+    eventually("it has heard", async || (one.outbox.figures.count(Outcome::Overtaken) == 1).then_some(())).await;
+    assert_eq!(deliveries(&owner, &hook, "key.created").await[0]["attempts"], json!([]));
     receiver.answers("200 OK");
     let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
-    eventually("both have heard", async || {
-        let count = |outcome| one.outbox.figures.count(outcome) + other.outbox.figures.count(outcome);
-        (count(Outcome::Overtaken) == 1 && count(Outcome::Delivered) == 1).then_some(())
-    })
-    .await;
+    assert_eq!(other.outbox.figures.count(Outcome::Delivered), 1);
     assert_eq!(delivery["attempts"].as_array().unwrap().len(), 1);
     assert_eq!(delivery["attempts"][0]["number"], 2);
     assert_eq!(deliveries(&owner, &hook, "key.created").await, [delivery]);
