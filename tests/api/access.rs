@@ -3,7 +3,6 @@
 
 use cloudapi::{
     base::{
-        id::{DeliveryId, WebhookId},
         need::{Itself, Need},
         role::Role,
         scope::Scope,
@@ -15,7 +14,10 @@ use cloudapi::{
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Identity, Key, Reply, Session, TestApp, Token};
+use crate::support::{
+    Identity, Key, Reply, Session, TestApp, Token,
+    hooks::{old_delivery, quiet_webhook},
+};
 
 /// Who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,8 +177,8 @@ impl<'a> World<'a> {
                 "token_id" => self.key.token(&["users:read"]).await.id,
                 "user_id" => self.member(Role::Member).user_id.to_string(),
                 "session_id" => self.session(who).map_or_else(|| "sess_1".to_owned(), |session| session.id.clone()),
-                "webhook_id" => self.webhook().await,
-                "delivery_id" => self.delivery(&path).await,
+                "webhook_id" => quiet_webhook(&self.owner).await,
+                "delivery_id" => old_delivery(&self.owner, path.split('/').nth(3).unwrap()).await,
                 "code" => "not_found".to_owned(),
                 "file" => "docs.css".to_owned(),
                 other => panic!("a path names {{{other}}}; make one here"),
@@ -187,32 +189,6 @@ impl<'a> World<'a> {
             path = format!("{path}?project_id={}", self.owner.project);
         }
         path
-    }
-
-    /// A webhook that is enabled, though nothing happens that it would be sent.
-    async fn webhook(&self) -> String {
-        // A project may have a few only.
-        sqlx::query("DELETE FROM webhooks").execute(&self.owner.app.db).await.unwrap();
-        let body = json!({
-            "project_id": self.owner.project, "url": "https://receiver.invalid/", "event_types": ["project.archived"],
-        });
-        self.owner.post("/v1/webhooks", body).await.created()["id"].as_str().unwrap().to_owned()
-    }
-
-    /// A delivery to the webhook that `path` names, done long ago.
-    async fn delivery(&self, path: &str) -> String {
-        let webhook: WebhookId = path.split('/').nth(3).unwrap().parse().unwrap();
-        let id = DeliveryId::new();
-        sqlx::query(
-            "INSERT INTO webhook_deliveries (id, webhook_id, project_id, event_id, event_type, status, next_attempt_at)
-             SELECT $1, id, project_id, id, 'key.created', 'delivered', NULL FROM webhooks WHERE id = $2",
-        )
-        .bind(id)
-        .bind(webhook)
-        .execute(&self.owner.app.db)
-        .await
-        .unwrap();
-        id.to_string()
     }
 
     fn member(&self, role: Role) -> &Session<'a> {

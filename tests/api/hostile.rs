@@ -4,7 +4,10 @@
 use cloudapi::{http::describe::Operation, routes};
 use serde_json::{Value, json};
 
-use crate::support::{Identity, Key, Reply, Session, TestApp};
+use crate::support::{
+    Identity, Key, Reply, Session, TestApp,
+    hooks::{old_delivery, quiet_webhook},
+};
 
 const HOSTILE: &[&str] = &[
     "'",
@@ -50,6 +53,8 @@ fn fill(template: &str) -> String {
         "{token_id}" => "tok_1",
         "{user_id}" => "usr_1",
         "{session_id}" => "sess_1",
+        "{webhook_id}" => "wh_1",
+        "{delivery_id}" => "dlv_1",
         other => other,
     });
     parts.collect::<Vec<_>>().join("/")
@@ -196,6 +201,8 @@ async fn a_foreign_thing_and_an_absent_one_are_answered_alike_by_every_route() {
     let all: Vec<&str> = cloudapi::base::scope::Scope::ALL.iter().map(|scope| scope.as_str()).collect();
     let (key, foreign) = (stranger.key_with(json!({ "scopes": all })).await, owner.key().await);
     let foreign_token = foreign.token(&["users:read"]).await;
+    let foreign_webhook = quiet_webhook(&owner).await;
+    let foreign_delivery = old_delivery(&owner, &foreign_webhook).await;
     let with_ids = routes::table();
     let with_ids =
         with_ids.operations().filter(|operation| !operation.path_ids.is_empty() && !operation.need.kinds().is_empty());
@@ -206,11 +213,14 @@ async fn a_foreign_thing_and_an_absent_one_are_answered_alike_by_every_route() {
             .replace("key_1", &foreign.id)
             .replace("tok_1", &foreign_token.id)
             .replace("usr_1", &owner.user_id.to_string())
-            .replace("sess_1", &owner.id);
+            .replace("sess_1", &owner.id)
+            .replace("wh_1", &foreign_webhook)
+            .replace("dlv_1", &foreign_delivery);
         assert_ne!(absent, foreign);
-        let in_project = |path: &str| match operation.query {
-            Some(_) => format!("{path}?project_id={}", stranger.project),
-            None => path.to_owned(),
+        let names_project = operation.query.is_some_and(|rules| rules.properties().contains_key("project_id"));
+        let in_project = |path: &str| match names_project {
+            true => format!("{path}?project_id={}", stranger.project),
+            false => path.to_owned(),
         };
         let body = operation.body.map(|_| json!({}));
         let by_session = (

@@ -6,7 +6,10 @@ use cloudapi::{base::need::Need, routes, tx::idempotency};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Identity, Key, Reply, TestApp};
+use crate::support::{
+    Identity, Key, Reply, TestApp,
+    hooks::{old_delivery, quiet_webhook},
+};
 
 /// A POST or PATCH with a key.
 async fn send(who: &impl Identity, method: &str, path: &str, key: &str, body: &Value) -> Reply {
@@ -47,10 +50,16 @@ async fn every_write_that_is_done_once_gives_its_first_answer_again() {
             ("POST", "/v1/tokens") => json!({ "project_id": owner.project, "name": "n", "scopes": scopes }),
             ("POST", "/v1/users") => json!({ "project_id": owner.project, "email": "a@example.com", "role": "viewer" }),
             ("PATCH", "/v1/users/{user_id}") => json!({ "role": "viewer" }),
+            ("POST", "/v1/webhooks") => json!({ "project_id": owner.project, "url": "https://receiver.invalid/" }),
+            ("PATCH", "/v1/webhooks/{webhook_id}") => json!({ "description": "d" }),
+            ("POST", "/v1/webhooks/{webhook_id}/rotate-secret") => json!({}),
             ("POST", _) => Value::Null,
             other => panic!("{other:?} is done once; say here what to send"),
         };
         let path = operation.path.replace("{project_id}", &owner.project).replace("{key_id}", &key.id);
+        let webhook = quiet_webhook(&owner).await;
+        let path = path.replace("{webhook_id}", &webhook);
+        let path = path.replace("{delivery_id}", &old_delivery(&owner, &webhook).await);
         let path = path.replace("{user_id}", &format!("{}?project_id={}", member.user_id, owner.project));
         let method = operation.method.as_str();
         let first = send(&owner, method, &path, "k", &body).await;

@@ -5,6 +5,7 @@ pub mod app;
 pub mod binary;
 pub mod cluster;
 pub mod contract;
+pub mod hooks;
 pub mod https;
 pub mod identity;
 pub mod prometheus;
