@@ -31,62 +31,133 @@ pub struct Filter<'a> {
     pub target: Option<&'a str>,
 }
 
+/// How many entries are looked at together at most, when there is something to be found that no index tells.
+const LOOK: i64 = 2_000;
+
 /// The tenant's entries.
 ///
-/// Each filter has an index whose order is the list's. Which one is read, and that it is read in its order until the page is
-/// full, is settled here and not left to the planner, by comparing rows: it cannot know how much a project or an actor has,
-/// and where it guesses wrong it collects and sorts all there is, or looks through every other project's entries.
+/// Each filter has an index whose order is the list's. Which one is read, and that it is read in its order from the cursor
+/// on, is settled here and not left to the planner, which cannot know how much a project or an actor has: where it guesses
+/// wrong it collects and sorts all there is, or looks through every other project's entries. So what is read begins where
+/// a comparison of rows says (the index has nothing else to go by), and has an end by its number; where the page's own
+/// end is among it is judged afterwards. (Told by another comparison, it would not end a scan, but be looked for to the
+/// end of the project.)
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
     filter: &Filter<'_>,
     page: &PageRequest<id::Audit>,
 ) -> sqlx::Result<Page<StoredEntry, id::Audit>> {
-    let action = filter.action.map(Action::as_str);
-    // The one that most likely leaves the least comes first; the others are looked at on the way.
-    let filters = [("target_id", filter.target), ("actor_id", filter.actor), ("action", action)];
-    let mut filters = filters.into_iter().filter_map(|(column, value)| Some((column, value?)));
-    let order = filters.next();
-    let columns = order.map_or("project_id, id".to_owned(), |(column, _)| format!("project_id, {column}, id"));
-    let (least, most, direction) = match page.order {
-        Order::Asc => (AuditId::from_u128(page.after.as_u128().saturating_add(1)), AuditId::LAST, "ASC"),
-        Order::Desc => (AuditId::FIRST, page.after, "DESC"),
-    };
-
-    let mut sql = QueryBuilder::<Postgres>::new("SELECT * FROM audit_entries WHERE true");
-    let sides =
-        [(" >= ", "greatest(", least, filter.from.map(Side::From)), (" < ", "least(", most, filter.to.map(Side::To))];
-    for (compare, extreme, id, time) in sides {
-        sql.push(" AND (").push(&columns).push(")").push(compare).push("(").push_bind(tenant.project_id());
-        if let Some((_, value)) = order {
-            sql.push(", ").push_bind(value);
-        }
-        sql.push(", ").push(extreme).push_bind(id);
-        if let Some(time) = time {
-            sql.push(", ");
-            time.bound(&mut sql, tenant);
-        }
-        sql.push("))");
-        if let Some(time) = time {
-            time.exactly(&mut sql);
+    let mut scan = Scan::new(tenant, filter, page);
+    let mut rows = Vec::new();
+    let full = usize::from(page.limit) + 1;
+    loop {
+        let looked: Vec<Looked> = scan.sql(full - rows.len()).build_query_as().fetch_all(&mut *db).await?;
+        let last = looked.last().filter(|last| last.is_within && last.position == scan.look);
+        let next = last.map(|last| last.entry.id);
+        rows.extend(looked.into_iter().filter(|row| row.is_within && row.fits).map(|row| row.entry));
+        match next {
+            Some(next) if rows.len() < full => scan.after = next,
+            _ => break,
         }
     }
-    if let Some((column, _)) = order {
-        // What the index is made for, said in its words.
-        sql.push(" AND ").push(column).push(" IS NOT NULL");
-    }
-    for (column, value) in filters {
-        sql.push(" AND ").push(column).push(" = ").push_bind(value);
-    }
-    let directed = columns.replace(',', &format!(" {direction},"));
-    sql.push(" ORDER BY ").push(directed).push(" ").push(direction).push(" LIMIT ").push_bind(page.rows());
-    let rows = sql.build_query_as().fetch_all(db).await?;
+    rows.truncate(full);
     Ok(page.page(rows, |entry: &StoredEntry| entry.id))
 }
 
+/// An entry that was looked at.
+#[derive(FromRow)]
+struct Looked {
+    #[sqlx(flatten)]
+    entry: StoredEntry,
+    /// The how manyeth it was.
+    position: i64,
+    /// Whether the list reaches so far.
+    is_within: bool,
+    /// Whether it is what was asked for.
+    fits: bool,
+}
+
+/// A walk along one index.
+struct Scan<'a> {
+    tenant: Tenant,
+    filter: &'a Filter<'a>,
+    order: Order,
+    /// What the index begins with besides the project, and of what value.
+    led: Option<(&'static str, &'a str)>,
+    /// What else is asked for.
+    others: Vec<(&'static str, &'a str)>,
+    /// Where to go on.
+    after: AuditId,
+    /// How many entries are looked at.
+    look: i64,
+}
+
+impl<'a> Scan<'a> {
+    fn new(tenant: Tenant, filter: &'a Filter<'a>, page: &PageRequest<id::Audit>) -> Self {
+        let action = filter.action.map(Action::as_str);
+        // The one that most likely leaves the least comes first.
+        let filters = [("target_id", filter.target), ("actor_id", filter.actor), ("action", action)];
+        let mut filters = filters.into_iter().filter_map(|(column, value)| Some((column, value?)));
+        let (led, others) = (filters.next(), filters.collect());
+        Self { tenant, filter, order: page.order, led, others, after: page.after, look: 0 }
+    }
+
+    /// The next look, for `wanted` entries.
+    fn sql(&mut self, wanted: usize) -> QueryBuilder<Postgres> {
+        // Mostly all of them are what is asked for. Where they are not, ever more are looked at together.
+        self.look = (self.look * 4).clamp(i64::try_from(wanted).unwrap_or(LOOK), LOOK);
+        let project = self.tenant.project_id();
+        let (from, to) = (self.filter.from.map(Side::From), self.filter.to.map(Side::To));
+        let (start, compare, extreme, end, direction) = match self.order {
+            Order::Asc => (from, " > ", "greatest(", to, " ASC"),
+            Order::Desc => (to, " < ", "least(", from, " DESC"),
+        };
+        let mut sql = QueryBuilder::new("SELECT * FROM (SELECT *, coalesce(");
+        // What is judged of each entry.
+        sql.push("project_id = ").push_bind(project);
+        if let Some((column, value)) = self.led {
+            sql.push(" AND ").push(column).push(" = ").push_bind(value);
+        }
+        if let Some(end) = end {
+            sql.push(" AND id").push(end.compare());
+            end.bound(&mut sql, self.tenant);
+        }
+        sql.push(", false) AS is_within, coalesce(true");
+        for &(column, value) in &self.others {
+            sql.push(" AND ").push(column).push(" = ").push_bind(value);
+        }
+        for side in [from, to].into_iter().flatten() {
+            side.exactly(&mut sql);
+        }
+        // What is looked at. An index of entries that have an actor is for those only.
+        let columns: Vec<&str> =
+            ["project_id"].into_iter().chain(self.led.map(|(column, _)| column)).chain(["id"]).collect();
+        sql.push(", false) AS fits FROM (SELECT *, row_number() OVER () AS position FROM (SELECT * FROM audit_entries WHERE (");
+        sql.push(columns.join(", ")).push(")").push(compare).push("(").push_bind(project);
+        if let Some((_, value)) = self.led {
+            sql.push(", ").push_bind(value);
+        }
+        sql.push(", ").push(extreme).push_bind(self.after);
+        if let Some(start) = start {
+            sql.push(", ");
+            start.bound(&mut sql, self.tenant);
+        }
+        sql.push("))");
+        if let Some((column, _)) = self.led {
+            sql.push(" AND ").push(column).push(" IS NOT NULL");
+        }
+        let directed: Vec<_> = columns.iter().map(|column| format!("{column}{direction}")).collect();
+        sql.push(" ORDER BY ").push(directed.join(", ")).push(" LIMIT ").push_bind(self.look);
+        sql.push(") looked) numbered) judged WHERE is_within AND fits OR position = ")
+            .push_bind(self.look)
+            .push(" ORDER BY position");
+        sql
+    }
+}
+
 /// One end of a span of time. An id's time is that of its sealing: the chain knows how far the two have ever been apart, so
-/// ids say where to look, and the entry itself whether it is one. In one statement with the rest, because what is sealed
-/// in between may be further apart.
+/// ids say where to look, and the entry itself whether it is one.
 #[derive(Clone, Copy)]
 enum Side {
     From(Timestamp),
@@ -94,13 +165,20 @@ enum Side {
 }
 
 impl Side {
-    /// Adds the first id that is, or the first that is not to be looked at.
+    fn compare(self) -> &'static str {
+        match self {
+            Self::From(_) => " >= ",
+            Self::To(_) => " < ",
+        }
+    }
+
+    /// Adds the id that the span's entries are above, or below.
     fn bound(self, sql: &mut QueryBuilder<Postgres>, tenant: Tenant) {
         let (time, further) = match self {
             Self::From(time) => (time, " - earliest_by"),
             Self::To(time) => (time, " + latest_by + 1"),
         };
-        // The first id of a millisecond: its number in twelve digits, and then nothing (RFC 9562 §5.7).
+        // The first id of a millisecond, which no entry has: its number in twelve digits, and then nothing (RFC 9562 §5.7).
         sql.push("(SELECT (lpad(to_hex(greatest(").push_bind(time.unix_millis()).push("::bigint").push(further);
         sql.push(", 0)), 12, '0') || repeat('0', 20))::uuid FROM audit_chains WHERE project_id = ");
         sql.push_bind(tenant.project_id()).push(")");
@@ -108,13 +186,10 @@ impl Side {
 
     /// Adds that the entry happened on this side of the time.
     fn exactly(self, sql: &mut QueryBuilder<Postgres>) {
-        let (compare, time) = match self {
-            Self::From(time) => (" >= ", time),
-            Self::To(time) => (" < ", time),
-        };
+        let (Self::From(time) | Self::To(time)) = self;
         // Written in one way (`Timestamp`), so that texts sort as the times do.
         sql.push(" AND (convert_from(payload, 'UTF8')::jsonb ->> 'occurred_at') COLLATE \"C\"");
-        sql.push(compare).push_bind(time.to_string());
+        sql.push(self.compare()).push_bind(time.to_string());
     }
 }
 
@@ -173,7 +248,8 @@ pub struct ExportedEntry {
     pub removed_up_to: i64,
 }
 
-/// The entries of a chain after `after`, at most so many. By comparing rows, as in [`list`].
+/// The entries of a chain after `after`, at most so many. By comparing rows, as in [`list`]; the end of a project does end
+/// such a scan.
 pub async fn after(
     db: &mut PgConnection,
     chain: ProjectId,

@@ -9,12 +9,16 @@ use crate::base::id::{AuditId, ProjectId};
 /// which nothing happens any more would have an entry each month that tells of the removal of the last one's.
 pub async fn due(db: &mut PgConnection, before: AuditId) -> sqlx::Result<Vec<ProjectId>> {
     sqlx::query_scalar(
-        "SELECT c.project_id FROM audit_chains c CROSS JOIN LATERAL (
-             SELECT FROM audit_entries
-             WHERE (project_id, id) >= (c.project_id, $2) AND (project_id, id) < (c.project_id, $1)
+        "SELECT c.project_id FROM audit_chains c
+         WHERE EXISTS (
+             SELECT FROM (
+                 SELECT project_id, id, action FROM audit_entries
+                 WHERE (project_id, id) > (c.project_id, $2) ORDER BY project_id, id LIMIT 100
+             ) oldest
+             WHERE project_id = c.project_id AND id < $1
                AND action IS DISTINCT FROM 'audit.trimmed' AND action IS DISTINCT FROM 'audit.checkpoint'
-             ORDER BY project_id, id LIMIT 1
-         ) old ORDER BY 1",
+         )
+         ORDER BY 1",
     )
     .bind(before)
     .bind(AuditId::FIRST)
@@ -33,17 +37,20 @@ pub struct Batch {
     pub hash: Vec<u8>,
     /// The number of the last entry that was removed before.
     pub removed_up_to: i64,
+    /// How many they are at most.
+    most: i64,
 }
 
 /// The oldest of a chain's entries from before `before`, at most so many; none if there are none.
 pub async fn batch(db: &mut PgConnection, chain: ProjectId, before: AuditId, most: i64) -> sqlx::Result<Option<Batch>> {
     sqlx::query_as(
-        "SELECT project_id, id, seq, hash,
+        "SELECT project_id, id, seq, hash, $3 AS most,
                 coalesce((SELECT seq FROM audit_anchors WHERE project_id = $1), 0) AS removed_up_to
          FROM (
              SELECT project_id, id, seq, hash FROM audit_entries
-             WHERE (project_id, id) >= ($1, $4) AND (project_id, id) < ($1, $2) ORDER BY project_id, id LIMIT $3
+             WHERE (project_id, id) > ($1, $4) ORDER BY project_id, id LIMIT $3
          ) oldest
+         WHERE project_id = $1 AND id < $2
          ORDER BY id DESC LIMIT 1",
     )
     .bind(chain)
@@ -68,7 +75,13 @@ pub async fn remove(db: &mut PgConnection, batch: &Batch, anchor: &Signed, told:
              RETURNING a.seq
          ), entries AS (
              DELETE FROM audit_entries
-             WHERE (project_id, id) >= ($1, $10) AND (project_id, id) <= ($1, $2) AND EXISTS (SELECT FROM moved)
+             WHERE ctid = ANY(ARRAY(
+                 SELECT ctid FROM (
+                     SELECT ctid, project_id, id FROM audit_entries
+                     WHERE (project_id, id) > ($1, $10) ORDER BY project_id, id LIMIT $11
+                 ) oldest
+                 WHERE project_id = $1 AND id <= $2
+             )) AND EXISTS (SELECT FROM moved)
          ), checkpoints AS (
              DELETE FROM audit_checkpoints WHERE project_id = $1 AND seq <= $3 AND id <= $2 AND EXISTS (SELECT FROM moved)
          )
@@ -84,6 +97,7 @@ pub async fn remove(db: &mut PgConnection, batch: &Batch, anchor: &Signed, told:
     .bind(batch.removed_up_to)
     .bind(told.to_text())
     .bind(AuditId::FIRST)
+    .bind(batch.most)
     .execute(db)
     .await
     .map(drop)
