@@ -181,6 +181,8 @@ pub struct Draft {
     pub source_ip: Option<IpAddr>,
     /// What it was done to.
     pub target: Option<Target>,
+    /// Which step of which trace the request was (W3C Trace Context).
+    pub traceparent: Option<String>,
     /// By what kind of client, in its own words.
     pub user_agent: Option<String>,
 }
@@ -296,6 +298,7 @@ impl Draft {
             request_id: None,
             source_ip: None,
             target: None,
+            traceparent: None,
             user_agent: None,
         }
     }
@@ -352,7 +355,7 @@ mod tests {
         let text = Draft::by_system(Action::KeyCreated, Outcome::Success, changes, now).to_text();
         assert_eq!(
             text,
-            r#"{"action":"key.created","actor":{"credential_id":null,"id":null,"type":"system"},"changes":{"a":null,"b":{"a":"é\u001f\"","z":1}},"occurred_at":"2026-03-01T00:00:00.000Z","outcome":"success","request_id":null,"source_ip":null,"target":null,"user_agent":null}"#
+            r#"{"action":"key.created","actor":{"credential_id":null,"id":null,"type":"system"},"changes":{"a":null,"b":{"a":"é\u001f\"","z":1}},"occurred_at":"2026-03-01T00:00:00.000Z","outcome":"success","request_id":null,"source_ip":null,"target":null,"traceparent":null,"user_agent":null}"#
         );
         assert_eq!(Value::Object(Staged::read(&text, now).members).to_string(), text);
     }

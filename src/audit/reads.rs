@@ -119,6 +119,7 @@ pub fn by(request: &RequestContext, chain: ProjectId, action: Action, changes: C
         request_id: Some(request.id),
         source_ip: request.client,
         target: target(chain),
+        traceparent: Some(request.trace.to_string()),
         user_agent: user_agent(request),
         ..Draft::by_system(action, Outcome::Success, changes, now)
     }

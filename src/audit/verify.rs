@@ -20,7 +20,7 @@ use crate::base::{
 };
 
 /// The members of a payload, which a newer version may add to.
-const MEMBERS: [&str; 12] = [
+const MEMBERS: [&str; 13] = [
     "action",
     "actor",
     "changes",
@@ -32,6 +32,7 @@ const MEMBERS: [&str; 12] = [
     "seq",
     "source_ip",
     "target",
+    "traceparent",
     "user_agent",
 ];
 /// How many of the latest hashes are remembered: a checkpoint in the trail is about an entry not far before it.

@@ -85,6 +85,9 @@ pub struct Entry {
     /// The client's address.
     #[schemars(with = "Option<String>")]
     pub source_ip: Value,
+    /// Which step of which trace the request was (W3C Trace Context).
+    #[schemars(with = "Option<String>")]
+    pub traceparent: Value,
     /// What the client says that it is.
     #[schemars(with = "Option<String>")]
     pub user_agent: Value,
@@ -119,6 +122,7 @@ impl Entry {
             outcome: take("outcome"),
             request_id: take("request_id"),
             source_ip: take("source_ip"),
+            traceparent: take("traceparent"),
             user_agent: take("user_agent"),
             changes: take("changes"),
             prev_hash: hex::encode(&stored.prev_hash),

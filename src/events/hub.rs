@@ -11,9 +11,12 @@ use axum::body::Bytes;
 use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::base::{
-    error::{Code, Error, Result},
-    id::{EventId, ProjectId},
+use crate::{
+    base::{
+        error::{Code, Error, Result},
+        id::{EventId, ProjectId},
+    },
+    metrics::text::{Measured, Page},
 };
 
 /// How streams are served.
@@ -166,6 +169,13 @@ impl Hub {
             }
         }
         state.position = Some(to);
+    }
+}
+
+impl Measured for Hub {
+    fn tell(&self, page: &mut Page) {
+        page.gauge("cloudapi_event_streams", "Event streams that are open.").is(self.readers());
+        page.gauge("cloudapi_event_streams_max", "How many this server opens.").is(self.options.most);
     }
 }
 

@@ -41,6 +41,10 @@ pub struct Event {
     pub subject: Option<String>,
     /// When it happened.
     pub time: Timestamp,
+    /// Which step of which trace the request that did it was: the extension for distributed tracing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub traceparent: Option<String>,
     /// How `data` is written.
     #[schemars(extend("const" = "application/json"))]
     pub datacontenttype: &'static str,
@@ -76,6 +80,7 @@ struct Entry {
     project_id: Option<ProjectId>,
     request_id: Option<RequestId>,
     target: Option<Target>,
+    traceparent: Option<String>,
 }
 
 impl Event {
@@ -93,6 +98,7 @@ impl Event {
             source,
             subject: entry.target.as_ref().map(|target| target.id.clone()),
             time: entry.occurred_at,
+            traceparent: entry.traceparent,
             datacontenttype: "application/json",
             data: EventData {
                 action: entry.action,
@@ -179,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    const PAYLOAD: &[u8] = br#"{"action":"key.created","actor":{"credential_id":"sess_5b1","id":"usr_8f2","type":"user"},"changes":{"name":"CI"},"id":"aud_4d2","occurred_at":"2026-03-01T00:00:00.000Z","outcome":"success","project_id":"proj_8f2c4","request_id":"req_9c0e1","seq":7,"source_ip":"192.0.2.1","target":{"id":"key_7d1","type":"key"},"user_agent":"curl/8"}"#;
+    const PAYLOAD: &[u8] = br#"{"action":"key.created","actor":{"credential_id":"sess_5b1","id":"usr_8f2","type":"user"},"changes":{"name":"CI"},"id":"aud_4d2","occurred_at":"2026-03-01T00:00:00.000Z","outcome":"success","project_id":"proj_8f2c4","request_id":"req_9c0e1","seq":7,"source_ip":"192.0.2.1","target":{"id":"key_7d1","type":"key"},"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","user_agent":"curl/8"}"#;
 
     #[test]
     fn an_event_tells_what_its_entry_tells_but_not_where_the_request_came_from() {
@@ -191,6 +197,7 @@ mod tests {
             "source": "https://api.example.com/v1/projects/proj_8f2c4",
             "subject": "key_7d1",
             "time": "2026-03-01T00:00:00.000Z",
+            "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "datacontenttype": "application/json",
             "data": {
                 "action": "key.created",

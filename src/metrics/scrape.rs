@@ -6,8 +6,18 @@ use crate::{base::lifecycle::Phase, state::App};
 /// The page as it is now. Reads a few small files of the kernel's, and waits for nothing else.
 pub fn page(app: &App) -> String {
     // THE list: a new one is added here.
-    let measured: [&dyn Measured; 8] =
-        [&Server(app), &app.process, &*app.requests, &app.edge, &app.db, &*app.node, &*app.meter, &*app.sealing];
+    let measured: [&dyn Measured; 10] = [
+        &Server(app),
+        &app.process,
+        &*app.requests,
+        &app.edge,
+        &app.db,
+        &*app.node,
+        &*app.meter,
+        &*app.sealing,
+        &*app.hub,
+        &app.outbox.figures,
+    ];
     let mut page = Page::default();
     for measured in measured {
         measured.tell(&mut page);

@@ -135,6 +135,7 @@ impl Change {
             request_id: Some(request.id),
             source_ip: request.client,
             target: self.target.clone(),
+            traceparent: Some(request.trace.to_string()),
             user_agent: model::user_agent(request),
         }
     }

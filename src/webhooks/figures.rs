@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use crate::metrics::text::{Measured, Page};
+
 /// What came of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -95,5 +97,24 @@ impl Figures {
             Outcome::Failed => failed,
             Outcome::Overtaken => overtaken,
         }
+    }
+}
+
+impl Measured for Figures {
+    fn tell(&self, page: &mut Page) {
+        let Depth { waiting, due, oldest_due } = self.depth();
+        page.counter("cloudapi_webhook_attempts_total", "Deliveries that this server has begun to send.")
+            .is(self.attempts());
+        page.counter("cloudapi_webhook_attempts_ended_total", "What came of them.")
+            .of(&[("outcome", "delivered")], self.count(Outcome::Delivered))
+            .of(&[("outcome", "retried")], self.count(Outcome::Retried))
+            .of(&[("outcome", "failed")], self.count(Outcome::Failed))
+            .of(&[("outcome", "overtaken")], self.count(Outcome::Overtaken));
+        page.counter("cloudapi_webhooks_disabled_total", "Webhooks that this server has disabled.").is(self.disabled());
+        page.gauge("cloudapi_webhook_deliveries", "Deliveries of the whole deployment that are not done.")
+            .of(&[("state", "waiting")], waiting.saturating_sub(due))
+            .of(&[("state", "due")], due);
+        page.gauge("cloudapi_webhook_oldest_due_seconds", "For how long the oldest delivery that is due has waited.")
+            .is(oldest_due);
     }
 }

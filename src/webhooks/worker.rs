@@ -10,7 +10,6 @@ use std::{
 
 use axum::body::Body;
 use hyper::{HeaderMap, Request, header};
-use rand::RngExt;
 use tokio::{
     sync::Semaphore,
     task::{Id, JoinError, JoinSet},
@@ -34,6 +33,7 @@ use crate::{
         error::{Code, Error, Result},
         id::{EventId, ProjectId, WebhookId},
         request::RequestContext,
+        trace::TraceContext,
     },
     events::model::Event,
     state::App,
@@ -255,7 +255,7 @@ async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
     let timestamp = at.unix_seconds();
     let signatures = sign::signatures(&secrets, &id, timestamp, body.as_bytes());
     // A URL was read when it was given, and is read here by the same reader.
-    let (Ok(url), Some(headers)) = (Url::parse(&taken.url), headers(&id, timestamp, &signatures)) else {
+    let (Ok(url), Some(headers)) = (Url::parse(&taken.url), headers(&id, timestamp, &signatures, trace(&event))) else {
         return Verdict::ours("bad_url", Next::Never);
     };
     let mut request = Request::post("/").body(Body::from(body)).unwrap_or_default();
@@ -278,21 +278,20 @@ async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
     }
 }
 
-fn headers(id: &str, timestamp: i64, signatures: &str) -> Option<HeaderMap> {
+fn headers(id: &str, timestamp: i64, signatures: &str, trace: TraceContext) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     headers.insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
     headers.insert("webhook-id", id.parse().ok()?);
     headers.insert("webhook-timestamp", timestamp.into());
     headers.insert("webhook-signature", signatures.parse().ok()?);
-    headers.insert("traceparent", traceparent().parse().ok()?);
+    headers.insert("traceparent", trace.to_string().parse().ok()?);
     Some(headers)
 }
 
-/// W3C Trace Context: each attempt is a trace of its own, and we keep none of it.
-fn traceparent() -> String {
-    let (trace, span): (u128, u64) = (rand::rng().random(), rand::rng().random());
-    format!("00-{:032x}-{:016x}-00", trace | 1, span | 1)
+/// A step after the request's that caused the event, or of a trace that begins here.
+fn trace(event: &Event) -> TraceContext {
+    event.traceparent.as_deref().and_then(TraceContext::following).unwrap_or_else(TraceContext::begin)
 }
 
 async fn note(app: &App, taken: &Taken, attempt: &Attempt, verdict: &Verdict) -> Result<()> {

@@ -97,6 +97,7 @@ async fn an_event_says_who_did_what_to_what_and_what_changed() {
         "source": format!("https://api.example.com/v1/projects/{}", owner.project),
         "subject": key.id,
         "time": event["time"],
+        "traceparent": event["traceparent"],
         "datacontenttype": "application/json",
         "data": {
             "action": "key.updated",

@@ -168,7 +168,7 @@ async fn a_table_has_nothing_in_it_that_a_spreadsheet_would_run() {
 async fn fill(trail: &Trail<'_>, entries: i64) {
     sqlx::query(
         r#"INSERT INTO audit_staged (project_id, entry)
-           SELECT $1, format('{"action":"key.updated","actor":{"credential_id":null,"id":null,"type":"system"},"changes":{"n":"%s"},"occurred_at":"2026-03-01T00:00:00.000Z","outcome":"success","request_id":null,"source_ip":null,"target":null,"user_agent":null}', lpad(n::text, 3000, '0'))
+           SELECT $1, format('{"action":"key.updated","actor":{"credential_id":null,"id":null,"type":"system"},"changes":{"n":"%s"},"occurred_at":"2026-03-01T00:00:00.000Z","outcome":"success","request_id":null,"source_ip":null,"target":null,"traceparent":null,"user_agent":null}', lpad(n::text, 3000, '0'))
            FROM generate_series(1, $2) n"#,
     )
     .bind(trail.project_uuid())

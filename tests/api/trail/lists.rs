@@ -35,6 +35,7 @@ async fn an_entry_says_who_did_what_to_what_when_and_from_where() {
         "seq",
         "source_ip",
         "target",
+        "traceparent",
         "user_agent",
     ];
     assert_eq!(members, BTreeSet::from(expected));
@@ -83,7 +84,7 @@ async fn a_span_of_time_is_exact_however_late_or_early_an_entry_was_sealed() {
     let (early, late) = (now.minus(Duration::from_secs(90_000)), now.plus(Duration::from_secs(90_000)));
     for time in [early, late] {
         let entry = format!(
-            r#"{{"action":"key.updated","actor":{{"credential_id":null,"id":null,"type":"system"}},"changes":{{}},"occurred_at":"{time}","outcome":"success","request_id":null,"source_ip":null,"target":null,"user_agent":null}}"#
+            r#"{{"action":"key.updated","actor":{{"credential_id":null,"id":null,"type":"system"}},"changes":{{}},"occurred_at":"{time}","outcome":"success","request_id":null,"source_ip":null,"target":null,"traceparent":null,"user_agent":null}}"#
         );
         sqlx::query("INSERT INTO audit_staged (project_id, entry) VALUES ($1, $2)")
             .bind(trail.project_uuid())

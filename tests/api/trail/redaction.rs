@@ -22,9 +22,18 @@ async fn what_is_redacted_is_gone_and_the_chain_goes_on() {
     let entries = trail.entries("").await;
     let left = entries.iter().find(|entry| entry["id"] == id).unwrap();
     assert_eq!((&left["redacted"], &left["hash"], &left["seq"]), (&json!(true), &before[0]["hash"], &before[0]["seq"]));
-    for member in
-        ["occurred_at", "actor", "action", "target", "outcome", "request_id", "source_ip", "user_agent", "changes"]
-    {
+    for member in [
+        "occurred_at",
+        "actor",
+        "action",
+        "target",
+        "outcome",
+        "request_id",
+        "source_ip",
+        "traceparent",
+        "user_agent",
+        "changes",
+    ] {
         assert_eq!(left[member], Value::Null, "{member}");
     }
     assert_eq!(actions(&trail.entries(&format!("&target={}", made.id)).await), ["key.revoked"]);

@@ -28,8 +28,6 @@ async fn an_event_is_sent_once_signed_and_in_the_form_of_a_cloudevent() {
     assert_eq!(received.header("host"), receiver.address.to_string());
     assert_eq!(received.header("content-type"), "application/json");
     assert!(received.header("user-agent").starts_with("CloudAPI/"));
-    let traceparent = received.header("traceparent");
-    assert!(traceparent.len() == 55 && traceparent.starts_with("00-"), "{traceparent}");
     let event = received.event();
     assert_eq!(event["specversion"], "1.0");
     assert_eq!(event["source"], format!("{PUBLIC_URL}/v1/projects/{}", owner.project));
@@ -56,6 +54,28 @@ async fn an_event_is_sent_once_signed_and_in_the_form_of_a_cloudevent() {
     );
     assert_eq!(receiver.received().len(), 1);
     assert_eq!(app.outbox.figures.count(Outcome::Delivered), 1);
+}
+
+#[tokio::test]
+async fn a_requests_trace_goes_on_in_its_entry_its_event_and_what_is_sent_because_of_it() {
+    let (app, receiver) = world(soon()).await;
+    let owner = app.owner().await;
+    webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
+    let (trace, step) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let create = owner.request("POST", "/v1/keys").header("traceparent", &format!("00-{trace}-{step}-01"));
+    create.json(&json!({ "project_id": owner.project })).send().await.created();
+
+    let received = receiver.wait_for("key.created", 1).await;
+    let sent = received.header("traceparent").to_owned();
+    let told = received.event()["traceparent"].as_str().unwrap().to_owned();
+    let path = format!("/v1/audit-logs?action=key.created&project_id={}", owner.project);
+    assert_eq!(owner.get(&path).await.ok()["data"][0]["traceparent"], told);
+    for one in [&sent, &told] {
+        assert!(one.starts_with(&format!("00-{trace}-")) && one.ends_with("-01"), "{one}");
+        // A step of its own.
+        assert!(!one.contains(step), "{one}");
+    }
+    assert_ne!(sent, told);
 }
 
 #[tokio::test]
