@@ -30,6 +30,16 @@ pub async fn stage(db: &mut PgConnection, drafts: &[(ProjectId, Draft)]) -> sqlx
         .map(drop)
 }
 
+/// A place among what is staged, of which all that comes before is sealed: a transaction, and a position among what it has
+/// staged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Mark {
+    /// The transaction.
+    pub xact: u64,
+    /// The position; positions begin at 1.
+    pub position: i64,
+}
+
 /// How things stand.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct Look {
@@ -44,27 +54,29 @@ pub(super) struct Look {
 
 impl Look {
     /// No transaction before this one is running any more.
-    pub(super) fn low_water(&self) -> Result<u64> {
-        self.low_water.parse().map_err(Error::internal)
+    pub(super) fn low_water(&self) -> Result<Mark> {
+        Ok(Mark { xact: self.low_water.parse().map_err(Error::internal)?, position: 0 })
     }
 }
 
 impl Taken {
-    /// The transaction it comes from.
-    pub(super) fn xact(&self) -> Result<u64> {
-        self.xact.parse().map_err(Error::internal)
+    /// Where it was staged.
+    pub(super) fn mark(&self) -> Result<Mark> {
+        Ok(Mark { xact: self.xact.parse().map_err(Error::internal)?, position: self.position })
     }
 }
 
-/// Looks, without a lock, whether there is anything to do. All that was staged before `low_water` is sealed.
-pub(super) async fn look(db: &mut PgConnection, low_water: u64, most: i64, due_since: Timestamp) -> sqlx::Result<Look> {
+/// Looks, without a lock, whether there is anything to do after `mark`.
+pub(super) async fn look(db: &mut PgConnection, mark: Mark, most: i64, due_since: Timestamp) -> sqlx::Result<Look> {
     sqlx::query_as(
         "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS low_water,
-                (SELECT count(*) FROM (SELECT FROM audit_staged WHERE xact >= $1::text::xid8 LIMIT $2) s) AS staged,
+                (SELECT count(*)
+                 FROM (SELECT FROM audit_staged WHERE (xact, position) > ($1::text::xid8, $2) LIMIT $3) s) AS staged,
                 (SELECT last_id FROM audit_sealer) AS last_id,
-                EXISTS (SELECT FROM audit_chains WHERE uncovered_since <= $3) AS is_due",
+                EXISTS (SELECT FROM audit_chains WHERE uncovered_since <= $4) AS is_due",
     )
-    .bind(low_water.to_string())
+    .bind(mark.xact.to_string())
+    .bind(mark.position)
     .bind(most)
     .bind(due_since)
     .fetch_one(db)
@@ -86,26 +98,28 @@ pub(super) async fn take_turn(db: &mut PgConnection) -> sqlx::Result<Option<Audi
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct Taken {
     xact: String,
+    position: i64,
     /// Whose it is.
     pub project_id: ProjectId,
     /// What it says.
     pub entry: String,
 }
 
-/// Takes out what was staged from `low_water` on, the oldest first, at most `most`.
-pub(super) async fn take(db: &mut PgConnection, low_water: u64, most: i64) -> sqlx::Result<Vec<Taken>> {
+/// Takes out what was staged after `mark`, the oldest first, at most `most`.
+pub(super) async fn take(db: &mut PgConnection, mark: Mark, most: i64) -> sqlx::Result<Vec<Taken>> {
     // In the order of the transactions, which is that of cause and effect: a transaction that began after another had
     // ended has a higher number.
     sqlx::query_as(
         "WITH taken AS (
              DELETE FROM audit_staged
-             WHERE ctid = ANY(ARRAY(SELECT ctid FROM audit_staged WHERE xact >= $1::text::xid8
-                                    ORDER BY xact, position LIMIT $2))
+             WHERE ctid = ANY(ARRAY(SELECT ctid FROM audit_staged WHERE (xact, position) > ($1::text::xid8, $2)
+                                    ORDER BY xact, position LIMIT $3))
              RETURNING xact, position, project_id, entry
          )
-         SELECT xact::text AS xact, project_id, entry FROM taken ORDER BY taken.xact, position",
+         SELECT xact::text AS xact, position, project_id, entry FROM taken ORDER BY taken.xact, position",
     )
-    .bind(low_water.to_string())
+    .bind(mark.xact.to_string())
+    .bind(mark.position)
     .bind(most)
     .fetch_all(db)
     .await

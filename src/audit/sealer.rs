@@ -14,7 +14,7 @@ use super::{
     figures::Figures,
     link::{CHECKPOINT_AGE, Linked, Linker},
     model::DEPLOYMENT,
-    repo,
+    repo::{self, Mark},
 };
 use crate::base::{
     clock::Clock,
@@ -56,14 +56,14 @@ pub struct Sealer {
     clock: Clock,
     signer: Arc<Signer>,
     figures: Arc<Figures>,
-    /// All that was staged by transactions before this one is sealed.
-    low_water: u64,
+    /// All that was staged before is sealed: nothing before it is looked at again, nor what was removed there.
+    mark: Mark,
 }
 
 impl Sealer {
     /// One for the database that `db` reaches.
     pub fn new(db: &PgPool, clock: Clock, signer: Arc<Signer>, figures: Arc<Figures>) -> Self {
-        Self { db: pool_of_one(db), clock, signer, figures, low_water: 0 }
+        Self { db: pool_of_one(db), clock, signer, figures, mark: Mark::default() }
     }
 
     /// Seals from when the server is open until `stop`, and then what is left.
@@ -120,16 +120,16 @@ impl Sealer {
         let now = self.clock.now();
         let due_since = now.minus(CHECKPOINT_AGE);
         let mut db = self.db.acquire().await?;
-        let look = repo::look(&mut db, self.low_water, COUNTED, due_since).await?;
+        let look = repo::look(&mut db, self.mark, COUNTED, due_since).await?;
         self.figures.look(u64::try_from(look.staged).ok());
         self.figures.reached(look.last_id);
         if look.staged == 0 && !look.is_due {
-            self.low_water = look.low_water()?;
+            self.mark = look.low_water()?;
             return Ok(Outcome::Done);
         }
         let mut transaction = db.begin_with(BEGIN).await?;
         let Some(last) = repo::take_turn(&mut transaction).await? else { return Ok(Outcome::NotOurTurn) };
-        let taken = repo::take(&mut transaction, self.low_water, BATCH.try_into().unwrap_or(i64::MAX)).await?;
+        let taken = repo::take(&mut transaction, self.mark, BATCH.try_into().unwrap_or(i64::MAX)).await?;
         let projects: BTreeSet<_> = taken.iter().map(|taken| taken.project_id).collect();
         let projects: Vec<_> = projects.into_iter().collect();
         let most_due = i64::try_from(DUE_AT_ONCE).unwrap_or(i64::MAX);
@@ -144,8 +144,10 @@ impl Sealer {
 
         // What was taken was seen later than the look; of a full batch, all that came before its last.
         let is_full = taken.len() == BATCH;
-        let reached = taken.last().filter(|_| is_full).map(repo::Taken::xact).transpose()?;
-        self.low_water = look.low_water()?.min(reached.unwrap_or(u64::MAX));
+        let reached = taken.last().filter(|_| is_full).map(repo::Taken::mark).transpose()?;
+        // And never beyond a transaction that may still stage something.
+        let low_water = look.low_water()?;
+        self.mark = reached.map_or(low_water, |reached| reached.min(low_water));
         if !is_full {
             self.figures.look(Some(0));
         }

@@ -142,8 +142,8 @@ async fn import(db: &mut PgConnection, writes: &Writes, path: PathBuf, json: boo
         counted.iter().filter(|change| change.counted.project.is_some()).map(|change| change.now.count).sum();
     flush::import(&journal, db, &Clock::system()).await.context("nothing is lost; import it again")?;
     let (id, torn) = (journal.id, journal.torn);
-    let tx = writes.begin(&Arc::new(by_operator())).await?;
-    tx.commit(Change::of_deployment(Action::UsageImported).with("journal", id).with("requests", requests), ()).await?;
+    let change = Change::of_deployment(Action::UsageImported).with("journal", id).with("requests", requests);
+    writes.done(&by_operator(), change).await?;
     if json {
         return Ok(json!({ "journal": id, "requests": requests, "damaged_counters": torn }).to_string());
     }

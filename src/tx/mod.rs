@@ -77,10 +77,19 @@ impl Writes {
 
     /// Tells of what was tried and refused, in the audit trail alone.
     pub async fn refused(&self, request: &RequestContext, change: Change) -> Result<()> {
+        self.tell(request, change, Outcome::Failed).await
+    }
+
+    /// Tells, in the audit trail alone, of what was done without a write.
+    pub async fn done(&self, request: &RequestContext, change: Change) -> Result<()> {
+        self.tell(request, change, Outcome::Success).await
+    }
+
+    async fn tell(&self, request: &RequestContext, change: Change, outcome: Outcome) -> Result<()> {
         if !self.is_audited {
             return Ok(());
         }
-        let draft = change.draft(request, Outcome::Failed, self.clock.now());
+        let draft = change.draft(request, outcome, self.clock.now());
         audit::repo::stage(&mut *self.node.db.acquire().await?, &[(change.chain(), draft)]).await.map_err(Into::into)
     }
 

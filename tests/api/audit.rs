@@ -382,3 +382,17 @@ async fn what_the_operator_does_is_told_of_as_theirs() {
     assert_eq!(told[1]["changes"]["owner"]["email"], "ada@example.com");
     assert_eq!(told[2]["changes"], json!({ "included": [null, 1000] }));
 }
+
+#[tokio::test]
+async fn what_is_done_about_a_lost_server_is_told_of() {
+    let app = TestApp::start().await;
+    let deployment = Deployment::new();
+    let journal = "0190a7e4-0000-7000-8000-000000000001";
+    let open = "INSERT INTO usage_journals (journal, opened_at, flushed_at) VALUES ($1::uuid, now(), now())";
+    sqlx::query(open).bind(journal).execute(&app.db).await.unwrap();
+    let forget = || deployment.run_on(&app.db.connect_options(), &["usage", "forget", journal]);
+    assert!(forget().0);
+    let told = sealed(&app.db).await;
+    assert_eq!((&told[0]["action"], &told[0]["changes"]), (&json!("usage.forgotten"), &json!({ "journal": journal })));
+    assert_eq!(told.len(), 1);
+}
