@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::{
     cache::{Entry, Recognised},
     node::Node,
+    watch::Judged,
 };
 use crate::{
     base::{
@@ -33,6 +34,7 @@ pub(super) const READ_TIME: Duration = Duration::from_secs(3);
 pub struct Authenticator {
     pub(super) node: Arc<Node>,
     pub(super) clock: Clock,
+    pub(super) judged: Arc<Judged>,
 }
 
 /// A look for a credential that was not in the cache.
@@ -79,7 +81,7 @@ struct Found {
 impl Authenticator {
     /// One for `node`.
     pub fn new(node: Arc<Node>, clock: Clock) -> Self {
-        Self { node, clock }
+        Self { node, clock, judged: Arc::default() }
     }
 
     /// The caller that `secret` speaks for, if it is live.

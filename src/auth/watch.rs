@@ -3,9 +3,16 @@
 //! grounds have not been recalled, while the lease is good; else the database is read anew. So nothing is given to a
 //! credential whose revocation was answered, and a good one costs no look into the database.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 use super::{
     bearer::{Authenticator, READ_TIME, Seen, unavailable},
@@ -21,6 +28,7 @@ use crate::{
         need::Need,
         request::RequestContext,
         scope::Scope,
+        secret::SecretHash,
         subject::Subject,
     },
     users,
@@ -38,8 +46,48 @@ pub struct Watch {
     recalls: watch::Receiver<u64>,
 }
 
-/// What shows that the caller still has it.
+/// So many ask the database at a time.
+const TURNS: usize = 8;
+/// How many judgements are remembered.
+const REMEMBERED: usize = 1024;
+
+/// What was judged lately, for those who wait for their turn to ask the same: a thousand readers with one key ask the
+/// database a few times and not a thousand when it is to be asked, whether or not anything may be cached.
 #[derive(Debug)]
+pub struct Judged {
+    turns: Semaphore,
+    lately: Mutex<HashMap<About, (Duration, Proof)>>,
+}
+
+type About = (SecretHash, ProjectId, Scope);
+
+impl Default for Judged {
+    fn default() -> Self {
+        Self { turns: Semaphore::new(TURNS), lately: Mutex::default() }
+    }
+}
+
+impl Judged {
+    /// What was found by a look that began after `asked`: as good as one's own.
+    fn since(&self, asked: Duration, about: &About) -> Option<Proof> {
+        let lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        lately.get(about).filter(|(began, _)| *began >= asked).map(|(_, proof)| proof.clone())
+    }
+
+    fn remember(&self, about: About, began: Duration, proof: Proof) {
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        if lately.len() >= REMEMBERED {
+            lately.clear();
+        }
+        // Looks may end in another order than they began.
+        if lately.get(&about).is_none_or(|(known, _)| *known < began) {
+            lately.insert(about, (began, proof));
+        }
+    }
+}
+
+/// What shows that the caller still has it.
+#[derive(Clone, Debug)]
 struct Proof {
     seen: Seen,
     /// A session's right rests on its user's membership, too.
@@ -76,7 +124,7 @@ impl Watch {
     /// Whether the caller certainly still has the right, without asking the database. Never true where nothing is
     /// cached.
     pub fn holds(&self) -> bool {
-        let Authenticator { node, clock } = &self.authenticator;
+        let Authenticator { node, clock, .. } = &self.authenticator;
         let (Some(credentials), Some(proof)) = (&node.credentials, &self.proof) else { return false };
         // The pass before the entries, which it opens; see `lease`.
         let Some(pass) = credentials.lease().pass(since_boot()) else { return false };
@@ -96,14 +144,27 @@ impl Watch {
     /// Judges the caller as if the request came in now; refuses it as the request would be refused.
     pub async fn judge(&mut self) -> Result<()> {
         self.proof = None;
+        let asked = since_boot();
         let secret = self.request.secret.get().ok_or_else(|| Error::internal("a watched request shows no secret"))?;
+        let about = (secret.hash(), self.project, self.scope);
+        let judged = Arc::clone(&self.authenticator.judged);
+        // Never closed; and more turns than there should be would do no harm.
+        let _turn = judged.turns.acquire().await;
+        if let Some(proof) = judged.since(asked, &about) {
+            gate::admit(&proof.seen.caller, self.need, "", self.request.client)?;
+            self.proof = Some(proof);
+            return Ok(());
+        }
+        let began = since_boot();
         let seen = self.authenticator.see(secret).await?;
         gate::admit(&seen.caller, self.need, "", self.request.client)?;
         let membership = match *seen.caller {
             Caller::Session { user_id, .. } => self.judge_member(user_id).await?,
             Caller::Key { .. } | Caller::Token { .. } => None,
         };
-        self.proof = Some(Proof { seen, membership });
+        let proof = Proof { seen, membership };
+        judged.remember(about, began, proof.clone());
+        self.proof = Some(proof);
         Ok(())
     }
 
@@ -130,8 +191,6 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use sqlx::postgres::PgPoolOptions;
 
     use super::*;
@@ -224,5 +283,24 @@ mod tests {
         assert!(!watch.holds());
         watch.proof = None;
         assert!(!watch.holds());
+    }
+
+    #[tokio::test]
+    async fn what_others_found_counts_if_they_looked_after_one_asked_and_not_before() {
+        let (node, clock) = (node(), Clock::system());
+        let proof = judged(&node, &clock, None).proof.unwrap();
+        let about = (
+            crate::base::secret::Secret::generate(crate::base::secret::SecretKind::Key).hash(),
+            PROJECT,
+            Scope::EventsRead,
+        );
+        let all = Judged::default();
+        let at = Duration::from_secs;
+        assert!(all.since(at(0), &about).is_none());
+        all.remember(about.clone(), at(5), proof.clone());
+        assert!(all.since(at(5), &about).is_some() && all.since(at(6), &about).is_none());
+        // One that began earlier and ended later is no news.
+        all.remember(about.clone(), at(4), proof);
+        assert!(all.since(at(5), &about).is_some());
     }
 }

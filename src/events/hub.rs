@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::body::Bytes;
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -46,10 +46,6 @@ impl Default for StreamOptions {
     }
 }
 
-/// So many readers ask the database at a time whether they may go on, when something that they rest on was recalled:
-/// what the first of them learns, the others find in the cache.
-const JUDGING: usize = 8;
-
 /// An event as it goes over the wire, the same bytes for all.
 #[derive(Debug)]
 pub struct Frame {
@@ -68,8 +64,6 @@ pub struct Hub {
     pub options: StreamOptions,
     /// Cancelled when the server closes: readers are told to go elsewhere.
     pub closing: CancellationToken,
-    /// Turns at asking the database.
-    pub judging: Semaphore,
     state: Mutex<State>,
     wanted: Notify,
 }
@@ -91,13 +85,7 @@ struct Ring {
 impl Hub {
     /// One without readers.
     pub fn new(options: StreamOptions) -> Arc<Self> {
-        Arc::new(Self {
-            options,
-            closing: CancellationToken::new(),
-            judging: Semaphore::new(JUDGING),
-            state: Mutex::default(),
-            wanted: Notify::new(),
-        })
+        Arc::new(Self { options, closing: CancellationToken::new(), state: Mutex::default(), wanted: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -268,9 +268,6 @@ impl Reader {
 
     /// Judges the reader anew. Whoever may not go on is refused; where that cannot be told now, it is doubted.
     async fn judge(&mut self) -> Result<()> {
-        let hub = Arc::clone(self.place.hub());
-        // Never closed; and more turns than there should be would do no harm.
-        let _turn = hub.judging.acquire().await;
         self.doubt = match self.watch.judge().await {
             Ok(()) => None,
             Err(error) => match error.code() {

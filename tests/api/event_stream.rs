@@ -521,10 +521,12 @@ async fn a_thousand_readers_of_one_server_are_all_told() {
     }
     assert_eq!(app.hub.readers(), READERS);
     let event = happen(&owner, &key).await;
-    let readings = streams.iter_mut().map(
-        async |stream| {
-            while stream.event().await.unwrap().id.as_deref() != event["id"].as_str() {}
-        },
-    );
+    let readings = streams.iter_mut().map(async |stream| {
+        while {
+            let told = stream.event().await.unwrap();
+            assert_ne!(told.event.as_deref(), Some("error"), "{told:?}");
+            told.id.as_deref() != event["id"].as_str()
+        } {}
+    });
     futures_util::future::join_all(readings).await;
 }
