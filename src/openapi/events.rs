@@ -1,5 +1,6 @@
 //! The types of events, as OpenAPI's webhooks: what the list, the stream and webhooks tell, one for each type.
 
+use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::schemas::Schemas;
@@ -7,28 +8,18 @@ use crate::{
     base::action::Action,
     events::{
         changes::{self, Described},
-        model::Event,
+        model::{Event, EventData},
     },
 };
 
 /// The event types' descriptions, by type.
 pub(super) fn webhooks(schemas: &mut Schemas) -> Map<String, Value> {
-    let event = schemas.written.subschema_for::<Event>().to_value();
     Action::events()
-        .filter_map(|action| Some((action.to_string(), webhook(action, changes::of(action)?, &event, schemas))))
+        .filter_map(|action| Some((action.to_string(), webhook(action, changes::of(action)?, schemas))))
         .collect()
 }
 
-fn webhook(action: Action, described: Described, event: &Value, schemas: &mut Schemas) -> Value {
-    let changes = (described.schema)(&mut schemas.written).to_value();
-    // What every event has, and what is special of this type. The latter names no type, so that whoever closes objects
-    // does not close this part of one.
-    let special = json!({
-        "properties": {
-            "type": { "const": action },
-            "data": { "properties": { "action": { "const": action }, "changes": changes } },
-        },
-    });
+fn webhook(action: Action, described: Described, schemas: &mut Schemas) -> Value {
     json!({
         "post": {
             "operationId": format!("event_{}", action.as_str().replace('.', "_")),
@@ -39,14 +30,33 @@ fn webhook(action: Action, described: Described, event: &Value, schemas: &mut Sc
                 "required": true,
                 "content": {
                     "application/json": {
-                        "schema": { "allOf": [event, special] },
+                        "schema": schema(action, &described, &mut schemas.written),
                         "example": example(action, described),
                     },
                 },
             },
-            "responses": { "2XX": { "description": "Received." } },
+            "responses": { "default": { "description": "Any 2xx says that you have kept it; anything else, that it shall be sent again." } },
         },
     })
+}
+
+/// What every event has, and what is special of this type in its place: one object, because tools that close objects
+/// close each part of a composed one.
+fn schema(action: Action, described: &Described, written: &mut SchemaGenerator) -> Value {
+    let changes = (described.schema)(written).to_value();
+    let mut data = definition::<EventData>(written);
+    data["properties"]["action"] = json!({ "const": action });
+    data["properties"]["changes"] = changes;
+    let mut event = definition::<Event>(written);
+    event["properties"]["type"] = json!({ "const": action });
+    event["properties"]["data"] = data;
+    event
+}
+
+/// The schema that others refer to.
+fn definition<T: JsonSchema>(written: &mut SchemaGenerator) -> Value {
+    let _ = written.subschema_for::<T>();
+    written.definitions().get(&*T::schema_name()).cloned().unwrap_or_default()
 }
 
 /// An event of this type.
