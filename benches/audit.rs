@@ -67,7 +67,7 @@ fn main() -> Result<()> {
     }
     if wants("writes") {
         let of = |name| runtime.block_on(postgres.database(name));
-        writes(folder.path(), &of("with")?, &of("without")?)?;
+        writes(folder.path(), &of("told")?, &of("untold")?)?;
     }
     Ok(())
 }
