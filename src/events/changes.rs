@@ -154,6 +154,8 @@ fn pairs(members: &Map<String, Value>, values: impl Fn(&Value) -> Value) -> Sche
             "type": "array",
             "description": description,
             "prefixItems": values(&member),
+            // There are none beyond these two; a linter wants it said as a schema.
+            "items": {},
             "minItems": 2,
             "maxItems": 2,
         });
