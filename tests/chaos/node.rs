@@ -35,6 +35,7 @@ fn program(program: &Path, folder: &Path, index: usize, database: SocketAddr, ar
         .env("CLOUDAPI_SECRET_KEY_FILE", folder.join(KEY_FILE))
         .env("CLOUDAPI_DRAIN_DELAY_SECONDS", "0")
         .env("CLOUDAPI_METRICS_LISTEN", "off")
+        .env("CLOUDAPI_WEBHOOK_ALLOW", "127.0.0.0/8")
         .current_dir(folder)
         .args(arguments)
         .stdin(Stdio::null())
