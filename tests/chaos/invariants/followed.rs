@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -37,6 +40,9 @@ pub struct Followed {
     credentials: Credentials,
     /// By the client that follows.
     readers: Mutex<BTreeMap<usize, Reader>>,
+    /// What all of them have seen so far, and from how many streams.
+    seen: AtomicUsize,
+    streams: AtomicUsize,
 }
 
 /// What one reader knows.
@@ -56,7 +62,8 @@ struct Reader {
 
 impl Followed {
     pub fn new(credentials: &Credentials) -> Self {
-        Self { credentials: credentials.clone(), readers: Mutex::default() }
+        let none = AtomicUsize::default;
+        Self { credentials: credentials.clone(), readers: Mutex::default(), seen: none(), streams: none() }
     }
 
     fn reader(&self, index: usize) -> Reader {
@@ -168,15 +175,16 @@ impl Invariant for Followed {
         Box::pin(async {
             let known = self.readers.lock().unwrap().remove(&client.number);
             let mut reader = known.unwrap_or_else(|| self.reader(client.number));
+            let seen = reader.seen.len();
             reader.follow(client).await;
+            self.seen.fetch_add(reader.seen.len() - seen, Ordering::SeqCst);
+            self.streams.fetch_add(1, Ordering::SeqCst);
             self.readers.lock().unwrap().insert(client.number, reader);
         })
     }
 
     fn is_tried(&self) -> bool {
-        let readers = self.readers.lock().unwrap();
-        let (seen, streams) = (readers.values().map(|reader| reader.seen.len()), readers.values().map(|r| r.streams));
-        readers.len() == READERS && seen.sum::<usize>() >= ENOUGH_EVENTS && streams.sum::<usize>() >= ENOUGH_STREAMS
+        self.seen.load(Ordering::SeqCst) >= ENOUGH_EVENTS && self.streams.load(Ordering::SeqCst) >= ENOUGH_STREAMS
     }
 
     fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
