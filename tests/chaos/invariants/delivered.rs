@@ -158,7 +158,7 @@ fn require_received(number: usize, hook: &Hook, wanted: &[&Sealed], notes: &Note
             format!("{event:?} came to {} as {told:?}", hook.id)
         });
         verdict.require(notes.acknowledged.contains_key(&(number, id)), || {
-            format!("the receiver of {} has never acknowledged {event:?}", hook.id)
+            format!("the receiver of {} has never acknowledged {}, {}", hook.id, event.id, event.action)
         });
     }
 }

@@ -162,7 +162,12 @@ impl Reader {
         let first = self.seen.iter().zip(&expected).find(|((id, kind, event), sealed)| {
             *id != sealed.id.to_string() || *kind != sealed.action || !sealed.is_told_by(event)
         });
-        verdict.require(first.is_none(), || format!("{what} was told otherwise than it was: {first:?}"));
+        verdict.require(first.is_none(), || match first {
+            Some(((id, kind, _), sealed)) if *id != sealed.id.to_string() => {
+                format!("{what} was told of {id}, {kind}, where {}, {}, comes", sealed.id, sealed.action)
+            }
+            _ => format!("{what} was told otherwise than it was: {first:?}"),
+        });
     }
 }
 
