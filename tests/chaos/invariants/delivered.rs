@@ -119,9 +119,9 @@ impl Invariant for Delivered {
                 verdict.require(false, || wrong.clone());
             }
             let acknowledged: usize = notes.acknowledged.values().sum();
-            verdict.figure("events to deliver", wanted);
-            verdict.figure("attempts to deliver one", attempts);
-            verdict.figure("received", notes.received);
+            verdict.figure("deliveries", wanted);
+            verdict.figure("attempts at them", attempts);
+            verdict.figure("received by webhooks' receiver", notes.received);
             verdict.figure("refused, broken off or left hanging", notes.spurned);
             verdict.figure("acknowledged again", acknowledged - notes.acknowledged.len());
             verdict
