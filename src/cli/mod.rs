@@ -29,6 +29,7 @@ use crate::{
     base::clock::Clock,
     config::{LogFormat, ServeSettings, Settings},
     routes,
+    webhooks::pace::Pace,
 };
 
 /// What a server logs by default: not each notice of a database that is up to date.
@@ -70,9 +71,25 @@ enum Command {
     Usage(usage::Usage),
 }
 
+/// What a server goes by that no setting says.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// What time it is.
+    pub clock: Clock,
+    /// How soon webhooks are sent, and sent again.
+    pub pace: Pace,
+}
+
+impl Times {
+    /// Those of every server that is no test's.
+    pub fn usual() -> Self {
+        Self { clock: Clock::system(), pace: Pace::default() }
+    }
+}
+
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    match run(env::args_os(), Clock::system()) {
+    match run(env::args_os(), Times::usual()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let ended = error.downcast_ref();
@@ -84,9 +101,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs the command that `arguments` spell, the program's name first. A server goes by `clock`, which is how a test
-/// has a whole one whose clock it can set.
-pub fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) -> anyhow::Result<()> {
+/// Runs the command that `arguments` spell, the program's name first. A server goes by `times`, which is how a test
+/// has a whole one whose clock it can set, and which does not take hours to send something again.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, times: Times) -> anyhow::Result<()> {
     environment::load_dotenv()?;
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -99,8 +116,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, clock: Clock) -> anyho
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let settings = cli.settings;
     let outcome = match cli.command {
-        None => runtime.block_on(serve::run(settings, cli.serve, clock)),
-        Some(Command::Serve(serve)) => runtime.block_on(serve::run(settings, *serve, clock)),
+        None => runtime.block_on(serve::run(settings, cli.serve, times)),
+        Some(Command::Serve(serve)) => runtime.block_on(serve::run(settings, *serve, times)),
         Some(Command::Migrate) => runtime
             .block_on(async { database::Database::open(&settings, database::ADMIN_CONNECTIONS).await?.close().await }),
         Some(Command::Openapi) => print_openapi(),

@@ -12,6 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Times,
     database::{self, SERVER_CONNECTIONS},
     demo, server_key, welcome,
 };
@@ -30,8 +31,8 @@ use crate::{
 /// How long to wait before looking again for a database that does not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Serves until told to stop, by `clock`.
-pub async fn run(settings: Settings, serve: ServeSettings, clock: Clock) -> anyhow::Result<()> {
+/// Serves until told to stop, by `times`.
+pub async fn run(settings: Settings, serve: ServeSettings, times: Times) -> anyhow::Result<()> {
     // Before anything is started, so that nothing is left behind by a signal in between.
     let stop = stop_on_signals(serve.edge.drain_delay_seconds).context("signal handlers could not be installed")?;
     let tls = Tls::from_settings(serve.edge.tls_cert.as_deref(), serve.edge.tls_key.as_deref())?;
@@ -46,7 +47,9 @@ pub async fn run(settings: Settings, serve: ServeSettings, clock: Clock) -> anyh
     let address = tcp.local_addr().context("the address served on is unknown")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = serve.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
-    let options = app_options(&serve, &settings, &url, tls.is_some())?;
+    let Times { clock, pace } = times;
+    let mut options = app_options(&serve, &settings, &url, tls.is_some())?;
+    options.webhooks.pace = pace;
     let listeners = (Listener { tcp, tls }, metrics);
 
     match &settings.database_url {

@@ -123,6 +123,11 @@ impl Client {
         self.random.below(self.field.nodes.len())
     }
 
+    /// Where `node` is; nothing while it is down.
+    pub fn address(&self, node: usize) -> Option<SocketAddr> {
+        *self.field.nodes[node].now.lock().unwrap()
+    }
+
     /// Asks `node` once; nothing if it is not known what became of it.
     pub async fn ask(&mut self, node: usize, request: &Arc<Request>) -> Option<Answer> {
         self.ask_timed(node, request).await.answer
@@ -167,7 +172,7 @@ impl Client {
     /// A connection to `node`, taken out: one that is given up in the middle is not used again.
     pub async fn connect(&mut self, node: usize) -> Option<(SocketAddr, Connection)> {
         let kept = self.connections[node].take();
-        let address = (*self.field.nodes[node].now.lock().unwrap())?;
+        let address = self.address(node)?;
         match kept.filter(|(there, _)| *there == address) {
             Some(kept) => Some(kept),
             None => Some((address, Connection::open(address).await.ok()?)),

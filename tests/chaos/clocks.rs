@@ -1,5 +1,6 @@
-//! Servers whose wall clocks the harness sets, about the end of a month. The product has no knob for that: the
-//! harness runs itself a second time, as a server that differs from the real one in its clock alone.
+//! Servers whose wall clocks the harness sets, about the end of a month, and which do not take minutes to send a webhook
+//! again. The product has no knob for that: the harness runs itself a second time, as a server that differs from the real
+//! one in these times alone.
 
 use std::{
     env, io, process,
@@ -10,15 +11,16 @@ use std::{
 
 use cloudapi::{
     base::clock::{Clock, Timestamp},
-    cli,
+    cli::{self, Times},
     usage::close::GRACE,
+    webhooks::pace::Pace,
 };
 
 /// How many milliseconds the clock of a server is ahead of the system's when it starts.
 pub const AHEAD: &str = "CHAOS_CLOCK_AHEAD";
 
 /// The arguments that make of the harness's own binary a server.
-pub const SERVE: [&str; 4] = ["--ignored", "--exact", "clocks::a_server_whose_clock_is_steered", "--nocapture"];
+pub const SERVE: [&str; 4] = ["--ignored", "--exact", "clocks::a_server_of_other_times", "--nocapture"];
 
 /// How the nodes' clocks stand.
 pub struct Clocks {
@@ -29,12 +31,17 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// Some time before the month's end, each node at another.
-    pub fn before_the_months_end(nodes: usize) -> Self {
+    /// As the system's.
+    pub fn right(nodes: usize) -> Self {
         let today = Clock::system().now().date();
         let first = today.replace_day(1).unwrap().midnight().assume_utc();
         let ahead = std::iter::repeat_with(AtomicI64::default).take(nodes).collect();
-        let clocks = Self { months_end: Timestamp::new(first), ahead };
+        Self { months_end: Timestamp::new(first), ahead }
+    }
+
+    /// Some time before the month's end, each node at another.
+    pub fn before_the_months_end(nodes: usize) -> Self {
+        let clocks = Self::right(nodes);
         for node in 0..nodes {
             clocks.set(node, -60 - 10 * i64::try_from(node).unwrap());
         }
@@ -66,9 +73,21 @@ fn step(clock: &Clock, millis: &str) {
     if millis < 0 { clock.set_back(by) } else { clock.set_forward(by) }
 }
 
+/// As the product has it, but in seconds what takes minutes there.
+fn soon() -> Pace {
+    Pace {
+        poll: Duration::from_millis(100),
+        exchange: Duration::from_secs(1),
+        lease: Duration::from_secs(3),
+        first_pause: Duration::from_millis(200),
+        longest_pause: Duration::from_secs(1),
+        ..Pace::default()
+    }
+}
+
 #[test]
 #[ignore = "a server of the harness, not a test"]
-fn a_server_whose_clock_is_steered() {
+fn a_server_of_other_times() {
     // Whoever runs all that is ignored wants no server.
     let Ok(ahead) = env::var(AHEAD) else { return };
     let clock = Clock::system();
@@ -81,7 +100,7 @@ fn a_server_whose_clock_is_steered() {
     });
     // What the test's runner says must not stand before what the server says in the same line.
     println!();
-    cli::run(["cloudapi", "serve", "--listen", "127.0.0.1:0"].map(Into::into), clock).unwrap();
+    cli::run(["cloudapi", "serve", "--listen", "127.0.0.1:0"].map(Into::into), Times { clock, pace: soon() }).unwrap();
 }
 
 #[test]

@@ -21,10 +21,12 @@ mod kill_points;
 mod node;
 mod proxy;
 mod random;
+mod receiver;
 mod revocation;
 mod run;
 #[path = "../api/support/slot.rs"]
 mod slot;
 mod storm;
+mod stream;
 mod usage;
 mod world;

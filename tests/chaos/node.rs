@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Mutex,
 };
 
@@ -35,6 +35,7 @@ fn program(program: &Path, folder: &Path, index: usize, database: SocketAddr, ar
         .env("CLOUDAPI_SECRET_KEY_FILE", folder.join(KEY_FILE))
         .env("CLOUDAPI_DRAIN_DELAY_SECONDS", "0")
         .env("CLOUDAPI_METRICS_LISTEN", "off")
+        .env("CLOUDAPI_WEBHOOK_ALLOW", "127.0.0.0/8")
         .current_dir(folder)
         .args(arguments)
         .stdin(Stdio::null())
@@ -48,6 +49,9 @@ pub struct Node {
     child: Child,
     /// Where its clock's steps are written, if it is one whose clock can be set.
     steering: Mutex<Option<ChildStdin>>,
+    /// Held open: the runner of tests that a server of the harness's own is one of says something after a minute, and
+    /// ends if nobody is there to hear it.
+    said: Option<BufReader<ChildStdout>>,
     pub address: SocketAddr,
 }
 
@@ -67,8 +71,8 @@ impl Node {
         let mut child = command.stderr(log).spawn().unwrap();
         let steering = Mutex::new(child.stdin.take());
         // From here on it is killed if anything goes wrong.
-        let mut node = Self { child, steering, address: ([127, 0, 0, 1], 0).into() };
-        let said = BufReader::new(node.child.stdout.take().unwrap());
+        let mut node = Self { child, steering, said: None, address: ([127, 0, 0, 1], 0).into() };
+        let said = node.said.insert(BufReader::new(node.child.stdout.take().unwrap()));
         let address = said
             .lines()
             .map_while(Result::ok)

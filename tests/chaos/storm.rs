@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     faults::{Fault, plan},
-    invariants::{Invariant, answers::Answers, once::Once, quiet::Quiet, told::Told},
+    invariants::{
+        Invariant, answers::Answers, delivered::Delivered, followed::Followed, once::Once, quiet::Quiet, told::Told,
+    },
     run::{self, Scale, Trial},
     world::World,
 };
@@ -12,7 +14,7 @@ use crate::{
 const NODES: usize = 3;
 const CLIENTS: usize = 8;
 
-/// All there are. A new one is added here.
+/// Those of what is asked and answered. A new one is added here.
 fn invariants(world: &World) -> Vec<Arc<dyn Invariant>> {
     let clients = Once::new(&world.credentials, CLIENTS);
     // First that nothing is under way any more: the others count.
@@ -20,12 +22,15 @@ fn invariants(world: &World) -> Vec<Arc<dyn Invariant>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_fails_each_acknowledged_write_has_its_effect_once_and_all_is_served_again() {
+async fn whatever_fails_each_acknowledged_write_has_its_effect_once_and_is_told_of_and_all_is_served_again() {
     let _alone = run::alone().await;
     let scale = Scale::from_env();
-    let mut world = World::start(NODES).await;
+    let mut world = World::start_sending_soon(NODES).await;
     let faults = plan(scale.seed, NODES, scale.kills);
-    let invariants = invariants(&world);
+    let mut invariants = invariants(&world);
+    // After the others, which still ask in the end.
+    invariants.push(Arc::new(Delivered::new(&world, scale.seed).await));
+    invariants.push(Arc::new(Followed::new(&world.credentials)));
     // Some give up on a server that is only stopped, and ask another while the first goes on.
     let trial = Trial { seed: scale.seed, faults, invariants, patience: 100..3000, work: run::WORK, last: vec![] };
     run::run(&mut world, trial).await;

@@ -66,6 +66,11 @@ impl World {
         Self::start_with(count, None).await
     }
 
+    /// The same, with servers that do not take minutes to send a webhook again.
+    pub async fn start_sending_soon(count: usize) -> Self {
+        Self::start_with(count, Some(Clocks::right(count))).await
+    }
+
     /// The same, with clocks that can be set, and stand before the end of a month.
     pub async fn start_before_the_months_end(count: usize) -> Self {
         Self::start_with(count, Some(Clocks::before_the_months_end(count))).await

@@ -2,9 +2,12 @@
 
 pub mod answers;
 pub mod counted;
+pub mod delivered;
+pub mod followed;
 pub mod once;
 pub mod quiet;
 pub mod revoked;
+mod sealed;
 pub mod told;
 
 use std::fmt;

@@ -8,7 +8,7 @@ use super::{End, Invariant, Verdict};
 use crate::world::eventually;
 
 /// Each counts what breaks the promise.
-const BROKEN: [(&str, &str); 5] = [
+const BROKEN: [(&str, &str); 6] = [
     (
         "entries that do not follow the one before them in their chain",
         "SELECT count(*) FROM (
@@ -24,6 +24,11 @@ const BROKEN: [(&str, &str); 5] = [
             OR hash <> sha256(prev_hash || uuid_send(project_id) || int8send(seq) || payload_hash)",
     ),
     (
+        // They are what everyone goes on from, in whichever project.
+        "entries later than the last id that the sealer knows of",
+        "SELECT count(*) FROM audit_entries WHERE id > (SELECT last_id FROM audit_sealer)",
+    ),
+    (
         "chains that do not end with their last entry",
         "SELECT count(*) FROM audit_chains c
          WHERE NOT EXISTS (SELECT FROM audit_entries e WHERE e.project_id = c.project_id AND e.seq = c.seq AND e.hash = c.hash)
@@ -35,9 +40,10 @@ const BROKEN: [(&str, &str); 5] = [
         "SELECT count(*) FROM (
              SELECT 'proj_' AS prefix, 'project.created' AS action, id FROM projects WHERE name <> 'Chaos'
              UNION ALL SELECT 'key_', 'key.created', id FROM keys
-             UNION ALL SELECT 'tok_', 'token.created', id FROM tokens) things
+             UNION ALL SELECT 'tok_', 'token.created', id FROM tokens
+             UNION ALL SELECT 'wh_', 'webhook.created', id FROM webhooks) things
          FULL JOIN (SELECT action, target_id, count(*) AS entries FROM audit_entries
-                    WHERE action IN ('project.created', 'key.created', 'token.created') GROUP BY 1, 2) told
+                    WHERE action IN ('project.created', 'key.created', 'token.created', 'webhook.created') GROUP BY 1, 2) told
            ON told.action = things.action AND told.target_id = prefix || ltrim(replace(id::text, '-', ''), '0')
          WHERE things.id IS NULL OR told.entries IS DISTINCT FROM 1",
     ),

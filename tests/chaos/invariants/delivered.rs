@@ -1,0 +1,164 @@
+//! Webhooks: each event that a webhook wants reaches its receiver at least once, as it was sealed, signed and under its own
+//! id, and nothing else does; what stands there as delivered was acknowledged.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cloudapi::base::id::EventId;
+use futures_util::future::LocalBoxFuture;
+use serde_json::json;
+
+use super::{End, Invariant, Verdict, sealed::Sealed};
+use crate::{
+    random::Random,
+    receiver::{Bound, Notes, Receiver},
+    world::{World, eventually, text},
+};
+
+/// Enough to see that one was lost.
+const ENOUGH: usize = 100;
+
+/// For how long nothing may be delivered while something waits: longer than a lease and the longest pause.
+const LONGEST_SILENCE: Duration = Duration::from_secs(15);
+
+/// A webhook, and what it wants.
+struct Hook {
+    id: String,
+    only: Option<&'static str>,
+}
+
+pub struct Delivered {
+    project: String,
+    hooks: Vec<Hook>,
+    receiver: Receiver,
+}
+
+impl Delivered {
+    /// Makes a webhook for all events of the harness's project, and one for those of a type.
+    pub async fn new(world: &World, seed: u64) -> Self {
+        let count = async |sql| sqlx::query_scalar::<_, i64>(sql).fetch_one(&world.db).await.unwrap();
+        // So that what was done before is in no webhook's time.
+        let staged = async || (count("SELECT count(*) FROM audit_staged").await == 0).then_some(());
+        eventually("what was done before is sealed", staged).await;
+        let bound = Bound::new().await;
+        let project = world.credentials.project.clone();
+        let (mut hooks, mut secrets) = (Vec::new(), Vec::new());
+        for only in [None, Some("key.created")] {
+            let body =
+                json!({ "project_id": project, "url": bound.url(hooks.len()), "event_types": Vec::from_iter(only) });
+            let request = Arc::new(world.request("POST", "/v1/webhooks", Some(body)));
+            let made = world.client(seed).insist(&request).await;
+            assert_eq!(made.status, 201, "{made:?}");
+            hooks.push(Hook { id: text(&made.json()["id"]), only });
+            secrets.push(text(&made.json()["secret"]));
+        }
+        Self { project, hooks, receiver: bound.receive(&secrets, Random::new(seed)) }
+    }
+}
+
+const PENDING: &str = "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'";
+
+/// Waits until nothing is to be delivered any more, or nothing is delivered any more; gives how many are left.
+async fn all_delivered(world: &World) -> i64 {
+    let (mut least, mut since) = (i64::MAX, Instant::now());
+    while least > 0 && since.elapsed() < LONGEST_SILENCE {
+        let pending: i64 = sqlx::query_scalar(PENDING).fetch_one(&world.db).await.unwrap();
+        if pending < least {
+            (least, since) = (pending, Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    least
+}
+
+/// What a webhook's deliveries came to, by event: how they stand, and how often they were tried.
+async fn deliveries(world: &World, hook: &Hook) -> Vec<(EventId, String, i32)> {
+    let sql = "SELECT event_id, status, attempt FROM webhook_deliveries
+               WHERE 'wh_' || ltrim(replace(webhook_id::text, '-', ''), '0') = $1 ORDER BY event_id";
+    sqlx::query_as(sql).bind(&hook.id).fetch_all(&world.db).await.unwrap()
+}
+
+impl Invariant for Delivered {
+    fn is_tried(&self) -> bool {
+        self.receiver.acknowledged() >= ENOUGH
+    }
+
+    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+        Box::pin(async {
+            let mut verdict = Verdict::default();
+            let begun = Instant::now();
+            // What is sealed from here on may still be on its way in the end.
+            let sealed = Sealed::all_of(&end.world.db, &self.project).await;
+            let last = sealed.last().map(|event| event.id);
+            let pending = all_delivered(end.world).await;
+            verdict.require(pending == 0, || format!("{pending} deliveries wait, and nothing comes of them"));
+            verdict.figure("webhooks were done after", format!("{:.1} s", begun.elapsed().as_secs_f32()));
+
+            let notes = self.receiver.notes();
+            let (mut wanted, mut attempts) = (0, 0);
+            for (number, hook) in self.hooks.iter().enumerate() {
+                let of_hook = wants(hook, &sealed);
+                let rows = deliveries(end.world, hook).await;
+                attempts += rows.iter().map(|(.., attempts)| i64::from(*attempts)).sum::<i64>();
+                wanted += of_hook.len();
+                let rows: Vec<_> = rows.into_iter().filter(|(id, ..)| Some(*id) <= last).collect();
+                require_rows(hook, &of_hook, &rows, &mut verdict);
+                require_received(number, hook, &of_hook, &notes, &mut verdict);
+                let known: HashMap<_, _> = of_hook.iter().map(|event| (event.id, ())).collect();
+                for (_, id) in notes.acknowledged.keys().filter(|(of, _)| *of == number) {
+                    let id: EventId = id.parse().expect("an event's id");
+                    verdict.require(known.contains_key(&id) || Some(id) > last, || {
+                        format!("{} got {id}, which it does not want", hook.id)
+                    });
+                }
+            }
+            for wrong in &notes.wrong {
+                verdict.require(false, || wrong.clone());
+            }
+            let acknowledged: usize = notes.acknowledged.values().sum();
+            verdict.figure("deliveries", wanted);
+            verdict.figure("attempts at them", attempts);
+            verdict.figure("received by webhooks' receiver", notes.received);
+            verdict.figure("refused, broken off or left hanging", notes.spurned);
+            verdict.figure("acknowledged again", acknowledged - notes.acknowledged.len());
+            verdict
+        })
+    }
+}
+
+/// Those that a webhook wants, its own creation first.
+fn wants<'a>(hook: &Hook, sealed: &'a [Sealed]) -> Vec<&'a Sealed> {
+    let made = |event: &&Sealed| event.action != "webhook.created" || event.target != hook.id;
+    let wanted = |event: &&Sealed| hook.only.is_none_or(|only| only == event.action);
+    sealed.iter().skip_while(made).filter(wanted).collect()
+}
+
+/// There is one delivery of each, and it is done.
+fn require_rows(hook: &Hook, wanted: &[&Sealed], rows: &[(EventId, String, i32)], verdict: &mut Verdict) {
+    let queued: Vec<EventId> = rows.iter().map(|(id, ..)| *id).collect();
+    let expected: Vec<EventId> = wanted.iter().map(|event| event.id).collect();
+    verdict.require(queued == expected, || {
+        let missing = expected.iter().filter(|id| !queued.contains(id)).count();
+        format!("{} wants {} events, of which {missing} are not among its {}", hook.id, wanted.len(), rows.len())
+    });
+    for (id, status, attempts) in rows {
+        verdict.require(status == "delivered", || format!("{id} to {} is {status} after {attempts} attempts", hook.id));
+    }
+}
+
+/// The receiver has acknowledged each, which was what it is in the trail.
+fn require_received(number: usize, hook: &Hook, wanted: &[&Sealed], notes: &Notes, verdict: &mut Verdict) {
+    for event in wanted {
+        let id = event.id.to_string();
+        let told = notes.events.get(&id);
+        verdict.require(told.is_none_or(|told| event.is_told_by(told)), || {
+            format!("{event:?} came to {} as {told:?}", hook.id)
+        });
+        verdict.require(notes.acknowledged.contains_key(&(number, id)), || {
+            format!("the receiver of {} has never acknowledged {}, {}", hook.id, event.id, event.action)
+        });
+    }
+}

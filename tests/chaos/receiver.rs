@@ -1,0 +1,200 @@
+//! A receiver of webhooks that is not what one would wish for: now and then it refuses, breaks off or hangs. It notes
+//! what it has acknowledged before it says so: whoever was told of a delivery was told by it.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use reqwest::header::{HeaderMap, HeaderName};
+use serde_json::Value;
+use standardwebhooks::Webhook;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::random::Random;
+
+/// What it does with a request once it has all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Acknowledge,
+    Refuse,
+    /// The connection ends without an answer.
+    Drop,
+    /// It ends in the middle of one.
+    BreakOff,
+    /// Nothing comes until the sender has enough of that.
+    Hang,
+}
+
+impl Manner {
+    fn any(random: &mut Random) -> Self {
+        match random.below(200) {
+            0..6 => Self::Refuse,
+            6..9 => Self::Drop,
+            9..12 => Self::BreakOff,
+            12 => Self::Hang,
+            _ => Self::Acknowledge,
+        }
+    }
+}
+
+/// What it has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// Requests that were there as a whole.
+    pub received: usize,
+    /// Those of them that it did not acknowledge.
+    pub spurned: usize,
+    /// How often it has acknowledged each event, by the webhook's number and `webhook-id`.
+    pub acknowledged: HashMap<(usize, String), usize>,
+    /// Each event, as it came first.
+    pub events: HashMap<String, Value>,
+    /// What no sender should have sent.
+    pub wrong: Vec<String>,
+}
+
+/// An address that receivers of webhooks have, at which nothing is answered yet.
+pub struct Bound(TcpListener);
+
+impl Bound {
+    pub async fn new() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// Where the webhook of this number is sent to.
+    pub fn url(&self, number: usize) -> String {
+        let address: SocketAddr = self.0.local_addr().unwrap();
+        format!("http://{address}/{number}")
+    }
+
+    /// Receives from now on, for webhooks with these secrets.
+    pub fn receive(self, secrets: &[String], mut random: Random) -> Receiver {
+        let verifiers: Arc<[Webhook]> = secrets.iter().map(|secret| Webhook::new(secret).unwrap()).collect();
+        let notes = Arc::<Mutex<Notes>>::default();
+        let noting = Arc::clone(&notes);
+        let serving = tokio::spawn(async move {
+            while let Ok((stream, _)) = self.0.accept().await {
+                let manner = Manner::any(&mut random);
+                let (verifiers, notes) = (Arc::clone(&verifiers), Arc::clone(&noting));
+                tokio::spawn(async move { drop(serve(stream, manner, &verifiers, &notes).await) });
+            }
+        });
+        Receiver { notes, _serving: AbortOnDropHandle::new(serving) }
+    }
+}
+
+/// Dropped, it is gone.
+pub struct Receiver {
+    notes: Arc<Mutex<Notes>>,
+    _serving: AbortOnDropHandle<()>,
+}
+
+impl Receiver {
+    pub fn notes(&self) -> Notes {
+        self.notes.lock().unwrap().clone()
+    }
+
+    /// How many events it has acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.notes.lock().unwrap().acknowledged.len()
+    }
+}
+
+async fn serve(mut stream: TcpStream, manner: Manner, verifiers: &[Webhook], notes: &Mutex<Notes>) -> io::Result<()> {
+    let request = Request::read(&mut stream).await?;
+    notes.lock().unwrap().note(&request, manner, verifiers);
+    match manner {
+        Manner::Acknowledge => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?,
+        Manner::Refuse => stream.write_all(b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n").await?,
+        Manner::BreakOff => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").await?,
+        Manner::Drop => {}
+        Manner::Hang => drop(stream.read(&mut [0]).await?),
+    }
+    stream.shutdown().await
+}
+
+impl Notes {
+    fn note(&mut self, request: &Request, manner: Manner, verifiers: &[Webhook]) {
+        self.received += 1;
+        match request.read_by(verifiers) {
+            Ok((number, id, event)) => {
+                let first = self.events.entry(id.clone()).or_insert_with(|| event.clone());
+                if without_host(first) != without_host(&event) {
+                    self.wrong.push(format!("{id} came as {first} and as {event}"));
+                }
+                if manner == Manner::Acknowledge {
+                    *self.acknowledged.entry((number, id)).or_default() += 1;
+                } else {
+                    self.spurned += 1;
+                }
+            }
+            Err(wrong) => self.wrong.push(format!("{wrong}: {request:?}")),
+        }
+    }
+}
+
+/// An event without the address of the server that told of it: here each server has one of its own.
+fn without_host(event: &Value) -> Value {
+    let mut event = event.clone();
+    let source = event["source"].as_str().and_then(|source| source.find("/v1/").map(|at| source[at..].to_owned()));
+    event["source"] = source.into();
+    event
+}
+
+#[derive(Debug)]
+struct Request {
+    /// Without the slash.
+    path: String,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Request {
+    async fn read(stream: &mut TcpStream) -> io::Result<Self> {
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not a request with a length");
+        let mut bytes = Vec::new();
+        let end = loop {
+            if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            if stream.read_buf(&mut bytes).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        };
+        let mut body = bytes.split_off(end);
+        let head = String::from_utf8(bytes).map_err(|_| invalid())?;
+        let mut lines = head.lines();
+        let path = lines.next().and_then(|line| line.split(' ').nth(1)).ok_or_else(invalid)?;
+        let headers: HeaderMap = lines
+            .filter_map(|line| line.split_once(": "))
+            .filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?)))
+            .collect();
+        let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+        let length: usize = length.ok_or_else(invalid)?;
+        while body.len() < length {
+            if stream.read_buf(&mut body).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(Self { path: path.trim_start_matches('/').to_owned(), headers, body })
+    }
+
+    /// The webhook's number, the event's id and the event, if it is signed and its id is the event's.
+    fn read_by(&self, verifiers: &[Webhook]) -> Result<(usize, String, Value), &'static str> {
+        let number: usize = self.path.parse().map_err(|_| "no such webhook")?;
+        let verifier = verifiers.get(number).ok_or("no such webhook")?;
+        verifier.verify(&self.body, &self.headers).map_err(|_| "not signed by the webhook's secret")?;
+        let id = self.headers.get("webhook-id").and_then(|id| id.to_str().ok()).ok_or("no webhook-id")?;
+        let event: Value = serde_json::from_slice(&self.body).map_err(|_| "no JSON")?;
+        if event["id"] != id {
+            return Err("webhook-id is not the event's id");
+        }
+        Ok((number, id.to_owned(), event))
+    }
+}
