@@ -211,7 +211,7 @@ def know_the_password(case):
 def write_once(case):
     """Every write means another one: a valid key becomes one that was not used before."""
     for name, value in list((case.headers or {}).items()):
-        if name.lower() == "idempotency-key" and re.fullmatch(r"[!-~]{1,255}", str(value)) and '"' not in str(value):
+        if name.lower() == "idempotency-key" and re.fullmatch(r'[!#-~][!-~]{0,254}|"[!#-\[\]-~]{1,255}"', str(value)):
             case.headers[name] = str(uuid.uuid4())
 
 

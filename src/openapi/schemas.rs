@@ -98,7 +98,7 @@ impl Schemas {
                 "name": "Idempotency-Key",
                 "in": "header",
                 "description": "A name of your own for this write, such as a UUID. Sent again within 24 hours with the same key, it is not done again: you get the first answer.",
-                "schema": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$", "examples": ["0195f2d4-1c7e-7b3a-9f00-5d2e8a4c6b10"] },
+                "schema": { "type": "string", "minLength": 1, "maxLength": 257, "pattern": r#"^([!#-~][!-~]{0,254}|"[!#-\[\]-~]{1,255}")$"#, "examples": ["0195f2d4-1c7e-7b3a-9f00-5d2e8a4c6b10"] },
             }));
         }
         if operation.conditional {
