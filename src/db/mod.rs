@@ -58,6 +58,8 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> Pool {
         ("statement_timeout", "20s"),
         ("lock_timeout", "10s"),
         ("idle_in_transaction_session_timeout", "30s"),
+        // What a statement locks or claims, the next one sees as it is then, whatever the database's own default is.
+        ("default_transaction_isolation", "read committed"),
         ("timezone", "UTC"),
         // Compiling a query takes longer than any of ours.
         ("jit", "off"),

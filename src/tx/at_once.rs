@@ -1,5 +1,5 @@
-//! A write of which nothing has to be read first: claim, effect, kept answer and audit entry are one statement, which is a transaction
-//! of its own, and one round trip.
+//! A write of which nothing has to be read first: claim, effect, kept answer and audit entry are one statement, which is
+//! a transaction of its own, and one round trip.
 
 use std::sync::Arc;
 
