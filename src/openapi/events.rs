@@ -47,12 +47,19 @@ fn webhook(action: Action, described: Described, schemas: &mut Schemas) -> Value
 fn schema(action: Action, described: &Described, written: &mut SchemaGenerator) -> Value {
     let changes = (described.schema)(written).to_value();
     let mut data = definition::<EventData>(written);
-    data["properties"]["action"] = json!({ "const": action });
-    data["properties"]["changes"] = changes;
+    set(&mut data, "action", json!({ "const": action }));
+    set(&mut data, "changes", changes);
     let mut event = definition::<Event>(written);
-    event["properties"]["type"] = json!({ "const": action });
-    event["properties"]["data"] = data;
+    set(&mut event, "type", json!({ "const": action }));
+    set(&mut event, "data", data);
     event
+}
+
+/// Describes a member of an object anew.
+fn set(object: &mut Value, member: &str, schema: Value) {
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties.insert(member.to_owned(), schema);
+    }
 }
 
 /// The schema that others refer to.
