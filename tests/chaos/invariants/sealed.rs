@@ -37,6 +37,7 @@ impl Sealed {
             "source": event["source"],
             "subject": entry["target"]["id"],
             "time": entry["occurred_at"],
+            "traceparent": entry["traceparent"],
             "datacontenttype": "application/json",
             "data": {
                 "action": entry["action"],
@@ -46,9 +47,8 @@ impl Sealed {
                 "request_id": entry["request_id"],
             },
         });
-        if entry["target"].is_null() {
-            expected.as_object_mut().unwrap().remove("subject");
-        }
+        // What there is nothing to say of is left out.
+        expected.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         let place = format!("/v1/projects/{}", entry["project_id"].as_str().unwrap_or_default());
         *event == expected && event["source"].as_str().is_some_and(|source| source.ends_with(&place))
     }
