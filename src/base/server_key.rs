@@ -7,6 +7,8 @@ use hkdf::Hkdf;
 use rand::RngExt;
 use sha2::Sha256;
 
+use super::hex;
+
 /// 32 random bytes, never used themselves: each purpose has a key derived from them.
 #[derive(Clone)]
 pub struct ServerKey([u8; 32]);
@@ -24,23 +26,13 @@ impl ServerKey {
 
     /// Reads 64 hexadecimal digits, as `openssl rand -hex 32` prints them.
     pub fn parse(text: &str) -> Result<Self, NotAServerKey> {
-        let text = text.trim();
-        let mut bytes = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(NotAServerKey);
-        }
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| NotAServerKey)?;
-            // `from_str_radix` takes a sign.
-            let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-            *byte = is_hex.then(|| u8::from_str_radix(digits, 16).ok()).flatten().ok_or(NotAServerKey)?;
-        }
-        Ok(Self(bytes))
+        // In either case, though it is written in lower case.
+        hex::decode(&text.trim().to_ascii_lowercase()).map(Self).ok_or(NotAServerKey)
     }
 
     /// As the file has it.
     pub fn to_text(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&self.0)
     }
 
     /// The key for one purpose (HKDF-SHA256, RFC 5869).
@@ -74,6 +66,8 @@ mod tests {
         assert_eq!(read.fingerprint(), key.fingerprint());
         assert_ne!(read.fingerprint(), read.derive("something else"));
         assert_ne!(ServerKey::generate().fingerprint(), key.fingerprint());
+        let upper = ServerKey::parse(&key.to_text().to_ascii_uppercase()).unwrap();
+        assert_eq!(upper.fingerprint(), key.fingerprint());
         for text in ["", "00", &"+0".repeat(32), &"é".repeat(32), &"0".repeat(65)] {
             assert_eq!(ServerKey::parse(text).err(), Some(NotAServerKey), "{text}");
         }
