@@ -99,6 +99,11 @@ pub struct ServeSettings {
     #[arg(long, env = "CLOUDAPI_WEBHOOK_ALLOW", value_name = "CIDRS", value_delimiter = ',')]
     pub webhook_allow: Vec<Cidr>,
 
+    /// A TOML file that names the cloud providers which resources can be at (docs/resources.md). [default: one simulated
+    /// provider, called sim]
+    #[arg(long, env = "CLOUDAPI_PROVIDERS", value_name = "FILE", value_parser = path)]
+    pub providers: Option<PathBuf>,
+
     /// Whether credentials are answered from memory while nothing that they rest on has changed. Off, each
     /// request reads the database. Either way a revoked credential is dead when its DELETE is answered.
     #[arg(long, env = "CLOUDAPI_AUTH_CACHE", value_name = "SWITCH", default_value = "on")]

@@ -33,6 +33,7 @@ pub mod keys;
 pub mod metrics;
 pub mod openapi;
 pub mod projects;
+pub mod resources;
 pub mod routes;
 pub mod server;
 pub mod sessions;

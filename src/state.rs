@@ -19,6 +19,7 @@ use crate::{
     events::hub::{Hub, StreamOptions},
     http::edge::{Edge, EdgeOptions},
     metrics::{process::Process, requests::Requests},
+    resources::cloud::{Cloud, CloudOptions},
     tx::Writes,
     usage::{
         meter::{Meter, MeterOptions},
@@ -57,6 +58,8 @@ pub struct Shared {
     pub refusals: Tally,
     /// Where webhooks' deliveries leave from.
     pub outbox: Outbox,
+    /// Where resources are.
+    pub cloud: Cloud,
     /// Who has read the audit trail, as far as that is not told yet.
     pub reads: Reads,
     /// Who of those that export it may read now.
@@ -114,6 +117,8 @@ pub struct AppOptions {
     pub streams: StreamOptions,
     /// How webhooks are sent.
     pub webhooks: WebhookOptions,
+    /// Where resources are.
+    pub cloud: CloudOptions,
     /// For how many whole months the audit trail is kept; for ever if it is none.
     pub audit_months_kept: Option<u32>,
 }
@@ -132,6 +137,7 @@ impl Default for AppOptions {
             usage_days_kept: 400,
             streams: StreamOptions::default(),
             webhooks: WebhookOptions::default(),
+            cloud: CloudOptions::default(),
             audit_months_kept: None,
         }
     }
@@ -147,6 +153,7 @@ impl App {
             writes: Writes::new(Arc::clone(&node), clock.clone()).audited(options.audit),
             authenticator: Authenticator::new(Arc::clone(&node), clock.clone()),
             node,
+            cloud: Cloud::new(options.cloud, &db),
             db,
             signer: Arc::new(Signer::new(&options.server_key)),
             sealing: Arc::default(),

@@ -60,6 +60,10 @@ kinds! {
     Webhook as WebhookId = "wh", "a webhook", "wh_6a3";
     /// One event on its way to one webhook.
     Delivery as DeliveryId = "dlv", "a delivery", "dlv_1c8";
+    /// A cloud resource.
+    Resource as ResourceId = "res", "a resource", "res_5d7";
+    /// Something that is done to a resource.
+    Operation as OperationId = "op", "an operation", "op_8c4";
     /// One HTTP request.
     Request as RequestId = "req", "a request", "req_9c0e1";
 }

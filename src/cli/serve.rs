@@ -22,6 +22,10 @@ use crate::{
     db::{self, PrepareError},
     events::hub::StreamOptions,
     http::edge::{EdgeOptions, Limits},
+    resources::{
+        cloud::CloudOptions,
+        config::{self, ProviderSettings, default_providers},
+    },
     server::{self, Listener, Stop, files, metrics, tls::Tls},
     state::{App, AppOptions},
     usage::{flush, meter::MeterOptions},
@@ -136,8 +140,14 @@ fn app_options(
         usage_days_kept: serve.usage_days,
         streams: StreamOptions { most: serve.edge.max_streams, ..StreamOptions::default() },
         webhooks: WebhookOptions { allowed: serve.webhook_allow.clone(), ..WebhookOptions::default() },
+        cloud: CloudOptions { providers: providers(serve)?, ..CloudOptions::default() },
         audit_months_kept: serve.audit_months,
     })
+}
+
+fn providers(serve: &ServeSettings) -> anyhow::Result<Vec<ProviderSettings>> {
+    let Some(file) = &serve.providers else { return Ok(default_providers()) };
+    config::read(file).with_context(|| format!("CLOUDAPI_PROVIDERS (--providers) = {} cannot be used", file.display()))
 }
 
 fn app(database: PgConnectOptions, clock: Clock, options: AppOptions) -> anyhow::Result<App> {

@@ -1,0 +1,120 @@
+//! The operator's file of providers (`CLOUDAPI_PROVIDERS`), in TOML:
+//!
+//! ```toml
+//! [[provider]]
+//! name = "eu"
+//! driver = "sim"
+//! ```
+//!
+//! No secrets stand in it: a driver finds its credentials where its provider's own tools would.
+
+use std::{fs, io, path::Path};
+
+use serde::Deserialize;
+
+use super::drivers::sim::SimSettings;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    provider: Vec<ProviderSettings>,
+}
+
+/// One provider.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ProviderSettings {
+    /// What clients call it.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub driver: DriverSettings,
+}
+
+/// What a provider is, and what its driver must know.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "driver", rename_all = "lowercase")]
+pub enum DriverSettings {
+    /// A simulation.
+    Sim(SimSettings),
+}
+
+/// Why a file of providers cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvidersError {
+    /// It cannot be read.
+    #[error(
+        "the file of providers cannot be read: {0}; CLOUDAPI_PROVIDERS must name a TOML file that this user may read"
+    )]
+    Unreadable(#[from] io::Error),
+    /// It is not as it should be.
+    #[error("the file of providers is not valid: {0}")]
+    Invalid(#[from] toml::de::Error),
+    /// A name is none.
+    #[error(
+        "'{0}' cannot be a provider's name: it must be 1 to 63 lower-case letters, digits and hyphens, and begin with a letter"
+    )]
+    BadName(String),
+    /// Two have one name.
+    #[error("two providers are called '{0}'; give each a name of its own")]
+    TwoOfOneName(String),
+    /// There is none.
+    #[error(
+        "the file of providers names none; add a [[provider]] with a name and a driver, or unset CLOUDAPI_PROVIDERS to have the simulated one"
+    )]
+    Empty,
+}
+
+/// The providers there are if the operator names none: the simulated one.
+pub fn default_providers() -> Vec<ProviderSettings> {
+    vec![ProviderSettings { name: "sim".into(), driver: DriverSettings::Sim(SimSettings::default()) }]
+}
+
+/// Reads a file of providers.
+pub fn read(path: &Path) -> Result<Vec<ProviderSettings>, ProvidersError> {
+    parse(&fs::read_to_string(path)?)
+}
+
+/// Reads the text of one.
+pub fn parse(text: &str) -> Result<Vec<ProviderSettings>, ProvidersError> {
+    let File { provider: providers } = toml::from_str(text)?;
+    if providers.is_empty() {
+        return Err(ProvidersError::Empty);
+    }
+    for (at, provider) in providers.iter().enumerate() {
+        let name = &provider.name;
+        let is_name = (1..=63).contains(&name.len())
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        if !is_name {
+            return Err(ProvidersError::BadName(name.clone()));
+        }
+        if providers.iter().take(at).any(|other| other.name == *name) {
+            return Err(ProvidersError::TwoOfOneName(name.clone()));
+        }
+    }
+    Ok(providers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_names_providers_and_what_is_wrong_with_it_is_said() {
+        let two =
+            parse("[[provider]]\nname = 'a'\ndriver = 'sim'\n[[provider]]\nname = 'b'\ndriver = 'sim'\nseed = 7\n");
+        assert_eq!(two.unwrap().len(), 2);
+        let told = |text: &str| parse(text).unwrap_err().to_string();
+        assert!(told("").contains("names none"));
+        assert!(told("[[provider]]\nname = 'A'\ndriver = 'sim'").contains("'A' cannot be"));
+        assert!(told("[[provider]]\nname = 'a'\ndriver = 'cloud9'").contains("unknown variant `cloud9`"));
+        assert!(
+            told("[[provider]]\nname = 'a'\ndriver = 'sim'\n[[provider]]\nname = 'a'\ndriver = 'sim'")
+                .contains("two providers")
+        );
+        assert!(told("[[provider]]\nname = 'a'\ndriver = 'sim'\nsede = 7").contains("sede"));
+        assert!(told("[[providr]]\nname = 'a'").contains("providr"));
+    }
+}

@@ -1,0 +1,3 @@
+//! The providers that there are drivers for.
+
+pub mod sim;

@@ -1,0 +1,93 @@
+//! What a simulation leaves to chance, drawn from its seed.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::SimSettings;
+use crate::base::id::OperationId;
+
+/// Draws.
+#[derive(Debug)]
+pub struct Chance {
+    settings: SimSettings,
+    drawn: AtomicU64,
+}
+
+/// When a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Before it has taken effect.
+    Before,
+    /// After, so that only its answer is lost.
+    After,
+}
+
+impl Chance {
+    /// By these settings.
+    pub fn new(settings: SimSettings) -> Self {
+        Self { settings, drawn: AtomicU64::new(0) }
+    }
+
+    /// How long what an operation asks for takes.
+    pub fn latency(&self, operation: OperationId) -> Duration {
+        let SimSettings { latency_min_ms: least, latency_max_ms: most, .. } = self.settings;
+        let span = most.saturating_sub(least) + 1;
+        Duration::from_millis(least + self.number("latency", &operation.as_u128().to_be_bytes()) % span)
+    }
+
+    /// Whether the next call fails, and when.
+    pub fn failure(&self) -> Option<Failure> {
+        if self.settings.failures_per_mille == 0 {
+            return None;
+        }
+        let drawn = self.number("failure", &self.draw());
+        let fails = drawn % 1000 < u64::from(self.settings.failures_per_mille);
+        fails.then_some(if (drawn / 1000).is_multiple_of(2) { Failure::Before } else { Failure::After })
+    }
+
+    /// Whether an object is changed behind our back now.
+    pub fn drifts(&self, reference: &str) -> bool {
+        self.settings.drift_per_mille > 0 && {
+            let drawn = [&self.draw()[..], reference.as_bytes()].concat();
+            self.number("drift", &drawn) % 1000 < u64::from(self.settings.drift_per_mille)
+        }
+    }
+
+    fn draw(&self) -> [u8; 8] {
+        self.drawn.fetch_add(1, Ordering::Relaxed).to_be_bytes()
+    }
+
+    fn number(&self, of: &str, with: &[u8]) -> u64 {
+        let hash = Sha256::new().chain_update(self.settings.seed.to_be_bytes()).chain_update(of).chain_update(with);
+        hash.finalize().iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_draws_the_same_and_within_bounds() {
+        let settings =
+            SimSettings { latency_min_ms: 5, latency_max_ms: 9, failures_per_mille: 300, ..SimSettings::default() };
+        let (one, other) = (Chance::new(settings.clone()), Chance::new(settings.clone()));
+        let another = Chance::new(SimSettings { seed: 2, ..settings });
+        let failures = |chance: &Chance| (0..1000).map(|_| chance.failure()).collect::<Vec<_>>();
+        let drawn = failures(&one);
+        assert_eq!(drawn, failures(&other));
+        assert_ne!(drawn, failures(&another));
+        let failed = drawn.iter().flatten().count();
+        assert!((200..400).contains(&failed), "{failed}");
+        for _ in 0..100 {
+            let operation = OperationId::new();
+            let latency = one.latency(operation);
+            assert_eq!(latency, other.latency(operation));
+            assert!((5..=9).contains(&latency.as_millis()), "{latency:?}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A simulated provider, whose objects are rows: what a machine without a cloud has. It takes its time, fails and drifts
+//! as it is told to, always the same way for the same seed, and it says of itself and of each object that it is a simulation.
+
+mod chance;
+mod rows;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    base::id::OperationId,
+    db::Pool,
+    resources::{
+        driver::{
+            Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, KindCapabilities, ListQuery, Object,
+            ObjectPage, ObjectState, Order, Owned, Refusal, Result, Tags, Unsupported,
+        },
+        kind::{Kind, Power},
+        spec::{Spec, VolumeSpec},
+    },
+};
+use chance::Chance;
+use rows::Row;
+
+const SIZES: &[&str] = &["small", "medium", "large", "xlarge"];
+const IMAGES: &[&str] = &["alpine-3.22", "debian-12", "debian-13", "ubuntu-24.04"];
+/// How many objects a page holds.
+const PAGE: i64 = 100;
+
+/// How a simulation behaves.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimSettings {
+    /// What its chances are drawn from.
+    pub seed: u64,
+    /// How long it takes at least until what was asked for is so, in milliseconds.
+    pub latency_min_ms: u64,
+    /// And at most.
+    pub latency_max_ms: u64,
+    /// How many calls of a thousand fail, before or after they have taken effect.
+    pub failures_per_mille: u16,
+    /// How many objects of a thousand are changed behind our back each time when they are listed.
+    pub drift_per_mille: u16,
+}
+
+impl Default for SimSettings {
+    fn default() -> Self {
+        Self { seed: 1, latency_min_ms: 100, latency_max_ms: 1000, failures_per_mille: 0, drift_per_mille: 0 }
+    }
+}
+
+/// A simulated provider.
+#[derive(Debug)]
+pub struct Sim {
+    name: String,
+    db: Pool,
+    chance: Chance,
+    capabilities: Capabilities,
+}
+
+impl Sim {
+    /// The provider of this name, with its objects in `db`.
+    pub fn new(name: String, settings: SimSettings, db: Pool) -> Self {
+        Self { name, db, chance: Chance::new(settings), capabilities: capabilities() }
+    }
+
+    /// Does `work`, unless chance has it that the call fails before or after.
+    async fn call<T>(&self, work: impl Future<Output = sqlx::Result<Result<T>>> + Send) -> Result<T> {
+        let fails = self.chance.failure();
+        if fails == Some(chance::Failure::Before) {
+            return Err(busy());
+        }
+        let done = work.await.map_err(|error| {
+            tracing::warn!(%error, provider = self.name, "the simulated provider's objects cannot be reached");
+            DriverError::retryable("database", "the simulated provider's database did not answer")
+        })?;
+        if fails.is_some() { Err(busy()) } else { done }
+    }
+
+    fn object(&self, row: Row) -> Option<Object> {
+        let spec = Spec::from_json(row.kind, row.spec.0).ok()?;
+        let state = match (row.is_going, row.is_ready) {
+            (true, _) => ObjectState::Deleting,
+            (false, true) => ObjectState::Ready,
+            (false, false) => ObjectState::Busy,
+        };
+        let tags = row.deployment.zip(row.resource_id).map(|(deployment, resource)| Tags { deployment, resource });
+        let outputs = outputs(row.network, &row.reference);
+        Some(Object { power: row.power, reference: row.reference, tags, state, spec, outputs, reason: None })
+    }
+
+    async fn insert(&self, order: &Order) -> sqlx::Result<Result<Object>> {
+        let mut db = self.db.acquire().await?;
+        for (member, reference) in order.spec.references() {
+            if rows::get(&mut db, &self.name, member.kind(), reference).await?.is_none_or(|row| row.is_going) {
+                return Ok(Err(absent(reference)));
+            }
+        }
+        let latency = self.chance.latency(order.operation);
+        let row = rows::insert(&mut db, &self.name, order, latency).await?;
+        Ok(self.object(row).ok_or_else(unreadable))
+    }
+
+    async fn change(&self, reference: &str, order: &Order) -> sqlx::Result<Result<()>> {
+        let mut db = self.db.acquire().await?;
+        let Some(row) = rows::get(&mut db, &self.name, order.spec.kind(), reference).await? else {
+            return Ok(Err(absent(reference)));
+        };
+        if let (Ok(Spec::<String>::Volume(was)), Spec::Volume(VolumeSpec { size_gib })) =
+            (Spec::from_json(row.kind, row.spec.0), &order.spec)
+            && *size_gib < was.size_gib
+        {
+            let message = format!("a volume of {} GiB cannot be made smaller", was.size_gib);
+            return Ok(Err(DriverError::new(Refusal::Invalid, "cannot_shrink", message)));
+        }
+        rows::update(&mut db, &self.name, reference, order, self.chance.latency(order.operation)).await?;
+        Ok(Ok(()))
+    }
+
+    async fn remove(&self, kind: Kind, reference: &str) -> sqlx::Result<Result<()>> {
+        let mut db = self.db.acquire().await?;
+        if let Some(user) = rows::user_of(&mut db, &self.name, kind, reference).await? {
+            let message = format!("{reference} is still used by {user}");
+            return Ok(Err(DriverError::new(Refusal::Conflict, "in_use", message)));
+        }
+        rows::delete(&mut db, &self.name, kind, reference, self.chance.latency(OperationId::new())).await?;
+        Ok(Ok(()))
+    }
+
+    async fn page(&self, query: &ListQuery) -> sqlx::Result<Result<ObjectPage>> {
+        let mut db = self.db.acquire().await?;
+        let mut rows = rows::list(&mut db, &self.name, query, PAGE + 1).await?;
+        let full = usize::try_from(PAGE).unwrap_or(usize::MAX);
+        let next = (rows.len() > full).then(|| rows.get(full - 1).map(|row| row.reference.clone())).flatten();
+        rows.truncate(full);
+        if query.of == Owned::All {
+            for row in rows.iter_mut().filter(|row| row.is_ready && self.chance.drifts(&row.reference)) {
+                rows::drift(&mut db, &self.name, row).await?;
+            }
+        }
+        Ok(Ok(ObjectPage { objects: rows.into_iter().filter_map(|row| self.object(row)).collect(), next }))
+    }
+}
+
+impl Driver for Sim {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn validate(&self, spec: &Spec) -> Vec<Unsupported> {
+        let Spec::Instance(spec) = spec else { return Vec::new() };
+        let known = |member, given: &str, words: &[&str]| {
+            let detail = || format!("'{given}' is no {member} here; use one of: {}", words.join(", "));
+            (!words.contains(&given)).then(|| Unsupported { member, detail: detail() })
+        };
+        [known("size", &spec.size, SIZES), known("image", &spec.image, IMAGES)].into_iter().flatten().collect()
+    }
+
+    fn create<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Object>> {
+        Box::pin(self.call(self.insert(order)))
+    }
+
+    fn read<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<Option<Object>>> {
+        Box::pin(self.call(async move {
+            let row = rows::get(&mut *self.db.acquire().await?, &self.name, kind, reference).await?;
+            Ok(row.map(|row| self.object(row).ok_or_else(unreadable)).transpose())
+        }))
+    }
+
+    fn update<'a>(&'a self, reference: &'a str, order: &'a Order) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call(self.change(reference, order)))
+    }
+
+    fn action<'a>(&'a self, kind: Kind, reference: &'a str, action: Action) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call(async move {
+            let power = match action {
+                Action::Power(power) => power,
+                Action::Reboot => Power::On,
+            };
+            let latency = self.chance.latency(OperationId::new());
+            let done = rows::turn(&mut *self.db.acquire().await?, &self.name, kind, reference, power, latency).await?;
+            Ok(if done { Ok(()) } else { Err(absent(reference)) })
+        }))
+    }
+
+    fn delete<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call(self.remove(kind, reference)))
+    }
+
+    fn list_owned<'a>(&'a self, query: &'a ListQuery) -> BoxFuture<'a, Result<ObjectPage>> {
+        Box::pin(self.call(self.page(query)))
+    }
+}
+
+fn capabilities() -> Capabilities {
+    use ActionType as A;
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let kind = |kind, actions: &[ActionType], updatable: &[&'static str]| {
+        let is_instance = kind == Kind::Instance;
+        KindCapabilities {
+            kind,
+            actions: actions.to_vec(),
+            updatable: updatable.to_vec(),
+            sizes: if is_instance { words(SIZES) } else { Vec::new() },
+            images: if is_instance { words(IMAGES) } else { Vec::new() },
+            native_terms: false,
+        }
+    };
+    Capabilities {
+        simulated: true,
+        import: true,
+        kinds: vec![
+            kind(Kind::Network, &[], &[]),
+            kind(Kind::Volume, &[A::Resize], &["size_gib"]),
+            kind(
+                Kind::Instance,
+                &[A::Start, A::Stop, A::Reboot, A::Attach, A::Detach, A::Resize],
+                &["size", "volumes"],
+            ),
+        ],
+    }
+}
+
+/// What there is to be known of an object: an address in its network, and that it is none.
+fn outputs(network: Option<String>, reference: &str) -> Map<String, Value> {
+    let mut outputs = Map::from_iter([("simulated".to_owned(), json!(true))]);
+    if let Some(network) = network.and_then(|cidr| cidr.parse::<ipnet::Ipv4Net>().ok()) {
+        let hosts = network.hosts();
+        let nth = u64::from(crc32fast::hash(reference.as_bytes())) % (1 << (32 - network.prefix_len().clamp(16, 30)));
+        let address =
+            usize::try_from(nth).ok().and_then(|nth| hosts.clone().nth(nth)).or_else(|| network.hosts().next());
+        outputs.extend(address.map(|address| ("private_ip".to_owned(), json!(address))));
+    }
+    outputs
+}
+
+fn busy() -> DriverError {
+    DriverError::retryable("simulated_failure", "the simulated provider was told to fail some calls")
+}
+
+fn absent(reference: &str) -> DriverError {
+    DriverError::new(Refusal::NotFound, "not_found", format!("there is no {reference}"))
+}
+
+fn unreadable() -> DriverError {
+    DriverError::new(Refusal::Invalid, "unreadable", "the object was written by another version of this server")
+}

@@ -1,0 +1,60 @@
+//! The providers that the operator has configured, by their names.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    config::{DriverSettings, ProviderSettings},
+    driver::{Capabilities, Driver},
+    drivers::sim::Sim,
+};
+use crate::db::Pool;
+
+/// One provider.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// What clients call it.
+    pub name: String,
+    /// Which driver speaks to it.
+    pub driver_name: &'static str,
+    /// Where it is, in its own terms; empty for nowhere in particular.
+    pub region: String,
+    /// Speaks to it.
+    pub driver: Arc<dyn Driver>,
+}
+
+impl Provider {
+    /// What it can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.driver.capabilities()
+    }
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default)]
+pub struct Registry(BTreeMap<String, Provider>);
+
+impl Registry {
+    /// Those of `settings`. The simulated ones keep their objects in `db`.
+    pub fn new(settings: Vec<ProviderSettings>, db: &Pool) -> Self {
+        let provider = |settings: ProviderSettings| {
+            let name = settings.name;
+            let (driver_name, region, driver): (_, _, Arc<dyn Driver>) = match settings.driver {
+                DriverSettings::Sim(settings) => {
+                    ("sim", String::new(), Arc::new(Sim::new(name.clone(), settings, db.clone())))
+                }
+            };
+            (name.clone(), Provider { name, driver_name, region, driver })
+        };
+        Self(settings.into_iter().map(provider).collect())
+    }
+
+    /// The one of this name.
+    pub fn get(&self, name: &str) -> Option<&Provider> {
+        self.0.get(name)
+    }
+
+    /// All of them, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &Provider> {
+        self.0.values()
+    }
+}

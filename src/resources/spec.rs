@@ -1,0 +1,237 @@
+//! What is asked of a resource: one type for each kind, of which the published schemas are made.
+//!
+//! Clients name other resources by their ids. A provider knows these by references of its own, so each spec is written
+//! once, for whatever names things: [`Spec`] is what a client asks for, `Spec<String>` what a driver is told and sees.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+
+use super::kind::Kind;
+use crate::base::{id::ResourceId, net::Cidr};
+
+/// How many volumes an instance can have.
+pub const MAX_VOLUMES: u32 = 16;
+
+/// A network of its own addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSpec {
+    /// Its addresses: a private IPv4 network in CIDR notation, from /16 to /28.
+    #[schemars(example = &"10.0.0.0/16")]
+    pub cidr: Cidr,
+}
+
+/// A disk that outlives what it is attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeSpec {
+    /// Its size in GiB. It can be raised later where the provider can do that, and never lowered.
+    #[schemars(range(min = 1, max = 16_384), example = 20)]
+    pub size_gib: u32,
+}
+
+/// A machine, real or virtual, or a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "InstanceSpec", bound = "R: JsonSchema + Serialize")]
+pub struct InstanceSpec<R = ResourceId> {
+    /// How large it is, in a word that the provider lists among its sizes.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), example = &"small")]
+    pub size: String,
+    /// What it runs, in a word that the provider lists among its images, or in the provider's own terms.
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"), example = &"debian-12")]
+    pub image: String,
+    /// The network it is in, which cannot be changed later; the provider's default network when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<R>,
+    /// The volumes that are attached to it.
+    #[serde(default = "Vec::<R>::new")]
+    #[schemars(length(max = MAX_VOLUMES), extend("uniqueItems" = true))]
+    pub volumes: Vec<R>,
+}
+
+/// What is asked of a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Spec<R = ResourceId> {
+    /// Of a network.
+    Network(NetworkSpec),
+    /// Of a volume.
+    Volume(VolumeSpec),
+    /// Of an instance.
+    Instance(InstanceSpec<R>),
+}
+
+impl<R> Spec<R> {
+    /// The kind of resource.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Network(_) => Kind::Network,
+            Self::Volume(_) => Kind::Volume,
+            Self::Instance(_) => Kind::Instance,
+        }
+    }
+
+    /// Reads what was stored for a `kind`, or was checked against its schema.
+    pub fn from_json(kind: Kind, value: Value) -> serde_json::Result<Self>
+    where
+        R: DeserializeOwned,
+    {
+        Ok(match kind {
+            Kind::Network => Self::Network(serde_json::from_value(value)?),
+            Kind::Volume => Self::Volume(serde_json::from_value(value)?),
+            Kind::Instance => Self::Instance(serde_json::from_value(value)?),
+        })
+    }
+
+    /// As it is stored and shown.
+    pub fn to_json(&self) -> Value
+    where
+        R: Serialize,
+    {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// What it refers to: the member, and the thing.
+    pub fn references(&self) -> impl Iterator<Item = (Member, &R)> {
+        let instance = match self {
+            Self::Instance(spec) => Some(spec),
+            _ => None,
+        };
+        let network = instance.and_then(|spec| spec.network.as_ref()).map(|network| (Member::Network, network));
+        let volumes = instance.into_iter().flat_map(|spec| &spec.volumes).map(|volume| (Member::Volumes, volume));
+        network.into_iter().chain(volumes)
+    }
+
+    /// The same in other names; none if there is no other name for one of them.
+    pub fn in_names_of<N>(&self, mut name: impl FnMut(&R) -> Option<N>) -> Option<Spec<N>> {
+        Some(match self {
+            Self::Network(spec) => Spec::Network(spec.clone()),
+            Self::Volume(spec) => Spec::Volume(spec.clone()),
+            Self::Instance(spec) => Spec::Instance(InstanceSpec {
+                size: spec.size.clone(),
+                image: spec.image.clone(),
+                network: match &spec.network {
+                    Some(network) => Some(name(network)?),
+                    None => None,
+                },
+                volumes: spec.volumes.iter().map(name).collect::<Option<_>>()?,
+            }),
+        })
+    }
+}
+
+impl Spec<String> {
+    /// In which members `observed` is not as asked: of each both values, what was asked first. What was left to the
+    /// provider is as asked whatever it is.
+    pub fn difference(&self, observed: &Self) -> Map<String, Value> {
+        let mut difference = Map::new();
+        let mut compare = |member: &str, asked: Value, observed: Value| {
+            if asked != observed {
+                difference.insert(member.to_owned(), json!([asked, observed]));
+            }
+        };
+        match (self, observed) {
+            (Self::Network(asked), Self::Network(observed)) => {
+                compare("cidr", json!(asked.cidr), json!(observed.cidr));
+            }
+            (Self::Volume(asked), Self::Volume(observed)) => {
+                compare("size_gib", json!(asked.size_gib), json!(observed.size_gib));
+            }
+            (Self::Instance(asked), Self::Instance(observed)) => {
+                compare("size", json!(asked.size), json!(observed.size));
+                compare("image", json!(asked.image), json!(observed.image));
+                if asked.network.is_some() {
+                    compare("network", json!(asked.network), json!(observed.network));
+                }
+                let sorted = |volumes: &[String]| {
+                    let mut volumes = volumes.to_vec();
+                    volumes.sort_unstable();
+                    json!(volumes)
+                };
+                compare("volumes", sorted(&asked.volumes), sorted(&observed.volumes));
+            }
+            (asked, observed) => compare("kind", json!(asked.kind()), json!(observed.kind())),
+        }
+        difference
+    }
+}
+
+/// A member of a spec that refers to other resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Member {
+    /// `network`.
+    Network,
+    /// `volumes`.
+    Volumes,
+}
+
+impl Member {
+    /// The member's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Volumes => "volumes",
+        }
+    }
+
+    /// What it must refer to.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Network => Kind::Network,
+            Self::Volumes => Kind::Volume,
+        }
+    }
+}
+
+impl JsonSchema for Spec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Spec".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let kinds = [
+            generator.subschema_for::<NetworkSpec>(),
+            generator.subschema_for::<VolumeSpec>(),
+            generator.subschema_for::<InstanceSpec>(),
+        ];
+        schemars::json_schema!({ "description": "What is asked of a resource, by its kind.", "anyOf": kinds })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_read_as_it_is_written_and_nothing_else_is() {
+        let network = json!({ "cidr": "10.0.0.0/16" });
+        let instance = json!({ "size": "small", "image": "debian-12", "network": "res_1", "volumes": ["res_2"] });
+        for (kind, value) in
+            [(Kind::Network, network), (Kind::Volume, json!({ "size_gib": 20 })), (Kind::Instance, instance)]
+        {
+            let spec: Spec = Spec::from_json(kind, value.clone()).unwrap();
+            assert_eq!((spec.kind(), spec.to_json()), (kind, value.clone()));
+            for other in Kind::ALL.iter().filter(|other| **other != kind) {
+                assert!(Spec::<ResourceId>::from_json(*other, value.clone()).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_difference_names_members_and_what_was_left_to_the_provider_is_none() {
+        let spec = |network: Option<&str>, volumes: &[&str], size: &str| {
+            Spec::Instance(InstanceSpec {
+                size: size.into(),
+                image: "i".into(),
+                network: network.map(Into::into),
+                volumes: volumes.iter().map(|&volume| volume.into()).collect(),
+            })
+        };
+        let asked: Spec<String> = spec(None, &["a", "b"], "small");
+        assert!(asked.difference(&spec(Some("default"), &["b", "a"], "small")).is_empty());
+        let difference = asked.difference(&spec(None, &["b"], "large"));
+        assert_eq!(Value::Object(difference), json!({ "size": ["small", "large"], "volumes": [["a", "b"], ["b"]] }));
+    }
+}
