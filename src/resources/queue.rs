@@ -1,0 +1,461 @@
+//! SQL for operations and resources as the engine sees them. Whose turn it is goes by the database's clock, which all
+//! servers share. Where both are locked, the resource is first.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Map, Value};
+use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
+
+use super::{
+    kind::{Kind, Power},
+    lifecycle::{OperationStatus, OperationType, Phase},
+    machine::{Course, Step},
+    model::{Before, Condition, Failure, StoredOperation, StoredResource, operation_columns, resource_columns},
+    spec::Spec,
+};
+use crate::base::{
+    clock::Timestamp,
+    id::{OperationId, ProjectId, ResourceId},
+};
+
+/// An operation that was taken, with all that is needed to go on with it.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Taken {
+    /// The operation.
+    pub id: OperationId,
+    /// Its resource.
+    pub resource_id: ResourceId,
+    /// Its project.
+    pub project_id: ProjectId,
+    /// What it is.
+    #[sqlx(rename = "type")]
+    pub kind: OperationType,
+    /// What it is at.
+    pub step: String,
+    /// How often that has failed.
+    pub attempt: i32,
+    /// Why it cannot come to a good end.
+    pub error: Option<Json<Failure>>,
+    /// What it set out from.
+    pub before: Json<Before>,
+    /// Whether somebody has asked that it be given up.
+    pub cancel_requested: bool,
+    /// The trace it belongs to.
+    pub traceparent: Option<String>,
+    /// Whether it has taken too long.
+    pub overdue: bool,
+    /// The number of this taking.
+    pub fence: i64,
+}
+
+/// Takes operations that are due, at most `limit`, until the lease ends: what nobody says anything of until then is due
+/// again. Those of providers that this server does not know are left to others, until they are overdue.
+pub async fn take(
+    db: &mut PgConnection,
+    providers: &[&str],
+    limit: usize,
+    lease: Duration,
+) -> sqlx::Result<Vec<Taken>> {
+    sqlx::query_as(
+        "WITH due AS MATERIALIZED (
+             SELECT o.id FROM operations o
+             WHERE o.due_at <= now()
+               AND (o.deadline <= now() OR EXISTS (SELECT FROM resources r WHERE r.id = o.resource_id AND r.provider = ANY ($1)))
+             ORDER BY o.due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+         UPDATE operations o SET status = 'running', started_at = coalesce(o.started_at, now()), fence = o.fence + 1,
+                due_at = now() + make_interval(secs => $3)
+         FROM due WHERE o.id = due.id
+         RETURNING o.id, o.resource_id, o.project_id, o.type, o.step, o.attempt, o.error, o.before, o.cancel_requested,
+                   o.traceparent, o.deadline <= now() AS overdue, o.fence",
+    )
+    .bind(providers)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(lease.as_secs_f64())
+    .fetch_all(db)
+    .await
+}
+
+/// Notes that resources are being made, of which that is not noted yet.
+pub async fn begin(db: &mut PgConnection, resources: &[ResourceId]) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE resources SET phase = 'provisioning', version = version + 1 WHERE id = ANY ($1) AND phase = 'pending'",
+    )
+    .bind(resources)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Keeps an operation; gives whether it is still ours.
+pub async fn renew(db: &mut PgConnection, taken: &Taken, lease: Duration) -> sqlx::Result<bool> {
+    sqlx::query("UPDATE operations SET due_at = now() + make_interval(secs => $3) WHERE id = $1 AND fence = $2 AND due_at IS NOT NULL")
+        .bind(taken.id)
+        .bind(taken.fence)
+        .bind(lease.as_secs_f64())
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// Whose turn it is when an operation is put down.
+#[derive(Clone, Copy, Debug)]
+pub enum Turn {
+    /// Still ours, for this long.
+    Ours(Duration),
+    /// Anybody's, after this.
+    Anybodys(Duration),
+}
+
+/// Stores how far an operation has come, and the object that is its resource's; gives whether it is still ours. What is
+/// being undone is given `undo` more time.
+pub async fn save(
+    db: &mut PgConnection,
+    taken: &Taken,
+    course: &Course,
+    turn: Turn,
+    undo: Option<Duration>,
+) -> sqlx::Result<bool> {
+    let due = match turn {
+        Turn::Ours(lease) => lease,
+        Turn::Anybodys(pause) => pause,
+    };
+    sqlx::query(
+        "WITH locked AS MATERIALIZED (SELECT id FROM resources WHERE id = $3 FOR NO KEY UPDATE),
+         saved AS (
+             UPDATE operations o SET step = $4, progress = greatest(o.progress, $5), attempt = $6, error = $7,
+                    due_at = now() + make_interval(secs => $8),
+                    deadline = CASE WHEN $9::float8 IS NULL THEN o.deadline ELSE now() + make_interval(secs => $9) END
+             FROM locked WHERE o.id = $1 AND o.fence = $2 AND o.due_at IS NOT NULL RETURNING o.resource_id),
+         referred AS (
+             UPDATE resources r SET provider_ref = $10, version = r.version + 1 FROM saved
+             WHERE r.id = saved.resource_id AND r.provider_ref IS DISTINCT FROM $10)
+         SELECT FROM saved",
+    )
+    .bind(taken.id)
+    .bind(taken.fence)
+    .bind(taken.resource_id)
+    .bind(course.step.as_str())
+    .bind(course.step.progress())
+    .bind(i32::try_from(course.attempt).unwrap_or(i32::MAX))
+    .bind(course.failure.as_ref().map(Json))
+    .bind(due.as_secs_f64())
+    .bind(undo.map(|undo| undo.as_secs_f64()))
+    .bind(&course.reference)
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected() == 1)
+}
+
+/// A resource as it is now.
+pub async fn resource(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
+    sqlx::query_as(concat!("SELECT ", resource_columns!(), " FROM resources WHERE id = $1"))
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// The same, which nobody else can change until the transaction ends.
+pub async fn lock(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
+    sqlx::query_as(concat!("SELECT ", resource_columns!(), " FROM resources WHERE id = $1 FOR NO KEY UPDATE"))
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// What is known of a thing that a spec refers to.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Reference {
+    /// The thing.
+    pub id: ResourceId,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Its provider's name for it.
+    pub provider_ref: Option<String>,
+}
+
+/// How the things stand that a spec refers to.
+pub async fn references(db: &mut PgConnection, spec: &Spec) -> sqlx::Result<BTreeMap<ResourceId, Reference>> {
+    let ids: Vec<ResourceId> = spec.references().map(|(_, id)| *id).collect();
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let found: Vec<Reference> = sqlx::query_as("SELECT id, phase, provider_ref FROM resources WHERE id = ANY ($1)")
+        .bind(ids)
+        .fetch_all(db)
+        .await?;
+    Ok(found.into_iter().map(|reference| (reference.id, reference)).collect())
+}
+
+/// The resources of a project at a provider that have objects of these references.
+pub async fn owners(
+    db: &mut PgConnection,
+    (project, provider): (ProjectId, &str),
+    references: &[&str],
+) -> sqlx::Result<BTreeMap<String, ResourceId>> {
+    let found: Vec<(String, ResourceId)> = sqlx::query_as(
+        "SELECT provider_ref, id FROM resources
+         WHERE project_id = $1 AND provider = $2 AND provider_ref = ANY ($3) AND phase <> 'deleted'",
+    )
+    .bind(project)
+    .bind(provider)
+    .bind(references)
+    .fetch_all(db)
+    .await?;
+    Ok(found.into_iter().collect())
+}
+
+/// Makes what an imported object is what is asked for.
+pub async fn learn(db: &mut PgConnection, taken: &Taken, spec: &Spec, power: Option<Power>) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "UPDATE resources SET spec = $3, desired_power = $4, version = version + 1
+         WHERE id = $2 AND EXISTS (SELECT FROM operations WHERE id = $1 AND fence = $5 AND due_at IS NOT NULL)",
+    )
+    .bind(taken.id)
+    .bind(taken.resource_id)
+    .bind(Json(spec.to_json()))
+    .bind(power)
+    .bind(taken.fence)
+    .execute(&mut *db)
+    .await?;
+    refer(db, taken.resource_id, spec).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Notes what a resource refers to, and nothing else.
+pub async fn refer(db: &mut PgConnection, from: ResourceId, spec: &Spec) -> sqlx::Result<()> {
+    let (ids, members): (Vec<ResourceId>, Vec<&str>) =
+        spec.references().map(|(member, id)| (*id, member.as_str())).unzip();
+    sqlx::query("DELETE FROM resource_references WHERE from_id = $1 AND to_id <> ALL ($2)")
+        .bind(from)
+        .bind(&ids)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query(
+        "INSERT INTO resource_references (from_id, to_id, member) SELECT $1, * FROM unnest($2::uuid[], $3::text[])
+         ON CONFLICT (from_id, to_id) DO NOTHING",
+    )
+    .bind(from)
+    .bind(ids)
+    .bind(members)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Notes that a resource refers to nothing any more.
+pub async fn refer_to_nothing(db: &mut PgConnection, from: ResourceId) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM resource_references WHERE from_id = $1").bind(from).execute(db).await.map(drop)
+}
+
+/// How an operation has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// As what.
+    pub status: OperationStatus,
+    /// Why it failed.
+    pub error: Option<Failure>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Ends an operation; none if it is not ours any more. Its resource must be locked.
+pub async fn end(db: &mut PgConnection, taken: &Taken, ended: &Ended) -> sqlx::Result<Option<StoredOperation>> {
+    sqlx::query_as(concat!(
+        "UPDATE operations SET status = $3, step = CASE WHEN $3 = 'succeeded' THEN $6 ELSE step END,
+                progress = CASE WHEN $3 = 'succeeded' THEN 100 ELSE progress END, error = $4, finished_at = $5, due_at = NULL
+         WHERE id = $1 AND fence = $2 AND due_at IS NOT NULL
+         RETURNING ",
+        operation_columns!()
+    )    )
+    .bind(taken.id)
+    .bind(taken.fence)
+    .bind(ended.status)
+    .bind(ended.error.as_ref().map(Json))
+    .bind(ended.at)
+    .bind(Step::Done.as_str())
+    .fetch_optional(db)
+    .await
+}
+
+/// What an operation, or a look, leaves a resource as.
+#[derive(Debug)]
+pub struct Settled {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// What is asked for.
+    pub spec: Value,
+    /// Counted up where that was changed back.
+    pub generation: i64,
+    /// How far that has come.
+    pub observed_generation: i64,
+    /// Whether it runs.
+    pub power: Option<Power>,
+    /// Whether it should.
+    pub desired_power: Option<Power>,
+    /// Its object.
+    pub provider_ref: Option<String>,
+    /// What the provider says of it.
+    pub outputs: Map<String, Value>,
+    /// What is to be known of it.
+    pub conditions: Vec<Condition>,
+    /// Whether it was seen just now.
+    pub seen_at: Option<Timestamp>,
+    /// When it was gone.
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// Leaves a resource as it is now. It must be locked.
+pub async fn settle(db: &mut PgConnection, id: ResourceId, settled: &Settled) -> sqlx::Result<StoredResource> {
+    sqlx::query_as(concat!(
+        "UPDATE resources SET phase = $2, spec = $3, generation = $4, observed_generation = $5, power = $6, desired_power = $7,
+                provider_ref = $8, outputs = $9, conditions = $10, last_synced_at = coalesce($11, last_synced_at), deleted_at = $12,
+                settled_at = now(), version = version + 1
+         WHERE id = $1 RETURNING ",
+        resource_columns!()
+    ))
+    .bind(id)
+    .bind(settled.phase)
+    .bind(Json(&settled.spec))
+    .bind(settled.generation)
+    .bind(settled.observed_generation)
+    .bind(settled.power)
+    .bind(settled.desired_power)
+    .bind(&settled.provider_ref)
+    .bind(Json(&settled.outputs))
+    .bind(Json(&settled.conditions))
+    .bind(settled.seen_at)
+    .bind(settled.deleted_at)
+    .fetch_one(db)
+    .await
+}
+
+/// Gives back the place that a thing had among those its project may have.
+pub async fn give_back(db: &mut PgConnection, project: ProjectId, kind: Kind) -> sqlx::Result<()> {
+    sqlx::query("UPDATE resource_counts SET count = count - 1 WHERE project_id = $1 AND kind = $2 AND count > 0")
+        .bind(project)
+        .bind(kind)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// An operation that the server itself begins.
+#[derive(Debug)]
+pub struct Begun {
+    /// What it is.
+    pub kind: OperationType,
+    /// When.
+    pub at: Timestamp,
+    /// After how long it is given up.
+    pub give_up_after: Duration,
+}
+
+/// Begins an operation on a resource that is locked and has none under way, and has it stand accordingly.
+pub async fn start(db: &mut PgConnection, resource: &StoredResource, begun: &Begun) -> sqlx::Result<StoredResource> {
+    let before = Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
+    sqlx::query(
+        "INSERT INTO operations (id, project_id, resource_id, type, before, created_at, deadline)
+         VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7))",
+    )
+    .bind(OperationId::new())
+    .bind(resource.project_id)
+    .bind(resource.id)
+    .bind(begun.kind)
+    .bind(Json(before))
+    .bind(begun.at)
+    .bind(begun.give_up_after.as_secs_f64())
+    .execute(&mut *db)
+    .await?;
+    sqlx::query_as(concat!(
+        "UPDATE resources SET phase = $2, version = version + 1 WHERE id = $1 RETURNING ",
+        resource_columns!()
+    ))
+    .bind(resource.id)
+    .bind(resource.phase.during(begun.kind))
+    .fetch_one(db)
+    .await
+}
+
+/// The id that tells this deployment's objects from others'.
+pub async fn deployment(db: &mut PgConnection) -> sqlx::Result<Uuid> {
+    sqlx::query_scalar("SELECT id FROM deployment").fetch_one(db).await
+}
+
+/// Whether an operation on the resource is under way.
+pub async fn is_busy(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM operations WHERE resource_id = $1 AND due_at IS NOT NULL)")
+        .bind(id)
+        .fetch_one(db)
+        .await
+}
+
+/// Resources whose time is up, those first that have waited longest.
+pub async fn expiring(db: &mut PgConnection, now: Timestamp, limit: i64) -> sqlx::Result<Vec<ResourceId>> {
+    sqlx::query_scalar(
+        "SELECT id FROM resources
+         WHERE expiry_due_at <= $1 AND phase <> 'deleted' AND NOT protection ORDER BY expiry_due_at LIMIT $2",
+    )
+    .bind(now)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// A resource that nobody else can change, or refer to, until the transaction ends; none if another is at it.
+pub async fn lock_to_delete(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
+    sqlx::query_as(concat!("SELECT ", resource_columns!(), " FROM resources WHERE id = $1 FOR UPDATE SKIP LOCKED"))
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// Has a resource that should be gone looked at later, with these conditions until then.
+pub async fn expire_later(
+    db: &mut PgConnection,
+    id: ResourceId,
+    at: Timestamp,
+    conditions: Option<&[Condition]>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE resources SET expiry_due_at = $2, conditions = coalesce($3, conditions),
+                version = version + CASE WHEN conditions IS DISTINCT FROM coalesce($3, conditions) THEN 1 ELSE 0 END
+         WHERE id = $1",
+    )
+    .bind(id)
+    .bind(at)
+    .bind(conditions.map(Json))
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// What refers to a resource.
+pub async fn users(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Vec<ResourceId>> {
+    sqlx::query_scalar("SELECT from_id FROM resource_references WHERE to_id = $1 ORDER BY from_id LIMIT 10")
+        .bind(id)
+        .fetch_all(db)
+        .await
+}
+
+/// Forgets resources that are gone, and operations that are over, since before `until`; gives how many rows that were. To
+/// be called until there are none.
+pub async fn forget_old(db: &mut PgConnection, until: Timestamp) -> sqlx::Result<u64> {
+    let resources = sqlx::query(
+        "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE deleted_at < $1 ORDER BY deleted_at LIMIT 1000
+                                            FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(until)
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
+    let operations = sqlx::query(
+        "DELETE FROM operations WHERE id IN (SELECT id FROM operations WHERE finished_at < $1 ORDER BY finished_at LIMIT 1000
+                                             FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(until)
+    .execute(db)
+    .await?
+    .rows_affected();
+    Ok(resources + operations)
+}
