@@ -8,6 +8,7 @@ use super::{
     lifecycle::{OperationType, Phase},
     model::{Condition, ConditionType, ResourceView, StoredResource},
     queue::{self, Begun},
+    rows,
 };
 use crate::{
     base::{action::Action, error::Result, id::ResourceId, request::RequestContext},
@@ -36,7 +37,7 @@ pub async fn run(app: App, stop: CancellationToken) {
 }
 
 async fn expire(app: &App) -> Result<()> {
-    let due = queue::expiring(&mut *app.db.acquire().await?, app.clock.now(), BATCH).await?;
+    let due = rows::expiring(&mut *app.db.acquire().await?, app.clock.now(), BATCH).await?;
     for id in due {
         expire_one(app, id).await?;
     }
@@ -47,7 +48,7 @@ async fn expire_one(app: &App, id: ResourceId) -> Result<()> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(&Arc::new(RequestContext::system())).await?;
     // Who would refer to it has to wait.
-    let Some(resource) = queue::lock_to_delete(tx.db(), id).await? else { return Ok(()) };
+    let Some(resource) = rows::lock_to_delete(tx.db(), id).await? else { return Ok(()) };
     let is_due = !resource.protection && resource.expires_at.is_some_and(|end| end <= now);
     let project = Some(resource.project_id);
     if !is_due || resource.phase == Phase::Deleted {
@@ -55,19 +56,19 @@ async fn expire_one(app: &App, id: ResourceId) -> Result<()> {
     }
     let has_object = resource.provider_ref.is_some();
     if queue::is_busy(tx.db(), id).await? || !resource.phase.admits(OperationType::Delete, has_object) {
-        queue::expire_later(tx.db(), id, now.plus(LATER), None).await?;
+        rows::expire_later(tx.db(), id, now.plus(LATER), None).await?;
         return tx.commit_unchanged(()).await;
     }
-    let users = queue::users(tx.db(), id).await?;
+    let users = rows::users(tx.db(), id).await?;
     if !users.is_empty() {
         let conditions = in_use(&resource, &users, now);
-        queue::expire_later(tx.db(), id, now.plus(LATER), Some(&conditions)).await?;
+        rows::expire_later(tx.db(), id, now.plus(LATER), Some(&conditions)).await?;
         return tx.commit_unchanged(()).await;
     }
     let begun = Begun { kind: OperationType::Delete, at: now, give_up_after: app.cloud.pace.give_up_after };
     let after = queue::start(tx.db(), &resource, &begun).await?;
     // Should it fail, it is tried again.
-    queue::expire_later(tx.db(), id, now.plus(app.cloud.pace.longest_pause), None).await?;
+    rows::expire_later(tx.db(), id, now.plus(app.cloud.pace.longest_pause), None).await?;
     let change = Change::new(Action::ResourceExpired, id, project)
         .updated(&ResourceView::from(resource), &ResourceView::from(after));
     tx.commit(change, ()).await?;

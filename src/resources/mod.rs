@@ -20,5 +20,6 @@ pub mod pace;
 pub mod queue;
 pub mod reconcile;
 pub mod registry;
+pub mod rows;
 pub mod spec;
 pub mod sweeps;

@@ -11,12 +11,12 @@ use uuid::Uuid;
 use super::{
     driver::{ListQuery, Object, ObjectPage, ObjectState, Owned, Tags},
     finding::{self, News, Wanted},
-    kind::Kind,
     lifecycle::{OperationType, Phase},
     machine::Sight,
     model::{Reconcile, ResourceView, StoredResource},
     queue::{self, Begun},
     registry::Provider,
+    rows,
     sweeps::{self, Known, Sweep},
 };
 use crate::{
@@ -54,7 +54,7 @@ async fn sweep_one(app: &App) -> Result<()> {
         .iter()
         .flat_map(|provider| provider.capabilities().kinds.iter().map(|kind| (provider.name.as_str(), kind.kind)));
     let Some(sweep) = sweeps::take(&mut db, &all.collect::<Vec<_>>(), pace.lease).await? else { return Ok(()) };
-    let deployment = queue::deployment(&mut db).await?;
+    let deployment = rows::deployment(&mut db).await?;
     drop(db);
     let Some(provider) = app.cloud.providers.get(&sweep.provider) else { return Ok(()) };
     let sweeper = Sweeper { app, provider, sweep: &sweep, deployment };
@@ -118,7 +118,7 @@ impl Sweeper<'_> {
         let specs: Vec<_> = known.values().filter_map(|known| known.resource.spec().ok()).collect();
         let mut names = BTreeMap::new();
         for spec in &specs {
-            names.extend(queue::references(&mut db, spec).await?);
+            names.extend(rows::references(&mut db, spec).await?);
         }
         drop(db);
         let (mut as_known, mut suspects, mut strays) = (Vec::new(), Vec::new(), Vec::new());
@@ -165,17 +165,11 @@ impl Sweeper<'_> {
         Wanted { tags, spec, power: resource.desired_power }
     }
 
-    /// Deletes an object beside the recorded one. If there is no recorded one any more, this may be what is left of it.
+    /// Deletes an object beside the recorded one, which was never the resource's.
     async fn clear_away(&self, resource: &StoredResource, reference: &str) -> Result<()> {
-        let kind: Kind = resource.kind;
-        if let Some(recorded) = resource.provider_ref.as_deref().filter(|_| resource.phase != Phase::Deleted)
-            && self.ask(self.provider.driver.read(kind, recorded)).await?.is_none()
-        {
-            return self.inspect(resource.clone()).await;
-        }
         tracing::warn!(provider = self.provider.name, reference, resource_id = %resource.id,
             "an object was made beside the one that is its resource's, and is deleted");
-        self.ask(self.provider.driver.delete(kind, reference)).await
+        self.ask(self.provider.driver.delete(resource.kind, reference)).await
     }
 
     /// Looks at one resource's object, and notes what it finds.
@@ -184,14 +178,14 @@ impl Sweeper<'_> {
         let object = self.ask(self.provider.driver.read(resource.kind, reference)).await?;
         let now = self.app.clock.now();
         let mut tx = self.app.writes.begin(&Arc::new(RequestContext::system())).await?;
-        let Some(before) = queue::lock(tx.db(), resource.id).await? else { return Ok(()) };
+        let Some(before) = rows::lock(tx.db(), resource.id).await? else { return Ok(()) };
         // What was changed since is looked at next time.
         let is_same = before.version == resource.version && before.provider_ref == resource.provider_ref;
         if !is_same || queue::is_busy(tx.db(), resource.id).await? {
             return Ok(());
         }
         let Ok(spec) = before.spec() else { return Ok(()) };
-        let names = queue::references(tx.db(), &spec).await?;
+        let names = rows::references(tx.db(), &spec).await?;
         let spec = spec.in_names_of(|id| names.get(id).and_then(|known| known.provider_ref.clone()));
         let wanted = self.wanted(&before, spec.as_ref());
         let sight = wanted.sight(object.as_ref());

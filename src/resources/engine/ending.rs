@@ -10,7 +10,8 @@ use crate::{
         lifecycle::{End, OperationStatus, OperationType, Phase},
         machine::{Course, Sight, Step},
         model::{OperationView, ResourceView, StoredResource},
-        queue::{self, Ended, Settled},
+        queue::{self, Ended},
+        rows::{self, Settled},
         spec::Spec,
     },
     tx::{Change, Tx},
@@ -21,7 +22,7 @@ pub async fn end(work: Work<'_>, course: &Course, end: End) -> Result<()> {
     let Work { app, taken, .. } = work;
     let trace = taken.traceparent.as_deref().and_then(TraceContext::following).unwrap_or_else(TraceContext::begin);
     let mut tx = app.writes.begin(&Arc::new(RequestContext::system().in_trace(trace))).await?;
-    let Some(before) = queue::lock(tx.db(), taken.resource_id).await? else { return Ok(()) };
+    let Some(before) = rows::lock(tx.db(), taken.resource_id).await? else { return Ok(()) };
     let ended = Ended { status: end.status(), error: course.failure.clone(), at: app.clock.now() };
     let Some(operation) = queue::end(tx.db(), taken, &ended).await? else {
         tracing::debug!(operation_id = %taken.id, "another server has taken an operation over");
@@ -33,9 +34,9 @@ pub async fn end(work: Work<'_>, course: &Course, end: End) -> Result<()> {
     let spec = if is_gone { None } else { Spec::from_json(before.kind, settled.spec.clone()).ok() };
     refer(&mut tx, &before, spec.as_ref()).await?;
     if is_gone {
-        queue::give_back(tx.db(), before.project_id, before.kind).await?;
+        rows::give_back(tx.db(), before.project_id, before.kind).await?;
     }
-    let after = queue::settle(tx.db(), before.id, &settled).await?;
+    let after = rows::settle(tx.db(), before.id, &settled).await?;
     let project = Some(before.project_id);
     let id = before.id;
     let (view_before, view_after) = (ResourceView::from(before), ResourceView::from(after));
@@ -66,8 +67,8 @@ pub async fn end(work: Work<'_>, course: &Course, end: End) -> Result<()> {
 
 async fn refer(tx: &mut Tx, before: &StoredResource, spec: Option<&Spec>) -> Result<()> {
     match spec {
-        Some(spec) => queue::refer(tx.db(), before.id, spec).await?,
-        None => queue::refer_to_nothing(tx.db(), before.id).await?,
+        Some(spec) => rows::refer(tx.db(), before.id, spec).await?,
+        None => rows::refer_to_nothing(tx.db(), before.id).await?,
     }
     Ok(())
 }
@@ -77,7 +78,7 @@ fn settle(work: &Work<'_>, before: &StoredResource, course: &Course, end: End) -
     let now = work.app.clock.now();
     let began_as = work.taken.before.phase.unwrap_or(before.phase);
     let mut settled = Settled {
-        phase: began_as.after(course.kind, end),
+        phase: began_as.after(course.kind, end, course.reference.is_some()),
         spec: before.spec.0.clone(),
         generation: before.generation,
         observed_generation: before.observed_generation,

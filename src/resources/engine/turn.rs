@@ -18,6 +18,7 @@ use crate::{
         machine::{Course, Do, Heard, Pause, Referred, Step},
         model::{Failure, Reconcile, StoredResource},
         queue::{self, Taken, Turn},
+        rows,
         spec::Spec,
     },
     state::App,
@@ -70,8 +71,8 @@ pub(super) struct Work<'a> {
 
 async fn work(app: &App, taken: &Taken, until: Duration) -> Result<()> {
     let mut db = app.db.acquire().await?;
-    let Some(resource) = queue::resource(&mut db, taken.resource_id).await? else { return Ok(()) };
-    let deployment = queue::deployment(&mut db).await?;
+    let Some(resource) = rows::resource(&mut db, taken.resource_id).await? else { return Ok(()) };
+    let deployment = rows::deployment(&mut db).await?;
     let Some(step) = Step::of(&taken.step) else {
         return Err(Error::internal(format!("this version knows no step '{}'", taken.step)));
     };
@@ -128,7 +129,7 @@ impl Work<'_> {
         let wanted = before.unwrap_or_else(|| self.resource.spec.0.clone());
         self.spec = Spec::from_json(self.resource.kind, wanted).ok();
         let Some(spec) = &self.spec else { return Ok(()) };
-        let known = queue::references(db, spec).await?;
+        let known = rows::references(db, spec).await?;
         course.referred = Referred::There;
         for (member, id) in spec.references() {
             let reference = known.get(id);
@@ -261,7 +262,7 @@ impl Work<'_> {
         let references: Vec<&str> = object.spec.references().map(|(_, reference)| reference.as_str()).collect();
         let mut db = self.app.db.acquire().await?;
         let place = (self.resource.project_id, self.resource.provider.as_str());
-        let owners = queue::owners(&mut db, place, &references).await?;
+        let owners = rows::owners(&mut db, place, &references).await?;
         let mut observed = object.spec.clone();
         if let Spec::Instance(instance) = &mut observed {
             // Which network it is in is left to the provider where that is no resource.
