@@ -166,6 +166,19 @@ impl Error {
         )
     }
 
+    /// The refusal of a credential that lacks each of `scopes`, of which one would be enough.
+    pub fn insufficient_scope(scopes: &[Scope]) -> Self {
+        if let [scope] = scopes {
+            let detail =
+                format!("This needs the scope '{scope}', which your credential does not have here; use one that has it");
+            return Self::new(Code::InsufficientScope, detail).needing(*scope);
+        }
+        let names = scopes.iter().map(|scope| format!("'{scope}'")).collect::<Vec<_>>().join(", ");
+        let detail =
+            format!("This needs one of the scopes {names}, and your credential has none of them here; use one that has");
+        Self::new(Code::InsufficientScope, detail)
+    }
+
     /// A fault of ours. The cause is for the log alone.
     pub fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(
