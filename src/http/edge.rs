@@ -40,7 +40,7 @@ use crate::metrics::text::{Measured, Page};
 const MAX_HEAD: usize = 16 * 1024;
 /// The longest path and query, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
-/// How long a request may take once its head is there.
+/// How long a request may take once its head is there, besides what it waits for by its client's wish.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// What is answered however busy the server is: who restarts or avoids servers asks here, and would
 /// take a busy one for a dead one.
@@ -69,7 +69,7 @@ impl Default for Limits {
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
-            stall_time: Duration::from_secs(60),
+            stall_time: Duration::from_secs(100),
             max_connections: 10_000,
             max_requests: 1_000,
         }

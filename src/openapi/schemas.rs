@@ -182,6 +182,14 @@ impl Schemas {
             answer.status.to_string(),
             json!({ "description": answer.description, "headers": headers, "content": content }),
         );
+        if let Some((status, description, schema)) = answer.rehearsed {
+            let schema = schema_of(&mut self.written, schema);
+            let content = json!({ "application/json": { "schema": schema } });
+            responses.insert(
+                status.to_string(),
+                json!({ "description": description, "headers": request_id, "content": content }),
+            );
+        }
         for (status, description) in answer.others {
             let headers = request_id.clone();
             responses.insert(status.to_string(), json!({ "description": description, "headers": headers }));
