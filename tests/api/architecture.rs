@@ -55,9 +55,9 @@ fn rank(module: &str) -> u8 {
         ("webhooks", "queue" | "send" | "outbox") => 1,
         ("webhooks", "worker") => 4,
         ("audit", "export" | "stream" | "retention") => 4,
-        ("resources", "kind" | "spec" | "lifecycle" | "driver" | "machine" | "pace") => 0,
+        ("resources", "kind" | "spec" | "lifecycle" | "driver" | "machine" | "finding" | "pace") => 0,
         ("resources", "rules") => 2,
-        ("resources", "config" | "drivers" | "registry" | "cloud" | "queue") => 1,
+        ("resources", "config" | "drivers" | "registry" | "cloud" | "queue" | "rows" | "sweeps") => 1,
         ("resources", "engine" | "reconcile" | "expiry" | "operations" | "providers" | "submit") => 4,
         ("docs", "pages" | "assets") => 2,
         // What readers and the tail share, and what the description says of each type.
