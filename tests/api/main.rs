@@ -34,6 +34,7 @@ mod process;
 mod projects;
 mod properties;
 mod reference;
+mod resources;
 mod revocation;
 mod sealing;
 mod secrets;
