@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use cloudapi::{base::lifecycle::Phase, http::edge::EdgeOptions, state::AppOptions};
 use serde_json::{Value, json};
 
-use super::{RESOURCES, conflict, made, make, network, path, pipeline, start, volume};
+use super::{RESOURCES, conflict, instance, made, make, network, path, pipeline, start, volume};
 use crate::support::{
     Identity, TestApp,
     cloud::{hurried, id_of, over, quiet_network, quiet_operation, stuck},
