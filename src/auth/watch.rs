@@ -290,11 +290,8 @@ mod tests {
     async fn what_others_found_counts_if_they_looked_after_one_asked_and_not_before() {
         let (node, clock) = (node(), Clock::system());
         let proof = judged(&node, &clock, None).proof.unwrap();
-        let about = (
-            crate::base::secret::Secret::generate(crate::base::secret::SecretKind::Key).hash(),
-            PROJECT,
-            EVENTS,
-        );
+        let about =
+            (crate::base::secret::Secret::generate(crate::base::secret::SecretKind::Key).hash(), PROJECT, EVENTS);
         let all = Judged::default();
         let at = Duration::from_secs;
         assert!(all.since(at(0), &about).is_none());

@@ -336,11 +336,10 @@ pub async fn sync(
     tenant.require_active()?;
     rules::require_unlocked(tx.db(), &resource).await?;
     rules::require_phase(&resource, OperationType::Sync)?;
-    let before =
-        Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
+    let before = Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
     let operation = begin(&app, grant.request(), tx.db(), &resource, (OperationType::Sync, before, true)).await?;
-    let change = Change::new(Action::ResourceSyncRequested, id, Some(tenant.project_id()))
-        .with("operation_id", operation.id);
+    let change =
+        Change::new(Action::ResourceSyncRequested, id, Some(tenant.project_id())).with("operation_id", operation.id);
     let draft = Draft { before: None, after: resource, operation, asks_provider: true, change };
     finish(&app, tx, draft, false).await
 }

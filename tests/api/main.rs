@@ -12,6 +12,7 @@
 mod access;
 mod architecture;
 mod audit;
+mod aws;
 mod browsers;
 mod conformance;
 mod docs;

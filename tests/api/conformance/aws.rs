@@ -3,11 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cloudapi::resources::drivers::aws::{Aws, Environment};
+use cloudapi::resources::drivers::aws::Aws;
 use uuid::Uuid;
 
 use super::{Subject, conformance};
-use crate::support::moto;
+use crate::{aws::environment, support::moto};
 
 conformance!(start);
 
@@ -37,14 +37,5 @@ async fn start() -> Option<Subject> {
             })
         }),
         _keep: Box::new(()),
-    })
-}
-
-/// Any will do, for moto.
-fn environment() -> Arc<Environment> {
-    Arc::new(|name| match name {
-        "AWS_ACCESS_KEY_ID" => Some("testing".into()),
-        "AWS_SECRET_ACCESS_KEY" => Some("testing".into()),
-        _ => None,
     })
 }

@@ -76,21 +76,16 @@ impl Aws {
         }
         let instance_type = self.instance_type(spec)?;
         self.retag(reference, &instance.tag_set, &self.tags(order)).await?;
-        let state = instance.instance_state.name.as_str();
-        if instance.instance_type != instance_type {
-            match state {
-                "running" => self.turn(reference, "StopInstances").await?,
-                "stopped" => {
-                    let form = Form::new("ModifyInstanceAttribute").with("InstanceId", reference);
-                    self.ec2.tell(form.with("InstanceType.Value", instance_type)).await?;
-                }
-                _ => {}
+        match (instance.instance_state.name.as_str(), instance.instance_type == instance_type) {
+            ("running", false) => self.turn(reference, "StopInstances").await,
+            ("stopped", false) => {
+                let form = Form::new("ModifyInstanceAttribute").with("InstanceId", reference);
+                self.ec2.tell(form.with("InstanceType.Value", instance_type)).await?;
+                self.update_volumes(&instance, &spec.volumes).await
             }
-        }
-        if matches!(state, "running" | "stopped") {
-            self.update_volumes(&instance, &spec.volumes).await
-        } else {
-            Ok(())
+            ("running" | "stopped", true) => self.update_volumes(&instance, &spec.volumes).await,
+            // It is on its way, and is asked again when it is there.
+            _ => Ok(()),
         }
     }
 
