@@ -220,7 +220,8 @@ mod tests {
         let db = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
         let node = Node::new(db.into(), true);
         let credentials = node.credentials.as_ref().unwrap();
-        let mut follower = Follower::new(Timing::USUAL);
+        // It does not end while a test is held up.
+        let mut follower = Follower::new(Timing { lease: Duration::from_secs(3600), ..Timing::USUAL });
         follower.next(credentials.lease(), since_boot());
         follower.registered();
         follower.began(credentials.lease(), 7);
