@@ -220,7 +220,7 @@ fn subnet(outputs: &serde_json::Map<String, Value>) -> String {
 /// Waits for an operation that was answered, which must succeed; gives its resource's id.
 async fn succeeded(owner: &Session<'_>, accepted: Value) -> String {
     let operation = accepted["operation"]["id"].as_str().unwrap();
-    let operation = owner.get(&format!("/v1/operations/{operation}?wait=30")).await.ok();
+    let operation = owner.get(&format!("/v1/operations/{operation}?wait=20")).await.ok();
     assert_eq!(operation["status"], "succeeded", "{operation}");
     operation["resource_id"].as_str().unwrap().to_owned()
 }
@@ -263,6 +263,9 @@ async fn an_environment_is_made_used_and_leaves_nothing_behind() {
     assert_eq!((&shown["status"]["phase"], &shown["status"]["power"]), (&json!("active"), &json!("on")));
     assert!(shown["status"]["outputs"]["private_ip"].as_str().unwrap().starts_with("10.8.0."), "{shown}");
     let reference = shown["status"]["provider_ref"].as_str().unwrap().to_owned();
+    let there =
+        moto::ask(region, &format!("Action=DescribeVpcs&Filter.1.Name=tag:label:env&Filter.1.Value.1={env}")).await;
+    assert!(there.contains(&env), "{there}");
 
     act(&web, json!({ "action": "stop" })).await;
     act(&web, json!({ "action": "resize", "size": "large" })).await;
@@ -288,16 +291,12 @@ async fn an_environment_is_made_used_and_leaves_nothing_behind() {
         let accepted = owner.delete(&format!("/v1/resources/{id}")).await.expect(reqwest::StatusCode::ACCEPTED);
         succeeded(&owner, accepted).await;
     }
-    let left = moto::ask(
-        region,
-        "Action=DescribeInstances&Filter.1.Name=instance-state-name&Filter.1.Value.1=running&Filter.1.Value.2=stopped",
-    )
-    .await;
+    let ours = format!("Filter.1.Name=tag:label:env&Filter.1.Value.1={env}");
+    let running = "Filter.2.Name=instance-state-name&Filter.2.Value.1=running&Filter.2.Value.2=stopped";
+    let left = moto::ask(region, &format!("Action=DescribeInstances&{ours}&{running}")).await;
     assert!(!left.contains("<instanceId>"), "{left}");
     for action in ["DescribeVolumes", "DescribeVpcs", "DescribeSubnets"] {
-        let left =
-            moto::ask(region, &format!("Action={action}&Filter.1.Name=tag-key&Filter.1.Value.1=cloudapi:deployment"))
-                .await;
-        assert!(!left.contains("cloudapi:deployment"), "{left}");
+        let left = moto::ask(region, &format!("Action={action}&{ours}")).await;
+        assert!(!left.contains(&env), "{left}");
     }
 }

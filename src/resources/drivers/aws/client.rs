@@ -165,12 +165,25 @@ impl Ec2 {
 
 fn failed(action: &str, status: u16, body: &[u8]) -> DriverError {
     let told = quick_xml::de::from_reader::<_, Failed>(body).ok().and_then(Failed::first);
-    match told {
+    let error = match told {
         Some(told) => errors::error(status, &told.code, &told.message),
         None => {
             errors::error(status, &format!("http_{status}"), &format!("{action} was answered with status {status}"))
         }
+    };
+    if error.kind != Refusal::Denied {
+        return error;
     }
+    // AWS names the operator's account and user, which are no business of clients'.
+    tracing::warn!(
+        action,
+        code = error.code,
+        message = error.message,
+        "AWS does not accept the operator's credentials for this"
+    );
+    let message =
+        format!("the operator's credentials do not allow {action}; ask the operator, whose log has the reason");
+    DriverError { message, ..error }
 }
 
 #[cfg(test)]
@@ -207,6 +220,11 @@ mod tests {
                      <Message>no more</Message></Error></Errors><RequestID>1</RequestID></Response>";
         let told = failed("CreateVpc", 400, body);
         assert_eq!((told.kind, told.to_string()), (Refusal::Exhausted, "VpcLimitExceeded: no more".into()));
+        let body = b"<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>User: arn:aws:iam::123456789012:user/x \
+                     is not authorized</Message></Error></Errors></Response>";
+        let told = failed("CreateVpc", 403, body);
+        assert_eq!((told.kind, told.code.as_str()), (Refusal::Denied, "UnauthorizedOperation"));
+        assert!(told.message.contains("CreateVpc") && !told.message.contains("arn:"), "{told}");
         for (status, body, kind) in [
             (502, "<html>", Refusal::Retryable { after: None }),
             (503, "", Refusal::Retryable { after: None }),

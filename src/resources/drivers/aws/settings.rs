@@ -134,9 +134,12 @@ fn checked(endpoint: &str) -> Result<Url, String> {
         Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
         None => false,
     };
-    let is_bare = endpoint.username().is_empty() && endpoint.password().is_none() && endpoint.query().is_none();
+    let is_bare = endpoint.username().is_empty()
+        && endpoint.password().is_none()
+        && endpoint.query().is_none()
+        && endpoint.fragment().is_none();
     match endpoint.scheme() {
-        "https" | "http" if !is_bare => Err("an endpoint is a URL without credentials and query".into()),
+        "https" | "http" if !is_bare => Err("an endpoint is a URL without credentials, query and fragment".into()),
         "https" => Ok(endpoint),
         "http" if is_here => Ok(endpoint),
         "http" => Err(format!("the endpoint {endpoint} must be https; http is for this machine alone")),
