@@ -241,9 +241,11 @@ async fn an_environment_is_made_used_and_leaves_nothing_behind() {
     let app = TestApp::start_with(options).await;
     let owner = app.owner().await;
 
+    // By which its things are found past the server.
+    let env = Uuid::new_v4().to_string();
     let ask = async |kind: &str, name: &str, spec: Value| {
         let body =
-            json!({ "project_id": owner.project, "kind": kind, "name": name, "spec": spec, "labels": { "env": "ci" } });
+            json!({ "project_id": owner.project, "kind": kind, "name": name, "spec": spec, "labels": { "env": env } });
         owner.post("/v1/resources", body).await.expect(reqwest::StatusCode::ACCEPTED)
     };
     let act = async |id: &str, action: Value| {
