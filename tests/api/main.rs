@@ -36,6 +36,7 @@ mod process;
 mod projects;
 mod properties;
 mod reference;
+mod resources;
 mod revocation;
 mod sealing;
 mod secrets;

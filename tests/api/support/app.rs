@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::DropGuard;
 
 use super::{
-    cluster, eventually,
+    cloud, cluster, eventually,
     identity::{Identity, Nobody, Session},
     not_at_midnight,
     witness::{Leaks, Witness},
@@ -68,7 +68,7 @@ impl Deref for TestApp {
 impl TestApp {
     /// Starts one, empty.
     pub async fn start() -> Self {
-        Self::start_with(AppOptions::default()).await
+        Self::start_with(AppOptions { cloud: cloud::quick(), ..AppOptions::default() }).await
     }
 
     /// Starts one that the operator has set up so.
@@ -80,6 +80,11 @@ impl TestApp {
     /// Starts another server on the same database, with the same time.
     pub async fn start_beside(&self, options: AppOptions) -> Self {
         Self::start_on(self.db.connect_options().as_ref().clone(), self.clock.clone(), options).await
+    }
+
+    /// Starts one on a database that a command has made.
+    pub async fn start_at(database: &PgConnectOptions) -> Self {
+        Self::start_on(database.clone(), Clock::system(), AppOptions::default()).await
     }
 
     async fn start_on(database: PgConnectOptions, clock: Clock, options: AppOptions) -> Self {
