@@ -12,7 +12,9 @@
 mod access;
 mod architecture;
 mod audit;
+mod aws;
 mod browsers;
+mod conformance;
 mod converging;
 mod docs;
 mod drain;
