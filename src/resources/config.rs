@@ -12,7 +12,7 @@ use std::{fs, io, path::Path};
 
 use serde::Deserialize;
 
-use super::drivers::sim::SimSettings;
+use super::drivers::{docker::DockerSettings, sim::SimSettings};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -38,6 +38,8 @@ pub struct ProviderSettings {
 pub enum DriverSettings {
     /// A simulation.
     Sim(SimSettings),
+    /// A Docker engine.
+    Docker(DockerSettings),
 }
 
 /// Why a file of providers cannot be used.

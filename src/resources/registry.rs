@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     config::{DriverSettings, ProviderSettings},
     driver::{Capabilities, Driver},
-    drivers::sim::Sim,
+    drivers::{docker::Docker, sim::Sim},
 };
 use crate::db::Pool;
 
@@ -41,6 +41,9 @@ impl Registry {
             let (driver_name, region, driver): (_, _, Arc<dyn Driver>) = match settings.driver {
                 DriverSettings::Sim(settings) => {
                     ("sim", String::new(), Arc::new(Sim::new(name.clone(), settings, db.clone())))
+                }
+                DriverSettings::Docker(settings) => {
+                    ("docker", String::new(), Arc::new(Docker::new(name.clone(), settings)))
                 }
             };
             (name.clone(), Provider { name, driver_name, region, driver })

@@ -1,3 +1,4 @@
 //! The providers that there are drivers for.
 
+pub mod docker;
 pub mod sim;
