@@ -13,6 +13,7 @@ mod access;
 mod architecture;
 mod audit;
 mod browsers;
+mod conformance;
 mod docs;
 mod drain;
 mod edge;

@@ -1,0 +1,287 @@
+//! The checks. Each takes a driver that nobody else uses, and leaves nothing behind at its provider.
+
+use std::{collections::BTreeSet, slice};
+
+use cloudapi::{
+    base::id::{OperationId, ResourceId},
+    resources::{
+        driver::{Action, ActionType, ObjectState, Order, Owned, Refusal, Tags},
+        kind::{Kind, Power},
+        spec::{InstanceSpec, Spec},
+    },
+};
+use uuid::Uuid;
+
+use super::Subject;
+
+/// The same order with other volumes.
+fn with_volumes(order: &Order, volumes: &[&str]) -> Order {
+    let mut order = Order { operation: OperationId::new(), ..order.clone() };
+    if let Spec::Instance(InstanceSpec { volumes: asked, .. }) = &mut order.spec {
+        *asked = volumes.iter().map(|&volume| volume.to_owned()).collect();
+    }
+    order
+}
+
+pub async fn what_is_made_is_read_as_asked_and_listed_with_its_tags(subject: &Subject) {
+    for order in subject.one_of_each() {
+        let kind = order.spec.kind();
+        let object = subject.make(&order).await;
+        assert_eq!((object.state, object.tags), (ObjectState::Ready, Some(order.tags)));
+        assert_eq!(order.spec.difference(&object.spec), serde_json::Map::new());
+        assert_eq!(object.power, kind.has_power().then_some(Power::On));
+        let of = Owned::Of(order.tags.resource);
+        assert_eq!(subject.list(kind, of).await, slice::from_ref(&object), "it is listed as it is read");
+        assert_eq!(subject.listed(kind, Owned::All).await, slice::from_ref(&object.reference));
+        assert!(!subject.listed(kind, Owned::Nobody).await.contains(&object.reference));
+        for other in Kind::ALL.iter().filter(|other| **other != kind && subject.has(slice::from_ref(other))) {
+            assert_eq!(subject.listed(*other, of).await, [""; 0], "it is no {other}");
+            assert_eq!(subject.read(*other, &object.reference).await, None, "it is no {other}");
+        }
+        subject.remove(kind, &object.reference).await;
+    }
+}
+
+pub async fn what_is_deleted_is_gone_and_may_be_deleted_again(subject: &Subject) {
+    for order in subject.one_of_each() {
+        let (kind, reference) = (order.spec.kind(), subject.make(&order).await.reference);
+        subject.remove(kind, &reference).await;
+        subject.insist(async || subject.driver.delete(kind, &reference).await).await;
+        assert_eq!(subject.read(kind, &reference).await, None);
+        assert_eq!(subject.listed(kind, Owned::Of(order.tags.resource)).await, [""; 0]);
+        let refused = subject.refusal(async || subject.driver.update(&reference, &order).await).await;
+        assert_eq!(refused.kind, Refusal::NotFound, "{refused}");
+        if kind.has_power() {
+            for action in [Action::Power(Power::On), Action::Power(Power::Off), Action::Reboot] {
+                let refused = subject.refusal(async || subject.driver.action(kind, &reference, action).await).await;
+                assert_eq!(refused.kind, Refusal::NotFound, "{refused}");
+            }
+        }
+    }
+}
+
+pub async fn what_is_not_there_is_told_so(subject: &Subject) {
+    // What a client may give to be imported, besides what is deleted.
+    for reference in
+        ["no-such", "i-0", "vpc-00000000000000000", "../../etc/passwd", "a b&Action=x", "ä", &"x".repeat(300)]
+    {
+        for order in subject.one_of_each() {
+            let kind = order.spec.kind();
+            assert_eq!(subject.read(kind, reference).await, None, "{kind} {reference}");
+            subject.insist(async || subject.driver.delete(kind, reference).await).await;
+            let refused = subject.refusal(async || subject.driver.update(reference, &order).await).await;
+            assert_eq!(refused.kind, Refusal::NotFound, "{refused}");
+        }
+    }
+}
+
+pub async fn a_creation_that_is_made_twice_is_found_in_whole(subject: &Subject) {
+    for order in subject.one_of_each() {
+        let kind = order.spec.kind();
+        let mut made = BTreeSet::new();
+        for _ in 0..2 {
+            made.insert(subject.insist(async || subject.driver.create(&order).await).await.reference);
+        }
+        if subject.knows_tokens {
+            assert_eq!(made.len(), 1, "the operation's id is a client token");
+        }
+        let made = Vec::from_iter(made);
+        assert_eq!(subject.listed(kind, Owned::Of(order.tags.resource)).await, made);
+        for reference in &made {
+            subject.remove(kind, reference).await;
+        }
+        assert_eq!(subject.listed(kind, Owned::Of(order.tags.resource)).await, [""; 0]);
+    }
+}
+
+pub async fn a_volume_grows_and_never_shrinks(subject: &Subject) {
+    if !subject.can_update(Kind::Volume, "size_gib") {
+        return;
+    }
+    let order = subject.volume(1);
+    let reference = subject.make(&order).await.reference;
+    let larger = Order { tags: order.tags, ..subject.volume(3) };
+    subject.converge(&reference, &larger, None).await;
+    subject.insist(async || subject.driver.update(&reference, &larger).await).await;
+    subject.converge(&reference, &larger, None).await;
+    let refused = subject.refusal(async || subject.driver.update(&reference, &order).await).await;
+    assert_eq!(refused.kind, Refusal::Invalid, "{refused}");
+    subject.converge(&reference, &larger, None).await;
+    subject.remove(Kind::Volume, &reference).await;
+}
+
+pub async fn an_update_puts_its_tags_on_what_was_made_elsewhere(subject: &Subject) {
+    if !subject.has(&[Kind::Volume]) || !subject.capabilities().import {
+        return;
+    }
+    let reference = (subject.stray_volume)().await;
+    assert!(subject.listed(Kind::Volume, Owned::Nobody).await.contains(&reference));
+    assert_eq!(subject.listed(Kind::Volume, Owned::All).await, [""; 0]);
+    let object = subject.read(Kind::Volume, &reference).await.unwrap();
+    assert_eq!(object.tags, None);
+
+    let first = Order { spec: object.spec, ..subject.volume(1) };
+    let second = Order { tags: Tags { resource: ResourceId::new(), ..first.tags }, ..first.clone() };
+    for order in [&first, &first, &second] {
+        subject.insist(async || subject.driver.update(&reference, order).await).await;
+        let object = subject.converge(&reference, order, None).await;
+        assert_eq!(object.tags, Some(order.tags));
+        assert_eq!(subject.listed(Kind::Volume, Owned::Of(order.tags.resource)).await, slice::from_ref(&reference));
+    }
+    assert_eq!(subject.listed(Kind::Volume, Owned::Of(first.tags.resource)).await, [""; 0]);
+    assert!(!subject.listed(Kind::Volume, Owned::Nobody).await.contains(&reference));
+    subject.remove(Kind::Volume, &reference).await;
+}
+
+pub async fn an_instance_is_turned_off_and_on_as_often_as_one_likes(subject: &Subject) {
+    let Some(can) = subject.capabilities().of(Kind::Instance) else { return };
+    let order = subject.instance(None, &[]);
+    let reference = subject.make(&order).await.reference;
+    let act = async |action| {
+        subject.insist(async || subject.driver.action(Kind::Instance, &reference, action).await).await;
+    };
+    if can.actions.contains(&ActionType::Stop) && can.actions.contains(&ActionType::Start) {
+        for power in [Power::On, Power::Off, Power::On] {
+            for _ in 0..2 {
+                act(Action::Power(power)).await;
+                let object = subject.converge(&reference, &order, Some(power)).await;
+                assert_eq!(object.power, Some(power));
+            }
+        }
+    }
+    if can.actions.contains(&ActionType::Reboot) {
+        act(Action::Reboot).await;
+        let object = subject.converge(&reference, &order, Some(Power::On)).await;
+        assert_eq!(object.power, Some(Power::On));
+    }
+    subject.remove(Kind::Instance, &reference).await;
+}
+
+pub async fn volumes_are_attached_detached_and_outlive_their_instance(subject: &Subject) {
+    if !subject.has(&[Kind::Volume, Kind::Instance]) {
+        return;
+    }
+    let one = subject.make(&subject.volume(1)).await.reference;
+    let other = subject.make(&subject.volume(2)).await.reference;
+    // What it is made with counts from the beginning; an instance has no volume that nobody asked for.
+    let order = subject.instance(None, &[&one]);
+    let reference = subject.make(&order).await.reference;
+    if subject.can_update(Kind::Instance, "volumes") {
+        for volumes in [&[&*one, &*other][..], &[&*other], &[], &[&*one]] {
+            let order = with_volumes(&order, volumes);
+            for _ in 0..2 {
+                subject.insist(async || subject.driver.update(&reference, &order).await).await;
+                let object = subject.converge(&reference, &order, Some(Power::On)).await;
+                assert_eq!(order.spec.difference(&object.spec), serde_json::Map::new());
+            }
+        }
+    }
+    subject.remove(Kind::Instance, &reference).await;
+    for volume in [one, other] {
+        assert!(subject.read(Kind::Volume, &volume).await.is_some(), "a volume outlives what it was attached to");
+        subject.remove(Kind::Volume, &volume).await;
+    }
+}
+
+pub async fn what_is_in_use_is_not_deleted(subject: &Subject) {
+    if !subject.has(&[Kind::Network, Kind::Volume, Kind::Instance]) {
+        return;
+    }
+    let network = subject.make(&subject.network(1)).await.reference;
+    let volume = subject.make(&subject.volume(1)).await.reference;
+    let instance = subject.make(&subject.instance(Some(&network), &[&volume])).await.reference;
+    for (kind, reference) in [(Kind::Network, &network), (Kind::Volume, &volume)] {
+        let refused = subject.refusal(async || subject.driver.delete(kind, reference).await).await;
+        assert_eq!(refused.kind, Refusal::Conflict, "{refused}");
+        assert!(subject.read(kind, reference).await.is_some(), "{reference} is still there");
+    }
+    subject.remove(Kind::Instance, &instance).await;
+    subject.remove(Kind::Volume, &volume).await;
+    subject.remove(Kind::Network, &network).await;
+}
+
+pub async fn an_instance_gets_another_size(subject: &Subject) {
+    if !subject.can_update(Kind::Instance, "size") {
+        return;
+    }
+    let order = subject.instance(None, &[]);
+    let reference = subject.make(&order).await.reference;
+    let mut larger = Order { operation: OperationId::new(), ..order };
+    if let Spec::Instance(spec) = &mut larger.spec {
+        spec.size.clone_from(&subject.sizes[1]);
+    }
+    for power in [Power::On, Power::Off] {
+        let object = subject.converge(&reference, &larger, Some(power)).await;
+        assert_eq!(larger.spec.difference(&object.spec), serde_json::Map::new());
+    }
+    subject.remove(Kind::Instance, &reference).await;
+}
+
+pub async fn pages_have_everything_once(subject: &Subject) {
+    if !subject.has(&[Kind::Volume]) {
+        return;
+    }
+    let mut made = Vec::new();
+    for _ in 0..subject.many {
+        let order = subject.volume(1);
+        made.push(subject.insist(async || subject.driver.create(&order).await).await.reference);
+    }
+    made.sort_unstable();
+    assert_eq!(subject.listed(Kind::Volume, Owned::All).await, made);
+    for reference in &made {
+        subject.insist(async || subject.driver.delete(Kind::Volume, reference).await).await;
+    }
+    for reference in &made {
+        subject.remove(Kind::Volume, reference).await;
+    }
+    assert_eq!(subject.listed(Kind::Volume, Owned::All).await, [""; 0]);
+}
+
+pub async fn each_deployment_and_provider_sees_its_own_alone(subject: &Subject) {
+    for mut order in subject.one_of_each() {
+        let kind = order.spec.kind();
+        order.tags.deployment = Uuid::new_v4();
+        let reference = subject.make(&order).await.reference;
+        let (resource, theirs) = (Owned::Of(order.tags.resource), order.tags.deployment);
+        assert_eq!(subject.listed(kind, Owned::All).await, [""; 0], "it is another deployment's");
+        assert_eq!(subject.listed(kind, resource).await, [""; 0], "it is another deployment's");
+        assert!(!subject.listed(kind, Owned::Nobody).await.contains(&reference), "it is somebody's");
+        assert_eq!(subject.list_at(&*subject.driver, kind, theirs, Owned::All).await.len(), 1);
+        for of in [Owned::All, resource] {
+            let seen = subject.list_at(&*subject.sibling, kind, theirs, of).await;
+            assert!(seen.is_empty(), "it is another provider's: {seen:?}");
+        }
+        let seen = subject.list_at(&*subject.sibling, kind, theirs, Owned::Nobody).await;
+        assert!(!seen.iter().any(|object| object.reference == reference), "it is somebody's");
+        subject.remove(kind, &reference).await;
+    }
+}
+
+pub async fn words_that_are_listed_are_accepted_and_others_refused(subject: &Subject) {
+    let Some(can) = subject.capabilities().of(Kind::Instance) else { return };
+    let spec = |size: &str, image: &str| {
+        Spec::Instance(InstanceSpec { size: size.into(), image: image.into(), network: None, volumes: Vec::new() })
+    };
+    let refused = |spec| subject.driver.validate(&spec).into_iter().map(|no| no.member).collect::<Vec<_>>();
+    for size in can.sizes.iter().chain(&subject.sizes) {
+        assert_eq!(refused(spec(size, &subject.image)), [""; 0]);
+    }
+    for image in can.images.iter().chain([&subject.image]) {
+        assert_eq!(refused(spec(&subject.sizes[0], image)), [""; 0]);
+    }
+    if !can.native_terms {
+        assert_eq!(refused(spec("no-size", "no-image")), ["size", "image"]);
+    }
+}
+
+pub async fn an_instance_is_not_made_in_a_network_that_is_not_there(subject: &Subject) {
+    if !subject.has(&[Kind::Network, Kind::Instance]) {
+        return;
+    }
+    let network = subject.make(&subject.network(2)).await.reference;
+    subject.remove(Kind::Network, &network).await;
+    let order = subject.instance(Some(&network), &[]);
+    let refused = subject.refusal(async || subject.driver.create(&order).await).await;
+    assert!(matches!(refused.kind, Refusal::NotFound | Refusal::Invalid), "{refused}");
+    assert_eq!(subject.listed(Kind::Instance, Owned::Of(order.tags.resource)).await, [""; 0]);
+}

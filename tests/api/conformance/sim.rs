@@ -1,0 +1,45 @@
+//! The simulation, which has to be as good a provider as any.
+
+use std::{sync::Arc, time::Duration};
+
+use cloudapi::resources::drivers::sim::{Sim, SimSettings};
+use uuid::Uuid;
+
+use super::{Subject, conformance};
+use crate::support::TestApp;
+
+conformance!(start);
+
+async fn start() -> Option<Subject> {
+    let app = TestApp::start().await;
+    // As quick as it can be, and unreliable.
+    let settings =
+        SimSettings { latency_min_ms: 0, latency_max_ms: 20, failures_per_mille: 50, ..SimSettings::default() };
+    let driver = |name: &str| Arc::new(Sim::new(name.into(), settings.clone(), app.db.clone().into()));
+    let db = app.db.clone();
+    Some(Subject {
+        driver: driver("sim"),
+        sibling: driver("sibling"),
+        deployment: Uuid::new_v4(),
+        sizes: ["small".into(), "large".into()],
+        image: "debian-12".into(),
+        knows_tokens: true,
+        octet: 231,
+        // A page holds 100.
+        many: 103,
+        patience: Duration::from_secs(10),
+        stray_volume: Box::new(move || {
+            let db = db.clone();
+            Box::pin(async move {
+                sqlx::query_scalar(
+                    "INSERT INTO sim_objects (provider, reference, kind, name, spec, ready_at)
+                     VALUES ('sim', 'vol-stray', 'storage.volume', 'stray', '{\"size_gib\": 1}', now()) RETURNING reference",
+                )
+                .fetch_one(&db)
+                .await
+                .unwrap()
+            })
+        }),
+        _keep: Box::new(app),
+    })
+}
