@@ -2,6 +2,7 @@
 //! what to try. A new driver writes a `Subject` and one line, `conformance!`.
 
 mod checks;
+mod docker;
 mod sim;
 
 use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};

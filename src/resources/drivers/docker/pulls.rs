@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bollard::{Docker, query_parameters::CreateImageOptionsBuilder};
+use bollard::{Docker, errors::Error, query_parameters::CreateImageOptionsBuilder};
 use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 
@@ -62,15 +62,21 @@ async fn fetch(pulls: Pulls, engine: Docker, image: String) {
     pulls.remove(&image);
     if let Err(error) = end {
         tracing::warn!(%error, image, "an image could not be pulled");
-        let failed = match status(&error) {
-            Some(404) => {
-                let message = format!("there is no image '{image}', or it must not be pulled without signing in");
-                DriverError::new(Refusal::Invalid, "no_image", message)
-            }
-            _ => meaning(error),
+        let failed = if is_refusal(&error) {
+            let message = format!("there is no image '{image}', or it must not be pulled without signing in");
+            DriverError::new(Refusal::Invalid, "no_image", message)
+        } else {
+            meaning(error)
         };
         pulls.insert(image, Pull::Failed(failed, Instant::now()));
     }
+}
+
+/// Whether it was the registry that said no. Engines tell that by status or by text alone, as registry and release have it.
+fn is_refusal(error: &Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    let words = ["manifest unknown", "name unknown", "access denied", "does not exist", "unauthorized"];
+    status(error) == Some(404) || words.iter().any(|word| text.contains(word))
 }
 
 /// The image with its tag, without which all there are would be fetched.
