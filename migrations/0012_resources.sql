@@ -88,10 +88,10 @@ CREATE TABLE operations (
     finished_at       timestamptz,
     -- When to give it up.
     deadline          timestamptz  NOT NULL,
-    -- When the next step is due; null when it is done.
+    -- When the next step is due; null when there is none. Whoever takes it sets it to the end of their lease, so that
+    -- another takes it should they die.
     due_at            timestamptz  DEFAULT now(),
-    -- Until when it is somebody's, and how often it has been taken: only who has taken it last may write to it.
-    lease_until       timestamptz,
+    -- How often it has been taken: only who has taken it last may write to it.
     fence             bigint       NOT NULL DEFAULT 0,
     CONSTRAINT operations_open_are_due CHECK ((due_at IS NULL) = (status IN ('succeeded', 'failed', 'canceled'))),
     CONSTRAINT operations_ended_have_time CHECK ((finished_at IS NULL) = (status IN ('queued', 'running')))
@@ -101,6 +101,8 @@ CREATE INDEX operations_by_resource ON operations (resource_id, id);
 -- One at a time: what a second one is refused by.
 CREATE UNIQUE INDEX operations_one_open ON operations (resource_id) WHERE due_at IS NOT NULL;
 CREATE INDEX operations_due ON operations (due_at) WHERE due_at IS NOT NULL;
+-- For the sweep, which forgets what ended long ago.
+CREATE INDEX operations_finished ON operations (finished_at) WHERE finished_at IS NOT NULL;
 
 -- How many of a kind a project may have, where the operator has said so.
 CREATE TABLE resource_quotas (
@@ -117,16 +119,14 @@ CREATE TABLE resource_counts (
     PRIMARY KEY (project_id, kind)
 );
 
--- Who looks through a provider's objects of a kind, how far they have come, and when it is next due.
+-- When somebody is to look through all of a provider's objects of a kind; leased as operations are.
 CREATE TABLE provider_sweeps (
     provider     text         NOT NULL,
     kind         text         NOT NULL,
     due_at       timestamptz  NOT NULL DEFAULT now(),
-    lease_until  timestamptz,
     fence        bigint       NOT NULL DEFAULT 0,
-    -- When the last whole one began and ended, and what went wrong since, for people.
+    -- When that was last done, whole.
     swept_at     timestamptz,
-    error        text,
     PRIMARY KEY (provider, kind)
 );
 

@@ -17,6 +17,7 @@ use crate::{
     metrics::requests::Named,
     openapi::{self, Document},
     projects::handlers as projects,
+    resources::{handlers as resources, operations, providers},
     sessions::handlers as sessions,
     state::App,
     tokens::{handlers as tokens, introspection},
@@ -45,7 +46,7 @@ pub fn table() -> Api<App> {
         .patch("/v1/projects/{project_id}", projects::update, "Change a project's name or metadata.")
         .errors(&[Code::ProjectNotActive])
         .delete("/v1/projects/{project_id}", projects::delete, "Delete an archived project with everything in it.")
-        .errors(&[Code::RevocationUnconfirmed, Code::ProjectNotArchived])
+        .errors(&[Code::RevocationUnconfirmed, Code::ProjectNotArchived, Code::ProjectNotEmpty])
         .post(
             "/v1/projects/{project_id}/suspend",
             projects::suspend,
@@ -104,6 +105,55 @@ pub fn table() -> Api<App> {
         .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::ProjectNotActive, Code::LastOwner])
         .delete("/v1/users/{user_id}", users::remove, "Remove a user from a project, or withdraw their invitation.")
         .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::LastOwner])
+        .post("/v1/resources", resources::create, "Ask for a resource: a network, a volume or an instance.")
+        .errors(&[
+            Code::ProjectNotActive,
+            Code::UnsupportedCapability,
+            Code::LimitReached,
+            Code::ResourceInUse,
+            Code::ResourceLocked,
+            Code::InvalidState,
+        ])
+        .get("/v1/resources", resources::list, "List a project's resources.")
+        .post("/v1/resources/import", resources::import, "Make a resource of what was made at a provider elsewhere.")
+        .errors(&[Code::ProjectNotActive, Code::UnsupportedCapability, Code::LimitReached, Code::ResourceInUse])
+        .get("/v1/resources/{resource_id}", resources::get, "Get a resource.")
+        .patch("/v1/resources/{resource_id}", resources::update, "Ask that a resource be changed.")
+        .errors(&[
+            Code::ProjectNotActive,
+            Code::UnsupportedCapability,
+            Code::ResourceInUse,
+            Code::ResourceLocked,
+            Code::InvalidState,
+        ])
+        .delete("/v1/resources/{resource_id}", resources::delete, "Ask that a resource be deleted.")
+        .errors(&[Code::Protected, Code::ResourceInUse, Code::ResourceLocked, Code::InvalidState])
+        .post(
+            "/v1/resources/{resource_id}/actions",
+            resources::act,
+            "Ask that a resource be started, stopped, rebooted or resized, or a volume attached or detached.",
+        )
+        .errors(&[
+            Code::ProjectNotActive,
+            Code::UnsupportedCapability,
+            Code::LimitReached,
+            Code::ResourceInUse,
+            Code::ResourceLocked,
+            Code::InvalidState,
+        ])
+        .post(
+            "/v1/resources/{resource_id}/sync",
+            resources::sync,
+            "Ask that a resource be looked at, and mended if it says so.",
+        )
+        .errors(&[Code::ProjectNotActive, Code::ResourceLocked, Code::InvalidState])
+        .get("/v1/operations", operations::list, "List what was and is being done to a project's resources.")
+        .get("/v1/operations/{operation_id}", operations::get, "Get an operation, or wait until it is over.")
+        .post("/v1/operations/{operation_id}/cancel", operations::cancel, "Ask that an operation be given up.")
+        .errors(&[Code::InvalidState])
+        .get("/v1/providers", providers::list, "List where resources can be, and what can be done there.")
+        .get("/v1/providers/{name}", providers::get, "Get a provider.")
+        .get("/v1/schemas/{kind}", providers::schema, "Get the JSON Schema of a kind's spec.")
         .get("/v1/usage", usage::get, "Get a billing period's usage; the current one's if none is named.")
         .get("/v1/usage/breakdown", usage::breakdown, "Break usage down by key, token, route or day.")
         .get("/v1/usage/periods", usage::periods, "List the billing periods, open and final, with their usage.")

@@ -87,6 +87,7 @@ impl Answer for Exported {
         location: false,
         others: &[],
         etag: false,
+        rehearsed: None,
         once: false,
         private: false,
         read: false,

@@ -227,7 +227,7 @@ pub(super) fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAd
         ));
     }
     require_active(caller)?;
-    let Need::Scoped { scope, itself, .. } = need else { return Ok(()) };
+    let Need::Scoped { scopes: wanted, itself, .. } = need else { return Ok(()) };
     let scopes = match caller {
         Caller::Session { .. } => return Ok(()),
         Caller::Key { scopes, .. } | Caller::Token { scopes, .. } => scopes,
@@ -243,8 +243,8 @@ pub(super) fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAd
             Code::CredentialKindNotAllowed,
             "A key can do this to itself only; name its own id, or use a session (sess_…)",
         )),
-        _ if scopes.contains(scope) => Ok(()),
-        _ => Err(insufficient_scope(scope)),
+        _ if scopes.contains_any(wanted) => Ok(()),
+        _ => Err(Error::insufficient_scope(wanted)),
     }
 }
 
@@ -260,15 +260,6 @@ fn require_active(caller: &Caller) -> Result<()> {
         code,
         format!("The project is {status}, so its keys and tokens do not work; an owner can resume it"),
     ))
-}
-
-/// The refusal of a credential that lacks `scope`.
-pub fn insufficient_scope(scope: crate::base::scope::Scope) -> Error {
-    Error::new(
-        Code::InsufficientScope,
-        format!("This needs the scope '{scope}', which your credential does not have here; use one that has it"),
-    )
-    .needing(scope)
 }
 
 fn kind_name(kind: SecretKind) -> &'static str {

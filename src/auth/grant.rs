@@ -32,7 +32,7 @@ use std::{marker::PhantomData, sync::Arc};
 use axum::{extract::FromRequestParts, http::request::Parts};
 use sqlx::PgConnection;
 
-use super::{bearer::Authenticator, gate::insufficient_scope, watch::Watch};
+use super::{bearer::Authenticator, watch::Watch};
 use crate::{
     base::{
         caller::Caller,
@@ -113,7 +113,8 @@ impl Who for SessionOnly {
 }
 
 /// Proof that the caller's kind is one of `W`'s, and that a key or token holds `S`. A session's
-/// roles differ by project: it holds `S` only in what [`Grant::in_project`] lets it into.
+/// roles differ by project: it holds `S` only in what [`Grant::in_project`] lets it into. Where `S` stands for several
+/// scopes, which of them it must be is for [`Tenant::require`] to ask, once it is known what is asked for.
 #[derive(Debug)]
 pub struct Grant<S, W = Anyone> {
     request: Arc<RequestContext>,
@@ -122,7 +123,7 @@ pub struct Grant<S, W = Anyone> {
 }
 
 impl<S: ScopeType, W: Who> Access for Grant<S, W> {
-    const NEED: Need = Need::Scoped { scope: S::SCOPE, kinds: W::KINDS, itself: W::ITSELF, owner: W::OWNER };
+    const NEED: Need = Need::Scoped { scopes: S::SCOPES, kinds: W::KINDS, itself: W::ITSELF, owner: W::OWNER };
 }
 
 impl<S: ScopeType, W: Who, St: Sync> FromRequestParts<St> for Grant<S, W> {
@@ -183,7 +184,7 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
 
     /// Looks, for as long as the answer lasts, whether the caller may still be in the project that they were let into.
     pub fn watch(&self, authenticator: &Authenticator, tenant: Tenant) -> Watch {
-        Watch::new(authenticator, &self.request, (S::SCOPE, Self::NEED), tenant.project_id())
+        Watch::new(authenticator, &self.request, (S::SCOPES, Self::NEED), tenant.project_id())
     }
 
     async fn owner_of<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Option<String>> {
@@ -215,8 +216,8 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
                 let membership = membership_of(db, project, *user_id).await?.ok_or_else(Error::not_found)?;
                 let _ = self.request.project.set(project);
                 let tenant = Tenant::admitted_member(project, membership);
-                if !tenant.scopes().contains(S::SCOPE) {
-                    return Err(insufficient_scope(S::SCOPE));
+                if !tenant.scopes().contains_any(S::SCOPES) {
+                    return Err(Error::insufficient_scope(S::SCOPES));
                 }
                 if W::OWNER && membership.role != Role::Owner {
                     return Err(Error::new(

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     bearer::{Authenticator, READ_TIME, Seen, unavailable},
     cache::Entry,
-    gate::{self, insufficient_scope},
+    gate,
 };
 use crate::{
     base::{
@@ -34,12 +34,12 @@ use crate::{
     users,
 };
 
-/// One caller's right to one scope in one project, looked at again and again.
+/// One caller's right to one of some scopes in one project, looked at again and again.
 #[derive(Debug)]
 pub struct Watch {
     authenticator: Authenticator,
     request: Arc<RequestContext>,
-    scope: Scope,
+    scopes: &'static [Scope],
     need: Need,
     project: ProjectId,
     proof: Option<Proof>,
@@ -59,7 +59,7 @@ pub struct Judged {
     lately: Mutex<HashMap<About, (Duration, Proof)>>,
 }
 
-type About = (SecretHash, ProjectId, Scope);
+type About = (SecretHash, ProjectId, &'static [Scope]);
 
 impl Default for Judged {
     fn default() -> Self {
@@ -99,13 +99,13 @@ impl Watch {
     pub(super) fn new(
         authenticator: &Authenticator,
         request: &Arc<RequestContext>,
-        (scope, need): (Scope, Need),
+        (scopes, need): (&'static [Scope], Need),
         project: ProjectId,
     ) -> Self {
         Self {
             authenticator: authenticator.clone(),
             request: Arc::clone(request),
-            scope,
+            scopes,
             need,
             project,
             proof: None,
@@ -146,7 +146,7 @@ impl Watch {
         self.proof = None;
         let asked = since_boot();
         let secret = self.request.secret.get().ok_or_else(|| Error::internal("a watched request shows no secret"))?;
-        let about = (secret.hash(), self.project, self.scope);
+        let about = (secret.hash(), self.project, self.scopes);
         let judged = Arc::clone(&self.authenticator.judged);
         // Never closed; and more turns than there should be would do no harm.
         let _turn = judged.turns.acquire().await;
@@ -181,8 +181,8 @@ impl Watch {
             Ok(Err(error)) if error.code() == Code::DatabaseUnavailable => return Err(unavailable().caused_by(error)),
             Ok(membership) => membership?.ok_or_else(Error::not_found)?,
         };
-        if !membership.role.scopes().contains(self.scope) {
-            return Err(insufficient_scope(self.scope));
+        if !membership.role.scopes().contains_any(self.scopes) {
+            return Err(Error::insufficient_scope(self.scopes));
         }
         let grounds = [Subject::Member(self.project, user), Subject::Project(self.project)];
         Ok(mark.and_then(|(credentials, mark)| credentials.entry(mark, (), &grounds)))
@@ -213,6 +213,7 @@ mod tests {
     const KEY: KeyId = KeyId::from_u128(1);
     const PROJECT: ProjectId = ProjectId::from_u128(2);
     const USER: UserId = UserId::from_u128(3);
+    const EVENTS: &[Scope] = &[Scope::EventsRead];
 
     /// A node with a lease, which asks no database.
     fn node() -> Arc<Node> {
@@ -246,10 +247,10 @@ mod tests {
         let recognised = Recognised { caller: Arc::clone(&caller), good_until };
         let entry = credentials.entry(mark, recognised, &[Subject::Key(KEY), Subject::Project(PROJECT)]);
         let membership = credentials.entry(mark, (), &[Subject::Member(PROJECT, USER)]);
-        let need = Need::Scoped { scope: Scope::EventsRead, kinds: ANY_KIND, itself: Itself::AsOthers, owner: false };
+        let need = Need::Scoped { scopes: EVENTS, kinds: ANY_KIND, itself: Itself::AsOthers, owner: false };
         let authenticator = Authenticator::new(Arc::clone(node), clock.clone());
         let request = Arc::new(RequestContext::new(None, None));
-        let mut watch = Watch::new(&authenticator, &request, (Scope::EventsRead, need), PROJECT);
+        let mut watch = Watch::new(&authenticator, &request, (EVENTS, need), PROJECT);
         watch.proof = Some(Proof { seen: Seen { caller, entry }, membership });
         watch
     }
@@ -292,7 +293,7 @@ mod tests {
         let about = (
             crate::base::secret::Secret::generate(crate::base::secret::SecretKind::Key).hash(),
             PROJECT,
-            Scope::EventsRead,
+            EVENTS,
         );
         let all = Judged::default();
         let at = Duration::from_secs;

@@ -70,6 +70,10 @@ codes! {
         KeyRevoked = "key_revoked",
         RotationInProgress = "rotation_in_progress",
         LimitReached = "limit_reached",
+        ResourceInUse = "resource_in_use",
+        ResourceLocked = "resource_locked",
+        Protected = "protected",
+        ProjectNotEmpty = "project_not_empty",
         AlreadyMember = "already_member",
         LastOwner = "last_owner",
         CursorExpired = "cursor_expired",
@@ -85,6 +89,7 @@ codes! {
         IdempotencyKeyReused = "idempotency_key_reused",
         InvalidCurrentPassword = "invalid_current_password",
         UrlNotAllowed = "url_not_allowed",
+        UnsupportedCapability = "unsupported_capability",
         Internal = "internal",
         Overloaded = "overloaded",
         DatabaseUnavailable = "database_unavailable",
@@ -107,6 +112,7 @@ codes! {
         InvalidCharacters = "invalid_characters",
         UnknownScope = "unknown_scope",
         UnknownValue = "unknown_value",
+        Unsupported = "unsupported",
     }
 }
 
@@ -166,6 +172,19 @@ impl Error {
         )
     }
 
+    /// The refusal of a credential that lacks each of `scopes`, of which one would be enough.
+    pub fn insufficient_scope(scopes: &[Scope]) -> Self {
+        if let [scope] = scopes {
+            let detail =
+                format!("This needs the scope '{scope}', which your credential does not have here; use one that has it");
+            return Self::new(Code::InsufficientScope, detail).needing(*scope);
+        }
+        let names = scopes.iter().map(|scope| format!("'{scope}'")).collect::<Vec<_>>().join(", ");
+        let detail =
+            format!("This needs one of the scopes {names}, and your credential has none of them here; use one that has");
+        Self::new(Code::InsufficientScope, detail)
+    }
+
     /// A fault of ours. The cause is for the log alone.
     pub fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(
@@ -187,6 +206,17 @@ impl Error {
         let mut error = Self::new(Code::ValidationFailed, detail);
         error.0.items = items;
         error.0.items.truncate(MAX_ITEMS);
+        error
+    }
+
+    /// A request that is valid, and asks for what its provider cannot do, as `items` say.
+    pub fn unsupported(items: Vec<Item>) -> Self {
+        let detail = match items.as_slice() {
+            [item] => format!("The provider cannot do this: {}", item.detail),
+            _ => "The provider cannot do some of this; 'errors' says what, and GET /v1/providers what it can do".to_owned(),
+        };
+        let mut error = Self::new(Code::UnsupportedCapability, detail);
+        error.0.items = items;
         error
     }
 

@@ -11,10 +11,11 @@ pub enum Need {
     SignIn,
     /// A session, whatever its roles.
     Session,
-    /// A credential of one of `kinds` that holds `scope`.
+    /// A credential of one of `kinds` that holds one of `scopes`.
     Scoped {
-        /// The scope it must hold (a session: in the project it is used on).
-        scope: Scope,
+        /// The scopes of which it must hold one (a session: in the project it is used on). Where there are several, which one
+        /// depends on what is asked for, and the handler goes on asking.
+        scopes: &'static [Scope],
         /// The kinds of credential that may call at all.
         kinds: &'static [SecretKind],
         /// What a credential may do to itself.
@@ -48,11 +49,11 @@ impl Need {
         }
     }
 
-    /// The scope that is needed, if one is.
-    pub const fn scope(self) -> Option<Scope> {
+    /// The scopes of which one is needed, if one is.
+    pub const fn scopes(self) -> &'static [Scope] {
         match self {
-            Self::Public | Self::SignIn | Self::Session => None,
-            Self::Scoped { scope, .. } => Some(scope),
+            Self::Public | Self::SignIn | Self::Session => &[],
+            Self::Scoped { scopes, .. } => scopes,
         }
     }
 }

@@ -71,6 +71,7 @@ fn plain_enum(schema: &mut Schema) {
 pub struct Rules {
     validator: Validator,
     properties: Map<String, Value>,
+    schema: Value,
 }
 
 impl Rules {
@@ -91,7 +92,7 @@ impl Rules {
             .build(&schema)
             .unwrap_or_else(|error| panic!("the schema of {} is broken: {error}", T::schema_name()));
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-        Self { validator, properties }
+        Self { validator, properties, schema }
     }
 
     /// The members there are, each with its schema.
@@ -123,6 +124,19 @@ impl Rules {
         faults
     }
 
+    /// The members of the object whose rule at `path` in the schema was broken.
+    fn members_at(&self, path: &str) -> Option<&Map<String, Value>> {
+        let (object, _) = path.rsplit_once('/')?;
+        let mut at = &self.schema;
+        for step in object.split('/').skip(1) {
+            at = at.pointer(&format!("/{step}"))?;
+            if step == "$ref" {
+                at = self.schema.pointer(at.as_str()?.strip_prefix('#')?)?;
+            }
+        }
+        at.get("properties")?.as_object()
+    }
+
     fn explain(&self, error: &ValidationError<'_>) -> Vec<Item> {
         use ValidationErrorKind as Kind;
 
@@ -142,7 +156,8 @@ impl Rules {
                 .iter()
                 .take(MAX_ITEMS + 1)
                 .map(|member| {
-                    let known = self.properties.keys().map(String::as_str);
+                    let known = self.members_at(error.schema_path().as_str());
+                    let known = known.unwrap_or(&self.properties).keys().map(String::as_str);
                     let hint = match text::nearest(member, known.clone()) {
                         Some(near) => format!("did you mean '{near}'?"),
                         None => format!("known here: {}", known.collect::<Vec<_>>().join(", ")),

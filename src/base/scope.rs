@@ -30,17 +30,33 @@ macro_rules! scopes {
                 #[derive(Clone, Copy, Debug)]
                 pub enum $scope {}
                 impl super::ScopeType for $scope {
-                    const SCOPE: super::Scope = super::Scope::$scope;
+                    const SCOPES: &'static [super::Scope] = &[super::Scope::$scope];
                 }
             )*
+
+            /// Needs `compute:read`, `storage:read` or `network:read`, by the kind of resource.
+            #[derive(Clone, Copy, Debug)]
+            pub enum ResourcesRead {}
+            impl super::ScopeType for ResourcesRead {
+                const SCOPES: &'static [super::Scope] =
+                    &[super::Scope::ComputeRead, super::Scope::StorageRead, super::Scope::NetworkRead];
+            }
+
+            /// Needs `compute:write`, `storage:write` or `network:write`, by the kind of resource.
+            #[derive(Clone, Copy, Debug)]
+            pub enum ResourcesWrite {}
+            impl super::ScopeType for ResourcesWrite {
+                const SCOPES: &'static [super::Scope] =
+                    &[super::Scope::ComputeWrite, super::Scope::StorageWrite, super::Scope::NetworkWrite];
+            }
         }
     };
 }
 
-/// A type that stands for one scope.
+/// A type that stands for one scope, or for one of several.
 pub trait ScopeType: Send + Sync + 'static {
-    /// The scope it stands for.
-    const SCOPE: Scope;
+    /// The scopes it stands for: to hold one of them is enough.
+    const SCOPES: &'static [Scope];
 }
 
 scopes! {
@@ -130,6 +146,11 @@ impl ScopeSet {
     /// Whether `scope` is in it.
     pub const fn contains(self, scope: Scope) -> bool {
         self.0 & (1 << scope as u32) != 0
+    }
+
+    /// Whether one of `scopes` is in it.
+    pub fn contains_any(self, scopes: &[Scope]) -> bool {
+        scopes.iter().any(|&scope| self.contains(scope))
     }
 
     /// What is in both.

@@ -75,6 +75,11 @@ impl Tenant {
         self.scopes
     }
 
+    /// Whether the caller holds `scope` here: where a route asks for one of several, and it turns out to be about this one.
+    pub fn require(self, scope: Scope) -> Result<()> {
+        if self.scopes.contains(scope) { Ok(()) } else { Err(Error::insufficient_scope(&[scope])) }
+    }
+
     /// `wanted`, provided that the caller gives nobody more than they hold.
     pub fn hand_out(self, wanted: Vec<Scope>) -> Result<ScopeSet> {
         let wanted: ScopeSet = wanted.into_iter().collect();

@@ -20,7 +20,7 @@ use axum::{
 };
 use futures_util::future::{CatchUnwind, FutureExt};
 use pin_project_lite::pin_project;
-use tokio::time::Timeout;
+use tokio::time::{Instant, Sleep};
 use tokio_util::task::TaskTracker;
 use tower::{Layer, Service};
 
@@ -40,7 +40,7 @@ use crate::metrics::text::{Measured, Page};
 const MAX_HEAD: usize = 16 * 1024;
 /// The longest path and query, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
-/// How long a request may take once its head is there.
+/// How long a request may take once its head is there, besides what it waits for by its client's wish.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// What is answered however busy the server is: who restarts or avoids servers asks here, and would
 /// take a busy one for a dead one.
@@ -69,7 +69,7 @@ impl Default for Limits {
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
-            stall_time: Duration::from_secs(60),
+            stall_time: Duration::from_secs(100),
             max_connections: 10_000,
             max_requests: 1_000,
         }
@@ -180,7 +180,8 @@ where
                 }
                 // A handler that panics is an internal error, and not the end of its connection.
                 let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-                Guarded::Served { answer: tokio::time::timeout(REQUEST_TIME, answer), slot }
+                let began = Instant::now();
+                Guarded::Served { answer, time: tokio::time::sleep_until(began + REQUEST_TIME), began, slot }
             }
             Err(error) => Guarded::Refused { error: Some(error) },
         }
@@ -196,7 +197,14 @@ pin_project! {
         /// The request was turned away.
         Refused { error: Option<Error> },
         /// It is being served, and takes a place until the answer is there.
-        Served { #[pin] answer: Timeout<CatchUnwind<AssertUnwindSafe<F>>>, slot: Option<Slot> },
+        Served {
+            #[pin]
+            answer: CatchUnwind<AssertUnwindSafe<F>>,
+            #[pin]
+            time: Sleep,
+            began: Instant,
+            slot: Option<Slot>,
+        },
     }
 }
 
@@ -205,17 +213,31 @@ impl<F: Future<Output = std::result::Result<Response, Infallible>>> Future for G
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let error = match self.project() {
-            GuardedProject::Served { answer, slot } => {
-                let answer = ready!(answer.poll(cx));
+            GuardedProject::Served { answer, mut time, began, slot } => {
+                let error = match answer.poll(cx) {
+                    Poll::Ready(Ok(Ok(response))) => {
+                        *slot = None;
+                        return Poll::Ready(Ok(response));
+                    }
+                    Poll::Ready(Err(panic)) => panicked(&*panic),
+                    Poll::Pending => {
+                        loop {
+                            ready!(time.as_mut().poll(cx));
+                            // It may have been allowed to wait for something in the meantime.
+                            let end = *began + REQUEST_TIME + slot.as_ref().map(Slot::more_time).unwrap_or_default();
+                            if end <= Instant::now() {
+                                break;
+                            }
+                            time.as_mut().reset(end);
+                        }
+                        Error::new(
+                            Code::Timeout,
+                            "The request took too long; look whether it took effect before you send it again",
+                        )
+                    }
+                };
                 *slot = None;
-                match answer {
-                    Ok(Ok(Ok(response))) => return Poll::Ready(Ok(response)),
-                    Ok(Err(panic)) => panicked(&*panic),
-                    Err(_) => Error::new(
-                        Code::Timeout,
-                        "The request took too long; look whether it took effect before you send it again",
-                    ),
-                }
+                error
             }
             GuardedProject::Refused { error } => {
                 error.take().unwrap_or_else(|| Error::internal("an answer was asked for twice"))

@@ -166,15 +166,16 @@ fn read_query<T: Input>(query: &str) -> Result<T> {
         .map_err(|error| Error::new(Code::InvalidParameter, format!("The query string is not valid: {error}")))
 }
 
-/// A query string has only texts; one that should be a number becomes one if it can.
+/// A query string has only texts; one that should be a number or a truth value becomes one if it can.
 fn parameter_value(schema: &Value, text: &str) -> Value {
-    let is_integer = match &schema["type"] {
-        Value::String(kind) => kind == "integer",
-        Value::Array(kinds) => kinds.iter().any(|kind| kind == "integer"),
+    let is = |wanted: &str| match &schema["type"] {
+        Value::String(kind) => kind == wanted,
+        Value::Array(kinds) => kinds.iter().any(|kind| kind == wanted),
         _ => false,
     };
-    match text.parse::<i64>() {
-        Ok(number) if is_integer && number.to_string() == text => number.into(),
+    match (text, text.parse::<i64>()) {
+        (_, Ok(number)) if is("integer") && number.to_string() == text => number.into(),
+        ("true" | "false", _) if is("boolean") => (text == "true").into(),
         _ => text.into(),
     }
 }

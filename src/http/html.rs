@@ -34,6 +34,7 @@ impl Answer for Html {
         location: false,
         others: &[],
         etag: false,
+        rehearsed: None,
         once: false,
         private: false,
         read: false,

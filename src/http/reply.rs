@@ -156,6 +156,33 @@ impl<T: JsonSchema> Answer for Accepted<T> {
     };
 }
 
+/// 202 as [`Accepted`]; or, to a request that only asked what would happen, 200 with that.
+#[derive(Debug)]
+pub enum Submitted<T, W> {
+    /// It will be done.
+    Accepted(Accepted<T>),
+    /// It would be done, and nothing was changed.
+    Rehearsed(Json<W>),
+}
+
+impl<T: Serialize, W: Serialize> IntoResponse for Submitted<T, W> {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Accepted(accepted) => accepted.into_response(),
+            Self::Rehearsed(would) => would.into_response(),
+        }
+    }
+}
+
+impl<T: JsonSchema, W: JsonSchema> Answer for Submitted<T, W> {
+    const SHAPE: AnswerShape = AnswerShape {
+        rehearsed: Some((200, "With `dry_run`: what would happen. Nothing was changed.", |generator| {
+            generator.subschema_for::<W>()
+        })),
+        ..<Accepted<T> as Answer>::SHAPE
+    };
+}
+
 /// 200 with one page of a list.
 #[derive(Debug, Serialize)]
 pub struct List<T> {
@@ -267,6 +294,7 @@ const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerS
         schema: |generator| generator.subschema_for::<T>(),
         location: false,
         others: &[],
+        rehearsed: None,
         etag: false,
         once: false,
         private: false,

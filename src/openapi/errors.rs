@@ -48,7 +48,7 @@ pub(super) fn errors_of(operation: &Operation) -> Vec<Code> {
     if operation.path.starts_with("/v1/") {
         codes.push(Code::DatabaseUnavailable);
     }
-    if operation.need.scope().is_some() {
+    if !operation.need.scopes().is_empty() {
         codes.push(Code::InsufficientScope);
     }
     if let Some(rules) = operation.query {
@@ -68,7 +68,7 @@ pub(super) fn errors_of(operation: &Operation) -> Vec<Code> {
             Code::UnsupportedMediaType,
             Code::ValidationFailed,
         ]);
-        if operation.need.scope().is_some() && operation.path_ids.is_empty() {
+        if !operation.need.scopes().is_empty() && operation.path_ids.is_empty() {
             codes.extend([Code::ProjectRequired, Code::NotFound]);
         }
     } else {

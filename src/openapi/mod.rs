@@ -103,6 +103,12 @@ fn tag_of(operation: &Operation) -> &'static str {
     match operation.handler.split("::").nth(1) {
         // This description is served by the table itself.
         Some("routes") | None => "docs",
+        // Three things of one slice.
+        Some("resources") => match operation.handler.split("::").nth(2) {
+            Some("operations") => "operations",
+            Some("providers") => "providers",
+            _ => "resources",
+        },
         Some(slice) => slice,
     }
 }
@@ -115,6 +121,9 @@ fn tag_description(tag: &str) -> &'static str {
         "tokens" => "Scoped, expiring credentials, for services.",
         "users" => "People, as members of projects.",
         "usage" => "How many requests a project made.",
+        "resources" => "What there is at cloud providers: networks, volumes and instances, in one shape.",
+        "operations" => "What is being done to resources, and what came of it.",
+        "providers" => "Where resources can be, what each provider can do, and what a spec may hold.",
         "events" => "What happens in a project, in order, to be listed or followed.",
         "webhooks" => "Where a project's events are sent, and what came of it.",
         "audit" => "Who did what and when, in a form that shows any change made to it afterwards.",

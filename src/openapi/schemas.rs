@@ -21,6 +21,7 @@ use crate::{
         id::{Event, EventId, Kind, ProjectId, Request, RequestId},
         need::{Itself, Need},
         schema,
+        scope::Scope,
         secret::SecretKind,
     },
     http::{
@@ -181,6 +182,14 @@ impl Schemas {
             answer.status.to_string(),
             json!({ "description": answer.description, "headers": headers, "content": content }),
         );
+        if let Some((status, description, schema)) = answer.rehearsed {
+            let schema = schema_of(&mut self.written, schema);
+            let content = json!({ "application/json": { "schema": schema } });
+            responses.insert(
+                status.to_string(),
+                json!({ "description": description, "headers": request_id, "content": content }),
+            );
+        }
         for (status, description) in answer.others {
             let headers = request_id.clone();
             responses.insert(status.to_string(), json!({ "description": description, "headers": headers }));
@@ -256,8 +265,16 @@ pub(super) fn forbid_null(property: &mut Value) {
 }
 
 pub(super) fn security(need: Need) -> Value {
-    let scopes: Vec<String> = need.scope().iter().map(ToString::to_string).collect();
-    need.kinds().iter().map(|&kind| json!({ scheme_name(kind): scopes })).collect()
+    let alternative = |kind, scopes: &[Scope]| json!({ scheme_name(kind): scopes });
+    match need.scopes() {
+        [] => need.kinds().iter().map(|&kind| alternative(kind, &[])).collect(),
+        // Each is enough.
+        scopes => need
+            .kinds()
+            .iter()
+            .flat_map(|&kind| scopes.iter().map(move |&scope| alternative(kind, &[scope])))
+            .collect(),
+    }
 }
 
 pub(super) fn scheme_name(kind: SecretKind) -> &'static str {
@@ -275,15 +292,24 @@ pub(super) fn describe_need(operation: &Operation) -> String {
         Need::SignIn => "Needs no credential. An address that tries too often has to wait.".into(),
         Need::Session => "Needs a session.".into(),
         Need::Scoped { owner: true, .. } => "Needs a session of one of the project's owners.".into(),
-        Need::Scoped { scope, itself, .. } => match itself {
-            Itself::AsOthers => format!("Needs a {} with the scope `{scope}`.", kinds.join(" or a ")),
+        Need::Scoped { scopes: [one, other, another], .. } => format!(
+            "Needs a {} with the scope `{one}`, `{other}` or `{another}`: the one of the resource's kind.",
+            kinds.join(" or a ")
+        ),
+        Need::Scoped { scopes, itself, .. } => match itself {
+            Itself::AsOthers => format!("Needs a {} with the scope {}.", kinds.join(" or a "), quoted(scopes)),
             Itself::WithoutScope => format!(
-                "Needs a {} with the scope `{scope}`. A credential may always do this to itself.",
-                kinds.join(" or a ")
+                "Needs a {} with the scope {}. A credential may always do this to itself.",
+                kinds.join(" or a "),
+                quoted(scopes)
             ),
             Itself::KeyOnlyItself => {
-                format!("Needs a session with the scope `{scope}`, or the key itself, which needs no scope.")
+                format!("Needs a session with the scope {}, or the key itself, which needs no scope.", quoted(scopes))
             }
         },
     }
+}
+
+fn quoted(scopes: &[Scope]) -> String {
+    scopes.iter().map(|scope| format!("`{scope}`")).collect::<Vec<_>>().join(" or ")
 }

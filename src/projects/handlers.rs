@@ -24,6 +24,7 @@ use crate::{
         extract::{JsonBody, PathId, Query},
         reply::{Created, Json, List, Tagged},
     },
+    resources,
     state::App,
     tx::{Change, Once, first},
     users::{self, model::MemberStatus},
@@ -158,7 +159,7 @@ pub async fn delete(
     // Before the membership's lock, which the deletion would otherwise have to wait for in others.
     users::repo::lock_members(tx.db(), id).await?;
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
-    let project = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
+    let project = repo::lock_for_deletion(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
     if project.status != ProjectStatus::Archived {
         return Err(Error::new(
             Code::ProjectNotArchived,
@@ -166,6 +167,13 @@ pub async fn delete(
                 "Only an archived project can be deleted; archive it with POST /v1/projects/{id}/archive, and then delete it"
             ),
         ));
+    }
+    // In a statement of its own, which sees what was waited for.
+    let alive = resources::repo::alive(tx.db(), id).await?;
+    if !alive.is_empty() {
+        let alive = alive.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let detail = format!("The project still has resources: {alive}; delete them first, and wait until they are gone");
+        return Err(Error::new(Code::ProjectNotEmpty, detail));
     }
     repo::delete(tx.db(), tenant).await?;
     tx.recall(Subject::Project(id));

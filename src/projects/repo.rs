@@ -46,6 +46,14 @@ pub async fn lock(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<
     .await
 }
 
+/// The tenant's project, to be deleted: nobody adds anything to it any more, and whoever is at it is waited for.
+pub async fn lock_for_deletion(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as("SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = $1 FOR UPDATE")
+        .bind(tenant.project_id())
+        .fetch_optional(db)
+        .await
+}
+
 /// Changes what `patch` names.
 pub async fn update(db: &mut PgConnection, tenant: Tenant, patch: ProjectPatch) -> sqlx::Result<Project> {
     sqlx::query_as(

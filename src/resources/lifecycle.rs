@@ -150,13 +150,14 @@ impl Phase {
         }
     }
 
-    /// How it stands when an operation has ended that it stood like `self` before.
-    pub const fn after(self, operation: OperationType, end: End) -> Self {
+    /// How it stands when an operation has ended that it stood like `self` before, and it has an object or not.
+    pub const fn after(self, operation: OperationType, end: End, has_object: bool) -> Self {
         use OperationType as T;
         match (operation, end) {
             (T::Delete, End::Succeeded) => Self::Deleted,
-            // What was canceled was undone: there is nothing where there was nothing before.
+            // What was canceled was undone, so there is nothing where there was nothing before.
             (T::Create | T::Import, End::Canceled) => Self::Failed,
+            (_, End::Canceled) if !has_object => Self::Failed,
             (_, End::Canceled) => self,
             (_, End::Succeeded) => Self::Active,
             (_, End::Failed) => Self::Failed,

@@ -86,6 +86,24 @@ pub enum ConditionType {
     Expired,
 }
 
+/// The columns of a [`StoredResource`], for every SELECT and RETURNING that gives one.
+macro_rules! resource_columns {
+    () => {
+        "id, project_id, kind, provider, name, labels, spec, generation, observed_generation, phase, power, \
+         desired_power, provider_ref, outputs, conditions, last_synced_at, protection, reconcile, expires_at, version, \
+         created_at, deleted_at"
+    };
+}
+pub(crate) use resource_columns;
+
+/// Those of a [`StoredOperation`].
+macro_rules! operation_columns {
+    () => {
+        "id, project_id, resource_id, type, status, step, progress, attempt, error, created_at, finished_at"
+    };
+}
+pub(crate) use operation_columns;
+
 /// A resource as the database has it.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct StoredResource {
@@ -136,11 +154,6 @@ pub struct StoredResource {
 }
 
 impl StoredResource {
-    /// Its columns, for every SELECT and RETURNING that gives one.
-    pub const COLUMNS: &'static str = "id, project_id, kind, provider, name, labels, spec, generation, observed_generation, phase, power, \
-         desired_power, provider_ref, outputs, conditions, last_synced_at, protection, reconcile, expires_at, version, \
-         created_at, deleted_at";
-
     /// What is asked for. (What was stored by a newer version may be unreadable to this one.)
     pub fn spec(&self) -> serde_json::Result<Spec> {
         Spec::from_json(self.kind, self.spec.0.clone())
@@ -289,12 +302,6 @@ pub struct StoredOperation {
     pub created_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
-}
-
-impl StoredOperation {
-    /// Its columns, for every SELECT and RETURNING that gives one.
-    pub const COLUMNS: &'static str =
-        "id, project_id, resource_id, type, status, step, progress, attempt, error, created_at, finished_at";
 }
 
 /// An operation as it is shown.

@@ -196,7 +196,10 @@ impl JsonSchema for Spec {
             generator.subschema_for::<VolumeSpec>(),
             generator.subschema_for::<InstanceSpec>(),
         ];
-        schemars::json_schema!({ "description": "What is asked of a resource, by its kind.", "anyOf": kinds })
+        schemars::json_schema!({
+            "description": "What is asked of a resource, by its kind; empty while it is not known what an imported object is.",
+            "anyOf": [kinds[0], kinds[1], kinds[2], { "type": "object", "maxProperties": 0 }],
+        })
     }
 }
 

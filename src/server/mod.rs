@@ -28,6 +28,7 @@ use crate::{
         edge::{Guard, GuardLayer},
         headers::{Headers, HeadersLayer},
     },
+    resources::{self, engine, expiry, reconcile},
     routes,
     state::App,
     tx::idempotency,
@@ -69,6 +70,9 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let closer = tokio::spawn(closing);
     let sweeper = tokio::spawn(sweep(app.clone(), stop.closing.clone()));
     let deliverer = tokio::spawn(worker::run(app.clone(), stop.closing.clone(), stop.now.clone()));
+    let engine = tokio::spawn(engine::run(app.clone(), stop.closing.clone(), stop.now.clone()));
+    let reconciler = tokio::spawn(reconcile::run(app.clone(), stop.closing.clone()));
+    let expirer = tokio::spawn(expiry::run(app.clone(), stop.closing.clone()));
     let cleaner = tokio::spawn(keeper::clean(Arc::clone(&app.node), stop.closing.clone()));
     // Requests under way need the lease, and are counted, to the end.
     let served_out = CancellationToken::new();
@@ -113,7 +117,10 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     }
     let flushed = async {
         served_out.cancel();
-        let _ = tokio::join!(flusher, closer, sweeper, deliverer, cleaner, keeper, tail, tallier, reads, trimmer);
+        let _ = tokio::join!(
+            flusher, closer, sweeper, deliverer, engine, reconciler, expirer, cleaner, keeper, tail, tallier, reads,
+            trimmer
+        );
         flush::close(&app.meter, &app.db, &app.clock).await;
         staged_out.cancel();
         let _ = sealer.await;
@@ -170,5 +177,7 @@ async fn forget_old(app: &App) -> Result<()> {
     // In batches, so that no transaction is long.
     while idempotency::forget_old(&mut db, app.clock.now()).await? > 0 {}
     while queue::sweep(&mut db, &app.outbox.pace).await? > 0 {}
+    let until = app.clock.now().minus(app.cloud.pace.kept_for);
+    while resources::queue::forget_old(&mut db, until).await? > 0 {}
     Ok(())
 }

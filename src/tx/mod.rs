@@ -162,6 +162,11 @@ impl Opened<()> {
 }
 
 impl Tx {
+    /// The request that it is about.
+    pub fn request(&self) -> &Arc<RequestContext> {
+        &self.request
+    }
+
     /// The connection, inside the transaction.
     pub fn db(&mut self) -> &mut PgConnection {
         self.open.db()

@@ -39,7 +39,7 @@ fn rank(module: &str) -> u8 {
         ("routes", _) => 5,
         ("state", _) => 3,
         ("health" | "openapi", _) => 4,
-        ("base" | "config", _) | (_, "model") => 0,
+        ("base" | "config", _) | (_, "model" | "input") => 0,
         // What whoever verifies a trail needs, without a database.
         ("audit", "chain" | "checkpoint" | "figures" | "link" | "line" | "verdict" | "verify" | "view" | "csv") => 0,
         ("audit", "tally" | "reads" | "trail" | "trim") => 1,
@@ -55,9 +55,10 @@ fn rank(module: &str) -> u8 {
         ("webhooks", "queue" | "send" | "outbox") => 1,
         ("webhooks", "worker") => 4,
         ("audit", "export" | "stream" | "retention") => 4,
-        ("resources", "kind" | "spec" | "lifecycle" | "driver" | "machine" | "pace") => 0,
-        ("resources", "config" | "drivers" | "registry" | "cloud" | "queue") => 1,
-        ("resources", "engine" | "reconcile" | "expiry" | "operations" | "providers") => 4,
+        ("resources", "kind" | "spec" | "lifecycle" | "driver" | "machine" | "finding" | "pace") => 0,
+        ("resources", "rules") => 2,
+        ("resources", "config" | "drivers" | "registry" | "cloud" | "queue" | "rows" | "sweeps") => 1,
+        ("resources", "engine" | "reconcile" | "expiry" | "operations" | "providers" | "submit") => 4,
         ("docs", "pages" | "assets") => 2,
         // What readers and the tail share, and what the description says of each type.
         ("events", "hub" | "changes") => 1,

@@ -156,7 +156,7 @@ pub const fn of(code: Code) -> Text {
             example: "This Idempotency-Key was used for another request in the last 24 hours; send each write with a key of its own",
         },
         Code::InvalidState => Text {
-            meaning: "The object is in a state in which this cannot be done: an invitation that was used, withdrawn or has expired, a key that has ended, an archived project that should be suspended.",
+            meaning: "The object is in a state in which this cannot be done: an invitation that was used, withdrawn or has expired, a key that has ended, an archived project that should be suspended, a resource that is being deleted or was never made, an operation that is over.",
             remedy: "Do first what the detail says. Getting the object shows the state that it is in.",
             example: "The project is archived, which stops its credentials already; resume it first to suspend it",
         },
@@ -191,9 +191,34 @@ pub const fn of(code: Code) -> Text {
             example: "The webhook's URL must be an https one; serve the receiver over TLS",
         },
         Code::LimitReached => Text {
-            meaning: "There are already as many of these as there may be, such as 20 webhooks in a project, or tokens are nested as deep as they may be. At the end of an event stream: its reader took the events so slowly that more waited for it than may.",
+            meaning: "There are already as many of these as there may be, such as 20 webhooks in a project, or resources of a kind as the operator lets a project have, or tokens are nested as deep as they may be. At the end of an event stream: its reader took the events so slowly that more waited for it than may.",
             remedy: "Remove what is no longer needed, or issue the token with a credential further up. Close streams that nobody reads; connect again with the last id as Last-Event-ID, and read faster.",
             example: "Tokens nest at most 8 deep; issue this one with a credential further up",
+        },
+        Code::ResourceInUse => Text {
+            meaning: "Something else refers to the resource: an instance to the network that it is in, or to a volume that is attached to it. A volume is attached to one instance at a time, and an object at a provider is one resource only.",
+            remedy: "The detail names what uses it. Delete that first, or take the resource out of its spec: detach the volume.",
+            example: "It is used by res_9a1 and res_9a2; delete those first, or take it out of their spec",
+        },
+        Code::ResourceLocked => Text {
+            meaning: "An operation on the resource is under way, and there is one at a time. Nothing was changed.",
+            remedy: "Wait for the operation that the detail names, with GET /v1/operations/{id}?wait=60, then send the request again; or cancel it.",
+            example: "An operation on res_5d7 is under way, op_8c4 (update); wait for it with GET /v1/operations/op_8c4?wait=60, and send this again",
+        },
+        Code::Protected => Text {
+            meaning: "The resource has 'protection', so it is not deleted.",
+            remedy: "If it shall go nonetheless, turn its protection off first: PATCH it with 'protection' false.",
+            example: "res_5d7 is protected from deletion; PATCH it with 'protection' false first, if it shall go nonetheless",
+        },
+        Code::ProjectNotEmpty => Text {
+            meaning: "The project still has cloud resources. Were it deleted, nobody could get at them any more, and they would go on costing money.",
+            remedy: "Delete its resources first, and wait until they are gone. That can be done while the project is archived, with a session.",
+            example: "The project still has resources: res_5d7; delete them first, and wait until they are gone",
+        },
+        Code::UnsupportedCapability => Text {
+            meaning: "The request is well-formed, and asks for what the provider of the resource cannot do: a size or an image that it has not, a change that it can only make by making the thing anew, an action that the kind has not, a volume made smaller, or a kind of resource that it has not at all.",
+            remedy: "Each item in 'errors' says what is not possible. GET /v1/providers/{name} lists what the provider can do. What cannot be changed can be made anew.",
+            example: "The provider cannot do this: 'huge' is no size here; use one of: small, medium, large, xlarge",
         },
         Code::CursorExpired => Text {
             meaning: "The place in the events from which to go on is older than the seven days for which events are kept, so some may be missed that are not there any more.",

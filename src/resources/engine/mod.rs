@@ -1,0 +1,90 @@
+//! Brings providers to what was asked for: takes operations that are due, does their next steps, and notes what came of
+//! it. On every server, each its share; whoever takes an operation has it for the time of a lease, and should they
+//! die, the next one takes it and looks at what may have been done.
+
+mod ending;
+mod turn;
+
+use std::time::Duration;
+
+use tokio::{task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{lifecycle::OperationType, queue};
+use crate::{
+    base::error::{Code, Error, Result},
+    state::App,
+};
+
+/// How long what is under way may take when the server stops. What is cut off is taken up by whoever takes it next.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// How long to wait for a database that does not answer.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// Runs until `stop`, and lets the steps under way come to their end, unless that is to be `now`.
+pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
+    let mut turns = JoinSet::new();
+    let mut is_well = true;
+    while !stop.is_cancelled() {
+        // Before, there may be no tables.
+        let more = app.lifecycle.is_open() && {
+            let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+            let taken = timeout(LONGEST, take(&app, &mut turns)).await.unwrap_or_else(late);
+            match (&taken, is_well) {
+                (Ok(_), false) => tracing::info!("operations on resources go on"),
+                (Err(error), true) => {
+                    tracing::warn!(%error, "operations on resources cannot be gone on with; this is tried again");
+                }
+                _ => {}
+            }
+            is_well = taken.is_ok();
+            taken.unwrap_or(false)
+        };
+        // Where more is due than there was room for, each end makes room.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = app.cloud.wake.notified() => {}
+            () = tokio::time::sleep(app.cloud.pace.poll) => {}
+            Some(ended) = turns.join_next(), if more => told(ended),
+        }
+        while let Some(ended) = turns.try_join_next() {
+            told(ended);
+        }
+    }
+    let drained = async { while turns.join_next().await.is_some() {} };
+    if !matches!(timeout(DRAIN_TIME, now.run_until_cancelled(drained)).await, Ok(Some(()))) {
+        tracing::info!(
+            "operations on resources were still under way; another server, or this one when it is back, takes them up"
+        );
+    }
+}
+
+fn told(ended: std::result::Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a step of an operation ended in the middle, which is a bug; it is taken up again");
+    }
+}
+
+/// Takes what is due and there is room for, and begins with it; gives whether there may be more.
+async fn take(app: &App, turns: &mut JoinSet<()>) -> Result<bool> {
+    let pace = &app.cloud.pace;
+    let room = pace.width.saturating_sub(turns.len());
+    if room == 0 {
+        return Ok(true);
+    }
+    let providers: Vec<&str> = app.cloud.providers.iter().map(|provider| provider.name.as_str()).collect();
+    let began = crate::base::clock::since_boot();
+    let mut db = app.db.acquire().await?;
+    let taken = queue::take(&mut db, &providers, room, pace.lease).await?;
+    let births = |kind| matches!(kind, OperationType::Create | OperationType::Import);
+    let born: Vec<_> = taken.iter().filter(|taken| births(taken.kind)).map(|taken| taken.resource_id).collect();
+    if !born.is_empty() {
+        queue::begin(&mut db, &born).await?;
+    }
+    drop(db);
+    let more = taken.len() == room;
+    for taken in taken {
+        turns.spawn(turn::run(app.clone(), taken, began + pace.lease));
+    }
+    Ok(more)
+}

@@ -1,0 +1,95 @@
+//! Deletes resources whose time is up, so that what a pipeline has made and forgotten does not stay.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    lifecycle::{OperationType, Phase},
+    model::{Condition, ConditionType, ResourceView, StoredResource},
+    queue::{self, Begun},
+    rows,
+};
+use crate::{
+    base::{action::Action, error::Result, id::ResourceId, request::RequestContext},
+    state::App,
+    tx::Change,
+};
+
+/// How many are begun with at a time.
+const BATCH: i64 = 100;
+/// When to look again at what something else still uses, or is still being changed.
+const LATER: Duration = Duration::from_secs(2);
+
+/// Runs until `stop`.
+pub async fn run(app: App, stop: CancellationToken) {
+    let mut is_well = true;
+    while stop.run_until_cancelled(tokio::time::sleep(app.cloud.pace.expiry)).await.is_some() {
+        if !app.lifecycle.is_open() {
+            continue;
+        }
+        let expired = expire(&app).await;
+        if let (Err(error), true) = (&expired, is_well) {
+            tracing::warn!(%error, "resources whose time is up cannot be deleted; this is tried again");
+        }
+        is_well = expired.is_ok();
+    }
+}
+
+async fn expire(app: &App) -> Result<()> {
+    let due = rows::expiring(&mut *app.db.acquire().await?, app.clock.now(), BATCH).await?;
+    for id in due {
+        expire_one(app, id).await?;
+    }
+    Ok(())
+}
+
+async fn expire_one(app: &App, id: ResourceId) -> Result<()> {
+    let now = app.clock.now();
+    let mut tx = app.writes.begin(&Arc::new(RequestContext::system())).await?;
+    // Who would refer to it has to wait.
+    let Some(resource) = rows::lock_to_delete(tx.db(), id).await? else { return Ok(()) };
+    let is_due = !resource.protection && resource.expires_at.is_some_and(|end| end <= now);
+    let project = Some(resource.project_id);
+    if !is_due || resource.phase == Phase::Deleted {
+        return Ok(());
+    }
+    let has_object = resource.provider_ref.is_some();
+    if queue::is_busy(tx.db(), id).await? || !resource.phase.admits(OperationType::Delete, has_object) {
+        rows::expire_later(tx.db(), id, now.plus(LATER), None).await?;
+        return tx.commit_unchanged(()).await;
+    }
+    let users = rows::users(tx.db(), id).await?;
+    if !users.is_empty() {
+        let conditions = in_use(&resource, &users, now);
+        rows::expire_later(tx.db(), id, now.plus(LATER), Some(&conditions)).await?;
+        return tx.commit_unchanged(()).await;
+    }
+    let begun = Begun { kind: OperationType::Delete, at: now, give_up_after: app.cloud.pace.give_up_after };
+    let after = queue::start(tx.db(), &resource, &begun).await?;
+    // Should it fail, it is tried again.
+    rows::expire_later(tx.db(), id, now.plus(app.cloud.pace.longest_pause), None).await?;
+    let change = Change::new(Action::ResourceExpired, id, project)
+        .updated(&ResourceView::from(resource), &ResourceView::from(after));
+    tx.commit(change, ()).await?;
+    app.cloud.wake.notify_one();
+    Ok(())
+}
+
+/// The conditions of what cannot be deleted yet, although its time is up.
+fn in_use(resource: &StoredResource, users: &[ResourceId], now: crate::base::clock::Timestamp) -> Vec<Condition> {
+    let known = resource.conditions.iter().find(|condition| condition.kind == ConditionType::Expired);
+    let others = resource.conditions.iter().filter(|condition| condition.kind != ConditionType::Expired).cloned();
+    let users: Vec<String> = users.iter().map(ToString::to_string).collect();
+    let expired = Condition {
+        kind: ConditionType::Expired,
+        reason: "in_use".into(),
+        message: format!(
+            "Its time is up, and it is deleted as soon as nothing uses it; it is used by {}",
+            users.join(", ")
+        ),
+        since: known.map_or(now, |condition| condition.since),
+        difference: None,
+    };
+    others.chain([expired]).collect()
+}

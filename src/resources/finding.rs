@@ -1,0 +1,132 @@
+//! What looking at an object leads to: the conditions of its resource.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    driver::{Object, ObjectState, Tags},
+    kind::Power,
+    machine::Sight,
+    model::{Condition, ConditionType, Failure},
+    spec::Spec,
+};
+use crate::base::clock::Timestamp;
+
+/// What a resource should be, in its provider's references; no spec where it is not known yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Whose the object should be.
+    pub tags: Tags,
+    /// What it should be.
+    pub spec: Option<&'a Spec<String>>,
+    /// Whether it should run.
+    pub power: Option<Power>,
+}
+
+impl Wanted<'_> {
+    /// How the object looks beside this.
+    pub fn sight(&self, object: Option<&Object>) -> Sight {
+        let Some(object) = object else { return Sight::Missing };
+        if object.tags.is_some_and(|tags| tags != self.tags) {
+            return Sight::Foreign;
+        }
+        let differs = self.spec.is_some_and(|spec| !spec.difference(&object.spec).is_empty());
+        let power = if self.spec.is_some() { self.power } else { None };
+        Sight::of(object.state, object.reason.clone(), differs, (power, object.power))
+    }
+
+    /// What is otherwise than it should be: of each member both values.
+    pub fn difference(&self, object: &Object) -> Map<String, Value> {
+        let mut difference = self.spec.map(|spec| spec.difference(&object.spec)).unwrap_or_default();
+        if object.state == ObjectState::Ready
+            && let (Some(wanted), Some(actual)) = (self.power, object.power)
+            && wanted != actual
+        {
+            difference.insert("power".into(), json!([wanted, actual]));
+        }
+        if object.state == ObjectState::Failed {
+            difference.insert("state".into(), json!(["ready", "failed"]));
+        }
+        difference
+    }
+}
+
+/// Whether something new was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It is as it was known to be.
+    None,
+    /// It has drifted, or drifted further: what differs.
+    Drift(Map<String, Value>),
+    /// It was drifted or missing, and is as asked again.
+    Mended,
+}
+
+/// The conditions after looking at an object that looks like `sight`, and what is new in them.
+pub fn noted(
+    before: &[Condition],
+    sight: &Sight,
+    difference: Map<String, Value>,
+    now: Timestamp,
+) -> (Vec<Condition>, News) {
+    use ConditionType as T;
+    let known = |kind: T| before.iter().find(|condition| condition.kind == kind);
+    let others = before.iter().filter(|condition| !matches!(condition.kind, T::Drifted | T::Missing)).cloned();
+    let mut after: Vec<Condition> = others.collect();
+    let since = |kind: T| known(kind).map_or(now, |condition| condition.since);
+    match sight {
+        Sight::Busy => (before.to_vec(), News::None),
+        Sight::AsAsked => {
+            let was_off = known(T::Drifted).or(known(T::Missing)).is_some();
+            (after, if was_off { News::Mended } else { News::None })
+        }
+        Sight::Missing | Sight::Foreign => {
+            let is_known = known(T::Missing).is_some();
+            after.push(Condition {
+                kind: T::Missing,
+                reason: "deleted_elsewhere".into(),
+                message: "The provider does not have it any more: something else has deleted it, or taken it over. Delete the \
+                          resource, or set 'reconcile' to 'enforce' to have it made again"
+                    .into(),
+                since: since(T::Missing),
+                difference: None,
+            });
+            let told = Map::from_iter([("exists".to_owned(), json!([true, false]))]);
+            (after, if is_known { News::None } else { News::Drift(told) })
+        }
+        Sight::Differs | Sight::Turn(_) | Sight::Broken(_) => {
+            let is_known =
+                known(T::Drifted).is_some_and(|condition| condition.difference.as_ref() == Some(&difference));
+            let members: Vec<&str> = difference.keys().map(String::as_str).collect();
+            after.push(Condition {
+                kind: T::Drifted,
+                reason: "changed_elsewhere".into(),
+                message: format!(
+                    "Something else has changed {}; change 'spec' to what there is, or set 'reconcile' to 'enforce' to have it \
+                     changed back",
+                    members.join(" and ")
+                ),
+                since: since(T::Drifted),
+                difference: Some(difference.clone()),
+            });
+            (after, if is_known { News::None } else { News::Drift(difference) })
+        }
+    }
+}
+
+/// The conditions after an operation has brought the resource to what was asked for.
+pub fn cleared() -> Vec<Condition> {
+    Vec::new()
+}
+
+/// The conditions after an operation has failed.
+pub fn failed(before: &[Condition], failure: &Failure, now: Timestamp) -> Vec<Condition> {
+    let others = before.iter().filter(|condition| condition.kind != ConditionType::Failed).cloned();
+    let failed = Condition {
+        kind: ConditionType::Failed,
+        reason: failure.code.clone().into_owned(),
+        message: failure.detail.clone(),
+        since: now,
+        difference: None,
+    };
+    others.chain([failed]).collect()
+}

@@ -1,0 +1,382 @@
+//! `/v1/resources`.
+
+use axum::extract::State;
+use serde_json::Value;
+
+use super::{
+    driver::ActionType,
+    input::{DryRun, NewImport, NewResource, ResourceAction, ResourceFilter, ResourcePatch, spec_faults},
+    kind::{Kind, Power},
+    lifecycle::{OperationType, Phase},
+    model::{Before, ResourceView, StoredResource},
+    repo::{self, ResourceChange, ResourceRow},
+    rules::{self, Referring},
+    spec::{MAX_VOLUMES, Spec},
+    submit::{Draft, Step, Written, accepted, begin, change, finish, rehearsed, require_possible, require_references},
+};
+use crate::{
+    auth::grant::Grant,
+    base::{
+        action::Action,
+        error::{Code, Error, Item, ItemCode, Place, Result},
+        id::{self, ResourceId},
+        page::ListQuery,
+        scope::of::{ResourcesRead, ResourcesWrite},
+        tenant::Tenant,
+    },
+    db::violated_constraint,
+    http::{
+        condition::IfMatch,
+        extract::{JsonBody, PathId, Query},
+        reply::{List, Tagged},
+    },
+    state::App,
+    tx::{Change, Once, first},
+};
+
+/// The kinds that the caller may read.
+pub(super) fn readable(tenant: Tenant) -> Vec<Kind> {
+    Kind::ALL.iter().copied().filter(|kind| tenant.scopes().contains(kind.read_scope())).collect()
+}
+
+/// Where a member of a spec stands in a body that has one.
+fn in_spec(member: &str) -> String {
+    format!("/spec/{member}")
+}
+
+/// Asks for a resource.
+pub async fn create(
+    grant: Grant<ResourcesWrite>,
+    State(app): State<App>,
+    Query(dry): Query<DryRun>,
+    body: JsonBody<NewResource>,
+) -> Result<Once<Written>> {
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
+    let (mut tx, NewResource(new)) = first!(tx.open(body).await?);
+    tenant.require(new.kind.write_scope())?;
+    let provider = rules::provider(&app.cloud.providers, new.provider.as_deref())?;
+    rules::require_kind(provider, new.kind)?;
+    let spec: Spec = Spec::from_json(new.kind, Value::Object(new.spec))
+        .map_err(|error| Error::invalid_member("/spec", ItemCode::InvalidFormat, error.to_string()))?;
+    rules::require_possible(provider, &spec, in_spec)?;
+    tenant.require_active()?;
+    Referring { tenant, provider, known: None }.require(tx.db(), &spec, in_spec).await?;
+    rules::take_place(tx.db(), tenant, new.kind).await?;
+    let row = ResourceRow {
+        id: ResourceId::new(),
+        kind: new.kind,
+        provider: provider.name.clone(),
+        name: new.name,
+        labels: new.labels.unwrap_or_default(),
+        spec: spec.to_json(),
+        desired_power: new.kind.has_power().then_some(Power::On),
+        provider_ref: None,
+        protection: new.protection.unwrap_or_default(),
+        reconcile: new.reconcile.unwrap_or_default(),
+        ttl_seconds: new.ttl_seconds,
+        created_at: app.clock.now(),
+    };
+    let resource = repo::insert(tx.db(), tenant, row).await?;
+    repo::refer(tx.db(), resource.id, &spec).await?;
+    let draft = made(&app, &grant, &mut tx, resource, (OperationType::Create, Action::ResourceCreated)).await?;
+    finish(&app, tx, draft, dry.is_wanted()).await
+}
+
+/// What was written of a resource that is new.
+async fn made(
+    app: &App,
+    grant: &Grant<ResourcesWrite>,
+    tx: &mut crate::tx::OnceTx,
+    resource: StoredResource,
+    (kind, action): (OperationType, Action),
+) -> Result<Draft> {
+    let before = Before { phase: Some(resource.phase), ..Before::default() };
+    let operation = begin(app, grant.request(), tx.db(), &resource, (kind, before, true)).await?;
+    let view = ResourceView::from(resource.clone());
+    let change = Change::new(action, resource.id, Some(resource.project_id)).created(&view);
+    Ok(Draft { before: None, after: resource, operation, asks_provider: true, change })
+}
+
+/// Asks that an object which was made elsewhere become a resource.
+pub async fn import(
+    grant: Grant<ResourcesWrite>,
+    State(app): State<App>,
+    Query(dry): Query<DryRun>,
+    body: JsonBody<NewImport>,
+) -> Result<Once<Written>> {
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
+    let (mut tx, new) = first!(tx.open(body).await?);
+    tenant.require(new.kind.write_scope())?;
+    let provider = rules::provider(&app.cloud.providers, Some(&new.provider))?;
+    rules::require_kind(provider, new.kind)?;
+    if !provider.capabilities().import {
+        let detail = format!("'{}' cannot say what there is that was made elsewhere; make it anew", provider.name);
+        let place = Place::Body("/provider".into());
+        return Err(Error::unsupported(vec![Item { place, code: ItemCode::Unsupported, detail }]));
+    }
+    tenant.require_active()?;
+    let owner = repo::owner_of_object(tx.db(), &provider.name, new.kind, &new.provider_ref).await?;
+    if let Some((owner, project)) = owner {
+        let who = if project == tenant.project_id() { owner.to_string() } else { "a resource elsewhere".to_owned() };
+        return Err(taken(&new.provider_ref, &who));
+    }
+    rules::take_place(tx.db(), tenant, new.kind).await?;
+    let reference = new.provider_ref.clone();
+    let row = ResourceRow {
+        id: ResourceId::new(),
+        kind: new.kind,
+        provider: provider.name.clone(),
+        name: new.name,
+        labels: new.labels.unwrap_or_default(),
+        // What the object turns out to be.
+        spec: Value::Object(serde_json::Map::new()),
+        desired_power: None,
+        provider_ref: Some(new.provider_ref),
+        protection: new.protection.unwrap_or_default(),
+        reconcile: new.reconcile.unwrap_or_default(),
+        ttl_seconds: None,
+        created_at: app.clock.now(),
+    };
+    let resource = repo::insert(tx.db(), tenant, row).await.map_err(|error| match violated_constraint(&error) {
+        Some("resources_one_per_object") => taken(&reference, "another resource"),
+        _ => error.into(),
+    })?;
+    let told = (OperationType::Import, Action::ResourceImportRequested);
+    let draft = made(&app, &grant, &mut tx, resource, told).await?;
+    finish(&app, tx, draft, dry.is_wanted()).await
+}
+
+fn taken(reference: &str, who: &str) -> Error {
+    let detail = format!(
+        "The object '{}' is {who} already; an object is one resource only, so use that one, or import another",
+        reference.escape_debug()
+    );
+    Error::new(Code::ResourceInUse, detail)
+}
+
+/// The resources of a project, of those kinds that the caller may read.
+pub async fn list(
+    grant: Grant<ResourcesRead>,
+    State(app): State<App>,
+    Query(query): Query<ListQuery<ResourceFilter>>,
+) -> Result<List<ResourceView>> {
+    let page = query.page()?;
+    let mut db = app.db.acquire().await?;
+    let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
+    let kinds = match query.filter.kind {
+        Some(kind) => {
+            tenant.require(kind.read_scope())?;
+            vec![kind]
+        }
+        None => readable(tenant),
+    };
+    let page = repo::list(&mut db, tenant, &kinds, &query.filter, &page).await?;
+    Ok(List::new(page.map(ResourceView::from), grant.request().id))
+}
+
+/// One resource.
+pub async fn get(
+    grant: Grant<ResourcesRead>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Resource>,
+) -> Result<Tagged<ResourceView>> {
+    let mut db = app.db.acquire().await?;
+    let tenant = grant.in_project_of(&mut db, id).await?;
+    let resource = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
+    tenant.require(resource.kind.read_scope())?;
+    Ok(Tagged { etag: resource.etag(), body: resource.into() })
+}
+
+/// Asks that a resource be changed.
+pub async fn update(
+    grant: Grant<ResourcesWrite>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Resource>,
+    Query(dry): Query<DryRun>,
+    condition: IfMatch,
+    body: JsonBody<ResourcePatch>,
+) -> Result<Once<Written>> {
+    let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let before = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    tenant.require(before.kind.write_scope())?;
+    let wanted = patch.spec.map(|given| merged(&before, given)).transpose()?;
+    let wanted = wanted.filter(|(old, new)| old != new);
+    let provider = rules::provider_of(&app.cloud.providers, &before);
+    if let (Some((old, new)), Ok(provider)) = (&wanted, &provider) {
+        require_possible(provider, old, new, in_spec)?;
+    }
+    condition.require(&before.etag())?;
+    tenant.require_active()?;
+    rules::require_unlocked(tx.db(), &before).await?;
+    let retags = patch.name.as_ref().is_some_and(|name| *name != before.name)
+        || patch.labels.as_ref().is_some_and(|labels| *labels != before.labels.0);
+    // What is not as it was asked for is tried once more.
+    let is_behind = before.phase == Phase::Failed || before.observed_generation < before.generation;
+    let asks_provider = wanted.is_some() || retags || (is_behind && before.provider_ref.is_some());
+    if asks_provider || matches!(before.phase, Phase::Deleting | Phase::Deleted) {
+        rules::require_phase(&before, OperationType::Update)?;
+    }
+    if let Some((old, new)) = &wanted {
+        require_references(tx.db(), (tenant, provider?), (&before, old), new, in_spec).await?;
+    } else if asks_provider {
+        provider?;
+    }
+    let change_of_row = ResourceChange {
+        name: patch.name,
+        labels: patch.labels,
+        protection: patch.protection,
+        reconcile: patch.reconcile,
+        ttl_seconds: patch.ttl_seconds,
+        ..ResourceChange::default()
+    };
+    let step = Step {
+        kind: OperationType::Update,
+        spec: wanted.map(|(_, new)| new),
+        change: change_of_row,
+        asks_provider,
+        action: None,
+    };
+    let draft = change(&app, grant.request(), tx.db(), before, step).await?;
+    finish(&app, tx, draft, dry.is_wanted()).await
+}
+
+/// What is asked for of a resource, and what will be with the members in `given`.
+fn merged(before: &StoredResource, given: serde_json::Map<String, Value>) -> Result<(Spec, Spec)> {
+    let old = spec_of(before)?;
+    let mut members = before.spec.0.clone();
+    if let Value::Object(members) = &mut members {
+        // Null and leaving out mean the same.
+        members.extend(given.into_iter().filter(|(_, value)| !value.is_null()));
+    }
+    let faults = spec_faults(before.kind, &members);
+    if !faults.is_empty() {
+        return Err(Error::validation(faults));
+    }
+    let new = Spec::from_json(before.kind, members)
+        .map_err(|error| Error::invalid_member("/spec", ItemCode::InvalidFormat, error.to_string()))?;
+    Ok((old, new))
+}
+
+fn spec_of(resource: &StoredResource) -> Result<Spec> {
+    resource.spec().map_err(|error| {
+        let detail = format!("Nothing is known yet of what {} is; sync it, or delete it", resource.id);
+        Error::new(Code::InvalidState, detail).caused_by(error)
+    })
+}
+
+/// Asks that something be done to a resource besides changing its spec.
+pub async fn act(
+    grant: Grant<ResourcesWrite>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Resource>,
+    Query(dry): Query<DryRun>,
+    condition: IfMatch,
+    body: JsonBody<ResourceAction>,
+) -> Result<Once<Written>> {
+    let (mut tx, asked) = first!(app.writes.open(grant.request(), body).await?);
+    asked.require_sense()?;
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let before = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    tenant.require(before.kind.write_scope())?;
+    let provider = rules::provider_of(&app.cloud.providers, &before)?;
+    rules::require_action(provider, before.kind, asked.action)?;
+    let old = spec_of(&before)?;
+    let (new, at) = asked.applied_to(&old)?;
+    require_possible(provider, &old, &new, &at)?;
+    condition.require(&before.etag())?;
+    tenant.require_active()?;
+    rules::require_unlocked(tx.db(), &before).await?;
+    let (kind, desired_power) = asked.operation();
+    rules::require_phase(&before, kind)?;
+    require_sensible_state(&asked, &before, &old, &new)?;
+    require_references(tx.db(), (tenant, provider), (&before, &old), &new, &at).await?;
+    let change_of_row = ResourceChange { desired_power, ..ResourceChange::default() };
+    let spec = (new != old).then_some(new);
+    let asks_provider =
+        spec.is_some() || desired_power.is_some() || kind == OperationType::Reboot || before.phase == Phase::Failed;
+    let step = Step { kind, spec, change: change_of_row, asks_provider, action: Some(asked.action) };
+    let draft = change(&app, grant.request(), tx.db(), before, step).await?;
+    finish(&app, tx, draft, dry.is_wanted()).await
+}
+
+/// Whether an action makes sense as the resource is now.
+fn require_sensible_state(asked: &ResourceAction, before: &StoredResource, old: &Spec, new: &Spec) -> Result<()> {
+    let detail = match (asked.action, asked.volume) {
+        (ActionType::Reboot, _) if before.desired_power == Some(Power::Off) => {
+            format!("{} is off, and only what is on can be rebooted; start it", before.id)
+        }
+        (ActionType::Detach, Some(volume)) if old == new => {
+            format!("{volume} is not attached to {}; its 'spec.volumes' says which are", before.id)
+        }
+        (ActionType::Attach, _) if new.references().count() > old.references().count() => match new {
+            Spec::Instance(spec) if spec.volumes.len() > MAX_VOLUMES as usize => {
+                let detail = format!("An instance has {MAX_VOLUMES} volumes at most; detach one first");
+                return Err(Error::new(Code::LimitReached, detail));
+            }
+            _ => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
+    Err(Error::new(Code::InvalidState, detail))
+}
+
+/// Asks that a resource be looked at, and mended if it says so.
+pub async fn sync(
+    grant: Grant<ResourcesWrite>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Resource>,
+) -> Result<Once<Written>> {
+    let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let resource = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    tenant.require(resource.kind.write_scope())?;
+    tenant.require_active()?;
+    rules::require_unlocked(tx.db(), &resource).await?;
+    rules::require_phase(&resource, OperationType::Sync)?;
+    let before =
+        Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
+    let operation = begin(&app, grant.request(), tx.db(), &resource, (OperationType::Sync, before, true)).await?;
+    let change = Change::new(Action::ResourceSyncRequested, id, Some(tenant.project_id()))
+        .with("operation_id", operation.id);
+    let draft = Draft { before: None, after: resource, operation, asks_provider: true, change };
+    finish(&app, tx, draft, false).await
+}
+
+/// Asks that a resource be deleted. Asked again, the answer is the operation that does it, or has done it.
+pub async fn delete(
+    grant: Grant<ResourcesWrite>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Resource>,
+    Query(dry): Query<DryRun>,
+    condition: IfMatch,
+) -> Result<Written> {
+    let mut tx = app.writes.begin(grant.request()).await?;
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let before = repo::lock_for_deletion(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    tenant.require(before.kind.write_scope())?;
+    if matches!(before.phase, Phase::Deleting | Phase::Deleted)
+        && let Some(operation) = repo::operations::deletion_of(tx.db(), id).await?
+    {
+        return tx.commit_unchanged(accepted(grant.request(), before, operation)).await;
+    }
+    condition.require(&before.etag())?;
+    rules::require_deletable(tx.db(), &before).await?;
+    let step = Step {
+        kind: OperationType::Delete,
+        spec: None,
+        change: ResourceChange::default(),
+        asks_provider: true,
+        action: None,
+    };
+    let draft = change(&app, grant.request(), tx.db(), before, step).await?;
+    if dry.is_wanted() {
+        return Ok(rehearsed(grant.request(), draft));
+    }
+    let Draft { after, operation, change, .. } = draft;
+    let answer = tx.commit(change, accepted(grant.request(), after, operation)).await?;
+    app.cloud.wake.notify_one();
+    Ok(answer)
+}

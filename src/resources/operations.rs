@@ -1,0 +1,146 @@
+//! `/v1/operations`.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{
+    handlers::readable,
+    input::{OperationFilter, OperationWait},
+    lifecycle::{OperationStatus, OperationType},
+    model::{OperationView, StoredOperation},
+    repo,
+    submit::{Written, accepted},
+};
+use crate::{
+    auth::grant::Grant,
+    base::{
+        action::Action,
+        error::{Code, Error, Result},
+        id::{self, OperationId},
+        page::ListQuery,
+        scope::of::{ResourcesRead, ResourcesWrite},
+        tenant::Tenant,
+    },
+    http::{
+        extract::{PathId, Query},
+        load::Slot,
+        reply::{Json, List},
+    },
+    state::App,
+    tx::{Change, Once, first},
+};
+
+/// How soon, while somebody waits for an operation, to look again at the soonest.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How soon at the latest.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// The operations of a project.
+pub async fn list(
+    grant: Grant<ResourcesRead>,
+    State(app): State<App>,
+    Query(query): Query<ListQuery<OperationFilter>>,
+) -> Result<List<OperationView>> {
+    let page = query.page()?;
+    let mut db = app.db.acquire().await?;
+    let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
+    let page = repo::operations::list(&mut db, tenant, &readable(tenant), &query.filter, &page).await?;
+    Ok(List::new(page.map(OperationView::from), grant.request().id))
+}
+
+/// One operation; with `wait`, once it is over or the time is up.
+pub async fn get(
+    grant: Grant<ResourcesRead>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Operation>,
+    Query(query): Query<OperationWait>,
+    slot: Slot,
+) -> Result<Json<OperationView>> {
+    let wait = Duration::from_secs(query.wait.unwrap_or_default().into());
+    let mut sealed = app.sealing.last.subscribe();
+    let (tenant, operation) = {
+        let mut db = app.db.acquire().await?;
+        let tenant = grant.in_project_of(&mut db, id).await?;
+        let found = repo::operations::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
+        tenant.require(found.resource_kind.read_scope())?;
+        (tenant, found.operation)
+    };
+    if wait.is_zero() || operation.status.is_over() {
+        return Ok(Json(operation.into()));
+    }
+    let waiting = until_over(&app, &mut sealed, (tenant, id), operation, Instant::now() + wait);
+    Ok(Json(slot.wait(wait, waiting).await??.into()))
+}
+
+/// Waits until an operation is over, the time is up, or the server stops. Nothing is held meanwhile: it is looked at
+/// when something was sealed, which the end of an operation is at once, and now and then in any case.
+async fn until_over(
+    app: &App,
+    sealed: &mut tokio::sync::watch::Receiver<id::AuditId>,
+    (tenant, id): (Tenant, OperationId),
+    mut operation: StoredOperation,
+    deadline: Instant,
+) -> Result<StoredOperation> {
+    let mut looked = Instant::now();
+    while !operation.status.is_over() && looked < deadline {
+        loop {
+            sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
+            if app.lifecycle.is_draining() {
+                return Ok(operation);
+            }
+            let is_due = looked.elapsed() >= LOOK_AT_LEAST || Instant::now() >= deadline;
+            // Told before this was asked, or during the pause.
+            let is_told = timeout_at(Instant::now(), sealed.changed()).await.is_ok();
+            if is_due || is_told {
+                break;
+            }
+        }
+        looked = Instant::now();
+        let mut db = app.db.acquire().await?;
+        // It is kept for weeks; should it be forgotten nonetheless, it is over.
+        let Some(found) = repo::operations::get(&mut db, tenant, id).await? else { return Err(Error::not_found()) };
+        operation = found.operation;
+    }
+    Ok(operation)
+}
+
+/// Asks that an operation be given up.
+pub async fn cancel(
+    grant: Grant<ResourcesWrite>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Operation>,
+) -> Result<Once<Written>> {
+    let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
+    let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    let found = repo::operations::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    tenant.require(found.resource_kind.write_scope())?;
+    let asked = repo::operations::request_cancel(tx.db(), id).await?;
+    // As it is now: it may have ended since.
+    let operation = repo::operations::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?.operation;
+    let Some(is_new) = asked else { return Err(not_cancelable(&operation)) };
+    let resource = repo::get(tx.db(), tenant, operation.resource_id).await?.ok_or_else(Error::not_found)?;
+    let change = Change::new(Action::OperationCancelRequested, id, Some(tenant.project_id()))
+        .with("resource_id", operation.resource_id)
+        .with("type", operation.kind);
+    let reply = accepted(grant.request(), resource, operation);
+    let answer = if is_new { tx.commit(change, reply).await? } else { tx.commit_unchanged(reply).await? };
+    app.cloud.wake.notify_one();
+    Ok(answer)
+}
+
+fn not_cancelable(operation: &StoredOperation) -> Error {
+    let detail = match (operation.kind, operation.status) {
+        (OperationType::Delete, OperationStatus::Queued | OperationStatus::Running) => format!(
+            "{} deletes a resource, which has begun and cannot be undone; wait for it, and make the resource anew",
+            operation.id
+        ),
+        (_, status) => format!(
+            "{} is over ({}); what it has done is undone by another operation, not by canceling it",
+            operation.id,
+            status.as_str()
+        ),
+    };
+    Error::new(Code::InvalidState, detail)
+}

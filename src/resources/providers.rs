@@ -1,0 +1,172 @@
+//! `/v1/providers` and `/v1/schemas`.
+
+use axum::{
+    RequestPartsExt,
+    extract::{FromRequestParts, Path, State},
+    http::request::Parts,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    driver::Capabilities,
+    kind::Kind,
+    registry::Provider,
+    spec::{InstanceSpec, NetworkSpec, VolumeSpec},
+};
+use crate::{
+    auth::grant::Grant,
+    base::{
+        error::{Error, Result},
+        page::{Everything, ListQuery, Order, cut, rows_for},
+        schema,
+        scope::of::ResourcesRead,
+    },
+    http::{
+        describe::{Argument, Operation},
+        extract::{PathWord, Query, Word},
+        reply::{Json, List},
+    },
+    state::App,
+};
+
+/// A provider as it is shown.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Provider")]
+pub struct ProviderView {
+    /// What resources call it.
+    pub name: String,
+    /// What speaks to it: `sim`, `aws` or `docker`.
+    pub driver: &'static str,
+    /// Where it is, in its own terms; null for nowhere in particular.
+    pub region: Option<String>,
+    /// What it can do.
+    pub capabilities: Capabilities,
+}
+
+impl From<&Provider> for ProviderView {
+    fn from(provider: &Provider) -> Self {
+        Self {
+            name: provider.name.clone(),
+            driver: provider.driver_name,
+            region: Some(provider.region.clone()).filter(|region| !region.is_empty()),
+            capabilities: provider.capabilities().clone(),
+        }
+    }
+}
+
+/// The providers that there are, in the order of their names.
+pub async fn list(
+    grant: Grant<ResourcesRead>,
+    State(app): State<App>,
+    Query(query): Query<ListQuery<Everything>>,
+) -> Result<List<ProviderView>> {
+    let after = query.cursor("the name of a provider", |name| (name.len() <= 63).then(|| name.to_owned()))?;
+    let comes = |name: &str| match (&after, query.order()) {
+        (None, _) => true,
+        (Some(after), Order::Asc) => name > after.as_str(),
+        (Some(after), Order::Desc) => name < after.as_str(),
+    };
+    let mut all: Vec<&Provider> = app.cloud.providers.iter().filter(|provider| comes(&provider.name)).collect();
+    if query.order() == Order::Desc {
+        all.reverse();
+    }
+    all.truncate(usize::try_from(rows_for(query.limit())).unwrap_or_default());
+    let (page, next) = cut(all, query.limit(), |provider| provider.name.clone());
+    Ok(List::of(page.into_iter().map(ProviderView::from).collect(), next, grant.request().id))
+}
+
+/// One provider.
+pub async fn get(
+    _: Grant<ResourcesRead>,
+    State(app): State<App>,
+    Named(name): Named,
+) -> Result<Json<ProviderView>> {
+    let provider = app.cloud.providers.get(&name);
+    provider.map(|provider| Json(provider.into())).ok_or_else(Error::not_found)
+}
+
+/// The name in the path.
+#[derive(Debug)]
+pub struct Named(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        Ok(Self(parts.extract::<Path<String>>().await.map(|Path(name)| name).unwrap_or_default()))
+    }
+}
+
+impl Argument for Named {
+    fn describe(operation: &mut Operation) {
+        operation.path_ids.push(|_: &mut SchemaGenerator| {
+            json_schema!({ "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$", "examples": ["sim"] })
+        });
+    }
+}
+
+impl Word for Kind {
+    const NOUN: &'static str = "a kind of resource";
+    const ALL: &'static [Self] = Self::ALL;
+
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+/// What the spec of a kind may hold.
+pub async fn schema(
+    _: Grant<ResourcesRead>,
+    State(app): State<App>,
+    PathWord(kind): PathWord<Kind>,
+) -> Result<Json<SpecSchema>> {
+    let generator = schema::settings().into_generator();
+    let mut schema = match kind {
+        Kind::Network => generator.into_root_schema_for::<NetworkSpec>(),
+        Kind::Volume => generator.into_root_schema_for::<VolumeSpec>(),
+        Kind::Instance => generator.into_root_schema_for::<InstanceSpec>(),
+    };
+    schema.insert("$id".into(), format!("{}/v1/schemas/{kind}", app.public_url).into());
+    schema.insert("x-providers".into(), terms_of(&app, kind).into());
+    Ok(Json(SpecSchema(schema.to_value())))
+}
+
+/// What each provider that has the kind adds to its schema.
+fn terms_of(app: &App, kind: Kind) -> Map<String, Value> {
+    let providers = app.cloud.providers.iter();
+    providers
+        .filter_map(|provider| Some((provider.name.clone(), json!(provider.capabilities().of(kind)?))))
+        .collect()
+}
+
+/// A JSON Schema.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct SpecSchema(Value);
+
+impl JsonSchema for SpecSchema {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SpecSchema".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "A JSON Schema (2020-12) of a spec.",
+            "required": ["$id", "$schema", "type", "properties", "x-providers"],
+            "properties": {
+                "$id": { "type": "string", "description": "Where it is.", "format": "uri-reference" },
+                "$schema": { "type": "string", "description": "The dialect of JSON Schema.", "format": "uri" },
+                "type": { "type": "string", "description": "Always `object`." },
+                "properties": { "type": "object", "description": "The members of the spec.", "additionalProperties": true },
+                "x-providers": {
+                    "type": "object",
+                    "description": "Of each provider that has the kind, what it can do with it: the sizes and images that it knows, what can be changed later.",
+                    "additionalProperties": true,
+                },
+            },
+            "additionalProperties": true,
+        })
+    }
+}

@@ -1,0 +1,261 @@
+//! SQL for operations and resources as the engine sees them. Whose turn it is goes by the database's clock, which all
+//! servers share. Where both are locked, the resource is first.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, types::Json};
+
+use super::{
+    kind::Power,
+    lifecycle::{OperationStatus, OperationType},
+    machine::{Course, Step},
+    model::{Before, Failure, StoredOperation, StoredResource, operation_columns, resource_columns},
+    rows,
+    spec::Spec,
+};
+use crate::base::{
+    clock::Timestamp,
+    id::{OperationId, ProjectId, ResourceId},
+};
+
+/// An operation that was taken, with all that is needed to go on with it.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Taken {
+    /// The operation.
+    pub id: OperationId,
+    /// Its resource.
+    pub resource_id: ResourceId,
+    /// Its project.
+    pub project_id: ProjectId,
+    /// What it is.
+    #[sqlx(rename = "type")]
+    pub kind: OperationType,
+    /// What it is at.
+    pub step: String,
+    /// How often that has failed.
+    pub attempt: i32,
+    /// Why it cannot come to a good end.
+    pub error: Option<Json<Failure>>,
+    /// What it set out from.
+    pub before: Json<Before>,
+    /// Whether somebody has asked that it be given up.
+    pub cancel_requested: bool,
+    /// The trace it belongs to.
+    pub traceparent: Option<String>,
+    /// Whether it has taken too long.
+    pub overdue: bool,
+    /// The number of this taking.
+    pub fence: i64,
+}
+
+/// Takes operations that are due, at most `limit`, until the lease ends: what nobody says anything of until then is due
+/// again. Those of providers that this server does not know are left to others, until they are overdue.
+pub async fn take(
+    db: &mut PgConnection,
+    providers: &[&str],
+    limit: usize,
+    lease: Duration,
+) -> sqlx::Result<Vec<Taken>> {
+    sqlx::query_as(
+        "WITH due AS MATERIALIZED (
+             SELECT o.id FROM operations o
+             WHERE o.due_at <= now()
+               AND (o.deadline <= now() OR EXISTS (SELECT FROM resources r WHERE r.id = o.resource_id AND r.provider = ANY ($1)))
+             ORDER BY o.due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+         UPDATE operations o SET status = 'running', started_at = coalesce(o.started_at, now()), fence = o.fence + 1,
+                due_at = now() + make_interval(secs => $3)
+         FROM due WHERE o.id = due.id
+         RETURNING o.id, o.resource_id, o.project_id, o.type, o.step, o.attempt, o.error, o.before, o.cancel_requested,
+                   o.traceparent, o.deadline <= now() AS overdue, o.fence",
+    )
+    .bind(providers)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(lease.as_secs_f64())
+    .fetch_all(db)
+    .await
+}
+
+/// Notes that resources are being made, of which that is not noted yet.
+pub async fn begin(db: &mut PgConnection, resources: &[ResourceId]) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE resources SET phase = 'provisioning', version = version + 1 WHERE id = ANY ($1) AND phase = 'pending'",
+    )
+    .bind(resources)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Keeps an operation; gives whether it is still ours.
+pub async fn renew(db: &mut PgConnection, taken: &Taken, lease: Duration) -> sqlx::Result<bool> {
+    sqlx::query("UPDATE operations SET due_at = now() + make_interval(secs => $3) WHERE id = $1 AND fence = $2 AND due_at IS NOT NULL")
+        .bind(taken.id)
+        .bind(taken.fence)
+        .bind(lease.as_secs_f64())
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// Whose turn it is when an operation is put down.
+#[derive(Clone, Copy, Debug)]
+pub enum Turn {
+    /// Still ours, for this long.
+    Ours(Duration),
+    /// Anybody's, after this.
+    Anybodys(Duration),
+}
+
+/// Stores how far an operation has come, and the object that is its resource's; gives whether it is still ours. What is
+/// being undone is given `undo` more time.
+pub async fn save(
+    db: &mut PgConnection,
+    taken: &Taken,
+    course: &Course,
+    turn: Turn,
+    undo: Option<Duration>,
+) -> sqlx::Result<bool> {
+    let due = match turn {
+        Turn::Ours(lease) => lease,
+        Turn::Anybodys(pause) => pause,
+    };
+    sqlx::query(
+        "WITH locked AS MATERIALIZED (SELECT id FROM resources WHERE id = $3 FOR NO KEY UPDATE),
+         saved AS (
+             UPDATE operations o SET step = $4, progress = greatest(o.progress, $5), attempt = $6, error = $7,
+                    due_at = now() + make_interval(secs => $8),
+                    deadline = CASE WHEN $9::float8 IS NULL THEN o.deadline ELSE now() + make_interval(secs => $9) END
+             FROM locked WHERE o.id = $1 AND o.fence = $2 AND o.due_at IS NOT NULL RETURNING o.resource_id),
+         referred AS (
+             UPDATE resources r SET provider_ref = $10, version = r.version + 1 FROM saved
+             WHERE r.id = saved.resource_id AND r.provider_ref IS DISTINCT FROM $10)
+         SELECT FROM saved",
+    )
+    .bind(taken.id)
+    .bind(taken.fence)
+    .bind(taken.resource_id)
+    .bind(course.step.as_str())
+    .bind(course.step.progress())
+    .bind(i32::try_from(course.attempt).unwrap_or(i32::MAX))
+    .bind(course.failure.as_ref().map(Json))
+    .bind(due.as_secs_f64())
+    .bind(undo.map(|undo| undo.as_secs_f64()))
+    .bind(&course.reference)
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected() == 1)
+}
+
+/// Makes what an imported object is what is asked for.
+pub async fn learn(db: &mut PgConnection, taken: &Taken, spec: &Spec, power: Option<Power>) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "UPDATE resources SET spec = $3, desired_power = $4, version = version + 1
+         WHERE id = $2 AND EXISTS (SELECT FROM operations WHERE id = $1 AND fence = $5 AND due_at IS NOT NULL)",
+    )
+    .bind(taken.id)
+    .bind(taken.resource_id)
+    .bind(Json(spec.to_json()))
+    .bind(power)
+    .bind(taken.fence)
+    .execute(&mut *db)
+    .await?;
+    rows::refer(db, taken.resource_id, spec).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// How an operation has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// As what.
+    pub status: OperationStatus,
+    /// Why it failed.
+    pub error: Option<Failure>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Ends an operation; none if it is not ours any more. Its resource must be locked.
+pub async fn end(db: &mut PgConnection, taken: &Taken, ended: &Ended) -> sqlx::Result<Option<StoredOperation>> {
+    sqlx::query_as(concat!(
+        "UPDATE operations SET status = $3, step = CASE WHEN $3 = 'succeeded' THEN $6 ELSE step END,
+                progress = CASE WHEN $3 = 'succeeded' THEN 100 ELSE progress END, error = $4, finished_at = $5, due_at = NULL
+         WHERE id = $1 AND fence = $2 AND due_at IS NOT NULL
+         RETURNING ",
+        operation_columns!()
+    )    )
+    .bind(taken.id)
+    .bind(taken.fence)
+    .bind(ended.status)
+    .bind(ended.error.as_ref().map(Json))
+    .bind(ended.at)
+    .bind(Step::Done.as_str())
+    .fetch_optional(db)
+    .await
+}
+
+/// An operation that the server itself begins.
+#[derive(Debug)]
+pub struct Begun {
+    /// What it is.
+    pub kind: OperationType,
+    /// When.
+    pub at: Timestamp,
+    /// After how long it is given up.
+    pub give_up_after: Duration,
+}
+
+/// Begins an operation on a resource that is locked and has none under way, and has it stand accordingly.
+pub async fn start(db: &mut PgConnection, resource: &StoredResource, begun: &Begun) -> sqlx::Result<StoredResource> {
+    let before = Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
+    sqlx::query(
+        "INSERT INTO operations (id, project_id, resource_id, type, before, created_at, deadline)
+         VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7))",
+    )
+    .bind(OperationId::new())
+    .bind(resource.project_id)
+    .bind(resource.id)
+    .bind(begun.kind)
+    .bind(Json(before))
+    .bind(begun.at)
+    .bind(begun.give_up_after.as_secs_f64())
+    .execute(&mut *db)
+    .await?;
+    sqlx::query_as(concat!(
+        "UPDATE resources SET phase = $2, version = version + 1 WHERE id = $1 RETURNING ",
+        resource_columns!()
+    ))
+    .bind(resource.id)
+    .bind(resource.phase.during(begun.kind))
+    .fetch_one(db)
+    .await
+}
+
+/// Whether an operation on the resource is under way.
+pub async fn is_busy(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM operations WHERE resource_id = $1 AND due_at IS NOT NULL)")
+        .bind(id)
+        .fetch_one(db)
+        .await
+}
+
+/// Forgets resources that are gone, and operations that are over, since before `until`; gives how many rows that were. To
+/// be called until there are none.
+pub async fn forget_old(db: &mut PgConnection, until: Timestamp) -> sqlx::Result<u64> {
+    let resources = sqlx::query(
+        "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE deleted_at < $1 ORDER BY deleted_at LIMIT 1000
+                                            FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(until)
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
+    let operations = sqlx::query(
+        "DELETE FROM operations WHERE id IN (SELECT id FROM operations WHERE finished_at < $1 ORDER BY finished_at LIMIT 1000
+                                             FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(until)
+    .execute(db)
+    .await?
+    .rows_affected();
+    Ok(resources + operations)
+}

@@ -1,0 +1,149 @@
+//! SQL for operations as clients see them.
+
+use sqlx::{PgConnection, types::Json};
+
+use crate::{
+    base::{
+        clock::Timestamp,
+        id::{self, OperationId, ResourceId},
+        page::{Page, PageRequest, keyset},
+        tenant::Tenant,
+    },
+    db::ProjectItem,
+    resources::{
+        input::OperationFilter,
+        kind::Kind,
+        lifecycle::{OperationStatus, OperationType},
+        model::{Before, StoredOperation, StoredResource},
+    },
+};
+
+impl ProjectItem for id::Operation {
+    const PROJECT_OF: &'static str = "SELECT project_id FROM operations WHERE id = $1";
+}
+
+/// What a new operation is made of.
+#[derive(Debug)]
+pub struct OperationRow {
+    /// The operation.
+    pub id: OperationId,
+    /// What is done.
+    pub kind: OperationType,
+    /// What it sets out from.
+    pub before: Before,
+    /// Whether there is nothing to be done any more.
+    pub is_done: bool,
+    /// After how many seconds it is given up.
+    pub give_up_after: f64,
+    /// The trace of the request.
+    pub traceparent: String,
+    /// When it is asked for.
+    pub created_at: Timestamp,
+}
+
+/// Adds an operation on a resource that the caller has locked, or just made.
+pub async fn insert(
+    db: &mut PgConnection,
+    resource: &StoredResource,
+    row: OperationRow,
+) -> sqlx::Result<StoredOperation> {
+    sqlx::query_as(
+        "INSERT INTO operations (id, project_id, resource_id, type, status, step, progress, before, traceparent, created_at,
+                                 started_at, finished_at, deadline, due_at)
+         SELECT $1, $2, $3, $4, CASE WHEN $5 THEN 'succeeded' ELSE 'queued' END, CASE WHEN $5 THEN 'done' ELSE 'queued' END,
+                CASE WHEN $5 THEN 100 ELSE 0 END, $6, $7, $8, done_at, done_at, now() + make_interval(secs => $9),
+                CASE WHEN NOT $5 THEN now() END
+         FROM (SELECT CASE WHEN $5 THEN $8::timestamptz END AS done_at) done RETURNING *",
+    )
+    .bind(row.id)
+    .bind(resource.project_id)
+    .bind(resource.id)
+    .bind(row.kind)
+    .bind(row.is_done)
+    .bind(Json(row.before))
+    .bind(row.traceparent)
+    .bind(row.created_at)
+    .bind(row.give_up_after)
+    .fetch_one(db)
+    .await
+}
+
+/// The operation that is under way on a resource.
+pub async fn under_way(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredOperation>> {
+    sqlx::query_as("SELECT * FROM operations WHERE resource_id = $1 AND due_at IS NOT NULL")
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// The last operation on a resource that was to delete it.
+pub async fn deletion_of(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredOperation>> {
+    sqlx::query_as("SELECT * FROM operations WHERE resource_id = $1 AND type = 'delete' ORDER BY id DESC LIMIT 1")
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// An operation, and of what kind the resource is that it is done to.
+#[derive(Debug, sqlx::FromRow)]
+pub struct KindOperation {
+    /// The operation.
+    #[sqlx(flatten)]
+    pub operation: StoredOperation,
+    /// The kind.
+    pub resource_kind: Kind,
+}
+
+/// One of the tenant's operations.
+pub async fn get(db: &mut PgConnection, tenant: Tenant, id: OperationId) -> sqlx::Result<Option<KindOperation>> {
+    sqlx::query_as(
+        "SELECT o.*, r.kind AS resource_kind FROM operations o JOIN resources r ON r.id = o.resource_id
+         WHERE o.project_id = $1 AND o.id = $2",
+    )
+    .bind(tenant.project_id())
+    .bind(id)
+    .fetch_optional(db)
+    .await
+}
+
+/// The tenant's operations on resources of some kinds.
+pub async fn list(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    kinds: &[Kind],
+    filter: &OperationFilter,
+    page: &PageRequest<id::Operation>,
+) -> sqlx::Result<Page<StoredOperation, id::Operation>> {
+    let sql = keyset!(
+        page,
+        "o.id",
+        "SELECT o.* FROM operations o JOIN resources r ON r.id = o.resource_id
+         WHERE o.project_id = $3 AND r.kind = ANY ($4) AND ($5::uuid IS NULL OR o.resource_id = $5)
+           AND ($6::text IS NULL OR o.status = $6) AND ($7::text IS NULL OR o.type = $7)"
+    );
+    let rows: Vec<StoredOperation> = sqlx::query_as(sql)
+        .bind(page.after)
+        .bind(page.rows())
+        .bind(tenant.project_id())
+        .bind(kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>())
+        .bind(filter.resource_id)
+        .bind(filter.status.map(OperationStatus::as_str))
+        .bind(filter.kind.map(OperationType::as_str))
+        .fetch_all(db)
+        .await?;
+    Ok(page.page(rows, |operation| operation.id))
+}
+
+/// Asks that an operation be given up, if it is under way, and no deletion that was begun; gives whether it was not asked
+/// before. Whoever has it in hand learns of it at its next step.
+pub async fn request_cancel(db: &mut PgConnection, id: OperationId) -> sqlx::Result<Option<bool>> {
+    sqlx::query_scalar(
+        "UPDATE operations o SET cancel_requested = true, due_at = least(o.due_at, now())
+         FROM (SELECT id, cancel_requested FROM operations WHERE id = $1 FOR NO KEY UPDATE) before
+         WHERE o.id = before.id AND o.due_at IS NOT NULL AND NOT (o.type = 'delete' AND o.status = 'running')
+         RETURNING NOT before.cancel_requested",
+    )
+    .bind(id)
+    .fetch_optional(db)
+    .await
+}

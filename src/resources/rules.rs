@@ -1,0 +1,274 @@
+//! What must be so for a write to be accepted. All of it is looked at in the write's own transaction, behind locks, so that
+//! of two writes that do not go together one is refused.
+
+use super::{
+    driver::{ActionType, Unsupported},
+    kind::Kind,
+    lifecycle::{OperationType, Phase},
+    model::StoredResource,
+    registry::{Provider, Registry},
+    repo,
+    spec::{Member, NetworkSpec, Spec},
+};
+use crate::base::{
+    error::{Code, Error, Item, ItemCode, Place, Result},
+    id::ResourceId,
+    tenant::Tenant,
+};
+use ipnet::Ipv4Net;
+use sqlx::PgConnection;
+
+fn item(pointer: impl Into<String>, code: ItemCode, detail: impl Into<String>) -> Item {
+    Item { place: Place::Body(pointer.into()), code, detail: detail.into() }
+}
+
+/// The provider that a request names, or the only one there is.
+pub fn provider<'a>(providers: &'a Registry, named: Option<&str>) -> Result<&'a Provider> {
+    let known = || providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut all = providers.iter();
+    match (named, all.next(), all.next()) {
+        (Some(name), ..) => providers.get(name).ok_or_else(|| {
+            let detail = format!("'{}' is no provider here; use one of: {}", name.escape_debug(), known());
+            Error::invalid_member("/provider", ItemCode::UnknownValue, detail)
+        }),
+        (None, Some(only), None) => Ok(only),
+        (None, ..) => {
+            let detail = format!("'provider' is required, because there are several; use one of: {}", known());
+            Err(Error::invalid_member("/provider", ItemCode::Required, detail))
+        }
+    }
+}
+
+/// The provider that a resource is at, which has to be there for it to be changed.
+pub fn provider_of<'a>(providers: &'a Registry, resource: &StoredResource) -> Result<&'a Provider> {
+    providers.get(&resource.provider).ok_or_else(|| {
+        let detail = format!(
+            "The provider '{}', which the resource is at, is not configured at present; ask the operator, or try again later",
+            resource.provider
+        );
+        Error::new(Code::InvalidState, detail)
+    })
+}
+
+/// Whether a provider has resources of this kind.
+pub fn require_kind(provider: &Provider, kind: Kind) -> Result<()> {
+    if provider.capabilities().of(kind).is_some() {
+        return Ok(());
+    }
+    let kinds = provider.capabilities().kinds.iter().map(|kind| kind.kind.as_str()).collect::<Vec<_>>().join(", ");
+    let detail = format!("'{}' has no {kind}; it has: {kinds}", provider.name);
+    Err(Error::unsupported(vec![item("/kind", ItemCode::Unsupported, detail)]))
+}
+
+/// Whether a spec makes sense, and its provider can do it. What is said of member `m` is put at `at(m)`.
+pub fn require_possible(provider: &Provider, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
+    if let Spec::Network(NetworkSpec { cidr }) = spec {
+        let network = cidr.to_string().parse::<Ipv4Net>().ok();
+        if !network.is_some_and(|network| network.addr().is_private() && (16..=28).contains(&network.prefix_len())) {
+            let detail = "must be a private IPv4 network from /16 to /28, such as 10.0.0.0/16";
+            return Err(Error::invalid_member(at("cidr"), ItemCode::InvalidFormat, detail));
+        }
+    }
+    let unsupported = provider.driver.validate(spec).into_iter();
+    let items: Vec<Item> =
+        unsupported.map(|Unsupported { member, detail }| item(at(member), ItemCode::Unsupported, detail)).collect();
+    if items.is_empty() { Ok(()) } else { Err(Error::unsupported(items)) }
+}
+
+/// Whether a resource at this provider can become what is asked for, as another one than it is. What is said of member
+/// `m` is put at `at(m)`.
+pub fn require_changeable(provider: &Provider, before: &Spec, after: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
+    let updatable = provider.capabilities().of(after.kind()).map(|kind| kind.updatable.as_slice()).unwrap_or_default();
+    let (old, new) = (before.to_json(), after.to_json());
+    let mut items = Vec::new();
+    for member in ["cidr", "size_gib", "size", "image", "network", "volumes"] {
+        let is_same = old.get(member) == new.get(member);
+        if is_same || updatable.contains(&member) {
+            continue;
+        }
+        let detail = match updatable {
+            [] => format!("'{member}' cannot be changed on '{}'; make another resource", provider.name),
+            _ => format!(
+                "'{member}' cannot be changed on '{}', only {} can; make another resource",
+                provider.name,
+                updatable.join(", ")
+            ),
+        };
+        items.push(item(at(member), ItemCode::Unsupported, detail));
+    }
+    if let (Spec::Volume(before), Spec::Volume(after)) = (before, after)
+        && after.size_gib < before.size_gib
+    {
+        let detail = format!(
+            "a volume of {} GiB cannot be made smaller; make another one, and copy what is on it",
+            before.size_gib
+        );
+        items.push(item(at("size_gib"), ItemCode::Unsupported, detail));
+    }
+    if items.is_empty() { Ok(()) } else { Err(Error::unsupported(items)) }
+}
+
+/// Whether a provider can do this to a resource of this kind.
+pub fn require_action(provider: &Provider, kind: Kind, action: ActionType) -> Result<()> {
+    let known = provider.capabilities().of(kind).map(|kind| kind.actions.as_slice()).unwrap_or_default();
+    if known.contains(&action) {
+        return Ok(());
+    }
+    let word = |action: &ActionType| serde_json::to_value(action).ok()?.as_str().map(str::to_owned);
+    let known: Vec<String> = known.iter().filter_map(word).collect();
+    let detail = format!(
+        "'{}' cannot {} a {kind}; it can: {}",
+        provider.name,
+        word(&action).unwrap_or_default(),
+        if known.is_empty() { "nothing besides changing its spec".to_owned() } else { known.join(", ") }
+    );
+    Err(Error::unsupported(vec![item("/action", ItemCode::Unsupported, detail)]))
+}
+
+/// Who refers to what.
+#[derive(Clone, Copy, Debug)]
+pub struct Referring<'a> {
+    /// Whose resources.
+    pub tenant: Tenant,
+    /// At which provider.
+    pub provider: &'a Provider,
+    /// Which resource, if it is there already, and what it refers to already.
+    pub known: Option<(ResourceId, &'a Spec)>,
+}
+
+impl Referring<'_> {
+    /// Whether `spec` may refer to what it refers to: to things of the same project and provider, of the right kind, that the
+    /// caller may read, that are not going, and of which nobody else has what only one can have. They stay so until the
+    /// transaction ends. What is said of member `m` is put at `at(m)`.
+    pub async fn require(&self, db: &mut PgConnection, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
+        let known: Vec<ResourceId> =
+            self.known.iter().flat_map(|(_, spec)| spec.references()).map(|(_, &to)| to).collect();
+        let new = |wanted: Member| {
+            let of_member = spec.references().filter(move |(member, _)| *member == wanted);
+            of_member.map(|(_, &to)| to).enumerate().filter(|(_, to)| !known.contains(to)).collect::<Vec<_>>()
+        };
+        let (networks, volumes) = (new(Member::Network), new(Member::Volumes));
+        let ids = |places: &[(usize, ResourceId)]| places.iter().map(|(_, id)| *id).collect::<Vec<_>>();
+        let mut found = Vec::new();
+        if !networks.is_empty() {
+            self.tenant.require(Kind::Network.read_scope())?;
+            found.extend(repo::share(db, self.tenant, &ids(&networks)).await?);
+        }
+        if !volumes.is_empty() {
+            self.tenant.require(Kind::Volume.read_scope())?;
+            found.extend(repo::claim(db, self.tenant, &ids(&volumes)).await?);
+        }
+        let places = networks.iter().map(|(_, id)| (Member::Network, at("network"), *id));
+        let places = places.chain(volumes.iter().map(|(n, id)| {
+            let place = at("volumes");
+            // An action names one volume, a spec a list of them.
+            (Member::Volumes, if place.ends_with('s') { format!("{place}/{n}") } else { place }, *id)
+        }));
+        let mut items = Vec::new();
+        let mut usable = Vec::new();
+        for (member, place, id) in places {
+            match self.fault(member, id, found.iter().find(|resource| resource.id == id)) {
+                Some(detail) => items.push(item(place, ItemCode::UnknownValue, detail)),
+                None => usable.push(id),
+            }
+        }
+        if !items.is_empty() {
+            return Err(Error::validation(items));
+        }
+        for resource in found.iter().filter(|resource| usable.contains(&resource.id)) {
+            match resource.phase {
+                Phase::Deleting => require_unlocked(db, resource).await?,
+                Phase::Failed => {
+                    let detail = format!("{} is failed; mend it or delete it first", resource.id);
+                    return Err(Error::new(Code::InvalidState, detail));
+                }
+                _ => {}
+            }
+        }
+        let holders = repo::holders(db, &ids(&volumes), self.known.map(|(id, _)| id)).await?;
+        match holders.first() {
+            None => Ok(()),
+            Some((volume, holder)) => Err(Error::new(
+                Code::ResourceInUse,
+                format!("The volume {volume} is attached to {holder}; detach it there first"),
+            )),
+        }
+    }
+
+    fn fault(&self, member: Member, id: ResourceId, found: Option<&StoredResource>) -> Option<String> {
+        let wanted = member.kind();
+        match found {
+            Some(resource) if resource.kind != wanted => {
+                Some(format!("{id} is a {}; name a {wanted}", resource.kind))
+            }
+            Some(resource) if resource.phase == Phase::Deleted => Some(format!("{id} is deleted; name another one")),
+            Some(resource) if resource.provider != self.provider.name => Some(format!(
+                "{id} is at '{}'; name one that is at '{}' too",
+                resource.provider, self.provider.name
+            )),
+            Some(_) => None,
+            None => Some(format!("there is no {wanted} {id} in this project; check the id")),
+        }
+    }
+}
+
+/// Whether nothing is under way on a resource that the caller has locked.
+pub async fn require_unlocked(db: &mut PgConnection, resource: &StoredResource) -> Result<()> {
+    let Some(operation) = repo::operations::under_way(db, resource.id).await? else { return Ok(()) };
+    let detail = format!(
+        "An operation on {} is under way, {} ({}); wait for it with GET /v1/operations/{}?wait=60, and send this again",
+        resource.id,
+        operation.id,
+        operation.kind.as_str(),
+        operation.id
+    );
+    Err(Error::new(Code::ResourceLocked, detail))
+}
+
+/// Whether an operation may begin on a resource that stands so.
+pub fn require_phase(resource: &StoredResource, operation: OperationType) -> Result<()> {
+    if resource.phase.admits(operation, resource.provider_ref.is_some()) {
+        return Ok(());
+    }
+    let detail = match resource.phase {
+        Phase::Deleting | Phase::Deleted => {
+            format!("{} is {}; make another one", resource.id, resource.phase.as_str())
+        }
+        Phase::Failed => format!("{} was never made; delete it, and make another one", resource.id),
+        phase => format!("{} is {}; wait until it is active", resource.id, phase.as_str()),
+    };
+    Err(Error::new(Code::InvalidState, detail))
+}
+
+/// Whether a resource may be deleted that the caller has locked for that.
+pub async fn require_deletable(db: &mut PgConnection, resource: &StoredResource) -> Result<()> {
+    require_unlocked(db, resource).await?;
+    if resource.protection {
+        let detail = format!(
+            "{} is protected from deletion; PATCH it with 'protection' false first, if it shall go nonetheless",
+            resource.id
+        );
+        return Err(Error::new(Code::Protected, detail));
+    }
+    let dependents = repo::dependents(db, resource.id).await?;
+    if !dependents.is_empty() {
+        let detail = format!("It is used by {}; delete those first, or take it out of their spec", listed(&dependents));
+        return Err(Error::new(Code::ResourceInUse, detail));
+    }
+    require_phase(resource, OperationType::Delete)
+}
+
+/// Takes a place for one more of a kind, as long as there is one.
+pub async fn take_place(db: &mut PgConnection, tenant: Tenant, kind: Kind) -> Result<()> {
+    repo::quotas::take_place(db, tenant, kind).await?.map_err(|maximum| {
+        let detail = format!(
+            "The project has {maximum} of {kind}, which is the most it may have; delete one first, or ask the operator for more"
+        );
+        Error::new(Code::LimitReached, detail)
+    })
+}
+
+/// Ids as they are listed in a sentence.
+pub fn listed(ids: &[ResourceId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,180 @@
+//! SQL for looking through providers: whose turn that is, what is known of what is found, and what is noted of it.
+
+use std::time::Duration;
+
+use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
+
+use super::{
+    kind::{Kind, Power},
+    model::{Condition, StoredResource, resource_columns},
+};
+use crate::base::{clock::Timestamp, id::ResourceId};
+
+/// A turn at a provider's objects of one kind.
+#[derive(Debug, FromRow)]
+pub struct Sweep {
+    /// The provider.
+    pub provider: String,
+    /// The kind.
+    pub kind: Kind,
+    /// The number of this taking.
+    pub fence: i64,
+    /// When it began.
+    pub began_at: Timestamp,
+}
+
+/// Takes one of these that is due, until the lease ends.
+pub async fn take(db: &mut PgConnection, all: &[(&str, Kind)], lease: Duration) -> sqlx::Result<Option<Sweep>> {
+    let (providers, kinds): (Vec<&str>, Vec<&str>) = all.iter().map(|(name, kind)| (*name, kind.as_str())).unzip();
+    let lease = lease.as_secs_f64();
+    let taken: Option<Sweep> = sqlx::query_as(
+        "WITH due AS MATERIALIZED (
+             SELECT s.provider, s.kind FROM provider_sweeps s
+             JOIN unnest($1::text[], $2::text[]) AS ours (provider, kind) USING (provider, kind)
+             WHERE s.due_at <= now() ORDER BY s.due_at LIMIT 1 FOR UPDATE OF s SKIP LOCKED)
+         UPDATE provider_sweeps s SET due_at = now() + make_interval(secs => $3), fence = s.fence + 1
+         FROM due WHERE s.provider = due.provider AND s.kind = due.kind
+         RETURNING s.provider, s.kind, s.fence, now() AS began_at",
+    )
+    .bind(&providers)
+    .bind(&kinds)
+    .bind(lease)
+    .fetch_optional(&mut *db)
+    .await?;
+    if taken.is_none() {
+        // The first time, there is nothing to take yet.
+        sqlx::query(
+            "INSERT INTO provider_sweeps (provider, kind)
+             SELECT ours.provider, ours.kind FROM unnest($1::text[], $2::text[]) AS ours (provider, kind)
+             WHERE NOT EXISTS (SELECT FROM provider_sweeps s WHERE s.provider = ours.provider AND s.kind = ours.kind)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(providers)
+        .bind(kinds)
+        .execute(db)
+        .await?;
+    }
+    Ok(taken)
+}
+
+/// Keeps a turn; gives whether it is still ours.
+pub async fn renew(db: &mut PgConnection, sweep: &Sweep, lease: Duration) -> sqlx::Result<bool> {
+    sqlx::query(
+        "UPDATE provider_sweeps SET due_at = now() + make_interval(secs => $4) WHERE provider = $1 AND kind = $2 AND fence = $3",
+    )
+    .bind(&sweep.provider)
+    .bind(sweep.kind)
+    .bind(sweep.fence)
+    .bind(lease.as_secs_f64())
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected() == 1)
+}
+
+/// Ends a turn; the next one is due after `pause`.
+pub async fn end(db: &mut PgConnection, sweep: &Sweep, pause: Duration, whole: bool) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE provider_sweeps SET due_at = now() + make_interval(secs => $4), swept_at = CASE WHEN $5 THEN now() ELSE swept_at END
+         WHERE provider = $1 AND kind = $2 AND fence = $3",
+    )
+    .bind(&sweep.provider)
+    .bind(sweep.kind)
+    .bind(sweep.fence)
+    .bind(pause.as_secs_f64())
+    .bind(whole)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// The database's time.
+pub async fn now(db: &mut PgConnection) -> sqlx::Result<Timestamp> {
+    sqlx::query_scalar("SELECT now()").fetch_one(db).await
+}
+
+/// What is known of a resource whose tag was found.
+#[derive(Debug)]
+pub struct Known {
+    /// The resource.
+    pub resource: StoredResource,
+    /// Whether an operation on it is under way.
+    pub is_busy: bool,
+    /// When the last one ended.
+    pub settled_at: Timestamp,
+}
+
+impl<'r> FromRow<'r, PgRow> for Known {
+    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
+        let resource = StoredResource::from_row(row)?;
+        Ok(Self { resource, is_busy: row.try_get("is_busy")?, settled_at: row.try_get("settled_at")? })
+    }
+}
+
+/// What is known of these.
+pub async fn known(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<Vec<Known>> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        resource_columns!(),
+        ", settled_at, EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL) AS is_busy
+         FROM resources r WHERE id = ANY ($1)"
+    ))
+    .bind(ids)
+    .fetch_all(db)
+    .await
+}
+
+/// Notes that these were seen, and are as they were known to be.
+pub async fn seen(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query("UPDATE resources SET last_synced_at = now() WHERE id = ANY ($1)").bind(ids).execute(db).await.map(drop)
+}
+
+/// Resources with an object that the sweep has not come across.
+pub async fn unseen(db: &mut PgConnection, sweep: &Sweep) -> sqlx::Result<Vec<StoredResource>> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        resource_columns!(),
+        " FROM resources r
+         WHERE provider = $1 AND kind = $2 AND phase IN ('active', 'failed') AND provider_ref IS NOT NULL AND settled_at < $3
+           AND coalesce(last_synced_at, '-infinity') < $3
+           AND NOT EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL)
+         ORDER BY id LIMIT 1000"
+    ))
+    .bind(&sweep.provider)
+    .bind(sweep.kind)
+    .bind(sweep.began_at)
+    .fetch_all(db)
+    .await
+}
+
+/// What was seen of a resource.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// What is to be known of it now.
+    pub conditions: &'a [Condition],
+    /// Whether it runs.
+    pub power: Option<Power>,
+    /// Whether there is no object any more.
+    pub is_missing: bool,
+    /// Whether that is anything new.
+    pub changes: bool,
+}
+
+/// Notes it. The resource must be locked.
+pub async fn note(db: &mut PgConnection, before: &StoredResource, seen: &Seen<'_>) -> sqlx::Result<StoredResource> {
+    sqlx::query_as(concat!(
+        "UPDATE resources SET conditions = $2, power = coalesce($3, power), last_synced_at = now(),
+                phase = CASE WHEN $4 THEN 'failed' ELSE phase END, version = version + CASE WHEN $5 THEN 1 ELSE 0 END
+         WHERE id = $1 RETURNING ",
+        resource_columns!()
+    ))
+    .bind(before.id)
+    .bind(Json(seen.conditions))
+    .bind(seen.power)
+    .bind(seen.is_missing)
+    .bind(seen.changes)
+    .fetch_one(db)
+    .await
+}
