@@ -220,7 +220,8 @@ mod tests {
         let db = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
         let node = Node::new(db.into(), true);
         let credentials = node.credentials.as_ref().unwrap();
-        let mut follower = Follower::new(Timing::USUAL);
+        // It does not end while a test is held up.
+        let mut follower = Follower::new(Timing { lease: Duration::from_secs(3600), ..Timing::USUAL });
         follower.next(credentials.lease(), since_boot());
         follower.registered();
         follower.began(credentials.lease(), 7);
@@ -290,11 +291,8 @@ mod tests {
     async fn what_others_found_counts_if_they_looked_after_one_asked_and_not_before() {
         let (node, clock) = (node(), Clock::system());
         let proof = judged(&node, &clock, None).proof.unwrap();
-        let about = (
-            crate::base::secret::Secret::generate(crate::base::secret::SecretKind::Key).hash(),
-            PROJECT,
-            EVENTS,
-        );
+        let about =
+            (crate::base::secret::Secret::generate(crate::base::secret::SecretKind::Key).hash(), PROJECT, EVENTS);
         let all = Judged::default();
         let at = Duration::from_secs;
         assert!(all.since(at(0), &about).is_none());

@@ -175,13 +175,15 @@ impl Error {
     /// The refusal of a credential that lacks each of `scopes`, of which one would be enough.
     pub fn insufficient_scope(scopes: &[Scope]) -> Self {
         if let [scope] = scopes {
-            let detail =
-                format!("This needs the scope '{scope}', which your credential does not have here; use one that has it");
+            let detail = format!(
+                "This needs the scope '{scope}', which your credential does not have here; use one that has it"
+            );
             return Self::new(Code::InsufficientScope, detail).needing(*scope);
         }
         let names = scopes.iter().map(|scope| format!("'{scope}'")).collect::<Vec<_>>().join(", ");
-        let detail =
-            format!("This needs one of the scopes {names}, and your credential has none of them here; use one that has");
+        let detail = format!(
+            "This needs one of the scopes {names}, and your credential has none of them here; use one that has"
+        );
         Self::new(Code::InsufficientScope, detail)
     }
 
@@ -213,7 +215,8 @@ impl Error {
     pub fn unsupported(items: Vec<Item>) -> Self {
         let detail = match items.as_slice() {
             [item] => format!("The provider cannot do this: {}", item.detail),
-            _ => "The provider cannot do some of this; 'errors' says what, and GET /v1/providers what it can do".to_owned(),
+            _ => "The provider cannot do some of this; 'errors' says what, and GET /v1/providers what it can do"
+                .to_owned(),
         };
         let mut error = Self::new(Code::UnsupportedCapability, detail);
         error.0.items = items;

@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Read, Write},
-    str::FromStr,
     sync::Arc,
 };
 
@@ -12,6 +11,10 @@ use nix::unistd::{Uid, User};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
+
+mod quota;
+
+use quota::{Bound, Places};
 
 use super::{
     database::{ADMIN_CONNECTIONS, Database},
@@ -33,7 +36,6 @@ use crate::{
     projects::{
         self,
         model::{NewProject, Project},
-        repo::Quota,
     },
     sessions::{self, model::IssuedSession},
     tx::{Change, Writes},
@@ -60,7 +62,7 @@ pub enum Admin {
         #[arg(long)]
         json: bool,
     },
-    /// Say what a project's month includes and how many requests it may make at most, or show it.
+    /// Say what a project's month includes, how many requests it may make and how many resources it may have, or show it.
     Project {
         /// The project's id.
         project: String,
@@ -70,6 +72,9 @@ pub enum Admin {
         /// Requests in a month beyond which the project's keys and tokens are refused: a number, or 'none'.
         #[arg(long, value_name = "N|none")]
         hard_limit: Option<Bound>,
+        /// How many resources of a kind the project may have; 100 unless said otherwise. May be repeated.
+        #[arg(long, value_name = "KIND=N")]
+        resources: Vec<Places>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -105,8 +110,8 @@ pub async fn run(settings: Settings, command: Admin) -> anyhow::Result<()> {
     let writes = Writes::new(Node::new(database.pool.clone(), false), Clock::system());
     let outcome = match command {
         Admin::Bootstrap { email, project, json, .. } => bootstrap(&writes, &email, project, password, json).await,
-        Admin::Project { project, included, hard_limit, json } => {
-            quota(&writes, &project, included, hard_limit, json).await
+        Admin::Project { project, included, hard_limit, resources, json } => {
+            quota::set(&writes, &project, (included, hard_limit), &resources, json).await
         }
         Admin::ReplaceKey { json } => replace_key(&writes, &settings, json).await,
         Admin::Session { email, json } => session(&writes, &email, json).await,
@@ -163,57 +168,6 @@ async fn bootstrap(
         session.token.expose(),
         session.expires_at
     ))
-}
-
-async fn quota(
-    writes: &Writes,
-    project: &str,
-    included: Option<Bound>,
-    hard_limit: Option<Bound>,
-    json: bool,
-) -> anyhow::Result<String> {
-    let unknown = || format!("there is no project '{project}'; name its id, such as proj_8f2c4");
-    let id: ProjectId = project.parse().with_context(unknown)?;
-    let mut tx = writes.begin(&Arc::new(by_operator())).await?;
-    let (name, before) = projects::repo::lock_quota(tx.db(), id).await?.with_context(unknown)?;
-    let quota = Quota {
-        included: included.map_or(before.included, |Bound(bound)| bound),
-        hard_limit: hard_limit.map_or(before.hard_limit, |Bound(bound)| bound),
-    };
-    if quota == before {
-        tx.commit_unchanged(()).await?;
-    } else {
-        projects::repo::set_quota(tx.db(), id, quota).await?;
-        let change = Change::new(Action::ProjectQuotaChanged, id, Some(id)).updated(&before, &quota);
-        tx.commit(change, ()).await?;
-    }
-    let Quota { included, hard_limit } = quota;
-    if json {
-        return Ok(json!({ "id": id, "name": name, "included": included, "hard_limit": hard_limit }).to_string());
-    }
-    let shown = |bound: Option<i64>, none: &str| bound.map_or(none.to_owned(), |n| format!("{n} requests a month"));
-    let (included, hard_limit) = (shown(included, "unlimited"), shown(hard_limit, "none"));
-    Ok(format!("project     {id} ({name})\nincluded    {included}\nhard limit  {hard_limit}"))
-}
-
-/// A number of requests, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound(Option<i64>);
-
-impl FromStr for Bound {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "unlimited" | "none" => Ok(Self(None)),
-            _ => match text.parse() {
-                Ok(number) if number >= 0 => Ok(Self(Some(number))),
-                _ => {
-                    Err(format!("must be a whole number of requests, from 0 to {}, or 'unlimited' or 'none'", i64::MAX))
-                }
-            },
-        }
-    }
 }
 
 async fn replace_key(writes: &Writes, settings: &Settings, json: bool) -> anyhow::Result<String> {

@@ -28,7 +28,12 @@ impl Load {
     /// A place among those being served, if there is one.
     pub fn admit(&self, body_time: Duration) -> Result<Slot> {
         let permit = self.take()?;
-        Ok(Slot(Arc::new(Place { load: self.clone(), permit: Mutex::new(Some(permit)), body_time, more_time: Mutex::default() })))
+        Ok(Slot(Arc::new(Place {
+            load: self.clone(),
+            permit: Mutex::new(Some(permit)),
+            body_time,
+            more_time: Mutex::default(),
+        })))
     }
 
     fn take(&self) -> Result<OwnedSemaphorePermit> {

@@ -72,10 +72,24 @@ fn definition<T: JsonSchema>(written: &mut SchemaGenerator) -> Value {
 fn example(action: Action, described: Described) -> Value {
     let (kind, id) = described.target;
     let actor = match action {
-        Action::QuotaWarning | Action::QuotaReached | Action::AuditCheckpoint | Action::WebhookDisabled => {
+        Action::QuotaWarning
+        | Action::QuotaReached
+        | Action::AuditCheckpoint
+        | Action::WebhookDisabled
+        | Action::ResourceProvisioned
+        | Action::ResourceUpdated
+        | Action::ResourceFailed
+        | Action::ResourceExpired
+        | Action::ResourceDeleted
+        | Action::ResourceImported
+        | Action::ResourceDrifted
+        | Action::ResourceMended
+        | Action::OperationCanceled => {
             json!({ "credential_id": null, "id": null, "type": "system" })
         }
-        Action::ProjectQuotaChanged => json!({ "credential_id": null, "id": "root", "type": "operator" }),
+        Action::ProjectQuotaChanged | Action::ResourceQuotaChanged => {
+            json!({ "credential_id": null, "id": "root", "type": "operator" })
+        }
         _ => json!({ "credential_id": "sess_5b1", "id": "usr_8f2", "type": "user" }),
     };
     let by_request = actor.get("type").is_some_and(|kind| kind == "user");

@@ -84,6 +84,63 @@ pub const NOTES: &[(&str, &str)] = &[
     ),
     ("usage_get", "Requests are counted once each when the answer is ready, and shown at most about a second later."),
     (
+        "resources_create",
+        "The answer comes at once, and the work is done after it: `Location` names the operation, and \
+         `GET /v1/operations/{id}?wait=60` holds its answer until that is over. What `spec` refers to may still be in the \
+         making. It counts towards the project's quota from now on. With `ttl_seconds` it deletes itself. With \
+         `?dry_run=true` everything is checked, nothing is changed, and no `Idempotency-Key` is used up. Referring to a \
+         network or a volume needs its `:read` scope too.",
+    ),
+    (
+        "resources_import",
+        "What the object is becomes the resource's `spec`. An object that carries the tags of another deployment, or of \
+         another resource, is refused by the operation.",
+    ),
+    (
+        "resources_list",
+        "Only kinds that your credential may read are in the list. Resources that are `deleted` are in it only when \
+         `phase=deleted` asks for them; they are kept for 30 days.",
+    ),
+    (
+        "resources_update",
+        "Members that are left out stay as they are; `labels` is replaced as a whole, `spec` member by member. What the \
+         provider has nothing to do with is done at once: its operation has `succeeded` already. Sent again to a resource \
+         that is `failed`, it is tried once more. Send the `etag` you have seen as `If-Match` to change no state but that one.",
+    ),
+    (
+        "resources_delete",
+        "What is protected, or what something else refers to, is not deleted. Repeated, the answer is the operation that \
+         deletes it, or has deleted it.",
+    ),
+    (
+        "resources_act",
+        "`attach` and `detach` take a `volume`; `resize` takes a `size` for an instance, a `size_gib` for a volume. What has \
+         been asked for stays so: an instance that was stopped and is found running has drifted.",
+    ),
+    (
+        "resources_sync",
+        "Looks at the object now instead of within a minute; `status` says what was found. With `reconcile` `enforce` it is \
+         mended at once.",
+    ),
+    (
+        "operations_get",
+        "With `wait` the answer comes as soon as the operation is over, or after so many seconds as it then stands. Waiting \
+         costs the server nothing to speak of; a server that stops answers at once, so ask again.",
+    ),
+    (
+        "operations_cancel",
+        "What it has begun is undone, and the operation ends as `canceled`; it may also have been quicker. A deletion that has \
+         begun cannot be canceled.",
+    ),
+    (
+        "providers_list",
+        "In the order of their names, which are the cursors. A provider with `simulated` only plays at being one.",
+    ),
+    (
+        "providers_schema",
+        "A JSON Schema that editors and validators can use. `x-providers` says which sizes and images each provider knows.",
+    ),
+    (
         "events_list",
         "Events are kept for 7 days; a cursor that is older gets 410 `cursor_expired`. `data.changes` depends on the type: \
          see the webhooks in this description. Audit entries that were redacted are no events any more.",

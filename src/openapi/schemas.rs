@@ -269,11 +269,9 @@ pub(super) fn security(need: Need) -> Value {
     match need.scopes() {
         [] => need.kinds().iter().map(|&kind| alternative(kind, &[])).collect(),
         // Each is enough.
-        scopes => need
-            .kinds()
-            .iter()
-            .flat_map(|&kind| scopes.iter().map(move |&scope| alternative(kind, &[scope])))
-            .collect(),
+        scopes => {
+            need.kinds().iter().flat_map(|&kind| scopes.iter().map(move |&scope| alternative(kind, &[scope]))).collect()
+        }
     }
 }
 

@@ -172,7 +172,8 @@ pub async fn delete(
     let alive = resources::repo::alive(tx.db(), id).await?;
     if !alive.is_empty() {
         let alive = alive.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let detail = format!("The project still has resources: {alive}; delete them first, and wait until they are gone");
+        let detail =
+            format!("The project still has resources: {alive}; delete them first, and wait until they are gone");
         return Err(Error::new(Code::ProjectNotEmpty, detail));
     }
     repo::delete(tx.db(), tenant).await?;

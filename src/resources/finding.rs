@@ -113,6 +113,12 @@ pub fn noted(
     }
 }
 
+/// Whether the last operation failed in a way that trying again does not change.
+pub fn is_final(conditions: &[Condition]) -> bool {
+    let is_failed = |condition: &&Condition| condition.kind == ConditionType::Failed;
+    conditions.iter().find(is_failed).is_some_and(|failed| matches!(failed.reason.as_str(), "invalid" | "denied"))
+}
+
 /// The conditions after an operation has brought the resource to what was asked for.
 pub fn cleared() -> Vec<Condition> {
     Vec::new()

@@ -1,5 +1,7 @@
 //! `/v1/resources`.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use serde_json::Value;
 
@@ -18,6 +20,7 @@ use crate::{
     auth::grant::Grant,
     base::{
         action::Action,
+        clock::Timestamp,
         error::{Code, Error, Item, ItemCode, Place, Result},
         id::{self, ResourceId},
         page::ListQuery,
@@ -39,6 +42,11 @@ pub(super) fn readable(tenant: Tenant) -> Vec<Kind> {
     Kind::ALL.iter().copied().filter(|kind| tenant.scopes().contains(kind.read_scope())).collect()
 }
 
+/// When what lives for so many seconds ends.
+fn ends(now: Timestamp, seconds: u32) -> Timestamp {
+    now.plus(Duration::from_secs(seconds.into()))
+}
+
 /// Where a member of a spec stands in a body that has one.
 fn in_spec(member: &str) -> String {
     format!("/spec/{member}")
@@ -51,6 +59,7 @@ pub async fn create(
     Query(dry): Query<DryRun>,
     body: JsonBody<NewResource>,
 ) -> Result<Once<Written>> {
+    let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
     let (mut tx, NewResource(new)) = first!(tx.open(body).await?);
@@ -74,8 +83,8 @@ pub async fn create(
         provider_ref: None,
         protection: new.protection.unwrap_or_default(),
         reconcile: new.reconcile.unwrap_or_default(),
-        ttl_seconds: new.ttl_seconds,
-        created_at: app.clock.now(),
+        expires_at: new.ttl_seconds.map(|seconds| ends(now, seconds)),
+        created_at: now,
     };
     let resource = repo::insert(tx.db(), tenant, row).await?;
     repo::refer(tx.db(), resource.id, &spec).await?;
@@ -136,7 +145,7 @@ pub async fn import(
         provider_ref: Some(new.provider_ref),
         protection: new.protection.unwrap_or_default(),
         reconcile: new.reconcile.unwrap_or_default(),
-        ttl_seconds: None,
+        expires_at: None,
         created_at: app.clock.now(),
     };
     let resource = repo::insert(tx.db(), tenant, row).await.map_err(|error| match violated_constraint(&error) {
@@ -229,7 +238,7 @@ pub async fn update(
         labels: patch.labels,
         protection: patch.protection,
         reconcile: patch.reconcile,
-        ttl_seconds: patch.ttl_seconds,
+        expires_at: patch.ttl_seconds.map(|seconds| (seconds > 0).then(|| ends(app.clock.now(), seconds))),
         ..ResourceChange::default()
     };
     let step = Step {
@@ -336,11 +345,10 @@ pub async fn sync(
     tenant.require_active()?;
     rules::require_unlocked(tx.db(), &resource).await?;
     rules::require_phase(&resource, OperationType::Sync)?;
-    let before =
-        Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
+    let before = Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
     let operation = begin(&app, grant.request(), tx.db(), &resource, (OperationType::Sync, before, true)).await?;
-    let change = Change::new(Action::ResourceSyncRequested, id, Some(tenant.project_id()))
-        .with("operation_id", operation.id);
+    let change =
+        Change::new(Action::ResourceSyncRequested, id, Some(tenant.project_id())).with("operation_id", operation.id);
     let draft = Draft { before: None, after: resource, operation, asks_provider: true, change };
     finish(&app, tx, draft, false).await
 }

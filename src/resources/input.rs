@@ -155,7 +155,8 @@ impl ResourceAction {
     pub fn require_sense(&self) -> Result<()> {
         use ActionType as A;
         let mut items = Vec::new();
-        let given = [("volume", self.volume.is_some()), ("size", self.size.is_some()), ("size_gib", self.size_gib.is_some())];
+        let given =
+            [("volume", self.volume.is_some()), ("size", self.size.is_some()), ("size_gib", self.size_gib.is_some())];
         for (name, is_given) in given {
             let is_taken = match name {
                 "volume" => matches!(self.action, A::Attach | A::Detach),
@@ -388,7 +389,10 @@ mod tests {
         assert!(faults(network(json!({ "cidr": "10.0.0.0/16" }))).is_empty());
         assert_eq!(faults(network(json!({})))[0], "/spec/cidr required 'cidr' is required; add it");
         let unknown = &faults(network(json!({ "cidr": "10.0.0.0/16", "cird": 1 })))[0];
-        assert!(unknown.starts_with("/spec/cird unknown_field") && unknown.contains("did you mean 'cidr'?"), "{unknown}");
+        assert!(
+            unknown.starts_with("/spec/cird unknown_field") && unknown.contains("did you mean 'cidr'?"),
+            "{unknown}"
+        );
         let volume = json!({ "kind": "storage.volume", "name": "N", "spec": { "size_gib": 0 }, "ttl_seconds": 59 });
         let told = faults(volume);
         assert_eq!(told.len(), 3, "{told:?}");

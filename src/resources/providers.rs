@@ -78,11 +78,7 @@ pub async fn list(
 }
 
 /// One provider.
-pub async fn get(
-    _: Grant<ResourcesRead>,
-    State(app): State<App>,
-    Named(name): Named,
-) -> Result<Json<ProviderView>> {
+pub async fn get(_: Grant<ResourcesRead>, State(app): State<App>, Named(name): Named) -> Result<Json<ProviderView>> {
     let provider = app.cloud.providers.get(&name);
     provider.map(|provider| Json(provider.into())).ok_or_else(Error::not_found)
 }
@@ -136,9 +132,7 @@ pub async fn schema(
 /// What each provider that has the kind adds to its schema.
 fn terms_of(app: &App, kind: Kind) -> Map<String, Value> {
     let providers = app.cloud.providers.iter();
-    providers
-        .filter_map(|provider| Some((provider.name.clone(), json!(provider.capabilities().of(kind)?))))
-        .collect()
+    providers.filter_map(|provider| Some((provider.name.clone(), json!(provider.capabilities().of(kind)?)))).collect()
 }
 
 /// A JSON Schema.

@@ -198,14 +198,11 @@ impl Referring<'_> {
     fn fault(&self, member: Member, id: ResourceId, found: Option<&StoredResource>) -> Option<String> {
         let wanted = member.kind();
         match found {
-            Some(resource) if resource.kind != wanted => {
-                Some(format!("{id} is a {}; name a {wanted}", resource.kind))
-            }
+            Some(resource) if resource.kind != wanted => Some(format!("{id} is a {}; name a {wanted}", resource.kind)),
             Some(resource) if resource.phase == Phase::Deleted => Some(format!("{id} is deleted; name another one")),
-            Some(resource) if resource.provider != self.provider.name => Some(format!(
-                "{id} is at '{}'; name one that is at '{}' too",
-                resource.provider, self.provider.name
-            )),
+            Some(resource) if resource.provider != self.provider.name => {
+                Some(format!("{id} is at '{}'; name one that is at '{}' too", resource.provider, self.provider.name))
+            }
             Some(_) => None,
             None => Some(format!("there is no {wanted} {id} in this project; check the id")),
         }

@@ -182,7 +182,6 @@ pub fn rehearsed(request: &RequestContext, draft: Draft) -> Written {
     let after = ResourceView::from(draft.after);
     let before = draft.before.map(ResourceView::from);
     let changes = before.map(|before| difference(members(&before), members(&after))).unwrap_or_default();
-    let would =
-        Would { kind: draft.operation.kind, asks_provider: draft.asks_provider, resource: after, changes };
+    let would = Would { kind: draft.operation.kind, asks_provider: draft.asks_provider, resource: after, changes };
     Submitted::Rehearsed(Json(Rehearsal { would, request_id: request.id }))
 }

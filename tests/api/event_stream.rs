@@ -1,6 +1,6 @@
 //! Following events: nothing missed, nothing told twice, nothing told to whoever may not know any more.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloudapi::{
     base::role::Role,
@@ -10,10 +10,7 @@ use cloudapi::{
 };
 use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time::timeout,
-};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
     events::{happen, ids, listed},
@@ -308,7 +305,7 @@ async fn followed(two: &Two, key: &Key<'_>) -> EventStream {
 async fn ended(mut stream: EventStream, owner: &Session<'_>, code: &str) {
     // The stream might still tell of what happened before, and of nothing after.
     let after = owner.post("/v1/keys", json!({ "project_id": owner.project })).await;
-    let (events, reason) = timeout(Duration::from_secs(5), stream.read_to_end()).await.expect("it goes on");
+    let (events, reason) = stream.read_to_end().await;
     if let Some(id) = after.json()["id"].as_str() {
         assert!(events.iter().all(|told| told.json()["subject"] != id), "told after the end: {events:?}");
     }
@@ -433,8 +430,8 @@ fn long_key(project: &str) -> Value {
 
 #[tokio::test]
 async fn a_slow_reader_is_cut_off_and_can_go_on_from_where_it_was() {
-    // Longer than a request takes, because that is the other thing that it bounds.
-    let limits = Limits { stall_time: Duration::from_secs(3), ..Limits::default() };
+    // Longer than a request takes, even on a busy machine, because that is the other thing that it bounds.
+    let limits = Limits { stall_time: Duration::from_secs(5), ..Limits::default() };
     let options =
         AppOptions { edge: EdgeOptions { limits, ..EdgeOptions::default() }, ..with(|streams| streams.queue = 4) };
     let app = TestApp::start_with(options).await;
@@ -496,13 +493,14 @@ async fn a_server_that_stops_tells_its_readers_and_does_not_wait_for_those_who_t
         let [first, second] = &mut streams;
         tokio::join!(futures_util::future::join_all((0..45).map(make)), first.events(45), second.events(45));
     }
-    let began = Instant::now();
     server.signal(Signal::SIGTERM);
     for stream in &mut streams {
         assert_eq!(stream.read_to_end().await.1.unwrap()["code"], "overloaded");
     }
-    server.wait_for_end().expect_success();
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let ended = server.wait_for_end();
+    ended.expect_success();
+    let has_waited = |line: &String| line.contains("requests were still under way");
+    assert!(!ended.errors.iter().any(has_waited), "{:#?}", ended.errors);
     drop(stuck);
 }
 

@@ -223,6 +223,8 @@ async fn an_edited_key_does_what_it_now_says_at_once_and_so_do_its_tokens() {
     key.get("/v1/users").await.problem(403, "insufficient_scope");
     token.get("/v1/users").await.problem(403, "insufficient_scope");
     token.get("/v1/usage").await.ok();
+    // When it was last used is told once that is written, which the server may do at any moment.
+    app.flush_usage().await;
     let changed =
         owner.patch(&path, json!({ "name": "new", "metadata": {}, "scopes": ["usage:read", "users:read"] })).await.ok();
     assert_eq!((&changed["name"], &changed["metadata"]), (&json!("new"), &json!({})));
@@ -266,6 +268,8 @@ async fn a_rotated_keys_old_secret_works_until_the_overlap_ends() {
     let owner = app.owner().await;
     let key = owner.key().await;
     let token = key.token(&["users:read"]).await;
+    // That was a use, which is told once it is written.
+    app.flush_usage().await;
     let reply = owner.post(&format!("/v1/keys/{}/rotate", key.id), json!({ "overlap_seconds": 3600 })).await;
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     let mut rotated = reply.created();

@@ -1,5 +1,7 @@
 //! What the server writes to its log.
 
+use std::time::Instant;
+
 use cloudapi::base::secret::SecretKind;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -106,10 +108,15 @@ async fn a_flood_that_is_refused_does_not_fill_the_log() {
         let request = http.post(format!("{}/v1/sessions", server.url)).header("content-type", "application/json");
         request.body(body).send().await.unwrap().status()
     };
+    let began = Instant::now();
     let answers = futures_util::future::join_all((0..600).map(attempt)).await;
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
     let refused = answers.iter().filter(|status| **status == 503).count();
     assert!(refused > 300, "{refused}");
     let ended = server.end(Signal::SIGTERM);
     let told = ended.errors.iter().filter(|line| line.contains("overloaded")).count();
-    assert!((1..refused - 100).contains(&told), "{told} lines for {refused} refusals");
+    // A hundred in each second that it has touched, and one in a hundred of the others; a few more where two threads see
+    // that a second has begun.
+    let most = 100 * (seconds + 2) + refused / 100 + 20;
+    assert!((1..=most).contains(&told), "{told} lines for {refused} refusals in {seconds} s");
 }

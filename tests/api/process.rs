@@ -21,6 +21,7 @@ use tokio::{
 use crate::support::{
     binary::{Deployment, Server},
     cluster, eventually,
+    raw::read_answer,
 };
 
 /// A request to a process, with the answer's status and body.
@@ -333,12 +334,14 @@ async fn a_request_under_way_is_finished_before_the_server_stops_and_is_counted(
     let mut stream = TcpStream::connect(&address).await.unwrap();
     let body = r#"{"name":"slow","project_id":"proj_8f2c4","scopes":["users:read"]}"#;
     let head = format!(
-        "POST /v1/tokens HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/tokens HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let (first, rest) = body.split_at(10);
-    stream.write_all((head + first).as_bytes()).await.unwrap();
-    // It is under way once the server has read it, which it tells by refusing to be told to stop.
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // It is under way once its body is asked for.
+    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 100 "));
+    stream.write_all(first.as_bytes()).await.unwrap();
     let (_, before) = get(&server, "/v1/usage?project_id=proj_8f2c4", &secret).await;
     let ending = thread::spawn(move || server.end(Signal::SIGTERM));
     // Stopping: no new connection is taken.

@@ -36,9 +36,13 @@ impl Two {
     async fn cached(&self, secret: &str, path: &str) -> Bearer<'_> {
         let bearer = self.there(secret);
         bearer.get(path).await.ok();
-        let hits = self.there.cache_hits();
-        bearer.get(path).await.ok();
-        assert!(self.there.node.credentials.is_none() || self.there.cache_hits() > hits, "not answered from the cache");
+        // Not at once on a machine that has just lost its lease, because nothing happened on it for a while.
+        eventually("it is answered from the cache", async || {
+            let hits = self.there.cache_hits();
+            bearer.get(path).await.ok();
+            (self.there.node.credentials.is_none() || self.there.cache_hits() > hits).then_some(())
+        })
+        .await;
         bearer
     }
 }
@@ -260,9 +264,10 @@ async fn answered_when_confirmed<T>(two: &Two, silent: Uuid, recalls: impl Futur
     recalls.await
 }
 
-/// Lets the silent node fall behind again.
+/// Lets the silent node fall behind again, but not for so long that it is counted out.
 async fn silence(db: &PgPool, node: Uuid) {
-    sqlx::query("UPDATE auth_nodes SET acked_seq = 0 WHERE node_id = $1").bind(node).execute(db).await.unwrap();
+    let sql = "UPDATE auth_nodes SET acked_seq = 0, stamp = stamp + 1 WHERE node_id = $1";
+    sqlx::query(sql).bind(node).execute(db).await.unwrap();
 }
 
 #[tokio::test]
@@ -361,7 +366,7 @@ async fn readyz_shows_the_lease_and_a_server_that_stops_signs_off() {
     if two.here.node.credentials.is_none() {
         return;
     }
-    assert_eq!(checks(&two.here).await, json!("ok"));
+    eventually("a lease", async || (checks(&two.here).await == "ok").then_some(())).await;
     let (id, db) = (two.there.node.id, two.here.db.clone());
     drop(two.there);
     eventually("it signs off", async || {

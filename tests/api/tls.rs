@@ -18,7 +18,7 @@ use crate::support::{
 fn serve_https(deployment: &Deployment, certificate: &Certificate) -> Server {
     let mut command = deployment.command(&["serve", "--no-demo"]);
     command.env("CLOUDAPI_TLS_CERT", certificate.cert()).env("CLOUDAPI_TLS_KEY", certificate.key());
-    command.env("CLOUDAPI_HEAD_TIMEOUT_SECONDS", "1");
+    command.env("CLOUDAPI_HEAD_TIMEOUT_SECONDS", "3");
     Server::start(command)
 }
 
@@ -128,7 +128,7 @@ async fn a_head_that_is_too_large_is_a_problem_on_http_2_too() {
 
 #[tokio::test]
 async fn an_idle_http_2_connection_is_parted_from() {
-    let soon = Duration::from_millis(300);
+    let soon = Duration::from_secs(1);
     let app = TestApp::start_with(edge(|limits| limits.idle_time = soon)).await;
     let client = Http2::on(connect(&app.url).await).await;
     assert_eq!(client.get("/healthz").await.status, 200);

@@ -61,7 +61,10 @@ async fn healthy_revocations(world: &World, count: usize) {
         refused_everywhere(&mut bench, &key).await;
     }
     println!("with all nodes well, a revocation's answer took {}", spread(&mut times));
-    assert!(times[times.len() * 99 / 100] < Duration::from_secs(1), "{times:?}");
+    // Nodes hear of it: they do not find it when they look, which is once a second. Of so few the longest is the machine's;
+    // that no lease had to be waited for is the server's.
+    assert!(times[times.len() / 2] < Duration::from_millis(250), "{times:?}");
+    assert!(times[times.len() * 99 / 100] < Timing::USUAL.lease, "{times:?}");
 }
 
 /// What a test needs besides the world.

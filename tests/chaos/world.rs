@@ -267,9 +267,10 @@ pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("text, not {value}")).to_owned()
 }
 
-/// Waits until `condition` gives something, and fails after fifteen seconds of nothing.
+/// Waits until `condition` gives something, and fails after thirty seconds of nothing. No promise of the server's, only
+/// when to give up: a machine that has much else to do may take its time.
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(value) = condition().await {
             return value;

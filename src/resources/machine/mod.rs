@@ -106,7 +106,7 @@ impl Course {
             self.overdue = false;
             return self.fail(Failure {
                 code: "timeout".into(),
-                detail: format!("It was not done in time; it was at '{}' last", self.step.as_str()),
+                detail: format!("It was not done in time, and was at '{}' last; try again, and if it lasts ask the operator how the provider does", self.step.as_str()),
                 provider_code: None,
             });
         }
@@ -139,7 +139,7 @@ impl Course {
             Step::Creating => self.doom_or(Do::LookUp),
             Step::Converging | Step::Restoring => match self.reference {
                 Some(_) => Do::Read,
-                None => self.refused_for_good("not_found", "there is no object to be changed; delete the resource"),
+                None => self.refused_for_good("not_found", "It was never made, so it cannot be changed; delete it"),
             },
             Step::Reading => match self.reference {
                 Some(_) => Do::Read,
@@ -253,12 +253,12 @@ impl Course {
             (_, Sight::Differs) => Do::Update,
             (_, Sight::Turn(power)) => Do::Turn(power),
             (_, Sight::Missing) if self.makes() => self.make_again(),
-            (_, Sight::Missing) => self.refused_for_good("not_found", "it is gone: something else has deleted it"),
+            (_, Sight::Missing) => self.refused_for_good("not_found", "It is gone: something else has deleted it. Delete the resource, or set 'reconcile' to 'enforce' to have it made again"),
             (_, Sight::Foreign) => {
-                self.refused_for_good("conflict", "the object at the provider is tagged as somebody else's")
+                self.refused_for_good("conflict", "The object at the provider is tagged as somebody else's; look there for who has taken it over")
             }
             (_, Sight::Broken(reason)) => {
-                let reason = reason.unwrap_or_else(|| "the provider says no more than that it failed".into());
+                let reason = reason.unwrap_or_else(|| "The provider says that it failed, and not why; look there".into());
                 self.refused_for_good("failed", &reason)
             }
         }
@@ -268,12 +268,14 @@ impl Course {
     fn looked_at(&mut self, sight: Sight) -> Do {
         match (self.kind, sight) {
             (_, Sight::Busy) => Do::Wait(Pause::LookAgain),
-            (OperationType::Import, Sight::Missing) => {
-                self.refused_for_good("not_found", "the provider has no such object; look at provider_ref")
-            }
-            (OperationType::Import, Sight::Foreign) => {
-                self.refused_for_good("conflict", "the object is tagged as another resource's, or another deployment's")
-            }
+            (OperationType::Import, Sight::Missing) => self.refused_for_good(
+                "not_found",
+                "The provider has no object of this kind and reference; look at 'kind' and 'provider_ref'",
+            ),
+            (OperationType::Import, Sight::Foreign) => self.refused_for_good(
+                "conflict",
+                "The object is tagged as another resource's, or another deployment's; it cannot be two's",
+            ),
             (OperationType::Import, _) => Do::Learn,
             (_, Sight::Missing | Sight::Foreign) => self.missing(),
             (_, Sight::Differs | Sight::Turn(_)) if self.enforce => {

@@ -133,8 +133,8 @@ pub struct ResourceRow {
     pub protection: bool,
     /// What is done about drift.
     pub reconcile: Reconcile,
-    /// In how many seconds it is deleted by itself, from now.
-    pub ttl_seconds: Option<u32>,
+    /// When it is deleted by itself.
+    pub expires_at: Option<Timestamp>,
     /// When it is asked for.
     pub created_at: Timestamp,
 }
@@ -144,8 +144,7 @@ pub async fn insert(db: &mut PgConnection, tenant: Tenant, row: ResourceRow) -> 
     sqlx::query_as(
         "INSERT INTO resources (id, project_id, kind, provider, name, labels, spec, desired_power, provider_ref, protection,
                                 reconcile, expires_at, expiry_due_at, created_at)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, ends, ends, $13
-         FROM (SELECT now() + make_interval(secs => $12) AS ends) life RETURNING *",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13) RETURNING *",
     )
     .bind(row.id)
     .bind(tenant.project_id())
@@ -158,7 +157,7 @@ pub async fn insert(db: &mut PgConnection, tenant: Tenant, row: ResourceRow) -> 
     .bind(row.provider_ref)
     .bind(row.protection)
     .bind(row.reconcile)
-    .bind(row.ttl_seconds.map(f64::from))
+    .bind(row.expires_at)
     .bind(row.created_at)
     .fetch_one(db)
     .await
@@ -179,8 +178,8 @@ pub struct ResourceChange {
     pub protection: Option<bool>,
     /// What is done about drift.
     pub reconcile: Option<Reconcile>,
-    /// In how many seconds from now it is deleted by itself; 0 for never.
-    pub ttl_seconds: Option<u32>,
+    /// When it is deleted by itself, if that changes; none for never.
+    pub expires_at: Option<Option<Timestamp>>,
     /// How it stands from now on.
     pub phase: Option<Phase>,
 }
@@ -191,9 +190,9 @@ pub async fn update(db: &mut PgConnection, id: ResourceId, change: ResourceChang
         "UPDATE resources SET name = coalesce($2, name), labels = coalesce($3, labels), spec = coalesce($4, spec),
                 generation = generation + ($4 IS NOT NULL)::int, desired_power = coalesce($5, desired_power),
                 protection = coalesce($6, protection), reconcile = coalesce($7, reconcile),
-                expires_at = CASE WHEN $8 IS NULL THEN expires_at WHEN $8 > 0 THEN now() + make_interval(secs => $8) END,
-                expiry_due_at = CASE WHEN $8 IS NULL THEN expiry_due_at WHEN $8 > 0 THEN now() + make_interval(secs => $8) END,
-                phase = coalesce($9, phase), version = version + 1
+                expires_at = CASE WHEN $8 THEN $9 ELSE expires_at END,
+                expiry_due_at = CASE WHEN $8 THEN $9 ELSE expiry_due_at END,
+                phase = coalesce($10, phase), version = version + 1
          WHERE id = $1 RETURNING *",
     )
     .bind(id)
@@ -203,7 +202,8 @@ pub async fn update(db: &mut PgConnection, id: ResourceId, change: ResourceChang
     .bind(change.desired_power)
     .bind(change.protection)
     .bind(change.reconcile)
-    .bind(change.ttl_seconds.map(f64::from))
+    .bind(change.expires_at.is_some())
+    .bind(change.expires_at.flatten())
     .bind(change.phase)
     .fetch_one(db)
     .await

@@ -25,6 +25,7 @@ use tokio_util::sync::DropGuard;
 use super::{
     cluster, eventually,
     identity::{Identity, Nobody, Session},
+    not_at_midnight,
     witness::{Leaks, Witness},
 };
 use serde_json::json;
@@ -72,6 +73,7 @@ impl TestApp {
 
     /// Starts one that the operator has set up so.
     pub async fn start_with(options: AppOptions) -> Self {
+        not_at_midnight();
         Self::start_on(cluster::fresh_database().await, Clock::system(), options).await
     }
 

@@ -18,10 +18,7 @@ use nix::{
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 
-use super::{cluster, witness};
-
-/// How long a process may take for what it is told.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::{PATIENCE, cluster, not_at_midnight, witness};
 
 /// A folder for one deployment's files, and an environment without anything of ours in it.
 pub struct Deployment {
@@ -30,6 +27,7 @@ pub struct Deployment {
 
 impl Deployment {
     pub fn new() -> Self {
+        not_at_midnight();
         let folder = tempfile::Builder::new().prefix("cloudapi-deployment-").tempdir().unwrap();
         // The user that PostgreSQL runs as has to get in.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,5 +1,7 @@
 //! Who speaks to the server, as types: a test's signature and its first lines say who does what.
 
+use std::time::Duration;
+
 use cloudapi::base::id::UserId;
 use reqwest::{Method, RequestBuilder, header};
 use serde_json::{Value, json};
@@ -75,7 +77,9 @@ impl Call {
     }
     /// Sends it, and reads the stream that it is answered with.
     pub async fn open(self) -> EventStream {
-        EventStream::new(self.builder.send().await.unwrap(), &self.path).await
+        // The client's own time is for answers that end. Whoever reads this one knows how long it may say nothing.
+        let builder = self.builder.timeout(Duration::from_secs(3600));
+        EventStream::new(builder.send().await.unwrap(), &self.path).await
     }
     /// Sends it, and holds the answer to the published description.
     pub async fn send(self) -> Reply {

@@ -90,21 +90,26 @@ pub struct Receiver {
 impl Receiver {
     /// One that takes everything.
     pub async fn start() -> Self {
-        Self::start_on("127.0.0.1:0").await
+        Self::serve_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), None)
     }
 
-    /// The same, at this address.
-    pub async fn start_on(address: &str) -> Self {
-        Self::serve_on(address, None).await
+    /// Two of them at the same port, at 127.0.0.2 and at 127.0.0.1.
+    pub async fn start_pair() -> (Self, Self) {
+        loop {
+            let one = TcpListener::bind("127.0.0.2:0").await.unwrap();
+            // A port that is free at one address may be somebody's at the other.
+            if let Ok(other) = TcpListener::bind(("127.0.0.1", one.local_addr().unwrap().port())).await {
+                return (Self::serve_on(one, None), Self::serve_on(other, None));
+            }
+        }
     }
 
     /// The same, over TLS.
     pub async fn start_with_tls(certificate: &Certificate) -> Self {
-        Self::serve_on("127.0.0.1:0", Some(certificate.acceptor())).await
+        Self::serve_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), Some(certificate.acceptor()))
     }
 
-    async fn serve_on(address: &str, tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+    fn serve_on(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
         let address = listener.local_addr().unwrap();
         let (manner, notes) =
             (watch::Sender::new(Manners { all: ok(), one: HashMap::new() }), Arc::<Mutex<Notes>>::default());

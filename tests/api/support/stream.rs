@@ -1,15 +1,10 @@
 //! A reader of server-sent events, strict about their form.
 
-use std::time::Duration;
-
 use reqwest::Response;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{contract, reply::Reply};
-
-/// How long something is waited for that has to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+use super::{PATIENCE, contract, reply::Reply};
 
 /// One block of the stream.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cloudapi::{
     state::AppOptions,
-    webhooks::{outbox::WebhookOptions, pace::Pace},
+    webhooks::{figures::Outcome, outbox::WebhookOptions, pace::Pace},
 };
 use serde_json::{Value, json};
 
@@ -61,6 +61,13 @@ async fn delivered(owner: &Session<'_>, webhook: &Value, event_type: &str, statu
         found.into_iter().find(|delivery| delivery["status"] == status)
     })
     .await
+}
+
+/// Waits until a server has counted as many attempts that ended so: it counts them when the database knows.
+async fn counted(app: &TestApp, outcome: Outcome, count: u64) {
+    let what = format!("{count} of {outcome:?}");
+    eventually(&what, async || (app.outbox.figures.count(outcome) >= count).then_some(())).await;
+    assert_eq!(app.outbox.figures.count(outcome), count, "{outcome:?}");
 }
 
 /// A server, and a receiver on the same machine, which the operator allows.

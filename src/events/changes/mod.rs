@@ -3,6 +3,8 @@
 
 #![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
 
+mod resources;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
@@ -85,7 +87,7 @@ pub fn of(action: Action) -> Option<Described> {
         Action::WebhookDeleted => described(removed::<WebhookView>, WEBHOOK, || gone(webhook())),
         Action::WebhookTested => described(nothing, WEBHOOK, || json!({})),
         Action::AuditCheckpoint => described(checkpoint, PROJECT, checkpoint_example),
-        _ => None,
+        _ => resources::of(action),
     }
 }
 

@@ -1,0 +1,187 @@
+//! What events about resources say has changed.
+
+#![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use super::{Described, changed, made, pairs};
+use crate::{
+    base::{
+        action::Action,
+        id::{OperationId, ResourceId},
+    },
+    resources::{
+        driver::ActionType,
+        kind::Kind,
+        lifecycle::OperationStatus,
+        model::{OperationView, ResourceView},
+    },
+};
+
+/// What an event of this type says has changed; none for what is no event about resources.
+pub(super) fn of(action: Action) -> Option<Described> {
+    const RESOURCE: (&str, &str) = ("resource", "res_5d7");
+    let resource = |schema, example| Some(Described { schema, target: RESOURCE, example });
+    match action {
+        Action::ResourceCreated => resource(made::<ResourceView>, || volume("pending")),
+        Action::ResourceImportRequested => resource(made::<ResourceView>, imported),
+        Action::ResourceProvisioned => resource(changed::<ResourceView>, || become_active("provisioning")),
+        Action::ResourceUpdateRequested => resource(requested, || {
+            let mut changes = json!({ "spec": [{ "size_gib": 20 }, { "size_gib": 40 }], "generation": [1, 2] });
+            changes["operation_id"] = json!("op_8c4");
+            changes
+        }),
+        Action::ResourceUpdated => resource(changed::<ResourceView>, || become_active("updating")),
+        Action::ResourceFailed => resource(
+            |generator| with(changed::<ResourceView>, "operation", member::<OperationView>, generator),
+            || json!({ "status": [status("updating"), status("failed")], "operation": failed() }),
+        ),
+        Action::ResourceDeletionRequested => resource(
+            requested,
+            || json!({ "status": [status("active"), status("deleting")], "operation_id": "op_8c4" }),
+        ),
+        Action::ResourceExpired => {
+            resource(changed::<ResourceView>, || json!({ "status": [status("active"), status("deleting")] }))
+        }
+        Action::ResourceDeleted => resource(changed::<ResourceView>, || {
+            json!({
+                "status": [status("deleting"), status("deleted")],
+                "deleted_at": [null, "2026-03-01T00:00:00.000Z"],
+            })
+        }),
+        Action::ResourceImported => resource(changed::<ResourceView>, || become_active("provisioning")),
+        Action::ResourceDrifted => resource(
+            |generator| with(changed::<ResourceView>, "difference", difference, generator),
+            || json!({ "etag": ["\"3\"", "\"4\""], "difference": { "size_gib": [20, 30] } }),
+        ),
+        Action::ResourceMended => resource(changed::<ResourceView>, || become_active("updating")),
+        Action::OperationCanceled => Some(Described {
+            schema: canceled,
+            target: ("operation", "op_8c4"),
+            example: || json!({ "resource_id": "res_5d7", "status": ["running", "canceled"] }),
+        }),
+        Action::ResourceQuotaChanged => Some(Described {
+            schema: quota,
+            target: ("project", "proj_8f2c4"),
+            example: || json!({ "compute.instance": [100, 20] }),
+        }),
+        _ => None,
+    }
+}
+
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// What `schema` says, and a member more.
+fn with(schema: SchemaOf, name: &str, member: SchemaOf, generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = schema(generator);
+    let member = member(generator).to_value();
+    if let Some(Value::Object(members)) = schema.get_mut("properties") {
+        members.insert(name.to_owned(), member);
+    }
+    schema
+}
+
+fn member<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+/// What a client asked to have changed, by which operation, and by which action if it was one.
+fn requested(generator: &mut SchemaGenerator) -> Schema {
+    let with_operation: SchemaOf =
+        |generator| with(changed::<ResourceView>, "operation_id", member::<OperationId>, generator);
+    with(with_operation, "action", member::<ActionType>, generator)
+}
+
+fn difference(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "description": "Of each member that differs what was asked for and what was found; empty for what is not there any more.",
+        "additionalProperties": { "type": "array", "minItems": 2, "maxItems": 2 },
+    })
+}
+
+fn canceled(generator: &mut SchemaGenerator) -> Schema {
+    let resource = generator.subschema_for::<ResourceId>();
+    let status = generator.subschema_for::<OperationStatus>().to_value();
+    let mut schema = pairs(&Map::from_iter([("status".to_owned(), status)]), |member| json!([member, member]));
+    if let Some(Value::Object(members)) = schema.get_mut("properties") {
+        members.insert("resource_id".to_owned(), resource.to_value());
+    }
+    schema
+}
+
+fn quota(_: &mut SchemaGenerator) -> Schema {
+    let number = json!({
+        "type": "integer", "minimum": 0,
+        "description": "How many resources of this kind the project may have.",
+    });
+    let kinds = Kind::ALL.iter().map(|kind| (kind.to_string(), number.clone()));
+    pairs(&kinds.collect(), |member| json!([member, member]))
+}
+
+fn status(phase: &str) -> Value {
+    json!({
+        "phase": phase,
+        "power": null,
+        "provider_ref": "vol-0a1b2c3d",
+        "outputs": {},
+        "conditions": [],
+        "last_synced_at": "2026-03-01T00:00:00.000Z",
+    })
+}
+
+fn become_active(from: &str) -> Value {
+    json!({ "status": [status(from), status("active")], "observed_generation": [0, 1] })
+}
+
+fn volume(phase: &str) -> Value {
+    let mut status = status(phase);
+    status["provider_ref"] = Value::Null;
+    status["last_synced_at"] = Value::Null;
+    json!({
+        "id": "res_5d7",
+        "project_id": "proj_8f2c4",
+        "kind": "storage.volume",
+        "provider": "sim",
+        "name": "data",
+        "labels": { "env": "ci-4711" },
+        "generation": 1,
+        "observed_generation": 0,
+        "spec": { "size_gib": 20 },
+        "status": status,
+        "protection": false,
+        "reconcile": "observe",
+        "expires_at": "2026-03-01T01:00:00.000Z",
+        "etag": "\"1\"",
+        "created_at": "2026-03-01T00:00:00.000Z",
+        "deleted_at": null,
+    })
+}
+
+fn imported() -> Value {
+    let mut volume = volume("pending");
+    volume["spec"] = json!({});
+    volume["status"]["provider_ref"] = json!("vol-0a1b2c3d");
+    volume
+}
+
+fn failed() -> Value {
+    json!({
+        "id": "op_8c4",
+        "project_id": "proj_8f2c4",
+        "resource_id": "res_5d7",
+        "type": "update",
+        "status": "failed",
+        "step": "updating",
+        "progress": 40,
+        "attempt": 0,
+        "error": {
+            "code": "exhausted",
+            "detail": "The provider has no room for it; ask for less, or ask the operator",
+            "provider_code": "VolumeLimitExceeded",
+        },
+        "created_at": "2026-03-01T00:00:00.000Z",
+        "finished_at": "2026-03-01T00:00:05.000Z",
+    })
+}
