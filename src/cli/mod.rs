@@ -28,7 +28,7 @@ use ended::Ended;
 use crate::{
     base::clock::Clock,
     config::{LogFormat, ServeSettings, Settings},
-    routes,
+    resources, routes,
     webhooks::pace::Pace,
 };
 
@@ -78,12 +78,14 @@ pub struct Times {
     pub clock: Clock,
     /// How soon webhooks are sent, and sent again.
     pub pace: Pace,
+    /// How fast operations on resources go.
+    pub cloud: resources::pace::Pace,
 }
 
 impl Times {
     /// Those of every server that is no test's.
     pub fn usual() -> Self {
-        Self { clock: Clock::system(), pace: Pace::default() }
+        Self { clock: Clock::system(), pace: Pace::default(), cloud: resources::pace::Pace::default() }
     }
 }
 

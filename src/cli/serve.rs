@@ -51,9 +51,10 @@ pub async fn run(settings: Settings, serve: ServeSettings, times: Times) -> anyh
     let address = tcp.local_addr().context("the address served on is unknown")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = serve.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
-    let Times { clock, pace } = times;
+    let Times { clock, pace, cloud } = times;
     let mut options = app_options(&serve, &settings, &url, tls.is_some())?;
     options.webhooks.pace = pace;
+    options.cloud.pace = cloud;
     let listeners = (Listener { tcp, tls }, metrics);
 
     match &settings.database_url {

@@ -14,6 +14,7 @@
 
 mod client;
 mod clocks;
+mod cloud;
 mod faults;
 mod http;
 mod invariants;

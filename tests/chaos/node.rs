@@ -20,6 +20,12 @@ use crate::clocks;
 /// The key that all servers of a deployment have, in a file that each of them reads.
 pub const KEY_FILE: &str = "secret.key";
 
+/// The providers that all servers of a deployment have, if there is such a file.
+pub const PROVIDERS_FILE: &str = "providers.toml";
+
+/// What a provider's credentials are in the environment of, which servers find them in.
+const PROVIDERS_CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+
 /// A command of the server's binary.
 pub fn command(folder: &Path, index: usize, database: SocketAddr, arguments: &[&str]) -> Command {
     program(env!("CARGO_BIN_EXE_cloudapi").as_ref(), folder, index, database, arguments)
@@ -41,6 +47,11 @@ fn program(program: &Path, folder: &Path, index: usize, database: SocketAddr, ar
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    let providers = folder.join(PROVIDERS_FILE);
+    if providers.exists() {
+        command.env("CLOUDAPI_PROVIDERS", providers);
+        command.envs(PROVIDERS_CREDENTIALS.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+    }
     command
 }
 

@@ -63,20 +63,26 @@ pub struct World {
 impl World {
     /// Starts `count` servers, which are ready when this returns.
     pub async fn start(count: usize) -> Self {
-        Self::start_with(count, None).await
+        Self::start_with(count, None, None).await
     }
 
     /// The same, with servers that do not take minutes to send a webhook again.
     pub async fn start_sending_soon(count: usize) -> Self {
-        Self::start_with(count, Some(Clocks::right(count))).await
+        Self::start_with(count, Some(Clocks::right(count)), None).await
     }
 
     /// The same, with clocks that can be set, and stand before the end of a month.
     pub async fn start_before_the_months_end(count: usize) -> Self {
-        Self::start_with(count, Some(Clocks::before_the_months_end(count))).await
+        Self::start_with(count, Some(Clocks::before_the_months_end(count)), None).await
     }
 
-    async fn start_with(count: usize, clocks: Option<Clocks>) -> Self {
+    /// The same as [`World::start_sending_soon`], with these providers, and servers that do not take minutes to notice
+    /// what goes on there.
+    pub async fn start_converging_soon(count: usize, providers: &str) -> Self {
+        Self::start_with(count, Some(Clocks::right(count)), Some(providers)).await
+    }
+
+    async fn start_with(count: usize, clocks: Option<Clocks>, providers: Option<&str>) -> Self {
         let slot = Slot::take("chaos");
         let postgres_options = Options {
             data_dir: slot.folder.join("database"),
@@ -88,6 +94,9 @@ impl World {
         let postgres = start_postgres(&postgres_options).await;
         // As the operator gives it to each machine of a deployment.
         fs::write(slot.folder.join(node::KEY_FILE), ServerKey::generate().to_text()).unwrap();
+        if let Some(providers) = providers {
+            fs::write(slot.folder.join(node::PROVIDERS_FILE), providers).unwrap();
+        }
         let socket = postgres.endpoint().socket_dir.join(format!(".s.PGSQL.{}", postgres.endpoint().port));
         let options = db::options_for_private(postgres.endpoint());
         let db = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);

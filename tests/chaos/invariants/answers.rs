@@ -34,7 +34,7 @@ impl Invariant for Answers {
 pub fn is_fit(answer: &Answer) -> bool {
     let says_when = answer.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok());
     match answer.status {
-        200 | 201 => true,
+        200..=202 => true,
         503 => says_when,
         409 => says_when && answer.code() == "idempotency_in_progress",
         _ => false,

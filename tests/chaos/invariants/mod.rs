@@ -1,6 +1,7 @@
 //! What must be true at the end of a run, whatever failed meanwhile: one file for each promise.
 
 pub mod answers;
+pub mod converged;
 pub mod counted;
 pub mod delivered;
 pub mod followed;

@@ -8,7 +8,7 @@ use super::{End, Invariant, Verdict};
 use crate::world::eventually;
 
 /// Each counts what breaks the promise.
-const BROKEN: [(&str, &str); 6] = [
+const BROKEN: [(&str, &str); 7] = [
     (
         "entries that do not follow the one before them in their chain",
         "SELECT count(*) FROM (
@@ -41,11 +41,20 @@ const BROKEN: [(&str, &str); 6] = [
              SELECT 'proj_' AS prefix, 'project.created' AS action, id FROM projects WHERE name <> 'Chaos'
              UNION ALL SELECT 'key_', 'key.created', id FROM keys
              UNION ALL SELECT 'tok_', 'token.created', id FROM tokens
-             UNION ALL SELECT 'wh_', 'webhook.created', id FROM webhooks) things
+             UNION ALL SELECT 'wh_', 'webhook.created', id FROM webhooks
+             UNION ALL SELECT 'res_', 'resource.created', id FROM resources) things
          FULL JOIN (SELECT action, target_id, count(*) AS entries FROM audit_entries
-                    WHERE action IN ('project.created', 'key.created', 'token.created', 'webhook.created') GROUP BY 1, 2) told
+                    WHERE action IN ('project.created', 'key.created', 'token.created', 'webhook.created',
+                                     'resource.created') GROUP BY 1, 2) told
            ON told.action = things.action AND told.target_id = prefix || ltrim(replace(id::text, '-', ''), '0')
          WHERE things.id IS NULL OR told.entries IS DISTINCT FROM 1",
+    ),
+    (
+        "resources whose end is not told of once",
+        "SELECT count(*) FROM (SELECT id FROM resources WHERE phase = 'deleted') gone
+         FULL JOIN (SELECT target_id, count(*) AS entries FROM audit_entries WHERE action = 'resource.deleted' GROUP BY 1) told
+           ON told.target_id = 'res_' || ltrim(replace(id::text, '-', ''), '0')
+         WHERE gone.id IS NULL OR told.entries IS DISTINCT FROM 1",
     ),
     (
         "projects whose changes are not each told of once",

@@ -1,0 +1,60 @@
+//! Servers that die in the middle of what they do at providers: the simulated one, and with `CHAOS_MOTO` set to the URL of a
+//! server that answers as EC2 does, that one.
+
+use std::{env, sync::Arc};
+
+use crate::{
+    faults::{Fault, plan},
+    invariants::{answers::Answers, converged::Converged, quiet::Quiet, told::Told},
+    run::{self, Scale, Trial},
+    world::World,
+};
+
+const NODES: usize = 3;
+
+/// Slow enough to be killed in the middle of, and one call of twenty fails, or does and says that it failed.
+const SIM: &str = "
+[[provider]]
+name = 'sim'
+driver = 'sim'
+latency_min_ms = 20
+latency_max_ms = 250
+failures_per_mille = 50
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_fails_there_is_one_object_for_each_resource_and_none_for_any_other() {
+    let _alone = run::alone().await;
+    let scale = Scale::from_env();
+    let world = World::start_converging_soon(NODES, SIM).await;
+    try_with(world, scale, SIM, "sim").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_is_so_at_a_provider_that_is_none_of_ours() {
+    let _alone = run::alone().await;
+    let scale = Scale::from_env();
+    let Ok(endpoint) = env::var("CHAOS_MOTO") else {
+        println!("SKIPPED: CHAOS_MOTO names no server that answers as EC2 does; .ci/moto starts one");
+        return;
+    };
+    let providers = format!(
+        "[[provider]]\nname = 'moto'\ndriver = 'aws'\nregion = 'eu-central-1'\nendpoint = '{endpoint}'\n\
+         images = {{ debian-12 = 'ami-12c6146b' }}\n"
+    );
+    let world = World::start_converging_soon(NODES, &providers).await;
+    try_with(world, scale, &providers, "moto").await;
+}
+
+async fn try_with(mut world: World, scale: Scale, providers: &str, provider: &'static str) {
+    // Of servers alone: what else can fail is tried in the storm.
+    let faults: Vec<Fault> = match scale.kills {
+        0..=4 => plan(scale.seed, NODES, scale.kills).into_iter().filter(Fault::is_kill_of_node).collect(),
+        _ => plan(scale.seed, NODES, scale.kills),
+    };
+    let converged = Converged::new(&world, providers, provider).await;
+    let invariants: Vec<Arc<dyn crate::invariants::Invariant>> =
+        vec![Arc::new(Quiet), Arc::new(converged), Arc::new(Answers), Arc::new(Told)];
+    let trial = Trial { seed: scale.seed, faults, invariants, patience: 300..3000, work: run::WORK / 2, last: vec![] };
+    run::run(&mut world, trial).await;
+}

@@ -1,0 +1,332 @@
+//! Resources: whichever servers were killed in the middle of what they did, each acknowledged creation is one resource, each
+//! that is not deleted has one object at its provider, the one that is recorded, and there is no other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use cloudapi::{
+    base::id::ResourceId,
+    db::Pool,
+    resources::{
+        config,
+        driver::{Action, Driver, ListQuery, Object, ObjectState, Owned, Refusal},
+        kind::{Kind, Power},
+        registry::Registry,
+    },
+};
+use futures_util::future::{BoxFuture, LocalBoxFuture};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{End, Invariant, Verdict};
+use crate::{
+    client::{Client, says_later},
+    http::{Answer, Request},
+    world::{Credentials, World, text},
+};
+
+const CLIENTS: usize = 4;
+/// How many creations are enough to tell.
+const ENOUGH: usize = 60;
+/// How many resources a client has at a time.
+const MOST: usize = 8;
+/// After how long operations that are not over are taken to hang: some leases, and the longest pauses.
+const LONGEST: Duration = Duration::from_secs(120);
+/// How many objects are meddled with in the end.
+const MEDDLED: usize = 6;
+
+/// A resource that a client has made.
+#[derive(Clone, Debug)]
+struct Made {
+    id: String,
+    kind: Kind,
+    operation: String,
+}
+
+pub struct Converged {
+    credentials: Credentials,
+    provider: &'static str,
+    driver: Arc<dyn Driver>,
+    /// Those of nobody's that were there before.
+    strangers: usize,
+    deployment: Uuid,
+    /// By client.
+    own: Mutex<HashMap<usize, Vec<Made>>>,
+    created: Mutex<BTreeSet<String>>,
+}
+
+impl Converged {
+    pub async fn new(world: &World, providers: &str, provider: &'static str) -> Self {
+        let registry = Registry::new(config::parse(providers).unwrap(), &Pool::from(world.db.clone()));
+        let driver = Arc::clone(&registry.get(provider).unwrap().driver);
+        let deployment = sqlx::query_scalar("SELECT id FROM deployment").fetch_one(&world.db).await.unwrap();
+        let mut converged = Self {
+            credentials: world.credentials.clone(),
+            provider,
+            driver,
+            strangers: 0,
+            deployment,
+            own: Mutex::default(),
+            created: Mutex::default(),
+        };
+        converged.strangers = converged.objects(Owned::Nobody).await.len();
+        converged
+    }
+
+    fn request(&self, method: &'static str, path: &str, key: Option<String>, body: Option<Value>) -> Arc<Request> {
+        Arc::new(Request { method, path: path.to_owned(), secret: self.credentials.session.clone(), key, body })
+    }
+
+    /// The provider's objects.
+    async fn objects(&self, of: Owned) -> Vec<(Kind, Object)> {
+        let mut objects = Vec::new();
+        for &kind in Kind::ALL {
+            let mut query = ListQuery { kind, deployment: self.deployment, of, page: None };
+            loop {
+                let page = match self.driver.list_owned(&query).await {
+                    Ok(page) => page,
+                    Err(error) if matches!(error.kind, Refusal::Retryable { .. }) => continue,
+                    Err(error) => panic!("{error}"),
+                };
+                objects.extend(page.objects.into_iter().map(|object| (kind, object)));
+                match page.next {
+                    Some(next) => query.page = Some(next),
+                    None => break,
+                }
+            }
+        }
+        objects.retain(|(_, object)| object.state != ObjectState::Deleting);
+        objects
+    }
+
+    async fn create(&self, client: &mut Client, own: &[Made]) -> Option<Made> {
+        let random = &mut client.random;
+        let of = |kind| own.iter().filter(move |made| made.kind == kind).map(|made| made.id.clone());
+        let (kind, spec) = match random.below(10) {
+            0..3 => (Kind::Network, json!({ "cidr": format!("10.{}.0.0/16", random.below(200)) })),
+            3..7 => (Kind::Volume, json!({ "size_gib": 1 + random.below(10) })),
+            _ => {
+                let networks: Vec<String> = of(Kind::Network).collect();
+                let network = (!networks.is_empty()).then(|| networks[random.below(networks.len())].clone());
+                (Kind::Instance, json!({ "size": "small", "image": "debian-12", "network": network }))
+            }
+        };
+        let name = format!("r-{}", random.next());
+        let body = json!({ "project_id": self.credentials.project, "kind": kind, "provider": self.provider,
+                           "name": name, "spec": spec });
+        let request = self.request("POST", "/v1/resources", Some(name), Some(body));
+        let answer = settle(client, &request).await?;
+        // Its network may have been deleted meanwhile.
+        if answer.status != 202 {
+            assert!(matches!(answer.status, 404 | 409 | 422), "{answer:?}");
+            return None;
+        }
+        let made = answer.json();
+        let (id, operation) = (text(&made["resource"]["id"]), text(&made["operation"]["id"]));
+        self.created.lock().unwrap().insert(id.clone());
+        Some(Made { id, kind, operation })
+    }
+
+    /// Changes one of the client's resources in some way; gives whether it is being deleted.
+    async fn change(&self, client: &mut Client, made: &Made) -> bool {
+        let path = format!("/v1/resources/{}", made.id);
+        let key = Some(format!("k-{}", client.random.next()));
+        let request = match (client.random.below(100), made.kind) {
+            (0..45, _) => self.request("DELETE", &path, None, None),
+            (45..55, _) => self.request("POST", &format!("/v1/operations/{}/cancel", made.operation), key, None),
+            (55..60, _) => self.request("POST", &format!("{path}/sync"), key, None),
+            (_, Kind::Volume) => {
+                let size = 10 + client.random.below(90);
+                self.request("PATCH", &path, key, Some(json!({ "spec": { "size_gib": size } })))
+            }
+            (_, Kind::Instance) => {
+                let action = ["start", "stop", "reboot"][client.random.below(3)];
+                self.request("POST", &format!("{path}/actions"), key, Some(json!({ "action": action })))
+            }
+            _ => self.request("GET", &path, None, None),
+        };
+        let Some(answer) = settle(client, &request).await else { return false };
+        assert!(matches!(answer.status, 200 | 202 | 404 | 409 | 422), "{request:?}: {answer:?}");
+        request.method == "DELETE" && (answer.status == 202 || answer.status == 404)
+    }
+}
+
+/// Asks until something came of it; nothing if that cannot be known.
+async fn settle(client: &mut Client, request: &Arc<Request>) -> Option<Answer> {
+    let begun = Instant::now();
+    while begun.elapsed() < LONGEST {
+        let node = client.any_node();
+        match client.ask_unlogged(node, request).await.answer {
+            Some(answer) if !says_later(&answer) => return Some(answer),
+            _ => tokio::time::sleep(client.random.millis(5, 40)).await,
+        }
+    }
+    panic!("nothing came of {request:?}");
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct Row {
+    id: ResourceId,
+    kind: Kind,
+    phase: String,
+    provider_ref: Option<String>,
+    power: Option<Power>,
+}
+
+async fn rows(db: &PgPool) -> Vec<Row> {
+    let sql = "SELECT id, kind, phase, provider_ref, desired_power AS power FROM resources";
+    sqlx::query_as(sql).fetch_all(db).await.unwrap()
+}
+
+/// Waits until `sql` counts nothing any more.
+async fn none(db: &PgPool, what: &str, sql: &'static str) {
+    let begun = Instant::now();
+    loop {
+        let count: i64 = sqlx::query_scalar(sql).fetch_one(db).await.unwrap();
+        if count == 0 {
+            return;
+        }
+        assert!(begun.elapsed() < LONGEST, "{count} {what} after {LONGEST:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+const UNDER_WAY: &str = "SELECT count(*) FROM operations WHERE due_at IS NOT NULL";
+
+/// Waits until each provider's objects were looked through once more, and what that led to is over.
+async fn swept(db: &PgPool) {
+    sqlx::query("UPDATE provider_sweeps SET swept_at = NULL").execute(db).await.unwrap();
+    none(db, "kinds have not been looked through", "SELECT count(*) FROM provider_sweeps WHERE swept_at IS NULL").await;
+    none(db, "operations are not over", UNDER_WAY).await;
+}
+
+impl Converged {
+    /// What is at the provider is what is recorded.
+    async fn compare(&self, db: &PgPool, verdict: &mut Verdict) -> (usize, usize) {
+        let (rows, objects) = (rows(db).await, self.objects(Owned::All).await);
+        let live: BTreeMap<ResourceId, &Row> =
+            rows.iter().filter(|row| row.phase != "deleted").map(|row| (row.id, row)).collect();
+        let mut seen = BTreeSet::new();
+        for (kind, object) in &objects {
+            let owner = object.tags.expect("our tags").resource;
+            let row = live.get(&owner);
+            let is_recorded =
+                row.is_some_and(|row| row.kind == *kind && row.provider_ref.as_ref() == Some(&object.reference));
+            verdict.require(is_recorded, || format!("{object:?} is not what is recorded: {row:?}"));
+            verdict.require(seen.insert(owner), || format!("{owner} has two objects"));
+            // While it is turned on or off it is neither.
+            let turned = row.is_none_or(|row| row.phase != "active" || row.power == object.power);
+            verdict.require(turned, || format!("{object:?} should be {row:?}"));
+        }
+        for row in live.values() {
+            let stands = match row.phase.as_str() {
+                "active" => seen.contains(&row.id),
+                "failed" => seen.contains(&row.id) == row.provider_ref.is_some(),
+                _ => false,
+            };
+            verdict
+                .require(stands, || format!("{row:?} has {} object", if seen.contains(&row.id) { "an" } else { "no" }));
+        }
+        (live.len(), objects.len())
+    }
+
+    /// Turns instances off and deletes volumes, as somebody else would; gives how many.
+    async fn meddle(&self, db: &PgPool) -> usize {
+        let mut meddled = 0;
+        for row in rows(db).await.into_iter().filter(|row| row.phase == "active") {
+            let Some(reference) = &row.provider_ref else { continue };
+            let call = match (row.kind, row.power) {
+                (Kind::Instance, Some(Power::On)) => self.driver.action(row.kind, reference, Action::Power(Power::Off)),
+                (Kind::Volume, _) => self.driver.delete(row.kind, reference),
+                _ => continue,
+            };
+            sqlx::query("UPDATE resources SET reconcile = 'enforce' WHERE id = $1")
+                .bind(row.id)
+                .execute(db)
+                .await
+                .unwrap();
+            // One that is refused is no meddling.
+            meddled += usize::from(call.await.is_ok());
+            if meddled == MEDDLED {
+                break;
+            }
+        }
+        meddled
+    }
+}
+
+impl Invariant for Converged {
+    fn clients(&self) -> usize {
+        CLIENTS
+    }
+
+    fn act<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let mut own = self.own.lock().unwrap().remove(&client.number).unwrap_or_default();
+            if own.len() < 3 || own.len() < MOST && client.random.percent(40) {
+                own.extend(self.create(client, &own).await);
+            } else {
+                let at = client.random.below(own.len());
+                if self.change(client, &own[at].clone()).await {
+                    own.remove(at);
+                }
+            }
+            self.own.lock().unwrap().insert(client.number, own);
+        })
+    }
+
+    fn is_tried(&self) -> bool {
+        self.created.lock().unwrap().len() >= ENOUGH
+    }
+
+    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+        Box::pin(async {
+            let (mut verdict, begun, db) = (Verdict::default(), Instant::now(), &end.world.db);
+            none(db, "operations are not over", UNDER_WAY).await;
+            verdict.figure("operations were over after", format!("{:.1} s", begun.elapsed().as_secs_f32()));
+            // What a server that was held up has made beside what is recorded is found by looking.
+            swept(db).await;
+            swept(db).await;
+            let (live, objects) = self.compare(db, &mut verdict).await;
+            verdict.figure("resources not deleted", live);
+            verdict.figure("objects at the provider", objects);
+            let strangers = self.objects(Owned::Nobody).await.len();
+            verdict.require(strangers == self.strangers, || {
+                format!("{strangers} objects are nobody's, and {} were before", self.strangers)
+            });
+            let created = self.created.lock().unwrap().clone();
+            let known: BTreeSet<String> = rows(db).await.iter().map(|row| row.id.to_string()).collect();
+            verdict.require(created == known, || {
+                format!("{} creations were acknowledged, and there are {} resources", created.len(), known.len())
+            });
+            verdict.figure("creations acknowledged", created.len());
+            let uncounted = "SELECT count(*) FROM resource_counts c WHERE count <>
+                (SELECT count(*) FROM resources r WHERE r.project_id = c.project_id AND r.kind = c.kind AND phase <> 'deleted')";
+            let uncounted: i64 = sqlx::query_scalar(uncounted).fetch_one(db).await.unwrap();
+            verdict.require(uncounted == 0, || format!("{uncounted} kinds are not counted as they are"));
+            let ended = "SELECT status, count(*) FROM operations GROUP BY 1 ORDER BY 1";
+            for (status, count) in sqlx::query_as::<_, (String, i64)>(ended).fetch_all(db).await.unwrap() {
+                let name = match status.as_str() {
+                    "succeeded" => "operations that succeeded",
+                    "failed" => "operations that failed",
+                    _ => "operations that were canceled",
+                };
+                verdict.figure(name, count);
+            }
+            let taken = "SELECT count(*) FROM operations WHERE fence > 0";
+            let taken: i64 = sqlx::query_scalar(taken).fetch_one(db).await.unwrap();
+            verdict.figure("operations taken", taken);
+
+            let meddled = self.meddle(db).await;
+            swept(db).await;
+            swept(db).await;
+            self.compare(db, &mut verdict).await;
+            verdict.figure("objects meddled with, and mended", meddled);
+            verdict
+        })
+    }
+}
