@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::support::{
     Identity, Key, Reply, Session, TestApp, Token,
+    cloud::{quiet_network, quiet_operation},
     hooks::{old_delivery, quiet_webhook},
 };
 
@@ -27,7 +28,7 @@ enum Who {
     Session(Role),
     /// The owner of another project.
     Stranger,
-    /// A key with every scope, and one with none but a scope that no route here needs.
+    /// A key with every scope, and one with none but [`NARROW`].
     Key,
     NarrowKey,
     /// A token with every scope, and one with as little.
@@ -39,6 +40,9 @@ enum Who {
     SuspendedKey,
     SuspendedToken,
 }
+
+/// The one scope of narrow credentials, which few routes need.
+const NARROW: Scope = Scope::TokensIntrospect;
 
 const ALL: &[Who] = &[
     Who::Nobody,
@@ -69,7 +73,7 @@ enum Verdict {
 const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 fn expected(operation: &Operation, who: Who) -> Verdict {
-    let Need::Scoped { scope, kinds, itself, owner } = operation.need else {
+    let Need::Scoped { scopes, kinds, itself, owner } = operation.need else {
         return match (operation.need, who) {
             (Need::Public | Need::SignIn, _) | (_, Who::Session(_) | Who::Stranger) => Verdict::Pass,
             (_, Who::Nobody) => Verdict::Refuse(401, "missing_credentials"),
@@ -93,19 +97,24 @@ fn expected(operation: &Operation, who: Who) -> Verdict {
         return Verdict::Refuse(403, "credential_kind_not_allowed");
     }
     // What names nothing of the project has nothing foreign in it, only the caller's own.
-    let foreign = if operation.path_ids.is_empty() && !names_project(operation) {
+    let foreign = if !names_item(operation) && !names_project(operation) {
         Verdict::Pass
     } else {
         Verdict::Refuse(404, "not_found")
     };
     match who {
         Who::Session(role) if owner && role != Role::Owner => Verdict::Refuse(403, "insufficient_scope"),
-        Who::Session(role) if !role.scopes().contains(scope) => Verdict::Refuse(403, "insufficient_scope"),
-        Who::NarrowKey | Who::NarrowToken => Verdict::Refuse(403, "insufficient_scope"),
+        Who::Session(role) if !role.scopes().contains_any(scopes) => Verdict::Refuse(403, "insufficient_scope"),
+        Who::NarrowKey | Who::NarrowToken if !scopes.contains(&NARROW) => Verdict::Refuse(403, "insufficient_scope"),
         Who::Stranger => foreign,
-        Who::ForeignKey if !operation.path_ids.is_empty() || in_body(operation) => Verdict::Refuse(404, "not_found"),
+        Who::ForeignKey if names_item(operation) || in_body(operation) => Verdict::Refuse(404, "not_found"),
         _ => Verdict::Pass,
     }
+}
+
+/// Whether the path names something of a project's. Providers and kinds are the same for all.
+fn names_item(operation: &Operation) -> bool {
+    operation.path.contains("_id}")
 }
 
 fn names_project(operation: &Operation) -> bool {
@@ -156,9 +165,9 @@ impl<'a> World<'a> {
         Self {
             suspended_key,
             suspended_token,
-            narrow_key: owner.key_with(json!({ "scopes": ["storage:write"] })).await,
+            narrow_key: owner.key_with(json!({ "scopes": [NARROW] })).await,
             token: key.token(&all).await,
-            narrow_token: key.token(&["storage:write"]).await,
+            narrow_token: key.token(&[NARROW.as_str()]).await,
             foreign_key: stranger.key_with(json!({ "scopes": all })).await,
             owner,
             stranger,
@@ -179,6 +188,10 @@ impl<'a> World<'a> {
                 "session_id" => self.session(who).map_or_else(|| "sess_1".to_owned(), |session| session.id.clone()),
                 "webhook_id" => quiet_webhook(&self.owner).await,
                 "delivery_id" => old_delivery(&self.owner, path.split('/').nth(3).unwrap()).await,
+                "resource_id" => quiet_network(&self.owner).await,
+                "operation_id" => quiet_operation(self.owner.app, &quiet_network(&self.owner).await).await,
+                "name" => "sim".to_owned(),
+                "kind" => "storage.volume".to_owned(),
                 "code" => "not_found".to_owned(),
                 "file" => "docs.css".to_owned(),
                 other => panic!("a path names {{{other}}}; make one here"),

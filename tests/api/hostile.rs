@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Identity, Key, Reply, Session, TestApp,
+    cloud::{quiet_network, quiet_operation},
     hooks::{old_delivery, quiet_webhook},
 };
 
@@ -55,6 +56,10 @@ fn fill(template: &str) -> String {
         "{session_id}" => "sess_1",
         "{webhook_id}" => "wh_1",
         "{delivery_id}" => "dlv_1",
+        "{resource_id}" => "res_1",
+        "{operation_id}" => "op_1",
+        "{name}" => "sim",
+        "{kind}" => "storage.volume",
         other => other,
     });
     parts.collect::<Vec<_>>().join("/")
@@ -203,9 +208,11 @@ async fn a_foreign_thing_and_an_absent_one_are_answered_alike_by_every_route() {
     let foreign_token = foreign.token(&["users:read"]).await;
     let foreign_webhook = quiet_webhook(&owner).await;
     let foreign_delivery = old_delivery(&owner, &foreign_webhook).await;
+    let foreign_network = quiet_network(&owner).await;
+    let foreign_operation = quiet_operation(&app, &foreign_network).await;
     let with_ids = routes::table();
     let with_ids =
-        with_ids.operations().filter(|operation| !operation.path_ids.is_empty() && !operation.need.kinds().is_empty());
+        with_ids.operations().filter(|operation| operation.path.contains("_id}") && !operation.need.kinds().is_empty());
     for operation in with_ids {
         let absent = path_of(operation);
         let foreign = absent
@@ -215,7 +222,9 @@ async fn a_foreign_thing_and_an_absent_one_are_answered_alike_by_every_route() {
             .replace("usr_1", &owner.user_id.to_string())
             .replace("sess_1", &owner.id)
             .replace("wh_1", &foreign_webhook)
-            .replace("dlv_1", &foreign_delivery);
+            .replace("dlv_1", &foreign_delivery)
+            .replace("res_1", &foreign_network)
+            .replace("op_1", &foreign_operation);
         assert_ne!(absent, foreign);
         let names_project = operation.query.is_some_and(|rules| rules.properties().contains_key("project_id"));
         let in_project = |path: &str| match names_project {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Identity, Key, Reply, TestApp,
+    cloud::{network_in, quiet_network, quiet_operation, quiet_volume},
     hooks::{old_delivery, quiet_webhook},
 };
 
@@ -53,10 +54,25 @@ async fn every_write_that_is_done_once_gives_its_first_answer_again() {
             ("POST", "/v1/webhooks") => json!({ "project_id": owner.project, "url": "https://receiver.invalid/" }),
             ("PATCH", "/v1/webhooks/{webhook_id}") => json!({ "description": "d" }),
             ("POST", "/v1/webhooks/{webhook_id}/rotate-secret") => json!({}),
+            ("POST", "/v1/resources") => network_in(&owner.project),
+            ("PATCH", "/v1/resources/{resource_id}") => json!({ "name": "renamed" }),
+            ("POST", "/v1/resources/import") => json!({
+                "project_id": owner.project, "kind": "storage.volume", "provider": "sim", "provider_ref": "vol-1", "name": "n",
+            }),
+            ("POST", "/v1/resources/{resource_id}/actions") => json!({ "action": "resize", "size_gib": 40 }),
             ("POST", _) => Value::Null,
             other => panic!("{other:?} is done once; say here what to send"),
         };
         let path = operation.path.replace("{project_id}", &owner.project).replace("{key_id}", &key.id);
+        let resource = match operation.path {
+            "/v1/resources/{resource_id}/actions" => quiet_volume(&owner).await,
+            _ => quiet_network(&owner).await,
+        };
+        let path = path.replace("{resource_id}", &resource);
+        let path = match path.contains("{operation_id}") {
+            true => path.replace("{operation_id}", &quiet_operation(&app, &resource).await),
+            false => path,
+        };
         let webhook = quiet_webhook(&owner).await;
         let path = path.replace("{webhook_id}", &webhook);
         let path = path.replace("{delivery_id}", &old_delivery(&owner, &webhook).await);

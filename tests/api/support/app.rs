@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::DropGuard;
 
 use super::{
-    cluster, eventually,
+    cloud, cluster, eventually,
     identity::{Identity, Nobody, Session},
     not_at_midnight,
     witness::{Leaks, Witness},
@@ -68,7 +68,7 @@ impl Deref for TestApp {
 impl TestApp {
     /// Starts one, empty.
     pub async fn start() -> Self {
-        Self::start_with(AppOptions::default()).await
+        Self::start_with(AppOptions { cloud: cloud::quick(), ..AppOptions::default() }).await
     }
 
     /// Starts one that the operator has set up so.

@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod binary;
+pub mod cloud;
 pub mod cluster;
 pub mod contract;
 pub mod hooks;

@@ -63,6 +63,11 @@ impl Reply {
         self.expect(StatusCode::CREATED)
     }
 
+    #[track_caller]
+    pub fn accepted(self) -> Value {
+        self.expect(StatusCode::ACCEPTED)
+    }
+
     /// The problem that the answer must be.
     #[track_caller]
     pub fn problem(self, status: u16, code: &str) -> Value {

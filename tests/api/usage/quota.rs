@@ -64,7 +64,7 @@ async fn the_operator_says_and_sees_what_a_project_includes_and_allows() {
         assert!(done, "{error}");
         serde_json::from_str::<Value>(&printed).unwrap()
     };
-    let quota = |included: Option<i64>, hard_limit: Option<i64>| json!({ "id": project, "name": "Core", "included": included, "hard_limit": hard_limit });
+    let quota = |included: Option<i64>, hard_limit: Option<i64>| json!({ "id": project, "name": "Core", "included": included, "hard_limit": hard_limit, "resources": { "compute.instance": 100, "network.network": 100, "storage.volume": 100 } });
     assert_eq!(set(&[]), quota(None, None));
     assert_eq!(set(&["--included", "1000", "--hard-limit", "5000"]), quota(Some(1000), Some(5000)));
     assert_eq!(set(&["--included", "unlimited"]), quota(None, Some(5000)));
