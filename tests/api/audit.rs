@@ -110,7 +110,10 @@ impl<'a> World<'a> {
             }
             ("DELETE", "/v1/projects/{project_id}") => {
                 // A project with resources is not deleted.
-                sqlx::query("UPDATE resources SET phase = 'deleted', deleted_at = now()").execute(&app.db).await.unwrap();
+                sqlx::query("UPDATE resources SET phase = 'deleted', deleted_at = now()")
+                    .execute(&app.db)
+                    .await
+                    .unwrap();
                 owner.post_empty(&format!("{filled}/archive")).await.ok();
                 let mut told = in_project("project.archived", &project, "project");
                 told.extend(in_project("project.deleted", &project, "project"));

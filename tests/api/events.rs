@@ -227,7 +227,15 @@ async fn every_event_is_as_its_type_is_described() {
         contract::check_event(&serde_json::from_str(&event.to_json()).unwrap());
     }
     // What the operator, the server itself and webhooks do is held to its description where it is tested.
-    let elsewhere = ["project.quota_changed", "project.resource_quota_changed", "quota.", "webhook.", "audit.", "resource.", "operation."];
+    let elsewhere = [
+        "project.quota_changed",
+        "project.resource_quota_changed",
+        "quota.",
+        "webhook.",
+        "audit.",
+        "resource.",
+        "operation.",
+    ];
     let done: BTreeSet<&str> = trail.iter().map(|(_, action)| action.as_str()).collect();
     let missing: Vec<&str> = Action::events()
         .map(Action::as_str)

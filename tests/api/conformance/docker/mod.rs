@@ -2,6 +2,7 @@
 //! `TEST_DOCKER_SOCKET=/var/run/docker.sock TEST_DOCKER_IMAGE=busybox:1 cargo test --test api docker`. What a test makes it
 //! removes again. `TEST_DOCKER_NETWORKING=false` is for an engine that cannot make networks.
 
+mod environment;
 mod registry;
 
 use std::{
