@@ -18,7 +18,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::{OCTETS, Ordering, engine, remove_container, settings, socket};
-use crate::support::{Identity, Session, TestApp, eventually};
+use crate::support::{Identity, Session, TestApp, cloud::soon, eventually};
 
 struct Environment<'a> {
     owner: &'a Session<'a>,
@@ -55,7 +55,7 @@ impl Environment<'_> {
 
 fn options(settings: DockerSettings) -> AppOptions {
     let providers = vec![ProviderSettings { name: "docker".into(), driver: DriverSettings::Docker(settings) }];
-    let pace = Pace { sweep: Duration::from_millis(200), look_again: Duration::from_millis(50), ..Pace::default() };
+    let pace = Pace { sweep: Duration::from_millis(200), ..soon() };
     AppOptions { cloud: CloudOptions { providers, pace }, ..AppOptions::default() }
 }
 
