@@ -4,6 +4,7 @@ use tokio::sync::Notify;
 
 use super::{
     config::{ProviderSettings, default_providers},
+    figures::Figures,
     pace::Pace,
     registry::Registry,
 };
@@ -31,6 +32,8 @@ pub struct Cloud {
     pub providers: Registry,
     /// How fast.
     pub pace: Pace,
+    /// How much.
+    pub figures: Figures,
     /// Told when an operation may be due.
     pub wake: Notify,
 }
@@ -38,6 +41,8 @@ pub struct Cloud {
 impl Cloud {
     /// By these options; the simulated providers keep their objects in `db`.
     pub fn new(options: CloudOptions, db: &Pool) -> Self {
-        Self { providers: Registry::new(options.providers, db), pace: options.pace, wake: Notify::new() }
+        let providers = Registry::new(options.providers, db);
+        let figures = Figures::new(providers.iter().map(|provider| provider.name.as_str()));
+        Self { providers, pace: options.pace, figures, wake: Notify::new() }
     }
 }

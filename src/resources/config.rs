@@ -12,7 +12,7 @@ use std::{fs, io, path::Path};
 
 use serde::Deserialize;
 
-use super::drivers::{docker::DockerSettings, sim::SimSettings};
+use super::drivers::{aws::AwsSettings, docker::DockerSettings, sim::SimSettings};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -36,6 +36,8 @@ pub struct ProviderSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "driver", rename_all = "lowercase")]
 pub enum DriverSettings {
+    /// Amazon Web Services.
+    Aws(Box<AwsSettings>),
     /// A simulation.
     Sim(SimSettings),
     /// A Docker engine.

@@ -11,6 +11,7 @@ pub mod driver;
 pub mod drivers;
 pub mod engine;
 pub mod expiry;
+pub mod figures;
 pub mod finding;
 pub mod handlers;
 pub mod input;

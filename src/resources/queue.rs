@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::{PgConnection, types::Json};
 
 use super::{
+    figures::Depth,
     kind::Power,
     lifecycle::{OperationStatus, OperationType},
     machine::{Course, Step},
@@ -258,4 +259,18 @@ pub async fn forget_old(db: &mut PgConnection, until: Timestamp) -> sqlx::Result
     .await?
     .rows_affected();
     Ok(resources + operations)
+}
+
+/// What waits, in all.
+pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
+    let (open, due, oldest): (i64, i64, f64) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE due_at <= now()),
+                coalesce(extract(epoch FROM now() - least(min(due_at), now())), 0)::float8
+         FROM operations WHERE due_at IS NOT NULL",
+    )
+    .fetch_one(db)
+    .await?;
+    let number = |count: i64| u64::try_from(count).unwrap_or(0);
+    let oldest_due = Duration::try_from_secs_f64(oldest).unwrap_or_default();
+    Ok(Depth { open: number(open), due: number(due), oldest_due })
 }

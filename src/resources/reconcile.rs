@@ -104,10 +104,12 @@ impl Sweeper<'_> {
             let detail = format!("The provider '{}' did not do what it was asked for", self.provider.name);
             Error::new(Code::Timeout, detail).caused_by(cause)
         };
-        match timeout(self.app.cloud.pace.call, call).await {
+        let answer = match timeout(self.app.cloud.pace.call, call).await {
             Ok(answer) => answer.map_err(|error| told(error.to_string())),
             Err(_) => Err(told("it did not answer in time".into())),
-        }
+        };
+        self.app.cloud.figures.add_call(&self.provider.name, answer.is_err());
+        answer
     }
 
     async fn compare(&self, objects: Vec<Object>, at: Timestamp) -> Result<()> {
@@ -169,6 +171,7 @@ impl Sweeper<'_> {
     async fn clear_away(&self, resource: &StoredResource, reference: &str) -> Result<()> {
         tracing::warn!(provider = self.provider.name, reference, resource_id = %resource.id,
             "an object was made beside the one that is its resource's, and is deleted");
+        self.app.cloud.figures.add_cleared();
         self.ask(self.provider.driver.delete(resource.kind, reference)).await
     }
 
@@ -213,6 +216,7 @@ impl Sweeper<'_> {
             |action| Change::new(action, id, project).updated(&ResourceView::from(before), &ResourceView::from(after));
         match news {
             News::Drift(difference) => {
+                self.app.cloud.figures.add_drifted();
                 tx.commit(change(Action::ResourceDrifted).with("difference", difference), ()).await?;
             }
             News::Mended => tx.commit(change(Action::ResourceMended), ()).await?,

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     config::{DriverSettings, ProviderSettings},
     driver::{Capabilities, Driver},
-    drivers::{docker::Docker, sim::Sim},
+    drivers::{
+        aws::{self, Aws},
+        docker::Docker,
+        sim::Sim,
+    },
 };
 use crate::db::Pool;
 
@@ -39,6 +43,10 @@ impl Registry {
         let provider = |settings: ProviderSettings| {
             let name = settings.name;
             let (driver_name, region, driver): (_, _, Arc<dyn Driver>) = match settings.driver {
+                DriverSettings::Aws(settings) => {
+                    let region = settings.region.clone();
+                    ("aws", region, Arc::new(Aws::new(name.clone(), *settings, aws::process_environment())))
+                }
                 DriverSettings::Sim(settings) => {
                     ("sim", String::new(), Arc::new(Sim::new(name.clone(), settings, db.clone())))
                 }

@@ -234,7 +234,12 @@ impl<'a> World<'a> {
             return request.send().await;
         }
         // An update without members changes nothing and is valid; a creation gets to its 422.
-        let body = if in_body(operation) { json!({ "project_id": self.owner.project }) } else { json!({}) };
+        let body = match operation.path {
+            _ if in_body(operation) => json!({ "project_id": self.owner.project }),
+            // There is no action that is none.
+            "/v1/resources/{resource_id}/actions" => json!({ "action": "reboot" }),
+            _ => json!({}),
+        };
         request.json(&body).send().await
     }
 }

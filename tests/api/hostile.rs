@@ -231,7 +231,10 @@ async fn a_foreign_thing_and_an_absent_one_are_answered_alike_by_every_route() {
             true => format!("{path}?project_id={}", stranger.project),
             false => path.to_owned(),
         };
-        let body = operation.body.map(|_| json!({}));
+        let body = operation.body.map(|_| match operation.path {
+            "/v1/resources/{resource_id}/actions" => json!({ "action": "reboot" }),
+            _ => json!({}),
+        });
         let by_session = (
             send(&stranger, &key, operation, &in_project(&absent), body.clone()).await,
             send(&stranger, &key, operation, &in_project(&foreign), body.clone()).await,

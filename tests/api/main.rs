@@ -12,6 +12,7 @@
 mod access;
 mod architecture;
 mod audit;
+mod aws;
 mod browsers;
 mod conformance;
 mod docs;
@@ -35,6 +36,7 @@ mod process;
 mod projects;
 mod properties;
 mod reference;
+mod resources;
 mod revocation;
 mod sealing;
 mod secrets;

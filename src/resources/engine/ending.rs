@@ -25,9 +25,11 @@ pub async fn end(work: Work<'_>, course: &Course, end: End) -> Result<()> {
     let Some(before) = rows::lock(tx.db(), taken.resource_id).await? else { return Ok(()) };
     let ended = Ended { status: end.status(), error: course.failure.clone(), at: app.clock.now() };
     let Some(operation) = queue::end(tx.db(), taken, &ended).await? else {
+        app.cloud.figures.add_overtaken();
         tracing::debug!(operation_id = %taken.id, "another server has taken an operation over");
         return Ok(());
     };
+    app.cloud.figures.add_ended(course.kind, end);
     let (settled, news) = settle(&work, &before, course, end);
     let is_gone = settled.phase == Phase::Deleted;
     // What is gone uses nothing any more.

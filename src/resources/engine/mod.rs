@@ -5,7 +5,7 @@
 mod ending;
 mod turn;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,8 @@ use crate::{
 
 /// How long what is under way may take when the server stops. What is cut off is taken up by whoever takes it next.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// How often to look at how much waits.
+const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How long to wait for a database that does not answer.
 const LONGEST: Duration = Duration::from_secs(15);
 
@@ -25,11 +27,12 @@ const LONGEST: Duration = Duration::from_secs(15);
 pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
     let mut turns = JoinSet::new();
     let mut is_well = true;
+    let mut looked: Option<Instant> = None;
     while !stop.is_cancelled() {
         // Before, there may be no tables.
         let more = app.lifecycle.is_open() && {
             let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
-            let taken = timeout(LONGEST, take(&app, &mut turns)).await.unwrap_or_else(late);
+            let taken = timeout(LONGEST, take(&app, &mut turns, &mut looked)).await.unwrap_or_else(late);
             match (&taken, is_well) {
                 (Ok(_), false) => tracing::info!("operations on resources go on"),
                 (Err(error), true) => {
@@ -66,7 +69,7 @@ fn told(ended: std::result::Result<(), tokio::task::JoinError>) {
 }
 
 /// Takes what is due and there is room for, and begins with it; gives whether there may be more.
-async fn take(app: &App, turns: &mut JoinSet<()>) -> Result<bool> {
+async fn take(app: &App, turns: &mut JoinSet<()>, looked: &mut Option<Instant>) -> Result<bool> {
     let pace = &app.cloud.pace;
     let room = pace.width.saturating_sub(turns.len());
     if room == 0 {
@@ -75,6 +78,10 @@ async fn take(app: &App, turns: &mut JoinSet<()>) -> Result<bool> {
     let providers: Vec<&str> = app.cloud.providers.iter().map(|provider| provider.name.as_str()).collect();
     let began = crate::base::clock::since_boot();
     let mut db = app.db.acquire().await?;
+    if looked.is_none_or(|looked| looked.elapsed() >= DEPTH_INTERVAL) {
+        *looked = Some(Instant::now());
+        app.cloud.figures.set_depth(queue::depth(&mut db).await?);
+    }
     let taken = queue::take(&mut db, &providers, room, pace.lease).await?;
     let births = |kind| matches!(kind, OperationType::Create | OperationType::Import);
     let born: Vec<_> = taken.iter().filter(|taken| births(taken.kind)).map(|taken| taken.resource_id).collect();

@@ -37,7 +37,10 @@ pub async fn run(app: App, taken: Taken, until: Duration) {
             ended = &mut turn => break ended,
             () = sleep(app.cloud.pace.lease.mul_f64(SAFE_PART)) => match renew(&app, &taken).await {
                 Ok(true) => {}
-                Ok(false) => break Ok(()),
+                Ok(false) => {
+                    app.cloud.figures.add_overtaken();
+                    break Ok(());
+                }
                 // It goes on as long as it is ours anyway.
                 Err(error) => tracing::warn!(%error, operation_id = %taken.id, "an operation could not be kept"),
             },
@@ -210,7 +213,9 @@ impl Work<'_> {
     async fn call(&mut self, driver: &dyn Driver, next: &Do, course: &Course) -> Heard {
         let heard = timeout(self.app.cloud.pace.call, self.ask(driver, next, course)).await;
         let late = |_| Err(DriverError::retryable("timeout", "the provider did not answer in time"));
-        heard.unwrap_or_else(late).unwrap_or_else(|error| {
+        let heard = heard.unwrap_or_else(late);
+        self.app.cloud.figures.add_call(&self.resource.provider, heard.is_err());
+        heard.unwrap_or_else(|error| {
             tracing::debug!(%error, operation_id = %self.taken.id, step = course.step.as_str(), "a provider refused");
             Heard::Refused(error)
         })

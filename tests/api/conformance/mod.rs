@@ -1,6 +1,7 @@
 //! What every driver must do, whatever it speaks to (docs/drivers.md): the same checks for each, which ask its capabilities
 //! what to try. A new driver writes a `Subject` and one line, `conformance!`.
 
+mod aws;
 mod checks;
 mod docker;
 mod sim;

@@ -82,6 +82,11 @@ impl TestApp {
         Self::start_on(self.db.connect_options().as_ref().clone(), self.clock.clone(), options).await
     }
 
+    /// Starts one on a database that a command has made.
+    pub async fn start_at(database: &PgConnectOptions) -> Self {
+        Self::start_on(database.clone(), Clock::system(), AppOptions::default()).await
+    }
+
     async fn start_on(database: PgConnectOptions, clock: Clock, options: AppOptions) -> Self {
         // The whole suite passes without the cache too: what it answers must be what the database says.
         let auth_cache = options.auth_cache && env::var_os("TEST_WITHOUT_AUTH_CACHE").is_none();

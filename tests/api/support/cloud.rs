@@ -10,7 +10,7 @@ use cloudapi::resources::{
 };
 use serde_json::{Value, json};
 
-use super::{Identity, Session, TestApp};
+use super::{Identity, Session, TestApp, eventually};
 
 /// A provider that takes between so many milliseconds.
 pub fn sim(name: &str, latency_min_ms: u64, latency_max_ms: u64) -> ProviderSettings {
@@ -63,6 +63,17 @@ pub async fn done(who: &impl Identity, submitted: &Value) -> Value {
     let operation = over(who, submitted).await;
     assert_eq!(operation["status"], "succeeded", "{operation}");
     who.get(&format!("/v1/resources/{}", operation["resource_id"].as_str().unwrap())).await.ok()
+}
+
+/// Waits until it has succeeded, at a provider that is stuck and gets on this once; gives the resource as it then is.
+pub async fn hurried(who: &impl Identity, submitted: &Value) -> Value {
+    let path = format!("/v1/operations/{}", id_of(&submitted["operation"]));
+    eventually("the operation is over", async || {
+        sqlx::query("UPDATE sim_objects SET ready_at = now()").execute(&who.app().db).await.unwrap();
+        (!who.get(&path).await.ok()["finished_at"].is_null()).then_some(())
+    })
+    .await;
+    done(who, submitted).await
 }
 
 /// A network of the user's that is there, at a provider that does not touch it any more; gives its id.

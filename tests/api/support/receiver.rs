@@ -144,7 +144,11 @@ impl Receiver {
 
     /// It answers the request of this number, from 0, with this status, whatever it does with the others.
     pub fn answers_one(&self, number: usize, status: &'static str) {
-        let manner = Manner::Answer(status, String::new());
+        self.set_one(number, Manner::Answer(status, String::new()));
+    }
+
+    /// It answers the request of this number, from 0, so.
+    pub fn set_one(&self, number: usize, manner: Manner) {
         self.manner.send_modify(|manners| drop(manners.one.insert(number, manner)));
     }
 

@@ -1,0 +1,236 @@
+//! Calls to the EC2 Query API: signed, within a time, and with an answer of a bounded length. No redirect is followed.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
+};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
+    sign::v4::SigningParams,
+};
+use axum::body::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, Uri, header};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::crypto::ring;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::{
+    answers::Failed,
+    credentials::{Chain, Environment},
+    errors,
+    form::Form,
+    settings::AwsSettings,
+};
+use crate::resources::driver::{DriverError, Refusal, Result};
+
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long one call may take. Some of what the engine calls for takes several.
+const CALL_TIME: Duration = Duration::from_secs(15);
+/// Less than the other side keeps a connection that lies idle.
+const IDLE_TIME: Duration = Duration::from_secs(20);
+/// A page of a hundred instances with all their tags has about one.
+const LONGEST_ANSWER: usize = 8 * 1024 * 1024;
+const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
+
+type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Calls.
+#[derive(Debug)]
+pub struct Ec2 {
+    region: String,
+    endpoint: String,
+    chain: Chain,
+    /// Made when first needed, since it reads the certificate authorities.
+    http: OnceLock<Http>,
+}
+
+impl Ec2 {
+    /// The API that `settings` name, with the credentials of this environment.
+    pub fn new(settings: &AwsSettings, environment: Arc<Environment>) -> Self {
+        Self {
+            region: settings.region.clone(),
+            endpoint: settings.endpoint.to_string(),
+            chain: Chain::new(settings.profile.clone(), environment),
+            http: OnceLock::new(),
+        }
+    }
+
+    /// Calls, and reads the answer.
+    pub async fn call<T: DeserializeOwned>(&self, form: Form) -> Result<T> {
+        let action = form.action;
+        let answer = self.exchange(form).await?;
+        quick_xml::de::from_reader(&*answer).map_err(|error| {
+            tracing::warn!(action, %error, "EC2's answer is not as it should be");
+            DriverError::retryable("bad_answer", format!("the answer to {action} could not be read"))
+        })
+    }
+
+    /// Calls for something whose success is all there is to be known.
+    pub async fn tell(&self, form: Form) -> Result<()> {
+        self.exchange(form).await.map(drop)
+    }
+
+    async fn exchange(&self, form: Form) -> Result<Bytes> {
+        let action = form.action;
+        let credentials = self.chain.find().await?;
+        let request = self.signed(form.body(), credentials)?;
+        let exchanged = timeout(CALL_TIME, async {
+            let response = self.http()?.request(request).await.map_err(|error| {
+                tracing::debug!(action, ?error, "EC2 cannot be reached");
+                let what = if error.is_connect() { "could not be connected to" } else { "did not answer" };
+                DriverError::retryable("unreachable", format!("the EC2 API {what}"))
+            })?;
+            let status = response.status().as_u16();
+            let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
+            let body = body.map_err(|_| {
+                DriverError::retryable("bad_answer", format!("the answer to {action} broke off, or did not end"))
+            })?;
+            Ok((status, body.to_bytes()))
+        });
+        let (status, body) = exchanged.await.unwrap_or_else(|_| {
+            let seconds = CALL_TIME.as_secs();
+            Err(DriverError::retryable("timeout", format!("the EC2 API did not answer {action} within {seconds} s")))
+        })?;
+        tracing::debug!(action, status, "called EC2");
+        if status == 200 { Ok(body) } else { Err(failed(action, status, &body)) }
+    }
+
+    fn signed(&self, body: String, credentials: Credentials) -> Result<Request<Full<Bytes>>> {
+        let unsignable = |error: &dyn std::error::Error| {
+            DriverError::new(Refusal::Invalid, "unsignable", format!("the call cannot be signed: {error}"))
+        };
+        let identity = credentials.into();
+        let params = SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name("ec2")
+            .time(SystemTime::now())
+            .settings(SigningSettings::default())
+            .build()
+            .map_err(|error| unsignable(&error))?;
+        let headers = [(header::CONTENT_TYPE.as_str(), FORM)];
+        let signable = SignableRequest::new(
+            Method::POST.as_str(),
+            &self.endpoint,
+            headers.into_iter(),
+            SignableBody::Bytes(body.as_bytes()),
+        );
+        let signable = signable.map_err(|error| unsignable(&error))?;
+        let (signature, _) = sign(signable, &params.into()).map_err(|error| unsignable(&error))?.into_parts();
+        let uri: Uri = self.endpoint.parse().map_err(|error| unsignable(&error))?;
+        let mut request = Request::post(uri).header(header::CONTENT_TYPE, FORM);
+        for header in signature.into_parts().0 {
+            let mut value = header::HeaderValue::from_str(header.value()).map_err(|error| unsignable(&error))?;
+            value.set_sensitive(true);
+            request = request.header(header.name(), value);
+        }
+        request.body(Full::from(body)).map_err(|error| unsignable(&error))
+    }
+
+    fn http(&self) -> Result<&Http> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let connector = HttpsConnectorBuilder::new().with_provider_and_native_roots(ring::default_provider());
+        let connector = connector.map_err(|error| {
+            tracing::error!(
+                %error,
+                "no certificate authority is known, so AWS cannot be called; install ca-certificates, or set SSL_CERT_FILE"
+            );
+            DriverError::retryable("no_authorities", "the server knows no certificate authority")
+        })?;
+        let mut tcp = HttpConnector::new();
+        tcp.set_connect_timeout(Some(CONNECT_TIME));
+        tcp.set_nodelay(true);
+        // TLS is the other connector's.
+        tcp.enforce_http(false);
+        let connector =
+            if self.endpoint.starts_with("http:") { connector.https_or_http() } else { connector.https_only() };
+        let connector = connector.enable_http1().wrap_connector(tcp);
+        let http = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIME)
+            .build(connector);
+        Ok(self.http.get_or_init(|| http))
+    }
+}
+
+fn failed(action: &str, status: u16, body: &[u8]) -> DriverError {
+    let told = quick_xml::de::from_reader::<_, Failed>(body).ok().and_then(Failed::first);
+    let error = match told {
+        Some(told) => errors::error(status, &told.code, &told.message),
+        None => {
+            errors::error(status, &format!("http_{status}"), &format!("{action} was answered with status {status}"))
+        }
+    };
+    if error.kind != Refusal::Denied {
+        return error;
+    }
+    // AWS names the operator's account and user, which are no business of clients'.
+    tracing::warn!(
+        action,
+        code = error.code,
+        message = error.message,
+        "AWS does not accept the operator's credentials for this"
+    );
+    let message =
+        format!("the operator's credentials do not allow {action}; ask the operator, whose log has the reason");
+    DriverError { message, ..error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ec2(endpoint: &str) -> Ec2 {
+        let settings = toml::from_str(&format!("region = 'eu-central-1'\nendpoint = '{endpoint}'")).unwrap();
+        let environment = |name: &str| match name {
+            "AWS_ACCESS_KEY_ID" => Some("AKIDEXAMPLE".to_owned()),
+            "AWS_SECRET_ACCESS_KEY" => Some("a-secret".to_owned()),
+            "AWS_SESSION_TOKEN" => Some("a-token".to_owned()),
+            _ => None,
+        };
+        Ec2::new(&settings, Arc::new(environment))
+    }
+
+    #[tokio::test]
+    async fn a_call_is_signed_for_its_region_and_shows_no_secret() {
+        let ec2 = ec2("http://127.0.0.1:5000");
+        let credentials = ec2.chain.find().await.unwrap();
+        let request = ec2.signed(Form::new("DescribeVpcs").body(), credentials).unwrap();
+        let signature = request.headers()["authorization"].to_str().unwrap();
+        assert!(signature.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"), "{signature}");
+        assert!(signature.contains("/eu-central-1/ec2/aws4_request"), "{signature}");
+        assert!(signature.contains("SignedHeaders=content-type;host;x-amz-date;x-amz-security-token"), "{signature}");
+        let shown = format!("{request:?} {ec2:?}");
+        assert!(!shown.contains("a-secret") && !shown.contains("a-token") && !shown.contains("AKID"), "{shown}");
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_ec2s_words_and_any_other_by_its_status() {
+        let body = b"<?xml version=\"1.0\"?><Response><Errors><Error><Code>VpcLimitExceeded</Code>\
+                     <Message>no more</Message></Error></Errors><RequestID>1</RequestID></Response>";
+        let told = failed("CreateVpc", 400, body);
+        assert_eq!((told.kind, told.to_string()), (Refusal::Exhausted, "VpcLimitExceeded: no more".into()));
+        let body = b"<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>User: arn:aws:iam::123456789012:user/x \
+                     is not authorized</Message></Error></Errors></Response>";
+        let told = failed("CreateVpc", 403, body);
+        assert_eq!((told.kind, told.code.as_str()), (Refusal::Denied, "UnauthorizedOperation"));
+        assert!(told.message.contains("CreateVpc") && !told.message.contains("arn:"), "{told}");
+        for (status, body, kind) in [
+            (502, "<html>", Refusal::Retryable { after: None }),
+            (503, "", Refusal::Retryable { after: None }),
+            (302, "elsewhere", Refusal::Invalid),
+        ] {
+            assert_eq!(failed("CreateVpc", status, body.as_bytes()).kind, kind);
+        }
+    }
+}

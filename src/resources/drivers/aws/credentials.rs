@@ -1,0 +1,169 @@
+//! Where the credentials come from: the environment and the shared file, as for AWS's own tools. They are read for each
+//! call, so that what is rotated counts from the next one on, and are never kept.
+
+use std::{env, fmt, fs, io::Read, path::PathBuf, sync::Arc};
+
+use aws_credential_types::Credentials;
+
+use crate::resources::driver::{DriverError, Refusal, Result};
+
+/// More than any shared file has.
+const MOST_READ: u64 = 1024 * 1024;
+const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+const TOKEN: &str = "AWS_SESSION_TOKEN";
+const FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
+
+/// What looks a variable of the environment up.
+pub type Environment = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// Finds credentials.
+#[derive(Clone)]
+pub struct Chain {
+    profile: Option<String>,
+    environment: Arc<Environment>,
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain").field("profile", &self.profile).finish_non_exhaustive()
+    }
+}
+
+/// The environment of this process.
+pub fn process_environment() -> Arc<Environment> {
+    Arc::new(|name| env::var(name).ok())
+}
+
+impl Chain {
+    /// One for `profile`, or for whatever the environment says.
+    pub fn new(profile: Option<String>, environment: Arc<Environment>) -> Self {
+        Self { profile, environment }
+    }
+
+    /// The credentials as they are now.
+    pub async fn find(&self) -> Result<Credentials> {
+        let chain = self.clone();
+        let found = tokio::task::spawn_blocking(move || chain.look()).await;
+        found.unwrap_or_else(|_| Err(DriverError::retryable("credentials", "the credentials could not be read")))
+    }
+
+    /// A variable that is empty is as good as none.
+    fn variable(&self, name: &str) -> Option<String> {
+        (self.environment)(name).filter(|value| !value.is_empty())
+    }
+
+    fn look(&self) -> Result<Credentials> {
+        // A profile that the operator's file names is meant for this provider; the environment is for all of them.
+        if self.profile.is_none() {
+            match (self.variable(KEY_ID), self.variable(SECRET)) {
+                (Some(id), Some(secret)) => {
+                    return Ok(Credentials::new(id, secret, self.variable(TOKEN), None, "environment"));
+                }
+                (Some(_), None) => return Err(denied(format!("{KEY_ID} is set and {SECRET} is not"))),
+                (None, Some(_)) => return Err(denied(format!("{SECRET} is set and {KEY_ID} is not"))),
+                (None, None) => {}
+            }
+        }
+        let profile = self.profile.clone().or_else(|| self.variable("AWS_PROFILE"));
+        self.in_file(profile.as_deref().unwrap_or("default"))
+    }
+
+    fn in_file(&self, profile: &str) -> Result<Credentials> {
+        let path = self.variable(FILE).map(PathBuf::from);
+        let path = path.or_else(|| self.variable("HOME").map(|home| PathBuf::from(home).join(".aws/credentials")));
+        let mut text = String::new();
+        let read = path.as_ref().map(|path| fs::File::open(path)?.take(MOST_READ).read_to_string(&mut text));
+        if let (Some(path), Some(Err(error))) = (&path, &read) {
+            tracing::debug!(path = %path.display(), %error, "the file of AWS credentials cannot be read");
+        }
+        let member = |name| member(&text, profile, name);
+        if let (Some(id), Some(secret)) = (member("aws_access_key_id"), member("aws_secret_access_key")) {
+            return Ok(Credentials::new(id, secret, member("aws_session_token").map(Into::into), None, "file"));
+        }
+        let wanted = format!(
+            "put aws_access_key_id and aws_secret_access_key under [{profile}] in the file that {FILE} names, which is \
+             ~/.aws/credentials by default"
+        );
+        Err(denied(if self.profile.is_some() {
+            format!("there are no AWS credentials of the profile {profile}: {wanted}")
+        } else {
+            format!("there are no AWS credentials: set {KEY_ID} and {SECRET}, or {wanted}")
+        }))
+    }
+}
+
+fn denied(message: String) -> DriverError {
+    DriverError::new(Refusal::Denied, "no_credentials", message)
+}
+
+/// A member of a section of the shared file. Of two with one name, the last counts.
+fn member<'a>(text: &'a str, section: &str, name: &str) -> Option<&'a str> {
+    let mut is_inside = false;
+    let mut found = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(title) = line.strip_prefix('[').and_then(|line| line.split(']').next()) {
+            is_inside = title.trim() == section;
+        } else if is_inside && let Some((key, value)) = line.split_once('=') {
+            // AWS's tools do not mind how a name is written.
+            if key.trim().eq_ignore_ascii_case(name) {
+                found = Some(value.trim()).filter(|value| !value.is_empty());
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn chain(profile: Option<&str>, variables: &[(&str, &str)]) -> Chain {
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let find = move |name: &str| variables.iter().find(|(of, _)| of == name).map(|(_, value)| value.clone());
+        Chain::new(profile.map(Into::into), Arc::new(find))
+    }
+
+    fn found(chain: &Chain) -> (String, String, Option<String>) {
+        let found = chain.look().unwrap();
+        let token = found.session_token().map(Into::into);
+        (found.access_key_id().into(), found.secret_access_key().into(), token)
+    }
+
+    #[test]
+    fn the_environment_comes_first_and_the_file_is_read_as_it_is_now() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap().to_owned();
+        writeln!(file, "# of two accounts\n[default]\naws_access_key_id = A1\naws_secret_access_key=S1\n").unwrap();
+        writeln!(file, "[ work ]\nAWS_ACCESS_KEY_ID=A2\naws_secret_access_key = S2==\naws_session_token=T2").unwrap();
+        let owned = |id: &str, secret: &str, token: Option<&str>| (id.into(), secret.into(), token.map(Into::into));
+
+        let both = chain(None, &[(KEY_ID, "A0"), (SECRET, "S0"), (TOKEN, ""), (FILE, &path)]);
+        assert_eq!(found(&both), owned("A0", "S0", None));
+        assert_eq!(found(&chain(None, &[(FILE, &path), (KEY_ID, "")])), owned("A1", "S1", None));
+        assert_eq!(found(&chain(None, &[(FILE, &path), ("AWS_PROFILE", "work")])), owned("A2", "S2==", Some("T2")));
+        let named = chain(Some("work"), &[(KEY_ID, "A0"), (SECRET, "S0"), (FILE, &path)]);
+        assert_eq!(found(&named), owned("A2", "S2==", Some("T2")));
+
+        writeln!(file, "[work]\naws_access_key_id=A3\naws_secret_access_key=S3\naws_session_token=").unwrap();
+        assert_eq!(found(&named), owned("A3", "S3", None));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_and_no_secret_is() {
+        let told = |profile, variables: &[(&str, &str)]| {
+            let refused = chain(profile, variables).look().unwrap_err();
+            assert_eq!(refused.kind, Refusal::Denied);
+            refused.to_string()
+        };
+        assert!(told(None, &[]).contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or put"));
+        assert!(told(None, &[(FILE, "/nowhere")]).contains("under [default]"));
+        assert!(told(Some("work"), &[]).contains("of the profile work"));
+        let half = told(None, &[(SECRET, "a-secret")]);
+        assert!(half.contains("AWS_ACCESS_KEY_ID is not") && !half.contains("a-secret"), "{half}");
+        assert!(!format!("{:?}", chain(None, &[(SECRET, "a-secret")])).contains("a-secret"));
+    }
+}

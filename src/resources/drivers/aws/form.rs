@@ -1,0 +1,87 @@
+//! What a call to the EC2 Query API says: parameters whose lists are counted from 1.
+
+use form_urlencoded::Serializer;
+
+/// Of which edition of the API the calls are.
+const VERSION: &str = "2016-11-15";
+
+/// The parameters of one call.
+#[derive(Debug)]
+pub struct Form {
+    /// What is called for.
+    pub action: &'static str,
+    parameters: Vec<(String, String)>,
+    filters: usize,
+}
+
+impl Form {
+    /// A call for `action`.
+    pub fn new(action: &'static str) -> Self {
+        Self { action, parameters: Vec::new(), filters: 0 }
+    }
+
+    /// With this parameter.
+    pub fn with(mut self, name: impl Into<String>, value: impl ToString) -> Self {
+        self.parameters.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// With this parameter, where there is one.
+    pub fn with_some(self, name: &str, value: Option<impl ToString>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
+    /// Only what has one of these values.
+    pub fn filtered<V: ToString>(mut self, name: &str, values: impl IntoIterator<Item = V>) -> Self {
+        self.filters += 1;
+        let nth = self.filters;
+        let mut form = self.with(format!("Filter.{nth}.Name"), name);
+        for (value, at) in values.into_iter().zip(1..) {
+            form = form.with(format!("Filter.{nth}.Value.{at}"), value);
+        }
+        form
+    }
+
+    /// Makes a thing of this type that has these tags from its first moment on.
+    pub fn made_with_tags<'a>(self, kind: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        self.with("TagSpecification.1.ResourceType", kind).tags("TagSpecification.1.Tag", tags)
+    }
+
+    /// With these tags as the list `name`.
+    pub fn tags<'a>(mut self, name: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        for ((key, value), at) in tags.into_iter().zip(1..) {
+            self = self.with(format!("{name}.{at}.Key"), key).with(format!("{name}.{at}.Value"), value);
+        }
+        self
+    }
+
+    /// As it is sent.
+    pub fn body(&self) -> String {
+        let mut body = Serializer::new(String::new());
+        body.append_pair("Action", self.action).append_pair("Version", VERSION);
+        body.extend_pairs(&self.parameters);
+        body.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_counted_from_one_and_values_cannot_add_parameters() {
+        let tags = [("Name".to_owned(), "a&Action=b".to_owned())];
+        let form = Form::new("CreateVpc")
+            .with_some("NextToken", None::<&str>)
+            .filtered("vpc-id", ["vpc-1", "vpc-2"])
+            .filtered("tag:a", ["b"])
+            .made_with_tags("vpc", tags.iter().map(|(key, value)| (key, value)));
+        let expected = "Action=CreateVpc&Version=2016-11-15&Filter.1.Name=vpc-id&Filter.1.Value.1=vpc-1&Filter.1.Value.2=vpc-2\
+                        &Filter.2.Name=tag%3Aa&Filter.2.Value.1=b&TagSpecification.1.ResourceType=vpc\
+                        &TagSpecification.1.Tag.1.Key=Name&TagSpecification.1.Tag.1.Value=a%26Action%3Db";
+        assert_eq!(form.body(), expected);
+    }
+}

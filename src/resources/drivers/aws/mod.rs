@@ -1,0 +1,206 @@
+//! Amazon Web Services: instances of EC2, volumes of EBS, and VPCs with one subnet each, all in one zone of one region
+//! (docs/drivers.md). Through the Query API and nothing else: no SDK, which would be most of the server.
+
+mod answers;
+mod client;
+mod credentials;
+mod errors;
+mod form;
+mod instance;
+mod network;
+mod settings;
+mod tags;
+mod volume;
+
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use self::{answers::DescribeAvailabilityZones, client::Ec2, form::Form};
+pub use self::{
+    credentials::{Environment, process_environment},
+    settings::AwsSettings,
+};
+use crate::resources::{
+    driver::{
+        Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, KindCapabilities, ListQuery, Object,
+        ObjectPage, Order, Refusal, Result, Unsupported,
+    },
+    kind::Kind,
+    spec::Spec,
+};
+
+/// How many objects a page holds.
+const PAGE: u32 = 100;
+
+/// A part of an account of AWS's.
+#[derive(Debug)]
+pub struct Aws {
+    name: String,
+    settings: AwsSettings,
+    ec2: Ec2,
+    zone: OnceCell<String>,
+    capabilities: Capabilities,
+}
+
+impl Aws {
+    /// The provider of this name, with the credentials that are found by way of `environment`.
+    pub fn new(name: String, settings: AwsSettings, environment: Arc<Environment>) -> Self {
+        let ec2 = Ec2::new(&settings, environment);
+        let capabilities = capabilities(&settings);
+        Self { name, settings, ec2, zone: OnceCell::new(), capabilities }
+    }
+
+    /// Where everything is: a volume can only be attached in its own zone.
+    async fn zone(&self) -> Result<&str> {
+        let find = async || {
+            if let Some(zone) = &self.settings.availability_zone {
+                return Ok(zone.clone());
+            }
+            if let Some(subnet) = &self.settings.subnet {
+                let form = Form::new("DescribeSubnets").with("SubnetId.1", subnet);
+                let found: answers::DescribeSubnets = self.ec2.call(form).await?;
+                let subnet = found.subnet_set.into_iter().next().ok_or_else(|| not_found(subnet))?;
+                return Ok(subnet.availability_zone);
+            }
+            let form = Form::new("DescribeAvailabilityZones").filtered("zone-type", ["availability-zone"]);
+            let found: DescribeAvailabilityZones = self.ec2.call(form).await?;
+            // The same one tomorrow, even if it should be out of order then.
+            found.availability_zone_info.into_iter().map(|zone| zone.zone_name).min().ok_or_else(|| {
+                DriverError::new(
+                    Refusal::Invalid,
+                    "no_zone",
+                    format!("the region {} has no zone", self.settings.region),
+                )
+            })
+        };
+        self.zone.get_or_try_init(find).await.map(String::as_str)
+    }
+}
+
+impl Driver for Aws {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn validate(&self, spec: &Spec) -> Vec<Unsupported> {
+        let Spec::Instance(spec) = spec else { return Vec::new() };
+        let unknown = |member, given: &str, words: Vec<String>, example| {
+            let words = if words.is_empty() { String::new() } else { format!("one of {}, or ", words.join(", ")) };
+            Unsupported { member, detail: format!("'{given}' is no {member} here; use {words}{example}") }
+        };
+        let size =
+            self.settings.instance_type(&spec.size).is_none().then(|| {
+                unknown("size", &spec.size, self.settings.sizes(), "an instance type of EC2's, such as t3.micro")
+            });
+        let image = self.settings.image(&spec.image).is_none().then(|| {
+            unknown("image", &spec.image, self.settings.images(), "the id of an AMI, such as ami-0abcdef1234567890")
+        });
+        size.into_iter().chain(image).collect()
+    }
+
+    fn create<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Object>> {
+        Box::pin(async move {
+            match &order.spec {
+                Spec::Network(spec) => self.create_network(order, spec).await,
+                Spec::Volume(spec) => self.create_volume(order, spec).await,
+                Spec::Instance(spec) => self.create_instance(order, spec).await,
+            }
+        })
+    }
+
+    fn read<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<Option<Object>>> {
+        Box::pin(async move {
+            match kind {
+                Kind::Network => self.read_network(reference).await,
+                Kind::Volume => self.read_volume(reference).await,
+                Kind::Instance => self.read_instance(reference).await,
+            }
+        })
+    }
+
+    fn update<'a>(&'a self, reference: &'a str, order: &'a Order) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            match &order.spec {
+                Spec::Network(spec) => self.update_network(reference, order, spec).await,
+                Spec::Volume(spec) => self.update_volume(reference, order, spec).await,
+                Spec::Instance(spec) => self.update_instance(reference, order, spec).await,
+            }
+        })
+    }
+
+    fn action<'a>(&'a self, kind: Kind, reference: &'a str, action: Action) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            match kind {
+                Kind::Instance => self.act(reference, action).await,
+                Kind::Network | Kind::Volume => {
+                    Err(DriverError::new(Refusal::Invalid, "no_power", format!("a {kind} cannot be turned on or off")))
+                }
+            }
+        })
+    }
+
+    fn delete<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            match kind {
+                Kind::Network => self.delete_network(reference).await,
+                Kind::Volume => self.delete_volume(reference).await,
+                Kind::Instance => self.delete_instance(reference).await,
+            }
+        })
+    }
+
+    fn list_owned<'a>(&'a self, query: &'a ListQuery) -> BoxFuture<'a, Result<ObjectPage>> {
+        Box::pin(async move {
+            let paged = |action| {
+                let form = Form::new(action).with("MaxResults", PAGE).with_some("NextToken", query.page.as_ref());
+                self.sift(form, query)
+            };
+            match query.kind {
+                Kind::Network => self.list_networks(paged("DescribeVpcs"), query).await,
+                Kind::Volume => self.list_volumes(paged("DescribeVolumes"), query).await,
+                Kind::Instance => self.list_instances(paged("DescribeInstances"), query).await,
+            }
+        })
+    }
+}
+
+fn capabilities(settings: &AwsSettings) -> Capabilities {
+    use ActionType as A;
+    let kind = |kind, actions: &[ActionType], updatable: &[&'static str]| {
+        let is_instance = kind == Kind::Instance;
+        KindCapabilities {
+            kind,
+            actions: actions.to_vec(),
+            updatable: updatable.to_vec(),
+            sizes: if is_instance { settings.sizes() } else { Vec::new() },
+            images: if is_instance { settings.images() } else { Vec::new() },
+            native_terms: is_instance,
+        }
+    };
+    Capabilities {
+        simulated: false,
+        import: true,
+        kinds: vec![
+            kind(Kind::Network, &[], &[]),
+            kind(Kind::Volume, &[A::Resize], &["size_gib"]),
+            kind(
+                Kind::Instance,
+                &[A::Start, A::Stop, A::Reboot, A::Attach, A::Detach, A::Resize],
+                &["size", "volumes"],
+            ),
+        ],
+    }
+}
+
+fn not_found(reference: &str) -> DriverError {
+    DriverError::new(Refusal::NotFound, "not_found", format!("there is no {reference}"))
+}
+
+/// What is to be deleted may be gone already.
+fn gone_is_fine(deleted: Result<()>) -> Result<()> {
+    match deleted {
+        Err(DriverError { kind: Refusal::NotFound, .. }) => Ok(()),
+        deleted => deleted,
+    }
+}

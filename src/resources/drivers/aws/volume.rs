@@ -1,0 +1,114 @@
+//! Volumes: EBS, of the type gp3.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Aws,
+    answers::{DescribeVolumes, DescribeVolumesModifications, Volume},
+    form::Form,
+    gone_is_fine, not_found,
+    settings::is_id,
+    tags,
+};
+use crate::resources::{
+    driver::{DriverError, ListQuery, Object, ObjectPage, ObjectState, Order, Refusal, Result},
+    spec::{Spec, VolumeSpec},
+};
+
+impl Aws {
+    pub(super) async fn create_volume(&self, order: &Order, spec: &VolumeSpec) -> Result<Object> {
+        let form = Form::new("CreateVolume")
+            .with("AvailabilityZone", self.zone().await?)
+            .with("Size", spec.size_gib)
+            .with("VolumeType", "gp3")
+            .with("ClientToken", order.operation)
+            .made_with_tags("volume", &self.tags(order));
+        Ok(volume(self.ec2.call(form).await?))
+    }
+
+    pub(super) async fn read_volume(&self, reference: &str) -> Result<Option<Object>> {
+        Ok(self.volume(reference).await?.map(volume))
+    }
+
+    pub(super) async fn update_volume(&self, reference: &str, order: &Order, spec: &VolumeSpec) -> Result<()> {
+        let volume = self.volume(reference).await?.ok_or_else(|| not_found(reference))?;
+        self.retag(reference, &volume.tag_set, &self.tags(order)).await?;
+        if spec.size_gib < volume.size {
+            let message = format!("a volume of {} GiB cannot be made smaller", volume.size);
+            return Err(DriverError::new(Refusal::Invalid, "cannot_shrink", message));
+        }
+        if spec.size_gib == volume.size {
+            return Ok(());
+        }
+        let form = Form::new("ModifyVolume").with("VolumeId", reference).with("Size", spec.size_gib);
+        match self.ec2.tell(form).await {
+            // It is being modified already: well so, if it becomes what is asked.
+            Err(error) if error.code == "IncorrectModificationState" => {
+                if self.becomes(reference, spec.size_gib).await? { Ok(()) } else { Err(error) }
+            }
+            done => done,
+        }
+    }
+
+    pub(super) async fn delete_volume(&self, reference: &str) -> Result<()> {
+        if !is_id("vol-", reference) {
+            return Ok(());
+        }
+        gone_is_fine(self.ec2.tell(Form::new("DeleteVolume").with("VolumeId", reference)).await)
+    }
+
+    pub(super) async fn list_volumes(&self, form: Form, query: &ListQuery) -> Result<ObjectPage> {
+        let page: DescribeVolumes = self.ec2.call(form).await?;
+        let is_asked_for = |volume: &Volume| {
+            // One that goes with its instance is a part of it, and nothing of its own.
+            tags::is_asked_for(&volume.tag_set, query)
+                && !volume.attachment_set.iter().any(|attachment| attachment.delete_on_termination)
+        };
+        let objects = page.volume_set.into_iter().filter(is_asked_for).map(volume).collect();
+        Ok(ObjectPage { objects, next: Some(page.next_token).filter(|token| !token.is_empty()) })
+    }
+
+    async fn volume(&self, reference: &str) -> Result<Option<Volume>> {
+        if !is_id("vol-", reference) {
+            return Ok(None);
+        }
+        match self.ec2.call::<DescribeVolumes>(Form::new("DescribeVolumes").with("VolumeId.1", reference)).await {
+            Ok(found) => Ok(found.volume_set.into_iter().find(|volume| volume.status != "deleted")),
+            Err(DriverError { kind: Refusal::NotFound, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn becomes(&self, reference: &str, size_gib: u32) -> Result<bool> {
+        let form = Form::new("DescribeVolumesModifications").with("VolumeId.1", reference);
+        let found: DescribeVolumesModifications = self.ec2.call(form).await?;
+        let is_on_its_way = |state: &str| matches!(state, "modifying" | "optimizing" | "completed");
+        Ok(found.volume_modification_set.iter().any(|modification| {
+            modification.target_size == size_gib && is_on_its_way(&modification.modification_state)
+        }))
+    }
+}
+
+fn volume(volume: Volume) -> Object {
+    let state = match volume.status.as_str() {
+        "available" | "in-use" => ObjectState::Ready,
+        "deleting" => ObjectState::Deleting,
+        "error" => ObjectState::Failed,
+        _ => ObjectState::Busy,
+    };
+    let outputs: Map<String, Value> = [
+        ("availability_zone".to_owned(), json!(volume.availability_zone)),
+        ("volume_type".to_owned(), json!(volume.volume_type)),
+    ]
+    .into_iter()
+    .collect();
+    Object {
+        reference: volume.volume_id,
+        tags: tags::whose(&volume.tag_set),
+        state,
+        power: None,
+        spec: Spec::Volume(VolumeSpec { size_gib: volume.size }),
+        outputs,
+        reason: (state == ObjectState::Failed).then(|| "EBS could not make the volume".to_owned()),
+    }
+}

@@ -1,0 +1,101 @@
+//! What can be asked to be done to a resource.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    base::{
+        error::{Error, Item, ItemCode, Place, Result},
+        id::ResourceId,
+    },
+    resources::{driver::ActionType, kind::Power, lifecycle::OperationType, spec::Spec},
+};
+
+/// What is to be done to a resource.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceAction {
+    /// What: which there are depends on the kind and on the provider.
+    pub action: ActionType,
+    /// To attach or detach: the volume.
+    pub volume: Option<ResourceId>,
+    /// To resize an instance: its new size.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), example = &"large")]
+    pub size: Option<String>,
+    /// To resize a volume: its new size in GiB, which is not below the old one.
+    #[schemars(range(min = 1, max = 16_384), example = 40)]
+    pub size_gib: Option<u32>,
+}
+
+impl ResourceAction {
+    /// Whether it has what it needs, and nothing else.
+    pub fn require_sense(&self) -> Result<()> {
+        use ActionType as A;
+        let mut items = Vec::new();
+        let given =
+            [("volume", self.volume.is_some()), ("size", self.size.is_some()), ("size_gib", self.size_gib.is_some())];
+        for (name, is_given) in given {
+            let is_taken = match name {
+                "volume" => matches!(self.action, A::Attach | A::Detach),
+                _ => self.action == A::Resize,
+            };
+            if is_given && !is_taken {
+                let detail = format!("'{name}' means nothing to this action; leave it out");
+                items.push(item(name, ItemCode::UnknownField, detail));
+            }
+            if name == "volume" && is_taken && !is_given {
+                items.push(item(name, ItemCode::Required, "'volume' is required; add it".into()));
+            }
+        }
+        if self.action == A::Resize && self.size.is_none() && self.size_gib.is_none() {
+            let detail = "'size' is required to resize an instance, and 'size_gib' to resize a volume; add it";
+            items.push(item("size", ItemCode::Required, detail.into()));
+        }
+        if items.is_empty() { Ok(()) } else { Err(Error::validation(items)) }
+    }
+
+    /// What is asked for of a resource once this is done, and where in the body what is wrong with it stands.
+    pub fn applied_to(&self, spec: &Spec) -> Result<(Spec, impl Fn(&str) -> String + use<>)> {
+        let mut after = spec.clone();
+        match (&mut after, self.volume, &self.size, self.size_gib) {
+            (Spec::Instance(instance), Some(volume), ..) => {
+                let had = instance.volumes.contains(&volume);
+                match self.action {
+                    ActionType::Detach => instance.volumes.retain(|known| *known != volume),
+                    _ if had => {}
+                    _ => instance.volumes.push(volume),
+                }
+            }
+            (Spec::Instance(instance), _, Some(size), None) => instance.size.clone_from(size),
+            (Spec::Volume(volume), _, None, Some(size)) => volume.size_gib = size,
+            (_, _, Some(_), _) => return Err(no_such_size("size", "a volume has a 'size_gib'; send that")),
+            (_, _, _, Some(_)) => return Err(no_such_size("size_gib", "an instance has a 'size'; send that")),
+            _ => {}
+        }
+        let place = |member: &str| match member {
+            "volumes" => "/volume".to_owned(),
+            other => format!("/{other}"),
+        };
+        Ok((after, place))
+    }
+
+    /// What is done, and whether the resource shall run from then on, if that is what it is about.
+    pub const fn operation(&self) -> (OperationType, Option<Power>) {
+        match self.action {
+            ActionType::Start => (OperationType::Start, Some(Power::On)),
+            ActionType::Stop => (OperationType::Stop, Some(Power::Off)),
+            ActionType::Reboot => (OperationType::Reboot, None),
+            ActionType::Attach => (OperationType::Attach, None),
+            ActionType::Detach => (OperationType::Detach, None),
+            ActionType::Resize => (OperationType::Resize, None),
+        }
+    }
+}
+
+fn item(member: &str, code: ItemCode, detail: String) -> Item {
+    Item { place: Place::Body(format!("/{member}")), code, detail }
+}
+
+fn no_such_size(member: &str, detail: &str) -> Error {
+    Error::validation(vec![item(member, ItemCode::UnknownField, detail.to_owned())])
+}

@@ -1,0 +1,354 @@
+//! How the engine brings a provider to what was asked for, and keeps it there though calls fail, others meddle, and servers
+//! make things twice.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cloudapi::{
+    base::id::{OperationId, ResourceId},
+    metrics::scrape,
+    resources::{
+        cloud::CloudOptions,
+        config::{DriverSettings, ProviderSettings},
+        driver::{Driver, ListQuery, Order, Owned, Tags},
+        drivers::sim::{Sim, SimSettings},
+        kind::Kind,
+        pace::Pace,
+        spec::{Spec, VolumeSpec},
+    },
+    state::AppOptions,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{
+    Identity, Session, TestApp,
+    cloud::{done, id_of, over, quick, soon, stuck},
+    eventually,
+    prometheus::Page,
+};
+
+/// Looks through providers all the time.
+fn watchful(settings: SimSettings) -> AppOptions {
+    let provider = ProviderSettings { name: "sim".into(), driver: DriverSettings::Sim(settings) };
+    let pace = Pace { sweep: Duration::from_millis(50), ..soon() };
+    AppOptions { cloud: CloudOptions { providers: vec![provider], pace }, ..AppOptions::default() }
+}
+
+fn at_once() -> SimSettings {
+    SimSettings { latency_min_ms: 0, latency_max_ms: 5, ..SimSettings::default() }
+}
+
+fn volume(project: &str, reconcile: &str) -> Value {
+    json!({ "project_id": project, "kind": "storage.volume", "name": "data", "reconcile": reconcile,
+            "spec": { "size_gib": 20 } })
+}
+
+fn instance(project: &str, reconcile: &str) -> Value {
+    json!({ "project_id": project, "kind": "compute.instance", "name": "web", "reconcile": reconcile,
+            "spec": { "size": "small", "image": "debian-12" } })
+}
+
+async fn make(owner: &Session<'_>, body: Value) -> Value {
+    let submitted = owner.post("/v1/resources", body).await.accepted();
+    done(owner, &submitted).await
+}
+
+async fn get(owner: &Session<'_>, resource: &Value) -> Value {
+    owner.get(&format!("/v1/resources/{}", id_of(resource))).await.ok()
+}
+
+/// Waits until the resource is as `wanted` says; gives it.
+async fn until(owner: &Session<'_>, resource: &Value, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    eventually(what, async || Some(get(owner, resource).await).filter(|resource| wanted(resource))).await
+}
+
+fn conditions(resource: &Value) -> Vec<&str> {
+    resource["status"]["conditions"].as_array().unwrap().iter().map(|one| one["type"].as_str().unwrap()).collect()
+}
+
+/// Changes an object as somebody else would, with its provider's own tools.
+async fn elsewhere(app: &TestApp, sql: &'static str, resource: &Value) {
+    let reference = resource["status"]["provider_ref"].as_str().unwrap();
+    let done = sqlx::query(sql).bind(reference).execute(&app.db).await.unwrap();
+    assert_eq!(done.rows_affected(), 1);
+}
+
+const GROWN: &str = r#"UPDATE sim_objects SET spec = '{"size_gib": 21}' WHERE reference = $1"#;
+const SHRUNK: &str = r#"UPDATE sim_objects SET spec = '{"size_gib": 19}' WHERE reference = $1"#;
+const TURNED_OFF: &str = "UPDATE sim_objects SET power = 'off' WHERE reference = $1";
+const DELETED: &str = "DELETE FROM sim_objects WHERE reference = $1";
+
+/// The types of events about a resource, in order.
+async fn told(owner: &Session<'_>, resource: &Value) -> Vec<(String, Value)> {
+    let path = format!("/v1/events?limit=100&project_id={}", owner.project);
+    let listed = owner.get(&path).await.ok();
+    let about = |event: &&Value| event["subject"] == resource["id"];
+    let events = listed["data"].as_array().unwrap().iter().filter(about);
+    events.map(|event| (event["type"].as_str().unwrap().to_owned(), event["data"]["changes"].clone())).collect()
+}
+
+async fn told_of(owner: &Session<'_>, resource: &Value, event_type: &str) -> Value {
+    eventually(event_type, async || {
+        told(owner, resource).await.into_iter().rev().find(|(name, _)| name == event_type).map(|(_, changes)| changes)
+    })
+    .await
+}
+
+/// The references of the objects that there are.
+async fn objects(app: &TestApp) -> Vec<String> {
+    let sql = "SELECT reference FROM sim_objects WHERE gone_at IS NULL ORDER BY 1";
+    sqlx::query_scalar(sql).fetch_all(&app.db).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_others_have_changed_is_told_with_the_difference_and_again_when_it_is_as_asked() {
+    let app = TestApp::start_with(watchful(at_once())).await;
+    let owner = app.owner().await;
+    let made = make(&owner, volume(&owner.project, "observe")).await;
+    elsewhere(&app, GROWN, &made).await;
+    let drifted = until(&owner, &made, "it is found", |resource| conditions(resource) == ["drifted"]).await;
+    let condition = &drifted["status"]["conditions"][0];
+    assert_eq!(condition["difference"], json!({ "size_gib": [20, 21] }));
+    assert_eq!(drifted["status"]["phase"], "active");
+    assert_eq!(told_of(&owner, &made, "resource.drifted").await["difference"], json!({ "size_gib": [20, 21] }));
+    // It is told once, and nobody mends it.
+    let synced = owner.post_empty(&format!("/v1/resources/{}/sync", id_of(&made))).await.accepted();
+    let seen = done(&owner, &synced).await;
+    assert_eq!(seen["status"]["conditions"][0]["since"], condition["since"]);
+    // The one who has asked may take it as it is.
+    let patch = json!({ "spec": { "size_gib": 21 } });
+    let taken = owner.patch(&format!("/v1/resources/{}", id_of(&made)), patch).await.accepted();
+    assert_eq!(conditions(&done(&owner, &taken).await), [""; 0]);
+    told_of(&owner, &made, "resource.updated").await;
+    let drifts = told(&owner, &made).await.into_iter().filter(|(name, _)| name == "resource.drifted").count();
+    assert_eq!(drifts, 1);
+}
+
+#[tokio::test]
+async fn what_others_have_changed_is_changed_back_where_that_is_enforced() {
+    let app = TestApp::start_with(watchful(at_once())).await;
+    let owner = app.owner().await;
+    let disk = make(&owner, volume(&owner.project, "enforce")).await;
+    let machine = make(&owner, instance(&owner.project, "enforce")).await;
+    elsewhere(&app, SHRUNK, &disk).await;
+    elsewhere(&app, TURNED_OFF, &machine).await;
+    for (resource, difference) in [(&disk, json!({ "size_gib": [20, 19] })), (&machine, json!({ "power": ["on", "off"] }))] {
+        assert_eq!(told_of(&owner, resource, "resource.drifted").await["difference"], difference);
+        told_of(&owner, resource, "resource.mended").await;
+        let mended = until(&owner, resource, "it is mended", |now| now["status"]["phase"] == "active").await;
+        assert_eq!(conditions(&mended), [""; 0]);
+        assert_eq!(mended["status"]["provider_ref"], resource["status"]["provider_ref"]);
+    }
+    let as_asked: (Value, String) = sqlx::query_as(
+        "SELECT (SELECT spec FROM sim_objects WHERE kind = 'storage.volume'),
+                (SELECT power FROM sim_objects WHERE kind = 'compute.instance')",
+    )
+    .fetch_one(&app.db)
+    .await
+    .unwrap();
+    assert_eq!(as_asked, (json!({ "size_gib": 20 }), "on".to_owned()));
+}
+
+#[tokio::test]
+async fn what_others_have_deleted_is_noticed_and_made_again_where_that_is_enforced() {
+    let app = TestApp::start_with(watchful(at_once())).await;
+    let owner = app.owner().await;
+    let observed = make(&owner, volume(&owner.project, "observe")).await;
+    let enforced = make(&owner, volume(&owner.project, "enforce")).await;
+    elsewhere(&app, DELETED, &observed).await;
+    elsewhere(&app, DELETED, &enforced).await;
+    let missing = until(&owner, &observed, "it is missed", |resource| resource["status"]["phase"] == "failed").await;
+    assert_eq!(conditions(&missing), ["missing"]);
+    assert_eq!(told_of(&owner, &observed, "resource.drifted").await["difference"], json!({ "exists": [true, false] }));
+    told_of(&owner, &enforced, "resource.mended").await;
+    let again = until(&owner, &enforced, "it is there again", |resource| resource["status"]["phase"] == "active").await;
+    assert_ne!(again["status"]["provider_ref"], enforced["status"]["provider_ref"]);
+    assert_eq!(objects(&app).await, [again["status"]["provider_ref"].as_str().unwrap()]);
+    // What is missing can still be deleted, which then takes nothing.
+    let deleted = owner.delete(&format!("/v1/resources/{}", id_of(&observed))).await.accepted();
+    assert_eq!(over(&owner, &deleted).await["status"], "succeeded");
+}
+
+/// Makes a volume at the provider under a resource's tag, as a server that was held up would.
+async fn stray(app: &TestApp, resource: ResourceId) -> String {
+    let deployment: Uuid = sqlx::query_scalar("SELECT id FROM deployment").fetch_one(&app.db).await.unwrap();
+    let order = Order {
+        tags: Tags { deployment, resource },
+        operation: OperationId::new(),
+        name: "data".into(),
+        labels: BTreeMap::new(),
+        spec: Spec::Volume(VolumeSpec { size_gib: 20 }),
+    };
+    let sim = Sim::new("sim".into(), at_once(), app.db.clone().into());
+    sim.create(&order).await.unwrap().reference
+}
+
+#[tokio::test]
+async fn of_two_objects_with_one_tag_the_recorded_one_is_kept_and_what_nobody_knows_is_left_alone() {
+    let app = TestApp::start_with(watchful(at_once())).await;
+    let owner = app.owner().await;
+    let made = make(&owner, volume(&owner.project, "observe")).await;
+    let deleted = make(&owner, volume(&owner.project, "observe")).await;
+    let submitted = owner.delete(&format!("/v1/resources/{}", id_of(&deleted))).await.accepted();
+    over(&owner, &submitted).await;
+    let id = |resource: &Value| id_of(resource).parse::<ResourceId>().unwrap();
+    stray(&app, id(&made)).await;
+    stray(&app, id(&deleted)).await;
+    // A database that was restored knows less than its provider.
+    let unknown = stray(&app, ResourceId::new()).await;
+    let mut kept = vec![made["status"]["provider_ref"].as_str().unwrap().to_owned(), unknown];
+    kept.sort();
+    eventually("they are cleared away", async || (objects(&app).await == kept).then_some(())).await;
+    assert_eq!(get(&owner, &made).await["status"]["phase"], "active");
+    assert!(Page::parse(&scrape::page(&app)).get("cloudapi_objects_cleared_total", &[]) >= 2.0);
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_every_third_call_is_brought_to_what_was_asked_for_and_nothing_is_there_twice() {
+    let app = TestApp::start_with(watchful(SimSettings { failures_per_mille: 333, ..at_once() })).await;
+    let owner = app.owner().await;
+    let mut submitted = Vec::new();
+    for _ in 0..20 {
+        submitted.push(owner.post("/v1/resources", volume(&owner.project, "observe")).await.accepted());
+    }
+    let mut made = Vec::new();
+    for one in &submitted {
+        made.push(done(&owner, one).await);
+    }
+    let mut recorded: Vec<&str> = made.iter().map(|one| one["status"]["provider_ref"].as_str().unwrap()).collect();
+    recorded.sort_unstable();
+    assert_eq!(objects(&app).await, recorded);
+    for one in &made {
+        let deleted = owner.delete(&format!("/v1/resources/{}", id_of(one))).await.accepted();
+        assert_eq!(over(&owner, &deleted).await["status"], "succeeded");
+    }
+    assert_eq!(objects(&app).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_creation_that_is_canceled_leaves_nothing_at_the_provider() {
+    let app = TestApp::start_with(AppOptions { cloud: stuck(), ..AppOptions::default() }).await;
+    let owner = app.owner().await;
+    let submitted = owner.post("/v1/resources", volume(&owner.project, "observe")).await.accepted();
+    eventually("it is begun", async || (!objects(&app).await.is_empty()).then_some(())).await;
+    owner.post_empty(&format!("/v1/operations/{}/cancel", id_of(&submitted["operation"]))).await;
+    eventually("it is on its way out", async || objects(&app).await.is_empty().then_some(())).await;
+    sqlx::query("UPDATE sim_objects SET gone_at = now()").execute(&app.db).await.unwrap();
+    let operation = over(&owner, &submitted).await;
+    assert_eq!((&operation["status"], &operation["error"]), (&json!("canceled"), &Value::Null));
+    let resource = get(&owner, &submitted["resource"]).await;
+    assert_eq!(
+        (&resource["status"]["phase"], &resource["status"]["provider_ref"]),
+        (&json!("failed"), &Value::Null),
+        "{resource}"
+    );
+}
+
+#[tokio::test]
+async fn a_change_that_is_canceled_is_taken_back() {
+    let app = TestApp::start_with(AppOptions { cloud: quick(), ..AppOptions::default() }).await;
+    let owner = app.owner().await;
+    let made = make(&owner, instance(&owner.project, "observe")).await;
+    // It takes until tomorrow, so it is under way when it is given up.
+    let path = format!("/v1/resources/{}", id_of(&made));
+    let slow = "CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN IF new.spec <> old.spec THEN new.ready_at = now() + interval '1 day'; END IF; RETURN new; END $$";
+    sqlx::query(slow).execute(&app.db).await.unwrap();
+    let trigger = "CREATE TRIGGER later BEFORE UPDATE ON sim_objects FOR EACH ROW EXECUTE FUNCTION later()";
+    sqlx::query(trigger).execute(&app.db).await.unwrap();
+    let submitted = owner.patch(&path, json!({ "spec": { "size": "large" } })).await.accepted();
+    let size = async || {
+        let sql = "SELECT spec ->> 'size' FROM sim_objects";
+        sqlx::query_scalar::<_, String>(sql).fetch_one(&app.db).await.unwrap()
+    };
+    eventually("it is begun", async || (size().await == "large").then_some(())).await;
+    sqlx::query("DROP TRIGGER later ON sim_objects").execute(&app.db).await.unwrap();
+    owner.post_empty(&format!("/v1/operations/{}/cancel", id_of(&submitted["operation"]))).await;
+    sqlx::query("UPDATE sim_objects SET ready_at = now()").execute(&app.db).await.unwrap();
+    let operation = over(&owner, &submitted).await;
+    let after = get(&owner, &made).await;
+    if operation["status"] == "canceled" {
+        assert_eq!((&after["spec"]["size"], size().await), (&json!("small"), "small".to_owned()));
+        assert_eq!(after["status"]["phase"], "active");
+        assert_eq!(after["generation"], after["observed_generation"]);
+    } else {
+        // It was ready before the cancellation was seen.
+        assert_eq!((&operation["status"], size().await), (&json!("succeeded"), "large".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn an_operation_that_takes_too_long_fails_and_what_it_has_made_is_deleted() {
+    let mut cloud = stuck();
+    cloud.pace.give_up_after = Duration::from_millis(300);
+    let app = TestApp::start_with(AppOptions { cloud, ..AppOptions::default() }).await;
+    let owner = app.owner().await;
+    let submitted = owner.post("/v1/resources", volume(&owner.project, "observe")).await.accepted();
+    let operation = over(&owner, &submitted).await;
+    assert_eq!((&operation["status"], &operation["error"]["code"]), (&json!("failed"), &json!("timeout")));
+    assert_eq!(objects(&app).await, [""; 0]);
+    let resource = get(&owner, &submitted["resource"]).await;
+    assert_eq!((&resource["status"]["phase"], conditions(&resource)), (&json!("failed"), vec!["failed"]));
+    let failed = told_of(&owner, &submitted["resource"], "resource.failed").await;
+    assert_eq!(failed["operation"]["id"], submitted["operation"]["id"]);
+}
+
+#[tokio::test]
+async fn what_is_still_used_when_its_time_is_up_says_so_and_goes_when_it_is_free() {
+    let app = TestApp::start_with(AppOptions { cloud: quick(), ..AppOptions::default() }).await;
+    let owner = app.owner().await;
+    let mut network = crate::support::cloud::network_in(&owner.project);
+    network["ttl_seconds"] = json!(60);
+    let network = make(&owner, network).await;
+    let mut user = instance(&owner.project, "observe");
+    user["spec"]["network"] = network["id"].clone();
+    let user = make(&owner, user).await;
+    app.clock.advance(Duration::from_secs(61));
+    let waiting = until(&owner, &network, "it says so", |resource| conditions(resource) == ["expired"]).await;
+    assert!(waiting["status"]["conditions"][0]["message"].as_str().unwrap().contains(&id_of(&user)), "{waiting}");
+    let deleted = owner.delete(&format!("/v1/resources/{}", id_of(&user))).await.accepted();
+    over(&owner, &deleted).await;
+    // It is looked at again after a while.
+    app.clock.advance(Duration::from_secs(3));
+    until(&owner, &network, "it is gone", |resource| resource["status"]["phase"] == "deleted").await;
+    let told: Vec<String> = told(&owner, &network).await.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(told, ["resource.created", "resource.provisioned", "resource.expired", "resource.deleted"]);
+}
+
+#[tokio::test]
+async fn servers_share_the_work_and_what_a_dead_one_had_in_hand_is_taken_up() {
+    let mut cloud = quick();
+    cloud.pace.lease = Duration::from_millis(200);
+    let app = TestApp::start_with(AppOptions { cloud: cloud.clone(), ..AppOptions::default() }).await;
+    let other = app.start_beside(AppOptions { cloud, ..AppOptions::default() }).await;
+    let owner = app.owner().await;
+    // As a server leaves it that has made the object and dies before it can say so.
+    let submitted = owner.post("/v1/resources", volume(&owner.project, "observe")).await.accepted();
+    done(&owner, &submitted).await;
+    let id: ResourceId = id_of(&submitted["resource"]).parse().unwrap();
+    let died = "UPDATE operations SET status = 'running', step = 'creating', finished_at = NULL,
+                       due_at = now() + interval '200 milliseconds', fence = fence + 1 WHERE resource_id = $1";
+    let forgot = "UPDATE resources SET phase = 'provisioning', provider_ref = NULL WHERE id = $1";
+    for sql in [forgot, died] {
+        sqlx::query(sql).bind(id).execute(&app.db).await.unwrap();
+    }
+    let found = objects(&app).await;
+    let adopted = done(&owner, &submitted).await;
+    assert_eq!(objects(&app).await, found, "it was made a second time");
+    assert_eq!(adopted["status"]["provider_ref"], found[0]);
+    let mut more = Vec::new();
+    for _ in 0..40 {
+        more.push(owner.post("/v1/resources", volume(&owner.project, "observe")).await.accepted());
+    }
+    for one in &more {
+        done(&owner, one).await;
+    }
+    for server in [&app, &other] {
+        let labels = [("type", "create"), ("outcome", "succeeded")];
+        let ended = Page::parse(&scrape::page(server)).get("cloudapi_operations_ended_total", &labels);
+        assert!(ended > 0.0, "one of two servers has done nothing");
+    }
+    let query = ListQuery { kind: Kind::Volume, deployment: Uuid::nil(), of: Owned::Nobody, page: None };
+    let sim = Sim::new("sim".into(), at_once(), app.db.clone().into());
+    assert!(sim.list_owned(&query).await.unwrap().objects.is_empty(), "something was made without a tag");
+}

@@ -1,0 +1,90 @@
+//! Deleting resources.
+
+use serde_json::json;
+
+use super::{RESOURCES, conflict, instance, made, network, path, pipeline, start, volume};
+use crate::support::{
+    Identity, TestApp,
+    cloud::{done, hurried, id_of, over, quiet_network, stuck},
+};
+
+#[tokio::test]
+async fn what_is_deleted_is_gone_at_its_provider_and_can_still_be_looked_at() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let id = made(&key, volume(20)).await;
+    key.request("DELETE", &path(&id)).header("if-match", "\"0\"").send().await.problem(412, "precondition_failed");
+    let reply = key.delete(&path(&id)).await;
+    assert!(reply.header("location").unwrap().starts_with("/v1/operations/op_"));
+    let submitted = reply.accepted();
+    assert_eq!(submitted["resource"]["status"]["phase"], "deleting");
+    let gone = done(&key, &submitted).await;
+    assert_eq!(gone["status"]["phase"], "deleted");
+    assert!(gone["deleted_at"].is_string());
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM sim_objects WHERE gone_at IS NULL OR gone_at > now()")
+        .fetch_one(&app.db)
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
+    assert_eq!(key.get(RESOURCES).await.ok()["data"], json!([]));
+    assert_eq!(key.get(&format!("{RESOURCES}?phase=deleted")).await.ok()["data"][0]["id"], id);
+    // Repeated, it names what has deleted it; nothing else can be done to it.
+    let again = key.delete(&path(&id)).await.accepted();
+    assert_eq!(
+        (&again["operation"]["id"], &again["operation"]["status"]),
+        (&submitted["operation"]["id"], &json!("succeeded"))
+    );
+    assert!(conflict(key.patch(&path(&id), json!({ "name": "n" })).await, "invalid_state").contains("is deleted"));
+    assert!(
+        conflict(key.patch(&path(&id), json!({ "protection": true })).await, "invalid_state").contains("is deleted")
+    );
+    conflict(key.post_empty(&format!("{}/sync", path(&id))).await, "invalid_state");
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_repeated_while_it_is_under_way_names_the_same_operation() {
+    let app = start(stuck()).await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let submitted = key.post(RESOURCES, volume(20)).await.accepted();
+    let id = id_of(&hurried(&key, &submitted).await);
+    let first = key.delete(&path(&id)).await.accepted();
+    let again = key.delete(&path(&id)).await.accepted();
+    assert_eq!(again["operation"]["id"], first["operation"]["id"]);
+    assert!(conflict(key.patch(&path(&id), json!({ "name": "n" })).await, "resource_locked").contains("(delete)"));
+}
+
+#[tokio::test]
+async fn what_is_protected_or_used_is_not_deleted() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let network = made(&key, network()).await;
+    let volume = made(&key, volume(20)).await;
+    let mut first = instance(Some(&network), &[&volume]);
+    first["protection"] = json!(true);
+    let (first, second) = (made(&key, first).await, made(&key, instance(Some(&network), &[])).await);
+    let detail = conflict(key.delete(&path(&network)).await, "resource_in_use");
+    assert!(detail.contains(&first) && detail.contains(&second), "{detail}");
+    assert!(conflict(key.delete(&path(&volume)).await, "resource_in_use").contains(&first));
+    assert!(conflict(key.delete(&path(&first)).await, "protected").contains("'protection' false"));
+    key.patch(&path(&first), json!({ "protection": false })).await.accepted();
+    for id in [&first, &second, &volume, &network] {
+        let submitted = key.delete(&path(id)).await.accepted();
+        done(&key, &submitted).await;
+    }
+}
+
+#[tokio::test]
+async fn a_project_with_resources_is_not_deleted_and_says_which_they_are() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let id = quiet_network(&owner).await;
+    let project = format!("/v1/projects/{}", owner.project);
+    owner.post_empty(&format!("{project}/archive")).await.ok();
+    assert!(conflict(owner.delete(&project).await, "project_not_empty").contains(&id));
+    let submitted = owner.delete(&path(&id)).await.accepted();
+    assert_eq!(over(&owner, &submitted).await["status"], "succeeded");
+    owner.delete(&project).await.ok();
+}

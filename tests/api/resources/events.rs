@@ -1,0 +1,124 @@
+//! What is told of resources: each event is held to its published description.
+
+use std::collections::BTreeSet;
+
+use cloudapi::base::action::Action;
+use serde_json::json;
+
+use super::{RESOURCES, instance, made, path, pipeline, start, volume};
+use crate::{
+    events::listed,
+    support::{
+        Identity, TestApp,
+        cloud::{done, hurried, id_of, over, quick, stuck},
+        eventually,
+        trail::sealed,
+    },
+};
+
+#[tokio::test]
+async fn the_life_of_a_resource_is_told_in_order() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let reader = owner.key().await;
+    let id = made(&key, volume(20)).await;
+    let submitted = key.patch(&path(&id), json!({ "spec": { "size_gib": 40 } })).await.accepted();
+    done(&key, &submitted).await;
+    let gone = key.delete(&path(&id)).await.accepted();
+    done(&key, &gone).await;
+    let told = eventually("the last of it", async || {
+        let told: Vec<_> = listed(&reader).await.into_iter().filter(|event| event["subject"] == id.as_str()).collect();
+        (told.last()?["type"] == "resource.deleted").then_some(told)
+    })
+    .await;
+    let types: Vec<&str> = told.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let lived = ["created", "provisioned", "update_requested", "updated", "deletion_requested", "deleted"];
+    assert_eq!(types, lived.map(|what| format!("resource.{what}")));
+    let changes = |at: usize| &told[at]["data"]["changes"];
+    assert_eq!((&changes(0)["id"], &changes(0)["spec"]), (&json!(id), &json!({ "size_gib": 20 })));
+    assert_eq!(changes(2)["spec"], json!([{ "size_gib": 20 }, { "size_gib": 40 }]));
+    assert_eq!(changes(2)["operation_id"], submitted["operation"]["id"]);
+    assert_eq!(changes(3)["observed_generation"], json!([1, 2]));
+    // What comes of a request goes on with its trace.
+    let trace = |at: usize| told[at]["traceparent"].as_str().unwrap()[3..35].to_owned();
+    assert_eq!((trace(0), trace(2)), (trace(1), trace(3)));
+    assert!(trace(0) != trace(2));
+}
+
+#[tokio::test]
+async fn every_type_of_event_about_resources_is_as_it_is_described() {
+    let app = start(quick()).await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let reader = owner.key().await;
+    let machine = made(&key, instance(None, &[])).await;
+    let stopped = key.post(&format!("{}/actions", path(&machine)), json!({ "action": "stop" })).await.accepted();
+    done(&key, &stopped).await;
+    // Failed, imported.
+    let import = json!({ "kind": "storage.volume", "provider": "sim", "provider_ref": "vol-404", "name": "n" });
+    let failed = key.post(&format!("{RESOURCES}/import"), import).await.accepted();
+    assert_eq!(over(&key, &failed).await["status"], "failed");
+    sqlx::query(
+        "INSERT INTO sim_objects (provider, reference, kind, name, spec, ready_at)
+         VALUES ('sim', 'vol-1', 'storage.volume', 'old', '{\"size_gib\":9}', now())",
+    )
+    .execute(&app.db)
+    .await
+    .unwrap();
+    let import = json!({ "kind": "storage.volume", "provider": "sim", "provider_ref": "vol-1", "name": "n" });
+    let imported = key.post(&format!("{RESOURCES}/import"), import).await.accepted();
+    let imported = id_of(&done(&key, &imported).await);
+    // Drifted, mended.
+    sqlx::query("UPDATE sim_objects SET spec = '{\"size_gib\":8}' WHERE reference = 'vol-1'")
+        .execute(&app.db)
+        .await
+        .unwrap();
+    let sync = key.post_empty(&format!("{}/sync", path(&imported))).await.accepted();
+    done(&key, &sync).await;
+    sqlx::query("UPDATE sim_objects SET spec = '{\"size_gib\":9}' WHERE reference = 'vol-1'")
+        .execute(&app.db)
+        .await
+        .unwrap();
+    let sync = key.post_empty(&format!("{}/sync", path(&imported))).await.accepted();
+    done(&key, &sync).await;
+    // Expired, deleted.
+    key.patch(&path(&machine), json!({ "ttl_seconds": 60 })).await.accepted();
+    app.clock.advance(std::time::Duration::from_secs(61));
+    eventually("it is gone", async || (key.get(&path(&machine)).await["status"]["phase"] == "deleted").then_some(()))
+        .await;
+    // Updated, deletion asked for.
+    let larger = key.patch(&path(&imported), json!({ "spec": { "size_gib": 10 } })).await.accepted();
+    done(&key, &larger).await;
+    let gone = key.delete(&path(&imported)).await.accepted();
+    done(&key, &gone).await;
+    sealed(&app.db).await;
+    let mut told: BTreeSet<String> =
+        listed(&reader).await.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect();
+    told.extend(canceled().await);
+    // The operator's own is tested where quotas are.
+    let wanted = Action::events()
+        .map(Action::as_str)
+        .filter(|action| action.starts_with("resource.") || action.starts_with("operation."));
+    let missing: Vec<&str> = wanted.filter(|action| !told.contains(*action)).collect();
+    assert!(missing.is_empty(), "nobody has seen {missing:?}");
+}
+
+/// The types of events that are told of what is canceled.
+async fn canceled() -> Vec<String> {
+    let app = start(stuck()).await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let submitted = key.post(RESOURCES, volume(20)).await.accepted();
+    let id = id_of(&hurried(&key, &submitted).await);
+    let change = key.patch(&path(&id), json!({ "spec": { "size_gib": 40 } })).await.accepted();
+    let operation = format!("/v1/operations/{}", id_of(&change["operation"]));
+    key.post_empty(&format!("{operation}/cancel")).await.accepted();
+    eventually("it is over", async || {
+        sqlx::query("UPDATE sim_objects SET ready_at = now()").execute(&app.db).await.unwrap();
+        (key.get(&operation).await["status"] == "canceled").then_some(())
+    })
+    .await;
+    sealed(&app.db).await;
+    listed(&owner.key().await).await.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+}

@@ -1,0 +1,163 @@
+//! Operations: waiting for them, looking at them, canceling them.
+
+use std::time::{Duration, Instant};
+
+use cloudapi::{base::lifecycle::Phase, http::edge::EdgeOptions, state::AppOptions};
+use serde_json::{Value, json};
+
+use super::{RESOURCES, conflict, made, make, network, path, pipeline, start, volume};
+use crate::support::{
+    Identity, TestApp,
+    cloud::{hurried, id_of, over, quiet_network, quiet_operation, stuck},
+    eventually,
+};
+
+fn at(submitted: &Value) -> String {
+    format!("/v1/operations/{}", id_of(&submitted["operation"]))
+}
+
+#[tokio::test]
+async fn who_waits_is_answered_when_it_is_over_and_at_the_latest_when_the_time_is_up() {
+    let app = start(stuck()).await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let submitted = key.post(RESOURCES, volume(1)).await.accepted();
+    let began = Instant::now();
+    let waited = key.get(&format!("{}?wait=1", at(&submitted))).await.ok();
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!((&waited["status"], &waited["finished_at"]), (&json!("running"), &Value::Null));
+    // It is told within a moment of its end, long before the time is up.
+    let waiting = async { (key.get(&format!("{}?wait=60", at(&submitted))).await.ok(), Instant::now()) };
+    let ((ended, told), done) = tokio::join!(waiting, async {
+        hurried(&key, &submitted).await;
+        Instant::now()
+    });
+    assert_eq!(ended["status"], "succeeded");
+    assert!(told < done + Duration::from_secs(3), "{:?}", told - done);
+    // What is over is answered at once.
+    let began = Instant::now();
+    key.get(&format!("{}?wait=60", at(&submitted))).await.ok();
+    assert!(began.elapsed() < Duration::from_secs(5));
+    for wrong in ["wait=61", "wait=-1", "wait=yes", "wait=1&wait=1"] {
+        assert_eq!(key.get(&format!("{}?{wrong}", at(&submitted))).await.status, 400, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_takes_no_place_from_others_and_holds_no_connection() {
+    let limits = cloudapi::http::edge::Limits { max_requests: 2, ..Default::default() };
+    let options =
+        AppOptions { cloud: stuck(), edge: EdgeOptions { limits, ..EdgeOptions::default() }, ..AppOptions::default() };
+    let app = TestApp::start_with(options).await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let submitted = key.post(RESOURCES, volume(1)).await.accepted();
+    let wait = format!("{}?wait=3", at(&submitted));
+    // More than there are places, and than there are connections to the database.
+    let waiting = futures_util::future::join_all((0..20).map(|_| async {
+        // One after the other, because they need a place to come in.
+        key.get(&wait).await
+    }));
+    let others = async {
+        tokio::task::yield_now().await;
+        let mut answered = 0;
+        for _ in 0..20 {
+            answered += u32::from(key.get(&format!("{RESOURCES}?limit=1")).await.status == 200);
+        }
+        answered
+    };
+    let (waited, answered) = tokio::join!(waiting, others);
+    assert!(waited.iter().filter(|reply| reply.status == 200).count() >= 2, "none got in");
+    assert!(waited.iter().all(|reply| matches!(reply.status, 200 | 503)));
+    assert!(answered >= 15, "{answered} of 20 were answered beside those who wait");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_lets_nobody_wait() {
+    let app = start(stuck()).await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let submitted = key.post(RESOURCES, volume(1)).await.accepted();
+    let began = Instant::now();
+    let wait = format!("{}?wait=25", at(&submitted));
+    let (waited, ()) = tokio::join!(key.get(&wait), async {
+        eventually("it is running", async || (key.get(&at(&submitted)).await["status"] == "running").then_some(()))
+            .await;
+        app.lifecycle.enter(Phase::Draining);
+    });
+    assert_eq!(waited.ok()["status"], "running");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn what_is_canceled_is_undone_and_told_of() {
+    let app = start(stuck()).await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let submitted = key.post(RESOURCES, volume(20)).await.accepted();
+    let id = id_of(&hurried(&key, &submitted).await);
+    let change = key.patch(&path(&id), json!({ "spec": { "size_gib": 40 } })).await.accepted();
+    let cancel = format!("{}/cancel", at(&change));
+    let asked = key.post_empty(&cancel).await.accepted();
+    assert_eq!((&asked["operation"]["id"], &asked["resource"]["id"]), (&change["operation"]["id"], &json!(id)));
+    // Asked again, nothing is different.
+    let again = key.post_empty(&cancel).await;
+    assert!([202, 409].contains(&again.status), "{}", again.json());
+    eventually("it is over", async || {
+        sqlx::query("UPDATE sim_objects SET ready_at = now()").execute(&app.db).await.unwrap();
+        (key.get(&at(&change)).await["status"] == "canceled").then_some(())
+    })
+    .await;
+    let now = key.get(&path(&id)).await.ok();
+    assert_eq!((&now["status"]["phase"], &now["spec"]["size_gib"]), (&json!("active"), &json!(20)));
+    assert!(conflict(key.post_empty(&cancel).await, "invalid_state").contains("is over (canceled)"));
+    assert!(
+        conflict(key.post_empty(&format!("{}/cancel", at(&submitted))).await, "invalid_state").contains("succeeded")
+    );
+}
+
+#[tokio::test]
+async fn a_deletion_that_has_begun_is_not_canceled() {
+    let app = start(stuck()).await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let submitted = key.post(RESOURCES, volume(20)).await.accepted();
+    let id = id_of(&hurried(&key, &submitted).await);
+    let deletion = key.delete(&path(&id)).await.accepted();
+    eventually("it has begun", async || (key.get(&at(&deletion)).await["status"] == "running").then_some(())).await;
+    let detail = conflict(key.post_empty(&format!("{}/cancel", at(&deletion))).await, "invalid_state");
+    assert!(detail.contains("cannot be undone"), "{detail}");
+}
+
+#[tokio::test]
+async fn operations_are_listed_by_resource_status_and_type() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = pipeline(&owner).await;
+    let (first, second) = (made(&key, volume(1)).await, made(&key, network()).await);
+    let gone = key.delete(&path(&second)).await.accepted();
+    over(&key, &gone).await;
+    let busy = quiet_network(&owner).await;
+    quiet_operation(&app, &busy).await;
+    let listed = async |query: &str| {
+        let page = key.get(&format!("/v1/operations?{query}")).await.ok();
+        page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["type"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed("limit=100").await, ["create", "create", "delete", "create", "sync"]);
+    assert_eq!(listed(&format!("resource_id={second}")).await, ["create", "delete"]);
+    assert_eq!(listed(&format!("resource_id={first}&order=desc")).await, ["create"]);
+    assert_eq!(listed("status=running").await, ["sync"]);
+    assert_eq!(listed("type=delete").await, ["delete"]);
+    assert_eq!(listed("status=failed").await, [""; 0]);
+    for wrong in ["status=over", "type=make", "resource_id=op_1"] {
+        assert_eq!(key.get(&format!("/v1/operations?{wrong}")).await.status, 400, "{wrong}");
+    }
+    owner.get("/v1/operations").await.problem(400, "project_required");
+    let resource = make(&key, volume(1)).await;
+    assert_eq!(resource["status"]["phase"], "active");
+}

@@ -1,0 +1,98 @@
+//! Scopes depend on the kind.
+
+use cloudapi::base::role::Role;
+use serde_json::{Value, json};
+
+use super::{RESOURCES, instance, made, network, path, pipeline, volume};
+use crate::support::{
+    Identity, Reply, TestApp,
+    cloud::{id_of, network_in, over, quiet_network},
+};
+
+#[track_caller]
+fn lacks(reply: Reply, scope: &str) {
+    assert!(reply.header("www-authenticate").unwrap().contains(&format!("scope=\"{scope}\"")));
+    let problem = reply.problem(403, "insufficient_scope");
+    assert!(problem["detail"].as_str().unwrap().contains(&format!("'{scope}'")), "{problem}");
+}
+
+#[tokio::test]
+async fn a_write_needs_the_scope_of_the_kind_that_it_is_about() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let all = pipeline(&owner).await;
+    let (network_id, volume_id) = (made(&all, network()).await, made(&all, volume(1)).await);
+    let storage = owner.key_with(json!({ "scopes": ["storage:write"] })).await;
+    lacks(storage.post(RESOURCES, network()).await, "network:write");
+    lacks(storage.patch(&path(&network_id), json!({ "name": "n" })).await, "network:write");
+    lacks(storage.delete(&path(&network_id)).await, "network:write");
+    lacks(
+        storage.post(&format!("{}/actions", path(&network_id)), json!({ "action": "reboot" })).await,
+        "network:write",
+    );
+    lacks(storage.post_empty(&format!("{}/sync", path(&network_id))).await, "network:write");
+    let body = json!({ "kind": "network.network", "provider": "sim", "provider_ref": "net-1", "name": "n" });
+    lacks(storage.post(&format!("{RESOURCES}/import"), body).await, "network:write");
+    storage.post(RESOURCES, volume(1)).await.accepted();
+    storage.patch(&path(&volume_id), json!({ "protection": true })).await.accepted();
+    // Who holds none of them is told all that would do.
+    let none = owner.key_with(json!({ "scopes": ["usage:read"] })).await;
+    let problem = none.post(RESOURCES, network()).await.problem(403, "insufficient_scope");
+    assert!(problem["detail"].as_str().unwrap().contains("'compute:write', 'storage:write', 'network:write'"));
+}
+
+#[tokio::test]
+async fn lists_show_what_the_caller_may_read_and_an_operation_is_read_like_its_resource() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let all = pipeline(&owner).await;
+    made(&all, network()).await;
+    let submitted = all.post(RESOURCES, volume(1)).await.accepted();
+    over(&all, &submitted).await;
+    let network_only = owner.key_with(json!({ "scopes": ["network:read"] })).await;
+    let kinds = |page: Value| -> Vec<String> {
+        page["data"].as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(kinds(network_only.get(RESOURCES).await.ok()), ["network.network"]);
+    assert_eq!(kinds(all.get(RESOURCES).await.ok()), ["network.network", "storage.volume"]);
+    lacks(network_only.get(&format!("{RESOURCES}?kind=storage.volume")).await, "storage:read");
+    lacks(network_only.get(&path(&id_of(&submitted["resource"]))).await, "storage:read");
+    let operation = format!("/v1/operations/{}", id_of(&submitted["operation"]));
+    lacks(network_only.get(&operation).await, "storage:read");
+    lacks(network_only.get(&format!("{operation}?wait=30")).await, "storage:read");
+    let operations = network_only.get("/v1/operations").await.ok();
+    assert_eq!(operations["data"].as_array().unwrap().len(), 1);
+    let reader = owner.key_with(json!({ "scopes": ["storage:write", "network:write"] })).await;
+    lacks(
+        owner.key_with(json!({ "scopes": ["network:write"] })).await.post_empty(&format!("{operation}/cancel")).await,
+        "storage:write",
+    );
+    reader.get("/v1/operations").await.problem(403, "insufficient_scope");
+}
+
+#[tokio::test]
+async fn who_refers_to_something_must_be_allowed_to_read_it() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let all = pipeline(&owner).await;
+    let (network, volume) = (made(&all, network()).await, made(&all, volume(1)).await);
+    let compute = owner.key_with(json!({ "scopes": ["compute:write", "compute:read"] })).await;
+    lacks(compute.post(RESOURCES, instance(Some(&network), &[])).await, "network:read");
+    lacks(compute.post(RESOURCES, instance(None, &[&volume])).await, "storage:read");
+    made(&compute, instance(None, &[])).await;
+}
+
+#[tokio::test]
+async fn a_viewer_sees_and_a_member_makes() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let (viewer, member) = (app.member(&owner, Role::Viewer).await, app.member(&owner, Role::Member).await);
+    let id = quiet_network(&member).await;
+    viewer.get(&path(&id)).await.ok();
+    viewer.post(RESOURCES, network_in(&owner.project)).await.problem(403, "insufficient_scope");
+    viewer.delete(&path(&id)).await.problem(403, "insufficient_scope");
+    // What a key gets by default reads.
+    let key = owner.key().await;
+    key.get(&path(&id)).await.ok();
+    lacks(key.delete(&path(&id)).await, "network:write");
+}
