@@ -12,7 +12,7 @@ use std::{fs, io, path::Path};
 
 use serde::Deserialize;
 
-use super::drivers::{aws::AwsSettings, sim::SimSettings};
+use super::drivers::{aws::AwsSettings, docker::DockerSettings, sim::SimSettings};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -40,6 +40,8 @@ pub enum DriverSettings {
     Aws(Box<AwsSettings>),
     /// A simulation.
     Sim(SimSettings),
+    /// A Docker engine.
+    Docker(DockerSettings),
 }
 
 /// Why a file of providers cannot be used.

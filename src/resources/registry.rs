@@ -7,6 +7,7 @@ use super::{
     driver::{Capabilities, Driver},
     drivers::{
         aws::{self, Aws},
+        docker::Docker,
         sim::Sim,
     },
 };
@@ -48,6 +49,9 @@ impl Registry {
                 }
                 DriverSettings::Sim(settings) => {
                     ("sim", String::new(), Arc::new(Sim::new(name.clone(), settings, db.clone())))
+                }
+                DriverSettings::Docker(settings) => {
+                    ("docker", String::new(), Arc::new(Docker::new(name.clone(), settings)))
                 }
             };
             (name.clone(), Provider { name, driver_name, region, driver })

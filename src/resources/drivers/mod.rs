@@ -1,4 +1,5 @@
 //! The providers that there are drivers for.
 
 pub mod aws;
+pub mod docker;
 pub mod sim;

@@ -3,6 +3,7 @@
 
 mod aws;
 mod checks;
+mod docker;
 mod sim;
 
 use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};

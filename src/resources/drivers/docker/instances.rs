@@ -1,0 +1,275 @@
+//! Containers, each of which runs what its image says.
+
+use std::collections::HashMap;
+
+use bollard::{
+    models::{
+        ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status,
+        ContainerUpdateBody, EndpointSettings, HostConfig, Mount, MountType, NetworkingConfig, RestartPolicy,
+        RestartPolicyNameEnum,
+    },
+    query_parameters::{
+        CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+        RemoveContainerOptionsBuilder, RestartContainerOptions, StartContainerOptions, StopContainerOptions,
+    },
+};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Docker, Size,
+    failure::{absent, foreign, gone, if_there, meaning, status},
+    labels, page_of,
+};
+use crate::resources::{
+    driver::{Action, DriverError, ListQuery, Object, ObjectPage, ObjectState, Order, Refusal, Result},
+    kind::{Kind, Power},
+    spec::{InstanceSpec, Spec},
+};
+
+/// How many containers are looked at at a time.
+const AT_A_TIME: usize = 8;
+/// How long a container's process has to end before it is killed, in seconds.
+const STOP_SECONDS: i64 = 10;
+/// How many processes a container may have.
+const MOST_PROCESSES: i64 = 1024;
+/// What an instance does not need of what an engine allows by default: others' traffic, devices, and files with powers.
+const DROPPED: [&str; 3] = ["NET_RAW", "MKNOD", "SETFCAP"];
+
+impl Docker {
+    pub(super) async fn create_instance(&self, order: &Order, spec: &InstanceSpec<String>) -> Result<Object> {
+        let engine = self.engine().await?;
+        self.are_there(spec).await?;
+        let name = labels::name(&order.tags);
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let body = self.body(order, spec)?;
+        match engine.create_container(Some(options), body).await {
+            Ok(_) => {}
+            // There is one of this name: perhaps it is what we have made before.
+            Err(error) if status(&error) == Some(409) => {}
+            Err(error) if status(&error) == Some(404) => return Err(self.without_image(&spec.image).await?),
+            Err(error) => return Err(meaning(error)),
+        }
+        let mut container = self.container(&name).await?.ok_or_else(|| gone(&name))?;
+        if !labels::is_for(&self.name, &order.tags, &labels_of(&container)) {
+            return Err(foreign(&name));
+        }
+        if status_of(&container) == Status::CREATED {
+            engine.start_container(&name, None::<StartContainerOptions>).await.map_err(meaning)?;
+            container = self.container(&name).await?.ok_or_else(|| gone(&name))?;
+        }
+        Ok(self.instance(container))
+    }
+
+    pub(super) async fn read_instance(&self, reference: &str) -> Result<Option<Object>> {
+        Ok(self.container(reference).await?.map(|container| self.instance(container)))
+    }
+
+    pub(super) async fn resize_instance(&self, reference: &str, size: &str) -> Result<()> {
+        let Size { nano_cpus, memory } = self.size(size)?;
+        let body = ContainerUpdateBody {
+            nano_cpus: Some(nano_cpus),
+            memory: Some(memory),
+            memory_swap: Some(memory),
+            ..ContainerUpdateBody::default()
+        };
+        self.engine().await?.update_container(reference, body).await.map_err(meaning)
+    }
+
+    pub(super) async fn turn_instance(&self, reference: &str, action: Action) -> Result<()> {
+        let engine = self.engine().await?;
+        let done = match action {
+            Action::Power(Power::On) => engine.start_container(reference, None::<StartContainerOptions>).await,
+            Action::Power(Power::Off) => engine.stop_container(reference, None::<StopContainerOptions>).await,
+            Action::Reboot => engine.restart_container(reference, None::<RestartContainerOptions>).await,
+        };
+        done.map_err(meaning)
+    }
+
+    pub(super) async fn delete_instance(&self, reference: &str) -> Result<()> {
+        // With the volumes that its image declares, which have no names; ours have.
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match self.engine().await?.remove_container(reference, Some(options)).await {
+            // It is gone, or on its way out.
+            Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(meaning(error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn list_instances(&self, query: &ListQuery) -> Result<ObjectPage> {
+        let filters = labels::filters(&self.name, query);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let containers = self.engine().await?.list_containers(Some(options)).await.map_err(meaning)?;
+        let containers = containers.into_iter().filter_map(|container| {
+            let is_among = labels::is_among(query, &container.labels.unwrap_or_default());
+            container.id.filter(|_| is_among).map(|id| (id, ()))
+        });
+        let (page, next) = page_of(query, containers.collect());
+        // A list tells neither sizes nor what is attached.
+        let objects = stream::iter(page)
+            .map(|(id, ())| async move { self.read_instance(&id).await })
+            .buffered(AT_A_TIME)
+            .try_filter_map(|object| async { Ok(object) })
+            .try_collect()
+            .await?;
+        Ok(ObjectPage { objects, next })
+    }
+
+    async fn container(&self, reference: &str) -> Result<Option<ContainerInspectResponse>> {
+        if_there(self.engine().await?.inspect_container(reference, None::<InspectContainerOptions>).await)
+    }
+
+    /// An engine would make a volume that is not there, and start a container without its network.
+    async fn are_there(&self, spec: &InstanceSpec<String>) -> Result<()> {
+        for volume in &spec.volumes {
+            self.volume(volume).await?.ok_or_else(|| absent(volume))?;
+        }
+        if let Some(network) = &spec.network {
+            self.read_network(network).await?.ok_or_else(|| absent(network))?;
+        }
+        Ok(())
+    }
+
+    fn size(&self, word: &str) -> Result<Size> {
+        let none = || DriverError::new(Refusal::Invalid, "no_size", format!("'{word}' is no size of this provider"));
+        self.settings.sizes.get(word).copied().ok_or_else(none)
+    }
+
+    fn image<'a>(&'a self, word: &'a str) -> &'a str {
+        self.settings.images.get(word).map_or(word, String::as_str)
+    }
+
+    async fn without_image(&self, word: &str) -> Result<DriverError> {
+        let image = self.image(word);
+        if self.settings.pull {
+            return Ok(self.pulls.fetch(self.engine().await?, image));
+        }
+        let message = format!(
+            "the image '{image}' is not on the Docker engine, and this provider pulls none; the operator can `docker pull` it there"
+        );
+        Ok(DriverError::new(Refusal::Invalid, "no_image", message))
+    }
+
+    fn body(&self, order: &Order, spec: &InstanceSpec<String>) -> Result<ContainerCreateBody> {
+        let Size { nano_cpus, memory } = self.size(&spec.size)?;
+        let mounts = spec.volumes.iter().map(|volume| Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(volume.clone()),
+            target: Some(format!("/mnt/{}", volume.trim_start_matches("cloudapi-"))),
+            ..Mount::default()
+        });
+        // Without one, the engine's default network, if it has networks at all.
+        let network = spec.network.clone().or_else(|| (!self.settings.networking).then(|| "none".to_owned()));
+        // By its name others in its network find it.
+        let endpoint = EndpointSettings { aliases: Some(vec![order.name.clone()]), ..EndpointSettings::default() };
+        let endpoints = spec.network.clone().map(|network| HashMap::from([(network, endpoint)]));
+        let host = HostConfig {
+            nano_cpus: Some(nano_cpus),
+            memory: Some(memory),
+            // No swap besides.
+            memory_swap: Some(memory),
+            pids_limit: Some(MOST_PROCESSES),
+            privileged: Some(false),
+            security_opt: Some(vec!["no-new-privileges:true".into()]),
+            cap_drop: Some(DROPPED.map(str::to_owned).into()),
+            // Whether it runs is for its resource to say.
+            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), ..RestartPolicy::default() }),
+            network_mode: network,
+            mounts: Some(mounts.collect()),
+            ..HostConfig::default()
+        };
+        Ok(ContainerCreateBody {
+            hostname: Some(order.name.clone()),
+            image: Some(self.image(&spec.image).to_owned()),
+            labels: Some(labels::of(&self.name, order)),
+            // An image that is a system without a service runs a shell, which ends at once without these.
+            tty: Some(true),
+            open_stdin: Some(true),
+            stop_timeout: Some(STOP_SECONDS),
+            networking_config: Some(NetworkingConfig { endpoints_config: endpoints }),
+            host_config: Some(host),
+            ..ContainerCreateBody::default()
+        })
+    }
+
+    fn instance(&self, container: ContainerInspectResponse) -> Object {
+        let (state, power) = match status_of(&container) {
+            Status::RUNNING | Status::PAUSED => (ObjectState::Ready, Some(Power::On)),
+            Status::CREATED | Status::EXITED => (ObjectState::Ready, Some(Power::Off)),
+            Status::REMOVING => (ObjectState::Deleting, None),
+            Status::DEAD => (ObjectState::Failed, Some(Power::Off)),
+            Status::RESTARTING | Status::STOPPING | Status::EMPTY => (ObjectState::Busy, None),
+        };
+        let labels = labels_of(&container);
+        let outputs = outputs(&container);
+        let reason = (state == ObjectState::Failed).then(|| "the engine could not remove the container".to_owned());
+        let host = container.host_config.unwrap_or_default();
+        let image = match labels::asked(Kind::Instance, &labels) {
+            Some(Spec::Instance(asked)) => asked.image,
+            _ => container.config.and_then(|config| config.image).unwrap_or_default(),
+        };
+        let networks = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        let spec = InstanceSpec {
+            size: self.size_of(&host),
+            image,
+            network: network_of(&host, &networks),
+            // Those that its image declares are in no request.
+            volumes: host.mounts.unwrap_or_default().into_iter().filter_map(|mount| mount.source).collect(),
+        };
+        Object {
+            reference: container.id.unwrap_or_default(),
+            tags: labels::tags(&labels),
+            state,
+            power,
+            spec: Spec::Instance(spec),
+            outputs,
+            reason,
+        }
+    }
+
+    /// The word for the size that a container has now, or what is none.
+    fn size_of(&self, host: &HostConfig) -> String {
+        let size = Size { nano_cpus: host.nano_cpus.unwrap_or_default(), memory: host.memory.unwrap_or_default() };
+        let word = self.settings.sizes.iter().find(|(_, offered)| **offered == size).map(|(word, _)| word.clone());
+        word.unwrap_or_else(|| format!("{}-millicpus-{}-mib", size.nano_cpus / 1_000_000, size.memory >> 20))
+    }
+}
+
+fn labels_of(container: &ContainerInspectResponse) -> labels::Labels {
+    container.config.as_ref().and_then(|config| config.labels.clone()).unwrap_or_default()
+}
+
+fn status_of(container: &ContainerInspectResponse) -> Status {
+    container.state.as_ref().and_then(|state| state.status).unwrap_or(Status::EMPTY)
+}
+
+/// The network that it was made in, unless something has taken it out of there. What an engine chose has a name; ours has
+/// an id, which a container's network tells when it has been started.
+fn network_of(host: &HostConfig, networks: &HashMap<String, EndpointSettings>) -> Option<String> {
+    let asked =
+        host.network_mode.as_deref().filter(|mode| !matches!(*mode, "" | "default" | "bridge" | "none" | "host"))?;
+    let is_asked = |(name, endpoint): (&String, &EndpointSettings)| match endpoint.network_id.as_deref() {
+        None | Some("") => true,
+        Some(id) => id == asked || name == asked,
+    };
+    networks.iter().any(is_asked).then(|| asked.to_owned())
+}
+
+fn outputs(container: &ContainerInspectResponse) -> Map<String, Value> {
+    let name = container.name.as_deref().map(|name| name.trim_start_matches('/'));
+    let networks = container.network_settings.iter().flat_map(|settings| &settings.networks).flatten();
+    let mut addresses = networks.filter_map(|(_, endpoint)| endpoint.ip_address.as_deref()).filter(|ip| !ip.is_empty());
+    let state = container.state.as_ref();
+    let ended = |state: &&ContainerState| state.status == Some(Status::EXITED);
+    let outputs = [
+        ("container_id", json!(container.id)),
+        ("name", json!(name)),
+        ("private_ip", json!(addresses.next())),
+        ("status", json!(state.and_then(|state| state.status))),
+        // Why it is off.
+        ("exit_code", json!(state.filter(ended).and_then(|state| state.exit_code))),
+        ("out_of_memory", json!(state.filter(ended).and_then(|state| state.oom_killed).filter(|killed| *killed))),
+        ("error", json!(state.and_then(|state| state.error.as_deref()).filter(|error| !error.is_empty()))),
+    ];
+    outputs.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.to_owned(), value)).collect()
+}

@@ -1,0 +1,265 @@
+//! Containers, volumes and networks of a Docker engine: what a developer has at hand.
+//!
+//! An engine knows no client tokens, but it has no two containers or volumes of one name, and no two networks of the same
+//! addresses: an object's name comes from its resource's id, so that a second creation finds what the first has made. It
+//! sets labels when it makes an object and never again; what they say beyond whose it is, is therefore as it was then.
+
+mod failure;
+mod instances;
+mod labels;
+mod networks;
+mod pulls;
+mod settings;
+mod volumes;
+
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker as Engine};
+use tokio::{sync::OnceCell, time::timeout};
+
+pub use self::settings::{DockerSettings, SettingsError, Size};
+use self::{failure::meaning, pulls::Pulls};
+use crate::resources::{
+    driver::{
+        Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, KindCapabilities, ListQuery, Object,
+        ObjectPage, Order, Refusal, Result, Unsupported,
+    },
+    kind::Kind,
+    spec::Spec,
+};
+
+/// How long a call may take: stopping a container takes ten seconds.
+const CALL: Duration = Duration::from_secs(25);
+/// How many objects a page holds.
+const PAGE: usize = 100;
+
+/// A Docker engine.
+#[derive(Debug)]
+pub struct Docker {
+    name: String,
+    settings: DockerSettings,
+    capabilities: Capabilities,
+    /// Reached at the first call: a server starts without its providers.
+    engine: OnceCell<Engine>,
+    pulls: Pulls,
+}
+
+impl Docker {
+    /// The provider of this name.
+    pub fn new(name: String, settings: DockerSettings) -> Self {
+        let capabilities = capabilities(&settings);
+        Self { name, settings, capabilities, engine: OnceCell::new(), pulls: Pulls::default() }
+    }
+
+    /// The engine, in the newest version of its interface that both sides know.
+    async fn engine(&self) -> Result<&Engine> {
+        let reach = || async {
+            let socket = self.settings.socket.to_string_lossy();
+            Engine::connect_with_unix(&socket, CALL.as_secs(), API_DEFAULT_VERSION)?.negotiate_version().await
+        };
+        self.engine.get_or_try_init(reach).await.map_err(meaning)
+    }
+
+    /// Does `work`, unless that takes too long.
+    async fn call<T>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let late = |_| DriverError::retryable("timeout", "the Docker engine did not answer in time");
+        timeout(CALL, work).await.map_err(late)?
+    }
+
+    async fn make(&self, order: &Order) -> Result<Object> {
+        match &order.spec {
+            Spec::Network(spec) => self.create_network(order, spec).await,
+            Spec::Volume(_) => self.create_volume(order).await,
+            Spec::Instance(spec) => self.create_instance(order, spec).await,
+        }
+    }
+
+    async fn look(&self, kind: Kind, reference: &str) -> Result<Option<Object>> {
+        if !is_reference(reference) {
+            return Ok(None);
+        }
+        match kind {
+            Kind::Network => self.read_network(reference).await,
+            Kind::Volume => self.read_volume(reference).await,
+            Kind::Instance => self.read_instance(reference).await,
+        }
+    }
+
+    /// What can be changed is an instance's size. Names and labels are left as they are: no engine can change them.
+    async fn change(&self, reference: &str, order: &Order) -> Result<()> {
+        let kind = order.spec.kind();
+        let Some(found) = self.look(kind, reference).await? else { return Err(failure::absent(reference)) };
+        if found.tags != Some(order.tags) {
+            return Err(failure::fixed("the labels"));
+        }
+        let mut difference = order.spec.difference(&found.spec);
+        let resized = kind == Kind::Instance && difference.remove("size").is_some();
+        if !difference.is_empty() {
+            let members: Vec<&str> = difference.keys().map(String::as_str).collect();
+            return Err(failure::fixed(&members.join(" and ")));
+        }
+        match &order.spec {
+            Spec::Instance(spec) if resized => self.resize_instance(reference, &spec.size).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn act(&self, kind: Kind, reference: &str, action: Action) -> Result<()> {
+        if kind != Kind::Instance {
+            return Err(DriverError::new(Refusal::Invalid, "no_power", "only instances can be turned on and off"));
+        }
+        if !is_reference(reference) {
+            return Err(failure::absent(reference));
+        }
+        self.turn_instance(reference, action).await
+    }
+
+    async fn remove(&self, kind: Kind, reference: &str) -> Result<()> {
+        if !is_reference(reference) {
+            return Ok(());
+        }
+        match kind {
+            Kind::Network => self.delete_network(reference).await,
+            Kind::Volume => self.delete_volume(reference).await,
+            Kind::Instance => self.delete_instance(reference).await,
+        }
+    }
+
+    async fn page(&self, query: &ListQuery) -> Result<ObjectPage> {
+        match query.kind {
+            Kind::Network if self.settings.networking => self.list_networks(query).await,
+            Kind::Network => Ok(ObjectPage::default()),
+            Kind::Volume => self.list_volumes(query).await,
+            Kind::Instance => self.list_instances(query).await,
+        }
+    }
+}
+
+impl Driver for Docker {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn validate(&self, spec: &Spec) -> Vec<Unsupported> {
+        let mut unsupported = Vec::new();
+        let mut no_networks = |member| {
+            let detail = "this provider makes no networks".to_owned();
+            unsupported.push(Unsupported { member, detail });
+        };
+        match spec {
+            Spec::Network(_) if !self.settings.networking => no_networks("cidr"),
+            Spec::Instance(spec) => {
+                if spec.network.is_some() && !self.settings.networking {
+                    no_networks("network");
+                }
+                if !self.settings.sizes.contains_key(&spec.size) {
+                    let words: Vec<&str> = self.settings.sizes.keys().map(String::as_str).collect();
+                    let detail = format!("'{}' is no size here; use one of: {}", spec.size, words.join(", "));
+                    unsupported.push(Unsupported { member: "size", detail });
+                }
+            }
+            Spec::Network(_) | Spec::Volume(_) => {}
+        }
+        unsupported
+    }
+
+    fn create<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Object>> {
+        Box::pin(self.call(self.make(order)))
+    }
+
+    fn read<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<Option<Object>>> {
+        Box::pin(self.call(self.look(kind, reference)))
+    }
+
+    fn update<'a>(&'a self, reference: &'a str, order: &'a Order) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call(self.change(reference, order)))
+    }
+
+    fn action<'a>(&'a self, kind: Kind, reference: &'a str, action: Action) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call(self.act(kind, reference, action)))
+    }
+
+    fn delete<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call(self.remove(kind, reference)))
+    }
+
+    fn list_owned<'a>(&'a self, query: &'a ListQuery) -> BoxFuture<'a, Result<ObjectPage>> {
+        Box::pin(self.call(self.page(query)))
+    }
+}
+
+fn capabilities(settings: &DockerSettings) -> Capabilities {
+    let plain = |kind| KindCapabilities {
+        kind,
+        actions: Vec::new(),
+        updatable: Vec::new(),
+        sizes: Vec::new(),
+        images: Vec::new(),
+        native_terms: false,
+    };
+    let instance = KindCapabilities {
+        actions: vec![ActionType::Start, ActionType::Stop, ActionType::Reboot, ActionType::Resize],
+        updatable: vec!["size"],
+        sizes: settings.sizes.keys().cloned().collect(),
+        images: settings.images.keys().cloned().collect(),
+        native_terms: true,
+        ..plain(Kind::Instance)
+    };
+    let network = settings.networking.then(|| plain(Kind::Network));
+    let kinds = network.into_iter().chain([plain(Kind::Volume), instance]).collect();
+    // What was made elsewhere cannot be given our labels.
+    Capabilities { simulated: false, import: false, kinds }
+}
+
+/// Whether it can name an object at all. It becomes part of a path.
+fn is_reference(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// The page that was asked for, of all that there are: an engine gives no pages.
+fn page_of<T>(query: &ListQuery, mut all: Vec<(String, T)>) -> (Vec<(String, T)>, Option<String>) {
+    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let begun =
+        query.page.as_deref().map_or(0, |after| all.partition_point(|(reference, _)| reference.as_str() <= after));
+    let mut page = all.split_off(begun);
+    let more = page.len() > PAGE;
+    page.truncate(PAGE);
+    let next = page.last().filter(|_| more).map(|(reference, _)| reference.clone());
+    (page, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::resources::driver::Owned;
+
+    #[test]
+    fn pages_give_each_object_once_and_end() {
+        let all: Vec<(String, ())> = (0..250).rev().map(|n| (format!("{n:03}"), ())).collect();
+        let mut query = ListQuery { kind: Kind::Volume, deployment: Uuid::nil(), of: Owned::All, page: None };
+        let mut seen = Vec::new();
+        for pages in 1.. {
+            let (page, next) = page_of(&query, all.clone());
+            seen.extend(page.into_iter().map(|(reference, ())| reference));
+            query.page = next;
+            if query.page.is_none() {
+                assert_eq!(pages, 3);
+                break;
+            }
+        }
+        assert_eq!(seen, (0..250).map(|n| format!("{n:03}")).collect::<Vec<_>>());
+        let exact = all[..100].to_vec();
+        assert_eq!(page_of(&ListQuery { page: None, ..query }, exact).1, None);
+    }
+
+    #[test]
+    fn a_reference_cannot_lead_elsewhere() {
+        assert!(is_reference("cloudapi-res_1") && is_reference(&"0a".repeat(32)));
+        for text in ["", "..", ".", "a/b", "a?b", "a%2fb", "a b"] {
+            assert!(!is_reference(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Bridges with addresses of their own.
+
+use bollard::{
+    models::{Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkInspect},
+    query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder},
+};
+use serde_json::{Map, json};
+
+use super::{
+    Docker,
+    failure::{self, foreign, gone, if_there, meaning, status},
+    labels, page_of,
+};
+use crate::{
+    base::net::Cidr,
+    resources::{
+        driver::{ListQuery, Object, ObjectPage, ObjectState, Order, Owned, Refusal, Result},
+        kind::Kind,
+        spec::{NetworkSpec, Spec},
+    },
+};
+
+/// The one that an engine makes for itself.
+const OWN: &str = "bridge";
+
+/// What an engine says of a network, whichever way it is asked.
+struct Seen {
+    id: String,
+    name: String,
+    labels: labels::Labels,
+    ipam: Option<Ipam>,
+}
+
+impl Docker {
+    pub(super) async fn create_network(&self, order: &Order, spec: &NetworkSpec) -> Result<Object> {
+        let name = labels::name(&order.tags);
+        let addresses = IpamConfig { subnet: Some(spec.cidr.to_string()), ..IpamConfig::default() };
+        let request = NetworkCreateRequest {
+            name: name.clone(),
+            driver: Some("bridge".into()),
+            ipam: Some(Ipam { config: Some(vec![addresses]), ..Ipam::default() }),
+            labels: Some(labels::of(&self.name, order)),
+            ..NetworkCreateRequest::default()
+        };
+        match self.engine().await?.create_network(request).await.map_err(meaning) {
+            Ok(made) => self.read_network(&made.id).await?.ok_or_else(|| gone(&name)),
+            // Of this name or of these addresses there is one: perhaps it is what we have made before.
+            Err(error) if error.kind == Refusal::Conflict => {
+                let tags = order.tags;
+                let of = Owned::Of(tags.resource);
+                let query = ListQuery { kind: Kind::Network, deployment: tags.deployment, of, page: None };
+                let found = self.list_networks(&query).await?.objects.into_iter().next();
+                found.ok_or(if error.code == failure::CONFLICT { foreign(&name) } else { error })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn read_network(&self, reference: &str) -> Result<Option<Object>> {
+        let answer = self.engine().await?.inspect_network(reference, None::<InspectNetworkOptions>).await;
+        Ok(if_there(answer)?.and_then(|network| object(network.into())))
+    }
+
+    pub(super) async fn delete_network(&self, reference: &str) -> Result<()> {
+        match self.engine().await?.remove_network(reference).await {
+            Err(error) if status(&error) != Some(404) => Err(meaning(error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn list_networks(&self, query: &ListQuery) -> Result<ObjectPage> {
+        let options = ListNetworksOptionsBuilder::new().filters(&labels::filters(&self.name, query)).build();
+        let networks = self.engine().await?.list_networks(Some(options)).await.map_err(meaning)?;
+        let networks = networks.into_iter().map(Seen::from);
+        let networks = networks.filter(|network| network.name != OWN && labels::is_among(query, &network.labels));
+        let objects = networks.filter_map(object).map(|object| (object.reference.clone(), object)).collect();
+        let (page, next) = page_of(query, objects);
+        Ok(ObjectPage { objects: page.into_iter().map(|(_, object)| object).collect(), next })
+    }
+}
+
+/// None for those without IPv4 addresses of their own, such as the host's.
+fn object(network: Seen) -> Option<Object> {
+    let mut configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default().into_iter();
+    let (cidr, gateway) = configs.find_map(|config| {
+        let cidr: Cidr = config.subnet.filter(|subnet| !subnet.contains(':'))?.parse().ok()?;
+        Some((cidr, config.gateway))
+    })?;
+    let outputs = [("name", Some(network.name)), ("gateway", gateway)];
+    let outputs = outputs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
+    Some(Object {
+        reference: network.id,
+        tags: labels::tags(&network.labels),
+        state: ObjectState::Ready,
+        power: None,
+        spec: Spec::Network(NetworkSpec { cidr }),
+        outputs: Map::from_iter(outputs),
+        reason: None,
+    })
+}
+
+impl From<Network> for Seen {
+    fn from(network: Network) -> Self {
+        let Network { id, name, labels, ipam, .. } = network;
+        Self { id: id.unwrap_or_default(), name: name.unwrap_or_default(), labels: labels.unwrap_or_default(), ipam }
+    }
+}
+
+impl From<NetworkInspect> for Seen {
+    fn from(network: NetworkInspect) -> Self {
+        let NetworkInspect { id, name, labels, ipam, .. } = network;
+        Self { id: id.unwrap_or_default(), name: name.unwrap_or_default(), labels: labels.unwrap_or_default(), ipam }
+    }
+}

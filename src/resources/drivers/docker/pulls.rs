@@ -1,0 +1,99 @@
+//! Images that the engine is fetching. That takes longer than a call may: whoever asks is told to ask again.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bollard::{Docker, errors::Error, query_parameters::CreateImageOptionsBuilder};
+use futures_util::TryStreamExt as _;
+use tokio::time::Instant;
+
+use super::failure::{meaning, status};
+use crate::resources::driver::{DriverError, Refusal};
+
+/// How many images are fetched at a time.
+const AT_A_TIME: usize = 4;
+/// When to ask again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// How long to remember why an image could not be fetched: longer than anyone pauses who asks again.
+const REMEMBERED: Duration = Duration::from_secs(120);
+
+/// The images that are being fetched by this server, or that could not be; none of that has to outlive it.
+#[derive(Clone, Debug, Default)]
+pub struct Pulls(Arc<Mutex<HashMap<String, Pull>>>);
+
+#[derive(Debug)]
+enum Pull {
+    UnderWay,
+    Failed(DriverError, Instant),
+}
+
+impl Pulls {
+    /// Begins to fetch an image that the engine does not have, if nobody does; gives why there is none yet.
+    pub fn fetch(&self, engine: &Docker, image: &str) -> DriverError {
+        let mut pulls = self.pulls();
+        pulls.retain(|_, pull| !matches!(pull, Pull::Failed(_, at) if at.elapsed() > REMEMBERED));
+        if let Some(Pull::Failed(..)) = pulls.get(image)
+            && let Some(Pull::Failed(error, _)) = pulls.remove(image)
+        {
+            return error;
+        }
+        let under_way = pulls.values().filter(|pull| matches!(pull, Pull::UnderWay)).count();
+        if !pulls.contains_key(image) && under_way < AT_A_TIME {
+            pulls.insert(image.to_owned(), Pull::UnderWay);
+            tokio::spawn(fetch(self.clone(), engine.clone(), image.to_owned()));
+        }
+        let message = format!("the image '{image}' is being pulled");
+        DriverError::new(Refusal::Retryable { after: Some(AGAIN) }, "pulling", message)
+    }
+
+    fn pulls(&self) -> MutexGuard<'_, HashMap<String, Pull>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn fetch(pulls: Pulls, engine: Docker, image: String) {
+    let options = CreateImageOptionsBuilder::new().from_image(&one_of(&image)).build();
+    let end = engine.create_image(Some(options), None, None).try_for_each(|_| async { Ok(()) }).await;
+    let mut pulls = pulls.pulls();
+    pulls.remove(&image);
+    if let Err(error) = end {
+        tracing::warn!(%error, image, "an image could not be pulled");
+        let failed = if is_refusal(&error) {
+            let message = format!("there is no image '{image}', or it must not be pulled without signing in");
+            DriverError::new(Refusal::Invalid, "no_image", message)
+        } else {
+            meaning(error)
+        };
+        pulls.insert(image, Pull::Failed(failed, Instant::now()));
+    }
+}
+
+/// Whether it was the registry that said no. Engines tell that by status or by text alone, as registry and release have it.
+fn is_refusal(error: &Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    let words = ["manifest unknown", "name unknown", "access denied", "does not exist", "unauthorized"];
+    status(error) == Some(404) || words.iter().any(|word| text.contains(word))
+}
+
+/// The image with its tag, without which all there are would be fetched.
+fn one_of(image: &str) -> String {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_a_tag_is_its_latest_alone() {
+        assert_eq!(one_of("debian"), "debian:latest");
+        assert_eq!(one_of("registry:5000/debian"), "registry:5000/debian:latest");
+        assert_eq!(one_of("registry:5000/debian:12"), "registry:5000/debian:12");
+        assert_eq!(one_of("debian@sha256:00"), "debian@sha256:00");
+    }
+}

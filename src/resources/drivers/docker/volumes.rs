@@ -1,0 +1,82 @@
+//! Volumes of the engine's own driver, which makes them as large as its disk.
+
+use bollard::{
+    models::{Volume, VolumeCreateRequest},
+    query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptions},
+};
+use serde_json::{Map, json};
+
+use super::{
+    Docker,
+    failure::{foreign, gone, if_there, meaning, status},
+    labels, page_of,
+};
+use crate::resources::{
+    driver::{ListQuery, Object, ObjectPage, ObjectState, Order, Result},
+    kind::Kind,
+    spec::{Spec, VolumeSpec},
+};
+
+impl Docker {
+    pub(super) async fn create_volume(&self, order: &Order) -> Result<Object> {
+        let name = labels::name(&order.tags);
+        let request = VolumeCreateRequest {
+            name: Some(name.clone()),
+            driver: Some("local".into()),
+            labels: Some(labels::of(&self.name, order)),
+            ..VolumeCreateRequest::default()
+        };
+        // One that was there already is answered as if it had been made.
+        self.engine().await?.create_volume(request).await.map_err(meaning)?;
+        let volume = self.volume(&name).await?.ok_or_else(|| gone(&name))?;
+        if labels::is_for(&self.name, &order.tags, &volume.labels) { Ok(object(volume)) } else { Err(foreign(&name)) }
+    }
+
+    pub(super) async fn read_volume(&self, reference: &str) -> Result<Option<Object>> {
+        Ok(self.volume(reference).await?.map(object))
+    }
+
+    pub(super) async fn volume(&self, reference: &str) -> Result<Option<Volume>> {
+        if_there(self.engine().await?.inspect_volume(reference).await)
+    }
+
+    pub(super) async fn delete_volume(&self, reference: &str) -> Result<()> {
+        // Somebody may have made one of this name since. What is in it is not ours to delete.
+        let Some(volume) = self.volume(reference).await? else { return Ok(()) };
+        if !labels::is_of(&self.name, &volume.labels) {
+            return Err(foreign(reference));
+        }
+        match self.engine().await?.remove_volume(reference, None::<RemoveVolumeOptions>).await {
+            Err(error) if status(&error) != Some(404) => Err(meaning(error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn list_volumes(&self, query: &ListQuery) -> Result<ObjectPage> {
+        let options = ListVolumesOptionsBuilder::new().filters(&labels::filters(&self.name, query)).build();
+        let answer = self.engine().await?.list_volumes(Some(options)).await.map_err(meaning)?;
+        let volumes = answer.volumes.unwrap_or_default().into_iter();
+        let volumes = volumes.filter(|volume| labels::is_among(query, &volume.labels));
+        let (page, next) = page_of(query, volumes.map(|volume| (volume.name.clone(), volume)).collect());
+        Ok(ObjectPage { objects: page.into_iter().map(|(_, volume)| object(volume)).collect(), next })
+    }
+}
+
+fn object(volume: Volume) -> Object {
+    // One that was made elsewhere has no size either.
+    let spec = labels::asked(Kind::Volume, &volume.labels).unwrap_or(Spec::Volume(VolumeSpec { size_gib: 1 }));
+    let outputs = Map::from_iter([
+        ("name".to_owned(), json!(volume.name)),
+        ("driver".to_owned(), json!(volume.driver)),
+        ("size_enforced".to_owned(), json!(false)),
+    ]);
+    Object {
+        tags: labels::tags(&volume.labels),
+        reference: volume.name,
+        state: ObjectState::Ready,
+        power: None,
+        spec,
+        outputs,
+        reason: None,
+    }
+}

@@ -1,0 +1,134 @@
+//! A whole environment on the engine, through the API.
+
+use std::{collections::HashMap, time::Duration};
+
+use bollard::query_parameters::{
+    KillContainerOptions, ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+};
+use cloudapi::{
+    resources::{
+        cloud::CloudOptions,
+        config::{DriverSettings, ProviderSettings},
+        drivers::docker::DockerSettings,
+        pace::Pace,
+    },
+    state::AppOptions,
+};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::{OCTETS, Ordering, engine, remove_container, settings, socket};
+use crate::support::{Identity, Session, TestApp, cloud::soon, eventually};
+
+struct Environment<'a> {
+    owner: &'a Session<'a>,
+}
+
+impl Environment<'_> {
+    async fn ask(&self, kind: &str, name: &str, spec: Value) -> Value {
+        let project = &self.owner.project;
+        let body = json!({ "project_id": project, "kind": kind, "name": name, "spec": spec, "reconcile": "enforce" });
+        self.owner.post("/v1/resources", body).await.expect(StatusCode::ACCEPTED)
+    }
+
+    async fn act(&self, id: &str, action: Value) {
+        let accepted = self.owner.post(&format!("/v1/resources/{id}/actions"), action).await;
+        self.succeeded(accepted.expect(StatusCode::ACCEPTED)).await;
+    }
+
+    /// Waits for an operation that was answered, which must succeed; gives its resource's id.
+    async fn succeeded(&self, accepted: Value) -> String {
+        let operation = accepted["operation"]["id"].as_str().unwrap();
+        let operation = self.owner.get(&format!("/v1/operations/{operation}?wait=60")).await.ok();
+        assert_eq!(operation["status"], "succeeded", "{operation}");
+        operation["resource_id"].as_str().unwrap().to_owned()
+    }
+
+    async fn status(&self, id: &str) -> Value {
+        self.owner.get(&format!("/v1/resources/{id}")).await.ok()["status"].clone()
+    }
+
+    async fn reference(&self, id: &str) -> String {
+        self.status(id).await["provider_ref"].as_str().unwrap().to_owned()
+    }
+}
+
+fn options(settings: DockerSettings) -> AppOptions {
+    let providers = vec![ProviderSettings { name: "docker".into(), driver: DriverSettings::Docker(settings) }];
+    let pace = Pace { sweep: Duration::from_millis(200), ..soon() };
+    AppOptions { cloud: CloudOptions { providers, pace }, ..AppOptions::default() }
+}
+
+#[tokio::test]
+async fn an_environment_is_made_used_kept_in_step_and_leaves_nothing_behind() {
+    let Some(socket) = socket() else { return };
+    let settings = settings(socket);
+    let engine = engine(&settings).await;
+    let networking = settings.networking;
+    let app = TestApp::start_with(options(settings)).await;
+    let owner = app.owner().await;
+    let environment = Environment { owner: &owner };
+
+    // All at once: what needs another one waits for it.
+    let disk = environment.ask("storage.volume", "disk", json!({ "size_gib": 5 })).await;
+    let mut spec = json!({ "size": "small", "image": "tested", "volumes": [disk["resource"]["id"]] });
+    let cidr = format!("10.{}.0.0/24", OCTETS.fetch_add(1, Ordering::Relaxed));
+    let mut network = None;
+    if networking {
+        let accepted = environment.ask("network.network", "net", json!({ "cidr": cidr })).await;
+        spec["network"] = accepted["resource"]["id"].clone();
+        network = Some(accepted);
+    }
+    let web = environment.ask("compute.instance", "web", spec).await;
+    let web = environment.succeeded(web).await;
+    let mut made = vec![web.clone(), environment.succeeded(disk).await];
+    if let Some(network) = network {
+        made.push(environment.succeeded(network).await);
+        let address = environment.status(&web).await["outputs"]["private_ip"].clone();
+        assert!(address.as_str().unwrap().starts_with(cidr.trim_end_matches("0/24")), "{address}");
+    }
+
+    environment.act(&web, json!({ "action": "resize", "size": "medium" })).await;
+    environment.act(&web, json!({ "action": "stop" })).await;
+    assert_eq!(environment.status(&web).await["power"], "off");
+    environment.act(&web, json!({ "action": "start" })).await;
+    environment.act(&web, json!({ "action": "reboot" })).await;
+    let action = json!({ "action": "detach", "volume": made[1] });
+    let refused = owner.post(&format!("/v1/resources/{web}/actions"), action).await;
+    refused.problem(422, "unsupported_capability");
+
+    // Somebody ends its process, and it is started again; removes it, and it is made again.
+    let reference = environment.reference(&web).await;
+    let began = async || {
+        let found = super::container(&engine, &reference).await.state.unwrap();
+        (found.running == Some(true)).then_some(found.started_at)
+    };
+    let first = began().await;
+    engine.kill_container(&reference, None::<KillContainerOptions>).await.unwrap();
+    eventually("it is started again", async || began().await.filter(|at| Some(at) != first.as_ref())).await;
+    eventually("that is known", async || {
+        let status = environment.status(&web).await;
+        (status["phase"] == "active" && status["conditions"] == json!([])).then_some(())
+    })
+    .await;
+    remove_container(&engine, &reference).await;
+    let again = eventually("it is made again", async || {
+        let status = environment.status(&web).await;
+        (status["phase"] == "active" && status["provider_ref"] != json!(reference)).then_some(status)
+    });
+    assert_eq!(again.await["power"], "on");
+
+    for id in &made {
+        let accepted = owner.delete(&format!("/v1/resources/{id}")).await.expect(StatusCode::ACCEPTED);
+        environment.succeeded(accepted).await;
+    }
+    for id in &made {
+        let filters = HashMap::from([("label".to_owned(), vec![format!("dev.cloudapi.resource={id}")])]);
+        let containers = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        assert_eq!(engine.list_containers(Some(containers)).await.unwrap(), []);
+        let volumes = ListVolumesOptionsBuilder::new().filters(&filters).build();
+        assert_eq!(engine.list_volumes(Some(volumes)).await.unwrap().volumes.unwrap_or_default(), []);
+        let networks = ListNetworksOptionsBuilder::new().filters(&filters).build();
+        assert_eq!(engine.list_networks(Some(networks)).await.unwrap(), []);
+    }
+}
