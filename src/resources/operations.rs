@@ -84,16 +84,15 @@ async fn until_over(
     deadline: Instant,
 ) -> Result<StoredOperation> {
     let mut looked = Instant::now();
-    while !operation.status.is_over() && looked < deadline {
+    let mut is_last = false;
+    while !operation.status.is_over() && !is_last {
         loop {
             sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
-            if app.lifecycle.is_draining() {
-                return Ok(operation);
-            }
-            let is_due = looked.elapsed() >= LOOK_AT_LEAST || Instant::now() >= deadline;
+            // A server that stops looks once more, and lets the client ask another one.
+            is_last = Instant::now() >= deadline || app.lifecycle.is_draining();
             // Told before this was asked, or during the pause.
             let is_told = timeout_at(Instant::now(), sealed.changed()).await.is_ok();
-            if is_due || is_told {
+            if is_last || is_told || looked.elapsed() >= LOOK_AT_LEAST {
                 break;
             }
         }
