@@ -97,7 +97,7 @@ fn difference(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "description": "Of each member that differs what was asked for and what was found; empty for what is not there any more.",
-        "additionalProperties": { "type": "array", "minItems": 2, "maxItems": 2 },
+        "additionalProperties": { "type": "array", "items": {}, "minItems": 2, "maxItems": 2 },
     })
 }
 

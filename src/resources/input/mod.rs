@@ -280,7 +280,7 @@ fn changes(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "description": "Of each member that would change the old value and the new one; empty for what would be made.",
-        "additionalProperties": { "type": "array", "minItems": 2, "maxItems": 2 },
+        "additionalProperties": { "type": "array", "items": {}, "minItems": 2, "maxItems": 2 },
     })
 }
 
