@@ -105,7 +105,7 @@ impl Actor {
 pub struct Target {
     /// Its id.
     pub id: String,
-    /// What kind of thing it is: `project`, `key`, `token`, `user`, `session`, `webhook`, `delivery` or `entry`.
+    /// What kind of thing it is: `project`, `key`, `token`, `user`, `session`, `webhook`, `delivery`, `resource`, `operation` or `entry`.
     #[serde(rename = "type")]
     pub kind: Cow<'static, str>,
 }

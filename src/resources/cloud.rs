@@ -1,6 +1,9 @@
 //! What all parts of a server that deal with resources share.
 
-use tokio::sync::Notify;
+use std::ops::{Deref, DerefMut};
+
+use sqlx::{PgConnection, Postgres, pool::PoolConnection};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::{
     config::{ProviderSettings, default_providers},
@@ -8,7 +11,10 @@ use super::{
     pace::Pace,
     registry::Registry,
 };
-use crate::db::Pool;
+use crate::{base::error::Result, db::Pool};
+
+/// How many of a server's connections its workers have at a time: requests want some too.
+const DESKS: usize = 3;
 
 /// What the operator decides about resources; and a test about time.
 #[derive(Clone, Debug)]
@@ -36,6 +42,8 @@ pub struct Cloud {
     pub figures: Figures,
     /// Told when an operation may be due.
     pub wake: Notify,
+    /// Who of those that work on operations may use the database.
+    desks: Semaphore,
 }
 
 impl Cloud {
@@ -43,6 +51,38 @@ impl Cloud {
     pub fn new(options: CloudOptions, db: &Pool) -> Self {
         let providers = Registry::new(options.providers, db);
         let figures = Figures::new(providers.iter().map(|provider| provider.name.as_str()));
-        Self { providers, pace: options.pace, figures, wake: Notify::new() }
+        Self { providers, pace: options.pace, figures, wake: Notify::new(), desks: Semaphore::new(DESKS) }
+    }
+
+    /// A place at the database for a worker, when there is one.
+    pub async fn desk(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.desks.acquire().await.ok()
+    }
+
+    /// A connection for a worker, when there is a place for it.
+    pub async fn connection(&self, db: &Pool) -> Result<Connection<'_>> {
+        let desk = self.desk().await;
+        Ok(Connection { connection: db.acquire().await?, _desk: desk })
+    }
+}
+
+/// A connection, and a worker's place at it.
+#[derive(Debug)]
+pub struct Connection<'a> {
+    connection: PoolConnection<Postgres>,
+    _desk: Option<SemaphorePermit<'a>>,
+}
+
+impl Deref for Connection<'_> {
+    type Target = PgConnection;
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Connection<'_> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
     }
 }

@@ -116,7 +116,7 @@ pub async fn cancel(
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let found = repo::operations::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(found.resource_kind.write_scope())?;
-    let asked = repo::operations::request_cancel(tx.db(), id).await?;
+    let asked = repo::operations::request_cancel(tx.db(), id, app.cloud.pace.lease).await?;
     // As it is now: it may have ended since.
     let operation = repo::operations::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?.operation;
     let Some(is_new) = asked else { return Err(not_cancelable(&operation)) };

@@ -181,6 +181,35 @@ async fn a_volume_that_is_growing_already_is_left_to_it() {
 }
 
 #[tokio::test]
+async fn labels_come_and_go_as_tags_and_the_tags_of_others_stay() {
+    let Some(url) = moto::url() else { return };
+    let region = moto::region();
+    let aws = aws_with(url, region, environment());
+    let mut order = volume(1);
+    let volume = aws.create(&order).await.unwrap().reference;
+    moto::ask(region, &format!("Action=CreateTags&ResourceId.1={volume}&Tag.1.Key=theirs&Tag.1.Value=1")).await;
+    let tags = async || {
+        let form = format!("Action=DescribeTags&Filter.1.Name=resource-id&Filter.1.Value.1={volume}");
+        let answer = moto::ask(region, &form).await;
+        let own = ["cloudapi:deployment", "cloudapi:provider", "cloudapi:resource"];
+        assert!(own.iter().all(|key| answer.contains(&format!("<key>{key}</key>"))), "{answer}");
+        ["Name", "label:env", "label:team", "theirs"].map(|key| {
+            let rest = answer.split(&format!("<key>{key}</key>")).nth(1)?;
+            rest.split("<value>").nth(1)?.split('<').next().map(str::to_owned)
+        })
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(tags().await, [some("a-name"), some("ci"), None, some("1")]);
+    order.name = "another".into();
+    order.labels = [("team".to_owned(), "web".to_owned())].into();
+    for _ in 0..2 {
+        aws.update(&volume, &order).await.unwrap();
+        assert_eq!(tags().await, [some("another"), None, some("web"), some("1")]);
+    }
+    aws.delete(Kind::Volume, &volume).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_network_that_has_lost_its_subnet_gets_one_from_whoever_needs_it() {
     let Some(url) = moto::url() else { return };
     let region = moto::region();

@@ -132,7 +132,9 @@ async fn what_others_have_changed_is_changed_back_where_that_is_enforced() {
     let machine = make(&owner, instance(&owner.project, "enforce")).await;
     elsewhere(&app, SHRUNK, &disk).await;
     elsewhere(&app, TURNED_OFF, &machine).await;
-    for (resource, difference) in [(&disk, json!({ "size_gib": [20, 19] })), (&machine, json!({ "power": ["on", "off"] }))] {
+    for (resource, difference) in
+        [(&disk, json!({ "size_gib": [20, 19] })), (&machine, json!({ "power": ["on", "off"] }))]
+    {
         assert_eq!(told_of(&owner, resource, "resource.drifted").await["difference"], difference);
         told_of(&owner, resource, "resource.mended").await;
         let mended = until(&owner, resource, "it is mended", |now| now["status"]["phase"] == "active").await;
@@ -311,6 +313,7 @@ async fn what_is_still_used_when_its_time_is_up_says_so_and_goes_when_it_is_free
     // It is looked at again after a while.
     app.clock.advance(Duration::from_secs(3));
     until(&owner, &network, "it is gone", |resource| resource["status"]["phase"] == "deleted").await;
+    told_of(&owner, &network, "resource.deleted").await;
     let told: Vec<String> = told(&owner, &network).await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(told, ["resource.created", "resource.provisioned", "resource.expired", "resource.deleted"]);
 }

@@ -15,6 +15,7 @@ mod audit;
 mod aws;
 mod browsers;
 mod conformance;
+mod converging;
 mod docs;
 mod drain;
 mod edge;

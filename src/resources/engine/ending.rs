@@ -21,6 +21,7 @@ use crate::{
 pub async fn end(work: Work<'_>, course: &Course, end: End) -> Result<()> {
     let Work { app, taken, .. } = work;
     let trace = taken.traceparent.as_deref().and_then(TraceContext::following).unwrap_or_else(TraceContext::begin);
+    let _desk = app.cloud.desk().await;
     let mut tx = app.writes.begin(&Arc::new(RequestContext::system().in_trace(trace))).await?;
     let Some(before) = rows::lock(tx.db(), taken.resource_id).await? else { return Ok(()) };
     let ended = Ended { status: end.status(), error: course.failure.clone(), at: app.clock.now() };

@@ -52,7 +52,7 @@ pub async fn run(app: App, taken: Taken, until: Duration) {
 }
 
 async fn renew(app: &App, taken: &Taken) -> Result<bool> {
-    Ok(queue::renew(&mut *app.db.acquire().await?, taken, app.cloud.pace.lease).await?)
+    Ok(queue::renew(&mut *app.cloud.connection(&app.db).await?, taken, app.cloud.pace.lease).await?)
 }
 
 /// An operation, its resource, and what a provider must know of them.
@@ -73,7 +73,7 @@ pub(super) struct Work<'a> {
 }
 
 async fn work(app: &App, taken: &Taken, until: Duration) -> Result<()> {
-    let mut db = app.db.acquire().await?;
+    let mut db = app.cloud.connection(&app.db).await?;
     let Some(resource) = rows::resource(&mut db, taken.resource_id).await? else { return Ok(()) };
     let deployment = rows::deployment(&mut db).await?;
     let Some(step) = Step::of(&taken.step) else {
@@ -113,7 +113,7 @@ async fn work(app: &App, taken: &Taken, until: Duration) -> Result<()> {
             next => {
                 // Restoring aims at something else than what led to it.
                 if course.step == Step::Restoring && work.stored.0 != Step::Restoring {
-                    work.aim(&mut *app.db.acquire().await?, &mut course).await?;
+                    work.aim(&mut *app.cloud.connection(&app.db).await?, &mut course).await?;
                 }
                 if !matches!(next, Do::LookUp | Do::Read) && !work.intend(&course).await? {
                     return Ok(());
@@ -195,7 +195,7 @@ impl Work<'_> {
     async fn save(&mut self, course: &Course, turn: Turn) -> Result<bool> {
         let undoes = |step| matches!(step, Step::Compensating | Step::Restoring);
         let undo = (undoes(course.step) && !undoes(self.stored.0)).then_some(self.app.cloud.pace.give_up_after);
-        let mut db = self.app.db.acquire().await?;
+        let mut db = self.app.cloud.connection(&self.app.db).await?;
         let is_ours = queue::save(&mut db, self.taken, course, turn, undo).await?;
         self.stored = (course.step, course.reference.clone());
         Ok(is_ours)
@@ -265,7 +265,7 @@ impl Work<'_> {
     async fn learn(&mut self, course: &mut Course) -> Result<bool> {
         let Some(object) = &self.object else { return Err(Error::internal("nothing was read that could be learnt")) };
         let references: Vec<&str> = object.spec.references().map(|(_, reference)| reference.as_str()).collect();
-        let mut db = self.app.db.acquire().await?;
+        let mut db = self.app.cloud.connection(&self.app.db).await?;
         let place = (self.resource.project_id, self.resource.provider.as_str());
         let owners = rows::owners(&mut db, place, &references).await?;
         let mut observed = object.spec.clone();

@@ -131,6 +131,8 @@ impl Course {
                     OperationType::Create => self.begin(Step::Creating),
                     // What was deleted behind our back is made again.
                     OperationType::Mend if self.reference.is_none() => self.enter(Step::Creating),
+                    // Names and labels cannot be seen to differ, so it is told at least once what it shall be.
+                    OperationType::Update if self.reference.is_some() => self.begin(Step::Adopting),
                     _ => self.begin(Step::Converging),
                 }
                 self.decide()

@@ -1,5 +1,7 @@
 //! SQL for operations as clients see them.
 
+use std::time::Duration;
+
 use sqlx::{PgConnection, types::Json};
 
 use crate::{
@@ -135,15 +137,17 @@ pub async fn list(
 }
 
 /// Asks that an operation be given up, if it is under way, and no deletion that was begun; gives whether it was not asked
-/// before. Whoever has it in hand learns of it at its next step.
-pub async fn request_cancel(db: &mut PgConnection, id: OperationId) -> sqlx::Result<Option<bool>> {
+/// before. Whoever has it in hand learns of it at its next step: it is not taken from them, for which `lease` is the time
+/// they may have it for. A pause that is longer is cut short.
+pub async fn request_cancel(db: &mut PgConnection, id: OperationId, lease: Duration) -> sqlx::Result<Option<bool>> {
     sqlx::query_scalar(
-        "UPDATE operations o SET cancel_requested = true, due_at = least(o.due_at, now())
+        "UPDATE operations o SET cancel_requested = true, due_at = least(o.due_at, now() + make_interval(secs => $2))
          FROM (SELECT id, cancel_requested FROM operations WHERE id = $1 FOR NO KEY UPDATE) before
          WHERE o.id = before.id AND o.due_at IS NOT NULL AND NOT (o.type = 'delete' AND o.status = 'running')
          RETURNING NOT before.cancel_requested",
     )
     .bind(id)
+    .bind(lease.as_secs_f64())
     .fetch_optional(db)
     .await
 }

@@ -3,22 +3,30 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cloudapi::resources::drivers::aws::Aws;
+use cloudapi::resources::{
+    driver::Refusal,
+    drivers::aws::{Aws, Environment},
+    kind::Kind,
+};
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Subject, conformance};
+use super::{Subject, checks, conformance};
 use crate::{aws::environment, support::moto};
 
 conformance!(start);
 
 async fn start() -> Option<Subject> {
-    let url = moto::url()?;
-    let region = moto::region();
+    Some(subject(moto::url()?, moto::region(), environment()))
+}
+
+fn subject(url: &str, region: &'static str, environment: Arc<Environment>) -> Subject {
     let settings = format!(
         "region = '{region}'\nendpoint = '{url}'\nimages = {{ debian-12 = 'ami-12c6146b' }}\nsizes = {{ tiny = 't3.small' }}"
     );
-    let driver = |name: &str| Arc::new(Aws::new(name.into(), toml::from_str(&settings).unwrap(), environment()));
-    Some(Subject {
+    let driver =
+        |name: &str| Arc::new(Aws::new(name.into(), toml::from_str(&settings).unwrap(), Arc::clone(&environment)));
+    Subject {
         driver: driver("aws"),
         sibling: driver("sibling"),
         deployment: Uuid::new_v4(),
@@ -31,11 +39,69 @@ async fn start() -> Option<Subject> {
         patience: Duration::from_secs(20),
         stray_volume: Box::new(move || {
             Box::pin(async move {
-                let answer = moto::ask(region, &format!("Action=CreateVolume&AvailabilityZone={region}a&Size=1")).await;
-                let id = answer.split("<volumeId>").nth(1).and_then(|rest| rest.split('<').next());
-                id.unwrap_or_else(|| panic!("{answer}")).to_owned()
+                let form = format!("Action=CreateVolume&AvailabilityZone={region}a&Size=1");
+                member(&moto::ask(region, &form).await, "volumeId")
             })
         }),
         _keep: Box::new(()),
+    }
+}
+
+/// What stands in the first element of this name.
+fn member(answer: &str, name: &str) -> String {
+    let found = answer.split(&format!("<{name}>")).nth(1).and_then(|rest| rest.split('<').next());
+    found.unwrap_or_else(|| panic!("there is no {name} in {answer}")).to_owned()
+}
+
+/// A user of the account `url` plays, and a key of theirs.
+async fn user_of(url: &str, name: &str) -> (String, String) {
+    let iam = async |form: &str| {
+        moto::ask_at(url, "us-east-1/iam", &format!("{form}&UserName={name}&Version=2010-05-08")).await
+    };
+    iam("Action=CreateUser").await;
+    let key = iam("Action=CreateAccessKey").await;
+    (member(&key, "AccessKeyId"), member(&key, "SecretAccessKey"))
+}
+
+fn with((id, secret): (String, String)) -> Arc<Environment> {
+    Arc::new(move |name| match name {
+        "AWS_ACCESS_KEY_ID" => Some(id.clone()),
+        "AWS_SECRET_ACCESS_KEY" => Some(secret.clone()),
+        _ => None,
     })
+}
+
+#[tokio::test]
+async fn the_permissions_that_the_documentation_names_are_enough_and_signatures_are_as_aws_makes_them() {
+    // After five calls it minds who asks: it makes each signature itself, by AWS's own library, and compares.
+    let Some(strict) = moto::start(&[("INITIAL_NO_AUTH_ACTION_COUNT", "5")]) else { return };
+    let documented = include_str!("../../../docs/drivers.md").split("```json\n").nth(1).unwrap();
+    let mut policy: Value = serde_json::from_str(documented.split("```").next().unwrap()).unwrap();
+    // moto does not know what tags a thing has when it looks at conditions.
+    for statement in policy["Statement"].as_array_mut().unwrap() {
+        statement.as_object_mut().unwrap().remove("Condition");
+    }
+    let key = user_of(&strict.url, "server").await;
+    let stranger = user_of(&strict.url, "stranger").await;
+    let form =
+        form_urlencoded::Serializer::new(String::from("Action=PutUserPolicy&UserName=server&PolicyName=documented"))
+            .append_pair("PolicyDocument", &policy.to_string())
+            .append_pair("Version", "2010-05-08")
+            .finish();
+    moto::ask_at(&strict.url, "us-east-1/iam", &form).await;
+
+    let allowed = subject(&strict.url, "eu-central-1", with(key.clone()));
+    checks::what_is_made_is_read_as_asked_and_listed_with_its_tags(&allowed).await;
+    checks::volumes_are_attached_detached_and_outlive_their_instance(&allowed).await;
+    checks::what_is_in_use_is_not_deleted(&allowed).await;
+    checks::an_instance_is_turned_off_and_on_as_often_as_one_likes(&allowed).await;
+    checks::an_instance_gets_another_size(&allowed).await;
+    checks::a_volume_grows_and_never_shrinks(&allowed).await;
+
+    for key in [stranger, (key.0, "another-secret".into())] {
+        let refused = subject(&strict.url, "eu-central-1", with(key));
+        let refused = refused.driver.read(Kind::Volume, "vol-12345678").await.unwrap_err();
+        assert_eq!(refused.kind, Refusal::Denied, "{refused}");
+        assert!(!refused.message.contains("arn:"), "{refused}");
+    }
 }

@@ -109,9 +109,9 @@ async fn canceled() -> Vec<String> {
     let app = start(stuck()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
-    let submitted = key.post(RESOURCES, volume(20)).await.accepted();
+    let submitted = key.post(RESOURCES, instance(None, &[])).await.accepted();
     let id = id_of(&hurried(&key, &submitted).await);
-    let change = key.patch(&path(&id), json!({ "spec": { "size_gib": 40 } })).await.accepted();
+    let change = key.patch(&path(&id), json!({ "spec": { "size": "large" } })).await.accepted();
     let operation = format!("/v1/operations/{}", id_of(&change["operation"]));
     key.post_empty(&format!("{operation}/cancel")).await.accepted();
     eventually("it is over", async || {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use cloudapi::{base::lifecycle::Phase, http::edge::EdgeOptions, state::AppOptions};
 use serde_json::{Value, json};
 
-use super::{RESOURCES, conflict, made, make, network, path, pipeline, start, volume};
+use super::{RESOURCES, conflict, instance, made, make, network, path, pipeline, start, volume};
 use crate::support::{
     Identity, TestApp,
     cloud::{hurried, id_of, over, quiet_network, quiet_operation, stuck},
@@ -94,9 +94,9 @@ async fn what_is_canceled_is_undone_and_told_of() {
     let app = start(stuck()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
-    let submitted = key.post(RESOURCES, volume(20)).await.accepted();
+    let submitted = key.post(RESOURCES, instance(None, &[])).await.accepted();
     let id = id_of(&hurried(&key, &submitted).await);
-    let change = key.patch(&path(&id), json!({ "spec": { "size_gib": 40 } })).await.accepted();
+    let change = key.patch(&path(&id), json!({ "spec": { "size": "large" } })).await.accepted();
     let cancel = format!("{}/cancel", at(&change));
     let asked = key.post_empty(&cancel).await.accepted();
     assert_eq!((&asked["operation"]["id"], &asked["resource"]["id"]), (&change["operation"]["id"], &json!(id)));
@@ -109,7 +109,7 @@ async fn what_is_canceled_is_undone_and_told_of() {
     })
     .await;
     let now = key.get(&path(&id)).await.ok();
-    assert_eq!((&now["status"]["phase"], &now["spec"]["size_gib"]), (&json!("active"), &json!(20)));
+    assert_eq!((&now["status"]["phase"], &now["spec"]["size"]), (&json!("active"), &json!("small")));
     assert!(conflict(key.post_empty(&cancel).await, "invalid_state").contains("is over (canceled)"));
     assert!(
         conflict(key.post_empty(&format!("{}/cancel", at(&submitted))).await, "invalid_state").contains("succeeded")

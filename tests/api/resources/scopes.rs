@@ -94,5 +94,5 @@ async fn a_viewer_sees_and_a_member_makes() {
     // What a key gets by default reads.
     let key = owner.key().await;
     key.get(&path(&id)).await.ok();
-    lacks(key.delete(&path(&id)).await, "network:write");
+    key.delete(&path(&id)).await.problem(403, "insufficient_scope");
 }

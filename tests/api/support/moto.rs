@@ -18,8 +18,10 @@ const PROGRAM: &str = "TEST_MOTO_SERVER";
 /// Whether it is a failure that there is none.
 const REQUIRED: &str = "TEST_MOTO_REQUIRED";
 
-struct Moto {
-    url: String,
+/// One that runs.
+pub struct Moto {
+    /// Where it is.
+    pub url: String,
     /// As long as this is open, it runs. The system closes it when this process ends, however that comes about.
     _lifeline: ChildStdin,
 }
@@ -49,7 +51,7 @@ const REGIONS: [&str; 16] = [
 
 /// Where it is; none if there is none, which is said.
 pub fn url() -> Option<&'static str> {
-    MOTO.get_or_init(start).as_ref().map(|moto| moto.url.as_str())
+    MOTO.get_or_init(|| start(&[])).as_ref().map(|moto| moto.url.as_str())
 }
 
 /// A region that no other test uses, as long as there are enough of them.
@@ -57,18 +59,25 @@ pub fn region() -> &'static str {
     REGIONS[NEXT.fetch_add(1, Ordering::Relaxed) % REGIONS.len()]
 }
 
-/// Asks it past the driver, as somebody else would. It reads of a signature where it is for, and no more.
+/// Asks it past the driver, as somebody else would.
 pub async fn ask(region: &str, form: &str) -> String {
-    let credential = format!("AWS4-HMAC-SHA256 Credential=somebody/20260101/{region}/ec2/aws4_request");
+    ask_at(url().unwrap(), &format!("{region}/ec2"), &format!("{form}&Version=2016-11-15")).await
+}
+
+/// Asks one for something of this `scope`, a region and a service. It reads of a signature where it is for, and no more,
+/// unless it was told to mind.
+pub async fn ask_at(url: &str, scope: &str, form: &str) -> String {
+    let credential = format!("AWS4-HMAC-SHA256 Credential=somebody/20260101/{scope}/aws4_request");
     let request = reqwest::Client::new()
-        .post(url().unwrap())
+        .post(url)
         .header("authorization", credential)
         .header("content-type", "application/x-www-form-urlencoded")
-        .body(format!("{form}&Version=2016-11-15"));
+        .body(form.to_owned());
     request.send().await.unwrap().error_for_status().unwrap().text().await.unwrap()
 }
 
-fn start() -> Option<Moto> {
+/// Starts one, with this in its environment; none if there is none, which is said.
+pub fn start(variables: &[(&str, &str)]) -> Option<Moto> {
     let Some(program) = env::var_os(PROGRAM) else {
         assert!(env::var_os(REQUIRED).is_none(), "{REQUIRED} is set, and {PROGRAM} names no program");
         // Past the test harness, which would keep it to itself.
@@ -83,6 +92,7 @@ fn start() -> Option<Moto> {
     let mut child = Command::new("/bin/sh")
         .args(["-c", script])
         .arg(&program)
+        .envs(variables.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -6,6 +6,7 @@ mod rows;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
 use crate::{
     base::id::OperationId,
@@ -24,6 +25,8 @@ use rows::Row;
 
 const SIZES: &[&str] = &["small", "medium", "large", "xlarge"];
 const IMAGES: &[&str] = &["alpine-3.22", "debian-12", "debian-13", "ubuntu-24.04"];
+/// How many calls are served at a time.
+const COUNTERS: usize = 3;
 /// How many objects a page holds.
 const PAGE: i64 = 100;
 
@@ -56,16 +59,26 @@ pub struct Sim {
     db: Pool,
     chance: Chance,
     capabilities: Capabilities,
+    /// How many calls are served at a time: a provider of its own would not take a server's connections.
+    counters: Semaphore,
 }
 
 impl Sim {
     /// The provider of this name, with its objects in `db`.
     pub fn new(name: String, settings: SimSettings, db: Pool) -> Self {
-        Self { name, db, chance: Chance::new(settings), capabilities: capabilities() }
+        Self {
+            name,
+            db,
+            chance: Chance::new(settings),
+            capabilities: capabilities(),
+            counters: Semaphore::new(COUNTERS),
+        }
     }
 
     /// Does `work`, unless chance has it that the call fails before or after.
     async fn call<T>(&self, work: impl Future<Output = sqlx::Result<Result<T>>> + Send) -> Result<T> {
+        // The semaphore is never closed.
+        let _counter = self.counters.acquire().await;
         let fails = self.chance.failure();
         if fails == Some(chance::Failure::Before) {
             return Err(busy());
