@@ -119,6 +119,11 @@ mod tests {
                 .contains("two providers")
         );
         assert!(told("[[provider]]\nname = 'a'\ndriver = 'sim'\nsede = 7").contains("sede"));
+        let aws = "[[provider]]\nname = 'a'\ndriver = 'aws'\n";
+        assert!(parse(&format!("{aws}region = 'eu-central-1'")).is_ok());
+        assert!(told(aws).contains("region"));
+        assert!(told(&format!("{aws}region = 'r'\nendpoint = 'http://cloud.example'")).contains("must be https"));
+        assert!(told(&format!("{aws}region = 'r'\nsecret_access_key = 's'")).contains("unknown field"));
         assert!(told("[[providr]]\nname = 'a'").contains("providr"));
     }
 }
