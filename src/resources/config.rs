@@ -119,6 +119,15 @@ mod tests {
                 .contains("two providers")
         );
         assert!(told("[[provider]]\nname = 'a'\ndriver = 'sim'\nsede = 7").contains("sede"));
+        let aws = "[[provider]]\nname = 'a'\ndriver = 'aws'\n";
+        assert!(parse(&format!("{aws}region = 'eu-central-1'")).is_ok());
+        assert!(told(aws).contains("region"));
+        assert!(told(&format!("{aws}region = 'r'\nendpoint = 'http://cloud.example'")).contains("must be https"));
+        assert!(told(&format!("{aws}region = 'r'\nsecret_access_key = 's'")).contains("unknown field"));
+        let docker = |rest: &str| parse(&format!("[[provider]]\nname = 'a'\ndriver = 'docker'\n{rest}"));
+        assert!(docker("sizes = { s = { cpus = 1, memory_mib = 64 } }").is_ok());
+        assert!(docker("sockte = '/run/docker.sock'").unwrap_err().to_string().contains("sockte"));
+        assert!(docker("sizes = {}").unwrap_err().to_string().contains("no sizes"));
         assert!(told("[[providr]]\nname = 'a'").contains("providr"));
     }
 }

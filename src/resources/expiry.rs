@@ -8,7 +8,7 @@ use super::{
     lifecycle::{OperationType, Phase},
     model::{Condition, ConditionType, ResourceView, StoredResource},
     queue::{self, Begun},
-    rows,
+    repo, rows, rules,
 };
 use crate::{
     base::{action::Action, error::Result, id::ResourceId, request::RequestContext},
@@ -59,7 +59,7 @@ async fn expire_one(app: &App, id: ResourceId) -> Result<()> {
         rows::expire_later(tx.db(), id, now.plus(LATER), None).await?;
         return tx.commit_unchanged(()).await;
     }
-    let users = rows::users(tx.db(), id).await?;
+    let users = repo::dependents(tx.db(), id).await?;
     if !users.is_empty() {
         let conditions = in_use(&resource, &users, now);
         rows::expire_later(tx.db(), id, now.plus(LATER), Some(&conditions)).await?;
@@ -80,13 +80,12 @@ async fn expire_one(app: &App, id: ResourceId) -> Result<()> {
 fn in_use(resource: &StoredResource, users: &[ResourceId], now: crate::base::clock::Timestamp) -> Vec<Condition> {
     let known = resource.conditions.iter().find(|condition| condition.kind == ConditionType::Expired);
     let others = resource.conditions.iter().filter(|condition| condition.kind != ConditionType::Expired).cloned();
-    let users: Vec<String> = users.iter().map(ToString::to_string).collect();
     let expired = Condition {
         kind: ConditionType::Expired,
         reason: "in_use".into(),
         message: format!(
             "Its time is up, and it is deleted as soon as nothing uses it; it is used by {}",
-            users.join(", ")
+            rules::listed(users)
         ),
         since: known.map_or(now, |condition| condition.since),
         difference: None,

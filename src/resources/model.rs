@@ -86,24 +86,6 @@ pub enum ConditionType {
     Expired,
 }
 
-/// The columns of a [`StoredResource`], for every SELECT and RETURNING that gives one.
-macro_rules! resource_columns {
-    () => {
-        "id, project_id, kind, provider, name, labels, spec, generation, observed_generation, phase, power, \
-         desired_power, provider_ref, outputs, conditions, last_synced_at, protection, reconcile, expires_at, version, \
-         created_at, deleted_at"
-    };
-}
-pub(crate) use resource_columns;
-
-/// Those of a [`StoredOperation`].
-macro_rules! operation_columns {
-    () => {
-        "id, project_id, resource_id, type, status, step, progress, attempt, error, created_at, finished_at"
-    };
-}
-pub(crate) use operation_columns;
-
 /// A resource as the database has it.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct StoredResource {

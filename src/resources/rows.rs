@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     kind::{Kind, Power},
     lifecycle::Phase,
-    model::{Condition, StoredResource, resource_columns},
+    model::{Condition, StoredResource},
     spec::Spec,
 };
 use crate::base::{
@@ -19,18 +19,12 @@ use crate::base::{
 
 /// A resource as it is now.
 pub async fn resource(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
-    sqlx::query_as(concat!("SELECT ", resource_columns!(), " FROM resources WHERE id = $1"))
-        .bind(id)
-        .fetch_optional(db)
-        .await
+    sqlx::query_as("SELECT * FROM resources WHERE id = $1").bind(id).fetch_optional(db).await
 }
 
 /// The same, which nobody else can change until the transaction ends.
 pub async fn lock(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
-    sqlx::query_as(concat!("SELECT ", resource_columns!(), " FROM resources WHERE id = $1 FOR NO KEY UPDATE"))
-        .bind(id)
-        .fetch_optional(db)
-        .await
+    sqlx::query_as("SELECT * FROM resources WHERE id = $1 FOR NO KEY UPDATE").bind(id).fetch_optional(db).await
 }
 
 /// What is known of a thing that a spec refers to.
@@ -75,27 +69,6 @@ pub async fn owners(
     Ok(found.into_iter().collect())
 }
 
-/// Notes what a resource refers to, and nothing else.
-pub async fn refer(db: &mut PgConnection, from: ResourceId, spec: &Spec) -> sqlx::Result<()> {
-    let (ids, members): (Vec<ResourceId>, Vec<&str>) =
-        spec.references().map(|(member, id)| (*id, member.as_str())).unzip();
-    sqlx::query("DELETE FROM resource_references WHERE from_id = $1 AND to_id <> ALL ($2)")
-        .bind(from)
-        .bind(&ids)
-        .execute(&mut *db)
-        .await?;
-    sqlx::query(
-        "INSERT INTO resource_references (from_id, to_id, member) SELECT $1, * FROM unnest($2::uuid[], $3::text[])
-         ON CONFLICT (from_id, to_id) DO NOTHING",
-    )
-    .bind(from)
-    .bind(ids)
-    .bind(members)
-    .execute(db)
-    .await
-    .map(drop)
-}
-
 /// Notes that a resource refers to nothing any more.
 pub async fn refer_to_nothing(db: &mut PgConnection, from: ResourceId) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM resource_references WHERE from_id = $1").bind(from).execute(db).await.map(drop)
@@ -130,13 +103,10 @@ pub struct Settled {
 
 /// Leaves a resource as it is now. It must be locked.
 pub async fn settle(db: &mut PgConnection, id: ResourceId, settled: &Settled) -> sqlx::Result<StoredResource> {
-    sqlx::query_as(concat!(
-        "UPDATE resources SET phase = $2, spec = $3, generation = $4, observed_generation = $5, power = $6, desired_power = $7,
+    sqlx::query_as("UPDATE resources SET phase = $2, spec = $3, generation = $4, observed_generation = $5, power = $6, desired_power = $7,
                 provider_ref = $8, outputs = $9, conditions = $10, last_synced_at = coalesce($11, last_synced_at), deleted_at = $12,
                 settled_at = now(), version = version + 1
-         WHERE id = $1 RETURNING ",
-        resource_columns!()
-    ))
+         WHERE id = $1 RETURNING *")
     .bind(id)
     .bind(settled.phase)
     .bind(Json(&settled.spec))
@@ -182,10 +152,7 @@ pub async fn expiring(db: &mut PgConnection, now: Timestamp, limit: i64) -> sqlx
 
 /// A resource that nobody else can change, or refer to, until the transaction ends; none if another is at it.
 pub async fn lock_to_delete(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
-    sqlx::query_as(concat!("SELECT ", resource_columns!(), " FROM resources WHERE id = $1 FOR UPDATE SKIP LOCKED"))
-        .bind(id)
-        .fetch_optional(db)
-        .await
+    sqlx::query_as("SELECT * FROM resources WHERE id = $1 FOR UPDATE SKIP LOCKED").bind(id).fetch_optional(db).await
 }
 
 /// Has a resource that should be gone looked at later, with these conditions until then.
@@ -206,12 +173,4 @@ pub async fn expire_later(
     .execute(db)
     .await
     .map(drop)
-}
-
-/// What refers to a resource.
-pub async fn users(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Vec<ResourceId>> {
-    sqlx::query_scalar("SELECT from_id FROM resource_references WHERE to_id = $1 ORDER BY from_id LIMIT 10")
-        .bind(id)
-        .fetch_all(db)
-        .await
 }

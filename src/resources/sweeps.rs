@@ -6,7 +6,7 @@ use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
 
 use super::{
     kind::{Kind, Power},
-    model::{Condition, StoredResource, resource_columns},
+    model::{Condition, StoredResource},
 };
 use crate::base::{clock::Timestamp, id::ResourceId};
 
@@ -112,12 +112,8 @@ impl<'r> FromRow<'r, PgRow> for Known {
 
 /// What is known of these.
 pub async fn known(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<Vec<Known>> {
-    sqlx::query_as(concat!(
-        "SELECT ",
-        resource_columns!(),
-        ", settled_at, EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL) AS is_busy
-         FROM resources r WHERE id = ANY ($1)"
-    ))
+    sqlx::query_as("SELECT * , settled_at, EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL) AS is_busy
+         FROM resources r WHERE id = ANY ($1)")
     .bind(ids)
     .fetch_all(db)
     .await
@@ -133,15 +129,11 @@ pub async fn seen(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<()>
 
 /// Resources with an object that the sweep has not come across.
 pub async fn unseen(db: &mut PgConnection, sweep: &Sweep) -> sqlx::Result<Vec<StoredResource>> {
-    sqlx::query_as(concat!(
-        "SELECT ",
-        resource_columns!(),
-        " FROM resources r
+    sqlx::query_as("SELECT * FROM resources r
          WHERE provider = $1 AND kind = $2 AND phase IN ('active', 'failed') AND provider_ref IS NOT NULL AND settled_at < $3
            AND coalesce(last_synced_at, '-infinity') < $3
            AND NOT EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL)
-         ORDER BY id LIMIT 1000"
-    ))
+         ORDER BY id LIMIT 1000")
     .bind(&sweep.provider)
     .bind(sweep.kind)
     .bind(sweep.began_at)
@@ -164,12 +156,11 @@ pub struct Seen<'a> {
 
 /// Notes it. The resource must be locked.
 pub async fn note(db: &mut PgConnection, before: &StoredResource, seen: &Seen<'_>) -> sqlx::Result<StoredResource> {
-    sqlx::query_as(concat!(
+    sqlx::query_as(
         "UPDATE resources SET conditions = $2, power = coalesce($3, power), last_synced_at = now(),
                 phase = CASE WHEN $4 THEN 'failed' ELSE phase END, version = version + CASE WHEN $5 THEN 1 ELSE 0 END
-         WHERE id = $1 RETURNING ",
-        resource_columns!()
-    ))
+         WHERE id = $1 RETURNING *",
+    )
     .bind(before.id)
     .bind(Json(seen.conditions))
     .bind(seen.power)

@@ -320,8 +320,7 @@ async fn what_is_still_used_when_its_time_is_up_says_so_and_goes_when_it_is_free
 
 #[tokio::test]
 async fn servers_share_the_work_and_what_a_dead_one_had_in_hand_is_taken_up() {
-    let mut cloud = quick();
-    cloud.pace.lease = Duration::from_millis(200);
+    let cloud = quick();
     let app = TestApp::start_with(AppOptions { cloud: cloud.clone(), ..AppOptions::default() }).await;
     let other = app.start_beside(AppOptions { cloud, ..AppOptions::default() }).await;
     let owner = app.owner().await;

@@ -11,6 +11,7 @@ use crate::{
         machine::{Course, Sight, Step},
         model::{OperationView, ResourceView, StoredResource},
         queue::{self, Ended},
+        repo,
         rows::{self, Settled},
         spec::Spec,
     },
@@ -70,7 +71,7 @@ pub async fn end(work: Work<'_>, course: &Course, end: End) -> Result<()> {
 
 async fn refer(tx: &mut Tx, before: &StoredResource, spec: Option<&Spec>) -> Result<()> {
     match spec {
-        Some(spec) => rows::refer(tx.db(), before.id, spec).await?,
+        Some(spec) => repo::refer(tx.db(), before.id, spec).await?,
         None => rows::refer_to_nothing(tx.db(), before.id).await?,
     }
     Ok(())

@@ -87,7 +87,9 @@ impl Course {
     pub const fn can_be_canceled(kind: OperationType, step: Step) -> bool {
         match step {
             Step::Queued => true,
-            Step::Compensating | Step::Restoring | Step::Adopting | Step::Done => false,
+            Step::Compensating | Step::Restoring | Step::Done => false,
+            // Whether the tags of what is imported are ours by now, nobody knows.
+            Step::Applying => !matches!(kind, OperationType::Import),
             _ => !matches!(kind, OperationType::Delete),
         }
     }
@@ -115,7 +117,7 @@ impl Course {
         }
         let needs_references = matches!(
             self.step,
-            Step::References | Step::Creating | Step::Converging | Step::Restoring | Step::Adopting
+            Step::References | Step::Creating | Step::Converging | Step::Restoring | Step::Applying
         );
         match &self.referred {
             Referred::NotYet if needs_references => return Do::Wait(Pause::LookAgain),
@@ -132,7 +134,7 @@ impl Course {
                     // What was deleted behind our back is made again.
                     OperationType::Mend if self.reference.is_none() => self.enter(Step::Creating),
                     // Names and labels cannot be seen to differ, so it is told at least once what it shall be.
-                    OperationType::Update if self.reference.is_some() => self.begin(Step::Adopting),
+                    OperationType::Update if self.reference.is_some() => self.begin(Step::Applying),
                     _ => self.begin(Step::Converging),
                 }
                 self.decide()
@@ -148,7 +150,7 @@ impl Course {
                 None => self.missing(),
             },
             Step::Rebooting => Do::Reboot,
-            Step::Adopting => Do::Update,
+            Step::Applying => Do::Update,
             Step::Deleting | Step::Compensating => self.doom_or(Do::LookUp),
             Step::Done => Do::End(End::Succeeded),
         }
@@ -222,13 +224,13 @@ impl Course {
                 }
                 None
             }
-            Step::Rebooting | Step::Adopting => {
+            Step::Rebooting | Step::Applying => {
                 self.begin(Step::Converging);
                 Some(Do::Wait(Pause::LookAgain))
             }
             // It was told what it shall be.
             Step::Reading => {
-                self.begin(Step::Adopting);
+                self.begin(Step::Applying);
                 None
             }
             _ => Some(Do::Wait(Pause::LookAgain)),
@@ -329,9 +331,8 @@ impl Course {
         use OperationType as T;
         match (self.kind, self.step) {
             (T::Create | T::Mend, Step::Creating) | (T::Create, Step::Converging) => self.enter(Step::Compensating),
-            (T::Update | T::Attach | T::Detach | T::Resize | T::Start | T::Stop, Step::Converging) => {
-                self.enter(Step::Restoring);
-            }
+            (T::Update | T::Attach | T::Detach | T::Resize | T::Start | T::Stop, Step::Converging)
+            | (T::Update, Step::Applying) => self.enter(Step::Restoring),
             _ => return Some(Do::End(End::Canceled)),
         }
         None

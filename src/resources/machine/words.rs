@@ -49,8 +49,8 @@ steps! {
     Rebooting = "rebooting", 30;
     /// Looks at the object.
     Reading = "reading", 30;
-    /// Puts our tags on an object that was made elsewhere.
-    Adopting = "adopting", 50;
+    /// Tells the provider what the object shall be, its tags included.
+    Applying = "applying", 40;
     /// Has every object of the resource deleted, and waits until they are gone.
     Deleting = "deleting", 50;
     /// The same, because what was begun came to nothing.

@@ -51,7 +51,7 @@ impl Docker {
         Self { name, settings, capabilities, engine: OnceCell::new(), pulls: Pulls::default() }
     }
 
-    /// The engine, in the newest version of its interface that both sides know.
+    /// The engine, if it answers and says of which version it is.
     async fn engine(&self) -> Result<&Engine> {
         let reach = || async {
             let socket = self.settings.socket.to_string_lossy();

@@ -1,0 +1,86 @@
+//! A provider that is slow, and does whatever reaches it, late as that may be.
+
+use crate::resources::{
+    driver::{DriverError, Refusal},
+    kind::Power,
+    machine::Heard,
+};
+
+/// An object at the provider.
+#[derive(Clone, Debug)]
+pub struct Thing {
+    pub reference: String,
+    pub token: u32,
+    pub spec: u32,
+    pub power: Power,
+    /// For how many more looks it is busy; and whether that is its end.
+    pub busy: u32,
+    pub is_going: bool,
+}
+
+/// A call that reaches the provider, at once or later.
+#[derive(Clone, Debug)]
+pub enum Call {
+    Create { token: u32, spec: u32 },
+    Update { reference: String, spec: u32 },
+    Turn { reference: String, power: Power },
+    Delete { reference: String },
+}
+
+#[derive(Clone, Debug)]
+pub struct Provider {
+    pub things: Vec<Thing>,
+    pub made: u32,
+    /// Whether the same token makes one thing, however often.
+    pub knows_tokens: bool,
+    /// Calls of workers that were stopped, which come when these go on.
+    pub late: Vec<Call>,
+}
+
+impl Provider {
+    pub fn find(&mut self, reference: &str) -> Option<&mut Thing> {
+        self.things.iter_mut().find(|thing| thing.reference == reference)
+    }
+
+    pub fn take(&mut self, call: Call) -> Result<Heard, DriverError> {
+        let gone = || DriverError::new(Refusal::NotFound, "gone", "gone");
+        match call {
+            Call::Create { token, spec } => {
+                let known = self.things.iter().find(|thing| self.knows_tokens && thing.token == token);
+                if let Some(known) = known {
+                    return Ok(Heard::Created(known.reference.clone()));
+                }
+                self.made += 1;
+                let reference = format!("thing-{}", self.made);
+                let thing =
+                    Thing { reference: reference.clone(), token, spec, power: Power::On, busy: 1, is_going: false };
+                self.things.push(thing);
+                Ok(Heard::Created(reference))
+            }
+            Call::Update { reference, spec } => {
+                let thing = self.find(&reference).filter(|thing| !thing.is_going).ok_or_else(gone)?;
+                (thing.spec, thing.busy) = (spec, 1);
+                Ok(Heard::Done)
+            }
+            Call::Turn { reference, power } => {
+                let thing = self.find(&reference).filter(|thing| !thing.is_going).ok_or_else(gone)?;
+                (thing.power, thing.busy) = (power, 1);
+                Ok(Heard::Done)
+            }
+            Call::Delete { reference } => {
+                if let Some(thing) = self.find(&reference) {
+                    (thing.is_going, thing.busy) = (true, 1);
+                }
+                Ok(Heard::Done)
+            }
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self) {
+        self.things.retain(|thing| !(thing.is_going && thing.busy == 0));
+        for thing in &mut self.things {
+            thing.busy = thing.busy.saturating_sub(1);
+        }
+    }
+}
