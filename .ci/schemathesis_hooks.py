@@ -193,11 +193,9 @@ def keep_to_what_a_provider_has(case):
     path, body = case.operation.path, case.body
     if case.query and str(case.query.get("wait", "")).isdigit() and int(case.query["wait"]) in range(2, 61):
         case.query["wait"] = 1
-    if case.meta is None or case.meta.generation.mode.value != "positive":
-        return
-    if path == "/v1/providers/{name}":
+    if path == "/v1/providers/{name}" and meant(case, "path"):
         case.path_parameters["name"] = "sim"
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or not meant(case, "body"):
         return
     if path in ("/v1/resources", "/v1/resources/import"):
         body["provider"] = "sim"
@@ -207,6 +205,16 @@ def keep_to_what_a_provider_has(case):
         body.pop("spec", None)
     if path == "/v1/resources/{resource_id}/actions":
         case.body = {"action": "start"}
+
+
+def meant(case, where):
+    """Whether this part of a request is meant to be right, whatever the rest of it is."""
+    if case.meta is None:
+        return False
+    for kind, component in case.meta.components.items():
+        if getattr(kind, "value", kind) in (where, f"{where}_parameters"):
+            return component.mode.value == "positive"
+    return True
 
 
 def accept_what_is_open(case):
