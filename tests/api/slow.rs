@@ -299,5 +299,5 @@ async fn a_process_that_may_open_few_files_takes_fewer_connections_and_says_so()
 async fn the_limits_are_the_documented_ones_by_default() {
     let limits = EdgeOptions::default().limits;
     let seconds = [limits.head_time, limits.body_time, limits.idle_time, limits.stall_time].map(|time| time.as_secs());
-    assert_eq!((seconds, limits.max_connections, limits.max_requests), ([10, 10, 75, 60], 10_000, 1_000));
+    assert_eq!((seconds, limits.max_connections, limits.max_requests), ([10, 10, 75, 100], 10_000, 1_000));
 }
