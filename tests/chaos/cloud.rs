@@ -1,11 +1,12 @@
-//! Servers that die in the middle of what they do at providers: the simulated one, and with `CHAOS_MOTO` set to the URL of a
-//! server that answers as EC2 does, that one.
+//! Servers that die in the middle of what they do at providers: the simulated one, and moto's server, which plays AWS, where
+//! there is one.
 
-use std::{env, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     faults::{Fault, plan},
     invariants::{answers::Answers, converged::Converged, quiet::Quiet, told::Told},
+    moto,
     run::{self, Scale, Trial},
     world::World,
 };
@@ -34,10 +35,9 @@ async fn whatever_fails_there_is_one_object_for_each_resource_and_none_for_any_o
 async fn the_same_is_so_at_a_provider_that_is_none_of_ours() {
     let _alone = run::alone().await;
     let scale = Scale::from_env();
-    let Ok(endpoint) = env::var("CHAOS_MOTO") else {
-        println!("SKIPPED: CHAOS_MOTO names no server that answers as EC2 does; .ci/moto starts one");
-        return;
-    };
+    // Without one, that is said.
+    let Some(moto) = moto::start(&[]) else { return };
+    let endpoint = &moto.url;
     let providers = format!(
         "[[provider]]\nname = 'moto'\ndriver = 'aws'\nregion = 'eu-central-1'\nendpoint = '{endpoint}'\n\
          images = {{ debian-12 = 'ami-12c6146b' }}\n"

@@ -19,6 +19,9 @@ mod faults;
 mod http;
 mod invariants;
 mod kill_points;
+#[allow(dead_code, reason = "the tests of the driver use more of it")]
+#[path = "../api/support/moto.rs"]
+mod moto;
 mod node;
 mod proxy;
 mod random;
