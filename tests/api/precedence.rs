@@ -4,7 +4,7 @@
 use cloudapi::base::role::Role;
 use serde_json::json;
 
-use crate::support::{Identity, Reply, TestApp};
+use crate::support::{Identity, Reply, TestApp, cloud::quiet_network};
 
 /// A request, fault by fault.
 struct Attempt<'a> {
@@ -113,6 +113,31 @@ async fn on_an_item_the_content_comes_before_the_thing_and_the_thing_before_the_
     attempt.told(422, "validation_failed", |it| it.body = json!({ "name": "n" }).to_string()).await;
     attempt.told(404, "not_found", |it| it.path = format!("/v1/projects/{}", owner.project)).await;
     attempt.told(403, "insufficient_scope", |it| it.secret = Some(owner.secret)).await;
+    attempt.told(412, "precondition_failed", |it| it.if_match = None).await;
+    attempt.told(409, "project_not_active", |_| ()).await;
+}
+
+#[tokio::test]
+async fn on_a_resource_the_order_is_the_same_and_what_its_provider_cannot_do_is_content() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let viewer = app.member(&owner, Role::Viewer).await;
+    let network = quiet_network(&owner).await;
+    owner.post_empty(&format!("/v1/projects/{}/suspend", owner.project)).await.ok();
+    let mut attempt = Attempt::new(&app);
+    (attempt.long_head, attempt.path) = (false, "/v1/resources/res_1".into());
+    attempt.told(405, "method_not_allowed", |it| it.method = "PATCH").await;
+    attempt.told(401, "missing_credentials", |it| it.secret = Some(viewer.secret)).await;
+    attempt.told(400, "invalid_idempotency_key", |it| it.key = None).await;
+    attempt.told(400, "unknown_parameter", |it| it.query = "").await;
+    attempt.told(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
+    attempt.told(413, "payload_too_large", |it| it.body = "{".into()).await;
+    attempt.told(400, "malformed_json", |it| it.body = json!({ "name": "" }).to_string()).await;
+    let other = json!({ "spec": { "cidr": "10.1.0.0/16" } });
+    attempt.told(422, "validation_failed", |it| it.body = other.to_string()).await;
+    attempt.told(404, "not_found", |it| it.path = format!("/v1/resources/{network}")).await;
+    attempt.told(403, "insufficient_scope", |it| it.secret = Some(owner.secret)).await;
+    attempt.told(422, "unsupported_capability", |it| it.body = json!({ "name": "n" }).to_string()).await;
     attempt.told(412, "precondition_failed", |it| it.if_match = None).await;
     attempt.told(409, "project_not_active", |_| ()).await;
 }
