@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    driver::{ListQuery, Object, ObjectPage, ObjectState, Owned, Tags},
+    driver::{self, ListQuery, Object, ObjectPage, ObjectState, Owned, Refusal, Tags},
     finding::{self, News, Wanted},
     lifecycle::{OperationType, Phase},
     machine::Sight,
@@ -31,21 +31,25 @@ use crate::{
     tx::Change,
 };
 
+/// How often to look, between two sweeps, whether one is due.
+const LOOKS: u32 = 60;
+
 /// Runs until `stop`.
 pub async fn run(app: App, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(app.cloud.pace.poll)).await.is_some() {
+    let pause = app.cloud.pace.poll.max(app.cloud.pace.sweep / LOOKS);
+    let mut is_known = false;
+    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         if !app.lifecycle.is_open() {
             continue;
         }
-        let swept = stop.run_until_cancelled(sweep_one(&app)).await;
-        if let Some(Err(error)) = swept {
+        if let Some(Err(error)) = stop.run_until_cancelled(sweep_one(&app, &mut is_known)).await {
             tracing::warn!(%error, "the objects of a provider could not be looked through; this is tried again");
         }
     }
 }
 
 /// Looks through one provider's objects of one kind, if that is due.
-async fn sweep_one(app: &App) -> Result<()> {
+async fn sweep_one(app: &App, is_known: &mut bool) -> Result<()> {
     let pace = &app.cloud.pace;
     let mut db = app.db.acquire().await?;
     let all = app
@@ -53,7 +57,12 @@ async fn sweep_one(app: &App) -> Result<()> {
         .providers
         .iter()
         .flat_map(|provider| provider.capabilities().kinds.iter().map(|kind| (provider.name.as_str(), kind.kind)));
-    let Some(sweep) = sweeps::take(&mut db, &all.collect::<Vec<_>>(), pace.lease).await? else { return Ok(()) };
+    let all: Vec<_> = all.collect();
+    if !*is_known {
+        sweeps::know(&mut db, &all).await?;
+        *is_known = true;
+    }
+    let Some(sweep) = sweeps::take(&mut db, &all, pace.lease).await? else { return Ok(()) };
     let deployment = rows::deployment(&mut db).await?;
     drop(db);
     let Some(provider) = app.cloud.providers.get(&sweep.provider) else { return Ok(()) };
@@ -99,7 +108,25 @@ impl Sweeper<'_> {
         Ok((page, at))
     }
 
-    async fn ask<T>(&self, call: impl Future<Output = super::driver::Result<T>>) -> Result<T> {
+    /// Asks about one object. That the provider will not say is told, and keeps nobody from looking at the others.
+    async fn ask_about<T>(&self, id: ResourceId, call: impl Future<Output = driver::Result<T>>) -> Result<Option<T>> {
+        let mut refused = None;
+        let noted = async {
+            call.await.inspect_err(|error| {
+                refused = Some(error.clone()).filter(|error| !matches!(error.kind, Refusal::Retryable { .. }));
+            })
+        };
+        match (self.ask(noted).await, refused) {
+            (Ok(answer), _) => Ok(Some(answer)),
+            (Err(_), Some(error)) => {
+                tracing::warn!(%error, provider = self.provider.name, resource_id = %id, "a provider does not let us look after a resource");
+                Ok(None)
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    async fn ask<T>(&self, call: impl Future<Output = driver::Result<T>>) -> Result<T> {
         let told = |cause: String| {
             let detail = format!("The provider '{}' did not do what it was asked for", self.provider.name);
             Error::new(Code::Timeout, detail).caused_by(cause)
@@ -172,13 +199,14 @@ impl Sweeper<'_> {
         tracing::warn!(provider = self.provider.name, reference, resource_id = %resource.id,
             "an object was made beside the one that is its resource's, and is deleted");
         self.app.cloud.figures.add_cleared();
-        self.ask(self.provider.driver.delete(resource.kind, reference)).await
+        self.ask_about(resource.id, self.provider.driver.delete(resource.kind, reference)).await.map(drop)
     }
 
     /// Looks at one resource's object, and notes what it finds.
     async fn inspect(&self, resource: StoredResource) -> Result<()> {
         let Some(reference) = &resource.provider_ref else { return Ok(()) };
-        let object = self.ask(self.provider.driver.read(resource.kind, reference)).await?;
+        let looked = self.ask_about(resource.id, self.provider.driver.read(resource.kind, reference)).await?;
+        let Some(object) = looked else { return Ok(()) };
         let now = self.app.clock.now();
         let mut tx = self.app.writes.begin(&Arc::new(RequestContext::system())).await?;
         let Some(before) = rows::lock(tx.db(), resource.id).await? else { return Ok(()) };

@@ -25,9 +25,8 @@ pub struct Sweep {
 
 /// Takes one of these that is due, until the lease ends.
 pub async fn take(db: &mut PgConnection, all: &[(&str, Kind)], lease: Duration) -> sqlx::Result<Option<Sweep>> {
-    let (providers, kinds): (Vec<&str>, Vec<&str>) = all.iter().map(|(name, kind)| (*name, kind.as_str())).unzip();
-    let lease = lease.as_secs_f64();
-    let taken: Option<Sweep> = sqlx::query_as(
+    let (providers, kinds) = texts(all);
+    sqlx::query_as(
         "WITH due AS MATERIALIZED (
              SELECT s.provider, s.kind FROM provider_sweeps s
              JOIN unnest($1::text[], $2::text[]) AS ours (provider, kind) USING (provider, kind)
@@ -36,25 +35,28 @@ pub async fn take(db: &mut PgConnection, all: &[(&str, Kind)], lease: Duration) 
          FROM due WHERE s.provider = due.provider AND s.kind = due.kind
          RETURNING s.provider, s.kind, s.fence, now() AS began_at",
     )
-    .bind(&providers)
-    .bind(&kinds)
-    .bind(lease)
-    .fetch_optional(&mut *db)
-    .await?;
-    if taken.is_none() {
-        // The first time, there is nothing to take yet.
-        sqlx::query(
-            "INSERT INTO provider_sweeps (provider, kind)
-             SELECT ours.provider, ours.kind FROM unnest($1::text[], $2::text[]) AS ours (provider, kind)
-             WHERE NOT EXISTS (SELECT FROM provider_sweeps s WHERE s.provider = ours.provider AND s.kind = ours.kind)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(providers)
-        .bind(kinds)
-        .execute(db)
-        .await?;
-    }
-    Ok(taken)
+    .bind(providers)
+    .bind(kinds)
+    .bind(lease.as_secs_f64())
+    .fetch_optional(db)
+    .await
+}
+
+/// Makes turns at these known, of which the first is due at once.
+pub async fn know(db: &mut PgConnection, all: &[(&str, Kind)]) -> sqlx::Result<()> {
+    let (providers, kinds) = texts(all);
+    sqlx::query(
+        "INSERT INTO provider_sweeps (provider, kind) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING",
+    )
+    .bind(providers)
+    .bind(kinds)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+fn texts<'a>(all: &[(&'a str, Kind)]) -> (Vec<&'a str>, Vec<&'a str>) {
+    all.iter().map(|(name, kind)| (*name, kind.as_str())).unzip()
 }
 
 /// Keeps a turn; gives whether it is still ours.

@@ -296,6 +296,27 @@ async fn an_operation_that_takes_too_long_fails_and_what_it_has_made_is_deleted(
 }
 
 #[tokio::test]
+async fn what_was_to_be_imported_and_never_was_stays_where_it_is_when_the_resource_is_deleted() {
+    let app = TestApp::start_with(AppOptions { cloud: quick(), ..AppOptions::default() }).await;
+    let owner = app.owner().await;
+    let made = "INSERT INTO sim_objects (provider, reference, kind, name, spec, power, ready_at)
+                VALUES ('sim', 'vm-theirs', 'compute.instance', 'theirs',
+                        '{\"size\": \"small\", \"image\": \"debian-12\", \"volumes\": [\"vol-theirs\"]}', 'on', now())";
+    sqlx::query(made).execute(&app.db).await.unwrap();
+    let body = json!({ "project_id": owner.project, "kind": "compute.instance", "provider": "sim", "name": "theirs",
+                       "provider_ref": "vm-theirs" });
+    let submitted = owner.post("/v1/resources/import", body).await.accepted();
+    let operation = over(&owner, &submitted).await;
+    assert_eq!(
+        (&operation["status"], &operation["error"]["provider_code"]),
+        (&json!("failed"), &json!("unknown_volumes"))
+    );
+    let deleted = owner.delete(&format!("/v1/resources/{}", id_of(&submitted["resource"]))).await.accepted();
+    assert_eq!(over(&owner, &deleted).await["status"], "succeeded");
+    assert_eq!(objects(&app).await, ["vm-theirs"]);
+}
+
+#[tokio::test]
 async fn what_is_still_used_when_its_time_is_up_says_so_and_goes_when_it_is_free() {
     let app = TestApp::start_with(AppOptions { cloud: quick(), ..AppOptions::default() }).await;
     let owner = app.owner().await;

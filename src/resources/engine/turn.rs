@@ -15,7 +15,7 @@ use crate::{
         driver::{Action, Driver, DriverError, ListQuery, Object, Order, Owned, Tags},
         finding::Wanted,
         lifecycle::{End, OperationType, Phase},
-        machine::{Course, Do, Heard, Pause, Referred, Step},
+        machine::{Course, Do, Heard, Pause, Referred, Sight, Step},
         model::{Failure, Reconcile, StoredResource},
         queue::{self, Taken, Turn},
         rows,
@@ -178,6 +178,16 @@ impl Work<'_> {
         Wanted { tags: self.tags(), spec: self.order.as_ref().map(|order| &order.spec), power }
     }
 
+    fn sight(&self, course: &Course) -> Sight {
+        let object = self.object.as_ref();
+        // What was to be imported and never was is still somebody else's.
+        let is_ours = self.resource.observed_generation > 0 || object.is_none_or(|object| object.tags.is_some());
+        match course.step {
+            Step::Deleting | Step::Compensating if !is_ours => Sight::Foreign,
+            _ => self.wanted(course).sight(object),
+        }
+    }
+
     /// Stores the step before its call is made, unless it is stored; gives whether the operation is still ours.
     async fn intend(&mut self, course: &Course) -> Result<bool> {
         let lease = self.app.cloud.pace.lease;
@@ -250,7 +260,7 @@ impl Work<'_> {
             Do::Create => Heard::Created(driver.create(order()?).await?.reference),
             Do::Read => {
                 self.object = driver.read(kind, reference).await?;
-                Heard::Seen(self.wanted(course).sight(self.object.as_ref()))
+                Heard::Seen(self.sight(course))
             }
             Do::Update => driver.update(reference, order()?).await.map(|()| Heard::Done)?,
             Do::Turn(power) => driver.action(kind, reference, Action::Power(*power)).await.map(|()| Heard::Done)?,

@@ -192,6 +192,7 @@ pub async fn update(db: &mut PgConnection, id: ResourceId, change: ResourceChang
                 protection = coalesce($6, protection), reconcile = coalesce($7, reconcile),
                 expires_at = CASE WHEN $8 THEN $9 ELSE expires_at END,
                 expiry_due_at = CASE WHEN $8 THEN $9 ELSE expiry_due_at END,
+                conditions = CASE WHEN $8 THEN jsonb_path_query_array(conditions, '$[*] ? (@.type != \"expired\")') ELSE conditions END,
                 phase = coalesce($10, phase), version = version + 1
          WHERE id = $1 RETURNING *",
     )
