@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Each slice of the product ([`projects`], [`users`], [`sessions`], [`keys`], [`tokens`],
-//! [`usage`], [`events`], [`webhooks`]) is a folder with the same files: `model` (types, request and response shapes),
+//! [`usage`], [`events`], [`webhooks`], [`resources`]) is a folder with the same files: `model` (types, request and response shapes),
 //! `repo` (SQL, as free functions on a connection), `handlers`. [`base`] is the vocabulary they
 //! share, [`http`] that of HTTP, [`auth`] and [`tx`] are what every request and every write goes
 //! through. [`audit`] is what was done, as evidence, [`metrics`] what the server tells of itself, [`docs`] are the pages
