@@ -1,4 +1,4 @@
-//! CloudAPI: one interface to a company's projects, credentials, users and usage.
+//! CloudAPI: one interface to a company's projects, credentials, users, usage and cloud resources.
 //!
 //! One binary, one PostgreSQL. A request comes in like this, and nothing below knows what is above:
 //!
@@ -10,6 +10,7 @@
 //! writes: handler → tx { claim · effect · staged entry · kept answer } → one COMMIT
 //! staged entries ─ audit::sealer (ten times a second, one server at a time) → chains, webhooks' deliveries
 //! deliveries ─ webhooks::worker (every server, each its share) → receivers
+//! operations ─ resources::engine (every server, each its share) → resources::drivers → providers
 //! ```
 //!
 //! Each slice of the product ([`projects`], [`users`], [`sessions`], [`keys`], [`tokens`],

@@ -7,12 +7,18 @@ mod turn;
 
 use std::time::{Duration, Instant};
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{lifecycle::OperationType, queue};
 use crate::{
-    base::error::{Code, Error, Result},
+    base::{
+        clock::since_boot,
+        error::{Code, Error, Result},
+    },
     state::App,
 };
 
@@ -25,35 +31,22 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 /// Runs until `stop`, and lets the steps under way come to their end, unless that is to be `now`.
 pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
-    let mut turns = JoinSet::new();
-    let mut is_well = true;
-    let mut looked: Option<Instant> = None;
+    let mut engine = Engine { turns: JoinSet::new(), looked: None, is_well: true, app };
     while !stop.is_cancelled() {
         // Before, there may be no tables.
-        let more = app.lifecycle.is_open() && {
-            let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
-            let taken = timeout(LONGEST, take(&app, &mut turns, &mut looked)).await.unwrap_or_else(late);
-            match (&taken, is_well) {
-                (Ok(_), false) => tracing::info!("operations on resources go on"),
-                (Err(error), true) => {
-                    tracing::warn!(%error, "operations on resources cannot be gone on with; this is tried again");
-                }
-                _ => {}
-            }
-            is_well = taken.is_ok();
-            taken.unwrap_or(false)
-        };
+        let more = engine.app.lifecycle.is_open() && engine.take_or_log().await;
         // Where more is due than there was room for, each end makes room.
         tokio::select! {
             () = stop.cancelled() => {}
-            () = app.cloud.wake.notified() => {}
-            () = tokio::time::sleep(app.cloud.pace.poll) => {}
-            Some(ended) = turns.join_next(), if more => told(ended),
+            () = engine.app.cloud.wake.notified() => {}
+            () = tokio::time::sleep(engine.app.cloud.pace.poll) => {}
+            Some(ended) = engine.turns.join_next(), if more => told(ended),
         }
-        while let Some(ended) = turns.try_join_next() {
+        while let Some(ended) = engine.turns.try_join_next() {
             told(ended);
         }
     }
+    let mut turns = engine.turns;
     let drained = async { while turns.join_next().await.is_some() {} };
     if !matches!(timeout(DRAIN_TIME, now.run_until_cancelled(drained)).await, Ok(Some(()))) {
         tracing::info!(
@@ -62,36 +55,59 @@ pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
     }
 }
 
-fn told(ended: std::result::Result<(), tokio::task::JoinError>) {
+fn told(ended: std::result::Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a step of an operation ended in the middle, which is a bug; it is taken up again");
     }
 }
 
-/// Takes what is due and there is room for, and begins with it; gives whether there may be more.
-async fn take(app: &App, turns: &mut JoinSet<()>, looked: &mut Option<Instant>) -> Result<bool> {
-    let pace = &app.cloud.pace;
-    let room = pace.width.saturating_sub(turns.len());
-    if room == 0 {
-        return Ok(true);
+struct Engine {
+    app: App,
+    turns: JoinSet<()>,
+    looked: Option<Instant>,
+    is_well: bool,
+}
+
+impl Engine {
+    async fn take_or_log(&mut self) -> bool {
+        let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+        let taken = timeout(LONGEST, self.take()).await.unwrap_or_else(late);
+        let was_well = std::mem::replace(&mut self.is_well, taken.is_ok());
+        match (&taken, was_well) {
+            (Ok(_), false) => tracing::info!("operations on resources go on"),
+            (Err(error), true) => {
+                tracing::warn!(%error, "operations on resources cannot be gone on with; this is tried again");
+            }
+            _ => {}
+        }
+        taken.unwrap_or(false)
     }
-    let providers: Vec<&str> = app.cloud.providers.iter().map(|provider| provider.name.as_str()).collect();
-    let began = crate::base::clock::since_boot();
-    let mut db = app.db.acquire().await?;
-    if looked.is_none_or(|looked| looked.elapsed() >= DEPTH_INTERVAL) {
-        *looked = Some(Instant::now());
-        app.cloud.figures.set_depth(queue::depth(&mut db).await?);
+
+    /// Takes what is due and there is room for, and begins with it; gives whether there may be more.
+    async fn take(&mut self) -> Result<bool> {
+        let cloud = &self.app.cloud;
+        let (pace, room) = (&cloud.pace, cloud.pace.width.saturating_sub(self.turns.len()));
+        if room == 0 {
+            return Ok(true);
+        }
+        let providers: Vec<&str> = cloud.providers.iter().map(|provider| provider.name.as_str()).collect();
+        let began = since_boot();
+        let mut db = self.app.db.acquire().await?;
+        if self.looked.is_none_or(|looked| looked.elapsed() >= DEPTH_INTERVAL) {
+            self.looked = Some(Instant::now());
+            cloud.figures.set_depth(queue::depth(&mut db).await?);
+        }
+        let taken = queue::take(&mut db, &providers, room, pace.lease).await?;
+        let births = |kind| matches!(kind, OperationType::Create | OperationType::Import);
+        let born: Vec<_> = taken.iter().filter(|taken| births(taken.kind)).map(|taken| taken.resource_id).collect();
+        if !born.is_empty() {
+            queue::begin(&mut db, &born).await?;
+        }
+        drop(db);
+        let more = taken.len() == room;
+        for taken in taken {
+            self.turns.spawn(turn::run(self.app.clone(), taken, began + pace.lease));
+        }
+        Ok(more)
     }
-    let taken = queue::take(&mut db, &providers, room, pace.lease).await?;
-    let births = |kind| matches!(kind, OperationType::Create | OperationType::Import);
-    let born: Vec<_> = taken.iter().filter(|taken| births(taken.kind)).map(|taken| taken.resource_id).collect();
-    if !born.is_empty() {
-        queue::begin(&mut db, &born).await?;
-    }
-    drop(db);
-    let more = taken.len() == room;
-    for taken in taken {
-        turns.spawn(turn::run(app.clone(), taken, began + pace.lease));
-    }
-    Ok(more)
 }
