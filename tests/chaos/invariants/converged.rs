@@ -136,9 +136,11 @@ impl Converged {
         let path = format!("/v1/resources/{}", made.id);
         let key = Some(format!("k-{}", client.random.next()));
         let request = match (client.random.below(100), made.kind) {
-            (0..45, _) => self.request("DELETE", &path, None, None),
-            (45..55, _) => self.request("POST", &format!("/v1/operations/{}/cancel", made.operation), key, None),
-            (55..60, _) => self.request("POST", &format!("{path}/sync"), key, None),
+            (0..25, _) => self.request("DELETE", &path, None, None),
+            (25..28, _) => self.request("POST", &format!("/v1/operations/{}/cancel", made.operation), key, None),
+            (28..33, _) => self.request("POST", &format!("{path}/sync"), key, None),
+            // A provider may be slow.
+            (33..60, _) => self.request("GET", &format!("/v1/operations/{}?wait=1", made.operation), None, None),
             (_, Kind::Volume) => {
                 let size = 10 + client.random.below(90);
                 self.request("PATCH", &path, key, Some(json!({ "spec": { "size_gib": size } })))
