@@ -9,12 +9,16 @@ mod support;
 use std::{
     collections::BTreeMap,
     env, fs,
+    os::unix::fs::PermissionsExt,
     path::Path,
     time::{Duration, Instant},
 };
 
 use cloudapi::{
-    base::id::{OperationId, ProjectId, ResourceId},
+    base::{
+        id::{OperationId, ProjectId, ResourceId},
+        server_key::ServerKey,
+    },
     db::{self, Pool},
     resources::{
         driver::{Driver, ObjectState, Order, Tags},
@@ -120,7 +124,13 @@ fn ours(
         db::pool(db::options_from_url(database)?, 2)
     };
     let project: ProjectId = project.parse().map_err(|_| "no project")?;
-    let key = folder.join("ours/secret.key").display().to_string();
+    // The same for all servers of a deployment.
+    let key = folder.join("secret.key");
+    if !key.exists() {
+        fs::write(&key, ServerKey::generate().to_text())?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+    }
+    let key = key.display().to_string();
     let mut running = Vec::new();
     for number in 0..servers {
         let folder = folder.join(format!("{count}-{servers}-{number}"));

@@ -140,7 +140,10 @@ impl Converged {
             (25..28, _) => self.request("POST", &format!("/v1/operations/{}/cancel", made.operation), key, None),
             (28..33, _) => self.request("POST", &format!("{path}/sync"), key, None),
             // A provider may be slow.
-            (33..60, _) => self.request("GET", &format!("/v1/operations/{}?wait=1", made.operation), None, None),
+            (33..60, _) => {
+                tokio::time::sleep(client.random.millis(50, 300)).await;
+                self.request("GET", &format!("/v1/operations/{}", made.operation), None, None)
+            }
             (_, Kind::Volume) => {
                 let size = 10 + client.random.below(90);
                 self.request("PATCH", &path, key, Some(json!({ "spec": { "size_gib": size } })))
