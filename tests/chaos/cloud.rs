@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     faults::{Fault, plan},
-    invariants::{answers::Answers, converged::Converged, quiet::Quiet, told::Told},
+    invariants::{Invariant, answers::Answers, converged::Converged, once::Once, quiet::Quiet, told::Told},
     moto,
     run::{self, Scale, Trial},
     world::World,
@@ -53,8 +53,10 @@ async fn try_with(mut world: World, scale: Scale, providers: &str, provider: &'s
         _ => plan(scale.seed, NODES, scale.kills),
     };
     let converged = Converged::new(&world, providers, provider).await;
-    let invariants: Vec<Arc<dyn crate::invariants::Invariant>> =
-        vec![Arc::new(Quiet), Arc::new(converged), Arc::new(Answers), Arc::new(Told)];
-    let trial = Trial { seed: scale.seed, faults, invariants, patience: 300..3000, work: run::WORK / 2, last: vec![] };
+    // Others have nothing to do with resources, and are served while a write on one waits for what a dead server has left.
+    let others = Once::new(&world.credentials, 4);
+    let invariants: Vec<Arc<dyn Invariant>> =
+        vec![Arc::new(Quiet), Arc::new(converged), Arc::new(others), Arc::new(Answers), Arc::new(Told)];
+    let trial = Trial { seed: scale.seed, faults, invariants, patience: 300..3000, work: run::WORK, last: vec![] };
     run::run(&mut world, trial).await;
 }

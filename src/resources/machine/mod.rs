@@ -21,6 +21,8 @@ use super::{
 
 /// How often what is in the way may be there before it is an error.
 const CONFLICTS: u32 = 6;
+/// How often what does not stay on, or off, is turned so.
+const TURNS: u32 = 10;
 
 /// One operation under way.
 #[derive(Clone, Debug)]
@@ -255,7 +257,13 @@ impl Course {
             (Step::Restoring, Sight::AsAsked) => self.end_restored(),
             (_, Sight::AsAsked) => Do::End(End::Succeeded),
             (_, Sight::Differs) => Do::Update,
-            (_, Sight::Turn(power)) => Do::Turn(power),
+            (_, Sight::Turn(_)) if self.attempt >= TURNS => {
+                self.refused_for_good("failed", "It does not stay on or off as it is turned; look at what it runs")
+            }
+            (_, Sight::Turn(power)) => {
+                self.attempt += 1;
+                Do::Turn(power)
+            }
             (_, Sight::Missing) if self.makes() => self.make_again(),
             (_, Sight::Missing) => self.refused_for_good("not_found", "It is gone: something else has deleted it. Delete the resource, or set 'reconcile' to 'enforce' to have it made again"),
             (_, Sight::Foreign) => {

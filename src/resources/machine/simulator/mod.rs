@@ -6,7 +6,11 @@ mod world;
 
 use proptest::prelude::*;
 
-use crate::resources::lifecycle::{OperationType, Phase};
+use crate::resources::{
+    kind::Power,
+    lifecycle::{End, OperationType, Phase},
+    machine::{Course, Do, Heard, Sight, Step},
+};
 use world::{Event, Fault, World};
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -35,6 +39,26 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::LateCalls),
         1 => Just(Event::Sweep),
     ]
+}
+
+#[test]
+fn what_does_not_stay_on_is_turned_on_a_few_times_and_then_given_up() {
+    let mut course = Course::new(OperationType::Start, Step::Converging);
+    course.reference = Some("thing-1".into());
+    let mut turns = 0;
+    loop {
+        match course.decide() {
+            Do::Read => course.heard(Heard::Seen(Sight::Turn(Power::On))),
+            Do::Turn(Power::On) => {
+                turns += 1;
+                course.heard(Heard::Done);
+            }
+            Do::Wait(_) => {}
+            Do::End(end) => break assert_eq!((end, turns), (End::Failed, 10)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(course.failure.unwrap().code, "failed");
 }
 
 proptest! {
