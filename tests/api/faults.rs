@@ -138,23 +138,29 @@ async fn a_client_that_goes_at_any_moment_of_a_write_leaves_it_done_or_undone_an
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_sign_ins_at_once_do_not_keep_others_waiting() {
     // They come from one address, which might do so less often by default.
-    let limits =
-        LimitSettings { sign_ins: RateLimit::new(1000, 60), failures: RateLimit::new(1000, 60), credentials: None };
+    let limits = LimitSettings {
+        sign_ins: RateLimit::new(100_000, 60),
+        failures: RateLimit::new(100_000, 60),
+        credentials: None,
+    };
     let app = TestApp::start_with(AppOptions { limits, ..AppOptions::default() }).await;
-    let done = AtomicU32::new(0);
+    let told = AtomicBool::new(false);
+    // There are as many all the time, until others were served.
     let sign_ins = join_all((0..200).map(async |n| {
-        let body = json!({ "email": format!("nobody{n}@example.com"), "password": "not the password" });
-        let reply = app.nobody().post("/v1/sessions", body).await;
-        done.fetch_add(1, Ordering::SeqCst);
-        assert!(matches!(reply.status, 401 | 503), "{}", reply.status);
+        while !told.load(Ordering::SeqCst) {
+            let body = json!({ "email": format!("nobody{n}@example.com"), "password": "not the password" });
+            let reply = app.nobody().post("/v1/sessions", body).await;
+            assert!(matches!(reply.status, 401 | 503), "{}", reply.status);
+        }
     }));
     let health = async {
-        app.nobody().get("/healthz").await.ok();
-        app.nobody().get("/readyz").await.ok();
-        done.load(Ordering::SeqCst)
+        for _ in 0..3 {
+            app.nobody().get("/healthz").await.ok();
+            app.nobody().get("/readyz").await.ok();
+        }
+        told.store(true, Ordering::SeqCst);
     };
-    let ((), done_before) = tokio::join!(async { drop(sign_ins.await) }, health);
-    assert!(done_before < 200, "health was told after every sign-in only");
+    tokio::join!(async { drop(sign_ins.await) }, health);
 }
 
 /// Clients that read and write until told to stop, and note what they were answered.

@@ -31,19 +31,20 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 /// Runs until `stop`, and lets the steps under way come to their end, unless that is to be `now`.
 pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
-    let mut engine = Engine { turns: JoinSet::new(), looked: None, is_well: true, app };
+    let mut engine = Engine { turns: JoinSet::new(), due: None, looked: None, is_well: true, app };
     while !stop.is_cancelled() {
         // Before, there may be no tables.
         let more = engine.app.lifecycle.is_open() && engine.take_or_log().await;
+        let until = engine.next_look();
         // Where more is due than there was room for, each end makes room.
         tokio::select! {
             () = stop.cancelled() => {}
             () = engine.app.cloud.wake.notified() => {}
-            () = tokio::time::sleep(engine.app.cloud.pace.poll) => {}
-            Some(ended) = engine.turns.join_next(), if more => told(ended),
+            () = tokio::time::sleep_until(until.into()) => {}
+            Some(ended) = engine.turns.join_next(), if more => engine.ended(ended),
         }
         while let Some(ended) = engine.turns.try_join_next() {
-            told(ended);
+            engine.ended(ended);
         }
     }
     let mut turns = engine.turns;
@@ -55,20 +56,32 @@ pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
     }
 }
 
-fn told(ended: std::result::Result<(), JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a step of an operation ended in the middle, which is a bug; it is taken up again");
-    }
-}
-
 struct Engine {
     app: App,
-    turns: JoinSet<()>,
+    /// Each gives when what it has put down is due.
+    turns: JoinSet<Option<Instant>>,
+    /// When the first of what was put down here is due. Of what others have put down, looking tells.
+    due: Option<Instant>,
     looked: Option<Instant>,
     is_well: bool,
 }
 
 impl Engine {
+    fn next_look(&self) -> Instant {
+        let look = Instant::now() + self.app.cloud.pace.poll;
+        self.due.map_or(look, |due| due.min(look))
+    }
+
+    fn ended(&mut self, ended: std::result::Result<Option<Instant>, JoinError>) {
+        match ended {
+            Ok(Some(due)) => self.due = Some(self.due.map_or(due, |before| before.min(due))),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, "a step of an operation ended in the middle, which is a bug; it is taken up again");
+            }
+        }
+    }
+
     async fn take_or_log(&mut self) -> bool {
         let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
         let taken = timeout(LONGEST, self.take()).await.unwrap_or_else(late);
@@ -85,6 +98,9 @@ impl Engine {
 
     /// Takes what is due and there is room for, and begins with it; gives whether there may be more.
     async fn take(&mut self) -> Result<bool> {
+        if self.due.is_some_and(|due| due <= Instant::now()) {
+            self.due = None;
+        }
         let cloud = &self.app.cloud;
         let (pace, room) = (&cloud.pace, cloud.pace.width.saturating_sub(self.turns.len()));
         if room == 0 {

@@ -1,6 +1,9 @@
 //! One turn at an operation: from where it stands until it has to wait, or has ended.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -27,8 +30,9 @@ use crate::{
 /// How much of a lease may be over when a call is begun that changes something.
 const SAFE_PART: f64 = 0.5;
 
-/// Goes on with an operation that was taken, and is ours until `until`, on the clock since boot.
-pub async fn run(app: App, taken: Taken, until: Duration) {
+/// Goes on with an operation that was taken, and is ours until `until`, on the clock since boot. Gives when it is due
+/// again, if it was put down.
+pub async fn run(app: App, taken: Taken, until: Duration) -> Option<Instant> {
     let turn = work(&app, &taken, until);
     let mut turn = pin!(turn);
     // A turn is longer than a lease where a provider is slow.
@@ -39,16 +43,17 @@ pub async fn run(app: App, taken: Taken, until: Duration) {
                 Ok(true) => {}
                 Ok(false) => {
                     app.cloud.figures.add_overtaken();
-                    break Ok(());
+                    break Ok(None);
                 }
                 // It goes on as long as it is ours anyway.
                 Err(error) => tracing::warn!(%error, operation_id = %taken.id, "an operation could not be kept"),
             },
         }
     };
-    if let Err(error) = ended {
+    ended.unwrap_or_else(|error| {
         tracing::warn!(%error, operation_id = %taken.id, resource_id = %taken.resource_id, "a step of an operation was broken off; it is taken up again");
-    }
+        None
+    })
 }
 
 async fn renew(app: &App, taken: &Taken) -> Result<bool> {
@@ -72,9 +77,9 @@ pub(super) struct Work<'a> {
     stored: (Step, Option<String>),
 }
 
-async fn work(app: &App, taken: &Taken, until: Duration) -> Result<()> {
+async fn work(app: &App, taken: &Taken, until: Duration) -> Result<Option<Instant>> {
     let mut db = app.cloud.connection(&app.db).await?;
-    let Some(resource) = rows::resource(&mut db, taken.resource_id).await? else { return Ok(()) };
+    let Some(resource) = rows::resource(&mut db, taken.resource_id).await? else { return Ok(None) };
     let deployment = rows::deployment(&mut db).await?;
     let Some(step) = Step::of(&taken.step) else {
         return Err(Error::internal(format!("this version knows no step '{}'", taken.step)));
@@ -97,16 +102,16 @@ async fn work(app: &App, taken: &Taken, until: Duration) -> Result<()> {
             detail: format!("No server knows the provider '{}' any more; ask the operator", work.resource.provider),
             provider_code: None,
         });
-        return ending::end(work, &course, End::Failed).await;
+        return ending::end(work, &course, End::Failed).await.map(|()| None);
     };
     loop {
         let next = course.decide();
         let heard = match next {
-            Do::End(end) => return ending::end(work, &course, end).await,
-            Do::Wait(pause) => return work.put_down(&course, pause).await,
+            Do::End(end) => return ending::end(work, &course, end).await.map(|()| None),
+            Do::Wait(pause) => return work.put_down(&course, pause).await.map(Some),
             Do::Learn => {
                 if !work.learn(&mut course).await? {
-                    return Ok(());
+                    return Ok(None);
                 }
                 continue;
             }
@@ -116,7 +121,7 @@ async fn work(app: &App, taken: &Taken, until: Duration) -> Result<()> {
                     work.aim(&mut *app.cloud.connection(&app.db).await?, &mut course).await?;
                 }
                 if !matches!(next, Do::LookUp | Do::Read) && !work.intend(&course).await? {
-                    return Ok(());
+                    return Ok(None);
                 }
                 work.call(&*provider.driver, &next, &course).await
             }
@@ -211,13 +216,14 @@ impl Work<'_> {
         Ok(is_ours)
     }
 
-    async fn put_down(&mut self, course: &Course, pause: Pause) -> Result<()> {
+    async fn put_down(&mut self, course: &Course, pause: Pause) -> Result<Instant> {
         let pace = &self.app.cloud.pace;
         let pause = match pause {
             Pause::LookAgain => pace.look_again,
             Pause::Failed(after) => pace.pause(course.attempt, after),
         };
-        self.save(course, Turn::Anybodys(pause)).await.map(drop)
+        self.save(course, Turn::Anybodys(pause)).await?;
+        Ok(Instant::now() + pause)
     }
 
     async fn call(&mut self, driver: &dyn Driver, next: &Do, course: &Course) -> Heard {

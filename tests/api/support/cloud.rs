@@ -21,11 +21,10 @@ pub fn sim(name: &str, latency_min_ms: u64, latency_max_ms: u64) -> ProviderSett
 /// As the product has it, but soon.
 pub fn soon() -> Pace {
     Pace {
-        poll: Duration::from_millis(20),
         look_again: Duration::from_millis(10),
         first_pause: Duration::from_millis(10),
         longest_pause: Duration::from_millis(100),
-        expiry: Duration::from_millis(50),
+        expiry: Duration::from_millis(200),
         ..Pace::default()
     }
 }

@@ -137,8 +137,7 @@ impl Converged {
         let key = Some(format!("k-{}", client.random.next()));
         let request = match (client.random.below(100), made.kind) {
             (0..25, _) => self.request("DELETE", &path, None, None),
-            (25..28, _) => self.request("POST", &format!("/v1/operations/{}/cancel", made.operation), key, None),
-            (28..33, _) => self.request("POST", &format!("{path}/sync"), key, None),
+            (25..33, _) => self.request("POST", &format!("{path}/sync"), key, None),
             // A provider may be slow.
             (33..60, _) => {
                 tokio::time::sleep(client.random.millis(50, 300)).await;
@@ -273,7 +272,14 @@ impl Invariant for Converged {
         Box::pin(async move {
             let mut own = self.own.lock().unwrap().remove(&client.number).unwrap_or_default();
             if own.len() < 3 || own.len() < MOST && client.random.percent(40) {
-                own.extend(self.create(client, &own).await);
+                if let Some(made) = self.create(client, &own).await {
+                    if client.random.percent(8) {
+                        let path = format!("/v1/operations/{}/cancel", made.operation);
+                        let key = Some(format!("c-{}", client.random.next()));
+                        settle(client, &self.request("POST", &path, key, None)).await;
+                    }
+                    own.push(made);
+                }
             } else {
                 let at = client.random.below(own.len());
                 if self.change(client, &own[at].clone()).await {

@@ -62,7 +62,7 @@ fn what_does_not_stay_on_is_turned_on_a_few_times_and_then_given_up() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     /// However workers die, answers are lost and others meddle: in the end there is one object for each resource
     /// that should have one, as asked, and none for any other.
