@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How soon, while somebody waits for an operation, to look again at the soonest.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How soon at the latest.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
 

@@ -210,7 +210,7 @@ async fn a_provider_that_fails_every_third_call_is_brought_to_what_was_asked_for
     let app = TestApp::start_with(watchful(SimSettings { failures_per_mille: 333, ..at_once() })).await;
     let owner = app.owner().await;
     let mut submitted = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..8 {
         submitted.push(owner.post("/v1/resources", volume(&owner.project, "observe")).await.accepted());
     }
     let mut made = Vec::new();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{RESOURCES, conflict, instance, made, make, network, path, pipeline, start, volume};
 use crate::support::{
     Identity, TestApp,
-    cloud::{hurried, id_of, over, quiet_network, quiet_operation, stuck},
+    cloud::{hurried, id_of, network_in, over, quiet_operation, stuck},
     eventually,
 };
 
@@ -137,7 +137,7 @@ async fn operations_are_listed_by_resource_status_and_type() {
     let (first, second) = (made(&key, volume(1)).await, made(&key, network()).await);
     let gone = key.delete(&path(&second)).await.accepted();
     over(&key, &gone).await;
-    let busy = quiet_network(&owner).await;
+    let busy = made(&owner, network_in(&owner.project)).await;
     quiet_operation(&app, &busy).await;
     let listed = async |query: &str| {
         let page = key.get(&format!("/v1/operations?{query}")).await.ok();
