@@ -142,7 +142,7 @@ async fn import(db: &mut PgConnection, writes: &Writes, path: PathBuf, json: boo
         counted.iter().filter(|change| change.counted.project.is_some()).map(|change| change.now.count).sum();
     flush::import(&journal, db, &Clock::system()).await.context("nothing is lost; import it again")?;
     let (id, torn) = (journal.id, journal.torn);
-    let change = Change::of_deployment(Action::UsageImported).with("journal", id).with("requests", requests);
+    let change = Change::to_deployment(Action::UsageImported).with("journal", id).with("requests", requests);
     writes.done(&by_operator(), change).await?;
     if json {
         return Ok(json!({ "journal": id, "requests": requests, "damaged_counters": torn }).to_string());
@@ -176,7 +176,7 @@ async fn forget(writes: &Writes, journal: Uuid) -> anyhow::Result<String> {
     if !ledger::close(tx.db(), journal, Clock::system().now()).await? {
         bail!("there is no journal {journal}; 'cloudapi usage journals' lists those there are");
     }
-    tx.commit(Change::of_deployment(Action::UsageForgotten).with("journal", journal), ()).await?;
+    tx.commit(Change::to_deployment(Action::UsageForgotten).with("journal", journal), ()).await?;
     Ok(format!(
         "Nobody waits for journal {journal} any more. Should its file turn up, 'cloudapi usage import' still counts it."
     ))

@@ -55,7 +55,9 @@ async fn expire_one(app: &App, id: ResourceId) -> Result<()> {
         return Ok(());
     }
     let has_object = resource.provider_ref.is_some();
-    if queue::is_busy(tx.db(), id).await? || !resource.phase.admits(OperationType::Delete, has_object) {
+    if repo::operations::under_way(tx.db(), id).await?.is_some()
+        || !resource.phase.admits(OperationType::Delete, has_object)
+    {
         rows::expire_later(tx.db(), id, now.plus(LATER), None).await?;
         return tx.commit_unchanged(()).await;
     }

@@ -225,14 +225,6 @@ pub async fn start(db: &mut PgConnection, resource: &StoredResource, begun: &Beg
         .await
 }
 
-/// Whether an operation on the resource is under way.
-pub async fn is_busy(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<bool> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM operations WHERE resource_id = $1 AND due_at IS NOT NULL)")
-        .bind(id)
-        .fetch_one(db)
-        .await
-}
-
 /// Forgets resources that are gone, and operations that are over, since before `until`; gives how many rows that were. To
 /// be called until there are none.
 pub async fn forget_old(db: &mut PgConnection, until: Timestamp) -> sqlx::Result<u64> {

@@ -16,7 +16,7 @@ use super::{
     model::{Reconcile, ResourceView, StoredResource},
     queue::{self, Begun},
     registry::Provider,
-    rows,
+    repo, rows,
     sweeps::{self, Known, Sweep},
 };
 use crate::{
@@ -212,7 +212,7 @@ impl Sweeper<'_> {
         let Some(before) = rows::lock(tx.db(), resource.id).await? else { return Ok(()) };
         // What was changed since is looked at next time.
         let is_same = before.version == resource.version && before.provider_ref == resource.provider_ref;
-        if !is_same || queue::is_busy(tx.db(), resource.id).await? {
+        if !is_same || repo::operations::under_way(tx.db(), resource.id).await?.is_some() {
             return Ok(());
         }
         let Ok(spec) = before.spec() else { return Ok(()) };

@@ -114,8 +114,10 @@ impl<'r> FromRow<'r, PgRow> for Known {
 
 /// What is known of these.
 pub async fn known(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<Vec<Known>> {
-    sqlx::query_as("SELECT * , settled_at, EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL) AS is_busy
-         FROM resources r WHERE id = ANY ($1)")
+    sqlx::query_as(
+        "SELECT r.*, EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL) AS is_busy
+         FROM resources r WHERE id = ANY ($1)",
+    )
     .bind(ids)
     .fetch_all(db)
     .await

@@ -32,7 +32,7 @@ impl Change {
         Self { project, ..Self::untold(action, Some(Target::new(target))) }
     }
 
-    /// `action`, done to the deployment as a whole.
+    /// `action`, done to the deployment as a whole: to nothing that has an id.
     pub fn to_deployment(action: Action) -> Self {
         Self::untold(action, None)
     }
@@ -45,11 +45,6 @@ impl Change {
 
     fn untold(action: Action, target: Option<Target>) -> Self {
         Self { action, target, project: None, changes: Changes::new(), actor: None, is_void: false }
-    }
-
-    /// `action`, done to nothing that has an id, for the deployment as a whole.
-    pub fn of_deployment(action: Action) -> Self {
-        Self::untold(action, None)
     }
 
     /// A session that somebody was given.
