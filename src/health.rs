@@ -54,6 +54,8 @@ pub struct Checks {
     /// Whether credentials are answered from the cache. Where they are not, requests are served all the same, and
     /// read the database each.
     lease: String,
+    /// Whether the background workers run. Otherwise, which do not; the status is 503 if requests need one of them.
+    workers: String,
 }
 
 /// Whether requests should be sent here.
@@ -75,9 +77,13 @@ pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
         Some(None) => "not held: each request reads the database until it is renewed",
         None => "off: each request reads the database",
     };
-    let all_ok = server == "ok" && database == "ok";
+    let workers = app.workers.check();
+    let all_ok = server == "ok" && database == "ok" && workers.serves;
     let status = if all_ok { "ready" } else { "unavailable" };
-    Ok(Readiness { status, checks: Checks { server, database: database.to_owned(), lease: lease.to_owned() } })
+    Ok(Readiness {
+        status,
+        checks: Checks { server, database: database.to_owned(), lease: lease.to_owned(), workers: workers.text },
+    })
 }
 
 impl IntoResponse for Readiness {

@@ -44,3 +44,4 @@ pub mod tx;
 pub mod usage;
 pub mod users;
 pub mod webhooks;
+pub mod workers;

@@ -26,6 +26,7 @@ use crate::{
         quota::Quota,
     },
     webhooks::outbox::{Outbox, WebhookOptions},
+    workers::figures::{WorkerOptions, Workers},
 };
 
 /// How many exports read at a time: however many there are, they take no more of the pool's connections.
@@ -74,6 +75,8 @@ pub struct Shared {
     pub process: Process,
     /// Who has used up what they may.
     pub quota: Arc<Quota>,
+    /// How its background workers do.
+    pub workers: Workers,
     /// Where the server is in its life.
     pub lifecycle: Arc<Lifecycle>,
     /// Hands events to those who follow them.
@@ -119,6 +122,8 @@ pub struct AppOptions {
     pub webhooks: WebhookOptions,
     /// Where resources are.
     pub cloud: CloudOptions,
+    /// How background workers are supervised, which only a test changes.
+    pub workers: WorkerOptions,
     /// For how many whole months the audit trail is kept; for ever if it is none.
     pub audit_months_kept: Option<u32>,
 }
@@ -138,6 +143,7 @@ impl Default for AppOptions {
             streams: StreamOptions::default(),
             webhooks: WebhookOptions::default(),
             cloud: CloudOptions::default(),
+            workers: WorkerOptions::default(),
             audit_months_kept: None,
         }
     }
@@ -169,6 +175,7 @@ impl App {
             quota: Arc::new(Quota::new(clock.clone())),
             hub: Hub::new(options.streams),
             edge: Edge::new(options.edge, Arc::clone(&lifecycle)),
+            workers: Workers::new(options.workers),
             lifecycle,
             clock,
             limits,

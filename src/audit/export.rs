@@ -1,10 +1,10 @@
 //! A whole trail, written out a piece at a time: for a client who reads it as slowly as they like, and for the operator.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     chain::GENESIS,
@@ -26,6 +26,9 @@ use crate::{
 
 /// How many entries are read at a time.
 const PIECE: i64 = 250;
+/// How long that may take, with the wait for a place among the readers: a network that loses an answer must not keep one.
+const READ_TIME: Duration = Duration::from_secs(60);
+
 /// What exports need.
 #[derive(Clone, Debug)]
 pub struct Exporter {
@@ -117,6 +120,11 @@ impl Export {
     }
 
     async fn read(&mut self) -> Result<Vec<StoredEntry>> {
+        let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; export again"));
+        timeout(READ_TIME, self.read_piece()).await.unwrap_or_else(late)
+    }
+
+    async fn read_piece(&mut self) -> Result<Vec<StoredEntry>> {
         let _reader = self.exporter.readers.acquire().await.map_err(Error::internal)?;
         let mut db = self.exporter.db.acquire().await?;
         loop {

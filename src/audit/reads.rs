@@ -82,13 +82,15 @@ impl Reads {
     }
 
     /// Tells what was added up in minutes that are over; in all of them, if it is the last time. What cannot be told now
-    /// is kept for the next time.
+    /// is kept for the next time, also when this is canceled.
     pub async fn flush(&self, db: &PgPool, clock: &Clock, is_last: bool) -> Result<()> {
         let now = clock.now();
         let is_over = |span: &Span| is_last || span.began.until(now) >= SPAN;
-        let over: Vec<_> = self.lock().extract_if(|_, span| is_over(span)).collect();
-        let mut told: Vec<_> = over.iter().filter(|(_, span)| span.more > 0).collect();
+        let over = self.lock().extract_if(|_, span| is_over(span)).collect();
+        let mut taken = Spans { reads: self, over };
+        let mut told: Vec<_> = taken.over.iter().filter(|(_, span)| span.more > 0).collect();
         if told.is_empty() {
+            taken.over.clear();
             return Ok(());
         }
         told.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -99,16 +101,25 @@ impl Reads {
                 (*chain, Draft { actor: actor.clone(), target: target(*chain), ..draft })
             })
             .collect();
-        let staged = async { repo::stage(&mut *db.acquire().await?, &drafts).await };
-        if let Err(error) = staged.await {
-            let mut kept = self.lock();
-            for (reader, span) in over {
-                let since = kept.entry(reader).or_insert(Span { more: 0, ..span });
-                *since = Span { began: span.began, more: since.more + span.more };
-            }
-            return Err(error.into());
-        }
+        repo::stage(&mut *db.acquire().await?, &drafts).await?;
+        taken.over.clear();
         Ok(())
+    }
+}
+
+/// What is being staged. Dropped, it puts back what was not.
+struct Spans<'a> {
+    reads: &'a Reads,
+    over: Vec<((ProjectId, Actor), Span)>,
+}
+
+impl Drop for Spans<'_> {
+    fn drop(&mut self) {
+        let mut kept = self.reads.lock();
+        for (reader, span) in self.over.drain(..) {
+            let since = kept.entry(reader).or_insert(Span { more: 0, ..span });
+            *since = Span { began: span.began, more: since.more + span.more };
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use std::{sync::Arc, time::Duration};
 use sqlx::PgPool;
 use time::Date;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     checkpoint::{Signer, Statement},
@@ -18,6 +17,7 @@ use crate::{
         action::Action,
         clock::{Clock, Timestamp},
         error::{Error, Result},
+        heartbeat::Heartbeat,
         id::AuditId,
         period::Period,
     },
@@ -34,11 +34,10 @@ const BATCH: i64 = 5_000;
 /// How far this machine's clock may differ from the database's for anything to be removed by it.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Runs until `stop`. Months are kept for so many; all of them if it is none.
-pub async fn run(db: Pool, clock: Clock, signer: Arc<Signer>, months: Option<u32>, stop: CancellationToken) {
-    let Some(months) = months else { return };
+/// Runs until it must stop. Keeps so many whole months.
+pub async fn run(db: Pool, clock: Clock, signer: Arc<Signer>, months: u32, heartbeat: Heartbeat) {
     let mut retention = Retention::new(signer, months);
-    while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+    while heartbeat.pause(INTERVAL).await {
         // Should the network swallow an answer, it is not waited for. A batch that is cut off is done or not done.
         match timeout(LONGEST, retention.trim(&db, clock.now())).await {
             Ok(Ok(())) => {}

@@ -7,7 +7,6 @@ use std::{
 };
 
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     checkpoint::{Signed, Signer},
@@ -20,6 +19,7 @@ use crate::{
     base::{
         clock::Clock,
         error::{Code, Error, Result},
+        heartbeat::Heartbeat,
         hex,
         id::AuditId,
         lifecycle::Lifecycle,
@@ -69,14 +69,16 @@ impl Sealer {
         Self { db: pool_of_one(db), clock, signer, figures, mark: Mark::default() }
     }
 
-    /// Seals from when the server is open until `stop`, and then what is left.
-    pub async fn run(mut self, lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
+    /// Seals from when the server is open until it must stop, and then what is left.
+    pub async fn run(mut self, lifecycle: Arc<Lifecycle>, heartbeat: Heartbeat) {
+        let stop = heartbeat.stop();
         let mut is_well = true;
         loop {
             // Before, there may be no tables.
-            if !lifecycle.is_open() && stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+            if !lifecycle.is_open() && heartbeat.pause(INTERVAL).await {
                 continue;
             }
+            heartbeat.progress();
             // Read before it is tried: what was staged before the stop is sealed by the attempt after it.
             let is_last = stop.is_cancelled();
             match self.seal().await {
@@ -102,7 +104,7 @@ impl Sealer {
                     }
                 }
             }
-            let _ = stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await;
+            heartbeat.pause(INTERVAL).await;
         }
         self.db.close().await;
     }

@@ -67,25 +67,34 @@ impl Tally {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stages what was counted; what cannot be staged now is kept for the next time.
+    /// Stages what was counted; what cannot be staged now is kept for the next time, also when this is canceled.
     pub async fn flush(&self, db: &PgPool, clock: &Clock) -> Result<()> {
-        let counts = mem::take(&mut *self.lock());
-        if counts.is_empty() {
+        let mut taken = Counts { tally: self, counts: mem::take(&mut *self.lock()) };
+        if taken.counts.is_empty() {
             return Ok(());
         }
         let now = clock.now();
-        let mut sorted: Vec<_> = counts.iter().collect();
+        let mut sorted: Vec<_> = taken.counts.iter().collect();
         sorted.sort_unstable();
         let drafts: Vec<_> = sorted.into_iter().map(|(refusal, count)| entry(*refusal, *count, now)).collect();
-        let staged = async { repo::stage(&mut *db.acquire().await?, &drafts).await };
-        if let Err(error) = staged.await {
-            let mut kept = self.lock();
-            for (refusal, count) in counts {
-                *kept.entry(refusal).or_default() += count;
-            }
-            return Err(error.into());
-        }
+        repo::stage(&mut *db.acquire().await?, &drafts).await?;
+        taken.counts.clear();
         Ok(())
+    }
+}
+
+/// What is being staged. Dropped, it puts back what was not.
+struct Counts<'a> {
+    tally: &'a Tally,
+    counts: HashMap<Refusal, u64>,
+}
+
+impl Drop for Counts<'_> {
+    fn drop(&mut self) {
+        let mut kept = self.tally.lock();
+        for (refusal, count) in self.counts.drain() {
+            *kept.entry(refusal).or_default() += count;
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use sqlx::{
     postgres::{PgListener, PgPoolOptions},
 };
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
     lease::{Follower, Step},
     node::{self, Node},
 };
-use crate::base::clock::since_boot;
+use crate::base::{clock::since_boot, heartbeat::Heartbeat};
 
 /// How long the database may take for one step. Less than what is left of a lease after one renewal has failed.
 const STEP_TIME: Duration = Duration::from_secs(1);
@@ -28,11 +27,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How often to look for nodes that are gone.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps the lease until `stop`; then gives it up, and lets the others know. To be stopped after the last
+/// Keeps the lease until it must stop; then gives it up, and lets the others know. To be stopped after the last
 /// request was served.
-pub async fn run(node: Arc<Node>, stop: CancellationToken) {
+pub async fn run(node: Arc<Node>, heartbeat: Heartbeat) {
     let Some(credentials) = &node.credentials else { return };
-    stop.run_until_cancelled(Keeper::new(&node, credentials).keep()).await;
+    heartbeat.stop().run_until_cancelled(Keeper::new(&node, credentials).keep(&heartbeat)).await;
     credentials.lease().give_up();
     // Else they wait for it once, until its lease would have ended.
     let leaving = async { node::unregister(&mut *node.db.acquire().await?, node.id).await };
@@ -55,8 +54,9 @@ impl<'a> Keeper<'a> {
         Self { node, credentials, follower: Follower::new(node.timing), link: None, held: false }
     }
 
-    async fn keep(mut self) {
+    async fn keep(mut self, heartbeat: &Heartbeat) {
         loop {
+            heartbeat.progress();
             let step = self.follower.next(self.credentials.lease(), since_boot());
             if let Step::Rest { until } = step {
                 self.rest(until).await;
@@ -159,10 +159,10 @@ async fn listen(node: &Node) -> sqlx::Result<PgListener> {
     Ok(link)
 }
 
-/// Counts out, until `stop`, the nodes that are gone. Every node does so, with a cache or without.
-pub async fn clean(node: Arc<Node>, stop: CancellationToken) {
+/// Counts out, until it must stop, the nodes that are gone. Every node does so, with a cache or without.
+pub async fn clean(node: Arc<Node>, heartbeat: Heartbeat) {
     let mut janitor = Janitor::new(node.timing);
-    while stop.run_until_cancelled(tokio::time::sleep(LOOK_INTERVAL)).await.is_some() {
+    while heartbeat.pause(LOOK_INTERVAL).await {
         let cleaned = async {
             let mut db = node.db.acquire().await?;
             look(&mut janitor, &mut db).await

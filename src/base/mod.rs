@@ -6,6 +6,7 @@ pub mod clock;
 pub mod credential;
 pub mod email;
 pub mod error;
+pub mod heartbeat;
 pub mod hex;
 pub mod id;
 pub mod intent;

@@ -1,7 +1,10 @@
 //! The database a command works on: the one it is given, the private one that a server runs
 //! already, or the private one started for the command's own time.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context;
 use sqlx::postgres::PgConnectOptions;
@@ -88,23 +91,22 @@ pub async fn start_private(settings: &Settings) -> anyhow::Result<PrivatePostgre
 }
 
 /// Starts it again whenever it ends by itself, until `stop`.
-pub async fn keep_private(mut private: PrivatePostgres, stop: CancellationToken) -> anyhow::Result<PrivatePostgres> {
+pub async fn keep_private(private: PrivatePostgres, stop: CancellationToken) -> anyhow::Result<PrivatePostgres> {
+    let private = Arc::new(Mutex::new(private));
     while stop.run_until_cancelled(tokio::time::sleep(WATCH_PAUSE)).await.is_some() {
-        let (kept, revived) = blocking(move || {
-            let revived = private.revive();
-            (private, revived)
-        })
-        .await?;
-        private = kept;
-        match revived {
-            Ok(false) => {}
-            Ok(true) => tracing::error!(
+        let watched = Arc::clone(&private);
+        match blocking(move || watched.lock().unwrap_or_else(PoisonError::into_inner).revive()).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => tracing::error!(
                 "the private PostgreSQL had ended and was started again; see postgres.log in the data directory"
             ),
-            Err(error) => tracing::error!(%error, "the private PostgreSQL has ended; trying again to start it"),
+            Ok(Err(error)) => tracing::error!(%error, "the private PostgreSQL has ended; trying again to start it"),
+            // A panic of one look must not end the watch.
+            Err(error) => tracing::error!(%error, "watch over the private PostgreSQL failed; it is repeated"),
         }
     }
-    Ok(private)
+    let private = Arc::into_inner(private).context("the private PostgreSQL is still being watched")?;
+    Ok(private.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Stops it, after its last client.

@@ -30,6 +30,7 @@ use crate::{
     state::{App, AppOptions},
     usage::{flush, meter::MeterOptions},
     webhooks::outbox::WebhookOptions,
+    workers::figures::WorkerOptions,
 };
 
 /// How long to wait before looking again for a database that does not answer.
@@ -143,6 +144,7 @@ fn app_options(
         webhooks: WebhookOptions { allowed: serve.webhook_allow.clone(), ..WebhookOptions::default() },
         cloud: CloudOptions { providers: providers(serve)?, ..CloudOptions::default() },
         audit_months_kept: serve.audit_months,
+        workers: WorkerOptions::default(),
     })
 }
 

@@ -268,7 +268,8 @@ impl Reader {
 
     /// Judges the reader anew. Whoever may not go on is refused; where that cannot be told now, it is doubted.
     async fn judge(&mut self) -> Result<()> {
-        self.doubt = match self.watch.judge().await {
+        let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+        self.doubt = match timeout(READ_TIME, self.watch.judge()).await.unwrap_or_else(late) {
             Ok(()) => None,
             Err(error) => match error.code() {
                 Code::AuthUnavailable | Code::DatabaseUnavailable | Code::Overloaded | Code::Timeout => {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use tokio::{sync::watch, time::timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     hub::Frame,
@@ -16,6 +15,7 @@ use crate::{
     auth::node,
     base::{
         error::{Code, Error, Result},
+        heartbeat::Heartbeat,
         id::{AuditId, EventId},
     },
     state::App,
@@ -32,16 +32,16 @@ const RECALL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long to wait after a read that failed.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Runs until `stop`. Asks nothing of the database while nobody reads.
-pub async fn run(app: App, stop: CancellationToken) {
-    stop.run_until_cancelled(async {
+/// Runs until it must stop. Asks nothing of the database while nobody reads.
+pub async fn run(app: App, heartbeat: Heartbeat) {
+    let following = async {
         let mut tail = Tail { sealed: app.sealing.last.subscribe(), recalls: None, failing: false, app };
         loop {
-            tail.app.hub.wanted().await;
-            tail.follow().await;
+            heartbeat.wait_for(tail.app.hub.wanted()).await;
+            tail.follow(&heartbeat).await;
         }
-    })
-    .await;
+    };
+    heartbeat.stop().run_until_cancelled(following).await;
 }
 
 struct Tail {
@@ -55,8 +55,9 @@ struct Tail {
 
 impl Tail {
     /// Follows for as long as somebody reads.
-    async fn follow(&mut self) {
+    async fn follow(&mut self, heartbeat: &Heartbeat) {
         while let Some(position) = self.app.hub.position() {
+            heartbeat.progress();
             self.sealed.mark_unchanged();
             match timeout(READ_TIME, self.step(position)).await.unwrap_or_else(|_| Err(late())) {
                 Ok(is_full) => {

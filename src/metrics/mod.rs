@@ -16,6 +16,7 @@
 
 pub mod histogram;
 pub mod process;
+pub mod queue_depth;
 pub mod requests;
 pub mod scrape;
 pub mod text;

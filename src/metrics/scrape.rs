@@ -6,7 +6,7 @@ use crate::{base::lifecycle::Phase, state::App};
 /// The page as it is now. Reads a few small files of the kernel's, and waits for nothing else.
 pub fn page(app: &App) -> String {
     // THE list: a new one is added here.
-    let measured: [&dyn Measured; 11] = [
+    let measured: [&dyn Measured; 12] = [
         &Server(app),
         &app.process,
         &*app.requests,
@@ -18,6 +18,7 @@ pub fn page(app: &App) -> String {
         &*app.hub,
         &app.outbox.figures,
         &app.cloud.figures,
+        &app.workers,
     ];
     let mut page = Page::default();
     for measured in measured {

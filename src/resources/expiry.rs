@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 
 use super::{
     lifecycle::{OperationType, Phase},
@@ -11,24 +11,32 @@ use super::{
     repo, rows, rules,
 };
 use crate::{
-    base::{action::Action, error::Result, id::ResourceId, request::RequestContext},
+    base::{
+        action::Action,
+        error::{Code, Error, Result},
+        heartbeat::Heartbeat,
+        id::ResourceId,
+        request::RequestContext,
+    },
     state::App,
     tx::Change,
 };
 
 /// How many are begun with at a time.
 const BATCH: i64 = 100;
+/// How long the database may take for one resource.
+const LONGEST: Duration = Duration::from_secs(15);
 /// When to look again at what something else still uses, or is still being changed.
 const LATER: Duration = Duration::from_secs(2);
 
-/// Runs until `stop`.
-pub async fn run(app: App, stop: CancellationToken) {
+/// Runs until it must stop.
+pub async fn run(app: App, heartbeat: Heartbeat) {
     let mut is_well = true;
-    while stop.run_until_cancelled(tokio::time::sleep(app.cloud.pace.expiry)).await.is_some() {
+    while heartbeat.pause(app.cloud.pace.expiry).await {
         if !app.lifecycle.is_open() {
             continue;
         }
-        let expired = expire(&app).await;
+        let expired = expire(&app, &heartbeat).await;
         if let (Err(error), true) = (&expired, is_well) {
             tracing::warn!(%error, "resources whose time is up cannot be deleted; this is tried again");
         }
@@ -36,12 +44,18 @@ pub async fn run(app: App, stop: CancellationToken) {
     }
 }
 
-async fn expire(app: &App) -> Result<()> {
-    let due = rows::expiring(&mut *app.db.acquire().await?, app.clock.now(), BATCH).await?;
-    for id in due {
-        expire_one(app, id).await?;
+async fn expire(app: &App, heartbeat: &Heartbeat) -> Result<()> {
+    let listed = async { Ok(rows::expiring(&mut *app.db.acquire().await?, app.clock.now(), BATCH).await?) };
+    for id in in_time(listed).await? {
+        heartbeat.progress();
+        in_time(expire_one(app, id)).await?;
     }
     Ok(())
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+    timeout(LONGEST, work).await.unwrap_or_else(late)
 }
 
 async fn expire_one(app: &App, id: ResourceId) -> Result<()> {

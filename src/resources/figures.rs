@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
 };
 
 use super::lifecycle::{End, OperationType};
-use crate::metrics::text::{Measured, Page};
+use crate::metrics::{
+    queue_depth::{Depth, Measurement},
+    text::{Measured, Page},
+};
 
 const ENDS: [End; 3] = [End::Succeeded, End::Failed, End::Canceled];
 
@@ -21,20 +23,10 @@ pub struct Figures {
     calls: BTreeMap<String, [AtomicU64; 2]>,
     drifted: AtomicU64,
     cleared: AtomicU64,
-    open: AtomicU64,
-    due: AtomicU64,
-    oldest_due_ms: AtomicU64,
-}
-
-/// What waits in the whole deployment, as one server has last seen it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Depth {
-    /// Operations that are not over.
-    pub open: u64,
-    /// Those of them whose next step has been due for a moment.
-    pub due: u64,
-    /// For how long the oldest of those has waited.
-    pub oldest_due: Duration,
+    db_permit_timeouts: AtomicU64,
+    aborted_steps: AtomicU64,
+    /// Operations of the whole deployment.
+    pub depth: Measurement,
 }
 
 impl Figures {
@@ -46,9 +38,9 @@ impl Figures {
             calls: providers.map(|name| (name.to_owned(), Default::default())).collect(),
             drifted: AtomicU64::new(0),
             cleared: AtomicU64::new(0),
-            open: AtomicU64::new(0),
-            due: AtomicU64::new(0),
-            oldest_due_ms: AtomicU64::new(0),
+            db_permit_timeouts: AtomicU64::new(0),
+            aborted_steps: AtomicU64::new(0),
+            depth: Measurement::default(),
         }
     }
 
@@ -82,11 +74,19 @@ impl Figures {
         self.cleared.fetch_add(1, Relaxed);
     }
 
-    /// The queue was looked at.
-    pub fn set_depth(&self, depth: Depth) {
-        self.open.store(depth.open, Relaxed);
-        self.due.store(depth.due, Relaxed);
-        self.oldest_due_ms.store(u64::try_from(depth.oldest_due.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    /// No database permit was free in time.
+    pub fn add_db_permit_timeout(&self) {
+        self.db_permit_timeouts.fetch_add(1, Relaxed);
+    }
+
+    /// How often no database permit was free in time.
+    pub fn db_permit_timeouts(&self) -> u64 {
+        self.db_permit_timeouts.load(Relaxed)
+    }
+
+    /// A step of an operation ended with an error of the database or after the time for it.
+    pub fn add_aborted_step(&self) {
+        self.aborted_steps.fetch_add(1, Relaxed);
     }
 
     fn ended(&self, kind: OperationType, end: End) -> Option<&AtomicU64> {
@@ -127,7 +127,17 @@ impl Measured for Figures {
         .is(self.drifted.load(Relaxed));
         page.counter("cloudapi_objects_cleared_total", "Objects beside recorded ones that this server has deleted.")
             .is(self.cleared.load(Relaxed));
-        let (open, due) = (self.open.load(Relaxed), self.due.load(Relaxed));
+        page.counter(
+            "cloudapi_operations_db_permit_timeouts_total",
+            "Waits for one of the database permits of the resource engine that ended without one.",
+        )
+        .is(self.db_permit_timeouts());
+        page.counter(
+            "cloudapi_operations_aborted_steps_total",
+            "Steps of operations that ended early, because of the database or of time; each is repeated.",
+        )
+        .is(self.aborted_steps.load(Relaxed));
+        let Depth { open, due, oldest_due } = self.depth.get();
         page.gauge("cloudapi_operations", "Operations of the whole deployment that are not over.")
             .of(&[("state", "waiting")], open.saturating_sub(due))
             .of(&[("state", "due")], due);
@@ -135,6 +145,6 @@ impl Measured for Figures {
             "cloudapi_operations_oldest_due_seconds",
             "For how long the oldest operation that is due has waited.",
         )
-        .is(Duration::from_millis(self.oldest_due_ms.load(Relaxed)));
+        .is(oldest_due);
     }
 }

@@ -15,6 +15,14 @@ pub struct Pace {
     pub width: usize,
     /// How long one call to a provider may take.
     pub call: Duration,
+    /// How long one turn at an operation may take; nobody renews its lease for longer.
+    pub turn: Duration,
+    /// How many of a server's database connections work on operations at a time: requests need some too.
+    pub db_permits: usize,
+    /// How long to wait for one of them.
+    pub db_wait: Duration,
+    /// How long one step on the database may take, the wait included.
+    pub db_time: Duration,
     /// How long to wait before looking once more at what is not ready yet.
     pub look_again: Duration,
     /// How long to wait after the first failure; each further one doubles it.
@@ -38,6 +46,10 @@ impl Default for Pace {
             lease: Duration::from_secs(10),
             width: 32,
             call: Duration::from_secs(30),
+            turn: Duration::from_secs(10 * 60),
+            db_permits: 3,
+            db_wait: Duration::from_secs(5),
+            db_time: Duration::from_secs(15),
             look_again: Duration::from_millis(500),
             first_pause: Duration::from_millis(500),
             longest_pause: Duration::from_secs(60),

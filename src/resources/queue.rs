@@ -6,7 +6,6 @@ use std::time::Duration;
 use sqlx::{PgConnection, types::Json};
 
 use super::{
-    figures::Depth,
     kind::Power,
     lifecycle::{OperationStatus, OperationType},
     machine::{Course, Step},
@@ -14,9 +13,12 @@ use super::{
     repo,
     spec::Spec,
 };
-use crate::base::{
-    clock::Timestamp,
-    id::{OperationId, ProjectId, ResourceId},
+use crate::{
+    base::{
+        clock::Timestamp,
+        id::{OperationId, ProjectId, ResourceId},
+    },
+    metrics::queue_depth::Depth,
 };
 
 /// An operation that was taken, with all that is needed to go on with it.

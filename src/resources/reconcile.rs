@@ -5,7 +5,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
@@ -24,6 +23,7 @@ use crate::{
         action::Action,
         clock::Timestamp,
         error::{Code, Error, Result},
+        heartbeat::Heartbeat,
         id::ResourceId,
         request::RequestContext,
     },
@@ -34,22 +34,23 @@ use crate::{
 /// How often to look, between two sweeps, whether one is due.
 const LOOKS: u32 = 60;
 
-/// Runs until `stop`.
-pub async fn run(app: App, stop: CancellationToken) {
+/// Runs until it must stop.
+pub async fn run(app: App, heartbeat: Heartbeat) {
     let pause = app.cloud.pace.poll.max(app.cloud.pace.sweep / LOOKS);
     let mut is_known = false;
-    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+    while heartbeat.pause(pause).await {
         if !app.lifecycle.is_open() {
             continue;
         }
-        if let Some(Err(error)) = stop.run_until_cancelled(sweep_one(&app, &mut is_known)).await {
+        let swept = heartbeat.stop().run_until_cancelled(sweep_one(&app, &heartbeat, &mut is_known)).await;
+        if let Some(Err(error)) = swept {
             tracing::warn!(%error, "the objects of a provider could not be looked through; this is tried again");
         }
     }
 }
 
 /// Looks through one provider's objects of one kind, if that is due.
-async fn sweep_one(app: &App, is_known: &mut bool) -> Result<()> {
+async fn sweep_one(app: &App, heartbeat: &Heartbeat, is_known: &mut bool) -> Result<()> {
     let pace = &app.cloud.pace;
     let mut db = app.db.acquire().await?;
     let all = app
@@ -66,7 +67,7 @@ async fn sweep_one(app: &App, is_known: &mut bool) -> Result<()> {
     let deployment = rows::deployment(&mut db).await?;
     drop(db);
     let Some(provider) = app.cloud.providers.get(&sweep.provider) else { return Ok(()) };
-    let sweeper = Sweeper { app, provider, sweep: &sweep, deployment };
+    let sweeper = Sweeper { app, heartbeat, provider, sweep: &sweep, deployment };
     let swept = sweeper.run().await;
     let mut db = app.db.acquire().await?;
     sweeps::end(&mut db, &sweep, pace.sweep, swept.is_ok()).await?;
@@ -76,6 +77,7 @@ async fn sweep_one(app: &App, is_known: &mut bool) -> Result<()> {
 /// One sweep under way.
 struct Sweeper<'a> {
     app: &'a App,
+    heartbeat: &'a Heartbeat,
     provider: &'a Provider,
     sweep: &'a Sweep,
     deployment: Uuid,
@@ -131,6 +133,7 @@ impl Sweeper<'_> {
             let detail = format!("The provider '{}' did not do what it was asked for", self.provider.name);
             Error::new(Code::Timeout, detail).caused_by(cause)
         };
+        self.heartbeat.progress();
         let answer = match timeout(self.app.cloud.pace.call, call).await {
             Ok(answer) => answer.map_err(|error| told(error.to_string())),
             Err(_) => Err(told("it did not answer in time".into())),

@@ -5,7 +5,6 @@ use std::time::Duration;
 use sqlx::{PgConnection, PgPool};
 use time::Date;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     ledger::{self, OpenJournal},
@@ -15,6 +14,7 @@ use crate::{
     base::{
         clock::{Clock, Timestamp},
         error::Result,
+        heartbeat::Heartbeat,
         id::ProjectId,
         period::Period,
     },
@@ -30,10 +30,10 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// How far this machine's clock may differ from the database's for a month to be made final by it.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Runs until `stop`. Days are kept for `days_kept` at least.
-pub async fn run(db: Pool, clock: Clock, days_kept: u32, stop: CancellationToken) {
+/// Runs until it must stop. Days are kept for `days_kept` at least.
+pub async fn run(db: Pool, clock: Clock, days_kept: u32, heartbeat: Heartbeat) {
     let mut closer = Closer::new(days_kept);
-    while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+    while heartbeat.pause(INTERVAL).await {
         // Should the network swallow an answer, it is not waited for.
         match timeout(LONGEST, closer.close(&db, clock.now())).await {
             Ok(Ok(())) => {}

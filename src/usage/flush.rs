@@ -8,7 +8,6 @@ use std::{
 };
 
 use sqlx::{PgConnection, PgPool};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
@@ -22,6 +21,7 @@ use crate::{
         clock::{Clock, Timestamp},
         credential::CredentialId,
         error::{Code, Error, Result},
+        heartbeat::Heartbeat,
         id::ProjectId,
         period::Period,
     },
@@ -35,11 +35,12 @@ const LONGEST: Duration = Duration::from_secs(15);
 /// How many rows one statement writes.
 const BATCH: usize = 10_000;
 
-/// Runs until `stop`.
-pub async fn run(meter: Arc<Meter>, quota: Arc<Quota>, db: Pool, clock: Clock, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+/// Runs until it must stop.
+pub async fn run(meter: Arc<Meter>, quota: Arc<Quota>, db: Pool, clock: Clock, heartbeat: Heartbeat) {
+    while heartbeat.pause(INTERVAL).await {
         meter.move_on_if_due(clock.now().date());
         flush_or_log(&meter, &db, &clock).await;
+        heartbeat.progress();
         if let Err(error) = in_time(refresh(&quota, &db, &clock)).await {
             tracing::warn!(%error, "quotas could not be read; the hard limits read last hold");
         }

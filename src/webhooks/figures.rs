@@ -1,11 +1,11 @@
 //! What this server has sent, and what waits, in numbers.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::metrics::text::{Measured, Page};
+use crate::metrics::{
+    queue_depth::{Depth, Measurement},
+    text::{Measured, Page},
+};
 
 /// What came of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,20 +26,8 @@ pub struct Figures {
     outcomes: [AtomicU64; 4],
     taken: AtomicU64,
     disabled: AtomicU64,
-    waiting: AtomicU64,
-    due: AtomicU64,
-    oldest_due_ms: AtomicU64,
-}
-
-/// What waits in the whole deployment, as one server has last seen it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Depth {
-    /// Deliveries that are not done.
-    pub waiting: u64,
-    /// Those of them whose time has come.
-    pub due: u64,
-    /// For how long the oldest of those has waited.
-    pub oldest_due: Duration,
+    /// Deliveries of the whole deployment.
+    pub depth: Measurement,
 }
 
 impl Figures {
@@ -58,13 +46,6 @@ impl Figures {
         self.disabled.fetch_add(1, Relaxed);
     }
 
-    /// The queue was looked at.
-    pub fn set_depth(&self, depth: Depth) {
-        self.waiting.store(depth.waiting, Relaxed);
-        self.due.store(depth.due, Relaxed);
-        self.oldest_due_ms.store(u64::try_from(depth.oldest_due.as_millis()).unwrap_or(u64::MAX), Relaxed);
-    }
-
     /// How many attempts were begun.
     pub fn attempts(&self) -> u64 {
         self.taken.load(Relaxed)
@@ -80,15 +61,6 @@ impl Figures {
         self.disabled.load(Relaxed)
     }
 
-    /// What waits.
-    pub fn depth(&self) -> Depth {
-        Depth {
-            waiting: self.waiting.load(Relaxed),
-            due: self.due.load(Relaxed),
-            oldest_due: Duration::from_millis(self.oldest_due_ms.load(Relaxed)),
-        }
-    }
-
     fn counter(&self, outcome: Outcome) -> &AtomicU64 {
         let [delivered, retried, failed, overtaken] = &self.outcomes;
         match outcome {
@@ -102,7 +74,7 @@ impl Figures {
 
 impl Measured for Figures {
     fn tell(&self, page: &mut Page) {
-        let Depth { waiting, due, oldest_due } = self.depth();
+        let Depth { open, due, oldest_due } = self.depth.get();
         page.counter("cloudapi_webhook_attempts_total", "Deliveries that this server has begun to send.")
             .is(self.attempts());
         page.counter("cloudapi_webhook_attempts_ended_total", "What came of them.")
@@ -112,7 +84,7 @@ impl Measured for Figures {
             .of(&[("outcome", "overtaken")], self.count(Outcome::Overtaken));
         page.counter("cloudapi_webhooks_disabled_total", "Webhooks that this server has disabled.").is(self.disabled());
         page.gauge("cloudapi_webhook_deliveries", "Deliveries of the whole deployment that are not done.")
-            .of(&[("state", "waiting")], waiting.saturating_sub(due))
+            .of(&[("state", "waiting")], open.saturating_sub(due))
             .of(&[("state", "due")], due);
         page.gauge("cloudapi_webhook_oldest_due_seconds", "For how long the oldest delivery that is due has waited.")
             .is(oldest_due);

@@ -5,13 +5,15 @@ use std::time::Duration;
 use sqlx::{PgConnection, types::Json};
 
 use super::{
-    figures::Depth,
     model::{Attempt, DisabledReason},
     pace::Pace,
 };
-use crate::base::{
-    clock::Timestamp,
-    id::{AuditId, DeliveryId, ProjectId, WebhookId},
+use crate::{
+    base::{
+        clock::Timestamp,
+        id::{AuditId, DeliveryId, ProjectId, WebhookId},
+    },
+    metrics::queue_depth::Depth,
 };
 
 /// A webhook with deliveries that are due.
@@ -198,7 +200,7 @@ pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
     .await?;
     let number = |count: i64| u64::try_from(count).unwrap_or(0);
     let oldest_due = Duration::try_from_secs_f64(oldest).unwrap_or_default();
-    Ok(Depth { waiting: number(waiting), due: number(due), oldest_due })
+    Ok(Depth { open: number(waiting), due: number(due), oldest_due })
 }
 
 /// Gives up what has waited too long for its webhook to be enabled again, and forgets what is too old or was of a webhook

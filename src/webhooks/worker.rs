@@ -31,6 +31,7 @@ use crate::{
         action::Action,
         clock::Timestamp,
         error::{Code, Error, Result},
+        heartbeat::Heartbeat,
         id::{EventId, ProjectId, WebhookId},
         request::RequestContext,
         trace::TraceContext,
@@ -46,8 +47,6 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(15);
 /// How many webhooks to look at in one turn.
 const TURNS: i64 = 1000;
-/// How often to look at how much waits.
-const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How many at a time note what came of an attempt: requests want connections too.
 const NOTING: usize = 3;
 /// How long to wait before it is noted once more.
@@ -61,19 +60,20 @@ struct Ended {
     took: Duration,
 }
 
-/// Runs until `stop`, and lets what is being sent come to its end, unless that is to be `now`.
-pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
+/// Runs until it must stop, and lets what is being sent come to its end, unless that is to be `now`.
+pub async fn run(app: App, heartbeat: Heartbeat, now: CancellationToken) {
+    let stop = heartbeat.stop();
     let mut worker = Worker {
         noting: Arc::new(Semaphore::new(NOTING)),
         sending: JoinSet::new(),
         places: HashMap::new(),
         lanes: Lanes::default(),
-        looked: None,
         is_well: true,
         app,
     };
     let mut sealed = worker.app.sealing.last.subscribe();
     while !stop.is_cancelled() {
+        heartbeat.progress();
         // Before, there may be no tables.
         let more = worker.app.lifecycle.is_open() && worker.take_or_log().await;
         // Where more is due than there was room for, each end makes room.
@@ -102,7 +102,6 @@ struct Worker {
     places: HashMap<Id, (WebhookId, Lane)>,
     lanes: Lanes,
     noting: Arc<Semaphore>,
-    looked: Option<Instant>,
     is_well: bool,
 }
 
@@ -128,10 +127,6 @@ impl Worker {
     /// Takes what is due and there is room for, and begins to send it; gives whether there may be more.
     async fn take(&mut self) -> Result<bool> {
         let mut db = self.app.db.acquire().await?;
-        if self.looked.is_none_or(|looked| looked.elapsed() >= DEPTH_INTERVAL) {
-            self.looked = Some(Instant::now());
-            self.app.outbox.figures.set_depth(queue::depth(&mut db).await?);
-        }
         let turns = queue::turns(&mut db, TURNS).await?;
         if turns.is_empty() {
             return Ok(false);
@@ -228,10 +223,14 @@ async fn note_in_time(
     verdict: &Verdict,
     noting: &Semaphore,
 ) -> Result<()> {
-    // The semaphore is never closed.
-    let _permit = noting.acquire().await;
     let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
-    timeout(LONGEST, note(app, taken, attempt, verdict)).await.unwrap_or_else(late)
+    let noted = async {
+        // The semaphore is never closed.
+        let _permit = noting.acquire().await;
+        note(app, taken, attempt, verdict).await
+    };
+    // The wait for a permit included.
+    timeout(LONGEST, noted).await.unwrap_or_else(late)
 }
 
 async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-fn sources() -> Vec<(String, String)> {
+pub fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -43,7 +43,10 @@ fn rank(module: &str) -> u8 {
         // What whoever verifies a trail needs, without a database.
         ("audit", "chain" | "checkpoint" | "figures" | "link" | "line" | "verdict" | "verify" | "view" | "csv") => 0,
         ("audit", "tally" | "reads" | "trail" | "trim") => 1,
-        ("metrics", "text" | "histogram") => 0,
+        ("metrics", "text" | "histogram" | "queue_depth") => 0,
+        ("workers", "fault") => 0,
+        ("workers", "figures") => 1,
+        ("workers", _) => 5,
         ("metrics", "requests" | "process") => 1,
         ("db" | "http", _) | (_, "repo" | "invitations" | "figures") => 1,
         ("usage", "journal" | "meter" | "quota" | "ledger" | "breakdown") => 1,

@@ -18,7 +18,7 @@ use crate::{
 const NODES: usize = 3;
 
 /// Clients that have nothing to do with resources: they are served while a write on one waits for what a dead server has left.
-struct Company(Request);
+pub struct Company(pub Request);
 
 impl Invariant for Company {
     fn clients(&self) -> usize {

@@ -29,6 +29,8 @@ pub enum Fault {
     StopPostgres { down: Duration },
     /// `kill -9` of PostgreSQL, which then recovers from its log.
     KillPostgres { down: Duration },
+    /// All processes of PostgreSQL are stopped with SIGSTOP, and go on with SIGCONT: connections stay, and nothing answers.
+    Stall { time: Duration },
     /// PostgreSQL ends connections of servers.
     Terminate { backends: usize },
     /// All connections of a server to PostgreSQL are reset.
@@ -59,6 +61,9 @@ pub fn plan(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
         faults.push(Fault::Pause { node: random.below(nodes), time: random.millis(100, 1000) });
         faults.push(Fault::StopPostgres { down: random.millis(0, 300) });
         faults.push(Fault::KillPostgres { down: random.millis(0, 300) });
+        // In a long run for longer than anything waits for a connection.
+        let stall = if kills < KILLS_PER_OTHER { random.millis(300, 1500) } else { random.millis(6000, 12_000) };
+        faults.push(Fault::Stall { time: stall });
         faults.push(Fault::Terminate { backends: 1 + random.below(20) });
         faults.push(Fault::Cut { node: random.below(nodes) });
         faults.push(Fault::CutAtCommit { node: random.below(nodes) });
@@ -68,6 +73,18 @@ pub fn plan(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
     }
     random.shuffle(&mut faults);
     faults
+}
+
+/// What goes wrong in a run with so many stalls of PostgreSQL, each longer than half a lease of an operation and than the
+/// wait for a connection. The same for the same seed.
+pub fn plan_of_stalls(seed: u64, stalls: usize) -> Vec<Fault> {
+    let random = &mut Random::new(seed);
+    // Now and then a long one.
+    let time = |number: usize, random: &mut Random| match number % 20 {
+        19 => random.millis(8000, 12_000),
+        _ => random.millis(5600, 6600),
+    };
+    (0..stalls).map(|number| Fault::Stall { time: time(number, random) }).collect()
 }
 
 /// How many revocations there are for each round of [`plan_around_leases`].
@@ -178,6 +195,7 @@ impl Fault {
             Self::Pause { .. } => "SIGSTOP",
             Self::StopPostgres { .. } => "PostgreSQL restarted",
             Self::KillPostgres { .. } => "PostgreSQL kill -9",
+            Self::Stall { .. } => "PostgreSQL stalled",
             Self::Terminate { .. } => "backends terminated",
             Self::Cut { .. } => "connections cut",
             Self::CutAtCommit { .. } => "connections cut between COMMIT and answer",
@@ -225,6 +243,11 @@ impl Fault {
                 tokio::time::sleep(down).await;
                 world.revive_postgres().await;
             }
+            Self::Stall { time } => {
+                let stopped = world.stop_postgres_processes();
+                tokio::time::sleep(time).await;
+                stopped.go_on();
+            }
             Self::Terminate { backends } => {
                 world.terminate_backends(backends).await;
             }
@@ -256,5 +279,7 @@ fn the_same_seed_gives_the_same_faults_and_another_seed_gives_others() {
     assert_ne!(plan_around_leases(1, 3, 2000), plan_around_leases(2, 3, 2000));
     assert_eq!(plan_around_flushes(1, 3, 20), plan_around_flushes(1, 3, 20));
     assert_ne!(plan_around_flushes(1, 3, 20), plan_around_flushes(2, 3, 20));
+    assert_eq!(plan_of_stalls(1, 20), plan_of_stalls(1, 20));
+    assert_ne!(plan_of_stalls(1, 20), plan_of_stalls(2, 20));
     assert_eq!(plan(1, 3, 20).iter().filter(|fault| fault.is_kill_of_node()).count(), 20);
 }

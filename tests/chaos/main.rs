@@ -30,6 +30,7 @@ mod revocation;
 mod run;
 #[path = "../api/support/slot.rs"]
 mod slot;
+mod stalls;
 mod storm;
 mod stream;
 mod usage;

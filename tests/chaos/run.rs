@@ -42,10 +42,12 @@ pub struct Scale {
     pub kills: usize,
     /// How many credentials are revoked.
     pub revocations: usize,
+    /// How often PostgreSQL stalls while operations are under way.
+    pub stalls: usize,
 }
 
 impl Scale {
-    /// `CHAOS_SEED`, `CHAOS_KILLS` and `CHAOS_REVOCATIONS`, or what `cargo test` has time for.
+    /// `CHAOS_SEED`, `CHAOS_KILLS`, `CHAOS_REVOCATIONS` and `CHAOS_STALLS`, or what `cargo test` has time for.
     pub fn from_env() -> Self {
         let number = |name: &str| {
             let text = env::var(name).ok()?;
@@ -56,8 +58,10 @@ impl Scale {
             seed: number("CHAOS_SEED").unwrap_or(1),
             kills: count("CHAOS_KILLS", 4),
             revocations: count("CHAOS_REVOCATIONS", 40),
+            stalls: count("CHAOS_STALLS", 1),
         };
-        println!("CHAOS_SEED={} CHAOS_KILLS={} CHAOS_REVOCATIONS={}", scale.seed, scale.kills, scale.revocations);
+        let Self { seed, kills, revocations, stalls } = scale;
+        println!("CHAOS_SEED={seed} CHAOS_KILLS={kills} CHAOS_REVOCATIONS={revocations} CHAOS_STALLS={stalls}");
         scale
     }
 }

@@ -82,6 +82,11 @@ impl World {
         Self::start_with(count, Some(Clocks::right(count)), Some(providers)).await
     }
 
+    /// Starts `count` servers of the product's own times, with these providers.
+    pub async fn start_with_providers(count: usize, providers: &str) -> Self {
+        Self::start_with(count, None, Some(providers)).await
+    }
+
     async fn start_with(count: usize, clocks: Option<Clocks>, providers: Option<&str>) -> Self {
         let slot = Slot::take("chaos");
         let postgres_options = Options {
@@ -200,10 +205,29 @@ impl World {
 
     /// `kill -9` of PostgreSQL's first process; the others notice, and end.
     pub fn kill_postgres(&self) {
-        let note = fs::read_to_string(self.postgres_options.data_dir.join("postgres/postmaster.pid")).unwrap();
-        let id = note.lines().next().unwrap().parse().unwrap();
         // A child of ours that nobody has waited for, so the id is still its own.
-        kill(Pid::from_raw(id), Signal::SIGKILL).unwrap();
+        kill(self.postmaster(), Signal::SIGKILL).unwrap();
+    }
+
+    /// PostgreSQL's first process.
+    fn postmaster(&self) -> Pid {
+        let note = fs::read_to_string(self.postgres_options.data_dir.join("postgres/postmaster.pid")).unwrap();
+        Pid::from_raw(note.lines().next().unwrap().parse().unwrap())
+    }
+
+    /// SIGSTOP of every process of PostgreSQL.
+    pub fn stop_postgres_processes(&self) -> Stopped {
+        let postmaster = self.postmaster();
+        // First the one that starts others.
+        kill(postmaster, Signal::SIGSTOP).unwrap();
+        let mut stopped = Stopped(vec![postmaster]);
+        for child in children(postmaster) {
+            // One that has just ended is not reaped, so its id is still its own.
+            if kill(child, Signal::SIGSTOP).is_ok() {
+                stopped.0.push(child);
+            }
+        }
+        stopped
     }
 
     /// Starts a killed one, which first replays its log.
@@ -253,6 +277,29 @@ impl World {
         .await;
         begun.elapsed()
     }
+}
+
+/// Processes that were stopped. Dropped, they go on.
+pub struct Stopped(Vec<Pid>);
+
+impl Stopped {
+    /// SIGCONT.
+    pub fn go_on(self) {}
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for process in self.0.iter().rev() {
+            let _ = kill(*process, Signal::SIGCONT);
+        }
+    }
+}
+
+/// The processes that `parent` has started and that have not ended.
+fn children(parent: Pid) -> Vec<Pid> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    text.split_whitespace().map(|id| Pid::from_raw(id.parse().unwrap())).collect()
 }
 
 impl Drop for World {

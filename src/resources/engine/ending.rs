@@ -20,9 +20,14 @@ use crate::{
 
 /// Ends an operation, if it is still ours.
 pub async fn end(work: Work<'_>, course: &Course, end: End) -> Result<()> {
+    let cloud = &work.app.cloud;
+    cloud.in_time(end_in_transaction(work, course, end)).await
+}
+
+async fn end_in_transaction(work: Work<'_>, course: &Course, end: End) -> Result<()> {
     let Work { app, taken, .. } = work;
     let trace = taken.traceparent.as_deref().and_then(TraceContext::following).unwrap_or_else(TraceContext::begin);
-    let _desk = app.cloud.desk().await;
+    let _permit = app.cloud.db_permit().await?;
     let mut tx = app.writes.begin(&Arc::new(RequestContext::system().in_trace(trace))).await?;
     let Some(before) = rows::lock(tx.db(), taken.resource_id).await? else { return Ok(()) };
     let ended = Ended { status: end.status(), error: course.failure.clone(), at: app.clock.now() };

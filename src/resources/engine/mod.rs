@@ -18,21 +18,22 @@ use crate::{
     base::{
         clock::since_boot,
         error::{Code, Error, Result},
+        heartbeat::Heartbeat,
     },
     state::App,
 };
 
 /// How long what is under way may take when the server stops. What is cut off is taken up by whoever takes it next.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
-/// How often to look at how much waits.
-const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How long to wait for a database that does not answer.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Runs until `stop`, and lets the steps under way come to their end, unless that is to be `now`.
-pub async fn run(app: App, stop: CancellationToken, now: CancellationToken) {
-    let mut engine = Engine { turns: JoinSet::new(), due: None, looked: None, is_well: true, app };
+/// Runs until it must stop, and lets the steps under way come to their end, unless that is to be `now`.
+pub async fn run(app: App, heartbeat: Heartbeat, now: CancellationToken) {
+    let stop = heartbeat.stop();
+    let mut engine = Engine { turns: JoinSet::new(), due: None, is_well: true, app };
     while !stop.is_cancelled() {
+        heartbeat.progress();
         // Before, there may be no tables.
         let more = engine.app.lifecycle.is_open() && engine.take_or_log().await;
         let until = engine.next_look();
@@ -62,7 +63,6 @@ struct Engine {
     turns: JoinSet<Option<Instant>>,
     /// When the first of what was put down here is due. Of what others have put down, looking tells.
     due: Option<Instant>,
-    looked: Option<Instant>,
     is_well: bool,
 }
 
@@ -109,10 +109,6 @@ impl Engine {
         let providers: Vec<&str> = cloud.providers.iter().map(|provider| provider.name.as_str()).collect();
         let began = since_boot();
         let mut db = self.app.db.acquire().await?;
-        if self.looked.is_none_or(|looked| looked.elapsed() >= DEPTH_INTERVAL) {
-            self.looked = Some(Instant::now());
-            cloud.figures.set_depth(queue::depth(&mut db).await?);
-        }
         let taken = queue::take(&mut db, &providers, room, pace.lease).await?;
         let births = |kind| matches!(kind, OperationType::Create | OperationType::Import);
         let born: Vec<_> = taken.iter().filter(|taken| births(taken.kind)).map(|taken| taken.resource_id).collect();

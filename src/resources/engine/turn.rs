@@ -1,9 +1,6 @@
 //! One turn at an operation: from where it stands until it has to wait, or has ended.
 
-use std::{
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -12,7 +9,7 @@ use super::ending;
 use crate::{
     base::{
         clock::since_boot,
-        error::{Error, Result},
+        error::{Code, Error, Result},
     },
     resources::{
         driver::{Action, Driver, DriverError, ListQuery, Object, Order, Owned, Tags},
@@ -33,31 +30,44 @@ const SAFE_PART: f64 = 0.5;
 /// Goes on with an operation that was taken, and is ours until `until`, on the clock since boot. Gives when it is due
 /// again, if it was put down.
 pub async fn run(app: App, taken: Taken, until: Duration) -> Option<Instant> {
-    let turn = work(&app, &taken, until);
-    let mut turn = pin!(turn);
-    // A turn is longer than a lease where a provider is slow.
-    let ended = loop {
-        tokio::select! {
-            ended = &mut turn => break ended,
-            () = sleep(app.cloud.pace.lease.mul_f64(SAFE_PART)) => match renew(&app, &taken).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    app.cloud.figures.add_overtaken();
-                    break Ok(None);
-                }
-                // It goes on as long as it is ours anyway.
-                Err(error) => tracing::warn!(%error, operation_id = %taken.id, "an operation could not be kept"),
-            },
+    // Polled together: a renewal that waits for the database never keeps the work from giving back what it holds.
+    let ended = tokio::select! {
+        ended = timeout(app.cloud.pace.turn, work(&app, &taken, until)) => ended.unwrap_or_else(|_| Err(took_too_long())),
+        () = keep(&app, &taken) => {
+            app.cloud.figures.add_overtaken();
+            Ok(None)
         }
     };
     ended.unwrap_or_else(|error| {
+        app.cloud.figures.add_aborted_step();
         tracing::warn!(%error, operation_id = %taken.id, resource_id = %taken.resource_id, "a step of an operation was broken off; it is taken up again");
         None
     })
 }
 
+fn took_too_long() -> Error {
+    Error::new(Code::Timeout, "The turn at the operation took too long; the operation is taken up again")
+}
+
+/// Renews the lease until another server has taken the operation over: a turn is longer than a lease where a provider is
+/// slow.
+async fn keep(app: &App, taken: &Taken) {
+    loop {
+        sleep(app.cloud.pace.lease.mul_f64(SAFE_PART)).await;
+        match app.cloud.in_time(renew(app, taken)).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            // It goes on as long as it is ours anyway.
+            Err(error) => tracing::warn!(%error, operation_id = %taken.id, "an operation could not be kept"),
+        }
+    }
+}
+
 async fn renew(app: &App, taken: &Taken) -> Result<bool> {
-    Ok(queue::renew(&mut *app.cloud.connection(&app.db).await?, taken, app.cloud.pace.lease).await?)
+    let mut db = app.cloud.renewal_connection(&app.db).await?;
+    let is_ours = queue::renew(&mut db, taken, app.cloud.pace.lease).await?;
+    db.done();
+    Ok(is_ours)
 }
 
 /// An operation, its resource, and what a provider must know of them.
@@ -78,23 +88,7 @@ pub(super) struct Work<'a> {
 }
 
 async fn work(app: &App, taken: &Taken, until: Duration) -> Result<Option<Instant>> {
-    let mut db = app.cloud.connection(&app.db).await?;
-    let Some(resource) = rows::resource(&mut db, taken.resource_id).await? else { return Ok(None) };
-    let deployment = rows::deployment(&mut db).await?;
-    let Some(step) = Step::of(&taken.step) else {
-        return Err(Error::internal(format!("this version knows no step '{}'", taken.step)));
-    };
-    let mut course = Course::new(taken.kind, step);
-    course.attempt = taken.attempt.try_into().unwrap_or(0);
-    course.reference.clone_from(&resource.provider_ref);
-    course.failure = taken.error.as_ref().map(|error| error.0.clone());
-    course.cancel = taken.cancel_requested;
-    course.overdue = taken.overdue;
-    course.enforce = taken.kind == OperationType::Mend || resource.reconcile == Reconcile::Enforce;
-    let stored = (step, resource.provider_ref.clone());
-    let mut work = Work { app, taken, spec: None, resource, deployment, order: None, object: None, until, stored };
-    work.aim(&mut db, &mut course).await?;
-    drop(db);
+    let Some((mut work, mut course)) = app.cloud.in_time(begin(app, taken, until)).await? else { return Ok(None) };
     let Some(provider) = app.cloud.providers.get(&work.resource.provider) else {
         // It is overdue, else another server would have it.
         course.failure = Some(Failure {
@@ -110,7 +104,7 @@ async fn work(app: &App, taken: &Taken, until: Duration) -> Result<Option<Instan
             Do::End(end) => return ending::end(work, &course, end).await.map(|()| None),
             Do::Wait(pause) => return work.put_down(&course, pause).await.map(Some),
             Do::Learn => {
-                if !work.learn(&mut course).await? {
+                if !app.cloud.in_time(work.learn(&mut course)).await? {
                     return Ok(None);
                 }
                 continue;
@@ -118,7 +112,7 @@ async fn work(app: &App, taken: &Taken, until: Duration) -> Result<Option<Instan
             next => {
                 // Restoring aims at something else than what led to it.
                 if course.step == Step::Restoring && work.stored.0 != Step::Restoring {
-                    work.aim(&mut *app.cloud.connection(&app.db).await?, &mut course).await?;
+                    app.cloud.in_time(work.aim_again(&mut course)).await?;
                 }
                 if !matches!(next, Do::LookUp | Do::Read) && !work.intend(&course).await? {
                     return Ok(None);
@@ -130,7 +124,39 @@ async fn work(app: &App, taken: &Taken, until: Duration) -> Result<Option<Instan
     }
 }
 
+/// Reads what there is to know of the operation. Nothing, if its resource is gone.
+async fn begin<'a>(app: &'a App, taken: &'a Taken, until: Duration) -> Result<Option<(Work<'a>, Course)>> {
+    let mut db = app.cloud.connection(&app.db).await?;
+    let Some(resource) = rows::resource(&mut db, taken.resource_id).await? else {
+        db.done();
+        return Ok(None);
+    };
+    let deployment = rows::deployment(&mut db).await?;
+    let Some(step) = Step::of(&taken.step) else {
+        return Err(Error::internal(format!("this version knows no step '{}'", taken.step)));
+    };
+    let mut course = Course::new(taken.kind, step);
+    course.attempt = taken.attempt.try_into().unwrap_or(0);
+    course.reference.clone_from(&resource.provider_ref);
+    course.failure = taken.error.as_ref().map(|error| error.0.clone());
+    course.cancel = taken.cancel_requested;
+    course.overdue = taken.overdue;
+    course.enforce = taken.kind == OperationType::Mend || resource.reconcile == Reconcile::Enforce;
+    let stored = (step, resource.provider_ref.clone());
+    let mut work = Work { app, taken, spec: None, resource, deployment, order: None, object: None, until, stored };
+    work.aim(&mut db, &mut course).await?;
+    db.done();
+    Ok(Some((work, course)))
+}
+
 impl Work<'_> {
+    async fn aim_again(&mut self, course: &mut Course) -> Result<()> {
+        let mut db = self.app.cloud.connection(&self.app.db).await?;
+        self.aim(&mut db, course).await?;
+        db.done();
+        Ok(())
+    }
+
     /// Finds out what the object shall be, and whether what that refers to is there.
     async fn aim(&mut self, db: &mut sqlx::PgConnection, course: &mut Course) -> Result<()> {
         let before = self.taken.before.spec.clone().filter(|_| course.step == Step::Restoring);
@@ -210,8 +236,13 @@ impl Work<'_> {
     async fn save(&mut self, course: &Course, turn: Turn) -> Result<bool> {
         let undoes = |step| matches!(step, Step::Compensating | Step::Restoring);
         let undo = (undoes(course.step) && !undoes(self.stored.0)).then_some(self.app.cloud.pace.give_up_after);
-        let mut db = self.app.cloud.connection(&self.app.db).await?;
-        let is_ours = queue::save(&mut db, self.taken, course, turn, undo).await?;
+        let saved = async {
+            let mut db = self.app.cloud.connection(&self.app.db).await?;
+            let is_ours = queue::save(&mut db, self.taken, course, turn, undo).await?;
+            db.done();
+            Ok(is_ours)
+        };
+        let is_ours = self.app.cloud.in_time(saved).await?;
         self.stored = (course.step, course.reference.clone());
         Ok(is_ours)
     }
@@ -290,6 +321,7 @@ impl Work<'_> {
             instance.network = instance.network.take().filter(|network| owners.contains_key(network));
         }
         let Some(spec) = observed.in_names_of(|reference| owners.get(reference).copied()) else {
+            db.done();
             let message = "volumes are attached to it that are no resources of the project; import these first";
             course.heard(Heard::Refused(DriverError::new(
                 crate::resources::driver::Refusal::Invalid,
@@ -299,11 +331,13 @@ impl Work<'_> {
             return Ok(true);
         };
         if !queue::learn(&mut db, self.taken, &spec, object.power).await? {
+            db.done();
             return Ok(false);
         }
         self.resource.spec.0 = spec.to_json();
         self.resource.desired_power = object.power;
         self.aim(&mut db, course).await?;
+        db.done();
         course.heard(Heard::Done);
         Ok(true)
     }

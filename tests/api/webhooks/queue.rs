@@ -332,7 +332,7 @@ async fn how_much_waits_and_for_how_long_is_counted() {
     queue_again(&app, &hook, 9).await;
     let mut db = app.db.acquire().await.unwrap();
     let depth = queue::depth(&mut db).await.unwrap();
-    assert_eq!((depth.waiting, depth.due), (10, 9));
+    assert_eq!((depth.open, depth.due), (10, 9));
     assert!(depth.oldest_due < Duration::from_secs(60));
     assert_eq!(app.outbox.figures.attempts(), 1);
 }

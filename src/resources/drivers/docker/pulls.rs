@@ -55,11 +55,24 @@ impl Pulls {
     }
 }
 
+/// A pull under way. Dropped, it gives up its place, whether the pull ended or panicked.
+struct Place {
+    pulls: Pulls,
+    image: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pulls.pulls().remove(&self.image);
+    }
+}
+
 async fn fetch(pulls: Pulls, engine: Docker, image: String) {
+    let place = Place { pulls: pulls.clone(), image: image.clone() };
     let options = CreateImageOptionsBuilder::new().from_image(&one_of(&image)).build();
     let end = engine.create_image(Some(options), None, None).try_for_each(|_| async { Ok(()) }).await;
+    drop(place);
     let mut pulls = pulls.pulls();
-    pulls.remove(&image);
     if let Err(error) = end {
         tracing::warn!(%error, image, "an image could not be pulled");
         let failed = if is_refusal(&error) {

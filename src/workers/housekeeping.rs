@@ -1,0 +1,83 @@
+//! Small workers that write what was counted in memory, and remove what is old.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::{
+    auth::node,
+    base::{
+        error::{Code, Error, Result},
+        heartbeat::Heartbeat,
+    },
+    resources,
+    state::App,
+    tx::idempotency,
+    webhooks::queue,
+};
+
+/// How often to remove old records.
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
+/// How often denials are written to the audit trail.
+const DENIALS_INTERVAL: Duration = Duration::from_secs(60);
+/// How often reads of the audit trail are written to it.
+const READS_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the database may take for one step.
+const LONGEST: Duration = Duration::from_secs(25);
+
+/// Writes denials to the audit trail each minute, and a last time when it must stop.
+pub async fn write_denials(app: App, heartbeat: Heartbeat) {
+    let mut goes_on = true;
+    while goes_on {
+        goes_on = heartbeat.pause(DENIALS_INTERVAL).await;
+        if let Err(error) = in_time(app.refusals.flush(&app.db, &app.clock)).await {
+            tracing::warn!(%error, "refusals could not be written to the audit trail; they are kept and tried again in a minute");
+        }
+    }
+}
+
+/// Writes to the audit trail who has read it in minutes that are over, and a last time when it must stop.
+pub async fn write_reads(app: App, heartbeat: Heartbeat) {
+    let mut is_last = false;
+    while !is_last {
+        is_last = !heartbeat.pause(READS_INTERVAL).await;
+        if let Err(error) = in_time(app.reads.flush(&app.db, &app.clock, is_last)).await {
+            tracing::warn!(%error, "reads of the audit trail could not be written to it; they are kept and tried again");
+        }
+    }
+}
+
+/// Forgets whom no rate limit holds back any more, and removes records that nobody may ask for again.
+pub async fn cleanup(app: App, heartbeat: Heartbeat) {
+    while heartbeat.pause(CLEANUP_INTERVAL).await {
+        app.limits.sweep();
+        if let Some(credentials) = &app.node.credentials {
+            credentials.sweep();
+        }
+        if let Err(error) = forget_old(&app, &heartbeat).await {
+            tracing::warn!(%error, "old records could not be removed; trying again in a minute");
+        }
+    }
+}
+
+async fn forget_old(app: &App, heartbeat: &Heartbeat) -> Result<()> {
+    let mut db = app.db.acquire().await?;
+    in_time(async { Ok(node::forget_old(&mut db).await?) }).await?;
+    let until = app.clock.now().minus(app.cloud.pace.kept_for);
+    // In batches, so that no transaction is long.
+    while in_time(async { Ok(idempotency::forget_old(&mut db, app.clock.now()).await?) }).await? > 0 {
+        heartbeat.progress();
+    }
+    while in_time(async { Ok(queue::sweep(&mut db, &app.outbox.pace).await?) }).await? > 0 {
+        heartbeat.progress();
+    }
+    while in_time(async { Ok(resources::queue::forget_old(&mut db, until).await?) }).await? > 0 {
+        heartbeat.progress();
+    }
+    Ok(())
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+    timeout(LONGEST, work).await.unwrap_or_else(late)
+}

@@ -1,0 +1,253 @@
+//! The background workers of a server: THE table, and what keeps each of them running.
+//!
+//! To add a worker, add a row to [`TABLE`]. Its body is a future that takes what it needs, reports progress in each turn of
+//! its loop ([`Heartbeat::progress`], [`Heartbeat::pause`]), and ends when [`Heartbeat::stop`] is canceled. The supervisor
+//! restarts it when it panics, ends early or makes no progress; metrics, `/readyz` and the tests of panics and stalls
+//! cover it without more code.
+
+pub mod fault;
+pub mod figures;
+mod housekeeping;
+mod queue_depth;
+pub mod supervisor;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::{BoxFuture, join_all};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    audit::{retention, sealer::Sealer},
+    auth::keeper,
+    base::heartbeat::Heartbeat,
+    events::tail,
+    resources::{engine, expiry, reconcile},
+    state::App,
+    usage::{close, flush},
+    webhooks::worker,
+};
+use figures::Status;
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its name in metrics, on `/readyz` and in the log.
+    pub name: &'static str,
+    /// Whether a server without it must not be sent requests.
+    pub needed: bool,
+    /// How long it may work without progress before it is aborted and restarted. Sleeping does not count.
+    pub stall_after: Duration,
+    /// When it must end.
+    pub stops: Stops,
+    /// Makes its future; none where this deployment does without it.
+    start: fn(&Start) -> Option<BoxFuture<'static, ()>>,
+}
+
+/// When a worker must end, in the order of a server's stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stops {
+    /// When no new connection is taken.
+    Closing,
+    /// When the last request was served: requests need the lease, and are counted, to the end.
+    ServedOut,
+    /// When nothing stages audit entries any more.
+    StagedOut,
+}
+
+/// What a worker's future is made of.
+struct Start {
+    app: App,
+    heartbeat: Heartbeat,
+    /// Canceled when what is under way must be cut off.
+    now: CancellationToken,
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// THE table.
+pub static TABLE: [Worker; 15] = [
+    // Renews the lease; without it nothing vouches for what this server knows of credentials.
+    Worker {
+        name: "auth_lease",
+        needed: true,
+        stall_after: seconds(15),
+        stops: Stops::ServedOut,
+        start: |Start { app, heartbeat, .. }| {
+            app.node.credentials.as_ref()?;
+            Some(Box::pin(keeper::run(Arc::clone(&app.node), heartbeat.clone())))
+        },
+    },
+    Worker {
+        name: "auth_janitor",
+        needed: false,
+        stall_after: seconds(30),
+        stops: Stops::Closing,
+        start: |Start { app, heartbeat, .. }| Some(Box::pin(keeper::clean(Arc::clone(&app.node), heartbeat.clone()))),
+    },
+    // Also reads the hard limits that requests are held to.
+    Worker {
+        name: "usage_flush",
+        needed: true,
+        stall_after: seconds(90),
+        stops: Stops::ServedOut,
+        start: |Start { app, heartbeat, .. }| {
+            let (meter, quota) = (Arc::clone(&app.meter), Arc::clone(&app.quota));
+            Some(Box::pin(flush::run(meter, quota, app.db.clone(), app.clock.clone(), heartbeat.clone())))
+        },
+    },
+    Worker {
+        name: "usage_close",
+        needed: false,
+        stall_after: seconds(360),
+        stops: Stops::Closing,
+        start: |Start { app, heartbeat, .. }| {
+            let days = app.usage_days_kept;
+            Some(Box::pin(close::run(app.db.clone(), app.clock.clone(), days, heartbeat.clone())))
+        },
+    },
+    // Other servers seal too, so this one may serve without.
+    Worker {
+        name: "audit_sealer",
+        needed: false,
+        stall_after: seconds(60),
+        stops: Stops::StagedOut,
+        start: |Start { app, heartbeat, .. }| {
+            let sealer = Sealer::new(&app.db, app.clock.clone(), Arc::clone(&app.signer), Arc::clone(&app.sealing));
+            Some(Box::pin(sealer.run(Arc::clone(&app.lifecycle), heartbeat.clone())))
+        },
+    },
+    Worker {
+        name: "audit_retention",
+        needed: false,
+        stall_after: seconds(360),
+        stops: Stops::Closing,
+        start: |Start { app, heartbeat, .. }| {
+            let (signer, months) = (Arc::clone(&app.signer), app.audit_months_kept?);
+            Some(Box::pin(retention::run(app.db.clone(), app.clock.clone(), signer, months, heartbeat.clone())))
+        },
+    },
+    Worker {
+        name: "audit_denials",
+        needed: false,
+        stall_after: seconds(60),
+        stops: Stops::ServedOut,
+        start: |Start { app, heartbeat, .. }| {
+            Some(Box::pin(housekeeping::write_denials(app.clone(), heartbeat.clone())))
+        },
+    },
+    Worker {
+        name: "audit_reads",
+        needed: false,
+        stall_after: seconds(60),
+        stops: Stops::ServedOut,
+        start: |Start { app, heartbeat, .. }| Some(Box::pin(housekeeping::write_reads(app.clone(), heartbeat.clone()))),
+    },
+    // Without it the event streams of this server are silent.
+    Worker {
+        name: "event_tail",
+        needed: true,
+        stall_after: seconds(30),
+        stops: Stops::Closing,
+        start: |Start { app, heartbeat, .. }| Some(Box::pin(tail::run(app.clone(), heartbeat.clone()))),
+    },
+    // Every server takes its share, so one may serve without it; the same holds for what follows.
+    Worker {
+        name: "webhook_delivery",
+        needed: false,
+        stall_after: seconds(60),
+        stops: Stops::Closing,
+        start: |Start { app, heartbeat, now }| Some(Box::pin(worker::run(app.clone(), heartbeat.clone(), now.clone()))),
+    },
+    Worker {
+        name: "resource_engine",
+        needed: false,
+        stall_after: seconds(60),
+        stops: Stops::Closing,
+        start: |Start { app, heartbeat, now }| Some(Box::pin(engine::run(app.clone(), heartbeat.clone(), now.clone()))),
+    },
+    Worker {
+        name: "resource_reconcile",
+        needed: false,
+        stall_after: seconds(120),
+        stops: Stops::Closing,
+        start: |Start { app, heartbeat, .. }| Some(Box::pin(reconcile::run(app.clone(), heartbeat.clone()))),
+    },
+    Worker {
+        name: "resource_expiry",
+        needed: false,
+        stall_after: seconds(60),
+        stops: Stops::Closing,
+        start: |Start { app, heartbeat, .. }| Some(Box::pin(expiry::run(app.clone(), heartbeat.clone()))),
+    },
+    Worker {
+        name: "queue_depth",
+        needed: false,
+        stall_after: seconds(30),
+        stops: Stops::Closing,
+        start: |Start { app, heartbeat, .. }| Some(Box::pin(queue_depth::run(app.clone(), heartbeat.clone()))),
+    },
+    Worker {
+        name: "cleanup",
+        needed: false,
+        stall_after: seconds(120),
+        stops: Stops::Closing,
+        start: |Start { app, heartbeat, .. }| Some(Box::pin(housekeeping::cleanup(app.clone(), heartbeat.clone()))),
+    },
+];
+
+/// The workers of a server that runs.
+#[derive(Debug)]
+pub struct Running {
+    served_out: CancellationToken,
+    staged_out: CancellationToken,
+    all: Vec<(Stops, JoinHandle<()>)>,
+}
+
+/// Starts every worker of the table. Those that end first do so when `closing` is canceled, and cut off what is under way
+/// when `now` is.
+pub fn start(app: &App, closing: &CancellationToken, now: &CancellationToken) -> Running {
+    let mut running =
+        Running { served_out: CancellationToken::new(), staged_out: CancellationToken::new(), all: Vec::new() };
+    for worker in &TABLE {
+        let stop = match worker.stops {
+            Stops::Closing => closing,
+            Stops::ServedOut => &running.served_out,
+            Stops::StagedOut => &running.staged_out,
+        };
+        let heartbeat = Heartbeat::new(app.clock.clone(), stop.clone());
+        let start = Start { app: app.clone(), heartbeat, now: now.clone() };
+        if let Some(supervised) = supervised(worker, start) {
+            running.all.push((worker.stops, supervised));
+        }
+    }
+    running
+}
+
+fn supervised(worker: &'static Worker, start: Start) -> Option<JoinHandle<()>> {
+    // What this deployment does without, it does without for good.
+    drop((worker.start)(&start)?);
+    let workers = &start.app.workers;
+    let options = workers.options.clone();
+    let stall_after = options.stall_after.unwrap_or(worker.stall_after);
+    let status = Arc::new(Status::new(worker.name, worker.needed, stall_after, start.heartbeat.clone()));
+    workers.register(Arc::clone(&status));
+    let body = move || (worker.start)(&start).unwrap_or_else(|| Box::pin(async {}));
+    Some(tokio::spawn(supervisor::supervise(status, options, body)))
+}
+
+impl Running {
+    /// Ends the workers that the last request has needed, and waits for them and for those that were told before.
+    pub async fn serve_out(&mut self) {
+        self.served_out.cancel();
+        join_all(self.all.extract_if(.., |(stops, _)| *stops != Stops::StagedOut).map(|(_, task)| task)).await;
+    }
+
+    /// Ends the others.
+    pub async fn stage_out(&mut self) {
+        self.staged_out.cancel();
+        join_all(self.all.drain(..).map(|(_, task)| task)).await;
+    }
+}

@@ -1,0 +1,196 @@
+//! Keeps one worker running: starts it again when it panics, ends early, or makes no progress. Leases, fences and locks in
+//! the database make it safe to abort a worker at any await.
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use rand::RngExt;
+use tokio::{
+    task::JoinError,
+    time::{Instant, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::figures::{State, Status, WorkerOptions};
+
+/// Into how many looks the stall bound is divided. Looks are counted, not time: after the whole process was stopped, no
+/// worker has stalled.
+const LOOKS: u32 = 4;
+/// After how long without a failure the pauses before restarts begin anew.
+const CALM: Duration = Duration::from_secs(300);
+
+/// Runs the worker that `start` starts until it must stop. Each start is a new future.
+pub async fn supervise<W>(status: Arc<Status>, options: WorkerOptions, start: impl Fn() -> W + Send)
+where
+    W: Future<Output = ()> + Send + 'static,
+{
+    let stop = status.heartbeat.stop().clone();
+    let mut failures = 0;
+    loop {
+        let began = Instant::now();
+        let (name, faults, body) = (status.name, options.faults.clone(), start());
+        let mut task = AbortOnDropHandle::new(tokio::spawn(async move { faults.run(name, body).await }));
+        let ended = tokio::select! {
+            ended = &mut task => Some(ended),
+            () = stalled(&status) => None,
+        };
+        let reason = match ended {
+            Some(Ok(())) if stop.is_cancelled() => break,
+            Some(Ok(())) => "it ended early".to_owned(),
+            Some(Err(error)) => told(error),
+            None => {
+                status.enter(State::Stalled);
+                tracing::error!(worker = name, "worker stalled; it is aborted");
+                task.abort();
+                // Two of the same must not run at a time.
+                let _ = task.await;
+                format!("it made no progress for {} s", status.stall_after.as_secs())
+            }
+        };
+        if stop.is_cancelled() {
+            tracing::error!(worker = name, reason, "worker failed while the server stopped");
+            break;
+        }
+        failures = if began.elapsed() < CALM { failures + 1 } else { 1 };
+        status.restarting();
+        let pause = pause(&options, failures);
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        tracing::error!(
+            worker = name,
+            reason,
+            pause_ms,
+            restarts = status.restarts(),
+            "worker failed; it is restarted"
+        );
+        // One that must stop is started once more: some have something to do at the end.
+        stop.run_until_cancelled(sleep(pause)).await;
+    }
+    status.enter(State::Stopped);
+}
+
+/// Returns when the worker has made no progress for as long as it may. A worker that must stop may take its time.
+async fn stalled(status: &Status) {
+    let (mut count, mut silent) = (status.heartbeat.count(), 0);
+    while silent < LOOKS {
+        sleep(status.stall_after / LOOKS).await;
+        let now = status.heartbeat.count();
+        let is_well = now != count || status.heartbeat.is_idle() || status.heartbeat.stop().is_cancelled();
+        silent = if is_well { 0 } else { silent + 1 };
+        count = now;
+    }
+}
+
+/// How long to wait before the restart after so many failures, from 1, with jitter in the upper half.
+fn pause(options: &WorkerOptions, failures: u32) -> Duration {
+    let doubled = options.first_pause.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    doubled.min(options.longest_pause).mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+fn told(error: JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => format!("it panicked: {}", message(&*panic)),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("for an unknown reason")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::base::{clock::Clock, heartbeat::Heartbeat};
+
+    const BOUND: Duration = Duration::from_millis(400);
+
+    fn soon() -> WorkerOptions {
+        let pause = Duration::from_millis(1);
+        WorkerOptions { first_pause: pause, longest_pause: pause, ..WorkerOptions::default() }
+    }
+
+    fn status() -> Arc<Status> {
+        let heartbeat = Heartbeat::new(Clock::system(), CancellationToken::new());
+        Arc::new(Status::new("tested", true, BOUND, heartbeat))
+    }
+
+    #[test]
+    fn pauses_before_restarts_double_up_to_a_bound() {
+        let options = WorkerOptions::default();
+        for (failures, least, most) in [(1, 125, 250), (2, 250, 500), (5, 2000, 4000), (60, 15_000, 30_000)] {
+            let pause = pause(&options, failures).as_millis();
+            assert!((least..=most).contains(&pause), "{failures}: {pause}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_ends_early_is_restarted_until_it_must_stop() {
+        let (status, starts) = (status(), Arc::new(AtomicU32::new(0)));
+        let (counted, ended) = (Arc::clone(&starts), Arc::clone(&status));
+        supervise(Arc::clone(&status), soon(), move || {
+            let (start, status) = (counted.fetch_add(1, SeqCst) + 1, Arc::clone(&ended));
+            async move {
+                if start == 4 {
+                    status.heartbeat.stop().cancel();
+                }
+            }
+        })
+        .await;
+        assert_eq!((starts.load(SeqCst), status.restarts(), status.state()), (4, 3, State::Stopped));
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_hangs_is_aborted_and_one_that_sleeps_or_is_slow_is_not() {
+        let status = status();
+        let begun = Instant::now();
+        let (starts, worker) = (Arc::new(AtomicU32::new(0)), Arc::clone(&status));
+        supervise(Arc::clone(&status), soon(), move || {
+            let (start, heartbeat) = (starts.fetch_add(1, SeqCst), worker.heartbeat.clone());
+            async move {
+                if start > 0 {
+                    return heartbeat.stop().cancel();
+                }
+                heartbeat.pause(BOUND * 2).await;
+                for _ in 0..8 {
+                    heartbeat.progress();
+                    sleep(BOUND / 4).await;
+                }
+                heartbeat.wait_for(sleep(BOUND * 2)).await;
+                std::future::pending().await
+            }
+        })
+        .await;
+        assert_eq!(status.restarts(), 1);
+        let hung = begun.elapsed().saturating_sub(BOUND * 6);
+        assert!(hung >= BOUND / 2, "{hung:?}");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_waits_for_its_restart_does_its_last_work_when_the_server_stops() {
+        let status = status();
+        let stop = status.heartbeat.stop().clone();
+        let (starts, counted) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let last = Arc::clone(&counted);
+        let options =
+            WorkerOptions { first_pause: BOUND * 1000, longest_pause: BOUND * 1000, ..WorkerOptions::default() };
+        let begun = Instant::now();
+        let supervised = supervise(Arc::clone(&status), options, move || {
+            let (start, last) = (starts.fetch_add(1, SeqCst), Arc::clone(&last));
+            async move {
+                if start > 0 {
+                    last.fetch_add(1, SeqCst);
+                }
+            }
+        });
+        tokio::join!(supervised, async {
+            sleep(BOUND).await;
+            stop.cancel();
+        });
+        assert_eq!(counted.load(SeqCst), 1);
+        assert!(begun.elapsed() < BOUND * 100);
+    }
+}

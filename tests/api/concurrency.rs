@@ -1,0 +1,182 @@
+//! Rules about tasks and `select!` that the compiler cannot hold: no future is left unpolled while it may hold what another
+//! one needs, and no background task runs without the supervisor.
+
+use std::collections::BTreeMap;
+
+use crate::architecture::sources;
+
+/// The places where a `select!` leaves a future unpolled, or awaits in the handler of a branch, by module and the text of
+/// the branch. Each says why nothing is held meanwhile. The list may only shrink: an entry that matches nothing fails.
+const REVIEWED_BRANCHES: &[(&str, &str, &str)] = &[
+    (
+        "server::connection",
+        "ended = connection.as_mut()",
+        "the handler of the other branch goes on to poll this connection",
+    ),
+    (
+        "server::connection",
+        "_ = signals.next()",
+        "it awaits the connection itself, with a time limit and then without; the other branch is that connection",
+    ),
+    (
+        "events::stream",
+        "() = self.watch.recalled()",
+        "the other branches keep no future between two calls, and hold nothing; judging is bounded in time",
+    ),
+    ("events::stream", "_ = self.look.tick()", "the same"),
+    ("workers::supervisor", "ended = &mut task", "a spawned task, which runs whether or not its handle is polled"),
+    ("workers::fault", "() = &mut body", "a test has asked that the worker is not polled any more"),
+];
+
+/// Where tasks are spawned outside of the table of workers, how often, and what ends them and notices their panics.
+const SPAWNS: &[(&str, usize, &str)] = &[
+    ("workers", 1, "the supervisor of each worker"),
+    ("workers::supervisor", 1, "the worker"),
+    ("server::connection", 1, "a connection: its permit is dropped with it, and the drain waits for it"),
+    ("server::metrics", 1, "one page; a panic is answered 500"),
+    ("auth::gate", 1, "a write that outlives its client; its panic is that of the request"),
+    ("auth::cores", 1, "one password hash; its permit is held by the work"),
+    ("tx::open", 1, "one rollback, which the answer waits for"),
+    ("resources::engine", 1, "a turn at an operation, in a set that notices its end"),
+    ("webhooks::worker", 1, "a delivery, in a set that notices its end"),
+    ("webhooks::send", 1, "the connection of one delivery, aborted with it"),
+    ("resources::drivers::aws::credentials", 1, "one look-up of credentials, awaited at once"),
+    ("resources::drivers::docker::pulls", 1, "the fetch of one image, which gives up its place when it panics"),
+    ("usage::flush", 1, "one sync of the journal, awaited at once"),
+    ("usage::journal", 1, "a test of threads"),
+    ("usage::meter", 1, "a test of threads"),
+    (
+        "cli::serve",
+        5,
+        "the server, its metrics, the watch over the private PostgreSQL (which outlives its own panics), and two waits for signals",
+    ),
+    ("cli::database", 1, "one step of start-up, awaited at once"),
+    ("db::embedded::lifeline", 1, "a process, not a task"),
+];
+
+/// A source without its tests and comments.
+fn code(source: &str) -> String {
+    let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = source.lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The length of what stands before the bracket that closes the one before `text`, or before a comma outside of brackets
+/// where `to_comma`.
+fn length_to_end(text: &str, to_comma: bool) -> usize {
+    let mut depth = 0_i32;
+    for (at, character) in text.char_indices() {
+        match character {
+            '{' | '(' | '[' => depth += 1,
+            '}' | ')' | ']' if depth == 0 => return at,
+            '}' | ')' | ']' => depth -= 1,
+            ',' if depth == 0 && to_comma => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// The branches of every `select!` in a source, each with its handler.
+fn branches(code: &str) -> Vec<(String, String)> {
+    const SELECT: &str = "select! {";
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices(SELECT) {
+        let inner = &code[at + SELECT.len()..];
+        let mut rest = &inner[..length_to_end(inner, false)];
+        rest = rest.trim_start().strip_prefix("biased;").unwrap_or(rest);
+        while let Some((branch, after)) = rest.split_once("=>") {
+            let after = after.trim_start();
+            let (handler, next) = match after.strip_prefix('{') {
+                Some(block) => {
+                    let end = length_to_end(block, false);
+                    (&block[..end], block[end..].trim_start_matches('}').trim_start().trim_start_matches(','))
+                }
+                None => {
+                    let end = length_to_end(after, true);
+                    (&after[..end], after[end..].trim_start_matches(','))
+                }
+            };
+            let branch = branch.split_whitespace().collect::<Vec<_>>().join(" ");
+            found.push((branch, handler.to_owned()));
+            rest = next;
+        }
+    }
+    found
+}
+
+/// Whether nothing polls some future while the handler of this branch, or what comes after the `select!`, awaits another.
+fn may_leave_a_future_unpolled((branch, handler): &(String, String)) -> bool {
+    // A future that is polled by reference outlives the `select!`; all others are dropped before a handler runs.
+    let by_reference = branch.split_once('=').is_some_and(|(_, future)| {
+        let future = future.trim_start();
+        future.starts_with("&mut ") || future.contains(".as_mut()")
+    });
+    by_reference || handler.contains(".await")
+}
+
+#[test]
+fn no_select_awaits_while_another_branch_may_hold_what_it_waits_for() {
+    let mut unreviewed = Vec::new();
+    let mut matched = vec![false; REVIEWED_BRANCHES.len()];
+    for (module, source) in sources() {
+        let code = code(&source);
+        assert!(!code.contains("future::select(") && !code.contains("select_all("), "{module}: use tokio::select!");
+        for branch in branches(&code).into_iter().filter(may_leave_a_future_unpolled) {
+            let known = REVIEWED_BRANCHES.iter().position(|(known, text, _)| *known == module && branch.0 == *text);
+            match known {
+                Some(known) => matched[known] = true,
+                None => unreviewed.push(format!("{module}: {} => {}", branch.0, branch.1.trim())),
+            }
+        }
+    }
+    assert!(
+        unreviewed.is_empty(),
+        "these leave a future unpolled, or await in a handler; poll both together instead:\n{unreviewed:#?}"
+    );
+    let stale: Vec<_> = REVIEWED_BRANCHES.iter().zip(&matched).filter(|(_, matched)| !**matched).collect();
+    assert!(stale.is_empty(), "remove from the list what is there no more: {stale:#?}");
+}
+
+#[test]
+fn the_reader_of_selects_finds_what_awaits_in_a_handler() {
+    let source = "
+        tokio::select! {
+            biased;
+            ended = &mut turn => break ended,
+            () = sleep(lease.mul_f64(0.5)) => match renew(&app, &taken).await { Ok(true) => {} Err(_) => return },
+            Some(x) = set.join_next(), if more => { done(x); }
+            () = stop.cancelled() => {}
+        }
+        tokio::select! { _ = a.recv() => {}, _ = b.recv() => {} }";
+    let found = branches(source);
+    let texts: Vec<_> = found.iter().map(|(branch, _)| branch.as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            "ended = &mut turn",
+            "() = sleep(lease.mul_f64(0.5))",
+            "Some(x) = set.join_next(), if more",
+            "() = stop.cancelled()",
+            "_ = a.recv()",
+            "_ = b.recv()"
+        ]
+    );
+    let bad: Vec<_> = found.iter().map(may_leave_a_future_unpolled).collect();
+    assert_eq!(bad, [true, true, false, false, false, false]);
+}
+
+#[test]
+fn background_tasks_are_rows_of_the_table_of_workers() {
+    let mut found = BTreeMap::new();
+    for (module, source) in sources() {
+        let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let spawns = ["tokio::spawn(", ".spawn(", "spawn_blocking(", "spawn_local("];
+        let count: usize = spawns.iter().map(|spawn| code.matches(spawn).count()).sum();
+        if count > 0 {
+            found.insert(module, count);
+        }
+    }
+    let known: BTreeMap<_, _> = SPAWNS.iter().map(|(module, count, _)| ((*module).to_owned(), *count)).collect();
+    assert_eq!(found, known, "spawn a background task as a row of workers::TABLE; explain any other task in this list");
+}

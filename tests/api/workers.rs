@@ -1,0 +1,146 @@
+//! Background workers: one that panics, ends early or hangs is restarted, counted, and shown on `/readyz`. Every worker of
+//! the table is tried.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cloudapi::{
+    metrics::scrape,
+    state::AppOptions,
+    workers::{
+        TABLE,
+        fault::{Fault, Faults},
+        figures::{State, WorkerOptions},
+    },
+};
+use serde_json::Value;
+
+use crate::support::{Bearer, Identity, TestApp, cloud::quick, eventually, prometheus::Page};
+
+/// A server whose workers are found to have stalled soon, and are restarted after `pause`.
+async fn start(pause: Duration) -> TestApp {
+    let workers = WorkerOptions {
+        stall_after: Some(Duration::from_secs(2)),
+        first_pause: pause,
+        longest_pause: pause,
+        faults: Faults::for_test(),
+    };
+    let options = AppOptions { workers, audit_months_kept: Some(1200), cloud: quick(), ..AppOptions::default() };
+    TestApp::start_with(options).await
+}
+
+/// The workers of the table that a server of these tests has.
+fn started(app: &TestApp) -> Vec<&'static str> {
+    let names = TABLE.iter().map(|worker| worker.name);
+    names.filter(|name| *name != "auth_lease" || app.node.credentials.is_some()).collect()
+}
+
+fn needed(name: &str) -> bool {
+    TABLE.iter().any(|worker| worker.name == name && worker.needed)
+}
+
+fn restarts(app: &TestApp, worker: &str) -> f64 {
+    let page = Page::parse(&scrape::page(app));
+    page.find("cloudapi_worker_restarts_total", &[("worker", worker)]).expect("each worker is counted from the start")
+}
+
+fn last_progress(app: &TestApp, worker: &str) -> f64 {
+    Page::parse(&scrape::page(app)).get("cloudapi_worker_last_progress_seconds", &[("worker", worker)])
+}
+
+/// The status of `/readyz` and what it says of workers.
+async fn readiness(app: &TestApp) -> (u16, String) {
+    let reply = app.nobody().get("/readyz").await;
+    (reply.status, reply["checks"]["workers"].as_str().expect("a text").to_owned())
+}
+
+/// Injects a fault into each worker, one after the other, and waits until each works again.
+async fn each_recovers_from(fault: Fault) {
+    let app = start(Duration::from_millis(50)).await;
+    app.lease().await;
+    for worker in started(&app) {
+        let (before, progress) = (restarts(&app, worker), last_progress(&app, worker));
+        app.workers.options.faults.inject(worker, fault);
+        eventually(&format!("{worker} is restarted"), async || (restarts(&app, worker) > before).then_some(())).await;
+        let status = app.workers.get(worker).unwrap();
+        let count = status.heartbeat.count();
+        eventually(&format!("{worker} makes progress"), async || {
+            let is_on = status.heartbeat.count() > count || status.heartbeat.is_idle();
+            (is_on && status.state() == State::Running && last_progress(&app, worker) >= progress).then_some(())
+        })
+        .await;
+    }
+    app.lease().await;
+    eventually("all is well again", async || (readiness(&app).await == (200, "ok".to_owned())).then_some(())).await;
+    // And they do their work: what is written is sealed and told of.
+    let owner = app.owner().await;
+    owner.key().await;
+    eventually("an event", async || {
+        let events = owner.get(&format!("/v1/events?project_id={}", owner.project)).await.ok();
+        events["data"].as_array().unwrap().iter().any(|event| event["type"] == "key.created").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_worker_that_panics_is_restarted_and_counted() {
+    each_recovers_from(Fault::Panic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_worker_that_ends_early_is_restarted_and_counted() {
+    each_recovers_from(Fault::Return).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_worker_that_makes_no_progress_is_aborted_restarted_and_counted() {
+    each_recovers_from(Fault::Stall).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_names_workers_that_do_not_run_and_is_503_where_requests_need_one() {
+    // Those that fail stay down until the end of the test.
+    let app = start(Duration::from_secs(3600)).await;
+    app.lease().await;
+    assert_eq!(readiness(&app).await, (200, "ok".to_owned()));
+    let (needed, spare): (Vec<_>, Vec<_>) = started(&app).into_iter().partition(|name| needed(name));
+    assert!(!needed.is_empty() && !spare.is_empty());
+    let mut down = BTreeMap::new();
+    // The spare ones first: with all of them down requests are still served.
+    for (worker, status) in spare.into_iter().map(|name| (name, 200)).chain(needed.into_iter().map(|name| (name, 503)))
+    {
+        app.workers.options.faults.inject(worker, Fault::Panic);
+        down.insert(worker, status);
+        eventually(&format!("/readyz names {worker}"), async || {
+            let (found, text) = readiness(&app).await;
+            let named = text.split(", ").any(|part| part == format!("{worker} restarting"));
+            (named && found == status).then_some(())
+        })
+        .await;
+    }
+    let (_, text) = readiness(&app).await;
+    assert_eq!(text.split(", ").count(), down.len(), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_wait_for_their_restart_do_their_last_work_when_the_server_stops() {
+    let app = start(Duration::from_secs(3600)).await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let beside = app.start_beside(AppOptions { cloud: quick(), ..AppOptions::default() }).await;
+    app.workers.options.faults.inject("audit_denials", Fault::Panic);
+    eventually("it is down", async || {
+        matches!(app.workers.get("audit_denials").unwrap().state(), State::Restarting(_)).then_some(())
+    })
+    .await;
+    // What was denied is in the server's memory.
+    key.get("/v1/audit-logs").await.problem(403, "insufficient_scope");
+    let path = format!("/v1/audit-logs?limit=100&project_id={}", owner.project);
+    let owner = Bearer { app: &beside, secret: owner.secret.clone() };
+    drop(key);
+    drop(app);
+    eventually("the denial is in the trail", async || {
+        let trail: Value = owner.get(&path).await.ok();
+        trail["data"].as_array().unwrap().iter().any(|entry| entry["action"] == "request.denied").then_some(())
+    })
+    .await;
+}
