@@ -11,6 +11,7 @@
 //! staged entries ─ audit::sealer (ten times a second, one server at a time) → chains, webhooks' deliveries
 //! deliveries ─ webhooks::worker (every server, each its share) → receivers
 //! operations ─ resources::engine (every server, each its share) → resources::drivers → providers
+//! all of these and the other background tasks ─ rows of workers::TABLE, restarted by its supervisor
 //! ```
 //!
 //! Each slice of the product ([`projects`], [`users`], [`sessions`], [`keys`], [`tokens`],

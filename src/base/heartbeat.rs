@@ -85,9 +85,11 @@ impl Heartbeat {
         now < self.0.idle_until.load(Relaxed)
     }
 
-    /// When the worker last reported progress, since 1970.
+    /// When the worker last reported progress, since 1970; now, while it sleeps or waits as it should.
     pub fn last_progress(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.0.last_unix_millis.load(Relaxed)).unwrap_or(0))
+        let now = || self.0.clock.now().unix_millis();
+        let millis = if self.is_idle() { now() } else { self.0.last_unix_millis.load(Relaxed) };
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
 }
 

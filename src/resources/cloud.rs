@@ -99,9 +99,14 @@ impl Cloud {
         self.connection_with(&self.renewal_permits, db).await
     }
 
+    /// A connection to claim operations that are due, which one task does, one claim after the other.
+    pub async fn claim_connection(&self, db: &Pool) -> Result<Connection<'_>> {
+        Ok(Connection { connection: db.acquire().await?, is_done: false, _permit: None })
+    }
+
     async fn connection_with<'a>(&self, permits: &'a Semaphore, db: &Pool) -> Result<Connection<'a>> {
         let permit = self.permit(permits).await?;
-        Ok(Connection { connection: db.acquire().await?, is_done: false, _permit: permit })
+        Ok(Connection { connection: db.acquire().await?, is_done: false, _permit: Some(permit) })
     }
 
     /// Bounds the time for `work` on the database: a network that loses an answer must not keep a permit.
@@ -118,7 +123,7 @@ impl Cloud {
 pub struct Connection<'a> {
     connection: PoolConnection<Postgres>,
     is_done: bool,
-    _permit: SemaphorePermit<'a>,
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
 impl Connection<'_> {

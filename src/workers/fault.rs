@@ -9,6 +9,8 @@ use std::{
 
 use tokio::sync::Notify;
 
+use crate::base::heartbeat::Heartbeat;
+
 /// What happens to a worker, wherever it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -46,7 +48,7 @@ impl Faults {
 
     /// Runs the worker of this name until it ends or a fault comes.
     #[expect(clippy::panic, reason = "a test has asked for it")]
-    pub(super) async fn run(&self, worker: &str, body: impl Future<Output = ()>) {
+    pub(super) async fn run(&self, worker: &str, heartbeat: &Heartbeat, body: impl Future<Output = ()>) {
         let Some(queue) = &self.0 else { return body.await };
         let mut body = pin!(body);
         let fault = tokio::select! {
@@ -55,7 +57,11 @@ impl Faults {
         };
         match fault {
             Fault::Panic => panic!("a test injected this panic into the worker {worker}"),
-            Fault::Stall => std::future::pending().await,
+            Fault::Stall => {
+                // As if it had just begun to work.
+                heartbeat.progress();
+                std::future::pending().await
+            }
             Fault::Return => {}
         }
     }

@@ -166,11 +166,9 @@ impl Measured for Workers {
         for status in &all {
             restarts = restarts.of(&[("worker", status.name)], status.restarts());
         }
-        let help =
-            "When a worker last made progress, since 1970; a worker without work does so once a minute or more often.";
+        let help = "When a worker last made progress, since 1970; the present while it has nothing to do.";
         let mut progress = page.gauge("cloudapi_worker_last_progress_seconds", help);
         for status in &all {
-            // A worker that waits for an event has nothing to do, and does that well.
             progress = progress.of(&[("worker", status.name)], status.heartbeat.last_progress());
         }
     }

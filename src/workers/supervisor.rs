@@ -27,8 +27,9 @@ where
     let mut failures = 0;
     loop {
         let began = Instant::now();
-        let (name, faults, body) = (status.name, options.faults.clone(), start());
-        let mut task = AbortOnDropHandle::new(tokio::spawn(async move { faults.run(name, body).await }));
+        let (name, body) = (status.name, start());
+        let (faults, heartbeat) = (options.faults.clone(), status.heartbeat.clone());
+        let mut task = AbortOnDropHandle::new(tokio::spawn(async move { faults.run(name, &heartbeat, body).await }));
         let ended = tokio::select! {
             ended = &mut task => Some(ended),
             () = stalled(&status) => None,

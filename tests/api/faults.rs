@@ -37,7 +37,7 @@ use crate::support::{
     Identity, TestApp,
     binary::{Deployment, Server},
     cluster, eventually,
-    raw::{connect, send},
+    raw::{connect, edge, send},
 };
 
 /// Routes that fail in each way there is, behind the layers that every route is behind.
@@ -78,6 +78,22 @@ async fn a_panic_or_an_internal_error_is_a_problem_that_tells_nothing_of_the_ins
         }
     }
     // And the next request is served.
+    let request = Request::post("/works").header("host", "x").body(Body::empty()).unwrap();
+    assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn requests_and_writes_that_panic_give_back_their_places() {
+    let app = TestApp::start_with(edge(|limits| limits.max_requests = 2)).await;
+    let service = server::layers(&app, failing());
+    for method in ["GET", "POST"] {
+        for _ in 0..10 {
+            let request = Request::builder().method(method).uri("/panics").header("host", "x");
+            let answer = service.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(answer.status(), 500, "a place was not given back");
+        }
+    }
+    assert!(app.edge.tracker.is_empty(), "a write that panicked is still awaited");
     let request = Request::post("/works").header("host", "x").body(Body::empty()).unwrap();
     assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
 }

@@ -1,5 +1,5 @@
-//! The resource engine while the database stalls: what was under way goes on when the stall is over, and the figures show
-//! what waits.
+//! The resource engine while the database stalls: what was under way goes on when the stall is over, every wait ends, and
+//! the figures show what waits.
 
 use std::time::Duration;
 
@@ -7,9 +7,13 @@ use cloudapi::{
     metrics::scrape,
     resources::{cloud::CloudOptions, pace::Pace},
     state::AppOptions,
+    workers::{
+        fault::{Fault, Faults},
+        figures::WorkerOptions,
+    },
 };
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{Postgres, Transaction};
 
 use crate::support::{
     Identity, Session, TestApp,
@@ -18,74 +22,120 @@ use crate::support::{
     prometheus::Page,
 };
 
-/// An engine whose leases are so short that each is renewed several times during a stall of a second.
-fn short_leases() -> AppOptions {
-    let pace = Pace { lease: Duration::from_millis(400), ..soon() };
+fn paced(pace: Pace) -> AppOptions {
     AppOptions { cloud: CloudOptions { providers: vec![sim("sim", 0, 5)], pace }, ..AppOptions::default() }
 }
 
-fn volume(owner: &Session<'_>, number: usize) -> Value {
-    json!({ "project_id": owner.project, "kind": "storage.volume", "name": format!("v{number}"), "spec": { "size_gib": 20 } })
+async fn submit(owner: &Session<'_>, count: usize) -> Vec<Value> {
+    let mut submitted = Vec::new();
+    for number in 0..count {
+        let body = json!({ "project_id": owner.project, "kind": "storage.volume", "name": format!("v{number}"),
+                           "spec": { "size_gib": 20 } });
+        submitted.push(owner.post("/v1/resources", body).await.accepted());
+    }
+    submitted
 }
 
-/// How many statements of the engine wait for a lock.
-async fn blocked_statements(db: &PgPool) -> i64 {
-    let sql = "SELECT count(*) FROM pg_stat_activity
-               WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%deployment%'";
-    sqlx::query_scalar(sql).fetch_one(db).await.unwrap()
-}
-
-/// Holds up a statement that each turn at an operation begins with, until all permits are taken and leases have run out several times.
-async fn stall(app: &TestApp, blocked: i64) -> sqlx::Transaction<'static, sqlx::Postgres> {
+/// Holds up a statement that each turn at an operation begins with.
+async fn lock(app: &TestApp) -> Transaction<'static, Postgres> {
     let mut lock = app.db.begin().await.unwrap();
     sqlx::query("LOCK TABLE deployment IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
-    sqlx::query("UPDATE operations SET due_at = now() WHERE due_at IS NOT NULL").execute(&app.db).await.unwrap();
-    eventually("the engine waits for the database", async || {
-        (blocked_statements(&app.db).await >= blocked).then_some(())
-    })
-    .await;
-    let begun: String = sqlx::query_scalar("SELECT now()::text").fetch_one(&app.db).await.unwrap();
-    eventually("several leases have run out", async || {
-        let sql = "SELECT now() > $1::timestamptz + interval '2 seconds'";
-        sqlx::query_scalar::<_, bool>(sql).bind(&begun).fetch_one(&app.db).await.unwrap().then_some(())
-    })
-    .await;
     lock
+}
+
+/// Waits until at least so many connections of the server wait for the lock.
+async fn blocked(app: &TestApp, count: i64) {
+    let sql = "SELECT count(*) FROM pg_stat_activity
+               WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%deployment%'";
+    eventually("the engine waits for the database", async || {
+        (sqlx::query_scalar::<_, i64>(sql).fetch_one(&app.db).await.unwrap() >= count).then_some(())
+    })
+    .await;
+}
+
+async fn objects(app: &TestApp) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM sim_objects").fetch_one(&app.db).await.unwrap()
+}
+
+fn metric(app: &TestApp, name: &str) -> f64 {
+    Page::parse(&scrape::page(app)).find(name, &[]).expect("a metric")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_under_way_go_on_when_a_stall_of_the_database_ends() {
-    let app = TestApp::start_with(short_leases()).await;
+    let app = TestApp::start_with(paced(Pace { lease: Duration::from_secs(2), ..soon() })).await;
     let owner = app.owner().await;
-    // So that creations stay under way until the stall.
-    sqlx::query(
-        "CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS
-         $$ BEGIN new.ready_at = now() + interval '1 day'; RETURN new; END $$",
-    )
-    .execute(&app.db)
-    .await
-    .unwrap();
-    sqlx::query("CREATE TRIGGER later BEFORE INSERT ON sim_objects FOR EACH ROW EXECUTE FUNCTION later()")
-        .execute(&app.db)
-        .await
-        .unwrap();
-    let mut submitted = Vec::new();
-    for number in 0..12 {
-        submitted.push(owner.post("/v1/resources", volume(&owner, number)).await.accepted());
-    }
-    eventually("all are begun", async || {
-        let sql = "SELECT count(*) FROM sim_objects";
-        (sqlx::query_scalar::<_, i64>(sql).fetch_one(&app.db).await.unwrap() == 12).then_some(())
+    let lock = lock(&app).await;
+    let submitted = submit(&owner, 12).await;
+    // As many as there are database permits.
+    blocked(&app, 3).await;
+    let begun: String = sqlx::query_scalar("SELECT now()::text").fetch_one(&app.db).await.unwrap();
+    eventually("leases had to be renewed several times", async || {
+        let sql = "SELECT now() > $1::timestamptz + interval '5 seconds'";
+        sqlx::query_scalar::<_, bool>(sql).bind(&begun).fetch_one(&app.db).await.unwrap().then_some(())
     })
     .await;
-    stall(&app, 3).await.rollback().await.unwrap();
-    sqlx::query("UPDATE sim_objects SET ready_at = now()").execute(&app.db).await.unwrap();
+    lock.rollback().await.unwrap();
     for one in &submitted {
-        let resource = done(&owner, one).await;
-        assert_eq!(resource["id"], id_of(&one["resource"]));
+        assert_eq!(done(&owner, one).await["id"], id_of(&one["resource"]));
     }
-    // Nothing was made twice.
-    let objects: i64 = sqlx::query_scalar("SELECT count(*) FROM sim_objects").fetch_one(&app.db).await.unwrap();
-    assert_eq!(objects, 12);
-    let _ = Page::parse(&scrape::page(&app));
+    assert_eq!(objects(&app).await, 12, "nothing is made twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_a_database_permit_and_a_hung_statement_end_with_an_error_that_is_counted() {
+    let pace = Pace {
+        db_permits: 1,
+        db_wait: Duration::from_millis(200),
+        db_time: Duration::from_secs(1),
+        lease: Duration::from_secs(2),
+        ..soon()
+    };
+    let app = TestApp::start_with(paced(pace)).await;
+    let owner = app.owner().await;
+    let lock = lock(&app).await;
+    let submitted = submit(&owner, 4).await;
+    blocked(&app, 1).await;
+    eventually("a wait for the permit ends", async || {
+        (metric(&app, "cloudapi_operations_db_permit_timeouts_total") > 0.0).then_some(())
+    })
+    .await;
+    // More than the waits: whoever had the permit gives it back although the lock is still held.
+    eventually("a hung statement ends", async || {
+        let waits = metric(&app, "cloudapi_operations_db_permit_timeouts_total");
+        (metric(&app, "cloudapi_operations_aborted_steps_total") > waits).then_some(())
+    })
+    .await;
+    lock.rollback().await.unwrap();
+    for one in &submitted {
+        done(&owner, one).await;
+    }
+    assert_eq!(objects(&app).await, 4, "nothing is made twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_is_measured_although_the_engine_hangs() {
+    let workers = WorkerOptions {
+        stall_after: Some(Duration::from_secs(3600)),
+        faults: Faults::for_test(),
+        ..WorkerOptions::default()
+    };
+    let app = TestApp::start_with(AppOptions { workers, ..paced(soon()) }).await;
+    let owner = app.owner().await;
+    app.workers.options.faults.inject("resource_engine", Fault::Stall);
+    let status = app.workers.get("resource_engine").unwrap();
+    eventually("the engine hangs", async || {
+        let count = status.heartbeat.count();
+        tokio::time::sleep(soon().poll * 4).await;
+        (status.heartbeat.count() == count).then_some(())
+    })
+    .await;
+    submit(&owner, 2).await;
+    sqlx::query("UPDATE operations SET due_at = now() - interval '10 minutes'").execute(&app.db).await.unwrap();
+    eventually("the oldest operation is seen", async || {
+        (metric(&app, "cloudapi_operations_oldest_due_seconds") >= 600.0).then_some(())
+    })
+    .await;
+    let page = Page::parse(&scrape::page(&app));
+    assert_eq!(page.get("cloudapi_operations", &[("state", "due")]), 2.0);
 }

@@ -108,14 +108,14 @@ impl Engine {
         }
         let providers: Vec<&str> = cloud.providers.iter().map(|provider| provider.name.as_str()).collect();
         let began = since_boot();
-        let mut db = self.app.db.acquire().await?;
+        let mut db = cloud.claim_connection(&self.app.db).await?;
         let taken = queue::take(&mut db, &providers, room, pace.lease).await?;
         let births = |kind| matches!(kind, OperationType::Create | OperationType::Import);
         let born: Vec<_> = taken.iter().filter(|taken| births(taken.kind)).map(|taken| taken.resource_id).collect();
         if !born.is_empty() {
             queue::begin(&mut db, &born).await?;
         }
-        drop(db);
+        db.done();
         let more = taken.len() == room;
         for taken in taken {
             self.turns.spawn(turn::run(self.app.clone(), taken, began + pace.lease));
