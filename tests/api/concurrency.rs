@@ -43,8 +43,6 @@ const SPAWNS: &[(&str, usize, &str)] = &[
     ("resources::drivers::aws::credentials", 1, "one look-up of credentials, awaited at once"),
     ("resources::drivers::docker::pulls", 1, "the fetch of one image, which gives up its place when it panics"),
     ("usage::flush", 1, "one sync of the journal, awaited at once"),
-    ("usage::journal", 1, "a test of threads"),
-    ("usage::meter", 1, "a test of threads"),
     (
         "cli::serve",
         5,

@@ -12,7 +12,7 @@ use cloudapi::{
         figures::{State, WorkerOptions},
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Bearer, Identity, TestApp, cloud::quick, eventually, prometheus::Page};
 
@@ -133,7 +133,7 @@ async fn workers_that_wait_for_their_restart_do_their_last_work_when_the_server_
     })
     .await;
     // What was denied is in the server's memory.
-    key.get("/v1/audit-logs").await.problem(403, "insufficient_scope");
+    key.post("/v1/webhooks", json!({})).await.problem(403, "insufficient_scope");
     let path = format!("/v1/audit-logs?limit=100&project_id={}", owner.project);
     let owner = Bearer { app: &beside, secret: owner.secret.clone() };
     drop(key);
