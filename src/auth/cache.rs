@@ -172,7 +172,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
 impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     /// One that makes a known mistake.
     pub(super) fn mistaken(mistake: Option<super::simulator::Mistake>) -> Self {
-        Self::new(100, Arc::new(Lease { mistake, ..Lease::default() }))
+        Self::new(100, Arc::new(Lease::mistaken(mistake)))
     }
 }
 

@@ -170,6 +170,12 @@ impl Lease {
         self.mark().map(|mark| mark.applied)
     }
 
+    /// One under which a known mistake is made.
+    #[cfg(test)]
+    pub(super) fn mistaken(mistake: Option<Mistake>) -> Self {
+        Self { mistake, ..Self::default() }
+    }
+
     /// Ends it now.
     pub fn give_up(&self) {
         self.until.store(0, Ordering::Release);

@@ -2,7 +2,7 @@
 //! node's heartbeats, while the lease was good, and if its snapshot holds all that the node has applied. A connection
 //! that fails this is closed, and the read is repeated on a new one (docs/revocation.md).
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use sqlx::{Connection, PgConnection};
@@ -79,7 +79,7 @@ impl Node {
         if version.admits(&read.stamp) {
             return Ok(read);
         }
-        warn_of(&read.stamp);
+        self.count_rejected(&read.stamp);
         close(db).await;
         Err(elsewhere())
     }
@@ -116,6 +116,15 @@ impl Node {
         })
     }
 
+    fn count_rejected(&self, stamp: &Stamp) {
+        self.figures.reads_rejected.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            server = %stamp.server,
+            seq = stamp.seq,
+            "database connection closed: it leads to another or an older server than the heartbeat"
+        );
+    }
+
     async fn read_until_verified<T: Send>(
         &self,
         mut version: ReadVersion,
@@ -127,7 +136,7 @@ impl Node {
             if version.admits(&stamp) {
                 return Ok((version.mark, value));
             }
-            warn_of(&stamp);
+            self.count_rejected(&stamp);
             if attempt < ATTEMPTS {
                 // Dropped in its place, the old connection closes.
                 *db = PgConnection::connect_with(&self.db.connect_options()).await?;
@@ -136,14 +145,6 @@ impl Node {
         }
         Err(elsewhere())
     }
-}
-
-fn warn_of(stamp: &Stamp) {
-    tracing::warn!(
-        server = %stamp.server,
-        seq = stamp.seq,
-        "database connection closed: it leads to another or an older server than the heartbeat"
-    );
 }
 
 /// Ends a connection that belongs to the pool, which drops it when it is given back.

@@ -15,6 +15,7 @@
 mod client;
 mod clocks;
 mod cloud;
+mod failover;
 mod faults;
 mod http;
 mod invariants;
@@ -30,6 +31,8 @@ mod revocation;
 mod run;
 #[path = "../api/support/slot.rs"]
 mod slot;
+#[path = "../api/support/standby.rs"]
+mod standby;
 mod storm;
 mod stream;
 mod usage;

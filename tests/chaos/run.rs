@@ -42,10 +42,12 @@ pub struct Scale {
     pub kills: usize,
     /// How many credentials are revoked.
     pub revocations: usize,
+    /// How often the database fails over.
+    pub failovers: usize,
 }
 
 impl Scale {
-    /// `CHAOS_SEED`, `CHAOS_KILLS` and `CHAOS_REVOCATIONS`, or what `cargo test` has time for.
+    /// `CHAOS_SEED`, `CHAOS_KILLS`, `CHAOS_REVOCATIONS` and `CHAOS_FAILOVERS`, or what `cargo test` has time for.
     pub fn from_env() -> Self {
         let number = |name: &str| {
             let text = env::var(name).ok()?;
@@ -56,8 +58,12 @@ impl Scale {
             seed: number("CHAOS_SEED").unwrap_or(1),
             kills: count("CHAOS_KILLS", 4),
             revocations: count("CHAOS_REVOCATIONS", 40),
+            failovers: count("CHAOS_FAILOVERS", 1),
         };
-        println!("CHAOS_SEED={} CHAOS_KILLS={} CHAOS_REVOCATIONS={}", scale.seed, scale.kills, scale.revocations);
+        println!(
+            "CHAOS_SEED={} CHAOS_KILLS={} CHAOS_REVOCATIONS={} CHAOS_FAILOVERS={}",
+            scale.seed, scale.kills, scale.revocations, scale.failovers
+        );
         scale
     }
 }
