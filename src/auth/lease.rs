@@ -147,6 +147,11 @@ impl Lease {
         is_good.then_some(ReadVersion { mark, server })
     }
 
+    /// Whether this epoch's heartbeats are committed on `server`.
+    pub fn is_on(&self, server: &ServerId) -> bool {
+        self.server().as_ref() == Some(server)
+    }
+
     fn server(&self) -> MutexGuard<'_, Option<ServerId>> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }

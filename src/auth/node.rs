@@ -142,16 +142,18 @@ impl Node {
         }
     }
 
-    /// Whether all others have heard of the recall. This node has dropped it itself. None if the connection leads
-    /// elsewhere, which closes it.
+    /// Whether all others have heard of the recall, and this node too if its own lease is on another server: there its
+    /// reads and its numbers say nothing about the recall. None if the connection leads elsewhere, which closes it.
     async fn acknowledgement(&self, recall: &Stamp) -> sqlx::Result<Option<bool>> {
         let mut db = self.db.acquire().await?;
         let (server, seq, is_acknowledged): (String, i64, bool) = sqlx::query_as(
-            "SELECT auth_server(), seq, NOT EXISTS (SELECT FROM auth_nodes WHERE acked_seq < $1 AND node_id <> $2)
+            "SELECT auth_server(), seq,
+                    NOT EXISTS (SELECT FROM auth_nodes WHERE acked_seq < $1 AND (node_id <> $2 OR NOT $3))
              FROM auth_clock",
         )
         .bind(recall.seq)
         .bind(self.id)
+        .bind(self.lease.is_on(&recall.server))
         .fetch_one(&mut *db)
         .await?;
         if ServerId::from(server) == recall.server && seq >= recall.seq {

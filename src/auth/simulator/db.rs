@@ -75,8 +75,8 @@ impl Db {
     }
 
     /// Whether every node but `own` has heard of `seq`.
-    pub fn is_acknowledged(&self, seq: i64, own: usize) -> bool {
-        self.nodes.iter().all(|(node, (_, acked))| *node == own || *acked >= seq)
+    pub fn is_acknowledged(&self, seq: i64, own: Option<usize>) -> bool {
+        self.nodes.iter().all(|(node, (_, acked))| Some(*node) == own || *acked >= seq)
     }
 
     pub fn rows(&self) -> Vec<(usize, i64)> {

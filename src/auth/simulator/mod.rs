@@ -45,9 +45,11 @@ pub enum Mistake {
     AcksFromAnotherServer,
     /// A node that renews its lease on another server keeps its cache and its number.
     EpochAcrossServers,
+    /// A node that revokes on one server, and has its lease on another, does not wait for itself.
+    OwnLeaseElsewhere,
 }
 
-const MISTAKES: [Mistake; 16] = [
+const MISTAKES: [Mistake; 17] = [
     Mistake::CacheBeforeLease,
     Mistake::LeaseFromReply,
     Mistake::FlagClearedByTimer,
@@ -64,6 +66,7 @@ const MISTAKES: [Mistake; 16] = [
     Mistake::RejectedReadCached,
     Mistake::AcksFromAnotherServer,
     Mistake::EpochAcrossServers,
+    Mistake::OwnLeaseElsewhere,
 ];
 
 /// Runs that must all be right, unless `SIMULATOR_SEEDS` says how many.

@@ -143,12 +143,20 @@ impl World {
             node,
             via,
             Kind::Read,
-            |db, _| db.rows(),
-            move |world, rows| {
+            |db, server| (db.rows(), server.clone()),
+            move |world, answer| {
                 let now = world.clock(node);
-                for (gone, stamp) in rows.map(|rows| world.nodes[node].janitor.look(now, &rows)).unwrap_or_default() {
-                    let via = Via::Pool(world.any_connection());
-                    world.ask(node, via, Kind::Write, move |db, _| db.remove(gone, stamp), |_, _| {});
+                if let Some((rows, server)) = answer {
+                    for (gone, stamp) in world.nodes[node].janitor.look(now, &rows) {
+                        // On the same connection: stamps of two servers may be equal.
+                        let same = server.clone();
+                        let remove = move |db: &mut Db, here: &_| {
+                            if same == *here {
+                                db.remove(gone, stamp);
+                            }
+                        };
+                        world.ask(node, via, Kind::Write, remove, |_, _| {});
+                    }
                 }
                 world.act(node, SECOND, move |world| world.clean(node));
             },
@@ -322,8 +330,10 @@ impl World {
             return self.act(node, 40 * MILLI, move |world| world.wait(node, subject, (recall, 0), committed));
         }
         let (connection, seq) = (self.any_connection(), recall.seq);
+        let is_own = self.nodes[node].cache.lease().is_on(&recall.server);
+        let own = (is_own || self.mistake == Some(Mistake::OwnLeaseElsewhere)).then_some(node);
         let read = move |db: &mut Db, server: &_| {
-            (db.is_acknowledged(seq, node), Stamp { server: Clone::clone(server), seq: db.clock() })
+            (db.is_acknowledged(seq, own), Stamp { server: Clone::clone(server), seq: db.clock() })
         };
         self.ask(node, Via::Pool(connection), Kind::Read, read, move |world, answer| {
             let believes_all = world.mistake == Some(Mistake::AcksFromAnotherServer);
