@@ -51,8 +51,9 @@ pub struct Checks {
     server: String,
     /// Whether the database answers.
     database: String,
-    /// Whether credentials are answered from the cache. Where they are not, requests are served all the same, and
-    /// read the database each.
+    /// Whether credentials can be checked: PostgreSQL has committed a heartbeat of this server within 3 seconds, and the
+    /// connection pool leads to the same PostgreSQL server. If not, requests with a credential that is not cached are
+    /// answered 503 `auth_unavailable`.
     lease: String,
     /// Whether the background workers run. Otherwise, which do not; the status is 503 if requests need one of them.
     workers: String,
@@ -66,24 +67,34 @@ pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
         Phase::Draining => "stopping".to_owned(),
     };
     let ping = async { db::ping(&mut *app.db.acquire().await?).await };
-    let database = match tokio::time::timeout(PING_TIME, ping).await {
+    let (ping, lease) = tokio::join!(tokio::time::timeout(PING_TIME, ping), lease(&app));
+    let database = match ping {
         Ok(Ok(())) => "ok",
         Ok(Err(_)) => "unreachable",
         Err(_) => "slow: no answer within 2 seconds",
     };
-    let lease = app.node.credentials.as_ref().map(|credentials| credentials.lease().remaining(since_boot()));
-    let lease = match lease {
-        Some(Some(_)) => "ok",
-        Some(None) => "not held: each request reads the database until it is renewed",
-        None => "off: each request reads the database",
-    };
     let workers = app.workers.check();
-    let all_ok = server == "ok" && database == "ok" && workers.serves;
+    let all_ok = server == "ok" && database == "ok" && lease.is_ok() && workers.serves;
     let status = if all_ok { "ready" } else { "unavailable" };
-    Ok(Readiness {
-        status,
-        checks: Checks { server, database: database.to_owned(), lease: lease.to_owned(), workers: workers.text },
-    })
+    let lease = lease.unwrap_or_else(|problem| problem).to_owned();
+    Ok(Readiness { status, checks: Checks { server, database: database.to_owned(), lease, workers: workers.text } })
+}
+
+/// Whether credentials can be checked, and how or why not.
+async fn lease(app: &App) -> std::result::Result<&'static str, &'static str> {
+    let is_starting = matches!(app.lifecycle.phase(), Phase::Starting(_));
+    // A server that has just started waits for its first heartbeat here.
+    let is_checked = !is_starting && matches!(tokio::time::timeout(PING_TIME, app.node.check_pool()).await, Ok(Ok(())));
+    match (is_checked, app.node.lease.remaining(since_boot())) {
+        (true, _) if app.node.credentials.is_none() => Ok("off: each request reads the database"),
+        (true, _) => Ok("ok"),
+        (false, None) => Err(
+            "not held: PostgreSQL has not committed a heartbeat of this server in the last 3 seconds, so credentials cannot be checked",
+        ),
+        (false, Some(_)) => Err(
+            "no look-up: the connection pool does not reach the PostgreSQL server that commits this server's heartbeats, so credentials that are not cached cannot be checked",
+        ),
+    }
 }
 
 impl IntoResponse for Readiness {

@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     audit::{checkpoint::Signer, figures::Figures, reads::Reads, tally::Tally},
-    auth::{bearer::Authenticator, limits::Limits, node::Node, password::Passwords},
+    auth::{bearer::Authenticator, grant::HasNode, limits::Limits, node::Node, password::Passwords},
     base::{
         clock::Clock,
         error::{Error, Result},
@@ -184,6 +184,12 @@ impl App {
             public_url: options.public_url,
             trusted_proxies: options.trusted_proxies,
         })))
+    }
+}
+
+impl HasNode for App {
+    fn node(&self) -> &Arc<Node> {
+        &self.node
     }
 }
 

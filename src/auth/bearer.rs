@@ -1,12 +1,13 @@
 //! Bearer authentication (RFC 6750): from the `Authorization` header to a live credential.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
-use tokio::time::timeout;
+use futures_util::FutureExt;
 
 use super::{
     cache::{Entry, Recognised},
+    lease::Mark,
     node::Node,
     watch::Judged,
 };
@@ -23,10 +24,6 @@ use crate::{
     keys, sessions,
     tokens::{self, repo::Link},
 };
-
-/// How long the database may take to say what a credential is. A network that loses what it answers is no reason
-/// to keep whoever asks waiting for as long as a request may take.
-pub(super) const READ_TIME: Duration = Duration::from_secs(3);
 
 /// Recognises credentials: from what the node has cached while its lease is good, else by one indexed read of
 /// the database.
@@ -52,13 +49,10 @@ impl Look {
 
     async fn and_keep(self, by: &Authenticator, secret: &Secret) -> Result<Seen> {
         let Self { hash, now } = self;
-        // The mark before the database is read, so that nothing recalled in between is missed.
-        let credentials = by.node.credentials.as_ref();
-        let mark = credentials.and_then(|credentials| Some((credentials, credentials.lease().mark()?)));
-        let found = by.read(secret, &hash, now).await?;
+        let (mark, found) = by.read(secret, &hash, now).await?;
         let caller = Arc::clone(&found.recognised.caller);
-        let entry =
-            mark.and_then(|(credentials, mark)| credentials.fill(mark, hash, found.recognised, &found.rests_on));
+        let credentials = by.node.credentials.as_ref();
+        let entry = credentials.and_then(|credentials| credentials.fill(mark, hash, found.recognised, &found.rests_on));
         Ok(Seen { caller, entry })
     }
 }
@@ -76,6 +70,17 @@ pub struct Seen {
 struct Found {
     recognised: Recognised,
     rests_on: Vec<Subject>,
+}
+
+/// A repository's look-up by a secret's hash, as a read that owns the hash and can be repeated.
+macro_rules! look_up {
+    ($find:path, $hash:ident) => {{
+        let hash = $hash.clone();
+        move |db| {
+            let hash = hash.clone();
+            async move { $find(db, &hash).await }.boxed()
+        }
+    }};
 }
 
 impl Authenticator {
@@ -116,26 +121,20 @@ impl Authenticator {
         }
     }
 
-    async fn read(&self, secret: &Secret, hash: &SecretHash, now: Timestamp) -> Result<Found> {
-        let reading = async {
-            match secret.kind() {
-                SecretKind::Session => self.session(hash, now).await,
-                SecretKind::Key => self.key(hash, now).await,
-                SecretKind::Token => self.token(hash, now).await,
-                // It opens nothing by itself.
-                SecretKind::Invitation => Err(unknown()),
-            }
-        };
-        match timeout(READ_TIME, reading).await {
-            Err(_) => Err(unavailable()),
-            Ok(Err(error)) if error.code() == Code::DatabaseUnavailable => Err(unavailable().caused_by(error)),
-            Ok(found) => found,
+    /// What the database says, and what to cache it under.
+    async fn read(&self, secret: &Secret, hash: &SecretHash, now: Timestamp) -> Result<(Mark, Found)> {
+        match secret.kind() {
+            SecretKind::Session => self.session(hash, now).await,
+            SecretKind::Key => self.key(hash, now).await,
+            SecretKind::Token => self.token(hash, now).await,
+            // It opens nothing by itself.
+            SecretKind::Invitation => Err(unknown()),
         }
     }
 
-    async fn session(&self, hash: &SecretHash, now: Timestamp) -> Result<Found> {
-        let mut db = self.node.db.acquire().await?;
-        let session = sessions::repo::find_by_secret(&mut db, hash).await?.ok_or_else(unknown)?;
+    async fn session(&self, hash: &SecretHash, now: Timestamp) -> Result<(Mark, Found)> {
+        let (mark, session) = self.node.verified(look_up!(sessions::repo::find_by_secret, hash)).await?;
+        let session = session.ok_or_else(unknown)?;
         live(session.revoked_at, Some(session.expires_at), now)?;
         let idle_end = session.idle_end();
         if idle_end <= now {
@@ -147,12 +146,13 @@ impl Authenticator {
         let caller = Caller::Session { id: session.id, user_id: session.user_id };
         // Other nodes may draw the idle end out; then the database is asked once more, and says so.
         let good_until = Some(session.expires_at.min(idle_end));
-        Ok(Found::new(caller, good_until, vec![Subject::Session(session.id), Subject::User(session.user_id)]))
+        let rests_on = vec![Subject::Session(session.id), Subject::User(session.user_id)];
+        Ok((mark, Found::new(caller, good_until, rests_on)))
     }
 
-    async fn key(&self, hash: &SecretHash, now: Timestamp) -> Result<Found> {
-        let mut db = self.node.db.acquire().await?;
-        let key = keys::repo::find_by_secret(&mut db, hash).await?.ok_or_else(unknown)?;
+    async fn key(&self, hash: &SecretHash, now: Timestamp) -> Result<(Mark, Found)> {
+        let (mark, key) = self.node.verified(look_up!(keys::repo::find_by_secret, hash)).await?;
+        let key = key.ok_or_else(unknown)?;
         let good_until = earlier(key.expires_at, key.secret_expires_at);
         live(key.revoked_at, good_until, now)?;
         let rests_on = vec![Subject::Key(key.id), Subject::Project(key.project_id)];
@@ -165,12 +165,11 @@ impl Authenticator {
             bounds: Bounds::stored(Some(key.id), &key.allowed_ips, key.rate_limit.map(|limit| limit.0)),
             expires_at: key.expires_at,
         };
-        Ok(Found::new(caller, good_until, rests_on))
+        Ok((mark, Found::new(caller, good_until, rests_on)))
     }
 
-    async fn token(&self, hash: &SecretHash, now: Timestamp) -> Result<Found> {
-        let mut db = self.node.db.acquire().await?;
-        let chain = tokens::repo::chain_by_secret(&mut db, hash).await?;
+    async fn token(&self, hash: &SecretHash, now: Timestamp) -> Result<(Mark, Found)> {
+        let (mark, chain) = self.node.verified(look_up!(tokens::repo::chain_by_secret, hash)).await?;
         let token = chain.first().ok_or_else(unknown)?;
         live(token.revoked_at, Some(token.expires_at), now)?;
         // A token rests on all that it was issued through: it holds what each of them still holds,
@@ -197,7 +196,7 @@ impl Authenticator {
             expires_at,
             bounds,
         };
-        Ok(Found::new(caller, Some(expires_at), rests_on))
+        Ok((mark, Found::new(caller, Some(expires_at), rests_on)))
     }
 }
 
@@ -212,13 +211,6 @@ fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),
     }
-}
-
-pub(super) fn unavailable() -> Error {
-    Error::new(
-        Code::AuthUnavailable,
-        "Credentials cannot be checked while the database is unreachable; retry in a moment",
-    )
 }
 
 fn unknown() -> Error {

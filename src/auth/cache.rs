@@ -40,7 +40,7 @@ const ROOM_AT_FIRST: usize = 4096;
 /// Entries by `K`, and the lease that they are good under.
 #[derive(Debug)]
 pub struct Cache<K: Eq + Hash, V> {
-    lease: Lease,
+    lease: Arc<Lease>,
     entries: quick_cache::sync::Cache<K, Arc<Entry<V>>>,
     grounds: DashMap<Subject, Arc<Ground>>,
     /// Recalls up to this one may be forgotten, so what was read before it is not taken any more.
@@ -77,10 +77,10 @@ impl<V> Entry<V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Cache<K, V> {
-    /// An empty one, for at most so many entries.
-    pub fn new(capacity: usize) -> Self {
+    /// An empty one, for at most so many entries, that is good under `lease`.
+    pub fn new(capacity: usize, lease: Arc<Lease>) -> Self {
         Self {
-            lease: Lease::default(),
+            lease,
             // Sized for few, because room for all that it may hold would be taken at once; it grows.
             entries: quick_cache::sync::Cache::with_weighter(
                 capacity.min(ROOM_AT_FIRST),
@@ -172,9 +172,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
 impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     /// One that makes a known mistake.
     pub(super) fn mistaken(mistake: Option<super::simulator::Mistake>) -> Self {
-        let mut cache = Self::new(100);
-        cache.lease.mistake = mistake;
-        cache
+        Self::new(100, Arc::new(Lease::mistaken(mistake)))
     }
 }
 
@@ -186,18 +184,23 @@ mod tests {
     use crate::{
         auth::lease::{Follower, LogPage, Step, Timing},
         base::id::{KeyId, ProjectId},
+        db::{ServerId, Stamp},
     };
 
     const KEY: Subject = Subject::Key(KeyId::from_u128(1));
     const PROJECT: Subject = Subject::Project(ProjectId::from_u128(2));
 
+    fn server() -> ServerId {
+        "a".to_owned().into()
+    }
+
     fn with_lease() -> (Cache<u8, &'static str>, Follower) {
-        let cache = Cache::new(10);
+        let cache = Cache::new(10, Arc::default());
         let mut follower = Follower::new(Timing::USUAL);
         assert_eq!(follower.next(cache.lease(), Duration::ZERO), Step::Register);
         assert_eq!(cache.lease().mark(), None, "nothing is taken before the node is known to others");
-        follower.registered();
-        follower.began(cache.lease(), 7);
+        follower.registered(server());
+        follower.began(cache.lease(), Stamp { server: server(), seq: 7 });
         renew(&cache, &mut follower, 7, &[]);
         (cache, follower)
     }
@@ -205,7 +208,7 @@ mod tests {
     fn renew(cache: &Cache<u8, &'static str>, follower: &mut Follower, clock: i64, recalls: &[(i64, Subject)]) {
         follower.woken();
         assert!(matches!(follower.next(cache.lease(), Duration::ZERO), Step::ReadLog { .. }));
-        let page = LogPage { clock, recalls: recalls.to_vec() };
+        let page = LogPage { server: server(), clock, recalls: recalls.to_vec() };
         follower.read(cache.lease(), &page, |subject, seq| cache.recall(subject, seq));
         follower.acknowledged(cache.lease(), true, Duration::ZERO);
     }
@@ -237,7 +240,7 @@ mod tests {
 
     #[test]
     fn it_holds_as_many_as_it_may_and_no_more() {
-        let cache: Cache<usize, ()> = Cache::new(20_000);
+        let cache: Cache<usize, ()> = Cache::new(20_000, Arc::default());
         let mark = Mark { epoch: 0, applied: 0 };
         for key in 0..15_000 {
             cache.fill(mark, key, (), &[KEY]);
@@ -265,15 +268,46 @@ mod tests {
         let old = cache.lease().mark().unwrap();
         follower.woken();
         follower.next(cache.lease(), Duration::ZERO);
-        let page = LogPage { clock: 9, recalls: vec![(9, PROJECT)] };
+        let page = LogPage { server: server(), clock: 9, recalls: vec![(9, PROJECT)] };
         follower.read(cache.lease(), &page, |_, _| panic!("nothing of it is to be used"));
         assert_eq!(follower.next(cache.lease(), Duration::ZERO), Step::Register);
-        follower.registered();
-        follower.began(cache.lease(), 9);
+        follower.registered(server());
+        follower.began(cache.lease(), Stamp { server: server(), seq: 9 });
         renew(&cache, &mut follower, 9, &[]);
         assert_eq!(find(&cache), None);
         cache.fill(old, 1, "a", &[KEY]);
         assert_eq!(find(&cache), None, "what was under way belongs to the old epoch");
+    }
+
+    #[test]
+    fn a_read_counts_only_with_a_lease_on_its_server_and_with_all_that_was_applied() {
+        let (cache, mut follower) = with_lease();
+        let (second, stamp) =
+            (Duration::from_secs(1), |server: &str, seq| Stamp { server: server.to_owned().into(), seq });
+        let version = cache.lease().read_version(second).unwrap();
+        assert!(version.admits(&stamp("a", 7)) && version.admits(&stamp("a", 8)));
+        assert!(!version.admits(&stamp("a", 6)), "a snapshot that is behind");
+        assert!(!version.admits(&stamp("b", 7)), "another server");
+        assert_eq!(cache.lease().read_version(Duration::from_secs(3)), None, "without a lease");
+        renew(&cache, &mut follower, 8, &[(8, KEY)]);
+        assert!(!cache.lease().read_version(second).unwrap().admits(&stamp("a", 7)));
+    }
+
+    #[test]
+    fn a_heartbeat_that_reaches_another_server_begins_a_new_epoch_before_anything_is_acknowledged_there() {
+        let (cache, mut follower) = with_lease();
+        cache.fill(cache.lease().mark().unwrap(), 1, "a", &[KEY]);
+        follower.woken();
+        follower.next(cache.lease(), Duration::ZERO);
+        let page = LogPage { server: "b".to_owned().into(), clock: 7, recalls: Vec::new() };
+        follower.read(cache.lease(), &page, |_, _| {});
+        assert_eq!(find(&cache), None);
+        assert_eq!((cache.lease().read_version(Duration::ZERO), cache.lease().mark()), (None, None));
+        assert_eq!(follower.next(cache.lease(), Duration::ZERO), Step::Register);
+        // Registered there, and the clock read elsewhere.
+        follower.registered("b".to_owned().into());
+        follower.began(cache.lease(), Stamp { server: server(), seq: 7 });
+        assert_eq!(follower.next(cache.lease(), Duration::ZERO), Step::Register);
     }
 
     #[test]

@@ -35,6 +35,8 @@ static BOUNDS: [Duration; 12] = [
 pub struct Figures {
     /// How often a lease ended before it was renewed.
     pub lease_losses: AtomicU64,
+    /// Credential look-ups rejected because of where they ran.
+    pub reads_rejected: AtomicU64,
     /// Recalls that every node has confirmed, and those confirmed because no lease could be left.
     pub recalls_by_ack: AtomicU64,
     /// See above.
@@ -47,6 +49,7 @@ impl Default for Figures {
     fn default() -> Self {
         Self {
             lease_losses: AtomicU64::new(0),
+            reads_rejected: AtomicU64::new(0),
             recalls_by_ack: AtomicU64::new(0),
             recalls_by_time: AtomicU64::new(0),
             recall_time: Histogram::new(&BOUNDS),
@@ -63,11 +66,16 @@ impl Measured for Node {
             page.counter("cloudapi_auth_cache_misses_total", "Credentials that were looked for there in vain.")
                 .is(misses);
             page.gauge("cloudapi_auth_cache_entries", "Credentials in the cache.").is(entries);
-            page.gauge("cloudapi_auth_lease_held", "Whether the cache may be trusted now.")
-                .is(credentials.lease().remaining(since_boot()).is_some());
-            page.counter("cloudapi_auth_lease_losses_total", "How often a lease ended before it was renewed.")
-                .is(read(&self.figures.lease_losses));
         }
+        page.gauge("cloudapi_auth_lease_held", "Whether a heartbeat was committed within the lease time.")
+            .is(self.lease.remaining(since_boot()).is_some());
+        page.counter("cloudapi_auth_lease_losses_total", "How often a lease ended before it was renewed.")
+            .is(read(&self.figures.lease_losses));
+        page.counter(
+            "cloudapi_auth_reads_rejected_total",
+            "Credential look-ups rejected because they ran on another or an older PostgreSQL server.",
+        )
+        .is(read(&self.figures.reads_rejected));
         page.counter("cloudapi_auth_recalls_total", "Revocations and other narrowings, by what confirmed them.")
             .of(&[("confirmed_by", "ack")], read(&self.figures.recalls_by_ack))
             .of(&[("confirmed_by", "time")], read(&self.figures.recalls_by_time));

@@ -30,9 +30,10 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
+use futures_util::FutureExt;
 use sqlx::PgConnection;
 
-use super::{bearer::Authenticator, watch::Watch};
+use super::{bearer::Authenticator, node::Node, watch::Watch};
 use crate::{
     base::{
         caller::Caller,
@@ -119,19 +120,28 @@ impl Who for SessionOnly {
 pub struct Grant<S, W = Anyone> {
     request: Arc<RequestContext>,
     caller: Arc<Caller>,
+    /// What a session's membership is verified by; none for a key or token.
+    node: Option<Arc<Node>>,
     need: PhantomData<fn() -> (S, W)>,
+}
+
+/// State of a router that has a [`Node`].
+pub trait HasNode: Sync {
+    /// The node.
+    fn node(&self) -> &Arc<Node>;
 }
 
 impl<S: ScopeType, W: Who> Access for Grant<S, W> {
     const NEED: Need = Need::Scoped { scopes: S::SCOPES, kinds: W::KINDS, itself: W::ITSELF, owner: W::OWNER };
 }
 
-impl<S: ScopeType, W: Who, St: Sync> FromRequestParts<St> for Grant<S, W> {
+impl<S: ScopeType, W: Who, St: HasNode> FromRequestParts<St> for Grant<S, W> {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &St) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, state: &St) -> Result<Self> {
         let (request, caller) = admitted(parts)?;
-        Ok(Self { request, caller, need: PhantomData })
+        let node = matches!(*caller, Caller::Session { .. }).then(|| Arc::clone(state.node()));
+        Ok(Self { request, caller, node, need: PhantomData })
     }
 }
 
@@ -147,15 +157,16 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
     }
 
     /// Lets the caller into a project: a session into the one it names, a key or token into its own,
-    /// which it may name too. What is foreign is not found.
+    /// which it may name too. What is foreign is not found. `db` is in no transaction: where it leads to another
+    /// PostgreSQL server than the node's heartbeats, it is replaced by a new connection.
     pub async fn in_project(&self, db: &mut PgConnection, named: Option<&str>) -> Result<Tenant> {
-        self.enter(db, named, users::repo::membership_of).await
+        self.enter(db, named, false).await
     }
 
     /// As [`Grant::in_project`], for a write: the membership cannot change until the transaction
     /// that `db` is in ends, so nobody acts on a role that has just been taken away.
     pub async fn in_project_for_write(&self, db: &mut PgConnection, named: Option<&str>) -> Result<Tenant> {
-        self.enter(db, named, users::repo::lock_membership_of).await
+        self.enter(db, named, true).await
     }
 
     /// Lets a key or token into its own project, which it may name, without asking the database. None for a session.
@@ -195,12 +206,7 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
         Ok(Some(owner.ok_or_else(Error::not_found)?.to_string()))
     }
 
-    async fn enter(
-        &self,
-        db: &mut PgConnection,
-        named: Option<&str>,
-        membership_of: impl AsyncFnOnce(&mut PgConnection, ProjectId, UserId) -> sqlx::Result<Option<Membership>>,
-    ) -> Result<Tenant> {
+    async fn enter(&self, db: &mut PgConnection, named: Option<&str>, for_write: bool) -> Result<Tenant> {
         if let Some(tenant) = self.in_own_project(named)? {
             return Ok(tenant);
         }
@@ -213,7 +219,9 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
                         "A session sees several projects; name one as 'project_id', in the body of a POST and in the query string otherwise",
                     )
                 })?;
-                let membership = membership_of(db, project, *user_id).await?.ok_or_else(Error::not_found)?;
+                let node = self.node.as_deref().ok_or_else(|| Error::internal("a session's grant without a node"))?;
+                let membership =
+                    membership(node, db, project, *user_id, for_write).await?.ok_or_else(Error::not_found)?;
                 let _ = self.request.project.set(project);
                 let tenant = Tenant::admitted_member(project, membership);
                 if !tenant.scopes().contains_any(S::SCOPES) {
@@ -233,6 +241,22 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
             Caller::Key { .. } | Caller::Token { .. } => Err(Error::internal("a key was taken for a session")),
         }
     }
+}
+
+/// A session's place in a project, as the server of the node's heartbeats has it.
+async fn membership(
+    node: &Node,
+    db: &mut PgConnection,
+    project: ProjectId,
+    user: UserId,
+    for_write: bool,
+) -> Result<Option<Membership>> {
+    if for_write {
+        let read =
+            node.verified_in_transaction(db, move |db| users::repo::lock_membership_of(db, project, user).boxed());
+        return read.await.map(|read| read.value);
+    }
+    node.verified_on(db, move |db| users::repo::membership_of(db, project, user).boxed()).await
 }
 
 /// A signed-in user, whatever their roles.

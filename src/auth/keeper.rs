@@ -13,7 +13,6 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    cache::Credentials,
     janitor::Janitor,
     lease::{Follower, Step},
     node::{self, Node},
@@ -30,9 +29,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Keeps the lease until it must stop; then gives it up, and lets the others know. To be stopped after the last
 /// request was served.
 pub async fn run(node: Arc<Node>, heartbeat: Heartbeat) {
-    let Some(credentials) = &node.credentials else { return };
-    heartbeat.stop().run_until_cancelled(Keeper::new(&node, credentials).keep(&heartbeat)).await;
-    credentials.lease().give_up();
+    heartbeat.stop().run_until_cancelled(Keeper::new(&node).keep(&heartbeat)).await;
+    node.lease.give_up();
     // Else they wait for it once, until its lease would have ended.
     let leaving = async { node::unregister(&mut *node.db.acquire().await?, node.id).await };
     if let Ok(Err(error)) = timeout(STEP_TIME, leaving).await {
@@ -42,7 +40,6 @@ pub async fn run(node: Arc<Node>, heartbeat: Heartbeat) {
 
 struct Keeper<'a> {
     node: &'a Node,
-    credentials: &'a Credentials,
     follower: Follower,
     /// The connection that recalls are heard on, if there is one.
     link: Option<PgListener>,
@@ -50,14 +47,14 @@ struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(node: &'a Node, credentials: &'a Credentials) -> Self {
-        Self { node, credentials, follower: Follower::new(node.timing), link: None, held: false }
+    fn new(node: &'a Node) -> Self {
+        Self { node, follower: Follower::new(node.timing), link: None, held: false }
     }
 
     async fn keep(mut self, heartbeat: &Heartbeat) {
         loop {
             heartbeat.progress();
-            let step = self.follower.next(self.credentials.lease(), since_boot());
+            let step = self.follower.next(&self.node.lease, since_boot());
             if let Step::Rest { until } = step {
                 self.rest(until).await;
             } else if let Err(error) = self.take(step).await {
@@ -77,7 +74,7 @@ impl<'a> Keeper<'a> {
     }
 
     async fn take_slowly(&mut self, step: Step) -> sqlx::Result<()> {
-        let (id, lease) = (self.node.id, self.credentials.lease());
+        let (id, lease) = (self.node.id, &*self.node.lease);
         let db = match &mut self.link {
             Some(link) => link,
             none => none.insert(listen(self.node).await?),
@@ -85,26 +82,32 @@ impl<'a> Keeper<'a> {
         let db = db.acquire().await?;
         match step {
             Step::Register => {
-                node::register(db, id).await?;
-                self.follower.registered();
+                let server = node::register(db, id).await?;
+                self.follower.registered(server);
             }
             Step::ReadClock => {
-                let seq = node::clock(db).await?;
-                self.follower.began(lease, seq);
+                let clock = node::clock(db).await?;
+                self.follower.began(lease, clock);
                 // Nothing of what was known in the epoch before is known any more.
                 self.node.tell_of_recall();
             }
             Step::ReadLog { after } => {
                 let page = node::read_log(db, after).await?;
-                self.follower.read(lease, &page, |subject, seq| self.credentials.recall(subject, seq));
+                let credentials = self.node.credentials.as_ref();
+                self.follower.read(lease, &page, |subject, seq| {
+                    if let Some(credentials) = credentials {
+                        credentials.recall(subject, seq);
+                    }
+                });
                 // Before it is acknowledged: event streams that rest on it give nothing more out from here on.
                 if !page.recalls.is_empty() {
                     self.node.tell_of_recall();
                 }
             }
-            Step::Acknowledge { up_to } => {
-                let found = node::acknowledge(db, id, up_to).await?;
+            Step::Acknowledge { up_to, server } => {
+                let found = node::acknowledge(db, id, up_to, &server).await?;
                 self.follower.acknowledged(lease, found, since_boot());
+                self.node.notify_renewal();
             }
             Step::Rest { .. } => {}
         }
@@ -131,14 +134,17 @@ impl<'a> Keeper<'a> {
 
     /// Logs when the lease comes and goes, once each.
     fn tell(&mut self, error: Option<&str>) {
-        let holds = self.credentials.lease().remaining(since_boot()).is_some();
+        let holds = self.node.lease.remaining(since_boot()).is_some();
         match (self.held, holds) {
+            (false, true) if self.node.credentials.is_none() => {
+                tracing::info!(node_id = %self.node.id, "lease acquired");
+            }
             (false, true) => tracing::info!(node_id = %self.node.id, "credentials are answered from the cache"),
             (true, false) => {
                 self.node.figures.lease_losses.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     error,
-                    "the lease was lost, so each request reads the database, until it answers in time again"
+                    "lease lost: no heartbeat was committed in time; credentials are rejected with auth_unavailable until one is"
                 );
             }
             _ => {}

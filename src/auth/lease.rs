@@ -1,19 +1,25 @@
 //! When a node may trust what it has cached, as a state machine without I/O (docs/revocation.md).
 //!
-//! Three parts: the [`Lease`], which requests ask; the [`Follower`], which keeps it by following the log of
-//! recalls; and [`Timing`], from which whoever recalls something knows how long a node that says nothing may
+//! Three parts: the [`Lease`], which requests ask, those that read the database too; the [`Follower`], which keeps it by
+//! following the log of recalls on one PostgreSQL server; and [`Timing`], from which whoever recalls something knows how long a node that says nothing may
 //! still trust its cache. All times are intervals on a local clock that counts suspension
 //! ([`crate::base::clock::since_boot`]); what the wall clock says plays no part. `simulator` runs all of it
 //! against clocks, networks and processes that misbehave.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 #[cfg(test)]
 use super::simulator::Mistake;
-use crate::base::subject::Subject;
+use crate::{
+    base::subject::Subject,
+    db::{ServerId, Stamp},
+};
 
 /// Whether the simulator wants a known mistake to be made, to see that it notices. Elsewhere never.
 macro_rules! mistaken {
@@ -58,6 +64,9 @@ pub struct Lease {
     epoch: AtomicU64,
     /// Up to where the log was followed, or [`NOWHERE`].
     applied: AtomicI64,
+    /// The server that the heartbeats of this epoch are committed on. Requests that hit the cache do not read it. A new
+    /// epoch begins under its lock.
+    server: Mutex<Option<ServerId>>,
     #[cfg(test)]
     pub(super) mistake: Option<Mistake>,
 }
@@ -78,12 +87,35 @@ pub struct Mark {
     pub(super) applied: i64,
 }
 
+/// What a read of the database must match to decide whether a request is accepted. Taken before the read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadVersion {
+    /// How much the node had applied.
+    pub(super) mark: Mark,
+    /// The server that commits the node's heartbeats.
+    server: ServerId,
+}
+
+impl ReadVersion {
+    /// Whether a read with this stamp saw every revocation that was answered before the version was taken: it ran on
+    /// the server of the heartbeats and saw all that the node had applied.
+    pub fn admits(&self, stamp: &Stamp) -> bool {
+        self.is_of(&stamp.server) && stamp.seq >= self.mark.applied
+    }
+
+    /// Whether the node's heartbeats are committed on `server`.
+    pub fn is_of(&self, server: &ServerId) -> bool {
+        self.server == *server
+    }
+}
+
 impl Default for Lease {
     fn default() -> Self {
         Self {
             until: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             applied: AtomicI64::new(NOWHERE),
+            server: Mutex::default(),
             #[cfg(test)]
             mistake: None,
         }
@@ -105,6 +137,34 @@ impl Lease {
         (applied != NOWHERE).then_some(Mark { epoch, applied })
     }
 
+    /// What a read that begins after `now` must match; none without a heartbeat that was committed within the lease
+    /// time, because then no read proves anything.
+    pub fn read_version(&self, now: Duration) -> Option<ReadVersion> {
+        // No other epoch begins meanwhile.
+        let server = self.server();
+        let is_good = nanos(now) < self.until.load(Ordering::Acquire);
+        let (mark, server) = (self.mark()?, server.clone()?);
+        is_good.then_some(ReadVersion { mark, server })
+    }
+
+    /// Whether this epoch's heartbeats are committed on `server`.
+    pub fn is_on(&self, server: &ServerId) -> bool {
+        self.server().as_ref() == Some(server)
+    }
+
+    fn server(&self) -> MutexGuard<'_, Option<ServerId>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a new epoch, in which nothing is known yet: what is cached and what is being read belongs to the old one.
+    fn begin_epoch(&self) {
+        let mut server = self.server();
+        self.give_up();
+        self.applied.store(NOWHERE, Ordering::Release);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        *server = None;
+    }
+
     /// How much longer it lasts at `now`; none if it does not.
     pub fn remaining(&self, now: Duration) -> Option<Duration> {
         Duration::from_nanos(self.until.load(Ordering::Acquire)).checked_sub(now).filter(|left| !left.is_zero())
@@ -113,6 +173,12 @@ impl Lease {
     /// Up to where the log was followed.
     pub fn applied(&self) -> Option<i64> {
         self.mark().map(|mark| mark.applied)
+    }
+
+    /// One under which a known mistake is made.
+    #[cfg(test)]
+    pub(super) fn mistaken(mistake: Option<Mistake>) -> Self {
+        Self { mistake, ..Self::default() }
     }
 
     /// Ends it now.
@@ -131,17 +197,20 @@ pub enum Step {
     /// Put the node into `auth_nodes`, with a fresh stamp and nothing acknowledged, and commit. Then
     /// [`Follower::registered`].
     Register,
-    /// Only then read `auth_clock`; [`Follower::began`].
+    /// Only then read `auth_clock`, on the same server; [`Follower::began`].
     ReadClock,
     /// Read what the log has after this number, and the clock, in one snapshot; [`Follower::read`].
     ReadLog {
         /// The last one that was heard of.
         after: i64,
     },
-    /// Write a fresh stamp and this number into the node's own row; [`Follower::acknowledged`].
+    /// Write a fresh stamp and this number into the node's own row, if it is this server that does so;
+    /// [`Follower::acknowledged`].
     Acknowledge {
         /// All up to it is dropped from the cache.
         up_to: i64,
+        /// The server of this epoch.
+        server: ServerId,
     },
     /// Do nothing until this time, unless something was recalled: [`Follower::woken`].
     Rest {
@@ -153,6 +222,8 @@ pub enum Step {
 /// The log after some number, as one snapshot has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPage {
+    /// The server that it was read on.
+    pub server: ServerId,
     /// What the clock stands at.
     pub clock: i64,
     /// What was recalled, in order.
@@ -198,22 +269,21 @@ enum State {
 pub struct Follower {
     timing: Timing,
     state: State,
+    /// The server that the node is registered on.
+    server: Option<ServerId>,
 }
 
 impl Follower {
     /// One that has done nothing yet.
     pub fn new(timing: Timing) -> Self {
-        Self { timing, state: State::Out }
+        Self { timing, state: State::Out, server: None }
     }
 
     /// What is to be done.
     pub fn next(&mut self, lease: &Lease, now: Duration) -> Step {
         match self.state {
             State::Out => {
-                // What is under way for the cache belongs to a time of which nothing is known any more.
-                lease.give_up();
-                lease.applied.store(NOWHERE, Ordering::Release);
-                lease.epoch.fetch_add(1, Ordering::AcqRel);
+                self.leave(lease);
                 Step::Register
             }
             State::Registered => Step::ReadClock,
@@ -224,24 +294,56 @@ impl Follower {
                 self.state = State::Reading { t0: now };
                 Step::ReadLog { after: lease.applied.load(Ordering::Acquire) }
             }
-            State::Read { .. } => Step::Acknowledge { up_to: lease.applied.load(Ordering::Acquire) },
+            State::Read { .. } => match self.server.clone() {
+                Some(server) => Step::Acknowledge { up_to: lease.applied.load(Ordering::Acquire), server },
+                None => {
+                    self.leave(lease);
+                    Step::Register
+                }
+            },
         }
     }
 
-    /// The node is in `auth_nodes`.
-    pub fn registered(&mut self) {
+    /// Ends the epoch at once, before the node says anything to another server: what it acknowledges there must not
+    /// confirm a revocation while reads of the old server still count.
+    fn leave(&mut self, lease: &Lease) {
+        lease.begin_epoch();
+        self.server = None;
+        self.state = State::Out;
+    }
+
+    /// The node is in `auth_nodes`, on `server`.
+    pub fn registered(&mut self, server: ServerId) {
+        self.server = Some(server);
         self.state = State::Registered;
     }
 
-    /// The clock stood at `seq` after the node was registered: who recalls something later knows of the node.
-    pub fn began(&mut self, lease: &Lease, seq: i64) {
-        lease.applied.store(seq, Ordering::Release);
+    /// The clock stood at this number after the node was registered: who recalls something later knows of the node.
+    pub fn began(&mut self, lease: &Lease, clock: Stamp) {
+        if self.is_elsewhere(lease, &clock.server) {
+            return self.leave(lease);
+        }
+        *lease.server() = Some(clock.server);
+        lease.applied.store(clock.seq, Ordering::Release);
         self.state = State::Due;
+    }
+
+    /// Whether an answer came from another server than the node is registered on. That server need not know the node,
+    /// and its numbers need not mean the same.
+    fn is_elsewhere(&mut self, lease: &Lease, server: &ServerId) -> bool {
+        if mistaken!(lease, EpochAcrossServers) {
+            *lease.server() = Some(server.clone());
+            self.server = Some(server.clone());
+        }
+        self.server.as_ref() != Some(server)
     }
 
     /// The log was read. `drop` is told each thing recalled, and to forget what is cached of it.
     pub fn read(&mut self, lease: &Lease, page: &LogPage, mut drop: impl FnMut(Subject, i64)) {
         let State::Reading { t0 } = self.state else { return };
+        if self.is_elsewhere(lease, &page.server) {
+            return self.leave(lease);
+        }
         let sees_all = mistaken!(lease, SequenceForLog) || page.is_whole(lease.applied.load(Ordering::Acquire));
         if !sees_all {
             self.state = State::Out;
@@ -254,7 +356,8 @@ impl Follower {
         self.state = State::Read { t0 };
     }
 
-    /// The node's row was written, if it was `found`: then the lease lasts from when the renewal began.
+    /// The node's row was written and committed, if it was `found` on the server of this epoch: then the lease lasts
+    /// from when the renewal began.
     pub fn acknowledged(&mut self, lease: &Lease, found: bool, now: Duration) {
         let State::Read { t0 } = self.state else { return };
         if !found {

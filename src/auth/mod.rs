@@ -19,4 +19,5 @@ pub mod password_rules;
 #[cfg(test)]
 #[allow(clippy::print_stdout, reason = "its figures are to be read")]
 mod simulator;
+pub mod verified;
 pub mod watch;

@@ -7,17 +7,20 @@ use std::{
 };
 
 use sqlx::PgConnection;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Notify, futures::Notified, watch},
+    time::timeout,
+};
 use uuid::Uuid;
 
 use super::{
     cache::{CAPACITY, Credentials},
     figures::Figures,
-    lease::{LogPage, Timing},
+    lease::{Lease, LogPage, Timing},
 };
 use crate::{
     base::{clock::since_boot, subject::Subject},
-    db::Pool,
+    db::{Pool, ServerId, Stamp},
 };
 
 /// Where nodes are told that something was recalled.
@@ -35,25 +38,36 @@ pub struct Node {
     pub db: Pool,
     /// How long things last.
     pub timing: Timing,
+    /// What its cache and its reads are good under. A node without a cache keeps it too: its reads count only on the
+    /// server that commits its heartbeats.
+    pub lease: Arc<Lease>,
     /// What it has recognised; none where each request reads the database.
     pub credentials: Option<Credentials>,
     /// What has happened.
     pub figures: Figures,
     /// How often something was recalled that answers under way may rest on.
     recalls: watch::Sender<u64>,
+    /// Notified when the lease was renewed.
+    renewals: Notify,
 }
+
+/// On how many connections acknowledgements are looked for that lead to another server than the recall was committed on.
+const ACK_ATTEMPTS: usize = 3;
 
 impl Node {
     /// A node on `db`, with a cache or without.
     pub fn new(db: Pool, has_cache: bool) -> Arc<Self> {
-        let credentials = has_cache.then(|| Credentials::new(CAPACITY));
+        let lease = Arc::<Lease>::default();
+        let credentials = has_cache.then(|| Credentials::new(CAPACITY, Arc::clone(&lease)));
         Arc::new(Self {
             id: Uuid::new_v4(),
             db,
             timing: Timing::USUAL,
+            lease,
             credentials,
             figures: Figures::default(),
             recalls: watch::Sender::default(),
+            renewals: Notify::new(),
         })
     }
 
@@ -68,19 +82,32 @@ impl Node {
         self.recalls.subscribe()
     }
 
-    /// Drops at once what this node has cached of what the recall number `seq` names, and returns when no node
-    /// trusts any of it any more. `committed` is when its COMMIT had returned, since boot.
+    /// To be called when the lease was renewed.
+    pub(super) fn notify_renewal(&self) {
+        self.renewals.notify_waiters();
+    }
+
+    /// Ready when the lease is renewed.
+    pub(super) fn renewed(&self) -> Notified<'_> {
+        self.renewals.notified()
+    }
+
+    /// Drops at once what this node has cached of what `recall` names, and returns when no node trusts any of it any
+    /// more. `recall` has the recall's number and the server that committed it; `committed` is when its COMMIT had
+    /// returned, since boot.
     ///
     /// That is when each other node has written that it knows of the recall, or when so much time has passed
-    /// that a node which has not has no lease any more. It cannot fail.
-    pub async fn confirm(&self, subjects: &[Subject], seq: i64, committed: Duration) {
+    /// that a node which has not has no lease any more. Acknowledgements count only where the recall was committed:
+    /// another server need not have it, or may have given its number to another one. It cannot fail.
+    pub async fn confirm(&self, subjects: &[Subject], recall: &Stamp, committed: Duration) {
+        let seq = recall.seq;
         if let Some(credentials) = &self.credentials {
             for subject in subjects {
                 credentials.recall(*subject, seq);
             }
         }
         self.tell_of_recall();
-        let by_ack = timeout(self.left_since(committed), self.acknowledged(seq)).await.is_ok();
+        let by_ack = timeout(self.left_since(committed), self.acknowledged(recall)).await.is_ok();
         // A timer may be early, and a machine may have slept.
         while !by_ack && !self.left_since(committed).is_zero() {
             tokio::time::sleep(self.left_since(committed)).await;
@@ -100,22 +127,40 @@ impl Node {
         (committed + self.timing.wait).saturating_sub(since_boot())
     }
 
-    async fn acknowledged(&self, seq: i64) {
-        let mut pause = FIRST_LOOK;
-        // What cannot be read now may be read soon; if not, time will tell.
-        while !matches!(self.is_acknowledged(seq).await, Ok(true)) {
+    async fn acknowledged(&self, recall: &Stamp) {
+        let (mut pause, mut attempts) = (FIRST_LOOK, ACK_ATTEMPTS);
+        loop {
+            match self.acknowledgement(recall).await {
+                Ok(Some(true)) => return,
+                Ok(None) if attempts == 0 => std::future::pending().await,
+                Ok(None) => attempts -= 1,
+                // What cannot be read now may be read soon; if not, time will tell.
+                Ok(Some(false)) | Err(_) => {}
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_LOOK);
         }
     }
 
-    /// Whether all others have heard of `seq`. This node has dropped it itself.
-    async fn is_acknowledged(&self, seq: i64) -> sqlx::Result<bool> {
-        sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM auth_nodes WHERE acked_seq < $1 AND node_id <> $2)")
-            .bind(seq)
-            .bind(self.id)
-            .fetch_one(&mut *self.db.acquire().await?)
-            .await
+    /// Whether all others have heard of the recall, and this node too if its own lease is on another server: there its
+    /// reads and its numbers say nothing about the recall. None if the connection leads elsewhere, which closes it.
+    async fn acknowledgement(&self, recall: &Stamp) -> sqlx::Result<Option<bool>> {
+        let mut db = self.db.acquire().await?;
+        let (server, seq, is_acknowledged): (String, i64, bool) = sqlx::query_as(
+            "SELECT auth_server(), seq,
+                    NOT EXISTS (SELECT FROM auth_nodes WHERE acked_seq < $1 AND (node_id <> $2 OR NOT $3))
+             FROM auth_clock",
+        )
+        .bind(recall.seq)
+        .bind(self.id)
+        .bind(self.lease.is_on(&recall.server))
+        .fetch_one(&mut *db)
+        .await?;
+        if ServerId::from(server) == recall.server && seq >= recall.seq {
+            return Ok(Some(is_acknowledged));
+        }
+        db.close_on_drop();
+        Ok(None)
     }
 }
 
@@ -125,15 +170,16 @@ pub fn texts(subjects: &[Subject]) -> Vec<String> {
 }
 
 /// Puts a node among those that recalls wait for.
-pub(super) async fn register(db: &mut PgConnection, node: Uuid) -> sqlx::Result<()> {
-    sqlx::query(
+pub(super) async fn register(db: &mut PgConnection, node: Uuid) -> sqlx::Result<ServerId> {
+    let server: String = sqlx::query_scalar(
         "INSERT INTO auth_nodes (node_id) VALUES ($1)
-         ON CONFLICT (node_id) DO UPDATE SET stamp = nextval('auth_stamps'), acked_seq = 0",
+         ON CONFLICT (node_id) DO UPDATE SET stamp = nextval('auth_stamps'), acked_seq = 0
+         RETURNING auth_server()",
     )
     .bind(node)
-    .execute(db)
-    .await
-    .map(drop)
+    .fetch_one(db)
+    .await?;
+    Ok(server.into())
 }
 
 /// Takes it out again.
@@ -142,30 +188,41 @@ pub(super) async fn unregister(db: &mut PgConnection, node: Uuid) -> sqlx::Resul
 }
 
 /// The number of the latest recall.
-pub async fn clock(db: &mut PgConnection) -> sqlx::Result<i64> {
-    sqlx::query_scalar("SELECT seq FROM auth_clock").fetch_one(db).await
+pub async fn clock(db: &mut PgConnection) -> sqlx::Result<Stamp> {
+    sqlx::query_as("SELECT seq AS auth_seq, auth_server() AS auth_server FROM auth_clock").fetch_one(db).await
 }
 
 /// The log after a number.
 pub(super) async fn read_log(db: &mut PgConnection, after: i64) -> sqlx::Result<LogPage> {
     // One statement, so that the clock and the log are of one snapshot.
-    let rows: Vec<(i64, Option<i64>, Option<String>)> = sqlx::query_as(
-        "SELECT c.seq, l.seq, l.subject FROM auth_clock c LEFT JOIN auth_log l ON l.seq > $1 ORDER BY l.seq",
+    let rows: Vec<(String, i64, Option<i64>, Option<String>)> = sqlx::query_as(
+        "SELECT auth_server(), c.seq, l.seq, l.subject FROM auth_clock c LEFT JOIN auth_log l ON l.seq > $1
+         ORDER BY l.seq",
     )
     .bind(after)
     .fetch_all(db)
     .await?;
-    let clock = rows.first().map_or(after, |(clock, ..)| *clock);
+    let (server, clock) =
+        rows.first().map(|(server, clock, ..)| (server.clone().into(), *clock)).ok_or(sqlx::Error::RowNotFound)?;
     // What cannot be read, because a newer version wrote it, leaves a gap: then nothing cached is trusted.
-    let recalls = rows.into_iter().filter_map(|(_, seq, subject)| Some((seq?, subject?.parse().ok()?))).collect();
-    Ok(LogPage { clock, recalls })
+    let recalls = rows.into_iter().filter_map(|(_, _, seq, subject)| Some((seq?, subject?.parse().ok()?))).collect();
+    Ok(LogPage { server, clock, recalls })
 }
 
-/// Says that a node has dropped all up to a number; gives whether the node is still among the others.
-pub(super) async fn acknowledge(db: &mut PgConnection, node: Uuid, up_to: i64) -> sqlx::Result<bool> {
-    sqlx::query("UPDATE auth_nodes SET stamp = nextval('auth_stamps'), acked_seq = $2 WHERE node_id = $1")
+/// Says that a node has dropped all up to a number, if this is `server`; gives whether it is, and the node is still among
+/// the others.
+pub(super) async fn acknowledge(
+    db: &mut PgConnection,
+    node: Uuid,
+    up_to: i64,
+    server: &ServerId,
+) -> sqlx::Result<bool> {
+    let sql = "UPDATE auth_nodes SET stamp = nextval('auth_stamps'), acked_seq = $2
+               WHERE node_id = $1 AND auth_server() = $3";
+    sqlx::query(sql)
         .bind(node)
         .bind(up_to)
+        .bind(server.as_str())
         .execute(db)
         .await
         .map(|done| done.rows_affected() == 1)

@@ -9,13 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Semaphore, watch},
-    time::timeout,
-};
+use futures_util::FutureExt;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
-    bearer::{Authenticator, READ_TIME, Seen, unavailable},
+    bearer::{Authenticator, Seen},
     cache::Entry,
     gate,
 };
@@ -23,7 +21,7 @@ use crate::{
     base::{
         caller::Caller,
         clock::since_boot,
-        error::{Code, Error, Result},
+        error::{Error, Result},
         id::{ProjectId, UserId},
         need::Need,
         request::RequestContext,
@@ -170,22 +168,14 @@ impl Watch {
 
     async fn judge_member(&self, user: UserId) -> Result<Option<Arc<Entry<()>>>> {
         let node = &self.authenticator.node;
-        // The mark before the database is read, so that nothing recalled in between is missed.
-        let mark = node.credentials.as_ref().and_then(|credentials| Some((credentials, credentials.lease().mark()?)));
-        let reading = async {
-            let mut db = node.db.acquire().await?;
-            users::repo::membership_of(&mut db, self.project, user).await.map_err(Error::from)
-        };
-        let membership = match timeout(READ_TIME, reading).await {
-            Err(_) => return Err(unavailable()),
-            Ok(Err(error)) if error.code() == Code::DatabaseUnavailable => return Err(unavailable().caused_by(error)),
-            Ok(membership) => membership?.ok_or_else(Error::not_found)?,
-        };
+        let project = self.project;
+        let (mark, membership) = node.verified(move |db| users::repo::membership_of(db, project, user).boxed()).await?;
+        let membership = membership.ok_or_else(Error::not_found)?;
         if !membership.role.scopes().contains_any(self.scopes) {
             return Err(Error::insufficient_scope(self.scopes));
         }
         let grounds = [Subject::Member(self.project, user), Subject::Project(self.project)];
-        Ok(mark.and_then(|(credentials, mark)| credentials.entry(mark, (), &grounds)))
+        Ok(node.credentials.as_ref().and_then(|credentials| credentials.entry(mark, (), &grounds)))
     }
 }
 
@@ -208,6 +198,7 @@ mod tests {
             scope::ScopeSet,
             tenant::ProjectStatus,
         },
+        db::{ServerId, Stamp},
     };
 
     const KEY: KeyId = KeyId::from_u128(1);
@@ -223,10 +214,11 @@ mod tests {
         // It does not end while a test is held up.
         let mut follower = Follower::new(Timing { lease: Duration::from_secs(3600), ..Timing::USUAL });
         follower.next(credentials.lease(), since_boot());
-        follower.registered();
-        follower.began(credentials.lease(), 7);
+        let server: ServerId = "a".to_owned().into();
+        follower.registered(server.clone());
+        follower.began(credentials.lease(), Stamp { server: server.clone(), seq: 7 });
         follower.next(credentials.lease(), since_boot());
-        let page = LogPage { clock: 7, recalls: Vec::new() };
+        let page = LogPage { server, clock: 7, recalls: Vec::new() };
         follower.read(credentials.lease(), &page, |_, _| {});
         follower.acknowledged(credentials.lease(), true, since_boot());
         node

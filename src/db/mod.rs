@@ -3,6 +3,7 @@
 mod call;
 pub mod embedded;
 mod pool;
+mod stamp;
 
 use std::{str::FromStr, time::Duration};
 
@@ -14,6 +15,7 @@ use sqlx::{
 
 pub use call::Call;
 pub use pool::Pool;
+pub use stamp::{ServerId, Stamp, Stamped};
 
 use crate::base::{
     error::{Code, Error},

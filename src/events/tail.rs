@@ -85,7 +85,7 @@ impl Tail {
         let mut db = app.db.acquire().await?;
         if app.node.credentials.is_none() {
             // Without a cache there is no lease, and nobody who hears of other servers' recalls.
-            let recalls = Some(node::clock(&mut db).await?);
+            let recalls = Some(node::clock(&mut db).await?.seq);
             if recalls != std::mem::replace(&mut self.recalls, recalls) {
                 app.node.tell_of_recall();
             }

@@ -16,7 +16,7 @@ use crate::{
         secret::{Secret, SecretHash},
         tenant::Tenant,
     },
-    db::ProjectItem,
+    db::{ProjectItem, Stamped},
 };
 
 impl ProjectItem for id::Key {
@@ -73,15 +73,16 @@ pub async fn insert(db: &mut PgConnection, key: KeyRow, secret: &Secret) -> sqlx
 }
 
 /// The key with this secret, live or not.
-pub async fn find_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Option<PresentedKey>> {
+pub async fn find_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Stamped<Option<PresentedKey>>> {
     sqlx::query_as(
-        "SELECT k.id, k.project_id, p.status AS project_status, k.scopes, k.created_at, k.expires_at, k.revoked_at,
+        "SELECT a.seq AS auth_seq, auth_server() AS auth_server, k.id IS NOT NULL AS is_found, k.id, k.project_id, p.status AS project_status, k.scopes, k.created_at, k.expires_at, k.revoked_at,
                 s.expires_at AS secret_expires_at, k.allowed_ips, k.rate_limit
-         FROM key_secrets s JOIN keys k ON k.id = s.key_id JOIN projects p ON p.id = k.project_id
-         WHERE s.secret_hash = $1",
+         FROM auth_clock a
+         LEFT JOIN (key_secrets s JOIN keys k ON k.id = s.key_id JOIN projects p ON p.id = k.project_id)
+                ON s.secret_hash = $1",
     )
     .bind(secret)
-    .fetch_optional(db)
+    .fetch_one(db)
     .await
 }
 

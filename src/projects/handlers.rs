@@ -1,6 +1,7 @@
 //! `/v1/projects`.
 
 use axum::extract::State;
+use futures_util::FutureExt;
 
 use super::{
     model::{DeletedProject, NewProject, Project, ProjectFilter, ProjectPatch},
@@ -13,7 +14,7 @@ use crate::{
         caller::Caller,
         error::{Code, Error, Result},
         id::{self, ProjectId},
-        page::ListQuery,
+        page::{ListQuery, PageRequest},
         role::Role,
         scope::of::{ProjectsRead, ProjectsWrite},
         subject::Subject,
@@ -40,7 +41,15 @@ pub async fn list(
     let status = query.filter.status;
     let mut db = app.db.acquire().await?;
     let page = match grant.caller() {
-        Caller::Session { user_id, .. } => repo::list_of_user(&mut db, *user_id, status, &page).await?,
+        Caller::Session { user_id, .. } => {
+            let (user, PageRequest { limit, order, after }) = (*user_id, page);
+            app.node
+                .verified_on(&mut db, move |db| {
+                    let page = PageRequest { limit, order, after };
+                    async move { repo::list_of_user(db, user, status, &page).await }.boxed()
+                })
+                .await?
+        }
         Caller::Key { .. } | Caller::Token { .. } => {
             let tenant = grant.in_project(&mut db, None).await?;
             repo::list_of_tenant(&mut db, tenant, status, &page).await?

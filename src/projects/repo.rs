@@ -12,6 +12,7 @@ use crate::{
         page::{Page, PageRequest, keyset},
         tenant::{ProjectStatus, Tenant},
     },
+    db::Stamped,
 };
 
 /// Adds a project.
@@ -128,16 +129,17 @@ pub async fn list_of_user(
     user: UserId,
     status: Option<ProjectStatus>,
     page: &PageRequest<id::Project>,
-) -> sqlx::Result<Page<Project, id::Project>> {
+) -> sqlx::Result<Stamped<Page<Project, id::Project>>> {
     let sql = keyset!(
         page,
         "m.project_id",
-        "SELECT p.id, p.name, p.status, p.metadata, p.created_at, p.version
-         FROM members m JOIN projects p ON p.id = m.project_id WHERE m.user_id = $3 AND m.status = 'active' AND ($4 IS NULL OR p.status = $4)"
+        "SELECT a.seq AS auth_seq, auth_server() AS auth_server, p.id IS NOT NULL AS is_found, p.id, p.name, p.status, p.metadata, p.created_at, p.version
+         FROM auth_clock a LEFT JOIN (members m JOIN projects p ON p.id = m.project_id)
+              ON m.user_id = $3 AND m.status = 'active' AND ($4 IS NULL OR p.status = $4)"
     );
-    let rows: Vec<Project> =
-        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).bind(status).fetch_all(db).await?;
-    Ok(page.page(rows, |project| project.id))
+    let rows = sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).bind(status).fetch_all(db).await?;
+    let Stamped { stamp, value } = Stamped::collect(rows)?;
+    Ok(Stamped { stamp, value: page.page(value, |project: &Project| project.id) })
 }
 
 /// The tenant's project, as a list of one.

@@ -3,13 +3,16 @@
 use sqlx::PgConnection;
 
 use super::model::{IDLE, IssuedSession, LIFETIME, SessionUser, SessionView};
-use crate::base::{
-    clock::Timestamp,
-    credential::CredentialStatus,
-    email::Email,
-    id::{self, SessionId, UserId},
-    page::{Page, PageRequest, keyset},
-    secret::{Secret, SecretHash, SecretKind},
+use crate::{
+    base::{
+        clock::Timestamp,
+        credential::CredentialStatus,
+        email::Email,
+        id::{self, SessionId, UserId},
+        page::{Page, PageRequest, keyset},
+        secret::{Secret, SecretHash, SecretKind},
+    },
+    db::Stamped,
 };
 
 /// A session with all that decides whether it is live.
@@ -37,12 +40,17 @@ impl StoredSession {
 }
 
 /// The session with this secret, live or not.
-pub async fn find_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Option<StoredSession>> {
+pub async fn find_by_secret(
+    db: &mut PgConnection,
+    secret: &SecretHash,
+) -> sqlx::Result<Stamped<Option<StoredSession>>> {
     sqlx::query_as(
-        "SELECT id, user_id, created_at, expires_at, revoked_at, last_used_at FROM sessions WHERE secret_hash = $1",
+        "SELECT a.seq AS auth_seq, auth_server() AS auth_server, s.id IS NOT NULL AS is_found,
+                s.id, s.user_id, s.created_at, s.expires_at, s.revoked_at, s.last_used_at
+         FROM auth_clock a LEFT JOIN sessions s ON s.secret_hash = $1",
     )
     .bind(secret)
-    .fetch_optional(db)
+    .fetch_one(db)
     .await
 }
 

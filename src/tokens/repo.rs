@@ -18,7 +18,7 @@ use crate::{
         subject::Subject,
         tenant::{ProjectStatus, Tenant},
     },
-    db::{Call, ProjectItem},
+    db::{Call, ProjectItem, Stamped},
 };
 
 impl ProjectItem for id::Token {
@@ -177,26 +177,29 @@ impl Link {
 
 /// The token with this secret, live or not, and after it the tokens it was issued through, up to
 /// the one that a key or a member issued.
-pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Vec<Link>> {
-    sqlx::query_as(
+pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Stamped<Vec<Link>>> {
+    let rows = sqlx::query_as(
         "WITH RECURSIVE chain AS (
              SELECT t.*, 0 AS distance FROM tokens t WHERE t.secret_hash = $1
              UNION ALL
              SELECT t.*, c.distance + 1 FROM chain c JOIN tokens t ON t.id = c.issuer_token_id
          )
-         SELECT c.id, c.project_id, c.scopes, c.created_at, c.expires_at, c.revoked_at, c.issuer_token_id,
+         SELECT a.seq AS auth_seq, auth_server() AS auth_server, c.id IS NOT NULL AS is_found, c.id, c.project_id, c.scopes, c.created_at, c.expires_at, c.revoked_at, c.issuer_token_id,
                 c.issuer_key_id, k.allowed_ips AS issuer_key_allowed_ips, k.rate_limit AS issuer_key_rate_limit,
                 k.scopes AS issuer_key_scopes, k.expires_at AS issuer_key_expires_at,
                 k.revoked_at AS issuer_key_revoked_at, c.issuer_user_id, m.role AS issuer_role, p.status AS project_status
-         FROM chain c
-         JOIN projects p ON p.id = c.project_id
-         LEFT JOIN keys k ON k.id = c.issuer_key_id
-         LEFT JOIN members m ON m.user_id = c.issuer_user_id AND m.project_id = c.project_id AND m.status = 'active'
+         FROM auth_clock a
+         LEFT JOIN (chain c
+                    JOIN projects p ON p.id = c.project_id
+                    LEFT JOIN keys k ON k.id = c.issuer_key_id
+                    LEFT JOIN members m ON m.user_id = c.issuer_user_id AND m.project_id = c.project_id
+                                           AND m.status = 'active') ON true
          ORDER BY c.distance",
     )
     .bind(secret)
     .fetch_all(db)
-    .await
+    .await?;
+    Stamped::collect(rows)
 }
 
 /// One of the tenant's tokens.

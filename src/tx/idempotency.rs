@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -17,7 +18,10 @@ use super::{
     seal::{self, Salt},
 };
 use crate::{
-    auth::node::texts,
+    auth::{
+        node::{Node, texts},
+        verified::Read,
+    },
     base::{
         caller::Caller,
         clock::Timestamp,
@@ -27,7 +31,7 @@ use crate::{
         secret::Secret,
         subject::Subject,
     },
-    db::Call,
+    db::{Call, Stamp, Stamped},
 };
 
 /// How long an answer is kept for whoever asks again.
@@ -50,8 +54,8 @@ pub(super) struct Claim {
 pub(super) enum Claimed {
     /// It is the first.
     First(Claim),
-    /// It was answered before, and recalled what this number of the log tells.
-    Again(Response, Option<i64>),
+    /// It was answered before, and recalled what this number of the log tells, on this server.
+    Again(Response, Option<Stamp>),
 }
 
 #[derive(sqlx::FromRow)]
@@ -134,24 +138,24 @@ impl Claim {
     }
 
     /// What became of it, in the transaction that `db` is in.
-    pub(super) async fn judge(self, db: &mut PgConnection, rows: &[PgRow], secret: Option<&Secret>) -> Result<Claimed> {
+    pub(super) async fn judge(
+        self,
+        node: &Node,
+        db: &mut PgConnection,
+        rows: &[PgRow],
+        secret: Option<&Secret>,
+    ) -> Result<Claimed> {
         let row = rows.first().ok_or_else(|| Error::internal("a claim without an answer"))?;
         match row.try_get(0)? {
             "first" => return Ok(Claimed::First(self)),
             AGAIN => {}
             _ => return Err(in_progress()),
         }
-        // Nobody else changes it while the claim is held.
-        let record: Record = sqlx::query_as(
-            "SELECT fingerprint, status, location, etag, cache_control, body, salt, recall_seq FROM idempotency_records
-             WHERE scope = $1 AND key_hash = $2",
-        )
-        .bind(&self.scope)
-        .bind(self.key.hash())
-        .fetch_optional(db)
-        .await?
-        .ok_or_else(just_forgotten)?;
-        let recall = record.recall_seq;
+        // Verified: a server that was replaced as primary may show a write whose commit was never replicated.
+        let Stamped { stamp, value: record } =
+            node.verified_in_transaction(db, record_of(self.scope.clone(), self.key.hash())).await?;
+        let record = record.ok_or_else(just_forgotten)?;
+        let recall = record.recall_seq.map(|seq| Stamp { seq, ..stamp });
         record.replay(&self, secret).map(|answer| Claimed::Again(answer, recall))
     }
 
@@ -190,6 +194,21 @@ impl Claim {
     }
 }
 
+/// Reads a record, which nobody else changes while the claim is held.
+fn record_of(scope: String, key_hash: [u8; 32]) -> impl Read<Option<Record>> {
+    move |db| {
+        sqlx::query_as(
+            "SELECT a.seq AS auth_seq, auth_server() AS auth_server, r.scope IS NOT NULL AS is_found,
+                    r.fingerprint, r.status, r.location, r.etag, r.cache_control, r.body, r.salt, r.recall_seq
+             FROM auth_clock a LEFT JOIN idempotency_records r ON r.scope = $1 AND r.key_hash = $2",
+        )
+        .bind(scope.clone())
+        .bind(key_hash)
+        .fetch_one(db)
+        .boxed()
+    }
+}
+
 /// What is kept of an answer.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -219,7 +238,7 @@ impl Kept {
             Literal::Text(&now.to_string()),
             Literal::Texts(&texts(recalled)),
         ];
-        Sql::call("keep_answer", &arguments)
+        Sql::call_stamped("keep_answer", &arguments)
     }
 
     /// `call`, which keeps it too, and recalls nothing.

@@ -39,7 +39,7 @@ use crate::{
         schema::Input,
         subject::Subject,
     },
-    db::Call,
+    db::{Call, Stamp},
     http::{
         describe::{Answer, AnswerShape},
         extract::JsonBody,
@@ -202,15 +202,14 @@ impl Tx {
     }
 
     async fn judge(mut self, claim: Claim, rows: &[PgRow]) -> Result<Opened<()>> {
-        let request = Arc::clone(&self.request);
-        match claim.judge(self.db(), rows, request.secret.get()).await? {
+        let (request, node) = (Arc::clone(&self.request), Arc::clone(&self.node));
+        match claim.judge(&node, self.db(), rows, request.secret.get()).await? {
             Claimed::First(claim) => Ok(Opened::First(OnceTx { tx: self, claim: Some(claim) }, ())),
             Claimed::Again(answer, recall) => {
                 // The replay promises what the first answer did. Its connection need not wait for that.
-                let node = Arc::clone(&self.node);
                 drop(self);
-                if let Some(seq) = recall {
-                    node.confirm(&[], seq, since_boot()).await;
+                if let Some(recall) = recall {
+                    node.confirm(&[], &recall, since_boot()).await;
                 }
                 Ok(Opened::Again(answer))
             }
@@ -233,7 +232,7 @@ impl Tx {
     async fn finish(self, change: Option<Change>) -> Result<()> {
         let recall = match self.recalled.is_empty() {
             true => Sql::default(),
-            false => Sql::call("recall", &[Literal::Texts(&texts(&self.recalled))]),
+            false => Sql::call_stamped("recall", &[Literal::Texts(&texts(&self.recalled))]),
         };
         self.commit_with(recall, change).await
     }
@@ -258,7 +257,9 @@ impl Tx {
         told.iter().for_each(|change| change.log(&request));
         if !recalled.is_empty() {
             let row = rows.first().ok_or_else(|| Error::internal("a recall without a number"))?;
-            node.confirm(&recalled, row.try_get(0)?, committed).await;
+            let server: String = row.try_get(1)?;
+            let recall = Stamp { server: server.into(), seq: row.try_get(0)? };
+            node.confirm(&recalled, &recall, committed).await;
         }
         Ok(())
     }

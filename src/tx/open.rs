@@ -88,6 +88,14 @@ impl Sql {
         Self(sql)
     }
 
+    /// `SELECT function(…), auth_server();`
+    pub(super) fn call_stamped(function: &'static str, arguments: &[Literal<'_>]) -> Self {
+        let Self(mut sql) = Self::call(function, arguments);
+        sql.truncate(sql.len() - 1);
+        sql.push_str(", auth_server();");
+        Self(sql)
+    }
+
     /// `INSERT INTO table (columns) VALUES (…);`, which gives no row.
     pub(super) fn insert(into: &'static str, values: &[Literal<'_>]) -> Self {
         let mut sql = format!("INSERT INTO {into} VALUES (");
@@ -174,6 +182,7 @@ mod tests {
             Sql::call("f", &arguments).0,
             r"SELECT f('''); DROP TABLE keys; --\',NULL,-7,'\x00ab',ARRAY['a''b','c']::text[],ARRAY[]::text[]);"
         );
+        assert_eq!(Sql::call_stamped("f", &[Literal::Number(1)]).0, "SELECT f(1), auth_server();");
         let insert = Sql::insert("t (a, b)", &[Literal::Text("'"), Literal::Null]);
         assert_eq!(insert.then(Sql::call("f", &[])).0, "INSERT INTO t (a, b) VALUES ('''',NULL);SELECT f();");
     }

@@ -3,13 +3,16 @@
 use sqlx::PgConnection;
 
 use super::model::{Account, Member, MemberStatus};
-use crate::base::{
-    clock::Timestamp,
-    email::Email,
-    id::{self, ProjectId, UserId},
-    page::{Page, PageRequest, keyset},
-    role::Role,
-    tenant::{Membership, Tenant},
+use crate::{
+    base::{
+        clock::Timestamp,
+        email::Email,
+        id::{self, ProjectId, UserId},
+        page::{Page, PageRequest, keyset},
+        role::Role,
+        tenant::{Membership, Tenant},
+    },
+    db::Stamped,
 };
 
 /// The user with this address.
@@ -152,14 +155,16 @@ pub async fn membership_of(
     db: &mut PgConnection,
     project: ProjectId,
     user: UserId,
-) -> sqlx::Result<Option<Membership>> {
+) -> sqlx::Result<Stamped<Option<Membership>>> {
     sqlx::query_as(
-        "SELECT m.role, p.status FROM members m JOIN projects p ON p.id = m.project_id
-         WHERE m.project_id = $1 AND m.user_id = $2 AND m.status = 'active'",
+        "SELECT a.seq AS auth_seq, auth_server() AS auth_server, m.role IS NOT NULL AS is_found, m.role, p.status
+         FROM auth_clock a
+         LEFT JOIN (members m JOIN projects p ON p.id = m.project_id)
+                ON m.project_id = $1 AND m.user_id = $2 AND m.status = 'active'",
     )
     .bind(project)
     .bind(user)
-    .fetch_optional(db)
+    .fetch_one(db)
     .await
 }
 
@@ -168,14 +173,17 @@ pub async fn lock_membership_of(
     db: &mut PgConnection,
     project: ProjectId,
     user: UserId,
-) -> sqlx::Result<Option<Membership>> {
+) -> sqlx::Result<Stamped<Option<Membership>>> {
+    // In a subquery, because the outer side of a join cannot be locked.
     sqlx::query_as(
-        "SELECT m.role, p.status FROM members m JOIN projects p ON p.id = m.project_id
-         WHERE m.project_id = $1 AND m.user_id = $2 AND m.status = 'active' FOR SHARE OF m",
+        "SELECT a.seq AS auth_seq, auth_server() AS auth_server, l.role IS NOT NULL AS is_found, l.role, l.status
+         FROM auth_clock a
+         LEFT JOIN (SELECT m.role, p.status FROM members m JOIN projects p ON p.id = m.project_id
+                    WHERE m.project_id = $1 AND m.user_id = $2 AND m.status = 'active' FOR SHARE OF m) l ON true",
     )
     .bind(project)
     .bind(user)
-    .fetch_optional(db)
+    .fetch_one(db)
     .await
 }
 

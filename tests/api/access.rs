@@ -10,13 +10,15 @@ use cloudapi::{
     },
     http::describe::Operation,
     routes,
+    state::AppOptions,
 };
 use reqwest::Method;
 use serde_json::json;
 
 use crate::support::{
-    Identity, Key, Reply, Session, TestApp, Token,
+    Bearer, Identity, Key, Reply, Session, TestApp, Token,
     cloud::{quiet_network, quiet_operation},
+    elsewhere,
     hooks::{old_delivery, quiet_webhook},
 };
 
@@ -242,6 +244,48 @@ impl<'a> World<'a> {
         };
         request.json(&body).send().await
     }
+}
+
+/// Routes that name no project and show those of the session's user.
+const OWN_PROJECTS: (&str, &str) = ("GET", "/v1/projects");
+
+#[tokio::test]
+async fn no_route_accepts_a_credential_or_a_membership_that_another_postgresql_server_vouches_for() {
+    let here = TestApp::start().await;
+    let there = elsewhere::start_beside(&here, AppOptions::default()).await;
+    let world = World::new(&here).await;
+    let (known, unknown) = (there.another_session(&world.owner).await, there.another_session(&world.owner).await);
+    let secrets = [&unknown.secret, &world.key.secret, &world.token.secret];
+    // The server knows this session, and has to read its membership.
+    known.get("/v1/sessions").await.ok();
+    elsewhere::mislead(&there).await;
+    let (mut wrong, mut tried) = (Vec::new(), 0);
+    for operation in routes::table().operations() {
+        if matches!(operation.need, Need::Public | Need::SignIn) {
+            continue;
+        }
+        let who = Who::Session(Role::Owner);
+        let path = world.path(operation, who).await;
+        let body = if in_body(operation) { json!({ "project_id": world.owner.project }) } else { json!({}) };
+        let send = async |secret: &str| {
+            let bearer = Bearer { app: &there, secret: secret.to_owned() };
+            let request = bearer.request(operation.method.as_str(), &path);
+            if operation.body.is_some() { request.json(&body).send().await } else { request.send().await }
+        };
+        let needs_membership = names_item(operation) && matches!(operation.need, Need::Scoped { .. })
+            || names_project(operation)
+            || (operation.method.as_str(), operation.path) == OWN_PROJECTS;
+        let is_known = needs_membership.then_some(&known.secret);
+        for secret in secrets.into_iter().chain(is_known) {
+            tried += 1;
+            let reply = send(secret).await;
+            if (reply.status, reply["code"].as_str()) != (503, Some("auth_unavailable")) {
+                wrong.push(format!("{} {}: {} {}", operation.method, operation.path, reply.status, reply["code"]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(tried > 100, "{tried}");
 }
 
 #[tokio::test]

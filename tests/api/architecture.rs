@@ -51,7 +51,7 @@ fn rank(module: &str) -> u8 {
         ("db" | "http", _) | (_, "repo" | "invitations" | "figures") => 1,
         ("usage", "journal" | "meter" | "quota" | "ledger" | "breakdown") => 1,
         // What a transaction must know of the others that share the database.
-        ("auth", "lease" | "cache" | "janitor" | "node") => 1,
+        ("auth", "lease" | "cache" | "janitor" | "node" | "verified") => 1,
         ("auth" | "tx", _) => 2,
         (_, "handlers" | "acceptance" | "introspection" | "record" | "flush" | "close" | "sealer" | "scrape") => 4,
         ("webhooks", "pace" | "sign" | "vet") => 0,

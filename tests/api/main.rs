@@ -33,6 +33,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod openapi;
+mod other_server;
 mod precedence;
 mod process;
 mod projects;

@@ -15,6 +15,7 @@
 mod client;
 mod clocks;
 mod cloud;
+mod failover;
 mod faults;
 mod http;
 mod invariants;
@@ -31,6 +32,8 @@ mod run;
 #[path = "../api/support/slot.rs"]
 mod slot;
 mod stalls;
+#[path = "../api/support/standby.rs"]
+mod standby;
 mod storm;
 mod stream;
 mod usage;

@@ -68,13 +68,13 @@ async fn healthy_revocations(world: &World, count: usize) {
 }
 
 /// What a test needs besides the world.
-struct Bench {
-    client: Client,
-    maker: Maker,
+pub struct Bench {
+    pub client: Client,
+    pub maker: Maker,
 }
 
 impl Bench {
-    async fn new(world: &World) -> Self {
+    pub async fn new(world: &World) -> Self {
         let mut client = world.client(1);
         client.patience = PATIENCE;
         // Before that, a node remembers nothing.
@@ -86,7 +86,7 @@ impl Bench {
     }
 
     /// A key that every node has recognised, and so remembers.
-    async fn known_key(&mut self) -> Made {
+    pub async fn known_key(&mut self) -> Made {
         let key = self.maker.key(&mut self.client, None).await;
         let sign = self.maker.is_active(&key);
         for node in 0..self.client.node_count() {
@@ -95,7 +95,7 @@ impl Bench {
         key
     }
 
-    async fn ask(&mut self, node: usize, sign: &Sign) -> (Said, Answer) {
+    pub async fn ask(&mut self, node: usize, sign: &Sign) -> (Said, Answer) {
         let answer = self.client.probe(node, &sign.request).await.answer.expect("an answer");
         (sign.read(&answer), answer)
     }

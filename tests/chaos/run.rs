@@ -44,10 +44,13 @@ pub struct Scale {
     pub revocations: usize,
     /// How often PostgreSQL stalls while operations are under way.
     pub stalls: usize,
+    /// How often the database fails over.
+    pub failovers: usize,
 }
 
 impl Scale {
-    /// `CHAOS_SEED`, `CHAOS_KILLS`, `CHAOS_REVOCATIONS` and `CHAOS_STALLS`, or what `cargo test` has time for.
+    /// `CHAOS_SEED`, `CHAOS_KILLS`, `CHAOS_REVOCATIONS`, `CHAOS_STALLS` and `CHAOS_FAILOVERS`, or what `cargo test` has
+    /// time for.
     pub fn from_env() -> Self {
         let number = |name: &str| {
             let text = env::var(name).ok()?;
@@ -59,9 +62,13 @@ impl Scale {
             kills: count("CHAOS_KILLS", 4),
             revocations: count("CHAOS_REVOCATIONS", 40),
             stalls: count("CHAOS_STALLS", 1),
+            failovers: count("CHAOS_FAILOVERS", 1),
         };
-        let Self { seed, kills, revocations, stalls } = scale;
-        println!("CHAOS_SEED={seed} CHAOS_KILLS={kills} CHAOS_REVOCATIONS={revocations} CHAOS_STALLS={stalls}");
+        let Self { seed, kills, revocations, stalls, failovers } = scale;
+        println!(
+            "CHAOS_SEED={seed} CHAOS_KILLS={kills} CHAOS_REVOCATIONS={revocations} CHAOS_STALLS={stalls} \
+             CHAOS_FAILOVERS={failovers}"
+        );
         scale
     }
 }

@@ -22,7 +22,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
     proxy::Proxy,
     random::Random,
     slot::Slot,
+    standby,
 };
 
 /// Credentials that every client may use.
@@ -57,6 +58,8 @@ pub struct World {
     pub db: PgPool,
     postgres: Option<PrivatePostgres>,
     postgres_options: Options,
+    /// The synchronous standby, where there is one.
+    standby: Option<PrivatePostgres>,
     slot: Slot,
 }
 
@@ -102,7 +105,7 @@ impl World {
         if let Some(providers) = providers {
             fs::write(slot.folder.join(node::PROVIDERS_FILE), providers).unwrap();
         }
-        let socket = postgres.endpoint().socket_dir.join(format!(".s.PGSQL.{}", postgres.endpoint().port));
+        let socket = socket_of(&postgres);
         let options = db::options_for_private(postgres.endpoint());
         let db = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
         let mut proxies = Vec::new();
@@ -113,8 +116,18 @@ impl World {
         let field = Field::new(count);
         let nodes = std::iter::repeat_with(|| None).take(count).collect();
         // From here on all of it is stopped if anything goes wrong.
-        let mut world =
-            Self { nodes, proxies, clocks, field, credentials, db, postgres: Some(postgres), postgres_options, slot };
+        let mut world = Self {
+            nodes,
+            proxies,
+            clocks,
+            field,
+            credentials,
+            db,
+            postgres: Some(postgres),
+            postgres_options,
+            standby: None,
+            slot,
+        };
         world.bootstrap().await;
         world
     }
@@ -247,6 +260,54 @@ impl World {
         );
     }
 
+    /// Gives PostgreSQL a synchronous standby, which every commit waits for from now on.
+    pub async fn start_standby(&mut self) {
+        let (primary, options) = (self.postgres.take().expect("a PostgreSQL that runs"), self.postgres_options.clone());
+        let folder = self.slot.folder.join("standby");
+        let (primary, standby) = spawn_blocking(move || {
+            let standby = standby::start(&primary, &options, folder);
+            (primary, standby)
+        })
+        .await
+        .unwrap();
+        (self.postgres, self.standby) = (Some(primary), Some(standby));
+        let sql = format!("ALTER SYSTEM SET synchronous_standby_names = '{}'", standby::NAME);
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&self.db).await.unwrap();
+        sqlx::query("SELECT pg_reload_conf()").execute(&self.db).await.unwrap();
+        eventually("the standby is synchronous", async || {
+            let sql = "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')";
+            let is_sync: bool = sqlx::query_scalar(sql).fetch_one(&self.db).await.unwrap();
+            is_sync.then_some(())
+        })
+        .await;
+    }
+
+    /// The socket of the standby.
+    pub fn standby_socket(&self) -> PathBuf {
+        socket_of(self.standby.as_ref().expect("a standby"))
+    }
+
+    /// The socket of the first primary.
+    pub fn primary_socket(&self) -> PathBuf {
+        socket_of(self.postgres.as_ref().expect("a PostgreSQL that runs"))
+    }
+
+    /// Runs a statement on the standby.
+    pub async fn on_standby(&self, sql: &'static str) {
+        let standby = self.standby.as_ref().expect("a standby");
+        let mut db = PgConnection::connect_with(&db::options_for_private(standby.endpoint())).await.unwrap();
+        sqlx::query(sql).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+    }
+
+    /// Promotes the standby, whether or not the old primary runs. The harness's own connections lead there then.
+    pub async fn promote_standby(&mut self) {
+        self.on_standby("SELECT pg_promote(true, 60)").await;
+        let standby = self.standby.as_ref().expect("a standby");
+        self.db =
+            PgPoolOptions::new().max_connections(4).connect_lazy_with(db::options_for_private(standby.endpoint()));
+    }
+
     /// Ends up to `count` of the servers' connections from PostgreSQL's side; gives how many.
     pub async fn terminate_backends(&self, count: usize) -> usize {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -306,11 +367,17 @@ impl Drop for World {
     fn drop(&mut self) {
         self.nodes.clear();
         self.proxies.clear();
-        if let Some(postgres) = self.postgres.take() {
+        // The standby first: a primary that stops waits for it to have all.
+        for postgres in [self.standby.take(), self.postgres.take()].into_iter().flatten() {
             let _ = postgres.stop();
         }
         let _ = fs::remove_dir_all(&self.slot.folder);
     }
+}
+
+/// The socket that a PostgreSQL listens on.
+fn socket_of(postgres: &PrivatePostgres) -> PathBuf {
+    postgres.endpoint().socket_dir.join(format!(".s.PGSQL.{}", postgres.endpoint().port))
 }
 
 async fn start_postgres(options: &Options) -> PrivatePostgres {

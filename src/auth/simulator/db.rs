@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::Mistake;
-use crate::{auth::lease::LogPage, base::subject::Subject};
+use crate::{auth::lease::LogPage, base::subject::Subject, db::ServerId};
 
 /// The tables, by what the protocol does to them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Db {
     /// `auth_clock`, and the sequence for stamps.
     clock: i64,
@@ -41,9 +41,9 @@ impl Db {
         self.clock
     }
 
-    pub fn read_log(&self, after: i64) -> LogPage {
+    pub fn read_log(&self, server: &ServerId, after: i64) -> LogPage {
         let recalls = self.log.range(after + 1..).map(|(seq, subject)| (*seq, *subject)).collect();
-        LogPage { clock: self.clock(), recalls }
+        LogPage { server: server.clone(), clock: self.clock(), recalls }
     }
 
     /// Whether the node's row was there.
@@ -75,8 +75,8 @@ impl Db {
     }
 
     /// Whether every node but `own` has heard of `seq`.
-    pub fn is_acknowledged(&self, seq: i64, own: usize) -> bool {
-        self.nodes.iter().all(|(node, (_, acked))| *node == own || *acked >= seq)
+    pub fn is_acknowledged(&self, seq: i64, own: Option<usize>) -> bool {
+        self.nodes.iter().all(|(node, (_, acked))| Some(*node) == own || *acked >= seq)
     }
 
     pub fn rows(&self) -> Vec<(usize, i64)> {

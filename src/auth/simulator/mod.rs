@@ -1,9 +1,10 @@
 //! Runs the protocol of `lease`, `cache` and `janitor` on three nodes whose clocks run unequally, which are
-//! paused, killed and cut off, and whose messages are late or lost; then looks whether anything was accepted
-//! in a request that began after its recall was confirmed. One seed gives one run, always the same.
+//! paused, killed and cut off, and whose messages are late or lost, while the database fails over from one server to
+//! another and connections lead to either; then looks whether anything was accepted in a request that began after its recall was confirmed. One seed gives one run, always the same.
 
 mod db;
 mod protocol;
+mod servers;
 mod troubles;
 mod world;
 
@@ -32,9 +33,23 @@ pub enum Mistake {
     FillAcrossEpochs,
     /// Only the credential's own recall is remembered, not those of what it rests on.
     TombstoneOnCredentialAlone,
+    /// A look-up ignores that its snapshot lacks what the node has applied.
+    NoSeqCheck,
+    /// A look-up ignores that it ran on another server than the heartbeats.
+    NoServerCheck,
+    /// Without a lease, the database is read and believed.
+    FallbackWithoutHeartbeat,
+    /// What a rejected look-up said is cached.
+    RejectedReadCached,
+    /// Acknowledgements are read on any server.
+    AcksFromAnotherServer,
+    /// A node that renews its lease on another server keeps its cache and its number.
+    EpochAcrossServers,
+    /// A node that revokes on one server, and has its lease on another, does not wait for itself.
+    OwnLeaseElsewhere,
 }
 
-const MISTAKES: [Mistake; 10] = [
+const MISTAKES: [Mistake; 17] = [
     Mistake::CacheBeforeLease,
     Mistake::LeaseFromReply,
     Mistake::FlagClearedByTimer,
@@ -45,6 +60,13 @@ const MISTAKES: [Mistake; 10] = [
     Mistake::StampRestarts,
     Mistake::FillAcrossEpochs,
     Mistake::TombstoneOnCredentialAlone,
+    Mistake::NoSeqCheck,
+    Mistake::NoServerCheck,
+    Mistake::FallbackWithoutHeartbeat,
+    Mistake::RejectedReadCached,
+    Mistake::AcksFromAnotherServer,
+    Mistake::EpochAcrossServers,
+    Mistake::OwnLeaseElsewhere,
 ];
 
 /// Runs that must all be right, unless `SIMULATOR_SEEDS` says how many.
@@ -54,7 +76,7 @@ const SEEDS_OF_A_MISTAKE: u64 = 3000;
 
 #[test]
 fn no_request_that_begins_after_a_confirmed_recall_is_accepted_whatever_fails() {
-    let (mut accepted, mut hits, mut confirmed, mut by_time) = (0, 0, 0, 0);
+    let (mut accepted, mut hits, mut confirmed, mut by_time, mut rejected, mut failovers) = (0, 0, 0, 0, 0, 0);
     let wanted = std::env::var("SIMULATOR_SEEDS").ok().map(|text| text.parse().unwrap());
     let seeds = wanted.unwrap_or(SEEDS);
     for seed in 0..seeds {
@@ -64,10 +86,14 @@ fn no_request_that_begins_after_a_confirmed_recall_is_accepted_whatever_fails() 
         hits += world.hits;
         confirmed += world.confirmed;
         by_time += world.confirmed_by_time;
+        rejected += world.rejected;
+        failovers += u64::from(world.has_failed_over());
     }
     // A simulator in which nothing happens would find nothing.
     println!("{accepted} accepted, {hits} of them from a cache; {confirmed} recalls confirmed, {by_time} by time");
+    println!("{failovers} failovers; {rejected} look-ups rejected");
     assert!(hits > accepted / 4 && accepted > seeds * 100 && confirmed > seeds * 5 && by_time > seeds / 10);
+    assert!(failovers > seeds / 3 && rejected > seeds);
 }
 
 #[test]

@@ -7,15 +7,29 @@ use rand::RngExt;
 use super::{
     Mistake,
     db::Db,
-    world::{MILLI, NODES, SECOND, World},
+    servers::Kind,
+    world::{MILLI, NODES, SECOND, Via, World},
 };
 use crate::{
-    auth::lease::{Mark, Pass, Step},
+    auth::lease::{Pass, ReadVersion, Step},
     base::{
         id::{KeyId, ProjectId, TokenId},
         subject::Subject,
     },
+    db::Stamp,
 };
+
+/// On how many connections a look-up is tried, and how often a node looks for a heartbeat before it refuses.
+const ATTEMPTS: u32 = 3;
+const HEARTBEATS: u32 = 4;
+
+/// A request that shows a credential.
+#[derive(Clone, Copy)]
+pub struct Request {
+    node: usize,
+    credential: usize,
+    began: u64,
+}
 
 impl World {
     /// The node's loop.
@@ -34,28 +48,39 @@ impl World {
                 self.nodes[node].flag = false;
                 self.ask(
                     node,
-                    move |db| db.register(node),
+                    Via::Keeper,
+                    Kind::Write,
+                    move |db, server| {
+                        db.register(node);
+                        server.clone()
+                    },
                     move |world, answer| {
-                        if answer.is_some() {
-                            world.nodes[node].follower.registered();
+                        let is_done = answer.is_some();
+                        if let Some(server) = answer {
+                            world.nodes[node].follower.registered(server);
                         }
-                        done(world, answer.is_some());
+                        done(world, is_done);
                     },
                 );
             }
             Step::ReadClock => self.ask(
                 node,
-                |db| db.clock(),
+                Via::Keeper,
+                Kind::Read,
+                |db, server| Stamp { server: server.clone(), seq: db.clock() },
                 move |world, answer| {
-                    if let Some(seq) = answer {
-                        world.nodes[node].follower.began(cache.lease(), seq);
+                    let is_done = answer.is_some();
+                    if let Some(clock) = answer {
+                        world.nodes[node].follower.began(cache.lease(), clock);
                     }
-                    done(world, answer.is_some());
+                    done(world, is_done);
                 },
             ),
             Step::ReadLog { after } => self.ask(
                 node,
-                move |db| db.read_log(after),
+                Via::Keeper,
+                Kind::Read,
+                move |db, server| db.read_log(server, after),
                 move |world, answer| {
                     if let Some(page) = &answer {
                         let recall = |subject, seq| cache.recall(subject, seq);
@@ -64,10 +89,12 @@ impl World {
                     done(world, answer.is_some());
                 },
             ),
-            Step::Acknowledge { up_to } => {
+            Step::Acknowledge { up_to, server } => {
                 self.ask(
                     node,
-                    move |db| db.acknowledge(node, up_to),
+                    Via::Keeper,
+                    Kind::Write,
+                    move |db, here| server == *here && db.acknowledge(node, up_to),
                     move |world, answer| {
                         if let Some(found) = answer {
                             let now = world.clock(node);
@@ -111,13 +138,25 @@ impl World {
 
     /// The node's janitor.
     pub(super) fn clean(&mut self, node: usize) {
+        let via = Via::Pool(self.any_connection());
         self.ask(
             node,
-            |db| db.rows(),
-            move |world, rows| {
+            via,
+            Kind::Read,
+            |db, server| (db.rows(), server.clone()),
+            move |world, answer| {
                 let now = world.clock(node);
-                for (gone, stamp) in rows.map(|rows| world.nodes[node].janitor.look(now, &rows)).unwrap_or_default() {
-                    world.ask(node, move |db| db.remove(gone, stamp), |_, _| {});
+                if let Some((rows, server)) = answer {
+                    for (gone, stamp) in world.nodes[node].janitor.look(now, &rows) {
+                        // On the same connection: stamps of two servers may be equal.
+                        let same = server.clone();
+                        let remove = move |db: &mut Db, here: &_| {
+                            if same == *here {
+                                db.remove(gone, stamp);
+                            }
+                        };
+                        world.ask(node, via, Kind::Write, remove, |_, _| {});
+                    }
                 }
                 world.act(node, SECOND, move |world| world.clean(node));
             },
@@ -131,11 +170,12 @@ impl World {
 
     /// A request that shows a credential.
     pub(super) fn request(&mut self, node: usize, credential: usize) {
-        let began = self.now;
-        self.soon(node, move |world| world.look(node, credential, began));
+        let request = Request { node, credential, began: self.now };
+        self.soon(node, move |world| world.look(request));
     }
 
-    pub(super) fn look(&mut self, node: usize, credential: usize, began: u64) {
+    pub(super) fn look(&mut self, request: Request) {
+        let Request { node, credential, began } = request;
         let cache = Arc::clone(&self.nodes[node].cache);
         let forged = Pass { epoch: cache.lease().mark().map_or(0, |mark| mark.epoch) };
         if self.mistake == Some(Mistake::CacheBeforeLease) {
@@ -144,7 +184,7 @@ impl World {
                 let is_good = cache.lease().pass(world.clock(node)).is_some();
                 match entry.filter(|_| is_good) {
                     Some(entry) => world.judge(credential, began, entry.value, true),
-                    None => world.ask_database(node, credential, began),
+                    None => world.ask_database(request, HEARTBEATS),
                 }
             });
             return;
@@ -155,26 +195,58 @@ impl World {
         };
         self.soon(node, move |world| match pass.and_then(|pass| cache.find(&pass, &credential)) {
             Some(entry) => world.judge(credential, began, entry.value, true),
-            None => world.ask_database(node, credential, began),
+            None => world.ask_database(request, HEARTBEATS),
         });
     }
 
-    pub(super) fn ask_database(&mut self, node: usize, credential: usize, began: u64) {
+    /// Goes on with a request that the cache does not answer: waits for a heartbeat if there is none, and reads.
+    fn ask_database(&mut self, request: Request, heartbeats: u32) {
+        let lease = Arc::clone(&self.nodes[request.node].cache);
+        match lease.lease().read_version(self.clock(request.node)) {
+            None if self.mistake == Some(Mistake::FallbackWithoutHeartbeat) => self.read(request, None, ATTEMPTS),
+            None if heartbeats == 0 => {}
+            None => self.act(request.node, 400 * MILLI, move |world| world.ask_database(request, heartbeats - 1)),
+            version => self.soon(request.node, move |world| world.read(request, version, ATTEMPTS)),
+        }
+    }
+
+    fn read(&mut self, request: Request, version: Option<ReadVersion>, attempts: u32) {
+        let Request { node, credential, began } = request;
+        let subjects = subjects(credential);
+        let connection = self.any_connection();
         let cache = Arc::clone(&self.nodes[node].cache);
-        let mark: Option<Mark> = cache.lease().mark();
-        self.soon(node, move |world| {
-            let subjects = subjects(credential);
-            let read = move |db: &mut Db| subjects.iter().all(|subject| !db.has_ended(*subject));
-            world.ask(node, read, move |world, answer| {
-                let Some(is_live) = answer else { return };
-                world.judge(credential, began, is_live, false);
-                // What is not live is not remembered.
-                if let (Some(mark), true) = (mark, is_live) {
-                    world.soon(node, move |_| {
-                        cache.fill(mark, credential, is_live, &subjects);
-                    });
-                }
+        let read = move |db: &mut Db, server: &_| {
+            let is_live = subjects.iter().all(|subject| !db.has_ended(*subject));
+            (is_live, Stamp { server: Clone::clone(server), seq: db.clock() })
+        };
+        self.ask(node, Via::Pool(connection), Kind::Read, read, move |world, answer| {
+            let Some((is_live, stamp)) = answer else { return };
+            let mark = version.as_ref().map(|version| version.mark);
+            let is_admitted = version.is_none_or(|version| match world.mistake {
+                Some(Mistake::NoSeqCheck) => version.is_of(&stamp.server),
+                Some(Mistake::NoServerCheck) => stamp.seq >= version.mark.applied,
+                _ => version.admits(&stamp),
             });
+            if is_admitted {
+                world.judge(credential, began, is_live, false);
+            }
+            // What is not live is not remembered.
+            let is_kept = is_admitted || world.mistake == Some(Mistake::RejectedReadCached);
+            if let (Some(mark), true) = (mark, is_live && is_kept) {
+                world.soon(node, move |_| {
+                    cache.fill(mark, credential, is_live, &subjects);
+                });
+            }
+            if !is_admitted {
+                world.rejected += 1;
+                world.reconnect(node, connection);
+                if attempts > 1 {
+                    let version = world.nodes[node].cache.lease().read_version(world.clock(node));
+                    if version.is_some() {
+                        world.soon(node, move |world| world.read(request, version, attempts - 1));
+                    }
+                }
+            }
         });
     }
 
@@ -196,28 +268,35 @@ impl World {
     pub(super) fn recall(&mut self, node: usize, subject: Subject) {
         self.soon(node, move |world| {
             let mistake = world.mistake;
-            let ended = move |world: &mut Self, answer: Option<(i64, bool)>| {
+            let via = Via::Pool(world.any_connection());
+            let ended = move |world: &mut Self, answer: Option<(Stamp, bool)>| {
                 // Otherwise it is unconfirmed, and nobody was told anything.
-                let Some((seq, again)) = answer else { return };
-                world.nodes[node].cache.recall(subject, seq);
+                let Some((recall, again)) = answer else { return };
+                world.nodes[node].cache.recall(subject, recall.seq);
                 let committed = world.clock(node);
                 if again && mistake == Some(Mistake::RepeatDoesNotWait) {
                     return world.confirm(subject);
                 }
-                world.soon(node, move |world| world.wait(node, subject, seq, committed));
+                world.soon(node, move |world| world.wait(node, subject, (recall, ATTEMPTS), committed));
             };
             if mistake == Some(Mistake::SequenceForLog) {
                 // Numbered when the statement ran, visible when it committed.
-                world.ask(node, Db::number, move |world, number| {
+                let number = |db: &mut Db, _: &_| db.number();
+                world.ask(node, via, Kind::Write, number, move |world, number| {
                     let Some(number) = number else { return };
-                    world.ask(node, move |db| (db.end(subject, Some(number)), false), ended);
+                    let end = move |db: &mut Db, server: &_| {
+                        (Stamp { server: Clone::clone(server), seq: db.end(subject, Some(number)) }, false)
+                    };
+                    world.ask(node, via, Kind::Write, end, ended);
                 });
             } else {
                 world.ask(
                     node,
-                    move |db| {
+                    via,
+                    Kind::Write,
+                    move |db, server| {
                         let again = db.has_ended(subject);
-                        (db.end(subject, None), again)
+                        (Stamp { server: server.clone(), seq: db.end(subject, None) }, again)
                     },
                     ended,
                 );
@@ -240,22 +319,39 @@ impl World {
         }
     }
 
-    pub(super) fn wait(&mut self, node: usize, subject: Subject, seq: i64, committed: Duration) {
+    /// Waits for the acknowledgements, on so many connections that lead elsewhere, and then for the time.
+    pub(super) fn wait(&mut self, node: usize, subject: Subject, recall: (Stamp, u32), committed: Duration) {
         if self.clock(node).saturating_sub(committed) >= self.timing.wait {
             self.confirmed_by_time += 1;
             return self.confirm(subject);
         }
-        self.ask(
-            node,
-            move |db| db.is_acknowledged(seq, node),
-            move |world, answer| {
-                if answer == Some(true) {
-                    world.confirm(subject);
-                } else {
-                    world.act(node, 40 * MILLI, move |world| world.wait(node, subject, seq, committed));
+        let (recall, mut attempts) = recall;
+        if attempts == 0 {
+            return self.act(node, 40 * MILLI, move |world| world.wait(node, subject, (recall, 0), committed));
+        }
+        let (connection, seq) = (self.any_connection(), recall.seq);
+        let is_own = self.nodes[node].cache.lease().is_on(&recall.server);
+        let own = (is_own || self.mistake == Some(Mistake::OwnLeaseElsewhere)).then_some(node);
+        let read = move |db: &mut Db, server: &_| {
+            (db.is_acknowledged(seq, own), Stamp { server: Clone::clone(server), seq: db.clock() })
+        };
+        self.ask(node, Via::Pool(connection), Kind::Read, read, move |world, answer| {
+            let believes_all = world.mistake == Some(Mistake::AcksFromAnotherServer);
+            let proves = |stamp: &Stamp| stamp.server == recall.server && stamp.seq >= seq || believes_all;
+            match answer {
+                Some((is_acknowledged, stamp)) if proves(&stamp) => {
+                    if is_acknowledged {
+                        return world.confirm(subject);
+                    }
                 }
-            },
-        );
+                Some(_) => {
+                    attempts -= 1;
+                    world.reconnect(node, connection);
+                }
+                None => {}
+            }
+            world.act(node, 40 * MILLI, move |world| world.wait(node, subject, (recall, attempts), committed));
+        });
     }
 
     pub(super) fn confirm(&mut self, subject: Subject) {

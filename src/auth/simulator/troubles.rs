@@ -40,6 +40,11 @@ impl World {
                 self.request_at(around, credential);
             }
         }
+        self.replay();
+        if self.random.random_bool(0.5) {
+            let at = self.random.random_range(2 * SECOND..LENGTH - 5 * SECOND);
+            self.enter(at, None, Box::new(Self::fail_over));
+        }
         for _ in 0..TROUBLES {
             let at = self.random.random_range(0..LENGTH);
             let node = self.random.random_range(0..NODES);
@@ -65,10 +70,17 @@ impl World {
             _ => self.random.random_range(5 * SECOND..15 * SECOND),
         };
         let until = self.now + length;
-        match self.random.random_range(0..13) {
+        match self.random.random_range(0..17) {
             0..4 => self.nodes[node].paused_until = until,
             10 => self.stop_in_the_middle(node),
             12 => self.look_away(node),
+            13 => self.mislead(node, until),
+            14 => self.servers.replay_stopped_until = until,
+            15 => self.freeze(node),
+            16 => {
+                self.servers.replay_stopped_until = until;
+                self.mislead(node, until);
+            }
             11 => {
                 // A network that becomes slow, and then fails.
                 let slow_until = self.now + self.random.random_range(200 * MILLI..3 * SECOND);
@@ -85,7 +97,7 @@ impl World {
             4 => self.nodes[node].mute_until = until,
             5 => self.nodes[node].deaf_until = until,
             6 => (self.nodes[node].mute_until, self.nodes[node].deaf_until) = (until, until),
-            7 => self.db.prune(3),
+            7 => self.servers.primary().prune(3),
             _ => self.kill(node),
         }
     }

@@ -5,7 +5,11 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duratio
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{Mistake, db::Db};
+use super::{
+    Mistake,
+    db::Db,
+    servers::{Connection, Kind, Servers},
+};
 use crate::{
     auth::{
         cache::Cache,
@@ -13,6 +17,7 @@ use crate::{
         lease::{Follower, Timing},
     },
     base::subject::Subject,
+    db::ServerId,
 };
 
 pub const NODES: usize = 3;
@@ -35,7 +40,7 @@ pub struct World {
     pub(super) random: StdRng,
     pub(super) timing: Timing,
     pub(super) mistake: Option<Mistake>,
-    pub(super) db: Db,
+    pub(super) servers: Servers,
     pub(super) nodes: Vec<Node>,
     /// When the recall of something was first confirmed.
     pub(super) confirmations: Vec<(Subject, u64)>,
@@ -44,6 +49,8 @@ pub struct World {
     pub hits: u64,
     pub confirmed: u64,
     pub confirmed_by_time: u64,
+    /// Look-ups whose answer did not count.
+    pub rejected: u64,
 }
 
 pub struct Node {
@@ -66,6 +73,19 @@ pub struct Node {
     pub(super) janitor: Janitor<usize>,
     /// For [`Mistake::FlagClearedByTimer`].
     pub(super) flag: bool,
+    /// The server that the keeper's connection leads to, if there is one, and where a new one would lead.
+    pub(super) keeper: Option<usize>,
+    pub(super) keeper_route: usize,
+    /// The same of the pool.
+    pub(super) pool: [Connection; 2],
+    pub(super) pool_route: usize,
+}
+
+/// Which connection a node uses.
+#[derive(Clone, Copy)]
+pub enum Via {
+    Keeper,
+    Pool(usize),
 }
 
 impl World {
@@ -91,6 +111,10 @@ impl World {
                 cache: Arc::new(Cache::mistaken(mistake)),
                 janitor: Janitor::new(timing),
                 flag: false,
+                keeper: None,
+                keeper_route: 0,
+                pool: Default::default(),
+                pool_route: 0,
             })
             .collect();
         let mut world = Self {
@@ -100,7 +124,7 @@ impl World {
             random,
             timing,
             mistake,
-            db: Db::new(mistake),
+            servers: Servers::new(mistake),
             nodes,
             confirmations: Vec::new(),
             violations: Vec::new(),
@@ -108,6 +132,7 @@ impl World {
             hits: 0,
             confirmed: 0,
             confirmed_by_time: 0,
+            rejected: 0,
         };
         world.plan();
         while let Some(((at, _), (whose, act))) = world.queue.pop_first() {
@@ -139,6 +164,10 @@ impl World {
         dead.cache = Arc::new(Cache::mistaken(mistake));
         dead.janitor = Janitor::new(timing);
         dead.flag = false;
+        dead.keeper = None;
+        for connection in 0..2 {
+            self.reconnect(node, connection);
+        }
         let down = self.random.random_range(0..2 * SECOND);
         self.act(node, down, move |world| world.boot(node));
     }
@@ -178,14 +207,37 @@ impl World {
         }
     }
 
+    /// One of the pool's connections.
+    pub(super) fn any_connection(&mut self) -> usize {
+        self.random.random_range(0..2)
+    }
+
     /// Lets a node ask the database. `then` is told the answer, or nothing if none came in time; what was asked
-    /// may be done even so, and late.
+    /// may be done even so, and late. A connection without an answer is closed.
     pub(super) fn ask<A: 'static>(
         &mut self,
         node: usize,
-        ask: impl FnOnce(&mut Db) -> A + 'static,
+        via: Via,
+        kind: Kind,
+        ask: impl FnOnce(&mut Db, &ServerId) -> A + 'static,
         then: impl FnOnce(&mut Self, Option<A>) + 'static,
     ) {
+        let then = move |world: &mut Self, answer: Option<A>| {
+            if answer.is_none() {
+                match via {
+                    Via::Keeper => world.nodes[node].keeper = None,
+                    Via::Pool(connection) => world.reconnect(node, connection),
+                }
+            }
+            then(world, answer);
+        };
+        let server = match via {
+            Via::Keeper => {
+                let route = self.nodes[node].keeper_route;
+                *self.nodes[node].keeper.get_or_insert(route)
+            }
+            Via::Pool(connection) => self.nodes[node].pool[connection].to,
+        };
         let then = Rc::new(RefCell::new(Some(then)));
         let in_vain = Rc::clone(&then);
         self.act(node, PATIENCE, move |world| {
@@ -202,7 +254,16 @@ impl World {
             self.now + way,
             None,
             Box::new(move |world| {
-                let answer = ask(&mut world.db);
+                let is_canceled = world.random.random_bool(0.6);
+                let snapshot = match via {
+                    Via::Pool(connection) if kind == Kind::Read => world.nodes[node].pool[connection].snapshot.clone(),
+                    _ => None,
+                };
+                let ask = |db: &mut Db, id: &ServerId| match snapshot {
+                    Some(mut snapshot) => ask(&mut snapshot, id),
+                    None => ask(db, id),
+                };
+                let Some(answer) = world.servers.run(server, kind, is_canceled, ask) else { return };
                 if world.nodes[node].deaf_until > world.now || world.nodes[node].life != life {
                     return;
                 }

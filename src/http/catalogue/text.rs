@@ -296,7 +296,7 @@ pub const fn of(code: Code) -> Text {
             example: "The database cannot be reached; retry in a moment",
         },
         Code::AuthUnavailable => Text {
-            meaning: "Your credential could not be checked, because the database is out of reach. That says nothing about the credential.",
+            meaning: "Your credential could not be checked: the database is out of reach, or the server cannot tell that the database it reaches is up to date, as during a failover. That says nothing about the credential.",
             remedy: "Keep the credential, wait as long as the Retry-After header says, and send the request again.",
             example: "Credentials cannot be checked while the database is unreachable; retry in a moment",
         },

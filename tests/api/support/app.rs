@@ -82,6 +82,11 @@ impl TestApp {
         Self::start_on(self.db.connect_options().as_ref().clone(), self.clock.clone(), options).await
     }
 
+    /// Starts another server on the same database, with the same time, that connects to it so.
+    pub async fn start_through(&self, database: PgConnectOptions, options: AppOptions) -> Self {
+        Self::start_on(database, self.clock.clone(), options).await
+    }
+
     /// Starts one on a database that a command has made.
     pub async fn start_at(database: &PgConnectOptions) -> Self {
         Self::start_on(database.clone(), Clock::system(), AppOptions::default()).await

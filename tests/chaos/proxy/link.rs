@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Mutex, atomic::Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -27,12 +30,12 @@ enum Lost {
 }
 
 /// Carries bytes until either side closes.
-pub async fn carry(shared: &Shared, client: TcpStream, postgres: UnixStream) {
+pub async fn carry(shared: &Shared, is_keeper: &AtomicBool, client: TcpStream, postgres: UnixStream) {
     let (from_client, to_client) = client.into_split();
     let (from_postgres, to_postgres) = postgres.into_split();
     let withheld = Mutex::new(None);
     tokio::select! {
-        _ = ask(shared, &withheld, from_client, to_postgres) => {}
+        _ = ask(shared, is_keeper, &withheld, from_client, to_postgres) => {}
         _ = answer(shared, &withheld, from_postgres, to_client) => {}
     }
 }
@@ -40,6 +43,7 @@ pub async fn carry(shared: &Shared, client: TcpStream, postgres: UnixStream) {
 /// What the server asks. It is read as messages, to find the moment at which to stop.
 async fn ask(
     shared: &Shared,
+    is_keeper: &AtomicBool,
     withheld: &Mutex<Option<Lost>>,
     mut from: tcp::OwnedReadHalf,
     mut to: unix::OwnedWriteHalf,
@@ -55,6 +59,14 @@ async fn ask(
         wait_as_told(shared).await;
         frames.push(&buffer[..read]);
         while let Some(frame) = frames.next() {
+            // Only the keeper of the lease listens.
+            if frame
+                .query()
+                .or_else(|| frame.parsed().and_then(|(_, sql)| std::str::from_utf8(sql).ok()))
+                .is_some_and(|sql| sql.starts_with("LISTEN"))
+            {
+                is_keeper.store(true, Ordering::SeqCst);
+            }
             if let Some(round) = rounds.end(&frame) {
                 // Before it is sent: the answer must not be faster than the trap.
                 spring(shared, withheld, round);

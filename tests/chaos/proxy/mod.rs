@@ -83,15 +83,22 @@ struct Trap {
 }
 
 struct Shared {
-    /// PostgreSQL's socket.
-    upstream: PathBuf,
+    /// The socket of the PostgreSQL that new connections lead to.
+    upstream: Mutex<PathBuf>,
     weather: watch::Sender<Weather>,
-    /// Counted up to cut all connections.
-    cuts: watch::Sender<u64>,
+    /// Which connections are cut, counted up to do so.
+    cuts: watch::Sender<Cuts>,
     trap: Mutex<Option<Trap>>,
     /// How many notifications were lost.
     lost: AtomicUsize,
     flushes: Arc<Flushes>,
+}
+
+/// How often connections were cut: those of the pool, and the one that keeps the lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cuts {
+    pool: u64,
+    keeper: u64,
 }
 
 /// One node's way to PostgreSQL. Dropped, it takes no more connections, and cuts those it has.
@@ -106,9 +113,9 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            upstream,
+            upstream: Mutex::new(upstream),
             weather: watch::Sender::new(Weather::Fair),
-            cuts: watch::Sender::new(0),
+            cuts: watch::Sender::default(),
             trap: Mutex::default(),
             lost: AtomicUsize::new(0),
             flushes: Arc::default(),
@@ -123,7 +130,23 @@ impl Proxy {
 
     /// Cuts all connections there are.
     pub fn cut(&self) {
-        self.shared.cuts.send_modify(|cuts| *cuts += 1);
+        self.cut_pool();
+        self.cut_keeper();
+    }
+
+    /// Cuts all connections but the one that keeps the lease.
+    pub fn cut_pool(&self) {
+        self.shared.cuts.send_modify(|cuts| cuts.pool += 1);
+    }
+
+    /// Cuts the connection that keeps the lease.
+    pub fn cut_keeper(&self) {
+        self.shared.cuts.send_modify(|cuts| cuts.keeper += 1);
+    }
+
+    /// Leads new connections to another PostgreSQL; those that are open stay where they are.
+    pub fn steer(&self, upstream: PathBuf) {
+        *self.shared.upstream.lock().unwrap() = upstream;
     }
 
     /// From now on lets every flush be sent twice: it is committed, its connection is cut before the server hears of
@@ -172,14 +195,22 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         let mut cuts = shared.cuts.subscribe();
         tokio::spawn(async move {
-            let Ok(postgres) = UnixStream::connect(&shared.upstream).await else {
+            let upstream = shared.upstream.lock().unwrap().clone();
+            let Ok(postgres) = UnixStream::connect(&upstream).await else {
                 let _ = client.set_zero_linger();
                 return;
             };
             let _ = client.set_nodelay(true);
+            let begun = *cuts.borrow_and_update();
+            // Said by the link once it is seen to listen.
+            let is_keeper = AtomicBool::new(false);
+            let is_cut = |now: &Cuts| match is_keeper.load(Ordering::SeqCst) {
+                true => now.keeper != begun.keeper,
+                false => now.pool != begun.pool,
+            };
             tokio::select! {
-                () = link::carry(&shared, client, postgres) => {}
-                _ = cuts.changed() => {}
+                () = link::carry(&shared, &is_keeper, client, postgres) => {}
+                _ = cuts.wait_for(is_cut) => {}
             }
         });
     }

@@ -177,7 +177,8 @@ impl Maker {
         Sign { request, accepts }
     }
 
-    fn direct(&self, by: &Made, path: &str) -> Sign {
+    /// Whether it is accepted itself.
+    pub fn direct(&self, by: &Made, path: &str) -> Sign {
         let (path, secret) = (path.to_owned(), by.secret.clone());
         Sign { request: Request { method: "GET", path, secret, key: None, body: None }, accepts: Accepts::Success }
     }
@@ -199,6 +200,11 @@ impl Maker {
     async fn project(&self, client: &mut Client) -> String {
         let request = self.by_owner("POST", "/v1/projects".to_owned(), Some(json!({ "name": "to be suspended" })));
         text(&created(client, request).await["id"])
+    }
+
+    /// With another way to the database, as after a failover.
+    pub fn set_db(&mut self, db: &PgPool) {
+        self.db = db.clone();
     }
 
     pub async fn key(&self, client: &mut Client, project: Option<&str>) -> Made {

@@ -1,0 +1,198 @@
+//! Two PostgreSQL servers: a primary and its synchronous standby, which replays late and may be promoted while the old
+//! primary goes on running. A commit is on both, or is not answered.
+
+use rand::RngExt;
+
+use super::{
+    Mistake,
+    db::Db,
+    world::{MILLI, SECOND, World},
+};
+use crate::db::ServerId;
+
+pub const OLD: usize = 0;
+pub const STANDBY: usize = 1;
+
+/// Both servers.
+pub struct Servers {
+    old: Db,
+    /// What the standby shows: what it has replayed, or its own state after the promotion.
+    standby: Db,
+    is_promoted: bool,
+    /// Whether the old primary runs.
+    old_runs: bool,
+    /// Until when the standby replays nothing.
+    pub replay_stopped_until: u64,
+    ids: [ServerId; 3],
+}
+
+/// What a statement does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Read,
+    Write,
+}
+
+/// A connection of a pool.
+#[derive(Default)]
+pub struct Connection {
+    pub to: usize,
+    /// The old snapshot that it still reads, if a transaction was left open on it.
+    pub snapshot: Option<Db>,
+}
+
+impl Servers {
+    pub fn new(mistake: Option<Mistake>) -> Self {
+        let ids = ["old", "standby/recovery", "standby"].map(|name| name.to_owned().into());
+        let db = Db::new(mistake);
+        Self { standby: db.clone(), old: db, is_promoted: false, old_runs: true, replay_stopped_until: 0, ids }
+    }
+
+    fn id(&self, server: usize) -> ServerId {
+        self.ids[if server == OLD { 0 } else { 1 + usize::from(self.is_promoted) }].clone()
+    }
+
+    pub fn primary(&mut self) -> &mut Db {
+        if self.is_promoted { &mut self.standby } else { &mut self.old }
+    }
+
+    pub fn is_promoted(&self) -> bool {
+        self.is_promoted
+    }
+
+    /// Runs a statement; none if it has no answer. `is_canceled` says whether somebody cancels a commit that waits for
+    /// the standby in vain: then it is visible on the old primary, and nowhere else.
+    pub fn run<A>(
+        &mut self,
+        server: usize,
+        kind: Kind,
+        is_canceled: bool,
+        ask: impl FnOnce(&mut Db, &ServerId) -> A,
+    ) -> Option<A> {
+        let id = self.id(server);
+        match (server, kind) {
+            (OLD, _) if !self.old_runs => None,
+            (OLD, Kind::Write) if self.is_promoted => {
+                if is_canceled {
+                    ask(&mut self.old, &id);
+                }
+                None
+            }
+            (OLD, _) => Some(ask(&mut self.old, &id)),
+            // A standby takes no writes.
+            (_, Kind::Write) if !self.is_promoted => None,
+            _ => Some(ask(&mut self.standby, &id)),
+        }
+    }
+
+    fn replay(&mut self, now: u64) {
+        if !self.is_promoted && now >= self.replay_stopped_until {
+            self.standby = self.old.clone();
+        }
+    }
+}
+
+impl World {
+    /// Whether the standby was promoted.
+    pub fn has_failed_over(&self) -> bool {
+        self.servers.is_promoted
+    }
+
+    /// Lets the standby replay, again and again.
+    pub(super) fn replay(&mut self) {
+        self.servers.replay(self.now);
+        let after = self.random.random_range(MILLI..200 * MILLI);
+        self.enter(self.now + after, None, Box::new(Self::replay));
+    }
+
+    /// The standby becomes the primary. Each node's connections follow by themselves, some of them never.
+    pub(super) fn fail_over(&mut self) {
+        if self.servers.is_promoted {
+            return;
+        }
+        // It replays all that it has received before it is promoted.
+        self.servers.standby = self.servers.old.clone();
+        self.servers.is_promoted = true;
+        self.servers.old_runs = self.random.random_bool(0.7);
+        for node in 0..self.nodes.len() {
+            if let Some(after) = self.following() {
+                self.enter(self.now + after, None, Box::new(move |world| world.move_keeper(node)));
+            }
+            if let Some(after) = self.following() {
+                self.enter(self.now + after, None, Box::new(move |world| world.move_pool(node)));
+            }
+        }
+        if self.servers.old_runs {
+            self.split_brain();
+        }
+    }
+
+    fn following(&mut self) -> Option<u64> {
+        match self.random.random_range(0..10) {
+            0..4 => Some(self.random.random_range(0..50 * MILLI)),
+            4..8 => Some(self.random.random_range(0..4 * SECOND)),
+            _ => None,
+        }
+    }
+
+    fn move_keeper(&mut self, node: usize) {
+        self.nodes[node].keeper_route = STANDBY;
+        if self.random.random_bool(0.7) {
+            self.nodes[node].keeper = None;
+        }
+    }
+
+    fn move_pool(&mut self, node: usize) {
+        self.nodes[node].pool_route = STANDBY;
+        for connection in 0..self.nodes[node].pool.len() {
+            if self.random.random_bool(0.5) {
+                self.reconnect(node, connection);
+            }
+        }
+    }
+
+    /// Credentials are used and ended on both servers, while neither knows of the other.
+    fn split_brain(&mut self) {
+        for _ in 0..6 {
+            let at = self.now + self.random.random_range(0..5 * SECOND);
+            let credential = self.credential(at);
+            let subject = super::protocol::subjects(credential)[self.random.random_range(0..3)];
+            let node = self.random.random_range(0..self.nodes.len());
+            self.enter(at, None, Box::new(move |world| world.recall(node, subject)));
+            for _ in 0..10 {
+                let around = self.now.max(at - self.random.random_range(0..SECOND.min(at)));
+                let around = around + self.random.random_range(0..3 * SECOND);
+                self.request_at(around, credential);
+            }
+        }
+    }
+
+    /// A pool's connections lead to the standby for a while, as when a name resolves to it.
+    pub(super) fn mislead(&mut self, node: usize, until: u64) {
+        self.nodes[node].pool_route = STANDBY;
+        self.reconnect(node, 0);
+        self.enter(
+            until,
+            None,
+            Box::new(move |world| {
+                if !world.servers.is_promoted() {
+                    world.nodes[node].pool_route = OLD;
+                }
+            }),
+        );
+    }
+
+    /// A transaction is left open on a connection: what it reads stays as it is now.
+    pub(super) fn freeze(&mut self, node: usize) {
+        let connection = self.random.random_range(0..self.nodes[node].pool.len());
+        let to = self.nodes[node].pool[connection].to;
+        let snapshot = self.servers.run(to, Kind::Read, false, |db, _| db.clone());
+        self.nodes[node].pool[connection].snapshot = snapshot;
+    }
+
+    /// Closes a connection of the pool and opens another one, which leads where new ones lead.
+    pub(super) fn reconnect(&mut self, node: usize, connection: usize) {
+        let to = self.nodes[node].pool_route;
+        self.nodes[node].pool[connection] = Connection { to, snapshot: None };
+    }
+}

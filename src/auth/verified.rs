@@ -1,0 +1,180 @@
+//! Reads that decide whether a request is accepted. Such a read counts only if it ran on the server that commits this
+//! node's heartbeats, while the lease was good, and if its snapshot holds all that the node has applied. A connection
+//! that fails this is closed, and the read is repeated on a new one (docs/revocation.md).
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use sqlx::{Connection, PgConnection};
+use tokio::time::timeout;
+
+use super::{
+    lease::{Mark, ReadVersion},
+    node::{self, Node},
+};
+use crate::{
+    base::{
+        clock::since_boot,
+        error::{Code, Error, Result},
+    },
+    db::{Stamp, Stamped},
+};
+
+/// How long one read may take, with its repetitions. A network that loses answers must not hold a request for as long
+/// as a request may take.
+const READ_TIME: Duration = Duration::from_secs(3);
+/// How long a read waits for a heartbeat when none is recent. A node that was paused renews its lease within
+/// milliseconds; one that has just started or has just lost its server takes longer.
+const HEARTBEAT_WAIT: Duration = Duration::from_secs(2);
+/// On how many connections a read is tried: the first is the pool's and may be old, the others are new.
+const ATTEMPTS: usize = 3;
+/// How long closing a connection may take.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// A statement that returns its stamp. The future is boxed so that callers stay `Send`; only reads that missed the cache
+/// pay for that.
+pub trait Read<T>: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<Stamped<T>>> + Send + Sync {}
+impl<T, F> Read<T> for F where
+    F: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<Stamped<T>>> + Send + Sync
+{
+}
+
+impl Node {
+    /// Reads on a connection of the pool. Also returns what to cache the value under.
+    pub async fn verified<T: Send>(&self, read: impl Read<T>) -> Result<(Mark, T)> {
+        within_read_time(async {
+            let version = self.read_version().await?;
+            let mut db = self.db.acquire().await?;
+            let verified = self.read_until_verified(version, &mut db, &read).await;
+            if verified.is_err() {
+                db.close_on_drop();
+            }
+            verified
+        })
+        .await
+    }
+
+    /// Reads on `db`, outside a transaction. `db` is replaced by a new connection if its answer does not count.
+    pub async fn verified_on<T: Send>(&self, db: &mut PgConnection, read: impl Read<T>) -> Result<T> {
+        within_read_time(async {
+            let version = self.read_version().await?;
+            let verified = self.read_until_verified(version, db, &read).await;
+            if verified.as_ref().is_err_and(blames_connection) {
+                close(db).await;
+            }
+            verified.map(|(_, value)| value)
+        })
+        .await
+    }
+
+    /// Reads on `db`, inside a transaction, which fails if the answer does not count: what it has done so far cannot move
+    /// to another connection.
+    pub async fn verified_in_transaction<T: Send>(
+        &self,
+        db: &mut PgConnection,
+        read: impl Read<T>,
+    ) -> Result<Stamped<T>> {
+        let version = self.read_version().await?;
+        let read = read(db).await?;
+        if version.admits(&read.stamp) {
+            return Ok(read);
+        }
+        self.count_rejected(&read.stamp);
+        close(db).await;
+        Err(elsewhere())
+    }
+
+    /// Whether a connection of the pool gives answers that count.
+    pub async fn check_pool(&self) -> Result<()> {
+        self.verified(|db| async move { Ok(Stamped { stamp: node::clock(db).await?, value: () }) }.boxed())
+            .await
+            .map(drop)
+    }
+
+    /// What a read that begins now must match. Waits for a heartbeat if there is no recent one.
+    async fn read_version(&self) -> Result<ReadVersion> {
+        if let Some(version) = self.lease.read_version(since_boot()) {
+            return Ok(version);
+        }
+        let waiting = async {
+            loop {
+                let renewed = self.renewed();
+                tokio::pin!(renewed);
+                // Registered before the lease is read again, so that no renewal is missed.
+                renewed.as_mut().enable();
+                if let Some(version) = self.lease.read_version(since_boot()) {
+                    return version;
+                }
+                renewed.await;
+            }
+        };
+        timeout(HEARTBEAT_WAIT, waiting).await.map_err(|_| {
+            Error::new(
+                Code::AuthUnavailable,
+                "Credentials cannot be checked, because this server's heartbeat was not committed by PostgreSQL in the last 3 seconds; retry in a moment",
+            )
+        })
+    }
+
+    fn count_rejected(&self, stamp: &Stamp) {
+        self.figures.reads_rejected.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            server = %stamp.server,
+            seq = stamp.seq,
+            "database connection closed: it leads to another or an older server than the heartbeat"
+        );
+    }
+
+    async fn read_until_verified<T: Send>(
+        &self,
+        mut version: ReadVersion,
+        db: &mut PgConnection,
+        read: &impl Read<T>,
+    ) -> Result<(Mark, T)> {
+        for attempt in 1..=ATTEMPTS {
+            let Stamped { stamp, value } = read(db).await?;
+            if version.admits(&stamp) {
+                return Ok((version.mark, value));
+            }
+            self.count_rejected(&stamp);
+            if attempt < ATTEMPTS {
+                // Dropped in its place, the old connection closes.
+                *db = PgConnection::connect_with(&self.db.connect_options()).await?;
+                version = self.read_version().await?;
+            }
+        }
+        Err(elsewhere())
+    }
+}
+
+/// Ends a connection that belongs to the pool, which drops it when it is given back.
+async fn close(db: &mut PgConnection) {
+    let ending = sqlx::query("SELECT pg_terminate_backend(pg_backend_pid())").execute(db);
+    let _ = timeout(CLOSE_TIME, ending).await;
+}
+
+async fn within_read_time<T>(reading: impl Future<Output = Result<T>>) -> Result<T> {
+    match timeout(READ_TIME, reading).await {
+        Err(_) => Err(unreachable_database()),
+        Ok(Err(error)) if error.code() == Code::DatabaseUnavailable => Err(unreachable_database().caused_by(error)),
+        Ok(read) => read,
+    }
+}
+
+fn blames_connection(error: &Error) -> bool {
+    matches!(error.code(), Code::AuthUnavailable | Code::DatabaseUnavailable)
+}
+
+fn unreachable_database() -> Error {
+    Error::new(
+        Code::AuthUnavailable,
+        "Credentials cannot be checked while the database is unreachable; retry in a moment",
+    )
+}
+
+fn elsewhere() -> Error {
+    Error::new(
+        Code::AuthUnavailable,
+        "Credentials cannot be checked, because the database connections lead to another or an older PostgreSQL server than this server's heartbeat; retry in a moment",
+    )
+}

@@ -1,0 +1,202 @@
+//! A credential look-up counts only on the PostgreSQL server that commits this server's heartbeats, and only in a
+//! snapshot that holds all that the server has applied.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use cloudapi::{
+    auth::{lease::Timing, node},
+    base::clock::since_boot,
+    db::Stamp,
+    state::AppOptions,
+};
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
+
+use crate::support::{
+    Bearer, Identity, Reply, TestApp,
+    app::stray_secret,
+    elsewhere::{lead_back, mislead, mislead_open, running, start_beside},
+    eventually,
+};
+
+const USERS: &str = "/v1/users?limit=1";
+
+fn with_cache(auth_cache: bool) -> AppOptions {
+    AppOptions { auth_cache, ..AppOptions::default() }
+}
+
+fn bearer<'a>(app: &'a TestApp, secret: &str) -> Bearer<'a> {
+    Bearer { app, secret: secret.to_owned() }
+}
+
+#[tokio::test]
+async fn look_ups_and_membership_reads_move_to_a_new_connection_when_the_old_one_leads_to_another_server() {
+    let here = TestApp::start().await;
+    let there = start_beside(&here, with_cache(true)).await;
+    let owner = here.owner().await;
+    let session = there.another_session(&owner).await;
+    let users = format!("/v1/users?project_id={}", owner.project);
+    session.get(&users).await.ok();
+    let misled = mislead_open(&there).await;
+    assert!(!misled.is_empty());
+    // Each request that reads a misled connection closes it. The server's own work may still use one.
+    eventually("no misled connection is left", async || {
+        let key = owner.key().await;
+        bearer(&there, &key.secret).get(USERS).await.ok();
+        session.get(&users).await.ok();
+        session.get("/v1/projects").await.ok();
+        let left = running(&there, &misled).await;
+        (left == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_connection_to_the_server_of_its_heartbeats_a_server_answers_503_and_caches_nothing() {
+    for auth_cache in [true, false] {
+        let here = TestApp::start().await;
+        let there = start_beside(&here, with_cache(auth_cache)).await;
+        let owner = here.owner().await;
+        let session = there.another_session(&owner).await;
+        let (key, known) = (owner.key().await, owner.key().await);
+        let token = key.token(&["users:read"]).await;
+        let users = format!("/v1/users?project_id={}", owner.project);
+        session.get(&users).await.ok();
+        let issue = async || {
+            let body = json!({ "name": "ci", "scopes": ["users:read"] });
+            let request = bearer(&there, &known.secret).request("POST", "/v1/tokens").json(&body);
+            request.header("idempotency-key", "issue").send().await
+        };
+        issue().await.created();
+
+        mislead(&there).await;
+        let refused = |reply: Reply| {
+            assert_eq!(reply.header("retry-after"), Some("1"));
+            reply.problem(503, "auth_unavailable")
+        };
+        refused(bearer(&there, &key.secret).get(USERS).await);
+        refused(bearer(&there, &token.secret).get(USERS).await);
+        refused(bearer(&there, &there.another_session(&owner).await.secret).get("/v1/sessions").await);
+        // Nor is anything said about a credential that this server does not know.
+        refused(bearer(&there, &stray_secret(cloudapi::base::secret::SecretKind::Key)).get(USERS).await);
+        refused(session.get(&users).await);
+        refused(session.get("/v1/projects").await);
+        refused(session.post("/v1/keys", json!({ "project_id": owner.project })).await);
+        // A replay would vouch for a write that this server may have lost.
+        refused(issue().await);
+        let ready = there.nobody().get("/readyz").await;
+        assert_eq!(ready.status, 503);
+        assert!(ready["checks"]["lease"].as_str().unwrap().starts_with("no look-up"), "{}", ready["checks"]["lease"]);
+
+        owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
+        refused(bearer(&there, &key.secret).get(USERS).await);
+        lead_back(&there).await;
+        eventually("look-ups count again", async || {
+            let reply = bearer(&there, &known.secret).get(USERS).await;
+            (reply.status == 200).then_some(())
+        })
+        .await;
+        bearer(&there, &key.secret).get(USERS).await.problem(401, "token_revoked");
+        bearer(&there, &token.secret).get(USERS).await.problem(401, "token_revoked");
+    }
+}
+
+#[tokio::test]
+async fn rejected_look_ups_close_their_connections() {
+    let here = TestApp::start().await;
+    let there = start_beside(&here, with_cache(true)).await;
+    let key = here.owner().await.key().await;
+    bearer(&there, &key.secret).get(USERS).await.ok();
+    let backends = async || {
+        let mut db = PgConnection::connect_with(&there.db.connect_options()).await.unwrap();
+        let sql = "SELECT array_agg(pid) FROM pg_stat_activity
+                   WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()";
+        let pids: Vec<i32> = sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap();
+        db.close().await.unwrap();
+        pids
+    };
+    let before = backends().await;
+    mislead(&there).await;
+    let secret = stray_secret(cloudapi::base::secret::SecretKind::Key);
+    let gone = eventually("the pool's connections are closed", async || {
+        bearer(&there, &secret).get(USERS).await.problem(503, "auth_unavailable");
+        let now = backends().await;
+        let gone = before.iter().filter(|pid| !now.contains(pid)).count();
+        // All but the keeper's.
+        (gone + 1 >= before.len()).then_some(gone)
+    })
+    .await;
+    assert!(gone > 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_reads_an_old_snapshot_does_not_bring_a_revoked_key_back() {
+    let here = TestApp::start().await;
+    let there = here.start_beside(AppOptions::default()).await;
+    let owner = here.owner().await;
+    let mut keys = Vec::new();
+    for _ in 0..8 {
+        keys.push(owner.key().await);
+    }
+    there.lease().await;
+    // Somebody has left transactions open on the pool's connections.
+    let mut frozen = Vec::new();
+    while let Some(mut db) = there.db.try_acquire() {
+        let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT seq FROM auth_clock";
+        sqlx::raw_sql(sql).execute(&mut *db).await.unwrap();
+        frozen.push(db);
+    }
+    assert!(!frozen.is_empty());
+    for key in &keys {
+        owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
+    }
+    drop(frozen);
+    for key in &keys {
+        bearer(&there, &key.secret).get(USERS).await.problem(401, "token_revoked");
+    }
+}
+
+#[tokio::test]
+async fn without_a_committed_heartbeat_no_credential_is_accepted_with_a_cache_or_without() {
+    for auth_cache in [true, false] {
+        let app = TestApp::start_with(with_cache(auth_cache)).await;
+        let owner = app.owner().await;
+        let key = owner.key().await;
+        key.get(USERS).await.ok();
+        // A heartbeat that has to wait, as for a synchronous standby that has gone.
+        let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
+        sqlx::raw_sql("BEGIN; LOCK TABLE auth_nodes IN EXCLUSIVE MODE").execute(&mut db).await.unwrap();
+        eventually("the lease ends", async || app.node.lease.remaining(since_boot()).is_none().then_some(())).await;
+        key.get(USERS).await.problem(503, "auth_unavailable");
+        owner.get(&format!("/v1/users?project_id={}", owner.project)).await.problem(503, "auth_unavailable");
+        let ready = app.nobody().get("/readyz").await;
+        assert_eq!(ready.status, 503);
+        assert!(ready["checks"]["lease"].as_str().unwrap().starts_with("not held"), "{}", ready["checks"]["lease"]);
+        db.close().await.unwrap();
+        eventually("the key is accepted again", async || (key.get(USERS).await.status == 200).then_some(())).await;
+        let lease: Value = app.nobody().get("/readyz").await.ok()["checks"]["lease"].clone();
+        let is_on = app.node.credentials.is_some();
+        assert_eq!(lease, if is_on { "ok" } else { "off: each request reads the database" });
+    }
+}
+
+#[tokio::test]
+async fn acknowledgements_count_only_on_the_server_that_committed_the_revocation() {
+    let app = TestApp::start().await;
+    app.lease().await;
+    let clock = node::clock(&mut app.db.acquire().await.unwrap()).await.unwrap();
+    let figures = || {
+        let read = |figure: &std::sync::atomic::AtomicU64| figure.load(Ordering::Relaxed);
+        (read(&app.node.figures.recalls_by_ack), read(&app.node.figures.recalls_by_time))
+    };
+    app.node.confirm(&[], &clock, since_boot()).await;
+    assert_eq!(figures(), (1, 0));
+    let (elsewhere, begun) = (Stamp { server: "elsewhere".to_owned().into(), ..clock.clone() }, since_boot());
+    app.node.confirm(&[], &elsewhere, begun).await;
+    assert_eq!(figures(), (1, 1));
+    assert!(since_boot() - begun >= Timing::USUAL.wait);
+    // The same of a server that has not got so far.
+    let (ahead, begun) = (Stamp { seq: clock.seq + 1, ..clock }, since_boot());
+    app.node.confirm(&[], &ahead, begun - (Timing::USUAL.wait - Duration::from_millis(100))).await;
+    assert_eq!(figures(), (1, 2));
+}

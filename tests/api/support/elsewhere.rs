@@ -1,0 +1,64 @@
+//! A server whose connections lead to another PostgreSQL server than its heartbeats, on one PostgreSQL: `auth_server()`
+//! is replaced, so that it gives such connections another name.
+
+use cloudapi::state::AppOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
+
+use super::TestApp;
+
+/// Starts a server beside `app` whose connections [`mislead`] can tell from others.
+pub async fn start_beside(app: &TestApp, options: AppOptions) -> TestApp {
+    let database = app.db.connect_options();
+    let role = format!("role_of_{}", database.get_database().unwrap());
+    run(app, &format!("DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN SUPERUSER")).await;
+    run(
+        app,
+        "CREATE TABLE misled (usename name NOT NULL, pid int);
+         CREATE OR REPLACE FUNCTION auth_server() RETURNS text LANGUAGE sql VOLATILE AS $$
+             SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint || '/' ||
+                    CASE WHEN EXISTS (SELECT FROM misled WHERE usename = current_user
+                                                           AND coalesce(pid, pg_backend_pid()) = pg_backend_pid())
+                         THEN 'backend ' || pg_backend_pid() ELSE 'primary' END
+         $$",
+    )
+    .await;
+    app.start_through(database.as_ref().clone().username(&role), options).await
+}
+
+/// From now on each connection of `app`'s, present or new, leads to a server of its own.
+pub async fn mislead(app: &TestApp) {
+    run(app, "INSERT INTO misled SELECT current_user").await;
+}
+
+/// From now on those of the pool that are open lead elsewhere; gives their process ids. New ones do not.
+pub async fn mislead_open(app: &TestApp) -> Vec<i32> {
+    let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
+    let sql = "INSERT INTO misled
+               SELECT current_user, pid FROM pg_stat_activity
+               WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+                 AND query NOT LIKE 'UPDATE auth_nodes SET stamp%' AND query NOT LIKE 'SELECT auth_server(), c.seq, l.seq%'
+                 AND query NOT LIKE 'LISTEN%'
+               RETURNING pid";
+    let rows = sqlx::query(sql).fetch_all(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// How many of these processes run.
+pub async fn running(app: &TestApp, pids: &[i32]) -> i64 {
+    let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1)";
+    sqlx::query_scalar(sql).bind(pids).fetch_one(&mut db).await.unwrap()
+}
+
+/// From now on all connections lead to one server again.
+pub async fn lead_back(app: &TestApp) {
+    run(app, "TRUNCATE misled").await;
+}
+
+/// On a connection of its own, as `app`'s user.
+async fn run(app: &TestApp, sql: &str) {
+    let mut db: PgConnection = app.db.connect_options().connect().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+}
