@@ -338,7 +338,7 @@ impl Invariant for Converged {
             let why: Option<String> = sqlx::query_scalar(why).fetch_one(db).await.unwrap();
             verdict.figure("of those that failed", why.unwrap_or_else(|| "none".into()));
             let taken: i64 = sqlx::query_scalar("SELECT sum(fence)::int8 FROM operations").fetch_one(db).await.unwrap();
-            verdict.figure("times that one was taken", taken);
+            verdict.figure("times that one was taken or put down", taken);
 
             let meddled = self.meddle(db).await;
             swept(db).await;
