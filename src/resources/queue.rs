@@ -110,7 +110,8 @@ pub enum Turn {
 }
 
 /// Stores how far an operation has come, and the object that is its resource's; gives whether it is still ours. What is
-/// being undone is given `undo` more time.
+/// being undone is given `undo` more time. What becomes anybody's gets a new fence, so that a renewal of the lease that is
+/// still on its way does not hold it back.
 pub async fn save(
     db: &mut PgConnection,
     taken: &Taken,
@@ -125,7 +126,7 @@ pub async fn save(
     sqlx::query(
         "WITH locked AS MATERIALIZED (SELECT id FROM resources WHERE id = $3 FOR NO KEY UPDATE),
          saved AS (
-             UPDATE operations o SET step = $4, progress = greatest(o.progress, $5), attempt = $6, error = $7,
+             UPDATE operations o SET fence = o.fence + $11, step = $4, progress = greatest(o.progress, $5), attempt = $6, error = $7,
                     due_at = now() + make_interval(secs => $8),
                     deadline = CASE WHEN $9::float8 IS NULL THEN o.deadline ELSE now() + make_interval(secs => $9) END
              FROM locked WHERE o.id = $1 AND o.fence = $2 AND o.due_at IS NOT NULL RETURNING o.resource_id),
@@ -144,6 +145,7 @@ pub async fn save(
     .bind(due.as_secs_f64())
     .bind(undo.map(|undo| undo.as_secs_f64()))
     .bind(&course.reference)
+    .bind(i64::from(matches!(turn, Turn::Anybodys(_))))
     .execute(db)
     .await
     .map(|done| done.rows_affected() == 1)

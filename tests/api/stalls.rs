@@ -5,7 +5,12 @@ use std::time::Duration;
 
 use cloudapi::{
     metrics::scrape,
-    resources::{cloud::CloudOptions, pace::Pace},
+    resources::{
+        cloud::CloudOptions,
+        machine::{Course, Step},
+        pace::Pace,
+        queue::{self, Turn},
+    },
     state::AppOptions,
     workers::{
         fault::{Fault, Faults},
@@ -55,6 +60,24 @@ async fn blocked(app: &TestApp, count: i64) {
 
 async fn objects(app: &TestApp) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM sim_objects").fetch_one(&app.db).await.unwrap()
+}
+
+/// Nobody notices workers that hang.
+fn hanging() -> WorkerOptions {
+    let stall_after = Some(Duration::from_secs(3600));
+    WorkerOptions { stall_after, faults: Faults::for_test(), ..WorkerOptions::default() }
+}
+
+/// Has the engine hang for good.
+async fn stop_engine(app: &TestApp) {
+    app.workers.options.faults.inject("resource_engine", Fault::Stall);
+    let status = app.workers.get("resource_engine").unwrap();
+    eventually("the engine hangs", async || {
+        let count = status.heartbeat.count();
+        tokio::time::sleep(soon().poll * 4).await;
+        (status.heartbeat.count() == count).then_some(())
+    })
+    .await;
 }
 
 fn metric(app: &TestApp, name: &str) -> f64 {
@@ -114,22 +137,28 @@ async fn a_wait_for_a_database_permit_and_a_hung_statement_end_with_an_error_tha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_due_is_measured_although_the_engine_hangs() {
-    let workers = WorkerOptions {
-        stall_after: Some(Duration::from_secs(3600)),
-        faults: Faults::for_test(),
-        ..WorkerOptions::default()
-    };
-    let app = TestApp::start_with(AppOptions { workers, ..paced(soon()) }).await;
+async fn a_renewal_that_arrives_late_does_not_hold_back_an_operation_that_was_put_down() {
+    let app = TestApp::start_with(AppOptions { workers: hanging(), ..paced(soon()) }).await;
     let owner = app.owner().await;
-    app.workers.options.faults.inject("resource_engine", Fault::Stall);
-    let status = app.workers.get("resource_engine").unwrap();
-    eventually("the engine hangs", async || {
-        let count = status.heartbeat.count();
-        tokio::time::sleep(soon().poll * 4).await;
-        (status.heartbeat.count() == count).then_some(())
-    })
-    .await;
+    stop_engine(&app).await;
+    submit(&owner, 1).await;
+    let (mut db, lease) = (app.db.acquire().await.unwrap(), Duration::from_secs(3600));
+    let taken = queue::take(&mut db, &["sim"], 1, lease).await.unwrap().remove(0);
+    assert!(queue::renew(&mut db, &taken, lease).await.unwrap());
+    let course = Course::new(taken.kind, Step::of(&taken.step).unwrap());
+    assert!(queue::save(&mut db, &taken, &course, Turn::Ours(lease), None).await.unwrap());
+    assert!(queue::save(&mut db, &taken, &course, Turn::Anybodys(Duration::ZERO), None).await.unwrap());
+    assert!(!queue::renew(&mut db, &taken, lease).await.unwrap());
+    assert!(!queue::save(&mut db, &taken, &course, Turn::Ours(lease), None).await.unwrap());
+    let again = queue::take(&mut db, &["sim"], 1, lease).await.unwrap();
+    assert_eq!(again.len(), 1, "it is due at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_is_measured_although_the_engine_hangs() {
+    let app = TestApp::start_with(AppOptions { workers: hanging(), ..paced(soon()) }).await;
+    let owner = app.owner().await;
+    stop_engine(&app).await;
     submit(&owner, 2).await;
     sqlx::query("UPDATE operations SET due_at = now() - interval '10 minutes'").execute(&app.db).await.unwrap();
     eventually("the oldest operation is seen", async || {

@@ -13,7 +13,13 @@ use crate::{
     client::Client,
     cloud::Company,
     faults::plan_of_stalls,
-    invariants::{End, Invariant, Verdict, answers::Answers, converged::Converged, quiet::Quiet, told::Told},
+    invariants::{
+        End, Invariant, Verdict,
+        answers::Answers,
+        converged::{self, Converged},
+        quiet::Quiet,
+        told::Told,
+    },
     run::{self, Scale, Trial},
     world::World,
 };
@@ -89,7 +95,9 @@ async fn stalls_of_postgresql_leave_no_operation_behind_and_make_nothing_twice()
     let _alone = run::alone().await;
     let scale = Scale::from_env();
     let mut world = World::start_with_providers(NODES, SIM).await;
-    let converged = Converged::new(&world, SIM, "sim").await;
+    let mut converged = Converged::new(&world, SIM, "sim").await;
+    // They take longer here than elsewhere.
+    converged.enough = (10 * (1 + scale.stalls)).min(converged::ENOUGH);
     let company = Company(world.request("GET", "/v1/projects?limit=1", None));
     let under_way = UnderWay { db: world.db.clone(), counts: Mutex::default() };
     let invariants: Vec<Arc<dyn Invariant>> = vec![

@@ -32,6 +32,8 @@ const SAFE_PART: f64 = 0.5;
 pub async fn run(app: App, taken: Taken, until: Duration) -> Option<Instant> {
     // Polled together: a renewal that waits for the database never keeps the work from giving back what it holds.
     let ended = tokio::select! {
+        // Where both have ended: a renewal finds nothing to renew once the work has given the operation back.
+        biased;
         ended = timeout(app.cloud.pace.turn, work(&app, &taken, until)) => ended.unwrap_or_else(|_| Err(took_too_long())),
         () = keep(&app, &taken) => {
             app.cloud.figures.add_overtaken();

@@ -30,8 +30,8 @@ use crate::{
 };
 
 const CLIENTS: usize = 4;
-/// How many creations are enough to tell.
-const ENOUGH: usize = 60;
+/// How many creations are enough to tell, in most runs.
+pub const ENOUGH: usize = 60;
 /// How many resources a client has at a time.
 const MOST: usize = 8;
 /// After how long operations that are not over are taken to hang: some leases, and the longest pauses.
@@ -51,6 +51,8 @@ pub struct Converged {
     credentials: Credentials,
     provider: &'static str,
     driver: Arc<dyn Driver>,
+    /// How many creations are enough to tell.
+    pub enough: usize,
     /// Those of nobody's that were there before.
     strangers: usize,
     deployment: Uuid,
@@ -68,6 +70,7 @@ impl Converged {
             credentials: world.credentials.clone(),
             provider,
             driver,
+            enough: ENOUGH,
             strangers: 0,
             deployment,
             own: Mutex::default(),
@@ -291,7 +294,7 @@ impl Invariant for Converged {
     }
 
     fn is_tried(&self) -> bool {
-        self.created.lock().unwrap().len() >= ENOUGH
+        self.created.lock().unwrap().len() >= self.enough
     }
 
     fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
@@ -335,7 +338,7 @@ impl Invariant for Converged {
             let why: Option<String> = sqlx::query_scalar(why).fetch_one(db).await.unwrap();
             verdict.figure("of those that failed", why.unwrap_or_else(|| "none".into()));
             let taken: i64 = sqlx::query_scalar("SELECT sum(fence)::int8 FROM operations").fetch_one(db).await.unwrap();
-            verdict.figure("times that one was taken", taken);
+            verdict.figure("times that one was taken or put down", taken);
 
             let meddled = self.meddle(db).await;
             swept(db).await;
