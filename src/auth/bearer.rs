@@ -117,13 +117,18 @@ impl Authenticator {
     }
 
     async fn read(&self, secret: &Secret, hash: &SecretHash, now: Timestamp) -> Result<Found> {
+        let once = async || match secret.kind() {
+            SecretKind::Session => self.session(hash, now).await,
+            SecretKind::Key => self.key(hash, now).await,
+            SecretKind::Token => self.token(hash, now).await,
+            // It opens nothing by itself.
+            SecretKind::Invitation => Err(unknown()),
+        };
         let reading = async {
-            match secret.kind() {
-                SecretKind::Session => self.session(hash, now).await,
-                SecretKind::Key => self.key(hash, now).await,
-                SecretKind::Token => self.token(hash, now).await,
-                // It opens nothing by itself.
-                SecretKind::Invitation => Err(unknown()),
+            match once().await {
+                // Only its connection was to blame.
+                Err(error) if self.node.db.note(&error) => once().await,
+                found => found,
             }
         };
         match timeout(READ_TIME, reading).await {

@@ -35,7 +35,7 @@ pub async fn run(node: Arc<Node>, stop: CancellationToken) {
     stop.run_until_cancelled(Keeper::new(&node, credentials).keep()).await;
     credentials.lease().give_up();
     // Else they wait for it once, until its lease would have ended.
-    let leaving = async { node::unregister(&mut *node.db.acquire().await?, node.id).await };
+    let leaving = async { node::unregister(&mut *node.db.acquire_for_write().await?, node.id).await };
     if let Ok(Err(error)) = timeout(STEP_TIME, leaving).await {
         tracing::debug!(%error, "the node could not sign off; the others will count it out");
     }
@@ -164,11 +164,12 @@ pub async fn clean(node: Arc<Node>, stop: CancellationToken) {
     let mut janitor = Janitor::new(node.timing);
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_INTERVAL)).await.is_some() {
         let cleaned = async {
-            let mut db = node.db.acquire().await?;
+            let mut db = node.db.acquire_for_write().await?;
             look(&mut janitor, &mut db).await
         };
         // Another look will come.
         if let Ok(Err(error)) = timeout(STEP_TIME, cleaned).await {
+            node.db.note_sql(&error);
             tracing::debug!(%error, "the nodes could not be looked at");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use sqlx::{PgConnection, Postgres, pool::PoolConnection};
+use sqlx::PgConnection;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::{
@@ -11,7 +11,10 @@ use super::{
     pace::Pace,
     registry::Registry,
 };
-use crate::{base::error::Result, db::Pool};
+use crate::{
+    base::error::Result,
+    db::{Pool, WriteConnection},
+};
 
 /// How many of a server's connections its workers have at a time: requests want some too.
 const DESKS: usize = 3;
@@ -63,14 +66,14 @@ impl Cloud {
     /// A connection for a worker, when there is a place for it.
     pub async fn connection(&self, db: &Pool) -> Result<Connection<'_>> {
         let desk = self.desk().await;
-        Ok(Connection { connection: db.acquire().await?, _desk: desk })
+        Ok(Connection { connection: db.acquire_for_write().await?, _desk: desk })
     }
 }
 
 /// A connection, and a worker's place at it.
 #[derive(Debug)]
 pub struct Connection<'a> {
-    connection: PoolConnection<Postgres>,
+    connection: WriteConnection,
     _desk: Option<SemaphorePermit<'a>>,
 }
 

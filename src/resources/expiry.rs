@@ -29,6 +29,9 @@ pub async fn run(app: App, stop: CancellationToken) {
             continue;
         }
         let expired = expire(&app).await;
+        if let Err(error) = &expired {
+            app.db.note(error);
+        }
         if let (Err(error), true) = (&expired, is_well) {
             tracing::warn!(%error, "resources whose time is up cannot be deleted; this is tried again");
         }
@@ -37,7 +40,7 @@ pub async fn run(app: App, stop: CancellationToken) {
 }
 
 async fn expire(app: &App) -> Result<()> {
-    let due = rows::expiring(&mut *app.db.acquire().await?, app.clock.now(), BATCH).await?;
+    let due = rows::expiring(&mut *app.db.acquire_for_write().await?, app.clock.now(), BATCH).await?;
     for id in due {
         expire_one(app, id).await?;
     }

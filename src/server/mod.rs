@@ -22,6 +22,7 @@ use crate::{
     audit::{retention, sealer::Sealer},
     auth::{keeper, node},
     base::{error::Result, lifecycle::Phase},
+    db::writes,
     events::tail,
     http::{
         cors::WithCors,
@@ -74,6 +75,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let reconciler = tokio::spawn(reconcile::run(app.clone(), stop.closing.clone()));
     let expirer = tokio::spawn(expiry::run(app.clone(), stop.closing.clone()));
     let cleaner = tokio::spawn(keeper::clean(Arc::clone(&app.node), stop.closing.clone()));
+    let watcher = tokio::spawn(writes::watch(app.db.clone(), stop.closing.clone()));
     // Requests under way need the lease, and are counted, to the end.
     let served_out = CancellationToken::new();
     let (meter, quota) = (Arc::clone(&app.meter), Arc::clone(&app.quota));
@@ -119,7 +121,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
         served_out.cancel();
         let _ = tokio::join!(
             flusher, closer, sweeper, deliverer, engine, reconciler, expirer, cleaner, keeper, tail, tallier, reads,
-            trimmer
+            trimmer, watcher
         );
         flush::close(&app.meter, &app.db, &app.clock).await;
         staged_out.cancel();
@@ -139,6 +141,7 @@ async fn tally(app: App, stop: CancellationToken) {
     loop {
         let goes_on = stop.run_until_cancelled(tokio::time::sleep(TALLY_INTERVAL)).await.is_some();
         if let Err(error) = app.refusals.flush(&app.db, &app.clock).await {
+            app.db.note(&error);
             tracing::warn!(%error, "refusals could not be written to the audit trail; they are kept and tried again in a minute");
         }
         if !goes_on {
@@ -153,6 +156,7 @@ async fn tell_of_reads(app: App, stop: CancellationToken) {
     while !is_last {
         is_last = stop.run_until_cancelled(tokio::time::sleep(READS_INTERVAL)).await.is_none();
         if let Err(error) = app.reads.flush(&app.db, &app.clock, is_last).await {
+            app.db.note(&error);
             tracing::warn!(%error, "reads of the audit trail could not be written to it; they are kept and tried again");
         }
     }
@@ -166,13 +170,14 @@ async fn sweep(app: App, stop: CancellationToken) {
             credentials.sweep();
         }
         if let Err(error) = forget_old(&app).await {
+            app.db.note(&error);
             tracing::warn!(%error, "old records could not be removed; trying again in a minute");
         }
     }
 }
 
 async fn forget_old(app: &App) -> Result<()> {
-    let mut db = app.db.acquire().await?;
+    let mut db = app.db.acquire_for_write().await?;
     node::forget_old(&mut db).await?;
     // In batches, so that no transaction is long.
     while idempotency::forget_old(&mut db, app.clock.now()).await? > 0 {}

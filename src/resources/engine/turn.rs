@@ -46,11 +46,15 @@ pub async fn run(app: App, taken: Taken, until: Duration) -> Option<Instant> {
                     break Ok(None);
                 }
                 // It goes on as long as it is ours anyway.
-                Err(error) => tracing::warn!(%error, operation_id = %taken.id, "an operation could not be kept"),
+                Err(error) => {
+                    app.db.note(&error);
+                    tracing::warn!(%error, operation_id = %taken.id, "an operation could not be kept");
+                }
             },
         }
     };
     ended.unwrap_or_else(|error| {
+        app.db.note(&error);
         tracing::warn!(%error, operation_id = %taken.id, resource_id = %taken.resource_id, "a step of an operation was broken off; it is taken up again");
         None
     })
