@@ -108,10 +108,15 @@ static TABLE: &[(&str, Verdict)] = &[
     ("34", STALE_STATEMENT),
     ("42P03", STALE_STATEMENT),
     ("42P05", STALE_STATEMENT),
-    // The password, the role, the database or a privilege is gone.
+    // The password, the role, the database, the schema or a privilege is gone.
     ("28", REFUSED),
     ("3D", REFUSED),
+    ("3F", REFUSED),
     ("42501", REFUSED),
+    // A trigger or an extension that the operator has added.
+    ("38", REFUSED),
+    ("39", REFUSED),
+    ("P0001", REFUSED),
     // Serialization failure, deadlock; on a standby also a query that is in the way of recovery.
     ("40", RETRIED_CONFLICT),
     // The statement's end is not known.

@@ -16,6 +16,7 @@ mod aws;
 mod browsers;
 mod conformance;
 mod converging;
+mod database;
 mod docs;
 mod drain;
 mod edge;
