@@ -200,9 +200,9 @@ impl Error {
     /// A write of which nobody knows whether it was committed. `has_key`: whether the request carries an `Idempotency-Key`.
     pub fn outcome_unknown(has_key: bool) -> Self {
         let detail = if has_key {
-            "The database's answer to COMMIT is lost, so this write may or may not have been done; send it again with the same Idempotency-Key to get its result"
+            "The database has not confirmed this write, so it may or may not have been done; send it again with the same Idempotency-Key to get its result"
         } else {
-            "The database's answer to COMMIT is lost, so this write may or may not have been done; check before you send it again"
+            "The database has not confirmed this write, so it may or may not have been done; check before you send it again"
         };
         Self::new(Code::OutcomeUnknown, detail)
     }

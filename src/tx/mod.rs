@@ -39,7 +39,7 @@ use crate::{
         schema::Input,
         subject::Subject,
     },
-    db::Call,
+    db::{Call, sqlstate},
     http::{
         describe::{Answer, AnswerShape},
         extract::JsonBody,
@@ -93,9 +93,12 @@ impl Writes {
             return Ok(());
         }
         let draft = change.draft(request, outcome, self.clock.now());
-        audit::repo::stage(&mut *self.node.db.acquire_for_write().await?, &[(change.chain(), draft)])
-            .await
-            .map_err(Into::into)
+        let mut db = self.node.db.acquire_for_write().await?;
+        request.set_commit_sent(true);
+        audit::repo::stage(&mut db, &[(change.chain(), draft)]).await.map_err(|error| {
+            request.set_commit_sent(sqlstate::may_have_committed(&error));
+            error.into()
+        })
     }
 
     /// As [`Writes::open`], for a write without a body.

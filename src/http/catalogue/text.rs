@@ -308,7 +308,7 @@ pub const fn of(code: Code) -> Text {
         Code::OutcomeUnknown => Text {
             meaning: "The write may or may not have been done: the connection to the database broke while the write was being committed, or the commit took too long, as when a synchronous standby is lost.",
             remedy: "Send the request again with the same Idempotency-Key: if the write was done, you get its answer, else it is done now. Without a key, check whether it was done before you send it again; repeating it could do it twice.",
-            example: "The database's answer to COMMIT is lost, so this write may or may not have been done; send it again with the same Idempotency-Key to get its result",
+            example: "The database has not confirmed this write, so it may or may not have been done; send it again with the same Idempotency-Key to get its result",
         },
         Code::Timeout => Text {
             meaning: "The request took longer than it may. Nothing was changed.",
