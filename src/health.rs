@@ -13,7 +13,10 @@ use serde::Serialize;
 use crate::{
     auth::grant::Public,
     base::{clock::since_boot, error::Result, lifecycle::Phase},
-    db,
+    db::{
+        sqlstate::WriteFailure,
+        writes::{self, Probe},
+    },
     http::{
         describe::{Answer, AnswerShape},
         reply::Json,
@@ -51,6 +54,11 @@ pub struct Checks {
     server: String,
     /// Whether the database answers.
     database: String,
+    /// Whether the database takes writes: it is no standby, not read-only, has space on its disk, and its synchronous
+    /// standby answers.
+    writes: String,
+    /// Whether usage is counted in a file, which outlives the process. Where it is not, requests are served all the same.
+    journal: String,
     /// Whether credentials can be checked: PostgreSQL has committed a heartbeat of this server within 3 seconds, and the
     /// connection pool leads to the same PostgreSQL server. If not, requests with a credential that is not cached are
     /// answered 503 `auth_unavailable`.
@@ -66,18 +74,45 @@ pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
         Phase::Starting(why) => format!("starting: {why}"),
         Phase::Draining => "stopping".to_owned(),
     };
-    let ping = async { db::ping(&mut *app.db.acquire().await?).await };
-    let (ping, lease) = tokio::join!(tokio::time::timeout(PING_TIME, ping), lease(&app));
-    let database = match ping {
-        Ok(Ok(())) => "ok",
-        Ok(Err(_)) => "unreachable",
-        Err(_) => "slow: no answer within 2 seconds",
+    let asked = async { writes::state(&mut *app.db.acquire().await?).await };
+    let (asked, lease) = tokio::join!(tokio::time::timeout(PING_TIME, asked), lease(&app));
+    let (database, state) = match asked {
+        Ok(Ok(state)) => ("ok", Some(state)),
+        Ok(Err(error)) => {
+            app.db.note_sql(&error);
+            ("unreachable", None)
+        }
+        Err(_) => ("slow: no answer within 2 seconds", None),
     };
+    let writes = writes_check(&app, state);
     let workers = app.workers.check();
-    let all_ok = server == "ok" && database == "ok" && lease.is_ok() && workers.serves;
+    let all_ok = server == "ok" && database == "ok" && writes == "ok" && lease.is_ok() && workers.serves;
     let status = if all_ok { "ready" } else { "unavailable" };
     let lease = lease.unwrap_or_else(|problem| problem).to_owned();
-    Ok(Readiness { status, checks: Checks { server, database: database.to_owned(), lease, workers: workers.text } })
+    let journal = app.meter.trouble().unwrap_or_else(|| "ok".to_owned());
+    let checks = Checks { server, database: database.to_owned(), writes, journal, lease, workers: workers.text };
+    Ok(Readiness { status, checks })
+}
+
+/// What stands in the way of writes: what the database says of itself, else how the last write failed.
+fn writes_check(app: &App, state: Option<Probe>) -> String {
+    let failing = app.db.writes().failing();
+    match (state, failing) {
+        (Some(Probe { in_recovery: true, .. }), _) => {
+            format!("read-only: the database at {} is a standby (in recovery)", app.db.host())
+        }
+        (Some(Probe { read_only: true, .. }), _) => {
+            format!("read-only: the database at {} has default_transaction_read_only on", app.db.host())
+        }
+        (Some(Probe { waiting: waiting @ 1.., .. }), _) => format!(
+            "waiting: {waiting} writes wait for a synchronous standby (SyncRep); check it and synchronous_standby_names"
+        ),
+        // Its connections have been replaced since.
+        (Some(_), Some(WriteFailure::ReadOnly)) => "ok".to_owned(),
+        (_, Some(failure)) => failure.describe(&app.db.host()),
+        (Some(_), None) => "ok".to_owned(),
+        (None, None) => "unknown: the database does not answer".to_owned(),
+    }
 }
 
 /// Whether credentials can be checked, and how or why not.

@@ -22,7 +22,7 @@ const SEALING: i64 = 0x636c_6f75_6441_7564;
 pub async fn stage(db: &mut PgConnection, drafts: &[(ProjectId, Draft)]) -> sqlx::Result<()> {
     let (projects, entries): (Vec<_>, Vec<_>) =
         drafts.iter().map(|(project, draft)| (*project, draft.to_text())).unzip();
-    sqlx::query("INSERT INTO audit_staged (project_id, entry) SELECT * FROM unnest($1::uuid[], $2::text[])")
+    sqlx::query("INSERT INTO audit_staged (project_id, entry) SELECT n.project_id, n.entry FROM unnest($1::uuid[], $2::text[]) AS n (project_id, entry)")
         .bind(projects)
         .bind(entries)
         .execute(db)
@@ -144,9 +144,11 @@ pub(super) async fn ends(
     most_due: i64,
 ) -> sqlx::Result<HashMap<ProjectId, End>> {
     let rows: Vec<EndRow> = sqlx::query_as(
-        "SELECT * FROM audit_chains WHERE project_id = ANY($1)
+        "SELECT project_id, seq, hash, latest_by, earliest_by, uncovered, uncovered_since
+         FROM audit_chains WHERE project_id = ANY($1)
          UNION
-         (SELECT * FROM audit_chains WHERE uncovered_since <= $2 ORDER BY uncovered_since LIMIT $3)",
+         (SELECT project_id, seq, hash, latest_by, earliest_by, uncovered, uncovered_since
+          FROM audit_chains WHERE uncovered_since <= $2 ORDER BY uncovered_since LIMIT $3)",
     )
     .bind(projects)
     .bind(due_since)
@@ -170,8 +172,11 @@ pub(super) async fn insert(db: &mut PgConnection, entries: &[Linked]) -> sqlx::R
     sqlx::query(
         "INSERT INTO audit_entries (project_id, id, seq, payload, salt, payload_hash, prev_hash, hash, action, actor_id,
                                     target_id, is_event)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[],
-                              $8::bytea[], $9::text[], $10::text[], $11::text[], $12::bool[])",
+         SELECT n.project_id, n.id, n.seq, n.payload, n.salt, n.payload_hash, n.prev_hash, n.hash, n.action, n.actor_id,
+                n.target_id, n.is_event
+         FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[],
+                     $8::bytea[], $9::text[], $10::text[], $11::text[], $12::bool[])
+              AS n (project_id, id, seq, payload, salt, payload_hash, prev_hash, hash, action, actor_id, target_id, is_event)",
     )
     .bind(column!(|entry| entry.project_id))
     .bind(column!(|entry| entry.id))
@@ -218,8 +223,9 @@ pub(super) async fn set_ends(db: &mut PgConnection, ends: &HashMap<ProjectId, En
     }
     sqlx::query(
         "INSERT INTO audit_chains (project_id, seq, hash, latest_by, earliest_by, uncovered, uncovered_since)
-         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[],
-                              $7::timestamptz[])
+         SELECT n.project_id, n.seq, n.hash, n.latest_by, n.earliest_by, n.uncovered, n.uncovered_since
+         FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[])
+              AS n (project_id, seq, hash, latest_by, earliest_by, uncovered, uncovered_since)
          ON CONFLICT (project_id) DO UPDATE
          SET seq = excluded.seq, hash = excluded.hash, latest_by = excluded.latest_by,
              earliest_by = excluded.earliest_by, uncovered = excluded.uncovered,
@@ -246,8 +252,9 @@ pub(super) async fn insert_checkpoints(db: &mut PgConnection, made: &[(AuditId, 
     }
     sqlx::query(
         "INSERT INTO audit_checkpoints (project_id, id, seq, hash, made_at, public_key, signature)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::bytea[],
-                              $7::bytea[])",
+         SELECT n.project_id, n.id, n.seq, n.hash, n.made_at, n.public_key, n.signature
+         FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::bytea[], $7::bytea[])
+              AS n (project_id, id, seq, hash, made_at, public_key, signature)",
     )
     .bind(column!(|signed: &Signed| signed.project_id))
     .bind(made.iter().map(|(id, _)| *id).collect::<Vec<_>>())

@@ -42,6 +42,7 @@ pub async fn run(db: Pool, clock: Clock, signer: Arc<Signer>, months: u32, heart
         match timeout(LONGEST, retention.trim(&db, clock.now())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
+                db.note(&error);
                 tracing::warn!(%error, "old audit entries could not be removed; trying again in a minute");
             }
             Err(_) => tracing::warn!("removing old audit entries takes long; going on with it in a minute"),

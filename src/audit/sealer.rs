@@ -24,6 +24,7 @@ use crate::{
         id::AuditId,
         lifecycle::Lifecycle,
     },
+    db::Pool,
     webhooks,
 };
 
@@ -55,7 +56,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Sealer {
     // A connection of its own: entries are sealed however many requests wait for one.
-    db: PgPool,
+    db: Pool,
     clock: Clock,
     signer: Arc<Signer>,
     figures: Arc<Figures>,
@@ -95,6 +96,7 @@ impl Sealer {
                     }
                 }
                 Err(error) => {
+                    self.db.note(&error);
                     self.figures.look(None);
                     if std::mem::replace(&mut is_well, false) {
                         tracing::warn!(%error, "the audit trail cannot be sealed; entries wait in the database, and this is tried again");
@@ -172,9 +174,9 @@ impl Sealer {
 }
 
 /// A connection of its own to what `db` reaches, made when it is needed and as often as it is lost.
-fn pool_of_one(db: &PgPool) -> PgPool {
+fn pool_of_one(db: &PgPool) -> Pool {
     let options = db.connect_options().as_ref().clone();
-    PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_lazy_with(options)
+    Pool::connect_lazy(PgPoolOptions::new().max_connections(1).test_before_acquire(false), options)
 }
 
 async fn write(db: &mut PgConnection, before: AuditId, linker: &Linker<'_>) -> Result<()> {

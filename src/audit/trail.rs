@@ -31,6 +31,13 @@ pub struct Filter<'a> {
     pub target: Option<&'a str>,
 }
 
+/// The columns of [`StoredEntry`], by name: the shape of `*` changes when a migration runs beside an older server.
+macro_rules! entry_columns {
+    () => {
+        "project_id, id, seq, payload, action, actor_id, target_id, is_event, salt, payload_hash, prev_hash, hash"
+    };
+}
+
 /// How many entries are looked at together at most, when there is something to be found that no index tells.
 const LOOK: i64 = 2_000;
 
@@ -113,7 +120,13 @@ impl<'a> Scan<'a> {
             Order::Asc => (from, " > ", "greatest(", to, " ASC"),
             Order::Desc => (to, " < ", "least(", from, " DESC"),
         };
-        let mut sql = QueryBuilder::new("SELECT * FROM (SELECT *, coalesce(");
+        let mut sql = QueryBuilder::new(concat!(
+            "SELECT ",
+            entry_columns!(),
+            ", position, is_within, fits FROM (SELECT ",
+            entry_columns!(),
+            ", position, coalesce("
+        ));
         // What is judged of each entry.
         sql.push("project_id = ").push_bind(project);
         if let Some((column, value)) = self.led {
@@ -133,7 +146,13 @@ impl<'a> Scan<'a> {
         // What is looked at. An index of entries that have an actor is for those only.
         let columns: Vec<&str> =
             ["project_id"].into_iter().chain(self.led.map(|(column, _)| column)).chain(["id"]).collect();
-        sql.push(", false) AS fits FROM (SELECT *, row_number() OVER () AS position FROM (SELECT * FROM audit_entries WHERE (");
+        sql.push(concat!(
+            ", false) AS fits FROM (SELECT ",
+            entry_columns!(),
+            ", row_number() OVER () AS position FROM (SELECT ",
+            entry_columns!(),
+            " FROM audit_entries WHERE ("
+        ));
         sql.push(columns.join(", ")).push(")").push(compare).push("(").push_bind(project);
         if let Some((_, value)) = self.led {
             sql.push(", ").push_bind(value);
@@ -256,12 +275,14 @@ pub async fn after(
     after: AuditId,
     limit: i64,
 ) -> sqlx::Result<Vec<ExportedEntry>> {
-    sqlx::query_as(
-        "SELECT *,
+    sqlx::query_as(concat!(
+        "SELECT ",
+        entry_columns!(),
+        ",
                 coalesce((SELECT seq FROM audit_anchors WHERE project_id = $1), 0) AS removed_up_to
          FROM audit_entries
-         WHERE (project_id, id) > ($1, $2) AND (project_id, id) <= ($1, $4) ORDER BY project_id, id LIMIT $3",
-    )
+         WHERE (project_id, id) > ($1, $2) AND (project_id, id) <= ($1, $4) ORDER BY project_id, id LIMIT $3"
+    ))
     .bind(chain)
     .bind(after)
     .bind(limit)
@@ -276,7 +297,11 @@ pub async fn checkpoints(
     tenant: Tenant,
     page: &PageRequest<id::Audit>,
 ) -> sqlx::Result<Page<StoredCheckpoint, id::Audit>> {
-    let sql = keyset!(page, "id", "SELECT * FROM audit_checkpoints WHERE project_id = $3");
+    let sql = keyset!(
+        page,
+        "id",
+        "SELECT id, project_id, seq, hash, made_at, public_key, signature FROM audit_checkpoints WHERE project_id = $3"
+    );
     let rows: Vec<StoredCheckpoint> =
         sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
     Ok(page.page(rows, |checkpoint| checkpoint.id))

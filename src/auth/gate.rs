@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::{
-    body::HttpBody,
+    body::{Body, HttpBody},
     extract::Request,
     http::{HeaderName, request::Parts},
     response::{IntoResponse, Response},
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Layer, Service};
 
 use super::{
+    again::{Copy, is_curable},
     bearer::{Authenticator, Look, bearer_secret},
     limits::{Limits, Standing},
 };
@@ -33,6 +34,7 @@ use crate::{
         secret::{Secret, SecretKind},
         tenant::ProjectStatus,
     },
+    db::Pool,
     http::{describe::Operation, extract::refuse_strays, load::Slot},
     usage::quota::Quota,
 };
@@ -183,13 +185,38 @@ impl Rules {
             },
         }
     }
+
+    /// What it takes to serve a read once more, if it may fail because of the database.
+    fn again<S: Clone>(&self, inner: &S, head: &Parts) -> Option<Box<Again<S>>> {
+        let reads_database = self.operation.need != Need::Public && self.operation.body.is_none();
+        reads_database.then(|| {
+            let db = self.authenticator.node.db.clone();
+            Box::new(Again { inner: inner.clone(), copy: Copy::of_head(head), db })
+        })
+    }
+
+    /// Lets a write do its work, and once more if only its connection was to blame.
+    async fn write_again<S>(self: &Arc<Self>, mut inner: S, head: Parts, body: Body) -> Response
+    where
+        S: Service<Request, Response = Response, Error = Infallible> + Send + 'static,
+        S::Future: Send,
+    {
+        let (request, copy) = Copy::of(head, body);
+        let response = self.write(kept(&copy), inner.call(request)).await;
+        if !is_curable(&self.authenticator.node.db, copy.context(), &response) {
+            return response;
+        }
+        let response = self.write(kept(&copy), inner.call(copy.into_request())).await;
+        is_curable(&self.authenticator.node.db, None, &response);
+        response
+    }
 }
 
 /// What of a request outlives it, until its write has ended.
 type Kept = (Option<Arc<RequestContext>>, Option<Slot>);
 
-fn kept(head: &Parts) -> Kept {
-    (head.extensions.get().cloned(), head.extensions.get().cloned())
+fn kept(copy: &Copy) -> Kept {
+    (copy.context().cloned(), copy.slot())
 }
 
 fn context_of(head: &Parts) -> Result<&Arc<RequestContext>> {
@@ -297,7 +324,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Gated<S::Future>;
+    type Future = Gated<S>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -310,14 +337,16 @@ where
         let (secret, look) = match judged {
             // The way of most requests, which needs no box.
             Judged::Passed(standing) if self.rules.operation.is_read() => {
-                return Gated::Read { answer: self.inner.call(Request::from_parts(head, body)), standing };
+                let again = self.rules.again(&self.inner, &head);
+                return Gated::Read { answer: self.inner.call(Request::from_parts(head, body)), standing, again };
             }
             Judged::Refused(error, standing) => return Gated::Refused { answer: Some((error, standing)) },
             Judged::Passed(standing) => {
-                let (rules, kept) = (Arc::clone(&self.rules), kept(&head));
-                let answer = self.inner.call(Request::from_parts(head, body));
+                let (rules, inner) = (Arc::clone(&self.rules), self.inner.clone());
                 return Gated::Other {
-                    answer: Box::pin(async move { with_standing(rules.write(kept, answer).await, standing) }),
+                    answer: Box::pin(
+                        async move { with_standing(rules.write_again(inner, head, body).await, standing) },
+                    ),
                 };
             }
             Judged::Unknown(secret, look) => (secret, look),
@@ -333,15 +362,13 @@ where
                     Judged::Refused(error, standing) => return with_standing(error.into_response(), standing),
                     Judged::Unknown(..) => return Error::internal("a look that found nothing").into_response(),
                 };
-                let kept = kept(&head);
+                if !rules.operation.is_read() {
+                    return with_standing(rules.write_again(inner, head, body).await, standing);
+                }
+                let again = rules.again(&inner, &head);
                 let answer = inner.call(Request::from_parts(head, body));
-                let response = if rules.operation.is_read() {
-                    let Ok(response) = answer.await;
-                    response
-                } else {
-                    rules.write(kept, answer).await
-                };
-                with_standing(response, standing)
+                let Ok(response) = Gated::Read { answer, standing, again }.await;
+                response
             }),
         }
     }
@@ -354,13 +381,20 @@ fn with_standing(mut response: Response, standing: Option<Standing>) -> Response
     response
 }
 
+/// A read to be sent once more, should only its connection be to blame for its failure.
+pub struct Again<S> {
+    inner: S,
+    copy: Copy,
+    db: Pool,
+}
+
 pin_project! {
     /// An answer on its way.
     #[project = GatedProject]
     #[allow(missing_docs, reason = "the macro takes no comments on fields")]
-    pub enum Gated<F> {
-        /// Of a read whose credential was cached.
-        Read { #[pin] answer: F, standing: Option<Standing> },
+    pub enum Gated<S: Service<Request>> {
+        /// Of a read that may pass.
+        Read { #[pin] answer: S::Future, standing: Option<Standing>, again: Option<Box<Again<S>>> },
         /// Of a request that may not pass.
         Refused { answer: Option<(Error, Option<Standing>)> },
         /// Of any other.
@@ -368,15 +402,21 @@ pin_project! {
     }
 }
 
-impl<F: Future<Output = std::result::Result<Response, Infallible>>> Future for Gated<F> {
+impl<S: Service<Request, Response = Response, Error = Infallible>> Future for Gated<S> {
     type Output = std::result::Result<Response, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(Ok(match self.project() {
-            GatedProject::Read { answer, standing } => {
-                let Ok(response) = ready!(answer.poll(cx));
-                with_standing(response, standing.take())
-            }
+            GatedProject::Read { mut answer, standing, again } => loop {
+                let Ok(response) = ready!(answer.as_mut().poll(cx));
+                match again.take() {
+                    Some(again) if is_curable(&again.db, again.copy.context(), &response) => {
+                        let Again { mut inner, copy, .. } = *again;
+                        answer.set(inner.call(copy.into_request()));
+                    }
+                    _ => break with_standing(response, standing.take()),
+                }
+            },
             GatedProject::Refused { answer } => match answer.take() {
                 Some((error, standing)) => with_standing(error.into_response(), standing),
                 None => Error::internal("an answer was asked for twice").into_response(),

@@ -32,7 +32,7 @@ pub async fn run(node: Arc<Node>, heartbeat: Heartbeat) {
     heartbeat.stop().run_until_cancelled(Keeper::new(&node).keep(&heartbeat)).await;
     node.lease.give_up();
     // Else they wait for it once, until its lease would have ended.
-    let leaving = async { node::unregister(&mut *node.db.acquire().await?, node.id).await };
+    let leaving = async { node::unregister(&mut *node.db.acquire_for_write().await?, node.id).await };
     if let Ok(Err(error)) = timeout(STEP_TIME, leaving).await {
         tracing::debug!(%error, "the node could not sign off; the others will count it out");
     }
@@ -170,11 +170,12 @@ pub async fn clean(node: Arc<Node>, heartbeat: Heartbeat) {
     let mut janitor = Janitor::new(node.timing);
     while heartbeat.pause(LOOK_INTERVAL).await {
         let cleaned = async {
-            let mut db = node.db.acquire().await?;
+            let mut db = node.db.acquire_for_write().await?;
             look(&mut janitor, &mut db).await
         };
         // Another look will come.
         if let Ok(Err(error)) = timeout(STEP_TIME, cleaned).await {
+            node.db.note_sql(&error);
             tracing::debug!(%error, "the nodes could not be looked at");
         }
     }

@@ -95,6 +95,7 @@ codes! {
         DatabaseUnavailable = "database_unavailable",
         AuthUnavailable = "auth_unavailable",
         RevocationUnconfirmed = "revocation_unconfirmed",
+        OutcomeUnknown = "outcome_unknown",
         Timeout = "timeout",
     }
 }
@@ -194,6 +195,16 @@ impl Error {
             "The server failed, and its log says why; retry, and if it lasts send the operator the request id",
         )
         .caused_by(cause)
+    }
+
+    /// A write of which nobody knows whether it was committed. `has_key`: whether the request carries an `Idempotency-Key`.
+    pub fn outcome_unknown(has_key: bool) -> Self {
+        let detail = if has_key {
+            "The database has not confirmed this write, so it may or may not have been done; send it again with the same Idempotency-Key to get its result"
+        } else {
+            "The database has not confirmed this write, so it may or may not have been done; check before you send it again"
+        };
+        Self::new(Code::OutcomeUnknown, detail)
     }
 
     /// A body whose members break the rules listed in `items`.

@@ -141,7 +141,7 @@ impl<T, K: Kind> Page<T, K> {
 /// Completes a SELECT, which must end in a condition, into a keyset page over the column `$id`. The
 /// query's `$1` is [`PageRequest::after`] and its `$2` is [`PageRequest::rows`].
 macro_rules! keyset {
-    ($request:expr, $id:literal, $select:literal) => {
+    ($request:expr, $id:literal, $select:expr) => {
         match $request.order {
             $crate::base::page::Order::Asc => {
                 concat!($select, " AND ", $id, " > $1 ORDER BY ", $id, " ASC LIMIT $2")

@@ -49,6 +49,8 @@ pub struct RequestContext {
     left: Notify,
     /// What must be done before the answer is given.
     unsettled: Mutex<Option<JoinHandle<()>>>,
+    /// Whether something of it may be committed.
+    commit_sent: AtomicBool,
 }
 
 /// Where a request comes from.
@@ -128,7 +130,18 @@ impl RequestContext {
             is_left: AtomicBool::new(false),
             left: Notify::new(),
             unsettled: Mutex::default(),
+            commit_sent: AtomicBool::new(false),
         }
+    }
+
+    /// Notes whether a COMMIT was sent that may have taken effect. After one, the request must not be served again.
+    pub fn set_commit_sent(&self, sent: bool) {
+        self.commit_sent.store(sent, Ordering::Release);
+    }
+
+    /// Whether something of it may be committed.
+    pub fn is_commit_sent(&self) -> bool {
+        self.commit_sent.load(Ordering::Acquire)
     }
 
     /// Holds the answer back until `task` has ended.

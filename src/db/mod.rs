@@ -3,7 +3,9 @@
 mod call;
 pub mod embedded;
 mod pool;
+pub mod sqlstate;
 mod stamp;
+pub mod writes;
 
 use std::{str::FromStr, time::Duration};
 
@@ -14,14 +16,10 @@ use sqlx::{
 };
 
 pub use call::Call;
-pub use pool::Pool;
+pub use pool::{Pool, WriteConnection};
 pub use stamp::{ServerId, Stamp, Stamped};
 
-use crate::base::{
-    error::{Code, Error},
-    id::Kind,
-    server_key::ServerKey,
-};
+use crate::base::{id::Kind, server_key::ServerKey};
 
 /// The migrations, embedded in the binary.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -68,14 +66,13 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> Pool {
         // What `tx::open` writes literals by.
         ("standard_conforming_strings", "on"),
     ]);
-    let pool = PgPoolOptions::new()
+    let options_of_pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIME)
-        // A ping before each use costs more than the rare broken connection, which is an error that
-        // the client may retry.
-        .test_before_acquire(false)
-        .connect_lazy_with(options);
-    pool.into()
+        // A ping before each use costs more than the rare broken connection, whose request is served again on another
+        // one if nothing can have been committed.
+        .test_before_acquire(false);
+    Pool::connect_lazy(options_of_pool, options)
 }
 
 /// Why a database cannot be made ready.
@@ -164,11 +161,6 @@ pub async fn replace_key(db: &mut PgConnection, key: &ServerKey) -> sqlx::Result
     Ok(before)
 }
 
-/// A round trip, for `/readyz`.
-pub async fn ping(db: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT 1").execute(db).await.map(drop)
-}
-
 /// The name of the constraint that a write ran against. Conflicts are told by it, not by looking
 /// first, which another write could overtake.
 pub fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
@@ -177,34 +169,11 @@ pub fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
 
 fn is_connection_trouble(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
-        // A connection that answers something else than was asked is of no use, as after a restart.
-        sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => true,
-        // 08 connection, 53 resources, 57P operator intervention (shutdown, crash, not yet started).
         sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class)))
+            // 08 connection, 53 resources, 57P operator intervention (shutdown, crash, not yet started), 25006 a standby.
+            error.code().is_some_and(|code| ["08", "53", "57P", "25006"].iter().any(|class| code.starts_with(class)))
         }
-        _ => false,
-    }
-}
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        let sqlstate =
-            error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
-        let (code, detail) = match (&error, sqlstate.as_str()) {
-            (sqlx::Error::PoolTimedOut, _) => {
-                (Code::Overloaded, "Every database connection is in use; retry in a moment")
-            }
-            // Serialization failure, deadlock, lock time-out: another write was in the way.
-            (_, "40001" | "40P01" | "55P03") => (Code::Overloaded, "Another write was in the way; retry in a moment"),
-            // Statement time-out; a transaction that lay idle or took too long.
-            (_, "57014" | "25P03" | "25P04") => (Code::Timeout, "The database took too long; retry in a moment"),
-            (error, _) if is_connection_trouble(error) => {
-                (Code::DatabaseUnavailable, "The database cannot be reached; retry in a moment")
-            }
-            _ => return Self::internal(error),
-        };
-        Self::new(code, detail).caused_by(error)
+        sqlx::Error::PoolClosed => true,
+        error => sqlstate::of(error).replaces_connections,
     }
 }

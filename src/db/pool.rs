@@ -1,20 +1,41 @@
 //! The pool of a server's connections, which notes how long each was waited for.
 
 use std::{
-    ops::Deref,
+    fmt::Display,
+    ops::{Deref, DerefMut},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use sqlx::{PgPool, Postgres, pool::PoolConnection};
-
-use crate::metrics::{
-    histogram::Histogram,
-    text::{Measured, Page},
+use sqlx::{
+    PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::{
+    sqlstate::{self, Verdict},
+    writes::WriteHealth,
+};
+use crate::{
+    base::error::Error,
+    metrics::{
+        histogram::Histogram,
+        text::{Measured, Page},
+    },
+};
+
+/// How long after its connections were replaced the pool lets an error replace them again.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(250);
+/// How long the close of a connection may take.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
 
 /// A connection that lies idle takes microseconds; beyond the last bound the pool gives up.
 static BOUNDS: [Duration; 9] = [
@@ -29,11 +50,18 @@ static BOUNDS: [Duration; 9] = [
     Duration::from_secs(5),
 ];
 
-/// The pool. Everything but [`Pool::acquire`] is sqlx's own.
+/// The share of the connections that writes may have at a time, as a fraction: reads go on while every write waits, as
+/// for a lost synchronous standby.
+const WRITE_SHARE: (usize, usize) = (5, 8);
+
+/// The pool. Everything but [`Pool::acquire`] and [`Pool::acquire_for_write`] is sqlx's own.
 #[derive(Clone, Debug)]
 pub struct Pool {
     pool: PgPool,
     figures: Arc<Figures>,
+    writers: Arc<Semaphore>,
+    renewal: Arc<Renewal>,
+    writes: Arc<WriteHealth>,
 }
 
 #[derive(Debug)]
@@ -41,12 +69,35 @@ struct Figures {
     waiting: AtomicU64,
     waits: Histogram,
     failures: AtomicU64,
+    replaced: AtomicU64,
+}
+
+/// Which connections are to be replaced: those that were opened before an error that was theirs to blame. The error does
+/// not say which one it was, and the others lead to the same server.
+#[derive(Debug, Default)]
+struct Renewal(Mutex<Option<Instant>>);
+
+impl Renewal {
+    /// Replaces all connections that are open now; gives whether that is news. Errors of the connections opened since then
+    /// may be those of a server that has not changed yet, so this is not done more than a few times a second.
+    fn replace_all(&self) -> bool {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = since.is_none_or(|since| since.elapsed() >= RENEWAL_PAUSE);
+        if is_due {
+            *since = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// Whether a connection of this age is to be kept.
+    fn keeps(&self, age: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|since| age < since.elapsed())
+    }
 }
 
 impl From<PgPool> for Pool {
     fn from(pool: PgPool) -> Self {
-        let waits = Histogram::new(&BOUNDS);
-        Self { pool, figures: Arc::new(Figures { waiting: AtomicU64::new(0), waits, failures: AtomicU64::new(0) }) }
+        Self::new(pool, Arc::default())
     }
 }
 
@@ -59,6 +110,36 @@ impl Deref for Pool {
 }
 
 impl Pool {
+    fn new(pool: PgPool, renewal: Arc<Renewal>) -> Self {
+        let figures = Figures {
+            waiting: AtomicU64::new(0),
+            waits: Histogram::new(&BOUNDS),
+            failures: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
+        };
+        let (share, of) = WRITE_SHARE;
+        let most = usize::try_from(pool.options().get_max_connections()).unwrap_or(usize::MAX);
+        let writers = Arc::new(Semaphore::new((most.min(Semaphore::MAX_PERMITS / share) * share / of).max(1)));
+        Self { pool, figures: Arc::new(figures), writers, renewal, writes: Arc::default() }
+    }
+
+    /// A pool that connects when first used.
+    pub fn connect_lazy(pool: PgPoolOptions, options: PgConnectOptions) -> Self {
+        let renewal = Arc::new(Renewal::default());
+        let (before, after) = (Arc::clone(&renewal), Arc::clone(&renewal));
+        let pool = pool
+            .before_acquire(move |_, meta| {
+                let keeps = before.keeps(meta.age);
+                Box::pin(async move { Ok(keeps) })
+            })
+            .after_release(move |_, meta| {
+                let keeps = after.keeps(meta.age);
+                Box::pin(async move { Ok(keeps) })
+            })
+            .connect_lazy_with(options);
+        Self::new(pool, renewal)
+    }
+
     /// A connection, waited for if need be.
     pub async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         let _waiting = Waiting::begin(&self.figures);
@@ -69,6 +150,120 @@ impl Pool {
             self.figures.failures.fetch_add(1, Ordering::Relaxed);
         }
         acquired
+    }
+
+    /// A connection for what writes, of which there are fewer than connections.
+    pub async fn acquire_for_write(&self) -> sqlx::Result<WriteConnection> {
+        let place = match Arc::clone(&self.writers).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => {
+                let _waiting = Waiting::begin(&self.figures);
+                let time = self.pool.options().get_acquire_timeout();
+                let place = timeout(time, Arc::clone(&self.writers).acquire_owned()).await;
+                // The semaphore is never closed.
+                place.ok().and_then(Result::ok).ok_or(sqlx::Error::PoolTimedOut)?
+            }
+        };
+        Ok(WriteConnection { connection: Some(self.acquire().await?), place: Some(place) })
+    }
+
+    /// Takes note of an error of the database: replaces the connections if they are to blame, and remembers that writes
+    /// fail, if that follows.
+    ///
+    /// Gives whether the same may be tried again on another connection, if nothing can have been committed.
+    pub fn note(&self, error: &Error) -> bool {
+        sqlstate::behind(error).is_some_and(|verdict| self.note_verdict(verdict, error))
+    }
+
+    /// The same, of an error that is not told to a client.
+    pub fn note_sql(&self, error: &sqlx::Error) -> bool {
+        self.note_verdict(sqlstate::of(error), error)
+    }
+
+    fn note_verdict(&self, verdict: &Verdict, error: &dyn Display) -> bool {
+        if verdict.replaces_connections {
+            self.replace_connections(error);
+        }
+        if let Some(failure) = verdict.writes_fail
+            && self.writes.failed(failure)
+        {
+            tracing::error!(%error, "writes fail: {}", failure.describe(&self.host()));
+        }
+        verdict.retry
+    }
+
+    /// Has no connection used again that is open now.
+    pub(super) fn replace_connections(&self, reason: impl Display) {
+        if self.renewal.replace_all() {
+            self.figures.replaced.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%reason, "database connections replaced");
+        }
+    }
+
+    /// What is known of whether writes work.
+    pub fn writes(&self) -> &WriteHealth {
+        &self.writes
+    }
+
+    /// Where the database is, for people.
+    pub fn host(&self) -> String {
+        let options = self.pool.connect_options();
+        match options.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        }
+    }
+}
+
+/// A connection for a write, and its place among writes. Where a statement is still under way when it is dropped, the
+/// connection is closed rather than waited for.
+#[derive(Debug)]
+pub struct WriteConnection {
+    /// None once it is given back.
+    connection: Option<PoolConnection<Postgres>>,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl WriteConnection {
+    /// Closes the connection when this is dropped, instead of giving it back to the pool.
+    pub fn close_on_drop(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.close_on_drop();
+        }
+    }
+
+    /// Closes it: the database may still be busy with what was asked on it. Its place is free when that is done.
+    pub fn close_in_background(mut self) {
+        if let (Some(mut connection), place) = (self.connection.take(), self.place.take()) {
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(async move {
+                    let _ = timeout(CLOSE_TIME, connection.close()).await;
+                    drop(place);
+                })),
+                Err(_) => connection.close_on_drop(),
+            }
+        }
+    }
+}
+
+impl Deref for WriteConnection {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match &self.connection {
+            Some(connection) => connection,
+            // Only `close_in_background` takes it, and takes all of this.
+            None => unreachable!("a connection that was closed is used"),
+        }
+    }
+}
+
+impl DerefMut for WriteConnection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match &mut self.connection {
+            Some(connection) => connection,
+            None => unreachable!("a connection that was closed is used"),
+        }
     }
 }
 
@@ -104,6 +299,8 @@ impl Measured for Pool {
             "How long it took to get one of the pool's connections, or to give up; the flush of usage apart.",
         )
         .shows(&[], &self.figures.waits);
+        page.counter("cloudapi_db_connections_replaced_total", "Times all connections were replaced after an error.")
+            .is(self.figures.replaced.load(Ordering::Relaxed));
         page.counter("cloudapi_db_acquire_failures_total", "How often there was none to be had.")
             .is(self.figures.failures.load(Ordering::Relaxed));
     }

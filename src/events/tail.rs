@@ -69,6 +69,7 @@ impl Tail {
                     }
                 }
                 Err(error) => {
+                    self.app.db.note(&error);
                     if !self.failing {
                         tracing::warn!(%error, "events cannot be read; streams wait until they can");
                     }

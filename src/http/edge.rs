@@ -178,10 +178,12 @@ where
                 if let Some(slot) = &slot {
                     request.extensions_mut().insert(slot.clone());
                 }
+                let write = (!request.method().is_safe()).then(|| request.headers().contains_key("idempotency-key"));
                 // A handler that panics is an internal error, and not the end of its connection.
                 let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
                 let began = Instant::now();
-                Guarded::Served { answer, time: tokio::time::sleep_until(began + REQUEST_TIME), began, slot }
+                let time = tokio::time::sleep_until(began + REQUEST_TIME);
+                Guarded::Served { answer, time, began, slot, write }
             }
             Err(error) => Guarded::Refused { error: Some(error) },
         }
@@ -204,6 +206,8 @@ pin_project! {
             time: Sleep,
             began: Instant,
             slot: Option<Slot>,
+            // For a write, whether it carries an Idempotency-Key.
+            write: Option<bool>,
         },
     }
 }
@@ -213,7 +217,7 @@ impl<F: Future<Output = std::result::Result<Response, Infallible>>> Future for G
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let error = match self.project() {
-            GuardedProject::Served { answer, mut time, began, slot } => {
+            GuardedProject::Served { answer, mut time, began, slot, write } => {
                 let error = match answer.poll(cx) {
                     Poll::Ready(Ok(Ok(response))) => {
                         *slot = None;
@@ -230,10 +234,11 @@ impl<F: Future<Output = std::result::Result<Response, Infallible>>> Future for G
                             }
                             time.as_mut().reset(end);
                         }
-                        Error::new(
-                            Code::Timeout,
-                            "The request took too long; look whether it took effect before you send it again",
-                        )
+                        // A write goes on to its end, which nobody hears of.
+                        match *write {
+                            Some(has_key) => Error::outcome_unknown(has_key),
+                            None => Error::new(Code::Timeout, "The request took too long; retry in a moment"),
+                        }
                     }
                 };
                 *slot = None;

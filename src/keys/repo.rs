@@ -19,6 +19,14 @@ use crate::{
     db::{ProjectItem, Stamped},
 };
 
+/// The columns of [`StoredKey`], by name: the shape of `*` changes when a migration runs beside an older server.
+macro_rules! key_columns {
+    () => {
+        "id, project_id, name, scopes, hint, metadata, created_by, created_at, expires_at, revoked_at, \
+         previous_expires_at, last_used_at, allowed_ips, rate_limit"
+    };
+}
+
 impl ProjectItem for id::Key {
     const PROJECT_OF: &'static str = "SELECT project_id FROM keys WHERE id = $1";
 }
@@ -50,12 +58,13 @@ pub struct KeyRow {
 
 /// Adds a key and its secret, in one statement.
 pub async fn insert(db: &mut PgConnection, key: KeyRow, secret: &Secret) -> sqlx::Result<StoredKey> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "WITH secret AS (INSERT INTO key_secrets (secret_hash, key_id, created_at) VALUES ($9, $1, $7))
          INSERT INTO keys (id, project_id, name, scopes, metadata, created_by, created_at, expires_at, hint,
                            allowed_ips, rate_limit)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11, $12) RETURNING *",
-    )
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11, $12) RETURNING ",
+        key_columns!()
+    ))
     .bind(key.id)
     .bind(key.project_id)
     .bind(key.name)
@@ -88,7 +97,7 @@ pub async fn find_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx:
 
 /// One of the tenant's keys.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: KeyId) -> sqlx::Result<Option<StoredKey>> {
-    sqlx::query_as("SELECT * FROM keys WHERE project_id = $1 AND id = $2")
+    sqlx::query_as(concat!("SELECT ", key_columns!(), " FROM keys WHERE project_id = $1 AND id = $2"))
         .bind(tenant.project_id())
         .bind(id)
         .fetch_optional(db)
@@ -97,7 +106,7 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: KeyId) -> sqlx::Resu
 
 /// One of the tenant's keys, which nobody else changes until the transaction ends.
 pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: KeyId) -> sqlx::Result<Option<StoredKey>> {
-    sqlx::query_as("SELECT * FROM keys WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE")
+    sqlx::query_as(concat!("SELECT ", key_columns!(), " FROM keys WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE"))
         .bind(tenant.project_id())
         .bind(id)
         .fetch_optional(db)
@@ -115,9 +124,13 @@ pub async fn list(
     let sql = keyset!(
         page,
         "id",
-        "SELECT * FROM keys WHERE project_id = $3
+        concat!(
+            "SELECT ",
+            key_columns!(),
+            " FROM keys WHERE project_id = $3
          AND ($4::text IS NULL OR $4 = CASE WHEN revoked_at IS NOT NULL THEN 'revoked'
                                             WHEN expires_at <= $5 THEN 'expired' ELSE 'active' END)"
+        )
     );
     let rows: Vec<StoredKey> = sqlx::query_as(sql)
         .bind(page.after)
@@ -153,12 +166,13 @@ fn texts(networks: &[Cidr]) -> Vec<String> {
 
 /// Changes what `change` names in a key of the tenant's.
 pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: KeyChange) -> sqlx::Result<StoredKey> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "UPDATE keys SET name = coalesce($3, name), scopes = coalesce($4, scopes),
                          expires_at = coalesce($5, expires_at), metadata = coalesce($6, metadata),
                          allowed_ips = coalesce($7, allowed_ips), rate_limit = coalesce($8, rate_limit)
-         WHERE project_id = $1 AND id = $2 RETURNING *",
-    )
+         WHERE project_id = $1 AND id = $2 RETURNING ",
+        key_columns!()
+    ))
     .bind(tenant.project_id())
     .bind(id)
     .bind(change.name)
@@ -186,10 +200,11 @@ pub async fn rotate(
         .bind(previous_end)
         .execute(&mut *db)
         .await?;
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "WITH secret AS (INSERT INTO key_secrets (secret_hash, key_id, created_at) VALUES ($3, $2, $4))
-         UPDATE keys SET hint = $5, previous_expires_at = $6 WHERE project_id = $1 AND id = $2 RETURNING *",
-    )
+         UPDATE keys SET hint = $5, previous_expires_at = $6 WHERE project_id = $1 AND id = $2 RETURNING ",
+        key_columns!()
+    ))
     .bind(tenant.project_id())
     .bind(id)
     .bind(secret.hash())

@@ -2,6 +2,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
 
+use axum::http::Method;
 use serde_json::{Map, Value, json};
 
 use super::schemas::{header, optional_header, request_id_header};
@@ -46,7 +47,11 @@ pub(super) fn errors_of(operation: &Operation) -> Vec<Code> {
         codes.push(Code::QuotaExceeded);
     }
     if operation.path.starts_with("/v1/") {
-        codes.push(Code::DatabaseUnavailable);
+        // A text that the database cannot store is malformed, wherever it stands.
+        codes.extend([Code::DatabaseUnavailable, Code::MalformedRequest]);
+        if operation.method != Method::GET {
+            codes.push(Code::OutcomeUnknown);
+        }
     }
     if !operation.need.scopes().is_empty() {
         codes.push(Code::InsufficientScope);

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use sqlx::{PgConnection, Postgres, pool::PoolConnection};
+use sqlx::PgConnection;
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit},
     time::timeout,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     base::error::{Code, Error, Result},
-    db::Pool,
+    db::{Pool, WriteConnection},
 };
 
 /// How many connections renew leases at a time, beside those that do the work: a lease must not depend on the work that
@@ -101,12 +101,12 @@ impl Cloud {
 
     /// A connection to claim operations that are due, which one task does, one claim after the other.
     pub async fn claim_connection(&self, db: &Pool) -> Result<Connection<'_>> {
-        Ok(Connection { connection: db.acquire().await?, is_done: false, _permit: None })
+        Ok(Connection { connection: db.acquire_for_write().await?, is_done: false, _permit: None })
     }
 
     async fn connection_with<'a>(&self, permits: &'a Semaphore, db: &Pool) -> Result<Connection<'a>> {
         let permit = self.permit(permits).await?;
-        Ok(Connection { connection: db.acquire().await?, is_done: false, _permit: Some(permit) })
+        Ok(Connection { connection: db.acquire_for_write().await?, is_done: false, _permit: Some(permit) })
     }
 
     /// Bounds the time for `work` on the database: a network that loses an answer must not keep a permit.
@@ -121,7 +121,7 @@ impl Cloud {
 /// or was abandoned, and nobody knows what is still on its way.
 #[derive(Debug)]
 pub struct Connection<'a> {
-    connection: PoolConnection<Postgres>,
+    connection: WriteConnection,
     is_done: bool,
     _permit: Option<SemaphorePermit<'a>>,
 }

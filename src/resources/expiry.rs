@@ -37,6 +37,9 @@ pub async fn run(app: App, heartbeat: Heartbeat) {
             continue;
         }
         let expired = expire(&app, &heartbeat).await;
+        if let Err(error) = &expired {
+            app.db.note(error);
+        }
         if let (Err(error), true) = (&expired, is_well) {
             tracing::warn!(%error, "resources whose time is up cannot be deleted; this is tried again");
         }
@@ -45,7 +48,7 @@ pub async fn run(app: App, heartbeat: Heartbeat) {
 }
 
 async fn expire(app: &App, heartbeat: &Heartbeat) -> Result<()> {
-    let listed = async { Ok(rows::expiring(&mut *app.db.acquire().await?, app.clock.now(), BATCH).await?) };
+    let listed = async { Ok(rows::expiring(&mut *app.db.acquire_for_write().await?, app.clock.now(), BATCH).await?) };
     for id in in_time(listed).await? {
         heartbeat.progress();
         in_time(expire_one(app, id)).await?;

@@ -10,7 +10,7 @@ use super::{
     lifecycle::{OperationStatus, OperationType},
     machine::{Course, Step},
     model::{Before, Failure, StoredOperation, StoredResource},
-    repo,
+    repo::{self, operations::operation_columns, resource_columns},
     spec::Spec,
 };
 use crate::{
@@ -181,10 +181,11 @@ pub struct Ended {
 
 /// Ends an operation; none if it is not ours any more. Its resource must be locked.
 pub async fn end(db: &mut PgConnection, taken: &Taken, ended: &Ended) -> sqlx::Result<Option<StoredOperation>> {
-    sqlx::query_as("UPDATE operations SET status = $3, step = CASE WHEN $3 = 'succeeded' THEN $6 ELSE step END,
+    sqlx::query_as(concat!("UPDATE operations SET status = $3, step = CASE WHEN $3 = 'succeeded' THEN $6 ELSE step END,
                 progress = CASE WHEN $3 = 'succeeded' THEN 100 ELSE progress END, error = $4, finished_at = $5, due_at = NULL
          WHERE id = $1 AND fence = $2 AND due_at IS NOT NULL
-         RETURNING *"    )
+         RETURNING ", operation_columns!(""))
+    )
     .bind(taken.id)
     .bind(taken.fence)
     .bind(ended.status)
@@ -222,11 +223,14 @@ pub async fn start(db: &mut PgConnection, resource: &StoredResource, begun: &Beg
     .bind(begun.give_up_after.as_secs_f64())
     .execute(&mut *db)
     .await?;
-    sqlx::query_as("UPDATE resources SET phase = $2, version = version + 1 WHERE id = $1 RETURNING *")
-        .bind(resource.id)
-        .bind(resource.phase.during(begun.kind))
-        .fetch_one(db)
-        .await
+    sqlx::query_as(concat!(
+        "UPDATE resources SET phase = $2, version = version + 1 WHERE id = $1 RETURNING ",
+        resource_columns!("")
+    ))
+    .bind(resource.id)
+    .bind(resource.phase.during(begun.kind))
+    .fetch_one(db)
+    .await
 }
 
 /// Forgets resources that are gone, and operations that are over, since before `until`; gives how many rows that were. To

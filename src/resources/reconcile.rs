@@ -44,6 +44,7 @@ pub async fn run(app: App, heartbeat: Heartbeat) {
         }
         let swept = heartbeat.stop().run_until_cancelled(sweep_one(&app, &heartbeat, &mut is_known)).await;
         if let Some(Err(error)) = swept {
+            app.db.note(&error);
             tracing::warn!(%error, "the objects of a provider could not be looked through; this is tried again");
         }
     }
@@ -52,7 +53,7 @@ pub async fn run(app: App, heartbeat: Heartbeat) {
 /// Looks through one provider's objects of one kind, if that is due.
 async fn sweep_one(app: &App, heartbeat: &Heartbeat, is_known: &mut bool) -> Result<()> {
     let pace = &app.cloud.pace;
-    let mut db = app.db.acquire().await?;
+    let mut db = app.db.acquire_for_write().await?;
     let all = app
         .cloud
         .providers
@@ -69,7 +70,7 @@ async fn sweep_one(app: &App, heartbeat: &Heartbeat, is_known: &mut bool) -> Res
     let Some(provider) = app.cloud.providers.get(&sweep.provider) else { return Ok(()) };
     let sweeper = Sweeper { app, heartbeat, provider, sweep: &sweep, deployment };
     let swept = sweeper.run().await;
-    let mut db = app.db.acquire().await?;
+    let mut db = app.db.acquire_for_write().await?;
     sweeps::end(&mut db, &sweep, pace.sweep, swept.is_ok()).await?;
     swept
 }
@@ -89,14 +90,16 @@ impl Sweeper<'_> {
         loop {
             let (page, at) = self.page(&query).await?;
             self.compare(page.objects, at).await?;
-            if !sweeps::renew(&mut *self.app.db.acquire().await?, self.sweep, self.app.cloud.pace.lease).await? {
+            if !sweeps::renew(&mut *self.app.db.acquire_for_write().await?, self.sweep, self.app.cloud.pace.lease)
+                .await?
+            {
                 return Ok(());
             }
             let Some(next) = page.next else { break };
             query.page = Some(next);
         }
         // Who was on no page is looked for by name: it may have been made while the pages were read.
-        let unseen = sweeps::unseen(&mut *self.app.db.acquire().await?, self.sweep).await?;
+        let unseen = sweeps::unseen(&mut *self.app.db.acquire_for_write().await?, self.sweep).await?;
         for resource in unseen {
             self.inspect(resource).await?;
         }
@@ -105,7 +108,7 @@ impl Sweeper<'_> {
 
     /// A page, and when it was asked for: it says nothing of what has happened since.
     async fn page(&self, query: &ListQuery) -> Result<(ObjectPage, Timestamp)> {
-        let at = sweeps::now(&mut *self.app.db.acquire().await?).await?;
+        let at = sweeps::now(&mut *self.app.db.acquire_for_write().await?).await?;
         let page = self.ask(self.provider.driver.list_owned(query)).await?;
         Ok((page, at))
     }
@@ -144,7 +147,7 @@ impl Sweeper<'_> {
 
     async fn compare(&self, objects: Vec<Object>, at: Timestamp) -> Result<()> {
         let ids: Vec<ResourceId> = objects.iter().filter_map(|object| object.tags).map(|tags| tags.resource).collect();
-        let mut db = self.app.db.acquire().await?;
+        let mut db = self.app.db.acquire_for_write().await?;
         let known: BTreeMap<_, Known> =
             sweeps::known(&mut db, &ids).await?.into_iter().map(|known| (known.resource.id, known)).collect();
         let specs: Vec<_> = known.values().filter_map(|known| known.resource.spec().ok()).collect();
@@ -182,7 +185,7 @@ impl Sweeper<'_> {
                 _ => {}
             }
         }
-        sweeps::seen(&mut *self.app.db.acquire().await?, &as_known).await?;
+        sweeps::seen(&mut *self.app.db.acquire_for_write().await?, &as_known).await?;
         for resource in suspects {
             self.inspect(resource).await?;
         }

@@ -10,6 +10,7 @@ use super::{
     kind::{Kind, Power},
     lifecycle::Phase,
     model::{Condition, StoredResource},
+    repo::resource_columns,
     spec::Spec,
 };
 use crate::base::{
@@ -19,12 +20,18 @@ use crate::base::{
 
 /// A resource as it is now.
 pub async fn resource(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
-    sqlx::query_as("SELECT * FROM resources WHERE id = $1").bind(id).fetch_optional(db).await
+    sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources WHERE id = $1"))
+        .bind(id)
+        .fetch_optional(db)
+        .await
 }
 
 /// The same, which nobody else can change until the transaction ends.
 pub async fn lock(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
-    sqlx::query_as("SELECT * FROM resources WHERE id = $1 FOR NO KEY UPDATE").bind(id).fetch_optional(db).await
+    sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources WHERE id = $1 FOR NO KEY UPDATE"))
+        .bind(id)
+        .fetch_optional(db)
+        .await
 }
 
 /// What is known of a thing that a spec refers to.
@@ -103,10 +110,10 @@ pub struct Settled {
 
 /// Leaves a resource as it is now. It must be locked.
 pub async fn settle(db: &mut PgConnection, id: ResourceId, settled: &Settled) -> sqlx::Result<StoredResource> {
-    sqlx::query_as("UPDATE resources SET phase = $2, spec = $3, generation = $4, observed_generation = $5, power = $6, desired_power = $7,
+    sqlx::query_as(concat!("UPDATE resources SET phase = $2, spec = $3, generation = $4, observed_generation = $5, power = $6, desired_power = $7,
                 provider_ref = $8, outputs = $9, conditions = $10, last_synced_at = coalesce($11, last_synced_at), deleted_at = $12,
                 settled_at = now(), version = version + 1
-         WHERE id = $1 RETURNING *")
+         WHERE id = $1 RETURNING ", resource_columns!("")))
     .bind(id)
     .bind(settled.phase)
     .bind(Json(&settled.spec))
@@ -152,7 +159,10 @@ pub async fn expiring(db: &mut PgConnection, now: Timestamp, limit: i64) -> sqlx
 
 /// A resource that nobody else can change, or refer to, until the transaction ends; none if another is at it.
 pub async fn lock_to_delete(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
-    sqlx::query_as("SELECT * FROM resources WHERE id = $1 FOR UPDATE SKIP LOCKED").bind(id).fetch_optional(db).await
+    sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources WHERE id = $1 FOR UPDATE SKIP LOCKED"))
+        .bind(id)
+        .fetch_optional(db)
+        .await
 }
 
 /// Has a resource that should be gone looked at later, with these conditions until then.

@@ -7,6 +7,7 @@ use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
 use super::{
     kind::{Kind, Power},
     model::{Condition, StoredResource},
+    repo::resource_columns,
 };
 use crate::base::{clock::Timestamp, id::ResourceId};
 
@@ -46,7 +47,7 @@ pub async fn take(db: &mut PgConnection, all: &[(&str, Kind)], lease: Duration) 
 pub async fn know(db: &mut PgConnection, all: &[(&str, Kind)]) -> sqlx::Result<()> {
     let (providers, kinds) = texts(all);
     sqlx::query(
-        "INSERT INTO provider_sweeps (provider, kind) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING",
+        "INSERT INTO provider_sweeps (provider, kind) SELECT n.provider, n.kind FROM unnest($1::text[], $2::text[]) AS n (provider, kind) ON CONFLICT DO NOTHING",
     )
     .bind(providers)
     .bind(kinds)
@@ -114,10 +115,13 @@ impl<'r> FromRow<'r, PgRow> for Known {
 
 /// What is known of these.
 pub async fn known(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<Vec<Known>> {
-    sqlx::query_as(
-        "SELECT r.*, EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL) AS is_busy
-         FROM resources r WHERE id = ANY ($1)",
-    )
+    sqlx::query_as(concat!(
+        "SELECT ",
+        resource_columns!("r."),
+        ", EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL) AS is_busy,
+                r.settled_at
+         FROM resources r WHERE id = ANY ($1)"
+    ))
     .bind(ids)
     .fetch_all(db)
     .await
@@ -133,11 +137,11 @@ pub async fn seen(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<()>
 
 /// Resources with an object that the sweep has not come across.
 pub async fn unseen(db: &mut PgConnection, sweep: &Sweep) -> sqlx::Result<Vec<StoredResource>> {
-    sqlx::query_as("SELECT * FROM resources r
+    sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources r
          WHERE provider = $1 AND kind = $2 AND phase IN ('active', 'failed') AND provider_ref IS NOT NULL AND settled_at < $3
            AND coalesce(last_synced_at, '-infinity') < $3
            AND NOT EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL)
-         ORDER BY id LIMIT 1000")
+         ORDER BY id LIMIT 1000"))
     .bind(&sweep.provider)
     .bind(sweep.kind)
     .bind(sweep.began_at)
@@ -160,11 +164,12 @@ pub struct Seen<'a> {
 
 /// Notes it. The resource must be locked.
 pub async fn note(db: &mut PgConnection, before: &StoredResource, seen: &Seen<'_>) -> sqlx::Result<StoredResource> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "UPDATE resources SET conditions = $2, power = coalesce($3, power), last_synced_at = now(),
                 phase = CASE WHEN $4 THEN 'failed' ELSE phase END, version = version + CASE WHEN $5 THEN 1 ELSE 0 END
-         WHERE id = $1 RETURNING *",
-    )
+         WHERE id = $1 RETURNING ",
+        resource_columns!("")
+    ))
     .bind(before.id)
     .bind(Json(seen.conditions))
     .bind(seen.power)

@@ -180,9 +180,11 @@ impl Link {
 pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Stamped<Vec<Link>>> {
     let rows = sqlx::query_as(
         "WITH RECURSIVE chain AS (
-             SELECT t.*, 0 AS distance FROM tokens t WHERE t.secret_hash = $1
+             SELECT id, project_id, scopes, created_at, expires_at, revoked_at, issuer_token_id, issuer_key_id, issuer_user_id,
+                    0 AS distance FROM tokens WHERE secret_hash = $1
              UNION ALL
-             SELECT t.*, c.distance + 1 FROM chain c JOIN tokens t ON t.id = c.issuer_token_id
+             SELECT t.id, t.project_id, t.scopes, t.created_at, t.expires_at, t.revoked_at, t.issuer_token_id, t.issuer_key_id,
+                    t.issuer_user_id, c.distance + 1 FROM chain c JOIN tokens t ON t.id = c.issuer_token_id
          )
          SELECT a.seq AS auth_seq, auth_server() AS auth_server, c.id IS NOT NULL AS is_found, c.id, c.project_id, c.scopes, c.created_at, c.expires_at, c.revoked_at, c.issuer_token_id,
                 c.issuer_key_id, k.allowed_ips AS issuer_key_allowed_ips, k.rate_limit AS issuer_key_rate_limit,

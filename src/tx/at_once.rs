@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use axum::response::IntoResponse;
+use tokio::time::timeout;
 
 use super::{
     Change, Once, Opened, Writes,
     idempotency::{AGAIN, Claim, in_progress, just_forgotten},
+    open::COMMIT_TIME,
 };
 use crate::{
     audit::model::Outcome,
@@ -17,7 +19,7 @@ use crate::{
         request::RequestContext,
         schema::Input,
     },
-    db::Call,
+    db::{Call, sqlstate},
     http::extract::JsonBody,
 };
 
@@ -71,7 +73,27 @@ impl Writes {
             None => (answer, call, None),
         };
         let call = if self.is_audited { staging(call, &change, request, now) } else { call };
-        let done = call.run(&mut *self.node.db.acquire().await?).await?;
+        let mut db = self.node.db.acquire_for_write().await?;
+        request.set_commit_sent(true);
+        let done = match timeout(COMMIT_TIME, call.run(&mut db)).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => match sqlstate::cause_of(&error) {
+                Some(cause) if sqlstate::may_have_committed(cause) => {
+                    self.node.db.note(&error);
+                    return Err(Error::outcome_unknown(kept.is_some()).caused_by(error));
+                }
+                _ => {
+                    request.set_commit_sent(false);
+                    return Err(error);
+                }
+            },
+            Err(_) => {
+                db.close_in_background();
+                return Err(super::unknown(&self.node, request, false, None));
+            }
+        };
+        drop(db);
+        self.node.db.writes().succeeded();
         match (done, kept) {
             (Ok(()), _) => {
                 change.log(request);

@@ -27,7 +27,7 @@ use uuid::Uuid;
 pub use at_once::Effect;
 pub use change::Change;
 use idempotency::{Claim, Claimed};
-use open::{Literal, Open, Sql};
+use open::{CommitFailure, Literal, Open, Sql};
 
 use crate::{
     audit::{self, model::Outcome},
@@ -39,7 +39,7 @@ use crate::{
         schema::Input,
         subject::Subject,
     },
-    db::{Call, Stamp},
+    db::{Call, Stamp, sqlstate},
     http::{
         describe::{Answer, AnswerShape},
         extract::JsonBody,
@@ -93,7 +93,12 @@ impl Writes {
             return Ok(());
         }
         let draft = change.draft(request, outcome, self.clock.now());
-        audit::repo::stage(&mut *self.node.db.acquire().await?, &[(change.chain(), draft)]).await.map_err(Into::into)
+        let mut db = self.node.db.acquire_for_write().await?;
+        request.set_commit_sent(true);
+        audit::repo::stage(&mut db, &[(change.chain(), draft)]).await.map_err(|error| {
+            request.set_commit_sent(sqlstate::may_have_committed(&error));
+            error.into()
+        })
     }
 
     /// As [`Writes::open`], for a write without a body.
@@ -245,15 +250,12 @@ impl Tx {
         let now = clock.now();
         let staged = told.iter().filter(|_| is_audited).map(|change| stage(change, &request, now));
         let last = staged.fold(Sql::default(), Sql::then).then(last);
-        let rows = open.commit(&last).await.map_err(|error| match Error::from(error) {
-            error if !recalled.is_empty() && error.code() == Code::DatabaseUnavailable => Error::new(
-                Code::RevocationUnconfirmed,
-                "Whether this took effect is not known, because the database's answer was lost; send it again until it is answered",
-            )
-            .caused_by(error),
-            error => error,
+        let rows = open.commit(&last).await.map_err(|failure| match failure {
+            CommitFailure::RolledBack(error) => error.into(),
+            CommitFailure::Unknown(cause) => unknown(&node, &request, !recalled.is_empty(), cause),
         })?;
         let committed = since_boot();
+        node.db.writes().succeeded();
         told.iter().for_each(|change| change.log(&request));
         if !recalled.is_empty() {
             let row = rows.first().ok_or_else(|| Error::internal("a recall without a number"))?;
@@ -262,6 +264,25 @@ impl Tx {
             node.confirm(&recalled, &recall, committed).await;
         }
         Ok(())
+    }
+}
+
+/// What is answered where nobody knows whether a write was committed.
+fn unknown(node: &Node, request: &RequestContext, recalls: bool, cause: Option<sqlx::Error>) -> Error {
+    let error = if recalls {
+        Error::new(
+            Code::RevocationUnconfirmed,
+            "Whether this took effect is not known, because the database's answer was lost; send it again until it is answered",
+        )
+    } else {
+        Error::outcome_unknown(request.intent.get().is_some())
+    };
+    match cause {
+        Some(cause) => {
+            node.db.note_sql(&cause);
+            error.caused_by(cause)
+        }
+        None => error.caused_by("COMMIT was not answered in time"),
     }
 }
 

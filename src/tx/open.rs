@@ -3,20 +3,36 @@
 //! COMMIT, and what is given up is rolled back before its request is answered: else what it had locked would stand in the
 //! way of the client's next request.
 
-use std::{fmt::Write, sync::Arc};
+use std::{fmt::Write, sync::Arc, time::Duration};
 
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, pool::PoolConnection, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, postgres::PgRow};
+use tokio::time::timeout;
 
 use crate::{
     base::{hex, request::RequestContext},
-    db::Pool,
+    db::{Pool, WriteConnection, sqlstate},
 };
+
+/// How long the last statements of a write and its COMMIT may take. Above what the database allows them and less than a
+/// request may take, so that the client is told.
+pub(super) const COMMIT_TIME: Duration = Duration::from_secs(22);
+/// How long a ROLLBACK may take before the connection is closed instead.
+const ROLLBACK_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Open {
     /// None once the transaction was committed.
-    connection: Option<PoolConnection<Postgres>>,
+    connection: Option<WriteConnection>,
     request: Arc<RequestContext>,
+}
+
+/// Why COMMIT was not answered as it should be.
+#[derive(Debug)]
+pub(super) enum CommitFailure {
+    /// The transaction was rolled back.
+    RolledBack(sqlx::Error),
+    /// It may be committed: the answer was lost, or did not come in time.
+    Unknown(Option<sqlx::Error>),
 }
 
 impl Open {
@@ -26,7 +42,7 @@ impl Open {
         request: &Arc<RequestContext>,
         sql: &Sql,
     ) -> sqlx::Result<(Self, Vec<PgRow>)> {
-        let connection = Some(pool.acquire().await?);
+        let connection = Some(pool.acquire_for_write().await?);
         // Held before it is said: should this be broken off, the transaction may have begun.
         let mut open = Self { connection, request: Arc::clone(request) };
         let rows = run(open.db(), format!("BEGIN;{}", sql.0)).await?;
@@ -48,11 +64,26 @@ impl Open {
     }
 
     /// Does `sql` and commits.
-    pub(super) async fn commit(mut self, sql: &Sql) -> sqlx::Result<Vec<PgRow>> {
-        let rows = run(self.db(), format!("{}COMMIT", sql.0)).await?;
-        // Back to the pool, with nothing to roll back.
-        drop(self.connection.take());
-        Ok(rows)
+    pub(super) async fn commit(mut self, sql: &Sql) -> Result<Vec<PgRow>, CommitFailure> {
+        self.request.set_commit_sent(true);
+        let failure = match timeout(COMMIT_TIME, run(self.db(), format!("{}COMMIT", sql.0))).await {
+            Ok(Ok(rows)) => {
+                // Back to the pool, with nothing to roll back.
+                drop(self.connection.take());
+                return Ok(rows);
+            }
+            Ok(Err(error)) if !sqlstate::may_have_committed(&error) => {
+                self.request.set_commit_sent(false);
+                return Err(CommitFailure::RolledBack(error));
+            }
+            Ok(Err(error)) => CommitFailure::Unknown(Some(error)),
+            Err(_) => CommitFailure::Unknown(None),
+        };
+        // What is still under way there is not waited for.
+        if let Some(connection) = self.connection.take() {
+            connection.close_in_background();
+        }
+        Err(failure)
     }
 }
 
@@ -66,11 +97,12 @@ impl Drop for Open {
         let Some(mut connection) = self.connection.take() else { return };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => self.request.settle_with(runtime.spawn(async move {
-                if sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.is_err() {
-                    let _ = connection.close().await;
+                let rolled_back = timeout(ROLLBACK_TIME, sqlx::raw_sql("ROLLBACK").execute(&mut *connection)).await;
+                if !matches!(rolled_back, Ok(Ok(_))) {
+                    connection.close_in_background();
                 }
             })),
-            Err(_) => connection.close_on_drop(),
+            Err(_) => connection.close_in_background(),
         }
     }
 }

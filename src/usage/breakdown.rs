@@ -140,7 +140,7 @@ macro_rules! select_groups {
                  WHERE project_id = $1 AND period BETWEEN $4 AND $5 AND NOT $9
              ), counted AS (
                  -- Month by month (OFFSET 0 holds the planner to it), so that no row of one that is final is read.
-                 SELECT u.*
+                 SELECT u.day, u.credential_id, u.kind, u.route, u.n
                  FROM (
                      SELECT first, last FROM unnest($2::date[], $3::date[]) AS m (first, last)
                      WHERE NOT EXISTS (SELECT FROM rolled r WHERE r.period = date_trunc('month', m.first)::date)

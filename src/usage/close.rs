@@ -37,7 +37,10 @@ pub async fn run(db: Pool, clock: Clock, days_kept: u32, heartbeat: Heartbeat) {
         // Should the network swallow an answer, it is not waited for.
         match timeout(LONGEST, closer.close(&db, clock.now())).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "months could not be made final; trying again in a minute"),
+            Ok(Err(error)) => {
+                db.note(&error);
+                tracing::warn!(%error, "months could not be made final; trying again in a minute");
+            }
             Err(_) => tracing::warn!("making months final takes long; going on with it in a minute"),
         }
     }

@@ -39,9 +39,15 @@ const BATCH: usize = 10_000;
 pub async fn run(meter: Arc<Meter>, quota: Arc<Quota>, db: Pool, clock: Clock, heartbeat: Heartbeat) {
     while heartbeat.pause(INTERVAL).await {
         meter.move_on_if_due(clock.now().date());
-        flush_or_log(&meter, &db, &clock).await;
+        match flush_or_log(&meter, &db, &clock).await {
+            Some(error) => drop(db.note(&error)),
+            // A journal with a file is written to the database each time.
+            None if meter.current().file().is_some() => db.writes().succeeded(),
+            None => {}
+        }
         heartbeat.progress();
         if let Err(error) = in_time(refresh(&quota, &db, &clock)).await {
+            db.note(&error);
             tracing::warn!(%error, "quotas could not be read; the hard limits read last hold");
         }
     }
@@ -85,17 +91,20 @@ pub async fn import(journal: &Journal, db: &mut PgConnection, clock: &Clock) -> 
     Ok(())
 }
 
-/// Writes what there is; what could not be written stays where it is for the next time.
-pub async fn flush_or_log(meter: &Meter, db: &PgPool, clock: &Clock) {
+/// Writes what there is; what could not be written stays where it is for the next time. Gives why that is.
+pub async fn flush_or_log(meter: &Meter, db: &PgPool, clock: &Clock) -> Option<Error> {
     let began = Instant::now();
     let flushed = in_time(flush(meter, db, clock)).await;
     meter.figures.flushed(flushed.as_ref().ok().copied(), began.elapsed(), clock.now());
-    if let Err(error) = flushed {
-        tracing::warn!(%error, "usage could not be written; it is kept and will be tried again");
-        // Should it last, a power cut loses no more than a second of it all the same.
-        let journal = meter.current();
-        let _ = tokio::task::spawn_blocking(move || journal.sync()).await;
+    let error = flushed.err()?;
+    tracing::warn!(%error, "usage could not be written; it is kept and will be tried again");
+    // Should it last, a power cut loses no more than a second of it all the same.
+    let journal = meter.current();
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || journal.sync()).await {
+        let path = meter.folder().map(|folder| folder.display().to_string()).unwrap_or_default();
+        tracing::error!(%error, path, "usage journal not written to its disk");
     }
+    Some(error)
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -209,7 +209,7 @@ pub async fn note_uses(db: &mut PgConnection, uses: &[(CredentialId, Timestamp)]
 /// Says which routes the numbers stand for.
 pub async fn name_routes(db: &mut PgConnection, routes: &[(u32, &str)]) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO usage_routes (id, route) SELECT * FROM unnest($1::int[], $2::text[]) AS r (id, route)
+        "INSERT INTO usage_routes (id, route) SELECT r.id, r.route FROM unnest($1::int[], $2::text[]) AS r (id, route)
          WHERE NOT EXISTS (SELECT FROM usage_routes u WHERE u.id = r.id) ON CONFLICT DO NOTHING",
     )
     .bind(routes.iter().map(|route| route.0.cast_signed()).collect::<Vec<_>>())
@@ -258,14 +258,15 @@ pub async fn tell(db: &mut PgConnection, notices: &[(Notice, String)]) -> sqlx::
     }
     sqlx::query(
         "WITH told AS (
-             SELECT * FROM unnest($1::uuid[], $2::date[], $3::text[], $4::bigint[], $5::smallint[], $6::text[])
-                           WITH ORDINALITY AS t (project_id, period, quota, bound, percent, entry, number)
+             SELECT t.project_id, t.period, t.quota, t.bound, t.percent, t.entry, t.number
+             FROM unnest($1::uuid[], $2::date[], $3::text[], $4::bigint[], $5::smallint[], $6::text[])
+                  WITH ORDINALITY AS t (project_id, period, quota, bound, percent, entry, number)
          ), new AS (
              INSERT INTO quota_notices (project_id, period, quota, bound, percent)
              SELECT project_id, period, quota, bound, percent FROM told
              ORDER BY project_id, period, quota, bound, percent
              ON CONFLICT DO NOTHING
-             RETURNING *
+             RETURNING project_id, period, quota, bound, percent
          )
          INSERT INTO audit_staged (project_id, entry)
          SELECT project_id, entry FROM told JOIN new USING (project_id, period, quota, bound, percent) ORDER BY number",

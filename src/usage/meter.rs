@@ -55,6 +55,8 @@ pub struct Meter {
     folder: OnceLock<Folder>,
     /// The routes there are.
     routes: OnceLock<Vec<(Route, String)>>,
+    /// Why no new journal can be made, if none can.
+    trouble: Mutex<Option<String>>,
     /// What is told of all that.
     pub(super) figures: Figures,
     /// One at a time writes: whoever has waited for it finds all written that was counted before.
@@ -90,6 +92,7 @@ impl Meter {
             older: Mutex::default(),
             folder: OnceLock::new(),
             routes: OnceLock::new(),
+            trouble: Mutex::default(),
             figures: Figures::default(),
             flushing: tokio::sync::Mutex::default(),
         })
@@ -168,10 +171,7 @@ impl Meter {
         if !Arc::ptr_eq(&self.current.load(), journal) {
             return true;
         }
-        let in_file = self.folder.get().map(Folder::create).transpose().unwrap_or_else(|error| {
-            tracing::error!(%error, "no new usage journal can be made, so that a crash would lose what was counted in the last second; make room on the disk");
-            None
-        });
+        let in_file = self.folder.get().and_then(|folder| self.create(folder));
         let new = match in_file {
             Some(new) => new,
             // It is in memory already, and has room.
@@ -186,6 +186,35 @@ impl Meter {
         };
         older.push(self.current.swap(Arc::new(new)));
         true
+    }
+
+    /// A new journal with a file; none if none can be made, of which [`Meter::trouble`] then tells.
+    fn create(&self, folder: &Folder) -> Option<Journal> {
+        let (made, trouble) = match folder.create() {
+            Ok(made) => (Some(made), None),
+            Err(error) => {
+                let path = folder.path().display();
+                let what = if error.kind() == io::ErrorKind::StorageFull { "disk full" } else { "failed" };
+                let trouble = format!(
+                    "{what}: no usage journal can be created in {path} ({error}); usage is counted in memory, and a crash loses up to a second of it"
+                );
+                (None, Some(trouble))
+            }
+        };
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != trouble {
+            match &trouble {
+                Some(trouble) => tracing::error!("usage journal {trouble}; make room on that disk"),
+                None => tracing::info!("usage journal created again"),
+            }
+            *known = trouble;
+        }
+        made
+    }
+
+    /// Why no new journal can be made, if none can.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The journal that is counted in.

@@ -17,6 +17,21 @@ use crate::{
     events::model::EventType,
 };
 
+/// The columns of [`StoredWebhook`], by name: the shape of `*` changes when a migration runs beside an older server.
+macro_rules! webhook_columns {
+    () => {
+        "id, project_id, url, event_types, description, enabled, disabled_reason, secret, previous_secret, \
+         previous_expires_at, created_at, failing_since"
+    };
+}
+
+/// The columns of [`StoredDelivery`].
+macro_rules! delivery_columns {
+    () => {
+        "id, webhook_id, event_id, event_type, status, attempts, next_attempt_at, created_at"
+    };
+}
+
 impl ProjectItem for id::Webhook {
     const PROJECT_OF: &'static str = "SELECT project_id FROM webhooks WHERE id = $1";
 }
@@ -46,7 +61,9 @@ pub async fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> s
     let (projects, types): (Vec<_>, Vec<_>) = wanted.into_iter().map(|wanted| (wanted.2, wanted.3)).unzip();
     sqlx::query(
         "INSERT INTO webhook_deliveries (id, webhook_id, project_id, event_id, event_type)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[])",
+         SELECT n.id, n.webhook_id, n.project_id, n.event_id, n.event_type
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[])
+              AS n (id, webhook_id, project_id, event_id, event_type)",
     )
     .bind(ids)
     .bind(webhooks)
@@ -96,10 +113,11 @@ fn texts(types: &[EventType]) -> Vec<&'static str> {
 
 /// Adds a webhook to the tenant's project.
 pub async fn insert(db: &mut PgConnection, tenant: Tenant, webhook: WebhookRow) -> sqlx::Result<StoredWebhook> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "INSERT INTO webhooks (id, project_id, url, event_types, description, enabled, secret, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *",
-    )
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING ",
+        webhook_columns!()
+    ))
     .bind(webhook.id)
     .bind(tenant.project_id())
     .bind(webhook.url)
@@ -114,7 +132,7 @@ pub async fn insert(db: &mut PgConnection, tenant: Tenant, webhook: WebhookRow) 
 
 /// One of the tenant's webhooks.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
-    sqlx::query_as("SELECT * FROM webhooks WHERE project_id = $1 AND id = $2")
+    sqlx::query_as(concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE project_id = $1 AND id = $2"))
         .bind(tenant.project_id())
         .bind(id)
         .fetch_optional(db)
@@ -123,11 +141,15 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::
 
 /// One of the tenant's webhooks, which nobody else changes until the transaction ends.
 pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
-    sqlx::query_as("SELECT * FROM webhooks WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE")
-        .bind(tenant.project_id())
-        .bind(id)
-        .fetch_optional(db)
-        .await
+    sqlx::query_as(concat!(
+        "SELECT ",
+        webhook_columns!(),
+        " FROM webhooks WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE"
+    ))
+    .bind(tenant.project_id())
+    .bind(id)
+    .fetch_optional(db)
+    .await
 }
 
 /// The tenant's webhooks.
@@ -136,7 +158,7 @@ pub async fn list(
     tenant: Tenant,
     page: &PageRequest<id::Webhook>,
 ) -> sqlx::Result<Page<StoredWebhook, id::Webhook>> {
-    let sql = keyset!(page, "id", "SELECT * FROM webhooks WHERE project_id = $3");
+    let sql = keyset!(page, "id", concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE project_id = $3"));
     let rows: Vec<StoredWebhook> =
         sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
     Ok(page.page(rows, |webhook| webhook.id))
@@ -163,14 +185,15 @@ pub async fn update(
     id: WebhookId,
     change: WebhookChange,
 ) -> sqlx::Result<StoredWebhook> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "UPDATE webhooks SET url = coalesce($3, url), event_types = coalesce($4, event_types),
                 description = coalesce($5, description), enabled = coalesce($6, enabled),
                 disabled_reason = CASE WHEN $6 IS NULL THEN disabled_reason END,
                 failing_since = CASE WHEN NOT coalesce($6, false) AND coalesce($3, url) = url THEN failing_since END,
                 failures = CASE WHEN NOT coalesce($6, false) AND coalesce($3, url) = url THEN failures ELSE 0 END
-         WHERE project_id = $1 AND id = $2 RETURNING *",
-    )
+         WHERE project_id = $1 AND id = $2 RETURNING ",
+        webhook_columns!()
+    ))
     .bind(tenant.project_id())
     .bind(id)
     .bind(change.url)
@@ -203,11 +226,12 @@ pub async fn rotate(
     previous_end: Option<Timestamp>,
     now: Timestamp,
 ) -> sqlx::Result<StoredWebhook> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "UPDATE webhooks SET secret = $3, previous_secret = CASE WHEN $4 IS NOT NULL THEN secret END,
                 previous_expires_at = coalesce($4, $5)
-         WHERE project_id = $1 AND id = $2 RETURNING *",
-    )
+         WHERE project_id = $1 AND id = $2 RETURNING ",
+        webhook_columns!()
+    ))
     .bind(tenant.project_id())
     .bind(id)
     .bind(secret)
@@ -220,7 +244,7 @@ pub async fn rotate(
 /// Removes a webhook of the tenant's; gives what it was. Nobody can get at its deliveries any more, and the sweep takes
 /// them away.
 pub async fn delete(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
-    sqlx::query_as("DELETE FROM webhooks WHERE project_id = $1 AND id = $2 RETURNING *")
+    sqlx::query_as(concat!("DELETE FROM webhooks WHERE project_id = $1 AND id = $2 RETURNING ", webhook_columns!()))
         .bind(tenant.project_id())
         .bind(id)
         .fetch_optional(db)
@@ -233,11 +257,15 @@ pub async fn delivery(
     webhook: &StoredWebhook,
     id: DeliveryId,
 ) -> sqlx::Result<Option<StoredDelivery>> {
-    sqlx::query_as("SELECT * FROM webhook_deliveries WHERE webhook_id = $1 AND id = $2")
-        .bind(webhook.id)
-        .bind(id)
-        .fetch_optional(db)
-        .await
+    sqlx::query_as(concat!(
+        "SELECT ",
+        delivery_columns!(),
+        " FROM webhook_deliveries WHERE webhook_id = $1 AND id = $2"
+    ))
+    .bind(webhook.id)
+    .bind(id)
+    .fetch_optional(db)
+    .await
 }
 
 /// The deliveries to a webhook that the caller has found to be the tenant's.
@@ -250,7 +278,11 @@ pub async fn deliveries(
     let sql = keyset!(
         page,
         "id",
-        "SELECT * FROM webhook_deliveries WHERE webhook_id = $3 AND ($4::text IS NULL OR status = $4)"
+        concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM webhook_deliveries WHERE webhook_id = $3 AND ($4::text IS NULL OR status = $4)"
+        )
     );
     let rows: Vec<StoredDelivery> = sqlx::query_as(sql)
         .bind(page.after)
@@ -270,10 +302,10 @@ pub async fn redeliver(
     id: DeliveryId,
 ) -> sqlx::Result<Option<StoredDelivery>> {
     sqlx::query_as(
-        "UPDATE webhook_deliveries SET status = 'pending', queued_at = now(),
+        concat!("UPDATE webhook_deliveries SET status = 'pending', queued_at = now(),
                 next_attempt_at = CASE WHEN status = 'pending' AND attempt > coalesce((attempts -> -1 ->> 'number')::int, 0)
                                        THEN next_attempt_at ELSE now() END
-         WHERE webhook_id = $1 AND id = $2 RETURNING *",
+         WHERE webhook_id = $1 AND id = $2 RETURNING ", delivery_columns!()),
     )
     .bind(webhook.id)
     .bind(id)

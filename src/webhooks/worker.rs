@@ -116,6 +116,7 @@ impl Worker {
                 more
             }
             Err(error) => {
+                self.app.db.note(&error);
                 if std::mem::replace(&mut self.is_well, false) {
                     tracing::warn!(%error, "webhooks cannot be sent; deliveries wait in the database, and this is tried again");
                 }
@@ -126,7 +127,7 @@ impl Worker {
 
     /// Takes what is due and there is room for, and begins to send it; gives whether there may be more.
     async fn take(&mut self) -> Result<bool> {
-        let mut db = self.app.db.acquire().await?;
+        let mut db = self.app.db.acquire_for_write().await?;
         let turns = queue::turns(&mut db, TURNS).await?;
         if turns.is_empty() {
             return Ok(false);
@@ -207,6 +208,7 @@ async fn deliver(app: App, taken: Taken, noting: Arc<Semaphore>) -> Ended {
     );
     // For as long as the delivery is ours: what is not noted is sent again.
     while let Err(error) = note_in_time(&app, &taken, &attempt, &verdict, &noting).await {
+        app.db.note(&error);
         if began.elapsed() + NOTE_PAUSE >= app.outbox.pace.lease {
             tracing::warn!(%error, delivery_id = %taken.id, "what came of a delivery could not be noted; it is sent again");
             break;
@@ -295,7 +297,7 @@ fn trace(event: &Event) -> TraceContext {
 
 async fn note(app: &App, taken: &Taken, attempt: &Attempt, verdict: &Verdict) -> Result<()> {
     let outbox = &app.outbox;
-    let mut db = app.db.acquire().await?;
+    let mut db = app.db.acquire_for_write().await?;
     let noted = queue::note(&mut db, taken, attempt, verdict.next, verdict.by_receiver, &outbox.pace).await?;
     drop(db);
     outbox.figures.add(match (&noted, verdict.next) {

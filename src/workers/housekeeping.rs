@@ -31,6 +31,7 @@ pub async fn write_denials(app: App, heartbeat: Heartbeat) {
     while goes_on {
         goes_on = heartbeat.pause(DENIALS_INTERVAL).await;
         if let Err(error) = in_time(app.refusals.flush(&app.db, &app.clock)).await {
+            app.db.note(&error);
             tracing::warn!(%error, "refusals could not be written to the audit trail; they are kept and tried again in a minute");
         }
     }
@@ -42,6 +43,7 @@ pub async fn write_reads(app: App, heartbeat: Heartbeat) {
     while !is_last {
         is_last = !heartbeat.pause(READS_INTERVAL).await;
         if let Err(error) = in_time(app.reads.flush(&app.db, &app.clock, is_last)).await {
+            app.db.note(&error);
             tracing::warn!(%error, "reads of the audit trail could not be written to it; they are kept and tried again");
         }
     }
@@ -55,13 +57,14 @@ pub async fn cleanup(app: App, heartbeat: Heartbeat) {
             credentials.sweep();
         }
         if let Err(error) = forget_old(&app, &heartbeat).await {
+            app.db.note(&error);
             tracing::warn!(%error, "old records could not be removed; trying again in a minute");
         }
     }
 }
 
 async fn forget_old(app: &App, heartbeat: &Heartbeat) -> Result<()> {
-    let mut db = app.db.acquire().await?;
+    let mut db = app.db.acquire_for_write().await?;
     in_time(async { Ok(node::forget_old(&mut db).await?) }).await?;
     let until = app.clock.now().minus(app.cloud.pace.kept_for);
     // In batches, so that no transaction is long.

@@ -21,6 +21,7 @@ use crate::{
     audit::{retention, sealer::Sealer},
     auth::keeper,
     base::heartbeat::Heartbeat,
+    db::writes,
     events::tail,
     resources::{engine, expiry, reconcile},
     state::App,
@@ -68,17 +69,14 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 /// THE table.
-pub static TABLE: [Worker; 15] = [
+pub static TABLE: [Worker; 16] = [
     // Renews the lease; without it nothing vouches for what this server knows of credentials.
     Worker {
         name: "auth_lease",
         needed: true,
         stall_after: seconds(15),
         stops: Stops::ServedOut,
-        start: |Start { app, heartbeat, .. }| {
-            app.node.credentials.as_ref()?;
-            Some(Box::pin(keeper::run(Arc::clone(&app.node), heartbeat.clone())))
-        },
+        start: |Start { app, heartbeat, .. }| Some(Box::pin(keeper::run(Arc::clone(&app.node), heartbeat.clone()))),
     },
     Worker {
         name: "auth_janitor",
@@ -181,6 +179,14 @@ pub static TABLE: [Worker; 15] = [
         stall_after: seconds(60),
         stops: Stops::Closing,
         start: |Start { app, heartbeat, .. }| Some(Box::pin(expiry::run(app.clone(), heartbeat.clone()))),
+    },
+    // Ends writes that wait for a lost standby, so that they do not hold the pool's connections.
+    Worker {
+        name: "database_watch",
+        needed: false,
+        stall_after: seconds(30),
+        stops: Stops::Closing,
+        start: |Start { app, heartbeat, .. }| Some(Box::pin(writes::watch(app.db.clone(), heartbeat.clone()))),
     },
     Worker {
         name: "queue_depth",

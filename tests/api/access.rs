@@ -24,7 +24,7 @@ use crate::support::{
 
 /// Who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+pub enum Who {
     Nobody,
     /// A member of the project, in this role.
     Session(Role),
@@ -138,11 +138,11 @@ fn in_body(operation: &Operation) -> bool {
 }
 
 /// One project with everything in it that a path can name.
-struct World<'a> {
-    owner: Session<'a>,
+pub struct World<'a> {
+    pub owner: Session<'a>,
     stranger: Session<'a>,
     members: Vec<(Role, Session<'a>)>,
-    key: Key<'a>,
+    pub key: Key<'a>,
     narrow_key: Key<'a>,
     token: Token<'a>,
     narrow_token: Token<'a>,
@@ -152,7 +152,7 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    async fn new(app: &'a TestApp) -> Self {
+    pub async fn new(app: &'a TestApp) -> Self {
         let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
         let (owner, stranger) = (app.owner().await, app.owner().await);
         let mut members = Vec::new();
@@ -179,7 +179,7 @@ impl<'a> World<'a> {
     }
 
     /// The path with ids of things made for this one call, so that a cell can destroy what it names.
-    async fn path(&self, operation: &Operation, who: Who) -> String {
+    pub async fn path(&self, operation: &Operation, who: Who) -> String {
         let mut path = operation.path.to_owned();
         for name in operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
             let id = match name {
@@ -218,7 +218,7 @@ impl<'a> World<'a> {
         }
     }
 
-    async fn call(&self, app: &TestApp, operation: &Operation, who: Who) -> Reply {
+    pub async fn call(&self, app: &TestApp, operation: &Operation, who: Who) -> Reply {
         let path = self.path(operation, who).await;
         let method = operation.method.as_str();
         let request = match who {

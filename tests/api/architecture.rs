@@ -196,3 +196,50 @@ fn no_file_is_too_long_to_be_read_at_one_sitting() {
         assert!(source.lines().count() <= 420, "{module} has {} lines; split it", source.lines().count());
     }
 }
+
+/// Whether SQL in this text names columns by an asterisk, or inserts into a table without naming its columns. The shape of
+/// these changes with the table's, and a statement that was prepared before then fails.
+pub fn has_asterisk(text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let is_list = |word: &str| {
+        let word = word.trim_matches(['"', ',', ';', '(', ')', '`']);
+        word == "*" || word.ends_with(".*")
+    };
+    let starts = ["SELECT", "RETURNING", "DISTINCT"];
+    let named = words.windows(2).any(|pair| {
+        let before = pair[0].trim_start_matches(['"', '(', '`']).to_uppercase();
+        is_list(pair[1]) && (starts.contains(&before.as_str()) || before.ends_with(','))
+    });
+    let inserted = words.windows(4).any(|part| {
+        part[0].trim_start_matches(['"', '(']).eq_ignore_ascii_case("insert")
+            && part[1].eq_ignore_ascii_case("into")
+            && matches!(part[3].to_uppercase().as_str(), "VALUES" | "SELECT")
+    });
+    named || inserted
+}
+
+#[test]
+fn sql_names_its_columns() {
+    for (module, source) in sources() {
+        let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let sql: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        assert!(!has_asterisk(&sql.join("\n")), "{module} names columns by an asterisk, or not at all");
+    }
+}
+
+#[test]
+fn the_reader_of_asterisks_finds_them() {
+    for bad in [
+        "\"SELECT * FROM keys\"",
+        "SELECT t.*, 0 AS distance FROM tokens t",
+        "INSERT INTO x (a) VALUES ($1) RETURNING *\"",
+        "SELECT $1, * FROM unnest($2)",
+        "(SELECT k.id, k.*\n FROM keys k)",
+        "\"INSERT INTO keys VALUES ($1)",
+    ] {
+        assert!(has_asterisk(bad), "{bad}");
+    }
+    for good in ["SELECT count(*) FROM keys", "jsonb_path_query_array(conditions, '$[*] ? (@.x)')", "let x = a * b;"] {
+        assert!(!has_asterisk(good), "{good}");
+    }
+}

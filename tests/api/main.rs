@@ -17,6 +17,7 @@ mod browsers;
 mod concurrency;
 mod conformance;
 mod converging;
+mod database;
 mod docs;
 mod drain;
 mod edge;

@@ -96,14 +96,19 @@ async fn interrupt_everywhere(world: &mut World, client: &mut Client, kind: &str
         let doomed = client.fork();
         let (answer, committed) = interrupt(world, doomed, &request, round % 2, round, how).await;
         let at = format!("{kind}, {how:?} after round {round}");
+        // Before its COMMIT, a server that only lost its connection begins anew on another one.
+        let done = committed || answer.as_ref().is_some_and(Answer::is_success);
         match answer {
             None => assert_eq!(how, Interruption::Kill, "{at}: a server that lives answers"),
-            Some(answer) => assert!(answer.status == 503 && answers::is_fit(&answer), "{at}: {answer:?}"),
+            Some(answer) if committed => {
+                assert!(answer.status == 503 && answer.code() == "outcome_unknown", "{at}: {answer:?}");
+            }
+            Some(answer) => assert!(answers::is_fit(&answer), "{at}: {answer:?}"),
         }
 
         let answer = client.insist(&request).await;
         assert!(answer.is_success(), "{at}: {answer:?}");
-        assert_eq!(answer.is_replayed(), committed, "{at}: {answer:?}");
+        assert_eq!(answer.is_replayed(), done, "{at}: {answer:?}");
         let again = client.insist(&request).await;
         assert!(again.is_replayed() && again.body == answer.body, "{at}: {again:?}");
         let name = request.body.as_ref().unwrap()["name"].as_str().unwrap();
@@ -168,7 +173,7 @@ async fn a_revocation_interrupted_at_any_moment_holds_up_no_other_and_is_done_ev
         let at = format!("after round {round}");
         let answer = answer.expect("a server that lives answers");
         let unsure = answer.code() == "revocation_unconfirmed";
-        assert!(answer.status == 503 && answers::is_fit(&answer) && unsure == committed, "{at}: {answer:?}");
+        assert!(answers::is_fit(&answer) && unsure == committed, "{at}: {answer:?}");
 
         let answer = client.insist(&request).await;
         assert_eq!(answer.status, 200, "{at}: {answer:?}");

@@ -108,6 +108,7 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::DatabaseUnavailable => (S::SERVICE_UNAVAILABLE, "Database unavailable"),
         Code::AuthUnavailable => (S::SERVICE_UNAVAILABLE, "Authentication unavailable"),
         Code::RevocationUnconfirmed => (S::SERVICE_UNAVAILABLE, "Revocation unconfirmed"),
+        Code::OutcomeUnknown => (S::SERVICE_UNAVAILABLE, "Outcome unknown"),
         Code::Timeout => (S::SERVICE_UNAVAILABLE, "Timed out"),
     }
 }

@@ -291,8 +291,8 @@ pub const fn of(code: Code) -> Text {
             example: "Every database connection is in use; retry in a moment",
         },
         Code::DatabaseUnavailable => Text {
-            meaning: "The server cannot reach its database, or is still starting.",
-            remedy: "Wait as long as the Retry-After header says, then send the request again. A write may have taken effect if the connection broke at its end; look before you repeat it.",
+            meaning: "The server cannot reach its database, the database takes no writes, as during a failover or when its disk is full, or the server is still starting. Nothing was changed.",
+            remedy: "Wait as long as the Retry-After header says, then send the request again. If it lasts, ask the operator: /readyz says what is wrong.",
             example: "The database cannot be reached; retry in a moment",
         },
         Code::AuthUnavailable => Text {
@@ -305,10 +305,15 @@ pub const fn of(code: Code) -> Text {
             remedy: "Send the request again until it is answered with 200. Repeating it is safe: what was revoked stays revoked, and the answer waits until every server knows.",
             example: "Whether this took effect is not known, because the database's answer was lost; send it again until it is answered",
         },
+        Code::OutcomeUnknown => Text {
+            meaning: "The write may or may not have been done: the connection to the database broke while the write was being committed, or the commit took too long, as when a synchronous standby is lost.",
+            remedy: "Send the request again with the same Idempotency-Key: if the write was done, you get its answer, else it is done now. Without a key, check whether it was done before you send it again; repeating it could do it twice.",
+            example: "The database has not confirmed this write, so it may or may not have been done; send it again with the same Idempotency-Key to get its result",
+        },
         Code::Timeout => Text {
-            meaning: "The request took longer than it may. Whether a write took effect is not known.",
-            remedy: "Look whether it took effect before you send it again. For a read, wait as long as the Retry-After header says and repeat it.",
-            example: "The request took too long; look whether it took effect before you send it again",
+            meaning: "The request took longer than it may. Nothing was changed.",
+            remedy: "Wait as long as the Retry-After header says, then send the request again.",
+            example: "The request took too long; retry in a moment",
         },
     }
 }

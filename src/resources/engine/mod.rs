@@ -85,6 +85,9 @@ impl Engine {
     async fn take_or_log(&mut self) -> bool {
         let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
         let taken = timeout(LONGEST, self.take()).await.unwrap_or_else(late);
+        if let Err(error) = &taken {
+            self.app.db.note(error);
+        }
         let was_well = std::mem::replace(&mut self.is_well, taken.is_ok());
         match (&taken, was_well) {
             (Ok(_), false) => tracing::info!("operations on resources go on"),

@@ -42,6 +42,7 @@ pub async fn run(app: App, taken: Taken, until: Duration) -> Option<Instant> {
     };
     ended.unwrap_or_else(|error| {
         app.cloud.figures.add_aborted_step();
+        app.db.note(&error);
         tracing::warn!(%error, operation_id = %taken.id, resource_id = %taken.resource_id, "a step of an operation was broken off; it is taken up again");
         None
     })

@@ -23,13 +23,67 @@ use crate::{
     db::ProjectItem,
 };
 
+/// The columns of [`StoredResource`], by name, of the table or alias `$of` (empty, or with a dot at its end): the shape of
+/// `*` changes when a migration runs beside an older server.
+macro_rules! resource_columns {
+    ($of:literal) => {
+        concat!(
+            $of,
+            "id, ",
+            $of,
+            "project_id, ",
+            $of,
+            "kind, ",
+            $of,
+            "provider, ",
+            $of,
+            "name, ",
+            $of,
+            "labels, ",
+            $of,
+            "spec, ",
+            $of,
+            "generation, ",
+            $of,
+            "observed_generation, ",
+            $of,
+            "phase, ",
+            $of,
+            "power, ",
+            $of,
+            "desired_power, ",
+            $of,
+            "provider_ref, ",
+            $of,
+            "outputs, ",
+            $of,
+            "conditions, ",
+            $of,
+            "last_synced_at, ",
+            $of,
+            "protection, ",
+            $of,
+            "reconcile, ",
+            $of,
+            "expires_at, ",
+            $of,
+            "version, ",
+            $of,
+            "created_at, ",
+            $of,
+            "deleted_at"
+        )
+    };
+}
+pub(crate) use resource_columns;
+
 impl ProjectItem for id::Resource {
     const PROJECT_OF: &'static str = "SELECT project_id FROM resources WHERE id = $1";
 }
 
 /// One of the tenant's resources.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
-    sqlx::query_as("SELECT * FROM resources WHERE project_id = $1 AND id = $2")
+    sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources WHERE project_id = $1 AND id = $2"))
         .bind(tenant.project_id())
         .bind(id)
         .fetch_optional(db)
@@ -38,11 +92,15 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: ResourceId) -> sqlx:
 
 /// One of the tenant's resources, which nobody else changes until the transaction ends.
 pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
-    sqlx::query_as("SELECT * FROM resources WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE")
-        .bind(tenant.project_id())
-        .bind(id)
-        .fetch_optional(db)
-        .await
+    sqlx::query_as(concat!(
+        "SELECT ",
+        resource_columns!(""),
+        " FROM resources WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE"
+    ))
+    .bind(tenant.project_id())
+    .bind(id)
+    .fetch_optional(db)
+    .await
 }
 
 /// The same, to be deleted: nobody else begins to refer to it either, and whoever has begun is waited for.
@@ -51,29 +109,41 @@ pub async fn lock_for_deletion(
     tenant: Tenant,
     id: ResourceId,
 ) -> sqlx::Result<Option<StoredResource>> {
-    sqlx::query_as("SELECT * FROM resources WHERE project_id = $1 AND id = $2 FOR UPDATE")
-        .bind(tenant.project_id())
-        .bind(id)
-        .fetch_optional(db)
-        .await
+    sqlx::query_as(concat!(
+        "SELECT ",
+        resource_columns!(""),
+        " FROM resources WHERE project_id = $1 AND id = $2 FOR UPDATE"
+    ))
+    .bind(tenant.project_id())
+    .bind(id)
+    .fetch_optional(db)
+    .await
 }
 
 /// Those of the tenant's resources that have these ids, none of which is deleted until the transaction ends.
 pub async fn share(db: &mut PgConnection, tenant: Tenant, ids: &[ResourceId]) -> sqlx::Result<Vec<StoredResource>> {
-    sqlx::query_as("SELECT * FROM resources WHERE project_id = $1 AND id = ANY ($2) ORDER BY id FOR KEY SHARE")
-        .bind(tenant.project_id())
-        .bind(ids)
-        .fetch_all(db)
-        .await
+    sqlx::query_as(concat!(
+        "SELECT ",
+        resource_columns!(""),
+        " FROM resources WHERE project_id = $1 AND id = ANY ($2) ORDER BY id FOR KEY SHARE"
+    ))
+    .bind(tenant.project_id())
+    .bind(ids)
+    .fetch_all(db)
+    .await
 }
 
 /// As [`share`], for what only one can refer to: whoever else wants to waits.
 pub async fn claim(db: &mut PgConnection, tenant: Tenant, ids: &[ResourceId]) -> sqlx::Result<Vec<StoredResource>> {
-    sqlx::query_as("SELECT * FROM resources WHERE project_id = $1 AND id = ANY ($2) ORDER BY id FOR NO KEY UPDATE")
-        .bind(tenant.project_id())
-        .bind(ids)
-        .fetch_all(db)
-        .await
+    sqlx::query_as(concat!(
+        "SELECT ",
+        resource_columns!(""),
+        " FROM resources WHERE project_id = $1 AND id = ANY ($2) ORDER BY id FOR NO KEY UPDATE"
+    ))
+    .bind(tenant.project_id())
+    .bind(ids)
+    .fetch_all(db)
+    .await
 }
 
 /// The tenant's resources of some kinds.
@@ -88,9 +158,13 @@ pub async fn list(
     let sql = keyset!(
         page,
         "id",
-        "SELECT * FROM resources WHERE project_id = $3 AND kind = ANY ($4) AND ($5::text IS NULL OR provider = $5)
+        concat!(
+            "SELECT ",
+            resource_columns!(""),
+            " FROM resources WHERE project_id = $3 AND kind = ANY ($4) AND ($5::text IS NULL OR provider = $5)
            AND CASE WHEN $6::text IS NULL THEN phase <> 'deleted' ELSE phase = $6 END
            AND labels @> $7 AND labels ?& $8"
+        )
     );
     let rows: Vec<StoredResource> = sqlx::query_as(sql)
         .bind(page.after)
@@ -142,9 +216,9 @@ pub struct ResourceRow {
 /// Adds a resource to the tenant's project.
 pub async fn insert(db: &mut PgConnection, tenant: Tenant, row: ResourceRow) -> sqlx::Result<StoredResource> {
     sqlx::query_as(
-        "INSERT INTO resources (id, project_id, kind, provider, name, labels, spec, desired_power, provider_ref, protection,
+        concat!("INSERT INTO resources (id, project_id, kind, provider, name, labels, spec, desired_power, provider_ref, protection,
                                 reconcile, expires_at, expiry_due_at, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13) RETURNING *",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13) RETURNING ", resource_columns!("")),
     )
     .bind(row.id)
     .bind(tenant.project_id())
@@ -187,14 +261,14 @@ pub struct ResourceChange {
 /// Changes a resource that the caller has locked.
 pub async fn update(db: &mut PgConnection, id: ResourceId, change: ResourceChange) -> sqlx::Result<StoredResource> {
     sqlx::query_as(
-        "UPDATE resources SET name = coalesce($2, name), labels = coalesce($3, labels), spec = coalesce($4, spec),
+        concat!("UPDATE resources SET name = coalesce($2, name), labels = coalesce($3, labels), spec = coalesce($4, spec),
                 generation = generation + ($4 IS NOT NULL)::int, desired_power = coalesce($5, desired_power),
                 protection = coalesce($6, protection), reconcile = coalesce($7, reconcile),
                 expires_at = CASE WHEN $8 THEN $9 ELSE expires_at END,
                 expiry_due_at = CASE WHEN $8 THEN $9 ELSE expiry_due_at END,
                 conditions = CASE WHEN $8 THEN jsonb_path_query_array(conditions, '$[*] ? (@.type != \"expired\")') ELSE conditions END,
                 phase = coalesce($10, phase), version = version + 1
-         WHERE id = $1 RETURNING *",
+         WHERE id = $1 RETURNING ", resource_columns!("")),
     )
     .bind(id)
     .bind(change.name)
@@ -220,7 +294,7 @@ pub async fn refer(db: &mut PgConnection, from: ResourceId, spec: &Spec) -> sqlx
         .execute(&mut *db)
         .await?;
     sqlx::query(
-        "INSERT INTO resource_references (from_id, to_id, member) SELECT $1, * FROM unnest($2::uuid[], $3::text[])
+        "INSERT INTO resource_references (from_id, to_id, member) SELECT $1, n.to_id, n.member FROM unnest($2::uuid[], $3::text[]) AS n (to_id, member)
          ON CONFLICT (from_id, to_id) DO NOTHING",
     )
     .bind(from)

@@ -20,6 +20,38 @@ use crate::{
     },
 };
 
+/// The columns of [`StoredOperation`], by name, of the table or alias `$of` (empty, or with a dot at its end): the shape of
+/// `*` changes when a migration runs beside an older server.
+macro_rules! operation_columns {
+    ($of:literal) => {
+        concat!(
+            $of,
+            "id, ",
+            $of,
+            "project_id, ",
+            $of,
+            "resource_id, ",
+            $of,
+            "type, ",
+            $of,
+            "status, ",
+            $of,
+            "step, ",
+            $of,
+            "progress, ",
+            $of,
+            "attempt, ",
+            $of,
+            "error, ",
+            $of,
+            "created_at, ",
+            $of,
+            "finished_at"
+        )
+    };
+}
+pub(crate) use operation_columns;
+
 impl ProjectItem for id::Operation {
     const PROJECT_OF: &'static str = "SELECT project_id FROM operations WHERE id = $1";
 }
@@ -50,12 +82,12 @@ pub async fn insert(
     row: OperationRow,
 ) -> sqlx::Result<StoredOperation> {
     sqlx::query_as(
-        "INSERT INTO operations (id, project_id, resource_id, type, status, step, progress, before, traceparent, created_at,
+        concat!("INSERT INTO operations (id, project_id, resource_id, type, status, step, progress, before, traceparent, created_at,
                                  started_at, finished_at, deadline, due_at)
          SELECT $1, $2, $3, $4, CASE WHEN $5 THEN 'succeeded' ELSE 'queued' END, CASE WHEN $5 THEN 'done' ELSE 'queued' END,
                 CASE WHEN $5 THEN 100 ELSE 0 END, $6, $7, $8, done_at, done_at, now() + make_interval(secs => $9),
                 CASE WHEN NOT $5 THEN now() END
-         FROM (SELECT CASE WHEN $5 THEN $8::timestamptz END AS done_at) done RETURNING *",
+         FROM (SELECT CASE WHEN $5 THEN $8::timestamptz END AS done_at) done RETURNING ", operation_columns!("")),
     )
     .bind(row.id)
     .bind(resource.project_id)
@@ -72,18 +104,26 @@ pub async fn insert(
 
 /// The operation that is under way on a resource.
 pub async fn under_way(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredOperation>> {
-    sqlx::query_as("SELECT * FROM operations WHERE resource_id = $1 AND due_at IS NOT NULL")
-        .bind(id)
-        .fetch_optional(db)
-        .await
+    sqlx::query_as(concat!(
+        "SELECT ",
+        operation_columns!(""),
+        " FROM operations WHERE resource_id = $1 AND due_at IS NOT NULL"
+    ))
+    .bind(id)
+    .fetch_optional(db)
+    .await
 }
 
 /// The last operation on a resource that was to delete it.
 pub async fn deletion_of(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredOperation>> {
-    sqlx::query_as("SELECT * FROM operations WHERE resource_id = $1 AND type = 'delete' ORDER BY id DESC LIMIT 1")
-        .bind(id)
-        .fetch_optional(db)
-        .await
+    sqlx::query_as(concat!(
+        "SELECT ",
+        operation_columns!(""),
+        " FROM operations WHERE resource_id = $1 AND type = 'delete' ORDER BY id DESC LIMIT 1"
+    ))
+    .bind(id)
+    .fetch_optional(db)
+    .await
 }
 
 /// An operation, and of what kind the resource is that it is done to.
@@ -98,10 +138,12 @@ pub struct KindOperation {
 
 /// One of the tenant's operations.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: OperationId) -> sqlx::Result<Option<KindOperation>> {
-    sqlx::query_as(
-        "SELECT o.*, r.kind AS resource_kind FROM operations o JOIN resources r ON r.id = o.resource_id
-         WHERE o.project_id = $1 AND o.id = $2",
-    )
+    sqlx::query_as(concat!(
+        "SELECT ",
+        operation_columns!("o."),
+        ", r.kind AS resource_kind FROM operations o JOIN resources r ON r.id = o.resource_id
+         WHERE o.project_id = $1 AND o.id = $2"
+    ))
     .bind(tenant.project_id())
     .bind(id)
     .fetch_optional(db)
@@ -119,9 +161,13 @@ pub async fn list(
     let sql = keyset!(
         page,
         "o.id",
-        "SELECT o.* FROM operations o JOIN resources r ON r.id = o.resource_id
+        concat!(
+            "SELECT ",
+            operation_columns!("o."),
+            " FROM operations o JOIN resources r ON r.id = o.resource_id
          WHERE o.project_id = $3 AND r.kind = ANY ($4) AND ($5::uuid IS NULL OR o.resource_id = $5)
            AND ($6::text IS NULL OR o.status = $6) AND ($7::text IS NULL OR o.type = $7)"
+        )
     );
     let rows: Vec<StoredOperation> = sqlx::query_as(sql)
         .bind(page.after)

@@ -30,6 +30,11 @@ impl Folder {
         Ok(Self { path: path.to_owned(), database, slots })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes over the journals that no server counts in.
     pub fn adopt(&self) -> io::Result<Vec<Journal>> {
         let mut paths = Vec::new();

@@ -1,0 +1,96 @@
+//! Serves a request once more whose database connection was to blame for its failure, if nothing of it can have been
+//! committed: the one place where a statement is tried again on a new connection.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
+    http::request::Parts,
+    response::Response,
+};
+use hyper::body::{Frame, SizeHint};
+
+use crate::{
+    base::request::RequestContext,
+    db::Pool,
+    http::{load::Slot, problem::Failure},
+};
+
+/// Whether a request that was answered so is to be served once more. Takes note of the database's error, if that is it.
+pub(super) fn is_curable(db: &Pool, context: Option<&Arc<RequestContext>>, response: &Response) -> bool {
+    let Some(Failure(error)) = response.extensions().get() else { return false };
+    db.note(error) && context.is_some_and(|context| !context.is_commit_sent())
+}
+
+/// A request that can be sent twice.
+pub(super) struct Copy {
+    head: Parts,
+    body: Arc<Mutex<Vec<Bytes>>>,
+}
+
+impl Copy {
+    /// The request, and what it takes to send it again once its body was read.
+    pub(super) fn of(head: Parts, body: Body) -> (Request, Self) {
+        let copy = Self { head: head.clone(), body: Arc::default() };
+        let body = match body.is_end_stream() {
+            true => body,
+            false => Body::new(Copied { body, copy: Arc::clone(&copy.body) }),
+        };
+        (Request::from_parts(head, body), copy)
+    }
+
+    /// A request without a body, which `head` is all of.
+    pub(super) fn of_head(head: &Parts) -> Self {
+        Self { head: head.clone(), body: Arc::default() }
+    }
+
+    /// Its place among those being served.
+    pub(super) fn slot(&self) -> Option<Slot> {
+        self.head.extensions.get().cloned()
+    }
+
+    /// What is known about the request.
+    pub(super) fn context(&self) -> Option<&Arc<RequestContext>> {
+        self.head.extensions.get()
+    }
+
+    /// The request as it was.
+    pub(super) fn into_request(self) -> Request {
+        let chunks = std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
+        Request::from_parts(self.head, Body::from(chunks.concat()))
+    }
+}
+
+/// A body of which a copy is kept, chunk by chunk, as it is read. Reading it is bounded, so that is too.
+struct Copied {
+    body: Body,
+    copy: Arc<Mutex<Vec<Bytes>>>,
+}
+
+impl HttpBody for Copied {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.copy.lock().unwrap_or_else(PoisonError::into_inner).push(data.clone());
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,106 @@
+//! A table gets a column while a server runs, as when a newer server migrates the database beside it.
+
+use cloudapi::{
+    routes,
+    state::AppOptions,
+    webhooks::{outbox::WebhookOptions, pace::Pace},
+};
+use reqwest::Method;
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::{
+    access::{Who, World},
+    support::{
+        Identity, TestApp,
+        cloud::{self, done, network_in},
+        cluster, eventually, prometheus,
+        receiver::Receiver,
+    },
+};
+
+/// Asks every route as an owner, or as whoever it is for; gives the answers that are faults of the server's.
+async fn ask_all(app: &TestApp) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut world = World::new(app).await;
+    for operation in routes::table().operations() {
+        for who in [Who::Session(cloudapi::base::role::Role::Owner), Who::Key, Who::Nobody] {
+            let reply = world.call(app, operation, who).await;
+            if reply.status >= 500 {
+                faults.push(format!(
+                    "{} {} by {who:?}: {} {}",
+                    operation.method, operation.path, reply.status, reply["code"]
+                ));
+            }
+            if operation.method != Method::GET && reply.status == 200 {
+                // It may have ended the credential that it was tried with, or the project.
+                world = World::new(app).await;
+            }
+        }
+    }
+    faults
+}
+
+/// Lets everything that works in the background do something.
+async fn work(app: &TestApp, receiver: &Receiver) {
+    let owner = app.owner().await;
+    let url = receiver.url();
+    let body = json!({ "project_id": owner.project, "url": url, "event_types": ["key.created"] });
+    owner.post("/v1/webhooks", body).await.created();
+    let before = receiver.received().len();
+    owner.key().await;
+    eventually("the event is delivered", async || (receiver.received().len() > before).then_some(())).await;
+    let submitted = owner.post("/v1/resources", network_in(&owner.project)).await;
+    assert_eq!(submitted.status, 202, "{}", submitted.json());
+    done(&owner, submitted.json()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_added_under_a_running_server_breaks_no_route_and_no_worker() {
+    let pace = Pace { poll: std::time::Duration::from_millis(20), ..Pace::default() };
+    let webhooks = WebhookOptions { allowed: vec!["127.0.0.0/8".parse().unwrap()], pace, ..WebhookOptions::default() };
+    let app = TestApp::start_with(AppOptions { webhooks, cloud: cloud::quick(), ..AppOptions::default() }).await;
+    let receiver = Receiver::start().await;
+    let metrics = app.serve_metrics().await;
+    let replaced = async || {
+        let text = reqwest::get(format!("{metrics}/metrics")).await.unwrap().text().await.unwrap();
+        prometheus::Page::parse(&text).get("cloudapi_db_connections_replaced_total", &[])
+    };
+    work(&app, &receiver).await;
+    assert_eq!(ask_all(&app).await, Vec::<String>::new());
+
+    let db = PgPool::connect_with(app.db.connect_options().as_ref().clone()).await.unwrap();
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT table_name::text FROM information_schema.tables
+         WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'",
+    )
+    .fetch_all(&db)
+    .await
+    .unwrap();
+    assert!(tables.len() > 20, "{tables:?}");
+    for table in tables {
+        let sql = format!("ALTER TABLE {table} ADD COLUMN added_meanwhile text DEFAULT 'new'");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db).await.unwrap();
+    }
+    assert_eq!(ask_all(&app).await, Vec::<String>::new());
+    work(&app, &receiver).await;
+    // Not even one that was cured by a new connection.
+    assert_eq!(replaced().await, 0.0);
+}
+
+#[tokio::test]
+async fn no_function_in_the_database_names_columns_by_an_asterisk_or_gives_a_tables_rows() {
+    let db = PgPool::connect_with(cluster::fresh_database().await).await.unwrap();
+    let functions: Vec<(String, String, bool)> = sqlx::query_as(
+        "SELECT p.proname::text, p.prosrc, EXISTS (SELECT FROM pg_class c WHERE c.reltype = p.prorettype AND c.reltype <> 0)
+         FROM pg_proc p WHERE p.pronamespace = current_schema()::regnamespace",
+    )
+    .fetch_all(&db)
+    .await
+    .unwrap();
+    assert!(functions.len() > 5);
+    for (name, source, gives_rows) in functions {
+        assert!(!gives_rows, "{name} gives rows of a table");
+        assert!(!crate::architecture::has_asterisk(&source), "{name} names columns by an asterisk");
+    }
+}

@@ -1,0 +1,166 @@
+//! COMMIT's answer is lost: nobody knows whether the write was done, and the client is told so.
+
+use cloudapi::{base::role::Role, http::describe::Operation, routes, state::AppOptions};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::{
+    access::{Who, World},
+    support::{
+        Identity, Reply, TestApp,
+        cloud::{self, network_in, quiet_network},
+        hooks::{old_delivery, quiet_webhook},
+    },
+};
+
+/// Has each COMMIT of what the audit trail tells of end its own connection: PostgreSQL answers nothing that says whether
+/// it is committed. (It is not, but a client of PostgreSQL cannot know.)
+const LOSE_COMMITS: &str = "
+    CREATE FUNCTION lose_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_terminate_backend(pg_backend_pid());
+        PERFORM pg_sleep(60);
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER lose_commit AFTER INSERT ON audit_staged DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION lose_commit();";
+
+/// What a write needs to get as far as its COMMIT: a path and a body, where [`World::path`] and no member will not do.
+async fn request(app: &TestApp, world: &World<'_>, operation: &Operation) -> (String, Option<Value>) {
+    let owner = &world.owner;
+    let project = &owner.project;
+    let path = world.path(operation, Who::Session(Role::Owner)).await;
+    let body = match operation.name().as_str() {
+        "POST /v1/sessions" => {
+            let user = app.user().await;
+            app.set_password(&user, "a long enough password").await;
+            json!({ "email": user.email, "password": "a long enough password" })
+        }
+        "POST /v1/users/me/password" => {
+            app.set_password(owner, "a long enough password").await;
+            json!({ "current_password": "a long enough password", "new_password": "another long password" })
+        }
+        "POST /v1/invitations/accept" => {
+            let invited = json!({ "project_id": project, "email": "new@example.com", "role": "viewer" });
+            let invitation = owner.post("/v1/users", invited).await.created();
+            json!({ "token": invitation["invitation"], "password": "a long enough password" })
+        }
+        "POST /v1/projects" => json!({ "name": "a project" }),
+        "POST /v1/keys" => json!({ "project_id": project }),
+        "POST /v1/tokens" => json!({ "project_id": project, "name": "t", "scopes": ["users:read"] }),
+        "POST /v1/users" => json!({ "project_id": project, "email": "ada@example.com", "role": "viewer" }),
+        "POST /v1/resources" => network_in(project),
+        "POST /v1/resources/import" => {
+            sqlx::query(
+                "INSERT INTO sim_objects (provider, reference, kind, name, spec, ready_at)
+                 VALUES ('sim', 'found', 'network.network', 'found', '{\"cidr\":\"10.0.0.0/16\"}', now())
+                 ON CONFLICT DO NOTHING",
+            )
+            .execute(&app.db)
+            .await
+            .unwrap();
+            json!({ "project_id": project, "kind": "network.network", "provider": "sim", "provider_ref": "found" })
+        }
+        "POST /v1/resources/{resource_id}/actions" => {
+            let instance = json!({ "network": quiet_network(owner).await, "size": "small", "image": "debian-12" });
+            let body = json!({ "project_id": project, "kind": "compute.instance", "name": "i", "spec": instance });
+            let made = owner.post("/v1/resources", body).await;
+            let made = cloud::done(owner, made.json()).await;
+            let path = format!("/v1/resources/{}/actions", cloud::id_of(&made));
+            return (path, Some(json!({ "action": "stop" })));
+        }
+        "POST /v1/webhooks" => {
+            json!({ "project_id": project, "url": "https://receiver.invalid/", "event_types": ["project.archived"] })
+        }
+        "PATCH /v1/users/{user_id}" => json!({ "role": "viewer" }),
+        "PATCH /v1/webhooks/{webhook_id}" => json!({ "description": "changed" }),
+        name if name.starts_with("PATCH ") => json!({ "name": "changed" }),
+        "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver" => {
+            let webhook = quiet_webhook(owner).await;
+            let delivery = old_delivery(owner, &webhook).await;
+            return (format!("/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver"), None);
+        }
+        "POST /v1/projects/{project_id}/resume" => {
+            owner.post_empty(&format!("/v1/projects/{project}/suspend")).await.ok();
+            return (path, None);
+        }
+        "DELETE /v1/projects/{project_id}" => {
+            let other = owner.post("/v1/projects", json!({ "name": "to be deleted" })).await.created();
+            let path = format!("/v1/projects/{}", other["id"].as_str().unwrap());
+            owner.post_empty(&format!("{path}/archive")).await.ok();
+            return (path, None);
+        }
+        _ if operation.body.is_some() => json!({}),
+        _ => return (path, None),
+    };
+    (path, Some(body))
+}
+
+async fn send(
+    world: &World<'_>,
+    operation: &Operation,
+    (path, body): &(String, Option<Value>),
+    key: Option<&str>,
+) -> Reply {
+    let mut request = world.owner.request(operation.method.as_str(), path);
+    if let Some(body) = body {
+        request = request.json(body);
+    }
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    request.send().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_write_whose_commit_is_not_answered_says_that_its_outcome_is_unknown() {
+    let app = TestApp::start_with(AppOptions { cloud: cloud::quick(), ..AppOptions::default() }).await;
+    let db = PgPool::connect_with(app.db.connect_options().as_ref().clone()).await.unwrap();
+    sqlx::raw_sql(LOSE_COMMITS).execute(&db).await.unwrap();
+    let enabled = async |enabled: bool| {
+        let what = if enabled { "ENABLE" } else { "DISABLE" };
+        let sql = format!("ALTER TABLE audit_staged {what} TRIGGER lose_commit");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db).await.unwrap();
+    };
+    let mut wrong = Vec::new();
+    for operation in routes::table().operations().filter(|operation| !operation.is_read()) {
+        enabled(false).await;
+        let world = World::new(&app).await;
+        let request = request(&app, &world, operation).await;
+        let narrows = operation.errors.contains(&cloudapi::base::error::Code::RevocationUnconfirmed);
+        let keys = if operation.answer.once { vec![None, Some("a-key-of-its-own")] } else { vec![None] };
+        enabled(true).await;
+        for key in keys {
+            let reply = send(&world, operation, &request, key).await;
+            let (code, detail) =
+                (reply["code"].as_str().unwrap_or_default(), reply["detail"].as_str().unwrap_or_default());
+            let fits = match code {
+                "revocation_unconfirmed" => narrows,
+                "outcome_unknown" if key.is_some() => detail.contains("same Idempotency-Key"),
+                "outcome_unknown" => detail.contains("check before you send it again"),
+                _ => false,
+            };
+            if !fits || reply.status != 503 || reply.header("retry-after").is_none() {
+                wrong.push(format!("{} with key {key:?}: {} {code}: {detail}", operation.name(), reply.status));
+            }
+        }
+        // Once the database answers again, the same with the same key is done.
+        enabled(false).await;
+        if operation.answer.once {
+            let reply = send(&world, operation, &request, Some("a-key-of-its-own")).await;
+            if reply.status >= 300 {
+                wrong.push(format!("{} again: {} {}", operation.name(), reply.status, reply["code"]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_write_route_is_described_with_the_answer_to_a_lost_commit() {
+    for operation in routes::table().operations().filter(|operation| !operation.is_read()) {
+        let described = &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()];
+        let examples = &described["responses"]["503"]["content"]["application/problem+json"]["examples"];
+        assert!(examples["outcome_unknown"].is_object(), "{}", operation.name());
+    }
+}

@@ -1,0 +1,269 @@
+//! Each SQLSTATE, raised by the database in the middle of a read, a write, a write with an `Idempotency-Key`, a write that
+//! is one statement, and the look-up of a credential.
+
+use std::collections::BTreeSet;
+
+use cloudapi::{base::error::Code, db::sqlstate, http::catalogue::entry, state::AppOptions};
+use futures_util::future::join_all;
+use serde_json::json;
+use sqlx::PgPool;
+
+use super::errcodes::ERRORS;
+use crate::support::{Identity, Key, Reply, Session, TestApp, eventually};
+
+/// Where the database is told to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Read,
+    Write,
+    WriteWithKey,
+    SingleStatement,
+    LookUp,
+}
+
+const PLACES: [Place; 5] = [Place::Read, Place::Write, Place::WriteWithKey, Place::SingleStatement, Place::LookUp];
+
+impl Place {
+    /// The table whose use fails.
+    fn table(self) -> &'static str {
+        match self {
+            Self::Read => "webhooks",
+            Self::Write | Self::WriteWithKey => "projects",
+            Self::SingleStatement => "tokens",
+            Self::LookUp => "key_secrets",
+        }
+    }
+}
+
+/// Whether an error of this class is a mistake of ours: a statement that is wrong, or data that should have been checked.
+fn is_our_mistake(state: &str) -> bool {
+    let class = &state[..2];
+    let statements = ["03", "09", "0B", "0F", "0L", "0P", "0Z", "20", "21", "24", "27", "2B", "2D", "2F", "3B", "44"];
+    match state {
+        "42501" | "42P03" | "42P05" | "22021" | "22P05" | "P0001" => false,
+        "40002" => true,
+        _ => statements.contains(&class) || matches!(class, "22" | "23" | "42" | "P0"),
+    }
+}
+
+/// Makes the database of `app` able to fail as [`fail`] says.
+async fn prepare(db: &PgPool) {
+    // Sequences are not rolled back, so they can count failures.
+    sqlx::raw_sql(
+        "CREATE TABLE failure (name text, state text, times int);
+         CREATE SEQUENCE failures;
+         CREATE FUNCTION fail_if_told(a_name text) RETURNS boolean LANGUAGE plpgsql AS $$
+         DECLARE told record;
+         BEGIN
+             SELECT state, times INTO told FROM failure WHERE name = a_name;
+             IF FOUND AND nextval('failures') <= told.times THEN
+                 RAISE EXCEPTION 'told to fail' USING ERRCODE = told.state;
+             END IF;
+             RETURN true;
+         END $$;
+         CREATE FUNCTION fail_write() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             PERFORM fail_if_told(TG_TABLE_NAME);
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER fail BEFORE INSERT ON projects FOR EACH ROW EXECUTE FUNCTION fail_write();
+         CREATE TRIGGER fail BEFORE INSERT ON tokens FOR EACH ROW EXECUTE FUNCTION fail_write();
+         ALTER TABLE webhooks RENAME TO webhooks_table;
+         CREATE VIEW webhooks AS SELECT t.* FROM webhooks_table t WHERE fail_if_told('webhooks');
+         ALTER TABLE key_secrets RENAME TO key_secrets_table;
+         CREATE VIEW key_secrets AS SELECT t.* FROM key_secrets_table t WHERE fail_if_told('key_secrets');",
+    )
+    .execute(db)
+    .await
+    .unwrap();
+}
+
+/// Has the next `times` uses of the place fail with `state`.
+async fn fail(db: &PgPool, place: Place, state: &str, times: i32) {
+    sqlx::query(
+        "WITH gone AS (DELETE FROM failure), again AS (SELECT setval('failures', 1, false))
+                 INSERT INTO failure SELECT $1, $2, $3 FROM again",
+    )
+    .bind(place.table())
+    .bind(state)
+    .bind(times)
+    .execute(db)
+    .await
+    .unwrap();
+}
+
+struct World<'a> {
+    owner: Session<'a>,
+    key: Key<'a>,
+}
+
+impl<'a> World<'a> {
+    async fn new(app: &'a TestApp) -> Self {
+        let owner = app.owner().await;
+        let key = owner.key().await;
+        let body = json!({ "project_id": owner.project, "url": "https://receiver.invalid/", "event_types": ["project.archived"] });
+        owner.post("/v1/webhooks", body).await.created();
+        Self { owner, key }
+    }
+
+    async fn ask(&self, place: Place, idempotency_key: &str) -> Reply {
+        match place {
+            Place::Read => self.owner.get(&format!("/v1/webhooks?project_id={}", self.owner.project)).await,
+            Place::Write => self.owner.post("/v1/projects", json!({ "name": "a project" })).await,
+            Place::WriteWithKey => {
+                let request = self.owner.request("POST", "/v1/projects").json(&json!({ "name": "a project" }));
+                request.header("idempotency-key", idempotency_key).send().await
+            }
+            Place::SingleStatement => {
+                let body = json!({ "project_id": self.owner.project, "name": "a token", "scopes": ["users:read"] });
+                self.owner.post("/v1/tokens", body).await
+            }
+            Place::LookUp => self.key.get("/v1/projects").await,
+        }
+    }
+}
+
+/// A server that asks the database about each credential.
+async fn server() -> TestApp {
+    TestApp::start_with(AppOptions { auth_cache: false, ..AppOptions::default() }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_sqlstate_is_answered_500_unless_it_is_our_mistake() {
+    let app = server().await;
+    let world = World::new(&app).await;
+    // Past the server's own pool, which its errors empty.
+    let db = PgPool::connect_with(app.db.connect_options().as_ref().clone()).await.unwrap();
+    prepare(&db).await;
+    let mut wrong = Vec::new();
+    for state in ERRORS {
+        for place in PLACES {
+            fail(&db, place, state, 1000).await;
+            let reply = world.ask(place, &format!("{state}-{place:?}")).await;
+            let code = reply["code"].as_str().unwrap_or_default().to_owned();
+            let by_table = sqlstate::of_state(state).code;
+            let codes = match (place, by_table) {
+                (Place::LookUp, Code::DatabaseUnavailable) => vec![Code::AuthUnavailable, by_table],
+                // From a proxy, these leave the outcome of a COMMIT open.
+                (Place::SingleStatement, _) if state.starts_with("08") || *state == "40003" => {
+                    vec![Code::OutcomeUnknown]
+                }
+                _ => vec![by_table],
+            };
+            let is_known =
+                codes.iter().any(|code_| code_.as_str() == code && entry(*code_).status.as_u16() == reply.status);
+            let fits = match reply.status {
+                500 => is_our_mistake(state),
+                503 => !is_our_mistake(state) && reply.header("retry-after").is_some(),
+                400 => matches!(*state, "22021" | "22P05"),
+                _ => false,
+            };
+            if !(fits && is_known) {
+                wrong.push(format!("{state} {place:?}: {} {code}", reply.status));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // And once the database works again, so does everything.
+    sqlx::query("DELETE FROM failure").execute(&db).await.unwrap();
+    for place in PLACES {
+        let reply = world.ask(place, "afterwards").await;
+        assert!(reply.status < 300, "{place:?}: {}", reply.status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_connection_may_cure_is_tried_once_more_and_takes_effect_once() {
+    let app = server().await;
+    let world = World::new(&app).await;
+    let db = PgPool::connect_with(app.db.connect_options().as_ref().clone()).await.unwrap();
+    prepare(&db).await;
+    let mut wrong = Vec::new();
+    let curable = ERRORS.iter().filter(|state| sqlstate::of_state(state).retry);
+    let mut made = 0;
+    for state in curable {
+        for place in PLACES {
+            // The outcome of these is open after a COMMIT, so they are not tried again.
+            if place == Place::SingleStatement && state.starts_with("08") {
+                continue;
+            }
+            fail(&db, place, state, 1).await;
+            let reply = world.ask(place, &format!("{state}-{place:?}")).await;
+            made += i64::from(reply.status == 201 && place != Place::SingleStatement);
+            if reply.status >= 300 {
+                wrong.push(format!("{state} {place:?}: {} {}", reply.status, reply["code"]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(made > 20, "{made}");
+    let projects: i64 = sqlx::query_scalar("SELECT count(*) FROM projects").fetch_one(&db).await.unwrap();
+    assert_eq!(projects, made + 1, "a write was done twice");
+}
+
+/// The backends of the server's pool.
+async fn backends(app: &TestApp) -> BTreeSet<i32> {
+    let held = join_all((0..4).map(|_| app.db.acquire())).await;
+    let pids = held.into_iter().map(async |connection| {
+        let mut connection = connection.unwrap();
+        // Held until all have been asked, so that each is another one.
+        let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await.unwrap();
+        (connection, pid)
+    });
+    join_all(pids).await.iter().map(|(_, pid)| *pid).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_read_only_error_no_connection_of_the_pool_is_used_again() {
+    let app = server().await;
+    let world = World::new(&app).await;
+    let db = PgPool::connect_with(app.db.connect_options().as_ref().clone()).await.unwrap();
+    prepare(&db).await;
+    let before = backends(&app).await;
+    assert!(before.len() > 1, "{before:?}");
+    fail(&db, Place::Write, "25006", 1).await;
+    world.ask(Place::Write, "").await.created();
+    let after = backends(&app).await;
+    assert!(before.is_disjoint(&after), "{before:?} and then {after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_database_is_503_and_not_ready_and_works_again_at_once() {
+    let app = server().await;
+    let world = World::new(&app).await;
+    let options = app.db.connect_options();
+    let db = PgPool::connect_with(options.as_ref().clone()).await.unwrap();
+    let name = options.get_database().unwrap();
+    let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db).await.unwrap();
+    // As in a failover: the connections that there are end, and new ones reach a server that does not take writes.
+    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name = 'cloudapi'";
+    sqlx::query(sql).execute(&db).await.unwrap();
+    eventually("the server says that the database is read-only", async || {
+        let ready = app.nobody().get("/readyz").await;
+        (ready.status == 503 && ready["checks"]["writes"].as_str().unwrap().starts_with("read-only: ")).then_some(())
+    })
+    .await;
+    for place in [Place::Write, Place::WriteWithKey, Place::SingleStatement] {
+        let reply = world.ask(place, "read-only").await;
+        assert!(reply.header("retry-after").is_some());
+        assert!(
+            ["database_unavailable", "auth_unavailable"].contains(&reply["code"].as_str().unwrap()),
+            "{}",
+            reply["code"]
+        );
+        assert_eq!(reply.status, 503, "{place:?}");
+    }
+    let sql = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
+    let mut own = db.acquire().await.unwrap();
+    sqlx::query("SET default_transaction_read_only = off").execute(&mut *own).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *own).await.unwrap();
+    // The pool's own connections are still read-only; they are replaced, and the write served.
+    eventually("a write succeeds", async || (world.ask(Place::Write, "").await.status == 201).then_some(())).await;
+    for place in PLACES {
+        let reply = world.ask(place, "read-write").await;
+        assert!(reply.status < 300, "{place:?}: {}", reply.status);
+    }
+    eventually("ready", async || (app.nobody().get("/readyz").await.status == 200).then_some(())).await;
+}
