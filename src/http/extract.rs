@@ -1,6 +1,6 @@
 //! Arguments of handlers: the id or the word in the path, the query string, the JSON body.
 
-use std::{marker::PhantomData, pin::pin};
+use std::{marker::PhantomData, pin::pin, time::Duration};
 
 use axum::{
     RequestPartsExt,
@@ -10,7 +10,8 @@ use axum::{
 };
 use futures_util::future::poll_immediate;
 use http_body_util::BodyExt;
-use schemars::{SchemaGenerator, json_schema};
+use schemars::{JsonSchema, SchemaGenerator, json_schema};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
 use crate::base::{
     error::{Code, Error, ItemCode, Place, Result},
     id::{Id, Kind},
-    schema::Input,
+    schema::{Input, input},
     text,
 };
 
@@ -30,6 +31,8 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The largest body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
+/// How long a body may take where no limit is set for the request.
+const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// The id in the path. A text that is no such id becomes [`Id::NOTHING`], which the look-up then
 /// does not find: malformed, absent and foreign are answered alike, at the same point.
@@ -193,20 +196,65 @@ fn unknown_parameter<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clon
         .at_parameter(name, ItemCode::UnknownField)
 }
 
-/// Refuses what a route does not take: query parameters where it has none, a body where it has none.
-pub fn refuse_strays(operation: &Operation, head: &Parts, has_body: bool) -> Result<()> {
+/// Refuses query parameters where a route has none.
+pub fn refuse_stray_parameters(operation: &Operation, head: &Parts) -> Result<()> {
     if operation.query.is_none()
         && let Some((name, _)) = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).next()
     {
         return Err(unknown_parameter(&name, std::iter::empty()));
     }
-    if operation.body.is_none() && has_body {
+    Ok(())
+}
+
+/// Refuses a body where a route has none. One without a byte is none, however it is framed (RFC 9112 §6.3): chunks that
+/// only end, or an empty DATA frame.
+pub async fn refuse_stray_body(operation: &Operation, head: &Parts, mut body: Body) -> Result<Body> {
+    let first_byte = async {
+        while let Some(frame) = body.frame().await {
+            if frame?.into_data().is_ok_and(|data| !data.is_empty()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let has_body = match poll_for_body(head, first_byte).await? {
+        Ok(has_body) => has_body,
+        Err(error) => return Err(broken_off(error)),
+    };
+    if has_body {
         return Err(Error::new(
             Code::UnexpectedBody,
             format!("{} {} takes no body; send none", operation.method, operation.path),
         ));
     }
-    Ok(())
+    Ok(body)
+}
+
+/// Waits for something of the request's body, for as long as a body may take, and leaves the place to others meanwhile.
+async fn poll_for_body<T>(head: &Parts, reading: impl Future<Output = T>) -> Result<T> {
+    let mut reading = pin!(reading);
+    // Mostly it has come with the head.
+    if let Some(read) = poll_immediate(reading.as_mut()).await {
+        return Ok(read);
+    }
+    let slot: Option<&Slot> = head.extensions.get();
+    let body_time = slot.map_or(BODY_TIME, Slot::body_time);
+    let reading = tokio::time::timeout(body_time, reading);
+    let read = match slot {
+        Some(slot) => slot.leave_for(reading).await?,
+        // Health checks take no place.
+        None => reading.await,
+    };
+    read.map_err(|_| {
+        Error::new(
+            Code::RequestTimeout,
+            format!("The body did not arrive within {} seconds; send the request again", body_time.as_secs()),
+        )
+    })
+}
+
+fn broken_off(error: axum::Error) -> Error {
+    Error::new(Code::MalformedRequest, "The body broke off before its end; send the request again").caused_by(error)
 }
 
 /// A JSON body: strictly parsed, and checked against the schema of `T` when asked to. In between,
@@ -261,21 +309,44 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (parts, body) = request.into_parts();
         require_plain(&parts.headers)?;
-        if media_type(&parts.headers) != JSON {
-            return Err(Error::new(
+        let is_json = media_type(&parts.headers) == JSON;
+        let not_json = || {
+            Error::new(
                 Code::UnsupportedMediaType,
                 "The body must be JSON; send it with 'Content-Type: application/json'",
-            ));
+            )
+        };
+        // What must have a body is not read to be refused.
+        if !is_json && T::rules().requires_members() {
+            return Err(not_json());
         }
-        Ok(Self::new(parse_json(&read_body(&parts, body).await?)?))
+        let bytes = read_body(&parts, body).await?;
+        if bytes.is_empty() && !T::rules().requires_members() {
+            return Ok(Self::new(Value::Object(Map::new())));
+        }
+        if !is_json {
+            return Err(not_json());
+        }
+        Ok(Self::new(parse_json(&bytes)?))
     }
 }
 
 impl<T: Input> Argument for JsonBody<T> {
     fn describe(operation: &mut Operation) {
-        operation.body = Some(BodyShape { schema: SchemaGenerator::subschema_for::<T>, media_types: &[JSON] });
+        operation.body = Some(BodyShape {
+            schema: SchemaGenerator::subschema_for::<T>,
+            media_types: &[JSON],
+            required: T::rules().requires_members(),
+        });
     }
 }
+
+/// The body of an action without members: none, or `{}`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoMembers {}
+
+input!(NoMembers);
 
 /// A body of texts, as JSON or as an HTML form.
 #[derive(Debug)]
@@ -310,7 +381,8 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for FormOrJson<T> {
 
 impl<T: Input> Argument for FormOrJson<T> {
     fn describe(operation: &mut Operation) {
-        operation.body = Some(BodyShape { schema: SchemaGenerator::subschema_for::<T>, media_types: &[JSON, FORM] });
+        operation.body =
+            Some(BodyShape { schema: SchemaGenerator::subschema_for::<T>, media_types: &[JSON, FORM], required: true });
     }
 }
 
@@ -355,25 +427,10 @@ async fn read_body(head: &Parts, body: Body) -> Result<Bytes> {
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    let slot: &Slot =
-        head.extensions.get().ok_or_else(|| Error::internal("a request that the edge has not seen was read"))?;
-    let mut reading = pin!(collect(body));
-    // Mostly it has come with the head.
-    let read = match poll_immediate(reading.as_mut()).await {
-        Some(read) => Ok(read),
-        None => slot.leave_for(tokio::time::timeout(slot.body_time(), reading)).await?,
-    };
-    match read {
-        Ok(Ok(Some(bytes))) => Ok(bytes),
-        Ok(Ok(None)) => Err(too_large()),
-        Ok(Err(error)) => {
-            Err(Error::new(Code::MalformedRequest, "The body broke off before its end; send the request again")
-                .caused_by(error))
-        }
-        Err(_) => Err(Error::new(
-            Code::RequestTimeout,
-            format!("The body did not arrive within {} seconds; send the request again", slot.body_time().as_secs()),
-        )),
+    match poll_for_body(head, collect(body)).await? {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(too_large()),
+        Err(error) => Err(broken_off(error)),
     }
 }
 

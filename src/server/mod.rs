@@ -2,11 +2,13 @@
 
 mod connection;
 pub mod files;
+mod framing;
 pub mod metrics;
 mod patient;
 mod progress;
 mod stop;
 pub mod tls;
+mod unread;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +24,7 @@ use crate::{
     audit::{retention, sealer::Sealer},
     auth::{keeper, node},
     base::{error::Result, lifecycle::Phase},
+    db::deletions,
     events::tail,
     http::{
         cors::WithCors,
@@ -176,6 +179,7 @@ async fn forget_old(app: &App) -> Result<()> {
     node::forget_old(&mut db).await?;
     // In batches, so that no transaction is long.
     while idempotency::forget_old(&mut db, app.clock.now()).await? > 0 {}
+    while deletions::forget_old(&mut db, app.clock.now()).await? > 0 {}
     while queue::sweep(&mut db, &app.outbox.pace).await? > 0 {}
     let until = app.clock.now().minus(app.cloud.pace.kept_for);
     while resources::queue::forget_old(&mut db, until).await? > 0 {}

@@ -9,6 +9,7 @@ pub mod contract;
 pub mod hooks;
 pub mod https;
 pub mod identity;
+pub mod items;
 pub mod moto;
 pub mod prometheus;
 pub mod raw;
