@@ -293,6 +293,11 @@ async fn framing_that_two_servers_could_read_differently_is_refused() {
     assert!(raw(&app, b"GET /healthz HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200 "));
 }
 
+/// How many responses are in `answer`: each has one date.
+fn responses(answer: &str) -> usize {
+    answer.matches("\r\ndate: ").count()
+}
+
 /// What is wrong with a request's framing, and the request, which makes a project where it is taken.
 fn ambiguous(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
     let body = r#"{"name":"n"}"#;
@@ -339,10 +344,7 @@ fn ambiguous(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("no name before the colon", with(&format!("{length}: a\r\n"), body)),
         ("a chunk's size with a sign", with(coding, &chunks.replacen('c', "+c", 1))),
         ("a chunk's size in another notation", with(coding, &format!("0x{chunks}"))),
-        (
-            "a chunk's size that is too long",
-            with(coding, &format!("00000000000000000000{chunks}").replacen("00000c", "fffffff00000c", 1)),
-        ),
+        ("a chunk's size beyond 64 bits", with(coding, &chunks.replacen('c', "1000000000000000c", 1))),
         ("LF after a chunk's size", with(coding, &chunks.replacen("\r\n", "\n", 1))),
         ("LF after a chunk", with(coding, &chunks.replacen("}\r\n", "}\n", 1))),
         ("LF in a chunk's extension", with(coding, &chunks.replacen("\r\n", ";a=\nb\r\n", 1))),
@@ -370,7 +372,7 @@ async fn every_ambiguous_framing_is_refused_and_ends_the_connection() {
         // What follows might be taken for a request of its own, or for a part of this one.
         let answer = raw(&app, &[&request[..], next.as_bytes()].concat()).await;
         assert!(answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.0 400 "), "{what}: {answer}");
-        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{what} is answered once: {answer}");
+        assert_eq!(responses(&answer), 1, "{what} is answered once: {answer}");
     }
     assert_eq!(user.get("/v1/projects").await.ok()["data"], json!([]), "none of them made a project");
 }
@@ -390,7 +392,7 @@ async fn an_ambiguous_head_is_found_after_any_request_on_the_connection() {
     for first in firsts {
         for (what, bad) in ambiguous(secret) {
             let answer = raw(&app, &[first.as_bytes(), &bad].concat()).await;
-            assert_eq!(answer.matches("HTTP/1.").count(), 2, "{what} after {first:?}: {answer}");
+            assert_eq!(responses(&answer), 2, "{what} after {first:?}: {answer}");
             assert!(answer.contains(" 400 Bad Request"), "{what} after {first:?}: {answer}");
         }
     }

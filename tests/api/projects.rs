@@ -273,7 +273,7 @@ async fn a_change_can_be_bound_to_the_state_that_was_seen() {
     let problem = change(&etag).await.problem(412, "precondition_failed");
     assert!(problem["detail"].as_str().unwrap().contains(&newer), "{problem}");
     change(&format!("W/{newer}")).await.problem(412, "precondition_failed");
-    change("nonsense").await.problem(412, "precondition_failed");
+    change("nonsense").await.problem(400, "malformed_request");
     change(&format!("\"other\", {newer}")).await.ok();
     change("*").await.ok();
     // What is not there has no state; what is wrong with the body comes first.
