@@ -38,8 +38,9 @@ use crate::{
     http::{
         condition::{self, conditions_of},
         describe::Operation,
-        extract::{refuse_stray_body, refuse_stray_parameters},
+        extract::refuse_stray_parameters,
         load::Slot,
+        reading::refuse_stray_body,
     },
     usage::quota::Quota,
 };

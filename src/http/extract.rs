@@ -1,38 +1,30 @@
 //! Arguments of handlers: the id or the word in the path, the query string, the JSON body.
 
-use std::{marker::PhantomData, pin::pin, time::Duration};
+use std::marker::PhantomData;
 
 use axum::{
     RequestPartsExt,
-    body::{Body, Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, header, request::Parts},
 };
-use futures_util::future::poll_immediate;
-use http_body_util::BodyExt;
-use schemars::{JsonSchema, SchemaGenerator, json_schema};
-use serde::Deserialize;
+use schemars::{SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
+pub use super::reading::{MAX_BODY, NoMembers};
 use super::{
     describe::{Argument, BodyShape, Operation},
     json,
-    load::Slot,
+    reading::{self, read_body},
 };
 use crate::base::{
     error::{Code, Error, ItemCode, Place, Result},
     id::{Id, Kind},
-    schema::{Input, input},
+    schema::Input,
     text,
 };
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
-
-/// The largest body, in bytes.
-pub const MAX_BODY: usize = 64 * 1024;
-/// How long a body may take where no limit is set for the request.
-const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// The id in the path. A text that is no such id becomes [`Id::NOTHING`], which the look-up then
 /// does not find: malformed, absent and foreign are answered alike, at the same point.
@@ -206,57 +198,6 @@ pub fn refuse_stray_parameters(operation: &Operation, head: &Parts) -> Result<()
     Ok(())
 }
 
-/// Refuses a body where a route has none. One without a byte is none, however it is framed (RFC 9112 §6.3): chunks that
-/// only end, or an empty DATA frame.
-pub async fn refuse_stray_body(operation: &Operation, head: &Parts, mut body: Body) -> Result<Body> {
-    let first_byte = async {
-        while let Some(frame) = body.frame().await {
-            if frame?.into_data().is_ok_and(|data| !data.is_empty()) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    };
-    let has_body = match poll_for_body(head, first_byte).await? {
-        Ok(has_body) => has_body,
-        Err(error) => return Err(broken_off(error)),
-    };
-    if has_body {
-        return Err(Error::new(
-            Code::UnexpectedBody,
-            format!("{} {} takes no body; send none", operation.method, operation.path),
-        ));
-    }
-    Ok(body)
-}
-
-/// Waits for something of the request's body, for as long as a body may take, and leaves the place to others meanwhile.
-async fn poll_for_body<T>(head: &Parts, reading: impl Future<Output = T>) -> Result<T> {
-    let mut reading = pin!(reading);
-    // Mostly it has come with the head.
-    if let Some(read) = poll_immediate(reading.as_mut()).await {
-        return Ok(read);
-    }
-    let slot: Option<&Slot> = head.extensions.get();
-    let body_time = slot.map_or(BODY_TIME, Slot::body_time);
-    let reading = tokio::time::timeout(body_time, reading);
-    let read = match slot {
-        Some(slot) => slot.leave_for(reading).await?,
-        // Health checks take no place.
-        None => reading.await,
-    };
-    read.map_err(|_| {
-        Error::new(
-            Code::RequestTimeout,
-            format!("The body did not arrive within {} seconds; send the request again", body_time.as_secs()),
-        )
-    })
-}
-
-fn broken_off(error: axum::Error) -> Error {
-    Error::new(Code::MalformedRequest, "The body broke off before its end; send the request again").caused_by(error)
-}
-
 /// A JSON body: strictly parsed, and checked against the schema of `T` when asked to. In between,
 /// a session's project is looked up, because a stranger should not even learn what a body may hold.
 #[derive(Debug)]
@@ -307,25 +248,21 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         require_plain(&parts.headers)?;
-        let is_json = media_type(&parts.headers) == JSON;
-        let not_json = || {
-            Error::new(
-                Code::UnsupportedMediaType,
-                "The body must be JSON; send it with 'Content-Type: application/json'",
-            )
-        };
-        // What must have a body is not read to be refused.
-        if !is_json && T::rules().requires_members() {
-            return Err(not_json());
+        if media_type(&parts.headers) != JSON {
+            // Without a byte there is no body, so its type does not matter.
+            if T::rules().requires_members() || reading::has_bytes(&parts, &mut body).await? {
+                return Err(Error::new(
+                    Code::UnsupportedMediaType,
+                    "The body must be JSON; send it with 'Content-Type: application/json'",
+                ));
+            }
+            return Ok(Self::new(Value::Object(Map::new())));
         }
         let bytes = read_body(&parts, body).await?;
         if bytes.is_empty() && !T::rules().requires_members() {
             return Ok(Self::new(Value::Object(Map::new())));
-        }
-        if !is_json {
-            return Err(not_json());
         }
         Ok(Self::new(parse_json(&bytes)?))
     }
@@ -340,13 +277,6 @@ impl<T: Input> Argument for JsonBody<T> {
         });
     }
 }
-
-/// The body of an action without members: none, or `{}`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NoMembers {}
-
-input!(NoMembers);
 
 /// A body of texts, as JSON or as an HTML form.
 #[derive(Debug)]
@@ -418,41 +348,6 @@ fn require_plain(headers: &HeaderMap) -> Result<()> {
 fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-async fn read_body(head: &Parts, body: Body) -> Result<Bytes> {
-    let too_large =
-        || Error::new(Code::PayloadTooLarge, format!("The body is larger than {MAX_BODY} bytes; send less"));
-    // Said up front, it need not be read to be refused.
-    if body.size_hint().lower() > MAX_BODY as u64 {
-        return Err(too_large());
-    }
-    match poll_for_body(head, collect(body)).await? {
-        Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err(too_large()),
-        Err(error) => Err(broken_off(error)),
-    }
-}
-
-/// All of a body, if it is no larger than it may be. One that comes in one piece is not copied.
-async fn collect(mut body: Body) -> std::result::Result<Option<Bytes>, axum::Error> {
-    let (mut first, mut whole) = (Bytes::new(), Vec::new());
-    while let Some(frame) = body.frame().await {
-        // Trailers say nothing here.
-        let Ok(piece) = frame?.into_data() else { continue };
-        if first.len().max(whole.len()) + piece.len() > MAX_BODY {
-            return Ok(None);
-        }
-        if first.is_empty() {
-            first = piece;
-            continue;
-        }
-        if whole.is_empty() {
-            whole.extend_from_slice(&first);
-        }
-        whole.extend_from_slice(&piece);
-    }
-    Ok(Some(if whole.is_empty() { first } else { whole.into() }))
 }
 
 /// Header values by name that may stand there once only.

@@ -133,7 +133,8 @@ impl Attempt {
         };
         let mut state = items.owner.get(item).await.ok();
         let members = state.as_object_mut().unwrap();
-        members.retain(|name, value| name != "last_used_at" && name != "etag" && !(name == "status" && value.is_object()));
+        members
+            .retain(|name, value| name != "last_used_at" && name != "etag" && !(name == "status" && value.is_object()));
         state
     }
 }
@@ -186,8 +187,7 @@ async fn every_write_of_an_item_keeps_to_its_preconditions() {
         .enumerate()
         {
             // A new item for each, because the tag of the first has changed.
-            let attempt =
-                if number == 0 { attempt_again(&attempt) } else { Attempt::new(&items, operation).await };
+            let attempt = if number == 0 { attempt_again(&attempt) } else { Attempt::new(&items, operation).await };
             let tag = attempt.tag.clone().unwrap();
             let headers: Vec<(&str, &str)> = headers
                 .iter()
