@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use axum::{Router, body::Bytes};
+use axum::Router;
 use serde_json::Value;
 
 use crate::{
@@ -217,8 +217,8 @@ pub fn description() -> &'static Value {
 
 /// `GET /openapi.json`.
 async fn describe(_: Public) -> Result<Document> {
-    static WRITTEN: LazyLock<Bytes> = LazyLock::new(|| description().to_string().into());
-    Ok(Document(WRITTEN.clone()))
+    static WRITTEN: LazyLock<Document> = LazyLock::new(|| Document::new(description()));
+    Ok(WRITTEN.clone())
 }
 
 /// The table as a router, a gate in front of each handler.

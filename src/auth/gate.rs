@@ -28,14 +28,22 @@ use crate::{
     base::{
         caller::Caller,
         error::{Code, Error, Result},
+        etag::Conditions,
         intent::{IdempotencyKey, Intent},
         need::{Itself, Need},
         request::{RequestContext, Route},
         secret::{Secret, SecretKind},
+        target::segments,
         tenant::ProjectStatus,
     },
     db::Pool,
-    http::{describe::Operation, extract::refuse_strays, load::Slot},
+    http::{
+        condition::{self, conditions_of},
+        describe::Operation,
+        extract::refuse_stray_parameters,
+        load::Slot,
+        reading::refuse_stray_body,
+    },
     usage::quota::Quota,
 };
 
@@ -82,7 +90,7 @@ enum Judged {
 
 impl Rules {
     /// Judges a request as far as that needs no waiting, which for a cached credential is to the end.
-    fn judge(&self, head: &Parts, has_body: bool) -> Judged {
+    fn judge(&self, head: &Parts) -> Judged {
         let judged = || -> Result<Judged> {
             let context = context_of(head)?;
             let _ = context.route.set(self.route);
@@ -92,35 +100,29 @@ impl Rules {
                 Need::Session | Need::Scoped { .. } => {
                     let secret = bearer_secret(&head.headers).map_err(|error| self.failed(context, error))?;
                     return Ok(match self.authenticator.cached(&secret) {
-                        Ok(caller) => self.admit(context, head, has_body, Some((caller, secret))),
+                        Ok(caller) => self.admit(context, head, Some((caller, secret))),
                         Err(look) => Judged::Unknown(secret, look),
                     });
                 }
             }
-            Ok(self.admit(context, head, has_body, None))
+            Ok(self.admit(context, head, None))
         };
         judged().unwrap_or_else(|error| Judged::Refused(error, None))
     }
 
     /// Goes on with a request whose credential the database has to be asked about.
-    async fn judge_unknown(&self, head: &Parts, has_body: bool, secret: Secret, look: Look) -> Judged {
+    async fn judge_unknown(&self, head: &Parts, secret: Secret, look: Look) -> Judged {
         let judged = async {
             let context = context_of(head)?;
             let caller = look.into_database(&self.authenticator, &secret).await;
             let caller = caller.map_err(|error| self.failed(context, error))?;
-            Ok(self.admit(context, head, has_body, Some((caller, secret))))
+            Ok(self.admit(context, head, Some((caller, secret))))
         };
         judged.await.unwrap_or_else(|error| Judged::Refused(error, None))
     }
 
     /// What comes after it is known who calls.
-    fn admit(
-        &self,
-        context: &RequestContext,
-        head: &Parts,
-        has_body: bool,
-        shown: Option<(Arc<Caller>, Secret)>,
-    ) -> Judged {
+    fn admit(&self, context: &RequestContext, head: &Parts, shown: Option<(Arc<Caller>, Secret)>) -> Judged {
         let mut standing = None;
         let admitted = || -> Result<()> {
             if let Some((caller, secret)) = shown {
@@ -141,7 +143,12 @@ impl Rules {
                 let query = head.uri.query().unwrap_or_default();
                 let _ = context.intent.set(Intent::new(key, head.method.as_str(), head.uri.path(), query));
             }
-            refuse_strays(&self.operation, head, has_body)
+            if self.operation.conditional
+                && let Some(conditions) = conditions_of(&head.headers)?
+            {
+                let _ = context.conditions.set(conditions);
+            }
+            refuse_stray_parameters(&self.operation, head)
         };
         match admitted() {
             Ok(()) => Judged::Passed(standing),
@@ -261,7 +268,7 @@ pub(super) fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAd
     };
     let names_itself = || {
         let own = caller.credential_id().to_string();
-        path.split('/').any(|segment| segment == own)
+        segments(path).any(|segment| *segment == *own.as_bytes())
     };
     match itself {
         Itself::WithoutScope if names_itself() => Ok(()),
@@ -331,25 +338,20 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let has_body = !request.body().is_end_stream();
         let (head, body) = request.into_parts();
-        let judged = self.rules.judge(&head, has_body);
-        let (secret, look) = match judged {
+        // Whether there is a body that the route does not take is not known before it ends or its first byte arrives.
+        let may_have_stray_body = self.rules.operation.body.is_none() && !body.is_end_stream();
+        let unknown = match self.rules.judge(&head) {
+            Judged::Refused(error, standing) => return Gated::Refused { answer: Some((error, standing)) },
             // The way of most requests, which needs no box.
-            Judged::Passed(standing) if self.rules.operation.is_read() => {
+            Judged::Passed(standing)
+                if self.rules.operation.is_read() && !may_have_stray_body && conditions(&head).is_none() =>
+            {
                 let again = self.rules.again(&self.inner, &head);
                 return Gated::Read { answer: self.inner.call(Request::from_parts(head, body)), standing, again };
             }
-            Judged::Refused(error, standing) => return Gated::Refused { answer: Some((error, standing)) },
-            Judged::Passed(standing) => {
-                let (rules, inner) = (Arc::clone(&self.rules), self.inner.clone());
-                return Gated::Other {
-                    answer: Box::pin(
-                        async move { with_standing(rules.write_again(inner, head, body).await, standing) },
-                    ),
-                };
-            }
-            Judged::Unknown(secret, look) => (secret, look),
+            Judged::Passed(standing) => Err(standing),
+            Judged::Unknown(secret, look) => Ok((secret, look)),
         };
         let rules = Arc::clone(&self.rules);
         // The one that is ready goes, its clone stays.
@@ -357,21 +359,41 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Gated::Other {
             answer: Box::pin(async move {
-                let standing = match rules.judge_unknown(&head, has_body, secret, look).await {
+                let judged = match unknown {
+                    Ok((secret, look)) => rules.judge_unknown(&head, secret, look).await,
+                    Err(standing) => Judged::Passed(standing),
+                };
+                let standing = match judged {
                     Judged::Passed(standing) => standing,
                     Judged::Refused(error, standing) => return with_standing(error.into_response(), standing),
                     Judged::Unknown(..) => return Error::internal("a look that found nothing").into_response(),
                 };
+                let body = match may_have_stray_body {
+                    true => refuse_stray_body(&rules.operation, &head, body).await,
+                    false => Ok(body),
+                };
+                let body = match body {
+                    Ok(body) => body,
+                    Err(error) => return with_standing(error.into_response(), standing),
+                };
                 if !rules.operation.is_read() {
                     return with_standing(rules.write_again(inner, head, body).await, standing);
                 }
+                let conditions = conditions(&head).cloned();
                 let again = rules.again(&inner, &head);
                 let answer = inner.call(Request::from_parts(head, body));
                 let Ok(response) = Gated::Read { answer, standing, again }.await;
-                response
+                match conditions {
+                    Some(conditions) => condition::apply(&conditions, response),
+                    None => response,
+                }
             }),
         }
     }
+}
+
+fn conditions(head: &Parts) -> Option<&Conditions> {
+    head.extensions.get::<Arc<RequestContext>>()?.conditions.get()
 }
 
 fn with_standing(mut response: Response, standing: Option<Standing>) -> Response {

@@ -5,6 +5,8 @@ use std::fmt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::target::{canonical_path, canonical_query};
+
 /// A client's name for one write, by which a second sending of it is recognised.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
@@ -54,7 +56,7 @@ impl Intent {
     /// The write that `method`, `path` and `query` begin to tell of.
     pub fn new(key: IdempotencyKey, method: &str, path: &str, query: &str) -> Self {
         let mut head = Sha256::new();
-        for part in [method, path, query] {
+        for part in [method, &canonical_path(path), &canonical_query(query)] {
             head.update((part.len() as u64).to_be_bytes());
             head.update(part);
         }
@@ -100,5 +102,7 @@ mod tests {
         assert_ne!(of(json!({})), intent("/v1/keys", "").fingerprint(None));
         assert_ne!(of(json!({})), intent("/v1/key", "s").fingerprint(Some(&json!({}))));
         assert_ne!(of(json!({})), intent("/v1/keys", "x=1").fingerprint(Some(&json!({}))));
+        let with = |path: &str, query: &str| intent(path, query).fingerprint(Some(&json!({})));
+        assert_eq!(with("/v1/keys/key_1", "x=a_b"), with("/v1/keys/key%5f1", "%78=a%5Fb"));
     }
 }

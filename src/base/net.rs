@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -89,17 +89,23 @@ pub fn client_address(peer: SocketAddr, forwarded_for: &str, trusted: &[Cidr]) -
         if !is_trusted(address) {
             break;
         }
-        match parse_forwarded(entry.trim()) {
-            Some(forwarded) => address = forwarded,
-            None => break,
+        match entry.trim() {
+            // An empty list element says nothing (RFC 9110 §5.6.1.2).
+            "" => {}
+            entry => match parse_forwarded(entry) {
+                Some(forwarded) => address = forwarded,
+                None => break,
+            },
         }
     }
     address
 }
 
-/// Some proxies write a port too.
+/// An address as proxies write it: bare, an IPv6 address in brackets, or either with a port.
 fn parse_forwarded(text: &str) -> Option<IpAddr> {
-    let address = text.parse::<IpAddr>().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let address = text.parse::<IpAddr>().ok().or_else(bracketed).or_else(with_port);
     address.map(|address| address.to_canonical())
 }
 
@@ -148,5 +154,44 @@ mod tests {
         assert_eq!(address("10.0.0.1:1", "198.51.100.1:4711"), "198.51.100.1");
         assert_eq!(address("[2001:db8::1]:1", "[2001:db8::2]:4711"), "2001:db8::2");
         assert_eq!(address("[::ffff:10.0.0.1]:1", "::ffff:198.51.100.1"), "198.51.100.1");
+    }
+
+    #[test]
+    fn every_spelling_of_a_forwarded_address_is_read() {
+        let trusted: Vec<Cidr> = vec!["10.0.0.0/8".parse().unwrap()];
+        let peer = "10.0.0.1:1".parse().unwrap();
+        let address = |forwarded: &str| client_address(peer, forwarded, &trusted).to_string();
+        for (text, expected) in [
+            ("198.51.100.1", "198.51.100.1"),
+            ("198.51.100.1:4711", "198.51.100.1"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+            ("[2001:db8::7]:4711", "2001:db8::7"),
+            ("[2001:0DB8:0:0:0:0:0:7]", "2001:db8::7"),
+            ("[::ffff:198.51.100.1]", "198.51.100.1"),
+            ("[::ffff:198.51.100.1]:4711", "198.51.100.1"),
+            (" 198.51.100.1 , [2001:db8::7] ", "2001:db8::7"),
+            ("198.51.100.1,", "198.51.100.1"),
+            ("198.51.100.1, ,", "198.51.100.1"),
+            ("[2001:db8::7], 10.0.0.2", "2001:db8::7"),
+        ] {
+            assert_eq!(address(text), expected, "{text:?}");
+        }
+        // Anything else is no address, so the proxy's own stands in.
+        for text in [
+            "[198.51.100.1]",
+            "[2001:db8::7",
+            "2001:db8::7]",
+            "[]",
+            "[2001:db8::7]:",
+            "[2001:db8::7]:70000",
+            "[[2001:db8::7]]",
+            "198.051.100.1",
+            "unknown",
+            "_hidden",
+            "for=198.51.100.1",
+        ] {
+            assert_eq!(address(text), "10.0.0.1", "{text:?}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use super::{
     caller::Caller,
     error::{Code, Error, Result},
+    etag::Conditions,
     id::{ProjectId, RequestId},
     intent::Intent,
     secret::Secret,
@@ -44,6 +45,8 @@ pub struct RequestContext {
     pub secret: OnceLock<Secret>,
     /// The write they mean, if it carries an `Idempotency-Key`.
     pub intent: OnceLock<Intent>,
+    /// The preconditions, if the route has an item and the request carries some.
+    pub conditions: OnceLock<Conditions>,
     /// Whether nobody waits for the answer any more, and who is to be told of that.
     is_left: AtomicBool,
     left: Notify,
@@ -127,6 +130,7 @@ impl RequestContext {
             project: OnceLock::new(),
             secret: OnceLock::new(),
             intent: OnceLock::new(),
+            conditions: OnceLock::new(),
             is_left: AtomicBool::new(false),
             left: Notify::new(),
             unsettled: Mutex::default(),

@@ -72,6 +72,7 @@ pub struct Rules {
     validator: Validator,
     properties: Map<String, Value>,
     schema: Value,
+    requires_members: bool,
 }
 
 impl Rules {
@@ -92,12 +93,19 @@ impl Rules {
             .build(&schema)
             .unwrap_or_else(|error| panic!("the schema of {} is broken: {error}", T::schema_name()));
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-        Self { validator, properties, schema }
+        // Without members nothing is valid.
+        let requires_members = !validator.is_valid(&Value::Object(Map::new()));
+        Self { validator, properties, schema, requires_members }
     }
 
     /// The members there are, each with its schema.
     pub fn properties(&self) -> &Map<String, Value> {
         &self.properties
+    }
+
+    /// Whether some member is required.
+    pub fn requires_members(&self) -> bool {
+        self.requires_members
     }
 
     /// Takes out the members that are null: in a request, absent and null mean the same. A member
@@ -160,7 +168,10 @@ impl Rules {
                     let known = known.unwrap_or(&self.properties).keys().map(String::as_str);
                     let hint = match text::nearest(member, known.clone()) {
                         Some(near) => format!("did you mean '{near}'?"),
-                        None => format!("known here: {}", known.collect::<Vec<_>>().join(", ")),
+                        None => match known.collect::<Vec<_>>().join(", ") {
+                            list if list.is_empty() => "it takes none".to_owned(),
+                            list => format!("known here: {list}"),
+                        },
                     };
                     let shown: String = member.chars().take(64).collect();
                     item(

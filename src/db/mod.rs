@@ -1,6 +1,7 @@
 //! The database: how it is reached, brought up to date, and how its errors are told.
 
 mod call;
+pub mod deletions;
 pub mod embedded;
 mod pool;
 pub mod sqlstate;

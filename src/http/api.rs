@@ -107,6 +107,12 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
             errors: &[],
         };
         H::describe(&mut operation);
+        operation.conditional = match operation.method {
+            Method::GET => operation.answer.etag,
+            // What is deleted is always an item, such as the current session, which no id in the path names.
+            Method::DELETE => true,
+            _ => !operation.path_ids.is_empty(),
+        };
         self.rows.push(Row { operation, router: on(filter, handler) });
         self
     }

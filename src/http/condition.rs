@@ -1,64 +1,44 @@
-//! Conditional requests (RFC 9110 §13): a change is made only to the state that the client has seen.
+//! Conditional requests (RFC 9110 §13): the headers, and what they do to the response of a read.
 
 use axum::{
-    extract::FromRequestParts,
-    http::{header, request::Parts},
+    body::Body,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 
-use super::describe::{Argument, Operation};
-use crate::base::error::{Code, Error, Result};
+use crate::base::{
+    error::Result,
+    etag::{Conditions, EntityTag, ReadOutcome},
+};
 
-/// The `If-Match` header.
-#[derive(Debug)]
-pub struct IfMatch(Option<String>);
-
-impl IfMatch {
-    /// Whether the state with the entity tag `etag`, in its quotes, is one that the client means.
-    pub fn require(&self, etag: &str) -> Result<()> {
-        let Some(wanted) = &self.0 else { return Ok(()) };
-        // Weak tags match nothing here (RFC 9110 §13.1.1).
-        if wanted == "*" || wanted.split(',').any(|tag| tag.trim() == etag) {
-            return Ok(());
-        }
-        Err(Error::new(
-            Code::PreconditionFailed,
-            format!(
-                "It has changed since: its ETag is {etag} now; get it again, and repeat the change with that ETag if it still holds"
-            ),
-        ))
+/// The preconditions in `headers`, if there are any. Dates are none: no response has a `Last-Modified`.
+pub fn conditions_of(headers: &HeaderMap) -> Result<Option<Conditions>> {
+    let (if_match, if_none_match) = (lines(headers, &header::IF_MATCH), lines(headers, &header::IF_NONE_MATCH));
+    if if_match.is_none() && if_none_match.is_none() {
+        return Ok(None);
     }
+    Conditions::parse(if_match.as_deref(), if_none_match.as_deref()).map(Some)
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        // Several lines of a list header are one list (RFC 9110 §5.3).
-        let lines: Vec<&str> =
-            parts.headers.get_all(header::IF_MATCH).iter().map(|value| value.to_str().unwrap_or_default()).collect();
-        Ok(Self((!lines.is_empty()).then(|| lines.join(","))))
-    }
+/// Several lines of a list header are one list (RFC 9110 §5.3).
+fn lines(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|value| value.as_bytes()).collect();
+    (!lines.is_empty()).then(|| lines.join(&b','))
 }
 
-impl Argument for IfMatch {
-    fn describe(operation: &mut Operation) {
-        operation.conditional = true;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_state_is_matched_by_its_own_strong_tag() {
-        let matches = |header: &str| IfMatch(Some(header.into())).require("\"7\"").is_ok();
-        for header in ["\"7\"", "*", "\"6\", \"7\"", "\"6\",\"7\""] {
-            assert!(matches(header), "{header}");
+/// The response to a read with these preconditions, which without them is `response`.
+pub fn apply(conditions: &Conditions, mut response: Response) -> Response {
+    let tag = response.headers().get(header::ETAG).and_then(|tag| EntityTag::parse(tag.as_bytes()));
+    let (StatusCode::OK, Some(tag)) = (response.status(), tag) else { return response };
+    match conditions.check_read(&tag) {
+        Ok(ReadOutcome::Send) => response,
+        Ok(ReadOutcome::NotModified) => {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            *response.body_mut() = Body::empty();
+            response.headers_mut().remove(header::CONTENT_TYPE);
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            response
         }
-        for header in ["\"6\"", "W/\"7\"", "7", "", "\"77\""] {
-            assert!(!matches(header), "{header}");
-        }
-        assert!(IfMatch(None).require("\"7\"").is_ok());
+        Err(error) => error.into_response(),
     }
 }

@@ -13,18 +13,20 @@ use tower::{Layer, Service};
 use tower_http::cors::{self, AllowOrigin, CorsLayer};
 
 /// Headers that scripts may send.
-const ALLOWED: [HeaderName; 7] = [
+const ALLOWED: [HeaderName; 8] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::IF_MATCH,
+    header::IF_NONE_MATCH,
     HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("last-event-id"),
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("x-request-id"),
 ];
 /// Headers that scripts may read.
-const EXPOSED: [HeaderName; 8] = [
+const EXPOSED: [HeaderName; 10] = [
     HeaderName::from_static("x-request-id"),
+    header::ALLOW,
     header::ETAG,
     header::LOCATION,
     header::RETRY_AFTER,
@@ -32,6 +34,7 @@ const EXPOSED: [HeaderName; 8] = [
     HeaderName::from_static("ratelimit"),
     HeaderName::from_static("ratelimit-policy"),
     HeaderName::from_static("idempotent-replayed"),
+    HeaderName::from_static("usage-as-of"),
 ];
 /// How long a browser may remember what it was allowed: an origin taken away is out by then.
 const REMEMBERED: Duration = Duration::from_secs(3600);

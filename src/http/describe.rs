@@ -32,7 +32,7 @@ pub struct Operation {
     pub path_ids: Vec<SchemaOf>,
     /// The query string, if it takes one.
     pub query: Option<&'static Rules>,
-    /// Whether it heeds `If-Match`.
+    /// Whether it is about one item, so that it heeds `If-Match` and `If-None-Match`.
     pub conditional: bool,
     /// Whether it heeds `Last-Event-ID`.
     pub resumable: bool,
@@ -51,6 +51,8 @@ pub struct BodyShape {
     pub schema: SchemaOf,
     /// How it may be written.
     pub media_types: &'static [&'static str],
+    /// Whether it may not be left out, because it has required members.
+    pub required: bool,
 }
 
 /// The successful answer of a route.

@@ -15,7 +15,7 @@ use std::{
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, HeaderValue},
+    http::{HeaderMap, HeaderValue, Version, header},
     response::{IntoResponse, Response},
 };
 use futures_util::future::{CatchUnwind, FutureExt};
@@ -173,6 +173,10 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
+        if let Err(error) = framing::check(&request) {
+            // Where the next request begins is not certain.
+            return Guarded::Refused { error: Some(error), closes: request.version() < Version::HTTP_2 };
+        }
         match self.edge.admit(&request) {
             Ok(slot) => {
                 if let Some(slot) = &slot {
@@ -185,7 +189,7 @@ where
                 let time = tokio::time::sleep_until(began + REQUEST_TIME);
                 Guarded::Served { answer, time, began, slot, write }
             }
-            Err(error) => Guarded::Refused { error: Some(error) },
+            Err(error) => Guarded::Refused { error: Some(error), closes: false },
         }
     }
 }
@@ -197,7 +201,7 @@ pin_project! {
     #[allow(missing_docs, reason = "the macro takes no comments on fields")]
     pub enum Guarded<F> {
         /// The request was turned away.
-        Refused { error: Option<Error> },
+        Refused { error: Option<Error>, closes: bool },
         /// It is being served, and takes a place until the answer is there.
         Served {
             #[pin]
@@ -244,8 +248,13 @@ impl<F: Future<Output = std::result::Result<Response, Infallible>>> Future for G
                 *slot = None;
                 error
             }
-            GuardedProject::Refused { error } => {
-                error.take().unwrap_or_else(|| Error::internal("an answer was asked for twice"))
+            GuardedProject::Refused { error, closes } => {
+                let error = error.take().unwrap_or_else(|| Error::internal("an answer was asked for twice"));
+                let mut response = error.into_response();
+                if *closes {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                return Poll::Ready(Ok(response));
             }
         };
         Poll::Ready(Ok(error.into_response()))
@@ -276,7 +285,6 @@ impl Edge {
                 format!("The headers are larger than {MAX_HEAD} bytes; send fewer or shorter ones"),
             ));
         }
-        framing::check(request.version(), request.headers())?;
         if ALWAYS.contains(&request.uri().path()) {
             return Ok(None);
         }

@@ -1,22 +1,20 @@
 //! Arguments of handlers: the id or the word in the path, the query string, the JSON body.
 
-use std::{marker::PhantomData, pin::pin};
+use std::marker::PhantomData;
 
 use axum::{
     RequestPartsExt,
-    body::{Body, Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, header, request::Parts},
 };
-use futures_util::future::poll_immediate;
-use http_body_util::BodyExt;
 use schemars::{SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
+pub use super::reading::{MAX_BODY, NoMembers};
 use super::{
     describe::{Argument, BodyShape, Operation},
     json,
-    load::Slot,
+    reading::{self, read_body},
 };
 use crate::base::{
     error::{Code, Error, ItemCode, Place, Result},
@@ -27,9 +25,6 @@ use crate::base::{
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
-
-/// The largest body, in bytes.
-pub const MAX_BODY: usize = 64 * 1024;
 
 /// The id in the path. A text that is no such id becomes [`Id::NOTHING`], which the look-up then
 /// does not find: malformed, absent and foreign are answered alike, at the same point.
@@ -193,18 +188,12 @@ fn unknown_parameter<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clon
         .at_parameter(name, ItemCode::UnknownField)
 }
 
-/// Refuses what a route does not take: query parameters where it has none, a body where it has none.
-pub fn refuse_strays(operation: &Operation, head: &Parts, has_body: bool) -> Result<()> {
+/// Refuses query parameters where a route has none.
+pub fn refuse_stray_parameters(operation: &Operation, head: &Parts) -> Result<()> {
     if operation.query.is_none()
         && let Some((name, _)) = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).next()
     {
         return Err(unknown_parameter(&name, std::iter::empty()));
-    }
-    if operation.body.is_none() && has_body {
-        return Err(Error::new(
-            Code::UnexpectedBody,
-            format!("{} {} takes no body; send none", operation.method, operation.path),
-        ));
     }
     Ok(())
 }
@@ -259,21 +248,33 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         require_plain(&parts.headers)?;
         if media_type(&parts.headers) != JSON {
-            return Err(Error::new(
-                Code::UnsupportedMediaType,
-                "The body must be JSON; send it with 'Content-Type: application/json'",
-            ));
+            // Without a byte there is no body, so its type does not matter.
+            if T::rules().requires_members() || reading::has_bytes(&parts, &mut body).await? {
+                return Err(Error::new(
+                    Code::UnsupportedMediaType,
+                    "The body must be JSON; send it with 'Content-Type: application/json'",
+                ));
+            }
+            return Ok(Self::new(Value::Object(Map::new())));
         }
-        Ok(Self::new(parse_json(&read_body(&parts, body).await?)?))
+        let bytes = read_body(&parts, body).await?;
+        if bytes.is_empty() && !T::rules().requires_members() {
+            return Ok(Self::new(Value::Object(Map::new())));
+        }
+        Ok(Self::new(parse_json(&bytes)?))
     }
 }
 
 impl<T: Input> Argument for JsonBody<T> {
     fn describe(operation: &mut Operation) {
-        operation.body = Some(BodyShape { schema: SchemaGenerator::subschema_for::<T>, media_types: &[JSON] });
+        operation.body = Some(BodyShape {
+            schema: SchemaGenerator::subschema_for::<T>,
+            media_types: &[JSON],
+            required: T::rules().requires_members(),
+        });
     }
 }
 
@@ -310,7 +311,8 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for FormOrJson<T> {
 
 impl<T: Input> Argument for FormOrJson<T> {
     fn describe(operation: &mut Operation) {
-        operation.body = Some(BodyShape { schema: SchemaGenerator::subschema_for::<T>, media_types: &[JSON, FORM] });
+        operation.body =
+            Some(BodyShape { schema: SchemaGenerator::subschema_for::<T>, media_types: &[JSON, FORM], required: true });
     }
 }
 
@@ -346,56 +348,6 @@ fn require_plain(headers: &HeaderMap) -> Result<()> {
 fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-async fn read_body(head: &Parts, body: Body) -> Result<Bytes> {
-    let too_large =
-        || Error::new(Code::PayloadTooLarge, format!("The body is larger than {MAX_BODY} bytes; send less"));
-    // Said up front, it need not be read to be refused.
-    if body.size_hint().lower() > MAX_BODY as u64 {
-        return Err(too_large());
-    }
-    let slot: &Slot =
-        head.extensions.get().ok_or_else(|| Error::internal("a request that the edge has not seen was read"))?;
-    let mut reading = pin!(collect(body));
-    // Mostly it has come with the head.
-    let read = match poll_immediate(reading.as_mut()).await {
-        Some(read) => Ok(read),
-        None => slot.leave_for(tokio::time::timeout(slot.body_time(), reading)).await?,
-    };
-    match read {
-        Ok(Ok(Some(bytes))) => Ok(bytes),
-        Ok(Ok(None)) => Err(too_large()),
-        Ok(Err(error)) => {
-            Err(Error::new(Code::MalformedRequest, "The body broke off before its end; send the request again")
-                .caused_by(error))
-        }
-        Err(_) => Err(Error::new(
-            Code::RequestTimeout,
-            format!("The body did not arrive within {} seconds; send the request again", slot.body_time().as_secs()),
-        )),
-    }
-}
-
-/// All of a body, if it is no larger than it may be. One that comes in one piece is not copied.
-async fn collect(mut body: Body) -> std::result::Result<Option<Bytes>, axum::Error> {
-    let (mut first, mut whole) = (Bytes::new(), Vec::new());
-    while let Some(frame) = body.frame().await {
-        // Trailers say nothing here.
-        let Ok(piece) = frame?.into_data() else { continue };
-        if first.len().max(whole.len()) + piece.len() > MAX_BODY {
-            return Ok(None);
-        }
-        if first.is_empty() {
-            first = piece;
-            continue;
-        }
-        if whole.is_empty() {
-            whole.extend_from_slice(&first);
-        }
-        whole.extend_from_slice(&piece);
-    }
-    Ok(Some(if whole.is_empty() { first } else { whole.into() }))
 }
 
 /// Header values by name that may stand there once only.

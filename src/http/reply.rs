@@ -15,6 +15,7 @@ use super::describe::{Answer, AnswerShape};
 use crate::base::{
     clock::Timestamp,
     error::Error,
+    etag::{EntityTag, Versioned},
     id::{Kind, RequestId},
     page::Page,
 };
@@ -38,20 +39,13 @@ impl<T: JsonSchema> Answer for Json<T> {
     const SHAPE: AnswerShape = shape::<T>(200, "Done: this is how it is now.");
 }
 
-/// 200 with a body and the entity tag of its state.
+/// 200 with an item and the entity tag of its state.
 #[derive(Debug)]
-pub struct Tagged<T> {
-    /// The tag, in its quotes.
-    pub etag: String,
-    /// What has it.
-    pub body: T,
-}
+pub struct Tagged<T>(pub T);
 
-impl<T: Serialize> IntoResponse for Tagged<T> {
+impl<T: Serialize + Versioned> IntoResponse for Tagged<T> {
     fn into_response(self) -> Response {
-        // Tags are made of our own numbers.
-        let tag = HeaderValue::from_str(&self.etag).unwrap_or(HeaderValue::from_static("\"\""));
-        json(StatusCode::OK, &self.body, [(header::ETAG, tag)])
+        json(StatusCode::OK, &self.0, [etag(&self.0.etag())])
     }
 }
 
@@ -105,30 +99,32 @@ pub struct Created<T> {
     pub body: T,
 }
 
-impl<T: Serialize> IntoResponse for Created<T> {
+impl<T: Serialize + Versioned> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
-        json(StatusCode::CREATED, &self.body, [location(&self.location)])
+        json(StatusCode::CREATED, &self.body, [location(&self.location), etag(&self.body.etag())])
     }
 }
 
 impl<T: JsonSchema> Answer for Created<T> {
-    const SHAPE: AnswerShape = AnswerShape { location: true, ..shape::<T>(201, "Made; `Location` says where it is.") };
+    const SHAPE: AnswerShape =
+        AnswerShape { location: true, etag: true, ..shape::<T>(201, "Made; `Location` says where it is.") };
 }
 
 /// 201 with a secret that is shown this once, so no cache may keep the answer.
 #[derive(Debug)]
 pub struct Issued<T>(pub Created<T>);
 
-impl<T: Serialize> IntoResponse for Issued<T> {
+impl<T: Serialize + Versioned> IntoResponse for Issued<T> {
     fn into_response(self) -> Response {
         let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        json(StatusCode::CREATED, &self.0.body, [location(&self.0.location), no_store])
+        json(StatusCode::CREATED, &self.0.body, [location(&self.0.location), etag(&self.0.body.etag()), no_store])
     }
 }
 
 impl<T: JsonSchema> Answer for Issued<T> {
     const SHAPE: AnswerShape = AnswerShape {
         location: true,
+        etag: true,
         private: true,
         ..shape::<T>(201, "Made. The secret is shown in this answer only; store it now.")
     };
@@ -139,19 +135,22 @@ impl<T: JsonSchema> Answer for Issued<T> {
 pub struct Accepted<T> {
     /// The path to look at.
     pub location: String,
+    /// The tag of the item that the request was sent to, or that it made.
+    pub etag: EntityTag,
     /// What will be done.
     pub body: T,
 }
 
 impl<T: Serialize> IntoResponse for Accepted<T> {
     fn into_response(self) -> Response {
-        json(StatusCode::ACCEPTED, &self.body, [location(&self.location)])
+        json(StatusCode::ACCEPTED, &self.body, [location(&self.location), etag(&self.etag)])
     }
 }
 
 impl<T: JsonSchema> Answer for Accepted<T> {
     const SHAPE: AnswerShape = AnswerShape {
         location: true,
+        etag: true,
         ..shape::<T>(202, "It will be done; `Location` says where to see what came of it.")
     };
 }
@@ -306,6 +305,11 @@ const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerS
 fn location(path: &str) -> (HeaderName, HeaderValue) {
     // Paths are made of our own words and ids.
     (header::LOCATION, HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/")))
+}
+
+fn etag(tag: &EntityTag) -> (HeaderName, HeaderValue) {
+    // Tags are made of our own numbers.
+    (header::ETAG, HeaderValue::from_str(&tag.to_string()).unwrap_or(HeaderValue::from_static("\"\"")))
 }
 
 fn json<const N: usize>(

@@ -24,7 +24,9 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        let Some(value) = single_header(&parts.headers, &LAST_EVENT_ID)? else { return Ok(Self(None)) };
+        // An EventSource that has received no id may send the header empty (the HTML standard).
+        let value = single_header(&parts.headers, &LAST_EVENT_ID)?.filter(|value| !value.is_empty());
+        let Some(value) = value else { return Ok(Self(None)) };
         let id = value.to_str().ok().and_then(|text| text.parse().ok());
         id.map(|id| Self(Some(id))).ok_or_else(|| {
             Error::new(

@@ -28,7 +28,7 @@ use crate::{
     },
     http::{
         extract::{JsonBody, PathId, Query},
-        reply::{Created, Issued, Json, List},
+        reply::{Created, Issued, Json, List, Tagged},
     },
     state::App,
     tokens,
@@ -86,12 +86,16 @@ pub async fn list(
 }
 
 /// One key.
-pub async fn get(grant: Grant<KeysRead>, State(app): State<App>, PathId(id): PathId<id::Key>) -> Result<Json<KeyView>> {
+pub async fn get(
+    grant: Grant<KeysRead>,
+    State(app): State<App>,
+    PathId(id): PathId<id::Key>,
+) -> Result<Tagged<KeyView>> {
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project_of(&mut db, id).await?;
     let key = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
-    Ok(Json(KeyView::new(key, now)))
+    Ok(Tagged(KeyView::new(key, now)))
 }
 
 /// Changes a key.
@@ -100,7 +104,7 @@ pub async fn update(
     State(app): State<App>,
     PathId(id): PathId<id::Key>,
     body: JsonBody<KeyPatch>,
-) -> Result<Once<Json<KeyView>>> {
+) -> Result<Once<Tagged<KeyView>>> {
     let now = app.clock.now();
     let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
     require_future(patch.expires_at, now)?;
@@ -108,6 +112,8 @@ pub async fn update(
     let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.take_hold(ScopeSet::from_texts(&key.scopes))?;
     let scopes = patch.scopes.map(|scopes| tenant.hand_out(scopes)).transpose()?;
+    let before = KeyView::new(key.clone(), now);
+    tx.require_match(&before)?;
     tenant.require_active()?;
     require_unrevoked(&key)?;
     let change = KeyChange {
@@ -118,11 +124,10 @@ pub async fn update(
         allowed_ips: patch.allowed_ips,
         rate_limit: patch.rate_limit,
     };
-    let before = KeyView::new(key, now);
     let key = KeyView::new(repo::update(tx.db(), tenant, id, change).await?, now);
     tx.recall(Subject::Key(id));
     let change = Change::new(Action::KeyUpdated, id, Some(key.project_id)).updated(&before, &key);
-    tx.commit(change, Json(key)).await
+    tx.commit(change, Tagged(key)).await
 }
 
 /// Gives a key another secret, and the old one an end.
@@ -150,6 +155,8 @@ pub async fn rotate(
     if by_session {
         tenant.take_hold(ScopeSet::from_texts(&key.scopes))?;
     }
+    let before = KeyView::new(key.clone(), now);
+    tx.require_match(&before)?;
     tenant.require_active()?;
     require_unrevoked(&key)?;
     if key.expires_at.is_some_and(|end| end <= now) {
@@ -172,7 +179,6 @@ pub async fn rotate(
     let previous_end = now.plus(Duration::from_secs(overlap.into()));
     let previous_end = key.expires_at.map_or(previous_end, |end| end.min(previous_end));
     let secret = Secret::generate(SecretKind::Key);
-    let before = KeyView::new(key, now);
     let view = KeyView::new(repo::rotate(tx.db(), tenant, id, &secret, previous_end, now).await?, now);
     tx.recall(Subject::Key(id));
     let change = Change::new(Action::KeyRotated, id, Some(view.project_id)).updated(&before, &view);
@@ -189,6 +195,13 @@ pub async fn revoke(
     let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
+    if tx.is_conditional() {
+        let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+        match key.revoked_at {
+            Some(_) => tx.waive_conditions(),
+            None => tx.require_match(&KeyView::new(key, now))?,
+        }
+    }
     let before = repo::revoke(tx.db(), tenant, id, now).await?.ok_or_else(Error::not_found)?;
     tokens::repo::revoke_issued_by_key(tx.db(), id, now).await?;
     tx.recall(Subject::Key(id));

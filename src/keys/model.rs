@@ -9,6 +9,7 @@ use crate::{
     base::{
         clock::Timestamp,
         credential::CredentialStatus,
+        etag::{EntityTag, Versioned},
         id::{KeyId, ProjectId, UserId},
         limit::RateLimit,
         metadata::Metadata,
@@ -103,7 +104,7 @@ pub fn default_scopes() -> ScopeSet {
 }
 
 /// A key as the database has it.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx::FromRow)]
 pub struct StoredKey {
     /// The key.
     pub id: KeyId,
@@ -196,6 +197,12 @@ pub struct KeyView {
 
 impl Audited for KeyView {}
 
+impl Versioned for KeyView {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &["last_used_at"])
+    }
+}
+
 impl KeyView {
     /// `key` as it stands at `now`.
     pub fn new(key: StoredKey, now: Timestamp) -> Self {
@@ -226,6 +233,12 @@ pub struct IssuedKey {
     /// Everything else about it.
     #[serde(flatten)]
     pub view: KeyView,
+}
+
+impl Versioned for IssuedKey {
+    fn etag(&self) -> EntityTag {
+        self.view.etag()
+    }
 }
 
 /// What revoking a key answers, however often it is asked.

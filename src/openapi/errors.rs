@@ -77,7 +77,8 @@ pub(super) fn errors_of(operation: &Operation) -> Vec<Code> {
             codes.extend([Code::ProjectRequired, Code::NotFound]);
         }
     } else {
-        codes.push(Code::UnexpectedBody);
+        // Whether there is a body may have to be waited for.
+        codes.extend([Code::UnexpectedBody, Code::RequestTimeout, Code::MalformedRequest]);
     }
     if !operation.path_ids.is_empty() {
         codes.push(Code::NotFound);
@@ -92,7 +93,7 @@ pub(super) fn errors_of(operation: &Operation) -> Vec<Code> {
         codes.extend([Code::InvalidCursor, Code::CursorExpired]);
     }
     if operation.conditional {
-        codes.push(Code::PreconditionFailed);
+        codes.extend([Code::PreconditionFailed, Code::MalformedRequest]);
     }
     let keys_and_tokens = [SecretKind::Key, SecretKind::Token];
     if operation.need.kinds().iter().any(|kind| keys_and_tokens.contains(kind)) {

@@ -16,6 +16,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use self::schemas::Schemas;
+use crate::base::etag::EntityTag;
 use crate::http::{
     describe::{Answer, AnswerShape, Operation},
     problem::Problem,
@@ -23,17 +24,28 @@ use crate::http::{
 };
 
 /// The document, written once: it is long, and the same for all.
-#[derive(Debug)]
-pub struct Document(pub Bytes);
+#[derive(Clone, Debug)]
+pub struct Document {
+    text: Bytes,
+    etag: String,
+}
+
+impl Document {
+    /// The document as it is sent.
+    pub fn new(description: &Value) -> Self {
+        Self { text: description.to_string().into(), etag: EntityTag::of(description, &[]).to_string() }
+    }
+}
 
 impl IntoResponse for Document {
     fn into_response(self) -> Response {
-        ([(header::CONTENT_TYPE, "application/json")], self.0).into_response()
+        ([(header::CONTENT_TYPE, "application/json"), (header::ETAG, &self.etag)], self.text).into_response()
     }
 }
 
 impl Answer for Document {
-    const SHAPE: AnswerShape = AnswerShape { description: "The description.", ..<Json<Self> as Answer>::SHAPE };
+    const SHAPE: AnswerShape =
+        AnswerShape { description: "The description.", etag: true, ..<Json<Self> as Answer>::SHAPE };
 }
 
 impl JsonSchema for Document {

@@ -22,7 +22,11 @@ pub const NOTES: &[(&str, &str)] = &[
         "Members that are left out stay as they are; `metadata` is replaced as a whole. Send the `ETag` you have seen \
          as `If-Match` to change no state but that one.",
     ),
-    ("projects_delete", "There is no way back: its keys, tokens, members and usage are gone with it."),
+    (
+        "projects_delete",
+        "There is no way back: its keys, tokens, members and usage are gone with it. Repeated by one of its owners, the \
+         answer is the same for at least 24 hours.",
+    ),
     (
         "projects_suspend",
         "Its keys and tokens get 403 `project_suspended` from now on. Its members can still read it, revoke keys and \
@@ -80,7 +84,7 @@ pub const NOTES: &[(&str, &str)] = &[
     (
         "users_remove",
         "They lose the project at once, and what their sessions issued there is dead; keys they made stay, because keys \
-         belong to the project. A project keeps at least one owner.",
+         belong to the project. A project keeps at least one owner. Repeated, the answer is the same for at least 24 hours.",
     ),
     ("usage_get", "Requests are counted once each when the answer is ready, and shown at most about a second later."),
     (

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::Method;
 use schemars::{
     Schema, SchemaGenerator,
     transform::{RecursiveTransform, Transform},
@@ -75,7 +76,7 @@ impl Schemas {
             let content = json!({ "schema": schema_of(&mut self.read, body.schema) });
             let content: Map<String, Value> =
                 body.media_types.iter().map(|&media_type| (media_type.to_owned(), content.clone())).collect();
-            described["requestBody"] = json!({ "required": true, "content": content });
+            described["requestBody"] = json!({ "required": body.required, "content": content });
         }
         described
     }
@@ -106,8 +107,18 @@ impl Schemas {
             parameters.push(json!({
                 "name": "If-Match",
                 "in": "header",
-                "description": "The `ETag` of the state you mean to change; when it has changed since, the answer is 412.",
-                "schema": { "type": "string" },
+                "description": "The `ETag` that the item must still have, or several with commas between, or `*`; else the answer is 412. A weak ETag (`W/`) never matches here.",
+                "schema": { "type": "string", "pattern": ETAGS, "examples": ["\"7\""] },
+            }));
+            parameters.push(json!({
+                "name": "If-None-Match",
+                "in": "header",
+                "description": if operation.method == Method::GET {
+                    "The `ETag` that you have, or several with commas between, or `*`; when the item still has it, the answer is 304 without a body."
+                } else {
+                    "The `ETag` that the item must not have, or several with commas between, or `*`; when it has it, the answer is 412."
+                },
+                "schema": { "type": "string", "pattern": ETAGS, "examples": ["\"7\""] },
             }));
         }
         if operation.resumable {
@@ -166,7 +177,7 @@ impl Schemas {
         }
         if answer.etag {
             headers["ETag"] = header(
-                "The entity tag of this state; send it as `If-Match` to change no other.",
+                "The entity tag of the item's state; send it as `If-Match` to change no other state, and as `If-None-Match` to read only what has changed.",
                 json!({ "type": "string", "examples": ["\"7\""] }),
             );
         }
@@ -189,6 +200,11 @@ impl Schemas {
                 status.to_string(),
                 json!({ "description": description, "headers": request_id, "content": content }),
             );
+        }
+        if operation.conditional && operation.method == Method::GET {
+            let headers = json!({ "X-Request-Id": request_id_header(), "ETag": headers["ETag"] });
+            let description = "The item still has the state whose `ETag` is in `If-None-Match`.";
+            responses.insert("304".into(), json!({ "description": description, "headers": headers }));
         }
         for (status, description) in answer.others {
             let headers = request_id.clone();
@@ -215,6 +231,9 @@ impl Schemas {
         responses.into()
     }
 }
+
+/// `*`, or entity tags with commas between (RFC 9110 §13.1).
+const ETAGS: &str = r#"^\s*(\*|(,\s*)*(W/)?"[!#-~\u0080-\u00ff]*"(\s*,\s*((W/)?"[!#-~\u0080-\u00ff]*")?)*)\s*$"#;
 
 pub(super) fn schema_of(generator: &mut SchemaGenerator, of: SchemaOf) -> Value {
     of(generator).to_value()

@@ -20,9 +20,9 @@ use crate::{
         subject::Subject,
         tenant::ProjectStatus,
     },
+    db::deletions::{self, Deletion},
     http::{
-        condition::IfMatch,
-        extract::{JsonBody, PathId, Query},
+        extract::{JsonBody, NoMembers, PathId, Query},
         reply::{Created, Json, List, Tagged},
     },
     resources,
@@ -80,7 +80,7 @@ pub async fn get(
 ) -> Result<Tagged<Project>> {
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, Some(&id.to_string())).await?;
-    repo::get(&mut db, tenant).await?.map(tagged).ok_or_else(Error::not_found)
+    repo::get(&mut db, tenant).await?.map(Tagged).ok_or_else(Error::not_found)
 }
 
 /// Changes a project's name or metadata.
@@ -88,17 +88,16 @@ pub async fn update(
     grant: Grant<ProjectsWrite, SessionOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
-    condition: IfMatch,
     body: JsonBody<ProjectPatch>,
 ) -> Result<Once<Tagged<Project>>> {
     let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
     let before = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
-    condition.require(&before.etag())?;
+    tx.require_match(&before)?;
     tenant.require_active()?;
     let project = repo::update(tx.db(), tenant, patch).await?;
     let change = Change::new(Action::ProjectUpdated, project.id, Some(project.id)).updated(&before, &project);
-    tx.commit(change, tagged(project)).await
+    tx.commit(change, Tagged(project)).await
 }
 
 /// Stops a project's keys and tokens, until it is resumed.
@@ -106,8 +105,9 @@ pub async fn suspend(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
+    body: JsonBody<NoMembers>,
 ) -> Result<Once<Tagged<Project>>> {
-    change_status(grant, app, id, ProjectStatus::Suspended, Action::ProjectSuspended).await
+    change_status((grant, body), app, id, ProjectStatus::Suspended, Action::ProjectSuspended).await
 }
 
 /// Lets a project's keys and tokens work again.
@@ -115,8 +115,9 @@ pub async fn resume(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
+    body: JsonBody<NoMembers>,
 ) -> Result<Once<Tagged<Project>>> {
-    change_status(grant, app, id, ProjectStatus::Active, Action::ProjectResumed).await
+    change_status((grant, body), app, id, ProjectStatus::Active, Action::ProjectResumed).await
 }
 
 /// Puts a project away: its keys and tokens stop, and it may be deleted.
@@ -124,25 +125,27 @@ pub async fn archive(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
+    body: JsonBody<NoMembers>,
 ) -> Result<Once<Tagged<Project>>> {
-    change_status(grant, app, id, ProjectStatus::Archived, Action::ProjectArchived).await
+    change_status((grant, body), app, id, ProjectStatus::Archived, Action::ProjectArchived).await
 }
 
 async fn change_status(
-    grant: Grant<ProjectsWrite, OwnerOnly>,
+    (grant, body): (Grant<ProjectsWrite, OwnerOnly>, JsonBody<NoMembers>),
     app: App,
     id: ProjectId,
     status: ProjectStatus,
     action: Action,
 ) -> Result<Once<Tagged<Project>>> {
-    let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
+    let (mut tx, NoMembers {}) = first!(app.writes.open(grant.request(), body).await?);
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
     let before = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
+    tx.require_match(&before)?;
     match (before.status, status) {
         // Asked again, it says the same and changes nothing.
         (now, wanted) if now == wanted => {
             tx.recall(Subject::Project(id));
-            return tx.commit_unchanged(tagged(before)).await;
+            return tx.commit_unchanged(Tagged(before)).await;
         }
         (ProjectStatus::Archived, ProjectStatus::Suspended) => {
             return Err(Error::new(
@@ -155,7 +158,7 @@ async fn change_status(
     let project = repo::set_status(tx.db(), tenant, status).await?;
     tx.recall(Subject::Project(id));
     let change = Change::new(action, project.id, Some(project.id)).updated(&before, &project);
-    tx.commit(change, tagged(project)).await
+    tx.commit(change, Tagged(project)).await
 }
 
 /// Deletes an archived project with everything in it.
@@ -165,10 +168,22 @@ pub async fn delete(
     PathId(id): PathId<id::Project>,
 ) -> Result<Json<DeletedProject>> {
     let mut tx = app.writes.begin(grant.request()).await?;
+    let reply = Json(DeletedProject { id, deleted: true });
+    if let Some(Deletion { repeatable_by, .. }) = deletions::find(tx.db(), id, id).await? {
+        let caller = grant.caller().user_id();
+        if !caller.is_some_and(|caller| repeatable_by.contains(&caller)) {
+            return Err(Error::not_found());
+        }
+        tx.waive_conditions();
+        // Waits like the first until it is confirmed.
+        tx.recall(Subject::Project(id));
+        return tx.commit_unchanged(reply).await;
+    }
     // Before the membership's lock, which the deletion would otherwise have to wait for in others.
     users::repo::lock_members(tx.db(), id).await?;
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
     let project = repo::lock_for_deletion(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
+    tx.require_match(&project)?;
     if project.status != ProjectStatus::Archived {
         return Err(Error::new(
             Code::ProjectNotArchived,
@@ -185,12 +200,10 @@ pub async fn delete(
             format!("The project still has resources: {alive}; delete them first, and wait until they are gone");
         return Err(Error::new(Code::ProjectNotEmpty, detail));
     }
+    let repeatable_by = users::repo::owners(tx.db(), tenant).await?;
+    deletions::record(tx.db(), id, id, Deletion { role: None, repeatable_by }, app.clock.now()).await?;
     repo::delete(tx.db(), tenant).await?;
     tx.recall(Subject::Project(id));
     let change = Change::new(Action::ProjectDeleted, id, Some(id)).deleted(&project);
-    tx.commit(change, Json(DeletedProject { id, deleted: true })).await
-}
-
-fn tagged(project: Project) -> Tagged<Project> {
-    Tagged { etag: project.etag(), body: project }
+    tx.commit(change, reply).await
 }

@@ -7,7 +7,13 @@ use sqlx::types::Json;
 use crate::{
     audit::model::Audited,
     base::{
-        clock::Timestamp, id::ProjectId, metadata::Metadata, page::ListQuery, schema::input, tenant::ProjectStatus,
+        clock::Timestamp,
+        etag::{EntityTag, Versioned},
+        id::ProjectId,
+        metadata::Metadata,
+        page::ListQuery,
+        schema::input,
+        tenant::ProjectStatus,
         text::NO_CONTROL_CHARACTERS,
     },
 };
@@ -34,10 +40,9 @@ pub struct Project {
 
 impl Audited for Project {}
 
-impl Project {
-    /// Its state as an entity tag (RFC 9110 §8.8.3).
-    pub fn etag(&self) -> String {
-        format!("\"{}\"", self.version)
+impl Versioned for Project {
+    fn etag(&self) -> EntityTag {
+        EntityTag::strong(self.version.to_string())
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
         action::Action,
         clock::Timestamp,
         error::{Code, Error, Item, ItemCode, Place, Result},
+        etag::Versioned,
         id::{self, ResourceId},
         page::ListQuery,
         scope::of::{ResourcesRead, ResourcesWrite},
@@ -29,8 +30,7 @@ use crate::{
     },
     db::violated_constraint,
     http::{
-        condition::IfMatch,
-        extract::{JsonBody, PathId, Query},
+        extract::{JsonBody, NoMembers, PathId, Query},
         reply::{List, Tagged},
     },
     state::App,
@@ -195,7 +195,7 @@ pub async fn get(
     let tenant = grant.in_project_of(&mut db, id).await?;
     let resource = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(resource.kind.read_scope())?;
-    Ok(Tagged { etag: resource.etag(), body: resource.into() })
+    Ok(Tagged(resource.into()))
 }
 
 /// Asks that a resource be changed.
@@ -204,7 +204,6 @@ pub async fn update(
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
     Query(dry): Query<DryRun>,
-    condition: IfMatch,
     body: JsonBody<ResourcePatch>,
 ) -> Result<Once<Written>> {
     let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
@@ -217,7 +216,7 @@ pub async fn update(
     if let (Some((old, new)), Ok(provider)) = (&wanted, &provider) {
         require_possible(provider, old, new, in_spec)?;
     }
-    condition.require(&before.etag())?;
+    tx.require_match(&before)?;
     tenant.require_active()?;
     rules::require_unlocked(tx.db(), &before).await?;
     let retags = patch.name.as_ref().is_some_and(|name| *name != before.name)
@@ -282,7 +281,6 @@ pub async fn act(
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
     Query(dry): Query<DryRun>,
-    condition: IfMatch,
     body: JsonBody<ResourceAction>,
 ) -> Result<Once<Written>> {
     let (mut tx, asked) = first!(app.writes.open(grant.request(), body).await?);
@@ -295,7 +293,7 @@ pub async fn act(
     let old = spec_of(&before)?;
     let (new, at) = asked.applied_to(&old)?;
     require_possible(provider, &old, &new, &at)?;
-    condition.require(&before.etag())?;
+    tx.require_match(&before)?;
     tenant.require_active()?;
     rules::require_unlocked(tx.db(), &before).await?;
     let (kind, desired_power) = asked.operation();
@@ -337,11 +335,13 @@ pub async fn sync(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
+    body: JsonBody<NoMembers>,
 ) -> Result<Once<Written>> {
-    let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
+    let (mut tx, NoMembers {}) = first!(app.writes.open(grant.request(), body).await?);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let resource = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(resource.kind.write_scope())?;
+    tx.require_match(&resource)?;
     tenant.require_active()?;
     rules::require_unlocked(tx.db(), &resource).await?;
     rules::require_phase(&resource, OperationType::Sync)?;
@@ -359,7 +359,6 @@ pub async fn delete(
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
     Query(dry): Query<DryRun>,
-    condition: IfMatch,
 ) -> Result<Written> {
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
@@ -368,9 +367,10 @@ pub async fn delete(
     if matches!(before.phase, Phase::Deleting | Phase::Deleted)
         && let Some(operation) = repo::operations::deletion_of(tx.db(), id).await?
     {
-        return tx.commit_unchanged(accepted(grant.request(), before, operation)).await;
+        tx.waive_conditions();
+        return tx.commit_unchanged(accepted(grant.request(), before.etag(), before, operation)).await;
     }
-    condition.require(&before.etag())?;
+    tx.require_match(&before)?;
     rules::require_deletable(tx.db(), &before).await?;
     let step = Step {
         kind: OperationType::Delete,
@@ -384,7 +384,7 @@ pub async fn delete(
         return Ok(rehearsed(grant.request(), draft));
     }
     let Draft { after, operation, change, .. } = draft;
-    let answer = tx.commit(change, accepted(grant.request(), after, operation)).await?;
+    let answer = tx.commit(change, accepted(grant.request(), after.etag(), after, operation)).await?;
     app.cloud.wake.notify_one();
     Ok(answer)
 }

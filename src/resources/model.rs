@@ -16,6 +16,7 @@ use crate::{
     audit::model::Audited,
     base::{
         clock::Timestamp,
+        etag::{EntityTag, Versioned},
         id::{OperationId, ProjectId, ResourceId},
     },
 };
@@ -140,10 +141,16 @@ impl StoredResource {
     pub fn spec(&self) -> serde_json::Result<Spec> {
         Spec::from_json(self.kind, self.spec.0.clone())
     }
+}
 
-    /// Its state as an entity tag (RFC 9110 §8.8.3).
-    pub fn etag(&self) -> String {
-        format!("\"{}\"", self.version)
+impl Versioned for StoredResource {
+    fn etag(&self) -> EntityTag {
+        let version = self.version;
+        EntityTag::strong(match self.last_synced_at {
+            // It changes without a version, whenever the provider is read.
+            Some(at) => format!("{version}.{:x}", at.unix_millis()),
+            None => version.to_string(),
+        })
     }
 }
 
@@ -205,10 +212,16 @@ pub struct ResourceStatus {
 
 impl Audited for ResourceView {}
 
+impl Versioned for ResourceView {
+    fn etag(&self) -> EntityTag {
+        EntityTag::parse(self.etag.as_bytes()).unwrap_or_else(|| EntityTag::of(self, &[]))
+    }
+}
+
 impl From<StoredResource> for ResourceView {
     fn from(resource: StoredResource) -> Self {
         Self {
-            etag: resource.etag(),
+            etag: resource.etag().to_string(),
             id: resource.id,
             project_id: resource.project_id,
             kind: resource.kind,
@@ -316,6 +329,12 @@ pub struct OperationView {
 }
 
 impl Audited for OperationView {}
+
+impl Versioned for OperationView {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &[])
+    }
+}
 
 impl From<StoredOperation> for OperationView {
     fn from(operation: StoredOperation) -> Self {

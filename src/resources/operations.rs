@@ -18,15 +18,16 @@ use crate::{
     base::{
         action::Action,
         error::{Code, Error, Result},
+        etag::Versioned,
         id::{self, OperationId},
         page::ListQuery,
         scope::of::{ResourcesRead, ResourcesWrite},
         tenant::Tenant,
     },
     http::{
-        extract::{PathId, Query},
+        extract::{JsonBody, NoMembers, PathId, Query},
         load::Slot,
-        reply::{Json, List},
+        reply::{List, Tagged},
     },
     state::App,
     tx::{Change, Once, first},
@@ -57,7 +58,7 @@ pub async fn get(
     PathId(id): PathId<id::Operation>,
     Query(query): Query<OperationWait>,
     slot: Slot,
-) -> Result<Json<OperationView>> {
+) -> Result<Tagged<OperationView>> {
     let wait = Duration::from_secs(query.wait.unwrap_or_default().into());
     let mut sealed = app.sealing.last.subscribe();
     let (tenant, operation) = {
@@ -68,10 +69,10 @@ pub async fn get(
         (tenant, found.operation)
     };
     if wait.is_zero() || operation.status.is_over() {
-        return Ok(Json(operation.into()));
+        return Ok(Tagged(operation.into()));
     }
     let waiting = until_over(&app, &mut sealed, (tenant, id), operation, Instant::now() + wait);
-    Ok(Json(slot.wait(wait, waiting).await??.into()))
+    Ok(Tagged(slot.wait(wait, waiting).await??.into()))
 }
 
 /// Waits until an operation is over, the time is up, or the server stops. Nothing is held meanwhile: it is looked at
@@ -110,11 +111,13 @@ pub async fn cancel(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
     PathId(id): PathId<id::Operation>,
+    body: JsonBody<NoMembers>,
 ) -> Result<Once<Written>> {
-    let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
+    let (mut tx, NoMembers {}) = first!(app.writes.open(grant.request(), body).await?);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let found = repo::operations::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(found.resource_kind.write_scope())?;
+    tx.require_match(&OperationView::from(found.operation))?;
     let asked = repo::operations::request_cancel(tx.db(), id, app.cloud.pace.lease).await?;
     // As it is now: it may have ended since.
     let operation = repo::operations::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?.operation;
@@ -123,7 +126,8 @@ pub async fn cancel(
     let change = Change::new(Action::OperationCancelRequested, id, Some(tenant.project_id()))
         .with("resource_id", operation.resource_id)
         .with("type", operation.kind);
-    let reply = accepted(grant.request(), resource, operation);
+    let etag = OperationView::from(operation.clone()).etag();
+    let reply = accepted(grant.request(), etag, resource, operation);
     let answer = if is_new { tx.commit(change, reply).await? } else { tx.commit_unchanged(reply).await? };
     app.cloud.wake.notify_one();
     Ok(answer)

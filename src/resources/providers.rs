@@ -19,6 +19,7 @@ use crate::{
     auth::grant::Grant,
     base::{
         error::{Error, Result},
+        etag::{EntityTag, Versioned},
         page::{Everything, ListQuery, Order, cut, rows_for},
         schema,
         scope::of::ResourcesRead,
@@ -26,7 +27,7 @@ use crate::{
     http::{
         describe::{Argument, Operation},
         extract::{PathWord, Query, Word},
-        reply::{Json, List},
+        reply::{List, Tagged},
     },
     state::App,
 };
@@ -43,6 +44,12 @@ pub struct ProviderView {
     pub region: Option<String>,
     /// What it can do.
     pub capabilities: Capabilities,
+}
+
+impl Versioned for ProviderView {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &[])
+    }
 }
 
 impl From<&Provider> for ProviderView {
@@ -78,9 +85,9 @@ pub async fn list(
 }
 
 /// One provider.
-pub async fn get(_: Grant<ResourcesRead>, State(app): State<App>, Named(name): Named) -> Result<Json<ProviderView>> {
+pub async fn get(_: Grant<ResourcesRead>, State(app): State<App>, Named(name): Named) -> Result<Tagged<ProviderView>> {
     let provider = app.cloud.providers.get(&name);
-    provider.map(|provider| Json(provider.into())).ok_or_else(Error::not_found)
+    provider.map(|provider| Tagged(provider.into())).ok_or_else(Error::not_found)
 }
 
 /// The name in the path.
@@ -117,7 +124,7 @@ pub async fn schema(
     _: Grant<ResourcesRead>,
     State(app): State<App>,
     PathWord(kind): PathWord<Kind>,
-) -> Result<Json<SpecSchema>> {
+) -> Result<Tagged<SpecSchema>> {
     let generator = schema::settings().into_generator();
     let mut schema = match kind {
         Kind::Network => generator.into_root_schema_for::<NetworkSpec>(),
@@ -126,7 +133,7 @@ pub async fn schema(
     };
     schema.insert("$id".into(), format!("{}/v1/schemas/{kind}", app.public_url).into());
     schema.insert("x-providers".into(), terms_of(&app, kind).into());
-    Ok(Json(SpecSchema(schema.to_value())))
+    Ok(Tagged(SpecSchema(schema.to_value())))
 }
 
 /// What each provider that has the kind adds to its schema.
@@ -139,6 +146,12 @@ fn terms_of(app: &App, kind: Kind) -> Map<String, Value> {
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub struct SpecSchema(Value);
+
+impl Versioned for SpecSchema {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &[])
+    }
+}
 
 impl JsonSchema for SpecSchema {
     fn schema_name() -> std::borrow::Cow<'static, str> {

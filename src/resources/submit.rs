@@ -20,6 +20,7 @@ use crate::{
     base::{
         action::Action,
         error::{Code, Error, Result},
+        etag::{EntityTag, Versioned},
         id::OperationId,
         request::RequestContext,
         tenant::Tenant,
@@ -163,18 +164,23 @@ pub async fn finish(app: &App, tx: OnceTx, draft: Draft, is_rehearsal: bool) -> 
     }
     let asks_provider = draft.asks_provider;
     let change = draft.change.clone();
-    let answer = tx.commit(change, accepted(&request, draft.after, draft.operation)).await?;
+    let answer = tx.commit(change, accepted(&request, draft.after.etag(), draft.after, draft.operation)).await?;
     if asks_provider {
         app.cloud.wake.notify_one();
     }
     Ok(answer)
 }
 
-/// The answer to what was accepted.
-pub fn accepted(request: &RequestContext, resource: StoredResource, operation: StoredOperation) -> Written {
+/// The answer to what was accepted. `etag` is that of the item that was written to, or made.
+pub fn accepted(
+    request: &RequestContext,
+    etag: EntityTag,
+    resource: StoredResource,
+    operation: StoredOperation,
+) -> Written {
     let location = format!("/v1/operations/{}", operation.id);
     let body = Submission { resource: resource.into(), operation: operation.into(), request_id: request.id };
-    Submitted::Accepted(Accepted { location, body })
+    Submitted::Accepted(Accepted { location, etag, body })
 }
 
 /// The answer to what was only tried.

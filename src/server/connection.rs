@@ -3,12 +3,11 @@
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
     extract::{ConnectInfo, Request},
     response::Response,
 };
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, header::EXPECT};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -27,8 +26,9 @@ use super::{
     progress::{Answer, Progress},
     stop::Stop,
     tls::Tls,
+    unread,
 };
-use crate::http::{edge::Limits, reply::Lasting};
+use crate::http::{edge::Limits, framing::BadFraming, reply::Lasting};
 
 /// What the parser takes for a head: above `edge`'s limit, so that one is told as a problem.
 const HEAD_BUFFER: usize = 64 * 1024;
@@ -145,11 +145,22 @@ where
         let requests = progress.clone();
         let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
             let under_way = requests.request_began(request.version());
-            let mut request: Request = request.map(Body::new);
+            let version = request.version();
+            let is_held_back = request.headers().contains_key(EXPECT);
+            let (head, body) = request.into_parts();
+            let (body, lent) = unread::lend(body, is_held_back);
+            let mut request = Request::from_parts(head, body);
             request.extensions_mut().insert(ConnectInfo(peer));
+            if let Some(fault) = under_way.fault() {
+                request.extensions_mut().insert(BadFraming(fault));
+            }
             let answer = self.service.clone().call(request);
+            let progress = requests.clone();
             async move {
-                let Ok(answer) = answer.await;
+                let Ok(mut answer) = answer.await;
+                if let Some(lent) = lent {
+                    lent.drop_rest(version, &mut answer, &progress);
+                }
                 let lasts = answer.extensions().get::<Lasting>().is_some();
                 Ok::<_, Infallible>(answer.map(|body| Answer::new(body, under_way, lasts)))
             }

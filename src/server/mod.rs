@@ -2,11 +2,13 @@
 
 mod connection;
 pub mod files;
+mod framing;
 pub mod metrics;
 mod patient;
 mod progress;
 mod stop;
 pub mod tls;
+mod unread;
 
 use std::time::Duration;
 

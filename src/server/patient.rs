@@ -7,16 +7,20 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::progress::{Patience, Progress};
+use super::{
+    framing::Framing,
+    progress::{Patience, Progress},
+    unread::{DROPPING_TIME, MOST_DROPPED},
+};
 use crate::http::edge::Limits;
 
 /// The stream.
@@ -31,13 +35,30 @@ pub struct Patient<S> {
     write_alarm: Alarm,
     /// Since when the client has not taken what there is for it.
     stuck: Option<Instant>,
+    framing: Framing,
+    is_shut: bool,
+    /// Until when what the client still sends is dropped, and how much was.
+    lingering: Option<Pin<Box<Sleep>>>,
+    dropped: u64,
 }
 
 impl<S> Patient<S> {
     /// `inner`, whose client does what `progress` says.
     pub fn new(inner: S, progress: Progress, limits: Limits, idle: CancellationToken) -> Self {
         let (read_alarm, write_alarm) = (Alarm::default(), Alarm::default());
-        Self { inner, progress, limits, idle, read_alarm, write_alarm, stuck: None }
+        Self {
+            inner,
+            progress,
+            limits,
+            idle,
+            read_alarm,
+            write_alarm,
+            stuck: None,
+            framing: Framing::new(),
+            is_shut: false,
+            lingering: None,
+            dropped: 0,
+        }
     }
 
     /// Nothing has come. Fails when that has lasted too long.
@@ -77,6 +98,26 @@ impl<S> Patient<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Patient<S> {
+    /// Drops what the client sends until it closes or the time is up. Beyond the bound nothing more is read, which the
+    /// client notices; the response that was sent can still be read.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = self.lingering.get_or_insert_with(|| Box::pin(sleep(DROPPING_TIME)));
+        if until.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut bytes = [0; 8192];
+        while self.dropped <= MOST_DROPPED {
+            let mut buf = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => self.dropped += buf.filled().len() as u64,
+                _ => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
@@ -84,14 +125,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
             self.wait_for_bytes(cx)?;
             return Poll::Pending;
         }
-        if buf.filled().len() > before {
+        let bytes = buf.filled().get(before..).unwrap_or_default();
+        if !bytes.is_empty() {
             self.progress.bytes_came();
+            if let Some(fault) = self.framing.read(bytes) {
+                self.progress.refuse(fault);
+            }
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.wait_for_room(cx, poll)
@@ -116,8 +161,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.inner).poll_shutdown(cx);
-        self.wait_for_room(cx, poll)
+        if !self.is_shut {
+            let poll = Pin::new(&mut self.inner).poll_shutdown(cx);
+            ready!(self.wait_for_room(cx, poll))?;
+            self.is_shut = true;
+        }
+        // A client in the middle of a request reads the response when it has sent the rest, or finds that it need not.
+        if !self.framing.is_between_requests() {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

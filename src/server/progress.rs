@@ -14,6 +14,7 @@ use hyper::{
 };
 use tokio::time::Instant;
 
+use super::framing::Fault;
 use crate::http::edge::Limits;
 
 /// Shared by the connection's stream, which sees bytes, and its service, which sees requests.
@@ -29,6 +30,8 @@ struct State {
     /// answer lying and ask for others.
     under_way: HashMap<u64, Request>,
     next: u64,
+    /// The first request that must be refused, by its number, and why.
+    fault: Option<(u64, Fault)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +65,7 @@ pub enum Patience {
 
 impl State {
     fn new() -> Self {
-        Self { doing: Doing::First, last: Instant::now(), under_way: HashMap::new(), next: 0 }
+        Self { doing: Doing::First, last: Instant::now(), under_way: HashMap::new(), next: 0, fault: None }
     }
 }
 
@@ -93,6 +96,20 @@ impl Progress {
         state.next += 1;
         state.under_way.insert(id, Request { last: now, lasts: false });
         UnderWay { progress: self.clone(), id, lasts: false }
+    }
+
+    /// What came of the last request's body after its response has ended, too.
+    pub fn request_drained(&self) {
+        let mut state = self.state();
+        if state.under_way.is_empty() {
+            state.doing = Doing::Idle;
+            state.last = Instant::now();
+        }
+    }
+
+    /// Refuses the request with this number, from 0, and all after it.
+    pub fn refuse(&self, fault: (u64, Fault)) {
+        self.state().fault = Some(fault);
     }
 
     /// Whether nothing is under way but answers that go on until somebody ends them.
@@ -126,6 +143,11 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
+    /// What is wrong with the request's head, if it must be refused.
+    pub fn fault(&self) -> Option<Fault> {
+        self.progress.state().fault.filter(|(first, _)| *first <= self.id).map(|(_, fault)| fault)
+    }
+
     fn got_on(&self) {
         let mut state = self.progress.state();
         state.last = Instant::now();

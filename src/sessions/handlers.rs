@@ -93,8 +93,15 @@ pub async fn revoke(
 }
 
 async fn end(session: Session, app: App, id: SessionId) -> Result<Json<RevokedSession>> {
+    let now = app.clock.now();
     let mut tx = app.writes.begin(&session.request).await?;
-    let before = repo::revoke(tx.db(), session.user_id, id, app.clock.now()).await?.ok_or_else(Error::not_found)?;
+    if tx.is_conditional() {
+        match repo::get_unrevoked(tx.db(), session.user_id, id).await? {
+            Some(view) => tx.require_match(&view)?,
+            None => tx.waive_conditions(),
+        }
+    }
+    let before = repo::revoke(tx.db(), session.user_id, id, now).await?.ok_or_else(Error::not_found)?;
     tx.recall(Subject::Session(id));
     let change = Change::new(Action::SessionRevoked, id, None).revoked(before);
     tx.commit(change, Json(RevokedSession { id, revoked: true })).await

@@ -11,6 +11,7 @@ use crate::{
     base::{
         clock::Timestamp,
         email::Email,
+        etag::{EntityTag, Versioned},
         id::{SessionId, UserId},
         schema::input,
         secret::Secret,
@@ -58,6 +59,12 @@ pub struct SessionView {
 
 impl Audited for SessionView {}
 
+impl Versioned for SessionView {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &["last_used_at"])
+    }
+}
+
 /// Who a session speaks for.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SessionUser {
@@ -82,6 +89,12 @@ pub struct IssuedSession {
     pub expires_at: Timestamp,
     /// Null: it has not been used yet.
     pub last_used_at: Option<Timestamp>,
+}
+
+impl Versioned for IssuedSession {
+    fn etag(&self) -> EntityTag {
+        self.view().etag()
+    }
 }
 
 impl IssuedSession {

@@ -111,6 +111,18 @@ pub async fn list_live(
     Ok(page.page(rows, |session| session.id))
 }
 
+/// One of a user's sessions, unless it was revoked.
+pub async fn get_unrevoked(db: &mut PgConnection, user: UserId, id: SessionId) -> sqlx::Result<Option<SessionView>> {
+    sqlx::query_as(
+        "SELECT id, created_at, expires_at, last_used_at FROM sessions
+         WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL",
+    )
+    .bind(id)
+    .bind(user)
+    .fetch_optional(db)
+    .await
+}
+
 /// Ends one of a user's sessions; gives how it stood before, if there is such a session.
 pub async fn revoke(
     db: &mut PgConnection,

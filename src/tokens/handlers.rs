@@ -24,7 +24,7 @@ use crate::{
     },
     http::{
         extract::{JsonBody, PathId, Query},
-        reply::{Created, Issued, Json, List},
+        reply::{Created, Issued, Json, List, Tagged},
     },
     state::App,
     tx::{Change, Effect, Once, first},
@@ -108,12 +108,12 @@ pub async fn get(
     grant: Grant<TokensRead>,
     State(app): State<App>,
     PathId(id): PathId<id::Token>,
-) -> Result<Json<TokenView>> {
+) -> Result<Tagged<TokenView>> {
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project_of(&mut db, id).await?;
     let token = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
-    Ok(Json(TokenView::new(token, now)))
+    Ok(Tagged(TokenView::new(token, now)))
 }
 
 /// Ends a token and all that was issued under it.
@@ -122,9 +122,17 @@ pub async fn revoke(
     State(app): State<App>,
     PathId(id): PathId<id::Token>,
 ) -> Result<Json<RevokedToken>> {
+    let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
-    let before = repo::revoke(tx.db(), tenant, id, app.clock.now()).await?.ok_or_else(Error::not_found)?;
+    if tx.is_conditional() {
+        let token = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+        match token.revoked_at {
+            Some(_) => tx.waive_conditions(),
+            None => tx.require_match(&TokenView::new(token, now))?,
+        }
+    }
+    let before = repo::revoke(tx.db(), tenant, id, now).await?.ok_or_else(Error::not_found)?;
     tx.recall(Subject::Token(id));
     let change = Change::new(Action::TokenRevoked, id, Some(tenant.project_id())).revoked(before);
     tx.commit(change, Json(RevokedToken { id, revoked: true })).await

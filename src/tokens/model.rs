@@ -8,6 +8,7 @@ use crate::{
     base::{
         clock::Timestamp,
         credential::CredentialStatus,
+        etag::{EntityTag, Versioned},
         id::{ProjectId, TokenId},
         schema::input,
         scope::{Scope, ScopeSet},
@@ -90,6 +91,12 @@ pub struct TokenView {
 
 impl Audited for TokenView {}
 
+impl Versioned for TokenView {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &["last_used_at"])
+    }
+}
+
 impl TokenView {
     /// `token` as it stands at `now`.
     pub fn new(token: StoredToken, now: Timestamp) -> Self {
@@ -115,6 +122,12 @@ pub struct IssuedToken {
     /// Everything else about it.
     #[serde(flatten)]
     pub view: TokenView,
+}
+
+impl Versioned for IssuedToken {
+    fn etag(&self) -> EntityTag {
+        self.view.etag()
+    }
 }
 
 /// What revoking a token answers, however often it is asked.

@@ -35,6 +35,7 @@ use crate::{
     base::{
         clock::{Clock, Timestamp, since_boot},
         error::{Code, Error, Result},
+        etag::Versioned,
         request::RequestContext,
         schema::Input,
         subject::Subject,
@@ -101,11 +102,6 @@ impl Writes {
         })
     }
 
-    /// As [`Writes::open`], for a write without a body.
-    pub async fn open_empty(&self, request: &Arc<RequestContext>) -> Result<Opened<()>> {
-        self.claim(request, None).await
-    }
-
     async fn claim(&self, request: &Arc<RequestContext>, body: Option<&Value>) -> Result<Opened<()>> {
         match Claim::of(request, body)? {
             Some(claim) => self.open_claimed(request, claim).await,
@@ -127,6 +123,7 @@ impl Writes {
             recalled: Vec::new(),
             also: Vec::new(),
             is_audited: self.is_audited,
+            is_condition_checked: request.conditions.get().is_none(),
         }
     }
 }
@@ -142,6 +139,8 @@ pub struct Tx {
     /// What is told of besides the change that it is committed with.
     also: Vec<Change>,
     is_audited: bool,
+    /// Whether the request has no preconditions, or they were checked: without that nothing is committed.
+    is_condition_checked: bool,
 }
 
 /// A write that is done once however often it is sent, before it is judged.
@@ -175,6 +174,29 @@ impl Tx {
     /// The connection, inside the transaction.
     pub fn db(&mut self) -> &mut PgConnection {
         self.open.db()
+    }
+
+    /// Whether the request has preconditions that are not checked yet.
+    pub fn is_conditional(&self) -> bool {
+        !self.is_condition_checked
+    }
+
+    /// Checks the request's preconditions against the item as it is before the write. Every write of an item calls this
+    /// or [`Tx::waive_conditions`]; commit fails if neither was called and there are preconditions.
+    pub fn require_match(&mut self, item: &impl Versioned) -> Result<()> {
+        if self.is_conditional()
+            && let Some(conditions) = self.request.conditions.get()
+        {
+            conditions.check_write(&item.etag())?;
+            self.is_condition_checked = true;
+        }
+        Ok(())
+    }
+
+    /// Ignores the preconditions, because the write was done before: whoever repeats a DELETE gets the same response,
+    /// although the item has changed (RFC 9110 §13.1.1).
+    pub fn waive_conditions(&mut self) {
+        self.is_condition_checked = true;
     }
 
     /// Does what `call` says, or fails as it does.
@@ -244,7 +266,10 @@ impl Tx {
 
     /// Ends with `last`, which gives the number of the recall if there is something to recall.
     async fn commit_with(self, last: Sql, change: Option<Change>) -> Result<()> {
-        let Self { open, node, clock, request, recalled, also, is_audited } = self;
+        let Self { open, node, clock, request, recalled, also, is_audited, is_condition_checked } = self;
+        if !is_condition_checked {
+            return Err(Error::internal("a write did not check its preconditions"));
+        }
         let told: Vec<_> = also.into_iter().chain(change).filter(|change| !change.is_void()).collect();
         // A recall is done last: every other waits for it until COMMIT.
         let now = clock.now();

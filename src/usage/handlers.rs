@@ -19,7 +19,7 @@ use crate::{
     },
     http::{
         extract::Query,
-        reply::{AsOf, Json, List},
+        reply::{AsOf, List, Tagged},
     },
     state::App,
 };
@@ -33,7 +33,7 @@ pub async fn get(
     grant: Grant<UsageRead>,
     State(app): State<App>,
     Query(query): Query<UsageQuery>,
-) -> Result<AsOf<Json<Usage>>> {
+) -> Result<AsOf<Tagged<Usage>>> {
     let now = app.clock.now();
     let current = Period::of(now.date());
     let period = query.period.unwrap_or(current);
@@ -49,7 +49,7 @@ pub async fn get(
     }
     let usage = repo::periods(&mut db, tenant, (period, period), Order::Asc, 1).await?;
     let usage = usage.into_iter().next().ok_or_else(Error::not_found)?;
-    Ok(AsOf { as_of, answer: Json(usage) })
+    Ok(AsOf { as_of, answer: Tagged(usage) })
 }
 
 /// The project's billing periods, up to the current one.

@@ -10,6 +10,7 @@ use crate::{
     base::{
         action::Action,
         clock::{Day, Timestamp},
+        etag::{EntityTag, Versioned},
         id::{KeyId, ProjectId, TokenId},
         page::ListQuery,
         period::Period,
@@ -39,6 +40,12 @@ pub struct Usage {
     pub final_at: Option<Timestamp>,
     /// What was learned of it after that, by the day on which it was.
     pub adjustments: Vec<Adjustment>,
+}
+
+impl Versioned for Usage {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &[])
+    }
 }
 
 /// Whether a period's numbers may still grow.

@@ -18,7 +18,7 @@ use crate::{
     base::{
         action::Action,
         error::{Code, Error, Result},
-        id::{self, Id, UserId},
+        id::{self, Id, ProjectId, UserId},
         page::{InProject, ListQuery},
         role::Role,
         scope::of::{UsersRead, UsersWrite},
@@ -26,10 +26,13 @@ use crate::{
         subject::Subject,
         tenant::Tenant,
     },
-    db,
+    db::{
+        self,
+        deletions::{self, Deletion},
+    },
     http::{
         extract::{JsonBody, PathId, Query},
-        reply::{Created, Issued, Json, List},
+        reply::{Created, Issued, Json, List, Tagged},
     },
     sessions,
     state::App,
@@ -56,10 +59,10 @@ pub async fn get(
     State(app): State<App>,
     PathId(id): PathId<id::User>,
     Query(query): Query<InProject>,
-) -> Result<Json<Member>> {
+) -> Result<Tagged<Member>> {
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.project_id.as_deref()).await?;
-    repo::get(&mut db, tenant, id).await?.map(Json).ok_or_else(Error::not_found)
+    repo::get(&mut db, tenant, id).await?.map(Tagged).ok_or_else(Error::not_found)
 }
 
 /// Invites somebody to a project.
@@ -99,7 +102,7 @@ pub async fn update(
     PathId(id): PathId<id::User>,
     Query(query): Query<InProject>,
     body: JsonBody<UserPatch>,
-) -> Result<Once<Json<Member>>> {
+) -> Result<Once<Tagged<Member>>> {
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = enter_to_change_members(&grant, &mut tx, &query).await?;
     let (mut tx, patch) = first!(tx.open(body).await?);
@@ -107,6 +110,7 @@ pub async fn update(
     if let Some(role) = patch.role {
         tenant.reach(role)?;
     }
+    tx.require_match(&member)?;
     tenant.require_active()?;
     let role = patch.role.unwrap_or(member.role);
     if role != Role::Owner {
@@ -116,7 +120,7 @@ pub async fn update(
     tx.recall(Subject::Member(tenant.project_id(), id));
     let updated = Member { role, ..member.clone() };
     let change = Change::new(Action::UserUpdated, id, Some(tenant.project_id())).updated(&member, &updated);
-    tx.commit(change, Json(updated)).await
+    tx.commit(change, Tagged(updated)).await
 }
 
 /// Takes somebody out of a project, or withdraws their invitation to it.
@@ -128,16 +132,54 @@ pub async fn remove(
 ) -> Result<Json<RemovedUser>> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
-    let tenant = enter_to_change_members(&grant, &mut tx, &query).await?;
-    let member = member_within_reach(&mut tx, tenant, id).await?;
+    let reply = Json(RemovedUser { id, removed: true });
+    let tenant = match enter_to_change_members(&grant, &mut tx, &query).await {
+        Err(error) if error.code() == Code::NotFound => {
+            let project = query.project_id.as_deref().and_then(|project| project.parse().ok());
+            let project = repeats_own_removal(&grant, &mut tx, project, id).await?.ok_or(error)?;
+            return repeat_removal(tx, project, reply).await;
+        }
+        entered => entered?,
+    };
+    let Some(member) = repo::get(tx.db(), tenant, id).await? else {
+        let deletion = deletions::find(tx.db(), tenant.project_id(), id).await?;
+        tenant.reach(deletion.and_then(|deletion| deletion.role).ok_or_else(Error::not_found)?)?;
+        return repeat_removal(tx, tenant.project_id(), reply).await;
+    };
+    tenant.reach(member.role)?;
+    tx.require_match(&member)?;
     require_another_owner(&mut tx, tenant, &member).await?;
+    // Whoever leaves is not in the project any more to repeat it.
+    let repeatable_by = grant.caller().user_id().filter(|caller| *caller == id).into_iter().collect();
+    let deletion = Deletion { role: Some(member.role), repeatable_by };
+    deletions::record(tx.db(), tenant.project_id(), id, deletion, now).await?;
     // The membership first: it waits for tokens being issued under it, and the next statement sees them.
     repo::remove_member(tx.db(), tenant, id).await?;
     tokens::repo::revoke_issued_by_member(tx.db(), tenant, id, now).await?;
     invitations::withdraw(tx.db(), tenant, id, now).await?;
     tx.recall(Subject::Member(tenant.project_id(), id));
     let change = Change::new(Action::UserRemoved, id, Some(tenant.project_id())).deleted(&member);
-    tx.commit(change, Json(RemovedUser { id, removed: true })).await
+    tx.commit(change, reply).await
+}
+
+/// The project, if the caller has left it and repeats that.
+async fn repeats_own_removal(
+    grant: &Grant<UsersWrite, SessionOnly>,
+    tx: &mut Tx,
+    project: Option<ProjectId>,
+    id: UserId,
+) -> Result<Option<ProjectId>> {
+    let (Some(project), Some(caller)) = (project, grant.caller().user_id()) else { return Ok(None) };
+    let deletion = deletions::find(tx.db(), project, id).await?;
+    Ok(deletion.is_some_and(|deletion| deletion.repeatable_by.contains(&caller)).then_some(project))
+}
+
+/// Answers the repetition of a removal, and waits like the first until it is confirmed.
+async fn repeat_removal(mut tx: Tx, project: ProjectId, reply: Json<RemovedUser>) -> Result<Json<RemovedUser>> {
+    let Json(RemovedUser { id, .. }) = reply;
+    tx.waive_conditions();
+    tx.recall(Subject::Member(project, id));
+    tx.commit_unchanged(reply).await
 }
 
 async fn enter_to_change_members(

@@ -9,6 +9,7 @@ use crate::{
     base::{
         clock::Timestamp,
         email::Email,
+        etag::{EntityTag, Versioned},
         id::{ProjectId, UserId},
         page::ListQuery,
         role::Role,
@@ -48,6 +49,12 @@ pub struct Member {
 }
 
 impl Audited for Member {}
+
+impl Versioned for Member {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &[])
+    }
+}
 
 /// A user with what is needed to sign them in.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -90,6 +97,12 @@ pub struct InvitedUser {
     /// Everything else about them.
     #[serde(flatten)]
     pub member: Member,
+}
+
+impl Versioned for InvitedUser {
+    fn etag(&self) -> EntityTag {
+        self.member.etag()
+    }
 }
 
 /// What changes; what is left out stays as it is.

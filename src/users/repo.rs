@@ -121,6 +121,14 @@ pub async fn has_other_owner(db: &mut PgConnection, tenant: Tenant, user: UserId
     .await
 }
 
+/// The owners of the tenant's project.
+pub async fn owners(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Vec<UserId>> {
+    sqlx::query_scalar("SELECT user_id FROM members WHERE project_id = $1 AND role = 'owner' AND status = 'active'")
+        .bind(tenant.project_id())
+        .fetch_all(db)
+        .await
+}
+
 /// Gives a member another role.
 pub async fn set_role(db: &mut PgConnection, tenant: Tenant, user: UserId, role: Role) -> sqlx::Result<()> {
     sqlx::query("UPDATE members SET role = $3 WHERE project_id = $1 AND user_id = $2")

@@ -7,7 +7,7 @@ use axum::extract::State;
 use super::{
     model::{
         DEFAULT_OVERLAP_SECONDS, DeletedWebhook, DeliveryFilter, DeliveryView, IssuedWebhook, MAX_WEBHOOKS, NewWebhook,
-        SecretRotation, StoredWebhook, TestedWebhook, WebhookFilter, WebhookPatch, WebhookView,
+        SecretRotation, TestedWebhook, WebhookFilter, WebhookPatch, WebhookView,
     },
     repo::{self, WebhookChange, WebhookRow},
     sign::WebhookSecret,
@@ -18,13 +18,15 @@ use crate::{
     base::{
         action::Action,
         error::{Code, Error, Result},
+        etag::Versioned,
         id::{self, WebhookId},
         page::ListQuery,
         scope::of::{WebhooksRead, WebhooksWrite},
     },
+    db::deletions::{self, Deletion},
     http::{
-        extract::{JsonBody, PathId, PathIds, Query},
-        reply::{Accepted, Created, Issued, Json, List},
+        extract::{JsonBody, NoMembers, PathId, PathIds, Query},
+        reply::{Accepted, Created, Issued, Json, List, Tagged},
     },
     state::App,
     tx::{Change, Once, first},
@@ -81,11 +83,11 @@ pub async fn get(
     grant: Grant<WebhooksRead, SessionOrKey>,
     State(app): State<App>,
     PathId(id): PathId<id::Webhook>,
-) -> Result<Json<WebhookView>> {
+) -> Result<Tagged<WebhookView>> {
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project_of(&mut db, id).await?;
     let webhook = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
-    Ok(Json(webhook.into()))
+    Ok(Tagged(webhook.into()))
 }
 
 /// Changes a webhook.
@@ -94,11 +96,13 @@ pub async fn update(
     State(app): State<App>,
     PathId(id): PathId<id::Webhook>,
     body: JsonBody<WebhookPatch>,
-) -> Result<Once<Json<WebhookView>>> {
+) -> Result<Once<Tagged<WebhookView>>> {
     let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
     let url = patch.url.map(|url| vet::parse(&url, app.outbox.sender.allowed())).transpose()?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
-    let before = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    let stored = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    let before = WebhookView::from(stored);
+    tx.require_match(&before)?;
     tenant.require_active()?;
     let change = WebhookChange {
         url: url.map(String::from),
@@ -109,10 +113,9 @@ pub async fn update(
     if change.enabled == Some(true) && !before.enabled {
         repo::expire(tx.db(), id, &app.outbox.pace).await?;
     }
-    let before = WebhookView::from(before);
     let after = WebhookView::from(repo::update(tx.db(), tenant, id, change).await?);
     let change = Change::new(Action::WebhookUpdated, id, Some(after.project_id)).updated(&before, &after);
-    tx.commit(change, Json(after)).await
+    tx.commit(change, Tagged(after)).await
 }
 
 /// Removes a webhook.
@@ -123,10 +126,18 @@ pub async fn delete(
 ) -> Result<Json<DeletedWebhook>> {
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
-    let webhook = repo::delete(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
-    let change =
-        Change::new(Action::WebhookDeleted, id, Some(tenant.project_id())).deleted(&WebhookView::from(webhook));
-    tx.commit(change, Json(DeletedWebhook { id, deleted: true })).await
+    let reply = Json(DeletedWebhook { id, deleted: true });
+    let Some(webhook) = repo::delete(tx.db(), tenant, id).await? else {
+        deletions::find(tx.db(), tenant.project_id(), id).await?.ok_or_else(Error::not_found)?;
+        tx.waive_conditions();
+        return tx.commit_unchanged(reply).await;
+    };
+    let webhook = WebhookView::from(webhook);
+    tx.require_match(&webhook)?;
+    let deletion = Deletion { role: None, repeatable_by: Vec::new() };
+    deletions::record(tx.db(), tenant.project_id(), id, deletion, app.clock.now()).await?;
+    let change = Change::new(Action::WebhookDeleted, id, Some(tenant.project_id())).deleted(&webhook);
+    tx.commit(change, reply).await
 }
 
 /// Gives a webhook another secret, and the old one an end.
@@ -140,9 +151,11 @@ pub async fn rotate_secret(
     let (mut tx, rotation) = first!(app.writes.open(grant.request(), body).await?);
     let overlap = rotation.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
-    let webhook = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    let stored = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    let before = WebhookView::from(stored);
+    tx.require_match(&before)?;
     tenant.require_active()?;
-    match webhook.previous_expires_at {
+    match before.previous_expires_at {
         Some(end) if end > now && overlap > 0 => {
             return Err(Error::new(
                 Code::RotationInProgress,
@@ -153,7 +166,6 @@ pub async fn rotate_secret(
         }
         _ => {}
     }
-    let before = WebhookView::from(webhook);
     let secret = WebhookSecret::generate();
     let previous_end = (overlap > 0).then(|| now.plus(Duration::from_secs(overlap.into())));
     let sealed = sealed(&app, id, &secret)?;
@@ -168,14 +180,18 @@ pub async fn test(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
     PathId(id): PathId<id::Webhook>,
+    body: JsonBody<NoMembers>,
 ) -> Result<Once<Accepted<TestedWebhook>>> {
-    let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
+    let (mut tx, NoMembers {}) = first!(app.writes.open(grant.request(), body).await?);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let webhook = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
-    require_enabled(&webhook)?;
-    let change = Change::new(Action::WebhookTested, id, Some(webhook.project_id));
+    let view = WebhookView::from(webhook);
+    tx.require_match(&view)?;
+    require_enabled(view.enabled)?;
+    let change = Change::new(Action::WebhookTested, id, Some(view.project_id));
     let body = TestedWebhook { id, queued: true };
-    tx.commit(change, Accepted { location: format!("/v1/webhooks/{id}/deliveries?order=desc"), body }).await
+    let location = format!("/v1/webhooks/{id}/deliveries?order=desc");
+    tx.commit(change, Accepted { location, etag: view.etag(), body }).await
 }
 
 /// What was sent to a webhook.
@@ -198,12 +214,12 @@ pub async fn delivery(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
     PathIds(id, delivery): PathIds<id::Webhook, id::Delivery>,
-) -> Result<Json<DeliveryView>> {
+) -> Result<Tagged<DeliveryView>> {
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project_of(&mut db, id).await?;
     let webhook = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
     let delivery = repo::delivery(&mut db, &webhook, delivery).await?.ok_or_else(Error::not_found)?;
-    Ok(Json(delivery.into()))
+    Ok(Tagged(delivery.into()))
 }
 
 /// Sends an event once more.
@@ -211,17 +227,23 @@ pub async fn redeliver(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
     PathIds(id, delivery): PathIds<id::Webhook, id::Delivery>,
+    body: JsonBody<NoMembers>,
 ) -> Result<Once<Accepted<DeliveryView>>> {
-    let (mut tx, ()) = first!(app.writes.open_empty(grant.request()).await?);
+    let (mut tx, NoMembers {}) = first!(app.writes.open(grant.request(), body).await?);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let webhook = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
+    if tx.is_conditional() {
+        let before = repo::delivery(tx.db(), &webhook, delivery).await?.ok_or_else(Error::not_found)?;
+        tx.require_match(&DeliveryView::from(before))?;
+    }
     let delivery = repo::redeliver(tx.db(), &webhook, delivery).await?.ok_or_else(Error::not_found)?;
-    require_enabled(&webhook)?;
+    require_enabled(webhook.enabled)?;
     let change = Change::new(Action::DeliveryRetried, delivery.id, Some(webhook.project_id))
         .with("webhook_id", id)
         .with("event_id", delivery.event_id);
     let location = format!("/v1/webhooks/{id}/deliveries/{}", delivery.id);
-    let answer = tx.commit(change, Accepted { location, body: delivery.into() }).await?;
+    let body = DeliveryView::from(delivery);
+    let answer = tx.commit(change, Accepted { location, etag: body.etag(), body }).await?;
     app.outbox.wake.notify_one();
     Ok(answer)
 }
@@ -230,8 +252,8 @@ fn sealed(app: &App, id: WebhookId, secret: &WebhookSecret) -> Result<Vec<u8>> {
     app.outbox.seals.seal(id, secret).ok_or_else(|| Error::internal("a webhook's secret could not be sealed"))
 }
 
-fn require_enabled(webhook: &StoredWebhook) -> Result<()> {
-    if webhook.enabled {
+fn require_enabled(is_enabled: bool) -> Result<()> {
+    if is_enabled {
         return Ok(());
     }
     let detail =

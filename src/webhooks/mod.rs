@@ -12,6 +12,7 @@ pub mod outbox;
 pub mod pace;
 pub mod queue;
 pub mod repo;
+mod retry_after;
 pub mod send;
 pub mod sign;
 pub mod vet;

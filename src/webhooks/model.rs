@@ -11,6 +11,7 @@ use crate::{
     audit::model::Audited,
     base::{
         clock::Timestamp,
+        etag::{EntityTag, Versioned},
         id::{DeliveryId, EventId, ProjectId, WebhookId},
         page::ListQuery,
         schema::input,
@@ -179,6 +180,12 @@ pub struct WebhookView {
 
 impl Audited for WebhookView {}
 
+impl Versioned for WebhookView {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &["failing_since"])
+    }
+}
+
 impl From<StoredWebhook> for WebhookView {
     fn from(webhook: StoredWebhook) -> Self {
         Self {
@@ -204,6 +211,12 @@ pub struct IssuedWebhook {
     /// Everything else about it.
     #[serde(flatten)]
     pub view: WebhookView,
+}
+
+impl Versioned for IssuedWebhook {
+    fn etag(&self) -> EntityTag {
+        self.view.etag()
+    }
 }
 
 /// What deleting a webhook answers.
@@ -283,6 +296,12 @@ pub struct DeliveryView {
     pub next_attempt_at: Option<Timestamp>,
     /// When it was queued.
     pub created_at: Timestamp,
+}
+
+impl Versioned for DeliveryView {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &[])
+    }
 }
 
 impl From<StoredDelivery> for DeliveryView {

@@ -33,7 +33,9 @@ macro_rules! delivery_columns {
 }
 
 impl ProjectItem for id::Webhook {
-    const PROJECT_OF: &'static str = "SELECT project_id FROM webhooks WHERE id = $1";
+    // A deleted webhook still has its project, in which its DELETE can be repeated.
+    const PROJECT_OF: &'static str = "SELECT project_id FROM webhooks WHERE id = $1
+         UNION ALL SELECT project_id FROM deletions WHERE kind = 'webhook' AND id = $1";
 }
 
 /// Queues the events after `after`, up to `up_to`, for each webhook that is to be sent them. For the sealer, in the

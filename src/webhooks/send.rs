@@ -14,7 +14,7 @@ use std::{
 
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
-use hyper::{Request, Response, body::Incoming, client::conn::http1, header};
+use hyper::{Request, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
 use tokio::{
@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use url::{Host, Url};
 
-use super::vet;
+use super::{retry_after, vet};
 use crate::base::net::Cidr;
 
 /// How long one of a name's addresses may take to be connected to, so that a dead one leaves time for the others.
@@ -229,14 +229,9 @@ async fn speak(
     // Ends with this exchange, whichever way that goes.
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let response = sender.send_request(request).await.map_err(|_| Fault::BadAnswer)?;
-    let answer = Answer { status: response.status().as_u16(), retry_after: retry_after(&response) };
+    let answer = Answer { status: response.status().as_u16(), retry_after: retry_after::of(response.headers()) };
     let _ = timeout(BODY_TIME, read_a_little(response.into_body())).await;
     Ok(answer)
-}
-
-fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
-    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }
 
 async fn read_a_little(mut body: Incoming) {

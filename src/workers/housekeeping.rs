@@ -10,6 +10,7 @@ use crate::{
         error::{Code, Error, Result},
         heartbeat::Heartbeat,
     },
+    db::deletions,
     resources,
     state::App,
     tx::idempotency,
@@ -69,6 +70,9 @@ async fn forget_old(app: &App, heartbeat: &Heartbeat) -> Result<()> {
     let until = app.clock.now().minus(app.cloud.pace.kept_for);
     // In batches, so that no transaction is long.
     while in_time(async { Ok(idempotency::forget_old(&mut db, app.clock.now()).await?) }).await? > 0 {
+        heartbeat.progress();
+    }
+    while in_time(async { Ok(deletions::forget_old(&mut db, app.clock.now()).await?) }).await? > 0 {
         heartbeat.progress();
     }
     while in_time(async { Ok(queue::sweep(&mut db, &app.outbox.pace).await?) }).await? > 0 {

@@ -1,7 +1,9 @@
 //! What browsers are told: security headers, and which web pages' scripts may call.
 
+use std::collections::BTreeSet;
+
 use axum::http::{HeaderName, HeaderValue};
-use cloudapi::{http::edge::EdgeOptions, state::AppOptions};
+use cloudapi::{http::edge::EdgeOptions, routes, state::AppOptions};
 use serde_json::json;
 
 use crate::support::{Identity, Reply, TestApp};
@@ -115,6 +117,41 @@ async fn a_page_the_operator_names_may_call_and_read_what_it_needs() {
         assert_eq!(reply.header("access-control-allow-credentials"), None, "no cookies");
         assert!(reply.header("vary").unwrap().contains("origin"));
     }
+}
+
+/// The names of headers that the description has in these places, in lower case.
+fn described_headers() -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut sent, mut answered) = (BTreeSet::new(), BTreeSet::new());
+    let operations =
+        routes::description()["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap());
+    for (_, operation) in operations {
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        sent.extend(parameters.filter(|it| it["in"] == "header").map(|it| it["name"].as_str().unwrap().to_lowercase()));
+        for response in operation["responses"].as_object().unwrap().values() {
+            answered.extend(response["headers"].as_object().into_iter().flatten().map(|(name, _)| name.to_lowercase()));
+        }
+    }
+    (sent, answered)
+}
+
+#[tokio::test]
+async fn a_page_may_send_and_read_every_header_of_the_description() {
+    let app = app_for_pages().await;
+    let (sent, answered) = described_headers();
+    let list = |reply: &Reply, name: &str| -> BTreeSet<String> {
+        reply.header(name).unwrap().split(',').map(|name| name.trim().to_lowercase()).collect()
+    };
+    let reply = app.nobody().request("GET", "/healthz").header("origin", PAGE).send().await;
+    let exposed = list(&reply, "access-control-expose-headers");
+    assert!(answered.is_subset(&exposed), "{:?} are not exposed", answered.difference(&exposed));
+    for name in ["allow", "usage-as-of", "idempotent-replayed", "etag"] {
+        assert!(exposed.contains(name), "{name}");
+    }
+    let preflight = app.http.request(reqwest::Method::OPTIONS, format!("{}/v1/projects", app.url));
+    let preflight = preflight.header("origin", PAGE).header("access-control-request-method", "PATCH");
+    let reply = Reply::read(preflight.send().await.unwrap()).await;
+    let allowed = list(&reply, "access-control-allow-headers");
+    assert!(sent.is_subset(&allowed), "{:?} are not allowed", sent.difference(&allowed));
 }
 
 #[tokio::test]

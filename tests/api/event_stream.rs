@@ -227,7 +227,7 @@ async fn a_place_that_is_no_id_or_not_kept_any_more_is_refused() {
     let owner = app.owner().await;
     let key = owner.key().await;
     let old = happen(&owner, &key).await["id"].as_str().unwrap().to_owned();
-    for id in ["", "nonsense", "aud_4d2", "evt_04d2", "evt_0", "key_7d1"] {
+    for id in ["nonsense", "aud_4d2", "evt_04d2", "evt_0", "key_7d1"] {
         let call = key.request("GET", STREAM).header("last-event-id", id);
         call.send().await.problem(400, "invalid_cursor");
     }
@@ -239,6 +239,19 @@ async fn a_place_that_is_no_id_or_not_kept_any_more_is_refused() {
     app.clock.advance(Duration::from_secs(7 * 24 * 3600 + 1));
     key.request("GET", STREAM).header("last-event-id", &old).send().await.problem(410, "cursor_expired");
     key.follow().await;
+}
+
+#[tokio::test]
+async fn an_empty_last_event_id_is_as_none() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    happen(&owner, &key).await;
+    for empty in ["", " "] {
+        let mut stream = key.request("GET", STREAM).header("last-event-id", empty).open().await;
+        let next = happen(&owner, &key).await;
+        assert_eq!(stream.event().await.unwrap().json(), next, "{empty:?} starts with what happens from now on");
+    }
 }
 
 #[tokio::test]

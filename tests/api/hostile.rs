@@ -128,7 +128,7 @@ async fn hostile_values_in_every_member_of_every_body_are_answered_below_500() {
     for operation in routes::table().operations() {
         let Some(schema) = schema_of_body(operation) else { continue };
         let path = path_of(operation);
-        for name in schema["properties"].as_object().unwrap().keys() {
+        for name in schema["properties"].as_object().into_iter().flat_map(|members| members.keys()) {
             let mut values: Vec<Value> = HOSTILE.iter().map(|&text| json!(text)).collect();
             values.extend([
                 json!("\u{0}"),
@@ -174,7 +174,9 @@ async fn what_is_no_proper_json_is_refused_by_every_route_that_takes_json() {
     for operation in routes::table().operations().filter(|operation| operation.body.is_some()) {
         let by_session = operation.need.kinds().is_empty()
             || operation.need.kinds().contains(&cloudapi::base::secret::SecretKind::Session);
-        for body in bodies {
+        // What may be left out may be empty.
+        let is_optional = operation.body.is_some_and(|body| !body.required);
+        for body in bodies.into_iter().filter(|body| !(is_optional && body.is_empty())) {
             let (method, path) = (operation.method.as_str(), path_of(operation));
             let request = if by_session { owner.request(method, &path) } else { key.request(method, &path) };
             request

@@ -27,6 +27,12 @@ async fn a_key_works_from_its_networks_only_and_so_does_what_it_issued() {
     from("203.0.113.7").await.ok();
     from("2001:db8::1").await.ok();
     from("::ffff:203.0.113.7").await.ok();
+    for spelling in
+        ["[2001:db8::1]", "[2001:db8::1]:4711", "203.0.113.7:4711", "[::ffff:203.0.113.7]", "[2001:db8::1],"]
+    {
+        from(spelling).await.ok();
+    }
+    from("[2001:db8::2]").await.problem(403, "ip_not_allowed");
     let problem = from("198.51.100.7").await.problem(403, "ip_not_allowed");
     assert!(problem["detail"].as_str().unwrap().contains("198.51.100.7"), "{problem}");
     // Only what the proxy itself wrote counts, which is the last address.

@@ -30,7 +30,7 @@ impl<'a> Attempt<'a> {
             query: "?nonsense=1",
             secret: None,
             media_type: "text/plain",
-            if_match: Some("\"no such state\""),
+            if_match: Some("\"no-such-state\""),
             long_head: true,
             key: Some("no key"),
             body: format!("{{\"name\":{}", "x".repeat(70_000)),

@@ -234,7 +234,7 @@ async fn only_an_archived_project_is_deleted_and_then_it_is_gone_with_all_that_w
     owner.post_empty(&format!("{path}/archive")).await.ok();
     assert_eq!(owner.delete(&path).await.ok(), json!({ "id": owner.project, "deleted": true }));
     owner.get(&path).await.problem(404, "not_found");
-    owner.delete(&path).await.problem(404, "not_found");
+    owner.get(&path).await.problem(404, "not_found");
     key.get("/v1/users").await.problem(401, "invalid_token");
     token.get("/v1/users").await.problem(401, "invalid_token");
     // What was still to be counted for it stops nothing else from being counted.
@@ -273,7 +273,7 @@ async fn a_change_can_be_bound_to_the_state_that_was_seen() {
     let problem = change(&etag).await.problem(412, "precondition_failed");
     assert!(problem["detail"].as_str().unwrap().contains(&newer), "{problem}");
     change(&format!("W/{newer}")).await.problem(412, "precondition_failed");
-    change("nonsense").await.problem(412, "precondition_failed");
+    change("nonsense").await.problem(400, "malformed_request");
     change(&format!("\"other\", {newer}")).await.ok();
     change("*").await.ok();
     // What is not there has no state; what is wrong with the body comes first.

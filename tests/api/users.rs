@@ -273,7 +273,7 @@ async fn a_removed_user_sees_the_project_no_more_and_what_they_issued_there_is_d
     let child = token.token(&["users:read"]).await;
     let path = format!("/v1/users/{}?project_id={}", admin.user_id, owner.project);
     assert_eq!(owner.delete(&path).await.ok(), json!({ "id": admin.user_id.to_string(), "removed": true }));
-    owner.delete(&path).await.problem(404, "not_found");
+    owner.get(&path).await.problem(404, "not_found");
     admin.get(&format!("/v1/projects/{}", owner.project)).await.problem(404, "not_found");
     token.get("/v1/users").await.problem(401, "token_revoked");
     child.get("/v1/users").await.problem(401, "token_revoked");

@@ -236,9 +236,9 @@ pub const fn of(code: Code) -> Text {
             example: "They are the project's last owner; make somebody else an owner first",
         },
         Code::PreconditionFailed => Text {
-            meaning: "The object has changed since you read it: its ETag is not the one in If-Match. Nothing was changed.",
-            remedy: "Get the object again, make your change to what it is now, and send that with the new ETag.",
-            example: "It has changed since: its ETag is \"2\" now; get it again, and repeat the change with that ETag if it still holds",
+            meaning: "A precondition of the request does not hold: the item's ETag is not in If-Match, or it is in If-None-Match. Nothing was changed. A weak ETag (W/) never matches in If-Match.",
+            remedy: "Get the item again, make your change to its current state, and send that with the new ETag.",
+            example: "The ETag in If-Match is not the current one, which is \"2\"; get the item again, and repeat the change with that ETag if it still applies",
         },
         Code::PayloadTooLarge => Text {
             meaning: "The body is larger than the server takes, which is 64 KiB.",

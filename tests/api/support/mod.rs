@@ -10,6 +10,7 @@ pub mod elsewhere;
 pub mod hooks;
 pub mod https;
 pub mod identity;
+pub mod items;
 pub mod moto;
 pub mod prometheus;
 pub mod raw;

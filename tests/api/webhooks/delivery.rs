@@ -318,14 +318,37 @@ async fn attempted_once(owner: &Session<'_>, hook: &Value) -> Value {
     .await
 }
 
-#[tokio::test]
-async fn a_receiver_that_says_when_to_come_again_is_not_asked_sooner() {
+/// How long a delivery waits after a response with this `Retry-After`, where it may wait for an hour.
+async fn wait_after(status: &'static str, headers: String) -> Duration {
     let (app, receiver) = world(Pace { longest_pause: Duration::from_secs(3600), ..soon() }).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
-    receiver.set(Manner::Answer("429 Too Many Requests", "retry-after: 1800\r\n".into()));
+    receiver.set(Manner::Answer(status, headers));
     owner.key().await;
     let delivery = attempted_once(&owner, &hook).await;
     let next = cloudapi::base::clock::Timestamp::parse(delivery["next_attempt_at"].as_str().unwrap()).unwrap();
-    assert!(app.clock.now().until(next) > Duration::from_secs(1700), "{delivery}");
+    app.clock.now().until(next)
+}
+
+#[tokio::test]
+async fn a_receiver_that_says_when_to_come_again_is_not_asked_sooner() {
+    let wait = wait_after("429 Too Many Requests", "retry-after: 1800\r\n".into()).await;
+    assert!(wait > Duration::from_secs(1700), "{wait:?}");
+}
+
+#[tokio::test]
+async fn a_receiver_may_say_that_with_a_date_in_any_format() {
+    for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+        let headers = format!("date: Sun, 06 Nov 1994 08:19:37 GMT\r\nretry-after: {date}\r\n");
+        let wait = wait_after("503 Service Unavailable", headers).await;
+        assert!(wait > Duration::from_secs(1700) && wait <= Duration::from_secs(1800), "{date}: {wait:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_asks_to_wait_for_years_is_asked_again_within_the_longest_pause() {
+    for asked in ["99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        let wait = wait_after("503 Service Unavailable", format!("retry-after: {asked}\r\n")).await;
+        assert!(wait > Duration::from_secs(3000) && wait <= Duration::from_secs(3600), "{asked}: {wait:?}");
+    }
 }

@@ -80,7 +80,7 @@ async fn sessions_and_keys_with_the_scopes_manage_webhooks_and_tokens_do_not() {
     viewer.get(&path(&made)).await.ok();
     viewer.delete(&path(&made)).await.problem(403, "insufficient_scope");
     assert_eq!(key.delete(&path(&made)).await.ok(), json!({ "id": made["id"], "deleted": true }));
-    key.delete(&path(&made)).await.problem(404, "not_found");
+    key.get(&path(&made)).await.problem(404, "not_found");
 }
 
 #[tokio::test]

@@ -1,0 +1,54 @@
+//! A request's target, in one spelling: percent-encoding must not make two targets of one (RFC 3986 §6.2.2).
+
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
+
+/// What stays encoded in a path: else an encoded `/` would look like the end of a segment.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'/').add(b'%').add(b'?').add(b'#');
+
+/// The segments of a path, decoded.
+pub fn segments(path: &str) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    path.split('/').map(|segment| percent_decode_str(segment).into())
+}
+
+/// A path with each segment decoded and encoded again: the same for all spellings of one path.
+pub fn canonical_path(path: &str) -> Cow<'_, str> {
+    if path.is_ascii() && !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let parts: Vec<String> = segments(path).map(|segment| percent_encode(&segment, ENCODED).to_string()).collect();
+    Cow::Owned(parts.join("/"))
+}
+
+/// A query string with each name and value decoded and encoded again.
+pub fn canonical_query(query: &str) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(form_urlencoded::parse(query.as_bytes())).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_spellings_of_one_target_are_one() {
+        for path in ["/v1/keys/key_7d1", "/v1/keys/key%5F7d1", "/v1/keys/key%5f7d1", "/v1/keys/%6B%65%79_7d1"] {
+            assert_eq!(canonical_path(path), "/v1/keys/key_7d1", "{path}");
+        }
+        assert_eq!(canonical_path("/v1/providers/a%C3%A9"), canonical_path("/v1/providers/a\u{e9}"));
+        for query in ["project_id=proj_1", "project%5Fid=proj%5f1", "%70roject_id=proj_1"] {
+            assert_eq!(canonical_query(query), "project_id=proj_1", "{query}");
+        }
+    }
+
+    #[test]
+    fn different_targets_stay_different() {
+        let paths =
+            ["/v1/keys/a/b", "/v1/keys/a%2Fb", "/v1/keys/a%252Fb", "/v1/keys/a%3Fb", "/v1/keys/a%23b", "/v1/keys/a"];
+        let mut canonical: Vec<_> = paths.iter().map(|path| canonical_path(path)).collect();
+        canonical.sort();
+        canonical.dedup();
+        assert_eq!(canonical.len(), paths.len(), "{canonical:?}");
+        assert_ne!(canonical_query("a=1%262"), canonical_query("a=1&2"));
+    }
+}

@@ -1,0 +1,95 @@
+//! What was deleted lately, so that a repeated DELETE gets the first response for at least a day.
+//!
+//! Whoever may delete in the project may repeat. After a project's own deletion nobody is in it, and after leaving it
+//! neither is the member who left: such a row names who may repeat even so.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use crate::base::{
+    clock::Timestamp,
+    id::{self, Id, ProjectId, UserId},
+    role::Role,
+};
+
+/// How long a DELETE can be repeated. More than the 24 hours that are promised.
+const RETENTION: Duration = Duration::from_secs(48 * 3600);
+
+/// A kind of item whose row is gone once it is deleted. (Credentials and resources keep their rows.)
+pub trait Deletable: id::Kind {
+    /// Its name in the table.
+    const NAME: &'static str;
+}
+
+impl Deletable for id::Project {
+    const NAME: &'static str = "project";
+}
+
+impl Deletable for id::Webhook {
+    const NAME: &'static str = "webhook";
+}
+
+impl Deletable for id::User {
+    const NAME: &'static str = "member";
+}
+
+/// A deletion.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Deletion {
+    /// The role that a removed member had.
+    pub role: Option<Role>,
+    /// Users who may repeat although they are in the project no longer.
+    pub repeatable_by: Vec<UserId>,
+}
+
+/// Notes that `item` of `project` is being deleted.
+pub async fn record<K: Deletable>(
+    db: &mut PgConnection,
+    project: ProjectId,
+    item: Id<K>,
+    deletion: Deletion,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO deletions (kind, id, project_id, role, repeatable_by, deleted_at) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (kind, id, project_id) DO UPDATE
+         SET role = excluded.role, repeatable_by = excluded.repeatable_by, deleted_at = excluded.deleted_at",
+    )
+    .bind(K::NAME)
+    .bind(item)
+    .bind(project)
+    .bind(deletion.role)
+    .bind(deletion.repeatable_by)
+    .bind(now)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// The latest deletion of `item` of `project`.
+pub async fn find<K: Deletable>(
+    db: &mut PgConnection,
+    project: ProjectId,
+    item: Id<K>,
+) -> sqlx::Result<Option<Deletion>> {
+    sqlx::query_as("SELECT role, repeatable_by FROM deletions WHERE kind = $1 AND id = $2 AND project_id = $3")
+        .bind(K::NAME)
+        .bind(item)
+        .bind(project)
+        .fetch_optional(db)
+        .await
+}
+
+/// Removes deletions that nobody may repeat any more, a batch at a time; gives how many.
+pub async fn forget_old(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<u64> {
+    sqlx::query(
+        "DELETE FROM deletions WHERE (kind, id, project_id) IN (
+             SELECT kind, id, project_id FROM deletions WHERE deleted_at <= $1
+             ORDER BY deleted_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(now.minus(RETENTION))
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected())
+}

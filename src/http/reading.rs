@@ -1,0 +1,121 @@
+//! Reading a request's body, within bounds of size and time.
+
+use std::{pin::pin, time::Duration};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    http::request::Parts,
+};
+use futures_util::future::poll_immediate;
+use http_body_util::BodyExt;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{describe::Operation, load::Slot};
+use crate::base::{
+    error::{Code, Error, Result},
+    schema::input,
+};
+
+/// The largest body, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+/// How long a body may take where no limit is set for the request.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The body of an action without members: none, or `{}`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoMembers {}
+
+input!(NoMembers);
+
+/// Refuses a body where a route has none. One without a byte is none, however it is framed (RFC 9112 §6.3): chunks that
+/// only end, or an empty DATA frame.
+pub async fn refuse_stray_body(operation: &Operation, head: &Parts, mut body: Body) -> Result<Body> {
+    if has_bytes(head, &mut body).await? {
+        return Err(Error::new(
+            Code::UnexpectedBody,
+            format!("{} {} takes no body; send none", operation.method, operation.path),
+        ));
+    }
+    Ok(body)
+}
+
+/// Whether a body has any bytes. Waits for the first, which is lost.
+pub(super) async fn has_bytes(head: &Parts, body: &mut Body) -> Result<bool> {
+    if body.size_hint().lower() > 0 {
+        return Ok(true);
+    }
+    let first_byte = async {
+        while let Some(frame) = body.frame().await {
+            if frame?.into_data().is_ok_and(|data| !data.is_empty()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    poll_for_body(head, first_byte).await?.map_err(broken_off)
+}
+
+/// Waits for something of the request's body, for as long as a body may take, and leaves the place to others meanwhile.
+async fn poll_for_body<T>(head: &Parts, reading: impl Future<Output = T>) -> Result<T> {
+    let mut reading = pin!(reading);
+    // Mostly it has come with the head.
+    if let Some(read) = poll_immediate(reading.as_mut()).await {
+        return Ok(read);
+    }
+    let slot: Option<&Slot> = head.extensions.get();
+    let body_time = slot.map_or(BODY_TIME, Slot::body_time);
+    let reading = tokio::time::timeout(body_time, reading);
+    let read = match slot {
+        Some(slot) => slot.leave_for(reading).await?,
+        // Health checks take no place.
+        None => reading.await,
+    };
+    read.map_err(|_| {
+        Error::new(
+            Code::RequestTimeout,
+            format!("The body did not arrive within {} seconds; send the request again", body_time.as_secs()),
+        )
+    })
+}
+
+fn broken_off(error: axum::Error) -> Error {
+    Error::new(Code::MalformedRequest, "The body broke off before its end; send the request again").caused_by(error)
+}
+
+/// All of a body, if it is no larger than it may be.
+pub(super) async fn read_body(head: &Parts, body: Body) -> Result<Bytes> {
+    let too_large =
+        || Error::new(Code::PayloadTooLarge, format!("The body is larger than {MAX_BODY} bytes; send less"));
+    // Said up front, it need not be read to be refused.
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_large());
+    }
+    match poll_for_body(head, collect(body)).await? {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(too_large()),
+        Err(error) => Err(broken_off(error)),
+    }
+}
+
+/// All of a body, if it is no larger than it may be. One that comes in one piece is not copied.
+async fn collect(mut body: Body) -> std::result::Result<Option<Bytes>, axum::Error> {
+    let (mut first, mut whole) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing here.
+        let Ok(piece) = frame?.into_data() else { continue };
+        if first.len().max(whole.len()) + piece.len() > MAX_BODY {
+            return Ok(None);
+        }
+        if first.is_empty() {
+            first = piece;
+            continue;
+        }
+        if whole.is_empty() {
+            whole.extend_from_slice(&first);
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(Some(if whole.is_empty() { first } else { whole.into() }))
+}

@@ -1,0 +1,296 @@
+//! Conditional requests (RFC 9110 §13), on every route of an item: generated from the route table.
+
+use cloudapi::{http::describe::Operation, routes};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Identity, Reply, Session, TestApp, eventually, items::Items};
+
+const MALFORMED: &[&str] =
+    &["", "7", "\"7", "7\"", "'7'", "w/\"7\"", "\"a\" \"b\"", "*, \"a\"", "\"a\", *", "\"a\";", ","];
+const PASSWORD: &str = "a long enough password 7";
+
+fn etag(reply: &Reply) -> String {
+    reply.header("etag").unwrap_or_else(|| panic!("no ETag: {} {}", reply.status, reply.json())).to_owned()
+}
+
+fn name(operation: &Operation) -> String {
+    operation.name()
+}
+
+#[test]
+fn every_get_of_an_item_has_an_etag_and_so_has_every_write_that_answers_with_one() {
+    let table = routes::table();
+    let is_list = |operation: &Operation| {
+        operation.query.is_some_and(|rules| rules.properties().contains_key("limit"))
+            || operation.path.ends_with("/breakdown")
+    };
+    for operation in table.operations().filter(|operation| operation.path.starts_with("/v1/")) {
+        let answer = operation.answer;
+        let is_json = answer.media_types == ["application/json"];
+        let is_item = match operation.method {
+            Method::GET => is_json && !is_list(operation),
+            Method::DELETE => answer.location,
+            // The password change and introspection are about no item.
+            _ => answer.location || operation.method == Method::PATCH,
+        };
+        assert!(!is_item || answer.etag, "{} has no ETag", name(operation));
+        let is_write_of_item = operation.method != Method::GET && !operation.path_ids.is_empty();
+        assert!(!is_write_of_item || operation.conditional, "{} ignores preconditions", name(operation));
+    }
+}
+
+#[tokio::test]
+async fn every_item_is_read_conditionally() {
+    let app = TestApp::start().await;
+    let items = Items::new(&app).await;
+    let table = routes::table();
+    for operation in table.operations().filter(|operation| operation.method == Method::GET && operation.conditional) {
+        let (path, name) = (items.path(operation).await, name(operation));
+        let get = async |header: &str, value: &str| {
+            let call = items.request(operation, &path);
+            if header.is_empty() { call.send().await } else { call.header(header, value).send().await }
+        };
+        // Usage grows while it is read.
+        let tag = eventually("a state that stays for two reads", async || {
+            let tag = etag(&get("", "").await);
+            (get("if-none-match", &tag).await.status == 304).then_some(tag)
+        })
+        .await;
+        assert!(tag.starts_with('"') && tag.ends_with('"'), "{name}: {tag}");
+        let current = async || etag(&get("", "").await);
+        for list in [format!("W/{}", current().await), format!("\"other\", {}", current().await), "*".to_owned()] {
+            let reply = get("if-none-match", &list).await;
+            if operation.path == "/v1/usage" && reply.status == 200 && list != "*" {
+                continue;
+            }
+            assert_eq!((reply.status, reply.body.len()), (304, 0), "{name}: {list}");
+            assert!(reply.header("etag").is_some() && reply.header("content-type").is_none(), "{name}");
+        }
+        let head = items.request_as(operation, "HEAD", &path).header("if-none-match", "*").send().await;
+        assert_eq!((head.status, head.body.len()), (304, 0), "{name}");
+        let reply = get("if-none-match", "\"other\", W/\"another\"").await;
+        assert_eq!(reply.status, 200, "{name}");
+        assert!(!reply.body.is_empty(), "{name}");
+
+        assert_eq!(get("if-match", "*").await.status, 200, "{name}");
+        eventually("a matching If-Match", async || {
+            (get("if-match", &current().await).await.status == 200).then_some(())
+        })
+        .await;
+        get("if-match", "\"other\"").await.problem(412, "precondition_failed");
+        let weak = get("if-match", &format!("W/{}", current().await)).await.problem(412, "precondition_failed");
+        assert!(weak["detail"].as_str().unwrap().contains("weak ETag (W/), which never matches"), "{name}: {weak}");
+        for junk in MALFORMED {
+            get("if-match", junk).await.problem(400, "malformed_request");
+            get("if-none-match", junk).await.problem(400, "malformed_request");
+        }
+    }
+}
+
+/// A write of an item, with what is known of the item.
+struct Attempt {
+    path: String,
+    /// The item's tag, and where it is read, if it can be.
+    tag: Option<String>,
+    item: Option<String>,
+}
+
+/// A session that was made by signing in, which shows its tag.
+async fn signed_in(owner: &Session<'_>) -> Reply {
+    owner.app.nobody().post("/v1/sessions", json!({ "email": owner.email, "password": PASSWORD })).await
+}
+
+impl Attempt {
+    async fn new(items: &Items<'_>, operation: &Operation) -> Self {
+        if operation.path == "/v1/sessions/{session_id}" {
+            let session = signed_in(&items.owner).await;
+            let path = session.header("location").unwrap().to_owned();
+            return Self { path, tag: Some(etag(&session)), item: None };
+        }
+        let path = items.path(operation).await;
+        let Some(item) = items.item_path(operation, &path) else { return Self { path, tag: None, item: None } };
+        let tag = etag(&items.owner.get(&item).await);
+        Self { path, tag: Some(tag), item: Some(item) }
+    }
+
+    async fn send(&self, items: &Items<'_>, operation: &Operation, headers: &[(&str, &str)]) -> Reply {
+        let mut call = items.request(operation, &self.path);
+        if let Some(body) = items.body(operation) {
+            call = call.json(&body);
+        }
+        for (name, value) in headers {
+            call = call.header(name, value);
+        }
+        call.send().await
+    }
+
+    /// What a write could change: without what the server observes.
+    async fn state(&self, items: &Items<'_>) -> Value {
+        let Some(item) = &self.item else {
+            let sessions = items.owner.get("/v1/sessions?limit=100").await.ok();
+            return sessions["data"].as_array().unwrap().iter().map(|session| session["id"].clone()).collect();
+        };
+        let mut state = items.owner.get(item).await.ok();
+        let members = state.as_object_mut().unwrap();
+        members
+            .retain(|name, value| name != "last_used_at" && name != "etag" && !(name == "status" && value.is_object()));
+        state
+    }
+}
+
+#[tokio::test]
+async fn every_write_of_an_item_keeps_to_its_preconditions() {
+    let app = TestApp::start().await;
+    let items = Items::new(&app).await;
+    app.set_password(&items.owner, PASSWORD).await;
+    let table = routes::table();
+    for operation in table.operations().filter(|operation| operation.method != Method::GET && operation.conditional) {
+        let name = name(operation);
+        if operation.path == "/v1/sessions/current" {
+            // It ends the session that asks, so it has a test of its own.
+            continue;
+        }
+        let attempt = Attempt::new(&items, operation).await;
+        let tag = attempt.tag.clone().unwrap_or_else(|| panic!("{name}: how is the tag of this item known?"));
+        let before = attempt.state(&items).await;
+        let weak = format!("W/{tag}");
+        for (header, value) in [
+            ("if-match", "\"0\""),
+            ("if-match", "\"0\", \"1234\""),
+            ("if-match", weak.as_str()),
+            ("if-none-match", "*"),
+            ("if-none-match", tag.as_str()),
+            ("if-none-match", weak.as_str()),
+        ] {
+            let problem = attempt.send(&items, operation, &[(header, value)]).await.problem(412, "precondition_failed");
+            if value.starts_with("W/") && header == "if-match" {
+                let detail = problem["detail"].as_str().unwrap();
+                assert!(detail.contains("weak ETag (W/), which never matches"), "{name}: {detail}");
+            }
+        }
+        for junk in MALFORMED {
+            attempt.send(&items, operation, &[("if-match", junk)]).await.problem(400, "malformed_request");
+            attempt.send(&items, operation, &[("if-none-match", junk)]).await.problem(400, "malformed_request");
+        }
+        assert_eq!(attempt.state(&items).await, before, "{name} changed something");
+
+        let list = format!("\"0\", {tag}");
+        for (number, headers) in [
+            &[("if-match", tag.as_str())][..],
+            &[("if-match", "*")],
+            &[("if-match", list.as_str())],
+            &[("if-none-match", "\"0\"")],
+            &[("if-match", "*"), ("if-none-match", "\"0\"")],
+        ]
+        .iter()
+        .enumerate()
+        {
+            // A new item for each, because the tag of the first has changed.
+            let attempt = if number == 0 { attempt_again(&attempt) } else { Attempt::new(&items, operation).await };
+            let tag = attempt.tag.clone().unwrap();
+            let headers: Vec<(&str, &str)> = headers
+                .iter()
+                .map(|&(header, value)| {
+                    (header, if value.ends_with('*') || value == "\"0\"" { value } else { tag.as_str() })
+                })
+                .collect();
+            let reply = attempt.send(&items, operation, &headers).await;
+            assert!(matches!(reply.status, 200..=202), "{name} {headers:?}: {} {}", reply.status, reply.json());
+            if operation.answer.etag {
+                etag(&reply);
+            }
+            let shows_item = matches!(reply.status, 200 | 201) && operation.answer.etag;
+            if let (true, Some(item)) = (shows_item, &attempt.item) {
+                assert_eq!(etag(&reply), etag(&items.owner.get(item).await), "{name}: the tag of what it shows");
+            }
+        }
+    }
+}
+
+fn attempt_again(attempt: &Attempt) -> Attempt {
+    Attempt { path: attempt.path.clone(), tag: attempt.tag.clone(), item: attempt.item.clone() }
+}
+
+#[tokio::test]
+async fn signing_out_keeps_to_its_preconditions() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    app.set_password(&user, PASSWORD).await;
+    let made = signed_in(&user).await;
+    let session = crate::support::Bearer { app: &app, secret: made["token"].as_str().unwrap().to_owned() };
+    let leave = |tag: String| session.request("DELETE", "/v1/sessions/current").header("if-match", &tag).send();
+    leave("\"0\"".to_owned()).await.problem(412, "precondition_failed");
+    session.get("/v1/projects").await.ok();
+    leave(etag(&made)).await.ok();
+    session.get("/v1/projects").await.problem(401, "token_revoked");
+}
+
+#[tokio::test]
+async fn what_is_created_comes_with_the_tag_that_reading_it_gives() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let table = routes::table();
+    let creations = table.operations().filter(|operation| {
+        operation.method == Method::POST && operation.answer.status == 201 && operation.path_ids.is_empty()
+    });
+    for operation in creations {
+        let project = &owner.project;
+        let body = match operation.path {
+            "/v1/projects" => json!({ "name": "n" }),
+            "/v1/keys" => json!({ "project_id": project }),
+            "/v1/tokens" => json!({ "project_id": project, "name": "n", "scopes": ["users:read"] }),
+            "/v1/users" => json!({ "project_id": project, "email": "new@example.com", "role": "viewer" }),
+            "/v1/webhooks" => json!({ "project_id": project, "url": "https://receiver.invalid/" }),
+            // No session is read by its id.
+            "/v1/sessions" | "/v1/invitations/accept" => continue,
+            other => panic!("{other} creates something; say here what"),
+        };
+        let made = owner.post(operation.path, body).await;
+        let mut path = made.header("location").unwrap().to_owned();
+        if operation.path == "/v1/users" {
+            path = format!("{path}?project_id={project}");
+        }
+        assert_eq!(etag(&made), etag(&owner.get(&path).await), "{}", operation.path);
+    }
+}
+
+#[tokio::test]
+async fn a_state_is_named_anew_by_each_change_and_not_by_use() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let path = format!("/v1/keys/{}", key.id);
+    let unused = etag(&owner.get(&path).await);
+    key.get("/v1/users").await.ok();
+    app.flush_usage().await;
+    let used = eventually("its use is noted", async || {
+        let reply = owner.get(&path).await;
+        (!reply["last_used_at"].is_null()).then(|| etag(&reply))
+    })
+    .await;
+    // A cache sees what has changed, and a write is about what was asked for.
+    assert_ne!(unused, used);
+    assert_eq!(owner.request("GET", &path).header("if-none-match", &unused).send().await.status, 200);
+    let rename = |tag: &str| owner.request("PATCH", &path).json(&json!({ "name": "n" })).header("if-match", tag).send();
+    let renamed = etag(&rename(&unused).await);
+    for stale in [unused, used] {
+        rename(&stale).await.problem(412, "precondition_failed");
+    }
+    assert_eq!(rename(&renamed).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_write_that_is_sent_again_gives_its_first_response_although_the_tag_has_changed() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let path = format!("/v1/keys/{}", owner.key().await.id);
+    let tag = etag(&owner.get(&path).await);
+    let send = || {
+        let call = owner.request("PATCH", &path).json(&json!({ "name": "n" })).header("if-match", &tag);
+        call.header("idempotency-key", "once").send()
+    };
+    let (first, again) = (send().await, send().await);
+    assert_eq!((first.status, again.status, again.header("idempotent-replayed")), (200, 200, Some("true")));
+    assert_eq!(first.header("etag"), again.header("etag"));
+}

@@ -1,0 +1,168 @@
+//! A DELETE that is sent again, because its response was lost: one rule for every route, generated from the table.
+
+use std::time::Duration;
+
+use cloudapi::{base::role::Role, db::deletions, http::describe::Operation, routes};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::{Identity, Reply, TestApp, items::Items};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What must be the same: all of it, but for a resource, of which the operation that deletes it.
+fn essence(operation: &Operation, reply: &Reply) -> Value {
+    match operation.answer.status {
+        200 => reply.json().clone(),
+        _ => reply["operation"]["id"].clone(),
+    }
+}
+
+fn deletions_of_items() -> Vec<&'static str> {
+    let table = routes::table();
+    let deletions = table.operations().filter(|operation| operation.method == Method::DELETE);
+    // Whoever ends their own session is not known any more.
+    deletions.map(|operation| operation.path).filter(|path| *path != "/v1/sessions/current").collect()
+}
+
+#[tokio::test]
+async fn every_delete_is_answered_again_with_the_same_response() {
+    let app = TestApp::start().await;
+    let items = Items::new(&app).await;
+    let (stranger, viewer) = (app.owner().await, app.member(&items.owner, Role::Viewer).await);
+    let table = routes::table();
+    let mut deleted = Vec::new();
+    for operation in table.operations().filter(|operation| deletions_of_items().contains(&operation.path)) {
+        if operation.method != Method::DELETE {
+            continue;
+        }
+        let (path, name) = (items.path(operation).await, operation.name());
+        let tag = match items.item_path(operation, &path) {
+            Some(item) => items.owner.get(&item).await.header("etag").unwrap().to_owned(),
+            None => "*".to_owned(),
+        };
+        let delete = || items.request(operation, &path).header("if-match", &tag).send();
+        let first = delete().await;
+        assert_eq!(first.status, operation.answer.status, "{name}: {}", first.json());
+        for again in [delete().await, items.request(operation, &path).send().await] {
+            assert_eq!(again.status, first.status, "{name}: {}", again.json());
+            assert_eq!(essence(operation, &again), essence(operation, &first), "{name}");
+        }
+        // Whoever had no right to it learns nothing.
+        stranger.delete(&path).await.problem(404, "not_found");
+        app.nobody().delete(&path).await.problem(401, "missing_credentials");
+        let refused = viewer.delete(&path).await;
+        assert!(matches!(refused.status, 403 | 404), "{name}: {} {}", refused.status, refused.json());
+        // It is gone all the same.
+        if let Some(item) = items.item_path(operation, &path) {
+            let reply = items.owner.get(&item).await;
+            let is_marked = reply["status"] == "revoked"
+                || matches!(reply["status"]["phase"].as_str(), Some("deleting" | "deleted"));
+            assert!(reply.status == 404 || is_marked, "{name}: {}", reply.json());
+        }
+        deleted.push((name, path, essence(operation, &first)));
+    }
+    app.clock.advance(24 * HOUR);
+    assert_eq!(deletions::forget_old(&mut app.db.acquire().await.unwrap(), app.clock.now()).await.unwrap(), 0);
+    let later = app.another_session(&items.owner).await;
+    for (name, path, _) in &deleted {
+        let again = later.delete(path).await;
+        assert!(matches!(again.status, 200 | 202), "{name} a day later: {} {}", again.status, again.json());
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_there_is_still_not_found() {
+    let app = TestApp::start().await;
+    let items = Items::new(&app).await;
+    for path in deletions_of_items() {
+        let parts =
+            path.split('/').map(|part| match part.strip_prefix('{').and_then(|part| part.strip_suffix("_id}")) {
+                Some("project") => "proj_7",
+                Some("key") => "key_7",
+                Some("token") => "tok_7",
+                Some("user") => "usr_7",
+                Some("session") => "sess_7",
+                Some("webhook") => "wh_7",
+                Some("resource") => "res_7",
+                Some(other) => panic!("{other}"),
+                None => part,
+            });
+        let mut path = parts.collect::<Vec<_>>().join("/");
+        if path.starts_with("/v1/users/") {
+            path = format!("{path}?project_id={}", items.owner.project);
+        }
+        items.owner.delete(&path).await.problem(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn deletions_are_forgotten_after_two_days() {
+    let app = TestApp::start().await;
+    let items = Items::new(&app).await;
+    let table = routes::table();
+    let delete_webhook = table.operations().find(|operation| operation.name() == "DELETE /v1/webhooks/{webhook_id}");
+    let path = items.path(delete_webhook.unwrap()).await;
+    items.owner.delete(&path).await.ok();
+    app.clock.advance(49 * HOUR);
+    assert_eq!(deletions::forget_old(&mut app.db.acquire().await.unwrap(), app.clock.now()).await.unwrap(), 1);
+    app.another_session(&items.owner).await.delete(&path).await.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_deleted_projects_owners_may_repeat_its_deletion_and_nobody_else() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let (other_owner, admin) = (app.member(&owner, Role::Owner).await, app.member(&owner, Role::Admin).await);
+    let path = format!("/v1/projects/{}", owner.project);
+    owner.post_empty(&format!("{path}/archive")).await.ok();
+    let first = owner.delete(&path).await.ok();
+    assert_eq!(owner.delete(&path).await.ok(), first);
+    assert_eq!(other_owner.delete(&path).await.ok(), first);
+    admin.delete(&path).await.problem(404, "not_found");
+    app.owner().await.delete(&path).await.problem(404, "not_found");
+    owner.get(&path).await.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn who_leaves_a_project_may_repeat_that_and_do_nothing_else_there() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let admin = app.member(&owner, Role::Admin).await;
+    let path = format!("/v1/users/{}?project_id={}", admin.user_id, owner.project);
+    let first = admin.delete(&path).await.ok();
+    assert_eq!(admin.delete(&path).await.ok(), first);
+    assert_eq!(owner.delete(&path).await.ok(), first);
+    let other = format!("/v1/users/{}?project_id={}", owner.user_id, owner.project);
+    admin.delete(&other).await.problem(404, "not_found");
+    admin.get(&path).await.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_removed_owner_is_no_news_for_who_could_not_remove_them() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let (removed, admin) = (app.member(&owner, Role::Owner).await, app.member(&owner, Role::Admin).await);
+    let path = format!("/v1/users/{}?project_id={}", removed.user_id, owner.project);
+    admin.delete(&path).await.problem(403, "role_escalation");
+    owner.delete(&path).await.ok();
+    admin.delete(&path).await.problem(403, "role_escalation");
+    owner.delete(&path).await.ok();
+}
+
+#[tokio::test]
+async fn a_repeated_deletion_is_recorded_once() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let path = format!("/v1/webhooks/{}", crate::support::hooks::quiet_webhook(&owner).await);
+    for _ in 0..3 {
+        owner.delete(&path).await.ok();
+    }
+    let sealed = crate::support::eventually("it is recorded", async || {
+        let filter = format!("/v1/audit-logs?project_id={}&action=webhook.deleted", owner.project);
+        let found = owner.get(&filter).await.ok()["data"].as_array().unwrap().len();
+        (found > 0).then_some(found)
+    })
+    .await;
+    assert_eq!(sealed, 1);
+}

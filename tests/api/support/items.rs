@@ -1,0 +1,110 @@
+//! An item for each parameter that a path of the route table can have, so that tests can be generated from the table.
+
+use cloudapi::{
+    base::{role::Role, secret::SecretKind},
+    http::describe::Operation,
+    routes,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    Identity, Key, Session, TestApp,
+    cloud::{quiet_operation, quiet_volume},
+    hooks::{old_delivery, quiet_webhook},
+};
+
+/// A project with its owner, and a key of it.
+pub struct Items<'a> {
+    pub owner: Session<'a>,
+    pub key: Key<'a>,
+}
+
+impl<'a> Items<'a> {
+    pub async fn new(app: &'a TestApp) -> Self {
+        let owner = app.owner().await;
+        let key = owner.key().await;
+        Self { owner, key }
+    }
+
+    /// The operation's path, with new items in it, and the query that a session needs.
+    pub async fn path(&self, operation: &Operation) -> String {
+        let mut path = operation.path.to_owned();
+        for name in operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+            let id = self.item(name, &path).await;
+            path = path.replace(&format!("{{{name}}}"), &id);
+        }
+        if operation.path.starts_with("/v1/projects/") && operation.method == Method::DELETE {
+            self.owner.post_empty(&format!("{path}/archive")).await.ok();
+        }
+        self.with_query(operation, path)
+    }
+
+    async fn item(&self, name: &str, path: &str) -> String {
+        let owner = &self.owner;
+        match name {
+            "project_id" => id(&owner.post("/v1/projects", json!({ "name": "another" })).await.created()),
+            "key_id" => owner.key().await.id,
+            "token_id" => owner.token(&["users:read"]).await.id,
+            "user_id" => owner.app.member(owner, Role::Member).await.user_id.to_string(),
+            "session_id" => owner.app.another_session(owner).await.id,
+            "webhook_id" => quiet_webhook(owner).await,
+            "delivery_id" => old_delivery(owner, path.split('/').nth(3).unwrap()).await,
+            "resource_id" => quiet_volume(owner).await,
+            "operation_id" => quiet_operation(owner.app, &quiet_volume(owner).await).await,
+            "name" => "sim".to_owned(),
+            "kind" => "storage.volume".to_owned(),
+            "code" => "not_found".to_owned(),
+            "file" => "docs.css".to_owned(),
+            other => panic!("a path names {{{other}}}; make one here"),
+        }
+    }
+
+    fn with_query(&self, operation: &Operation, path: String) -> String {
+        match operation.query {
+            Some(rules) if rules.properties().contains_key("project_id") => {
+                format!("{path}?project_id={}", self.owner.project)
+            }
+            _ => path,
+        }
+    }
+
+    /// A request of the owner, or of the key where no session may call.
+    pub fn request(&self, operation: &Operation, path: &str) -> super::identity::Call {
+        self.request_as(operation, operation.method.as_str(), path)
+    }
+
+    /// The same, with another method.
+    pub fn request_as(&self, operation: &Operation, method: &str, path: &str) -> super::identity::Call {
+        let kinds = operation.need.kinds();
+        match kinds.is_empty() || kinds.contains(&SecretKind::Session) {
+            true => self.owner.request(method, path),
+            false => self.key.request(method, path),
+        }
+    }
+
+    /// A body with which a write of an item succeeds; none where it takes none.
+    pub fn body(&self, operation: &Operation) -> Option<Value> {
+        operation.body?;
+        Some(match operation.path {
+            "/v1/resources/{resource_id}/actions" => json!({ "action": "resize", "size_gib": 40 }),
+            _ => json!({}),
+        })
+    }
+
+    /// Where the item that the operation writes to can be read: its path, or the start of it.
+    pub fn item_path(&self, operation: &Operation, path: &str) -> Option<String> {
+        let path = path.split('?').next().unwrap();
+        let table = routes::table();
+        let readable = table.operations().filter(|read| read.method == Method::GET && read.conditional);
+        let item = readable
+            .filter(|read| operation.path == read.path || operation.path.starts_with(&format!("{}/", read.path)))
+            .max_by_key(|read| read.path.len())?;
+        let parts: Vec<&str> = path.split('/').take(item.path.split('/').count()).collect();
+        Some(self.with_query(item, parts.join("/")))
+    }
+}
+
+fn id(item: &Value) -> String {
+    item["id"].as_str().unwrap().to_owned()
+}
