@@ -15,5 +15,6 @@ pub mod html;
 pub mod json;
 pub mod load;
 pub mod problem;
+mod query;
 pub mod reply;
 pub mod resume;
