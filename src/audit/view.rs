@@ -20,7 +20,6 @@ use crate::base::{
     id::{AuditId, ProjectId, RequestId},
     page::ListQuery,
     schema::input,
-    text::NO_CONTROL_CHARACTERS,
 };
 
 /// An entry as the database has it.
@@ -185,6 +184,10 @@ impl JsonSchema for ActionInPlace {
     }
 }
 
+/// What the ids look like that an entry can have as its target.
+const TARGET: &str = "^(proj|key|tok|usr|sess|inv|wh|dlv|aud|res|op)_[1-9a-f][0-9a-f]{0,31}$";
+const TARGET_FORM: &str = "the id of a thing, such as a key, a user or a project";
+
 /// Which entries are asked for.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct EntryFilter {
@@ -195,13 +198,13 @@ pub struct EntryFilter {
     /// Only what happened before then.
     pub to: Option<Timestamp>,
     /// Only what this one did: the id of a user, a key or a token, or the name of an operator's account.
-    #[schemars(length(min = 1, max = 200), regex(pattern = NO_CONTROL_CHARACTERS), example = &"usr_8f2")]
+    #[schemars(length(min = 1, max = 200), extend("format" = "actor"), example = &"usr_8f2")]
     pub actor: Option<String>,
     /// Only this.
     #[schemars(with = "Option<ActionInPlace>")]
     pub action: Option<Action>,
     /// Only what was done to this: an id.
-    #[schemars(length(min = 1, max = 200), regex(pattern = NO_CONTROL_CHARACTERS), example = &"key_7d1")]
+    #[schemars(regex(pattern = TARGET), extend("x-form" = TARGET_FORM), example = &"key_7d1")]
     pub target: Option<String>,
 }
 

@@ -1,14 +1,20 @@
-//! E-mail addresses.
+//! E-mail addresses: as they are written, and the key by which two spellings of one address are recognised.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+use icu_casemap::CaseMapper;
+use idna::{
+    AsciiDenyList,
+    uts46::{DnsLength, Hyphens, Uts46},
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use unicode_normalization::UnicodeNormalization;
 
 use super::text;
 
-/// An e-mail address, lower-cased and in NFC, so that two spellings of one address are equal.
+/// An e-mail address as somebody has written it, in lower case and NFC. Mail is sent to this spelling; whether two
+/// spellings are one address is for [`EmailKey`] to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::Type)]
 #[serde(transparent)]
 #[sqlx(transparent)]
@@ -22,17 +28,36 @@ const EMAIL_MAX: usize = 254;
 #[error("not an e-mail address, such as ada@example.com")]
 pub struct NotAnEmail;
 
+impl Email {
+    /// `text` in the spelling in which addresses are stored, whether or not it is an address.
+    pub fn spelling_of(text: &str) -> String {
+        text.trim().nfc().flat_map(char::to_lowercase).nfc().collect()
+    }
+
+    /// The address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What all spellings of this address have in common.
+    pub fn key(&self) -> EmailKey {
+        EmailKey::of(&self.0)
+    }
+}
+
 impl FromStr for Email {
     type Err = NotAnEmail;
 
     fn from_str(text: &str) -> Result<Self, NotAnEmail> {
-        let normal: String = text.trim().nfc().flat_map(char::to_lowercase).nfc().collect();
+        let normal = Self::spelling_of(text);
         let (local, domain) = normal.rsplit_once('@').ok_or(NotAnEmail)?;
+        let is_literal = domain.starts_with('[') && domain.ends_with(']');
         let plausible = !local.is_empty()
             && !local.contains('@')
-            && !domain.is_empty()
             && normal.len() <= EMAIL_MAX
-            && !normal.chars().any(|c| c.is_control() || c.is_whitespace() || text::is_unseen(c));
+            && !normal.chars().any(|c| c.is_control() || c.is_whitespace() || text::is_unseen(c))
+            && (is_literal
+                || domain_to_ascii(domain).is_some_and(|ascii| ascii.split('.').all(|label| !label.is_empty())));
         plausible.then_some(Self(normal)).ok_or(NotAnEmail)
     }
 }
@@ -61,12 +86,46 @@ impl JsonSchema for Email {
     }
 }
 
+/// What all spellings of one e-mail address have in common: the local part in Unicode's full case folding and NFC, the
+/// domain in ASCII (UTS 46). Accounts are found by it. Nothing is ever sent to it: folding may name another mailbox.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct EmailKey(String);
+
+impl EmailKey {
+    /// The key of `text`. A text that is no address has one too, which no address has.
+    pub fn of(text: &str) -> Self {
+        let text = text.trim();
+        let Some((local, domain)) = text.rsplit_once('@') else { return Self(fold(text)) };
+        let domain = domain_to_ascii(domain).unwrap_or_else(|| fold(domain));
+        let domain = domain.strip_suffix('.').unwrap_or(&domain);
+        Self(format!("{}@{domain}", fold(local)))
+    }
+
+    /// The key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Unicode's canonical caseless matching (D145), in NFC. No language's own rules apply, so the dotless i is not an i.
+fn fold(text: &str) -> String {
+    let decomposed: String = text.nfd().collect();
+    CaseMapper::new().fold_string(&decomposed).nfc().collect()
+}
+
+/// A domain as the DNS has it (UTS 46, nontransitional, as browsers do it).
+fn domain_to_ascii(domain: &str) -> Option<String> {
+    let ascii = Uts46::new().to_ascii(domain.as_bytes(), AsciiDenyList::URL, Hyphens::Allow, DnsLength::Ignore);
+    ascii.ok().filter(|ascii| !ascii.is_empty()).map(Cow::into_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn spellings_of_one_address_are_equal() {
+    fn spellings_that_differ_in_case_or_composition_are_equal() {
         let plain: Email = "josé@example.com".parse().unwrap();
         assert_eq!("JOSE\u{301}@Example.COM".parse::<Email>().unwrap(), plain);
         for text in [
@@ -79,9 +138,71 @@ mod tests {
             "a\0@b",
             "a\u{200b}@b",
             "a@b\u{202e}",
+            "a@.",
+            "a@b.",
+            "a@b..c",
+            "a@.b",
+            "a@xn--\u{e9}",
+            "a@xn--a-\u{fc}",
+            "a@b/c",
             &format!("{}@b", "x".repeat(300)),
         ] {
             assert!(text.parse::<Email>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_spelling_that_mail_is_sent_to_is_not_folded() {
+        for text in ["straße@bücher.example", "ada@xn--bcher-kva.example", "ıfİ@example.com"] {
+            let email: Email = text.parse().unwrap();
+            assert_eq!(email.as_str(), Email::spelling_of(text));
+        }
+        assert_eq!("Straße@B\u{fc}cher.example".parse::<Email>().unwrap().as_str(), "straße@bücher.example");
+    }
+
+    #[test]
+    fn all_spellings_of_one_address_have_one_key() {
+        for (key, spellings) in [
+            (
+                "ada@xn--bcher-kva.example",
+                &[
+                    "ada@bücher.example",
+                    "ADA@BÜCHER.EXAMPLE",
+                    "ada@bu\u{308}cher.example",
+                    "ada@xn--bcher-kva.example",
+                    "ada@XN--BCHER-KVA.Example",
+                    "ada@ｂücher。example",
+                    " ada@bücher.example. ",
+                    "ada@bü\u{ad}cher.example",
+                ][..],
+            ),
+            ("strasse@example.com", &["straße@example.com", "STRASSE@example.com", "STRAẞE@example.com"]),
+            ("σίσυφος@example.com".replace('ς', "σ").as_str(), &["ΣΊΣΥΦΟΣ@example.com", "σίσυφος@example.com"]),
+            ("fiona@example.com", &["ﬁona@example.com", "FIONA@example.com"]),
+            ("jos\u{e9}@example.com", &["jose\u{301}@example.com", "JOS\u{c9}@example.com"]),
+        ] {
+            for spelling in spellings {
+                assert_eq!(EmailKey::of(spelling).as_str(), key, "{spelling:?}");
+                assert_eq!(EmailKey::of(&Email::spelling_of(spelling)).as_str(), key, "{spelling:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_addresses_have_other_keys() {
+        for (one, other) in [
+            ("ada@example.com", "ida@example.com"),
+            // The dotless i is another letter, whatever Turkish does.
+            ("ıda@example.com", "ida@example.com"),
+            // Nontransitional: a domain of its own.
+            ("ada@faß.example", "ada@fass.example"),
+            ("a.da@example.com", "ada@example.com"),
+            ("ada+x@example.com", "ada@example.com"),
+            ("no address", "no@address"),
+        ] {
+            assert_ne!(EmailKey::of(one), EmailKey::of(other), "{one} {other}");
+        }
+        assert_eq!(EmailKey::of("[").as_str(), "[");
+        assert_eq!(EmailKey::of("a@[IPv6:::1]").as_str(), "a@[ipv6:::1]");
     }
 }

@@ -36,7 +36,10 @@ macro_rules! kinds {
         }
         #[doc = concat!("The id of ", $noun, ": `", $example, "`.")]
         pub type $alias = Id<$kind>;
-    )*};
+    )*
+        /// The prefixes of all kinds.
+        pub const PREFIXES: &[&str] = &[$($prefix),*];
+    };
 }
 
 kinds! {
@@ -216,7 +219,12 @@ impl<K: Kind> JsonSchema for Id<K> {
         format!("{}Id", K::PREFIX).into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": Self::pattern(), "examples": [K::EXAMPLE] })
+        json_schema!({
+            "type": "string",
+            "pattern": Self::pattern(),
+            "x-form": format!("the id of {}", K::NOUN),
+            "examples": [K::EXAMPLE],
+        })
     }
 }
 

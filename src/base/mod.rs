@@ -1,6 +1,7 @@
 //! The vocabulary everything else is written in; it knows no HTTP, no SQL statement and no slice.
 
 pub mod action;
+pub mod actor;
 pub mod caller;
 pub mod clock;
 pub mod credential;
@@ -17,6 +18,7 @@ pub mod metadata;
 pub mod need;
 pub mod net;
 pub mod page;
+pub mod patch;
 pub mod period;
 pub mod request;
 pub mod role;

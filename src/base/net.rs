@@ -20,33 +20,81 @@ impl Cidr {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
+
+    /// The same, if it is an IPv4 network.
+    pub fn ipv4(&self) -> Option<Ipv4Net> {
+        match self.0 {
+            IpNet::V4(network) => Some(network),
+            IpNet::V6(_) => None,
+        }
+    }
 }
 
-/// A text that is no network.
+/// Why a text is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be an address or a network in CIDR notation with no bit set behind its length, such as 203.0.113.0/24")]
-pub struct NotANetwork;
+pub enum NotANetwork {
+    /// It is something else.
+    #[error("is not an address or a network in CIDR notation; write it like 203.0.113.0/24")]
+    Malformed,
+    /// A number begins with 0.
+    #[error("has a number with a leading zero, which some programs read as octal; write it like 203.0.113.0/24")]
+    LeadingZero,
+    /// It names an interface of one machine.
+    #[error("has a zone id, which has a meaning on one machine only; leave out the '%' and what follows it")]
+    Zone,
+    /// What follows the slash is not a length of this kind of address.
+    #[error("must end with a prefix length from 0 to {0} in decimal; write it like 203.0.113.0/24")]
+    PrefixLength(u8),
+    /// An IPv4 network cannot be so long.
+    #[error(
+        "is an IPv4 address written as IPv6 with a prefix length below 96; write the IPv4 network, such as 203.0.113.0/24"
+    )]
+    MappedPrefix,
+    /// It has bits set after its prefix length: 10.1.2.3/8 is as likely a slip as it is 10.0.0.0/8.
+    #[error("has bits set after its prefix length; use {0} for the network")]
+    HostBits(Cidr),
+}
+
+/// Reads one address strictly: no leading zeros, no zone id, no port. An IPv4 address written as IPv6 is the IPv4 address.
+pub fn parse_address(text: &str) -> Result<IpAddr, NotANetwork> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.to_canonical());
+    }
+    let has_leading_zero = || {
+        let last = text.rsplit(':').next().unwrap_or_default();
+        last.contains('.') && last.split('.').any(begins_with_zero)
+    };
+    Err(match text.split_once('%') {
+        Some((address, _)) if address.parse::<IpAddr>().is_ok() => NotANetwork::Zone,
+        _ if has_leading_zero() => NotANetwork::LeadingZero,
+        _ => NotANetwork::Malformed,
+    })
+}
+
+/// Whether a decimal number has a zero in front that it does not need.
+fn begins_with_zero(number: &str) -> bool {
+    number.len() > 1 && number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit())
+}
 
 impl FromStr for Cidr {
     type Err = NotANetwork;
 
+    /// The one parser for networks in bodies, settings and files.
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let network = match text.parse::<IpAddr>() {
-            Ok(address) => IpNet::from(address.to_canonical()),
-            Err(_) => text.parse().map_err(|_| NotANetwork)?,
-        };
-        let network = canonical(network);
-        // 10.1.2.3/8 is as likely a slip as it is 10.0.0.0/8.
-        if network.trunc() != network { Err(NotANetwork) } else { Ok(Self(network)) }
+        let Some((address, length)) = text.split_once('/') else { return parse_address(text).map(|a| Self(a.into())) };
+        let canonical = parse_address(address)?;
+        let is_mapped = canonical.is_ipv4() && address.contains(':');
+        let most = if canonical.is_ipv4() && !is_mapped { 32 } else { 128 };
+        if begins_with_zero(length) {
+            return Err(NotANetwork::LeadingZero);
+        }
+        let is_decimal = (1..=3).contains(&length.len()) && length.bytes().all(|byte| byte.is_ascii_digit());
+        let length = is_decimal.then(|| length.parse::<u8>().ok()).flatten().filter(|length| *length <= most);
+        let length = length.ok_or(NotANetwork::PrefixLength(most))?;
+        let length = if is_mapped { length.checked_sub(96).ok_or(NotANetwork::MappedPrefix)? } else { length };
+        let network = IpNet::new(canonical, length).map_err(|_| NotANetwork::PrefixLength(most))?;
+        if network.trunc() != network { Err(NotANetwork::HostBits(Self(network.trunc()))) } else { Ok(Self(network)) }
     }
-}
-
-/// A network of IPv4 addresses that are written as IPv6 is that IPv4 network.
-fn canonical(network: IpNet) -> IpNet {
-    let IpNet::V6(mapped) = network else { return network };
-    let IpAddr::V4(address) = IpAddr::V6(mapped.addr()).to_canonical() else { return network };
-    let length = mapped.prefix_len().checked_sub(96);
-    length.and_then(|length| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::V4)
 }
 
 impl fmt::Display for Cidr {
@@ -125,16 +173,49 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Cidr>().unwrap().to_string(), shown);
         }
-        for text in [
-            "",
-            "203.0.113.7/24",
-            "203.0.113.0/33",
-            "example.com",
-            "203.0.113",
-            " 203.0.113.0/24",
-            "::ffff:203.0.113.7/120",
+    }
+
+    #[test]
+    fn a_network_has_one_strict_spelling_and_each_other_is_refused_with_its_reason() {
+        use NotANetwork as N;
+        let host_bits = |network: &str| N::HostBits(network.parse().unwrap());
+        for (text, why) in [
+            ("", N::Malformed),
+            ("/8", N::Malformed),
+            ("example.com", N::Malformed),
+            ("203.0.113", N::Malformed),
+            ("203.0.113/24", N::Malformed),
+            ("256.0.0.0/8", N::Malformed),
+            (" 203.0.113.0/24", N::Malformed),
+            ("[::1]", N::Malformed),
+            ("0x0a.0.0.0/8", N::Malformed),
+            ("167772160/8", N::Malformed),
+            ("203.0.113.0:80", N::Malformed),
+            ("010.0.0.0/8", N::LeadingZero),
+            ("10.00.0.0/8", N::LeadingZero),
+            ("10.0.0.01", N::LeadingZero),
+            ("::ffff:010.0.0.0/104", N::LeadingZero),
+            ("10.0.0.0/08", N::LeadingZero),
+            ("fe80::1%eth0", N::Zone),
+            ("fe80::%1/64", N::Zone),
+            ("10.0.0.0/", N::PrefixLength(32)),
+            ("10.0.0.0/+8", N::PrefixLength(32)),
+            ("10.0.0.0/-8", N::PrefixLength(32)),
+            ("10.0.0.0/ 8", N::PrefixLength(32)),
+            ("10.0.0.0/8 ", N::PrefixLength(32)),
+            ("10.0.0.0/8/8", N::PrefixLength(32)),
+            ("10.0.0.0/255.0.0.0", N::PrefixLength(32)),
+            ("10.0.0.0/٨", N::PrefixLength(32)),
+            ("203.0.113.0/33", N::PrefixLength(32)),
+            ("2001:db8::/129", N::PrefixLength(128)),
+            ("::ffff:10.0.0.0/64", N::MappedPrefix),
+            ("203.0.113.7/24", host_bits("203.0.113.0/24")),
+            ("10.1.2.3/8", host_bits("10.0.0.0/8")),
+            ("2001:db8::1/32", host_bits("2001:db8::/32")),
+            ("::ffff:203.0.113.7/120", host_bits("203.0.113.0/24")),
+            ("127.0.0.1/0", host_bits("0.0.0.0/0")),
         ] {
-            assert_eq!(text.parse::<Cidr>(), Err(NotANetwork), "{text:?}");
+            assert_eq!(text.parse::<Cidr>(), Err(why), "{text:?}");
         }
     }
 

@@ -94,7 +94,12 @@ impl JsonSchema for Period {
         "Period".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$", "examples": ["2026-03"] })
+        json_schema!({
+            "type": "string",
+            "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$",
+            "x-form": "a month",
+            "examples": ["2026-03"],
+        })
     }
 }
 

@@ -9,13 +9,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
+    actor,
     clock::{Day, Timestamp},
     email::Email,
     error::{Item, ItemCode, MAX_ITEMS, Place},
-    net::Cidr,
+    net::{Cidr, NotANetwork},
     page::{Everything, InProject, ListQuery},
     scope::Scope,
-    text,
+    text::{self, BadText},
 };
 
 /// An object that clients send, as a body or as a query string. Implemented by [`input!`].
@@ -37,6 +38,20 @@ macro_rules! input {
     )+};
 }
 pub(crate) use input;
+
+/// As [`input!`], for bodies of PATCH, in which null clears a member.
+macro_rules! patch {
+    ($($type:ty),+ $(,)?) => {$(
+        impl $crate::base::schema::Input for $type {
+            fn rules() -> &'static $crate::base::schema::Rules {
+                static RULES: std::sync::LazyLock<$crate::base::schema::Rules> =
+                    std::sync::LazyLock::new($crate::base::schema::Rules::of_patch::<$type>);
+                &RULES
+            }
+        }
+    )+};
+}
+pub(crate) use patch;
 
 input!(ListQuery<Everything>, ListQuery<InProject>, InProject);
 
@@ -73,6 +88,8 @@ pub struct Rules {
     properties: Map<String, Value>,
     schema: Value,
     requires_members: bool,
+    /// Whether null clears a member, instead of standing for an absent one.
+    null_clears: bool,
 }
 
 impl Rules {
@@ -90,12 +107,18 @@ impl Rules {
             .with_format("date", |text| Day::parse(text).is_some())
             .with_format("cidr", |text| text.parse::<Cidr>().is_ok())
             .with_format("idn-email", |text| text.parse::<Email>().is_ok())
+            .with_format("actor", actor::is_actor)
             .build(&schema)
             .unwrap_or_else(|error| panic!("the schema of {} is broken: {error}", T::schema_name()));
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
         // Without members nothing is valid.
         let requires_members = !validator.is_valid(&Value::Object(Map::new()));
-        Self { validator, properties, schema, requires_members }
+        Self { validator, properties, schema, requires_members, null_clears: false }
+    }
+
+    /// The same for the body of a PATCH.
+    pub fn of_patch<T: JsonSchema>() -> Self {
+        Self { null_clears: true, ..Self::of::<T>() }
     }
 
     /// The members there are, each with its schema.
@@ -108,32 +131,36 @@ impl Rules {
         self.requires_members
     }
 
-    /// Takes out the members that are null: in a request, absent and null mean the same. A member
-    /// that there is not stays, to be told as unknown.
+    /// Takes out the members that are null, unless null clears a member here: elsewhere absent and null mean the same. A
+    /// member that there is not stays, to be told as unknown.
     pub fn without_nulls(&self, mut value: Value) -> Value {
-        if let Value::Object(members) = &mut value {
+        if let Value::Object(members) = &mut value
+            && !self.null_clears
+        {
             members.retain(|name, member| !member.is_null() || !self.properties.contains_key(name));
         }
         value
     }
 
     /// The faults of `value`, in the order of their places: all of them, or if there are more than an answer
-    /// tells of, one more than that.
+    /// tells of, one more than that. Every text is held to the rule for texts ([`text::check`]), whatever its schema.
     pub fn faults(&self, value: &Value) -> Vec<Item> {
+        let mut faults = Vec::new();
+        text_faults(value, &mut String::new(), &mut faults);
         // Telling faults costs more than seeing that there are none.
-        if self.validator.is_valid(value) {
-            return Vec::new();
+        if !self.validator.is_valid(value) {
+            let broken = self.validator.iter_errors(value).flat_map(|error| self.explain(&error));
+            faults.extend(broken.take(MAX_ITEMS + 1));
         }
-        let faults = self.validator.iter_errors(value).flat_map(|error| self.explain(&error));
-        let mut faults: Vec<Item> = faults.take(MAX_ITEMS + 1).collect();
-        faults.sort_by(|a, b| pointer(a).cmp(pointer(b)));
+        faults.sort_by(|a, b| (pointer(a), a.code).cmp(&(pointer(b), b.code)));
         // A value that breaks a list of known values by its type breaks the type as well.
         faults.dedup_by(|a, b| a.place == b.place && a.code == b.code);
+        faults.truncate(MAX_ITEMS + 1);
         faults
     }
 
-    /// The members of the object whose rule at `path` in the schema was broken.
-    fn members_at(&self, path: &str) -> Option<&Map<String, Value>> {
+    /// The schema that holds the rule at `path`.
+    fn schema_at(&self, path: &str) -> Option<&Value> {
         let (object, _) = path.rsplit_once('/')?;
         let mut at = &self.schema;
         for step in object.split('/').skip(1) {
@@ -142,7 +169,25 @@ impl Rules {
                 at = self.schema.pointer(at.as_str()?.strip_prefix('#')?)?;
             }
         }
-        at.get("properties")?.as_object()
+        Some(at)
+    }
+
+    /// The members of the object whose rule at `path` in the schema was broken.
+    fn members_at(&self, path: &str) -> Option<&Map<String, Value>> {
+        self.schema_at(path)?.get("properties")?.as_object()
+    }
+
+    /// What a text should look like that breaks the pattern at `path`: in words and by an example, as its schema has them.
+    fn form_fault(&self, path: &str, given: &Value) -> String {
+        let schema = self.schema_at(path);
+        let member = |name: &str| schema.and_then(|schema| schema.get(name));
+        let form = member("x-form").and_then(Value::as_str).unwrap_or("in the form that is expected here");
+        let example = member("examples").and_then(|examples| examples.get(0)?.as_str());
+        // A secret is not said back.
+        let is_secret = member("writeOnly") == Some(&Value::Bool(true));
+        let given = given.as_str().filter(|_| !is_secret).map(|given| format!("'{}' ", text::shown(given)));
+        let remedy = example.map(|example| format!("; write it like {example}"));
+        format!("{}is not {form}{}", given.unwrap_or_default(), remedy.unwrap_or_default())
     }
 
     fn explain(&self, error: &ValidationError<'_>) -> Vec<Item> {
@@ -173,15 +218,16 @@ impl Rules {
                             list => format!("known here: {list}"),
                         },
                     };
-                    let shown: String = member.chars().take(64).collect();
                     item(
                         format!("{at}/{}", escape(member)),
                         ItemCode::UnknownField,
-                        format!("'{}' is not a member of this request; {hint}", shown.escape_debug()),
+                        format!("'{}' is not a member of this request; {hint}", text::shown(member)),
                     )
                 })
                 .collect(),
-            Kind::Type { .. } if error.instance().is_null() => one(ItemCode::WrongType, "must not be null".into()),
+            Kind::Type { .. } | Kind::Enum { .. } | Kind::AnyOf { .. } if error.instance().is_null() => {
+                one(ItemCode::WrongType, "must not be null; give it a value or leave it out".into())
+            }
             Kind::Type { kind } => one(ItemCode::WrongType, format!("must be of type {}", type_names(kind))),
             Kind::Enum { options } => unknown_value(at, error.instance(), options),
             Kind::MinLength { limit: 1 } => one(ItemCode::TooShort, "must not be empty".into()),
@@ -193,11 +239,13 @@ impl Rules {
             Kind::Minimum { limit } => one(ItemCode::OutOfRange, format!("must be at least {limit}")),
             Kind::Maximum { limit } => one(ItemCode::OutOfRange, format!("must be at most {limit}")),
             Kind::UniqueItems => one(ItemCode::OutOfRange, "must not name anything twice".into()),
-            Kind::Format { format } => one(ItemCode::InvalidFormat, format!("must be {}", format_name(format))),
+            Kind::Format { format } => one(ItemCode::InvalidFormat, format_fault(format, error.instance())),
             Kind::Pattern { pattern } if pattern == text::NO_CONTROL_CHARACTERS => {
-                one(ItemCode::InvalidCharacters, "must not contain control characters".into())
+                one(ItemCode::InvalidCharacters, BadText::ControlCharacter.to_string())
             }
-            Kind::Pattern { pattern } => one(ItemCode::InvalidFormat, format!("must match {pattern}")),
+            Kind::Pattern { .. } => {
+                one(ItemCode::InvalidFormat, self.form_fault(error.schema_path().as_str(), error.instance()))
+            }
             // "This type, or null": the value is not null, so its faults are those of the type.
             Kind::AnyOf { context } => context.iter().take(1).flatten().flat_map(|error| self.explain(error)).collect(),
             // One of several words, each with a description of its own.
@@ -255,14 +303,56 @@ fn type_names(kind: &jsonschema::error::TypeKind) -> String {
     }
 }
 
-fn format_name(format: &str) -> &str {
-    match format {
-        "date-time" => "an RFC 3339 date-time, such as 2026-03-31T12:00:00Z",
-        "date" => "a date, such as 2026-03-31",
-        "cidr" => "an address or a network without bits behind its length, such as 203.0.113.0/24",
-        "uri" => "a URL, such as https://example.com/hooks",
-        "email" | "idn-email" => "an e-mail address, such as ada@example.com",
-        other => other,
+fn format_fault(format: &str, given: &Value) -> String {
+    let form = match format {
+        "date-time" => "an RFC 3339 date-time, such as 2026-03-31T12:00:00Z".into(),
+        "date" => "a date, such as 2026-03-31".into(),
+        "uri" => "a URL, such as https://example.com/hooks".into(),
+        "email" | "idn-email" => "an e-mail address, such as ada@example.com".into(),
+        "actor" => actor::form(),
+        "cidr" => {
+            let given = given.as_str().unwrap_or_default();
+            let why = given.parse::<Cidr>().err().unwrap_or(NotANetwork::Malformed);
+            return format!("'{}' {why}", text::shown(given));
+        }
+        other => other.to_owned(),
+    };
+    format!("must be {form}")
+}
+
+/// Adds a fault for each text in `value` with a control character, at its place under `at`.
+fn text_faults(value: &Value, at: &mut String, faults: &mut Vec<Item>) {
+    if faults.len() > MAX_ITEMS {
+        return;
+    }
+    let length = at.len();
+    match value {
+        Value::String(text) => {
+            if let Err(bad) = text::check(text) {
+                faults.push(item(at.clone(), ItemCode::InvalidCharacters, bad.to_string()));
+            }
+        }
+        Value::Array(items) => {
+            for (n, value) in items.iter().enumerate() {
+                at.push('/');
+                at.push_str(&n.to_string());
+                text_faults(value, at, faults);
+                at.truncate(length);
+            }
+        }
+        Value::Object(members) => {
+            for (name, value) in members {
+                if let Err(bad) = text::check(name) {
+                    let detail = format!("a member's name {bad}");
+                    faults.push(item(at.clone(), ItemCode::InvalidCharacters, detail));
+                }
+                at.push('/');
+                at.push_str(&escape(name));
+                text_faults(value, at, faults);
+                at.truncate(length);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -276,8 +366,7 @@ fn unknown_value(at: &str, given: &Value, options: &Value) -> Vec<Item> {
         Some(near) => format!("did you mean '{near}'?"),
         None => format!("use one of: {}", options.iter().copied().collect::<Vec<_>>().join(", ")),
     };
-    let given: String = given.chars().take(64).collect();
     let (code, what) =
         if is_scope { (ItemCode::UnknownScope, "a scope") } else { (ItemCode::UnknownValue, "a value for this") };
-    vec![item(at.to_owned(), code, format!("'{}' is not {what}; {hint}", given.escape_debug()))]
+    vec![item(at.to_owned(), code, format!("'{}' is not {what}; {hint}", text::shown(given)))]
 }

@@ -1,8 +1,86 @@
-//! What every text that a client writes has in common.
+//! The one rule for every text from outside: well-formed UTF-8 without control characters.
+//!
+//! [`super::schema::Rules`] checks every text of a body or a query string, whatever its schema. Query strings and forms
+//! are decoded with [`decode_form`]. Command-line arguments go through [`check`], and texts of cloud providers through
+//! [`replace_control_characters`].
+
+use serde_json::Value;
 
 /// The pattern of texts without control characters (Unicode category Cc). They have no place in a
 /// name, and PostgreSQL cannot store NUL.
 pub const NO_CONTROL_CHARACTERS: &str = r"^[^\u0000-\u001F\u007F-\u009F]*$";
+
+/// Why a text is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadText {
+    /// It has a control character.
+    #[error("must not contain control characters")]
+    ControlCharacter,
+    /// A `%` is not followed by two hexadecimal digits.
+    #[error("has a '%' that is not followed by two hexadecimal digits; write a percent sign as %25")]
+    BadPercent,
+    /// It is not UTF-8 once it is decoded.
+    #[error("is not UTF-8 once it is percent-decoded; encode it as UTF-8")]
+    NotUtf8,
+}
+
+/// Checks a text against the rule.
+pub fn check(text: &str) -> Result<(), BadText> {
+    if text.chars().any(char::is_control) { Err(BadText::ControlCharacter) } else { Ok(()) }
+}
+
+/// Decodes one name or value of `application/x-www-form-urlencoded`, strictly: what a lenient decoder would replace or
+/// leave as it is, is refused. Control characters are left for the check that follows.
+pub fn decode_form(encoded: &str) -> Result<String, BadText> {
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut bytes = encoded.bytes();
+    let hex = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).ok_or(BadText::BadPercent);
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            // Both digits are below 16, so the cast keeps the value.
+            b'%' => (hex(bytes.next())? * 16 + hex(bytes.next())?) as u8,
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).map_err(|_| BadText::NotUtf8)
+}
+
+/// The pairs of a query string or a form, still encoded. Empty pairs are skipped.
+pub fn form_pairs(encoded: &str) -> impl Iterator<Item = (&str, &str)> {
+    encoded.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// The start of a text that a client wrote, escaped, to be shown in an error.
+pub fn shown(text: &str) -> String {
+    text.chars().take(64).collect::<String>().escape_debug().to_string()
+}
+
+/// The same text with U+FFFD in place of each control character, for texts that nobody can be told to correct.
+pub fn replace_control_characters(text: &mut String) {
+    if check(text).is_err() {
+        *text = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    }
+}
+
+/// As [`replace_control_characters`], for every text of a JSON value, names of members included.
+pub fn replace_control_characters_in(value: &mut Value) {
+    match value {
+        Value::String(text) => replace_control_characters(text),
+        Value::Array(items) => items.iter_mut().for_each(replace_control_characters_in),
+        Value::Object(members) => {
+            *members = std::mem::take(members)
+                .into_iter()
+                .map(|(mut name, mut member)| {
+                    replace_control_characters(&mut name);
+                    replace_control_characters_in(&mut member);
+                    (name, member)
+                })
+                .collect();
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
 
 /// Whether a character is one that nobody sees, such as a space without width: two addresses that differ in
 /// one look the same, and a copied one brings it along.
@@ -19,9 +97,11 @@ pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     if given.len() > 64 {
         return None;
     }
+    // Known texts are lower case, and a slip of case is no other word.
+    let given = given.to_lowercase();
     known
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(given, candidate), candidate))
+        .map(|candidate| (strsim::damerau_levenshtein(&given, candidate), candidate))
         .min()
         .filter(|&(distance, candidate)| distance <= 1 + candidate.len() / 4)
         .map(|(_, candidate)| candidate)
@@ -35,7 +115,38 @@ mod tests {
     fn a_slip_finds_what_was_meant_and_nonsense_finds_nothing() {
         assert_eq!(nearest("users:raed", ["users:read", "usage:read"]), Some("users:read"));
         assert_eq!(nearest("expires", ["expires_in", "name"]), Some("expires_in"));
+        assert_eq!(nearest("projectId", ["name", "project_id"]), Some("project_id"));
+        assert_eq!(nearest("PROJECT_ID", ["name", "project_id"]), Some("project_id"));
         assert_eq!(nearest("zzzzzz", ["users:read"]), None);
         assert_eq!(nearest(&"x".repeat(1_000_000), ["users:read"]), None);
+    }
+    #[test]
+    fn a_form_is_decoded_strictly() {
+        assert_eq!(decode_form("a+b%20c%C3%A9%25"), Ok("a b cé%".into()));
+        for (encoded, why) in [
+            ("%", BadText::BadPercent),
+            ("%4", BadText::BadPercent),
+            ("%zz", BadText::BadPercent),
+            ("%+1", BadText::BadPercent),
+            ("%é", BadText::BadPercent),
+            ("%ff", BadText::NotUtf8),
+            ("%c0%af", BadText::NotUtf8),
+            ("%ed%a0%80", BadText::NotUtf8),
+        ] {
+            assert_eq!(decode_form(encoded), Err(why), "{encoded}");
+        }
+        for encoded in ["%00", "%01", "%7f", "%c2%80"] {
+            assert_eq!(check(&decode_form(encoded).unwrap()), Err(BadText::ControlCharacter), "{encoded}");
+        }
+        let pairs: Vec<_> = form_pairs("a=1&&b&c==2").collect();
+        assert_eq!(pairs, [("a", "1"), ("b", ""), ("c", "=2")]);
+    }
+
+    #[test]
+    fn control_characters_are_replaced_in_names_and_values() {
+        let mut value = serde_json::json!({ "a\u{0}": ["b\u{1f}", { "c": "d\u{9f}é" }], "e": 1 });
+        replace_control_characters_in(&mut value);
+        let expected = serde_json::json!({ "a\u{fffd}": ["b\u{fffd}", { "c": "d\u{fffd}é" }], "e": 1 });
+        assert_eq!(value, expected);
     }
 }

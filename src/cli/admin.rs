@@ -30,6 +30,7 @@ use crate::{
         id::{ProjectId, UserId},
         request::RequestContext,
         role::Role,
+        text,
     },
     config::Settings,
     db,
@@ -133,7 +134,7 @@ async fn bootstrap(
     json: bool,
 ) -> anyhow::Result<String> {
     let email = parse_email(email)?;
-    if project.is_empty() || project.chars().count() > 100 || project.chars().any(char::is_control) {
+    if project.is_empty() || project.chars().count() > 100 || text::check(&project).is_err() {
         bail!("--project must have 1 to 100 characters, none of them a control character");
     }
     let hash = match password {
@@ -203,7 +204,7 @@ async fn session(writes: &Writes, email: &str, json: bool) -> anyhow::Result<Str
 
 /// A session for the user with this address.
 pub async fn issue_session(db: &mut PgConnection, email: &Email, now: Timestamp) -> anyhow::Result<IssuedSession> {
-    let account = users::repo::find_by_email(db, email).await?;
+    let account = users::repo::find_by_email(db, email.as_str()).await?;
     let Account { id, email, .. } = account.with_context(|| {
         format!("there is no user {email}; make one with 'cloudapi admin bootstrap --email {email} --project NAME'")
     })?;

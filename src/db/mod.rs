@@ -2,6 +2,7 @@
 
 mod call;
 pub mod deletions;
+mod email_keys;
 pub mod embedded;
 mod pool;
 pub mod sqlstate;
@@ -136,6 +137,10 @@ pub async fn prepare(pool: &PgPool) -> Result<(), PrepareError> {
         MigrateError::Execute(error) if is_connection_trouble(&error) => error.into(),
         other => PrepareError::Migration(other),
     });
+    let migrated = match migrated {
+        Ok(()) => email_keys::fill(&mut db).await.map_err(PrepareError::from),
+        failed => failed,
+    };
     // Closed rather than given back: its time-outs are not a request's.
     let closed = db.close().await.map_err(PrepareError::from);
     migrated.and(closed)

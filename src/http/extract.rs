@@ -1,6 +1,6 @@
 //! Arguments of handlers: the id or the word in the path, the query string, the JSON body.
 
-use std::marker::PhantomData;
+use std::{collections::HashSet, marker::PhantomData};
 
 use axum::{
     RequestPartsExt,
@@ -10,17 +10,19 @@ use axum::{
 use schemars::{SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
+pub use super::query::Query;
 pub use super::reading::{MAX_BODY, NoMembers};
 use super::{
     describe::{Argument, BodyShape, Operation},
     json,
+    query::unknown_parameter,
     reading::{self, read_body},
 };
 use crate::base::{
-    error::{Code, Error, ItemCode, Place, Result},
+    error::{Code, Error, ItemCode, Result},
     id::{Id, Kind},
     schema::Input,
-    text,
+    text::{self, BadText, shown},
 };
 
 const JSON: &str = "application/json";
@@ -109,90 +111,12 @@ fn unknown_word<W: Word>(given: &str) -> Error {
     Error::new(Code::NotFound, format!("'{}' is not {}; {hint}", shown(given), W::NOUN))
 }
 
-/// The start of a text that a client wrote, fit to be said back.
-fn shown(text: &str) -> String {
-    text.chars().take(64).collect::<String>().escape_debug().to_string()
-}
-
-/// The query string, checked against the schema of `T`.
-#[derive(Debug)]
-pub struct Query<T>(pub T);
-
-impl<T: Input, S: Send + Sync> FromRequestParts<S> for Query<T> {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        read_query(parts.uri.query().unwrap_or_default()).map(Self)
-    }
-}
-
-impl<T: Input> Argument for Query<T> {
-    fn describe(operation: &mut Operation) {
-        operation.query = Some(T::rules());
-    }
-}
-
-fn read_query<T: Input>(query: &str) -> Result<T> {
-    let rules = T::rules();
-    let mut given = Map::new();
-    for (name, text) in form_urlencoded::parse(query.as_bytes()) {
-        let Some(schema) = rules.properties().get(&*name) else {
-            return Err(unknown_parameter(&name, rules.properties().keys().map(String::as_str)));
-        };
-        if given.insert(name.to_string(), parameter_value(schema, &text)).is_some() {
-            return Err(Error::new(Code::DuplicateParameter, format!("'{name}' is given twice; give it once"))
-                .at_parameter(name, ItemCode::OutOfRange));
-        }
-    }
-    let given = Value::Object(given);
-    if let Some(fault) = rules.faults(&given).into_iter().next() {
-        let name = match fault.place {
-            Place::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
-            Place::Parameter(name) => name,
-        };
-        return Err(Error::new(
-            Code::InvalidParameter,
-            format!("'{name}' {}; change it, or leave it out", fault.detail),
-        )
-        .at_parameter(name, fault.code));
-    }
-    // The schema has passed it, so this fails only where the schema says less than the type.
-    serde_json::from_value(given)
-        .map_err(|error| Error::new(Code::InvalidParameter, format!("The query string is not valid: {error}")))
-}
-
-/// A query string has only texts; one that should be a number or a truth value becomes one if it can.
-fn parameter_value(schema: &Value, text: &str) -> Value {
-    let is = |wanted: &str| match &schema["type"] {
-        Value::String(kind) => kind == wanted,
-        Value::Array(kinds) => kinds.iter().any(|kind| kind == wanted),
-        _ => false,
-    };
-    match (text, text.parse::<i64>()) {
-        (_, Ok(number)) if is("integer") && number.to_string() == text => number.into(),
-        ("true" | "false", _) if is("boolean") => (text == "true").into(),
-        _ => text.into(),
-    }
-}
-
-fn unknown_parameter<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Error {
-    let name = shown(name);
-    let hint = match text::nearest(&name, known.clone()) {
-        Some(near) => format!("did you mean '{near}'?"),
-        None => match known.collect::<Vec<_>>().join(", ") {
-            list if list.is_empty() => "this operation takes none".to_owned(),
-            list => format!("this operation takes: {list}"),
-        },
-    };
-    Error::new(Code::UnknownParameter, format!("'{name}' is not a query parameter here; {hint}"))
-        .at_parameter(name, ItemCode::UnknownField)
-}
-
 /// Refuses query parameters where a route has none.
 pub fn refuse_stray_parameters(operation: &Operation, head: &Parts) -> Result<()> {
     if operation.query.is_none()
-        && let Some((name, _)) = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).next()
+        && let Some((name, _)) = text::form_pairs(head.uri.query().unwrap_or_default()).next()
     {
+        let name = text::decode_form(name).unwrap_or_else(|_| name.to_owned());
         return Err(unknown_parameter(&name, std::iter::empty()));
     }
     Ok(())
@@ -212,17 +136,34 @@ impl<T: Input> JsonBody<T> {
         Self { value: T::rules().without_nulls(value), of: PhantomData }
     }
 
-    /// The project that the body names, before anything else of it is checked.
+    /// The project that the body names, before anything else of it is checked. A body that is no object, or that
+    /// misspells the member, is told its faults: "project_required" would hide the mistake.
     pub fn project_id(&self) -> Result<Option<&str>> {
         match self.value.get("project_id") {
+            None | Some(Value::Null) if self.misses_project_by_mistake() => {
+                Err(Error::validation(T::rules().faults(&self.value)))
+            }
             None | Some(Value::Null) => Ok(None),
-            Some(Value::String(id)) => Ok(Some(id)),
+            Some(Value::String(id)) if text::check(id).is_ok() => Ok(Some(id)),
+            Some(Value::String(_)) => Err(Error::invalid_member(
+                "/project_id",
+                ItemCode::InvalidCharacters,
+                BadText::ControlCharacter.to_string(),
+            )),
             Some(_) => Err(Error::invalid_member(
                 "/project_id",
                 ItemCode::WrongType,
                 "must be of type string, such as \"proj_8f2c4\"",
             )),
         }
+    }
+
+    /// Whether the body is no object, or has a member that nobody knows and that looks like `project_id`.
+    fn misses_project_by_mistake(&self) -> bool {
+        let Value::Object(members) = &self.value else { return true };
+        let known = || T::rules().properties().keys().map(String::as_str);
+        let mut unknown = members.keys().filter(|name| !T::rules().properties().contains_key(*name));
+        unknown.any(|name| text::nearest(name, known()) == Some("project_id"))
     }
 
     /// What the body says, by which two sendings of one write are recognised.
@@ -278,7 +219,8 @@ impl<T: Input> Argument for JsonBody<T> {
     }
 }
 
-/// A body of texts, as JSON or as an HTML form.
+/// A body of texts, as JSON or as an HTML form. Members that `T` does not have are ignored, as OAuth's endpoints do
+/// (RFC 6749 §3.2); the schema of `T` must allow them.
 #[derive(Debug)]
 pub struct FormOrJson<T>(JsonBody<T>);
 
@@ -295,9 +237,9 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for FormOrJson<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (parts, body) = request.into_parts();
         require_plain(&parts.headers)?;
-        let parse = match media_type(&parts.headers).as_str() {
-            JSON => parse_json,
-            FORM => parse_form,
+        let is_form = match media_type(&parts.headers).as_str() {
+            JSON => false,
+            FORM => true,
             _ => {
                 return Err(Error::new(
                     Code::UnsupportedMediaType,
@@ -305,7 +247,13 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for FormOrJson<T> {
                 ));
             }
         };
-        Ok(Self(JsonBody::new(parse(&read_body(&parts, body).await?)?)))
+        let bytes = read_body(&parts, body).await?;
+        let known = T::rules().properties();
+        let mut value = if is_form { parse_form(&bytes, known)? } else { parse_json(&bytes)? };
+        if let Value::Object(members) = &mut value {
+            members.retain(|name, _| known.contains_key(name));
+        }
+        Ok(Self(JsonBody::new(value)))
     }
 }
 
@@ -322,12 +270,24 @@ fn parse_json(bytes: &[u8]) -> Result<Value> {
     })
 }
 
-fn parse_form(bytes: &[u8]) -> Result<Value> {
-    let mut members = Map::new();
-    for (name, text) in form_urlencoded::parse(bytes) {
-        if members.insert(name.to_string(), text.into()).is_some() {
-            let detail = format!("'{}' stands in the form twice; send it once", shown(&name));
-            return Err(Error::new(Code::MalformedRequest, detail));
+/// Reads a form as RFC 6749 §3.2 asks: a parameter without a value counts as omitted, one that is not `known` is ignored,
+/// and none may be repeated.
+fn parse_form(bytes: &[u8], known: &Map<String, Value>) -> Result<Value> {
+    let malformed = |detail: String| Error::new(Code::MalformedRequest, detail);
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| malformed("The form is not UTF-8; percent-encode each name and value as UTF-8".into()))?;
+    let (mut members, mut names) = (Map::new(), HashSet::new());
+    for (name, value) in text::form_pairs(text).filter(|(_, value)| !value.is_empty()) {
+        let name = text::decode_form(name).unwrap_or_else(|_| name.to_owned());
+        if !names.insert(name.clone()) {
+            return Err(malformed(format!(
+                "The form has the parameter '{}' more than once; send it once",
+                shown(&name)
+            )));
+        }
+        if known.contains_key(&name) {
+            let value = text::decode_form(value).map_err(|bad| malformed(format!("The form's '{name}' {bad}")))?;
+            members.insert(name, value.into());
         }
     }
     Ok(members.into())

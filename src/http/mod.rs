@@ -15,6 +15,7 @@ pub mod html;
 pub mod json;
 pub mod load;
 pub mod problem;
+mod query;
 pub mod reading;
 pub mod reply;
 pub mod resume;

@@ -107,22 +107,23 @@ pub async fn update(
 ) -> Result<Once<Tagged<KeyView>>> {
     let now = app.clock.now();
     let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
-    require_future(patch.expires_at, now)?;
+    let expires_at = patch.expires_at.change();
+    require_future(expires_at.flatten(), now)?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.take_hold(ScopeSet::from_texts(&key.scopes))?;
-    let scopes = patch.scopes.map(|scopes| tenant.hand_out(scopes)).transpose()?;
+    let scopes = patch.scopes.0.map(|scopes| tenant.hand_out(scopes)).transpose()?;
     let before = KeyView::new(key.clone(), now);
     tx.require_match(&before)?;
     tenant.require_active()?;
     require_unrevoked(&key)?;
     let change = KeyChange {
-        name: patch.name,
+        name: patch.name.change_or_default(),
         scopes,
-        expires_at: patch.expires_at,
-        metadata: patch.metadata,
-        allowed_ips: patch.allowed_ips,
-        rate_limit: patch.rate_limit,
+        expires_at,
+        metadata: patch.metadata.change_or_default(),
+        allowed_ips: patch.allowed_ips.change_or_default(),
+        rate_limit: patch.rate_limit.change(),
     };
     let key = KeyView::new(repo::update(tx.db(), tenant, id, change).await?, now);
     tx.recall(Subject::Key(id));

@@ -15,7 +15,8 @@ use crate::{
         metadata::Metadata,
         net::Cidr,
         page::ListQuery,
-        schema::input,
+        patch::{Patch, Replace},
+        schema::{input, patch},
         scope::{Scope, ScopeSet},
         secret::Secret,
         tenant::ProjectStatus,
@@ -49,24 +50,24 @@ pub struct NewKey {
 }
 
 /// What changes; what is left out stays as it is.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct KeyPatch {
-    /// What people call it.
+    /// What people call it; null for nothing.
     #[schemars(length(max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = "billing service")]
-    pub name: Option<String>,
+    pub name: Patch<String>,
     /// What it may do, at most what you may. What its tokens may do shrinks with it.
     #[schemars(length(min = 1, max = 32), extend("uniqueItems" = true))]
-    pub scopes: Option<Vec<Scope>>,
-    /// When it ends by itself.
-    pub expires_at: Option<Timestamp>,
-    /// The networks that it, and what is issued under it, may be used from; everywhere when empty.
+    pub scopes: Replace<Vec<Scope>>,
+    /// When it ends by itself; null for never.
+    pub expires_at: Patch<Timestamp>,
+    /// The networks that it, and what is issued under it, may be used from; everywhere when empty or null.
     #[schemars(length(max = 64))]
-    pub allowed_ips: Option<Vec<Cidr>>,
-    /// How often it, and what is issued under it, may be used.
-    pub rate_limit: Option<RateLimit>,
-    /// Your own notes on it; these take the place of all earlier ones.
-    pub metadata: Option<Metadata>,
+    pub allowed_ips: Patch<Vec<Cidr>>,
+    /// How often it, and what is issued under it, may be used; null for as often as the operator says.
+    pub rate_limit: Patch<RateLimit>,
+    /// Your own notes on it; these take the place of all earlier ones, and null removes them.
+    pub metadata: Patch<Metadata>,
 }
 
 /// How long an old secret works beside the new one when nothing else is said: a day, in seconds.
@@ -93,7 +94,8 @@ pub struct KeyFilter {
     pub status: Option<CredentialStatus>,
 }
 
-input!(NewKey, KeyPatch, Rotation, ListQuery<KeyFilter>);
+patch!(KeyPatch);
+input!(NewKey, Rotation, ListQuery<KeyFilter>);
 
 /// The scopes of a key that was made without naming any.
 pub fn default_scopes() -> ScopeSet {

@@ -150,14 +150,14 @@ pub struct KeyChange {
     pub name: Option<String>,
     /// What it may do.
     pub scopes: Option<ScopeSet>,
-    /// When it ends by itself.
-    pub expires_at: Option<Timestamp>,
+    /// When it ends by itself, if that changes; none for never.
+    pub expires_at: Option<Option<Timestamp>>,
     /// Its maker's notes on it.
     pub metadata: Option<Metadata>,
     /// The networks it may be used from; none for all.
     pub allowed_ips: Option<Vec<Cidr>>,
-    /// How often it may be used.
-    pub rate_limit: Option<RateLimit>,
+    /// How often it may be used, if that changes; none for as often as the operator says.
+    pub rate_limit: Option<Option<RateLimit>>,
 }
 
 fn texts(networks: &[Cidr]) -> Vec<String> {
@@ -168,8 +168,9 @@ fn texts(networks: &[Cidr]) -> Vec<String> {
 pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: KeyChange) -> sqlx::Result<StoredKey> {
     sqlx::query_as(concat!(
         "UPDATE keys SET name = coalesce($3, name), scopes = coalesce($4, scopes),
-                         expires_at = coalesce($5, expires_at), metadata = coalesce($6, metadata),
-                         allowed_ips = coalesce($7, allowed_ips), rate_limit = coalesce($8, rate_limit)
+                         expires_at = CASE WHEN $9 THEN $5 ELSE expires_at END, metadata = coalesce($6, metadata),
+                         allowed_ips = coalesce($7, allowed_ips),
+                         rate_limit = CASE WHEN $10 THEN $8 ELSE rate_limit END
          WHERE project_id = $1 AND id = $2 RETURNING ",
         key_columns!()
     ))
@@ -177,10 +178,12 @@ pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: Ke
     .bind(id)
     .bind(change.name)
     .bind(change.scopes.map(ScopeSet::to_texts))
-    .bind(change.expires_at)
+    .bind(change.expires_at.flatten())
     .bind(change.metadata.map(Json))
     .bind(change.allowed_ips.as_deref().map(texts))
-    .bind(change.rate_limit.map(Json))
+    .bind(change.rate_limit.flatten().map(Json))
+    .bind(change.expires_at.is_some())
+    .bind(change.rate_limit.is_some())
     .fetch_one(db)
     .await
 }

@@ -66,7 +66,8 @@ pub const NOTES: &[(&str, &str)] = &[
     (
         "tokens_introspect",
         "The token may come as JSON or as a form. About everything that is not a live key or token of the caller's \
-         project the answer is `{\"active\":false}` and nothing more. From where the credential may be used is not \
+         project the answer is `{\"active\":false}` and nothing more, however long the token is. Other parameters are ignored. \
+         In a form, a parameter without a value counts as omitted, and a repeated one is refused (RFC 6749 §3.2). From where the credential may be used is not \
          judged: the service that asks is not the client.",
     ),
     ("tokens_list", "Revoked and expired tokens stay in the list; `status` says which they are."),

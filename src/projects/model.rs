@@ -12,7 +12,8 @@ use crate::{
         id::ProjectId,
         metadata::Metadata,
         page::ListQuery,
-        schema::input,
+        patch::{Patch, Replace},
+        schema::{input, patch},
         tenant::ProjectStatus,
         text::NO_CONTROL_CHARACTERS,
     },
@@ -75,14 +76,15 @@ pub struct NewProject {
 }
 
 /// What changes; what is left out stays as it is.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct ProjectPatch {
     /// What people call it.
     #[schemars(length(min = 1, max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = "Core Platform")]
-    pub name: Option<String>,
-    /// Your own notes on it; these take the place of all earlier ones.
-    pub metadata: Option<Metadata>,
+    pub name: Replace<String>,
+    /// Your own notes on it; these take the place of all earlier ones, and null removes them.
+    pub metadata: Patch<Metadata>,
 }
 
-input!(NewProject, ProjectPatch, ListQuery<ProjectFilter>);
+patch!(ProjectPatch);
+input!(NewProject, ListQuery<ProjectFilter>);

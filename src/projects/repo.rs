@@ -62,8 +62,8 @@ pub async fn update(db: &mut PgConnection, tenant: Tenant, patch: ProjectPatch) 
          WHERE id = $1 RETURNING id, name, status, metadata, created_at, version",
     )
     .bind(tenant.project_id())
-    .bind(patch.name)
-    .bind(patch.metadata.map(Json))
+    .bind(patch.name.0)
+    .bind(patch.metadata.change_or_default().map(Json))
     .fetch_one(db)
     .await
 }

@@ -70,6 +70,13 @@ pub enum ProvidersError {
     Empty,
 }
 
+/// Whether `name` can be a provider's.
+pub fn is_provider_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
 /// The providers there are if the operator names none: the simulated one.
 pub fn default_providers() -> Vec<ProviderSettings> {
     vec![ProviderSettings { name: "sim".into(), driver: DriverSettings::Sim(SimSettings::default()) }]
@@ -88,10 +95,7 @@ pub fn parse(text: &str) -> Result<Vec<ProviderSettings>, ProvidersError> {
     }
     for (at, provider) in providers.iter().enumerate() {
         let name = &provider.name;
-        let is_name = (1..=63).contains(&name.len())
-            && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        if !is_name {
+        if !is_provider_name(name) {
             return Err(ProvidersError::BadName(name.clone()));
         }
         if providers.iter().take(at).any(|other| other.name == *name) {

@@ -210,7 +210,7 @@ pub async fn update(
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let before = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(before.kind.write_scope())?;
-    let wanted = patch.spec.map(|given| merged(&before, given)).transpose()?;
+    let wanted = patch.spec.0.map(|given| merged(&before, given)).transpose()?;
     let wanted = wanted.filter(|(old, new)| old != new);
     let provider = rules::provider_of(&app.cloud.providers, &before);
     if let (Some((old, new)), Ok(provider)) = (&wanted, &provider) {
@@ -219,8 +219,9 @@ pub async fn update(
     tx.require_match(&before)?;
     tenant.require_active()?;
     rules::require_unlocked(tx.db(), &before).await?;
-    let retags = patch.name.as_ref().is_some_and(|name| *name != before.name)
-        || patch.labels.as_ref().is_some_and(|labels| *labels != before.labels.0);
+    let (name, labels) = (patch.name.0, patch.labels.change_or_default());
+    let retags = name.as_ref().is_some_and(|name| *name != before.name)
+        || labels.as_ref().is_some_and(|labels| *labels != before.labels.0);
     // What is not as it was asked for is tried once more.
     let is_behind = before.phase == Phase::Failed || before.observed_generation < before.generation;
     let asks_provider = wanted.is_some() || retags || (is_behind && before.provider_ref.is_some());
@@ -233,11 +234,14 @@ pub async fn update(
         provider?;
     }
     let change_of_row = ResourceChange {
-        name: patch.name,
-        labels: patch.labels,
-        protection: patch.protection,
-        reconcile: patch.reconcile,
-        expires_at: patch.ttl_seconds.map(|seconds| (seconds > 0).then(|| ends(app.clock.now(), seconds))),
+        name,
+        labels,
+        protection: patch.protection.0,
+        reconcile: patch.reconcile.0,
+        expires_at: patch
+            .ttl_seconds
+            .change_or_default()
+            .map(|seconds| (seconds > 0).then(|| ends(app.clock.now(), seconds))),
         ..ResourceChange::default()
     };
     let step = Step {
@@ -256,8 +260,8 @@ fn merged(before: &StoredResource, given: serde_json::Map<String, Value>) -> Res
     let old = spec_of(before)?;
     let mut members = before.spec.0.clone();
     if let Value::Object(members) = &mut members {
-        // Null and leaving out mean the same.
-        members.extend(given.into_iter().filter(|(_, value)| !value.is_null()));
+        // Null stays a member here, so that its schema judges it.
+        members.extend(given);
     }
     let faults = spec_faults(before.kind, &members);
     if !faults.is_empty() {

@@ -35,8 +35,20 @@ impl JsonSchema for Labels {
             "type": "object",
             "description": "Your own tags on a resource. Lists can be filtered by them, and providers show them.",
             "maxProperties": 20,
-            "propertyNames": { "minLength": 1, "maxLength": 63, "pattern": "^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$" },
-            "additionalProperties": { "type": "string", "maxLength": 63, "pattern": "^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$" },
+            "propertyNames": {
+                "minLength": 1,
+                "maxLength": 63,
+                "pattern": "^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$",
+                "x-form": "a label's key of lower-case letters, digits, dots, dashes, underscores and slashes",
+                "examples": ["env"],
+            },
+            "additionalProperties": {
+                "type": "string",
+                "maxLength": 63,
+                "pattern": "^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$",
+                "x-form": "a label's value of letters, digits, dots, dashes and underscores",
+                "examples": ["ci-4711"],
+            },
             "examples": [{ "env": "ci-4711" }],
         })
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
+    config::is_provider_name,
     driver::Capabilities,
     kind::Kind,
     registry::Provider,
@@ -69,7 +70,7 @@ pub async fn list(
     State(app): State<App>,
     Query(query): Query<ListQuery<Everything>>,
 ) -> Result<List<ProviderView>> {
-    let after = query.cursor("the name of a provider", |name| Some(name.to_owned()))?;
+    let after = query.cursor("the name of a provider", |name| is_provider_name(name).then(|| name.to_owned()))?;
     let comes = |name: &str| match (&after, query.order()) {
         (None, _) => true,
         (Some(after), Order::Asc) => name > after.as_str(),

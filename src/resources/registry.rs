@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    clean::CleanDriver,
     config::{DriverSettings, ProviderSettings},
     driver::{Capabilities, Driver},
     drivers::{
@@ -54,6 +55,7 @@ impl Registry {
                     ("docker", String::new(), Arc::new(Docker::new(name.clone(), settings)))
                 }
             };
+            let driver = Arc::new(CleanDriver(driver));
             (name.clone(), Provider { name, driver_name, region, driver })
         };
         Self(settings.into_iter().map(provider).collect())

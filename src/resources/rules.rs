@@ -15,7 +15,6 @@ use crate::base::{
     id::ResourceId,
     tenant::Tenant,
 };
-use ipnet::Ipv4Net;
 use sqlx::PgConnection;
 
 fn item(pointer: impl Into<String>, code: ItemCode, detail: impl Into<String>) -> Item {
@@ -63,8 +62,8 @@ pub fn require_kind(provider: &Provider, kind: Kind) -> Result<()> {
 /// Whether a spec makes sense, and its provider can do it. What is said of member `m` is put at `at(m)`.
 pub fn require_possible(provider: &Provider, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
     if let Spec::Network(NetworkSpec { cidr }) = spec {
-        let network = cidr.to_string().parse::<Ipv4Net>().ok();
-        if !network.is_some_and(|network| network.addr().is_private() && (16..=28).contains(&network.prefix_len())) {
+        if !cidr.ipv4().is_some_and(|network| network.addr().is_private() && (16..=28).contains(&network.prefix_len()))
+        {
             let detail = "must be a private IPv4 network from /16 to /28, such as 10.0.0.0/16";
             return Err(Error::invalid_member(at("cidr"), ItemCode::InvalidFormat, detail));
         }

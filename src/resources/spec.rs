@@ -37,10 +37,10 @@ pub struct VolumeSpec {
 #[schemars(rename = "InstanceSpec", bound = "R: JsonSchema + Serialize")]
 pub struct InstanceSpec<R = ResourceId> {
     /// How large it is, in a word that the provider lists among its sizes.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), example = &"small")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), extend("x-form" = "the name of a size"), example = &"small")]
     pub size: String,
     /// What it runs, in a word that the provider lists among its images, or in the provider's own terms.
-    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"), example = &"debian-12")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"), extend("x-form" = "the name of an image"), example = &"debian-12")]
     pub image: String,
     /// The network it is in, which cannot be changed later; the provider's default network when left out.
     #[serde(skip_serializing_if = "Option::is_none")]

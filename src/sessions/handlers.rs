@@ -11,7 +11,7 @@ use crate::{
     auth::grant::{Session, SigningIn},
     base::{
         action::Action,
-        email::Email,
+        email::EmailKey,
         error::{Code, Error, Result},
         id::{self, SessionId},
         page::{Everything, ListQuery},
@@ -33,21 +33,17 @@ pub async fn create(
     body: JsonBody<SignIn>,
 ) -> Result<Issued<IssuedSession>> {
     let SignIn { email, password } = body.validate()?;
-    // An address that cannot be one is verified like an unknown one: no answer and no delay tells
+    // An address that cannot be one is looked up and verified like an unknown one: no answer and no delay tells
     // which addresses are known.
-    let parsed: Option<Email> = email.parse().ok();
-    let address = parsed.as_ref().map_or(email, ToString::to_string);
+    let key = EmailKey::of(&email);
     // Another request may change the password after it was proven, or store a stronger hash of it: then
     // it is looked at once more.
     let mut known = None;
     for _ in 0..2 {
-        let account = match &parsed {
-            Some(email) => users::repo::find_by_email(&mut *app.db.acquire().await?, email).await?,
-            None => None,
-        };
+        let account = users::repo::find_by_email(&mut *app.db.acquire().await?, &email).await?;
         known = account.as_ref().map(|account| account.id);
         let stored = account.as_ref().and_then(|account| account.password_hash.clone());
-        let proof = app.passwords.prove(&address, password.clone(), stored.clone(), app.clock.now());
+        let proof = app.passwords.prove(key.as_str(), password.clone(), stored.clone(), app.clock.now());
         let proof = caller.request.while_awaited(proof).await?;
         let (Some(user), Some(proof)) = (account, proof) else { break };
 

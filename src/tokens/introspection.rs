@@ -22,15 +22,15 @@ use crate::{
     state::App,
 };
 
-/// What to tell about.
+/// What to tell about. Other members are ignored, as RFC 6749 §3.2 asks.
+// Any text may be asked about: one that is no secret of ours is not active.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(extend("additionalProperties" = true))]
 pub struct Question {
     /// The secret of a key or a token.
-    #[schemars(with = "String", length(max = 1024), extend("writeOnly" = true))]
+    #[schemars(with = "String", extend("writeOnly" = true))]
     pub token: SecretString,
-    /// A hint of what it is, which RFC 7662 lets clients give; not needed and not heeded.
-    #[schemars(length(max = 64))]
+    /// The kind of the secret, which RFC 7662 lets clients name. Ignored.
     pub token_type_hint: Option<String>,
 }
 

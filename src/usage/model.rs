@@ -188,7 +188,8 @@ impl JsonSchema for Groups {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let pattern = "^(key|token|route|day)(,(key|token|route|day))*$";
-        json_schema!({ "type": "string", "pattern": pattern, "examples": ["key,route"] })
+        let form = "one or several of key, token, route and day, with commas between";
+        json_schema!({ "type": "string", "pattern": pattern, "x-form": form, "examples": ["key,route"] })
     }
 }
 

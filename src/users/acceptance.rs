@@ -44,8 +44,8 @@ pub async fn accept(
     invitation.require_open(now)?;
     let new_hash = if is_known {
         // Whoever holds the invitation must also be who the address belongs to.
-        let address = user.email.to_string();
-        let proof = app.passwords.prove(&address, password, user.password_hash.clone(), now);
+        let key = user.email.key();
+        let proof = app.passwords.prove(key.as_str(), password, user.password_hash.clone(), now);
         let Some(proof) = caller.request.while_awaited(proof).await? else {
             app.writes.refused(&caller.request, Change::refused(Action::SessionRefused, Some(user.id))).await?;
             return Err(wrong_password());
@@ -68,7 +68,11 @@ pub async fn accept(
             "This invitation was used or withdrawn meanwhile; sign in, or ask whoever invited you for a new one",
         ));
     }
-    let session = sessions::repo::issue(tx.db(), user.id, user.email, now).await?;
+    let email = match is_known {
+        true => user.email,
+        false => repo::keep_proven_spelling(tx.db(), invitation.project_id, user.id).await?,
+    };
+    let session = sessions::repo::issue(tx.db(), user.id, email, now).await?;
     // Two things are told: to the project that it has a member, and in the deployment's trail that somebody signed in.
     let actor = Actor::user(user.id, session.id);
     tx.also(Change::session(&session).by(actor.clone()));

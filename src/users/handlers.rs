@@ -78,15 +78,15 @@ pub async fn create(
     tenant.reach(new.role)?;
     tenant.require_active()?;
     let user = repo::find_or_insert(tx.db(), UserId::new(), &new.email, now).await?;
-    repo::insert_member(tx.db(), tenant.project_id(), user.id, new.role, MemberStatus::Invited, now).await.map_err(
-        |error| match db::violated_constraint(&error) {
+    repo::insert_invited(tx.db(), tenant, (user.id, &new.email), new.role, now).await.map_err(|error| {
+        match db::violated_constraint(&error) {
             Some("members_pkey") => Error::new(
                 Code::AlreadyMember,
                 format!("{} is in this project, or invited to it; remove them first to invite them again", new.email),
             ),
             _ => error.into(),
-        },
-    )?;
+        }
+    })?;
     let secret = Secret::generate(SecretKind::Invitation);
     invitations::insert(tx.db(), tenant, user.id, &secret, grant.caller().user_id(), now).await?;
     let member = repo::get(tx.db(), tenant, user.id).await?.ok_or_else(Error::not_found)?;
@@ -107,12 +107,12 @@ pub async fn update(
     let tenant = enter_to_change_members(&grant, &mut tx, &query).await?;
     let (mut tx, patch) = first!(tx.open(body).await?);
     let member = member_within_reach(&mut tx, tenant, id).await?;
-    if let Some(role) = patch.role {
+    if let Some(role) = patch.role.0 {
         tenant.reach(role)?;
     }
     tx.require_match(&member)?;
     tenant.require_active()?;
-    let role = patch.role.unwrap_or(member.role);
+    let role = patch.role.0.unwrap_or(member.role);
     if role != Role::Owner {
         require_another_owner(&mut tx, tenant, &member).await?;
     }
@@ -223,8 +223,8 @@ pub async fn change_password(
     password_rules::check(&new_password, &email)
         .map_err(|unfit| Error::invalid_member("/new_password", unfit.code(), unfit.to_string()))?;
     // As at sign-in: a stolen session guesses no faster than anybody else.
-    let address = email.to_string();
-    let proof = app.passwords.prove(&address, current_password, stored.clone(), app.clock.now());
+    let key = email.key();
+    let proof = app.passwords.prove(key.as_str(), current_password, stored.clone(), app.clock.now());
     if session.request.while_awaited(proof).await?.is_none() {
         let change = Change::refused(Action::UserPasswordChanged, Some(session.user_id));
         app.writes.refused(&session.request, change).await?;

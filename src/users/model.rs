@@ -12,8 +12,9 @@ use crate::{
         etag::{EntityTag, Versioned},
         id::{ProjectId, UserId},
         page::ListQuery,
+        patch::Replace,
         role::Role,
-        schema::input,
+        schema::{input, patch},
         secret::Secret,
         text::NO_CONTROL_CHARACTERS,
     },
@@ -106,11 +107,11 @@ impl Versioned for InvitedUser {
 }
 
 /// What changes; what is left out stays as it is.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct UserPatch {
     /// What they may do in the project, at most what you may.
-    pub role: Option<Role>,
+    pub role: Replace<Role>,
 }
 
 /// What removing a user from a project answers.
@@ -128,7 +129,7 @@ pub struct RemovedUser {
 #[serde(deny_unknown_fields)]
 pub struct Acceptance {
     /// The invitation's secret, `inv_…`.
-    #[schemars(with = "String", regex(pattern = "^inv_[0-9A-Za-z]{49}$"), extend("writeOnly" = true))]
+    #[schemars(with = "String", regex(pattern = "^inv_[0-9A-Za-z]{49}$"), extend("writeOnly" = true, "x-form" = "an invitation's secret, which is inv_ and 49 letters and digits; copy it whole"))]
     pub token: SecretString,
     /// For a new e-mail address the password to sign in with, 12 to 128 characters and none that is guessed
     /// first; for a known one the password it has.
@@ -158,4 +159,5 @@ pub struct ChangedPassword {
     pub sessions_revoked: u64,
 }
 
-input!(NewUser, UserPatch, Acceptance, PasswordChange, ListQuery<UserFilter>);
+patch!(UserPatch);
+input!(NewUser, Acceptance, PasswordChange, ListQuery<UserFilter>);

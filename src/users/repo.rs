@@ -6,7 +6,7 @@ use super::model::{Account, Member, MemberStatus};
 use crate::{
     base::{
         clock::Timestamp,
-        email::Email,
+        email::{Email, EmailKey},
         id::{self, ProjectId, UserId},
         page::{Page, PageRequest, keyset},
         role::Role,
@@ -15,9 +15,16 @@ use crate::{
     db::Stamped,
 };
 
-/// The user with this address.
-pub async fn find_by_email(db: &mut PgConnection, email: &Email) -> sqlx::Result<Option<Account>> {
-    sqlx::query_as("SELECT id, email, password_hash FROM users WHERE email = $1").bind(email).fetch_optional(db).await
+/// The user with this address, in whatever spelling. An account of exactly this spelling goes first: of two accounts with
+/// one address, which an older version may have made, each is found by its own.
+pub async fn find_by_email(db: &mut PgConnection, email: &str) -> sqlx::Result<Option<Account>> {
+    sqlx::query_as(
+        "SELECT id, email, password_hash FROM users WHERE email = $1 OR email_key = $2 ORDER BY email = $1 DESC LIMIT 1",
+    )
+    .bind(Email::spelling_of(email))
+    .bind(EmailKey::of(email))
+    .fetch_optional(db)
+    .await
 }
 
 /// The user with this id.
@@ -25,20 +32,32 @@ pub async fn account(db: &mut PgConnection, id: UserId) -> sqlx::Result<Option<A
     sqlx::query_as("SELECT id, email, password_hash FROM users WHERE id = $1").bind(id).fetch_optional(db).await
 }
 
-/// The user with this address, who is made with this id if there is none yet.
+/// The user with this address, in whatever spelling, who is made with this id if there is none yet.
 pub async fn find_or_insert(db: &mut PgConnection, id: UserId, email: &Email, now: Timestamp) -> sqlx::Result<Account> {
-    // The update changes nothing; it makes the statement give the row that is there, and wait for one
-    // that is just being made.
-    sqlx::query_as(
-        "INSERT INTO users (id, email, created_at) VALUES ($1, $2, $3)
-         ON CONFLICT ON CONSTRAINT users_email_unique DO UPDATE SET email = excluded.email
-         RETURNING id, email, password_hash",
-    )
-    .bind(id)
-    .bind(email)
-    .bind(now)
-    .fetch_one(db)
-    .await
+    // Somebody else may just be making the same user: then the insert waits for them and does nothing, and the statement
+    // that follows sees whom they have made.
+    for _ in 0..2 {
+        let account = sqlx::query_as(
+            "WITH found AS (
+                 SELECT id, email, password_hash FROM users WHERE email = $2 OR email_key = $3
+                 ORDER BY email = $2 DESC LIMIT 1
+             ), made AS (
+                 INSERT INTO users (id, email, email_key, created_at) SELECT $1, $2, $3, $4
+                 WHERE NOT EXISTS (SELECT FROM found) ON CONFLICT DO NOTHING RETURNING id, email, password_hash
+             )
+             SELECT id, email, password_hash FROM found UNION ALL SELECT id, email, password_hash FROM made",
+        )
+        .bind(id)
+        .bind(email)
+        .bind(email.key())
+        .bind(now)
+        .fetch_optional(&mut *db)
+        .await?;
+        if let Some(account) = account {
+            return Ok(account);
+        }
+    }
+    Err(sqlx::Error::RowNotFound)
 }
 
 /// Sets or changes a user's password.
@@ -100,6 +119,43 @@ pub async fn insert_member(
         .execute(db)
         .await
         .map(drop)
+}
+
+/// Invites a user to become a member of a project, by this spelling of their address.
+pub async fn insert_invited(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    (user, email): (UserId, &Email),
+    role: Role,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO members (project_id, user_id, role, status, created_at, invited_as)
+         VALUES ($1, $2, $3, 'invited', $4, $5)",
+    )
+    .bind(tenant.project_id())
+    .bind(user)
+    .bind(role)
+    .bind(now)
+    .bind(email)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Gives a user the spelling of their address by which they were invited to a project, as they accept that invitation
+/// before they have accepted any other: mail goes to the spelling that was shown to be theirs first.
+pub async fn keep_proven_spelling(db: &mut PgConnection, project: ProjectId, user: UserId) -> sqlx::Result<Email> {
+    sqlx::query_scalar(
+        "UPDATE users u SET email = CASE
+             WHEN m.invited_as IS NULL OR EXISTS (SELECT FROM users o WHERE o.email = m.invited_as) THEN u.email
+             ELSE m.invited_as END
+         FROM members m WHERE u.id = $1 AND m.user_id = $1 AND m.project_id = $2 RETURNING u.email",
+    )
+    .bind(user)
+    .bind(project)
+    .fetch_one(db)
+    .await
 }
 
 /// Keeps the memberships of a project from being changed by others until the transaction ends, so that
@@ -198,8 +254,9 @@ pub async fn lock_membership_of(
 /// One member of the tenant's project.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: UserId) -> sqlx::Result<Option<Member>> {
     sqlx::query_as(
-        "SELECT u.id, u.email, m.role, m.status, u.created_at FROM members m JOIN users u ON u.id = m.user_id
-         WHERE m.project_id = $1 AND m.user_id = $2",
+        "SELECT u.id, CASE m.status WHEN 'invited' THEN coalesce(m.invited_as, u.email) ELSE u.email END AS email,
+                m.role, m.status, u.created_at
+         FROM members m JOIN users u ON u.id = m.user_id WHERE m.project_id = $1 AND m.user_id = $2",
     )
     .bind(tenant.project_id())
     .bind(id)
@@ -217,8 +274,9 @@ pub async fn list(
     let sql = keyset!(
         page,
         "m.user_id",
-        "SELECT u.id, u.email, m.role, m.status, u.created_at FROM members m JOIN users u ON u.id = m.user_id
-         WHERE m.project_id = $3 AND ($4 IS NULL OR m.role = $4)"
+        "SELECT u.id, CASE m.status WHEN 'invited' THEN coalesce(m.invited_as, u.email) ELSE u.email END AS email,
+                m.role, m.status, u.created_at
+         FROM members m JOIN users u ON u.id = m.user_id WHERE m.project_id = $3 AND ($4 IS NULL OR m.role = $4)"
     );
     let rows: Vec<Member> = sqlx::query_as(sql)
         .bind(page.after)

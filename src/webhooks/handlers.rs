@@ -98,7 +98,7 @@ pub async fn update(
     body: JsonBody<WebhookPatch>,
 ) -> Result<Once<Tagged<WebhookView>>> {
     let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
-    let url = patch.url.map(|url| vet::parse(&url, app.outbox.sender.allowed())).transpose()?;
+    let url = patch.url.0.map(|url| vet::parse(&url, app.outbox.sender.allowed())).transpose()?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let stored = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     let before = WebhookView::from(stored);
@@ -106,9 +106,9 @@ pub async fn update(
     tenant.require_active()?;
     let change = WebhookChange {
         url: url.map(String::from),
-        event_types: patch.event_types,
-        description: patch.description,
-        enabled: patch.enabled,
+        event_types: patch.event_types.change_or_default(),
+        description: patch.description.change_or_default(),
+        enabled: patch.enabled.0,
     };
     if change.enabled == Some(true) && !before.enabled {
         repo::expire(tx.db(), id, &app.outbox.pace).await?;

@@ -14,7 +14,8 @@ use crate::{
         etag::{EntityTag, Versioned},
         id::{DeliveryId, EventId, ProjectId, WebhookId},
         page::ListQuery,
-        schema::input,
+        patch::{Patch, Replace},
+        schema::{input, patch},
         text::NO_CONTROL_CHARACTERS,
     },
     events::model::EventType,
@@ -45,20 +46,20 @@ pub struct NewWebhook {
 }
 
 /// What changes; what is left out stays as it is.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct WebhookPatch {
     /// Where events are sent.
     #[schemars(length(max = 2048), extend("format" = "uri"), example = "https://receiver.example/hooks")]
-    pub url: Option<String>,
-    /// The types of events that are sent; all when empty.
+    pub url: Replace<String>,
+    /// The types of events that are sent; all when empty or null.
     #[schemars(length(max = 64), extend("uniqueItems" = true))]
-    pub event_types: Option<Vec<EventType>>,
-    /// What it is for.
+    pub event_types: Patch<Vec<EventType>>,
+    /// What it is for; null for nothing.
     #[schemars(length(max = 500), regex(pattern = NO_CONTROL_CHARACTERS), example = "tells the billing service")]
-    pub description: Option<String>,
+    pub description: Patch<String>,
     /// Whether anything is sent. Enabled again, it is sent what has waited for no more than 24 hours.
-    pub enabled: Option<bool>,
+    pub enabled: Replace<bool>,
 }
 
 /// How to rotate a webhook's secret.
@@ -84,7 +85,8 @@ pub struct DeliveryFilter {
     pub status: Option<DeliveryStatus>,
 }
 
-input!(NewWebhook, WebhookPatch, SecretRotation, ListQuery<WebhookFilter>, ListQuery<DeliveryFilter>);
+patch!(WebhookPatch);
+input!(NewWebhook, SecretRotation, ListQuery<WebhookFilter>, ListQuery<DeliveryFilter>);
 
 /// Why the server has disabled a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, sqlx::Type)]

@@ -91,12 +91,66 @@ async fn a_question_may_be_a_form_as_rfc_7662_has_it() {
         request.header("content-type", "application/x-www-form-urlencoded").body(body).send()
     };
     assert_eq!(form(format!("token={}&token_type_hint=access_token", key.secret)).await.ok()["active"], true);
-    assert_eq!(form("token=".into()).await.ok(), json!({ "active": false }));
-    form("token=a&token=b".into()).await.problem(400, "malformed_request");
-    assert_eq!(form("tokn=a&token=b".into()).await.invalid_member(), ("#/tokn".into(), "unknown_field".into()));
-    assert_eq!(form(String::new()).await.invalid_member(), ("#/token".into(), "required".into()));
+    assert_eq!(form(format!("&&token={}&", key.secret)).await.ok()["active"], true);
     let text = key.request("POST", "/v1/tokens/introspect").header("content-type", "text/plain").body("token=x");
     text.send().await.problem(415, "unsupported_media_type");
+    // RFC 6749 §3.2: none may be repeated, and one without a value counts as omitted.
+    for repeated in ["token=a&token=b", "token=a&token=a", "token=a&x=1&x=2", "token=a&%74oken=b"] {
+        form(repeated.into()).await.problem(400, "malformed_request");
+    }
+    for omitted in ["", "token=", "token", "tokn=a", "token=&token_type_hint=access_token"] {
+        assert_eq!(form(omitted.into()).await.invalid_member(), ("#/token".into(), "required".into()), "{omitted}");
+    }
+    assert_eq!(form(format!("token=&token={}", key.secret)).await.ok()["active"], true);
+    for malformed in ["token=%", "token=%zz", "token=%ff", "token=%ed%a0%80"] {
+        form(malformed.into()).await.problem(400, "malformed_request");
+    }
+    assert_eq!(form("token=%00".into()).await.invalid_member(), ("#/token".into(), "invalid_characters".into()));
+}
+
+#[tokio::test]
+async fn parameters_that_introspection_does_not_know_are_ignored_in_a_form_and_in_json() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let long = "h".repeat(10_000);
+    let others = [
+        "client_id=s6BhdRkqt3".to_owned(),
+        "client_id=s6BhdRkqt3&client_secret=x".to_owned(),
+        "resource=https%3A%2F%2Fapi.example.com%2F".to_owned(),
+        "token_type_hint=refresh_token".to_owned(),
+        format!("token_type_hint={long}"),
+        format!("{long}=1"),
+        "x=%ff&y=%".to_owned(),
+        "%ff=1&=2".to_owned(),
+    ];
+    for other in others {
+        let request = key.request("POST", "/v1/tokens/introspect");
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let reply = request.body(format!("{other}&token={}", key.secret)).send().await;
+        assert_eq!(reply.ok()["sub"], key.id.as_str(), "{other:.60}");
+    }
+    for other in [json!("s6BhdRkqt3"), json!(null), json!({ "a": ["\u{1}"] }), json!(long)] {
+        let body = json!({ "token": key.secret, "client_id": other, "token_type_hint": long, "resource": [1] });
+        assert_eq!(key.post("/v1/tokens/introspect", body).await.ok()["sub"], key.id.as_str());
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_token_of_any_length_up_to_the_bodys_limit_is_not_active() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let limit = cloudapi::http::extract::MAX_BODY;
+    for length in [1, 64, 1_024, 1_025, 10_000, 60_000, limit - "token=".len()] {
+        let token = "x".repeat(length);
+        if length + 20 < limit {
+            assert_eq!(ask(&key, &token).await, json!({ "active": false }), "{length}");
+        }
+        let request = key.request("POST", "/v1/tokens/introspect");
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        assert_eq!(request.body(format!("token={token}")).send().await.ok(), json!({ "active": false }), "{length}");
+    }
 }
 
 #[tokio::test]

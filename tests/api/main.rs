@@ -31,6 +31,7 @@ mod faults;
 mod health;
 mod hostile;
 mod idempotency;
+mod input;
 mod introspection;
 mod keys;
 mod limits;

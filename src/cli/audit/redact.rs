@@ -19,6 +19,7 @@ use crate::{
         action::Action,
         clock::Clock,
         id::{AuditId, ProjectId},
+        text,
     },
     cli::{admin::by_operator, database::Database},
 };
@@ -39,7 +40,7 @@ pub async fn run(
     reason: &str,
     json: bool,
 ) -> anyhow::Result<String> {
-    if reason.trim().is_empty() || reason.chars().count() > LONGEST_REASON || reason.chars().any(char::is_control) {
+    if reason.trim().is_empty() || reason.chars().count() > LONGEST_REASON || text::check(reason).is_err() {
         bail!("--reason must have 1 to {LONGEST_REASON} characters, none of them a control character");
     }
     let (db, clock) = (&database.pool, Clock::system());

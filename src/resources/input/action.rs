@@ -20,7 +20,7 @@ pub struct ResourceAction {
     /// To attach or detach: the volume.
     pub volume: Option<ResourceId>,
     /// To resize an instance: its new size.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), example = &"large")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), extend("x-form" = "the name of a size"), example = &"large")]
     pub size: Option<String>,
     /// To resize a volume: its new size in GiB, which is not below the old one.
     #[schemars(range(min = 1, max = 16_384), example = 40)]

@@ -20,12 +20,18 @@ use crate::base::{
     error::{Item, Place},
     id::{ProjectId, RequestId, ResourceId},
     page::ListQuery,
-    schema::{Rules, input},
+    patch::{Patch, Replace},
+    schema::{Rules, input, patch},
     text::NO_CONTROL_CHARACTERS,
 };
 
 /// What a name looks like: as a DNS label, because providers make host names of it.
 const NAME: &str = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
+const NAME_FORM: &str = "a name of lower-case letters, digits and inner hyphens";
+const LABELS_FORM: &str = "a list of labels, each key=value or key, with commas between";
+/// What a provider's name looks like.
+const PROVIDER: &str = "^[a-z][a-z0-9-]*$";
+const PROVIDER_FORM: &str = "the name of a provider, of lower-case letters, digits and hyphens";
 /// What labels to filter by look like: `key=value` or `key`, with commas between.
 const LABELS: &str = "^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?(=([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?)?(,[a-z0-9]([a-z0-9._/-]*[a-z0-9])?(=([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?)?)*$";
 
@@ -46,7 +52,7 @@ pub struct NewResourceMembers {
     #[schemars(length(min = 1, max = 63), example = &"sim")]
     pub provider: Option<String>,
     /// What people call it: lower-case letters, digits and hyphens.
-    #[schemars(length(min = 1, max = 63), regex(pattern = NAME), example = &"web")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME), extend("x-form" = NAME_FORM), example = &"web")]
     pub name: String,
     /// Your own tags on it; none when left out.
     pub labels: Option<Labels>,
@@ -116,25 +122,25 @@ pub fn spec_faults(kind: Kind, spec: &Value) -> Vec<Item> {
 }
 
 /// What changes; what is left out stays as it is.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct ResourcePatch {
     /// What people call it: lower-case letters, digits and hyphens.
-    #[schemars(length(min = 1, max = 63), regex(pattern = NAME), example = &"web")]
-    pub name: Option<String>,
-    /// Your own tags on it, all of them.
-    pub labels: Option<Labels>,
-    /// What is asked for: members that are given replace those that there are, others stay. Which can be changed, the
-    /// provider's capabilities say.
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME), extend("x-form" = NAME_FORM), example = &"web")]
+    pub name: Replace<String>,
+    /// Your own tags on it, all of them; null removes them.
+    pub labels: Patch<Labels>,
+    /// What is asked for: members that are given replace those that there are, others stay. Null clears a member that may
+    /// be left out. Which can be changed, the provider's capabilities say.
     #[schemars(extend("additionalProperties" = true))]
-    pub spec: Option<Map<String, Value>>,
+    pub spec: Replace<Map<String, Value>>,
     /// Whether it must not be deleted.
-    pub protection: Option<bool>,
+    pub protection: Replace<bool>,
     /// What is done when something else has changed it.
-    pub reconcile: Option<Reconcile>,
-    /// After how many seconds from now it is deleted by itself; 0 for never.
-    #[schemars(range(max = 2_592_000), extend("anyOf" = [{ "minimum": 60 }, { "const": 0 }]), example = 3600)]
-    pub ttl_seconds: Option<u32>,
+    pub reconcile: Replace<Reconcile>,
+    /// After how many seconds from now it is deleted by itself; null or 0 for never.
+    #[schemars(range(max = 2_592_000), extend("anyOf" = [{ "minimum": 60 }, { "const": 0 }, { "type": "null" }]), example = 3600)]
+    pub ttl_seconds: Patch<u32>,
 }
 
 /// What shall become a resource.
@@ -152,7 +158,7 @@ pub struct NewImport {
     #[schemars(length(min = 1, max = 255), regex(pattern = NO_CONTROL_CHARACTERS), example = &"vol-0a1b2c3d")]
     pub provider_ref: String,
     /// What people call it: lower-case letters, digits and hyphens.
-    #[schemars(length(min = 1, max = 63), regex(pattern = NAME), example = &"web")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = NAME), extend("x-form" = NAME_FORM), example = &"web")]
     pub name: String,
     /// Your own tags on it; none when left out.
     pub labels: Option<Labels>,
@@ -185,12 +191,12 @@ pub struct ResourceFilter {
     /// Only resources of this kind.
     pub kind: Option<Kind>,
     /// Only resources at this provider.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = PROVIDER), extend("x-form" = PROVIDER_FORM), example = &"sim")]
     pub provider: Option<String>,
     /// Only resources that stand so; all but `deleted` when left out.
     pub phase: Option<Phase>,
     /// Only resources that have all of these labels: `key=value`, or `key` for any value, with commas between.
-    #[schemars(length(max = 1024), regex(pattern = LABELS), example = &"env=ci-4711,team")]
+    #[schemars(length(max = 1024), regex(pattern = LABELS), extend("x-form" = LABELS_FORM), example = &"env=ci-4711,team")]
     pub label: Option<String>,
 }
 
@@ -230,9 +236,9 @@ pub struct OperationWait {
     pub wait: Option<u8>,
 }
 
+patch!(ResourcePatch);
 input!(
     NewResource,
-    ResourcePatch,
     ResourceAction,
     NewImport,
     DryRun,

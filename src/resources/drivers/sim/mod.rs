@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
-    base::id::OperationId,
+    base::{id::OperationId, net::Cidr},
     db::Pool,
     resources::{
         driver::{
@@ -237,7 +237,7 @@ fn capabilities() -> Capabilities {
 /// What there is to be known of an object: an address in its network, and that it is none.
 fn outputs(network: Option<String>, reference: &str) -> Map<String, Value> {
     let mut outputs = Map::from_iter([("simulated".to_owned(), json!(true))]);
-    if let Some(network) = network.and_then(|cidr| cidr.parse::<ipnet::Ipv4Net>().ok()) {
+    if let Some(network) = network.and_then(|cidr| cidr.parse::<Cidr>().ok()?.ipv4()) {
         let hosts = network.hosts();
         let nth = u64::from(crc32fast::hash(reference.as_bytes())) % (1 << (32 - network.prefix_len().clamp(16, 30)));
         let address =

@@ -1,0 +1,94 @@
+//! What the server takes from outside, and what it refuses: generated from the route table and the published description,
+//! so that a new route, parameter or member is tried without anyone remembering.
+
+mod emails;
+mod filters;
+mod forms;
+mod networks;
+mod patches;
+mod texts;
+
+use cloudapi::{
+    base::{
+        limit::{LimitSettings, RateLimit},
+        secret::SecretKind,
+    },
+    http::describe::Operation,
+    routes,
+    state::AppOptions,
+};
+use serde_json::Value;
+
+use crate::support::{Identity, Key, Reply, Session, TestApp, cloud};
+
+/// A server that lets one address fail and sign in as often as a test does.
+async fn patient_app() -> TestApp {
+    let limits = LimitSettings {
+        failures: RateLimit::new(1_000_000, 1),
+        sign_ins: RateLimit::new(1_000_000, 1),
+        ..LimitSettings::default()
+    };
+    TestApp::start_with(AppOptions { limits, cloud: cloud::quick(), ..AppOptions::default() }).await
+}
+
+/// The published description of an operation.
+fn described(operation: &Operation) -> &'static Value {
+    &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()]
+}
+
+/// The schema at the end of `schema`'s references.
+fn resolved(schema: &'static Value) -> &'static Value {
+    match schema["$ref"].as_str() {
+        Some(reference) => resolved(routes::description().pointer(reference.trim_start_matches('#')).unwrap()),
+        None => schema,
+    }
+}
+
+/// The members of an operation's JSON body.
+fn members(operation: &Operation) -> Option<&'static serde_json::Map<String, Value>> {
+    let schema = &described(operation)["requestBody"]["content"]["application/json"]["schema"];
+    resolved(schema).get("properties")?.as_object()
+}
+
+/// The query parameters of an operation, each with its schema.
+fn parameters(operation: &Operation) -> impl Iterator<Item = (&'static str, &'static Value)> {
+    let all = described(operation)["parameters"].as_array().into_iter().flatten();
+    all.filter(|parameter| parameter["in"] == "query")
+        .map(|parameter| (parameter["name"].as_str().unwrap(), &parameter["schema"]))
+}
+
+/// The operation's path, with an id that names nothing in each place.
+fn path_of(operation: &Operation) -> String {
+    let parts = operation.path.split('/').map(|part| match part {
+        "{project_id}" => "proj_1",
+        "{key_id}" => "key_1",
+        "{token_id}" => "tok_1",
+        "{user_id}" => "usr_1",
+        "{session_id}" => "sess_1",
+        "{webhook_id}" => "wh_1",
+        "{delivery_id}" => "dlv_1",
+        "{resource_id}" => "res_1",
+        "{operation_id}" => "op_1",
+        "{name}" => "sim",
+        "{kind}" => "storage.volume",
+        other => other,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// Sends a request by whoever may: a session where that is possible, else a key.
+async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &str, body: Option<&Value>) -> Reply {
+    let method = operation.method.as_str();
+    let kinds = operation.need.kinds();
+    let by_session = kinds.is_empty() || kinds.contains(&SecretKind::Session);
+    let request = if by_session { owner.request(method, path) } else { key.request(method, path) };
+    match body {
+        Some(body) => request.json(body).send().await,
+        None => request.send().await,
+    }
+}
+
+/// All operations but the one that would end the session that tries them.
+fn operations<'a>(table: &'a cloudapi::http::api::Api<cloudapi::state::App>) -> impl Iterator<Item = &'a Operation> {
+    table.operations().filter(|operation| operation.path != "/v1/sessions/current")
+}

@@ -1,0 +1,194 @@
+//! Null in the body of a PATCH: it clears a member that can be cleared, and is refused for any other.
+
+use std::time::Duration;
+
+use axum::http::Method;
+use cloudapi::{base::role::Role, routes};
+use serde_json::{Value, json};
+
+use super::{members, operations};
+use crate::support::{Identity, Reply, Session, TestApp, cloud::quiet_network, eventually, hooks::quiet_webhook};
+
+/// Something to change, by the path of its route: where it is.
+async fn thing(owner: &Session<'_>, template: &str) -> String {
+    match template {
+        "/v1/projects/{project_id}" => format!("/v1/projects/{}", owner.project),
+        "/v1/keys/{key_id}" => format!("/v1/keys/{}", owner.key().await.id),
+        "/v1/users/{user_id}" => {
+            let member = owner.app.member(owner, Role::Viewer).await;
+            format!("/v1/users/{}?project_id={}", member.user_id, owner.project)
+        }
+        "/v1/webhooks/{webhook_id}" => format!("/v1/webhooks/{}", quiet_webhook(owner).await),
+        "/v1/resources/{resource_id}" => format!("/v1/resources/{}", quiet_network(owner).await),
+        other => panic!("{other} is a new route that changes something; add what it changes"),
+    }
+}
+
+/// A value for a member that is none of its defaults.
+fn sample(name: &str) -> Value {
+    match name {
+        "name" => json!("sample"),
+        "description" => json!("a sample"),
+        "metadata" | "labels" => json!({ "a": "b" }),
+        "scopes" => json!(["users:read"]),
+        "expires_at" => json!("2099-12-31T23:59:59Z"),
+        "allowed_ips" => json!(["203.0.113.0/24"]),
+        "rate_limit" => json!({ "requests": 600, "per_seconds": 60 }),
+        "role" => json!("member"),
+        "url" => json!("https://receiver.invalid/sample"),
+        "event_types" => json!(["key.created"]),
+        "enabled" => json!(false),
+        "spec" => json!({ "cidr": "10.0.0.0/16" }),
+        "protection" => json!(true),
+        "reconcile" => json!("enforce"),
+        "ttl_seconds" => json!(3600),
+        other => panic!("{other} is a new member; add a value for it"),
+    }
+}
+
+/// What shows a member.
+fn shown_as(name: &str) -> &str {
+    if name == "ttl_seconds" { "expires_at" } else { name }
+}
+
+fn is_nullable(schema: &Value) -> bool {
+    let has_null = |schema: &Value| {
+        schema["type"] == "null" || schema["type"].as_array().is_some_and(|kinds| kinds.contains(&json!("null")))
+    };
+    has_null(schema)
+        || schema["anyOf"].as_array().is_some_and(|any| any.iter().any(has_null) && schema.get("type").is_none())
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Changes a thing, and waits until nothing is under way on it.
+async fn patch(owner: &Session<'_>, path: &str, body: Value) -> Reply {
+    let reply = owner.patch(path, body).await;
+    if let Some(operation) = reply["operation"]["id"].as_str() {
+        let path = format!("/v1/operations/{operation}?wait=20");
+        assert!(!owner.get(&path).await.ok()["finished_at"].is_null());
+    }
+    reply
+}
+
+#[tokio::test]
+async fn null_clears_every_member_that_is_described_as_nullable_and_no_other() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let (mut cleared, mut kept) = (Vec::new(), Vec::new());
+    for operation in operations(&routes::table()).filter(|operation| operation.method == Method::PATCH) {
+        let path = thing(&owner, operation.path).await;
+        for (name, schema) in members(operation).expect("a PATCH has members") {
+            let what = format!("{name} of {}", operation.path);
+            let set = patch(&owner, &path, json!({ name: sample(name) })).await;
+            assert!(set.status < 300, "{what}: {}", set.json());
+            let before = owner.get(&path).await.ok();
+            assert!(!is_empty(&before[shown_as(name)]), "{what}: {before}");
+            // Absent leaves it.
+            patch(&owner, &path, json!({})).await;
+            assert_eq!(owner.get(&path).await.ok()[shown_as(name)], before[shown_as(name)], "{what}");
+            let answer = patch(&owner, &path, json!({ name: null })).await;
+            let after = owner.get(&path).await.ok();
+            if is_nullable(schema) {
+                assert!(answer.status < 300, "{what}: {}", answer.json());
+                assert!(is_empty(&after[shown_as(name)]), "{what} is not cleared: {after}");
+                cleared.push(what);
+            } else {
+                let problem = answer.problem(422, "validation_failed");
+                assert_eq!(problem["errors"][0]["pointer"], format!("#/{name}"), "{what}");
+                let detail = problem["errors"][0]["detail"].as_str().unwrap();
+                assert!(detail.contains("must not be null"), "{what}: {detail}");
+                assert_eq!(after[shown_as(name)], before[shown_as(name)], "{what}");
+                kept.push(what);
+            }
+        }
+    }
+    for member in ["expires_at", "allowed_ips", "rate_limit", "metadata", "ttl_seconds", "description", "labels"] {
+        assert!(cleared.iter().any(|what| what.starts_with(member)), "{member} cannot be cleared: {cleared:?}");
+    }
+    assert!(kept.len() > 5, "{kept:?}");
+}
+
+#[tokio::test]
+async fn clearing_a_keys_bounds_takes_effect_at_once_and_the_audit_trail_shows_it() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let token = key.token(&["users:read"]).await;
+    let path = format!("/v1/keys/{}", key.id);
+    app.lease().await;
+
+    let narrow = json!({ "allowed_ips": ["203.0.113.0/24"], "rate_limit": { "requests": 1, "per_seconds": 86_400 } });
+    owner.patch(&path, narrow).await.ok();
+    key.get("/v1/users").await.problem(403, "ip_not_allowed");
+    token.get("/v1/users").await.problem(403, "ip_not_allowed");
+    owner.patch(&path, json!({ "allowed_ips": null })).await.ok();
+    key.get("/v1/users").await.ok();
+    key.get("/v1/users").await.problem(429, "rate_limited");
+    owner.patch(&path, json!({ "rate_limit": null })).await.ok();
+    for _ in 0..3 {
+        let reply = key.get("/v1/users").await;
+        assert_eq!(reply.header("ratelimit"), None);
+        reply.ok();
+        token.get("/v1/users").await.ok();
+    }
+
+    let end = app.clock.now().plus(Duration::from_secs(60));
+    owner.patch(&path, json!({ "expires_at": end })).await.ok();
+    app.clock.advance(Duration::from_secs(61));
+    key.get("/v1/users").await.problem(401, "token_expired");
+    let cleared = owner.patch(&path, json!({ "expires_at": null })).await.ok();
+    assert_eq!((&cleared["expires_at"], &cleared["status"]), (&json!(null), &json!("active")));
+    key.get("/v1/users").await.ok();
+
+    let trail = format!("/v1/audit-logs?project_id={}&action=key.updated&order=desc", owner.project);
+    let changes = eventually("the change is in the trail", async || {
+        let newest = owner.get(&trail).await.ok()["data"][0]["changes"].clone();
+        newest.get("expires_at").is_some_and(|change| change[1].is_null()).then_some(newest)
+    })
+    .await;
+    assert_eq!(changes["expires_at"], json!([end, null]));
+}
+
+#[tokio::test]
+async fn null_in_a_post_stands_for_an_absent_member() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    for operation in operations(&routes::table()).filter(|operation| operation.method == Method::POST) {
+        let valid = match operation.path {
+            "/v1/projects" => json!({ "name": "n" }),
+            "/v1/keys" => json!({ "project_id": owner.project }),
+            "/v1/tokens" => json!({ "project_id": owner.project, "name": "n", "scopes": ["users:read"] }),
+            "/v1/webhooks" => json!({ "project_id": owner.project, "url": "https://receiver.invalid/" }),
+            "/v1/resources" => {
+                json!({ "project_id": owner.project, "kind": "storage.volume", "name": "n", "spec": { "size_gib": 1 } })
+            }
+            _ => continue,
+        };
+        let mut body = valid.clone();
+        for name in members(operation).unwrap().keys().filter(|name| valid.get(name.as_str()).is_none()) {
+            body[name] = Value::Null;
+        }
+        let reply = owner.post(operation.path, body.clone()).await;
+        assert!(reply.status < 300, "{} {body}: {}", operation.path, reply.json());
+    }
+}
+
+#[tokio::test]
+async fn null_inside_a_resources_spec_is_refused_instead_of_ignored() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let path = format!("/v1/resources/{}", quiet_network(&owner).await);
+    let problem = owner.patch(&path, json!({ "spec": { "cidr": null } })).await.problem(422, "validation_failed");
+    assert_eq!(problem["errors"][0]["pointer"], "#/spec/cidr", "{problem}");
+    let unknown = owner.patch(&path, json!({ "spec": { "cird": null } })).await;
+    assert_eq!(unknown.invalid_member(), ("#/spec/cird".into(), "unknown_field".into()));
+}

@@ -1,0 +1,156 @@
+//! The one rule for texts: well-formed UTF-8 without control characters, in every place that a text can come from.
+
+use cloudapi::routes;
+use serde_json::{Value, json};
+
+use super::{members, operations, parameters, path_of, patient_app, send};
+use crate::support::{Identity, TestApp};
+
+/// Percent-encoded texts that are refused: control characters, bytes that are not UTF-8, and bad escapes.
+const ENCODED: &[&str] = &[
+    "%00",
+    "a%00b",
+    "%01",
+    "%09",
+    "%1f",
+    "%7f",
+    "%c2%80",
+    "%c2%9f",
+    "%ff",
+    "%c3%28",
+    "%c0%af",
+    "%e0%80%af",
+    "%ed%a0%80",
+    "%f4%90%80%80",
+    "%",
+    "a%",
+    "%4",
+    "%zz",
+    "%u0041",
+];
+const CONTROL_CHARACTERS: &[&str] =
+    &["\u{0}", "a\u{0}b", "\u{1}", "\t", "\r\n", "\u{1f}", "\u{7f}", "\u{80}", "\u{9f}"];
+
+#[tokio::test]
+async fn hostile_text_in_any_query_parameter_is_refused_at_that_parameter() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let mut tried = 0;
+    for operation in operations(&routes::table()) {
+        let body = operation.body.map(|_| json!({}));
+        for (name, _) in parameters(operation) {
+            for text in ENCODED {
+                let path = format!("{}?{name}={text}", path_of(operation));
+                let reply = send(&owner, &key, operation, &path, body.as_ref()).await;
+                let problem = reply.problem(400, "invalid_parameter");
+                assert_eq!(problem["errors"][0]["parameter"], name, "{path}: {problem}");
+                tried += 1;
+            }
+            let path = format!("{}?{name}={}", path_of(operation), "a".repeat(7_000));
+            let reply = send(&owner, &key, operation, &path, body.as_ref()).await;
+            assert!((400..500).contains(&reply.status), "{path}: {}", reply.json());
+        }
+    }
+    assert!(tried > 1_000, "only {tried}");
+}
+
+#[tokio::test]
+async fn hostile_names_of_query_parameters_are_unknown_parameters() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    for name in ENCODED {
+        owner.get(&format!("/v1/projects?{name}=1")).await.problem(400, "unknown_parameter");
+        owner.get(&format!("/v1/projects/{}?{name}", owner.project)).await.problem(400, "unknown_parameter");
+    }
+}
+
+#[tokio::test]
+async fn hostile_text_in_any_part_of_a_path_names_nothing() {
+    let app = patient_app().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    for operation in operations(&routes::table()).filter(|operation| operation.body.is_none()) {
+        for place in operation.path.split('/').filter(|part| part.starts_with('{')) {
+            for text in ENCODED {
+                let template = path_of(operation);
+                let at = operation.path.split('/').position(|part| part == place).unwrap();
+                let path: Vec<&str> =
+                    template.split('/').enumerate().map(|(n, part)| if n == at { *text } else { part }).collect();
+                let path = path.join("/");
+                let reply = send(&owner, &key, operation, &path, None).await;
+                // A session names the project of a user first.
+                let expected = if operation.path == "/v1/users/{user_id}" { 400 } else { 404 };
+                assert_eq!(reply.status, expected, "{} {path}: {}", operation.method, reply.json());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_control_character_anywhere_in_a_body_is_refused_at_its_place() {
+    let app = patient_app().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let mut tried = 0;
+    for operation in operations(&routes::table()) {
+        let Some(members) = members(operation) else { continue };
+        let mut path = path_of(operation);
+        if parameters(operation).any(|(name, _)| name == "project_id") {
+            path = format!("{path}?project_id={}", owner.project);
+        }
+        for name in members.keys() {
+            for text in CONTROL_CHARACTERS {
+                let shapes = [
+                    (json!(text), format!("#/{name}")),
+                    (json!([text]), format!("#/{name}/0")),
+                    (json!({ "a": [text] }), format!("#/{name}/a/0")),
+                    (json!({ *text: "a" }), format!("#/{name}")),
+                ];
+                // What names the project is read first, and has to be a text.
+                let shapes = shapes.into_iter().take(if name == "project_id" { 1 } else { 4 });
+                for (value, pointer) in shapes {
+                    let mut body = json!({});
+                    if members.contains_key("project_id") {
+                        body["project_id"] = json!(owner.project);
+                    }
+                    body[name] = value;
+                    let reply = send(&owner, &key, operation, &path, Some(&body)).await;
+                    let problem = reply.problem(422, "validation_failed");
+                    let is_told =
+                        |error: &Value| error["pointer"] == pointer.as_str() && error["code"] == "invalid_characters";
+                    assert!(
+                        problem["errors"].as_array().unwrap().iter().any(is_told),
+                        "{} {path} {body}: {problem}",
+                        operation.method
+                    );
+                    tried += 1;
+                }
+            }
+        }
+    }
+    assert!(tried > 1_000, "only {tried}");
+}
+
+#[tokio::test]
+async fn a_text_of_ten_thousand_characters_is_taken_by_no_member_but_a_token_to_introspect() {
+    let app = patient_app().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    for operation in operations(&routes::table()) {
+        let Some(members) = members(operation) else { continue };
+        for name in members.keys() {
+            let mut body = json!({ "project_id": owner.project });
+            if !members.contains_key("project_id") {
+                body = json!({});
+            }
+            body[name] = json!("x".repeat(10_000));
+            let reply = send(&owner, &key, operation, &path_of(operation), Some(&body)).await;
+            let is_taken = operation.path == "/v1/tokens/introspect" && name == "token";
+            match is_taken {
+                true => assert_eq!(reply.ok(), json!({ "active": false })),
+                false => assert!((400..500).contains(&reply.status), "{} {name}: {}", operation.path, reply.json()),
+            }
+        }
+    }
+}
