@@ -1,6 +1,6 @@
 //! Whether the server lives (`/healthz`) and whether requests should be sent to it (`/readyz`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::{
     extract::State,
@@ -63,11 +63,15 @@ pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
         Phase::Starting(why) => format!("starting: {why}"),
         Phase::Draining => "stopping".to_owned(),
     };
+    let began = Instant::now();
     let ping = async { db::ping(&mut *app.db.acquire().await?).await };
     let database = match tokio::time::timeout(PING_TIME, ping).await {
-        Ok(Ok(())) => "ok",
-        Ok(Err(_)) => "unreachable",
-        Err(_) => "slow: no answer within 2 seconds",
+        Ok(Ok(())) => "ok".to_owned(),
+        Ok(Err(error)) => format!("unreachable: {}", db::kind(&error)),
+        Err(_) => match app.db.connect_fault(began) {
+            Some(fault) => format!("unreachable: {}", db::kind(&fault)),
+            None => "slow: no answer within 2 seconds".to_owned(),
+        },
     };
     let lease = app.node.credentials.as_ref().map(|credentials| credentials.lease().remaining(since_boot()));
     let lease = match lease {
@@ -77,7 +81,13 @@ pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
     };
     let all_ok = server == "ok" && database == "ok";
     let status = if all_ok { "ready" } else { "unavailable" };
-    Ok(Readiness { status, checks: Checks { server, database: database.to_owned(), lease: lease.to_owned() } })
+    if app.lifecycle.note_probe(all_ok) {
+        match all_ok {
+            true => tracing::info!("readiness probe succeeded"),
+            false => tracing::warn!(server, database, "readiness probe failed"),
+        }
+    }
+    Ok(Readiness { status, checks: Checks { server, database, lease: lease.to_owned() } })
 }
 
 impl IntoResponse for Readiness {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -24,6 +24,7 @@ use crate::{
         id::AuditId,
         lifecycle::Lifecycle,
     },
+    db::{self, Pool},
     webhooks,
 };
 
@@ -55,7 +56,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Sealer {
     // A connection of its own: entries are sealed however many requests wait for one.
-    db: PgPool,
+    db: Pool,
     clock: Clock,
     signer: Arc<Signer>,
     figures: Arc<Figures>,
@@ -170,9 +171,9 @@ impl Sealer {
 }
 
 /// A connection of its own to what `db` reaches, made when it is needed and as often as it is lost.
-fn pool_of_one(db: &PgPool) -> PgPool {
+fn pool_of_one(db: &PgPool) -> Pool {
     let options = db.connect_options().as_ref().clone();
-    PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_lazy_with(options)
+    db::pool_options().max_connections(1).test_before_acquire(false).connect_lazy_with(options).into()
 }
 
 async fn write(db: &mut PgConnection, before: AuditId, linker: &Linker<'_>) -> Result<()> {

@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{
-    Acquire, PgConnection,
-    postgres::{PgListener, PgPoolOptions},
-};
+use sqlx::{Acquire, PgConnection, postgres::PgListener};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -19,7 +16,7 @@ use super::{
     lease::{Follower, Step},
     node::{self, Node},
 };
-use crate::base::clock::since_boot;
+use crate::{base::clock::since_boot, db};
 
 /// How long the database may take for one step. Less than what is left of a lease after one renewal has failed.
 const STEP_TIME: Duration = Duration::from_secs(1);
@@ -150,7 +147,7 @@ impl<'a> Keeper<'a> {
 /// A connection of its own: those of the pool come and go.
 async fn listen(node: &Node) -> sqlx::Result<PgListener> {
     let options = node.db.connect_options().as_ref().clone();
-    let pool = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+    let pool = db::pool_options().max_connections(1).idle_timeout(None).max_lifetime(None);
     let mut link = PgListener::connect_with(&pool.connect_lazy_with(options)).await?;
     link.ignore_pool_close_event(true);
     // A loss is to be noticed, because nothing is heard meanwhile.

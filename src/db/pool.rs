@@ -11,6 +11,7 @@ use std::{
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 
+use super::connect::{self, Probe};
 use crate::metrics::{
     histogram::Histogram,
     text::{Measured, Page},
@@ -34,6 +35,7 @@ static BOUNDS: [Duration; 9] = [
 pub struct Pool {
     pool: PgPool,
     figures: Arc<Figures>,
+    probe: Arc<Probe>,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,8 @@ struct Figures {
 impl From<PgPool> for Pool {
     fn from(pool: PgPool) -> Self {
         let waits = Histogram::new(&BOUNDS);
-        Self { pool, figures: Arc::new(Figures { waiting: AtomicU64::new(0), waits, failures: AtomicU64::new(0) }) }
+        let figures = Arc::new(Figures { waiting: AtomicU64::new(0), waits, failures: AtomicU64::new(0) });
+        Self { pool, figures, probe: Arc::default() }
     }
 }
 
@@ -63,12 +66,34 @@ impl Pool {
     pub async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         let _waiting = Waiting::begin(&self.figures);
         let began = Instant::now();
-        let acquired = self.pool.acquire().await;
+        let acquired = self.acquire_unmeasured().await;
         self.figures.waits.add(began.elapsed());
         if acquired.is_err() {
             self.figures.failures.fetch_add(1, Ordering::Relaxed);
         }
         acquired
+    }
+
+    /// As [`Pool::acquire`], for work that would hide in the metrics how long requests wait.
+    pub async fn acquire_unmeasured(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        let began = Instant::now();
+        let acquired = tokio::select! {
+            biased;
+            acquired = self.pool.acquire() => acquired,
+            // Holds nothing that the pool needs, and never ends.
+            () = self.probe.run(&self.pool) => Err(sqlx::Error::PoolTimedOut),
+        };
+        acquired.map_err(|error| match error {
+            sqlx::Error::PoolClosed => error,
+            sqlx::Error::PoolTimedOut => self.connect_fault(began).unwrap_or(error),
+            // Every other error is about a new connection: no statement of ours was wrong, whatever its SQLSTATE is.
+            error => connect::unavailable(&error, &self.pool.connect_options()),
+        })
+    }
+
+    /// Why no connection could be made, if that has been found out since `began`.
+    pub fn connect_fault(&self, began: Instant) -> Option<sqlx::Error> {
+        self.probe.fault_since(began)
     }
 }
 

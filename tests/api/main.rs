@@ -43,6 +43,7 @@ mod sealing;
 mod secrets;
 mod server_key;
 mod sessions;
+mod settings;
 mod sign_in;
 mod slow;
 mod support;

@@ -203,39 +203,6 @@ async fn no_demo_leaves_an_empty_database_empty() {
 }
 
 #[tokio::test]
-async fn a_setting_that_makes_no_sense_stops_the_start_with_one_line_that_names_it() {
-    let deployment = Deployment::new();
-    let missing = cluster::url(&cluster::empty_database().await.database("missing"));
-    for (name, value, reason) in [
-        ("CLOUDAPI_LISTEN", "localhost", "CLOUDAPI_LISTEN"),
-        ("CLOUDAPI_LISTEN", "192.0.2.1:80", "CLOUDAPI_LISTEN"),
-        ("CLOUDAPI_PUBLIC_URL", "example.com", "http or https"),
-        ("CLOUDAPI_RATE_LIMIT", "lots", "600/60"),
-        ("CLOUDAPI_HEAD_TIMEOUT_SECONDS", "0", "whole seconds, from 1"),
-        ("CLOUDAPI_BODY_TIMEOUT_SECONDS", "10s", "whole seconds, from 1"),
-        ("CLOUDAPI_IDLE_TIMEOUT_SECONDS", "1000000", "whole seconds, from 1"),
-        ("CLOUDAPI_DRAIN_DELAY_SECONDS", "-1", "whole seconds, from 0"),
-        ("CLOUDAPI_MAX_CONNECTIONS", "0", "whole number, from 1"),
-        ("CLOUDAPI_MAX_REQUESTS", "many", "CLOUDAPI_MAX_REQUESTS (--max-requests)"),
-        ("CLOUDAPI_CORS_ORIGINS", "*", "list the origins of yours"),
-        ("CLOUDAPI_CORS_ORIGINS", "https://a.example,https://b.example/", "not even a slash"),
-        ("CLOUDAPI_TLS_CERT", "/nonexistent", "CLOUDAPI_TLS_KEY (--tls-key) is not; set both"),
-        ("CLOUDAPI_LOG_FORMAT", "xml", "pretty, json"),
-        ("CLOUDAPI_DATA_DIR", "", "empty"),
-        ("CLOUDAPI_PG_BIN", "/nonexistent", "CLOUDAPI_PG_BIN"),
-        ("DATABASE_URL", "nonsense", "postgres://"),
-        ("DATABASE_URL", &missing, "the database's name in DATABASE_URL"),
-        ("RUST_LOG", "a=b=c", "RUST_LOG"),
-    ] {
-        let output = deployment.command(&["serve"]).env(name, value).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{name}={value}: {said}");
-        let told: Vec<_> = said.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
-        assert!(matches!(told[..], [line] if line.contains(reason)), "{name}={value}: {said}");
-    }
-}
-
-#[tokio::test]
 async fn a_setting_that_nobody_knows_is_warned_about() {
     let deployment = Deployment::new();
     let mut command = deployment.command(&["migrate"]);
@@ -245,16 +212,6 @@ async fn a_setting_that_nobody_knows_is_warned_about() {
     assert!(output.status.success(), "{said}");
     assert!(said.contains("CLOUDAPI_LISTN is set, but is not a setting; did you mean CLOUDAPI_LISTEN?"), "{said}");
     assert!(!said.contains("CLOUDAPI_TOKEN"), "{said}");
-}
-
-#[tokio::test]
-async fn settings_are_read_from_a_dotenv_file_and_the_environment_wins() {
-    let deployment = Deployment::new();
-    fs::write(deployment.folder().join(".env"), "CLOUDAPI_PUBLIC_URL=https://from.example\nCLOUDAPI_LISTEN=nonsense\n")
-        .unwrap();
-    let server = Server::start(deployment.command(&[]));
-    assert_eq!(server.url, "https://from.example");
-    server.end(Signal::SIGTERM).expect_success();
 }
 
 #[tokio::test]
