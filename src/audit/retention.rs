@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use sqlx::PgPool;
 use time::Date;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +68,7 @@ impl Retention {
     }
 
     /// Removes what is too old at `now`.
-    pub async fn trim(&mut self, db: &Pool, now: Timestamp) -> Result<()> {
+    pub async fn trim(&mut self, db: &PgPool, now: Timestamp) -> Result<()> {
         let mut kept = Period::of(now.date());
         for _ in 0..self.months {
             kept = kept.previous();
@@ -75,7 +76,7 @@ impl Retention {
         if self.done == Some(kept) {
             return Ok(());
         }
-        let mut db = db.acquire_unmeasured().await?;
+        let mut db = db.acquire().await?;
         // One machine whose clock is a year ahead must not remove what everybody wants to keep.
         let (theirs, ours) = (usage::repo::database_now(&mut db).await?, self.machine.now());
         let difference = theirs.until(ours).max(ours.until(theirs));

@@ -66,7 +66,7 @@ impl Pool {
     pub async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         let _waiting = Waiting::begin(&self.figures);
         let began = Instant::now();
-        let acquired = self.acquire_unmeasured().await;
+        let acquired = self.connected().await;
         self.figures.waits.add(began.elapsed());
         if acquired.is_err() {
             self.figures.failures.fetch_add(1, Ordering::Relaxed);
@@ -74,8 +74,7 @@ impl Pool {
         acquired
     }
 
-    /// As [`Pool::acquire`], for work that would hide in the metrics how long requests wait.
-    pub async fn acquire_unmeasured(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+    async fn connected(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         let began = Instant::now();
         let acquired = tokio::select! {
             biased;

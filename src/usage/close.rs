@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use time::Date;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -61,8 +61,8 @@ impl Closer {
     }
 
     /// Makes final what is due at `now`, and forgets what need not be kept.
-    pub async fn close(&mut self, db: &Pool, now: Timestamp) -> Result<()> {
-        let mut db = db.acquire_unmeasured().await?;
+    pub async fn close(&mut self, db: &PgPool, now: Timestamp) -> Result<()> {
+        let mut db = db.acquire().await?;
         let due = Period::of(now.minus(GRACE).date()).previous();
         let known = self.done == Some(due);
         if !known && !self.is_clock_right(&mut db).await? {

@@ -16,6 +16,7 @@ mod aws;
 mod browsers;
 mod conformance;
 mod converging;
+mod databases;
 mod docs;
 mod drain;
 mod edge;
