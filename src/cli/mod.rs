@@ -7,7 +7,7 @@ pub mod demo;
 mod ended;
 mod environment;
 mod output;
-mod quick_start;
+pub mod quick_start;
 mod serve;
 mod server_key;
 mod usage;

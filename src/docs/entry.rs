@@ -136,7 +136,9 @@ mod tests {
         ] {
             assert!(prefers(accept), "{accept}");
         }
-        for accept in ["*/*", "", "application/json", "text/html;q=0", "text/html;q=0.4, application/json", "text/html;q=x"] {
+        for accept in
+            ["*/*", "", "application/json", "text/html;q=0", "text/html;q=0.4, application/json", "text/html;q=x"]
+        {
             assert!(!prefers(accept), "{accept}");
         }
         assert!(!prefers_html(&HeaderMap::new()));

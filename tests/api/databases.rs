@@ -29,7 +29,8 @@ async fn run(options: &PgConnectOptions, sql: &str) {
 
 async fn tables(options: &PgConnectOptions) -> i64 {
     let mut db = PgConnection::connect_with(options).await.unwrap();
-    let count = sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetch_one(&mut db).await;
+    let count =
+        sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetch_one(&mut db).await;
     db.close().await.unwrap();
     count.unwrap()
 }
@@ -160,8 +161,10 @@ async fn behind_pgbouncer_in_session_mode_a_server_serves_with_its_time_outs() {
     let server = Server::start(command);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     eventually("a lease", async || {
-        let ready: Value =
-            serde_json::from_slice(&client.get(format!("{}/readyz", server.url)).send().await.ok()?.bytes().await.ok()?).ok()?;
+        let ready: Value = serde_json::from_slice(
+            &client.get(format!("{}/readyz", server.url)).send().await.ok()?.bytes().await.ok()?,
+        )
+        .ok()?;
         (ready["status"] == "ready" && ready["checks"]["lease"] == "ok").then_some(())
     })
     .await;
@@ -169,7 +172,9 @@ async fn behind_pgbouncer_in_session_mode_a_server_serves_with_its_time_outs() {
 
     let options: PgConnectOptions = pooler.url().parse().unwrap();
     let pool = cloudapi::db::pool(options, 2);
-    for (name, value) in [("statement_timeout", "20s"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "30s")] {
+    for (name, value) in
+        [("statement_timeout", "20s"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "30s")]
+    {
         let mut db = pool.acquire().await.unwrap();
         let found: String =
             sqlx::query_scalar("SELECT current_setting($1)").bind(name).fetch_one(&mut *db).await.unwrap();
@@ -226,11 +231,8 @@ async fn a_database_that_refuses_says_why_and_what_to_do() {
     assert!(!succeeded && said.contains("\"missing\" does not exist") && said.contains("CREATE DATABASE"), "{said}");
     let (succeeded, _, said) = deployment.run_on(&base.clone().username("stranger"), &["migrate"]);
     assert!(!succeeded && said.contains("stranger") && said.contains("check the user"), "{said}");
-    let output = deployment
-        .command(&["migrate"])
-        .env("DATABASE_URL", "postgres://user@name.invalid/database")
-        .output()
-        .unwrap();
+    let output =
+        deployment.command(&["migrate"]).env("DATABASE_URL", "postgres://user@name.invalid/database").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("the host name is unknown (name.invalid:5432)"), "{said}");
 }

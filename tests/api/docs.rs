@@ -159,7 +159,8 @@ async fn the_root_sends_a_browser_to_the_reference_and_shows_a_program_the_entry
     assert!(browser.header("vary").unwrap().contains("accept"));
     for accept in ["*/*", "application/json"] {
         let points = ask(accept).await.ok();
-        let paths = [("docs", "/docs"), ("openapi", "/openapi.json"), ("readiness", "/readyz"), ("liveness", "/healthz")];
+        let paths =
+            [("docs", "/docs"), ("openapi", "/openapi.json"), ("readiness", "/readyz"), ("liveness", "/healthz")];
         for (name, path) in paths {
             assert!(points[name].as_str().unwrap().ends_with(path), "{points}");
             app.nobody().get(path).await.ok();

@@ -380,8 +380,10 @@ async fn a_server_goes_on_when_nobody_reads_what_it_says() {
     drop((child.stdout.take(), child.stderr.take()));
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let ready = format!("http://127.0.0.1:{port}/readyz");
-    eventually("ready", async || client.get(&ready).send().await.is_ok_and(|reply| reply.status() == 200).then_some(()))
-        .await;
+    eventually("ready", async || {
+        client.get(&ready).send().await.is_ok_and(|reply| reply.status() == 200).then_some(())
+    })
+    .await;
     stop(child);
 }
 

@@ -90,7 +90,10 @@ pub(super) fn remove_stale(cluster: &Path) -> Result<(), Error> {
     }
     let path = note(cluster);
     if is_garbled {
-        tracing::warn!("{} holds no process id, as after a power cut; removed, as PostgreSQL is not running", path.display());
+        tracing::warn!(
+            "{} holds no process id, as after a power cut; removed, as PostgreSQL is not running",
+            path.display()
+        );
     }
     fs::remove_file(&path).map_err(Error::files("removing", path))
 }

@@ -127,7 +127,8 @@ impl Server {
             reason = why.to_owned();
             Some(url.to_owned())
         };
-        let server = Self::start_until(command, waits).unwrap_or_else(|error| panic!("the server does not wait: {error}"));
+        let server =
+            Self::start_until(command, waits).unwrap_or_else(|error| panic!("the server does not wait: {error}"));
         (server, reason)
     }
 
