@@ -1,6 +1,10 @@
 //! The operator's settings: each an environment variable and a flag, every default in one place.
 
+mod database_url;
+pub mod dotenv;
 mod edge;
+mod listen;
+pub mod shown;
 
 use std::{
     env,
@@ -24,7 +28,7 @@ pub const CLIENT_VARIABLES: &[&str] = &["CLOUDAPI_TOKEN", "CLOUDAPI_SESSION", "C
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
     /// The PostgreSQL (14 or newer) to use. When unset, cloudapi runs a private one in its data directory.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL", value_parser = not_empty)]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL", value_parser = database_url::check)]
     pub database_url: Option<String>,
 
     /// Where cloudapi keeps its own files. [default: /var/lib/cloudapi as root, else $XDG_DATA_HOME/cloudapi]
@@ -66,8 +70,9 @@ impl ServeSettings {
 /// How the server serves.
 #[derive(Clone, Debug, Args)]
 pub struct ServeSettings {
-    /// The address to serve on; port 0 takes a free one, and the real address is printed.
-    #[arg(long, env = "CLOUDAPI_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    /// The address to serve on; a port alone, such as 8081, is one on 127.0.0.1. Port 0 takes a free one, and the real
+    /// address is printed.
+    #[arg(long, env = "CLOUDAPI_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = listen)]
     pub listen: SocketAddr,
 
     /// The address to serve /metrics on, for Prometheus, or "off". [default: 127.0.0.1:9464, if it is free]
@@ -177,9 +182,14 @@ fn metrics_listen(text: &str) -> Result<MetricsListen, String> {
     if text == "off" {
         return Ok(MetricsListen::Off);
     }
-    text.parse()
-        .map(MetricsListen::On)
-        .map_err(|_| format!("must be an address and a port, such as {METRICS_LISTEN}, or off"))
+    listen::address(text).map(MetricsListen::On).ok_or_else(|| {
+        format!("must be an address and a port, such as {METRICS_LISTEN}, a port alone, such as 9464, or off")
+    })
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let why = "must be an address and a port, such as 0.0.0.0:8080 or [::1]:8080, or a port alone, such as 8081 (on 127.0.0.1)";
+    listen::address(text).ok_or_else(|| why.into())
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {
@@ -189,8 +199,10 @@ fn path(text: &str) -> Result<PathBuf, String> {
 fn http_url(text: &str) -> Result<String, String> {
     let url = text.trim_end_matches('/');
     let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or_default();
-    if host.is_empty() || !url.chars().all(|c| c.is_ascii_graphic()) || url.contains(['?', '#', '"']) {
-        return Err("must be an http or https URL without query or fragment, such as https://api.example.com".into());
+    if host.is_empty() || !url.chars().all(|c| c.is_ascii_graphic()) || url.contains(['?', '#', '"', '@']) {
+        return Err(
+            "must be an http or https URL without user, query or fragment, such as https://api.example.com".into()
+        );
     }
     Ok(url.to_owned())
 }
@@ -202,7 +214,7 @@ mod tests {
     #[test]
     fn a_public_url_is_http_and_loses_its_last_slash() {
         assert_eq!(http_url("https://api.example.com/").as_deref(), Ok("https://api.example.com"));
-        for text in ["", "api.example.com", "ftp://x", "https://", "https://x?y", "https://x y"] {
+        for text in ["", "api.example.com", "ftp://x", "https://", "https://x?y", "https://x y", "https://u:p@x"] {
             assert!(http_url(text).is_err(), "{text:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! Whether the server lives (`/healthz`) and whether requests should be sent to it (`/readyz`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::{
     extract::State,
@@ -14,6 +14,7 @@ use crate::{
     auth::grant::Public,
     base::{clock::since_boot, error::Result, lifecycle::Phase},
     db::{
+        self,
         sqlstate::WriteFailure,
         writes::{self, Probe},
     },
@@ -74,23 +75,33 @@ pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
         Phase::Starting(why) => format!("starting: {why}"),
         Phase::Draining => "stopping".to_owned(),
     };
+    let began = Instant::now();
     let asked = async { writes::state(&mut *app.db.acquire().await?).await };
     let (asked, lease) = tokio::join!(tokio::time::timeout(PING_TIME, asked), lease(&app));
     let (database, state) = match asked {
-        Ok(Ok(state)) => ("ok", Some(state)),
+        Ok(Ok(state)) => ("ok".to_owned(), Some(state)),
         Ok(Err(error)) => {
             app.db.note_sql(&error);
-            ("unreachable", None)
+            (format!("unreachable: {}", db::kind(&error)), None)
         }
-        Err(_) => ("slow: no answer within 2 seconds", None),
+        Err(_) => match app.db.connect_fault(began) {
+            Some(fault) => (format!("unreachable: {}", db::kind(&fault)), None),
+            None => ("slow: no answer within 2 seconds".to_owned(), None),
+        },
     };
     let writes = writes_check(&app, state);
     let workers = app.workers.check();
     let all_ok = server == "ok" && database == "ok" && writes == "ok" && lease.is_ok() && workers.serves;
     let status = if all_ok { "ready" } else { "unavailable" };
+    if app.lifecycle.note_probe(all_ok) {
+        match all_ok {
+            true => tracing::info!("readiness probe succeeded"),
+            false => tracing::warn!(server, database, "readiness probe failed"),
+        }
+    }
     let lease = lease.unwrap_or_else(|problem| problem).to_owned();
     let journal = app.meter.trouble().unwrap_or_else(|| "ok".to_owned());
-    let checks = Checks { server, database: database.to_owned(), writes, journal, lease, workers: workers.text };
+    let checks = Checks { server, database, writes, journal, lease, workers: workers.text };
     Ok(Readiness { status, checks })
 }
 

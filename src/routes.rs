@@ -9,7 +9,7 @@ use crate::{
     audit::handlers as audit,
     auth::{gate::GateLayer, grant::Public},
     base::error::{Code, Result},
-    docs::handlers as docs,
+    docs::{entry, handlers as docs},
     events::handlers as events,
     health,
     http::api::Api,
@@ -199,6 +199,7 @@ pub fn table() -> Api<App> {
         .get("/v1/audit-logs", audit::list, "List what was done in a project, when and by whom.")
         .get("/v1/audit-logs/export", audit::export, "Export a project's whole audit trail, to keep or to check.")
         .get("/v1/audit-logs/checkpoints", audit::checkpoints, "List the signed ends of a project's audit trail.")
+        .get("/", entry::entry, "Show the entry points.")
         .get("/healthz", health::live, "Tell whether the server lives.")
         .get("/readyz", health::ready, "Tell whether requests should be sent to this server.")
         .get("/openapi.json", describe, "Get this description of the API.")

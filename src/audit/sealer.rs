@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use super::{
     checkpoint::{Signed, Signer},
@@ -24,7 +24,7 @@ use crate::{
         id::AuditId,
         lifecycle::Lifecycle,
     },
-    db::Pool,
+    db::{self, Pool},
     webhooks,
 };
 
@@ -176,7 +176,7 @@ impl Sealer {
 /// A connection of its own to what `db` reaches, made when it is needed and as often as it is lost.
 fn pool_of_one(db: &PgPool) -> Pool {
     let options = db.connect_options().as_ref().clone();
-    Pool::connect_lazy(PgPoolOptions::new().max_connections(1).test_before_acquire(false), options)
+    Pool::connect_lazy(db::pool_options().max_connections(1).test_before_acquire(false), options)
 }
 
 async fn write(db: &mut PgConnection, before: AuditId, linker: &Linker<'_>) -> Result<()> {

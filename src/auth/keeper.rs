@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{
-    Acquire, PgConnection,
-    postgres::{PgListener, PgPoolOptions},
-};
+use sqlx::{Acquire, PgConnection, postgres::PgListener};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -17,7 +14,10 @@ use super::{
     lease::{Follower, Step},
     node::{self, Node},
 };
-use crate::base::{clock::since_boot, heartbeat::Heartbeat};
+use crate::{
+    base::{clock::since_boot, heartbeat::Heartbeat},
+    db,
+};
 
 /// How long the database may take for one step. Less than what is left of a lease after one renewal has failed.
 const STEP_TIME: Duration = Duration::from_secs(1);
@@ -156,7 +156,7 @@ impl<'a> Keeper<'a> {
 /// A connection of its own: those of the pool come and go.
 async fn listen(node: &Node) -> sqlx::Result<PgListener> {
     let options = node.db.connect_options().as_ref().clone();
-    let pool = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+    let pool = db::pool_options().max_connections(1).idle_timeout(None).max_lifetime(None);
     let mut link = PgListener::connect_with(&pool.connect_lazy_with(options)).await?;
     link.ignore_pool_close_event(true);
     // A loss is to be noticed, because nothing is heard meanwhile.

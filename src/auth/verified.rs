@@ -5,7 +5,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use tokio::time::timeout;
 
 use super::{
@@ -17,7 +17,7 @@ use crate::{
         clock::since_boot,
         error::{Code, Error, Result},
     },
-    db::{Stamp, Stamped},
+    db::{self, Stamp, Stamped},
 };
 
 /// How long one read may take, with its repetitions. A network that loses answers must not hold a request for as long
@@ -139,7 +139,7 @@ impl Node {
             self.count_rejected(&stamp);
             if attempt < ATTEMPTS {
                 // Dropped in its place, the old connection closes.
-                *db = PgConnection::connect_with(&self.db.connect_options()).await?;
+                *db = db::connect(&self.db.connect_options()).await?;
                 version = self.read_version().await?;
             }
         }

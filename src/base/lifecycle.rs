@@ -2,7 +2,7 @@
 
 use std::sync::{
     PoisonError, RwLock,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 /// Where the server is in its life.
@@ -22,6 +22,8 @@ pub struct Lifecycle {
     phase: RwLock<Phase>,
     /// The same in short; apart, because every request asks.
     short: AtomicU8,
+    /// What the readiness probe found last.
+    was_ready: AtomicBool,
 }
 
 const STARTING: u8 = 0;
@@ -31,7 +33,7 @@ const DRAINING: u8 = 2;
 impl Default for Lifecycle {
     fn default() -> Self {
         let phase = Phase::Starting("the database has not been looked at yet".into());
-        Self { phase: RwLock::new(phase), short: AtomicU8::new(STARTING) }
+        Self { phase: RwLock::new(phase), short: AtomicU8::new(STARTING), was_ready: AtomicBool::new(true) }
     }
 }
 
@@ -55,6 +57,11 @@ impl Lifecycle {
     /// The phase now.
     pub fn phase(&self) -> Phase {
         self.phase.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what the readiness probe found; gives whether it found something else the last time.
+    pub fn note_probe(&self, is_ready: bool) -> bool {
+        self.was_ready.swap(is_ready, Ordering::Relaxed) != is_ready
     }
 
     /// Whether requests can be served: the server is past its start.

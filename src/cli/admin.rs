@@ -1,7 +1,7 @@
 //! `cloudapi admin …`: what the operator may do that no client may.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     sync::Arc,
 };
 
@@ -18,6 +18,7 @@ use quota::{Bound, Places};
 
 use super::{
     database::{ADMIN_CONNECTIONS, Database},
+    output::print,
     server_key,
 };
 use crate::{
@@ -120,10 +121,6 @@ pub async fn run(settings: Settings, command: Admin) -> anyhow::Result<()> {
     let closed = database.close().await;
     print(&outcome?)?;
     closed
-}
-
-pub(super) fn print(text: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{text}").context("the result could not be written")
 }
 
 async fn bootstrap(

@@ -3,20 +3,18 @@
 mod redact;
 mod verify;
 
-use std::{
-    io::{self, Write},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::{
-    admin::{by_operator, print},
+    admin::by_operator,
     database::{ADMIN_CONNECTIONS, Database},
+    output::{self, print},
     server_key,
 };
 use crate::{
@@ -152,11 +150,10 @@ async fn export(database: &Database, signer: Arc<Signer>, chain: ProjectId, form
     let readers = Arc::new(Semaphore::new(1));
     let exporter = Exporter { db: database.pool.clone(), readers, signer, clock };
     let mut export = Export::begin(exporter, chain, format).await?;
-    let mut out = io::stdout().lock();
     while let Some(piece) = export.next().await? {
-        out.write_all(&piece).context("the export could not be written; what was written of it is not whole")?;
+        output::write(&piece)?;
     }
-    out.flush().context("the export could not be written; what was written of it is not whole")
+    Ok(())
 }
 
 /// A mistyped project has no trail, which must not look like one without entries.

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
 
+use super::ended::Ended;
 use crate::{
     config::Settings,
     db::{
@@ -71,12 +72,14 @@ impl Database {
     }
 }
 
-/// Reads the operator's `DATABASE_URL`.
+/// Reads the operator's `DATABASE_URL`, which was checked with the other settings.
 pub fn given(url: &str) -> anyhow::Result<PgConnectOptions> {
-    // The URL itself may hold a password, so it is not shown.
-    db::options_from_url(url).context(
-        "DATABASE_URL (--database-url) makes no sense; it should look like postgres://user:password@host:5432/database",
-    )
+    // What the client library says may hold a part of the URL.
+    db::options_from_url(url).map_err(|_| {
+        Ended::unable(anyhow!(
+            "DATABASE_URL (--database-url) is invalid; it should look like postgres://user:password@host:5432/database"
+        ))
+    })
 }
 
 /// Starts the private PostgreSQL in the data directory.

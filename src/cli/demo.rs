@@ -14,11 +14,7 @@ use crate::{
         secret::{Secret, SecretKind},
         tenant::Tenant,
     },
-    keys::{
-        self,
-        model::{KeyView, default_scopes},
-        repo::KeyRow,
-    },
+    keys::{self, model::default_scopes, repo::KeyRow},
     projects::{self, model::NewProject},
     state::App,
     tokens::{
@@ -29,14 +25,16 @@ use crate::{
     users::{self, model::MemberStatus},
 };
 
-const PROJECT: ProjectId = ProjectId::from_u128(0x8f2c4);
-const OWNER: UserId = UserId::from_u128(0x8f1);
+/// The demo project.
+pub const PROJECT: ProjectId = ProjectId::from_u128(0x8f2c4);
+/// The demo project's owner.
+pub const OWNER: UserId = UserId::from_u128(0x8f1);
 const ADMIN: UserId = UserId::from_u128(0x8f2);
 const SPARE_KEY: KeyId = KeyId::from_u128(0x7d1);
 const WORKING_KEY: KeyId = KeyId::from_u128(0x7d0);
 const TOKEN: TokenId = TokenId::from_u128(0x2c9);
 
-/// The demo project's owner.
+/// Their e-mail address.
 pub const OWNER_EMAIL: &str = "ada@example.com";
 const ADMIN_EMAIL: &str = "grace@example.com";
 
@@ -92,29 +90,4 @@ pub async fn is_loaded(app: &App) -> anyhow::Result<bool> {
     let mut db = app.db.acquire().await?;
     let tenant = Tenant::admitted(PROJECT, ScopeSet::all());
     Ok(projects::repo::get(&mut db, tenant).await?.is_some_and(|project| project.name == "Core Platform"))
-}
-
-/// A session and a key for the demo project, for whoever sits at the terminal.
-pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
-    let request = Arc::new(RequestContext::system());
-    let now = app.clock.now();
-    let mut tx = app.writes.begin(&request).await?;
-    let session = super::admin::issue_session(tx.db(), &OWNER_EMAIL.parse()?, now).await?;
-    let secret = Secret::generate(SecretKind::Key);
-    let key = KeyRow {
-        id: KeyId::new(),
-        project_id: PROJECT,
-        name: "shown on the terminal".into(),
-        scopes: default_scopes(),
-        metadata: Metadata::default(),
-        created_by: Some(OWNER),
-        created_at: now,
-        expires_at: Some(session.expires_at),
-        allowed_ips: Vec::new(),
-        rate_limit: None,
-    };
-    let key = keys::repo::insert(tx.db(), key, &secret).await?;
-    tx.also(Change::session(&session));
-    let change = Change::new(Action::KeyCreated, key.id, Some(PROJECT)).created(&KeyView::new(key, now));
-    tx.commit(change, (session.token, secret)).await.map_err(Into::into)
 }

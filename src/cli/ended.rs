@@ -7,8 +7,10 @@ use std::fmt;
 pub enum Ended {
     /// It has said what was to say: 1.
     Said,
-    /// It could not find out what it was asked: 2.
+    /// It could not find out what it was asked, or could not begin, as with an invalid setting: 2.
     Unable(anyhow::Error),
+    /// Nobody reads the rest of what it writes: 0.
+    Unread,
 }
 
 impl Ended {
@@ -21,7 +23,7 @@ impl Ended {
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Said => Ok(()),
+            Self::Said | Self::Unread => Ok(()),
             Self::Unable(error) => write!(f, "{error:#}"),
         }
     }

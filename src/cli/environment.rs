@@ -1,31 +1,49 @@
 //! The environment: `.env`, variables that nobody knows, and settings that make no sense.
 
 use std::{
-    env,
+    env, fs,
     io::{self, Write},
     os::unix::process::CommandExt,
-    path::Path,
     process,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use clap::{
     CommandFactory,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::Cli;
+use super::{Cli, ended::Ended};
 use crate::{
     base::text::nearest,
-    config::{CLIENT_VARIABLES, Settings},
+    config::{
+        CLIENT_VARIABLES, Settings, dotenv,
+        shown::{may_show, without_passwords},
+    },
 };
 
 /// Reads `.env` in the working directory, if there is one. What the environment holds already wins.
 pub fn load_dotenv() -> anyhow::Result<()> {
-    if !Path::new(".env").exists() {
-        return Ok(());
+    let bytes = match fs::read(".env") {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Ended::unable(anyhow!(".env cannot be read: {error}; fix or remove it"))),
+    };
+    let variables = dotenv::parse(&bytes)
+        .map_err(|error| Ended::unable(anyhow!(".env, {error}. Values are read literally; see .env.example")))?;
+    for (key, value) in variables {
+        if env::var_os(&key).is_none() {
+            set_variable(&key, &value);
+        }
     }
-    dotenvy::from_path(".env").map_err(|error| anyhow::anyhow!(".env cannot be read: {error}; mend or remove it"))
+    Ok(())
+}
+
+/// Puts a variable into the environment, where the client library looks for some of them too.
+#[expect(unsafe_code, reason = "the environment has no other interface")]
+fn set_variable(key: &str, value: &str) {
+    // SAFETY: this runs before the first thread is started, so nothing reads the environment meanwhile.
+    unsafe { env::set_var(key, value) }
 }
 
 /// Starts this process anew without `PGOPTIONS` if the database is our own: the variable is about some
@@ -39,15 +57,26 @@ pub fn shed_pgoptions(settings: &Settings) -> anyhow::Result<()> {
     Err(error).context("PGOPTIONS is set, and cannot be set aside; unset it")
 }
 
-/// Every variable that is a setting.
-pub fn known_variables() -> Vec<String> {
+/// The command line. `--help` names the variable of each setting, and never shows its value.
+pub fn command() -> clap::Command {
+    fn hide(command: clap::Command) -> clap::Command {
+        command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(hide)
+    }
+    hide(Cli::command())
+}
+
+/// Every setting, as the command line has it.
+fn settings() -> Vec<clap::Arg> {
     let cli = Cli::command();
     let serve = cli.get_subcommands().flat_map(clap::Command::get_arguments);
-    let mut known: Vec<String> = cli
-        .get_arguments()
-        .chain(serve)
-        .filter_map(|argument| argument.get_env()?.to_str().map(str::to_owned))
-        .collect();
+    cli.get_arguments().chain(serve).filter(|argument| argument.get_env().is_some()).cloned().collect()
+}
+
+/// Every variable that is a setting.
+pub fn known_variables() -> Vec<String> {
+    let settings = settings();
+    let mut known: Vec<String> =
+        settings.iter().filter_map(|argument| argument.get_env()?.to_str().map(str::to_owned)).collect();
     known.sort_unstable();
     known.dedup();
     known
@@ -81,32 +110,38 @@ pub fn explain(error: clap::Error) -> anyhow::Result<Cli> {
                 (None, Some(ContextValue::Strings(valid))) => format!("use one of {}", valid.join(", ")),
                 (None, _) => "see --help".into(),
             };
-            bail!("{} = '{value}' makes no sense: {reason}", setting_name(flag))
+            Err(invalid(flag, value, &reason))
         }
         _ => {
             let code = error.exit_code();
-            let _ = write!(io::stderr(), "{}", if code == 0 { String::new() } else { error.render().to_string() });
-            if code == 0 {
-                let _ = write!(io::stdout(), "{}", error.render());
-            }
+            let rendered = error.render().to_string();
+            // Whoever reads the help may have read enough of it.
+            let _ = if code == 0 {
+                write!(io::stdout(), "{rendered}")
+            } else {
+                write!(io::stderr(), "{}", without_passwords(&rendered))
+            };
             process::exit(code)
         }
     }
 }
 
-/// A flag with the variable that sets it too.
-fn setting_name(flag: &str) -> String {
+/// What is wrong with the value of a setting or of another flag. It ends the process with 2, as a flag that there is
+/// not does.
+pub fn invalid(flag: &str, value: &str, reason: &str) -> anyhow::Error {
     let long = flag.trim_start_matches('-');
-    let cli = Cli::command();
-    let variable = cli
-        .get_arguments()
-        .chain(cli.get_subcommands().flat_map(clap::Command::get_arguments))
-        .find(|argument| argument.get_long() == Some(long))
-        .and_then(|argument| argument.get_env()?.to_str());
-    match variable {
-        Some(variable) => format!("{variable} ({flag})"),
-        None => flag.to_owned(),
-    }
+    let setting = settings().into_iter().find(|argument| argument.get_long() == Some(long));
+    let variable = setting.as_ref().and_then(|argument| argument.get_env()?.to_str());
+    let name = variable.map_or_else(|| flag.to_owned(), |variable| format!("{variable} ({flag})"));
+    let value_name =
+        setting.as_ref().and_then(|argument| argument.get_value_names()?.first()).map(|name| name.as_str());
+    Ended::unable(if setting.is_none() || may_show(value_name, value) {
+        anyhow!("{name} = '{value}' is invalid: {reason}")
+    } else if value.is_empty() {
+        anyhow!("{name} is invalid: {reason}")
+    } else {
+        anyhow!("{name} is invalid: {}", reason.replace(value, "the value"))
+    })
 }
 
 #[cfg(test)]

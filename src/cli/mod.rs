@@ -6,6 +6,8 @@ mod database;
 pub mod demo;
 mod ended;
 mod environment;
+mod output;
+pub mod quick_start;
 mod serve;
 mod server_key;
 mod usage;
@@ -20,7 +22,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use ended::Ended;
@@ -95,6 +97,9 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let ended = error.downcast_ref();
+            if matches!(ended, Some(Ended::Unread)) {
+                return ExitCode::SUCCESS;
+            }
             if !matches!(ended, Some(Ended::Said)) {
                 let _ = writeln!(io::stderr(), "cloudapi: {error:#}");
             }
@@ -107,7 +112,8 @@ pub fn main() -> ExitCode {
 /// has a whole one whose clock it can set, and which does not take hours to send something again.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, times: Times) -> anyhow::Result<()> {
     environment::load_dotenv()?;
-    let cli = match Cli::try_parse_from(arguments) {
+    let parsed = environment::command().try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => environment::explain(error)?,
     };
@@ -133,18 +139,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, times: Times) -> anyho
 }
 
 fn print_openapi() -> anyhow::Result<()> {
-    let document = serde_json::to_string_pretty(routes::description())?;
-    writeln!(io::stdout(), "{document}").context("the description could not be written")
+    output::print(&serde_json::to_string_pretty(routes::description())?)
 }
 
 /// Logs go to standard error, so that standard output holds only what was asked for.
 fn start_logging(settings: &Settings, default: &str) -> anyhow::Result<()> {
     let log = settings.log.as_deref().unwrap_or(default);
-    let filter = EnvFilter::try_new(log)
-        .map_err(|error| anyhow::anyhow!("RUST_LOG (--log) = '{log}' makes no sense: {error}"))?;
+    let filter = EnvFilter::try_new(log).map_err(|error| environment::invalid("--log", log, &error.to_string()))?;
     let format =
         settings.log_format.unwrap_or(if io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // What the log's own failure would be told to is standard error too, and telling it there would panic.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Pretty => builder.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),

@@ -14,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Times,
     database::{self, SERVER_CONNECTIONS},
-    demo, server_key, welcome,
+    demo,
+    ended::Ended,
+    server_key, welcome,
 };
 use crate::{
     base::{clock::Clock, lifecycle::Phase},
-    config::{EdgeSettings, METRICS_LISTEN, MetricsListen, ServeSettings, Settings, Switch},
+    config::{EdgeSettings, METRICS_LISTEN, MetricsListen, ServeSettings, Settings, Switch, shown},
     db::{self, PrepareError},
     events::hub::StreamOptions,
     http::edge::{EdgeOptions, Limits},
@@ -40,7 +42,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub async fn run(settings: Settings, serve: ServeSettings, times: Times) -> anyhow::Result<()> {
     // Before anything is started, so that nothing is left behind by a signal in between.
     let stop = stop_on_signals(serve.edge.drain_delay_seconds).context("signal handlers could not be installed")?;
-    let tls = Tls::from_settings(serve.edge.tls_cert.as_deref(), serve.edge.tls_key.as_deref())?;
+    let tls = Tls::from_settings(serve.edge.tls_cert.as_deref(), serve.edge.tls_key.as_deref())
+        .map_err(|error| Ended::unable(error.into()))?;
     if let Some(tls) = &tls {
         reload_on_hangup(tls.clone()).context("signal handlers could not be installed")?;
     }
@@ -61,10 +64,14 @@ pub async fn run(settings: Settings, serve: ServeSettings, times: Times) -> anyh
     match &settings.database_url {
         Some(given) => {
             let app = app(database::given(given)?, clock, options)?;
-            welcome::listening(&url)?;
-            serve_app(app, listeners, stop, async |_| Ok(()), async |_| Ok(())).await
+            let greet = async |_: &App| {
+                welcome::listening(&url);
+                Ok(())
+            };
+            serve_app(app, listeners, stop, async |_| Ok(()), greet).await
         }
         None => {
+            welcome::starting(&settings.data_dir());
             let private = database::start_private(&settings).await?;
             let app = app(db::options_for_private(private.endpoint()), clock, options)?;
             let (with_demo, first_start) = (!serve.no_demo, private.is_new());
@@ -137,7 +144,7 @@ fn app_options(
         edge: edge_options(&serve.edge, has_tls || public_url.starts_with("https://")),
         auth_cache: serve.auth_cache == Switch::On,
         audit: true,
-        server_key: server_key::load(settings)?,
+        server_key: server_key::load(settings).map_err(Ended::unable)?,
         meter: MeterOptions { folder: Some(settings.data_dir().join("usage")), ..MeterOptions::default() },
         usage_days_kept: serve.usage_days,
         streams: StreamOptions { most: serve.edge.max_streams, ..StreamOptions::default() },
@@ -150,7 +157,9 @@ fn app_options(
 
 fn providers(serve: &ServeSettings) -> anyhow::Result<Vec<ProviderSettings>> {
     let Some(file) = &serve.providers else { return Ok(default_providers()) };
-    config::read(file).with_context(|| format!("CLOUDAPI_PROVIDERS (--providers) = {} cannot be used", file.display()))
+    config::read(file)
+        .with_context(|| format!("CLOUDAPI_PROVIDERS (--providers){} cannot be used", shown::file(file)))
+        .map_err(Ended::unable)
 }
 
 fn app(database: PgConnectOptions, clock: Clock, options: AppOptions) -> anyhow::Result<App> {
@@ -197,7 +206,10 @@ async fn serve_app(
     outcome
 }
 
+/// Prepares the database, and tries again for as long as waiting may help. What it waits for is told each time that
+/// it changes.
 async fn prepare(app: &App) -> Result<(), PrepareError> {
+    let mut told = None;
     loop {
         let prepared = async {
             db::prepare(&app.db).await?;
@@ -205,8 +217,13 @@ async fn prepare(app: &App) -> Result<(), PrepareError> {
         };
         match prepared.await {
             Err(error) if error.is_passing() => {
-                tracing::warn!(%error, "not ready; trying again");
-                app.lifecycle.enter(Phase::Starting("the database does not answer".into()));
+                let why = error.to_string();
+                if told.as_ref() != Some(&why) {
+                    tracing::warn!(%error, "not ready; trying again");
+                    welcome::waiting(&app.public_url, &why);
+                    told = Some(why);
+                }
+                app.lifecycle.enter(Phase::Starting(error.summary().into()));
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
             outcome => return outcome,

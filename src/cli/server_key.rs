@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::{base::server_key::ServerKey, config::Settings};
+use crate::{
+    base::server_key::ServerKey,
+    config::{Settings, shown},
+};
 
 const NAME: &str = "secret.key";
 
@@ -18,13 +21,18 @@ pub fn load(settings: &Settings) -> anyhow::Result<ServerKey> {
     match &settings.secret_key_file {
         Some(file) => read(file).with_context(|| {
             format!(
-                "CLOUDAPI_SECRET_KEY_FILE (--secret-key-file) = {} cannot be used; copy the file of another server of this deployment, or make the first with: openssl rand -hex 32",
-                file.display()
+                "CLOUDAPI_SECRET_KEY_FILE (--secret-key-file){} cannot be used; it must name a file: copy that of another server of this deployment, or make the first with: openssl rand -hex 32",
+                shown::file(file)
             )
         }),
         None => {
             let file = settings.data_dir().join(NAME);
-            let unusable = || format!("the deployment's key in {} cannot be used", file.display());
+            let unusable = || {
+                format!(
+                    "the deployment's key in {} cannot be used; restore the file from a copy. If there is none, delete it, start again to have a new key made, and see 'cloudapi admin replace-key --help'",
+                    file.display()
+                )
+            };
             match read(&file) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => make(&file).with_context(unusable),
                 read => read.with_context(unusable),

@@ -9,8 +9,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    admin::{by_operator, print},
+    admin::by_operator,
     database::{ADMIN_CONNECTIONS, Database},
+    output::print,
 };
 use crate::{
     auth::node::Node,

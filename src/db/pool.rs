@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use super::{
+    connect::{self, Probe},
     sqlstate::{self, Verdict},
     writes::WriteHealth,
 };
@@ -62,6 +63,7 @@ pub struct Pool {
     writers: Arc<Semaphore>,
     renewal: Arc<Renewal>,
     writes: Arc<WriteHealth>,
+    probe: Arc<Probe>,
 }
 
 #[derive(Debug)]
@@ -120,7 +122,7 @@ impl Pool {
         let (share, of) = WRITE_SHARE;
         let most = usize::try_from(pool.options().get_max_connections()).unwrap_or(usize::MAX);
         let writers = Arc::new(Semaphore::new((most.min(Semaphore::MAX_PERMITS / share) * share / of).max(1)));
-        Self { pool, figures: Arc::new(figures), writers, renewal, writes: Arc::default() }
+        Self { pool, figures: Arc::new(figures), writers, renewal, writes: Arc::default(), probe: Arc::default() }
     }
 
     /// A pool that connects when first used.
@@ -144,12 +146,33 @@ impl Pool {
     pub async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         let _waiting = Waiting::begin(&self.figures);
         let began = Instant::now();
-        let acquired = self.pool.acquire().await;
+        let acquired = self.connected().await;
         self.figures.waits.add(began.elapsed());
         if acquired.is_err() {
             self.figures.failures.fetch_add(1, Ordering::Relaxed);
         }
         acquired
+    }
+
+    async fn connected(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        let began = Instant::now();
+        let acquired = tokio::select! {
+            biased;
+            acquired = self.pool.acquire() => acquired,
+            // Holds nothing that the pool needs, and never ends.
+            () = self.probe.run(&self.pool) => Err(sqlx::Error::PoolTimedOut),
+        };
+        acquired.map_err(|error| match error {
+            sqlx::Error::PoolClosed => error,
+            sqlx::Error::PoolTimedOut => self.connect_fault(began).unwrap_or(error),
+            // Every other error is about a new connection: no statement of ours was wrong, whatever its SQLSTATE is.
+            error => connect::unavailable(&error, &self.pool.connect_options()),
+        })
+    }
+
+    /// Why no connection could be made, if that has been found out since `began`.
+    pub fn connect_fault(&self, began: Instant) -> Option<sqlx::Error> {
+        self.probe.fault_since(began)
     }
 
     /// A connection for what writes, of which there are fewer than connections.

@@ -16,7 +16,7 @@ use std::{
 use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
-use super::{Pool, sqlstate::WriteFailure};
+use super::{Pool, connect, sqlstate::WriteFailure};
 use crate::base::heartbeat::Heartbeat;
 
 /// How long a write may wait for a synchronous standby.
@@ -117,7 +117,7 @@ pub async fn watch(pool: Pool, heartbeat: Heartbeat) {
         let looked = async {
             let mut db = match own.take() {
                 Some(db) => db,
-                None => PgConnection::connect_with(&pool.connect_options()).await?,
+                None => connect(&pool.connect_options()).await?,
             };
             let state = end_waiting(&mut db).await?;
             Ok::<_, sqlx::Error>((db, state))

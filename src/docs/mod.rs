@@ -2,5 +2,6 @@
 //! they are made of is in the binary.
 
 pub mod assets;
+pub mod entry;
 pub mod handlers;
 pub mod pages;

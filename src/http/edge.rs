@@ -44,7 +44,7 @@ const MAX_TARGET: usize = 8 * 1024;
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// What is answered however busy the server is: who restarts or avoids servers asks here, and would
 /// take a busy one for a dead one.
-const ALWAYS: [&str; 2] = ["/healthz", "/readyz"];
+pub const ALWAYS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// How long and how many.
 #[derive(Clone, Copy, Debug)]

@@ -157,7 +157,8 @@ impl ProblemItem {
 /// Writes the body of a response that carries a [`Failure`]; leaves others as they are.
 pub fn render(response: &mut Response, request_id: RequestId, public_url: &str) {
     let Some(Failure(error)) = response.extensions().get::<Failure>().cloned() else { return };
-    let body = serde_json::to_vec(&Problem::new(&error, request_id, public_url)).unwrap_or_default();
+    let mut body = serde_json::to_vec(&Problem::new(&error, request_id, public_url)).unwrap_or_default();
+    body.push(b'\n');
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     // The empty body's length, if a layer has already said it.
     response.headers_mut().remove(header::CONTENT_LENGTH);

@@ -318,7 +318,9 @@ fn json<const N: usize>(
     headers: [(HeaderName, HeaderValue); N],
 ) -> Response {
     match serde_json::to_vec(body) {
-        Ok(bytes) => {
+        Ok(mut bytes) => {
+            // A terminal's prompt then begins on a line of its own.
+            bytes.push(b'\n');
             let mut response = Response::new(Body::from(bytes));
             *response.status_mut() = status;
             let all = response.headers_mut();

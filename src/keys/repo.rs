@@ -188,6 +188,17 @@ pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: Ke
     .await
 }
 
+/// Has a key of the tenant's expire at `end`.
+pub async fn prolong(db: &mut PgConnection, tenant: Tenant, id: KeyId, end: Timestamp) -> sqlx::Result<()> {
+    sqlx::query("UPDATE keys SET expires_at = $3 WHERE project_id = $1 AND id = $2")
+        .bind(tenant.project_id())
+        .bind(id)
+        .bind(end)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
 /// Gives a key of the tenant's, which the caller has locked, another secret; every older one ends at
 /// `previous_end`, or has ended before.
 pub async fn rotate(

@@ -33,7 +33,7 @@ pub struct Document {
 impl Document {
     /// The document as it is sent.
     pub fn new(description: &Value) -> Self {
-        Self { text: description.to_string().into(), etag: EntityTag::of(description, &[]).to_string() }
+        Self { text: format!("{description}\n").into(), etag: EntityTag::of(description, &[]).to_string() }
     }
 }
 

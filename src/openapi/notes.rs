@@ -176,6 +176,7 @@ pub const NOTES: &[(&str, &str)] = &[
         "Kept elsewhere, a checkpoint shows a trail that was cut off or made anew since. What is signed (Ed25519) is a \
          text of five lines: `cloudapi audit checkpoint v1`, the project's id, `seq`, `hash` and `made_at`.",
     ),
+    ("docs_entry", "A browser, which names `text/html` in `Accept`, is sent to the API reference."),
     ("health_live", "For a supervisor that restarts a process which does not answer."),
     ("health_ready", "For a load balancer: 503 while the server starts, stops or cannot reach its database."),
 ];

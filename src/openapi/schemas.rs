@@ -207,7 +207,10 @@ impl Schemas {
             responses.insert("304".into(), json!({ "description": description, "headers": headers }));
         }
         for (status, description) in answer.others {
-            let headers = request_id.clone();
+            let mut headers = request_id.clone();
+            if *status == 302 {
+                headers["Location"] = header("Where to go.", json!({ "type": "string", "format": "uri-reference" }));
+            }
             responses.insert(status.to_string(), json!({ "description": description, "headers": headers }));
         }
         let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();

@@ -54,7 +54,7 @@ pub enum ProvidersError {
     Unreadable(#[from] io::Error),
     /// It is not as it should be.
     #[error("the file of providers is not valid: {0}")]
-    Invalid(#[from] toml::de::Error),
+    Invalid(String),
     /// A name is none.
     #[error(
         "'{0}' cannot be a provider's name: it must be 1 to 63 lower-case letters, digits and hyphens, and begin with a letter"
@@ -89,7 +89,8 @@ pub fn read(path: &Path) -> Result<Vec<ProviderSettings>, ProvidersError> {
 
 /// Reads the text of one.
 pub fn parse(text: &str) -> Result<Vec<ProviderSettings>, ProvidersError> {
-    let File { provider: providers } = toml::from_str(text)?;
+    let File { provider: providers } =
+        toml::from_str(text).map_err(|error| ProvidersError::Invalid(fault(text, &error)))?;
     if providers.is_empty() {
         return Err(ProvidersError::Empty);
     }
@@ -103,6 +104,22 @@ pub fn parse(text: &str) -> Result<Vec<ProviderSettings>, ProvidersError> {
         }
     }
     Ok(providers)
+}
+
+/// What is wrong with `text` and in which line. The line itself is not shown: a credential may be in it by mistake.
+fn fault(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    let message = match message.split_once("string \"").map(|(before, rest)| (before, rest.rsplit_once('"'))) {
+        Some((before, Some((_, after)))) => format!("{before}a string{after}"),
+        _ => message.to_owned(),
+    };
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before {
+        Some(before) => {
+            format!("line {}: {message}", before.lines().count().max(1) + usize::from(before.ends_with('\n')))
+        }
+        None => message,
+    }
 }
 
 #[cfg(test)]
@@ -133,5 +150,11 @@ mod tests {
         assert!(docker("sockte = '/run/docker.sock'").unwrap_err().to_string().contains("sockte"));
         assert!(docker("sizes = {}").unwrap_err().to_string().contains("no sizes"));
         assert!(told("[[providr]]\nname = 'a'").contains("providr"));
+        for (rest, line) in
+            [("secret_access_key = 'hidden'", 4), ("region = 'r'\nsizes = 'hidden'", 5), ("region = 'hidden", 4)]
+        {
+            let told = told(&format!("{aws}{rest}"));
+            assert!(told.contains(&format!("line {line}")) && !told.contains("hidden"), "{told}");
+        }
     }
 }

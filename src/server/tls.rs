@@ -17,6 +17,8 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use crate::config::shown::file;
+
 /// Why https cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -24,7 +26,10 @@ pub enum TlsError {
     #[error("{0} is set, but {1} is not; set both to serve https, or neither to serve http")]
     Half(&'static str, &'static str),
     /// A file that cannot be read.
-    #[error("{setting} = {} cannot be read: {error}; check the path, and that this user may read it", path.display())]
+    #[error(
+        "{setting}{} cannot be read: {error}; check that it names a file, and that this user may read it",
+        file(path)
+    )]
     Unreadable {
         /// The setting that names it.
         setting: &'static str,
@@ -34,7 +39,7 @@ pub enum TlsError {
         error: io::Error,
     },
     /// A file that does not hold what it should.
-    #[error("{setting} = {} holds no {what}; it should be a PEM file with {example} in it", path.display())]
+    #[error("{setting}{} holds no {what}; it should be a PEM file with {example} in it", file(path))]
     Empty {
         /// The setting that names it.
         setting: &'static str,
@@ -46,7 +51,7 @@ pub enum TlsError {
         example: &'static str,
     },
     /// A file that is no proper PEM file.
-    #[error("{setting} = {} is not a proper PEM file: {error}; make it anew", path.display())]
+    #[error("{setting}{} is not a proper PEM file{}; make it anew", file(path), pem_fault(error))]
     Malformed {
         /// The setting that names it.
         setting: &'static str,
@@ -128,6 +133,16 @@ fn refused(setting: &'static str, path: &Path, error: pem::Error) -> TlsError {
         pem::Error::Io(error) => TlsError::Unreadable { setting, path: path.to_owned(), error },
         pem::Error::NoItemsFound => empty(setting, path),
         error => TlsError::Malformed { setting, path: path.to_owned(), error },
+    }
+}
+
+/// What is wrong with a PEM file, without a line of it.
+fn pem_fault(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => ": a section has no end",
+        pem::Error::IllegalSectionStart { .. } => ": the line that begins a section is malformed",
+        pem::Error::Base64Decode(_) => ": a section is not Base64",
+        _ => "",
     }
 }
 

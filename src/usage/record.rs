@@ -29,7 +29,10 @@ use crate::{
         secret::Secret,
         trace::TraceContext,
     },
-    http::problem::{self, Failure},
+    http::{
+        edge::ALWAYS,
+        problem::{self, Failure},
+    },
     metrics::requests::{NO_ROUTE, UnderWay, method_name},
     state::App,
 };
@@ -215,7 +218,10 @@ impl Recorder {
                 )
             };
         }
+        // Probes come every few seconds from each load balancer. What they find out is logged when it changes.
+        let is_probe = context.route.get().is_some_and(|route| ALWAYS.contains(&route.template));
         match (severity, failure) {
+            (_, None) if is_probe => line!(tracing::Level::DEBUG),
             (Severity::Fault, _) | (Severity::Refusal, Some(_)) => line!(tracing::Level::ERROR),
             (Severity::Refusal, None) => line!(tracing::Level::WARN),
             (Severity::Ordinary, _) => line!(tracing::Level::INFO),

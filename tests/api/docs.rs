@@ -151,6 +151,24 @@ async fn a_file_comes_packed_to_whoever_takes_it_so_and_not_at_all_to_whoever_ha
 }
 
 #[tokio::test]
+async fn the_root_sends_a_browser_to_the_reference_and_shows_a_program_the_entry_points() {
+    let app = TestApp::start().await;
+    let ask = |accept: &'static str| app.nobody().request("GET", "/").header("accept", accept).send();
+    let browser = ask("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8").await;
+    assert_eq!((browser.status, browser.header("location")), (302, Some("/docs")));
+    assert!(browser.header("vary").unwrap().contains("accept"));
+    for accept in ["*/*", "application/json"] {
+        let points = ask(accept).await.ok();
+        let paths =
+            [("docs", "/docs"), ("openapi", "/openapi.json"), ("readiness", "/readyz"), ("liveness", "/healthz")];
+        for (name, path) in paths {
+            assert!(points[name].as_str().unwrap().ends_with(path), "{points}");
+            app.nobody().get(path).await.ok();
+        }
+    }
+}
+
+#[tokio::test]
 async fn head_works_on_the_pages_and_a_query_or_another_method_does_not() {
     let app = TestApp::start().await;
     for path in ["/docs", "/docs/errors", "/docs/errors/timeout", "/docs/assets/docs.css"] {

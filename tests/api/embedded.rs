@@ -166,6 +166,33 @@ fn what_a_crash_left_does_not_hold_up_the_next_start() {
 }
 
 #[test]
+fn files_that_a_power_cut_emptied_or_garbled_do_not_stop_the_next_start() {
+    let folder = folder();
+    start(folder.path()).unwrap().stop().unwrap();
+    let cluster = folder.path().join("postgres");
+    let garbage = [&b""[..], b"\0\0\0\0\0\0", b"\n", b"garbage\n", b"\xff\xfe\xfd", b"99999999999999\n"];
+    for content in garbage {
+        for file in ["postgres/postmaster.pid", "postgres/PG_VERSION", "postgres.lock", "owner.lock"] {
+            fs::write(folder.path().join(file), content).unwrap();
+        }
+        let postgres = start(folder.path()).unwrap_or_else(|error| panic!("{content:?}: {error}"));
+        assert!(answers(postgres.endpoint()) && !postgres.is_new(), "{content:?}");
+        postgres.stop().unwrap();
+        let version = fs::read_to_string(cluster.join("PG_VERSION")).unwrap();
+        assert!(version.trim().parse::<u32>().is_ok(), "{content:?}: {version}");
+    }
+}
+
+#[test]
+fn an_empty_folder_where_the_cluster_belongs_is_used() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("postgres")).unwrap();
+    let postgres = start(folder.path()).unwrap();
+    assert!(postgres.is_new() && answers(postgres.endpoint()));
+    postgres.stop().unwrap();
+}
+
+#[test]
 fn a_folder_that_is_something_else_is_left_alone() {
     let folder = folder();
     fs::create_dir(folder.path().join("postgres")).unwrap();
@@ -291,6 +318,46 @@ fn an_orphan_is_stopped_by_the_next_start() {
     let ended = serve(&deployment).end(Signal::SIGTERM);
     assert!(ended.status.success(), "{:?}", ended.errors);
     assert!(log(&data_dir).contains("recovery"), "{}", log(&data_dir));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_orphan_is_found_without_its_process_id_and_without_its_lock() {
+    let deployment = Deployment::new();
+    let data_dir = data_dir(&deployment);
+    let server = serve(&deployment);
+    let orphan = postmaster(&data_dir).unwrap();
+    kill_hard(lifeline(&data_dir));
+    assert!(server.end(Signal::SIGKILL).was_killed());
+    assert!(runs(orphan), "with nobody to stop it");
+    fs::write(data_dir.join("postgres/postmaster.pid"), "").unwrap();
+    fs::remove_file(data_dir.join("postgres.lock")).unwrap();
+    let ended = serve(&deployment).end(Signal::SIGTERM);
+    assert!(ended.status.success(), "{:?}", ended.errors);
+    assert!(!runs(orphan));
+}
+
+#[test]
+fn an_empty_key_file_is_named_with_what_to_do() {
+    let deployment = Deployment::new();
+    serve(&deployment).end(Signal::SIGTERM).expect_success();
+    fs::write(data_dir(&deployment).join("secret.key"), "").unwrap();
+    let Err(said) = Server::try_start(deployment.command(&["serve"])) else { panic!("a server without a key") };
+    assert!(said.contains("secret.key") && said.contains("restore the file"), "{said}");
+}
+
+#[test]
+fn a_garbled_usage_journal_is_set_aside() {
+    let deployment = Deployment::new();
+    serve(&deployment).end(Signal::SIGTERM).expect_success();
+    let folder = data_dir(&deployment).join("usage");
+    for (name, content) in [("a.journal", &b""[..]), ("b.journal", b"garbage"), ("c.journal", &[0; 8192])] {
+        fs::write(folder.join(name), content).unwrap();
+    }
+    serve(&deployment).end(Signal::SIGTERM).expect_success();
+    for name in ["a.damaged", "b.damaged", "c.damaged"] {
+        assert!(folder.join(name).exists(), "{name}");
+    }
 }
 
 /// Starts a server in a new deployment and kills it; gives whether it had not made its cluster yet.

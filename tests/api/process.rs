@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    process::Stdio,
+    process::{Child, Stdio},
     thread,
 };
 
@@ -122,28 +122,11 @@ async fn secrets_are_shown_on_a_terminal_and_nowhere_else() {
         assert!(!shown, "{all}");
     }
 
-    let pty = openpty(None, None).unwrap();
-    let mut command = deployment.command(&["serve"]);
-    command.stdout(Stdio::from(pty.slave)).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    drop(command);
-    let mut terminal = File::from(pty.master);
-    let mut shown = String::new();
-    while !shown.contains("Ctrl-C") {
-        let mut buffer = [0; 4096];
-        let read = terminal.read(&mut buffer).unwrap();
-        shown.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    let (child, url, secrets) = shown_on_a_terminal(&deployment);
+    for secret in secrets {
+        assert_eq!(call("GET", &format!("{url}/v1/projects"), Some(&secret), None).await.0, 200);
     }
-    let exported = |name: &str| {
-        let (_, rest) = shown.split_once(&format!("export {name}=")).unwrap_or_else(|| panic!("no {name} in {shown}"));
-        rest.split_whitespace().next().unwrap().to_owned()
-    };
-    for name in ["CLOUDAPI_SESSION", "CLOUDAPI_TOKEN"] {
-        let url = format!("{}/v1/projects", exported("CLOUDAPI_URL"));
-        assert_eq!(call("GET", &url, Some(&exported(name)), None).await.0, 200, "{name}");
-    }
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
-    assert!(child.wait().unwrap().success());
+    stop(child);
 }
 
 #[tokio::test]
@@ -203,39 +186,6 @@ async fn no_demo_leaves_an_empty_database_empty() {
 }
 
 #[tokio::test]
-async fn a_setting_that_makes_no_sense_stops_the_start_with_one_line_that_names_it() {
-    let deployment = Deployment::new();
-    let missing = cluster::url(&cluster::empty_database().await.database("missing"));
-    for (name, value, reason) in [
-        ("CLOUDAPI_LISTEN", "localhost", "CLOUDAPI_LISTEN"),
-        ("CLOUDAPI_LISTEN", "192.0.2.1:80", "CLOUDAPI_LISTEN"),
-        ("CLOUDAPI_PUBLIC_URL", "example.com", "http or https"),
-        ("CLOUDAPI_RATE_LIMIT", "lots", "600/60"),
-        ("CLOUDAPI_HEAD_TIMEOUT_SECONDS", "0", "whole seconds, from 1"),
-        ("CLOUDAPI_BODY_TIMEOUT_SECONDS", "10s", "whole seconds, from 1"),
-        ("CLOUDAPI_IDLE_TIMEOUT_SECONDS", "1000000", "whole seconds, from 1"),
-        ("CLOUDAPI_DRAIN_DELAY_SECONDS", "-1", "whole seconds, from 0"),
-        ("CLOUDAPI_MAX_CONNECTIONS", "0", "whole number, from 1"),
-        ("CLOUDAPI_MAX_REQUESTS", "many", "CLOUDAPI_MAX_REQUESTS (--max-requests)"),
-        ("CLOUDAPI_CORS_ORIGINS", "*", "list the origins of yours"),
-        ("CLOUDAPI_CORS_ORIGINS", "https://a.example,https://b.example/", "not even a slash"),
-        ("CLOUDAPI_TLS_CERT", "/nonexistent", "CLOUDAPI_TLS_KEY (--tls-key) is not; set both"),
-        ("CLOUDAPI_LOG_FORMAT", "xml", "pretty, json"),
-        ("CLOUDAPI_DATA_DIR", "", "empty"),
-        ("CLOUDAPI_PG_BIN", "/nonexistent", "CLOUDAPI_PG_BIN"),
-        ("DATABASE_URL", "nonsense", "postgres://"),
-        ("DATABASE_URL", &missing, "the database's name in DATABASE_URL"),
-        ("RUST_LOG", "a=b=c", "RUST_LOG"),
-    ] {
-        let output = deployment.command(&["serve"]).env(name, value).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{name}={value}: {said}");
-        let told: Vec<_> = said.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
-        assert!(matches!(told[..], [line] if line.contains(reason)), "{name}={value}: {said}");
-    }
-}
-
-#[tokio::test]
 async fn a_setting_that_nobody_knows_is_warned_about() {
     let deployment = Deployment::new();
     let mut command = deployment.command(&["migrate"]);
@@ -245,16 +195,6 @@ async fn a_setting_that_nobody_knows_is_warned_about() {
     assert!(output.status.success(), "{said}");
     assert!(said.contains("CLOUDAPI_LISTN is set, but is not a setting; did you mean CLOUDAPI_LISTEN?"), "{said}");
     assert!(!said.contains("CLOUDAPI_TOKEN"), "{said}");
-}
-
-#[tokio::test]
-async fn settings_are_read_from_a_dotenv_file_and_the_environment_wins() {
-    let deployment = Deployment::new();
-    fs::write(deployment.folder().join(".env"), "CLOUDAPI_PUBLIC_URL=https://from.example\nCLOUDAPI_LISTEN=nonsense\n")
-        .unwrap();
-    let server = Server::start(deployment.command(&[]));
-    assert_eq!(server.url, "https://from.example");
-    server.end(Signal::SIGTERM).expect_success();
 }
 
 #[tokio::test]
@@ -310,10 +250,11 @@ async fn a_server_that_starts_before_its_database_says_so_and_heals_by_itself() 
 
     let mut command = deployment.command(&["serve"]);
     command.env("DATABASE_URL", &url);
-    let server = Server::start(command);
+    let (server, reason) = Server::start_waiting(command);
+    assert!(reason.contains("there is no socket"), "{reason}");
     let ready = format!("{}/readyz", server.url);
     let (status, body) = call("GET", &ready, None, None).await;
-    assert_eq!((status, &body["checks"]["database"]), (503, &json!("unreachable")), "{body}");
+    assert_eq!((status, &body["checks"]["database"]), (503, &json!("unreachable: no socket")), "{body}");
     let projects = format!("{}/v1/projects", server.url);
     let (status, problem) = call("GET", &projects, None, None).await;
     assert_eq!((status, &problem["code"]), (503, &json!("database_unavailable")));
@@ -321,8 +262,129 @@ async fn a_server_that_starts_before_its_database_says_so_and_heals_by_itself() 
     let postgres = PrivatePostgres::start(options).unwrap();
     eventually("ready", async || (call("GET", &ready, None, None).await.0 == 200).then_some(())).await;
     assert_eq!(call("GET", &projects, None, None).await.0, 401);
-    server.end(Signal::SIGTERM).expect_success();
+    assert_eq!(server.wait_for_output("cloudapi listens on "), format!("cloudapi listens on {}", server.url));
+    let ended = server.end(Signal::SIGTERM);
+    ended.expect_success();
+    // Polls of the probe are not logged, only what changed.
+    let polls = ended.errors.iter().filter(|line| line.contains("/readyz")).count();
+    assert_eq!(polls, 0, "{:?}", ended.errors);
     postgres.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_called_that_and_not_overload() {
+    let deployment = Deployment::new();
+    // Nobody listens on a port that was just free.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = deployment.command(&["serve"]);
+    command.env("DATABASE_URL", format!("postgres://user:password@127.0.0.1:{port}/database"));
+    let (server, reason) = Server::start_waiting(command);
+    assert!(reason.contains(&format!("connection refused (127.0.0.1:{port})")), "{reason}");
+    let (status, body) = call("GET", &format!("{}/readyz", server.url), None, None).await;
+    assert_eq!((status, &body["checks"]["database"]), (503, &json!("unreachable: connection refused")), "{body}");
+    let ended = server.end(Signal::SIGTERM);
+    let log = ended.errors.join("\n");
+    assert!(log.contains("connection refused (127.0.0.1:"), "{log}");
+    assert!(!log.contains("in use") && ended.output.iter().all(|line| !line.contains("listens on")), "{log}");
+}
+
+/// Starts a server with a terminal as its standard output; gives the key and the session that it shows.
+fn shown_on_a_terminal(deployment: &Deployment) -> (Child, String, [String; 2]) {
+    let pty = openpty(None, None).unwrap();
+    let mut command = deployment.command(&["serve"]);
+    command.stdout(Stdio::from(pty.slave)).stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    drop(command);
+    let mut terminal = File::from(pty.master);
+    let mut shown = String::new();
+    while !shown.contains("Ctrl-C") {
+        let mut buffer = [0; 4096];
+        let read = terminal.read(&mut buffer).unwrap();
+        shown.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    let exported = |name: &str| {
+        let (_, rest) = shown.split_once(&format!("export {name}=")).unwrap_or_else(|| panic!("no {name} in {shown}"));
+        rest.split_whitespace().next().unwrap().to_owned()
+    };
+    (child, exported("CLOUDAPI_URL"), [exported("CLOUDAPI_SESSION"), exported("CLOUDAPI_TOKEN")])
+}
+
+fn stop(mut child: Child) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn starts_on_a_terminal_share_one_quick_start_key_and_one_session() {
+    let deployment = Deployment::new();
+    let mut before: Option<[String; 2]> = None;
+    for start in 0..3 {
+        let (child, url, shown) = shown_on_a_terminal(&deployment);
+        for secret in &shown {
+            assert_eq!(call("GET", &format!("{url}/v1/projects"), Some(secret), None).await.0, 200);
+        }
+        for ended in before.iter().flatten() {
+            assert_eq!(call("GET", &format!("{url}/v1/projects"), Some(ended), None).await.0, 401);
+        }
+        let [session, _] = &shown;
+        let keys = format!("{url}/v1/keys?project_id=proj_8f2c4&status=active");
+        let (_, keys) = call("GET", &keys, Some(session), None).await;
+        let quick: Vec<&Value> =
+            keys["data"].as_array().unwrap().iter().filter(|key| key["name"] == "quick start").collect();
+        assert_eq!(quick.len(), 1, "{keys}");
+        let (_, sessions) = call("GET", &format!("{url}/v1/sessions"), Some(session), None).await;
+        assert_eq!(sessions["data"].as_array().unwrap().len(), 1, "{sessions}");
+        if start == 1 {
+            // A key that its owner has revoked is not brought back.
+            let id = quick[0]["id"].as_str().unwrap();
+            assert_eq!(call("DELETE", &format!("{url}/v1/keys/{id}"), Some(session), None).await.0, 200);
+        }
+        before = Some(shown);
+        stop(child);
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_every_command_without_an_error() {
+    let deployment = Deployment::new();
+    let export = deployment.folder().join("export");
+    deployment.printed(&["admin", "bootstrap", "--email", "owner@example.com", "--project", "First"]);
+    fs::write(&export, deployment.printed(&["audit", "export", "--deployment"])).unwrap();
+    let export = export.display().to_string();
+    for arguments in [
+        &["--help"][..],
+        &["--version"],
+        &["openapi"],
+        &["admin", "session", "--email", "owner@example.com"],
+        &["admin", "bootstrap", "--email", "owner@example.com", "--project", "First"],
+        &["audit", "key"],
+        &["audit", "export", "--deployment"],
+        &["audit", "verify", &export],
+        &["usage", "journals"],
+        &["usage", "report"],
+    ] {
+        let mut child = deployment.command(arguments).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+        assert!(!said.contains("pipe") && !said.contains("panicked"), "{arguments:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_goes_on_when_nobody_reads_what_it_says() {
+    let deployment = Deployment::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut child = deployment.command(&["serve", "--listen", &port.to_string()]).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ready = format!("http://127.0.0.1:{port}/readyz");
+    eventually("ready", async || {
+        client.get(&ready).send().await.is_ok_and(|reply| reply.status() == 200).then_some(())
+    })
+    .await;
+    stop(child);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! The published reference, literally: every request shown there, and every member of each answer
 //! shown there with that type.
 
-use cloudapi::cli::demo;
+use cloudapi::cli::{demo, quick_start};
 use serde_json::{Value, json};
 
 use crate::support::{Identity, Key, Session, TestApp};
@@ -29,7 +29,7 @@ fn has_the_members_of(given: &Value, shown: &Value) {
 /// The reference's world, as a first start loads it, with a session and a key for it.
 async fn world(app: &TestApp) -> (Session<'_>, Key<'_>) {
     demo::load_if_empty(app).await.unwrap();
-    let (session, key) = demo::credentials(app).await.unwrap();
+    let (session, key) = quick_start::credentials(app).await.unwrap();
     let session = Session {
         app,
         user_id: "usr_8f1".parse().unwrap(),

@@ -84,10 +84,7 @@ impl Node {
         // From here on it is killed if anything goes wrong.
         let mut node = Self { child, steering, said: None, address: ([127, 0, 0, 1], 0).into() };
         let said = node.said.insert(BufReader::new(node.child.stdout.take().unwrap()));
-        let address = said
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| line.strip_prefix("cloudapi listens on http://")?.parse().ok());
+        let address = said.lines().map_while(Result::ok).find_map(|line| address_in(&line));
         node.address =
             address.unwrap_or_else(|| panic!("node {index} did not start; see its log:\n{}", tail(folder, index)));
         node
@@ -117,6 +114,13 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The address in what a server says when it serves, and when it waits for its database.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let serves = line.strip_prefix("cloudapi listens on http://");
+    let waits = || line.strip_prefix("cloudapi waits before it serves http://")?.split(": ").next();
+    serves.or_else(waits)?.parse().ok()
 }
 
 fn log(folder: &Path, index: usize) -> PathBuf {

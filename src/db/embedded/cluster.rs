@@ -2,30 +2,70 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, DirBuilder, File},
-    io,
-    os::unix::fs::DirBuilderExt,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     thread,
     time::Instant,
 };
 
-use super::{Durability, Endpoint, Error, PAUSE, START_TIME, USER, find::Programs, folders, lifeline::Launcher};
+use super::{
+    Durability, Endpoint, Error, PAUSE, START_TIME, USER, account::Account, find::Programs, folders, lifeline::Launcher,
+};
+
+/// The file that says which major version wrote the folder it is in.
+const VERSION_FILE: &str = "PG_VERSION";
 
 /// Where the cluster is.
 pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("postgres")
 }
 
-/// The major version that wrote the cluster, if there is one.
+/// The major version that wrote the cluster, if there is one. An empty folder is none.
 pub(super) fn major(cluster: &Path) -> Result<Option<u32>, Error> {
-    let path = cluster.join("PG_VERSION");
-    match fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse().map(Some).map_err(|_| Error::NotACluster(cluster.into())),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::files("reading", path)(error)),
+    let path = cluster.join(VERSION_FILE);
+    if let Some(major) = read_major(&path)? {
+        return Ok(Some(major));
+    }
+    match fs::read_dir(cluster).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(None),
+        // After a power cut the file may be empty. Each database has the same one.
+        Ok(false) => match read_major(&cluster.join("base/1").join(VERSION_FILE))? {
+            Some(major) if cluster.join("global/pg_control").exists() => Ok(Some(major)),
+            _ => Err(Error::NotACluster(cluster.into())),
+        },
         Err(_) if fs::symlink_metadata(cluster).is_ok() => Err(Error::NotACluster(cluster.into())),
         Err(_) => Ok(None),
     }
+}
+
+fn read_major(path: &Path) -> Result<Option<u32>, Error> {
+    match fs::read(path) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).trim().parse().ok()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(Error::files("reading", path)(error)),
+    }
+}
+
+/// Writes the cluster's version file again if it does not hold what [`major`] found: PostgreSQL does not start then.
+/// To be called while nothing runs on the cluster.
+pub(super) fn restore_version_file(cluster: &Path, account: &Account) -> Result<(), Error> {
+    let path = cluster.join(VERSION_FILE);
+    let Some(major) = major(cluster)? else { return Ok(()) };
+    if read_major(&path)?.is_some() {
+        return Ok(());
+    }
+    tracing::warn!("{} holds no version, as after a power cut; written again from a database's", path.display());
+    let whole = cluster.join("PG_VERSION.new");
+    let restored = (|| {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&whole)?;
+        file.write_all(format!("{major}\n").as_bytes())?;
+        file.sync_all()
+    })();
+    restored.map_err(Error::files("writing", &whole))?;
+    account.give(&whole)?;
+    fs::rename(&whole, &path).and_then(|()| File::open(cluster)?.sync_all()).map_err(Error::files("writing", path))
 }
 
 /// Makes the cluster if there is none, and tells whether it did. It is made under another name first,

@@ -160,6 +160,7 @@ fn launch(options: &Options) -> Result<Running, Error> {
 
     let is_new = cluster::make_if_missing(data_dir, &launcher, &programs, options.durability)?;
     postmaster::remove_stale(&cluster)?;
+    cluster::restore_version_file(&cluster, &account)?;
     let endpoint = Endpoint::at(folders::make_run_dir(data_dir, &account)?, PORT);
     let arguments = cluster::arguments(&cluster, &endpoint, options.durability, options.max_connections);
     let mut lifeline = launcher.launch(&programs.postgres(), arguments)?;

@@ -80,13 +80,21 @@ pub(super) fn take_over(cluster: &Path, lock: &File) -> Result<(), Error> {
     }
 }
 
-/// Removes a `postmaster.pid` that would hold up PostgreSQL for nothing. A plainly stale one stays:
-/// PostgreSQL itself looks in it for its shared memory, a last guard against two at once.
+/// Removes a `postmaster.pid` that would hold up PostgreSQL for nothing: one with the id of another process, and one
+/// without a process id, as after a power cut. A plainly stale one stays: PostgreSQL itself looks in it for its shared
+/// memory, a last guard against two at once.
 pub(super) fn remove_stale(cluster: &Path) -> Result<(), Error> {
-    if holder(cluster)? != Holder::Impostor {
+    let is_garbled = read(cluster)?.is_some_and(|text| process_id(&text).is_none());
+    if !is_garbled && holder(cluster)? != Holder::Impostor {
         return Ok(());
     }
     let path = note(cluster);
+    if is_garbled {
+        tracing::warn!(
+            "{} holds no process id, as after a power cut; removed, as PostgreSQL is not running",
+            path.display()
+        );
+    }
     fs::remove_file(&path).map_err(Error::files("removing", path))
 }
 
@@ -97,8 +105,9 @@ pub(super) fn endpoint(cluster: &Path) -> Result<Option<Endpoint>, Error> {
 
 /// Who has the process id in the cluster's `postmaster.pid`.
 pub(super) fn holder(cluster: &Path) -> Result<Holder, Error> {
-    let pid = read(cluster)?.and_then(|text| first_line(&text)?.parse().ok()).filter(|pid| *pid > 0).map(Pid::from_raw);
-    let Some(pid) = pid else { return Ok(Holder::Nobody) };
+    let Some(text) = read(cluster)? else { return Ok(Holder::Nobody) };
+    // Without an id, an orphan is still found by where it works.
+    let Some(pid) = process_id(&text) else { return Ok(running(cluster).map_or(Holder::Nobody, Holder::Ours)) };
     if kill(pid, None) == Err(Errno::ESRCH) {
         return Ok(Holder::Nobody);
     }
@@ -116,6 +125,26 @@ pub(super) fn holder(cluster: &Path) -> Result<Holder, Error> {
         Err(_) if contains(&command, cluster.as_os_str().as_bytes()) => Holder::Ours(pid),
         Err(_) => Holder::Unclear,
     })
+}
+
+/// The process id in PostgreSQL's note. It is negative of one that serves nobody (`postgres --single`).
+fn process_id(text: &str) -> Option<Pid> {
+    let id: i32 = first_line(text)?.parse().ok()?;
+    id.checked_abs().filter(|id| *id != 0).map(Pid::from_raw)
+}
+
+/// The PostgreSQL that works on the cluster, where the system tells.
+fn running(cluster: &Path) -> Option<Pid> {
+    let processes = fs::read_dir("/proc").ok()?;
+    let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid::from_raw));
+    let works_here = |pid: &Pid| {
+        let command = command_line(*pid);
+        let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
+        // Not one of its children, which call themselves "postgres: …".
+        Path::new(OsStr::from_bytes(program)).file_name().is_some_and(|name| name == "postgres")
+            && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder == cluster)
+    };
+    ids.into_iter().find(works_here)
 }
 
 fn command_line(pid: Pid) -> Vec<u8> {
@@ -161,6 +190,16 @@ mod tests {
     use super::*;
 
     const NOTE: &str = "17\n/d/postgres\n1700000000\n5432\n/d/run\n\n  1234  5\nready   \n";
+
+    #[test]
+    fn a_note_without_a_process_id_is_told_from_one_with_it() {
+        for (text, id) in [("17\n/d", Some(17)), (" 17", Some(17)), ("-17\n", Some(17))] {
+            assert_eq!(process_id(text), id.map(Pid::from_raw), "{text:?}");
+        }
+        for text in ["", "\n", "\0\0\0\0", "0\n", "abc\n", "17x\n", "\n17\n", "99999999999\n", "\u{fffd}17"] {
+            assert_eq!(process_id(text), None, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_note_tells_where_a_ready_postgresql_is() {

@@ -114,7 +114,25 @@ impl Server {
     }
 
     /// As [`Server::start`]; gives what it said if it ended instead.
-    pub fn try_start(mut command: Command) -> Result<Self, String> {
+    pub fn try_start(command: Command) -> Result<Self, String> {
+        Self::start_until(command, |line| line.strip_prefix("cloudapi listens on ").map(str::to_owned))
+    }
+
+    /// Starts `command` and waits until it says that it waits for its database. Gives what it waits for, too.
+    #[track_caller]
+    pub fn start_waiting(command: Command) -> (Self, String) {
+        let mut reason = String::new();
+        let waits = |line: &str| {
+            let (url, why) = line.strip_prefix("cloudapi waits before it serves ")?.split_once(": ")?;
+            reason = why.to_owned();
+            Some(url.to_owned())
+        };
+        let server =
+            Self::start_until(command, waits).unwrap_or_else(|error| panic!("the server does not wait: {error}"));
+        (server, reason)
+    }
+
+    fn start_until(mut command: Command, mut says: impl FnMut(&str) -> Option<String>) -> Result<Self, String> {
         let mut child = command.spawn().unwrap();
         let output = lines(child.stdout.take().unwrap());
         let errors = lines(child.stderr.take().unwrap());
@@ -126,8 +144,8 @@ impl Server {
                 let _ = child.wait();
                 return Err(said);
             };
-            if let Some(url) = line.strip_prefix("cloudapi listens on ") {
-                break url.to_owned();
+            if let Some(url) = says(&line) {
+                break url;
             }
         };
         Ok(Self { child, url, output, errors })
@@ -161,6 +179,18 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while let Ok(line) = self.errors.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if line.contains(text) {
+                return line;
+            }
+        }
+        panic!("the server did not say: {text}");
+    }
+
+    /// Waits for a line on standard output that begins with `text`.
+    #[track_caller]
+    pub fn wait_for_output(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line.starts_with(text) {
                 return line;
             }
         }

@@ -40,6 +40,10 @@ fn close_objects(value: &mut Value) {
 pub fn check(method: &str, path: &str, reply: &Reply) {
     assert!(reply.header("x-request-id").is_some_and(|id| id.starts_with("req_")), "no request id");
     let path = path.split(['?', '#']).next().unwrap_or_default();
+    let is_json = reply.header("content-type").is_some_and(|kind| kind.contains("json"));
+    if is_json && !reply.body.is_empty() {
+        assert!(reply.body.ends_with(b"\n") && !reply.body.ends_with(b"\n\n"), "JSON without one newline at its end");
+    }
     let Some((template, item)) = find(path) else {
         assert!(matches!(reply.status, 404 | 414 | 431 | 503), "{} on a path that is not described", reply.status);
         return;
@@ -57,7 +61,7 @@ pub fn check(method: &str, path: &str, reply: &Reply) {
     for (name, _) in described_headers.filter(|(_, header)| header["required"] == true) {
         assert!(reply.headers.contains_key(name), "{method} {template} {status} lacks its header {name}");
     }
-    if method == "head" || matches!(reply.status, 204 | 304) {
+    if method == "head" || matches!(reply.status, 204 | 302 | 304) {
         return;
     }
     let media_type = reply.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default();

@@ -1,0 +1,107 @@
+//! The key and the session that a start on a terminal shows. There is one of each: a start gives the key a new secret,
+//! which ends the one before, and replaces the session.
+
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+
+use super::{admin, demo};
+use crate::{
+    base::{
+        action::Action,
+        clock::Timestamp,
+        id::{KeyId, SessionId},
+        metadata::Metadata,
+        request::RequestContext,
+        scope::ScopeSet,
+        secret::{Secret, SecretKind},
+        subject::Subject,
+        tenant::Tenant,
+    },
+    keys::{
+        self,
+        model::{KeyView, default_scopes},
+        repo::KeyRow,
+    },
+    sessions,
+    state::App,
+    tx::{Change, Tx},
+};
+
+/// What people call the key.
+const NAME: &str = "quick start";
+
+/// A session and a key for the demo project, for whoever sits at the terminal.
+pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
+    let request = Arc::new(RequestContext::system());
+    let now = app.clock.now();
+    let mut tx = app.writes.begin(&request).await?;
+    let (key, session) = latest(tx.db()).await?;
+    if let Some(id) = session
+        && let Some(before) = sessions::repo::revoke(tx.db(), demo::OWNER, id, now).await?
+    {
+        tx.recall(Subject::Session(id));
+        tx.also(Change::new(Action::SessionRevoked, id, None).revoked(before));
+    }
+    let session = admin::issue_session(tx.db(), &demo::OWNER_EMAIL.parse()?, now).await?;
+    tx.also(Change::session(&session));
+    let secret = Secret::generate(SecretKind::Key);
+    let (key, change) = issue_key(&mut tx, key, &secret, now, session.expires_at).await?;
+    note(tx.db(), key, session.id).await?;
+    tx.commit(change, (session.token, secret)).await.map_err(Into::into)
+}
+
+/// Gives `key` the secret, if it is there and not revoked; else makes another key.
+async fn issue_key(
+    tx: &mut Tx,
+    key: Option<KeyId>,
+    secret: &Secret,
+    now: Timestamp,
+    end: Timestamp,
+) -> anyhow::Result<(KeyId, Change)> {
+    let tenant = Tenant::admitted(demo::PROJECT, ScopeSet::all());
+    let found = match key {
+        Some(id) => keys::repo::lock(tx.db(), tenant, id).await?.filter(|key| key.revoked_at.is_none()),
+        None => None,
+    };
+    if let Some(found) = found {
+        let (id, before) = (found.id, KeyView::new(found, now));
+        keys::repo::prolong(tx.db(), tenant, id, end).await?;
+        let after = KeyView::new(keys::repo::rotate(tx.db(), tenant, id, secret, now, now).await?, now);
+        tx.recall(Subject::Key(id));
+        return Ok((id, Change::new(Action::KeyRotated, id, Some(demo::PROJECT)).updated(&before, &after)));
+    }
+    let key = KeyRow {
+        id: KeyId::new(),
+        project_id: demo::PROJECT,
+        name: NAME.into(),
+        scopes: default_scopes(),
+        metadata: Metadata::default(),
+        created_by: Some(demo::OWNER),
+        created_at: now,
+        expires_at: Some(end),
+        allowed_ips: Vec::new(),
+        rate_limit: None,
+    };
+    let key = keys::repo::insert(tx.db(), key, secret).await?;
+    let id = key.id;
+    Ok((id, Change::new(Action::KeyCreated, id, Some(demo::PROJECT)).created(&KeyView::new(key, now))))
+}
+
+/// What the last start showed. Nobody else changes it until the transaction ends.
+async fn latest(db: &mut PgConnection) -> sqlx::Result<(Option<KeyId>, Option<SessionId>)> {
+    let found = sqlx::query_as("SELECT key_id, session_id FROM quick_start FOR UPDATE").fetch_optional(db).await?;
+    Ok(found.unwrap_or_default())
+}
+
+async fn note(db: &mut PgConnection, key: KeyId, session: SessionId) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO quick_start (key_id, session_id) VALUES ($1, $2)
+         ON CONFLICT (only_one) DO UPDATE SET key_id = excluded.key_id, session_id = excluded.session_id",
+    )
+    .bind(key)
+    .bind(session)
+    .execute(db)
+    .await
+    .map(drop)
+}

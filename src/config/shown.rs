@@ -1,0 +1,81 @@
+//! Which values of settings an error may show. Errors end up in logs, and an operator may put a password or a key
+//! anywhere, by mistake too.
+
+use std::{borrow::Cow, path::Path};
+
+/// The settings whose values can be shown, by the name of the value in `--help`: no secret is ever meant to be in
+/// one of these.
+const PLAIN: &[&str] = &["ADDR", "CIDRS", "DAYS", "FILTER", "FORMAT", "LIMIT", "MONTHS", "NUMBER", "SECONDS", "SWITCH"];
+/// Longer values are not what somebody has mistyped.
+const LONGEST: usize = 100;
+
+/// Whether an error may show `value`, which was given to a setting with this name for its values.
+pub fn may_show(value_name: Option<&str>, value: &str) -> bool {
+    value_name.is_some_and(|name| PLAIN.contains(&name))
+        && value.len() <= LONGEST
+        && !value.contains("://")
+        && !value.contains(['@', '\n'])
+}
+
+/// ` = path`, if there is such a file. Else the setting may hold the content of the file that it should name.
+pub fn file(path: &Path) -> String {
+    if path.exists() { format!(" = {}", path.display()) } else { String::new() }
+}
+
+/// `text` without the user names and passwords of the URLs in it.
+pub fn without_passwords(text: &str) -> Cow<'_, str> {
+    if !text.contains("://") {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        shown.push_str(before);
+        shown.push_str("://");
+        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '\'' | '"')).unwrap_or(after.len());
+        // The last one: a password may have the character in it.
+        let secret = after.get(..end).and_then(|url| url.rfind('@'));
+        match secret {
+            Some(at) => {
+                shown.push_str("***");
+                rest = after.get(at..).unwrap_or_default();
+            }
+            None => rest = after,
+        }
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_shown_only_if_it_can_hold_no_secret() {
+        assert!(may_show(Some("ADDR"), "localhost"));
+        for (name, value) in [
+            (None, "x"),
+            (Some("URL"), "x"),
+            (Some("FILE"), "x"),
+            (Some("ADDR"), "postgres://u@h"),
+            (Some("ADDR"), "u:p@h"),
+            (Some("ADDR"), "a\nb"),
+        ] {
+            assert!(!may_show(name, value), "{name:?} {value}");
+        }
+        assert!(!may_show(Some("ADDR"), &"x".repeat(101)));
+    }
+
+    #[test]
+    fn passwords_in_urls_are_left_out() {
+        for (text, shown) in [
+            ("no URL", "no URL"),
+            ("see https://a.example/x", "see https://a.example/x"),
+            ("unexpected 'postgres://u:p@h/d' found", "unexpected 'postgres://***@h/d' found"),
+            ("a://u:p@ss@h b://v@i c", "a://***@h b://***@i c"),
+        ] {
+            assert_eq!(without_passwords(text), shown);
+        }
+    }
+}

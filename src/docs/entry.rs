@@ -1,0 +1,146 @@
+//! `/`: where everything else is.
+
+use std::convert::Infallible;
+
+use axum::{
+    extract::{FromRequestParts, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    auth::grant::Public,
+    base::error::Result,
+    http::{
+        describe::{Answer, AnswerShape, Argument},
+        reply::Json,
+    },
+    state::App,
+};
+
+const DOCS: &str = "/docs";
+
+/// The entry points of this server.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct EntryPoints {
+    /// The API.
+    #[schemars(url)]
+    api: String,
+    /// The API reference, for people.
+    #[schemars(url)]
+    docs: String,
+    /// The OpenAPI document.
+    #[schemars(url)]
+    openapi: String,
+    /// The liveness probe.
+    #[schemars(url)]
+    liveness: String,
+    /// The readiness probe.
+    #[schemars(url)]
+    readiness: String,
+}
+
+/// The entry points to a program, or the way to the reference to a browser.
+#[derive(Debug)]
+pub enum Entry {
+    /// JSON.
+    Program(EntryPoints),
+    /// A redirect.
+    Browser,
+}
+
+/// Whether the client prefers a page.
+#[derive(Clone, Copy, Debug)]
+pub struct PrefersHtml(bool);
+
+impl<S: Send + Sync> FromRequestParts<S> for PrefersHtml {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> std::result::Result<Self, Infallible> {
+        Ok(Self(prefers_html(&parts.headers)))
+    }
+}
+
+impl Argument for PrefersHtml {}
+
+/// Shows the entry points.
+pub async fn entry(_: Public, State(app): State<App>, PrefersHtml(to_browser): PrefersHtml) -> Result<Entry> {
+    if to_browser {
+        return Ok(Entry::Browser);
+    }
+    let at = |path: &str| format!("{}{path}", app.public_url);
+    Ok(Entry::Program(EntryPoints {
+        api: at("/v1"),
+        docs: at(DOCS),
+        openapi: at("/openapi.json"),
+        liveness: at("/healthz"),
+        readiness: at("/readyz"),
+    }))
+}
+
+/// Browsers name `text/html`; `*/*` alone is what programs send.
+fn prefers_html(headers: &HeaderMap) -> bool {
+    let (mut html, mut json) = (0.0_f32, 0.0_f32);
+    let ranges = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    for range in ranges.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let quality = quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0));
+        match media_type.as_str() {
+            "text/html" | "application/xhtml+xml" => html = html.max(quality),
+            "application/json" => json = json.max(quality),
+            _ => {}
+        }
+    }
+    html > 0.0 && html >= json
+}
+
+impl IntoResponse for Entry {
+    fn into_response(self) -> Response {
+        let mut response = match self {
+            Self::Program(points) => Json(points).into_response(),
+            Self::Browser => (StatusCode::FOUND, [(header::LOCATION, DOCS)]).into_response(),
+        };
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+        response
+    }
+}
+
+impl Answer for Entry {
+    const SHAPE: AnswerShape = AnswerShape {
+        description: "The entry points.",
+        others: &[(302, "To a browser: the API reference is at `Location`.")],
+        ..<Json<EntryPoints> as Answer>::SHAPE
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_is_told_by_the_media_types_that_it_names() {
+        let prefers = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
+            prefers_html(&headers)
+        };
+        for accept in [
+            "text/html",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+            "Text/HTML; q=0.5, application/json; q=0.4",
+            "application/json, text/html",
+        ] {
+            assert!(prefers(accept), "{accept}");
+        }
+        for accept in
+            ["*/*", "", "application/json", "text/html;q=0", "text/html;q=0.4, application/json", "text/html;q=x"]
+        {
+            assert!(!prefers(accept), "{accept}");
+        }
+        assert!(!prefers_html(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,227 @@
+//! Settings: how they are read, what is said of one that is invalid, and that no secret in one is ever shown.
+
+use std::{fs, process::Output};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    binary::{Deployment, Server},
+    cluster,
+};
+
+const SECRET: &str = "hunter2-5ecret";
+
+/// A setting, as `--help` has it.
+#[derive(Debug)]
+struct Setting {
+    variable: String,
+    flag: String,
+    /// What its values are called, such as `URL`.
+    kind: String,
+}
+
+/// Every setting there is.
+fn settings(deployment: &Deployment) -> Vec<Setting> {
+    let help = deployment.printed(&["serve", "--help"]);
+    let (mut settings, mut last) = (Vec::new(), (String::new(), String::new()));
+    for line in help.lines().map(str::trim) {
+        if let Some((flag, kind)) = line.split_once(" <").filter(|(flag, _)| flag.starts_with("--")) {
+            last = (flag.to_owned(), kind.trim_end_matches('>').to_owned());
+        }
+        if let Some((_, rest)) = line.split_once("[env: ") {
+            let variable = rest.split([']', '=']).next().unwrap().to_owned();
+            settings.push(Setting { variable, flag: last.0.clone(), kind: last.1.clone() });
+        }
+    }
+    assert!(settings.len() >= 25, "{settings:?}");
+    settings
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// What somebody may put where something else belongs, each with a secret in it.
+fn secrets() -> [String; 6] {
+    [
+        SECRET.to_owned(),
+        format!("postgres://user:{SECRET}@127.0.0.1:port/database"),
+        format!("mysql://user:{SECRET}@127.0.0.1/database"),
+        format!("postgres://user@127.0.0.1:1/database?passwort={SECRET}"),
+        format!("https://user:{SECRET}@example.com"),
+        format!("-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n"),
+    ]
+}
+
+#[test]
+fn no_error_shows_a_secret_that_is_in_a_setting() {
+    let deployment = Deployment::new();
+    for setting in settings(&deployment) {
+        // A folder's path is no secret, and is needed where it is wrong.
+        if setting.kind == "DIR" {
+            continue;
+        }
+        for value in secrets() {
+            // A port number or a switch that is wrong is shown, to be found.
+            let is_plain = value == SECRET && !["URL", "FILE", "ORIGINS"].contains(&setting.kind.as_str());
+            let start = |from_flag: bool| {
+                let mut command = deployment.command(&["serve"]);
+                // Whatever else is right, nothing is served.
+                command.env("CLOUDAPI_PG_BIN", "/nonexistent").env("RUST_LOG", "trace");
+                // Each is read only beside the other.
+                if setting.variable == "CLOUDAPI_TLS_KEY" || setting.variable == "CLOUDAPI_TLS_CERT" {
+                    command.env("CLOUDAPI_TLS_CERT", "/etc/hostname").env("CLOUDAPI_TLS_KEY", "/etc/hostname");
+                }
+                if from_flag {
+                    command.env_remove(&setting.variable).arg(format!("{}={value}", setting.flag));
+                } else {
+                    command.env(&setting.variable, &value);
+                }
+                command.output().unwrap()
+            };
+            // The same code shows a flag's value.
+            let ways: &[bool] = if value.starts_with("postgres") { &[false, true] } else { &[false] };
+            for &from_flag in ways {
+                let output = start(from_flag);
+                assert!(!output.status.success(), "{setting:?} {value}");
+                let said = said(&output);
+                assert!(is_plain || !said.contains(SECRET), "{setting:?} {value}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn help_shows_no_value_of_a_setting() {
+    let deployment = Deployment::new();
+    let settings = settings(&deployment);
+    for arguments in [
+        &["--help"][..],
+        &["-h"],
+        &["serve", "--help"],
+        &["migrate", "--help"],
+        &["admin", "session", "--help"],
+        &["help", "serve"],
+    ] {
+        let mut command = deployment.command(arguments);
+        for setting in &settings {
+            command.env(&setting.variable, SECRET);
+        }
+        let output = command.output().unwrap();
+        let said = said(&output);
+        assert!(output.status.success() && said.contains("DATABASE_URL"), "{said}");
+        assert!(!said.contains(SECRET), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_password_is_not_shown_when_the_database_cannot_be_reached() {
+    let deployment = Deployment::new();
+    for (url, says) in [
+        (format!("postgres://user:{SECRET}@127.0.0.1:1/database"), "connection refused"),
+        (format!("postgres://user:{SECRET}@name.invalid/database"), "name.invalid"),
+        (format!("postgres:///database?host=/nonexistent&password={SECRET}"), "/nonexistent"),
+    ] {
+        let output =
+            deployment.command(&["migrate"]).env("DATABASE_URL", url).env("RUST_LOG", "trace").output().unwrap();
+        let said = said(&output);
+        assert!(!output.status.success() && said.contains(says), "{said}");
+        assert!(!said.contains(SECRET), "{said}");
+    }
+}
+
+#[test]
+fn a_password_in_an_argument_that_is_not_expected_is_not_shown() {
+    let deployment = Deployment::new();
+    let url = format!("postgres://user:{SECRET}@127.0.0.1/database");
+    for arguments in [vec![url.as_str()], vec!["migrate", &url], vec!["serve", &url], vec!["--databse-url", &url]] {
+        let output = deployment.run(&arguments);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(!said.contains(SECRET), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_malformed_line_of_the_dotenv_file_is_named_by_its_number_and_key() {
+    let deployment = Deployment::new();
+    for (line, says) in [
+        (format!("DATABASE_URL postgres://user:{SECRET}@host/database"), ".env, line 2: "),
+        (format!("DATABASE_URL='postgres://user:{SECRET}@host/database"), ".env, line 2 (DATABASE_URL): "),
+        (format!("DATABASE_URL=\"{SECRET}\" {SECRET}"), ".env, line 2 (DATABASE_URL): "),
+        (format!("{SECRET}"), ".env, line 2: "),
+        (format!("{SECRET}=1"), ".env, line 2: "),
+    ] {
+        fs::write(deployment.folder().join(".env"), format!("# settings\n{line}\n")).unwrap();
+        let output = deployment.run(&["migrate"]);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(says) && !said.contains(SECRET), "{line}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn the_dotenv_file_is_read_literally_and_the_environment_wins() {
+    let deployment = Deployment::new();
+    fs::write(
+        deployment.folder().join(".env"),
+        "export CLOUDAPI_PUBLIC_URL='https://from.example/$HOME/${PATH}'\nCLOUDAPI_LISTEN=nonsense\n",
+    )
+    .unwrap();
+    let server = Server::start(deployment.command(&[]));
+    assert_eq!(server.url, "https://from.example/$HOME/${PATH}");
+    server.end(Signal::SIGTERM).expect_success();
+}
+
+#[tokio::test]
+async fn a_port_alone_is_served_on_loopback() {
+    let deployment = Deployment::new();
+    for (listen, metrics) in [("0", "0"), (":0", "localhost:0")] {
+        let mut command = deployment.command(&["--listen", listen, "--metrics-listen", metrics]);
+        command.env_remove("CLOUDAPI_LISTEN");
+        let server = Server::start(command);
+        assert!(server.url.starts_with("http://127.0.0.1:"), "{}", server.url);
+        server.end(Signal::SIGTERM).expect_success();
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_setting_ends_the_start_with_one_line_that_names_it() {
+    let deployment = Deployment::new();
+    let missing = cluster::url(&cluster::empty_database().await.database("missing"));
+    for (status, name, value, reason) in [
+        (2, "CLOUDAPI_LISTEN", "localhost", "such as 8081"),
+        (2, "CLOUDAPI_LISTEN", "0.0.0.0", "0.0.0.0:8080"),
+        (2, "CLOUDAPI_METRICS_LISTEN", "99999", "such as 9464"),
+        (2, "CLOUDAPI_PUBLIC_URL", "example.com", "http or https"),
+        (2, "CLOUDAPI_RATE_LIMIT", "lots", "600/60"),
+        (2, "CLOUDAPI_HEAD_TIMEOUT_SECONDS", "0", "whole seconds, from 1"),
+        (2, "CLOUDAPI_BODY_TIMEOUT_SECONDS", "10s", "whole seconds, from 1"),
+        (2, "CLOUDAPI_IDLE_TIMEOUT_SECONDS", "1000000", "whole seconds, from 1"),
+        (2, "CLOUDAPI_DRAIN_DELAY_SECONDS", "-1", "whole seconds, from 0"),
+        (2, "CLOUDAPI_MAX_CONNECTIONS", "0", "whole number, from 1"),
+        (2, "CLOUDAPI_MAX_REQUESTS", "many", "CLOUDAPI_MAX_REQUESTS (--max-requests) = 'many'"),
+        (2, "CLOUDAPI_CORS_ORIGINS", "*", "list the origins of yours"),
+        (2, "CLOUDAPI_CORS_ORIGINS", "https://a.example,https://b.example/", "not even a slash"),
+        (2, "CLOUDAPI_TLS_CERT", "/nonexistent", "CLOUDAPI_TLS_KEY (--tls-key) is not; set both"),
+        (2, "CLOUDAPI_LOG_FORMAT", "xml", "pretty, json"),
+        (2, "CLOUDAPI_DATA_DIR", "", "empty"),
+        (2, "CLOUDAPI_PROVIDERS", "/nonexistent", "CLOUDAPI_PROVIDERS"),
+        (2, "CLOUDAPI_SECRET_KEY_FILE", "/etc/hostname", "/etc/hostname cannot be used"),
+        (2, "DATABASE_URL", "nonsense", "postgres://"),
+        (2, "DATABASE_URL", "mysql://user@host/database", "is a mysql:// URL, and cloudapi needs PostgreSQL"),
+        (2, "DATABASE_URL", "postgres://host/database?sslmod=require", "did you mean 'sslmode'"),
+        (2, "DATABASE_URL", "postgres://host:port/database", "not a valid URL"),
+        (2, "RUST_LOG", "a=b=c", "RUST_LOG"),
+        // These are valid, and do not work here.
+        (1, "CLOUDAPI_LISTEN", "192.0.2.1:80", "CLOUDAPI_LISTEN"),
+        (1, "CLOUDAPI_PG_BIN", "/nonexistent", "CLOUDAPI_PG_BIN"),
+        (1, "DATABASE_URL", &missing, "the database's name in DATABASE_URL"),
+    ] {
+        let output = deployment.command(&["serve"]).env(name, value).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{name}={value}: {said}");
+        let told: Vec<_> = said.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
+        assert!(matches!(told[..], [line] if line.contains(reason)), "{name}={value}: {said}");
+    }
+}
