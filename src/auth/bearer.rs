@@ -45,6 +45,11 @@ pub struct Look {
 }
 
 impl Look {
+    /// The hash of the credential's secret.
+    pub(super) fn hash(&self) -> SecretHash {
+        self.hash.clone()
+    }
+
     /// Reads the database, and caches what it says.
     pub async fn into_database(self, by: &Authenticator, secret: &Secret) -> Result<Arc<Caller>> {
         self.and_keep(by, secret).await.map(|seen| seen.caller)
@@ -82,6 +87,11 @@ impl Authenticator {
     /// One for `node`.
     pub fn new(node: Arc<Node>, clock: Clock) -> Self {
         Self { node, clock, judged: Arc::default() }
+    }
+
+    /// Whether what is read from the database at `now` is cached.
+    pub(super) fn fills_cache(&self, now: Duration) -> bool {
+        self.node.credentials.as_ref().is_some_and(|credentials| credentials.lease().pass(now).is_some())
     }
 
     /// The caller that `secret` speaks for, if it is live.
@@ -221,7 +231,7 @@ pub(super) fn unavailable() -> Error {
     )
 }
 
-fn unknown() -> Error {
+pub(super) fn unknown() -> Error {
     Error::new(
         Code::InvalidToken,
         "This credential is not known here; check that it is complete and meant for this server",

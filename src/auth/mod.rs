@@ -4,6 +4,7 @@
 pub mod argon;
 pub mod attempts;
 pub mod bearer;
+pub mod budget;
 pub mod cache;
 pub mod cores;
 pub mod figures;
@@ -13,6 +14,8 @@ pub mod janitor;
 pub mod keeper;
 pub mod lease;
 pub mod limits;
+pub mod lookup_batch;
+pub mod lookup_limits;
 pub mod node;
 pub mod password;
 pub mod password_rules;

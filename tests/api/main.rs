@@ -30,6 +30,7 @@ mod introspection;
 mod keys;
 mod limits;
 mod logs;
+mod lookup_floods;
 mod metrics;
 mod openapi;
 mod precedence;
