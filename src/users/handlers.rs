@@ -18,7 +18,7 @@ use crate::{
     base::{
         action::Action,
         error::{Code, Error, Result},
-        id::{self, Id, UserId},
+        id::{self, Id, InvitationId, UserId},
         page::{InProject, ListQuery},
         role::Role,
         scope::of::{UsersRead, UsersWrite},
@@ -75,18 +75,19 @@ pub async fn create(
     tenant.reach(new.role)?;
     tenant.require_active()?;
     let user = repo::find_or_insert(tx.db(), UserId::new(), &new.email, now).await?;
-    repo::insert_member(tx.db(), tenant.project_id(), user.id, new.role, MemberStatus::Invited, now).await.map_err(
-        |error| match db::violated_constraint(&error) {
+    let invitation = InvitationId::new();
+    repo::insert_invited(tx.db(), tenant.project_id(), user.id, invitation, new.role, now).await.map_err(|error| {
+        match db::violated_constraint(&error) {
             Some("members_pkey") => Error::new(
                 Code::AlreadyMember,
                 format!("{} is in this project, or invited to it; remove them first to invite them again", new.email),
             ),
             _ => error.into(),
-        },
-    )?;
+        }
+    })?;
     let secret = Secret::generate(SecretKind::Invitation);
-    invitations::insert(tx.db(), tenant, user.id, &secret, grant.caller().user_id(), now).await?;
-    let member = repo::get(tx.db(), tenant, user.id).await?.ok_or_else(Error::not_found)?;
+    invitations::insert(tx.db(), tenant, (invitation, user.id), &secret, grant.caller().user_id(), now).await?;
+    let member = repo::get(tx.db(), tenant, invitations::shown_as(invitation)).await?.ok_or_else(Error::not_found)?;
     let location = format!("/v1/users/{}", member.id);
     let change = Change::new(Action::UserInvited, member.id, Some(tenant.project_id())).created(&member);
     tx.commit(change, Issued(Created { location, body: InvitedUser { invitation: secret, member } })).await
@@ -112,8 +113,11 @@ pub async fn update(
     if role != Role::Owner {
         require_another_owner(&mut tx, tenant, &member).await?;
     }
-    repo::set_role(tx.db(), tenant, id, role).await?;
-    tx.recall(Subject::Member(tenant.project_id(), id));
+    if !repo::set_role(tx.db(), tenant, id, role).await? {
+        // They have accepted in the meantime, and are shown under another id.
+        return Err(Error::not_found());
+    }
+    tx.recall(Subject::Member(tenant.project_id(), member.account_id));
     let updated = Member { role, ..member.clone() };
     let change = Change::new(Action::UserUpdated, id, Some(tenant.project_id())).updated(&member, &updated);
     tx.commit(change, Json(updated)).await
@@ -132,10 +136,13 @@ pub async fn remove(
     let member = member_within_reach(&mut tx, tenant, id).await?;
     require_another_owner(&mut tx, tenant, &member).await?;
     // The membership first: it waits for tokens being issued under it, and the next statement sees them.
-    repo::remove_member(tx.db(), tenant, id).await?;
-    tokens::repo::revoke_issued_by_member(tx.db(), tenant, id, now).await?;
-    invitations::withdraw(tx.db(), tenant, id, now).await?;
-    tx.recall(Subject::Member(tenant.project_id(), id));
+    if !repo::remove_member(tx.db(), tenant, id).await? {
+        // They have accepted in the meantime, and are shown under another id.
+        return Err(Error::not_found());
+    }
+    tokens::repo::revoke_issued_by_member(tx.db(), tenant, member.account_id, now).await?;
+    invitations::withdraw(tx.db(), tenant, member.account_id, now).await?;
+    tx.recall(Subject::Member(tenant.project_id(), member.account_id));
     let change = Change::new(Action::UserRemoved, id, Some(tenant.project_id())).deleted(&member);
     tx.commit(change, Json(RemovedUser { id, removed: true })).await
 }
@@ -161,7 +168,7 @@ async fn member_within_reach(tx: &mut Tx, tenant: Tenant, id: UserId) -> Result<
 /// Whether the project still has an owner without `member`.
 async fn require_another_owner(tx: &mut Tx, tenant: Tenant, member: &Member) -> Result<()> {
     let owns = member.role == Role::Owner && member.status == MemberStatus::Active;
-    if !owns || repo::has_other_owner(tx.db(), tenant, member.id).await? {
+    if !owns || repo::has_other_owner(tx.db(), tenant, member.account_id).await? {
         return Ok(());
     }
     Err(Error::new(Code::LastOwner, "They are the project's last owner; make somebody else an owner first"))

@@ -6,7 +6,7 @@ use super::model::{Account, Member, MemberStatus};
 use crate::base::{
     clock::Timestamp,
     email::Email,
-    id::{self, ProjectId, UserId},
+    id::{self, InvitationId, ProjectId, UserId},
     page::{Page, PageRequest, keyset},
     role::Role,
     tenant::{Membership, Tenant},
@@ -22,20 +22,29 @@ pub async fn account(db: &mut PgConnection, id: UserId) -> sqlx::Result<Option<A
     sqlx::query_as("SELECT id, email, password_hash FROM users WHERE id = $1").bind(id).fetch_optional(db).await
 }
 
-/// The user with this address, who is made with this id if there is none yet.
+/// The user with this address, who is made with this id if there is none yet. Locks nothing of a user who is there: how
+/// long it takes does not depend on what they are doing.
 pub async fn find_or_insert(db: &mut PgConnection, id: UserId, email: &Email, now: Timestamp) -> sqlx::Result<Account> {
-    // The update changes nothing; it makes the statement give the row that is there, and wait for one
-    // that is just being made.
-    sqlx::query_as(
-        "INSERT INTO users (id, email, created_at) VALUES ($1, $2, $3)
-         ON CONFLICT ON CONSTRAINT users_email_unique DO UPDATE SET email = excluded.email
-         RETURNING id, email, password_hash",
-    )
-    .bind(id)
-    .bind(email)
-    .bind(now)
-    .fetch_one(db)
-    .await
+    loop {
+        let found = sqlx::query_as(
+            "WITH made AS (
+                 INSERT INTO users (id, email, created_at) VALUES ($1, $2, $3)
+                 ON CONFLICT ON CONSTRAINT users_email_unique DO NOTHING
+                 RETURNING id, email, password_hash)
+             SELECT id, email, password_hash FROM made
+             UNION ALL SELECT id, email, password_hash FROM users WHERE email = $2",
+        )
+        .bind(id)
+        .bind(email)
+        .bind(now)
+        .fetch_optional(&mut *db)
+        .await?;
+        // There is none if the user was made by a transaction that has ended while this statement waited for it. The next
+        // statement sees it.
+        if let Some(account) = found {
+            return Ok(account);
+        }
+    }
 }
 
 /// Sets or changes a user's password.
@@ -79,7 +88,7 @@ pub async fn hold_password(
         .map(|row| row.is_some())
 }
 
-/// Makes a user a member of a project, or invites them to become one.
+/// Makes a user a member of a project.
 pub async fn insert_member(
     db: &mut PgConnection,
     project: ProjectId,
@@ -97,6 +106,29 @@ pub async fn insert_member(
         .execute(db)
         .await
         .map(drop)
+}
+
+/// Invites a user to a project. Until they accept, they are shown under the invitation's id.
+pub async fn insert_invited(
+    db: &mut PgConnection,
+    project: ProjectId,
+    user: UserId,
+    invitation: InvitationId,
+    role: Role,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO members (project_id, user_id, invitation_id, role, status, created_at)
+         VALUES ($1, $2, $3, $4, 'invited', $5)",
+    )
+    .bind(project)
+    .bind(user)
+    .bind(invitation)
+    .bind(role)
+    .bind(now)
+    .execute(db)
+    .await
+    .map(drop)
 }
 
 /// Keeps the memberships of a project from being changed by others until the transaction ends, so that
@@ -118,25 +150,25 @@ pub async fn has_other_owner(db: &mut PgConnection, tenant: Tenant, user: UserId
     .await
 }
 
-/// Gives a member another role.
-pub async fn set_role(db: &mut PgConnection, tenant: Tenant, user: UserId, role: Role) -> sqlx::Result<()> {
-    sqlx::query("UPDATE members SET role = $3 WHERE project_id = $1 AND user_id = $2")
+/// Gives a member another role; gives whether there is one who is shown under this id.
+pub async fn set_role(db: &mut PgConnection, tenant: Tenant, shown: UserId, role: Role) -> sqlx::Result<bool> {
+    sqlx::query("UPDATE members SET role = $3 WHERE project_id = $1 AND public_id = $2")
         .bind(tenant.project_id())
-        .bind(user)
+        .bind(shown)
         .bind(role)
         .execute(db)
         .await
-        .map(drop)
+        .map(|done| done.rows_affected() == 1)
 }
 
-/// Takes a member out of the tenant's project.
-pub async fn remove_member(db: &mut PgConnection, tenant: Tenant, user: UserId) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM members WHERE project_id = $1 AND user_id = $2")
+/// Takes a member out of the tenant's project; gives whether there was one who was shown under this id.
+pub async fn remove_member(db: &mut PgConnection, tenant: Tenant, shown: UserId) -> sqlx::Result<bool> {
+    sqlx::query("DELETE FROM members WHERE project_id = $1 AND public_id = $2")
         .bind(tenant.project_id())
-        .bind(user)
+        .bind(shown)
         .execute(db)
         .await
-        .map(drop)
+        .map(|done| done.rows_affected() == 1)
 }
 
 /// Whether a user has any membership that is more than an invitation.
@@ -179,11 +211,13 @@ pub async fn lock_membership_of(
     .await
 }
 
-/// One member of the tenant's project.
+/// The member of the tenant's project who is shown under this id.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: UserId) -> sqlx::Result<Option<Member>> {
     sqlx::query_as(
-        "SELECT u.id, u.email, m.role, m.status, u.created_at FROM members m JOIN users u ON u.id = m.user_id
-         WHERE m.project_id = $1 AND m.user_id = $2",
+        "SELECT m.public_id AS id, m.user_id AS account_id, u.email, m.role, m.status,
+                CASE m.status WHEN 'invited' THEN m.created_at ELSE u.created_at END AS created_at
+         FROM members m JOIN users u ON u.id = m.user_id
+         WHERE m.project_id = $1 AND m.public_id = $2",
     )
     .bind(tenant.project_id())
     .bind(id)
@@ -200,8 +234,10 @@ pub async fn list(
 ) -> sqlx::Result<Page<Member, id::User>> {
     let sql = keyset!(
         page,
-        "m.user_id",
-        "SELECT u.id, u.email, m.role, m.status, u.created_at FROM members m JOIN users u ON u.id = m.user_id
+        "m.public_id",
+        "SELECT m.public_id AS id, m.user_id AS account_id, u.email, m.role, m.status,
+                CASE m.status WHEN 'invited' THEN m.created_at ELSE u.created_at END AS created_at
+         FROM members m JOIN users u ON u.id = m.user_id
          WHERE m.project_id = $3 AND ($4 IS NULL OR m.role = $4)"
     );
     let rows: Vec<Member> = sqlx::query_as(sql)

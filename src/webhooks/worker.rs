@@ -243,7 +243,8 @@ async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
     let event = taken.payload.as_deref().and_then(|payload| Event::of(payload, &app.public_url).ok());
     let Some(event) = event else { return Verdict::ours("event_gone", Next::Never) };
     let body = event.to_json();
-    let later = |retry_after| Next::Retry(outbox.pace.pause(taken.attempt, retry_after));
+    // What failed for a reason of this server's makes the pauses for the receiver no longer.
+    let later = |retry_after| Next::Retry(outbox.pace.pause(taken.failures + 1, retry_after));
     let Some(newest) = outbox.seals.open(taken.webhook_id, &taken.secret) else {
         tracing::error!(
             webhook_id = %taken.webhook_id,

@@ -20,6 +20,7 @@ mod docs;
 mod drain;
 mod edge;
 mod embedded;
+mod enumeration;
 mod event_stream;
 mod events;
 mod faults;
