@@ -116,7 +116,13 @@ pub fn table() -> Api<App> {
         ])
         .get("/v1/resources", resources::list, "List a project's resources.")
         .post("/v1/resources/import", resources::import, "Make a resource of what was made at a provider elsewhere.")
-        .errors(&[Code::ProjectNotActive, Code::UnsupportedCapability, Code::LimitReached, Code::ResourceInUse])
+        .errors(&[
+            Code::ImportNotAllowed,
+            Code::ProjectNotActive,
+            Code::UnsupportedCapability,
+            Code::LimitReached,
+            Code::ResourceInUse,
+        ])
         .get("/v1/resources/{resource_id}", resources::get, "Get a resource.")
         .patch("/v1/resources/{resource_id}", resources::update, "Ask that a resource be changed.")
         .errors(&[

@@ -1,6 +1,6 @@
 //! Bearer authentication (RFC 6750): from the `Authorization` header to a live credential.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, header};
 use futures_util::FutureExt;
@@ -42,6 +42,11 @@ pub struct Look {
 }
 
 impl Look {
+    /// The hash of the credential's secret.
+    pub(super) fn hash(&self) -> SecretHash {
+        self.hash.clone()
+    }
+
     /// Reads the database, and caches what it says.
     pub async fn into_database(self, by: &Authenticator, secret: &Secret) -> Result<Arc<Caller>> {
         self.and_keep(by, secret).await.map(|seen| seen.caller)
@@ -87,6 +92,11 @@ impl Authenticator {
     /// One for `node`.
     pub fn new(node: Arc<Node>, clock: Clock) -> Self {
         Self { node, clock, judged: Arc::default() }
+    }
+
+    /// Whether what is read from the database at `now` is cached.
+    pub(super) fn fills_cache(&self, now: Duration) -> bool {
+        self.node.credentials.as_ref().is_some_and(|credentials| credentials.lease().pass(now).is_some())
     }
 
     /// The caller that `secret` speaks for, if it is live.
@@ -213,7 +223,7 @@ fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     }
 }
 
-fn unknown() -> Error {
+pub(super) fn unknown() -> Error {
     Error::new(
         Code::InvalidToken,
         "This credential is not known here; check that it is complete and meant for this server",

@@ -23,6 +23,7 @@ use super::{
     again::{Copy, is_curable},
     bearer::{Authenticator, Look, bearer_secret},
     limits::{Limits, Standing},
+    lookup_limits::is_failure,
 };
 use crate::{
     base::{
@@ -114,8 +115,7 @@ impl Rules {
     async fn judge_unknown(&self, head: &Parts, secret: Secret, look: Look) -> Judged {
         let judged = async {
             let context = context_of(head)?;
-            let caller = look.into_database(&self.authenticator, &secret).await;
-            let caller = caller.map_err(|error| self.failed(context, error))?;
+            let caller = self.limits.look_up(&self.authenticator, &secret, look, context.client).await?;
             Ok(self.admit(context, head, Some((caller, secret))))
         };
         judged.await.unwrap_or_else(|error| Judged::Refused(error, None))
@@ -156,15 +156,10 @@ impl Rules {
         }
     }
 
-    /// What a credential that was not recognised is answered.
+    /// What a request without a well-formed credential is answered.
     fn failed(&self, context: &RequestContext, error: Error) -> Error {
-        match error.code() {
-            // Guessing is bounded; a valid credential from the same address is not held up by it.
-            Code::MissingCredentials | Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked => {
-                self.limits.failure_from(context.client).err().unwrap_or(error)
-            }
-            _ => error,
-        }
+        // Guessing is bounded; a valid credential from the same address is not held up by it.
+        if is_failure(error.code()) { self.limits.failure_from(context.client).err().unwrap_or(error) } else { error }
     }
 
     /// Lets a write do its work in a task of its own, in which it comes to its end, committed or not at all, and gives

@@ -16,11 +16,17 @@ use governor::{
     state::keyed::DashMapStateStore,
 };
 
+use super::{
+    bearer::{Authenticator, Look},
+    budget::Budget,
+    lookup_limits::LookupLimits,
+};
 use crate::base::{
     caller::Caller,
     clock::Clock,
     error::{Code, Error, Result},
     limit::{LimitSettings, RateLimit},
+    secret::Secret,
     subject::Subject,
 };
 
@@ -48,16 +54,20 @@ pub struct Limits {
     clock: LimitClock,
     /// A limiter for each limit that some credential has.
     credentials: RwLock<HashMap<RateLimit, Arc<Limiter<Subject>>>>,
-    failures: Limiter<IpAddr>,
+    failures: Budget<IpAddr>,
+    lookups: LookupLimits,
     sign_ins: Limiter<IpAddr>,
 }
 
 impl Limits {
     /// Limits by these settings.
     pub fn new(settings: LimitSettings, clock: Clock) -> Self {
+        let failures = Budget::new(settings.failures, ADDRESSES, clock.clone());
+        let lookups = LookupLimits::new(clock.clone());
         let clock = LimitClock(clock);
         Self {
-            failures: limiter(settings.failures, &clock),
+            failures,
+            lookups,
             sign_ins: limiter(settings.sign_ins, &clock),
             settings,
             clock,
@@ -84,7 +94,25 @@ impl Limits {
 
     /// Counts one failure to authenticate from `address`; an error once there have been too many.
     pub fn failure_from(&self, address: Option<IpAddr>) -> Result<()> {
-        self.of_address(&self.failures, address, "Too many requests from your address had no valid credential")
+        let Some(address) = address else { return Ok(()) };
+        self.failures.take(network_of(address)).map_err(too_many_failures)
+    }
+
+    /// Looks up a credential that is not cached, within what unknown credentials may cost the database. Counts a failure
+    /// from `address` itself.
+    pub async fn look_up(
+        &self,
+        by: &Authenticator,
+        secret: &Secret,
+        look: Look,
+        address: Option<IpAddr>,
+    ) -> Result<Arc<Caller>> {
+        self.lookups.look_up(by, (secret, look), &self.failures, address).await
+    }
+
+    /// How look-ups ran.
+    pub fn lookups(&self) -> &LookupLimits {
+        &self.lookups
     }
 
     /// Counts one attempt to sign in from `address`; an error once there have been too many.
@@ -102,11 +130,7 @@ impl Limits {
                 return Ok(());
             }
         }
-        limiter.check_key(&address).map(drop).map_err(|until| {
-            let seconds = whole_seconds(until.wait_time_from(self.clock.now()));
-            let detail = format!("{what}; wait {seconds} s, and check the credential before you send it again");
-            Error::new(Code::RateLimited, detail).retry_after(seconds)
-        })
+        limiter.check_key(&address).map(drop).map_err(|until| too_many(what, until.wait_time_from(self.clock.now())))
     }
 
     fn of_credentials(&self, limit: RateLimit) -> Arc<Limiter<Subject>> {
@@ -121,7 +145,7 @@ impl Limits {
 
     /// Forgets whom no limit holds back any more. To be called now and then.
     pub fn sweep(&self) {
-        self.failures.retain_recent();
+        self.failures.sweep();
         self.sign_ins.retain_recent();
         let mut credentials = self.credentials.write().unwrap_or_else(PoisonError::into_inner);
         credentials.retain(|_, limiter| {
@@ -138,8 +162,19 @@ fn limiter<K: std::hash::Hash + Eq + Clone>(limit: RateLimit, clock: &LimitClock
     RateLimiter::dashmap_with_clock(quota.allow_burst(limit.requests), clock.clone()).with_middleware()
 }
 
+/// What a failure is answered from an address that may not fail again before `wait` has passed.
+pub(super) fn too_many_failures(wait: Duration) -> Error {
+    too_many("Too many requests from your address had no valid credential", wait)
+}
+
+fn too_many(what: &str, wait: Duration) -> Error {
+    let seconds = whole_seconds(wait);
+    let detail = format!("{what}; wait {seconds} s, and check the credential before you send it again");
+    Error::new(Code::RateLimited, detail).retry_after(seconds)
+}
+
 /// Whoever has one IPv6 address usually has its whole /64.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),

@@ -165,7 +165,7 @@ fn blames_connection(error: &Error) -> bool {
     matches!(error.code(), Code::AuthUnavailable | Code::DatabaseUnavailable)
 }
 
-fn unreachable_database() -> Error {
+pub(super) fn unreachable_database() -> Error {
     Error::new(
         Code::AuthUnavailable,
         "Credentials cannot be checked while the database is unreachable; retry in a moment",

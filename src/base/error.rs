@@ -58,6 +58,7 @@ codes! {
         ProjectArchived = "project_archived",
         ScopeEscalation = "scope_escalation",
         RoleEscalation = "role_escalation",
+        ImportNotAllowed = "import_not_allowed",
         NotFound = "not_found",
         RouteNotFound = "route_not_found",
         MethodNotAllowed = "method_not_allowed",

@@ -149,6 +149,13 @@ impl JsonSchema for Secret {
 #[sqlx(transparent)]
 pub struct SecretHash([u8; 32]);
 
+impl SecretHash {
+    /// Its bytes, as the database has them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for SecretHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretHash(..)")

@@ -6,13 +6,14 @@ use crate::{base::lifecycle::Phase, state::App};
 /// The page as it is now. Reads a few small files of the kernel's, and waits for nothing else.
 pub fn page(app: &App) -> String {
     // THE list: a new one is added here.
-    let measured: [&dyn Measured; 12] = [
+    let measured: [&dyn Measured; 13] = [
         &Server(app),
         &app.process,
         &*app.requests,
         &app.edge,
         &app.db,
         &*app.node,
+        app.limits.lookups(),
         &*app.meter,
         &*app.sealing,
         &*app.hub,

@@ -13,6 +13,7 @@ use std::{fs, io, path::Path};
 use serde::Deserialize;
 
 use super::drivers::{aws::AwsSettings, docker::DockerSettings, sim::SimSettings};
+use crate::base::id::ProjectId;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -27,9 +28,58 @@ struct File {
 pub struct ProviderSettings {
     /// What clients call it.
     pub name: String,
+    /// Which projects may import objects of the provider's account.
+    #[serde(default)]
+    pub import_projects: ImportProjects,
     /// What it is.
     #[serde(flatten)]
     pub driver: DriverSettings,
+}
+
+/// Which projects may make resources of objects that others made at a provider. Whoever may can take over, change and
+/// delete every object of the account that carries no tags of ours: so nobody may unless the operator says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<String>")]
+pub enum ImportProjects {
+    /// None.
+    #[default]
+    None,
+    /// These.
+    Listed(Vec<ProjectId>),
+    /// All: `["*"]`.
+    All,
+}
+
+impl ImportProjects {
+    /// Whether a project may.
+    pub fn contains(&self, project: ProjectId) -> bool {
+        match self {
+            Self::None => false,
+            Self::Listed(projects) => projects.contains(&project),
+            Self::All => true,
+        }
+    }
+}
+
+impl TryFrom<Vec<String>> for ImportProjects {
+    type Error = String;
+
+    fn try_from(texts: Vec<String>) -> Result<Self, String> {
+        match texts.as_slice() {
+            [] => return Ok(Self::None),
+            [all] if all == "*" => return Ok(Self::All),
+            _ => {}
+        }
+        let read = |text: &String| {
+            text.parse().map_err(|_| {
+                format!(
+                    "import_projects: '{}' is not the id of a project; write ids such as \"proj_8f2c4\", or [\"*\"] alone for all projects",
+                    text.escape_debug()
+                )
+            })
+        };
+        texts.iter().map(read).collect::<Result<_, _>>().map(Self::Listed)
+    }
 }
 
 /// What a provider is, and what its driver must know.
@@ -79,7 +129,8 @@ pub fn is_provider_name(name: &str) -> bool {
 
 /// The providers there are if the operator names none: the simulated one.
 pub fn default_providers() -> Vec<ProviderSettings> {
-    vec![ProviderSettings { name: "sim".into(), driver: DriverSettings::Sim(SimSettings::default()) }]
+    let driver = DriverSettings::Sim(SimSettings::default());
+    vec![ProviderSettings { name: "sim".into(), import_projects: ImportProjects::None, driver }]
 }
 
 /// Reads a file of providers.
@@ -156,5 +207,26 @@ mod tests {
             let told = told(&format!("{aws}{rest}"));
             assert!(told.contains(&format!("line {line}")) && !told.contains("hidden"), "{told}");
         }
+    }
+
+    #[test]
+    fn projects_that_may_import_are_listed_and_none_may_by_default() {
+        let imports = |list: &str| {
+            let file = format!("[[provider]]\nname = 'a'\ndriver = 'sim'\nseed = 7\n{list}");
+            parse(&file).map(|providers| providers[0].import_projects.clone()).map_err(|error| error.to_string())
+        };
+        let (one, other): (ProjectId, ProjectId) = ("proj_8f2c4".parse().unwrap(), "proj_9".parse().unwrap());
+        for none in ["", "import_projects = []"] {
+            assert!(!imports(none).unwrap().contains(one), "{none}");
+        }
+        assert!(default_providers().iter().all(|provider| !provider.import_projects.contains(one)));
+        let listed = imports("import_projects = ['proj_8f2c4']").unwrap();
+        assert!(listed.contains(one) && !listed.contains(other));
+        assert!(imports("import_projects = ['*']").unwrap().contains(other));
+        for bad in ["['*', 'proj_8f2c4']", "['proj_XYZ']", "['key_7d1']", "['']"] {
+            let told = imports(&format!("import_projects = {bad}")).unwrap_err();
+            assert!(told.contains("is not the id of a project") && told.contains("proj_8f2c4"), "{told}");
+        }
+        assert!(imports("import_projects = 'proj_8f2c4'").is_err());
     }
 }

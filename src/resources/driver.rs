@@ -242,8 +242,12 @@ pub enum Refusal {
     NotFound,
     /// Something else is in the way, which may go.
     Conflict,
-    /// The provider has no more of it, or gives no more to this account.
+    /// The provider gives no more of it to this account.
     Exhausted,
+    /// The provider has none of it at the moment.
+    NoCapacity,
+    /// The provider protects the object against it. Somebody has to lift that first.
+    Protected,
 }
 
 impl DriverError {

@@ -126,6 +126,8 @@ pub async fn import(
         return Err(Error::unsupported(vec![Item { place, code: ItemCode::Unsupported, detail }]));
     }
     tenant.require_active()?;
+    // Before anything is said about the object.
+    rules::require_import(provider, tenant)?;
     let owner = repo::owner_of_object(tx.db(), &provider.name, new.kind, &new.provider_ref).await?;
     if let Some((owner, project)) = owner {
         let who = if project == tenant.project_id() { owner.to_string() } else { "a resource elsewhere".to_owned() };

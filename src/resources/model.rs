@@ -263,8 +263,8 @@ impl From<StoredResource> for ResourceView {
 /// Why an operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
-    /// What it was, for programs: `invalid`, `denied`, `not_found`, `conflict`, `exhausted`, `timeout`, `reference_failed`,
-    /// `provider_unavailable` or `failed`.
+    /// What it was, for programs: `invalid`, `denied`, `not_found`, `conflict`, `exhausted`, `protected`, `timeout`,
+    /// `reference_failed`, `provider_unavailable` or `failed`.
     pub code: Cow<'static, str>,
     /// What it was and what to do, for people.
     pub detail: String,

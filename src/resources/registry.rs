@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     clean::CleanDriver,
-    config::{DriverSettings, ProviderSettings},
+    config::{DriverSettings, ImportProjects, ProviderSettings},
     driver::{Capabilities, Driver},
     drivers::{
         aws::{self, Aws},
@@ -23,6 +23,8 @@ pub struct Provider {
     pub driver_name: &'static str,
     /// Where it is, in its own terms; empty for nowhere in particular.
     pub region: String,
+    /// Which projects may import objects of its account.
+    pub import_projects: ImportProjects,
     /// Speaks to it.
     pub driver: Arc<dyn Driver>,
 }
@@ -42,7 +44,7 @@ impl Registry {
     /// Those of `settings`. The simulated ones keep their objects in `db`.
     pub fn new(settings: Vec<ProviderSettings>, db: &Pool) -> Self {
         let provider = |settings: ProviderSettings| {
-            let name = settings.name;
+            let (name, import_projects) = (settings.name, settings.import_projects);
             let (driver_name, region, driver): (_, _, Arc<dyn Driver>) = match settings.driver {
                 DriverSettings::Aws(settings) => {
                     let region = settings.region.clone();
@@ -56,7 +58,7 @@ impl Registry {
                 }
             };
             let driver = Arc::new(CleanDriver(driver));
-            (name.clone(), Provider { name, driver_name, region, driver })
+            (name.clone(), Provider { name, driver_name, region, import_projects, driver })
         };
         Self(settings.into_iter().map(provider).collect())
     }

@@ -59,6 +59,19 @@ pub fn require_kind(provider: &Provider, kind: Kind) -> Result<()> {
     Err(Error::unsupported(vec![item("/kind", ItemCode::Unsupported, detail)]))
 }
 
+/// Whether a project may import objects of a provider's account.
+pub fn require_import(provider: &Provider, tenant: Tenant) -> Result<()> {
+    let project = tenant.project_id();
+    if provider.import_projects.contains(project) {
+        return Ok(());
+    }
+    let detail = format!(
+        "This project may not import objects of '{}'; ask the operator to add {project} to import_projects of that provider",
+        provider.name
+    );
+    Err(Error::new(Code::ImportNotAllowed, detail))
+}
+
 /// Whether a spec makes sense, and its provider can do it. What is said of member `m` is put at `at(m)`.
 pub fn require_possible(provider: &Provider, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
     if let Spec::Network(NetworkSpec { cidr }) = spec {

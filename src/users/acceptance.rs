@@ -38,22 +38,27 @@ pub async fn accept(
     let mut db = app.db.acquire().await?;
     let invitation = invitations::find(&mut db, &secret.hash()).await?.ok_or_else(unknown)?;
     let user = repo::account(&mut db, invitation.user_id).await?.ok_or_else(unknown)?;
+    // Asked in any case, so that the number of round trips does not tell whether there is an account.
+    let is_member = repo::is_member_anywhere(&mut db, user.id).await?;
+    let is_known = user.password_hash.is_some() || is_member;
     // Hashing takes a while, and the pool is small.
-    let is_known = user.password_hash.is_some() || repo::is_member_anywhere(&mut db, user.id).await?;
     drop(db);
     invitation.require_open(now)?;
-    let new_hash = if is_known {
-        // Whoever holds the invitation must also be who the address belongs to.
+    let unfit = password_rules::check(&password, &user.email).err();
+    let new_hash = if is_known || unfit.is_some() {
+        // Whoever holds the invitation must also be who the address belongs to. A password that no new account may have is
+        // answered alike, and costs the same, whether or not there is an account.
         let key = user.email.key();
-        let proof = app.passwords.prove(key.as_str(), password, user.password_hash.clone(), now);
+        let stored = user.password_hash.clone().filter(|_| is_known);
+        let proof = app.passwords.prove(key.as_str(), password, stored, now);
         let Some(proof) = caller.request.while_awaited(proof).await? else {
             app.writes.refused(&caller.request, Change::refused(Action::SessionRefused, Some(user.id))).await?;
-            return Err(wrong_password());
+            return Err(unfit.map_or_else(wrong_password, |unfit| {
+                Error::invalid_member("/password", unfit.code(), unfit.to_string())
+            }));
         };
         proof.upgrade
     } else {
-        password_rules::check(&password, &user.email)
-            .map_err(|unfit| Error::invalid_member("/password", unfit.code(), unfit.to_string()))?;
         Some(caller.request.while_awaited(app.passwords.hash(password)).await?)
     };
 
@@ -77,6 +82,7 @@ pub async fn accept(
     let actor = Actor::user(user.id, session.id);
     tx.also(Change::session(&session).by(actor.clone()));
     let change = Change::new(Action::UserJoined, user.id, Some(invitation.project_id))
+        .with("id", [invitations::shown_as(invitation.id), user.id])
         .with("status", [MemberStatus::Invited, MemberStatus::Active])
         .by(actor);
     tx.commit(change, Issued(Created { location: format!("/v1/sessions/{}", session.id), body: session })).await

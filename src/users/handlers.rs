@@ -18,7 +18,7 @@ use crate::{
     base::{
         action::Action,
         error::{Code, Error, Result},
-        id::{self, Id, ProjectId, UserId},
+        id::{self, Id, InvitationId, ProjectId, UserId},
         page::{InProject, ListQuery},
         role::Role,
         scope::of::{UsersRead, UsersWrite},
@@ -78,7 +78,9 @@ pub async fn create(
     tenant.reach(new.role)?;
     tenant.require_active()?;
     let user = repo::find_or_insert(tx.db(), UserId::new(), &new.email, now).await?;
-    repo::insert_invited(tx.db(), tenant, (user.id, &new.email), new.role, now).await.map_err(|error| {
+    let invitation = InvitationId::new();
+    let invited = repo::Invited { user: user.id, invitation, email: &new.email, role: new.role };
+    repo::insert_invited(tx.db(), tenant, invited, now).await.map_err(|error| {
         match db::violated_constraint(&error) {
             Some("members_pkey") => Error::new(
                 Code::AlreadyMember,
@@ -88,8 +90,8 @@ pub async fn create(
         }
     })?;
     let secret = Secret::generate(SecretKind::Invitation);
-    invitations::insert(tx.db(), tenant, user.id, &secret, grant.caller().user_id(), now).await?;
-    let member = repo::get(tx.db(), tenant, user.id).await?.ok_or_else(Error::not_found)?;
+    invitations::insert(tx.db(), tenant, (invitation, user.id), &secret, grant.caller().user_id(), now).await?;
+    let member = repo::get(tx.db(), tenant, invitations::shown_as(invitation)).await?.ok_or_else(Error::not_found)?;
     let location = format!("/v1/users/{}", member.id);
     let change = Change::new(Action::UserInvited, member.id, Some(tenant.project_id())).created(&member);
     tx.commit(change, Issued(Created { location, body: InvitedUser { invitation: secret, member } })).await
@@ -116,8 +118,11 @@ pub async fn update(
     if role != Role::Owner {
         require_another_owner(&mut tx, tenant, &member).await?;
     }
-    repo::set_role(tx.db(), tenant, id, role).await?;
-    tx.recall(Subject::Member(tenant.project_id(), id));
+    if !repo::set_role(tx.db(), tenant, id, role).await? {
+        // They have accepted in the meantime, and are shown under another id.
+        return Err(Error::not_found());
+    }
+    tx.recall(Subject::Member(tenant.project_id(), member.account_id));
     let updated = Member { role, ..member.clone() };
     let change = Change::new(Action::UserUpdated, id, Some(tenant.project_id())).updated(&member, &updated);
     tx.commit(change, Tagged(updated)).await
@@ -154,10 +159,13 @@ pub async fn remove(
     let deletion = Deletion { role: Some(member.role), repeatable_by };
     deletions::record(tx.db(), tenant.project_id(), id, deletion, now).await?;
     // The membership first: it waits for tokens being issued under it, and the next statement sees them.
-    repo::remove_member(tx.db(), tenant, id).await?;
-    tokens::repo::revoke_issued_by_member(tx.db(), tenant, id, now).await?;
-    invitations::withdraw(tx.db(), tenant, id, now).await?;
-    tx.recall(Subject::Member(tenant.project_id(), id));
+    if !repo::remove_member(tx.db(), tenant, id).await? {
+        // They have accepted in the meantime, and are shown under another id.
+        return Err(Error::not_found());
+    }
+    tokens::repo::revoke_issued_by_member(tx.db(), tenant, member.account_id, now).await?;
+    invitations::withdraw(tx.db(), tenant, member.account_id, now).await?;
+    tx.recall(Subject::Member(tenant.project_id(), member.account_id));
     let change = Change::new(Action::UserRemoved, id, Some(tenant.project_id())).deleted(&member);
     tx.commit(change, reply).await
 }
@@ -203,7 +211,7 @@ async fn member_within_reach(tx: &mut Tx, tenant: Tenant, id: UserId) -> Result<
 /// Whether the project still has an owner without `member`.
 async fn require_another_owner(tx: &mut Tx, tenant: Tenant, member: &Member) -> Result<()> {
     let owns = member.role == Role::Owner && member.status == MemberStatus::Active;
-    if !owns || repo::has_other_owner(tx.db(), tenant, member.id).await? {
+    if !owns || repo::has_other_owner(tx.db(), tenant, member.account_id).await? {
         return Ok(());
     }
     Err(Error::new(Code::LastOwner, "They are the project's last owner; make somebody else an owner first"))

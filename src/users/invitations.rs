@@ -15,6 +15,11 @@ use crate::base::{
 /// How long an invitation can be accepted.
 pub const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The id under which an invited user is shown.
+pub fn shown_as(invitation: InvitationId) -> UserId {
+    UserId::from_u128(invitation.as_u128())
+}
+
 /// An invitation as the database has it.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Invitation {
@@ -49,7 +54,7 @@ impl Invitation {
 pub async fn insert(
     db: &mut PgConnection,
     tenant: Tenant,
-    user: UserId,
+    (id, user): (InvitationId, UserId),
     secret: &Secret,
     created_by: Option<UserId>,
     now: Timestamp,
@@ -58,7 +63,7 @@ pub async fn insert(
         "INSERT INTO invitations (id, project_id, user_id, secret_hash, created_by, created_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
-    .bind(InvitationId::new())
+    .bind(id)
     .bind(tenant.project_id())
     .bind(user)
     .bind(secret.hash())

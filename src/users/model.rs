@@ -37,15 +37,18 @@ pub enum MemberStatus {
 #[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
 #[schemars(rename = "User")]
 pub struct Member {
-    /// The user's id.
+    /// The user's id. Until the invitation is accepted, an id of the invitation's own.
     pub id: UserId,
+    /// The account, which is not shown before its owner accepts: ids carry time.
+    #[serde(skip)]
+    pub account_id: UserId,
     /// Where they can be written to, and what they sign in with.
     pub email: Email,
     /// What they may do in this project.
     pub role: Role,
     /// Whether they have accepted their invitation.
     pub status: MemberStatus,
-    /// When their account was made.
+    /// Creation time of the account; until the invitation is accepted, of the invitation.
     pub created_at: Timestamp,
 }
 

@@ -7,7 +7,7 @@ use crate::{
     base::{
         clock::Timestamp,
         email::{Email, EmailKey},
-        id::{self, ProjectId, UserId},
+        id::{self, InvitationId, ProjectId, UserId},
         page::{Page, PageRequest, keyset},
         role::Role,
         tenant::{Membership, Tenant},
@@ -32,7 +32,8 @@ pub async fn account(db: &mut PgConnection, id: UserId) -> sqlx::Result<Option<A
     sqlx::query_as("SELECT id, email, password_hash FROM users WHERE id = $1").bind(id).fetch_optional(db).await
 }
 
-/// The user with this address, in whatever spelling, who is made with this id if there is none yet.
+/// The user with this address, in whatever spelling, who is made with this id if there is none yet. Locks nothing of a user
+/// who is there: how long it takes does not depend on what they are doing.
 pub async fn find_or_insert(db: &mut PgConnection, id: UserId, email: &Email, now: Timestamp) -> sqlx::Result<Account> {
     // Somebody else may just be making the same user: then the insert waits for them and does nothing, and the statement
     // that follows sees whom they have made.
@@ -101,7 +102,7 @@ pub async fn hold_password(
         .map(|row| row.is_some())
 }
 
-/// Makes a user a member of a project, or invites them to become one.
+/// Makes a user a member of a project.
 pub async fn insert_member(
     db: &mut PgConnection,
     project: ProjectId,
@@ -121,23 +122,36 @@ pub async fn insert_member(
         .map(drop)
 }
 
-/// Invites a user to become a member of a project, by this spelling of their address.
+/// An invitation of a user to a project.
+#[derive(Debug)]
+pub struct Invited<'a> {
+    /// The account that belongs to the address.
+    pub user: UserId,
+    /// The user is shown under the invitation's id until they accept.
+    pub invitation: InvitationId,
+    /// The spelling of the address that they are invited by.
+    pub email: &'a Email,
+    /// The role that they get.
+    pub role: Role,
+}
+
+/// Invites a user to a project.
 pub async fn insert_invited(
     db: &mut PgConnection,
     tenant: Tenant,
-    (user, email): (UserId, &Email),
-    role: Role,
+    invited: Invited<'_>,
     now: Timestamp,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO members (project_id, user_id, role, status, created_at, invited_as)
-         VALUES ($1, $2, $3, 'invited', $4, $5)",
+        "INSERT INTO members (project_id, user_id, invitation_id, invited_as, role, status, created_at)
+         VALUES ($1, $2, $3, $4, $5, 'invited', $6)",
     )
     .bind(tenant.project_id())
-    .bind(user)
-    .bind(role)
+    .bind(invited.user)
+    .bind(invited.invitation)
+    .bind(invited.email)
+    .bind(invited.role)
     .bind(now)
-    .bind(email)
     .execute(db)
     .await
     .map(drop)
@@ -185,25 +199,25 @@ pub async fn owners(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Vec<U
         .await
 }
 
-/// Gives a member another role.
-pub async fn set_role(db: &mut PgConnection, tenant: Tenant, user: UserId, role: Role) -> sqlx::Result<()> {
-    sqlx::query("UPDATE members SET role = $3 WHERE project_id = $1 AND user_id = $2")
+/// Gives a member another role; gives whether there is one who is shown under this id.
+pub async fn set_role(db: &mut PgConnection, tenant: Tenant, shown: UserId, role: Role) -> sqlx::Result<bool> {
+    sqlx::query("UPDATE members SET role = $3 WHERE project_id = $1 AND public_id = $2")
         .bind(tenant.project_id())
-        .bind(user)
+        .bind(shown)
         .bind(role)
         .execute(db)
         .await
-        .map(drop)
+        .map(|done| done.rows_affected() == 1)
 }
 
-/// Takes a member out of the tenant's project.
-pub async fn remove_member(db: &mut PgConnection, tenant: Tenant, user: UserId) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM members WHERE project_id = $1 AND user_id = $2")
+/// Takes a member out of the tenant's project; gives whether there was one who was shown under this id.
+pub async fn remove_member(db: &mut PgConnection, tenant: Tenant, shown: UserId) -> sqlx::Result<bool> {
+    sqlx::query("DELETE FROM members WHERE project_id = $1 AND public_id = $2")
         .bind(tenant.project_id())
-        .bind(user)
+        .bind(shown)
         .execute(db)
         .await
-        .map(drop)
+        .map(|done| done.rows_affected() == 1)
 }
 
 /// Whether a user has any membership that is more than an invitation.
@@ -251,12 +265,14 @@ pub async fn lock_membership_of(
     .await
 }
 
-/// One member of the tenant's project.
+/// The member of the tenant's project who is shown under this id.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: UserId) -> sqlx::Result<Option<Member>> {
     sqlx::query_as(
-        "SELECT u.id, CASE m.status WHEN 'invited' THEN coalesce(m.invited_as, u.email) ELSE u.email END AS email,
-                m.role, m.status, u.created_at
-         FROM members m JOIN users u ON u.id = m.user_id WHERE m.project_id = $1 AND m.user_id = $2",
+        "SELECT m.public_id AS id, m.user_id AS account_id,
+                CASE m.status WHEN 'invited' THEN coalesce(m.invited_as, u.email) ELSE u.email END AS email, m.role, m.status,
+                CASE m.status WHEN 'invited' THEN m.created_at ELSE u.created_at END AS created_at
+         FROM members m JOIN users u ON u.id = m.user_id
+         WHERE m.project_id = $1 AND m.public_id = $2",
     )
     .bind(tenant.project_id())
     .bind(id)
@@ -273,10 +289,12 @@ pub async fn list(
 ) -> sqlx::Result<Page<Member, id::User>> {
     let sql = keyset!(
         page,
-        "m.user_id",
-        "SELECT u.id, CASE m.status WHEN 'invited' THEN coalesce(m.invited_as, u.email) ELSE u.email END AS email,
-                m.role, m.status, u.created_at
-         FROM members m JOIN users u ON u.id = m.user_id WHERE m.project_id = $3 AND ($4 IS NULL OR m.role = $4)"
+        "m.public_id",
+        "SELECT m.public_id AS id, m.user_id AS account_id,
+                CASE m.status WHEN 'invited' THEN coalesce(m.invited_as, u.email) ELSE u.email END AS email, m.role, m.status,
+                CASE m.status WHEN 'invited' THEN m.created_at ELSE u.created_at END AS created_at
+         FROM members m JOIN users u ON u.id = m.user_id
+         WHERE m.project_id = $3 AND ($4 IS NULL OR m.role = $4)"
     );
     let rows: Vec<Member> = sqlx::query_as(sql)
         .bind(page.after)

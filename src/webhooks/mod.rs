@@ -5,6 +5,8 @@
 //! outside of any transaction, and notes what came of it: at least once, signed ([`sign`]), and only ever to addresses
 //! that may be sent to ([`vet`], [`send`]).
 
+pub mod connect;
+pub mod fault;
 pub mod figures;
 pub mod handlers;
 pub mod model;

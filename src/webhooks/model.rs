@@ -241,6 +241,17 @@ pub struct TestedWebhook {
     pub queued: bool,
 }
 
+/// Which side caused an attempt to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum FailureCause {
+    /// The receiver, its name or its network.
+    Receiver,
+    /// This server, its machine, its network or its settings.
+    Server,
+}
+
 /// One attempt to deliver.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
@@ -251,8 +262,12 @@ pub struct Attempt {
     /// What the receiver answered; null when it did not answer.
     pub status_code: Option<u16>,
     /// What was wrong, in a word: `unsuccessful_status`, `redirect`, `timeout`, `connection_failed`, `tls_failed`,
-    /// `name_not_found`, `address_not_allowed`, `bad_answer`, `no_authorities`, `secret_unreadable`, `event_gone`, `bad_url`. Null when it was delivered.
+    /// `name_not_found`, `address_not_allowed`, `bad_answer`, `name_lookup_failed`, `no_route`, `out_of_resources`,
+    /// `no_authorities`, `secret_unreadable`, `event_gone`, `bad_url`. Null when it was delivered.
     pub error: Option<Cow<'static, str>>,
+    /// Which side caused the failure. Only failures of the receiver can disable the webhook. Null when it was delivered.
+    #[serde(default)]
+    pub cause: Option<FailureCause>,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
 }

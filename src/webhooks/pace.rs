@@ -56,7 +56,16 @@ impl Pace {
         let pause = most.mul_f64(rand::rng().random::<f64>());
         pause.max(retry_after.unwrap_or_default().min(self.longest_pause))
     }
+
+    /// How long to wait after an attempt that failed for a reason of this server's.
+    pub fn own_pause(&self, attempt: i32) -> Duration {
+        self.pause(attempt.min(OURS), None)
+    }
 }
+
+/// What failed for a reason of this server's is tried again as after this many failures, at most: soon, however often it
+/// has failed before.
+const OURS: i32 = 3;
 
 /// An exchange that takes longer than this makes a receiver a slow one.
 const SLOW: Duration = Duration::from_secs(3);
@@ -131,6 +140,16 @@ impl Lanes {
 
     /// It is not any more: whether it was `delivered`, and how long it took.
     pub fn end(&mut self, webhook: WebhookId, lane: Lane, delivered: bool, took: Duration) {
+        self.release(webhook, lane);
+        if self.seen.len() >= REMEMBERED {
+            self.seen.clear();
+        }
+        let manner = if delivered && took <= SLOW { Manner::Quick } else { Manner::Troubled };
+        self.seen.insert(webhook, manner);
+    }
+
+    /// As [`Lanes::end`], after an attempt that says nothing about the receiver.
+    pub fn release(&mut self, webhook: WebhookId, lane: Lane) {
         if let Some(count) = self.in_flight.get_mut(&webhook) {
             *count -= 1;
             if *count == 0 {
@@ -138,11 +157,6 @@ impl Lanes {
             }
         }
         self.change(lane, -1);
-        if self.seen.len() >= REMEMBERED {
-            self.seen.clear();
-        }
-        let manner = if delivered && took <= SLOW { Manner::Quick } else { Manner::Troubled };
-        self.seen.insert(webhook, manner);
     }
 
     fn change(&mut self, lane: Lane, by: isize) {
@@ -172,6 +186,24 @@ mod tests {
         let pace = Pace::default();
         assert!(pace.pause(1, Some(Duration::from_secs(600))) >= Duration::from_secs(600));
         assert!(pace.pause(1, Some(Duration::MAX)) <= pace.longest_pause);
+    }
+
+    #[test]
+    fn failure_of_this_server_is_retried_soon_however_often_it_has_failed() {
+        let pace = Pace::default();
+        let most = pace.first_pause * 4;
+        assert!((0..1000).all(|attempt| pace.own_pause(attempt) <= most));
+    }
+
+    #[test]
+    fn failure_of_this_server_changes_nothing_about_the_receiver() {
+        let (mut lanes, webhook) = (Lanes::default(), WebhookId::new());
+        lanes.begin(webhook, Lane::Sound);
+        lanes.end(webhook, Lane::Sound, true, Duration::from_millis(5));
+        lanes.begin(webhook, Lane::Sound);
+        lanes.release(webhook, Lane::Sound);
+        assert_eq!(lanes.room(webhook, false), (Lane::Sound, EACH_QUICK));
+        assert!(lanes.is_idle());
     }
 
     #[test]

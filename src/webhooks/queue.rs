@@ -55,6 +55,8 @@ pub struct Taken {
     pub id: DeliveryId,
     /// Which attempt this is. Only who has the last one may note what came of it.
     pub attempt: i32,
+    /// How many attempts before it failed because of the receiver, as far as they are remembered.
+    pub failures: i32,
     /// The webhook.
     pub webhook_id: WebhookId,
     /// The project.
@@ -87,7 +89,10 @@ pub async fn take(db: &mut PgConnection, turns: &[(WebhookId, usize)], lease: Du
          UPDATE webhook_deliveries d SET attempt = d.attempt + 1, next_attempt_at = now() + make_interval(secs => $3)
          FROM taken, webhooks w
          WHERE d.id = taken.id AND w.id = d.webhook_id AND w.enabled
-         RETURNING d.id, d.attempt, d.webhook_id, d.project_id, d.event_id, w.url, w.secret, w.previous_secret,
+         RETURNING d.id, d.attempt,
+                   (SELECT count(*)::int FROM jsonb_array_elements(d.attempts) AS a
+                    WHERE a ->> 'error' IS NOT NULL AND a ->> 'cause' IS DISTINCT FROM 'server') AS failures,
+                   d.webhook_id, d.project_id, d.event_id, w.url, w.secret, w.previous_secret,
                    w.previous_expires_at,
                    (SELECT e.payload FROM audit_entries e WHERE e.project_id = d.project_id AND e.id = d.event_id) AS payload",
     )

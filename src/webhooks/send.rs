@@ -6,7 +6,7 @@ use std::{
     fmt,
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -19,56 +19,21 @@ use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use url::{Host, Url};
 
-use super::{retry_after, vet};
+pub use super::fault::Fault;
+use super::{connect, retry_after, vet};
 use crate::base::net::Cidr;
 
-/// How long one of a name's addresses may take to be connected to, so that a dead one leaves time for the others.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// What is read of an answer: of its head, else it is none; and of its body, for the receiver's sake, which may not like to
 /// be hung up on.
 const MOST_READ: usize = 16 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(1);
-
-/// Why there was no answer, in a word for the owner of the webhook. Nothing that a receiver wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The name has no address.
-    NameNotFound,
-    /// Nothing may be sent to any of its addresses.
-    AddressNotAllowed,
-    /// No address could be connected to.
-    ConnectionFailed,
-    /// The certificate was not accepted, or TLS failed otherwise.
-    TlsFailed,
-    /// This machine knows no certificate authority.
-    NoAuthorities,
-    /// The time was up.
-    Timeout,
-    /// What came back was no HTTP answer, or the connection ended before it.
-    BadAnswer,
-}
-
-impl Fault {
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NameNotFound => "name_not_found",
-            Self::AddressNotAllowed => "address_not_allowed",
-            Self::ConnectionFailed => "connection_failed",
-            Self::TlsFailed => "tls_failed",
-            Self::NoAuthorities => "no_authorities",
-            Self::Timeout => "timeout",
-            Self::BadAnswer => "bad_answer",
-        }
-    }
-}
 
 /// What is needed of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +47,7 @@ pub struct Answer {
 type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 /// What finds a name's addresses.
-pub type Find = dyn Fn(&str) -> Vec<IpAddr> + Send + Sync;
+pub type Find = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// How names become addresses.
 #[derive(Clone, Default)]
@@ -108,12 +73,11 @@ impl Resolver {
         match self {
             Self::System => {
                 let name = name.to_owned();
-                // The port is put in later.
-                Box::pin(async move { Ok(lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
+                Box::pin(async move { connect::look_up(&name).await })
             }
             Self::Given(find) => {
                 let found = find(name);
-                Box::pin(async { Ok(found) })
+                Box::pin(async { found })
             }
         }
     }
@@ -176,7 +140,11 @@ impl Sender {
     /// connected to: a name cannot lead elsewhere in between.
     async fn connect(&self, scheme: &str, host: &Host<&str>, port: u16) -> Result<TcpStream, Fault> {
         let found = match host {
-            Host::Domain(name) => self.resolver.addresses(name).await.map_err(|_| Fault::NameNotFound)?,
+            Host::Domain(name) if connect::is_invalid(name) => Vec::new(),
+            Host::Domain(name) => self.resolver.addresses(name).await.map_err(|error| {
+                tracing::debug!(%error, "name lookup of a webhook's receiver failed");
+                Fault::of_lookup(&error)
+            })?,
             Host::Ipv4(address) => vec![IpAddr::V4(*address)],
             Host::Ipv6(address) => vec![IpAddr::V6(*address)],
         };
@@ -184,16 +152,7 @@ impl Sender {
             return Err(Fault::NameNotFound);
         }
         let fit = found.into_iter().filter(|address| vet::permits(*address, scheme, &self.allowed));
-        let mut fault = Fault::AddressNotAllowed;
-        for address in fit {
-            fault = Fault::ConnectionFailed;
-            if let Ok(Ok(stream)) = timeout(CONNECT_TIME, TcpStream::connect(SocketAddr::new(address, port))).await {
-                // One write, then an answer.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-        }
-        Err(fault)
+        connect::connect(fit.collect(), port).await
     }
 
     fn tls(&self) -> Result<TlsConnector, Fault> {

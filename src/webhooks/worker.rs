@@ -20,10 +20,10 @@ use url::Url;
 
 use super::{
     figures::Outcome,
-    model::{Attempt, DisabledReason},
+    model::{Attempt, DisabledReason, FailureCause},
     pace::{Lane, Lanes},
     queue::{self, Next, Taken},
-    send::{Answer, Fault},
+    send::Answer,
     sign,
 };
 use crate::{
@@ -57,6 +57,7 @@ const USER_AGENT: &str = concat!("CloudAPI/", env!("CARGO_PKG_VERSION"), " (webh
 /// What came of one delivery, for the lanes.
 struct Ended {
     delivered: bool,
+    by_receiver: bool,
     took: Duration,
 }
 
@@ -161,12 +162,14 @@ impl Worker {
     }
 
     fn ended(&mut self, ended: std::result::Result<(Id, Ended), JoinError>) {
-        let (id, Ended { delivered, took }) = ended.unwrap_or_else(|error| {
+        let (id, Ended { delivered, by_receiver, took }) = ended.unwrap_or_else(|error| {
             tracing::error!(%error, "a delivery ended in the middle, which is a bug; it is sent again");
-            (error.id(), Ended { delivered: false, took: Duration::ZERO })
+            (error.id(), Ended { delivered: false, by_receiver: false, took: Duration::ZERO })
         });
-        if let Some((webhook, lane)) = self.places.remove(&id) {
-            self.lanes.end(webhook, lane, delivered, took);
+        match self.places.remove(&id) {
+            Some((webhook, lane)) if by_receiver => self.lanes.end(webhook, lane, delivered, took),
+            Some((webhook, lane)) => self.lanes.release(webhook, lane),
+            None => {}
         }
     }
 }
@@ -195,6 +198,7 @@ async fn deliver(app: App, taken: Taken, noting: Arc<Semaphore>) -> Ended {
         at,
         status_code: verdict.status_code,
         error: verdict.error.map(Into::into),
+        cause: verdict.error.map(|_| if verdict.by_receiver { FailureCause::Receiver } else { FailureCause::Server }),
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     };
     tracing::debug!(
@@ -215,7 +219,7 @@ async fn deliver(app: App, taken: Taken, noting: Arc<Semaphore>) -> Ended {
         }
         tokio::time::sleep(NOTE_PAUSE).await;
     }
-    Ended { delivered: verdict.next == Next::Done, took }
+    Ended { delivered: verdict.next == Next::Done, by_receiver: verdict.by_receiver, took }
 }
 
 async fn note_in_time(
@@ -240,13 +244,14 @@ async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
     let event = taken.payload.as_deref().and_then(|payload| Event::of(payload, &app.public_url).ok());
     let Some(event) = event else { return Verdict::ours("event_gone", Next::Never) };
     let body = event.to_json();
-    let later = |retry_after| Next::Retry(outbox.pace.pause(taken.attempt, retry_after));
+    // What failed for a reason of this server's makes the pauses for the receiver no longer.
+    let later = |retry_after| Next::Retry(outbox.pace.pause(taken.failures + 1, retry_after));
     let Some(newest) = outbox.seals.open(taken.webhook_id, &taken.secret) else {
         tracing::error!(
             webhook_id = %taken.webhook_id,
             "this webhook's secret was sealed under another server key, so nothing can be sent to it; rotate its secret"
         );
-        return Verdict::ours("secret_unreadable", later(None));
+        return Verdict::ours("secret_unreadable", Next::Retry(outbox.pace.own_pause(taken.attempt)));
     };
     let previous = taken.previous_secret.as_deref().filter(|_| taken.previous_expires_at.is_some_and(|end| end > at));
     let previous = previous.and_then(|sealed| outbox.seals.open(taken.webhook_id, sealed));
@@ -272,10 +277,15 @@ async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
             let retry_after = retry_after.filter(|_| matches!(status, 429 | 503));
             Verdict { status_code: Some(status), error: Some(error), next: later(retry_after), by_receiver: true }
         }
-        Err(fault) => {
-            let by_receiver = !matches!(fault, Fault::NoAuthorities);
-            Verdict { status_code: None, error: Some(fault.as_str()), next: later(None), by_receiver }
+        Err(fault) if fault.is_ours() => {
+            tracing::warn!(
+                webhook_id = %taken.webhook_id,
+                error = fault.as_str(),
+                "webhook delivery failed for a reason on this server; retried soon"
+            );
+            Verdict::ours(fault.as_str(), Next::Retry(outbox.pace.own_pause(taken.attempt)))
         }
+        Err(fault) => Verdict { status_code: None, error: Some(fault.as_str()), next: later(None), by_receiver: true },
     }
 }
 

@@ -90,7 +90,7 @@ impl<'a> World<'a> {
                 let body = json!({ "token": invited["invitation"], "password": PASSWORD });
                 let reply = app.nobody().post(path, body).await;
                 let mut told = elsewhere("session.created", &text(reply.json(), "id"), "session");
-                told.extend(in_project("user.joined", &text(invited, "id"), "user"));
+                told.extend(in_project("user.joined", &text(&reply.json()["user"], "id"), "user"));
                 (reply, told)
             }
             ("DELETE", "/v1/sessions/current" | "/v1/sessions/{session_id}") => {
@@ -364,7 +364,7 @@ async fn a_sign_in_that_fails_is_told_of_without_what_was_typed() {
     sign_in("my-password-in-the-wrong-place").await;
     let owner = app.owner().await;
     let invited = invite(&owner, &user.email).await;
-    let body = json!({ "token": invited["invitation"], "password": "wrong" });
+    let body = json!({ "token": invited["invitation"], "password": "a wrong password" });
     app.nobody().post("/v1/invitations/accept", body).await.problem(401, "invalid_credentials");
     let body = json!({ "current_password": "wrong", "new_password": "another horse battery staple" });
     user.post("/v1/users/me/password", body).await.problem(422, "invalid_current_password");

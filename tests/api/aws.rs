@@ -7,7 +7,7 @@ use cloudapi::{
     base::id::{OperationId, ResourceId},
     resources::{
         cloud::CloudOptions,
-        config::{DriverSettings, ProviderSettings},
+        config::{DriverSettings, ImportProjects, ProviderSettings},
         driver::{Driver, ListQuery, Order, Owned, Refusal, Tags},
         drivers::aws::{Aws, Environment},
         kind::Kind,
@@ -265,7 +265,7 @@ async fn an_environment_is_made_used_and_leaves_nothing_behind() {
     );
     let settings = format!("region = '{region}'\nendpoint = '{url}'\nimages = {{ debian-12 = 'ami-12c6146b' }}");
     let driver = DriverSettings::Aws(Box::new(toml::from_str(&settings).unwrap()));
-    let providers = vec![ProviderSettings { name: "aws".into(), driver }];
+    let providers = vec![ProviderSettings { name: "aws".into(), import_projects: ImportProjects::None, driver }];
     let options = AppOptions { cloud: CloudOptions { providers, ..CloudOptions::default() }, ..AppOptions::default() };
     let app = TestApp::start_with(options).await;
     let owner = app.owner().await;

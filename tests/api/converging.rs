@@ -8,7 +8,7 @@ use cloudapi::{
     metrics::scrape,
     resources::{
         cloud::CloudOptions,
-        config::{DriverSettings, ProviderSettings},
+        config::{DriverSettings, ImportProjects, ProviderSettings},
         driver::{Driver, ListQuery, Order, Owned, Tags},
         drivers::sim::{Sim, SimSettings},
         kind::Kind,
@@ -29,7 +29,11 @@ use crate::support::{
 
 /// Looks through providers all the time.
 fn watchful(settings: SimSettings) -> AppOptions {
-    let provider = ProviderSettings { name: "sim".into(), driver: DriverSettings::Sim(settings) };
+    let provider = ProviderSettings {
+        name: "sim".into(),
+        import_projects: ImportProjects::None,
+        driver: DriverSettings::Sim(settings),
+    };
     let pace = Pace { sweep: Duration::from_millis(50), ..soon() };
     AppOptions { cloud: CloudOptions { providers: vec![provider], pace }, ..AppOptions::default() }
 }

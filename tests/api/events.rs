@@ -194,8 +194,8 @@ async fn do_everything(app: &TestApp, owner: &Session<'_>) {
     let new = json!({ "project_id": owner.project, "email": "grace@example.com", "role": "member" });
     let invited = owner.post("/v1/users", new).await.created();
     let accept = json!({ "token": invited["invitation"], "password": "correct horse battery" });
-    app.nobody().post("/v1/invitations/accept", accept).await.created();
-    let user = format!("/v1/users/{}?project_id={}", invited["id"].as_str().unwrap(), owner.project);
+    let accepted = app.nobody().post("/v1/invitations/accept", accept).await.created();
+    let user = format!("/v1/users/{}?project_id={}", accepted["user"]["id"].as_str().unwrap(), owner.project);
     owner.patch(&user, json!({ "role": "admin" })).await.ok();
     owner.delete(&user).await.ok();
     owner.patch(&project, json!({ "name": "Core", "metadata": { "a": "b" } })).await.ok();

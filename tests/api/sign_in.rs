@@ -134,7 +134,7 @@ async fn an_invitation_and_a_change_of_password_guess_no_faster_than_a_sign_in()
         let body = json!({ "token": invitation, "password": password });
         app.nobody().post("/v1/invitations/accept", body).await
     };
-    accept("wrong").await.problem(401, "invalid_credentials");
+    accept("a wrong password").await.problem(401, "invalid_credentials");
     assert_eq!(failures(), 1);
     let change = json!({ "current_password": "wrong", "new_password": "a better password" });
     user.post("/v1/users/me/password", change).await.problem(422, "invalid_current_password");

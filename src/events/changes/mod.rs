@@ -65,7 +65,11 @@ pub fn of(action: Action) -> Option<Described> {
         Action::TokenCreated => described(made::<TokenView>, TOKEN, token),
         Action::TokenRevoked => described(changed::<TokenView>, TOKEN, || json!({ "status": ["active", "revoked"] })),
         Action::UserInvited => described(made::<Member>, USER, || user("invited")),
-        Action::UserJoined => described(changed::<Member>, USER, || json!({ "status": ["invited", "active"] })),
+        Action::UserJoined => described(
+            changed::<Member>,
+            USER,
+            || json!({ "id": ["usr_3e7", "usr_8f2"], "status": ["invited", "active"] }),
+        ),
         Action::UserUpdated => described(changed::<Member>, USER, || json!({ "role": ["member", "admin"] })),
         Action::UserRemoved => described(removed::<Member>, USER, || gone(user("active"))),
         Action::QuotaWarning => described(made::<QuotaNotice>, PROJECT, || notice(80, 160_004)),

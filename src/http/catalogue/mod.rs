@@ -69,6 +69,7 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::ProjectSuspended => (S::FORBIDDEN, "Project suspended"),
         Code::ProjectArchived => (S::FORBIDDEN, "Project archived"),
         Code::RoleEscalation => (S::FORBIDDEN, "Role escalation"),
+        Code::ImportNotAllowed => (S::FORBIDDEN, "Import not allowed"),
         Code::InvalidIdempotencyKey => (S::BAD_REQUEST, "Invalid Idempotency-Key"),
         Code::IdempotencyInProgress => (S::CONFLICT, "Same write under way"),
         Code::IdempotencyReplaySealed => (S::CONFLICT, "Answer sealed"),

@@ -115,6 +115,11 @@ pub const fn of(code: Code) -> Text {
             remedy: "Give a role that is not above your own, or ask somebody who has the higher one.",
             example: "The role 'owner' is above your own in this project; ask somebody who has it",
         },
+        Code::ImportNotAllowed => Text {
+            meaning: "The project may not import objects of this provider's account. An import takes over an object that others made, so the operator lists the projects that may.",
+            remedy: "Ask the operator to add the project to 'import_projects' of the provider, or create a new resource.",
+            example: "This project may not import objects of 'eu'; ask the operator to add proj_8f2c4 to import_projects of that provider",
+        },
         Code::NotFound => Text {
             meaning: "Nothing with this id is visible to your credential. What belongs to somebody else, what never was and what is no id at all are answered alike, so that nobody can tell them apart.",
             remedy: "Check the id, and that it belongs to a project that your credential can see.",

@@ -21,6 +21,9 @@ use super::{
 
 /// How often what is in the way may be there before it is an error.
 const CONFLICTS: u32 = 6;
+/// How often to ask a provider for what it has none of at the moment, and how long to wait in between.
+const CAPACITY_TRIES: u32 = 10;
+const CAPACITY_PAUSE: Duration = Duration::from_secs(30);
 /// How often what does not stay on, or off, is turned so.
 const TURNS: u32 = 10;
 
@@ -376,6 +379,8 @@ impl Course {
             Refusal::Retryable { after } => return self.failed(after),
             // It may go; what it is depended on by is deleted before it.
             Refusal::Conflict if is_deletion || self.attempt + 1 < CONFLICTS => return self.failed(None),
+            // The provider may have more in a while. With the pauses between them, so many tries take some minutes.
+            Refusal::NoCapacity if self.attempt + 1 < CAPACITY_TRIES => return self.failed(Some(CAPACITY_PAUSE)),
             Refusal::NotFound if is_deletion => return self.failed(None),
             Refusal::NotFound if self.step == Step::Converging && self.makes() => return self.make_again(),
             _ => {}
@@ -386,7 +391,8 @@ impl Course {
             Refusal::Denied => "denied",
             Refusal::NotFound => "not_found",
             Refusal::Conflict => "conflict",
-            Refusal::Exhausted => "exhausted",
+            Refusal::Exhausted | Refusal::NoCapacity => "exhausted",
+            Refusal::Protected => "protected",
         }
         .into();
         let detail = format!("The provider refused: {}", error.message);

@@ -1,11 +1,13 @@
 //! What was made elsewhere, and what something else does to resources.
 
+use cloudapi::{resources::config::ImportProjects, state::AppOptions};
 use serde_json::{Value, json};
 
 use super::{RESOURCES, conflict, faults, instance, made, path, pipeline, volume};
+
 use crate::support::{
-    Identity, TestApp,
-    cloud::{done, id_of, over},
+    Bearer, Identity, Session, TestApp,
+    cloud::{done, id_of, over, quick},
 };
 
 /// An object that nobody of ours has made.
@@ -50,6 +52,45 @@ async fn what_was_made_elsewhere_becomes_a_resource_as_it_is() {
     let gone = key.delete(&path(&id)).await.accepted();
     done(&key, &gone).await;
     assert_eq!(key.get(&format!("{RESOURCES}?phase=deleted")).await.ok()["data"][0]["id"], id);
+}
+
+/// Providers of the same account: one that every project may import from, and as the operator has it by default.
+fn providers(import_projects: ImportProjects) -> AppOptions {
+    let mut cloud = quick();
+    for provider in &mut cloud.providers {
+        provider.import_projects = import_projects.clone();
+    }
+    AppOptions { cloud, ..AppOptions::default() }
+}
+
+#[tokio::test]
+async fn only_projects_that_the_operator_lists_may_import() {
+    let app = TestApp::start_with(AppOptions::default()).await;
+    let (owner, stranger) = (app.owner().await, app.owner().await);
+    object(&app, "vol-1", 33).await;
+    // By default nobody may, whatever the credential, whether or not there is such an object.
+    let body = |owner: &Session<'_>, reference: &str| {
+        let mut body = import(reference);
+        body["project_id"] = json!(owner.project);
+        body
+    };
+    for reference in ["vol-1", "vol-404"] {
+        let problem = owner.post(IMPORT, body(&owner, reference)).await.problem(403, "import_not_allowed");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("operator") && detail.contains(&owner.project), "{detail}");
+        pipeline(&owner).await.post(IMPORT, import(reference)).await.problem(403, "import_not_allowed");
+        let dry = format!("{IMPORT}?dry_run=true");
+        owner.post(&dry, body(&owner, reference)).await.problem(403, "import_not_allowed");
+    }
+    // Only the listed project, also when the object is a resource already.
+    let listed = ImportProjects::Listed(vec![owner.project.parse().unwrap()]);
+    let beside = app.start_beside(providers(listed)).await;
+    let there = |secret: &str| Bearer { app: &beside, secret: secret.to_owned() };
+    there(&owner.secret).post(IMPORT, body(&owner, "vol-1")).await.accepted();
+    for reference in ["vol-1", "vol-404"] {
+        let refused = there(&stranger.secret).post(IMPORT, body(&stranger, reference)).await;
+        refused.problem(403, "import_not_allowed");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use cloudapi::{
     base::id::{OperationId, ProjectId, ResourceId},
     resources::{
         cloud::CloudOptions,
-        config::{DriverSettings, ProviderSettings},
+        config::{DriverSettings, ImportProjects, ProviderSettings},
         drivers::sim::SimSettings,
         kind::Kind,
         pace::Pace,
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 
 use super::{Identity, Session, TestApp, eventually};
 
-/// A provider that takes between so many milliseconds.
+/// A provider that takes between so many milliseconds, and from whose account every project may import.
 pub fn sim(name: &str, latency_min_ms: u64, latency_max_ms: u64) -> ProviderSettings {
     let settings = SimSettings { latency_min_ms, latency_max_ms, ..SimSettings::default() };
-    ProviderSettings { name: name.into(), driver: DriverSettings::Sim(settings) }
+    ProviderSettings { name: name.into(), import_projects: ImportProjects::All, driver: DriverSettings::Sim(settings) }
 }
 
 /// As the product has it, but soon.

@@ -40,7 +40,7 @@ async fn with_names(answers: &[&[&str]]) -> TestApp {
     let answers = Mutex::new(answers);
     let resolver = Resolver::Given(Arc::new(move |_| {
         let mut answers = answers.lock().unwrap();
-        if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() }
+        Ok(if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() })
     }));
     let webhooks = WebhookOptions { allowed: vec!["127.0.0.2".parse().unwrap()], resolver, pace: soon() };
     TestApp::start_with(AppOptions { webhooks, ..AppOptions::default() }).await

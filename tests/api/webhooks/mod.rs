@@ -3,6 +3,7 @@
 mod addresses;
 mod delivery;
 mod manage;
+mod own_failures;
 mod queue;
 
 use std::time::Duration;

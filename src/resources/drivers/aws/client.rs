@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use super::{
     answers::Failed,
     credentials::{Chain, Environment},
-    errors,
+    errors::{self, Class},
     form::Form,
     settings::AwsSettings,
 };
@@ -89,18 +89,19 @@ impl Ec2 {
                 DriverError::retryable("unreachable", format!("the EC2 API {what}"))
             })?;
             let status = response.status().as_u16();
+            let after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
             let body = body.map_err(|_| {
                 DriverError::retryable("bad_answer", format!("the answer to {action} broke off, or did not end"))
             })?;
-            Ok((status, body.to_bytes()))
+            Ok((status, after.map(Duration::from_secs), body.to_bytes()))
         });
-        let (status, body) = exchanged.await.unwrap_or_else(|_| {
+        let (status, after, body) = exchanged.await.unwrap_or_else(|_| {
             let seconds = CALL_TIME.as_secs();
             Err(DriverError::retryable("timeout", format!("the EC2 API did not answer {action} within {seconds} s")))
         })?;
         tracing::debug!(action, status, "called EC2");
-        if status == 200 { Ok(body) } else { Err(failed(action, status, &body)) }
+        if status == 200 { Ok(body) } else { Err(failed(action, (status, after), &body)) }
     }
 
     fn signed(&self, body: String, credentials: Credentials) -> Result<Request<Full<Bytes>>> {
@@ -163,26 +164,20 @@ impl Ec2 {
     }
 }
 
-fn failed(action: &str, status: u16, body: &[u8]) -> DriverError {
+fn failed(action: &str, (status, after): (u16, Option<Duration>), body: &[u8]) -> DriverError {
     let told = quick_xml::de::from_reader::<_, Failed>(body).ok().and_then(Failed::first);
-    let error = match told {
-        Some(told) => errors::error(status, &told.code, &told.message),
-        None => {
-            errors::error(status, &format!("http_{status}"), &format!("{action} was answered with status {status}"))
-        }
+    let (code, message) = match told {
+        Some(told) => (told.code, told.message),
+        None => (format!("http_{status}"), format!("{action} was answered with status {status}")),
     };
-    if error.kind != Refusal::Denied {
-        return error;
-    }
-    // AWS names the operator's account and user, which are no business of clients'.
+    let error = errors::error_after(status, &code, &message, after);
+    let Some(message) = Class::of(status, &code).in_place_of_message(action) else { return error };
     tracing::warn!(
         action,
         code = error.code,
         message = error.message,
         "AWS does not accept the operator's credentials for this"
     );
-    let message =
-        format!("the operator's credentials do not allow {action}; ask the operator, whose log has the reason");
     DriverError { message, ..error }
 }
 
@@ -215,14 +210,43 @@ mod tests {
     }
 
     #[test]
+    fn protected_instance_is_not_said_to_lack_permission() {
+        let body = b"<Response><Errors><Error><Code>OperationNotPermitted</Code><Message>The instance 'i-0a1b' may not be \
+                     terminated. Modify its 'disableApiTermination' instance attribute and try again.</Message></Error></Errors>\
+                     <RequestID>1</RequestID></Response>";
+        let told = failed("TerminateInstances", (400, None), body);
+        assert_eq!((told.kind, told.code.as_str()), (Refusal::Protected, "OperationNotPermitted"));
+        assert!(told.message.contains("disableApiTermination") && !told.message.contains("credentials"), "{told}");
+    }
+
+    #[test]
+    fn each_way_to_refuse_credentials_says_what_the_operator_must_do() {
+        for (status, code, hint) in [
+            (403, "UnauthorizedOperation", "do not allow RunInstances"),
+            (401, "AuthFailure", "renew them"),
+            (403, "InvalidClientTokenId", "renew them"),
+            (400, "ExpiredToken", "renew them"),
+            (400, "RequestExpired", "clock"),
+            (403, "OptInRequired", "account"),
+        ] {
+            let body = format!(
+                "<Response><Errors><Error><Code>{code}</Code><Message>arn:aws:iam::123456789012:user/x</Message></Error></Errors></Response>"
+            );
+            let told = failed("RunInstances", (status, None), body.as_bytes());
+            assert_eq!(told.kind, Refusal::Denied, "{code}");
+            assert!(told.message.contains(hint) && !told.message.contains("arn:"), "{told}");
+        }
+    }
+
+    #[test]
     fn a_refusal_is_told_in_ec2s_words_and_any_other_by_its_status() {
         let body = b"<?xml version=\"1.0\"?><Response><Errors><Error><Code>VpcLimitExceeded</Code>\
                      <Message>no more</Message></Error></Errors><RequestID>1</RequestID></Response>";
-        let told = failed("CreateVpc", 400, body);
+        let told = failed("CreateVpc", (400, None), body);
         assert_eq!((told.kind, told.to_string()), (Refusal::Exhausted, "VpcLimitExceeded: no more".into()));
         let body = b"<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>User: arn:aws:iam::123456789012:user/x \
                      is not authorized</Message></Error></Errors></Response>";
-        let told = failed("CreateVpc", 403, body);
+        let told = failed("CreateVpc", (403, None), body);
         assert_eq!((told.kind, told.code.as_str()), (Refusal::Denied, "UnauthorizedOperation"));
         assert!(told.message.contains("CreateVpc") && !told.message.contains("arn:"), "{told}");
         for (status, body, kind) in [
@@ -230,7 +254,7 @@ mod tests {
             (503, "", Refusal::Retryable { after: None }),
             (302, "elsewhere", Refusal::Invalid),
         ] {
-            assert_eq!(failed("CreateVpc", status, body.as_bytes()).kind, kind);
+            assert_eq!(failed("CreateVpc", (status, None), body.as_bytes()).kind, kind);
         }
     }
 }

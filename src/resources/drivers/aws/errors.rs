@@ -1,74 +1,238 @@
-//! What EC2's errors mean for the engine.
+//! What EC2's errors mean for the engine: one table of its error codes
+//! (<https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>).
+
+use std::time::Duration;
 
 use crate::resources::driver::{DriverError, Refusal};
 
 /// More of a message is of no use: a refusal for want of permission carries kilobytes that are encoded.
 const LONGEST_MESSAGE: usize = 500;
+/// The longest pause that AWS may ask for: an operation has a deadline.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// A class of error codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Too many calls in a short time.
+    Throttled,
+    /// EC2 cannot answer now, or has not finished an earlier call.
+    Unavailable,
+    /// The credentials are unknown, wrong or expired.
+    Unauthenticated,
+    /// The request's time is not AWS's.
+    ClockSkew,
+    /// The credentials are good and do not allow the call.
+    Unauthorized,
+    /// The account may not use this service or region (yet).
+    AccountBlocked,
+    /// The object is protected against what was asked for, such as termination.
+    Protected,
+    /// A state, a dependency or a use is in the way.
+    Conflict,
+    /// AWS has none of it at the moment.
+    NoCapacity,
+    /// The account's quota is used up.
+    Quota,
+    /// There is no such object.
+    NotFound,
+    /// It can never be done so.
+    Invalid,
+}
+
+/// The codes of each class. Codes that are not here go by [`PATTERNS`], then by the status, else they are `Invalid`.
+const TABLE: &[(Class, &[&str])] = &[
+    (
+        Class::Throttled,
+        &[
+            "BandwidthLimitExceeded",
+            "EC2ThrottledException",
+            "RequestLimitExceeded",
+            "RequestThrottled",
+            "RequestThrottledException",
+            "SlowDown",
+            "ThrottledException",
+            "Throttling",
+            "ThrottlingException",
+            "TooManyRequestsException",
+        ],
+    ),
+    (
+        Class::Unavailable,
+        &[
+            "ConcurrentTagAccess",
+            "InternalError",
+            "InternalFailure",
+            "InternalServerError",
+            "PriorRequestNotComplete",
+            "RequestTimeout",
+            "RequestTimeoutException",
+            "ServiceUnavailable",
+            "ServiceUnavailableException",
+            "Unavailable",
+        ],
+    ),
+    (
+        Class::Unauthenticated,
+        &[
+            "AuthFailure",
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "IncompleteSignature",
+            "InvalidAccessKeyId",
+            "InvalidClientTokenId",
+            "InvalidSignatureException",
+            "MissingAuthenticationToken",
+            "MissingAuthenticationTokenException",
+            "SignatureDoesNotMatch",
+            "TokenRefreshRequired",
+            "UnrecognizedClientException",
+        ],
+    ),
+    (Class::ClockSkew, &["RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"]),
+    (Class::Unauthorized, &["AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"]),
+    (Class::AccountBlocked, &["Blocked", "OptInRequired", "PendingVerification", "SubscriptionRequiredException"]),
+    // Termination and stop protection (disableApiTermination, disableApiStop), and what another AWS service manages.
+    (Class::Protected, &["OperationNotPermitted"]),
+    (
+        Class::Conflict,
+        &[
+            "DependencyViolation",
+            "IncorrectInstanceState",
+            "IncorrectModificationState",
+            "IncorrectState",
+            "IncorrectStateException",
+            "InvalidState",
+            "InvalidStateTransition",
+            "InvalidSubnet.Conflict",
+            "Resource.AlreadyAssociated",
+            "ResourceInUse",
+            "VolumeInUse",
+        ],
+    ),
+    (
+        Class::NoCapacity,
+        &[
+            "InsufficientAddressCapacity",
+            "InsufficientCapacity",
+            "InsufficientCapacityException",
+            "InsufficientCapacityOnHost",
+            "InsufficientHostCapacity",
+            "InsufficientInstanceCapacity",
+            "InsufficientReservedInstanceCapacity",
+            "InsufficientReservedInstancesCapacity",
+            "InsufficientVolumeCapacity",
+            "ReservationCapacityExceeded",
+        ],
+    ),
+    (
+        Class::Quota,
+        &[
+            "InsufficientFreeAddressesInSubnet",
+            "MaxSpotInstanceCountExceeded",
+            "ResourceCountExceeded",
+            "ServiceQuotaExceeded",
+            "ServiceQuotaExceededException",
+            "VolumeModificationRateExceeded",
+        ],
+    ),
+];
+
+/// The classes of whole families of codes, by how a code ends or begins.
+const PATTERNS: &[(Class, fn(&str) -> bool)] = &[
+    (Class::Conflict, |code| code.ends_with(".InUse") || code.ends_with(".Duplicate")),
+    (Class::NotFound, |code| code.ends_with(".NotFound") || code.ends_with(".Malformed")),
+    (Class::Quota, |code| code.ends_with("LimitExceeded") || code.ends_with("QuotaExceeded")),
+    (Class::Quota, |code| code.starts_with("Insufficient")),
+];
+
+impl Class {
+    /// The class of a code. Codes come before the status: that there are no machines left is a 500.
+    pub fn of(status: u16, code: &str) -> Self {
+        // State reasons and older endpoints name the side, too.
+        let code = code.trim_start_matches("Server.").trim_start_matches("Client.");
+        let known = TABLE.iter().find(|(_, codes)| codes.contains(&code)).map(|(class, _)| *class);
+        let known = known.or_else(|| PATTERNS.iter().find(|(_, is_one)| is_one(code)).map(|(class, _)| *class));
+        known.unwrap_or(match status {
+            401 | 403 => Self::Unauthorized,
+            429 => Self::Throttled,
+            500.. => Self::Unavailable,
+            _ => Self::Invalid,
+        })
+    }
+
+    const fn refusal(self, after: Option<Duration>) -> Refusal {
+        match self {
+            Self::Throttled | Self::Unavailable => Refusal::Retryable { after },
+            Self::Unauthenticated | Self::ClockSkew | Self::Unauthorized | Self::AccountBlocked => Refusal::Denied,
+            Self::Protected => Refusal::Protected,
+            Self::Conflict => Refusal::Conflict,
+            Self::NoCapacity => Refusal::NoCapacity,
+            Self::Quota => Refusal::Exhausted,
+            Self::NotFound => Refusal::NotFound,
+            Self::Invalid => Refusal::Invalid,
+        }
+    }
+
+    /// What to tell clients in place of AWS's message, which names the operator's account and user; none if the message can
+    /// be shown.
+    pub fn in_place_of_message(self, action: &str) -> Option<String> {
+        Some(match self {
+            Self::Unauthorized => {
+                format!("the operator's credentials do not allow {action}; ask the operator, whose log has the reason")
+            }
+            Self::Unauthenticated => {
+                "AWS does not accept the operator's credentials, which are wrong or have expired; ask the operator to renew them"
+                    .to_owned()
+            }
+            Self::ClockSkew => {
+                "AWS does not accept the time of this server's clock; ask the operator to synchronize it".to_owned()
+            }
+            Self::AccountBlocked => {
+                format!("the operator's AWS account may not use {action} in this region now; ask the operator, whose log has the reason")
+            }
+            _ => return None,
+        })
+    }
+}
 
 /// The error of an answer with this status that names a code and a message.
 pub fn error(status: u16, code: &str, message: &str) -> DriverError {
+    error_after(status, code, message, None)
+}
+
+/// The same, of an answer that asks for a pause.
+pub fn error_after(status: u16, code: &str, message: &str, after: Option<Duration>) -> DriverError {
     let mut message: String = message.chars().filter(|character| !character.is_control()).collect();
     if let Some((at, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
         message.truncate(at);
         message.push('…');
     }
-    DriverError::new(meaning(status, code), code, message)
-}
-
-/// Codes come before the status: that there are no machines left is a 500.
-fn meaning(status: u16, code: &str) -> Refusal {
-    match code {
-        "RequestLimitExceeded"
-        | "Throttling"
-        | "ThrottlingException"
-        | "RequestThrottled"
-        | "RequestThrottledException"
-        | "EC2ThrottledException"
-        | "SlowDown"
-        | "InternalError"
-        | "InternalFailure"
-        | "ServiceUnavailable"
-        | "Unavailable"
-        | "RequestTimeout"
-        | "ConcurrentTagAccess"
-        | "PriorRequestNotComplete" => Refusal::Retryable { after: None },
-        "UnauthorizedOperation"
-        | "AuthFailure"
-        | "AccessDenied"
-        | "AccessDeniedException"
-        | "InvalidClientTokenId"
-        | "SignatureDoesNotMatch"
-        | "IncompleteSignature"
-        | "MissingAuthenticationToken"
-        | "UnrecognizedClientException"
-        | "ExpiredToken"
-        | "ExpiredTokenException"
-        | "RequestExpired"
-        | "OptInRequired"
-        | "Blocked"
-        | "PendingVerification"
-        | "OperationNotPermitted" => Refusal::Denied,
-        "DependencyViolation"
-        | "IncorrectState"
-        | "IncorrectInstanceState"
-        | "IncorrectModificationState"
-        | "InvalidStateTransition"
-        | "InvalidState"
-        | "VolumeInUse"
-        | "ResourceInUse"
-        | "InvalidSubnet.Conflict" => Refusal::Conflict,
-        "VolumeModificationRateExceeded" => Refusal::Exhausted,
-        _ if code.ends_with(".InUse") => Refusal::Conflict,
-        _ if code.ends_with("LimitExceeded") || code.starts_with("Insufficient") => Refusal::Exhausted,
-        _ if code.ends_with(".NotFound") || code.ends_with(".Malformed") => Refusal::NotFound,
-        _ if status == 429 || status >= 500 => Refusal::Retryable { after: None },
-        _ => Refusal::Invalid,
+    let class = Class::of(status, code);
+    if class == Class::Protected {
+        message.push_str("; lift the protection at AWS, then try again");
     }
+    DriverError::new(class.refusal(after.map(|after| after.min(LONGEST_PAUSE))), code, message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_code_of_the_table_is_in_one_class_alone_and_no_pattern_is_needed_for_it() {
+        let mut seen = Vec::new();
+        for (class, codes) in TABLE {
+            for code in *codes {
+                assert!(!seen.contains(code), "{code} is listed twice");
+                seen.push(code);
+                for status in [400, 403, 500, 503] {
+                    assert_eq!(Class::of(status, code), *class, "{code}");
+                    assert_eq!(Class::of(status, &format!("Client.{code}")), *class, "{code}");
+                    assert_eq!(Class::of(status, &format!("Server.{code}")), *class, "{code}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn each_code_means_what_the_engine_should_do() {
@@ -80,12 +244,18 @@ mod tests {
             (500, "http_500", retryable),
             (429, "http_429", retryable),
             (403, "UnauthorizedOperation", Refusal::Denied),
+            (403, "http_403", Refusal::Denied),
             (401, "AuthFailure", Refusal::Denied),
+            (403, "InvalidClientTokenId", Refusal::Denied),
             (400, "RequestExpired", Refusal::Denied),
+            (403, "OptInRequired", Refusal::Denied),
+            (400, "OperationNotPermitted", Refusal::Protected),
             (400, "DependencyViolation", Refusal::Conflict),
             (400, "IncorrectInstanceState", Refusal::Conflict),
             (400, "VolumeInUse", Refusal::Conflict),
-            (500, "InsufficientInstanceCapacity", Refusal::Exhausted),
+            (400, "InvalidNetworkInterface.InUse", Refusal::Conflict),
+            (500, "InsufficientInstanceCapacity", Refusal::NoCapacity),
+            (500, "InsufficientVolumeCapacity", Refusal::NoCapacity),
             (400, "InstanceLimitExceeded", Refusal::Exhausted),
             (400, "VcpuLimitExceeded", Refusal::Exhausted),
             (400, "VpcLimitExceeded", Refusal::Exhausted),
@@ -97,6 +267,26 @@ mod tests {
         ] {
             assert_eq!(error(status, code, "").kind, meant, "{code}");
         }
+    }
+
+    #[test]
+    fn every_refusal_of_the_credentials_has_a_text_without_the_operators_names() {
+        let mut texts = Vec::new();
+        for (class, _) in TABLE {
+            let text = class.in_place_of_message("RunInstances");
+            assert_eq!(text.is_some(), class.refusal(None) == Refusal::Denied, "{class:?}");
+            texts.extend(text);
+        }
+        let all = texts.len();
+        texts.dedup();
+        assert_eq!((all, texts.len()), (4, 4), "each class says something of its own");
+    }
+
+    #[test]
+    fn pause_that_aws_asks_for_is_kept_within_bounds() {
+        let after = |seconds| error_after(503, "RequestLimitExceeded", "", Some(Duration::from_secs(seconds))).kind;
+        assert_eq!(after(7), Refusal::Retryable { after: Some(Duration::from_secs(7)) });
+        assert_eq!(after(100_000), Refusal::Retryable { after: Some(LONGEST_PAUSE) });
     }
 
     #[test]

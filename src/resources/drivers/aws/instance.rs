@@ -253,7 +253,12 @@ fn never_ran(instance: &Instance) -> DriverError {
         instance.state_reason.as_ref().map_or(("", ""), |why| (why.code.as_str(), why.message.as_str()));
     let code = code.trim_start_matches("Server.").trim_start_matches("Client.");
     let error = errors::error(400, if code.is_empty() { "terminated" } else { code }, message);
-    DriverError { message: format!("{} was terminated: {}", instance.instance_id, error.message), ..error }
+    let kind = match error.kind {
+        // The operation's client token names this instance from now on, so that another call would not launch another one.
+        Refusal::Retryable { .. } | Refusal::NoCapacity => Refusal::Exhausted,
+        kind => kind,
+    };
+    DriverError { kind, message: format!("{} was terminated: {}", instance.instance_id, error.message), ..error }
 }
 
 fn unknown(member: &str, word: &str) -> DriverError {

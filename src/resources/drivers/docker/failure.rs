@@ -1,6 +1,6 @@
 //! What an engine's refusals mean.
 
-use std::{error::Error as _, io};
+use std::{error::Error as _, io, time::Duration};
 
 use bollard::errors::Error;
 
@@ -48,29 +48,140 @@ pub fn meaning(error: Error) -> DriverError {
     }
 }
 
-/// What it means that the engine answered so. Docker's status codes are coarse, and for what is full or in use there is
-/// only the text.
-fn refused(status: u16, message: &str) -> DriverError {
+/// What kinds of text there are in what an engine says, for what its coarse status codes do not tell apart. The first
+/// line that fits counts. Engines and registries write them differently, so that several stand for one thing.
+const TEXTS: &[(Refusal, &str, &[&str])] = &[
+    // A registry's limit, which a later call may be within.
+    (
+        Refusal::Retryable { after: Some(RATE_LIMITED) },
+        "rate_limited",
+        &["toomanyrequests", "too many requests", "rate limit"],
+    ),
+    (
+        Refusal::Exhausted,
+        "exhausted",
+        &[
+            "no space left",
+            "disk quota exceeded",
+            "no available ipv4",
+            "could not find an available",
+            "all predefined address pools have been fully subnetted",
+            "port is already allocated",
+            "cannot allocate memory",
+        ],
+    ),
+    (
+        Refusal::Conflict,
+        "in_use",
+        &[
+            "active endpoints",
+            "overlaps with",
+            "device or resource busy",
+            "volume is in use",
+            "is being used by",
+            "removal of container",
+            "is already in progress",
+        ],
+    ),
+    (
+        Refusal::Invalid,
+        "no_image",
+        &[
+            "manifest unknown",
+            "name unknown",
+            "repository name not known",
+            "repository does not exist",
+            "pull access denied",
+            "requested access to the resource is denied",
+            "access denied",
+            "does not exist",
+            "unauthorized",
+            "authentication required",
+            "no basic auth credentials",
+            "denied: ",
+        ],
+    ),
+    (
+        Refusal::Invalid,
+        "no_image_for_platform",
+        &[
+            "no matching manifest for",
+            "no match for platform",
+            "does not match the specified platform",
+            "does not provide the specified platform",
+            "image operating system",
+            "cannot be used on this platform",
+            "exec format error",
+        ],
+    ),
+    (
+        Refusal::Invalid,
+        "bad_image",
+        &["invalid reference format", "unsupported media type", "unsupported manifest", "mediatype"],
+    ),
+];
+
+/// How long to leave a registry alone that limits how often it is asked.
+const RATE_LIMITED: Duration = Duration::from_secs(60);
+
+/// The class of an engine's answer, and a word of ours for it.
+fn class(status: u16, message: &str) -> (Refusal, &'static str) {
     let lower = message.to_ascii_lowercase();
     let says = |texts: &[&str]| texts.iter().any(|text| lower.contains(text));
-    let (kind, code) = if says(&["no space left", "no available ipv4", "could not find an available"]) {
-        (Refusal::Exhausted, "exhausted")
-    } else if says(&["active endpoints", "overlaps with", "device or resource busy"]) {
-        (Refusal::Conflict, "in_use")
-    } else {
-        match status {
-            404 => (Refusal::NotFound, "not_found"),
-            409 => (Refusal::Conflict, CONFLICT),
-            401 | 403 => (Refusal::Denied, "denied"),
-            408 | 425 | 429 | 500.. => {
-                // Such texts may tell of the engine's insides.
-                tracing::warn!(status, message, "the Docker engine failed");
-                let told = format!("the Docker engine failed with status {status}; its log and the server's say why");
-                return DriverError::retryable("engine_failed", told);
-            }
-            _ => (Refusal::Invalid, "refused"),
-        }
+    // What is said of images is said by pulls alone; of others' failures those words may mean something else.
+    let of_pull = |code: &str| code.contains("image");
+    let known = TEXTS.iter().find(|(_, code, texts)| (!of_pull(code) || status == PULLING) && says(texts));
+    if let Some((refusal, code, _)) = known {
+        return (*refusal, code);
+    }
+    match status {
+        404 => (Refusal::NotFound, "not_found"),
+        409 => (Refusal::Conflict, CONFLICT),
+        401 | 403 => (Refusal::Denied, "denied"),
+        PULLING | 408 | 425 | 429 | 500.. => (Refusal::Retryable { after: None }, "engine_failed"),
+        _ => (Refusal::Invalid, "refused"),
+    }
+}
+
+/// In place of a status: the answer to a pull had begun well, and then said what was wrong.
+const PULLING: u16 = 0;
+
+/// What it means that an image could not be pulled.
+pub fn of_pull(image: &str, error: Error) -> DriverError {
+    let (status, message) = match &error {
+        Error::DockerResponseServerError { message, .. } => (status(&error), message.clone()),
+        Error::DockerStreamError { error } => (None, error.clone()),
+        _ => return meaning(error),
     };
+    let (kind, code) = match class(PULLING, &message) {
+        // Of a registry or an engine that does not say why.
+        (Refusal::Retryable { .. }, "engine_failed") if status == Some(404) => (Refusal::Invalid, "no_image"),
+        class => class,
+    };
+    let told = match code {
+        "no_image" => format!("there is no image '{image}', or it must not be pulled without signing in"),
+        "no_image_for_platform" => {
+            format!(
+                "the image '{image}' does not exist for the platform of the Docker engine's machine; name another one"
+            )
+        }
+        "bad_image" => format!("'{image}' names no image that the Docker engine can use; name another one"),
+        "rate_limited" => format!("the registry of the image '{image}' limits how often it is asked"),
+        "exhausted" => format!("the Docker engine has no room for the image '{image}'"),
+        _ => return meaning(error),
+    };
+    DriverError::new(kind, code, told)
+}
+
+/// What it means that the engine answered so.
+fn refused(status: u16, message: &str) -> DriverError {
+    let (kind, code) = class(status, message);
+    if let (Refusal::Retryable { .. }, "engine_failed") = (kind, code) {
+        // Such texts may tell of the engine's insides.
+        tracing::warn!(status, message, "the Docker engine failed");
+        let told = format!("the Docker engine failed with status {status}; its log and the server's say why");
+        return DriverError::retryable(code, told);
+    }
     let told: String = message.chars().take(LONGEST).collect();
     DriverError::new(kind, code, format!("the Docker engine refused: {told}"))
 }
@@ -110,8 +221,13 @@ pub fn fixed(members: &str) -> DriverError {
 mod tests {
     use super::*;
 
+    fn said(status_code: u16, message: &str) -> Error {
+        Error::DockerResponseServerError { status_code, message: message.into() }
+    }
+
     #[test]
     fn what_an_engine_says_is_told_apart() {
+        let retryable = Refusal::Retryable { after: None };
         let cases = [
             (404, "No such container: x", Refusal::NotFound),
             (400, "Minimum memory limit allowed is 6MB", Refusal::Invalid),
@@ -119,14 +235,72 @@ mod tests {
             (403, "Pool overlaps with other one on this address space", Refusal::Conflict),
             (403, "authorization denied by plugin", Refusal::Denied),
             (409, "volume is in use - [1]", Refusal::Conflict),
+            (409, "removal of container 1 is already in progress", Refusal::Conflict),
             (500, "write /var/lib/docker/x: no space left on device", Refusal::Exhausted),
-            (500, "runc did not terminate", Refusal::Retryable { after: None }),
+            (400, "all predefined address pools have been fully subnetted", Refusal::Exhausted),
+            (500, "runc did not terminate", retryable),
+            // Words that mean an image in a pull, and something else here.
+            (500, "mount denied: the path does not exist", retryable),
+            (429, "slow down", retryable),
         ];
         for (status_code, message, kind) in cases {
-            let error = meaning(Error::DockerResponseServerError { status_code, message: message.into() });
+            let error = meaning(said(status_code, message));
             assert_eq!(error.kind, kind, "{message}");
         }
-        let inside = meaning(Error::DockerResponseServerError { status_code: 500, message: "/root/secret".into() });
+        let inside = meaning(said(500, "/root/secret"));
         assert!(!inside.message.contains("/root"));
+    }
+
+    #[test]
+    fn failures_of_a_pull_are_final_unless_another_try_can_help() {
+        let again = Refusal::Retryable { after: None };
+        let rate_limited = Refusal::Retryable { after: Some(RATE_LIMITED) };
+        let cases = [
+            (
+                "no matching manifest for linux/arm64/v8 in the manifest list entries",
+                Refusal::Invalid,
+                "no_image_for_platform",
+            ),
+            (
+                "no matching manifest for linux/amd64 in the manifest list entries: no match for platform in manifest: not found",
+                Refusal::Invalid,
+                "no_image_for_platform",
+            ),
+            (
+                "image operating system \"windows\" cannot be used on this platform",
+                Refusal::Invalid,
+                "no_image_for_platform",
+            ),
+            ("manifest for busybox:nope not found: manifest unknown: manifest unknown", Refusal::Invalid, "no_image"),
+            (
+                "pull access denied for nope, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+                Refusal::Invalid,
+                "no_image",
+            ),
+            ("unauthorized: authentication required", Refusal::Invalid, "no_image"),
+            ("invalid reference format", Refusal::Invalid, "bad_image"),
+            ("toomanyrequests: You have reached your pull rate limit.", rate_limited, "rate_limited"),
+            ("write /var/lib/docker/tmp/GetImageBlob1: no space left on device", Refusal::Exhausted, "exhausted"),
+            ("Get \"https://registry-1.docker.io/v2/\": net/http: TLS handshake timeout", again, "engine_failed"),
+            (
+                "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host",
+                again,
+                "engine_failed",
+            ),
+            ("received unexpected HTTP status: 503 Service Unavailable", again, "engine_failed"),
+            ("unexpected EOF", again, "engine_failed"),
+        ];
+        for (message, kind, code) in cases {
+            // Engines say it in the stream of an answer that began well, or in the answer's status.
+            for error in [Error::DockerStreamError { error: message.into() }, said(500, message), said(404, message)] {
+                let is_404 = status(&error) == Some(404);
+                let found = of_pull("busybox:1", error);
+                if is_404 && kind == again {
+                    assert_eq!((found.kind, found.code.as_str()), (Refusal::Invalid, "no_image"), "{message}");
+                } else {
+                    assert_eq!((found.kind, found.code.as_str()), (kind, code), "{message}");
+                }
+            }
+        }
     }
 }

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use bollard::{Docker, errors::Error, query_parameters::CreateImageOptionsBuilder};
+use bollard::{Docker, query_parameters::CreateImageOptionsBuilder};
 use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 
-use super::failure::{meaning, status};
+use super::failure::of_pull;
 use crate::resources::driver::{DriverError, Refusal};
 
 /// How many images are fetched at a time.
@@ -75,21 +75,9 @@ async fn fetch(pulls: Pulls, engine: Docker, image: String) {
     let mut pulls = pulls.pulls();
     if let Err(error) = end {
         tracing::warn!(%error, image, "an image could not be pulled");
-        let failed = if is_refusal(&error) {
-            let message = format!("there is no image '{image}', or it must not be pulled without signing in");
-            DriverError::new(Refusal::Invalid, "no_image", message)
-        } else {
-            meaning(error)
-        };
+        let failed = of_pull(&image, error);
         pulls.insert(image, Pull::Failed(failed, Instant::now()));
     }
-}
-
-/// Whether it was the registry that said no. Engines tell that by status or by text alone, as registry and release have it.
-fn is_refusal(error: &Error) -> bool {
-    let text = error.to_string().to_ascii_lowercase();
-    let words = ["manifest unknown", "name unknown", "access denied", "does not exist", "unauthorized"];
-    status(error) == Some(404) || words.iter().any(|word| text.contains(word))
 }
 
 /// The image with its tag, without which all there are would be fetched.

@@ -8,7 +8,7 @@ use bollard::query_parameters::{
 use cloudapi::{
     resources::{
         cloud::CloudOptions,
-        config::{DriverSettings, ProviderSettings},
+        config::{DriverSettings, ImportProjects, ProviderSettings},
         drivers::docker::DockerSettings,
         pace::Pace,
     },
@@ -54,7 +54,11 @@ impl Environment<'_> {
 }
 
 fn options(settings: DockerSettings) -> AppOptions {
-    let providers = vec![ProviderSettings { name: "docker".into(), driver: DriverSettings::Docker(settings) }];
+    let providers = vec![ProviderSettings {
+        name: "docker".into(),
+        import_projects: ImportProjects::None,
+        driver: DriverSettings::Docker(settings),
+    }];
     let pace = Pace { sweep: Duration::from_millis(200), ..soon() };
     AppOptions { cloud: CloudOptions { providers, pace }, ..AppOptions::default() }
 }

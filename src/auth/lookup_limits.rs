@@ -1,0 +1,164 @@
+//! Bounds what unknown credentials cost the database.
+//!
+//! A secret with a valid checksum need not exist, and only the database can tell. So each look-up of a credential that
+//! is not cached first takes a use of two budgets: the failures of its address, and the failed look-ups of all
+//! addresses together. A look-up that finds a live credential gives both back.
+//!
+//! * While both have a use left, the look-up runs at once, in a transaction of its own.
+//! * Otherwise the secret joins the next [batch](super::lookup_batch): one statement that says for all waiting secrets
+//!   which of them are live. A flood thus costs a bounded number of transactions per second, however many addresses it
+//!   comes from, and a live credential in the middle of it waits for one batch, not for the flood.
+//! * A second request for a secret that is being looked up joins the batch as well, where equal secrets are one, and
+//!   then finds the cache filled. This needs a cache: without one, each request reads for itself.
+//!
+//! Nothing is remembered about unknown secrets. Both ways read the database after the request has arrived, so they see
+//! a credential that was created or changed before.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use dashmap::DashSet;
+use tokio::sync::Semaphore;
+
+use super::{
+    bearer::{Authenticator, Look, unknown},
+    budget::Budget,
+    limits::{network_of, too_many_failures},
+    lookup_batch::{Batches, Verdict},
+};
+use crate::{
+    base::{
+        caller::Caller,
+        clock::{Clock, since_boot},
+        error::{Code, Result},
+        limit::RateLimit,
+        secret::{Secret, SecretHash},
+    },
+    metrics::text::{Measured, Page},
+};
+
+/// The failed look-ups of all addresses together that run in transactions of their own: 100 at once, 20 per second.
+const ALL: RateLimit = RateLimit::new(100, 5);
+/// The most look-ups at a time that only find out why a credential has ended.
+const EXPLANATIONS: usize = 2;
+
+/// The bounds on look-ups of one node.
+#[derive(Debug)]
+pub struct LookupLimits {
+    all: Budget<()>,
+    /// What is being looked up in transactions of their own.
+    under_way: Arc<DashSet<SecretHash>>,
+    batches: Batches,
+    explanations: Semaphore,
+    single: AtomicU64,
+    batched: AtomicU64,
+}
+
+/// A look-up under way, until it is dropped: its request may be cancelled.
+struct UnderWay {
+    hash: SecretHash,
+    set: Arc<DashSet<SecretHash>>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.set.remove(&self.hash);
+    }
+}
+
+impl LookupLimits {
+    /// Bounds by this clock.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            all: Budget::new(ALL, 1, clock),
+            under_way: Arc::default(),
+            batches: Batches::default(),
+            explanations: Semaphore::new(EXPLANATIONS),
+            single: AtomicU64::new(0),
+            batched: AtomicU64::new(0),
+        }
+    }
+
+    /// Looks up a credential that is not cached, for a client at `address`. `failures` are those of addresses.
+    pub async fn look_up(
+        &self,
+        by: &Authenticator,
+        (secret, look): (&Secret, Look),
+        failures: &Budget<IpAddr>,
+        address: Option<IpAddr>,
+    ) -> Result<Arc<Caller>> {
+        let network = address.map(network_of);
+        let of_address = network.map_or(Ok(()), |network| failures.take(network));
+        let found = self.look_up_within(by, (secret, look), of_address.is_ok()).await;
+        // A failure keeps its use. So does a request that is cancelled: its look-up may have run.
+        let failed = found.as_ref().is_err_and(|error| is_failure(error.code()));
+        match (of_address, network) {
+            (Err(wait), _) if failed => return Err(too_many_failures(wait)),
+            (Ok(()), Some(network)) if !failed => failures.give_back(network),
+            _ => {}
+        }
+        found
+    }
+
+    async fn look_up_within(
+        &self,
+        by: &Authenticator,
+        (secret, look): (&Secret, Look),
+        is_address_within: bool,
+    ) -> Result<Arc<Caller>> {
+        let hash = look.hash();
+        let alone = if is_address_within { self.begin(by, hash.clone()) } else { None };
+        if let Some(_under_way) = alone.filter(|_| self.all.take(()).is_ok()) {
+            self.single.fetch_add(1, Ordering::Relaxed);
+            let found = look.into_database(by, secret).await;
+            if !found.as_ref().is_err_and(|error| is_failure(error.code())) {
+                self.all.give_back(());
+            }
+            return found;
+        }
+        self.batched.fetch_add(1, Ordering::Relaxed);
+        match self.batches.ask(by, secret.kind(), hash).await? {
+            Verdict::Live => match by.cached(secret) {
+                Ok(caller) => Ok(caller),
+                Err(look) => look.into_database(by, secret).await,
+            },
+            // The address may not fail any more, so the answer does not depend on how the credential ended.
+            Verdict::Unknown | Verdict::Ended if !is_address_within => Err(unknown()),
+            Verdict::Unknown => Err(unknown()),
+            Verdict::Ended => {
+                // Never closed; and more at a time would do no harm.
+                let _permit = self.explanations.acquire().await;
+                look.into_database(by, secret).await
+            }
+        }
+    }
+
+    /// Marks a credential as being looked up, unless it is already, and waiting for that would fill the cache.
+    fn begin(&self, by: &Authenticator, hash: SecretHash) -> Option<UnderWay> {
+        let is_first = self.under_way.insert(hash.clone());
+        if !is_first && by.fills_cache(since_boot()) {
+            return None;
+        }
+        Some(UnderWay { hash, set: Arc::clone(&self.under_way) })
+    }
+}
+
+/// Whether an answer counts as a failure of the client to authenticate.
+pub fn is_failure(code: Code) -> bool {
+    matches!(code, Code::MissingCredentials | Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked)
+}
+
+impl Measured for LookupLimits {
+    fn tell(&self, page: &mut Page) {
+        page.counter("cloudapi_auth_lookups_total", "Look-ups of credentials that were not cached, by how they ran.")
+            .of(&[("mode", "single")], self.single.load(Ordering::Relaxed))
+            .of(&[("mode", "batched")], self.batched.load(Ordering::Relaxed));
+        page.counter("cloudapi_auth_lookup_batches_total", "Statements that looked up a batch of credentials.")
+            .is(self.batches.count());
+    }
+}

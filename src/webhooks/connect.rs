@@ -1,0 +1,152 @@
+//! A connection to one of a receiver's addresses: the first that answers, by Happy Eyeballs (RFC 8305).
+
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::fault::Fault;
+
+/// How long one address may take to be connected to.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long to wait for an address before the next one is tried as well (RFC 8305 §8, "Connection Attempt Delay").
+const STAGGER: Duration = Duration::from_millis(250);
+/// The most addresses of one name to try: a name must not make this server scan a network.
+const MOST_ADDRESSES: usize = 20;
+
+/// Connects to one of `addresses`, each of which may be sent to.
+pub async fn connect(addresses: Vec<IpAddr>, port: u16) -> Result<TcpStream, Fault> {
+    let stream = race(interleaved(addresses), |address| async move {
+        match timeout(CONNECT_TIME, TcpStream::connect(SocketAddr::new(address, port))).await {
+            Ok(connected) => connected.map_err(|error| Fault::of_socket(&error)),
+            Err(_) => Err(Fault::ConnectionFailed),
+        }
+    })
+    .await?;
+    // One write, then an answer.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// The addresses to try, in order: the resolver's, with the families taking turns (RFC 8305 §4), so that one family
+/// without a route delays the other by one stagger at most. Each once.
+fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let mut unique = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        if !unique.contains(&address) {
+            unique.push(address);
+        }
+    }
+    let begins_with_v6 = unique.first().is_some_and(IpAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = unique.into_iter().partition(|address| address.is_ipv6() == begins_with_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut ordered = Vec::new();
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] || ordered.len() >= MOST_ADDRESSES {
+            ordered.truncate(MOST_ADDRESSES);
+            return ordered;
+        }
+        ordered.extend(pair.into_iter().flatten());
+    }
+}
+
+/// Makes attempts until one succeeds: the next one when the last has failed, or has taken [`STAGGER`]. Attempts that are
+/// still under way then are dropped, which closes them.
+async fn race<T, F>(addresses: Vec<IpAddr>, attempt: impl Fn(IpAddr) -> F) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let mut waiting = addresses.into_iter();
+    let mut under_way = FuturesUnordered::new();
+    let mut fault: Option<Fault> = None;
+    loop {
+        match waiting.next() {
+            Some(address) => under_way.push(attempt(address)),
+            None if under_way.is_empty() => return Err(fault.unwrap_or(Fault::AddressNotAllowed)),
+            None => {}
+        }
+        // The last address gets all the time that there is.
+        let patience = if waiting.len() == 0 { Duration::MAX } else { STAGGER };
+        match timeout(patience, under_way.next()).await {
+            Ok(Some(Ok(connected))) => return Ok(connected),
+            Ok(Some(Err(failed))) => fault = Some(fault.map_or(failed, |fault| fault.or(failed))),
+            Ok(None) | Err(_) => {}
+        }
+    }
+}
+
+/// The addresses of a name, by the system's resolver.
+pub async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
+    // The port is put in later.
+    Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
+}
+
+/// Whether a name cannot exist, so that no resolver need be asked (RFC 6761 §6.4).
+pub fn is_invalid(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("invalid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_take_turns_and_the_resolvers_first_choice_stays_first() {
+        let ordered = interleaved(addresses(&["::1", "::2", "::3", "192.0.2.1", "192.0.2.2", "::2"]));
+        assert_eq!(ordered, addresses(&["::1", "192.0.2.1", "::2", "192.0.2.2", "::3"]));
+        let ordered = interleaved(addresses(&["192.0.2.1", "192.0.2.2", "::1"]));
+        assert_eq!(ordered, addresses(&["192.0.2.1", "::1", "192.0.2.2"]));
+        assert!(interleaved(Vec::new()).is_empty());
+        let many = (0..1000_u32).map(|n| IpAddr::from(n.to_be_bytes())).collect();
+        assert_eq!(interleaved(many).len(), MOST_ADDRESSES);
+    }
+
+    /// Races attempts that end so; gives what came of it, and after how many milliseconds.
+    async fn raced(ends: &[(&str, u64, Result<(), Fault>)]) -> (Result<String, Fault>, u128) {
+        let began = Instant::now();
+        let found = race(addresses(&ends.iter().map(|(address, ..)| *address).collect::<Vec<_>>()), |address| {
+            let (name, after, end) = *ends.iter().find(|(name, ..)| *name == address.to_string()).unwrap();
+            async move {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                end.map(|()| name.to_owned())
+            }
+        });
+        (found.await, began.elapsed().as_millis())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn address_that_does_not_answer_delays_the_next_one_by_a_quarter_of_a_second() {
+        let dead = Err(Fault::ConnectionFailed);
+        let (found, took) =
+            raced(&[("192.0.2.1", 5000, dead), ("192.0.2.2", 5000, dead), ("192.0.2.3", 10, Ok(()))]).await;
+        assert_eq!((found, took), (Ok("192.0.2.3".into()), 510));
+        // An address that fails delays nothing.
+        let (found, took) = raced(&[("192.0.2.1", 3, dead), ("192.0.2.2", 4, Ok(()))]).await;
+        assert_eq!((found, took), (Ok("192.0.2.2".into()), 7));
+        // A slow address may still win.
+        let (found, took) = raced(&[("192.0.2.1", 300, Ok(())), ("192.0.2.2", 5000, dead)]).await;
+        assert_eq!((found, took), (Ok("192.0.2.1".into()), 300));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failure_of_all_addresses_is_ours_only_if_no_address_could_be_tried() {
+        let (ours, theirs) = (Err(Fault::NoRoute), Err(Fault::ConnectionFailed));
+        assert_eq!(raced(&[("::1", 0, ours), ("192.0.2.1", 0, ours)]).await.0, Err(Fault::NoRoute));
+        assert_eq!(raced(&[("::1", 0, ours), ("192.0.2.1", 0, theirs)]).await.0, Err(Fault::ConnectionFailed));
+        assert_eq!(raced(&[("::1", 0, theirs), ("192.0.2.1", 0, ours)]).await.0, Err(Fault::ConnectionFailed));
+        assert_eq!(raced(&[]).await.0, Err(Fault::AddressNotAllowed));
+    }
+}

@@ -1,0 +1,179 @@
+//! Why a receiver did not answer, and whether that says anything about the receiver.
+
+use std::io;
+
+use nix::errno::Errno;
+
+/// Why there was no answer, in a word for the owner of the webhook. Nothing that a receiver wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The name has no address.
+    NameNotFound,
+    /// Nothing may be sent to any of its addresses.
+    AddressNotAllowed,
+    /// No address could be connected to.
+    ConnectionFailed,
+    /// The certificate was not accepted, or TLS failed otherwise.
+    TlsFailed,
+    /// The time was up.
+    Timeout,
+    /// What came back was no HTTP answer, or the connection ended before it.
+    BadAnswer,
+    /// No name server answered this machine.
+    NameLookupFailed,
+    /// This machine has no route to any of the addresses, or may not use it.
+    NoRoute,
+    /// This process or machine is out of sockets, ports or memory.
+    OutOfResources,
+    /// This machine knows no certificate authority.
+    NoAuthorities,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::NameNotFound,
+        Self::AddressNotAllowed,
+        Self::ConnectionFailed,
+        Self::TlsFailed,
+        Self::Timeout,
+        Self::BadAnswer,
+        Self::NameLookupFailed,
+        Self::NoRoute,
+        Self::OutOfResources,
+        Self::NoAuthorities,
+    ];
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NameNotFound => "name_not_found",
+            Self::AddressNotAllowed => "address_not_allowed",
+            Self::ConnectionFailed => "connection_failed",
+            Self::TlsFailed => "tls_failed",
+            Self::Timeout => "timeout",
+            Self::BadAnswer => "bad_answer",
+            Self::NameLookupFailed => "name_lookup_failed",
+            Self::NoRoute => "no_route",
+            Self::OutOfResources => "out_of_resources",
+            Self::NoAuthorities => "no_authorities",
+        }
+    }
+
+    /// Whether the cause is this server, its machine or its network. Then the failure does not count against the receiver.
+    pub const fn is_ours(self) -> bool {
+        match self {
+            Self::NameLookupFailed | Self::NoRoute | Self::OutOfResources | Self::NoAuthorities => true,
+            Self::NameNotFound
+            | Self::AddressNotAllowed
+            | Self::ConnectionFailed
+            | Self::TlsFailed
+            | Self::Timeout
+            | Self::BadAnswer => false,
+        }
+    }
+
+    /// What it means that a connection failed so, before or after it was made.
+    pub fn of_socket(error: &io::Error) -> Self {
+        Self::of_machine(error).unwrap_or(Self::ConnectionFailed)
+    }
+
+    /// What it means that a name lookup failed so. The system's resolver says the reason in its text only. Only a definite
+    /// "there is no such name" is about the receiver; everything else is a resolver that did not work.
+    pub fn of_lookup(error: &io::Error) -> Self {
+        /// What glibc, musl, macOS and the BSDs say for EAI_NONAME and EAI_NODATA.
+        const NOT_FOUND: [&str; 6] = [
+            "name or service not known",
+            "no address associated with hostname",
+            "name does not resolve",
+            "name has no usable address",
+            "nodename nor servname provided",
+            "no address associated with name",
+        ];
+        if let Some(fault) = Self::of_machine(error) {
+            return fault;
+        }
+        let text = error.to_string().to_ascii_lowercase();
+        if NOT_FOUND.iter().any(|reason| text.contains(reason)) { Self::NameNotFound } else { Self::NameLookupFailed }
+    }
+
+    fn of_machine(error: &io::Error) -> Option<Self> {
+        Some(match Errno::from_raw(error.raw_os_error()?) {
+            Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN | Errno::ENOSPC => {
+                Self::OutOfResources
+            }
+            // Of EADDRNOTAVAIL: no address of this family, or no free port. EACCES and EPERM come from a local firewall.
+            Errno::ENETUNREACH
+            | Errno::ENETDOWN
+            | Errno::EADDRNOTAVAIL
+            | Errno::EAFNOSUPPORT
+            | Errno::EACCES
+            | Errno::EPERM => Self::NoRoute,
+            _ => return None,
+        })
+    }
+
+    /// What two failed connections to one name mean together. If one of them is the receiver's fault, the name's is: it
+    /// has an address that this machine could have reached.
+    pub fn or(self, other: Self) -> Self {
+        if self.is_ours() { other } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_this_machine_are_told_from_errors_of_the_receiver() {
+        let table = [
+            (Errno::ECONNREFUSED, Fault::ConnectionFailed),
+            (Errno::ECONNRESET, Fault::ConnectionFailed),
+            (Errno::ETIMEDOUT, Fault::ConnectionFailed),
+            (Errno::EHOSTUNREACH, Fault::ConnectionFailed),
+            (Errno::EHOSTDOWN, Fault::ConnectionFailed),
+            (Errno::ENETUNREACH, Fault::NoRoute),
+            (Errno::ENETDOWN, Fault::NoRoute),
+            (Errno::EADDRNOTAVAIL, Fault::NoRoute),
+            (Errno::EAFNOSUPPORT, Fault::NoRoute),
+            (Errno::EACCES, Fault::NoRoute),
+            (Errno::EPERM, Fault::NoRoute),
+            (Errno::EMFILE, Fault::OutOfResources),
+            (Errno::ENFILE, Fault::OutOfResources),
+            (Errno::ENOBUFS, Fault::OutOfResources),
+            (Errno::ENOMEM, Fault::OutOfResources),
+            (Errno::EAGAIN, Fault::OutOfResources),
+            (Errno::ENOSPC, Fault::OutOfResources),
+        ];
+        for (errno, fault) in table {
+            let error = || io::Error::from_raw_os_error(errno as i32);
+            assert_eq!(Fault::of_socket(&error()), fault, "{errno}");
+            let of_lookup = if fault.is_ours() { fault } else { Fault::NameLookupFailed };
+            assert_eq!(Fault::of_lookup(&error()), of_lookup, "{errno}");
+        }
+    }
+
+    #[test]
+    fn only_a_name_that_does_not_exist_is_the_receivers_fault() {
+        let prefix = "failed to lookup address information: ";
+        for (text, fault) in [
+            ("Name or service not known", Fault::NameNotFound),
+            ("No address associated with hostname", Fault::NameNotFound),
+            ("Name does not resolve", Fault::NameNotFound),
+            ("nodename nor servname provided, or not known", Fault::NameNotFound),
+            ("Temporary failure in name resolution", Fault::NameLookupFailed),
+            ("Non-recoverable failure in name resolution", Fault::NameLookupFailed),
+            ("Try again", Fault::NameLookupFailed),
+            ("Memory allocation failure", Fault::NameLookupFailed),
+        ] {
+            assert_eq!(Fault::of_lookup(&io::Error::other(format!("{prefix}{text}"))), fault, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_failure_of_the_receiver_outweighs_those_of_this_machine() {
+        assert_eq!(Fault::NoRoute.or(Fault::ConnectionFailed), Fault::ConnectionFailed);
+        assert_eq!(Fault::ConnectionFailed.or(Fault::NoRoute), Fault::ConnectionFailed);
+        assert_eq!(Fault::NoRoute.or(Fault::OutOfResources), Fault::OutOfResources);
+    }
+}

@@ -1,0 +1,130 @@
+//! What fails because of this server, its machine or its network, and a receiver with addresses that do not answer.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use cloudapi::{
+    state::AppOptions,
+    webhooks::{outbox::WebhookOptions, pace::Pace, send::Resolver},
+};
+use serde_json::json;
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{delivered, deliveries, path, soon, webhook};
+use crate::support::{Identity, TestApp, eventually, receiver::Receiver};
+
+/// How a resolver or a socket fails when this machine is at fault, and the word for it.
+const OURS: [(fn() -> io::Error, &str); 8] = [
+    (|| io::Error::from_raw_os_error(24), "out_of_resources"), // EMFILE
+    (|| io::Error::from_raw_os_error(23), "out_of_resources"), // ENFILE
+    (|| io::Error::from_raw_os_error(105), "out_of_resources"), // ENOBUFS
+    (|| io::Error::from_raw_os_error(12), "out_of_resources"), // ENOMEM
+    (|| io::Error::from_raw_os_error(101), "no_route"),        // ENETUNREACH
+    (|| io::Error::from_raw_os_error(1), "no_route"),          // EPERM
+    (
+        || io::Error::other("failed to lookup address information: Temporary failure in name resolution"),
+        "name_lookup_failed",
+    ),
+    (|| io::Error::other("failed to lookup address information: System error"), "name_lookup_failed"),
+];
+
+/// A server that gives a receiver up after its first failure, whose names resolve as `find` says.
+async fn impatient(find: impl Fn() -> io::Result<Vec<&'static str>> + Send + Sync + 'static) -> TestApp {
+    let resolver =
+        Resolver::Given(Arc::new(move |_| Ok(find()?.into_iter().map(|address| address.parse().unwrap()).collect())));
+    let pace = Pace { give_up_after: Duration::ZERO, give_up_failures: 1, ..soon() };
+    let webhooks = WebhookOptions { allowed: vec!["127.0.0.0/8".parse().unwrap()], resolver, pace };
+    TestApp::start_with(AppOptions { webhooks, ..AppOptions::default() }).await
+}
+
+#[tokio::test]
+async fn failure_of_this_server_is_recorded_as_its_own_and_never_disables_the_webhook() {
+    let failed = Arc::new(AtomicUsize::new(0));
+    let app = impatient({
+        let failed = Arc::clone(&failed);
+        move || match OURS.get(failed.fetch_add(1, Ordering::Relaxed)) {
+            Some((error, _)) => Err(error()),
+            None => Ok(vec!["127.0.0.2"]),
+        }
+    })
+    .await;
+    let (receiver, _) = Receiver::start_pair().await;
+    let owner = app.owner().await;
+    let url = format!("http://receiver.example:{}/", receiver.address.port());
+    let hook = webhook(&owner, &url, json!({ "event_types": ["key.created"] })).await;
+    owner.key().await;
+    // It arrives as soon as the server can send it.
+    let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
+    let attempts = delivery["attempts"].as_array().unwrap();
+    for (attempt, (_, word)) in attempts.iter().zip(OURS) {
+        assert_eq!((&attempt["error"], &attempt["cause"]), (&json!(word), &json!("server")), "{attempt}");
+    }
+    let last = attempts.last().unwrap();
+    assert_eq!((attempts.len(), &last["status_code"], &last["cause"]), (OURS.len() + 1, &json!(200), &json!(null)));
+    let hook = owner.get(&path(&hook)).await.ok();
+    assert_eq!((&hook["enabled"], &hook["failing_since"]), (&json!(true), &json!(null)));
+}
+
+#[tokio::test]
+async fn failure_of_the_receiver_counts_against_it() {
+    let app = impatient(|| Ok(Vec::new())).await;
+    let owner = app.owner().await;
+    let hook = webhook(&owner, "https://receiver.example/", json!({ "event_types": ["key.created"] })).await;
+    owner.key().await;
+    eventually("the webhook to be disabled", async || {
+        (owner.get(&path(&hook)).await.ok()["enabled"] == false).then_some(())
+    })
+    .await;
+    let found = deliveries(&owner, &hook, "key.created").await;
+    let attempt = &found[0]["attempts"][0];
+    assert_eq!((&attempt["error"], &attempt["cause"]), (&json!("name_not_found"), &json!("receiver")));
+}
+
+/// An address that does not answer: a listener whose queue is full. It stays so while this is held.
+async fn unresponsive(address: SocketAddr) -> Vec<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(address).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        match tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+            Ok(connected) => waiting.push(connected.unwrap()),
+            Err(_) => break,
+        }
+    }
+    // Nobody accepts, and it stays open.
+    std::mem::forget(listener);
+    waiting
+}
+
+#[tokio::test]
+async fn addresses_that_do_not_answer_leave_time_for_the_one_that_does() {
+    const DEAD: [&str; 5] = ["127.0.0.11", "127.0.0.12", "127.0.0.13", "127.0.0.14", "127.0.0.15"];
+    let resolver = Resolver::Given(Arc::new(|_| {
+        Ok(DEAD.into_iter().chain(["127.0.0.2"]).map(|address| address.parse().unwrap()).collect())
+    }));
+    let webhooks = WebhookOptions { allowed: vec!["127.0.0.0/8".parse().unwrap()], resolver, pace: soon() };
+    let app = TestApp::start_with(AppOptions { webhooks, ..AppOptions::default() }).await;
+    let (receiver, _) = Receiver::start_pair().await;
+    let port = receiver.address.port();
+    let mut held = Vec::new();
+    for address in DEAD {
+        held.push(unresponsive(format!("{address}:{port}").parse().unwrap()).await);
+    }
+    let owner = app.owner().await;
+    let url = format!("http://receiver.example:{port}/");
+    let hook = webhook(&owner, &url, json!({ "event_types": ["key.created"] })).await;
+    owner.key().await;
+    let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
+    // One after the other, they would take the whole time that an exchange may take.
+    assert_eq!(delivery["attempts"].as_array().unwrap().len(), 1, "{delivery}");
+    assert_eq!(delivery["attempts"][0]["status_code"], 200);
+    assert_eq!(receiver.received().len(), 1);
+}
