@@ -14,20 +14,21 @@ use cloudapi::{
     state::AppOptions,
     webhooks::{outbox::WebhookOptions, pace::Pace, send::Resolver},
 };
+use nix::errno::Errno;
 use serde_json::json;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{delivered, deliveries, path, soon, webhook};
 use crate::support::{Identity, TestApp, eventually, receiver::Receiver};
 
 /// How a resolver or a socket fails when this machine is at fault, and the word for it.
 const OURS: [(fn() -> io::Error, &str); 8] = [
-    (|| io::Error::from_raw_os_error(24), "out_of_resources"), // EMFILE
-    (|| io::Error::from_raw_os_error(23), "out_of_resources"), // ENFILE
-    (|| io::Error::from_raw_os_error(105), "out_of_resources"), // ENOBUFS
-    (|| io::Error::from_raw_os_error(12), "out_of_resources"), // ENOMEM
-    (|| io::Error::from_raw_os_error(101), "no_route"),        // ENETUNREACH
-    (|| io::Error::from_raw_os_error(1), "no_route"),          // EPERM
+    (|| os(Errno::EMFILE), "out_of_resources"),
+    (|| os(Errno::ENFILE), "out_of_resources"),
+    (|| os(Errno::ENOBUFS), "out_of_resources"),
+    (|| os(Errno::ENOMEM), "out_of_resources"),
+    (|| os(Errno::ENETUNREACH), "no_route"),
+    (|| os(Errno::EPERM), "no_route"),
     (
         || io::Error::other("failed to lookup address information: Temporary failure in name resolution"),
         "name_lookup_failed",
@@ -35,11 +36,15 @@ const OURS: [(fn() -> io::Error, &str); 8] = [
     (|| io::Error::other("failed to lookup address information: System error"), "name_lookup_failed"),
 ];
 
-/// A server that gives a receiver up after its first failure, whose names resolve as `find` says.
+fn os(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno as i32)
+}
+
+/// A server that disables a webhook at the second failure of its receiver, whose names resolve as `find` says.
 async fn impatient(find: impl Fn() -> io::Result<Vec<&'static str>> + Send + Sync + 'static) -> TestApp {
     let resolver =
         Resolver::Given(Arc::new(move |_| Ok(find()?.into_iter().map(|address| address.parse().unwrap()).collect())));
-    let pace = Pace { give_up_after: Duration::ZERO, give_up_failures: 1, ..soon() };
+    let pace = Pace { give_up_after: Duration::ZERO, give_up_failures: 2, ..soon() };
     let webhooks = WebhookOptions { allowed: vec!["127.0.0.0/8".parse().unwrap()], resolver, pace };
     TestApp::start_with(AppOptions { webhooks, ..AppOptions::default() }).await
 }
@@ -88,7 +93,7 @@ async fn failure_of_the_receiver_counts_against_it() {
 }
 
 /// An address that does not answer: a listener whose queue is full. It stays so while this is held.
-async fn unresponsive(address: SocketAddr) -> Vec<TcpStream> {
+async fn unresponsive(address: SocketAddr) -> (TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(address).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -99,9 +104,7 @@ async fn unresponsive(address: SocketAddr) -> Vec<TcpStream> {
             Err(_) => break,
         }
     }
-    // Nobody accepts, and it stays open.
-    std::mem::forget(listener);
-    waiting
+    (listener, waiting)
 }
 
 #[tokio::test]

@@ -66,7 +66,6 @@ const TEXTS: &[(Refusal, &str, &[&str])] = &[
             "no available ipv4",
             "could not find an available",
             "all predefined address pools have been fully subnetted",
-            "port is already allocated",
             "cannot allocate memory",
         ],
     ),
