@@ -60,7 +60,7 @@ impl Faults {
             Fault::Stall => {
                 // As if it had just begun to work.
                 heartbeat.progress();
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Fault::Return => {}
         }

@@ -161,7 +161,7 @@ mod tests {
                     sleep(BOUND / 4).await;
                 }
                 heartbeat.wait_for(sleep(BOUND * 2)).await;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         })
         .await;
