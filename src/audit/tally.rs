@@ -7,19 +7,21 @@ use std::{
 };
 
 use serde_json::json;
-use sqlx::PgPool;
 
 use super::{
     model::{Actor, Changes, DEPLOYMENT, Draft, Outcome},
     repo,
 };
-use crate::base::{
-    action::Action,
-    clock::{Clock, Timestamp},
-    credential::CredentialId,
-    error::{Code, Result},
-    id::{ProjectId, UserId},
-    request::{Origin, RequestContext},
+use crate::{
+    base::{
+        action::Action,
+        clock::{Clock, Timestamp},
+        credential::CredentialId,
+        error::{Code, Result},
+        id::{ProjectId, UserId},
+        request::{Origin, RequestContext},
+    },
+    db::Connections,
 };
 
 /// So many different refusals are told apart within a minute; all others are one.
@@ -68,7 +70,7 @@ impl Tally {
     }
 
     /// Stages what was counted; what cannot be staged now is kept for the next time.
-    pub async fn flush(&self, db: &PgPool, clock: &Clock) -> Result<()> {
+    pub async fn flush(&self, db: &impl Connections, clock: &Clock) -> Result<()> {
         let counts = mem::take(&mut *self.lock());
         if counts.is_empty() {
             return Ok(());
@@ -77,7 +79,7 @@ impl Tally {
         let mut sorted: Vec<_> = counts.iter().collect();
         sorted.sort_unstable();
         let drafts: Vec<_> = sorted.into_iter().map(|(refusal, count)| entry(*refusal, *count, now)).collect();
-        let staged = async { repo::stage(&mut *db.acquire().await?, &drafts).await };
+        let staged = async { repo::stage(&mut *db.connection().await?, &drafts).await };
         if let Err(error) = staged.await {
             let mut kept = self.lock();
             for (refusal, count) in counts {

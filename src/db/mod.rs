@@ -17,7 +17,7 @@ use sqlx::{
 
 pub use call::Call;
 pub use connect::{connect, explain, kind, pool_options};
-pub use pool::Pool;
+pub use pool::{Connections, Pool};
 pub use prepare::{PrepareError, agree_on_key, prepare};
 
 use crate::base::{
