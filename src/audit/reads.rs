@@ -8,18 +8,21 @@ use std::{
 };
 
 use serde_json::json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::{
     model::{Actor, Changes, DEPLOYMENT, Draft, Outcome, Target, user_agent},
     repo,
 };
-use crate::base::{
-    action::Action,
-    clock::{Clock, Timestamp},
-    error::Result,
-    id::ProjectId,
-    request::RequestContext,
+use crate::{
+    base::{
+        action::Action,
+        clock::{Clock, Timestamp},
+        error::Result,
+        id::ProjectId,
+        request::RequestContext,
+    },
+    db::Connections,
 };
 
 /// For how long reads are added up.
@@ -83,7 +86,7 @@ impl Reads {
 
     /// Tells what was added up in minutes that are over; in all of them, if it is the last time. What cannot be told now
     /// is kept for the next time, also when this is canceled.
-    pub async fn flush(&self, db: &PgPool, clock: &Clock, is_last: bool) -> Result<()> {
+    pub async fn flush(&self, db: &impl Connections, clock: &Clock, is_last: bool) -> Result<()> {
         let now = clock.now();
         let is_over = |span: &Span| is_last || span.began.until(now) >= SPAN;
         let over = self.lock().extract_if(|_, span| is_over(span)).collect();
@@ -101,7 +104,7 @@ impl Reads {
                 (*chain, Draft { actor: actor.clone(), target: target(*chain), ..draft })
             })
             .collect();
-        repo::stage(&mut *db.acquire().await?, &drafts).await?;
+        repo::stage(&mut *db.connection().await?, &drafts).await?;
         taken.over.clear();
         Ok(())
     }

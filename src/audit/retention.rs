@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::PgPool;
 use time::Date;
 use tokio::time::timeout;
 
@@ -21,7 +20,7 @@ use crate::{
         id::AuditId,
         period::Period,
     },
-    db::Pool,
+    db::{Connections, Pool},
     usage,
 };
 
@@ -68,7 +67,7 @@ impl Retention {
     }
 
     /// Removes what is too old at `now`.
-    pub async fn trim(&mut self, db: &PgPool, now: Timestamp) -> Result<()> {
+    pub async fn trim(&mut self, db: &impl Connections, now: Timestamp) -> Result<()> {
         let mut kept = Period::of(now.date());
         for _ in 0..self.months {
             kept = kept.previous();
@@ -76,7 +75,7 @@ impl Retention {
         if self.done == Some(kept) {
             return Ok(());
         }
-        let mut db = db.acquire().await?;
+        let mut db = db.connection().await?;
         // One machine whose clock is a year ahead must not remove what everybody wants to keep.
         let (theirs, ours) = (usage::repo::database_now(&mut db).await?, self.machine.now());
         let difference = theirs.until(ours).max(ours.until(theirs));

@@ -7,19 +7,21 @@ use std::{
 };
 
 use serde_json::json;
-use sqlx::PgPool;
 
 use super::{
     model::{Actor, Changes, DEPLOYMENT, Draft, Outcome},
     repo,
 };
-use crate::base::{
-    action::Action,
-    clock::{Clock, Timestamp},
-    credential::CredentialId,
-    error::{Code, Result},
-    id::{ProjectId, UserId},
-    request::{Origin, RequestContext},
+use crate::{
+    base::{
+        action::Action,
+        clock::{Clock, Timestamp},
+        credential::CredentialId,
+        error::{Code, Result},
+        id::{ProjectId, UserId},
+        request::{Origin, RequestContext},
+    },
+    db::Connections,
 };
 
 /// So many different refusals are told apart within a minute; all others are one.
@@ -68,7 +70,7 @@ impl Tally {
     }
 
     /// Stages what was counted; what cannot be staged now is kept for the next time, also when this is canceled.
-    pub async fn flush(&self, db: &PgPool, clock: &Clock) -> Result<()> {
+    pub async fn flush(&self, db: &impl Connections, clock: &Clock) -> Result<()> {
         let mut taken = Counts { tally: self, counts: mem::take(&mut *self.lock()) };
         if taken.counts.is_empty() {
             return Ok(());
@@ -77,7 +79,7 @@ impl Tally {
         let mut sorted: Vec<_> = taken.counts.iter().collect();
         sorted.sort_unstable();
         let drafts: Vec<_> = sorted.into_iter().map(|(refusal, count)| entry(*refusal, *count, now)).collect();
-        repo::stage(&mut *db.acquire().await?, &drafts).await?;
+        repo::stage(&mut *db.connection().await?, &drafts).await?;
         taken.counts.clear();
         Ok(())
     }

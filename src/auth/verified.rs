@@ -132,11 +132,13 @@ impl Node {
         read: &impl Read<T>,
     ) -> Result<(Mark, T)> {
         for attempt in 1..=ATTEMPTS {
-            let Stamped { stamp, value } = read(db).await?;
-            if version.admits(&stamp) {
-                return Ok((version.mark, value));
+            match read(db).await {
+                Ok(Stamped { stamp, value }) if version.admits(&stamp) => return Ok((version.mark, value)),
+                Ok(Stamped { stamp, .. }) => self.count_rejected(&stamp),
+                // Only its connection is to blame, as after a restart of PostgreSQL.
+                Err(error) if self.db.note_sql(&error) && attempt < ATTEMPTS => {}
+                Err(error) => return Err(error.into()),
             }
-            self.count_rejected(&stamp);
             if attempt < ATTEMPTS {
                 // Dropped in its place, the old connection closes.
                 *db = db::connect(&self.db.connect_options()).await?;

@@ -22,7 +22,7 @@ use sqlx::{
 
 pub use call::Call;
 pub use connect::{connect, explain, kind, pool_options};
-pub use pool::{Pool, WriteConnection};
+pub use pool::{Connections, Pool, WriteConnection};
 pub use prepare::{PrepareError, agree_on_key, prepare};
 pub use stamp::{ServerId, Stamp, Stamped};
 

@@ -290,6 +290,24 @@ impl DerefMut for WriteConnection {
     }
 }
 
+/// Where background work gets connections. It is not measured: it would hide how long requests wait.
+pub trait Connections {
+    /// A connection, waited for if need be.
+    fn connection(&self) -> impl Future<Output = sqlx::Result<PoolConnection<Postgres>>> + Send;
+}
+
+impl Connections for Pool {
+    fn connection(&self) -> impl Future<Output = sqlx::Result<PoolConnection<Postgres>>> + Send {
+        self.connected()
+    }
+}
+
+impl Connections for PgPool {
+    fn connection(&self) -> impl Future<Output = sqlx::Result<PoolConnection<Postgres>>> + Send {
+        self.acquire()
+    }
+}
+
 /// Somebody waits, until it is dropped: whoever waits may be cancelled.
 struct Waiting<'a>(&'a Figures);
 

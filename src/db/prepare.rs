@@ -14,7 +14,8 @@ const OLDEST_VERSION: i32 = 140_000;
 /// The SQLSTATE of what PgBouncer itself says, whatever it is.
 const PROTOCOL_VIOLATION: &str = "08P01";
 /// What PgBouncer says that waiting does not change.
-const POOLER_REFUSALS: [&str; 3] = ["unsupported startup parameter", "no such database", "no such user"];
+const POOLER_REFUSALS: [&str; 4] =
+    ["unsupported startup parameter", "no such database", "no such user", "bouncer config error"];
 /// What it says in statement mode.
 const NO_TRANSACTIONS: &str = "transaction blocks not allowed";
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::Date;
 use tokio::time::timeout;
 
@@ -18,7 +18,7 @@ use crate::{
         id::ProjectId,
         period::Period,
     },
-    db::Pool,
+    db::{Connections, Pool},
 };
 
 /// How long after its end a month becomes final: what a node that was cut off has counted comes in until then.
@@ -64,8 +64,8 @@ impl Closer {
     }
 
     /// Makes final what is due at `now`, and forgets what need not be kept.
-    pub async fn close(&mut self, db: &PgPool, now: Timestamp) -> Result<()> {
-        let mut db = db.acquire().await?;
+    pub async fn close(&mut self, db: &impl Connections, now: Timestamp) -> Result<()> {
+        let mut db = db.connection().await?;
         let due = Period::of(now.minus(GRACE).date()).previous();
         let known = self.done == Some(due);
         if !known && !self.is_clock_right(&mut db).await? {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
@@ -25,7 +25,7 @@ use crate::{
         id::ProjectId,
         period::Period,
     },
-    db::Pool,
+    db::{Connections, Pool},
 };
 
 /// How often; an answer about usage is no older.
@@ -54,9 +54,9 @@ pub async fn run(meter: Arc<Meter>, quota: Arc<Quota>, db: Pool, clock: Clock, h
 }
 
 /// Takes up the journals there are, and begins to count in one of them.
-pub async fn open(meter: &Meter, db: &PgPool, clock: &Clock) -> anyhow::Result<()> {
+pub async fn open(meter: &Meter, db: &impl Connections, clock: &Clock) -> anyhow::Result<()> {
     let Some(folder) = meter.folder() else { return Ok(()) };
-    let mut connection = db.acquire().await?;
+    let mut connection = db.connection().await?;
     let database = ledger::database_id(&mut connection).await?;
     meter.open(database, clock.now().date()).map_err(|error| {
         anyhow::anyhow!(
@@ -71,10 +71,10 @@ pub async fn open(meter: &Meter, db: &PgPool, clock: &Clock) -> anyhow::Result<(
 }
 
 /// Writes what there is, when nobody counts any more.
-pub async fn close(meter: &Meter, db: &PgPool, clock: &Clock) {
+pub async fn close(meter: &Meter, db: &impl Connections, clock: &Clock) {
     if let Err(error) = async {
         flush(meter, db, clock).await?;
-        let mut db = db.acquire().await?;
+        let mut db = db.connection().await?;
         ledger::close(&mut db, meter.current().id, clock.now()).await?;
         Result::Ok(())
     }
@@ -92,7 +92,7 @@ pub async fn import(journal: &Journal, db: &mut PgConnection, clock: &Clock) -> 
 }
 
 /// Writes what there is; what could not be written stays where it is for the next time. Gives why that is.
-pub async fn flush_or_log(meter: &Meter, db: &PgPool, clock: &Clock) -> Option<Error> {
+pub async fn flush_or_log(meter: &Meter, db: &impl Connections, clock: &Clock) -> Option<Error> {
     let began = Instant::now();
     let flushed = in_time(flush(meter, db, clock)).await;
     meter.figures.flushed(flushed.as_ref().ok().copied(), began.elapsed(), clock.now());
@@ -114,8 +114,8 @@ async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// Has `quota` refuse the projects that have reached their hard limits, and tells those that are near them or near what
 /// is included.
-pub async fn refresh(quota: &Quota, db: &PgPool, clock: &Clock) -> Result<()> {
-    let mut db = db.acquire().await?;
+pub async fn refresh(quota: &Quota, db: &impl Connections, clock: &Clock) -> Result<()> {
+    let mut db = db.connection().await?;
     let now = clock.now();
     let period = Period::of(now.date());
     // What comes in late may reach a quota of the month before, until that is final.
@@ -134,9 +134,9 @@ pub async fn refresh(quota: &Quota, db: &PgPool, clock: &Clock) -> Result<()> {
 }
 
 /// Writes what there is; gives how many rows that were.
-pub async fn flush(meter: &Meter, db: &PgPool, clock: &Clock) -> Result<usize> {
+pub async fn flush(meter: &Meter, db: &impl Connections, clock: &Clock) -> Result<usize> {
     let mut flushed = meter.flushing.lock().await;
-    let mut db = db.acquire().await?;
+    let mut db = db.connection().await?;
     let Flushed { journals, routes } = &mut *flushed;
     let mut rows = 0;
     if !*routes {

@@ -115,7 +115,7 @@ impl Pooler {
         fs::write(&users, format!("\"{}\" \"\"\n", database.get_username())).unwrap();
         let settings = folder.path().join("pgbouncer.ini");
         let text = format!(
-            "[databases]\n{name} = host={} port={} dbname={name} user={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\nauth_file = {}\npool_mode = {mode}\nserver_tls_sslmode = disable\n{more}\n",
+            "[databases]\n{name} = host={} port={} dbname={name} user={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = {mode}\nserver_tls_sslmode = disable\n{more}\n",
             database.get_socket().unwrap().display(),
             database.get_port(),
             database.get_username(),

@@ -348,6 +348,8 @@ async fn starts_on_a_terminal_share_one_quick_start_key_and_one_session() {
 fn a_closed_pipe_ends_every_command_without_an_error() {
     let deployment = Deployment::new();
     let export = deployment.folder().join("export");
+    // It makes the deployment's key.
+    deployment.serve().end(Signal::SIGTERM).expect_success();
     deployment.printed(&["admin", "bootstrap", "--email", "owner@example.com", "--project", "First"]);
     fs::write(&export, deployment.printed(&["audit", "export", "--deployment"])).unwrap();
     let export = export.display().to_string();

@@ -107,7 +107,7 @@ async fn revoke_the_spare_key_with_the_published_request() {
     let app = TestApp::start().await;
     let (_, key) = world(&app).await;
     let reply = key.delete("/v1/keys/key_7d1").await;
-    assert_eq!(reply.body, br#"{"id":"key_7d1","revoked":true}"#);
+    assert_eq!(reply.body, b"{\"id\":\"key_7d1\",\"revoked\":true}\n");
     assert_eq!(reply.ok(), json!({ "id": "key_7d1", "revoked": true }));
     assert_eq!(key.delete("/v1/keys/key_7d1").await.ok(), json!({ "id": "key_7d1", "revoked": true }));
 }
