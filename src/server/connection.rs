@@ -148,7 +148,7 @@ where
             let version = request.version();
             let is_held_back = request.headers().contains_key(EXPECT);
             let (head, body) = request.into_parts();
-            let (body, lent) = unread::lend(body, is_held_back);
+            let (body, unread_body) = unread::wrap(body, is_held_back);
             let mut request = Request::from_parts(head, body);
             request.extensions_mut().insert(ConnectInfo(peer));
             if let Some(fault) = under_way.fault() {
@@ -158,8 +158,8 @@ where
             let progress = requests.clone();
             async move {
                 let Ok(mut answer) = answer.await;
-                if let Some(lent) = lent {
-                    lent.drop_rest(version, &mut answer, &progress);
+                if let Some(unread_body) = unread_body {
+                    unread_body.discard_rest(version, &mut answer, &progress);
                 }
                 let lasts = answer.extensions().get::<Lasting>().is_some();
                 Ok::<_, Infallible>(answer.map(|body| Answer::new(body, under_way, lasts)))

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     framing::Framing,
     progress::{Patience, Progress},
-    unread::{DROPPING_TIME, MOST_DROPPED},
+    unread::{DISCARD_TIME, MAX_DISCARDED},
 };
 use crate::http::edge::Limits;
 
@@ -102,12 +102,12 @@ impl<S: AsyncRead + Unpin> Patient<S> {
     /// Drops what the client sends until it closes or the time is up. Beyond the bound nothing more is read, which the
     /// client notices; the response that was sent can still be read.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let until = self.lingering.get_or_insert_with(|| Box::pin(sleep(DROPPING_TIME)));
+        let until = self.lingering.get_or_insert_with(|| Box::pin(sleep(DISCARD_TIME)));
         if until.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
         let mut bytes = [0; 8192];
-        while self.dropped <= MOST_DROPPED {
+        while self.dropped <= MAX_DISCARDED {
             let mut buf = ReadBuf::new(&mut bytes);
             match ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf)) {
                 Ok(()) if !buf.filled().is_empty() => self.dropped += buf.filled().len() as u64,

@@ -20,43 +20,43 @@ use tokio::time::timeout;
 use super::progress::Progress;
 
 /// How much of a body is read only to be dropped.
-pub(super) const MOST_DROPPED: u64 = 8 << 20;
+pub(super) const MAX_DISCARDED: u64 = 8 << 20;
 /// For how long.
-pub(super) const DROPPING_TIME: Duration = Duration::from_secs(2);
+pub(super) const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 type Place = Arc<Mutex<Option<Incoming>>>;
 
 /// A body that was handed to whoever serves the request, and comes back if they drop it before its end.
 #[derive(Debug)]
-pub(super) struct Lent {
+pub(super) struct UnreadBody {
     back: Place,
     /// Whether the client waits to be told to send it (RFC 9110 §10.1.1).
     is_held_back: bool,
 }
 
-/// Lends `body`; gives what is read in its place. None for one that has nothing in it.
-pub(super) fn lend(body: Incoming, is_held_back: bool) -> (Body, Option<Lent>) {
+/// Wraps `body`; gives what is read in its place. None for one that has nothing in it.
+pub(super) fn wrap(body: Incoming, is_held_back: bool) -> (Body, Option<UnreadBody>) {
     if body.is_end_stream() {
         return (Body::new(body), None);
     }
     let back = Place::default();
-    (Body::new(Lending { body: Some(body), back: Arc::clone(&back) }), Some(Lent { back, is_held_back }))
+    (Body::new(ReturningBody { body: Some(body), back: Arc::clone(&back) }), Some(UnreadBody { back, is_held_back }))
 }
 
-impl Lent {
+impl UnreadBody {
     /// Drops the rest of the body if there is one, while `response` is sent. One that is too long for that ends the
     /// connection, and the client is told so.
-    pub(super) fn drop_rest<B>(self, version: Version, response: &mut Response<B>, progress: &Progress) {
+    pub(super) fn discard_rest<B>(self, version: Version, response: &mut Response<B>, progress: &Progress) {
         let Some(body) = self.back.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let is_http1 = version < Version::HTTP_2;
-        if is_http1 && (self.is_held_back || body.size_hint().lower() > MOST_DROPPED) {
+        if is_http1 && (self.is_held_back || body.size_hint().lower() > MAX_DISCARDED) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return;
         }
         let progress = progress.clone();
         tokio::spawn(async move {
             // hyper ends the connection or the stream when the body is dropped before its end.
-            if timeout(DROPPING_TIME, read_and_drop(body)).await.is_ok_and(|is_at_end| is_at_end) && is_http1 {
+            if timeout(DISCARD_TIME, read_and_discard(body)).await.is_ok_and(|is_at_end| is_at_end) && is_http1 {
                 progress.request_drained();
             }
         });
@@ -64,12 +64,12 @@ impl Lent {
 }
 
 /// Whether the body came to its end before the bound.
-async fn read_and_drop(mut body: Incoming) -> bool {
+async fn read_and_discard(mut body: Incoming) -> bool {
     let mut dropped = 0;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return false };
         dropped += frame.data_ref().map_or(0, Bytes::len) as u64;
-        if dropped > MOST_DROPPED {
+        if dropped > MAX_DISCARDED {
             return false;
         }
     }
@@ -78,12 +78,12 @@ async fn read_and_drop(mut body: Incoming) -> bool {
 
 /// What is read in place of a body.
 #[derive(Debug)]
-struct Lending {
+struct ReturningBody {
     body: Option<Incoming>,
     back: Place,
 }
 
-impl Drop for Lending {
+impl Drop for ReturningBody {
     fn drop(&mut self) {
         if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
             *self.back.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
@@ -91,7 +91,7 @@ impl Drop for Lending {
     }
 }
 
-impl HttpBody for Lending {
+impl HttpBody for ReturningBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

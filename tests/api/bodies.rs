@@ -79,7 +79,7 @@ fn without_body(operation: &Operation) -> bool {
 }
 
 #[tokio::test]
-async fn a_body_without_a_byte_is_none_wherever_none_is_taken() {
+async fn empty_framed_body_counts_as_no_body_on_every_route_without_one() {
     let app = TestApp::start().await;
     let items = Items::new(&app).await;
     let (owner, table) = (&items.owner, routes::table());
@@ -117,7 +117,7 @@ async fn a_body_without_a_byte_is_none_wherever_none_is_taken() {
 }
 
 #[tokio::test]
-async fn waiting_for_the_first_byte_of_a_body_has_an_end() {
+async fn first_byte_of_a_body_has_a_timeout() {
     let app =
         TestApp::start_with(crate::support::raw::edge(|limits| limits.body_time = Duration::from_millis(100))).await;
     let owner = app.owner().await;
@@ -310,7 +310,7 @@ async fn send_without_end(stream: &mut TcpStream) -> usize {
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_given_up_after_the_bound() {
+async fn endless_body_is_closed_after_the_bound() {
     let app = TestApp::start().await;
     for framing in ["content-length: 1000000000000", "transfer-encoding: chunked"] {
         let mut stream = connect(&app.url).await;
@@ -329,7 +329,7 @@ async fn a_body_without_end_is_given_up_after_the_bound() {
 }
 
 #[tokio::test]
-async fn who_waits_to_be_told_to_send_a_body_is_refused_without_it() {
+async fn client_that_expects_100_continue_gets_the_refusal_and_close() {
     let app = TestApp::start().await;
     let mut stream = connect(&app.url).await;
     let more = format!("content-length: {FIVE_MB}\r\nexpect: 100-continue\r\n");

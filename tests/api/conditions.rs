@@ -227,7 +227,7 @@ async fn signing_out_keeps_to_its_preconditions() {
 }
 
 #[tokio::test]
-async fn what_is_created_comes_with_the_tag_that_reading_it_gives() {
+async fn created_items_have_the_etag_that_reading_gives() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let table = routes::table();
@@ -256,7 +256,7 @@ async fn what_is_created_comes_with_the_tag_that_reading_it_gives() {
 }
 
 #[tokio::test]
-async fn a_state_is_named_anew_by_each_change_and_not_by_use() {
+async fn etag_changes_with_each_write_and_if_match_ignores_last_use() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;

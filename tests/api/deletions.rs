@@ -72,7 +72,7 @@ async fn every_delete_is_answered_again_with_the_same_response() {
 }
 
 #[tokio::test]
-async fn what_was_never_there_is_still_not_found() {
+async fn items_that_never_existed_are_not_found() {
     let app = TestApp::start().await;
     let items = Items::new(&app).await;
     for path in deletions_of_items() {
@@ -125,7 +125,7 @@ async fn a_deleted_projects_owners_may_repeat_its_deletion_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn who_leaves_a_project_may_repeat_that_and_do_nothing_else_there() {
+async fn member_who_left_may_repeat_the_removal_and_nothing_else() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let admin = app.member(&owner, Role::Admin).await;
@@ -139,7 +139,7 @@ async fn who_leaves_a_project_may_repeat_that_and_do_nothing_else_there() {
 }
 
 #[tokio::test]
-async fn a_removed_owner_is_no_news_for_who_could_not_remove_them() {
+async fn repeated_removal_checks_the_removed_members_role() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (removed, admin) = (app.member(&owner, Role::Owner).await, app.member(&owner, Role::Admin).await);

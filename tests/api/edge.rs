@@ -400,7 +400,7 @@ async fn an_ambiguous_head_is_found_after_any_request_on_the_connection() {
 }
 
 #[tokio::test]
-async fn what_the_standard_lets_a_client_send_is_taken() {
+async fn valid_but_unusual_heads_are_accepted() {
     let app = TestApp::start().await;
     for (what, request) in [
         ("an absolute target, whatever Host says", "GET http://other/healthz HTTP/1.1\r\nhost: x\r\n"),
