@@ -14,6 +14,7 @@ use axum::{
     response::Response,
 };
 use hyper::body::{Frame, SizeHint};
+use tower::Service;
 
 use crate::{
     base::request::RequestContext,
@@ -44,11 +45,6 @@ impl Copy {
         (Request::from_parts(head, body), copy)
     }
 
-    /// A request without a body, which `head` is all of.
-    pub(super) fn of_head(head: &Parts) -> Self {
-        Self { head: head.clone(), body: Arc::default() }
-    }
-
     /// Its place among those being served.
     pub(super) fn slot(&self) -> Option<Slot> {
         self.head.extensions.get().cloned()
@@ -63,6 +59,37 @@ impl Copy {
     pub(super) fn into_request(self) -> Request {
         let chunks = std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
         Request::from_parts(self.head, Body::from(chunks.concat()))
+    }
+}
+
+/// A read to be sent once more, should only its connection be to blame for its failure.
+pub struct Again<S> {
+    inner: S,
+    copy: Copy,
+    db: Pool,
+}
+
+impl<S> Again<S> {
+    /// Of the request whose head this is, and which has no body.
+    pub(super) fn new(inner: &S, head: &Parts, db: &Pool) -> Self
+    where
+        S: Clone,
+    {
+        let copy = Copy { head: head.clone(), body: Arc::default() };
+        Self { inner: inner.clone(), copy, db: db.clone() }
+    }
+
+    /// Whether a request that was answered so is to be sent again.
+    pub(super) fn is_of_use(&self, response: &Response) -> bool {
+        is_curable(&self.db, self.copy.context(), response)
+    }
+
+    /// Sends it.
+    pub(super) fn send(mut self) -> S::Future
+    where
+        S: Service<Request>,
+    {
+        self.inner.call(self.copy.into_request())
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Layer, Service};
 
 use super::{
-    again::{Copy, is_curable},
+    again::{Again, Copy, is_curable},
     bearer::{Authenticator, Look, bearer_secret},
     limits::{Limits, Standing},
     lookup_limits::is_failure,
@@ -37,7 +37,6 @@ use crate::{
         target::segments,
         tenant::ProjectStatus,
     },
-    db::Pool,
     http::{
         condition::{self, conditions_of},
         describe::Operation,
@@ -191,10 +190,7 @@ impl Rules {
     /// What it takes to serve a read once more, if it may fail because of the database.
     fn again<S: Clone>(&self, inner: &S, head: &Parts) -> Option<Box<Again<S>>> {
         let reads_database = self.operation.need != Need::Public && self.operation.body.is_none();
-        reads_database.then(|| {
-            let db = self.authenticator.node.db.clone();
-            Box::new(Again { inner: inner.clone(), copy: Copy::of_head(head), db })
-        })
+        reads_database.then(|| Box::new(Again::new(inner, head, &self.authenticator.node.db)))
     }
 
     /// Lets a write do its work, and once more if only its connection was to blame.
@@ -398,13 +394,6 @@ fn with_standing(mut response: Response, standing: Option<Standing>) -> Response
     response
 }
 
-/// A read to be sent once more, should only its connection be to blame for its failure.
-pub struct Again<S> {
-    inner: S,
-    copy: Copy,
-    db: Pool,
-}
-
 pin_project! {
     /// An answer on its way.
     #[project = GatedProject]
@@ -427,10 +416,7 @@ impl<S: Service<Request, Response = Response, Error = Infallible>> Future for Ga
             GatedProject::Read { mut answer, standing, again } => loop {
                 let Ok(response) = ready!(answer.as_mut().poll(cx));
                 match again.take() {
-                    Some(again) if is_curable(&again.db, again.copy.context(), &response) => {
-                        let Again { mut inner, copy, .. } = *again;
-                        answer.set(inner.call(copy.into_request()));
-                    }
+                    Some(again) if again.is_of_use(&response) => answer.set(again.send()),
                     _ => break with_standing(response, standing.take()),
                 }
             },

@@ -21,11 +21,11 @@ pub fn form() -> String {
     )
 }
 
-/// POSIX's portable names (XBD §3.437), and the `$` that Samba appends.
+/// POSIX's portable names (XBD §3.437), with the spaces and the `$` at the end that accounts of a Windows domain may have.
 fn is_account_name(text: &str) -> bool {
     let name = text.strip_suffix('$').unwrap_or(text);
-    let portable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !name.is_empty() && !name.starts_with('-') && name.bytes().all(portable)
+    let portable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b' ');
+    !name.is_empty() && !name.starts_with('-') && name.trim() == name && name.bytes().all(portable)
 }
 
 #[cfg(test)]
@@ -34,10 +34,11 @@ mod tests {
 
     #[test]
     fn an_actor_is_an_id_or_the_name_of_an_account() {
-        for text in ["usr_8f2", "key_7d1", "tok_2c9", "root", "ada.l", "_apt", "host$", "user1"] {
+        for text in ["usr_8f2", "key_7d1", "tok_2c9", "root", "ada.l", "_apt", "host$", "user1", "Domain Admin"] {
             assert!(is_actor(text), "{text}");
         }
-        for text in ["", "ada@example.com", "usr_", "usr_0", "key_7D1", "proj_8f2c4", "sess_5b1", "-x", "a b", "$", "é"]
+        for text in
+            ["", "ada@example.com", "usr_", "usr_0", "key_7D1", "proj_8f2c4", "sess_5b1", "-x", " a", "a ", "$", "é"]
         {
             assert!(!is_actor(text), "{text}");
         }

@@ -97,11 +97,11 @@ pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     if given.len() > 64 {
         return None;
     }
-    // Known texts are lower case, and a slip of case is no other word.
+    // A slip of case is no other word.
     let given = given.to_lowercase();
     known
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&given, candidate), candidate))
+        .map(|candidate| (strsim::damerau_levenshtein(&given, &candidate.to_lowercase()), candidate))
         .min()
         .filter(|&(distance, candidate)| distance <= 1 + candidate.len() / 4)
         .map(|(_, candidate)| candidate)
@@ -117,6 +117,7 @@ mod tests {
         assert_eq!(nearest("expires", ["expires_in", "name"]), Some("expires_in"));
         assert_eq!(nearest("projectId", ["name", "project_id"]), Some("project_id"));
         assert_eq!(nearest("PROJECT_ID", ["name", "project_id"]), Some("project_id"));
+        assert_eq!(nearest("CLOUDAPI_LISTN", ["CLOUDAPI_LISTEN"]), Some("CLOUDAPI_LISTEN"));
         assert_eq!(nearest("zzzzzz", ["users:read"]), None);
         assert_eq!(nearest(&"x".repeat(1_000_000), ["users:read"]), None);
     }

@@ -229,7 +229,10 @@ async fn find_or_insert_project(
 /// A request of whoever runs the command.
 pub(super) fn by_operator() -> RequestContext {
     let account = User::from_uid(Uid::current()).ok().flatten();
-    RequestContext::operator(account.map(|account| account.name))
+    RequestContext::operator(account.map(|mut account| {
+        text::replace_control_characters(&mut account.name);
+        account.name
+    }))
 }
 
 fn parse_email(text: &str) -> anyhow::Result<Email> {

@@ -4,7 +4,7 @@ use std::{
     fmt::Display,
     ops::{Deref, DerefMut},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// How long after its connections were replaced the pool lets an error replace them again.
+/// How long after its connections were replaced another error replaces them again.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(250);
 /// How long the close of a connection may take.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
@@ -77,23 +77,42 @@ struct Figures {
 /// Which connections are to be replaced: those that were opened before an error that was theirs to blame. The error does
 /// not say which one it was, and the others lead to the same server.
 #[derive(Debug, Default)]
-struct Renewal(Mutex<Option<Instant>>);
+struct Renewal(Mutex<Renewed>);
+
+#[derive(Debug, Default)]
+struct Renewed {
+    /// Connections that were opened before are not used again.
+    since: Option<Instant>,
+    /// An error that came too soon after that, whose turn comes when the pause is over.
+    next: Option<Instant>,
+}
 
 impl Renewal {
-    /// Replaces all connections that are open now; gives whether that is news. Errors of the connections opened since then
-    /// may be those of a server that has not changed yet, so this is not done more than a few times a second.
+    /// Replaces all connections that are open now, at once or after a pause; gives whether it is at once. New connections
+    /// may lead to the same server for a while, and their errors are not to replace connections at every request.
     fn replace_all(&self) -> bool {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = since.is_none_or(|since| since.elapsed() >= RENEWAL_PAUSE);
+        let mut renewed = self.renewed();
+        let is_due = renewed.since.is_none_or(|since| since.elapsed() >= RENEWAL_PAUSE);
+        let now = Some(Instant::now());
         if is_due {
-            *since = Some(Instant::now());
+            *renewed = Renewed { since: now, next: None };
+        } else {
+            renewed.next = now;
         }
         is_due
     }
 
     /// Whether a connection of this age is to be kept.
     fn keeps(&self, age: Duration) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|since| age < since.elapsed())
+        self.renewed().since.is_none_or(|since| age < since.elapsed())
+    }
+
+    fn renewed(&self) -> MutexGuard<'_, Renewed> {
+        let mut renewed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if renewed.next.is_some() && renewed.since.is_some_and(|since| since.elapsed() >= RENEWAL_PAUSE) {
+            renewed.since = renewed.next.take();
+        }
+        renewed
     }
 }
 

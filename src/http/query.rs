@@ -37,7 +37,7 @@ fn read_query<T: Input>(query: &str) -> Result<T> {
             return Err(unknown_parameter(&name, rules.properties().keys().map(String::as_str)));
         };
         let decoded = text::decode_form(encoded).map_err(|bad| {
-            Error::new(Code::InvalidParameter, format!("'{name}' {bad}"))
+            Error::new(code_of(&name), format!("'{name}' {bad}"))
                 .at_parameter(name.clone(), ItemCode::InvalidCharacters)
         })?;
         if given.insert(name.clone(), parameter_value(schema, &decoded)).is_some() {
@@ -54,12 +54,18 @@ fn read_query<T: Input>(query: &str) -> Result<T> {
         // A detail that begins with the value is set off from the parameter's name.
         let (colon, detail) = (if fault.detail.starts_with('\'') { ":" } else { "" }, fault.detail);
         let remedy = if detail.contains("; ") { "" } else { "; change it, or leave it out" };
-        return Err(Error::new(Code::InvalidParameter, format!("'{name}'{colon} {detail}{remedy}"))
-            .at_parameter(name, fault.code));
+        return Err(
+            Error::new(code_of(&name), format!("'{name}'{colon} {detail}{remedy}")).at_parameter(name, fault.code)
+        );
     }
     // The schema has passed it, so this fails only where the schema says less than the type.
     serde_json::from_value(given)
         .map_err(|error| Error::new(Code::InvalidParameter, format!("The query string is not valid: {error}")))
+}
+
+/// Whatever is wrong with a cursor, clients do the same about it: they start over.
+fn code_of(name: &str) -> Code {
+    if name == "cursor" { Code::InvalidCursor } else { Code::InvalidParameter }
 }
 
 /// A query string has only texts; one that should be a number or a truth value becomes one if it can.

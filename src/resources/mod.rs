@@ -5,7 +5,6 @@
 //! in the database before it is done, and what was made is found again by its tags. What is always true: a resource has one
 //! operation under way at most, and one object at its provider at most once that has ended.
 
-pub mod clean;
 pub mod cloud;
 pub mod config;
 pub mod driver;

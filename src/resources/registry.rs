@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    clean::CleanDriver,
     config::{DriverSettings, ImportProjects, ProviderSettings},
     driver::{Capabilities, Driver},
     drivers::{
         aws::{self, Aws},
+        clean::CleanDriver,
         docker::Docker,
         sim::Sim,
     },

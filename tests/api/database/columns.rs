@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::json;
 use sqlx::PgPool;
 
+use super::admin;
 use crate::{
     access::{Who, World},
     support::{
@@ -69,7 +70,7 @@ async fn a_column_added_under_a_running_server_breaks_no_route_and_no_worker() {
     work(&app, &receiver).await;
     assert_eq!(ask_all(&app).await, Vec::<String>::new());
 
-    let db = PgPool::connect_with(app.db.connect_options().as_ref().clone()).await.unwrap();
+    let db = admin(&app).await;
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT table_name::text FROM information_schema.tables
          WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'",

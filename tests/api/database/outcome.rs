@@ -1,9 +1,14 @@
 //! COMMIT's answer is lost: nobody knows whether the write was done, and the client is told so.
 
-use cloudapi::{base::role::Role, http::describe::Operation, routes, state::AppOptions};
+use cloudapi::{
+    base::{error::Code, role::Role},
+    http::describe::Operation,
+    routes,
+    state::AppOptions,
+};
 use serde_json::{Value, json};
-use sqlx::PgPool;
 
+use super::admin;
 use crate::{
     access::{Who, World},
     support::{
@@ -45,6 +50,9 @@ async fn request(app: &TestApp, world: &World<'_>, operation: &Operation) -> (St
             let invitation = owner.post("/v1/users", invited).await.created();
             json!({ "token": invitation["invitation"], "password": "a long enough password" })
         }
+        "DELETE /v1/sessions/{session_id}" => {
+            return (format!("/v1/sessions/{}", app.another_session(owner).await.id), None);
+        }
         "POST /v1/projects" => json!({ "name": "a project" }),
         "POST /v1/keys" => json!({ "project_id": project }),
         "POST /v1/tokens" => json!({ "project_id": project, "name": "t", "scopes": ["users:read"] }),
@@ -59,7 +67,7 @@ async fn request(app: &TestApp, world: &World<'_>, operation: &Operation) -> (St
             .execute(&app.db)
             .await
             .unwrap();
-            json!({ "project_id": project, "kind": "network.network", "provider": "sim", "provider_ref": "found" })
+            json!({ "project_id": project, "kind": "network.network", "provider": "sim", "provider_ref": "found", "name": "found" })
         }
         "POST /v1/resources/{resource_id}/actions" => {
             let instance = json!({ "network": quiet_network(owner).await, "size": "small", "image": "debian-12" });
@@ -115,7 +123,7 @@ async fn send(
 #[tokio::test(flavor = "multi_thread")]
 async fn every_write_whose_commit_is_not_answered_says_that_its_outcome_is_unknown() {
     let app = TestApp::start_with(AppOptions { cloud: cloud::quick(), ..AppOptions::default() }).await;
-    let db = PgPool::connect_with(app.db.connect_options().as_ref().clone()).await.unwrap();
+    let db = admin(&app).await;
     sqlx::raw_sql(LOSE_COMMITS).execute(&db).await.unwrap();
     let enabled = async |enabled: bool| {
         let what = if enabled { "ENABLE" } else { "DISABLE" };
@@ -127,7 +135,7 @@ async fn every_write_whose_commit_is_not_answered_says_that_its_outcome_is_unkno
         enabled(false).await;
         let world = World::new(&app).await;
         let request = request(&app, &world, operation).await;
-        let narrows = operation.errors.contains(&cloudapi::base::error::Code::RevocationUnconfirmed);
+        let narrows = operation.errors.contains(&Code::RevocationUnconfirmed);
         let keys = if operation.answer.once { vec![None, Some("a-key-of-its-own")] } else { vec![None] };
         enabled(true).await;
         for key in keys {

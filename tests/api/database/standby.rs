@@ -94,4 +94,5 @@ async fn writes_that_wait_for_a_lost_standby_are_ended_and_leave_connections_to_
     drop(app);
     admin.close().await.unwrap();
     tokio::task::spawn_blocking(|| postgres.stop().unwrap()).await.unwrap();
+    std::fs::remove_dir_all(&slot.folder).unwrap();
 }

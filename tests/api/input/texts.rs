@@ -43,7 +43,8 @@ async fn hostile_text_in_any_query_parameter_is_refused_at_that_parameter() {
             for text in ENCODED {
                 let path = format!("{}?{name}={text}", path_of(operation));
                 let reply = send(&owner, &key, operation, &path, body.as_ref()).await;
-                let problem = reply.problem(400, "invalid_parameter");
+                let code = if name == "cursor" { "invalid_cursor" } else { "invalid_parameter" };
+                let problem = reply.problem(400, code);
                 assert_eq!(problem["errors"][0]["parameter"], name, "{path}: {problem}");
                 tried += 1;
             }

@@ -3,14 +3,17 @@
 
 use std::sync::Arc;
 
-use super::{
-    driver::{
-        Action, BoxFuture, Capabilities, Driver, DriverError, ListQuery, Object, ObjectPage, Order, Result, Unsupported,
+use crate::{
+    base::text::{replace_control_characters, replace_control_characters_in},
+    resources::{
+        driver::{
+            Action, BoxFuture, Capabilities, Driver, DriverError, ListQuery, Object, ObjectPage, Order, Result,
+            Unsupported,
+        },
+        kind::Kind,
+        spec::Spec,
     },
-    kind::Kind,
-    spec::Spec,
 };
-use crate::base::text::{replace_control_characters, replace_control_characters_in};
 
 /// A driver whose answers have no control characters.
 #[derive(Debug)]
