@@ -93,7 +93,8 @@ pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
     let workers = app.workers.check();
     let all_ok = server == "ok" && database == "ok" && writes == "ok" && lease.is_ok() && workers.serves;
     let status = if all_ok { "ready" } else { "unavailable" };
-    if app.lifecycle.note_probe(all_ok) {
+    // That it stops was logged when it was told to.
+    if !app.lifecycle.is_draining() && app.lifecycle.note_probe(all_ok) {
         match all_ok {
             true => tracing::info!("readiness probe succeeded"),
             false => tracing::warn!(server, database, "readiness probe failed"),

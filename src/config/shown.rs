@@ -17,9 +17,12 @@ pub fn may_show(value_name: Option<&str>, value: &str) -> bool {
         && !value.contains(['@', '\n'])
 }
 
-/// ` = path`, if there is such a file. Else the setting may hold the content of the file that it should name.
+/// ` = path`, if it is certainly one: of a file that exists, or in a folder that does. Else the setting may hold the
+/// content of the file that it should name.
 pub fn file(path: &Path) -> String {
-    if path.exists() { format!(" = {}", path.display()) } else { String::new() }
+    let folder = path.parent().filter(|folder| path.is_absolute() && folder.parent().is_some());
+    let is_path = path.exists() || folder.is_some_and(Path::is_dir);
+    if is_path { format!(" = {}", path.display()) } else { String::new() }
 }
 
 /// `text` without the user names and passwords of the URLs in it.
@@ -65,6 +68,15 @@ mod tests {
             assert!(!may_show(name, value), "{name:?} {value}");
         }
         assert!(!may_show(Some("ADDR"), &"x".repeat(101)));
+    }
+
+    #[test]
+    fn a_path_is_shown_and_what_a_file_should_hold_is_not() {
+        assert_eq!(file(Path::new("/etc/no-such-file")), " = /etc/no-such-file");
+        assert_eq!(file(Path::new("Cargo.toml")), " = Cargo.toml");
+        for text in ["", "0123456789abcdef", "/+base64==", "/no/such/folder", "-----BEGIN PRIVATE KEY-----\nA"] {
+            assert_eq!(file(Path::new(text)), "", "{text}");
+        }
     }
 
     #[test]

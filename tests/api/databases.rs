@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cloudapi::base::error::{Code, Error};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
@@ -235,4 +236,19 @@ async fn a_database_that_refuses_says_why_and_what_to_do() {
         deployment.command(&["migrate"]).env("DATABASE_URL", "postgres://user@name.invalid/database").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("the host name is unknown (name.invalid:5432)"), "{said}");
+}
+
+#[tokio::test]
+async fn a_pool_that_cannot_connect_says_why_and_is_not_called_overloaded() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://user:password@127.0.0.1:{port}/database");
+    let refused = cloudapi::db::pool(url.parse().unwrap(), 1);
+    let missing = cloudapi::db::pool(cluster::empty_database().await.database("missing"), 1);
+    for (pool, says) in
+        [(refused, format!("connection refused (127.0.0.1:{port})")), (missing, "does not exist".into())]
+    {
+        let error = pool.acquire().await.unwrap_err();
+        assert!(error.to_string().contains(&says) && !error.to_string().contains("password"), "{error}");
+        assert_eq!(Error::from(error).code(), Code::DatabaseUnavailable, "{says}");
+    }
 }

@@ -22,7 +22,7 @@ async fn raw(app: &TestApp, request: &[u8]) -> String {
 #[tokio::test]
 async fn an_unknown_path_is_a_problem_before_any_credential_is_looked_at() {
     let app = TestApp::start().await;
-    for path in ["/", "/v1", "/v1/nothing", "/v2/projects", "/v1/projects/", "/v1/keys/a/b"] {
+    for path in ["//", "/v1", "/v1/nothing", "/v2/projects", "/v1/projects/", "/v1/keys/a/b"] {
         app.nobody().get(path).await.problem(404, "route_not_found");
     }
 }

@@ -401,7 +401,7 @@ async fn it_can_be_turned_off_and_an_address_that_cannot_be_had_is_told() {
     };
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = taken.local_addr().map(|address| (taken, address.to_string())).unwrap();
-    for wrong in [taken.1.as_str(), "192.0.2.1:9464", "nonsense", "9464", "OFF", ""] {
+    for wrong in [taken.1.as_str(), "192.0.2.1:9464", "nonsense", "94640", "OFF", ""] {
         let Err(said) = serve(Some(wrong)) else { panic!("served with metrics on {wrong:?}") };
         let told: Vec<_> = said.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
         let is_clear = |line: &str| line.contains("CLOUDAPI_METRICS_LISTEN (--metrics-listen)") && line.contains("off");

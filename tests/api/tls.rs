@@ -94,7 +94,7 @@ fn a_certificate_that_cannot_be_used_stops_the_start_with_one_line_that_says_why
         command.envs(cert.map(|cert| ("CLOUDAPI_TLS_CERT", cert))).envs(key.map(|key| ("CLOUDAPI_TLS_KEY", key)));
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(output.status.code(), Some(2), "{said}");
         let told: Vec<_> = said.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
         assert!(matches!(told[..], [line] if line.contains(reason)), "{cert:?} {key:?}: {said}");
     }
