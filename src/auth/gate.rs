@@ -3,7 +3,6 @@
 
 use std::{
     convert::Infallible,
-    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Layer, Service};
 
 use super::{
+    admission::admit,
     again::{Again, Copy, is_curable},
     bearer::{Authenticator, Look, bearer_secret},
     limits::{Limits, Standing},
@@ -31,11 +31,9 @@ use crate::{
         error::{Code, Error, Result},
         etag::Conditions,
         intent::{IdempotencyKey, Intent},
-        need::{Itself, Need},
+        need::Need,
         request::{RequestContext, Route},
-        secret::{Secret, SecretKind},
-        target::segments,
-        tenant::ProjectStatus,
+        secret::Secret,
     },
     http::{
         condition::{self, conditions_of},
@@ -231,73 +229,6 @@ fn idempotency_key(head: &Parts) -> Result<Option<IdempotencyKey>> {
             "The Idempotency-Key must be 1 to 255 visible ASCII characters, bare or in quotes; send a UUID, for example",
         )
     })
-}
-
-/// Whether `caller` may call at all. What a session may do depends on the project, which is not
-/// known yet; the handler's grant asks for it.
-pub(super) fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAddr>) -> Result<()> {
-    if !need.kinds().contains(&caller.kind()) {
-        return Err(Error::new(
-            Code::CredentialKindNotAllowed,
-            format!("This cannot be done with a {}; use a {}", kind_name(caller.kind()), kind_names(need.kinds())),
-        ));
-    }
-    if !caller.bounds().is_none_or(|bounds| bounds.allow(client)) {
-        let from = client.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
-        return Err(Error::new(
-            Code::IpNotAllowed,
-            format!(
-                "This credential may not be used from {from}; use it from one of its key's allowed_ips, or have those changed"
-            ),
-        ));
-    }
-    require_active(caller)?;
-    let Need::Scoped { scopes: wanted, itself, .. } = need else { return Ok(()) };
-    let scopes = match caller {
-        Caller::Session { .. } => return Ok(()),
-        Caller::Key { scopes, .. } | Caller::Token { scopes, .. } => scopes,
-    };
-    let names_itself = || {
-        let own = caller.credential_id().to_string();
-        segments(path).any(|segment| *segment == *own.as_bytes())
-    };
-    match itself {
-        Itself::WithoutScope if names_itself() => Ok(()),
-        Itself::KeyOnlyItself if names_itself() => Ok(()),
-        Itself::KeyOnlyItself => Err(Error::new(
-            Code::CredentialKindNotAllowed,
-            "A key can do this to itself only; name its own id, or use a session (sess_…)",
-        )),
-        _ if scopes.contains_any(wanted) => Ok(()),
-        _ => Err(Error::insufficient_scope(wanted)),
-    }
-}
-
-/// A project that is not active has no working key or token.
-fn require_active(caller: &Caller) -> Result<()> {
-    let (code, status) = match caller.project_status() {
-        None | Some(ProjectStatus::Active) => return Ok(()),
-        Some(status @ ProjectStatus::Suspended) => (Code::ProjectSuspended, status),
-        Some(status @ ProjectStatus::Archived) => (Code::ProjectArchived, status),
-    };
-    let status = status.as_str();
-    Err(Error::new(
-        code,
-        format!("The project is {status}, so its keys and tokens do not work; an owner can resume it"),
-    ))
-}
-
-fn kind_name(kind: SecretKind) -> &'static str {
-    match kind {
-        SecretKind::Session => "session (sess_…)",
-        SecretKind::Key => "key (sk_live_…)",
-        SecretKind::Token => "token (cap_…)",
-        SecretKind::Invitation => "invitation (inv_…)",
-    }
-}
-
-fn kind_names(kinds: &[SecretKind]) -> String {
-    kinds.iter().copied().map(kind_name).collect::<Vec<_>>().join(" or a ")
 }
 
 impl<S> Layer<S> for GateLayer {

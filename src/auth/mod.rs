@@ -1,6 +1,7 @@
 //! Who is calling, and what they may do: from a bearer secret to a [`Caller`](crate::base::caller::Caller),
 //! and from a caller to a [`Tenant`](crate::base::tenant::Tenant).
 
+mod admission;
 mod again;
 pub mod argon;
 pub mod attempts;

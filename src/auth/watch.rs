@@ -13,9 +13,9 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
+    admission,
     bearer::{Authenticator, Seen},
     cache::Entry,
-    gate,
 };
 use crate::{
     base::{
@@ -149,13 +149,13 @@ impl Watch {
         // Never closed; and more turns than there should be would do no harm.
         let _turn = judged.turns.acquire().await;
         if let Some(proof) = judged.since(asked, &about) {
-            gate::admit(&proof.seen.caller, self.need, "", self.request.client)?;
+            admission::admit(&proof.seen.caller, self.need, "", self.request.client)?;
             self.proof = Some(proof);
             return Ok(());
         }
         let began = since_boot();
         let seen = self.authenticator.see(secret).await?;
-        gate::admit(&seen.caller, self.need, "", self.request.client)?;
+        admission::admit(&seen.caller, self.need, "", self.request.client)?;
         let membership = match *seen.caller {
             Caller::Session { user_id, .. } => self.judge_member(user_id).await?,
             Caller::Key { .. } | Caller::Token { .. } => None,

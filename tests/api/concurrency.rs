@@ -35,6 +35,13 @@ const SPAWNS: &[(&str, usize, &str)] = &[
     ("server::connection", 1, "a connection: its permit is dropped with it, and the drain waits for it"),
     ("server::metrics", 1, "one page; a panic is answered 500"),
     ("auth::gate", 1, "a write that outlives its client; its panic is that of the request"),
+    (
+        "auth::lookup_batch",
+        1,
+        "one run of batches, awaited by those who ask; whoever asks next starts another after a panic",
+    ),
+    ("db::pool", 1, "the end of one connection, in a bounded time"),
+    ("server::unread", 1, "the rest of one request's body, in a bounded time"),
     ("auth::cores", 1, "one password hash; its permit is held by the work"),
     ("tx::open", 1, "one rollback, which the answer waits for"),
     ("resources::engine", 1, "a turn at an operation, in a set that notices its end"),

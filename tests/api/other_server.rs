@@ -15,7 +15,7 @@ use sqlx::{Connection, PgConnection};
 use crate::support::{
     Bearer, Identity, Reply, TestApp,
     app::stray_secret,
-    elsewhere::{lead_back, mislead, mislead_open, running, start_beside},
+    elsewhere::{lead_back, mislead, mislead_open, pool_connections, running, start_beside},
     eventually,
 };
 
@@ -107,26 +107,15 @@ async fn rejected_look_ups_close_their_connections() {
     let there = start_beside(&here, with_cache(true)).await;
     let key = here.owner().await.key().await;
     bearer(&there, &key.secret).get(USERS).await.ok();
-    let backends = async || {
-        let mut db = PgConnection::connect_with(&there.db.connect_options()).await.unwrap();
-        let sql = "SELECT array_agg(pid) FROM pg_stat_activity
-                   WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()";
-        let pids: Vec<i32> = sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap();
-        db.close().await.unwrap();
-        pids
-    };
-    let before = backends().await;
+    let before = pool_connections(&there).await;
+    assert!(!before.is_empty());
     mislead(&there).await;
     let secret = stray_secret(cloudapi::base::secret::SecretKind::Key);
-    let gone = eventually("the pool's connections are closed", async || {
+    eventually("the pool's connections are closed", async || {
         bearer(&there, &secret).get(USERS).await.problem(503, "auth_unavailable");
-        let now = backends().await;
-        let gone = before.iter().filter(|pid| !now.contains(pid)).count();
-        // All but the keeper's.
-        (gone + 1 >= before.len()).then_some(gone)
+        (running(&there, &before).await == 0).then_some(())
     })
     .await;
-    assert!(gone > 0);
 }
 
 #[tokio::test]

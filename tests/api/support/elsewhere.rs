@@ -4,7 +4,7 @@
 use cloudapi::state::AppOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
-use super::TestApp;
+use super::{Identity, TestApp, eventually};
 
 /// Starts a server beside `app` whose connections [`mislead`] can tell from others.
 pub async fn start_beside(app: &TestApp, options: AppOptions) -> TestApp {
@@ -22,6 +22,11 @@ pub async fn start_beside(app: &TestApp, options: AppOptions) -> TestApp {
          $$",
     )
     .await;
+    // `app` itself has begun anew on the server of the new name.
+    eventually("heartbeats and look-ups agree on the server", async || {
+        (app.nobody().get("/readyz").await.status == 200).then_some(())
+    })
+    .await;
     app.start_through(database.as_ref().clone().username(&role), options).await
 }
 
@@ -30,15 +35,26 @@ pub async fn mislead(app: &TestApp) {
     run(app, "INSERT INTO misled SELECT current_user").await;
 }
 
+/// The process ids of the pool's connections: those of `app`'s role that neither its keeper nor its watch over the
+/// database has.
+pub async fn pool_connections(app: &TestApp) -> Vec<i32> {
+    let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
+    let sql = AssertSqlSafe(format!("SELECT pid FROM pg_stat_activity WHERE {OF_POOL}"));
+    let pids = sqlx::query_scalar(sql).fetch_all(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    pids
+}
+
+const OF_POOL: &str = "datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+                 AND query NOT LIKE 'UPDATE auth_nodes SET stamp%' AND query NOT LIKE 'SELECT auth_server(), c.seq, l.seq%'
+                 AND query NOT LIKE 'LISTEN%' AND query NOT LIKE '%pg_terminate_backend(pid)%'";
+
 /// From now on those of the pool that are open lead elsewhere; gives their process ids. New ones do not.
 pub async fn mislead_open(app: &TestApp) -> Vec<i32> {
     let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
-    let sql = "INSERT INTO misled
-               SELECT current_user, pid FROM pg_stat_activity
-               WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
-                 AND query NOT LIKE 'UPDATE auth_nodes SET stamp%' AND query NOT LIKE 'SELECT auth_server(), c.seq, l.seq%'
-                 AND query NOT LIKE 'LISTEN%'
-               RETURNING pid";
+    let sql = AssertSqlSafe(format!(
+        "INSERT INTO misled SELECT current_user, pid FROM pg_stat_activity WHERE {OF_POOL} RETURNING pid"
+    ));
     let rows = sqlx::query(sql).fetch_all(&mut db).await.unwrap();
     db.close().await.unwrap();
     rows.iter().map(|row| row.get(0)).collect()
