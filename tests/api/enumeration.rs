@@ -203,7 +203,9 @@ async fn events_and_webhooks_name_an_account_only_once_it_is_a_member() {
     for event_type in ["user.invited", "user.updated"] {
         let received = receiver.wait_for(event_type, 1).await;
         assert_eq!(received.event()["subject"], invited["id"]);
-        assert!(!received.event().to_string().contains(&account), "{event_type}: {}", received.event());
+        // The address that a test makes for a user contains the user's id.
+        let event = received.event().to_string().replace(known.email.as_str(), "");
+        assert!(!event.contains(&account), "{event_type}: {event}");
     }
     let body = json!({ "token": invited["invitation"], "password": PASSWORD });
     app.nobody().post("/v1/invitations/accept", body).await.created();

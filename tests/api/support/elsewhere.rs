@@ -35,8 +35,8 @@ pub async fn mislead(app: &TestApp) {
     run(app, "INSERT INTO misled SELECT current_user").await;
 }
 
-/// The process ids of the pool's connections: those of `app`'s role that neither its keeper nor its watch over the
-/// database has.
+/// The process ids of the pool's connections: those of `app`'s role that are not its keeper's, its sealer's or its watch's over
+/// the database.
 pub async fn pool_connections(app: &TestApp) -> Vec<i32> {
     let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
     let sql = AssertSqlSafe(format!("SELECT pid FROM pg_stat_activity WHERE {OF_POOL}"));
@@ -47,7 +47,8 @@ pub async fn pool_connections(app: &TestApp) -> Vec<i32> {
 
 const OF_POOL: &str = "datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
                  AND query NOT LIKE 'UPDATE auth_nodes SET stamp%' AND query NOT LIKE 'SELECT auth_server(), c.seq, l.seq%'
-                 AND query NOT LIKE 'LISTEN%' AND query NOT LIKE '%pg_terminate_backend(pid)%'";
+                 AND query NOT LIKE 'LISTEN%' AND query NOT LIKE '%pg_terminate_backend(pid)%'
+                 AND query NOT LIKE '%advisory%' AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
 
 /// From now on those of the pool that are open lead elsewhere; gives their process ids. New ones do not.
 pub async fn mislead_open(app: &TestApp) -> Vec<i32> {
