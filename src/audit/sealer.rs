@@ -175,7 +175,8 @@ impl Sealer {
 
 /// A connection of its own to what `db` reaches, made when it is needed and as often as it is lost.
 fn pool_of_one(db: &PgPool) -> Pool {
-    let options = db.connect_options().as_ref().clone();
+    // A name of its own in pg_stat_activity, because it is no connection of the pool.
+    let options = db.connect_options().as_ref().clone().application_name("cloudapi sealer");
     Pool::connect_lazy(db::pool_options().max_connections(1).test_before_acquire(false), options)
 }
 

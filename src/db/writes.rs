@@ -77,7 +77,7 @@ pub struct Probe {
 macro_rules! waiting {
     () => {
         "FROM pg_stat_activity
-         WHERE datname = current_database() AND usename = current_user AND application_name = 'cloudapi'
+         WHERE datname = current_database() AND usename = current_user AND application_name LIKE 'cloudapi%'
            AND wait_event = 'SyncRep' AND query_start < clock_timestamp() - make_interval(secs => $1)"
     };
 }

@@ -311,7 +311,7 @@ impl World {
     /// Ends up to `count` of the servers' connections from PostgreSQL's side; gives how many.
     pub async fn terminate_backends(&self, count: usize) -> usize {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                   WHERE application_name = 'cloudapi' AND datname = current_database() ORDER BY random() LIMIT $1";
+                   WHERE application_name LIKE 'cloudapi%' AND datname = current_database() ORDER BY random() LIMIT $1";
         let limit = i64::try_from(count).unwrap();
         // The harness's own connection may be one that PostgreSQL's end has broken.
         eventually("PostgreSQL answers the harness", async || {

@@ -239,7 +239,7 @@ async fn a_read_only_database_is_503_and_not_ready_and_works_again_at_once() {
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db).await.unwrap();
     // As in a failover: the connections that there are end, and new ones reach a server that does not take writes.
     let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'cloudapi'";
+               WHERE datname = current_database() AND application_name LIKE 'cloudapi%'";
     sqlx::query(sql).execute(&db).await.unwrap();
     eventually("the server says that the database is read-only", async || {
         let ready = app.nobody().get("/readyz").await;

@@ -16,7 +16,7 @@ use crate::support::{Identity, TestApp, eventually, slot::Slot};
 const SOON: Duration = Duration::from_secs(5);
 
 async fn count(db: &mut PgConnection, condition: &str) -> i64 {
-    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cloudapi' AND {condition}");
+    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'cloudapi%' AND {condition}");
     sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(db).await.unwrap()
 }
 

@@ -48,7 +48,7 @@ pub async fn pool_connections(app: &TestApp) -> Vec<i32> {
 const OF_POOL: &str = "datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
                  AND query NOT LIKE 'UPDATE auth_nodes SET stamp%' AND query NOT LIKE 'SELECT auth_server(), c.seq, l.seq%'
                  AND query NOT LIKE 'LISTEN%' AND query NOT LIKE '%pg_terminate_backend(pid)%'
-                 AND query NOT LIKE '%advisory%' AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
+                 AND application_name <> 'cloudapi sealer'";
 
 /// From now on those of the pool that are open lead elsewhere; gives their process ids. New ones do not.
 pub async fn mislead_open(app: &TestApp) -> Vec<i32> {

@@ -7,7 +7,7 @@ use crate::world::eventually;
 
 /// What a server's connections hold or do. The servers' own work, such as writing down what was counted, is
 /// over in a moment; what was left behind stays.
-const BUSY: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cloudapi' AND state <> 'idle'";
+const BUSY: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'cloudapi%' AND state <> 'idle'";
 const LOCKS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
 
 pub struct Quiet;
