@@ -6,10 +6,12 @@
 //! not know whether another one has already made that call, and looks first.
 
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod simulator;
 mod words;
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 pub use words::{Do, Heard, Pause, Referred, Sight, Step};
 
@@ -385,18 +387,8 @@ impl Course {
             Refusal::NotFound if self.step == Step::Converging && self.makes() => return self.make_again(),
             _ => {}
         }
-        let code: Cow<'static, str> = match error.kind {
-            Refusal::Retryable { .. } => "provider_unavailable",
-            Refusal::Invalid => "invalid",
-            Refusal::Denied => "denied",
-            Refusal::NotFound => "not_found",
-            Refusal::Conflict => "conflict",
-            Refusal::Exhausted | Refusal::NoCapacity => "exhausted",
-            Refusal::Protected => "protected",
-        }
-        .into();
         let detail = format!("The provider refused: {}", error.message);
-        self.fail(Failure { code, detail, provider_code: Some(error.code) })
+        self.fail(Failure { code: error.kind.as_str().into(), detail, provider_code: Some(error.code) })
     }
 
     /// Waits, and tries again.
