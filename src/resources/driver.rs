@@ -250,6 +250,22 @@ pub enum Refusal {
     Protected,
 }
 
+impl Refusal {
+    /// The word for it in a failed operation.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retryable { .. } => "provider_unavailable",
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            // To a client, it makes no difference whose limit it is.
+            Self::Exhausted | Self::NoCapacity => "exhausted",
+            Self::Protected => "protected",
+        }
+    }
+}
+
 impl DriverError {
     /// An error that means `kind`.
     pub fn new(kind: Refusal, code: impl Into<String>, message: impl Into<String>) -> Self {

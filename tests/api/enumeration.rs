@@ -188,7 +188,7 @@ async fn events_and_webhooks_name_an_account_only_once_it_is_a_member() {
     let app = TestApp::start_with(AppOptions { webhooks, ..AppOptions::default() }).await;
     let receiver = Receiver::start().await;
     let owner = app.owner().await;
-    let known = app.owner().await;
+    let known = app.sign_in_new(UserId::new(), "known@example.com").await;
     app.set_password(&known, PASSWORD).await;
     let hook = json!({
         "project_id": owner.project, "url": receiver.url(),

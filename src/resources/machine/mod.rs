@@ -5,6 +5,7 @@
 //! [`Step`] is stored before each call that changes something: a worker that begins at a step which changes something does
 //! not know whether another one has already made that call, and looks first.
 
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod simulator;
@@ -15,10 +16,16 @@ use std::time::Duration;
 pub use words::{Do, Heard, Pause, Referred, Sight, Step};
 
 use super::{
+    driver::{DriverError, Refusal},
     lifecycle::{End, OperationType},
     model::Failure,
 };
 
+/// How often what is in the way may be there before it is an error.
+const CONFLICTS: u32 = 6;
+/// How often to ask a provider for what it has none of at the moment, and how long to wait in between.
+const CAPACITY_TRIES: u32 = 10;
+const CAPACITY_PAUSE: Duration = Duration::from_secs(30);
 /// How often what does not stay on, or off, is turned so.
 const TURNS: u32 = 10;
 
@@ -342,6 +349,46 @@ impl Course {
             _ => return Some(Do::End(End::Canceled)),
         }
         None
+    }
+
+    /// Ends with a failure; at once, or after undoing what was half made.
+    fn fail(&mut self, failure: Failure) -> Do {
+        if matches!(self.step, Step::Compensating | Step::Restoring) {
+            // The first reason is the one to tell.
+            self.failure.get_or_insert(failure);
+            return Do::End(End::Failed);
+        }
+        self.failure = Some(failure);
+        let has_made = match self.kind {
+            OperationType::Create => matches!(self.step, Step::Creating | Step::Converging),
+            OperationType::Mend | OperationType::Sync => self.step == Step::Creating,
+            _ => false,
+        };
+        if !has_made {
+            return Do::End(End::Failed);
+        }
+        self.enter(Step::Compensating);
+        self.decide()
+    }
+
+    fn refused_for_good(&mut self, code: &'static str, detail: &str) -> Do {
+        self.fail(Failure { code: code.into(), detail: detail.to_owned(), provider_code: None })
+    }
+
+    fn refused(&mut self, error: DriverError) -> Do {
+        let is_deletion = matches!(self.step, Step::Deleting | Step::Compensating);
+        match error.kind {
+            Refusal::Retryable { after } => return self.failed(after),
+            // It may go; what it is depended on by is deleted before it.
+            Refusal::Conflict if is_deletion || self.attempt + 1 < CONFLICTS => return self.failed(None),
+            // The provider may have more in a while. With the pauses between them, so many tries take some minutes.
+            Refusal::NoCapacity if self.attempt + 1 < CAPACITY_TRIES => return self.failed(Some(CAPACITY_PAUSE)),
+            Refusal::NotFound if is_deletion => return self.failed(None),
+            Refusal::NotFound if self.step == Step::Converging && self.makes() => return self.make_again(),
+            _ => {}
+        }
+        let detail = format!("The provider refused: {}", error.message);
+        self.fail(Failure { code: error.kind.as_str().into(), detail, provider_code: Some(error.code) })
     }
 
     /// Waits, and tries again.

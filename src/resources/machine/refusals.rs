@@ -1,68 +1,37 @@
-//! What an operation does when a provider refuses a call: try again, undo, or end with a failure.
+//! What each refusal of a provider leads to.
 
-use std::{borrow::Cow, time::Duration};
+use super::*;
+use crate::resources::driver::Refusal;
 
-use super::{Course, Do, Step};
-use crate::resources::{
-    driver::{DriverError, Refusal},
-    lifecycle::{End, OperationType},
-    model::Failure,
-};
-
-/// How many attempts a conflict at the provider gets.
-const CONFLICTS: u32 = 6;
-/// How many attempts missing capacity at the provider gets, and the pause between them.
-const CAPACITY_TRIES: u32 = 10;
-const CAPACITY_PAUSE: Duration = Duration::from_secs(30);
-
-impl Course {
-    /// Ends with a failure; at once, or after undoing what was half made.
-    pub(super) fn fail(&mut self, failure: Failure) -> Do {
-        if matches!(self.step, Step::Compensating | Step::Restoring) {
-            // The first reason is the one to tell.
-            self.failure.get_or_insert(failure);
-            return Do::End(End::Failed);
+/// An operation at a step whose call is refused so again and again: how often it waits, and what it fails with; none if it
+/// waits longer than anybody looks.
+fn outcome(kind: OperationType, step: Step, refusal: Refusal) -> Option<(u32, String)> {
+    let mut course = Course::new(kind, step);
+    course.reference = Some("an-object".into());
+    for waits in 0..100 {
+        course.heard(Heard::Refused(DriverError::new(refusal, "ItsOwnWord", "its own text")));
+        match course.decide() {
+            Do::Wait(_) if course.failure.is_none() => {}
+            _ => return course.failure.map(|failure| (waits, failure.code.into_owned())),
         }
-        self.failure = Some(failure);
-        let has_made = match self.kind {
-            OperationType::Create => matches!(self.step, Step::Creating | Step::Converging),
-            OperationType::Mend | OperationType::Sync => self.step == Step::Creating,
-            _ => false,
-        };
-        if !has_made {
-            return Do::End(End::Failed);
-        }
-        self.enter(Step::Compensating);
-        self.decide()
     }
+    None
+}
 
-    pub(super) fn refused_for_good(&mut self, code: &'static str, detail: &str) -> Do {
-        self.fail(Failure { code: code.into(), detail: detail.to_owned(), provider_code: None })
-    }
-
-    pub(super) fn refused(&mut self, error: DriverError) -> Do {
-        let is_deletion = matches!(self.step, Step::Deleting | Step::Compensating);
-        match error.kind {
-            Refusal::Retryable { after } => return self.failed(after),
-            // It may go; what it is depended on by is deleted before it.
-            Refusal::Conflict if is_deletion || self.attempt + 1 < CONFLICTS => return self.failed(None),
-            // The provider may have more in a while. With the pauses between them, so many tries take some minutes.
-            Refusal::NoCapacity if self.attempt + 1 < CAPACITY_TRIES => return self.failed(Some(CAPACITY_PAUSE)),
-            Refusal::NotFound if is_deletion => return self.failed(None),
-            Refusal::NotFound if self.step == Step::Converging && self.makes() => return self.make_again(),
-            _ => {}
-        }
-        let code: Cow<'static, str> = match error.kind {
-            Refusal::Retryable { .. } => "provider_unavailable",
-            Refusal::Invalid => "invalid",
-            Refusal::Denied => "denied",
-            Refusal::NotFound => "not_found",
-            Refusal::Conflict => "conflict",
-            Refusal::Exhausted | Refusal::NoCapacity => "exhausted",
-            Refusal::Protected => "protected",
-        }
-        .into();
-        let detail = format!("The provider refused: {}", error.message);
-        self.fail(Failure { code, detail, provider_code: Some(error.code) })
+#[test]
+fn each_refusal_is_retried_as_often_as_it_may_help_and_keeps_its_meaning() {
+    let failed = |waits, code: &str| Some((waits, code.to_owned()));
+    for (refusal, of_creation, of_deletion) in [
+        (Refusal::Retryable { after: None }, None, None),
+        (Refusal::Invalid, failed(0, "invalid"), failed(0, "invalid")),
+        (Refusal::Denied, failed(0, "denied"), failed(0, "denied")),
+        (Refusal::NotFound, failed(0, "not_found"), None),
+        (Refusal::Conflict, failed(CONFLICTS - 1, "conflict"), None),
+        (Refusal::Exhausted, failed(0, "exhausted"), failed(0, "exhausted")),
+        (Refusal::NoCapacity, failed(CAPACITY_TRIES - 1, "exhausted"), failed(CAPACITY_TRIES - 1, "exhausted")),
+        (Refusal::Protected, failed(0, "protected"), failed(0, "protected")),
+    ] {
+        assert_eq!(outcome(OperationType::Create, Step::Creating, refusal), of_creation, "{refusal:?}");
+        assert_eq!(outcome(OperationType::Delete, Step::Deleting, refusal), of_deletion, "{refusal:?}");
     }
 }
