@@ -134,7 +134,7 @@ pub fn invalid(flag: &str, value: &str, reason: &str) -> anyhow::Error {
     let variable = setting.as_ref().and_then(|argument| argument.get_env()?.to_str());
     let name = variable.map_or_else(|| flag.to_owned(), |variable| format!("{variable} ({flag})"));
     let value_name =
-        setting.as_ref().and_then(|argument| argument.get_value_names()?.first()).map(|name| name.as_str());
+        setting.as_ref().and_then(|argument| argument.get_value_names()?.first()).map(clap::builder::Str::as_str);
     Ended::unable(if setting.is_none() || may_show(value_name, value) {
         anyhow!("{name} = '{value}' is invalid: {reason}")
     } else if value.is_empty() {

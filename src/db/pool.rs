@@ -200,10 +200,11 @@ impl Pool {
             Ok(place) => place,
             Err(_) => {
                 let _waiting = Waiting::begin(&self.figures);
-                let time = self.pool.options().get_acquire_timeout();
+                let (began, time) = (Instant::now(), self.pool.options().get_acquire_timeout());
                 let place = timeout(time, Arc::clone(&self.writers).acquire_owned()).await;
-                // The semaphore is never closed.
-                place.ok().and_then(Result::ok).ok_or(sqlx::Error::PoolTimedOut)?
+                // The semaphore is never closed. Those who have a place may wait for a connection that cannot be made.
+                let late = || self.connect_fault(began).unwrap_or(sqlx::Error::PoolTimedOut);
+                place.ok().and_then(Result::ok).ok_or_else(late)?
             }
         };
         Ok(WriteConnection { connection: Some(self.acquire().await?), place: Some(place) })

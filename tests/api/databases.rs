@@ -250,5 +250,9 @@ async fn a_pool_that_cannot_connect_says_why_and_is_not_called_overloaded() {
         let error = pool.acquire().await.unwrap_err();
         assert!(error.to_string().contains(&says) && !error.to_string().contains("password"), "{error}");
         assert_eq!(Error::from(error).code(), Code::DatabaseUnavailable, "{says}");
+        // More writes than may have a connection at a time.
+        for written in futures_util::future::join_all((0..3).map(|_| pool.acquire_for_write())).await {
+            assert_eq!(Error::from(written.unwrap_err()).code(), Code::DatabaseUnavailable, "{says}");
+        }
     }
 }

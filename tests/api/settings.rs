@@ -149,7 +149,7 @@ fn a_malformed_line_of_the_dotenv_file_is_named_by_its_number_and_key() {
         (format!("DATABASE_URL postgres://user:{SECRET}@host/database"), ".env, line 2: "),
         (format!("DATABASE_URL='postgres://user:{SECRET}@host/database"), ".env, line 2 (DATABASE_URL): "),
         (format!("DATABASE_URL=\"{SECRET}\" {SECRET}"), ".env, line 2 (DATABASE_URL): "),
-        (format!("{SECRET}"), ".env, line 2: "),
+        (SECRET.to_owned(), ".env, line 2: "),
         (format!("{SECRET}=1"), ".env, line 2: "),
     ] {
         fs::write(deployment.folder().join(".env"), format!("# settings\n{line}\n")).unwrap();
