@@ -13,31 +13,28 @@ use crate::{
     client::Client,
     cloud::Company,
     faults::plan_of_stalls,
-    invariants::{
-        End, Invariant, Verdict,
-        answers::Answers,
-        converged::{self, Converged},
-        quiet::Quiet,
-        told::Told,
-    },
+    invariants::{End, Invariant, Verdict, answers::Answers, converged::Converged, quiet::Quiet, told::Told},
     run::{self, Scale, Trial},
     world::World,
 };
 
 const NODES: usize = 2;
 
-/// Slow enough that most resources of a client are being changed when a stall comes; one call of fifty fails.
+/// How many clients keep operations under way: enough that each database permit of the engine is in use when a stall comes.
+const CLIENTS: usize = 24;
+
+/// Slow enough that operations are under way for several turns; one call of fifty fails.
 const SIM: &str = "
 [[provider]]
 name = 'sim'
 driver = 'sim'
-latency_min_ms = 1500
-latency_max_ms = 6000
+latency_min_ms = 100
+latency_max_ms = 1500
 failures_per_mille = 20
 ";
 
 /// How many operations must have been under way at once at some time, for the run to prove something.
-const ENOUGH: i64 = 8;
+const ENOUGH: i64 = 12;
 
 /// How many operations were under way, looked at all the time.
 struct UnderWay {
@@ -96,8 +93,7 @@ async fn stalls_of_postgresql_leave_no_operation_behind_and_make_nothing_twice()
     let scale = Scale::from_env();
     let mut world = World::start_with_providers(NODES, SIM).await;
     let mut converged = Converged::new(&world, SIM, "sim").await;
-    // They take longer here than elsewhere.
-    converged.enough = (10 * (1 + scale.stalls)).min(converged::ENOUGH);
+    converged.clients = CLIENTS;
     let company = Company(world.request("GET", "/v1/projects?limit=1", None));
     let under_way = UnderWay { db: world.db.clone(), counts: Mutex::default() };
     let invariants: Vec<Arc<dyn Invariant>> = vec![
@@ -112,6 +108,7 @@ async fn stalls_of_postgresql_leave_no_operation_behind_and_make_nothing_twice()
     ];
     let faults = plan_of_stalls(scale.seed, scale.stalls);
     // Clients wait for longer than a stall lasts: one that went elsewhere would only meet the same database.
-    let trial = Trial { seed: scale.seed, faults, invariants, patience: 20_000..30_000, work: run::WORK, last: vec![] };
+    let trial =
+        Trial { seed: scale.seed, faults, invariants, patience: 20_000..30_000, work: 8 * run::WORK, last: vec![] };
     run::run(&mut world, trial).await;
 }

@@ -30,8 +30,8 @@ use crate::{
 };
 
 const CLIENTS: usize = 4;
-/// How many creations are enough to tell, in most runs.
-pub const ENOUGH: usize = 60;
+/// How many creations are enough to tell.
+const ENOUGH: usize = 60;
 /// How many resources a client has at a time.
 const MOST: usize = 8;
 /// After how long operations that are not over are taken to hang: some leases, and the longest pauses.
@@ -51,8 +51,8 @@ pub struct Converged {
     credentials: Credentials,
     provider: &'static str,
     driver: Arc<dyn Driver>,
-    /// How many creations are enough to tell.
-    pub enough: usize,
+    /// How many clients there are.
+    pub clients: usize,
     /// Those of nobody's that were there before.
     strangers: usize,
     deployment: Uuid,
@@ -70,7 +70,7 @@ impl Converged {
             credentials: world.credentials.clone(),
             provider,
             driver,
-            enough: ENOUGH,
+            clients: CLIENTS,
             strangers: 0,
             deployment,
             own: Mutex::default(),
@@ -268,7 +268,7 @@ impl Converged {
 
 impl Invariant for Converged {
     fn clients(&self) -> usize {
-        CLIENTS
+        self.clients
     }
 
     fn act<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, ()> {
@@ -294,7 +294,7 @@ impl Invariant for Converged {
     }
 
     fn is_tried(&self) -> bool {
-        self.created.lock().unwrap().len() >= self.enough
+        self.created.lock().unwrap().len() >= ENOUGH
     }
 
     fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
