@@ -74,12 +74,11 @@ pub fn require_import(provider: &Provider, tenant: Tenant) -> Result<()> {
 
 /// Whether a spec makes sense, and its provider can do it. What is said of member `m` is put at `at(m)`.
 pub fn require_possible(provider: &Provider, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
-    if let Spec::Network(NetworkSpec { cidr }) = spec {
-        if !cidr.ipv4().is_some_and(|network| network.addr().is_private() && (16..=28).contains(&network.prefix_len()))
-        {
-            let detail = "must be a private IPv4 network from /16 to /28, such as 10.0.0.0/16";
-            return Err(Error::invalid_member(at("cidr"), ItemCode::InvalidFormat, detail));
-        }
+    if let Spec::Network(NetworkSpec { cidr }) = spec
+        && !cidr.ipv4().is_some_and(|network| network.addr().is_private() && (16..=28).contains(&network.prefix_len()))
+    {
+        let detail = "must be a private IPv4 network from /16 to /28, such as 10.0.0.0/16";
+        return Err(Error::invalid_member(at("cidr"), ItemCode::InvalidFormat, detail));
     }
     let unsupported = provider.driver.validate(spec).into_iter();
     let items: Vec<Item> =
