@@ -384,10 +384,9 @@ async fn an_ambiguous_head_is_found_after_any_request_on_the_connection() {
     let secret = &user.secret;
     let firsts = [
         "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
-        format!("POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\na\nb\r\n\r\nc\n"),
-        format!(
-            "POST /v1/nothing HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3;a=b\r\n\n\n\n\r\n0\r\n\r\n"
-        ),
+        "POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\na\nb\r\n\r\nc\n".to_owned(),
+        "POST /v1/nothing HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3;a=b\r\n\n\n\n\r\n0\r\n\r\n"
+            .to_owned(),
     ];
     for first in firsts {
         for (what, bad) in ambiguous(secret) {

@@ -339,11 +339,8 @@ impl World {
             let believes_all = world.mistake == Some(Mistake::AcksFromAnotherServer);
             let proves = |stamp: &Stamp| stamp.server == recall.server && stamp.seq >= seq || believes_all;
             match answer {
-                Some((is_acknowledged, stamp)) if proves(&stamp) => {
-                    if is_acknowledged {
-                        return world.confirm(subject);
-                    }
-                }
+                Some((true, stamp)) if proves(&stamp) => return world.confirm(subject),
+                Some((false, stamp)) if proves(&stamp) => {}
                 Some(_) => {
                     attempts -= 1;
                     world.reconnect(node, connection);

@@ -238,6 +238,11 @@ impl World {
             }
             Via::Pool(connection) => self.nodes[node].pool[connection].to,
         };
+        // As the connection is now: when the statement runs, it may have been replaced.
+        let snapshot = match via {
+            Via::Pool(connection) if kind == Kind::Read => self.nodes[node].pool[connection].snapshot.clone(),
+            _ => None,
+        };
         let then = Rc::new(RefCell::new(Some(then)));
         let in_vain = Rc::clone(&then);
         self.act(node, PATIENCE, move |world| {
@@ -255,10 +260,6 @@ impl World {
             None,
             Box::new(move |world| {
                 let is_canceled = world.random.random_bool(0.6);
-                let snapshot = match via {
-                    Via::Pool(connection) if kind == Kind::Read => world.nodes[node].pool[connection].snapshot.clone(),
-                    _ => None,
-                };
                 let ask = |db: &mut Db, id: &ServerId| match snapshot {
                     Some(mut snapshot) => ask(&mut snapshot, id),
                     None => ask(db, id),

@@ -89,6 +89,6 @@ async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &
 }
 
 /// All operations but the one that would end the session that tries them.
-fn operations<'a>(table: &'a cloudapi::http::api::Api<cloudapi::state::App>) -> impl Iterator<Item = &'a Operation> {
+fn operations(table: &cloudapi::http::api::Api<cloudapi::state::App>) -> impl Iterator<Item = &Operation> {
     table.operations().filter(|operation| operation.path != "/v1/sessions/current")
 }

@@ -21,8 +21,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use super::{delivered, deliveries, path, soon, webhook};
 use crate::support::{Identity, TestApp, eventually, receiver::Receiver};
 
+type MakeError = fn() -> io::Error;
+
 /// How a resolver or a socket fails when this machine is at fault, and the word for it.
-const OURS: [(fn() -> io::Error, &str); 8] = [
+const OURS: [(MakeError, &str); 8] = [
     (|| os(Errno::EMFILE), "out_of_resources"),
     (|| os(Errno::ENFILE), "out_of_resources"),
     (|| os(Errno::ENOBUFS), "out_of_resources"),
@@ -98,11 +100,8 @@ async fn unresponsive(address: SocketAddr) -> (TcpListener, Vec<TcpStream>) {
     socket.bind(address).unwrap();
     let listener = socket.listen(1).unwrap();
     let mut waiting = Vec::new();
-    loop {
-        match tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
-            Ok(connected) => waiting.push(connected.unwrap()),
-            Err(_) => break,
-        }
+    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        waiting.push(connected.unwrap());
     }
     (listener, waiting)
 }

@@ -137,8 +137,11 @@ const TABLE: &[(Class, &[&str])] = &[
     ),
 ];
 
+/// Whether a code belongs to a family.
+type Pattern = fn(&str) -> bool;
+
 /// The classes of whole families of codes, by how a code ends or begins.
-const PATTERNS: &[(Class, fn(&str) -> bool)] = &[
+const PATTERNS: &[(Class, Pattern)] = &[
     (Class::Conflict, |code| code.ends_with(".InUse") || code.ends_with(".Duplicate")),
     (Class::NotFound, |code| code.ends_with(".NotFound") || code.ends_with(".Malformed")),
     (Class::Quota, |code| code.ends_with("LimitExceeded") || code.ends_with("QuotaExceeded")),
