@@ -67,6 +67,10 @@ pub struct Lease {
     /// The server that the heartbeats of this epoch are committed on. Requests that hit the cache do not read it. A new
     /// epoch begins under its lock.
     server: Mutex<Option<ServerId>>,
+    /// The latest revocation that this node committed on that server and confirms without its own acknowledgment, or
+    /// [`NOWHERE`]. Reads must see it, although the log may not have been followed so far yet. Written under the lock of
+    /// `server`.
+    own: AtomicI64,
     #[cfg(test)]
     pub(super) mistake: Option<Mistake>,
 }
@@ -92,15 +96,17 @@ pub struct Mark {
 pub struct ReadVersion {
     /// How much the node had applied.
     pub(super) mark: Mark,
+    /// The number of the latest revocation that the read must see.
+    at_least: i64,
     /// The server that commits the node's heartbeats.
     server: ServerId,
 }
 
 impl ReadVersion {
     /// Whether a read with this stamp saw every revocation that was answered before the version was taken: it ran on
-    /// the server of the heartbeats and saw all that the node had applied.
+    /// the server of the heartbeats and saw all that the node had applied or committed itself.
     pub fn admits(&self, stamp: &Stamp) -> bool {
-        self.is_of(&stamp.server) && stamp.seq >= self.mark.applied
+        self.is_of(&stamp.server) && stamp.seq >= self.at_least
     }
 
     /// Whether the node's heartbeats are committed on `server`.
@@ -116,6 +122,7 @@ impl Default for Lease {
             epoch: AtomicU64::new(0),
             applied: AtomicI64::new(NOWHERE),
             server: Mutex::default(),
+            own: AtomicI64::new(NOWHERE),
             #[cfg(test)]
             mistake: None,
         }
@@ -144,12 +151,22 @@ impl Lease {
         let server = self.server();
         let is_good = nanos(now) < self.until.load(Ordering::Acquire);
         let (mark, server) = (self.mark()?, server.clone()?);
-        is_good.then_some(ReadVersion { mark, server })
+        let at_least = match mistaken!(self, OwnRevocationNotRead) {
+            true => mark.applied,
+            false => mark.applied.max(self.own.load(Ordering::Acquire)),
+        };
+        is_good.then_some(ReadVersion { mark, at_least, server })
     }
 
-    /// Whether this epoch's heartbeats are committed on `server`.
-    pub fn is_on(&self, server: &ServerId) -> bool {
-        self.server().as_ref() == Some(server)
+    /// Whether this epoch's heartbeats are committed on the server that committed `recall`, a revocation by this node. If
+    /// so, every read from now on must see it, and it need not wait for this node's own acknowledgment.
+    pub fn vouch_for(&self, recall: &Stamp) -> bool {
+        let server = self.server();
+        let is_own = server.as_ref() == Some(&recall.server);
+        if is_own {
+            self.own.fetch_max(recall.seq, Ordering::AcqRel);
+        }
+        is_own
     }
 
     fn server(&self) -> MutexGuard<'_, Option<ServerId>> {
@@ -161,6 +178,7 @@ impl Lease {
         let mut server = self.server();
         self.give_up();
         self.applied.store(NOWHERE, Ordering::Release);
+        self.own.store(NOWHERE, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         *server = None;
     }

@@ -153,7 +153,7 @@ impl Node {
         )
         .bind(recall.seq)
         .bind(self.id)
-        .bind(self.lease.is_on(&recall.server))
+        .bind(self.lease.vouch_for(recall))
         .fetch_one(&mut *db)
         .await?;
         if ServerId::from(server) == recall.server && seq >= recall.seq {

@@ -47,9 +47,11 @@ pub enum Mistake {
     EpochAcrossServers,
     /// A node that revokes on one server, and has its lease on another, does not wait for itself.
     OwnLeaseElsewhere,
+    /// A read need not see what its own node revoked and confirmed before the node followed the log so far.
+    OwnRevocationNotRead,
 }
 
-const MISTAKES: [Mistake; 17] = [
+const MISTAKES: [Mistake; 18] = [
     Mistake::CacheBeforeLease,
     Mistake::LeaseFromReply,
     Mistake::FlagClearedByTimer,
@@ -67,6 +69,7 @@ const MISTAKES: [Mistake; 17] = [
     Mistake::AcksFromAnotherServer,
     Mistake::EpochAcrossServers,
     Mistake::OwnLeaseElsewhere,
+    Mistake::OwnRevocationNotRead,
 ];
 
 /// Runs that must all be right, unless `SIMULATOR_SEEDS` says how many.

@@ -330,7 +330,7 @@ impl World {
             return self.act(node, 40 * MILLI, move |world| world.wait(node, subject, (recall, 0), committed));
         }
         let (connection, seq) = (self.any_connection(), recall.seq);
-        let is_own = self.nodes[node].cache.lease().is_on(&recall.server);
+        let is_own = self.nodes[node].cache.lease().vouch_for(&recall);
         let own = (is_own || self.mistake == Some(Mistake::OwnLeaseElsewhere)).then_some(node);
         let read = move |db: &mut Db, server: &_| {
             (db.is_acknowledged(seq, own), Stamp { server: Clone::clone(server), seq: db.clock() })
