@@ -13,6 +13,8 @@ use super::connect::connect;
 
 /// More sessions than a pooler keeps idle, as a rule.
 const MOST: usize = 40;
+/// How often to try. Clients of the pooler besides this one take and leave sessions meanwhile, so one try may miss it.
+const ROUNDS: usize = 4;
 /// How long one more connection may take. A pooler that has no session left lets it wait.
 const STEP_TIME: Duration = Duration::from_secs(2);
 
@@ -25,6 +27,15 @@ pub(super) async fn shares_sessions(options: &PgConnectOptions, db: &mut PgConne
     // Statement mode refuses this.
     sqlx::raw_sql("BEGIN").execute(&mut *db).await?;
     sqlx::raw_sql("COMMIT").execute(&mut *db).await?;
+    for _ in 0..ROUNDS {
+        if is_shared_now(options, db).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn is_shared_now(options: &PgConnectOptions, db: &mut PgConnection) -> sqlx::Result<bool> {
     let first = sqlx::raw_sql("SELECT pg_backend_pid(), clock_timestamp()::text").fetch_one(&mut *db).await?;
     let (session, since): (i32, String) = (first.try_get(0)?, first.try_get(1)?);
     let mut others = Vec::new();

@@ -16,6 +16,8 @@ const PROTOCOL_VIOLATION: &str = "08P01";
 /// What PgBouncer says that waiting does not change.
 const POOLER_REFUSALS: [&str; 4] =
     ["unsupported startup parameter", "no such database", "no such user", "bouncer config error"];
+/// The SQLSTATEs of a prepared statement that does not exist, and of one that exists already.
+const OTHER_SESSION: [&str; 2] = ["26000", "42P05"];
 /// What it says in statement mode.
 const NO_TRANSACTIONS: &str = "transaction blocks not allowed";
 
@@ -143,6 +145,13 @@ impl PrepareError {
     }
 }
 
+/// Whether a statement met what another session has prepared, or missed what its own has: both are news only where
+/// sessions are shared.
+fn is_of_another_session(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| OTHER_SESSION.contains(&&*code))
+}
+
 fn is_pooler_refusal(message: &str) -> bool {
     POOLER_REFUSALS.iter().any(|refusal| message.contains(refusal))
 }
@@ -151,6 +160,7 @@ impl From<sqlx::Error> for PrepareError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(said) if said.message().contains(NO_TRANSACTIONS) => Self::SharedSessions,
+            error if is_of_another_session(error) => Self::SharedSessions,
             error if matches!(error, sqlx::Error::PoolTimedOut) || is_connection_trouble(error) => {
                 Self::Unreachable(error.to_string())
             }
@@ -173,7 +183,9 @@ pub async fn prepare(pool: &PgPool) -> Result<(), PrepareError> {
     sqlx::query("SET statement_timeout = 0").execute(&mut db).await?;
     sqlx::query("SET lock_timeout = 0").execute(&mut db).await?;
     MIGRATIONS.run(&mut db).await.map_err(|error| match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) if is_connection_trouble(&error) => {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)
+            if is_connection_trouble(&error) || is_of_another_session(&error) =>
+        {
             error.into()
         }
         other => PrepareError::Migration(other),
