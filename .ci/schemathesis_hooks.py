@@ -101,7 +101,7 @@ def name_the_project(case):
         name = described["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
         schema = case.operation.schema.raw_schema["components"]["schemas"][name]
         required = "project_id" in schema.get("required", [])
-        if "project_id" in schema["properties"] and must_name(case.body, covering, required):
+        if "project_id" in schema.get("properties", {}) and must_name(case.body, covering, required):
             case.body["project_id"] = PROJECT
 
 

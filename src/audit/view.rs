@@ -184,6 +184,9 @@ impl JsonSchema for ActionInPlace {
     }
 }
 
+/// What an actor looks like, roughly: the format says more.
+const ACTOR: &str = r"^[A-Za-z0-9._]([A-Za-z0-9 ._-]*[A-Za-z0-9._-])?\$?$";
+const ACTOR_FORM: &str = "the id of a user, key or token, or the name of an operator's account";
 /// What the ids look like that an entry can have as its target.
 const TARGET: &str = "^(proj|key|tok|usr|sess|inv|wh|dlv|aud|res|op)_[1-9a-f][0-9a-f]{0,31}$";
 const TARGET_FORM: &str = "the id of a thing, such as a key, a user or a project";
@@ -198,7 +201,7 @@ pub struct EntryFilter {
     /// Only what happened before then.
     pub to: Option<Timestamp>,
     /// Only what this one did: the id of a user, a key or a token, or the name of an operator's account.
-    #[schemars(length(min = 1, max = 200), extend("format" = "actor"), example = &"usr_8f2")]
+    #[schemars(length(min = 1, max = 200), regex(pattern = ACTOR), extend("format" = "actor", "x-form" = ACTOR_FORM), example = &"usr_8f2")]
     pub actor: Option<String>,
     /// Only this.
     #[schemars(with = "Option<ActionInPlace>")]

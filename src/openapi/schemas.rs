@@ -24,6 +24,7 @@ use crate::{
         schema,
         scope::Scope,
         secret::SecretKind,
+        text::NO_CONTROL_CHARACTERS,
     },
     http::{
         catalogue::entry,
@@ -50,6 +51,7 @@ impl Schemas {
 
     pub(super) fn definitions(mut self) -> Map<String, Value> {
         let mut all = self.read.take_definitions(true);
+        all.values_mut().for_each(exclude_control_characters);
         all.extend(self.written.take_definitions(true));
         all
     }
@@ -138,10 +140,17 @@ impl Schemas {
             // Described more narrowly than the rules of the query string are, because an id of
             // another kind has an answer of its own, and 404 must not tell malformed from foreign.
             match name.as_str() {
-                "cursor" => property = self.cursor(operation).unwrap_or(property),
+                "cursor" => {
+                    property = self.cursor(operation).unwrap_or(property);
+                    // Providers have no ids: their names are the cursors.
+                    if property.get("pattern").is_none() {
+                        property = json!({ "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$" });
+                    }
+                }
                 "project_id" => property = self.read.subschema_for::<ProjectId>().to_value(),
                 _ => {}
             }
+            exclude_control_characters(&mut property);
             parameters.push(json!({ "name": name, "in": "query", "description": description, "schema": property }));
         }
         parameters
@@ -236,10 +245,32 @@ impl Schemas {
 }
 
 /// `*`, or entity tags with commas between (RFC 9110 §13.1).
-const ETAGS: &str = r#"^\s*(\*|(,\s*)*(W/)?"[!#-~\u0080-\u00ff]*"(\s*,\s*((W/)?"[!#-~\u0080-\u00ff]*")?)*)\s*$"#;
+const ETAGS: &str = r#"^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$"#;
 
 pub(super) fn schema_of(generator: &mut SchemaGenerator, of: SchemaOf) -> Value {
     of(generator).to_value()
+}
+
+/// Describes the rule for every text of a request: no control characters. A pattern or a list of values says more.
+fn exclude_control_characters(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            let is_text = match members.get("type") {
+                Some(Value::String(kind)) => kind == "string",
+                Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "string"),
+                _ => false,
+            };
+            let says_more = ["pattern", "enum", "const"].iter().any(|name| members.contains_key(*name));
+            let is_parsed = members.get("format").is_some_and(|format| format != "password");
+            if is_text && !says_more && !is_parsed {
+                members.insert("pattern".into(), NO_CONTROL_CHARACTERS.into());
+            }
+            let parts = members.iter_mut().filter(|(name, _)| !matches!(name.as_str(), "examples" | "default"));
+            parts.for_each(|(_, part)| exclude_control_characters(part));
+        }
+        Value::Array(items) => items.iter_mut().for_each(exclude_control_characters),
+        _ => {}
+    }
 }
 
 pub(super) fn request_id_header() -> Value {
