@@ -144,7 +144,8 @@ impl Schemas {
                     property = self.cursor(operation).unwrap_or(property);
                     // Providers have no ids: their names are the cursors.
                     if property.get("pattern").is_none() {
-                        property = json!({ "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$" });
+                        property =
+                            json!({ "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$", "examples": ["sim"] });
                     }
                 }
                 "project_id" => property = self.read.subschema_for::<ProjectId>().to_value(),
