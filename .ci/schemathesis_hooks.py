@@ -45,6 +45,7 @@ def before_call(ctx, case, kwargs):
     match_the_state(case)
     know_the_password(case)
     write_once(case)
+    show_a_token(case)
 
 
 @schemathesis.hook
@@ -254,6 +255,12 @@ def know_the_password(case):
         plausible = isinstance(current, str) and isinstance(new, str) and len(current) <= 1024 and 12 <= len(new) <= 128
         if plausible and set(case.body) == {"current_password", "new_password"} and not re.search(r"[\x00-\x1f\x7f-\x9f]", new):
             case.body = {"current_password": PASSWORD, "new_password": PASSWORD}
+
+
+def show_a_token(case):
+    """In a form an empty value is as none (RFC 6749 section 3.2), which a schema for forms and JSON alike cannot say."""
+    if case.operation.path == "/v1/tokens/introspect" and isinstance(case.body, dict) and case.body.get("token") == "":
+        case.body["token"] = "unknown"
 
 
 def write_once(case):

@@ -1,6 +1,6 @@
 //! Arguments of handlers: the id or the word in the path, the query string, the JSON body.
 
-use std::{collections::HashSet, marker::PhantomData};
+use std::marker::PhantomData;
 
 use axum::{
     RequestPartsExt,
@@ -271,23 +271,20 @@ fn parse_json(bytes: &[u8]) -> Result<Value> {
 }
 
 /// Reads a form as RFC 6749 §3.2 asks: a parameter without a value counts as omitted, one that is not `known` is ignored,
-/// and none may be repeated.
+/// and a known one must not be repeated. (Extensions define parameters that may be: `resource` of RFC 8707.)
 fn parse_form(bytes: &[u8], known: &Map<String, Value>) -> Result<Value> {
     let malformed = |detail: String| Error::new(Code::MalformedRequest, detail);
     let text = std::str::from_utf8(bytes)
         .map_err(|_| malformed("The form is not UTF-8; percent-encode each name and value as UTF-8".into()))?;
-    let (mut members, mut names) = (Map::new(), HashSet::new());
+    let mut members = Map::new();
     for (name, value) in text::form_pairs(text).filter(|(_, value)| !value.is_empty()) {
         let name = text::decode_form(name).unwrap_or_else(|_| name.to_owned());
-        if !names.insert(name.clone()) {
-            return Err(malformed(format!(
-                "The form has the parameter '{}' more than once; send it once",
-                shown(&name)
-            )));
+        if !known.contains_key(&name) {
+            continue;
         }
-        if known.contains_key(&name) {
-            let value = text::decode_form(value).map_err(|bad| malformed(format!("The form's '{name}' {bad}")))?;
-            members.insert(name, value.into());
+        let value = text::decode_form(value).map_err(|bad| malformed(format!("The form's '{name}' {bad}")))?;
+        if members.insert(name.clone(), value.into()).is_some() {
+            return Err(malformed(format!("The form has the parameter '{name}' more than once; send it once")));
         }
     }
     Ok(members.into())

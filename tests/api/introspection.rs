@@ -94,8 +94,12 @@ async fn a_question_may_be_a_form_as_rfc_7662_has_it() {
     assert_eq!(form(format!("&&token={}&", key.secret)).await.ok()["active"], true);
     let text = key.request("POST", "/v1/tokens/introspect").header("content-type", "text/plain").body("token=x");
     text.send().await.problem(415, "unsupported_media_type");
-    // RFC 6749 §3.2: none may be repeated, and one without a value counts as omitted.
-    for repeated in ["token=a&token=b", "token=a&token=a", "token=a&x=1&x=2", "token=a&%74oken=b"] {
+    // RFC 6749 §3.2: a parameter must not be repeated, and one without a value counts as omitted. RFC 8707 §2: `resource`
+    // may be, and an unknown parameter may be such a one.
+    form("token=a&resource=https%3A%2F%2Fa.example&resource=https%3A%2F%2Fb.example".into()).await.ok();
+    for repeated in
+        ["token=a&token=b", "token=a&token=a", "token=a&token_type_hint=x&token_type_hint=y", "token=a&%74oken=b"]
+    {
         form(repeated.into()).await.problem(400, "malformed_request");
     }
     for omitted in ["", "token=", "token", "tokn=a", "token=&token_type_hint=access_token"] {
