@@ -30,13 +30,13 @@ const PING_TIME: Duration = Duration::from_secs(2);
 
 /// A sign of life.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Alive {
+pub struct Liveness {
     status: &'static str,
 }
 
 /// The process lives and answers.
-pub async fn live(_: Public) -> Result<Json<Alive>> {
-    Ok(Json(Alive { status: "ok" }))
+pub async fn live(_: Public) -> Result<Json<Liveness>> {
+    Ok(Json(Liveness { status: "ok" }))
 }
 
 /// Whether the server is ready, and what was looked at.

@@ -15,7 +15,7 @@ use crate::{
     http::api::Api,
     keys::handlers as keys,
     metrics::requests::Named,
-    openapi::{self, Document},
+    openapi::{self, OpenApiDocument},
     projects::handlers as projects,
     resources::{handlers as resources, operations, providers},
     sessions::handlers as sessions,
@@ -223,8 +223,8 @@ pub fn description() -> &'static Value {
 }
 
 /// `GET /openapi.json`.
-async fn describe(_: Public) -> Result<Document> {
-    static WRITTEN: LazyLock<Document> = LazyLock::new(|| Document::new(description()));
+async fn describe(_: Public) -> Result<OpenApiDocument> {
+    static WRITTEN: LazyLock<OpenApiDocument> = LazyLock::new(|| OpenApiDocument::new(description()));
     Ok(WRITTEN.clone())
 }
 

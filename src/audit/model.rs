@@ -205,7 +205,7 @@ pub fn user_agent(request: &RequestContext) -> Option<String> {
 /// The words of an entry by which lists are filtered. They are kept beside the entry too, and must be these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words {
-    /// What was done.
+    /// What was done, by its current name: a sealed entry may say it by a former one.
     pub action: String,
     /// Who did it, if that is known.
     pub actor_id: Option<String>,
@@ -217,7 +217,8 @@ impl Words {
     /// Those of an entry.
     pub fn of(entry: &Map<String, Value>) -> Self {
         let id = |of: &str| entry.get(of).and_then(|thing| thing.get("id")?.as_str()).map(str::to_owned);
-        let action = entry.get("action").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let action =
+            entry.get("action").and_then(Value::as_str).map(Action::current_name).unwrap_or_default().to_owned();
         Self { action, actor_id: id("actor"), target_id: id("target") }
     }
 }

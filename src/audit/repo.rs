@@ -203,7 +203,7 @@ pub(super) async fn redact(db: &mut PgConnection, entries: &[(ProjectId, AuditId
          SET payload = NULL, salt = NULL, action = NULL, actor_id = NULL, target_id = NULL, is_event = false
          FROM unnest($1::uuid[], $2::uuid[]) AS r (project_id, id)
          WHERE e.project_id = r.project_id AND e.id = r.id
-           AND e.action <> ALL ('{audit.redacted,audit.trimmed,audit.checkpoint}')",
+           AND e.action <> ALL ('{audit.redacted,audit.retention_applied,audit.checkpoint}')",
     )
     .bind(projects)
     .bind(ids)

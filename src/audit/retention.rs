@@ -106,7 +106,7 @@ impl Retention {
 /// The entry that tells of a batch.
 fn told(batch: &Batch, now: Timestamp) -> Draft {
     let changes = [("from_seq".to_owned(), (batch.removed_up_to + 1).into()), ("to_seq".to_owned(), batch.seq.into())];
-    Draft::by_system(Action::AuditTrimmed, Outcome::Success, changes.into_iter().collect(), now)
+    Draft::by_system(Action::AuditRetentionApplied, Outcome::Success, changes.into_iter().collect(), now)
 }
 
 /// The first id that an entry sealed on `day` or later can have.

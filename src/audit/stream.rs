@@ -87,7 +87,7 @@ impl Answer for Exported {
         location: false,
         others: &[],
         etag: false,
-        rehearsed: None,
+        dry_run: None,
         once: false,
         private: false,
         read: false,

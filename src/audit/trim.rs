@@ -16,7 +16,7 @@ pub async fn due(db: &mut PgConnection, before: AuditId) -> sqlx::Result<Vec<Pro
                  WHERE (project_id, id) > (c.project_id, $2) ORDER BY project_id, id LIMIT 100
              ) oldest
              WHERE project_id = c.project_id AND id < $1
-               AND action IS DISTINCT FROM 'audit.trimmed' AND action IS DISTINCT FROM 'audit.checkpoint'
+               AND action IS DISTINCT FROM 'audit.retention_applied' AND action IS DISTINCT FROM 'audit.checkpoint'
          )
          ORDER BY 1",
     )

@@ -45,69 +45,85 @@ macro_rules! actions {
 }
 
 actions! {
-    ProjectCreated = "project.created", AsEvent, "A project was made.";
+    ProjectCreated = "project.created", AsEvent, "A project was created.";
     ProjectUpdated = "project.updated", AsEvent, "A project's name or metadata changed.";
-    ProjectSuspended = "project.suspended", AsEvent, "A project's keys and tokens were stopped.";
-    ProjectResumed = "project.resumed", AsEvent, "A project's keys and tokens work again.";
-    ProjectArchived = "project.archived", AsEvent, "A project was put away.";
+    ProjectSuspended = "project.suspended", AsEvent, "A project was suspended; its keys and tokens are rejected.";
+    ProjectResumed = "project.resumed", AsEvent, "A project was resumed; its keys and tokens work again.";
+    ProjectArchived = "project.archived", AsEvent, "A project was archived.";
     ProjectDeleted = "project.deleted", AsEvent, "A project was deleted with everything in it.";
-    ProjectQuotaChanged = "project.quota_changed", AsEvent, "The operator changed what a project's month includes or may reach.";
-    KeyCreated = "key.created", AsEvent, "A key was made.";
+    ProjectQuotaChanged = "project.quota_changed", AsEvent, "The operator changed a project's monthly quotas.";
+    KeyCreated = "key.created", AsEvent, "A key was created.";
     KeyUpdated = "key.updated", AsEvent, "A key's settings changed.";
-    KeyRotated = "key.rotated", AsEvent, "A key was given another secret.";
-    KeyRevoked = "key.revoked", AsEvent, "A key was ended, with all that was issued under it.";
+    KeyRotated = "key.rotated", AsEvent, "A key got a new secret.";
+    KeyRevoked = "key.revoked", AsEvent, "A key was revoked, with every token issued by it.";
     TokenCreated = "token.created", AsEvent, "A token was issued.";
-    TokenRevoked = "token.revoked", AsEvent, "A token was ended, with all that was issued under it.";
-    UserInvited = "user.invited", AsEvent, "Somebody was invited to a project.";
-    UserJoined = "user.joined", AsEvent, "Somebody who was invited became a member.";
-    UserUpdated = "user.updated", AsEvent, "A member was given another role.";
-    UserRemoved = "user.removed", AsEvent, "Somebody was taken out of a project, or their invitation withdrawn.";
+    TokenRevoked = "token.revoked", AsEvent, "A token was revoked.";
+    UserInvited = "user.invited", AsEvent, "A user was invited to a project.";
+    UserJoined = "user.joined", AsEvent, "An invited user became a member of a project.";
+    UserUpdated = "user.updated", AsEvent, "A member's role changed.";
+    UserRemoved = "user.removed", AsEvent, "A member was removed from a project, or an invitation was withdrawn.";
     UserPasswordChanged = "user.password_changed", InTheTrail, "A user changed their password.";
     SessionCreated = "session.created", InTheTrail, "A user signed in.";
-    SessionRefused = "session.refused", InTheTrail, "An attempt to sign in failed.";
-    SessionRevoked = "session.revoked", InTheTrail, "A session was ended.";
-    RequestDenied = "request.denied", InTheTrail, "Requests were refused with 401 or 403, added up per minute.";
-    QuotaWarning = "quota.warning", AsEvent, "A project's month has reached 80 % of what it includes or may reach.";
-    QuotaReached = "quota.reached", AsEvent, "A project's month has reached all that it includes or may reach.";
-    WebhookCreated = "webhook.created", AsEvent, "A webhook was made.";
+    SessionRefused = "session.refused", InTheTrail, "A sign-in attempt failed.";
+    SessionRevoked = "session.revoked", InTheTrail, "A session was revoked.";
+    RequestDenied = "request.denied", InTheTrail, "Requests were rejected with 401 or 403; one entry counts those of a minute.";
+    QuotaWarning = "quota.warning", AsEvent, "A project's usage this month reached 80 % of its included requests or its limit.";
+    QuotaReached = "quota.reached", AsEvent, "A project's usage this month reached its included requests or its limit.";
+    WebhookCreated = "webhook.created", AsEvent, "A webhook was created.";
     WebhookUpdated = "webhook.updated", AsEvent, "A webhook's settings changed.";
-    WebhookSecretRotated = "webhook.secret_rotated", AsEvent, "A webhook was given another secret.";
-    WebhookDisabled = "webhook.disabled", AsEvent, "A webhook was disabled, because its receiver kept failing or said that it is gone.";
+    WebhookSecretRotated = "webhook.secret_rotated", AsEvent, "A webhook got a new signing secret.";
+    WebhookDisabled = "webhook.disabled", AsEvent, "A webhook was disabled because its receiver kept failing or answered 410 Gone.";
     WebhookDeleted = "webhook.deleted", AsEvent, "A webhook was deleted.";
-    WebhookTested = "webhook.tested", AsEvent, "A test event for one webhook was asked for.";
-    DeliveryRetried = "delivery.retried", InTheTrail, "A delivery was asked for once more.";
-    ResourceCreated = "resource.created", AsEvent, "A resource was asked for.";
-    ResourceProvisioned = "resource.provisioned", AsEvent, "A resource is there, as it was asked for.";
-    ResourceUpdateRequested = "resource.update_requested", AsEvent, "A change of a resource was asked for.";
+    WebhookTested = "webhook.tested", AsEvent, "A test event was requested for one webhook.";
+    DeliveryRetried = "delivery.retried", InTheTrail, "A retry of a delivery was requested.";
+    ResourceCreated = "resource.created", AsEvent, "A resource was requested; its creation is in progress.";
+    ResourceProvisioned = "resource.provisioned", AsEvent, "A resource was created at its provider and matches its spec.";
+    ResourceUpdateRequested = "resource.update_requested", AsEvent, "A change to a resource was requested.";
     ResourceUpdated = "resource.updated", AsEvent, "A resource was changed.";
     ResourceFailed = "resource.failed", AsEvent, "An operation on a resource failed.";
-    ResourceDeletionRequested = "resource.deletion_requested", AsEvent, "The deletion of a resource was asked for.";
-    ResourceExpired = "resource.expired", AsEvent, "A resource's time was up, so it is being deleted.";
-    ResourceDeleted = "resource.deleted", AsEvent, "A resource is gone.";
-    ResourceImportRequested = "resource.import_requested", AsEvent, "An object that was made elsewhere is to become a resource.";
-    ResourceImported = "resource.imported", AsEvent, "An object that was made elsewhere became a resource.";
-    ResourceDrifted = "resource.drifted", AsEvent, "A resource is not as it was asked for any more: something else has changed or deleted it.";
-    ResourceMended = "resource.mended", AsEvent, "A resource is again as it was asked for.";
-    ResourceSyncRequested = "resource.sync_requested", InTheTrail, "A look at a resource was asked for.";
-    OperationCanceled = "operation.canceled", AsEvent, "An operation was given up, and what it had begun was undone.";
-    OperationCancelRequested = "operation.cancel_requested", InTheTrail, "It was asked that an operation be given up.";
+    ResourceDeletionRequested = "resource.deletion_requested", AsEvent, "The deletion of a resource was requested.";
+    ResourceExpired = "resource.expired", AsEvent, "A resource reached the end of its lifetime; its deletion is in progress.";
+    ResourceDeleted = "resource.deleted", AsEvent, "A resource was deleted.";
+    ResourceImportRequested = "resource.import_requested", AsEvent, "The import of an existing object was requested.";
+    ResourceImported = "resource.imported", AsEvent, "An existing object was imported as a resource.";
+    ResourceDrifted = "resource.drifted", AsEvent, "A resource differs from its spec: something else changed or deleted it.";
+    ResourceRemediated = "resource.remediated", AsEvent, "A resource matches its spec again after drift.";
+    ResourceSyncRequested = "resource.sync_requested", InTheTrail, "The sync of a resource with its provider was requested.";
+    OperationCanceled = "operation.canceled", AsEvent, "An operation was canceled and its partial work was rolled back.";
+    OperationCancelRequested = "operation.cancel_requested", InTheTrail, "The cancellation of an operation was requested.";
     ResourceQuotaChanged = "project.resource_quota_changed", AsEvent, "The operator changed how many resources a project may have.";
     AuditRead = "audit.read", InTheTrail, "The audit trail was read.";
     AuditExported = "audit.exported", InTheTrail, "The audit trail was exported.";
-    AuditRedacted = "audit.redacted", InTheTrail, "An entry's content was deleted by the operator; its place in the chain stays.";
-    AuditTrimmed = "audit.trimmed", InTheTrail, "Entries older than what is kept were removed, up to a signed anchor.";
+    AuditRedacted = "audit.redacted", InTheTrail, "The operator deleted an entry's content; its place in the hash chain remains.";
+    AuditRetentionApplied = "audit.retention_applied", InTheTrail, "Entries older than the retention period were removed, up to a signed anchor.";
     AuditCheckpoint = "audit.checkpoint", AsEvent, "The end of the audit trail was signed.";
-    AuditUnreadable = "audit.unreadable", InTheTrail, "Something was staged for the trail that is no entry, by somebody with access to the database; it is kept as it was found.";
-    DeploymentBootstrapped = "deployment.bootstrapped", InTheTrail, "The operator made the first owner and project.";
-    DeploymentKeyReplaced = "deployment.key_replaced", InTheTrail, "The operator gave the deployment's servers another key.";
-    UsageImported = "usage.imported", InTheTrail, "The operator had the journal of a lost server counted.";
-    UsageForgotten = "usage.forgotten", InTheTrail, "The operator gave up the journal of a lost server.";
-    DemoLoaded = "demo.loaded", InTheTrail, "The published reference's examples were loaded.";
+    AuditUnreadable = "audit.unreadable", InTheTrail, "Something other than an entry was written to the trail's staging table, by someone with access to the database; its text is kept as found.";
+    DeploymentBootstrapped = "deployment.bootstrapped", InTheTrail, "The operator created the first owner and project.";
+    DeploymentKeyReplaced = "deployment.key_replaced", InTheTrail, "The operator replaced the deployment's secret key.";
+    UsageImported = "usage.imported", InTheTrail, "The operator imported the usage journal of a lost server.";
+    UsageForgotten = "usage.forgotten", InTheTrail, "The operator discarded the usage journal of a lost server.";
+    DemoLoaded = "demo.loaded", InTheTrail, "The examples of the API reference were loaded.";
 }
 
+/// Names that earlier releases wrote. Sealed entries of the audit trail keep them.
+const FORMER_NAMES: [(&str, Action); 2] =
+    [("resource.mended", Action::ResourceRemediated), ("audit.trimmed", Action::AuditRetentionApplied)];
+
 impl Action {
+    /// The current name of the action that `name` means: an action of an earlier release may have been renamed since. A name
+    /// that is not known here is returned unchanged.
+    pub fn current_name(name: &str) -> &str {
+        FORMER_NAMES.iter().find(|(former, _)| *former == name).map_or(name, |(_, action)| action.as_str())
+    }
+
+    /// The names of `actions` and their former names, which sealed entries keep and filters accept.
+    pub fn names(actions: impl Iterator<Item = Self> + Clone) -> Vec<&'static str> {
+        let former = FORMER_NAMES.iter().filter(|(_, renamed)| actions.clone().any(|action| action == *renamed));
+        actions.clone().map(Self::as_str).chain(former.map(|(name, _)| *name)).collect()
+    }
+
     /// Those that are told of as events.
-    pub fn events() -> impl Iterator<Item = Self> {
+    pub fn events() -> impl Iterator<Item = Self> + Clone {
         Self::ALL.iter().copied().filter(|action| action.told() == Told::AsEvent)
     }
 }
@@ -121,7 +137,8 @@ impl FromStr for Action {
     type Err = NotAnAction;
 
     fn from_str(text: &str) -> Result<Self, NotAnAction> {
-        Self::ALL.iter().copied().find(|action| action.as_str() == text).ok_or(NotAnAction)
+        let name = Self::current_name(text);
+        Self::ALL.iter().copied().find(|action| action.as_str() == name).ok_or(NotAnAction)
     }
 }
 
@@ -148,7 +165,7 @@ impl JsonSchema for Action {
         "Action".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let all: Vec<&str> = Self::ALL.iter().map(|action| action.as_str()).collect();
+        let all = Self::names(Self::ALL.iter().copied());
         json_schema!({ "type": "string", "enum": all })
     }
 }

@@ -51,7 +51,7 @@ impl Default for StreamOptions {
 pub struct Frame {
     /// Its id.
     pub id: EventId,
-    /// What happened.
+    /// The event type, by its current name.
     pub action: String,
     /// What is sent.
     pub bytes: Bytes,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::{
     audit::model::{Actor, Changes, Target},
     base::{
-        action::Action,
+        action::{Action, Told},
         clock::Timestamp,
         error::{Code, Error, ItemCode, Result},
         id::{AuditId, EventId, ProjectId, RequestId},
@@ -125,7 +125,7 @@ pub struct EventType(pub Action);
 impl<'de> Deserialize<'de> for EventType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let action = Action::events().find(|action| action.as_str() == text);
+        let action = text.parse().ok().filter(|action: &Action| action.told() == Told::AsEvent);
         action.map(Self).ok_or_else(|| de::Error::custom("not a type of event"))
     }
 }
@@ -144,7 +144,7 @@ impl JsonSchema for EventType {
         "EventType".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let all: Vec<&str> = Action::events().map(Action::as_str).collect();
+        let all = Action::names(Action::events());
         json_schema!({ "type": "string", "description": "A type of event.", "enum": all })
     }
 }

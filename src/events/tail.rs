@@ -14,6 +14,7 @@ use super::{
 use crate::{
     auth::node,
     base::{
+        action::Action,
         error::{Code, Error, Result},
         heartbeat::Heartbeat,
         id::{AuditId, EventId},
@@ -110,7 +111,7 @@ pub fn frame(id: EventId, payload: &[u8], public_url: &str) -> Option<Frame> {
     match Event::of(payload, public_url) {
         Ok(event) => {
             let bytes = Bytes::from(format!("id: {id}\nevent: {}\ndata: {}\n\n", event.kind, event.to_json()));
-            Some(Frame { id, action: event.kind, bytes })
+            Some(Frame { id, action: Action::current_name(&event.kind).to_owned(), bytes })
         }
         Err(error) => {
             tracing::error!(%id, %error, "an entry of the audit trail is no event; it is left out");

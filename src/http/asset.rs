@@ -128,7 +128,7 @@ impl Answer for File {
         location: false,
         others: &[(304, "The file is still the one whose ETag If-None-Match names.")],
         etag: false,
-        rehearsed: None,
+        dry_run: None,
         once: false,
         private: false,
         read: false,

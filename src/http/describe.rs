@@ -71,7 +71,7 @@ pub struct AnswerShape {
     /// Other answers when all is well, without a body: the status, and in one sentence what it says.
     pub others: &'static [(u16, &'static str)],
     /// The answer to a request that asked what would happen, if it may: the status, in one sentence what it says, the body.
-    pub rehearsed: Option<(u16, &'static str, SchemaOf)>,
+    pub dry_run: Option<(u16, &'static str, SchemaOf)>,
     /// Whether `ETag` names the state that is shown.
     pub etag: bool,
     /// Whether a second sending with the same `Idempotency-Key` gets the same answer.

@@ -34,7 +34,7 @@ impl Answer for Html {
         location: false,
         others: &[],
         etag: false,
-        rehearsed: None,
+        dry_run: None,
         once: false,
         private: false,
         read: false,

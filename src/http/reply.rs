@@ -161,21 +161,21 @@ pub enum Submitted<T, W> {
     /// It will be done.
     Accepted(Accepted<T>),
     /// It would be done, and nothing was changed.
-    Rehearsed(Json<W>),
+    DryRun(Json<W>),
 }
 
 impl<T: Serialize, W: Serialize> IntoResponse for Submitted<T, W> {
     fn into_response(self) -> Response {
         match self {
             Self::Accepted(accepted) => accepted.into_response(),
-            Self::Rehearsed(would) => would.into_response(),
+            Self::DryRun(plan) => plan.into_response(),
         }
     }
 }
 
 impl<T: JsonSchema, W: JsonSchema> Answer for Submitted<T, W> {
     const SHAPE: AnswerShape = AnswerShape {
-        rehearsed: Some((200, "With `dry_run`: what would happen. Nothing was changed.", |generator| {
+        dry_run: Some((200, "With `dry_run`: what would happen. Nothing was changed.", |generator| {
             generator.subschema_for::<W>()
         })),
         ..<Accepted<T> as Answer>::SHAPE
@@ -293,7 +293,7 @@ const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerS
         schema: |generator| generator.subschema_for::<T>(),
         location: false,
         others: &[],
-        rehearsed: None,
+        dry_run: None,
         etag: false,
         once: false,
         private: false,

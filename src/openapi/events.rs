@@ -83,7 +83,7 @@ fn example(action: Action, described: Described) -> Value {
         | Action::ResourceDeleted
         | Action::ResourceImported
         | Action::ResourceDrifted
-        | Action::ResourceMended
+        | Action::ResourceRemediated
         | Action::OperationCanceled => {
             json!({ "credential_id": null, "id": null, "type": "system" })
         }

@@ -25,32 +25,32 @@ use crate::http::{
 
 /// The document, written once: it is long, and the same for all.
 #[derive(Clone, Debug)]
-pub struct Document {
+pub struct OpenApiDocument {
     text: Bytes,
     etag: String,
 }
 
-impl Document {
+impl OpenApiDocument {
     /// The document as it is sent.
     pub fn new(description: &Value) -> Self {
         Self { text: format!("{description}\n").into(), etag: EntityTag::of(description, &[]).to_string() }
     }
 }
 
-impl IntoResponse for Document {
+impl IntoResponse for OpenApiDocument {
     fn into_response(self) -> Response {
         ([(header::CONTENT_TYPE, "application/json"), (header::ETAG, &self.etag)], self.text).into_response()
     }
 }
 
-impl Answer for Document {
+impl Answer for OpenApiDocument {
     const SHAPE: AnswerShape =
         AnswerShape { description: "The description.", etag: true, ..<Json<Self> as Answer>::SHAPE };
 }
 
-impl JsonSchema for Document {
+impl JsonSchema for OpenApiDocument {
     fn schema_name() -> Cow<'static, str> {
-        "Document".into()
+        "OpenApiDocument".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({

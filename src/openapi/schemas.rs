@@ -203,7 +203,7 @@ impl Schemas {
             answer.status.to_string(),
             json!({ "description": answer.description, "headers": headers, "content": content }),
         );
-        if let Some((status, description, schema)) = answer.rehearsed {
+        if let Some((status, description, schema)) = answer.dry_run {
             let schema = schema_of(&mut self.written, schema);
             let content = json!({ "application/json": { "schema": schema } });
             responses.insert(

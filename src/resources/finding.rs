@@ -6,7 +6,7 @@ use super::{
     driver::{Object, ObjectState, Tags},
     kind::Power,
     machine::Sight,
-    model::{Condition, ConditionType, Failure},
+    model::{Condition, ConditionType, OperationError},
     spec::Spec,
 };
 use crate::base::clock::Timestamp;
@@ -125,7 +125,7 @@ pub fn cleared() -> Vec<Condition> {
 }
 
 /// The conditions after an operation has failed.
-pub fn failed(before: &[Condition], failure: &Failure, now: Timestamp) -> Vec<Condition> {
+pub fn failed(before: &[Condition], failure: &OperationError, now: Timestamp) -> Vec<Condition> {
     let others = before.iter().filter(|condition| condition.kind != ConditionType::Failed).cloned();
     let failed = Condition {
         kind: ConditionType::Failed,

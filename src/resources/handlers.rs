@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use super::{
     driver::ActionType,
-    input::{DryRun, NewImport, NewResource, ResourceAction, ResourceFilter, ResourcePatch, spec_faults},
+    input::{DryRunQuery, NewImport, NewResource, ResourceAction, ResourceFilter, ResourcePatch, spec_faults},
     kind::{Kind, Power},
     lifecycle::{OperationType, Phase},
     model::{Before, ResourceView, StoredResource},
     repo::{self, ResourceChange, ResourceRow},
     rules::{self, Referring},
     spec::{MAX_VOLUMES, Spec},
-    submit::{Draft, Step, Written, accepted, begin, change, finish, rehearsed, require_possible, require_references},
+    submit::{Draft, Step, Written, accepted, begin, change, finish, planned, require_possible, require_references},
 };
 use crate::{
     auth::grant::Grant,
@@ -56,7 +56,7 @@ fn in_spec(member: &str) -> String {
 pub async fn create(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
-    Query(dry): Query<DryRun>,
+    Query(dry): Query<DryRunQuery>,
     body: JsonBody<NewResource>,
 ) -> Result<Once<Written>> {
     let now = app.clock.now();
@@ -104,14 +104,14 @@ async fn made(
     let operation = begin(app, grant.request(), tx.db(), &resource, (kind, before, true)).await?;
     let view = ResourceView::from(resource.clone());
     let change = Change::new(action, resource.id, Some(resource.project_id)).created(&view);
-    Ok(Draft { before: None, after: resource, operation, asks_provider: true, change })
+    Ok(Draft { before: None, after: resource, operation, requires_provider: true, change })
 }
 
 /// Asks that an object which was made elsewhere become a resource.
 pub async fn import(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
-    Query(dry): Query<DryRun>,
+    Query(dry): Query<DryRunQuery>,
     body: JsonBody<NewImport>,
 ) -> Result<Once<Written>> {
     let mut tx = app.writes.begin(grant.request()).await?;
@@ -205,7 +205,7 @@ pub async fn update(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
-    Query(dry): Query<DryRun>,
+    Query(dry): Query<DryRunQuery>,
     body: JsonBody<ResourcePatch>,
 ) -> Result<Once<Written>> {
     let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
@@ -226,13 +226,13 @@ pub async fn update(
         || labels.as_ref().is_some_and(|labels| *labels != before.labels.0);
     // What is not as it was asked for is tried once more.
     let is_behind = before.phase == Phase::Failed || before.observed_generation < before.generation;
-    let asks_provider = wanted.is_some() || retags || (is_behind && before.provider_ref.is_some());
-    if asks_provider || matches!(before.phase, Phase::Deleting | Phase::Deleted) {
+    let requires_provider = wanted.is_some() || retags || (is_behind && before.provider_ref.is_some());
+    if requires_provider || matches!(before.phase, Phase::Deleting | Phase::Deleted) {
         rules::require_phase(&before, OperationType::Update)?;
     }
     if let Some((old, new)) = &wanted {
         require_references(tx.db(), (tenant, provider?), (&before, old), new, in_spec).await?;
-    } else if asks_provider {
+    } else if requires_provider {
         provider?;
     }
     let change_of_row = ResourceChange {
@@ -250,7 +250,7 @@ pub async fn update(
         kind: OperationType::Update,
         spec: wanted.map(|(_, new)| new),
         change: change_of_row,
-        asks_provider,
+        requires_provider,
         action: None,
     };
     let draft = change(&app, grant.request(), tx.db(), before, step).await?;
@@ -286,7 +286,7 @@ pub async fn act(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
-    Query(dry): Query<DryRun>,
+    Query(dry): Query<DryRunQuery>,
     body: JsonBody<ResourceAction>,
 ) -> Result<Once<Written>> {
     let (mut tx, asked) = first!(app.writes.open(grant.request(), body).await?);
@@ -308,9 +308,9 @@ pub async fn act(
     require_references(tx.db(), (tenant, provider), (&before, &old), &new, &at).await?;
     let change_of_row = ResourceChange { desired_power, ..ResourceChange::default() };
     let spec = (new != old).then_some(new);
-    let asks_provider =
+    let requires_provider =
         spec.is_some() || desired_power.is_some() || kind == OperationType::Reboot || before.phase == Phase::Failed;
-    let step = Step { kind, spec, change: change_of_row, asks_provider, action: Some(asked.action) };
+    let step = Step { kind, spec, change: change_of_row, requires_provider, action: Some(asked.action) };
     let draft = change(&app, grant.request(), tx.db(), before, step).await?;
     finish(&app, tx, draft, dry.is_wanted()).await
 }
@@ -355,7 +355,7 @@ pub async fn sync(
     let operation = begin(&app, grant.request(), tx.db(), &resource, (OperationType::Sync, before, true)).await?;
     let change =
         Change::new(Action::ResourceSyncRequested, id, Some(tenant.project_id())).with("operation_id", operation.id);
-    let draft = Draft { before: None, after: resource, operation, asks_provider: true, change };
+    let draft = Draft { before: None, after: resource, operation, requires_provider: true, change };
     finish(&app, tx, draft, false).await
 }
 
@@ -364,7 +364,7 @@ pub async fn delete(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
-    Query(dry): Query<DryRun>,
+    Query(dry): Query<DryRunQuery>,
 ) -> Result<Written> {
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
@@ -382,12 +382,12 @@ pub async fn delete(
         kind: OperationType::Delete,
         spec: None,
         change: ResourceChange::default(),
-        asks_provider: true,
+        requires_provider: true,
         action: None,
     };
     let draft = change(&app, grant.request(), tx.db(), before, step).await?;
     if dry.is_wanted() {
-        return Ok(rehearsed(grant.request(), draft));
+        return Ok(planned(grant.request(), draft));
     }
     let Draft { after, operation, change, .. } = draft;
     let answer = tx.commit(change, accepted(grant.request(), after.etag(), after, operation)).await?;

@@ -75,7 +75,7 @@ words! {
         /// It is looked at, and mended if it says so.
         Sync = "sync",
         /// It is brought back to what was asked for, after something else has changed it.
-        Mend = "mend",
+        Remediate = "remediate",
     }
 }
 
@@ -131,7 +131,7 @@ impl Phase {
         use OperationType as T;
         match (operation, self) {
             (T::Create | T::Import, phase) => matches!(phase, Self::Pending),
-            (T::Delete | T::Mend, Self::Active | Self::Failed) => true,
+            (T::Delete | T::Remediate, Self::Active | Self::Failed) => true,
             (_, Self::Active) => true,
             // What is broken may be mended by asking for something else; what was never made cannot.
             (_, Self::Failed) => has_object,

@@ -262,7 +262,7 @@ impl From<StoredResource> for ResourceView {
 
 /// Why an operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Failure {
+pub struct OperationError {
     /// What it was, for programs: `invalid`, `denied`, `not_found`, `conflict`, `exhausted`, `protected`, `timeout`,
     /// `reference_failed`, `provider_unavailable` or `failed`.
     pub code: Cow<'static, str>,
@@ -304,7 +304,7 @@ pub struct StoredOperation {
     /// How often the present step was tried again.
     pub attempt: i32,
     /// Why it failed.
-    pub error: Option<Json<Failure>>,
+    pub error: Option<Json<OperationError>>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it ended.
@@ -333,7 +333,7 @@ pub struct OperationView {
     /// How often the present step was tried again.
     pub attempt: i32,
     /// Why it failed; null if it did not.
-    pub error: Option<Failure>,
+    pub error: Option<OperationError>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it ended; null as long as it has not.

@@ -9,7 +9,7 @@ use super::{
     kind::Power,
     lifecycle::{OperationStatus, OperationType},
     machine::{Course, Step},
-    model::{Before, Failure, StoredOperation, StoredResource},
+    model::{Before, OperationError, StoredOperation, StoredResource},
     repo::{self, operations::operation_columns, resource_columns},
     spec::Spec,
 };
@@ -38,7 +38,7 @@ pub struct Taken {
     /// How often that has failed.
     pub attempt: i32,
     /// Why it cannot come to a good end.
-    pub error: Option<Json<Failure>>,
+    pub error: Option<Json<OperationError>>,
     /// What it set out from.
     pub before: Json<Before>,
     /// Whether somebody has asked that it be given up.
@@ -174,7 +174,7 @@ pub struct Ended {
     /// As what.
     pub status: OperationStatus,
     /// Why it failed.
-    pub error: Option<Failure>,
+    pub error: Option<OperationError>,
     /// When.
     pub at: Timestamp,
 }

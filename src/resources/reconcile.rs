@@ -4,11 +4,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::time::timeout;
+use futures_util::future::BoxFuture;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    driver::{self, ListQuery, Object, ObjectPage, ObjectState, Owned, Refusal, Tags},
+    driver::{self, DriverError, ListQuery, Object, ObjectPage, ObjectState, Owned, Refusal, Tags},
     finding::{self, News, Wanted},
     lifecycle::{OperationType, Phase},
     machine::Sight,
@@ -33,6 +34,12 @@ use crate::{
 
 /// How often to look, between two sweeps, whether one is due.
 const LOOKS: u32 = 60;
+
+/// By how much sooner a sweep is repeated that could not be finished.
+const SOONER: u32 = 6;
+
+/// How often a provider is asked before its failure ends the sweep.
+const ATTEMPTS: u32 = 3;
 
 /// Runs until it must stop.
 pub async fn run(app: App, heartbeat: Heartbeat) {
@@ -69,9 +76,14 @@ async fn sweep_one(app: &App, heartbeat: &Heartbeat, is_known: &mut bool) -> Res
     drop(db);
     let Some(provider) = app.cloud.providers.get(&sweep.provider) else { return Ok(()) };
     let sweeper = Sweeper { app, heartbeat, provider, sweep: &sweep, deployment };
-    let swept = sweeper.run().await;
+    let swept = tokio::select! {
+        swept = sweeper.run() => swept,
+        () = sweeper.lose() => return Ok(()),
+    };
     let mut db = app.db.acquire_for_write().await?;
-    sweeps::end(&mut db, &sweep, pace.sweep, swept.is_ok()).await?;
+    // A provider that failed is not left alone for a whole interval: nothing of it has been looked at.
+    let pause = if swept.is_ok() { pace.sweep } else { pace.sweep / SOONER };
+    sweeps::end(&mut db, &sweep, pause, swept.is_ok()).await?;
     swept
 }
 
@@ -90,11 +102,6 @@ impl Sweeper<'_> {
         loop {
             let (page, at) = self.page(&query).await?;
             self.compare(page.objects, at).await?;
-            if !sweeps::renew(&mut *self.app.db.acquire_for_write().await?, self.sweep, self.app.cloud.pace.lease)
-                .await?
-            {
-                return Ok(());
-            }
             let Some(next) = page.next else { break };
             query.page = Some(next);
         }
@@ -106,43 +113,73 @@ impl Sweeper<'_> {
         Ok(())
     }
 
+    /// Keeps the sweep this server's, and ends when it is another's. What is done to a resource does not rest on that: it is
+    /// done only to a resource that nobody has changed since.
+    async fn lose(&self) {
+        let lease = self.app.cloud.pace.lease;
+        loop {
+            sleep(lease / 3).await;
+            let renewed = async {
+                Ok::<_, Error>(sweeps::renew(&mut *self.app.db.acquire_for_write().await?, self.sweep, lease).await?)
+            };
+            match timeout(lease, renewed).await {
+                Ok(Ok(false)) => return,
+                Ok(Ok(true)) | Err(_) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "the lease of a sweep could not be renewed"),
+            }
+        }
+    }
+
     /// A page, and when it was asked for: it says nothing of what has happened since.
     async fn page(&self, query: &ListQuery) -> Result<(ObjectPage, Timestamp)> {
         let at = sweeps::now(&mut *self.app.db.acquire_for_write().await?).await?;
-        let page = self.ask(self.provider.driver.list_owned(query)).await?;
+        let page = self.ask(|| self.provider.driver.list_owned(query)).await?;
         Ok((page, at))
     }
 
     /// Asks about one object. That the provider will not say is told, and keeps nobody from looking at the others.
-    async fn ask_about<T>(&self, id: ResourceId, call: impl Future<Output = driver::Result<T>>) -> Result<Option<T>> {
-        let mut refused = None;
-        let noted = async {
-            call.await.inspect_err(|error| {
-                refused = Some(error.clone()).filter(|error| !matches!(error.kind, Refusal::Retryable { .. }));
-            })
-        };
-        match (self.ask(noted).await, refused) {
-            (Ok(answer), _) => Ok(Some(answer)),
-            (Err(_), Some(error)) => {
+    async fn ask_about<'c, T>(
+        &self,
+        id: ResourceId,
+        call: impl Fn() -> BoxFuture<'c, driver::Result<T>>,
+    ) -> Result<Option<T>> {
+        match self.try_asking(call).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if matches!(error.kind, Refusal::Retryable { .. }) => Err(self.not_done(&error)),
+            Err(error) => {
                 tracing::warn!(%error, provider = self.provider.name, resource_id = %id, "a provider does not let us look after a resource");
                 Ok(None)
             }
-            (Err(error), None) => Err(error),
         }
     }
 
-    async fn ask<T>(&self, call: impl Future<Output = driver::Result<T>>) -> Result<T> {
-        let told = |cause: String| {
-            let detail = format!("The provider '{}' did not do what it was asked for", self.provider.name);
-            Error::new(Code::Timeout, detail).caused_by(cause)
-        };
-        self.heartbeat.progress();
-        let answer = match timeout(self.app.cloud.pace.call, call).await {
-            Ok(answer) => answer.map_err(|error| told(error.to_string())),
-            Err(_) => Err(told("it did not answer in time".into())),
-        };
-        self.app.cloud.figures.add_call(&self.provider.name, answer.is_err());
-        answer
+    async fn ask<'c, T>(&self, call: impl Fn() -> BoxFuture<'c, driver::Result<T>>) -> Result<T> {
+        self.try_asking(call).await.map_err(|error| self.not_done(&error))
+    }
+
+    fn not_done(&self, error: &DriverError) -> Error {
+        let detail = format!("The provider '{}' did not do what it was asked for", self.provider.name);
+        Error::new(Code::Timeout, detail).caused_by(error.to_string())
+    }
+
+    /// Calls a provider, and again after a failure that may pass: else one in a thousand calls would end the sweep.
+    async fn try_asking<'c, T>(&self, call: impl Fn() -> BoxFuture<'c, driver::Result<T>>) -> driver::Result<T> {
+        let pace = &self.app.cloud.pace;
+        let mut attempt = 1;
+        loop {
+            self.heartbeat.progress();
+            let answer = timeout(pace.call, call())
+                .await
+                .unwrap_or_else(|_| Err(DriverError::retryable("no_answer", "The provider did not answer in time")));
+            self.app.cloud.figures.add_call(&self.provider.name, answer.is_err());
+            match answer {
+                Err(DriverError { kind: Refusal::Retryable { after }, .. }) if attempt < ATTEMPTS => {
+                    self.heartbeat.pause(pace.pause(attempt, after)).await;
+                    attempt += 1;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     async fn compare(&self, objects: Vec<Object>, at: Timestamp) -> Result<()> {
@@ -205,13 +242,13 @@ impl Sweeper<'_> {
         tracing::warn!(provider = self.provider.name, reference, resource_id = %resource.id,
             "an object was made beside the one that is its resource's, and is deleted");
         self.app.cloud.figures.add_cleared();
-        self.ask_about(resource.id, self.provider.driver.delete(resource.kind, reference)).await.map(drop)
+        self.ask_about(resource.id, || self.provider.driver.delete(resource.kind, reference)).await.map(drop)
     }
 
     /// Looks at one resource's object, and notes what it finds.
     async fn inspect(&self, resource: StoredResource) -> Result<()> {
         let Some(reference) = &resource.provider_ref else { return Ok(()) };
-        let looked = self.ask_about(resource.id, self.provider.driver.read(resource.kind, reference)).await?;
+        let looked = self.ask_about(resource.id, || self.provider.driver.read(resource.kind, reference)).await?;
         let Some(object) = looked else { return Ok(()) };
         let now = self.app.clock.now();
         let mut tx = self.app.writes.begin(&Arc::new(RequestContext::system())).await?;
@@ -238,9 +275,10 @@ impl Sweeper<'_> {
         let noted = sweeps::note(tx.db(), &before, &seen).await?;
         let off = !matches!(sight, Sight::AsAsked | Sight::Busy);
         let mends =
-            off && before.reconcile == Reconcile::Enforce && before.phase.admits(OperationType::Mend, !is_missing);
+            off && before.reconcile == Reconcile::Enforce && before.phase.admits(OperationType::Remediate, !is_missing);
         let after = if mends {
-            let begun = Begun { kind: OperationType::Mend, at: now, give_up_after: self.app.cloud.pace.give_up_after };
+            let begun =
+                Begun { kind: OperationType::Remediate, at: now, give_up_after: self.app.cloud.pace.give_up_after };
             queue::start(tx.db(), &noted, &begun).await?
         } else {
             noted
@@ -253,7 +291,7 @@ impl Sweeper<'_> {
                 self.app.cloud.figures.add_drifted();
                 tx.commit(change(Action::ResourceDrifted).with("difference", difference), ()).await?;
             }
-            News::Mended => tx.commit(change(Action::ResourceMended), ()).await?,
+            News::Mended => tx.commit(change(Action::ResourceRemediated), ()).await?,
             News::None => tx.commit_unchanged(()).await?,
         }
         if mends {

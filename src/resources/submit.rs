@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use super::{
     driver::ActionType,
-    input::{Rehearsal, Submission, Would},
+    input::{AcceptedOperation, DryRun, Plan},
     lifecycle::OperationType,
     model::{Before, ResourceView, StoredOperation, StoredResource},
     registry::Provider,
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What a write on a resource answers.
-pub type Written = Submitted<Submission, Rehearsal>;
+pub type Written = Submitted<AcceptedOperation, DryRun>;
 
 /// What is to be done to a resource that is there.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub struct Step {
     /// What else changes of the row.
     pub change: ResourceChange,
     /// Whether the provider has something to do.
-    pub asks_provider: bool,
+    pub requires_provider: bool,
     /// The action that was asked for, if it was one.
     pub action: Option<ActionType>,
 }
@@ -59,7 +59,7 @@ pub struct Draft {
     /// What will be done to it.
     pub operation: StoredOperation,
     /// Whether the provider has something to do.
-    pub asks_provider: bool,
+    pub requires_provider: bool,
     /// What is told of it.
     pub change: Change,
 }
@@ -70,13 +70,13 @@ pub async fn begin(
     request: &Arc<RequestContext>,
     db: &mut PgConnection,
     resource: &StoredResource,
-    (kind, before, asks_provider): (OperationType, Before, bool),
+    (kind, before, requires_provider): (OperationType, Before, bool),
 ) -> Result<StoredOperation> {
     let row = OperationRow {
         id: OperationId::new(),
         kind,
         before,
-        is_done: !asks_provider,
+        is_done: !requires_provider,
         give_up_after: app.cloud.pace.give_up_after.as_secs_f64(),
         traceparent: request.trace.to_string(),
         created_at: app.clock.now(),
@@ -102,14 +102,14 @@ pub async fn change(
     before: StoredResource,
     step: Step,
 ) -> Result<Draft> {
-    let Step { kind, spec, mut change, asks_provider, action } = step;
+    let Step { kind, spec, mut change, requires_provider, action } = step;
     let origin = Before {
         phase: Some(before.phase),
         spec: spec.is_some().then(|| before.spec.0.clone()),
         desired_power: before.desired_power,
     };
     change.spec = spec.as_ref().map(Spec::to_json);
-    change.phase = asks_provider.then(|| before.phase.during(kind));
+    change.phase = requires_provider.then(|| before.phase.during(kind));
     let after = repo::update(db, before.id, change).await?;
     if let Some(spec) = &spec {
         repo::refer(db, after.id, spec).await.map_err(|error| match violated_constraint(&error) {
@@ -117,7 +117,7 @@ pub async fn change(
             _ => error.into(),
         })?;
     }
-    let operation = begin(app, request, db, &after, (kind, origin, asks_provider)).await?;
+    let operation = begin(app, request, db, &after, (kind, origin, requires_provider)).await?;
     let told = match kind {
         OperationType::Delete => Action::ResourceDeletionRequested,
         _ => Action::ResourceUpdateRequested,
@@ -129,7 +129,7 @@ pub async fn change(
         Some(action) => change.with("action", action),
         None => change,
     };
-    Ok(Draft { before: Some(before), after, operation, asks_provider, change })
+    Ok(Draft { before: Some(before), after, operation, requires_provider, change })
 }
 
 fn attached_elsewhere() -> Error {
@@ -160,12 +160,12 @@ pub async fn finish(app: &App, tx: OnceTx, draft: Draft, is_rehearsal: bool) -> 
     let request = Arc::clone(tx.request());
     if is_rehearsal {
         // The transaction is given up, and with it the claim of an `Idempotency-Key`.
-        return Ok(Once::kept(rehearsed(&request, draft).into_response()));
+        return Ok(Once::kept(planned(&request, draft).into_response()));
     }
-    let asks_provider = draft.asks_provider;
+    let requires_provider = draft.requires_provider;
     let change = draft.change.clone();
     let answer = tx.commit(change, accepted(&request, draft.after.etag(), draft.after, draft.operation)).await?;
-    if asks_provider {
+    if requires_provider {
         app.cloud.wake.notify_one();
     }
     Ok(answer)
@@ -179,15 +179,16 @@ pub fn accepted(
     operation: StoredOperation,
 ) -> Written {
     let location = format!("/v1/operations/{}", operation.id);
-    let body = Submission { resource: resource.into(), operation: operation.into(), request_id: request.id };
+    let body = AcceptedOperation { resource: resource.into(), operation: operation.into(), request_id: request.id };
     Submitted::Accepted(Accepted { location, etag, body })
 }
 
-/// The answer to what was only tried.
-pub fn rehearsed(request: &RequestContext, draft: Draft) -> Written {
+/// The response to a dry run.
+pub fn planned(request: &RequestContext, draft: Draft) -> Written {
     let after = ResourceView::from(draft.after);
     let before = draft.before.map(ResourceView::from);
     let changes = before.map(|before| difference(members(&before), members(&after))).unwrap_or_default();
-    let would = Would { kind: draft.operation.kind, asks_provider: draft.asks_provider, resource: after, changes };
-    Submitted::Rehearsed(Json(Rehearsal { would, request_id: request.id }))
+    let plan =
+        Plan { kind: draft.operation.kind, requires_provider: draft.requires_provider, resource: after, changes };
+    Submitted::DryRun(Json(DryRun { plan, request_id: request.id }))
 }

@@ -26,7 +26,7 @@ use crate::{
 // Any text may be asked about: one that is no secret of ours is not active.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = true))]
-pub struct Question {
+pub struct IntrospectionRequest {
     /// The secret of a key or a token.
     #[schemars(with = "String", extend("writeOnly" = true))]
     pub token: SecretString,
@@ -34,7 +34,7 @@ pub struct Question {
     pub token_type_hint: Option<String>,
 }
 
-input!(Question);
+input!(IntrospectionRequest);
 
 /// What introspection answers: about a live key or token of the caller's project all of it, about
 /// anything else that it is not active and nothing more.
@@ -76,7 +76,7 @@ pub struct Introspection {
 pub async fn introspect(
     grant: Grant<TokensIntrospect, KeyOrToken>,
     State(app): State<App>,
-    body: FormOrJson<Question>,
+    body: FormOrJson<IntrospectionRequest>,
 ) -> Result<Private<Introspection>> {
     let question = body.validate()?;
     let Some(secret) = Secret::parse(question.token.expose_secret()) else {

@@ -140,7 +140,7 @@ async fn what_others_have_changed_is_changed_back_where_that_is_enforced() {
         [(&disk, json!({ "size_gib": [20, 19] })), (&machine, json!({ "power": ["on", "off"] }))]
     {
         assert_eq!(told_of(&owner, resource, "resource.drifted").await["difference"], difference);
-        told_of(&owner, resource, "resource.mended").await;
+        told_of(&owner, resource, "resource.remediated").await;
         let mended = until(&owner, resource, "it is mended", |now| now["status"]["phase"] == "active").await;
         assert_eq!(conditions(&mended), [""; 0]);
         assert_eq!(mended["status"]["provider_ref"], resource["status"]["provider_ref"]);
@@ -166,7 +166,7 @@ async fn what_others_have_deleted_is_noticed_and_made_again_where_that_is_enforc
     let missing = until(&owner, &observed, "it is missed", |resource| resource["status"]["phase"] == "failed").await;
     assert_eq!(conditions(&missing), ["missing"]);
     assert_eq!(told_of(&owner, &observed, "resource.drifted").await["difference"], json!({ "exists": [true, false] }));
-    told_of(&owner, &enforced, "resource.mended").await;
+    told_of(&owner, &enforced, "resource.remediated").await;
     let again = until(&owner, &enforced, "it is there again", |resource| resource["status"]["phase"] == "active").await;
     assert_ne!(again["status"]["provider_ref"], enforced["status"]["provider_ref"]);
     assert_eq!(objects(&app).await, [again["status"]["provider_ref"].as_str().unwrap()]);
@@ -229,6 +229,18 @@ async fn a_provider_that_fails_every_third_call_is_brought_to_what_was_asked_for
         assert_eq!(over(&owner, &deleted).await["status"], "succeeded");
     }
     assert_eq!(objects(&app).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_failed_call_does_not_keep_a_provider_from_being_looked_through_for_a_whole_interval() {
+    let mut options = watchful(SimSettings { failures_per_mille: 300, ..at_once() });
+    options.cloud.pace.sweep = Duration::from_secs(60);
+    let app = TestApp::start_with(options).await;
+    let sql = "SELECT count(*) FILTER (WHERE swept_at IS NULL) = 0 AND count(*) > 0 FROM provider_sweeps";
+    eventually("each kind is looked through", async || {
+        sqlx::query_scalar(sql).fetch_one(&app.db).await.unwrap_or(false).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use crate::{
 
 const LONGEST_REASON: usize = 500;
 /// What the trail says about itself, by which the rest of it is checked.
-const KEPT: [Action; 3] = [Action::AuditRedacted, Action::AuditTrimmed, Action::AuditCheckpoint];
+const KEPT: [Action; 3] = [Action::AuditRedacted, Action::AuditRetentionApplied, Action::AuditCheckpoint];
 /// How long to wait for the entries to be sealed, and how often to look.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);

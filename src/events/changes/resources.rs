@@ -55,7 +55,7 @@ pub(super) fn of(action: Action) -> Option<Described> {
             |generator| with(changed::<ResourceView>, "difference", difference, generator),
             || json!({ "etag": ["\"3\"", "\"4\""], "difference": { "size_gib": [20, 30] } }),
         ),
-        Action::ResourceMended => resource(changed::<ResourceView>, || become_active("updating")),
+        Action::ResourceRemediated => resource(changed::<ResourceView>, || become_active("updating")),
         Action::OperationCanceled => Some(Described {
             schema: canceled,
             target: ("operation", "op_8c4"),

@@ -50,7 +50,7 @@ async fn end_in_transaction(work: Work<'_>, course: &Course, end: End) -> Result
     let id = before.id;
     let (view_before, view_after) = (ResourceView::from(before), ResourceView::from(after));
     let changed = |action| Change::new(action, id, project).updated(&view_before, &view_after);
-    let was_mended = course.kind == OperationType::Mend || news == News::Mended || course.step == Step::Converging;
+    let was_mended = course.kind == OperationType::Remediate || news == News::Mended || course.step == Step::Converging;
     let change = match (end, course.kind, news) {
         (End::Failed, ..) => changed(Action::ResourceFailed).with("operation", OperationView::from(operation)),
         (End::Canceled, ..) => Change::new(Action::OperationCanceled, taken.id, project)
@@ -62,9 +62,11 @@ async fn end_in_transaction(work: Work<'_>, course: &Course, end: End) -> Result
         (End::Succeeded, OperationType::Sync, News::Drift(difference)) => {
             changed(Action::ResourceDrifted).with("difference", difference)
         }
-        (End::Succeeded, OperationType::Sync | OperationType::Mend, _) if was_mended => changed(Action::ResourceMended),
+        (End::Succeeded, OperationType::Sync | OperationType::Remediate, _) if was_mended => {
+            changed(Action::ResourceRemediated)
+        }
         // It was looked at, and is as it was.
-        (End::Succeeded, OperationType::Sync | OperationType::Mend, _) => return tx.commit_unchanged(()).await,
+        (End::Succeeded, OperationType::Sync | OperationType::Remediate, _) => return tx.commit_unchanged(()).await,
         (End::Succeeded, ..) => changed(Action::ResourceUpdated),
     };
     tx.commit(change, ()).await?;
@@ -111,7 +113,7 @@ fn settle(work: &Work<'_>, before: &StoredResource, course: &Course, end: End) -
             settled.power = None;
             settled.conditions = finding::cleared();
         }
-        (End::Succeeded, OperationType::Sync | OperationType::Mend) => {
+        (End::Succeeded, OperationType::Sync | OperationType::Remediate) => {
             let sight = course.sight.clone().unwrap_or(Sight::Busy);
             let wanted = work.wanted(course);
             let difference = work.object.as_ref().map(|object| wanted.difference(object)).unwrap_or_default();

@@ -16,7 +16,7 @@ use crate::{
         finding::Wanted,
         lifecycle::{End, OperationType, Phase},
         machine::{Course, Do, Heard, Pause, Referred, Sight, Step},
-        model::{Failure, Reconcile, StoredResource},
+        model::{OperationError, Reconcile, StoredResource},
         queue::{self, Taken, Turn},
         rows,
         spec::Spec,
@@ -94,7 +94,7 @@ async fn work(app: &App, taken: &Taken, until: Duration) -> Result<Option<Instan
     let Some((mut work, mut course)) = app.cloud.in_time(begin(app, taken, until)).await? else { return Ok(None) };
     let Some(provider) = app.cloud.providers.get(&work.resource.provider) else {
         // It is overdue, else another server would have it.
-        course.failure = Some(Failure {
+        course.failure = Some(OperationError {
             code: "provider_unavailable".into(),
             detail: format!("No server knows the provider '{}' any more; ask the operator", work.resource.provider),
             provider_code: None,
@@ -144,7 +144,7 @@ async fn begin<'a>(app: &'a App, taken: &'a Taken, until: Duration) -> Result<Op
     course.failure = taken.error.as_ref().map(|error| error.0.clone());
     course.cancel = taken.cancel_requested;
     course.overdue = taken.overdue;
-    course.enforce = taken.kind == OperationType::Mend || resource.reconcile == Reconcile::Enforce;
+    course.enforce = taken.kind == OperationType::Remediate || resource.reconcile == Reconcile::Enforce;
     let stored = (step, resource.provider_ref.clone());
     let mut work = Work { app, taken, spec: None, resource, deployment, order: None, object: None, until, stored };
     work.aim(&mut db, &mut course).await?;

@@ -168,16 +168,16 @@ pub struct NewImport {
     pub reconcile: Option<Reconcile>,
 }
 
-/// Whether to do what is asked for, or only to say what would happen.
+/// Whether to apply a change or only to plan it.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct DryRun {
-    /// `true` to check everything and be told what would happen, while nothing is changed.
+pub struct DryRunQuery {
+    /// `true` to validate the request and return the plan without changing anything.
     #[schemars(extend("default" = false))]
     pub dry_run: Option<bool>,
 }
 
-impl DryRun {
-    /// Whether nothing shall be changed.
+impl DryRunQuery {
+    /// Whether the client asks for a plan only.
     pub fn is_wanted(&self) -> bool {
         self.dry_run == Some(true)
     }
@@ -241,7 +241,7 @@ input!(
     NewResource,
     ResourceAction,
     NewImport,
-    DryRun,
+    DryRunQuery,
     OperationWait,
     ListQuery<ResourceFilter>,
     ListQuery<OperationFilter>
@@ -249,7 +249,7 @@ input!(
 
 /// What a write answers: what will be done, and how the resource stands until then.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Submission {
+pub struct AcceptedOperation {
     /// The resource, as it stands from now on.
     pub resource: ResourceView,
     /// What is done to it; `Location` says where to see what came of it.
@@ -258,26 +258,26 @@ pub struct Submission {
     pub request_id: RequestId,
 }
 
-/// What a dry run answers.
+/// Response to a dry run.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Rehearsal {
-    /// What would happen.
-    pub would: Would,
+pub struct DryRun {
+    /// What the request would do.
+    pub plan: Plan,
     /// The request's id.
     pub request_id: RequestId,
 }
 
-/// What would happen.
+/// What a request would do.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Would {
-    /// What would be done to the resource.
+pub struct Plan {
+    /// Type of the operation.
     #[serde(rename = "type")]
     pub kind: OperationType,
-    /// Whether its provider would be asked for something; if not, it would be done at once.
-    pub asks_provider: bool,
-    /// How the resource would stand from then on. What would be made has no id yet: this one is not used.
+    /// Whether the operation needs a call to the provider. If false, it would complete immediately.
+    pub requires_provider: bool,
+    /// The resource after the change. The id of a new resource is a placeholder.
     pub resource: ResourceView,
-    /// Of each member that would change the old value and the new one; empty for what would be made.
+    /// Previous and new value of each changed field. Empty for a new resource.
     #[schemars(schema_with = "changes")]
     pub changes: Map<String, Value>,
 }
@@ -285,7 +285,7 @@ pub struct Would {
 fn changes(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
-        "description": "Of each member that would change the old value and the new one; empty for what would be made.",
+        "description": "Previous and new value of each changed field. Empty for a new resource.",
         "additionalProperties": { "type": "array", "items": {}, "minItems": 2, "maxItems": 2 },
     })
 }

@@ -18,7 +18,7 @@ pub use words::{Do, Heard, Pause, Referred, Sight, Step};
 use super::{
     driver::{DriverError, Refusal},
     lifecycle::{End, OperationType},
-    model::Failure,
+    model::OperationError,
 };
 
 /// How often what is in the way may be there before it is an error.
@@ -41,7 +41,7 @@ pub struct Course {
     /// The object that is the resource's.
     pub reference: Option<String>,
     /// Why it cannot come to a good end.
-    pub failure: Option<Failure>,
+    pub failure: Option<OperationError>,
     /// Whether somebody has asked that it be given up.
     pub cancel: bool,
     /// Whether it has taken too long.
@@ -113,7 +113,7 @@ impl Course {
             }
         } else if self.overdue {
             self.overdue = false;
-            return self.fail(Failure {
+            return self.fail(OperationError {
                 code: "timeout".into(),
                 detail: format!("It was not done in time, and was at '{}' last; try again, and if it lasts ask the operator how the provider does", self.step.as_str()),
                 provider_code: None,
@@ -129,7 +129,8 @@ impl Course {
         match &self.referred {
             Referred::NotYet if needs_references => return Do::Wait(Pause::LookAgain),
             Referred::Never(why) if needs_references => {
-                let failure = Failure { code: "reference_failed".into(), detail: why.clone(), provider_code: None };
+                let failure =
+                    OperationError { code: "reference_failed".into(), detail: why.clone(), provider_code: None };
                 return self.fail(failure);
             }
             _ => {}
@@ -139,7 +140,7 @@ impl Course {
                 match self.kind {
                     OperationType::Create => self.begin(Step::Creating),
                     // What was deleted behind our back is made again.
-                    OperationType::Mend if self.reference.is_none() => self.enter(Step::Creating),
+                    OperationType::Remediate if self.reference.is_none() => self.enter(Step::Creating),
                     // Names and labels cannot be seen to differ, so it is told at least once what it shall be.
                     OperationType::Update if self.reference.is_some() => self.begin(Step::Applying),
                     _ => self.begin(Step::Converging),
@@ -330,7 +331,7 @@ impl Course {
 
     /// Whether it is about an object's being there at all.
     const fn makes(&self) -> bool {
-        matches!(self.kind, OperationType::Create | OperationType::Mend)
+        matches!(self.kind, OperationType::Create | OperationType::Remediate)
     }
 
     /// What was made is not there. A provider may need a while to know what it has made, so it is looked for first.
@@ -343,7 +344,9 @@ impl Course {
     fn give_up(&mut self) -> Option<Do> {
         use OperationType as T;
         match (self.kind, self.step) {
-            (T::Create | T::Mend, Step::Creating) | (T::Create, Step::Converging) => self.enter(Step::Compensating),
+            (T::Create | T::Remediate, Step::Creating) | (T::Create, Step::Converging) => {
+                self.enter(Step::Compensating);
+            }
             (T::Update | T::Attach | T::Detach | T::Resize | T::Start | T::Stop, Step::Converging)
             | (T::Update, Step::Applying) => self.enter(Step::Restoring),
             _ => return Some(Do::End(End::Canceled)),
@@ -352,7 +355,7 @@ impl Course {
     }
 
     /// Ends with a failure; at once, or after undoing what was half made.
-    fn fail(&mut self, failure: Failure) -> Do {
+    fn fail(&mut self, failure: OperationError) -> Do {
         if matches!(self.step, Step::Compensating | Step::Restoring) {
             // The first reason is the one to tell.
             self.failure.get_or_insert(failure);
@@ -361,7 +364,7 @@ impl Course {
         self.failure = Some(failure);
         let has_made = match self.kind {
             OperationType::Create => matches!(self.step, Step::Creating | Step::Converging),
-            OperationType::Mend | OperationType::Sync => self.step == Step::Creating,
+            OperationType::Remediate | OperationType::Sync => self.step == Step::Creating,
             _ => false,
         };
         if !has_made {
@@ -372,7 +375,7 @@ impl Course {
     }
 
     fn refused_for_good(&mut self, code: &'static str, detail: &str) -> Do {
-        self.fail(Failure { code: code.into(), detail: detail.to_owned(), provider_code: None })
+        self.fail(OperationError { code: code.into(), detail: detail.to_owned(), provider_code: None })
     }
 
     fn refused(&mut self, error: DriverError) -> Do {
@@ -388,7 +391,7 @@ impl Course {
             _ => {}
         }
         let detail = format!("The provider refused: {}", error.message);
-        self.fail(Failure { code: error.kind.as_str().into(), detail, provider_code: Some(error.code) })
+        self.fail(OperationError { code: error.kind.as_str().into(), detail, provider_code: Some(error.code) })
     }
 
     /// Waits, and tries again.

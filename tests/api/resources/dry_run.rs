@@ -31,29 +31,26 @@ async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
         let request = key.request(method, &format!("{path}?dry_run=true")).header("idempotency-key", "k");
         if body.is_null() { request.send().await } else { request.json(&body).send().await }
     };
-    let would = dry("POST", RESOURCES.into(), instance(Some(&network_id), &[&volume_id])).await;
-    assert_eq!(would.header("location"), None);
-    let would = would.ok()["would"].clone();
+    let plan = dry("POST", RESOURCES.into(), instance(Some(&network_id), &[&volume_id])).await;
+    assert_eq!(plan.header("location"), None);
+    let plan = plan.ok()["plan"].clone();
     assert_eq!(
-        (&would["type"], &would["asks_provider"], &would["changes"]),
+        (&plan["type"], &plan["requires_provider"], &plan["changes"]),
         (&json!("create"), &json!(true), &json!({}))
     );
+    assert_eq!((&plan["resource"]["kind"], &plan["resource"]["provider"]), (&json!("compute.instance"), &json!("sim")));
+    let plan = dry("PATCH", path(&volume_id), json!({ "spec": { "size_gib": 40 } })).await.ok()["plan"].clone();
     assert_eq!(
-        (&would["resource"]["kind"], &would["resource"]["provider"]),
-        (&json!("compute.instance"), &json!("sim"))
-    );
-    let would = dry("PATCH", path(&volume_id), json!({ "spec": { "size_gib": 40 } })).await.ok()["would"].clone();
-    assert_eq!(
-        (&would["type"], &would["changes"]["spec"]),
+        (&plan["type"], &plan["changes"]["spec"]),
         (&json!("update"), &json!([{ "size_gib": 20 }, { "size_gib": 40 }]))
     );
-    let would = dry("PATCH", path(&volume_id), json!({ "protection": true })).await.ok()["would"].clone();
-    assert_eq!((&would["asks_provider"], &would["changes"]["protection"]), (&json!(false), &json!([false, true])));
+    let plan = dry("PATCH", path(&volume_id), json!({ "protection": true })).await.ok()["plan"].clone();
+    assert_eq!((&plan["requires_provider"], &plan["changes"]["protection"]), (&json!(false), &json!([false, true])));
     let action = json!({ "action": "attach", "volume": volume_id });
-    let would = dry("POST", format!("{}/actions", path(&instance_id)), action).await.ok()["would"].clone();
-    assert_eq!((&would["type"], &would["resource"]["spec"]["volumes"]), (&json!("attach"), &json!([volume_id])));
-    let would = dry("DELETE", path(&volume_id), Value::Null).await.ok()["would"].clone();
-    assert_eq!((&would["type"], &would["resource"]["status"]["phase"]), (&json!("delete"), &json!("deleting")));
+    let plan = dry("POST", format!("{}/actions", path(&instance_id)), action).await.ok()["plan"].clone();
+    assert_eq!((&plan["type"], &plan["resource"]["spec"]["volumes"]), (&json!("attach"), &json!([volume_id])));
+    let plan = dry("DELETE", path(&volume_id), Value::Null).await.ok()["plan"].clone();
+    assert_eq!((&plan["type"], &plan["resource"]["status"]["phase"]), (&json!("delete"), &json!("deleting")));
     assert_eq!(rows(&app).await, before);
 
     // The key that it was sent with is still unused.

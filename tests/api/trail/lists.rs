@@ -83,15 +83,7 @@ async fn a_span_of_time_is_exact_however_late_or_early_an_entry_was_sealed() {
     let now = app.clock.now();
     let (early, late) = (now.minus(Duration::from_secs(90_000)), now.plus(Duration::from_secs(90_000)));
     for time in [early, late] {
-        let entry = format!(
-            r#"{{"action":"key.updated","actor":{{"credential_id":null,"id":null,"type":"system"}},"changes":{{}},"occurred_at":"{time}","outcome":"success","request_id":null,"source_ip":null,"target":null,"traceparent":null,"user_agent":null}}"#
-        );
-        sqlx::query("INSERT INTO audit_staged (project_id, entry) VALUES ($1, $2)")
-            .bind(trail.project_uuid())
-            .bind(entry)
-            .execute(&app.db)
-            .await
-            .unwrap();
+        trail.stage("key.updated", time).await;
     }
     sealed(&app).await;
     let hour = Duration::from_secs(3600);
@@ -243,4 +235,30 @@ async fn checkpoints_are_listed_with_what_it_takes_to_check_them() {
     let held = trail.operator.file("held.json", &list.to_string());
     let intact = trail.verify(&["--checkpoint", &held]).await.intact();
     assert_eq!((&intact["checkpoints_found"], &intact["key_from"]), (&json!(1), &json!("checkpoint")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sealed_entries_keep_former_action_names_and_are_found_by_former_and_current_ones() {
+    let app = TestApp::start().await;
+    let trail = Trail::of(&app, 1).await;
+    let names = [("resource.mended", "resource.remediated"), ("audit.trimmed", "audit.retention_applied")];
+    for (former, current) in names {
+        trail.stage(former, app.clock.now()).await;
+        trail.stage(current, app.clock.now()).await;
+    }
+    sealed(&app).await;
+    for (former, current) in names {
+        for name in [former, current] {
+            let found = trail.entries(&format!("&action={name}")).await;
+            assert_eq!(actions(&found), [former, current], "{name}");
+        }
+    }
+    trail.verify(&[]).await.intact();
+
+    let (former, current) = names[0];
+    for name in [former, current] {
+        let events = trail.owner.get(&format!("/v1/events?project_id={}&type={name}", trail.project())).await.ok();
+        let types: Vec<&Value> = data(&events).iter().map(|event| &event["type"]).collect();
+        assert_eq!(types, [former, current], "{name}");
+    }
 }

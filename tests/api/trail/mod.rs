@@ -8,7 +8,7 @@ mod tampering;
 
 use std::{fs, process::Output};
 
-use cloudapi::base::{hex, id::ProjectId};
+use cloudapi::base::{clock::Timestamp, hex, id::ProjectId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -65,6 +65,19 @@ impl<'a> Trail<'a> {
     async fn entries(&self, query: &str) -> Vec<Value> {
         let path = format!("/v1/audit-logs?project_id={}&limit=100{query}", self.project());
         data(&self.owner.get(&path).await.ok()).clone()
+    }
+
+    /// Stages an entry as a server of another release, or with another clock, may have.
+    async fn stage(&self, action: &str, time: Timestamp) {
+        let entry = format!(
+            r#"{{"action":"{action}","actor":{{"credential_id":null,"id":null,"type":"system"}},"changes":{{}},"occurred_at":"{time}","outcome":"success","request_id":null,"source_ip":null,"target":null,"traceparent":null,"user_agent":null}}"#
+        );
+        sqlx::query("INSERT INTO audit_staged (project_id, entry) VALUES ($1, $2)")
+            .bind(self.project_uuid())
+            .bind(entry)
+            .execute(&self.app.db)
+            .await
+            .unwrap();
     }
 
     /// All of it, as it is exported.

@@ -34,7 +34,7 @@ async fn old_months_are_removed_behind_a_signed_anchor_and_the_rest_can_be_check
     // When the clock went forward a checkpoint was due, which may have come first.
     let first = entries.iter().find(|entry| entry["action"] != "audit.checkpoint").unwrap();
     assert_eq!(first["target"]["id"], kept.id);
-    let trimmed = entries.iter().find(|entry| entry["action"] == "audit.trimmed").unwrap();
+    let trimmed = entries.iter().find(|entry| entry["action"] == "audit.retention_applied").unwrap();
     let last_removed = entries[0]["seq"].as_i64().unwrap() - 1;
     assert_eq!(trimmed["changes"], json!({ "from_seq": 1, "to_seq": last_removed }));
     assert_eq!(trimmed["actor"], json!({ "type": "system", "id": null, "credential_id": null }));
@@ -70,12 +70,12 @@ async fn removing_happens_once_however_many_servers_try() {
     sealed(&app).await;
     let session = app.another_session(&trail.owner).await;
     let trail = Trail { owner: session, ..trail };
-    let entries = trail.entries("&action=audit.trimmed").await;
+    let entries = trail.entries("&action=audit.retention_applied").await;
     assert_eq!(entries.iter().map(|entry| &entry["changes"]["from_seq"]).collect::<Vec<_>>(), [&json!(1)]);
     trail.verify(&[]).await.intact();
 
     // Of a chain in which nothing happens, nothing is told month after month.
-    let others = "SELECT count(*) FROM audit_entries WHERE action = 'audit.trimmed'";
+    let others = "SELECT count(*) FROM audit_entries WHERE action = 'audit.retention_applied'";
     let count = async || sqlx::query_scalar::<_, i64>(others).fetch_one(&app.db).await.unwrap();
     let stranger = app.owner().await;
     sealed(&app).await;

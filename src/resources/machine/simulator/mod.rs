@@ -28,7 +28,7 @@ fn fault() -> impl Strategy<Value = Fault> {
 
 fn event() -> impl Strategy<Value = Event> {
     use OperationType as T;
-    let asked = prop::sample::select(vec![T::Update, T::Start, T::Stop, T::Reboot, T::Sync, T::Mend, T::Delete]);
+    let asked = prop::sample::select(vec![T::Update, T::Start, T::Stop, T::Reboot, T::Sync, T::Remediate, T::Delete]);
     prop_oneof![
         12 => fault().prop_map(Event::Turn),
         4 => (asked, 1..5u32).prop_map(|(kind, value)| Event::Ask(kind, value)),

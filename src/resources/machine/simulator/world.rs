@@ -6,7 +6,7 @@ use crate::resources::{
     kind::Power,
     lifecycle::{End, OperationType, Phase},
     machine::{Course, Do, Heard, Pause, Referred, Sight, Step},
-    model::Failure,
+    model::OperationError,
 };
 
 /// What goes wrong in a turn.
@@ -47,7 +47,7 @@ pub struct Operation {
     pub token: u32,
     pub step: Step,
     pub attempt: u32,
-    pub failure: Option<Failure>,
+    pub failure: Option<OperationError>,
     pub cancel: bool,
     pub overdue: bool,
     pub began_as: Phase,
@@ -177,7 +177,7 @@ impl World {
         course.reference.clone_from(&self.reference);
         course.failure.clone_from(&operation.failure);
         (course.cancel, course.overdue) = (operation.cancel, operation.overdue);
-        course.enforce = self.enforce || operation.kind == OperationType::Mend;
+        course.enforce = self.enforce || operation.kind == OperationType::Remediate;
         course.referred = Referred::There;
         let mut has_failed = false;
         for _ in 0..100 {
@@ -249,7 +249,7 @@ impl World {
         let operation = self.operation.take().expect("it has not ended");
         self.reference.clone_from(&course.reference);
         assert_eq!(end == End::Failed, course.failure.is_some(), "{course:?}");
-        let looked = matches!(operation.kind, OperationType::Sync | OperationType::Mend);
+        let looked = matches!(operation.kind, OperationType::Sync | OperationType::Remediate);
         let mut phase = operation.began_as.after(course.kind, end, course.reference.is_some());
         match (end, &course.sight) {
             (End::Succeeded, Some(Sight::Missing)) if looked => phase = Phase::Failed,
