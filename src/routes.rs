@@ -1,4 +1,4 @@
-//! THE table: every route, who handles it, and what it does in one line.
+//! The route table: path, handler, summary and route-specific errors of each route.
 
 use std::sync::{Arc, LazyLock};
 
@@ -26,52 +26,40 @@ use crate::{
     webhooks::handlers as webhooks,
 };
 
-/// The routes.
+/// Route table of the API.
 pub fn table() -> Api<App> {
     Api::new()
-        .post("/v1/sessions", sessions::create, "Sign in: exchange an e-mail address and a password for a session.")
+        .post("/v1/sessions", sessions::create, "Create a session")
         .errors(&[Code::InvalidCredentials])
-        .get("/v1/sessions", sessions::list, "List your live sessions.")
-        .delete("/v1/sessions/current", sessions::revoke_current, "Sign out: end the session that asks.")
+        .get("/v1/sessions", sessions::list, "List your sessions")
+        .delete("/v1/sessions/current", sessions::revoke_current, "Revoke the current session")
         .errors(&[Code::RevocationUnconfirmed])
-        .delete("/v1/sessions/{session_id}", sessions::revoke, "End one of your sessions.")
+        .delete("/v1/sessions/{session_id}", sessions::revoke, "Revoke a session")
         .errors(&[Code::RevocationUnconfirmed])
-        .post("/v1/users/me/password", users::change_password, "Change your password, which ends your other sessions.")
+        .post("/v1/users/me/password", users::change_password, "Change your password")
         .errors(&[Code::RevocationUnconfirmed, Code::InvalidCurrentPassword])
-        .post("/v1/invitations/accept", invitations::accept, "Accept an invitation: become a member, and sign in.")
+        .post("/v1/invitations/accept", invitations::accept, "Accept an invitation")
         .errors(&[Code::InvalidCredentials, Code::NotFound, Code::InvalidState])
-        .get("/v1/projects", projects::list, "List the projects your credential can see.")
-        .post("/v1/projects", projects::create, "Create a project, which you then own.")
-        .get("/v1/projects/{project_id}", projects::get, "Get a project.")
-        .patch("/v1/projects/{project_id}", projects::update, "Change a project's name or metadata.")
+        .get("/v1/projects", projects::list, "List projects")
+        .post("/v1/projects", projects::create, "Create a project")
+        .get("/v1/projects/{project_id}", projects::get, "Get a project")
+        .patch("/v1/projects/{project_id}", projects::update, "Update a project")
         .errors(&[Code::ProjectNotActive])
-        .delete("/v1/projects/{project_id}", projects::delete, "Delete an archived project with everything in it.")
+        .delete("/v1/projects/{project_id}", projects::delete, "Delete a project")
         .errors(&[Code::RevocationUnconfirmed, Code::ProjectNotArchived, Code::ProjectNotEmpty])
-        .post(
-            "/v1/projects/{project_id}/suspend",
-            projects::suspend,
-            "Stop a project's keys and tokens at once, until it is resumed.",
-        )
+        .post("/v1/projects/{project_id}/suspend", projects::suspend, "Suspend a project")
         .errors(&[Code::RevocationUnconfirmed, Code::InvalidState])
-        .post("/v1/projects/{project_id}/resume", projects::resume, "Let a project's keys and tokens work again.")
+        .post("/v1/projects/{project_id}/resume", projects::resume, "Resume a project")
         .errors(&[Code::RevocationUnconfirmed])
-        .post(
-            "/v1/projects/{project_id}/archive",
-            projects::archive,
-            "Put a project away: its keys and tokens stop, and it may be deleted.",
-        )
+        .post("/v1/projects/{project_id}/archive", projects::archive, "Archive a project")
         .errors(&[Code::RevocationUnconfirmed])
-        .post("/v1/keys", keys::create, "Create an API key for a project; its secret is shown this once.")
+        .post("/v1/keys", keys::create, "Create a key")
         .errors(&[Code::ScopeEscalation, Code::ProjectNotActive])
-        .get("/v1/keys", keys::list, "List a project's keys.")
-        .get("/v1/keys/{key_id}", keys::get, "Get a key.")
-        .patch("/v1/keys/{key_id}", keys::update, "Change a key's name, scopes, end or metadata.")
+        .get("/v1/keys", keys::list, "List keys")
+        .get("/v1/keys/{key_id}", keys::get, "Get a key")
+        .patch("/v1/keys/{key_id}", keys::update, "Update a key")
         .errors(&[Code::RevocationUnconfirmed, Code::ScopeEscalation, Code::ProjectNotActive, Code::KeyRevoked])
-        .post(
-            "/v1/keys/{key_id}/rotate",
-            keys::rotate,
-            "Give a key a new secret while the old one goes on working for a while.",
-        )
+        .post("/v1/keys/{key_id}/rotate", keys::rotate, "Rotate a key")
         .errors(&[
             Code::RevocationUnconfirmed,
             Code::ScopeEscalation,
@@ -80,32 +68,24 @@ pub fn table() -> Api<App> {
             Code::RotationInProgress,
             Code::InvalidState,
         ])
-        .delete(
-            "/v1/keys/{key_id}",
-            keys::revoke,
-            "Revoke a key and every token issued under it, at once and for good.",
-        )
+        .delete("/v1/keys/{key_id}", keys::revoke, "Revoke a key")
         .errors(&[Code::RevocationUnconfirmed])
-        .post("/v1/tokens", tokens::create, "Create a scoped token for a service; its secret is shown this once.")
+        .post("/v1/tokens", tokens::create, "Create a token")
         .errors(&[Code::ScopeEscalation, Code::LimitReached, Code::ProjectNotActive])
-        .post(
-            "/v1/tokens/introspect",
-            introspection::introspect,
-            "Ask what a key or a token of your project may do, if it is live (RFC 7662).",
-        )
-        .get("/v1/tokens", tokens::list, "List a project's tokens.")
-        .get("/v1/tokens/{token_id}", tokens::get, "Get a token.")
-        .delete("/v1/tokens/{token_id}", tokens::revoke, "Revoke a token and every token issued under it.")
+        .post("/v1/tokens/introspect", introspection::introspect, "Introspect a key or token")
+        .get("/v1/tokens", tokens::list, "List tokens")
+        .get("/v1/tokens/{token_id}", tokens::get, "Get a token")
+        .delete("/v1/tokens/{token_id}", tokens::revoke, "Revoke a token")
         .errors(&[Code::RevocationUnconfirmed])
-        .get("/v1/users", users::list, "List the users visible to a project.")
-        .post("/v1/users", users::create, "Invite somebody to a project; the invitation's secret is shown this once.")
+        .get("/v1/users", users::list, "List users")
+        .post("/v1/users", users::create, "Invite a user")
         .errors(&[Code::RoleEscalation, Code::ProjectNotActive, Code::AlreadyMember])
-        .get("/v1/users/{user_id}", users::get, "Get a user.")
-        .patch("/v1/users/{user_id}", users::update, "Change a user's role in a project.")
+        .get("/v1/users/{user_id}", users::get, "Get a user")
+        .patch("/v1/users/{user_id}", users::update, "Change a user's role")
         .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::ProjectNotActive, Code::LastOwner])
-        .delete("/v1/users/{user_id}", users::remove, "Remove a user from a project, or withdraw their invitation.")
+        .delete("/v1/users/{user_id}", users::remove, "Remove a user from a project")
         .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::LastOwner])
-        .post("/v1/resources", resources::create, "Ask for a resource: a network, a volume or an instance.")
+        .post("/v1/resources", resources::create, "Create a resource")
         .errors(&[
             Code::ProjectNotActive,
             Code::UnsupportedCapability,
@@ -114,8 +94,8 @@ pub fn table() -> Api<App> {
             Code::ResourceLocked,
             Code::InvalidState,
         ])
-        .get("/v1/resources", resources::list, "List a project's resources.")
-        .post("/v1/resources/import", resources::import, "Make a resource of what was made at a provider elsewhere.")
+        .get("/v1/resources", resources::list, "List resources")
+        .post("/v1/resources/import", resources::import, "Import an existing object")
         .errors(&[
             Code::ImportNotAllowed,
             Code::ProjectNotActive,
@@ -123,8 +103,8 @@ pub fn table() -> Api<App> {
             Code::LimitReached,
             Code::ResourceInUse,
         ])
-        .get("/v1/resources/{resource_id}", resources::get, "Get a resource.")
-        .patch("/v1/resources/{resource_id}", resources::update, "Ask that a resource be changed.")
+        .get("/v1/resources/{resource_id}", resources::get, "Get a resource")
+        .patch("/v1/resources/{resource_id}", resources::update, "Update a resource")
         .errors(&[
             Code::ProjectNotActive,
             Code::UnsupportedCapability,
@@ -132,13 +112,9 @@ pub fn table() -> Api<App> {
             Code::ResourceLocked,
             Code::InvalidState,
         ])
-        .delete("/v1/resources/{resource_id}", resources::delete, "Ask that a resource be deleted.")
+        .delete("/v1/resources/{resource_id}", resources::delete, "Delete a resource")
         .errors(&[Code::Protected, Code::ResourceInUse, Code::ResourceLocked, Code::InvalidState])
-        .post(
-            "/v1/resources/{resource_id}/actions",
-            resources::act,
-            "Ask that a resource be started, stopped, rebooted or resized, or a volume attached or detached.",
-        )
+        .post("/v1/resources/{resource_id}/actions", resources::act, "Run an action on a resource")
         .errors(&[
             Code::ProjectNotActive,
             Code::UnsupportedCapability,
@@ -147,77 +123,53 @@ pub fn table() -> Api<App> {
             Code::ResourceLocked,
             Code::InvalidState,
         ])
-        .post(
-            "/v1/resources/{resource_id}/sync",
-            resources::sync,
-            "Ask that a resource be looked at, and mended if it says so.",
-        )
+        .post("/v1/resources/{resource_id}/sync", resources::sync, "Sync a resource with its provider")
         .errors(&[Code::ProjectNotActive, Code::ResourceLocked, Code::InvalidState])
-        .get("/v1/operations", operations::list, "List what was and is being done to a project's resources.")
-        .get("/v1/operations/{operation_id}", operations::get, "Get an operation, or wait until it is over.")
-        .post("/v1/operations/{operation_id}/cancel", operations::cancel, "Ask that an operation be given up.")
+        .get("/v1/operations", operations::list, "List operations")
+        .get("/v1/operations/{operation_id}", operations::get, "Get an operation")
+        .post("/v1/operations/{operation_id}/cancel", operations::cancel, "Cancel an operation")
         .errors(&[Code::InvalidState])
-        .get("/v1/providers", providers::list, "List where resources can be, and what can be done there.")
-        .get("/v1/providers/{name}", providers::get, "Get a provider.")
-        .get("/v1/schemas/{kind}", providers::schema, "Get the JSON Schema of a kind's spec.")
-        .get("/v1/usage", usage::get, "Get a billing period's usage; the current one's if none is named.")
-        .get("/v1/usage/breakdown", usage::breakdown, "Break usage down by key, token, route or day.")
-        .get("/v1/usage/periods", usage::periods, "List the billing periods, open and final, with their usage.")
-        .get("/v1/events", events::list, "List what has happened in a project, in order.")
+        .get("/v1/providers", providers::list, "List providers")
+        .get("/v1/providers/{name}", providers::get, "Get a provider")
+        .get("/v1/schemas/{kind}", providers::schema, "Get the schema of a kind")
+        .get("/v1/usage", usage::get, "Get usage for a period")
+        .get("/v1/usage/breakdown", usage::breakdown, "Get a usage breakdown")
+        .get("/v1/usage/periods", usage::periods, "List billing periods")
+        .get("/v1/events", events::list, "List events")
         .errors(&[Code::CursorExpired])
-        .get(
-            "/v1/events/stream",
-            events::stream,
-            "Follow what happens in a project, as it happens (server-sent events).",
-        )
+        .get("/v1/events/stream", events::stream, "Stream events")
         .errors(&[Code::LimitReached])
-        .post(
-            "/v1/webhooks",
-            webhooks::create,
-            "Have a project's events sent to a URL; the secret that signs them is shown this once.",
-        )
+        .post("/v1/webhooks", webhooks::create, "Create a webhook")
         .errors(&[Code::UrlNotAllowed, Code::ProjectNotActive, Code::LimitReached])
-        .get("/v1/webhooks", webhooks::list, "List a project's webhooks.")
-        .get("/v1/webhooks/{webhook_id}", webhooks::get, "Get a webhook.")
-        .patch("/v1/webhooks/{webhook_id}", webhooks::update, "Change a webhook, disable it, or enable it again.")
+        .get("/v1/webhooks", webhooks::list, "List webhooks")
+        .get("/v1/webhooks/{webhook_id}", webhooks::get, "Get a webhook")
+        .patch("/v1/webhooks/{webhook_id}", webhooks::update, "Update a webhook")
         .errors(&[Code::UrlNotAllowed, Code::ProjectNotActive])
-        .delete("/v1/webhooks/{webhook_id}", webhooks::delete, "Delete a webhook with its deliveries.")
-        .post(
-            "/v1/webhooks/{webhook_id}/rotate-secret",
-            webhooks::rotate_secret,
-            "Give a webhook a new secret while the old one goes on signing beside it for a while.",
-        )
+        .delete("/v1/webhooks/{webhook_id}", webhooks::delete, "Delete a webhook")
+        .post("/v1/webhooks/{webhook_id}/rotate-secret", webhooks::rotate_secret, "Rotate a webhook secret")
         .errors(&[Code::ProjectNotActive, Code::RotationInProgress])
-        .post("/v1/webhooks/{webhook_id}/test", webhooks::test, "Send an event to a webhook, to try it.")
+        .post("/v1/webhooks/{webhook_id}/test", webhooks::test, "Send a test event")
         .errors(&[Code::WebhookDisabled])
-        .get("/v1/webhooks/{webhook_id}/deliveries", webhooks::deliveries, "List what was sent to a webhook, and how.")
-        .get(
-            "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}",
-            webhooks::delivery,
-            "Get a delivery with its attempts.",
-        )
-        .post(
-            "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver",
-            webhooks::redeliver,
-            "Send an event to a webhook once more.",
-        )
+        .get("/v1/webhooks/{webhook_id}/deliveries", webhooks::deliveries, "List deliveries")
+        .get("/v1/webhooks/{webhook_id}/deliveries/{delivery_id}", webhooks::delivery, "Get a delivery")
+        .post("/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", webhooks::redeliver, "Redeliver an event")
         .errors(&[Code::WebhookDisabled])
-        .get("/v1/audit-logs", audit::list, "List what was done in a project, when and by whom.")
-        .get("/v1/audit-logs/export", audit::export, "Export a project's whole audit trail, to keep or to check.")
-        .get("/v1/audit-logs/checkpoints", audit::checkpoints, "List the signed ends of a project's audit trail.")
-        .get("/", entry::entry, "Show the entry points.")
-        .get("/healthz", health::live, "Tell whether the server lives.")
-        .get("/readyz", health::ready, "Tell whether requests should be sent to this server.")
-        .get("/openapi.json", describe, "Get this description of the API.")
-        .get("/docs", docs::reference, "Read this description in a browser, and send requests from it.")
-        .get("/docs/errors", docs::errors, "List the errors there are.")
-        .get("/docs/errors/{code}", docs::error, "Read what an error means, and what to do about it.")
-        .get("/docs/assets/{file}", docs::asset, "Get a file that these pages are made of.")
+        .get("/v1/audit-logs", audit::list, "List audit entries")
+        .get("/v1/audit-logs/export", audit::export, "Export the audit trail")
+        .get("/v1/audit-logs/checkpoints", audit::checkpoints, "List audit checkpoints")
+        .get("/", entry::entry, "List entry points")
+        .get("/healthz", health::live, "Liveness probe")
+        .get("/readyz", health::ready, "Readiness probe")
+        .get("/openapi.json", describe, "Get the OpenAPI document")
+        .get("/docs", docs::reference, "Show the API reference")
+        .get("/docs/errors", docs::errors, "List error codes")
+        .get("/docs/errors/{code}", docs::error, "Explain an error code")
+        .get("/docs/assets/{file}", docs::asset, "Get a documentation asset")
 }
 
 static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| openapi::describe(table().operations()));
 
-/// The API's description (OpenAPI 3.1).
+/// OpenAPI 3.1 document of the API.
 pub fn description() -> &'static Value {
     &DESCRIPTION
 }
@@ -228,7 +180,7 @@ async fn describe(_: Public) -> Result<OpenApiDocument> {
     Ok(WRITTEN.clone())
 }
 
-/// The table as a router, a gate in front of each handler.
+/// Builds the router from the table. A gate runs before each handler.
 pub fn router(app: App) -> Router {
     let table = table();
     app.requests.name_routes(table.operations().map(|operation| Named {

@@ -1,187 +1,294 @@
-//! What a caller should know of an operation beyond its summary and its schemas.
+//! Descriptions of operations: details that the summary and the schemas do not give.
 
-/// Notes by the operation's id; a test holds that each is an operation's.
+/// Notes by operation ID. A test checks that each ID belongs to an operation.
 pub const NOTES: &[(&str, &str)] = &[
     (
         "sessions_create",
-        "The session's secret is in this answer only. Wrong passwords and unknown addresses are answered alike. \
-         A session ends when its user signs out, changes the password elsewhere, or by itself.",
+        "Signs a user in with an email address and a password. The response is the only one that contains the \
+         session's secret. The response to a wrong password and to an unknown address is the same. A session ends when \
+         its user signs out or changes the password in another session, 30 days after its creation, or after 12 hours \
+         without a request.",
     ),
-    ("sessions_list", "Ended sessions are not in the list."),
-    ("sessions_revoke", "Repeated, it gives the same answer."),
-    ("users_change_password", "Repeating it fails, because the current password is then another one."),
+    ("sessions_list", "Lists your active sessions. Sessions that have ended are not included."),
+    ("sessions_revoke_current", "Signs out: ends the session that sends the request."),
+    ("sessions_revoke", "Ends one of your sessions. Repeating the request returns the same response."),
+    (
+        "users_change_password",
+        "Changes your password and ends your other sessions. Repeating the request fails, because `current_password` \
+         is no longer current.",
+    ),
     (
         "users_accept",
-        "For a new e-mail address, `password` becomes the one to sign in with. For an address that has an account, \
-         it must be the account's own: an invitation opens nobody's account. An invitation works once and for 7 days.",
+        "Makes the invited person a member of the project and signs them in. For a new email address, `password` \
+         becomes the password of the new account. For an address that has an account, `password` must be the account's \
+         current password: an invitation does not give access to an existing account. An invitation works once and \
+         expires after 7 days.",
     ),
-    ("projects_list", "A session sees the projects its user is a member of, a key or token its own project."),
-    ("projects_create", "The session's user becomes its owner."),
+    (
+        "projects_list",
+        "Lists the projects that your credential can see: with a session, all projects that its user is a member of; \
+         with a key or token, its own project.",
+    ),
+    ("projects_create", "Creates a project. The session's user becomes its owner."),
     (
         "projects_update",
-        "Members that are left out stay as they are; `metadata` is replaced as a whole. Send the `ETag` you have seen \
-         as `If-Match` to change no state but that one.",
+        "Changes the name or the metadata. Omitted members keep their value; `metadata` is replaced as a whole. To \
+         avoid overwriting a state that you have not seen, send its `ETag` as `If-Match`.",
     ),
     (
         "projects_delete",
-        "There is no way back: its keys, tokens, members and usage are gone with it. Repeated by one of its owners, the \
-         answer is the same for at least 24 hours.",
+        "Permanently deletes the project with its keys, tokens and members. Its usage can no longer be read. The \
+         project must be archived and must not have resources. For at least 24 hours, repeating the request as an \
+         owner of the project returns the same response.",
     ),
     (
         "projects_suspend",
-        "Its keys and tokens get 403 `project_suspended` from now on. Its members can still read it, revoke keys and \
-         tokens, and remove users; nothing is added or changed. Repeated, it changes nothing.",
+        "Immediately stops the project's keys and tokens: they get 403 `project_suspended` until the project is \
+         resumed. Members can still read the project, revoke keys and tokens, and remove users, but cannot add or \
+         change anything. Repeating the request changes nothing and returns the same response.",
     ),
-    ("projects_resume", "From suspended and from archived. Repeated, it changes nothing."),
-    ("projects_archive", "Its keys and tokens get 403 `project_archived`. It can be resumed, or deleted for good."),
+    (
+        "projects_resume",
+        "Makes a suspended or archived project active again, so that its keys and tokens work as before. Repeating the \
+         request changes nothing and returns the same response.",
+    ),
+    (
+        "projects_archive",
+        "Stops the project's keys and tokens: they get 403 `project_archived`. An archived project can be resumed or \
+         deleted. Repeating the request changes nothing and returns the same response.",
+    ),
     (
         "keys_create",
-        "The secret is in this answer only. The key belongs to the project and outlives whoever made it. Without \
-         `scopes` it gets every scope that ends in `:read`, `tokens:write`, `tokens:introspect` and `keys:write`, as \
-         far as you have them.",
+        "Creates an API key for a project. The response is the only one that contains its secret. The key belongs to \
+         the project and stays valid when its creator leaves the project. If `scopes` is omitted, the key gets every \
+         `:read` scope, `tokens:write`, `tokens:introspect` and `keys:write`, limited to the scopes that you have.",
     ),
-    ("keys_list", "Revoked and expired keys stay in the list; `status` says which they are."),
+    ("keys_list", "Lists a project's keys, including revoked and expired keys; `status` tells them apart."),
     (
         "keys_update",
-        "Members that are left out stay as they are. A narrower key narrows its tokens with it, at once. A revoked \
-         key cannot be changed.",
+        "Changes the key's name, scopes, expiration time, networks, rate limit or metadata. Omitted members keep their \
+         value. Restrictions also apply to the tokens issued under the key, immediately. A revoked key cannot be \
+         changed.",
     ),
     (
         "keys_rotate",
-        "The key keeps its id, its settings and its tokens. Both secrets work until `previous_expires_at`; then the old \
-         one gets 401 `token_expired`. A key has at most two live secrets. `overlap_seconds: 0`, by a session, is always \
-         possible and ends every older secret at once.",
+        "Creates a new secret for the key, which keeps its id, its settings and its tokens. The response is the only \
+         one that contains the new secret. Both secrets work until `previous_expires_at`; after that, the old secret \
+         gets 401 `token_expired`. A key has at most two active secrets. With a session, `overlap_seconds: 0` is \
+         always possible and immediately ends all older secrets.",
     ),
     (
         "keys_revoke",
-        "It takes effect before the answer comes, and cannot be undone. Repeated, it gives the same answer, unless the \
-         caller was the key itself, which is then gone (401).",
+        "Revokes the key and every token issued under it. The revocation takes effect on all servers before the \
+         response is sent, and cannot be undone. Repeating the request returns the same response, or 401 if the key \
+         revoked itself.",
     ),
     (
         "tokens_create",
-        "The secret is in this answer only. The token hangs on what issued it: it never does more than that still may, \
-         and ends with it. One that a session issues hangs on the user's membership of the project, not on the session. \
-         Tokens nest at most 8 deep.",
+        "Creates a token with its own scopes, for a service. The response is the only one that contains its secret. \
+         The token depends on its issuer: it never has more access than the issuer has now, and ends with the issuer. \
+         A token that a session issues depends on the user's membership in the project, not on the session. Tokens can \
+         be nested at most 8 levels deep.",
     ),
     (
         "tokens_introspect",
-        "The token may come as JSON or as a form. About everything that is not a live key or token of the caller's \
-         project the answer is `{\"active\":false}` and nothing more, however long the token is. Other parameters are ignored. \
-         In a form, a parameter without a value counts as omitted, and a repeated one is refused (RFC 6749 §3.2). From where the credential may be used is not \
-         judged: the service that asks is not the client.",
+        "Returns what a key or token of your project may do, if it is active (RFC 7662). The request body is JSON or a \
+         form. For any other text, of any length, the response is `{\"active\":false}` without further members. Other \
+         parameters are ignored. In a form, a parameter without a value counts as omitted, and a repeated one is \
+         rejected (RFC 6749 §3.2). `allowed_ips` is not checked, because the service that asks is not the client.",
     ),
-    ("tokens_list", "Revoked and expired tokens stay in the list; `status` says which they are."),
+    ("tokens_list", "Lists a project's tokens, including revoked and expired tokens; `status` tells them apart."),
     (
         "tokens_revoke",
-        "It takes effect before the answer comes, and cannot be undone. Repeated, it gives the same answer.",
+        "Revokes the token and every token issued under it. The revocation takes effect on all servers before the \
+         response is sent, and cannot be undone. Repeating the request returns the same response.",
     ),
-    ("users_list", "Those who are invited and have not accepted yet are in the list, with `status` `invited`."),
+    (
+        "users_list",
+        "Lists a project's members, and the people who are invited and have not accepted yet, with `status` `invited`.",
+    ),
     (
         "users_create",
-        "The invitation's secret is in this answer only: hand it to them. They may do nothing until they accept it. \
-         The role is at most your own.",
+        "Invites a person to a project. The response is the only one that contains the invitation's secret: pass it to \
+         the person. They have no access until they accept. The role can be at most your own.",
     ),
-    ("users_update", "Nobody changes somebody whose role is above their own, and a project keeps at least one owner."),
+    (
+        "users_update",
+        "Changes a member's role. You cannot change a user whose role is above your own. A project keeps at least one \
+         owner.",
+    ),
     (
         "users_remove",
-        "They lose the project at once, and what their sessions issued there is dead; keys they made stay, because keys \
-         belong to the project. A project keeps at least one owner. Repeated, the answer is the same for at least 24 hours.",
+        "Removes a user from a project, or withdraws an invitation. The user immediately loses access to the project, \
+         and the tokens that their sessions issued there are revoked. Keys that they created stay, because keys belong \
+         to the project. A project keeps at least one owner. Repeating the request returns the same response for at \
+         least 24 hours.",
     ),
-    ("usage_get", "Requests are counted once each when the answer is ready, and shown at most about a second later."),
+    (
+        "usage_get",
+        "Returns the usage of a billing period, by default of the current one. A request is counted once, when its \
+         response is ready, and is included at most about one second later.",
+    ),
+    ("usage_breakdown", "Groups the counted requests by key, token, route or day, or by several of them."),
+    ("usage_periods", "Lists all billing periods since the project was created, open and final, with their usage."),
     (
         "resources_create",
-        "The answer comes at once, and the work is done after it: `Location` names the operation, and \
-         `GET /v1/operations/{id}?wait=60` holds its answer until that is over. What `spec` refers to may still be in the \
-         making. It counts towards the project's quota from now on. With `ttl_seconds` it deletes itself. With \
-         `?dry_run=true` everything is checked, nothing is changed, and no `Idempotency-Key` is used up. Referring to a \
-         network or a volume needs its `:read` scope too.",
+        "Creates a network, a volume or an instance. The response is sent immediately, and the resource is created \
+         afterwards: `Location` names the operation, and `GET /v1/operations/{id}?wait=60` waits until it ends. `spec` \
+         can refer to resources that are still being created. Referring to a network or a volume also requires its \
+         `:read` scope. The resource counts towards the project's quota immediately. With `ttl_seconds`, it is deleted \
+         automatically. With `?dry_run=true`, every check runs, nothing is changed, and the `Idempotency-Key` is not \
+         used up.",
     ),
     (
         "resources_import",
-        "What the object is becomes the resource's `spec`. An object that carries the tags of another deployment, or of \
-         another resource, is refused by the operation.",
+        "Turns an object that already exists at the provider into a resource. The object's current state becomes the \
+         resource's `spec`. The operation fails if the object carries the tags of another deployment or of another \
+         resource.",
     ),
     (
         "resources_list",
-        "Only kinds that your credential may read are in the list. Resources that are `deleted` are in it only when \
-         `phase=deleted` asks for them; they are kept for 30 days.",
+        "Lists a project's resources of the kinds that your credential can read. Deleted resources are included only \
+         with `phase=deleted`; they are kept for 30 days.",
     ),
     (
         "resources_update",
-        "Members that are left out stay as they are; `labels` is replaced as a whole, `spec` member by member. What the \
-         provider has nothing to do with is done at once: its operation has `succeeded` already. Sent again to a resource \
-         that is `failed`, it is tried once more. Send the `etag` you have seen as `If-Match` to change no state but that one.",
+        "Changes the desired state. Omitted members keep their value; `labels` is replaced as a whole, `spec` member \
+         by member. A change that does not involve the provider is complete when the response arrives: its operation \
+         has already `succeeded`. Repeating a change to a `failed` resource retries it. To avoid overwriting a state \
+         that you have not seen, send its `etag` as `If-Match`.",
     ),
     (
         "resources_delete",
-        "What is protected, or what something else refers to, is not deleted. Repeated, the answer is the operation that \
-         deletes it, or has deleted it.",
+        "Deletes the resource at its provider. A resource that is protected, or that another resource refers to, is \
+         not deleted. Repeating the request returns the operation that deletes, or has deleted, the resource.",
     ),
     (
         "resources_act",
-        "`attach` and `detach` take a `volume`; `resize` takes a `size` for an instance, a `size_gib` for a volume. What has \
-         been asked for stays so: an instance that was stopped and is found running has drifted.",
+        "Starts, stops, reboots or resizes an instance, resizes a volume, or attaches or detaches a volume. `attach` \
+         and `detach` take a `volume`; `resize` takes a `size` for an instance and a `size_gib` for a volume. An \
+         action changes the desired state: an instance that you stopped and that is later found running has drifted.",
     ),
     (
         "resources_sync",
-        "Looks at the object now instead of within a minute; `status` says what was found. With `reconcile` `enforce` it is \
-         mended at once.",
+        "Compares the resource with the object at its provider immediately, instead of within a minute; `status` has \
+         the result. With `reconcile` `enforce`, drift is remediated immediately.",
     ),
+    ("operations_list", "Lists the operations on a project's resources, both running and ended."),
     (
         "operations_get",
-        "With `wait` the answer comes as soon as the operation is over, or after so many seconds as it then stands. Waiting \
-         costs the server nothing to speak of; a server that stops answers at once, so ask again.",
+        "With `wait`, the response is sent when the operation ends, or after that many seconds with its current state. \
+         Waiting is cheap for the server. A server that shuts down responds immediately; send the request again.",
     ),
     (
         "operations_cancel",
-        "What it has begun is undone, and the operation ends as `canceled`; it may also have been quicker. A deletion that has \
-         begun cannot be canceled.",
+        "Requests the cancellation of an operation. The server reverts what the operation has done, and the operation \
+         ends as `canceled`, unless it ends before. A deletion that has started cannot be canceled.",
     ),
     (
         "providers_list",
-        "In the order of their names, which are the cursors. A provider with `simulated` only plays at being one.",
+        "Lists the providers and what each supports, sorted by name. Cursors are names. A provider with `simulated` is \
+         a simulation.",
     ),
     (
         "providers_schema",
-        "A JSON Schema that editors and validators can use. `x-providers` says which sizes and images each provider knows.",
+        "Returns the JSON Schema of the kind's `spec`, for editors and validators. `x-providers` has the sizes and \
+         images that each provider knows.",
     ),
     (
         "events_list",
-        "Events are kept for 7 days; a cursor that is older gets 410 `cursor_expired`. `data.changes` depends on the type: \
-         see the webhooks in this description. Audit entries that were redacted are no events any more.",
+        "Lists the events of a project in order. Events are kept for 7 days; an older cursor gets 410 \
+         `cursor_expired`. `data.changes` depends on the type: see the webhooks in this document. Redacted audit \
+         entries are not events.",
     ),
     (
         "events_stream",
-        "The same events as in the list, from now on or after `Last-Event-ID`, in the same order. A comment comes every \
-         15 seconds when nothing happens. The stream ends with an `error` event when its credential may no longer read \
-         it, when the server stops, and when you read too slowly; connect again with the last `id`, and nothing is \
-         missing or told twice.",
+        "Streams the events of a project as they happen (server-sent events). The stream contains the same events as \
+         the list, in the same order, from now on or after `Last-Event-ID`. When there are no events, the server sends \
+         a comment every 15 seconds. The stream ends with an `error` event when its credential may no longer read \
+         events, when the server stops, or when you read too slowly. Reconnect with the last `id`: the stream then \
+         continues without missing or repeating an event.",
+    ),
+    (
+        "webhooks_create",
+        "Sends a project's events to a URL. The response is the only one that contains the secret that signs \
+         deliveries.",
+    ),
+    (
+        "webhooks_update",
+        "Changes the URL, the event types or the description, or disables or enables the webhook. Omitted members keep \
+         their value. When a webhook is enabled again, deliveries that have waited for at most 24 hours are sent.",
+    ),
+    (
+        "webhooks_delete",
+        "Deletes the webhook and its deliveries. Repeating the request returns the same response for at least 24 \
+         hours.",
+    ),
+    (
+        "webhooks_rotate_secret",
+        "Creates a new secret for the webhook. The response is the only one that contains it. Until \
+         `previous_expires_at`, deliveries are signed with both secrets. A webhook has at most two active secrets. \
+         `overlap_seconds: 0` is always possible and immediately ends all older secrets.",
+    ),
+    (
+        "webhooks_test",
+        "Sends the event `webhook.tested` to this webhook only. The webhook must be enabled. `Location` names the list \
+         of deliveries.",
+    ),
+    (
+        "webhooks_deliveries",
+        "Lists the deliveries to a webhook with all their attempts. Deliveries are kept for 30 days.",
+    ),
+    ("webhooks_delivery", "Returns one delivery with all its attempts."),
+    (
+        "webhooks_redeliver",
+        "Sends the delivery again immediately, with a new series of retries. `webhook-id` stays the same. The webhook \
+         must be enabled.",
     ),
     (
         "audit_list",
-        "In the order in which they were sealed, which is at most a fifth of a second after they were committed; an entry \
-         once read never changes, unless the operator redacts it: then `redacted` is true, and what it said is null. A \
-         filter leaves redacted entries out. Reading is written down as `audit.read`: a credential's first read at once, \
-         further ones within a minute as one entry.",
+        "Lists who did what in a project, when and from where, in the order in which the entries were sealed. \
+         Normally, an entry is sealed within a fifth of a second of its commit. A sealed entry never changes, unless \
+         the operator redacts it: then `redacted` is true and its content is null. Filters exclude redacted entries. \
+         Reading is recorded as `audit.read`: a credential's first read immediately, further reads within a minute as \
+         one entry.",
     ),
     (
         "audit_export",
-        "The whole trail, however long: take it slowly or fast. Each line is an entry as in a list, with its `salt`, and \
-         the last one is a signed checkpoint; `cloudapi audit verify` checks the file, and docs/audit.md says how to do \
-         so without us. After retention the first line is a signed anchor. As CSV it is for reading, and carries nothing \
-         to check. Each export is written down as `audit.exported`.",
+        "Exports the whole audit trail of a project. There is no limit on its length or on the time to read it. Each \
+         line is an entry as in the list, with its `salt`, and the last line is a signed checkpoint. `cloudapi audit \
+         verify` verifies the file; docs/audit.md describes how to verify it with other tools. After a retention \
+         period was applied, the first line is a signed anchor. CSV is for reading and cannot be verified. Each export \
+         is recorded as `audit.exported`.",
     ),
     (
         "audit_checkpoints",
-        "Kept elsewhere, a checkpoint shows a trail that was cut off or made anew since. What is signed (Ed25519) is a \
-         text of five lines: `cloudapi audit checkpoint v1`, the project's id, `seq`, `hash` and `made_at`.",
+        "Lists the signed ends of a project's audit trail. A checkpoint that is stored elsewhere shows whether the \
+         trail was truncated or rewritten since. The signed text (Ed25519) has five lines: `cloudapi audit checkpoint \
+         v1`, the project's id, `seq`, `hash` and `made_at`.",
     ),
-    ("docs_entry", "A browser, which names `text/html` in `Accept`, is sent to the API reference."),
-    ("health_live", "For a supervisor that restarts a process which does not answer."),
-    ("health_ready", "For a load balancer: 503 while the server starts, stops or cannot reach its database."),
+    (
+        "docs_entry",
+        "Returns the URLs of the API, its documentation and the probes. A browser, which names `text/html` in \
+         `Accept`, is redirected to the API reference.",
+    ),
+    (
+        "health_live",
+        "Succeeds if the process responds. For a supervisor that restarts a process that does not respond.",
+    ),
+    (
+        "health_ready",
+        "Returns whether this server can serve requests, for a load balancer: 503 while the server starts, stops or \
+         cannot reach its database.",
+    ),
+    ("docs_describe", "Returns this document (OpenAPI 3.1)."),
+    ("docs_reference", "An HTML page that shows this document and can send requests."),
+    ("docs_errors", "An HTML page that lists all error codes."),
+    ("docs_error", "An HTML page that explains what an error means and how to resolve it."),
+    ("docs_asset", "Returns a static file of the HTML pages."),
 ];
 
-/// The note on an operation, if there is one.
+/// Note on an operation, if any.
 pub(super) fn note(operation_id: &str) -> Option<&'static str> {
     NOTES.iter().find(|(id, _)| *id == operation_id).map(|(_, note)| *note)
 }
