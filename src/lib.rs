@@ -1,25 +1,24 @@
-//! CloudAPI: one interface to a company's projects, credentials, users, usage and cloud resources.
+//! CloudAPI: one API for a company's projects, credentials, users, usage and cloud resources.
 //!
-//! One binary, one PostgreSQL. A request comes in like this, and nothing below knows what is above:
+//! One binary, one PostgreSQL. A request passes through these layers, and no layer depends on one above it:
 //!
 //! ```text
-//! server (connections, drain) ─ usage::record (request id, journal, one log line, problems)
-//!   ─ http::edge (limits, time-outs) ─ auth::gate (secret → Caller) ─ routes (one table)
+//! server (connections, drain) ─ usage::record (request ID, journal, one log line, problems)
+//!   ─ http::edge (limits, timeouts) ─ auth::gate (secret → Caller) ─ routes (one table)
 //!   ─ slice::handlers ─ slice::repo ─ PostgreSQL
 //!
-//! writes: handler → tx { claim · effect · staged entry · kept answer } → one COMMIT
-//! staged entries ─ audit::sealer (ten times a second, one server at a time) → chains, webhooks' deliveries
-//! deliveries ─ webhooks::worker (every server, each its share) → receivers
-//! operations ─ resources::engine (every server, each its share) → resources::drivers → providers
+//! writes: handler → tx { claim · effect · staged entry · stored response } → one COMMIT
+//! staged entries ─ audit::sealer (ten times a second, one server at a time) → chains, webhook deliveries
+//! deliveries ─ webhooks::worker (every server takes a share) → receivers
+//! operations ─ resources::engine (every server takes a share) → resources::drivers → providers
 //! all of these and the other background tasks ─ rows of workers::TABLE, restarted by its supervisor
 //! ```
 //!
-//! Each slice of the product ([`projects`], [`users`], [`sessions`], [`keys`], [`tokens`],
-//! [`usage`], [`events`], [`webhooks`], [`resources`]) is a folder with the same files: `model` (types, request and response shapes),
-//! `repo` (SQL, as free functions on a connection), `handlers`. [`base`] is the vocabulary they
-//! share, [`http`] that of HTTP, [`auth`] and [`tx`] are what every request and every write goes
-//! through. [`audit`] is what was done, as evidence, [`metrics`] what the server tells of itself, [`docs`] are the pages
-//! for people. A test holds the direction of imports.
+//! Each slice of the product ([`projects`], [`users`], [`sessions`], [`keys`], [`tokens`], [`usage`], [`events`],
+//! [`webhooks`], [`resources`]) is a folder with the same files: `model` (types, request and response shapes), `repo`
+//! (SQL, as free functions on a connection) and `handlers`. [`base`] has the shared types, and [`http`] the shared HTTP
+//! code. Every request passes through [`auth`], and every write through [`tx`]. [`audit`] is the audit trail,
+//! [`metrics`] the server's metrics, and [`docs`] the HTML pages. A test enforces the direction of imports.
 
 pub mod audit;
 pub mod auth;

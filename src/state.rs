@@ -1,4 +1,4 @@
-//! What handlers may reach.
+//! Application state for handlers and workers.
 
 use std::{ops::Deref, sync::Arc};
 
@@ -29,102 +29,102 @@ use crate::{
     workers::figures::{WorkerOptions, Workers},
 };
 
-/// How many exports read at a time: however many there are, they take no more of the pool's connections.
+/// Maximum number of concurrent exports, so that exports use a fixed share of the pool's connections.
 const EXPORT_READERS: usize = 2;
 
-/// The application: cheap to clone, the same for all.
+/// The application. Cheap to clone; all clones share the same state.
 #[derive(Clone, Debug)]
 pub struct App(Arc<Shared>);
 
-/// What [`App`] holds.
+/// Contents of [`App`].
 #[derive(Debug)]
 pub struct Shared {
-    /// The database, for reads.
+    /// Database pool for reads.
     pub db: Pool,
-    /// The database, for writes.
+    /// Database access for writes.
     pub writes: Writes,
-    /// The time.
+    /// Clock.
     pub clock: Clock,
-    /// This server among those on the same database.
+    /// This server among the servers on the same database.
     pub node: Arc<Node>,
-    /// Recognises credentials.
+    /// Authenticates credentials.
     pub authenticator: Authenticator,
-    /// What is used again as it is, is sealed or derived under this.
+    /// Server key, from which other keys are derived.
     pub server_key: ServerKey,
-    /// Signs for the deployment.
+    /// Signs checkpoints for the deployment.
     pub signer: Arc<Signer>,
-    /// How the sealing of the audit trail goes, and how far it has come.
+    /// Progress and metrics of sealing the audit trail.
     pub sealing: Arc<Figures>,
-    /// What was refused since that was last written.
+    /// Counts of denied requests since they were last written.
     pub refusals: Tally,
-    /// Where webhooks' deliveries leave from.
+    /// Sends webhook deliveries.
     pub outbox: Outbox,
-    /// Where resources are.
+    /// Providers of resources.
     pub cloud: Cloud,
-    /// Who has read the audit trail, as far as that is not told yet.
+    /// Reads of the audit trail that are not recorded yet.
     pub reads: Reads,
-    /// Who of those that export it may read now.
+    /// Permits for exports to read from the database.
     pub export_readers: Arc<Semaphore>,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
     /// Counts requests.
     pub meter: Arc<Meter>,
-    /// How requests were answered, for the operator.
+    /// Metrics of requests and responses.
     pub requests: Arc<Requests>,
-    /// The process, for the operator.
+    /// Metrics of the process.
     pub process: Process,
-    /// Who has used up what they may.
+    /// Callers that have used up their quota.
     pub quota: Arc<Quota>,
-    /// How its background workers do.
+    /// State of the background workers.
     pub workers: Workers,
-    /// Where the server is in its life.
+    /// Lifecycle phase of the server.
     pub lifecycle: Arc<Lifecycle>,
-    /// Hands events to those who follow them.
+    /// Distributes events to event streams.
     pub hub: Arc<Hub>,
-    /// What the outer layers share with the server.
+    /// State that the HTTP layers share with the server.
     pub edge: Edge,
-    /// How often credentials may be used, and addresses may fail.
+    /// Rate limits of credentials, and of failed attempts by address.
     pub limits: Arc<Limits>,
-    /// For how many days the counts of each day are kept.
+    /// Retention of daily usage counts, in days.
     pub usage_days_kept: u32,
-    /// For how many whole months the audit trail is kept; for ever if it is none.
+    /// Retention of the audit trail, in whole months. Without a value, entries are never removed.
     pub audit_months_kept: Option<u32>,
-    /// Where clients reach this server, without a slash at its end.
+    /// URL where clients reach this server, without a trailing slash.
     pub public_url: String,
-    /// The proxies whose word on a client's address is taken.
+    /// Proxies whose forwarded client address is trusted.
     pub trusted_proxies: Vec<Cidr>,
 }
 
-/// What the operator decides about an application.
+/// Settings of an application.
 #[derive(Clone, Debug)]
 pub struct AppOptions {
-    /// Where clients reach this server, without a slash at its end.
+    /// URL where clients reach this server, without a trailing slash.
     pub public_url: String,
-    /// The proxies whose word on a client's address is taken.
+    /// Proxies whose forwarded client address is trusted.
     pub trusted_proxies: Vec<Cidr>,
-    /// How often credentials may be used, and addresses may fail.
+    /// Rate limits of credentials, and of failed attempts by address.
     pub limits: LimitSettings,
-    /// How the server meets the network.
+    /// Settings of the HTTP layers.
     pub edge: EdgeOptions,
     /// The deployment's key.
     pub server_key: ServerKey,
-    /// Whether credentials are answered from a cache.
+    /// Whether credentials are authenticated from a cache.
     pub auth_cache: bool,
-    /// Whether writes are told of in the audit trail, which only a benchmark does without.
+    /// Whether writes are recorded in the audit trail. Only a benchmark turns this off.
     pub audit: bool,
-    /// How requests are counted.
+    /// Settings of request counting.
     pub meter: MeterOptions,
-    /// For how many days the counts of each day are kept.
+    /// Retention of daily usage counts, in days.
     pub usage_days_kept: u32,
-    /// How event streams are served.
+    /// Settings of event streams.
     pub streams: StreamOptions,
-    /// How webhooks are sent.
+    /// Settings of webhook deliveries.
     pub webhooks: WebhookOptions,
-    /// Where resources are.
+    /// Settings of providers of resources.
     pub cloud: CloudOptions,
-    /// How background workers are supervised, which only a test changes.
+    /// Settings of the worker supervisor. Only tests change them.
     pub workers: WorkerOptions,
-    /// For how many whole months the audit trail is kept; for ever if it is none.
+    /// Retention of the audit trail, in whole months. Without a value, entries are never removed.
     pub audit_months_kept: Option<u32>,
 }
 
@@ -150,7 +150,7 @@ impl Default for AppOptions {
 }
 
 impl App {
-    /// An application on `db`.
+    /// Creates an application on `db`.
     pub fn new(db: Pool, clock: Clock, options: AppOptions) -> Result<Self> {
         let lifecycle = Arc::<Lifecycle>::default();
         let limits = Arc::new(Limits::new(options.limits, clock.clone()));

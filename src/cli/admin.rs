@@ -1,4 +1,4 @@
-//! `cloudapi admin …`: what the operator may do that no client may.
+//! `cloudapi admin …`: operator commands that no API client may run.
 
 use std::{
     io::{self, Read},
@@ -49,42 +49,43 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub enum Admin {
-    /// Make the first owner and project, or find them; print a session for the owner.
+    /// Create the first owner and project, or find them, and print a session for the owner.
     Bootstrap {
-        /// The owner's e-mail address.
+        /// Email address of the owner.
         #[arg(long)]
         email: String,
-        /// The project's name.
+        /// Name of the project.
         #[arg(long)]
         project: String,
-        /// Read a password for the owner from standard input: 12 to 128 characters, and none that is guessed first.
+        /// Read a password for the owner from standard input: 12 to 128 characters, not a common password.
         #[arg(long)]
         password_stdin: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Say what a project's month includes, how many requests it may make and how many resources it may have, or show it.
+    /// Show or set a project's quotas: included requests, hard limit and number of resources.
     Project {
-        /// The project's id.
+        /// ID of the project.
         project: String,
-        /// Requests that a month includes: a number, or 'unlimited'. What goes beyond is overage.
+        /// Requests included per month: a number, or 'unlimited'. Requests beyond that are overage.
         #[arg(long, value_name = "N|unlimited")]
         included: Option<Bound>,
-        /// Requests in a month beyond which the project's keys and tokens are refused: a number, or 'none'.
+        /// Requests per month after which the project's keys and tokens are refused: a number, or 'none'.
         #[arg(long, value_name = "N|none")]
         hard_limit: Option<Bound>,
-        /// How many resources of a kind the project may have; 100 unless said otherwise. May be repeated.
+        /// Maximum number of resources of a kind. The default is 100. Can be repeated.
         #[arg(long, value_name = "KIND=N")]
         resources: Vec<Places>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Have the deployment's servers use another key: the one found here, in CLOUDAPI_SECRET_KEY_FILE or secret.key in the
-    /// data directory. For when the old one is lost or has leaked; stop all servers first, and give each of them the new
-    /// file. Webhooks then need new secrets (POST /v1/webhooks/{id}/rotate-secret), and whoever verifies the audit trail
-    /// the new public key.
+    /// Replace the deployment's key with the key in CLOUDAPI_SECRET_KEY_FILE, or secret.key in the data directory.
+    ///
+    /// Use this after the old key was lost or leaked. Stop all servers first, and give each of them the new file.
+    /// Afterwards, webhooks need new secrets (POST /v1/webhooks/{id}/rotate-secret), and everyone who verifies the
+    /// audit trail needs the new public key.
     ReplaceKey {
         /// Print JSON.
         #[arg(long)]
@@ -92,7 +93,7 @@ pub enum Admin {
     },
     /// Print a session for a user.
     Session {
-        /// The user's e-mail address.
+        /// Email address of the user.
         #[arg(long)]
         email: String,
         /// Print JSON.
@@ -101,9 +102,9 @@ pub enum Admin {
     },
 }
 
-/// Runs one of the commands.
+/// Runs an `admin` command.
 pub async fn run(settings: Settings, command: Admin) -> anyhow::Result<()> {
-    // Before the database is touched: standard input may be wrong, or slow.
+    // Reading standard input can fail or block, so it comes before opening the database.
     let password = match &command {
         Admin::Bootstrap { password_stdin: true, email, .. } => Some(read_password(&parse_email(email)?)?),
         _ => None,
@@ -158,7 +159,7 @@ async fn bootstrap(
         return Ok(printed.to_string());
     }
     Ok(format!(
-        "project  {} ({})\nowner    {} ({})\nsession  {}\nends     {}, or after 12 hours without a request",
+        "project  {} ({})\nowner    {} ({})\nsession  {}\nexpires  {}, or after 12 hours without a request",
         project.id,
         project.name,
         session.user.id,
@@ -182,11 +183,8 @@ async fn replace_key(writes: &Writes, settings: &Settings, json: bool) -> anyhow
     }
     Ok(match (json, is_new) {
         (true, _) => json!({ "fingerprint": now, "replaced": is_new }).to_string(),
-        (false, true) => {
-            "The deployment's servers use the key found here from now on; others are refused when they start."
-                .to_owned()
-        }
-        (false, false) => "The deployment's servers use the key found here already; nothing was changed.".to_owned(),
+        (false, true) => "The key was replaced. Servers with another key refuse to start.".to_owned(),
+        (false, false) => "The deployment already uses this key. Nothing was changed.".to_owned(),
     })
 }
 
@@ -195,15 +193,15 @@ async fn session(writes: &Writes, email: &str, json: bool) -> anyhow::Result<Str
     let mut tx = writes.begin(&Arc::new(by_operator())).await?;
     let session = issue_session(tx.db(), &email, Clock::system().now()).await?;
     let session = tx.commit(Change::session(&session), session).await?;
-    // Without --json the secret alone, for `$(cloudapi admin session …)`.
+    // Without --json, print only the secret, for `$(cloudapi admin session …)`.
     Ok(if json { session_json(&session)?.to_string() } else { session.token.expose().to_owned() })
 }
 
-/// A session for the user with this address.
+/// Issues a session for the user with this email address.
 pub async fn issue_session(db: &mut PgConnection, email: &Email, now: Timestamp) -> anyhow::Result<IssuedSession> {
     let account = users::repo::find_by_email(db, email.as_str()).await?;
     let Account { id, email, .. } = account.with_context(|| {
-        format!("there is no user {email}; make one with 'cloudapi admin bootstrap --email {email} --project NAME'")
+        format!("there is no user {email}; create one with 'cloudapi admin bootstrap --email {email} --project NAME'")
     })?;
     Ok(sessions::repo::issue(db, id, email, now).await?)
 }
@@ -226,7 +224,7 @@ async fn find_or_insert_project(
     Ok(project)
 }
 
-/// A request of whoever runs the command.
+/// Request context of the operating-system account that runs the command.
 pub(super) fn by_operator() -> RequestContext {
     let account = User::from_uid(Uid::current()).ok().flatten();
     RequestContext::operator(account.map(|mut account| {
@@ -236,12 +234,16 @@ pub(super) fn by_operator() -> RequestContext {
 }
 
 fn parse_email(text: &str) -> anyhow::Result<Email> {
-    text.parse().with_context(|| format!("--email = '{text}' makes no sense"))
+    text.parse().with_context(|| format!("--email = '{text}' is invalid"))
 }
 
 fn read_password(email: &Email) -> anyhow::Result<SecretString> {
     let mut text = String::new();
-    io::stdin().lock().take(4096).read_to_string(&mut text).context("no password could be read from standard input")?;
+    io::stdin()
+        .lock()
+        .take(4096)
+        .read_to_string(&mut text)
+        .context("the password could not be read from standard input")?;
     let password = text.strip_suffix('\n').unwrap_or(&text);
     let password = password.strip_suffix('\r').unwrap_or(password);
     let password = SecretString::from(password);

@@ -1,4 +1,4 @@
-//! `cloudapi audit …`: the trail outside of the server, and what only the operator may do to it.
+//! `cloudapi audit …`: audit trail commands that need no server, or that only the operator may run.
 
 mod redact;
 mod verify;
@@ -36,36 +36,40 @@ use crate::{
 
 pub use verify::Verify;
 
-/// What comes before the 32 bytes of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410 §4).
+/// DER prefix of a SubjectPublicKeyInfo with an Ed25519 key (RFC 8410 §4). The 32 bytes of the key follow.
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 #[derive(Debug, Subcommand)]
 pub enum Audit {
-    /// Check an export, without a server or a database. Exits with 0 when it is intact, 1 when it is not, and 2 when it
-    /// could not be checked.
+    /// Verify an export, without a server or a database.
+    ///
+    /// Exits with 0 if it is intact, 1 if it is not, and 2 if it could not be verified.
     Verify(Verify),
-    /// Print the whole trail of a project, or of what belongs to no project, such as sign-ins and these commands.
+    /// Print the whole audit trail of a project, or of the deployment: everything outside a project, such as sign-ins
+    /// and operator commands.
     Export {
         #[command(flatten)]
         whose: Whose,
-        /// How it is written: ndjson can be verified, csv is for reading.
+        /// Output format: ndjson can be verified, csv is for spreadsheets.
         #[arg(long, value_name = "FORMAT", default_value = "ndjson")]
         format: Format,
     },
-    /// Print the public key that checkpoints of this deployment can be checked with.
+    /// Print the public key that verifies the checkpoints of this deployment.
     Key {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Delete what entries say, for good. Their places in the chain stay, and who did this and why is written down.
+    /// Permanently delete the content of audit entries.
+    ///
+    /// Their positions and hashes stay in the chain, and the trail records who redacted them and why.
     Redact {
         #[command(flatten)]
         whose: Whose,
-        /// The entries' ids.
+        /// IDs of the entries.
         #[arg(required = true, value_name = "AUD_ID")]
         entries: Vec<AuditId>,
-        /// Why. Everybody who may read the trail sees it, so it should name nobody.
+        /// Reason, 1 to 500 characters. Everyone who can read the trail sees it, so it must not contain personal data.
         #[arg(long)]
         reason: String,
         /// Print JSON.
@@ -74,14 +78,14 @@ pub enum Audit {
     },
 }
 
-/// Whose trail.
+/// Selects a trail.
 #[derive(Clone, Copy, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Whose {
-    /// The project's id; of one that was deleted, too.
+    /// ID of the project. Deleted projects are allowed.
     #[arg(long)]
     project: Option<ProjectId>,
-    /// What belongs to no project.
+    /// Select the trail of everything outside a project.
     #[arg(long)]
     deployment: bool,
 }
@@ -92,7 +96,7 @@ impl Whose {
     }
 }
 
-/// Runs one of the commands.
+/// Runs an `audit` command.
 pub async fn run(settings: Settings, command: Audit) -> anyhow::Result<()> {
     match command {
         Audit::Verify(verify) => verify.run(),
@@ -156,10 +160,10 @@ async fn export(database: &Database, signer: Arc<Signer>, chain: ProjectId, form
     Ok(())
 }
 
-/// A mistyped project has no trail, which must not look like one without entries.
+/// Fails for a project that has no trail, so that a mistyped ID is not reported as an empty trail.
 async fn require_chain(db: &mut sqlx::PgConnection, chain: ProjectId) -> anyhow::Result<()> {
     if chain != DEPLOYMENT && !crate::audit::trail::is_known(db, chain).await? {
-        bail!("there is no trail of a project '{chain}'; name its id, such as proj_8f2c4");
+        bail!("there is no trail of a project '{chain}'; use its ID, such as proj_8f2c4");
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The database a command works on: the one it is given, the private one that a server runs
-//! already, or the private one started for the command's own time.
+//! The database that a command uses: the one in `DATABASE_URL`, the private one of a running server, or the private one
+//! that the command starts and stops.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -19,24 +19,24 @@ use crate::{
     },
 };
 
-/// Connections that a server's requests share.
+/// Connections in a server's pool.
 pub const SERVER_CONNECTIONS: u32 = 16;
-/// Connections of a command that does one thing.
+/// Connections of a command.
 pub const ADMIN_CONNECTIONS: u32 = 2;
-/// What the private PostgreSQL takes: a server's, some operators' commands', and a few to spare.
+/// Maximum connections of the private PostgreSQL: enough for a server, several commands and a reserve.
 const PRIVATE_CONNECTIONS: u32 = 50;
-/// How often to look whether the private PostgreSQL still runs.
+/// Interval at which the private PostgreSQL is checked.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
 
-/// An open database, migrated.
+/// An open and migrated database.
 pub struct Database {
-    /// Its connections.
+    /// Connection pool.
     pub pool: Pool,
     private: Option<PrivatePostgres>,
 }
 
 impl Database {
-    /// Opens what `settings` say, for a command that may run beside a server.
+    /// Opens the database that `settings` select, for a command that may run next to a server.
     pub async fn open(settings: &Settings, connections: u32) -> anyhow::Result<Self> {
         let (options, private) = match &settings.database_url {
             Some(url) => (given(url)?, None),
@@ -62,7 +62,7 @@ impl Database {
         }
     }
 
-    /// Closes the connections, and stops what was started.
+    /// Closes the connections, and stops PostgreSQL if this command started it.
     pub async fn close(self) -> anyhow::Result<()> {
         self.pool.close().await;
         match self.private {
@@ -72,9 +72,9 @@ impl Database {
     }
 }
 
-/// Reads the operator's `DATABASE_URL`, which was checked with the other settings.
+/// Parses the operator's `DATABASE_URL`, which was checked with the other settings.
 pub fn given(url: &str) -> anyhow::Result<PgConnectOptions> {
-    // What the client library says may hold a part of the URL.
+    // sqlx's error text can contain a part of the URL, so it is dropped.
     db::options_from_url(url).map_err(|_| {
         Ended::unable(anyhow!(
             "DATABASE_URL (--database-url) is invalid; it should look like postgres://user:password@host:5432/database"
@@ -93,30 +93,30 @@ pub async fn start_private(settings: &Settings) -> anyhow::Result<PrivatePostgre
     Ok(blocking(move || PrivatePostgres::start(options)).await??)
 }
 
-/// Starts it again whenever it ends by itself, until `stop`.
+/// Restarts the private PostgreSQL whenever it exits, until `stop`.
 pub async fn keep_private(private: PrivatePostgres, stop: CancellationToken) -> anyhow::Result<PrivatePostgres> {
     let private = Arc::new(Mutex::new(private));
     while stop.run_until_cancelled(tokio::time::sleep(WATCH_PAUSE)).await.is_some() {
         let watched = Arc::clone(&private);
         match blocking(move || watched.lock().unwrap_or_else(PoisonError::into_inner).revive()).await {
             Ok(Ok(false)) => {}
-            Ok(Ok(true)) => tracing::error!(
-                "the private PostgreSQL had ended and was started again; see postgres.log in the data directory"
-            ),
-            Ok(Err(error)) => tracing::error!(%error, "the private PostgreSQL has ended; trying again to start it"),
-            // A panic of one look must not end the watch.
-            Err(error) => tracing::error!(%error, "watch over the private PostgreSQL failed; it is repeated"),
+            Ok(Ok(true)) => {
+                tracing::error!("private PostgreSQL exited and was restarted; see postgres.log in the data directory")
+            }
+            Ok(Err(error)) => tracing::error!(%error, "restart of the private PostgreSQL failed; retrying"),
+            // A panic in one check must not end the supervision.
+            Err(error) => tracing::error!(%error, "check of the private PostgreSQL failed; retrying"),
         }
     }
-    let private = Arc::into_inner(private).context("the private PostgreSQL is still being watched")?;
+    let private = Arc::into_inner(private).context("the private PostgreSQL is still being checked")?;
     Ok(private.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Stops it, after its last client.
+/// Stops the private PostgreSQL after its last client has disconnected.
 pub async fn stop_private(private: PrivatePostgres) -> anyhow::Result<()> {
     Ok(blocking(move || private.stop()).await??)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
-    tokio::task::spawn_blocking(work).await.context("a start-up task panicked")
+    tokio::task::spawn_blocking(work).await.context("a startup task panicked")
 }

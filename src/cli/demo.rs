@@ -1,4 +1,4 @@
-//! The published reference's own world, so that its examples work on a first start.
+//! Example data of the published reference, so that its examples work on a first start.
 
 use std::sync::Arc;
 
@@ -25,20 +25,20 @@ use crate::{
     users::{self, model::MemberStatus},
 };
 
-/// The demo project.
+/// ID of the demo project.
 pub const PROJECT: ProjectId = ProjectId::from_u128(0x8f2c4);
-/// The demo project's owner.
+/// User ID of the demo project's owner.
 pub const OWNER: UserId = UserId::from_u128(0x8f1);
 const ADMIN: UserId = UserId::from_u128(0x8f2);
 const SPARE_KEY: KeyId = KeyId::from_u128(0x7d1);
 const WORKING_KEY: KeyId = KeyId::from_u128(0x7d0);
 const TOKEN: TokenId = TokenId::from_u128(0x2c9);
 
-/// Their e-mail address.
+/// Email address of the demo project's owner.
 pub const OWNER_EMAIL: &str = "ada@example.com";
 const ADMIN_EMAIL: &str = "grace@example.com";
 
-/// Loads it into a database that holds no project and no user.
+/// Loads the example data into a database without projects and users.
 pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
     let request = Arc::new(RequestContext::system());
     let mut tx = app.writes.begin(&request).await?;
@@ -54,7 +54,7 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
         users::repo::find_or_insert(db, id, &email, now).await?;
         users::repo::insert_member(db, PROJECT, id, role, MemberStatus::Active, now).await?;
     }
-    // Nobody ever sees these two's secrets: the key is there to be revoked, the token to be read.
+    // Nobody sees the secrets of these two: the key exists to be revoked, the token to be read.
     for (id, name) in [(WORKING_KEY, "issuer of ci-token"), (SPARE_KEY, "spare")] {
         let key = KeyRow {
             id,
@@ -85,7 +85,7 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the demo's project is there.
+/// Reports whether the demo project exists.
 pub async fn is_loaded(app: &App) -> anyhow::Result<bool> {
     let mut db = app.db.acquire().await?;
     let tenant = Tenant::admitted(PROJECT, ScopeSet::all());

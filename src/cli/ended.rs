@@ -1,20 +1,21 @@
-//! How a command ends that did not succeed, where that is more than an error.
+//! How a command ends other than by success or a plain error.
 
 use std::fmt;
 
-/// What the process exits with tells it.
+/// Outcome that determines the exit status.
 #[derive(Debug)]
 pub enum Ended {
-    /// It has said what was to say: 1.
+    /// The command has already reported the failure: status 1.
     Said,
-    /// It could not find out what it was asked, or could not begin, as with an invalid setting: 2.
+    /// The command could not start or could not determine the result, for example because of an invalid setting: status
+    /// 2.
     Unable(anyhow::Error),
-    /// Nobody reads the rest of what it writes: 0.
+    /// The reader of the output closed the pipe: status 0.
     Unread,
 }
 
 impl Ended {
-    /// It could not find out, because of this.
+    /// Wraps `error` as [`Ended::Unable`].
     pub fn unable(error: anyhow::Error) -> anyhow::Error {
         Self::Unable(error).into()
     }

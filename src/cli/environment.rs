@@ -1,4 +1,4 @@
-//! The environment: `.env`, variables that nobody knows, and settings that make no sense.
+//! Process environment: `.env`, unknown variables and invalid settings.
 
 use std::{
     env, fs,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Reads `.env` in the working directory, if there is one. What the environment holds already wins.
+/// Loads `.env` from the working directory, if it exists. Variables that are already set take precedence.
 pub fn load_dotenv() -> anyhow::Result<()> {
     let bytes = match fs::read(".env") {
         Ok(bytes) => bytes,
@@ -39,25 +39,25 @@ pub fn load_dotenv() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts a variable into the environment, where the client library looks for some of them too.
+/// Sets an environment variable. The PostgreSQL client library reads some of them from the environment too.
 #[expect(unsafe_code, reason = "the environment has no other interface")]
 fn set_variable(key: &str, value: &str) {
-    // SAFETY: this runs before the first thread is started, so nothing reads the environment meanwhile.
+    // SAFETY: this runs before the first thread is started, so nothing reads the environment concurrently.
     unsafe { env::set_var(key, value) }
 }
 
-/// Starts this process anew without `PGOPTIONS` if the database is our own: the variable is about some
-/// other server, and the client library offers no way not to obey it.
+/// Restarts this process without `PGOPTIONS` if it uses the private database: the variable is meant for another server,
+/// and the client library cannot be told to ignore it.
 pub fn shed_pgoptions(settings: &Settings) -> anyhow::Result<()> {
     if settings.database_url.is_some() || env::var_os("PGOPTIONS").is_none() {
         return Ok(());
     }
-    let program = env::current_exe().context("PGOPTIONS is set, and cannot be set aside; unset it")?;
+    let program = env::current_exe().context("PGOPTIONS is set and could not be removed; unset it")?;
     let error = process::Command::new(program).args(env::args_os().skip(1)).env_remove("PGOPTIONS").exec();
-    Err(error).context("PGOPTIONS is set, and cannot be set aside; unset it")
+    Err(error).context("PGOPTIONS is set and could not be removed; unset it")
 }
 
-/// The command line. `--help` names the variable of each setting, and never shows its value.
+/// The command line. `--help` names the variable of each setting, but never shows its value.
 pub fn command() -> clap::Command {
     fn hide(command: clap::Command) -> clap::Command {
         command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(hide)
@@ -65,14 +65,14 @@ pub fn command() -> clap::Command {
     hide(Cli::command())
 }
 
-/// Every setting, as the command line has it.
+/// All settings, as clap arguments.
 fn settings() -> Vec<clap::Arg> {
     let cli = Cli::command();
     let serve = cli.get_subcommands().flat_map(clap::Command::get_arguments);
     cli.get_arguments().chain(serve).filter(|argument| argument.get_env().is_some()).cloned().collect()
 }
 
-/// Every variable that is a setting.
+/// Names of the variables of all settings.
 pub fn known_variables() -> Vec<String> {
     let settings = settings();
     let mut known: Vec<String> =
@@ -82,7 +82,7 @@ pub fn known_variables() -> Vec<String> {
     known
 }
 
-/// Warns about variables that look like ours and are not: a mistyped one has no effect otherwise.
+/// Warns about variables that start with `CLOUDAPI_` but are not settings, because a mistyped one has no effect.
 pub fn warn_of_unknown() {
     let known = known_variables();
     let ours =
@@ -90,13 +90,12 @@ pub fn warn_of_unknown() {
     for name in ours.filter(|name| !known.contains(name) && !CLIENT_VARIABLES.contains(&name.as_str())) {
         match nearest(&name, known.iter().map(String::as_str)) {
             Some(near) => tracing::warn!("{name} is set, but is not a setting; did you mean {near}?"),
-            None => tracing::warn!("{name} is set, but is not a setting; see .env.example for those there are"),
+            None => tracing::warn!("{name} is set, but is not a setting; .env.example lists the settings"),
         }
     }
 }
 
-/// Turns a refusal of the command line into one line that names the setting; prints help when that
-/// was asked for.
+/// Turns a clap error into one line that names the setting. Prints the help if it was requested.
 pub fn explain(error: clap::Error) -> anyhow::Result<Cli> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
@@ -115,7 +114,7 @@ pub fn explain(error: clap::Error) -> anyhow::Result<Cli> {
         _ => {
             let code = error.exit_code();
             let rendered = error.render().to_string();
-            // Whoever reads the help may have read enough of it.
+            // The reader of the help may have closed the pipe.
             let _ = if code == 0 {
                 write!(io::stdout(), "{rendered}")
             } else {
@@ -126,8 +125,7 @@ pub fn explain(error: clap::Error) -> anyhow::Result<Cli> {
     }
 }
 
-/// What is wrong with the value of a setting or of another flag. It ends the process with 2, as a flag that there is
-/// not does.
+/// Error for an invalid value of a setting or another flag. It ends the process with status 2, like an unknown flag.
 pub fn invalid(flag: &str, value: &str, reason: &str) -> anyhow::Error {
     let long = flag.trim_start_matches('-');
     let setting = settings().into_iter().find(|argument| argument.get_long() == Some(long));
@@ -149,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_file_lists_every_setting_and_no_other() {
+    fn env_example_lists_exactly_the_settings() {
         let example = include_str!("../../.env.example");
         let mut listed: Vec<&str> = example
             .lines()
@@ -162,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_is_a_flag_named_like_its_variable() {
+    fn flags_are_named_after_their_variables() {
         let cli = Cli::command();
         for argument in cli.get_arguments() {
             let (Some(variable), Some(long)) = (argument.get_env(), argument.get_long()) else { continue };
@@ -176,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_passes_clap_debug_assertions() {
         Cli::command().debug_assert();
     }
 }

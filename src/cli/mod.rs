@@ -1,4 +1,4 @@
-//! The operator's commands.
+//! The `cloudapi` command line.
 
 mod admin;
 mod audit;
@@ -34,12 +34,12 @@ use crate::{
     webhooks::pace::Pace,
 };
 
-/// What a server logs by default: not each notice of a database that is up to date.
+/// Default log filter of a server. It excludes PostgreSQL notices, which an up-to-date database sends at every start.
 const SERVER_LOG: &str = "info,sqlx::postgres::notice=warn";
-/// What a command that ends logs by default: its result is on standard output.
+/// Default log filter of all other commands, whose result is on standard output.
 const COMMAND_LOG: &str = "warn";
 
-/// How long the end of a process waits for work that nobody waits for.
+/// Time limit at exit for blocking work that nothing awaits.
 const LEFT_TIME: Duration = Duration::from_millis(500);
 
 /// A self-hosted REST API for a company's projects, credentials, users and usage.
@@ -56,42 +56,42 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the API. Also what happens without a command.
+    /// Serve the API. The default if no command is given.
     Serve(Box<ServeSettings>),
-    /// Bring the database's tables up to date, and stop.
+    /// Bring the database schema up to date.
     Migrate,
-    /// Print the API's description (OpenAPI 3.1).
+    /// Print the OpenAPI 3.1 document.
     Openapi,
-    /// Manage the deployment, beside a running server or without one.
+    /// Manage the deployment, with or without a running server.
     #[command(subcommand)]
     Admin(admin::Admin),
-    /// Check, print and redact the audit trail.
+    /// Verify, export and redact the audit trail.
     #[command(subcommand)]
     Audit(audit::Audit),
-    /// Look at usage, and mend it after a server was lost.
+    /// Inspect and repair usage.
     #[command(subcommand)]
     Usage(usage::Usage),
 }
 
-/// What a server goes by that no setting says.
+/// Clock and timings of a server that are not settings.
 #[derive(Clone, Debug)]
 pub struct Times {
-    /// What time it is.
+    /// Clock.
     pub clock: Clock,
-    /// How soon webhooks are sent, and sent again.
+    /// Timing of webhook deliveries and their retries.
     pub pace: Pace,
-    /// How fast operations on resources go.
+    /// Timing of operations on resources.
     pub cloud: resources::pace::Pace,
 }
 
 impl Times {
-    /// Those of every server that is no test's.
+    /// Timings of a production server.
     pub fn usual() -> Self {
         Self { clock: Clock::system(), pace: Pace::default(), cloud: resources::pace::Pace::default() }
     }
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command in the process arguments.
 pub fn main() -> ExitCode {
     match run(env::args_os(), Times::usual()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,8 +108,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs the command that `arguments` spell, the program's name first. A server goes by `times`, which is how a test
-/// has a whole one whose clock it can set, and which does not take hours to send something again.
+/// Runs the command in `arguments`, which begin with the program's name. `times` lets tests run a complete server whose
+/// clock they control, and whose retries take less than hours.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, times: Times) -> anyhow::Result<()> {
     environment::load_dotenv()?;
     let parsed = environment::command().try_get_matches_from(arguments);
@@ -121,7 +121,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, times: Times) -> anyho
     let serves = matches!(cli.command, None | Some(Command::Serve(_)));
     start_logging(&cli.settings, if serves { SERVER_LOG } else { COMMAND_LOG })?;
     environment::warn_of_unknown();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the async runtime could not be started")?;
     let settings = cli.settings;
     let outcome = match cli.command {
         None => runtime.block_on(serve::run(settings, cli.serve, times)),
@@ -133,7 +136,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, times: Times) -> anyho
         Some(Command::Usage(command)) => runtime.block_on(usage::run(settings, command)),
         Some(Command::Admin(command)) => runtime.block_on(admin::run(settings, command)),
     };
-    // A look-up of a name that hangs cannot be broken off; nobody waits for it any more.
+    // A blocked DNS lookup cannot be canceled, so do not wait for it.
     runtime.shutdown_timeout(LEFT_TIME);
     outcome
 }
@@ -142,19 +145,19 @@ fn print_openapi() -> anyhow::Result<()> {
     output::print(&serde_json::to_string_pretty(routes::description())?)
 }
 
-/// Logs go to standard error, so that standard output holds only what was asked for.
+/// Sends logs to standard error, so that standard output contains only the result.
 fn start_logging(settings: &Settings, default: &str) -> anyhow::Result<()> {
     let log = settings.log.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(log).map_err(|error| environment::invalid("--log", log, &error.to_string()))?;
     let format =
         settings.log_format.unwrap_or(if io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json });
-    // What the log's own failure would be told to is standard error too, and telling it there would panic.
+    // Errors of the log itself would also go to standard error, and writing them there would panic.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Pretty => builder.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
-    // A panic is a line of the log like any other, not a text of its own in between.
+    // Log a panic as a regular line, not as separate text between the lines.
     std::panic::set_hook(Box::new(
         |panic| tracing::error!(panic = %panic, "panicked; this is a bug, please report it"),
     ));

@@ -1,5 +1,5 @@
-//! The key and the session that a start on a terminal shows. There is one of each: a start gives the key a new secret,
-//! which ends the one before, and replaces the session.
+//! The key and the session that a server shows when it starts on a terminal. There is only one of each: a start rotates
+//! the key's secret, which invalidates the previous one, and replaces the session.
 
 use std::sync::Arc;
 
@@ -28,10 +28,10 @@ use crate::{
     tx::{Change, Tx},
 };
 
-/// What people call the key.
+/// Name of the key.
 const NAME: &str = "quick start";
 
-/// A session and a key for the demo project, for whoever sits at the terminal.
+/// Issues a session and a key for the demo project, to show on the terminal.
 pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
     let request = Arc::new(RequestContext::system());
     let now = app.clock.now();
@@ -51,7 +51,7 @@ pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
     tx.commit(change, (session.token, secret)).await.map_err(Into::into)
 }
 
-/// Gives `key` the secret, if it is there and not revoked; else makes another key.
+/// Rotates the secret of `key` if the key exists and is not revoked, or else creates a new key.
 async fn issue_key(
     tx: &mut Tx,
     key: Option<KeyId>,
@@ -88,7 +88,7 @@ async fn issue_key(
     Ok((id, Change::new(Action::KeyCreated, id, Some(demo::PROJECT)).created(&KeyView::new(key, now))))
 }
 
-/// What the last start showed. Nobody else changes it until the transaction ends.
+/// Key and session of the previous start. The row lock prevents concurrent changes until the transaction ends.
 async fn latest(db: &mut PgConnection) -> sqlx::Result<(Option<KeyId>, Option<SessionId>)> {
     let found = sqlx::query_as("SELECT key_id, session_id FROM quick_start FOR UPDATE").fetch_optional(db).await?;
     Ok(found.unwrap_or_default())

@@ -35,24 +35,24 @@ use crate::{
     workers::figures::WorkerOptions,
 };
 
-/// How long to wait before looking again for a database that does not answer.
+/// Pause between attempts to prepare an unavailable database.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Serves until told to stop, by `times`.
+/// Serves until a stop signal arrives.
 pub async fn run(settings: Settings, serve: ServeSettings, times: Times) -> anyhow::Result<()> {
-    // Before anything is started, so that nothing is left behind by a signal in between.
+    // Before anything is started, so that a signal in between leaves nothing behind.
     let stop = stop_on_signals(serve.edge.drain_delay_seconds).context("signal handlers could not be installed")?;
     let tls = Tls::from_settings(serve.edge.tls_cert.as_deref(), serve.edge.tls_key.as_deref())
         .map_err(|error| Ended::unable(error.into()))?;
     if let Some(tls) = &tls {
         reload_on_hangup(tls.clone()).context("signal handlers could not be installed")?;
     }
-    // Before PostgreSQL is started, because this is what most often goes wrong.
+    // Before PostgreSQL is started, because binding fails most often.
     let tcp = TcpListener::bind(serve.listen).await.with_context(|| {
-        format!("CLOUDAPI_LISTEN (--listen) = {} cannot be served on; choose another address or port", serve.listen)
+        format!("CLOUDAPI_LISTEN (--listen) = {} cannot be bound; choose another address or port", serve.listen)
     })?;
     let metrics = listen_for_metrics(serve.metrics_listen).await?;
-    let address = tcp.local_addr().context("the address served on is unknown")?;
+    let address = tcp.local_addr().context("the listening address is unknown")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = serve.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
     let Times { clock, pace, cloud } = times;
@@ -81,15 +81,15 @@ pub async fn run(settings: Settings, serve: ServeSettings, times: Times) -> anyh
             let keeping = tokio::spawn(database::keep_private(private, served_out.clone()));
             let served = serve_app(app, listeners, stop, load, greet).await;
             served_out.cancel();
-            let private = keeping.await.context("the watch over PostgreSQL panicked")??;
+            let private = keeping.await.context("the supervision of PostgreSQL panicked")??;
             let stopped = database::stop_private(private).await;
             served.and(stopped)
         }
     }
 }
 
-/// Where metrics are served, if they are. What the operator wants has to be possible; what nobody asked for has not,
-/// so that a second server starts beside the first.
+/// Opens the metrics listener, unless metrics are off. An address that the operator set must be available; the default
+/// address is optional, so that a second server can start on the same machine.
 async fn listen_for_metrics(wanted: Option<MetricsListen>) -> anyhow::Result<Option<TcpListener>> {
     let address = match wanted {
         Some(MetricsListen::Off) => return Ok(None),
@@ -98,19 +98,19 @@ async fn listen_for_metrics(wanted: Option<MetricsListen>) -> anyhow::Result<Opt
     };
     match TcpListener::bind(address).await {
         Ok(listener) => {
-            let address = listener.local_addr().context("the address that metrics are served on is unknown")?;
+            let address = listener.local_addr().context("the listening address for metrics is unknown")?;
             tracing::info!("metrics are at http://{address}/metrics");
             Ok(Some(listener))
         }
         Err(error) if wanted.is_none() => {
             tracing::warn!(
                 %error,
-                "metrics are not served, because {address} is not to be had; set CLOUDAPI_METRICS_LISTEN (--metrics-listen) to another address, or to off"
+                "metrics are not served, because {address} is unavailable; set CLOUDAPI_METRICS_LISTEN (--metrics-listen) to another address, or to off"
             );
             Ok(None)
         }
         Err(error) => Err(error).with_context(|| {
-            format!("CLOUDAPI_METRICS_LISTEN (--metrics-listen) = {address} cannot be served on; choose another address or port, or off")
+            format!("CLOUDAPI_METRICS_LISTEN (--metrics-listen) = {address} cannot be bound; choose another address or port, or off")
         }),
     }
 }
@@ -125,7 +125,7 @@ fn edge_options(edge: &EdgeSettings, https: bool) -> EdgeOptions {
             max_requests: edge.max_requests,
             ..Limits::default()
         },
-        // They were checked when the settings were read.
+        // Origins were validated with the settings.
         cors_origins: edge.cors_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect(),
         https,
     }
@@ -166,8 +166,8 @@ fn app(database: PgConnectOptions, clock: Clock, options: AppOptions) -> anyhow:
     App::new(db::pool(database, SERVER_CONNECTIONS), clock, options).context("the server cannot start")
 }
 
-/// Serves at once and prepares the database beside, so that a server that starts before its database
-/// says so on `/readyz` and heals by itself. `load` comes before the first request, `greet` after the
+/// Serves immediately and prepares the database concurrently, so that a server that starts before its database reports
+/// the reason on `/readyz` and recovers without a restart. `load` runs before the first request, `greet` when the
 /// server is ready.
 async fn serve_app(
     app: App,
@@ -188,9 +188,9 @@ async fn serve_app(
         greet(&app).await
     };
     let outcome = match stop.told.run_until_cancelled(prepared).await {
-        // Stopping has closed the database under it.
+        // Stopping has closed the database pool during preparation.
         Some(Err(_)) if stop.told.is_cancelled() => Ok(()),
-        // A server that cannot become ready stops, rather than wait to be noticed.
+        // A server that cannot become ready exits instead of waiting for somebody to notice.
         Some(Err(error)) => {
             stop.closing.cancel();
             Err(error)
@@ -198,16 +198,15 @@ async fn serve_app(
         Some(Ok(())) | None => Ok(()),
     };
     serving.await.context("the server panicked")?;
-    // To the end: how a server drains is worth seeing.
+    // Metrics are served until the end, so that the drain can be observed.
     served_out.closing.cancel();
     if let Some(telling) = telling {
-        telling.await.context("what serves metrics panicked")?;
+        telling.await.context("the metrics listener panicked")?;
     }
     outcome
 }
 
-/// Prepares the database, and tries again for as long as waiting may help. What it waits for is told each time that
-/// it changes.
+/// Prepares the database, and retries while the error is transient. Each new reason is reported once.
 async fn prepare(app: &App) -> Result<(), PrepareError> {
     let mut told = None;
     loop {
@@ -219,7 +218,7 @@ async fn prepare(app: &App) -> Result<(), PrepareError> {
             Err(error) if error.is_passing() => {
                 let why = error.to_string();
                 if told.as_ref() != Some(&why) {
-                    tracing::warn!(%error, "not ready; trying again");
+                    tracing::warn!(%error, "not ready; retrying");
                     welcome::waiting(&app.public_url, &why);
                     told = Some(why);
                 }
@@ -231,8 +230,8 @@ async fn prepare(app: &App) -> Result<(), PrepareError> {
     }
 }
 
-/// What SIGTERM and Ctrl-C do. A service manager's SIGTERM gives load balancers `delay` to look
-/// elsewhere; nobody who presses Ctrl-C is behind one. A second of either means at once.
+/// Handles SIGTERM and SIGINT. After SIGTERM, which service managers send, load balancers get `delay` to remove the
+/// server; SIGINT comes from a terminal and has no delay. A second signal aborts requests in flight immediately.
 fn stop_on_signals(delay: Duration) -> io::Result<Stop> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -243,7 +242,7 @@ fn stop_on_signals(delay: Duration) -> io::Result<Stop> {
             _ = interrupt.recv() => Duration::ZERO,
             _ = terminate.recv() => delay,
         };
-        tracing::info!("told to stop; finishing what is under way");
+        tracing::info!("shutdown started; finishing requests in flight");
         stopping.told.cancel();
         let again = async {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
@@ -254,20 +253,22 @@ fn stop_on_signals(delay: Duration) -> io::Result<Stop> {
             std::future::pending::<()>().await;
         };
         tokio::select! { () = again => {}, () = closing => {} }
-        tracing::warn!("told again to stop; what is under way is cut off");
+        tracing::warn!("shutdown forced; aborting requests in flight");
         stopping.now.cancel();
     });
     Ok(stop)
 }
 
-/// SIGHUP after a certificate was renewed takes it into use, without a restart.
+/// Reloads the TLS certificate on SIGHUP, without a restart.
 fn reload_on_hangup(tls: Tls) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             match tls.reload() {
-                Ok(()) => tracing::info!("the certificate was read again; new connections get it"),
-                Err(error) => tracing::error!(%error, "the certificate was not renewed; the one in use stays"),
+                Ok(()) => tracing::info!("TLS certificate reloaded; new connections use it"),
+                Err(error) => {
+                    tracing::error!(%error, "TLS certificate reload failed; the current certificate stays in use")
+                }
             }
         }
     });

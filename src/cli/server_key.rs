@@ -1,4 +1,4 @@
-//! The file of the deployment's key.
+//! The file with the deployment's key.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -16,12 +16,12 @@ use crate::{
 
 const NAME: &str = "secret.key";
 
-/// Reads the key that `settings` name. Without a name it is in the data directory, and made when it is not there.
+/// Reads the key that `settings` name. Without a name, the key is in the data directory, and is created if missing.
 pub fn load(settings: &Settings) -> anyhow::Result<ServerKey> {
     match &settings.secret_key_file {
         Some(file) => read(file).with_context(|| {
             format!(
-                "CLOUDAPI_SECRET_KEY_FILE (--secret-key-file){} cannot be used; it must name a file: copy that of another server of this deployment, or make the first with: openssl rand -hex 32",
+                "CLOUDAPI_SECRET_KEY_FILE (--secret-key-file){} cannot be used; it must name a file: copy the file of another server of this deployment, or create the first one with: openssl rand -hex 32",
                 shown::file(file)
             )
         }),
@@ -29,7 +29,7 @@ pub fn load(settings: &Settings) -> anyhow::Result<ServerKey> {
             let file = settings.data_dir().join(NAME);
             let unusable = || {
                 format!(
-                    "the deployment's key in {} cannot be used; restore the file from a copy. If there is none, delete it, start again to have a new key made, and see 'cloudapi admin replace-key --help'",
+                    "the deployment's key in {} cannot be used; restore the file from a backup. Without a backup, delete the file, start again to create a new key, and see 'cloudapi admin replace-key --help'",
                     file.display()
                 )
             };
@@ -41,12 +41,12 @@ pub fn load(settings: &Settings) -> anyhow::Result<ServerKey> {
     }
 }
 
-/// Reads the key as [`load`] does, and makes none: what is signed or checked with a new one would be worth nothing.
+/// Reads the key as [`load`] does, but never creates one: signing or verifying with a new key would be meaningless.
 pub fn existing(settings: &Settings) -> anyhow::Result<ServerKey> {
     let file = settings.data_dir().join(NAME);
     if settings.secret_key_file.is_none() && !file.exists() {
         bail!(
-            "there is no key in {}; name the file of a server of this deployment with CLOUDAPI_SECRET_KEY_FILE (--secret-key-file), or start a server here first",
+            "there is no key in {}; set the key file of a server of this deployment with CLOUDAPI_SECRET_KEY_FILE (--secret-key-file), or start a server here first",
             file.display()
         );
     }
@@ -56,14 +56,15 @@ pub fn existing(settings: &Settings) -> anyhow::Result<ServerKey> {
 fn read(file: &Path) -> io::Result<ServerKey> {
     let text = fs::read_to_string(file)?;
     if fs::metadata(file)?.mode() & 0o007 != 0 {
-        tracing::warn!("{} can be read by everybody on this machine; chmod 600 it", file.display());
+        tracing::warn!("{} can be read by every user on this machine; chmod 600 it", file.display());
     }
     ServerKey::parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// Makes a key, unless another process has just done so. All of it or nothing: under a name of its own first.
+/// Creates a key, unless another process has just done so. The file is written under a temporary name and then linked,
+/// so it is never partial.
 fn make(file: &Path) -> anyhow::Result<ServerKey> {
-    let Some(folder) = file.parent() else { bail!("it is in no folder") };
+    let Some(folder) = file.parent() else { bail!("the path has no parent folder") };
     DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
     let draft = folder.join(format!(".{NAME}.{}", std::process::id()));
     let mut new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
@@ -75,7 +76,7 @@ fn make(file: &Path) -> anyhow::Result<ServerKey> {
         Ok(()) => {
             File::open(folder)?.sync_all()?;
             tracing::warn!(
-                "made the deployment's key, {}; keep a copy of it, and give it to every other server of this deployment (CLOUDAPI_SECRET_KEY_FILE)",
+                "created the deployment's key, {}; back it up, and give it to every other server of this deployment (CLOUDAPI_SECRET_KEY_FILE)",
                 file.display()
             );
         }

@@ -1,4 +1,4 @@
-//! `cloudapi usage …`: what is billed, and what to do about a server that will not come back.
+//! `cloudapi usage …`: billing reports, and recovery of the counts of lost servers.
 
 use std::{fmt::Write, path::PathBuf, sync::Arc};
 
@@ -32,15 +32,16 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub enum Usage {
-    /// Print what a month comes to for every project.
+    /// Print a month's usage of every project.
     Report {
-        /// The UTC month, such as 2026-03. [default: the last one]
+        /// UTC month, such as 2026-03. [default: the previous month]
         month: Option<Period>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Count what is in the journal of a server that will not start again. A second time it counts nothing.
+    /// Count the requests in the journal of a server that will not start again. Importing it again counts nothing
+    /// twice.
     Import {
         /// The journal: a file that ends in .journal, from the folder 'usage' of the server's data directory.
         file: PathBuf,
@@ -48,20 +49,20 @@ pub enum Usage {
         #[arg(long)]
         json: bool,
     },
-    /// List the journals of which more may come, the one that was heard of longest ago first.
+    /// List the journals that can still report requests, the one that reported longest ago first.
     Journals {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Say that a journal is lost for good, so that nobody waits for it.
+    /// Mark a journal as lost, so that reports no longer wait for it.
     Forget {
-        /// The journal's id, as 'cloudapi usage journals' shows it.
+        /// ID of the journal, as 'cloudapi usage journals' prints it.
         journal: Uuid,
     },
 }
 
-/// Runs one of the commands.
+/// Runs a `usage` command.
 pub async fn run(settings: Settings, command: Usage) -> anyhow::Result<()> {
     let database = Database::open(&settings, ADMIN_CONNECTIONS).await?;
     let outcome = async {
@@ -85,7 +86,7 @@ async fn report(db: &mut PgConnection, month: Option<Period>, json: bool) -> any
     let current = Period::of(now.date());
     let period = month.unwrap_or(current.previous());
     if period > current {
-        bail!("{period} has not begun; ask for {current} or an earlier month");
+        bail!("{period} has not begun; use {current} or an earlier month");
     }
     let as_of = repo::as_of(db, now).await?;
     let silent = silent_in(db, period).await?;
@@ -94,7 +95,7 @@ async fn report(db: &mut PgConnection, month: Option<Period>, json: bool) -> any
         let report = json!({ "period": period, "as_of": as_of, "silent_journals": silent, "projects": bills });
         return Ok(report.to_string());
     }
-    let mut text = format!("{period}, all that was counted before {as_of}\n");
+    let mut text = format!("{period}, complete up to {as_of}\n");
     let row = |text: &mut String, cells: [&str; 7]| {
         let [id, status, requests, included, overage, late, name] = cells;
         writeln!(text, "{id:<38} {status:<6} {requests:>12} {included:>12} {overage:>12} {late:>8}  {name}")
@@ -112,13 +113,13 @@ async fn report(db: &mut PgConnection, month: Option<Period>, json: bool) -> any
     for OpenJournal { journal, flushed_at, .. } in silent {
         writeln!(
             text,
-            "Journal {journal} was last heard of at {flushed_at}: start its server or import its file; what it has counted since is missing here."
+            "Journal {journal} last reported at {flushed_at}: start its server or import its file; requests that it counted since are missing."
         )?;
     }
     Ok(text.trim_end().to_owned())
 }
 
-/// The journals that may hold something of `period` which is not written.
+/// Journals that may hold unreported requests of `period`.
 async fn silent_in(db: &mut PgConnection, period: Period) -> anyhow::Result<Vec<OpenJournal>> {
     let (now, patience) = (Clock::system().now(), std::time::Duration::from_secs(60));
     let limit = period.end().min(now.minus(patience));
@@ -130,10 +131,10 @@ async fn import(db: &mut PgConnection, writes: &Writes, path: PathBuf, json: boo
     let shown = path.display();
     let opened = file::read(&path, database).map_err(|reason| match reason {
         Unusable::Locked => anyhow::anyhow!(
-            "{shown} is in use: a running server counts in it, and writes what it counts by itself; nothing needs to be imported"
+            "{shown} is in use: a running server counts in it and reports these requests; do not import it"
         ),
         Unusable::Foreign => anyhow::anyhow!(
-            "{shown} belongs to another database; set DATABASE_URL to the one that its server used"
+            "{shown} belongs to another database; set DATABASE_URL to the database that its server used"
         ),
         reason => anyhow::anyhow!("{shown} cannot be imported: {reason}"),
     })?;
@@ -141,7 +142,9 @@ async fn import(db: &mut PgConnection, writes: &Writes, path: PathBuf, json: boo
     let counted = journal.changed_since(&[]);
     let requests: u64 =
         counted.iter().filter(|change| change.counted.project.is_some()).map(|change| change.now.count).sum();
-    flush::import(&journal, db, &Clock::system()).await.context("nothing is lost; import it again")?;
+    flush::import(&journal, db, &Clock::system())
+        .await
+        .context("the import failed and nothing is lost; import the file again")?;
     let (id, torn) = (journal.id, journal.torn);
     let change = Change::to_deployment(Action::UsageImported).with("journal", id).with("requests", requests);
     writes.done(&by_operator(), change).await?;
@@ -149,10 +152,10 @@ async fn import(db: &mut PgConnection, writes: &Writes, path: PathBuf, json: boo
         return Ok(json!({ "journal": id, "requests": requests, "damaged_counters": torn }).to_string());
     }
     let mut text = format!(
-        "All {requests} requests of journal {id} are counted; those that were counted before are not counted twice. The file is not needed any more."
+        "All {requests} requests of journal {id} are counted, each of them once. The file is no longer needed."
     );
     if torn > 0 {
-        write!(text, "\n{torn} of its counters are damaged, as after a power cut, and could not be counted.")?;
+        write!(text, "\n{torn} of its counters are damaged, as after a power failure, and could not be counted.")?;
     }
     Ok(text)
 }
@@ -163,9 +166,9 @@ async fn journals(db: &mut PgConnection, json: bool) -> anyhow::Result<String> {
         return Ok(serde_json::to_string(&open)?);
     }
     if open.is_empty() {
-        return Ok("No journal is open: all that was counted is written.".to_owned());
+        return Ok("No journal is open: all requests are reported.".to_owned());
     }
-    let mut text = format!("{:<36}  {:<24}  {:<24}", "journal", "begun", "all written that was before");
+    let mut text = format!("{:<36}  {:<24}  {:<24}", "journal", "opened at", "reported up to");
     for OpenJournal { journal, opened_at, flushed_at } in open {
         write!(text, "\n{journal}  {opened_at}  {flushed_at}")?;
     }
@@ -175,10 +178,10 @@ async fn journals(db: &mut PgConnection, json: bool) -> anyhow::Result<String> {
 async fn forget(writes: &Writes, journal: Uuid) -> anyhow::Result<String> {
     let mut tx = writes.begin(&Arc::new(by_operator())).await?;
     if !ledger::close(tx.db(), journal, Clock::system().now()).await? {
-        bail!("there is no journal {journal}; 'cloudapi usage journals' lists those there are");
+        bail!("there is no journal {journal}; 'cloudapi usage journals' lists the open journals");
     }
     tx.commit(Change::to_deployment(Action::UsageForgotten).with("journal", journal), ()).await?;
     Ok(format!(
-        "Nobody waits for journal {journal} any more. Should its file turn up, 'cloudapi usage import' still counts it."
+        "Reports no longer wait for journal {journal}. If its file turns up, 'cloudapi usage import' still counts it."
     ))
 }

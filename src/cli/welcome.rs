@@ -1,5 +1,5 @@
-//! What a server says on standard output when it starts: where it listens, and on a terminal the
-//! lines to try it with. Secrets go to a terminal only: elsewhere this output is a log.
+//! Startup messages on standard output: the URL and, on a terminal, commands to try the API. Secrets are shown on a
+//! terminal only, because other outputs are logs.
 
 use std::{
     io::{self, IsTerminal},
@@ -9,47 +9,46 @@ use std::{
 use super::{demo, output::announce, quick_start};
 use crate::{base::secret::Secret, state::App};
 
-/// Where the server serves, in one line that scripts can read. To be said when it does.
+/// Prints the URL in one line that scripts can parse. Called when the server is ready.
 pub fn listening(url: &str) {
     announce(&format!("cloudapi listens on {url}"));
 }
 
-/// What the server waits for before it serves.
+/// Prints why the server is not ready yet.
 pub fn waiting(url: &str, why: &str) {
     announce(&format!("cloudapi waits before it serves {url}: {why}"));
 }
 
-/// That the private PostgreSQL is being started, to somebody at a terminal: the first time it takes a while.
+/// Tells a user at a terminal that the private PostgreSQL starts, because the first start takes a while.
 pub fn starting(data_dir: &Path) {
     if io::stdout().is_terminal() {
         announce(&format!("cloudapi starts its own PostgreSQL in {}", data_dir.display()));
     }
 }
 
-/// The welcome of a server on its private PostgreSQL.
+/// Prints the welcome of a server on its private PostgreSQL.
 pub async fn ready(app: &App, url: &str, first_start: bool) -> anyhow::Result<()> {
     listening(url);
-    let reference = format!("\nThe API's reference, to read and to try, is at {url}/docs.");
+    let reference = format!("\nInteractive API reference: {url}/docs");
     if !demo::is_loaded(app).await? {
         let hint = "cloudapi admin bootstrap --email YOU@EXAMPLE.COM --project NAME";
-        announce(&format!("{reference}\nMake a first project with: {hint}"));
+        announce(&format!("{reference}\nCreate a first project with: {hint}"));
     } else if io::stdout().is_terminal() {
         let (session, key) = quick_start::credentials(app).await?;
         announce(&examples(url, &session, &key, first_start));
     } else {
-        announce(&format!("{reference}\nGet a session with: cloudapi admin session --email {}", demo::OWNER_EMAIL));
+        announce(&format!("{reference}\nCreate a session with: cloudapi admin session --email {}", demo::OWNER_EMAIL));
     }
     Ok(())
 }
 
 fn examples(url: &str, session: &Secret, key: &Secret, first_start: bool) -> String {
-    let greeting =
-        if first_start { "A new database was made, with the reference's examples in it." } else { "Welcome back." };
+    let greeting = if first_start { "Created a new database with the example data." } else { "Welcome back." };
     let (session, key) = (session.expose(), key.expose());
     format!(
         r#"
-{greeting} The API's reference, to read and to try, is at {url}/docs.
-Paste this into another terminal; the next start on a terminal shows another key and session, and ends these:
+{greeting} Interactive API reference: {url}/docs
+Paste this into another terminal. The next start on a terminal replaces this key and this session:
 
   export CLOUDAPI_URL={url}
   export CLOUDAPI_SESSION={session}
@@ -61,6 +60,6 @@ Paste this into another terminal; the next start on a terminal shows another key
   curl $CLOUDAPI_URL/v1/keys -H "Authorization: Bearer $CLOUDAPI_SESSION" \
     -H "Content-Type: application/json" -d '{{"project_id":"proj_8f2c4"}}'
 
-Ctrl-C stops the server; what it holds is kept."#
+Ctrl-C stops the server and keeps its data."#
     )
 }

@@ -117,7 +117,7 @@ async fn a_second_signal_cuts_off_what_is_under_way() {
     assert_eq!(read_to_end(&mut stream).await, "");
     let ended = server.wait_for_end();
     ended.expect_success();
-    assert!(ended.errors.iter().any(|line| line.contains("told again to stop")), "{:?}", ended.errors);
+    assert!(ended.errors.iter().any(|line| line.contains("shutdown forced")), "{:?}", ended.errors);
 
     // What it was about has not happened.
     let server = serve(&deployment, "0");

@@ -85,7 +85,7 @@ async fn saying_that_it_stops_is_no_error() {
     let server = Server::start(serve);
     server.signal(Signal::SIGTERM);
     // Asked more than a hundred times in a second, not every answer would be logged.
-    server.wait_for_error("told to stop");
+    server.wait_for_error("shutdown started");
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let ready = format!("{}/readyz", server.url);
     eventually("draining", async || (http.get(&ready).send().await.unwrap().status() == 503).then_some(())).await;

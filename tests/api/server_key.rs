@@ -60,7 +60,7 @@ async fn the_key_is_made_with_a_warning_for_its_owner_alone_and_found_again() {
 async fn whoever_makes_the_key_is_told_to_keep_it_and_whoever_leaves_it_open_to_close_it() {
     let (deployment, database) = (Deployment::new(), cluster::fresh_database().await);
     let server = Server::start(on(&deployment, &database));
-    server.wait_for_error("made the deployment's key");
+    server.wait_for_error("created the deployment's key");
     server.end(Signal::SIGTERM).expect_success();
     fs::set_permissions(key_file(&deployment), fs::Permissions::from_mode(0o644)).unwrap();
     let server = Server::start(on(&deployment, &database));

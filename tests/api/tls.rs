@@ -65,7 +65,7 @@ async fn a_renewed_certificate_is_taken_into_use_on_sighup_and_an_unfit_one_is_n
 
     fs::write(certificate.cert(), "nonsense").unwrap();
     server.signal(Signal::SIGHUP);
-    server.wait_for_error("the one in use stays");
+    server.wait_for_error("the current certificate stays in use");
     certificate.connect(&address, &[]).await.unwrap();
     server.end(Signal::SIGTERM).expect_success();
 }

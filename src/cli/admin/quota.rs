@@ -1,4 +1,4 @@
-//! `cloudapi admin project`: what a project may have.
+//! `cloudapi admin project`: quotas of a project.
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     tx::{Change, Writes},
 };
 
-/// A number of requests, or none.
+/// Number of requests, or no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound(Option<i64>);
 
@@ -36,7 +36,7 @@ impl FromStr for Bound {
     }
 }
 
-/// A number of resources of a kind.
+/// Maximum number of resources of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Places(Kind, i32);
 
@@ -45,7 +45,7 @@ impl FromStr for Places {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, number) = text.split_once('=').ok_or("must be a kind and a number, such as compute.instance=20")?;
-        let kind: Kind = kind.parse().map_err(|error| format!("'{kind}' is {error}"))?;
+        let kind: Kind = kind.parse().map_err(|error| format!("'{kind}': {error}"))?;
         match number.parse() {
             Ok(number) if number >= 0 => Ok(Self(kind, number)),
             _ => Err(format!("'{number}' must be a whole number of resources, from 0 to {}", i32::MAX)),
@@ -53,7 +53,7 @@ impl FromStr for Places {
     }
 }
 
-/// Changes what is given of a project's quotas, and shows all of them.
+/// Sets the given quotas of a project, and returns all of them.
 pub async fn set(
     writes: &Writes,
     project: &str,
@@ -61,7 +61,7 @@ pub async fn set(
     resources: &[Places],
     json: bool,
 ) -> anyhow::Result<String> {
-    let unknown = || format!("there is no project '{project}'; name its id, such as proj_8f2c4");
+    let unknown = || format!("there is no project '{project}'; use its ID, such as proj_8f2c4");
     let id: ProjectId = project.parse().with_context(unknown)?;
     let mut tx = writes.begin(&Arc::new(by_operator())).await?;
     let (name, before) = projects::repo::lock_quota(tx.db(), id).await?.with_context(unknown)?;
@@ -97,7 +97,7 @@ pub async fn set(
             json!({ "id": id, "name": name, "included": included, "hard_limit": hard_limit, "resources": places });
         return Ok(printed.to_string());
     }
-    let shown = |bound: Option<i64>, none: &str| bound.map_or(none.to_owned(), |n| format!("{n} requests a month"));
+    let shown = |bound: Option<i64>, none: &str| bound.map_or(none.to_owned(), |n| format!("{n} requests per month"));
     let (included, hard_limit) = (shown(included, "unlimited"), shown(hard_limit, "none"));
     let places = places.iter().map(|(kind, maximum)| format!("{maximum} of {kind}")).collect::<Vec<_>>().join(", ");
     Ok(format!(
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_of_resources_names_its_kind() {
+    fn resource_quota_has_a_kind_and_a_number() {
         assert_eq!("compute.instance=20".parse(), Ok(Places(Kind::Instance, 20)));
         assert_eq!("storage.volume=0".parse(), Ok(Places(Kind::Volume, 0)));
         for text in ["20", "compute.instance", "compute=20", "compute.instance=", "compute.instance=-1", "=1"] {

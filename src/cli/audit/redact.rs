@@ -25,13 +25,13 @@ use crate::{
 };
 
 const LONGEST_REASON: usize = 500;
-/// What the trail says about itself, by which the rest of it is checked.
+/// Actions of entries that the rest of the trail is verified by.
 const KEPT: [Action; 3] = [Action::AuditRedacted, Action::AuditRetentionApplied, Action::AuditCheckpoint];
-/// How long to wait for the entries to be sealed, and how often to look.
+/// Maximum wait until the entries are sealed.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Has the entries redacted, and waits until they are.
+/// Requests the redaction of the entries, and waits until it is sealed.
 pub async fn run(
     database: &Database,
     signer: Arc<Signer>,
@@ -52,7 +52,7 @@ pub async fn run(
     }
     let is_kept = |entry: &&Found| KEPT.iter().any(|kept| entry.action.as_deref() == Some(kept.as_str()));
     if let Some(kept) = found.iter().find(is_kept) {
-        bail!("{} is what the trail is checked by, and says nothing of anybody; nothing was redacted", kept.id);
+        bail!("the trail is verified by {}, so it cannot be redacted; nothing was redacted", kept.id);
     }
     let request = by_operator();
     let told = found.iter().filter(|entry| !entry.is_redacted).map(|entry| {
@@ -65,12 +65,15 @@ pub async fn run(
         repo::stage(&mut connection, &told).await?;
     }
     drop(connection);
-    // Whoever seals what was staged deletes what they said. Without a server it is us.
+    // The sealer that seals the staged entries also deletes the content. If no server runs, this process seals.
     let mut sealer = Sealer::new(db, clock, signer, Arc::default());
     let deadline = Instant::now() + PATIENCE;
     while trail::find(&mut *db.acquire().await?, chain, ids).await?.iter().any(|entry| !entry.is_redacted) {
         if Instant::now() > deadline {
-            bail!("this was not done within {} s; it will be as soon as a server seals the trail", PATIENCE.as_secs());
+            bail!(
+                "the redaction was not sealed within {} s; a server completes it when it next seals the trail",
+                PATIENCE.as_secs()
+            );
         }
         if sealer.seal().await? != Outcome::More {
             tokio::time::sleep(PAUSE).await;
@@ -81,9 +84,9 @@ pub async fn run(
         let ids: Vec<_> = found.iter().map(|entry| json!({ "id": entry.id, "seq": entry.seq })).collect();
         return Ok(json!({ "redacted": ids, "already_redacted": before }).to_string());
     }
-    let already = if before > 0 { format!(" ({before} of them already were)") } else { String::new() };
+    let already = if before > 0 { format!(" ({before} of them were already redacted)") } else { String::new() };
     let entries = if found.len() == 1 { "1 entry is".to_owned() } else { format!("{} entries are", found.len()) };
     Ok(format!(
-        "{entries} redacted{already}. What was said may still be in backups, in exports, and for a while in PostgreSQL's own files; VACUUM clears the latter."
+        "{entries} redacted{already}. The content may still be in backups, in exports, and for a while in PostgreSQL's files, until VACUUM removes it."
     ))
 }

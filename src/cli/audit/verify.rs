@@ -24,20 +24,20 @@ use crate::{
     cli::{ended::Ended, output::print},
 };
 
-/// No entry of ours is as long as this; a file without lines is not read into memory.
+/// Upper bound for one line, far above the longest entry, so that a file without newlines is not read into memory.
 const LONGEST_LINE: u64 = 16 * 1024 * 1024;
-/// No file of checkpoints or of a key needs to be as long as this.
+/// Upper bound for a file with checkpoints or a key.
 const LONGEST_FILE: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The export, as NDJSON; - for standard input.
+    /// The export in NDJSON format, or - for standard input.
     file: PathBuf,
-    /// A file with checkpoints that were kept elsewhere: shows a trail that was cut off or made anew since.
+    /// File with checkpoints that were stored elsewhere. Detects a trail that was truncated or rebuilt since.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// The public key, as 'cloudapi audit key' prints it: hexadecimal, base64, PEM, or a file with one of them.
-    /// [default: the one of the checkpoint, else the one that the export names]
+    /// The public key, as 'cloudapi audit key' prints it: hexadecimal, base64, PEM, or a file with one of these.
+    /// [default: the key of the checkpoint, else the key that the export names]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// Print JSON.
@@ -46,7 +46,7 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Checks the file, and says what it comes to.
+    /// Verifies the file, and prints the result.
     pub fn run(self) -> anyhow::Result<()> {
         let verdict = self.verdict().map_err(Ended::unable)?;
         let text = match (&verdict, self.json) {
@@ -56,7 +56,7 @@ impl Verify {
             (Err(broken), true) => json!({ "intact": false, "broken": broken }).to_string(),
         };
         match print(&text) {
-            // The exit status says it too.
+            // The exit status also reports the result.
             Err(error) if matches!(error.downcast_ref(), Some(Ended::Unread)) => {}
             printed => printed.map_err(Ended::unable)?,
         }
@@ -70,7 +70,7 @@ impl Verify {
             let key = key.or(held.first().map(|first| first.public_key));
             if key.is_some_and(|key| key != checkpoint.public_key) || !checkpoint.is_genuine() {
                 bail!(
-                    "the checkpoint of {} up to entry {} is not signed with the key; is it from another deployment, or was it changed?",
+                    "the checkpoint of {} up to entry {} is not signed with the key. It is from another deployment, or it was changed; use the checkpoint and the key of this deployment",
                     checkpoint.made_at,
                     checkpoint.seq
                 );
@@ -105,9 +105,11 @@ fn read_key(text: &str) -> anyhow::Result<PublicKey> {
     if let Some(key) = parse_key(text) {
         return Ok(key);
     }
-    let no_key = || format!("--key = '{text}' is no key, and no file with one; 'cloudapi audit key' prints it");
+    let no_key = || {
+        format!("--key = '{text}' is neither a public key nor a file with one; use the output of 'cloudapi audit key'")
+    };
     let read = read_file(Path::new(text)).with_context(no_key)?;
-    // The command's own output has it twice.
+    // `cloudapi audit key` prints the key twice, as hexadecimal and as PEM.
     parse_key(&read).or_else(|| read.lines().find_map(parse_key)).with_context(no_key)
 }
 
@@ -122,13 +124,13 @@ fn parse_key(text: &str) -> Option<PublicKey> {
     bytes.strip_prefix(&SPKI).unwrap_or(&bytes).try_into().ok()
 }
 
-/// Checkpoints however they were kept: the API's list, one or many of its items, or lines of exports.
+/// Reads checkpoints in any stored form: the API's list, one or more items of it, or last lines of exports.
 fn read_checkpoints(file: &Path) -> anyhow::Result<Vec<Signed>> {
     let shown = file.display();
     let text = read_file(file).with_context(|| format!("{shown} cannot be read"))?;
     let none = || {
         format!(
-            "{shown} holds no checkpoint; it should be what GET /v1/audit-logs/checkpoints answers, or an export's last line"
+            "{shown} holds no checkpoint; use a response of GET /v1/audit-logs/checkpoints, or the last line of an export"
         )
     };
     let mut found = Vec::new();
@@ -149,7 +151,7 @@ fn read_checkpoints(file: &Path) -> anyhow::Result<Vec<Signed>> {
 
 fn read_file(file: &Path) -> io::Result<String> {
     if fs::metadata(file)?.len() > LONGEST_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is too large"));
     }
     fs::read_to_string(file)
 }
@@ -158,24 +160,24 @@ fn told(intact: &Intact) -> String {
     let Intact { entries, redacted, seq, signed_at, public_key, .. } = intact;
     let whose = intact.project_id.map_or("the deployment".to_owned(), |id| id.to_string());
     let mut text = format!(
-        "intact: {entries} entries of {whose}, {redacted} of them redacted, up to number {seq}\nsigned at {signed_at} with the key {public_key}"
+        "intact: {entries} entries of {whose}, {redacted} of them redacted, up to entry {seq}\nsigned at {signed_at} with the key {public_key}"
     );
     if intact.removed_up_to > 0 {
         // Writing to a String does not fail.
-        let _ = write!(text, "\nentries up to number {} were removed because of their age", intact.removed_up_to);
+        let _ = write!(text, "\nentries up to {} were removed by the retention period", intact.removed_up_to);
     }
     let (found, removed) = (intact.checkpoints_found, intact.checkpoints_removed);
     if found + removed > 0 {
-        let _ = write!(text, "\n{found} of the checkpoints were found in it");
+        let _ = write!(text, "\n{found} of the checkpoints match the export");
         if removed > 0 {
-            let _ = write!(text, "; {removed} are about entries that were removed because of their age");
+            let _ = write!(text, "; {removed} cover entries that were removed by the retention period");
         }
     }
     text + match intact.key_from {
         KeyFrom::Given => "",
-        KeyFrom::Checkpoint => "\nthe key is that of the checkpoint",
+        KeyFrom::Checkpoint => "\nthe key was taken from the checkpoint",
         KeyFrom::Export => {
-            "\nthe key is the one that the export names itself: compare it with what 'cloudapi audit key' printed on the server, or give that as --key"
+            "\nthe key was taken from the export itself: compare it with the output of 'cloudapi audit key' on the server, or pass that output as --key"
         }
     }
 }

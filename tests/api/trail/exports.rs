@@ -33,7 +33,7 @@ async fn an_export_can_be_checked_without_the_server() {
     let file = trail.operator.file("export.ndjson", &export);
     let said = trail.operator.deployment.printed(&["audit", "verify", &file]);
     assert!(said.starts_with(&format!("intact: 4 entries of {}", trail.project())), "{said}");
-    assert!(said.contains("the key is the one that the export names itself"), "{said}");
+    assert!(said.contains("the key was taken from the export itself"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +66,7 @@ async fn what_cannot_be_checked_is_neither_intact_nor_broken() {
     for (arguments, says) in [
         (vec!["missing.ndjson"], "missing.ndjson cannot be read"),
         (vec![], "required arguments"),
-        (vec![&file, "--key", "abc"], "is no key"),
+        (vec![&file, "--key", "abc"], "is neither a public key"),
         (vec![&file, "--checkpoint", "missing.json"], "missing.json cannot be read"),
         (vec![&file, "--checkpoint", &empty], "holds no checkpoint"),
         (vec![&file, "--what"], "--what"),
@@ -88,7 +88,7 @@ async fn a_broken_file_is_told_by_its_line() {
         (String::new(), 0, "ends without its last line"),
         (lines[0].to_owned(), 1, "has no end"),
         (format!("{}\n", lines[0]), 1, "ends without its last line"),
-        (format!("{}\n\n", lines[0]), 2, "is not written as an export writes it"),
+        (format!("{}\n\n", lines[0]), 2, "is not in the format of an export"),
         (format!("{export}{}\n", lines[0]), 4, "follows the last line"),
         (format!("{}\n{}\n", lines[1], lines[2]), 1, "are missing"),
         (export.replace("\"key.created\"", "\"key.created\" "), 2, "is not written as entries are"),
@@ -97,8 +97,8 @@ async fn a_broken_file_is_told_by_its_line() {
             2,
             "is not written as entries are",
         ),
-        (export.replacen("\"salt\":\"", "\"salt\":\"00", 1), 1, "is not written as an export writes it"),
-        ("{\"a\":".repeat(100_000) + "\n", 1, "is not written as an export writes it"),
+        (export.replacen("\"salt\":\"", "\"salt\":\"00", 1), 1, "is not in the format of an export"),
+        ("{\"a\":".repeat(100_000) + "\n", 1, "is not in the format of an export"),
     ] {
         let verdict = trail.operator.verify(&file, &[]);
         assert_eq!((verdict.code, &verdict.said["broken"]["line"]), (1, &json!(line)), "{verdict:?}");

@@ -67,7 +67,7 @@ async fn what_makes_no_sense_redacts_nothing() {
     let redaction = redaction["id"].as_str().unwrap();
     for (arguments, says) in [
         (vec![trail.project(), id(1), "aud_123"], "there is no entry aud_123"),
-        (vec![trail.project(), id(1), redaction], "is what the trail is checked by"),
+        (vec![trail.project(), id(1), redaction], "the trail is verified by"),
         (vec!["proj_123", id(1)], "there is no trail of a project"),
         (vec![trail.project(), "key_7d1"], "'key_7d1'"),
         (vec![trail.project()], "AUD_ID"),

@@ -71,7 +71,7 @@ async fn the_operator_says_and_sees_what_a_project_includes_and_allows() {
     assert_eq!(set(&["--hard-limit", "none"]), quota(None, None));
     assert_eq!(set(&["--included", "0"]), quota(Some(0), None));
     let shown = run(&["admin", "project", project]).1;
-    assert!(shown.contains("included    0 requests a month") && shown.contains("hard limit  none"), "{shown}");
+    assert!(shown.contains("included    0 requests per month") && shown.contains("hard limit  none"), "{shown}");
     for (arguments, said) in [
         (["admin", "project", "proj_123", "--included=1"], "there is no project 'proj_123'"),
         (["admin", "project", "Core", "--included=1"], "there is no project 'Core'"),
