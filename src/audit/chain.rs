@@ -1,18 +1,19 @@
-//! How entries are linked: pure functions, which whoever verifies a trail repeats.
+//! Hashes that link entries. Pure functions; verifiers repeat the same computation.
 
 use sha2::{Digest, Sha256};
 
 use crate::base::id::ProjectId;
 
-/// A SHA-256 hash.
+/// SHA-256 hash.
 pub type Hash = [u8; 32];
-/// What is hashed before a payload, so that nobody can find out by trying what a redacted one said.
+/// Random bytes that are hashed before a payload, so that the content of a redacted entry cannot be guessed from its
+/// hash.
 pub type Salt = [u8; 16];
 
-/// What stands before a chain's first entry.
+/// Previous hash of a chain's first entry.
 pub const GENESIS: Hash = [0; 32];
 
-/// The hash of what an entry says.
+/// Hash of an entry's payload.
 pub fn payload_hash(salt: &Salt, payload: &[u8]) -> Hash {
     let mut hash = Sha256::new();
     hash.update(salt);
@@ -20,10 +21,10 @@ pub fn payload_hash(salt: &Salt, payload: &[u8]) -> Hash {
     hash.finalize().into()
 }
 
-/// The hash of an entry in its place: it stands for everything up to there.
+/// Hash of an entry in its chain. Covers all earlier entries through `prev`.
 pub fn entry_hash(prev: &Hash, project: ProjectId, seq: i64, payload: &Hash) -> Hash {
     let mut hash = Sha256::new();
-    // Each of a fixed width, so that no two different entries read the same.
+    // Each field has a fixed width, so that no two different entries produce the same input.
     hash.update(prev);
     hash.update(project.as_u128().to_be_bytes());
     hash.update(seq.to_be_bytes());
@@ -39,7 +40,7 @@ mod tests {
     // Vectors from Python's hashlib:
     // p = sha256(bytes(range(16)) + b'{"a":1}'); e = sha256(bytes(32) + (0x8f2c4).to_bytes(16,'big') + (1).to_bytes(8,'big') + p)
     #[test]
-    fn hashes_match_vectors_computed_elsewhere() {
+    fn hashes_match_vectors_from_python() {
         let salt: Salt = std::array::from_fn(|place| u8::try_from(place).unwrap());
         let payload = payload_hash(&salt, br#"{"a":1}"#);
         assert_eq!(hex::encode(&payload), "aed8a0ebb5f60a8aa06554873318b8e888584ebddf7878258719930ae328cbb2");
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_an_entry_is_in_its_hash() {
+    fn hash_covers_every_part_of_an_entry() {
         let (payload, project) = (payload_hash(&[0; 16], b""), ProjectId::from_u128(1));
         let hash = entry_hash(&GENESIS, project, 1, &payload);
         assert_ne!(hash, entry_hash(&[1; 32], project, 1, &payload));

@@ -1,5 +1,5 @@
-//! Signatures over the end of a chain. A chain shows by itself that nothing within it was changed; only a signature that
-//! was carried elsewhere shows that its end was not cut off, nor all of it made anew.
+//! Signatures on the end of a chain. The hashes of a chain prove that no entry within it was changed. Only a signature
+//! that is stored elsewhere proves that the chain was not truncated or rebuilt.
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
@@ -8,17 +8,17 @@ use crate::base::{clock::Timestamp, hex, id::ProjectId, server_key::ServerKey};
 
 const PURPOSE: &str = "cloudapi audit signing key v1";
 
-/// What a signature says of the end of a chain.
+/// Type of signed statement about the end of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statement {
-    /// That it was there.
+    /// The chain had this end at this time.
     Checkpoint,
-    /// That what came up to there was removed because of its age, and the rest begins after it.
+    /// Entries up to this one were removed because of their age; the chain continues after it.
     Anchor,
 }
 
 impl Statement {
-    /// What is signed begins with this, so that one statement cannot be taken for another.
+    /// First line of the signed text, so that one type of statement cannot be replayed as another.
     const fn heading(self) -> &'static str {
         match self {
             Self::Checkpoint => "cloudapi audit checkpoint v1",
@@ -27,32 +27,32 @@ impl Statement {
     }
 }
 
-/// The end of a chain at some time, signed.
+/// Signed end of a chain at a point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
-    /// What is said of it.
+    /// Type of statement.
     pub statement: Statement,
-    /// Whose chain it is.
+    /// Project of the chain.
     pub project_id: ProjectId,
-    /// The number of the last entry.
+    /// Number of the last entry.
     pub seq: i64,
-    /// That entry's hash.
+    /// Hash of the last entry.
     pub hash: Hash,
-    /// When it was signed.
+    /// Time of the signature.
     pub made_at: Timestamp,
-    /// The key that it can be checked with.
+    /// Public key that verifies the signature.
     pub public_key: [u8; 32],
-    /// The signature (Ed25519, RFC 8032).
+    /// Ed25519 signature (RFC 8032).
     pub signature: [u8; 64],
 }
 
 impl Signed {
-    /// The text that is signed.
+    /// Signed text.
     pub fn text(&self) -> String {
         text(self.statement, self.project_id, self.seq, &self.hash, self.made_at)
     }
 
-    /// Whether the signature is that of `public_key` over this.
+    /// Whether `signature` is a valid signature of `public_key` on this statement.
     pub fn is_genuine(&self) -> bool {
         let signature = Signature::from_bytes(&self.signature);
         VerifyingKey::from_bytes(&self.public_key)
@@ -65,17 +65,17 @@ fn text(statement: Statement, project: ProjectId, seq: i64, hash: &Hash, made_at
     format!("{}\n{project}\n{seq}\n{}\n{made_at}\n", statement.heading(), hex::encode(hash))
 }
 
-/// Signs for a deployment.
+/// Signs statements for a deployment.
 #[derive(Debug)]
 pub struct Signer(SigningKey);
 
 impl Signer {
-    /// With the key that the deployment's key gives for this.
+    /// Derives the signing key from the server key.
     pub fn new(key: &ServerKey) -> Self {
         Self(SigningKey::from_bytes(&key.derive(PURPOSE)))
     }
 
-    /// What its signatures can be checked with.
+    /// Public key that verifies this signer's signatures.
     pub fn public_key(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()
     }
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_holds_for_what_was_signed_and_nothing_else() {
+    fn signature_is_valid_only_for_the_signed_statement() {
         let key = ServerKey::parse(&"5a".repeat(32)).unwrap();
         let made_at = Timestamp::parse("2026-03-01T00:00:00Z").unwrap();
         let signed =
@@ -116,7 +116,7 @@ mod tests {
         assert!(!Signed { made_at: Timestamp::EARLIEST, ..signed.clone() }.is_genuine());
         let other = Signer::new(&ServerKey::generate()).public_key();
         assert!(!Signed { public_key: other, ..signed.clone() }.is_genuine());
-        // The same key signs the same, whenever it is asked (RFC 8032).
+        // Ed25519 signatures are deterministic (RFC 8032).
         assert_eq!(Signer::new(&key).sign(Statement::Checkpoint, signed.project_id, 7, [0xab; 32], made_at), signed);
     }
 }

@@ -1,13 +1,13 @@
-//! The trail as a table, for people and their spreadsheets.
+//! The trail as a CSV table, for people and spreadsheets.
 
 use serde_json::Value;
 
 use super::view::Entry;
 
-/// The columns' names.
+/// Header row.
 pub const HEADER: &str = "id,seq,occurred_at,action,outcome,actor_type,actor_id,credential_id,target_type,target_id,request_id,source_ip,user_agent,changes,redacted\r\n";
 
-/// Adds a row (RFC 4180).
+/// Appends a row (RFC 4180).
 pub fn write(entry: &Entry, out: &mut Vec<u8>) {
     let text = |value: &Value| match value {
         Value::Null => String::new(),
@@ -39,8 +39,8 @@ pub fn write(entry: &Entry, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A cell. What a spreadsheet would take for a formula gets a quote before it, which makes it a text (OWASP, CSV
-/// injection): clients choose names, and what they say that they are.
+/// Quotes a cell. A cell that a spreadsheet would evaluate as a formula gets a leading single quote, which makes it text
+/// (OWASP, CSV injection): clients choose names and user agents.
 fn shown(cell: &str) -> String {
     let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
     let is_plain = cell.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-'));
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_cell_is_a_formula_and_none_ends_before_its_end() {
+    fn formulas_are_neutralized_and_delimiters_are_quoted() {
         for (cell, written) in [
             ("key.created", "key.created"),
             ("", ""),

@@ -1,4 +1,4 @@
-//! A whole trail, written out a piece at a time: for a client who reads it as slowly as they like, and for the operator.
+//! Exports a whole trail in pieces: for clients, at any reading speed, and for the operator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,26 +24,26 @@ use crate::{
     state::App,
 };
 
-/// How many entries are read at a time.
+/// Number of entries per read.
 const PIECE: i64 = 250;
-/// How long that may take, with the wait for a place among the readers: a network that loses an answer must not keep one.
+/// Deadline for one read, including the wait for a reader permit: a lost response must not hold a permit forever.
 const READ_TIME: Duration = Duration::from_secs(60);
 
-/// What exports need.
+/// Dependencies of an export.
 #[derive(Clone, Debug)]
 pub struct Exporter {
-    /// The database.
+    /// Database.
     pub db: Pool,
-    /// Who may read now.
+    /// Permits for concurrent readers.
     pub readers: Arc<Semaphore>,
-    /// Signs where an export ends.
+    /// Signs the end of an export.
     pub signer: Arc<Signer>,
-    /// The time.
+    /// Clock.
     pub clock: Clock,
 }
 
 impl Exporter {
-    /// The one of a server.
+    /// Dependencies of a server's exports.
     pub fn of(app: &App) -> Self {
         Self {
             db: app.db.clone(),
@@ -54,14 +54,14 @@ impl Exporter {
     }
 }
 
-/// An export under way. Between two pieces it holds neither a connection nor a transaction.
+/// Export in progress. Between two pieces it holds neither a connection nor a transaction.
 #[derive(Debug)]
 pub struct Export {
     exporter: Exporter,
     chain: ProjectId,
     format: Format,
     start: Start,
-    /// The last entry that was written.
+    /// Number and ID of the last entry that was written.
     last: (i64, AuditId),
     step: Step,
 }
@@ -74,24 +74,24 @@ enum Step {
 }
 
 impl Export {
-    /// Begins to export a chain, up to where it ends now.
+    /// Begins to export a chain up to its current end.
     pub async fn begin(exporter: Exporter, chain: ProjectId, format: Format) -> Result<Self> {
         let start = trail::start(&mut *exporter.db.acquire().await?, chain).await?;
         let last = (start.removed_up_to(), AuditId::FIRST);
         Ok(Self { exporter, chain, format, start, last, step: Step::Begin })
     }
 
-    /// Whose trail it is.
+    /// Project of the exported chain.
     pub fn chain(&self) -> ProjectId {
         self.chain
     }
 
-    /// How it is written.
+    /// Format of the export.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// The next piece; none after the last.
+    /// Returns the next piece, or `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         if self.step == Step::Done {
             return Ok(None);
@@ -111,7 +111,8 @@ impl Export {
             self.last = (entry.seq, entry.id);
             self.write(entry, &mut piece)?;
         }
-        // Fewer than the chain says that it has, if somebody has taken some away: whoever checks the file sees it.
+        // Fewer entries than the chain records, if somebody removed some from the database. Verifying the export detects
+        // this.
         if is_last || self.last.0 >= self.start.seq {
             self.write_end(&mut piece)?;
             self.step = Step::Done;
@@ -120,7 +121,7 @@ impl Export {
     }
 
     async fn read(&mut self) -> Result<Vec<StoredEntry>> {
-        let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; export again"));
+        let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; export again"));
         timeout(READ_TIME, self.read_piece()).await.unwrap_or_else(late)
     }
 
@@ -141,10 +142,11 @@ impl Export {
                 }
                 return Err(Error::new(
                     Code::Internal,
-                    "Entries that were not exported yet were removed because of their age; export again",
+                    "The retention period of entries that were not exported yet has ended; export again",
                 ));
             }
-            // What redacted an entry comes after it, in what was there when it was found to be redacted.
+            // The entry that redacted another comes after it. Extend the export to the current end, so that it contains
+            // both.
             if rows.iter().any(|row| row.entry.payload.is_none()) {
                 let later = trail::start(&mut db, self.chain).await?;
                 (self.start.seq, self.start.hash) = (later.seq, later.hash);
@@ -169,7 +171,8 @@ impl Export {
         Ok(())
     }
 
-    /// Signs what the chain says of its end, and not what was found there: should the two differ, it shows.
+    /// Signs the end that the chain records, not the end that was found, so that a difference between the two is
+    /// detected.
     fn write_end(&self, piece: &mut Vec<u8>) -> Result<()> {
         if self.format == Format::Csv {
             return Ok(());

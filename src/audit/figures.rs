@@ -1,4 +1,4 @@
-//! How the sealing goes.
+//! Metrics of the sealer.
 
 use std::{
     sync::{
@@ -15,18 +15,18 @@ use crate::{
     metrics::text::{Measured, Page},
 };
 
-/// How the sealing goes, as this server sees it.
+/// Metrics of the sealer, as seen by this server.
 #[derive(Debug)]
 pub struct Figures {
-    /// How many entries this server has sealed.
+    /// Number of entries that this server sealed.
     pub sealed: AtomicU64,
-    /// How many entries were staged and not sealed when it last looked; it counts no further than a few thousand.
+    /// Number of staged entries that were not sealed at the last check, counted up to a few thousand.
     pub staged: AtomicU64,
-    /// How many checkpoints it has made.
+    /// Number of checkpoints that this server created.
     pub checkpoints: AtomicU64,
-    /// Since when something has been staged that is not sealed, or cannot be seen to be.
+    /// Time since which staged entries are waiting to be sealed, or the database cannot be read.
     behind_since: Mutex<Option<Instant>>,
-    /// The last entry that any server has sealed, as far as this one knows: within a tenth of a second.
+    /// Last entry that any server has sealed, known to this server with a delay of up to 100 ms.
     pub last: watch::Sender<AuditId>,
 }
 
@@ -43,12 +43,12 @@ impl Default for Figures {
 }
 
 impl Figures {
-    /// For how long something has been staged that is not sealed.
+    /// Duration for which staged entries have been waiting to be sealed.
     pub fn lag(&self) -> Duration {
         self.behind_since.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Notes how many entries are staged; none if the database does not say.
+    /// Records the number of staged entries, or `None` if the database cannot be read.
     pub(super) fn look(&self, staged: Option<u64>) {
         let mut since = self.behind_since.lock().unwrap_or_else(PoisonError::into_inner);
         match staged {
@@ -60,7 +60,7 @@ impl Figures {
         }
     }
 
-    /// Wakes whoever follows the trail, if `last` is news.
+    /// Notifies readers of the trail if `last` is newer than the last known entry.
     pub(super) fn reached(&self, last: AuditId) {
         self.last.send_if_modified(|known| {
             let is_news = last > *known;
@@ -73,13 +73,14 @@ impl Figures {
 impl Measured for Figures {
     fn tell(&self, page: &mut Page) {
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        page.gauge("cloudapi_audit_lag_seconds", "For how long something has been staged that is not sealed.")
-            .is(self.lag());
-        page.gauge("cloudapi_audit_staged_entries", "Entries staged and not sealed, counted up to a few thousand.")
-            .is(read(&self.staged));
-        page.counter("cloudapi_audit_sealed_entries_total", "Entries that this server has sealed.")
-            .is(read(&self.sealed));
-        page.counter("cloudapi_audit_checkpoints_total", "Checkpoints that this server has made.")
+        page.gauge("cloudapi_audit_lag_seconds", "Age of the oldest staged entry that is not sealed.").is(self.lag());
+        page.gauge(
+            "cloudapi_audit_staged_entries",
+            "Staged entries that are not sealed, counted up to a few thousand.",
+        )
+        .is(read(&self.staged));
+        page.counter("cloudapi_audit_sealed_entries_total", "Entries that this server sealed.").is(read(&self.sealed));
+        page.counter("cloudapi_audit_checkpoints_total", "Checkpoints that this server created.")
             .is(read(&self.checkpoints));
     }
 }

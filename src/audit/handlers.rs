@@ -1,4 +1,4 @@
-//! `/v1/audit-logs`.
+//! Handlers of `/v1/audit-logs`.
 
 use axum::{extract::State, http::Method};
 
@@ -21,7 +21,7 @@ use crate::{
     state::App,
 };
 
-/// The project's entries.
+/// Lists the project's entries and records the read.
 pub async fn list(
     grant: Grant<AuditRead>,
     State(app): State<App>,
@@ -45,7 +45,7 @@ pub async fn list(
     Ok(List::new(Page { items, next }, grant.request().id))
 }
 
-/// The signed ends of the project's chain. They tell of nobody, so who asks for them is not written down.
+/// Lists the checkpoints of the project's chain. Checkpoints contain no personal data, so reading them is not recorded.
 pub async fn checkpoints(
     grant: Grant<AuditRead>,
     State(app): State<App>,
@@ -58,7 +58,7 @@ pub async fn checkpoints(
     Ok(List::new(page.map(Checkpoint::of), grant.request().id))
 }
 
-/// The project's whole trail.
+/// Exports the project's whole trail and records the export.
 pub async fn export(
     grant: Grant<AuditRead>,
     State(app): State<App>,

@@ -1,7 +1,7 @@
-//! How a trail is written for whoever keeps a copy of it: one JSON object a line.
+//! NDJSON format of an exported trail: one JSON object per line.
 //!
-//! An entry's line is its payload, byte for byte as it was hashed, with its salt and its two hashes put in before the
-//! last brace. So nobody who checks it has to write JSON exactly as we do.
+//! The line of an entry is its payload, byte for byte as it was hashed, with its salt and its two hashes inserted before
+//! the last brace. A verifier therefore does not have to produce the same JSON serialization as this server.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,68 +20,68 @@ use crate::base::{
     id::{AuditId, ProjectId},
 };
 
-/// One line.
+/// Line of an export.
 #[derive(Debug)]
 pub enum Line {
-    /// Where the trail begins, if what was before is not kept any more.
+    /// Beginning of the trail, if older entries were removed.
     Anchor(Signed),
-    /// An entry.
+    /// Entry.
     Entry(EntryLine),
-    /// What is left of an entry that was redacted.
+    /// Rest of a redacted entry.
     Redacted(RedactedLine),
-    /// Where the export ends.
+    /// End of the export.
     Checkpoint(Signed),
 }
 
-/// An entry with its place in the chain.
+/// Entry with its hashes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EntryLine {
-    /// The bytes that were hashed.
+    /// Hashed bytes.
     pub payload: Vec<u8>,
-    /// What was hashed before them.
+    /// Salt that is hashed before the payload.
     pub salt: Salt,
-    /// The hash of the entry before it.
+    /// Hash of the previous entry.
     pub prev_hash: Hash,
-    /// Its own.
+    /// Hash of this entry.
     pub hash: Hash,
 }
 
-/// What is left of an entry that was redacted.
+/// Rest of a redacted entry.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedactedLine {
-    /// The entry.
+    /// ID of the entry.
     pub id: AuditId,
-    /// Its number in the chain.
+    /// Number in the chain.
     pub seq: i64,
-    /// The project; none for the deployment's chain.
+    /// Project, or `None` for the deployment's chain.
     pub project_id: Option<ProjectId>,
-    /// The hash of what was there.
+    /// Hash of the deleted content.
     #[serde(with = "hex_bytes")]
     pub payload_hash: Hash,
-    /// The hash of the entry before it.
+    /// Hash of the previous entry.
     #[serde(with = "hex_bytes")]
     pub prev_hash: Hash,
-    /// Its own.
+    /// Hash of this entry.
     #[serde(with = "hex_bytes")]
     pub hash: Hash,
-    /// Always true.
+    /// Always `true`.
     pub redacted: bool,
 }
 
-/// A line that no export has.
+/// Line that is not in the format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is not written as an export writes it; was the file edited or formatted anew?")]
+#[error("is not in the format of an export; if the file was edited or reformatted, export again")]
 pub struct NotALine;
 
-// What stands between the parts of an entry's line.
+// Delimiters between the parts of an entry's line.
 const SALT: &[u8] = b",\"salt\":\"";
 const PREV_HASH: &[u8] = b"\",\"prev_hash\":\"";
 const HASH: &[u8] = b"\",\"hash\":\"";
 const END: &[u8] = b"\"}";
 const MISFITS: &str = ",\"stored_as\":";
 
-/// The line, without its end, of an entry as the database has it: whatever somebody may have made of it there.
+/// Line of an entry as it is in the database, without the newline. The line also shows columns that were manipulated.
 pub fn stored(entry: &StoredEntry) -> Vec<u8> {
     let StoredEntry { id, seq, prev_hash, hash, payload_hash, .. } = entry;
     match (&entry.payload, &entry.salt) {
@@ -98,8 +98,8 @@ pub fn stored(entry: &StoredEntry) -> Vec<u8> {
     }
 }
 
-/// What is stored beside what an entry says, and is not what it says: somebody has changed it, so that the entry is found
-/// where it does not belong, or not found where it does.
+/// Columns that differ from the payload. Somebody changed them, so that filters return the entry where it does not
+/// belong, or miss it.
 fn misfits(entry: &StoredEntry, payload: &[u8], salt: &[u8]) -> Map<String, Value> {
     let Ok(Value::Object(said)) = serde_json::from_slice(payload) else { return Map::new() };
     let Words { action, actor_id, target_id } = Words::of(&said);
@@ -112,7 +112,7 @@ fn misfits(entry: &StoredEntry, payload: &[u8], salt: &[u8]) -> Map<String, Valu
         ("action", json!(entry.action), Some(json!(action))),
         ("actor_id", json!(entry.actor_id), Some(json!(actor_id))),
         ("target_id", json!(entry.target_id), Some(json!(target_id))),
-        // What a newer version calls an event is not known here.
+        // This version does not know which actions of a newer version are events.
         ("is_event", json!(entry.is_event), Some(json!(is_event.unwrap_or(entry.is_event)))),
         ("payload_hash", json!(hex::encode(&entry.payload_hash)), payload_hash.map(|hash| json!(hex::encode(&hash)))),
     ];
@@ -140,13 +140,13 @@ fn redacted_line(id: AuditId, seq: i64, project: ProjectId, hashes: [&[u8]; 3]) 
     .into_bytes()
 }
 
-/// The line, without its end, that says where the trail begins.
+/// Anchor line, without the newline.
 pub fn anchor(anchor: SignedText) -> Vec<u8> {
-    // Nothing but texts and numbers.
+    // Cannot fail: contains only strings and numbers.
     serde_json::to_vec(&AnchorLine { anchor }).unwrap_or_default()
 }
 
-/// The line, without its end, that says where it ends.
+/// Checkpoint line, without the newline.
 pub fn checkpoint(checkpoint: SignedText) -> Vec<u8> {
     serde_json::to_vec(&CheckpointLine { checkpoint }).unwrap_or_default()
 }
@@ -161,14 +161,14 @@ impl EntryLine {
     }
 }
 
-/// What comes before `name`, and the bytes in hexadecimal after it, to the end.
+/// Splits `text` into the part before `name` and the hexadecimal bytes between `name` and the end.
 fn last_hex<'a, const N: usize>(text: &'a [u8], name: &[u8]) -> Option<(&'a [u8], [u8; N])> {
     let (rest, digits) = text.split_at_checked(text.len().checked_sub(2 * N)?)?;
     Some((rest.strip_suffix(name)?, hex::decode(std::str::from_utf8(digits).ok()?)?))
 }
 
 impl Line {
-    /// Reads a line, without its end.
+    /// Parses a line, without the newline.
     pub fn read(line: &[u8]) -> Result<Self, NotALine> {
         let read = if line.starts_with(b"{\"anchor\":") {
             let read = serde_json::from_slice(line).ok();
@@ -186,7 +186,7 @@ impl Line {
             EntryLine::read(line).map(Self::Entry)
         };
         let read = read.ok_or(NotALine)?;
-        // A line that says the same in other words may say something else to another reader.
+        // Accept only the canonical form: another parser could read a different form differently.
         if read.to_bytes() == line { Ok(read) } else { Err(NotALine) }
     }
 
@@ -215,25 +215,25 @@ struct CheckpointLine<S> {
     checkpoint: S,
 }
 
-/// A signed end of a chain, as it is written: whoever has it can check it with the key alone.
+/// Signed end of a chain. Can be verified with the public key only.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SignedText {
-    /// The project; null for the deployment's chain.
+    /// Project; null for the deployment's chain.
     pub project_id: Option<ProjectId>,
-    /// The number of the last entry that it covers.
+    /// Number of the last entry that the signature covers.
     pub seq: i64,
-    /// That entry's hash, in hexadecimal.
+    /// Hash of that entry, in hexadecimal.
     pub hash: String,
-    /// When it was signed.
+    /// Time of the signature.
     pub made_at: Timestamp,
-    /// The key that it can be checked with (Ed25519), in hexadecimal.
+    /// Ed25519 public key that verifies the signature, in hexadecimal.
     pub public_key: String,
-    /// The signature, in hexadecimal.
+    /// Ed25519 signature, in hexadecimal.
     pub signature: String,
 }
 
 impl SignedText {
-    /// As it is written.
+    /// Converts a signed end to its text form.
     pub fn of(signed: &Signed) -> Self {
         Self {
             project_id: (signed.project_id != DEPLOYMENT).then_some(signed.project_id),
@@ -245,7 +245,7 @@ impl SignedText {
         }
     }
 
-    /// What it says, if it is written as we write it.
+    /// Parses the text form. Returns `None` if the hexadecimal values are invalid.
     pub fn signed(&self, statement: Statement) -> Option<Signed> {
         Some(Signed {
             statement,
@@ -259,14 +259,14 @@ impl SignedText {
     }
 }
 
-/// Bytes in hexadecimal, for serde.
+/// Serde support for hexadecimal hashes.
 mod hex_bytes {
     use serde::{Deserialize, Deserializer, de};
 
     use crate::base::hex;
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
-        hex::decode(&String::deserialize(deserializer)?).ok_or_else(|| de::Error::custom("is no hash"))
+        hex::decode(&String::deserialize(deserializer)?).ok_or_else(|| de::Error::custom("is not a hash"))
     }
 }
 
@@ -281,15 +281,15 @@ mod tests {
     );
 
     #[test]
-    fn an_entrys_line_holds_the_bytes_that_were_hashed() {
-        let Ok(Line::Entry(entry)) = Line::read(ENTRY.as_bytes()) else { panic!("is an entry") };
+    fn entry_line_contains_the_hashed_bytes() {
+        let Ok(Line::Entry(entry)) = Line::read(ENTRY.as_bytes()) else { panic!("not an entry") };
         assert_eq!(entry.payload, br#"{"action":"key.created","user_agent":null}"#);
         assert_eq!((entry.salt[1], entry.prev_hash, entry.hash), (1, [0; 32], [0xab; 32]));
         assert_eq!(Line::Entry(entry).to_bytes(), ENTRY.as_bytes());
     }
 
     #[test]
-    fn a_line_in_other_words_is_none() {
+    fn line_in_another_format_is_rejected() {
         for line in [
             String::new(),
             "{}".into(),

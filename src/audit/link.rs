@@ -1,4 +1,4 @@
-//! Puts staged entries in their places. Pure: the sealer reads what this needs and writes what it gives.
+//! Links staged entries into chains. Pure functions; the sealer reads the input and writes the output.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,25 +17,25 @@ use crate::base::{
     id::{AuditId, ProjectId},
 };
 
-/// A checkpoint is made after so many entries,
+/// Number of entries after which a checkpoint is created.
 pub const CHECKPOINT_ENTRIES: i64 = 1000;
-/// or when one has been without for so long.
+/// Age of the oldest entry without a checkpoint at which a checkpoint is created.
 pub const CHECKPOINT_AGE: Duration = Duration::from_secs(60);
 
-/// Where a chain ends.
+/// End of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// The number of its last entry.
+    /// Number of the last entry.
     pub seq: i64,
-    /// That entry's hash.
+    /// Hash of the last entry.
     pub hash: Hash,
-    /// How many milliseconds later than `occurred_at` the time in an entry's id has been at most,
+    /// Maximum, over all entries, by which the time in an ID was later than `occurred_at`, in milliseconds.
     pub latest_by: i64,
-    /// and how many earlier.
+    /// Maximum, over all entries, by which the time in an ID was earlier than `occurred_at`, in milliseconds.
     pub earliest_by: i64,
-    /// How many entries no checkpoint covers, checkpoints' own not counted.
+    /// Number of entries after the last checkpoint, not counting the entries that record checkpoints.
     pub uncovered: i64,
-    /// Since when there are any.
+    /// Time since which there are such entries.
     pub uncovered_since: Option<Timestamp>,
 }
 
@@ -45,67 +45,67 @@ impl Default for End {
     }
 }
 
-/// An entry in its place.
+/// Entry in its chain.
 #[derive(Clone, Debug)]
 pub struct Linked {
-    /// Whose chain it is in.
+    /// Project of the chain.
     pub project_id: ProjectId,
-    /// Its id.
+    /// ID of the entry.
     pub id: AuditId,
-    /// Its number in the chain.
+    /// Number in the chain.
     pub seq: i64,
-    /// What it says.
+    /// Content of the entry.
     pub payload: Vec<u8>,
-    /// What is hashed before that.
+    /// Salt that is hashed before the payload.
     pub salt: Salt,
-    /// The hash of both.
+    /// Hash of salt and payload.
     pub payload_hash: Hash,
-    /// The hash of the entry before it.
+    /// Hash of the previous entry.
     pub prev_hash: Hash,
-    /// Its own.
+    /// Hash of this entry.
     pub hash: Hash,
-    /// What lists are filtered by.
+    /// Values that lists are filtered by.
     pub words: Words,
-    /// What was done, if this version knows the word.
+    /// Action, if this version knows it.
     pub action: Option<Action>,
-    /// Whether it is an event.
+    /// Whether the entry is an event.
     pub is_event: bool,
 }
 
 impl Linked {
-    /// The entry that this one redacts, and its project.
+    /// Returns the entry that this one redacts, and its project.
     pub fn redacts(&self) -> Option<(ProjectId, AuditId)> {
         let redacted = self.words.target_id.as_deref().filter(|_| self.action == Some(Action::AuditRedacted))?;
         Some((self.project_id, redacted.parse().ok().filter(|redacted| *redacted < self.id)?))
     }
 }
 
-/// Links one batch.
+/// Links one batch of entries.
 #[derive(Debug)]
 pub struct Linker<'a> {
     signer: &'a Signer,
     now: Timestamp,
     ids: Ids,
-    /// The chains, as far as they were read and linked.
+    /// Chain ends, as read from the database and advanced by this batch.
     pub ends: HashMap<ProjectId, End>,
-    /// The entries, in the order of their ids.
+    /// Linked entries, in the order of their IDs.
     pub entries: Vec<Linked>,
-    /// The checkpoints, each with the id of the entry that tells of it.
+    /// New checkpoints, each with the ID of the entry that records it.
     pub checkpoints: Vec<(AuditId, Signed)>,
 }
 
 impl<'a> Linker<'a> {
-    /// Goes on after the entry `last` at `now`, with the chains that end so; others begin.
+    /// Continues at `now` after the entry `last`. A chain that is not in `ends` begins at 1.
     pub fn new(signer: &'a Signer, now: Timestamp, last: AuditId, ends: HashMap<ProjectId, End>) -> Self {
         Self { signer, now, ids: Ids::after(last, now), ends, entries: Vec::new(), checkpoints: Vec::new() }
     }
 
-    /// The id given last.
+    /// Last ID that was assigned.
     pub fn last(&self) -> AuditId {
         self.ids.last()
     }
 
-    /// Links what was staged for a project.
+    /// Links an entry that was staged for a project.
     pub fn add(&mut self, project: ProjectId, staged: &str) {
         self.link(project, Staged::read(staged, self.now));
         let now = self.now;
@@ -117,12 +117,12 @@ impl<'a> Linker<'a> {
         }
     }
 
-    /// Makes the checkpoints that are due because of their age.
+    /// Creates the checkpoints that are due because of their age.
     pub fn checkpoint_old(&mut self) {
         let since = self.now.minus(CHECKPOINT_AGE);
         let is_due = |end: &End| end.uncovered_since.is_some_and(|begun| begun <= since);
         let mut due: Vec<_> = self.ends.iter().filter(|(_, end)| is_due(end)).map(|(project, _)| *project).collect();
-        // One order, whatever a map says.
+        // Sort, because the order of a hash map is random.
         due.sort_unstable();
         for project in due {
             self.checkpoint(project);
@@ -185,12 +185,12 @@ impl<'a> Linker<'a> {
     }
 }
 
-/// Ids in the form of UUIDv7 (RFC 9562 §5.7), each above the one before, whatever the clock does.
+/// IDs in the format of UUIDv7 (RFC 9562 §5.7). Each ID is greater than the previous one, even if the clock is set back.
 #[derive(Debug)]
 struct Ids {
-    /// The last one's 48 bits of time and the 74 bits after them, as one number.
+    /// Last ID as one number: 48 bits of time and the 74 bits after them.
     last: u128,
-    /// What none of this batch is below.
+    /// Lower bound of all IDs in this batch.
     least: u128,
 }
 
@@ -203,7 +203,7 @@ impl Ids {
         let bits = |from: u32, count: u32| (number >> from) & ((1 << count) - 1);
         let last = bits(80, 48) << RANDOM_BITS | bits(64, 12) << LOW_BITS | bits(0, LOW_BITS);
         let millis = u128::try_from(now.unix_millis()).unwrap_or(0);
-        // The upper half is left free for those that follow in the same millisecond.
+        // Leave the upper half free for IDs that follow in the same millisecond.
         let random = rand::rng().random::<u128>() >> (128 - RANDOM_BITS + 1);
         Self { last, least: millis << RANDOM_BITS | random }
     }
@@ -222,7 +222,7 @@ impl Ids {
         AuditId::from_u128(time << 80 | 0x7 << 76 | high << 64 | 0b10 << LOW_BITS | low)
     }
 
-    /// The time in the last one.
+    /// Time in the last ID, in milliseconds.
     fn millis(&self) -> i64 {
         i64::try_from(self.last >> RANDOM_BITS).unwrap_or(i64::MAX)
     }
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_two_chains_are_linked_each_to_its_own() {
+    fn entries_are_linked_to_the_chain_of_their_project() {
         let signer = Signer::new(&ServerKey::generate());
         let begun = End { seq: 41, hash: [9; 32], ..End::default() };
         let mut linker = Linker::new(&signer, now(), AuditId::FIRST, [(PROJECT, begun)].into());
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_uuids_of_version_7_that_increase_even_when_the_clock_is_set_back() {
+    fn ids_are_uuid_v7_and_increase_when_the_clock_is_set_back() {
         let mut ids = Ids::after(AuditId::FIRST, now());
         let first = ids.next();
         let uuid = uuid::Uuid::from_u128(first.as_u128());
@@ -288,14 +288,14 @@ mod tests {
                 last = next;
             }
         }
-        // Through the carry from one part of the number to the next.
+        // Carry from one part of the number to the next.
         let full = AuditId::from_u128(0x0123_4567_89ab_7fff_bfff_ffff_ffff_ffff);
         let next = Ids::after(full, Timestamp::EARLIEST).next();
         assert_eq!(next.as_u128(), 0x0123_4567_89ac_7000_8000_0000_0000_0000);
     }
 
     #[test]
-    fn how_far_ids_and_times_are_apart_is_known() {
+    fn maximum_difference_between_id_and_event_time_is_recorded() {
         let signer = Signer::new(&ServerKey::generate());
         let mut linker = Linker::new(&signer, now(), AuditId::FIRST, HashMap::new());
         linker.add(PROJECT, &staged(now().minus(Duration::from_millis(300))));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_follows_a_thousand_entries_or_a_minute_and_is_an_entry_itself() {
+    fn checkpoint_entry_follows_a_thousand_entries_or_a_minute() {
         let signer = Signer::new(&ServerKey::generate());
         let mut linker = Linker::new(&signer, now(), AuditId::FIRST, HashMap::new());
         (0..CHECKPOINT_ENTRIES).for_each(|_| linker.add(PROJECT, &staged(now())));
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!((signed.seq, signed.hash, signed.project_id), (CHECKPOINT_ENTRIES, covered.hash, PROJECT));
         assert_eq!((entry.id, entry.seq, entry.is_event), (*id, CHECKPOINT_ENTRIES + 1, true));
         assert_eq!(payload(entry)["changes"]["hash"], hex::encode(&covered.hash));
-        // Of its own entry no checkpoint is due.
+        // The entry of a checkpoint does not require another checkpoint.
         let ends = linker.ends;
         let later = now().plus(CHECKPOINT_AGE);
         let mut linker = Linker::new(&signer, later, AuditId::FIRST, ends);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_succeeded_and_is_told_of_is_an_event() {
+    fn only_successful_actions_that_are_published_are_events() {
         let signer = Signer::new(&ServerKey::generate());
         let mut linker = Linker::new(&signer, now(), AuditId::FIRST, HashMap::new());
         let draft = |action, outcome| Draft::by_system(action, outcome, Changes::new(), now()).to_text();

@@ -1,22 +1,33 @@
-//! The audit trail: evidence of what was done here, and not a log of it (docs/audit.md).
+//! The audit trail: tamper-evident record of writes, sign-ins, denied requests and reads of the trail (docs/audit.md).
 //!
-//! What is always true:
+//! Invariants:
 //!
-//! - A write that is committed has staged exactly one entry, in its own transaction; one that is not, none. The transaction type
-//!   takes care of that: a write cannot be committed without its change.
-//! - Only the sealer gives an entry its place. Within a project's chain the numbers begin at 1 and have no gap, and each
-//!   entry's hash covers all that came before it. What belongs to no project is in the deployment's chain.
-//! - Ids increase in the order in which entries become visible, over all chains. So who has read up to an id has missed
-//!   nothing, and what was read once never changes; lists, exports, events and webhooks read sealed entries alone.
-//! - What was committed is sealed, by whichever server is up, within a fifth of a second when there is little to do.
-//! - An entry holds no secret, and nothing that a secret could be found from. [`model::Audited`] marks what it may show.
+//! - A committed write has staged exactly one entry, in its own transaction. A write that is not committed has staged
+//!   none. The transaction type enforces this: a write cannot be committed without its change.
+//! - Only the sealer assigns an entry its number in a chain. The numbers of a project's chain begin at 1 and have no
+//!   gaps, and each entry's hash covers all earlier entries. Entries that belong to no project are in the deployment's
+//!   chain.
+//! - IDs increase in the order in which entries become visible, over all chains. A reader that has read up to an ID has
+//!   missed nothing, and entries that were read never change. Lists, exports, events and webhooks read sealed entries
+//!   only.
+//! - A committed entry is sealed by any running server, under light load within 200 ms.
+//! - An entry contains no secrets, and nothing from which a secret could be derived. [`model::Audited`] marks the types
+//!   that may appear in an entry.
 //!
-//! [`model`] says what an entry says, [`chain`] how entries hang together, [`checkpoint`] how the end of a chain is
-//! signed, [`link`] puts these together without a database, and [`sealer`] does it in one. [`tally`] adds up what was
-//! refused, so that a flood of refusals is a few entries; [`reads`] does so with reads of the trail itself.
+//! Modules that write the trail:
 //!
-//! [`trail`] reads it, [`export`] writes it out whole, [`line`] says how, and [`verify`] checks that with nothing else at
-//! hand. [`retention`] removes what is too old. What is redacted is deleted by the sealer, with the entry that tells of it.
+//! - [`model`] defines the content of an entry, [`chain`] the hashes that link entries, and [`checkpoint`] the signature
+//!   on the end of a chain.
+//! - [`link`] links entries without a database. [`sealer`] applies it in the database.
+//! - [`tally`] aggregates denied requests, so that a flood of them becomes a few entries. [`reads`] aggregates reads of
+//!   the trail.
+//! - [`retention`] removes old entries. The sealer deletes the content of a redacted entry, together with the entry that
+//!   records the redaction.
+//!
+//! Modules that read the trail:
+//!
+//! - [`trail`] queries entries, [`export`] exports a whole trail, and [`line`] defines the format of its lines.
+//! - [`verify`] verifies an export without a database.
 
 pub mod chain;
 pub mod checkpoint;

@@ -1,4 +1,4 @@
-//! What an entry of the audit trail says, before it has its place there.
+//! Content of an audit entry before it is sealed.
 
 use std::{borrow::Cow, net::IpAddr};
 
@@ -16,51 +16,51 @@ use crate::base::{
     secret::Secret,
 };
 
-/// What stands for the project of entries that belong to none: the deployment's chain.
+/// Nil project ID, which identifies the deployment's chain: entries that belong to no project.
 pub const DEPLOYMENT: ProjectId = ProjectId::NOTHING;
-/// The action of an entry that was staged by something else than this software, and is no entry.
+/// Action of a staged text that is not a valid entry and was not staged by this software.
 pub const UNREADABLE: Action = Action::AuditUnreadable;
-/// How much is kept of what a client says that it is.
+/// Maximum number of characters of a user agent that are kept.
 const USER_AGENT_CHARS: usize = 256;
-/// How much is kept of what was staged and is no entry.
+/// Maximum number of characters of an invalid staged text that are kept.
 const UNREADABLE_CHARS: usize = 4096;
-/// No action, actor or target of ours is written as long as this; indexes hold nothing very long.
+/// Maximum length of an action, actor ID or target ID in bytes. Real ones are shorter; index rows are limited in size.
 const MAX_WORD: usize = 200;
 
-/// What kind of actor.
+/// Type of actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum ActorType {
-    /// A user, by a session.
+    /// User with a session.
     User,
-    /// A key.
+    /// API key.
     Key,
-    /// A token.
+    /// Token.
     Token,
-    /// The operator, by a command.
+    /// Operator with a command.
     Operator,
-    /// The server itself.
+    /// The server.
     System,
-    /// Nobody who has shown who they are.
+    /// Client without a valid credential.
     Anonymous,
 }
 
-/// Who did something.
-// Members in the order of their names, as everything that is sealed has them.
+/// Actor: the user, credential or system component that performed the action.
+// Members are in alphabetical order, as in all sealed data.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Actor {
-    /// The credential that was shown; null where none was.
+    /// ID of the credential; null if there was none.
     pub credential_id: Option<String>,
-    /// The user, key or token; for the operator the name of the account on the server's machine, if there is one.
+    /// ID of the user, key or token. For the operator, the name of the account on the server's machine, if known.
     pub id: Option<String>,
-    /// What kind of actor.
+    /// Type of actor.
     #[serde(rename = "type")]
     pub kind: ActorType,
 }
 
 impl Actor {
-    /// Whoever made `request`.
+    /// Actor of `request`.
     pub fn of(request: &RequestContext) -> Self {
         match (&request.origin, request.caller.get()) {
             (Origin::Operator(name), _) => Self { credential_id: None, id: name.clone(), kind: ActorType::Operator },
@@ -73,17 +73,17 @@ impl Actor {
         }
     }
 
-    /// The server itself.
+    /// The server.
     pub const fn system() -> Self {
         Self { credential_id: None, id: None, kind: ActorType::System }
     }
 
-    /// A user, by a session that they have, or have just been given.
+    /// User with a session, including a session that this request created.
     pub fn user(id: UserId, session: SessionId) -> Self {
         Self { credential_id: Some(session.to_string()), id: Some(id.to_string()), kind: ActorType::User }
     }
 
-    /// A credential that acts for itself.
+    /// Credential that acts for itself.
     pub fn credential(credential: CredentialId) -> Self {
         let kind = match credential {
             CredentialId::Session(_) => ActorType::User,
@@ -94,61 +94,62 @@ impl Actor {
         Self { credential_id: Some(id.clone()), id: Some(id), kind }
     }
 
-    /// Nobody who has shown who they are.
+    /// Client without a valid credential.
     pub const fn anonymous() -> Self {
         Self { credential_id: None, id: None, kind: ActorType::Anonymous }
     }
 }
 
-/// What something was done to.
+/// Object of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Target {
-    /// Its id.
+    /// ID of the object.
     pub id: String,
-    /// What kind of thing it is: `project`, `key`, `token`, `user`, `session`, `webhook`, `delivery`, `resource`, `operation` or `entry`.
+    /// Type of the object: `project`, `key`, `token`, `user`, `session`, `webhook`, `delivery`, `resource`, `operation`
+    /// or `entry`.
     #[serde(rename = "type")]
     pub kind: Cow<'static, str>,
 }
 
 impl Target {
-    /// The thing with this id.
+    /// Target with this ID.
     pub fn new<K: Kind>(id: Id<K>) -> Self {
-        // "an audit entry" is an entry.
+        // Use the last word: "an audit entry" becomes "entry".
         let kind = K::NOUN.rsplit(' ').next().unwrap_or(K::NOUN);
         Self { id: id.to_string(), kind: kind.into() }
     }
 }
 
-/// What came of it.
+/// Outcome of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum Outcome {
-    /// It was done.
+    /// The action succeeded.
     Success,
-    /// It was not allowed.
+    /// The action was not permitted.
     Denied,
-    /// It was tried, and something that was shown was wrong.
+    /// The action was attempted with invalid credentials.
     Failed,
 }
 
-/// What may be written into the trail: the public members of a thing, as everybody who may read it sees them. Not to be
-/// implemented for what holds a secret.
+/// Type that may be written into the trail: the public members of an object, as every reader of the object sees them. Do
+/// not implement it for types that contain secrets.
 pub trait Audited: Serialize {}
 
-/// What changed, by the members' names.
+/// Changes by member name.
 pub type Changes = Map<String, Value>;
 
-/// The public members of `thing`.
+/// Public members of `thing`.
 pub fn members(thing: &impl Audited) -> Changes {
     match serde_json::to_value(thing) {
         Ok(Value::Object(members)) => members,
-        // None of ours is anything else than an object of plain members.
+        // Unreachable: every implementation serializes to an object of plain members.
         _ => Changes::new(),
     }
 }
 
-/// What differs between two sets of members: of each both values, the old one first; null for none.
+/// Difference between two sets of members: `[old, new]` for each changed member; null for a missing value.
 pub fn difference(mut before: Changes, after: Changes) -> Changes {
     let mut changes = Changes::new();
     for (name, new) in after {
@@ -161,60 +162,60 @@ pub fn difference(mut before: Changes, after: Changes) -> Changes {
     changes
 }
 
-/// What an entry says, all but its place in the trail.
-// Members in the order of their names: what is staged is sealed as it is.
+/// Content of an entry, without its position in the chain.
+// Members are in alphabetical order: staged text is sealed unchanged.
 #[derive(Clone, Debug, Serialize)]
 pub struct Draft {
-    /// What was done.
+    /// Action.
     pub action: Action,
-    /// Who did it.
+    /// Actor.
     pub actor: Actor,
-    /// What changed.
+    /// Changes.
     pub changes: Changes,
-    /// When.
+    /// Time of the action.
     pub occurred_at: Timestamp,
-    /// What came of it.
+    /// Outcome.
     pub outcome: Outcome,
-    /// In which request.
+    /// Request ID.
     pub request_id: Option<RequestId>,
-    /// From which address.
+    /// Address of the client.
     pub source_ip: Option<IpAddr>,
-    /// What it was done to.
+    /// Object of the action.
     pub target: Option<Target>,
-    /// Which step of which trace the request was (W3C Trace Context).
+    /// Trace and span of the request (W3C Trace Context).
     pub traceparent: Option<String>,
-    /// By what kind of client, in its own words.
+    /// User agent of the client.
     pub user_agent: Option<String>,
 }
 
 impl Draft {
-    /// As it is staged.
+    /// Text that is staged.
     pub fn to_text(&self) -> String {
-        // A map with names for keys, and nothing else that can fail.
+        // Cannot fail: all map keys are strings.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// What a client says that it is, as far as it can be kept: no control characters, no secrets, not very long.
+/// User agent of a request, without control characters and secrets, and truncated.
 pub fn user_agent(request: &RequestContext) -> Option<String> {
     let text = request.user_agent.as_deref()?;
     let plain: String = text.chars().filter(|character| !character.is_control()).collect();
     Some(Secret::strike(&plain).chars().take(USER_AGENT_CHARS).collect())
 }
 
-/// The words of an entry by which lists are filtered. They are kept beside the entry too, and must be these.
+/// Values of an entry that lists are filtered by. They are also stored as columns, which must be equal to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words {
-    /// What was done, by its current name: a sealed entry may say it by a former one.
+    /// Action, by its current name. A sealed entry may contain a former name.
     pub action: String,
-    /// Who did it, if that is known.
+    /// ID of the actor, if known.
     pub actor_id: Option<String>,
-    /// What it was done to, if that is a thing.
+    /// ID of the target, if the target has one.
     pub target_id: Option<String>,
 }
 
 impl Words {
-    /// Those of an entry.
+    /// Values of an entry.
     pub fn of(entry: &Map<String, Value>) -> Self {
         let id = |of: &str| entry.get(of).and_then(|thing| thing.get("id")?.as_str()).map(str::to_owned);
         let action =
@@ -223,27 +224,27 @@ impl Words {
     }
 }
 
-/// What was staged, looked at: what the sealer has to know of it, and all that it says.
+/// Parsed staged entry: the values that the sealer needs, and all members.
 #[derive(Debug)]
 pub struct Staged {
-    /// What lists are filtered by. Its action is a word that this version does not know if a newer one has staged it.
+    /// Values that lists are filtered by. The action is unknown to this version if a newer one staged the entry.
     pub words: Words,
-    /// When.
+    /// Time of the action.
     pub occurred_at: Timestamp,
-    /// Whether it was done.
+    /// Whether the action succeeded.
     pub is_success: bool,
-    /// Everything.
+    /// All members.
     pub members: Map<String, Value>,
 }
 
 impl Staged {
-    /// Reads a staged text. What is no entry, which only somebody with the database's own password can have staged, is
-    /// made into one that tells of it: the trail goes on, and shows it.
+    /// Parses a staged text. An invalid text, which only somebody with the database's password can have staged, is
+    /// replaced by an entry that contains it. Sealing continues, and the trail shows the manipulation.
     pub fn read(text: &str, now: Timestamp) -> Self {
         Self::understand(text).unwrap_or_else(|| {
             tracing::error!(
                 target: "cloudapi::audit",
-                "something else than an entry was staged for the audit trail, by somebody else than this server; it is sealed as audit.unreadable"
+                "invalid entry, not staged by this server, found for the audit trail; sealed as audit.unreadable"
             );
             Self::unreadable(text, now)
         })
@@ -265,7 +266,7 @@ impl Staged {
         word(members.get("action")?)?;
         let occurred_at = Timestamp::parse(members.get("occurred_at")?.as_str()?)?;
         let is_success = members.get("outcome")?.as_str()? == "success";
-        // A PostgreSQL text has no NUL.
+        // The PostgreSQL type `text` cannot contain NUL.
         let has_nul = members.iter().any(|(name, value)| name.contains('\0') || has_nul(value));
         (!has_nul).then_some(Self { words: Words::of(&members), occurred_at, is_success, members })
     }
@@ -276,7 +277,7 @@ impl Staged {
         Self::of(Draft::by_system(UNREADABLE, Outcome::Failed, changes, now))
     }
 
-    /// What the server itself adds to the trail.
+    /// Entry that the sealer itself adds to the trail.
     pub fn of(draft: Draft) -> Self {
         let (occurred_at, is_success) = (draft.occurred_at, draft.outcome == Outcome::Success);
         let members = match serde_json::to_value(draft) {
@@ -288,7 +289,7 @@ impl Staged {
 }
 
 impl Draft {
-    /// Of what the server does by itself, in no request.
+    /// Draft for an action of the server outside of any request.
     pub fn by_system(action: Action, outcome: Outcome, changes: Changes, now: Timestamp) -> Self {
         Self {
             action,
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_has_both_values_of_what_differs_and_nothing_else() {
+    fn difference_has_old_and_new_value_of_changed_members_only() {
         let before = changes(json!({ "a": 1, "b": [1], "c": null, "d": "x", "f": null }));
         let after = changes(json!({ "a": 1, "b": [2], "c": 3, "e": {} }));
         let expected = json!({ "b": [[1], [2]], "c": [null, 3], "d": ["x", null], "e": [null, {}] });
@@ -335,13 +336,13 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_called_what_it_is() {
+    fn target_type_is_the_noun_of_its_id() {
         assert_eq!(Target::new(KeyId::from_u128(0x7d1)), Target { id: "key_7d1".into(), kind: "key".into() });
         assert_eq!(Target::new(AuditId::from_u128(1)).kind, "entry");
     }
 
     #[test]
-    fn a_user_agent_is_kept_without_what_does_not_belong_into_it() {
+    fn user_agent_is_kept_without_control_characters_and_secrets() {
         let said = |text: &str| user_agent(&RequestContext::new(None, Some(text.into())));
         let secret = Secret::generate(SecretKind::Token);
         assert_eq!(said(&format!("curl/8\t{}x", secret.expose())).as_deref(), Some("curl/8x"));
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_staged_is_written_canonically() {
+    fn staged_text_is_canonical() {
         let now = Timestamp::parse("2026-03-01T00:00:00Z").unwrap();
         let changes = changes(json!({ "b": { "z": 1, "a": "é\u{1f}\"" }, "a": null }));
         let text = Draft::by_system(Action::KeyCreated, Outcome::Success, changes, now).to_text();
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_becomes_one_that_tells_of_it() {
+    fn invalid_staged_text_becomes_an_unreadable_entry() {
         let now = Timestamp::parse("2026-03-01T00:00:00Z").unwrap();
         let long = format!(r#"{{"action":"{}"}}"#, "x".repeat(300));
         let sound = Draft::by_system(Action::KeyCreated, Outcome::Success, Changes::new(), now).to_text();
@@ -373,7 +374,7 @@ mod tests {
             assert_eq!((staged.words.action.as_str(), staged.is_success), ("audit.unreadable", false));
             assert_eq!(staged.members["changes"]["staged"], kept);
         }
-        // A newer version's action is sealed all the same.
+        // An action of a newer version is sealed as it is.
         let newer = sound.replace("key.created", "key.admired");
         assert_eq!(Staged::read(&newer, now).words.action, "key.admired");
     }

@@ -1,5 +1,6 @@
-//! Who has read the trail. The first read in a minute is told at once; what follows in that minute is added up and told
-//! when it is over: else whoever pages to the end of a trail would never get there.
+//! Records reads of the trail. The first read in a minute is recorded immediately. Further reads in that minute are
+//! counted and recorded when the minute is over. Otherwise, each page of a list would append an entry to the trail, and
+//! paging to its end would never finish.
 
 use std::{
     collections::HashMap,
@@ -25,12 +26,12 @@ use crate::{
     db::Connections,
 };
 
-/// For how long reads are added up.
+/// Period in which reads of one reader are counted together.
 const SPAN: Duration = Duration::from_secs(60);
-/// So many readers are told apart; of others, each read is told at once.
+/// Maximum number of readers that are counted. Reads of further readers are recorded immediately.
 const MOST: usize = 10_000;
 
-/// Reads since the first of each minute.
+/// Reads since the first one of each minute.
 #[derive(Debug, Default)]
 pub struct Reads(Mutex<HashMap<(ProjectId, Actor), Span>>);
 
@@ -41,7 +42,7 @@ struct Span {
 }
 
 impl Reads {
-    /// Tells that `request` reads a trail, now or when the minute is over.
+    /// Records that `request` reads a trail, immediately or when the minute is over.
     pub async fn note(
         &self,
         db: &mut PgConnection,
@@ -56,12 +57,12 @@ impl Reads {
         Ok(())
     }
 
-    /// Whether there was a read in the minute before; if so, this one is counted.
+    /// Returns whether there was a read in the last minute. If so, counts this one.
     fn is_within(&self, chain: ProjectId, actor: Actor, now: Timestamp) -> bool {
         let mut spans = self.lock();
         let is_known = spans.len() < MOST;
         match spans.get_mut(&(chain, actor.clone())) {
-            // One that is over and holds something is told at the next look, with this.
+            // A minute that is over and has counted reads is recorded at the next flush, including this read.
             Some(span) if span.began.until(now) < SPAN || span.more > 0 => {
                 span.more += 1;
                 true
@@ -80,12 +81,12 @@ impl Reads {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(ProjectId, Actor), Span>> {
-        // A panic elsewhere leaves the map whole: each change to it is one call.
+        // A panic in another thread leaves the map consistent: each change is a single call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells what was added up in minutes that are over; in all of them, if it is the last time. What cannot be told now
-    /// is kept for the next time, also when this is canceled.
+    /// Records the reads of minutes that are over, or of all minutes if `is_last`. Reads that cannot be recorded now are
+    /// kept for the next flush, also if this future is canceled.
     pub async fn flush(&self, db: &impl Connections, clock: &Clock, is_last: bool) -> Result<()> {
         let now = clock.now();
         let is_over = |span: &Span| is_last || span.began.until(now) >= SPAN;
@@ -110,7 +111,7 @@ impl Reads {
     }
 }
 
-/// What is being staged. Dropped, it puts back what was not.
+/// Reads that are being staged. On drop, reads that were not staged are counted again.
 struct Spans<'a> {
     reads: &'a Reads,
     over: Vec<((ProjectId, Actor), Span)>,
@@ -126,7 +127,7 @@ impl Drop for Spans<'_> {
     }
 }
 
-/// What a client did to a trail, or the operator.
+/// Draft for an action of a client or the operator on a trail.
 pub fn by(request: &RequestContext, chain: ProjectId, action: Action, changes: Changes, now: Timestamp) -> Draft {
     Draft {
         actor: Actor::of(request),

@@ -15,10 +15,10 @@ use crate::base::{
     id::{AuditId, ProjectId},
 };
 
-/// Who holds this advisory lock seals. No other lock of ours has its number: those of idempotency are hashes.
+/// Advisory lock of the sealer. No other lock of the server has this number: idempotency locks are hashes.
 const SEALING: i64 = 0x636c_6f75_6441_7564;
 
-/// Stages what was recorded outside of any write.
+/// Stages entries that do not belong to a write.
 pub async fn stage(db: &mut PgConnection, drafts: &[(ProjectId, Draft)]) -> sqlx::Result<()> {
     let (projects, entries): (Vec<_>, Vec<_>) =
         drafts.iter().map(|(project, draft)| (*project, draft.to_text())).unzip();
@@ -30,43 +30,43 @@ pub async fn stage(db: &mut PgConnection, drafts: &[(ProjectId, Draft)]) -> sqlx
         .map(drop)
 }
 
-/// A place among what is staged, of which all that comes before is sealed: a transaction, and a position among what it has
-/// staged.
+/// Position in the staged entries before which all entries are sealed: a transaction, and an index among the entries that
+/// it staged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Mark {
-    /// The transaction.
+    /// Transaction ID.
     pub xact: u64,
-    /// The position; positions begin at 1.
+    /// Index in the transaction, from 1.
     pub position: i64,
 }
 
-/// How things stand.
+/// State of the staged entries.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct Look {
     low_water: String,
-    /// How many entries are staged, counted no further than `most`.
+    /// Number of staged entries, counted up to `most`.
     pub staged: i64,
-    /// The last entry that was sealed.
+    /// Last sealed entry.
     pub last_id: AuditId,
     /// Whether a checkpoint is due.
     pub is_due: bool,
 }
 
 impl Look {
-    /// No transaction before this one is running any more.
+    /// Position before which all transactions have ended.
     pub(super) fn low_water(&self) -> Result<Mark> {
         Ok(Mark { xact: self.low_water.parse().map_err(Error::internal)?, position: 0 })
     }
 }
 
 impl Taken {
-    /// Where it was staged.
+    /// Position at which the entry was staged.
     pub(super) fn mark(&self) -> Result<Mark> {
         Ok(Mark { xact: self.xact.parse().map_err(Error::internal)?, position: self.position })
     }
 }
 
-/// Looks, without a lock, whether there is anything to do after `mark`.
+/// Checks, without a lock, whether there is anything to seal after `mark`.
 pub(super) async fn look(db: &mut PgConnection, mark: Mark, most: i64, due_since: Timestamp) -> sqlx::Result<Look> {
     sqlx::query_as(
         "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS low_water,
@@ -83,32 +83,33 @@ pub(super) async fn look(db: &mut PgConnection, mark: Mark, most: i64, due_since
     .await
 }
 
-/// Becomes the one that seals, until the transaction ends; gives the id given last. None if another is.
+/// Acquires the sealer lock until the transaction ends and returns the last assigned ID. Returns `None` if another server
+/// holds the lock.
 pub(super) async fn take_turn(db: &mut PgConnection) -> sqlx::Result<Option<AuditId>> {
     let is_ours: bool =
         sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(SEALING).fetch_one(&mut *db).await?;
     if !is_ours {
         return Ok(None);
     }
-    // A statement of its own, which sees what the one before has committed.
+    // A separate statement, so that its snapshot includes commits of the previous lock holder.
     sqlx::query_scalar("SELECT last_id FROM audit_sealer").fetch_optional(db).await
 }
 
-/// Something staged.
+/// Staged entry.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct Taken {
     xact: String,
     position: i64,
-    /// Whose it is.
+    /// Project of the entry.
     pub project_id: ProjectId,
-    /// What it says.
+    /// Content of the entry.
     pub entry: String,
 }
 
-/// Takes out what was staged after `mark`, the oldest first, at most `most`.
+/// Removes and returns up to `most` entries staged after `mark`, oldest first.
 pub(super) async fn take(db: &mut PgConnection, mark: Mark, most: i64) -> sqlx::Result<Vec<Taken>> {
-    // In the order of the transactions, which is that of cause and effect: a transaction that began after another had
-    // ended has a higher number.
+    // Ordered by transaction ID, which preserves causality: a transaction that began after another had ended has a higher
+    // ID.
     sqlx::query_as(
         "WITH taken AS (
              DELETE FROM audit_staged
@@ -136,7 +137,8 @@ struct EndRow {
     uncovered_since: Option<Timestamp>,
 }
 
-/// Where the chains of these projects end, and those of which a checkpoint is due, as far as there are any.
+/// Reads the ends of the chains of these projects, and of chains for which a checkpoint is due. Chains without entries
+/// are omitted.
 pub(super) async fn ends(
     db: &mut PgConnection,
     projects: &[ProjectId],
@@ -162,7 +164,7 @@ pub(super) async fn ends(
     Ok(rows.into_iter().map(end).collect())
 }
 
-/// Adds entries to the trail.
+/// Inserts sealed entries.
 pub(super) async fn insert(db: &mut PgConnection, entries: &[Linked]) -> sqlx::Result<()> {
     macro_rules! column {
         ($of:expr) => {
@@ -195,7 +197,7 @@ pub(super) async fn insert(db: &mut PgConnection, entries: &[Linked]) -> sqlx::R
     .map(drop)
 }
 
-/// Deletes what these entries say. What the trail says about itself stays, because the rest is checked by it.
+/// Deletes the content of these entries. Entries about the trail itself are kept, because verification needs them.
 pub(super) async fn redact(db: &mut PgConnection, entries: &[(ProjectId, AuditId)]) -> sqlx::Result<()> {
     let (projects, ids): (Vec<_>, Vec<_>) = entries.iter().copied().unzip();
     sqlx::query(
@@ -212,7 +214,7 @@ pub(super) async fn redact(db: &mut PgConnection, entries: &[(ProjectId, AuditId
     .map(drop)
 }
 
-/// Says where chains end now.
+/// Updates the ends of chains.
 pub(super) async fn set_ends(db: &mut PgConnection, ends: &HashMap<ProjectId, End>) -> sqlx::Result<()> {
     let mut ends: Vec<_> = ends.iter().collect();
     ends.sort_unstable_by_key(|(project, _)| **project);
@@ -243,7 +245,7 @@ pub(super) async fn set_ends(db: &mut PgConnection, ends: &HashMap<ProjectId, En
     .map(drop)
 }
 
-/// Keeps checkpoints, each under the id of the entry that tells of it.
+/// Inserts checkpoints, each with the ID of the entry that records it.
 pub(super) async fn insert_checkpoints(db: &mut PgConnection, made: &[(AuditId, Signed)]) -> sqlx::Result<()> {
     macro_rules! column {
         ($of:expr) => {
@@ -268,8 +270,8 @@ pub(super) async fn insert_checkpoints(db: &mut PgConnection, made: &[(AuditId, 
     .map(drop)
 }
 
-/// Says which id was given last, unless somebody else has given one since `before`: gives whether nobody has. The lock
-/// sees to that already; should it ever not, a chain does not fork.
+/// Records the last assigned ID, unless another server has assigned one since `before`; returns whether it succeeded. The
+/// sealer lock already prevents this. The check ensures that a chain does not fork even if the lock fails.
 pub(super) async fn set_last(db: &mut PgConnection, before: AuditId, last: AuditId) -> sqlx::Result<bool> {
     sqlx::query("UPDATE audit_sealer SET last_id = $2 WHERE last_id = $1")
         .bind(before)

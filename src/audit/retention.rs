@@ -1,5 +1,5 @@
-//! Removes what is older than the operator keeps: whole UTC months, a batch at a time, each behind a signed anchor that
-//! the rest of the chain begins after, and each told in the trail.
+//! Removes entries that are older than the retention period: whole UTC months, in batches. Each batch leaves a signed
+//! anchor, at which the rest of the chain begins, and is recorded in the trail.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,49 +24,50 @@ use crate::{
     usage,
 };
 
-/// How often to look whether a month has become too old.
+/// Interval between checks for a month that has expired.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How long it may take at a time.
+/// Deadline for one run.
 const LONGEST: Duration = Duration::from_secs(300);
-/// How many entries are removed at a time.
+/// Number of entries removed in one batch.
 const BATCH: i64 = 5_000;
-/// How far this machine's clock may differ from the database's for anything to be removed by it.
+/// Maximum difference between this server's clock and the database's at which entries are removed.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Runs until it must stop. Keeps so many whole months.
+/// Runs until it is stopped. Keeps this number of whole months.
 pub async fn run(db: Pool, clock: Clock, signer: Arc<Signer>, months: u32, heartbeat: Heartbeat) {
     let mut retention = Retention::new(signer, months);
     while heartbeat.pause(INTERVAL).await {
-        // Should the network swallow an answer, it is not waited for. A batch that is cut off is done or not done.
+        // The deadline covers responses that are lost in the network. A batch that is interrupted is removed completely
+        // or not at all.
         match timeout(LONGEST, retention.trim(&db, clock.now())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 db.note(&error);
-                tracing::warn!(%error, "old audit entries could not be removed; trying again in a minute");
+                tracing::warn!(%error, "removal of old audit entries failed; retrying in a minute");
             }
-            Err(_) => tracing::warn!("removing old audit entries takes long; going on with it in a minute"),
+            Err(_) => tracing::warn!("removal of old audit entries timed out; continuing in a minute"),
         }
     }
 }
 
-/// What removes old entries.
+/// Removes old entries.
 #[derive(Debug)]
 pub struct Retention {
     signer: Arc<Signer>,
     months: u32,
-    /// The first month that is kept, once all before it is known to be removed.
+    /// First month that is kept, once all earlier months are known to be removed.
     done: Option<Period>,
-    /// This machine's own clock, which is held against the database's.
+    /// This server's own clock, which is compared with the database's.
     pub machine: Clock,
 }
 
 impl Retention {
-    /// One that keeps so many whole months before the present one.
+    /// Keeps `months` whole months before the current one.
     pub fn new(signer: Arc<Signer>, months: u32) -> Self {
         Self { signer, months, done: None, machine: Clock::system() }
     }
 
-    /// Removes what is too old at `now`.
+    /// Removes entries that are expired at `now`.
     pub async fn trim(&mut self, db: &impl Connections, now: Timestamp) -> Result<()> {
         let mut kept = Period::of(now.date());
         for _ in 0..self.months {
@@ -76,13 +77,13 @@ impl Retention {
             return Ok(());
         }
         let mut db = db.connection().await?;
-        // One machine whose clock is a year ahead must not remove what everybody wants to keep.
+        // A server whose clock is a year ahead must not remove entries that are within the retention period.
         let (theirs, ours) = (usage::repo::database_now(&mut db).await?, self.machine.now());
         let difference = theirs.until(ours).max(ours.until(theirs));
         if difference > CLOCK_TOLERANCE {
             tracing::error!(
                 seconds = difference.as_secs(),
-                "this machine's clock differs from the database's, so this server removes no audit entries; set the clocks (NTP)"
+                "audit entries not removed: the clocks of this server and the database differ; synchronize them (NTP)"
             );
             return Ok(());
         }
@@ -96,20 +97,20 @@ impl Retention {
                 let anchor = self.signer.sign(Statement::Anchor, chain, seq, hash, now);
                 trim::remove(&mut db, &batch, &anchor, &told(&batch, now)).await?;
             }
-            tracing::info!(project_id = %chain, removed, %kept, "audit entries older than the months that are kept were removed");
+            tracing::info!(project_id = %chain, removed, %kept, "old audit entries removed");
         }
         self.done = Some(kept);
         Ok(())
     }
 }
 
-/// The entry that tells of a batch.
+/// Entry that records the removal of a batch.
 fn told(batch: &Batch, now: Timestamp) -> Draft {
     let changes = [("from_seq".to_owned(), (batch.removed_up_to + 1).into()), ("to_seq".to_owned(), batch.seq.into())];
     Draft::by_system(Action::AuditRetentionApplied, Outcome::Success, changes.into_iter().collect(), now)
 }
 
-/// The first id that an entry sealed on `day` or later can have.
+/// Lowest ID of entries sealed on `day` or later.
 fn first_id(day: Date) -> AuditId {
     let millis = Timestamp::new(day.midnight().assume_utc()).unix_millis();
     AuditId::from_u128(u128::try_from(millis).unwrap_or(0) << 80)

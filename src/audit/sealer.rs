@@ -1,4 +1,4 @@
-//! Gives staged entries their places. Every server tries to, one at a time does.
+//! Seals staged entries into their chains. Every server tries, and an advisory lock admits one at a time.
 
 use std::{
     collections::BTreeSet,
@@ -28,69 +28,69 @@ use crate::{
     webhooks,
 };
 
-/// Each statement has to see what was committed before it, whatever the database's own default is.
+/// Each statement must see commits that precede it, independent of the database's default isolation level.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-/// How often to look. Telling by NOTIFY what was staged would have every write wait for every other.
+/// Polling interval. A NOTIFY per staged entry would serialize the commits of all writes.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How many entries are sealed in one transaction.
+/// Number of entries sealed in one transaction.
 const BATCH: usize = 2000;
-/// How many checkpoints of quiet chains are made in one.
+/// Number of overdue checkpoints created in one transaction.
 const DUE_AT_ONCE: usize = 500;
-/// How far staged entries are counted for the figures.
+/// Limit up to which staged entries are counted for the metrics.
 const COUNTED: i64 = 10_000;
-/// How long one look and batch may take. A network that swallows an answer must not hold up all that come after.
+/// Deadline for one poll and batch. A response that is lost in the network must not block later batches.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// What one attempt came to.
+/// Result of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All that could be seen is sealed.
+    /// All visible entries are sealed.
     Done,
-    /// There is more.
+    /// More entries are waiting.
     More,
-    /// Another server seals.
+    /// Another server holds the sealer lock.
     NotOurTurn,
 }
 
-/// The sealer of one server.
+/// Sealer of one server.
 #[derive(Debug)]
 pub struct Sealer {
-    // A connection of its own: entries are sealed however many requests wait for one.
+    // A separate connection, so that sealing does not wait for requests that have exhausted the pool.
     db: Pool,
     clock: Clock,
     signer: Arc<Signer>,
     figures: Arc<Figures>,
-    /// All that was staged before is sealed: nothing before it is looked at again, nor what was removed there.
+    /// Position before which everything is sealed. Later scans start here and skip the dead rows before it.
     mark: Mark,
 }
 
 impl Sealer {
-    /// One for the database that `db` reaches.
+    /// Creates a sealer for the database of `db`.
     pub fn new(db: &PgPool, clock: Clock, signer: Arc<Signer>, figures: Arc<Figures>) -> Self {
         Self { db: pool_of_one(db), clock, signer, figures, mark: Mark::default() }
     }
 
-    /// Seals from when the server is open until it must stop, and then what is left.
+    /// Seals entries from the time the server is open until it is stopped, then seals the remaining ones.
     pub async fn run(mut self, lifecycle: Arc<Lifecycle>, heartbeat: Heartbeat) {
         let stop = heartbeat.stop();
         let mut is_well = true;
         loop {
-            // Before, there may be no tables.
+            // Before that, the tables may not exist.
             if !lifecycle.is_open() && heartbeat.pause(INTERVAL).await {
                 continue;
             }
             heartbeat.progress();
-            // Read before it is tried: what was staged before the stop is sealed by the attempt after it.
+            // Read before the attempt, so that entries staged before the stop are sealed by the last attempt.
             let is_last = stop.is_cancelled();
             match self.seal().await {
                 Ok(outcome) => {
                     if !std::mem::replace(&mut is_well, true) {
-                        tracing::info!("the audit trail is being sealed again");
+                        tracing::info!("audit sealing resumed");
                     }
                     if outcome == Outcome::More {
                         continue;
                     }
-                    // What another server is just sealing need not be waited for.
+                    // Entries that another server is sealing need not be waited for.
                     if is_last {
                         break;
                     }
@@ -99,7 +99,7 @@ impl Sealer {
                     self.db.note(&error);
                     self.figures.look(None);
                     if std::mem::replace(&mut is_well, false) {
-                        tracing::warn!(%error, "the audit trail cannot be sealed; entries wait in the database, and this is tried again");
+                        tracing::warn!(%error, "audit sealing failed; entries wait in the database and are retried");
                     }
                     if is_last {
                         break;
@@ -111,14 +111,14 @@ impl Sealer {
         self.db.close().await;
     }
 
-    /// Seals one batch, if there is anything to seal.
+    /// Seals one batch, if any entries are staged.
     pub async fn seal(&mut self) -> Result<Outcome> {
         match tokio::time::timeout(LONGEST, self.try_to_seal()).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                // Nobody knows what is on the way on that connection, if anything ever comes.
+                // The state of the old connection is unknown: a response may still arrive on it.
                 self.db = pool_of_one(&self.db);
-                Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"))
+                Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"))
             }
         }
     }
@@ -147,16 +147,17 @@ impl Sealer {
         }
         linker.checkpoint_old();
         write(&mut transaction, last, &linker).await?;
-        // With the entries or not at all: what can be read as an event is on its way.
+        // In the same transaction as the entries, so that each event that can be read also has its deliveries.
         if !linker.entries.is_empty() {
             webhooks::repo::enqueue(&mut transaction, last, linker.last()).await?;
         }
         transaction.commit().await?;
 
-        // What was taken was seen later than the look; of a full batch, all that came before its last.
+        // The batch may include entries staged after the poll. If the batch is full, everything up to its last entry is
+        // sealed.
         let is_full = taken.len() == BATCH;
         let reached = taken.last().filter(|_| is_full).map(repo::Taken::mark).transpose()?;
-        // And never beyond a transaction that may still stage something.
+        // Never beyond a transaction that may still stage entries.
         let low_water = look.low_water()?;
         self.mark = reached.map_or(low_water, |reached| reached.min(low_water));
         if !is_full {
@@ -173,9 +174,9 @@ impl Sealer {
     }
 }
 
-/// A connection of its own to what `db` reaches, made when it is needed and as often as it is lost.
+/// Lazy pool with one connection to the database of `db`. Reconnects when the connection is lost.
 fn pool_of_one(db: &PgPool) -> Pool {
-    // A name of its own in pg_stat_activity, because it is no connection of the pool.
+    // Distinct name in pg_stat_activity, because this connection is not part of the pool.
     let options = db.connect_options().as_ref().clone().application_name("cloudapi sealer");
     Pool::connect_lazy(db::pool_options().max_connections(1).test_before_acquire(false), options)
 }
@@ -186,7 +187,8 @@ async fn write(db: &mut PgConnection, before: AuditId, linker: &Linker<'_>) -> R
     }
     repo::insert(db, &linker.entries).await?;
     repo::set_ends(db, &linker.ends).await?;
-    // Together with the entries that tell of it: whoever reads what is left of one finds out why.
+    // In the same transaction as the entries that record the redactions, so that readers of a redacted entry find the
+    // reason.
     let redactions: Vec<_> = linker.entries.iter().filter_map(Linked::redacts).collect();
     if !redactions.is_empty() {
         repo::redact(db, &redactions).await?;
@@ -200,7 +202,7 @@ async fn write(db: &mut PgConnection, before: AuditId, linker: &Linker<'_>) -> R
     }
 }
 
-/// The line that carries a checkpoint out of the database, to wherever logs go.
+/// Logs a checkpoint, so that a copy exists outside the database wherever logs are stored.
 fn log(signed: &Signed) {
     let project = (signed.project_id != DEPLOYMENT).then_some(signed.project_id);
     tracing::info!(

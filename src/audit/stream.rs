@@ -1,9 +1,9 @@
-//! An export as an answer: made as it is taken, so a slow client holds up nothing but itself, and one that goes away ends
-//! the work.
+//! Streaming response of an export. Pieces are produced as the client reads them: a slow client delays no other request,
+//! and a disconnect ends the export.
 //!
-//! Like every answer it gives back its place among the requests being served when its head is there, and is cut off when
-//! its client takes nothing for a minute (`server::progress`). What it asks of the database is bounded by
-//! [`super::export`], which holds nothing between two pieces.
+//! As with every response, the request's permit is released when the head is sent, and the connection is closed if the
+//! client reads nothing for a minute (`server::progress`). The load on the database is bounded by [`super::export`],
+//! which holds no resources between two pieces.
 
 use axum::{
     body::{Body, Bytes},
@@ -22,7 +22,7 @@ use crate::{
     http::describe::{Answer, AnswerShape},
 };
 
-/// 200 with a whole trail.
+/// Response 200 with a whole trail.
 #[derive(Debug)]
 pub struct Exported {
     chain: ProjectId,
@@ -31,13 +31,12 @@ pub struct Exported {
 }
 
 impl Exported {
-    /// The answer without its body.
+    /// Response without a body.
     pub fn head(chain: ProjectId, format: Format) -> Self {
         Self { chain, format, body: Body::empty() }
     }
 
-    /// The answer to the request `request_id`, once its first piece is there: until then whatever fails is an answer of
-    /// its own.
+    /// Response to the request `request_id`. Waits for the first piece, so that errors until then become error responses.
     pub async fn begin(mut export: Export, request_id: RequestId) -> Result<Self> {
         let (chain, format) = (export.chain(), export.format());
         let first = export.next().await?.unwrap_or_default();
@@ -45,10 +44,10 @@ impl Exported {
             let mut export = export?;
             match export.next().await {
                 Ok(piece) => Some((Ok(piece?), Some(export))),
-                // The client sees that its answer broke off.
+                // The client sees that the response is truncated.
                 Err(error) => {
                     let cause = error.cause().map(tracing::field::display);
-                    tracing::error!(%request_id, code = %error.code(), cause, "an export broke off");
+                    tracing::error!(%request_id, code = %error.code(), cause, "audit export failed");
                     Some((Err(error), None))
                 }
             }
@@ -81,7 +80,7 @@ impl IntoResponse for Exported {
 impl Answer for Exported {
     const SHAPE: AnswerShape = AnswerShape {
         status: 200,
-        description: "The whole trail, made as it is taken. As NDJSON its last line is a signed checkpoint; without it the answer broke off.",
+        description: "The whole trail, streamed. In NDJSON, the last line is a signed checkpoint; if it is missing, the response is truncated.",
         media_types: &["application/x-ndjson", "text/csv"],
         schema: |_| json_schema!({ "type": "string" }),
         location: false,

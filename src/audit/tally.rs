@@ -1,4 +1,5 @@
-//! What was refused with 401 or 403, added up. A flood of junk costs no entry for each, and no query.
+//! Aggregates requests that were denied with 401 or 403. A flood of invalid requests causes neither an entry nor a query
+//! per request.
 
 use std::{
     collections::HashMap,
@@ -24,17 +25,17 @@ use crate::{
     db::Connections,
 };
 
-/// So many different refusals are told apart within a minute; all others are one.
+/// Maximum number of distinct denials that are counted separately between two flushes. Further denials share one count.
 const MOST: usize = 10_000;
 
-/// Refusals since they were last written.
+/// Denials since the last flush.
 #[derive(Debug, Default)]
 pub struct Tally(Mutex<HashMap<Refusal, u64>>);
 
-/// What one count is of. None where there were too many to tell apart.
+/// Key of a count, or `None` if there were too many distinct denials.
 type Refusal = Option<Told>;
 
-/// A refusal, of which nothing is written until it is time.
+/// Properties that distinguish denials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Told {
     project: Option<ProjectId>,
@@ -45,9 +46,9 @@ struct Told {
 }
 
 impl Tally {
-    /// Counts one: `request`, asked by `method`, was refused with `code`.
+    /// Counts one denial: `request`, with the method `method`, was denied with `code`.
     pub fn count(&self, request: &RequestContext, method: &'static str, code: Code) {
-        // A sign-in that failed has an entry of its own.
+        // A failed sign-in is a separate entry.
         if code == Code::InvalidCredentials || request.origin != Origin::Client {
             return;
         }
@@ -65,11 +66,11 @@ impl Tally {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Refusal, u64>> {
-        // A panic elsewhere leaves the map whole: each change to it is one call.
+        // A panic in another thread leaves the map consistent: each change is a single call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stages what was counted; what cannot be staged now is kept for the next time, also when this is canceled.
+    /// Stages the counts. Counts that cannot be staged now are kept for the next flush, also if this future is canceled.
     pub async fn flush(&self, db: &impl Connections, clock: &Clock) -> Result<()> {
         let mut taken = Counts { tally: self, counts: mem::take(&mut *self.lock()) };
         if taken.counts.is_empty() {
@@ -85,7 +86,7 @@ impl Tally {
     }
 }
 
-/// What is being staged. Dropped, it puts back what was not.
+/// Counts that are being staged. On drop, counts that were not staged are added back.
 struct Counts<'a> {
     tally: &'a Tally,
     counts: HashMap<Refusal, u64>,
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_of_one_kind_are_one_count() {
+    fn denials_of_the_same_kind_share_one_count() {
         let tally = Tally::default();
         for route in ["/a", "/a", "/b"] {
             tally.count(&request(route), "GET", Code::InvalidToken);
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_nothing_goes_uncounted() {
+    fn memory_is_bounded_and_every_denial_is_counted() {
         let tally = Tally::default();
         for number in 1..=MOST + 7 {
             let request = request("/a");

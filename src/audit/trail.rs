@@ -16,39 +16,40 @@ use crate::base::{
     tenant::Tenant,
 };
 
-/// What entries have in common.
+/// Filter for entries.
 #[derive(Debug, Default)]
 pub struct Filter<'a> {
-    /// They happened then or later.
+    /// Start of the time range, inclusive.
     pub from: Option<Timestamp>,
-    /// They happened before then.
+    /// End of the time range, exclusive.
     pub to: Option<Timestamp>,
-    /// Who did it.
+    /// ID of the actor.
     pub actor: Option<&'a str>,
-    /// What was done.
+    /// Action.
     pub action: Option<Action>,
-    /// To what.
+    /// ID of the target.
     pub target: Option<&'a str>,
 }
 
-/// The columns of [`StoredEntry`], by name: the shape of `*` changes when a migration runs beside an older server.
+/// Columns of [`StoredEntry`], by name: the columns of `*` change when a migration runs while an older server is running.
 macro_rules! entry_columns {
     () => {
         "project_id, id, seq, payload, action, actor_id, target_id, is_event, salt, payload_hash, prev_hash, hash"
     };
 }
 
-/// How many entries are looked at together at most, when there is something to be found that no index tells.
+/// Maximum number of entries scanned per query when no index matches all filters.
 const LOOK: i64 = 2_000;
 
-/// The tenant's entries.
+/// Lists the tenant's entries.
 ///
-/// Each filter has an index whose order is the list's. Which one is read, and that it is read in its order from the cursor
-/// on, is settled here and not left to the planner, which cannot know how much a project or an actor has: where it guesses
-/// wrong it collects and sorts all there is, or looks through every other project's entries. So what is read begins where
-/// a comparison of rows says (the index has nothing else to go by), and has an end by its number; where the page's own
-/// end is among it is judged afterwards. (Told by another comparison, it would not end a scan, but be looked for to the
-/// end of the project.)
+/// Each filter has an index in the order of the list. This query forces the planner to scan one of them, in order, from
+/// the cursor. The planner does not know how many entries a project or an actor has: where it estimates wrong, it sorts
+/// all of them, or scans the entries of every other project.
+///
+/// Therefore the scan starts at a row comparison, which only that index supports, and ends at a LIMIT. Whether an entry
+/// is still within the range is decided afterwards. A second comparison would not end the scan: PostgreSQL would apply it
+/// as a filter to the end of the project.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -72,47 +73,47 @@ pub async fn list(
     Ok(page.page(rows, |entry: &StoredEntry| entry.id))
 }
 
-/// An entry that was looked at.
+/// Scanned entry.
 #[derive(FromRow)]
 struct Looked {
     #[sqlx(flatten)]
     entry: StoredEntry,
-    /// The how manyeth it was.
+    /// Position in the scan, from 1.
     position: i64,
-    /// Whether the list reaches so far.
+    /// Whether the entry is within the range of the list.
     is_within: bool,
-    /// Whether it is what was asked for.
+    /// Whether the entry matches the filters.
     fits: bool,
 }
 
-/// A walk along one index.
+/// Scan of one index.
 struct Scan<'a> {
     tenant: Tenant,
     filter: &'a Filter<'a>,
     order: Order,
-    /// What the index begins with besides the project, and of what value.
+    /// Column and value that lead the index after the project.
     led: Option<(&'static str, &'a str)>,
-    /// What else is asked for.
+    /// Remaining filters.
     others: Vec<(&'static str, &'a str)>,
-    /// Where to go on.
+    /// Entry after which the scan continues.
     after: AuditId,
-    /// How many entries are looked at.
+    /// Number of entries per query.
     look: i64,
 }
 
 impl<'a> Scan<'a> {
     fn new(tenant: Tenant, filter: &'a Filter<'a>, page: &PageRequest<id::Audit>) -> Self {
         let action = filter.action.map(Action::as_str);
-        // The one that most likely leaves the least comes first.
+        // The most selective filter comes first.
         let filters = [("target_id", filter.target), ("actor_id", filter.actor), ("action", action)];
         let mut filters = filters.into_iter().filter_map(|(column, value)| Some((column, value?)));
         let (led, others) = (filters.next(), filters.collect());
         Self { tenant, filter, order: page.order, led, others, after: page.after, look: 0 }
     }
 
-    /// The next look, for `wanted` entries.
+    /// Next query, for `wanted` entries.
     fn sql(&mut self, wanted: usize) -> QueryBuilder<Postgres> {
-        // Mostly all of them are what is asked for. Where they are not, ever more are looked at together.
+        // Usually all scanned entries match. Otherwise, scan increasingly many per query.
         self.look = (self.look * 4).clamp(i64::try_from(wanted).unwrap_or(LOOK), LOOK);
         let project = self.tenant.project_id();
         let (from, to) = (self.filter.from.map(Side::From), self.filter.to.map(Side::To));
@@ -127,7 +128,7 @@ impl<'a> Scan<'a> {
             entry_columns!(),
             ", position, coalesce("
         ));
-        // What is judged of each entry.
+        // Conditions on each scanned entry.
         sql.push("project_id = ").push_bind(project);
         if let Some((column, value)) = self.led {
             sql.push(" AND ").push(column).push(" = ").push_bind(value);
@@ -143,7 +144,7 @@ impl<'a> Scan<'a> {
         for side in [from, to].into_iter().flatten() {
             side.exactly(&mut sql);
         }
-        // What is looked at. An index of entries that have an actor is for those only.
+        // Scanned entries. The index on actors contains only entries that have an actor.
         let columns: Vec<&str> =
             ["project_id"].into_iter().chain(self.led.map(|(column, _)| column)).chain(["id"]).collect();
         sql.push(concat!(
@@ -175,8 +176,8 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// One end of a span of time. An id's time is that of its sealing: the chain knows how far the two have ever been apart, so
-/// ids say where to look, and the entry itself whether it is one.
+/// One end of a time range. The time in an ID is the time of sealing, not of the action. The chain records the maximum
+/// difference between the two, so the ID bounds the scan, and the entry itself decides.
 #[derive(Clone, Copy)]
 enum Side {
     From(Timestamp),
@@ -191,33 +192,33 @@ impl Side {
         }
     }
 
-    /// Adds the id that the span's entries are above, or below.
+    /// Appends the ID that bounds the entries of the range.
     fn bound(self, sql: &mut QueryBuilder<Postgres>, tenant: Tenant) {
         let (time, further) = match self {
             Self::From(time) => (time, " - earliest_by"),
             Self::To(time) => (time, " + latest_by + 1"),
         };
-        // The first id of a millisecond, which no entry has: its number in twelve digits, and then nothing (RFC 9562 §5.7).
+        // Lowest ID of a millisecond, which no entry has: the time in twelve digits, followed by zeros (RFC 9562 §5.7).
         sql.push("(SELECT (lpad(to_hex(greatest(").push_bind(time.unix_millis()).push("::bigint").push(further);
         sql.push(", 0)), 12, '0') || repeat('0', 20))::uuid FROM audit_chains WHERE project_id = ");
         sql.push_bind(tenant.project_id()).push(")");
     }
 
-    /// Adds that the entry happened on this side of the time.
+    /// Appends the exact comparison with the time of the action.
     fn exactly(self, sql: &mut QueryBuilder<Postgres>) {
         let (Self::From(time) | Self::To(time)) = self;
-        // Written in one way (`Timestamp`), so that texts sort as the times do.
+        // `Timestamp` has a single text form, in which texts sort like the times.
         sql.push(" AND (convert_from(payload, 'UTF8')::jsonb ->> 'occurred_at') COLLATE \"C\"");
         sql.push(self.compare()).push_bind(time.to_string());
     }
 }
 
-/// Where an export begins and ends.
+/// Beginning and end of an export.
 #[derive(Debug, Default, FromRow)]
 pub struct Start {
-    /// The number of the chain's last entry.
+    /// Number of the chain's last entry.
     pub seq: i64,
-    /// Its hash; none if the chain has no entry.
+    /// Hash of the last entry; none if the chain has no entries.
     pub hash: Option<Vec<u8>>,
     anchor_seq: Option<i64>,
     anchor_hash: Option<Vec<u8>>,
@@ -227,12 +228,12 @@ pub struct Start {
 }
 
 impl Start {
-    /// The number of the last entry that was removed because of its age; 0 for none.
+    /// Number of the last entry that was removed because of its age; 0 for none.
     pub fn removed_up_to(&self) -> i64 {
         self.anchor_seq.unwrap_or(0)
     }
 
-    /// What was signed when entries were last removed.
+    /// Anchor that was signed when entries were last removed.
     pub fn anchor(&self, chain: ProjectId) -> Option<SignedText> {
         Some(SignedText {
             project_id: (chain != DEPLOYMENT).then_some(chain),
@@ -245,7 +246,7 @@ impl Start {
     }
 }
 
-/// Where a chain begins and ends.
+/// Reads the beginning and end of a chain.
 pub async fn start(db: &mut PgConnection, chain: ProjectId) -> sqlx::Result<Start> {
     let start: Option<Start> = sqlx::query_as(
         "SELECT c.seq, c.hash, a.seq AS anchor_seq, a.hash AS anchor_hash, a.made_at, a.public_key, a.signature
@@ -257,18 +258,18 @@ pub async fn start(db: &mut PgConnection, chain: ProjectId) -> sqlx::Result<Star
     Ok(start.unwrap_or_default())
 }
 
-/// An entry among those that are exported.
+/// Entry of an export.
 #[derive(Debug, FromRow)]
 pub struct ExportedEntry {
-    /// The entry.
+    /// Stored entry.
     #[sqlx(flatten)]
     pub entry: StoredEntry,
-    /// Up to which number entries were removed because of their age, at that time.
+    /// Number up to which entries had been removed because of their age at the time of the query.
     pub removed_up_to: i64,
 }
 
-/// The entries of a chain after `after`, at most so many. By comparing rows, as in [`list`]; the end of a project does end
-/// such a scan.
+/// Reads up to `limit` entries of a chain after `after`. Uses a row comparison, as in [`list`]. The second comparison
+/// covers only the project, so it ends the scan.
 pub async fn after(
     db: &mut PgConnection,
     chain: ProjectId,
@@ -291,7 +292,7 @@ pub async fn after(
     .await
 }
 
-/// The tenant's checkpoints.
+/// Lists the tenant's checkpoints.
 pub async fn checkpoints(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -307,20 +308,20 @@ pub async fn checkpoints(
     Ok(page.page(rows, |checkpoint| checkpoint.id))
 }
 
-/// What is known of an entry at a glance.
+/// Short description of an entry.
 #[derive(Debug, FromRow)]
 pub struct Found {
-    /// The entry.
+    /// ID of the entry.
     pub id: AuditId,
-    /// Its number in the chain.
+    /// Number in the chain.
     pub seq: i64,
-    /// What was done; none when it was redacted.
+    /// Action; none if the entry was redacted.
     pub action: Option<String>,
-    /// Whether it was.
+    /// Whether the entry was redacted.
     pub is_redacted: bool,
 }
 
-/// Those of a chain's entries that have these ids, in the order of the chain.
+/// Finds the entries of a chain with these IDs, in the order of the chain.
 pub async fn find(db: &mut PgConnection, chain: ProjectId, ids: &[AuditId]) -> sqlx::Result<Vec<Found>> {
     sqlx::query_as(
         "SELECT id, seq, action, payload IS NULL AS is_redacted FROM audit_entries
@@ -332,7 +333,7 @@ pub async fn find(db: &mut PgConnection, chain: ProjectId, ids: &[AuditId]) -> s
     .await
 }
 
-/// Whether a project has a trail, or will have one.
+/// Whether a project has a trail or will have one.
 pub async fn is_known(db: &mut PgConnection, chain: ProjectId) -> sqlx::Result<bool> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM audit_chains WHERE project_id = $1) OR EXISTS (SELECT FROM projects WHERE id = $1)",

@@ -1,12 +1,12 @@
-//! SQL that removes old entries. It compares rows, as [`super::trail::list`] does and for the same reason.
+//! SQL that removes old entries. Uses row comparisons, as in [`super::trail::list`], for the same reason.
 
 use sqlx::{FromRow, PgConnection};
 
 use super::{checkpoint::Signed, model::Draft};
 use crate::base::id::{AuditId, ProjectId};
 
-/// The chains that have entries from before `before`, other than those that the trail adds about itself: else a chain in
-/// which nothing happens any more would have an entry each month that tells of the removal of the last one's.
+/// Chains with entries from before `before`, other than entries that the trail adds about itself. Otherwise, an inactive
+/// chain would get an entry each month that records the removal of the previous month's entry.
 pub async fn due(db: &mut PgConnection, before: AuditId) -> sqlx::Result<Vec<ProjectId>> {
     sqlx::query_scalar(
         "SELECT c.project_id FROM audit_chains c
@@ -26,22 +26,22 @@ pub async fn due(db: &mut PgConnection, before: AuditId) -> sqlx::Result<Vec<Pro
     .await
 }
 
-/// Entries that are to be removed together.
+/// Entries that are removed together.
 #[derive(Debug, FromRow)]
 pub struct Batch {
     project_id: ProjectId,
     id: AuditId,
-    /// The number of the last of them.
+    /// Number of the last entry.
     pub seq: i64,
-    /// Its hash.
+    /// Hash of the last entry.
     pub hash: Vec<u8>,
-    /// The number of the last entry that was removed before.
+    /// Number of the last entry that was removed earlier.
     pub removed_up_to: i64,
-    /// How many they are at most.
+    /// Maximum number of entries.
     most: i64,
 }
 
-/// The oldest of a chain's entries from before `before`, at most so many; none if there are none.
+/// Finds up to `most` of the oldest entries of a chain from before `before`. Returns `None` if there are none.
 pub async fn batch(db: &mut PgConnection, chain: ProjectId, before: AuditId, most: i64) -> sqlx::Result<Option<Batch>> {
     sqlx::query_as(
         "SELECT project_id, id, seq, hash, $3 AS most,
@@ -61,8 +61,8 @@ pub async fn batch(db: &mut PgConnection, chain: ProjectId, before: AuditId, mos
     .await
 }
 
-/// Removes a batch, unless another server has done so: the anchor, the removal and the entry that tells of it in one
-/// statement, so that there is no state in between. It waits for nobody but whoever removes the same.
+/// Removes a batch, unless another server has done so. One statement writes the anchor, removes the entries and stages
+/// the entry that records it, so there is no intermediate state. It waits only for a server that removes the same batch.
 pub async fn remove(db: &mut PgConnection, batch: &Batch, anchor: &Signed, told: &Draft) -> sqlx::Result<()> {
     sqlx::query(
         "WITH moved AS (

@@ -1,4 +1,4 @@
-//! What came of checking an export.
+//! Result of verifying an export.
 
 use serde::Serialize;
 
@@ -7,57 +7,57 @@ use crate::base::{
     id::{AuditId, ProjectId},
 };
 
-/// A public key (Ed25519).
+/// Ed25519 public key.
 pub type PublicKey = [u8; 32];
 
-/// The first thing that is wrong.
+/// First error in an export.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Broken {
-    /// In which line, counted from 1.
+    /// Number of the line, from 1.
     pub line: u64,
-    /// At which number of the chain, as far as that is known.
+    /// Number of the entry in the chain, if known.
     pub seq: Option<i64>,
-    /// At which entry, as far as that is known.
+    /// ID of the entry, if known.
     pub id: Option<AuditId>,
-    /// What it is.
+    /// Description of the error.
     pub reason: String,
 }
 
-/// Whose word on the key was taken.
+/// Source of the trusted public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyFrom {
-    /// It was named by whoever checks.
+    /// The key was given on the command line.
     Given,
-    /// It is the one that a checkpoint held elsewhere was signed with.
+    /// The key signed an external checkpoint.
     Checkpoint,
-    /// It is the one that the export names itself.
+    /// The key is the one in the export itself.
     Export,
 }
 
-/// What an export that is whole comes to.
+/// Summary of an export without errors.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Intact {
-    /// Whose trail it is; none for the deployment's.
+    /// Project, or `None` for the deployment's trail.
     pub project_id: Option<ProjectId>,
-    /// How many entries are in it.
+    /// Number of entries.
     pub entries: u64,
-    /// How many of them are redacted.
+    /// Number of redacted entries.
     pub redacted: u64,
-    /// The number of the last entry that was removed because of its age; 0 for none.
+    /// Number of the last entry that was removed because of its age; 0 for none.
     pub removed_up_to: i64,
-    /// The number of the last entry.
+    /// Number of the last entry.
     pub seq: i64,
-    /// Its hash.
+    /// Hash of the last entry.
     pub hash: String,
-    /// When that was signed.
+    /// Time of the final signature.
     pub signed_at: Timestamp,
-    /// By which key.
+    /// Public key of the final signature.
     pub public_key: String,
-    /// How that key is known.
+    /// Source of the public key.
     pub key_from: KeyFrom,
-    /// How many checkpoints held elsewhere were found again.
+    /// Number of external checkpoints that match the trail.
     pub checkpoints_found: usize,
-    /// How many are about entries that were removed because of their age.
+    /// Number of external checkpoints about entries that were removed because of their age.
     pub checkpoints_removed: usize,
 }

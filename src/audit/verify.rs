@@ -1,5 +1,5 @@
-//! Checks an export line by line, with nothing at hand but the file: whether anything was changed, taken out, put in or
-//! moved since it was sealed.
+//! Verifies an export line by line, without a database: detects entries that were changed, removed, inserted or moved
+//! since they were sealed.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::base::{
     id::{AuditId, Id, ProjectId},
 };
 
-/// The members of a payload, which a newer version may add to.
+/// Required members of a payload. A newer version may add others.
 const MEMBERS: [&str; 13] = [
     "action",
     "actor",
@@ -35,40 +35,40 @@ const MEMBERS: [&str; 13] = [
     "traceparent",
     "user_agent",
 ];
-/// How many of the latest hashes are remembered: a checkpoint in the trail is about an entry not far before it.
+/// Number of recent hashes that are kept. A checkpoint in the trail covers an entry shortly before it.
 const REMEMBERED: usize = 10_000;
 
-/// Checks lines as they come.
+/// Verifies the lines of an export in order.
 #[derive(Debug)]
 pub struct Verifier {
     key: Option<(PublicKey, KeyFrom)>,
-    /// Checkpoints held elsewhere, by number, that were not met yet.
+    /// External checkpoints by entry number that were not reached yet.
     held: BTreeMap<i64, Vec<Signed>>,
     found: usize,
     removed: usize,
     line: u64,
-    /// Whose trail it is, once a line has told.
+    /// Project of the trail, known after the first line that names it.
     chain: Option<ProjectId>,
-    /// Where the first line begins.
+    /// Number of the anchored entry; 0 if there is no anchor.
     anchor: i64,
     seq: i64,
     hash: Hash,
     id: AuditId,
     entries: u64,
     redacted: u64,
-    /// Redacted entries whose redaction was not met yet, with the lines that they are in.
+    /// Redacted entries whose redaction was not reached yet, with their line numbers.
     unnamed: BTreeMap<i64, (AuditId, u64)>,
     recent: BTreeMap<i64, Hash>,
     end: Option<Signed>,
 }
 
 impl Verifier {
-    /// One that trusts `key`, and whatever signed the checkpoints `held` elsewhere.
+    /// Trusts `key`, or else the key that signed the first of the external checkpoints `held`.
     pub fn new(key: Option<PublicKey>, held: Vec<Signed>) -> Self {
         let key = key.map(|key| (key, KeyFrom::Given));
         let key = key.or_else(|| held.first().map(|checkpoint| (checkpoint.public_key, KeyFrom::Checkpoint)));
         let mut by_number: BTreeMap<i64, Vec<Signed>> = BTreeMap::new();
-        // An empty trail is the beginning of every other.
+        // A checkpoint of an empty trail matches every trail.
         for checkpoint in held.into_iter().filter(|checkpoint| checkpoint.seq > 0) {
             by_number.entry(checkpoint.seq).or_default().push(checkpoint);
         }
@@ -91,11 +91,11 @@ impl Verifier {
         }
     }
 
-    /// Takes the next line, without its end.
+    /// Verifies the next line, without the newline.
     pub fn take(&mut self, line: &[u8]) -> Result<(), Broken> {
         self.line += 1;
         if self.end.is_some() {
-            return Err(self.broken("follows the last line, which is the checkpoint"));
+            return Err(self.broken("follows the last line, the checkpoint"));
         }
         match Line::read(line).map_err(|error| self.broken(error.to_string()))? {
             Line::Anchor(anchor) => self.anchor(anchor),
@@ -105,18 +105,17 @@ impl Verifier {
         }
     }
 
-    /// Ends a file whose last line has no end.
+    /// Ends a file whose last line has no newline.
     pub fn cut_off(mut self) -> Broken {
         self.line += 1;
-        self.broken("has no end, or is longer than any entry; was the export cut off on its way? Export it again")
+        self.broken("does not end with a newline, or is too long; the export is probably truncated, export again")
     }
 
     /// Ends the file.
     pub fn finish(self) -> Result<Intact, Broken> {
         let Some(end) = &self.end else {
-            return Err(self.broken(
-                "the file ends without its last line, the checkpoint; was the export cut off on its way? Export it again",
-            ));
+            return Err(self
+                .broken("the file ends without its last line, the checkpoint; the export is truncated, export again"));
         };
         let key_from = self.key.map_or(KeyFrom::Export, |(_, from)| from);
         Ok(Intact {
@@ -136,12 +135,12 @@ impl Verifier {
 
     fn anchor(&mut self, anchor: Signed) -> Result<(), Broken> {
         if self.line > 1 {
-            return Err(self.broken("is an anchor, which only the first line can be"));
+            return Err(self.broken("is an anchor, which is allowed in the first line only"));
         }
         self.belongs(anchor.project_id)?;
         self.signed(&anchor)?;
         (self.anchor, self.seq, self.hash) = (anchor.seq, anchor.seq, anchor.hash);
-        // What is about removed entries can show nothing any more, unless it is about the very last of them.
+        // Checkpoints about removed entries prove nothing anymore, except one about the last removed entry.
         let kept = self.held.split_off(&anchor.seq);
         self.removed = std::mem::replace(&mut self.held, kept).into_values().map(|same| same.len()).sum();
         self.hold_against()
@@ -165,7 +164,7 @@ impl Verifier {
         let place = self.follows(redacted.seq, redacted.id, redacted.prev_hash)?;
         self.belongs(redacted.project_id.unwrap_or(DEPLOYMENT)).map_err(|broken| place.mark(broken))?;
         if !redacted.redacted {
-            return Err(place.mark(self.broken("has no content, and does not say that it is redacted")));
+            return Err(place.mark(self.broken("has no content, but is not marked as redacted")));
         }
         self.links(&place, redacted.payload_hash, redacted.hash)?;
         self.redacted += 1;
@@ -173,14 +172,14 @@ impl Verifier {
         Ok(())
     }
 
-    /// The entry at hand says that an earlier one was redacted.
+    /// Verifies an entry that records the redaction of an earlier one.
     fn redaction(&mut self, place: &Place, content: &Content) -> Result<(), Broken> {
         let (Some(seq), Some(target)) = (content.changes.get("seq").and_then(Value::as_i64), &content.target_id) else {
-            return Err(place.mark(self.broken("tells of a redaction, and not of which entry")));
+            return Err(place.mark(self.broken("records a redaction, but does not name the entry")));
         };
         if let Some((id, _)) = self.unnamed.get(&seq) {
             if id.to_string() != *target {
-                let reason = format!("says that entry {seq} is redacted and calls it {target}, but that one is {id}");
+                let reason = format!("records the redaction of entry {seq} as {target}, but that entry is {id}");
                 return Err(place.mark(self.broken(reason)));
             }
             self.unnamed.remove(&seq);
@@ -188,20 +187,20 @@ impl Verifier {
         Ok(())
     }
 
-    /// The entry at hand tells of a checkpoint: what was signed then has to be what the trail says now.
+    /// Verifies an entry that records a checkpoint: the hash signed then must be the hash in the trail now.
     fn checkpoint_within(&mut self, place: &Place, content: &Content) -> Result<(), Broken> {
-        // Its project is the entry's.
+        // The entry's changes omit the project: it is the project of the entry.
         let read: Option<SignedText> = serde_json::from_value(content.changes.clone()).ok();
         let signed = read.and_then(|text| text.signed(Statement::Checkpoint));
         let Some(checkpoint) = signed.map(|signed| Signed { project_id: content.project_id, ..signed }) else {
-            return Err(place.mark(self.broken("tells of a checkpoint, and not of which")));
+            return Err(place.mark(self.broken("records a checkpoint, but its content is invalid")));
         };
         self.belongs(checkpoint.project_id).map_err(|broken| place.mark(broken))?;
         self.signed(&checkpoint).map_err(|broken| place.mark(broken))?;
         match self.recent.get(&checkpoint.seq) {
             Some(hash) if *hash != checkpoint.hash => {
                 let reason = format!(
-                    "is a checkpoint of {}, when entry {} had another hash: what was up to there was made anew since",
+                    "is a checkpoint of {}, when entry {} had another hash: the entries up to it were replaced since",
                     checkpoint.made_at, checkpoint.seq
                 );
                 Err(place.mark(self.broken(reason)))
@@ -219,22 +218,22 @@ impl Verifier {
         self.signed(&end)?;
         if end.seq != self.seq {
             let reason = format!(
-                "signs {} entries, and the last one before it is {}: the end was cut off or added to",
+                "signs the chain up to entry {}, but the last entry is {}: the chain was truncated or extended",
                 end.seq, self.seq
             );
             return Err(self.broken(reason));
         }
         if end.hash != self.hash {
-            return Err(self.broken(format!("signs another hash than the one of entry {}: it was changed", self.seq)));
+            return Err(self.broken(format!("does not sign the hash of entry {}: it was changed", self.seq)));
         }
         if let Some((&seq, &(id, line))) = self.unnamed.first_key_value() {
-            let reason = "has no content, and no entry says that it was redacted".to_owned();
+            let reason = "has no content, but no entry records its redaction".to_owned();
             return Err(Broken { line, seq: Some(seq), id: Some(id), reason });
         }
         if let Some(held) = self.held.values().flatten().next() {
             let seq = held.seq;
             let reason = format!(
-                "ends the trail at entry {}, but a checkpoint of {} signs {seq}: the end was cut off since, or the export is older",
+                "ends the trail at entry {}, but a checkpoint of {} signs {seq}: the chain was truncated, or the export is older",
                 self.seq, held.made_at
             );
             return Err(self.broken(reason));
@@ -243,29 +242,29 @@ impl Verifier {
         Ok(())
     }
 
-    /// Whether an entry with this number, id and link comes next.
+    /// Verifies that an entry with this number, ID and previous hash comes next.
     fn follows(&mut self, seq: i64, id: AuditId, prev_hash: Hash) -> Result<Place, Broken> {
         let place = Place { seq, id };
         let before = self.seq;
         if seq != before + 1 {
             let reason = match seq {
                 _ if seq > before + 1 && before == 0 => {
-                    format!("is the first line, and the {} before it are missing", seq - 1)
+                    format!("is the first line, but the {} entries before it are missing", seq - 1)
                 }
-                _ if seq > before + 1 => format!("follows {before}: what was between them is missing"),
-                _ => format!("follows {before}: it was put in, or stands elsewhere than it did"),
+                _ if seq > before + 1 => format!("follows entry {before}: the entries between them are missing"),
+                _ => format!("follows entry {before}: it was inserted or moved"),
             };
             return Err(place.mark(self.broken(reason)));
         }
         if id <= self.id {
-            return Err(place.mark(self.broken(format!("has an id that is not above the one before it, {}", self.id))));
+            return Err(place.mark(self.broken(format!("has an id that is not above the previous one, {}", self.id))));
         }
         if prev_hash != self.hash {
             let reason = match before {
-                0 => "does not begin a trail: its prev_hash is not zero".to_owned(),
-                _ if before == self.anchor => "does not follow the anchor: its prev_hash is another".to_owned(),
+                0 => "cannot be the first entry: its prev_hash is not zero".to_owned(),
+                _ if before == self.anchor => "does not follow the anchor: its prev_hash differs".to_owned(),
                 _ => format!(
-                    "does not follow entry {before}: its prev_hash is not that one's hash; one of them was changed"
+                    "does not follow entry {before}: its prev_hash is not that entry's hash; one of them was changed"
                 ),
             };
             return Err(place.mark(self.broken(reason)));
@@ -273,11 +272,11 @@ impl Verifier {
         Ok(place)
     }
 
-    /// Whether `hash` is what it says to be; if so, the entry is the last one now.
+    /// Verifies the hash of an entry and makes it the last entry.
     fn links(&mut self, place: &Place, payload_hash: Hash, hash: Hash) -> Result<(), Broken> {
         let chain = self.chain;
         if chain::entry_hash(&self.hash, chain.unwrap_or(DEPLOYMENT), place.seq, &payload_hash) != hash {
-            return Err(place.mark(self.broken("does not have the hash that it says: it was changed")));
+            return Err(place.mark(self.broken("has a hash that does not match its content: it was changed")));
         }
         (self.seq, self.id, self.hash) = (place.seq, place.id, hash);
         self.entries += 1;
@@ -288,13 +287,13 @@ impl Verifier {
         self.hold_against().map_err(|broken| place.mark(broken))
     }
 
-    /// Holds checkpoints from elsewhere against the entry at hand, if they are about it.
+    /// Compares external checkpoints about the current entry with it.
     fn hold_against(&mut self) -> Result<(), Broken> {
         for held in self.held.remove(&self.seq).unwrap_or_default() {
             self.belongs(held.project_id)?;
             if held.hash != self.hash {
                 let reason = format!(
-                    "has another hash than a checkpoint of {} signs: what is up to here was made anew since",
+                    "does not have the hash that a checkpoint of {} signs: the entries up to it were replaced since",
                     held.made_at
                 );
                 return Err(self.broken(reason));
@@ -304,51 +303,51 @@ impl Verifier {
         Ok(())
     }
 
-    /// Whether a line is about the same trail as those before it.
+    /// Verifies that a line belongs to the same trail as the lines before it.
     fn belongs(&mut self, project_id: ProjectId) -> Result<(), Broken> {
         match self.chain {
             None => self.chain = Some(project_id),
             Some(chain) if chain == project_id => {}
             Some(chain) => {
                 let name = |id: ProjectId| if id == DEPLOYMENT { "the deployment".to_owned() } else { id.to_string() };
-                return Err(self.broken(format!("belongs to {}, and the trail to {}", name(project_id), name(chain))));
+                return Err(self.broken(format!("belongs to {}, but the trail to {}", name(project_id), name(chain))));
             }
         }
         Ok(())
     }
 
-    /// Whether the right key has signed this.
+    /// Verifies a signature and its key.
     fn signed(&mut self, signed: &Signed) -> Result<(), Broken> {
-        // What names its own key is believed as far as all of it names the same.
+        // Without a trusted key, the first key in the export is used, and all signatures must have the same one.
         let (key, from) = *self.key.get_or_insert((signed.public_key, KeyFrom::Export));
         if signed.public_key != key {
             let whose = match from {
-                KeyFrom::Given => "the one that was given",
-                KeyFrom::Checkpoint => "the one of the checkpoint that was given",
-                KeyFrom::Export => "the one before it",
+                KeyFrom::Given => "the given key",
+                KeyFrom::Checkpoint => "the key of the given checkpoint",
+                KeyFrom::Export => "the key of earlier signatures",
             };
             let (other, key) = (hex::encode(&signed.public_key), hex::encode(&key));
-            return Err(self.broken(format!("is signed with the key {other}, and not with {whose}, {key}")));
+            return Err(self.broken(format!("is signed with the key {other}, not with {whose}, {key}")));
         }
         if !signed.is_genuine() {
-            return Err(self.broken("has a signature that is not good: it was changed, or signed by somebody else"));
+            return Err(self.broken("has an invalid signature: it was changed, or signed with another key"));
         }
         Ok(())
     }
 
     fn content(&self, payload: &[u8]) -> Result<Content, Broken> {
         let value: Value =
-            serde_json::from_slice(payload).map_err(|error| self.broken(format!("is no JSON: {error}")))?;
+            serde_json::from_slice(payload).map_err(|error| self.broken(format!("is not valid JSON: {error}")))?;
         if let Some(misfits) = value.get("stored_as") {
-            return Err(self.broken(format!("is stored as something else than it says, {misfits}: that was changed")));
+            return Err(self.broken(format!("is stored with columns that differ from its content: {misfits}")));
         }
-        // Two members of one name would be one entry to us and another to somebody else.
+        // Parsers differ in how they read duplicate member names.
         let canonical = serde_json::to_vec(&value).unwrap_or_default();
         let has_all = MEMBERS.iter().all(|member| value.get(member).is_some());
         if canonical != payload || !has_all {
-            return Err(self.broken("is not written as entries are: all members, sorted, without spaces"));
+            return Err(self.broken("is not in the canonical form of entries: all members, sorted, without spaces"));
         }
-        Content::of(&value).ok_or_else(|| self.broken("has a member that is not of its type"))
+        Content::of(&value).ok_or_else(|| self.broken("has a member of the wrong type"))
     }
 
     fn broken(&self, reason: impl Into<String>) -> Broken {
@@ -356,7 +355,7 @@ impl Verifier {
     }
 }
 
-/// Which entry is looked at.
+/// Entry that is being verified.
 #[derive(Debug)]
 struct Place {
     seq: i64,
@@ -369,7 +368,7 @@ impl Place {
     }
 }
 
-/// What matters here of what an entry says.
+/// Content of an entry that matters for verification.
 struct Content {
     action: String,
     project_id: ProjectId,

@@ -1,4 +1,4 @@
-//! Entries and checkpoints as clients see them, and what they may ask.
+//! Entries, checkpoints and query parameters of the API.
 
 use std::borrow::Cow;
 
@@ -22,87 +22,88 @@ use crate::base::{
     schema::input,
 };
 
-/// An entry as the database has it.
+/// Entry as stored in the database.
 #[derive(Debug, FromRow)]
 pub struct StoredEntry {
-    /// Its project; nil for the deployment's chain.
+    /// Project; nil for the deployment's chain.
     pub project_id: ProjectId,
-    /// The entry.
+    /// ID of the entry.
     pub id: AuditId,
-    /// Its number in the chain.
+    /// Number in the chain.
     pub seq: i64,
-    /// What it says; none when it was redacted.
+    /// Content; none if redacted.
     pub payload: Option<Vec<u8>>,
-    /// What it is found by: its own words, unless somebody has changed them; gone when it was redacted.
+    /// Action, as a filter column; none if redacted. Equal to the action in the payload unless somebody changed it.
     pub action: Option<String>,
-    /// Who did it.
+    /// ID of the actor, as a filter column.
     pub actor_id: Option<String>,
-    /// What it was done to.
+    /// ID of the target, as a filter column.
     pub target_id: Option<String>,
-    /// Whether it is shown as an event.
+    /// Whether the entry is an event.
     pub is_event: bool,
-    /// What was hashed before what it says.
+    /// Salt that is hashed before the payload.
     pub salt: Option<Vec<u8>>,
-    /// The hash of both.
+    /// Hash of salt and payload.
     pub payload_hash: Vec<u8>,
-    /// The hash of the entry before it.
+    /// Hash of the previous entry.
     pub prev_hash: Vec<u8>,
-    /// Its own.
+    /// Hash of this entry.
     pub hash: Vec<u8>,
 }
 
-/// An entry of the audit trail. Of one that was redacted only its place in the chain is left: `redacted` is true, and
-/// whatever it said is null.
-// What it said is shown as it was sealed: a newer version may have sealed a word that this one does not know.
+/// Entry of the audit trail. A redacted entry keeps only its position in the chain: `redacted` is true, and all members
+/// of its content are null.
+// Members of the content are shown as they were sealed: a newer version may have sealed an action that this one does not
+// know.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "AuditEntry")]
 pub struct Entry {
-    /// The entry's id.
+    /// ID of the entry.
     pub id: AuditId,
-    /// Its number in the project's chain, from 1.
+    /// Sequence number in the project's chain, from 1.
     pub seq: i64,
-    /// The project.
+    /// Project ID.
     pub project_id: Option<ProjectId>,
-    /// When it happened.
+    /// Time of the action.
     #[schemars(with = "Option<Timestamp>")]
     pub occurred_at: Value,
-    /// Who did it.
+    /// Actor.
     #[schemars(with = "Option<Actor>")]
     pub actor: Value,
-    /// What was done.
+    /// Action.
     #[schemars(with = "Option<Action>")]
     pub action: Value,
-    /// What it was done to; null if it was to nothing that has an id.
+    /// Object of the action; null if the action has none with an ID.
     #[schemars(with = "Option<Target>")]
     pub target: Value,
-    /// What came of it.
+    /// Outcome.
     #[schemars(with = "Option<Outcome>")]
     pub outcome: Value,
-    /// The request that did it.
+    /// ID of the request.
     #[schemars(with = "Option<RequestId>")]
     pub request_id: Value,
-    /// The client's address.
+    /// IP address of the client.
     #[schemars(with = "Option<String>")]
     pub source_ip: Value,
-    /// Which step of which trace the request was (W3C Trace Context).
+    /// Trace and span of the request (W3C Trace Context).
     #[schemars(with = "Option<String>")]
     pub traceparent: Value,
-    /// What the client says that it is.
+    /// User agent that the client sent.
     #[schemars(with = "Option<String>")]
     pub user_agent: Value,
-    /// The public members of what was made, or `[old, new]` of each that changed.
+    /// Public members of a new object, or `[old, new]` for each changed member.
     #[schemars(with = "Option<Changes>")]
     pub changes: Value,
-    /// The hash of the entry before it, in hexadecimal; zeros before the first.
+    /// Hash of the previous entry, in hexadecimal; zeros for the first entry.
     pub prev_hash: String,
-    /// Its own hash, which stands for everything up to it.
+    /// Hash of this entry, in hexadecimal. Covers all earlier entries.
     pub hash: String,
-    /// Whether what it said was deleted.
+    /// Whether the content was deleted.
     pub redacted: bool,
 }
 
 impl Entry {
-    /// As clients see it.
+    /// Converts a stored entry.
     pub fn of(stored: StoredEntry) -> Result<Self> {
         let redacted = stored.payload.is_none();
         let mut said: Value = match &stored.payload {
@@ -131,10 +132,10 @@ impl Entry {
     }
 }
 
-/// A checkpoint as the database has it.
+/// Checkpoint as stored in the database.
 #[derive(Debug, FromRow)]
 pub struct StoredCheckpoint {
-    /// The checkpoint.
+    /// ID of the checkpoint.
     pub id: AuditId,
     project_id: ProjectId,
     seq: i64,
@@ -144,18 +145,19 @@ pub struct StoredCheckpoint {
     signature: Vec<u8>,
 }
 
-/// The end of a chain at some time, signed. A copy that is kept elsewhere shows a chain that was cut off or made anew.
+/// Signed end of a chain at a point in time. Compared with a copy that is stored elsewhere, a truncated or rebuilt chain
+/// is detected.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Checkpoint {
-    /// The checkpoint's id, which is also that of the entry that tells of it.
+    /// ID of the checkpoint, equal to the ID of the entry that records it.
     pub id: AuditId,
-    /// What was signed.
+    /// Signed statement.
     #[serde(flatten)]
     pub signed: SignedText,
 }
 
 impl Checkpoint {
-    /// As clients see it.
+    /// Converts a stored checkpoint.
     pub fn of(stored: StoredCheckpoint) -> Self {
         let signed = SignedText {
             project_id: (stored.project_id != DEPLOYMENT).then_some(stored.project_id),
@@ -169,7 +171,7 @@ impl Checkpoint {
     }
 }
 
-/// An action, described where it stands: a parameter's schema can refer to none.
+/// Action with an inline schema: the schema of a parameter cannot contain references.
 struct ActionInPlace;
 
 impl JsonSchema for ActionInPlace {
@@ -184,40 +186,40 @@ impl JsonSchema for ActionInPlace {
     }
 }
 
-/// What an actor looks like, roughly: the format says more.
+/// Approximate pattern of an actor. The format `actor` is stricter.
 const ACTOR: &str = r"^[A-Za-z0-9._]([A-Za-z0-9 ._-]*[A-Za-z0-9._-])?\$?$";
 const ACTOR_FORM: &str = "the id of a user, key or token, or the name of an operator's account";
-/// What the ids look like that an entry can have as its target.
+/// Pattern of target IDs.
 const TARGET: &str = "^(proj|key|tok|usr|sess|inv|wh|dlv|aud|res|op)_[1-9a-f][0-9a-f]{0,31}$";
-const TARGET_FORM: &str = "the id of a thing, such as a key, a user or a project";
+const TARGET_FORM: &str = "the id of an object, such as a key, a user or a project";
 
-/// Which entries are asked for.
+/// Filter for entries.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct EntryFilter {
-    /// The project; needed with a session, whose user may see several.
+    /// Project ID. Required with a session, whose user can belong to several projects.
     pub project_id: Option<String>,
-    /// Only what happened then or later.
+    /// Start of the time range, inclusive.
     pub from: Option<Timestamp>,
-    /// Only what happened before then.
+    /// End of the time range, exclusive.
     pub to: Option<Timestamp>,
-    /// Only what this one did: the id of a user, a key or a token, or the name of an operator's account.
+    /// Actor: the ID of a user, key or token, or the name of an operator's account.
     #[schemars(length(min = 1, max = 200), regex(pattern = ACTOR), extend("format" = "actor", "x-form" = ACTOR_FORM), example = &"usr_8f2")]
     pub actor: Option<String>,
-    /// Only this.
+    /// Action.
     #[schemars(with = "Option<ActionInPlace>")]
     pub action: Option<Action>,
-    /// Only what was done to this: an id.
+    /// ID of the target.
     #[schemars(regex(pattern = TARGET), extend("x-form" = TARGET_FORM), example = &"key_7d1")]
     pub target: Option<String>,
 }
 
 impl EntryFilter {
-    /// Refuses a span of time that nothing can be in.
+    /// Rejects an empty time range.
     pub fn check(&self) -> Result<()> {
         match (self.from, self.to) {
             (Some(from), Some(to)) if from >= to => Err(Error::new(
                 Code::InvalidParameter,
-                format!("'from': {from} is not before {to}; begin earlier or end later"),
+                format!("'from': {from} is not before 'to', {to}; use an earlier start or a later end"),
             )
             .at_parameter("from", ItemCode::OutOfRange)),
             _ => Ok(()),
@@ -225,20 +227,20 @@ impl EntryFilter {
     }
 }
 
-/// How an export is written.
+/// Format of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum Format {
-    /// A JSON object a line, with all that it takes to check it; the last line is a signed checkpoint.
+    /// One JSON object per line, with everything that is needed to verify it; the last line is a signed checkpoint.
     #[default]
     Ndjson,
-    /// A table to read. Nothing in it can be checked.
+    /// Table for reading, which cannot be verified.
     Csv,
 }
 
 impl Format {
-    /// As it is asked for.
+    /// Name in the query parameter.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ndjson => "ndjson",
@@ -247,12 +249,12 @@ impl Format {
     }
 }
 
-/// What is exported, and how.
+/// Query parameters of an export.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct ExportQuery {
-    /// The project; needed with a session, whose user may see several.
+    /// Project ID. Required with a session, whose user can belong to several projects.
     pub project_id: Option<String>,
-    /// How it is written; `ndjson` when left out.
+    /// Format; default `ndjson`.
     #[schemars(extend("default" = Format::Ndjson))]
     pub format: Option<Format>,
 }

@@ -86,16 +86,16 @@ async fn a_broken_file_is_told_by_its_line() {
     let lines: Vec<&str> = export.lines().collect();
     for (file, line, reason) in [
         (String::new(), 0, "ends without its last line"),
-        (lines[0].to_owned(), 1, "has no end"),
+        (lines[0].to_owned(), 1, "does not end with a newline"),
         (format!("{}\n", lines[0]), 1, "ends without its last line"),
         (format!("{}\n\n", lines[0]), 2, "is not in the format of an export"),
         (format!("{export}{}\n", lines[0]), 4, "follows the last line"),
         (format!("{}\n{}\n", lines[1], lines[2]), 1, "are missing"),
-        (export.replace("\"key.created\"", "\"key.created\" "), 2, "is not written as entries are"),
+        (export.replace("\"key.created\"", "\"key.created\" "), 2, "is not in the canonical form of entries"),
         (
             export.replace("{\"action\":\"key.created\"", "{\"action\":\"key.x\",\"action\":\"key.created\""),
             2,
-            "is not written as entries are",
+            "is not in the canonical form of entries",
         ),
         (export.replacen("\"salt\":\"", "\"salt\":\"00", 1), 1, "is not in the format of an export"),
         ("{\"a\":".repeat(100_000) + "\n", 1, "is not in the format of an export"),

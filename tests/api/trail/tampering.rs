@@ -112,7 +112,7 @@ async fn an_entry_that_says_something_else() {
         .execute(&app.db)
         .await
         .unwrap();
-    trail.verify(&[]).await.broken(None, "is stored as something else than it says");
+    trail.verify(&[]).await.broken(None, "is stored with columns that differ from its content");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +128,7 @@ async fn an_entry_that_says_something_else_and_has_its_payloads_hash() {
         .execute(&app.db)
         .await
         .unwrap();
-    trail.verify(&[]).await.broken(3, "does not have the hash that it says");
+    trail.verify(&[]).await.broken(3, "has a hash that does not match its content");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +148,7 @@ async fn the_last_entry_with_all_its_hashes_made_anew() {
     let row = trail.row(6).await;
     let (payload, prev_hash) = (lie(&row.payload), row.prev_hash);
     trail.forge(row, payload, prev_hash).await;
-    trail.verify(&[]).await.broken(None, "signs another hash than the one of entry 6");
+    trail.verify(&[]).await.broken(None, "does not sign the hash of entry 6");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +158,7 @@ async fn an_entry_with_another_salt() {
     trail
         .tamper("UPDATE audit_entries SET salt = decode(repeat('00', 16), 'hex') WHERE project_id = $1 AND seq = 2")
         .await;
-    trail.verify(&[]).await.broken(None, "is stored as something else than it says");
+    trail.verify(&[]).await.broken(None, "is stored with columns that differ from its content");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +166,7 @@ async fn an_entry_that_is_gone() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq = 3").await;
-    trail.verify(&[]).await.broken(4, "follows 2: what was between them is missing");
+    trail.verify(&[]).await.broken(4, "follows entry 2: the entries between them are missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,10 +182,10 @@ async fn all_entries_that_are_gone() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1").await;
-    trail.verify(&[]).await.broken(None, "the end was cut off");
+    trail.verify(&[]).await.broken(None, "the chain was truncated or extended");
     let held = trail.held().await;
     trail.tamper("DELETE FROM audit_chains WHERE project_id = $1").await;
-    trail.verify(&["--checkpoint", &held]).await.broken(None, "the end was cut off since");
+    trail.verify(&["--checkpoint", &held]).await.broken(None, "the chain was truncated, or the export is older");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,7 +215,7 @@ async fn an_entry_that_was_put_in() {
     .execute(&app.db)
     .await
     .unwrap();
-    trail.verify(&[]).await.broken(4, "follows 4: it was put in");
+    trail.verify(&[]).await.broken(4, "follows entry 4: it was inserted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,7 +231,7 @@ async fn two_entries_that_changed_places() {
             .await
             .unwrap();
     }
-    trail.verify(&[]).await.broken(None, "is stored as something else than it says");
+    trail.verify(&[]).await.broken(None, "is stored with columns that differ from its content");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,7 +241,10 @@ async fn two_lines_of_a_file_that_changed_places() {
     let export = trail.export().await;
     let mut lines: Vec<&str> = export.lines().collect();
     lines.swap(2, 3);
-    trail.operator.verify(&(lines.join("\n") + "\n"), &[]).broken(4, "follows 2: what was between them is missing");
+    trail
+        .operator
+        .verify(&(lines.join("\n") + "\n"), &[])
+        .broken(4, "follows entry 2: the entries between them are missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,7 +254,7 @@ async fn an_entry_with_another_id_or_number() {
     let id = trail.row(6).await.id;
     let other = AuditId::from_u128(id.as_u128() + 1);
     sqlx::query("UPDATE audit_entries SET id = $2 WHERE id = $1").bind(id).bind(other).execute(&app.db).await.unwrap();
-    trail.verify(&[]).await.broken(None, "is stored as something else than it says");
+    trail.verify(&[]).await.broken(None, "is stored with columns that differ from its content");
     sqlx::query("UPDATE audit_entries SET id = $1, seq = 1000000 WHERE id = $2")
         .bind(id)
         .bind(other)
@@ -280,7 +283,7 @@ async fn an_entry_that_is_found_by_other_words_than_its_own() {
         ),
     ] {
         trail.tamper(change).await;
-        trail.verify(&[]).await.broken(None, "is stored as something else than it says");
+        trail.verify(&[]).await.broken(None, "is stored with columns that differ from its content");
         trail.tamper(undo).await;
         trail.verify(&[]).await.intact();
     }
@@ -292,7 +295,7 @@ async fn an_end_that_was_cut_off() {
     let trail = Trail::of(&app, 5).await;
     let held = trail.held().await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq > 4").await;
-    trail.verify(&[]).await.broken(None, "the end was cut off");
+    trail.verify(&[]).await.broken(None, "the chain was truncated or extended");
     sealed(&app).await;
     // With care, nothing is wrong with what is left, but for whoever knows that there was more.
     trail
@@ -304,12 +307,15 @@ async fn an_end_that_was_cut_off() {
         .await;
     let export = trail.export().await;
     trail.operator.verify(&export, &[]).intact();
-    trail.operator.verify(&export, &["--checkpoint", &held]).broken(None, "the end was cut off since");
+    trail
+        .operator
+        .verify(&export, &["--checkpoint", &held])
+        .broken(None, "the chain was truncated, or the export is older");
     // Nor does it help to go on from there.
     sealed(&app).await;
     trail.owner.key().await;
     sealed(&app).await;
-    trail.verify(&["--checkpoint", &held]).await.broken(6, "has another hash than a checkpoint");
+    trail.verify(&["--checkpoint", &held]).await.broken(6, "does not have the hash that a checkpoint");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -319,7 +325,7 @@ async fn a_trail_that_was_made_anew() {
     let held = trail.held().await;
     trail.rebuild(2).await;
     trail.verify(&[]).await.intact();
-    trail.verify(&["--checkpoint", &held]).await.broken(6, "has another hash than a checkpoint");
+    trail.verify(&["--checkpoint", &held]).await.broken(6, "does not have the hash that a checkpoint");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,10 +375,10 @@ async fn a_file_that_was_made_anew_with_another_key() {
     let intact = trail.operator.verify(&forged, &[]).intact();
     assert_eq!(intact["key_from"], "export", "nothing else is known of the key, which is said");
     trail.operator.verify(&forged, &["--key", &trail.key()]).broken(None, "is signed with the key");
-    trail.operator.verify(&forged, &["--checkpoint", &held]).broken(4, "has another hash than a checkpoint");
+    trail.operator.verify(&forged, &["--checkpoint", &held]).broken(4, "does not have the hash that a checkpoint");
     // Signed by somebody else in our name.
     let own = hex::encode(&forger.public_key());
-    trail.operator.verify(&forged.replace(&own, &trail.key()), &[]).broken(None, "has a signature that is not good");
+    trail.operator.verify(&forged.replace(&own, &trail.key()), &[]).broken(None, "has an invalid signature");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -382,7 +388,7 @@ async fn a_redaction_that_nothing_tells_of() {
     trail
         .tamper("UPDATE audit_entries SET payload = NULL, salt = NULL, action = NULL, actor_id = NULL, target_id = NULL, is_event = false WHERE project_id = $1 AND seq = 3")
         .await;
-    trail.verify(&[]).await.broken(3, "has no content, and no entry says that it was redacted");
+    trail.verify(&[]).await.broken(3, "has no content, but no entry records its redaction");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -398,7 +404,7 @@ async fn the_entry_that_tells_of_a_redaction_and_is_gone() {
     let seq = "SELECT seq FROM audit_entries WHERE project_id = $1 AND action = 'audit.redacted'";
     let seq: i64 = sqlx::query_scalar(seq).bind(trail.project_uuid()).fetch_one(&app.db).await.unwrap();
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND action = 'audit.redacted'").await;
-    trail.verify(&[]).await.broken(seq + 1, "what was between them is missing");
+    trail.verify(&[]).await.broken(seq + 1, "the entries between them are missing");
     sealed(&app).await;
     trail
         .tamper(
@@ -407,7 +413,7 @@ async fn the_entry_that_tells_of_a_redaction_and_is_gone() {
              WHERE c.project_id = $1 AND e.project_id = $1 AND e.seq = (SELECT max(seq) FROM audit_entries WHERE project_id = $1)",
         )
         .await;
-    trail.verify(&[]).await.broken(2, "has no content, and no entry says that it was redacted");
+    trail.verify(&[]).await.broken(2, "has no content, but no entry records its redaction");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -433,7 +439,7 @@ async fn an_anchor_that_says_something_else() {
              DELETE FROM audit_entries e USING audit_anchors a WHERE e.project_id = $1 AND a.project_id = $1 AND e.seq <= a.seq",
         )
         .await;
-    trail.verify(&[]).await.broken(None, "has a signature that is not good");
+    trail.verify(&[]).await.broken(None, "has an invalid signature");
     trail.tamper("DELETE FROM audit_anchors WHERE project_id = $1").await;
     trail.verify(&[]).await.broken(removed + 2, "is the first line, and the");
 }
