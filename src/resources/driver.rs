@@ -1,8 +1,8 @@
-//! What a provider must be able to do: one small trait, with neither SQL nor HTTP in it (docs/drivers.md).
+//! The interface between the engine and a provider: one small trait without SQL or HTTP (docs/drivers.md).
 //!
-//! A driver keeps no state and promises little. Each call may be made twice, by two servers, or come to its provider
-//! after the server that made it has died; the engine looks before it acts, and what it looks for are the tags
-//! that every object carries. A driver never waits for an object to be ready: it says how the object stands, and is asked again.
+//! A driver keeps no state. Each call may be made twice, by two servers, or reach the provider after the server that
+//! made it has died. The engine therefore checks before it acts, by the tags that every object carries. A driver never
+//! waits until an object is ready: it reports the object's current state and is called again.
 
 use std::{collections::BTreeMap, fmt, pin::Pin, time::Duration};
 
@@ -17,241 +17,243 @@ use super::{
 };
 use crate::base::id::{OperationId, ResourceId};
 
-/// What a call to a provider gives, some time.
+/// Future result of a call to a provider.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What a call to a provider gives.
+/// Result of a call to a provider.
 pub type Result<T> = std::result::Result<T, DriverError>;
 
-/// A provider, as the engine sees it.
+/// Provider, as the engine sees it.
 pub trait Driver: fmt::Debug + Send + Sync {
-    /// What it can do.
+    /// Capabilities of the provider.
     fn capabilities(&self) -> &Capabilities;
 
-    /// What of `spec` it cannot do; nothing if it can do all of it. Asks nobody.
+    /// The parts of `spec` that the provider does not support; empty if it supports all of them. Makes no call to the
+    /// provider.
     fn validate(&self, spec: &Spec) -> Vec<Unsupported>;
 
-    /// Makes an object, tagged with the order's tags, under the operation's id as client token: where the provider knows
-    /// such tokens, a second call with the same one gives the first one's object.
+    /// Creates an object with the order's tags. The operation's id is the client token: if the provider supports client
+    /// tokens, a second call with the same token returns the object of the first call.
     fn create<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Object>>;
 
-    /// How an object stands; none if there is none.
+    /// Reads the current state of an object; `None` if it does not exist.
     fn read<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<Option<Object>>>;
 
-    /// Begins to make an object as `order` says, its tags included. May be called again while that goes on, and when it is
-    /// done. Not for power, which is [`Driver::action`]'s.
+    /// Starts to change an object to match `order`, including its tags. May be called again while the change is in
+    /// progress and after it is complete. Does not change power; see [`Driver::action`].
     fn update<'a>(&'a self, reference: &'a str, order: &'a Order) -> BoxFuture<'a, Result<()>>;
 
-    /// Does something to an object, or begins to. Turning on what is on is fine.
+    /// Executes an action on an object, or starts to. Turning on an object that is on is not an error.
     fn action<'a>(&'a self, kind: Kind, reference: &'a str, action: Action) -> BoxFuture<'a, Result<()>>;
 
-    /// Begins to delete an object. That there is none is fine.
+    /// Starts to delete an object. A missing object is not an error.
     fn delete<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<()>>;
 
-    /// A page of objects, in any order that does not change between pages.
+    /// Returns a page of objects, in any order that is stable between pages.
     fn list_owned<'a>(&'a self, query: &'a ListQuery) -> BoxFuture<'a, Result<ObjectPage>>;
 }
 
-/// What a provider can do.
+/// Capabilities of a provider.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Capabilities {
-    /// Whether it only plays at being a provider.
+    /// Whether the provider is a simulation.
     pub simulated: bool,
-    /// Whether objects that were made elsewhere can be imported.
+    /// Whether the provider can import objects that were created elsewhere.
     pub import: bool,
-    /// What it can do with each kind that it has.
+    /// Capabilities for each supported kind.
     pub kinds: Vec<KindCapabilities>,
 }
 
 impl Capabilities {
-    /// What it can do with `kind`; none if it has none of it.
+    /// Capabilities for `kind`; `None` if the provider does not support it.
     pub fn of(&self, kind: Kind) -> Option<&KindCapabilities> {
         self.kinds.iter().find(|capabilities| capabilities.kind == kind)
     }
 }
 
-/// What a provider can do with one kind of resource.
+/// Capabilities of a provider for one kind of resource.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct KindCapabilities {
-    /// The kind.
+    /// Kind of the resource.
     pub kind: Kind,
-    /// What can be done to one besides changing it.
+    /// Supported actions.
     pub actions: Vec<ActionType>,
-    /// Which members of its spec can be changed later.
+    /// Names of the spec members that can change after creation.
     pub updatable: Vec<&'static str>,
-    /// The words for sizes that there are.
+    /// Names of the available sizes.
     pub sizes: Vec<String>,
-    /// The words for images that there are.
+    /// Names of the available images.
     pub images: Vec<String>,
-    /// Whether sizes and images can also be named in the provider's own terms.
+    /// Whether sizes and images can also be given as the provider's own identifiers.
     pub native_terms: bool,
 }
 
-/// What can be done to a resource besides changing its spec.
+/// Action on a resource, other than a change of its spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum ActionType {
-    /// Turn it on.
+    /// Turn on.
     Start,
-    /// Turn it off.
+    /// Turn off.
     Stop,
-    /// Turn it off and on again.
+    /// Turn off and on again.
     Reboot,
     /// Attach a volume.
     Attach,
     /// Detach a volume.
     Detach,
-    /// Give it another size.
+    /// Change the size.
     Resize,
 }
 
-/// What a driver does to an object itself; all else is a change of its spec.
+/// Action that a driver executes on an object. All other actions are changes of the spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Turns it on, or off.
+    /// Turn on or off.
     Power(Power),
-    /// Turns it off and on again.
+    /// Turn off and on again.
     Reboot,
 }
 
-/// Something that a provider cannot do.
+/// Part of a spec that a provider does not support.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported {
-    /// The member of the spec that asks for it.
+    /// Spec member that needs the unsupported capability.
     pub member: &'static str,
-    /// What it cannot do and what it can.
+    /// What the provider does not support, and what it supports.
     pub detail: String,
 }
 
-/// Whose an object is. Every object that a driver makes carries them, in whatever way its provider tags things, beside
-/// the provider's name in the operator's file: two deployments in one account never touch each other's.
+/// Owner of an object. A driver sets these tags on every object that it creates, as the provider's tags or labels,
+/// together with the provider's configured name. They keep two deployments in one account from changing each other's
+/// objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tags {
-    /// The deployment: the id of its database.
+    /// Deployment: the id of its database.
     pub deployment: Uuid,
-    /// The resource.
+    /// Resource that owns the object.
     pub resource: ResourceId,
 }
 
-/// What an object shall be.
+/// Desired state of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// Whose it is.
+    /// Owner of the object.
     pub tags: Tags,
-    /// The operation on whose behalf: the client token.
+    /// Operation that the call is part of; its id is the client token.
     pub operation: OperationId,
-    /// What people call it.
+    /// Human-readable name.
     pub name: String,
-    /// The client's own tags.
+    /// Labels of the resource.
     pub labels: BTreeMap<String, String>,
-    /// What it shall be, in the provider's own references.
+    /// Desired spec, with the provider's own references.
     pub spec: Spec<String>,
 }
 
-/// Which objects to list.
+/// Filter and position of a list of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListQuery {
-    /// Of which kind.
+    /// Kind of the objects.
     pub kind: Kind,
-    /// Of which deployment.
+    /// Deployment that owns the objects.
     pub deployment: Uuid,
-    /// Whose.
+    /// Owners to include.
     pub of: Owned,
-    /// Where to go on, as the page before has said.
+    /// Cursor from the previous page; `None` for the first page.
     pub page: Option<String>,
 }
 
-/// Whose objects to list.
+/// Owners whose objects to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owned {
-    /// Those of all resources.
+    /// All resources of the deployment.
     All,
-    /// Those of one.
+    /// One resource.
     Of(ResourceId),
-    /// Those of no deployment's.
+    /// No deployment: objects without tags.
     Nobody,
 }
 
-/// A page of objects.
+/// Page of objects.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectPage {
-    /// The objects.
+    /// Objects on this page.
     pub objects: Vec<Object>,
-    /// Where the next page begins; none after the last one.
+    /// Cursor of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// A thing at a provider.
+/// Object at a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// The provider's own name for it.
+    /// Provider's identifier of the object.
     pub reference: String,
-    /// Whose it is, if it is any deployment's.
+    /// Owner of the object; `None` if it has no deployment's tags.
     pub tags: Option<Tags>,
-    /// How it stands.
+    /// State of the object.
     pub state: ObjectState,
-    /// Whether it runs; none for what cannot, and while that changes.
+    /// Power state; `None` if the object has none, or while it changes.
     pub power: Option<Power>,
-    /// What it is.
+    /// Observed spec.
     pub spec: Spec<String>,
-    /// What else is to be known of it: addresses and the like. Never a secret.
+    /// Other observed properties, such as addresses. Never contains a secret.
     pub outputs: Map<String, Value>,
-    /// Why it failed, if it did.
+    /// Reason of a failure.
     pub reason: Option<String>,
 }
 
-/// How an object stands.
+/// State of an object at its provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectState {
-    /// It is being made or changed.
+    /// Being created or changed.
     Busy,
-    /// It is there.
+    /// Exists and can be used.
     Ready,
-    /// It is of no use any more.
+    /// Failed and unusable.
     Failed,
-    /// It is on its way out.
+    /// Being deleted.
     Deleting,
 }
 
-/// Why a provider did not do what it was asked for.
+/// Error of a call to a provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct DriverError {
-    /// What that means for the engine.
+    /// Class of the error, which decides how the engine reacts.
     pub kind: Refusal,
-    /// The provider's own word for it, or one of ours.
+    /// Provider's error code, or one of this server's.
     pub code: String,
-    /// What happened, for people. Never a secret.
+    /// Human-readable message. Never contains a secret.
     pub message: String,
 }
 
-/// What an error means for the engine.
+/// Class of a driver error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It may be done next time: the provider was busy, or its answer was lost, so that it may even have been done.
+    /// Retrying may succeed: the provider was busy, or its response was lost, so the call may even have been executed.
     Retryable {
-        /// The earliest time, if the provider has said so.
+        /// Minimum delay before a retry, if the provider specified one.
         after: Option<Duration>,
     },
-    /// It can never be done so.
+    /// The request can never succeed in this form.
     Invalid,
-    /// The operator's credentials do not allow it.
+    /// The operator's credentials do not permit the call.
     Denied,
-    /// What it was about is not there.
+    /// The object does not exist.
     NotFound,
-    /// Something else is in the way, which may go.
+    /// Another object or operation conflicts, possibly temporarily.
     Conflict,
-    /// The provider gives no more of it to this account.
+    /// The account's limit at the provider is reached.
     Exhausted,
-    /// The provider has none of it at the moment.
+    /// The provider currently has no capacity.
     NoCapacity,
-    /// The provider protects the object against it. Somebody has to lift that first.
+    /// The provider protects the object against this call. The protection must be removed there first.
     Protected,
 }
 
 impl Refusal {
-    /// The word for it in a failed operation.
+    /// Error code in a failed operation.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Retryable { .. } => "provider_unavailable",
@@ -259,7 +261,7 @@ impl Refusal {
             Self::Denied => "denied",
             Self::NotFound => "not_found",
             Self::Conflict => "conflict",
-            // To a client, it makes no difference whose limit it is.
+            // For a client, the owner of the limit makes no difference.
             Self::Exhausted | Self::NoCapacity => "exhausted",
             Self::Protected => "protected",
         }
@@ -267,12 +269,12 @@ impl Refusal {
 }
 
 impl DriverError {
-    /// An error that means `kind`.
+    /// Creates an error of the class `kind`.
     pub fn new(kind: Refusal, code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { kind, code: code.into(), message: message.into() }
     }
 
-    /// One after which it should be tried again.
+    /// Creates a retryable error.
     pub fn retryable(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(Refusal::Retryable { after: None }, code, message)
     }

@@ -1,4 +1,4 @@
-//! What looking at an object leads to: the conditions of its resource.
+//! Conditions that result from observing an object.
 
 use serde_json::{Map, Value, json};
 
@@ -11,19 +11,19 @@ use super::{
 };
 use crate::base::clock::Timestamp;
 
-/// What a resource should be, in its provider's references; no spec where it is not known yet.
+/// Desired state of a resource's object, in its provider's references. Without a spec if it is not known yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// Whose the object should be.
+    /// Expected owner.
     pub tags: Tags,
-    /// What it should be.
+    /// Desired spec.
     pub spec: Option<&'a Spec<String>>,
-    /// Whether it should run.
+    /// Desired power state.
     pub power: Option<Power>,
 }
 
 impl Wanted<'_> {
-    /// How the object looks beside this.
+    /// Compares an observed object with the desired state.
     pub fn sight(&self, object: Option<&Object>) -> Sight {
         let Some(object) = object else { return Sight::Missing };
         if object.tags.is_some_and(|tags| tags != self.tags) {
@@ -34,7 +34,7 @@ impl Wanted<'_> {
         Sight::of(object.state, object.reason.clone(), differs, (power, object.power))
     }
 
-    /// What is otherwise than it should be: of each member both values.
+    /// Returns the desired and the actual value of each member that differs.
     pub fn difference(&self, object: &Object) -> Map<String, Value> {
         let mut difference = self.spec.map(|spec| spec.difference(&object.spec)).unwrap_or_default();
         if object.state == ObjectState::Ready
@@ -50,18 +50,18 @@ impl Wanted<'_> {
     }
 }
 
-/// Whether something new was found.
+/// Change in the drift of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// It is as it was known to be.
+    /// Nothing new.
     None,
-    /// It has drifted, or drifted further: what differs.
+    /// New or additional drift; with the differences.
     Drift(Map<String, Value>),
-    /// It was drifted or missing, and is as asked again.
+    /// The resource had drifted or was missing, and matches its spec again.
     Mended,
 }
 
-/// The conditions after looking at an object that looks like `sight`, and what is new in them.
+/// Returns the conditions after an observation, and the change in drift.
 pub fn noted(
     before: &[Condition],
     sight: &Sight,
@@ -84,8 +84,8 @@ pub fn noted(
             after.push(Condition {
                 kind: T::Missing,
                 reason: "deleted_elsewhere".into(),
-                message: "The provider does not have it any more: something else has deleted it, or taken it over. Delete the \
-                          resource, or set 'reconcile' to 'enforce' to have it made again"
+                message: "The object was deleted or taken over outside this server. Delete the \
+                          resource, or set 'reconcile' to 'enforce' to create it again"
                     .into(),
                 since: since(T::Missing),
                 difference: None,
@@ -101,8 +101,8 @@ pub fn noted(
                 kind: T::Drifted,
                 reason: "changed_elsewhere".into(),
                 message: format!(
-                    "Something else has changed {}; change 'spec' to what there is, or set 'reconcile' to 'enforce' to have it \
-                     changed back",
+                    "Changed outside this server: {}. Change 'spec' to match, or set 'reconcile' to 'enforce' to revert \
+                     the change",
                     members.join(" and ")
                 ),
                 since: since(T::Drifted),
@@ -113,18 +113,18 @@ pub fn noted(
     }
 }
 
-/// Whether the last operation failed in a way that trying again does not change.
+/// Whether the last operation failed with an error that retrying cannot fix.
 pub fn is_final(conditions: &[Condition]) -> bool {
     let is_failed = |condition: &&Condition| condition.kind == ConditionType::Failed;
     conditions.iter().find(is_failed).is_some_and(|failed| matches!(failed.reason.as_str(), "invalid" | "denied"))
 }
 
-/// The conditions after an operation has brought the resource to what was asked for.
+/// Conditions after an operation has succeeded.
 pub fn cleared() -> Vec<Condition> {
     Vec::new()
 }
 
-/// The conditions after an operation has failed.
+/// Conditions after an operation has failed.
 pub fn failed(before: &[Condition], failure: &OperationError, now: Timestamp) -> Vec<Condition> {
     let others = before.iter().filter(|condition| condition.kind != ConditionType::Failed).cloned();
     let failed = Condition {

@@ -1,4 +1,4 @@
-//! The kinds of resources, and which scopes they are about.
+//! Kinds of resources, and the scopes that they require.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -7,26 +7,26 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::base::scope::Scope;
 
-/// What a resource can be.
+/// Kind of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
 #[sqlx(type_name = "text")]
 pub enum Kind {
-    /// A network of its own addresses.
+    /// Network with its own address range.
     #[sqlx(rename = "network.network")]
     Network,
-    /// A disk that outlives what it is attached to.
+    /// Disk that exists independently of the instance it is attached to.
     #[sqlx(rename = "storage.volume")]
     Volume,
-    /// A machine, real or virtual, or a container.
+    /// Physical or virtual machine, or container.
     #[sqlx(rename = "compute.instance")]
     Instance,
 }
 
 impl Kind {
-    /// All of them, those first that others refer to.
+    /// All kinds; those that others refer to come first.
     pub const ALL: &'static [Self] = &[Self::Network, Self::Volume, Self::Instance];
 
-    /// The kind as clients write it: its family, and what it is.
+    /// Name as clients write it: family and type.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Network => "network.network",
@@ -35,7 +35,7 @@ impl Kind {
         }
     }
 
-    /// What its readers must hold.
+    /// Scope required to read.
     pub const fn read_scope(self) -> Scope {
         match self {
             Self::Network => Scope::NetworkRead,
@@ -44,7 +44,7 @@ impl Kind {
         }
     }
 
-    /// What those must hold who change it.
+    /// Scope required to change.
     pub const fn write_scope(self) -> Scope {
         match self {
             Self::Network => Scope::NetworkWrite,
@@ -53,7 +53,7 @@ impl Kind {
         }
     }
 
-    /// Whether it can be on or off.
+    /// Whether resources of this kind have a power state.
     pub const fn has_power(self) -> bool {
         matches!(self, Self::Instance)
     }
@@ -65,9 +65,9 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A text that names no kind.
+/// Error: the text is not the name of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a kind of resource; known are network.network, storage.volume and compute.instance")]
+#[error("unknown kind of resource; use network.network, storage.volume or compute.instance")]
 pub struct NotAKind;
 
 impl FromStr for Kind {
@@ -102,14 +102,14 @@ impl JsonSchema for Kind {
     }
 }
 
-/// Whether an instance runs.
+/// Power state of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum Power {
-    /// It runs.
+    /// Running.
     On,
-    /// It does not.
+    /// Stopped.
     Off,
 }

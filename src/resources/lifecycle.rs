@@ -1,4 +1,4 @@
-//! How resources and operations stand, and which follows which: a table without input or output.
+//! Phases of resources and statuses of operations, and their transitions: a table without input or output.
 //!
 //! ```text
 //! resource:   pending → provisioning → active ⇄ updating     any → failed     active, failed → deleting → deleted
@@ -18,10 +18,10 @@ macro_rules! words {
         pub enum $name { $($(#[$of])* $variant,)* }
 
         impl $name {
-            /// All of them.
+            /// All variants.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The word as clients see it.
+            /// Name as clients see it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
@@ -30,91 +30,92 @@ macro_rules! words {
 }
 
 words! {
-    /// Where a resource is in its life.
+    /// Phase of a resource in its life cycle.
     pub enum Phase {
-        /// It was asked for.
+        /// Accepted, not started.
         Pending = "pending",
-        /// It is being made.
+        /// Being created.
         Provisioning = "provisioning",
-        /// It is there, as it was asked for.
+        /// Exists and matches its spec.
         Active = "active",
-        /// It is being changed.
+        /// Being changed.
         Updating = "updating",
-        /// It is not as it was asked for, and nobody is at work on that. It can be changed, mended or deleted.
+        /// Does not match its spec, and no operation is in progress. The resource can be changed, remediated or
+        /// deleted.
         Failed = "failed",
-        /// It is being deleted.
+        /// Being deleted.
         Deleting = "deleting",
-        /// It is gone.
+        /// Deleted.
         Deleted = "deleted",
     }
 }
 
 words! {
-    /// What is done to a resource.
+    /// Type of an operation on a resource.
     pub enum OperationType {
-        /// It is made.
+        /// Create the object.
         Create = "create",
-        /// It is changed.
+        /// Change the object.
         Update = "update",
-        /// It is deleted.
+        /// Delete the object.
         Delete = "delete",
-        /// An instance is turned on.
+        /// Turn an instance on.
         Start = "start",
-        /// An instance is turned off.
+        /// Turn an instance off.
         Stop = "stop",
-        /// An instance is turned off and on again.
+        /// Turn an instance off and on again.
         Reboot = "reboot",
-        /// A volume is attached to an instance.
+        /// Attach a volume to an instance.
         Attach = "attach",
-        /// A volume is detached from an instance.
+        /// Detach a volume from an instance.
         Detach = "detach",
-        /// It is given another size.
+        /// Change the size.
         Resize = "resize",
-        /// An object that was made elsewhere becomes a resource.
+        /// Turn an object that was created elsewhere into a resource.
         Import = "import",
-        /// It is looked at, and mended if it says so.
+        /// Read the object, and remediate drift if the resource has `reconcile: enforce`.
         Sync = "sync",
-        /// It is brought back to what was asked for, after something else has changed it.
+        /// Change the object back to the spec after it was changed outside this server.
         Remediate = "remediate",
     }
 }
 
 words! {
-    /// How an operation stands.
+    /// Status of an operation.
     pub enum OperationStatus {
-        /// Nobody has begun it.
+        /// Not started.
         Queued = "queued",
-        /// It is under way.
+        /// In progress.
         Running = "running",
-        /// It has done what it was to do.
+        /// Completed.
         Succeeded = "succeeded",
-        /// It has not, and says why.
+        /// Failed; `error` gives the reason.
         Failed = "failed",
-        /// It was given up because somebody asked for that, and what it had begun was undone.
+        /// Canceled on request, and reverted.
         Canceled = "canceled",
     }
 }
 
 impl OperationStatus {
-    /// Whether it will not change any more.
+    /// Whether the status is final.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
     }
 }
 
-/// How an operation ends.
+/// Outcome of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// As it was to end.
+    /// Completed.
     Succeeded,
-    /// With an error.
+    /// Failed with an error.
     Failed,
-    /// Because somebody asked for that.
+    /// Canceled on request.
     Canceled,
 }
 
 impl End {
-    /// As an operation's status.
+    /// Returns the status of an operation with this outcome.
     pub const fn status(self) -> OperationStatus {
         match self {
             Self::Succeeded => OperationStatus::Succeeded,
@@ -125,21 +126,21 @@ impl End {
 }
 
 impl Phase {
-    /// Whether an operation of this type may begin on a resource that stands so, and has an object at its provider or
-    /// not. (That none other is under way is for the database to say.)
+    /// Whether an operation of this type may start on a resource in this phase, with or without an object at its
+    /// provider. The database ensures that no other operation is in progress.
     pub const fn admits(self, operation: OperationType, has_object: bool) -> bool {
         use OperationType as T;
         match (operation, self) {
             (T::Create | T::Import, phase) => matches!(phase, Self::Pending),
             (T::Delete | T::Remediate, Self::Active | Self::Failed) => true,
             (_, Self::Active) => true,
-            // What is broken may be mended by asking for something else; what was never made cannot.
+            // A failed resource can be fixed by changing its spec, unless it was never created.
             (_, Self::Failed) => has_object,
             _ => false,
         }
     }
 
-    /// How the resource stands from when an operation on it is accepted; a creation's from when it is begun.
+    /// Phase from when an operation is accepted; for a creation, from when it starts.
     pub const fn during(self, operation: OperationType) -> Self {
         use OperationType as T;
         match operation {
@@ -150,12 +151,12 @@ impl Phase {
         }
     }
 
-    /// How it stands when an operation has ended that it stood like `self` before, and it has an object or not.
+    /// Phase after an operation has ended, where `self` is the phase before it.
     pub const fn after(self, operation: OperationType, end: End, has_object: bool) -> Self {
         use OperationType as T;
         match (operation, end) {
             (T::Delete, End::Succeeded) => Self::Deleted,
-            // What was canceled was undone, so there is nothing where there was nothing before.
+            // A canceled operation was reverted, so without an object before there is none now.
             (T::Create | T::Import, End::Canceled) => Self::Failed,
             (_, End::Canceled) if !has_object => Self::Failed,
             (_, End::Canceled) => self,
@@ -164,7 +165,7 @@ impl Phase {
         }
     }
 
-    /// Whether `later` may follow at once, by the diagram above.
+    /// Whether `later` may follow directly, as in the diagram above.
     pub const fn may_become(self, later: Self) -> bool {
         match (self, later) {
             (Self::Deleted, _) => false,
@@ -172,7 +173,7 @@ impl Phase {
             | (Self::Pending, Self::Provisioning)
             | (Self::Provisioning | Self::Updating | Self::Failed, Self::Active)
             | (Self::Active | Self::Failed, Self::Updating | Self::Deleting)
-            // A deletion that was canceled before it was begun.
+            // A deletion that was canceled before it started.
             | (Self::Deleting, Self::Active | Self::Deleted) => true,
             _ => false,
         }

@@ -1,9 +1,11 @@
-//! Cloud resources: one shape for every kind, on every provider.
+//! Cloud resources: one API for every kind, on every provider.
 //!
-//! A client says what shall be ([`spec`]), and is answered at once with an operation. Workers on every server
-//! bring the provider to it, step by step, so that any of them may die at any moment: what is to be done next is
-//! in the database before it is done, and what was made is found again by its tags. What is always true: a resource has one
-//! operation under way at most, and one object at its provider at most once that has ended.
+//! A client states the desired state ([`spec`]) and immediately receives an operation. Workers on every server bring
+//! the provider to that state, step by step. A worker may die at any moment: each step is stored before it runs, and
+//! objects that a dead worker created are found by their tags.
+//!
+//! Invariants: a resource has at most one operation in progress, and once that operation has ended, at most one object
+//! at its provider.
 
 pub mod cloud;
 pub mod config;

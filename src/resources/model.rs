@@ -1,4 +1,4 @@
-//! What a resource and an operation are, to the server and to clients.
+//! Types of resources and operations: stored rows and API responses.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// A client's own tags on a resource: by them lists are filtered, and providers show them.
+/// Client-defined labels of a resource. Lists can be filtered by them; providers show them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Labels(pub BTreeMap<String, String>);
@@ -33,7 +33,7 @@ impl JsonSchema for Labels {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "object",
-            "description": "Your own tags on a resource. Lists can be filtered by them, and providers show them.",
+            "description": "Client-defined labels of a resource. Lists can be filtered by them; providers show them.",
             "maxProperties": 20,
             "propertyNames": {
                 "minLength": 1,
@@ -54,102 +54,102 @@ impl JsonSchema for Labels {
     }
 }
 
-/// What is done when a resource is found to be otherwise than it was asked for.
+/// Reaction to drift: a difference between a resource and its object at the provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum Reconcile {
-    /// It is told: as a condition, and as an event.
+    /// Report drift as a condition and as an event.
     #[default]
     Observe,
-    /// It is told, and mended.
+    /// Report drift and remediate it.
     Enforce,
 }
 
-/// Something to be known of a resource, as long as it is so.
+/// Fact about a resource that currently holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Condition {
-    /// What.
+    /// Type of the condition.
     #[serde(rename = "type")]
     pub kind: ConditionType,
-    /// Why, for programs: a word of ours, or of the provider's.
+    /// Machine-readable reason: a code of this server or of the provider.
     pub reason: String,
-    /// Why, for people.
+    /// Human-readable explanation.
     pub message: String,
-    /// Since when.
+    /// Time since when the condition holds.
     pub since: Timestamp,
-    /// For `drifted`: each member that differs, with what was asked for and what was found.
+    /// For `drifted`: requested and observed value of each member that differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<Map<String, Value>>,
 }
 
-/// What may be known of a resource.
+/// Type of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum ConditionType {
-    /// Its last operation failed.
+    /// The last operation failed.
     Failed,
-    /// It is not as it was asked for: something else has changed it.
+    /// The object was changed outside this server and differs from the spec.
     Drifted,
-    /// Something else has deleted it.
+    /// The object was deleted outside this server.
     Missing,
-    /// Its time is up, and something else still uses it.
+    /// The time to live has ended, but another resource still uses this one.
     Expired,
 }
 
-/// A resource as the database has it.
+/// Resource as stored in the database.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct StoredResource {
-    /// The resource.
+    /// Resource id.
     pub id: ResourceId,
-    /// Its project.
+    /// Project that the resource belongs to.
     pub project_id: ProjectId,
-    /// What it is.
+    /// Kind of the resource.
     pub kind: Kind,
-    /// Where it is.
+    /// Name of the provider.
     pub provider: String,
-    /// What people call it.
+    /// Human-readable name.
     pub name: String,
-    /// The client's own tags.
+    /// Client-defined labels.
     pub labels: Json<Labels>,
-    /// What is asked for.
+    /// Desired state.
     pub spec: Json<Value>,
-    /// Counted up by each change of the spec.
+    /// Generation of the spec, incremented by each change.
     pub generation: i64,
-    /// How far that has come.
+    /// Generation that the provider was last brought to.
     pub observed_generation: i64,
-    /// Where it is in its life.
+    /// Phase in the life cycle.
     pub phase: Phase,
-    /// Whether it runs.
+    /// Observed power state.
     pub power: Option<Power>,
-    /// Whether it should.
+    /// Desired power state.
     pub desired_power: Option<Power>,
-    /// The object's name at its provider.
+    /// Provider's identifier of the object.
     pub provider_ref: Option<String>,
-    /// What the provider says of it.
+    /// Properties that the provider reports.
     pub outputs: Json<Map<String, Value>>,
-    /// What is to be known of it.
+    /// Conditions that currently hold.
     pub conditions: Json<Vec<Condition>>,
-    /// When it was last seen.
+    /// Time of the last read at the provider.
     pub last_synced_at: Option<Timestamp>,
-    /// Whether it must not be deleted.
+    /// Whether the resource is protected from deletion.
     pub protection: bool,
-    /// What is done about drift.
+    /// Reaction to drift.
     pub reconcile: Reconcile,
-    /// When it is deleted by itself.
+    /// Time of the automatic deletion.
     pub expires_at: Option<Timestamp>,
-    /// Counted up by each change that clients can see.
+    /// Version, incremented by each change that clients can see.
     pub version: i64,
-    /// When it was asked for.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it was gone.
+    /// Deletion time.
     pub deleted_at: Option<Timestamp>,
 }
 
 impl StoredResource {
-    /// What is asked for. (What was stored by a newer version may be unreadable to this one.)
+    /// Parses the stored spec. Fails if a newer version of the server stored a spec that this version cannot parse.
     pub fn spec(&self) -> serde_json::Result<Spec> {
         Spec::from_json(self.kind, self.spec.0.clone())
     }
@@ -159,66 +159,66 @@ impl Versioned for StoredResource {
     fn etag(&self) -> EntityTag {
         let version = self.version;
         EntityTag::strong(match self.last_synced_at {
-            // It changes without a version, whenever the provider is read.
+            // `last_synced_at` changes without a new version, each time the provider is read.
             Some(at) => format!("{version}.{:x}", at.unix_millis()),
             None => version.to_string(),
         })
     }
 }
 
-/// A resource as it is shown.
+/// Resource as clients see it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Resource")]
 pub struct ResourceView {
-    /// The resource's id.
+    /// Resource id.
     pub id: ResourceId,
-    /// The project it belongs to.
+    /// Project that the resource belongs to.
     pub project_id: ProjectId,
-    /// What it is.
+    /// Kind of the resource.
     pub kind: Kind,
-    /// The provider that it is at.
+    /// Name of the provider.
     pub provider: String,
-    /// What people call it.
+    /// Human-readable name.
     pub name: String,
-    /// Your own tags on it.
+    /// Client-defined labels.
     pub labels: Labels,
-    /// Counted up by each change of `spec`.
+    /// Generation of `spec`, incremented by each change of `spec`.
     pub generation: i64,
-    /// The generation that the provider has last been brought to.
+    /// Generation that the provider was last brought to.
     pub observed_generation: i64,
-    /// What is asked for.
+    /// Desired state.
     #[schemars(with = "Spec")]
     pub spec: Value,
-    /// What there is.
+    /// Observed state.
     pub status: ResourceStatus,
-    /// Whether it must not be deleted.
+    /// Whether the resource is protected from deletion.
     pub protection: bool,
-    /// What is done when something else has changed it.
+    /// Reaction to changes made outside this server.
     pub reconcile: Reconcile,
-    /// When it is deleted by itself; null for never.
+    /// Time of the automatic deletion; null if the resource has no time to live.
     pub expires_at: Option<Timestamp>,
-    /// Its state as an entity tag, for `If-Match`.
+    /// Entity tag of the current state, for `If-Match`.
     pub etag: String,
-    /// When it was asked for.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it was gone; null as long as it is not.
+    /// Deletion time; null if the resource is not deleted.
     pub deleted_at: Option<Timestamp>,
 }
 
-/// What there is of a resource.
+/// Observed state of a resource.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ResourceStatus {
-    /// Where it is in its life.
+    /// Phase in the life cycle.
     pub phase: Phase,
-    /// Whether it runs; null for what cannot, and as long as nobody has looked.
+    /// Power state; null if the kind has none, or before the first read at the provider.
     pub power: Option<Power>,
-    /// The provider's own name for it; null as long as there is none.
+    /// Provider's identifier of the object; null before the object is created.
     pub provider_ref: Option<String>,
-    /// What the provider says of it: addresses and the like.
+    /// Properties that the provider reports, such as addresses.
     pub outputs: Map<String, Value>,
-    /// What is to be known of it now.
+    /// Conditions that currently hold.
     pub conditions: Vec<Condition>,
-    /// When it was last seen at its provider.
+    /// Time of the last read at the provider.
     pub last_synced_at: Option<Timestamp>,
 }
 
@@ -260,83 +260,83 @@ impl From<StoredResource> for ResourceView {
     }
 }
 
-/// Why an operation failed.
+/// Reason why an operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OperationError {
-    /// What it was, for programs: `invalid`, `denied`, `not_found`, `conflict`, `exhausted`, `protected`, `timeout`,
+    /// Machine-readable error code: `invalid`, `denied`, `not_found`, `conflict`, `exhausted`, `protected`, `timeout`,
     /// `reference_failed`, `provider_unavailable` or `failed`.
     pub code: Cow<'static, str>,
-    /// What it was and what to do, for people.
+    /// Human-readable explanation, with the action to take.
     pub detail: String,
-    /// The provider's own word for it; null if it was not the provider's.
+    /// Provider's error code; null if the error did not come from the provider.
     pub provider_code: Option<String>,
 }
 
-/// What an operation set out from.
+/// State of the resource before an operation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Before {
-    /// How the resource stood.
+    /// Phase before the operation.
     pub phase: Option<Phase>,
-    /// What was asked for before, if the operation is about something else.
+    /// Spec before the operation, if the operation changes it.
     pub spec: Option<Value>,
-    /// Whether it should run, before.
+    /// Desired power state before the operation.
     pub desired_power: Option<Power>,
 }
 
-/// An operation as the database has it.
+/// Operation as stored in the database.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct StoredOperation {
-    /// The operation.
+    /// Operation id.
     pub id: OperationId,
-    /// Its project.
+    /// Project that the operation belongs to.
     pub project_id: ProjectId,
-    /// What it is done to.
+    /// Resource that the operation changes.
     pub resource_id: ResourceId,
-    /// What is done.
+    /// Type of the operation.
     #[sqlx(rename = "type")]
     pub kind: OperationType,
-    /// How it stands.
+    /// Status of the operation.
     pub status: OperationStatus,
-    /// What is done next.
+    /// Current step.
     pub step: String,
-    /// In percent.
+    /// Progress in percent.
     pub progress: i16,
-    /// How often the present step was tried again.
+    /// Number of failed attempts of the current step.
     pub attempt: i32,
-    /// Why it failed.
+    /// Reason of the failure.
     pub error: Option<Json<OperationError>>,
-    /// When it was asked for.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ended.
+    /// Completion time.
     pub finished_at: Option<Timestamp>,
 }
 
-/// An operation as it is shown.
+/// Operation as clients see it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Operation")]
 pub struct OperationView {
-    /// The operation's id.
+    /// Operation id.
     pub id: OperationId,
-    /// The project it belongs to.
+    /// Project that the operation belongs to.
     pub project_id: ProjectId,
-    /// The resource that it is done to.
+    /// Resource that the operation changes.
     pub resource_id: ResourceId,
-    /// What is done.
+    /// Type of the operation.
     #[serde(rename = "type")]
     pub kind: OperationType,
-    /// How it stands.
+    /// Status of the operation.
     pub status: OperationStatus,
-    /// What is being done, in a word.
+    /// Name of the current step.
     pub step: String,
-    /// How far it has come, in percent.
+    /// Progress in percent, from 0 to 100.
     pub progress: i16,
-    /// How often the present step was tried again.
+    /// Number of failed attempts of the current step.
     pub attempt: i32,
-    /// Why it failed; null if it did not.
+    /// Reason of the failure; null if the operation has not failed.
     pub error: Option<OperationError>,
-    /// When it was asked for.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ended; null as long as it has not.
+    /// Completion time; null if the operation has not ended.
     pub finished_at: Option<Timestamp>,
 }
 

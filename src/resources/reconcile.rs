@@ -1,6 +1,6 @@
-//! Keeps in step with what others do at providers: looks through each provider's objects in pages, one server at a time,
-//! tells of what has drifted or is gone, has it mended where a resource says so, and clears away what a worker that was
-//! held up has made beside what is recorded.
+//! Reconciliation: compares the objects at each provider with the resources, in pages and on one server at a time. It
+//! reports drift and missing objects, remediates them if the resource has `reconcile: enforce`, and deletes objects
+//! that a delayed worker created in addition to the recorded one.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -32,16 +32,16 @@ use crate::{
     tx::Change,
 };
 
-/// How often to look, between two sweeps, whether one is due.
+/// Number of checks per sweep interval for a sweep that is due.
 const LOOKS: u32 = 60;
 
-/// By how much sooner a sweep is repeated that could not be finished.
+/// Factor by which an unfinished sweep is repeated sooner.
 const SOONER: u32 = 6;
 
-/// How often a provider is asked before its failure ends the sweep.
+/// Maximum number of attempts of a call before its failure ends the sweep.
 const ATTEMPTS: u32 = 3;
 
-/// Runs until it must stop.
+/// Runs until the server stops.
 pub async fn run(app: App, heartbeat: Heartbeat) {
     let pause = app.cloud.pace.poll.max(app.cloud.pace.sweep / LOOKS);
     let mut is_known = false;
@@ -52,12 +52,12 @@ pub async fn run(app: App, heartbeat: Heartbeat) {
         let swept = heartbeat.stop().run_until_cancelled(sweep_one(&app, &heartbeat, &mut is_known)).await;
         if let Some(Err(error)) = swept {
             app.db.note(&error);
-            tracing::warn!(%error, "the objects of a provider could not be looked through; this is tried again");
+            tracing::warn!(%error, "provider sweep failed; it is retried");
         }
     }
 }
 
-/// Looks through one provider's objects of one kind, if that is due.
+/// Sweeps one provider's objects of one kind, if that is due.
 async fn sweep_one(app: &App, heartbeat: &Heartbeat, is_known: &mut bool) -> Result<()> {
     let pace = &app.cloud.pace;
     let mut db = app.db.acquire_for_write().await?;
@@ -81,13 +81,13 @@ async fn sweep_one(app: &App, heartbeat: &Heartbeat, is_known: &mut bool) -> Res
         () = sweeper.lose() => return Ok(()),
     };
     let mut db = app.db.acquire_for_write().await?;
-    // A provider that failed is not left alone for a whole interval: nothing of it has been looked at.
+    // After a failure, sweep again sooner than after a whole interval, because objects were not compared.
     let pause = if swept.is_ok() { pace.sweep } else { pace.sweep / SOONER };
     sweeps::end(&mut db, &sweep, pause, swept.is_ok()).await?;
     swept
 }
 
-/// One sweep under way.
+/// Sweep in progress.
 struct Sweeper<'a> {
     app: &'a App,
     heartbeat: &'a Heartbeat,
@@ -105,7 +105,7 @@ impl Sweeper<'_> {
             let Some(next) = page.next else { break };
             query.page = Some(next);
         }
-        // Who was on no page is looked for by name: it may have been made while the pages were read.
+        // Inspect resources whose object was on no page: it may have been created while the pages were read.
         let unseen = sweeps::unseen(&mut *self.app.db.acquire_for_write().await?, self.sweep).await?;
         for resource in unseen {
             self.inspect(resource).await?;
@@ -113,8 +113,8 @@ impl Sweeper<'_> {
         Ok(())
     }
 
-    /// Keeps the sweep this server's, and ends when it is another's. What is done to a resource does not rest on that: it is
-    /// done only to a resource that nobody has changed since.
+    /// Renews the lease of the sweep, and returns when another server holds it. Correctness does not depend on the
+    /// lease: a resource is changed only if it has not changed since it was read.
     async fn lose(&self) {
         let lease = self.app.cloud.pace.lease;
         loop {
@@ -125,19 +125,19 @@ impl Sweeper<'_> {
             match timeout(lease, renewed).await {
                 Ok(Ok(false)) => return,
                 Ok(Ok(true)) | Err(_) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "the lease of a sweep could not be renewed"),
+                Ok(Err(error)) => tracing::debug!(%error, "sweep lease renewal failed"),
             }
         }
     }
 
-    /// A page, and when it was asked for: it says nothing of what has happened since.
+    /// Reads a page. Returns it with the time of the request, because it does not reflect later changes.
     async fn page(&self, query: &ListQuery) -> Result<(ObjectPage, Timestamp)> {
         let at = sweeps::now(&mut *self.app.db.acquire_for_write().await?).await?;
         let page = self.ask(|| self.provider.driver.list_owned(query)).await?;
         Ok((page, at))
     }
 
-    /// Asks about one object. That the provider will not say is told, and keeps nobody from looking at the others.
+    /// Makes a call about one object. A permanent error is logged and does not end the sweep.
     async fn ask_about<'c, T>(
         &self,
         id: ResourceId,
@@ -147,7 +147,7 @@ impl Sweeper<'_> {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if matches!(error.kind, Refusal::Retryable { .. }) => Err(self.not_done(&error)),
             Err(error) => {
-                tracing::warn!(%error, provider = self.provider.name, resource_id = %id, "a provider does not let us look after a resource");
+                tracing::warn!(%error, provider = self.provider.name, resource_id = %id, "provider call about a resource failed");
                 Ok(None)
             }
         }
@@ -158,11 +158,12 @@ impl Sweeper<'_> {
     }
 
     fn not_done(&self, error: &DriverError) -> Error {
-        let detail = format!("The provider '{}' did not do what it was asked for", self.provider.name);
+        let detail = format!("A call to the provider '{}' failed; the sweep is retried", self.provider.name);
         Error::new(Code::Timeout, detail).caused_by(error.to_string())
     }
 
-    /// Calls a provider, and again after a failure that may pass: else one in a thousand calls would end the sweep.
+    /// Makes a call, with retries after temporary failures: otherwise one failure in a thousand calls would end the
+    /// sweep.
     async fn try_asking<'c, T>(&self, call: impl Fn() -> BoxFuture<'c, driver::Result<T>>) -> driver::Result<T> {
         let pace = &self.app.cloud.pace;
         let mut attempt = 1;
@@ -170,7 +171,7 @@ impl Sweeper<'_> {
             self.heartbeat.progress();
             let answer = timeout(pace.call, call())
                 .await
-                .unwrap_or_else(|_| Err(DriverError::retryable("no_answer", "The provider did not answer in time")));
+                .unwrap_or_else(|_| Err(DriverError::retryable("no_answer", "The provider did not respond in time")));
             self.app.cloud.figures.add_call(&self.provider.name, answer.is_err());
             match answer {
                 Err(DriverError { kind: Refusal::Retryable { after }, .. }) if attempt < ATTEMPTS => {
@@ -196,10 +197,10 @@ impl Sweeper<'_> {
         let (mut as_known, mut suspects, mut strays) = (Vec::new(), Vec::new(), Vec::new());
         for object in objects {
             let Some(Tags { resource: id, .. }) = object.tags else { continue };
-            // One that was never heard of may be in a database that this one was restored from: it is left alone.
+            // An unknown resource may exist in a database that this one was restored from, so do not touch its object.
             let Some(Known { resource, is_busy, settled_at }) = known.get(&id) else {
                 tracing::warn!(provider = self.provider.name, reference = object.reference, resource_id = %id,
-                    "an object at a provider has our tag and is no resource that is known here; it is left alone");
+                    "object has this deployment's tag but no known resource; it is left unchanged");
                 continue;
             };
             if *is_busy || *settled_at >= at {
@@ -217,7 +218,7 @@ impl Sweeper<'_> {
                         _ => suspects.push(resource.clone()),
                     }
                 }
-                // Made by a worker that was held up, after another one had taken over, or after it was given up.
+                // Created by a delayed worker after another one had taken over, or after the operation was canceled.
                 _ if object.state != ObjectState::Deleting => strays.push((resource.clone(), object.reference)),
                 _ => {}
             }
@@ -237,15 +238,15 @@ impl Sweeper<'_> {
         Wanted { tags, spec, power: resource.desired_power }
     }
 
-    /// Deletes an object beside the recorded one, which was never the resource's.
+    /// Deletes an object that exists in addition to the resource's recorded object.
     async fn clear_away(&self, resource: &StoredResource, reference: &str) -> Result<()> {
         tracing::warn!(provider = self.provider.name, reference, resource_id = %resource.id,
-            "an object was made beside the one that is its resource's, and is deleted");
+            "deleting an object that exists in addition to its resource's recorded object");
         self.app.cloud.figures.add_cleared();
         self.ask_about(resource.id, || self.provider.driver.delete(resource.kind, reference)).await.map(drop)
     }
 
-    /// Looks at one resource's object, and notes what it finds.
+    /// Reads one resource's object, and stores the result.
     async fn inspect(&self, resource: StoredResource) -> Result<()> {
         let Some(reference) = &resource.provider_ref else { return Ok(()) };
         let looked = self.ask_about(resource.id, || self.provider.driver.read(resource.kind, reference)).await?;
@@ -253,7 +254,7 @@ impl Sweeper<'_> {
         let now = self.app.clock.now();
         let mut tx = self.app.writes.begin(&Arc::new(RequestContext::system())).await?;
         let Some(before) = rows::lock(tx.db(), resource.id).await? else { return Ok(()) };
-        // What was changed since is looked at next time.
+        // A resource that has changed since is inspected in the next sweep.
         let is_same = before.version == resource.version && before.provider_ref == resource.provider_ref;
         if !is_same || repo::operations::under_way(tx.db(), resource.id).await?.is_some() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! What must be so for a write to be accepted. All of it is looked at in the write's own transaction, behind locks, so that
-//! of two writes that do not go together one is refused.
+//! Preconditions of writes. They are checked in the transaction of the write, under row locks, so that of two
+//! conflicting writes one is rejected.
 
 use super::{
     driver::{ActionType, Unsupported},
@@ -21,13 +21,13 @@ fn item(pointer: impl Into<String>, code: ItemCode, detail: impl Into<String>) -
     Item { place: Place::Body(pointer.into()), code, detail: detail.into() }
 }
 
-/// The provider that a request names, or the only one there is.
+/// Returns the provider that a request names, or the only provider.
 pub fn provider<'a>(providers: &'a Registry, named: Option<&str>) -> Result<&'a Provider> {
     let known = || providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>().join(", ");
     let mut all = providers.iter();
     match (named, all.next(), all.next()) {
         (Some(name), ..) => providers.get(name).ok_or_else(|| {
-            let detail = format!("'{}' is no provider here; use one of: {}", name.escape_debug(), known());
+            let detail = format!("unknown provider '{}'; use one of: {}", name.escape_debug(), known());
             Error::invalid_member("/provider", ItemCode::UnknownValue, detail)
         }),
         (None, Some(only), None) => Ok(only),
@@ -38,28 +38,28 @@ pub fn provider<'a>(providers: &'a Registry, named: Option<&str>) -> Result<&'a 
     }
 }
 
-/// The provider that a resource is at, which has to be there for it to be changed.
+/// Returns the provider of a resource. The resource cannot be changed if that provider is not configured.
 pub fn provider_of<'a>(providers: &'a Registry, resource: &StoredResource) -> Result<&'a Provider> {
     providers.get(&resource.provider).ok_or_else(|| {
         let detail = format!(
-            "The provider '{}', which the resource is at, is not configured at present; ask the operator, or try again later",
+            "The resource's provider '{}' is not configured; ask the operator to configure it, or try again later",
             resource.provider
         );
         Error::new(Code::InvalidState, detail)
     })
 }
 
-/// Whether a provider has resources of this kind.
+/// Checks that a provider supports resources of this kind.
 pub fn require_kind(provider: &Provider, kind: Kind) -> Result<()> {
     if provider.capabilities().of(kind).is_some() {
         return Ok(());
     }
     let kinds = provider.capabilities().kinds.iter().map(|kind| kind.kind.as_str()).collect::<Vec<_>>().join(", ");
-    let detail = format!("'{}' has no {kind}; it has: {kinds}", provider.name);
+    let detail = format!("'{}' does not support {kind}; use one of: {kinds}", provider.name);
     Err(Error::unsupported(vec![item("/kind", ItemCode::Unsupported, detail)]))
 }
 
-/// Whether a project may import objects of a provider's account.
+/// Checks that a project may import objects of a provider's account.
 pub fn require_import(provider: &Provider, tenant: Tenant) -> Result<()> {
     let project = tenant.project_id();
     if provider.import_projects.contains(project) {
@@ -72,7 +72,7 @@ pub fn require_import(provider: &Provider, tenant: Tenant) -> Result<()> {
     Err(Error::new(Code::ImportNotAllowed, detail))
 }
 
-/// Whether a spec makes sense, and its provider can do it. What is said of member `m` is put at `at(m)`.
+/// Checks that a spec is valid and supported by its provider. Errors about member `m` point to `at(m)`.
 pub fn require_possible(provider: &Provider, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
     if let Spec::Network(NetworkSpec { cidr }) = spec
         && !cidr.ipv4().is_some_and(|network| network.addr().is_private() && (16..=28).contains(&network.prefix_len()))
@@ -86,8 +86,7 @@ pub fn require_possible(provider: &Provider, spec: &Spec, at: impl Fn(&str) -> S
     if items.is_empty() { Ok(()) } else { Err(Error::unsupported(items)) }
 }
 
-/// Whether a resource at this provider can become what is asked for, as another one than it is. What is said of member
-/// `m` is put at `at(m)`.
+/// Checks that the provider can change a resource from one spec to another. Errors about member `m` point to `at(m)`.
 pub fn require_changeable(provider: &Provider, before: &Spec, after: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
     let updatable = provider.capabilities().of(after.kind()).map(|kind| kind.updatable.as_slice()).unwrap_or_default();
     let (old, new) = (before.to_json(), after.to_json());
@@ -98,9 +97,9 @@ pub fn require_changeable(provider: &Provider, before: &Spec, after: &Spec, at: 
             continue;
         }
         let detail = match updatable {
-            [] => format!("'{member}' cannot be changed on '{}'; make another resource", provider.name),
+            [] => format!("'{member}' cannot be changed on '{}'; create another resource", provider.name),
             _ => format!(
-                "'{member}' cannot be changed on '{}', only {} can; make another resource",
+                "'{member}' cannot be changed on '{}', only {} can; create another resource",
                 provider.name,
                 updatable.join(", ")
             ),
@@ -110,16 +109,14 @@ pub fn require_changeable(provider: &Provider, before: &Spec, after: &Spec, at: 
     if let (Spec::Volume(before), Spec::Volume(after)) = (before, after)
         && after.size_gib < before.size_gib
     {
-        let detail = format!(
-            "a volume of {} GiB cannot be made smaller; make another one, and copy what is on it",
-            before.size_gib
-        );
+        let detail =
+            format!("a volume of {} GiB cannot shrink; create another volume and copy the data", before.size_gib);
         items.push(item(at("size_gib"), ItemCode::Unsupported, detail));
     }
     if items.is_empty() { Ok(()) } else { Err(Error::unsupported(items)) }
 }
 
-/// Whether a provider can do this to a resource of this kind.
+/// Checks that a provider supports an action on resources of this kind.
 pub fn require_action(provider: &Provider, kind: Kind, action: ActionType) -> Result<()> {
     let known = provider.capabilities().of(kind).map(|kind| kind.actions.as_slice()).unwrap_or_default();
     if known.contains(&action) {
@@ -128,29 +125,29 @@ pub fn require_action(provider: &Provider, kind: Kind, action: ActionType) -> Re
     let word = |action: &ActionType| serde_json::to_value(action).ok()?.as_str().map(str::to_owned);
     let known: Vec<String> = known.iter().filter_map(word).collect();
     let detail = format!(
-        "'{}' cannot {} a {kind}; it can: {}",
+        "'{}' does not support '{}' for {kind}; supported actions: {}",
         provider.name,
         word(&action).unwrap_or_default(),
-        if known.is_empty() { "nothing besides changing its spec".to_owned() } else { known.join(", ") }
+        if known.is_empty() { "none".to_owned() } else { known.join(", ") }
     );
     Err(Error::unsupported(vec![item("/action", ItemCode::Unsupported, detail)]))
 }
 
-/// Who refers to what.
+/// Resource whose references are checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Referring<'a> {
-    /// Whose resources.
+    /// Tenant that owns the resource.
     pub tenant: Tenant,
-    /// At which provider.
+    /// Provider of the resource.
     pub provider: &'a Provider,
-    /// Which resource, if it is there already, and what it refers to already.
+    /// Id and current spec of the resource, if it exists.
     pub known: Option<(ResourceId, &'a Spec)>,
 }
 
 impl Referring<'_> {
-    /// Whether `spec` may refer to what it refers to: to things of the same project and provider, of the right kind, that the
-    /// caller may read, that are not going, and of which nobody else has what only one can have. They stay so until the
-    /// transaction ends. What is said of member `m` is put at `at(m)`.
+    /// Checks the new references of `spec`. Each must name a resource of the same project and provider, of the right
+    /// kind, that the caller may read and that is not being deleted. A volume must not be attached to another instance.
+    /// Row locks keep this true until the transaction ends. Errors about member `m` point to `at(m)`.
     pub async fn require(&self, db: &mut PgConnection, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
         let known: Vec<ResourceId> =
             self.known.iter().flat_map(|(_, spec)| spec.references()).map(|(_, &to)| to).collect();
@@ -172,7 +169,7 @@ impl Referring<'_> {
         let places = networks.iter().map(|(_, id)| (Member::Network, at("network"), *id));
         let places = places.chain(volumes.iter().map(|(n, id)| {
             let place = at("volumes");
-            // An action names one volume, a spec a list of them.
+            // An action names one volume, a spec a list.
             (Member::Volumes, if place.ends_with('s') { format!("{place}/{n}") } else { place }, *id)
         }));
         let mut items = Vec::new();
@@ -190,7 +187,7 @@ impl Referring<'_> {
             match resource.phase {
                 Phase::Deleting => require_unlocked(db, resource).await?,
                 Phase::Failed => {
-                    let detail = format!("{} is failed; mend it or delete it first", resource.id);
+                    let detail = format!("{} has failed; fix it with a change or delete it first", resource.id);
                     return Err(Error::new(Code::InvalidState, detail));
                 }
                 _ => {}
@@ -201,7 +198,7 @@ impl Referring<'_> {
             None => Ok(()),
             Some((volume, holder)) => Err(Error::new(
                 Code::ResourceInUse,
-                format!("The volume {volume} is attached to {holder}; detach it there first"),
+                format!("The volume {volume} is attached to {holder}; detach it first"),
             )),
         }
     }
@@ -209,22 +206,24 @@ impl Referring<'_> {
     fn fault(&self, member: Member, id: ResourceId, found: Option<&StoredResource>) -> Option<String> {
         let wanted = member.kind();
         match found {
-            Some(resource) if resource.kind != wanted => Some(format!("{id} is a {}; name a {wanted}", resource.kind)),
-            Some(resource) if resource.phase == Phase::Deleted => Some(format!("{id} is deleted; name another one")),
+            Some(resource) if resource.kind != wanted => Some(format!("{id} is a {}; use a {wanted}", resource.kind)),
+            Some(resource) if resource.phase == Phase::Deleted => {
+                Some(format!("{id} is deleted; use another resource"))
+            }
             Some(resource) if resource.provider != self.provider.name => {
-                Some(format!("{id} is at '{}'; name one that is at '{}' too", resource.provider, self.provider.name))
+                Some(format!("{id} is at provider '{}'; use a resource at '{}'", resource.provider, self.provider.name))
             }
             Some(_) => None,
-            None => Some(format!("there is no {wanted} {id} in this project; check the id")),
+            None => Some(format!("no {wanted} {id} in this project; check the id")),
         }
     }
 }
 
-/// Whether nothing is under way on a resource that the caller has locked.
+/// Checks that no operation is in progress on a resource that the caller has locked.
 pub async fn require_unlocked(db: &mut PgConnection, resource: &StoredResource) -> Result<()> {
     let Some(operation) = repo::operations::under_way(db, resource.id).await? else { return Ok(()) };
     let detail = format!(
-        "An operation on {} is under way, {} ({}); wait for it with GET /v1/operations/{}?wait=60, and send this again",
+        "An operation on {} is in progress: {} ({}); wait for it with GET /v1/operations/{}?wait=60, then retry",
         resource.id,
         operation.id,
         operation.kind.as_str(),
@@ -233,50 +232,51 @@ pub async fn require_unlocked(db: &mut PgConnection, resource: &StoredResource) 
     Err(Error::new(Code::ResourceLocked, detail))
 }
 
-/// Whether an operation may begin on a resource that stands so.
+/// Checks that an operation may start on a resource in its current phase.
 pub fn require_phase(resource: &StoredResource, operation: OperationType) -> Result<()> {
     if resource.phase.admits(operation, resource.provider_ref.is_some()) {
         return Ok(());
     }
     let detail = match resource.phase {
         Phase::Deleting | Phase::Deleted => {
-            format!("{} is {}; make another one", resource.id, resource.phase.as_str())
+            format!("{} is {}; create another resource", resource.id, resource.phase.as_str())
         }
-        Phase::Failed => format!("{} was never made; delete it, and make another one", resource.id),
+        Phase::Failed => format!("{} was never created; delete it and create another resource", resource.id),
         phase => format!("{} is {}; wait until it is active", resource.id, phase.as_str()),
     };
     Err(Error::new(Code::InvalidState, detail))
 }
 
-/// Whether a resource may be deleted that the caller has locked for that.
+/// Checks that a resource that the caller has locked may be deleted.
 pub async fn require_deletable(db: &mut PgConnection, resource: &StoredResource) -> Result<()> {
     require_unlocked(db, resource).await?;
     if resource.protection {
-        let detail = format!(
-            "{} is protected from deletion; PATCH it with 'protection' false first, if it shall go nonetheless",
-            resource.id
-        );
+        let detail =
+            format!("{} is protected from deletion; to delete it, first PATCH it with 'protection' false", resource.id);
         return Err(Error::new(Code::Protected, detail));
     }
     let dependents = repo::dependents(db, resource.id).await?;
     if !dependents.is_empty() {
-        let detail = format!("It is used by {}; delete those first, or take it out of their spec", listed(&dependents));
+        let detail = format!(
+            "The resource is used by {}; delete those first, or remove it from their spec",
+            listed(&dependents)
+        );
         return Err(Error::new(Code::ResourceInUse, detail));
     }
     require_phase(resource, OperationType::Delete)
 }
 
-/// Takes a place for one more of a kind, as long as there is one.
+/// Takes one place of the project's quota for a kind, if one is left.
 pub async fn take_place(db: &mut PgConnection, tenant: Tenant, kind: Kind) -> Result<()> {
     repo::quotas::take_place(db, tenant, kind).await?.map_err(|maximum| {
         let detail = format!(
-            "The project has {maximum} of {kind}, which is the most it may have; delete one first, or ask the operator for more"
+            "The quota of {maximum} for {kind} is used up; delete a resource, or ask the operator for a higher quota"
         );
         Error::new(Code::LimitReached, detail)
     })
 }
 
-/// Ids as they are listed in a sentence.
+/// Joins ids for an error text.
 pub fn listed(ids: &[ResourceId]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

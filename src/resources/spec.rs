@@ -1,7 +1,8 @@
-//! What is asked of a resource: one type for each kind, of which the published schemas are made.
+//! Specs: the desired state of a resource, one type for each kind. The published schemas are generated from these
+//! types.
 //!
-//! Clients name other resources by their ids. A provider knows these by references of its own, so each spec is written
-//! once, for whatever names things: [`Spec`] is what a client asks for, `Spec<String>` what a driver is told and sees.
+//! Clients refer to other resources by id, and a provider by references of its own. Each spec is therefore generic over
+//! the type of a reference: clients send [`Spec`], and drivers receive and return `Spec<String>`.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -10,61 +11,61 @@ use serde_json::{Map, Value, json};
 use super::kind::Kind;
 use crate::base::{id::ResourceId, net::Cidr};
 
-/// How many volumes an instance can have.
+/// Maximum number of volumes of an instance.
 pub const MAX_VOLUMES: u32 = 16;
 
-/// A network of its own addresses.
+/// Network with its own address range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSpec {
-    /// Its addresses: a private IPv4 network in CIDR notation, from /16 to /28.
+    /// Address range: a private IPv4 network in CIDR notation, from /16 to /28.
     #[schemars(example = &"10.0.0.0/16")]
     pub cidr: Cidr,
 }
 
-/// A disk that outlives what it is attached to.
+/// Disk that exists independently of the instance it is attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeSpec {
-    /// Its size in GiB. It can be raised later where the provider can do that, and never lowered.
+    /// Size in GiB, from 1 to 16384. Can grow later if the provider supports it, and never shrinks.
     #[schemars(range(min = 1, max = 16_384), example = 20)]
     pub size_gib: u32,
 }
 
-/// A machine, real or virtual, or a container.
+/// Physical or virtual machine, or container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "InstanceSpec", bound = "R: JsonSchema + Serialize")]
 pub struct InstanceSpec<R = ResourceId> {
-    /// How large it is, in a word that the provider lists among its sizes.
+    /// Name of a size: one of the provider's `sizes`, or the provider's own identifier if `native_terms` is true.
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), extend("x-form" = "the name of a size"), example = &"small")]
     pub size: String,
-    /// What it runs, in a word that the provider lists among its images, or in the provider's own terms.
+    /// Name of an image: one of the provider's `images`, or the provider's own identifier if `native_terms` is true.
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"), extend("x-form" = "the name of an image"), example = &"debian-12")]
     pub image: String,
-    /// The network it is in, which cannot be changed later; the provider's default network when left out.
+    /// Id of the network, which cannot be changed later. Default: the provider's default network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<R>,
-    /// The volumes that are attached to it.
+    /// Ids of the attached volumes, at most 16. Default: none.
     #[serde(default = "Vec::<R>::new")]
     #[schemars(length(max = MAX_VOLUMES), extend("uniqueItems" = true))]
     pub volumes: Vec<R>,
 }
 
-/// What is asked of a resource.
+/// Desired state of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Spec<R = ResourceId> {
-    /// Of a network.
+    /// Spec of a network.
     Network(NetworkSpec),
-    /// Of a volume.
+    /// Spec of a volume.
     Volume(VolumeSpec),
-    /// Of an instance.
+    /// Spec of an instance.
     Instance(InstanceSpec<R>),
 }
 
 impl<R> Spec<R> {
-    /// The kind of resource.
+    /// Kind of the resource.
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Network(_) => Kind::Network,
@@ -73,7 +74,7 @@ impl<R> Spec<R> {
         }
     }
 
-    /// Reads what was stored for a `kind`, or was checked against its schema.
+    /// Parses a spec of `kind` that was stored, or that was validated against its schema.
     pub fn from_json(kind: Kind, value: Value) -> serde_json::Result<Self>
     where
         R: DeserializeOwned,
@@ -85,7 +86,7 @@ impl<R> Spec<R> {
         })
     }
 
-    /// As it is stored and shown.
+    /// Returns the spec as stored and shown.
     pub fn to_json(&self) -> Value
     where
         R: Serialize,
@@ -93,7 +94,7 @@ impl<R> Spec<R> {
         serde_json::to_value(self).unwrap_or_default()
     }
 
-    /// What it refers to: the member, and the thing.
+    /// Returns the references of the spec, each with its member.
     pub fn references(&self) -> impl Iterator<Item = (Member, &R)> {
         let instance = match self {
             Self::Instance(spec) => Some(spec),
@@ -104,7 +105,7 @@ impl<R> Spec<R> {
         network.into_iter().chain(volumes)
     }
 
-    /// The same in other names; none if there is no other name for one of them.
+    /// Translates the references with `name`; `None` if it returns `None` for one of them.
     pub fn in_names_of<N>(&self, mut name: impl FnMut(&R) -> Option<N>) -> Option<Spec<N>> {
         Some(match self {
             Self::Network(spec) => Spec::Network(spec.clone()),
@@ -123,8 +124,8 @@ impl<R> Spec<R> {
 }
 
 impl Spec<String> {
-    /// In which members `observed` is not as asked: of each both values, what was asked first. What was left to the
-    /// provider is as asked whatever it is.
+    /// Compares the spec with `observed`. Returns the requested and the observed value of each member that differs. A
+    /// member that was left to the provider never differs.
     pub fn difference(&self, observed: &Self) -> Map<String, Value> {
         let mut difference = Map::new();
         let mut compare = |member: &str, asked: Value, observed: Value| {
@@ -158,7 +159,7 @@ impl Spec<String> {
     }
 }
 
-/// A member of a spec that refers to other resources.
+/// Spec member that refers to other resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum Member {
@@ -169,7 +170,7 @@ pub enum Member {
 }
 
 impl Member {
-    /// The member's name.
+    /// Name of the member.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Network => "network",
@@ -177,7 +178,7 @@ impl Member {
         }
     }
 
-    /// What it must refer to.
+    /// Kind that the member must refer to.
     pub const fn kind(self) -> Kind {
         match self {
             Self::Network => Kind::Network,
@@ -197,7 +198,7 @@ impl JsonSchema for Spec {
             generator.subschema_for::<InstanceSpec>(),
         ];
         schemars::json_schema!({
-            "description": "What is asked of a resource, by its kind; empty while it is not known what an imported object is.",
+            "description": "Desired state of a resource, depending on its kind. Empty until an import has read the object.",
             "anyOf": [kinds[0], kinds[1], kinds[2], { "type": "object", "maxProperties": 0 }],
         })
     }
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_read_as_it_is_written_and_nothing_else_is() {
+    fn each_kind_parses_only_its_own_spec() {
         let network = json!({ "cidr": "10.0.0.0/16" });
         let instance = json!({ "size": "small", "image": "debian-12", "network": "res_1", "volumes": ["res_2"] });
         for (kind, value) in
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_names_members_and_what_was_left_to_the_provider_is_none() {
+    fn difference_lists_changed_members_and_ignores_members_left_to_the_provider() {
         let spec = |network: Option<&str>, volumes: &[&str], size: &str| {
             Spec::Instance(InstanceSpec {
                 size: size.into(),

@@ -1,4 +1,4 @@
-//! The end of an operation: what it leaves its resource as, told in one transaction with it.
+//! End of an operation: its status, the new state of its resource and the audit entry, in one transaction.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{
     tx::{Change, Tx},
 };
 
-/// Ends an operation, if it is still ours.
+/// Ends an operation, if this server still holds its lease.
 pub async fn end(work: Work<'_>, course: &Course, end: End) -> Result<()> {
     let cloud = &work.app.cloud;
     cloud.in_time(end_in_transaction(work, course, end)).await
@@ -33,13 +33,13 @@ async fn end_in_transaction(work: Work<'_>, course: &Course, end: End) -> Result
     let ended = Ended { status: end.status(), error: course.failure.clone(), at: app.clock.now() };
     let Some(operation) = queue::end(tx.db(), taken, &ended).await? else {
         app.cloud.figures.add_overtaken();
-        tracing::debug!(operation_id = %taken.id, "another server has taken an operation over");
+        tracing::debug!(operation_id = %taken.id, "operation taken over by another server");
         return Ok(());
     };
     app.cloud.figures.add_ended(course.kind, end);
     let (settled, news) = settle(&work, &before, course, end);
     let is_gone = settled.phase == Phase::Deleted;
-    // What is gone uses nothing any more.
+    // A deleted resource uses nothing.
     let spec = if is_gone { None } else { Spec::from_json(before.kind, settled.spec.clone()).ok() };
     refer(&mut tx, &before, spec.as_ref()).await?;
     if is_gone {
@@ -65,13 +65,13 @@ async fn end_in_transaction(work: Work<'_>, course: &Course, end: End) -> Result
         (End::Succeeded, OperationType::Sync | OperationType::Remediate, _) if was_mended => {
             changed(Action::ResourceRemediated)
         }
-        // It was looked at, and is as it was.
+        // Nothing has changed.
         (End::Succeeded, OperationType::Sync | OperationType::Remediate, _) => return tx.commit_unchanged(()).await,
         (End::Succeeded, ..) => changed(Action::ResourceUpdated),
     };
     tx.commit(change, ()).await?;
     if let Some(failure) = &course.failure {
-        tracing::warn!(operation_id = %taken.id, resource_id = %id, code = %failure.code, detail = failure.detail, "an operation on a resource failed");
+        tracing::warn!(operation_id = %taken.id, resource_id = %id, code = %failure.code, detail = failure.detail, "operation failed");
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ async fn refer(tx: &mut Tx, before: &StoredResource, spec: Option<&Spec>) -> Res
     Ok(())
 }
 
-/// What the operation leaves the resource as.
+/// Returns the state of the resource after the operation, and the drift to report.
 fn settle(work: &Work<'_>, before: &StoredResource, course: &Course, end: End) -> (Settled, News) {
     let now = work.app.clock.now();
     let began_as = work.taken.before.phase.unwrap_or(before.phase);

@@ -1,6 +1,6 @@
-//! Brings providers to what was asked for: takes operations that are due, does their next steps, and notes what came of
-//! it. On every server, each its share; whoever takes an operation has it for the time of a lease, and should they
-//! die, the next one takes it and looks at what may have been done.
+//! Engine: claims operations that are due, executes their next steps at the provider, and stores the results. It runs
+//! on every server. A claimed operation is leased: if its server dies, another server claims it and checks what has
+//! already been done.
 
 mod ending;
 mod turn;
@@ -23,21 +23,21 @@ use crate::{
     state::App,
 };
 
-/// How long what is under way may take when the server stops. What is cut off is taken up by whoever takes it next.
+/// Time for steps in progress to finish when the server stops. Steps that are cut off are resumed after the lease.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
-/// How long to wait for a database that does not answer.
+/// Time limit for claiming operations in the database.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Runs until it must stop, and lets the steps under way come to their end, unless that is to be `now`.
+/// Runs until the server stops, then waits for the steps in progress to finish, unless `now` is canceled.
 pub async fn run(app: App, heartbeat: Heartbeat, now: CancellationToken) {
     let stop = heartbeat.stop();
     let mut engine = Engine { turns: JoinSet::new(), due: None, is_well: true, app };
     while !stop.is_cancelled() {
         heartbeat.progress();
-        // Before, there may be no tables.
+        // Until then, there may be no tables.
         let more = engine.app.lifecycle.is_open() && engine.take_or_log().await;
         let until = engine.next_look();
-        // Where more is due than there was room for, each end makes room.
+        // If more operations are due than fit, start the next one when one ends.
         tokio::select! {
             () = stop.cancelled() => {}
             () = engine.app.cloud.wake.notified() => {}
@@ -52,16 +52,16 @@ pub async fn run(app: App, heartbeat: Heartbeat, now: CancellationToken) {
     let drained = async { while turns.join_next().await.is_some() {} };
     if !matches!(timeout(DRAIN_TIME, now.run_until_cancelled(drained)).await, Ok(Some(()))) {
         tracing::info!(
-            "operations on resources were still under way; another server, or this one when it is back, takes them up"
+            "operations still in progress at shutdown; they are resumed by another server or after a restart"
         );
     }
 }
 
 struct Engine {
     app: App,
-    /// Each gives when what it has put down is due.
+    /// Tasks in progress. Each returns when its operation is due again.
     turns: JoinSet<Option<Instant>>,
-    /// When the first of what was put down here is due. Of what others have put down, looking tells.
+    /// When the first operation that this server released is due. Polling finds those that others released.
     due: Option<Instant>,
     is_well: bool,
 }
@@ -77,29 +77,29 @@ impl Engine {
             Ok(Some(due)) => self.due = Some(self.due.map_or(due, |before| before.min(due))),
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(%error, "a step of an operation ended in the middle, which is a bug; it is taken up again");
+                tracing::error!(%error, "operation task panicked, which is a bug; the operation is resumed");
             }
         }
     }
 
     async fn take_or_log(&mut self) -> bool {
-        let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+        let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the claim is retried"));
         let taken = timeout(LONGEST, self.take()).await.unwrap_or_else(late);
         if let Err(error) = &taken {
             self.app.db.note(error);
         }
         let was_well = std::mem::replace(&mut self.is_well, taken.is_ok());
         match (&taken, was_well) {
-            (Ok(_), false) => tracing::info!("operations on resources go on"),
+            (Ok(_), false) => tracing::info!("claiming operations works again"),
             (Err(error), true) => {
-                tracing::warn!(%error, "operations on resources cannot be gone on with; this is tried again");
+                tracing::warn!(%error, "claiming operations failed; it is retried");
             }
             _ => {}
         }
         taken.unwrap_or(false)
     }
 
-    /// Takes what is due and there is room for, and begins with it; gives whether there may be more.
+    /// Claims as many due operations as there is room for, and starts them. Returns whether more may be due.
     async fn take(&mut self) -> Result<bool> {
         if self.due.is_some_and(|due| due <= Instant::now()) {
             self.due = None;

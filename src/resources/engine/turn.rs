@@ -1,4 +1,4 @@
-//! One turn at an operation: from where it stands until it has to wait, or has ended.
+//! One turn of an operation: all steps until it has to wait or has ended.
 
 use std::time::{Duration, Instant};
 
@@ -24,15 +24,16 @@ use crate::{
     state::App,
 };
 
-/// How much of a lease may be over when a call is begun that changes something.
+/// Fraction of the lease after which it must be renewed before a call that changes something.
 const SAFE_PART: f64 = 0.5;
 
-/// Goes on with an operation that was taken, and is ours until `until`, on the clock since boot. Gives when it is due
-/// again, if it was put down.
+/// Runs a claimed operation whose lease expires at `until`, on the clock since boot. Returns when it is due again, if
+/// it was released.
 pub async fn run(app: App, taken: Taken, until: Duration) -> Option<Instant> {
-    // Polled together: a renewal that waits for the database never keeps the work from giving back what it holds.
+    // Polled together, so that a renewal that waits for the database cannot block the work from releasing its
+    // connection.
     let ended = tokio::select! {
-        // Where both have ended: a renewal finds nothing to renew once the work has given the operation back.
+        // The work comes first: after it has released the operation, a renewal finds nothing to renew.
         biased;
         ended = timeout(app.cloud.pace.turn, work(&app, &taken, until)) => ended.unwrap_or_else(|_| Err(took_too_long())),
         () = keep(&app, &taken) => {
@@ -43,25 +44,25 @@ pub async fn run(app: App, taken: Taken, until: Duration) -> Option<Instant> {
     ended.unwrap_or_else(|error| {
         app.cloud.figures.add_aborted_step();
         app.db.note(&error);
-        tracing::warn!(%error, operation_id = %taken.id, resource_id = %taken.resource_id, "a step of an operation was broken off; it is taken up again");
+        tracing::warn!(%error, operation_id = %taken.id, resource_id = %taken.resource_id, "operation step aborted; the operation is resumed");
         None
     })
 }
 
 fn took_too_long() -> Error {
-    Error::new(Code::Timeout, "The turn at the operation took too long; the operation is taken up again")
+    Error::new(Code::Timeout, "The operation's turn took too long; the operation is resumed")
 }
 
-/// Renews the lease until another server has taken the operation over: a turn is longer than a lease where a provider is
-/// slow.
+/// Renews the lease until another server has taken the operation over. With a slow provider, a turn takes longer than a
+/// lease.
 async fn keep(app: &App, taken: &Taken) {
     loop {
         sleep(app.cloud.pace.lease.mul_f64(SAFE_PART)).await;
         match app.cloud.in_time(renew(app, taken)).await {
             Ok(true) => {}
             Ok(false) => return,
-            // It goes on as long as it is ours anyway.
-            Err(error) => tracing::warn!(%error, operation_id = %taken.id, "an operation could not be kept"),
+            // The lease may still be valid, so try again.
+            Err(error) => tracing::warn!(%error, operation_id = %taken.id, "operation lease renewal failed"),
         }
     }
 }
@@ -73,30 +74,33 @@ async fn renew(app: &App, taken: &Taken) -> Result<bool> {
     Ok(is_ours)
 }
 
-/// An operation, its resource, and what a provider must know of them.
+/// Operation and resource, with what the provider needs to know about them.
 pub(super) struct Work<'a> {
     pub app: &'a App,
     pub taken: &'a Taken,
     pub resource: StoredResource,
-    /// What is asked for; none where an import has not learnt it yet.
+    /// Desired state; `None` if an import has not read the object yet.
     pub spec: Option<Spec>,
     deployment: Uuid,
-    /// The same in the provider's references, as far as there are any.
+    /// Order in the provider's references; `None` while some are unknown.
     order: Option<Order>,
-    /// How the object looked last.
+    /// Last read of the object.
     pub object: Option<Object>,
     until: Duration,
-    /// What is stored of the course.
+    /// Step and reference as stored.
     stored: (Step, Option<String>),
 }
 
 async fn work(app: &App, taken: &Taken, until: Duration) -> Result<Option<Instant>> {
     let Some((mut work, mut course)) = app.cloud.in_time(begin(app, taken, until)).await? else { return Ok(None) };
     let Some(provider) = app.cloud.providers.get(&work.resource.provider) else {
-        // It is overdue, else another server would have it.
+        // The operation is overdue, otherwise only a server with this provider would have claimed it.
         course.failure = Some(OperationError {
             code: "provider_unavailable".into(),
-            detail: format!("No server knows the provider '{}' any more; ask the operator", work.resource.provider),
+            detail: format!(
+                "No server has the provider '{}' configured; ask the operator to configure it",
+                work.resource.provider
+            ),
             provider_code: None,
         });
         return ending::end(work, &course, End::Failed).await.map(|()| None);
@@ -113,7 +117,7 @@ async fn work(app: &App, taken: &Taken, until: Duration) -> Result<Option<Instan
                 continue;
             }
             next => {
-                // Restoring aims at something else than what led to it.
+                // Restoring has another target than the step before it.
                 if course.step == Step::Restoring && work.stored.0 != Step::Restoring {
                     app.cloud.in_time(work.aim_again(&mut course)).await?;
                 }
@@ -127,7 +131,7 @@ async fn work(app: &App, taken: &Taken, until: Duration) -> Result<Option<Instan
     }
 }
 
-/// Reads what there is to know of the operation. Nothing, if its resource is gone.
+/// Reads the operation's context. `None` if its resource no longer exists.
 async fn begin<'a>(app: &'a App, taken: &'a Taken, until: Duration) -> Result<Option<(Work<'a>, Course)>> {
     let mut db = app.cloud.connection(&app.db).await?;
     let Some(resource) = rows::resource(&mut db, taken.resource_id).await? else {
@@ -136,7 +140,7 @@ async fn begin<'a>(app: &'a App, taken: &'a Taken, until: Duration) -> Result<Op
     };
     let deployment = rows::deployment(&mut db).await?;
     let Some(step) = Step::of(&taken.step) else {
-        return Err(Error::internal(format!("this version knows no step '{}'", taken.step)));
+        return Err(Error::internal(format!("unknown operation step '{}' in this version", taken.step)));
     };
     let mut course = Course::new(taken.kind, step);
     course.attempt = taken.attempt.try_into().unwrap_or(0);
@@ -160,7 +164,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Finds out what the object shall be, and whether what that refers to is there.
+    /// Determines the desired state of the object, and whether the resources that it refers to exist.
     async fn aim(&mut self, db: &mut sqlx::PgConnection, course: &mut Course) -> Result<()> {
         let before = self.taken.before.spec.clone().filter(|_| course.step == Step::Restoring);
         let wanted = before.unwrap_or_else(|| self.resource.spec.0.clone());
@@ -173,7 +177,7 @@ impl Work<'_> {
             let is_there = |phase| matches!(phase, Phase::Active | Phase::Updating);
             match reference.map(|reference| (reference.phase, &reference.provider_ref)) {
                 Some((phase, Some(_))) if is_there(phase) => {}
-                // What has failed may be mended; what uses it already does not wait for that.
+                // A failed reference may be remediated, so a resource that already uses it does not wait.
                 Some((Phase::Failed, Some(_))) if course.kind != OperationType::Create => {}
                 Some((Phase::Pending | Phase::Provisioning | Phase::Active | Phase::Updating, _)) => {
                     course.referred = Referred::NotYet;
@@ -182,7 +186,7 @@ impl Work<'_> {
                     let phase = state.map_or("gone", |state| state.0.as_str());
                     let member = member.as_str();
                     course.referred = Referred::Never(format!(
-                        "{id}, which is named as '{member}', is {phase}; name another one, or delete both and begin anew"
+                        "'{member}' refers to {id}, which is {phase}; use another resource, or delete both and create them again"
                     ));
                     return Ok(());
                 }
@@ -203,7 +207,7 @@ impl Work<'_> {
         Tags { deployment: self.deployment, resource: self.resource.id }
     }
 
-    /// What the object is compared with.
+    /// Desired state to compare the object with.
     pub fn wanted(&self, course: &Course) -> Wanted<'_> {
         let power = match course.step {
             Step::Restoring => self.taken.before.desired_power,
@@ -214,7 +218,7 @@ impl Work<'_> {
 
     fn sight(&self, course: &Course) -> Sight {
         let object = self.object.as_ref();
-        // What was to be imported and never was is still somebody else's.
+        // An object without tags whose import has not completed still belongs to its previous owner.
         let is_ours = self.resource.observed_generation > 0 || object.is_none_or(|object| object.tags.is_some());
         match course.step {
             Step::Deleting | Step::Compensating if !is_ours => Sight::Foreign,
@@ -222,11 +226,11 @@ impl Work<'_> {
         }
     }
 
-    /// Stores the step before its call is made, unless it is stored; gives whether the operation is still ours.
+    /// Stores the step before its call, unless it is already stored. Returns whether the operation is still held.
     async fn intend(&mut self, course: &Course) -> Result<bool> {
         let lease = self.app.cloud.pace.lease;
         let is_stored = self.stored == (course.step, course.reference.clone());
-        // A worker that was stopped for a while must not make a call that another one may have made in the meantime.
+        // A worker that was suspended must not make a call that another worker may have made meanwhile.
         if is_stored && since_boot() + lease.mul_f64(SAFE_PART) < self.until {
             return Ok(true);
         }
@@ -262,11 +266,11 @@ impl Work<'_> {
 
     async fn call(&mut self, driver: &dyn Driver, next: &Do, course: &Course) -> Heard {
         let heard = timeout(self.app.cloud.pace.call, self.ask(driver, next, course)).await;
-        let late = |_| Err(DriverError::retryable("timeout", "the provider did not answer in time"));
+        let late = |_| Err(DriverError::retryable("timeout", "the provider did not respond in time"));
         let heard = heard.unwrap_or_else(late);
         self.app.cloud.figures.add_call(&self.resource.provider, heard.is_err());
         heard.unwrap_or_else(|error| {
-            tracing::debug!(%error, operation_id = %self.taken.id, step = course.step.as_str(), "a provider refused");
+            tracing::debug!(%error, operation_id = %self.taken.id, step = course.step.as_str(), "provider call failed");
             Heard::Refused(error)
         })
     }
@@ -279,9 +283,9 @@ impl Work<'_> {
     ) -> std::result::Result<Heard, DriverError> {
         let kind = self.resource.kind;
         let reference = course.reference.as_deref().unwrap_or_default();
-        // The machine waits where what is referred to is not there.
+        // The machine waits until the references exist.
         let order =
-            || self.order.as_ref().ok_or_else(|| DriverError::retryable("unknown", "the order is not known yet"));
+            || self.order.as_ref().ok_or_else(|| DriverError::retryable("unknown", "the order is not complete yet"));
         Ok(match next {
             Do::LookUp => {
                 let mut query =
@@ -310,22 +314,22 @@ impl Work<'_> {
         })
     }
 
-    /// Makes what an imported object is what is asked for, in the ids of the project's resources; gives whether the
-    /// operation is still ours.
+    /// Stores the state of an imported object as the desired state, with the ids of the project's resources. Returns
+    /// whether the operation is still held.
     async fn learn(&mut self, course: &mut Course) -> Result<bool> {
-        let Some(object) = &self.object else { return Err(Error::internal("nothing was read that could be learnt")) };
+        let Some(object) = &self.object else { return Err(Error::internal("an import has not read its object")) };
         let references: Vec<&str> = object.spec.references().map(|(_, reference)| reference.as_str()).collect();
         let mut db = self.app.cloud.connection(&self.app.db).await?;
         let place = (self.resource.project_id, self.resource.provider.as_str());
         let owners = rows::owners(&mut db, place, &references).await?;
         let mut observed = object.spec.clone();
         if let Spec::Instance(instance) = &mut observed {
-            // Which network it is in is left to the provider where that is no resource.
+            // A network that is not a resource is left to the provider.
             instance.network = instance.network.take().filter(|network| owners.contains_key(network));
         }
         let Some(spec) = observed.in_names_of(|reference| owners.get(reference).copied()) else {
             db.done();
-            let message = "volumes are attached to it that are no resources of the project; import these first";
+            let message = "the object has attached volumes that are not resources of the project; import these first";
             course.heard(Heard::Refused(DriverError::new(
                 crate::resources::driver::Refusal::Invalid,
                 "unknown_volumes",

@@ -1,4 +1,4 @@
-//! What can be asked to be done to a resource.
+//! Request body of an action on a resource.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -11,24 +11,24 @@ use crate::{
     resources::{driver::ActionType, kind::Power, lifecycle::OperationType, spec::Spec},
 };
 
-/// What is to be done to a resource.
+/// Action to execute on a resource.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceAction {
-    /// What: which there are depends on the kind and on the provider.
+    /// Action. The available actions depend on the kind and on the provider.
     pub action: ActionType,
-    /// To attach or detach: the volume.
+    /// Id of the volume to attach or detach. Required for `attach` and `detach`.
     pub volume: Option<ResourceId>,
-    /// To resize an instance: its new size.
+    /// New size of an instance. Required to `resize` an instance.
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), extend("x-form" = "the name of a size"), example = &"large")]
     pub size: Option<String>,
-    /// To resize a volume: its new size in GiB, which is not below the old one.
+    /// New size of a volume in GiB, from 1 to 16384, not below the current size. Required to `resize` a volume.
     #[schemars(range(min = 1, max = 16_384), example = 40)]
     pub size_gib: Option<u32>,
 }
 
 impl ResourceAction {
-    /// Whether it has what it needs, and nothing else.
+    /// Checks that the members fit the action: all that it needs, and no others.
     pub fn require_sense(&self) -> Result<()> {
         use ActionType as A;
         let mut items = Vec::new();
@@ -40,7 +40,7 @@ impl ResourceAction {
                 _ => self.action == A::Resize,
             };
             if is_given && !is_taken {
-                let detail = format!("'{name}' means nothing to this action; leave it out");
+                let detail = format!("'{name}' does not apply to this action; remove it");
                 items.push(item(name, ItemCode::UnknownField, detail));
             }
             if name == "volume" && is_taken && !is_given {
@@ -48,13 +48,13 @@ impl ResourceAction {
             }
         }
         if self.action == A::Resize && self.size.is_none() && self.size_gib.is_none() {
-            let detail = "'size' is required to resize an instance, and 'size_gib' to resize a volume; add it";
+            let detail = "'size' is required to resize an instance, 'size_gib' to resize a volume; add one of them";
             items.push(item("size", ItemCode::Required, detail.into()));
         }
         if items.is_empty() { Ok(()) } else { Err(Error::validation(items)) }
     }
 
-    /// What is asked for of a resource once this is done, and where in the body what is wrong with it stands.
+    /// Returns the spec after the action, and a function that maps a spec member to its place in the body, for errors.
     pub fn applied_to(&self, spec: &Spec) -> Result<(Spec, impl Fn(&str) -> String + use<>)> {
         let mut after = spec.clone();
         match (&mut after, self.volume, &self.size, self.size_gib) {
@@ -68,8 +68,8 @@ impl ResourceAction {
             }
             (Spec::Instance(instance), _, Some(size), None) => instance.size.clone_from(size),
             (Spec::Volume(volume), _, None, Some(size)) => volume.size_gib = size,
-            (_, _, Some(_), _) => return Err(no_such_size("size", "a volume has a 'size_gib'; send that")),
-            (_, _, _, Some(_)) => return Err(no_such_size("size_gib", "an instance has a 'size'; send that")),
+            (_, _, Some(_), _) => return Err(no_such_size("size", "a volume has no 'size'; use 'size_gib'")),
+            (_, _, _, Some(_)) => return Err(no_such_size("size_gib", "an instance has no 'size_gib'; use 'size'")),
             _ => {}
         }
         let place = |member: &str| match member {
@@ -79,7 +79,7 @@ impl ResourceAction {
         Ok((after, place))
     }
 
-    /// What is done, and whether the resource shall run from then on, if that is what it is about.
+    /// Returns the type of the operation, and the desired power state if the action sets it.
     pub const fn operation(&self) -> (OperationType, Option<Power>) {
         match self.action {
             ActionType::Start => (OperationType::Start, Some(Power::On)),

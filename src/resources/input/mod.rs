@@ -1,4 +1,4 @@
-//! What clients ask for: bodies and query strings, and what they are answered.
+//! Requests and responses: bodies and query strings.
 
 mod action;
 
@@ -25,45 +25,45 @@ use crate::base::{
     text::NO_CONTROL_CHARACTERS,
 };
 
-/// What a name looks like: as a DNS label, because providers make host names of it.
+/// Pattern of a name: a DNS label, because providers derive host names from it.
 const NAME: &str = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
-const NAME_FORM: &str = "a name of lower-case letters, digits and inner hyphens";
-const LABELS_FORM: &str = "a list of labels, each key=value or key, with commas between";
-/// What a provider's name looks like.
+const NAME_FORM: &str = "a name of lowercase letters, digits and inner hyphens";
+const LABELS_FORM: &str = "a comma-separated list of labels, each key=value or key";
+/// Pattern of a provider's name.
 const PROVIDER: &str = "^[a-z][a-z0-9-]*$";
-const PROVIDER_FORM: &str = "the name of a provider, of lower-case letters, digits and hyphens";
-/// What labels to filter by look like: `key=value` or `key`, with commas between.
+const PROVIDER_FORM: &str = "the name of a provider, of lowercase letters, digits and hyphens";
+/// Pattern of a label filter: a comma-separated list of `key=value` or `key`.
 const LABELS: &str = "^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?(=([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?)?(,[a-z0-9]([a-z0-9._/-]*[a-z0-9])?(=([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?)?)*$";
 
-/// What a new resource shall be.
+/// Resource to create.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
 pub struct NewResource(pub NewResourceMembers);
 
-/// The members of a [`NewResource`].
+/// Members of a [`NewResource`].
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewResourceMembers {
-    /// The project it belongs to; needed with a session.
+    /// Id of the project that the resource belongs to. Required with a session.
     pub project_id: Option<ProjectId>,
-    /// What it is.
+    /// Kind of the resource.
     pub kind: Kind,
-    /// The provider that it shall be at; may be left out where there is only one.
+    /// Name of the provider. Required if there are several.
     #[schemars(length(min = 1, max = 63), example = &"sim")]
     pub provider: Option<String>,
-    /// What people call it: lower-case letters, digits and hyphens.
+    /// Human-readable name: 1 to 63 lowercase letters, digits and inner hyphens.
     #[schemars(length(min = 1, max = 63), regex(pattern = NAME), extend("x-form" = NAME_FORM), example = &"web")]
     pub name: String,
-    /// Your own tags on it; none when left out.
+    /// Client-defined labels. Default: none.
     pub labels: Option<Labels>,
-    /// What is asked for, as the kind has it: `GET /v1/schemas/{kind}`.
+    /// Desired state. Its schema depends on the kind: `GET /v1/schemas/{kind}`.
     #[schemars(extend("additionalProperties" = true))]
     pub spec: Map<String, Value>,
-    /// Whether it must not be deleted; false when left out.
+    /// Whether the resource is protected from deletion. Default: false.
     pub protection: Option<bool>,
-    /// What is done when something else has changed it; `observe` when left out.
+    /// Reaction to changes made outside this server. Default: `observe`.
     pub reconcile: Option<Reconcile>,
-    /// After how many seconds it is deleted by itself; never when left out.
+    /// Time to live in seconds, from 60 to 2592000, after which the resource is deleted. Default: unlimited.
     #[schemars(range(min = 60, max = 2_592_000), example = 3600)]
     pub ttl_seconds: Option<u32>,
 }
@@ -84,13 +84,13 @@ impl JsonSchema for NewResource {
                 })
             })
             .collect();
-        schema.insert("description".into(), "What a new resource shall be.".into());
+        schema.insert("description".into(), "Resource to create.".into());
         schema.insert("allOf".into(), specs.into());
         schema
     }
 }
 
-/// The schema of a kind's spec.
+/// Schema of a kind's spec.
 pub fn spec_schema(kind: Kind, generator: &mut SchemaGenerator) -> Schema {
     match kind {
         Kind::Network => generator.subschema_for::<NetworkSpec>(),
@@ -99,7 +99,7 @@ pub fn spec_schema(kind: Kind, generator: &mut SchemaGenerator) -> Schema {
     }
 }
 
-/// What is wrong with `spec` for a `kind`, where the kind is not said in the same body.
+/// Validates `spec` against the schema of `kind`, for bodies that do not contain the kind.
 pub fn spec_faults(kind: Kind, spec: &Value) -> Vec<Item> {
     static RULES: [LazyLock<Rules>; 3] = [
         LazyLock::new(Rules::of::<NetworkSpec>),
@@ -121,50 +121,50 @@ pub fn spec_faults(kind: Kind, spec: &Value) -> Vec<Item> {
     faults
 }
 
-/// What changes; what is left out stays as it is.
+/// Changes to a resource. Omitted members stay unchanged.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResourcePatch {
-    /// What people call it: lower-case letters, digits and hyphens.
+    /// Human-readable name: 1 to 63 lowercase letters, digits and inner hyphens.
     #[schemars(length(min = 1, max = 63), regex(pattern = NAME), extend("x-form" = NAME_FORM), example = &"web")]
     pub name: Replace<String>,
-    /// Your own tags on it, all of them; null removes them.
+    /// Client-defined labels. Replaces all labels; null removes them.
     pub labels: Patch<Labels>,
-    /// What is asked for: members that are given replace those that there are, others stay. Null clears a member that may
-    /// be left out. Which can be changed, the provider's capabilities say.
+    /// Desired state. Only the spec members in the request are replaced; null clears an optional member. The provider's
+    /// capabilities list the members that can change.
     #[schemars(extend("additionalProperties" = true))]
     pub spec: Replace<Map<String, Value>>,
-    /// Whether it must not be deleted.
+    /// Whether the resource is protected from deletion.
     pub protection: Replace<bool>,
-    /// What is done when something else has changed it.
+    /// Reaction to changes made outside this server.
     pub reconcile: Replace<Reconcile>,
-    /// After how many seconds from now it is deleted by itself; null or 0 for never.
+    /// Time to live in seconds from now, from 60 to 2592000, after which the resource is deleted. Null or 0 removes it.
     #[schemars(range(max = 2_592_000), extend("anyOf" = [{ "minimum": 60 }, { "const": 0 }, { "type": "null" }]), example = 3600)]
     pub ttl_seconds: Patch<u32>,
 }
 
-/// What shall become a resource.
+/// Existing object to import as a resource.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewImport {
-    /// The project it shall belong to; needed with a session.
+    /// Id of the project that the resource will belong to. Required with a session.
     pub project_id: Option<ProjectId>,
-    /// What it is.
+    /// Kind of the resource.
     pub kind: Kind,
-    /// The provider that it is at.
+    /// Name of the provider.
     #[schemars(length(min = 1, max = 63), example = &"sim")]
     pub provider: String,
-    /// The provider's own name for it.
+    /// Provider's identifier of the object.
     #[schemars(length(min = 1, max = 255), regex(pattern = NO_CONTROL_CHARACTERS), example = &"vol-0a1b2c3d")]
     pub provider_ref: String,
-    /// What people call it: lower-case letters, digits and hyphens.
+    /// Human-readable name: 1 to 63 lowercase letters, digits and inner hyphens.
     #[schemars(length(min = 1, max = 63), regex(pattern = NAME), extend("x-form" = NAME_FORM), example = &"web")]
     pub name: String,
-    /// Your own tags on it; none when left out.
+    /// Client-defined labels. Default: none.
     pub labels: Option<Labels>,
-    /// Whether it must not be deleted; false when left out.
+    /// Whether the resource is protected from deletion. Default: false.
     pub protection: Option<bool>,
-    /// What is done when something else has changed it; `observe` when left out.
+    /// Reaction to changes made outside this server. Default: `observe`.
     pub reconcile: Option<Reconcile>,
 }
 
@@ -183,25 +183,25 @@ impl DryRunQuery {
     }
 }
 
-/// The filter of the list of resources.
+/// Filter of the list of resources.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct ResourceFilter {
-    /// The project; needed with a session, whose user may see several.
+    /// Id of the project. Required with a session, because its user may have several.
     pub project_id: Option<String>,
-    /// Only resources of this kind.
+    /// Kind of the resources.
     pub kind: Option<Kind>,
-    /// Only resources at this provider.
+    /// Name of the provider.
     #[schemars(length(min = 1, max = 63), regex(pattern = PROVIDER), extend("x-form" = PROVIDER_FORM), example = &"sim")]
     pub provider: Option<String>,
-    /// Only resources that stand so; all but `deleted` when left out.
+    /// Phase of the resources. Default: all except `deleted`.
     pub phase: Option<Phase>,
-    /// Only resources that have all of these labels: `key=value`, or `key` for any value, with commas between.
+    /// Labels that the resources must have: a comma-separated list of `key=value`, or `key` for any value.
     #[schemars(length(max = 1024), regex(pattern = LABELS), extend("x-form" = LABELS_FORM), example = &"env=ci-4711,team")]
     pub label: Option<String>,
 }
 
 impl ResourceFilter {
-    /// The labels to have, and the keys of which any value will do.
+    /// Splits the filter into required labels and keys that may have any value.
     pub fn labels(&self) -> (Map<String, Value>, Vec<String>) {
         let (mut pairs, mut keys) = (Map::new(), Vec::new());
         for label in self.label.iter().flat_map(|labels| labels.split(',')) {
@@ -214,24 +214,24 @@ impl ResourceFilter {
     }
 }
 
-/// The filter of the list of operations.
+/// Filter of the list of operations.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct OperationFilter {
-    /// The project; needed with a session, whose user may see several.
+    /// Id of the project. Required with a session, because its user may have several.
     pub project_id: Option<String>,
-    /// Only operations on this resource.
+    /// Id of the resource.
     pub resource_id: Option<ResourceId>,
-    /// Only operations that stand so.
+    /// Status of the operations.
     pub status: Option<OperationStatus>,
-    /// Only operations of this type.
+    /// Type of the operations.
     #[serde(rename = "type")]
     pub kind: Option<OperationType>,
 }
 
-/// How to get an operation.
+/// Query of a request for an operation.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct OperationWait {
-    /// How many seconds to wait at most for the operation to be over; 0 when left out.
+    /// Maximum time to wait for the end of the operation, in seconds, from 0 to 60. Default: 0.
     #[schemars(range(max = 60), extend("default" = 0))]
     pub wait: Option<u8>,
 }
@@ -247,27 +247,27 @@ input!(
     ListQuery<OperationFilter>
 );
 
-/// What a write answers: what will be done, and how the resource stands until then.
+/// Response to a write: the accepted operation, and the resource meanwhile.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct AcceptedOperation {
-    /// The resource, as it stands from now on.
+    /// Current state of the resource.
     pub resource: ResourceView,
-    /// What is done to it; `Location` says where to see what came of it.
+    /// Operation that executes the change. `Location` has its URL.
     pub operation: OperationView,
-    /// The request's id.
+    /// Id of the request.
     pub request_id: RequestId,
 }
 
 /// Response to a dry run.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct DryRun {
-    /// What the request would do.
+    /// Plan of the operation.
     pub plan: Plan,
-    /// The request's id.
+    /// Id of the request.
     pub request_id: RequestId,
 }
 
-/// What a request would do.
+/// Plan of an operation.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Plan {
     /// Type of the operation.
@@ -296,7 +296,7 @@ mod tests {
     use crate::base::schema::Input;
 
     #[test]
-    fn a_spec_is_held_to_its_kind_at_its_own_place() {
+    fn spec_is_validated_against_its_kind_and_errors_point_into_it() {
         let faults = |body: Value| {
             let told = NewResource::rules().faults(&body).into_iter();
             told.map(|item| match item.place {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_is_a_minute_at_least_or_has_no_end() {
+    fn ttl_is_unlimited_or_at_least_a_minute() {
         for (seconds, fits) in [(0, true), (1, false), (59, false), (60, true), (2_592_000, true), (2_592_001, false)] {
             let faults = ResourcePatch::rules().faults(&json!({ "ttl_seconds": seconds }));
             assert_eq!(faults.is_empty(), fits, "{seconds}: {faults:?}");
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_to_filter_by_are_pairs_and_keys() {
+    fn label_filter_accepts_pairs_and_keys() {
         let filter = |label: &str| ResourceFilter {
             project_id: None,
             kind: None,

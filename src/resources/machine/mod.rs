@@ -1,9 +1,9 @@
-//! What comes next in an operation: a state machine without input or output, which the engine drives, and a test drives
-//! against a model of a provider that loses answers, with workers that die between any two steps.
+//! State machine of an operation, without input or output. The engine drives it in production. A test drives it against
+//! a model of a provider that loses responses, with workers that die between any two steps.
 //!
-//! A [`Course`] is asked what to do and told what came of it, until it says to wait or that the operation has ended. Its
-//! [`Step`] is stored before each call that changes something: a worker that begins at a step which changes something does
-//! not know whether another one has already made that call, and looks first.
+//! The driver of the machine asks a [`Course`] what to do and reports the result, until the machine says to wait or the
+//! operation has ended. The [`Step`] is stored before each call that changes something. A worker that resumes at such a
+//! step cannot know whether another worker has already made the call, so it checks first.
 
 #[cfg(test)]
 mod refusals;
@@ -21,47 +21,47 @@ use super::{
     model::OperationError,
 };
 
-/// How often what is in the way may be there before it is an error.
+/// Maximum number of attempts that may fail with a conflict.
 const CONFLICTS: u32 = 6;
-/// How often to ask a provider for what it has none of at the moment, and how long to wait in between.
+/// Maximum number of attempts without capacity at the provider, and the pause between two of them.
 const CAPACITY_TRIES: u32 = 10;
 const CAPACITY_PAUSE: Duration = Duration::from_secs(30);
-/// How often what does not stay on, or off, is turned so.
+/// Maximum number of attempts to turn an object on or off if it does not stay so.
 const TURNS: u32 = 10;
 
-/// One operation under way.
+/// State of an operation in progress.
 #[derive(Clone, Debug)]
 pub struct Course {
-    /// What it is.
+    /// Type of the operation.
     pub kind: OperationType,
-    /// What it is at.
+    /// Current step.
     pub step: Step,
-    /// How often the present step has failed.
+    /// Number of failed attempts of the current step.
     pub attempt: u32,
-    /// The object that is the resource's.
+    /// Provider's identifier of the resource's object.
     pub reference: Option<String>,
-    /// Why it cannot come to a good end.
+    /// Error that the operation will end with.
     pub failure: Option<OperationError>,
-    /// Whether somebody has asked that it be given up.
+    /// Whether a client has requested cancellation.
     pub cancel: bool,
-    /// Whether it has taken too long.
+    /// Whether the deadline has passed.
     pub overdue: bool,
-    /// Whether what differs is mended.
+    /// Whether drift is remediated.
     pub enforce: bool,
-    /// Whether what the spec refers to is there.
+    /// State of the resources that the spec refers to.
     pub referred: Referred,
-    /// How the object looked last.
+    /// Last observation of the object.
     pub sight: Option<Sight>,
-    /// Whether nobody can have made the present step's call yet.
+    /// Whether the current step's call cannot have been made yet.
     is_fresh: bool,
-    /// What is still to be deleted of what was found.
+    /// Objects that were found and are still to be deleted.
     doomed: Option<Vec<String>>,
-    /// What to do next, where that is settled.
+    /// Next command, if it is already decided.
     next: Option<Do>,
 }
 
 impl Course {
-    /// Goes on with an operation that is at `step`.
+    /// Creates the state of an operation that resumes at `step`.
     pub fn new(kind: OperationType, step: Step) -> Self {
         Self {
             kind,
@@ -90,18 +90,18 @@ impl Course {
         }
     }
 
-    /// Whether asking for an end is still of use: what has begun to be deleted will be, and what is being undone is.
+    /// Whether the operation can still be canceled. A deletion that has started and a revert cannot.
     pub const fn can_be_canceled(kind: OperationType, step: Step) -> bool {
         match step {
             Step::Queued => true,
             Step::Compensating | Step::Restoring | Step::Done => false,
-            // Whether the tags of what is imported are ours by now, nobody knows.
+            // The imported object may already have this resource's tags.
             Step::Applying => !matches!(kind, OperationType::Import),
             _ => !matches!(kind, OperationType::Delete),
         }
     }
 
-    /// What to do next.
+    /// Returns the next command.
     pub fn decide(&mut self) -> Do {
         if let Some(next) = self.next.take() {
             return next;
@@ -115,7 +115,11 @@ impl Course {
             self.overdue = false;
             return self.fail(OperationError {
                 code: "timeout".into(),
-                detail: format!("It was not done in time, and was at '{}' last; try again, and if it lasts ask the operator how the provider does", self.step.as_str()),
+                detail: format!(
+                    "Not completed in time, last step '{}'; retry, and if it fails again ask the operator to check the \
+                     provider",
+                    self.step.as_str()
+                ),
                 provider_code: None,
             });
         }
@@ -139,9 +143,9 @@ impl Course {
             Step::Queued | Step::References => {
                 match self.kind {
                     OperationType::Create => self.begin(Step::Creating),
-                    // What was deleted behind our back is made again.
+                    // Create an object again that was deleted outside this server.
                     OperationType::Remediate if self.reference.is_none() => self.enter(Step::Creating),
-                    // Names and labels cannot be seen to differ, so it is told at least once what it shall be.
+                    // Changed names and labels cannot be detected as drift, so send the new state at least once.
                     OperationType::Update if self.reference.is_some() => self.begin(Step::Applying),
                     _ => self.begin(Step::Converging),
                 }
@@ -151,7 +155,10 @@ impl Course {
             Step::Creating => self.doom_or(Do::LookUp),
             Step::Converging | Step::Restoring => match self.reference {
                 Some(_) => Do::Read,
-                None => self.refused_for_good("not_found", "It was never made, so it cannot be changed; delete it"),
+                None => self.refused_for_good(
+                    "not_found",
+                    "The object was never created, so it cannot be changed; delete the resource",
+                ),
             },
             Step::Reading => match self.reference {
                 Some(_) => Do::Read,
@@ -164,7 +171,7 @@ impl Course {
         }
     }
 
-    /// Takes in what came of what was to be done.
+    /// Processes the result of a command.
     pub fn heard(&mut self, heard: Heard) {
         self.next = match heard {
             Heard::Refused(error) => Some(self.refused(error)),
@@ -192,14 +199,14 @@ impl Course {
                     self.is_fresh = true;
                     return Some(Do::Create);
                 };
-                // It may be half made, by a worker that died on it.
+                // The object may be incomplete if its worker died, so converge it.
                 self.doomed = Some(found.into_iter().map(|found| found.0).filter(|one| *one != kept).collect());
                 self.reference = Some(kept);
                 None
             }
             _ if found.is_empty() => {
                 self.doomed = Some(Vec::new());
-                // What was made elsewhere, or before the tags were there, is found by its reference alone.
+                // An object that was created elsewhere, or has no tags yet, is found only by its reference.
                 Some(if self.reference.is_some() { Do::Read } else { self.gone() })
             }
             _ => {
@@ -209,7 +216,8 @@ impl Course {
         }
     }
 
-    /// The next of what is to be deleted; when all of it is, goes on; if nothing is known yet, `otherwise`.
+    /// Returns the command to delete the next object in `doomed`, or to continue if none is left; `otherwise` if the
+    /// objects have not been listed yet.
     fn doom_or(&mut self, otherwise: Do) -> Do {
         let Some(doomed) = &self.doomed else { return otherwise };
         match (doomed.first(), self.step) {
@@ -236,7 +244,7 @@ impl Course {
                 self.begin(Step::Converging);
                 Some(Do::Wait(Pause::LookAgain))
             }
-            // It was told what it shall be.
+            // The provider has received the desired state.
             Step::Reading => {
                 self.begin(Step::Applying);
                 None
@@ -249,7 +257,7 @@ impl Course {
         match (self.step, sight) {
             (Step::Deleting | Step::Compensating, Sight::Missing | Sight::Foreign) => self.gone(),
             (Step::Deleting | Step::Compensating, Sight::Busy) => match self.reference.clone() {
-                // What is being made can be deleted; what is being deleted will not mind.
+                // An object can be deleted while it is being created, and deleting it twice does no harm.
                 Some(reference) => Do::Delete(reference),
                 None => Do::Wait(Pause::LookAgain),
             },
@@ -264,35 +272,42 @@ impl Course {
             (_, Sight::AsAsked) => Do::End(End::Succeeded),
             (_, Sight::Differs) => Do::Update,
             (_, Sight::Turn(_)) if self.attempt >= TURNS => {
-                self.refused_for_good("failed", "It does not stay on or off as it is turned; look at what it runs")
+                self.refused_for_good("failed", "The instance does not stay on or off; check the software that it runs")
             }
             (_, Sight::Turn(power)) => {
                 self.attempt += 1;
                 Do::Turn(power)
             }
             (_, Sight::Missing) if self.makes() => self.make_again(),
-            (_, Sight::Missing) => self.refused_for_good("not_found", "It is gone: something else has deleted it. Delete the resource, or set 'reconcile' to 'enforce' to have it made again"),
-            (_, Sight::Foreign) => {
-                self.refused_for_good("conflict", "The object at the provider is tagged as somebody else's; look there for who has taken it over")
-            }
+            (_, Sight::Missing) => self.refused_for_good(
+                "not_found",
+                "The object was deleted outside this server; delete the resource, or set 'reconcile' to 'enforce' to \
+                 create it again",
+            ),
+            (_, Sight::Foreign) => self.refused_for_good(
+                "conflict",
+                "The object at the provider has another owner's tags; check there who has taken it over",
+            ),
             (_, Sight::Broken(reason)) => {
-                let reason = reason.unwrap_or_else(|| "The provider says that it failed, and not why; look there".into());
+                let reason = reason.unwrap_or_else(|| {
+                    "The provider reports a failure without a reason; check the object there".into()
+                });
                 self.refused_for_good("failed", &reason)
             }
         }
     }
 
-    /// How the object looks that was to be looked at, or to become a resource.
+    /// Handles an observation in a sync or import.
     fn looked_at(&mut self, sight: Sight) -> Do {
         match (self.kind, sight) {
             (_, Sight::Busy) => Do::Wait(Pause::LookAgain),
             (OperationType::Import, Sight::Missing) => self.refused_for_good(
                 "not_found",
-                "The provider has no object of this kind and reference; look at 'kind' and 'provider_ref'",
+                "The provider has no object of this kind and reference; check 'kind' and 'provider_ref'",
             ),
             (OperationType::Import, Sight::Foreign) => self.refused_for_good(
                 "conflict",
-                "The object is tagged as another resource's, or another deployment's; it cannot be two's",
+                "The object belongs to another resource or deployment by its tags; import an object without tags",
             ),
             (OperationType::Import, _) => Do::Learn,
             (_, Sight::Missing | Sight::Foreign) => self.missing(),
@@ -304,7 +319,7 @@ impl Course {
         }
     }
 
-    /// What was looked at is not there.
+    /// Handles a missing object in a sync.
     fn missing(&mut self) -> Do {
         self.sight = Some(Sight::Missing);
         if self.enforce && self.kind != OperationType::Import {
@@ -315,7 +330,7 @@ impl Course {
         Do::End(End::Succeeded)
     }
 
-    /// Nothing of what was to be deleted is left.
+    /// Ends a deletion when no object is left.
     fn gone(&mut self) -> Do {
         self.reference = None;
         Do::End(match (self.step, &self.failure) {
@@ -329,18 +344,19 @@ impl Course {
         Do::End(if self.failure.is_some() { End::Failed } else { End::Canceled })
     }
 
-    /// Whether it is about an object's being there at all.
+    /// Whether the operation is to ensure that the object exists.
     const fn makes(&self) -> bool {
         matches!(self.kind, OperationType::Create | OperationType::Remediate)
     }
 
-    /// What was made is not there. A provider may need a while to know what it has made, so it is looked for first.
+    /// The created object does not exist. The provider may list a new object late, so search for it before creating
+    /// another.
     fn make_again(&mut self) -> Do {
         self.enter(Step::Creating);
         self.failed(None)
     }
 
-    /// Ends because somebody asked for that; at once, or after undoing what was begun.
+    /// Cancels: ends the operation immediately, or enters the step that reverts its changes.
     fn give_up(&mut self) -> Option<Do> {
         use OperationType as T;
         match (self.kind, self.step) {
@@ -354,10 +370,10 @@ impl Course {
         None
     }
 
-    /// Ends with a failure; at once, or after undoing what was half made.
+    /// Fails: ends the operation immediately, or first reverts a partial creation.
     fn fail(&mut self, failure: OperationError) -> Do {
         if matches!(self.step, Step::Compensating | Step::Restoring) {
-            // The first reason is the one to tell.
+            // Report the first failure.
             self.failure.get_or_insert(failure);
             return Do::End(End::Failed);
         }
@@ -382,31 +398,31 @@ impl Course {
         let is_deletion = matches!(self.step, Step::Deleting | Step::Compensating);
         match error.kind {
             Refusal::Retryable { after } => return self.failed(after),
-            // It may go; what it is depended on by is deleted before it.
+            // The conflict may end: dependent objects are deleted first.
             Refusal::Conflict if is_deletion || self.attempt + 1 < CONFLICTS => return self.failed(None),
-            // The provider may have more in a while. With the pauses between them, so many tries take some minutes.
+            // Capacity may become available. With the pauses, the attempts take some minutes.
             Refusal::NoCapacity if self.attempt + 1 < CAPACITY_TRIES => return self.failed(Some(CAPACITY_PAUSE)),
             Refusal::NotFound if is_deletion => return self.failed(None),
             Refusal::NotFound if self.step == Step::Converging && self.makes() => return self.make_again(),
             _ => {}
         }
-        let detail = format!("The provider refused: {}", error.message);
+        let detail = format!("The provider rejected the call: {}", error.message);
         self.fail(OperationError { code: error.kind.as_str().into(), detail, provider_code: Some(error.code) })
     }
 
-    /// Waits, and tries again.
+    /// Waits before a retry.
     fn failed(&mut self, after: Option<Duration>) -> Do {
         self.attempt += 1;
         Do::Wait(Pause::Failed(after))
     }
 
-    /// Goes on to a step whose call nobody can have made yet.
+    /// Enters a step whose call cannot have been made yet.
     fn begin(&mut self, step: Step) {
         self.enter(step);
         self.is_fresh = true;
     }
 
-    /// Goes on to a step of which it is not known what was done.
+    /// Enters a step whose call may already have been made.
     fn enter(&mut self, step: Step) {
         self.step = step;
         self.attempt = 0;

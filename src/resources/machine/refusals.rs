@@ -1,10 +1,10 @@
-//! What each refusal of a provider leads to.
+//! Outcome of each class of driver error.
 
 use super::*;
 use crate::resources::driver::Refusal;
 
-/// An operation at a step whose call is refused so again and again: how often it waits, and what it fails with; none if it
-/// waits longer than anybody looks.
+/// Repeats the same error at a step. Returns the number of waits and the error code of the failure; `None` if the
+/// operation still waits after 100 errors.
 fn outcome(kind: OperationType, step: Step, refusal: Refusal) -> Option<(u32, String)> {
     let mut course = Course::new(kind, step);
     course.reference = Some("an-object".into());
@@ -19,7 +19,7 @@ fn outcome(kind: OperationType, step: Step, refusal: Refusal) -> Option<(u32, St
 }
 
 #[test]
-fn each_refusal_is_retried_as_often_as_it_may_help_and_keeps_its_meaning() {
+fn each_driver_error_is_retried_while_retrying_can_help_and_keeps_its_code() {
     let failed = |waits, code: &str| Some((waits, code.to_owned()));
     for (refusal, of_creation, of_deletion) in [
         (Refusal::Retryable { after: None }, None, None),

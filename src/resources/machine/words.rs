@@ -1,4 +1,4 @@
-//! What the machine and whoever drives it say to each other.
+//! Protocol between the state machine and its driver: commands and events.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use crate::resources::{
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $step:ident = $text:literal, $progress:literal;)*) => {
-        /// What an operation is at.
+        /// Step of an operation.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Step { $($(#[$doc])* $step,)* }
 
         impl Step {
-            /// All of them.
+            /// All steps.
             pub const ALL: &'static [Self] = &[$(Self::$step,)*];
 
-            /// The step as it is stored and shown.
+            /// Name as stored and shown.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$step => $text,)* }
             }
 
-            /// How far an operation at this step has come, in percent.
+            /// Progress of an operation at this step, in percent.
             pub const fn progress(self) -> i16 {
                 match self { $(Self::$step => $progress,)* }
             }
 
-            /// The step that is stored as `text`.
+            /// Parses a stored name.
             pub fn of(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|step| step.as_str() == text)
             }
@@ -37,51 +37,51 @@ macro_rules! steps {
 }
 
 steps! {
-    /// Nothing.
+    /// Not started.
     Queued = "queued", 0;
-    /// Waits until what the spec refers to is there.
+    /// Wait until the resources that the spec refers to exist.
     References = "waiting_for_references", 10;
-    /// Has the object made.
+    /// Create the object.
     Creating = "creating", 30;
-    /// Has the object made as asked, and waits until it is.
+    /// Change the object until it matches the spec, and wait for that.
     Converging = "converging", 60;
-    /// Turns the object off and on.
+    /// Turn the object off and on again.
     Rebooting = "rebooting", 30;
-    /// Looks at the object.
+    /// Read the object.
     Reading = "reading", 30;
-    /// Tells the provider what the object shall be, its tags included.
+    /// Send the desired state to the provider, including tags.
     Applying = "applying", 40;
-    /// Has every object of the resource deleted, and waits until they are gone.
+    /// Delete every object of the resource, and wait until they no longer exist.
     Deleting = "deleting", 50;
-    /// The same, because what was begun came to nothing.
+    /// The same after a canceled or failed creation.
     Compensating = "compensating", 80;
-    /// Has the object made as it was asked for before.
+    /// Change the object back to its previous spec.
     Restoring = "restoring", 80;
-    /// It has ended.
+    /// Ended.
     Done = "done", 100;
 }
 
-/// How an object looks beside what is asked for.
+/// Observation of an object, compared with the desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sight {
-    /// There is none.
+    /// The object does not exist.
     Missing,
-    /// It is another resource's, or another deployment's.
+    /// The object belongs to another resource or deployment.
     Foreign,
-    /// It is on its way to be something.
+    /// The object is being created, changed or deleted.
     Busy,
-    /// It is there, and as asked.
+    /// The object matches the desired state.
     AsAsked,
-    /// It is there, and its spec is not as asked.
+    /// The object exists, and its spec differs.
     Differs,
-    /// It is there, and only to be turned on or off.
+    /// The object exists, and only its power state differs.
     Turn(Power),
-    /// It is of no use any more; why, if that is known.
+    /// The object is unusable; with the reason, if known.
     Broken(Option<String>),
 }
 
 impl Sight {
-    /// How an object stands that differs so, and is to have this power.
+    /// Returns the observation of an object in `state`. `power` is the desired and the actual power state.
     pub fn of(
         state: ObjectState,
         reason: Option<String>,
@@ -99,63 +99,63 @@ impl Sight {
     }
 }
 
-/// Whether what the spec refers to is there.
+/// State of the resources that a spec refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Referred {
-    /// All of it.
+    /// All exist.
     #[default]
     There,
-    /// Not yet.
+    /// Some are not ready yet.
     NotYet,
-    /// It will never be.
+    /// Some will never exist; with the reason.
     Never(String),
 }
 
-/// What the engine does next.
+/// Command to the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Do {
-    /// Lists the objects with the resource's tag.
+    /// List the objects with the resource's tag.
     LookUp,
-    /// Has one made.
+    /// Create an object.
     Create,
-    /// Looks at the object that is the resource's.
+    /// Read the resource's object.
     Read,
-    /// Has it made as asked, or as asked before when restoring.
+    /// Change the object to the desired spec, or to the previous one when restoring.
     Update,
-    /// Turns it on or off.
+    /// Turn the object on or off.
     Turn(Power),
-    /// Turns it off and on.
+    /// Turn the object off and on again.
     Reboot,
-    /// Has the object of this reference deleted.
+    /// Delete the object with this reference.
     Delete(String),
-    /// Takes what the object is as what is asked for.
+    /// Store the observed state of the object as the desired state.
     Learn,
-    /// Waits, and goes on later.
+    /// Wait and continue later.
     Wait(Pause),
-    /// Ends the operation.
+    /// End the operation.
     End(End),
 }
 
-/// How long to wait.
+/// Reason for a pause, which determines its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pause {
-    /// Until something may have become ready.
+    /// Something may become ready.
     LookAgain,
-    /// After another failure; no less than this, if the provider has said so.
+    /// An attempt failed. The pause is not shorter than the duration, if the provider specified one.
     Failed(Option<Duration>),
 }
 
-/// What came of it.
+/// Event: result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// These objects have the resource's tag; each with whether it is on its way out.
+    /// Objects with the resource's tag, each with whether it is being deleted.
     Found(Vec<(String, bool)>),
-    /// An object of this reference was made, or had been by the same call.
+    /// An object with this reference was created, now or by an earlier identical call.
     Created(String),
-    /// The object looks so.
+    /// Observation of the object.
     Seen(Sight),
-    /// It was done, or begun.
+    /// The call was executed or started.
     Done,
-    /// It was refused.
+    /// The call was rejected.
     Refused(DriverError),
 }

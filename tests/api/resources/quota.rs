@@ -32,7 +32,7 @@ async fn a_place_is_taken_when_a_resource_is_asked_for_and_given_back_when_it_is
     allow(&app, &owner.project, "compute.instance", 0).await;
     let first = key.post(RESOURCES, volume(1)).await.accepted();
     let detail = conflict(key.post(RESOURCES, volume(1)).await, "limit_reached");
-    assert!(detail.contains("1 of storage.volume") && detail.contains("ask the operator"), "{detail}");
+    assert!(detail.contains("quota of 1 for storage.volume") && detail.contains("ask the operator"), "{detail}");
     // Other kinds have places of their own.
     made(&key, network()).await;
     conflict(key.post(RESOURCES, super::instance(None, &[])).await, "limit_reached");
@@ -78,7 +78,7 @@ async fn the_operator_says_how_many_and_that_is_told_of() {
     assert!(run(&["admin", "project", project]).1.contains("at most 100 of network.network, 7 of storage.volume"));
     for wrong in ["20", "machine=20", "compute.instance=-1", "compute.instance=many"] {
         let (done, _, error) = run(&["admin", "project", project, "--resources", wrong]);
-        let says_why = error.contains("must be") || error.contains("not a kind of resource");
+        let says_why = error.contains("must be") || error.contains("unknown kind of resource");
         assert!(!done && says_why, "{wrong}: {error}");
     }
     let app = TestApp::start_at(&database).await;

@@ -47,7 +47,7 @@ async fn a_reference_is_to_a_thing_at_the_same_provider() {
     };
     let network = made(&key, at("east", network())).await;
     let reply = key.post(RESOURCES, at("west", instance(Some(&network), &[]))).await;
-    assert!(reply["errors"][0]["detail"].as_str().unwrap().contains("'west' too"), "{}", reply.json());
+    assert!(reply["errors"][0]["detail"].as_str().unwrap().contains("at 'west'"), "{}", reply.json());
     assert_eq!(faults(reply, "validation_failed").len(), 1);
     made(&key, at("east", instance(Some(&network), &[]))).await;
 }

@@ -1,5 +1,5 @@
-//! The machine against a model: a resource, a provider that is slow, loses answers and changes by itself, and workers that
-//! die, or are stopped for a while and go on with what they were about, between any two steps.
+//! The state machine against a model: a resource, and a provider that is slow, loses responses and changes objects.
+//! Between any two steps, workers die, or stop for a while and then make the call that they were about to make.
 
 mod provider;
 mod world;
@@ -42,7 +42,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 #[test]
-fn what_does_not_stay_on_is_turned_on_a_few_times_and_then_given_up() {
+fn instance_that_does_not_stay_on_fails_after_ten_attempts() {
     let mut course = Course::new(OperationType::Start, Step::Converging);
     course.reference = Some("thing-1".into());
     let mut turns = 0;
@@ -64,10 +64,10 @@ fn what_does_not_stay_on_is_turned_on_a_few_times_and_then_given_up() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
-    /// However workers die, answers are lost and others meddle: in the end there is one object for each resource
-    /// that should have one, as asked, and none for any other.
+    /// Whatever workers, responses and third parties do: finally each resource that should have an object has exactly
+    /// one, as specified, and no other object exists.
     #[test]
-    fn in_the_end_there_is_one_object_for_what_is_there_and_none_for_what_is_not(
+    fn finally_each_resource_has_exactly_its_object(
         knows_tokens: bool,
         enforce: bool,
         events in prop::collection::vec(event(), 1..60),
@@ -86,7 +86,7 @@ proptest! {
                 let thing = &provider.things[0];
                 prop_assert_eq!(&thing.reference, reference);
                 if enforce {
-                    // What somebody else has changed is seen by a look.
+                    // A sync detects changes by third parties.
                     world.ask(OperationType::Sync, 0);
                     world.calm();
                     let thing = &world.provider.things[0];
@@ -97,10 +97,10 @@ proptest! {
         }
     }
 
-    /// A worker that dies has nothing made twice, whether or not its provider knows client tokens: whoever takes over looks
-    /// first. Only what was held up and comes late can.
+    /// A worker that dies never causes a second object, whether or not the provider supports client tokens, because the
+    /// next worker checks first. Only a stopped worker whose call arrives late can.
     #[test]
-    fn what_a_dead_worker_has_made_is_found_and_not_made_again(
+    fn object_of_a_dead_worker_is_found_and_not_created_again(
         knows_tokens: bool,
         events in prop::collection::vec(event(), 1..60),
     ) {
@@ -111,9 +111,9 @@ proptest! {
         }
     }
 
-    /// Undisturbed, an operation does what it says in a few turns.
+    /// Without faults, an operation completes within a few turns.
     #[test]
-    fn undisturbed_each_operation_does_what_it_says(
+    fn without_faults_each_operation_reaches_its_goal(
         asked in prop::collection::vec((prop::sample::select(vec![OperationType::Update, OperationType::Start, OperationType::Stop]), 1..5u32), 0..8),
     ) {
         let mut world = World::new(true, false);

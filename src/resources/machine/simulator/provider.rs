@@ -1,4 +1,4 @@
-//! A provider that is slow, and does whatever reaches it, late as that may be.
+//! A slow provider, which executes every call that reaches it, however late.
 
 use crate::resources::{
     driver::{DriverError, Refusal},
@@ -6,19 +6,19 @@ use crate::resources::{
     machine::Heard,
 };
 
-/// An object at the provider.
+/// Object at the provider.
 #[derive(Clone, Debug)]
 pub struct Thing {
     pub reference: String,
     pub token: u32,
     pub spec: u32,
     pub power: Power,
-    /// For how many more looks it is busy; and whether that is its end.
+    /// Number of reads for which the object stays busy.
     pub busy: u32,
     pub is_going: bool,
 }
 
-/// A call that reaches the provider, at once or later.
+/// Call that reaches the provider, immediately or late.
 #[derive(Clone, Debug)]
 pub enum Call {
     Create { token: u32, spec: u32 },
@@ -31,9 +31,9 @@ pub enum Call {
 pub struct Provider {
     pub things: Vec<Thing>,
     pub made: u32,
-    /// Whether the same token makes one thing, however often.
+    /// Whether calls with the same token create only one object.
     pub knows_tokens: bool,
-    /// Calls of workers that were stopped, which come when these go on.
+    /// Calls of stopped workers, which arrive when the workers continue.
     pub late: Vec<Call>,
 }
 
@@ -76,7 +76,7 @@ impl Provider {
         }
     }
 
-    /// Time passes.
+    /// Advances time.
     pub fn tick(&mut self) {
         self.things.retain(|thing| !(thing.is_going && thing.busy == 0));
         for thing in &mut self.things {

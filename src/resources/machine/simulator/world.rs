@@ -1,4 +1,4 @@
-//! A resource, its operation, and workers that do what the engine does.
+//! A resource, its operation, and workers that behave like the engine.
 
 use super::provider::{Call, Provider};
 use crate::resources::{
@@ -9,32 +9,32 @@ use crate::resources::{
     model::OperationError,
 };
 
-/// What goes wrong in a turn.
+/// Fault in a turn.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     Nothing,
     /// The worker dies before its first call that changes something.
     DiesBefore,
-    /// After it, before it can note what came of it.
+    /// The worker dies after that call, before it stores the result.
     DiesAfter,
-    /// It is stopped before the call, which comes when it goes on, after its lease.
+    /// The worker stops before the call, and makes it when it continues, after its lease.
     Stopped,
-    /// The provider does it, and the answer is lost.
+    /// The provider executes the call, and the response is lost.
     AnswerLost,
-    /// The provider does nothing.
+    /// The provider is busy and does nothing.
     Busy,
-    /// The provider will not.
+    /// The provider denies the call.
     Denied,
 }
 
-/// What happens.
+/// Event in the world.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     Turn(Fault),
     Ask(OperationType, u32),
     Cancel,
     Overdue,
-    /// Somebody else changes, or deletes, the object.
+    /// A third party changes or deletes the object.
     Changed(u32),
     Deleted,
     LateCalls,
@@ -166,7 +166,7 @@ impl World {
         Sight::of(state, None, thing.spec != wanted.0, (Some(wanted.1), Some(thing.power)))
     }
 
-    /// As the engine has it.
+    /// Runs a turn as the engine does.
     pub fn turn(&mut self, fault: Fault) {
         let Some(operation) = self.operation.clone() else { return };
         if self.phase == Phase::Pending {
@@ -207,7 +207,7 @@ impl World {
                 Do::Turn(power) => Call::Turn { reference, power },
                 Do::Reboot => Call::Turn { reference, power: Power::On },
                 Do::Delete(reference) => Call::Delete { reference },
-                Do::Learn => unreachable!("nothing is imported here"),
+                Do::Learn => unreachable!("the model has no imports"),
             };
             self.save(&course);
             let heard = match std::mem::replace(&mut has_failed, true) {
@@ -230,14 +230,14 @@ impl World {
             };
             course.heard(heard.unwrap_or_else(Heard::Refused));
         }
-        panic!("a turn has no end: {course:?}");
+        panic!("the turn does not end: {course:?}");
     }
 
     pub fn save(&mut self, course: &Course) {
         let undoes = |step| matches!(step, Step::Compensating | Step::Restoring);
         self.reference.clone_from(&course.reference);
         if let Some(operation) = &mut self.operation {
-            // What is being undone is given more time.
+            // A revert gets more time.
             operation.overdue &= !undoes(course.step) || undoes(operation.step);
             operation.step = course.step;
             operation.attempt = course.attempt;
@@ -246,7 +246,7 @@ impl World {
     }
 
     pub fn end(&mut self, course: &Course, end: End) {
-        let operation = self.operation.take().expect("it has not ended");
+        let operation = self.operation.take().expect("an operation is in progress");
         self.reference.clone_from(&course.reference);
         assert_eq!(end == End::Failed, course.failure.is_some(), "{course:?}");
         let looked = matches!(operation.kind, OperationType::Sync | OperationType::Remediate);
@@ -266,13 +266,13 @@ impl World {
         if end == End::Succeeded && operation.kind == OperationType::Delete {
             assert!(self.provider.things.is_empty(), "{:?}", self.provider.things);
         }
-        // What was undone, whole, has left nothing but what comes late.
+        // A completed revert leaves no object, except from calls that arrive late.
         if end == End::Canceled && course.step == Step::Compensating {
             assert!(self.provider.things.is_empty(), "{:?}", self.provider.things);
         }
     }
 
-    /// As the reconcile loop has it.
+    /// Sweeps as the reconcile loop does.
     pub fn sweep(&mut self) {
         if self.operation.is_some() {
             return;
@@ -284,14 +284,14 @@ impl World {
         }
     }
 
-    /// Everything comes to its end, undisturbed.
+    /// Runs without faults until everything has ended.
     pub fn calm(&mut self) {
         self.happen(Event::LateCalls);
         for _ in 0..60 {
             self.happen(Event::Turn(Fault::Nothing));
         }
         assert!(self.operation.is_none(), "{:?}", self.operation);
-        // What a sweep finds missing is mended, or made again, or was deleted.
+        // A sweep marks a missing object, and deletes objects that belong to no resource.
         for _ in 0..3 {
             self.happen(Event::Sweep);
         }
