@@ -1,4 +1,4 @@
-//! Connections: accepted as many as there is room for, each in a task of its own.
+//! Accepts connections up to a limit, and serves each in its own task.
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -30,26 +30,26 @@ use super::{
 };
 use crate::http::{edge::Limits, framing::BadFraming, reply::Lasting};
 
-/// What the parser takes for a head: above `edge`'s limit, so that one is told as a problem.
+/// Size of the parser's head buffer. It exceeds the limit in `edge`, so that an oversized head gets a problem response.
 const HEAD_BUFFER: usize = 64 * 1024;
-/// Requests of one HTTP/2 connection that may be under way at a time: what RFC 9113 §6.5.2 calls the least
-/// that does not slow clients down, because each costs memory for as long as its client likes.
+/// Concurrent streams of one HTTP/2 connection. RFC 9113 §6.5.2 recommends at least 100. The limit is the minimum
+/// because each stream costs memory for as long as the client likes.
 const MAX_STREAMS: u32 = 100;
-/// How often an HTTP/2 peer is asked whether it lives, and how long it may take to say so. A peer in
-/// the middle of a head cannot answer, so this ends slow heads there too.
+/// Interval between HTTP/2 pings, and the time limit for the response. A peer in the middle of a head cannot respond,
+/// so pings also end slow heads.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIME: Duration = Duration::from_secs(10);
-/// How long a client has for the last words of an event stream when the server closes.
+/// Time limit for a client to read the end of an event stream when the server closes.
 const PARTING_TIME: Duration = Duration::from_secs(2);
-/// How long to wait when no connection can be accepted, for want of file descriptors, say.
+/// Pause after a failed accept, for example because file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where connections come in: an address, with TLS or without.
+/// Listening socket, with or without TLS.
 #[derive(Debug)]
 pub struct Listener {
-    /// The address.
+    /// TCP listener.
     pub tcp: TcpListener,
-    /// TLS, if it is ended here.
+    /// TLS configuration. None if the server does not terminate TLS.
     pub tls: Option<Tls>,
 }
 
@@ -59,14 +59,14 @@ impl From<TcpListener> for Listener {
     }
 }
 
-/// What all connections share.
+/// State that all connections share.
 #[derive(Clone)]
 pub(super) struct Connections<S> {
     service: S,
     builder: Arc<auto::Builder<TokioExecutor>>,
     limits: Limits,
     stop: Stop,
-    /// Those that are open.
+    /// Tasks of open connections.
     pub(super) open: TaskTracker,
     room: Arc<Semaphore>,
 }
@@ -75,10 +75,10 @@ impl<S> Connections<S>
 where
     S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static,
 {
-    /// Connections to `service`, each of which is a task of `open`.
+    /// Creates the state for connections to `service`. Each connection becomes a task of `open`.
     pub(super) fn new(service: S, limits: Limits, stop: Stop, open: TaskTracker) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        // `Patient` looks after time.
+        // `Patient` enforces the timeouts.
         builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_BUFFER);
         builder
             .http2()
@@ -98,17 +98,17 @@ where
 
     async fn accept_for_ever(&self, listener: &Listener) {
         loop {
-            // Where there is no room, connections wait in the kernel's backlog, which costs us nothing.
+            // Beyond the limit, connections wait in the kernel's backlog, which costs the server nothing.
             let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
             match listener.tcp.accept().await {
                 Ok((stream, peer)) => {
                     let tls = listener.tls.clone();
                     self.open.spawn(self.clone().meet(stream, peer, tls, room));
                 }
-                // The client has gone before it was met, which is no reason to keep others waiting.
+                // The client disconnected before the accept. Do not delay the next connection.
                 Err(error) if is_clients_own(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -116,17 +116,17 @@ where
     }
 
     async fn meet(self, stream: TcpStream, peer: SocketAddr, tls: Option<Tls>, room: OwnedSemaphorePermit) {
-        // Held for as long as the connection is open.
+        // Held as long as the connection is open.
         let _room = room;
-        // Answers are small and complete; waiting to fill a packet only delays them.
+        // Responses are small and complete, so waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         let served = async {
             let Some(tls) = tls else { return self.serve(stream, peer).await };
             let handshake = timeout(self.limits.head_time, tls.accept(stream));
             match self.stop.closing.run_until_cancelled(handshake).await {
                 Some(Ok(Ok(stream))) => self.serve(stream, peer).await,
-                Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "no TLS handshake"),
-                Some(Err(_)) => tracing::debug!(%peer, "no TLS handshake in time"),
+                Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+                Some(Err(_)) => tracing::debug!(%peer, "TLS handshake timed out"),
                 None => {}
             }
         };
@@ -166,7 +166,7 @@ where
             }
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
-        // Looked at when they have something to say, and not each time that the connection has.
+        // In a `FuturesUnordered`, these futures are polled only when they are woken, not each time the connection is.
         let closing: BoxFuture<'_, ()> = Box::pin(self.stop.closing.cancelled());
         let mut signals = FuturesUnordered::from_iter([closing, Box::pin(idle.cancelled())]);
         let ended = tokio::select! {
@@ -174,19 +174,19 @@ where
             ended = connection.as_mut() => ended,
             _ = signals.next() => {
                 let only_lasts = progress.only_lasts();
-                // What is under way finishes, and the client is told that no more is taken.
+                // Requests in flight finish, and the client learns that no more are accepted.
                 connection.as_mut().graceful_shutdown();
                 match timeout(PARTING_TIME, connection.as_mut()).await {
                     Ok(ended) => ended,
-                    // A reader that does not even take a stream's last words is not waited for.
+                    // Do not wait for a stream reader that does not even read the end of its stream.
                     Err(_) if only_lasts => return,
                     Err(_) => connection.await,
                 }
             }
         };
-        // A client that breaks off or sends what is no HTTP has been answered by hyper, if it could.
+        // hyper has already responded, if it could, to a client that disconnected or sent invalid HTTP.
         if let Err(error) = ended {
-            tracing::debug!(%error, %peer, "a connection ended early");
+            tracing::debug!(%error, %peer, "connection ended early");
         }
     }
 }

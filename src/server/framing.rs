@@ -1,15 +1,15 @@
-//! Where requests of HTTP/1 begin and end, read as strictly as RFC 9112 has it.
+//! Strict parser for the boundaries of HTTP/1 requests, as RFC 9112 defines them.
 //!
-//! hyper takes a bare LF for the end of a line, joins two lengths that are the same, and drops a length that stands
-//! beside chunks without telling. A proxy in front of the server may read any of these otherwise and see the end of the
-//! request elsewhere (request smuggling). Here each head is read a second time as bytes; what is ambiguous is refused.
+//! hyper accepts a bare LF as a line end, merges two equal Content-Length fields, and silently drops a Content-Length
+//! next to Transfer-Encoding. A proxy in front of the server may interpret any of these differently and see another end
+//! of the request (request smuggling). This parser reads each head a second time, as bytes, and refuses ambiguous ones.
 
-/// Longer heads are refused by hyper.
+/// hyper refuses longer heads.
 const MAX_HEAD: usize = 64 * 1024;
-/// With which HTTP/2 begins (RFC 9113 §3.4).
+/// First line of an HTTP/2 connection (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
-/// What is wrong with a head.
+/// Reason why a head is refused.
 pub type Fault = &'static str;
 
 const BARE_LF: Fault = "A line of the head ends with LF alone; end each with CRLF";
@@ -17,13 +17,13 @@ const TWO_LENGTHS: Fault = "The head has both Content-Length and Transfer-Encodi
 const MANY_LENGTHS: Fault = "The head has more than one Content-Length; send one";
 const BAD_CHUNK: Fault = "A chunk of the request before this one is malformed; send well-formed chunks";
 
-/// Follows the bytes of one connection.
+/// Parser of the bytes of one connection.
 #[derive(Debug)]
 pub struct Framing {
     state: State,
-    /// The head so far, or a line of chunked framing.
+    /// The head so far, or one line of chunked framing.
     buffer: Vec<u8>,
-    /// How many heads have ended.
+    /// Number of complete heads.
     heads: u64,
     is_http2: bool,
 }
@@ -31,26 +31,26 @@ pub struct Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Head,
-    /// So many bytes until the next head.
+    /// Bytes until the next head.
     Body(u64),
-    /// The line with a chunk's size.
+    /// Line with a chunk's size.
     ChunkSize,
-    /// So many bytes of a chunk, and the CRLF after it.
+    /// Remaining bytes of a chunk, including the CRLF after it.
     Chunk(u64),
     /// Lines after the last chunk.
     Trailers,
-    /// It is HTTP/2, or hyper refuses it.
+    /// Parsing is off: the connection is HTTP/2, or hyper refuses the request.
     Off,
 }
 
 impl Framing {
-    /// Of a connection from which nothing was read.
+    /// Creates the parser for a new connection.
     pub fn new() -> Self {
         Self { state: State::Head, buffer: Vec::new(), heads: 0, is_http2: false }
     }
 
-    /// Reads what has come next. Gives the first head that must be refused, by its number from 0, if there is one:
-    /// nothing after it is looked at, because where that begins cannot be known.
+    /// Parses the next bytes. Returns the number (from 0) and the fault of the first head that must be refused. Parsing
+    /// ends there, because the beginning of the next request is unknown.
     pub fn read(&mut self, mut bytes: &[u8]) -> Option<(u64, Fault)> {
         while !bytes.is_empty() && self.state != State::Off {
             match self.state {
@@ -85,19 +85,19 @@ impl Framing {
         None
     }
 
-    /// Whether the client is not in the middle of a request of HTTP/1, as far as was read.
+    /// Reports whether the client is between HTTP/1 requests, as far as bytes were read.
     pub fn is_between_requests(&self) -> bool {
         self.is_http2 || (self.state == State::Head && self.buffer.is_empty())
     }
 
-    /// Goes on after a line, with which `buffer` ends.
+    /// Processes the line at the end of `buffer`.
     fn end_line(&mut self) -> Result<(), Fault> {
         match self.state {
             State::Head if self.buffer == HTTP2_PREFACE => {
                 self.is_http2 = true;
                 self.state = State::Off;
             }
-            // Lines before a head are skipped, as hyper does.
+            // Empty lines before a head are skipped, as in hyper.
             State::Head if self.buffer == b"\r\n" => self.buffer.clear(),
             State::Head => {
                 if !self.buffer.ends_with(b"\r\n") {
@@ -128,7 +128,7 @@ impl Framing {
     }
 }
 
-/// What follows a whole head.
+/// State after a complete head.
 fn body_of(head: &[u8]) -> Result<State, Fault> {
     let fields = head.split(|&byte| byte == b'\n').skip(1).filter_map(|line| {
         let colon = line.iter().position(|&byte| byte == b':')?;
@@ -146,7 +146,7 @@ fn body_of(head: &[u8]) -> Result<State, Fault> {
         (Some(_), true) => Err(TWO_LENGTHS),
         (None, true) => Ok(State::ChunkSize),
         (None, false) => Ok(State::Head),
-        // What is no number is refused by hyper.
+        // hyper refuses a length that is not a number.
         (Some(length), false) => Ok(match std::str::from_utf8(length).ok().and_then(|text| text.parse().ok()) {
             None => State::Off,
             Some(0) => State::Head,
@@ -155,7 +155,7 @@ fn body_of(head: &[u8]) -> Result<State, Fault> {
     }
 }
 
-/// The size in the line before a chunk; extensions say nothing.
+/// Size in the line before a chunk. Chunk extensions are ignored.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let line = line.strip_suffix(b"\r\n")?;
     let size = line.split(|&byte| byte == b';').next()?.trim_ascii();
@@ -168,7 +168,7 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// The fault in `bytes`, however they are cut into pieces.
+    /// Returns the fault in `bytes`, which must not depend on how they are split.
     fn read(bytes: &[u8]) -> Option<(u64, Fault)> {
         let found = Framing::new().read(bytes);
         for size in [1, 2, 3, 7] {
@@ -181,7 +181,7 @@ mod tests {
     const GOOD: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
     #[test]
-    fn well_formed_requests_have_no_fault() {
+    fn well_formed_requests_are_accepted() {
         for request in [
             GOOD.to_owned(),
             format!("\r\n\r\n{GOOD}"),
@@ -191,7 +191,7 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nTrailer: 1\r\n\r\n"
                 .to_owned(),
         ] {
-            // Whatever comes first, the next head is found again.
+            // The next head is found after each of these requests.
             assert_eq!(read(request.as_bytes()), None, "{request:?}");
             let and_bare = format!("{request}GET / HTTP/1.1\nHost: x\r\n\r\n");
             let number = and_bare.matches("HTTP/1.1\r\n").count() as u64;
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_believed_to_be_a_head_after_a_malformed_chunk() {
+    fn malformed_chunk_refuses_the_next_request() {
         for size in ["", "g", "-1", "0x5", "5\n", "ffffffffffffffffff", "+5", " ; "] {
             let request =
                 format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\nhello\r\n0\r\n\r\n{GOOD}");
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn http2_is_left_alone() {
+    fn http2_is_not_parsed() {
         assert_eq!(read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\n\n\n\n"), None);
     }
 }

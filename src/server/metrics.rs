@@ -1,4 +1,4 @@
-//! `/metrics`, on a listener of its own: what it tells is for the operator, not for clients.
+//! `/metrics`, on a separate listener, because it is for the operator and not for clients.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::{
     state::App,
 };
 
-/// Connections open at a time: one or two who watch, and somebody who looks by hand.
+/// Maximum connections: a few scrapers, and people who open the page.
 const CONNECTIONS: usize = 32;
-/// How long an answer under way has once the server is gone.
+/// Time limit for responses in flight after the server has stopped.
 const PARTING_TIME: Duration = Duration::from_secs(1);
 
-/// Serves `listener` until `stop`, which comes when the server has stopped: how it drains is worth seeing. Slow
-/// clients and those that speak no HTTP are dealt with as everywhere else.
+/// Serves `listener` until `stop`, which is canceled after the server has stopped, so that the drain can be observed.
+/// The timeouts and limits for connections are the same as on the API's listener.
 pub async fn serve(app: App, listener: TcpListener, stop: Stop) {
     let limits = Limits { max_connections: CONNECTIONS, ..app.edge.limits };
     let connections = Connections::new(router(app), limits, stop.clone(), TaskTracker::new());
@@ -38,20 +38,20 @@ pub async fn serve(app: App, listener: TcpListener, stop: Stop) {
 
 fn router(app: App) -> Router {
     let refused = async || {
-        let text = "Only GET is answered here.\n";
+        let text = "Only GET and HEAD are allowed.\n";
         (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], text).into_response()
     };
     Router::new()
         .route("/metrics", get(page).fallback(refused))
-        .fallback(async || (StatusCode::NOT_FOUND, "Metrics are at /metrics; the API is served elsewhere.\n"))
+        .fallback(async || (StatusCode::NOT_FOUND, "Metrics are at /metrics. The API is on another port.\n"))
         .with_state(app)
 }
 
 async fn page(State(app): State<App>) -> Response {
-    // It counts the process's open files, of which there may be thousands.
+    // In a blocking task, because it counts the open files of the process, possibly thousands.
     match spawn_blocking(move || scrape::page(&app)).await {
         Ok(text) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response(),
-        // Only a panic, which is in the log.
+        // The task panicked. The panic is in the log.
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

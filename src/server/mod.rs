@@ -1,4 +1,4 @@
-//! Puts the layers in order, serves connections, and drains them when told to stop.
+//! Composes the layers, serves connections, and drains them at shutdown.
 
 mod connection;
 pub mod files;
@@ -36,24 +36,24 @@ use crate::{
 };
 use connection::Connections;
 
-/// How long requests under way have once the server closes.
+/// Time limit for requests in flight once the server closes.
 const DRAIN_TIME: Duration = Duration::from_secs(20);
-/// How long a last write of what was counted may take; and when there is a hurry.
+/// Time limit for the last flush of usage, and the one for a forced shutdown.
 const FLUSH_TIME: Duration = Duration::from_secs(10);
 const HURRIED_FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// All that a request passes.
+/// All layers around the router.
 pub type Layers = Record<Headers<WithCors<Guard<Router>>>>;
 
-/// Every layer around `router`, the outermost first. Around the router as a whole: `Router::layer` would box each of
-/// them for each route.
+/// Wraps `router` in all layers, the outermost first. They wrap the whole router, because `Router::layer` would box
+/// each of them for each route.
 pub fn layers(app: &App, router: Router) -> Layers {
     let layers =
         (RecordLayer::new(app), HeadersLayer(app.edge.clone()), app.edge.cors.clone(), GuardLayer(app.edge.clone()));
     layers.layer(router)
 }
 
-/// Serves `listener` until `stop`, then lets requests under way finish, and writes what was counted.
+/// Serves `listener` until `stop`, then lets requests in flight finish, and flushes usage.
 pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     let listener = listener.into();
     let mut workers = workers::start(&app, &stop.closing, &stop.now);
@@ -69,32 +69,30 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
     };
     tokio::join!(connections.accept_from(&listener), telling);
     drop(listener);
-    // Streams are told to go on elsewhere, and end.
+    // Event streams tell their clients to reconnect, and end.
     app.hub.closing.cancel();
 
     let drained = async {
         connections.open.close();
         connections.open.wait().await;
-        // Writes whose client has gone.
+        // Writes whose client has disconnected.
         app.edge.tracker.close();
         app.edge.tracker.wait().await;
     };
     if let Some(Err(_)) = stop.now.run_until_cancelled(timeout(DRAIN_TIME, drained)).await {
-        tracing::warn!("requests were still under way after {} s; they are cut off", DRAIN_TIME.as_secs());
+        tracing::warn!("requests were still in flight after {} s; aborting them", DRAIN_TIME.as_secs());
         stop.now.cancel();
     }
     let flushed = async {
-        // Requests under way need the lease, and are counted, to the end.
+        // Requests in flight need the lease, and their usage is counted, until the last one has finished.
         workers.serve_out().await;
         flush::close(&app.meter, &app.db, &app.clock).await;
-        // And what they and the last of the workers staged is sealed.
+        // Seals what they and the last workers staged.
         workers.stage_out().await;
         app.db.close().await;
     };
     let flush_time = if stop.now.is_cancelled() { HURRIED_FLUSH_TIME } else { FLUSH_TIME };
     if timeout(flush_time, flushed).await.is_err() {
-        tracing::warn!(
-            "the database did not answer in time; the usage counted last is written when this server starts again"
-        );
+        tracing::warn!("last usage flush timed out; it is repeated when this server starts again");
     }
 }

@@ -1,8 +1,7 @@
-//! A stream that loses patience: with a client that is slow to say or to take something, and with one
-//! that has nothing to say.
+//! A stream with timeouts for a client that is slow to send or receive, and for one that is idle.
 //!
-//! hyper has one time-out for a head and for the pause before it, and none for the first bytes, by which
-//! HTTP/1 and HTTP/2 are told apart. Here each has its own.
+//! hyper has one timeout for a head and the pause before it, and none for the first bytes, which distinguish HTTP/1
+//! from HTTP/2. Here each has a timeout.
 
 use std::{
     io,
@@ -29,21 +28,21 @@ pub struct Patient<S> {
     inner: S,
     progress: Progress,
     limits: Limits,
-    /// Cancelled when the connection has been idle for too long.
+    /// Canceled when the connection has been idle for too long.
     idle: CancellationToken,
     read_alarm: Alarm,
     write_alarm: Alarm,
-    /// Since when the client has not taken what there is for it.
+    /// Time since which the client has not received pending bytes.
     stuck: Option<Instant>,
     framing: Framing,
     is_shut: bool,
-    /// Until when what the client still sends is dropped, and how much was.
+    /// Timer while the rest of a request is discarded, and the number of discarded bytes.
     lingering: Option<Pin<Box<Sleep>>>,
     dropped: u64,
 }
 
 impl<S> Patient<S> {
-    /// `inner`, whose client does what `progress` says.
+    /// Wraps `inner`. `progress` says what the client is doing.
     pub fn new(inner: S, progress: Progress, limits: Limits, idle: CancellationToken) -> Self {
         let (read_alarm, write_alarm) = (Alarm::default(), Alarm::default());
         Self {
@@ -61,17 +60,17 @@ impl<S> Patient<S> {
         }
     }
 
-    /// Nothing has come. Fails when that has lasted too long.
+    /// Called when no bytes have arrived. Fails after the timeout.
     fn wait_for_bytes(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         loop {
             let patience = self.progress.patience(&self.limits);
             let end = match patience {
                 Patience::Slow(end) => end,
-                // Once more as long for parting, which on HTTP/2 takes two.
+                // Doubled for closing the connection, which takes two round trips on HTTP/2.
                 Patience::Idle(end) if self.idle.is_cancelled() => end + self.limits.head_time,
                 Patience::Idle(end) => end,
             };
-            // Looked at again by then: a request that ends does not wake this task.
+            // Check again by then, because a request that ends does not wake this task.
             let look = end.min(Instant::now() + self.limits.idle_time);
             if !self.read_alarm.rings(cx, look) {
                 return Ok(());
@@ -84,7 +83,7 @@ impl<S> Patient<S> {
         }
     }
 
-    /// The client takes nothing. Fails when that has lasted too long.
+    /// Called after a write. Fails if the client has received nothing for too long.
     fn wait_for_room<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
             self.stuck = None;
@@ -99,8 +98,8 @@ impl<S> Patient<S> {
 }
 
 impl<S: AsyncRead + Unpin> Patient<S> {
-    /// Drops what the client sends until it closes or the time is up. Beyond the bound nothing more is read, which the
-    /// client notices; the response that was sent can still be read.
+    /// Discards what the client sends until it closes or the time is up. Beyond the bound nothing more is read, which
+    /// the client notices; it can still read the response.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let until = self.lingering.get_or_insert_with(|| Box::pin(sleep(DISCARD_TIME)));
         if until.as_mut().poll(cx).is_ready() {
@@ -166,7 +165,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
             ready!(self.wait_for_room(cx, poll))?;
             self.is_shut = true;
         }
-        // A client in the middle of a request reads the response when it has sent the rest, or finds that it need not.
+        // A client in the middle of a request reads the response after sending the rest, or learns that it need not
+        // send it.
         if !self.framing.is_between_requests() {
             ready!(self.poll_linger(cx));
         }
@@ -174,13 +174,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 }
 
-/// A timer that is made when it is first needed.
+/// Timer that is created when it is first needed.
 #[derive(Debug, Default)]
 struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
-    /// Whether `end` has come; if not, wakes the task by then. An end that is put off leaves the timer
-    /// as it is until it goes off, because each request puts one off, and setting timers costs more.
+    /// Returns whether `end` has passed; if not, wakes the task by then. A later `end` does not reset the timer until
+    /// it fires, because each request moves `end`, and setting timers costs more.
     fn rings(&mut self, cx: &mut Context<'_>, end: Instant) -> bool {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(end)));
         if sleep.deadline() > end {

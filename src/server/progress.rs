@@ -1,4 +1,4 @@
-//! What one connection is doing, so that it can be told a slow client from an idle one.
+//! State of one connection, to distinguish a slow client from an idle one.
 
 use std::{
     collections::HashMap,
@@ -24,42 +24,42 @@ pub struct Progress(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     doing: Doing,
-    /// When a request last began, got on or ended; at first, when the connection was made.
+    /// Time when a request last began, made progress or ended. Initially, the time of the connection.
     last: Instant,
-    /// Requests whose answer is not all with hyper yet. Each by itself, because HTTP/2 lets a client leave one
-    /// answer lying and ask for others.
+    /// Requests whose response hyper does not have completely. Tracked one by one, because an HTTP/2 client can leave
+    /// one response unread and send further requests.
     under_way: HashMap<u64, Request>,
     next: u64,
-    /// The first request that must be refused, by its number, and why.
+    /// Number of the first request that must be refused, and the reason.
     fault: Option<(u64, Fault)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Request {
-    /// When it last got on.
+    /// Time of the last progress.
     last: Instant,
-    /// Whether its answer goes on until somebody ends it.
+    /// Whether the response is a stream without an end.
     lasts: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
-    /// No request has come yet.
+    /// No request has arrived yet.
     First,
-    /// Between requests of HTTP/1.
+    /// Between HTTP/1 requests.
     Idle,
-    /// In the head of a request of HTTP/1, since then.
+    /// In the head of an HTTP/1 request, since this time.
     Head(Instant),
-    /// HTTP/2: its frames look alike from outside, and its pings find dead peers.
+    /// HTTP/2: its frames cannot be distinguished here, and its pings find dead peers.
     Multiplexed,
 }
 
-/// Until when the client may go on as it does, and what then.
+/// Deadline of the client's current activity, and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// It is slow: until then, then it is cut off.
+    /// The client is slow: at the deadline it is disconnected.
     Slow(Instant),
-    /// It is idle: until then, then it is parted from politely.
+    /// The client is idle: at the deadline the connection is closed gracefully.
     Idle(Instant),
 }
 
@@ -70,7 +70,7 @@ impl State {
 }
 
 impl Progress {
-    /// Of a connection just made.
+    /// State of a new connection.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(State::new())))
     }
@@ -79,7 +79,7 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes have come. Between requests of HTTP/1 they begin a head.
+    /// Records that bytes arrived. Between HTTP/1 requests they begin a head.
     pub fn bytes_came(&self) {
         let mut state = self.state();
         if state.doing == Doing::Idle && state.under_way.is_empty() {
@@ -87,7 +87,7 @@ impl Progress {
         }
     }
 
-    /// A request's head is there. It is under way until the guard is dropped.
+    /// Records a complete request head. The request is in flight until the guard is dropped.
     pub fn request_began(&self, version: Version) -> UnderWay {
         let mut state = self.state();
         state.doing = if version == Version::HTTP_2 { Doing::Multiplexed } else { Doing::Idle };
@@ -98,7 +98,7 @@ impl Progress {
         UnderWay { progress: self.clone(), id, lasts: false }
     }
 
-    /// What came of the last request's body after its response has ended, too.
+    /// Records that the rest of the last request's body was read after its response ended.
     pub fn request_drained(&self) {
         let mut state = self.state();
         if state.under_way.is_empty() {
@@ -107,22 +107,22 @@ impl Progress {
         }
     }
 
-    /// Refuses the request with this number, from 0, and all after it.
+    /// Refuses the request with this number (from 0) and all later ones.
     pub fn refuse(&self, fault: (u64, Fault)) {
         self.state().fault = Some(fault);
     }
 
-    /// Whether nothing is under way but answers that go on until somebody ends them.
+    /// Reports whether all responses in flight are streams without an end.
     pub fn only_lasts(&self) -> bool {
         let state = self.state();
         !state.under_way.is_empty() && state.under_way.values().all(|request| request.lasts)
     }
 
-    /// How long to wait for more bytes.
+    /// Deadline for more bytes.
     pub fn patience(&self, limits: &Limits) -> Patience {
         let state = self.state();
-        // A request's own time is looked after where it is served. This is about answers that the client
-        // does not take.
+        // The time limit of a request is enforced elsewhere. This one is for responses that the client does not
+        // receive.
         if let Some(oldest) = state.under_way.values().map(|request| request.last).min() {
             return Patience::Slow(oldest + limits.stall_time);
         }
@@ -134,7 +134,7 @@ impl Progress {
     }
 }
 
-/// A request under way.
+/// Guard of a request in flight.
 #[derive(Debug)]
 pub struct UnderWay {
     progress: Progress,
@@ -143,7 +143,7 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
-    /// What is wrong with the request's head, if it must be refused.
+    /// Reason why the request must be refused, if any.
     pub fn fault(&self) -> Option<Fault> {
         self.progress.state().fault.filter(|(first, _)| *first <= self.id).map(|(_, fault)| fault)
     }
@@ -164,21 +164,22 @@ impl Drop for UnderWay {
     }
 }
 
-/// An answer's body. Its request is under way until hyper has all of it.
+/// Response body. Its request is in flight until hyper has all of it.
 #[derive(Debug)]
 pub struct Answer {
     body: Body,
-    /// What has come of `body` and is not with hyper yet.
+    /// Part of `body` that hyper does not have yet.
     rest: Bytes,
     under_way: UnderWay,
 }
 
-/// So much is given to hyper at a time. Over HTTP/2 it asks for more when the client has room for it, so that
-/// an answer that is not taken stays here, where it is seen.
+/// Size of the pieces for hyper. Over HTTP/2 it requests the next piece when the client has room, so a response that
+/// the client does not receive stays here, where it is noticed.
 const PIECE: usize = 16 * 1024;
 
 impl Answer {
-    /// `body`, which ends `under_way`. Whether it `lasts` until somebody ends it is for the time of parting.
+    /// Wraps `body`, whose end ends `under_way`. `lasts` marks a stream without an end, which a closing server does not
+    /// wait for.
     pub fn new(body: Body, mut under_way: UnderWay, lasts: bool) -> Self {
         under_way.lasts = lasts;
         under_way.got_on();

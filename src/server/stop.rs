@@ -1,21 +1,21 @@
-//! How a server is told to stop, step by step.
+//! Steps of a server's shutdown.
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// The three steps of a stop. A later one includes those before it.
+/// The three steps of a shutdown. Each step includes the ones before it.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    /// `/readyz` says 503, and everything else goes on, so that a load balancer looks elsewhere.
+    /// `/readyz` returns 503 so that load balancers stop sending requests. Everything else continues.
     pub told: CancellationToken,
-    /// No new connection is taken, and what is under way finishes.
+    /// New connections are refused, and requests in flight finish.
     pub closing: CancellationToken,
-    /// What is under way is cut off.
+    /// Requests in flight are aborted.
     pub now: CancellationToken,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        // Cancelling a token cancels its children.
+        // Canceling a token cancels its children.
         let now = CancellationToken::new();
         let closing = now.child_token();
         let told = closing.child_token();
@@ -24,7 +24,7 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// Closes when the guard is dropped.
+    /// Returns a guard that closes the server when it is dropped.
     pub fn drop_guard(self) -> DropGuard {
         self.closing.drop_guard()
     }

@@ -1,4 +1,4 @@
-//! TLS, where the server ends it itself.
+//! TLS termination.
 
 use std::{
     fmt, io,
@@ -19,50 +19,50 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::config::shown::file;
 
-/// Why https cannot be served.
+/// Reason why HTTPS cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// One file of two.
+    /// Only one of the two files is set.
     #[error("{0} is set, but {1} is not; set both to serve https, or neither to serve http")]
     Half(&'static str, &'static str),
-    /// A file that cannot be read.
+    /// A file cannot be read.
     #[error(
         "{setting}{} cannot be read: {error}; check that it names a file, and that this user may read it",
         file(path)
     )]
     Unreadable {
-        /// The setting that names it.
+        /// Setting that names the file.
         setting: &'static str,
-        /// Where it should be.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         error: io::Error,
     },
-    /// A file that does not hold what it should.
-    #[error("{setting}{} holds no {what}; it should be a PEM file with {example} in it", file(path))]
+    /// A file has no certificate or key.
+    #[error("{setting}{} holds no {what}; use a PEM file that contains {example}", file(path))]
     Empty {
-        /// The setting that names it.
+        /// Setting that names the file.
         setting: &'static str,
-        /// Where it is.
+        /// Path of the file.
         path: PathBuf,
-        /// What should be in it.
+        /// Expected content.
         what: &'static str,
-        /// How that begins.
+        /// First line of the expected content.
         example: &'static str,
     },
-    /// A file that is no proper PEM file.
-    #[error("{setting}{} is not a proper PEM file{}; make it anew", file(path), pem_fault(error))]
+    /// A file is not valid PEM.
+    #[error("{setting}{} is not a valid PEM file{}; create it again", file(path), pem_fault(error))]
     Malformed {
-        /// The setting that names it.
+        /// Setting that names the file.
         setting: &'static str,
-        /// Where it is.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         error: pem::Error,
     },
-    /// A certificate and a key of which nothing can be made.
+    /// The certificate and the key cannot be used together.
     #[error(
-        "the key of CLOUDAPI_TLS_KEY cannot be used with the certificate of CLOUDAPI_TLS_CERT: {0}; give the key that the certificate was made for, and put the server's own certificate first"
+        "the key of CLOUDAPI_TLS_KEY cannot be used with the certificate of CLOUDAPI_TLS_CERT: {0}; use the key that the certificate was issued for, and put the server's own certificate first"
     )]
     Unfit(rustls::Error),
 }
@@ -70,7 +70,7 @@ pub enum TlsError {
 const CERT: &str = "CLOUDAPI_TLS_CERT (--tls-cert)";
 const KEY: &str = "CLOUDAPI_TLS_KEY (--tls-key)";
 
-/// A certificate and its key, in force. Clones share them.
+/// Certificate and key in use. Clones share them.
 #[derive(Clone)]
 pub struct Tls {
     cert: PathBuf,
@@ -85,7 +85,7 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// What the two settings say: nothing, if neither is set.
+    /// Loads the files of the two settings. None if neither is set.
     pub fn from_settings(cert: Option<&Path>, key: Option<&Path>) -> Result<Option<Self>, TlsError> {
         match (cert, key) {
             (None, None) => Ok(None),
@@ -98,15 +98,15 @@ impl Tls {
         }
     }
 
-    /// Reads the files again, for connections from now on: certificates are renewed more often than
-    /// servers. If they are unfit, those in force stay.
+    /// Reads the files again, for new connections, because certificates are renewed more often than servers are
+    /// restarted. If the files are invalid, the current certificate stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let config = read(&self.cert, &self.key)?;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
 
-    /// TLS on `stream`, once the client has shaken hands.
+    /// Performs the TLS handshake on `stream`.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
         TlsAcceptor::from(config).accept(stream).await
@@ -136,7 +136,7 @@ fn refused(setting: &'static str, path: &Path, error: pem::Error) -> TlsError {
     }
 }
 
-/// What is wrong with a PEM file, without a line of it.
+/// Describes the fault in a PEM file without quoting a line of it.
 fn pem_fault(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => ": a section has no end",

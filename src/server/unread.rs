@@ -1,5 +1,5 @@
-//! What to do with a request's body that nobody has read when the response is there. A server that closes at once resets
-//! the connection, and the client may lose the response (RFC 9112 §9.6): so the rest is read and dropped, up to a bound.
+//! Handles request bodies that are not read completely when the response is ready. Closing immediately would reset the
+//! connection, and the client could lose the response (RFC 9112 §9.6), so the rest is read and dropped, up to a bound.
 
 use std::{
     pin::Pin,
@@ -19,22 +19,22 @@ use tokio::time::timeout;
 
 use super::progress::Progress;
 
-/// How much of a body is read only to be dropped.
+/// Maximum number of discarded bytes of a body.
 pub(super) const MAX_DISCARDED: u64 = 8 << 20;
-/// For how long.
+/// Time limit for discarding.
 pub(super) const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 type Place = Arc<Mutex<Option<Incoming>>>;
 
-/// A body that was handed to whoever serves the request, and comes back if they drop it before its end.
+/// Handle of a body that the request's handler reads. The body comes back if the handler drops it before its end.
 #[derive(Debug)]
 pub(super) struct UnreadBody {
     back: Place,
-    /// Whether the client waits to be told to send it (RFC 9110 §10.1.1).
+    /// Whether the client waits for 100 Continue before it sends the body (RFC 9110 §10.1.1).
     is_held_back: bool,
 }
 
-/// Wraps `body`; gives what is read in its place. None for one that has nothing in it.
+/// Wraps `body`, and returns the body to read instead. There is no handle for an empty body.
 pub(super) fn wrap(body: Incoming, is_held_back: bool) -> (Body, Option<UnreadBody>) {
     if body.is_end_stream() {
         return (Body::new(body), None);
@@ -44,8 +44,8 @@ pub(super) fn wrap(body: Incoming, is_held_back: bool) -> (Body, Option<UnreadBo
 }
 
 impl UnreadBody {
-    /// Drops the rest of the body if there is one, while `response` is sent. One that is too long for that ends the
-    /// connection, and the client is told so.
+    /// Discards the rest of the body, if any, while `response` is sent. If the rest is too long, the response announces
+    /// that the connection closes.
     pub(super) fn discard_rest<B>(self, version: Version, response: &mut Response<B>, progress: &Progress) {
         let Some(body) = self.back.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let is_http1 = version < Version::HTTP_2;
@@ -63,7 +63,7 @@ impl UnreadBody {
     }
 }
 
-/// Whether the body came to its end before the bound.
+/// Reports whether the body ended before the bound.
 async fn read_and_discard(mut body: Incoming) -> bool {
     let mut dropped = 0;
     while let Some(frame) = body.frame().await {
@@ -76,7 +76,7 @@ async fn read_and_discard(mut body: Incoming) -> bool {
     true
 }
 
-/// What is read in place of a body.
+/// Body that handlers read, and that returns the inner body when it is dropped.
 #[derive(Debug)]
 struct ReturningBody {
     body: Option<Incoming>,

@@ -1,5 +1,5 @@
-//! Faults that a test injects into workers. They need no code in the workers: the supervisor applies them to the future of
-//! the worker. A server outside of tests has no place to keep a fault in.
+//! Faults that tests inject into workers. The supervisor applies them to the worker's future, so workers need no code
+//! for them. A production server has no fault queue.
 
 use std::{
     collections::BTreeMap,
@@ -11,18 +11,18 @@ use tokio::sync::Notify;
 
 use crate::base::heartbeat::Heartbeat;
 
-/// What happens to a worker, wherever it is.
+/// Fault of a worker, at any point of its execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It panics.
+    /// The worker panics.
     Panic,
-    /// It is never polled again, and keeps what it holds.
+    /// The worker is never polled again, and keeps what it holds.
     Stall,
-    /// It ends although it should not.
+    /// The worker ends early.
     Return,
 }
 
-/// Where a test leaves faults. By default there is no such place.
+/// Queue of injected faults. None by default.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Option<Arc<Queue>>);
 
@@ -33,12 +33,12 @@ struct Queue {
 }
 
 impl Faults {
-    /// A place for faults, for a test.
+    /// Creates a queue, for a test.
     pub fn for_test() -> Self {
         Self(Some(Arc::default()))
     }
 
-    /// Injects a fault into the worker of this name.
+    /// Injects a fault into the worker `worker`.
     pub fn inject(&self, worker: &str, fault: Fault) {
         if let Some(queue) = &self.0 {
             queue.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(worker.to_owned(), fault);
@@ -46,8 +46,8 @@ impl Faults {
         }
     }
 
-    /// Runs the worker of this name until it ends or a fault comes.
-    #[expect(clippy::panic, reason = "a test has asked for it")]
+    /// Runs the worker until it ends or a fault is injected.
+    #[expect(clippy::panic, reason = "injected by a test")]
     pub(super) async fn run(&self, worker: &str, heartbeat: &Heartbeat, body: impl Future<Output = ()>) {
         let Some(queue) = &self.0 else { return body.await };
         let mut body = pin!(body);
@@ -56,9 +56,9 @@ impl Faults {
             fault = queue.next(worker) => fault,
         };
         match fault {
-            Fault::Panic => panic!("a test injected this panic into the worker {worker}"),
+            Fault::Panic => panic!("panic injected by a test into worker {worker}"),
             Fault::Stall => {
-                // As if it had just begun to work.
+                // As if the worker had just begun to work.
                 heartbeat.progress();
                 std::future::pending::<()>().await;
             }

@@ -1,4 +1,4 @@
-//! Where each background worker of a server stands, for `/readyz` and for the operator's metrics.
+//! Status of each background worker, for `/readyz` and metrics.
 
 use std::{
     sync::{
@@ -14,14 +14,14 @@ use crate::{
     metrics::text::{Measured, Page},
 };
 
-/// How workers are supervised. Only a test changes it.
+/// Settings of the supervisor. Only tests change them.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
-    /// The stall bound of every worker, instead of its own.
+    /// Stall bound of every worker, instead of the bound in the table.
     pub stall_after: Option<Duration>,
-    /// How long to wait before the first restart; each further one doubles it.
+    /// Pause before the first restart. It doubles with each further restart.
     pub first_pause: Duration,
-    /// How long to wait at the most.
+    /// Maximum pause.
     pub longest_pause: Duration,
     /// Faults that a test injects.
     pub faults: Faults,
@@ -38,44 +38,44 @@ impl Default for WorkerOptions {
     }
 }
 
-/// The workers of one server.
+/// Workers of one server.
 #[derive(Debug, Default)]
 pub struct Workers {
-    /// How they are supervised.
+    /// Settings of the supervisor.
     pub options: WorkerOptions,
     all: Mutex<Vec<Arc<Status>>>,
 }
 
-/// One worker.
+/// Status of one worker.
 #[derive(Debug)]
 pub struct Status {
-    /// Its name: a label of metrics.
+    /// Name, also a label of metrics.
     pub name: &'static str,
-    /// Whether a server without it must not be sent requests.
+    /// Whether a server without this worker is not ready.
     pub needed: bool,
-    /// How long it may work without progress.
+    /// Maximum time of work without progress.
     pub stall_after: Duration,
-    /// Its sign of life.
+    /// Heartbeat.
     pub heartbeat: Heartbeat,
     restarts: AtomicU64,
     state: Mutex<State>,
 }
 
-/// What a worker does.
+/// State of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It works, or waits for work.
+    /// Works, or waits for work.
     Running,
-    /// It failed, and was or will be started again. It runs once its heartbeat has counted beyond this.
+    /// Failed, and was or will be restarted. It is running once its heartbeat count exceeds this value.
     Restarting(u64),
-    /// It makes no progress, and is being aborted.
+    /// Makes no progress, and is being aborted.
     Stalled,
-    /// It ended because the server stops.
+    /// Ended because the server stops.
     Stopped,
 }
 
 impl Status {
-    /// A worker that runs.
+    /// Creates the status of a running worker.
     pub fn new(name: &'static str, needed: bool, stall_after: Duration, heartbeat: Heartbeat) -> Self {
         let state = Mutex::new(State::Running);
         Self { name, needed, stall_after, heartbeat, restarts: AtomicU64::new(0), state }
@@ -85,7 +85,7 @@ impl Status {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it does now.
+    /// Current state.
     pub fn state(&self) -> State {
         match *self.lock() {
             State::Restarting(count) if self.heartbeat.count() > count => State::Running,
@@ -93,34 +93,34 @@ impl Status {
         }
     }
 
-    /// Notes what it does.
+    /// Sets the state.
     pub fn enter(&self, state: State) {
         *self.lock() = state;
     }
 
-    /// Notes that it ended and will be started again.
+    /// Records a failure and the restart that follows.
     pub fn restarting(&self) {
         self.restarts.fetch_add(1, Relaxed);
         self.enter(State::Restarting(self.heartbeat.count()));
     }
 
-    /// How often it was started again.
+    /// Number of restarts.
     pub fn restarts(&self) -> u64 {
         self.restarts.load(Relaxed)
     }
 }
 
-/// What `/readyz` says of the workers.
+/// Result of the workers check in `/readyz`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Check {
-    /// `ok`, or which workers do not run and why.
+    /// `ok`, or the names and states of workers that do not run.
     pub text: String,
-    /// Whether all run that are needed to serve requests.
+    /// Whether all workers that are needed to serve requests run.
     pub serves: bool,
 }
 
 impl Workers {
-    /// Those of a server that is about to start.
+    /// Creates an empty set of workers.
     pub fn new(options: WorkerOptions) -> Self {
         Self { options, all: Mutex::default() }
     }
@@ -129,19 +129,19 @@ impl Workers {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a worker, instead of one of the same name.
+    /// Adds a worker, and replaces one with the same name.
     pub fn register(&self, status: Arc<Status>) {
         let mut all = self.lock();
         all.retain(|known| known.name != status.name);
         all.push(status);
     }
 
-    /// The worker of this name.
+    /// Finds a worker by name.
     pub fn get(&self, name: &str) -> Option<Arc<Status>> {
         self.lock().iter().find(|status| status.name == name).cloned()
     }
 
-    /// What to say of them on `/readyz`.
+    /// Checks the workers for `/readyz`.
     pub fn check(&self) -> Check {
         let (mut failing, mut serves) = (Vec::new(), true);
         for status in self.lock().iter() {
@@ -166,7 +166,7 @@ impl Measured for Workers {
         for status in &all {
             restarts = restarts.of(&[("worker", status.name)], status.restarts());
         }
-        let help = "When a worker last made progress, since 1970; the present while it has nothing to do.";
+        let help = "Unix time of a worker's last progress. The current time while it is idle.";
         let mut progress = page.gauge("cloudapi_worker_last_progress_seconds", help);
         for status in &all {
             progress = progress.of(&[("worker", status.name)], status.heartbeat.last_progress());

@@ -1,4 +1,4 @@
-//! Small workers that write what was counted in memory, and remove what is old.
+//! Small workers that write counts from memory, and remove old records.
 
 use std::time::Duration;
 
@@ -17,40 +17,40 @@ use crate::{
     webhooks::queue,
 };
 
-/// How often to remove old records.
+/// Interval of removing old records.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
-/// How often denials are written to the audit trail.
+/// Interval of writing denials to the audit trail.
 const DENIALS_INTERVAL: Duration = Duration::from_secs(60);
-/// How often reads of the audit trail are written to it.
+/// Interval of writing reads of the audit trail to it.
 const READS_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the database may take for one step.
+/// Time limit for one step in the database.
 const LONGEST: Duration = Duration::from_secs(25);
 
-/// Writes denials to the audit trail each minute, and a last time when it must stop.
+/// Writes denials to the audit trail every minute, and once more at shutdown.
 pub async fn write_denials(app: App, heartbeat: Heartbeat) {
     let mut goes_on = true;
     while goes_on {
         goes_on = heartbeat.pause(DENIALS_INTERVAL).await;
         if let Err(error) = in_time(app.refusals.flush(&app.db, &app.clock)).await {
             app.db.note(&error);
-            tracing::warn!(%error, "refusals could not be written to the audit trail; they are kept and tried again in a minute");
+            tracing::warn!(%error, "audit of denials failed; retrying in a minute");
         }
     }
 }
 
-/// Writes to the audit trail who has read it in minutes that are over, and a last time when it must stop.
+/// Writes to the audit trail who read it in past minutes, and once more at shutdown.
 pub async fn write_reads(app: App, heartbeat: Heartbeat) {
     let mut is_last = false;
     while !is_last {
         is_last = !heartbeat.pause(READS_INTERVAL).await;
         if let Err(error) = in_time(app.reads.flush(&app.db, &app.clock, is_last)).await {
             app.db.note(&error);
-            tracing::warn!(%error, "reads of the audit trail could not be written to it; they are kept and tried again");
+            tracing::warn!(%error, "audit of audit trail reads failed; retrying");
         }
     }
 }
 
-/// Forgets whom no rate limit holds back any more, and removes records that nobody may ask for again.
+/// Removes expired rate-limit states, and records that nobody can request any more.
 pub async fn cleanup(app: App, heartbeat: Heartbeat) {
     while heartbeat.pause(CLEANUP_INTERVAL).await {
         app.limits.sweep();
@@ -59,7 +59,7 @@ pub async fn cleanup(app: App, heartbeat: Heartbeat) {
         }
         if let Err(error) = forget_old(&app, &heartbeat).await {
             app.db.note(&error);
-            tracing::warn!(%error, "old records could not be removed; trying again in a minute");
+            tracing::warn!(%error, "removal of old records failed; retrying in a minute");
         }
     }
 }
@@ -68,7 +68,7 @@ async fn forget_old(app: &App, heartbeat: &Heartbeat) -> Result<()> {
     let mut db = app.db.acquire_for_write().await?;
     in_time(async { Ok(node::forget_old(&mut db).await?) }).await?;
     let until = app.clock.now().minus(app.cloud.pace.kept_for);
-    // In batches, so that no transaction is long.
+    // In batches, so that transactions stay short.
     while in_time(async { Ok(idempotency::forget_old(&mut db, app.clock.now()).await?) }).await? > 0 {
         heartbeat.progress();
     }
@@ -85,6 +85,6 @@ async fn forget_old(app: &App, heartbeat: &Heartbeat) -> Result<()> {
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+    let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the step is retried"));
     timeout(LONGEST, work).await.unwrap_or_else(late)
 }

@@ -1,9 +1,9 @@
-//! The background workers of a server: THE table, and what keeps each of them running.
+//! The background workers of a server: the table of workers, and their supervision.
 //!
-//! To add a worker, add a row to [`TABLE`]. Its body is a future that takes what it needs, reports progress in each turn of
-//! its loop ([`Heartbeat::progress`], [`Heartbeat::pause`]), and ends when [`Heartbeat::stop`] is canceled. The supervisor
-//! restarts it when it panics, ends early or makes no progress; metrics, `/readyz` and the tests of panics and stalls
-//! cover it without more code.
+//! To add a worker, add a row to [`TABLE`]. Its body is a future that takes its dependencies, reports progress in each
+//! iteration ([`Heartbeat::progress`], [`Heartbeat::pause`]), and ends when [`Heartbeat::stop`] is canceled. The
+//! supervisor restarts it when it panics, ends early or makes no progress. Metrics, `/readyz` and the tests of panics
+//! and stalls cover it without more code.
 
 pub mod fault;
 pub mod figures;
@@ -33,34 +33,34 @@ use figures::Status;
 /// A row of the table.
 #[derive(Debug)]
 pub struct Worker {
-    /// Its name in metrics, on `/readyz` and in the log.
+    /// Name in metrics, in `/readyz` and in the log.
     pub name: &'static str,
-    /// Whether a server without it must not be sent requests.
+    /// Whether a server without this worker is not ready.
     pub needed: bool,
-    /// How long it may work without progress before it is aborted and restarted. Sleeping does not count.
+    /// Maximum time of work without progress, after which the worker is aborted and restarted. Sleeping does not count.
     pub stall_after: Duration,
-    /// When it must end.
+    /// Shutdown step at which the worker ends.
     pub stops: Stops,
-    /// Makes its future; none where this deployment does without it.
+    /// Creates the worker's future. None if this deployment does not use the worker.
     start: fn(&Start) -> Option<BoxFuture<'static, ()>>,
 }
 
-/// When a worker must end, in the order of a server's stop.
+/// Shutdown step at which a worker ends, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stops {
-    /// When no new connection is taken.
+    /// When the server refuses new connections.
     Closing,
-    /// When the last request was served: requests need the lease, and are counted, to the end.
+    /// When the last request has finished: until then, requests need the lease, and their usage is counted.
     ServedOut,
-    /// When nothing stages audit entries any more.
+    /// When no more audit entries are staged.
     StagedOut,
 }
 
-/// What a worker's future is made of.
+/// Dependencies of a worker's future.
 struct Start {
     app: App,
     heartbeat: Heartbeat,
-    /// Canceled when what is under way must be cut off.
+    /// Canceled when work in progress must be aborted.
     now: CancellationToken,
 }
 
@@ -68,9 +68,9 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// THE table.
+/// All workers.
 pub static TABLE: [Worker; 16] = [
-    // Renews the lease; without it nothing vouches for what this server knows of credentials.
+    // Renews the lease. Without it, the server must not trust its credential cache.
     Worker {
         name: "auth_lease",
         needed: true,
@@ -85,7 +85,7 @@ pub static TABLE: [Worker; 16] = [
         stops: Stops::Closing,
         start: |Start { app, heartbeat, .. }| Some(Box::pin(keeper::clean(Arc::clone(&app.node), heartbeat.clone()))),
     },
-    // Also reads the hard limits that requests are held to.
+    // Also reads the hard limits that requests are checked against.
     Worker {
         name: "usage_flush",
         needed: true,
@@ -106,7 +106,7 @@ pub static TABLE: [Worker; 16] = [
             Some(Box::pin(close::run(app.db.clone(), app.clock.clone(), days, heartbeat.clone())))
         },
     },
-    // Other servers seal too, so this one may serve without.
+    // Other servers seal too, so a server is ready without it.
     Worker {
         name: "audit_sealer",
         needed: false,
@@ -143,7 +143,7 @@ pub static TABLE: [Worker; 16] = [
         stops: Stops::ServedOut,
         start: |Start { app, heartbeat, .. }| Some(Box::pin(housekeeping::write_reads(app.clone(), heartbeat.clone()))),
     },
-    // Without it the event streams of this server are silent.
+    // Without it, the event streams of this server send nothing.
     Worker {
         name: "event_tail",
         needed: true,
@@ -151,7 +151,7 @@ pub static TABLE: [Worker; 16] = [
         stops: Stops::Closing,
         start: |Start { app, heartbeat, .. }| Some(Box::pin(tail::run(app.clone(), heartbeat.clone()))),
     },
-    // Every server takes its share, so one may serve without it; the same holds for what follows.
+    // Every server takes a share, so a server is ready without it. This also holds for the workers below.
     Worker {
         name: "webhook_delivery",
         needed: false,
@@ -180,7 +180,7 @@ pub static TABLE: [Worker; 16] = [
         stops: Stops::Closing,
         start: |Start { app, heartbeat, .. }| Some(Box::pin(expiry::run(app.clone(), heartbeat.clone()))),
     },
-    // Ends writes that wait for a lost standby, so that they do not hold the pool's connections.
+    // Cancels writes that wait for a lost standby, so that they do not hold the pool's connections.
     Worker {
         name: "database_watch",
         needed: false,
@@ -204,7 +204,7 @@ pub static TABLE: [Worker; 16] = [
     },
 ];
 
-/// The workers of a server that runs.
+/// Handle of the running workers.
 #[derive(Debug)]
 pub struct Running {
     served_out: CancellationToken,
@@ -212,8 +212,8 @@ pub struct Running {
     all: Vec<(Stops, JoinHandle<()>)>,
 }
 
-/// Starts every worker of the table. Those that end first do so when `closing` is canceled, and cut off what is under way
-/// when `now` is.
+/// Starts every worker of the table. Workers that stop first do so when `closing` is canceled, and abort work in
+/// progress when `now` is canceled.
 pub fn start(app: &App, closing: &CancellationToken, now: &CancellationToken) -> Running {
     let mut running =
         Running { served_out: CancellationToken::new(), staged_out: CancellationToken::new(), all: Vec::new() };
@@ -233,7 +233,7 @@ pub fn start(app: &App, closing: &CancellationToken, now: &CancellationToken) ->
 }
 
 fn supervised(worker: &'static Worker, start: Start) -> Option<JoinHandle<()>> {
-    // What this deployment does without, it does without for good.
+    // Whether the deployment uses a worker does not change at run time.
     drop((worker.start)(&start)?);
     let workers = &start.app.workers;
     let options = workers.options.clone();
@@ -245,13 +245,13 @@ fn supervised(worker: &'static Worker, start: Start) -> Option<JoinHandle<()>> {
 }
 
 impl Running {
-    /// Ends the workers that the last request has needed, and waits for them and for those that were told before.
+    /// Ends the workers that requests needed, and waits for them and for those that were stopped before.
     pub async fn serve_out(&mut self) {
         self.served_out.cancel();
         join_all(self.all.extract_if(.., |(stops, _)| *stops != Stops::StagedOut).map(|(_, task)| task)).await;
     }
 
-    /// Ends the others.
+    /// Ends the remaining workers, and waits for them.
     pub async fn stage_out(&mut self) {
         self.staged_out.cancel();
         join_all(self.all.drain(..).map(|(_, task)| task)).await;

@@ -1,4 +1,4 @@
-//! Measures how much waits in the deployment's queues, apart from the workers that empty them.
+//! Measures the depth of the deployment's queues, independently of the workers that process them.
 
 use std::time::Duration;
 
@@ -15,27 +15,28 @@ use crate::{
     webhooks,
 };
 
-/// How long the database may take.
+/// Time limit for the measurement.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Runs until it must stop.
+/// Runs until shutdown.
 pub async fn run(app: App, heartbeat: Heartbeat) {
     let mut is_well = true;
     while heartbeat.pause(interval(is_well)).await {
-        // Before, there may be no tables.
+        // The tables may not exist before the server is ready.
         if !app.lifecycle.is_open() {
             continue;
         }
-        let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+        let late =
+            |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the measurement is retried"));
         let measured = timeout(LONGEST, measure(&app)).await.unwrap_or_else(late);
         if let (Err(error), true) = (&measured, is_well) {
-            tracing::warn!(%error, "queue depth measurement failed; it is repeated");
+            tracing::warn!(%error, "queue depth measurement failed; retrying");
         }
         is_well = measured.is_ok();
     }
 }
 
-/// After a failure sooner, so that an estimate does not stay for long.
+/// Interval until the next measurement. Shorter after a failure, so that the metric is not outdated for long.
 fn interval(is_well: bool) -> Duration {
     if is_well { INTERVAL } else { INTERVAL / 5 }
 }

@@ -1,5 +1,5 @@
-//! Keeps one worker running: starts it again when it panics, ends early, or makes no progress. Leases, fences and locks in
-//! the database make it safe to abort a worker at any await.
+//! Keeps one worker running: restarts it when it panics, ends early or makes no progress. Leases, fences and row locks
+//! in the database make it safe to abort a worker at any await.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -12,13 +12,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::figures::{State, Status, WorkerOptions};
 
-/// Into how many looks the stall bound is divided. Looks are counted, not time: after the whole process was stopped, no
-/// worker has stalled.
+/// Number of checks per stall bound. Stalls are detected by counting checks, not by elapsed time, so that no worker
+/// counts as stalled after the whole process was suspended.
 const LOOKS: u32 = 4;
-/// After how long without a failure the pauses before restarts begin anew.
+/// Time without a failure after which the backoff is reset.
 const CALM: Duration = Duration::from_secs(300);
 
-/// Runs the worker that `start` starts until it must stop. Each start is a new future.
+/// Runs the worker until it must stop. Each call of `start` creates a new future.
 pub async fn supervise<W>(status: Arc<Status>, options: WorkerOptions, start: impl Fn() -> W + Send)
 where
     W: Future<Output = ()> + Send + 'static,
@@ -36,39 +36,33 @@ where
         };
         let reason = match ended {
             Some(Ok(())) if stop.is_cancelled() => break,
-            Some(Ok(())) => "it ended early".to_owned(),
+            Some(Ok(())) => "ended early".to_owned(),
             Some(Err(error)) => told(error),
             None => {
                 status.enter(State::Stalled);
-                tracing::error!(worker = name, "worker stalled; it is aborted");
+                tracing::error!(worker = name, "worker stalled; aborting");
                 task.abort();
-                // Two of the same must not run at a time.
+                // Wait, because two instances must not run concurrently.
                 let _ = task.await;
-                format!("it made no progress for {} s", status.stall_after.as_secs())
+                format!("no progress for {} s", status.stall_after.as_secs())
             }
         };
         if stop.is_cancelled() {
-            tracing::error!(worker = name, reason, "worker failed while the server stopped");
+            tracing::error!(worker = name, reason, "worker failed during shutdown");
             break;
         }
         failures = if began.elapsed() < CALM { failures + 1 } else { 1 };
         status.restarting();
         let pause = pause(&options, failures);
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        tracing::error!(
-            worker = name,
-            reason,
-            pause_ms,
-            restarts = status.restarts(),
-            "worker failed; it is restarted"
-        );
-        // One that must stop is started once more: some have something to do at the end.
+        tracing::error!(worker = name, reason, pause_ms, restarts = status.restarts(), "worker failed; restarting");
+        // A worker that must stop is started once more, because some have last work to do.
         stop.run_until_cancelled(sleep(pause)).await;
     }
     status.enter(State::Stopped);
 }
 
-/// Returns when the worker has made no progress for as long as it may. A worker that must stop may take its time.
+/// Returns when the worker has made no progress within its stall bound. A worker that must stop has no bound.
 async fn stalled(status: &Status) {
     let (mut count, mut silent) = (status.heartbeat.count(), 0);
     while silent < LOOKS {
@@ -80,7 +74,7 @@ async fn stalled(status: &Status) {
     }
 }
 
-/// How long to wait before the restart after so many failures, from 1, with jitter in the upper half.
+/// Pause before the restart after this number of failures (from 1), with jitter in the upper half.
 fn pause(options: &WorkerOptions, failures: u32) -> Duration {
     let doubled = options.first_pause.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(options.longest_pause).mul_f64(rand::rng().random_range(0.5..=1.0))
@@ -88,7 +82,7 @@ fn pause(options: &WorkerOptions, failures: u32) -> Duration {
 
 fn told(error: JoinError) -> String {
     match error.try_into_panic() {
-        Ok(panic) => format!("it panicked: {}", message(&*panic)),
+        Ok(panic) => format!("panicked: {}", message(&*panic)),
         Err(error) => error.to_string(),
     }
 }
@@ -120,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_before_restarts_double_up_to_a_bound() {
+    fn restart_backoff_doubles_up_to_a_bound() {
         let options = WorkerOptions::default();
         for (failures, least, most) in [(1, 125, 250), (2, 250, 500), (5, 2000, 4000), (60, 15_000, 30_000)] {
             let pause = pause(&options, failures).as_millis();
@@ -129,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_ends_early_is_restarted_until_it_must_stop() {
+    async fn worker_that_ends_early_is_restarted_until_shutdown() {
         let (status, starts) = (status(), Arc::new(AtomicU32::new(0)));
         let (counted, ended) = (Arc::clone(&starts), Arc::clone(&status));
         supervise(Arc::clone(&status), soon(), move || {
@@ -145,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_hangs_is_aborted_and_one_that_sleeps_or_is_slow_is_not() {
+    async fn hanging_worker_is_aborted_but_sleeping_or_slow_worker_is_not() {
         let status = status();
         let begun = Instant::now();
         let (starts, worker) = (Arc::new(AtomicU32::new(0)), Arc::clone(&status));
@@ -171,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_waits_for_its_restart_does_its_last_work_when_the_server_stops() {
+    async fn worker_waiting_for_restart_runs_once_more_at_shutdown() {
         let status = status();
         let stop = status.heartbeat.stop().clone();
         let (starts, counted) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));

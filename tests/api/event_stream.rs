@@ -512,7 +512,7 @@ async fn a_server_that_stops_tells_its_readers_and_does_not_wait_for_those_who_t
     }
     let ended = server.wait_for_end();
     ended.expect_success();
-    let has_waited = |line: &String| line.contains("requests were still under way");
+    let has_waited = |line: &String| line.contains("requests were still in flight");
     assert!(!ended.errors.iter().any(has_waited), "{:#?}", ended.errors);
     drop(stuck);
 }

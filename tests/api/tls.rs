@@ -87,8 +87,8 @@ fn a_certificate_that_cannot_be_used_stops_the_start_with_one_line_that_says_why
         (Some(&empty), Some(&key), "holds no certificate"),
         (Some(&key), Some(&key), "holds no certificate"),
         (Some(&cert), Some(&cert), "holds no private key"),
-        (Some(&broken), Some(&key), "not a proper PEM file"),
-        (Some(&cert), Some(&other.key()), "give the key that the certificate was made for"),
+        (Some(&broken), Some(&key), "not a valid PEM file"),
+        (Some(&cert), Some(&other.key()), "use the key that the certificate was issued for"),
     ] {
         let mut command = deployment.command(&["serve"]);
         command.envs(cert.map(|cert| ("CLOUDAPI_TLS_CERT", cert))).envs(key.map(|key| ("CLOUDAPI_TLS_KEY", key)));
