@@ -1,4 +1,4 @@
-//! `/v1/events`.
+//! Handlers of `/v1/events`.
 
 use axum::extract::State;
 
@@ -23,7 +23,7 @@ use crate::{
     state::App,
 };
 
-/// The events of a project.
+/// Lists the events of a project.
 pub async fn list(
     grant: Grant<EventsRead>,
     State(app): State<App>,
@@ -33,7 +33,7 @@ pub async fn list(
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
-    // An ascending list without a cursor begins with the oldest that there is.
+    // An ascending list without a cursor begins with the oldest event that is kept.
     if page.after != EventId::FIRST {
         require_kept(page.after, now, "cursor")?;
     }
@@ -46,7 +46,7 @@ pub async fn list(
     Ok(List::of(data, next, grant.request().id))
 }
 
-/// The events of a project, as they happen.
+/// Streams the events of a project.
 pub async fn stream(
     grant: Grant<EventsRead>,
     State(app): State<App>,

@@ -1,5 +1,5 @@
-//! Where one node's tail hands events to the node's readers. Each project with readers has one ring of events, written
-//! once for all of them; a reader that falls behind by more than the ring holds is told so.
+//! Passes events from a node's tail to the node's readers. Each project with readers has one ring of events, written once
+//! for all of them. A reader that falls behind by more than the ring's capacity gets an error.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -19,18 +19,18 @@ use crate::{
     metrics::text::{Measured, Page},
 };
 
-/// How streams are served.
+/// Settings of event streams.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamOptions {
-    /// How many streams one server has open at a time.
+    /// Maximum number of open streams per server.
     pub most: usize,
-    /// How many of them one project has.
+    /// Maximum number of open streams per project and server.
     pub most_of_project: usize,
-    /// How many events may wait for a reader.
+    /// Maximum number of events queued for a reader.
     pub queue: usize,
-    /// How long a stream is silent at most.
+    /// Maximum time without output on a stream.
     pub heartbeat: Duration,
-    /// How often a reader looks whether it may go on, while nothing happens and nobody says that it may not.
+    /// Interval at which an idle reader rechecks its authorization.
     pub look: Duration,
 }
 
@@ -46,23 +46,23 @@ impl Default for StreamOptions {
     }
 }
 
-/// An event as it goes over the wire, the same bytes for all.
+/// Event in the format of the stream, shared by all readers.
 #[derive(Debug)]
 pub struct Frame {
-    /// Its id.
+    /// ID of the event.
     pub id: EventId,
-    /// The event type, by its current name.
+    /// Type of the event, by its current name.
     pub action: String,
-    /// What is sent.
+    /// Bytes that are sent.
     pub bytes: Bytes,
 }
 
-/// Shared by the tail and the readers.
+/// State that the tail and the readers share.
 #[derive(Debug)]
 pub struct Hub {
-    /// How streams are served.
+    /// Settings of event streams.
     pub options: StreamOptions,
-    /// Cancelled when the server closes: readers are told to go elsewhere.
+    /// Canceled on shutdown: readers are asked to reconnect to another server.
     pub closing: CancellationToken,
     state: Mutex<State>,
     wanted: Notify,
@@ -70,7 +70,7 @@ pub struct Hub {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Up to where events were handed out; none while nobody reads.
+    /// ID up to which events were published; none while there are no readers.
     position: Option<EventId>,
     readers: usize,
     projects: HashMap<ProjectId, Ring>,
@@ -83,7 +83,7 @@ struct Ring {
 }
 
 impl Hub {
-    /// One without readers.
+    /// Creates a hub without readers.
     pub fn new(options: StreamOptions) -> Arc<Self> {
         Arc::new(Self { options, closing: CancellationToken::new(), state: Mutex::default(), wanted: Notify::new() })
     }
@@ -92,13 +92,13 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for one more reader of `project`.
+    /// Admits a reader of `project`, within the limits.
     pub fn enter(self: &Arc<Self>, project: ProjectId) -> Result<Place> {
         let mut state = self.state();
         if state.readers >= self.options.most {
             return Err(Error::new(
                 Code::Overloaded,
-                "The server has as many event streams open as it takes; retry in a moment, or read the list of events",
+                "The server has reached its limit of event streams; retry in a moment, or list events instead",
             ));
         }
         let ring = state.projects.entry(project).or_insert_with(|| {
@@ -109,7 +109,7 @@ impl Hub {
             return Err(Error::new(
                 Code::LimitReached,
                 format!(
-                    "The project has {} event streams open on this server, which is as many as it may; close one that nobody reads",
+                    "The project has reached its limit of {} event streams on this server; close one that is not needed",
                     ring.readers
                 ),
             ));
@@ -119,24 +119,25 @@ impl Hub {
         Ok(Place { hub: Arc::clone(self), project })
     }
 
-    /// How many streams are open.
+    /// Number of open streams.
     pub fn readers(&self) -> usize {
         self.state().readers
     }
 
-    /// Returns when somebody reads.
+    /// Waits until there is a reader.
     pub async fn wanted(&self) {
         while self.position().is_none() {
             self.wanted.notified().await;
         }
     }
 
-    /// Up to where events were handed out; none while nobody reads.
+    /// ID up to which events were published; none while there are no readers.
     pub fn position(&self) -> Option<EventId> {
         self.state().position
     }
 
-    /// Hands out what was sealed after `from` up to `to`. `frame` makes an event's frame, for a project with readers.
+    /// Publishes the events sealed after `from` up to `to`. `frame` formats an event, and is called only for projects
+    /// with readers.
     pub fn publish<T>(
         &self,
         (from, to): (EventId, EventId),
@@ -144,7 +145,8 @@ impl Hub {
         frame: impl Fn(T) -> Option<Frame>,
     ) {
         let mut state = self.state();
-        // Whoever came when all had gone has set another position, and is handed what comes after that.
+        // If all readers have left since `from`, a new reader may have set another position and expects only later
+        // events.
         if state.position != Some(from) {
             return;
         }
@@ -152,7 +154,7 @@ impl Hub {
             if let Some(ring) = state.projects.get(&project)
                 && let Some(frame) = frame(event)
             {
-                // Nobody may be listening yet; then nobody has been promised this event.
+                // Fails without receivers. Then no reader was promised this event.
                 let _ = ring.sender.send(Arc::new(frame));
             }
         }
@@ -162,12 +164,12 @@ impl Hub {
 
 impl Measured for Hub {
     fn tell(&self, page: &mut Page) {
-        page.gauge("cloudapi_event_streams", "Event streams that are open.").is(self.readers());
-        page.gauge("cloudapi_event_streams_max", "How many this server opens.").is(self.options.most);
+        page.gauge("cloudapi_event_streams", "Open event streams.").is(self.readers());
+        page.gauge("cloudapi_event_streams_max", "Maximum number of event streams.").is(self.options.most);
     }
 }
 
-/// A reader's place. Dropped, it is free for another one.
+/// Slot of a reader. Released on drop.
 #[derive(Debug)]
 pub struct Place {
     hub: Arc<Hub>,
@@ -175,19 +177,19 @@ pub struct Place {
 }
 
 impl Place {
-    /// The hub.
+    /// Hub that the slot belongs to.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
 
-    /// Begins to listen. What comes is everything after the id that is given beside it. `last` is the id that the
-    /// sealer gave last, read just now.
+    /// Subscribes to events. Returns the receiver and the ID after which it gets all events. `last` is the last ID that
+    /// the sealer has assigned, read immediately before.
     pub fn listen(&self, last: EventId) -> (broadcast::Receiver<Arc<Frame>>, EventId) {
         let mut state = self.hub.state();
         let position = *state.position.get_or_insert(last);
         let receiver = match state.projects.get(&self.project) {
             Some(ring) => ring.sender.subscribe(),
-            // As long as there is a place there is its ring.
+            // Unreachable: the ring exists as long as a slot does.
             None => broadcast::channel(1).1,
         };
         drop(state);
@@ -228,13 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_is_handed_all_of_its_project_after_the_position_that_it_was_told() {
+    fn reader_receives_all_events_of_its_project_after_its_position() {
         let hub = Hub::new(StreamOptions::default());
         let place = hub.enter(PROJECT).unwrap();
         let (mut first, from) = place.listen(id(5));
         assert_eq!((from, hub.position()), (id(5), Some(id(5))));
         hub.publish((id(5), id(7)), [(PROJECT, 6), (OTHER, 7)], frame);
-        // What the database says may be behind or ahead of the tail; the tail's word counts.
+        // The ID from the database may be behind or ahead of the tail. The tail's position applies.
         let (mut second, from) = place.listen(id(9));
         assert_eq!(from, id(7));
         hub.publish((id(7), id(8)), [(PROJECT, 8)], frame);
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_for_readers_that_have_gone_is_not_handed_to_those_who_came_after() {
+    fn events_read_for_departed_readers_are_not_published_to_new_readers() {
         let hub = Hub::new(StreamOptions::default());
         let place = hub.enter(PROJECT).unwrap();
         let _ = place.listen(id(5));
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_limited_by_project_and_in_all_and_free_again() {
+    fn streams_are_limited_per_project_and_in_total_until_they_close() {
         let hub = Hub::new(StreamOptions { most: 2, most_of_project: 1, ..StreamOptions::default() });
         let place = hub.enter(PROJECT).unwrap();
         assert_eq!(hub.enter(PROJECT).unwrap_err().code(), Code::LimitReached);

@@ -1,6 +1,6 @@
-//! Events: what happens in a project, as clients may follow it. An event is a sealed entry of the audit trail, seen
-//! from outside (CloudEvents 1.0), so events have the order of the trail, and whoever has read up to one has missed
-//! none. They are listed, streamed and sent to webhooks; all three write the same bytes.
+//! Events of a project. An event is a sealed entry of the audit trail in the format that clients see (CloudEvents 1.0).
+//! Events therefore have the order of the trail, and a reader that has read up to an event has missed none. Events are
+//! listed, streamed and sent to webhooks; all three write the same bytes.
 
 pub mod changes;
 pub mod handlers;

@@ -1,4 +1,4 @@
-//! What an event looks like: CloudEvents 1.0 in structured JSON, the same in the list, in the stream and for webhooks.
+//! Format of an event: CloudEvents 1.0 in structured JSON, the same in lists, in streams and for webhooks.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -17,59 +17,59 @@ use crate::{
     },
 };
 
-/// For how long events are kept, by the time in their ids.
+/// Retention period of events, by the time in their IDs.
 pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Something that happened in a project, as a CloudEvent.
+/// Event in a project, as a CloudEvent.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Event {
-    /// The version of CloudEvents.
+    /// Version of CloudEvents.
     #[schemars(extend("const" = "1.0"))]
     pub specversion: &'static str,
-    /// The event's id. Ids are in the order of events, and an event that is told again has the same one.
+    /// ID of the event. IDs increase in the order of events. An event that is delivered again has the same ID.
     pub id: EventId,
-    /// What happened: `thing.done`. New types may be added.
+    /// Event type, in the form `thing.verb`. New types may be added.
     #[serde(rename = "type")]
     #[schemars(with = "EventType")]
     pub kind: String,
-    /// Where it happened: the project's address.
+    /// URL of the project.
     #[schemars(extend("format" = "uri"))]
     pub source: String,
-    /// The id of what it happened to.
+    /// ID of the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub subject: Option<String>,
-    /// When it happened.
+    /// Time of the action.
     pub time: Timestamp,
-    /// Which step of which trace the request that did it was: the extension for distributed tracing.
+    /// Trace and span of the request that caused the event (CloudEvents extension for distributed tracing).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub traceparent: Option<String>,
-    /// How `data` is written.
+    /// Media type of `data`.
     #[schemars(extend("const" = "application/json"))]
     pub datacontenttype: &'static str,
-    /// All about it.
+    /// Details of the event.
     pub data: EventData,
 }
 
-/// All about an event.
+/// Details of an event.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct EventData {
-    /// What was done; the event's type.
+    /// Action, equal to the event type.
     #[schemars(with = "EventType")]
     pub action: String,
-    /// Who did it.
+    /// Actor.
     pub actor: Actor,
-    /// What it was done to.
+    /// Object of the action.
     pub target: Option<Target>,
-    /// What changed: the members of what was made, or of each member that changed the old and the new value.
+    /// Members of a new object, or `[old, new]` for each changed member.
     #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
     pub changes: Changes,
-    /// The request that did it; null when it was no request.
+    /// ID of the request; null if no request caused the event.
     pub request_id: Option<RequestId>,
 }
 
-/// What of a sealed entry is told in an event.
+/// Members of a sealed entry that an event contains.
 #[derive(Deserialize)]
 struct Entry {
     action: String,
@@ -84,7 +84,8 @@ struct Entry {
 }
 
 impl Event {
-    /// The event that a sealed entry is, on the server at `public_url`. Where a request came from is the trail's alone.
+    /// Converts a sealed entry to an event of the server at `public_url`. The client's address and user agent are
+    /// omitted; they are only in the trail.
     pub fn of(payload: &[u8], public_url: &str) -> serde_json::Result<Self> {
         let entry: Entry = serde_json::from_slice(payload)?;
         let source = match entry.project_id {
@@ -110,14 +111,14 @@ impl Event {
         })
     }
 
-    /// As it is sent, in one line.
+    /// JSON in one line.
     pub fn to_json(&self) -> String {
-        // Texts, and maps with texts for keys: nothing that can fail.
+        // Cannot fail: all map keys are strings.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// An action that is told of as an event.
+/// Action that is published as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct EventType(pub Action);
@@ -126,7 +127,7 @@ impl<'de> Deserialize<'de> for EventType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         let action = text.parse().ok().filter(|action: &Action| action.told() == Told::AsEvent);
-        action.map(Self).ok_or_else(|| de::Error::custom("not a type of event"))
+        action.map(Self).ok_or_else(|| de::Error::custom("not an event type"))
     }
 }
 
@@ -145,34 +146,34 @@ impl JsonSchema for EventType {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let all = Action::names(Action::events());
-        json_schema!({ "type": "string", "description": "A type of event.", "enum": all })
+        json_schema!({ "type": "string", "description": "Event type.", "enum": all })
     }
 }
 
-/// The filter of the list of events, and of the stream.
+/// Filter for the list and the stream of events.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct EventFilter {
-    /// The project; needed with a session, whose user may see several.
+    /// Project ID. Required with a session, whose user can belong to several projects.
     pub project_id: Option<String>,
-    /// Only events of this type.
+    /// Event type.
     #[serde(rename = "type")]
     pub kind: Option<EventType>,
 }
 
 input!(ListQuery<EventFilter>, EventFilter);
 
-/// Before all events that are still kept at `now`.
+/// ID before all events that are kept at `now`.
 pub fn oldest(now: Timestamp) -> EventId {
     EventId::first_of(u64::try_from(now.minus(KEPT).unix_millis()).unwrap_or(0))
 }
 
-/// Refuses to go on from what is not kept any more: something after it may be gone, too.
+/// Rejects a position that is older than the retention period, because events after it may have been removed.
 pub fn require_kept(from: EventId, now: Timestamp, name: &'static str) -> Result<()> {
     if from >= oldest(now) {
         return Ok(());
     }
     let detail = format!(
-        "Events are kept for {} days, and '{name}' is older; read what you follow anew, then start over without it",
+        "Events are kept for {} days, and '{name}' is older; reload the current state, then start over without it",
         KEPT.as_secs() / 86_400
     );
     let error = Error::new(Code::CursorExpired, detail);
@@ -188,7 +189,7 @@ mod tests {
     const PAYLOAD: &[u8] = br#"{"action":"key.created","actor":{"credential_id":"sess_5b1","id":"usr_8f2","type":"user"},"changes":{"name":"CI"},"id":"aud_4d2","occurred_at":"2026-03-01T00:00:00.000Z","outcome":"success","project_id":"proj_8f2c4","request_id":"req_9c0e1","seq":7,"source_ip":"192.0.2.1","target":{"id":"key_7d1","type":"key"},"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","user_agent":"curl/8"}"#;
 
     #[test]
-    fn an_event_tells_what_its_entry_tells_but_not_where_the_request_came_from() {
+    fn event_contains_its_entry_without_the_client_address_and_user_agent() {
         let event = Event::of(PAYLOAD, "https://api.example.com").unwrap();
         let expected = json!({
             "specversion": "1.0",
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_seven_days_is_not_gone_on_from() {
+    fn position_older_than_seven_days_is_rejected() {
         let now = Timestamp::parse("2026-03-08T00:00:00Z").unwrap();
         let at = |text: &str| EventId::first_of(Timestamp::parse(text).unwrap().unix_millis().try_into().unwrap());
         assert!(require_kept(at("2026-03-01T00:00:00Z"), now, "cursor").is_ok());

@@ -9,31 +9,31 @@ use crate::base::{
     tenant::Tenant,
 };
 
-/// An event as it was sealed.
+/// Event as stored.
 #[derive(Debug, FromRow)]
 pub struct Sealed {
-    /// Its id.
+    /// ID of the event.
     pub id: EventId,
-    /// The entry that it is.
+    /// Audit entry of the event.
     pub payload: Vec<u8>,
 }
 
-/// What was sealed after some id, in all projects.
+/// Sealed entry of any project.
 #[derive(Debug, FromRow)]
 pub struct Followed {
-    /// Its id.
+    /// ID of the entry.
     pub id: EventId,
-    /// Its project.
+    /// Project of the entry.
     pub project_id: ProjectId,
-    /// The entry that it is; none if it is no event, or was redacted.
+    /// Content of the entry; none if it is not an event or was redacted.
     pub payload: Option<Vec<u8>>,
 }
 
-/// A statement over a project's events of one type or of all; each is one that an index answers in order.
+/// Query for a project's events of one type or of all types. Each variant is answered by one index, in order.
 macro_rules! select_events {
     ($action:expr, $tail:literal) => {
         match $action {
-            // A redacted entry has neither payload nor action: it is no event any more.
+            // A redacted entry has neither payload nor action and is no longer an event.
             None => concat!(
                 "SELECT id, payload FROM audit_entries
                  WHERE project_id = $3 AND is_event AND payload IS NOT NULL AND $4::text IS NULL",
@@ -47,7 +47,7 @@ macro_rules! select_events {
     };
 }
 
-/// A page of the tenant's events after `oldest`.
+/// Lists the tenant's events after `oldest`.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -70,7 +70,7 @@ pub async fn list(
     Ok(page.page(rows, |event: &Sealed| event.id))
 }
 
-/// The tenant's events after `after` up to `up_to`, at most `rows`.
+/// Reads up to `rows` of the tenant's events after `after` up to `up_to`.
 pub async fn between(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -88,12 +88,13 @@ pub async fn between(
         .await
 }
 
-/// The id that was given last.
+/// Reads the last assigned ID.
 pub async fn last(db: &mut PgConnection) -> sqlx::Result<EventId> {
     sqlx::query_scalar("SELECT last_id FROM audit_sealer").fetch_one(db).await
 }
 
-/// What was sealed after `after`, at most `rows`. What is no event is there too, so that it is passed over once.
+/// Reads up to `rows` entries sealed after `after`. Includes entries that are not events, so that they are scanned only
+/// once.
 pub async fn follow(db: &mut PgConnection, after: EventId, rows: i64) -> sqlx::Result<Vec<Followed>> {
     sqlx::query_as(
         "SELECT id, project_id, CASE WHEN is_event THEN payload END AS payload FROM audit_entries

@@ -1,4 +1,4 @@
-//! One reader of the event stream: first what it has missed, from the database; then what the node's tail hands out.
+//! One reader of the event stream. Reads missed events from the database, then follows the node's tail.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
@@ -25,18 +25,18 @@ use crate::{
     state::App,
 };
 
-/// How many milliseconds a client waits before it connects again.
+/// Reconnection delay for clients, in milliseconds.
 const RETRY: u32 = 2_000;
-/// How many missed events are read at a time.
+/// Number of missed events per query.
 const ROWS: i64 = 200;
-/// How long the database may take for that.
+/// Deadline for a database read.
 const READ_TIME: Duration = Duration::from_secs(5);
-/// So much is given at a time; whether the reader may have it is looked at for each.
+/// Maximum size of a chunk, in bytes. The reader's authorization is checked before each chunk.
 const PIECE: usize = 16 * 1024;
-/// How much the clocks of servers may differ for a quiet stream's place to be told by them.
+/// Maximum difference between servers' clocks for which the resume position of an idle stream is correct.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(3600);
 
-/// What is streamed to whom.
+/// Stream of one reader.
 #[derive(Debug)]
 pub struct Reader {
     app: App,
@@ -45,16 +45,16 @@ pub struct Reader {
     watch: Watch,
     place: Place,
     action: Option<Action>,
-    /// All up to here was given, or is not for this reader.
+    /// ID up to which events were sent or do not match the filter.
     last: EventId,
-    /// What the client was given last, before this connection or on it.
+    /// Last ID that the client received, on this connection or an earlier one.
     given: Option<EventId>,
     source: Source,
     backlog: VecDeque<Arc<Frame>>,
-    /// When something was given last.
+    /// Time of the last output.
     spoke: Instant,
     look: Interval,
-    /// Since when nobody can say whether the reader may go on, and why.
+    /// Time since which the authorization cannot be checked, and the error.
     doubt: Option<(Instant, Error)>,
     greeted: bool,
     ended: bool,
@@ -62,32 +62,32 @@ pub struct Reader {
 
 type Receiver = broadcast::Receiver<Arc<Frame>>;
 
-/// Where events come from.
+/// Source of events.
 #[derive(Debug)]
 enum Source {
-    /// The database, for everything up to now.
+    /// Database, up to the current end.
     Past,
-    /// The database, up to where the tail goes on.
+    /// Database, up to the ID at which the tail continues.
     Gap(Receiver, EventId),
-    /// The tail.
+    /// Tail.
     Tail(Receiver),
 }
 
-/// Who reads, and what.
+/// Parameters of a stream.
 #[derive(Debug)]
 pub struct Wanted {
-    /// The request that began it.
+    /// ID of the request that opened the stream.
     pub request: RequestId,
-    /// Whose events.
+    /// Project.
     pub tenant: Tenant,
-    /// Of one type, or all.
+    /// Event type, or `None` for all types.
     pub action: Option<Action>,
-    /// After this one, or from now on.
+    /// ID after which the stream begins, or `None` to begin with the next event.
     pub after: Option<EventId>,
 }
 
 impl Reader {
-    /// A reader with a place, who may read by what `watch` says.
+    /// Creates a reader that is authorized by `watch`.
     pub async fn new(app: &App, wanted: Wanted, place: Place, watch: Watch) -> Result<Self> {
         let (last, source) = match wanted.after {
             Some(after) => (after, Source::Past),
@@ -119,7 +119,7 @@ impl Reader {
         })
     }
 
-    /// The answer's body.
+    /// Response body.
     pub fn into_body(self) -> Body {
         Body::from_stream(stream::unfold(self, async |mut reader| {
             let piece = reader.next().await?;
@@ -137,7 +137,7 @@ impl Reader {
                 }
                 Err(error) => {
                     self.ended = true;
-                    tracing::debug!(request_id = %self.request, code = %error.code(), "an event stream was ended");
+                    tracing::debug!(request_id = %self.request, code = %error.code(), "event stream ended");
                     return Some(self.farewell(&error));
                 }
             }
@@ -145,7 +145,7 @@ impl Reader {
         None
     }
 
-    /// Does the next thing; gives what is to be sent, if there is something.
+    /// Performs the next step. Returns the bytes to send, if any.
     async fn step(&mut self) -> Result<Option<Bytes>> {
         if !self.greeted {
             self.greeted = true;
@@ -169,7 +169,7 @@ impl Reader {
                             }
                             match receiver.try_recv() {
                                 Ok(next) => received = next,
-                                // What it may be is said when it is waited for.
+                                // The next `recv` returns the error, if there is one.
                                 Err(_) => return Ok(None),
                             }
                         }
@@ -181,7 +181,7 @@ impl Reader {
                 let late = |_| {
                     Err(Error::new(
                         Code::Timeout,
-                        "The database did not answer in time; connect again with the last id as Last-Event-ID",
+                        "The database did not respond in time; reconnect with the last id as Last-Event-ID",
                     ))
                 };
                 timeout(READ_TIME, self.catch_up()).await.unwrap_or_else(late).map(|()| None)
@@ -189,7 +189,7 @@ impl Reader {
         }
     }
 
-    /// Reads some more of what was missed.
+    /// Reads the next page of missed events.
     async fn catch_up(&mut self) -> Result<()> {
         let up_to = match &self.source {
             Source::Gap(_, up_to) => *up_to,
@@ -204,7 +204,7 @@ impl Reader {
         self.last = read_to.unwrap_or(self.last);
         if is_all {
             self.source = match std::mem::replace(&mut self.source, Source::Past) {
-                // What is sealed from here on is the tail's; what was sealed since that page is the gap.
+                // The tail delivers events sealed from here on. Events sealed since the last page are the gap.
                 Source::Past => {
                     let (receiver, position) = self.place.listen(repo::last(&mut db).await?);
                     Source::Gap(receiver, position)
@@ -215,7 +215,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Gives what waits, to a reader that may have it.
+    /// Sends queued events, if the reader is still authorized.
     async fn give(&mut self) -> Result<Option<Bytes>> {
         if self.place.hub().closing.is_cancelled() {
             return Err(closing());
@@ -242,11 +242,11 @@ impl Reader {
         }
         self.given = Some(given);
         self.last = self.last.max(given);
-        // A single one is the same bytes for all.
+        // A single event is sent without copying its bytes.
         Ok(Some(piece.map_or_else(|| first.bytes.clone(), Bytes::from)))
     }
 
-    /// Now and then: whether the reader may go on, and a sign of life.
+    /// Periodically rechecks the authorization and sends a heartbeat.
     async fn look(&mut self) -> Result<Option<Bytes>> {
         let is_due = self.spoke.elapsed() >= self.place.hub().options.heartbeat;
         if !self.watch.holds() && (is_due || !self.watch.is_blind()) {
@@ -257,7 +257,8 @@ impl Reader {
         }
         self.end_if_in_doubt()?;
         let (Source::Tail(receiver), None) = (&self.source, &self.doubt) else { return Ok(None) };
-        // The position before the queue: then all up to it has come.
+        // Read the position before checking the queue: if the queue is then empty, all events up to the position were
+        // received.
         if let Some(position) = self.place.hub().position()
             && receiver.is_empty()
         {
@@ -266,9 +267,9 @@ impl Reader {
         Ok(Some(format!(": still here\n{}\n", self.id_line()).into()))
     }
 
-    /// Judges the reader anew. Whoever may not go on is refused; where that cannot be told now, it is doubted.
+    /// Rechecks the authorization. Fails if it was revoked. If it cannot be checked now, sets `doubt`.
     async fn judge(&mut self) -> Result<()> {
-        let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+        let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"));
         self.doubt = match timeout(READ_TIME, self.watch.judge()).await.unwrap_or_else(late) {
             Ok(()) => None,
             Err(error) => match error.code() {
@@ -282,7 +283,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Without a word for as long as that, a reader had better go elsewhere.
+    /// Ends the stream if the authorization could not be checked for a heartbeat interval, so that the client reconnects
+    /// to another server.
     fn end_if_in_doubt(&mut self) -> Result<()> {
         let longest = self.place.hub().options.heartbeat;
         match self.doubt.take_if(|(since, _)| since.elapsed() >= longest) {
@@ -291,8 +293,8 @@ impl Reader {
         }
     }
 
-    /// From where the client is to go on should the connection end before the next event. Not the id of something in
-    /// another project, and within what is kept however long nothing happens.
+    /// Position from which the client resumes if the connection ends before the next event. Never the ID of an event in
+    /// another project, and always within the retention period, also on an idle stream.
     fn id_line(&self) -> String {
         let second = |millis: u64| EventId::first_of(millis / 1000 * 1000);
         let quiet = || {
@@ -306,7 +308,7 @@ impl Reader {
         format!("id: {id}\n")
     }
 
-    /// The last words.
+    /// Final error event.
     fn farewell(&self, error: &Error) -> Bytes {
         let problem = Problem::new(error, self.request, &self.app.public_url);
         let problem = serde_json::to_string(&problem).unwrap_or_default();
@@ -317,7 +319,7 @@ impl Reader {
 fn closing() -> Error {
     Error::new(
         Code::Overloaded,
-        "The server is stopping; connect again with the last id as Last-Event-ID, and another one goes on from there",
+        "The server is shutting down; reconnect with the last id as Last-Event-ID to continue at another server",
     )
 }
 
@@ -326,9 +328,9 @@ fn fell_behind(error: RecvError) -> Error {
         RecvError::Lagged(missed) => Error::new(
             Code::LimitReached,
             format!(
-                "You took events so slowly that {missed} of them could not be kept for you; connect again with the last id as Last-Event-ID, and read faster"
+                "The client reads too slowly, and {missed} events were dropped; reconnect with the last id as Last-Event-ID, and read faster"
             ),
         ),
-        RecvError::Closed => Error::internal("a ring of events has gone while it had readers"),
+        RecvError::Closed => Error::internal("event ring closed while it had readers"),
     }
 }

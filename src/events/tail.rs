@@ -1,5 +1,5 @@
-//! Follows the sealed order for all of a node's readers: one query for as many readers as there are, and each event is
-//! written once.
+//! Follows sealed entries for all readers of a node: one query for any number of readers, and each event is formatted
+//! once.
 
 use std::time::Duration;
 
@@ -22,18 +22,18 @@ use crate::{
     state::App,
 };
 
-/// How many entries are read at a time.
+/// Number of entries per query.
 const ROWS: i64 = 1_000;
-/// How long the database may take.
+/// Deadline for a database read.
 const READ_TIME: Duration = Duration::from_secs(5);
-/// How long to wait at most before looking again, should the sealer have nothing to say.
+/// Maximum wait between polls without a notification from the sealer.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How often to look for other servers' recalls, where nobody else does.
+/// Interval at which invalidations by other servers are polled if the node has no credential cache.
 const RECALL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long to wait after a read that failed.
+/// Delay after a failed read.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Runs until it must stop. Asks nothing of the database while nobody reads.
+/// Runs until it is stopped. Does not query the database while there are no readers.
 pub async fn run(app: App, heartbeat: Heartbeat) {
     let following = async {
         let mut tail = Tail { sealed: app.sealing.last.subscribe(), recalls: None, failing: false, app };
@@ -47,15 +47,15 @@ pub async fn run(app: App, heartbeat: Heartbeat) {
 
 struct Tail {
     app: App,
-    /// What the sealer knows to be sealed, by whichever server.
+    /// Last ID sealed by any server, as known to the sealer.
     sealed: watch::Receiver<AuditId>,
-    /// Up to where recalls were seen, where nobody else follows them.
+    /// Last invalidation that was seen, if the node has no credential cache.
     recalls: Option<i64>,
     failing: bool,
 }
 
 impl Tail {
-    /// Follows for as long as somebody reads.
+    /// Publishes events as long as there are readers.
     async fn follow(&mut self, heartbeat: &Heartbeat) {
         while let Some(position) = self.app.hub.position() {
             heartbeat.progress();
@@ -72,7 +72,7 @@ impl Tail {
                 Err(error) => {
                     self.app.db.note(&error);
                     if !self.failing {
-                        tracing::warn!(%error, "events cannot be read; streams wait until they can");
+                        tracing::warn!(%error, "event tail failed; streams wait until it recovers");
                     }
                     self.failing = true;
                     tokio::time::sleep(PAUSE).await;
@@ -81,12 +81,12 @@ impl Tail {
         }
     }
 
-    /// Hands out what there is after `position`; gives whether there may be more at once.
+    /// Publishes the events after `position`. Returns whether more may be available immediately.
     async fn step(&mut self, position: EventId) -> Result<bool> {
         let app = &self.app;
         let mut db = app.db.acquire().await?;
         if app.node.credentials.is_none() {
-            // Without a cache there is no lease, and nobody who hears of other servers' recalls.
+            // Without a cache, no lease is held, and nothing else detects invalidations by other servers.
             let recalls = Some(node::clock(&mut db).await?.seq);
             if recalls != std::mem::replace(&mut self.recalls, recalls) {
                 app.node.tell_of_recall();
@@ -103,10 +103,10 @@ impl Tail {
 }
 
 fn late() -> Error {
-    Error::new(Code::Timeout, "The database did not answer in time; it is tried again")
+    Error::new(Code::Timeout, "The database did not respond in time; retrying")
 }
 
-/// An event as it goes over the wire. None for what cannot be read, which is said in the log.
+/// Formats an event for the stream. Returns `None`, and logs an error, if the entry cannot be parsed.
 pub fn frame(id: EventId, payload: &[u8], public_url: &str) -> Option<Frame> {
     match Event::of(payload, public_url) {
         Ok(event) => {
@@ -114,7 +114,7 @@ pub fn frame(id: EventId, payload: &[u8], public_url: &str) -> Option<Frame> {
             Some(Frame { id, action: Action::current_name(&event.kind).to_owned(), bytes })
         }
         Err(error) => {
-            tracing::error!(%id, %error, "an entry of the audit trail is no event; it is left out");
+            tracing::error!(%id, %error, "audit entry cannot be parsed as an event; skipped");
             None
         }
     }

@@ -1,7 +1,7 @@
-//! What `data.changes` holds, for each type of event: its schema, and an example. The description publishes both, and a
-//! test holds that what is really told is as described.
+//! Schema and example of `data.changes` for each event type. The OpenAPI document publishes both, and a test verifies
+//! that real events match.
 
-#![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
+#![allow(clippy::indexing_slicing, reason = "the indexed value is an object built in the same function")]
 
 mod resources;
 
@@ -18,18 +18,18 @@ use crate::{
     webhooks::model::WebhookView,
 };
 
-/// What a type of event says has changed.
+/// Changes in events of one type.
 #[derive(Clone, Copy, Debug)]
 pub struct Described {
-    /// Its schema.
+    /// JSON Schema.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
-    /// What kind of thing it happens to, and the id of one.
+    /// Type of the object, and an example ID.
     pub target: (&'static str, &'static str),
-    /// An example.
+    /// Example.
     pub example: fn() -> Value,
 }
 
-/// What an event of this type says has changed; none for what is no event.
+/// Returns the changes in events of this type, or `None` if the action is not an event.
 pub fn of(action: Action) -> Option<Described> {
     const PROJECT: (&str, &str) = ("project", "proj_8f2c4");
     const KEY: (&str, &str) = ("key", "key_7d1");
@@ -95,23 +95,23 @@ pub fn of(action: Action) -> Option<Described> {
     }
 }
 
-/// The members of what was made.
+/// Members of a new object.
 fn made<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
-/// Of each member that changed the old and the new value.
+/// Old and new value of each changed member.
 fn changed<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     pairs(&members::<T>(generator), |member| json!([member, member]))
 }
 
-/// Of each member the value that it had.
+/// Former value of each member.
 fn removed<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     pairs(&members::<T>(generator), |member| json!([member, { "type": "null" }]))
 }
 
 fn nothing(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "description": "Nothing has changed.", "additionalProperties": false })
+    json_schema!({ "type": "object", "description": "Always empty.", "additionalProperties": false })
 }
 
 fn quota(_: &mut SchemaGenerator) -> Schema {
@@ -122,8 +122,8 @@ fn quota(_: &mut SchemaGenerator) -> Schema {
         member
     };
     let members = [
-        ("included".to_owned(), member("How many requests a month includes; null for unlimited.")),
-        ("hard_limit".to_owned(), member("How many requests a month may have; null for no limit.")),
+        ("included".to_owned(), member("Requests included per month; null for unlimited.")),
+        ("hard_limit".to_owned(), member("Maximum requests per month; null for no limit.")),
     ];
     pairs(&members.into_iter().collect(), |member| json!([member, member]))
 }
@@ -132,7 +132,7 @@ fn checkpoint(generator: &mut SchemaGenerator) -> Schema {
     let hex = |digits: u32| json!({ "type": "string", "pattern": format!("^[0-9a-f]{{{digits}}}$") });
     json_schema!({
         "type": "object",
-        "description": "The signed end of the project's trail.",
+        "description": "Signed end of the project's audit trail.",
         "required": ["hash", "made_at", "public_key", "seq", "signature"],
         "properties": {
             "hash": hex(64),
@@ -160,7 +160,7 @@ fn pairs(members: &Map<String, Value>, values: impl Fn(&Value) -> Value) -> Sche
             "type": "array",
             "description": description,
             "prefixItems": values(&member),
-            // There are none beyond these two; a linter wants it said as a schema.
+            // `maxItems` excludes further items; the linter requires `items` to be a schema.
             "items": {},
             "minItems": 2,
             "maxItems": 2,
@@ -170,13 +170,13 @@ fn pairs(members: &Map<String, Value>, values: impl Fn(&Value) -> Value) -> Sche
     let properties: Map<String, Value> = members.iter().map(pair).collect();
     json_schema!({
         "type": "object",
-        "description": "Of each member that changed the old value and the new one.",
+        "description": "Old and new value of each changed member.",
         "properties": properties,
         "additionalProperties": false,
     })
 }
 
-/// An example of what was removed, out of one of what there was.
+/// Derives the example for a removed object from the example of the object.
 fn gone(thing: Value) -> Value {
     match thing {
         Value::Object(members) => members.into_iter().map(|(name, value)| (name, json!([value, null]))).collect(),
@@ -233,7 +233,7 @@ fn webhook() -> Value {
         "project_id": "proj_8f2c4",
         "url": "https://receiver.example/hooks",
         "event_types": ["key.created"],
-        "description": "tells the billing service",
+        "description": "Notifies the billing service",
         "enabled": true,
         "disabled_reason": null,
         "failing_since": null,

@@ -1,6 +1,6 @@
-//! What events about resources say has changed.
+//! Schemas and examples of `data.changes` in events about resources.
 
-#![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
+#![allow(clippy::indexing_slicing, reason = "the indexed value is an object built in the same function")]
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// What an event of this type says has changed; none for what is no event about resources.
+/// Returns the changes in events of this type, or `None` if it is not an event about resources.
 pub(super) fn of(action: Action) -> Option<Described> {
     const RESOURCE: (&str, &str) = ("resource", "res_5d7");
     let resource = |schema, example| Some(Described { schema, target: RESOURCE, example });
@@ -72,7 +72,7 @@ pub(super) fn of(action: Action) -> Option<Described> {
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
-/// What `schema` says, and a member more.
+/// Adds a member to `schema`.
 fn with(schema: SchemaOf, name: &str, member: SchemaOf, generator: &mut SchemaGenerator) -> Schema {
     let mut schema = schema(generator);
     let member = member(generator).to_value();
@@ -86,7 +86,7 @@ fn member<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
-/// What a client asked to have changed, by which operation, and by which action if it was one.
+/// Requested changes, with the operation and, for an action, its type.
 fn requested(generator: &mut SchemaGenerator) -> Schema {
     let with_operation: SchemaOf =
         |generator| with(changed::<ResourceView>, "operation_id", member::<OperationId>, generator);
@@ -96,7 +96,7 @@ fn requested(generator: &mut SchemaGenerator) -> Schema {
 fn difference(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
-        "description": "Of each member that differs what was asked for and what was found; empty for what is not there any more.",
+        "description": "Desired and actual value of each member that differs; empty if the object no longer exists.",
         "additionalProperties": { "type": "array", "items": {}, "minItems": 2, "maxItems": 2 },
     })
 }
@@ -114,7 +114,7 @@ fn canceled(generator: &mut SchemaGenerator) -> Schema {
 fn quota(_: &mut SchemaGenerator) -> Schema {
     let number = json!({
         "type": "integer", "minimum": 0,
-        "description": "How many resources of this kind the project may have.",
+        "description": "Maximum number of resources of this kind in the project.",
     });
     let kinds = Kind::ALL.iter().map(|kind| (kind.to_string(), number.clone()));
     pairs(&kinds.collect(), |member| json!([member, member]))
@@ -178,7 +178,7 @@ fn failed() -> Value {
         "attempt": 0,
         "error": {
             "code": "exhausted",
-            "detail": "The provider has no room for it; ask for less, or ask the operator",
+            "detail": "The provider has no capacity left; request less, or contact the operator",
             "provider_code": "VolumeLimitExceeded",
         },
         "created_at": "2026-03-01T00:00:00.000Z",
