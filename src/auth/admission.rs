@@ -1,4 +1,4 @@
-//! Whether a caller's kind of credential, its networks, its project and its scopes let it call an operation at all.
+//! Checks whether a caller's kind of credential, network, project and scopes allow an operation.
 
 use std::net::IpAddr;
 
@@ -11,8 +11,8 @@ use crate::base::{
     tenant::ProjectStatus,
 };
 
-/// Whether `caller` may call at all. What a session may do depends on the project, which is not
-/// known yet; the handler's grant asks for it.
+/// Checks whether `caller` may call an operation. The scopes of a session depend on the project, which is not known yet,
+/// so the handler's grant checks them.
 pub(super) fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAddr>) -> Result<()> {
     if !need.kinds().contains(&caller.kind()) {
         return Err(Error::new(
@@ -44,14 +44,14 @@ pub(super) fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAd
         Itself::KeyOnlyItself if names_itself() => Ok(()),
         Itself::KeyOnlyItself => Err(Error::new(
             Code::CredentialKindNotAllowed,
-            "A key can do this to itself only; name its own id, or use a session (sess_…)",
+            "A key can call this operation only for itself; use its own ID, or a session (sess_…)",
         )),
         _ if scopes.contains_any(wanted) => Ok(()),
         _ => Err(Error::insufficient_scope(wanted)),
     }
 }
 
-/// A project that is not active has no working key or token.
+/// The keys and tokens of a project work only while the project is active.
 fn require_active(caller: &Caller) -> Result<()> {
     let (code, status) = match caller.project_status() {
         None | Some(ProjectStatus::Active) => return Ok(()),

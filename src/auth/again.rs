@@ -1,5 +1,5 @@
-//! Serves a request once more whose database connection was to blame for its failure, if nothing of it can have been
-//! committed: the one place where a statement is tried again on a new connection.
+//! Retries a request that failed because of its database connection, if nothing of it can have been committed. No other
+//! code retries a statement on a new connection.
 
 use std::{
     pin::Pin,
@@ -22,7 +22,7 @@ use crate::{
     http::{load::Slot, problem::Failure},
 };
 
-/// Whether a request that was answered so is to be served once more. Takes note of the database's error, if that is it.
+/// Whether a request with this response can be retried. Reports a database error of the response to the pool.
 pub(super) fn is_curable(db: &Pool, context: Option<&Arc<RequestContext>>, response: &Response) -> bool {
     let Some(Failure(error)) = response.extensions().get() else { return false };
     db.note(error) && context.is_some_and(|context| !context.is_commit_sent())
@@ -35,7 +35,7 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// The request, and what it takes to send it again once its body was read.
+    /// Returns the request, and a copy that can be sent again once the request's body was read.
     pub(super) fn of(head: Parts, body: Body) -> (Request, Self) {
         let copy = Self { head: head.clone(), body: Arc::default() };
         let body = match body.is_end_stream() {
@@ -45,24 +45,24 @@ impl Copy {
         (Request::from_parts(head, body), copy)
     }
 
-    /// Its place among those being served.
+    /// The request's load slot.
     pub(super) fn slot(&self) -> Option<Slot> {
         self.head.extensions.get().cloned()
     }
 
-    /// What is known about the request.
+    /// The request's context.
     pub(super) fn context(&self) -> Option<&Arc<RequestContext>> {
         self.head.extensions.get()
     }
 
-    /// The request as it was.
+    /// The original request.
     pub(super) fn into_request(self) -> Request {
         let chunks = std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
         Request::from_parts(self.head, Body::from(chunks.concat()))
     }
 }
 
-/// A read to be sent once more, should only its connection be to blame for its failure.
+/// A read that can be retried if its connection causes it to fail.
 pub struct Again<S> {
     inner: S,
     copy: Copy,
@@ -70,7 +70,7 @@ pub struct Again<S> {
 }
 
 impl<S> Again<S> {
-    /// Of the request whose head this is, and which has no body.
+    /// A copy of the request with this head and no body.
     pub(super) fn new(inner: &S, head: &Parts, db: &Pool) -> Self
     where
         S: Clone,
@@ -79,12 +79,12 @@ impl<S> Again<S> {
         Self { inner: inner.clone(), copy, db: db.clone() }
     }
 
-    /// Whether a request that was answered so is to be sent again.
+    /// Whether a request with this response can be retried.
     pub(super) fn is_of_use(&self, response: &Response) -> bool {
         is_curable(&self.db, self.copy.context(), response)
     }
 
-    /// Sends it.
+    /// Sends the request again.
     pub(super) fn send(mut self) -> S::Future
     where
         S: Service<Request>,
@@ -93,7 +93,7 @@ impl<S> Again<S> {
     }
 }
 
-/// A body of which a copy is kept, chunk by chunk, as it is read. Reading it is bounded, so that is too.
+/// A body that is copied chunk by chunk while it is read. The body's size is limited, so the copy's is too.
 struct Copied {
     body: Body,
     copy: Arc<Mutex<Vec<Bytes>>>,

@@ -1,7 +1,7 @@
-//! Argon2 in memory that is used again.
+//! Argon2 that reuses its memory.
 //!
-//! The library asks for fresh memory for each hash. An allocator keeps what threads give back, for each of
-//! them, and the work goes from thread to thread: after a hundred sign-ins two cores held half a gigabyte.
+//! The library allocates new memory for each hash. The allocator caches freed memory for each thread, and the work moves
+//! between threads: after a hundred sign-ins, two cores held half a gigabyte.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,8 +13,8 @@ use argon2::{
     },
 };
 
-/// Argon2id with its parameters, and the memory of hashes that are done. There is as much of it as hashes have
-/// been made at once, which is as many as the machine has cores.
+/// Argon2id with its parameters, and the memory of finished hashes: one buffer per concurrent hash, so at most one per
+/// core.
 #[derive(Debug)]
 pub struct Hasher {
     params: Params,
@@ -22,17 +22,17 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// With these parameters for new hashes.
+    /// Uses these parameters for new hashes.
     pub fn new(params: Params) -> Self {
         Self { params, spare: Mutex::default() }
     }
 
-    /// `work` with so much memory. What is in it is of no matter: the first pass writes over all of it.
+    /// Calls `work` with `blocks` of memory. The content does not matter, because the first pass overwrites all of it.
     fn with_memory<T>(&self, blocks: usize, work: impl FnOnce(&mut [Block]) -> T) -> T {
         let mut memory = self.spare().pop().unwrap_or_default();
         memory.resize(blocks, Block::default());
         let done = work(&mut memory);
-        // A stored hash may ask for more than new ones do; that is not kept for ever.
+        // A stored hash may need more memory than new ones do. Such a buffer is not kept.
         if blocks <= self.params.block_count() {
             self.spare().push(memory);
         }
@@ -75,7 +75,7 @@ impl PasswordHasher<PasswordHash> for Hasher {
     }
 }
 
-/// By which a stored hash is verified, whatever it was made with.
+/// Verifies stored hashes, with any parameters.
 impl CustomizedPasswordHasher<PasswordHash> for Hasher {
     type Params = Params;
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_are_those_of_the_library_in_memory_that_was_used_before() {
+    fn hashes_in_reused_memory_equal_those_of_the_library() {
         let hasher = Hasher::new(params(64));
         for password in ["one", "another", "a third"] {
             let salt = [7; 16];
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_made_otherwise_is_verified_and_what_it_takes_beyond_is_not_kept() {
+    fn hash_with_other_parameters_is_verified_and_its_larger_buffer_is_not_kept() {
         let hasher = Hasher::new(params(64));
         for (memory_kib, kept) in [(32, 1), (128, 0)] {
             let stored =

@@ -1,6 +1,5 @@
-//! Wrong passwords, remembered by e-mail address, and the pauses that they earn. A pause only ever holds
-//! up a wrong answer, so nobody can lock somebody else out. One node's memory: each node pauses by the
-//! failures that it has seen itself.
+//! Wrong passwords, counted by email address, and the delays that they cause. Only the response to a wrong password is
+//! delayed, so one user cannot lock out another. Each node counts only the failures that it has seen.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,18 +11,18 @@ use std::{
 use super::cores::Gauge;
 use crate::base::clock::Timestamp;
 
-/// So many failures are slips of the finger.
+/// Number of failures without a delay, for typing errors.
 const FREE: u32 = 3;
-/// The pause after the first failure beyond those; each next one is twice as long.
+/// Delay after the first failure beyond those. It doubles with each further failure.
 const FIRST: Duration = Duration::from_millis(250);
-/// The longest pause. Well below the time a request may take.
+/// Longest delay. Well below the request timeout.
 const LONGEST: Duration = Duration::from_secs(8);
-/// How long after its last failure an address is forgotten.
+/// Time after the last failure of an address when its failures are reset.
 const MEMORY: Duration = Duration::from_secs(15 * 60);
-/// So many addresses are remembered at most; those whose last failure is oldest go.
+/// Maximum number of tracked addresses. Those with the oldest failure are removed first.
 const ADDRESSES: usize = 10_000;
 
-/// How long the answer to the `failures`th wrong password in a row is held back.
+/// Delay of the response to the `failures`th wrong password in a row.
 pub fn pause_after(failures: u32) -> Duration {
     match failures.checked_sub(FREE + 1) {
         None => Duration::ZERO,
@@ -31,10 +30,10 @@ pub fn pause_after(failures: u32) -> Duration {
     }
 }
 
-/// The failures of late.
+/// Recent failures.
 #[derive(Debug)]
 pub struct Attempts {
-    /// Makes a number out of an address, with a key of this process: what is held names nobody.
+    /// Hashes addresses with a key of this process, so that no address is stored.
     hasher: RandomState,
     held: Mutex<Held>,
     pausing: Arc<Gauge>,
@@ -43,7 +42,7 @@ pub struct Attempts {
 #[derive(Debug)]
 struct Held {
     failures: HashMap<u64, (u32, Timestamp)>,
-    /// The same addresses in the order of their last failures.
+    /// The same addresses, ordered by their last failure.
     by_age: BTreeSet<(Timestamp, u64)>,
     pause_after: fn(u32) -> Duration,
 }
@@ -56,7 +55,7 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// Notes a wrong password for `address`, known or not, and waits for as long as it has earned.
+    /// Counts a wrong password for `address`, known or not, and waits for the resulting delay.
     pub async fn fail(&self, address: &str, now: Timestamp) {
         let pause = self.note(address, now);
         if !pause.is_zero() {
@@ -79,31 +78,30 @@ impl Attempts {
         (held.pause_after)(failures)
     }
 
-    /// Forgets the failures of `address`, which has just shown the right password.
+    /// Resets the failures of `address` after a correct password.
     pub fn forget(&self, address: &str) {
         self.lock().forget(self.hasher.hash_one(address));
     }
 
-    /// How many failures of `address` are remembered.
+    /// Number of recent failures of `address`.
     pub fn failures_of(&self, address: &str, now: Timestamp) -> u32 {
         let mut held = self.lock();
         held.forget_old(now);
         held.failures.get(&self.hasher.hash_one(address)).map_or(0, |&(failures, _)| failures)
     }
 
-    /// How many answers are being held back.
+    /// Number of responses that are being delayed.
     pub fn pausing(&self) -> usize {
         self.pausing.now()
     }
 
-    /// Puts other pauses in place of [`pause_after`]'s, for tests: they do not wait.
+    /// Replaces [`pause_after`], for tests that must not wait.
     pub fn set_pauses(&self, pause_after: fn(u32) -> Duration) {
         self.lock().pause_after = pause_after;
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        // A panic in between would leave an address in one of the two collections only, which costs an
-        // address its memory and nothing else.
+        // A panic in between would leave an address in only one of the two collections, which only loses its count.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn pauses_begin_after_three_failures_and_double_up_to_eight_seconds() {
+    fn delays_start_after_three_failures_and_double_up_to_eight_seconds() {
         let pauses: Vec<u128> = (0..=10).map(|failures| pause_after(failures).as_millis()).collect();
         assert_eq!(pauses, [0, 0, 0, 0, 250, 500, 1000, 2000, 4000, 8000, 8000]);
         assert_eq!(pause_after(u32::MAX), LONGEST);
     }
 
     #[test]
-    fn each_address_has_failures_of_its_own_which_the_right_password_ends() {
+    fn failures_are_counted_by_address_and_reset_by_the_correct_password() {
         let attempts = Attempts::default();
         let pauses: Vec<u128> = (0..5).map(|_| attempts.note("a@example.com", now()).as_millis()).collect();
         assert_eq!(pauses, [0, 0, 0, 250, 500]);
@@ -155,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_forgotten_a_quarter_of_an_hour_after_the_last() {
+    fn failures_are_reset_fifteen_minutes_after_the_last() {
         let attempts = Attempts::default();
         let minute = |minutes: u64| now().plus(Duration::from_secs(minutes * 60));
         attempts.note("a@example.com", minute(0));
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_the_oldest_go() {
+    fn number_of_addresses_is_bounded_and_the_oldest_are_removed() {
         let attempts = Attempts::default();
         let at = |n: usize| now().plus(Duration::from_millis(n as u64));
         for n in 0..ADDRESSES + 7 {

@@ -1,4 +1,4 @@
-//! Bearer authentication (RFC 6750): from the `Authorization` header to a live credential.
+//! Bearer authentication (RFC 6750): from the `Authorization` header to a valid credential.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,8 +25,8 @@ use crate::{
     tokens::{self, repo::Link},
 };
 
-/// Recognises credentials: from what the node has cached while its lease is good, else by one indexed read of
-/// the database.
+/// Authenticates credentials: from the node's cache while its lease is valid, otherwise with one indexed read of the
+/// database.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
     pub(super) node: Arc<Node>,
@@ -34,7 +34,7 @@ pub struct Authenticator {
     pub(super) judged: Arc<Judged>,
 }
 
-/// A look for a credential that was not in the cache.
+/// A credential that was not in the cache.
 #[derive(Debug)]
 pub struct Look {
     hash: SecretHash,
@@ -42,12 +42,12 @@ pub struct Look {
 }
 
 impl Look {
-    /// The hash of the credential's secret.
+    /// Hash of the credential's secret.
     pub(super) fn hash(&self) -> SecretHash {
         self.hash.clone()
     }
 
-    /// Reads the database, and caches what it says.
+    /// Reads the credential from the database and caches it.
     pub async fn into_database(self, by: &Authenticator, secret: &Secret) -> Result<Arc<Caller>> {
         self.and_keep(by, secret).await.map(|seen| seen.caller)
     }
@@ -62,22 +62,22 @@ impl Look {
     }
 }
 
-/// A credential that was live when it was looked at.
+/// A credential that was valid when it was checked.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Who calls with it.
+    /// Caller of the credential.
     pub caller: Arc<Caller>,
-    /// What shows at any later time that it still is; none where nothing is cached.
+    /// Cache entry that shows later whether the credential is still valid. None without a cache.
     pub(super) entry: Option<Arc<Entry<Recognised>>>,
 }
 
-/// What the database said of a credential, and what that rests on.
+/// A credential read from the database, and the subjects that it depends on.
 struct Found {
     recognised: Recognised,
     rests_on: Vec<Subject>,
 }
 
-/// A repository's look-up by a secret's hash, as a read that owns the hash and can be repeated.
+/// A repository's look-up by hash, as a repeatable read that owns the hash.
 macro_rules! look_up {
     ($find:path, $hash:ident) => {{
         let hash = $hash.clone();
@@ -89,17 +89,17 @@ macro_rules! look_up {
 }
 
 impl Authenticator {
-    /// One for `node`.
+    /// An authenticator for `node`.
     pub fn new(node: Arc<Node>, clock: Clock) -> Self {
         Self { node, clock, judged: Arc::default() }
     }
 
-    /// Whether what is read from the database at `now` is cached.
+    /// Whether results of database reads at `now` are cached.
     pub(super) fn fills_cache(&self, now: Duration) -> bool {
         self.node.credentials.as_ref().is_some_and(|credentials| credentials.lease().pass(now).is_some())
     }
 
-    /// The caller that `secret` speaks for, if it is live.
+    /// Caller of `secret`, if the credential is valid.
     pub async fn look_up(&self, secret: &Secret) -> Result<Arc<Caller>> {
         match self.cached(secret) {
             Ok(caller) => Ok(caller),
@@ -107,7 +107,7 @@ impl Authenticator {
         }
     }
 
-    /// As [`Authenticator::look_up`], for who will want to know later whether it is still so.
+    /// Like [`Authenticator::look_up`], for a caller that checks again later whether the credential is still valid.
     pub async fn see(&self, secret: &Secret) -> Result<Seen> {
         match self.entry(secret) {
             Ok(entry) => Ok(Seen { caller: Arc::clone(&entry.value.caller), entry: Some(entry) }),
@@ -115,7 +115,7 @@ impl Authenticator {
         }
     }
 
-    /// The same if the node has it cached, without waiting for anything; else what it takes to look further.
+    /// Cached caller of `secret`, without waiting. Otherwise the state to continue in the database.
     pub fn cached(&self, secret: &Secret) -> std::result::Result<Arc<Caller>, Look> {
         self.entry(secret).map(|entry| Arc::clone(&entry.value.caller))
     }
@@ -123,7 +123,7 @@ impl Authenticator {
     fn entry(&self, secret: &Secret) -> std::result::Result<Arc<Entry<Recognised>>, Look> {
         let look = Look { hash: secret.hash(), now: self.clock.forward() };
         let Some(credentials) = &self.node.credentials else { return Err(look) };
-        // The pass before the entry, which it opens; see `lease`.
+        // The pass is taken before the entry is read; see `lease`.
         let cached = credentials.lease().pass(since_boot()).and_then(|pass| credentials.find(&pass, &look.hash));
         match cached {
             Some(entry) if entry.value.good_until.is_none_or(|end| look.now < end) => Ok(entry),
@@ -131,13 +131,13 @@ impl Authenticator {
         }
     }
 
-    /// What the database says, and what to cache it under.
+    /// Reads a credential from the database, with the mark to cache it under.
     async fn read(&self, secret: &Secret, hash: &SecretHash, now: Timestamp) -> Result<(Mark, Found)> {
         match secret.kind() {
             SecretKind::Session => self.session(hash, now).await,
             SecretKind::Key => self.key(hash, now).await,
             SecretKind::Token => self.token(hash, now).await,
-            // It opens nothing by itself.
+            // An invitation is not a credential.
             SecretKind::Invitation => Err(unknown()),
         }
     }
@@ -150,11 +150,11 @@ impl Authenticator {
         if idle_end <= now {
             return Err(Error::new(
                 Code::TokenExpired,
-                format!("This session ended at {idle_end}, because it was not used for 12 hours; sign in again"),
+                format!("This session expired at {idle_end}, because it was not used for 12 hours; sign in again"),
             ));
         }
         let caller = Caller::Session { id: session.id, user_id: session.user_id };
-        // Other nodes may draw the idle end out; then the database is asked once more, and says so.
+        // Other nodes may extend the idle timeout, so the database is read again when it expires.
         let good_until = Some(session.expires_at.min(idle_end));
         let rests_on = vec![Subject::Session(session.id), Subject::User(session.user_id)];
         Ok((mark, Found::new(caller, good_until, rests_on)))
@@ -182,19 +182,22 @@ impl Authenticator {
         let (mark, chain) = self.node.verified(look_up!(tokens::repo::chain_by_secret, hash)).await?;
         let token = chain.first().ok_or_else(unknown)?;
         live(token.revoked_at, Some(token.expires_at), now)?;
-        // A token rests on all that it was issued through: it holds what each of them still holds,
-        // and ends with the first of them. Decided here rather than when one of them ends, so that
-        // no race between minting and revoking can leave a token that outlives its issuer.
+        // A token depends on all its issuers: it has only the scopes that each of them still has, and ends with the first
+        // of them. This is decided here and not when an issuer ends, so that no race between issuing and revoking can leave
+        // a token that outlives its issuer.
         let scopes = chain.iter().try_fold(ScopeSet::all(), |scopes, link| {
             let issuer = link.issuer_scopes(now)?;
             Some(scopes.intersection(ScopeSet::from_texts(&link.scopes)).intersection(issuer))
         });
         let scopes = scopes.ok_or_else(|| {
-            Error::new(Code::TokenRevoked, "This token's issuer has ended, and the token with it; issue a new one")
+            Error::new(
+                Code::TokenRevoked,
+                "This token's issuer expired or was revoked, which ends the token too; issue a new one",
+            )
         })?;
-        // An issuer's end may have been drawn nearer since.
+        // The expiration time of an issuer may have been shortened since.
         let expires_at = chain.iter().fold(token.expires_at, |end, link| end.min(link.ends_at()));
-        // What stands behind all of them hands out no more than it holds, here too.
+        // The first issuer's networks and rate limit apply to all tokens below it.
         let bounds = chain.last().map(Link::bounds).unwrap_or_default();
         let rests_on = chain.iter().flat_map(Link::rests_on).collect();
         let caller = Caller::Token {
@@ -242,7 +245,7 @@ fn live(revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>, now: Times
     }
 }
 
-/// The secret that the request's headers show.
+/// The secret in the request's headers.
 pub fn bearer_secret(headers: &HeaderMap) -> Result<Secret> {
     let missing = |detail: &'static str| Error::new(Code::MissingCredentials, detail);
     let value = single_header(headers, &header::AUTHORIZATION)?
@@ -253,14 +256,14 @@ pub fn bearer_secret(headers: &HeaderMap) -> Result<Secret> {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
         _ => {
             return Err(missing(
-                "The Authorization header is of another kind; send 'Authorization: Bearer <session, key or token>'",
+                "The Authorization header has another scheme; send 'Authorization: Bearer <session, key or token>'",
             ));
         }
     };
     Secret::parse(secret).ok_or_else(|| {
         Error::new(
             Code::InvalidToken,
-            "This is not a credential of ours: they start with sess_, sk_live_ or cap_ and end in a checksum; check that it was copied whole",
+            "This is not a CloudAPI credential: these start with sess_, sk_live_ or cap_ and end with a checksum; check that it was copied completely",
         )
     })
 }

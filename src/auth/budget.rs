@@ -1,7 +1,7 @@
-//! A rate limit whose uses can be given back: the generic cell rate algorithm (GCRA), by key.
+//! A rate limit whose uses can be returned: the generic cell rate algorithm (GCRA), by key.
 //!
-//! A use is taken before the work, because what is counted after it does not bound what runs at the same time. Work that
-//! turns out to be legitimate gives its use back.
+//! A use is taken before the work, because counting afterwards would not limit concurrent work. Work that turns out to be
+//! legitimate returns its use.
 
 use std::{hash::Hash, time::Duration};
 
@@ -9,35 +9,35 @@ use dashmap::{DashMap, Entry};
 
 use crate::base::{clock::Clock, limit::RateLimit};
 
-/// How often something may be done by each key.
+/// Rate limit by key.
 #[derive(Debug)]
 pub struct Budget<K: Eq + Hash> {
-    /// The time that one use takes up.
+    /// Time that one use takes up.
     period: Duration,
-    /// How far ahead of now a key's uses may reach for one more to be allowed.
+    /// How far a key's uses may reach into the future for another use to be allowed.
     tolerance: Duration,
-    /// The most keys to remember.
+    /// Maximum number of keys.
     capacity: usize,
     clock: Clock,
-    /// For each key, when all of its uses are paid off ("theoretical arrival time").
+    /// Theoretical arrival time (TAT) of each key: when all of its uses are available again.
     paid_off: DashMap<K, Duration>,
 }
 
 impl<K: Eq + Hash> Budget<K> {
-    /// Allows `limit` to each key; remembers at most `capacity` keys.
+    /// Allows `limit` for each key, and tracks at most `capacity` keys.
     pub fn new(limit: RateLimit, capacity: usize, clock: Clock) -> Self {
         let period = Duration::from_secs(limit.per_seconds.get().into()) / limit.requests.get();
         let tolerance = period * (limit.requests.get() - 1);
         Self { period, tolerance, capacity, clock, paid_off: DashMap::new() }
     }
 
-    /// Takes one use for `key`, or says how long to wait until there is one.
+    /// Takes one use for `key`, or returns the time until one is available.
     pub fn take(&self, key: K) -> Result<(), Duration> {
         let now = self.clock.monotonic();
         if self.paid_off.len() >= self.capacity && !self.paid_off.contains_key(&key) {
             self.sweep();
             if self.paid_off.len() >= self.capacity {
-                // More keys than one attacker is worth memory. The callers have a limit on all keys together, too.
+                // So many keys are an attack, and memory must be bounded. Callers also limit all keys together.
                 return Ok(());
             }
         }
@@ -56,7 +56,7 @@ impl<K: Eq + Hash> Budget<K> {
         Ok(())
     }
 
-    /// Gives back a use that was taken for `key`.
+    /// Returns a use that was taken for `key`.
     pub fn give_back(&self, key: K) {
         if let Entry::Occupied(mut entry) = self.paid_off.entry(key) {
             let paid_off = entry.get().saturating_sub(self.period);
@@ -68,18 +68,18 @@ impl<K: Eq + Hash> Budget<K> {
         }
     }
 
-    /// Removes the keys that have all of their uses again. Call it from time to time.
+    /// Removes keys that have all of their uses available. Must be called periodically.
     pub fn sweep(&self) {
         let now = self.clock.monotonic();
         self.paid_off.retain(|_, paid_off| *paid_off > now);
     }
 
-    /// How many keys are remembered.
+    /// Number of tracked keys.
     pub fn len(&self) -> usize {
         self.paid_off.len()
     }
 
-    /// Whether no key is remembered.
+    /// Whether no key is tracked.
     pub fn is_empty(&self) -> bool {
         self.paid_off.is_empty()
     }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn budget_allows_its_uses_at_once_and_then_one_per_period() {
+    fn budget_allows_its_burst_and_then_one_use_per_period() {
         let clock = Clock::system();
         let budget = Budget::new(RateLimit::new(3, 30), 10, clock.clone());
         assert!((0..3).all(|_| budget.take('a').is_ok()));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn use_that_is_given_back_can_be_taken_again() {
+    fn returned_use_can_be_taken_again() {
         let budget = Budget::new(RateLimit::new(2, 3600), 10, Clock::system());
         for _ in 0..20 {
             assert!(budget.take('a').is_ok());
@@ -113,20 +113,20 @@ mod tests {
         assert!(budget.take('a').is_ok() && budget.take('a').is_ok() && budget.take('a').is_err());
         budget.give_back('a');
         assert!(budget.take('a').is_ok() && budget.take('a').is_err());
-        // Nothing was taken for it.
+        // No use was taken for this key.
         budget.give_back('b');
         assert_eq!(budget.len(), 1);
     }
 
     #[test]
-    fn number_of_remembered_keys_is_bounded() {
+    fn number_of_tracked_keys_is_bounded() {
         let clock = Clock::system();
         let budget = Budget::new(RateLimit::new(1, 60), 100, clock.clone());
         for key in 0..1000 {
             assert!(budget.take(key).is_ok());
         }
         assert_eq!(budget.len(), 100);
-        assert!(budget.take(5).is_err(), "a remembered key keeps its limit");
+        assert!(budget.take(5).is_err(), "a tracked key keeps its limit");
         clock.advance(Duration::from_secs(61));
         assert!(budget.take(5000).is_ok());
         assert_eq!(budget.len(), 1);

@@ -1,10 +1,10 @@
-//! What credentials may do, as the database said when it was last asked, for as long as nothing that they
-//! rest on was recalled and the node's [`Lease`] is good.
+//! The credential cache: permissions of credentials as last read from the database. An entry is valid while the node's
+//! [`Lease`] is valid and nothing that the entry depends on was invalidated.
 //!
-//! Nothing is removed when something is recalled: each thing that entries rest on has one [`Ground`], which
-//! remembers when it was last recalled, and an entry is looked at together with its grounds. So a recall
-//! costs one look-up, however many entries rest on it, and an entry that is put in late is as dead as one
-//! that was there: there is no moment at which it could slip through.
+//! An invalidation removes no entries. Each subject that entries depend on has one [`Ground`], which records when the
+//! subject was last invalidated, and every look-up checks an entry together with its grounds. An invalidation is therefore
+//! one map operation, however many entries depend on the subject, and an entry that is inserted late is as invalid as
+//! one that was there before: there is no race between the two.
 
 use std::{
     hash::Hash,
@@ -19,57 +19,57 @@ use dashmap::DashMap;
 use super::lease::{Lease, Mark, Pass, mistaken};
 use crate::base::{caller::Caller, clock::Timestamp, secret::SecretHash, subject::Subject};
 
-/// A credential as it was recognised.
+/// An authenticated credential.
 #[derive(Clone, Debug)]
 pub struct Recognised {
-    /// Who calls with it.
+    /// Caller of the credential.
     pub caller: Arc<Caller>,
-    /// When it ends by itself, if it does; whether it really does then, the database is asked once more.
+    /// Expiration time, if it has one. After this time, the database decides whether the credential has expired.
     pub good_until: Option<Timestamp>,
 }
 
-/// The credentials that a node has recognised, by their secrets' hashes.
+/// The credentials that a node has authenticated, by hash of the secret.
 pub type Credentials = Cache<SecretHash, Recognised>;
 
-/// How many credentials are remembered at most; those that are asked about least go first.
+/// Maximum number of cached credentials. The least recently used ones are evicted.
 pub const CAPACITY: usize = 250_000;
 
-/// For how many there is room at first.
+/// Initial capacity.
 const ROOM_AT_FIRST: usize = 4096;
 
-/// Entries by `K`, and the lease that they are good under.
+/// Cache of entries by `K`, valid under a lease.
 #[derive(Debug)]
 pub struct Cache<K: Eq + Hash, V> {
     lease: Arc<Lease>,
     entries: quick_cache::sync::Cache<K, Arc<Entry<V>>>,
     grounds: DashMap<Subject, Arc<Ground>>,
-    /// Recalls up to this one may be forgotten, so what was read before it is not taken any more.
+    /// Invalidations up to this number may have been pruned, so results that were read before it are not inserted.
     forgotten: AtomicI64,
-    /// Where the log was at the sweep before.
+    /// Log number at the previous sweep.
     swept: AtomicI64,
-    /// Looks that found what they sought, and those that did not.
+    /// Look-ups with and without a result.
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
-/// Something that entries rest on.
+/// A subject that entries depend on.
 #[derive(Debug)]
 struct Ground {
-    /// When it was last recalled: a number of the log, 0 for never.
+    /// Log number of its last invalidation, 0 if there was none.
     recalled: AtomicI64,
 }
 
-/// What was found, and under which circumstances.
+/// A cached result, with the circumstances under which it was read.
 #[derive(Debug)]
 pub struct Entry<V> {
-    /// What the database said.
+    /// The value read from the database.
     pub value: V,
     mark: Mark,
     grounds: Box<[Arc<Ground>]>,
 }
 
 impl<V> Entry<V> {
-    /// Whether nothing that it rests on was recalled since it was read. To be asked with a pass that is fresh.
+    /// Whether nothing that the entry depends on was invalidated since it was read. Requires a fresh pass.
     pub fn is_good(&self, pass: &Pass) -> bool {
         self.mark.epoch == pass.epoch
             && self.grounds.iter().all(|ground| ground.recalled.load(Ordering::Acquire) <= self.mark.applied)
@@ -77,11 +77,11 @@ impl<V> Entry<V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Cache<K, V> {
-    /// An empty one, for at most so many entries, that is good under `lease`.
+    /// An empty cache of at most `capacity` entries, valid under `lease`.
     pub fn new(capacity: usize, lease: Arc<Lease>) -> Self {
         Self {
             lease,
-            // Sized for few, because room for all that it may hold would be taken at once; it grows.
+            // Starts small and grows: the full capacity would be allocated immediately.
             entries: quick_cache::sync::Cache::with_weighter(
                 capacity.min(ROOM_AT_FIRST),
                 capacity as u64,
@@ -100,7 +100,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         &self.lease
     }
 
-    /// What is remembered under `key`, if that is still good.
+    /// The valid entry of `key`, if there is one.
     pub fn find(&self, pass: &Pass, key: &K) -> Option<Arc<Entry<V>>> {
         let found = self.entries.get(key).filter(|entry| entry.is_good(pass));
         let counter = if found.is_some() { &self.hits } else { &self.misses };
@@ -108,19 +108,19 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         found
     }
 
-    /// Remembers what the database has said after `mark` was taken; it rests on `subjects`. Gives what is remembered.
+    /// Inserts a value that was read after `mark` was taken and that depends on `subjects`. Returns the entry.
     pub fn fill(&self, mark: Mark, key: K, value: V, subjects: &[Subject]) -> Option<Arc<Entry<V>>> {
         let entry = self.entry(mark, value, subjects)?;
         self.entries.insert(key, Arc::clone(&entry));
         Some(entry)
     }
 
-    /// As [`Cache::fill`], for whoever keeps it themselves: something else that the database has said.
+    /// Like [`Cache::fill`], for a value of another type that the caller stores.
     pub fn entry<T>(&self, mark: Mark, value: T, subjects: &[Subject]) -> Option<Arc<Entry<T>>> {
         let mark = self.mark_with_mistakes(mark);
         let alone = if mistaken!(self.lease, TombstoneOnCredentialAlone) { 1 } else { subjects.len() };
         let grounds = subjects.iter().take(alone).map(|subject| self.ground(*subject)).collect();
-        // Looked at after the grounds are held, so that none of them is forgotten between this and that.
+        // Checked while the grounds are held, so that none of them can be pruned in between.
         let is_late = mark.applied < self.forgotten.load(Ordering::Acquire);
         (!is_late).then(|| Arc::new(Entry { value, mark, grounds }))
     }
@@ -136,7 +136,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         mark
     }
 
-    /// Whatever rests on `subject` and was read before recall number `seq` is good no more.
+    /// Invalidates entries that depend on `subject` and were read before log number `seq`.
     pub fn recall(&self, subject: Subject, seq: i64) {
         self.ground(subject).recalled.fetch_max(seq, Ordering::AcqRel);
     }
@@ -149,20 +149,20 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         Arc::clone(&self.grounds.entry(subject).or_insert_with(new))
     }
 
-    /// Forgets grounds that nothing rests on and whose recall is older than the sweep before. To be called
-    /// now and then; what was under way since the call before is not taken.
+    /// Prunes grounds without dependent entries whose last invalidation is older than the previous sweep. Must be called
+    /// periodically. Results of reads that began before the previous call are not inserted.
     pub fn sweep(&self) {
         let Some(applied) = self.lease.applied() else { return };
         let old = self.swept.swap(applied, Ordering::AcqRel);
         self.forgotten.fetch_max(old, Ordering::AcqRel);
         self.grounds.retain(|_, ground| {
-            // Nobody can get hold of it meanwhile: this part of the map is locked.
+            // No other thread can clone the ground meanwhile, because this shard of the map is locked.
             Arc::strong_count(ground) > 1 || ground.recalled.load(Ordering::Acquire) > old
         });
         self.grounds.shrink_to_fit();
     }
 
-    /// Looks that found what they sought, looks that did not, and entries.
+    /// Numbers of hits, misses and entries.
     pub fn figures(&self) -> (u64, u64, usize) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed), self.entries.len())
     }
@@ -170,7 +170,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
 
 #[cfg(test)]
 impl<K: Clone + Eq + Hash, V> Cache<K, V> {
-    /// One that makes a known mistake.
+    /// A cache with a deliberate protocol error.
     pub(super) fn mistaken(mistake: Option<super::simulator::Mistake>) -> Self {
         Self::new(100, Arc::new(Lease::mistaken(mistake)))
     }
@@ -198,7 +198,7 @@ mod tests {
         let cache = Cache::new(10, Arc::default());
         let mut follower = Follower::new(Timing::USUAL);
         assert_eq!(follower.next(cache.lease(), Duration::ZERO), Step::Register);
-        assert_eq!(cache.lease().mark(), None, "nothing is taken before the node is known to others");
+        assert_eq!(cache.lease().mark(), None, "nothing is inserted before the node is registered");
         follower.registered(server());
         follower.began(cache.lease(), Stamp { server: server(), seq: 7 });
         renew(&cache, &mut follower, 7, &[]);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_good_until_something_that_it_rests_on_is_recalled() {
+    fn entry_is_valid_until_something_it_depends_on_is_invalidated() {
         let (cache, mut follower) = with_lease();
         cache.fill(cache.lease().mark().unwrap(), 1, "a", &[KEY, PROJECT]);
         assert_eq!(find(&cache), Some("a"));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_a_recall_is_good_for_nothing_after_it() {
+    fn value_read_before_an_invalidation_is_invalid_after_it() {
         let (cache, mut follower) = with_lease();
         let mark = cache.lease().mark().unwrap();
         renew(&cache, &mut follower, 8, &[(8, KEY)]);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_as_many_as_it_may_and_no_more() {
+    fn cache_grows_to_its_capacity_and_not_beyond() {
         let cache: Cache<usize, ()> = Cache::new(20_000, Arc::default());
         let mark = Mark { epoch: 0, applied: 0 };
         for key in 0..15_000 {
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lease_ends_by_itself() {
+    fn lease_expires() {
         let (cache, _) = with_lease();
         cache.fill(cache.lease().mark().unwrap(), 1, "a", &[KEY]);
         assert!(cache.lease().pass(Duration::from_millis(2999)).is_some());
@@ -262,31 +262,31 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_in_the_log_begins_a_new_epoch() {
+    fn gap_in_the_log_begins_a_new_epoch() {
         let (cache, mut follower) = with_lease();
         cache.fill(cache.lease().mark().unwrap(), 1, "a", &[KEY]);
         let old = cache.lease().mark().unwrap();
         follower.woken();
         follower.next(cache.lease(), Duration::ZERO);
         let page = LogPage { server: server(), clock: 9, recalls: vec![(9, PROJECT)] };
-        follower.read(cache.lease(), &page, |_, _| panic!("nothing of it is to be used"));
+        follower.read(cache.lease(), &page, |_, _| panic!("a page with a gap must not be applied"));
         assert_eq!(follower.next(cache.lease(), Duration::ZERO), Step::Register);
         follower.registered(server());
         follower.began(cache.lease(), Stamp { server: server(), seq: 9 });
         renew(&cache, &mut follower, 9, &[]);
         assert_eq!(find(&cache), None);
         cache.fill(old, 1, "a", &[KEY]);
-        assert_eq!(find(&cache), None, "what was under way belongs to the old epoch");
+        assert_eq!(find(&cache), None, "a read in progress belongs to the old epoch");
     }
 
     #[test]
-    fn a_read_counts_only_with_a_lease_on_its_server_and_with_all_that_was_applied() {
+    fn read_counts_only_with_a_lease_on_its_server_and_everything_applied() {
         let (cache, mut follower) = with_lease();
         let (second, stamp) =
             (Duration::from_secs(1), |server: &str, seq| Stamp { server: server.to_owned().into(), seq });
         let version = cache.lease().read_version(second).unwrap();
         assert!(version.admits(&stamp("a", 7)) && version.admits(&stamp("a", 8)));
-        assert!(!version.admits(&stamp("a", 6)), "a snapshot that is behind");
+        assert!(!version.admits(&stamp("a", 6)), "an older snapshot");
         assert!(!version.admits(&stamp("b", 7)), "another server");
         assert_eq!(cache.lease().read_version(Duration::from_secs(3)), None, "without a lease");
         renew(&cache, &mut follower, 8, &[(8, KEY)]);
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_that_reaches_another_server_begins_a_new_epoch_before_anything_is_acknowledged_there() {
+    fn heartbeat_on_another_server_begins_a_new_epoch_before_any_acknowledgment_there() {
         let (cache, mut follower) = with_lease();
         cache.fill(cache.lease().mark().unwrap(), 1, "a", &[KEY]);
         follower.woken();
@@ -304,14 +304,14 @@ mod tests {
         assert_eq!(find(&cache), None);
         assert_eq!((cache.lease().read_version(Duration::ZERO), cache.lease().mark()), (None, None));
         assert_eq!(follower.next(cache.lease(), Duration::ZERO), Step::Register);
-        // Registered there, and the clock read elsewhere.
+        // The node registers on one server, and the clock is read on another.
         follower.registered("b".to_owned().into());
         follower.began(cache.lease(), Stamp { server: server(), seq: 7 });
         assert_eq!(follower.next(cache.lease(), Duration::ZERO), Step::Register);
     }
 
     #[test]
-    fn sweeping_forgets_what_nothing_rests_on_and_takes_nothing_older() {
+    fn sweep_prunes_unused_grounds_and_older_reads_are_not_inserted() {
         let (cache, mut follower) = with_lease();
         let old = cache.lease().mark().unwrap();
         renew(&cache, &mut follower, 8, &[(8, KEY)]);

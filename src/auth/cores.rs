@@ -1,4 +1,4 @@
-//! Heavy work, at most one piece of it at a time for each core, and a short queue in front.
+//! CPU-bound work: at most one job per core at a time, with a short queue.
 
 use std::sync::{
     Arc,
@@ -9,32 +9,32 @@ use tokio::sync::Semaphore;
 
 use crate::base::error::{Code, Error, Result};
 
-/// How many pieces of work may wait for each core. One takes some 25 ms, so none waits long, and a flood
-/// is turned away before it costs memory.
+/// Maximum number of waiting jobs per core. A job takes about 25 ms, so the wait is short, and a flood is rejected
+/// before it uses memory.
 const WAITING_PER_CORE: usize = 8;
 
-/// Where heavy work is done.
+/// Executor for CPU-bound work.
 #[derive(Debug)]
 pub struct Cores {
     cores: Arc<Semaphore>,
-    /// One for each piece that works or waits.
+    /// One permit for each running or waiting job.
     places: Arc<Semaphore>,
     limits: Load,
     present: Arc<Gauge>,
     working: Arc<Gauge>,
 }
 
-/// How much there is of what.
+/// Number of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
-    /// Pieces of work that are being done or wait.
+    /// Running and waiting jobs.
     pub present: usize,
-    /// Pieces of work that are being done.
+    /// Running jobs.
     pub working: usize,
 }
 
 impl Cores {
-    /// As many as the machine has.
+    /// An executor with as many cores as the machine has.
     pub fn of_this_machine() -> Self {
         Self::new(std::thread::available_parallelism().map_or(1, usize::from), WAITING_PER_CORE)
     }
@@ -50,14 +50,11 @@ impl Cores {
         }
     }
 
-    /// Does `work` when a core is free; refuses it at once when too much is waiting already. Whoever
-    /// stops waiting gives up their place.
+    /// Runs `work` when a core is free. Fails immediately if the queue is full. A caller that stops waiting leaves the
+    /// queue.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Error::new(
-                Code::Overloaded,
-                "More passwords are waiting to be checked than the server takes on; retry in a moment",
-            )
+            Error::new(Code::Overloaded, "Too many passwords are waiting to be checked; retry in a moment")
         })?;
         let present = self.present.enter();
         let core = Arc::clone(&self.cores)
@@ -66,7 +63,7 @@ impl Cores {
             .map_err(|_| Error::new(Code::Overloaded, "The server is shutting down; retry elsewhere"))?;
         let working = self.working.enter();
         tokio::task::spawn_blocking(move || {
-            // Held by the work, not by whoever waits for it: a client that goes frees no core.
+            // The job holds these, not its caller: a client that disconnects does not free a core.
             let _held = (working, core, present, place);
             work()
         })
@@ -74,23 +71,23 @@ impl Cores {
         .map_err(Error::internal)?
     }
 
-    /// What there is now.
+    /// Current number of jobs.
     pub fn load(&self) -> Load {
         Load { present: self.present.now(), working: self.working.now() }
     }
 
-    /// The most that there has been at once.
+    /// Highest number of jobs so far.
     pub fn peak(&self) -> Load {
         Load { present: self.present.most(), working: self.working.most() }
     }
 
-    /// The most that there can be.
+    /// Maximum number of jobs.
     pub fn limits(&self) -> Load {
         self.limits
     }
 }
 
-/// Counts those who are in some place.
+/// Counter with a current and a highest value.
 #[derive(Debug, Default)]
 pub struct Gauge {
     now: AtomicUsize,
@@ -98,25 +95,25 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    /// One more, until what it gives is dropped.
+    /// Adds one until the returned guard is dropped.
     pub fn enter(self: &Arc<Self>) -> Present {
         let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
         self.most.fetch_max(now, Ordering::Relaxed);
         Present(Arc::clone(self))
     }
 
-    /// How many there are.
+    /// Current value.
     pub fn now(&self) -> usize {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// How many there have been at once.
+    /// Highest value so far.
     pub fn most(&self) -> usize {
         self.most.load(Ordering::Relaxed)
     }
 }
 
-/// One of those whom a [`Gauge`] counts.
+/// Guard that counts as one in its [`Gauge`].
 #[derive(Debug)]
 pub struct Present(Arc<Gauge>);
 
@@ -132,13 +129,13 @@ mod tests {
 
     use super::*;
 
-    /// Lets a future come as far as it can by itself.
+    /// Polls a future once.
     async fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
         poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
     }
 
     #[tokio::test]
-    async fn beyond_the_queue_work_is_refused_at_once_and_who_goes_frees_their_place() {
+    async fn full_queue_rejects_jobs_and_canceled_job_leaves_the_queue() {
         let cores = Cores::new(1, 2);
         let (finish, finished) = mpsc::channel::<()>();
         let mut first = Box::pin(cores.run(move || finished.recv().map_err(Error::internal)));
@@ -166,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_under_way_keeps_its_core_when_nobody_waits_for_it_any_more() {
+    async fn running_job_keeps_its_core_after_its_caller_is_gone() {
         let cores = Cores::new(1, 1);
         let (finish, finished) = mpsc::channel::<()>();
         let mut abandoned = Box::pin(cores.run(move || finished.recv().map_err(Error::internal)));

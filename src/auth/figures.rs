@@ -1,4 +1,4 @@
-//! Figures of the cache of credentials, of the lease and of recalls.
+//! Metrics of the credential cache, the lease and invalidations.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Upper bounds of how long a recall takes: a round trip or two, or what is left of a silent node's lease.
+/// Bucket bounds of the duration of an invalidation: one or two round trips, or the rest of a silent node's lease.
 static BOUNDS: [Duration; 12] = [
     Duration::from_millis(1),
     Duration::from_millis(2),
@@ -30,18 +30,18 @@ static BOUNDS: [Duration; 12] = [
     Duration::from_secs(4),
 ];
 
-/// What has happened since the server started.
+/// Counters since the server started.
 #[derive(Debug)]
 pub struct Figures {
-    /// How often a lease ended before it was renewed.
+    /// Leases that expired before they were renewed.
     pub lease_losses: AtomicU64,
-    /// Credential look-ups rejected because of where they ran.
+    /// Credential look-ups rejected because of the server that they ran on.
     pub reads_rejected: AtomicU64,
-    /// Recalls that every node has confirmed, and those confirmed because no lease could be left.
+    /// Invalidations that every other node acknowledged.
     pub recalls_by_ack: AtomicU64,
-    /// See above.
+    /// Invalidations that ended when the leases of the remaining nodes had expired.
     pub recalls_by_time: AtomicU64,
-    /// From a recall's COMMIT until it was confirmed.
+    /// Time from an invalidation's COMMIT until its confirmation.
     pub recall_time: Histogram,
 }
 
@@ -62,26 +62,29 @@ impl Measured for Node {
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
         if let Some(credentials) = &self.credentials {
             let (hits, misses, entries) = credentials.figures();
-            page.counter("cloudapi_auth_cache_hits_total", "Credentials that were found in the cache.").is(hits);
-            page.counter("cloudapi_auth_cache_misses_total", "Credentials that were looked for there in vain.")
-                .is(misses);
+            page.counter("cloudapi_auth_cache_hits_total", "Credentials found in the cache.").is(hits);
+            page.counter(
+                "cloudapi_auth_cache_misses_total",
+                "Credentials not found in the cache and read from the database.",
+            )
+            .is(misses);
             page.gauge("cloudapi_auth_cache_entries", "Credentials in the cache.").is(entries);
         }
         page.gauge("cloudapi_auth_lease_held", "Whether a heartbeat was committed within the lease time.")
             .is(self.lease.remaining(since_boot()).is_some());
-        page.counter("cloudapi_auth_lease_losses_total", "How often a lease ended before it was renewed.")
+        page.counter("cloudapi_auth_lease_losses_total", "Leases that expired before they were renewed.")
             .is(read(&self.figures.lease_losses));
         page.counter(
             "cloudapi_auth_reads_rejected_total",
-            "Credential look-ups rejected because they ran on another or an older PostgreSQL server.",
+            "Credential look-ups rejected because they ran on a different or stale PostgreSQL server.",
         )
         .is(read(&self.figures.reads_rejected));
-        page.counter("cloudapi_auth_recalls_total", "Revocations and other narrowings, by what confirmed them.")
+        page.counter("cloudapi_auth_recalls_total", "Invalidations, by how they were confirmed.")
             .of(&[("confirmed_by", "ack")], read(&self.figures.recalls_by_ack))
             .of(&[("confirmed_by", "time")], read(&self.figures.recalls_by_time));
         page.histogram(
             "cloudapi_auth_recall_duration_seconds",
-            "From a recall's COMMIT until no server trusts its cache of it.",
+            "Time from an invalidation's COMMIT until no server has a valid cache entry for it.",
         )
         .shows(&[], &self.figures.recall_time);
     }

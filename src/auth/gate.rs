@@ -1,5 +1,5 @@
-//! The gate in front of every handler: establishes who calls and whether their kind of credential
-//! and its scopes will do, in the contract's order, before anything of the request is read.
+//! The gate in front of every handler: authenticates the caller and checks the kind of credential and its scopes, in the
+//! order of the API contract, before any of the body is read.
 
 use std::{
     convert::Infallible,
@@ -47,11 +47,11 @@ use crate::{
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The layer for one route.
+/// Layer for one route.
 #[derive(Clone, Debug)]
 pub struct GateLayer(Arc<Rules>);
 
-/// What a gate goes by.
+/// Configuration of a gate.
 #[derive(Debug)]
 struct Rules {
     operation: Arc<Operation>,
@@ -63,7 +63,7 @@ struct Rules {
 }
 
 impl GateLayer {
-    /// The gate that `operation` asks for. Writes are done in tasks of `writes`.
+    /// The gate for `operation`. Writes run in tasks of `writes`.
     pub fn new(
         operation: Arc<Operation>,
         authenticator: Authenticator,
@@ -76,18 +76,18 @@ impl GateLayer {
     }
 }
 
-/// How far a request has come.
+/// Result of checking a request.
 enum Judged {
-    /// It may pass. Where a rate limit applies, how it stands.
+    /// The request is admitted. With the state of the rate limit, if one applies.
     Passed(Option<Standing>),
-    /// It may not.
+    /// The request is rejected.
     Refused(Error, Option<Standing>),
-    /// Its credential is not in the cache.
+    /// The credential is not cached.
     Unknown(Secret, Look),
 }
 
 impl Rules {
-    /// Judges a request as far as that needs no waiting, which for a cached credential is to the end.
+    /// Checks a request as far as possible without waiting. For a cached credential, the check is complete.
     fn judge(&self, head: &Parts) -> Judged {
         let judged = || -> Result<Judged> {
             let context = context_of(head)?;
@@ -108,7 +108,7 @@ impl Rules {
         judged().unwrap_or_else(|error| Judged::Refused(error, None))
     }
 
-    /// Goes on with a request whose credential the database has to be asked about.
+    /// Continues with a request whose credential has to be read from the database.
     async fn judge_unknown(&self, head: &Parts, secret: Secret, look: Look) -> Judged {
         let judged = async {
             let context = context_of(head)?;
@@ -118,13 +118,13 @@ impl Rules {
         judged.await.unwrap_or_else(|error| Judged::Refused(error, None))
     }
 
-    /// What comes after it is known who calls.
+    /// The checks that follow authentication.
     fn admit(&self, context: &RequestContext, head: &Parts, shown: Option<(Arc<Caller>, Secret)>) -> Judged {
         let mut standing = None;
         let admitted = || -> Result<()> {
             if let Some((caller, secret)) = shown {
                 let _ = context.secret.set(secret);
-                // Set before it is judged: what is refused with 403 was asked by somebody.
+                // Set before the checks, so that a request that is rejected with 403 is attributed to its caller.
                 let caller = context.caller.get_or_init(|| caller);
                 if let Some(project) = caller.project_id() {
                     let _ = context.project.set(project);
@@ -153,14 +153,14 @@ impl Rules {
         }
     }
 
-    /// What a request without a well-formed credential is answered.
+    /// The error for a request without a well-formed credential.
     fn failed(&self, context: &RequestContext, error: Error) -> Error {
-        // Guessing is bounded; a valid credential from the same address is not held up by it.
+        // Limits guessing. A valid credential from the same address is not affected.
         if is_failure(error.code()) { self.limits.failure_from(context.client).err().unwrap_or(error) } else { error }
     }
 
-    /// Lets a write do its work in a task of its own, in which it comes to its end, committed or not at all, and gives
-    /// its connection back clean: hyper drops what it is waiting for when its client goes.
+    /// Runs a write in its own task. The write then always ends, committed or rolled back, and returns its connection
+    /// clean, although hyper drops the response future when the client disconnects.
     async fn write(
         &self,
         (context, slot): Kept,
@@ -171,13 +171,13 @@ impl Rules {
             if let Some(context) = context {
                 context.settled().await;
             }
-            // Taken for as long as there is work, whether or not somebody waits for it.
+            // Held as long as the work runs, even if no client waits for it.
             drop(slot);
             answer
         };
         match self.writes.spawn(work).await {
             Ok(Ok(response)) => response,
-            // Its panic is told where those of reads are.
+            // A panic is logged in the same place as those of reads.
             Err(ended) => match ended.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(ended) => Error::internal(ended).into_response(),
@@ -185,13 +185,13 @@ impl Rules {
         }
     }
 
-    /// What it takes to serve a read once more, if it may fail because of the database.
+    /// State to retry a read, if it can fail because of the database.
     fn again<S: Clone>(&self, inner: &S, head: &Parts) -> Option<Box<Again<S>>> {
         let reads_database = self.operation.need != Need::Public && self.operation.body.is_none();
         reads_database.then(|| Box::new(Again::new(inner, head, &self.authenticator.node.db)))
     }
 
-    /// Lets a write do its work, and once more if only its connection was to blame.
+    /// Runs a write, and retries it once if it failed only because of its connection.
     async fn write_again<S>(self: &Arc<Self>, mut inner: S, head: Parts, body: Body) -> Response
     where
         S: Service<Request, Response = Response, Error = Infallible> + Send + 'static,
@@ -208,7 +208,7 @@ impl Rules {
     }
 }
 
-/// What of a request outlives it, until its write has ended.
+/// Parts of a request that outlive it, until its write has ended.
 type Kept = (Option<Arc<RequestContext>>, Option<Slot>);
 
 fn kept(copy: &Copy) -> Kept {
@@ -239,7 +239,7 @@ impl<S> Layer<S> for GateLayer {
     }
 }
 
-/// The service that [`GateLayer`] makes.
+/// The service that [`GateLayer`] creates.
 #[derive(Clone, Debug)]
 pub struct Gate<S> {
     rules: Arc<Rules>,
@@ -261,11 +261,11 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let (head, body) = request.into_parts();
-        // Whether there is a body that the route does not take is not known before it ends or its first byte arrives.
+        // An unexpected body is detected only when its first byte arrives or it ends.
         let may_have_stray_body = self.rules.operation.body.is_none() && !body.is_end_stream();
         let unknown = match self.rules.judge(&head) {
             Judged::Refused(error, standing) => return Gated::Refused { answer: Some((error, standing)) },
-            // The way of most requests, which needs no box.
+            // The path of most requests, without a boxed future.
             Judged::Passed(standing)
                 if self.rules.operation.is_read() && !may_have_stray_body && conditions(&head).is_none() =>
             {
@@ -276,7 +276,7 @@ where
             Judged::Unknown(secret, look) => Ok((secret, look)),
         };
         let rules = Arc::clone(&self.rules);
-        // The one that is ready goes, its clone stays.
+        // The service that is ready is used, and its clone is kept.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Gated::Other {
@@ -288,7 +288,9 @@ where
                 let standing = match judged {
                     Judged::Passed(standing) => standing,
                     Judged::Refused(error, standing) => return with_standing(error.into_response(), standing),
-                    Judged::Unknown(..) => return Error::internal("a look that found nothing").into_response(),
+                    Judged::Unknown(..) => {
+                        return Error::internal("a database look-up returned no decision").into_response();
+                    }
                 };
                 let body = match may_have_stray_body {
                     true => refuse_stray_body(&rules.operation, &head, body).await,
@@ -326,15 +328,15 @@ fn with_standing(mut response: Response, standing: Option<Standing>) -> Response
 }
 
 pin_project! {
-    /// An answer on its way.
+    /// A response future.
     #[project = GatedProject]
     #[allow(missing_docs, reason = "the macro takes no comments on fields")]
     pub enum Gated<S: Service<Request>> {
-        /// Of a read that may pass.
+        /// Response to an admitted read.
         Read { #[pin] answer: S::Future, standing: Option<Standing>, again: Option<Box<Again<S>>> },
-        /// Of a request that may not pass.
+        /// Response to a rejected request.
         Refused { answer: Option<(Error, Option<Standing>)> },
-        /// Of any other.
+        /// Any other response.
         Other { answer: Pin<Box<dyn Future<Output = Response> + Send>> },
     }
 }
@@ -353,7 +355,7 @@ impl<S: Service<Request, Response = Response, Error = Infallible>> Future for Ga
             },
             GatedProject::Refused { answer } => match answer.take() {
                 Some((error, standing)) => with_standing(error.into_response(), standing),
-                None => Error::internal("an answer was asked for twice").into_response(),
+                None => Error::internal("a response future was polled after completion").into_response(),
             },
             GatedProject::Other { answer } => ready!(answer.as_mut().poll(cx)),
         }))

@@ -1,6 +1,6 @@
-//! First arguments of handlers: each says who may call, and holds the proof that they do.
+//! First arguments of handlers. Each type states who may call, and its value proves that the caller may.
 //!
-//! The route table reads the need off the type, the gate enforces it, and leaving the argument out
+//! The route table takes the access policy from the type, and the gate enforces it. A handler without such an argument
 //! does not compile:
 //!
 //! ```compile_fail,E0277
@@ -8,23 +8,23 @@
 //! use cloudapi::{base::error::Result, http::{api::Api, reply::Json}, state::App};
 //!
 //! async fn open_to_all(State(_app): State<App>) -> Result<Json<String>> {
-//!     Ok(Json("everybody's keys".to_owned()))
+//!     Ok(Json("all keys".to_owned()))
 //! }
 //!
-//! let table: Api<App> = Api::new().get("/v1/leak", open_to_all, "Tell everybody everything.");
+//! let table: Api<App> = Api::new().get("/v1/leak", open_to_all, "List all keys");
 //! ```
 //!
-//! With a grant as its first argument the same handler stands in the table:
+//! With a grant as its first argument, the handler compiles:
 //!
 //! ```
 //! use axum::extract::State;
 //! use cloudapi::{auth::grant::Grant, base::{error::Result, scope::of}, http::{api::Api, reply::Json}, state::App};
 //!
 //! async fn guarded(_grant: Grant<of::KeysRead>, State(_app): State<App>) -> Result<Json<String>> {
-//!     Ok(Json("yours alone".to_owned()))
+//!     Ok(Json("your keys".to_owned()))
 //! }
 //!
-//! let table: Api<App> = Api::new().get("/v1/keep", guarded, "Tell those who may know.");
+//! let table: Api<App> = Api::new().get("/v1/keep", guarded, "List your keys");
 //! ```
 
 use std::{marker::PhantomData, sync::Arc};
@@ -51,13 +51,13 @@ use crate::{
     users,
 };
 
-/// Which kinds of credential may call.
+/// Kinds of credential that may call.
 pub trait Who: Send + Sync + 'static {
-    /// These.
+    /// Accepted kinds.
     const KINDS: &'static [SecretKind];
-    /// What a credential may do to itself.
+    /// Rule for a credential that acts on itself.
     const ITSELF: Itself = Itself::AsOthers;
-    /// Whether only an owner will do.
+    /// Whether the caller must be an owner of the project.
     const OWNER: bool = false;
 }
 
@@ -68,7 +68,7 @@ impl Who for Anyone {
     const KINDS: &'static [SecretKind] = ANY_KIND;
 }
 
-/// A session, a key or a token; one without the scope may still do it to itself.
+/// A session, a key or a token. A credential without the scope may still act on itself.
 #[derive(Debug)]
 pub enum OrItself {}
 impl Who for OrItself {
@@ -76,7 +76,7 @@ impl Who for OrItself {
     const ITSELF: Itself = Itself::WithoutScope;
 }
 
-/// A session, or a key that names itself.
+/// A session, or a key that acts on itself.
 #[derive(Debug)]
 pub enum SessionOrKeyItself {}
 impl Who for SessionOrKeyItself {
@@ -113,19 +113,19 @@ impl Who for SessionOnly {
     const KINDS: &'static [SecretKind] = &[SecretKind::Session];
 }
 
-/// Proof that the caller's kind is one of `W`'s, and that a key or token holds `S`. A session's
-/// roles differ by project: it holds `S` only in what [`Grant::in_project`] lets it into. Where `S` stands for several
-/// scopes, which of them it must be is for [`Tenant::require`] to ask, once it is known what is asked for.
+/// Proof that the caller's kind is one of `W`'s, and that a key or token has `S`. The roles of a session differ by
+/// project, so it has `S` only in a project that [`Grant::in_project`] admits it to. If `S` stands for several scopes,
+/// the handler calls [`Tenant::require`] for the needed one once the target is known.
 #[derive(Debug)]
 pub struct Grant<S, W = Anyone> {
     request: Arc<RequestContext>,
     caller: Arc<Caller>,
-    /// What a session's membership is verified by; none for a key or token.
+    /// Verifies a session's membership. None for a key or token.
     node: Option<Arc<Node>>,
     need: PhantomData<fn() -> (S, W)>,
 }
 
-/// State of a router that has a [`Node`].
+/// Router state that has a [`Node`].
 pub trait HasNode: Sync {
     /// The node.
     fn node(&self) -> &Arc<Node>;
@@ -151,25 +151,25 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
         &self.request
     }
 
-    /// Who is calling.
+    /// The authenticated caller.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
 
-    /// Lets the caller into a project: a session into the one it names, a key or token into its own,
-    /// which it may name too. What is foreign is not found. `db` is in no transaction: where it leads to another
+    /// Admits the caller to a project: a session to the project that it names, a key or token to its own project, which
+    /// it may name too. Any other project is not found. `db` must not be in a transaction: if it leads to another
     /// PostgreSQL server than the node's heartbeats, it is replaced by a new connection.
     pub async fn in_project(&self, db: &mut PgConnection, named: Option<&str>) -> Result<Tenant> {
         self.enter(db, named, false).await
     }
 
-    /// As [`Grant::in_project`], for a write: the membership cannot change until the transaction
-    /// that `db` is in ends, so nobody acts on a role that has just been taken away.
+    /// Like [`Grant::in_project`], for a write. The membership is locked until the transaction of `db` ends, so a role
+    /// that was just removed cannot be used.
     pub async fn in_project_for_write(&self, db: &mut PgConnection, named: Option<&str>) -> Result<Tenant> {
         self.enter(db, named, true).await
     }
 
-    /// Lets a key or token into its own project, which it may name, without asking the database. None for a session.
+    /// Admits a key or token to its own project, which it may name, without a database query. None for a session.
     pub fn in_own_project(&self, named: Option<&str>) -> Result<Option<Tenant>> {
         match &*self.caller {
             Caller::Session { .. } => Ok(None),
@@ -180,20 +180,20 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
         }
     }
 
-    /// Lets the caller into the project that `item` belongs to. A key or token stays in its own,
-    /// where the look-up will not find a foreign item.
+    /// Admits the caller to the project that `item` belongs to. A key or token stays in its own project, where it
+    /// does not find items of other projects.
     pub async fn in_project_of<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Tenant> {
         let owner = self.owner_of(db, item).await?;
         self.in_project(db, owner.as_deref()).await
     }
 
-    /// As [`Grant::in_project_of`], for a write.
+    /// Like [`Grant::in_project_of`], for a write.
     pub async fn in_project_of_for_write<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Tenant> {
         let owner = self.owner_of(db, item).await?;
         self.in_project_for_write(db, owner.as_deref()).await
     }
 
-    /// Looks, for as long as the answer lasts, whether the caller may still be in the project that they were let into.
+    /// A watch that checks, while a response is streamed, whether the caller may still access the project.
     pub fn watch(&self, authenticator: &Authenticator, tenant: Tenant) -> Watch {
         Watch::new(authenticator, &self.request, (S::SCOPES, Self::NEED), tenant.project_id())
     }
@@ -231,19 +231,21 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
                     return Err(Error::new(
                         Code::InsufficientScope,
                         format!(
-                            "Only an owner of the project may do this, and you are its {}; ask an owner",
+                            "Only an owner of the project may do this, and your role is {}; ask an owner",
                             membership.role
                         ),
                     ));
                 }
                 Ok(tenant)
             }
-            Caller::Key { .. } | Caller::Token { .. } => Err(Error::internal("a key was taken for a session")),
+            Caller::Key { .. } | Caller::Token { .. } => {
+                Err(Error::internal("a key or token reached the session branch"))
+            }
         }
     }
 }
 
-/// A session's place in a project, as the server of the node's heartbeats has it.
+/// A user's membership in a project, read from the PostgreSQL server of the node's heartbeats.
 async fn membership(
     node: &Node,
     db: &mut PgConnection,
@@ -259,14 +261,14 @@ async fn membership(
     node.verified_on(db, move |db| users::repo::membership_of(db, project, user).boxed()).await
 }
 
-/// A signed-in user, whatever their roles.
+/// A session, with any role.
 #[derive(Debug)]
 pub struct Session {
     /// The request.
     pub request: Arc<RequestContext>,
     /// The session.
     pub id: SessionId,
-    /// Whose it is.
+    /// The session's user.
     pub user_id: UserId,
 }
 
@@ -286,7 +288,7 @@ impl<St: Sync> FromRequestParts<St> for Session {
     }
 }
 
-/// Anybody who signs in, as often as an address may try.
+/// A client that signs in, rate limited by address.
 #[derive(Debug)]
 pub struct SigningIn {
     /// The request.
@@ -305,7 +307,7 @@ impl<St: Sync> FromRequestParts<St> for SigningIn {
     }
 }
 
-/// Anybody, without a credential.
+/// Any client, without a credential.
 #[derive(Debug)]
 pub struct Public {
     /// The request.
@@ -331,6 +333,6 @@ fn context(parts: &Parts) -> Result<Arc<RequestContext>> {
 fn admitted(parts: &Parts) -> Result<(Arc<RequestContext>, Arc<Caller>)> {
     let request = context(parts)?;
     let caller = request.caller.get().cloned();
-    let caller = caller.ok_or_else(|| Error::internal("a route that needs a credential stands behind no gate"))?;
+    let caller = caller.ok_or_else(|| Error::internal("a route that requires a credential is not behind the gate"))?;
     Ok((request, caller))
 }

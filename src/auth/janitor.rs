@@ -1,11 +1,11 @@
-//! Counts out nodes that are gone. A node writes a fresh stamp into its row each second; one whose stamp
-//! stands still for 2 W has no lease any more, and a recall need not wait for it.
+//! Detects dead nodes. Each heartbeat writes a new stamp into the node's row, once a second. A node whose stamp has not
+//! changed for 2 W has no lease any more, so an invalidation does not have to wait for it.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use super::lease::Timing;
 
-/// What one node has seen of the others' rows.
+/// What one node has seen of the other nodes' rows.
 #[derive(Debug)]
 pub struct Janitor<N> {
     patience: Duration,
@@ -13,13 +13,13 @@ pub struct Janitor<N> {
 }
 
 impl<N: Copy + Eq + Hash> Janitor<N> {
-    /// One that has seen nothing yet.
+    /// A janitor that has not seen any rows yet.
     pub fn new(timing: Timing) -> Self {
         Self { patience: timing.wait * 2, seen: HashMap::new() }
     }
 
-    /// Looks at all rows, which were read before it was `now` on the node's own clock. Gives the rows to remove, each on the
-    /// condition that its stamp is still this one.
+    /// Examines all rows, which were read before the node's own clock was at `now`. Returns the rows to remove, each on the
+    /// condition that its stamp is still the same.
     pub fn look(&mut self, now: Duration, rows: &[(N, i64)]) -> Vec<(N, i64)> {
         self.seen.retain(|node, _| rows.iter().any(|(there, _)| there == node));
         let mut gone = Vec::new();
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_stamp_that_stood_still_for_twice_the_wait_is_of_a_node_that_is_gone() {
+    fn node_is_dead_only_if_its_stamp_is_unchanged_for_twice_the_wait() {
         let mut janitor = Janitor::new(Timing::USUAL);
         let patience = Timing::USUAL.wait * 2;
         let second = Duration::from_secs(1);

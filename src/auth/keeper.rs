@@ -1,4 +1,4 @@
-//! Keeps a node's lease, and counts out nodes that are gone: does what `lease` and `janitor` decide.
+//! Keeps a node's lease and removes dead nodes: executes what `lease` and `janitor` decide.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -19,29 +19,29 @@ use crate::{
     db,
 };
 
-/// How long the database may take for one step. Less than what is left of a lease after one renewal has failed.
+/// Timeout of one step. Less than what remains of a lease after one failed renewal.
 const STEP_TIME: Duration = Duration::from_secs(1);
-/// How long to wait after a step that failed.
+/// Pause after a failed step.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often to look for nodes that are gone.
+/// Interval between checks for dead nodes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps the lease until it must stop; then gives it up, and lets the others know. To be stopped after the last
-/// request was served.
+/// Keeps the lease until the worker is stopped, then ends the lease and unregisters the node. Must be stopped after the
+/// last request.
 pub async fn run(node: Arc<Node>, heartbeat: Heartbeat) {
     heartbeat.stop().run_until_cancelled(Keeper::new(&node).keep(&heartbeat)).await;
     node.lease.give_up();
-    // Else they wait for it once, until its lease would have ended.
+    // Without this, the next invalidation waits until the node's lease would have expired.
     let leaving = async { node::unregister(&mut *node.db.acquire_for_write().await?, node.id).await };
     if let Ok(Err(error)) = timeout(STEP_TIME, leaving).await {
-        tracing::debug!(%error, "the node could not sign off; the others will count it out");
+        tracing::debug!(%error, "node not unregistered; other nodes will remove it");
     }
 }
 
 struct Keeper<'a> {
     node: &'a Node,
     follower: Follower,
-    /// The connection that recalls are heard on, if there is one.
+    /// Connection that receives notifications of invalidations, if there is one.
     link: Option<PgListener>,
     held: bool,
 }
@@ -59,7 +59,7 @@ impl<'a> Keeper<'a> {
                 self.rest(until).await;
             } else if let Err(error) = self.take(step).await {
                 self.follower.failed();
-                // Whatever it was, another connection begins with no unread answers.
+                // A new connection has no unread responses, whatever the error was.
                 self.link = None;
                 self.tell(Some(&error));
                 tokio::time::sleep(PAUSE).await;
@@ -88,7 +88,7 @@ impl<'a> Keeper<'a> {
             Step::ReadClock => {
                 let clock = node::clock(db).await?;
                 self.follower.began(lease, clock);
-                // Nothing of what was known in the epoch before is known any more.
+                // A new epoch: everything known before it is void.
                 self.node.tell_of_recall();
             }
             Step::ReadLog { after } => {
@@ -99,7 +99,7 @@ impl<'a> Keeper<'a> {
                         credentials.recall(subject, seq);
                     }
                 });
-                // Before it is acknowledged: event streams that rest on it give nothing more out from here on.
+                // Before the acknowledgment: event streams that depend on this send nothing more from here on.
                 if !page.recalls.is_empty() {
                     self.node.tell_of_recall();
                 }
@@ -114,17 +114,17 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    /// Waits for the time or for a recall, whichever comes first.
+    /// Waits for the time or for a notification, whichever comes first.
     async fn rest(&mut self, until: Duration) {
         let Some(link) = &mut self.link else { return self.follower.woken() };
         match timeout(until.saturating_sub(since_boot()), link.try_recv()).await {
             Err(_) => {}
             Ok(Ok(Some(_))) => {
-                // One reading answers all that were told so far.
+                // One read of the log covers all notifications so far.
                 while link.next_buffered().is_some() {}
                 self.follower.woken();
             }
-            // A connection that has ended may have ended before it could tell.
+            // The connection may have been lost before a notification arrived.
             Ok(Ok(None) | Err(_)) => {
                 self.link = None;
                 self.follower.woken();
@@ -132,14 +132,14 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Logs when the lease comes and goes, once each.
+    /// Logs once each time the lease is acquired or lost.
     fn tell(&mut self, error: Option<&str>) {
         let holds = self.node.lease.remaining(since_boot()).is_some();
         match (self.held, holds) {
             (false, true) if self.node.credentials.is_none() => {
                 tracing::info!(node_id = %self.node.id, "lease acquired");
             }
-            (false, true) => tracing::info!(node_id = %self.node.id, "credentials are answered from the cache"),
+            (false, true) => tracing::info!(node_id = %self.node.id, "lease acquired; credential cache enabled"),
             (true, false) => {
                 self.node.figures.lease_losses.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
@@ -153,19 +153,19 @@ impl<'a> Keeper<'a> {
     }
 }
 
-/// A connection of its own: those of the pool come and go.
+/// Opens a dedicated connection, because connections of the pool come and go.
 async fn listen(node: &Node) -> sqlx::Result<PgListener> {
     let options = node.db.connect_options().as_ref().clone();
     let pool = db::pool_options().max_connections(1).idle_timeout(None).max_lifetime(None);
     let mut link = PgListener::connect_with(&pool.connect_lazy_with(options)).await?;
     link.ignore_pool_close_event(true);
-    // A loss is to be noticed, because nothing is heard meanwhile.
+    // A lost connection must be noticed, because notifications are missed meanwhile.
     link.eager_reconnect(false);
     link.listen(node::CHANNEL).await?;
     Ok(link)
 }
 
-/// Counts out, until it must stop, the nodes that are gone. Every node does so, with a cache or without.
+/// Removes dead nodes until the worker is stopped. Every node does this, with or without a cache.
 pub async fn clean(node: Arc<Node>, heartbeat: Heartbeat) {
     let mut janitor = Janitor::new(node.timing);
     while heartbeat.pause(LOOK_INTERVAL).await {
@@ -173,10 +173,10 @@ pub async fn clean(node: Arc<Node>, heartbeat: Heartbeat) {
             let mut db = node.db.acquire_for_write().await?;
             look(&mut janitor, &mut db).await
         };
-        // Another look will come.
+        // The next round repeats the check.
         if let Ok(Err(error)) = timeout(STEP_TIME, cleaned).await {
             node.db.note_sql(&error);
-            tracing::debug!(%error, "the nodes could not be looked at");
+            tracing::debug!(%error, "check for dead nodes failed");
         }
     }
 }
@@ -185,7 +185,7 @@ async fn look(janitor: &mut Janitor<Uuid>, db: &mut PgConnection) -> sqlx::Resul
     let rows = node::stamps(db).await?;
     for (id, stamp) in janitor.look(since_boot(), &rows) {
         if node::count_out(db, id, stamp).await? {
-            tracing::warn!(node_id = %id, "a node gave no sign of life and was counted out; it begins anew if it lives");
+            tracing::warn!(node_id = %id, "node removed: it sent no heartbeat; if it still runs, it registers again");
         }
     }
     Ok(())

@@ -1,10 +1,11 @@
-//! When a node may trust what it has cached, as a state machine without I/O (docs/revocation.md).
+//! The lease protocol as a state machine without I/O: when a node may trust its cache (docs/revocation.md).
 //!
-//! Three parts: the [`Lease`], which requests ask, those that read the database too; the [`Follower`], which keeps it by
-//! following the log of recalls on one PostgreSQL server; and [`Timing`], from which whoever recalls something knows how long a node that says nothing may
-//! still trust its cache. All times are intervals on a local clock that counts suspension
-//! ([`crate::base::clock::since_boot`]); what the wall clock says plays no part. `simulator` runs all of it
-//! against clocks, networks and processes that misbehave.
+//! - [`Lease`]: checked by each request, including requests that read the database.
+//! - [`Follower`]: keeps the lease by following the log of invalidations on one PostgreSQL server.
+//! - [`Timing`]: tells the node that invalidates something how long a silent node may still trust its cache.
+//!
+//! All times are intervals on a local clock that counts suspension ([`crate::base::clock::since_boot`]). The wall clock is
+//! not used. `simulator` runs the protocol against faulty clocks, networks and processes.
 
 use std::{
     sync::{
@@ -21,7 +22,8 @@ use crate::{
     db::{ServerId, Stamp},
 };
 
-/// Whether the simulator wants a known mistake to be made, to see that it notices. Elsewhere never.
+/// Whether the simulator has enabled this deliberate protocol error, to verify that it is detected. Always false in builds
+/// without tests.
 macro_rules! mistaken {
     ($lease:expr, $mistake:ident) => {{
         #[cfg(test)]
@@ -33,21 +35,20 @@ macro_rules! mistaken {
 }
 pub(super) use mistaken;
 
-/// How long things last.
+/// Durations of the lease protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// L: how long a lease lasts.
+    /// L: duration of a lease.
     pub lease: Duration,
-    /// How often it is renewed.
+    /// Interval between renewals.
     pub renewal: Duration,
-    /// W: how long after a recall's COMMIT no node trusts a cache that has not heard of it. Longer than L,
-    /// because the clocks of two machines need not run equally fast.
+    /// W: time after an invalidation's COMMIT after which no node trusts a cache without that invalidation. Longer than L,
+    /// because the clocks of two machines can run at different speeds.
     pub wait: Duration,
 }
 
 impl Timing {
-    /// L = 3 s, renewed each second; with clocks that run at most ε = 2 % fast or slow,
-    /// W = L (1 + ε) / (1 − ε) + 50 ms.
+    /// L = 3 s, renewed each second. For clocks that run at most ε = 2 % fast or slow, W = L (1 + ε) / (1 − ε) + 50 ms.
     pub const USUAL: Self = Self {
         lease: Duration::from_millis(3000),
         renewal: Duration::from_millis(1000),
@@ -55,20 +56,19 @@ impl Timing {
     };
 }
 
-/// What requests ask: whether the cache may be trusted now, and what a look into the database will be worth.
+/// A node's lease: whether the cache may be trusted now, and which database reads count.
 #[derive(Debug)]
 pub struct Lease {
-    /// Until when it lasts, in nanoseconds since boot. Stored after everything that it vouches for.
+    /// End of the lease, in nanoseconds since boot. Stored after everything that the lease covers.
     until: AtomicU64,
-    /// What was cached in an older epoch counts for nothing.
+    /// Current epoch. Cache entries of older epochs are invalid.
     epoch: AtomicU64,
-    /// Up to where the log was followed, or [`NOWHERE`].
+    /// Log number up to which invalidations were applied, or [`NOWHERE`].
     applied: AtomicI64,
-    /// The server that the heartbeats of this epoch are committed on. Requests that hit the cache do not read it. A new
-    /// epoch begins under its lock.
+    /// The server that commits the heartbeats of this epoch. Cache hits do not read it. A new epoch begins under this lock.
     server: Mutex<Option<ServerId>>,
     /// The latest revocation that this node committed on that server and confirms without its own acknowledgment, or
-    /// [`NOWHERE`]. Reads must see it, although the log may not have been followed so far yet. Written under the lock of
+    /// [`NOWHERE`]. Reads must see it even if the node has not read that part of the log yet. Written under the lock of
     /// `server`.
     own: AtomicI64,
     #[cfg(test)]
@@ -77,34 +77,34 @@ pub struct Lease {
 
 const NOWHERE: i64 = -1;
 
-/// Says that the lease was good. It opens the cache: so the lease is read first and the cache after it. The
-/// other way round, a recall could come between the two.
+/// Proof that the lease was valid. The cache requires it, so the lease is checked before the cache is read. In the reverse
+/// order, an invalidation could happen between the two.
 #[derive(Debug)]
 pub struct Pass {
     pub(super) epoch: u64,
 }
 
-/// How much was known when a look into the database began.
+/// Epoch and log number that a node had applied when a database read began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub(super) epoch: u64,
     pub(super) applied: i64,
 }
 
-/// What a read of the database must match to decide whether a request is accepted. Taken before the read.
+/// Condition that a database read must meet to decide whether a request is accepted. Taken before the read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadVersion {
-    /// How much the node had applied.
+    /// What the node had applied.
     pub(super) mark: Mark,
-    /// The number of the latest revocation that the read must see.
+    /// Number of the latest revocation that the read must see.
     at_least: i64,
-    /// The server that commits the node's heartbeats.
+    /// Server that commits the node's heartbeats.
     server: ServerId,
 }
 
 impl ReadVersion {
-    /// Whether a read with this stamp saw every revocation that was answered before the version was taken: it ran on
-    /// the server of the heartbeats and saw all that the node had applied or committed itself.
+    /// Whether a read with this stamp saw every revocation that was confirmed before the version was taken: it ran on the
+    /// server of the heartbeats and saw everything that the node had applied or committed.
     pub fn admits(&self, stamp: &Stamp) -> bool {
         self.is_of(&stamp.server) && stamp.seq >= self.at_least
     }
@@ -130,24 +130,24 @@ impl Default for Lease {
 }
 
 impl Lease {
-    /// Whether it is good at `now`.
+    /// Returns proof that the lease is valid at `now`.
     pub fn pass(&self, now: Duration) -> Option<Pass> {
         let is_good = nanos(now) < self.until.load(Ordering::Acquire);
         is_good.then(|| Pass { epoch: self.epoch.load(Ordering::Acquire) })
     }
 
-    /// To be remembered before the database is read for something to be cached; none while nothing may be.
+    /// Taken before a database read whose result is to be cached. None while nothing may be cached.
     pub fn mark(&self) -> Option<Mark> {
-        // The epoch first: should a new one begin in between, what comes of the mark is dropped.
+        // The epoch first: if a new one begins in between, entries with this mark are invalid.
         let epoch = self.epoch.load(Ordering::Acquire);
         let applied = self.applied.load(Ordering::Acquire);
         (applied != NOWHERE).then_some(Mark { epoch, applied })
     }
 
-    /// What a read that begins after `now` must match; none without a heartbeat that was committed within the lease
-    /// time, because then no read proves anything.
+    /// The condition for a read that begins after `now`. None if no heartbeat was committed within the lease time, because
+    /// then no read proves anything.
     pub fn read_version(&self, now: Duration) -> Option<ReadVersion> {
-        // No other epoch begins meanwhile.
+        // The lock prevents a new epoch meanwhile.
         let server = self.server();
         let is_good = nanos(now) < self.until.load(Ordering::Acquire);
         let (mark, server) = (self.mark()?, server.clone()?);
@@ -159,7 +159,7 @@ impl Lease {
     }
 
     /// Whether this epoch's heartbeats are committed on the server that committed `recall`, a revocation by this node. If
-    /// so, every read from now on must see it, and it need not wait for this node's own acknowledgment.
+    /// so, every later read must see the revocation, and it does not have to wait for this node's own acknowledgment.
     pub fn vouch_for(&self, recall: &Stamp) -> bool {
         let server = self.server();
         let is_own = server.as_ref() == Some(&recall.server);
@@ -173,7 +173,7 @@ impl Lease {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a new epoch, in which nothing is known yet: what is cached and what is being read belongs to the old one.
+    /// Begins a new epoch without a lease. Cache entries and reads in progress belong to the old epoch.
     fn begin_epoch(&self) {
         let mut server = self.server();
         self.give_up();
@@ -183,23 +183,23 @@ impl Lease {
         *server = None;
     }
 
-    /// How much longer it lasts at `now`; none if it does not.
+    /// Remaining time of the lease at `now`. None without a lease.
     pub fn remaining(&self, now: Duration) -> Option<Duration> {
         Duration::from_nanos(self.until.load(Ordering::Acquire)).checked_sub(now).filter(|left| !left.is_zero())
     }
 
-    /// Up to where the log was followed.
+    /// Log number up to which invalidations were applied.
     pub fn applied(&self) -> Option<i64> {
         self.mark().map(|mark| mark.applied)
     }
 
-    /// One under which a known mistake is made.
+    /// A lease with a deliberate protocol error.
     #[cfg(test)]
     pub(super) fn mistaken(mistake: Option<Mistake>) -> Self {
         Self { mistake, ..Self::default() }
     }
 
-    /// Ends it now.
+    /// Ends the lease immediately.
     pub fn give_up(&self) {
         self.until.store(0, Ordering::Release);
     }
@@ -209,47 +209,47 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What is to be done next to keep the lease.
+/// Next step to keep the lease.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Put the node into `auth_nodes`, with a fresh stamp and nothing acknowledged, and commit. Then
+    /// Write the node into `auth_nodes`, with a new stamp and nothing acknowledged, and commit. Then call
     /// [`Follower::registered`].
     Register,
-    /// Only then read `auth_clock`, on the same server; [`Follower::began`].
+    /// Only then read `auth_clock` on the same server. Then call [`Follower::began`].
     ReadClock,
-    /// Read what the log has after this number, and the clock, in one snapshot; [`Follower::read`].
+    /// Read the log after this number, and the clock, in one snapshot. Then call [`Follower::read`].
     ReadLog {
-        /// The last one that was heard of.
+        /// Last applied number.
         after: i64,
     },
-    /// Write a fresh stamp and this number into the node's own row, if it is this server that does so;
+    /// Write a new stamp and this number into the node's own row, on this server only. Then call
     /// [`Follower::acknowledged`].
     Acknowledge {
-        /// All up to it is dropped from the cache.
+        /// Number up to which invalidations were applied.
         up_to: i64,
-        /// The server of this epoch.
+        /// Server of this epoch.
         server: ServerId,
     },
-    /// Do nothing until this time, unless something was recalled: [`Follower::woken`].
+    /// Wait until this time, or call [`Follower::woken`] after an invalidation.
     Rest {
-        /// On the node's clock.
+        /// Time on the node's clock.
         until: Duration,
     },
 }
 
-/// The log after some number, as one snapshot has it.
+/// The log after a number, as of one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPage {
-    /// The server that it was read on.
+    /// Server that the log was read on.
     pub server: ServerId,
-    /// What the clock stands at.
+    /// Number of the clock.
     pub clock: i64,
-    /// What was recalled, in order.
+    /// Invalidations, in order.
     pub recalls: Vec<(i64, Subject)>,
 }
 
 impl LogPage {
-    /// Whether nothing is missing between `after` and the clock, because it was removed long ago, say.
+    /// Whether no entry is missing between `after` and the clock, for example because it was pruned.
     fn is_whole(&self, after: i64) -> bool {
         let mut at = after;
         for (seq, _) in &self.recalls {
@@ -267,7 +267,7 @@ enum State {
     /// Not in `auth_nodes`.
     Out,
     Registered,
-    /// Something may be in the log.
+    /// The log may have new entries.
     Due,
     Resting {
         until: Duration,
@@ -281,23 +281,23 @@ enum State {
     },
 }
 
-/// Follows the log, and thereby keeps the lease. One for a node; whoever drives it does what
-/// [`Follower::next`] says and tells what came of it, or [`Follower::failed`].
+/// Follows the log and keeps the lease. A node has one follower. Its driver executes the steps that [`Follower::next`]
+/// returns, and reports the result of each step, or [`Follower::failed`].
 #[derive(Debug)]
 pub struct Follower {
     timing: Timing,
     state: State,
-    /// The server that the node is registered on.
+    /// Server that the node is registered on.
     server: Option<ServerId>,
 }
 
 impl Follower {
-    /// One that has done nothing yet.
+    /// A follower in its initial state.
     pub fn new(timing: Timing) -> Self {
         Self { timing, state: State::Out, server: None }
     }
 
-    /// What is to be done.
+    /// The next step.
     pub fn next(&mut self, lease: &Lease, now: Duration) -> Step {
         match self.state {
             State::Out => {
@@ -307,8 +307,7 @@ impl Follower {
             State::Registered => Step::ReadClock,
             State::Resting { until } if now < until => Step::Rest { until },
             State::Due | State::Resting { .. } | State::Reading { .. } => {
-                // The lease counts from before the log is read: what is recalled after that read is not
-                // vouched for.
+                // The lease counts from before the log is read, because it does not cover later invalidations.
                 self.state = State::Reading { t0: now };
                 Step::ReadLog { after: lease.applied.load(Ordering::Acquire) }
             }
@@ -322,21 +321,21 @@ impl Follower {
         }
     }
 
-    /// Ends the epoch at once, before the node says anything to another server: what it acknowledges there must not
-    /// confirm a revocation while reads of the old server still count.
+    /// Ends the epoch before the node writes anything to another server: what it acknowledges there must not confirm a
+    /// revocation while reads of the old server still count.
     fn leave(&mut self, lease: &Lease) {
         lease.begin_epoch();
         self.server = None;
         self.state = State::Out;
     }
 
-    /// The node is in `auth_nodes`, on `server`.
+    /// The node was written into `auth_nodes` on `server`.
     pub fn registered(&mut self, server: ServerId) {
         self.server = Some(server);
         self.state = State::Registered;
     }
 
-    /// The clock stood at this number after the node was registered: who recalls something later knows of the node.
+    /// The clock had this number after the node was registered: later invalidations wait for the node.
     pub fn began(&mut self, lease: &Lease, clock: Stamp) {
         if self.is_elsewhere(lease, &clock.server) {
             return self.leave(lease);
@@ -346,8 +345,8 @@ impl Follower {
         self.state = State::Due;
     }
 
-    /// Whether an answer came from another server than the node is registered on. That server need not know the node,
-    /// and its numbers need not mean the same.
+    /// Whether a response came from another server than the node is registered on. That server may not know the node, and
+    /// its numbers may have a different meaning.
     fn is_elsewhere(&mut self, lease: &Lease, server: &ServerId) -> bool {
         if mistaken!(lease, EpochAcrossServers) {
             *lease.server() = Some(server.clone());
@@ -356,7 +355,7 @@ impl Follower {
         self.server.as_ref() != Some(server)
     }
 
-    /// The log was read. `drop` is told each thing recalled, and to forget what is cached of it.
+    /// The log was read. Calls `drop` for each invalidation, which must invalidate the cache entries.
     pub fn read(&mut self, lease: &Lease, page: &LogPage, mut drop: impl FnMut(Subject, i64)) {
         let State::Reading { t0 } = self.state else { return };
         if self.is_elsewhere(lease, &page.server) {
@@ -374,12 +373,12 @@ impl Follower {
         self.state = State::Read { t0 };
     }
 
-    /// The node's row was written and committed, if it was `found` on the server of this epoch: then the lease lasts
-    /// from when the renewal began.
+    /// The node's row was written and committed, if it was `found` on the server of this epoch. The lease then counts from
+    /// the start of the renewal.
     pub fn acknowledged(&mut self, lease: &Lease, found: bool, now: Duration) {
         let State::Read { t0 } = self.state else { return };
         if !found {
-            // Others have counted the node out, and wait for it no more.
+            // Other nodes have removed this one, and do not wait for it any more.
             self.state = State::Out;
             return;
         }
@@ -388,14 +387,14 @@ impl Follower {
         self.state = State::Resting { until: t0 + self.timing.renewal };
     }
 
-    /// Something was recalled, or nobody can say that nothing was.
+    /// There was an invalidation, or one may have been missed.
     pub fn woken(&mut self) {
         if let State::Resting { .. } = self.state {
             self.state = State::Due;
         }
     }
 
-    /// The step failed, or nobody knows what became of it. The lease runs on until its end.
+    /// The step failed or its outcome is unknown. The lease remains valid until it expires.
     pub fn failed(&mut self) {
         match self.state {
             State::Reading { .. } | State::Read { .. } => self.state = State::Due,

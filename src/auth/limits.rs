@@ -1,5 +1,5 @@
-//! Rate limits: how often a credential may be used, and how often an address may fail or sign in. Each
-//! node counts what it sees, so N nodes admit at most N times a limit. GCRA, from a kept library.
+//! Rate limits: uses of a credential, and failures and sign-ins from an address. Each node counts on its own, so N nodes
+//! admit at most N times a limit. The algorithm is GCRA, from the `governor` library.
 
 use std::{
     collections::HashMap,
@@ -30,12 +30,12 @@ use crate::base::{
     subject::Subject,
 };
 
-/// How many addresses are remembered at once; beyond that, those that did nothing lately go first.
+/// Maximum number of tracked addresses. Beyond that, idle addresses are removed first.
 const ADDRESSES: usize = 100_000;
 
 type Limiter<K> = RateLimiter<K, DashMapStateStore<K>, LimitClock, StateInformationMiddleware>;
 
-/// The server's time for limits: it runs on whatever happens to the wall clock.
+/// Monotonic clock for limits: changes of the wall clock do not affect it.
 #[derive(Clone, Debug)]
 struct LimitClock(Clock);
 
@@ -47,12 +47,12 @@ impl governor::clock::Clock for LimitClock {
     }
 }
 
-/// The limits of one node.
+/// Limits of one node.
 #[derive(Debug)]
 pub struct Limits {
     settings: LimitSettings,
     clock: LimitClock,
-    /// A limiter for each limit that some credential has.
+    /// One limiter for each limit that a credential has.
     credentials: RwLock<HashMap<RateLimit, Arc<Limiter<Subject>>>>,
     failures: Budget<IpAddr>,
     lookups: LookupLimits,
@@ -60,7 +60,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Limits by these settings.
+    /// Limits with these settings.
     pub fn new(settings: LimitSettings, clock: Clock) -> Self {
         let failures = Budget::new(settings.failures, ADDRESSES, clock.clone());
         let lookups = LookupLimits::new(clock.clone());
@@ -75,9 +75,8 @@ impl Limits {
         }
     }
 
-    /// Counts one use of the caller's credential. Where a limit applies, gives how it stands, and whether
-    /// the use is beyond it. Tokens under a key that has a limit share it: a key hands out no more than it
-    /// holds.
+    /// Counts one use of the caller's credential. If a limit applies, returns its state and whether this use exceeds it.
+    /// Tokens below a key with a limit share it, because a key cannot grant more than it has.
     pub fn use_of(&self, caller: &Caller) -> Option<Standing> {
         let (subject, own) = match caller {
             Caller::Session { id, .. } => (Subject::Session(*id), None),
@@ -92,14 +91,14 @@ impl Limits {
         Some(Standing::new(limit, outcome, self.clock.now()))
     }
 
-    /// Counts one failure to authenticate from `address`; an error once there have been too many.
+    /// Counts one failed authentication from `address`. An error after too many.
     pub fn failure_from(&self, address: Option<IpAddr>) -> Result<()> {
         let Some(address) = address else { return Ok(()) };
         self.failures.take(network_of(address)).map_err(too_many_failures)
     }
 
-    /// Looks up a credential that is not cached, within what unknown credentials may cost the database. Counts a failure
-    /// from `address` itself.
+    /// Looks up a credential that is not cached, within the limits on unknown credentials. Also counts a failure from
+    /// `address`.
     pub async fn look_up(
         &self,
         by: &Authenticator,
@@ -110,14 +109,14 @@ impl Limits {
         self.lookups.look_up(by, (secret, look), &self.failures, address).await
     }
 
-    /// How look-ups ran.
+    /// Limits on look-ups, with their counters.
     pub fn lookups(&self) -> &LookupLimits {
         &self.lookups
     }
 
-    /// Counts one attempt to sign in from `address`; an error once there have been too many.
+    /// Counts one sign-in attempt from `address`. An error after too many.
     pub fn sign_in_from(&self, address: Option<IpAddr>) -> Result<()> {
-        self.of_address(&self.sign_ins, address, "Too many attempts to sign in came from your address")
+        self.of_address(&self.sign_ins, address, "Too many sign-in attempts came from your address")
     }
 
     fn of_address(&self, limiter: &Limiter<IpAddr>, address: Option<IpAddr>, what: &str) -> Result<()> {
@@ -126,7 +125,7 @@ impl Limits {
         if limiter.len() >= ADDRESSES {
             limiter.retain_recent();
             if limiter.len() >= ADDRESSES {
-                // More addresses at once than one attacker is worth memory: the bound matters more.
+                // So many addresses at the same time are an attack. Bounded memory matters more than this limit.
                 return Ok(());
             }
         }
@@ -143,7 +142,7 @@ impl Limits {
         Arc::clone(write.entry(limit).or_insert_with(|| Arc::new(limiter(limit, &self.clock))))
     }
 
-    /// Forgets whom no limit holds back any more. To be called now and then.
+    /// Removes state that does not limit anyone any more. Must be called periodically.
     pub fn sweep(&self) {
         self.failures.sweep();
         self.sign_ins.retain_recent();
@@ -157,12 +156,12 @@ impl Limits {
 
 fn limiter<K: std::hash::Hash + Eq + Clone>(limit: RateLimit, clock: &LimitClock) -> Limiter<K> {
     let period = Duration::from_secs(limit.per_seconds.get().into()) / limit.requests.get();
-    // A period of nought is a limit that cannot be reached.
+    // A period of zero is a limit that cannot be reached.
     let quota = Quota::with_period(period).unwrap_or_else(|| Quota::per_second(limit.requests));
     RateLimiter::dashmap_with_clock(quota.allow_burst(limit.requests), clock.clone()).with_middleware()
 }
 
-/// What a failure is answered from an address that may not fail again before `wait` has passed.
+/// The error after too many failures from an address that may not fail again for `wait`.
 pub(super) fn too_many_failures(wait: Duration) -> Error {
     too_many("Too many requests from your address had no valid credential", wait)
 }
@@ -173,7 +172,7 @@ fn too_many(what: &str, wait: Duration) -> Error {
     Error::new(Code::RateLimited, detail).retry_after(seconds)
 }
 
-/// Whoever has one IPv6 address usually has its whole /64.
+/// The /64 of an IPv6 address, because a client with one address usually has the whole network.
 pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -181,14 +180,14 @@ pub(super) fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How a limit stands after one more use.
+/// State of a rate limit after a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     limit: RateLimit,
     remaining: u32,
-    /// Until all of the limit is there again.
+    /// Time until the whole limit is available again.
     reset: Duration,
-    /// Until the next use is admitted, when this one was not.
+    /// Time until the next use is admitted, if this one was rejected.
     wait: Option<Duration>,
 }
 
@@ -203,7 +202,7 @@ impl Standing {
         Self { limit, remaining, reset: Duration::from_secs_f64(reset), wait }
     }
 
-    /// An error if this use is beyond the limit.
+    /// An error if this use exceeds the limit.
     pub fn require(&self) -> Result<()> {
         let Some(wait) = self.wait else { return Ok(()) };
         let (seconds, RateLimit { requests, per_seconds }) = (whole_seconds(wait), self.limit);
@@ -213,7 +212,7 @@ impl Standing {
         Err(Error::new(Code::RateLimited, detail).retry_after(seconds))
     }
 
-    /// Tells of it in `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
+    /// Writes the `RateLimit-Policy` and `RateLimit` headers (draft-ietf-httpapi-ratelimit-headers).
     pub fn write(&self, headers: &mut HeaderMap) {
         let RateLimit { requests, per_seconds } = self.limit;
         let policy = format!("\"default\";q={requests};w={per_seconds}");
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_admits_its_requests_and_then_as_many_as_time_allows() {
+    fn limit_admits_its_burst_and_then_its_rate() {
         let clock = Clock::system();
         let settings = LimitSettings { credentials: Some(RateLimit::new(3, 30)), ..LimitSettings::default() };
         let limits = Limits::new(settings, clock.clone());
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_fails_too_often_has_to_wait_and_its_neighbours_have_not() {
+    fn address_with_too_many_failures_must_wait_and_other_addresses_need_not() {
         let clock = Clock::system();
         let limits =
             Limits::new(LimitSettings { failures: RateLimit::new(2, 60), ..LimitSettings::default() }, clock.clone());

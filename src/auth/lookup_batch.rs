@@ -1,4 +1,4 @@
-//! Asks the database about many secrets in one statement.
+//! Looks up many secrets in the database with one statement.
 
 use std::{
     collections::HashMap,
@@ -27,21 +27,21 @@ use crate::{
     sessions::model::IDLE,
 };
 
-/// The least time between the starts of two batches.
+/// Minimum time between the starts of two batches.
 pub const INTERVAL: Duration = Duration::from_millis(20);
 
-/// What the database says about a secret.
+/// Result of a look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is a credential with this secret, and it has not ended.
+    /// A credential with this secret exists and is valid.
     Live,
-    /// There was one.
+    /// A credential with this secret exists, and it expired or was revoked.
     Ended,
-    /// There is none.
+    /// No credential has this secret.
     Unknown,
 }
 
-/// The batches of one node: one runs at a time. The number of requests that are served at a time bounds what waits.
+/// The batches of one node. One batch runs at a time. The limit of concurrent requests also limits the number of waiters.
 #[derive(Debug, Default)]
 pub struct Batches {
     shared: Arc<Shared>,
@@ -63,7 +63,7 @@ struct State {
 type Waiting = HashMap<SecretHash, (SecretKind, Vec<oneshot::Sender<Verdict>>)>;
 
 impl Batches {
-    /// Asks about one secret in the next batch, which begins after this call.
+    /// Looks up one secret in the next batch, which begins after this call.
     pub async fn ask(&self, by: &Authenticator, kind: SecretKind, hash: SecretHash) -> Result<Verdict> {
         let (sender, receiver) = oneshot::channel();
         let is_first = {
@@ -72,13 +72,13 @@ impl Batches {
             !std::mem::replace(&mut state.is_running, true)
         };
         if is_first {
-            // A task of its own, so that a client that disconnects does not cancel what others wait for.
+            // A separate task, so that a client that disconnects does not cancel a batch that others wait for.
             tokio::spawn(run(Arc::clone(&self.shared), by.clone()));
         }
         receiver.await.map_err(|_| unreachable_database())
     }
 
-    /// How many batches have run.
+    /// Number of batches so far.
     pub fn count(&self) -> u64 {
         self.shared.count.load(Ordering::Relaxed)
     }
@@ -86,12 +86,12 @@ impl Batches {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Each change of the state is complete before something can panic.
+        // Each change of the state is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The task that runs batches. If it panics, the requests that wait get an error, and the next one starts another task.
+/// The task that runs batches. If it panics, the waiting requests get an error, and the next request starts a new task.
 struct Running {
     shared: Arc<Shared>,
     is_done: bool,
@@ -117,7 +117,7 @@ async fn run(shared: Arc<Shared>, by: Authenticator) {
         let batch = {
             let mut state = shared.lock();
             if state.waiting.is_empty() {
-                // Under the lock: a request that comes now starts the next task.
+                // Under the lock: a request that arrives now starts the next task.
                 state.is_running = false;
                 running.is_done = true;
                 return;
@@ -128,24 +128,24 @@ async fn run(shared: Arc<Shared>, by: Authenticator) {
         shared.count.fetch_add(1, Ordering::Relaxed);
         match read(&by, &batch).await {
             Ok(verdicts) => answer(batch, &verdicts),
-            // Its senders are dropped, which says that there is no answer.
+            // Dropping the senders reports an error to the waiting requests.
             Err(error) => tracing::debug!(%error, "credential batch look-up failed"),
         }
     }
 }
 
-/// Tells those who wait. A secret without a row is unknown.
+/// Sends the results to the waiting requests. A secret without a row is unknown.
 fn answer(batch: Waiting, verdicts: &HashMap<SecretHash, Verdict>) {
     for (hash, (_, senders)) in batch {
         let verdict = verdicts.get(&hash).copied().unwrap_or(Verdict::Unknown);
         for sender in senders {
-            // Nobody waits any more where the client has disconnected.
+            // Fails if the client has disconnected.
             let _ = sender.send(verdict);
         }
     }
 }
 
-/// The hashes of secrets, by the kind of their credential.
+/// Hashes of secrets, by kind of credential.
 #[derive(Debug)]
 struct Secrets {
     keys: Vec<Vec<u8>>,
@@ -170,7 +170,7 @@ async fn read(by: &Authenticator, batch: &Waiting) -> Result<HashMap<SecretHash,
         sessions: of(SecretKind::Session),
     });
     let now = by.clock.forward();
-    // A server that is behind does not know the newest credentials.
+    // A server that lags does not have the newest credentials.
     let read = by.node.verified(move |db| {
         let secrets = Arc::clone(&secrets);
         async move { verdicts(db, secrets, now).await }.boxed()
@@ -180,8 +180,8 @@ async fn read(by: &Authenticator, batch: &Waiting) -> Result<HashMap<SecretHash,
     Ok(rows.into_iter().map(|found| (found.secret_hash, verdict(found.is_live))).collect())
 }
 
-/// Which of these secrets exist, and whether their credentials are live at `now`. `Authenticator` decides the same for
-/// one credential; this statement may only be wrong in what it calls live.
+/// Which of these secrets exist, and whether their credentials are valid at `now`. `Authenticator` decides the same for a
+/// single credential and has the final decision: this statement may err only by reporting a credential as valid.
 async fn verdicts(db: &mut PgConnection, secrets: Arc<Secrets>, now: Timestamp) -> sqlx::Result<Stamped<Vec<Found>>> {
     sqlx::query_as(
         "WITH RECURSIVE chain AS (

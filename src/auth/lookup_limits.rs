@@ -1,18 +1,18 @@
-//! Bounds what unknown credentials cost the database.
+//! Limits the database load of unknown credentials.
 //!
-//! A secret with a valid checksum need not exist, and only the database can tell. So each look-up of a credential that
-//! is not cached first takes a use of two budgets: the failures of its address, and the failed look-ups of all
-//! addresses together. A look-up that finds a live credential gives both back.
+//! A secret with a valid checksum may not exist, and only the database can tell. Before each look-up of a credential that
+//! is not cached, one use is therefore taken from two budgets: the failures of its address, and the failed look-ups of all
+//! addresses together. A look-up that finds a valid credential returns both.
 //!
-//! * While both have a use left, the look-up runs at once, in a transaction of its own.
-//! * Otherwise the secret joins the next [batch](super::lookup_batch): one statement that says for all waiting secrets
-//!   which of them are live. A flood thus costs a bounded number of transactions per second, however many addresses it
-//!   comes from, and a live credential in the middle of it waits for one batch, not for the flood.
-//! * A second request for a secret that is being looked up joins the batch as well, where equal secrets are one, and
-//!   then finds the cache filled. This needs a cache: without one, each request reads for itself.
+//! * While both budgets have a use left, the look-up runs immediately, in its own transaction.
+//! * Otherwise the secret joins the next [batch](super::lookup_batch): one statement that looks up all waiting secrets. A
+//!   flood thus costs a bounded number of transactions per second, however many addresses it comes from, and a valid
+//!   credential during a flood waits only for one batch.
+//! * A second request for a secret whose look-up is in progress also joins the batch, which contains each secret once,
+//!   and then finds the credential in the cache. This needs a cache: without one, each request reads the database.
 //!
-//! Nothing is remembered about unknown secrets. Both ways read the database after the request has arrived, so they see
-//! a credential that was created or changed before.
+//! Nothing is remembered about unknown secrets. Both paths read the database after the request has arrived, so they see
+//! every credential that was created or changed before.
 
 use std::{
     net::IpAddr,
@@ -42,16 +42,16 @@ use crate::{
     metrics::text::{Measured, Page},
 };
 
-/// The failed look-ups of all addresses together that run in transactions of their own: 100 at once, 20 per second.
+/// Failed look-ups of all addresses together that run in their own transactions: a burst of 100, then 20 per second.
 const ALL: RateLimit = RateLimit::new(100, 5);
-/// The most look-ups at a time that only find out why a credential has ended.
+/// Maximum number of concurrent look-ups that only determine why a credential is not valid any more.
 const EXPLANATIONS: usize = 2;
 
-/// The bounds on look-ups of one node.
+/// Limits on the look-ups of one node.
 #[derive(Debug)]
 pub struct LookupLimits {
     all: Budget<()>,
-    /// What is being looked up in transactions of their own.
+    /// Secrets whose look-ups are in progress in their own transactions.
     under_way: Arc<DashSet<SecretHash>>,
     batches: Batches,
     explanations: Semaphore,
@@ -59,7 +59,7 @@ pub struct LookupLimits {
     batched: AtomicU64,
 }
 
-/// A look-up under way, until it is dropped: its request may be cancelled.
+/// A look-up in progress. Removed on drop, because its request can be canceled.
 struct UnderWay {
     hash: SecretHash,
     set: Arc<DashSet<SecretHash>>,
@@ -72,7 +72,7 @@ impl Drop for UnderWay {
 }
 
 impl LookupLimits {
-    /// Bounds by this clock.
+    /// Limits that use this clock.
     pub fn new(clock: Clock) -> Self {
         Self {
             all: Budget::new(ALL, 1, clock),
@@ -84,7 +84,7 @@ impl LookupLimits {
         }
     }
 
-    /// Looks up a credential that is not cached, for a client at `address`. `failures` are those of addresses.
+    /// Looks up a credential that is not cached, for a client at `address`. `failures` is the budget of failures by address.
     pub async fn look_up(
         &self,
         by: &Authenticator,
@@ -95,7 +95,7 @@ impl LookupLimits {
         let network = address.map(network_of);
         let of_address = network.map_or(Ok(()), |network| failures.take(network));
         let found = self.look_up_within(by, (secret, look), of_address.is_ok()).await;
-        // A failure keeps its use. So does a request that is cancelled: its look-up may have run.
+        // A failure keeps its use. So does a canceled request, because its look-up may have run.
         let failed = found.as_ref().is_err_and(|error| is_failure(error.code()));
         match (of_address, network) {
             (Err(wait), _) if failed => return Err(too_many_failures(wait)),
@@ -127,18 +127,18 @@ impl LookupLimits {
                 Ok(caller) => Ok(caller),
                 Err(look) => look.into_database(by, secret).await,
             },
-            // The address may not fail any more, so the answer does not depend on how the credential ended.
+            // The address has no failures left, so the response does not depend on how the credential ended.
             Verdict::Unknown | Verdict::Ended if !is_address_within => Err(unknown()),
             Verdict::Unknown => Err(unknown()),
             Verdict::Ended => {
-                // Never closed; and more at a time would do no harm.
+                // The semaphore is never closed, and extra permits would do no harm.
                 let _permit = self.explanations.acquire().await;
                 look.into_database(by, secret).await
             }
         }
     }
 
-    /// Marks a credential as being looked up, unless it is already, and waiting for that would fill the cache.
+    /// Marks a look-up as in progress, unless it already is and will fill the cache.
     fn begin(&self, by: &Authenticator, hash: SecretHash) -> Option<UnderWay> {
         let is_first = self.under_way.insert(hash.clone());
         if !is_first && by.fills_cache(since_boot()) {
@@ -148,17 +148,17 @@ impl LookupLimits {
     }
 }
 
-/// Whether an answer counts as a failure of the client to authenticate.
+/// Whether an error counts as a failed authentication.
 pub fn is_failure(code: Code) -> bool {
     matches!(code, Code::MissingCredentials | Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked)
 }
 
 impl Measured for LookupLimits {
     fn tell(&self, page: &mut Page) {
-        page.counter("cloudapi_auth_lookups_total", "Look-ups of credentials that were not cached, by how they ran.")
+        page.counter("cloudapi_auth_lookups_total", "Database look-ups of credentials that were not cached.")
             .of(&[("mode", "single")], self.single.load(Ordering::Relaxed))
             .of(&[("mode", "batched")], self.batched.load(Ordering::Relaxed));
-        page.counter("cloudapi_auth_lookup_batches_total", "Statements that looked up a batch of credentials.")
+        page.counter("cloudapi_auth_lookup_batches_total", "Statements that looked up a batch.")
             .is(self.batches.count());
     }
 }

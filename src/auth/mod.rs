@@ -1,4 +1,4 @@
-//! Who is calling, and what they may do: from a bearer secret to a [`Caller`](crate::base::caller::Caller),
+//! Authentication and authorization: from a bearer secret to a [`Caller`](crate::base::caller::Caller),
 //! and from a caller to a [`Tenant`](crate::base::tenant::Tenant).
 
 mod admission;
@@ -22,7 +22,7 @@ pub mod node;
 pub mod password;
 pub mod password_rules;
 #[cfg(test)]
-#[allow(clippy::print_stdout, reason = "its figures are to be read")]
+#[allow(clippy::print_stdout, reason = "it prints statistics")]
 mod simulator;
 pub mod verified;
 pub mod watch;

@@ -1,5 +1,5 @@
-//! This node among those that share the database: what it has cached, and how it makes sure that a recall has
-//! reached the others (docs/revocation.md).
+//! A node of the deployment: its credential cache, its lease, and the confirmation that an invalidation has reached the
+//! other nodes (docs/revocation.md).
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -23,39 +23,39 @@ use crate::{
     db::{Pool, ServerId, Stamp},
 };
 
-/// Where nodes are told that something was recalled.
+/// Channel of notifications about invalidations.
 pub const CHANNEL: &str = "cloudapi_recalls";
-/// How often to look whether the others have confirmed a recall: at first, and at most.
+/// First and longest interval between checks whether the other nodes have acknowledged an invalidation.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LONGEST_LOOK: Duration = Duration::from_millis(25);
 
-/// One node.
+/// A node.
 #[derive(Debug)]
 pub struct Node {
-    /// Another one each time the server starts.
+    /// Random ID, new at each start of the server.
     pub id: Uuid,
-    /// The database that it shares with others.
+    /// Connection pool of the shared database.
     pub db: Pool,
-    /// How long things last.
+    /// Durations of the lease protocol.
     pub timing: Timing,
-    /// What its cache and its reads are good under. A node without a cache keeps it too: its reads count only on the
-    /// server that commits its heartbeats.
+    /// Lease that makes the cache and database reads valid. A node without a cache keeps a lease too: its reads count only
+    /// on the PostgreSQL server that commits its heartbeats.
     pub lease: Arc<Lease>,
-    /// What it has recognised; none where each request reads the database.
+    /// Credential cache. None if each request reads the database.
     pub credentials: Option<Credentials>,
-    /// What has happened.
+    /// Counters.
     pub figures: Figures,
-    /// How often something was recalled that answers under way may rest on.
+    /// Number of invalidations that can affect responses in progress.
     recalls: watch::Sender<u64>,
-    /// Notified when the lease was renewed.
+    /// Notified when the lease is renewed.
     renewals: Notify,
 }
 
-/// On how many connections acknowledgements are looked for that lead to another server than the recall was committed on.
+/// Number of connections to another server than the invalidation's that are tried for acknowledgments.
 const ACK_ATTEMPTS: usize = 3;
 
 impl Node {
-    /// A node on `db`, with a cache or without.
+    /// Creates a node on `db`, with or without a cache.
     pub fn new(db: Pool, has_cache: bool) -> Arc<Self> {
         let lease = Arc::<Lease>::default();
         let credentials = has_cache.then(|| Credentials::new(CAPACITY, Arc::clone(&lease)));
@@ -71,34 +71,34 @@ impl Node {
         })
     }
 
-    /// Says that something was recalled, or that nobody can say that nothing was. To be called when what is cached
-    /// of it is dropped, and before that is confirmed.
+    /// Notifies long responses of an invalidation, or that an invalidation may have been missed. Must be called after the
+    /// cache entries are invalidated and before that is acknowledged.
     pub fn tell_of_recall(&self) {
         self.recalls.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Changes whenever something was recalled, for answers that last: they are to look again whether they may go on.
+    /// Changes after each invalidation. Long responses then check again whether they may continue.
     pub fn recalls(&self) -> watch::Receiver<u64> {
         self.recalls.subscribe()
     }
 
-    /// To be called when the lease was renewed.
+    /// Must be called when the lease was renewed.
     pub(super) fn notify_renewal(&self) {
         self.renewals.notify_waiters();
     }
 
-    /// Ready when the lease is renewed.
+    /// Completes when the lease is renewed.
     pub(super) fn renewed(&self) -> Notified<'_> {
         self.renewals.notified()
     }
 
-    /// Drops at once what this node has cached of what `recall` names, and returns when no node trusts any of it any
-    /// more. `recall` has the recall's number and the server that committed it; `committed` is when its COMMIT had
-    /// returned, since boot.
+    /// Invalidates the cache entries of `subjects` immediately, and returns when no node trusts such an entry any more.
+    /// `recall` is the number of the invalidation and the server that committed it; `committed` is the time since boot when
+    /// its COMMIT returned.
     ///
-    /// That is when each other node has written that it knows of the recall, or when so much time has passed
-    /// that a node which has not has no lease any more. Acknowledgements count only where the recall was committed:
-    /// another server need not have it, or may have given its number to another one. It cannot fail.
+    /// This is the case when each other node has acknowledged the invalidation, or when the leases of the nodes that have
+    /// not must have expired. Acknowledgments count only on the server that committed the invalidation: another server
+    /// may not have it, or may have assigned its number to a different one. This function cannot fail.
     pub async fn confirm(&self, subjects: &[Subject], recall: &Stamp, committed: Duration) {
         let seq = recall.seq;
         if let Some(credentials) = &self.credentials {
@@ -108,7 +108,7 @@ impl Node {
         }
         self.tell_of_recall();
         let by_ack = timeout(self.left_since(committed), self.acknowledged(recall)).await.is_ok();
-        // A timer may be early, and a machine may have slept.
+        // A timer can fire early, and the machine may have been suspended.
         while !by_ack && !self.left_since(committed).is_zero() {
             tokio::time::sleep(self.left_since(committed)).await;
         }
@@ -116,10 +116,7 @@ impl Node {
         counter.fetch_add(1, Ordering::Relaxed);
         self.figures.recall_time.add(since_boot().saturating_sub(committed));
         if !by_ack {
-            tracing::warn!(
-                seq,
-                "a node did not confirm a revocation, which was answered only when that node's lease had ended"
-            );
+            tracing::warn!(seq, "revocation not acknowledged by a node; waited until the node's lease had expired");
         }
     }
 
@@ -134,7 +131,7 @@ impl Node {
                 Ok(Some(true)) => return,
                 Ok(None) if attempts == 0 => std::future::pending().await,
                 Ok(None) => attempts -= 1,
-                // What cannot be read now may be read soon; if not, time will tell.
+                // A read that fails now may succeed soon. If not, the timeout ends the wait.
                 Ok(Some(false)) | Err(_) => {}
             }
             tokio::time::sleep(pause).await;
@@ -142,8 +139,9 @@ impl Node {
         }
     }
 
-    /// Whether all others have heard of the recall, and this node too if its own lease is on another server: there its
-    /// reads and its numbers say nothing about the recall. None if the connection leads elsewhere, which closes it.
+    /// Whether all other nodes have acknowledged the invalidation, and this node too if its own lease is on another server:
+    /// its reads and numbers there prove nothing about the invalidation. None if the connection leads to another server,
+    /// which closes it.
     async fn acknowledgement(&self, recall: &Stamp) -> sqlx::Result<Option<bool>> {
         let mut db = self.db.acquire().await?;
         let (server, seq, is_acknowledged): (String, i64, bool) = sqlx::query_as(
@@ -164,12 +162,12 @@ impl Node {
     }
 }
 
-/// Subjects as the log has them.
+/// Text form of subjects, as in the log.
 pub fn texts(subjects: &[Subject]) -> Vec<String> {
     subjects.iter().map(ToString::to_string).collect()
 }
 
-/// Puts a node among those that recalls wait for.
+/// Registers a node, so that invalidations wait for its acknowledgment.
 pub(super) async fn register(db: &mut PgConnection, node: Uuid) -> sqlx::Result<ServerId> {
     let server: String = sqlx::query_scalar(
         "INSERT INTO auth_nodes (node_id) VALUES ($1)
@@ -182,19 +180,19 @@ pub(super) async fn register(db: &mut PgConnection, node: Uuid) -> sqlx::Result<
     Ok(server.into())
 }
 
-/// Takes it out again.
+/// Removes a node.
 pub(super) async fn unregister(db: &mut PgConnection, node: Uuid) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM auth_nodes WHERE node_id = $1").bind(node).execute(db).await.map(drop)
 }
 
-/// The number of the latest recall.
+/// Number of the latest invalidation.
 pub async fn clock(db: &mut PgConnection) -> sqlx::Result<Stamp> {
     sqlx::query_as("SELECT seq AS auth_seq, auth_server() AS auth_server FROM auth_clock").fetch_one(db).await
 }
 
-/// The log after a number.
+/// Reads the log after a number.
 pub(super) async fn read_log(db: &mut PgConnection, after: i64) -> sqlx::Result<LogPage> {
-    // One statement, so that the clock and the log are of one snapshot.
+    // One statement, so that the clock and the log come from the same snapshot.
     let rows: Vec<(String, i64, Option<i64>, Option<String>)> = sqlx::query_as(
         "SELECT auth_server(), c.seq, l.seq, l.subject FROM auth_clock c LEFT JOIN auth_log l ON l.seq > $1
          ORDER BY l.seq",
@@ -204,13 +202,13 @@ pub(super) async fn read_log(db: &mut PgConnection, after: i64) -> sqlx::Result<
     .await?;
     let (server, clock) =
         rows.first().map(|(server, clock, ..)| (server.clone().into(), *clock)).ok_or(sqlx::Error::RowNotFound)?;
-    // What cannot be read, because a newer version wrote it, leaves a gap: then nothing cached is trusted.
+    // An entry that a newer version wrote and this one cannot parse leaves a gap, which invalidates the whole cache.
     let recalls = rows.into_iter().filter_map(|(_, _, seq, subject)| Some((seq?, subject?.parse().ok()?))).collect();
     Ok(LogPage { server, clock, recalls })
 }
 
-/// Says that a node has dropped all up to a number, if this is `server`; gives whether it is, and the node is still among
-/// the others.
+/// Records that a node has applied the log up to a number, if this is `server`. Returns whether it is, and whether the node
+/// is still registered.
 pub(super) async fn acknowledge(
     db: &mut PgConnection,
     node: Uuid,
@@ -233,7 +231,7 @@ pub(super) async fn stamps(db: &mut PgConnection) -> sqlx::Result<Vec<(Uuid, i64
     sqlx::query_as("SELECT node_id, stamp FROM auth_nodes").fetch_all(db).await
 }
 
-/// Counts a node out, unless it has shown a sign of life since `stamp` was read; gives whether it did.
+/// Removes a node, unless it has sent a heartbeat since `stamp` was read. Returns whether the node was removed.
 pub(super) async fn count_out(db: &mut PgConnection, node: Uuid, stamp: i64) -> sqlx::Result<bool> {
     sqlx::query("DELETE FROM auth_nodes WHERE node_id = $1 AND stamp = $2")
         .bind(node)
@@ -243,7 +241,7 @@ pub(super) async fn count_out(db: &mut PgConnection, node: Uuid, stamp: i64) -> 
         .map(|done| done.rows_affected() == 1)
 }
 
-/// Forgets the oldest part of the log. A node that has not followed it for an hour begins anew.
+/// Prunes log entries older than an hour. A node that has not read them by then starts a new epoch.
 pub async fn forget_old(db: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query(
         "DELETE FROM auth_log

@@ -1,4 +1,4 @@
-//! Passwords: Argon2id (RFC 9106) with the parameters OWASP recommends, bounded to the cores.
+//! Password hashing: Argon2id (RFC 9106) with the parameters that OWASP recommends, limited to the number of cores.
 
 use std::sync::{
     Arc,
@@ -27,25 +27,25 @@ const LANES: u32 = 1;
 #[derive(Debug)]
 pub struct Passwords {
     argon2: Arc<Hasher>,
-    /// The hash of a password nobody has, verified when there is no user, so that an unknown e-mail
-    /// address costs what a known one does.
+    /// Hash of an unused password. Verified if there is no user, so that an unknown email address costs as much time as
+    /// a known one.
     decoy: Arc<str>,
     verifications: Arc<AtomicU64>,
-    /// Where the work is done.
+    /// Executor of the hashing.
     pub cores: Cores,
-    /// Who was wrong of late.
+    /// Recent failures.
     pub attempts: Attempts,
 }
 
-/// That a password was the right one.
+/// Proof that a password was correct.
 #[derive(Debug)]
 pub struct Proof {
-    /// The hash to store in place of the old one, when that is weaker than hashes are made today.
+    /// Hash to store instead of the old one, if that is weaker than new hashes.
     pub upgrade: Option<String>,
 }
 
 impl Passwords {
-    /// Ready to work. Computes one hash.
+    /// Computes the decoy hash.
     pub fn new() -> Result<Self> {
         let params =
             Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|error| Error::internal(error.to_string()))?;
@@ -60,16 +60,15 @@ impl Passwords {
         })
     }
 
-    /// The hash to store, in PHC string form.
+    /// The hash to store, in PHC string format.
     pub async fn hash(&self, password: SecretString) -> Result<String> {
         let argon2 = Arc::clone(&self.argon2);
         self.cores.run(move || hash(&argon2, &password)).await
     }
 
-    /// Whether `password` is the one behind `stored`, for whoever says they are `address`. The right one
-    /// is answered at once, whatever came before; the answer to a wrong one takes the longer the more
-    /// there were of late ([`Attempts`]). Meanwhile nothing is held: no core, and the caller should hold
-    /// no connection.
+    /// Whether `password` matches `stored`, for a client that claims to be `address`. The response to a correct password
+    /// is never delayed. The response to a wrong one is delayed by the number of recent failures ([`Attempts`]). No core
+    /// is held during the delay, and the caller should hold no connection.
     pub async fn prove(
         &self,
         address: &str,
@@ -85,7 +84,7 @@ impl Passwords {
         Ok(proof)
     }
 
-    /// One verification, also when nothing is stored, at the same cost.
+    /// Runs one verification. Costs the same if nothing is stored.
     async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Option<Proof>> {
         let argon2 = Arc::clone(&self.argon2);
         let decoy = Arc::clone(&self.decoy);
@@ -105,13 +104,13 @@ impl Passwords {
         self.cores.run(work).await
     }
 
-    /// How many verifications there have been.
+    /// Number of verifications so far.
     pub fn verifications(&self) -> u64 {
         self.verifications.load(Ordering::Relaxed)
     }
 }
 
-/// Whether a stored hash costs a thief less than one made today.
+/// Whether a stored hash is cheaper to attack than a new one.
 fn is_weak(stored: &PasswordHash) -> bool {
     let strong = stored.algorithm == ARGON2ID_IDENT
         && stored.version == Some(Version::V0x13.into())
@@ -119,7 +118,7 @@ fn is_weak(stored: &PasswordHash) -> bool {
     !strong
 }
 
-/// The same password, however its keyboard composes it (NFC).
+/// The password in NFC, which does not depend on how a keyboard composes characters.
 fn normal(password: &SecretString) -> SecretString {
     password.expose_secret().nfc().collect::<String>().into()
 }
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_decoy_costs_what_a_users_hash_does_and_matches_nothing() {
+    async fn decoy_costs_as_much_as_a_stored_hash_and_never_matches() {
         let passwords = Passwords::new().unwrap();
         let stored = passwords.hash("right".into()).await.unwrap();
         let cost = |hash: &str| {
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_weaker_than_todays_is_made_anew_when_its_password_is_shown() {
+    async fn weak_hash_is_upgraded_after_a_correct_password() {
         let passwords = Passwords::new().unwrap();
         for (memory_kib, passes, weak) in
             [(1024, 2, true), (MEMORY_KIB, 1, true), (MEMORY_KIB, 2, false), (20_000, 3, false)]

@@ -1,59 +1,55 @@
-//! What a new password must be, wherever it is set: long enough, and nothing that is guessed first (NIST
-//! SP 800-63B). No rule asks for kinds of characters; length does more.
+//! Rules for new passwords: long enough, and not easy to guess (NIST SP 800-63B). No rule requires kinds of characters,
+//! because length is more effective.
 
 use secrecy::{ExposeSecret, SecretString};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::base::{email::Email, error::ItemCode};
 
-/// The fewest and the most characters, in NFC.
+/// Minimum and maximum number of characters, in NFC.
 const MIN: usize = 12;
 const MAX: usize = 128;
-/// So many characters must be left besides the e-mail address or the product's name.
+/// Minimum number of characters besides the email address or the product name.
 const OWN: usize = 8;
-/// A local part shorter than this is in many words by chance.
+/// Minimum length of a local part that is checked. Shorter ones occur in many words by chance.
 const LOCAL_PART: usize = 4;
-/// What is repeated must be longer than this.
+/// Maximum period of a repetition.
 const REPEATED: usize = 4;
 const PRODUCT: &str = "cloudapi";
-/// In lower case, a line each; the lines at its top say where it is from.
+/// Common passwords in lowercase, one per line. The comment lines at the top name the source.
 const COMMON: &str = include_str!("common_passwords.txt");
 
-/// Why a password will not do.
+/// Reason why a password is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// It has too few characters.
-    #[error("must have at least {MIN} characters; a few words that nobody would put together are easy to remember")]
+    /// Too few characters.
+    #[error("must have at least {MIN} characters; use several unrelated words, which are easy to remember")]
     TooShort,
-    /// It has too many.
+    /// Too many characters.
     #[error("must have at most {MAX} characters; shorten it")]
     TooLong,
-    /// Some of it cannot be typed.
-    #[error("must not contain control characters, such as a tab or a line's end; leave them out")]
+    /// Contains control characters.
+    #[error("must not contain control characters, such as a tab or a line break; remove them")]
     ControlCharacters,
-    /// It is one that many people have.
-    #[error("is among the passwords that are guessed first, because many people have it; choose another one")]
+    /// In the list of common passwords.
+    #[error("is a common password, which is easy to guess; choose another one")]
     Common,
-    /// It says who they are, and little else.
-    #[error(
-        "is little more than the e-mail address, which is guessed first; choose one that has nothing to do with it"
-    )]
+    /// Little more than the email address.
+    #[error("is little more than the email address, which is easy to guess; choose one that is unrelated to it")]
     EmailAddress,
-    /// It says what it opens, and little else.
-    #[error(
-        "is little more than this product's name, which is guessed first; choose one that has nothing to do with it"
-    )]
+    /// Little more than the product name.
+    #[error("is little more than this product's name, which is easy to guess; choose one that is unrelated to it")]
     ProductName,
-    /// It is one short thing over and over.
-    #[error("repeats a few characters over and over, which is guessed first; choose one with more in it")]
+    /// Repetition of a few characters.
+    #[error("repeats a few characters, which is easy to guess; use more different characters")]
     Repeated,
-    /// It counts, or spells the alphabet.
-    #[error("is one run of neighbours, such as 123456, which is guessed first; choose one without an order")]
+    /// Sequence of digits or letters.
+    #[error("is a sequence, such as 123456, which is easy to guess; choose one without an order")]
     Sequence,
 }
 
 impl Unfit {
-    /// The same, for programs.
+    /// Machine-readable code.
     pub fn code(self) -> ItemCode {
         match self {
             Self::TooShort => ItemCode::TooShort,
@@ -66,7 +62,7 @@ impl Unfit {
     }
 }
 
-/// Whether whoever has the address `email` may have `password` from now on.
+/// Checks a new `password` of the user with the address `email`.
 pub fn check(password: &SecretString, email: &Email) -> Result<(), Unfit> {
     let normal: String = password.expose_secret().nfc().collect();
     let length = normal.chars().count();
@@ -115,7 +111,7 @@ fn is_sequence(characters: &[char]) -> bool {
     pairs().all(|(a, b)| follows(a, b)) || pairs().all(|(a, b)| follows(b, a))
 }
 
-/// Whether `b` comes after `a`; 0 comes after 9, and a after z.
+/// Whether `b` follows `a`. 0 follows 9, and a follows z.
 fn follows(a: char, b: char) -> bool {
     matches!((a, b), ('9', '0') | ('z', 'a')) || u32::from(a) + 1 == u32::from(b)
 }
@@ -129,12 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn a_new_password_is_judged_by_its_length_and_by_what_is_guessed_first() {
+    fn new_password_must_be_long_enough_and_hard_to_guess() {
         for (password, expected) in [
             ("correct horse battery staple", Ok(())),
             ("elevenchars", Err(Unfit::TooShort)),
             ("twelve chars", Ok(())),
-            // Twelve code points, six characters.
+            // Twelve code points, but six characters in NFC.
             ("a\u{301}e\u{301}i\u{301}o\u{301}u\u{301}y\u{301}", Err(Unfit::TooShort)),
             (&"dix-huit œufs ".repeat(9), Ok(())),
             (&"dix-huit œufs ".repeat(10), Err(Unfit::TooLong)),
@@ -159,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn the_e_mail_address_and_a_few_characters_more_are_no_password() {
+    fn email_address_with_few_other_characters_is_rejected() {
         for (email, password, expected) in [
             ("lovelace@example.com", "lovelace1815", Err(Unfit::EmailAddress)),
             ("lovelace@example.com", "LoveLace-LoveLace", Err(Unfit::EmailAddress)),
             ("lovelace@example.com", "lovelace 12345678", Ok(())),
             ("ada@example.com", "ada@example.com", Err(Unfit::EmailAddress)),
             ("ada@example.com", "ada@example.com1234567", Err(Unfit::EmailAddress)),
-            // Short enough to be in it by chance.
+            // Too short to be checked: it occurs in words by chance.
             ("ada@example.com", "Granada 1492", Ok(())),
             ("jos\u{e9}phine@example.com", "JOSE\u{301}PHINE-1796", Err(Unfit::EmailAddress)),
         ] {
@@ -175,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_holds_what_could_be_a_password_and_is_not_refused_for_its_length() {
+    fn list_contains_only_passwords_of_an_allowed_length_in_lowercase() {
         let listed: Vec<&str> = COMMON.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(listed.len() > 7000, "{}", listed.len());
         for password in listed {
@@ -187,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_says_what_to_do() {
+    fn every_error_says_what_to_do() {
         for unfit in [Unfit::TooShort, Unfit::TooLong, Unfit::ControlCharacters, Unfit::Common, Unfit::Repeated] {
             assert!(unfit.to_string().contains("; "), "{unfit}");
         }

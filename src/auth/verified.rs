@@ -1,6 +1,6 @@
-//! Reads that decide whether a request is accepted. Such a read counts only if it ran on the server that commits this
-//! node's heartbeats, while the lease was good, and if its snapshot holds all that the node has applied. A connection
-//! that fails this is closed, and the read is repeated on a new one (docs/revocation.md).
+//! Database reads that decide whether a request is accepted. Such a read counts only if it ran on the server that commits
+//! this node's heartbeats, while the lease was valid, in a snapshot that contains everything the node has applied. If a
+//! read does not count, its connection is closed and the read is repeated on a new one (docs/revocation.md).
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -20,19 +20,18 @@ use crate::{
     db::{self, Stamp, Stamped},
 };
 
-/// How long one read may take, with its repetitions. A network that loses answers must not hold a request for as long
-/// as a request may take.
+/// Timeout of a read, including retries. If the network loses responses, a request must not wait for its full timeout.
 const READ_TIME: Duration = Duration::from_secs(3);
-/// How long a read waits for a heartbeat when none is recent. A node that was paused renews its lease within
-/// milliseconds; one that has just started or has just lost its server takes longer.
+/// How long a read waits for a heartbeat if there is no recent one. A node that was paused renews its lease within
+/// milliseconds. A node that has just started or has just lost its server takes longer.
 const HEARTBEAT_WAIT: Duration = Duration::from_secs(2);
-/// On how many connections a read is tried: the first is the pool's and may be old, the others are new.
+/// Number of connections on which a read is tried. The first is from the pool and may be old, the others are new.
 const ATTEMPTS: usize = 3;
-/// How long closing a connection may take.
+/// Timeout of closing a connection.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
-/// A statement that returns its stamp. The future is boxed so that callers stay `Send`; only reads that missed the cache
-/// pay for that.
+/// A statement that returns its stamp. The future is boxed to keep callers `Send`, which costs only reads that missed the
+/// cache.
 pub trait Read<T>: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<Stamped<T>>> + Send + Sync {}
 impl<T, F> Read<T> for F where
     F: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<Stamped<T>>> + Send + Sync
@@ -40,7 +39,7 @@ impl<T, F> Read<T> for F where
 }
 
 impl Node {
-    /// Reads on a connection of the pool. Also returns what to cache the value under.
+    /// Reads on a connection of the pool. Also returns the mark to cache the value under.
     pub async fn verified<T: Send>(&self, read: impl Read<T>) -> Result<(Mark, T)> {
         within_read_time(async {
             let version = self.read_version().await?;
@@ -54,7 +53,7 @@ impl Node {
         .await
     }
 
-    /// Reads on `db`, outside a transaction. `db` is replaced by a new connection if its answer does not count.
+    /// Reads on `db`, outside a transaction. Replaces `db` with a new connection if the read does not count.
     pub async fn verified_on<T: Send>(&self, db: &mut PgConnection, read: impl Read<T>) -> Result<T> {
         within_read_time(async {
             let version = self.read_version().await?;
@@ -67,8 +66,8 @@ impl Node {
         .await
     }
 
-    /// Reads on `db`, inside a transaction, which fails if the answer does not count: what it has done so far cannot move
-    /// to another connection.
+    /// Reads on `db`, inside a transaction. Fails if the read does not count, because the transaction cannot move to another
+    /// connection.
     pub async fn verified_in_transaction<T: Send>(
         &self,
         db: &mut PgConnection,
@@ -84,14 +83,14 @@ impl Node {
         Err(elsewhere())
     }
 
-    /// Whether a connection of the pool gives answers that count.
+    /// Checks that reads on the pool's connections count.
     pub async fn check_pool(&self) -> Result<()> {
         self.verified(|db| async move { Ok(Stamped { stamp: node::clock(db).await?, value: () }) }.boxed())
             .await
             .map(drop)
     }
 
-    /// What a read that begins now must match. Waits for a heartbeat if there is no recent one.
+    /// The condition for a read that begins now. Waits for a heartbeat if there is no recent one.
     async fn read_version(&self) -> Result<ReadVersion> {
         if let Some(version) = self.lease.read_version(since_boot()) {
             return Ok(version);
@@ -100,7 +99,7 @@ impl Node {
             loop {
                 let renewed = self.renewed();
                 tokio::pin!(renewed);
-                // Registered before the lease is read again, so that no renewal is missed.
+                // Registered before the lease is checked again, so that no renewal is missed.
                 renewed.as_mut().enable();
                 if let Some(version) = self.lease.read_version(since_boot()) {
                     return version;
@@ -121,7 +120,7 @@ impl Node {
         tracing::warn!(
             server = %stamp.server,
             seq = stamp.seq,
-            "database connection closed: it leads to another or an older server than the heartbeat"
+            "database connection closed: it leads to a different or stale server than the heartbeat"
         );
     }
 
@@ -135,12 +134,12 @@ impl Node {
             match read(db).await {
                 Ok(Stamped { stamp, value }) if version.admits(&stamp) => return Ok((version.mark, value)),
                 Ok(Stamped { stamp, .. }) => self.count_rejected(&stamp),
-                // Only its connection is to blame, as after a restart of PostgreSQL.
+                // Only the connection is broken, for example after a restart of PostgreSQL.
                 Err(error) if self.db.note_sql(&error) && attempt < ATTEMPTS => {}
                 Err(error) => return Err(error.into()),
             }
             if attempt < ATTEMPTS {
-                // Dropped in its place, the old connection closes.
+                // The assignment drops the old connection, which closes it.
                 *db = db::connect(&self.db.connect_options()).await?;
                 version = self.read_version().await?;
             }
@@ -149,7 +148,7 @@ impl Node {
     }
 }
 
-/// Ends a connection that belongs to the pool, which drops it when it is given back.
+/// Terminates a connection that belongs to the pool, which discards it when it is returned.
 async fn close(db: &mut PgConnection) {
     let ending = sqlx::query("SELECT pg_terminate_backend(pg_backend_pid())").execute(db);
     let _ = timeout(CLOSE_TIME, ending).await;

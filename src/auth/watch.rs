@@ -1,7 +1,7 @@
-//! Whether a caller may still do what was begun, for answers that last: an event stream goes on for hours, and must
-//! end when its credential does. What lets it go on is what lets a request in: an entry of the node's cache whose
-//! grounds have not been recalled, while the lease is good; else the database is read anew. So nothing is given to a
-//! credential whose revocation was answered, and a good one costs no look into the database.
+//! Continuous authorization of long responses. An event stream can last for hours and must end when its credential is
+//! revoked. It may continue under the same condition as a new request: a valid cache entry under a valid lease, or else a
+//! new read of the database. So a credential receives nothing after its revocation was confirmed, and a valid cached
+//! credential costs no database query.
 
 use std::{
     collections::HashMap,
@@ -32,7 +32,7 @@ use crate::{
     users,
 };
 
-/// One caller's right to one of some scopes in one project, looked at again and again.
+/// A caller's right to one of several scopes in one project, checked repeatedly.
 #[derive(Debug)]
 pub struct Watch {
     authenticator: Authenticator,
@@ -44,13 +44,13 @@ pub struct Watch {
     recalls: watch::Receiver<u64>,
 }
 
-/// So many ask the database at a time.
+/// Maximum number of concurrent database checks.
 const TURNS: usize = 8;
-/// How many judgements are remembered.
+/// Maximum number of remembered results.
 const REMEMBERED: usize = 1024;
 
-/// What was judged lately, for those who wait for their turn to ask the same: a thousand readers with one key ask the
-/// database a few times and not a thousand when it is to be asked, whether or not anything may be cached.
+/// Recent results, for watches that wait for a permit to check the same thing. A thousand readers with one key query the
+/// database a few times instead of a thousand times, with or without a cache.
 #[derive(Debug)]
 pub struct Judged {
     turns: Semaphore,
@@ -66,7 +66,7 @@ impl Default for Judged {
 }
 
 impl Judged {
-    /// What was found by a look that began after `asked`: as good as one's own.
+    /// The result of a check that began at or after `asked`, which is as good as a new check.
     fn since(&self, asked: Duration, about: &About) -> Option<Proof> {
         let lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         lately.get(about).filter(|(began, _)| *began >= asked).map(|(_, proof)| proof.clone())
@@ -77,23 +77,23 @@ impl Judged {
         if lately.len() >= REMEMBERED {
             lately.clear();
         }
-        // Looks may end in another order than they began.
+        // Checks can finish in a different order than they began.
         if lately.get(&about).is_none_or(|(known, _)| *known < began) {
             lately.insert(about, (began, proof));
         }
     }
 }
 
-/// What shows that the caller still has it.
+/// Evidence that the caller still has the right.
 #[derive(Clone, Debug)]
 struct Proof {
     seen: Seen,
-    /// A session's right rests on its user's membership, too.
+    /// A session's right also depends on its user's membership.
     membership: Option<Arc<Entry<()>>>,
 }
 
 impl Watch {
-    /// Of the caller of `request`, who was let into `project` by what `need` asks for. Nothing is known yet.
+    /// A watch of the caller of `request`, who was admitted to `project` under `need`. Not checked yet.
     pub(super) fn new(
         authenticator: &Authenticator,
         request: &Arc<RequestContext>,
@@ -111,20 +111,19 @@ impl Watch {
         }
     }
 
-    /// Returns when something was recalled since this was last asked. It need not have been this caller's.
+    /// Returns when there was an invalidation since the last call, of this caller or another one.
     pub async fn recalled(&mut self) {
         if self.recalls.changed().await.is_err() {
-            // The node has gone, and with it whoever could recall something.
+            // The node is gone, so there can be no further invalidation.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether the caller certainly still has the right, without asking the database. Never true where nothing is
-    /// cached.
+    /// Whether the caller certainly still has the right, without a database query. Always false without a cache.
     pub fn holds(&self) -> bool {
         let Authenticator { node, clock, .. } = &self.authenticator;
         let (Some(credentials), Some(proof)) = (&node.credentials, &self.proof) else { return false };
-        // The pass before the entries, which it opens; see `lease`.
+        // The pass is taken before the entries are checked; see `lease`.
         let Some(pass) = credentials.lease().pass(since_boot()) else { return false };
         proof
             .seen
@@ -134,19 +133,19 @@ impl Watch {
             && proof.membership.as_ref().is_none_or(|entry| entry.is_good(&pass))
     }
 
-    /// Whether nothing is known of it without asking the database.
+    /// Whether every check needs a database query, because there is no cache.
     pub fn is_blind(&self) -> bool {
         self.authenticator.node.credentials.is_none()
     }
 
-    /// Judges the caller as if the request came in now; refuses it as the request would be refused.
+    /// Checks the caller as if the request came in now, and rejects it with the same error.
     pub async fn judge(&mut self) -> Result<()> {
         self.proof = None;
         let asked = since_boot();
-        let secret = self.request.secret.get().ok_or_else(|| Error::internal("a watched request shows no secret"))?;
+        let secret = self.request.secret.get().ok_or_else(|| Error::internal("a watched request has no secret"))?;
         let about = (secret.hash(), self.project, self.scopes);
         let judged = Arc::clone(&self.authenticator.judged);
-        // Never closed; and more turns than there should be would do no harm.
+        // The semaphore is never closed, and extra permits would do no harm.
         let _turn = judged.turns.acquire().await;
         if let Some(proof) = judged.since(asked, &about) {
             admission::admit(&proof.seen.caller, self.need, "", self.request.client)?;
@@ -206,12 +205,12 @@ mod tests {
     const USER: UserId = UserId::from_u128(3);
     const EVENTS: &[Scope] = &[Scope::EventsRead];
 
-    /// A node with a lease, which asks no database.
+    /// A node with a lease and without a database.
     fn node() -> Arc<Node> {
         let db = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
         let node = Node::new(db.into(), true);
         let credentials = node.credentials.as_ref().unwrap();
-        // It does not end while a test is held up.
+        // Long enough not to expire if a test is slow.
         let mut follower = Follower::new(Timing { lease: Duration::from_secs(3600), ..Timing::USUAL });
         follower.next(credentials.lease(), since_boot());
         let server: ServerId = "a".to_owned().into();
@@ -224,7 +223,7 @@ mod tests {
         node
     }
 
-    /// A watch that was judged just now, and rests on a key and on a membership.
+    /// A watch that was just checked and that depends on a key and on a membership.
     fn judged(node: &Arc<Node>, clock: &Clock, good_until: Option<Timestamp>) -> Watch {
         let credentials = node.credentials.as_ref().unwrap();
         let mark = credentials.lease().mark().unwrap();
@@ -249,14 +248,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_right_holds_until_something_that_it_rests_on_is_recalled() {
+    async fn right_is_valid_until_something_it_depends_on_is_invalidated() {
         for subject in [Subject::Key(KEY), Subject::Project(PROJECT), Subject::Member(PROJECT, USER)] {
             let (node, clock) = (node(), Clock::system());
             let mut watch = judged(&node, &clock, None);
             assert!(watch.holds());
             node.credentials.as_ref().unwrap().recall(Subject::User(USER), 8);
-            assert!(watch.holds(), "that is another one's");
-            // At once, before anybody is told.
+            assert!(watch.holds(), "a different user was invalidated");
+            // Immediately, before any notification.
             node.credentials.as_ref().unwrap().recall(subject, 9);
             assert!(!watch.holds(), "{subject}");
             node.tell_of_recall();
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_right_does_not_hold_without_a_lease_nor_beyond_its_end_nor_before_it_is_judged() {
+    async fn right_requires_a_lease_an_unexpired_credential_and_a_check() {
         let (node, clock) = (node(), Clock::system());
         let mut watch = judged(&node, &clock, Some(clock.now().plus(Duration::from_secs(60))));
         assert!(watch.holds());
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_others_found_counts_if_they_looked_after_one_asked_and_not_before() {
+    async fn result_of_another_check_counts_only_if_it_began_after_the_request() {
         let (node, clock) = (node(), Clock::system());
         let proof = judged(&node, &clock, None).proof.unwrap();
         let about =
@@ -290,7 +289,7 @@ mod tests {
         assert!(all.since(at(0), &about).is_none());
         all.remember(about.clone(), at(5), proof.clone());
         assert!(all.since(at(5), &about).is_some() && all.since(at(6), &about).is_none());
-        // One that began earlier and ended later is no news.
+        // A check that began earlier and ended later is not newer.
         all.remember(about.clone(), at(4), proof);
         assert!(all.since(at(5), &about).is_some());
     }

@@ -155,8 +155,8 @@ async fn bootstrap_makes_the_first_owner_and_project_or_finds_them() {
     };
     for (password, why) in [
         ("too short\n", "at least 12"),
-        ("Qwertyuiop123\n", "guessed first"),
-        ("owner@example.com\n", "e-mail address"),
+        ("Qwertyuiop123\n", "common password"),
+        ("owner@example.com\n", "email address"),
     ] {
         let refused = with_password(password);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -79,7 +79,7 @@ impl Bench {
         client.patience = PATIENCE;
         // Before that, a node remembers nothing.
         eventually("each node has a lease", async || {
-            (world.log_lines("credentials are answered from the cache").len() >= NODES).then_some(())
+            (world.log_lines("lease acquired; credential cache enabled").len() >= NODES).then_some(())
         })
         .await;
         Self { client, maker: Maker::new(world).await }

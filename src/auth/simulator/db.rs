@@ -1,20 +1,20 @@
-//! A model of what PostgreSQL does: one thing after the other.
+//! A model of PostgreSQL that runs one statement after the other.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::Mistake;
 use crate::{auth::lease::LogPage, base::subject::Subject, db::ServerId};
 
-/// The tables, by what the protocol does to them.
+/// The tables of the protocol.
 #[derive(Clone, Debug, Default)]
 pub struct Db {
-    /// `auth_clock`, and the sequence for stamps.
+    /// `auth_clock`, and the sequence of stamps.
     clock: i64,
     stamps: i64,
     log: BTreeMap<i64, Subject>,
     /// `auth_nodes`: stamp and acknowledged number.
     nodes: BTreeMap<usize, (i64, i64)>,
-    /// What has been revoked.
+    /// Revoked subjects.
     ended: HashSet<Subject>,
     mistake: Option<Mistake>,
 }
@@ -46,7 +46,7 @@ impl Db {
         LogPage { server: server.clone(), clock: self.clock(), recalls }
     }
 
-    /// Whether the node's row was there.
+    /// Returns whether the node's row exists.
     pub fn acknowledge(&mut self, node: usize, up_to: i64) -> bool {
         let fresh = self.next_stamp();
         let by_itself = self.mistake == Some(Mistake::StampRestarts);
@@ -55,14 +55,14 @@ impl Db {
         true
     }
 
-    /// Takes a number, for a transaction that commits later.
+    /// Takes a number for a transaction that commits later.
     pub fn number(&mut self) -> i64 {
         self.clock += 1;
         self.clock
     }
 
-    /// Ends something: the effect and the log, in one commit. With the right way the number is taken under a
-    /// lock that is held until then, which is as good as taking it at that moment.
+    /// Revokes a subject: the effect and the log entry, in one commit. The correct protocol takes the number under a lock
+    /// that is held until the commit, which is equivalent to taking it here.
     pub fn end(&mut self, subject: Subject, number: Option<i64>) -> i64 {
         let seq = number.unwrap_or_else(|| self.number());
         self.ended.insert(subject);
@@ -74,7 +74,7 @@ impl Db {
         self.ended.contains(&subject)
     }
 
-    /// Whether every node but `own` has heard of `seq`.
+    /// Whether every node except `own` has acknowledged `seq`.
     pub fn is_acknowledged(&self, seq: i64, own: Option<usize>) -> bool {
         self.nodes.iter().all(|(node, (_, acked))| Some(*node) == own || *acked >= seq)
     }
@@ -89,7 +89,7 @@ impl Db {
         }
     }
 
-    /// Forgets all of the log but the newest.
+    /// Removes all log entries except the newest `keep`.
     pub fn prune(&mut self, keep: usize) {
         while self.log.len() > keep {
             self.log.pop_first();

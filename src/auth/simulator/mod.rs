@@ -1,6 +1,7 @@
-//! Runs the protocol of `lease`, `cache` and `janitor` on three nodes whose clocks run unequally, which are
-//! paused, killed and cut off, and whose messages are late or lost, while the database fails over from one server to
-//! another and connections lead to either; then looks whether anything was accepted in a request that began after its recall was confirmed. One seed gives one run, always the same.
+//! Simulates the protocol of `lease`, `cache` and `janitor`. Three nodes have clocks of different speeds, are paused,
+//! killed and disconnected, and their messages are delayed or lost. Meanwhile, the database fails over from one server to
+//! another, and connections lead to either. The simulator then checks that no request was accepted that began after
+//! the invalidation of its credential was confirmed. The same seed always gives the same run.
 
 mod db;
 mod protocol;
@@ -10,44 +11,44 @@ mod world;
 
 use world::World;
 
-/// What was once got wrong, or nearly. Each breaks the promise, and the simulator must see that.
+/// Deliberate protocol errors. Each violates the guarantee, and the simulator must detect that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
     /// The cache is read before the lease.
     CacheBeforeLease,
-    /// The lease counts from when the renewal was answered, not from when it began.
+    /// The lease counts from the response to the renewal instead of its start.
     LeaseFromReply,
     /// The lease is a flag that a timer clears.
     FlagClearedByTimer,
-    /// What was read before a recall is cached after it.
+    /// A value that was read before an invalidation is valid in the cache after it.
     FillWithoutTombstones,
-    /// The log is numbered by a sequence, so that its order is not that of the commits.
+    /// The log is numbered by a sequence, so its order differs from the order of the commits.
     SequenceForLog,
-    /// A recall waits less long than a lease lasts.
+    /// An invalidation waits for a shorter time than a lease lasts.
     WaitTooShort,
-    /// Who repeats a DELETE is answered at once.
+    /// A repeated DELETE does not wait.
     RepeatDoesNotWait,
-    /// A node counts its stamps itself, and begins again at 1 when it starts again.
+    /// A node counts its stamps itself, and starts at 1 again after a restart.
     StampRestarts,
-    /// What was read before a node was counted out is cached once it is back.
+    /// A value that was read before a node was removed is cached after the node has registered again.
     FillAcrossEpochs,
-    /// Only the credential's own recall is remembered, not those of what it rests on.
+    /// A cache entry depends only on the credential, not on its issuers and project.
     TombstoneOnCredentialAlone,
-    /// A look-up ignores that its snapshot lacks what the node has applied.
+    /// A look-up does not check that its snapshot contains what the node has applied.
     NoSeqCheck,
-    /// A look-up ignores that it ran on another server than the heartbeats.
+    /// A look-up does not check that it ran on the server of the heartbeats.
     NoServerCheck,
-    /// Without a lease, the database is read and believed.
+    /// Without a lease, database reads count.
     FallbackWithoutHeartbeat,
-    /// What a rejected look-up said is cached.
+    /// The result of a rejected look-up is cached.
     RejectedReadCached,
-    /// Acknowledgements are read on any server.
+    /// Acknowledgments are read on any server.
     AcksFromAnotherServer,
-    /// A node that renews its lease on another server keeps its cache and its number.
+    /// A node that renews its lease on another server keeps its cache and its log number.
     EpochAcrossServers,
-    /// A node that revokes on one server, and has its lease on another, does not wait for itself.
+    /// A node that revokes on one server and has its lease on another does not wait for its own acknowledgment.
     OwnLeaseElsewhere,
-    /// A read need not see what its own node revoked and confirmed before the node followed the log so far.
+    /// A read does not have to see what its own node revoked and confirmed before the node has read that part of the log.
     OwnRevocationNotRead,
 }
 
@@ -72,13 +73,13 @@ const MISTAKES: [Mistake; 18] = [
     Mistake::OwnRevocationNotRead,
 ];
 
-/// Runs that must all be right, unless `SIMULATOR_SEEDS` says how many.
+/// Number of runs without violations, unless `SIMULATOR_SEEDS` is set.
 const SEEDS: u64 = 3000;
-/// Runs in which a mistake must show.
+/// Number of runs in which each deliberate error must be detected.
 const SEEDS_OF_A_MISTAKE: u64 = 3000;
 
 #[test]
-fn no_request_that_begins_after_a_confirmed_recall_is_accepted_whatever_fails() {
+fn request_that_begins_after_a_confirmed_invalidation_is_never_accepted() {
     let (mut accepted, mut hits, mut confirmed, mut by_time, mut rejected, mut failovers) = (0, 0, 0, 0, 0, 0);
     let wanted = std::env::var("SIMULATOR_SEEDS").ok().map(|text| text.parse().unwrap());
     let seeds = wanted.unwrap_or(SEEDS);
@@ -92,19 +93,21 @@ fn no_request_that_begins_after_a_confirmed_recall_is_accepted_whatever_fails() 
         rejected += world.rejected;
         failovers += u64::from(world.has_failed_over());
     }
-    // A simulator in which nothing happens would find nothing.
-    println!("{accepted} accepted, {hits} of them from a cache; {confirmed} recalls confirmed, {by_time} by time");
+    // Guards against a simulator in which nothing happens.
+    println!(
+        "{accepted} accepted, {hits} of them from a cache; {confirmed} invalidations confirmed, {by_time} by time"
+    );
     println!("{failovers} failovers; {rejected} look-ups rejected");
     assert!(hits > accepted / 4 && accepted > seeds * 100 && confirmed > seeds * 5 && by_time > seeds / 10);
     assert!(failovers > seeds / 3 && rejected > seeds);
 }
 
 #[test]
-fn each_known_mistake_is_seen() {
+fn each_deliberate_error_is_detected() {
     let mut unseen = Vec::new();
     for mistake in MISTAKES {
         let first = (0..SEEDS_OF_A_MISTAKE).find(|seed| !World::run(*seed, Some(mistake)).violations.is_empty());
-        println!("{mistake:?}: first seen with seed {first:?}");
+        println!("{mistake:?}: first detected with seed {first:?}");
         if first.is_none() {
             unseen.push(mistake);
         }
@@ -113,7 +116,7 @@ fn each_known_mistake_is_seen() {
 }
 
 #[test]
-fn one_seed_gives_one_run() {
+fn same_seed_gives_the_same_run() {
     let figures = |seed| {
         let world = World::run(seed, None);
         (world.accepted, world.hits, world.confirmed, world.confirmed_by_time)

@@ -1,4 +1,4 @@
-//! What a node does: it follows the log, answers requests and recalls what it is told to.
+//! Behavior of a node: it follows the log, serves requests and invalidates credentials.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,11 +19,11 @@ use crate::{
     db::Stamp,
 };
 
-/// On how many connections a look-up is tried, and how often a node looks for a heartbeat before it refuses.
+/// Number of connections on which a look-up is tried, and of checks for a heartbeat before a request is rejected.
 const ATTEMPTS: u32 = 3;
 const HEARTBEATS: u32 = 4;
 
-/// A request that shows a credential.
+/// A request with a credential.
 #[derive(Clone, Copy)]
 pub struct Request {
     node: usize,
@@ -128,7 +128,7 @@ impl World {
         self.nodes[node].flag = found;
         let lease = self.timing.lease.as_micros() as u64;
         self.act(node, lease, move |world| {
-            // A renewal has set it anew meanwhile, unless there was none.
+            // The flag stays set if the lease was renewed meanwhile.
             let now = world.clock(node);
             if world.nodes[node].cache.lease().pass(now).is_none() {
                 world.nodes[node].flag = false;
@@ -148,7 +148,7 @@ impl World {
                 let now = world.clock(node);
                 if let Some((rows, server)) = answer {
                     for (gone, stamp) in world.nodes[node].janitor.look(now, &rows) {
-                        // On the same connection: stamps of two servers may be equal.
+                        // On the same connection, because two servers can have equal stamps.
                         let same = server.clone();
                         let remove = move |db: &mut Db, here: &_| {
                             if same == *here {
@@ -168,7 +168,7 @@ impl World {
         self.act(node, 3 * SECOND, move |world| world.sweep(node));
     }
 
-    /// A request that shows a credential.
+    /// Starts a request with a credential.
     pub(super) fn request(&mut self, node: usize, credential: usize) {
         let request = Request { node, credential, began: self.now };
         self.soon(node, move |world| world.look(request));
@@ -199,7 +199,7 @@ impl World {
         });
     }
 
-    /// Goes on with a request that the cache does not answer: waits for a heartbeat if there is none, and reads.
+    /// Continues a request that missed the cache: waits for a heartbeat if there is none, and reads.
     fn ask_database(&mut self, request: Request, heartbeats: u32) {
         let lease = Arc::clone(&self.nodes[request.node].cache);
         match lease.lease().read_version(self.clock(request.node)) {
@@ -230,7 +230,7 @@ impl World {
             if is_admitted {
                 world.judge(credential, began, is_live, false);
             }
-            // What is not live is not remembered.
+            // Credentials that are not valid are not cached.
             let is_kept = is_admitted || world.mistake == Some(Mistake::RejectedReadCached);
             if let (Some(mark), true) = (mark, is_live && is_kept) {
                 world.soon(node, move |_| {
@@ -259,18 +259,19 @@ impl World {
         let subjects = subjects(credential);
         for (subject, confirmed) in &self.confirmations {
             if subjects.contains(subject) && began > *confirmed {
-                self.violations.push(format!("{credential} accepted at {began}, ended by {subject} at {confirmed}"));
+                self.violations
+                    .push(format!("{credential} accepted at {began}, invalidated by {subject} at {confirmed}"));
             }
         }
     }
 
-    /// A DELETE, say.
+    /// Revokes a subject, as a DELETE does.
     pub(super) fn recall(&mut self, node: usize, subject: Subject) {
         self.soon(node, move |world| {
             let mistake = world.mistake;
             let via = Via::Pool(world.any_connection());
             let ended = move |world: &mut Self, answer: Option<(Stamp, bool)>| {
-                // Otherwise it is unconfirmed, and nobody was told anything.
+                // Without a response, the revocation is unconfirmed.
                 let Some((recall, again)) = answer else { return };
                 world.nodes[node].cache.recall(subject, recall.seq);
                 let committed = world.clock(node);
@@ -280,7 +281,7 @@ impl World {
                 world.soon(node, move |world| world.wait(node, subject, (recall, ATTEMPTS), committed));
             };
             if mistake == Some(Mistake::SequenceForLog) {
-                // Numbered when the statement ran, visible when it committed.
+                // The number is taken when the statement runs, and is visible after the commit.
                 let number = |db: &mut Db, _: &_| db.number();
                 world.ask(node, via, Kind::Write, number, move |world, number| {
                     let Some(number) = number else { return };
@@ -305,7 +306,7 @@ impl World {
         });
     }
 
-    /// Wakes the nodes, if the news reaches them.
+    /// Wakes the nodes that the notification reaches.
     pub(super) fn notify(&mut self) {
         for node in 0..NODES {
             let after = self.random.random_range(MILLI..20 * MILLI);
@@ -319,7 +320,7 @@ impl World {
         }
     }
 
-    /// Waits for the acknowledgements, on so many connections that lead elsewhere, and then for the time.
+    /// Waits for the acknowledgments, on a few connections that lead elsewhere, and then for the time to pass.
     pub(super) fn wait(&mut self, node: usize, subject: Subject, recall: (Stamp, u32), committed: Duration) {
         if self.clock(node).saturating_sub(committed) >= self.timing.wait {
             self.confirmed_by_time += 1;
@@ -357,7 +358,7 @@ impl World {
     }
 }
 
-/// What a credential rests on.
+/// The subjects that a credential depends on.
 pub fn subjects(credential: usize) -> [Subject; 3] {
     let number = credential as u128;
     [

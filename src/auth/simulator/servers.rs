@@ -1,5 +1,5 @@
-//! Two PostgreSQL servers: a primary and its synchronous standby, which replays late and may be promoted while the old
-//! primary goes on running. A commit is on both, or is not answered.
+//! Two PostgreSQL servers: a primary and its synchronous standby, which replays with a delay and can be promoted while the
+//! old primary keeps running. A commit gets a response only if both servers have it.
 
 use rand::RngExt;
 
@@ -16,17 +16,17 @@ pub const STANDBY: usize = 1;
 /// Both servers.
 pub struct Servers {
     old: Db,
-    /// What the standby shows: what it has replayed, or its own state after the promotion.
+    /// Visible state of the standby: what it has replayed, or its own state after the promotion.
     standby: Db,
     is_promoted: bool,
-    /// Whether the old primary runs.
+    /// Whether the old primary is running.
     old_runs: bool,
-    /// Until when the standby replays nothing.
+    /// Time until which the standby replays nothing.
     pub replay_stopped_until: u64,
     ids: [ServerId; 3],
 }
 
-/// What a statement does.
+/// Kind of a statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Read,
@@ -37,7 +37,7 @@ pub enum Kind {
 #[derive(Default)]
 pub struct Connection {
     pub to: usize,
-    /// The old snapshot that it still reads, if a transaction was left open on it.
+    /// The old snapshot that the connection still reads, if a transaction was left open on it.
     pub snapshot: Option<Db>,
 }
 
@@ -60,8 +60,8 @@ impl Servers {
         self.is_promoted
     }
 
-    /// Runs a statement; none if it has no answer. `is_canceled` says whether somebody cancels a commit that waits for
-    /// the standby in vain: then it is visible on the old primary, and nowhere else.
+    /// Runs a statement. None without a response. `is_canceled`: a commit that waits for the standby is canceled, so it
+    /// becomes visible on the old primary only.
     pub fn run<A>(
         &mut self,
         server: usize,
@@ -79,7 +79,7 @@ impl Servers {
                 None
             }
             (OLD, _) => Some(ask(&mut self.old, &id)),
-            // A standby takes no writes.
+            // A standby does not accept writes.
             (_, Kind::Write) if !self.is_promoted => None,
             _ => Some(ask(&mut self.standby, &id)),
         }
@@ -98,19 +98,19 @@ impl World {
         self.servers.is_promoted
     }
 
-    /// Lets the standby replay, again and again.
+    /// Lets the standby replay, periodically.
     pub(super) fn replay(&mut self) {
         self.servers.replay(self.now);
         let after = self.random.random_range(MILLI..200 * MILLI);
         self.enter(self.now + after, None, Box::new(Self::replay));
     }
 
-    /// The standby becomes the primary. Each node's connections follow by themselves, some of them never.
+    /// Promotes the standby. Each node's connections follow on their own, some of them never.
     pub(super) fn fail_over(&mut self) {
         if self.servers.is_promoted {
             return;
         }
-        // It replays all that it has received before it is promoted.
+        // The standby replays everything that it has received before the promotion.
         self.servers.standby = self.servers.old.clone();
         self.servers.is_promoted = true;
         self.servers.old_runs = self.random.random_bool(0.7);
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// Credentials are used and ended on both servers, while neither knows of the other.
+    /// Uses and revokes credentials on both servers, which do not know about each other.
     fn split_brain(&mut self) {
         for _ in 0..6 {
             let at = self.now + self.random.random_range(0..5 * SECOND);
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// A pool's connections lead to the standby for a while, as when a name resolves to it.
+    /// Makes the connections of a pool lead to the standby for a while, as if a name resolved to it.
     pub(super) fn mislead(&mut self, node: usize, until: u64) {
         self.nodes[node].pool_route = STANDBY;
         self.reconnect(node, 0);
@@ -182,7 +182,7 @@ impl World {
         );
     }
 
-    /// A transaction is left open on a connection: what it reads stays as it is now.
+    /// Leaves a transaction open on a connection, so that its reads keep the current snapshot.
     pub(super) fn freeze(&mut self, node: usize) {
         let connection = self.random.random_range(0..self.nodes[node].pool.len());
         let to = self.nodes[node].pool[connection].to;
@@ -190,7 +190,7 @@ impl World {
         self.nodes[node].pool[connection].snapshot = snapshot;
     }
 
-    /// Closes a connection of the pool and opens another one, which leads where new ones lead.
+    /// Closes a connection of the pool and opens a new one, which follows the current route.
     pub(super) fn reconnect(&mut self, node: usize, connection: usize) {
         let to = self.nodes[node].pool_route;
         self.nodes[node].pool[connection] = Connection { to, snapshot: None };

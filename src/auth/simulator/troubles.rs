@@ -1,4 +1,4 @@
-//! What happens in a run: who asks, what is recalled, and what goes wrong meanwhile.
+//! The schedule of a run: requests, invalidations and faults.
 
 use rand::RngExt;
 
@@ -11,7 +11,7 @@ const REQUESTS: usize = 150;
 const REQUESTS_AROUND_RECALL: usize = 24;
 const RECALLS: usize = 10;
 const TROUBLES: usize = 14;
-/// Credentials: each has one issuer of two, and one project of four.
+/// Number of credentials. Two share an issuer, and four share a project.
 const CREDENTIALS: usize = 64;
 
 impl World {
@@ -34,7 +34,7 @@ impl World {
                 let delay = self.random.random_range(0..300 * MILLI);
                 self.enter(at + delay, None, Box::new(move |world| world.recall(node, subject)));
             }
-            // Before, so that it is cached, and after, when that must not help it.
+            // Before, so that the credential is cached, and after, when the cache entry must not be valid.
             for _ in 0..REQUESTS_AROUND_RECALL {
                 let around = self.random.random_range(at - 2 * SECOND..at + 6 * SECOND);
                 self.request_at(around, credential);
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// Few are asked about at a time, so that they are asked about again, and again after their end.
+    /// A few credentials at a time, so that each is used repeatedly, also after its revocation.
     pub(super) fn credential(&mut self, at: u64) -> usize {
         let fashion = (at / (LENGTH / 10)) as usize * 4;
         (fashion + self.random.random_range(0..8)) % CREDENTIALS
@@ -82,7 +82,7 @@ impl World {
                 self.mislead(node, until);
             }
             11 => {
-                // A network that becomes slow, and then fails.
+                // A network that becomes slow and then fails.
                 let slow_until = self.now + self.random.random_range(200 * MILLI..3 * SECOND);
                 self.nodes[node].slow_until = slow_until;
                 self.enter(
@@ -102,8 +102,8 @@ impl World {
         }
     }
 
-    /// A node is stopped in the middle of its work, for so long that the others count it out; meanwhile what it was
-    /// asked about is ended.
+    /// Pauses a node in the middle of its work until the other nodes remove it. Meanwhile, the credentials of its requests
+    /// are revoked.
     pub(super) fn stop_in_the_middle(&mut self, node: usize) {
         let credential = self.credential(self.now);
         for _ in 0..12 {
@@ -121,7 +121,7 @@ impl World {
         }
     }
 
-    /// One node's janitor looks again only after a while, in which another node has started again.
+    /// Suspends one node's janitor for a while, during which another node restarts.
     pub(super) fn look_away(&mut self, node: usize) {
         let (victim, third) = ((node + 1) % NODES, (node + 2) % NODES);
         let back = self.now + self.random.random_range(6600 * MILLI..9 * SECOND);

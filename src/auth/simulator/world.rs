@@ -1,5 +1,5 @@
-//! Time, nodes and what is between them. Everything that happens is a closure in one queue; what a node does
-//! waits while it is paused, and is lost when it is killed.
+//! Simulated time, nodes and network. Every event is a closure in one queue. Events of a node are delayed while the node
+//! is paused, and lost when it is killed.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
@@ -23,13 +23,13 @@ use crate::{
 pub const NODES: usize = 3;
 pub const MILLI: u64 = 1000;
 pub const SECOND: u64 = 1000 * MILLI;
-/// How long a run lasts.
+/// Duration of a run, in microseconds.
 pub const LENGTH: u64 = 25 * SECOND;
-/// How long a node waits for the database.
+/// Timeout of a database statement.
 const PATIENCE: u64 = SECOND;
 
 type Act = Box<dyn FnOnce(&mut World)>;
-/// A node, and which of its lives; what belongs to another life does not happen.
+/// A node and the number of its incarnation. Events of an earlier incarnation are dropped.
 type Whose = Option<(usize, u32)>;
 
 /// One run.
@@ -42,46 +42,46 @@ pub struct World {
     pub(super) mistake: Option<Mistake>,
     pub(super) servers: Servers,
     pub(super) nodes: Vec<Node>,
-    /// When the recall of something was first confirmed.
+    /// Time of the first confirmation of each invalidation.
     pub(super) confirmations: Vec<(Subject, u64)>,
     pub violations: Vec<String>,
     pub accepted: u64,
     pub hits: u64,
     pub confirmed: u64,
     pub confirmed_by_time: u64,
-    /// Look-ups whose answer did not count.
+    /// Look-ups whose results did not count.
     pub rejected: u64,
 }
 
 pub struct Node {
-    /// Which life it is in.
+    /// Number of the incarnation.
     pub(super) life: u32,
-    /// How fast its clock runs, and what it showed at the beginning.
+    /// Speed of the clock, and its initial value.
     pub(super) rate: f64,
     pub(super) offset: u64,
     pub(super) paused_until: u64,
-    /// What it sends is lost until, and what is sent to it.
+    /// Times until which messages from the node and to the node are lost.
     pub(super) mute_until: u64,
     pub(super) deaf_until: u64,
-    /// What it sends takes long until.
+    /// Time until which messages from the node are slow.
     pub(super) slow_until: u64,
     pub(super) follower: Follower,
-    /// Which rest it is in, if it rests; and whether it was told of a recall when it did not.
+    /// Current rest, if the node rests, and whether a notification arrived while it did not.
     pub(super) rest: Option<u64>,
     pub(super) has_news: bool,
     pub(super) cache: Arc<Cache<usize, bool>>,
     pub(super) janitor: Janitor<usize>,
     /// For [`Mistake::FlagClearedByTimer`].
     pub(super) flag: bool,
-    /// The server that the keeper's connection leads to, if there is one, and where a new one would lead.
+    /// Server of the keeper's connection, if there is one, and of a new connection.
     pub(super) keeper: Option<usize>,
     pub(super) keeper_route: usize,
-    /// The same of the pool.
+    /// The same for the pool.
     pub(super) pool: [Connection; 2],
     pub(super) pool_route: usize,
 }
 
-/// Which connection a node uses.
+/// A connection of a node.
 #[derive(Clone, Copy)]
 pub enum Via {
     Keeper,
@@ -89,7 +89,7 @@ pub enum Via {
 }
 
 impl World {
-    /// Runs one from its beginning to its end.
+    /// Simulates one run.
     pub fn run(seed: u64, mistake: Option<Mistake>) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let mut timing = Timing::USUAL;
@@ -143,7 +143,7 @@ impl World {
             match whose {
                 Some((node, life)) if world.nodes[node].life != life => {}
                 Some((node, _)) if world.nodes[node].paused_until > at => {
-                    // It comes as soon as the node runs again, in whatever order.
+                    // Delayed events happen when the node continues, in any order.
                     let late = if world.random.random_bool(0.2) { 200 * MILLI } else { 200 };
                     let again = world.nodes[node].paused_until + world.random.random_range(0..late);
                     world.enter(again, whose, act);
@@ -183,13 +183,13 @@ impl World {
         self.queue.insert((at, self.entered), (whose, act));
     }
 
-    /// Lets a node do something after a while.
+    /// Schedules an event of a node.
     pub(super) fn act(&mut self, node: usize, after: u64, act: impl FnOnce(&mut Self) + 'static) {
         let (at, life) = (self.now + after, self.nodes[node].life);
         self.enter(at, Some((node, life)), Box::new(act));
     }
 
-    /// Lets a node do something next: hardly later, or much later if it is paused just then.
+    /// Schedules a node's next step: a short time later, or much later if the node is paused just then.
     pub(super) fn soon(&mut self, node: usize, act: impl FnOnce(&mut Self) + 'static) {
         let after = self.moment();
         if self.random.random_bool(0.004) {
@@ -199,7 +199,7 @@ impl World {
         self.act(node, after, act);
     }
 
-    /// How long a thread takes to come to its next step: some are held up while others go on.
+    /// Time until a thread's next step. Some threads are delayed while others run.
     pub(super) fn moment(&mut self) -> u64 {
         match self.random.random_range(0..30) {
             0 => self.random.random_range(1..150 * MILLI),
@@ -207,13 +207,13 @@ impl World {
         }
     }
 
-    /// One of the pool's connections.
+    /// A random connection of the pool.
     pub(super) fn any_connection(&mut self) -> usize {
         self.random.random_range(0..2)
     }
 
-    /// Lets a node ask the database. `then` is told the answer, or nothing if none came in time; what was asked
-    /// may be done even so, and late. A connection without an answer is closed.
+    /// Sends a statement to the database. `then` receives the response, or nothing after the timeout. A statement without
+    /// a response may still be executed, even late. A connection without a response is closed.
     pub(super) fn ask<A: 'static>(
         &mut self,
         node: usize,
@@ -238,7 +238,7 @@ impl World {
             }
             Via::Pool(connection) => self.nodes[node].pool[connection].to,
         };
-        // As the connection is now: when the statement runs, it may have been replaced.
+        // The current snapshot: the connection may have been replaced when the statement runs.
         let snapshot = match via {
             Via::Pool(connection) if kind == Kind::Read => self.nodes[node].pool[connection].snapshot.clone(),
             _ => None,
@@ -293,7 +293,7 @@ impl World {
         Duration::from_micros(offset + (self.now as f64 * rate) as u64)
     }
 
-    /// A time on a node's clock, as it is told here.
+    /// Simulated time until a time on a node's clock.
     pub(super) fn until(&self, node: usize, time: Duration) -> u64 {
         let left = time.saturating_sub(self.clock(node)).as_micros() as f64;
         (left / self.nodes[node].rate) as u64 + 1
