@@ -1,4 +1,4 @@
-//! The operator's settings: each an environment variable and a flag, every default in one place.
+//! The operator's settings: each is an environment variable and a flag, and every default is defined here.
 
 mod database_url;
 pub mod dotenv;
@@ -21,148 +21,149 @@ use crate::base::{
     net::Cidr,
 };
 
-/// Variables that start like ours but are the client's, as in README's curl lines.
+/// Variables with the `CLOUDAPI_` prefix that clients use, as in the README's curl commands.
 pub const CLIENT_VARIABLES: &[&str] = &["CLOUDAPI_TOKEN", "CLOUDAPI_SESSION", "CLOUDAPI_URL"];
 
-/// Where things are, for every command.
+/// Settings of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
-    /// The PostgreSQL (14 or newer) to use. When unset, cloudapi runs a private one in its data directory.
+    /// PostgreSQL (14 or newer) to use. When unset, cloudapi runs a private PostgreSQL in its data directory.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL", value_parser = database_url::check)]
     pub database_url: Option<String>,
 
-    /// Where cloudapi keeps its own files. [default: /var/lib/cloudapi as root, else $XDG_DATA_HOME/cloudapi]
+    /// Folder for cloudapi's own files. [default: /var/lib/cloudapi as root, else $XDG_DATA_HOME/cloudapi]
     #[arg(long, env = "CLOUDAPI_DATA_DIR", global = true, value_name = "DIR", value_parser = path)]
     pub data_dir: Option<PathBuf>,
 
-    /// The folder of PostgreSQL's server programs, for the private PostgreSQL. [default: the newest installed]
+    /// Folder of the PostgreSQL server programs, for the private PostgreSQL. [default: the newest version installed]
     #[arg(long, env = "CLOUDAPI_PG_BIN", global = true, value_name = "DIR", value_parser = path)]
     pub pg_bin: Option<PathBuf>,
 
-    /// The file of the key that signs checkpoints and seals webhooks' secrets, the same for all servers of a deployment.
-    /// [default: secret.key in the data directory, made when it is not there]
+    /// File with the deployment's key, which signs the audit trail and seals webhook secrets. All servers of a
+    /// deployment use the same key. [default: secret.key in the data directory, created if missing]
     #[arg(long, env = "CLOUDAPI_SECRET_KEY_FILE", global = true, value_name = "FILE", value_parser = path)]
     pub secret_key_file: Option<PathBuf>,
 
-    /// How log lines are written. [default: pretty on a terminal, else json]
+    /// Format of log lines. [default: pretty on a terminal, else json]
     #[arg(long, env = "CLOUDAPI_LOG_FORMAT", global = true, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 
-    /// What is logged: a level, or targets with levels, such as "info,sqlx=warn". [default: info for a server, else warn]
+    /// Log level, or targets with levels, such as "info,sqlx=warn". [default: info for a server, warn for other
+    /// commands]
     #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER", value_parser = not_empty)]
     pub log: Option<String>,
 }
 
 impl Settings {
-    /// Where cloudapi keeps its own files.
+    /// Folder for cloudapi's own files.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(default_data_dir)
     }
 }
 
 impl ServeSettings {
-    /// The limits of rates.
+    /// Rate limits.
     pub fn limits(&self) -> LimitSettings {
         LimitSettings { credentials: self.rate_limit, failures: self.failure_limit, sign_ins: self.sign_in_limit }
     }
 }
 
-/// How the server serves.
+/// Settings of a server.
 #[derive(Clone, Debug, Args)]
 pub struct ServeSettings {
-    /// The address to serve on; a port alone, such as 8081, is one on 127.0.0.1. Port 0 takes a free one, and the real
-    /// address is printed.
+    /// Address to serve on. A port alone, such as 8081, means 127.0.0.1. Port 0 picks a free port; the server prints
+    /// the actual address.
     #[arg(long, env = "CLOUDAPI_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = listen)]
     pub listen: SocketAddr,
 
-    /// The address to serve /metrics on, for Prometheus, or "off". [default: 127.0.0.1:9464, if it is free]
+    /// Address to serve /metrics on, for Prometheus, or "off". [default: 127.0.0.1:9464, if it is free]
     #[arg(long, env = "CLOUDAPI_METRICS_LISTEN", value_name = "ADDR", value_parser = metrics_listen)]
     pub metrics_listen: Option<MetricsListen>,
 
-    /// Where clients reach this server. [default: http:// (https:// with TLS) and the address it serves on]
+    /// URL at which clients reach this server. [default: http:// (with TLS https://) and the listen address]
     #[arg(long, env = "CLOUDAPI_PUBLIC_URL", value_name = "URL", value_parser = http_url)]
     pub public_url: Option<String>,
 
-    /// Requests that each credential may make, as REQUESTS/SECONDS, if its key has no limit of its own. [default: no limit]
+    /// Rate limit per credential, as REQUESTS/SECONDS. A key's own limit takes precedence. [default: no limit]
     #[arg(long, env = "CLOUDAPI_RATE_LIMIT", value_name = "LIMIT")]
     pub rate_limit: Option<RateLimit>,
 
-    /// Requests without a valid credential that an address may make before it is told to wait, as REQUESTS/SECONDS.
+    /// Requests without a valid credential per client address, as REQUESTS/SECONDS. After it, the response is 429.
     #[arg(long, env = "CLOUDAPI_FAILURE_LIMIT", value_name = "LIMIT", default_value_t = LimitSettings::default().failures)]
     pub failure_limit: RateLimit,
 
-    /// Attempts to sign in that an address may make before it is told to wait, as REQUESTS/SECONDS.
+    /// Sign-in attempts per client address, as REQUESTS/SECONDS.
     #[arg(long, env = "CLOUDAPI_SIGN_IN_LIMIT", value_name = "LIMIT", default_value_t = LimitSettings::default().sign_ins)]
     pub sign_in_limit: RateLimit,
 
-    /// The proxies whose X-Forwarded-For is believed, as networks with commas between. [default: none]
+    /// Proxies whose X-Forwarded-For is trusted, as comma-separated networks. [default: none]
     #[arg(long, env = "CLOUDAPI_TRUSTED_PROXIES", value_name = "CIDRS", value_delimiter = ',')]
     pub trusted_proxies: Vec<Cidr>,
 
-    /// Networks that webhooks may be sent to besides the public Internet, over http too, as networks with commas between.
+    /// Networks that webhooks may be sent to in addition to the public Internet, over http as well, comma-separated.
     /// [default: none]
     #[arg(long, env = "CLOUDAPI_WEBHOOK_ALLOW", value_name = "CIDRS", value_delimiter = ',')]
     pub webhook_allow: Vec<Cidr>,
 
-    /// A TOML file that names the cloud providers which resources can be at (docs/resources.md). [default: one simulated
-    /// provider, called sim]
+    /// TOML file with the cloud providers that resources can use (docs/drivers.md). [default: one simulated provider,
+    /// sim]
     #[arg(long, env = "CLOUDAPI_PROVIDERS", value_name = "FILE", value_parser = path)]
     pub providers: Option<PathBuf>,
 
-    /// Whether credentials are answered from memory while nothing that they rest on has changed. Off, each
-    /// request reads the database. Either way a revoked credential is dead when its DELETE is answered.
+    /// Check credentials against an in-memory cache. Off: every request reads the database. Either way, a revoked
+    /// credential is dead on every server when its DELETE returns.
     #[arg(long, env = "CLOUDAPI_AUTH_CACHE", value_name = "SWITCH", default_value = "on")]
     pub auth_cache: Switch,
 
-    /// Days for which usage is kept by day; after that by month. From 62 to 3660.
+    /// Days for which usage is kept by day, 62 to 3660. Older usage is kept by month.
     #[arg(long, env = "CLOUDAPI_USAGE_DAYS", value_name = "DAYS", default_value = "400", value_parser = value_parser!(u32).range(62..=3660))]
     pub usage_days: u32,
 
-    /// Whole UTC months before the present one for which the audit trail is kept; what is older is removed, behind a
-    /// signed anchor. [default: all of it is kept]
+    /// Whole UTC months before the current one for which the audit trail is kept. Older entries are removed behind a
+    /// signed anchor. [default: everything is kept]
     #[arg(long, env = "CLOUDAPI_AUDIT_MONTHS", value_name = "MONTHS", value_parser = value_parser!(u32).range(1..=1200))]
     pub audit_months: Option<u32>,
 
-    /// How the server meets the network.
+    /// Network settings.
     #[command(flatten)]
     pub edge: EdgeSettings,
 
-    /// Leave an empty private database empty, instead of loading the published reference's examples.
+    /// Do not load the example data into an empty private database.
     #[arg(long)]
     pub no_demo: bool,
 }
 
-/// Where metrics are served if nothing is said: the port that OpenTelemetry's exporters for Prometheus have.
+/// Default address of metrics: the port of OpenTelemetry's exporters for Prometheus.
 pub const METRICS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
-/// Where metrics are served, as the operator says.
+/// Where metrics are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricsListen {
-    /// Here.
+    /// At this address.
     On(SocketAddr),
     /// Nowhere.
     Off,
 }
 
-/// Whether something is done.
+/// Switch of a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// It is.
+    /// The feature is on.
     On,
-    /// It is not.
+    /// The feature is off.
     Off,
 }
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
     Pretty,
-    /// One JSON object a line, for programs.
+    /// For programs: one JSON object per line.
     Json,
 }
 
-/// The system's place for a service's files as root, else the user's own (XDG Base Directory).
+/// Default data directory: the system's folder for services as root, else the user's (XDG Base Directory).
 fn default_data_dir() -> PathBuf {
     if nix::unistd::geteuid().is_root() {
         return "/var/lib/cloudapi".into();
@@ -212,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_public_url_is_http_and_loses_its_last_slash() {
+    fn public_url_is_http_without_trailing_slash() {
         assert_eq!(http_url("https://api.example.com/").as_deref(), Ok("https://api.example.com"));
         for text in ["", "api.example.com", "ftp://x", "https://", "https://x?y", "https://x y", "https://u:p@x"] {
             assert!(http_url(text).is_err(), "{text:?}");

@@ -1,14 +1,14 @@
-//! `DATABASE_URL`, checked before anything connects: the client library takes any scheme, and logs parameters that it
-//! does not know with their values. No error shows a part of the URL that may belong to a password.
+//! Validation of `DATABASE_URL` before connecting: sqlx accepts any scheme, and logs unknown parameters with their
+//! values. No error shows a part of the URL that may belong to a password.
 
 use url::Url;
 
 use crate::base::text::nearest;
 
 const FORM: &str = "it should look like postgres://user:password@host:5432/database";
-/// What has to be percent-encoded in a user name or a password, and how.
+/// Characters that must be percent-encoded in a user name or a password.
 const ENCODE: &str = "in a user name or a password, write '#' as %23, '/' as %2F, '?' as %3F and '@' as %40";
-/// The parameters that the client library reads.
+/// Parameters that sqlx reads.
 const PARAMETERS: &[&str] = &[
     "application_name",
     "dbname",
@@ -31,10 +31,12 @@ const PARAMETERS: &[&str] = &[
 ];
 const SSL_MODES: &[&str] = &["allow", "disable", "prefer", "require", "verify-ca", "verify-full"];
 
-/// Checks a URL; gives it as it was written, or what is wrong with it.
+/// Checks a URL. Returns it unchanged, or what is wrong with it.
 pub fn check(text: &str) -> Result<String, String> {
     if text.trim() != text || text.chars().any(char::is_control) {
-        return Err("has a space or a line break at its start or end, or a control character in it; remove it".into());
+        return Err(
+            "has a space or a line break at its start or end, or contains a control character; remove it".into()
+        );
     }
     let Some((scheme, _)) = text.split_once("://") else { return Err(format!("is not a URL; {FORM}")) };
     if !matches!(scheme, "postgres" | "postgresql") {
@@ -50,7 +52,7 @@ pub fn check(text: &str) -> Result<String, String> {
     let url = Url::parse(text).map_err(|error| format!("is not a valid URL ({error}); {FORM}, and {ENCODE}"))?;
     let path = url.path().trim_start_matches('/');
     if url.fragment().is_some() || path.contains(['/', '@', ':']) {
-        return Err(format!("has a '#', '/' or '@' where none belongs; {FORM}, and {ENCODE}"));
+        return Err(format!("has a '#', '/' or '@' in the wrong place; {FORM}, and {ENCODE}"));
     }
     for (key, value) in url.query_pairs() {
         let own_setting = key.strip_prefix("options[").is_some_and(|rest| rest.ends_with(']'));
@@ -62,7 +64,9 @@ pub fn check(text: &str) -> Result<String, String> {
             "sslmode" | "ssl-mode" if !SSL_MODES.contains(&&*value) => {
                 return Err(format!("has an unknown {key}; use one of {}", SSL_MODES.join(", ")));
             }
-            "port" if value.parse::<u16>().is_err() => return Err("has a port that is not a number up to 65535".into()),
+            "port" if value.parse::<u16>().is_err() => {
+                return Err("has an invalid port; use a number up to 65535".into());
+            }
             _ => {}
         }
     }
@@ -74,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_of_another_database_or_with_a_mistake_is_refused_without_its_password() {
+    fn invalid_urls_are_refused_without_showing_the_password() {
         for text in [
             "postgres://user:secret@host:5432/database",
             "postgresql://host",
@@ -98,7 +102,7 @@ mod tests {
             ("postgres://u:1?secret@h/d", "%3F"),
             ("postgres://h/d?sslmod=secret", "did you mean 'sslmode'"),
             ("postgres://h/d?sslmode=secret", "use one of"),
-            ("postgres://h/d?port=secret", "a port"),
+            ("postgres://h/d?port=secret", "an invalid port"),
             ("postgres://u:secret@h/d\n", "line break"),
             (" postgres://u:secret@h/d", "space"),
             ("postgres://u:secret@h/d/e", "'/'"),

@@ -1,35 +1,36 @@
-//! Reads `.env`: one `KEY=value` a line, taken literally.
+//! Parser of `.env`: one `KEY=value` per line, taken literally.
 //!
-//! - An empty line, and a line whose first character is `#`, are skipped. `export KEY=value` is read as `KEY=value`.
-//! - Spaces around the key and around the value do not count.
-//! - A value in single or double quotes is what stands between them. There are no escapes, and nothing is expanded:
-//!   `$`, `\` and `` ` `` stand for themselves. After the closing quote only a comment may follow.
-//! - A value without quotes goes to the end of the line, or to a `#` that follows a space.
+//! - Empty lines and lines that begin with `#` are skipped. `export KEY=value` means `KEY=value`.
+//! - Spaces around the key and around the value are ignored.
+//! - A value in single or double quotes is the text between them. There are no escapes, and nothing is expanded: `$`,
+//!   `\` and `` ` `` have no special meaning. After the closing quote only a comment may follow.
+//! - A value without quotes ends at the end of the line, or at a `#` that follows a space.
 //!
-//! No error shows a value: a line that is not understood may hold a password.
+//! No error shows a value, because a malformed line may contain a password.
 
 use std::collections::HashMap;
 
-/// A line that is not understood.
+/// A malformed line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}{}: {why}", key.as_deref().map(|key| format!(" ({key})")).unwrap_or_default())]
 pub struct DotenvError {
-    /// Its number, from 1.
+    /// Line number, from 1.
     line: usize,
-    /// The key, where there is one.
+    /// The key, if the line has one.
     key: Option<String>,
     /// What is wrong, and what to write.
     why: String,
 }
 
-/// Reads the content of a `.env` file.
+/// Parses the content of a `.env` file.
 pub fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, DotenvError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut variables = Vec::new();
     let mut lines_by_key = HashMap::new();
     for (line, bytes) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
         let refused = |key: Option<&str>, why: String| DotenvError { line, key: key.map(str::to_owned), why };
-        let text = std::str::from_utf8(bytes).map_err(|_| refused(None, "is not UTF-8".into()))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| refused(None, "is not UTF-8; save the file as UTF-8".into()))?;
         let text = text.trim();
         if text.is_empty() || text.starts_with('#') {
             continue;
@@ -38,12 +39,12 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, DotenvError> {
         let key = without_export(key.trim());
         if !is_key(key) {
             let why =
-                "the text before '=' is not a variable's name; write KEY=value, with a key of letters, digits and '_'";
+                "the text before '=' is not a variable name; write KEY=value, with a key of letters, digits and '_'";
             return Err(refused(None, why.into()));
         }
         let value = literal(value.trim()).map_err(|why| refused(Some(key), why.into()))?;
         if let Some(first) = lines_by_key.insert(key.to_owned(), line) {
-            return Err(refused(Some(key), format!("line {first} sets it too; remove one of them")));
+            return Err(refused(Some(key), format!("line {first} sets the same key; remove one of them")));
         }
         variables.push((key.to_owned(), value.to_owned()));
     }
@@ -63,10 +64,10 @@ fn is_key(text: &str) -> bool {
         && !text.is_empty()
 }
 
-/// The value that `text` stands for.
+/// Returns the value that `text` denotes.
 fn literal(text: &str) -> Result<&str, &'static str> {
     if text.contains('\0') {
-        return Err("the value has a NUL character in it; remove it");
+        return Err("the value has a NUL character; remove it");
     }
     if let Some(quote) = text.chars().next().filter(|first| matches!(first, '\'' | '"')) {
         let quoted = text.strip_prefix(quote).unwrap_or_default();
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_read_literally() {
+    fn values_are_literal() {
         for (line, value) in [
             ("KEY=value", "value"),
             ("  KEY =  value  ", "value"),
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_line_and_the_key_and_never_shows_the_value() {
+    fn errors_name_line_and_key_but_never_show_the_value() {
         for (file, says) in [
             ("A=1\nsecret", "line 2: has no '='"),
             ("A=1\npostgres://u:secret@h/d?a=b", "line 2: the text before '='"),
@@ -145,12 +146,12 @@ mod tests {
             ("KEY='sec'ret", "line 1 (KEY): text follows the closing quote"),
             ("KEY=\"sec\\\"ret\"", "line 1 (KEY): text follows the closing quote"),
             ("KEY=secret\0", "line 1 (KEY): the value has a NUL"),
-            ("KEY=1\n\nexport KEY=secret", "line 3 (KEY): line 1 sets it too"),
+            ("KEY=1\n\nexport KEY=secret", "line 3 (KEY): line 1 sets the same key"),
         ] {
             let error = parse(file.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with(says), "{file}: {error}");
             assert!(!error.contains("secret"), "{file}: {error}");
         }
-        assert_eq!(parse(b"A=1\nB=\xff").unwrap_err().to_string(), "line 2: is not UTF-8");
+        assert_eq!(parse(b"A=1\nB=\xff").unwrap_err().to_string(), "line 2: is not UTF-8; save the file as UTF-8");
     }
 }

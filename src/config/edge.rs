@@ -1,4 +1,4 @@
-//! Settings of the HTTP edge: how long, how many, TLS, and which web pages.
+//! Settings of the HTTP edge: timeouts, limits, TLS and CORS.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,54 +6,55 @@ use clap::Args;
 
 use super::path;
 
-/// How the server meets the network.
+/// Network settings.
 #[derive(Clone, Debug, Args)]
 pub struct EdgeSettings {
-    /// Seconds a client may take to send a request's head, and for TLS's handshake.
+    /// Seconds for a request's head to arrive, and for the TLS handshake.
     #[arg(long, env = "CLOUDAPI_HEAD_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub head_timeout_seconds: Duration,
 
-    /// Seconds a client may take to send a request's body.
+    /// Seconds for a request's body to arrive.
     #[arg(long, env = "CLOUDAPI_BODY_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub body_timeout_seconds: Duration,
 
-    /// Seconds an open connection may lie idle between requests; longer than the proxy in front keeps it.
+    /// Seconds that a connection may stay idle between requests. Set it longer than the proxy in front keeps idle
+    /// connections.
     #[arg(long, env = "CLOUDAPI_IDLE_TIMEOUT_SECONDS", value_name = "SECONDS", default_value = "75", value_parser = seconds)]
     pub idle_timeout_seconds: Duration,
 
-    /// Connections open at a time; more wait until one ends.
+    /// Connections open at a time. Further ones wait until one closes.
     #[arg(long, env = "CLOUDAPI_MAX_CONNECTIONS", value_name = "NUMBER", default_value = "10000", value_parser = number)]
     pub max_connections: usize,
 
-    /// Requests being served at a time; more are answered 503 'overloaded'.
+    /// Requests served at a time. Further ones get 503 'overloaded'.
     #[arg(long, env = "CLOUDAPI_MAX_REQUESTS", value_name = "NUMBER", default_value = "1000", value_parser = number)]
     pub max_requests: usize,
 
-    /// Event streams open at a time; more are answered 503 'overloaded'. They are connections too.
+    /// Event streams open at a time. Each is also a connection. Further ones get 503 'overloaded'.
     #[arg(long, env = "CLOUDAPI_MAX_STREAMS", value_name = "NUMBER", default_value = "5000", value_parser = number)]
     pub max_streams: usize,
 
-    /// Seconds after SIGTERM in which /readyz says 503 and connections are still accepted, so that a load
-    /// balancer sees it. Ctrl-C does not wait.
+    /// Seconds after SIGTERM during which /readyz returns 503 and the server still accepts connections, so that a load
+    /// balancer notices. Ctrl-C skips the delay.
     #[arg(long, env = "CLOUDAPI_DRAIN_DELAY_SECONDS", value_name = "SECONDS", default_value = "1", value_parser = delay)]
     pub drain_delay_seconds: Duration,
 
-    /// The certificate chain to serve https with, as a PEM file. With CLOUDAPI_TLS_KEY.
+    /// Certificate chain for https, as a PEM file. Needs CLOUDAPI_TLS_KEY.
     #[arg(long, env = "CLOUDAPI_TLS_CERT", value_name = "FILE", value_parser = path)]
     pub tls_cert: Option<PathBuf>,
 
-    /// The certificate's private key, as a PEM file.
+    /// Private key of the certificate, as a PEM file. Needs CLOUDAPI_TLS_CERT.
     #[arg(long, env = "CLOUDAPI_TLS_KEY", value_name = "FILE", value_parser = path)]
     pub tls_key: Option<PathBuf>,
 
-    /// The web pages whose scripts may call the API: their exact origins, with commas between. [default: none]
+    /// Origins of web pages whose scripts may call the API, comma-separated. [default: none]
     #[arg(long, env = "CLOUDAPI_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<String>,
 }
 
-/// The longest time-out: beyond a day, somebody has meant milliseconds.
+/// Maximum timeout: a larger number is probably meant as milliseconds.
 const MAX_SECONDS: u64 = 86_400;
-/// What a semaphore certainly holds, and no machine needs.
+/// Maximum number: valid for a semaphore, and more than any machine needs.
 const MAX_NUMBER: usize = 1_000_000;
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -78,13 +79,13 @@ fn number(text: &str) -> Result<usize, String> {
     }
 }
 
-/// An origin as browsers write it, since it is compared byte for byte.
+/// Parses an origin. Origins are compared byte for byte, so they must be written as browsers write them.
 fn origin(text: &str) -> Result<String, String> {
     let origin = text.trim();
     if origin == "*" {
-        // Many deployments stand where only colleagues reach them: `*` would let any page that a
-        // colleague opens, anywhere on the web, try passwords on it.
-        return Err("names every web page there is; list the origins of yours, such as https://app.example.com".into());
+        // Many deployments are reachable only from inside a company. `*` would let any web page that an employee opens
+        // try passwords on them.
+        return Err("allows every web page; list the origins of yours, such as https://app.example.com".into());
     }
     let (host, own_port) = match origin.split_once("://") {
         Some(("https", host)) => (host, ":443"),
@@ -93,10 +94,10 @@ fn origin(text: &str) -> Result<String, String> {
     };
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte);
     if host.is_empty() || !host.bytes().all(plain) {
-        return Err("must be origins as browsers send them: scheme, host in lower case, port if it is a special one, and nothing after it, not even a slash".into());
+        return Err("must be origins as browsers send them: scheme, lower-case host, port unless it is the default one, and nothing after it, not even a slash".into());
     }
     if host.ends_with(own_port) {
-        return Err(format!("must leave out {own_port}, as browsers do"));
+        return Err(format!("must not contain the default port; remove {own_port}"));
     }
     Ok(origin.to_owned())
 }
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_written_as_browsers_write_it() {
+    fn origins_are_in_the_form_that_browsers_send() {
         for text in
             ["https://app.example.com", " http://localhost:3000 ", "https://a.example:8443", "http://[::1]:8080"]
         {
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn times_and_numbers_are_whole_and_within_reason() {
+    fn durations_and_numbers_are_whole_and_bounded() {
         assert_eq!(seconds("10"), Ok(Duration::from_secs(10)));
         assert_eq!(delay("0"), Ok(Duration::ZERO));
         assert_eq!(number("1"), Ok(1));

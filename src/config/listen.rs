@@ -1,9 +1,9 @@
-//! Addresses to listen on, as operators write them.
+//! Listen addresses, as operators write them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Reads an address and a port. A port alone, as in `8081` or `:8081`, and the name `localhost` mean the loopback
-/// address: a server must not be open to a network that nobody has named.
+/// Parses an address and a port. A port alone, as in `8081` or `:8081`, and the name `localhost` mean the loopback
+/// address, because a server must not listen on a network that the operator has not named.
 pub fn address(text: &str) -> Option<SocketAddr> {
     let text = text.trim();
     if let Ok(address) = text.parse() {
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_alone_is_one_on_loopback() {
+    fn port_alone_means_loopback() {
         for (text, expected) in [
             ("8081", "127.0.0.1:8081"),
             (":8081", "127.0.0.1:8081"),

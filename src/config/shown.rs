@@ -1,15 +1,14 @@
-//! Which values of settings an error may show. Errors end up in logs, and an operator may put a password or a key
-//! anywhere, by mistake too.
+//! Rules for which setting values an error may show. Errors end up in logs, and an operator may put a password or a key
+//! into any setting by mistake.
 
 use std::{borrow::Cow, path::Path};
 
-/// The settings whose values can be shown, by the name of the value in `--help`: no secret is ever meant to be in
-/// one of these.
+/// Value names, as in `--help`, of settings that may be shown, because they are never meant to hold a secret.
 const PLAIN: &[&str] = &["ADDR", "CIDRS", "DAYS", "FILTER", "FORMAT", "LIMIT", "MONTHS", "NUMBER", "SECONDS", "SWITCH"];
-/// Longer values are not what somebody has mistyped.
+/// Maximum length of a value that is shown. Longer values are not typing errors.
 const LONGEST: usize = 100;
 
-/// Whether an error may show `value`, which was given to a setting with this name for its values.
+/// Reports whether an error may show `value` of a setting with this value name.
 pub fn may_show(value_name: Option<&str>, value: &str) -> bool {
     value_name.is_some_and(|name| PLAIN.contains(&name))
         && value.len() <= LONGEST
@@ -17,15 +16,15 @@ pub fn may_show(value_name: Option<&str>, value: &str) -> bool {
         && !value.contains(['@', '\n'])
 }
 
-/// ` = path`, if it is certainly one: of a file that exists, or in a folder that does. Else the setting may hold the
-/// content of the file that it should name.
+/// Returns ` = path` if the value is certainly a path: of an existing file, or in an existing folder. Otherwise the
+/// setting may hold the content of the file instead of its path, and the result is empty.
 pub fn file(path: &Path) -> String {
     let folder = path.parent().filter(|folder| path.is_absolute() && folder.parent().is_some());
     let is_path = path.exists() || folder.is_some_and(Path::is_dir);
     if is_path { format!(" = {}", path.display()) } else { String::new() }
 }
 
-/// `text` without the user names and passwords of the URLs in it.
+/// Returns `text` without the user names and passwords of URLs in it.
 pub fn without_passwords(text: &str) -> Cow<'_, str> {
     if !text.contains("://") {
         return Cow::Borrowed(text);
@@ -36,7 +35,7 @@ pub fn without_passwords(text: &str) -> Cow<'_, str> {
         shown.push_str(before);
         shown.push_str("://");
         let end = after.find(|c: char| c.is_whitespace() || matches!(c, '\'' | '"')).unwrap_or(after.len());
-        // The last one: a password may have the character in it.
+        // The last '@', because a password may contain one.
         let secret = after.get(..end).and_then(|url| url.rfind('@'));
         match secret {
             Some(at) => {
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_shown_only_if_it_can_hold_no_secret() {
+    fn value_is_shown_only_if_it_cannot_hold_a_secret() {
         assert!(may_show(Some("ADDR"), "localhost"));
         for (name, value) in [
             (None, "x"),
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_shown_and_what_a_file_should_hold_is_not() {
+    fn path_is_shown_but_not_file_content() {
         assert_eq!(file(Path::new("/etc/no-such-file")), " = /etc/no-such-file");
         assert_eq!(file(Path::new("Cargo.toml")), " = Cargo.toml");
         for text in ["", "0123456789abcdef", "/+base64==", "/no/such/folder", "-----BEGIN PRIVATE KEY-----\nA"] {
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_in_urls_are_left_out() {
+    fn passwords_in_urls_are_removed() {
         for (text, shown) in [
             ("no URL", "no URL"),
             ("see https://a.example/x", "see https://a.example/x"),

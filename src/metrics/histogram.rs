@@ -1,48 +1,48 @@
-//! How often something took how long.
+//! Histogram of durations.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// A histogram: adding to it is two atomic additions.
+/// Histogram of durations. Adding a value takes two atomic additions.
 #[derive(Debug)]
 pub struct Histogram {
-    /// The classes' upper bounds, in ascending order.
+    /// Upper bounds of the buckets, in ascending order.
     bounds: &'static [Duration],
-    /// One for each bound, and one for what took longer.
+    /// Count of each bucket, and of values above the last bound.
     classes: Box<[AtomicU64]>,
     sum_nanos: AtomicU64,
 }
 
-/// What a histogram held at one moment.
+/// Snapshot of a histogram.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// Each class's upper bound, and how many took no longer than that: all in the classes before among them.
+    /// Upper bound of each bucket, and the number of values up to it, including all lower buckets.
     pub up_to: Vec<(Duration, u64)>,
-    /// How many there are in all.
+    /// Number of values.
     pub count: u64,
-    /// What all took together.
+    /// Sum of all values.
     pub sum: Duration,
 }
 
 impl Histogram {
-    /// An empty one with classes up to these bounds, which ascend.
+    /// Creates an empty histogram with these bucket bounds, in ascending order.
     pub fn new(bounds: &'static [Duration]) -> Self {
         Self { bounds, classes: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum_nanos: AtomicU64::new(0) }
     }
 
-    /// Adds one that took `time`.
+    /// Adds the value `time`.
     pub fn add(&self, time: Duration) {
         let class = self.bounds.partition_point(|bound| *bound < time);
         if let Some(class) = self.classes.get(class) {
             class.fetch_add(1, Ordering::Relaxed);
         }
-        // It takes five centuries to overflow.
+        // Overflows after five centuries.
         self.sum_nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// What is in it. The classes and the count always agree; the sum may be of a moment later.
+    /// Reads the histogram. The buckets and the count are always consistent; the sum may be slightly newer.
     pub fn read(&self) -> Reading {
         let mut count = 0;
         let mut sums = self.classes.iter().map(|class| {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_counted_in_the_first_class_that_holds_it_and_told_in_all_that_follow() {
+    fn value_is_in_its_bucket_and_in_all_higher_ones() {
         let (one, four) = (Duration::from_millis(1), Duration::from_millis(4));
         static BOUNDS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(4)];
         let histogram = Histogram::new(&BOUNDS);

@@ -1,24 +1,24 @@
-//! How much waits in a queue of the deployment, as one server last measured it. The worker `queue_depth` measures, apart
-//! from the workers that empty the queues: a worker that hangs does not hide what waits for it.
+//! Depth of a queue of the deployment, as one server last measured it. The worker `queue_depth` measures it
+//! independently of the workers that process the queues, so that a worker that hangs does not hide its backlog.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// How often a server measures.
+/// Interval between measurements.
 pub const INTERVAL: Duration = Duration::from_secs(5);
-/// After how long without a measurement the age of the oldest entry is estimated.
+/// Time without a measurement after which the age of the oldest entry is estimated.
 const OUTDATED: Duration = Duration::from_secs(12);
 
-/// What waits in a queue.
+/// Depth of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Entries that are not done.
     pub open: u64,
-    /// Those of them whose time has come.
+    /// Open entries that are due.
     pub due: u64,
-    /// For how long the oldest of those has waited.
+    /// Time since the oldest due entry became due.
     pub oldest_due: Duration,
 }
 
@@ -32,8 +32,8 @@ impl Measurement {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((depth, Instant::now()));
     }
 
-    /// What waits. While the database cannot be asked nothing is taken from the queue either, so the oldest entry grows
-    /// older by that time.
+    /// Returns the depth. While the database is unavailable, the queue is not processed either, so the oldest entry's
+    /// age grows by that time.
     pub fn get(&self) -> Depth {
         let measured = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         measured.map_or_else(Depth::default, |(depth, at)| depth.after(at.elapsed()))
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_new_measurement_the_oldest_entry_grows_older() {
+    fn age_of_oldest_entry_grows_without_a_new_measurement() {
         let depth = Depth { open: 3, due: 1, oldest_due: Duration::from_secs(2) };
         assert_eq!(depth.after(INTERVAL), depth);
         assert_eq!(depth.after(Duration::from_secs(60)).oldest_due, Duration::from_secs(62));

@@ -1,7 +1,7 @@
-//! Requests: how many, answered how, and how long that took, for each route.
+//! Metrics of requests for each route: count, status and duration.
 //!
-//! Recording one is a look-up by the route's place in the table and a few atomic additions. Every number there can ever
-//! be is made when the server starts, so nothing that a client sends makes another.
+//! Recording a request is a lookup by the route's index in the table and a few atomic additions. All counters are
+//! created when the server starts, so clients cannot create new ones.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::base::{error::Code, request::Route};
 
-/// Upper bounds of the classes of how long an answer takes: from what is answered from memory up to the time-out.
+/// Upper bounds of the duration buckets: from responses out of memory up to the timeout.
 static BOUNDS: [Duration; 15] = [
     Duration::from_micros(500),
     Duration::from_millis(1),
@@ -37,7 +37,7 @@ static BOUNDS: [Duration; 15] = [
     Duration::from_secs(10),
     Duration::from_secs(30),
 ];
-/// The methods that are told by name: a client can write anything for one, even a secret.
+/// Methods with a label value. A client can send any text as a method, even a secret, so all others become `other`.
 const METHODS: [(Method, &str); 9] = [
     (Method::GET, "GET"),
     (Method::HEAD, "HEAD"),
@@ -50,44 +50,44 @@ const METHODS: [(Method, &str); 9] = [
     (Method::TRACE, "TRACE"),
 ];
 const OTHER_METHOD: &str = "other";
-/// What stands for the route of a request that was answered before one was found.
+/// Label value of requests that were answered before a route was found.
 pub const NO_ROUTE: &str = "none";
-/// What a status can be, from the first one on.
+/// Range of status codes: the first one, and how many there are.
 const FIRST_STATUS: u16 = 100;
 const STATUSES: u16 = 500;
-/// Told of each route from the start, lest the first of a burst is not seen to rise from nothing.
+/// Statuses that each route exports from the start with 0, so that `rate` sees the first increase.
 const FAULTS: [StatusCode; 2] = [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE];
 
-/// What the requests of one server came to.
+/// Request counts of one server.
 #[derive(Debug)]
 pub struct Requests {
-    /// In the table's order.
+    /// Rows in the order of the route table.
     routes: OnceLock<Box<[Row]>>,
-    /// Of those that found no route, by their method.
+    /// Rows of requests without a route, by method.
     strays: Box<[Row]>,
-    /// Problems, in the order of [`Code::ALL`].
+    /// Counts of problems, in the order of [`Code::ALL`].
     problems: Box<[AtomicU64]>,
     under_way: AtomicU64,
     left: AtomicU64,
 }
 
-/// A route, as it is told.
+/// Description of a route.
 #[derive(Debug)]
 pub struct Named {
-    /// Its method.
+    /// Method.
     pub method: Method,
-    /// Its path's template.
+    /// Path template.
     pub template: &'static str,
-    /// The status it answers when all is well.
+    /// Status of a successful response.
     pub status: u16,
 }
 
-/// The requests of one route.
+/// Counts of one route.
 #[derive(Debug)]
 struct Row {
     method: &'static str,
     template: &'static str,
-    /// Told though there was none yet.
+    /// Success status, exported even if its count is 0.
     expected: Option<u16>,
     statuses: Box<[AtomicU64]>,
     times: Histogram,
@@ -100,7 +100,7 @@ impl Row {
     }
 
     fn add(&self, status: StatusCode, time: Duration) {
-        // Above the last there is nothing that we answer; told as the last one, should there be.
+        // The server sends no status above the range; one that occurs counts as the last.
         let place = (status.as_u16() - FIRST_STATUS).min(STATUSES - 1);
         if let Some(number) = self.statuses.get(usize::from(place)) {
             number.fetch_add(1, Ordering::Relaxed);
@@ -112,7 +112,7 @@ impl Row {
         [("method", self.method), ("route", self.template)]
     }
 
-    /// Each status that is told, and how often it was answered.
+    /// Returns each exported status and its count.
     fn answered(&self) -> impl Iterator<Item = (u16, u64)> {
         let is_expected = |status| {
             self.expected.is_some_and(|expected| status == expected || FAULTS.iter().any(|fault| *fault == status))
@@ -137,13 +137,13 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// Says which routes there are, in the table's order.
+    /// Sets the routes, in the order of the route table.
     pub fn name_routes(&self, routes: impl Iterator<Item = Named>) {
         let row = |Named { method, template, status }: Named| Row::new(method_name(&method), template, Some(status));
         let _ = self.routes.set(routes.map(row).collect());
     }
 
-    /// A request has come. It is under way until what is returned is dropped.
+    /// Records the arrival of a request. The request is in flight until the returned guard is dropped.
     pub fn began(self: &Arc<Self>) -> UnderWay {
         self.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay { requests: Arc::clone(self), is_answered: false }
@@ -157,7 +157,7 @@ impl Requests {
     }
 }
 
-/// A request under way.
+/// Guard of a request in flight.
 #[derive(Debug)]
 pub struct UnderWay {
     requests: Arc<Requests>,
@@ -165,7 +165,7 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
-    /// It was answered, after `time`; with the problem `code`, if it was one.
+    /// Records the response after `time`, and its problem code, if any.
     pub fn answered(
         &mut self,
         route: Option<&Route>,
@@ -198,33 +198,33 @@ impl Measured for Requests {
         let has_some = |row: &&Row| row.answered().next().is_some();
         let strays = || self.strays.iter().filter(has_some);
         let rows = || self.routes.get().into_iter().flatten().chain(strays());
-        let mut family = page.counter("cloudapi_http_requests_total", "Requests answered.");
+        let mut family = page.counter("cloudapi_http_requests_total", "Requests with a response.");
         for row in rows() {
             for (status, count) in row.answered() {
                 let [method, route] = row.labels();
                 family = family.of(&[method, route, ("status", &status.to_string())], count);
             }
         }
-        let help = "From a request's head to its answer's head.";
+        let help = "Time from a request's head to the head of its response.";
         let mut family = page.histogram("cloudapi_http_request_duration_seconds", help);
         for row in rows() {
             family = family.shows(&row.labels(), &row.times);
         }
-        let mut family = page.counter("cloudapi_http_problems_total", "Problems answered, by their code.");
+        let mut family = page.counter("cloudapi_http_problems_total", "Error responses, by problem code.");
         for (code, number) in Code::ALL.iter().zip(&self.problems) {
             family = family.of(&[("code", code.as_str())], number.load(Ordering::Relaxed));
         }
-        page.gauge("cloudapi_http_requests_in_flight", "Requests that came and are not answered yet.")
+        page.gauge("cloudapi_http_requests_in_flight", "Requests in flight.")
             .is(self.under_way.load(Ordering::Relaxed));
         page.counter(
             "cloudapi_http_requests_abandoned_total",
-            "Requests whose client went before the answer was there.",
+            "Requests whose client disconnected before the response.",
         )
         .is(self.left.load(Ordering::Relaxed));
     }
 }
 
-/// The method, if it is one of HTTP's.
+/// Returns the label value of a method: its name, if HTTP defines it.
 pub fn method_name(method: &Method) -> &'static str {
     METHODS.get(method_place(method)).map_or(OTHER_METHOD, |(_, name)| name)
 }
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_a_number_at_its_place() {
+    fn problem_codes_are_in_declaration_order() {
         for (place, code) in Code::ALL.iter().enumerate() {
             assert_eq!(*code as usize, place, "{code}");
         }

@@ -1,11 +1,11 @@
-//! The page: everybody who has something to tell, one after the other.
+//! The metrics page, assembled from all sources.
 
 use super::text::{Measured, Page};
 use crate::{base::lifecycle::Phase, state::App};
 
-/// The page as it is now. Reads a few small files of the kernel's, and waits for nothing else.
+/// Renders the page. Reads a few small files of the kernel, and waits for nothing else.
 pub fn page(app: &App) -> String {
-    // THE list: a new one is added here.
+    // All sources of metrics; add new ones here.
     let measured: [&dyn Measured; 13] = [
         &Server(app),
         &app.process,
@@ -28,14 +28,14 @@ pub fn page(app: &App) -> String {
     page.into_text()
 }
 
-/// Which server this is, and how far it has come.
+/// Version and lifecycle phase of this server.
 struct Server<'a>(&'a App);
 
 impl Measured for Server<'_> {
     fn tell(&self, page: &mut Page) {
-        page.gauge("cloudapi_build_info", "1; which version this is stands in the label.")
+        page.gauge("cloudapi_build_info", "Always 1. The label has the version.")
             .of(&[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
-        let help = "1 while the server serves; 0 while it waits for its database to start, or is told to stop.";
+        let help = "1 while the server serves requests; 0 while it starts or drains.";
         page.gauge("cloudapi_serving", help).is(self.0.lifecycle.phase() == Phase::Serving);
     }
 }

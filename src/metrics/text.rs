@@ -1,7 +1,7 @@
-//! The page as Prometheus reads it (its text format, version 0.0.4).
+//! The Prometheus text format, version 0.0.4.
 //!
-//! Written here rather than by a library: those that are kept lock or hash at each observation, or keep their numbers
-//! for the whole process, where one test has many servers. What is left of them beside our own atomics is this file.
+//! Not from a library: maintained ones lock or hash at each observation, or keep metrics per process, whereas one test
+//! runs many servers. What remains next to our own atomics is this file.
 
 use std::{
     fmt::{self, Write},
@@ -10,50 +10,50 @@ use std::{
 
 use super::histogram::Histogram;
 
-/// The page's media type.
+/// Media type of the page.
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Something that tells of itself.
+/// Source of metrics.
 pub trait Measured {
-    /// Adds its families to the page. It does not wait for anything: what it tells, it knows.
+    /// Adds its metric families to the page. It must not wait for anything.
     fn tell(&self, page: &mut Page);
 }
 
-/// The page, as it is written.
+/// Page under construction.
 #[derive(Debug, Default)]
 pub struct Page(String);
 
-/// One family of numbers, which share a name and differ in labels.
+/// Metric family: samples that share a name and differ in labels.
 #[derive(Debug)]
 pub struct Family<'a> {
     page: &'a mut Page,
     name: &'static str,
 }
 
-/// A label's name and its value, which is a word of ours.
+/// Name and value of a label. The value is from a fixed set.
 pub type Label<'a> = (&'static str, &'a str);
 
-/// A number. A time is told in seconds.
+/// Value of a sample. Durations are in seconds.
 #[derive(Clone, Copy, Debug)]
 pub enum Number {
-    /// A whole one.
+    /// Integer.
     Whole(u64),
-    /// Any.
+    /// Floating-point number.
     Real(f64),
 }
 
 impl Page {
-    /// What only grows while the server runs; its name ends in `_total`.
+    /// Begins a counter, which only grows while the server runs. The name ends in `_total`.
     pub fn counter(&mut self, name: &'static str, help: &str) -> Family<'_> {
         self.family("counter", name, help)
     }
 
-    /// What comes and goes.
+    /// Begins a gauge, which can go up and down.
     pub fn gauge(&mut self, name: &'static str, help: &str) -> Family<'_> {
         self.family("gauge", name, help)
     }
 
-    /// How often something took how long; its name ends in `_seconds`.
+    /// Begins a histogram of durations. The name ends in `_seconds`.
     pub fn histogram(&mut self, name: &'static str, help: &str) -> Family<'_> {
         self.family("histogram", name, help)
     }
@@ -64,29 +64,29 @@ impl Page {
         Family { page: self, name }
     }
 
-    /// The whole text.
+    /// Returns the page.
     pub fn into_text(self) -> String {
         self.0
     }
 
     fn line(&mut self, line: fmt::Arguments<'_>) {
-        // A `String` takes whatever is written.
+        // Writing to a `String` does not fail.
         let _ = writeln!(self.0, "{line}");
     }
 }
 
 impl Family<'_> {
-    /// Its only number.
+    /// Adds the only sample, without labels.
     pub fn is(self, number: impl Into<Number>) {
         self.of(&[], number);
     }
 
-    /// Its number with these labels.
+    /// Adds a sample with these labels.
     pub fn of(self, labels: &[Label<'_>], number: impl Into<Number>) -> Self {
         self.sample("", labels, None, number.into())
     }
 
-    /// What a histogram holds, with these labels.
+    /// Adds the samples of a histogram with these labels.
     pub fn shows(mut self, labels: &[Label<'_>], histogram: &Histogram) -> Self {
         let reading = histogram.read();
         for (bound, count) in &reading.up_to {
@@ -117,7 +117,7 @@ impl Family<'_> {
     }
 }
 
-/// A label's value as it stands between quotes.
+/// Label value, escaped for quotes.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_reads_as_the_format_says() {
+    fn page_follows_the_text_format() {
         static BOUNDS: [Duration; 2] = [Duration::from_micros(500), Duration::from_secs(1)];
         let times = Histogram::new(&BOUNDS);
         times.add(Duration::from_millis(2));
