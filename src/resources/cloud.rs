@@ -1,4 +1,4 @@
-//! What all parts of a server that deal with resources share.
+//! State that the handlers and workers of resources share.
 
 use std::ops::{Deref, DerefMut};
 
@@ -19,16 +19,16 @@ use crate::{
     db::{Pool, WriteConnection},
 };
 
-/// How many connections renew leases at a time, beside those that do the work: a lease must not depend on the work that
-/// it is for.
+/// Connections for renewing leases, in addition to those for work: a renewal must not wait for the work that it
+/// protects.
 const RENEWAL_PERMITS: usize = 1;
 
-/// What the operator decides about resources; and a test about time.
+/// Providers, and timing. Only tests change the timing.
 #[derive(Clone, Debug)]
 pub struct CloudOptions {
-    /// The providers that there are.
+    /// Configured providers.
     pub providers: Vec<ProviderSettings>,
-    /// How fast.
+    /// Timing and limits of the engine.
     pub pace: Pace,
 }
 
@@ -38,25 +38,25 @@ impl Default for CloudOptions {
     }
 }
 
-/// Where resources are.
+/// Providers and shared state of the resource engine.
 #[derive(Debug)]
 pub struct Cloud {
-    /// The providers.
+    /// Configured providers.
     pub providers: Registry,
-    /// How fast.
+    /// Timing and limits of the engine.
     pub pace: Pace,
-    /// How much.
+    /// Metrics.
     pub figures: Figures,
-    /// Told when an operation may be due.
+    /// Notified when an operation may be due.
     pub wake: Notify,
-    /// For connections that work on operations.
+    /// Permits for connections that work on operations.
     work_permits: Semaphore,
-    /// For connections that renew leases.
+    /// Permits for connections that renew leases.
     renewal_permits: Semaphore,
 }
 
 impl Cloud {
-    /// By these options; the simulated providers keep their objects in `db`.
+    /// Creates the state. Simulated providers store their objects in `db`.
     pub fn new(options: CloudOptions, db: &Pool) -> Self {
         let providers = Registry::new(options.providers, db);
         let figures = Figures::new(providers.iter().map(|provider| provider.name.as_str()));
@@ -70,7 +70,7 @@ impl Cloud {
         }
     }
 
-    /// A permit to use the database for work on an operation. The wait is bounded.
+    /// Acquires a permit to use the database for work on an operation. The wait is bounded.
     pub async fn db_permit(&self) -> Result<SemaphorePermit<'_>> {
         self.permit(&self.work_permits).await
     }
@@ -81,7 +81,7 @@ impl Cloud {
             Err(_) => {
                 self.figures.add_db_permit_timeout();
                 let detail = format!(
-                    "No database permit of the resource engine was free within {} ms; the step is repeated later",
+                    "No database permit of the resource engine was free within {} ms; the step is retried",
                     self.pace.db_wait.as_millis()
                 );
                 Err(Error::new(Code::Overloaded, detail))
@@ -89,17 +89,17 @@ impl Cloud {
         }
     }
 
-    /// A connection for work on an operation. To be used within [`Cloud::in_time`].
+    /// Acquires a connection for work on an operation. Use it within [`Cloud::in_time`].
     pub async fn connection(&self, db: &Pool) -> Result<Connection<'_>> {
         self.connection_with(&self.work_permits, db).await
     }
 
-    /// A connection to renew a lease.
+    /// Acquires a connection to renew a lease.
     pub async fn renewal_connection(&self, db: &Pool) -> Result<Connection<'_>> {
         self.connection_with(&self.renewal_permits, db).await
     }
 
-    /// A connection to claim operations that are due, which one task does, one claim after the other.
+    /// Acquires a connection to claim due operations. Only one task does this, one claim at a time.
     pub async fn claim_connection(&self, db: &Pool) -> Result<Connection<'_>> {
         Ok(Connection { connection: db.acquire_for_write().await?, is_done: false, _permit: None })
     }
@@ -109,16 +109,15 @@ impl Cloud {
         Ok(Connection { connection: db.acquire_for_write().await?, is_done: false, _permit: Some(permit) })
     }
 
-    /// Bounds the time for `work` on the database: a network that loses an answer must not keep a permit.
+    /// Limits the time for `work` on the database: a network that loses a response must not keep a permit occupied.
     pub async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let late =
-            |_| Err(Error::new(Code::Timeout, "The database did not answer in time; the step is repeated later"));
+        let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the step is retried"));
         timeout(self.pace.db_time, work).await.unwrap_or_else(late)
     }
 }
 
-/// A connection and its permit. Unless [`Connection::done`] gives it back, the connection is closed: its statement failed
-/// or was abandoned, and nobody knows what is still on its way.
+/// Database connection with its permit. [`Connection::done`] returns it to the pool. Otherwise it is closed on drop,
+/// because its statement failed or was abandoned and may still be running.
 #[derive(Debug)]
 pub struct Connection<'a> {
     connection: WriteConnection,
@@ -127,7 +126,7 @@ pub struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    /// Gives the connection back to the pool.
+    /// Returns the connection to the pool.
     pub fn done(mut self) {
         self.is_done = true;
     }

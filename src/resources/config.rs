@@ -1,4 +1,4 @@
-//! The operator's file of providers (`CLOUDAPI_PROVIDERS`), in TOML:
+//! Configuration file of the providers (`CLOUDAPI_PROVIDERS`), in TOML:
 //!
 //! ```toml
 //! [[provider]]
@@ -6,7 +6,7 @@
 //! driver = "sim"
 //! ```
 //!
-//! No secrets stand in it: a driver finds its credentials where its provider's own tools would.
+//! The file contains no secrets: a driver finds its credentials where the provider's own tools find them.
 
 use std::{fs, io, path::Path};
 
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::drivers::{aws::AwsSettings, docker::DockerSettings, sim::SimSettings};
 use crate::base::id::ProjectId;
 
-/// The whole file.
+/// Contents of the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -23,35 +23,35 @@ struct File {
     provider: Vec<ProviderSettings>,
 }
 
-/// One provider.
+/// Settings of one provider.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ProviderSettings {
-    /// What clients call it.
+    /// Name, as clients write it.
     pub name: String,
-    /// Which projects may import objects of the provider's account.
+    /// Projects that may import objects of the provider's account.
     #[serde(default)]
     pub import_projects: ImportProjects,
-    /// What it is.
+    /// Driver and its settings.
     #[serde(flatten)]
     pub driver: DriverSettings,
 }
 
-/// Which projects may make resources of objects that others made at a provider. Whoever may can take over, change and
-/// delete every object of the account that carries no tags of ours: so nobody may unless the operator says so.
+/// Projects that may import existing objects. Such a project can take over, change and delete every object of the
+/// account that carries no deployment's tags, so by default none may.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub enum ImportProjects {
-    /// None.
+    /// No project.
     #[default]
     None,
-    /// These.
+    /// The listed projects.
     Listed(Vec<ProjectId>),
-    /// All: `["*"]`.
+    /// All projects: `["*"]`.
     All,
 }
 
 impl ImportProjects {
-    /// Whether a project may.
+    /// Whether a project may import.
     pub fn contains(&self, project: ProjectId) -> bool {
         match self {
             Self::None => false,
@@ -73,7 +73,7 @@ impl TryFrom<Vec<String>> for ImportProjects {
         let read = |text: &String| {
             text.parse().map_err(|_| {
                 format!(
-                    "import_projects: '{}' is not the id of a project; write ids such as \"proj_8f2c4\", or [\"*\"] alone for all projects",
+                    "import_projects: '{}' is not the id of a project; use ids like \"proj_8f2c4\", or [\"*\"] for all",
                     text.escape_debug()
                 )
             })
@@ -82,52 +82,50 @@ impl TryFrom<Vec<String>> for ImportProjects {
     }
 }
 
-/// What a provider is, and what its driver must know.
+/// Driver of a provider, with its settings.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "driver", rename_all = "lowercase")]
 pub enum DriverSettings {
     /// Amazon Web Services.
     Aws(Box<AwsSettings>),
-    /// A simulation.
+    /// Simulation.
     Sim(SimSettings),
-    /// A Docker engine.
+    /// Docker engine.
     Docker(DockerSettings),
 }
 
-/// Why a file of providers cannot be used.
+/// Error in the file of providers.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvidersError {
-    /// It cannot be read.
-    #[error(
-        "the file of providers cannot be read: {0}; CLOUDAPI_PROVIDERS must name a TOML file that this user may read"
-    )]
+    /// The file cannot be read.
+    #[error("the file of providers cannot be read: {0}; set CLOUDAPI_PROVIDERS to a TOML file that this user can read")]
     Unreadable(#[from] io::Error),
-    /// It is not as it should be.
-    #[error("the file of providers is not valid: {0}")]
+    /// The contents are invalid.
+    #[error("the file of providers is invalid: {0}")]
     Invalid(String),
-    /// A name is none.
+    /// A name is invalid.
     #[error(
-        "'{0}' cannot be a provider's name: it must be 1 to 63 lower-case letters, digits and hyphens, and begin with a letter"
+        "'{0}' cannot be a provider's name; use 1 to 63 lowercase letters, digits and hyphens, starting with a letter"
     )]
     BadName(String),
-    /// Two have one name.
-    #[error("two providers are called '{0}'; give each a name of its own")]
+    /// Two providers have the same name.
+    #[error("two providers have the name '{0}'; give each a unique name")]
     TwoOfOneName(String),
-    /// There is none.
+    /// The file contains no provider.
     #[error(
-        "the file of providers names none; add a [[provider]] with a name and a driver, or unset CLOUDAPI_PROVIDERS to have the simulated one"
+        "the file of providers contains none; add a [[provider]], or unset CLOUDAPI_PROVIDERS to use the simulated one"
     )]
     Empty,
 }
 
-/// Whether `name` can be a provider's.
+/// Whether `name` is a valid provider name.
 pub fn is_provider_name(name: &str) -> bool {
     (1..=63).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
-/// The providers there are if the operator names none: the simulated one.
+/// Default providers: the simulated one.
 pub fn default_providers() -> Vec<ProviderSettings> {
     let driver = DriverSettings::Sim(SimSettings::default());
     vec![ProviderSettings { name: "sim".into(), import_projects: ImportProjects::None, driver }]
@@ -138,7 +136,7 @@ pub fn read(path: &Path) -> Result<Vec<ProviderSettings>, ProvidersError> {
     parse(&fs::read_to_string(path)?)
 }
 
-/// Reads the text of one.
+/// Parses the text of a file of providers.
 pub fn parse(text: &str) -> Result<Vec<ProviderSettings>, ProvidersError> {
     let File { provider: providers } =
         toml::from_str(text).map_err(|error| ProvidersError::Invalid(fault(text, &error)))?;
@@ -157,7 +155,8 @@ pub fn parse(text: &str) -> Result<Vec<ProviderSettings>, ProvidersError> {
     Ok(providers)
 }
 
-/// What is wrong with `text` and in which line. The line itself is not shown: a credential may be in it by mistake.
+/// Describes what is wrong with `text` and in which line. It does not show the line, which may contain a credential by
+/// mistake.
 fn fault(text: &str, error: &toml::de::Error) -> String {
     let message = error.message();
     let message = match message.split_once("string \"").map(|(before, rest)| (before, rest.rsplit_once('"'))) {
@@ -183,7 +182,7 @@ mod tests {
             parse("[[provider]]\nname = 'a'\ndriver = 'sim'\n[[provider]]\nname = 'b'\ndriver = 'sim'\nseed = 7\n");
         assert_eq!(two.unwrap().len(), 2);
         let told = |text: &str| parse(text).unwrap_err().to_string();
-        assert!(told("").contains("names none"));
+        assert!(told("").contains("contains none"));
         assert!(told("[[provider]]\nname = 'A'\ndriver = 'sim'").contains("'A' cannot be"));
         assert!(told("[[provider]]\nname = 'a'\ndriver = 'cloud9'").contains("unknown variant `cloud9`"));
         assert!(
@@ -201,7 +200,8 @@ mod tests {
         assert!(docker("sockte = '/run/docker.sock'").unwrap_err().to_string().contains("sockte"));
         assert!(docker("sizes = {}").unwrap_err().to_string().contains("no sizes"));
         assert!(told("[[providr]]\nname = 'a'").contains("providr"));
-        // A fault of a driver's settings is told at the line where its provider begins: serde reads them as a whole.
+        // Errors in a driver's settings point to the line of the `[[provider]]`, because serde deserializes them as a
+        // whole.
         for (rest, line) in
             [("secret_access_key = 'hidden'", 1), ("region = 'r'\nsizes = 'hidden'", 1), ("region = 'hidden", 4)]
         {

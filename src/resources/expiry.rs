@@ -1,4 +1,4 @@
-//! Deletes resources whose time is up, so that what a pipeline has made and forgotten does not stay.
+//! Deletes resources whose time to live has ended, so that resources of a failed pipeline do not remain.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,14 +22,14 @@ use crate::{
     tx::Change,
 };
 
-/// How many are begun with at a time.
+/// Maximum number of resources per run.
 const BATCH: i64 = 100;
-/// How long the database may take for one resource.
+/// Time limit of the database work for one resource.
 const LONGEST: Duration = Duration::from_secs(15);
-/// When to look again at what something else still uses, or is still being changed.
+/// Delay before the next attempt to delete a resource that is in use or being changed.
 const LATER: Duration = Duration::from_secs(2);
 
-/// Runs until it must stop.
+/// Runs until the server stops.
 pub async fn run(app: App, heartbeat: Heartbeat) {
     let mut is_well = true;
     while heartbeat.pause(app.cloud.pace.expiry).await {
@@ -41,7 +41,7 @@ pub async fn run(app: App, heartbeat: Heartbeat) {
             app.db.note(error);
         }
         if let (Err(error), true) = (&expired, is_well) {
-            tracing::warn!(%error, "resources whose time is up cannot be deleted; this is tried again");
+            tracing::warn!(%error, "deletion of expired resources failed; it is retried");
         }
         is_well = expired.is_ok();
     }
@@ -57,14 +57,14 @@ async fn expire(app: &App, heartbeat: &Heartbeat) -> Result<()> {
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+    let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the deletion is retried"));
     timeout(LONGEST, work).await.unwrap_or_else(late)
 }
 
 async fn expire_one(app: &App, id: ResourceId) -> Result<()> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(&Arc::new(RequestContext::system())).await?;
-    // Who would refer to it has to wait.
+    // The lock blocks new references to the resource.
     let Some(resource) = rows::lock_to_delete(tx.db(), id).await? else { return Ok(()) };
     let is_due = !resource.protection && resource.expires_at.is_some_and(|end| end <= now);
     let project = Some(resource.project_id);
@@ -86,7 +86,7 @@ async fn expire_one(app: &App, id: ResourceId) -> Result<()> {
     }
     let begun = Begun { kind: OperationType::Delete, at: now, give_up_after: app.cloud.pace.give_up_after };
     let after = queue::start(tx.db(), &resource, &begun).await?;
-    // Should it fail, it is tried again.
+    // If the deletion fails, it is retried then.
     rows::expire_later(tx.db(), id, now.plus(app.cloud.pace.longest_pause), None).await?;
     let change = Change::new(Action::ResourceExpired, id, project)
         .updated(&ResourceView::from(resource), &ResourceView::from(after));
@@ -95,7 +95,7 @@ async fn expire_one(app: &App, id: ResourceId) -> Result<()> {
     Ok(())
 }
 
-/// The conditions of what cannot be deleted yet, although its time is up.
+/// Conditions of an expired resource that is in use and cannot be deleted yet.
 fn in_use(resource: &StoredResource, users: &[ResourceId], now: crate::base::clock::Timestamp) -> Vec<Condition> {
     let known = resource.conditions.iter().find(|condition| condition.kind == ConditionType::Expired);
     let others = resource.conditions.iter().filter(|condition| condition.kind != ConditionType::Expired).cloned();
@@ -103,7 +103,7 @@ fn in_use(resource: &StoredResource, users: &[ResourceId], now: crate::base::clo
         kind: ConditionType::Expired,
         reason: "in_use".into(),
         message: format!(
-            "Its time is up, and it is deleted as soon as nothing uses it; it is used by {}",
+            "The time to live has ended; the resource is deleted as soon as it is no longer used by {}",
             rules::listed(users)
         ),
         since: known.map_or(now, |condition| condition.since),

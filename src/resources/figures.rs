@@ -1,4 +1,4 @@
-//! What this server has done about resources, and what waits, in numbers.
+//! Metrics of resources and operations.
 
 use std::{
     collections::BTreeMap,
@@ -13,24 +13,24 @@ use crate::metrics::{
 
 const ENDS: [End; 3] = [End::Succeeded, End::Failed, End::Canceled];
 
-/// The numbers, since the server started.
+/// Counters since the start of the server.
 #[derive(Debug)]
 pub struct Figures {
-    /// By type and by end.
+    /// Ended operations by type and outcome.
     ended: [[AtomicU64; ENDS.len()]; OperationType::ALL.len()],
     overtaken: AtomicU64,
-    /// By provider: calls, and those of them that were refused.
+    /// Calls by provider: all calls, and failed calls.
     calls: BTreeMap<String, [AtomicU64; 2]>,
     drifted: AtomicU64,
     cleared: AtomicU64,
     db_permit_timeouts: AtomicU64,
     aborted_steps: AtomicU64,
-    /// Operations of the whole deployment.
+    /// Depth of the operation queue of the whole deployment.
     pub depth: Measurement,
 }
 
 impl Figures {
-    /// Those of a server that has these providers.
+    /// Creates the counters of a server with these providers.
     pub fn new<'a>(providers: impl Iterator<Item = &'a str>) -> Self {
         Self {
             ended: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
@@ -44,19 +44,19 @@ impl Figures {
         }
     }
 
-    /// An operation has ended.
+    /// Counts an operation that has ended.
     pub fn add_ended(&self, kind: OperationType, end: End) {
         if let Some(counter) = self.ended(kind, end) {
             counter.fetch_add(1, Relaxed);
         }
     }
 
-    /// Another server had taken an operation over in the meantime.
+    /// Counts an operation that another server has taken over.
     pub fn add_overtaken(&self) {
         self.overtaken.fetch_add(1, Relaxed);
     }
 
-    /// A provider was asked for something, and refused or not.
+    /// Counts a call to a provider, and whether it failed.
     pub fn add_call(&self, provider: &str, refused: bool) {
         if let Some([calls, refusals]) = self.calls.get(provider) {
             calls.fetch_add(1, Relaxed);
@@ -64,27 +64,27 @@ impl Figures {
         }
     }
 
-    /// A resource was found to have drifted, or gone.
+    /// Counts a resource that was found drifted or missing.
     pub fn add_drifted(&self) {
         self.drifted.fetch_add(1, Relaxed);
     }
 
-    /// An object was found beside the recorded one, and deleted.
+    /// Counts an object that was deleted because it is not its resource's recorded object.
     pub fn add_cleared(&self) {
         self.cleared.fetch_add(1, Relaxed);
     }
 
-    /// No database permit was free in time.
+    /// Counts a wait for a database permit that timed out.
     pub fn add_db_permit_timeout(&self) {
         self.db_permit_timeouts.fetch_add(1, Relaxed);
     }
 
-    /// How often no database permit was free in time.
+    /// Number of waits for a database permit that timed out.
     pub fn db_permit_timeouts(&self) -> u64 {
         self.db_permit_timeouts.load(Relaxed)
     }
 
-    /// A step of an operation ended with an error of the database or after the time for it.
+    /// Counts a step that ended with a database error or exceeded its time limit.
     pub fn add_aborted_step(&self) {
         self.aborted_steps.fetch_add(1, Relaxed);
     }
@@ -98,10 +98,8 @@ impl Figures {
 
 impl Measured for Figures {
     fn tell(&self, page: &mut Page) {
-        let mut ended = page.counter(
-            "cloudapi_operations_ended_total",
-            "Operations on resources that this server has brought to their end.",
-        );
+        let mut ended =
+            page.counter("cloudapi_operations_ended_total", "Operations on resources that this server has ended.");
         for &kind in OperationType::ALL {
             for end in ENDS {
                 let count = self.ended(kind, end).map_or(0, |counter| counter.load(Relaxed));
@@ -110,7 +108,7 @@ impl Measured for Figures {
         }
         page.counter(
             "cloudapi_operations_overtaken_total",
-            "Operations that another server had taken over in the meantime.",
+            "Operations that another server has taken over from this one.",
         )
         .is(self.overtaken.load(Relaxed));
         let mut calls = page.counter("cloudapi_provider_calls_total", "Calls to providers.");
@@ -120,31 +118,25 @@ impl Measured for Figures {
                 .of(&[("provider", provider), ("outcome", "done")], all.saturating_sub(refused))
                 .of(&[("provider", provider), ("outcome", "refused")], refused);
         }
-        page.counter(
-            "cloudapi_resources_drifted_total",
-            "Resources that this server has found changed or deleted by others.",
-        )
-        .is(self.drifted.load(Relaxed));
-        page.counter("cloudapi_objects_cleared_total", "Objects beside recorded ones that this server has deleted.")
+        page.counter("cloudapi_resources_drifted_total", "Resources that this server has found drifted or missing.")
+            .is(self.drifted.load(Relaxed));
+        page.counter("cloudapi_objects_cleared_total", "Extra objects at providers that this server has deleted.")
             .is(self.cleared.load(Relaxed));
         page.counter(
             "cloudapi_operations_db_permit_timeouts_total",
-            "Waits for one of the database permits of the resource engine that ended without one.",
+            "Waits for a database permit of the resource engine that timed out.",
         )
         .is(self.db_permit_timeouts());
         page.counter(
             "cloudapi_operations_aborted_steps_total",
-            "Steps of operations that ended early, because of the database or of time; each is repeated.",
+            "Operation steps aborted by a database error or a time limit; each is retried.",
         )
         .is(self.aborted_steps.load(Relaxed));
         let Depth { open, due, oldest_due } = self.depth.get();
-        page.gauge("cloudapi_operations", "Operations of the whole deployment that are not over.")
+        page.gauge("cloudapi_operations", "Operations of the whole deployment that have not ended.")
             .of(&[("state", "waiting")], open.saturating_sub(due))
             .of(&[("state", "due")], due);
-        page.gauge(
-            "cloudapi_operations_oldest_due_seconds",
-            "For how long the oldest operation that is due has waited.",
-        )
-        .is(oldest_due);
+        page.gauge("cloudapi_operations_oldest_due_seconds", "Time since the oldest due operation became due.")
+            .is(oldest_due);
     }
 }

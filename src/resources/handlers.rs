@@ -37,22 +37,22 @@ use crate::{
     tx::{Change, Once, first},
 };
 
-/// The kinds that the caller may read.
+/// Kinds that the caller may read.
 pub(super) fn readable(tenant: Tenant) -> Vec<Kind> {
     Kind::ALL.iter().copied().filter(|kind| tenant.scopes().contains(kind.read_scope())).collect()
 }
 
-/// When what lives for so many seconds ends.
+/// Expiry time for a time to live in seconds.
 fn ends(now: Timestamp, seconds: u32) -> Timestamp {
     now.plus(Duration::from_secs(seconds.into()))
 }
 
-/// Where a member of a spec stands in a body that has one.
+/// Place of a spec member in a body with a `spec`.
 fn in_spec(member: &str) -> String {
     format!("/spec/{member}")
 }
 
-/// Asks for a resource.
+/// Creates a resource.
 pub async fn create(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
@@ -92,7 +92,7 @@ pub async fn create(
     finish(&app, tx, draft, dry.is_wanted()).await
 }
 
-/// What was written of a resource that is new.
+/// Creates the draft of a new resource.
 async fn made(
     app: &App,
     grant: &Grant<ResourcesWrite>,
@@ -107,7 +107,7 @@ async fn made(
     Ok(Draft { before: None, after: resource, operation, requires_provider: true, change })
 }
 
-/// Asks that an object which was made elsewhere become a resource.
+/// Imports an existing object as a resource.
 pub async fn import(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
@@ -121,12 +121,12 @@ pub async fn import(
     let provider = rules::provider(&app.cloud.providers, Some(&new.provider))?;
     rules::require_kind(provider, new.kind)?;
     if !provider.capabilities().import {
-        let detail = format!("'{}' cannot say what there is that was made elsewhere; make it anew", provider.name);
+        let detail = format!("'{}' does not support import; create a new resource", provider.name);
         let place = Place::Body("/provider".into());
         return Err(Error::unsupported(vec![Item { place, code: ItemCode::Unsupported, detail }]));
     }
     tenant.require_active()?;
-    // Before anything is said about the object.
+    // Checked before the response reveals anything about the object.
     rules::require_import(provider, tenant)?;
     let owner = repo::owner_of_object(tx.db(), &provider.name, new.kind, &new.provider_ref).await?;
     if let Some((owner, project)) = owner {
@@ -141,7 +141,7 @@ pub async fn import(
         provider: provider.name.clone(),
         name: new.name,
         labels: new.labels.unwrap_or_default(),
-        // What the object turns out to be.
+        // Set when the object has been read.
         spec: Value::Object(serde_json::Map::new()),
         desired_power: None,
         provider_ref: Some(new.provider_ref),
@@ -161,13 +161,13 @@ pub async fn import(
 
 fn taken(reference: &str, who: &str) -> Error {
     let detail = format!(
-        "The object '{}' is {who} already; an object is one resource only, so use that one, or import another",
+        "The object '{}' already belongs to {who}; use that resource, or import another object",
         reference.escape_debug()
     );
     Error::new(Code::ResourceInUse, detail)
 }
 
-/// The resources of a project, of those kinds that the caller may read.
+/// Lists resources of a project, of the kinds that the caller may read.
 pub async fn list(
     grant: Grant<ResourcesRead>,
     State(app): State<App>,
@@ -187,7 +187,7 @@ pub async fn list(
     Ok(List::new(page.map(ResourceView::from), grant.request().id))
 }
 
-/// One resource.
+/// Gets a resource.
 pub async fn get(
     grant: Grant<ResourcesRead>,
     State(app): State<App>,
@@ -200,7 +200,7 @@ pub async fn get(
     Ok(Tagged(resource.into()))
 }
 
-/// Asks that a resource be changed.
+/// Updates a resource.
 pub async fn update(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
@@ -224,7 +224,7 @@ pub async fn update(
     let (name, labels) = (patch.name.0, patch.labels.change_or_default());
     let retags = name.as_ref().is_some_and(|name| *name != before.name)
         || labels.as_ref().is_some_and(|labels| *labels != before.labels.0);
-    // What is not as it was asked for is tried once more.
+    // A resource that does not match its spec is converged once more.
     let is_behind = before.phase == Phase::Failed || before.observed_generation < before.generation;
     let requires_provider = wanted.is_some() || retags || (is_behind && before.provider_ref.is_some());
     if requires_provider || matches!(before.phase, Phase::Deleting | Phase::Deleted) {
@@ -257,12 +257,12 @@ pub async fn update(
     finish(&app, tx, draft, dry.is_wanted()).await
 }
 
-/// What is asked for of a resource, and what will be with the members in `given`.
+/// Returns the current spec, and the spec after the members in `given` are applied.
 fn merged(before: &StoredResource, given: serde_json::Map<String, Value>) -> Result<(Spec, Spec)> {
     let old = spec_of(before)?;
     let mut members = before.spec.0.clone();
     if let Value::Object(members) = &mut members {
-        // Null stays a member here, so that its schema judges it.
+        // Keep null, so that the schema decides whether the member may be cleared.
         members.extend(given);
     }
     let faults = spec_faults(before.kind, &members);
@@ -276,12 +276,12 @@ fn merged(before: &StoredResource, given: serde_json::Map<String, Value>) -> Res
 
 fn spec_of(resource: &StoredResource) -> Result<Spec> {
     resource.spec().map_err(|error| {
-        let detail = format!("Nothing is known yet of what {} is; sync it, or delete it", resource.id);
+        let detail = format!("The spec of {} is not known yet; sync the resource, or delete it", resource.id);
         Error::new(Code::InvalidState, detail).caused_by(error)
     })
 }
 
-/// Asks that something be done to a resource besides changing its spec.
+/// Runs an action on a resource.
 pub async fn act(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
@@ -315,18 +315,18 @@ pub async fn act(
     finish(&app, tx, draft, dry.is_wanted()).await
 }
 
-/// Whether an action makes sense as the resource is now.
+/// Checks that an action is possible in the resource's current state.
 fn require_sensible_state(asked: &ResourceAction, before: &StoredResource, old: &Spec, new: &Spec) -> Result<()> {
     let detail = match (asked.action, asked.volume) {
         (ActionType::Reboot, _) if before.desired_power == Some(Power::Off) => {
-            format!("{} is off, and only what is on can be rebooted; start it", before.id)
+            format!("{} is off and cannot be rebooted; start it", before.id)
         }
         (ActionType::Detach, Some(volume)) if old == new => {
-            format!("{volume} is not attached to {}; its 'spec.volumes' says which are", before.id)
+            format!("{volume} is not attached to {}; 'spec.volumes' lists the attached volumes", before.id)
         }
         (ActionType::Attach, _) if new.references().count() > old.references().count() => match new {
             Spec::Instance(spec) if spec.volumes.len() > MAX_VOLUMES as usize => {
-                let detail = format!("An instance has {MAX_VOLUMES} volumes at most; detach one first");
+                let detail = format!("An instance can have at most {MAX_VOLUMES} volumes; detach one first");
                 return Err(Error::new(Code::LimitReached, detail));
             }
             _ => return Ok(()),
@@ -336,7 +336,7 @@ fn require_sensible_state(asked: &ResourceAction, before: &StoredResource, old: 
     Err(Error::new(Code::InvalidState, detail))
 }
 
-/// Asks that a resource be looked at, and mended if it says so.
+/// Syncs a resource with its provider.
 pub async fn sync(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
@@ -359,7 +359,7 @@ pub async fn sync(
     finish(&app, tx, draft, false).await
 }
 
-/// Asks that a resource be deleted. Asked again, the answer is the operation that does it, or has done it.
+/// Deletes a resource. A repeated request returns the operation that deletes, or has deleted, the resource.
 pub async fn delete(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,

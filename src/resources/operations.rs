@@ -33,12 +33,12 @@ use crate::{
     tx::{Change, Once, first},
 };
 
-/// How soon, while somebody waits for an operation, to look again at the soonest.
+/// Minimum interval between two reads while a client waits for an operation.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How soon at the latest.
+/// Maximum interval between two reads.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
 
-/// The operations of a project.
+/// Lists operations of a project.
 pub async fn list(
     grant: Grant<ResourcesRead>,
     State(app): State<App>,
@@ -51,7 +51,7 @@ pub async fn list(
     Ok(List::new(page.map(OperationView::from), grant.request().id))
 }
 
-/// One operation; with `wait`, once it is over or the time is up.
+/// Gets an operation. With `wait`, responds when the operation has ended or the time is up.
 pub async fn get(
     grant: Grant<ResourcesRead>,
     State(app): State<App>,
@@ -75,8 +75,8 @@ pub async fn get(
     Ok(Tagged(slot.wait(wait, waiting).await??.into()))
 }
 
-/// Waits until an operation is over, the time is up, or the server stops. Nothing is held meanwhile: it is looked at
-/// when something was sealed, which the end of an operation is at once, and now and then in any case.
+/// Waits until an operation has ended, the time is up, or the server stops. It holds nothing meanwhile. It reads the
+/// operation after an audit entry was sealed, which happens right after an operation ends, and at regular intervals.
 async fn until_over(
     app: &App,
     sealed: &mut tokio::sync::watch::Receiver<id::AuditId>,
@@ -89,9 +89,9 @@ async fn until_over(
     while !operation.status.is_over() && !is_last {
         loop {
             sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
-            // A server that stops looks once more, and lets the client ask another one.
+            // When the server stops, it reads once more and responds, so that the client can ask another server.
             is_last = Instant::now() >= deadline || app.lifecycle.is_draining();
-            // Told before this was asked, or during the pause.
+            // Whether an entry was sealed before this request or during the pause.
             let is_told = timeout_at(Instant::now(), sealed.changed()).await.is_ok();
             if is_last || is_told || looked.elapsed() >= LOOK_AT_LEAST {
                 break;
@@ -99,14 +99,14 @@ async fn until_over(
         }
         looked = Instant::now();
         let mut db = app.db.acquire().await?;
-        // It is kept for weeks; should it be forgotten nonetheless, it is over.
+        // Operations are retained for weeks; if it was pruned nonetheless, it had ended.
         let Some(found) = repo::operations::get(&mut db, tenant, id).await? else { return Err(Error::not_found()) };
         operation = found.operation;
     }
     Ok(operation)
 }
 
-/// Asks that an operation be given up.
+/// Cancels an operation.
 pub async fn cancel(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
@@ -119,7 +119,7 @@ pub async fn cancel(
     tenant.require(found.resource_kind.write_scope())?;
     tx.require_match(&OperationView::from(found.operation))?;
     let asked = repo::operations::request_cancel(tx.db(), id, app.cloud.pace.lease).await?;
-    // As it is now: it may have ended since.
+    // The current state: the operation may have ended since.
     let operation = repo::operations::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?.operation;
     let Some(is_new) = asked else { return Err(not_cancelable(&operation)) };
     let resource = repo::get(tx.db(), tenant, operation.resource_id).await?.ok_or_else(Error::not_found)?;
@@ -136,11 +136,11 @@ pub async fn cancel(
 fn not_cancelable(operation: &StoredOperation) -> Error {
     let detail = match (operation.kind, operation.status) {
         (OperationType::Delete, OperationStatus::Queued | OperationStatus::Running) => format!(
-            "{} deletes a resource, which has begun and cannot be undone; wait for it, and make the resource anew",
+            "{} deletes a resource, has started and cannot be undone; wait for it, then create the resource again",
             operation.id
         ),
         (_, status) => format!(
-            "{} is over ({}); what it has done is undone by another operation, not by canceling it",
+            "{} is over ({}) and cannot be canceled; start another operation to revert it",
             operation.id,
             status.as_str()
         ),

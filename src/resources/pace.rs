@@ -1,41 +1,42 @@
-//! How fast the engine goes.
+//! Timing and limits of the engine.
 
 use std::time::Duration;
 
 use rand::RngExt;
 
-/// How fast the engine goes. Only a test has it otherwise than by default.
+/// Timing and limits of the engine. Only tests use other values than the default.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How often to look whether something is due that nobody has told of.
+    /// Interval of polling for due operations.
     pub poll: Duration,
-    /// How long an operation is a worker's; renewed while it is at work. A worker that dies holds nothing up for longer.
+    /// Lease of a worker on an operation, renewed while the worker runs. A worker that dies delays an operation by at
+    /// most this time.
     pub lease: Duration,
-    /// How many operations a server has in hand at a time.
+    /// Maximum number of operations in progress on one server.
     pub width: usize,
-    /// How long one call to a provider may take.
+    /// Time limit of a call to a provider.
     pub call: Duration,
-    /// How long one turn at an operation may take; nobody renews its lease for longer.
+    /// Time limit of one turn of an operation, which also limits the renewal of its lease.
     pub turn: Duration,
-    /// How many of a server's database connections work on operations at a time: requests need some too.
+    /// Maximum number of a server's database connections that work on operations. The remaining ones are for requests.
     pub db_permits: usize,
-    /// How long to wait for one of them.
+    /// Time limit of the wait for such a connection.
     pub db_wait: Duration,
-    /// How long one step on the database may take, the wait included.
+    /// Time limit of one step on the database, including the wait.
     pub db_time: Duration,
-    /// How long to wait before looking once more at what is not ready yet.
+    /// Pause before an object that is not ready is read again.
     pub look_again: Duration,
-    /// How long to wait after the first failure; each further one doubles it.
+    /// Pause after the first failure; doubled after each further one.
     pub first_pause: Duration,
-    /// And how long at the most.
+    /// Maximum pause after a failure.
     pub longest_pause: Duration,
-    /// After how long an operation is given up.
+    /// Time limit of an operation.
     pub give_up_after: Duration,
-    /// How often all objects of a provider are looked through.
+    /// Interval between two sweeps of a provider.
     pub sweep: Duration,
-    /// How often to look whose time is up.
+    /// Interval of checks for expired resources.
     pub expiry: Duration,
-    /// For how long resources that are gone, and operations that are over, are kept.
+    /// Retention time of deleted resources and ended operations.
     pub kept_for: Duration,
 }
 
@@ -62,8 +63,8 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How long to wait after the failure number `attempt`, from 1, if the provider asks for no more: with full jitter in
-    /// the upper half, so that many that failed together do not come back together.
+    /// Returns the pause after failure number `attempt`, from 1, or longer if the provider asks for it. The upper half
+    /// is random, so that operations that failed together do not retry together.
     pub fn pause(&self, attempt: u32, after: Option<Duration>) -> Duration {
         let doubled = self.first_pause.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(self.longest_pause);
         let jittered = doubled.mul_f64(rand::rng().random_range(0.5..=1.0));
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_bound_and_give_way_to_the_providers_word() {
+    fn pauses_double_up_to_a_maximum_and_respect_the_providers_delay() {
         let pace = Pace::default();
         for (attempt, least, most) in [(1, 250, 500), (2, 500, 1000), (5, 4000, 8000), (60, 30_000, 60_000)] {
             let pause = pace.pause(attempt, None).as_millis();

@@ -33,17 +33,17 @@ use crate::{
     state::App,
 };
 
-/// A provider as it is shown.
+/// Provider as clients see it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Provider")]
 pub struct ProviderView {
-    /// What resources call it.
+    /// Name of the provider.
     pub name: String,
-    /// What speaks to it: `sim`, `aws` or `docker`.
+    /// Name of the driver: `sim`, `aws` or `docker`.
     pub driver: &'static str,
-    /// Where it is, in its own terms; null for nowhere in particular.
+    /// Region in the provider's terms; null if the provider has none.
     pub region: Option<String>,
-    /// What it can do.
+    /// Capabilities of the provider.
     pub capabilities: Capabilities,
 }
 
@@ -64,7 +64,7 @@ impl From<&Provider> for ProviderView {
     }
 }
 
-/// The providers that there are, in the order of their names.
+/// Lists providers, ordered by name.
 pub async fn list(
     grant: Grant<ResourcesRead>,
     State(app): State<App>,
@@ -85,13 +85,13 @@ pub async fn list(
     Ok(List::of(page.into_iter().map(ProviderView::from).collect(), next, grant.request().id))
 }
 
-/// One provider.
+/// Gets a provider.
 pub async fn get(_: Grant<ResourcesRead>, State(app): State<App>, Named(name): Named) -> Result<Tagged<ProviderView>> {
     let provider = app.cloud.providers.get(&name);
     provider.map(|provider| Tagged(provider.into())).ok_or_else(Error::not_found)
 }
 
-/// The name in the path.
+/// Name in the path.
 #[derive(Debug)]
 pub struct Named(String);
 
@@ -120,7 +120,7 @@ impl Word for Kind {
     }
 }
 
-/// What the spec of a kind may hold.
+/// Gets the schema of a kind's spec.
 pub async fn schema(
     _: Grant<ResourcesRead>,
     State(app): State<App>,
@@ -137,13 +137,13 @@ pub async fn schema(
     Ok(Tagged(SpecSchema(schema.to_value())))
 }
 
-/// What each provider that has the kind adds to its schema.
+/// Capabilities of each provider that supports the kind.
 fn terms_of(app: &App, kind: Kind) -> Map<String, Value> {
     let providers = app.cloud.providers.iter();
     providers.filter_map(|provider| Some((provider.name.clone(), json!(provider.capabilities().of(kind)?)))).collect()
 }
 
-/// A JSON Schema.
+/// JSON Schema of a spec.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub struct SpecSchema(Value);
@@ -161,16 +161,16 @@ impl JsonSchema for SpecSchema {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "object",
-            "description": "A JSON Schema (2020-12) of a spec.",
+            "description": "JSON Schema (2020-12) of a spec.",
             "required": ["$id", "$schema", "type", "properties", "x-providers"],
             "properties": {
-                "$id": { "type": "string", "description": "Where it is.", "format": "uri-reference" },
-                "$schema": { "type": "string", "description": "The dialect of JSON Schema.", "format": "uri" },
+                "$id": { "type": "string", "description": "URL of the schema.", "format": "uri-reference" },
+                "$schema": { "type": "string", "description": "URL of the JSON Schema dialect.", "format": "uri" },
                 "type": { "type": "string", "description": "Always `object`." },
-                "properties": { "type": "object", "description": "The members of the spec.", "additionalProperties": true },
+                "properties": { "type": "object", "description": "Members of the spec.", "additionalProperties": true },
                 "x-providers": {
                     "type": "object",
-                    "description": "Of each provider that has the kind, what it can do with it: the sizes and images that it knows, what can be changed later.",
+                    "description": "Capabilities of each provider that supports the kind, such as sizes and images.",
                     "additionalProperties": true,
                 },
             },

@@ -1,5 +1,5 @@
-//! SQL for operations and resources as the engine sees them. Whose turn it is goes by the database's clock, which all
-//! servers share. Where both are locked, the resource is first.
+//! SQL of the operation queue. Leases use the database's clock, which all servers share. Lock order: the resource
+//! before its operation.
 
 use std::time::Duration;
 
@@ -21,38 +21,38 @@ use crate::{
     metrics::queue_depth::Depth,
 };
 
-/// An operation that was taken, with all that is needed to go on with it.
+/// Claimed operation, with everything that is needed to continue it.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Taken {
-    /// The operation.
+    /// Operation id.
     pub id: OperationId,
-    /// Its resource.
+    /// Resource that the operation changes.
     pub resource_id: ResourceId,
-    /// Its project.
+    /// Project that the operation belongs to.
     pub project_id: ProjectId,
-    /// What it is.
+    /// Type of the operation.
     #[sqlx(rename = "type")]
     pub kind: OperationType,
-    /// What it is at.
+    /// Current step.
     pub step: String,
-    /// How often that has failed.
+    /// Number of failed attempts of the current step.
     pub attempt: i32,
-    /// Why it cannot come to a good end.
+    /// Error that the operation will end with.
     pub error: Option<Json<OperationError>>,
-    /// What it set out from.
+    /// State of the resource before the operation.
     pub before: Json<Before>,
-    /// Whether somebody has asked that it be given up.
+    /// Whether a client has requested cancellation.
     pub cancel_requested: bool,
-    /// The trace it belongs to.
+    /// Trace that the operation belongs to.
     pub traceparent: Option<String>,
-    /// Whether it has taken too long.
+    /// Whether the deadline has passed.
     pub overdue: bool,
-    /// The number of this taking.
+    /// Fencing token of this claim.
     pub fence: i64,
 }
 
-/// Takes operations that are due, at most `limit`, until the lease ends: what nobody says anything of until then is due
-/// again. Those of providers that this server does not know are left to others, until they are overdue.
+/// Claims up to `limit` due operations, with a lease. They are due again when the lease expires. Operations of
+/// providers that this server does not have are left to other servers until they are overdue.
 pub async fn take(
     db: &mut PgConnection,
     providers: &[&str],
@@ -78,7 +78,7 @@ pub async fn take(
     .await
 }
 
-/// Notes that resources are being made, of which that is not noted yet.
+/// Sets the phase of pending resources to `provisioning`.
 pub async fn begin(db: &mut PgConnection, resources: &[ResourceId]) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE resources SET phase = 'provisioning', version = version + 1 WHERE id = ANY ($1) AND phase = 'pending'",
@@ -89,7 +89,7 @@ pub async fn begin(db: &mut PgConnection, resources: &[ResourceId]) -> sqlx::Res
     .map(drop)
 }
 
-/// Keeps an operation; gives whether it is still ours.
+/// Renews the lease of an operation. Returns whether it is still held.
 pub async fn renew(db: &mut PgConnection, taken: &Taken, lease: Duration) -> sqlx::Result<bool> {
     sqlx::query("UPDATE operations SET due_at = now() + make_interval(secs => $3) WHERE id = $1 AND fence = $2 AND due_at IS NOT NULL")
         .bind(taken.id)
@@ -100,18 +100,18 @@ pub async fn renew(db: &mut PgConnection, taken: &Taken, lease: Duration) -> sql
         .map(|done| done.rows_affected() == 1)
 }
 
-/// Whose turn it is when an operation is put down.
+/// Holder of an operation after a save.
 #[derive(Clone, Copy, Debug)]
 pub enum Turn {
-    /// Still ours, for this long.
+    /// This server, with a lease of this duration.
     Ours(Duration),
-    /// Anybody's, after this.
+    /// Any server, after this pause.
     Anybodys(Duration),
 }
 
-/// Stores how far an operation has come, and the object that is its resource's; gives whether it is still ours. What is
-/// being undone is given `undo` more time. What becomes anybody's gets a new fence, so that a renewal of the lease that is
-/// still on its way does not hold it back.
+/// Stores the progress of an operation and the reference of its object. Returns whether the operation is still held. A
+/// revert gets `undo` more time. A released operation gets a new fencing token, so that a late renewal of the old lease
+/// does not delay it.
 pub async fn save(
     db: &mut PgConnection,
     taken: &Taken,
@@ -151,7 +151,7 @@ pub async fn save(
     .map(|done| done.rows_affected() == 1)
 }
 
-/// Makes what an imported object is what is asked for.
+/// Stores the state of an imported object as the desired state.
 pub async fn learn(db: &mut PgConnection, taken: &Taken, spec: &Spec, power: Option<Power>) -> sqlx::Result<bool> {
     let done = sqlx::query(
         "UPDATE resources SET spec = $3, desired_power = $4, version = version + 1
@@ -168,18 +168,18 @@ pub async fn learn(db: &mut PgConnection, taken: &Taken, spec: &Spec, power: Opt
     Ok(done.rows_affected() == 1)
 }
 
-/// How an operation has ended.
+/// Outcome of an operation.
 #[derive(Debug)]
 pub struct Ended {
-    /// As what.
+    /// Final status.
     pub status: OperationStatus,
-    /// Why it failed.
+    /// Reason of a failure.
     pub error: Option<OperationError>,
-    /// When.
+    /// Completion time.
     pub at: Timestamp,
 }
 
-/// Ends an operation; none if it is not ours any more. Its resource must be locked.
+/// Ends an operation; `None` if it is no longer held. The resource must be locked.
 pub async fn end(db: &mut PgConnection, taken: &Taken, ended: &Ended) -> sqlx::Result<Option<StoredOperation>> {
     sqlx::query_as(concat!("UPDATE operations SET status = $3, step = CASE WHEN $3 = 'succeeded' THEN $6 ELSE step END,
                 progress = CASE WHEN $3 = 'succeeded' THEN 100 ELSE progress END, error = $4, finished_at = $5, due_at = NULL
@@ -196,18 +196,18 @@ pub async fn end(db: &mut PgConnection, taken: &Taken, ended: &Ended) -> sqlx::R
     .await
 }
 
-/// An operation that the server itself begins.
+/// Operation that the server itself starts.
 #[derive(Debug)]
 pub struct Begun {
-    /// What it is.
+    /// Type of the operation.
     pub kind: OperationType,
-    /// When.
+    /// Creation time.
     pub at: Timestamp,
-    /// After how long it is given up.
+    /// Time limit.
     pub give_up_after: Duration,
 }
 
-/// Begins an operation on a resource that is locked and has none under way, and has it stand accordingly.
+/// Starts an operation on a locked resource without an operation in progress, and updates its phase.
 pub async fn start(db: &mut PgConnection, resource: &StoredResource, begun: &Begun) -> sqlx::Result<StoredResource> {
     let before = Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
     sqlx::query(
@@ -233,8 +233,8 @@ pub async fn start(db: &mut PgConnection, resource: &StoredResource, begun: &Beg
     .await
 }
 
-/// Forgets resources that are gone, and operations that are over, since before `until`; gives how many rows that were. To
-/// be called until there are none.
+/// Deletes resources that were deleted, and operations that ended, before `until`, in batches. Returns the number of
+/// rows; call it until that is 0.
 pub async fn forget_old(db: &mut PgConnection, until: Timestamp) -> sqlx::Result<u64> {
     let resources = sqlx::query(
         "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE deleted_at < $1 ORDER BY deleted_at LIMIT 1000
@@ -255,7 +255,7 @@ pub async fn forget_old(db: &mut PgConnection, until: Timestamp) -> sqlx::Result
     Ok(resources + operations)
 }
 
-/// What waits, in all.
+/// Returns the depth of the queue.
 pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
     let (open, due, oldest): (i64, i64, f64) = sqlx::query_as(
         "SELECT count(*), count(*) FILTER (WHERE due_at <= now()),

@@ -1,4 +1,4 @@
-//! The providers that the operator has configured, by their names.
+//! Registry of the configured providers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,34 +14,34 @@ use super::{
 };
 use crate::db::Pool;
 
-/// One provider.
+/// Configured provider.
 #[derive(Clone, Debug)]
 pub struct Provider {
-    /// What clients call it.
+    /// Name, as clients write it.
     pub name: String,
-    /// Which driver speaks to it.
+    /// Name of the driver.
     pub driver_name: &'static str,
-    /// Where it is, in its own terms; empty for nowhere in particular.
+    /// Region in the provider's terms; empty if it has none.
     pub region: String,
-    /// Which projects may import objects of its account.
+    /// Projects that may import objects of the account.
     pub import_projects: ImportProjects,
-    /// Speaks to it.
+    /// Driver instance.
     pub driver: Arc<dyn Driver>,
 }
 
 impl Provider {
-    /// What it can do.
+    /// Capabilities of the provider.
     pub fn capabilities(&self) -> &Capabilities {
         self.driver.capabilities()
     }
 }
 
-/// All of them.
+/// All configured providers.
 #[derive(Clone, Debug, Default)]
 pub struct Registry(BTreeMap<String, Provider>);
 
 impl Registry {
-    /// Those of `settings`. The simulated ones keep their objects in `db`.
+    /// Creates the providers of `settings`. Simulated ones store their objects in `db`.
     pub fn new(settings: Vec<ProviderSettings>, db: &Pool) -> Self {
         let provider = |settings: ProviderSettings| {
             let (name, import_projects) = (settings.name, settings.import_projects);
@@ -63,12 +63,12 @@ impl Registry {
         Self(settings.into_iter().map(provider).collect())
     }
 
-    /// The one of this name.
+    /// Finds a provider by name.
     pub fn get(&self, name: &str) -> Option<&Provider> {
         self.0.get(name)
     }
 
-    /// All of them, in the order of their names.
+    /// Iterates over all providers, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = &Provider> {
         self.0.values()
     }

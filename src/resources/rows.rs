@@ -1,4 +1,4 @@
-//! SQL for resources as the workers see them.
+//! SQL for resources, as the workers use them.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::base::{
     id::{ProjectId, ResourceId},
 };
 
-/// A resource as it is now.
+/// Reads a resource.
 pub async fn resource(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
     sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources WHERE id = $1"))
         .bind(id)
@@ -26,7 +26,7 @@ pub async fn resource(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Opt
         .await
 }
 
-/// The same, which nobody else can change until the transaction ends.
+/// Reads a resource and locks it against changes until the transaction ends.
 pub async fn lock(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
     sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources WHERE id = $1 FOR NO KEY UPDATE"))
         .bind(id)
@@ -34,18 +34,18 @@ pub async fn lock(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<
         .await
 }
 
-/// What is known of a thing that a spec refers to.
+/// State of a resource that a spec refers to.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Reference {
-    /// The thing.
+    /// Resource id.
     pub id: ResourceId,
-    /// Where it is in its life.
+    /// Phase in the life cycle.
     pub phase: Phase,
-    /// Its provider's name for it.
+    /// Provider's identifier of the object.
     pub provider_ref: Option<String>,
 }
 
-/// How the things stand that a spec refers to.
+/// Reads the state of the resources that a spec refers to.
 pub async fn references(db: &mut PgConnection, spec: &Spec) -> sqlx::Result<BTreeMap<ResourceId, Reference>> {
     let ids: Vec<ResourceId> = spec.references().map(|(_, id)| *id).collect();
     if ids.is_empty() {
@@ -58,7 +58,7 @@ pub async fn references(db: &mut PgConnection, spec: &Spec) -> sqlx::Result<BTre
     Ok(found.into_iter().map(|reference| (reference.id, reference)).collect())
 }
 
-/// The resources of a project at a provider that have objects of these references.
+/// Finds the resources of a project at a provider that own objects with these references.
 pub async fn owners(
     db: &mut PgConnection,
     (project, provider): (ProjectId, &str),
@@ -76,39 +76,39 @@ pub async fn owners(
     Ok(found.into_iter().collect())
 }
 
-/// Notes that a resource refers to nothing any more.
+/// Deletes all references of a resource.
 pub async fn refer_to_nothing(db: &mut PgConnection, from: ResourceId) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM resource_references WHERE from_id = $1").bind(from).execute(db).await.map(drop)
 }
 
-/// What an operation, or a look, leaves a resource as.
+/// State of a resource after an operation.
 #[derive(Debug)]
 pub struct Settled {
-    /// Where it is in its life.
+    /// Phase in the life cycle.
     pub phase: Phase,
-    /// What is asked for.
+    /// Desired state.
     pub spec: Value,
-    /// Counted up where that was changed back.
+    /// Generation of the spec, incremented if the spec was reverted.
     pub generation: i64,
-    /// How far that has come.
+    /// Generation that the provider was last brought to.
     pub observed_generation: i64,
-    /// Whether it runs.
+    /// Observed power state.
     pub power: Option<Power>,
-    /// Whether it should.
+    /// Desired power state.
     pub desired_power: Option<Power>,
-    /// Its object.
+    /// Provider's identifier of the object.
     pub provider_ref: Option<String>,
-    /// What the provider says of it.
+    /// Properties that the provider reports.
     pub outputs: Map<String, Value>,
-    /// What is to be known of it.
+    /// Conditions that now hold.
     pub conditions: Vec<Condition>,
-    /// Whether it was seen just now.
+    /// Time of the last read at the provider; `None` if it was not read.
     pub seen_at: Option<Timestamp>,
-    /// When it was gone.
+    /// Deletion time.
     pub deleted_at: Option<Timestamp>,
 }
 
-/// Leaves a resource as it is now. It must be locked.
+/// Stores the state of a resource after an operation. The resource must be locked.
 pub async fn settle(db: &mut PgConnection, id: ResourceId, settled: &Settled) -> sqlx::Result<StoredResource> {
     sqlx::query_as(concat!("UPDATE resources SET phase = $2, spec = $3, generation = $4, observed_generation = $5, power = $6, desired_power = $7,
                 provider_ref = $8, outputs = $9, conditions = $10, last_synced_at = coalesce($11, last_synced_at), deleted_at = $12,
@@ -130,7 +130,7 @@ pub async fn settle(db: &mut PgConnection, id: ResourceId, settled: &Settled) ->
     .await
 }
 
-/// Gives back the place that a thing had among those its project may have.
+/// Returns a resource's place to the project's quota.
 pub async fn give_back(db: &mut PgConnection, project: ProjectId, kind: Kind) -> sqlx::Result<()> {
     sqlx::query("UPDATE resource_counts SET count = count - 1 WHERE project_id = $1 AND kind = $2 AND count > 0")
         .bind(project)
@@ -140,12 +140,12 @@ pub async fn give_back(db: &mut PgConnection, project: ProjectId, kind: Kind) ->
         .map(drop)
 }
 
-/// The id that tells this deployment's objects from others'.
+/// Id of the deployment, which distinguishes its objects from those of others.
 pub async fn deployment(db: &mut PgConnection) -> sqlx::Result<Uuid> {
     sqlx::query_scalar("SELECT id FROM deployment").fetch_one(db).await
 }
 
-/// Resources whose time is up, those first that have waited longest.
+/// Lists expired resources, the longest overdue first.
 pub async fn expiring(db: &mut PgConnection, now: Timestamp, limit: i64) -> sqlx::Result<Vec<ResourceId>> {
     sqlx::query_scalar(
         "SELECT id FROM resources
@@ -157,7 +157,7 @@ pub async fn expiring(db: &mut PgConnection, now: Timestamp, limit: i64) -> sqlx
     .await
 }
 
-/// A resource that nobody else can change, or refer to, until the transaction ends; none if another is at it.
+/// Locks a resource against changes and new references until the transaction ends; `None` if it is locked already.
 pub async fn lock_to_delete(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
     sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources WHERE id = $1 FOR UPDATE SKIP LOCKED"))
         .bind(id)
@@ -165,7 +165,7 @@ pub async fn lock_to_delete(db: &mut PgConnection, id: ResourceId) -> sqlx::Resu
         .await
 }
 
-/// Has a resource that should be gone looked at later, with these conditions until then.
+/// Postpones the deletion of an expired resource, and stores its conditions.
 pub async fn expire_later(
     db: &mut PgConnection,
     id: ResourceId,

@@ -1,4 +1,4 @@
-//! What all writes on resources have in common: a change of the row, an operation beside it, and one answer.
+//! Common part of all writes on resources: a change of the row, an operation, and the response.
 
 use std::sync::Arc;
 
@@ -31,40 +31,40 @@ use crate::{
     tx::{Change, Once, OnceTx},
 };
 
-/// What a write on a resource answers.
+/// Response to a write on a resource.
 pub type Written = Submitted<AcceptedOperation, DryRun>;
 
-/// What is to be done to a resource that is there.
+/// Change of an existing resource.
 #[derive(Debug)]
 pub struct Step {
-    /// What.
+    /// Type of the operation.
     pub kind: OperationType,
-    /// What is asked for from now on, if that is something else than before.
+    /// New desired state, if it changes.
     pub spec: Option<Spec>,
-    /// What else changes of the row.
+    /// Other changes of the row.
     pub change: ResourceChange,
-    /// Whether the provider has something to do.
+    /// Whether the operation needs a call to the provider.
     pub requires_provider: bool,
-    /// The action that was asked for, if it was one.
+    /// Requested action, if any.
     pub action: Option<ActionType>,
 }
 
-/// What was written and is not committed.
+/// Write that is not committed yet.
 #[derive(Debug)]
 pub struct Draft {
-    /// How the resource stood, if it was there.
+    /// Resource before the write; `None` if it is new.
     pub before: Option<StoredResource>,
-    /// How it stands.
+    /// Resource after the write.
     pub after: StoredResource,
-    /// What will be done to it.
+    /// Operation that executes the write.
     pub operation: StoredOperation,
-    /// Whether the provider has something to do.
+    /// Whether the operation needs a call to the provider.
     pub requires_provider: bool,
-    /// What is told of it.
+    /// Change to record in the audit trail.
     pub change: Change,
 }
 
-/// Adds an operation on a resource that the transaction has locked or made.
+/// Inserts an operation on a resource that the transaction has locked or created.
 pub async fn begin(
     app: &App,
     request: &Arc<RequestContext>,
@@ -81,11 +81,11 @@ pub async fn begin(
         traceparent: request.trace.to_string(),
         created_at: app.clock.now(),
     };
-    // What the server does by itself may have begun since it was looked.
+    // A worker may have started an operation since the check.
     repo::operations::insert(db, resource, row).await.map_err(|error| match violated_constraint(&error) {
         Some("operations_one_open") => {
             let detail = format!(
-                "An operation on {} has just begun; find it with GET /v1/operations?resource_id={}, wait for it, and send this again",
+                "An operation on {} has just started; find it with GET /v1/operations?resource_id={}, wait for it, then retry",
                 resource.id, resource.id
             );
             Error::new(Code::ResourceLocked, detail)
@@ -94,7 +94,7 @@ pub async fn begin(
     })
 }
 
-/// Changes the row of a resource that the transaction has locked, and says what will be done to it.
+/// Changes the row of a resource that the transaction has locked, and inserts the operation.
 pub async fn change(
     app: &App,
     request: &Arc<RequestContext>,
@@ -133,17 +133,17 @@ pub async fn change(
 }
 
 fn attached_elsewhere() -> Error {
-    Error::new(Code::ResourceInUse, "A volume has just been attached to another instance; detach it there first")
+    Error::new(Code::ResourceInUse, "A volume has just been attached to another instance; detach it first")
 }
 
-/// Whether a resource may become what `spec` asks for, as far as that can be said without asking whether others are in
-/// the way. What is said of member `m` is put at `at(m)`.
+/// Checks that a resource may change to `spec`, as far as that does not depend on other resources. Errors about member
+/// `m` point to `at(m)`.
 pub fn require_possible(provider: &Provider, before: &Spec, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
     rules::require_changeable(provider, before, spec, &at)?;
     rules::require_possible(provider, spec, &at)
 }
 
-/// Whether it may refer to what it then refers to.
+/// Checks the references of the new spec.
 pub async fn require_references(
     db: &mut PgConnection,
     (tenant, provider): (Tenant, &Provider),
@@ -155,11 +155,11 @@ pub async fn require_references(
     referring.require(db, spec, at).await
 }
 
-/// Makes what was written last and has it done; or, if it was only to be tried, says what it would have been.
+/// Commits the write, or returns its plan if the request is a dry run.
 pub async fn finish(app: &App, tx: OnceTx, draft: Draft, is_rehearsal: bool) -> Result<Once<Written>> {
     let request = Arc::clone(tx.request());
     if is_rehearsal {
-        // The transaction is given up, and with it the claim of an `Idempotency-Key`.
+        // The transaction is rolled back, including the claim of an `Idempotency-Key`.
         return Ok(Once::kept(planned(&request, draft).into_response()));
     }
     let requires_provider = draft.requires_provider;
@@ -171,7 +171,7 @@ pub async fn finish(app: &App, tx: OnceTx, draft: Draft, is_rehearsal: bool) -> 
     Ok(answer)
 }
 
-/// The answer to what was accepted. `etag` is that of the item that was written to, or made.
+/// Creates the response to an accepted write. `etag` belongs to the item that was written.
 pub fn accepted(
     request: &RequestContext,
     etag: EntityTag,
@@ -183,7 +183,7 @@ pub fn accepted(
     Submitted::Accepted(Accepted { location, etag, body })
 }
 
-/// The response to a dry run.
+/// Creates the response to a dry run.
 pub fn planned(request: &RequestContext, draft: Draft) -> Written {
     let after = ResourceView::from(draft.after);
     let before = draft.before.map(ResourceView::from);

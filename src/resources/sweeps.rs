@@ -1,4 +1,4 @@
-//! SQL for looking through providers: whose turn that is, what is known of what is found, and what is noted of it.
+//! SQL of sweeps: leases, known resources and results.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use super::{
 };
 use crate::base::{clock::Timestamp, id::ResourceId};
 
-/// A turn at a provider's objects of one kind.
+/// Claimed sweep of a provider's objects of one kind.
 #[derive(Debug, FromRow)]
 pub struct Sweep {
-    /// The provider.
+    /// Name of the provider.
     pub provider: String,
-    /// The kind.
+    /// Kind of the objects.
     pub kind: Kind,
-    /// The number of this taking.
+    /// Fencing token of this claim.
     pub fence: i64,
-    /// When it began.
+    /// Start time.
     pub began_at: Timestamp,
 }
 
-/// Takes one of these that is due, until the lease ends.
+/// Claims one due sweep out of `all`, with a lease.
 pub async fn take(db: &mut PgConnection, all: &[(&str, Kind)], lease: Duration) -> sqlx::Result<Option<Sweep>> {
     let (providers, kinds) = texts(all);
     sqlx::query_as(
@@ -43,7 +43,7 @@ pub async fn take(db: &mut PgConnection, all: &[(&str, Kind)], lease: Duration) 
     .await
 }
 
-/// Makes turns at these known, of which the first is due at once.
+/// Registers these sweeps. The first run is due immediately.
 pub async fn know(db: &mut PgConnection, all: &[(&str, Kind)]) -> sqlx::Result<()> {
     let (providers, kinds) = texts(all);
     sqlx::query(
@@ -60,7 +60,7 @@ fn texts<'a>(all: &[(&'a str, Kind)]) -> (Vec<&'a str>, Vec<&'a str>) {
     all.iter().map(|(name, kind)| (*name, kind.as_str())).unzip()
 }
 
-/// Keeps a turn; gives whether it is still ours.
+/// Renews the lease of a sweep. Returns whether it is still held.
 pub async fn renew(db: &mut PgConnection, sweep: &Sweep, lease: Duration) -> sqlx::Result<bool> {
     sqlx::query(
         "UPDATE provider_sweeps SET due_at = now() + make_interval(secs => $4) WHERE provider = $1 AND kind = $2 AND fence = $3",
@@ -74,7 +74,7 @@ pub async fn renew(db: &mut PgConnection, sweep: &Sweep, lease: Duration) -> sql
     .map(|done| done.rows_affected() == 1)
 }
 
-/// Ends a turn; the next one is due after `pause`.
+/// Ends a sweep. The next one is due after `pause`.
 pub async fn end(db: &mut PgConnection, sweep: &Sweep, pause: Duration, whole: bool) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE provider_sweeps SET due_at = now() + make_interval(secs => $4), swept_at = CASE WHEN $5 THEN now() ELSE swept_at END
@@ -90,19 +90,19 @@ pub async fn end(db: &mut PgConnection, sweep: &Sweep, pause: Duration, whole: b
     .map(drop)
 }
 
-/// The database's time.
+/// Current time of the database.
 pub async fn now(db: &mut PgConnection) -> sqlx::Result<Timestamp> {
     sqlx::query_scalar("SELECT now()").fetch_one(db).await
 }
 
-/// What is known of a resource whose tag was found.
+/// State of a resource whose tag was found on an object.
 #[derive(Debug)]
 pub struct Known {
-    /// The resource.
+    /// Stored resource.
     pub resource: StoredResource,
-    /// Whether an operation on it is under way.
+    /// Whether an operation is in progress.
     pub is_busy: bool,
-    /// When the last one ended.
+    /// Time at which the last operation ended.
     pub settled_at: Timestamp,
 }
 
@@ -113,7 +113,7 @@ impl<'r> FromRow<'r, PgRow> for Known {
     }
 }
 
-/// What is known of these.
+/// Reads the state of these resources.
 pub async fn known(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<Vec<Known>> {
     sqlx::query_as(concat!(
         "SELECT ",
@@ -127,7 +127,7 @@ pub async fn known(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<Ve
     .await
 }
 
-/// Notes that these were seen, and are as they were known to be.
+/// Records that these resources were observed without drift.
 pub async fn seen(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<()> {
     if ids.is_empty() {
         return Ok(());
@@ -135,7 +135,7 @@ pub async fn seen(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<()>
     sqlx::query("UPDATE resources SET last_synced_at = now() WHERE id = ANY ($1)").bind(ids).execute(db).await.map(drop)
 }
 
-/// Resources with an object that the sweep has not come across.
+/// Lists resources with an object that the sweep has not observed.
 pub async fn unseen(db: &mut PgConnection, sweep: &Sweep) -> sqlx::Result<Vec<StoredResource>> {
     sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources r
          WHERE provider = $1 AND kind = $2 AND phase IN ('active', 'failed') AND provider_ref IS NOT NULL AND settled_at < $3
@@ -149,20 +149,20 @@ pub async fn unseen(db: &mut PgConnection, sweep: &Sweep) -> sqlx::Result<Vec<St
     .await
 }
 
-/// What was seen of a resource.
+/// Result of observing a resource's object.
 #[derive(Debug)]
 pub struct Seen<'a> {
-    /// What is to be known of it now.
+    /// Conditions that now hold.
     pub conditions: &'a [Condition],
-    /// Whether it runs.
+    /// Observed power state.
     pub power: Option<Power>,
-    /// Whether there is no object any more.
+    /// Whether the object no longer exists.
     pub is_missing: bool,
-    /// Whether that is anything new.
+    /// Whether the observation differs from what is recorded.
     pub changes: bool,
 }
 
-/// Notes it. The resource must be locked.
+/// Stores an observation. The resource must be locked.
 pub async fn note(db: &mut PgConnection, before: &StoredResource, seen: &Seen<'_>) -> sqlx::Result<StoredResource> {
     sqlx::query_as(concat!(
         "UPDATE resources SET conditions = $2, power = coalesce($3, power), last_synced_at = now(),

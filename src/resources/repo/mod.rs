@@ -1,4 +1,4 @@
-//! SQL for resources as clients see them. What the engine does with them is its own.
+//! SQL for resources, as clients use them.
 
 pub mod operations;
 pub mod quotas;
@@ -23,8 +23,8 @@ use crate::{
     db::ProjectItem,
 };
 
-/// The columns of [`StoredResource`], by name, of the table or alias `$of` (empty, or with a dot at its end): the shape of
-/// `*` changes when a migration runs beside an older server.
+/// Columns of [`StoredResource`] by name, of the table or alias `$of` (empty, or with a trailing dot). `*` would change
+/// its shape when a migration runs next to an older server.
 macro_rules! resource_columns {
     ($of:literal) => {
         concat!(
@@ -81,7 +81,7 @@ impl ProjectItem for id::Resource {
     const PROJECT_OF: &'static str = "SELECT project_id FROM resources WHERE id = $1";
 }
 
-/// One of the tenant's resources.
+/// Reads one of the tenant's resources.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
     sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources WHERE project_id = $1 AND id = $2"))
         .bind(tenant.project_id())
@@ -90,7 +90,7 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: ResourceId) -> sqlx:
         .await
 }
 
-/// One of the tenant's resources, which nobody else changes until the transaction ends.
+/// Reads one of the tenant's resources and locks it against changes until the transaction ends.
 pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
     sqlx::query_as(concat!(
         "SELECT ",
@@ -103,7 +103,8 @@ pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: ResourceId) -> sqlx
     .await
 }
 
-/// The same, to be deleted: nobody else begins to refer to it either, and whoever has begun is waited for.
+/// Reads a resource and locks it for deletion: against changes and new references. Waits for concurrent transactions
+/// that add a reference.
 pub async fn lock_for_deletion(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -120,7 +121,7 @@ pub async fn lock_for_deletion(
     .await
 }
 
-/// Those of the tenant's resources that have these ids, none of which is deleted until the transaction ends.
+/// Reads the tenant's resources with these ids and locks them against deletion until the transaction ends.
 pub async fn share(db: &mut PgConnection, tenant: Tenant, ids: &[ResourceId]) -> sqlx::Result<Vec<StoredResource>> {
     sqlx::query_as(concat!(
         "SELECT ",
@@ -133,7 +134,7 @@ pub async fn share(db: &mut PgConnection, tenant: Tenant, ids: &[ResourceId]) ->
     .await
 }
 
-/// As [`share`], for what only one can refer to: whoever else wants to waits.
+/// Like [`share`], for resources that only one other can refer to: concurrent callers wait.
 pub async fn claim(db: &mut PgConnection, tenant: Tenant, ids: &[ResourceId]) -> sqlx::Result<Vec<StoredResource>> {
     sqlx::query_as(concat!(
         "SELECT ",
@@ -146,7 +147,7 @@ pub async fn claim(db: &mut PgConnection, tenant: Tenant, ids: &[ResourceId]) ->
     .await
 }
 
-/// The tenant's resources of some kinds.
+/// Lists the tenant's resources of some kinds.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -184,36 +185,36 @@ fn texts(kinds: &[Kind]) -> Vec<&'static str> {
     kinds.iter().map(|kind| kind.as_str()).collect()
 }
 
-/// What a new resource is made of.
+/// Row of a new resource.
 #[derive(Debug)]
 pub struct ResourceRow {
-    /// The resource.
+    /// Resource id.
     pub id: ResourceId,
-    /// What it is.
+    /// Kind of the resource.
     pub kind: Kind,
-    /// Where.
+    /// Name of the provider.
     pub provider: String,
-    /// What people call it.
+    /// Human-readable name.
     pub name: String,
-    /// The client's own tags.
+    /// Client-defined labels.
     pub labels: Labels,
-    /// What is asked for; nothing of what is imported.
+    /// Desired state; empty for an import.
     pub spec: Value,
-    /// Whether it shall run.
+    /// Desired power state.
     pub desired_power: Option<Power>,
-    /// The object that there is, of what is imported.
+    /// Provider's identifier of the object, for an import.
     pub provider_ref: Option<String>,
-    /// Whether it must not be deleted.
+    /// Whether the resource is protected from deletion.
     pub protection: bool,
-    /// What is done about drift.
+    /// Reaction to drift.
     pub reconcile: Reconcile,
-    /// When it is deleted by itself.
+    /// Time of the automatic deletion.
     pub expires_at: Option<Timestamp>,
-    /// When it is asked for.
+    /// Creation time.
     pub created_at: Timestamp,
 }
 
-/// Adds a resource to the tenant's project.
+/// Inserts a resource into the tenant's project.
 pub async fn insert(db: &mut PgConnection, tenant: Tenant, row: ResourceRow) -> sqlx::Result<StoredResource> {
     sqlx::query_as(
         concat!("INSERT INTO resources (id, project_id, kind, provider, name, labels, spec, desired_power, provider_ref, protection,
@@ -237,28 +238,28 @@ pub async fn insert(db: &mut PgConnection, tenant: Tenant, row: ResourceRow) -> 
     .await
 }
 
-/// What is changed of a resource; what is none stays as it is.
+/// Changes of a resource; `None` leaves a column unchanged.
 #[derive(Debug, Default)]
 pub struct ResourceChange {
-    /// What people call it.
+    /// Human-readable name.
     pub name: Option<String>,
-    /// The client's own tags.
+    /// Client-defined labels.
     pub labels: Option<Labels>,
-    /// What is asked for: another generation.
+    /// Desired state; increments the generation.
     pub spec: Option<Value>,
-    /// Whether it shall run.
+    /// Desired power state.
     pub desired_power: Option<Power>,
-    /// Whether it must not be deleted.
+    /// Whether the resource is protected from deletion.
     pub protection: Option<bool>,
-    /// What is done about drift.
+    /// Reaction to drift.
     pub reconcile: Option<Reconcile>,
-    /// When it is deleted by itself, if that changes; none for never.
+    /// Time of the automatic deletion; the inner `None` removes it.
     pub expires_at: Option<Option<Timestamp>>,
-    /// How it stands from now on.
+    /// Phase in the life cycle.
     pub phase: Option<Phase>,
 }
 
-/// Changes a resource that the caller has locked.
+/// Updates a resource that the caller has locked.
 pub async fn update(db: &mut PgConnection, id: ResourceId, change: ResourceChange) -> sqlx::Result<StoredResource> {
     sqlx::query_as(
         concat!("UPDATE resources SET name = coalesce($2, name), labels = coalesce($3, labels), spec = coalesce($4, spec),
@@ -284,7 +285,7 @@ pub async fn update(db: &mut PgConnection, id: ResourceId, change: ResourceChang
     .await
 }
 
-/// Notes what a resource refers to, in place of what it referred to before.
+/// Replaces the references of a resource.
 pub async fn refer(db: &mut PgConnection, from: ResourceId, spec: &Spec) -> sqlx::Result<()> {
     let (members, to): (Vec<&str>, Vec<ResourceId>) =
         spec.references().map(|(member, to)| (member.as_str(), *to)).unzip();
@@ -305,7 +306,7 @@ pub async fn refer(db: &mut PgConnection, from: ResourceId, spec: &Spec) -> sqlx
     .map(drop)
 }
 
-/// A few of those that refer to a resource.
+/// Lists up to 10 resources that refer to a resource.
 pub async fn dependents(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Vec<ResourceId>> {
     sqlx::query_scalar("SELECT from_id FROM resource_references WHERE to_id = $1 ORDER BY from_id LIMIT 10")
         .bind(id)
@@ -313,7 +314,8 @@ pub async fn dependents(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<V
         .await
 }
 
-/// Who has these volumes, of which each has one owner at most: the volume and the instance, unless that is `besides`.
+/// Finds the instances, other than `besides`, that have these volumes attached. A volume is attached to at most one
+/// instance.
 pub async fn holders(
     db: &mut PgConnection,
     volumes: &[ResourceId],
@@ -330,7 +332,7 @@ pub async fn holders(
     .await
 }
 
-/// Whose an object is already: the resource, and its project.
+/// Finds the resource that owns an object, and its project.
 pub async fn owner_of_object(
     db: &mut PgConnection,
     provider: &str,
@@ -348,7 +350,7 @@ pub async fn owner_of_object(
     .await
 }
 
-/// A few of a project's resources that are not gone.
+/// Lists up to 10 resources of a project that are not deleted.
 pub async fn alive(db: &mut PgConnection, project: ProjectId) -> sqlx::Result<Vec<ResourceId>> {
     sqlx::query_scalar("SELECT id FROM resources WHERE project_id = $1 AND phase <> 'deleted' ORDER BY id LIMIT 10")
         .bind(project)

@@ -1,4 +1,4 @@
-//! SQL for operations as clients see them.
+//! SQL for operations, as clients use them.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// The columns of [`StoredOperation`], by name, of the table or alias `$of` (empty, or with a dot at its end): the shape of
-/// `*` changes when a migration runs beside an older server.
+/// Columns of [`StoredOperation`] by name, of the table or alias `$of` (empty, or with a trailing dot). `*` would
+/// change its shape when a migration runs next to an older server.
 macro_rules! operation_columns {
     ($of:literal) => {
         concat!(
@@ -56,26 +56,26 @@ impl ProjectItem for id::Operation {
     const PROJECT_OF: &'static str = "SELECT project_id FROM operations WHERE id = $1";
 }
 
-/// What a new operation is made of.
+/// Row of a new operation.
 #[derive(Debug)]
 pub struct OperationRow {
-    /// The operation.
+    /// Operation id.
     pub id: OperationId,
-    /// What is done.
+    /// Type of the operation.
     pub kind: OperationType,
-    /// What it sets out from.
+    /// State of the resource before the operation.
     pub before: Before,
-    /// Whether there is nothing to be done any more.
+    /// Whether the operation is already complete.
     pub is_done: bool,
-    /// After how many seconds it is given up.
+    /// Time limit in seconds.
     pub give_up_after: f64,
-    /// The trace of the request.
+    /// Trace of the request.
     pub traceparent: String,
-    /// When it is asked for.
+    /// Creation time.
     pub created_at: Timestamp,
 }
 
-/// Adds an operation on a resource that the caller has locked, or just made.
+/// Inserts an operation on a resource that the caller has locked or just created.
 pub async fn insert(
     db: &mut PgConnection,
     resource: &StoredResource,
@@ -102,7 +102,7 @@ pub async fn insert(
     .await
 }
 
-/// The operation that is under way on a resource.
+/// Finds the operation in progress on a resource.
 pub async fn under_way(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredOperation>> {
     sqlx::query_as(concat!(
         "SELECT ",
@@ -114,7 +114,7 @@ pub async fn under_way(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Op
     .await
 }
 
-/// The last operation on a resource that was to delete it.
+/// Finds the last deletion of a resource.
 pub async fn deletion_of(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredOperation>> {
     sqlx::query_as(concat!(
         "SELECT ",
@@ -126,17 +126,17 @@ pub async fn deletion_of(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<
     .await
 }
 
-/// An operation, and of what kind the resource is that it is done to.
+/// Operation, with the kind of its resource.
 #[derive(Debug, sqlx::FromRow)]
 pub struct KindOperation {
-    /// The operation.
+    /// Stored operation.
     #[sqlx(flatten)]
     pub operation: StoredOperation,
-    /// The kind.
+    /// Kind of the resource.
     pub resource_kind: Kind,
 }
 
-/// One of the tenant's operations.
+/// Reads one of the tenant's operations.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: OperationId) -> sqlx::Result<Option<KindOperation>> {
     sqlx::query_as(concat!(
         "SELECT ",
@@ -150,7 +150,7 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: OperationId) -> sqlx
     .await
 }
 
-/// The tenant's operations on resources of some kinds.
+/// Lists the tenant's operations on resources of some kinds.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -182,9 +182,9 @@ pub async fn list(
     Ok(page.page(rows, |operation| operation.id))
 }
 
-/// Asks that an operation be given up, if it is under way, and no deletion that was begun; gives whether it was not asked
-/// before. Whoever has it in hand learns of it at its next step: it is not taken from them, for which `lease` is the time
-/// they may have it for. A pause that is longer is cut short.
+/// Requests cancellation of an operation that is in progress and is not a deletion that has started. Returns whether
+/// this is the first request. The worker that holds the operation notices the request at its next step and keeps its
+/// `lease`. A longer pause is cut short.
 pub async fn request_cancel(db: &mut PgConnection, id: OperationId, lease: Duration) -> sqlx::Result<Option<bool>> {
     sqlx::query_scalar(
         "UPDATE operations o SET cancel_requested = true, due_at = least(o.due_at, now() + make_interval(secs => $2))

@@ -1,4 +1,4 @@
-//! How many resources a project may have, and how many it has.
+//! Quotas: how many resources a project may have, and how many it has.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use crate::{
     resources::kind::Kind,
 };
 
-/// How many resources of a kind a project may have, unless the operator says otherwise.
+/// Default quota of resources of one kind in a project.
 pub const DEFAULT_QUOTA: i32 = 100;
 
-/// Takes a place for one more of a kind in the tenant's project; if there is none, gives how many there are. Others who
-/// take one wait until the transaction ends.
+/// Takes one place of the tenant's quota for a kind. If none is left, returns the quota. Concurrent callers wait until
+/// the transaction ends.
 pub async fn take_place(db: &mut PgConnection, tenant: Tenant, kind: Kind) -> sqlx::Result<Result<(), i32>> {
     let maximum: Option<i32> =
         sqlx::query_scalar("SELECT maximum FROM resource_quotas WHERE project_id = $1 AND kind = $2")
@@ -34,7 +34,7 @@ pub async fn take_place(db: &mut PgConnection, tenant: Tenant, kind: Kind) -> sq
     Ok(if taken.rows_affected() > 0 { Ok(()) } else { Err(maximum) })
 }
 
-/// How many of each kind a project may have, where the operator has said so.
+/// Reads the quotas that the operator has set for a project.
 pub async fn quotas(db: &mut PgConnection, project: ProjectId) -> sqlx::Result<BTreeMap<Kind, i32>> {
     let rows: Vec<(Kind, i32)> = sqlx::query_as("SELECT kind, maximum FROM resource_quotas WHERE project_id = $1")
         .bind(project)
@@ -43,7 +43,7 @@ pub async fn quotas(db: &mut PgConnection, project: ProjectId) -> sqlx::Result<B
     Ok(rows.into_iter().collect())
 }
 
-/// Says how many of a kind a project may have. For the operator.
+/// Sets a project's quota for a kind, for the operator.
 pub async fn set_quota(db: &mut PgConnection, project: ProjectId, kind: Kind, maximum: i32) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO resource_quotas (project_id, kind, maximum) VALUES ($1, $2, $3)
