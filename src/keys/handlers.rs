@@ -35,7 +35,7 @@ use crate::{
     tx::{Change, Once, first},
 };
 
-/// Makes a key.
+/// Creates a key.
 pub async fn create(
     grant: Grant<KeysWrite, SessionOnly>,
     State(app): State<App>,
@@ -71,7 +71,7 @@ pub async fn create(
     tx.commit(change, Issued(Created { location: format!("/v1/keys/{}", body.view.id), body })).await
 }
 
-/// The keys of a project.
+/// Lists the keys of a project.
 pub async fn list(
     grant: Grant<KeysRead>,
     State(app): State<App>,
@@ -85,7 +85,7 @@ pub async fn list(
     Ok(List::new(page.map(|key| KeyView::new(key, now)), grant.request().id))
 }
 
-/// One key.
+/// Returns a key.
 pub async fn get(
     grant: Grant<KeysRead>,
     State(app): State<App>,
@@ -98,7 +98,7 @@ pub async fn get(
     Ok(Tagged(KeyView::new(key, now)))
 }
 
-/// Changes a key.
+/// Updates a key.
 pub async fn update(
     grant: Grant<KeysWrite, SessionOnly>,
     State(app): State<App>,
@@ -131,7 +131,7 @@ pub async fn update(
     tx.commit(change, Tagged(key)).await
 }
 
-/// Gives a key another secret, and the old one an end.
+/// Rotates a key: adds a new secret and sets the expiration time of the old one.
 pub async fn rotate(
     grant: Grant<KeysWrite, SessionOrKeyItself>,
     State(app): State<App>,
@@ -147,7 +147,7 @@ pub async fn rotate(
             "/overlap_seconds",
             ItemCode::OutOfRange,
             format!(
-                "must be at least {SELF_OVERLAP_SECONDS} when a key rotates itself, so that a lost answer does not lock it out"
+                "must be at least {SELF_OVERLAP_SECONDS} if a key rotates itself, so that a lost response does not lock it out"
             ),
         ));
     }
@@ -163,7 +163,7 @@ pub async fn rotate(
     if key.expires_at.is_some_and(|end| end <= now) {
         return Err(Error::new(
             Code::InvalidState,
-            "The key has expired, and a new secret would not work; give it a later expires_at with PATCH first",
+            "The key has expired, so a new secret would not work; set a later expires_at with PATCH first",
         ));
     }
     match key.previous_expires_at {
@@ -187,7 +187,7 @@ pub async fn rotate(
     tx.commit(change, Issued(Created { location: format!("/v1/keys/{id}"), body })).await
 }
 
-/// Ends a key and all that was issued under it.
+/// Revokes a key and all tokens issued under it.
 pub async fn revoke(
     grant: Grant<KeysWrite>,
     State(app): State<App>,
@@ -215,7 +215,7 @@ fn require_future(expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
         Some(end) if end <= now => Err(Error::invalid_member(
             "/expires_at",
             ItemCode::OutOfRange,
-            format!("must be later than now, which is {now}"),
+            format!("must be in the future; the server's time is {now}"),
         )),
         _ => Ok(()),
     }

@@ -1,5 +1,5 @@
-//! Keys: a project's credentials for its servers and CI. A key belongs to the project and outlives
-//! its creator; its secret is shown once; what it issued ends with it.
+//! Keys: credentials of a project for its servers and CI. A key belongs to the project, so it remains when its creator
+//! leaves. Its secret is shown once. Revoking a key also revokes the tokens issued under it.
 
 pub mod handlers;
 pub mod model;

@@ -1,4 +1,4 @@
-//! What a key is, to the server and to clients.
+//! Types of keys, and the shapes of requests and responses.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,80 +24,80 @@ use crate::{
     },
 };
 
-/// What a new key shall be.
+/// Request to create a key.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
-    /// The project the key is for.
+    /// Project of the key.
     pub project_id: ProjectId,
-    /// What people call it; empty when left out.
+    /// Human-readable name. Empty if omitted.
     #[schemars(length(max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = "billing service")]
     pub name: Option<String>,
-    /// What it may do, at most what you may. When left out: everything that ends in `:read`,
-    /// `tokens:write`, `tokens:introspect` and `keys:write`, as far as you have them.
+    /// Scopes of the key, at most your own. Default: all scopes that end in `:read`, `tokens:write`, `tokens:introspect`
+    /// and `keys:write`, as far as you have them.
     #[schemars(length(min = 1, max = 32), extend("uniqueItems" = true))]
     pub scopes: Option<Vec<Scope>>,
-    /// When it ends by itself, which must be later than now; never when left out.
+    /// Expiration time, in the future. The key does not expire if omitted.
     #[schemars(example = "2099-12-31T23:59:59Z")]
     pub expires_at: Option<Timestamp>,
-    /// The networks that it, and what is issued under it, may be used from; everywhere when left out or empty.
+    /// Networks that the key and its tokens can be used from. All networks if omitted or empty.
     #[schemars(length(max = 64))]
     pub allowed_ips: Option<Vec<Cidr>>,
-    /// How often it, and what is issued under it, may be used; as the operator says when left out.
+    /// Rate limit of the key and its tokens together. The operator's default if omitted.
     pub rate_limit: Option<RateLimit>,
-    /// Your own notes on it; none when left out.
+    /// Custom metadata. Empty if omitted.
     pub metadata: Option<Metadata>,
 }
 
-/// What changes; what is left out stays as it is.
+/// Fields of a key to change. Omitted fields keep their value.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyPatch {
-    /// What people call it; null for nothing.
+    /// Human-readable name. null clears it.
     #[schemars(length(max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = "billing service")]
     pub name: Patch<String>,
-    /// What it may do, at most what you may. What its tokens may do shrinks with it.
+    /// Scopes of the key, at most your own. Scopes that are removed also become ineffective in the key's tokens.
     #[schemars(length(min = 1, max = 32), extend("uniqueItems" = true))]
     pub scopes: Replace<Vec<Scope>>,
-    /// When it ends by itself; null for never.
+    /// Expiration time, in the future. null removes it.
     pub expires_at: Patch<Timestamp>,
-    /// The networks that it, and what is issued under it, may be used from; everywhere when empty or null.
+    /// Networks that the key and its tokens can be used from. All networks if empty or null.
     #[schemars(length(max = 64))]
     pub allowed_ips: Patch<Vec<Cidr>>,
-    /// How often it, and what is issued under it, may be used; null for as often as the operator says.
+    /// Rate limit of the key and its tokens together. null restores the operator's default.
     pub rate_limit: Patch<RateLimit>,
-    /// Your own notes on it; these take the place of all earlier ones, and null removes them.
+    /// Custom metadata. Replaces the existing metadata. null removes it.
     pub metadata: Patch<Metadata>,
 }
 
-/// How long an old secret works beside the new one when nothing else is said: a day, in seconds.
+/// Default overlap of a rotation: one day, in seconds.
 pub const DEFAULT_OVERLAP_SECONDS: u32 = 24 * 3600;
-/// The least overlap for a key that rotates itself, so that a lost answer does not lock it out.
+/// Minimum overlap for a key that rotates itself, so that a lost response does not lock it out.
 pub const SELF_OVERLAP_SECONDS: u32 = 300;
 
-/// How to rotate a key.
+/// Request to rotate a key.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// How many seconds the old secret goes on working; a day when left out. 0 ends every older secret at
-    /// once. A key that rotates itself: at least 300.
+    /// Time that the old secret remains valid, in seconds. Default: 86400 (one day). 0 ends all older secrets
+    /// immediately. At least 300 if a key rotates itself.
     #[schemars(range(max = 604_800))]
     pub overlap_seconds: Option<u32>,
 }
 
-/// The filter of the list of keys.
+/// Filter of the list of keys.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct KeyFilter {
-    /// The project; needed with a session, whose user may see several.
+    /// Project of the keys. Required with a session, because its user can be in several projects.
     pub project_id: Option<String>,
-    /// Only keys that stand so.
+    /// Only keys with this status.
     pub status: Option<CredentialStatus>,
 }
 
 patch!(KeyPatch);
 input!(NewKey, Rotation, ListQuery<KeyFilter>);
 
-/// The scopes of a key that was made without naming any.
+/// Scopes of a key that is created without scopes.
 pub fn default_scopes() -> ScopeSet {
     let wanted = |scope: &Scope| {
         scope.is_read() || matches!(scope, Scope::TokensWrite | Scope::TokensIntrospect | Scope::KeysWrite)
@@ -105,95 +105,95 @@ pub fn default_scopes() -> ScopeSet {
     Scope::ALL.iter().copied().filter(wanted).collect()
 }
 
-/// A key as the database has it.
+/// A key as stored in the database.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct StoredKey {
-    /// The key.
+    /// Key ID.
     pub id: KeyId,
-    /// Its project.
+    /// Project of the key.
     pub project_id: ProjectId,
-    /// What people call it.
+    /// Human-readable name.
     pub name: String,
-    /// What it may do.
+    /// Scopes of the key.
     pub scopes: Vec<String>,
-    /// The first characters of its newest secret.
+    /// First characters of the newest secret.
     pub hint: String,
-    /// Its maker's notes on it.
+    /// Custom metadata.
     pub metadata: Json<Metadata>,
-    /// Who made it.
+    /// User who created the key.
     pub created_by: Option<UserId>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Expiration time.
     pub expires_at: Option<Timestamp>,
-    /// When it was ended, if it was.
+    /// Revocation time.
     pub revoked_at: Option<Timestamp>,
-    /// When the secret before the newest stops working.
+    /// Time when the previous secret stops working.
     pub previous_expires_at: Option<Timestamp>,
-    /// When it was last used, to the minute.
+    /// Time of the last use, to the minute.
     pub last_used_at: Option<Timestamp>,
-    /// The networks it may be used from; none for all.
+    /// Networks that the key can be used from. Empty for all.
     pub allowed_ips: Vec<String>,
-    /// How often it may be used.
+    /// Rate limit.
     pub rate_limit: Option<Json<RateLimit>>,
 }
 
-/// A key with what decides over one of its secrets.
+/// A key and one of its secrets, as needed to authenticate it.
 #[derive(Debug, sqlx::FromRow)]
 pub struct PresentedKey {
-    /// The key.
+    /// Key ID.
     pub id: KeyId,
-    /// Its project.
+    /// Project of the key.
     pub project_id: ProjectId,
-    /// How the project stands.
+    /// Status of the project.
     pub project_status: ProjectStatus,
-    /// What it may do.
+    /// Scopes of the key.
     pub scopes: Vec<String>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Expiration time.
     pub expires_at: Option<Timestamp>,
-    /// When it was ended, if it was.
+    /// Revocation time.
     pub revoked_at: Option<Timestamp>,
-    /// When this secret stops working, if another has taken its place.
+    /// Time when this secret stops working, if it was rotated out.
     pub secret_expires_at: Option<Timestamp>,
-    /// The networks it may be used from; none for all.
+    /// Networks that the key can be used from. Empty for all.
     pub allowed_ips: Vec<String>,
-    /// How often it may be used.
+    /// Rate limit.
     pub rate_limit: Option<Json<RateLimit>>,
 }
 
-/// A key as it is shown, without its secret.
+/// A key, without its secret.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Key")]
 pub struct KeyView {
-    /// The key's id.
+    /// Key ID.
     pub id: KeyId,
-    /// The project it belongs to.
+    /// Project of the key.
     pub project_id: ProjectId,
-    /// What people call it.
+    /// Human-readable name.
     pub name: String,
-    /// What it may do.
+    /// Scopes of the key.
     pub scopes: ScopeSet,
-    /// The first characters of its newest secret.
+    /// First characters of the newest secret.
     pub hint: String,
-    /// Whether it still works.
+    /// Status of the key.
     pub status: CredentialStatus,
-    /// Your own notes on it.
+    /// Custom metadata.
     pub metadata: Metadata,
-    /// Who made it; null when that was the operator.
+    /// User who created the key. null if the operator created it.
     pub created_by: Option<UserId>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ends by itself; null for never.
+    /// Expiration time. null if the key does not expire.
     pub expires_at: Option<Timestamp>,
-    /// After a rotation, when the secret before the newest stops working; null before any.
+    /// Time when the secret before the last rotation stops working. null if the key was never rotated.
     pub previous_expires_at: Option<Timestamp>,
-    /// When it was last used, to the minute; null for never.
+    /// Time of the last use, to the minute. null if the key was never used.
     pub last_used_at: Option<Timestamp>,
-    /// The networks that it, and what is issued under it, may be used from; empty for everywhere.
+    /// Networks that the key and its tokens can be used from. Empty for all networks.
     pub allowed_ips: Vec<Cidr>,
-    /// How often it, and what is issued under it, may be used; null for what the operator says.
+    /// Rate limit of the key and its tokens together. null for the operator's default.
     pub rate_limit: Option<RateLimit>,
 }
 
@@ -206,7 +206,7 @@ impl Versioned for KeyView {
 }
 
 impl KeyView {
-    /// `key` as it stands at `now`.
+    /// The view of `key` at `now`.
     pub fn new(key: StoredKey, now: Timestamp) -> Self {
         Self {
             id: key.id,
@@ -227,12 +227,12 @@ impl KeyView {
     }
 }
 
-/// A key as it is given to its maker, once, with its secret.
+/// A new key or a rotated key, with its secret.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct IssuedKey {
-    /// The secret to send as `Authorization: Bearer`. Shown this once.
+    /// Secret to send as `Authorization: Bearer`. Shown only once.
     pub key: Secret,
-    /// Everything else about it.
+    /// The key.
     #[serde(flatten)]
     pub view: KeyView,
 }
@@ -243,10 +243,10 @@ impl Versioned for IssuedKey {
     }
 }
 
-/// What revoking a key answers, however often it is asked.
+/// Result of revoking a key, also if it was revoked before.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RevokedKey {
-    /// The key's id.
+    /// Key ID.
     pub id: KeyId,
     /// Always true.
     #[schemars(extend("const" = true))]

@@ -19,7 +19,7 @@ use crate::{
     db::{ProjectItem, Stamped},
 };
 
-/// The columns of [`StoredKey`], by name: the shape of `*` changes when a migration runs beside an older server.
+/// Columns of [`StoredKey`], by name: a migration beside an older server changes the shape of `*`.
 macro_rules! key_columns {
     () => {
         "id, project_id, name, scopes, hint, metadata, created_by, created_at, expires_at, revoked_at, \
@@ -31,32 +31,32 @@ impl ProjectItem for id::Key {
     const PROJECT_OF: &'static str = "SELECT project_id FROM keys WHERE id = $1";
 }
 
-/// What a new key is made of.
+/// Values of a new key.
 #[derive(Debug)]
 pub struct KeyRow {
-    /// The key.
+    /// Key ID.
     pub id: KeyId,
-    /// Its project.
+    /// Project of the key.
     pub project_id: ProjectId,
-    /// What people call it.
+    /// Human-readable name.
     pub name: String,
-    /// What it may do.
+    /// Scopes of the key.
     pub scopes: ScopeSet,
-    /// Its maker's notes on it.
+    /// Custom metadata.
     pub metadata: Metadata,
-    /// Who makes it.
+    /// User who creates the key.
     pub created_by: Option<UserId>,
-    /// When.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Expiration time.
     pub expires_at: Option<Timestamp>,
-    /// The networks it may be used from; none for all.
+    /// Networks that the key can be used from. Empty for all.
     pub allowed_ips: Vec<Cidr>,
-    /// How often it may be used.
+    /// Rate limit.
     pub rate_limit: Option<RateLimit>,
 }
 
-/// Adds a key and its secret, in one statement.
+/// Inserts a key and its secret in one statement.
 pub async fn insert(db: &mut PgConnection, key: KeyRow, secret: &Secret) -> sqlx::Result<StoredKey> {
     sqlx::query_as(concat!(
         "WITH secret AS (INSERT INTO key_secrets (secret_hash, key_id, created_at) VALUES ($9, $1, $7))
@@ -81,7 +81,7 @@ pub async fn insert(db: &mut PgConnection, key: KeyRow, secret: &Secret) -> sqlx
     .await
 }
 
-/// The key with this secret, live or not.
+/// The key with this secret, valid or not.
 pub async fn find_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Stamped<Option<PresentedKey>>> {
     sqlx::query_as(
         "SELECT a.seq AS auth_seq, auth_server() AS auth_server, k.id IS NOT NULL AS is_found, k.id, k.project_id, p.status AS project_status, k.scopes, k.created_at, k.expires_at, k.revoked_at,
@@ -104,7 +104,7 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: KeyId) -> sqlx::Resu
         .await
 }
 
-/// One of the tenant's keys, which nobody else changes until the transaction ends.
+/// One of the tenant's keys, with a row lock until the transaction ends.
 pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: KeyId) -> sqlx::Result<Option<StoredKey>> {
     sqlx::query_as(concat!("SELECT ", key_columns!(), " FROM keys WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE"))
         .bind(tenant.project_id())
@@ -143,20 +143,20 @@ pub async fn list(
     Ok(page.page(rows, |key| key.id))
 }
 
-/// What changes in a key.
+/// Fields of a key to change. None keeps the value.
 #[derive(Debug)]
 pub struct KeyChange {
-    /// What people call it.
+    /// Human-readable name.
     pub name: Option<String>,
-    /// What it may do.
+    /// Scopes of the key.
     pub scopes: Option<ScopeSet>,
-    /// When it ends by itself, if that changes; none for never.
+    /// Expiration time. `Some(None)` removes it.
     pub expires_at: Option<Option<Timestamp>>,
-    /// Its maker's notes on it.
+    /// Custom metadata.
     pub metadata: Option<Metadata>,
-    /// The networks it may be used from; none for all.
+    /// Networks that the key can be used from. Empty for all.
     pub allowed_ips: Option<Vec<Cidr>>,
-    /// How often it may be used, if that changes; none for as often as the operator says.
+    /// Rate limit. `Some(None)` restores the operator's default.
     pub rate_limit: Option<Option<RateLimit>>,
 }
 
@@ -164,7 +164,7 @@ fn texts(networks: &[Cidr]) -> Vec<String> {
     networks.iter().map(ToString::to_string).collect()
 }
 
-/// Changes what `change` names in a key of the tenant's.
+/// Updates one of the tenant's keys.
 pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: KeyChange) -> sqlx::Result<StoredKey> {
     sqlx::query_as(concat!(
         "UPDATE keys SET name = coalesce($3, name), scopes = coalesce($4, scopes),
@@ -188,7 +188,7 @@ pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: Ke
     .await
 }
 
-/// Has a key of the tenant's expire at `end`.
+/// Sets the expiration time of one of the tenant's keys.
 pub async fn prolong(db: &mut PgConnection, tenant: Tenant, id: KeyId, end: Timestamp) -> sqlx::Result<()> {
     sqlx::query("UPDATE keys SET expires_at = $3 WHERE project_id = $1 AND id = $2")
         .bind(tenant.project_id())
@@ -199,8 +199,8 @@ pub async fn prolong(db: &mut PgConnection, tenant: Tenant, id: KeyId, end: Time
         .map(drop)
 }
 
-/// Gives a key of the tenant's, which the caller has locked, another secret; every older one ends at
-/// `previous_end`, or has ended before.
+/// Adds a secret to one of the tenant's keys, which the caller has locked. All older secrets expire at `previous_end`
+/// at the latest.
 pub async fn rotate(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -229,16 +229,16 @@ pub async fn rotate(
     .await
 }
 
-/// Ends one of the tenant's keys; gives how it stood before, if there is such a key. It waits for tokens being issued
-/// under the key, so that whoever then looks for those sees them all.
+/// Revokes one of the tenant's keys. Returns its previous status, or none if there is no such key. Waits for tokens that are
+/// being issued under the key, so that a query for these tokens afterwards finds all of them.
 pub async fn revoke(
     db: &mut PgConnection,
     tenant: Tenant,
     id: KeyId,
     now: Timestamp,
 ) -> sqlx::Result<Option<CredentialStatus>> {
-    // FOR UPDATE, because an insert that refers to the key holds FOR KEY SHARE on it, which a plain
-    // update of this column would not wait for.
+    // FOR UPDATE, because an insert that refers to the key holds FOR KEY SHARE on it, for which a plain update of this
+    // column would not wait.
     let before: Option<(Option<Timestamp>, Option<Timestamp>)> = sqlx::query_as(
         "WITH before AS (SELECT id, revoked_at, expires_at FROM keys WHERE id = $1 AND project_id = $2 FOR UPDATE)
          UPDATE keys k SET revoked_at = coalesce(k.revoked_at, $3) FROM before b
