@@ -30,7 +30,7 @@ use crate::{
     tx::{Change, Effect, Once, first},
 };
 
-/// Makes a token that rests on the caller.
+/// Creates a token with the caller as its issuer.
 pub async fn create(
     grant: Grant<TokensWrite>,
     State(app): State<App>,
@@ -48,7 +48,7 @@ pub async fn create(
     tx.commit(change, reply).await
 }
 
-/// What `new` asks for, if the caller may ask for it.
+/// Prepares a token, if the caller may issue it.
 fn issue(
     grant: &Grant<TokensWrite>,
     tenant: Tenant,
@@ -72,7 +72,7 @@ fn issue(
     Ok(Effect { call, change, reply: Issued(Created { location: format!("/v1/tokens/{}", body.view.id), body }) })
 }
 
-/// When a new token ends: never after its issuer.
+/// Expiration time of a new token, never later than its issuer's.
 fn expiry(expires_in: Option<u32>, issuer_end: Option<Timestamp>, now: Timestamp) -> Result<Timestamp> {
     let end = now.plus(Duration::from_secs(expires_in.unwrap_or(DEFAULT_LIFETIME_SECONDS).into()));
     match issuer_end {
@@ -80,7 +80,7 @@ fn expiry(expires_in: Option<u32>, issuer_end: Option<Timestamp>, now: Timestamp
             "/expires_in",
             ItemCode::OutOfRange,
             format!(
-                "must be at most {}, because your own credential ends at {issuer_end}; leave it out for that end",
+                "must be at most {}, because your own credential expires at {issuer_end}; omit it to use that time",
                 now.until(issuer_end).as_secs()
             ),
         )),
@@ -89,7 +89,7 @@ fn expiry(expires_in: Option<u32>, issuer_end: Option<Timestamp>, now: Timestamp
     }
 }
 
-/// The tokens of a project.
+/// Lists the tokens of a project.
 pub async fn list(
     grant: Grant<TokensRead>,
     State(app): State<App>,
@@ -103,7 +103,7 @@ pub async fn list(
     Ok(List::new(page.map(|token| TokenView::new(token, now)), grant.request().id))
 }
 
-/// One token.
+/// Returns a token.
 pub async fn get(
     grant: Grant<TokensRead>,
     State(app): State<App>,
@@ -116,7 +116,7 @@ pub async fn get(
     Ok(Tagged(TokenView::new(token, now)))
 }
 
-/// Ends a token and all that was issued under it.
+/// Revokes a token and all tokens issued under it.
 pub async fn revoke(
     grant: Grant<TokensWrite, OrItself>,
     State(app): State<App>,

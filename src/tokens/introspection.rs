@@ -1,5 +1,4 @@
-//! `POST /v1/tokens/introspect` (RFC 7662): what another service asks about a credential that it was
-//! shown.
+//! `POST /v1/tokens/introspect` (RFC 7662): lets another service check a credential that it has received.
 
 use axum::extract::State;
 use schemars::JsonSchema;
@@ -22,39 +21,39 @@ use crate::{
     state::App,
 };
 
-/// What to tell about. Other members are ignored, as RFC 6749 §3.2 asks.
-// Any text may be asked about: one that is no secret of ours is not active.
+/// Credential to introspect. Other members are ignored, as RFC 6749 §3.2 requires.
+// Any text is accepted. A text that is not one of our secrets is not active.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = true))]
 pub struct IntrospectionRequest {
-    /// The secret of a key or a token.
+    /// Secret of a key or a token.
     #[schemars(with = "String", extend("writeOnly" = true))]
     pub token: SecretString,
-    /// The kind of the secret, which RFC 7662 lets clients name. Ignored.
+    /// Type of the secret (RFC 7662). Ignored.
     pub token_type_hint: Option<String>,
 }
 
 input!(IntrospectionRequest);
 
-/// What introspection answers: about a live key or token of the caller's project all of it, about
-/// anything else that it is not active and nothing more.
+/// Result of an introspection. For a valid key or token of the caller's project, all members are present. For anything
+/// else, only `active`, which is false.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct Introspection {
-    /// Whether it is a live key or token of your project.
+    /// Whether the secret belongs to a valid key or token of your project.
     active: bool,
-    /// What it may do, in one text, a space between each.
+    /// Scopes of the credential, separated by spaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "String")]
     scope: Option<String>,
-    /// Its project.
+    /// Project of the credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "ProjectId")]
     client_id: Option<ProjectId>,
-    /// The credential's id.
+    /// ID of the credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "String")]
     sub: Option<String>,
-    /// The credential's id.
+    /// ID of the credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "String")]
     jti: Option<String>,
@@ -62,17 +61,17 @@ pub struct Introspection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "String")]
     token_type: Option<&'static str>,
-    /// When it was made, in seconds since 1970-01-01T00:00:00Z.
+    /// Creation time, in seconds since 1970-01-01T00:00:00Z.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "i64")]
     iat: Option<i64>,
-    /// When it ends by itself, in seconds since then; absent if it does not.
+    /// Expiration time, in seconds since 1970-01-01T00:00:00Z. Absent if the credential does not expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "i64")]
     exp: Option<i64>,
 }
 
-/// Answers about a credential of the caller's project.
+/// Introspects a credential of the caller's project.
 pub async fn introspect(
     grant: Grant<TokensIntrospect, KeyOrToken>,
     State(app): State<App>,

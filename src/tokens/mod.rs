@@ -1,5 +1,5 @@
-//! Tokens: scoped, expiring credentials for services. A token rests on its issuer, a key, another
-//! token or a user's membership: it never holds more than that does, and ends with it.
+//! Tokens: scoped, expiring credentials for services. A token is issued by a key, another token or a member of the
+//! project. It never has more scopes than its issuer, and ends with it.
 
 pub mod handlers;
 pub mod introspection;

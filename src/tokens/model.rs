@@ -1,4 +1,4 @@
-//! What a token is, to the server and to clients.
+//! Types of tokens, and the shapes of requests and responses.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,75 +17,74 @@ use crate::{
     },
 };
 
-/// The lifetime of a token that was made without naming one: 90 days, in seconds.
+/// Default lifetime of a token: 90 days, in seconds.
 pub const DEFAULT_LIFETIME_SECONDS: u32 = 90 * 24 * 3600;
-/// How many tokens deep a token may hang below the key or session it began with.
+/// Maximum depth of a token below the key or member at the start of its chain.
 pub const MAX_DEPTH: i16 = 8;
 
-/// What a new token shall be.
+/// Request to create a token.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
-    /// The project; needed with a session.
+    /// Project of the token. Required with a session.
     pub project_id: Option<ProjectId>,
-    /// What people call it.
+    /// Human-readable name.
     #[schemars(length(min = 1, max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = "ci-token")]
     pub name: String,
-    /// What it may do, at most what you may.
+    /// Scopes of the token, at most your own.
     #[schemars(length(min = 1, max = 32), extend("uniqueItems" = true))]
     pub scopes: Vec<Scope>,
-    /// How many seconds it lasts; 90 days when left out, or until your own credential's end if that
-    /// is sooner.
+    /// Lifetime in seconds. Default: 90 days, or until your own credential expires if that is earlier.
     #[schemars(range(min = 60, max = 31_536_000))]
     pub expires_in: Option<u32>,
 }
 
 input!(NewToken);
 
-/// A token as the database has it.
+/// A token as stored in the database.
 #[derive(Debug, sqlx::FromRow)]
 pub struct StoredToken {
-    /// The token.
+    /// Token ID.
     pub id: TokenId,
-    /// Its project.
+    /// Project of the token.
     pub project_id: ProjectId,
-    /// The first characters of its secret.
+    /// First characters of the secret.
     pub hint: String,
-    /// What people call it.
+    /// Human-readable name.
     pub name: String,
-    /// What it may do, as far as its issuer may.
+    /// Scopes of the token. Effective only as far as its issuer has them.
     pub scopes: Vec<String>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Expiration time.
     pub expires_at: Timestamp,
-    /// When it was ended, if it was.
+    /// Revocation time.
     pub revoked_at: Option<Timestamp>,
-    /// When it was last used, to the minute.
+    /// Time of the last use, to the minute.
     pub last_used_at: Option<Timestamp>,
 }
 
-/// A token as it is shown, without its secret.
+/// A token, without its secret.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Token")]
 pub struct TokenView {
-    /// The token's id.
+    /// Token ID.
     pub id: TokenId,
-    /// What it may do, as far as its issuer still may.
+    /// Scopes of the token. Effective only as far as its issuer still has them.
     pub scopes: ScopeSet,
-    /// What people call it.
+    /// Human-readable name.
     pub name: String,
-    /// The project it belongs to.
+    /// Project of the token.
     pub project_id: ProjectId,
-    /// The first characters of its secret.
+    /// First characters of the secret.
     pub hint: String,
-    /// Whether it still works.
+    /// Status of the token.
     pub status: CredentialStatus,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Expiration time.
     pub expires_at: Timestamp,
-    /// When it was last used, to the minute; null for never.
+    /// Time of the last use, to the minute. null if the token was never used.
     pub last_used_at: Option<Timestamp>,
 }
 
@@ -98,7 +97,7 @@ impl Versioned for TokenView {
 }
 
 impl TokenView {
-    /// `token` as it stands at `now`.
+    /// The view of `token` at `now`.
     pub fn new(token: StoredToken, now: Timestamp) -> Self {
         Self {
             id: token.id,
@@ -114,12 +113,12 @@ impl TokenView {
     }
 }
 
-/// A token as it is given to its maker, once, with its secret.
+/// A new token, with its secret.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct IssuedToken {
-    /// The secret to send as `Authorization: Bearer`. Shown this once.
+    /// Secret to send as `Authorization: Bearer`. Shown only once.
     pub token: Secret,
-    /// Everything else about it.
+    /// The token.
     #[serde(flatten)]
     pub view: TokenView,
 }
@@ -130,10 +129,10 @@ impl Versioned for IssuedToken {
     }
 }
 
-/// What revoking a token answers, however often it is asked.
+/// Result of revoking a token, also if it was revoked before.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RevokedToken {
-    /// The token's id.
+    /// Token ID.
     pub id: TokenId,
     /// Always true.
     #[schemars(extend("const" = true))]

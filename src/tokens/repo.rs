@@ -25,36 +25,36 @@ impl ProjectItem for id::Token {
     const PROJECT_OF: &'static str = "SELECT project_id FROM tokens WHERE id = $1";
 }
 
-/// What a token rests on.
+/// Issuer of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issuer {
     /// A key.
     Key(KeyId),
     /// Another token.
     Token(TokenId),
-    /// A user's membership of the token's project.
+    /// A member of the token's project.
     Member(UserId),
 }
 
-/// What a new token is made of.
+/// Values of a new token.
 #[derive(Debug)]
 pub struct TokenRow {
-    /// The token.
+    /// Token ID.
     pub id: TokenId,
-    /// What people call it.
+    /// Human-readable name.
     pub name: String,
-    /// What it may do.
+    /// Scopes of the token.
     pub scopes: ScopeSet,
-    /// What it rests on.
+    /// Issuer of the token.
     pub issuer: Issuer,
-    /// When it is made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Expiration time.
     pub expires_at: Timestamp,
 }
 
-/// What makes a token, and the token that it makes. It makes none if the issuer has just been ended: a revocation of it
-/// that is under way is waited for, and one that comes later finds the token.
+/// The call that issues a token, and the resulting token. The call fails if the issuer was just revoked: it waits for a
+/// revocation that is in progress, and a later revocation finds the token.
 pub fn issue(tenant: Tenant, token: TokenRow, secret: &Secret) -> (Call, StoredToken) {
     let (key, parent, member) = match token.issuer {
         Issuer::Key(id) => (Some(id), None, None),
@@ -91,7 +91,7 @@ pub fn issue(tenant: Tenant, token: TokenRow, secret: &Secret) -> (Call, StoredT
 fn refusal(word: &str) -> Option<Error> {
     match word {
         "issuer_ended" => {
-            Some(Error::new(Code::TokenRevoked, "This credential was revoked while it was being used; use another one"))
+            Some(Error::new(Code::TokenRevoked, "This credential was revoked during the request; use another one"))
         }
         "too_deep" => Some(Error::new(
             Code::LimitReached,
@@ -101,22 +101,22 @@ fn refusal(word: &str) -> Option<Error> {
     }
 }
 
-/// One of a token and the tokens it was issued through, with what it was issued by.
+/// A token in a chain of issuers, with its own issuer.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Link {
-    /// The token.
+    /// Token ID.
     pub id: TokenId,
-    /// Its project.
+    /// Project of the token.
     pub project_id: ProjectId,
-    /// Its own scopes.
+    /// Scopes of the token itself.
     pub scopes: Vec<String>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Expiration time.
     pub expires_at: Timestamp,
-    /// When it was ended, if it was.
+    /// Revocation time.
     pub revoked_at: Option<Timestamp>,
-    /// How its project stands.
+    /// Status of the project.
     pub project_status: ProjectStatus,
     issuer_token_id: Option<TokenId>,
     issuer_key_id: Option<KeyId>,
@@ -130,33 +130,32 @@ pub struct Link {
 }
 
 impl Link {
-    /// From where and how often the key that issued it may be used.
+    /// Networks and rate limit of the key that issued the token.
     pub fn bounds(&self) -> Bounds {
         let allowed_ips = self.issuer_key_allowed_ips.as_deref().unwrap_or_default();
         Bounds::stored(self.issuer_key_id, allowed_ips, self.issuer_key_rate_limit.as_ref().map(|limit| limit.0))
     }
 
-    /// What this link of the chain rests on.
+    /// Subjects that this link depends on.
     pub fn rests_on(&self) -> impl Iterator<Item = Subject> {
         let issuer = match (self.issuer_key_id, self.issuer_user_id) {
             (Some(key), _) => Some(Subject::Key(key)),
             (None, Some(user)) => Some(Subject::Member(self.project_id, user)),
-            // The next link.
+            // The issuer is a token, which is the next link.
             (None, None) => None,
         };
-        // They are all of one project.
+        // All links belong to the same project.
         let project = self.issuer_token_id.is_none().then_some(Subject::Project(self.project_id));
         [Some(Subject::Token(self.id)), issuer, project].into_iter().flatten()
     }
 
-    /// When it ends by itself, at the latest with the key that issued it.
+    /// Expiration time of the token, or of the key that issued it if that is earlier.
     pub fn ends_at(&self) -> Timestamp {
         self.issuer_key_expires_at.map_or(self.expires_at, |end| end.min(self.expires_at))
     }
 
-    /// What this link leaves to those below it: all that its key or membership allows, if it is a
-    /// first link; no restriction, if another token, which has a link of its own, issued it; `None`
-    /// when the link or its issuer has ended.
+    /// Scopes that this link allows to the tokens below it: those of its key or membership for the first link, and all
+    /// scopes if it was issued by another token, which has its own link. `None` if the link or its issuer has ended.
     pub fn issuer_scopes(&self, now: Timestamp) -> Option<ScopeSet> {
         let ended = |revoked: Option<Timestamp>, expires: Option<Timestamp>| {
             revoked.is_some() || expires.is_some_and(|end| end <= now)
@@ -169,14 +168,14 @@ impl Link {
             (Some(scopes), _, _) => Some(ScopeSet::from_texts(scopes)),
             (None, Some(role), _) => Some(role.scopes()),
             (None, None, Some(_)) => Some(ScopeSet::all()),
-            // Issued by a member who is one no more.
+            // The issuer is not a member any more.
             (None, None, None) => None,
         }
     }
 }
 
-/// The token with this secret, live or not, and after it the tokens it was issued through, up to
-/// the one that a key or a member issued.
+/// The token with this secret, valid or not, followed by the tokens it was issued through, up to the one that a key or
+/// member issued.
 pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Stamped<Vec<Link>>> {
     let rows = sqlx::query_as(
         "WITH RECURSIVE chain AS (
@@ -232,8 +231,8 @@ pub async fn list(
     Ok(page.page(rows, |token| token.id))
 }
 
-/// Ends one of the tenant's tokens and all that was issued under it; gives how it stood before, if there is such a
-/// token.
+/// Revokes one of the tenant's tokens and all tokens issued under it. Returns its previous status, or none if there is no
+/// such token.
 pub async fn revoke(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -251,7 +250,7 @@ pub async fn revoke(
     Ok(Some(CredentialStatus::at(now, revoked_at, Some(expires_at))))
 }
 
-/// Ends all tokens issued under a key, which the caller has locked.
+/// Revokes all tokens issued under a key, which the caller has locked.
 pub async fn revoke_issued_by_key(db: &mut PgConnection, key: KeyId, now: Timestamp) -> sqlx::Result<()> {
     let issued = sqlx::query_scalar("SELECT id FROM tokens WHERE issuer_key_id = $1 FOR UPDATE")
         .bind(key)
@@ -260,8 +259,7 @@ pub async fn revoke_issued_by_key(db: &mut PgConnection, key: KeyId, now: Timest
     revoke_with_issued(db, issued, now).await
 }
 
-/// Ends all tokens that hang on a user's membership of the tenant's project, which the caller has locked
-/// or removed.
+/// Revokes all tokens issued by a member of the tenant's project, whose row the caller has locked or removed.
 pub async fn revoke_issued_by_member(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -276,8 +274,8 @@ pub async fn revoke_issued_by_member(
     revoke_with_issued(db, issued, now).await
 }
 
-/// Ends `level`, whose rows are locked, and all below it. Level by level: a lock waits for the tokens
-/// that are being issued under it, and the next statement sees them.
+/// Revokes the tokens in `level`, whose rows are locked, and all tokens below them, level by level: a row lock waits for
+/// tokens that are being issued under it, and the next statement sees them.
 async fn revoke_with_issued(db: &mut PgConnection, mut level: Vec<TokenId>, now: Timestamp) -> sqlx::Result<()> {
     while !level.is_empty() {
         sqlx::query("UPDATE tokens SET revoked_at = $2 WHERE id = ANY($1) AND revoked_at IS NULL")
