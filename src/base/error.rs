@@ -1,11 +1,11 @@
-//! The one error of the domain: a code from the published catalogue, and a sentence that says what
-//! was wrong and what to do. It knows nothing of HTTP; `http::problem` turns it into an answer.
+//! The error type of the domain: a code of the published catalogue, and a detail that says what is wrong and what to
+//! do. The type is independent of HTTP; `http::problem` converts it into a response.
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
 use super::scope::Scope;
 
-/// What a fallible step of serving a request gives.
+/// Result of a fallible step of serving a request.
 pub type Result<T> = std::result::Result<T, Error>;
 
 macro_rules! codes {
@@ -17,10 +17,10 @@ macro_rules! codes {
         }
 
         impl $name {
-            /// All of them.
+            /// All codes.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The code as clients see it.
+            /// Code as clients see it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
@@ -35,7 +35,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// What went wrong, as a stable word that clients may branch on.
+    /// Stable error code that clients can branch on.
     pub enum Code {
         MalformedJson = "malformed_json",
         MalformedRequest = "malformed_request",
@@ -102,7 +102,7 @@ codes! {
 }
 
 codes! {
-    /// What is wrong with one member of a body or one parameter.
+    /// Code of an invalid member of a body or an invalid parameter.
     pub enum ItemCode {
         Required = "required",
         UnknownField = "unknown_field",
@@ -118,30 +118,30 @@ codes! {
     }
 }
 
-/// How many faults one answer tells of. A client's body must not make one many times its size.
+/// Maximum number of items in one response, so that a request cannot cause a response many times its size.
 pub const MAX_ITEMS: usize = 50;
 
-/// Where in the request an item's fault lies.
+/// Location of an invalid item in the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A JSON Pointer into the body (RFC 6901), without the leading `#`.
+    /// JSON Pointer into the body (RFC 6901), without the leading `#`.
     Body(String),
-    /// A query parameter.
+    /// Query parameter.
     Parameter(String),
 }
 
-/// One fault among the several that one answer can report.
+/// One of the invalid items that a response reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Where it is.
+    /// Location.
     pub place: Place,
-    /// What it is, for programs.
+    /// Code, for programs.
     pub code: ItemCode,
-    /// What it is and what to do, for people.
+    /// What is wrong and what to do, for people.
     pub detail: String,
 }
 
-/// Why a request could not be served.
+/// Error of a request.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -154,7 +154,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error whose `detail` says what was wrong and what to do next.
+    /// Creates an error. `detail` says what is wrong and what to do.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             code,
@@ -166,53 +166,55 @@ impl Error {
         }))
     }
 
-    /// One answer for what is absent and for what is another's, so that neither can be told.
+    /// Creates the error for an object that does not exist or is not visible. Both are the same, so that the response does
+    /// not reveal which objects exist.
     pub fn not_found() -> Self {
         Self::new(
             Code::NotFound,
-            "There is nothing here that your credential can see; check the id, and that it belongs to a project of yours",
+            "No object with this id is visible to your credential; check the id and the project that it belongs to",
         )
     }
 
-    /// The refusal of a credential that lacks each of `scopes`, of which one would be enough.
+    /// Creates the error for a credential that has none of `scopes`, one of which is required.
     pub fn insufficient_scope(scopes: &[Scope]) -> Self {
         if let [scope] = scopes {
             let detail = format!(
-                "This needs the scope '{scope}', which your credential does not have here; use one that has it"
+                "This operation requires the scope '{scope}', which your credential does not have in this project; use one that has it"
             );
             return Self::new(Code::InsufficientScope, detail).needing(*scope);
         }
         let names = scopes.iter().map(|scope| format!("'{scope}'")).collect::<Vec<_>>().join(", ");
         let detail = format!(
-            "This needs one of the scopes {names}, and your credential has none of them here; use one that has"
+            "This operation requires one of the scopes {names}, and your credential has none of them in this project; use one that has"
         );
         Self::new(Code::InsufficientScope, detail)
     }
 
-    /// A fault of ours. The cause is for the log alone.
+    /// Creates an internal error. The cause is only logged.
     pub fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(
             Code::Internal,
-            "The server failed, and its log says why; retry, and if it lasts send the operator the request id",
+            "The server failed, and its log says why; retry, and if the error persists, send the request id to the operator",
         )
         .caused_by(cause)
     }
 
-    /// A write of which nobody knows whether it was committed. `has_key`: whether the request carries an `Idempotency-Key`.
+    /// Creates the error for a write that may or may not have been committed. `has_key`: whether the request has an
+    /// `Idempotency-Key`.
     pub fn outcome_unknown(has_key: bool) -> Self {
         let detail = if has_key {
-            "The database has not confirmed this write, so it may or may not have been done; send it again with the same Idempotency-Key to get its result"
+            "The database has not confirmed this write, so it may or may not have been committed; send it again with the same Idempotency-Key to get its result"
         } else {
-            "The database has not confirmed this write, so it may or may not have been done; check before you send it again"
+            "The database has not confirmed this write, so it may or may not have been committed; check before you send it again"
         };
         Self::new(Code::OutcomeUnknown, detail)
     }
 
-    /// A body whose members break the rules listed in `items`.
+    /// Creates the error for a body with the invalid members `items`.
     pub fn validation(items: Vec<Item>) -> Self {
         let detail = match items.len() {
             n if n > MAX_ITEMS => {
-                format!("More than {MAX_ITEMS} members are invalid; 'errors' tells of the first {MAX_ITEMS}")
+                format!("More than {MAX_ITEMS} members are invalid; 'errors' lists the first {MAX_ITEMS}")
             }
             1 => "1 member is invalid; 'errors' says which and why".to_owned(),
             n => format!("{n} members are invalid; 'errors' says which and why"),
@@ -223,11 +225,11 @@ impl Error {
         error
     }
 
-    /// A request that is valid, and asks for what its provider cannot do, as `items` say.
+    /// Creates the error for a valid request that the provider does not support, as `items` describe.
     pub fn unsupported(items: Vec<Item>) -> Self {
         let detail = match items.as_slice() {
-            [item] => format!("The provider cannot do this: {}", item.detail),
-            _ => "The provider cannot do some of this; 'errors' says what, and GET /v1/providers what it can do"
+            [item] => format!("The provider does not support this: {}", item.detail),
+            _ => "The provider does not support parts of this; 'errors' lists them, and GET /v1/providers lists what it supports"
                 .to_owned(),
         };
         let mut error = Self::new(Code::UnsupportedCapability, detail);
@@ -235,12 +237,12 @@ impl Error {
         error
     }
 
-    /// A body with one invalid member, at the JSON Pointer `pointer`.
+    /// Creates the error for a body with one invalid member, at the JSON Pointer `pointer`.
     pub fn invalid_member(pointer: impl Into<String>, code: ItemCode, detail: impl Into<String>) -> Self {
         Self::validation(vec![Item { place: Place::Body(pointer.into()), code, detail: detail.into() }])
     }
 
-    /// The same error, with an item that puts it at the query parameter `name`.
+    /// Adds an item for the query parameter `name`, with the same detail.
     #[must_use]
     pub fn at_parameter(mut self, name: impl Into<String>, code: ItemCode) -> Self {
         let place = Place::Parameter(name.into());
@@ -248,53 +250,53 @@ impl Error {
         self
     }
 
-    /// The same error, with what lies behind it, for the log.
+    /// Sets the cause, which is only logged.
     #[must_use]
     pub fn caused_by(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.cause = Some(cause.into());
         self
     }
 
-    /// The same error, naming the scope that would have been enough.
+    /// Sets the missing scope.
     #[must_use]
     pub fn needing(mut self, scope: Scope) -> Self {
         self.0.needed = Some(scope);
         self
     }
 
-    /// The same error, with the seconds after which trying again may help.
+    /// Sets the delay before a retry, in seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after = Some(seconds);
         self
     }
 
-    /// Its code.
+    /// Error code.
     pub fn code(&self) -> Code {
         self.0.code
     }
 
-    /// What was wrong and what to do, for the client.
+    /// What is wrong and what to do, for the client.
     pub fn detail(&self) -> &str {
         &self.0.detail
     }
 
-    /// The faults it is made of, where there are several or their place matters.
+    /// Invalid items, if there are several or their location matters.
     pub fn items(&self) -> &[Item] {
         &self.0.items
     }
 
-    /// The scope that would have been enough, where that is the matter.
+    /// Missing scope, if a scope is the reason.
     pub fn needed_scope(&self) -> Option<Scope> {
         self.0.needed
     }
 
-    /// The seconds after which trying again may help, where that is known.
+    /// Delay before a retry in seconds, if known.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         self.0.retry_after
     }
 
-    /// What lies behind it. Never for a client's eyes.
+    /// Cause. Must not be sent to clients.
     pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.0.cause.as_deref()
     }

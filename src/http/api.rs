@@ -1,4 +1,4 @@
-//! The route table as a value: rows go in, a router and the API's description come out.
+//! Route table as a value, from which the router and the OpenAPI document are generated.
 
 use std::{any::type_name, collections::BTreeMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use axum::{
 use super::describe::{Endpoint, Operation};
 use crate::base::error::{Code, Error};
 
-/// The routes, in the order in which they were written down.
+/// Routes, in the order of their definition.
 pub struct Api<S> {
     rows: Vec<Row<S>>,
 }
@@ -24,13 +24,13 @@ struct Row<S> {
 }
 
 impl<S: Clone + Send + Sync + 'static> Api<S> {
-    /// An empty table.
+    /// Creates an empty table.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         Self { rows: Vec::new() }
     }
 
-    /// A row for GET, and with it HEAD.
+    /// Adds a route for GET and HEAD.
     #[must_use]
     pub fn get<H, T>(self, path: &'static str, handler: H, summary: &'static str) -> Self
     where
@@ -40,7 +40,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         self.row(Method::GET, MethodFilter::GET, path, handler, summary)
     }
 
-    /// A row for POST.
+    /// Adds a route for POST.
     #[must_use]
     pub fn post<H, T>(self, path: &'static str, handler: H, summary: &'static str) -> Self
     where
@@ -50,7 +50,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         self.row(Method::POST, MethodFilter::POST, path, handler, summary)
     }
 
-    /// A row for PATCH.
+    /// Adds a route for PATCH.
     #[must_use]
     pub fn patch<H, T>(self, path: &'static str, handler: H, summary: &'static str) -> Self
     where
@@ -60,7 +60,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         self.row(Method::PATCH, MethodFilter::PATCH, path, handler, summary)
     }
 
-    /// A row for DELETE.
+    /// Adds a route for DELETE.
     #[must_use]
     pub fn delete<H, T>(self, path: &'static str, handler: H, summary: &'static str) -> Self
     where
@@ -70,7 +70,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         self.row(Method::DELETE, MethodFilter::DELETE, path, handler, summary)
     }
 
-    /// Names the errors of the last row that its signature cannot tell.
+    /// Sets the errors of the last route that do not follow from its handler's signature.
     #[must_use]
     pub fn errors(mut self, errors: &'static [Code]) -> Self {
         if let Some(row) = self.rows.last_mut() {
@@ -109,7 +109,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         H::describe(&mut operation);
         operation.conditional = match operation.method {
             Method::GET => operation.answer.etag,
-            // What is deleted is always an item, such as the current session, which no id in the path names.
+            // A DELETE always concerns an item, even without an id in the path, such as the current session.
             Method::DELETE => true,
             _ => !operation.path_ids.is_empty(),
         };
@@ -117,13 +117,13 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         self
     }
 
-    /// The rows' descriptions.
+    /// Descriptions of the routes.
     pub fn operations(&self) -> impl Iterator<Item = &Operation> {
         self.rows.iter().map(|row| &row.operation)
     }
 
-    /// The router, with `gate` put in front of each handler. Unknown paths and methods are answered
-    /// before any gate, so they cost nothing and tell nothing.
+    /// Builds the router, with `gate` before each handler. Unknown paths and methods are rejected before any gate, so they
+    /// cost little and reveal nothing.
     pub fn into_router(self, gate: impl Fn(Arc<Operation>, MethodRouter<S>) -> MethodRouter<S>) -> Router<S> {
         let mut paths: BTreeMap<&'static str, (MethodRouter<S>, Vec<Method>)> = BTreeMap::new();
         for Row { operation, router } in self.rows {
@@ -139,12 +139,15 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
                 async move || (StatusCode::NO_CONTENT, [(header::ALLOW, allow)])
             });
             let refusal = async move || {
-                let detail = format!("This path answers {}; use one of those", allow.to_str().unwrap_or_default());
+                let detail =
+                    format!("This path supports {}; use one of these methods", allow.to_str().unwrap_or_default());
                 ([(header::ALLOW, allow)], Error::new(Code::MethodNotAllowed, detail)).into_response()
             };
             router = router.route(path, methods.merge(options).fallback(refusal));
         }
-        router.fallback(async || Error::new(Code::RouteNotFound, "No such path; /openapi.json lists those there are"))
+        router.fallback(async || {
+            Error::new(Code::RouteNotFound, "The path does not exist; /openapi.json lists all paths")
+        })
     }
 }
 

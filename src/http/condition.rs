@@ -1,4 +1,4 @@
-//! Conditional requests (RFC 9110 §13): the headers, and what they do to the response of a read.
+//! Conditional requests (RFC 9110 §13): parsing of the headers, and evaluation for reads.
 
 use axum::{
     body::Body,
@@ -11,7 +11,7 @@ use crate::base::{
     etag::{Conditions, EntityTag, ReadOutcome},
 };
 
-/// The preconditions in `headers`, if there are any. Dates are none: no response has a `Last-Modified`.
+/// Parses the preconditions in `headers`, if any. Dates are ignored, because no response has a `Last-Modified`.
 pub fn conditions_of(headers: &HeaderMap) -> Result<Option<Conditions>> {
     let (if_match, if_none_match) = (lines(headers, &header::IF_MATCH), lines(headers, &header::IF_NONE_MATCH));
     if if_match.is_none() && if_none_match.is_none() {
@@ -20,13 +20,13 @@ pub fn conditions_of(headers: &HeaderMap) -> Result<Option<Conditions>> {
     Conditions::parse(if_match.as_deref(), if_none_match.as_deref()).map(Some)
 }
 
-/// Several lines of a list header are one list (RFC 9110 §5.3).
+/// Joins the lines of a list header into one list (RFC 9110 §5.3).
 fn lines(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     (!lines.is_empty()).then(|| lines.join(&b','))
 }
 
-/// The response to a read with these preconditions, which without them is `response`.
+/// Applies the preconditions of a read to its unconditional `response`.
 pub fn apply(conditions: &Conditions, mut response: Response) -> Response {
     let tag = response.headers().get(header::ETAG).and_then(|tag| EntityTag::parse(tag.as_bytes()));
     let (StatusCode::OK, Some(tag)) = (response.status(), tag) else { return response };

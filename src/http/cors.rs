@@ -1,5 +1,5 @@
-//! Cross-origin requests: which web pages' scripts may call the API (the Fetch standard). None, unless
-//! the operator names some.
+//! Cross-origin requests (Fetch standard). Scripts of web pages cannot call the API unless the operator allows their
+//! origin.
 
 use std::{
     sync::Arc,
@@ -12,7 +12,7 @@ use futures_util::future::Either;
 use tower::{Layer, Service};
 use tower_http::cors::{self, AllowOrigin, CorsLayer};
 
-/// Headers that scripts may send.
+/// Request headers that scripts may send.
 const ALLOWED: [HeaderName; 8] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
@@ -23,7 +23,7 @@ const ALLOWED: [HeaderName; 8] = [
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("x-request-id"),
 ];
-/// Headers that scripts may read.
+/// Response headers that scripts may read.
 const EXPOSED: [HeaderName; 10] = [
     HeaderName::from_static("x-request-id"),
     header::ALLOW,
@@ -36,16 +36,16 @@ const EXPOSED: [HeaderName; 10] = [
     HeaderName::from_static("idempotent-replayed"),
     HeaderName::from_static("usage-as-of"),
 ];
-/// How long a browser may remember what it was allowed: an origin taken away is out by then.
+/// Time for which a browser may cache a preflight response. A removed origin loses access after that time at the latest.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
-/// The layer. Without origins it does nothing.
+/// CORS layer. Without origins, it does nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Cors(Option<Arc<CorsLayer>>);
 
 impl Cors {
-    /// For these origins. Credentials of the browser's own, such as cookies, are never asked for: the
-    /// API takes none.
+    /// Creates the layer for these origins. Browser credentials, such as cookies, are not allowed, because the API does
+    /// not use them.
     pub fn new(origins: Vec<HeaderValue>) -> Self {
         if origins.is_empty() {
             return Self(None);
@@ -68,7 +68,7 @@ impl<S: Clone> Layer<S> for Cors {
     }
 }
 
-/// The service that [`Cors`] makes.
+/// Service of [`Cors`].
 #[derive(Clone, Debug)]
 pub struct WithCors<S> {
     cors: Option<cors::Cors<S>>,
@@ -85,7 +85,7 @@ where
     type Future = Either<cors::ResponseFuture<S::Future>, S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // It is the same service twice, so both are asked.
+        // `cors` wraps a clone of `inner`, so both must be ready.
         if let Some(cors) = &mut self.cors {
             ready!(cors.poll_ready(cx))?;
         }
@@ -100,7 +100,8 @@ where
     }
 }
 
-/// An OPTIONS that is no preflight, which is ours to answer: tower-http takes every one for itself.
+/// Returns whether an OPTIONS request is not a preflight. The route responds to it, while tower-http would respond to
+/// every OPTIONS request.
 fn is_plain_options<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS && !request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }

@@ -1,6 +1,6 @@
-//! What every request passes on its way in, whatever its route: limits of its head, of how many are served, and of
-//! its time. A plain service whose future is no box, like the other layers that every request passes: the boxes
-//! would cost more than what the layers do.
+//! Outermost checks of every request: limits on the size of its head, on concurrent requests and on its time. Like the
+//! other layers that every request passes, this is a plain service without a boxed future, because the allocation would
+//! cost more than the work of the layer.
 
 use std::{
     any::Any,
@@ -35,31 +35,31 @@ use crate::base::{
 };
 use crate::metrics::text::{Measured, Page};
 
-/// The largest head, in bytes of names and values. The parser's own limit is above it, so that this
-/// one is answered as a problem.
+/// Maximum size of a head, in bytes of names and values. The parser's own limit is higher, so that the response is a
+/// problem document.
 const MAX_HEAD: usize = 16 * 1024;
-/// The longest path and query, in bytes.
+/// Maximum length of path and query, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
-/// How long a request may take once its head is there, besides what it waits for by its client's wish.
+/// Time limit for a request after its head has arrived, without the time that the client asked to wait.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
-/// What is answered however busy the server is: who restarts or avoids servers asks here, and would
-/// take a busy one for a dead one.
+/// Paths that are served under any load: supervisors and load balancers use them, and would take a busy server for a
+/// dead one.
 pub const ALWAYS: [&str; 2] = ["/healthz", "/readyz"];
 
-/// How long and how many.
+/// Limits on times and counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long a client may take to send a request's head, and for TLS's handshake.
+    /// Time limit for receiving a request's head, and for the TLS handshake.
     pub head_time: Duration,
-    /// How long a client may take to send a request's body.
+    /// Time limit for receiving a request's body.
     pub body_time: Duration,
-    /// How long a connection may lie idle between requests.
+    /// Maximum idle time of a connection between requests.
     pub idle_time: Duration,
-    /// How long a client may take nothing of an answer. Above what a request may take.
+    /// Maximum time that a client may accept no data of a response. Longer than the time limit for a request.
     pub stall_time: Duration,
-    /// How many connections are open at a time.
+    /// Maximum number of open connections.
     pub max_connections: usize,
-    /// How many requests are served at a time.
+    /// Maximum number of concurrent requests.
     pub max_requests: usize,
 }
 
@@ -76,41 +76,41 @@ impl Default for Limits {
     }
 }
 
-/// What the operator settles about the edge.
+/// Operator settings of the edge.
 #[derive(Clone, Debug, Default)]
 pub struct EdgeOptions {
-    /// How long and how many.
+    /// Limits on times and counts.
     pub limits: Limits,
-    /// The origins of web pages whose scripts may call the API.
+    /// Allowed origins of cross-origin requests.
     pub cors_origins: Vec<HeaderValue>,
-    /// Whether clients reach the server by https only.
+    /// Whether clients reach the server only over https.
     pub https: bool,
 }
 
-/// What the edge shares with the server around it: cheap to clone, the same for all.
+/// State that the edge shares with the server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Edge(Arc<Shared>);
 
-/// What [`Edge`] holds.
+/// Content of [`Edge`].
 #[derive(Debug)]
 pub struct Shared {
-    /// Writes under way, so that the server can wait for those that outlive their connection.
+    /// Writes in progress. The server waits for those that outlive their connection.
     pub tracker: TaskTracker,
-    /// Connections that are open.
+    /// Open connections.
     pub connections: TaskTracker,
-    /// Where the server is in its life.
+    /// Lifecycle phase of the server.
     pub lifecycle: Arc<Lifecycle>,
-    /// How long and how many.
+    /// Limits on times and counts.
     pub limits: Limits,
-    /// Which web pages' scripts may call.
+    /// Cross-origin policy.
     pub cors: Cors,
-    /// Whether browsers are told to come by https only.
+    /// Whether responses have `Strict-Transport-Security`.
     pub https: bool,
     load: Load,
 }
 
 impl Edge {
-    /// As `options` say.
+    /// Creates the edge with `options`.
     pub fn new(options: EdgeOptions, lifecycle: Arc<Lifecycle>) -> Self {
         Self(Arc::new(Shared {
             tracker: TaskTracker::new(),
@@ -135,13 +135,14 @@ impl Deref for Edge {
 impl Measured for Edge {
     fn tell(&self, page: &mut Page) {
         page.gauge("cloudapi_http_connections", "Open connections.").is(self.connections.len());
-        page.gauge("cloudapi_http_connections_max", "How many may be open; more wait.").is(self.limits.max_connections);
-        page.gauge("cloudapi_http_requests_max", "How many requests are served at a time; more are answered 503.")
+        page.gauge("cloudapi_http_connections_max", "Maximum number of open connections; more wait.")
+            .is(self.limits.max_connections);
+        page.gauge("cloudapi_http_requests_max", "Maximum number of concurrent requests; more get 503.")
             .is(self.limits.max_requests);
     }
 }
 
-/// The layer.
+/// Layer that adds [`Guard`].
 #[derive(Clone, Debug)]
 pub struct GuardLayer(pub Edge);
 
@@ -153,7 +154,7 @@ impl<S> Layer<S> for GuardLayer {
     }
 }
 
-/// The service that [`GuardLayer`] makes.
+/// Service of [`GuardLayer`].
 #[derive(Clone, Debug)]
 pub struct Guard<S> {
     edge: Edge,
@@ -174,7 +175,7 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         if let Err(error) = framing::check(&request) {
-            // Where the next request begins is not certain.
+            // It is uncertain where the next request begins, so the connection closes.
             return Guarded::Refused { error: Some(error), closes: request.version() < Version::HTTP_2 };
         }
         match self.edge.admit(&request) {
@@ -183,7 +184,7 @@ where
                     request.extensions_mut().insert(slot.clone());
                 }
                 let write = (!request.method().is_safe()).then(|| request.headers().contains_key("idempotency-key"));
-                // A handler that panics is an internal error, and not the end of its connection.
+                // A panic in a handler becomes an internal error and does not end the connection.
                 let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
                 let began = Instant::now();
                 let time = tokio::time::sleep_until(began + REQUEST_TIME);
@@ -195,14 +196,14 @@ where
 }
 
 pin_project! {
-    /// An answer on its way, which comes in time or not at all.
+    /// Response future with a time limit.
     #[project = GuardedProject]
     #[derive(Debug)]
     #[allow(missing_docs, reason = "the macro takes no comments on fields")]
     pub enum Guarded<F> {
-        /// The request was turned away.
+        /// Rejected request.
         Refused { error: Option<Error>, closes: bool },
-        /// It is being served, and takes a place until the answer is there.
+        /// Request in progress. It occupies a slot until the response is ready.
         Served {
             #[pin]
             answer: CatchUnwind<AssertUnwindSafe<F>>,
@@ -210,7 +211,7 @@ pin_project! {
             time: Sleep,
             began: Instant,
             slot: Option<Slot>,
-            // For a write, whether it carries an Idempotency-Key.
+            // For a write, whether it has an Idempotency-Key.
             write: Option<bool>,
         },
     }
@@ -231,14 +232,14 @@ impl<F: Future<Output = std::result::Result<Response, Infallible>>> Future for G
                     Poll::Pending => {
                         loop {
                             ready!(time.as_mut().poll(cx));
-                            // It may have been allowed to wait for something in the meantime.
+                            // The request may have been granted more time meanwhile.
                             let end = *began + REQUEST_TIME + slot.as_ref().map(Slot::more_time).unwrap_or_default();
                             if end <= Instant::now() {
                                 break;
                             }
                             time.as_mut().reset(end);
                         }
-                        // A write goes on to its end, which nobody hears of.
+                        // The write continues to its end, but its response is lost.
                         match *write {
                             Some(has_key) => Error::outcome_unknown(has_key),
                             None => Error::new(Code::Timeout, "The request took too long; retry in a moment"),
@@ -249,7 +250,8 @@ impl<F: Future<Output = std::result::Result<Response, Infallible>>> Future for G
                 error
             }
             GuardedProject::Refused { error, closes } => {
-                let error = error.take().unwrap_or_else(|| Error::internal("an answer was asked for twice"));
+                let error =
+                    error.take().unwrap_or_else(|| Error::internal("the response future was polled after completion"));
                 let mut response = error.into_response();
                 if *closes {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -266,12 +268,12 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
         .downcast_ref::<&str>()
         .map(ToString::to_string)
         .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".into());
+        .unwrap_or_else(|| "panic without a message".into());
     Error::internal(format!("panicked: {message}"))
 }
 
 impl Edge {
-    /// Whether a request may come in; the place that it takes, unless it is one of those that take none.
+    /// Checks whether a request is admitted. Returns its slot, or `None` for a path in [`ALWAYS`].
     fn admit(&self, request: &Request) -> Result<Option<Slot>> {
         if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
             return Err(Error::new(

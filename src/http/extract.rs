@@ -1,4 +1,4 @@
-//! Arguments of handlers: the id or the word in the path, the query string, the JSON body.
+//! Extractors for handlers: ids and words in the path, the query string, the JSON body.
 
 use std::marker::PhantomData;
 
@@ -28,8 +28,8 @@ use crate::base::{
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The id in the path. A text that is no such id becomes [`Id::NOTHING`], which the look-up then
-/// does not find: malformed, absent and foreign are answered alike, at the same point.
+/// Id in the path. Any other text becomes [`Id::NOTHING`], which the lookup does not find: the response to a malformed
+/// id, an absent object and an object of another project is the same, from the same place in the code.
 #[derive(Debug)]
 pub struct PathId<K: Kind>(pub Id<K>);
 
@@ -37,7 +37,7 @@ impl<K: Kind, S: Send + Sync> FromRequestParts<S> for PathId<K> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        // Fails on a path that is not UTF-8 when decoded, which no id is.
+        // Extraction fails if the decoded path is not UTF-8. No id is such a text.
         let text = parts.extract::<Path<String>>().await.map(|Path(text)| text).unwrap_or_default();
         Ok(Self(text.parse().unwrap_or(Id::NOTHING)))
     }
@@ -49,7 +49,7 @@ impl<K: Kind> Argument for PathId<K> {
     }
 }
 
-/// The two ids in the path, of a thing and of one that belongs to it.
+/// Two ids in the path: of an object, and of another object that belongs to it.
 #[derive(Debug)]
 pub struct PathIds<K: Kind, L: Kind>(pub Id<K>, pub Id<L>);
 
@@ -70,17 +70,17 @@ impl<K: Kind, L: Kind> Argument for PathIds<K, L> {
     }
 }
 
-/// A text that is one of a few words.
+/// Text from a fixed set of words.
 pub trait Word: Copy + Send + 'static {
-    /// What each is, in a sentence: "an error code".
+    /// Noun for the words, with its article: "an error code".
     const NOUN: &'static str;
-    /// All of them.
+    /// All words.
     const ALL: &'static [Self];
-    /// The word.
+    /// Returns the word.
     fn as_str(self) -> &'static str;
 }
 
-/// The word in the path. Any other text is not found.
+/// Word in the path. Any other text is 404.
 #[derive(Debug)]
 pub struct PathWord<W>(pub W);
 
@@ -106,12 +106,12 @@ impl<W: Word> Argument for PathWord<W> {
 fn unknown_word<W: Word>(given: &str) -> Error {
     let hint = match text::nearest(given, W::ALL.iter().map(|word| word.as_str())) {
         Some(near) => format!("did you mean '{near}'?"),
-        None => "/openapi.json lists those there are".to_owned(),
+        None => "/openapi.json lists the known values".to_owned(),
     };
     Error::new(Code::NotFound, format!("'{}' is not {}; {hint}", shown(given), W::NOUN))
 }
 
-/// Refuses query parameters where a route has none.
+/// Rejects query parameters on a route that has none.
 pub fn refuse_stray_parameters(operation: &Operation, head: &Parts) -> Result<()> {
     if operation.query.is_none()
         && let Some((name, _)) = text::form_pairs(head.uri.query().unwrap_or_default()).next()
@@ -122,8 +122,8 @@ pub fn refuse_stray_parameters(operation: &Operation, head: &Parts) -> Result<()
     Ok(())
 }
 
-/// A JSON body: strictly parsed, and checked against the schema of `T` when asked to. In between,
-/// a session's project is looked up, because a stranger should not even learn what a body may hold.
+/// JSON body. It is parsed strictly on extraction, and checked against the schema of `T` by [`JsonBody::validate`]. The
+/// session's project is looked up in between, so that a caller without access does not learn the schema from errors.
 #[derive(Debug)]
 pub struct JsonBody<T> {
     value: Value,
@@ -131,13 +131,13 @@ pub struct JsonBody<T> {
 }
 
 impl<T: Input> JsonBody<T> {
-    /// In a request, null and leaving out mean the same.
+    /// Outside of PATCH, null and an omitted member mean the same.
     fn new(value: Value) -> Self {
         Self { value: T::rules().without_nulls(value), of: PhantomData }
     }
 
-    /// The project that the body names, before anything else of it is checked. A body that is no object, or that
-    /// misspells the member, is told its faults: "project_required" would hide the mistake.
+    /// Returns the project that the body names, before other members are checked. For a body that is not an object or
+    /// that misspells the member, returns the validation errors: `project_required` would hide the mistake.
     pub fn project_id(&self) -> Result<Option<&str>> {
         match self.value.get("project_id") {
             None | Some(Value::Null) if self.misses_project_by_mistake() => {
@@ -158,7 +158,7 @@ impl<T: Input> JsonBody<T> {
         }
     }
 
-    /// Whether the body is no object, or has a member that nobody knows and that looks like `project_id`.
+    /// Returns whether the body is not an object, or has an unknown member with a name similar to `project_id`.
     fn misses_project_by_mistake(&self) -> bool {
         let Value::Object(members) = &self.value else { return true };
         let known = || T::rules().properties().keys().map(String::as_str);
@@ -166,20 +166,20 @@ impl<T: Input> JsonBody<T> {
         unknown.any(|name| text::nearest(name, known()) == Some("project_id"))
     }
 
-    /// What the body says, by which two sendings of one write are recognised.
+    /// Canonical body, which identifies a retry of the same write.
     pub fn meaning(&self) -> &Value {
         &self.value
     }
 
-    /// The body as a `T`, or every one of its faults. A POST or PATCH that a credential sends goes through
-    /// `tx::Tx::open` instead, which recognises a write that was sent before.
+    /// Returns the body as a `T`, or all of its validation errors. A POST or PATCH with a credential uses `tx::Tx::open`
+    /// instead, which recognizes a retry.
     pub fn validate(self) -> Result<T> {
         let value = self.value;
         let faults = T::rules().faults(&value);
         if !faults.is_empty() {
             return Err(Error::validation(faults));
         }
-        // The schema has passed it, so this fails only where the schema says less than the type.
+        // The value matches the schema, so this fails only where the type is stricter than its schema.
         serde_json::from_value(value)
             .map_err(|error| Error::invalid_member("", ItemCode::InvalidFormat, error.to_string()))
     }
@@ -192,7 +192,7 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         let (parts, mut body) = request.into_parts();
         require_plain(&parts.headers)?;
         if media_type(&parts.headers) != JSON {
-            // Without a byte there is no body, so its type does not matter.
+            // The content type of an empty body does not matter.
             if T::rules().requires_members() || reading::has_bytes(&parts, &mut body).await? {
                 return Err(Error::new(
                     Code::UnsupportedMediaType,
@@ -219,13 +219,13 @@ impl<T: Input> Argument for JsonBody<T> {
     }
 }
 
-/// A body of texts, as JSON or as an HTML form. Members that `T` does not have are ignored, as OAuth's endpoints do
-/// (RFC 6749 §3.2); the schema of `T` must allow them.
+/// Body of text members, as JSON or as an HTML form. Unknown members are ignored, as OAuth endpoints do (RFC 6749 §3.2).
+/// The schema of `T` must allow them.
 #[derive(Debug)]
 pub struct FormOrJson<T>(JsonBody<T>);
 
 impl<T: Input> FormOrJson<T> {
-    /// The body as a `T`, or every one of its faults.
+    /// Returns the body as a `T`, or all of its validation errors.
     pub fn validate(self) -> Result<T> {
         self.0.validate()
     }
@@ -266,12 +266,13 @@ impl<T: Input> Argument for FormOrJson<T> {
 
 fn parse_json(bytes: &[u8]) -> Result<Value> {
     json::parse(bytes).map_err(|error| {
-        Error::new(Code::MalformedJson, format!("The body is not valid JSON: {error}; mend it and send it again"))
+        Error::new(Code::MalformedJson, format!("The body is not valid JSON: {error}; fix it and send it again"))
     })
 }
 
-/// Reads a form as RFC 6749 §3.2 asks: a parameter without a value counts as omitted, one that is not `known` is ignored,
-/// and a known one must not be repeated. (Extensions define parameters that may be: `resource` of RFC 8707.)
+/// Parses a form as RFC 6749 §3.2 requires: a parameter without a value counts as omitted, a parameter that is not `known`
+/// is ignored, and a known parameter must not be repeated. Extensions define unknown parameters that may be repeated, such
+/// as `resource` of RFC 8707.
 fn parse_form(bytes: &[u8], known: &Map<String, Value>) -> Result<Value> {
     let malformed = |detail: String| Error::new(Code::MalformedRequest, detail);
     let text = std::str::from_utf8(bytes)
@@ -282,9 +283,9 @@ fn parse_form(bytes: &[u8], known: &Map<String, Value>) -> Result<Value> {
         if !known.contains_key(&name) {
             continue;
         }
-        let value = text::decode_form(value).map_err(|bad| malformed(format!("The form's '{name}' {bad}")))?;
+        let value = text::decode_form(value).map_err(|bad| malformed(format!("The form parameter '{name}' {bad}")))?;
         if members.insert(name.clone(), value.into()).is_some() {
-            return Err(malformed(format!("The form has the parameter '{name}' more than once; send it once")));
+            return Err(malformed(format!("The form parameter '{name}' is duplicated; send it once")));
         }
     }
     Ok(members.into())
@@ -295,26 +296,25 @@ fn require_plain(headers: &HeaderMap) -> Result<()> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Error::new(
             Code::UnsupportedMediaType,
-            "The body has a Content-Encoding; send it plain, without that header",
+            "The body has a Content-Encoding; send it uncompressed, without that header",
         ));
     }
     Ok(())
 }
 
-/// The body's media type without its parameters, in lower case.
+/// Returns the media type of the body in lower case, without parameters.
 fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Header values by name that may stand there once only.
+/// Returns the value of a header that must not be repeated.
 pub fn single_header<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a header::HeaderValue>> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
-        (_, Some(_)) => Err(Error::new(
-            Code::MalformedRequest,
-            format!("The '{name}' header stands there more than once; send one"),
-        )),
+        (_, Some(_)) => {
+            Err(Error::new(Code::MalformedRequest, format!("The '{name}' header is duplicated; send it once")))
+        }
         (first, None) => Ok(first),
     }
 }

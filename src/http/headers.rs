@@ -1,4 +1,4 @@
-//! Headers that every answer has, for browsers that meet the API in ways nobody meant.
+//! Security headers of every response. They protect browsers that open API responses in unintended ways.
 
 use std::{
     convert::Infallible,
@@ -16,17 +16,17 @@ use tower::{Layer, Service};
 
 use super::edge::Edge;
 
-/// On every answer that does not say otherwise itself.
+/// Defaults for responses that do not set these headers.
 const DEFAULTS: [(HeaderName, HeaderValue); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    // An answer is no page: should one be opened as such, it loads nothing and is framed by nobody.
+    // A response is not a page: if a browser opens it as one, it loads nothing and cannot be framed.
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
 ];
-/// A year, and this host alone: what else runs under its domain is not ours to decide.
+/// One year, for this host only: subdomains can belong to other services.
 const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// The layer.
+/// Layer that adds [`Headers`].
 #[derive(Clone, Debug)]
 pub struct HeadersLayer(pub Edge);
 
@@ -38,7 +38,7 @@ impl<S> Layer<S> for HeadersLayer {
     }
 }
 
-/// The service that [`HeadersLayer`] makes.
+/// Service of [`HeadersLayer`].
 #[derive(Clone, Debug)]
 pub struct Headers<S> {
     edge: Edge,
@@ -58,7 +58,7 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        // What is under /v1 is somebody's own, and may be secret.
+        // Responses under /v1 are private and can contain secrets.
         let is_private = request.uri().path().starts_with("/v1/");
         let is_http1 = request.version() < Version::HTTP_2;
         Adding { answer: self.inner.call(request), edge: self.edge.clone(), is_private, is_http1 }
@@ -66,7 +66,7 @@ where
 }
 
 pin_project! {
-    /// An answer on its way, to which the headers are added.
+    /// Response future that adds the headers.
     #[derive(Debug)]
     pub struct Adding<F> {
         #[pin]
@@ -93,8 +93,8 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Adding<F> {
         if this.edge.https {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT);
         }
-        // Clients that are told beforehand do not run into a connection that is just closing. HTTP/2 has
-        // a frame for that.
+        // Announces the close, so that clients do not send a request on a connection that is closing. HTTP/2 has a
+        // frame for this.
         if *this.is_http1 && this.edge.lifecycle.is_draining() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -1,8 +1,7 @@
-//! Strict JSON: what two parsers could read differently is refused.
+//! Strict JSON parser: rejects text that two parsers could interpret differently.
 //!
-//! On top of RFC 8259: no duplicate member names (RFC 7493 §2.3), at most 32 levels, nothing after
-//! the value. A number written with a zero fraction (`60.0`, `6e1`) is the integer it equals, as
-//! JSON Schema has it.
+//! In addition to RFC 8259: no duplicate member names (RFC 7493 §2.3), at most 32 levels of nesting, no text after the
+//! value. A number with a zero fraction (`60.0`, `6e1`) is the equal integer, as in JSON Schema.
 
 use std::fmt;
 
@@ -10,10 +9,10 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::{Map, Number, Value};
 
 const MAX_DEPTH: u8 = 32;
-/// Every integer up to here has a double of its own (RFC 7493 §2.2).
+/// Largest integer up to which every integer is exact as a double (RFC 7493 §2.2).
 const MAX_EXACT: f64 = 9_007_199_254_740_991.0;
 
-/// Reads one JSON text. The error says where and why, in words fit for a client.
+/// Parses one JSON text. The error has the location and the reason, and can be shown to clients.
 pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8 after byte {}", error.valid_up_to()))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -94,7 +93,7 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(name) = map.next_key::<String>()? {
             let value = map.next_value_seed(self.deeper()?)?;
             if members.contains_key(&name) {
-                return Err(de::Error::custom(format_args!("member {name:?} stands there twice")));
+                return Err(de::Error::custom(format_args!("duplicate member {name:?}")));
             }
             members.insert(name, value);
         }
@@ -107,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinary_json_is_read_as_serde_json_reads_it() {
+    fn ordinary_json_is_parsed_like_serde_json() {
         let text = r#"{"a":[1,-2,0.5,true,null,"x\u00e9"],"b":{"c":{}}}"#;
         assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
         assert_eq!(parse(b"60.0").unwrap(), Value::from(60));
@@ -115,11 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn what_two_parsers_could_read_differently_is_refused() {
+    fn ambiguous_json_is_rejected() {
         let deep = "[".repeat(10_000) + &"]".repeat(10_000);
         for (text, why) in [
-            (&br#"{"a":1,"a":2}"#[..], "twice"),
-            (br#"{"a":1,"\u0061":2}"#, "twice"),
+            (&br#"{"a":1,"a":2}"#[..], "duplicate member"),
+            (br#"{"a":1,"\u0061":2}"#, "duplicate member"),
             (br#"{} {}"#, "trailing"),
             (br#""\ud800""#, "hex escape"),
             (b"\"\xc0\xaf\"", "UTF-8"),

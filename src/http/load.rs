@@ -1,5 +1,5 @@
-//! How many requests are served at a time. What is beyond that is refused at once: a queue would only
-//! keep clients waiting for answers that they no longer want.
+//! Limit on concurrent requests. Requests beyond the limit are rejected immediately: a queue would only delay responses
+//! until clients no longer need them.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -15,17 +15,17 @@ use tokio::{
 use super::describe::Argument;
 use crate::base::error::{Code, Error, Result};
 
-/// The bound on requests being served.
+/// Limit on concurrent requests.
 #[derive(Clone, Debug)]
 pub struct Load(Arc<Semaphore>);
 
 impl Load {
-    /// At most `most` at a time.
+    /// Creates a limit of `most` concurrent requests.
     pub fn new(most: usize) -> Self {
         Self(Arc::new(Semaphore::new(most)))
     }
 
-    /// A place among those being served, if there is one.
+    /// Returns a slot for a request, or an error if none is free.
     pub fn admit(&self, body_time: Duration) -> Result<Slot> {
         let permit = self.take()?;
         Ok(Slot(Arc::new(Place {
@@ -38,12 +38,12 @@ impl Load {
 
     fn take(&self) -> Result<OwnedSemaphorePermit> {
         Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
-            Error::new(Code::Overloaded, "The server is serving as many requests as it takes; retry in a moment")
+            Error::new(Code::Overloaded, "The server is at its limit of concurrent requests; retry in a moment")
         })
     }
 }
 
-/// One request's place. It is free again when the last clone is dropped.
+/// Slot of one request. It is released when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Slot(Arc<Place>);
 
@@ -52,13 +52,13 @@ struct Place {
     load: Load,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
     body_time: Duration,
-    /// How much longer the request may take than others, because it waits for something by its client's wish.
+    /// Additional time for the request, because its client asked to wait.
     more_time: Mutex<Duration>,
 }
 
 impl Slot {
-    /// Awaits something that is up to the client, such as its body, and leaves the place to others in
-    /// the meantime: slow clients are no load, and cannot crowd others out.
+    /// Awaits something that depends on the client, such as its body. Releases the slot meanwhile, so that slow clients
+    /// do not block others.
     pub async fn leave_for<T>(&self, something: impl Future<Output = T>) -> Result<T> {
         self.set(None);
         let done = something.await;
@@ -66,8 +66,8 @@ impl Slot {
         Ok(done)
     }
 
-    /// Awaits something for as long as the client has asked for: meanwhile the place is left to others, and what is waited
-    /// is not counted as time that the request takes.
+    /// Awaits something for at most the time that the client asked to wait. Releases the slot meanwhile. The wait does not
+    /// count towards the time limit of the request.
     pub async fn wait<T>(&self, at_most: Duration, something: impl Future<Output = T>) -> Result<T> {
         *self.0.more_time.lock().unwrap_or_else(PoisonError::into_inner) += at_most;
         let began = Instant::now();
@@ -78,12 +78,12 @@ impl Slot {
         done
     }
 
-    /// How much longer the request may take than others.
+    /// Additional time for the request.
     pub(super) fn more_time(&self) -> Duration {
         *self.0.more_time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long this request's body may take to come.
+    /// Time limit for receiving the request's body.
     pub fn body_time(&self) -> Duration {
         self.0.body_time
     }
@@ -98,7 +98,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Slot {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let slot = parts.extensions.get().cloned();
-        slot.ok_or_else(|| Error::internal("a request that the edge has not seen waits for something"))
+        slot.ok_or_else(|| Error::internal("the request has no slot, because it did not pass the edge"))
     }
 }
 

@@ -1,5 +1,4 @@
-//! The vocabulary of HTTP: how requests are read, answers written and routes described. It knows
-//! no slice; `routes.rs` puts it to use.
+//! Shared HTTP code: extractors, responses, layers and descriptions of routes. It does not depend on any slice.
 
 pub mod api;
 pub mod asset;

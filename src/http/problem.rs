@@ -1,7 +1,7 @@
-//! Problem details (RFC 9457): the one place where an [`Error`] becomes an answer.
+//! Problem details (RFC 9457): converts an [`Error`] into a response.
 //!
-//! A handler's error travels as an empty response with the error attached, so that the outermost
-//! layer, which knows the request's id, writes the body and the log line once.
+//! A handler's error becomes an empty response with the error as an extension. The outermost layer, which knows the
+//! request id, writes the body and the log line once.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -19,10 +19,10 @@ use crate::base::{
     id::RequestId,
 };
 
-/// The media type of every error.
+/// Media type of every error response.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// An error on its way out, attached to the response that will carry it.
+/// Response extension that carries the error.
 #[derive(Clone, Debug)]
 pub struct Failure(pub Arc<Error>);
 
@@ -46,7 +46,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// RFC 6750 §3.
+/// `WWW-Authenticate` challenge of an error (RFC 6750 §3).
 fn challenge(error: &Error) -> Option<HeaderValue> {
     let value = match error.code() {
         Code::MissingCredentials | Code::InvalidCredentials => "Bearer realm=\"cloudapi\"".to_owned(),
@@ -62,33 +62,33 @@ fn challenge(error: &Error) -> Option<HeaderValue> {
     HeaderValue::from_str(&value).ok()
 }
 
-/// The body of every error.
+/// Body of every error response (RFC 9457).
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
 pub struct Problem {
-    /// Where this kind of error is explained.
+    /// URL of the page that explains the error code.
     #[serde(rename = "type")]
     #[schemars(url)]
     pub type_: String,
-    /// The kind of error, for people.
+    /// Short name of the error, for people.
     pub title: String,
-    /// The HTTP status.
+    /// HTTP status code.
     #[schemars(range(min = 400, max = 599))]
     pub status: u16,
-    /// What was wrong with this request, and what to do.
+    /// What is wrong with this request, and what to do.
     pub detail: String,
-    /// The kind of error, for programs.
+    /// Error code, for programs.
     #[schemars(with = "ProblemCode")]
     pub code: String,
-    /// The request's id; quote it when you ask for help.
+    /// Request id. Include it when you ask for help.
     pub request_id: RequestId,
-    /// Each fault with its place, where there are several or the place matters.
+    /// Invalid members or parameters, each with its location.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub errors: Vec<ProblemItem>,
 }
 
-/// Describes codes as the words that there are, so that generated clients can branch on them and be checked.
+/// Describes codes as enums, so that generated clients can branch on them with type checking.
 macro_rules! described_codes {
     ($($name:ident = $codes:ty, $description:literal;)*) => {$(
         struct $name;
@@ -106,18 +106,18 @@ macro_rules! described_codes {
 }
 
 described_codes! {
-    ProblemCode = Code, "A kind of error. New ones may come; the status tells what kind they are of.";
-    ItemCode = error::ItemCode, "What is wrong with one member or parameter. New ones may come.";
+    ProblemCode = Code, "Error code. New codes can be added; treat an unknown code by its status.";
+    ItemCode = error::ItemCode, "Code of an invalid member or parameter. New codes can be added.";
 }
 
-/// One fault: in the body at `pointer`, or in the query parameter `parameter`.
+/// Invalid member of the body, at `pointer`, or invalid query parameter `parameter`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ProblemItem {
-    /// A JSON Pointer (RFC 6901) into the body, as a URI fragment.
+    /// JSON Pointer (RFC 6901) into the body, as a URI fragment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "String")]
     pub pointer: Option<String>,
-    /// The name of the query parameter.
+    /// Name of the query parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(default, with = "String")]
     pub parameter: Option<String>,
@@ -129,7 +129,7 @@ pub struct ProblemItem {
 }
 
 impl Problem {
-    /// `error` as it is told to a client.
+    /// Converts `error` to its public form.
     pub fn new(error: &Error, request_id: RequestId, public_url: &str) -> Self {
         let Entry { status, title, .. } = entry(error.code());
         Self {
@@ -154,13 +154,13 @@ impl ProblemItem {
     }
 }
 
-/// Writes the body of a response that carries a [`Failure`]; leaves others as they are.
+/// Writes the body of a response that carries a [`Failure`]. Does not change other responses.
 pub fn render(response: &mut Response, request_id: RequestId, public_url: &str) {
     let Some(Failure(error)) = response.extensions().get::<Failure>().cloned() else { return };
     let mut body = serde_json::to_vec(&Problem::new(&error, request_id, public_url)).unwrap_or_default();
     body.push(b'\n');
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    // The empty body's length, if a layer has already said it.
+    // A layer may have set the length of the empty body.
     response.headers_mut().remove(header::CONTENT_LENGTH);
     *response.body_mut() = Body::from(body);
 }

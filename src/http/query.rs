@@ -1,4 +1,4 @@
-//! The query string of a request.
+//! Extractor for the query string.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use crate::base::{
     text::{self, shown},
 };
 
-/// The query string, checked against the schema of `T`.
+/// Query string, checked against the schema of `T`.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -41,7 +41,7 @@ fn read_query<T: Input>(query: &str) -> Result<T> {
                 .at_parameter(name.clone(), ItemCode::InvalidCharacters)
         })?;
         if given.insert(name.clone(), parameter_value(schema, &decoded)).is_some() {
-            return Err(Error::new(Code::DuplicateParameter, format!("'{name}' is given twice; give it once"))
+            return Err(Error::new(Code::DuplicateParameter, format!("'{name}' is duplicated; send it once"))
                 .at_parameter(name, ItemCode::OutOfRange));
         }
     }
@@ -51,24 +51,24 @@ fn read_query<T: Input>(query: &str) -> Result<T> {
             Place::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
             Place::Parameter(name) => name,
         };
-        // A detail that begins with the value is set off from the parameter's name.
+        // A colon separates the parameter's name from a detail that begins with the value.
         let (colon, detail) = (if fault.detail.starts_with('\'') { ":" } else { "" }, fault.detail);
-        let remedy = if detail.contains("; ") { "" } else { "; change it, or leave it out" };
+        let remedy = if detail.contains("; ") { "" } else { "; change or omit it" };
         return Err(
             Error::new(code_of(&name), format!("'{name}'{colon} {detail}{remedy}")).at_parameter(name, fault.code)
         );
     }
-    // The schema has passed it, so this fails only where the schema says less than the type.
+    // The value matches the schema, so this fails only where the type is stricter than its schema.
     serde_json::from_value(given)
         .map_err(|error| Error::new(Code::InvalidParameter, format!("The query string is not valid: {error}")))
 }
 
-/// Whatever is wrong with a cursor, clients do the same about it: they start over.
+/// Every error of a cursor has the same code, because the remedy is the same: start over.
 fn code_of(name: &str) -> Code {
     if name == "cursor" { Code::InvalidCursor } else { Code::InvalidParameter }
 }
 
-/// A query string has only texts; one that should be a number or a truth value becomes one if it can.
+/// Converts a text of the query string to a number or a boolean if its schema requires one.
 fn parameter_value(schema: &Value, text: &str) -> Value {
     let is = |wanted: &str| match &schema["type"] {
         Value::String(kind) => kind == wanted,
@@ -87,10 +87,10 @@ pub(super) fn unknown_parameter<'a>(name: &str, known: impl Iterator<Item = &'a 
     let hint = match text::nearest(&name, known.clone()) {
         Some(near) => format!("did you mean '{near}'?"),
         None => match known.collect::<Vec<_>>().join(", ") {
-            list if list.is_empty() => "this operation takes none".to_owned(),
-            list => format!("this operation takes: {list}"),
+            list if list.is_empty() => "this operation has no query parameters".to_owned(),
+            list => format!("use one of: {list}"),
         },
     };
-    Error::new(Code::UnknownParameter, format!("'{name}' is not a query parameter here; {hint}"))
+    Error::new(Code::UnknownParameter, format!("'{name}' is not a query parameter of this operation; {hint}"))
         .at_parameter(name, ItemCode::UnknownField)
 }

@@ -1,4 +1,4 @@
-//! Reading a request's body, within bounds of size and time.
+//! Reading of request bodies, with limits on size and time.
 
 use std::{pin::pin, time::Duration};
 
@@ -17,31 +17,31 @@ use crate::base::{
     schema::input,
 };
 
-/// The largest body, in bytes.
+/// Maximum size of a body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
-/// How long a body may take where no limit is set for the request.
+/// Time limit for receiving a body if the request has no own limit.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// The body of an action without members: none, or `{}`.
+/// Body without members: empty, or `{}`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoMembers {}
 
 input!(NoMembers);
 
-/// Refuses a body where a route has none. One without a byte is none, however it is framed (RFC 9112 §6.3): chunks that
-/// only end, or an empty DATA frame.
+/// Rejects a body on a route that does not accept one. An empty body counts as no body, regardless of its framing
+/// (RFC 9112 §6.3): a final chunk only, or an empty DATA frame.
 pub async fn refuse_stray_body(operation: &Operation, head: &Parts, mut body: Body) -> Result<Body> {
     if has_bytes(head, &mut body).await? {
         return Err(Error::new(
             Code::UnexpectedBody,
-            format!("{} {} takes no body; send none", operation.method, operation.path),
+            format!("{} {} does not accept a body; send the request without one", operation.method, operation.path),
         ));
     }
     Ok(body)
 }
 
-/// Whether a body has any bytes. Waits for the first, which is lost.
+/// Returns whether a body has any bytes. Waits for the first bytes, which are lost.
 pub(super) async fn has_bytes(head: &Parts, body: &mut Body) -> Result<bool> {
     if body.size_hint().lower() > 0 {
         return Ok(true);
@@ -57,10 +57,10 @@ pub(super) async fn has_bytes(head: &Parts, body: &mut Body) -> Result<bool> {
     poll_for_body(head, first_byte).await?.map_err(broken_off)
 }
 
-/// Waits for something of the request's body, for as long as a body may take, and leaves the place to others meanwhile.
+/// Waits for a part of the request's body, within the time limit for bodies. Releases the request's slot meanwhile.
 async fn poll_for_body<T>(head: &Parts, reading: impl Future<Output = T>) -> Result<T> {
     let mut reading = pin!(reading);
-    // Mostly it has come with the head.
+    // The body has usually arrived with the head.
     if let Some(read) = poll_immediate(reading.as_mut()).await {
         return Ok(read);
     }
@@ -69,7 +69,7 @@ async fn poll_for_body<T>(head: &Parts, reading: impl Future<Output = T>) -> Res
     let reading = tokio::time::timeout(body_time, reading);
     let read = match slot {
         Some(slot) => slot.leave_for(reading).await?,
-        // Health checks take no place.
+        // Health checks have no slot.
         None => reading.await,
     };
     read.map_err(|_| {
@@ -81,14 +81,14 @@ async fn poll_for_body<T>(head: &Parts, reading: impl Future<Output = T>) -> Res
 }
 
 fn broken_off(error: axum::Error) -> Error {
-    Error::new(Code::MalformedRequest, "The body broke off before its end; send the request again").caused_by(error)
+    Error::new(Code::MalformedRequest, "The body is truncated; send the request again").caused_by(error)
 }
 
-/// All of a body, if it is no larger than it may be.
+/// Reads a whole body of at most [`MAX_BODY`] bytes.
 pub(super) async fn read_body(head: &Parts, body: Body) -> Result<Bytes> {
     let too_large =
         || Error::new(Code::PayloadTooLarge, format!("The body is larger than {MAX_BODY} bytes; send less"));
-    // Said up front, it need not be read to be refused.
+    // A body whose announced size is too large is rejected without reading it.
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
@@ -99,11 +99,11 @@ pub(super) async fn read_body(head: &Parts, body: Body) -> Result<Bytes> {
     }
 }
 
-/// All of a body, if it is no larger than it may be. One that comes in one piece is not copied.
+/// Collects a body of at most [`MAX_BODY`] bytes. A body that arrives in one piece is not copied.
 async fn collect(mut body: Body) -> std::result::Result<Option<Bytes>, axum::Error> {
     let (mut first, mut whole) = (Bytes::new(), Vec::new());
     while let Some(frame) = body.frame().await {
-        // Trailers say nothing here.
+        // Trailers are ignored.
         let Ok(piece) = frame?.into_data() else { continue };
         if first.len().max(whole.len()) + piece.len() > MAX_BODY {
             return Ok(None);

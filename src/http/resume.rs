@@ -1,4 +1,4 @@
-//! Where a stream goes on: the `Last-Event-ID` header (the HTML standard, server-sent events).
+//! Position at which a stream resumes: the `Last-Event-ID` header (HTML standard, server-sent events).
 
 use axum::{
     extract::FromRequestParts,
@@ -16,7 +16,7 @@ use crate::base::{
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The id of the last event that the client has had, if it has had one.
+/// Id of the last event that the client received, if any.
 #[derive(Debug)]
 pub struct LastEventId(pub Option<EventId>);
 
@@ -24,14 +24,14 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        // An EventSource that has received no id may send the header empty (the HTML standard).
+        // An EventSource that has received no id may send an empty header (HTML standard).
         let value = single_header(&parts.headers, &LAST_EVENT_ID)?.filter(|value| !value.is_empty());
         let Some(value) = value else { return Ok(Self(None)) };
         let id = value.to_str().ok().and_then(|text| text.parse().ok());
         id.map(|id| Self(Some(id))).ok_or_else(|| {
             Error::new(
                 Code::InvalidCursor,
-                "The Last-Event-ID is not the id of an event; send the last 'id' of the stream unchanged, or leave it out to start with what happens from now on",
+                "The Last-Event-ID is not the id of an event; send the last 'id' of the stream unchanged, or omit the header to start with new events",
             )
         })
     }

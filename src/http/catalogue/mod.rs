@@ -1,5 +1,5 @@
-//! The catalogue of errors: for every code its status, its title, and what a reader should know of
-//! it. Problems, the API's description and the pages under `/docs/errors` all speak from it.
+//! Error catalogue: status, title and texts of every error code. Problems, the OpenAPI document and the pages under
+//! `/docs/errors` use it.
 
 mod text;
 
@@ -8,29 +8,29 @@ use axum::http::StatusCode;
 use super::extract::Word;
 use crate::base::error::{Code, Error, Item, ItemCode, Place};
 
-/// What is known of one code.
+/// Catalogue entry of one error code.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: StatusCode,
-    /// The kind of error in a few words.
+    /// Short name of the error.
     pub title: &'static str,
-    /// What happened.
+    /// What is wrong.
     pub meaning: &'static str,
     /// What to do about it.
     pub remedy: &'static str,
-    /// A problem's `detail`, as the server writes it.
+    /// Example of a problem's `detail`, as the server writes it.
     pub example: &'static str,
 }
 
-/// The entry of a code.
+/// Returns the entry of a code.
 pub const fn entry(code: Code) -> Entry {
     let (status, title) = status_and_title(code);
     let text::Text { meaning, remedy, example } = text::of(code);
     Entry { status, title, meaning, remedy, example }
 }
 
-/// The error that an entry gives as its example, made as the real ones are.
+/// Builds the example error of a code in the same way as real errors.
 pub fn example(code: Code) -> Error {
     let entry = entry(code);
     let error = Error::new(code, entry.example);
@@ -54,7 +54,7 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::MalformedRequest => (S::BAD_REQUEST, "Malformed request"),
         Code::InvalidParameter => (S::BAD_REQUEST, "Invalid query parameter"),
         Code::UnknownParameter => (S::BAD_REQUEST, "Unknown query parameter"),
-        Code::DuplicateParameter => (S::BAD_REQUEST, "Query parameter given twice"),
+        Code::DuplicateParameter => (S::BAD_REQUEST, "Duplicate query parameter"),
         Code::InvalidCursor => (S::BAD_REQUEST, "Invalid cursor"),
         Code::UnexpectedBody => (S::BAD_REQUEST, "Unexpected body"),
         Code::ProjectRequired => (S::BAD_REQUEST, "Project required"),
@@ -62,18 +62,18 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::InvalidToken => (S::UNAUTHORIZED, "Invalid credential"),
         Code::TokenExpired => (S::UNAUTHORIZED, "Credential expired"),
         Code::TokenRevoked => (S::UNAUTHORIZED, "Credential revoked"),
-        Code::InvalidCredentials => (S::UNAUTHORIZED, "Wrong e-mail address or password"),
+        Code::InvalidCredentials => (S::UNAUTHORIZED, "Wrong email address or password"),
         Code::InsufficientScope => (S::FORBIDDEN, "Insufficient scope"),
-        Code::CredentialKindNotAllowed => (S::FORBIDDEN, "Kind of credential not allowed"),
-        Code::IpNotAllowed => (S::FORBIDDEN, "Address not allowed"),
+        Code::CredentialKindNotAllowed => (S::FORBIDDEN, "Credential kind not allowed"),
+        Code::IpNotAllowed => (S::FORBIDDEN, "IP address not allowed"),
         Code::ProjectSuspended => (S::FORBIDDEN, "Project suspended"),
         Code::ProjectArchived => (S::FORBIDDEN, "Project archived"),
         Code::RoleEscalation => (S::FORBIDDEN, "Role escalation"),
         Code::ImportNotAllowed => (S::FORBIDDEN, "Import not allowed"),
         Code::InvalidIdempotencyKey => (S::BAD_REQUEST, "Invalid Idempotency-Key"),
-        Code::IdempotencyInProgress => (S::CONFLICT, "Same write under way"),
-        Code::IdempotencyReplaySealed => (S::CONFLICT, "Answer sealed"),
-        Code::IdempotencyKeyReused => (S::UNPROCESSABLE_ENTITY, "Idempotency-Key used before"),
+        Code::IdempotencyInProgress => (S::CONFLICT, "Write in progress"),
+        Code::IdempotencyReplaySealed => (S::CONFLICT, "Response sealed"),
+        Code::IdempotencyKeyReused => (S::UNPROCESSABLE_ENTITY, "Idempotency-Key reused"),
         Code::InvalidState => (S::CONFLICT, "Invalid state"),
         Code::ProjectNotActive => (S::CONFLICT, "Project not active"),
         Code::ProjectNotArchived => (S::CONFLICT, "Project not archived"),
@@ -87,18 +87,18 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::UrlNotAllowed => (S::UNPROCESSABLE_ENTITY, "URL not allowed"),
         Code::ScopeEscalation => (S::FORBIDDEN, "Scope escalation"),
         Code::NotFound => (S::NOT_FOUND, "Not found"),
-        Code::RouteNotFound => (S::NOT_FOUND, "No such path"),
+        Code::RouteNotFound => (S::NOT_FOUND, "Path not found"),
         Code::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "Method not allowed"),
-        Code::RequestTimeout => (S::REQUEST_TIMEOUT, "Request took too long to arrive"),
+        Code::RequestTimeout => (S::REQUEST_TIMEOUT, "Request timeout"),
         Code::CursorExpired => (S::GONE, "Cursor expired"),
         Code::LimitReached => (S::CONFLICT, "Limit reached"),
         Code::ResourceInUse => (S::CONFLICT, "Resource in use"),
-        Code::ResourceLocked => (S::CONFLICT, "Operation under way"),
+        Code::ResourceLocked => (S::CONFLICT, "Operation in progress"),
         Code::Protected => (S::CONFLICT, "Protected from deletion"),
         Code::ProjectNotEmpty => (S::CONFLICT, "Project not empty"),
-        Code::UnsupportedCapability => (S::UNPROCESSABLE_ENTITY, "Not possible on this provider"),
+        Code::UnsupportedCapability => (S::UNPROCESSABLE_ENTITY, "Not supported by the provider"),
         Code::PayloadTooLarge => (S::PAYLOAD_TOO_LARGE, "Body too large"),
-        Code::UriTooLong => (S::URI_TOO_LONG, "Address too long"),
+        Code::UriTooLong => (S::URI_TOO_LONG, "URI too long"),
         Code::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
         Code::HeadersTooLarge => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "Headers too large"),
         Code::ValidationFailed => (S::UNPROCESSABLE_ENTITY, "Request validation failed"),
@@ -110,7 +110,7 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::AuthUnavailable => (S::SERVICE_UNAVAILABLE, "Authentication unavailable"),
         Code::RevocationUnconfirmed => (S::SERVICE_UNAVAILABLE, "Revocation unconfirmed"),
         Code::OutcomeUnknown => (S::SERVICE_UNAVAILABLE, "Outcome unknown"),
-        Code::Timeout => (S::SERVICE_UNAVAILABLE, "Timed out"),
+        Code::Timeout => (S::SERVICE_UNAVAILABLE, "Timeout"),
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_entry_says_what_happened_and_what_to_do_in_whole_sentences() {
+    fn every_entry_has_a_meaning_and_a_remedy_in_full_sentences() {
         for &code in Code::ALL {
             let Entry { title, meaning, remedy, example, .. } = entry(code);
             for sentences in [meaning, remedy] {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_example_has_the_detail_that_its_entry_says() {
+    fn example_error_has_the_code_and_detail_of_its_entry() {
         for &code in Code::ALL {
             assert_eq!((example(code).code(), example(code).detail()), (code, entry(code).example));
         }
