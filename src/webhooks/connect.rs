@@ -1,4 +1,4 @@
-//! A connection to one of a receiver's addresses: the first that answers, by Happy Eyeballs (RFC 8305).
+//! Connects to the first of a receiver's addresses that responds, with Happy Eyeballs (RFC 8305).
 
 use std::{
     future::Future,
@@ -12,14 +12,14 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::fault::Fault;
 
-/// How long one address may take to be connected to.
+/// Connection timeout per address.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// How long to wait for an address before the next one is tried as well (RFC 8305 §8, "Connection Attempt Delay").
+/// Delay before the next address is also tried (RFC 8305 §8, "Connection Attempt Delay").
 const STAGGER: Duration = Duration::from_millis(250);
-/// The most addresses of one name to try: a name must not make this server scan a network.
+/// Maximum number of addresses to try, so that a name cannot make this server scan a network.
 const MOST_ADDRESSES: usize = 20;
 
-/// Connects to one of `addresses`, each of which may be sent to.
+/// Connects to one of `addresses`, all of which must be permitted.
 pub async fn connect(addresses: Vec<IpAddr>, port: u16) -> Result<TcpStream, Fault> {
     let stream = race(interleaved(addresses), |address| async move {
         match timeout(CONNECT_TIME, TcpStream::connect(SocketAddr::new(address, port))).await {
@@ -28,13 +28,13 @@ pub async fn connect(addresses: Vec<IpAddr>, port: u16) -> Result<TcpStream, Fau
         }
     })
     .await?;
-    // One write, then an answer.
+    // The exchange is one write, then a response.
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
 
-/// The addresses to try, in order: the resolver's, with the families taking turns (RFC 8305 §4), so that one family
-/// without a route delays the other by one stagger at most. Each once.
+/// Deduplicates the addresses and alternates between the address families, in the order of the resolver (RFC 8305 §4). A
+/// family without a route therefore delays the other by at most one stagger.
 fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let mut unique = Vec::with_capacity(addresses.len());
     for address in addresses {
@@ -56,8 +56,8 @@ fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     }
 }
 
-/// Makes attempts until one succeeds: the next one when the last has failed, or has taken [`STAGGER`]. Attempts that are
-/// still under way then are dropped, which closes them.
+/// Runs attempts until one succeeds. Starts the next attempt when the last one has failed or has taken [`STAGGER`]. Drops
+/// the other attempts on success, which closes their connections.
 async fn race<T, F>(addresses: Vec<IpAddr>, attempt: impl Fn(IpAddr) -> F) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,
@@ -71,7 +71,7 @@ where
             None if under_way.is_empty() => return Err(fault.unwrap_or(Fault::AddressNotAllowed)),
             None => {}
         }
-        // The last address gets all the time that there is.
+        // The last address has no stagger limit.
         let patience = if waiting.len() == 0 { Duration::MAX } else { STAGGER };
         match timeout(patience, under_way.next()).await {
             Ok(Some(Ok(connected))) => return Ok(connected),
@@ -81,13 +81,13 @@ where
     }
 }
 
-/// The addresses of a name, by the system's resolver.
+/// Resolves a name with the system's resolver.
 pub async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
-    // The port is put in later.
+    // The port is added when connecting.
     Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
 }
 
-/// Whether a name cannot exist, so that no resolver need be asked (RFC 6761 §6.4).
+/// Whether a name cannot exist, so that the resolver need not be queried (RFC 6761 §6.4).
 pub fn is_invalid(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("invalid"))
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_and_the_resolvers_first_choice_stays_first() {
+    fn address_families_alternate_and_the_resolvers_first_address_stays_first() {
         let ordered = interleaved(addresses(&["::1", "::2", "::3", "192.0.2.1", "192.0.2.2", "::2"]));
         assert_eq!(ordered, addresses(&["::1", "192.0.2.1", "::2", "192.0.2.2", "::3"]));
         let ordered = interleaved(addresses(&["192.0.2.1", "192.0.2.2", "::1"]));
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(interleaved(many).len(), MOST_ADDRESSES);
     }
 
-    /// Races attempts that end so, or never; gives what came of it, and how long it took.
+    /// Races attempts with these results; `None` never completes. Returns the result and the duration.
     async fn raced(ends: &[(&str, Option<Result<(), Fault>>)]) -> (Result<String, Fault>, Duration) {
         let began = Instant::now();
         let found = race(addresses(&ends.iter().map(|(address, _)| *address).collect::<Vec<_>>()), |address| {
@@ -130,14 +130,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn address_that_does_not_answer_delays_the_next_one_by_a_quarter_of_a_second() {
+    async fn unresponsive_address_delays_the_next_one_by_250_ms() {
         let (found, took) = raced(&[("192.0.2.1", None), ("192.0.2.2", None), ("192.0.2.3", Some(Ok(())))]).await;
         assert_eq!(found, Ok("192.0.2.3".into()));
         assert!(took >= STAGGER * 2 && took < CONNECT_TIME, "{took:?}");
     }
 
     #[tokio::test]
-    async fn address_that_fails_delays_nothing() {
+    async fn failed_address_does_not_delay_the_next_one() {
         let texts: Vec<String> = (1..=19).map(|n| format!("192.0.2.{n}")).collect();
         let mut ends: Vec<_> = texts.iter().map(|text| (text.as_str(), Some(Err(Fault::ConnectionFailed)))).collect();
         ends.push(("192.0.2.20", Some(Ok(()))));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failure_of_all_addresses_is_ours_only_if_no_address_could_be_tried() {
+    async fn failure_is_on_the_servers_side_only_if_no_address_could_be_tried() {
         let (ours, theirs) = (Some(Err(Fault::NoRoute)), Some(Err(Fault::ConnectionFailed)));
         assert_eq!(raced(&[("::1", ours), ("192.0.2.1", ours)]).await.0, Err(Fault::NoRoute));
         assert_eq!(raced(&[("::1", ours), ("192.0.2.1", theirs)]).await.0, Err(Fault::ConnectionFailed));

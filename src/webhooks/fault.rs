@@ -1,36 +1,36 @@
-//! Why a receiver did not answer, and whether that says anything about the receiver.
+//! Reasons for failed attempts, and the side that caused them.
 
 use std::io;
 
 use nix::errno::Errno;
 
-/// Why there was no answer, in a word for the owner of the webhook. Nothing that a receiver wrote.
+/// Reason for an attempt without a response, shown to the owner of the webhook. Contains no data from the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The name has no address.
     NameNotFound,
-    /// Nothing may be sent to any of its addresses.
+    /// None of the addresses is permitted.
     AddressNotAllowed,
-    /// No address could be connected to.
+    /// Connections to all addresses failed.
     ConnectionFailed,
-    /// The certificate was not accepted, or TLS failed otherwise.
+    /// The certificate was rejected, or the TLS handshake failed otherwise.
     TlsFailed,
-    /// The time was up.
+    /// The exchange timed out.
     Timeout,
-    /// What came back was no HTTP answer, or the connection ended before it.
+    /// The response was not valid HTTP, or the connection closed early.
     BadAnswer,
-    /// No name server answered this machine.
+    /// No name server responded to this machine.
     NameLookupFailed,
-    /// This machine has no route to any of the addresses, or may not use it.
+    /// This machine has no route to any of the addresses, or is not permitted to use it.
     NoRoute,
     /// This process or machine is out of sockets, ports or memory.
     OutOfResources,
-    /// This machine knows no certificate authority.
+    /// No certificate authorities are installed on this machine.
     NoAuthorities,
 }
 
 impl Fault {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 10] = [
         Self::NameNotFound,
         Self::AddressNotAllowed,
@@ -44,7 +44,7 @@ impl Fault {
         Self::NoAuthorities,
     ];
 
-    /// The word.
+    /// Error code in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NameNotFound => "name_not_found",
@@ -60,7 +60,7 @@ impl Fault {
         }
     }
 
-    /// Whether the cause is this server, its machine or its network. Then the failure does not count against the receiver.
+    /// Whether the cause is this server, its machine or its network. Such a failure does not count against the receiver.
     pub const fn is_ours(self) -> bool {
         match self {
             Self::NameLookupFailed | Self::NoRoute | Self::OutOfResources | Self::NoAuthorities => true,
@@ -73,15 +73,15 @@ impl Fault {
         }
     }
 
-    /// What it means that a connection failed so, before or after it was made.
+    /// Classifies an I/O error of a connection, during or after its establishment.
     pub fn of_socket(error: &io::Error) -> Self {
         Self::of_machine(error).unwrap_or(Self::ConnectionFailed)
     }
 
-    /// What it means that a name lookup failed so. The system's resolver says the reason in its text only. Only a definite
-    /// "there is no such name" is about the receiver; everything else is a resolver that did not work.
+    /// Classifies an error of a name lookup. The system's resolver reports the reason only as text. Only a definite "no
+    /// such name" is the receiver's failure; every other error is a failure of the resolver.
     pub fn of_lookup(error: &io::Error) -> Self {
-        /// What glibc, musl, macOS and the BSDs say for EAI_NONAME and EAI_NODATA.
+        /// Texts of glibc, musl, macOS and the BSDs for EAI_NONAME and EAI_NODATA.
         const NOT_FOUND: [&str; 6] = [
             "name or service not known",
             "no address associated with hostname",
@@ -102,7 +102,7 @@ impl Fault {
             Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN | Errno::ENOSPC => {
                 Self::OutOfResources
             }
-            // Of EADDRNOTAVAIL: no address of this family, or no free port. EACCES and EPERM come from a local firewall.
+            // EADDRNOTAVAIL: no address of this family, or no free port. EACCES and EPERM come from a local firewall.
             Errno::ENETUNREACH
             | Errno::ENETDOWN
             | Errno::EADDRNOTAVAIL
@@ -113,8 +113,8 @@ impl Fault {
         })
     }
 
-    /// What two failed connections to one name mean together. If one of them is the receiver's fault, the name's is: it
-    /// has an address that this machine could have reached.
+    /// Combines the failures of two addresses of one name. A failure of the receiver takes precedence: the name has an
+    /// address that this machine could have reached.
     pub fn or(self, other: Self) -> Self {
         if self.is_ours() { other } else { self }
     }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_this_machine_are_told_from_errors_of_the_receiver() {
+    fn errors_of_this_machine_and_of_the_receiver_are_distinguished() {
         let table = [
             (Errno::ECONNREFUSED, Fault::ConnectionFailed),
             (Errno::ECONNRESET, Fault::ConnectionFailed),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_name_that_does_not_exist_is_the_receivers_fault() {
+    fn only_a_nonexistent_name_is_the_receivers_failure() {
         let prefix = "failed to lookup address information: ";
         for (text, fault) in [
             ("Name or service not known", Fault::NameNotFound),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_of_the_receiver_outweighs_those_of_this_machine() {
+    fn receiver_failure_takes_precedence_over_server_failures() {
         assert_eq!(Fault::NoRoute.or(Fault::ConnectionFailed), Fault::ConnectionFailed);
         assert_eq!(Fault::ConnectionFailed.or(Fault::NoRoute), Fault::ConnectionFailed);
         assert_eq!(Fault::NoRoute.or(Fault::OutOfResources), Fault::OutOfResources);

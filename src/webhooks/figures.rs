@@ -1,4 +1,4 @@
-//! What this server has sent, and what waits, in numbers.
+//! Metrics of this server's deliveries and of the queue.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,56 +7,56 @@ use crate::metrics::{
     text::{Measured, Page},
 };
 
-/// What came of an attempt.
+/// Result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The receiver took the event.
+    /// The receiver accepted the event.
     Delivered,
-    /// It did not, and will be asked again.
+    /// The attempt failed and will be retried.
     Retried,
-    /// It did not, and the time is up.
+    /// The attempt failed and the retry period is over.
     Failed,
-    /// Another server had taken the delivery over in the meantime.
+    /// Another server took over the delivery in the meantime.
     Overtaken,
 }
 
-/// The numbers, since the server started.
+/// Counters since the server started.
 #[derive(Debug, Default)]
 pub struct Figures {
     outcomes: [AtomicU64; 4],
     taken: AtomicU64,
     disabled: AtomicU64,
-    /// Deliveries of the whole deployment.
+    /// Depth of the whole deployment's queue.
     pub depth: Measurement,
 }
 
 impl Figures {
-    /// Deliveries were taken to be sent.
+    /// Counts claimed deliveries.
     pub fn add_taken(&self, count: usize) {
         self.taken.fetch_add(count as u64, Relaxed);
     }
 
-    /// An attempt ended.
+    /// Counts a finished attempt.
     pub fn add(&self, outcome: Outcome) {
         self.counter(outcome).fetch_add(1, Relaxed);
     }
 
-    /// A webhook was disabled.
+    /// Counts a disabled webhook.
     pub fn add_disabled(&self) {
         self.disabled.fetch_add(1, Relaxed);
     }
 
-    /// How many attempts were begun.
+    /// Number of started attempts.
     pub fn attempts(&self) -> u64 {
         self.taken.load(Relaxed)
     }
 
-    /// How many attempts ended so.
+    /// Number of attempts that finished with this outcome.
     pub fn count(&self, outcome: Outcome) -> u64 {
         self.counter(outcome).load(Relaxed)
     }
 
-    /// How many webhooks this server has disabled.
+    /// Number of webhooks that this server disabled.
     pub fn disabled(&self) -> u64 {
         self.disabled.load(Relaxed)
     }
@@ -75,18 +75,17 @@ impl Figures {
 impl Measured for Figures {
     fn tell(&self, page: &mut Page) {
         let Depth { open, due, oldest_due } = self.depth.get();
-        page.counter("cloudapi_webhook_attempts_total", "Deliveries that this server has begun to send.")
+        page.counter("cloudapi_webhook_attempts_total", "Delivery attempts that this server started.")
             .is(self.attempts());
-        page.counter("cloudapi_webhook_attempts_ended_total", "What came of them.")
+        page.counter("cloudapi_webhook_attempts_ended_total", "Finished delivery attempts by outcome.")
             .of(&[("outcome", "delivered")], self.count(Outcome::Delivered))
             .of(&[("outcome", "retried")], self.count(Outcome::Retried))
             .of(&[("outcome", "failed")], self.count(Outcome::Failed))
             .of(&[("outcome", "overtaken")], self.count(Outcome::Overtaken));
-        page.counter("cloudapi_webhooks_disabled_total", "Webhooks that this server has disabled.").is(self.disabled());
-        page.gauge("cloudapi_webhook_deliveries", "Deliveries of the whole deployment that are not done.")
+        page.counter("cloudapi_webhooks_disabled_total", "Webhooks that this server disabled.").is(self.disabled());
+        page.gauge("cloudapi_webhook_deliveries", "Pending deliveries of the whole deployment by state.")
             .of(&[("state", "waiting")], open.saturating_sub(due))
             .of(&[("state", "due")], due);
-        page.gauge("cloudapi_webhook_oldest_due_seconds", "For how long the oldest delivery that is due has waited.")
-            .is(oldest_due);
+        page.gauge("cloudapi_webhook_oldest_due_seconds", "Age of the oldest due delivery.").is(oldest_due);
     }
 }

@@ -1,4 +1,4 @@
-//! `/v1/webhooks`.
+//! Handlers of `/v1/webhooks`.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use crate::{
     tx::{Change, Once, first},
 };
 
-/// Makes a webhook.
+/// Creates a webhook.
 pub async fn create(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
@@ -45,8 +45,7 @@ pub async fn create(
     let url = vet::parse(&new.url, app.outbox.sender.allowed())?;
     tenant.require_active()?;
     if repo::lock_count(tx.db(), tenant).await? >= MAX_WEBHOOKS {
-        let detail =
-            format!("The project has {MAX_WEBHOOKS} webhooks, which is the most it may have; delete one first");
+        let detail = format!("The project has {MAX_WEBHOOKS} webhooks, the maximum; delete one first");
         return Err(Error::new(Code::LimitReached, detail));
     }
     let (id, secret) = (WebhookId::new(), WebhookSecret::generate());
@@ -65,7 +64,7 @@ pub async fn create(
     tx.commit(change, Issued(Created { location: format!("/v1/webhooks/{id}"), body })).await
 }
 
-/// The webhooks of a project.
+/// Lists a project's webhooks.
 pub async fn list(
     grant: Grant<WebhooksRead, SessionOrKey>,
     State(app): State<App>,
@@ -78,7 +77,7 @@ pub async fn list(
     Ok(List::new(page.map(WebhookView::from), grant.request().id))
 }
 
-/// One webhook.
+/// Returns a webhook.
 pub async fn get(
     grant: Grant<WebhooksRead, SessionOrKey>,
     State(app): State<App>,
@@ -90,7 +89,7 @@ pub async fn get(
     Ok(Tagged(webhook.into()))
 }
 
-/// Changes a webhook.
+/// Updates a webhook.
 pub async fn update(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
@@ -118,7 +117,7 @@ pub async fn update(
     tx.commit(change, Tagged(after)).await
 }
 
-/// Removes a webhook.
+/// Deletes a webhook.
 pub async fn delete(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
@@ -140,7 +139,7 @@ pub async fn delete(
     tx.commit(change, reply).await
 }
 
-/// Gives a webhook another secret, and the old one an end.
+/// Rotates a webhook's secret. The previous secret remains valid for the overlap.
 pub async fn rotate_secret(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
@@ -160,7 +159,7 @@ pub async fn rotate_secret(
             return Err(Error::new(
                 Code::RotationInProgress,
                 format!(
-                    "The webhook has two live secrets until {end}; rotate it then, or with an overlap of 0, which ends both"
+                    "The webhook has two valid secrets until {end}; rotate it then, or use an overlap of 0 to invalidate both"
                 ),
             ));
         }
@@ -175,7 +174,7 @@ pub async fn rotate_secret(
     tx.commit(change, Issued(Created { location: format!("/v1/webhooks/{id}"), body })).await
 }
 
-/// Sends a webhook an event, to try it.
+/// Sends the event `webhook.tested` to a webhook.
 pub async fn test(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
@@ -194,7 +193,7 @@ pub async fn test(
     tx.commit(change, Accepted { location, etag: view.etag(), body }).await
 }
 
-/// What was sent to a webhook.
+/// Lists a webhook's deliveries.
 pub async fn deliveries(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
@@ -209,7 +208,7 @@ pub async fn deliveries(
     Ok(List::new(page.map(DeliveryView::from), grant.request().id))
 }
 
-/// One delivery.
+/// Returns a delivery.
 pub async fn delivery(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
@@ -222,7 +221,7 @@ pub async fn delivery(
     Ok(Tagged(delivery.into()))
 }
 
-/// Sends an event once more.
+/// Sends a delivery again.
 pub async fn redeliver(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
@@ -249,14 +248,13 @@ pub async fn redeliver(
 }
 
 fn sealed(app: &App, id: WebhookId, secret: &WebhookSecret) -> Result<Vec<u8>> {
-    app.outbox.seals.seal(id, secret).ok_or_else(|| Error::internal("a webhook's secret could not be sealed"))
+    app.outbox.seals.seal(id, secret).ok_or_else(|| Error::internal("failed to seal a webhook secret"))
 }
 
 fn require_enabled(is_enabled: bool) -> Result<()> {
     if is_enabled {
         return Ok(());
     }
-    let detail =
-        "The webhook is disabled, so nothing is sent to it; enable it with PATCH and 'enabled' true, and ask again";
+    let detail = "The webhook is disabled; enable it with PATCH and 'enabled' true, then retry";
     Err(Error::new(Code::WebhookDisabled, detail))
 }

@@ -1,9 +1,9 @@
-//! Webhooks: a project's events, sent to its own receivers as they are sealed.
+//! Webhooks: a project's events, sent to its receivers when they are sealed.
 //!
-//! The sealer queues a delivery for each event and each webhook that wants it ([`repo::enqueue`]), in its own transaction,
-//! so an event that is in the trail is on its way. Every server's [`worker`] takes deliveries that are due, sends them
-//! outside of any transaction, and notes what came of it: at least once, signed ([`sign`]), and only ever to addresses
-//! that may be sent to ([`vet`], [`send`]).
+//! The sealer queues a delivery for each event and each webhook that selects it ([`repo::enqueue`]), in the transaction
+//! that makes the event visible. The [`worker`] of every server claims due deliveries, sends them outside of any
+//! transaction, and records the result. Deliveries are sent at least once, signed ([`sign`]), and only to permitted
+//! addresses ([`vet`], [`send`]).
 
 pub mod connect;
 pub mod fault;

@@ -1,4 +1,4 @@
-//! What a webhook and a delivery are, to the server and to clients.
+//! Webhooks and deliveries, in the database and in the API.
 
 use std::borrow::Cow;
 
@@ -21,101 +21,102 @@ use crate::{
     events::model::EventType,
 };
 
-/// How many webhooks a project may have.
+/// Maximum number of webhooks per project.
 pub const MAX_WEBHOOKS: i64 = 20;
-/// How long an old secret goes on signing beside the new one when nothing else is said: a day, in seconds.
+/// Default overlap of a rotation, during which both secrets sign: one day, in seconds.
 pub const DEFAULT_OVERLAP_SECONDS: u32 = 24 * 3600;
 
-/// What a new webhook shall be.
+/// New webhook.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewWebhook {
-    /// The project whose events are sent; needed with a session.
+    /// ID of the project whose events are sent. Required with a session.
     pub project_id: Option<ProjectId>,
-    /// Where they are sent: an https URL whose host is on the public Internet, without user name, password or fragment.
+    /// Destination: an https URL whose host is on the public Internet, without user name, password or fragment.
     #[schemars(length(max = 2048), extend("format" = "uri"), example = "https://receiver.example/hooks")]
     pub url: String,
-    /// The types of events that are sent; all when left out or empty.
+    /// Event types to send. All types if omitted or empty.
     #[schemars(length(max = 64), extend("uniqueItems" = true))]
     pub event_types: Option<Vec<EventType>>,
-    /// What it is for; empty when left out.
-    #[schemars(length(max = 500), regex(pattern = NO_CONTROL_CHARACTERS), example = "tells the billing service")]
+    /// Description; empty by default.
+    #[schemars(length(max = 500), regex(pattern = NO_CONTROL_CHARACTERS), example = "Notifies the billing service")]
     pub description: Option<String>,
-    /// Whether anything is sent; true when left out.
+    /// Whether events are sent; default true.
     pub enabled: Option<bool>,
 }
 
-/// What changes; what is left out stays as it is.
+/// Changes to a webhook. Omitted members are unchanged.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebhookPatch {
-    /// Where events are sent.
+    /// Destination URL.
     #[schemars(length(max = 2048), extend("format" = "uri"), example = "https://receiver.example/hooks")]
     pub url: Replace<String>,
-    /// The types of events that are sent; all when empty or null.
+    /// Event types to send. All types if empty or null.
     #[schemars(length(max = 64), extend("uniqueItems" = true))]
     pub event_types: Patch<Vec<EventType>>,
-    /// What it is for; null for nothing.
-    #[schemars(length(max = 500), regex(pattern = NO_CONTROL_CHARACTERS), example = "tells the billing service")]
+    /// Description; null to remove it.
+    #[schemars(length(max = 500), regex(pattern = NO_CONTROL_CHARACTERS), example = "Notifies the billing service")]
     pub description: Patch<String>,
-    /// Whether anything is sent. Enabled again, it is sent what has waited for no more than 24 hours.
+    /// Whether events are sent. When a webhook is enabled again, its pending deliveries of the last 24 hours are sent.
     pub enabled: Replace<bool>,
 }
 
-/// How to rotate a webhook's secret.
+/// Rotation of a webhook's secret.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretRotation {
-    /// How many seconds the old secret goes on signing beside the new one; a day when left out. 0 ends it at once.
+    /// Overlap in seconds during which deliveries are signed with both secrets; default one day. With 0, the previous
+    /// secret becomes invalid immediately.
     #[schemars(range(max = 604_800))]
     pub overlap_seconds: Option<u32>,
 }
 
-/// The filter of the list of webhooks.
+/// Filter for webhooks.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct WebhookFilter {
-    /// The project; needed with a session, whose user may see several.
+    /// Project ID. Required with a session, whose user can belong to several projects.
     pub project_id: Option<String>,
 }
 
-/// The filter of the list of deliveries.
+/// Filter for deliveries.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct DeliveryFilter {
-    /// Only deliveries that stand so.
+    /// Status of the delivery.
     pub status: Option<DeliveryStatus>,
 }
 
 patch!(WebhookPatch);
 input!(NewWebhook, SecretRotation, ListQuery<WebhookFilter>, ListQuery<DeliveryFilter>);
 
-/// Why the server has disabled a webhook.
+/// Reason why the server disabled a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum DisabledReason {
-    /// The receiver answered 410: it is gone.
+    /// The receiver responded with 410 Gone.
     Gone,
-    /// Every attempt has failed for five days.
+    /// All attempts failed for five days.
     Failing,
 }
 
-/// How a delivery stands.
+/// Status of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum DeliveryStatus {
-    /// It will be sent, or sent again.
+    /// The delivery will be sent or retried.
     Pending,
-    /// The receiver answered with 2xx.
+    /// The receiver responded with 2xx.
     Delivered,
-    /// It was tried for 24 hours and will not be tried again, unless it is asked for.
+    /// The delivery failed for 24 hours, or cannot be sent. It is retried only on request.
     Failed,
 }
 
 impl DeliveryStatus {
-    /// The status as clients see it.
+    /// Name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -125,58 +126,58 @@ impl DeliveryStatus {
     }
 }
 
-/// A webhook as the database has it.
+/// Webhook as stored in the database.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct StoredWebhook {
-    /// The webhook.
+    /// ID of the webhook.
     pub id: WebhookId,
-    /// Its project.
+    /// Project of the webhook.
     pub project_id: ProjectId,
-    /// Where events are sent.
+    /// Destination URL.
     pub url: String,
-    /// Which; all when empty.
+    /// Event types to send; all if empty.
     pub event_types: Vec<String>,
-    /// What it is for.
+    /// Description.
     pub description: String,
-    /// Whether anything is sent.
+    /// Whether events are sent.
     pub enabled: bool,
-    /// Why the server has disabled it.
+    /// Reason why the server disabled the webhook.
     pub disabled_reason: Option<DisabledReason>,
-    /// What signs, sealed.
+    /// Signing secret, sealed.
     pub secret: Vec<u8>,
-    /// What signed before.
+    /// Previous signing secret, sealed.
     pub previous_secret: Option<Vec<u8>>,
-    /// Until when that signs, too.
+    /// Time until which deliveries are also signed with the previous secret.
     pub previous_expires_at: Option<Timestamp>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// Since when every attempt has failed.
+    /// Time since which all attempts have failed.
     pub failing_since: Option<Timestamp>,
 }
 
-/// A webhook as it is shown, without its secret.
+/// Webhook, without its secret.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Webhook")]
 pub struct WebhookView {
-    /// The webhook's id.
+    /// ID of the webhook.
     pub id: WebhookId,
-    /// The project whose events are sent.
+    /// ID of the project whose events are sent.
     pub project_id: ProjectId,
-    /// Where they are sent.
+    /// Destination URL.
     pub url: String,
-    /// The types of events that are sent; empty for all.
+    /// Event types that are sent; empty for all.
     pub event_types: Vec<EventType>,
-    /// What it is for.
+    /// Description.
     pub description: String,
-    /// Whether anything is sent.
+    /// Whether events are sent.
     pub enabled: bool,
-    /// Why the server has disabled it; null while it is enabled, and when a client disabled it.
+    /// Reason why the server disabled the webhook. Null if the webhook is enabled or was disabled by a client.
     pub disabled_reason: Option<DisabledReason>,
-    /// Since when every attempt has failed; null while it works.
+    /// Time since which all attempts have failed. Null if the last attempt succeeded.
     pub failing_since: Option<Timestamp>,
-    /// After a rotation, when the secret before the newest stops signing; null before any.
+    /// Time at which the previous secret stops signing, after a rotation. Null if the secret was never rotated.
     pub previous_expires_at: Option<Timestamp>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
 }
 
@@ -205,12 +206,12 @@ impl From<StoredWebhook> for WebhookView {
     }
 }
 
-/// A webhook as it is given to its maker, once, with its secret.
+/// New webhook or rotated secret. Contains the secret, which is not shown again.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct IssuedWebhook {
-    /// What verifies that an event comes from here (Standard Webhooks). Shown this once.
+    /// Secret that verifies the signatures of deliveries (Standard Webhooks). Not shown again.
     pub secret: WebhookSecret,
-    /// Everything else about it.
+    /// Webhook.
     #[serde(flatten)]
     pub view: WebhookView,
 }
@@ -221,97 +222,98 @@ impl Versioned for IssuedWebhook {
     }
 }
 
-/// What deleting a webhook answers.
+/// Confirmation of a deleted webhook.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct DeletedWebhook {
-    /// The webhook's id.
+    /// ID of the webhook.
     pub id: WebhookId,
     /// Always true.
     #[schemars(extend("const" = true))]
     pub deleted: bool,
 }
 
-/// What asking for a test answers.
+/// Confirmation of a test.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TestedWebhook {
-    /// The webhook's id.
+    /// ID of the webhook.
     pub id: WebhookId,
-    /// Always true: an event `webhook.tested` will be sent to this webhook alone.
+    /// Always true. The event `webhook.tested` is sent to this webhook only.
     #[schemars(extend("const" = true))]
     pub queued: bool,
 }
 
-/// Which side caused an attempt to fail.
+/// Side that caused a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum FailureCause {
-    /// The receiver, its name or its network.
+    /// Receiver, its name or its network.
     Receiver,
     /// This server, its machine, its network or its settings.
     Server,
 }
 
-/// One attempt to deliver.
+/// Attempt to deliver an event.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
-    /// Which one it was, from 1.
+    /// Number of the attempt, from 1.
     pub number: i32,
-    /// When it began.
+    /// Start time.
     pub at: Timestamp,
-    /// What the receiver answered; null when it did not answer.
+    /// HTTP status of the receiver's response. Null if there was no response.
     pub status_code: Option<u16>,
-    /// What was wrong, in a word: `unsuccessful_status`, `redirect`, `timeout`, `connection_failed`, `tls_failed`,
-    /// `name_not_found`, `address_not_allowed`, `bad_answer`, `name_lookup_failed`, `no_route`, `out_of_resources`,
-    /// `no_authorities`, `secret_unreadable`, `event_gone`, `bad_url`. Null when it was delivered.
+    /// Error code: `unsuccessful_status`, `redirect`, `timeout`, `connection_failed`, `tls_failed`, `name_not_found`,
+    /// `address_not_allowed`, `bad_answer`, `name_lookup_failed`, `no_route`, `out_of_resources`, `no_authorities`,
+    /// `secret_unreadable`, `event_gone`, `bad_url`. Null if the attempt succeeded.
     pub error: Option<Cow<'static, str>>,
-    /// Which side caused the failure. Only failures of the receiver can disable the webhook. Null when it was delivered.
+    /// Side that caused the failure. Only failures of the receiver can disable the webhook. Null if the attempt
+    /// succeeded.
     #[serde(default)]
     pub cause: Option<FailureCause>,
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub duration_ms: u64,
 }
 
-/// A delivery as the database has it.
+/// Delivery as stored in the database.
 #[derive(Debug, sqlx::FromRow)]
 pub struct StoredDelivery {
-    /// The delivery.
+    /// ID of the delivery.
     pub id: DeliveryId,
-    /// Where to.
+    /// ID of the webhook.
     pub webhook_id: WebhookId,
-    /// Of what.
+    /// ID of the event.
     pub event_id: EventId,
-    /// What that is.
+    /// Type of the event.
     pub event_type: String,
-    /// How it stands.
+    /// Status.
     pub status: DeliveryStatus,
-    /// What was tried.
+    /// Recorded attempts.
     pub attempts: Json<Vec<Attempt>>,
-    /// When it is tried next.
+    /// Time of the next attempt.
     pub next_attempt_at: Option<Timestamp>,
-    /// When it was queued first.
+    /// Time at which the delivery was first queued.
     pub created_at: Timestamp,
 }
 
-/// One event on its way to one webhook.
+/// Delivery of one event to one webhook.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Delivery")]
 pub struct DeliveryView {
-    /// The delivery's id.
+    /// ID of the delivery.
     pub id: DeliveryId,
-    /// Where it goes.
+    /// ID of the webhook.
     pub webhook_id: WebhookId,
-    /// The event that is sent.
+    /// ID of the event.
     pub event_id: EventId,
-    /// The event's type.
+    /// Type of the event.
     pub event_type: String,
-    /// How it stands.
+    /// Status.
     pub status: DeliveryStatus,
-    /// What was tried, oldest first: the last 50 attempts.
+    /// The last 50 attempts, oldest first.
     pub attempts: Vec<Attempt>,
-    /// When it is tried next, at the latest; null when it is done.
+    /// Time of the next attempt at the latest. Null if the delivery is not pending.
     pub next_attempt_at: Option<Timestamp>,
-    /// When it was queued.
+    /// Time at which the delivery was queued.
     pub created_at: Timestamp,
 }
 

@@ -1,4 +1,4 @@
-//! What all parts of a server that deal with webhooks share.
+//! State that all webhook code of a server shares.
 
 use tokio::sync::Notify;
 
@@ -10,34 +10,34 @@ use super::{
 };
 use crate::base::{net::Cidr, server_key::ServerKey};
 
-/// What the operator decides about webhooks; and a test about time and names.
+/// Webhook settings. Tests also set the pace and the resolver.
 #[derive(Clone, Debug, Default)]
 pub struct WebhookOptions {
-    /// Networks that may be sent to besides the public Internet, over http too.
+    /// Networks that are permitted in addition to the public Internet, over http as well.
     pub allowed: Vec<Cidr>,
-    /// How names become addresses.
+    /// Resolver of host names.
     pub resolver: Resolver,
-    /// How fast.
+    /// Timing and limits.
     pub pace: Pace,
 }
 
-/// Where deliveries leave from.
+/// Shared state of webhook code.
 #[derive(Debug)]
 pub struct Outbox {
     /// Seals secrets for the database.
     pub seals: Seals,
-    /// Sends.
+    /// Sends requests to receivers.
     pub sender: Sender,
-    /// How fast.
+    /// Timing and limits.
     pub pace: Pace,
-    /// How much.
+    /// Metrics.
     pub figures: Figures,
-    /// Told when something may be due.
+    /// Notified when a delivery may be due.
     pub wake: Notify,
 }
 
 impl Outbox {
-    /// That of the deployment whose key is `key`.
+    /// Creates the state for the deployment with the server key `key`.
     pub fn new(options: WebhookOptions, key: &ServerKey) -> Self {
         Self {
             seals: Seals::new(key),

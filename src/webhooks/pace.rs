@@ -1,5 +1,5 @@
-//! How fast deliveries are sent: how soon again after a failure, and how many at a time to whom, so that one dead or slow
-//! receiver holds up nobody else.
+//! Timing and concurrency limits of deliveries: the backoff after failures, and the number of concurrent deliveries per
+//! receiver, so that a dead or slow receiver does not delay others.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,26 +7,26 @@ use rand::RngExt;
 
 use crate::base::id::WebhookId;
 
-/// The times and bounds of sending.
+/// Timing and limits of deliveries.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How often to look for what is due; a server that seals looks at once.
+    /// Polling interval for due deliveries. A server that seals an entry polls immediately.
     pub poll: Duration,
-    /// How long one exchange may take as a whole: name, connection, TLS, answer.
+    /// Deadline for one exchange: lookup, connection, TLS and response.
     pub exchange: Duration,
-    /// How long what a server has taken is its own. Longer than an exchange.
+    /// Duration of a server's lease on a claimed delivery. Longer than an exchange.
     pub lease: Duration,
-    /// The first retry comes after at most this; each further one after at most twice as long as the one before.
+    /// Maximum delay before the first retry. The maximum doubles with each further retry.
     pub first_pause: Duration,
-    /// But after no longer than this.
+    /// Upper limit of the retry delay.
     pub longest_pause: Duration,
-    /// For how long an event is retried.
+    /// Period in which a delivery is retried.
     pub retry_for: Duration,
-    /// A webhook is disabled when every attempt has failed for so long.
+    /// Period of continuous failure after which a webhook is disabled.
     pub give_up_after: Duration,
-    /// And when those were so many at least.
+    /// Minimum number of failed attempts before a webhook is disabled.
     pub give_up_failures: i32,
-    /// For how long deliveries are kept.
+    /// Retention period of deliveries.
     pub kept_for: Duration,
 }
 
@@ -48,8 +48,8 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How long to wait after the failed attempt `attempt`: exponential backoff with full jitter, so that what failed
-    /// together does not come again together. A receiver that says when it wants to be asked again is not asked sooner.
+    /// Delay after the failed attempt `attempt`: exponential backoff with full jitter, so that deliveries that failed
+    /// together are not retried together. Respects the receiver's `Retry-After` up to `longest_pause`.
     pub fn pause(&self, attempt: i32, retry_after: Option<Duration>) -> Duration {
         let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(30);
         let most = self.first_pause.saturating_mul(1 << doublings).min(self.longest_pause);
@@ -57,36 +57,36 @@ impl Pace {
         pause.max(retry_after.unwrap_or_default().min(self.longest_pause))
     }
 
-    /// How long to wait after an attempt that failed for a reason of this server's.
+    /// Delay after an attempt that failed because of this server.
     pub fn own_pause(&self, attempt: i32) -> Duration {
         self.pause(attempt.min(OURS), None)
     }
 }
 
-/// What failed for a reason of this server's is tried again as after this many failures, at most: soon, however often it
-/// has failed before.
+/// Failures of this server are retried with the backoff of at most this many failures, so that they are always retried
+/// soon.
 const OURS: i32 = 3;
 
-/// An exchange that takes longer than this makes a receiver a slow one.
+/// Duration above which an exchange counts as slow.
 const SLOW: Duration = Duration::from_secs(3);
-/// At a time to receivers that are not known to be in trouble; and to one of them, before and after it has shown that it
-/// answers quickly.
+/// Concurrent deliveries to receivers without known problems: in total, to a receiver that was not tried yet, and to a
+/// receiver that has responded quickly.
 const SOUND: usize = 48;
 const EACH_UNTRIED: usize = 1;
 const EACH_QUICK: usize = 4;
-/// At a time to receivers that fail or are slow, which may be many; and to one of them.
+/// Concurrent deliveries to receivers that fail or are slow: in total, and to one receiver.
 const TROUBLED: usize = 16;
 const EACH_TROUBLED: usize = 1;
-/// Of more receivers than this, what is known is forgotten. They are then taken to be untried.
+/// Maximum number of receivers whose behavior is remembered. Above it, all are forgotten and count as untried.
 const REMEMBERED: usize = 10_000;
 
-/// Where a delivery waits: those to receivers in trouble use places of their own, so that all of these may hang until
-/// their time is up and the others notice nothing.
+/// Lane of a delivery. Receivers in trouble have separate capacity: even if all of their deliveries hang until the
+/// deadline, other receivers are not delayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// For receivers that work.
+    /// Receivers that work.
     Sound,
-    /// For those that do not.
+    /// Receivers that fail or are slow.
     Troubled,
 }
 
@@ -96,7 +96,7 @@ enum Manner {
     Troubled,
 }
 
-/// What one server is sending, and what it has seen of the receivers.
+/// Deliveries in flight on one server, and the observed behavior of receivers.
 #[derive(Debug, Default)]
 pub struct Lanes {
     in_flight: HashMap<WebhookId, usize>,
@@ -105,8 +105,8 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Which lane a webhook's deliveries take, and how many more of them may be taken now. Whether it is `failing` all
-    /// servers know; whether it is slow, each finds out for itself.
+    /// Lane of a webhook's deliveries, and how many more can be claimed now. All servers know whether a webhook is
+    /// `failing`. Each server observes on its own whether a receiver is slow.
     pub fn room(&self, webhook: WebhookId, failing: bool) -> (Lane, usize) {
         let (lane, each) = match self.seen.get(&webhook) {
             _ if failing => (Lane::Troubled, EACH_TROUBLED),
@@ -118,7 +118,7 @@ impl Lanes {
         (lane, each.saturating_sub(in_flight).min(self.free(lane)))
     }
 
-    /// How many places of `lane` are free.
+    /// Free capacity of `lane`.
     pub fn free(&self, lane: Lane) -> usize {
         let (all, [sound, troubled]) = match lane {
             Lane::Sound => (SOUND, self.used),
@@ -127,18 +127,18 @@ impl Lanes {
         all.saturating_sub(if lane == Lane::Sound { sound } else { troubled })
     }
 
-    /// Whether nothing is being sent.
+    /// Whether no delivery is in flight.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
     }
 
-    /// A delivery to `webhook` is being sent.
+    /// Records that a delivery to `webhook` started.
     pub fn begin(&mut self, webhook: WebhookId, lane: Lane) {
         *self.in_flight.entry(webhook).or_default() += 1;
         self.change(lane, 1);
     }
 
-    /// It is not any more: whether it was `delivered`, and how long it took.
+    /// Records that a delivery finished: whether it was `delivered`, and its duration.
     pub fn end(&mut self, webhook: WebhookId, lane: Lane, delivered: bool, took: Duration) {
         self.release(webhook, lane);
         if self.seen.len() >= REMEMBERED {
@@ -148,7 +148,7 @@ impl Lanes {
         self.seen.insert(webhook, manner);
     }
 
-    /// As [`Lanes::end`], after an attempt that says nothing about the receiver.
+    /// Like [`Lanes::end`], for an attempt that does not show how the receiver behaves.
     pub fn release(&mut self, webhook: WebhookId, lane: Lane) {
         if let Some(count) = self.in_flight.get_mut(&webhook) {
             *count -= 1;
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_lie_anywhere_below() {
+    fn backoff_doubles_up_to_the_limit_with_full_jitter() {
         let pace = Pace::default();
         for (attempt, most) in [(1, 10), (2, 20), (5, 160), (11, 10_240), (12, 14_400), (i32::MAX, 14_400)] {
             let pauses: Vec<Duration> = (0..1000).map(|_| pace.pause(attempt, None)).collect();
@@ -182,21 +182,21 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_asks_for_a_pause_gets_it_within_reason() {
+    fn retry_after_is_respected_up_to_the_limit() {
         let pace = Pace::default();
         assert!(pace.pause(1, Some(Duration::from_secs(600))) >= Duration::from_secs(600));
         assert!(pace.pause(1, Some(Duration::MAX)) <= pace.longest_pause);
     }
 
     #[test]
-    fn failure_of_this_server_is_retried_soon_however_often_it_has_failed() {
+    fn server_failures_are_retried_soon_regardless_of_their_number() {
         let pace = Pace::default();
         let most = pace.first_pause * 4;
         assert!((0..1000).all(|attempt| pace.own_pause(attempt) <= most));
     }
 
     #[test]
-    fn failure_of_this_server_changes_nothing_about_the_receiver() {
+    fn server_failures_do_not_change_the_receivers_lane() {
         let (mut lanes, webhook) = (Lanes::default(), WebhookId::new());
         lanes.begin(webhook, Lane::Sound);
         lanes.end(webhook, Lane::Sound, true, Duration::from_millis(5));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_receivers_are_in_trouble_there_is_room_for_the_others() {
+    fn failing_receivers_do_not_use_the_capacity_of_others() {
         let mut lanes = Lanes::default();
         for _ in 0..100 {
             let webhook = WebhookId::new();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_is_sent_more_at_a_time_once_it_was_quick_and_less_once_it_was_not() {
+    fn concurrency_rises_for_quick_receivers_and_falls_for_slow_ones() {
         let (mut lanes, webhook) = (Lanes::default(), WebhookId::new());
         assert_eq!(lanes.room(webhook, false), (Lane::Sound, EACH_UNTRIED));
         lanes.begin(webhook, Lane::Sound);

@@ -1,4 +1,4 @@
-//! SQL for deliveries as the worker sees them. All times are the database's, which all servers share.
+//! SQL of the delivery queue, for the worker. All times are from the database's clock, which all servers share.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use crate::{
     metrics::queue_depth::Depth,
 };
 
-/// A webhook with deliveries that are due.
+/// Webhook with due deliveries.
 #[derive(Clone, Copy, Debug, sqlx::FromRow)]
 pub struct Turn {
-    /// The webhook.
+    /// ID of the webhook.
     pub webhook_id: WebhookId,
     /// Whether its last attempt failed.
     pub failing: bool,
 }
 
-/// The webhooks to which something is due, at most `limit`, those first that have waited longest. It costs a look-up for
-/// each webhook that something waits for, however much that is.
+/// Finds up to `limit` webhooks with due deliveries, those that have waited longest first. Costs one index lookup per
+/// webhook with pending deliveries, regardless of their number.
 pub async fn turns(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Turn>> {
     sqlx::query_as(
         "WITH RECURSIVE waiting (webhook_id) AS (
@@ -48,35 +48,35 @@ pub async fn turns(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Turn>>
     .await
 }
 
-/// A delivery that was taken, with all that is needed to send it.
+/// Claimed delivery, with everything that is needed to send it.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Taken {
-    /// The delivery.
+    /// ID of the delivery.
     pub id: DeliveryId,
-    /// Which attempt this is. Only who has the last one may note what came of it.
+    /// Number of this attempt. Only the claim with the latest attempt number may record its result.
     pub attempt: i32,
-    /// How many attempts before it failed because of the receiver, as far as they are remembered.
+    /// Number of recorded attempts that failed because of the receiver.
     pub failures: i32,
-    /// The webhook.
+    /// ID of the webhook.
     pub webhook_id: WebhookId,
-    /// The project.
+    /// ID of the project.
     pub project_id: ProjectId,
-    /// The event.
+    /// ID of the event.
     pub event_id: AuditId,
-    /// Where to.
+    /// Destination URL.
     pub url: String,
-    /// What signs, sealed.
+    /// Signing secret, sealed.
     pub secret: Vec<u8>,
-    /// What signed before.
+    /// Previous signing secret, sealed.
     pub previous_secret: Option<Vec<u8>>,
-    /// Until when that signs, too.
+    /// Time until which deliveries are also signed with the previous secret.
     pub previous_expires_at: Option<Timestamp>,
-    /// The sealed entry that the event is; null when it was redacted or trimmed since.
+    /// Sealed entry of the event; none if it was redacted or removed.
     pub payload: Option<Vec<u8>>,
 }
 
-/// Takes what is due, for each webhook at most as many as it says there, until the lease ends: what nobody says anything
-/// of until then is due again. What another server is just taking is left to it.
+/// Claims due deliveries, up to the given number per webhook, for the duration of a lease. A delivery whose result is not
+/// recorded by then is due again. Skips deliveries that another server is claiming.
 pub async fn take(db: &mut PgConnection, turns: &[(WebhookId, usize)], lease: Duration) -> sqlx::Result<Vec<Taken>> {
     let webhooks: Vec<_> = turns.iter().map(|turn| turn.0).collect();
     let counts: Vec<_> = turns.iter().map(|turn| i64::try_from(turn.1).unwrap_or(i64::MAX)).collect();
@@ -103,28 +103,28 @@ pub async fn take(db: &mut PgConnection, turns: &[(WebhookId, usize)], lease: Du
     .await
 }
 
-/// What is to happen to a delivery after an attempt.
+/// Next state of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It is delivered.
+    /// The delivery succeeded.
     Done,
-    /// It is tried again after this, if that is soon enough.
+    /// The delivery is retried after this delay, if that is within the retry period.
     Retry(Duration),
-    /// It can never be delivered.
+    /// The delivery cannot succeed.
     Never,
 }
 
-/// How a delivery and its webhook stand after an attempt.
+/// State of a delivery and its webhook after an attempt.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Noted {
-    /// Whether the delivery will be tried again.
+    /// Whether the delivery will be retried.
     pub pending: bool,
-    /// Whether its webhook has failed for so long, and so often, that it is to be disabled.
+    /// Whether the webhook has failed long and often enough to be disabled.
     pub hopeless: bool,
 }
 
-/// Notes what came of an attempt, unless it is not the last one any more. It counts for or against the webhook if it was
-/// decided `by_receiver`.
+/// Records the result of an attempt, unless a later attempt was claimed in the meantime. The result counts for or against
+/// the webhook if `by_receiver` is set.
 pub async fn note(
     db: &mut PgConnection,
     taken: &Taken,
@@ -143,7 +143,7 @@ pub async fn note(
              SELECT id, CASE WHEN $3 = 'pending' AND now() + make_interval(secs => $4) > queued_at + make_interval(secs => $5)
                              THEN 'failed' ELSE $3 END AS status
              FROM webhook_deliveries WHERE id = $1 AND attempt = $2 AND next_attempt_at IS NOT NULL
-               -- Not what is noted already, by one whose answer was lost.
+               -- Skips attempts already recorded by a call whose response was lost.
                AND coalesce((attempts -> -1 ->> 'number')::int, 0) < $2
              FOR UPDATE),
          noted AS (
@@ -168,8 +168,8 @@ pub async fn note(
     .fetch_optional(&mut *db)
     .await?;
     if noted.is_some() && by_receiver {
-        // On its own, so that a row which many attempts share is locked for a moment only, and not at all while all is
-        // well.
+        // Separate statement: many attempts share the webhook's row, so it is locked only briefly, and not at all while
+        // deliveries succeed.
         let sql = match next {
             Next::Done => {
                 "UPDATE webhooks SET failing_since = NULL, failures = 0 WHERE id = $1 AND failing_since IS NOT NULL"
@@ -183,7 +183,7 @@ pub async fn note(
     Ok(noted)
 }
 
-/// Disables a webhook; gives whether it was enabled.
+/// Disables a webhook. Returns whether it was enabled.
 pub async fn disable(db: &mut PgConnection, webhook: WebhookId, reason: DisabledReason) -> sqlx::Result<bool> {
     sqlx::query("UPDATE webhooks SET enabled = false, disabled_reason = $2 WHERE id = $1 AND enabled")
         .bind(webhook)
@@ -193,7 +193,7 @@ pub async fn disable(db: &mut PgConnection, webhook: WebhookId, reason: Disabled
         .map(|done| done.rows_affected() == 1)
 }
 
-/// What waits, in all.
+/// Measures the depth of the queue.
 pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
     let (waiting, due, oldest): (i64, i64, f64) = sqlx::query_as(
         "SELECT count(*), count(*) FILTER (WHERE next_attempt_at <= now()),
@@ -208,8 +208,8 @@ pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
     Ok(Depth { open: number(waiting), due: number(due), oldest_due })
 }
 
-/// Gives up what has waited too long for its webhook to be enabled again, and forgets what is too old or was of a webhook
-/// that is gone; gives how many rows that were. To be called until there are none.
+/// Fails deliveries that have waited too long for a disabled webhook, and removes deliveries that are too old or whose
+/// webhook was deleted. Returns the number of rows; call until it is 0.
 pub async fn sweep(db: &mut PgConnection, pace: &Pace) -> sqlx::Result<u64> {
     let given_up = sqlx::query(
         "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL WHERE id IN (
@@ -230,7 +230,7 @@ pub async fn sweep(db: &mut PgConnection, pace: &Pace) -> sqlx::Result<u64> {
     .execute(&mut *db)
     .await?
     .rows_affected();
-    // A look-up for each webhook, however much it was sent.
+    // One index lookup per webhook, regardless of the number of its deliveries.
     let orphaned = sqlx::query(
         "WITH RECURSIVE known (webhook_id) AS (
              (SELECT webhook_id FROM webhook_deliveries ORDER BY webhook_id LIMIT 1)

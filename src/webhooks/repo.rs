@@ -17,7 +17,8 @@ use crate::{
     events::model::EventType,
 };
 
-/// The columns of [`StoredWebhook`], by name: the shape of `*` changes when a migration runs beside an older server.
+/// Columns of [`StoredWebhook`], by name: the columns of `*` change when a migration runs while an older server is
+/// running.
 macro_rules! webhook_columns {
     () => {
         "id, project_id, url, event_types, description, enabled, disabled_reason, secret, previous_secret, \
@@ -25,7 +26,7 @@ macro_rules! webhook_columns {
     };
 }
 
-/// The columns of [`StoredDelivery`].
+/// Columns of [`StoredDelivery`].
 macro_rules! delivery_columns {
     () => {
         "id, webhook_id, event_id, event_type, status, attempts, next_attempt_at, created_at"
@@ -33,13 +34,13 @@ macro_rules! delivery_columns {
 }
 
 impl ProjectItem for id::Webhook {
-    // A deleted webhook still has its project, in which its DELETE can be repeated.
+    // A deleted webhook is still found in its project, so that its DELETE can be repeated.
     const PROJECT_OF: &'static str = "SELECT project_id FROM webhooks WHERE id = $1
          UNION ALL SELECT project_id FROM deletions WHERE kind = 'webhook' AND id = $1";
 }
 
-/// Queues the events after `after`, up to `up_to`, for each webhook that is to be sent them. For the sealer, in the
-/// transaction that makes them visible.
+/// Queues the events after `after`, up to `up_to`, for each webhook that selects them. The sealer calls this in the
+/// transaction that makes the events visible.
 pub async fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> sqlx::Result<()> {
     let mut wanted: Vec<(AuditId, WebhookId, ProjectId, String)> = sqlx::query_as(
         "SELECT e.id, w.id, e.project_id, e.action
@@ -56,7 +57,7 @@ pub async fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> s
     if wanted.is_empty() {
         return Ok(());
     }
-    // Ids increase as they are made, so a list of deliveries is in the order of events.
+    // IDs increase in the order of creation, so a list of deliveries is in the order of events.
     wanted.sort_unstable();
     let ids: Vec<_> = wanted.iter().map(|_| DeliveryId::new()).collect();
     let (events, webhooks): (Vec<_>, Vec<_>) = wanted.iter().map(|wanted| (wanted.0, wanted.1)).unzip();
@@ -77,35 +78,35 @@ pub async fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> s
     .map(drop)
 }
 
-/// Lets nobody else add a webhook to the tenant's project until the transaction ends; gives how many there are.
+/// Locks the tenant's project against new webhooks until the transaction ends. Returns the number of its webhooks.
 pub async fn lock_count(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<i64> {
     sqlx::query("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE")
         .bind(tenant.project_id())
         .execute(&mut *db)
         .await?;
-    // In a statement of its own, which sees what was waited for.
+    // A separate statement, so that its snapshot includes commits of the previous lock holder.
     sqlx::query_scalar("SELECT count(*) FROM webhooks WHERE project_id = $1")
         .bind(tenant.project_id())
         .fetch_one(db)
         .await
 }
 
-/// What a new webhook is made of.
+/// Columns of a new webhook.
 #[derive(Debug)]
 pub struct WebhookRow {
-    /// The webhook.
+    /// ID of the webhook.
     pub id: WebhookId,
-    /// Where events are sent.
+    /// Destination URL.
     pub url: String,
-    /// Which; all when empty.
+    /// Event types to send; all if empty.
     pub event_types: Vec<EventType>,
-    /// What it is for.
+    /// Description.
     pub description: String,
-    /// Whether anything is sent.
+    /// Whether events are sent.
     pub enabled: bool,
-    /// What signs, sealed.
+    /// Signing secret, sealed.
     pub secret: Vec<u8>,
-    /// When it is made.
+    /// Creation time.
     pub created_at: Timestamp,
 }
 
@@ -113,7 +114,7 @@ fn texts(types: &[EventType]) -> Vec<&'static str> {
     types.iter().map(|EventType(action)| action.as_str()).collect()
 }
 
-/// Adds a webhook to the tenant's project.
+/// Inserts a webhook into the tenant's project.
 pub async fn insert(db: &mut PgConnection, tenant: Tenant, webhook: WebhookRow) -> sqlx::Result<StoredWebhook> {
     sqlx::query_as(concat!(
         "INSERT INTO webhooks (id, project_id, url, event_types, description, enabled, secret, created_at)
@@ -132,7 +133,7 @@ pub async fn insert(db: &mut PgConnection, tenant: Tenant, webhook: WebhookRow) 
     .await
 }
 
-/// One of the tenant's webhooks.
+/// Reads one of the tenant's webhooks.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
     sqlx::query_as(concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE project_id = $1 AND id = $2"))
         .bind(tenant.project_id())
@@ -141,7 +142,7 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::
         .await
 }
 
-/// One of the tenant's webhooks, which nobody else changes until the transaction ends.
+/// Reads one of the tenant's webhooks and locks its row until the transaction ends.
 pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
     sqlx::query_as(concat!(
         "SELECT ",
@@ -154,7 +155,7 @@ pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx:
     .await
 }
 
-/// The tenant's webhooks.
+/// Lists the tenant's webhooks.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -166,21 +167,20 @@ pub async fn list(
     Ok(page.page(rows, |webhook| webhook.id))
 }
 
-/// What changes in a webhook.
+/// Changes to a webhook.
 #[derive(Debug)]
 pub struct WebhookChange {
-    /// Where events are sent.
+    /// Destination URL.
     pub url: Option<String>,
-    /// Which; all when empty.
+    /// Event types to send; all if empty.
     pub event_types: Option<Vec<EventType>>,
-    /// What it is for.
+    /// Description.
     pub description: Option<String>,
-    /// Whether anything is sent.
+    /// Whether events are sent.
     pub enabled: Option<bool>,
 }
 
-/// Changes what `change` names in a webhook of the tenant's. One that is enabled, or sent elsewhere, starts with a clean
-/// record.
+/// Applies `change` to one of the tenant's webhooks. Enabling it or changing its URL resets the failure record.
 pub async fn update(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -206,7 +206,7 @@ pub async fn update(
     .await
 }
 
-/// Gives up the deliveries of a webhook that have waited too long while it was disabled.
+/// Fails the deliveries of a webhook that waited too long while it was disabled.
 pub async fn expire(db: &mut PgConnection, id: WebhookId, pace: &Pace) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL
@@ -219,7 +219,7 @@ pub async fn expire(db: &mut PgConnection, id: WebhookId, pace: &Pace) -> sqlx::
     .map(drop)
 }
 
-/// Gives a webhook of the tenant's another secret. The one it has signs until `previous_end`, unless that is now.
+/// Replaces the secret of one of the tenant's webhooks. The previous secret also signs until `previous_end`, if set.
 pub async fn rotate(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -243,8 +243,8 @@ pub async fn rotate(
     .await
 }
 
-/// Removes a webhook of the tenant's; gives what it was. Nobody can get at its deliveries any more, and the sweep takes
-/// them away.
+/// Deletes one of the tenant's webhooks and returns it. Its deliveries are no longer accessible and are removed by the
+/// sweep.
 pub async fn delete(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
     sqlx::query_as(concat!("DELETE FROM webhooks WHERE project_id = $1 AND id = $2 RETURNING ", webhook_columns!()))
         .bind(tenant.project_id())
@@ -253,7 +253,7 @@ pub async fn delete(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sql
         .await
 }
 
-/// One delivery to a webhook that the caller has found to be the tenant's.
+/// Reads a delivery to a webhook. The caller must have checked that the webhook belongs to the tenant.
 pub async fn delivery(
     db: &mut PgConnection,
     webhook: &StoredWebhook,
@@ -270,7 +270,7 @@ pub async fn delivery(
     .await
 }
 
-/// The deliveries to a webhook that the caller has found to be the tenant's.
+/// Lists the deliveries to a webhook. The caller must have checked that the webhook belongs to the tenant.
 pub async fn deliveries(
     db: &mut PgConnection,
     webhook: &StoredWebhook,
@@ -296,8 +296,7 @@ pub async fn deliveries(
     Ok(page.page(rows, |delivery| delivery.id))
 }
 
-/// Has a delivery to `webhook` sent once more, now, and retried as if it were new. One that is being sent stays with
-/// whoever sends it.
+/// Queues a delivery to `webhook` again, due now, with a new retry period. A delivery in flight keeps its claim.
 pub async fn redeliver(
     db: &mut PgConnection,
     webhook: &StoredWebhook,

@@ -1,21 +1,21 @@
-//! The `Retry-After` of a receiver's response: seconds or an HTTP-date (RFC 9110 §10.2.3).
+//! Parses the `Retry-After` header of a receiver's response: seconds or an HTTP-date (RFC 9110 §10.2.3).
 
 use std::time::{Duration, SystemTime};
 
 use hyper::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// How long the response with these headers asks to wait.
+/// Delay that a response with these headers requests.
 pub fn of(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     parse(text(RETRY_AFTER)?, text(DATE), SystemTime::now())
 }
 
-/// Dates come in three formats (RFC 9110 §5.6.7). They count from the receiver's own `Date`, because its clock may
-/// differ from ours.
+/// Dates have three formats (RFC 9110 §5.6.7). They are relative to the receiver's own `Date`, because its clock may
+/// differ from this server's.
 fn parse(text: &str, date: Option<&str>, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // A number beyond 64 bits is as long as can be; the caller caps it.
+        // A number above 64 bits saturates; the caller caps the delay.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let until = httpdate::parse_http_date(text).ok()?;
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_and_all_three_date_formats_are_read() {
+    fn seconds_and_all_three_date_formats_are_parsed() {
         for text in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
             assert_eq!(seconds(text, None), Some(90), "{text}");
         }
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_counts_from_the_receivers_own_clock_and_a_past_one_means_now() {
+    fn date_is_relative_to_the_receivers_clock_and_a_past_date_means_now() {
         let at = "Sun, 06 Nov 1994 08:49:37 GMT";
         assert_eq!(seconds(at, Some("Sun, 06 Nov 1994 08:49:07 GMT")), Some(30));
         assert_eq!(seconds(at, Some("Sun, 06 Nov 1994 09:49:37 GMT")), Some(0));
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_asks_for_nothing() {
+    fn invalid_values_are_ignored() {
         for text in ["", " ", "-1", "+5", "1.5", "soon", "1994-11-06T08:49:37Z", "120 s"] {
             assert_eq!(seconds(text, None), None, "{text:?}");
         }

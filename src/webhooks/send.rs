@@ -1,6 +1,6 @@
-//! One exchange with a receiver: one name looked up, one connection to an address that was found fit, one request, the head
-//! of one answer. A connection of its own for each, so that what was vetted is what is spoken to; no redirect is followed,
-//! no proxy is used, and no answer is kept.
+//! One exchange with a receiver: one name lookup, one connection to a permitted address, one request, and the head of one
+//! response. Each exchange uses a new connection, so that the request goes to the address that was checked. Redirects are
+//! not followed, proxies are not used, and response bodies are not stored.
 
 use std::{
     fmt,
@@ -30,32 +30,32 @@ pub use super::fault::Fault;
 use super::{connect, retry_after, vet};
 use crate::base::net::Cidr;
 
-/// What is read of an answer: of its head, else it is none; and of its body, for the receiver's sake, which may not like to
-/// be hung up on.
+/// Maximum size of a response's head; a larger head is an error. Also the amount of the body that is read, because some
+/// receivers treat a connection that closes before the body is read as an error.
 const MOST_READ: usize = 16 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(1);
 
-/// What is needed of an answer.
+/// Relevant parts of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Its status.
+    /// HTTP status.
     pub status: u16,
-    /// For how long it asks to be left in peace, where it does.
+    /// Delay requested by `Retry-After`, if any.
     pub retry_after: Option<Duration>,
 }
 
 type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
-/// What finds a name's addresses.
+/// Function that resolves a name.
 pub type Find = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// How names become addresses.
+/// Resolver of host names.
 #[derive(Clone, Default)]
 pub enum Resolver {
-    /// As the system has it.
+    /// The system's resolver.
     #[default]
     System,
-    /// As a test has it.
+    /// A test's resolver.
     Given(Arc<Find>),
 }
 
@@ -83,27 +83,27 @@ impl Resolver {
     }
 }
 
-/// Sends.
+/// Sends requests to receivers.
 #[derive(Debug)]
 pub struct Sender {
     allowed: Vec<Cidr>,
     resolver: Resolver,
-    /// Read when first needed: it takes a while, and many deployments have no webhook.
+    /// Loaded on first use: loading takes time, and many deployments have no webhooks.
     tls: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Sender {
-    /// One that may send to `allowed` besides the public Internet.
+    /// Permits the networks `allowed` in addition to the public Internet.
     pub fn new(allowed: Vec<Cidr>, resolver: Resolver) -> Self {
         Self { allowed, resolver, tls: OnceLock::new() }
     }
 
-    /// The networks that may be sent to besides the public Internet.
+    /// Networks that are permitted in addition to the public Internet.
     pub fn allowed(&self) -> &[Cidr] {
         &self.allowed
     }
 
-    /// Sends `request`, whose headers and body are there, to `url`, within `time`.
+    /// Sends `request`, which has its headers and body, to `url`, within `time`.
     pub async fn send(&self, url: &Url, request: Request<Body>, time: Duration) -> Result<Answer, Fault> {
         timeout(time, self.exchange(url, request)).await.unwrap_or(Err(Fault::Timeout))
     }
@@ -136,8 +136,8 @@ impl Sender {
         speak(stream, request).await
     }
 
-    /// A connection to one of the host's addresses. They are looked up once, and exactly those that are found fit are
-    /// connected to: a name cannot lead elsewhere in between.
+    /// Connects to one of the host's addresses. The name is resolved once, and only the checked addresses are used, so
+    /// that a DNS change cannot redirect the connection.
     async fn connect(&self, scheme: &str, host: &Host<&str>, port: u16) -> Result<TcpStream, Fault> {
         let found = match host {
             Host::Domain(name) if connect::is_invalid(name) => Vec::new(),
@@ -160,13 +160,13 @@ impl Sender {
             return Ok(TlsConnector::from(Arc::clone(tls)));
         }
         let mut roots = RootCertStore::empty();
-        // The system's, or those of SSL_CERT_FILE and SSL_CERT_DIR.
+        // Certificates of the system, or of SSL_CERT_FILE and SSL_CERT_DIR.
         let found = rustls_native_certs::load_native_certs();
         let (added, _) = roots.add_parsable_certificates(found.certs);
         if added == 0 {
             tracing::error!(
                 errors = ?found.errors,
-                "no certificate authority is known, so no webhook can be sent over https; install ca-certificates, or set SSL_CERT_FILE"
+                "no certificate authorities found, so webhooks cannot be sent over https; install ca-certificates, or set SSL_CERT_FILE"
             );
             return Err(Fault::NoAuthorities);
         }
@@ -185,7 +185,7 @@ async fn speak(
 ) -> Result<Answer, Fault> {
     let handshake = http1::Builder::new().max_buf_size(MOST_READ).handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|_| Fault::BadAnswer)?;
-    // Ends with this exchange, whichever way that goes.
+    // Ends with this exchange in every case.
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let response = sender.send_request(request).await.map_err(|_| Fault::BadAnswer)?;
     let answer = Answer { status: response.status().as_u16(), retry_after: retry_after::of(response.headers()) };

@@ -1,4 +1,4 @@
-//! The secrets that sign what is sent, as Standard Webhooks has it, and how they are kept.
+//! Secrets that sign deliveries (Standard Webhooks), and their encryption at rest.
 
 use std::{borrow::Cow, fmt};
 
@@ -18,24 +18,24 @@ use crate::base::{id::WebhookId, server_key::ServerKey};
 const PREFIX: &str = "whsec_";
 const NONCE_BYTES: usize = 12;
 
-/// What signs one webhook's deliveries, and what its receiver verifies them with. Shown to who makes it, once.
+/// Secret that signs a webhook's deliveries and with which the receiver verifies them. Shown once, when it is created.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSecret([u8; 32]);
 
 impl WebhookSecret {
-    /// A new one.
+    /// Generates a random secret.
     pub fn generate() -> Self {
         Self(rand::rng().random())
     }
 
-    /// As its owner is given it.
+    /// Text form that the owner gets.
     fn to_text(&self) -> String {
         format!("{PREFIX}{}", BASE64.encode(self.0))
     }
 
-    /// One entry of `webhook-signature`: HMAC-SHA256 of the id, the time and the body.
+    /// One signature in `webhook-signature`: HMAC-SHA256 of ID, timestamp and body.
     fn signature(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
-        // HMAC takes a key of any length (RFC 2104).
+        // Cannot fail: HMAC accepts keys of any length (RFC 2104).
         let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.0) else { return String::new() };
         mac.update(format!("{id}.{timestamp}.").as_bytes());
         mac.update(body);
@@ -43,7 +43,7 @@ impl WebhookSecret {
     }
 }
 
-/// The value of `webhook-signature`: one for each secret that is live, so that a receiver may have either.
+/// Value of `webhook-signature`: one signature per valid secret, so that the receiver can use either secret.
 pub fn signatures(secrets: &[WebhookSecret], id: &str, timestamp: i64, body: &[u8]) -> String {
     secrets.iter().map(|secret| secret.signature(id, timestamp, body)).collect::<Vec<_>>().join(" ")
 }
@@ -72,7 +72,7 @@ impl JsonSchema for WebhookSecret {
     }
 }
 
-/// Seals webhooks' secrets for the database, under the server key: a dump alone signs nothing.
+/// Seals webhook secrets for the database with the server key, so that a copy of the database cannot forge signatures.
 pub struct Seals(ChaCha20Poly1305);
 
 impl fmt::Debug for Seals {
@@ -82,21 +82,21 @@ impl fmt::Debug for Seals {
 }
 
 impl Seals {
-    /// Those of the deployment whose key is `key`.
+    /// Derives the sealing key from the server key.
     pub fn new(key: &ServerKey) -> Self {
         Self(ChaCha20Poly1305::new(&Key::from(key.derive("cloudapi webhook secrets v1"))))
     }
 
-    /// `secret`, sealed for `webhook` alone: moved to another's row it does not open.
+    /// Seals `secret` for `webhook`. A sealed secret that is moved to the row of another webhook cannot be opened.
     pub fn seal(&self, webhook: WebhookId, secret: &WebhookSecret) -> Option<Vec<u8>> {
-        // Random, because all secrets are sealed under one key; 96 bits are enough for billions of them.
+        // Random nonces, because all secrets are sealed with one key. 96 bits suffice for billions of secrets.
         let nonce: [u8; NONCE_BYTES] = rand::rng().random();
         let payload = Payload { msg: &secret.0, aad: &webhook.as_u128().to_be_bytes() };
         let sealed = self.0.encrypt(&Nonce::from(nonce), payload).ok()?;
         Some([&nonce[..], &sealed].concat())
     }
 
-    /// What was sealed; none if it was under another key, or for another webhook.
+    /// Opens a sealed secret. Returns `None` if it was sealed with another key or for another webhook.
     pub fn open(&self, webhook: WebhookId, sealed: &[u8]) -> Option<WebhookSecret> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
         let payload = Payload { msg: sealed, aad: &webhook.as_u128().to_be_bytes() };
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sealed_secret_opens_for_its_webhook_under_its_key_alone() {
+    fn sealed_secret_opens_only_for_its_webhook_and_with_its_key() {
         let (key, webhook, secret) = (ServerKey::generate(), WebhookId::new(), WebhookSecret::generate());
         let sealed = Seals::new(&key).seal(webhook, &secret).unwrap();
         assert_eq!(Seals::new(&key).open(webhook, &sealed), Some(secret.clone()));
@@ -126,9 +126,9 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_what_the_specification_gives_as_its_example() {
+    fn signature_matches_the_example_of_the_specification() {
         let key = BASE64.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        // The example's key is shorter than ours are; HMAC fills up with zeros (RFC 2104).
+        // The example's key is shorter than this server's keys; HMAC pads with zeros (RFC 2104).
         let mut filled = [0; 32];
         filled[..key.len()].copy_from_slice(&key);
         let secrets = [WebhookSecret(filled)];

@@ -1,5 +1,5 @@
-//! Which addresses a webhook may send to. A server stands inside somebody's network: who may name a URL there must not
-//! be able to have it speak to what only that network can reach (server-side request forgery).
+//! Addresses that webhooks may send to. A server often runs inside a private network. A client that chooses a URL must
+//! not be able to make the server send requests to hosts that only this network can reach (server-side request forgery).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,19 +10,19 @@ use crate::base::{
     net::Cidr,
 };
 
-/// IPv4 networks that are not the public Internet (IANA's registry of special-purpose addresses, RFC 6890).
+/// IPv4 networks that are not the public Internet (IANA special-purpose address registry, RFC 6890).
 const SPECIAL_V4: &[(Ipv4Addr, u8)] = &[
-    // "This" network, the unspecified address in it.
+    // "This" network, including the unspecified address.
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     // Private.
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
     (Ipv4Addr::new(192, 168, 0, 0), 16),
-    // Shared by a carrier's customers.
+    // Shared address space of carriers (CGNAT).
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     // Loopback.
     (Ipv4Addr::new(127, 0, 0, 0), 8),
-    // Link-local: clouds answer there with a machine's credentials.
+    // Link-local. Clouds serve a machine's credentials there.
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     // Protocol assignments.
     (Ipv4Addr::new(192, 0, 0, 0), 24),
@@ -32,19 +32,19 @@ const SPECIAL_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(203, 0, 113, 0), 24),
     // 6to4 relays.
     (Ipv4Addr::new(192, 88, 99, 0), 24),
-    // Benchmarks of networks.
+    // Network benchmarks.
     (Ipv4Addr::new(198, 18, 0, 0), 15),
     // Multicast.
     (Ipv4Addr::new(224, 0, 0, 0), 4),
-    // Reserved, the broadcast address in it.
+    // Reserved, including the broadcast address.
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// Global unicast: outside of it lie loopback, link-local, unique-local and multicast addresses, and those that carry an
-/// IPv4 address behind a translator (mapped, compatible, NAT64).
+/// Global unicast. Excludes loopback, link-local, unique-local and multicast addresses, and addresses that embed an IPv4
+/// address (mapped, compatible, NAT64).
 const GLOBAL_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// What within that is not the public Internet, or hides an IPv4 address.
+/// Networks within global unicast that are not the public Internet or embed an IPv4 address.
 const SPECIAL_V6: &[(Ipv6Addr, u8)] = &[
     // Protocol assignments: Teredo, benchmarks, ORCHID.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
@@ -53,11 +53,11 @@ const SPECIAL_V6: &[(Ipv6Addr, u8)] = &[
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
     // 6to4.
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
-    // The 6bone, which is no more.
+    // The former 6bone.
     (Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 0), 16),
 ];
 
-/// Whether `address` is one of the public Internet.
+/// Whether `address` is on the public Internet.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
@@ -75,45 +75,46 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Whether something may be sent to `address`: over https to the public Internet, either way to what the operator allows.
+/// Whether `address` is permitted: the public Internet over https, and the operator's allowed networks over https and
+/// http.
 pub fn permits(address: IpAddr, scheme: &str, allowed: &[Cidr]) -> bool {
     let is_allowed = allowed.iter().any(|network| network.contains(address));
     is_allowed || (scheme == "https" && is_public(address))
 }
 
-/// Reads the URL of a webhook. What its name resolves to is looked at each time that something is sent; an address in its
-/// place is looked at here too, in whatever spelling: 2130706433, 0x7f.1 and 0177.0.0.1 are 127.0.0.1.
+/// Parses the URL of a webhook. A host name is resolved and checked at each attempt. An IP address is checked here too,
+/// in any notation: 2130706433, 0x7f.1 and 0177.0.0.1 are 127.0.0.1.
 pub fn parse(text: &str, allowed: &[Cidr]) -> Result<Url> {
     let url = Url::parse(text).map_err(|error| {
         Error::invalid_member(
             "/url",
             ItemCode::InvalidFormat,
-            format!("is not a URL: {error}; give one such as https://example.com/hooks"),
+            format!("is not a valid URL: {error}; use a URL such as https://example.com/hooks"),
         )
     })?;
     let refused = |what: &str| Err(Error::new(Code::UrlNotAllowed, what.to_owned()));
-    // An operator who allows networks may have names in them.
+    // An allowed network may also be addressed by name.
     let http_is_allowed = url.scheme() == "http" && !allowed.is_empty();
     if url.scheme() != "https" && !http_is_allowed {
-        return refused("The webhook's URL must be an https one; serve the receiver over TLS");
+        return refused("The webhook's URL must use https; serve the receiver over TLS");
     }
     if !url.username().is_empty() || url.password().is_some() {
         return refused(
-            "The webhook's URL holds a user name or a password; leave them out, and verify the signature instead",
+            "The webhook's URL contains a user name or a password; remove them, and verify the signature instead",
         );
     }
     if url.fragment().is_some() {
-        return refused("The webhook's URL has a fragment, which is never sent; leave out the # and what follows it");
+        return refused("The webhook's URL has a fragment, which is never sent; remove the '#' and the text after it");
     }
     let address = match url.host() {
         Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
         Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
         Some(Host::Domain(_)) => None,
-        None => return refused("The webhook's URL names no host; give one such as https://example.com/hooks"),
+        None => return refused("The webhook's URL has no host; use a URL such as https://example.com/hooks"),
     };
     match address {
         Some(address) if !permits(address, url.scheme(), allowed) => refused(
-            "The webhook's URL names an address that nothing is sent to, such as a private one; use a public https address, or have the operator add its network to CLOUDAPI_WEBHOOK_ALLOW",
+            "The webhook's URL has an address that is not permitted, such as a private one; use a public https address, or ask the operator to add its network to CLOUDAPI_WEBHOOK_ALLOW",
         ),
         _ => Ok(url),
     }
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_to_what_is_not_the_public_internet_however_it_is_spelled() {
+    fn addresses_outside_the_public_internet_are_rejected_in_any_notation() {
         for host in [
             "0.0.0.0",
             "0.1.2.3",
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_public_internet_may_be_sent_to_over_https_alone() {
+    fn public_internet_is_permitted_over_https_only() {
         for host in [
             "example.com",
             "example.com:8443",
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_allows_may_be_sent_to_either_way_and_nothing_beside_it() {
+    fn allowed_networks_are_permitted_over_http_and_https_and_others_are_not() {
         let allowed = ["127.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let is_allowed = |text: &str| parse(text, &allowed).is_ok();
         for text in [
@@ -256,7 +257,7 @@ mod tests {
             assert!(!is_allowed(text), "{text}");
         }
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        assert!(!permits(address("8.8.8.8"), "http", &allowed), "a name with http that leads elsewhere");
+        assert!(!permits(address("8.8.8.8"), "http", &allowed), "http to a name that resolves to a public address");
         assert!(permits(address("8.8.8.8"), "https", &allowed));
     }
 }

@@ -1,6 +1,6 @@
-//! Sends what is due: takes deliveries, sends them, notes what came of it. On every server; whoever takes a delivery has it
-//! for the time of a lease, and should they die, the next one takes it. At least once, therefore: a receiver knows what it
-//! has seen by `webhook-id`.
+//! Claims due deliveries, sends them, and records the results, on every server. A claim is a lease: if the server dies,
+//! another server claims the delivery after the lease expires. Deliveries are therefore sent at least once; receivers
+//! recognize duplicates by `webhook-id`.
 
 use std::{
     collections::HashMap,
@@ -41,27 +41,28 @@ use crate::{
     tx::Change,
 };
 
-/// How long what is being sent may take when the server stops. What is cut off is sent again, by whoever takes it next.
+/// Time for deliveries in flight to finish when the server stops. An interrupted delivery is sent again by the next
+/// server that claims it.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
-/// How long to wait for a database that does not answer.
+/// Deadline for a call to the database.
 const LONGEST: Duration = Duration::from_secs(15);
-/// How many webhooks to look at in one turn.
+/// Maximum number of webhooks per poll.
 const TURNS: i64 = 1000;
-/// How many at a time note what came of an attempt: requests want connections too.
+/// Maximum number of concurrent writes of results, so that connections remain for requests.
 const NOTING: usize = 3;
-/// How long to wait before it is noted once more.
+/// Delay before a result is recorded again.
 const NOTE_PAUSE: Duration = Duration::from_secs(1);
-/// Who says that it is us.
+/// User agent of deliveries.
 const USER_AGENT: &str = concat!("CloudAPI/", env!("CARGO_PKG_VERSION"), " (webhooks)");
 
-/// What came of one delivery, for the lanes.
+/// Result of one delivery, for the lanes.
 struct Ended {
     delivered: bool,
     by_receiver: bool,
     took: Duration,
 }
 
-/// Runs until it must stop, and lets what is being sent come to its end, unless that is to be `now`.
+/// Runs until it is stopped, then lets deliveries in flight finish, unless `now` is canceled.
 pub async fn run(app: App, heartbeat: Heartbeat, now: CancellationToken) {
     let stop = heartbeat.stop();
     let mut worker = Worker {
@@ -75,13 +76,13 @@ pub async fn run(app: App, heartbeat: Heartbeat, now: CancellationToken) {
     let mut sealed = worker.app.sealing.last.subscribe();
     while !stop.is_cancelled() {
         heartbeat.progress();
-        // Before, there may be no tables.
+        // Before that, the tables may not exist.
         let more = worker.app.lifecycle.is_open() && worker.take_or_log().await;
-        // Where more is due than there was room for, each end makes room.
+        // If more deliveries are due than there was capacity for, each finished one frees capacity.
         tokio::select! {
             () = stop.cancelled() => {}
             () = worker.app.outbox.wake.notified() => {}
-            // What is sealed is queued. (The channel lives as long as the application does.)
+            // A sealed event may have queued deliveries. The channel is open as long as the application exists.
             _ = sealed.changed() => {}
             () = tokio::time::sleep(worker.app.outbox.pace.poll) => {}
             Some(ended) = worker.sending.join_next_with_id(), if more => worker.ended(ended),
@@ -92,14 +93,14 @@ pub async fn run(app: App, heartbeat: Heartbeat, now: CancellationToken) {
     }
     let drained = async { while worker.sending.join_next().await.is_some() {} };
     if !matches!(timeout(DRAIN_TIME, now.run_until_cancelled(drained)).await, Ok(Some(()))) {
-        tracing::info!("deliveries were still under way; they are sent again");
+        tracing::info!("webhook deliveries interrupted by shutdown; they are retried");
     }
 }
 
 struct Worker {
     app: App,
     sending: JoinSet<Ended>,
-    /// Which places those that send have taken.
+    /// Webhook and lane of each task in flight.
     places: HashMap<Id, (WebhookId, Lane)>,
     lanes: Lanes,
     noting: Arc<Semaphore>,
@@ -108,25 +109,25 @@ struct Worker {
 
 impl Worker {
     async fn take_or_log(&mut self) -> bool {
-        let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+        let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"));
         match timeout(LONGEST, self.take()).await.unwrap_or_else(late) {
             Ok(more) => {
                 if !std::mem::replace(&mut self.is_well, true) {
-                    tracing::info!("webhooks are being sent again");
+                    tracing::info!("webhook worker resumed");
                 }
                 more
             }
             Err(error) => {
                 self.app.db.note(&error);
                 if std::mem::replace(&mut self.is_well, false) {
-                    tracing::warn!(%error, "webhooks cannot be sent; deliveries wait in the database, and this is tried again");
+                    tracing::warn!(%error, "webhook worker failed; deliveries wait in the database and are retried");
                 }
                 false
             }
         }
     }
 
-    /// Takes what is due and there is room for, and begins to send it; gives whether there may be more.
+    /// Claims due deliveries within the free capacity and starts to send them. Returns whether more may be due.
     async fn take(&mut self) -> Result<bool> {
         let mut db = self.app.db.acquire_for_write().await?;
         let turns = queue::turns(&mut db, TURNS).await?;
@@ -163,7 +164,7 @@ impl Worker {
 
     fn ended(&mut self, ended: std::result::Result<(Id, Ended), JoinError>) {
         let (id, Ended { delivered, by_receiver, took }) = ended.unwrap_or_else(|error| {
-            tracing::error!(%error, "a delivery ended in the middle, which is a bug; it is sent again");
+            tracing::error!(%error, "webhook delivery task aborted, which is a bug; the delivery is retried");
             (error.id(), Ended { delivered: false, by_receiver: false, took: Duration::ZERO })
         });
         match self.places.remove(&id) {
@@ -174,12 +175,12 @@ impl Worker {
     }
 }
 
-/// What an attempt led to.
+/// Result of an attempt.
 struct Verdict {
     status_code: Option<u16>,
     error: Option<&'static str>,
     next: Next,
-    /// Whether the receiver had a say in it.
+    /// Whether the result was decided by the receiver.
     by_receiver: bool,
 }
 
@@ -208,13 +209,13 @@ async fn deliver(app: App, taken: Taken, noting: Arc<Semaphore>) -> Ended {
         status = verdict.status_code,
         error = verdict.error,
         duration_ms = attempt.duration_ms,
-        "sent"
+        "webhook delivery attempted"
     );
-    // For as long as the delivery is ours: what is not noted is sent again.
+    // Retries only within the lease. A delivery whose result is not recorded is sent again.
     while let Err(error) = note_in_time(&app, &taken, &attempt, &verdict, &noting).await {
         app.db.note(&error);
         if began.elapsed() + NOTE_PAUSE >= app.outbox.pace.lease {
-            tracing::warn!(%error, delivery_id = %taken.id, "what came of a delivery could not be noted; it is sent again");
+            tracing::warn!(%error, delivery_id = %taken.id, "webhook delivery result not recorded; retrying");
             break;
         }
         tokio::time::sleep(NOTE_PAUSE).await;
@@ -229,13 +230,13 @@ async fn note_in_time(
     verdict: &Verdict,
     noting: &Semaphore,
 ) -> Result<()> {
-    let late = |_| Err(Error::new(Code::Timeout, "The database did not answer in time; it is tried again"));
+    let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"));
     let noted = async {
         // The semaphore is never closed.
         let _permit = noting.acquire().await;
         note(app, taken, attempt, verdict).await
     };
-    // The wait for a permit included.
+    // The timeout includes the wait for a permit.
     timeout(LONGEST, noted).await.unwrap_or_else(late)
 }
 
@@ -244,12 +245,12 @@ async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
     let event = taken.payload.as_deref().and_then(|payload| Event::of(payload, &app.public_url).ok());
     let Some(event) = event else { return Verdict::ours("event_gone", Next::Never) };
     let body = event.to_json();
-    // What failed for a reason of this server's makes the pauses for the receiver no longer.
+    // Failures of this server do not lengthen the receiver's backoff.
     let later = |retry_after| Next::Retry(outbox.pace.pause(taken.failures + 1, retry_after));
     let Some(newest) = outbox.seals.open(taken.webhook_id, &taken.secret) else {
         tracing::error!(
             webhook_id = %taken.webhook_id,
-            "this webhook's secret was sealed under another server key, so nothing can be sent to it; rotate its secret"
+            "webhook secret was sealed with another server key, so deliveries fail; rotate the secret"
         );
         return Verdict::ours("secret_unreadable", Next::Retry(outbox.pace.own_pause(taken.attempt)));
     };
@@ -260,7 +261,7 @@ async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
     let id = EventId::from_u128(taken.event_id.as_u128()).to_string();
     let timestamp = at.unix_seconds();
     let signatures = sign::signatures(&secrets, &id, timestamp, body.as_bytes());
-    // A URL was read when it was given, and is read here by the same reader.
+    // The URL was validated with the same parser when it was set.
     let (Ok(url), Some(headers)) = (Url::parse(&taken.url), headers(&id, timestamp, &signatures, trace(&event))) else {
         return Verdict::ours("bad_url", Next::Never);
     };
@@ -272,7 +273,7 @@ async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
             Verdict { status_code: Some(status), error: None, next: Next::Done, by_receiver: true }
         }
         Ok(Answer { status, retry_after }) => {
-            // Not followed: it may lead anywhere.
+            // Redirects are not followed, because they may lead to an address that is not permitted.
             let error = if (300..400).contains(&status) { "redirect" } else { "unsuccessful_status" };
             let retry_after = retry_after.filter(|_| matches!(status, 429 | 503));
             Verdict { status_code: Some(status), error: Some(error), next: later(retry_after), by_receiver: true }
@@ -281,7 +282,7 @@ async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
             tracing::warn!(
                 webhook_id = %taken.webhook_id,
                 error = fault.as_str(),
-                "webhook delivery failed for a reason on this server; retried soon"
+                "webhook delivery failed because of this server; retrying soon"
             );
             Verdict::ours(fault.as_str(), Next::Retry(outbox.pace.own_pause(taken.attempt)))
         }
@@ -300,7 +301,7 @@ fn headers(id: &str, timestamp: i64, signatures: &str, trace: TraceContext) -> O
     Some(headers)
 }
 
-/// A step after the request's that caused the event, or of a trace that begins here.
+/// Child span of the request that caused the event, or a new trace.
 fn trace(event: &Event) -> TraceContext {
     event.traceparent.as_deref().and_then(TraceContext::following).unwrap_or_else(TraceContext::begin)
 }
@@ -332,7 +333,7 @@ async fn disable(app: &App, webhook: WebhookId, project: ProjectId, reason: Disa
             .with("disabled_reason", [None, Some(reason)]);
         tx.commit(change, ()).await?;
         app.outbox.figures.add_disabled();
-        tracing::warn!(webhook_id = %webhook, project_id = %project, ?reason, "a webhook was disabled");
+        tracing::warn!(webhook_id = %webhook, project_id = %project, ?reason, "webhook disabled");
     }
     Ok(())
 }
