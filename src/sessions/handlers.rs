@@ -33,11 +33,11 @@ pub async fn create(
     body: JsonBody<SignIn>,
 ) -> Result<Issued<IssuedSession>> {
     let SignIn { email, password } = body.validate()?;
-    // An address that cannot be one is looked up and verified like an unknown one: no answer and no delay tells
-    // which addresses are known.
+    // A malformed address is looked up and verified like an unknown one, so that neither the response nor its timing
+    // reveals which addresses are known.
     let key = EmailKey::of(&email);
-    // Another request may change the password after it was proven, or store a stronger hash of it: then
-    // it is looked at once more.
+    // Another request may change the password after it was verified, or store a stronger hash of it. In this case, it is
+    // verified again.
     let mut known = None;
     for _ in 0..2 {
         let account = users::repo::find_by_email(&mut *app.db.acquire().await?, &email).await?;
@@ -56,12 +56,12 @@ pub async fn create(
         let location = format!("/v1/sessions/{}", session.id);
         return tx.commit(change, Issued(Created { location, body: session })).await;
     }
-    // Of an address that is nobody's, the trail keeps nothing: it may be a password in the wrong place.
+    // For an unknown address, the audit trail stores nothing: it may be a password in the wrong field.
     app.writes.refused(&caller.request, Change::refused(Action::SessionRefused, known)).await?;
     Err(Error::new(Code::InvalidCredentials, "The e-mail address or the password is wrong; check both and try again"))
 }
 
-/// The user's live sessions.
+/// Lists the user's valid sessions.
 pub async fn list(
     session: Session,
     State(app): State<App>,
@@ -73,13 +73,13 @@ pub async fn list(
     Ok(List::new(page, session.request.id))
 }
 
-/// Signs out.
+/// Revokes the caller's session.
 pub async fn revoke_current(session: Session, State(app): State<App>) -> Result<Json<RevokedSession>> {
     let id = session.id;
     end(session, app, id).await
 }
 
-/// Ends one of the user's sessions.
+/// Revokes one of the user's sessions.
 pub async fn revoke(
     session: Session,
     State(app): State<App>,

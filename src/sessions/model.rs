@@ -1,4 +1,4 @@
-//! What a session is, to the server and to clients.
+//! Types of sessions, and the shapes of requests and responses.
 
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ use crate::{
     },
 };
 
-/// How long a session lasts at most.
+/// Maximum lifetime of a session.
 pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long it lasts without a request: 12 hours. Last uses are noted to the minute, so a minute more, or
-/// some would end early.
+/// Idle timeout of a session: 12 hours. One more minute, because the time of the last use is stored to the minute and
+/// sessions must not end early.
 pub const IDLE: Duration = Duration::from_secs(12 * 3600 + 60);
 
-/// Who signs in.
+/// Request to sign in.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
-    /// The user's e-mail address.
+    /// Email address of the user.
     #[schemars(length(max = 254), example = "ada@example.com")]
     pub email: String,
-    /// Their password.
+    /// Password of the user.
     #[schemars(
         with = "String",
         length(max = 1024),
@@ -43,17 +43,17 @@ pub struct SignIn {
 
 input!(SignIn);
 
-/// A session as it is shown, without its secret.
+/// A session, without its secret.
 #[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
 #[schemars(rename = "Session")]
 pub struct SessionView {
-    /// The session's id.
+    /// Session ID.
     pub id: SessionId,
-    /// When its user signed in.
+    /// Sign-in time.
     pub created_at: Timestamp,
-    /// When it ends at the latest; 12 hours without a request end it sooner.
+    /// Expiration time. The session ends earlier after 12 hours without a request.
     pub expires_at: Timestamp,
-    /// When it was last used, to the minute; null if not since it was made.
+    /// Time of the last use, to the minute. null if the session was not used since it was created.
     pub last_used_at: Option<Timestamp>,
 }
 
@@ -65,29 +65,29 @@ impl Versioned for SessionView {
     }
 }
 
-/// Who a session speaks for.
+/// User of a session.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SessionUser {
-    /// The user's id.
+    /// User ID.
     pub id: UserId,
-    /// Their e-mail address.
+    /// Email address of the user.
     pub email: Email,
 }
 
-/// A session as it is given to its user, once, with its secret.
+/// A new session, with its secret.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct IssuedSession {
-    /// The session's id.
+    /// Session ID.
     pub id: SessionId,
-    /// The secret to send as `Authorization: Bearer`. Shown this once.
+    /// Secret to send as `Authorization: Bearer`. Shown only once.
     pub token: Secret,
-    /// Who it speaks for.
+    /// User of the session.
     pub user: SessionUser,
-    /// When the user signed in.
+    /// Sign-in time.
     pub created_at: Timestamp,
-    /// When it ends at the latest; 12 hours without a request end it sooner.
+    /// Expiration time. The session ends earlier after 12 hours without a request.
     pub expires_at: Timestamp,
-    /// Null: it has not been used yet.
+    /// Always null, because the session was not used yet.
     pub last_used_at: Option<Timestamp>,
 }
 
@@ -98,17 +98,17 @@ impl Versioned for IssuedSession {
 }
 
 impl IssuedSession {
-    /// As it is shown from then on.
+    /// The session without its secret.
     pub fn view(&self) -> SessionView {
         let Self { id, created_at, expires_at, last_used_at, .. } = *self;
         SessionView { id, created_at, expires_at, last_used_at }
     }
 }
 
-/// What ending a session answers, however often it is asked.
+/// Result of revoking a session, also if it was revoked before.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RevokedSession {
-    /// The session's id.
+    /// Session ID.
     pub id: SessionId,
     /// Always true.
     #[schemars(extend("const" = true))]

@@ -15,31 +15,31 @@ use crate::{
     db::Stamped,
 };
 
-/// A session with all that decides whether it is live.
+/// A session as stored in the database, with everything that decides whether it is valid.
 #[derive(Debug, sqlx::FromRow)]
 pub struct StoredSession {
-    /// The session.
+    /// Session ID.
     pub id: SessionId,
-    /// Whose it is.
+    /// User of the session.
     pub user_id: UserId,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ends at the latest.
+    /// Expiration time.
     pub expires_at: Timestamp,
-    /// When it was ended, if it was.
+    /// Revocation time.
     pub revoked_at: Option<Timestamp>,
-    /// When it was last used, to the minute.
+    /// Time of the last use, to the minute.
     pub last_used_at: Option<Timestamp>,
 }
 
 impl StoredSession {
-    /// When it ends if it is not used any more. [`list_live`] and [`revoke_others`] say the same in SQL.
+    /// Time when the session ends if it is not used any more. [`list_live`] and [`revoke_others`] have the same rule in SQL.
     pub fn idle_end(&self) -> Timestamp {
         self.last_used_at.map_or(self.created_at, |used| used.max(self.created_at)).plus(IDLE)
     }
 }
 
-/// The session with this secret, live or not.
+/// The session with this secret, valid or not.
 pub async fn find_by_secret(
     db: &mut PgConnection,
     secret: &SecretHash,
@@ -54,7 +54,7 @@ pub async fn find_by_secret(
     .await
 }
 
-/// Makes a session for a user who has shown who they are.
+/// Creates a session for an authenticated user.
 pub async fn issue(db: &mut PgConnection, user: UserId, email: Email, now: Timestamp) -> sqlx::Result<IssuedSession> {
     let token = Secret::generate(SecretKind::Session);
     let (id, expires_at) = (SessionId::new(), now.plus(LIFETIME));
@@ -76,7 +76,7 @@ pub async fn issue(db: &mut PgConnection, user: UserId, email: Email, now: Times
     })
 }
 
-/// Ends all of a user's sessions but one; gives how many were live.
+/// Revokes all of a user's sessions except one. Returns the number of valid sessions that it revoked.
 pub async fn revoke_others(db: &mut PgConnection, user: UserId, kept: SessionId, now: Timestamp) -> sqlx::Result<u64> {
     sqlx::query(
         "UPDATE sessions SET revoked_at = $3
@@ -92,7 +92,7 @@ pub async fn revoke_others(db: &mut PgConnection, user: UserId, kept: SessionId,
     .map(|done| done.rows_affected())
 }
 
-/// A user's live sessions.
+/// A user's valid sessions.
 pub async fn list_live(
     db: &mut PgConnection,
     user: UserId,
@@ -123,7 +123,7 @@ pub async fn get_unrevoked(db: &mut PgConnection, user: UserId, id: SessionId) -
     .await
 }
 
-/// Ends one of a user's sessions; gives how it stood before, if there is such a session.
+/// Revokes one of a user's sessions. Returns its previous status, or none if there is no such session.
 pub async fn revoke(
     db: &mut PgConnection,
     user: UserId,
