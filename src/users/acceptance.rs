@@ -1,4 +1,4 @@
-//! `POST /v1/invitations/accept`: how somebody who was invited becomes a member and signs in.
+//! `POST /v1/invitations/accept`: an invited user becomes a member and signs in.
 
 use axum::extract::State;
 use secrecy::ExposeSecret;
@@ -38,16 +38,16 @@ pub async fn accept(
     let mut db = app.db.acquire().await?;
     let invitation = invitations::find(&mut db, &secret.hash()).await?.ok_or_else(unknown)?;
     let user = repo::account(&mut db, invitation.user_id).await?.ok_or_else(unknown)?;
-    // Asked in any case, so that the number of round trips does not tell whether there is an account.
+    // Always queried, so that the number of round trips does not reveal whether there is an account.
     let is_member = repo::is_member_anywhere(&mut db, user.id).await?;
     let is_known = user.password_hash.is_some() || is_member;
-    // Hashing takes a while, and the pool is small.
+    // Hashing takes time, and the pool is small.
     drop(db);
     invitation.require_open(now)?;
     let unfit = password_rules::check(&password, &user.email).err();
     let new_hash = if is_known || unfit.is_some() {
-        // Whoever holds the invitation must also be who the address belongs to. A password that no new account may have is
-        // answered alike, and costs the same, whether or not there is an account.
+        // The holder of the invitation must also be the owner of the address. A password that a new account cannot have gets
+        // the same response at the same cost, whether or not there is an account.
         let key = user.email.key();
         let stored = user.password_hash.clone().filter(|_| is_known);
         let proof = app.passwords.prove(key.as_str(), password, stored, now);
@@ -64,13 +64,13 @@ pub async fn accept(
 
     let mut tx = app.writes.begin(&caller.request).await?;
     if !repo::hold_password(tx.db(), user.id, user.password_hash.as_deref(), new_hash.as_deref()).await? {
-        // It was changed meanwhile, or set by accepting another invitation.
+        // The password was changed meanwhile, or set by accepting another invitation.
         return Err(wrong_password());
     }
     if !invitations::accept(tx.db(), &invitation, now).await? {
         return Err(Error::new(
             Code::InvalidState,
-            "This invitation was used or withdrawn meanwhile; sign in, or ask whoever invited you for a new one",
+            "This invitation was accepted or withdrawn in the meantime; sign in, or ask for a new one",
         ));
     }
     let email = match is_known {
@@ -78,7 +78,7 @@ pub async fn accept(
         false => repo::keep_proven_spelling(tx.db(), invitation.project_id, user.id).await?,
     };
     let session = sessions::repo::issue(tx.db(), user.id, email, now).await?;
-    // Two things are told: to the project that it has a member, and in the deployment's trail that somebody signed in.
+    // Two audit entries: a new member in the project's trail, and a sign-in in the deployment's trail.
     let actor = Actor::user(user.id, session.id);
     tx.also(Change::session(&session).by(actor.clone()));
     let change = Change::new(Action::UserJoined, user.id, Some(invitation.project_id))
@@ -91,13 +91,13 @@ pub async fn accept(
 fn wrong_password() -> Error {
     Error::new(
         Code::InvalidCredentials,
-        "This e-mail address has an account already, and the password is not its own; send the one you sign in with",
+        "This email address already has an account, and the password is not correct; send the password of that account",
     )
 }
 
 fn unknown() -> Error {
     Error::new(
         Code::NotFound,
-        "There is no such invitation here; check that it was copied whole and is for this server",
+        "There is no such invitation; check that it was copied completely and that it is for this server",
     )
 }

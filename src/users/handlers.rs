@@ -1,4 +1,4 @@
-//! `/v1/users`: who is in a project, and as what.
+//! `/v1/users`: members of projects and their roles.
 
 use axum::extract::State;
 
@@ -40,7 +40,7 @@ use crate::{
     tx::{Change, Once, Tx, first},
 };
 
-/// The users visible to the caller's project.
+/// Lists the members of a project.
 pub async fn list(
     grant: Grant<UsersRead>,
     State(app): State<App>,
@@ -53,7 +53,7 @@ pub async fn list(
     Ok(List::new(page, grant.request().id))
 }
 
-/// One of them.
+/// Returns a member of a project.
 pub async fn get(
     grant: Grant<UsersRead>,
     State(app): State<App>,
@@ -65,7 +65,7 @@ pub async fn get(
     repo::get(&mut db, tenant, id).await?.map(Tagged).ok_or_else(Error::not_found)
 }
 
-/// Invites somebody to a project.
+/// Invites a user to a project.
 pub async fn create(
     grant: Grant<UsersWrite, SessionOnly>,
     State(app): State<App>,
@@ -97,7 +97,7 @@ pub async fn create(
     tx.commit(change, Issued(Created { location, body: InvitedUser { invitation: secret, member } })).await
 }
 
-/// Gives a member another role.
+/// Changes a member's role.
 pub async fn update(
     grant: Grant<UsersWrite, SessionOnly>,
     State(app): State<App>,
@@ -119,7 +119,7 @@ pub async fn update(
         require_another_owner(&mut tx, tenant, &member).await?;
     }
     if !repo::set_role(tx.db(), tenant, id, role).await? {
-        // They have accepted in the meantime, and are shown under another id.
+        // The invitation was accepted meanwhile, so the user has another public ID.
         return Err(Error::not_found());
     }
     tx.recall(Subject::Member(tenant.project_id(), member.account_id));
@@ -128,7 +128,7 @@ pub async fn update(
     tx.commit(change, Tagged(updated)).await
 }
 
-/// Takes somebody out of a project, or withdraws their invitation to it.
+/// Removes a member from a project, or withdraws an invitation.
 pub async fn remove(
     grant: Grant<UsersWrite, SessionOnly>,
     State(app): State<App>,
@@ -154,13 +154,13 @@ pub async fn remove(
     tenant.reach(member.role)?;
     tx.require_match(&member)?;
     require_another_owner(&mut tx, tenant, &member).await?;
-    // Whoever leaves is not in the project any more to repeat it.
+    // A user who leaves is not in the project any more when the request is repeated.
     let repeatable_by = grant.caller().user_id().filter(|caller| *caller == id).into_iter().collect();
     let deletion = Deletion { role: Some(member.role), repeatable_by };
     deletions::record(tx.db(), tenant.project_id(), id, deletion, now).await?;
-    // The membership first: it waits for tokens being issued under it, and the next statement sees them.
+    // The membership first: this waits for tokens that are being issued under it, and the next statement sees them.
     if !repo::remove_member(tx.db(), tenant, id).await? {
-        // They have accepted in the meantime, and are shown under another id.
+        // The invitation was accepted meanwhile, so the user has another public ID.
         return Err(Error::not_found());
     }
     tokens::repo::revoke_issued_by_member(tx.db(), tenant, member.account_id, now).await?;
@@ -170,7 +170,7 @@ pub async fn remove(
     tx.commit(change, reply).await
 }
 
-/// The project, if the caller has left it and repeats that.
+/// Returns the project if the caller has left it and repeats that request.
 async fn repeats_own_removal(
     grant: &Grant<UsersWrite, SessionOnly>,
     tx: &mut Tx,
@@ -182,7 +182,7 @@ async fn repeats_own_removal(
     Ok(deletion.is_some_and(|deletion| deletion.repeatable_by.contains(&caller)).then_some(project))
 }
 
-/// Answers the repetition of a removal, and waits like the first until it is confirmed.
+/// Responds to a repeated removal, and waits for its confirmation like the first one.
 async fn repeat_removal(mut tx: Tx, project: ProjectId, reply: Json<RemovedUser>) -> Result<Json<RemovedUser>> {
     let Json(RemovedUser { id, .. }) = reply;
     tx.waive_conditions();
@@ -208,7 +208,7 @@ async fn member_within_reach(tx: &mut Tx, tenant: Tenant, id: UserId) -> Result<
     Ok(member)
 }
 
-/// Whether the project still has an owner without `member`.
+/// An error if the project has no owner without `member`.
 async fn require_another_owner(tx: &mut Tx, tenant: Tenant, member: &Member) -> Result<()> {
     let owns = member.role == Role::Owner && member.status == MemberStatus::Active;
     if !owns || repo::has_other_owner(tx.db(), tenant, member.account_id).await? {
@@ -217,7 +217,7 @@ async fn require_another_owner(tx: &mut Tx, tenant: Tenant, member: &Member) -> 
     Err(Error::new(Code::LastOwner, "They are the project's last owner; make somebody else an owner first"))
 }
 
-/// Changes the caller's password, and ends their other sessions.
+/// Changes the caller's password and revokes the caller's other sessions.
 pub async fn change_password(
     session: Session,
     State(app): State<App>,
@@ -226,11 +226,14 @@ pub async fn change_password(
     let PasswordChange { current_password, new_password } = body.validate()?;
     let account = repo::account(&mut *app.db.acquire().await?, session.user_id).await?;
     let Account { email, password_hash: stored, .. } = account.ok_or_else(|| {
-        Error::new(Code::TokenRevoked, "This session's user is gone, and the session with them; sign in as another")
+        Error::new(
+            Code::TokenRevoked,
+            "This session's user was deleted, which ends the session; sign in as another user",
+        )
     })?;
     password_rules::check(&new_password, &email)
         .map_err(|unfit| Error::invalid_member("/new_password", unfit.code(), unfit.to_string()))?;
-    // As at sign-in: a stolen session guesses no faster than anybody else.
+    // Delayed as at sign-in: a stolen session must not allow faster guessing.
     let key = email.key();
     let proof = app.passwords.prove(key.as_str(), current_password, stored.clone(), app.clock.now());
     if session.request.while_awaited(proof).await?.is_none() {
@@ -246,11 +249,11 @@ pub async fn change_password(
     if !repo::replace_password_hash(tx.db(), session.user_id, stored.as_deref(), &hash).await? {
         return Err(Error::new(
             Code::InvalidCurrentPassword,
-            "Your password was changed by another request meanwhile; sign in with the new one",
+            "Another request changed your password in the meantime; sign in with the new one",
         ));
     }
     let sessions_revoked = sessions::repo::revoke_others(tx.db(), session.user_id, session.id, app.clock.now()).await?;
-    // The other sessions rest on their user.
+    // Invalidates the other sessions, which depend on their user.
     tx.recall(Subject::User(session.user_id));
     let change =
         Change::new(Action::UserPasswordChanged, session.user_id, None).with("sessions_revoked", sessions_revoked);

@@ -1,4 +1,4 @@
-//! SQL for invitations: how a user who is only invited becomes a member.
+//! SQL for invitations, with which an invited user becomes a member.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use crate::base::{
     tenant::Tenant,
 };
 
-/// How long an invitation can be accepted.
+/// Lifetime of an invitation.
 pub const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The id under which an invited user is shown.
+/// Public ID of an invited user.
 pub fn shown_as(invitation: InvitationId) -> UserId {
     UserId::from_u128(invitation.as_u128())
 }
 
-/// An invitation as the database has it.
+/// An invitation as stored in the database.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Invitation {
-    /// The invitation.
+    /// Invitation ID.
     pub id: InvitationId,
-    /// The project it lets into.
+    /// Project of the invitation.
     pub project_id: ProjectId,
-    /// Whom it lets in.
+    /// Invited user.
     pub user_id: UserId,
     expires_at: Timestamp,
     accepted_at: Option<Timestamp>,
@@ -35,14 +35,14 @@ pub struct Invitation {
 }
 
 impl Invitation {
-    /// Whether it can be accepted at `now`.
+    /// An error if the invitation cannot be accepted at `now`.
     pub fn require_open(&self, now: Timestamp) -> Result<()> {
         let why = if self.accepted_at.is_some() {
-            "This invitation has been used; sign in with POST /v1/sessions"
+            "This invitation was already accepted; sign in with POST /v1/sessions"
         } else if self.withdrawn_at.is_some() {
-            "This invitation has been withdrawn; ask whoever invited you for a new one"
+            "This invitation was withdrawn; ask for a new one"
         } else if self.expires_at <= now {
-            "This invitation has expired; ask whoever invited you for a new one"
+            "This invitation has expired; ask for a new one"
         } else {
             return Ok(());
         };
@@ -50,7 +50,7 @@ impl Invitation {
     }
 }
 
-/// Adds an invitation for a user who has just been made an invited member.
+/// Inserts an invitation of a user who was just added as an invited member.
 pub async fn insert(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -85,7 +85,7 @@ pub async fn find(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Op
     .await
 }
 
-/// Marks an open invitation as accepted and its user as a member; gives whether it was still open.
+/// Accepts an open invitation and activates the membership. Returns whether the invitation was still open.
 pub async fn accept(db: &mut PgConnection, invitation: &Invitation, now: Timestamp) -> sqlx::Result<bool> {
     let accepted = sqlx::query(
         "UPDATE invitations SET accepted_at = $2 WHERE id = $1 AND accepted_at IS NULL AND withdrawn_at IS NULL",

@@ -1,5 +1,5 @@
-//! Users: people, known by their e-mail address, who are members of projects in a role. A user is
-//! visible to a project exactly when they are its member.
+//! Users: people, identified by their email address, who are members of projects with a role. A project can see exactly
+//! the users who are its members.
 
 pub mod acceptance;
 pub mod handlers;

@@ -1,4 +1,4 @@
-//! What a user is, to the server and to clients.
+//! Types of users, and the shapes of requests and responses.
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -20,35 +20,35 @@ use crate::{
     },
 };
 
-/// Whether a member has accepted their invitation.
+/// Whether a member has accepted the invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum MemberStatus {
-    /// Not yet; until then they may do nothing.
+    /// Not yet accepted. The member has no access until then.
     Invited,
-    /// They have.
+    /// Accepted.
     Active,
 }
 
-/// Somebody who is in a project, or invited to it.
-// As the database has it and as clients see it: no secret is near.
+/// A member of a project, or a person who is invited to it.
+// The database row is also the API view, because it has no secret.
 #[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
 #[schemars(rename = "User")]
 pub struct Member {
-    /// The user's id. Until the invitation is accepted, an id of the invitation's own.
+    /// User ID. Until the invitation is accepted, a separate ID of the invitation.
     pub id: UserId,
-    /// The account, which is not shown before its owner accepts: ids carry time.
+    /// Account of the user. Not shown before the invitation is accepted, because IDs contain a time.
     #[serde(skip)]
     pub account_id: UserId,
-    /// Where they can be written to, and what they sign in with.
+    /// Email address, also used to sign in.
     pub email: Email,
-    /// What they may do in this project.
+    /// Role in the project.
     pub role: Role,
-    /// Whether they have accepted their invitation.
+    /// Whether the invitation was accepted.
     pub status: MemberStatus,
-    /// Creation time of the account; until the invitation is accepted, of the invitation.
+    /// Creation time of the account. Until the invitation is accepted, of the invitation.
     pub created_at: Timestamp,
 }
 
@@ -60,45 +60,45 @@ impl Versioned for Member {
     }
 }
 
-/// A user with what is needed to sign them in.
+/// A user, as needed to sign in.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Account {
-    /// The user.
+    /// User ID.
     pub id: UserId,
-    /// Their address.
+    /// Email address.
     pub email: Email,
-    /// Argon2id in PHC form, if they have set a password.
+    /// Argon2id hash in PHC string format, if the user has set a password.
     pub password_hash: Option<String>,
 }
 
-/// The filter of the list of users.
+/// Filter of the list of users.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct UserFilter {
-    /// The project; needed with a session, whose user may see several.
+    /// Project of the users. Required with a session, because its user can be in several projects.
     pub project_id: Option<String>,
-    /// Only users who have this role.
+    /// Only users with this role.
     pub role: Option<Role>,
 }
 
-/// Whom to invite, and as what.
+/// Request to invite a user.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
-    /// The project to invite them to.
+    /// Project to invite the user to.
     pub project_id: ProjectId,
-    /// Their e-mail address.
+    /// Email address of the user.
     pub email: Email,
-    /// What they may do there, at most what you may.
+    /// Role in the project, at most your own.
     pub role: Role,
 }
 
-/// An invited user, as they are given to whoever invites them, once, with the invitation's secret.
+/// An invited user, with the secret of the invitation.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct InvitedUser {
-    /// The secret with which they accept (`POST /v1/invitations/accept`); hand it to them and to nobody
-    /// else. Shown this once; it works for 7 days.
+    /// Secret to accept the invitation with (`POST /v1/invitations/accept`). Give it only to the invited person. Shown
+    /// only once, and valid for 7 days.
     pub invitation: Secret,
-    /// Everything else about them.
+    /// The invited user.
     #[serde(flatten)]
     pub member: Member,
 }
@@ -109,55 +109,55 @@ impl Versioned for InvitedUser {
     }
 }
 
-/// What changes; what is left out stays as it is.
+/// Fields of a user to change. Omitted fields keep their value.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UserPatch {
-    /// What they may do in the project, at most what you may.
+    /// Role in the project, at most your own.
     pub role: Replace<Role>,
 }
 
-/// What removing a user from a project answers.
+/// Result of removing a user from a project, also if the user was removed before.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RemovedUser {
-    /// The user's id.
+    /// User ID.
     pub id: UserId,
     /// Always true.
     #[schemars(extend("const" = true))]
     pub removed: bool,
 }
 
-/// An invitation that is accepted.
+/// Request to accept an invitation.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Acceptance {
-    /// The invitation's secret, `inv_…`.
-    #[schemars(with = "String", regex(pattern = "^inv_[0-9A-Za-z]{49}$"), extend("writeOnly" = true, "x-form" = "an invitation's secret, which is inv_ and 49 letters and digits; copy it whole"))]
+    /// Secret of the invitation, `inv_…`.
+    #[schemars(with = "String", regex(pattern = "^inv_[0-9A-Za-z]{49}$"), extend("writeOnly" = true, "x-form" = "the secret of an invitation, which is inv_ and 49 letters and digits; copy it completely"))]
     pub token: SecretString,
-    /// For a new e-mail address the password to sign in with, 12 to 128 characters and none that is guessed
-    /// first; for a known one the password it has.
+    /// For a new email address, the password to set: 12 to 128 characters, and not a common password. For a known email
+    /// address, its current password.
     #[schemars(with = "String", length(min = 1, max = 128), regex(pattern = NO_CONTROL_CHARACTERS), extend("format" = "password", "writeOnly" = true))]
     pub password: SecretString,
 }
 
-/// A password that changes.
+/// Request to change the password.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PasswordChange {
-    /// The password as it is.
+    /// Current password.
     #[schemars(with = "String", length(max = 1024), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
     pub current_password: SecretString,
-    /// The password as it shall be; none that is guessed first.
+    /// New password. Common passwords are rejected.
     #[schemars(with = "String", length(min = 12, max = 128), regex(pattern = NO_CONTROL_CHARACTERS), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
     pub new_password: SecretString,
 }
 
-/// What changing a password answers.
+/// Result of changing the password.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ChangedPassword {
-    /// The user's id.
+    /// User ID.
     pub id: UserId,
-    /// How many other sessions of theirs it ended.
+    /// Number of other sessions of the user that were revoked.
     #[schemars(range(min = 0))]
     pub sessions_revoked: u64,
 }

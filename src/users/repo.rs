@@ -15,8 +15,8 @@ use crate::{
     db::Stamped,
 };
 
-/// The user with this address, in whatever spelling. An account of exactly this spelling goes first: of two accounts with
-/// one address, which an older version may have made, each is found by its own.
+/// The user with this email address, in any spelling. An account with exactly this spelling takes precedence: older versions
+/// could create two accounts for one address, and each is found by its own spelling.
 pub async fn find_by_email(db: &mut PgConnection, email: &str) -> sqlx::Result<Option<Account>> {
     sqlx::query_as(
         "SELECT id, email, password_hash FROM users WHERE email = $1 OR email_key = $2 ORDER BY email = $1 DESC LIMIT 1",
@@ -27,16 +27,16 @@ pub async fn find_by_email(db: &mut PgConnection, email: &str) -> sqlx::Result<O
     .await
 }
 
-/// The user with this id.
+/// The user with this ID.
 pub async fn account(db: &mut PgConnection, id: UserId) -> sqlx::Result<Option<Account>> {
     sqlx::query_as("SELECT id, email, password_hash FROM users WHERE id = $1").bind(id).fetch_optional(db).await
 }
 
-/// The user with this address, in whatever spelling, who is made with this id if there is none yet. Locks nothing of a user
-/// who is there: how long it takes does not depend on what they are doing.
+/// The user with this email address, in any spelling. Created with this ID if there is none. Does not lock an existing user,
+/// so that the duration does not depend on what the user is doing.
 pub async fn find_or_insert(db: &mut PgConnection, id: UserId, email: &Email, now: Timestamp) -> sqlx::Result<Account> {
-    // Somebody else may just be making the same user: then the insert waits for them and does nothing, and the statement
-    // that follows sees whom they have made.
+    // If another transaction is creating the same user, the insert waits for it and does nothing, and the next
+    // statement sees the new user.
     for _ in 0..2 {
         let account = sqlx::query_as(
             "WITH found AS (
@@ -61,12 +61,12 @@ pub async fn find_or_insert(db: &mut PgConnection, id: UserId, email: &Email, no
     Err(sqlx::Error::RowNotFound)
 }
 
-/// Sets or changes a user's password.
+/// Sets a user's password.
 pub async fn set_password_hash(db: &mut PgConnection, id: UserId, hash: &str) -> sqlx::Result<()> {
     sqlx::query("UPDATE users SET password_hash = $2 WHERE id = $1").bind(id).bind(hash).execute(db).await.map(drop)
 }
 
-/// Changes a user's password, unless it is not `old` any more; gives whether it was.
+/// Changes a user's password if it is still `old`. Returns whether it was.
 pub async fn replace_password_hash(
     db: &mut PgConnection,
     id: UserId,
@@ -82,9 +82,9 @@ pub async fn replace_password_hash(
         .map(|done| done.rows_affected() == 1)
 }
 
-/// Keeps a password that has just been shown from being changed until the transaction ends, or gives false
-/// if it is not `shown` any more. A session made in the same transaction is then one that a change of the
-/// password ends. Stores `upgrade`, a stronger hash of the same password, if there is one.
+/// Locks a password that was just verified until the transaction ends. Returns false if it is not `shown` any more. A
+/// session that is created in the same transaction is therefore seen, and ended, by a later change of the password.
+/// Stores `upgrade`, a stronger hash of the same password, if there is one.
 pub async fn hold_password(
     db: &mut PgConnection,
     id: UserId,
@@ -102,7 +102,7 @@ pub async fn hold_password(
         .map(|row| row.is_some())
 }
 
-/// Makes a user a member of a project.
+/// Adds a user to a project.
 pub async fn insert_member(
     db: &mut PgConnection,
     project: ProjectId,
@@ -125,17 +125,17 @@ pub async fn insert_member(
 /// An invitation of a user to a project.
 #[derive(Debug)]
 pub struct Invited<'a> {
-    /// The account that belongs to the address.
+    /// Account of the email address.
     pub user: UserId,
-    /// The user is shown under the invitation's id until they accept.
+    /// Invitation, whose ID is shown instead of the user's until it is accepted.
     pub invitation: InvitationId,
-    /// The spelling of the address that they are invited by.
+    /// Spelling of the email address in the invitation.
     pub email: &'a Email,
-    /// The role that they get.
+    /// Role in the project.
     pub role: Role,
 }
 
-/// Invites a user to a project.
+/// Adds an invited user to a project.
 pub async fn insert_invited(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -157,8 +157,8 @@ pub async fn insert_invited(
     .map(drop)
 }
 
-/// Gives a user the spelling of their address by which they were invited to a project, as they accept that invitation
-/// before they have accepted any other: mail goes to the spelling that was shown to be theirs first.
+/// Sets a user's email address to the spelling in the invitation that the user accepts, if it is the first one that is
+/// accepted: this spelling is the first that has reached the user. Returns the resulting address.
 pub async fn keep_proven_spelling(db: &mut PgConnection, project: ProjectId, user: UserId) -> sqlx::Result<Email> {
     sqlx::query_scalar(
         "UPDATE users u SET email = CASE
@@ -172,14 +172,13 @@ pub async fn keep_proven_spelling(db: &mut PgConnection, project: ProjectId, use
     .await
 }
 
-/// Keeps the memberships of a project from being changed by others until the transaction ends, so that
-/// what is decided over all of them, such as who is the last owner, holds. To be taken before any lock
-/// on a membership, or two such transactions could wait for each other.
+/// Locks the memberships of a project until the transaction ends, so that decisions about all of them remain valid, such
+/// as who is the last owner. Must be called before any lock on a membership, or two such transactions can deadlock.
 pub async fn lock_members(db: &mut PgConnection, project: ProjectId) -> sqlx::Result<()> {
     sqlx::query("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE").bind(project).execute(db).await.map(drop)
 }
 
-/// Whether somebody besides `user` owns the tenant's project.
+/// Whether the tenant's project has an owner other than `user`.
 pub async fn has_other_owner(db: &mut PgConnection, tenant: Tenant, user: UserId) -> sqlx::Result<bool> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM members
@@ -199,7 +198,7 @@ pub async fn owners(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Vec<U
         .await
 }
 
-/// Gives a member another role; gives whether there is one who is shown under this id.
+/// Sets the role of the member with this public ID. Returns whether there is one.
 pub async fn set_role(db: &mut PgConnection, tenant: Tenant, shown: UserId, role: Role) -> sqlx::Result<bool> {
     sqlx::query("UPDATE members SET role = $3 WHERE project_id = $1 AND public_id = $2")
         .bind(tenant.project_id())
@@ -210,7 +209,7 @@ pub async fn set_role(db: &mut PgConnection, tenant: Tenant, shown: UserId, role
         .map(|done| done.rows_affected() == 1)
 }
 
-/// Takes a member out of the tenant's project; gives whether there was one who was shown under this id.
+/// Removes the member with this public ID from the tenant's project. Returns whether there was one.
 pub async fn remove_member(db: &mut PgConnection, tenant: Tenant, shown: UserId) -> sqlx::Result<bool> {
     sqlx::query("DELETE FROM members WHERE project_id = $1 AND public_id = $2")
         .bind(tenant.project_id())
@@ -220,7 +219,7 @@ pub async fn remove_member(db: &mut PgConnection, tenant: Tenant, shown: UserId)
         .map(|done| done.rows_affected() == 1)
 }
 
-/// Whether a user has any membership that is more than an invitation.
+/// Whether a user has any membership other than open invitations.
 pub async fn is_member_anywhere(db: &mut PgConnection, user: UserId) -> sqlx::Result<bool> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM members WHERE user_id = $1 AND status = 'active')")
         .bind(user)
@@ -228,7 +227,7 @@ pub async fn is_member_anywhere(db: &mut PgConnection, user: UserId) -> sqlx::Re
         .await
 }
 
-/// A user's place in a project, if they are its member. Who is only invited is not.
+/// A user's membership in a project. None for an invited user.
 pub async fn membership_of(
     db: &mut PgConnection,
     project: ProjectId,
@@ -246,13 +245,13 @@ pub async fn membership_of(
     .await
 }
 
-/// As [`membership_of`], and keeps the role from changing until the transaction ends.
+/// Like [`membership_of`]. Also locks the role until the transaction ends.
 pub async fn lock_membership_of(
     db: &mut PgConnection,
     project: ProjectId,
     user: UserId,
 ) -> sqlx::Result<Stamped<Option<Membership>>> {
-    // In a subquery, because the outer side of a join cannot be locked.
+    // A subquery, because the nullable side of an outer join cannot be locked.
     sqlx::query_as(
         "SELECT a.seq AS auth_seq, auth_server() AS auth_server, l.role IS NOT NULL AS is_found, l.role, l.status
          FROM auth_clock a
@@ -265,7 +264,7 @@ pub async fn lock_membership_of(
     .await
 }
 
-/// The member of the tenant's project who is shown under this id.
+/// The member of the tenant's project with this public ID.
 pub async fn get(db: &mut PgConnection, tenant: Tenant, id: UserId) -> sqlx::Result<Option<Member>> {
     sqlx::query_as(
         "SELECT m.public_id AS id, m.user_id AS account_id,
@@ -280,7 +279,7 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant, id: UserId) -> sqlx::Res
     .await
 }
 
-/// The members of the tenant's project, invited ones among them.
+/// The members of the tenant's project, including invited ones.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
