@@ -31,7 +31,7 @@ use crate::{
     users::{self, model::MemberStatus},
 };
 
-/// A session sees the projects of its user, a key or token its own.
+/// Lists projects: those of the user for a session, its own for a key or token.
 pub async fn list(
     grant: Grant<ProjectsRead>,
     State(app): State<App>,
@@ -58,7 +58,7 @@ pub async fn list(
     Ok(List::new(page, grant.request().id))
 }
 
-/// Makes a project, owned by the session's user.
+/// Creates a project, owned by the session's user.
 pub async fn create(
     session: Session,
     State(app): State<App>,
@@ -72,7 +72,7 @@ pub async fn create(
     tx.commit(change, Created { location: format!("/v1/projects/{}", project.id), body: project }).await
 }
 
-/// One project.
+/// Returns a project.
 pub async fn get(
     grant: Grant<ProjectsRead>,
     State(app): State<App>,
@@ -83,7 +83,7 @@ pub async fn get(
     repo::get(&mut db, tenant).await?.map(Tagged).ok_or_else(Error::not_found)
 }
 
-/// Changes a project's name or metadata.
+/// Updates a project's name or metadata.
 pub async fn update(
     grant: Grant<ProjectsWrite, SessionOnly>,
     State(app): State<App>,
@@ -100,7 +100,7 @@ pub async fn update(
     tx.commit(change, Tagged(project)).await
 }
 
-/// Stops a project's keys and tokens, until it is resumed.
+/// Suspends a project: its keys and tokens stop working until it is resumed.
 pub async fn suspend(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
@@ -110,7 +110,7 @@ pub async fn suspend(
     change_status((grant, body), app, id, ProjectStatus::Suspended, Action::ProjectSuspended).await
 }
 
-/// Lets a project's keys and tokens work again.
+/// Resumes a project: its keys and tokens work again.
 pub async fn resume(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
@@ -120,7 +120,7 @@ pub async fn resume(
     change_status((grant, body), app, id, ProjectStatus::Active, Action::ProjectResumed).await
 }
 
-/// Puts a project away: its keys and tokens stop, and it may be deleted.
+/// Archives a project: its keys and tokens stop working, and it can be deleted.
 pub async fn archive(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
@@ -142,7 +142,7 @@ async fn change_status(
     let before = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
     tx.require_match(&before)?;
     match (before.status, status) {
-        // Asked again, it says the same and changes nothing.
+        // A repeated request gets the same response and changes nothing.
         (now, wanted) if now == wanted => {
             tx.recall(Subject::Project(id));
             return tx.commit_unchanged(Tagged(before)).await;
@@ -175,11 +175,11 @@ pub async fn delete(
             return Err(Error::not_found());
         }
         tx.waive_conditions();
-        // Waits like the first until it is confirmed.
+        // Waits for the confirmation, like the first request.
         tx.recall(Subject::Project(id));
         return tx.commit_unchanged(reply).await;
     }
-    // Before the membership's lock, which the deletion would otherwise have to wait for in others.
+    // Before the lock on the membership, for which the deletion would otherwise wait in other transactions.
     users::repo::lock_members(tx.db(), id).await?;
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
     let project = repo::lock_for_deletion(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
@@ -192,7 +192,7 @@ pub async fn delete(
             ),
         ));
     }
-    // In a statement of its own, which sees what was waited for.
+    // A separate statement, which sees the transactions that the lock has waited for.
     let alive = resources::repo::alive(tx.db(), id).await?;
     if !alive.is_empty() {
         let alive = alive.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

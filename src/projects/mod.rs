@@ -1,5 +1,5 @@
-//! Projects: what keys, tokens and members belong to, and where the walls between tenants stand.
-//! Whoever makes a project owns it.
+//! Projects: tenants that own keys, tokens, members and resources, isolated from each other. The user who creates a project
+//! is its owner.
 
 pub mod handlers;
 pub mod model;

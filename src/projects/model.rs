@@ -1,4 +1,4 @@
-//! What a project is, to the server and to clients.
+//! Types of projects, and the shapes of requests and responses.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,22 +19,22 @@ use crate::{
     },
 };
 
-/// What keys, tokens and members belong to.
-// As the database has it and as clients see it: no secret is near.
+/// A project, which keys, tokens, members and resources belong to.
+// The database row is also the API view, because it has no secret.
 #[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct Project {
-    /// The project's id.
+    /// Project ID.
     pub id: ProjectId,
-    /// What people call it.
+    /// Human-readable name.
     pub name: String,
-    /// Whether its credentials work.
+    /// Status of the project. Its keys and tokens work only while the project is active.
     pub status: ProjectStatus,
-    /// Your own notes on it.
+    /// Custom metadata.
     #[schemars(with = "Metadata")]
     pub metadata: Json<Metadata>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// Counted up by each change. Clients see it as the entity tag.
+    /// Number of changes. Clients see it as the ETag.
     #[serde(skip)]
     pub version: i64,
 }
@@ -47,42 +47,42 @@ impl Versioned for Project {
     }
 }
 
-/// The filter of the list of projects.
+/// Filter of the list of projects.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct ProjectFilter {
-    /// Only projects that stand so.
+    /// Only projects with this status.
     pub status: Option<ProjectStatus>,
 }
 
-/// What deleting a project answers.
+/// Result of deleting a project, also if it was deleted before.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct DeletedProject {
-    /// The project's id.
+    /// Project ID.
     pub id: ProjectId,
     /// Always true.
     #[schemars(extend("const" = true))]
     pub deleted: bool,
 }
 
-/// What a new project shall be.
+/// Request to create a project.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewProject {
-    /// What people call it.
+    /// Human-readable name.
     #[schemars(length(min = 1, max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = "Core Platform")]
     pub name: String,
-    /// Your own notes on it; none when left out.
+    /// Custom metadata. Empty if omitted.
     pub metadata: Option<Metadata>,
 }
 
-/// What changes; what is left out stays as it is.
+/// Fields of a project to change. Omitted fields keep their value.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProjectPatch {
-    /// What people call it.
+    /// Human-readable name.
     #[schemars(length(min = 1, max = 100), regex(pattern = NO_CONTROL_CHARACTERS), example = "Core Platform")]
     pub name: Replace<String>,
-    /// Your own notes on it; these take the place of all earlier ones, and null removes them.
+    /// Custom metadata. Replaces the existing metadata. null removes it.
     pub metadata: Patch<Metadata>,
 }
 

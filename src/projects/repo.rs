@@ -15,7 +15,7 @@ use crate::{
     db::Stamped,
 };
 
-/// Adds a project.
+/// Inserts a project.
 pub async fn insert(db: &mut PgConnection, id: ProjectId, new: NewProject, now: Timestamp) -> sqlx::Result<Project> {
     sqlx::query_as(
         "INSERT INTO projects (id, name, metadata, created_at) VALUES ($1, $2, $3, $4)
@@ -37,7 +37,7 @@ pub async fn get(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<P
         .await
 }
 
-/// The tenant's project, which nobody else changes until the transaction ends.
+/// The tenant's project, with a row lock until the transaction ends.
 pub async fn lock(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Project>> {
     sqlx::query_as(
         "SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = $1 FOR NO KEY UPDATE",
@@ -47,7 +47,7 @@ pub async fn lock(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<
     .await
 }
 
-/// The tenant's project, to be deleted: nobody adds anything to it any more, and whoever is at it is waited for.
+/// The tenant's project, locked for deletion: waits for transactions that add something to it, and blocks new ones.
 pub async fn lock_for_deletion(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Project>> {
     sqlx::query_as("SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = $1 FOR UPDATE")
         .bind(tenant.project_id())
@@ -55,7 +55,7 @@ pub async fn lock_for_deletion(db: &mut PgConnection, tenant: Tenant) -> sqlx::R
         .await
 }
 
-/// Changes what `patch` names.
+/// Updates the tenant's project.
 pub async fn update(db: &mut PgConnection, tenant: Tenant, patch: ProjectPatch) -> sqlx::Result<Project> {
     sqlx::query_as(
         "UPDATE projects SET name = coalesce($2, name), metadata = coalesce($3, metadata), version = version + 1
@@ -68,7 +68,7 @@ pub async fn update(db: &mut PgConnection, tenant: Tenant, patch: ProjectPatch) 
     .await
 }
 
-/// Changes how the tenant's project stands.
+/// Sets the status of the tenant's project.
 pub async fn set_status(db: &mut PgConnection, tenant: Tenant, status: ProjectStatus) -> sqlx::Result<Project> {
     sqlx::query_as(
         "UPDATE projects SET status = $2, version = version + 1 WHERE id = $1
@@ -80,18 +80,18 @@ pub async fn set_status(db: &mut PgConnection, tenant: Tenant, status: ProjectSt
     .await
 }
 
-/// What the operator has agreed on for a project: requests included in a month, and the most there may be.
+/// Monthly quota of a project, set by the operator: included requests and hard limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Quota {
-    /// How many are included; none for unlimited.
+    /// Included requests per month. None for unlimited.
     pub included: Option<i64>,
-    /// How many there may be; none for no limit.
+    /// Maximum requests per month. None for no limit.
     pub hard_limit: Option<i64>,
 }
 
 impl Audited for Quota {}
 
-/// A project's name and quota, which nobody else changes until the transaction ends. For the operator.
+/// A project's name and quota, with a row lock until the transaction ends. For the operator.
 pub async fn lock_quota(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<Option<(String, Quota)>> {
     #[derive(sqlx::FromRow)]
     struct Row {
@@ -107,7 +107,7 @@ pub async fn lock_quota(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<Op
     Ok(row.map(|row| (row.name, row.quota)))
 }
 
-/// Changes a project's quota. For the operator.
+/// Sets a project's quota. For the operator.
 pub async fn set_quota(db: &mut PgConnection, id: ProjectId, quota: Quota) -> sqlx::Result<()> {
     sqlx::query("UPDATE projects SET included = $2, hard_limit = $3 WHERE id = $1")
         .bind(id)
@@ -118,12 +118,12 @@ pub async fn set_quota(db: &mut PgConnection, id: ProjectId, quota: Quota) -> sq
         .map(drop)
 }
 
-/// Deletes the tenant's project and, by its foreign keys, all that belongs to it.
+/// Deletes the tenant's project and, through foreign keys, everything that belongs to it.
 pub async fn delete(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM projects WHERE id = $1").bind(tenant.project_id()).execute(db).await.map(drop)
 }
 
-/// The projects that a user is a member of. Every role may read its project.
+/// The projects that a user is a member of. Every role can read its project.
 pub async fn list_of_user(
     db: &mut PgConnection,
     user: UserId,
@@ -142,7 +142,7 @@ pub async fn list_of_user(
     Ok(Stamped { stamp, value: page.page(value, |project: &Project| project.id) })
 }
 
-/// The tenant's project, as a list of one.
+/// The tenant's project, as a list with one item.
 pub async fn list_of_tenant(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -164,14 +164,14 @@ pub async fn list_of_tenant(
     Ok(page.page(rows, |project| project.id))
 }
 
-/// Whether there is neither a project nor a user.
+/// Whether there are no projects and no users.
 pub async fn is_empty(db: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM projects) AND NOT EXISTS (SELECT FROM users)")
         .fetch_one(db)
         .await
 }
 
-/// The first project of this name that a user owns.
+/// The first project with this name that a user owns.
 pub async fn find_owned(db: &mut PgConnection, owner: UserId, name: &str) -> sqlx::Result<Option<Project>> {
     sqlx::query_as(
         "SELECT p.id, p.name, p.status, p.metadata, p.created_at, p.version FROM projects p
