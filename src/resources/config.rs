@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_names_providers_and_what_is_wrong_with_it_is_said() {
+    fn file_of_providers_is_parsed_and_errors_name_the_problem() {
         let two =
             parse("[[provider]]\nname = 'a'\ndriver = 'sim'\n[[provider]]\nname = 'b'\ndriver = 'sim'\nseed = 7\n");
         assert_eq!(two.unwrap().len(), 2);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn projects_that_may_import_are_listed_and_none_may_by_default() {
+    fn only_listed_projects_may_import_and_none_by_default() {
         let imports = |list: &str| {
             let file = format!("[[provider]]\nname = 'a'\ndriver = 'sim'\nseed = 7\n{list}");
             parse(&file).map(|providers| providers[0].import_projects.clone()).map_err(|error| error.to_string())

@@ -1,5 +1,5 @@
-//! Holds what providers answer to the rule for texts ([`crate::base::text`]): a control character becomes U+FFFD, since
-//! PostgreSQL cannot store NUL, and nobody can be told to correct the text.
+//! Replaces control characters in the responses of providers with U+FFFD ([`crate::base::text`]): PostgreSQL cannot
+//! store NUL, and nobody can be asked to correct the text.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A driver whose answers have no control characters.
+/// Driver whose responses contain no control characters.
 #[derive(Debug)]
 pub struct CleanDriver(pub Arc<dyn Driver>);
 
@@ -88,7 +88,7 @@ mod tests {
     };
 
     #[test]
-    fn every_text_of_an_object_and_of_an_error_is_free_of_control_characters() {
+    fn objects_and_errors_contain_no_control_characters() {
         let bad = || "a\u{0}b\u{9f}".to_owned();
         let instance = InstanceSpec { size: bad(), image: bad(), network: Some(bad()), volumes: vec![bad()] };
         let seen = object(Object {

@@ -1,4 +1,4 @@
-//! The providers that there are drivers for.
+//! Drivers of the supported providers.
 
 pub mod aws;
 pub mod clean;

@@ -1,10 +1,10 @@
-//! The parts of EC2's answers that matter here.
+//! Responses of the EC2 API, reduced to the parts in use.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// A list, whose members are called `item`.
+/// List whose elements are named `item`.
 #[derive(Debug, Deserialize)]
 pub struct List<T> {
     #[serde(rename = "item", default = "Vec::new")]
@@ -18,7 +18,7 @@ impl<T> Default for List<T> {
 }
 
 impl<T> List<T> {
-    /// Its members.
+    /// Elements of the list.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.items.iter()
     }
@@ -33,7 +33,7 @@ impl<T> IntoIterator for List<T> {
     }
 }
 
-/// A tag.
+/// Tag of an object.
 #[derive(Debug, Deserialize)]
 struct Tag {
     key: String,
@@ -41,7 +41,7 @@ struct Tag {
     value: String,
 }
 
-/// What a thing is tagged with.
+/// Tags of an object.
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "List<Tag>")]
 pub struct TagSet(pub BTreeMap<String, String>);
@@ -53,13 +53,13 @@ impl From<List<Tag>> for TagSet {
 }
 
 impl TagSet {
-    /// The value of one.
+    /// Value of a tag.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 }
 
-/// A network.
+/// VPC.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Vpc {
@@ -86,7 +86,7 @@ pub struct DescribeVpcs {
     pub next_token: String,
 }
 
-/// A part of a network, in one zone.
+/// Subnet of a VPC, in one availability zone.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subnet {
@@ -125,7 +125,7 @@ pub struct DescribeAvailabilityZones {
     pub availability_zone_info: List<Zone>,
 }
 
-/// A disk. What makes one answers with one, without a list around it.
+/// EBS volume. `CreateVolume` returns a single volume without a list.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Volume {
@@ -175,7 +175,7 @@ pub struct DescribeVolumesModifications {
     pub volume_modification_set: List<Modification>,
 }
 
-/// A machine.
+/// EC2 instance.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Instance {
@@ -193,7 +193,7 @@ pub struct Instance {
     pub subnet_id: String,
     #[serde(default)]
     pub private_ip_address: String,
-    /// The address from outside, where it has one.
+    /// Public address, if it has one.
     #[serde(default)]
     pub ip_address: String,
     #[serde(default)]
@@ -242,7 +242,7 @@ pub struct Ebs {
     pub delete_on_termination: bool,
 }
 
-/// What runs instances answers with one; what describes them, with a list.
+/// `RunInstances` returns one reservation; `DescribeInstances` returns a list.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reservation {
@@ -259,7 +259,7 @@ pub struct DescribeInstances {
     pub next_token: String,
 }
 
-/// A refusal.
+/// Error response.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Failed {
@@ -273,7 +273,7 @@ struct Errors {
     error: Vec<Told>,
 }
 
-/// Why.
+/// Error in a response.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Told {
@@ -283,7 +283,7 @@ pub struct Told {
 }
 
 impl Failed {
-    /// The first reason of those that are given.
+    /// First error of the response.
     pub fn first(self) -> Option<Told> {
         self.errors.error.into_iter().next()
     }
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_with_what_it_leaves_empty_or_out() {
+    fn response_is_parsed_with_empty_and_missing_parts() {
         let text = r#"<?xml version="1.0" encoding="UTF-8"?>
             <DescribeVpcsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">
               <requestId>1</requestId>

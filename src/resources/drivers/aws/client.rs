@@ -1,4 +1,5 @@
-//! Calls to the EC2 Query API: signed, within a time, and with an answer of a bounded length. No redirect is followed.
+//! Client of the EC2 Query API. Calls are signed and have a time limit, responses have a maximum length, and redirects
+//! are not followed.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -32,28 +33,28 @@ use super::{
 use crate::resources::driver::{DriverError, Refusal, Result};
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// How long one call may take. Some of what the engine calls for takes several.
+/// Time limit of one call. Some driver functions make several.
 const CALL_TIME: Duration = Duration::from_secs(15);
-/// Less than the other side keeps a connection that lies idle.
+/// Shorter than the time for which the server keeps an idle connection.
 const IDLE_TIME: Duration = Duration::from_secs(20);
-/// A page of a hundred instances with all their tags has about one.
+/// Maximum length of a response. A page of a hundred instances with all their tags has about 1 MiB.
 const LONGEST_ANSWER: usize = 8 * 1024 * 1024;
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
 type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// Calls.
+/// Client of the EC2 API.
 #[derive(Debug)]
 pub struct Ec2 {
     region: String,
     endpoint: String,
     chain: Chain,
-    /// Made when first needed, since it reads the certificate authorities.
+    /// Created on first use, because that reads the certificate authorities.
     http: OnceLock<Http>,
 }
 
 impl Ec2 {
-    /// The API that `settings` name, with the credentials of this environment.
+    /// Creates a client for the API in `settings`, with credentials from this environment.
     pub fn new(settings: &AwsSettings, environment: Arc<Environment>) -> Self {
         Self {
             region: settings.region.clone(),
@@ -63,17 +64,17 @@ impl Ec2 {
         }
     }
 
-    /// Calls, and reads the answer.
+    /// Makes a call and parses the response.
     pub async fn call<T: DeserializeOwned>(&self, form: Form) -> Result<T> {
         let action = form.action;
         let answer = self.exchange(form).await?;
         quick_xml::de::from_reader(&*answer).map_err(|error| {
-            tracing::warn!(action, %error, "EC2's answer is not as it should be");
-            DriverError::retryable("bad_answer", format!("the answer to {action} could not be read"))
+            tracing::warn!(action, %error, "EC2 response is invalid");
+            DriverError::retryable("bad_answer", format!("the response to {action} could not be parsed"))
         })
     }
 
-    /// Calls for something whose success is all there is to be known.
+    /// Makes a call whose response has no relevant content.
     pub async fn tell(&self, form: Form) -> Result<()> {
         self.exchange(form).await.map(drop)
     }
@@ -84,29 +85,32 @@ impl Ec2 {
         let request = self.signed(form.body(), credentials)?;
         let exchanged = timeout(CALL_TIME, async {
             let response = self.http()?.request(request).await.map_err(|error| {
-                tracing::debug!(action, ?error, "EC2 cannot be reached");
-                let what = if error.is_connect() { "could not be connected to" } else { "did not answer" };
+                tracing::debug!(action, ?error, "EC2 unreachable");
+                let what = if error.is_connect() { "could not be reached" } else { "did not respond" };
                 DriverError::retryable("unreachable", format!("the EC2 API {what}"))
             })?;
             let status = response.status().as_u16();
             let after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
             let body = body.map_err(|_| {
-                DriverError::retryable("bad_answer", format!("the answer to {action} broke off, or did not end"))
+                DriverError::retryable("bad_answer", format!("the response to {action} was truncated or too long"))
             })?;
             Ok((status, after.map(Duration::from_secs), body.to_bytes()))
         });
         let (status, after, body) = exchanged.await.unwrap_or_else(|_| {
             let seconds = CALL_TIME.as_secs();
-            Err(DriverError::retryable("timeout", format!("the EC2 API did not answer {action} within {seconds} s")))
+            Err(DriverError::retryable(
+                "timeout",
+                format!("the EC2 API did not respond to {action} within {seconds} s"),
+            ))
         })?;
-        tracing::debug!(action, status, "called EC2");
+        tracing::debug!(action, status, "EC2 called");
         if status == 200 { Ok(body) } else { Err(failed(action, (status, after), &body)) }
     }
 
     fn signed(&self, body: String, credentials: Credentials) -> Result<Request<Full<Bytes>>> {
         let unsignable = |error: &dyn std::error::Error| {
-            DriverError::new(Refusal::Invalid, "unsignable", format!("the call cannot be signed: {error}"))
+            DriverError::new(Refusal::Invalid, "unsignable", format!("the call could not be signed: {error}"))
         };
         let identity = credentials.into();
         let params = SigningParams::builder()
@@ -144,14 +148,14 @@ impl Ec2 {
         let connector = connector.map_err(|error| {
             tracing::error!(
                 %error,
-                "no certificate authority is known, so AWS cannot be called; install ca-certificates, or set SSL_CERT_FILE"
+                "no certificate authorities found, so AWS cannot be called; install ca-certificates or set SSL_CERT_FILE"
             );
-            DriverError::retryable("no_authorities", "the server knows no certificate authority")
+            DriverError::retryable("no_authorities", "the server has no certificate authorities")
         })?;
         let mut tcp = HttpConnector::new();
         tcp.set_connect_timeout(Some(CONNECT_TIME));
         tcp.set_nodelay(true);
-        // TLS is the other connector's.
+        // The outer connector adds TLS.
         tcp.enforce_http(false);
         let connector =
             if self.endpoint.starts_with("http:") { connector.https_or_http() } else { connector.https_only() };
@@ -168,16 +172,11 @@ fn failed(action: &str, (status, after): (u16, Option<Duration>), body: &[u8]) -
     let told = quick_xml::de::from_reader::<_, Failed>(body).ok().and_then(Failed::first);
     let (code, message) = match told {
         Some(told) => (told.code, told.message),
-        None => (format!("http_{status}"), format!("{action} was answered with status {status}")),
+        None => (format!("http_{status}"), format!("the response to {action} has status {status}")),
     };
     let error = errors::error_after(status, &code, &message, after);
     let Some(message) = Class::of(status, &code).in_place_of_message(action) else { return error };
-    tracing::warn!(
-        action,
-        code = error.code,
-        message = error.message,
-        "AWS does not accept the operator's credentials for this"
-    );
+    tracing::warn!(action, code = error.code, message = error.message, "AWS rejected the operator's credentials");
     DriverError { message, ..error }
 }
 
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_is_signed_for_its_region_and_shows_no_secret() {
+    async fn call_is_signed_for_its_region_and_shows_no_secret() {
         let ec2 = ec2("http://127.0.0.1:5000");
         let credentials = ec2.chain.find().await.unwrap();
         let request = ec2.signed(Form::new("DescribeVpcs").body(), credentials).unwrap();
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn protected_instance_is_not_said_to_lack_permission() {
+    fn termination_protection_is_not_reported_as_missing_permission() {
         let body = b"<Response><Errors><Error><Code>OperationNotPermitted</Code><Message>The instance 'i-0a1b' may not be \
                      terminated. Modify its 'disableApiTermination' instance attribute and try again.</Message></Error></Errors>\
                      <RequestID>1</RequestID></Response>";
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_refuse_credentials_says_what_the_operator_must_do() {
+    fn each_credential_error_says_what_the_operator_must_do() {
         for (status, code, hint) in [
             (403, "UnauthorizedOperation", "do not allow RunInstances"),
             (401, "AuthFailure", "renew them"),
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_ec2s_words_and_any_other_by_its_status() {
+    fn errors_use_ec2s_code_or_else_the_status() {
         let body = b"<?xml version=\"1.0\"?><Response><Errors><Error><Code>VpcLimitExceeded</Code>\
                      <Message>no more</Message></Error></Errors><RequestID>1</RequestID></Response>";
         let told = failed("CreateVpc", (400, None), body);

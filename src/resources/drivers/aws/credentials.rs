@@ -1,5 +1,5 @@
-//! Where the credentials come from: the environment and the shared file, as for AWS's own tools. They are read for each
-//! call, so that what is rotated counts from the next one on, and are never kept.
+//! Credentials from the environment and the shared file, as AWS's own tools find them. They are read for each call and
+//! not stored, so rotated credentials take effect with the next call.
 
 use std::{env, fmt, fs, io::Read, path::PathBuf, sync::Arc};
 
@@ -7,14 +7,14 @@ use aws_credential_types::Credentials;
 
 use crate::resources::driver::{DriverError, Refusal, Result};
 
-/// More than any shared file has.
+/// Maximum length of the shared file.
 const MOST_READ: u64 = 1024 * 1024;
 const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 const TOKEN: &str = "AWS_SESSION_TOKEN";
 const FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 
-/// What looks a variable of the environment up.
+/// Function that reads an environment variable.
 pub type Environment = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// Finds credentials.
@@ -30,38 +30,38 @@ impl fmt::Debug for Chain {
     }
 }
 
-/// The environment of this process.
+/// Returns the environment of this process.
 pub fn process_environment() -> Arc<Environment> {
     Arc::new(|name| env::var(name).ok())
 }
 
 impl Chain {
-    /// One for `profile`, or for whatever the environment says.
+    /// Creates a chain for `profile`; without one, the environment decides.
     pub fn new(profile: Option<String>, environment: Arc<Environment>) -> Self {
         Self { profile, environment }
     }
 
-    /// The credentials as they are now.
+    /// Reads the current credentials.
     pub async fn find(&self) -> Result<Credentials> {
         let chain = self.clone();
         let found = tokio::task::spawn_blocking(move || chain.look()).await;
         found.unwrap_or_else(|_| Err(DriverError::retryable("credentials", "the credentials could not be read")))
     }
 
-    /// A variable that is empty is as good as none.
+    /// Treats an empty variable like a missing one.
     fn variable(&self, name: &str) -> Option<String> {
         (self.environment)(name).filter(|value| !value.is_empty())
     }
 
     fn look(&self) -> Result<Credentials> {
-        // A profile that the operator's file names is meant for this provider; the environment is for all of them.
+        // A configured profile is meant for this provider, whereas the environment applies to all providers.
         if self.profile.is_none() {
             match (self.variable(KEY_ID), self.variable(SECRET)) {
                 (Some(id), Some(secret)) => {
                     return Ok(Credentials::new(id, secret, self.variable(TOKEN), None, "environment"));
                 }
-                (Some(_), None) => return Err(denied(format!("{KEY_ID} is set and {SECRET} is not"))),
-                (None, Some(_)) => return Err(denied(format!("{SECRET} is set and {KEY_ID} is not"))),
+                (Some(_), None) => return Err(denied(format!("{KEY_ID} is set, but {SECRET} is not; set both"))),
+                (None, Some(_)) => return Err(denied(format!("{SECRET} is set, but {KEY_ID} is not; set both"))),
                 (None, None) => {}
             }
         }
@@ -75,7 +75,7 @@ impl Chain {
         let mut text = String::new();
         let read = path.as_ref().map(|path| fs::File::open(path)?.take(MOST_READ).read_to_string(&mut text));
         if let (Some(path), Some(Err(error))) = (&path, &read) {
-            tracing::debug!(path = %path.display(), %error, "the file of AWS credentials cannot be read");
+            tracing::debug!(path = %path.display(), %error, "AWS credentials file could not be read");
         }
         let member = |name| member(&text, profile, name);
         if let (Some(id), Some(secret)) = (member("aws_access_key_id"), member("aws_secret_access_key")) {
@@ -86,9 +86,9 @@ impl Chain {
              ~/.aws/credentials by default"
         );
         Err(denied(if self.profile.is_some() {
-            format!("there are no AWS credentials of the profile {profile}: {wanted}")
+            format!("no AWS credentials for the profile {profile}: {wanted}")
         } else {
-            format!("there are no AWS credentials: set {KEY_ID} and {SECRET}, or {wanted}")
+            format!("no AWS credentials: set {KEY_ID} and {SECRET}, or {wanted}")
         }))
     }
 }
@@ -97,7 +97,7 @@ fn denied(message: String) -> DriverError {
     DriverError::new(Refusal::Denied, "no_credentials", message)
 }
 
-/// A member of a section of the shared file. Of two with one name, the last counts.
+/// Finds a member of a section in the shared file. The last one wins.
 fn member<'a>(text: &'a str, section: &str, name: &str) -> Option<&'a str> {
     let mut is_inside = false;
     let mut found = None;
@@ -105,7 +105,7 @@ fn member<'a>(text: &'a str, section: &str, name: &str) -> Option<&'a str> {
         if let Some(title) = line.strip_prefix('[').and_then(|line| line.split(']').next()) {
             is_inside = title.trim() == section;
         } else if is_inside && let Some((key, value)) = line.split_once('=') {
-            // AWS's tools do not mind how a name is written.
+            // AWS's tools ignore the case of names.
             if key.trim().eq_ignore_ascii_case(name) {
                 found = Some(value.trim()).filter(|value| !value.is_empty());
             }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_comes_first_and_the_file_is_read_as_it_is_now() {
+    fn environment_takes_precedence_and_the_file_is_read_each_time() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_str().unwrap().to_owned();
         writeln!(file, "# of two accounts\n[default]\naws_access_key_id = A1\naws_secret_access_key=S1\n").unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_and_no_secret_is() {
+    fn missing_credentials_are_named_without_secrets() {
         let told = |profile, variables: &[(&str, &str)]| {
             let refused = chain(profile, variables).look().unwrap_err();
             assert_eq!(refused.kind, Refusal::Denied);
@@ -161,7 +161,7 @@ mod tests {
         };
         assert!(told(None, &[]).contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or put"));
         assert!(told(None, &[(FILE, "/nowhere")]).contains("under [default]"));
-        assert!(told(Some("work"), &[]).contains("of the profile work"));
+        assert!(told(Some("work"), &[]).contains("for the profile work"));
         let half = told(None, &[(SECRET, "a-secret")]);
         assert!(half.contains("AWS_ACCESS_KEY_ID is not") && !half.contains("a-secret"), "{half}");
         assert!(!format!("{:?}", chain(None, &[(SECRET, "a-secret")])).contains("a-secret"));

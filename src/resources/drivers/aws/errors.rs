@@ -1,45 +1,44 @@
-//! What EC2's errors mean for the engine: one table of its error codes
-//! (<https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>).
+//! Classification of EC2's error codes (<https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>).
 
 use std::time::Duration;
 
 use crate::resources::driver::{DriverError, Refusal};
 
-/// More of a message is of no use: a refusal for want of permission carries kilobytes that are encoded.
+/// Maximum length of a message that is passed on. A permission error contains kilobytes of encoded data.
 const LONGEST_MESSAGE: usize = 500;
-/// The longest pause that AWS may ask for: an operation has a deadline.
+/// Maximum pause that AWS may ask for, because an operation has a deadline.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// A class of error codes.
+/// Class of an error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Too many calls in a short time.
     Throttled,
-    /// EC2 cannot answer now, or has not finished an earlier call.
+    /// EC2 cannot respond now, or has not completed an earlier call.
     Unavailable,
     /// The credentials are unknown, wrong or expired.
     Unauthenticated,
-    /// The request's time is not AWS's.
+    /// The request's time differs from AWS's.
     ClockSkew,
-    /// The credentials are good and do not allow the call.
+    /// The credentials are valid, but do not permit the call.
     Unauthorized,
-    /// The account may not use this service or region (yet).
+    /// The account may not use this service or region, possibly only temporarily.
     AccountBlocked,
-    /// The object is protected against what was asked for, such as termination.
+    /// The object is protected against the call, such as termination.
     Protected,
-    /// A state, a dependency or a use is in the way.
+    /// A state, dependency or use conflicts with the call.
     Conflict,
-    /// AWS has none of it at the moment.
+    /// AWS currently has no capacity.
     NoCapacity,
     /// The account's quota is used up.
     Quota,
-    /// There is no such object.
+    /// The object does not exist.
     NotFound,
-    /// It can never be done so.
+    /// The request can never succeed in this form.
     Invalid,
 }
 
-/// The codes of each class. Codes that are not here go by [`PATTERNS`], then by the status, else they are `Invalid`.
+/// Codes of each class. Other codes are matched by [`PATTERNS`], then by the status, and are otherwise `Invalid`.
 const TABLE: &[(Class, &[&str])] = &[
     (
         Class::Throttled,
@@ -91,7 +90,8 @@ const TABLE: &[(Class, &[&str])] = &[
     (Class::ClockSkew, &["RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"]),
     (Class::Unauthorized, &["AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"]),
     (Class::AccountBlocked, &["Blocked", "OptInRequired", "PendingVerification", "SubscriptionRequiredException"]),
-    // Termination and stop protection (disableApiTermination, disableApiStop), and what another AWS service manages.
+    // Termination and stop protection (disableApiTermination, disableApiStop), and objects managed by another AWS
+    // service.
     (Class::Protected, &["OperationNotPermitted"]),
     (
         Class::Conflict,
@@ -137,10 +137,10 @@ const TABLE: &[(Class, &[&str])] = &[
     ),
 ];
 
-/// Whether a code belongs to a family.
+/// Predicate that matches a family of codes.
 type Pattern = fn(&str) -> bool;
 
-/// The classes of whole families of codes, by how a code ends or begins.
+/// Classes of whole families of codes, by suffix or prefix.
 const PATTERNS: &[(Class, Pattern)] = &[
     (Class::Conflict, |code| code.ends_with(".InUse") || code.ends_with(".Duplicate")),
     (Class::NotFound, |code| code.ends_with(".NotFound") || code.ends_with(".Malformed")),
@@ -149,9 +149,9 @@ const PATTERNS: &[(Class, Pattern)] = &[
 ];
 
 impl Class {
-    /// The class of a code. Codes come before the status: that there are no machines left is a 500.
+    /// Returns the class of a code. The code takes precedence over the status, because a lack of capacity is a 500.
     pub fn of(status: u16, code: &str) -> Self {
-        // State reasons and older endpoints name the side, too.
+        // State reasons and older endpoints have a prefix that names the side at fault.
         let code = code.trim_start_matches("Server.").trim_start_matches("Client.");
         let known = TABLE.iter().find(|(_, codes)| codes.contains(&code)).map(|(class, _)| *class);
         let known = known.or_else(|| PATTERNS.iter().find(|(_, is_one)| is_one(code)).map(|(class, _)| *class));
@@ -176,34 +176,36 @@ impl Class {
         }
     }
 
-    /// What to tell clients in place of AWS's message, which names the operator's account and user; none if the message can
-    /// be shown.
+    /// Text for clients in place of AWS's message, which names the operator's account and user; `None` if the message
+    /// can be shown.
     pub fn in_place_of_message(self, action: &str) -> Option<String> {
         Some(match self {
             Self::Unauthorized => {
-                format!("the operator's credentials do not allow {action}; ask the operator, whose log has the reason")
+                format!("the operator's credentials do not allow {action}; ask the operator to check the server's log")
             }
             Self::Unauthenticated => {
-                "AWS does not accept the operator's credentials, which are wrong or have expired; ask the operator to renew them"
+                "AWS rejected the operator's credentials, which are wrong or expired; ask the operator to renew them"
                     .to_owned()
             }
             Self::ClockSkew => {
-                "AWS does not accept the time of this server's clock; ask the operator to synchronize it".to_owned()
+                "AWS rejected the time of this server's clock; ask the operator to synchronize it".to_owned()
             }
             Self::AccountBlocked => {
-                format!("the operator's AWS account may not use {action} in this region now; ask the operator, whose log has the reason")
+                format!(
+                    "the operator's AWS account cannot use {action} in this region; ask the operator to check the server's log"
+                )
             }
             _ => return None,
         })
     }
 }
 
-/// The error of an answer with this status that names a code and a message.
+/// Creates the error for a response with this status, code and message.
 pub fn error(status: u16, code: &str, message: &str) -> DriverError {
     error_after(status, code, message, None)
 }
 
-/// The same, of an answer that asks for a pause.
+/// Like [`error`], for a response that asks for a pause.
 pub fn error_after(status: u16, code: &str, message: &str, after: Option<Duration>) -> DriverError {
     let mut message: String = message.chars().filter(|character| !character.is_control()).collect();
     if let Some((at, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
@@ -212,7 +214,7 @@ pub fn error_after(status: u16, code: &str, message: &str, after: Option<Duratio
     }
     let class = Class::of(status, code);
     if class == Class::Protected {
-        message.push_str("; lift the protection at AWS, then try again");
+        message.push_str("; remove the protection at AWS, then retry");
     }
     DriverError::new(class.refusal(after.map(|after| after.min(LONGEST_PAUSE))), code, message)
 }
@@ -222,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_of_the_table_is_in_one_class_alone_and_no_pattern_is_needed_for_it() {
+    fn each_code_of_the_table_has_exactly_one_class() {
         let mut seen = Vec::new();
         for (class, codes) in TABLE {
             for code in *codes {
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn each_code_means_what_the_engine_should_do() {
+    fn codes_map_to_the_engines_error_classes() {
         let retryable = Refusal::Retryable { after: None };
         for (status, code, meant) in [
             (503, "RequestLimitExceeded", retryable),
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_of_the_credentials_has_a_text_without_the_operators_names() {
+    fn each_credential_error_has_a_text_without_the_operators_names() {
         let mut texts = Vec::new();
         for (class, _) in TABLE {
             let text = class.in_place_of_message("RunInstances");
@@ -282,18 +284,18 @@ mod tests {
         }
         let all = texts.len();
         texts.dedup();
-        assert_eq!((all, texts.len()), (4, 4), "each class says something of its own");
+        assert_eq!((all, texts.len()), (4, 4), "each class has its own text");
     }
 
     #[test]
-    fn pause_that_aws_asks_for_is_kept_within_bounds() {
+    fn retry_after_is_limited() {
         let after = |seconds| error_after(503, "RequestLimitExceeded", "", Some(Duration::from_secs(seconds))).kind;
         assert_eq!(after(7), Refusal::Retryable { after: Some(Duration::from_secs(7)) });
         assert_eq!(after(100_000), Refusal::Retryable { after: Some(LONGEST_PAUSE) });
     }
 
     #[test]
-    fn messages_are_of_one_line_and_end() {
+    fn messages_are_a_single_line_of_limited_length() {
         let told = error(403, "UnauthorizedOperation", &format!("no\n{}", "ä".repeat(5000)));
         assert_eq!(told.message.chars().count(), LONGEST_MESSAGE + 1);
         assert!(told.message.starts_with("noä"));

@@ -1,32 +1,32 @@
-//! What a call to the EC2 Query API says: parameters whose lists are counted from 1.
+//! Form body of a call to the EC2 Query API. List indexes start at 1.
 
 use form_urlencoded::Serializer;
 
-/// Of which edition of the API the calls are.
+/// API version.
 const VERSION: &str = "2016-11-15";
 
-/// The parameters of one call.
+/// Parameters of one call.
 #[derive(Debug)]
 pub struct Form {
-    /// What is called for.
+    /// Name of the action.
     pub action: &'static str,
     parameters: Vec<(String, String)>,
     filters: usize,
 }
 
 impl Form {
-    /// A call for `action`.
+    /// Creates the form of a call to `action`.
     pub fn new(action: &'static str) -> Self {
         Self { action, parameters: Vec::new(), filters: 0 }
     }
 
-    /// With this parameter.
+    /// Adds a parameter.
     pub fn with(mut self, name: impl Into<String>, value: impl ToString) -> Self {
         self.parameters.push((name.into(), value.to_string()));
         self
     }
 
-    /// With this parameter, where there is one.
+    /// Adds a parameter if it has a value.
     pub fn with_some(self, name: &str, value: Option<impl ToString>) -> Self {
         match value {
             Some(value) => self.with(name, value),
@@ -34,7 +34,7 @@ impl Form {
         }
     }
 
-    /// Only what has one of these values.
+    /// Adds a filter for any of these values.
     pub fn filtered<V: ToString>(mut self, name: &str, values: impl IntoIterator<Item = V>) -> Self {
         self.filters += 1;
         let nth = self.filters;
@@ -45,12 +45,12 @@ impl Form {
         form
     }
 
-    /// Makes a thing of this type that has these tags from its first moment on.
+    /// Adds the type and tags of the object to create, so that it has them from its creation.
     pub fn made_with_tags<'a>(self, kind: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
         self.with("TagSpecification.1.ResourceType", kind).tags("TagSpecification.1.Tag", tags)
     }
 
-    /// With these tags as the list `name`.
+    /// Adds these tags as the list `name`.
     pub fn tags<'a>(mut self, name: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
         for ((key, value), at) in tags.into_iter().zip(1..) {
             self = self.with(format!("{name}.{at}.Key"), key).with(format!("{name}.{at}.Value"), value);
@@ -58,7 +58,7 @@ impl Form {
         self
     }
 
-    /// As it is sent.
+    /// Encodes the form.
     pub fn body(&self) -> String {
         let mut body = Serializer::new(String::new());
         body.append_pair("Action", self.action).append_pair("Version", VERSION);
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_counted_from_one_and_values_cannot_add_parameters() {
+    fn list_indexes_start_at_one_and_values_are_escaped() {
         let tags = [("Name".to_owned(), "a&Action=b".to_owned())];
         let form = Form::new("CreateVpc")
             .with_some("NextToken", None::<&str>)

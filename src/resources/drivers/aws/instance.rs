@@ -1,4 +1,4 @@
-//! Instances. Nothing is ever waited for: each call does what can be done now, and the engine comes back for the rest.
+//! EC2 instances. No function waits: each call does what is possible now, and the engine calls again for the rest.
 
 use serde_json::{Map, Value, json};
 
@@ -17,11 +17,11 @@ use crate::resources::{
     spec::{InstanceSpec, Spec},
 };
 
-/// All states but that of what is gone, which EC2 shows for an hour more.
+/// All states except `terminated`, which EC2 keeps showing for an hour.
 const STATES: [&str; 5] = ["pending", "running", "stopping", "stopped", "shutting-down"];
 
 impl Aws {
-    /// Launches one. Its volumes come later, when it runs: none can be attached before.
+    /// Launches an instance. Volumes are attached once it runs, because EC2 cannot attach them earlier.
     pub(super) async fn create_instance(&self, order: &Order, spec: &InstanceSpec<String>) -> Result<Object> {
         let subnet = match &spec.network {
             Some(network) => Some(self.subnet_in(network).await?),
@@ -33,7 +33,7 @@ impl Aws {
             .with("MinCount", 1)
             .with("MaxCount", 1)
             .with("ClientToken", order.operation)
-            // The older way of asking for an instance's own credentials can be abused from within.
+            // Require IMDSv2: with IMDSv1, a request forged within the instance can read the instance's credentials.
             .with("MetadataOptions.HttpTokens", "required")
             .made_with_tags("instance", &self.tags(order));
         let form = match subnet {
@@ -41,13 +41,13 @@ impl Aws {
             None => form.with("Placement.AvailabilityZone", self.zone().await?),
         };
         let made = self.ec2.call::<Reservation>(form).await.map_err(|error| match error.code.as_str() {
-            // It was found or made a moment ago, and not every part of EC2 has heard of it.
+            // The network has just been found or created, and is not yet visible in all of EC2.
             "InvalidSubnetID.NotFound" if spec.network.is_some() => DriverError::retryable(error.code, error.message),
             _ => error,
         })?;
         let made = made.instances_set.into_iter().next();
-        let made =
-            made.ok_or_else(|| DriverError::retryable("bad_answer", "an instance was launched and not named"))?;
+        let made = made
+            .ok_or_else(|| DriverError::retryable("bad_answer", "the response to RunInstances contains no instance"))?;
         if is_gone(&made) {
             return Err(never_ran(&made));
         }
@@ -58,8 +58,8 @@ impl Aws {
         Ok(self.instance(reference).await?.map(|instance| self.instance_object(&instance)))
     }
 
-    /// Brings one to `spec` by as much as can be done now. Another type can only be given to what is stopped, so it is;
-    /// to turn it on again is for the engine, which knows whether it should be.
+    /// Changes an instance towards `spec` as far as possible now. The type can change only while the instance is
+    /// stopped, so it is stopped. The engine turns it on again if it should run.
     pub(super) async fn update_instance(
         &self,
         reference: &str,
@@ -69,10 +69,10 @@ impl Aws {
         let instance = self.instance(reference).await?.ok_or_else(|| not_found(reference))?;
         let cannot = |code, what| Err(DriverError::new(Refusal::Invalid, code, format!("{reference} {what}")));
         if self.image_word(&instance) != spec.image && self.settings.image(&spec.image) != Some(&instance.image_id) {
-            return cannot("cannot_change_image", "cannot be given another image");
+            return cannot("cannot_change_image", "cannot change its image; create another instance");
         }
         if spec.network.as_ref().is_some_and(|network| *network != instance.vpc_id) {
-            return cannot("cannot_change_network", "cannot be moved to another network");
+            return cannot("cannot_change_network", "cannot change its network; create another instance");
         }
         let instance_type = self.instance_type(spec)?;
         self.retag(reference, &instance.tag_set, &self.tags(order)).await?;
@@ -84,7 +84,7 @@ impl Aws {
                 self.update_volumes(&instance, &spec.volumes).await
             }
             ("running" | "stopped", true) => self.update_volumes(&instance, &spec.volumes).await,
-            // It is on its way, and is asked again when it is there.
+            // The state is changing; the engine calls again.
             _ => Ok(()),
         }
     }
@@ -94,7 +94,7 @@ impl Aws {
             if !shall_have.contains(&ebs.volume_id) && ebs.status != "detaching" {
                 let form = Form::new("DetachVolume").with("VolumeId", &ebs.volume_id);
                 match self.ec2.tell(form.with("InstanceId", &instance.instance_id)).await {
-                    // Another server was quicker, or the volume is gone.
+                    // Another server has detached it, or the volume does not exist.
                     Err(DriverError { kind: Refusal::NotFound, .. }) => {}
                     Err(error) if error.code == "IncorrectState" => {}
                     done => done?,
@@ -107,11 +107,15 @@ impl Aws {
                 continue;
             }
             let name = names.next().ok_or_else(|| {
-                DriverError::new(Refusal::Exhausted, "no_device_name", "the instance has no name for one more volume")
+                DriverError::new(
+                    Refusal::Exhausted,
+                    "no_device_name",
+                    "the instance has no device name left for another volume",
+                )
             })?;
             let form = Form::new("AttachVolume").with("VolumeId", volume).with("Device", name);
             self.ec2.tell(form.with("InstanceId", &instance.instance_id)).await.map_err(|error| {
-                // Somebody has attached another one meanwhile, under this name.
+                // Another volume has just been attached under this name.
                 let is_taken = error.code == "InvalidParameterValue" && error.message.contains("already in use");
                 if is_taken { DriverError { kind: Refusal::Conflict, ..error } } else { error }
             })?;
@@ -166,7 +170,7 @@ impl Aws {
         Ok(instances.find(|instance| !is_gone(instance)))
     }
 
-    /// An instance that is in this network, if any is.
+    /// Finds an instance in this network.
     pub(super) async fn instance_in(&self, network: &str) -> Result<Option<String>> {
         let form = Form::new("DescribeInstances").filtered("vpc-id", [network]);
         let found: DescribeInstances = self.ec2.call(form.filtered("instance-state-name", STATES)).await?;
@@ -225,7 +229,8 @@ impl Aws {
     }
 }
 
-/// The disks that are a matter of their own: not the one it starts from, nor others that its image brings and that go with it.
+/// Disks that are volumes of their own: neither the root disk, nor disks from the image that are deleted with the
+/// instance.
 fn volumes(instance: &Instance) -> impl Iterator<Item = (&str, &Ebs)> {
     let own = |device: &&Device| device.device_name != instance.root_device_name;
     let devices = instance.block_device_mapping.iter().filter(own);
@@ -234,8 +239,8 @@ fn volumes(instance: &Instance) -> impl Iterator<Item = (&str, &Ebs)> {
         .filter(|(_, ebs)| !ebs.delete_on_termination)
 }
 
-/// The names that are free for volumes, always in the same order: those that AWS recommends, and then as many more as an
-/// instance can have volumes here.
+/// Free device names for volumes, in a fixed order: those that AWS recommends, then enough for the maximum number of
+/// volumes.
 fn free_names(instance: &Instance) -> impl Iterator<Item = String> {
     let recommended = ('f'..='p').map(|letter| format!("/dev/sd{letter}"));
     let more = ('a'..='p').map(|letter| format!("/dev/xvdb{letter}"));
@@ -247,14 +252,14 @@ fn is_gone(instance: &Instance) -> bool {
     instance.instance_state.name == "terminated"
 }
 
-/// It was launched and has ended at once, for a reason of EC2's own.
+/// Error for an instance that was launched and immediately terminated by EC2.
 fn never_ran(instance: &Instance) -> DriverError {
     let (code, message) =
         instance.state_reason.as_ref().map_or(("", ""), |why| (why.code.as_str(), why.message.as_str()));
     let code = code.trim_start_matches("Server.").trim_start_matches("Client.");
     let error = errors::error(400, if code.is_empty() { "terminated" } else { code }, message);
     let kind = match error.kind {
-        // The operation's client token names this instance from now on, so that another call would not launch another one.
+        // The client token now belongs to this instance, so another call with it would not launch a new one.
         Refusal::Retryable { .. } | Refusal::NoCapacity => Refusal::Exhausted,
         kind => kind,
     };
@@ -262,7 +267,11 @@ fn never_ran(instance: &Instance) -> DriverError {
 }
 
 fn unknown(member: &str, word: &str) -> DriverError {
-    DriverError::new(Refusal::Invalid, "unknown_word", format!("'{word}' is no {member} here any more"))
+    DriverError::new(
+        Refusal::Invalid,
+        "unknown_word",
+        format!("the {member} '{word}' is no longer configured; ask the operator"),
+    )
 }
 
 #[cfg(test)]
@@ -280,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instances_own_disks_are_no_volumes_and_names_are_taken_in_order() {
+    fn own_disks_of_an_instance_are_not_volumes_and_names_are_used_in_order() {
         let device = |name: &str, volume: &str, goes: bool| {
             format!(
                 "<item><deviceName>{name}</deviceName><ebs><volumeId>{volume}</volumeId><status>attached</status>
@@ -288,7 +297,7 @@ mod tests {
             )
         };
         let devices = [
-            // A root disk that is kept is none of ours either.
+            // A root disk that outlives its instance is not a volume either.
             device("/dev/sda1", "vol-root", false),
             device("/dev/sdb", "vol-of-image", true),
             device("/dev/sdf", "vol-1", false),
@@ -303,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_never_ran_is_told_of_with_its_reason() {
+    fn instance_that_never_ran_is_reported_with_its_reason() {
         let told = never_ran(&instance(""));
         assert_eq!(told.kind, Refusal::Exhausted);
         assert_eq!(told.to_string(), "InsufficientInstanceCapacity: i-1 was terminated: none left");

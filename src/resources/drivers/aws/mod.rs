@@ -1,5 +1,5 @@
-//! Amazon Web Services: instances of EC2, volumes of EBS, and VPCs with one subnet each, all in one zone of one region
-//! (docs/drivers.md). Through the Query API and nothing else: no SDK, which would be most of the server.
+//! Driver for Amazon Web Services: EC2 instances, EBS volumes, and VPCs with one subnet each, in one zone of one region
+//! (docs/drivers.md). It uses the Query API without an SDK, which would be most of the server's size.
 
 mod answers;
 mod client;
@@ -30,10 +30,10 @@ use crate::resources::{
     spec::Spec,
 };
 
-/// How many objects a page holds.
+/// Maximum number of objects on a page.
 const PAGE: u32 = 100;
 
-/// A part of an account of AWS's.
+/// Account and region at AWS.
 #[derive(Debug)]
 pub struct Aws {
     name: String,
@@ -44,14 +44,14 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// The provider of this name, with the credentials that are found by way of `environment`.
+    /// Creates the provider of this name, with credentials that are found through `environment`.
     pub fn new(name: String, settings: AwsSettings, environment: Arc<Environment>) -> Self {
         let ec2 = Ec2::new(&settings, environment);
         let capabilities = capabilities(&settings);
         Self { name, settings, ec2, zone: OnceCell::new(), capabilities }
     }
 
-    /// Where everything is: a volume can only be attached in its own zone.
+    /// Zone of all objects: a volume can only be attached in its own zone.
     async fn zone(&self) -> Result<&str> {
         let find = async || {
             if let Some(zone) = &self.settings.availability_zone {
@@ -65,12 +65,12 @@ impl Aws {
             }
             let form = Form::new("DescribeAvailabilityZones").filtered("zone-type", ["availability-zone"]);
             let found: DescribeAvailabilityZones = self.ec2.call(form).await?;
-            // The same one tomorrow, even if it should be out of order then.
+            // The choice must be stable, even if the zone later becomes impaired.
             found.availability_zone_info.into_iter().map(|zone| zone.zone_name).min().ok_or_else(|| {
                 DriverError::new(
                     Refusal::Invalid,
                     "no_zone",
-                    format!("the region {} has no zone", self.settings.region),
+                    format!("the region {} has no availability zone", self.settings.region),
                 )
             })
         };
@@ -87,7 +87,7 @@ impl Driver for Aws {
         let Spec::Instance(spec) = spec else { return Vec::new() };
         let unknown = |member, given: &str, words: Vec<String>, example| {
             let words = if words.is_empty() { String::new() } else { format!("one of {}, or ", words.join(", ")) };
-            Unsupported { member, detail: format!("'{given}' is no {member} here; use {words}{example}") }
+            Unsupported { member, detail: format!("unknown {member} '{given}'; use {words}{example}") }
         };
         let size =
             self.settings.instance_type(&spec.size).is_none().then(|| {
@@ -134,7 +134,7 @@ impl Driver for Aws {
             match kind {
                 Kind::Instance => self.act(reference, action).await,
                 Kind::Network | Kind::Volume => {
-                    Err(DriverError::new(Refusal::Invalid, "no_power", format!("a {kind} cannot be turned on or off")))
+                    Err(DriverError::new(Refusal::Invalid, "no_power", format!("{kind} cannot be turned on or off")))
                 }
             }
         })
@@ -194,10 +194,10 @@ fn capabilities(settings: &AwsSettings) -> Capabilities {
 }
 
 fn not_found(reference: &str) -> DriverError {
-    DriverError::new(Refusal::NotFound, "not_found", format!("there is no {reference}"))
+    DriverError::new(Refusal::NotFound, "not_found", format!("{reference} does not exist"))
 }
 
-/// What is to be deleted may be gone already.
+/// Ignores the error that an object to delete does not exist.
 fn gone_is_fine(deleted: Result<()>) -> Result<()> {
     match deleted {
         Err(DriverError { kind: Refusal::NotFound, .. }) => Ok(()),

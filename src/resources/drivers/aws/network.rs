@@ -1,6 +1,8 @@
-//! Networks: a VPC, with one subnet over all of its addresses.
+//! Networks: a VPC with one subnet that covers all of its addresses.
 //!
-//! The VPC is the object. Its subnet is looked for wherever it is needed, and made if there is none: so a creation that
+//! The VPC is the resource's object. Its subnet is looked up whenever it is needed, and created if it is missing, so a
+//! creation that was interrupted between the two needs no repair. The subnet cannot exist twice, because its addresses
+//! can be assigned only once.
 //! broke off between the two leaves nothing that is stuck. It cannot be made twice, since its addresses can be given once.
 
 use std::collections::BTreeMap;
@@ -27,7 +29,7 @@ impl Aws {
         let vpc = self.ec2.call::<CreateVpc>(form).await?.vpc;
         let subnet = match self.subnet_of(&vpc, &tags).await {
             Ok(subnet) => Some(subnet),
-            // Not every part of EC2 has heard of a VPC at once. Whoever needs the subnet first will make it.
+            // A new VPC is not immediately visible in all of EC2. The first caller that needs the subnet creates it.
             Err(DriverError { kind: Refusal::NotFound | Refusal::Conflict, .. }) => None,
             Err(error) => return Err(error),
         };
@@ -52,8 +54,8 @@ impl Aws {
         self.retag(&subnet.subnet_id, &subnet.tag_set, &tags).await
     }
 
-    /// Deletes the subnets that are ours, then the VPC. Not before it is sure that no instance is in it: AWS would refuse
-    /// too, but not say who is in the way.
+    /// Deletes this provider's subnets, then the VPC, after checking that no instance is in it. AWS would also reject
+    /// the deletion, but not name the instance.
     pub(super) async fn delete_network(&self, reference: &str) -> Result<()> {
         if self.vpc(reference).await?.is_none() {
             return Ok(());
@@ -82,13 +84,13 @@ impl Aws {
         let mut objects = Vec::new();
         for vpc in &vpcs {
             let subnets = subnets.get(&vpc.vpc_id).map_or(&[][..], Vec::as_slice);
-            // What has no addresses of version 4 is nothing that could be asked for here.
+            // A VPC without IPv4 addresses cannot be expressed as a spec.
             objects.extend(network(vpc, self.best(subnets).await?));
         }
         Ok(ObjectPage { objects, next: Some(page.next_token).filter(|token| !token.is_empty()) })
     }
 
-    /// The subnet for an instance in this network.
+    /// Finds or creates the subnet for an instance in this network.
     pub(super) async fn subnet_in(&self, reference: &str) -> Result<String> {
         if !is_id("vpc-", reference) {
             return Err(not_found(reference));
@@ -98,7 +100,7 @@ impl Aws {
             return Ok(subnet.subnet_id.clone());
         }
         let vpc = self.vpc(reference).await?.ok_or_else(|| not_found(reference))?;
-        // Tags that AWS has given itself cannot be given by others.
+        // Tags that AWS itself has set cannot be copied.
         let tags = vpc.tag_set.0.iter().filter(|(key, _)| !key.starts_with("aws:"));
         let tags = tags.map(|(key, value)| (key.clone(), value.clone())).collect();
         self.subnet_of(&vpc, &tags).await.map(|subnet| subnet.subnet_id)
@@ -115,7 +117,7 @@ impl Aws {
         }
     }
 
-    /// All subnets of these VPCs.
+    /// Lists all subnets of these VPCs.
     async fn subnets(&self, vpcs: &[&str]) -> Result<Vec<Subnet>> {
         let mut subnets = Vec::new();
         let mut token = None;
@@ -131,7 +133,7 @@ impl Aws {
         Ok(subnets)
     }
 
-    /// The one that is used here: in our zone, and of several always the same.
+    /// Selects the subnet to use: in the provider's zone, and always the same of several.
     async fn best<'a>(&self, subnets: &'a [Subnet]) -> Result<Option<&'a Subnet>> {
         if subnets.is_empty() {
             return Ok(None);
@@ -141,7 +143,7 @@ impl Aws {
         Ok(here.min_by_key(|subnet| (!tags::is_ours(&subnet.tag_set), &subnet.subnet_id)))
     }
 
-    /// The subnet of a VPC, which is made if there is none.
+    /// Finds or creates the subnet of a VPC.
     async fn subnet_of(&self, vpc: &Vpc, tags: &BTreeMap<String, String>) -> Result<Subnet> {
         let zone = self.zone().await?;
         if let Some(subnet) = self.find_subnet(&vpc.vpc_id).await? {
@@ -154,7 +156,8 @@ impl Aws {
             .made_with_tags("subnet", tags);
         match self.ec2.call::<CreateSubnet>(form).await {
             Ok(made) => Ok(made.subnet),
-            // Another server was quicker; or the addresses are taken by a subnet elsewhere, and then this is the reason.
+            // Another server has just created the subnet; otherwise a foreign subnet has the addresses, and the error
+            // is correct.
             Err(error) if error.code == "InvalidSubnet.Conflict" => self.find_subnet(&vpc.vpc_id).await?.ok_or(error),
             Err(error) => Err(error),
         }

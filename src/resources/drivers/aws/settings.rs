@@ -1,29 +1,29 @@
-//! What the operator's file says of an AWS provider. Never a secret: see [`super::credentials`].
+//! Settings of an AWS provider. They contain no secrets, see [`super::credentials`].
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Deserialize;
 use url::{Host, Url};
 
-/// An account's part in a region.
+/// Account and region at AWS.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Given")]
 pub struct AwsSettings {
-    /// Where.
+    /// Region.
     pub region: String,
-    /// Where its API is.
+    /// URL of the API.
     pub endpoint: Url,
-    /// Whose credentials of the shared file are used; without one, those of the environment come first.
+    /// Profile in the shared credentials file. Without one, the environment takes precedence.
     pub profile: Option<String>,
-    /// The zone of the region that everything is in; the first one, if none is named.
+    /// Availability zone of all objects. Default: the region's first one.
     pub availability_zone: Option<String>,
-    /// The subnet of instances that name no network; one of the default network's, if none is named.
+    /// Subnet of instances that name no network. Default: one of the default VPC.
     pub subnet: Option<String>,
     images: BTreeMap<String, String>,
     sizes: BTreeMap<String, String>,
 }
 
-/// As it is written.
+/// Settings as written in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Given {
@@ -38,39 +38,40 @@ struct Given {
     sizes: BTreeMap<String, String>,
 }
 
-/// Sizes that every region has. The operator's file adds to them, and may say otherwise.
+/// Default sizes, which every region supports. The configuration can add to them and override them.
 const SIZES: [(&str, &str); 4] =
     [("small", "t3.small"), ("medium", "t3.medium"), ("large", "t3.large"), ("xlarge", "t3.xlarge")];
 
 impl AwsSettings {
-    /// The instance type that `word` means, which may be one itself.
+    /// Instance type for a size name, which may be an instance type.
     pub fn instance_type<'a>(&'a self, word: &'a str) -> Option<&'a str> {
         self.sizes.get(word).map(String::as_str).or_else(|| is_instance_type(word).then_some(word))
     }
 
-    /// The image that `word` means, which may be one itself.
+    /// Image for an image name, which may be an AMI id.
     pub fn image<'a>(&'a self, word: &'a str) -> Option<&'a str> {
         self.images.get(word).map(String::as_str).or_else(|| is_id("ami-", word).then_some(word))
     }
 
-    /// The word for an instance type: the one that was used, if it still means that type, else one of the operator's,
+    /// Size name for an instance type: the requested name if it still stands for that type, else a configured name,
     /// else AWS's own.
     pub fn size_of(&self, instance_type: &str, used: Option<&str>) -> String {
         let still = used.filter(|used| self.instance_type(used) == Some(instance_type));
         still.unwrap_or_else(|| word_for(&self.sizes, instance_type)).to_owned()
     }
 
-    /// The word for an image: the one that was used, since an instance's image never changes though words' meanings do.
+    /// Image name for an AMI: the requested name, because an instance's image never changes even if the configuration
+    /// does.
     pub fn image_of(&self, image: &str, used: Option<&str>) -> String {
         used.unwrap_or_else(|| word_for(&self.images, image)).to_owned()
     }
 
-    /// The words for sizes.
+    /// Configured size names.
     pub fn sizes(&self) -> Vec<String> {
         self.sizes.keys().cloned().collect()
     }
 
-    /// The words for images.
+    /// Configured image names.
     pub fn images(&self) -> Vec<String> {
         self.images.keys().cloned().collect()
     }
@@ -80,7 +81,7 @@ fn word_for<'a>(words: &'a BTreeMap<String, String>, meant: &'a str) -> &'a str 
     words.iter().find(|(_, meaning)| *meaning == meant).map_or(meant, |(word, _)| word)
 }
 
-/// Whether a text has the form of an id of AWS's.
+/// Whether a text has the form of an AWS id.
 pub fn is_id(prefix: &str, text: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|rest| {
         matches!(rest.len(), 8..=17) && rest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -98,36 +99,37 @@ impl TryFrom<Given> for AwsSettings {
 
     fn try_from(given: Given) -> Result<Self, String> {
         let Given { region, endpoint, profile, availability_zone, subnet, images, sizes: own } = given;
-        // It becomes a part of a host's name.
+        // The region becomes part of a host name.
         if region.is_empty() || !region.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'-')) {
-            return Err(format!("'{region}' cannot be a region of AWS; one is eu-central-1"));
+            return Err(format!("'{region}' cannot be a region of AWS; use a region like eu-central-1"));
         }
         let endpoint = match endpoint {
             Some(endpoint) => checked(&endpoint)?,
             None => {
                 let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
                 let url = format!("https://ec2.{region}.{domain}/");
-                url.parse().map_err(|_| format!("'{region}' cannot be a region of AWS; one is eu-central-1"))?
+                url.parse()
+                    .map_err(|_| format!("'{region}' cannot be a region of AWS; use a region like eu-central-1"))?
             }
         };
         if let Some((word, image)) = images.iter().find(|(_, image)| !is_id("ami-", image)) {
-            return Err(format!("the image {word} is '{image}', which is no AMI; one begins with ami-"));
+            return Err(format!("the image {word} is '{image}', which is no AMI; use an id that starts with ami-"));
         }
         let mut sizes: BTreeMap<_, _> = SIZES.map(|(word, size)| (word.to_owned(), size.to_owned())).into();
         sizes.extend(own);
         if let Some((word, size)) = sizes.iter().find(|(_, size)| !is_instance_type(size)) {
-            return Err(format!("the size {word} is '{size}', which is no instance type; one is t3.small"));
+            return Err(format!("the size {word} is '{size}', which is no instance type; use a type like t3.small"));
         }
         if let Some(subnet) = subnet.as_ref().filter(|subnet| !is_id("subnet-", subnet)) {
-            return Err(format!("'{subnet}' is no subnet; one begins with subnet-"));
+            return Err(format!("'{subnet}' is no subnet; use an id that starts with subnet-"));
         }
         Ok(Self { region, endpoint, profile, availability_zone, subnet, images, sizes })
     }
 }
 
-/// What is signed can be read by whoever sees it pass, and a session's token with it.
+/// Signed requests and session tokens can be read on an unencrypted connection.
 fn checked(endpoint: &str) -> Result<Url, String> {
-    let endpoint: Url = endpoint.parse().map_err(|error| format!("the endpoint is no URL: {error}"))?;
+    let endpoint: Url = endpoint.parse().map_err(|error| format!("the endpoint is not a URL: {error}"))?;
     let is_here = match endpoint.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
@@ -139,11 +141,13 @@ fn checked(endpoint: &str) -> Result<Url, String> {
         && endpoint.query().is_none()
         && endpoint.fragment().is_none();
     match endpoint.scheme() {
-        "https" | "http" if !is_bare => Err("an endpoint is a URL without credentials, query and fragment".into()),
+        "https" | "http" if !is_bare => {
+            Err("the endpoint must be a URL without credentials, query and fragment".into())
+        }
         "https" => Ok(endpoint),
         "http" if is_here => Ok(endpoint),
-        "http" => Err(format!("the endpoint {endpoint} must be https; http is for this machine alone")),
-        _ => Err(format!("the endpoint {endpoint} must be a https URL")),
+        "http" => Err(format!("the endpoint {endpoint} must be https; http is allowed only on the same machine")),
+        _ => Err(format!("the endpoint {endpoint} must be an https URL")),
     }
 }
 
@@ -156,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_is_enough_and_what_is_wrong_is_said() {
+    fn region_is_enough_and_errors_name_the_problem() {
         let settings = parse("region = 'eu-central-1'").unwrap();
         assert_eq!(settings.endpoint.as_str(), "https://ec2.eu-central-1.amazonaws.com/");
         assert_eq!(
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn words_mean_the_operators_terms_and_terms_of_aws_mean_themselves() {
+    fn names_map_to_the_configuration_and_aws_terms_to_themselves() {
         let settings = parse(
             "region = 'r'\nimages = { debian-12 = 'ami-12345678' }\nsizes = { small = 't3a.small', tiny = 't3a.small' }",
         )
@@ -196,7 +200,7 @@ mod tests {
         assert_eq!(settings.size_of("t3a.small", Some("tiny")), "tiny");
         assert_eq!(settings.size_of("t3a.small", Some("t3a.small")), "t3a.small");
         assert_eq!(settings.size_of("t3a.small", None), "small");
-        // It was changed behind our back, or the word means something else by now.
+        // It was changed outside this server, or the name now stands for another type.
         assert_eq!(settings.size_of("t3.small", Some("small")), "t3.small");
         assert_eq!(settings.image_of("ami-12345678", None), "debian-12");
         assert_eq!(settings.image_of("ami-00000000", Some("debian-12")), "debian-12");

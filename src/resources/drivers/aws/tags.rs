@@ -1,4 +1,4 @@
-//! The tags on each object: whose it is, what people call it, and the words that were asked for.
+//! Tags of each object: its owner, its name, and the requested names of its size and image.
 
 use std::collections::BTreeMap;
 
@@ -11,33 +11,33 @@ use crate::resources::{
 const DEPLOYMENT: &str = "cloudapi:deployment";
 const PROVIDER: &str = "cloudapi:provider";
 const RESOURCE: &str = "cloudapi:resource";
-/// What was asked for: several words may mean one type, and a word may come to mean another.
+/// Requested size name. It is stored because several names may stand for one type, and the configuration may change.
 pub const SIZE: &str = "cloudapi:size";
-/// What was asked for.
+/// Requested image name.
 pub const IMAGE: &str = "cloudapi:image";
 const NAME: &str = "Name";
 const LABEL: &str = "label:";
 
-/// Whose an object is.
+/// Owner of an object.
 pub fn whose(tags: &TagSet) -> Option<Tags> {
     let deployment = tags.get(DEPLOYMENT)?.parse().ok()?;
     let resource = tags.get(RESOURCE)?.parse().ok()?;
     Some(Tags { deployment, resource })
 }
 
-/// Whether a `query` is about an object with these tags. Most of that is EC2's to sift, but it cannot look for
-/// what has a tag not.
+/// Whether an object with these tags matches `query`. EC2 filters most objects, but it cannot filter by the absence of
+/// a tag.
 pub fn is_asked_for(tags: &TagSet, query: &ListQuery) -> bool {
     query.of != Owned::Nobody || tags.get(DEPLOYMENT).is_none()
 }
 
-/// Whether it is one of the server's own, of whichever deployment.
+/// Whether a key is one of this server's own tags, of any deployment.
 pub fn is_ours(tags: &TagSet) -> bool {
     tags.get(DEPLOYMENT).is_some()
 }
 
 impl Aws {
-    /// What an object of this order is tagged with.
+    /// Tags of the object of an order.
     pub(super) fn tags(&self, order: &Order) -> BTreeMap<String, String> {
         let labels = order.labels.iter().map(|(key, value)| (format!("{LABEL}{key}"), value.clone()));
         let mut tags: BTreeMap<_, _> = labels.collect();
@@ -55,7 +55,7 @@ impl Aws {
         tags
     }
 
-    /// Only what `query` asks for.
+    /// Adds the filters for `query`.
     pub(super) fn sift(&self, form: Form, query: &ListQuery) -> Form {
         let whole = match query.of {
             Owned::Nobody => return form,
@@ -67,8 +67,8 @@ impl Aws {
             .filtered(&format!("tag:{PROVIDER}"), [&self.name])
     }
 
-    /// Puts tags on an object that has others, and takes labels off that are none any more. What others have put there
-    /// stays.
+    /// Updates the tags of an existing object, and removes labels that no longer exist. Other parties' tags stay
+    /// unchanged.
     pub(super) async fn retag(&self, id: &str, has: &TagSet, shall_have: &BTreeMap<String, String>) -> Result<()> {
         let missing: Vec<_> = shall_have.iter().filter(|(key, value)| has.0.get(*key) != Some(value)).collect();
         if !missing.is_empty() {

@@ -1,4 +1,4 @@
-//! Volumes: EBS, of the type gp3.
+//! EBS volumes of the type gp3.
 
 use serde_json::{Map, Value, json};
 
@@ -34,7 +34,7 @@ impl Aws {
         let volume = self.volume(reference).await?.ok_or_else(|| not_found(reference))?;
         self.retag(reference, &volume.tag_set, &self.tags(order)).await?;
         if spec.size_gib < volume.size {
-            let message = format!("a volume of {} GiB cannot be made smaller", volume.size);
+            let message = format!("a volume of {} GiB cannot shrink", volume.size);
             return Err(DriverError::new(Refusal::Invalid, "cannot_shrink", message));
         }
         if spec.size_gib == volume.size {
@@ -42,7 +42,7 @@ impl Aws {
         }
         let form = Form::new("ModifyVolume").with("VolumeId", reference).with("Size", spec.size_gib);
         match self.ec2.tell(form).await {
-            // It is being modified already: well so, if it becomes what is asked.
+            // A modification is in progress; ignore the error if it leads to the requested size.
             Err(error) if error.code == "IncorrectModificationState" => {
                 if self.becomes(reference, spec.size_gib).await? { Ok(()) } else { Err(error) }
             }
@@ -60,7 +60,7 @@ impl Aws {
     pub(super) async fn list_volumes(&self, form: Form, query: &ListQuery) -> Result<ObjectPage> {
         let page: DescribeVolumes = self.ec2.call(form).await?;
         let is_asked_for = |volume: &Volume| {
-            // One that goes with its instance is a part of it, and nothing of its own.
+            // A volume that is deleted with its instance is part of it, and not a resource.
             tags::is_asked_for(&volume.tag_set, query)
                 && !volume.attachment_set.iter().any(|attachment| attachment.delete_on_termination)
         };
@@ -109,6 +109,6 @@ fn volume(volume: Volume) -> Object {
         power: None,
         spec: Spec::Volume(VolumeSpec { size_gib: volume.size }),
         outputs,
-        reason: (state == ObjectState::Failed).then(|| "EBS could not make the volume".to_owned()),
+        reason: (state == ObjectState::Failed).then(|| "EBS could not create the volume".to_owned()),
     }
 }

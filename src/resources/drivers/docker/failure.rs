@@ -1,4 +1,4 @@
-//! What an engine's refusals mean.
+//! Classification of errors from a Docker engine.
 
 use std::{error::Error as _, io, time::Duration};
 
@@ -6,13 +6,13 @@ use bollard::errors::Error;
 
 use crate::resources::driver::{DriverError, Refusal, Result};
 
-/// How much of what the engine says goes to people.
+/// Maximum length of an engine's message that is passed on.
 const LONGEST: usize = 400;
 
-/// Of something that is there already, or in use.
+/// Code of an error about an object that exists already or is in use.
 pub const CONFLICT: &str = "conflict";
 
-/// What was asked for, if it is there.
+/// Turns a 404 into `None`.
 pub fn if_there<T>(answer: std::result::Result<T, Error>) -> Result<Option<T>> {
     match answer {
         Ok(found) => Ok(Some(found)),
@@ -21,7 +21,7 @@ pub fn if_there<T>(answer: std::result::Result<T, Error>) -> Result<Option<T>> {
     }
 }
 
-/// The HTTP status of a refusal.
+/// HTTP status of an error response.
 pub const fn status(error: &Error) -> Option<u16> {
     match error {
         Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
@@ -29,29 +29,29 @@ pub const fn status(error: &Error) -> Option<u16> {
     }
 }
 
-/// What it means for the engine of ours.
+/// Translates an error into a driver error.
 pub fn meaning(error: Error) -> DriverError {
     match error {
         Error::DockerResponseServerError { status_code, message } => refused(status_code, &message),
-        // Of a pull, whose answer had begun well.
+        // Error in the stream of a pull whose response started successfully.
         Error::DockerStreamError { error } => refused(500, &error),
-        Error::RequestTimeoutError => DriverError::retryable("timeout", "the Docker engine did not answer in time"),
+        Error::RequestTimeoutError => DriverError::retryable("timeout", "the Docker engine did not respond in time"),
         error if is_forbidden(&error) => DriverError::new(
             Refusal::Denied,
             "socket_forbidden",
-            "the server's user may not use the Docker engine's socket; the operator can let it, by the socket's group",
+            "the server's user has no access to the Docker engine's socket; ask the operator to add it to the socket's group",
         ),
         error => {
-            tracing::warn!(%error, "the Docker engine cannot be reached");
-            DriverError::retryable("unreachable", "the Docker engine cannot be reached")
+            tracing::warn!(%error, "Docker engine unreachable");
+            DriverError::retryable("unreachable", "the Docker engine is unreachable")
         }
     }
 }
 
-/// What kinds of text there are in what an engine says, for what its coarse status codes do not tell apart. The first
-/// line that fits counts. Engines and registries write them differently, so that several stand for one thing.
+/// Message patterns that refine the engine's coarse status codes. The first matching row counts. Wording differs
+/// between engines and registries, so a row has several patterns.
 const TEXTS: &[(Refusal, &str, &[&str])] = &[
-    // A registry's limit, which a later call may be within.
+    // A registry's rate limit: a later call may succeed.
     (
         Refusal::Retryable { after: Some(RATE_LIMITED) },
         "rate_limited",
@@ -120,14 +120,14 @@ const TEXTS: &[(Refusal, &str, &[&str])] = &[
     ),
 ];
 
-/// How long to leave a registry alone that limits how often it is asked.
+/// Pause before the next request to a registry that has limited the rate.
 const RATE_LIMITED: Duration = Duration::from_secs(60);
 
-/// The class of an engine's answer, and a word of ours for it.
+/// Returns the class of an error, and a code for it.
 fn class(status: u16, message: &str) -> (Refusal, &'static str) {
     let lower = message.to_ascii_lowercase();
     let says = |texts: &[&str]| texts.iter().any(|text| lower.contains(text));
-    // What is said of images is said by pulls alone; of others' failures those words may mean something else.
+    // Image patterns apply only to pulls. In other errors, the same words may mean something else.
     let of_pull = |code: &str| code.contains("image");
     let known = TEXTS.iter().find(|(_, code, texts)| (!of_pull(code) || status == PULLING) && says(texts));
     if let Some((refusal, code, _)) = known {
@@ -142,10 +142,10 @@ fn class(status: u16, message: &str) -> (Refusal, &'static str) {
     }
 }
 
-/// In place of a status: the answer to a pull had begun well, and then said what was wrong.
+/// Used instead of a status if the stream of a pull reports an error after a successful status.
 const PULLING: u16 = 0;
 
-/// What it means that an image could not be pulled.
+/// Translates an error of a pull.
 pub fn of_pull(image: &str, error: Error) -> DriverError {
     let (status, message) = match &error {
         Error::DockerResponseServerError { message, .. } => (status(&error), message.clone()),
@@ -153,39 +153,39 @@ pub fn of_pull(image: &str, error: Error) -> DriverError {
         _ => return meaning(error),
     };
     let (kind, code) = match class(PULLING, &message) {
-        // Of a registry or an engine that does not say why.
+        // A registry or engine that gives no reason.
         (Refusal::Retryable { .. }, "engine_failed") if status == Some(404) => (Refusal::Invalid, "no_image"),
         class => class,
     };
     let told = match code {
-        "no_image" => format!("there is no image '{image}', or it must not be pulled without signing in"),
-        "no_image_for_platform" => {
-            format!(
-                "the image '{image}' does not exist for the platform of the Docker engine's machine; name another one"
-            )
+        "no_image" => {
+            format!("the image '{image}' does not exist, or pulling it requires authentication; check the name")
         }
-        "bad_image" => format!("'{image}' names no image that the Docker engine can use; name another one"),
-        "rate_limited" => format!("the registry of the image '{image}' limits how often it is asked"),
-        "exhausted" => format!("the Docker engine has no room for the image '{image}'"),
+        "no_image_for_platform" => {
+            format!("the image '{image}' is not available for the Docker engine's platform; use another image")
+        }
+        "bad_image" => format!("'{image}' is not an image that the Docker engine can use; use another image"),
+        "rate_limited" => format!("the registry of the image '{image}' has limited the rate of requests"),
+        "exhausted" => format!("the Docker engine has no disk space for the image '{image}'"),
         _ => return meaning(error),
     };
     DriverError::new(kind, code, told)
 }
 
-/// What it means that the engine answered so.
+/// Translates an error response of the engine.
 fn refused(status: u16, message: &str) -> DriverError {
     let (kind, code) = class(status, message);
     if let (Refusal::Retryable { .. }, "engine_failed") = (kind, code) {
-        // Such texts may tell of the engine's insides.
-        tracing::warn!(status, message, "the Docker engine failed");
-        let told = format!("the Docker engine failed with status {status}; its log and the server's say why");
+        // Such messages may reveal internals of the engine.
+        tracing::warn!(status, message, "Docker engine failed");
+        let told = format!("the Docker engine failed with status {status}; see its log or the server's");
         return DriverError::retryable(code, told);
     }
     let told: String = message.chars().take(LONGEST).collect();
-    DriverError::new(kind, code, format!("the Docker engine refused: {told}"))
+    DriverError::new(kind, code, format!("the Docker engine rejected the call: {told}"))
 }
 
-/// Whether the socket is there, and not for this user.
+/// Whether the socket exists and this user has no access.
 fn is_forbidden(error: &Error) -> bool {
     let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
     let is_io = |cause: &(dyn std::error::Error + 'static)| {
@@ -194,26 +194,25 @@ fn is_forbidden(error: &Error) -> bool {
     causes.any(is_io)
 }
 
-/// There is nothing of this name.
+/// Creates the error for a missing object.
 pub fn absent(reference: &str) -> DriverError {
-    DriverError::new(Refusal::NotFound, "not_found", format!("there is no {reference} on the Docker engine"))
+    DriverError::new(Refusal::NotFound, "not_found", format!("{reference} does not exist on the Docker engine"))
 }
 
-/// It was there, and is no more.
+/// Creates the error for an object that disappeared during the call.
 pub fn gone(name: &str) -> DriverError {
-    DriverError::retryable("gone", format!("{name} was removed from the Docker engine while it was being made"))
+    DriverError::retryable("gone", format!("{name} was removed from the Docker engine while it was being created"))
 }
 
-/// Somebody else's object has the name that ours would have.
+/// Creates the error for an object with the expected name but another owner.
 pub fn foreign(name: &str) -> DriverError {
-    let message =
-        format!("{name} on the Docker engine was not made by this server for this resource; remove or rename it there");
+    let message = format!("{name} on the Docker engine does not belong to this resource; remove or rename it there");
     DriverError::new(Refusal::Conflict, "name_taken", message)
 }
 
-/// What was made so stays so.
+/// Creates the error for a change that Docker does not support.
 pub fn fixed(members: &str) -> DriverError {
-    DriverError::new(Refusal::Invalid, "fixed", format!("Docker cannot change {members} of what it has made"))
+    DriverError::new(Refusal::Invalid, "fixed", format!("Docker cannot change {members} of an existing object"))
 }
 
 #[cfg(test)]
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_engine_says_is_told_apart() {
+    fn engine_errors_are_classified() {
         let retryable = Refusal::Retryable { after: None };
         let cases = [
             (404, "No such container: x", Refusal::NotFound),
@@ -238,7 +237,7 @@ mod tests {
             (500, "write /var/lib/docker/x: no space left on device", Refusal::Exhausted),
             (400, "all predefined address pools have been fully subnetted", Refusal::Exhausted),
             (500, "runc did not terminate", retryable),
-            // Words that mean an image in a pull, and something else here.
+            // Image patterns have another meaning outside of pulls.
             (500, "mount denied: the path does not exist", retryable),
             (429, "slow down", retryable),
         ];
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_a_pull_are_final_unless_another_try_can_help() {
+    fn pull_errors_are_final_unless_retrying_can_help() {
         let again = Refusal::Retryable { after: None };
         let rate_limited = Refusal::Retryable { after: Some(RATE_LIMITED) };
         let cases = [
@@ -290,7 +289,7 @@ mod tests {
             ("unexpected EOF", again, "engine_failed"),
         ];
         for (message, kind, code) in cases {
-            // Engines say it in the stream of an answer that began well, or in the answer's status.
+            // Engines report pull errors in the stream of a successful response, or in the response status.
             for error in [Error::DockerStreamError { error: message.into() }, said(500, message), said(404, message)] {
                 let is_404 = status(&error) == Some(404);
                 let found = of_pull("busybox:1", error);

@@ -1,4 +1,4 @@
-//! Containers, each of which runs what its image says.
+//! Containers, which run the command of their image.
 
 use std::collections::HashMap;
 
@@ -27,13 +27,13 @@ use crate::resources::{
     spec::{InstanceSpec, Spec},
 };
 
-/// How many containers are looked at at a time.
+/// Maximum number of containers that are inspected concurrently.
 const AT_A_TIME: usize = 8;
-/// How long a container's process has to end before it is killed, in seconds.
+/// Time for a container's process to exit before it is killed, in seconds.
 const STOP_SECONDS: i64 = 10;
-/// How many processes a container may have.
+/// Maximum number of processes in a container.
 const MOST_PROCESSES: i64 = 1024;
-/// What an instance does not need of what an engine allows by default: others' traffic, devices, and files with powers.
+/// Default capabilities that instances do not need: raw sockets, device nodes and file capabilities.
 const DROPPED: [&str; 3] = ["NET_RAW", "MKNOD", "SETFCAP"];
 
 impl Docker {
@@ -45,7 +45,7 @@ impl Docker {
         let body = self.body(order, spec)?;
         match engine.create_container(Some(options), body).await {
             Ok(_) => {}
-            // There is one of this name: perhaps it is what we have made before.
+            // A container of this name exists, possibly from an earlier call.
             Err(error) if status(&error) == Some(409) => {}
             Err(error) if status(&error) == Some(404) => return Err(self.without_image(&spec.image).await?),
             Err(error) => return Err(meaning(error)),
@@ -87,10 +87,10 @@ impl Docker {
     }
 
     pub(super) async fn delete_instance(&self, reference: &str) -> Result<()> {
-        // With the volumes that its image declares, which have no names; ours have.
+        // Also removes the anonymous volumes that the image declares. Volumes of resources have names and remain.
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.engine().await?.remove_container(reference, Some(options)).await {
-            // It is gone, or on its way out.
+            // The container is deleted, or being deleted.
             Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(meaning(error)),
             _ => Ok(()),
         }
@@ -105,7 +105,7 @@ impl Docker {
             container.id.filter(|_| is_among).map(|id| (id, ()))
         });
         let (page, next) = page_of(query, containers.collect());
-        // A list tells neither sizes nor what is attached.
+        // A list contains neither sizes nor attached volumes.
         let objects = stream::iter(page)
             .map(|(id, ())| async move { self.read_instance(&id).await })
             .buffered(AT_A_TIME)
@@ -119,7 +119,8 @@ impl Docker {
         if_there(self.engine().await?.inspect_container(reference, None::<InspectContainerOptions>).await)
     }
 
-    /// An engine would make a volume that is not there, and start a container without its network.
+    /// Checks that the references exist: the engine would create a missing volume, and start a container without its
+    /// network.
     async fn are_there(&self, spec: &InstanceSpec<String>) -> Result<()> {
         for volume in &spec.volumes {
             self.volume(volume).await?.ok_or_else(|| absent(volume))?;
@@ -131,7 +132,7 @@ impl Docker {
     }
 
     fn size(&self, word: &str) -> Result<Size> {
-        let none = || DriverError::new(Refusal::Invalid, "no_size", format!("'{word}' is no size of this provider"));
+        let none = || DriverError::new(Refusal::Invalid, "no_size", format!("unknown size '{word}' at this provider"));
         self.settings.sizes.get(word).copied().ok_or_else(none)
     }
 
@@ -145,7 +146,7 @@ impl Docker {
             return Ok(self.pulls.fetch(self.engine().await?, image));
         }
         let message = format!(
-            "the image '{image}' is not on the Docker engine, and this provider pulls none; the operator can `docker pull` it there"
+            "the Docker engine does not have the image '{image}', and pulling is off; ask the operator to `docker pull` it"
         );
         Ok(DriverError::new(Refusal::Invalid, "no_image", message))
     }
@@ -158,21 +159,21 @@ impl Docker {
             target: Some(format!("/mnt/{}", volume.trim_start_matches("cloudapi-"))),
             ..Mount::default()
         });
-        // Without one, the engine's default network, if it has networks at all.
+        // Without a network: the engine's default network, if the provider supports networks.
         let network = spec.network.clone().or_else(|| (!self.settings.networking).then(|| "none".to_owned()));
-        // By its name others in its network find it.
+        // Containers in the same network find the instance by its name.
         let endpoint = EndpointSettings { aliases: Some(vec![order.name.clone()]), ..EndpointSettings::default() };
         let endpoints = spec.network.clone().map(|network| HashMap::from([(network, endpoint)]));
         let host = HostConfig {
             nano_cpus: Some(nano_cpus),
             memory: Some(memory),
-            // No swap besides.
+            // No additional swap.
             memory_swap: Some(memory),
             pids_limit: Some(MOST_PROCESSES),
             privileged: Some(false),
             security_opt: Some(vec!["no-new-privileges:true".into()]),
             cap_drop: Some(DROPPED.map(str::to_owned).into()),
-            // Whether it runs is for its resource to say.
+            // The resource's power state decides whether the container runs.
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), ..RestartPolicy::default() }),
             network_mode: network,
             mounts: Some(mounts.collect()),
@@ -182,7 +183,7 @@ impl Docker {
             hostname: Some(order.name.clone()),
             image: Some(self.image(&spec.image).to_owned()),
             labels: Some(labels::of(&self.name, order)),
-            // An image that is a system without a service runs a shell, which ends at once without these.
+            // An image without a service runs a shell, which exits immediately without these.
             tty: Some(true),
             open_stdin: Some(true),
             stop_timeout: Some(STOP_SECONDS),
@@ -213,7 +214,7 @@ impl Docker {
             size: self.size_of(&host),
             image,
             network: network_of(&host, &networks),
-            // Those that its image declares are in no request.
+            // Volumes that the image declares are not part of the request.
             volumes: host.mounts.unwrap_or_default().into_iter().filter_map(|mount| mount.source).collect(),
         };
         Object {
@@ -227,7 +228,7 @@ impl Docker {
         }
     }
 
-    /// The word for the size that a container has now, or what is none.
+    /// Name of the container's current size, or its limits if no size matches.
     fn size_of(&self, host: &HostConfig) -> String {
         let size = Size { nano_cpus: host.nano_cpus.unwrap_or_default(), memory: host.memory.unwrap_or_default() };
         let word = self.settings.sizes.iter().find(|(_, offered)| **offered == size).map(|(word, _)| word.clone());
@@ -243,8 +244,8 @@ fn status_of(container: &ContainerInspectResponse) -> Status {
     container.state.as_ref().and_then(|state| state.status).unwrap_or(Status::EMPTY)
 }
 
-/// The network that it was made in, unless something has taken it out of there. What an engine chose has a name; ours has
-/// an id, which a container's network tells when it has been started.
+/// Network that the container was created in, unless it has been disconnected since. A network that the engine chose is
+/// recorded by name, and a resource's network by id. A container's network shows its id only after the first start.
 fn network_of(host: &HostConfig, networks: &HashMap<String, EndpointSettings>) -> Option<String> {
     let asked =
         host.network_mode.as_deref().filter(|mode| !matches!(*mode, "" | "default" | "bridge" | "none" | "host"))?;
@@ -266,7 +267,7 @@ fn outputs(container: &ContainerInspectResponse) -> Map<String, Value> {
         ("name", json!(name)),
         ("private_ip", json!(addresses.next())),
         ("status", json!(state.and_then(|state| state.status))),
-        // Why it is off.
+        // Reason for being off.
         ("exit_code", json!(state.filter(ended).and_then(|state| state.exit_code))),
         ("out_of_memory", json!(state.filter(ended).and_then(|state| state.oom_killed).filter(|killed| *killed))),
         ("error", json!(state.and_then(|state| state.error.as_deref()).filter(|error| !error.is_empty()))),

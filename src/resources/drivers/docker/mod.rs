@@ -1,8 +1,8 @@
-//! Containers, volumes and networks of a Docker engine: what a developer has at hand.
+//! Driver for containers, volumes and networks of a Docker engine, for development.
 //!
-//! An engine knows no client tokens, but it has no two containers or volumes of one name, and no two networks of the same
-//! addresses: an object's name comes from its resource's id, so that a second creation finds what the first has made. It
-//! sets labels when it makes an object and never again; what they say beyond whose it is, is therefore as it was then.
+//! An engine has no client tokens, but it rejects a second container or volume of the same name, and a second network
+//! with the same addresses. An object's name is derived from its resource's id, so a second creation finds the first
+//! object. Labels are set on creation and cannot change, so labels other than the owner's reflect the time of creation.
 
 mod failure;
 mod instances;
@@ -28,30 +28,30 @@ use crate::resources::{
     spec::Spec,
 };
 
-/// How long a call may take: stopping a container takes ten seconds.
+/// Time limit of a call. Stopping a container takes up to ten seconds.
 const CALL: Duration = Duration::from_secs(25);
-/// How many objects a page holds.
+/// Maximum number of objects on a page.
 const PAGE: usize = 100;
 
-/// A Docker engine.
+/// Docker engine.
 #[derive(Debug)]
 pub struct Docker {
     name: String,
     settings: DockerSettings,
     capabilities: Capabilities,
-    /// Reached at the first call: a server starts without its providers.
+    /// Connected on the first call, so that a server starts without its providers.
     engine: OnceCell<Engine>,
     pulls: Pulls,
 }
 
 impl Docker {
-    /// The provider of this name.
+    /// Creates the provider of this name.
     pub fn new(name: String, settings: DockerSettings) -> Self {
         let capabilities = capabilities(&settings);
         Self { name, settings, capabilities, engine: OnceCell::new(), pulls: Pulls::default() }
     }
 
-    /// The engine, if it answers and says of which version it is.
+    /// Connects to the engine and negotiates the API version.
     async fn engine(&self) -> Result<&Engine> {
         let reach = || async {
             let socket = self.settings.socket.to_string_lossy();
@@ -60,9 +60,9 @@ impl Docker {
         self.engine.get_or_try_init(reach).await.map_err(meaning)
     }
 
-    /// Does `work`, unless that takes too long.
+    /// Runs `work` with a time limit.
     async fn call<T>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let late = |_| DriverError::retryable("timeout", "the Docker engine did not answer in time");
+        let late = |_| DriverError::retryable("timeout", "the Docker engine did not respond in time");
         timeout(CALL, work).await.map_err(late)?
     }
 
@@ -85,7 +85,7 @@ impl Docker {
         }
     }
 
-    /// What can be changed is an instance's size. Names and labels are left as they are: no engine can change them.
+    /// Only an instance's size can change. Names and labels stay as they are, because Docker cannot change them.
     async fn change(&self, reference: &str, order: &Order) -> Result<()> {
         let kind = order.spec.kind();
         let Some(found) = self.look(kind, reference).await? else { return Err(failure::absent(reference)) };
@@ -143,7 +143,7 @@ impl Driver for Docker {
     fn validate(&self, spec: &Spec) -> Vec<Unsupported> {
         let mut unsupported = Vec::new();
         let mut no_networks = |member| {
-            let detail = "this provider makes no networks".to_owned();
+            let detail = "this provider does not support networks".to_owned();
             unsupported.push(Unsupported { member, detail });
         };
         match spec {
@@ -154,7 +154,7 @@ impl Driver for Docker {
                 }
                 if !self.settings.sizes.contains_key(&spec.size) {
                     let words: Vec<&str> = self.settings.sizes.keys().map(String::as_str).collect();
-                    let detail = format!("'{}' is no size here; use one of: {}", spec.size, words.join(", "));
+                    let detail = format!("unknown size '{}'; use one of: {}", spec.size, words.join(", "));
                     unsupported.push(Unsupported { member: "size", detail });
                 }
             }
@@ -207,17 +207,17 @@ fn capabilities(settings: &DockerSettings) -> Capabilities {
     };
     let network = settings.networking.then(|| plain(Kind::Network));
     let kinds = network.into_iter().chain([plain(Kind::Volume), instance]).collect();
-    // What was made elsewhere cannot be given our labels.
+    // Objects that were created elsewhere cannot receive labels.
     Capabilities { simulated: false, import: false, kinds }
 }
 
-/// Whether it can name an object at all. It becomes part of a path.
+/// Whether `text` is a valid reference. It becomes part of a URL path.
 fn is_reference(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
-/// The page that was asked for, of all that there are: an engine gives no pages.
+/// Returns the requested page out of all objects, because the engine's API has no pages.
 fn page_of<T>(query: &ListQuery, mut all: Vec<(String, T)>) -> (Vec<(String, T)>, Option<String>) {
     all.sort_by(|(one, _), (other, _)| one.cmp(other));
     let begun =
@@ -237,7 +237,7 @@ mod tests {
     use crate::resources::driver::Owned;
 
     #[test]
-    fn pages_give_each_object_once_and_end() {
+    fn pages_contain_each_object_exactly_once() {
         let all: Vec<(String, ())> = (0..250).rev().map(|n| (format!("{n:03}"), ())).collect();
         let mut query = ListQuery { kind: Kind::Volume, deployment: Uuid::nil(), of: Owned::All, page: None };
         let mut seen = Vec::new();
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_cannot_lead_elsewhere() {
+    fn reference_cannot_escape_its_path_segment() {
         assert!(is_reference("cloudapi-res_1") && is_reference(&"0a".repeat(32)));
         for text in ["", "..", ".", "a/b", "a?b", "a%2fb", "a b"] {
             assert!(!is_reference(text), "{text}");

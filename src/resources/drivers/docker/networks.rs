@@ -1,4 +1,4 @@
-//! Bridges with addresses of their own.
+//! Bridge networks with their own address ranges.
 
 use bollard::{
     models::{Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkInspect},
@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// The one that an engine makes for itself.
+/// Name of the engine's default network.
 const OWN: &str = "bridge";
 
-/// What an engine says of a network, whichever way it is asked.
+/// Network as returned by either API call.
 struct Seen {
     id: String,
     name: String,
@@ -44,7 +44,7 @@ impl Docker {
         };
         match self.engine().await?.create_network(request).await.map_err(meaning) {
             Ok(made) => self.read_network(&made.id).await?.ok_or_else(|| gone(&name)),
-            // Of this name or of these addresses there is one: perhaps it is what we have made before.
+            // A network with this name or these addresses exists, possibly from an earlier call.
             Err(error) if error.kind == Refusal::Conflict => {
                 let tags = order.tags;
                 let of = Owned::Of(tags.resource);
@@ -79,7 +79,7 @@ impl Docker {
     }
 }
 
-/// None for those without IPv4 addresses of their own, such as the host's.
+/// Translates a network; `None` if it has no IPv4 addresses, such as the host's.
 fn object(network: Seen) -> Option<Object> {
     let mut configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default().into_iter();
     let (cidr, gateway) = configs.find_map(|config| {

@@ -1,4 +1,4 @@
-//! Images that the engine is fetching. That takes longer than a call may: whoever asks is told to ask again.
+//! Pulls of images. A pull takes longer than a call may, so the caller is asked to retry.
 
 use std::{
     collections::HashMap,
@@ -13,15 +13,15 @@ use tokio::time::Instant;
 use super::failure::of_pull;
 use crate::resources::driver::{DriverError, Refusal};
 
-/// How many images are fetched at a time.
+/// Maximum number of concurrent pulls.
 const AT_A_TIME: usize = 4;
-/// When to ask again.
+/// Pause before the caller retries.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// How long to remember why an image could not be fetched: longer than anyone pauses who asks again.
+/// Retention time of pull errors: longer than the longest pause between two attempts.
 const REMEMBERED: Duration = Duration::from_secs(120);
 
-/// The images that are being fetched by this server, or that could not be; none of that has to outlive it.
+/// Pulls in progress and failed pulls of this server. They need not survive a restart.
 #[derive(Clone, Debug, Default)]
 pub struct Pulls(Arc<Mutex<HashMap<String, Pull>>>);
 
@@ -32,7 +32,8 @@ enum Pull {
 }
 
 impl Pulls {
-    /// Begins to fetch an image that the engine does not have, if nobody does; gives why there is none yet.
+    /// Starts to pull a missing image, unless a pull is in progress. Returns the reason why the image is not available
+    /// yet.
     pub fn fetch(&self, engine: &Docker, image: &str) -> DriverError {
         let mut pulls = self.pulls();
         pulls.retain(|_, pull| !matches!(pull, Pull::Failed(_, at) if at.elapsed() > REMEMBERED));
@@ -55,7 +56,7 @@ impl Pulls {
     }
 }
 
-/// A pull under way. Dropped, it gives up its place, whether the pull ended or panicked.
+/// Pull in progress. Dropping it releases its slot, whether the pull ended or panicked.
 struct Place {
     pulls: Pulls,
     image: String,
@@ -74,13 +75,13 @@ async fn fetch(pulls: Pulls, engine: Docker, image: String) {
     drop(place);
     let mut pulls = pulls.pulls();
     if let Err(error) = end {
-        tracing::warn!(%error, image, "an image could not be pulled");
+        tracing::warn!(%error, image, "image pull failed");
         let failed = of_pull(&image, error);
         pulls.insert(image, Pull::Failed(failed, Instant::now()));
     }
 }
 
-/// The image with its tag, without which all there are would be fetched.
+/// Adds the tag `latest` to an image without a tag, because the engine would pull all tags.
 fn one_of(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
     if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_without_a_tag_is_its_latest_alone() {
+    fn image_without_a_tag_means_latest() {
         assert_eq!(one_of("debian"), "debian:latest");
         assert_eq!(one_of("registry:5000/debian"), "registry:5000/debian:latest");
         assert_eq!(one_of("registry:5000/debian:12"), "registry:5000/debian:12");

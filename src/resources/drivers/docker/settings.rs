@@ -1,45 +1,45 @@
-//! What the operator says of an engine.
+//! Settings of a Docker engine.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
-/// An engine, and what is offered on it.
+/// Docker engine, and the sizes and images that it offers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct DockerSettings {
-    /// The engine's Unix socket.
+    /// Unix socket of the engine.
     pub socket: PathBuf,
-    /// The words for images, and what the engine calls them. Any other word is taken as the engine's own.
+    /// Image names, each with the engine's name for it. Other names are passed to the engine unchanged.
     pub images: BTreeMap<String, String>,
-    /// The words for sizes, no two of which are the same.
+    /// Size names, each with distinct limits.
     pub sizes: BTreeMap<String, Size>,
-    /// Whether the engine can make networks.
+    /// Whether the engine can create networks.
     pub networking: bool,
-    /// Whether an image that the engine does not have is pulled.
+    /// Whether missing images are pulled.
     pub pull: bool,
 }
 
-/// How large a container is, as the engine counts it.
+/// Limits of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// In billionths of a processor.
+    /// CPU limit in billionths of a CPU.
     pub nano_cpus: i64,
-    /// In bytes.
+    /// Memory limit in bytes.
     pub memory: i64,
 }
 
-/// Why an engine cannot be used as the operator says.
+/// Error in the settings of a Docker engine.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// No container can be so small, or so large.
-    #[error("the size '{0}' must have 0.01 to 1024 cpus and a memory_mib of 6 to 16777216")]
+    /// Limits out of range.
+    #[error("the size '{0}' must have `cpus` of 0.01 to 1024 and `memory_mib` of 6 to 16777216")]
     OutOfRange(String),
-    /// Which of the two a container has could not be told.
-    #[error("the sizes '{0}' and '{1}' are the same; what a container has could not be told apart")]
+    /// Two sizes with equal limits: a container's size would be ambiguous.
+    #[error("the sizes '{0}' and '{1}' are the same; give each different limits")]
     Same(String, String),
-    /// There would be nothing to ask for.
-    #[error("there are no sizes; leave `sizes` out to have small, medium, large and xlarge")]
+    /// No size.
+    #[error("there are no sizes; add one, or remove `sizes` to use small, medium, large and xlarge")]
     NoSizes,
 }
 
@@ -50,7 +50,7 @@ const DEFAULT_SIZES: [(&str, WrittenSize); 4] = [
     ("xlarge", WrittenSize { cpus: 4.0, memory_mib: 4096 }),
 ];
 
-/// The same as it is written.
+/// Settings as written in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Written {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_as_the_operator_says_and_by_default_where_docker_puts_it() {
+    fn settings_are_read_and_default_to_dockers_own_socket() {
         let settings = read("").unwrap();
         assert_eq!(settings.socket, PathBuf::from("/var/run/docker.sock"));
         assert!(settings.networking && !settings.pull);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_by_name() {
+    fn invalid_settings_are_rejected_by_name() {
         let told = |text| read(text).unwrap_err();
         assert!(told("sockte = '/run/docker.sock'").contains("sockte"));
         assert!(told("sizes = { s = { cpus = 0, memory_mib = 512 } }").contains("'s' must have"));

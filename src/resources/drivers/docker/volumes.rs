@@ -1,4 +1,4 @@
-//! Volumes of the engine's own driver, which makes them as large as its disk.
+//! Volumes of the engine's `local` driver, whose size is limited only by its disk.
 
 use bollard::{
     models::{Volume, VolumeCreateRequest},
@@ -26,7 +26,7 @@ impl Docker {
             labels: Some(labels::of(&self.name, order)),
             ..VolumeCreateRequest::default()
         };
-        // One that was there already is answered as if it had been made.
+        // The engine returns an existing volume like a new one.
         self.engine().await?.create_volume(request).await.map_err(meaning)?;
         let volume = self.volume(&name).await?.ok_or_else(|| gone(&name))?;
         if labels::is_for(&self.name, &order.tags, &volume.labels) { Ok(object(volume)) } else { Err(foreign(&name)) }
@@ -41,7 +41,7 @@ impl Docker {
     }
 
     pub(super) async fn delete_volume(&self, reference: &str) -> Result<()> {
-        // Somebody may have made one of this name since. What is in it is not ours to delete.
+        // A third party may have created a volume of this name since; do not delete its data.
         let Some(volume) = self.volume(reference).await? else { return Ok(()) };
         if !labels::is_of(&self.name, &volume.labels) {
             return Err(foreign(reference));
@@ -63,7 +63,7 @@ impl Docker {
 }
 
 fn object(volume: Volume) -> Object {
-    // One that was made elsewhere has no size either.
+    // A volume that was created elsewhere has no recorded size either.
     let spec = labels::asked(Kind::Volume, &volume.labels).unwrap_or(Spec::Volume(VolumeSpec { size_gib: 1 }));
     let outputs = Map::from_iter([
         ("name".to_owned(), json!(volume.name)),

@@ -1,4 +1,4 @@
-//! What a simulation leaves to chance, drawn from its seed.
+//! Pseudo-random decisions of a simulation, derived from its seed.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -10,36 +10,36 @@ use sha2::{Digest, Sha256};
 use super::SimSettings;
 use crate::base::id::OperationId;
 
-/// Draws.
+/// Pseudo-random number generator.
 #[derive(Debug)]
 pub struct Chance {
     settings: SimSettings,
     drawn: AtomicU64,
 }
 
-/// When a call fails.
+/// Time of a simulated failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Before it has taken effect.
+    /// Before the call takes effect.
     Before,
-    /// After, so that only its answer is lost.
+    /// After the call has taken effect, so that only its response is lost.
     After,
 }
 
 impl Chance {
-    /// By these settings.
+    /// Creates a generator for these settings.
     pub fn new(settings: SimSettings) -> Self {
         Self { settings, drawn: AtomicU64::new(0) }
     }
 
-    /// How long what an operation asks for takes.
+    /// Time until a change by this operation takes effect.
     pub fn latency(&self, operation: OperationId) -> Duration {
         let SimSettings { latency_min_ms: least, latency_max_ms: most, .. } = self.settings;
         let span = most.saturating_sub(least) + 1;
         Duration::from_millis(least + self.number("latency", &operation.as_u128().to_be_bytes()) % span)
     }
 
-    /// Whether the next call fails, and when.
+    /// Decides whether the next call fails, and when.
     pub fn failure(&self) -> Option<Failure> {
         if self.settings.failures_per_mille == 0 {
             return None;
@@ -49,7 +49,7 @@ impl Chance {
         fails.then_some(if (drawn / 1000).is_multiple_of(2) { Failure::Before } else { Failure::After })
     }
 
-    /// Whether an object is changed behind our back now.
+    /// Decides whether an object drifts now.
     pub fn drifts(&self, reference: &str) -> bool {
         self.settings.drift_per_mille > 0 && {
             let drawn = [&self.draw()[..], reference.as_bytes()].concat();
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_draws_the_same_and_within_bounds() {
+    fn same_seed_gives_the_same_numbers_within_bounds() {
         let settings =
             SimSettings { latency_min_ms: 5, latency_max_ms: 9, failures_per_mille: 300, ..SimSettings::default() };
         let (one, other) = (Chance::new(settings.clone()), Chance::new(settings.clone()));

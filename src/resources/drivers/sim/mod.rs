@@ -1,5 +1,6 @@
-//! A simulated provider, whose objects are rows: what a machine without a cloud has. It takes its time, fails and drifts
-//! as it is told to, always the same way for the same seed, and it says of itself and of each object that it is a simulation.
+//! Simulated provider for machines without a cloud. Its objects are rows in the database. Latency, failures and drift
+//! follow the settings and are reproducible for a seed. The provider and each of its objects say that they are
+//! simulated.
 
 mod chance;
 mod rows;
@@ -25,24 +26,24 @@ use rows::Row;
 
 const SIZES: &[&str] = &["small", "medium", "large", "xlarge"];
 const IMAGES: &[&str] = &["alpine-3.22", "debian-12", "debian-13", "ubuntu-24.04"];
-/// How many calls are served at a time.
+/// Maximum number of concurrent calls.
 const COUNTERS: usize = 3;
-/// How many objects a page holds.
+/// Maximum number of objects on a page.
 const PAGE: i64 = 100;
 
-/// How a simulation behaves.
+/// Settings of a simulation.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SimSettings {
-    /// What its chances are drawn from.
+    /// Seed of the pseudo-random numbers.
     pub seed: u64,
-    /// How long it takes at least until what was asked for is so, in milliseconds.
+    /// Minimum time until a change takes effect, in milliseconds.
     pub latency_min_ms: u64,
-    /// And at most.
+    /// Maximum time until a change takes effect, in milliseconds.
     pub latency_max_ms: u64,
-    /// How many calls of a thousand fail, before or after they have taken effect.
+    /// Calls out of a thousand that fail, before or after they have taken effect.
     pub failures_per_mille: u16,
-    /// How many objects of a thousand are changed behind our back each time when they are listed.
+    /// Objects out of a thousand that change spontaneously, each time they are listed.
     pub drift_per_mille: u16,
 }
 
@@ -52,19 +53,19 @@ impl Default for SimSettings {
     }
 }
 
-/// A simulated provider.
+/// Simulated provider.
 #[derive(Debug)]
 pub struct Sim {
     name: String,
     db: Pool,
     chance: Chance,
     capabilities: Capabilities,
-    /// How many calls are served at a time: a provider of its own would not take a server's connections.
+    /// Limits concurrent calls: a real provider would not use the server's database connections either.
     counters: Semaphore,
 }
 
 impl Sim {
-    /// The provider of this name, with its objects in `db`.
+    /// Creates the provider of this name, with its objects in `db`.
     pub fn new(name: String, settings: SimSettings, db: Pool) -> Self {
         Self {
             name,
@@ -75,7 +76,7 @@ impl Sim {
         }
     }
 
-    /// Does `work`, unless chance has it that the call fails before or after.
+    /// Runs `work`, or simulates a failure before or after it.
     async fn call<T>(&self, work: impl Future<Output = sqlx::Result<Result<T>>> + Send) -> Result<T> {
         // The semaphore is never closed.
         let _counter = self.counters.acquire().await;
@@ -84,8 +85,8 @@ impl Sim {
             return Err(busy());
         }
         let done = work.await.map_err(|error| {
-            tracing::warn!(%error, provider = self.name, "the simulated provider's objects cannot be reached");
-            DriverError::retryable("database", "the simulated provider's database did not answer")
+            tracing::warn!(%error, provider = self.name, "database access of the simulated provider failed");
+            DriverError::retryable("database", "the simulated provider's database did not respond")
         })?;
         if fails.is_some() { Err(busy()) } else { done }
     }
@@ -123,7 +124,7 @@ impl Sim {
             (Spec::from_json(row.kind, row.spec.0), &order.spec)
             && *size_gib < was.size_gib
         {
-            let message = format!("a volume of {} GiB cannot be made smaller", was.size_gib);
+            let message = format!("a volume of {} GiB cannot shrink", was.size_gib);
             return Ok(Err(DriverError::new(Refusal::Invalid, "cannot_shrink", message)));
         }
         rows::update(&mut db, &self.name, reference, order, self.chance.latency(order.operation)).await?;
@@ -163,7 +164,7 @@ impl Driver for Sim {
     fn validate(&self, spec: &Spec) -> Vec<Unsupported> {
         let Spec::Instance(spec) = spec else { return Vec::new() };
         let known = |member, given: &str, words: &[&str]| {
-            let detail = || format!("'{given}' is no {member} here; use one of: {}", words.join(", "));
+            let detail = || format!("unknown {member} '{given}'; use one of: {}", words.join(", "));
             (!words.contains(&given)).then(|| Unsupported { member, detail: detail() })
         };
         [known("size", &spec.size, SIZES), known("image", &spec.image, IMAGES)].into_iter().flatten().collect()
@@ -234,7 +235,7 @@ fn capabilities() -> Capabilities {
     }
 }
 
-/// What there is to be known of an object: an address in its network, and that it is none.
+/// Outputs of an object: its address, if it is in a network, and that it is simulated.
 fn outputs(network: Option<String>, reference: &str) -> Map<String, Value> {
     let mut outputs = Map::from_iter([("simulated".to_owned(), json!(true))]);
     if let Some(network) = network.and_then(|cidr| cidr.parse::<Cidr>().ok()?.ipv4()) {
@@ -248,11 +249,11 @@ fn outputs(network: Option<String>, reference: &str) -> Map<String, Value> {
 }
 
 fn busy() -> DriverError {
-    DriverError::retryable("simulated_failure", "the simulated provider was told to fail some calls")
+    DriverError::retryable("simulated_failure", "simulated failure, as configured by failures_per_mille")
 }
 
 fn absent(reference: &str) -> DriverError {
-    DriverError::new(Refusal::NotFound, "not_found", format!("there is no {reference}"))
+    DriverError::new(Refusal::NotFound, "not_found", format!("{reference} does not exist"))
 }
 
 fn unreadable() -> DriverError {

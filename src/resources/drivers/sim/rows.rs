@@ -1,4 +1,4 @@
-//! SQL for simulated objects. A provider of its own: nothing else of the server reads or writes them.
+//! SQL of the simulated objects. Only this driver uses their table.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// An object.
+/// Simulated object.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Row {
     pub kind: Kind,
@@ -26,11 +26,11 @@ pub struct Row {
     pub power: Option<Power>,
     pub is_ready: bool,
     pub is_going: bool,
-    /// The addresses of the network that it is in.
+    /// CIDR of the object's network.
     pub network: Option<String>,
 }
 
-/// Of an object that is not gone.
+/// Query for objects that are not deleted.
 macro_rules! rows {
     ($rest:literal) => {
         concat!(
@@ -44,7 +44,7 @@ macro_rules! rows {
     };
 }
 
-/// The object, unless it is gone.
+/// Reads an object; `None` if it is deleted.
 pub async fn get(db: &mut PgConnection, provider: &str, kind: Kind, reference: &str) -> sqlx::Result<Option<Row>> {
     sqlx::query_as(rows!("AND o.kind = $2 AND o.reference = $3"))
         .bind(provider)
@@ -54,7 +54,7 @@ pub async fn get(db: &mut PgConnection, provider: &str, kind: Kind, reference: &
         .await
 }
 
-/// Makes what `order` says, or finds what the same order has made before.
+/// Creates the object of `order`, or returns the one that the same order created before.
 pub async fn insert(db: &mut PgConnection, provider: &str, order: &Order, latency: Duration) -> sqlx::Result<Row> {
     let kind = order.spec.kind();
     let prefix = match kind {
@@ -84,7 +84,7 @@ pub async fn insert(db: &mut PgConnection, provider: &str, order: &Order, latenc
     sqlx::query_as(rows!("AND o.client_token = $2")).bind(provider).bind(token).fetch_one(db).await
 }
 
-/// Makes it as `order` says, after a while.
+/// Changes an object to match `order`; takes effect after `latency`.
 pub async fn update(
     db: &mut PgConnection,
     provider: &str,
@@ -111,7 +111,7 @@ pub async fn update(
     .map(drop)
 }
 
-/// Turns it on or off; gives whether it was there.
+/// Turns an object on or off. Returns whether it exists.
 pub async fn turn(
     db: &mut PgConnection,
     provider: &str,
@@ -134,7 +134,7 @@ pub async fn turn(
     .map(|done| done.rows_affected() == 1)
 }
 
-/// Who uses the object, so that it cannot be deleted.
+/// Finds an object that uses this one, which prevents its deletion.
 pub async fn user_of(
     db: &mut PgConnection,
     provider: &str,
@@ -146,7 +146,7 @@ pub async fn user_of(
         Kind::Volume => Member::Volumes,
         Kind::Instance => return Ok(None),
     };
-    // The operator ? finds a text, and one in a list.
+    // The operator ? matches a string, or an element of an array.
     sqlx::query_scalar(
         "SELECT reference FROM sim_objects
          WHERE provider = $1 AND kind = 'compute.instance' AND gone_at IS NULL AND spec -> $2 ? $3 LIMIT 1",
@@ -158,7 +158,7 @@ pub async fn user_of(
     .await
 }
 
-/// Has it gone after a while, and forgets what has gone long ago.
+/// Deletes an object after `latency`, and prunes objects that were deleted more than a day ago.
 pub async fn delete(
     db: &mut PgConnection,
     provider: &str,
@@ -180,7 +180,7 @@ pub async fn delete(
     .map(drop)
 }
 
-/// Objects, in the order of their references.
+/// Lists objects, ordered by reference.
 pub async fn list(db: &mut PgConnection, provider: &str, query: &ListQuery, limit: i64) -> sqlx::Result<Vec<Row>> {
     let resource = match query.of {
         Owned::Of(resource) => Some(resource),
@@ -202,7 +202,7 @@ pub async fn list(db: &mut PgConnection, provider: &str, query: &ListQuery, limi
     .await
 }
 
-/// Changes it as somebody else would: turns an instance off, makes a volume larger.
+/// Changes an object like a third party: turns an instance off, or grows a volume.
 pub async fn drift(db: &mut PgConnection, provider: &str, row: &mut Row) -> sqlx::Result<()> {
     match row.kind {
         Kind::Network => return Ok(()),
