@@ -39,7 +39,7 @@ impl JsonSchema for Labels {
                 "minLength": 1,
                 "maxLength": 63,
                 "pattern": "^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$",
-                "x-form": "a label's key of lower-case letters, digits, dots, dashes, underscores and slashes",
+                "x-form": "a label's key of lowercase letters, digits, dots, dashes, underscores and slashes",
                 "examples": ["env"],
             },
             "additionalProperties": {

@@ -3,7 +3,6 @@
 //! The VPC is the resource's object. Its subnet is looked up whenever it is needed, and created if it is missing, so a
 //! creation that was interrupted between the two needs no repair. The subnet cannot exist twice, because its addresses
 //! can be assigned only once.
-//! broke off between the two leaves nothing that is stuck. It cannot be made twice, since its addresses can be given once.
 
 use std::collections::BTreeMap;
 
