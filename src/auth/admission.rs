@@ -17,7 +17,7 @@ pub(super) fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAd
     if !need.kinds().contains(&caller.kind()) {
         return Err(Error::new(
             Code::CredentialKindNotAllowed,
-            format!("This cannot be done with a {}; use a {}", kind_name(caller.kind()), kind_names(need.kinds())),
+            format!("A {} cannot call this operation; use a {}", kind_name(caller.kind()), kind_names(need.kinds())),
         ));
     }
     if !caller.bounds().is_none_or(|bounds| bounds.allow(client)) {
@@ -25,7 +25,7 @@ pub(super) fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAd
         return Err(Error::new(
             Code::IpNotAllowed,
             format!(
-                "This credential may not be used from {from}; use it from one of its key's allowed_ips, or have those changed"
+                "This credential may not be used from {from}; use it from an address in its key's allowed_ips, or change allowed_ips"
             ),
         ));
     }

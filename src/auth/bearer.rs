@@ -227,10 +227,7 @@ fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
 }
 
 pub(super) fn unknown() -> Error {
-    Error::new(
-        Code::InvalidToken,
-        "This credential is not known here; check that it is complete and meant for this server",
-    )
+    Error::new(Code::InvalidToken, "This credential is unknown; check that it is complete and belongs to this server")
 }
 
 fn live(revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
@@ -248,8 +245,9 @@ fn live(revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>, now: Times
 /// The secret in the request's headers.
 pub fn bearer_secret(headers: &HeaderMap) -> Result<Secret> {
     let missing = |detail: &'static str| Error::new(Code::MissingCredentials, detail);
-    let value = single_header(headers, &header::AUTHORIZATION)?
-        .ok_or_else(|| missing("This needs a credential; send 'Authorization: Bearer <session, key or token>'"))?;
+    let value = single_header(headers, &header::AUTHORIZATION)?.ok_or_else(|| {
+        missing("This operation requires a credential; send 'Authorization: Bearer <session, key or token>'")
+    })?;
     let text = value.to_str().unwrap_or_default();
     // The scheme is case-insensitive (RFC 9110 §11.1).
     let secret = match text.split_once(' ') {

@@ -216,7 +216,7 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
                 let project = named.ok_or_else(|| {
                     Error::new(
                         Code::ProjectRequired,
-                        "A session sees several projects; name one as 'project_id', in the body of a POST and in the query string otherwise",
+                        "A session has access to several projects; name one as 'project_id', in the body of a POST, otherwise in the query string",
                     )
                 })?;
                 let node = self.node.as_deref().ok_or_else(|| Error::internal("a session's grant without a node"))?;

@@ -207,7 +207,7 @@ impl Standing {
         let Some(wait) = self.wait else { return Ok(()) };
         let (seconds, RateLimit { requests, per_seconds }) = (whole_seconds(wait), self.limit);
         let detail = format!(
-            "This credential may make {requests} requests in {per_seconds} s; wait {seconds} s, and send it again"
+            "This credential can make {requests} requests per {per_seconds} s; wait {seconds} s, then send the request again"
         );
         Err(Error::new(Code::RateLimited, detail).retry_after(seconds))
     }

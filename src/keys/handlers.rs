@@ -171,7 +171,7 @@ pub async fn rotate(
             return Err(Error::new(
                 Code::RotationInProgress,
                 format!(
-                    "The key has two live secrets until {end}; rotate it then, or with a session and an overlap of 0, which ends both"
+                    "The key has two valid secrets until {end}; rotate it after that, or with a session and an overlap of 0, which revokes both"
                 ),
             ));
         }

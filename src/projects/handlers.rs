@@ -150,7 +150,7 @@ async fn change_status(
         (ProjectStatus::Archived, ProjectStatus::Suspended) => {
             return Err(Error::new(
                 Code::InvalidState,
-                "The project is archived, which stops its credentials already; resume it first to suspend it",
+                "The project is archived, so its keys and tokens are already disabled; resume it before you suspend it",
             ));
         }
         _ => {}

@@ -58,7 +58,7 @@ pub async fn create(
     }
     // For an unknown address, the audit trail stores nothing: it may be a password in the wrong field.
     app.writes.refused(&caller.request, Change::refused(Action::SessionRefused, known)).await?;
-    Err(Error::new(Code::InvalidCredentials, "The e-mail address or the password is wrong; check both and try again"))
+    Err(Error::new(Code::InvalidCredentials, "The email address or the password is wrong; check both and try again"))
 }
 
 /// Lists the user's valid sessions.

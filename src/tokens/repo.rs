@@ -95,7 +95,9 @@ fn refusal(word: &str) -> Option<Error> {
         }
         "too_deep" => Some(Error::new(
             Code::LimitReached,
-            format!("Tokens nest at most {MAX_DEPTH} deep; issue this one with a credential further up"),
+            format!(
+                "Tokens can be nested at most {MAX_DEPTH} levels deep; issue this one with a credential higher in the chain"
+            ),
         )),
         _ => None,
     }

@@ -84,7 +84,10 @@ pub async fn create(
         match db::violated_constraint(&error) {
             Some("members_pkey") => Error::new(
                 Code::AlreadyMember,
-                format!("{} is in this project, or invited to it; remove them first to invite them again", new.email),
+                format!(
+                    "{} is already in this project or invited to it; remove the user first to send a new invitation",
+                    new.email
+                ),
             ),
             _ => error.into(),
         }
@@ -214,7 +217,7 @@ async fn require_another_owner(tx: &mut Tx, tenant: Tenant, member: &Member) -> 
     if !owns || repo::has_other_owner(tx.db(), tenant, member.account_id).await? {
         return Ok(());
     }
-    Err(Error::new(Code::LastOwner, "They are the project's last owner; make somebody else an owner first"))
+    Err(Error::new(Code::LastOwner, "This user is the last owner of the project; make another user an owner first"))
 }
 
 /// Changes the caller's password and revokes the caller's other sessions.

@@ -53,17 +53,17 @@ pub const fn of(code: Code) -> Text {
         Code::ProjectRequired => Text {
             meaning: "A session can see several projects, and the request does not name one.",
             remedy: "Send 'project_id': in the body of a POST, otherwise in the query string. With a key or a token, you can omit it.",
-            example: "A session sees several projects; name one as 'project_id', in the body of a POST and in the query string otherwise",
+            example: "A session has access to several projects; name one as 'project_id', in the body of a POST, otherwise in the query string",
         },
         Code::MissingCredentials => Text {
             meaning: "The request has no credential. The server accepts credentials only in the Authorization header, not in the query string or in a cookie.",
             remedy: "Send 'Authorization: Bearer' with a session (sess_…), a key (sk_live_…) or a token (cap_…).",
-            example: "This needs a credential; send 'Authorization: Bearer <session, key or token>'",
+            example: "This operation requires a credential; send 'Authorization: Bearer <session, key or token>'",
         },
         Code::InvalidToken => Text {
             meaning: "The credential is not valid on this server: it is truncated or mistyped, it belongs to another server, or it never existed.",
             remedy: "Copy the whole credential again, and check that you use the server that issued it. A secret is shown only once; if it is lost, create a new one.",
-            example: "This credential is not known here; check that it is complete and meant for this server",
+            example: "This credential is unknown; check that it is complete and belongs to this server",
         },
         Code::TokenExpired => Text {
             meaning: "The credential has expired.",
@@ -78,7 +78,7 @@ pub const fn of(code: Code) -> Text {
         Code::InvalidCredentials => Text {
             meaning: "The email address or the password is wrong. The response does not say which.",
             remedy: "Check both and try again.",
-            example: "The e-mail address or the password is wrong; check both and try again",
+            example: "The email address or the password is wrong; check both and try again",
         },
         Code::InsufficientScope => Text {
             meaning: "The credential is valid but does not have the required permission. A session has the scopes of its user's role in the project, and some operations are for owners only.",
@@ -88,12 +88,12 @@ pub const fn of(code: Code) -> Text {
         Code::CredentialKindNotAllowed => Text {
             meaning: "This operation does not accept this kind of credential. Sessions, keys and tokens have different permissions.",
             remedy: "Use a credential of the kind that the detail names.",
-            example: "This cannot be done with a key (sk_live_…); use a session (sess_…)",
+            example: "A key (sk_live_…) cannot call this operation; use a session (sess_…)",
         },
         Code::IpNotAllowed => Text {
             meaning: "The key is restricted to the networks in its 'allowed_ips', and the request came from another address. A token has the restriction of the key that it was issued under.",
             remedy: "Send the request from one of those networks, or change the key's 'allowed_ips'. If the server is behind a proxy, ask the operator whether the server is configured to trust the proxy.",
-            example: "This credential may not be used from 203.0.113.7; use it from one of its key's allowed_ips, or have those changed",
+            example: "This credential may not be used from 203.0.113.7; use it from an address in its key's allowed_ips, or change allowed_ips",
         },
         Code::ProjectSuspended => Text {
             meaning: "The project is suspended. Its keys and tokens do not work until it is resumed. No data is lost.",
@@ -163,7 +163,7 @@ pub const fn of(code: Code) -> Text {
         Code::InvalidState => Text {
             meaning: "The state of the object does not allow the request. Examples are an invitation that was used, withdrawn or has expired, an expired key, suspending an archived project, a resource that is being deleted or was never created, and an operation that has ended.",
             remedy: "Follow the detail. Get the object to see its current state.",
-            example: "The project is archived, which stops its credentials already; resume it first to suspend it",
+            example: "The project is archived, so its keys and tokens are already disabled; resume it before you suspend it",
         },
         Code::ProjectNotActive => Text {
             meaning: "The project is suspended or archived, and the request requires an active project.",
@@ -183,7 +183,7 @@ pub const fn of(code: Code) -> Text {
         Code::RotationInProgress => Text {
             meaning: "The secret was rotated, and the previous secret still works. At most two secrets work at the same time.",
             remedy: "Rotate after the previous secret has expired, or rotate with an overlap of 0, which ends all older secrets immediately. For a key, an overlap of 0 requires a session.",
-            example: "The key has two live secrets until 2026-03-31T12:00:00.000Z; rotate it then, or with a session and an overlap of 0, which ends both",
+            example: "The key has two valid secrets until 2026-03-31T12:00:00.000Z; rotate it after that, or with a session and an overlap of 0, which revokes both",
         },
         Code::WebhookDisabled => Text {
             meaning: "The webhook is disabled, so nothing is sent to it. A client disabled it, its receiver responded with 410, or every attempt failed for five days. Its 'disabled_reason' says which.",
@@ -198,7 +198,7 @@ pub const fn of(code: Code) -> Text {
         Code::LimitReached => Text {
             meaning: "A limit is reached, such as 20 webhooks in a project, the project's quota of resources, the number of open event streams, or the nesting of tokens. At the end of an event stream, it means that the client read too slowly and too many events were waiting.",
             remedy: "Delete what you no longer need, close unused streams, or issue the token with a credential at a higher level. After the end of a stream, reconnect with the last id as Last-Event-ID, and read faster.",
-            example: "Tokens nest at most 8 deep; issue this one with a credential further up",
+            example: "Tokens can be nested at most 8 levels deep; issue this one with a credential higher in the chain",
         },
         Code::ResourceInUse => Text {
             meaning: "Another resource refers to this one: an instance uses its network and its attached volumes. A volume can be attached to only one instance, and an object at a provider can be only one resource.",
@@ -233,12 +233,12 @@ pub const fn of(code: Code) -> Text {
         Code::AlreadyMember => Text {
             meaning: "The invited person is already a member of the project, or has an open invitation.",
             remedy: "Change the person's role instead. To send a new invitation, first withdraw the open one by removing the user.",
-            example: "ada@example.com is in this project, or invited to it; remove them first to invite them again",
+            example: "ada@example.com is already in this project or invited to it; remove the user first to send a new invitation",
         },
         Code::LastOwner => Text {
             meaning: "The project would have no owner left, and nobody could assign that role again.",
             remedy: "Make another user an owner first.",
-            example: "They are the project's last owner; make somebody else an owner first",
+            example: "This user is the last owner of the project; make another user an owner first",
         },
         Code::PreconditionFailed => Text {
             meaning: "A precondition of the request failed: If-Match does not have the item's current ETag, or If-None-Match has it. Nothing was changed. A weak ETag (W/) never matches in If-Match.",
@@ -278,7 +278,7 @@ pub const fn of(code: Code) -> Text {
         Code::RateLimited => Text {
             meaning: "Too many requests were sent in a period of time: with this credential, or from this address for sign-ins and requests without a valid credential.",
             remedy: "Wait for the number of seconds in Retry-After, then send the request again. For a credential with a limit, the RateLimit and RateLimit-Policy headers of each response show the remaining requests.",
-            example: "This credential may make 600 requests in 60 s; wait 1 s, and send it again",
+            example: "This credential can make 600 requests per 60 s; wait 1 s, then send the request again",
         },
         Code::QuotaExceeded => Text {
             meaning: "The project has reached the hard limit of requests per month (UTC) that the operator set. Its keys and tokens are rejected until the month ends or the operator raises the limit. Sessions still work.",
