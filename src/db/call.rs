@@ -1,5 +1,5 @@
-//! A call of one of our functions in the database, as a value: so that a transaction can put around it what it has to do
-//! itself, in the same statement.
+//! Call of a SQL function of ours, as a value, so that a transaction can wrap it in further function calls in the same
+//! statement.
 
 use std::fmt::Write;
 
@@ -7,31 +7,31 @@ use sqlx::{Arguments, AssertSqlSafe, Encode, PgConnection, Postgres, Type, error
 
 use crate::base::error::{Error, Result};
 
-/// What a function says when it has done its work.
+/// Result of a function that did its work.
 const DONE: &str = "done";
 
-/// The call. The function's first argument says whether it may do anything, and it gives `done`, or a word that says why
-/// it has done nothing.
+/// Call of a SQL function. The function's first argument says whether it may act. It returns `done`, or a word that
+/// says why it did nothing.
 #[derive(Debug)]
 pub struct Call {
     function: &'static str,
     refusal: fn(&str) -> Option<Error>,
     arguments: std::result::Result<PgArguments, BoxDynError>,
     bound: usize,
-    /// How many of the arguments are the function's own.
+    /// Number of arguments that belong to the function itself.
     own: Option<usize>,
     claim: Option<String>,
     around: Vec<(&'static str, String)>,
 }
 
 impl Call {
-    /// Of `function`, whose refusals are the errors that `refusal` tells.
+    /// Creates a call of `function`. `refusal` maps its result words to errors.
     pub fn new(function: &'static str, refusal: fn(&str) -> Option<Error>) -> Self {
         let arguments = Ok(PgArguments::default());
         Self { function, refusal, arguments, bound: 0, own: None, claim: None, around: Vec::new() }
     }
 
-    /// With one more argument.
+    /// Adds an argument.
     #[must_use]
     pub fn bind<'a>(mut self, value: impl Encode<'a, Postgres> + Type<Postgres>) -> Self {
         self.arguments = self.arguments.and_then(|mut arguments| arguments.add(value).map(|()| arguments));
@@ -39,7 +39,8 @@ impl Call {
         self
     }
 
-    /// If `function` says so, to which `bind` binds the arguments; without this it may.
+    /// Makes the call conditional on the result of `function`, whose arguments `bind` binds. Without it, the call is
+    /// unconditional.
     #[must_use]
     pub fn if_first(self, function: &'static str, bind: impl FnOnce(Self) -> Self) -> Self {
         let (mut call, arguments) = self.bind_more(bind);
@@ -47,7 +48,7 @@ impl Call {
         call
     }
 
-    /// And then `function`, which is given what the call says, and what `bind` binds.
+    /// Wraps the call in `function`, which receives the call's result and the arguments that `bind` binds.
     #[must_use]
     pub fn then(self, function: &'static str, bind: impl FnOnce(Self) -> Self) -> Self {
         let (mut call, arguments) = self.bind_more(bind);
@@ -72,11 +73,11 @@ impl Call {
         format!("SELECT {sql}")
     }
 
-    /// Does it: as a transaction of its own, where `db` is in none. Gives the word that is not this function's own, but
-    /// that of what stands around it.
+    /// Executes the call, in a transaction of its own if `db` is in none. Returns a result word that is not from this
+    /// function but from a wrapping one.
     pub async fn run(self, db: &mut PgConnection) -> Result<std::result::Result<(), String>> {
         let refusal = self.refusal;
-        // Names of functions and numbers of parameters: nothing of it comes from outside.
+        // The SQL has only names of functions and numbers of parameters, nothing from outside.
         let sql = AssertSqlSafe(self.sql());
         let word: String = sqlx::query_scalar_with(sql, self.arguments.map_err(Error::internal)?).fetch_one(db).await?;
         match refusal(&word) {
@@ -87,7 +88,7 @@ impl Call {
     }
 }
 
-/// `$3,$4`, of the parameters after the first two up to the fourth.
+/// Returns placeholders: `$3,$4` for the parameters after the second up to the fourth.
 fn placeholders(after: usize, up_to: usize) -> String {
     let mut text = String::new();
     for number in after + 1..=up_to {
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_written_with_what_stands_around_it() {
+    fn call_is_nested_in_the_calls_around_it() {
         let call = || Call::new("make", |_| None).bind(1_i32).bind(2_i32);
         assert_eq!(call().sql(), "SELECT make('first',$1,$2)");
         let around =

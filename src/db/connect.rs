@@ -1,4 +1,4 @@
-//! Connects: gives each connection the session settings that the server relies on, and says why there is none.
+//! Connections: session settings that the server relies on, and explanations of failed connection attempts.
 
 use std::{
     io,
@@ -12,41 +12,41 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-/// How long a connection may take that is made outside of a pool.
+/// Time limit for a connection outside of a pool.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// How long somebody waits for a connection before the reason is looked for.
+/// Wait for a connection after which the probe starts to look for the reason.
 const PROBE_AFTER: Duration = Duration::from_millis(250);
-/// How often it is looked for, by all who wait together.
+/// Interval between probes, shared by all waiters.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What every session sets. As statements, since PgBouncer refuses the startup parameter `options`.
+/// Settings of every session. They are statements because PgBouncer refuses the startup parameter `options`.
 const SESSION: &str = "
-    -- What a dead or stuck client of ours can hold up, and for how long.
+    -- Bounds how long a dead or stuck server can block others.
     SET statement_timeout = '20s';
     SET lock_timeout = '10s';
     SET idle_in_transaction_session_timeout = '30s';
-    -- What a statement locks or claims, the next one sees as it is then, whatever the database's own default is.
+    -- Each statement sees what the one before has locked or claimed, whatever the database's default is.
     SET default_transaction_isolation = 'read committed';
     SET timezone = 'UTC';
-    -- Compiling a query takes longer than any of ours.
+    -- Compiling takes longer than any of our queries.
     SET jit = off;
-    -- What `tx::open` writes literals by.
+    -- `tx::open` quotes literals under this setting.
     SET standard_conforming_strings = on;
     SET client_encoding = 'UTF8';
-    -- A row that a policy hides would look like one that is not there.
+    -- Fail if a policy hides rows, which would otherwise look missing.
     SET row_security = off;";
 
-/// How a connection of ours is asked for. PgBouncer refuses the startup parameter that is left out.
+/// Options for a connection of this server. PgBouncer refuses the startup parameter that is removed here.
 pub(super) fn options(given: PgConnectOptions) -> PgConnectOptions {
     given.application_name("cloudapi").extra_float_digits(None)
 }
 
-/// The options of a pool whose connections have our session settings.
+/// Options of a pool whose connections have our session settings.
 pub fn pool_options() -> PgPoolOptions {
     PgPoolOptions::new().after_connect(|db, _| Box::pin(set_up(db)))
 }
 
-/// A connection outside of the pools, with our session settings.
+/// Opens a connection outside of the pools, with our session settings.
 pub async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
     let connecting = async {
         let mut db = PgConnection::connect_with(options).await?;
@@ -65,7 +65,7 @@ fn no_answer(time: Duration) -> String {
     format!("no answer within {} s", time.as_secs())
 }
 
-/// Why no connection was made, without the address: for `/readyz`, which anybody may read.
+/// Reason of a failed connection attempt, without the address, for `/readyz`, which is public.
 pub fn kind(error: &sqlx::Error) -> &'static str {
     match error {
         sqlx::Error::Io(error) => match error.kind() {
@@ -82,7 +82,7 @@ pub fn kind(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// Why no connection was made to the place that `options` name, for the operator.
+/// Reason of a failed connection attempt to the address in `options`, for the operator.
 pub fn explain(error: &sqlx::Error, options: &PgConnectOptions) -> String {
     let at = address(options);
     match error {
@@ -110,7 +110,7 @@ fn address(options: &PgConnectOptions) -> String {
     }
 }
 
-/// `error`, as one that says where the database was looked for and that the database is to blame.
+/// Converts `error` to an I/O error that has the database's address and is attributed to the database.
 pub(super) fn unavailable(error: &sqlx::Error, options: &PgConnectOptions) -> sqlx::Error {
     let kind = match error {
         sqlx::Error::Io(error) => error.kind(),
@@ -119,12 +119,12 @@ pub(super) fn unavailable(error: &sqlx::Error, options: &PgConnectOptions) -> sq
     sqlx::Error::Io(io::Error::new(kind, explain(error, options)))
 }
 
-/// Finds out whether connections can be made while somebody waits for one: a pool tries again until it gives up, and
-/// then does not say why.
+/// Checks whether connections can be made while a caller waits for one: the pool retries until its timeout, and then
+/// does not say why.
 #[derive(Debug, Default)]
 pub(super) struct Probe {
     latest: Mutex<Option<Finding>>,
-    /// One at a time looks.
+    /// Held by the caller that probes.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -141,7 +141,7 @@ struct Fault {
 }
 
 impl Probe {
-    /// Looks now and then, and never ends: to be dropped when the connection is there.
+    /// Probes periodically, and never returns. The caller drops the future when it has a connection.
     pub(super) async fn run(&self, pool: &PgPool) {
         tokio::time::sleep(PROBE_AFTER).await;
         let options = pool.connect_options();
@@ -152,7 +152,7 @@ impl Probe {
                 let connected = connect(&options).await;
                 let fault = match connected {
                     Ok(db) => {
-                        // Whether it is closed well tells nothing.
+                        // The result of the close is irrelevant.
                         let _ = db.close().await;
                         None
                     }
@@ -173,7 +173,7 @@ impl Probe {
         latest.as_ref().is_none_or(|finding| finding.at.elapsed() >= PROBE_PAUSE)
     }
 
-    /// Why no connection can be made, if that was found out after `began`, and is the latest that is known.
+    /// Returns why no connection can be made, if the latest probe is newer than `began` and failed.
     pub(super) fn fault_since(&self, began: Instant) -> Option<sqlx::Error> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = latest.as_ref().filter(|finding| finding.at >= began)?.fault.clone()?;

@@ -1,7 +1,7 @@
-//! What was deleted lately, so that a repeated DELETE gets the first response for at least a day.
+//! Recent deletions, so that a repeated DELETE gets the first response for at least a day.
 //!
-//! Whoever may delete in the project may repeat. After a project's own deletion nobody is in it, and after leaving it
-//! neither is the member who left: such a row names who may repeat even so.
+//! Everyone who may delete in the project may repeat. After the deletion of a project nobody is in it, and a member who
+//! left is no longer in it either: for these, the row names the users who may repeat.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::base::{
     role::Role,
 };
 
-/// How long a DELETE can be repeated. More than the 24 hours that are promised.
+/// Time for which a DELETE can be repeated. More than the documented 24 hours.
 const RETENTION: Duration = Duration::from_secs(48 * 3600);
 
-/// A kind of item whose row is gone once it is deleted. (Credentials and resources keep their rows.)
+/// Kind of item whose row is removed when it is deleted. Credentials and resources keep their rows.
 pub trait Deletable: id::Kind {
-    /// Its name in the table.
+    /// Name in the table.
     const NAME: &'static str;
 }
 
@@ -37,13 +37,13 @@ impl Deletable for id::User {
 /// A deletion.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Deletion {
-    /// The role that a removed member had.
+    /// Role of the removed member.
     pub role: Option<Role>,
-    /// Users who may repeat although they are in the project no longer.
+    /// Users who may repeat the deletion although they are no longer in the project.
     pub repeatable_by: Vec<UserId>,
 }
 
-/// Notes that `item` of `project` is being deleted.
+/// Records that `item` of `project` is being deleted.
 pub async fn record<K: Deletable>(
     db: &mut PgConnection,
     project: ProjectId,
@@ -67,7 +67,7 @@ pub async fn record<K: Deletable>(
     .map(drop)
 }
 
-/// The latest deletion of `item` of `project`.
+/// Finds the latest deletion of `item` of `project`.
 pub async fn find<K: Deletable>(
     db: &mut PgConnection,
     project: ProjectId,
@@ -81,7 +81,7 @@ pub async fn find<K: Deletable>(
         .await
 }
 
-/// Removes deletions that nobody may repeat any more, a batch at a time; gives how many.
+/// Removes a batch of deletions that can no longer be repeated. Returns the number of removed rows.
 pub async fn forget_old(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<u64> {
     sqlx::query(
         "DELETE FROM deletions WHERE (kind, id, project_id) IN (

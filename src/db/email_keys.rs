@@ -1,4 +1,4 @@
-//! Fills in the keys of e-mail addresses ([`EmailKey`]) that were stored without one, by an older version.
+//! Fills in the keys of email addresses ([`EmailKey`]) that an older version stored without a key.
 
 use std::collections::HashMap;
 
@@ -6,21 +6,21 @@ use sqlx::{Connection, PgConnection};
 
 use crate::base::{email::EmailKey, id::UserId};
 
-/// The advisory lock under which one server fills in keys.
+/// Advisory lock that only one server at a time holds to fill in keys.
 const LOCK: i64 = 0x6b65_7973_656d_6169;
-/// How many rows one statement changes.
+/// Maximum number of rows per statement.
 const BATCH: usize = 5_000;
-/// How many pairs are logged.
+/// Maximum number of collisions that are logged.
 const LOGGED: usize = 20;
 
-/// Gives each account its key, in one transaction, and logs the accounts that cannot have theirs because another account
-/// has it. Those go on working: they are found by their own spelling.
+/// Sets the key of each account, in one transaction, and logs the accounts whose key another account already has. These
+/// accounts keep working: they are found by their own spelling.
 pub(super) async fn fill(db: &mut PgConnection) -> sqlx::Result<()> {
     let mut tx = db.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
     let mut plan = plan(&mut tx).await?;
     if !plan.free.is_empty() {
-        // No other server adds an account with one of these keys meanwhile.
+        // Prevents other servers from adding an account with one of these keys meanwhile.
         sqlx::query("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE").execute(&mut *tx).await?;
         plan = self::plan(&mut tx).await?;
         for batch in plan.free.chunks(BATCH) {
@@ -40,22 +40,25 @@ pub(super) async fn fill(db: &mut PgConnection) -> sqlx::Result<()> {
         let Collision { user: (id, email), other: (other_id, other_email) } = collision;
         tracing::warn!(
             user_id = %id, email, other_user_id = %other_id, other_email,
-            "two accounts have one e-mail address in different spellings; each signs in with its own spelling. Decide which one to keep, invite it to the projects of the other, and remove the other there"
+            "two accounts have the same email address in different spellings; each signs in with its own spelling. Decide which account to keep, invite it to the projects of the other, and remove the other from them"
         );
     }
     if plan.collisions.len() > LOGGED {
-        tracing::warn!(accounts = plan.collisions.len(), "more accounts share their e-mail address with another one");
+        tracing::warn!(
+            accounts = plan.collisions.len(),
+            "more accounts share their email address with another account"
+        );
     }
     Ok(())
 }
 
-/// Two accounts with one key; the other one has it.
+/// Two accounts with the same key. The `other` account has it.
 struct Collision {
     user: (UserId, String),
     other: (UserId, String),
 }
 
-/// What is to be done.
+/// Keys to set, and collisions to log.
 #[derive(Default)]
 struct Plan {
     free: Vec<(UserId, EmailKey)>,
@@ -63,7 +66,7 @@ struct Plan {
 }
 
 async fn plan(db: &mut PgConnection) -> sqlx::Result<Plan> {
-    // Of accounts with one key the oldest that can be signed in to has it.
+    // Of several accounts with one key, the oldest one that can sign in gets it.
     let missing: Vec<(UserId, String)> =
         sqlx::query_as("SELECT id, email FROM users WHERE email_key IS NULL ORDER BY password_hash IS NULL, id")
             .fetch_all(&mut *db)

@@ -1,4 +1,4 @@
-//! The database: how it is reached, brought up to date, and how its errors are told.
+//! The database: connections, migrations, and classification of errors.
 
 mod call;
 mod connect;
@@ -28,25 +28,25 @@ pub use stamp::{ServerId, Stamp, Stamped};
 
 use crate::base::{id::Kind, server_key::ServerKey};
 
-/// The migrations, embedded in the binary.
+/// Migrations, embedded in the binary.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// How long a request may wait for a free connection.
+/// Time limit for a request to get a connection.
 const ACQUIRE_TIME: Duration = Duration::from_secs(5);
 
-/// A kind of thing that lives in one project and has an id of its own.
+/// Kind of item that belongs to one project and has an ID.
 pub trait ProjectItem: Kind {
-    /// SQL that gives the project of the item `$1`.
+    /// SQL expression for the project of the item `$1`.
     const PROJECT_OF: &'static str;
 }
 
-/// Reads `DATABASE_URL`.
+/// Parses `DATABASE_URL`.
 pub fn options_from_url(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     PgConnectOptions::from_str(url)
 }
 
-/// How the private PostgreSQL is reached. Each field is set, because the defaults come from `PG*`
-/// variables, which are about some other server.
+/// Connection options of the private PostgreSQL. Every field is set, because the defaults come from `PG*` variables,
+/// which are meant for another server.
 pub fn options_for_private(endpoint: &embedded::Endpoint) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
         .socket(&endpoint.socket_dir)
@@ -56,26 +56,26 @@ pub fn options_for_private(endpoint: &embedded::Endpoint) -> PgConnectOptions {
         .ssl_mode(PgSslMode::Disable)
 }
 
-/// A pool that connects when first used, so that the server can start before its database does.
+/// Creates a pool that connects on first use, so that the server can start before its database.
 pub fn pool(options: PgConnectOptions, max_connections: u32) -> Pool {
     let pool = pool_options()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIME)
-        // A ping before each use costs more than the rare broken connection, whose request is served again on another
-        // one if nothing can have been committed.
+        // A ping before each use costs more than a rare broken connection, whose request is retried on another one if
+        // nothing can have been committed.
         .test_before_acquire(false);
     Pool::connect_lazy(pool, connect::options(options))
 }
 
-/// Notes `key` as the one that all servers have from now on; gives the fingerprint of the one before.
+/// Records `key` as the key of all servers from now on. Returns the fingerprint of the previous key.
 pub async fn replace_key(db: &mut PgConnection, key: &ServerKey) -> sqlx::Result<Option<Vec<u8>>> {
     let before = sqlx::query_scalar("SELECT server_key FROM deployment FOR UPDATE").fetch_one(&mut *db).await?;
     sqlx::query("UPDATE deployment SET server_key = $1").bind(&key.fingerprint()[..]).execute(db).await?;
     Ok(before)
 }
 
-/// The name of the constraint that a write ran against. Conflicts are told by it, not by looking
-/// first, which another write could overtake.
+/// Name of the constraint that a write violated. Conflicts are detected by constraints, because a check before the
+/// write is subject to races.
 pub fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
     error.as_database_error().and_then(|error| error.constraint())
 }
@@ -83,7 +83,7 @@ pub fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
 fn is_connection_trouble(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
-            // 08 connection, 53 resources, 57P operator intervention (shutdown, crash, not yet started), 25006 a standby.
+            // 08 connection, 53 resources, 57P operator intervention (shutdown, crash, starting up), 25006 standby.
             error.code().is_some_and(|code| ["08", "53", "57P", "25006"].iter().any(|class| code.starts_with(class)))
         }
         sqlx::Error::PoolClosed => true,

@@ -1,4 +1,4 @@
-//! The pool of a server's connections, which notes how long each was waited for.
+//! The server's connection pool, which also measures the waits for connections.
 
 use std::{
     fmt::Display,
@@ -33,12 +33,12 @@ use crate::{
     },
 };
 
-/// How long after its connections were replaced another error replaces them again.
+/// Minimum time between two replacements of all connections.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(250);
-/// How long the close of a connection may take.
+/// Time limit for closing a connection.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
 
-/// A connection that lies idle takes microseconds; beyond the last bound the pool gives up.
+/// Buckets of waits: an idle connection takes microseconds; at the last bound the wait times out.
 static BOUNDS: [Duration; 9] = [
     Duration::from_micros(100),
     Duration::from_millis(1),
@@ -51,11 +51,11 @@ static BOUNDS: [Duration; 9] = [
     Duration::from_secs(5),
 ];
 
-/// The share of the connections that writes may have at a time, as a fraction: reads go on while every write waits, as
+/// Maximum share of connections for writes, as a fraction, so that reads continue while every write waits, for example
 /// for a lost synchronous standby.
 const WRITE_SHARE: (usize, usize) = (5, 8);
 
-/// The pool. Everything but [`Pool::acquire`] and [`Pool::acquire_for_write`] is sqlx's own.
+/// The pool. Everything except [`Pool::acquire`] and [`Pool::acquire_for_write`] is from sqlx.
 #[derive(Clone, Debug)]
 pub struct Pool {
     pool: PgPool,
@@ -74,22 +74,23 @@ struct Figures {
     replaced: AtomicU64,
 }
 
-/// Which connections are to be replaced: those that were opened before an error that was theirs to blame. The error does
-/// not say which one it was, and the others lead to the same server.
+/// Replacement of connections that were opened before an error of the connection. The error does not say which
+/// connection it was, and the others lead to the same server.
 #[derive(Debug, Default)]
 struct Renewal(Mutex<Renewed>);
 
 #[derive(Debug, Default)]
 struct Renewed {
-    /// Connections that were opened before are not used again.
+    /// Connections opened before this time are not used again.
     since: Option<Instant>,
-    /// An error that came too soon after that, whose turn comes when the pause is over.
+    /// Time of an error during the pause. The next replacement follows when the pause is over.
     next: Option<Instant>,
 }
 
 impl Renewal {
-    /// Replaces all connections that are open now, at once or after a pause; gives whether it is at once. New connections
-    /// may lead to the same server for a while, and their errors are not to replace connections at every request.
+    /// Replaces all connections that are open now, immediately or after a pause. Returns whether it was immediate. New
+    /// connections may lead to the same server for a while, and their errors must not replace connections at every
+    /// request.
     fn replace_all(&self) -> bool {
         let mut renewed = self.renewed();
         let is_due = renewed.since.is_none_or(|since| since.elapsed() >= RENEWAL_PAUSE);
@@ -102,7 +103,7 @@ impl Renewal {
         is_due
     }
 
-    /// Whether a connection of this age is to be kept.
+    /// Reports whether a connection of this age is kept.
     fn keeps(&self, age: Duration) -> bool {
         self.renewed().since.is_none_or(|since| age < since.elapsed())
     }
@@ -144,7 +145,7 @@ impl Pool {
         Self { pool, figures: Arc::new(figures), writers, renewal, writes: Arc::default(), probe: Arc::default() }
     }
 
-    /// A pool that connects when first used.
+    /// Creates a pool that connects on first use.
     pub fn connect_lazy(pool: PgPoolOptions, options: PgConnectOptions) -> Self {
         let renewal = Arc::new(Renewal::default());
         let (before, after) = (Arc::clone(&renewal), Arc::clone(&renewal));
@@ -161,7 +162,7 @@ impl Pool {
         Self::new(pool, renewal)
     }
 
-    /// A connection, waited for if need be.
+    /// Acquires a connection, and waits for one if necessary.
     pub async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         let _waiting = Waiting::begin(&self.figures);
         let began = Instant::now();
@@ -178,23 +179,23 @@ impl Pool {
         let acquired = tokio::select! {
             biased;
             acquired = self.pool.acquire() => acquired,
-            // Holds nothing that the pool needs, and never ends.
+            // The probe holds nothing that the pool needs, and never returns.
             () = self.probe.run(&self.pool) => Err(sqlx::Error::PoolTimedOut),
         };
         acquired.map_err(|error| match error {
             sqlx::Error::PoolClosed => error,
             sqlx::Error::PoolTimedOut => self.connect_fault(began).unwrap_or(error),
-            // Every other error is about a new connection: no statement of ours was wrong, whatever its SQLSTATE is.
+            // Every other error is about a new connection. None of our statements was wrong, whatever the SQLSTATE is.
             error => connect::unavailable(&error, &self.pool.connect_options()),
         })
     }
 
-    /// Why no connection could be made, if that has been found out since `began`.
+    /// Returns why no connection could be made, if a probe has found that out since `began`.
     pub fn connect_fault(&self, began: Instant) -> Option<sqlx::Error> {
         self.probe.fault_since(began)
     }
 
-    /// A connection for what writes, of which there are fewer than connections.
+    /// Acquires a connection for a write. Their number is limited to a share of the pool.
     pub async fn acquire_for_write(&self) -> sqlx::Result<WriteConnection> {
         let place = match Arc::clone(&self.writers).try_acquire_owned() {
             Ok(place) => place,
@@ -202,7 +203,8 @@ impl Pool {
                 let _waiting = Waiting::begin(&self.figures);
                 let (began, time) = (Instant::now(), self.pool.options().get_acquire_timeout());
                 let place = timeout(time, Arc::clone(&self.writers).acquire_owned()).await;
-                // The semaphore is never closed. Those who have a place may wait for a connection that cannot be made.
+                // The semaphore is never closed. Writers that hold a permit may wait for a connection that cannot be
+                // made.
                 let late = || self.connect_fault(began).unwrap_or(sqlx::Error::PoolTimedOut);
                 place.ok().and_then(Result::ok).ok_or_else(late)?
             }
@@ -210,15 +212,15 @@ impl Pool {
         Ok(WriteConnection { connection: Some(self.acquire().await?), place: Some(place) })
     }
 
-    /// Takes note of an error of the database: replaces the connections if they are to blame, and remembers that writes
-    /// fail, if that follows.
+    /// Handles a database error: replaces the connections if the error is theirs, and records that writes fail if the
+    /// error implies it.
     ///
-    /// Gives whether the same may be tried again on another connection, if nothing can have been committed.
+    /// Returns whether the statement may be retried on another connection, if nothing can have been committed.
     pub fn note(&self, error: &Error) -> bool {
         sqlstate::behind(error).is_some_and(|verdict| self.note_verdict(verdict, error))
     }
 
-    /// The same, of an error that is not told to a client.
+    /// Like [`Pool::note`], for an error that is not sent to a client.
     pub fn note_sql(&self, error: &sqlx::Error) -> bool {
         self.note_verdict(sqlstate::of(error), error)
     }
@@ -230,12 +232,12 @@ impl Pool {
         if let Some(failure) = verdict.writes_fail
             && self.writes.failed(failure)
         {
-            tracing::error!(%error, "writes fail: {}", failure.describe(&self.host()));
+            tracing::error!(%error, "database writes failed: {}", failure.describe(&self.host()));
         }
         verdict.retry
     }
 
-    /// Has no connection used again that is open now.
+    /// Prevents reuse of all connections that are open now.
     pub(super) fn replace_connections(&self, reason: impl Display) {
         if self.renewal.replace_all() {
             self.figures.replaced.fetch_add(1, Ordering::Relaxed);
@@ -243,12 +245,12 @@ impl Pool {
         }
     }
 
-    /// What is known of whether writes work.
+    /// State of writes.
     pub fn writes(&self) -> &WriteHealth {
         &self.writes
     }
 
-    /// Where the database is, for people.
+    /// Address of the database, for people.
     pub fn host(&self) -> String {
         let options = self.pool.connect_options();
         match options.get_socket() {
@@ -258,24 +260,24 @@ impl Pool {
     }
 }
 
-/// A connection for a write, and its place among writes. Where a statement is still under way when it is dropped, the
-/// connection is closed rather than waited for.
+/// Connection for a write, and its permit. If a statement is still running when it is dropped, the connection is closed
+/// instead of waited for.
 #[derive(Debug)]
 pub struct WriteConnection {
-    /// None once it is given back.
+    /// None after it was closed.
     connection: Option<PoolConnection<Postgres>>,
     place: Option<OwnedSemaphorePermit>,
 }
 
 impl WriteConnection {
-    /// Closes the connection when this is dropped, instead of giving it back to the pool.
+    /// Closes the connection on drop, instead of returning it to the pool.
     pub fn close_on_drop(&mut self) {
         if let Some(connection) = &mut self.connection {
             connection.close_on_drop();
         }
     }
 
-    /// Closes it: the database may still be busy with what was asked on it. Its place is free when that is done.
+    /// Closes the connection, which may still run a statement. The permit is released when the close is done.
     pub fn close_in_background(mut self) {
         if let (Some(mut connection), place) = (self.connection.take(), self.place.take()) {
             match tokio::runtime::Handle::try_current() {
@@ -295,8 +297,8 @@ impl Deref for WriteConnection {
     fn deref(&self) -> &PgConnection {
         match &self.connection {
             Some(connection) => connection,
-            // Only `close_in_background` takes it, and takes all of this.
-            None => unreachable!("a connection that was closed is used"),
+            // Only `close_in_background` takes the connection, and it consumes `self`.
+            None => unreachable!("use of a closed connection"),
         }
     }
 }
@@ -305,14 +307,14 @@ impl DerefMut for WriteConnection {
     fn deref_mut(&mut self) -> &mut PgConnection {
         match &mut self.connection {
             Some(connection) => connection,
-            None => unreachable!("a connection that was closed is used"),
+            None => unreachable!("use of a closed connection"),
         }
     }
 }
 
-/// Where background work gets connections. It is not measured: it would hide how long requests wait.
+/// Source of connections for background work. Not measured, because it would hide how long requests wait.
 pub trait Connections {
-    /// A connection, waited for if need be.
+    /// Acquires a connection, and waits for one if necessary.
     fn connection(&self) -> impl Future<Output = sqlx::Result<PoolConnection<Postgres>>> + Send;
 }
 
@@ -328,7 +330,7 @@ impl Connections for PgPool {
     }
 }
 
-/// Somebody waits, until it is dropped: whoever waits may be cancelled.
+/// Counts a waiter until it is dropped, also if the wait is canceled.
 struct Waiting<'a>(&'a Figures);
 
 impl<'a> Waiting<'a> {
@@ -346,23 +348,23 @@ impl Drop for Waiting<'_> {
 
 impl Measured for Pool {
     fn tell(&self, page: &mut Page) {
-        // Two readings, between which a connection may have come back.
+        // Two separate reads, between which a connection may have been returned.
         let (size, idle) = (self.pool.size() as usize, self.pool.num_idle());
-        page.gauge("cloudapi_db_connections", "The pool's open connections.")
+        page.gauge("cloudapi_db_connections", "Open connections of the pool.")
             .of(&[("state", "idle")], idle)
             .of(&[("state", "used")], size.saturating_sub(idle));
-        page.gauge("cloudapi_db_connections_max", "How many the pool may open.")
+        page.gauge("cloudapi_db_connections_max", "Maximum number of connections of the pool.")
             .is(self.pool.options().get_max_connections());
-        page.gauge("cloudapi_db_acquires_waiting", "Who waits for one of the pool's connections now.")
+        page.gauge("cloudapi_db_acquires_waiting", "Tasks that wait for a connection of the pool.")
             .is(self.figures.waiting.load(Ordering::Relaxed));
         page.histogram(
             "cloudapi_db_acquire_duration_seconds",
-            "How long it took to get one of the pool's connections, or to give up; the flush of usage apart.",
+            "Wait for a connection of the pool, successful or not. Excludes the usage flush.",
         )
         .shows(&[], &self.figures.waits);
-        page.counter("cloudapi_db_connections_replaced_total", "Times all connections were replaced after an error.")
+        page.counter("cloudapi_db_connections_replaced_total", "Replacements of all connections after an error.")
             .is(self.figures.replaced.load(Ordering::Relaxed));
-        page.counter("cloudapi_db_acquire_failures_total", "How often there was none to be had.")
+        page.counter("cloudapi_db_acquire_failures_total", "Failed waits for a connection of the pool.")
             .is(self.figures.failures.load(Ordering::Relaxed));
     }
 }

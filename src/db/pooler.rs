@@ -1,5 +1,6 @@
-//! Finds a pooler that gives one session of PostgreSQL to several connections, as PgBouncer does in transaction and
-//! statement mode. Session settings, prepared statements and LISTEN are then lost or somebody else's.
+//! Detection of a pooler that shares PostgreSQL sessions between connections, such as PgBouncer in transaction or
+//! statement mode. With shared sessions, session settings, prepared statements and LISTEN are lost or belong to another
+//! client.
 
 use std::time::Duration;
 
@@ -11,20 +12,23 @@ use tokio::time::timeout;
 
 use super::connect::connect;
 
-/// More sessions than a pooler keeps idle, as a rule.
+/// Maximum number of extra connections: more than a pooler usually keeps idle.
 const MOST: usize = 40;
-/// How often to try. Clients of the pooler besides this one take and leave sessions meanwhile, so one try may miss it.
+/// Number of attempts. Other clients of the pooler take and release sessions meanwhile, so a single attempt may miss
+/// it.
 const ROUNDS: usize = 4;
-/// How long one more connection may take. A pooler that has no session left lets it wait.
+/// Time limit for one more connection. A pooler without a free session makes it wait.
 const STEP_TIME: Duration = Duration::from_secs(2);
 
-/// Whether `db` and other connections share a session. Others take sessions, and keep them in a transaction, until one
-/// is given a session that was not there before: in session mode none of them is that of `db`. Where sessions are
-/// shared, one of them gets it, because it is idle; or somebody else holds it, and `db` itself gets another.
+/// Reports whether `db` shares its session with other connections.
 ///
-/// Only simple queries: a prepared statement of this name may be there already in a session that is shared.
+/// Opens further connections, each of which keeps its session in a transaction, until one gets a new session. In
+/// session mode, none of them gets the session of `db`. If sessions are shared, one of them gets it because it is idle,
+/// or another client holds it and `db` gets a different one.
+///
+/// Uses only simple queries, because a shared session may already have a prepared statement of the same name.
 pub(super) async fn shares_sessions(options: &PgConnectOptions, db: &mut PgConnection) -> sqlx::Result<bool> {
-    // Statement mode refuses this.
+    // Statement mode refuses transaction blocks.
     sqlx::raw_sql("BEGIN").execute(&mut *db).await?;
     sqlx::raw_sql("COMMIT").execute(&mut *db).await?;
     for _ in 0..ROUNDS {
@@ -41,7 +45,7 @@ async fn is_shared_now(options: &PgConnectOptions, db: &mut PgConnection) -> sql
     let mut others = Vec::new();
     let mut is_shared = false;
     while !is_shared && others.len() < MOST {
-        // Whatever keeps one more connection from being made, it is not for this to tell.
+        // A failure to open one more connection says nothing about sharing.
         let Ok(Ok((other, row))) = timeout(STEP_TIME, one_more(options, &since)).await else { break };
         others.push(other);
         let (its, is_new): (i32, bool) = (row.try_get(0)?, row.try_get(1)?);
@@ -60,14 +64,15 @@ async fn is_shared_now(options: &PgConnectOptions, db: &mut PgConnection) -> sql
     Ok(is_shared)
 }
 
-/// Another connection, in a transaction; its session, and whether that has begun after `since`.
+/// Opens another connection in a transaction. Returns it with its session's PID and whether the session began after
+/// `since`.
 async fn one_more(options: &PgConnectOptions, since: &str) -> sqlx::Result<(PgConnection, PgRow)> {
     let mut other = connect(options).await?;
     sqlx::raw_sql("BEGIN").execute(&mut other).await?;
     let sql = format!(
         "SELECT pid, backend_start > '{since}'::timestamptz FROM pg_stat_activity WHERE pid = pg_backend_pid()"
     );
-    // The time is PostgreSQL's own.
+    // `since` was returned by PostgreSQL, so it is safe to embed.
     let row = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).fetch_one(&mut other).await?;
     Ok((other, row))
 }

@@ -1,4 +1,4 @@
-//! Makes a database ready: checks that this server can work with it, and brings its tables up to date.
+//! Preparation of a database: checks that this server can work with it, and applies migrations.
 
 use sqlx::{Connection, PgConnection, PgPool, Row, migrate::MigrateError, postgres::PgConnectOptions};
 
@@ -9,56 +9,56 @@ use super::{
 };
 use crate::base::server_key::ServerKey;
 
-/// The oldest PostgreSQL that is supported, as its `server_version_num`.
+/// Oldest supported PostgreSQL, as `server_version_num`.
 const OLDEST_VERSION: i32 = 140_000;
-/// The SQLSTATE of what PgBouncer itself says, whatever it is.
+/// SQLSTATE of all errors from PgBouncer itself.
 const PROTOCOL_VIOLATION: &str = "08P01";
-/// What PgBouncer says that waiting does not change.
+/// Messages of PgBouncer about errors that are permanent.
 const POOLER_REFUSALS: [&str; 4] =
     ["unsupported startup parameter", "no such database", "no such user", "bouncer config error"];
-/// The SQLSTATEs of a prepared statement that does not exist, and of one that exists already.
+/// SQLSTATEs of a prepared statement that does not exist, and of one that already exists.
 const OTHER_SESSION: [&str; 2] = ["26000", "42P05"];
-/// What it says in statement mode.
+/// PgBouncer's message in statement mode.
 const NO_TRANSACTIONS: &str = "transaction blocks not allowed";
 
-/// Why a database cannot be made ready.
+/// Reason why a database cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// It cannot be reached now.
+    /// The database cannot be reached now.
     #[error("the database cannot be reached: {0}; check DATABASE_URL and that PostgreSQL is running")]
     Unreachable(String),
-    /// It is a standby, which may be promoted.
+    /// The database is a standby, which may be promoted.
     #[error(
         "the database is a standby, which is read-only: promote it, or set DATABASE_URL to the primary (with several hosts behind one name, to the name of the primary)"
     )]
     Standby,
-    /// It does not accept the connection.
+    /// The database refuses the connection.
     #[error("the database refuses the connection: {why}; {remedy}")]
     Refused {
-        /// What it says.
+        /// The database's message.
         why: String,
-        /// What to do.
+        /// Remedy.
         remedy: &'static str,
     },
     /// Several connections share a session.
     #[error(
-        "the connections that DATABASE_URL gives share sessions of PostgreSQL, as with PgBouncer in transaction or statement mode; cloudapi needs session mode: set pool_mode = session for this database in pgbouncer.ini, or set DATABASE_URL to PostgreSQL itself"
+        "connections made with DATABASE_URL share PostgreSQL sessions, as with PgBouncer in transaction or statement mode; cloudapi needs session mode: set pool_mode = session for this database in pgbouncer.ini, or connect DATABASE_URL to PostgreSQL directly"
     )]
     SharedSessions,
-    /// It is too old.
+    /// PostgreSQL is too old.
     #[error("the database is PostgreSQL {0}, and cloudapi needs 14 or newer; upgrade it or set another DATABASE_URL")]
     TooOld(i32),
-    /// It cannot hold every text.
+    /// The encoding cannot store every text.
     #[error(
-        "the database '{database}' has the encoding {encoding}, and cloudapi needs UTF8; create another with CREATE DATABASE name ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0, and name it in DATABASE_URL"
+        "the database '{database}' has the encoding {encoding}, and cloudapi needs UTF8; create another database with CREATE DATABASE name ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0, and set DATABASE_URL to it"
     )]
     Encoding {
-        /// Its name.
+        /// Name of the database.
         database: String,
-        /// Its encoding.
+        /// Encoding of the database.
         encoding: String,
     },
-    /// The role's or the database's default is to write nothing.
+    /// Transactions are read-only by default for the role or the database.
     #[error(
         "transactions of the role '{role}' in the database '{database}' are read-only by default; remove that with ALTER ROLE … RESET default_transaction_read_only or ALTER DATABASE … RESET default_transaction_read_only"
     )]
@@ -68,17 +68,17 @@ pub enum PrepareError {
         /// The database.
         database: String,
     },
-    /// There is nowhere to create tables.
+    /// No schema is available for tables.
     #[error(
-        "no schema of search_path ({search_path}) exists or may be used by the role '{role}'; create one, or set it with ALTER ROLE … SET search_path = public"
+        "no schema of search_path ({search_path}) exists or can be used by the role '{role}'; create one, or set search_path with ALTER ROLE … SET search_path = public"
     )]
     NoSchema {
         /// The role.
         role: String,
-        /// Where PostgreSQL looks.
+        /// PostgreSQL's `search_path`.
         search_path: String,
     },
-    /// The role may not use a table of ours, or a policy hides rows of it.
+    /// The role lacks privileges on a table, or a policy hides rows of it.
     #[error(
         "the role '{role}' may not read and write all rows of the table '{table}'; connect as the role that owns it, or grant the role all privileges on the tables and disable row level security"
     )]
@@ -88,7 +88,7 @@ pub enum PrepareError {
         /// The table.
         table: String,
     },
-    /// Its tables are not what this version can work with.
+    /// The migrations cannot be applied, or a newer version applied others.
     #[error(
         "the database cannot be migrated: {0}; check that the role may create tables, and that no newer cloudapi has migrated this database"
     )]
@@ -96,20 +96,20 @@ pub enum PrepareError {
     /// A query of the preparation failed.
     #[error("the database cannot be prepared: {0}; check that the role in DATABASE_URL owns the database's tables")]
     Failed(#[source] sqlx::Error),
-    /// Its servers have another key than this process.
+    /// The deployment's servers have another key than this process.
     #[error(
-        "the key found here is not the one that this deployment's servers have in common; copy the file of one of them (secret.key in its data directory) to this machine and name it as CLOUDAPI_SECRET_KEY_FILE, or if it is lost for good see 'cloudapi admin replace-key --help'"
+        "this server's key is not the key of the deployment; copy the file of another server (secret.key in its data directory) to this machine and set CLOUDAPI_SECRET_KEY_FILE to it, or if the key is lost, see 'cloudapi admin replace-key --help'"
     )]
     ForeignKey,
 }
 
 impl PrepareError {
-    /// Whether waiting may help.
+    /// Reports whether the error is transient.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Standby)
     }
 
-    /// What is waited for, without the address: for `/readyz`, which anybody may read.
+    /// Summary of a transient error without the address, for `/readyz`, which is public.
     pub fn summary(&self) -> &'static str {
         match self {
             Self::Standby => "the database is a standby",
@@ -117,7 +117,7 @@ impl PrepareError {
         }
     }
 
-    /// Of a connection that was not made.
+    /// Classifies a failed connection attempt.
     fn connecting(error: &sqlx::Error, options: &PgConnectOptions) -> Self {
         let why = explain(error, options);
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
@@ -126,7 +126,7 @@ impl PrepareError {
                 "check sslmode, sslrootcert, sslcert and sslkey in DATABASE_URL, and the server's certificate"
             }
             (sqlx::Error::Database(error), Some(PROTOCOL_VIOLATION)) if is_pooler_refusal(error.message()) => {
-                "PgBouncer says this; leave such parameters out of DATABASE_URL, use pool_mode = session, or set DATABASE_URL to PostgreSQL itself"
+                "this error is from PgBouncer; remove such parameters from DATABASE_URL, use pool_mode = session, or connect DATABASE_URL to PostgreSQL directly"
             }
             (sqlx::Error::Database(_), Some("28P01")) => "check the user and the password in DATABASE_URL",
             (sqlx::Error::Database(error), Some("28000")) if error.message().contains("no encryption") => {
@@ -145,7 +145,7 @@ impl PrepareError {
     }
 }
 
-/// Whether a statement met what another session has prepared, or missed what its own has: both are news only where
+/// Reports whether a statement was prepared by another session, or a prepared one is missing. Both happen only if
 /// sessions are shared.
 fn is_of_another_session(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
@@ -169,17 +169,17 @@ impl From<sqlx::Error> for PrepareError {
     }
 }
 
-/// Checks the database and applies the migrations that are missing. Several nodes may do so at once:
-/// one does, the others wait (sqlx holds an advisory lock).
+/// Checks the database and applies missing migrations. Several nodes may do so concurrently: one migrates, and the
+/// others wait (sqlx holds an advisory lock).
 pub async fn prepare(pool: &PgPool) -> Result<(), PrepareError> {
     let options = pool.connect_options();
     let mut db = connect(&options).await.map_err(|error| PrepareError::connecting(&error, &options))?;
-    // First, and with simple queries: where sessions are shared nothing else works as it should.
+    // First, and with simple queries: with shared sessions, nothing else works as expected.
     if pooler::shares_sessions(&options, &mut db).await? {
         return Err(PrepareError::SharedSessions);
     }
     check(&mut db).await?;
-    // Waiting for another node's migration may take longer than a request may.
+    // Waiting for another node's migration may take longer than a request's timeouts.
     sqlx::query("SET statement_timeout = 0").execute(&mut db).await?;
     sqlx::query("SET lock_timeout = 0").execute(&mut db).await?;
     MIGRATIONS.run(&mut db).await.map_err(|error| match error {
@@ -195,7 +195,7 @@ pub async fn prepare(pool: &PgPool) -> Result<(), PrepareError> {
     db.close().await.map_err(PrepareError::from)
 }
 
-/// Refuses a database before anything is changed in it.
+/// Refuses an unsuitable database before anything is changed in it.
 async fn check(db: &mut PgConnection) -> Result<(), PrepareError> {
     let found = sqlx::raw_sql(
         "SELECT current_setting('server_version_num')::int, current_database()::text, current_user::text,
@@ -227,7 +227,7 @@ async fn check(db: &mut PgConnection) -> Result<(), PrepareError> {
     Ok(())
 }
 
-/// Refuses a role that may not do with the tables what requests will do.
+/// Refuses a role without the table privileges that requests need.
 async fn check_privileges(db: &mut PgConnection) -> Result<(), PrepareError> {
     let refused: Option<(String, String)> = sqlx::query_as(
         "SELECT current_user::text, relname::text FROM pg_class
@@ -244,7 +244,7 @@ async fn check_privileges(db: &mut PgConnection) -> Result<(), PrepareError> {
     refused.map_or(Ok(()), |(role, table)| Err(PrepareError::NotAllowed { role, table }))
 }
 
-/// Every table that a migration has made.
+/// Names of all tables that the migrations create.
 fn tables() -> Vec<String> {
     let named = |sql: &str| -> Vec<String> {
         let after = sql.split("CREATE TABLE ").skip(1);
@@ -253,12 +253,12 @@ fn tables() -> Vec<String> {
     MIGRATIONS.iter().flat_map(|migration| named(migration.sql.as_str())).collect()
 }
 
-/// Sees to it that all servers on this database have one key. The first one's is noted; who comes with another is
-/// refused, instead of signing and sealing what the others can neither check nor open.
+/// Ensures that all servers on this database have the same key. The first server's key is recorded; a server with
+/// another key is refused, because it would sign and seal data that the others cannot verify or open.
 pub async fn agree_on_key(pool: &Pool, key: &ServerKey) -> Result<(), PrepareError> {
     let mut db = pool.acquire().await?;
     let ours = key.fingerprint();
-    // Of several that start at once, one writes; the others then see what it wrote.
+    // Of several servers that start concurrently, one writes, and the others see its key.
     sqlx::query("UPDATE deployment SET server_key = $1 WHERE server_key IS NULL")
         .bind(&ours[..])
         .execute(&mut *db)
@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tables_are_those_of_the_migrations() {
+    fn tables_are_read_from_the_migrations() {
         let tables = tables();
         for table in ["keys", "sessions", "deployment", "auth_clock", "audit_entries", "webhooks", "resources"] {
             assert!(tables.iter().any(|found| found == table), "{table}: {tables:?}");

@@ -1,37 +1,37 @@
-//! The one table of SQLSTATEs: what a client is answered, whether the connection is to blame, and whether the statement may
-//! be tried again on another connection. Handlers, credential look-ups and workers all go by it, through
+//! The table of SQLSTATEs: the response for the client, whether the connection is at fault, and whether the statement
+//! may be retried on another connection. Handlers, credential lookups and workers all use it, through
 //! `From<sqlx::Error>` and [`Pool::note`](super::Pool::note).
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::base::error::{Code, Error};
 
-/// What an error of the database means.
+/// Meaning of a database error.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What a client is answered if trying again does not help.
+    /// Error code for the client if retries do not help.
     pub code: Code,
-    /// What was wrong and what to do, for the client.
+    /// Error detail for the client.
     pub detail: &'static str,
-    /// Whether the pool's connections are to be replaced: they lead to a server that cannot do what is asked, are broken,
-    /// or hold statements that do not work any more.
+    /// Whether to replace the pool's connections, because they lead to a server that cannot serve the statement, are
+    /// broken, or have prepared statements that no longer work.
     pub replaces_connections: bool,
-    /// Whether the same may be tried again on another connection, if nothing can have been committed.
+    /// Whether the statement may be retried on another connection, if nothing can have been committed.
     pub retry: bool,
-    /// Why every write fails, if that follows.
+    /// Reason why all writes fail, if the error implies that.
     pub writes_fail: Option<WriteFailure>,
 }
 
-/// Why writes fail while reads may work.
+/// Reason why writes fail while reads may work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteFailure {
-    /// The server is a standby, or does not take writes.
+    /// The server is a standby, or read-only.
     ReadOnly,
     /// The database server's disk is full.
     DiskFull,
     /// The database server cannot read or write its files.
     StorageFailure,
-    /// The database server refuses writes because it has run into one of its own limits.
+    /// The database server refuses writes because it has reached one of its limits.
     ServerLimit,
 }
 
@@ -42,24 +42,24 @@ const UNAVAILABLE: Verdict = Verdict {
     retry: false,
     writes_fail: None,
 };
-/// The connection is of no use, and another one may be.
+/// The connection is unusable; another one may work.
 const BROKEN: Verdict = Verdict { replaces_connections: true, retry: true, ..UNAVAILABLE };
 const READ_ONLY: Verdict = Verdict {
-    detail: "The database does not take writes now, as during a failover; retry in a moment",
+    detail: "The database does not accept writes now, as during a failover; retry in a moment",
     writes_fail: Some(WriteFailure::ReadOnly),
     ..BROKEN
 };
-/// A statement that was prepared on this connection does not work any more.
+/// A prepared statement of this connection no longer works.
 const STALE_STATEMENT: Verdict =
-    Verdict { detail: "The database's tables or connections have just changed; retry in a moment", ..BROKEN };
+    Verdict { detail: "The database schema or its connections have just changed; retry in a moment", ..BROKEN };
 const REFUSED: Verdict = Verdict {
-    detail: "The database refuses the server's request, which the operator has to solve; retry later",
+    detail: "The database refuses the server's statement. The operator must fix this; retry later",
     ..UNAVAILABLE
 };
 const EXHAUSTED: Verdict =
     Verdict { detail: "The database server has run out of a resource; retry in a moment", ..UNAVAILABLE };
 const DISK_FULL: Verdict = Verdict {
-    detail: "The database server's disk is full, so nothing can be written; retry later",
+    detail: "The database server's disk is full, so writes fail; retry later",
     writes_fail: Some(WriteFailure::DiskFull),
     ..UNAVAILABLE
 };
@@ -69,57 +69,60 @@ const STORAGE: Verdict = Verdict {
     ..UNAVAILABLE
 };
 const LIMIT: Verdict = Verdict {
-    detail: "The database server refuses this because of one of its own limits; retry later",
+    detail: "The database server has reached one of its limits; retry later",
     writes_fail: Some(WriteFailure::ServerLimit),
     ..UNAVAILABLE
 };
-const CONFLICT: Verdict =
-    Verdict { code: Code::Overloaded, detail: "Another write was in the way; retry in a moment", ..UNAVAILABLE };
+const CONFLICT: Verdict = Verdict {
+    code: Code::Overloaded,
+    detail: "The request conflicted with another write; retry in a moment",
+    ..UNAVAILABLE
+};
 const RETRIED_CONFLICT: Verdict = Verdict { retry: true, ..CONFLICT };
 const SLOW: Verdict =
     Verdict { code: Code::Timeout, detail: "The database took too long; retry in a moment", ..UNAVAILABLE };
 const BUSY: Verdict =
     Verdict { code: Code::Overloaded, detail: "Every database connection is in use; retry in a moment", ..UNAVAILABLE };
-/// Not a request that the database can serve, whoever sends it.
+/// The database cannot serve this request, whoever sends it.
 const UNENCODABLE: Verdict = Verdict {
     code: Code::MalformedRequest,
-    detail: "The request holds a character that the database cannot store, such as NUL; remove it",
+    detail: "The request contains a character that the database cannot store, such as NUL; remove it",
     ..UNAVAILABLE
 };
-/// A fault of ours: the statement is wrong, or breaks a rule that should have been checked before.
+/// Bug in CloudAPI: the statement is wrong, or violates a rule that should have been checked before.
 const OUR_MISTAKE: Verdict = Verdict { code: Code::Internal, detail: "", ..UNAVAILABLE };
 
-/// By SQLSTATE or its beginning; the longest that fits decides.
+/// Verdicts by SQLSTATE or its prefix. The longest matching prefix applies.
 static TABLE: &[(&str, Verdict)] = &[
-    // Connection exceptions; poolers and proxies use 08P01 and 08006.
+    // Connection exceptions. Poolers and proxies use 08P01 and 08006.
     ("08", BROKEN),
     // Feature not supported: "cached plan must not change result type", after a migration.
     ("0A", STALE_STATEMENT),
     ("22021", UNENCODABLE),
     ("22P05", UNENCODABLE),
-    // The connection is in another state than it should be: somebody else has used it.
+    // The connection is in an unexpected state, because another client has used it.
     ("25", BROKEN),
     ("25006", READ_ONLY),
-    // The transaction was idle, or took, for too long. It is rolled back, and the connection closed.
+    // Transaction timeout or idle-in-transaction timeout. PostgreSQL rolls back and closes the connection.
     ("25P03", SLOW),
     ("25P04", SLOW),
-    // A prepared statement or cursor that is not there, or there already: a pooler in transaction mode, or DISCARD.
+    // A prepared statement or cursor is missing or already exists: a pooler in transaction mode, or DISCARD.
     ("26", STALE_STATEMENT),
     ("34", STALE_STATEMENT),
     ("42P03", STALE_STATEMENT),
     ("42P05", STALE_STATEMENT),
-    // The password, the role, the database, the schema or a privilege is gone.
+    // The password, role, database, schema or privilege no longer exists.
     ("28", REFUSED),
     ("3D", REFUSED),
     ("3F", REFUSED),
     ("42501", REFUSED),
-    // A trigger or an extension that the operator has added.
+    // Raised by a trigger or an extension that the operator added.
     ("38", REFUSED),
     ("39", REFUSED),
     ("P0001", REFUSED),
-    // Serialization failure, deadlock; on a standby also a query that is in the way of recovery.
+    // Serialization failure or deadlock; on a standby also a conflict with recovery.
     ("40", RETRIED_CONFLICT),
-    // The statement's end is not known.
+    // The outcome of the statement is unknown.
     ("40003", UNAVAILABLE),
     // A constraint that is checked at COMMIT.
     ("40002", OUR_MISTAKE),
@@ -127,20 +130,20 @@ static TABLE: &[(&str, Verdict)] = &[
     ("72", RETRIED_CONFLICT),
     ("53", EXHAUSTED),
     ("53100", DISK_FULL),
-    // Among others: no more transaction ids before a vacuum.
+    // Among others: no more transaction IDs before a vacuum.
     ("54", LIMIT),
-    // Not in the state that is needed, as during recovery.
+    // Object not in prerequisite state, as during recovery.
     ("55", UNAVAILABLE),
     ("55P03", CONFLICT),
-    // Operator intervention: shutdown, crash, starting, terminated, idle for too long.
+    // Operator intervention: shutdown, crash, startup, termination, idle timeout.
     ("57", BROKEN),
     ("57014", SLOW),
-    // Errors of the system outside of PostgreSQL, or of its files.
+    // System errors outside of PostgreSQL, or errors of its files.
     ("58", STORAGE),
     // PostgreSQL's configuration file; foreign data.
     ("F0", UNAVAILABLE),
     ("HV", UNAVAILABLE),
-    // PostgreSQL's own faults.
+    // Internal errors of PostgreSQL.
     ("XX", BROKEN),
     ("XX001", STORAGE),
     ("XX002", STORAGE),
@@ -151,19 +154,19 @@ static NO_CONNECTION: Verdict = BUSY;
 static LOST: Verdict = BROKEN;
 static CLOSED: Verdict = UNAVAILABLE;
 
-/// What a SQLSTATE means.
+/// Verdict for a SQLSTATE.
 pub fn of_state(state: &str) -> &'static Verdict {
     let fitting = TABLE.iter().filter(|(beginning, _)| state.starts_with(beginning));
     fitting.max_by_key(|(beginning, _)| beginning.len()).map_or(&INTERNAL, |(_, verdict)| verdict)
 }
 
-/// What an error of the database, or on the way to it, means.
+/// Verdict for an error from the database or from the connection to it.
 pub fn of(error: &sqlx::Error) -> &'static Verdict {
     match error {
         sqlx::Error::Database(error) => of_state(error.code().as_deref().unwrap_or_default()),
         sqlx::Error::PoolTimedOut => &NO_CONNECTION,
         sqlx::Error::PoolClosed => &CLOSED,
-        // A connection that answers something else than was asked is of no use, as after a restart.
+        // A connection with a protocol error is unusable, as after a restart.
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::WorkerCrashed
@@ -173,7 +176,7 @@ pub fn of(error: &sqlx::Error) -> &'static Verdict {
     }
 }
 
-/// The database's error behind `error`, if there is one.
+/// The database error that caused `error`, if any.
 pub fn cause_of(error: &Error) -> Option<&sqlx::Error> {
     let cause = error.cause()?;
     match (cause.downcast_ref::<sqlx::Error>(), cause.downcast_ref::<Error>()) {
@@ -183,13 +186,13 @@ pub fn cause_of(error: &Error) -> Option<&sqlx::Error> {
     }
 }
 
-/// What the database's error behind `error` means, if there is one.
+/// Verdict for the database error that caused `error`, if any.
 pub fn behind(error: &Error) -> Option<&'static Verdict> {
     cause_of(error).map(of)
 }
 
-/// Whether a transaction may have been committed whose COMMIT was answered with `error`. An ERROR rolls it back; what ends
-/// the connection leaves it open.
+/// Reports whether a transaction whose COMMIT failed with `error` may have been committed. An ERROR rolls back; an
+/// error that ends the connection leaves the outcome unknown.
 pub fn may_have_committed(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else {
         return of(error).code != Code::Internal;
@@ -200,7 +203,7 @@ pub fn may_have_committed(error: &sqlx::Error) -> bool {
         .try_downcast_ref::<PgDatabaseError>()
         .is_none_or(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
     match state {
-        // Ended because nothing was sent: so COMMIT was not either.
+        // The session ended because it was idle, so COMMIT was not sent.
         "25P03" | "57P05" => false,
         "40003" => true,
         _ => ends_connection || state.starts_with("08"),
@@ -217,14 +220,14 @@ impl From<sqlx::Error> for Error {
 }
 
 impl WriteFailure {
-    /// For `/readyz`; `host` is where the database is.
+    /// Description for `/readyz`. `host` is the address of the database.
     pub fn describe(self, host: &str) -> String {
         match self {
-            Self::ReadOnly => format!("read-only: the database at {host} does not take writes"),
+            Self::ReadOnly => format!("read-only: the database at {host} does not accept writes"),
             Self::DiskFull => format!("disk full: PostgreSQL at {host} has no space left on its disk"),
             Self::StorageFailure => format!("storage failure: PostgreSQL at {host} cannot read or write its files"),
             Self::ServerLimit => {
-                format!("refused: PostgreSQL at {host} has reached one of its own limits; its log says which")
+                format!("refused: PostgreSQL at {host} has reached one of its limits; see its log")
             }
         }
     }
@@ -235,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_beginning_decides_whatever_the_order_of_rows() {
+    fn longest_prefix_decides_in_any_order_of_rows() {
         for (state, code, replaces, retry) in [
             ("25006", Code::DatabaseUnavailable, true, true),
             ("25P02", Code::DatabaseUnavailable, true, true),
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_found_behind_an_error_that_another_one_caused() {
+    fn verdict_is_found_through_nested_causes() {
         let inner = Error::from(sqlx::Error::WorkerCrashed);
         let outer = Error::new(Code::AuthUnavailable, "unavailable").caused_by(inner);
         assert_eq!(behind(&outer), Some(&BROKEN));
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_answer_to_commit_leaves_the_outcome_open() {
+    fn lost_response_to_commit_leaves_the_outcome_unknown() {
         assert!(may_have_committed(&sqlx::Error::WorkerCrashed));
         assert!(!may_have_committed(&sqlx::Error::RowNotFound));
     }

@@ -1,12 +1,12 @@
-//! Reads that say where they ran and how much they saw. A read that decides whether a credential is accepted counts
-//! only on the server that commits this node's heartbeats, and only if it saw all that the node has applied
-//! (docs/revocation.md).
+//! Stamps of reads: the server that a read ran on, and its snapshot's position. A read that decides whether a
+//! credential is accepted is valid only on the server that commits this node's heartbeats, and only if its snapshot
+//! includes everything that the node has applied (docs/revocation.md).
 
 use std::{fmt, sync::Arc};
 
 use sqlx::{FromRow, Row, postgres::PgRow};
 
-/// A running PostgreSQL server, as `auth_server()` names it. A restart and a promotion change the name.
+/// Identity of a running PostgreSQL server, from `auth_server()`. A restart and a promotion change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerId(Arc<str>);
 
@@ -17,7 +17,7 @@ impl From<String> for ServerId {
 }
 
 impl ServerId {
-    /// The name, for a query.
+    /// The identity as text, for a query.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -29,21 +29,21 @@ impl fmt::Display for ServerId {
     }
 }
 
-/// Where a statement ran and how much it saw.
+/// Server and position that a statement ran at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// The server.
+    /// Server.
     pub server: ServerId,
     /// `auth_clock.seq` in the statement's snapshot.
     pub seq: i64,
 }
 
-/// A value and the stamp of the statement that read it.
+/// Value with the stamp of the statement that read it.
 #[derive(Clone, Debug)]
 pub struct Stamped<T> {
-    /// The stamp.
+    /// Stamp.
     pub stamp: Stamp,
-    /// The value.
+    /// Value.
     pub value: T,
 }
 
@@ -56,7 +56,7 @@ impl FromRow<'_, PgRow> for Stamp {
 }
 
 impl<T: for<'r> FromRow<'r, PgRow>> FromRow<'_, PgRow> for Stamped<Option<T>> {
-    /// Reads the stamp and, where the column `is_found` is true, the value.
+    /// Reads the stamp and, if the column `is_found` is true, the value.
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         let is_found: bool = row.try_get("is_found")?;
         let value = is_found.then(|| T::from_row(row)).transpose()?;
@@ -65,7 +65,7 @@ impl<T: for<'r> FromRow<'r, PgRow>> FromRow<'_, PgRow> for Stamped<Option<T>> {
 }
 
 impl<T> Stamped<Option<T>> {
-    /// All values of one statement, whose rows have the same stamp.
+    /// Collects the values of one statement, whose rows have the same stamp.
     pub fn collect(rows: Vec<Self>) -> sqlx::Result<Stamped<Vec<T>>> {
         let stamp = rows.first().map(|row| row.stamp.clone()).ok_or(sqlx::Error::RowNotFound)?;
         Ok(Stamped { stamp, value: rows.into_iter().filter_map(|row| row.value).collect() })

@@ -1,9 +1,9 @@
-//! Whether the database takes writes, for `/readyz`, and the end of writes that wait for a synchronous standby that does
-//! not answer.
+//! Health of writes, for `/readyz`, and termination of writes that wait for a synchronous standby that does not
+//! respond.
 //!
-//! No time-out of PostgreSQL bounds that wait: a COMMIT stays in it for as long as the standby is away, and with it the
-//! connection. What has waited for [`LONGEST_WAIT`] is ended by [`watch`]. It is committed on the primary and may not be on
-//! any standby, so its client is told that the outcome is unknown.
+//! No PostgreSQL timeout bounds that wait: a COMMIT waits as long as the standby is away, and holds its connection.
+//! After [`LONGEST_WAIT`], [`watch`] terminates the connection. The write is committed on the primary and maybe on no
+//! standby, so its client is told that the outcome is unknown.
 
 use std::{
     sync::{
@@ -19,18 +19,18 @@ use tokio::time::timeout;
 use super::{Pool, connect, sqlstate::WriteFailure};
 use crate::base::heartbeat::Heartbeat;
 
-/// How long a write may wait for a synchronous standby.
+/// Maximum wait of a write for a synchronous standby.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// For how long writes have to wait for `/readyz` to say so.
+/// Wait of writes after which `/readyz` reports it.
 const NOTICED_WAIT: Duration = Duration::from_secs(2);
-/// How often to look for those.
+/// Interval of checks for waiting writes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the database may take to say how it is.
+/// Time limit for a check.
 const LOOK_TIME: Duration = Duration::from_secs(2);
-/// How long a failure is believed in without another one. Each server writes at least once a second.
+/// Time for which a failure is reported without another one. Each server writes at least once a second.
 const FRESH: Duration = Duration::from_secs(15);
 
-/// What the last writes have shown.
+/// Outcome of the latest writes.
 #[derive(Debug, Default)]
 pub struct WriteHealth {
     is_failing: AtomicBool,
@@ -38,7 +38,7 @@ pub struct WriteHealth {
 }
 
 impl WriteHealth {
-    /// A write has failed so; gives whether that is news.
+    /// Records a failed write. Returns whether the failure is new.
     pub(super) fn failed(&self, failure: WriteFailure) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = last.is_none_or(|(before, at)| before != failure || at.elapsed() >= FRESH);
@@ -47,29 +47,29 @@ impl WriteHealth {
         is_news
     }
 
-    /// A write has been committed.
+    /// Records a committed write.
     pub fn succeeded(&self) {
         if self.is_failing.swap(false, Ordering::AcqRel) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            tracing::info!("writes work again");
+            tracing::info!("database writes recovered");
         }
     }
 
-    /// Why writes have failed lately, if they have.
+    /// Reason why recent writes failed, if they did.
     pub fn failing(&self) -> Option<WriteFailure> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.filter(|(_, at)| at.elapsed() < FRESH).map(|(failure, _)| failure)
     }
 }
 
-/// What the database says of itself.
+/// State of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Probe {
-    /// Whether it is a standby.
+    /// Whether the database is a standby.
     pub in_recovery: bool,
     /// Whether its transactions are read-only.
     pub read_only: bool,
-    /// How many of our writes have waited for a synchronous standby for [`NOTICED_WAIT`].
+    /// Number of our writes that have waited for a synchronous standby for [`NOTICED_WAIT`].
     pub waiting: i64,
 }
 
@@ -82,7 +82,7 @@ macro_rules! waiting {
     };
 }
 
-/// Asks the database how it is, in one round trip.
+/// Queries the state of the database in one round trip.
 pub async fn state(db: &mut PgConnection) -> sqlx::Result<Probe> {
     sqlx::query_as(concat!(
         "SELECT pg_is_in_recovery() AS in_recovery, current_setting('transaction_read_only')::boolean AS read_only,
@@ -95,9 +95,9 @@ pub async fn state(db: &mut PgConnection) -> sqlx::Result<Probe> {
     .await
 }
 
-/// The same, and ends the writes that have waited for too long.
+/// Like [`state`], and terminates connections whose writes have waited too long.
 async fn end_waiting(db: &mut PgConnection) -> sqlx::Result<Probe> {
-    // Ended, not canceled: the answer to a COMMIT whose wait is canceled reads like any other.
+    // Terminated, not canceled: the response to a COMMIT whose wait is canceled looks like success.
     sqlx::query_as(concat!(
         "SELECT pg_is_in_recovery() AS in_recovery, current_setting('transaction_read_only')::boolean AS read_only,
                 (SELECT count(pg_terminate_backend(pid)) ",
@@ -109,8 +109,8 @@ async fn end_waiting(db: &mut PgConnection) -> sqlx::Result<Probe> {
     .await
 }
 
-/// Ends, until `stop`, writes that wait for too long, and replaces the pool's connections when they lead to a server that
-/// takes no writes. On a connection of its own: the pool's may all be waiting.
+/// Terminates, until shutdown, writes that have waited too long, and replaces the pool's connections if they lead to a
+/// read-only server. Uses a separate connection, because all of the pool's connections may be waiting.
 pub async fn watch(pool: Pool, heartbeat: Heartbeat) {
     let mut own: Option<PgConnection> = None;
     while heartbeat.pause(LOOK_INTERVAL).await {
@@ -127,18 +127,18 @@ pub async fn watch(pool: Pool, heartbeat: Heartbeat) {
                 if state.waiting > 0 {
                     tracing::error!(
                         ended = state.waiting,
-                        "writes ended that waited for a synchronous standby; check synchronous_standby_names and the standby"
+                        "terminated writes that waited for a synchronous standby; check synchronous_standby_names and the standby"
                     );
                 }
                 if state.in_recovery || state.read_only {
-                    // The next look may find another server.
-                    pool.replace_connections("the database takes no writes");
+                    // The next check may reach another server.
+                    pool.replace_connections("the database does not accept writes");
                 } else {
                     own = Some(db);
                 }
             }
-            Ok(Err(error)) => tracing::debug!(%error, "database not watched"),
-            Err(_) => tracing::debug!("database not watched: no answer in time"),
+            Ok(Err(error)) => tracing::debug!(%error, "database check failed"),
+            Err(_) => tracing::debug!("database check timed out"),
         }
     }
     if let Some(db) = own {
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_failure_is_news_once_and_forgotten_after_a_success() {
+    fn write_failure_is_new_once_and_cleared_by_a_success() {
         let health = WriteHealth::default();
         assert_eq!(health.failing(), None);
         assert!(health.failed(WriteFailure::DiskFull));

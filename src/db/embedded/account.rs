@@ -1,4 +1,4 @@
-//! The user that PostgreSQL runs as: it refuses to be root.
+//! The user that PostgreSQL runs as, because PostgreSQL refuses to run as root.
 
 use std::{
     fs, io,
@@ -17,7 +17,7 @@ use super::Error;
 /// The user that PostgreSQL runs as.
 #[derive(Debug)]
 pub(super) struct Account {
-    // None where that is whoever we are.
+    // None if that is the current user.
     other: Option<Other>,
 }
 
@@ -29,12 +29,12 @@ struct Other {
 }
 
 impl Account {
-    /// Whoever we are; where we are root, the owner of the cluster, else `postgres`, else `nobody`.
+    /// Chooses the current user. For root, the owner of the cluster, else `postgres`, else `nobody`.
     pub(super) fn choose(cluster: &Path) -> Result<Self, Error> {
         if !Uid::effective().is_root() {
             return Ok(Self { other: None });
         }
-        // A cluster that a user once ran without root stays that user's, who may want to do so again.
+        // A cluster that was used without root keeps its owner, who may want to use it again.
         if let Ok(found) = fs::symlink_metadata(cluster)
             && found.is_dir()
             && found.uid() != 0
@@ -48,32 +48,32 @@ impl Account {
         Ok(Self { other: Some(Other { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }) })
     }
 
-    /// Its name, where it is not whoever we are.
+    /// Name of the user, if it is not the current one.
     pub(super) fn name(&self) -> Option<&str> {
         self.other.as_ref().map(|other| other.name.as_str())
     }
 
-    /// A command that runs `program` as this user, with nothing of our environment: `PG*` and `LC_*`
-    /// variables would change what PostgreSQL does.
+    /// Creates a command that runs `program` as this user, without our environment: `PG*` and `LC_*` variables would
+    /// change PostgreSQL's behavior.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C").env("TZ", "UTC");
-        // Where we are now, this user may not be.
+        // This user may lack access to the current directory.
         command.current_dir("/");
         if let Some(other) = &self.other {
-            // This drops root's supplementary groups too.
+            // This also drops root's supplementary groups.
             command.uid(other.uid).gid(other.gid);
         }
         command
     }
 
-    /// Makes `path` this user's.
+    /// Makes this user the owner of `path`.
     pub(super) fn give(&self, path: &Path) -> Result<(), Error> {
         let Some(other) = &self.other else { return Ok(()) };
         lchown(path, Some(other.uid), Some(other.gid)).map_err(Error::files("changing the owner of", path))
     }
 
-    /// Tries whether this user may enter `data_dir`, which the modes alone do not tell.
+    /// Checks by trying that this user may enter `data_dir`, because file modes are not sufficient to tell.
     pub(super) fn check_may_enter(&self, data_dir: &Path) -> Result<(), Error> {
         let Some(account) = self.name() else { return Ok(()) };
         let shell = Path::new(super::lifeline::SHELL);
@@ -92,7 +92,7 @@ impl Account {
         Err(Error::MayNotEnter { data_dir: data_dir.into(), account: account.into() })
     }
 
-    /// The error of a program that this user could not run.
+    /// Creates the error for a program that this user could not run.
     pub(super) fn not_run(&self, program: &Path, source: io::Error) -> Error {
         Error::Run { program: program.into(), account: self.name().map(Into::into), source }
     }

@@ -1,4 +1,4 @@
-//! The cluster: PostgreSQL's own files, and its settings.
+//! The cluster: PostgreSQL's files and settings.
 
 use std::{
     ffi::OsString,
@@ -14,15 +14,15 @@ use super::{
     Durability, Endpoint, Error, PAUSE, START_TIME, USER, account::Account, find::Programs, folders, lifeline::Launcher,
 };
 
-/// The file that says which major version wrote the folder it is in.
+/// File with the major version that wrote its folder.
 const VERSION_FILE: &str = "PG_VERSION";
 
-/// Where the cluster is.
+/// Path of the cluster.
 pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("postgres")
 }
 
-/// The major version that wrote the cluster, if there is one. An empty folder is none.
+/// Returns the major version that wrote the cluster, or None if there is no cluster. An empty folder is not a cluster.
 pub(super) fn major(cluster: &Path) -> Result<Option<u32>, Error> {
     let path = cluster.join(VERSION_FILE);
     if let Some(major) = read_major(&path)? {
@@ -30,7 +30,7 @@ pub(super) fn major(cluster: &Path) -> Result<Option<u32>, Error> {
     }
     match fs::read_dir(cluster).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(None),
-        // After a power cut the file may be empty. Each database has the same one.
+        // After a power failure the file may be empty. Each database has a copy.
         Ok(false) => match read_major(&cluster.join("base/1").join(VERSION_FILE))? {
             Some(major) if cluster.join("global/pg_control").exists() => Ok(Some(major)),
             _ => Err(Error::NotACluster(cluster.into())),
@@ -48,15 +48,15 @@ fn read_major(path: &Path) -> Result<Option<u32>, Error> {
     }
 }
 
-/// Writes the cluster's version file again if it does not hold what [`major`] found: PostgreSQL does not start then.
-/// To be called while nothing runs on the cluster.
+/// Restores the cluster's version file if it does not have the version that [`major`] found, because PostgreSQL would
+/// not start. Call this only while nothing runs on the cluster.
 pub(super) fn restore_version_file(cluster: &Path, account: &Account) -> Result<(), Error> {
     let path = cluster.join(VERSION_FILE);
     let Some(major) = major(cluster)? else { return Ok(()) };
     if read_major(&path)?.is_some() {
         return Ok(());
     }
-    tracing::warn!("{} holds no version, as after a power cut; written again from a database's", path.display());
+    tracing::warn!("{} had no version, as after a power failure; restored from a copy", path.display());
     let whole = cluster.join("PG_VERSION.new");
     let restored = (|| {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&whole)?;
@@ -68,8 +68,8 @@ pub(super) fn restore_version_file(cluster: &Path, account: &Account) -> Result<
     fs::rename(&whole, &path).and_then(|()| File::open(cluster)?.sync_all()).map_err(Error::files("writing", path))
 }
 
-/// Makes the cluster if there is none, and tells whether it did. It is made under another name first,
-/// so that there is a whole one or none, whatever happens meanwhile.
+/// Creates the cluster if it is missing, and returns whether it did. The cluster is created under a temporary name and
+/// then renamed, so an interruption never leaves a partial one.
 pub(super) fn make_if_missing(
     data_dir: &Path,
     launcher: &Launcher,
@@ -82,7 +82,7 @@ pub(super) fn make_if_missing(
     if major(&cluster)?.is_some() {
         return Ok(false);
     }
-    DirBuilder::new().mode(0o700).create(&unfinished).map_err(Error::files("making", &unfinished))?;
+    DirBuilder::new().mode(0o700).create(&unfinished).map_err(Error::files("creating", &unfinished))?;
     launcher.account.give(&unfinished)?;
     initdb(&unfinished, launcher, programs, durability)?;
     fs::rename(&unfinished, &cluster)
@@ -93,8 +93,8 @@ pub(super) fn make_if_missing(
 
 fn initdb(cluster: &Path, launcher: &Launcher, programs: &Programs, durability: Durability) -> Result<(), Error> {
     let mut arguments: Vec<OsString> = vec!["-D".into(), cluster.into(), "-U".into(), USER.into()];
-    // Whoever may enter the socket's folder may connect. The operating system's user cannot be asked
-    // for (peer), as root and the user that runs PostgreSQL both have to come in.
+    // Access to the socket's folder is the access control. Peer authentication is not possible, because both root and
+    // the user that runs PostgreSQL must be able to connect.
     arguments.extend(["--auth-local=trust", "--auth-host=reject"].map(OsString::from));
     arguments.extend(["--encoding=UTF8", "--locale=C", "--no-instructions"].map(OsString::from));
     if durability == Durability::Volatile {
@@ -115,8 +115,8 @@ fn initdb(cluster: &Path, launcher: &Launcher, programs: &Programs, durability: 
     }
 }
 
-/// The command line of a PostgreSQL that serves the cluster at `endpoint`. Settings are given here, so
-/// that they stand above what the files say and an upgrade of ours can change them.
+/// Command line of PostgreSQL for the cluster at `endpoint`. Settings on the command line override the configuration
+/// files, and a new version of CloudAPI can change them.
 pub(super) fn arguments(
     cluster: &Path,
     endpoint: &Endpoint,
@@ -141,8 +141,8 @@ pub(super) fn arguments(
         ("synchronous_commit", durable),
         ("timezone", "UTC"),
         ("log_timezone", "UTC"),
-        // Its standard error is our log. What a client did wrong is that client's to tell, and would
-        // fill the log with what belongs to users.
+        // PostgreSQL's standard error is our log. Errors of clients are reported to the client, and would fill the log
+        // with user data.
         ("logging_collector", "off"),
         ("log_destination", "stderr"),
         ("log_min_messages", "log"),
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_volatile_cluster_gives_up_durability() {
+    fn only_a_volatile_cluster_is_not_durable() {
         let endpoint = Endpoint::at("/run".into(), 5432);
         for (durability, value) in [(Durability::Durable, "on"), (Durability::Volatile, "off")] {
             let arguments = arguments(Path::new("/d/postgres"), &endpoint, durability, 7);

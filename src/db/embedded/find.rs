@@ -1,4 +1,4 @@
-//! Finds PostgreSQL's server programs.
+//! Search for PostgreSQL's server programs.
 
 use std::{
     collections::BTreeSet,
@@ -12,49 +12,49 @@ use std::{
 
 use super::{Error, account::Account, hint};
 
-/// The oldest major version that is supported.
+/// Oldest supported major version.
 const OLDEST: u32 = 14;
 
-/// Folders whose name has the version in it: the folder above, how the name begins, and what follows.
+/// Folders with the version in their names: parent folder, prefix of the name, and subfolder.
 const PLACES: [(&str, &str, &str); 7] = [
     // Debian and Ubuntu.
     ("/usr/lib/postgresql", "", "bin"),
-    // PostgreSQL's own packages for Fedora and RHEL.
+    // PostgreSQL's packages for Fedora and RHEL.
     ("/usr", "pgsql-", "bin"),
     // Alpine.
     ("/usr/libexec", "postgresql", ""),
-    // Homebrew, on Apple's chips and on Intel's.
+    // Homebrew, on Apple silicon and on Intel.
     ("/opt/homebrew/opt", "postgresql", "bin"),
     ("/usr/local/opt", "postgresql", "bin"),
     // Postgres.app.
     ("/Applications/Postgres.app/Contents/Versions", "", "bin"),
-    // Fedora, and Arch: for services, whose PATH may not have it.
+    // Fedora and Arch, for services whose PATH does not contain it.
     ("/usr", "bin", ""),
 ];
 
 /// PostgreSQL's server programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Programs {
-    /// Their folder.
+    /// Folder of the programs.
     pub(super) bin: PathBuf,
-    /// Their major version.
+    /// Major version.
     pub(super) major: u32,
 }
 
 impl Programs {
-    /// The server.
+    /// Path of the server program.
     pub(super) fn postgres(&self) -> PathBuf {
         self.bin.join("postgres")
     }
 
-    /// What makes a cluster.
+    /// Path of `initdb`.
     pub(super) fn initdb(&self) -> PathBuf {
         self.bin.join("initdb")
     }
 }
 
-/// The programs in the operator's folder alone if one is `given`, else the fitting ones of those
-/// installed: of major version `needed`, or the newest.
+/// Finds the programs: only in the operator's folder if one is `given`, else among those installed. Selects major
+/// version `needed`, or the newest.
 pub(super) fn find(account: &Account, given: Option<&Path>, needed: Option<u32>) -> Result<Programs, Error> {
     match given {
         Some(folder) => find_given(account, folder, needed),
@@ -64,7 +64,7 @@ pub(super) fn find(account: &Account, given: Option<&Path>, needed: Option<u32>)
 
 fn find_given(account: &Account, folder: &Path, needed: Option<u32>) -> Result<Programs, Error> {
     let not_there = |why| Error::NotInFolder { folder: folder.into(), why };
-    // Programs run in another working directory.
+    // Programs run in another working directory, so the path must be absolute.
     let bin = path::absolute(folder).map_err(|error| not_there(error.to_string()))?;
     let programs = probe(account, bin).map_err(not_there)?;
     match needed {
@@ -102,7 +102,7 @@ fn find_installed(
     }
 }
 
-/// Of those found, the one that wrote the data, or the newest; of equal ones, the first.
+/// Selects the version that wrote the data, or the newest. Of equal versions, the first that was found.
 fn choose(found: &[Programs], needed: Option<u32>) -> Option<&Programs> {
     match needed {
         Some(needed) => found.iter().find(|programs| programs.major == needed),
@@ -110,7 +110,7 @@ fn choose(found: &[Programs], needed: Option<u32>) -> Option<&Programs> {
     }
 }
 
-/// The folders on this machine that may hold the programs, each once.
+/// Folders on this machine that may contain the programs, without duplicates.
 fn folders(account: &Account, places: &[(&str, &str, &str)], path: Option<&OsStr>) -> Vec<PathBuf> {
     let versioned = places.iter().flat_map(|(above, begins, follows)| {
         let entries = fs::read_dir(above).into_iter().flatten().flatten();
@@ -141,7 +141,7 @@ fn pg_config(account: &Account, program: &Path) -> Option<PathBuf> {
     (said.status.success() && !line.is_empty()).then(|| OsString::from_vec(line).into())
 }
 
-/// Asks the programs in `bin` for their version, as the user that is to run them.
+/// Queries the version of the programs in `bin`, as the user that will run them.
 fn probe(account: &Account, bin: PathBuf) -> Result<Programs, String> {
     let postgres = bin.join("postgres");
     let said =
@@ -154,7 +154,7 @@ fn probe(account: &Account, bin: PathBuf) -> Result<Programs, String> {
     let text = String::from_utf8_lossy(&said.stdout);
     let major = major_in(&text).ok_or_else(|| {
         let error = String::from_utf8_lossy(&said.stderr);
-        format!("{} --version said: {}{}", postgres.display(), text.trim(), error.trim())
+        format!("{} --version printed: {}{}", postgres.display(), text.trim(), error.trim())
     })?;
     let programs = Programs { bin, major };
     if !programs.initdb().exists() {
@@ -163,7 +163,7 @@ fn probe(account: &Account, bin: PathBuf) -> Result<Programs, String> {
     Ok(programs)
 }
 
-/// The major version in what `postgres --version` says.
+/// Parses the major version in the output of `postgres --version`.
 fn major_in(text: &str) -> Option<u32> {
     let (_, version) = text.split_once("(PostgreSQL) ")?;
     let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_major_version_is_read_in_every_spelling() {
+    fn major_version_is_parsed_in_every_format() {
         for (text, major) in [
             ("postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)\n", Some(15)),
             ("postgres (PostgreSQL) 18beta1\n", Some(18)),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_that_wrote_the_data_is_chosen_else_the_newest() {
+    fn version_that_wrote_the_data_is_chosen_or_else_the_newest() {
         let found = [programs("/a", 15), programs("/b", 17), programs("/c", 17), programs("/d", 13)];
         assert_eq!(choose(&found, None), Some(&programs("/b", 17)));
         assert_eq!(choose(&found, Some(15)), Some(&programs("/a", 15)));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_postgresql_is_told_how_to_get_it() {
+    fn missing_postgresql_error_says_how_to_install_it() {
         for needed in [None, Some(15)] {
             let error = find_installed(&account(), &[], Some(OsStr::new("")), needed).unwrap_err();
             assert!(matches!(&error, Error::NotInstalled(_)), "{error}");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_postgresql_is_named() {
+    fn folder_without_postgresql_is_named_in_the_error() {
         let error = find_given(&account(), Path::new("/nonexistent"), None).unwrap_err();
         assert!(error.to_string().starts_with("CLOUDAPI_PG_BIN = /nonexistent has no PostgreSQL"), "{error}");
     }

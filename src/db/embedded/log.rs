@@ -1,4 +1,4 @@
-//! What PostgreSQL says, in a file of the data directory.
+//! PostgreSQL's log, a file in the data directory.
 
 use std::{
     fs::{self, File},
@@ -8,20 +8,20 @@ use std::{
 use super::{Error, folders};
 
 const FILE: &str = "postgres.log";
-/// How much of it an error shows.
+/// Number of log lines that an error shows.
 const TAIL_LINES: usize = 12;
 
-/// The log of one run.
+/// Log of one run.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// Where it is.
+    /// Path of the log.
     pub(super) path: PathBuf,
-    /// Where PostgreSQL writes to.
+    /// File that PostgreSQL writes to.
     pub(super) file: File,
 }
 
 impl Log {
-    /// Starts it anew, so that it does not grow for ever; a run says little (see the settings).
+    /// Truncates the log, so that it does not grow without bound. A run logs little (see the settings).
     pub(super) fn start(data_dir: &Path) -> Result<Self, Error> {
         let path = data_dir.join(FILE);
         let file = folders::open(&path, 0o600)?;
@@ -29,7 +29,7 @@ impl Log {
         Ok(Self { path, file })
     }
 
-    /// Its last lines.
+    /// Returns the last lines.
     pub(super) fn tail(&self) -> String {
         let text = fs::read(&self.path).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);

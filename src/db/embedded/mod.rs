@@ -1,9 +1,8 @@
-//! A private PostgreSQL, for when no `DATABASE_URL` is given.
+//! A private PostgreSQL, used if `DATABASE_URL` is not set.
 //!
-//! It lives in the data directory and listens on a Unix socket in a folder that only we may enter,
-//! so there is no port to race for and no password. One server owns it at a time ([`owner`]). It
-//! ends with that server, however that ends ([`lifeline`]); what outlives even so is stopped by the
-//! next start, never adopted ([`postmaster`]).
+//! Its files are in the data directory. It listens on a Unix socket in a folder that only we may enter, so it needs no
+//! port and no password. One server owns it at a time ([`owner`]). It ends with that server, however the server ends
+//! ([`lifeline`]). A PostgreSQL that is still running is stopped at the next start, never adopted ([`postmaster`]).
 
 mod account;
 mod cluster;
@@ -26,51 +25,51 @@ use std::{
 pub use self::error::Error;
 use self::{account::Account, lifeline::Lifeline, log::Log, owner::Owner, postmaster::Holder};
 
-/// The superuser that initdb makes.
+/// Superuser that initdb creates.
 const USER: &str = "cloudapi";
-/// The database that initdb makes. The cluster is ours alone, so another one would say nothing more.
+/// Database that initdb creates. The cluster is not shared, so a separate database has no benefit.
 const DATABASE: &str = "postgres";
-/// Only the socket's name has it.
+/// Port number, which is only a part of the socket's name.
 const PORT: u16 = 5432;
-/// How long PostgreSQL may take until it answers; after a crash it first replays its log.
+/// Time limit for the start of PostgreSQL. After a crash it first replays its log.
 const START_TIME: Duration = Duration::from_secs(60);
-/// How long a command beside a server waits until that server's PostgreSQL answers.
+/// Time limit for a command to wait for the PostgreSQL of a server that is starting.
 const ATTACH_TIME: Duration = Duration::from_secs(10);
-/// How long to wait before looking again for something that takes milliseconds.
+/// Pause between checks for something that takes milliseconds.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// What to start.
+/// Options of a private PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where everything is kept. It is made if it is missing.
+    /// Data directory. Created if missing.
     pub data_dir: PathBuf,
-    /// The folder of PostgreSQL's server programs; when unset, the fitting one of those installed.
+    /// Folder of PostgreSQL's server programs. If unset, they are searched for.
     pub pg_bin: Option<PathBuf>,
-    /// Whether what is committed must survive a crash of the machine.
+    /// Whether commits must survive a crash of the machine.
     pub durability: Durability,
-    /// How many connections PostgreSQL takes.
+    /// Maximum number of connections.
     pub max_connections: u32,
 }
 
-/// Whether what is committed must survive a crash of the machine.
+/// Whether commits must survive a crash of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// It must.
+    /// Commits survive.
     Durable,
-    /// It need not: for tests, whose data nobody wants back.
+    /// Commits may be lost. For tests.
     Volatile,
 }
 
-/// Where a private PostgreSQL is reached.
+/// Address of a private PostgreSQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The folder of its Unix socket.
+    /// Folder of the Unix socket.
     pub socket_dir: PathBuf,
-    /// The port that is part of the socket's name.
+    /// Port in the socket's name.
     pub port: u16,
-    /// The user to connect as, without a password.
+    /// User to connect as, without a password.
     pub user: String,
-    /// The database to use.
+    /// Database to use.
     pub database: String,
 }
 
@@ -84,12 +83,12 @@ impl Endpoint {
     }
 }
 
-/// A PostgreSQL of our own, running. Dropping it stops it too, without waiting.
+/// A running private PostgreSQL. Dropping it also stops it, but does not wait.
 #[derive(Debug)]
 pub struct PrivatePostgres {
     options: Options,
     running: Running,
-    // The last field, so that the data directory is given up last.
+    // The last field, so that the data directory is released last.
     _owner: Owner,
 }
 
@@ -101,8 +100,8 @@ struct Running {
 }
 
 impl PrivatePostgres {
-    /// Starts it, and returns when it takes connections. Blocks: a tenth of a second, a second the
-    /// first time, and more only after a crash.
+    /// Starts PostgreSQL, and returns when it accepts connections. Blocks for a tenth of a second, a second the first
+    /// time, and longer only after a crash.
     pub fn start(options: Options) -> Result<Self, Error> {
         let data_dir = folders::make_data_dir(&options.data_dir)?;
         let options = Options { data_dir, ..options };
@@ -110,8 +109,8 @@ impl PrivatePostgres {
         Ok(Self { running: launch(&options)?, options, _owner: owner })
     }
 
-    /// Starts it again if it has ended by itself, as when the system ran out of memory; gives whether it
-    /// had. Blocks as [`PrivatePostgres::start`] does.
+    /// Restarts PostgreSQL if it has exited, for example because the system ran out of memory. Returns whether it had
+    /// exited. Blocks like [`PrivatePostgres::start`].
     pub fn revive(&mut self) -> Result<bool, Error> {
         if self.running.lifeline.ended()?.is_none() {
             return Ok(false);
@@ -120,31 +119,31 @@ impl PrivatePostgres {
         Ok(true)
     }
 
-    /// Where it is reached.
+    /// Address.
     pub fn endpoint(&self) -> &Endpoint {
         &self.running.endpoint
     }
 
-    /// Whether this start made the cluster, so that there is nothing in it yet.
+    /// Whether this start created the cluster, which is then empty.
     pub fn is_new(&self) -> bool {
         self.running.is_new
     }
 
-    /// Stops it cleanly, cutting off clients that are still connected, and gives up the data directory.
+    /// Stops PostgreSQL cleanly, disconnects its clients, and releases the data directory.
     pub fn stop(mut self) -> Result<(), Error> {
         let data_dir = &self.options.data_dir;
         self.running.lifeline.let_go();
-        // Not only waiting for our child: whoever killed the lifeline's shell has left that to us.
+        // Waiting for our child is not sufficient: if the lifeline's shell was killed, PostgreSQL must be stopped here.
         let lock = folders::open(&data_dir.join(postmaster::LOCK), 0o600)?;
         postmaster::take_over(&cluster::path(data_dir), &lock)?;
         self.running.lifeline.reap()?;
-        // Nothing depends on it: the next start makes the folder anew.
+        // A failure is harmless, because the next start recreates the folder.
         let _ = fs::remove_dir(&self.running.endpoint.socket_dir);
         Ok(())
     }
 }
 
-/// Starts PostgreSQL in a data directory that is ours, and waits until it takes connections.
+/// Starts PostgreSQL in a data directory that this process owns, and waits until it accepts connections.
 fn launch(options: &Options) -> Result<Running, Error> {
     let data_dir = &options.data_dir;
     let cluster = cluster::path(data_dir);
@@ -152,7 +151,7 @@ fn launch(options: &Options) -> Result<Running, Error> {
     account.check_may_enter(data_dir)?;
     let programs = find::find(&account, options.pg_bin.as_deref(), cluster::major(&cluster)?)?;
 
-    // Whatever of PostgreSQL runs here holds this lock, so from now on nothing else does.
+    // All PostgreSQL processes of this data directory hold this lock, so from now on no other one runs.
     let lock = folders::open(&data_dir.join(postmaster::LOCK), 0o600)?;
     postmaster::take_over(&cluster, &lock)?;
     let log = Log::start(data_dir)?;
@@ -165,12 +164,12 @@ fn launch(options: &Options) -> Result<Running, Error> {
     let arguments = cluster::arguments(&cluster, &endpoint, options.durability, options.max_connections);
     let mut lifeline = launcher.launch(&programs.postgres(), arguments)?;
     wait_until_ready(&mut lifeline, &cluster, &endpoint, &log)?;
-    tracing::debug!(major = programs.major, bin = %programs.bin.display(), "the private PostgreSQL runs");
+    tracing::debug!(major = programs.major, bin = %programs.bin.display(), "private PostgreSQL started");
     Ok(Running { endpoint, is_new, lifeline })
 }
 
-/// Where the private PostgreSQL of the server that owns `data_dir` is reached, if a server does.
-/// Waits for one that is just starting.
+/// Returns the address of the private PostgreSQL of the server that owns `data_dir`, if there is such a server. Waits
+/// for a server that is starting.
 pub fn attach(data_dir: &Path) -> Result<Option<Endpoint>, Error> {
     let Ok(data_dir) = fs::canonicalize(data_dir) else { return Ok(None) };
     let cluster = cluster::path(&data_dir);
@@ -191,13 +190,13 @@ pub fn attach(data_dir: &Path) -> Result<Option<Endpoint>, Error> {
 
 fn wait_until_ready(lifeline: &mut Lifeline, cluster: &Path, endpoint: &Endpoint, log: &Log) -> Result<(), Error> {
     let deadline = Instant::now() + START_TIME;
-    // The run folder was made empty, so a socket is this start's, and so is what was written before it.
+    // The run folder was created empty, so the socket and everything written before it are from this start.
     while !endpoint.socket().exists() || postmaster::endpoint(cluster)?.is_none() {
         if let Some(status) = lifeline.ended()? {
             return Err(Error::DidNotStart { how: status.to_string(), log: log.path.clone(), said: log.tail() });
         }
         if Instant::now() > deadline {
-            let how = format!("it was not ready after {} s", START_TIME.as_secs());
+            let how = format!("not ready after {} s", START_TIME.as_secs());
             return Err(Error::DidNotStart { how, log: log.path.clone(), said: log.tail() });
         }
         thread::sleep(PAUSE);

@@ -1,5 +1,5 @@
-//! Who works with the data directory: the one server that holds the lock on a file in it. The lock
-//! goes with the process, however it ends.
+//! Ownership of the data directory: the server that holds the lock on a file in it. The lock is released when the
+//! process ends, however it ends.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -12,17 +12,17 @@ use std::{
 use super::{Error, PAUSE, folders};
 
 const FILE: &str = "owner.lock";
-/// A command that asks who the owner is holds the lock for a moment; it must not be taken for one.
+/// A command that queries the owner holds the lock for a moment, and must not be mistaken for an owner.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The right to work with a data directory, until it is dropped.
+/// Ownership of a data directory, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Owner {
     _file: File,
 }
 
 impl Owner {
-    /// Takes it, unless another process has it.
+    /// Acquires ownership, unless another process has it.
     pub(super) fn lock(data_dir: &Path) -> Result<Self, Error> {
         let path = data_dir.join(FILE);
         let mut file = folders::open(&path, 0o644)?;
@@ -44,7 +44,7 @@ impl Owner {
     }
 }
 
-/// The process that works with `data_dir`, for people, if one does.
+/// Returns the process that owns `data_dir`, for people, if any.
 pub(super) fn of(data_dir: &Path) -> Result<Option<String>, Error> {
     let path = data_dir.join(FILE);
     let file = match File::open(&path) {

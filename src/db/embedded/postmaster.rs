@@ -1,5 +1,5 @@
-//! What runs on the cluster: told by the lock that all of PostgreSQL's processes hold, and by
-//! `postmaster.pid`, PostgreSQL's own note.
+//! Processes that run on the cluster. They are found by the lock that all PostgreSQL processes hold, and by
+//! PostgreSQL's `postmaster.pid`.
 
 use std::{
     ffi::OsStr,
@@ -20,27 +20,27 @@ use nix::{
 
 use super::{Endpoint, Error, PAUSE};
 
-/// The file whose lock all of PostgreSQL's processes hold: it is free when the last one is gone, be
-/// that a child that outlived a killed parent, or an initdb.
+/// File whose lock all PostgreSQL processes hold. It is released when the last process is gone, including initdb and
+/// children that outlive a killed parent.
 pub(super) const LOCK: &str = "postgres.lock";
-/// How long an earlier PostgreSQL may take to stop.
+/// Time limit for an earlier PostgreSQL to stop.
 const STOP_TIME: Duration = Duration::from_secs(30);
 
-/// Who has the process id in `postmaster.pid`.
+/// Process that has the PID in `postmaster.pid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
     /// No process.
     Nobody,
-    /// Our cluster's PostgreSQL.
+    /// The cluster's PostgreSQL.
     Ours(Pid),
-    /// A process that got the id later, or a zombie that nobody has reaped: both answer to signal 0, so
-    /// PostgreSQL would take them for another of itself.
+    /// Another process that reused the PID, or a zombie that nobody has reaped. Both respond to signal 0, so PostgreSQL
+    /// would take them for a running PostgreSQL.
     Impostor,
-    /// A PostgreSQL of which we may not see where it works.
+    /// A PostgreSQL whose working directory may not be read.
     Unclear,
 }
 
-/// Waits until nothing of an earlier PostgreSQL runs, and stops what does. Afterwards `lock` is ours.
+/// Stops an earlier PostgreSQL, and waits until no process of it remains. Afterwards this process holds `lock`.
 pub(super) fn take_over(cluster: &Path, lock: &File) -> Result<(), Error> {
     let deadline = Instant::now() + STOP_TIME;
     let mut locked = false;
@@ -55,13 +55,13 @@ pub(super) fn take_over(cluster: &Path, lock: &File) -> Result<(), Error> {
                 }
             };
         }
-        // Looked at even so: someone may have removed the lock's file.
+        // Check the PID even if the lock is free, because the lock file may have been removed.
         let holder = holder(cluster)?;
         match holder {
-            // Usually its lifeline has told it already, and being told twice changes nothing.
+            // The lifeline has usually sent the signal already. A second one has no effect.
             Holder::Ours(pid) if told != Some(pid) => {
                 tracing::debug!(%pid, "stopping PostgreSQL");
-                // If it has just ended, all the better.
+                // An error means that the process has just ended.
                 let _ = kill(pid, Signal::SIGINT);
                 told = Some(pid);
             }
@@ -80,9 +80,9 @@ pub(super) fn take_over(cluster: &Path, lock: &File) -> Result<(), Error> {
     }
 }
 
-/// Removes a `postmaster.pid` that would hold up PostgreSQL for nothing: one with the id of another process, and one
-/// without a process id, as after a power cut. A plainly stale one stays: PostgreSQL itself looks in it for its shared
-/// memory, a last guard against two at once.
+/// Removes a `postmaster.pid` that would keep PostgreSQL from starting without need: one with the PID of another
+/// process, or one without a PID, as after a power failure. One that is only stale stays, because PostgreSQL finds its
+/// shared memory by it, a last guard against two instances.
 pub(super) fn remove_stale(cluster: &Path) -> Result<(), Error> {
     let is_garbled = read(cluster)?.is_some_and(|text| process_id(&text).is_none());
     if !is_garbled && holder(cluster)? != Holder::Impostor {
@@ -91,22 +91,22 @@ pub(super) fn remove_stale(cluster: &Path) -> Result<(), Error> {
     let path = note(cluster);
     if is_garbled {
         tracing::warn!(
-            "{} holds no process id, as after a power cut; removed, as PostgreSQL is not running",
+            "{} had no process ID, as after a power failure; removed, because PostgreSQL is not running",
             path.display()
         );
     }
     fs::remove_file(&path).map_err(Error::files("removing", path))
 }
 
-/// Where the cluster's PostgreSQL is reached, if its note says that it takes connections.
+/// Returns the address of the cluster's PostgreSQL, if its `postmaster.pid` says that it accepts connections.
 pub(super) fn endpoint(cluster: &Path) -> Result<Option<Endpoint>, Error> {
     Ok(read(cluster)?.and_then(|text| ready_endpoint(&text)))
 }
 
-/// Who has the process id in the cluster's `postmaster.pid`.
+/// Returns the process that has the PID in the cluster's `postmaster.pid`.
 pub(super) fn holder(cluster: &Path) -> Result<Holder, Error> {
     let Some(text) = read(cluster)? else { return Ok(Holder::Nobody) };
-    // Without an id, an orphan is still found by where it works.
+    // Without a PID, an orphan is still found by its working directory.
     let Some(pid) = process_id(&text) else { return Ok(running(cluster).map_or(Holder::Nobody, Holder::Ours)) };
     if kill(pid, None) == Err(Errno::ESRCH) {
         return Ok(Holder::Nobody);
@@ -114,11 +114,12 @@ pub(super) fn holder(cluster: &Path) -> Result<Holder, Error> {
     let command = command_line(pid);
     let program = command.split(|byte| matches!(byte, 0 | b' ')).next().unwrap_or_default();
     let program = Path::new(OsStr::from_bytes(program)).file_name().unwrap_or_default();
-    // Children call themselves "postgres: …"; a zombie has no command line.
+    // Children are named "postgres: …"; a zombie has no command line.
     if program != "postgres" && program != "postgres:" && program != "postmaster" {
         return Ok(Holder::Impostor);
     }
-    // PostgreSQL works in its data directory. Root without all rights, as in a container, may not look.
+    // PostgreSQL's working directory is its data directory. Root without all capabilities, as in a container, may not
+    // read it.
     Ok(match fs::read_link(format!("/proc/{pid}/cwd")) {
         Ok(folder) if folder == cluster => Holder::Ours(pid),
         Ok(_) => Holder::Impostor,
@@ -127,20 +128,20 @@ pub(super) fn holder(cluster: &Path) -> Result<Holder, Error> {
     })
 }
 
-/// The process id in PostgreSQL's note. It is negative of one that serves nobody (`postgres --single`).
+/// Parses the PID in `postmaster.pid`. It is negative for a process that accepts no connections (`postgres --single`).
 fn process_id(text: &str) -> Option<Pid> {
     let id: i32 = first_line(text)?.parse().ok()?;
     id.checked_abs().filter(|id| *id != 0).map(Pid::from_raw)
 }
 
-/// The PostgreSQL that works on the cluster, where the system tells.
+/// Finds the PostgreSQL that runs on the cluster, if the system allows it.
 fn running(cluster: &Path) -> Option<Pid> {
     let processes = fs::read_dir("/proc").ok()?;
     let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid::from_raw));
     let works_here = |pid: &Pid| {
         let command = command_line(*pid);
         let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
-        // Not one of its children, which call themselves "postgres: …".
+        // Children are named "postgres: …".
         Path::new(OsStr::from_bytes(program)).file_name().is_some_and(|name| name == "postgres")
             && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder == cluster)
     };
@@ -177,7 +178,7 @@ fn first_line(text: &str) -> Option<&str> {
     text.lines().next().map(str::trim)
 }
 
-/// The lines: process id, data directory, start time, port, socket folder, address, shared memory, status.
+/// The lines are: PID, data directory, start time, port, socket folder, address, shared memory, status.
 fn ready_endpoint(text: &str) -> Option<Endpoint> {
     let mut lines = text.lines().skip(3);
     let port = lines.next()?.trim().parse().ok()?;
@@ -192,7 +193,7 @@ mod tests {
     const NOTE: &str = "17\n/d/postgres\n1700000000\n5432\n/d/run\n\n  1234  5\nready   \n";
 
     #[test]
-    fn a_note_without_a_process_id_is_told_from_one_with_it() {
+    fn pid_is_parsed_or_reported_missing() {
         for (text, id) in [("17\n/d", Some(17)), (" 17", Some(17)), ("-17\n", Some(17))] {
             assert_eq!(process_id(text), id.map(Pid::from_raw), "{text:?}");
         }
@@ -202,11 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn a_note_tells_where_a_ready_postgresql_is() {
+    fn endpoint_is_read_only_from_a_ready_and_complete_file() {
         assert_eq!(ready_endpoint(NOTE), Some(Endpoint::at("/d/run".into(), 5432)));
         assert_eq!(ready_endpoint(&NOTE.replace("ready   ", "starting")), None);
         for part in 0..NOTE.len() - "ready   \n".len() {
-            assert_eq!(ready_endpoint(&NOTE[..part]), None, "a half-written note");
+            assert_eq!(ready_endpoint(&NOTE[..part]), None, "a half-written file");
         }
     }
 }

@@ -195,7 +195,7 @@ async fn accounts_that_share_an_address_are_named_at_the_start_with_what_to_do()
     pool.close().await;
     let (is_ok, _, told) = Deployment::new().run_on(&database, &["migrate"]);
     assert!(is_ok, "{told}");
-    for word in ["usr_1", "usr_2", "ada@xn--bcher-kva.example", "two accounts have one e-mail address", "remove"] {
+    for word in ["usr_1", "usr_2", "ada@xn--bcher-kva.example", "two accounts have the same email address", "remove"] {
         assert!(told.contains(word), "{word} in {told}");
     }
 }
