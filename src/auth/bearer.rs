@@ -77,7 +77,7 @@ struct Found {
     rests_on: Vec<Subject>,
 }
 
-/// A repository's look-up by hash, as a repeatable read that owns the hash.
+/// A repository's lookup by hash, as a repeatable read that owns the hash.
 macro_rules! look_up {
     ($find:path, $hash:ident) => {{
         let hash = $hash.clone();

@@ -2,7 +2,7 @@
 //! [`Lease`] is valid and nothing that the entry depends on was invalidated.
 //!
 //! An invalidation removes no entries. Each subject that entries depend on has one [`Ground`], which records when the
-//! subject was last invalidated, and every look-up checks an entry together with its grounds. An invalidation is therefore
+//! subject was last invalidated, and every lookup checks an entry together with its grounds. An invalidation is therefore
 //! one map operation, however many entries depend on the subject, and an entry that is inserted late is as invalid as
 //! one that was there before: there is no race between the two.
 
@@ -47,7 +47,7 @@ pub struct Cache<K: Eq + Hash, V> {
     forgotten: AtomicI64,
     /// Log number at the previous sweep.
     swept: AtomicI64,
-    /// Look-ups with and without a result.
+    /// Lookups with and without a result.
     hits: AtomicU64,
     misses: AtomicU64,
 }

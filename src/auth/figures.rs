@@ -35,7 +35,7 @@ static BOUNDS: [Duration; 12] = [
 pub struct Figures {
     /// Leases that expired before they were renewed.
     pub lease_losses: AtomicU64,
-    /// Credential look-ups rejected because of the server that they ran on.
+    /// Credential lookups rejected because of the server that they ran on.
     pub reads_rejected: AtomicU64,
     /// Invalidations that every other node acknowledged.
     pub recalls_by_ack: AtomicU64,
@@ -76,7 +76,7 @@ impl Measured for Node {
             .is(read(&self.figures.lease_losses));
         page.counter(
             "cloudapi_auth_reads_rejected_total",
-            "Credential look-ups rejected because they ran on a different or stale PostgreSQL server.",
+            "Credential lookups rejected because they ran on a different or stale PostgreSQL server.",
         )
         .is(read(&self.figures.reads_rejected));
         page.counter("cloudapi_auth_recalls_total", "Invalidations, by how they were confirmed.")

@@ -289,7 +289,7 @@ where
                     Judged::Passed(standing) => standing,
                     Judged::Refused(error, standing) => return with_standing(error.into_response(), standing),
                     Judged::Unknown(..) => {
-                        return Error::internal("a database look-up returned no decision").into_response();
+                        return Error::internal("a database lookup returned no decision").into_response();
                     }
                 };
                 let body = match may_have_stray_body {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use super::lease::Timing;
 
-/// What one node has seen of the other nodes' rows.
+/// Rows of the other nodes as one node has observed them.
 #[derive(Debug)]
 pub struct Janitor<N> {
     patience: Duration,

@@ -59,7 +59,7 @@ impl<'a> Keeper<'a> {
                 self.rest(until).await;
             } else if let Err(error) = self.take(step).await {
                 self.follower.failed();
-                // A new connection has no unread responses, whatever the error was.
+                // After any error, use a new connection, which has no unread responses.
                 self.link = None;
                 self.tell(Some(&error));
                 tokio::time::sleep(PAUSE).await;

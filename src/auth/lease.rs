@@ -94,7 +94,7 @@ pub struct Mark {
 /// Condition that a database read must meet to decide whether a request is accepted. Taken before the read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadVersion {
-    /// What the node had applied.
+    /// Epoch and log number that the node had applied.
     pub(super) mark: Mark,
     /// Number of the latest revocation that the read must see.
     at_least: i64,

@@ -109,7 +109,7 @@ impl Limits {
         self.lookups.look_up(by, (secret, look), &self.failures, address).await
     }
 
-    /// Limits on look-ups, with their counters.
+    /// Limits on lookups, with their counters.
     pub fn lookups(&self) -> &LookupLimits {
         &self.lookups
     }

@@ -30,7 +30,7 @@ use crate::{
 /// Minimum time between the starts of two batches.
 pub const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Result of a look-up.
+/// Result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A credential with this secret exists and is valid.
@@ -129,7 +129,7 @@ async fn run(shared: Arc<Shared>, by: Authenticator) {
         match read(&by, &batch).await {
             Ok(verdicts) => answer(batch, &verdicts),
             // Dropping the senders reports an error to the waiting requests.
-            Err(error) => tracing::debug!(%error, "credential batch look-up failed"),
+            Err(error) => tracing::debug!(%error, "credential batch lookup failed"),
         }
     }
 }

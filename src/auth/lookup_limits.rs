@@ -1,14 +1,14 @@
 //! Limits the database load of unknown credentials.
 //!
-//! A secret with a valid checksum may not exist, and only the database can tell. Before each look-up of a credential that
-//! is not cached, one use is therefore taken from two budgets: the failures of its address, and the failed look-ups of all
-//! addresses together. A look-up that finds a valid credential returns both.
+//! A secret with a valid checksum may not exist, and only the database can tell. Before each lookup of a credential that
+//! is not cached, one use is therefore taken from two budgets: the failures of its address, and the failed lookups of all
+//! addresses together. A lookup that finds a valid credential returns both.
 //!
-//! * While both budgets have a use left, the look-up runs immediately, in its own transaction.
+//! * While both budgets have a use left, the lookup runs immediately, in its own transaction.
 //! * Otherwise the secret joins the next [batch](super::lookup_batch): one statement that looks up all waiting secrets. A
 //!   flood thus costs a bounded number of transactions per second, however many addresses it comes from, and a valid
 //!   credential during a flood waits only for one batch.
-//! * A second request for a secret whose look-up is in progress also joins the batch, which contains each secret once,
+//! * A second request for a secret whose lookup is in progress also joins the batch, which contains each secret once,
 //!   and then finds the credential in the cache. This needs a cache: without one, each request reads the database.
 //!
 //! Nothing is remembered about unknown secrets. Both paths read the database after the request has arrived, so they see
@@ -42,16 +42,16 @@ use crate::{
     metrics::text::{Measured, Page},
 };
 
-/// Failed look-ups of all addresses together that run in their own transactions: a burst of 100, then 20 per second.
+/// Failed lookups of all addresses together that run in their own transactions: a burst of 100, then 20 per second.
 const ALL: RateLimit = RateLimit::new(100, 5);
-/// Maximum number of concurrent look-ups that only determine why a credential is not valid any more.
+/// Maximum number of concurrent lookups that only determine why a credential is not valid any more.
 const EXPLANATIONS: usize = 2;
 
-/// Limits on the look-ups of one node.
+/// Limits on the lookups of one node.
 #[derive(Debug)]
 pub struct LookupLimits {
     all: Budget<()>,
-    /// Secrets whose look-ups are in progress in their own transactions.
+    /// Secrets whose lookups are in progress in their own transactions.
     under_way: Arc<DashSet<SecretHash>>,
     batches: Batches,
     explanations: Semaphore,
@@ -59,7 +59,7 @@ pub struct LookupLimits {
     batched: AtomicU64,
 }
 
-/// A look-up in progress. Removed on drop, because its request can be canceled.
+/// A lookup in progress. Removed on drop, because its request can be canceled.
 struct UnderWay {
     hash: SecretHash,
     set: Arc<DashSet<SecretHash>>,
@@ -95,7 +95,7 @@ impl LookupLimits {
         let network = address.map(network_of);
         let of_address = network.map_or(Ok(()), |network| failures.take(network));
         let found = self.look_up_within(by, (secret, look), of_address.is_ok()).await;
-        // A failure keeps its use. So does a canceled request, because its look-up may have run.
+        // A failure keeps its use. So does a canceled request, because its lookup may have run.
         let failed = found.as_ref().is_err_and(|error| is_failure(error.code()));
         match (of_address, network) {
             (Err(wait), _) if failed => return Err(too_many_failures(wait)),
@@ -138,7 +138,7 @@ impl LookupLimits {
         }
     }
 
-    /// Marks a look-up as in progress, unless it already is and will fill the cache.
+    /// Marks a lookup as in progress, unless it already is and will fill the cache.
     fn begin(&self, by: &Authenticator, hash: SecretHash) -> Option<UnderWay> {
         let is_first = self.under_way.insert(hash.clone());
         if !is_first && by.fills_cache(since_boot()) {
@@ -155,7 +155,7 @@ pub fn is_failure(code: Code) -> bool {
 
 impl Measured for LookupLimits {
     fn tell(&self, page: &mut Page) {
-        page.counter("cloudapi_auth_lookups_total", "Database look-ups of credentials that were not cached.")
+        page.counter("cloudapi_auth_lookups_total", "Database lookups of credentials that were not cached.")
             .of(&[("mode", "single")], self.single.load(Ordering::Relaxed))
             .of(&[("mode", "batched")], self.batched.load(Ordering::Relaxed));
         page.counter("cloudapi_auth_lookup_batches_total", "Statements that looked up a batch.")

@@ -41,7 +41,7 @@ pub enum Unfit {
     #[error("is little more than this product's name, which is easy to guess; choose one that is unrelated to it")]
     ProductName,
     /// Repetition of a few characters.
-    #[error("repeats a few characters, which is easy to guess; use more different characters")]
+    #[error("repeats a few characters, which is easy to guess; choose one with more variety")]
     Repeated,
     /// Sequence of digits or letters.
     #[error("is a sequence, such as 123456, which is easy to guess; choose one without an order")]

@@ -34,13 +34,13 @@ pub enum Mistake {
     FillAcrossEpochs,
     /// A cache entry depends only on the credential, not on its issuers and project.
     TombstoneOnCredentialAlone,
-    /// A look-up does not check that its snapshot contains what the node has applied.
+    /// A lookup does not check that its snapshot contains what the node has applied.
     NoSeqCheck,
-    /// A look-up does not check that it ran on the server of the heartbeats.
+    /// A lookup does not check that it ran on the server of the heartbeats.
     NoServerCheck,
     /// Without a lease, database reads count.
     FallbackWithoutHeartbeat,
-    /// The result of a rejected look-up is cached.
+    /// The result of a rejected lookup is cached.
     RejectedReadCached,
     /// Acknowledgments are read on any server.
     AcksFromAnotherServer,
@@ -97,7 +97,7 @@ fn request_that_begins_after_a_confirmed_invalidation_is_never_accepted() {
     println!(
         "{accepted} accepted, {hits} of them from a cache; {confirmed} invalidations confirmed, {by_time} by time"
     );
-    println!("{failovers} failovers; {rejected} look-ups rejected");
+    println!("{failovers} failovers; {rejected} lookups rejected");
     assert!(hits > accepted / 4 && accepted > seeds * 100 && confirmed > seeds * 5 && by_time > seeds / 10);
     assert!(failovers > seeds / 3 && rejected > seeds);
 }

@@ -19,7 +19,7 @@ use crate::{
     db::Stamp,
 };
 
-/// Number of connections on which a look-up is tried, and of checks for a heartbeat before a request is rejected.
+/// Number of connections on which a lookup is tried, and of checks for a heartbeat before a request is rejected.
 const ATTEMPTS: u32 = 3;
 const HEARTBEATS: u32 = 4;
 

@@ -49,7 +49,7 @@ pub struct World {
     pub hits: u64,
     pub confirmed: u64,
     pub confirmed_by_time: u64,
-    /// Look-ups whose results did not count.
+    /// Lookups whose results did not count.
     pub rejected: u64,
 }
 
