@@ -1,42 +1,42 @@
-//! What can be done here, in the words of the audit trail, of events and of webhooks.
+//! Actions: names and meanings, as the audit trail, events and webhooks use them.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Where an action is told of.
+/// Where an action is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// In the audit trail alone.
+    /// In the audit trail only.
     InTheTrail,
-    /// In the trail and as an event.
+    /// In the audit trail and as an event.
     AsEvent,
 }
 
 macro_rules! actions {
     ($($variant:ident = $text:literal, $told:ident, $doc:literal;)*) => {
-        /// A thing and what was done to it.
+        /// Recorded action: a type of object and what happened to it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Action {
             $(#[doc = $doc] $variant,)*
         }
 
         impl Action {
-            /// All of them.
+            /// All actions.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// As it is written.
+            /// Name of the action.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            /// Where it is told of.
+            /// Where the action is recorded.
             pub const fn told(self) -> Told {
                 match self { $(Self::$variant => Told::$told,)* }
             }
 
-            /// What it means, in a sentence.
+            /// Meaning, in one sentence.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $doc,)* }
             }
@@ -105,30 +105,30 @@ actions! {
     DemoLoaded = "demo.loaded", InTheTrail, "The examples of the API reference were loaded.";
 }
 
-/// Names that earlier releases wrote. Sealed entries of the audit trail keep them.
+/// Names of earlier releases. Sealed entries of the audit trail keep them.
 const FORMER_NAMES: [(&str, Action); 2] =
     [("resource.mended", Action::ResourceRemediated), ("audit.trimmed", Action::AuditRetentionApplied)];
 
 impl Action {
-    /// The current name of the action that `name` means: an action of an earlier release may have been renamed since. A name
-    /// that is not known here is returned unchanged.
+    /// Returns the current name of the action `name`, which may be a name of an earlier release. Returns an unknown name
+    /// unchanged.
     pub fn current_name(name: &str) -> &str {
         FORMER_NAMES.iter().find(|(former, _)| *former == name).map_or(name, |(_, action)| action.as_str())
     }
 
-    /// The names of `actions` and their former names, which sealed entries keep and filters accept.
+    /// Returns the names of `actions` and their former names, which sealed entries keep and filters accept.
     pub fn names(actions: impl Iterator<Item = Self> + Clone) -> Vec<&'static str> {
         let former = FORMER_NAMES.iter().filter(|(_, renamed)| actions.clone().any(|action| action == *renamed));
         actions.clone().map(Self::as_str).chain(former.map(|(name, _)| *name)).collect()
     }
 
-    /// Those that are told of as events.
+    /// Actions that are events.
     pub fn events() -> impl Iterator<Item = Self> + Clone {
         Self::ALL.iter().copied().filter(|action| action.told() == Told::AsEvent)
     }
 }
 
-/// A text that is no action.
+/// Error for a text that is not an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an action")]
 pub struct NotAnAction;

@@ -1,9 +1,9 @@
-//! Who can have done something, as clients name them to filter by.
+//! Actors of audit entries, as clients name them in filters.
 
 use super::id::{self, Key, KeyId, Kind, Token, TokenId, User, UserId};
 
-/// Whether an entry of the audit trail can name `text` as its actor: the id of a user, a key or a token, or the name of an
-/// account on the server's machine.
+/// Returns whether `text` can be the actor of an audit entry: the id of a user, key or token, or the name of an account on
+/// the server's machine.
 pub fn is_actor(text: &str) -> bool {
     if text.split_once('_').is_some_and(|(prefix, _)| id::PREFIXES.contains(&prefix)) {
         return text.parse::<UserId>().is_ok() || text.parse::<KeyId>().is_ok() || text.parse::<TokenId>().is_ok();
@@ -11,7 +11,7 @@ pub fn is_actor(text: &str) -> bool {
     is_account_name(text)
 }
 
-/// How the filter is described.
+/// Describes the format of an actor, for error messages.
 pub fn form() -> String {
     format!(
         "the id of a user, key or token, such as {}, {} or {}, or the name of an operator's account",
@@ -21,7 +21,8 @@ pub fn form() -> String {
     )
 }
 
-/// POSIX's portable names (XBD §3.437), with the spaces and the `$` at the end that accounts of a Windows domain may have.
+/// Checks for a POSIX portable name (XBD §3.437). Spaces and a trailing `$` are also allowed, because accounts of a Windows
+/// domain can have them.
 fn is_account_name(text: &str) -> bool {
     let name = text.strip_suffix('$').unwrap_or(text);
     let portable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b' ');
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_actor_is_an_id_or_the_name_of_an_account() {
+    fn actor_is_an_id_or_an_account_name() {
         for text in ["usr_8f2", "key_7d1", "tok_2c9", "root", "ada.l", "_apt", "host$", "user1", "Domain Admin"] {
             assert!(is_actor(text), "{text}");
         }

@@ -1,4 +1,4 @@
-//! Who is calling, once a secret has been recognised.
+//! Caller of a request, after authentication.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -13,79 +13,79 @@ use super::{
     tenant::ProjectStatus,
 };
 
-/// From where and how often a key, and what was issued under it, may be used.
+/// Restrictions of a key and of the tokens issued under it: networks and request rate.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
-    /// The key whose bounds these are; none for a token that no key stands behind.
+    /// Key that has these restrictions; `None` for a token that was not issued under a key.
     pub key: Option<KeyId>,
-    /// The networks it may be used from; from everywhere if there is none.
+    /// Allowed networks; `None` for any network.
     pub allowed_ips: Option<Arc<[Cidr]>>,
-    /// How often it may be used; as the operator says if there is none.
+    /// Rate limit; `None` for the operator's default.
     pub rate_limit: Option<RateLimit>,
 }
 
 impl Bounds {
-    /// As the database has them. What this version cannot read admits nobody.
+    /// Creates the restrictions from their stored form. A network that this version cannot parse allows no address.
     pub fn stored(key: Option<KeyId>, allowed_ips: &[String], rate_limit: Option<RateLimit>) -> Self {
         let networks = || allowed_ips.iter().filter_map(|network| network.parse().ok()).collect();
         Self { key, allowed_ips: (!allowed_ips.is_empty()).then(networks), rate_limit }
     }
 
-    /// Whether it may be used from `address`. From nowhere known, only where it may be used from everywhere.
+    /// Returns whether `address` is allowed. An unknown address is allowed only if any network is.
     pub fn allow(&self, address: Option<IpAddr>) -> bool {
         let Some(networks) = &self.allowed_ips else { return true };
         address.is_some_and(|address| networks.iter().any(|network| network.contains(address)))
     }
 }
 
-/// A recognised, live credential.
+/// Authenticated, active credential.
 #[derive(Clone, Debug)]
 pub enum Caller {
-    /// A signed-in user. What it may do depends on the user's role in each project.
+    /// Session of a user. Its scopes depend on the user's role in each project.
     Session {
-        /// The session.
+        /// Id of the session.
         id: SessionId,
-        /// Whose it is.
+        /// Id of the user.
         user_id: UserId,
     },
-    /// A project's API key.
+    /// API key of a project.
     Key {
-        /// The key.
+        /// Id of the key.
         id: KeyId,
-        /// Its project.
+        /// Id of the project.
         project_id: ProjectId,
-        /// How the project stands.
+        /// Status of the project.
         project_status: ProjectStatus,
-        /// What it may do.
+        /// Scopes.
         scopes: ScopeSet,
-        /// When it was made.
+        /// Creation time.
         created_at: Timestamp,
-        /// When it ends, if it does; its secret may end sooner.
+        /// Expiration time, if any. Its secret can expire earlier.
         expires_at: Option<Timestamp>,
-        /// From where and how often it may be used.
+        /// Restrictions.
         bounds: Bounds,
     },
-    /// A scoped token.
+    /// Scoped token.
     Token {
-        /// The token.
+        /// Id of the token.
         id: TokenId,
-        /// Its project.
+        /// Id of the project.
         project_id: ProjectId,
-        /// How the project stands.
+        /// Status of the project.
         project_status: ProjectStatus,
-        /// What it may do: its own scopes, cut to what each of its issuers still has.
+        /// Effective scopes: its own scopes, limited to those that each of its issuers still has.
         scopes: ScopeSet,
-        /// When it was made.
+        /// Creation time.
         created_at: Timestamp,
-        /// When it ends, at the latest with its issuer.
+        /// Expiration time, not later than that of its issuer.
         expires_at: Timestamp,
-        /// From where and how often it may be used: those of the key it was issued under.
+        /// Restrictions of the key that it was issued under.
         bounds: Bounds,
     },
 }
 
 impl Caller {
-    /// The kind of credential.
+    /// Kind of credential.
     pub fn kind(&self) -> SecretKind {
         match self {
             Self::Session { .. } => SecretKind::Session,
@@ -94,7 +94,7 @@ impl Caller {
         }
     }
 
-    /// Which credential was shown.
+    /// Id of the credential.
     pub fn credential_id(&self) -> CredentialId {
         match self {
             Self::Session { id, .. } => CredentialId::Session(*id),
@@ -103,7 +103,7 @@ impl Caller {
         }
     }
 
-    /// From where and how often it may be used.
+    /// Restrictions of a key or token.
     pub fn bounds(&self) -> Option<&Bounds> {
         match self {
             Self::Session { .. } => None,
@@ -111,7 +111,7 @@ impl Caller {
         }
     }
 
-    /// The user that a session speaks for.
+    /// User of a session.
     pub fn user_id(&self) -> Option<UserId> {
         match self {
             Self::Session { user_id, .. } => Some(*user_id),
@@ -119,7 +119,7 @@ impl Caller {
         }
     }
 
-    /// The one project it belongs to, for a key or a token.
+    /// Project of a key or token.
     pub fn project_id(&self) -> Option<ProjectId> {
         match self {
             Self::Session { .. } => None,
@@ -127,7 +127,7 @@ impl Caller {
         }
     }
 
-    /// How that project stands.
+    /// Status of that project.
     pub fn project_status(&self) -> Option<ProjectStatus> {
         match self {
             Self::Session { .. } => None,

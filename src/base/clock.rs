@@ -1,4 +1,4 @@
-//! The time: one clock that tests can move, and one way to write an instant.
+//! Time: a clock that tests can move, and the format of instants.
 
 use std::{
     borrow::Cow,
@@ -15,25 +15,25 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use time::{Date, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339, macros::format_description};
 
-/// An instant, in UTC, to the millisecond; written as RFC 3339 with `Z`.
+/// Instant in UTC, with millisecond precision; formatted as RFC 3339 with `Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Timestamp(OffsetDateTime);
 
 impl Timestamp {
-    /// Before all that happens here.
+    /// Earliest instant in use.
     pub const EARLIEST: Self = Self(OffsetDateTime::UNIX_EPOCH);
 
-    /// The given instant, cut to the millisecond so that what is stored and what is shown agree.
+    /// Truncates an instant to milliseconds, so that stored and displayed values agree.
     pub fn new(instant: OffsetDateTime) -> Self {
         let instant = instant.to_offset(UtcOffset::UTC);
         let whole_millis = instant.millisecond();
         Self(instant.replace_millisecond(whole_millis).unwrap_or(instant))
     }
 
-    /// Reads RFC 3339 with any offset, unless the instant is in no year that RFC 3339 can write in UTC.
+    /// Parses RFC 3339 with any offset. Returns `None` if RFC 3339 cannot represent the instant in UTC.
     pub fn parse(text: &str) -> Option<Self> {
-        // `time` takes any character between date and time.
+        // `time` accepts any character between date and time.
         if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
             return None;
         }
@@ -51,7 +51,7 @@ impl Timestamp {
         self.0.unix_timestamp() * 1000 + i64::from(self.0.millisecond())
     }
 
-    /// The instant so many whole minutes after 1970-01-01T00:00:00Z.
+    /// Returns the instant that is `minutes` after 1970-01-01T00:00:00Z.
     pub fn from_unix_minutes(minutes: u64) -> Option<Self> {
         Self::from_unix_millis(i64::try_from(minutes).ok()?.checked_mul(60_000)?)
     }
@@ -60,32 +60,32 @@ impl Timestamp {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok().map(Self)
     }
 
-    /// This instant, cut to the minute.
+    /// Truncates the instant to minutes.
     #[must_use]
     pub fn minute(self) -> Self {
         Self(self.0.replace_second(0).and_then(|minute| minute.replace_nanosecond(0)).unwrap_or(self.0))
     }
 
-    /// The UTC calendar day this instant falls on.
+    /// UTC calendar day of the instant.
     pub fn date(self) -> Date {
         self.0.date()
     }
 
-    /// This instant and `span` more; an instant beyond the calendar's end stays at that end.
+    /// Adds `span`, saturating at the end of the calendar.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         let span = time::Duration::try_from(span).unwrap_or(time::Duration::MAX);
         Self(self.0.saturating_add(span))
     }
 
-    /// This instant and `span` less; an instant before the calendar's beginning stays at that beginning.
+    /// Subtracts `span`, saturating at the beginning of the calendar.
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {
         let span = time::Duration::try_from(span).unwrap_or(time::Duration::MAX);
         Self(self.0.saturating_sub(span))
     }
 
-    /// The time from `self` to `later`, zero if `later` is not later.
+    /// Time from `self` to `later`, or zero if `later` is not later.
     pub fn until(self, later: Self) -> Duration {
         (later.0 - self.0).try_into().unwrap_or(Duration::ZERO)
     }
@@ -94,7 +94,7 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (date, time) = (self.0.date(), self.0.time());
-        // By hand, because a list writes many and `time`'s formatter takes ten times as long.
+        // Written by hand, because lists format many timestamps and `time`'s formatter takes ten times as long.
         let mut text = *b"0000-00-00T00:00:00.000Z";
         let parts = [
             (0..4, u32::try_from(date.year()).map_err(|_| fmt::Error)?),
@@ -141,19 +141,19 @@ impl JsonSchema for Timestamp {
     }
 }
 
-/// A UTC calendar day; written `YYYY-MM-DD`.
+/// UTC calendar day, in the format `YYYY-MM-DD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Day(pub Date);
 
 impl Serialize for Day {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // `Date` prints as YYYY-MM-DD for every year a timestamp can have.
+        // `Date` is formatted as YYYY-MM-DD for every year that a timestamp can have.
         serializer.collect_str(&self.0)
     }
 }
 
 impl Day {
-    /// Reads `YYYY-MM-DD`.
+    /// Parses `YYYY-MM-DD`.
     pub fn parse(text: &str) -> Option<Self> {
         let is_plain = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
         Date::parse(text, format_description!("[year]-[month]-[day]")).ok().filter(|_| is_plain).map(Self)
@@ -179,34 +179,34 @@ impl JsonSchema for Day {
     }
 }
 
-/// Where "now" comes from: the system's clock, plus an offset that only tests move.
+/// Source of the current time: the system clock, plus an offset that only tests change.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     offset_millis: AtomicI64,
-    /// How far the wall clock alone was set back.
+    /// Offset by which only the wall clock was set back.
     behind_millis: AtomicI64,
-    /// The latest instant that [`Clock::forward`] has given, in milliseconds since 1970.
+    /// Latest instant that [`Clock::forward`] has returned, in milliseconds since 1970.
     latest_millis: AtomicI64,
 }
 
 impl Clock {
-    /// The system's clock.
+    /// Returns the system clock.
     pub fn system() -> Self {
         Self::default()
     }
 
-    /// Now.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         let Shared { offset_millis, behind_millis, .. } = &*self.0;
         let offset = offset_millis.load(Ordering::Relaxed) - behind_millis.load(Ordering::Relaxed);
         Timestamp::new(OffsetDateTime::now_utc() + time::Duration::milliseconds(offset))
     }
 
-    /// Now, or the latest instant that this has given before, if the wall clock was set back since: what has
-    /// ended by it does not come to life again.
+    /// Returns the current time, or the latest instant that this function has returned, if the wall clock was set back
+    /// since. Anything that has expired by this time stays expired.
     pub fn forward(&self) -> Timestamp {
         let now = self.now();
         let millis = now.unix_millis();
@@ -217,41 +217,41 @@ impl Clock {
         if millis >= latest { now } else { Timestamp::from_unix_millis(latest).unwrap_or(now) }
     }
 
-    /// The time since the process began to ask, which goes on evenly whatever happens to the wall clock.
+    /// Returns the monotonic time since the first call in this process. Changes to the wall clock do not affect it.
     pub fn monotonic(&self) -> Duration {
         static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
         let offset = self.0.offset_millis.load(Ordering::Relaxed);
         BEGAN.elapsed() + Duration::from_millis(offset.try_into().unwrap_or(0))
     }
 
-    /// Moves the clock forward, for every holder of a clone of it.
+    /// Moves the clock and all of its clones forward.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.0.offset_millis.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// Sets the wall clock forward, for every holder of a clone of it. Monotonic time goes on as before.
+    /// Sets the wall clock of this clock and all of its clones forward. Does not affect monotonic time.
     pub fn set_forward(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.0.behind_millis.fetch_sub(by, Ordering::Relaxed);
     }
 
-    /// Sets the wall clock back, for every holder of a clone of it. Monotonic time goes on.
+    /// Sets the wall clock of this clock and all of its clones back. Does not affect monotonic time.
     pub fn set_back(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.0.behind_millis.fetch_add(by, Ordering::Relaxed);
     }
 }
 
-/// The time since the machine was started, the time that it was suspended included. Whatever must not be
-/// fooled by a wall clock that is set, or by a machine that slept, goes by it.
+/// Returns the time since boot, including the time that the machine was suspended. Used where neither a change of the wall
+/// clock nor a suspended machine may affect a deadline.
 pub fn since_boot() -> Duration {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
-    // Elsewhere this is the clock that counts suspension (macOS: clock_gettime(3)).
+    // On other systems, this clock includes the time of suspension (macOS: clock_gettime(3)).
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
-    // A clock that cannot be read stands at the end of time: then no lease is good.
+    // If the clock cannot be read, the time is the maximum, so that no lease is valid.
     clock_gettime(CLOCK).map_or(Duration::MAX, Duration::from)
 }
 
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_is_written_in_utc_with_three_decimals() {
+    fn instant_is_formatted_in_utc_with_milliseconds() {
         for (text, written) in [
             ("2026-03-01T01:02:03.4567+01:00", "2026-03-01T00:02:03.456Z"),
             ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000Z"),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_in_utc_is_not_read() {
+    fn instant_that_cannot_be_represented_in_utc_is_rejected() {
         for text in ["9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00+00:01", "2026-03-01 01:02:03Z", "2026-03-01"] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn setting_the_wall_clock_leaves_monotonic_time_alone() {
+    fn setting_the_wall_clock_does_not_affect_monotonic_time() {
         let clock = Clock::system();
         let (before, monotonic) = (clock.now(), clock.monotonic());
         clock.set_forward(Duration::from_secs(7200));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn going_forward_a_clock_that_is_set_back_stands_still() {
+    fn forward_does_not_go_back_when_the_clock_is_set_back() {
         let clock = Clock::system();
         let before = clock.forward();
         clock.set_back(Duration::from_secs(3600));
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_since_boot_goes_on() {
+    fn time_since_boot_increases() {
         let before = since_boot();
         assert!(before > Duration::ZERO && since_boot() >= before && since_boot() < Duration::MAX);
     }

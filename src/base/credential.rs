@@ -1,4 +1,4 @@
-//! Which credential, and whether it still works.
+//! Ids and status of credentials.
 
 use std::fmt;
 
@@ -10,19 +10,19 @@ use super::{
     id::{KeyId, SessionId, TokenId},
 };
 
-/// Which credential.
+/// Id of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CredentialId {
-    /// A session.
+    /// Session.
     Session(SessionId),
-    /// A key.
+    /// Key.
     Key(KeyId),
-    /// A token.
+    /// Token.
     Token(TokenId),
 }
 
 impl CredentialId {
-    /// As it is stored: the number of its kind, and its own.
+    /// Stored form: the number of the kind, and the number of the id.
     pub fn numbers(self) -> (u8, u128) {
         match self {
             Self::Session(id) => (1, id.as_u128()),
@@ -31,7 +31,7 @@ impl CredentialId {
         }
     }
 
-    /// The credential with these [`CredentialId::numbers`].
+    /// Returns the credential with these [`CredentialId::numbers`].
     pub fn from_numbers(kind: u8, id: u128) -> Option<Self> {
         match kind {
             1 => Some(Self::Session(SessionId::from_u128(id))),
@@ -52,21 +52,21 @@ impl fmt::Display for CredentialId {
     }
 }
 
-/// Whether a credential still works.
+/// Status of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum CredentialStatus {
-    /// It does.
+    /// The credential works.
     Active,
-    /// It has reached its end.
+    /// The credential has expired.
     Expired,
-    /// It, or what issued it, was ended before its time.
+    /// The credential or its issuer was revoked.
     Revoked,
 }
 
 impl CredentialStatus {
-    /// The status as clients see it.
+    /// Status as clients see it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -75,7 +75,7 @@ impl CredentialStatus {
         }
     }
 
-    /// The status at `now`.
+    /// Returns the status at `now`.
     pub fn at(now: Timestamp, revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>) -> Self {
         match (revoked_at, expires_at) {
             (Some(_), _) => Self::Revoked,

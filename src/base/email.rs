@@ -1,4 +1,4 @@
-//! E-mail addresses: as they are written, and the key by which two spellings of one address are recognised.
+//! Email addresses, and the key that all spellings of one address share.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -13,33 +13,33 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::text;
 
-/// An e-mail address as somebody has written it, in lower case and NFC. Mail is sent to this spelling; whether two
-/// spellings are one address is for [`EmailKey`] to say.
+/// Email address as a user wrote it, in lower case and NFC. Mail is sent to this spelling. To compare addresses, use
+/// [`EmailKey`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::Type)]
 #[serde(transparent)]
 #[sqlx(transparent)]
 pub struct Email(String);
 
-/// The longest address that SMTP can deliver to (RFC 5321 §4.5.3.1.3, less the angle brackets).
+/// Maximum length of an address in SMTP (RFC 5321 §4.5.3.1.3, without the angle brackets).
 const EMAIL_MAX: usize = 254;
 
-/// A text that is no e-mail address.
+/// Error for a text that is not an email address.
 #[derive(Debug, thiserror::Error)]
-#[error("not an e-mail address, such as ada@example.com")]
+#[error("not an email address, such as ada@example.com")]
 pub struct NotAnEmail;
 
 impl Email {
-    /// `text` in the spelling in which addresses are stored, whether or not it is an address.
+    /// Normalizes `text` to the stored spelling, even if it is not an address.
     pub fn spelling_of(text: &str) -> String {
         text.trim().nfc().flat_map(char::to_lowercase).nfc().collect()
     }
 
-    /// The address.
+    /// Address as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What all spellings of this address have in common.
+    /// Key that all spellings of this address share.
     pub fn key(&self) -> EmailKey {
         EmailKey::of(&self.0)
     }
@@ -86,14 +86,14 @@ impl JsonSchema for Email {
     }
 }
 
-/// What all spellings of one e-mail address have in common: the local part in Unicode's full case folding and NFC, the
-/// domain in ASCII (UTS 46). Accounts are found by it. Nothing is ever sent to it: folding may name another mailbox.
+/// Key that all spellings of one email address share: the local part in Unicode full case folding and NFC, the domain in
+/// ASCII (UTS 46). Accounts are found by this key. Mail is never sent to it, because case folding can change the mailbox.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct EmailKey(String);
 
 impl EmailKey {
-    /// The key of `text`. A text that is no address has one too, which no address has.
+    /// Returns the key of `text`. The key of a text that is not an address never equals the key of an address.
     pub fn of(text: &str) -> Self {
         let text = text.trim();
         let Some((local, domain)) = text.rsplit_once('@') else { return Self(fold(text)) };
@@ -102,19 +102,20 @@ impl EmailKey {
         Self(format!("{}@{domain}", fold(local)))
     }
 
-    /// The key.
+    /// Key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Unicode's canonical caseless matching (D145), in NFC. No language's own rules apply, so the dotless i is not an i.
+/// Folds for Unicode canonical caseless matching (D145), in NFC. No language-specific rules apply, so the dotless i is not
+/// an i.
 fn fold(text: &str) -> String {
     let decomposed: String = text.nfd().collect();
     CaseMapper::new().fold_string(&decomposed).nfc().collect()
 }
 
-/// A domain as the DNS has it (UTS 46, nontransitional, as browsers do it).
+/// Converts a domain to its DNS form (UTS 46, nontransitional, like browsers).
 fn domain_to_ascii(domain: &str) -> Option<String> {
     let ascii = Uts46::new().to_ascii(domain.as_bytes(), AsciiDenyList::URL, Hyphens::Allow, DnsLength::Ignore);
     ascii.ok().filter(|ascii| !ascii.is_empty()).map(Cow::into_owned)
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_spelling_that_mail_is_sent_to_is_not_folded() {
+    fn spelling_for_mail_is_not_folded() {
         for text in ["straße@bücher.example", "ada@xn--bcher-kva.example", "ıfİ@example.com"] {
             let email: Email = text.parse().unwrap();
             assert_eq!(email.as_str(), Email::spelling_of(text));
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn all_spellings_of_one_address_have_one_key() {
+    fn all_spellings_of_an_address_have_the_same_key() {
         for (key, spellings) in [
             (
                 "ada@xn--bcher-kva.example",
@@ -189,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_have_other_keys() {
+    fn different_addresses_have_different_keys() {
         for (one, other) in [
             ("ada@example.com", "ida@example.com"),
-            // The dotless i is another letter, whatever Turkish does.
+            // The dotless i is a different letter; the rules of Turkish do not apply.
             ("ıda@example.com", "ida@example.com"),
-            // Nontransitional: a domain of its own.
+            // Nontransitional: two different domains.
             ("ada@faß.example", "ada@fass.example"),
             ("a.da@example.com", "ada@example.com"),
             ("ada+x@example.com", "ada@example.com"),

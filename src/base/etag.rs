@@ -1,7 +1,7 @@
 //! Entity tags and preconditions (RFC 9110 §8.8.3, §13).
 //!
-//! Every item is [`Versioned`]: its entity tag names its state. A request's preconditions are [`Conditions`]; reads
-//! check them against the response (`auth::gate`), writes in their transaction (`tx::Tx::require_match`).
+//! Every item is [`Versioned`]: its entity tag identifies its state. The preconditions of a request are [`Conditions`].
+//! Reads check them against the response (`auth::gate`), writes in their transaction (`tx::Tx::require_match`).
 
 use std::fmt;
 
@@ -14,13 +14,13 @@ use super::{
     hex,
 };
 
-/// An item whose state has an entity tag.
+/// Item with an entity tag.
 pub trait Versioned {
-    /// The tag of its state.
+    /// Entity tag of the current state.
     fn etag(&self) -> EntityTag;
 }
 
-/// 64 bits of SHA-256, in hex.
+/// First 64 bits of SHA-256, in hexadecimal.
 fn short_hash(value: &Value) -> String {
     let hash: [u8; 32] = Sha256::digest(value.to_string()).into();
     let mut text = String::with_capacity(16);
@@ -28,7 +28,7 @@ fn short_hash(value: &Value) -> String {
     text
 }
 
-/// An entity tag, without its quotes. Ours are `state` or `state.observed`.
+/// Entity tag, without its quotes. Tags of this server have the form `state` or `state.observed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityTag {
     is_weak: bool,
@@ -36,14 +36,14 @@ pub struct EntityTag {
 }
 
 impl EntityTag {
-    /// The strong tag `opaque`, which must not hold quotes.
+    /// Creates the strong tag `opaque`, which must not contain quotes.
     pub fn strong(opaque: impl Into<String>) -> Self {
         Self { is_weak: false, opaque: opaque.into().into_bytes() }
     }
 
-    /// The tag of `item` as clients see it. Members named in `observed` change without a write, such as the time of last
-    /// use: they make another tag, so that a cache sees the change, but not another state, or nobody could change an item
-    /// that is in use.
+    /// Computes the tag of `item` as clients see it. The `observed` members, such as the time of last use, change without a
+    /// write. They change the tag, so that caches notice, but not its state: otherwise an item that is in use could not be
+    /// changed with `If-Match`.
     pub fn of(item: &impl Serialize, observed: &[&str]) -> Self {
         let mut members = serde_json::to_value(item).unwrap_or_default();
         let mut seen = Vec::new();
@@ -57,7 +57,7 @@ impl EntityTag {
         }
     }
 
-    /// Reads one tag, as it is in a header.
+    /// Parses one tag of a header.
     pub fn parse(text: &[u8]) -> Option<Self> {
         match parse_tag(text)? {
             (tag, []) => Some(tag),
@@ -65,7 +65,7 @@ impl EntityTag {
         }
     }
 
-    /// The part that names what writes change.
+    /// Returns the part of the tag that only writes change.
     fn state(&self) -> &[u8] {
         self.opaque.split(|&byte| byte == b'.').next().unwrap_or_default()
     }
@@ -78,7 +78,7 @@ impl fmt::Display for EntityTag {
     }
 }
 
-/// One tag at the start of `text`, and what follows it.
+/// Parses one tag at the start of `text`. Returns the tag and the rest of the text.
 fn parse_tag(text: &[u8]) -> Option<(EntityTag, &[u8])> {
     let (is_weak, text) = match text.strip_prefix(b"W/") {
         Some(rest) => (true, rest),
@@ -94,17 +94,17 @@ fn parse_tag(text: &[u8]) -> Option<(EntityTag, &[u8])> {
         .then(|| (EntityTag { is_weak, opaque: opaque.to_vec() }, rest.get(1..).unwrap_or_default()))
 }
 
-/// The value of `If-Match` or `If-None-Match`.
+/// Value of `If-Match` or `If-None-Match`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Tags {
     /// `*`: any state.
     Any,
-    /// One of these.
+    /// Any of these tags.
     List(Vec<EntityTag>),
 }
 
 impl Tags {
-    /// Reads a header's value; several lines are joined with commas.
+    /// Parses a header value. Several lines are joined with commas.
     fn parse(text: &[u8]) -> Option<Self> {
         if text.trim_ascii() == b"*" {
             return Some(Self::Any);
@@ -138,24 +138,24 @@ impl Tags {
     }
 }
 
-/// The preconditions of a request.
+/// Preconditions of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conditions {
     if_match: Option<Tags>,
     if_none_match: Option<Tags>,
 }
 
-/// What a read's preconditions come to.
+/// Result of the preconditions of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadOutcome {
     /// The response is sent.
     Send,
-    /// The client has this state: 304.
+    /// The client has this state: the response is 304.
     NotModified,
 }
 
 impl Conditions {
-    /// Reads the values of `If-Match` and `If-None-Match`.
+    /// Parses the values of `If-Match` and `If-None-Match`.
     pub fn parse(if_match: Option<&[u8]>, if_none_match: Option<&[u8]>) -> Result<Self> {
         let read = |name: &str, text: Option<&[u8]>| {
             text.map(|text| Tags::parse(text).ok_or_else(|| malformed(name))).transpose()
@@ -163,7 +163,7 @@ impl Conditions {
         Ok(Self { if_match: read("If-Match", if_match)?, if_none_match: read("If-None-Match", if_none_match)? })
     }
 
-    /// Checks a write of an item that has the tag `current`. Tags of one state are one, whatever was observed since.
+    /// Checks a write of an item with the tag `current`. Only the state of a tag matters, not the observed part.
     pub fn check_write(&self, current: &EntityTag) -> Result<()> {
         let same_state = |tag: &EntityTag| tag.state() == current.state();
         if let Some(tags) = &self.if_match
@@ -175,21 +175,21 @@ impl Conditions {
             return Err(Error::new(
                 Code::PreconditionFailed,
                 format!(
-                    "If-None-Match rules out the current state, whose ETag is {current}; leave the header out, or send If-Match"
+                    "If-None-Match contains the current ETag, which is {current}; omit the header, or send If-Match"
                 ),
             ));
         }
         Ok(())
     }
 
-    /// Checks a read that is answered with the tag `current`.
+    /// Checks a read whose response has the tag `current`.
     pub fn check_read(&self, current: &EntityTag) -> Result<ReadOutcome> {
         if let Some(tags) = &self.if_match
             && !tags.has(|tag| !tag.is_weak && tag == current)
         {
             return Err(no_match(tags, current));
         }
-        // Weak comparison: the opaque parts decide.
+        // Weak comparison: only the opaque parts matter.
         let is_known = self.if_none_match.as_ref().is_some_and(|tags| tags.has(|tag| tag.opaque == current.opaque));
         Ok(if is_known { ReadOutcome::NotModified } else { ReadOutcome::Send })
     }
@@ -199,7 +199,7 @@ fn malformed(name: &str) -> Error {
     Error::new(
         Code::MalformedRequest,
         format!(
-            "{name} must be * or entity tags in double quotes with commas between, such as \"7\"; send the ETag of the response unchanged"
+            "{name} must be * or a comma-separated list of entity tags in double quotes, such as \"7\"; send the ETag of the response unchanged"
         ),
     )
 }
@@ -207,11 +207,11 @@ fn malformed(name: &str) -> Error {
 fn no_match(tags: &Tags, current: &EntityTag) -> Error {
     let detail = if tags.has(|tag| tag.is_weak) {
         format!(
-            "If-Match has a weak ETag (W/), which never matches there (RFC 9110 §13.1.1); send the strong ETag of the response unchanged. The current one is {current}"
+            "If-Match has a weak ETag (W/), which never matches (RFC 9110 §13.1.1); send the strong ETag of the response unchanged. The current ETag is {current}"
         )
     } else {
         format!(
-            "The ETag in If-Match is not the current one, which is {current}; get the item again, and repeat the change with that ETag if it still applies"
+            "If-Match does not have the current ETag, which is {current}; get the item again, and repeat the change with that ETag if it still applies"
         )
     };
     Error::new(Code::PreconditionFailed, detail)
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weak_tag_in_if_match_is_named_as_the_reason() {
+    fn error_names_a_weak_tag_in_if_match_as_the_reason() {
         let error = conditions(Some("W/\"7\""), None).unwrap().check_write(&tag("\"7\"")).unwrap_err();
         assert!(error.detail().contains("weak ETag (W/), which never matches"), "{}", error.detail());
     }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_condition_is_refused() {
+    fn malformed_condition_is_rejected() {
         for header in [
             "",
             " ",
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_observed_changes_the_tag_and_not_the_state() {
+    fn observed_members_change_the_tag_but_not_its_state() {
         let unused = Item { name: "a", last_used_at: None }.etag();
         let used = Item { name: "a", last_used_at: Some(1) }.etag();
         let renamed = Item { name: "b", last_used_at: Some(1) }.etag();

@@ -1,8 +1,8 @@
-//! Bytes as lower-case hexadecimal digits.
+//! Lowercase hexadecimal encoding.
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends `bytes` to `text`.
+/// Appends `bytes` to `text` in hexadecimal.
 pub fn push(text: &mut String, bytes: &[u8]) {
     let digit = |half: u8| DIGITS.get(usize::from(half)).copied().map_or('0', char::from);
     for byte in bytes {
@@ -10,14 +10,14 @@ pub fn push(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// `bytes`, written.
+/// Encodes `bytes`.
 pub fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     push(&mut text, bytes);
     text
 }
 
-/// Exactly `N` bytes, read. One spelling each: no upper case.
+/// Decodes exactly `N` bytes. Upper case is rejected, so that each value has one spelling.
 pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     if text.len() != N * 2 {
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_read_as_they_are_written_and_in_no_other_spelling() {
+    fn bytes_round_trip_and_other_spellings_are_rejected() {
         assert_eq!(encode(&[0, 0xab, 255]), "00abff");
         assert_eq!(decode("00abff"), Some([0, 0xab, 255]));
         for text in ["00ABFF", "0abff", "00abff0", "+0abff", "é0abf", ""] {

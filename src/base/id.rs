@@ -1,8 +1,8 @@
-//! Typed ids: a prefix that names the kind, and a UUID in short hexadecimal.
+//! Typed ids: a prefix for the kind, and a UUID in short hexadecimal.
 //!
-//! `proj_8f2c4` is the UUID `00000000-0000-0000-0000-00000008f2c4`: leading zeros are trimmed, so
-//! the short ids of the published reference are ordinary ids. New ids are UUIDv7 (RFC 9562 §5.7),
-//! so their order is creation order up to the nodes' clock difference.
+//! `proj_8f2c4` is the UUID `00000000-0000-0000-0000-00000008f2c4`: leading zeros are trimmed, so the short ids of the
+//! published reference are valid ids. New ids are UUIDv7 (RFC 9562 §5.7), so their order is the order of creation, apart
+//! from clock differences between nodes.
 
 use std::{borrow::Cow, fmt, hash, marker::PhantomData, str::FromStr};
 
@@ -11,16 +11,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sqlx::{Decode, Encode, Postgres, Type, encode::IsNull, error::BoxDynError};
 use uuid::Uuid;
 
-/// How much of a UUIDv7 is not its time.
+/// Number of bits of a UUIDv7 after its timestamp.
 const RANDOM_BITS: u32 = 80;
 
-/// What an id can be the id of.
+/// Kind of object that an id identifies.
 pub trait Kind: Send + Sync + 'static {
-    /// The text before the underscore.
+    /// Text before the underscore.
     const PREFIX: &'static str;
-    /// The kind in a sentence: "a project".
+    /// Noun for the kind, with its article: "a project".
     const NOUN: &'static str;
-    /// The published reference's example, shown in the API's description.
+    /// Example of the published reference, shown in the OpenAPI document.
     const EXAMPLE: &'static str;
 }
 
@@ -34,56 +34,56 @@ macro_rules! kinds {
             const NOUN: &'static str = $noun;
             const EXAMPLE: &'static str = $example;
         }
-        #[doc = concat!("The id of ", $noun, ": `", $example, "`.")]
+        #[doc = concat!("Id of ", $noun, ": `", $example, "`.")]
         pub type $alias = Id<$kind>;
     )*
-        /// The prefixes of all kinds.
+        /// Prefixes of all kinds.
         pub const PREFIXES: &[&str] = &[$($prefix),*];
     };
 }
 
 kinds! {
-    /// A project.
+    /// Project.
     Project as ProjectId = "proj", "a project", "proj_8f2c4";
-    /// A user.
+    /// User.
     User as UserId = "usr", "a user", "usr_8f2";
-    /// A session.
+    /// Session.
     Session as SessionId = "sess", "a session", "sess_5b1";
-    /// An API key.
+    /// API key.
     Key as KeyId = "key", "a key", "key_7d1";
-    /// A scoped token.
+    /// Scoped token.
     Token as TokenId = "tok", "a token", "tok_2c9";
-    /// An invitation to a project.
+    /// Invitation to a project.
     Invitation as InvitationId = "inv", "an invitation", "inv_3e7";
-    /// An entry of the audit trail.
+    /// Audit entry.
     Audit as AuditId = "aud", "an audit entry", "aud_4d2";
-    /// An event: a change that clients may follow. It has the number of the audit entry that it is.
+    /// Event. It has the same number as its audit entry.
     Event as EventId = "evt", "an event", "evt_4d2";
-    /// A webhook.
+    /// Webhook.
     Webhook as WebhookId = "wh", "a webhook", "wh_6a3";
-    /// One event on its way to one webhook.
+    /// Delivery of one event to one webhook.
     Delivery as DeliveryId = "dlv", "a delivery", "dlv_1c8";
-    /// A cloud resource.
+    /// Cloud resource.
     Resource as ResourceId = "res", "a resource", "res_5d7";
-    /// Something that is done to a resource.
+    /// Operation on a resource.
     Operation as OperationId = "op", "an operation", "op_8c4";
-    /// One HTTP request.
+    /// HTTP request.
     Request as RequestId = "req", "a request", "req_9c0e1";
 }
 
-/// The id of one `K`.
+/// Id of a `K`.
 pub struct Id<K> {
     uuid: Uuid,
     kind: PhantomData<fn() -> K>,
 }
 
 impl<K> Id<K> {
-    /// An id from a number, as the published reference's ids are.
+    /// Creates an id from a number, such as the short ids of the published reference.
     pub const fn from_u128(number: u128) -> Self {
         Self::from_uuid(Uuid::from_u128(number))
     }
 
-    /// The number that the id is.
+    /// Returns the id as a number.
     pub const fn as_u128(self) -> u128 {
         self.uuid.as_u128()
     }
@@ -92,34 +92,34 @@ impl<K> Id<K> {
         Self { uuid, kind: PhantomData }
     }
 
-    /// The id that nothing has. A text that is no id is looked up as this one, so that "malformed"
-    /// and "absent" cannot be told apart.
+    /// Id of no object. A malformed id is looked up as this id, so that the response does not distinguish malformed ids
+    /// from absent objects.
     pub const NOTHING: Self = Self::from_uuid(Uuid::nil());
 
-    /// The id below every other: where an ascending list starts.
+    /// Smallest id: start of an ascending list.
     pub const FIRST: Self = Self::NOTHING;
 
-    /// The id above every other: where a descending list starts.
+    /// Largest id: start of a descending list.
     pub const LAST: Self = Self::from_uuid(Uuid::max());
 }
 
 impl<K: Kind> Id<K> {
-    /// A new id that sorts after those made before it on this node.
+    /// Creates an id that is greater than those created before on this node.
     pub fn new() -> Self {
         Self::from_uuid(Uuid::now_v7())
     }
 
-    /// The first id that can have been made at `millis`, in milliseconds since 1970 (RFC 9562 §5.7).
+    /// Smallest id that can be created at `millis`, in milliseconds since 1970 (RFC 9562 §5.7).
     pub const fn first_of(millis: u64) -> Self {
         Self::from_u128((millis as u128) << RANDOM_BITS)
     }
 
-    /// When it was made, in milliseconds since 1970.
+    /// Creation time, in milliseconds since 1970.
     pub const fn millis(self) -> u64 {
         (self.as_u128() >> RANDOM_BITS) as u64
     }
 
-    /// The regular expression that every id of this kind matches.
+    /// Regular expression that every id of this kind matches.
     pub fn pattern() -> String {
         format!("^{}_[1-9a-f][0-9a-f]{{0,31}}$", K::PREFIX)
     }
@@ -131,9 +131,9 @@ impl<K: Kind> Default for Id<K> {
     }
 }
 
-/// A text that is not an id of the wanted kind.
+/// Error for a text that is not an id of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an id of the wanted kind")]
+#[error("not an id of the expected kind")]
 pub struct NotAnId;
 
 impl<K: Kind> FromStr for Id<K> {
@@ -141,7 +141,7 @@ impl<K: Kind> FromStr for Id<K> {
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {
         let digits = text.strip_prefix(K::PREFIX).and_then(|rest| rest.strip_prefix('_')).ok_or(NotAnId)?;
-        // One spelling per id: no upper case, no leading zero (which also excludes nil), no sign.
+        // Each id has one spelling: no upper case, no leading zero (which also excludes nil), no sign.
         let canonical = (1..=32).contains(&digits.len())
             && !digits.starts_with('0')
             && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -169,7 +169,7 @@ impl<K: Kind> fmt::Debug for Id<K> {
     }
 }
 
-// Derives would ask the same of `K`, which is never a value.
+// Derives would require the same traits of `K`, of which no value exists.
 impl<K> Clone for Id<K> {
     fn clone(&self) -> Self {
         *self
@@ -257,14 +257,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_references_ids_are_read_and_written_as_published() {
+    fn short_ids_of_the_published_reference_are_valid() {
         let id: ProjectId = "proj_8f2c4".parse().unwrap();
         assert_eq!(id, ProjectId::from_u128(0x8f2c4));
         assert_eq!(id.to_string(), "proj_8f2c4");
     }
 
     #[test]
-    fn every_other_spelling_is_no_id() {
+    fn every_other_spelling_is_rejected() {
         for text in [
             "",
             "proj",
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn new_ids_sort_in_the_order_they_were_made() {
+    fn new_ids_sort_in_creation_order() {
         let made: Vec<KeyId> = (0..1000).map(|_| KeyId::new()).collect();
         assert!(made.is_sorted());
         assert!(made.iter().all(|id| KeyId::first_of(id.millis()) <= *id && KeyId::first_of(id.millis() + 1) > *id));

@@ -1,4 +1,4 @@
-//! What a client means by sending a write: its `Idempotency-Key`, and what the request asks for.
+//! Identity of a write for idempotency: its `Idempotency-Key`, and the fingerprint of the request.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use sha2::{Digest, Sha256};
 
 use super::target::{canonical_path, canonical_query};
 
-/// A client's name for one write, by which a second sending of it is recognised.
+/// Value of `Idempotency-Key`: a client's name for one write, which identifies a retry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// The longest key, in characters.
+/// Maximum length of a key, in characters.
 const MAX_KEY: usize = 255;
 
 impl IdempotencyKey {
-    /// Reads the header's value: visible ASCII, bare or in quotes (a structured field's string, RFC 8941
-    /// §3.3.3); `"k"` and `k` are one key.
+    /// Parses the header value: visible ASCII, bare or in quotes (a string of a structured field, RFC 8941 §3.3.3). `"k"`
+    /// and `k` are the same key.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let inner = match text.strip_prefix('"') {
@@ -27,12 +27,12 @@ impl IdempotencyKey {
         fits.then(|| Self(inner.to_owned()))
     }
 
-    /// What is stored in its place.
+    /// Hash of the key, which is stored instead of it.
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }
 
-    /// The key itself.
+    /// Bytes of the key.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -44,16 +44,16 @@ impl fmt::Debug for IdempotencyKey {
     }
 }
 
-/// A write that carries a key.
+/// Write with an `Idempotency-Key`.
 #[derive(Clone, Debug)]
 pub struct Intent {
-    /// The key.
+    /// Idempotency key.
     pub key: IdempotencyKey,
     head: Sha256,
 }
 
 impl Intent {
-    /// The write that `method`, `path` and `query` begin to tell of.
+    /// Creates the identity of a write. The body is added by [`Intent::fingerprint`].
     pub fn new(key: IdempotencyKey, method: &str, path: &str, query: &str) -> Self {
         let mut head = Sha256::new();
         for part in [method, &canonical_path(path), &canonical_query(query)] {
@@ -63,12 +63,13 @@ impl Intent {
         Self { key, head }
     }
 
-    /// What is asked for, in 32 bytes: the same for two requests exactly when they mean the same. Member
-    /// order, white space and spelling of numbers mean nothing, and null is what is left out.
+    /// Returns the fingerprint of the request with `body`. Two requests have the same fingerprint if and only if their
+    /// content is the same. The order of members, white space and the spelling of numbers do not matter. Nulls that mean
+    /// an omitted member have been removed before.
     pub fn fingerprint(&self, body: Option<&Value>) -> [u8; 32] {
         let mut fingerprint = self.head.clone();
         if let Some(body) = body {
-            // serde_json keeps members sorted, and strict parsing has settled the numbers.
+            // serde_json sorts members, and strict parsing has normalized numbers.
             fingerprint.update(body.to_string());
         }
         fingerprint.finalize().into()
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_1_to_255_visible_characters_bare_or_quoted() {
+    fn key_is_1_to_255_visible_characters_bare_or_quoted() {
         assert_eq!(IdempotencyKey::parse("\"k\""), IdempotencyKey::parse(" k "));
         let (longest, longer) = ("k".repeat(255), "k".repeat(256));
         for text in ["k", "a-B_7:/?", longest.as_str(), "it's"] {
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn two_requests_that_mean_the_same_have_one_fingerprint() {
+    fn requests_with_the_same_content_have_the_same_fingerprint() {
         let intent = |path: &str, query: &str| Intent::new(IdempotencyKey::parse("k").unwrap(), "POST", path, query);
         let of = |body: Value| intent("/v1/keys", "").fingerprint(Some(&body));
         assert_eq!(of(json!({ "a": 1, "b": { "c": 2, "d": 3 } })), of(json!({ "b": { "d": 3, "c": 2 }, "a": 1 })));

@@ -1,28 +1,28 @@
-//! Where the server is in its life.
+//! Lifecycle of the server.
 
 use std::sync::{
     PoisonError, RwLock,
     atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
-/// Where the server is in its life.
+/// Lifecycle phase of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Not ready yet, and why.
+    /// Starting, with the reason why the server is not ready.
     Starting(String),
-    /// Serving.
+    /// Serving requests.
     Serving,
-    /// Finishing what is under way.
+    /// Finishing requests in flight.
     Draining,
 }
 
-/// The phase, for all to see.
+/// Current phase, shared by all parts of the server.
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: RwLock<Phase>,
-    /// The same in short; apart, because every request asks.
+    /// Compact copy of the phase. It is separate, because every request reads it.
     short: AtomicU8,
-    /// What the readiness probe found last.
+    /// Last result of the readiness probe.
     was_ready: AtomicBool,
 }
 
@@ -32,14 +32,14 @@ const DRAINING: u8 = 2;
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        let phase = Phase::Starting("the database has not been looked at yet".into());
+        let phase = Phase::Starting("the database has not been checked yet".into());
         Self { phase: RwLock::new(phase), short: AtomicU8::new(STARTING), was_ready: AtomicBool::new(true) }
     }
 }
 
 impl Lifecycle {
-    /// Enters `phase`. A server that is draining stays so: whoever has just made it ready has not
-    /// heard yet that it was told to stop.
+    /// Enters `phase`. A draining server stays in its phase: a task that has just made the server ready may not know yet
+    /// that the server must stop.
     pub fn enter(&self, phase: Phase) {
         let mut now = self.phase.write().unwrap_or_else(PoisonError::into_inner);
         if *now == Phase::Draining {
@@ -54,22 +54,22 @@ impl Lifecycle {
         *now = phase;
     }
 
-    /// The phase now.
+    /// Returns the current phase.
     pub fn phase(&self) -> Phase {
         self.phase.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes what the readiness probe found; gives whether it found something else the last time.
+    /// Records the result of the readiness probe. Returns whether it has changed.
     pub fn note_probe(&self, is_ready: bool) -> bool {
         self.was_ready.swap(is_ready, Ordering::Relaxed) != is_ready
     }
 
-    /// Whether requests can be served: the server is past its start.
+    /// Returns whether the server has started.
     pub fn is_open(&self) -> bool {
         self.short.load(Ordering::Acquire) != STARTING
     }
 
-    /// Whether the server is finishing what is under way.
+    /// Returns whether the server is draining.
     pub fn is_draining(&self) -> bool {
         self.short.load(Ordering::Acquire) == DRAINING
     }

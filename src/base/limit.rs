@@ -1,24 +1,24 @@
-//! How often something may be done.
+//! Rate limits.
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// So many requests in so many seconds, all of them at once or evenly spread.
+/// Maximum number of requests in a period, in bursts or evenly distributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// How many requests.
+    /// Number of requests, from 1 to 1000000.
     #[schemars(with = "u32", range(min = 1, max = 1_000_000), example = 600)]
     pub requests: NonZeroU32,
-    /// In how many seconds.
+    /// Length of the period in seconds, from 1 to 86400.
     #[schemars(with = "u32", range(min = 1, max = 86_400), example = 60)]
     pub per_seconds: NonZeroU32,
 }
 
 impl RateLimit {
-    /// So many requests in so many seconds; at least one in one.
+    /// Creates a limit. Both numbers are at least 1.
     pub const fn new(requests: u32, per_seconds: u32) -> Self {
         const fn at_least_one(number: u32) -> NonZeroU32 {
             match NonZeroU32::new(number) {
@@ -36,14 +36,14 @@ impl fmt::Display for RateLimit {
     }
 }
 
-/// What the operator sets.
+/// Rate limits that the operator sets.
 #[derive(Clone, Copy, Debug)]
 pub struct LimitSettings {
-    /// How often each credential may be used that has no limit of its own.
+    /// Limit for each credential without its own limit.
     pub credentials: Option<RateLimit>,
-    /// How often an address may fail to authenticate before it is told to wait.
+    /// Limit on failed authentications per address.
     pub failures: RateLimit,
-    /// How often an address may try to sign in.
+    /// Limit on sign-in attempts per address.
     pub sign_ins: RateLimit,
 }
 
@@ -53,7 +53,7 @@ impl Default for LimitSettings {
     }
 }
 
-/// A text that is no rate limit.
+/// Error for a text that is not a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be requests and seconds, such as 600/60")]
 pub struct NotALimit;
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_limit_is_requests_and_seconds() {
+    fn rate_limit_is_requests_per_seconds() {
         assert_eq!("600/60".parse(), Ok(RateLimit::new(600, 60)));
         assert_eq!(RateLimit::new(600, 60).to_string(), "600/60");
         for text in ["", "600", "0/60", "600/0", "-1/60", "a/b", "600/60/1"] {

@@ -1,4 +1,4 @@
-//! `metadata`: a client's own notes on a thing, kept and returned as they are.
+//! `metadata`: a client's own data on an object, stored and returned unchanged.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text::NO_CONTROL_CHARACTERS;
 
-/// At most 50 text values under names of 1 to 40 characters. Never interpreted by the server.
+/// At most 50 text values with names of 1 to 40 characters. The server does not interpret them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Metadata(pub BTreeMap<String, String>);
@@ -19,7 +19,7 @@ impl JsonSchema for Metadata {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "object",
-            "description": "Your own notes on a thing, kept and returned as they are.",
+            "description": "Your own data on the object, stored and returned unchanged: at most 50 members, each a text of at most 500 characters.",
             "maxProperties": 50,
             "propertyNames": { "minLength": 1, "maxLength": 40, "pattern": NO_CONTROL_CHARACTERS },
             "additionalProperties": { "type": "string", "maxLength": 500, "pattern": NO_CONTROL_CHARACTERS },

@@ -1,4 +1,4 @@
-//! The vocabulary everything else is written in; it knows no HTTP, no SQL statement and no slice.
+//! Shared types. They do not depend on HTTP, SQL statements or slices.
 
 pub mod action;
 pub mod actor;

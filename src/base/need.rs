@@ -1,46 +1,46 @@
-//! What a route asks of whoever calls it.
+//! Access requirements of a route.
 
 use super::{scope::Scope, secret::SecretKind};
 
-/// What a route asks of its caller; a handler's first argument fixes it at compile time.
+/// Access requirements of a route. The first argument of the handler determines them at compile time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Nothing: anyone may call.
+    /// No credential.
     Public,
-    /// Nothing, but an address may not try too often: anyone may call to sign in.
+    /// No credential, with a rate limit per address, for sign-in.
     SignIn,
-    /// A session, whatever its roles.
+    /// A session with any roles.
     Session,
-    /// A credential of one of `kinds` that holds one of `scopes`.
+    /// A credential of one of `kinds` with one of `scopes`.
     Scoped {
-        /// The scopes of which it must hold one (a session: in the project it is used on). Where there are several, which one
-        /// depends on what is asked for, and the handler goes on asking.
+        /// Scopes, one of which is required; for a session, in the project of the request. If there are several, the
+        /// required one depends on the request, and the handler checks it.
         scopes: &'static [Scope],
-        /// The kinds of credential that may call at all.
+        /// Accepted kinds of credential.
         kinds: &'static [SecretKind],
-        /// What a credential may do to itself.
+        /// Rule for a credential that is the target of its own request.
         itself: Itself,
-        /// Whether only an owner's session will do.
+        /// Whether a session of an owner is required.
         owner: bool,
     },
 }
 
-/// What a credential may do to itself, where that differs from what it may do to others.
+/// Rule for a credential that is the target of its own request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Itself {
-    /// No difference.
+    /// The same rule as for other targets.
     AsOthers,
-    /// A credential may always do this to itself, without the scope.
+    /// The credential needs no scope for itself.
     WithoutScope,
-    /// A key may do this to itself, without the scope, and to no other; a session with the scope to any.
+    /// A key can target only itself, without the scope. A session with the scope can target any key.
     KeyOnlyItself,
 }
 
-/// Session, key and token.
+/// All kinds of credential: session, key and token.
 pub const ANY_KIND: &[SecretKind] = &[SecretKind::Session, SecretKind::Key, SecretKind::Token];
 
 impl Need {
-    /// The kinds of credential that may call.
+    /// Accepted kinds of credential.
     pub const fn kinds(self) -> &'static [SecretKind] {
         match self {
             Self::Public | Self::SignIn => &[],
@@ -49,7 +49,7 @@ impl Need {
         }
     }
 
-    /// The scopes of which one is needed, if one is.
+    /// Scopes, one of which is required, if any.
     pub const fn scopes(self) -> &'static [Scope] {
         match self {
             Self::Public | Self::SignIn | Self::Session => &[],

@@ -1,4 +1,4 @@
-//! Addresses: networks by their CIDR notation, and whose address a request comes from.
+//! IP addresses: networks in CIDR notation, and the client address of a request.
 
 use std::{
     borrow::Cow,
@@ -11,17 +11,17 @@ use ipnet::{IpNet, Ipv4Net};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A network, such as `203.0.113.0/24`, or one address.
+/// Network, such as `203.0.113.0/24`, or single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr(IpNet);
 
 impl Cidr {
-    /// Whether `address` is in it. An IPv4 address written as IPv6 is the IPv4 address.
+    /// Returns whether the network contains `address`. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
 
-    /// The same, if it is an IPv4 network.
+    /// Returns the network if it is an IPv4 network.
     pub fn ipv4(&self) -> Option<Ipv4Net> {
         match self.0 {
             IpNet::V4(network) => Some(network),
@@ -30,32 +30,32 @@ impl Cidr {
     }
 }
 
-/// Why a text is not a network.
+/// Error for a text that is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotANetwork {
-    /// It is something else.
+    /// Not an address or a network.
     #[error("is not an address or a network in CIDR notation; write it like 203.0.113.0/24")]
     Malformed,
-    /// A number begins with 0.
+    /// A number has a leading zero.
     #[error("has a number with a leading zero, which some programs read as octal; write it like 203.0.113.0/24")]
     LeadingZero,
-    /// It names an interface of one machine.
-    #[error("has a zone id, which has a meaning on one machine only; leave out the '%' and what follows it")]
+    /// Zone ID, which identifies an interface of one machine.
+    #[error("has a zone id, which is only valid on one machine; remove the '%' and the text after it")]
     Zone,
-    /// What follows the slash is not a length of this kind of address.
+    /// Invalid prefix length for this kind of address.
     #[error("must end with a prefix length from 0 to {0} in decimal; write it like 203.0.113.0/24")]
     PrefixLength(u8),
-    /// An IPv4 network cannot be so long.
+    /// IPv4-mapped IPv6 address with a prefix length below 96.
     #[error(
         "is an IPv4 address written as IPv6 with a prefix length below 96; write the IPv4 network, such as 203.0.113.0/24"
     )]
     MappedPrefix,
-    /// It has bits set after its prefix length: 10.1.2.3/8 is as likely a slip as it is 10.0.0.0/8.
+    /// Bits are set after the prefix length. 10.1.2.3/8 can be a mistake for 10.1.2.3/32 as well as for 10.0.0.0/8.
     #[error("has bits set after its prefix length; use {0} for the network")]
     HostBits(Cidr),
 }
 
-/// Reads one address strictly: no leading zeros, no zone id, no port. An IPv4 address written as IPv6 is the IPv4 address.
+/// Parses one address strictly: no leading zeros, no zone id, no port. Converts an IPv4-mapped IPv6 address to IPv4.
 pub fn parse_address(text: &str) -> Result<IpAddr, NotANetwork> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.to_canonical());
@@ -71,7 +71,7 @@ pub fn parse_address(text: &str) -> Result<IpAddr, NotANetwork> {
     })
 }
 
-/// Whether a decimal number has a zero in front that it does not need.
+/// Returns whether a decimal number has a leading zero.
 fn begins_with_zero(number: &str) -> bool {
     number.len() > 1 && number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -79,7 +79,7 @@ fn begins_with_zero(number: &str) -> bool {
 impl FromStr for Cidr {
     type Err = NotANetwork;
 
-    /// The one parser for networks in bodies, settings and files.
+    /// Parses a network strictly. Bodies, settings and files all use this parser.
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
         let Some((address, length)) = text.split_once('/') else { return parse_address(text).map(|a| Self(a.into())) };
         let canonical = parse_address(address)?;
@@ -127,9 +127,8 @@ impl JsonSchema for Cidr {
     }
 }
 
-/// The address of the client behind a connection. `X-Forwarded-For` is believed as far as it was written
-/// by proxies that the operator trusts: read from its end, the first address that is none of them is the
-/// client's. What stands before it, anybody can have written.
+/// Returns the client address of a connection. `X-Forwarded-For` is evaluated from its end, as far as trusted proxies wrote
+/// it: the first address that is not a trusted proxy is the client. Entries before it can be forged.
 pub fn client_address(peer: SocketAddr, forwarded_for: &str, trusted: &[Cidr]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut address = peer.ip().to_canonical();
@@ -138,7 +137,7 @@ pub fn client_address(peer: SocketAddr, forwarded_for: &str, trusted: &[Cidr]) -
             break;
         }
         match entry.trim() {
-            // An empty list element says nothing (RFC 9110 §5.6.1.2).
+            // Empty list elements are ignored (RFC 9110 §5.6.1.2).
             "" => {}
             entry => match parse_forwarded(entry) {
                 Some(forwarded) => address = forwarded,
@@ -149,7 +148,7 @@ pub fn client_address(peer: SocketAddr, forwarded_for: &str, trusted: &[Cidr]) -
     address
 }
 
-/// An address as proxies write it: bare, an IPv6 address in brackets, or either with a port.
+/// Parses an address as proxies write it: a bare address, an IPv6 address in brackets, or either with a port.
 fn parse_forwarded(text: &str) -> Option<IpAddr> {
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
@@ -162,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_is_read_as_it_is_written_and_one_address_is_one() {
+    fn networks_and_single_addresses_are_parsed() {
         for (text, shown) in [
             ("203.0.113.0/24", "203.0.113.0/24"),
             ("2001:db8::/32", "2001:db8::/32"),
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_has_one_strict_spelling_and_each_other_is_refused_with_its_reason() {
+    fn every_other_spelling_of_a_network_is_rejected_with_its_reason() {
         use NotANetwork as N;
         let host_bits = |network: &str| N::HostBits(network.parse().unwrap());
         for (text, why) in [
@@ -220,11 +219,11 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_address_is_believed_as_far_as_trusted_proxies_wrote_it() {
+    fn forwarded_address_is_used_only_from_trusted_proxies() {
         let trusted: Vec<Cidr> = ["10.0.0.0/8", "2001:db8::1"].iter().map(|text| text.parse().unwrap()).collect();
         let address =
             |peer: &str, forwarded: &str| client_address(peer.parse().unwrap(), forwarded, &trusted).to_string();
-        // From nobody whom the operator trusts: ignored.
+        // Not from a trusted proxy: ignored.
         assert_eq!(address("203.0.113.7:1", "198.51.100.1"), "203.0.113.7");
         assert_eq!(address("10.0.0.1:1", "198.51.100.1"), "198.51.100.1");
         assert_eq!(address("10.0.0.1:1", "1.1.1.1, 198.51.100.1"), "198.51.100.1");
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_forwarded_address_is_read() {
+    fn every_spelling_of_a_forwarded_address_is_parsed() {
         let trusted: Vec<Cidr> = vec!["10.0.0.0/8".parse().unwrap()];
         let peer = "10.0.0.1:1".parse().unwrap();
         let address = |forwarded: &str| client_address(peer, forwarded, &trusted).to_string();
@@ -258,7 +257,7 @@ mod tests {
         ] {
             assert_eq!(address(text), expected, "{text:?}");
         }
-        // Anything else is no address, so the proxy's own stands in.
+        // Other texts are not addresses, so the address of the proxy is used.
         for text in [
             "[198.51.100.1]",
             "[2001:db8::7",

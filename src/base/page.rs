@@ -1,4 +1,4 @@
-//! Keyset paging: every list in one way, at the same cost however deep the page.
+//! Keyset pagination of all lists. The cost of a page does not depend on its position.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::{
 
 const DEFAULT_LIMIT: u8 = 25;
 
-/// The order of a list, by id, which is the order of creation.
+/// Order of a list, by id, which is the order of creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -22,41 +22,40 @@ pub enum Order {
     Desc,
 }
 
-/// The query string of a list: which part of it, and the filters `F`.
+/// Query string of a list: the page, and the filters `F`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct ListQuery<F> {
-    /// What the items have in common.
+    /// Filters.
     #[serde(flatten)]
     pub filter: F,
-    /// At most so many items; 25 when left out.
+    /// Maximum number of items on the page, from 1 to 100; 25 by default.
     #[schemars(range(min = 1, max = 100), extend("default" = DEFAULT_LIMIT))]
     limit: Option<u8>,
-    /// The `next_cursor` of the page before; the first page when left out.
+    /// `next_cursor` of the previous page; the first page by default.
     cursor: Option<String>,
-    /// By id, oldest first (`asc`, when left out) or newest first (`desc`).
+    /// Order by id: oldest first (`asc`, the default) or newest first (`desc`).
     #[schemars(extend("default" = Order::Asc))]
     order: Option<Order>,
 }
 
 impl<F> ListQuery<F> {
-    /// At most so many items.
+    /// Maximum number of items on the page.
     pub fn limit(&self) -> u8 {
         self.limit.unwrap_or(DEFAULT_LIMIT)
     }
 
-    /// In this order.
+    /// Order of the items.
     pub fn order(&self) -> Order {
         self.order.unwrap_or_default()
     }
 
-    /// The cursor of a list whose items have no ids, read by `parse`.
+    /// Parses the cursor of a list whose items have no ids. `what` describes a valid cursor.
     pub fn cursor<T>(&self, what: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>> {
         let read = |text| parse(text).ok_or_else(|| invalid_cursor(what));
         self.cursor.as_deref().map(read).transpose()
     }
 
-    /// The part of the list that is asked for. The cursor must be an id of the right kind, though
-    /// nothing need have it.
+    /// Returns the requested page. The cursor must be an id of the right kind, but the object does not have to exist.
     pub fn page<K: Kind>(&self) -> Result<PageRequest<K>> {
         let order = self.order();
         let after = match (self.cursor.as_deref(), order) {
@@ -70,7 +69,7 @@ impl<F> ListQuery<F> {
 
 fn invalid_cursor(what: &str) -> Error {
     let detail =
-        format!("'cursor' is not {what}; send the 'next_cursor' of the page before, or leave it out to start over");
+        format!("'cursor' is not {what}; send the 'next_cursor' of the previous page, or omit it to start over");
     Error::new(Code::InvalidCursor, detail).at_parameter("cursor", ItemCode::InvalidFormat)
 }
 
@@ -78,43 +77,43 @@ fn invalid_cursor(what: &str) -> Error {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Everything {}
 
-/// The filter of lists that belong to one project.
+/// Filter of lists of one project.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct InProject {
-    /// The project; needed with a session, whose user may see several.
+    /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
 }
 
-/// The part of a list that was asked for, in terms of the ids of `K`.
+/// Requested page of a list with ids of `K`.
 #[derive(Debug)]
 pub struct PageRequest<K: Kind> {
-    /// At most so many items.
+    /// Maximum number of items.
     pub limit: u8,
-    /// In this order.
+    /// Order.
     pub order: Order,
-    /// Strictly after this id, in that order.
+    /// Id before the first item, in that order.
     pub after: Id<K>,
 }
 
 impl<K: Kind> PageRequest<K> {
-    /// How many rows to ask the database for.
+    /// Number of rows to query.
     pub fn rows(&self) -> i64 {
         rows_for(self.limit)
     }
 
-    /// Makes the page out of the rows the database gave.
+    /// Builds the page from the queried rows.
     pub fn page<T>(&self, rows: Vec<T>, id: impl Fn(&T) -> Id<K>) -> Page<T, K> {
         let (items, next) = cut(rows, self.limit, id);
         Page { items, next }
     }
 }
 
-/// How many rows to ask the database for: one more than `limit`, to learn whether more follow.
+/// Number of rows to query: one more than `limit`, to detect whether more follow.
 pub fn rows_for(limit: u8) -> i64 {
     i64::from(limit) + 1
 }
 
-/// Cuts what the database gave for [`rows_for`] to `limit`, with the cursor of the last row if more follow.
+/// Truncates the [`rows_for`] rows to `limit`. Returns the cursor of the last row if more follow.
 pub fn cut<T, C>(mut rows: Vec<T>, limit: u8, cursor: impl Fn(&T) -> C) -> (Vec<T>, Option<C>) {
     let more = rows.len() > usize::from(limit);
     rows.truncate(usize::from(limit));
@@ -125,21 +124,21 @@ pub fn cut<T, C>(mut rows: Vec<T>, limit: u8, cursor: impl Fn(&T) -> C) -> (Vec<
 /// One page of a list.
 #[derive(Debug)]
 pub struct Page<T, K: Kind> {
-    /// The items.
+    /// Items.
     pub items: Vec<T>,
-    /// The cursor of the next page, when more may follow.
+    /// Cursor of the next page, if more items may follow.
     pub next: Option<Id<K>>,
 }
 
 impl<T, K: Kind> Page<T, K> {
-    /// The same page with each item turned into something else.
+    /// Converts each item of the page.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U, K> {
         Page { items: self.items.into_iter().map(f).collect(), next: self.next }
     }
 }
 
-/// Completes a SELECT, which must end in a condition, into a keyset page over the column `$id`. The
-/// query's `$1` is [`PageRequest::after`] and its `$2` is [`PageRequest::rows`].
+/// Completes a SELECT, which must end in a condition, into a keyset page over the column `$id`. Parameter `$1` of the
+/// query is [`PageRequest::after`], and `$2` is [`PageRequest::rows`].
 macro_rules! keyset {
     ($request:expr, $id:literal, $select:expr) => {
         match $request.order {

@@ -1,25 +1,25 @@
-//! Members of a PATCH body, in the manner of JSON Merge Patch (RFC 7396), one level deep: absent leaves a member as it is,
-//! null clears it, a value replaces it.
+//! Members of a PATCH body, with the semantics of JSON Merge Patch (RFC 7396), one level deep: an omitted member keeps its
+//! value, null clears it, a value replaces it.
 
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
-/// A member that can be cleared. A struct that has one takes `#[serde(default)]`.
+/// Member that can be cleared. A struct with such a member needs `#[serde(default)]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Patch<T> {
-    /// Absent: the member stays as it is.
+    /// Omitted: the member keeps its value.
     #[default]
     Unset,
-    /// Null.
+    /// Null: the member is cleared.
     Clear,
-    /// A new value.
+    /// New value.
     Set(T),
 }
 
 impl<T> Patch<T> {
-    /// The new value, if there is one; inside, none stands for a cleared member.
+    /// Returns the change, if any: the new value, or `None` for a cleared member.
     pub fn change(self) -> Option<Option<T>> {
         match self {
             Self::Unset => None,
@@ -28,7 +28,7 @@ impl<T> Patch<T> {
         }
     }
 
-    /// The new value, if there is one; a cleared member has its default.
+    /// Returns the change, if any: the new value, or the default for a cleared member.
     pub fn change_or_default(self) -> Option<T>
     where
         T: Default,
@@ -55,7 +55,7 @@ impl<T: JsonSchema> JsonSchema for Patch<T> {
     }
 }
 
-/// A member that always has a value: null is refused by its schema.
+/// Member that always has a value. Its schema rejects null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replace<T>(pub Option<T>);
 
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_null_and_a_value_are_told_apart() {
+    fn omitted_null_and_set_members_are_distinguished() {
         let read = |value| serde_json::from_value::<Body>(value);
         assert_eq!(read(json!({})).unwrap().note, Patch::Unset);
         assert_eq!(read(json!({ "note": null })).unwrap().note, Patch::Clear);

@@ -8,40 +8,40 @@ use time::{Date, Month, util::days_in_month};
 
 use super::clock::Timestamp;
 
-/// A UTC calendar month; written `YYYY-MM`.
+/// UTC calendar month, in the format `YYYY-MM`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Period(Date);
 
 impl Period {
-    /// The one that `day` belongs to.
+    /// Returns the period that contains `day`.
     pub fn of(day: Date) -> Self {
         Self(day.replace_day(1).unwrap_or(day))
     }
 
-    /// Its first day.
+    /// First day.
     pub fn first(self) -> Date {
         self.0
     }
 
-    /// Its last day, which belongs to it.
+    /// Last day, inclusive.
     pub fn last(self) -> Date {
         let days = days_in_month(self.0.month(), self.0.year());
         self.0.replace_day(days).unwrap_or(self.0)
     }
 
-    /// The instant at which the next one begins.
+    /// Start of the next period.
     pub fn end(self) -> Timestamp {
         Timestamp::new(self.next().0.midnight().assume_utc())
     }
 
-    /// The one after it; at the calendar's end, itself.
+    /// Next period, or the same at the end of the calendar.
     #[must_use]
     pub fn next(self) -> Self {
         self.last().next_day().map_or(self, Self)
     }
 
-    /// The one before it; at the calendar's beginning, itself.
+    /// Previous period, or the same at the beginning of the calendar.
     #[must_use]
     pub fn previous(self) -> Self {
         self.0.previous_day().map_or(self, Self::of)
@@ -54,7 +54,7 @@ impl fmt::Display for Period {
     }
 }
 
-/// A text that names no month.
+/// Error for a text that is not a month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not a month, such as 2026-03")]
 pub struct NotAPeriod;
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_period_is_a_calendar_month_with_its_last_day() {
+    fn period_is_a_calendar_month_including_its_last_day() {
         for (day, text, first, last) in [
             ("2026-03-01T00:00:00Z", "2026-03", "2026-03-01", "2026-03-31"),
             ("2028-02-29T23:59:59.999Z", "2028-02", "2028-02-01", "2028-02-29"),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_month_is_not_read() {
+    fn invalid_month_is_rejected() {
         for text in
             ["", "2026", "2026-3", "2026-00", "2026-13", "2026-03-01", "+026-03", "26-03", "2026-0٣", " 2026-03"]
         {

@@ -1,4 +1,4 @@
-//! What is known about the HTTP request being served, gathered along its way.
+//! Context of the HTTP request that is being served.
 
 use std::{
     net::IpAddr,
@@ -21,69 +21,69 @@ use super::{
     trace::TraceContext,
 };
 
-/// One request: made at the edge, filled in on the way in, read on the way out. A command's and the server's own doings
-/// are told of like requests.
+/// Context of one request: created at the edge, filled by the layers on the way in, read on the way out. Commands and the
+/// server's own actions also have a context.
 #[derive(Debug)]
 pub struct RequestContext {
-    /// Its id, in `X-Request-Id`, in each problem and in each log line about it.
+    /// Request id: in `X-Request-Id`, in each problem document and in each log line about the request.
     pub id: RequestId,
-    /// Its place in a trace that may reach beyond us: the client's `traceparent`, or a trace that begins here.
+    /// Trace context: from the client's `traceparent`, or a new trace.
     pub trace: TraceContext,
-    /// Where it comes from.
+    /// Origin.
     pub origin: Origin,
-    /// The client's address, where there is one: the peer's, or what a trusted proxy says.
+    /// Client address, if any: the peer's, or the one that a trusted proxy reports.
     pub client: Option<IpAddr>,
-    /// What the client says that it is, as it says it: not fit to be kept.
+    /// Unmodified user agent of the client. It must not be stored in this form.
     pub user_agent: Option<Box<str>>,
-    /// The route, once one was found.
+    /// Route, once it is known.
     pub route: OnceLock<Route>,
-    /// Who is calling, once that is established.
+    /// Caller, once authenticated.
     pub caller: OnceLock<Arc<Caller>>,
-    /// The project the request turned out to be about: for a session, the one it names.
+    /// Project of the request, once it is known. A session's request names it.
     pub project: OnceLock<ProjectId>,
-    /// The secret they showed, for what is sealed to it.
+    /// Bearer secret of the caller, which seals stored responses.
     pub secret: OnceLock<Secret>,
-    /// The write they mean, if it carries an `Idempotency-Key`.
+    /// Identity of the write, if it has an `Idempotency-Key`.
     pub intent: OnceLock<Intent>,
-    /// The preconditions, if the route has an item and the request carries some.
+    /// Preconditions, if the route concerns an item and the request has some.
     pub conditions: OnceLock<Conditions>,
-    /// Whether nobody waits for the answer any more, and who is to be told of that.
+    /// Whether the client has disconnected. `left` is notified when it does.
     is_left: AtomicBool,
     left: Notify,
-    /// What must be done before the answer is given.
+    /// Task that must end before the response is sent.
     unsettled: Mutex<Option<JoinHandle<()>>>,
-    /// Whether something of it may be committed.
+    /// Whether a part of the request may be committed.
     commit_sent: AtomicBool,
 }
 
-/// Where a request comes from.
+/// Origin of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A client.
+    /// Client.
     Client,
-    /// The operator's command line, and whose account it is on that machine.
+    /// Command of the operator, with the name of the operator's account on that machine.
     Operator(Option<String>),
-    /// The server itself.
+    /// The server.
     System,
 }
 
-/// A row of the route table.
+/// Route of the route table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The path's template, such as `/v1/keys/{key_id}`.
+    /// Path template, such as `/v1/keys/{key_id}`.
     pub template: &'static str,
-    /// The number that stands for it wherever its text would be too long: the CRC-32 of method and template.
+    /// Compact identifier, used where the text would be too long: the CRC-32 of method and template.
     pub number: u32,
-    /// Its place in the table, from 0: how figures about it are found. Another version may have it elsewhere.
+    /// Index in the table, from 0, by which its metrics are found. It can differ between versions.
     pub place: usize,
 }
 
-/// Says that somebody waits for the answer, until it is dropped.
+/// Guard that marks the client as waiting for the response until it is dropped.
 #[derive(Debug)]
 pub struct Awaited(Arc<RequestContext>);
 
 impl Awaited {
-    /// Somebody waits for the answer to this request.
+    /// Marks the client of this request as waiting.
     pub fn by_client(request: &Arc<RequestContext>) -> Self {
         Self(Arc::clone(request))
     }
@@ -97,22 +97,22 @@ impl Drop for Awaited {
 }
 
 impl RequestContext {
-    /// A client's request of which nothing more is known yet.
+    /// Creates the context of a client's request.
     pub fn new(client: Option<IpAddr>, user_agent: Option<Box<str>>) -> Self {
         Self { client, user_agent, ..Self::from(Origin::Client) }
     }
 
-    /// What a command does, run by whoever has this name on the machine.
+    /// Creates the context of a command. `name` is the account that runs it.
     pub fn operator(name: Option<String>) -> Self {
         Self::from(Origin::Operator(name))
     }
 
-    /// What the server does by itself.
+    /// Creates the context of an action of the server.
     pub fn system() -> Self {
         Self::from(Origin::System)
     }
 
-    /// The same, as a step of `trace`.
+    /// Sets the trace context.
     #[must_use]
     pub fn in_trace(self, trace: TraceContext) -> Self {
         Self { trace, ..self }
@@ -138,35 +138,35 @@ impl RequestContext {
         }
     }
 
-    /// Notes whether a COMMIT was sent that may have taken effect. After one, the request must not be served again.
+    /// Sets whether a COMMIT was sent that may have taken effect. After that, the request must not be executed again.
     pub fn set_commit_sent(&self, sent: bool) {
         self.commit_sent.store(sent, Ordering::Release);
     }
 
-    /// Whether something of it may be committed.
+    /// Returns whether a part of the request may be committed.
     pub fn is_commit_sent(&self) -> bool {
         self.commit_sent.load(Ordering::Acquire)
     }
 
-    /// Holds the answer back until `task` has ended.
+    /// Delays the response until `task` has ended.
     pub fn settle_with(&self, task: JoinHandle<()>) {
         *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
-    /// Waits for what must be done before the answer is given.
+    /// Waits for the task that must end before the response is sent.
     pub async fn settled(&self) {
         let task = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
-            // Should it have failed, there is nothing more to wait for.
+            // If the task failed, there is nothing more to wait for.
             let _ = task.await;
         }
     }
 
-    /// Does `work` for as long as somebody waits for the answer. A write goes on when its client goes;
-    /// this is for what comes before it and takes a while.
+    /// Runs `work` while the client waits for the response, and cancels it when the client disconnects. Use it for slow
+    /// work before a write; the write continues after the client disconnects.
     pub async fn while_awaited<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut left = pin!(self.left.notified());
-        // Whoever leaves from here on is heard of; whoever left before is seen.
+        // From here on, a disconnect notifies `left`. An earlier one is visible in `is_left`.
         left.as_mut().enable();
         if !self.is_left.load(Ordering::Acquire) {
             tokio::select! {
@@ -174,6 +174,6 @@ impl RequestContext {
                 done = work => return done,
             }
         }
-        Err(Error::new(Code::Timeout, "Nobody waited for the answer any more; send the request again"))
+        Err(Error::new(Code::Timeout, "The client disconnected before the response; send the request again"))
     }
 }

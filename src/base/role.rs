@@ -1,4 +1,4 @@
-//! Roles: sets of scopes, in a project.
+//! Roles of members: sets of scopes in a project.
 
 use std::fmt;
 
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use super::scope::{Scope, ScopeSet};
 
-/// What a member may do in a project; each role holds all that the one before it holds.
+/// Role of a member in a project. Each role includes the previous one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum Role {
-    /// Reads everything but the audit trail.
+    /// Read access to everything except the audit trail.
     Viewer,
-    /// Also issues tokens and works with cloud resources.
+    /// Also issues tokens and manages cloud resources.
     Member,
-    /// Holds every scope.
+    /// All scopes.
     Admin,
-    /// Also decides over the project itself.
+    /// Also suspends, resumes, archives and deletes the project, and assigns the role of owner.
     Owner,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Role {
 }
 
 impl Role {
-    /// The scopes a session has where its user has this role.
+    /// Scopes of a session whose user has this role.
     pub fn scopes(self) -> ScopeSet {
         let holds = |scope: &Scope| match self {
             Self::Viewer => scope.is_read() && *scope != Scope::AuditRead,
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_role_holds_what_the_one_before_it_holds() {
+    fn each_role_includes_the_scopes_of_the_previous_role() {
         let roles = [Role::Viewer, Role::Member, Role::Admin, Role::Owner];
         for pair in roles.windows(2) {
             assert!(pair[0].scopes().difference(pair[1].scopes()).is_empty(), "{pair:?}");

@@ -1,5 +1,5 @@
-//! One JSON Schema for each input: it is published in the API's description, and it is what bodies
-//! and query strings are checked against, so the two cannot disagree.
+//! JSON Schema of each input. The same schema is published in the OpenAPI document and validates bodies and query strings,
+//! so that the two cannot differ.
 
 use std::collections::BTreeSet;
 
@@ -19,13 +19,13 @@ use super::{
     text::{self, BadText},
 };
 
-/// An object that clients send, as a body or as a query string. Implemented by [`input!`].
+/// Object that clients send, as a body or as a query string. Implemented by [`input!`].
 pub trait Input: JsonSchema + DeserializeOwned + Send + 'static {
-    /// Its compiled schema.
+    /// Compiled schema.
     fn rules() -> &'static Rules;
 }
 
-/// Makes types [`Input`]s, each with its schema compiled once.
+/// Implements [`Input`] for types. The schema of each is compiled once.
 macro_rules! input {
     ($($type:ty),+ $(,)?) => {$(
         impl $crate::base::schema::Input for $type {
@@ -39,7 +39,7 @@ macro_rules! input {
 }
 pub(crate) use input;
 
-/// As [`input!`], for bodies of PATCH, in which null clears a member.
+/// Like [`input!`], for bodies of PATCH, in which null clears a member.
 macro_rules! patch {
     ($($type:ty),+ $(,)?) => {$(
         impl $crate::base::schema::Input for $type {
@@ -55,13 +55,13 @@ pub(crate) use patch;
 
 input!(ListQuery<Everything>, ListQuery<InProject>, InProject);
 
-/// How every schema is made, whether to check by or to publish.
+/// Settings for the generation of all schemas, for validation and publication.
 pub fn settings() -> SchemaSettings {
     SchemaSettings::draft2020_12().with_transform(RecursiveTransform(plain_enum))
 }
 
-/// `oneOf` constants, which is how an enum with a comment on each value is described, becomes `enum`, with
-/// the comments in its description: checkers and clients do more with it.
+/// Converts `oneOf` constants, which describe an enum with a comment on each value, to `enum`, with the comments in the
+/// description, because validators and client generators support `enum` better.
 fn plain_enum(schema: &mut Schema) {
     let Some(Value::Array(choices)) = schema.get("oneOf") else { return };
     let named = |choice: &Value| Some((choice.get("const")?.clone(), choice.get("description").cloned()));
@@ -81,14 +81,14 @@ fn plain_enum(schema: &mut Schema) {
     schema.insert("description".into(), description.trim().into());
 }
 
-/// The rules an input must keep.
+/// Validation rules of an input.
 #[derive(Debug)]
 pub struct Rules {
     validator: Validator,
     properties: Map<String, Value>,
     schema: Value,
     requires_members: bool,
-    /// Whether null clears a member, instead of standing for an absent one.
+    /// Whether null clears a member. Otherwise, null means an omitted member.
     null_clears: bool,
 }
 
@@ -96,13 +96,13 @@ impl Rules {
     /// Compiles the schema of `T`.
     ///
     /// # Panics
-    /// When the schema is broken, which depends on nothing but the code: a test compiles them all.
+    /// Panics if the schema is invalid, which depends only on the code. A test compiles all schemas.
     #[allow(clippy::panic, reason = "no request can change what it depends on")]
     pub fn of<T: JsonSchema>() -> Self {
         let schema = settings().into_generator().into_root_schema_for::<T>().to_value();
         let validator = jsonschema::options()
             .should_validate_formats(true)
-            // As each type reads it, which may take more or less: the fault is then told at its place.
+            // The formats are those that the types parse, so that an error has the location of its member.
             .with_format("date-time", |text| Timestamp::parse(text).is_some())
             .with_format("date", |text| Day::parse(text).is_some())
             .with_format("cidr", |text| text.parse::<Cidr>().is_ok())
@@ -111,28 +111,28 @@ impl Rules {
             .build(&schema)
             .unwrap_or_else(|error| panic!("the schema of {} is broken: {error}", T::schema_name()));
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-        // Without members nothing is valid.
+        // An object without members is invalid.
         let requires_members = !validator.is_valid(&Value::Object(Map::new()));
         Self { validator, properties, schema, requires_members, null_clears: false }
     }
 
-    /// The same for the body of a PATCH.
+    /// Compiles the schema of `T` for the body of a PATCH.
     pub fn of_patch<T: JsonSchema>() -> Self {
         Self { null_clears: true, ..Self::of::<T>() }
     }
 
-    /// The members there are, each with its schema.
+    /// Known members, each with its schema.
     pub fn properties(&self) -> &Map<String, Value> {
         &self.properties
     }
 
-    /// Whether some member is required.
+    /// Whether at least one member is required.
     pub fn requires_members(&self) -> bool {
         self.requires_members
     }
 
-    /// Takes out the members that are null, unless null clears a member here: elsewhere absent and null mean the same. A
-    /// member that there is not stays, to be told as unknown.
+    /// Removes members that are null, unless null clears a member: otherwise, null means an omitted member. Keeps unknown
+    /// members, so that they are reported.
     pub fn without_nulls(&self, mut value: Value) -> Value {
         if let Value::Object(members) = &mut value
             && !self.null_clears
@@ -142,24 +142,24 @@ impl Rules {
         value
     }
 
-    /// The faults of `value`, in the order of their places: all of them, or if there are more than an answer
-    /// tells of, one more than that. Every text is held to the rule for texts ([`text::check`]), whatever its schema.
+    /// Returns the validation errors of `value`, in the order of their locations, but at most one more than a response
+    /// reports. Every text must also satisfy [`text::check`], regardless of its schema.
     pub fn faults(&self, value: &Value) -> Vec<Item> {
         let mut faults = Vec::new();
         text_faults(value, &mut String::new(), &mut faults);
-        // Telling faults costs more than seeing that there are none.
+        // Collecting errors is slower than checking that there are none.
         if !self.validator.is_valid(value) {
             let broken = self.validator.iter_errors(value).flat_map(|error| self.explain(&error));
             faults.extend(broken.take(MAX_ITEMS + 1));
         }
         faults.sort_by(|a, b| (pointer(a), a.code).cmp(&(pointer(b), b.code)));
-        // A value that breaks a list of known values by its type breaks the type as well.
+        // A value of the wrong type violates both its type and its list of known values.
         faults.dedup_by(|a, b| a.place == b.place && a.code == b.code);
         faults.truncate(MAX_ITEMS + 1);
         faults
     }
 
-    /// The schema that holds the rule at `path`.
+    /// Returns the schema that contains the rule at `path`.
     fn schema_at(&self, path: &str) -> Option<&Value> {
         let (object, _) = path.rsplit_once('/')?;
         let mut at = &self.schema;
@@ -172,18 +172,19 @@ impl Rules {
         Some(at)
     }
 
-    /// The members of the object whose rule at `path` in the schema was broken.
+    /// Returns the known members of the object whose rule at `path` was violated.
     fn members_at(&self, path: &str) -> Option<&Map<String, Value>> {
         self.schema_at(path)?.get("properties")?.as_object()
     }
 
-    /// What a text should look like that breaks the pattern at `path`: in words and by an example, as its schema has them.
+    /// Describes the expected format of a text that violates the pattern at `path`, with the description and the example of
+    /// its schema.
     fn form_fault(&self, path: &str, given: &Value) -> String {
         let schema = self.schema_at(path);
         let member = |name: &str| schema.and_then(|schema| schema.get(name));
-        let form = member("x-form").and_then(Value::as_str).unwrap_or("in the form that is expected here");
+        let form = member("x-form").and_then(Value::as_str).unwrap_or("in the expected format");
         let example = member("examples").and_then(|examples| examples.get(0)?.as_str());
-        // A secret is not said back.
+        // A secret is not repeated in the error.
         let is_secret = member("writeOnly") == Some(&Value::Bool(true));
         let given = given.as_str().filter(|_| !is_secret).map(|given| format!("'{}' ", text::shown(given)));
         let remedy = example.map(|example| format!("; write it like {example}"));
@@ -214,8 +215,8 @@ impl Rules {
                     let hint = match text::nearest(member, known.clone()) {
                         Some(near) => format!("did you mean '{near}'?"),
                         None => match known.collect::<Vec<_>>().join(", ") {
-                            list if list.is_empty() => "it takes none".to_owned(),
-                            list => format!("known here: {list}"),
+                            list if list.is_empty() => "no members are allowed".to_owned(),
+                            list => format!("known members: {list}"),
                         },
                     };
                     item(
@@ -226,7 +227,7 @@ impl Rules {
                 })
                 .collect(),
             Kind::Type { .. } | Kind::Enum { .. } | Kind::AnyOf { .. } if error.instance().is_null() => {
-                one(ItemCode::WrongType, "must not be null; give it a value or leave it out".into())
+                one(ItemCode::WrongType, "must not be null; set a value or omit it".into())
             }
             Kind::Type { kind } => one(ItemCode::WrongType, format!("must be of type {}", type_names(kind))),
             Kind::Enum { options } => unknown_value(at, error.instance(), options),
@@ -238,7 +239,7 @@ impl Rules {
             Kind::MaxProperties { limit } => one(ItemCode::TooLong, format!("must have at most {limit} members")),
             Kind::Minimum { limit } => one(ItemCode::OutOfRange, format!("must be at least {limit}")),
             Kind::Maximum { limit } => one(ItemCode::OutOfRange, format!("must be at most {limit}")),
-            Kind::UniqueItems => one(ItemCode::OutOfRange, "must not name anything twice".into()),
+            Kind::UniqueItems => one(ItemCode::OutOfRange, "must not contain duplicates".into()),
             Kind::Format { format } => one(ItemCode::InvalidFormat, format_fault(format, error.instance())),
             Kind::Pattern { pattern } if pattern == text::NO_CONTROL_CHARACTERS => {
                 one(ItemCode::InvalidCharacters, BadText::ControlCharacter.to_string())
@@ -246,9 +247,9 @@ impl Rules {
             Kind::Pattern { .. } => {
                 one(ItemCode::InvalidFormat, self.form_fault(error.schema_path().as_str(), error.instance()))
             }
-            // "This type, or null": the value is not null, so its faults are those of the type.
+            // "This type, or null": the value is not null, so the errors of the type apply.
             Kind::AnyOf { context } => context.iter().take(1).flatten().flat_map(|error| self.explain(error)).collect(),
-            // One of several words, each with a description of its own.
+            // One of several words, each with its own description.
             Kind::OneOfNotValid { context } => {
                 let words = context.iter().flatten().filter_map(|error| match error.kind() {
                     Kind::Constant { expected_value } => Some(expected_value.as_ref().clone()),
@@ -257,9 +258,7 @@ impl Rules {
                 unknown_value(at, error.instance(), &words.collect())
             }
             Kind::PropertyNames { error: inner } => inner_name(at, self.explain(inner)),
-            _ => {
-                one(ItemCode::InvalidFormat, format!("'{name}' is not valid here; see this operation in /openapi.json"))
-            }
+            _ => one(ItemCode::InvalidFormat, format!("'{name}' is invalid; see this operation in /openapi.json")),
         }
     }
 }
@@ -275,18 +274,18 @@ fn pointer(item: &Item) -> &str {
     }
 }
 
-/// RFC 6901 §3.
+/// Escapes a member name for a JSON Pointer (RFC 6901 §3).
 fn escape(member: &str) -> String {
     member.replace('~', "~0").replace('/', "~1")
 }
 
-/// A fault in a member's name, said of the object that has the member.
+/// Reports errors of a member name at the object that has the member.
 fn inner_name(at: &str, faults: Vec<Item>) -> Vec<Item> {
     faults
         .into_iter()
         .map(|fault| Item {
             place: Place::Body(at.to_owned()),
-            detail: format!("a member's name {}", fault.detail),
+            detail: format!("a member name {}", fault.detail),
             ..fault
         })
         .collect()
@@ -296,7 +295,7 @@ fn type_names(kind: &jsonschema::error::TypeKind) -> String {
     use jsonschema::error::TypeKind;
     match kind {
         TypeKind::Single(kind) => kind.to_string(),
-        // "null" says "or leave it out", which is no news to somebody who sent a value.
+        // "null" means that the member can be omitted, which does not help a client that sent a value.
         TypeKind::Multiple(kinds) => {
             kinds.iter().map(|kind| kind.to_string()).filter(|kind| kind != "null").collect::<Vec<_>>().join(" or ")
         }
@@ -308,7 +307,7 @@ fn format_fault(format: &str, given: &Value) -> String {
         "date-time" => "an RFC 3339 date-time, such as 2026-03-31T12:00:00Z".into(),
         "date" => "a date, such as 2026-03-31".into(),
         "uri" => "a URL, such as https://example.com/hooks".into(),
-        "email" | "idn-email" => "an e-mail address, such as ada@example.com".into(),
+        "email" | "idn-email" => "an email address, such as ada@example.com".into(),
         "actor" => actor::form(),
         "cidr" => {
             let given = given.as_str().unwrap_or_default();
@@ -320,7 +319,7 @@ fn format_fault(format: &str, given: &Value) -> String {
     format!("must be {form}")
 }
 
-/// Adds a fault for each text in `value` with a control character, at its place under `at`.
+/// Adds an error for each text in `value` with a control character, at its location under `at`.
 fn text_faults(value: &Value, at: &mut String, faults: &mut Vec<Item>) {
     if faults.len() > MAX_ITEMS {
         return;
@@ -343,7 +342,7 @@ fn text_faults(value: &Value, at: &mut String, faults: &mut Vec<Item>) {
         Value::Object(members) => {
             for (name, value) in members {
                 if let Err(bad) = text::check(name) {
-                    let detail = format!("a member's name {bad}");
+                    let detail = format!("a member name {bad}");
                     faults.push(item(at.clone(), ItemCode::InvalidCharacters, detail));
                 }
                 at.push('/');
@@ -367,6 +366,6 @@ fn unknown_value(at: &str, given: &Value, options: &Value) -> Vec<Item> {
         None => format!("use one of: {}", options.iter().copied().collect::<Vec<_>>().join(", ")),
     };
     let (code, what) =
-        if is_scope { (ItemCode::UnknownScope, "a scope") } else { (ItemCode::UnknownValue, "a value for this") };
+        if is_scope { (ItemCode::UnknownScope, "a scope") } else { (ItemCode::UnknownValue, "a valid value") };
     vec![item(at.to_owned(), code, format!("'{}' is not {what}; {hint}", text::shown(given)))]
 }

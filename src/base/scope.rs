@@ -1,4 +1,4 @@
-//! Scopes: what a credential may do, one `thing:verb` each.
+//! Scopes: permissions of the form `thing:verb`.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -7,26 +7,26 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 macro_rules! scopes {
     ($($scope:ident = $text:literal;)*) => {
-        /// One thing a credential may do.
+        /// Permission of a credential.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Scope {
             $(#[doc = concat!("`", $text, "`")] $scope,)*
         }
 
         impl Scope {
-            /// Every scope, in the order in which sets of them are shown.
+            /// Every scope, in display order.
             pub const ALL: &'static [Self] = &[$(Self::$scope,)*];
 
-            /// The scope as clients write it.
+            /// Scope as clients write it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$scope => $text,)* }
             }
         }
 
-        /// Each scope as a type, for signatures that say what they need: `Grant<KeysRead>`.
+        /// Scopes as types, for the signatures of handlers: `Grant<KeysRead>`.
         pub mod of {
             $(
-                #[doc = concat!("Needs `", $text, "`.")]
+                #[doc = concat!("Requires `", $text, "`.")]
                 #[derive(Clone, Copy, Debug)]
                 pub enum $scope {}
                 impl super::ScopeType for $scope {
@@ -34,7 +34,7 @@ macro_rules! scopes {
                 }
             )*
 
-            /// Needs `compute:read`, `storage:read` or `network:read`, by the kind of resource.
+            /// Requires `compute:read`, `storage:read` or `network:read`, depending on the kind of resource.
             #[derive(Clone, Copy, Debug)]
             pub enum ResourcesRead {}
             impl super::ScopeType for ResourcesRead {
@@ -42,7 +42,7 @@ macro_rules! scopes {
                     &[super::Scope::ComputeRead, super::Scope::StorageRead, super::Scope::NetworkRead];
             }
 
-            /// Needs `compute:write`, `storage:write` or `network:write`, by the kind of resource.
+            /// Requires `compute:write`, `storage:write` or `network:write`, depending on the kind of resource.
             #[derive(Clone, Copy, Debug)]
             pub enum ResourcesWrite {}
             impl super::ScopeType for ResourcesWrite {
@@ -53,9 +53,9 @@ macro_rules! scopes {
     };
 }
 
-/// A type that stands for one scope, or for one of several.
+/// Type that represents a required scope, or several scopes of which one is required.
 pub trait ScopeType: Send + Sync + 'static {
-    /// The scopes it stands for: to hold one of them is enough.
+    /// Scopes, one of which is required.
     const SCOPES: &'static [Scope];
 }
 
@@ -83,7 +83,7 @@ scopes! {
 }
 
 impl Scope {
-    /// Whether it only reads.
+    /// Returns whether the scope is a `:read` scope.
     pub fn is_read(self) -> bool {
         self.as_str().ends_with(":read")
     }
@@ -95,7 +95,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A text that names no scope.
+/// Error for a text that is not a scope.
 #[derive(Debug, thiserror::Error)]
 #[error("'{0}' is not a scope")]
 pub struct UnknownScope(String);
@@ -127,61 +127,60 @@ impl JsonSchema for Scope {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "One thing a credential may do.",
+            "description": "Permission of a credential, in the form `thing:verb`.",
             "enum": Self::ALL,
         })
     }
 }
 
-/// A set of scopes; shown in the order of [`Scope::ALL`], stored as `text[]`.
+/// Set of scopes, displayed in the order of [`Scope::ALL`] and stored as `text[]`.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct ScopeSet(u32);
 
 impl ScopeSet {
-    /// Every scope there is.
+    /// Set of all scopes.
     pub fn all() -> Self {
         Scope::ALL.iter().copied().collect()
     }
 
-    /// Whether `scope` is in it.
+    /// Returns whether the set contains `scope`.
     pub const fn contains(self, scope: Scope) -> bool {
         self.0 & (1 << scope as u32) != 0
     }
 
-    /// Whether one of `scopes` is in it.
+    /// Returns whether the set contains one of `scopes`.
     pub fn contains_any(self, scopes: &[Scope]) -> bool {
         scopes.iter().any(|&scope| self.contains(scope))
     }
 
-    /// What is in both.
+    /// Returns the intersection of two sets.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// What is in `self` and not in `other`.
+    /// Returns the scopes of `self` that are not in `other`.
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Whether nothing is in it.
+    /// Returns whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The scopes in it.
+    /// Iterates over the scopes of the set.
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.iter().copied().filter(move |&scope| self.contains(scope))
     }
 
-    /// The set as it is stored.
+    /// Stored form of the set.
     pub fn to_texts(self) -> Vec<&'static str> {
         self.iter().map(Scope::as_str).collect()
     }
 
-    /// Reads the stored form. A name this version does not know (written by a newer one) grants
-    /// nothing here.
+    /// Parses the stored form. A scope of a newer version, which this version does not know, is ignored.
     pub fn from_texts(texts: &[String]) -> Self {
         texts.iter().filter_map(|text| text.parse().ok()).collect()
     }
@@ -232,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scope_is_read_as_it_is_written() {
+    fn every_scope_round_trips_as_text() {
         for &scope in Scope::ALL {
             assert_eq!(scope.to_string().parse::<Scope>().unwrap(), scope);
         }
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_keep_the_declared_order_and_do_set_arithmetic() {
+    fn sets_keep_the_declared_order_and_support_set_operations() {
         let set: ScopeSet = [Scope::UsageRead, Scope::UsersRead].into_iter().collect();
         assert_eq!(set.to_string(), "users:read usage:read");
         assert_eq!(ScopeSet::all().intersection(set), set);

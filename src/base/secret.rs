@@ -1,9 +1,8 @@
-//! Bearer secrets: how they are made, recognised and stored.
+//! Bearer secrets: generation, recognition and storage.
 //!
-//! A secret is a prefix, 43 base62 characters (256 random bits) and 6 base62 characters of CRC-32
-//! over all before them. The checksum turns junk away without a database query and lets secret
-//! scanners be sure of a hit. A [`Secret`] can be shown but not stored; its [`SecretHash`] can be
-//! stored but not shown.
+//! A secret is a prefix, 43 base62 characters (256 random bits) and a 6-character base62 CRC-32 checksum of everything
+//! before it. With the checksum, the server rejects invalid secrets without a database query, and secret scanners can
+//! confirm a match. A [`Secret`] can be shown but not stored; its [`SecretHash`] can be stored but not shown.
 
 use std::{borrow::Cow, fmt};
 
@@ -18,23 +17,23 @@ const RANDOM_CHARS: usize = 43;
 const CHECKSUM_CHARS: usize = 6;
 const HINT_CHARS: usize = 12;
 
-/// What a secret opens.
+/// Kind of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SecretKind {
-    /// A signed-in person's dashboard backend.
+    /// Session of a signed-in user, for a dashboard backend.
     Session,
-    /// A project's servers and CI.
+    /// API key of a project, for servers and CI.
     Key,
-    /// A service.
+    /// Scoped token, for a service.
     Token,
-    /// Membership of a project, for who was invited; no credential.
+    /// Invitation to a project. Not a credential.
     Invitation,
 }
 
 impl SecretKind {
     const ALL: [Self; 4] = [Self::Session, Self::Key, Self::Token, Self::Invitation];
 
-    /// The text every secret of this kind starts with.
+    /// Prefix of every secret of this kind.
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Session => "sess_",
@@ -45,15 +44,14 @@ impl SecretKind {
     }
 }
 
-/// A secret in plain text, to be shown to its owner once. It has no way into the database, and its
-/// `Debug` form does not show it.
+/// Secret in plain text, shown to its owner once. It cannot be stored in the database, and `Debug` does not show it.
 pub struct Secret {
     kind: SecretKind,
     text: SecretString,
 }
 
 impl Secret {
-    /// A new secret, from a cryptographic generator that the operating system seeds.
+    /// Generates a secret, with a cryptographic generator that the operating system seeds.
     pub fn generate(kind: SecretKind) -> Self {
         let bytes: [u8; 32] = rand::rng().random();
         let mut text = String::with_capacity(kind.prefix().len() + RANDOM_CHARS + CHECKSUM_CHARS);
@@ -63,8 +61,7 @@ impl Secret {
         Self { kind, text: text.into() }
     }
 
-    /// Recognises a secret by its prefix, length and checksum; whether it opens anything is another
-    /// question.
+    /// Recognizes a secret by its prefix, length and checksum. Does not check whether the secret is valid.
     pub fn parse(text: &str) -> Option<Self> {
         let kind = SecretKind::ALL.into_iter().find(|kind| text.starts_with(kind.prefix()))?;
         let body = text.get(kind.prefix().len()..)?;
@@ -75,7 +72,7 @@ impl Secret {
         (checksum(named) == *sum).then(|| Self { kind, text: text.into() })
     }
 
-    /// `text` without the secrets that are in it.
+    /// Removes all secrets from `text`.
     pub fn strike(text: &str) -> Cow<'_, str> {
         let found = SecretKind::ALL.iter().flat_map(|kind| {
             let prefix = kind.prefix();
@@ -98,22 +95,22 @@ impl Secret {
         Cow::Owned(left)
     }
 
-    /// What this secret opens.
+    /// Kind of the secret.
     pub fn kind(&self) -> SecretKind {
         self.kind
     }
 
-    /// What is stored in its place.
+    /// Hash of the secret, which is stored instead of it.
     pub fn hash(&self) -> SecretHash {
         SecretHash(Sha256::digest(self.text.expose_secret()).into())
     }
 
-    /// The first characters, by which a person recognises a secret that is shown no more.
+    /// First characters, by which a person recognizes a secret that is no longer shown.
     pub fn hint(&self) -> String {
         self.text.expose_secret().chars().take(HINT_CHARS).collect()
     }
 
-    /// The text itself, for the one answer that shows it.
+    /// Secret as text, for the one response that shows it.
     pub fn expose(&self) -> &str {
         self.text.expose_secret()
     }
@@ -143,14 +140,14 @@ impl JsonSchema for Secret {
     }
 }
 
-/// SHA-256 of a secret: what the database knows of it. A fast hash is right here, and only here,
-/// because 256 random bits cannot be guessed.
+/// SHA-256 of a secret, which is stored in the database. A fast hash is safe here, and only here, because 256 random bits
+/// cannot be guessed.
 #[derive(Clone, PartialEq, Eq, Hash, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
-    /// Its bytes, as the database has them.
+    /// Bytes of the hash, as stored.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -185,7 +182,7 @@ fn push_checksum(text: &mut String) {
     text.extend(sum.map(char::from));
 }
 
-/// CRC-32 as base62 digits.
+/// Computes the CRC-32 as base62 digits.
 fn checksum(text: &[u8]) -> [u8; CHECKSUM_CHARS] {
     let mut number = crc32fast::hash(text);
     let mut digits = [0; CHECKSUM_CHARS];
@@ -203,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generated_secret_is_recognised_with_its_kind() {
+    fn generated_secret_is_recognized_with_its_kind() {
         for kind in SecretKind::ALL {
             let secret = Secret::generate(kind);
             let read = Secret::parse(secret.expose()).unwrap();
@@ -214,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_struck_out_of_a_text_wherever_they_stand() {
+    fn secrets_are_removed_anywhere_in_a_text() {
         let (key, token) = (Secret::generate(SecretKind::Key), Secret::generate(SecretKind::Token));
         let (key, token) = (key.expose(), token.expose());
         assert_eq!(Secret::strike("curl/8 sk_live_nothing"), "curl/8 sk_live_nothing");
@@ -223,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn one_changed_character_is_no_secret() {
+    fn secret_with_one_changed_character_is_rejected() {
         let text = Secret::generate(SecretKind::Key).expose().to_owned();
         for at in 0..text.len() {
             let mut changed = text.clone().into_bytes();
@@ -236,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn base62_and_checksum_match_vectors_computed_elsewhere() {
+    fn base62_and_checksum_match_known_vectors() {
         let mut text = String::new();
         push_base62::<43>(&mut text, [0xff; 32]);
         assert_eq!(text, "yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1");

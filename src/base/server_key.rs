@@ -1,5 +1,5 @@
-//! The deployment's own secret: what must be used again as it is, is sealed or derived under it. All servers of a
-//! deployment have the same one, in a file that no database dump holds.
+//! Secret of the deployment. Secrets that the server must recover are sealed with it or derived from it. All servers of a
+//! deployment have the same key, in a file that is not part of a database dump.
 
 use std::fmt;
 
@@ -9,41 +9,41 @@ use sha2::Sha256;
 
 use super::hex;
 
-/// 32 random bytes, never used themselves: each purpose has a key derived from them.
+/// 32 random bytes. They are not used directly: each purpose has a derived key.
 #[derive(Clone)]
 pub struct ServerKey([u8; 32]);
 
-/// A text that is no server key.
+/// Error for a text that is not a server key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not 64 hexadecimal digits")]
 pub struct NotAServerKey;
 
 impl ServerKey {
-    /// A new one.
+    /// Generates a new key.
     pub fn generate() -> Self {
         Self(rand::rng().random())
     }
 
-    /// Reads 64 hexadecimal digits, as `openssl rand -hex 32` prints them.
+    /// Parses 64 hexadecimal digits, as `openssl rand -hex 32` prints them.
     pub fn parse(text: &str) -> Result<Self, NotAServerKey> {
-        // In either case, though it is written in lower case.
+        // Upper case is accepted, although keys are written in lower case.
         hex::decode(&text.trim().to_ascii_lowercase()).map(Self).ok_or(NotAServerKey)
     }
 
-    /// As the file has it.
+    /// Text form, as in the file.
     pub fn to_text(&self) -> String {
         hex::encode(&self.0)
     }
 
-    /// The key for one purpose (HKDF-SHA256, RFC 5869).
+    /// Derives the key for one purpose (HKDF-SHA256, RFC 5869).
     pub fn derive(&self, purpose: &'static str) -> [u8; 32] {
         let mut derived = [0; 32];
-        // Only a length of more than 255 hashes is refused.
+        // `expand` fails only for a length of more than 255 hashes.
         let _ = Hkdf::<Sha256>::new(None, &self.0).expand(purpose.as_bytes(), &mut derived);
         derived
     }
 
-    /// What tells one key from another, and gives nothing away.
+    /// Fingerprint that identifies the key without revealing it.
     pub fn fingerprint(&self) -> [u8; 32] {
         self.derive("cloudapi server key fingerprint v1")
     }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_as_it_is_written_and_nothing_else_is_one() {
+    fn key_round_trips_and_other_texts_are_rejected() {
         let key = ServerKey::generate();
         let read = ServerKey::parse(&format!("{}\n", key.to_text())).unwrap();
         assert_eq!(read.fingerprint(), key.fingerprint());

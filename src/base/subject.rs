@@ -1,23 +1,23 @@
-//! What a credential rests on: whatever, when it changes, changes what the credential may do.
+//! Dependencies of a credential: objects whose changes affect what the credential may do.
 
 use std::{fmt, str::FromStr};
 
 use super::id::{KeyId, NotAnId, ProjectId, SessionId, TokenId, UserId};
 
-/// One such thing. Written as clients write its id, a membership as its project's and its user's.
+/// Object that a credential depends on. Its text form is the object's id, or the ids of project and user for a membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// A session.
+    /// Session.
     Session(SessionId),
-    /// A key, and with it all of its secrets.
+    /// Key, including all of its secrets.
     Key(KeyId),
-    /// A token.
+    /// Token.
     Token(TokenId),
-    /// A user, on whom their sessions rest.
+    /// User, on whom their sessions depend.
     User(UserId),
-    /// A project, on which its keys and tokens rest.
+    /// Project, on which its keys and tokens depend.
     Project(ProjectId),
-    /// A user's membership of a project, on which the tokens rest that a session issued.
+    /// A user's membership in a project, on which the tokens depend that the user's sessions issued.
     Member(ProjectId, UserId),
 }
 
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_is_read_as_it_is_written() {
+    fn subject_round_trips_as_text() {
         for subject in [
             Subject::Session(SessionId::new()),
             Subject::Key(KeyId::new()),

@@ -1,18 +1,18 @@
-//! A request's target, in one spelling: percent-encoding must not make two targets of one (RFC 3986 §6.2.2).
+//! Canonical form of a request target: different percent-encodings of a target are equal (RFC 3986 §6.2.2).
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
-/// What stays encoded in a path: else an encoded `/` would look like the end of a segment.
+/// Characters that stay encoded in a path. Otherwise, an encoded `/` would look like the end of a segment.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'/').add(b'%').add(b'?').add(b'#');
 
-/// The segments of a path, decoded.
+/// Returns the decoded segments of a path.
 pub fn segments(path: &str) -> impl Iterator<Item = Cow<'_, [u8]>> {
     path.split('/').map(|segment| percent_decode_str(segment).into())
 }
 
-/// A path with each segment decoded and encoded again: the same for all spellings of one path.
+/// Decodes and encodes each segment of a path. The result is the same for all spellings of a path.
 pub fn canonical_path(path: &str) -> Cow<'_, str> {
     if path.is_ascii() && !path.contains('%') {
         return Cow::Borrowed(path);
@@ -21,7 +21,7 @@ pub fn canonical_path(path: &str) -> Cow<'_, str> {
     Cow::Owned(parts.join("/"))
 }
 
-/// A query string with each name and value decoded and encoded again.
+/// Decodes and encodes each name and value of a query string.
 pub fn canonical_query(query: &str) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(form_urlencoded::parse(query.as_bytes())).finish()
 }
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_spellings_of_one_target_are_one() {
+    fn all_spellings_of_a_target_are_equal() {
         for path in ["/v1/keys/key_7d1", "/v1/keys/key%5F7d1", "/v1/keys/key%5f7d1", "/v1/keys/%6B%65%79_7d1"] {
             assert_eq!(canonical_path(path), "/v1/keys/key_7d1", "{path}");
         }

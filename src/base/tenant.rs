@@ -1,4 +1,4 @@
-//! The tenant filter: a project that its caller has been let into.
+//! Tenant: a project that the caller has been admitted to.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,22 +10,22 @@ use super::{
     scope::{Scope, ScopeSet},
 };
 
-/// Whether a project's credentials work.
+/// Status of a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum ProjectStatus {
-    /// They do.
+    /// The project's keys and tokens work.
     Active,
-    /// They do not, until it is resumed.
+    /// The project's keys and tokens do not work until it is resumed.
     Suspended,
-    /// They do not, until it is resumed; it may be deleted.
+    /// The project's keys and tokens do not work until it is resumed. The project can be deleted.
     Archived,
 }
 
 impl ProjectStatus {
-    /// The status as clients see it.
+    /// Status as clients see it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -35,17 +35,17 @@ impl ProjectStatus {
     }
 }
 
-/// A user's place in a project.
+/// A user's membership in a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Membership {
-    /// What the user may do there.
+    /// Role of the user in the project.
     pub role: Role,
-    /// How the project stands.
+    /// Status of the project.
     pub status: ProjectStatus,
 }
 
-/// A project the caller may act in, with the need of the route already met there. Repositories take
-/// it where they would otherwise take a project id, so a query cannot forget the tenant filter.
+/// Project that the caller has been admitted to; the access requirements of the route are met. Repositories take a `Tenant`
+/// instead of a project id, so that no query misses the tenant filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tenant {
     project_id: ProjectId,
@@ -54,41 +54,41 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// For a key or token. To be called where the caller's right has just been established, which is
-    /// in `auth` alone; a test holds that no other place does.
+    /// Creates the tenant of a key or token. Only `auth` may call it, after it has checked the caller's access; a test
+    /// enforces this.
     pub(crate) fn admitted(project_id: ProjectId, scopes: ScopeSet) -> Self {
         Self { project_id, scopes, membership: None }
     }
 
-    /// For a session. To be called as [`Tenant::admitted`] is.
+    /// Creates the tenant of a session. The rule of [`Tenant::admitted`] applies.
     pub(crate) fn admitted_member(project_id: ProjectId, membership: Membership) -> Self {
         Self { project_id, scopes: membership.role.scopes(), membership: Some(membership) }
     }
 
-    /// The project's id.
+    /// Id of the project.
     pub fn project_id(self) -> ProjectId {
         self.project_id
     }
 
-    /// All that the caller may do in it.
+    /// Scopes of the caller in the project.
     pub fn scopes(self) -> ScopeSet {
         self.scopes
     }
 
-    /// Whether the caller holds `scope` here: where a route asks for one of several, and it turns out to be about this one.
+    /// Checks that the caller has `scope`, on a route that requires one of several scopes, depending on the request.
     pub fn require(self, scope: Scope) -> Result<()> {
         if self.scopes.contains(scope) { Ok(()) } else { Err(Error::insufficient_scope(&[scope])) }
     }
 
-    /// `wanted`, provided that the caller gives nobody more than they hold.
+    /// Returns `wanted` as a set, after checking that the caller has all of these scopes.
     pub fn hand_out(self, wanted: Vec<Scope>) -> Result<ScopeSet> {
         let wanted: ScopeSet = wanted.into_iter().collect();
-        self.within("hand out", wanted).map(|()| wanted)
+        self.within("grant", wanted).map(|()| wanted)
     }
 
-    /// Whether the caller may take hold of what has `scopes`, by changing it or learning its new secret.
+    /// Checks that the caller may manage a credential with `scopes`: change it, or receive its new secret.
     pub fn take_hold(self, scopes: ScopeSet) -> Result<()> {
-        self.within("take hold of", scopes)
+        self.within("manage a credential with", scopes)
     }
 
     fn within(self, verb: &str, scopes: ScopeSet) -> Result<()> {
@@ -97,24 +97,24 @@ impl Tenant {
             return Ok(());
         }
         let detail = format!(
-            "You cannot {verb} what you do not hold: {excess}; ask for less, or use a credential that holds it"
+            "You cannot {verb} scopes that you do not have: {excess}; request fewer scopes, or use a credential that has them"
         );
         Err(Error::new(Code::ScopeEscalation, detail))
     }
 
-    /// Whether the caller may give `role` to somebody, or change somebody who has it.
+    /// Checks that the caller may assign `role`, and may change a user who has it.
     pub fn reach(self, role: Role) -> Result<()> {
         match self.membership {
             Some(Membership { role: own, .. }) if role <= own => Ok(()),
             _ => Err(Error::new(
                 Code::RoleEscalation,
-                format!("The role '{role}' is above your own in this project; ask somebody who has it"),
+                format!("The role '{role}' is above your own in this project; ask a user who has it"),
             )),
         }
     }
 
-    /// Whether things may be added or changed here. What is not active can be read, revoked from and
-    /// resumed. (A key or token of such a project has been refused long before.)
+    /// Checks that the project is active, so that objects can be added or changed. Otherwise, sessions can only read, revoke
+    /// and resume. Keys and tokens of such a project have been rejected before.
     pub fn require_active(self) -> Result<()> {
         match self.membership.map(|membership| membership.status) {
             None | Some(ProjectStatus::Active) => Ok(()),

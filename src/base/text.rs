@@ -1,4 +1,4 @@
-//! The one rule for every text from outside: well-formed UTF-8 without control characters.
+//! Rule for every text from outside: well-formed UTF-8 without control characters.
 //!
 //! [`super::schema::Rules`] checks every text of a body or a query string, whatever its schema. Query strings and forms
 //! are decoded with [`decode_form`]. Command-line arguments go through [`check`], and texts of cloud providers through
@@ -6,21 +6,21 @@
 
 use serde_json::Value;
 
-/// The pattern of texts without control characters (Unicode category Cc). They have no place in a
-/// name, and PostgreSQL cannot store NUL.
+/// Pattern of texts without control characters (Unicode category Cc). Names do not need them, and PostgreSQL cannot store
+/// NUL.
 pub const NO_CONTROL_CHARACTERS: &str = r"^[^\u0000-\u001F\u007F-\u009F]*$";
 
-/// Why a text is refused.
+/// Reason why a text is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadText {
-    /// It has a control character.
+    /// Control character.
     #[error("must not contain control characters")]
     ControlCharacter,
-    /// A `%` is not followed by two hexadecimal digits.
+    /// `%` without two hexadecimal digits after it.
     #[error("has a '%' that is not followed by two hexadecimal digits; write a percent sign as %25")]
     BadPercent,
-    /// It is not UTF-8 once it is decoded.
-    #[error("is not UTF-8 once it is percent-decoded; encode it as UTF-8")]
+    /// Not UTF-8 after percent-decoding.
+    #[error("is not UTF-8 after percent-decoding; encode it as UTF-8")]
     NotUtf8,
 }
 
@@ -29,8 +29,8 @@ pub fn check(text: &str) -> Result<(), BadText> {
     if text.chars().any(char::is_control) { Err(BadText::ControlCharacter) } else { Ok(()) }
 }
 
-/// Decodes one name or value of `application/x-www-form-urlencoded`, strictly: what a lenient decoder would replace or
-/// leave as it is, is refused. Control characters are left for the check that follows.
+/// Decodes one name or value of `application/x-www-form-urlencoded` strictly: rejects text that a lenient decoder would
+/// replace or keep. Does not reject control characters; use [`check`] on the result.
 pub fn decode_form(encoded: &str) -> Result<String, BadText> {
     let mut decoded = Vec::with_capacity(encoded.len());
     let mut bytes = encoded.bytes();
@@ -46,24 +46,24 @@ pub fn decode_form(encoded: &str) -> Result<String, BadText> {
     String::from_utf8(decoded).map_err(|_| BadText::NotUtf8)
 }
 
-/// The pairs of a query string or a form, still encoded. Empty pairs are skipped.
+/// Splits a query string or a form into pairs, which are still encoded. Skips empty pairs.
 pub fn form_pairs(encoded: &str) -> impl Iterator<Item = (&str, &str)> {
     encoded.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// The start of a text that a client wrote, escaped, to be shown in an error.
+/// Returns the start of a client's text, escaped, for display in an error.
 pub fn shown(text: &str) -> String {
     text.chars().take(64).collect::<String>().escape_debug().to_string()
 }
 
-/// The same text with U+FFFD in place of each control character, for texts that nobody can be told to correct.
+/// Replaces each control character with U+FFFD. For texts from a source that cannot be asked to correct them.
 pub fn replace_control_characters(text: &mut String) {
     if check(text).is_err() {
         *text = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
     }
 }
 
-/// As [`replace_control_characters`], for every text of a JSON value, names of members included.
+/// Like [`replace_control_characters`], for every text of a JSON value, including member names.
 pub fn replace_control_characters_in(value: &mut Value) {
     match value {
         Value::String(text) => replace_control_characters(text),
@@ -82,8 +82,8 @@ pub fn replace_control_characters_in(value: &mut Value) {
     }
 }
 
-/// Whether a character is one that nobody sees, such as a space without width: two addresses that differ in
-/// one look the same, and a copied one brings it along.
+/// Returns whether a character is invisible, such as a zero-width space. Two addresses that differ only in such a character
+/// look the same, and copying an address copies the character.
 pub fn is_unseen(c: char) -> bool {
     matches!(
         c,
@@ -91,13 +91,13 @@ pub fn is_unseen(c: char) -> bool {
     )
 }
 
-/// The known text nearest to `given`, for a "did you mean", if one is near enough to be meant.
+/// Returns the known text most similar to `given`, for "did you mean", if one is similar enough.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // A client can send a long text; the distance costs the product of the lengths.
+    // A client can send a long text, and the cost of the distance is the product of the lengths.
     if given.len() > 64 {
         return None;
     }
-    // A slip of case is no other word.
+    // Case does not matter.
     let given = given.to_lowercase();
     known
         .into_iter()
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_finds_what_was_meant_and_nonsense_finds_nothing() {
+    fn typo_finds_the_intended_text_and_nonsense_finds_nothing() {
         assert_eq!(nearest("users:raed", ["users:read", "usage:read"]), Some("users:read"));
         assert_eq!(nearest("expires", ["expires_in", "name"]), Some("expires_in"));
         assert_eq!(nearest("projectId", ["name", "project_id"]), Some("project_id"));
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(nearest(&"x".repeat(1_000_000), ["users:read"]), None);
     }
     #[test]
-    fn a_form_is_decoded_strictly() {
+    fn form_is_decoded_strictly() {
         assert_eq!(decode_form("a+b%20c%C3%A9%25"), Ok("a b cé%".into()));
         for (encoded, why) in [
             ("%", BadText::BadPercent),

@@ -1,38 +1,38 @@
-//! W3C Trace Context (level 1): the name under which several services tell of one piece of work.
+//! W3C Trace Context (level 1): identifies the work of several services on one request.
 
 use std::{fmt, num::NonZeroU64, num::NonZeroU128};
 
-/// Where a request stands in a trace: which trace, and which step of it is ours.
+/// Trace of a request, and this server's span in it.
 ///
-/// Written out, it is the `traceparent` that goes with whatever we ask of others on this request's behalf. It can be
-/// stored as that text and taken up again, by [`TraceContext::following`], in a worker that goes on with the work.
+/// Its text form is the `traceparent` of outgoing requests. The text can be stored, and a worker that continues the work
+/// resumes the trace with [`TraceContext::following`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     trace_id: NonZeroU128,
-    /// Our own step, which another of ours never is.
+    /// Span of this server, unique for each context.
     span_id: NonZeroU64,
     is_sampled: bool,
 }
 
-/// `00-`, a trace, `-`, a step, `-`, flags.
+/// Length of `00-`, trace ID, `-`, span ID, `-`, flags.
 const LENGTH: usize = 2 + 1 + 32 + 1 + 16 + 1 + 2;
-/// The one flag that level 1 knows; the others go no further, as it demands.
+/// The only flag of level 1. Level 1 requires that other flags are not propagated.
 const SAMPLED: u8 = 1;
 
 impl TraceContext {
-    /// A step of a trace that begins here. We keep no traces, so it does not ask others to.
+    /// Starts a trace. It is not sampled, because this server records no traces.
     pub fn begin() -> Self {
-        // Zero, which is no id, comes once in 2^128 and in 2^64 times.
+        // Zero is not a valid ID. Its probability is 2^-128, and 2^-64 for a span.
         let trace_id = NonZeroU128::new(rand::random()).unwrap_or(NonZeroU128::MIN);
         Self { trace_id, span_id: new_span(), is_sampled: false }
     }
 
-    /// A new step after the one that `traceparent` names; none if that is not valid. Its every rule is held, because
-    /// what is taken up goes into our log and to others.
+    /// Creates a child span of `traceparent`, or returns `None` if it is invalid. Parsing is strict, because the IDs are
+    /// logged and sent to other services.
     pub fn following(traceparent: &str) -> Option<Self> {
         let version = hex(traceparent.get(..2)?)?;
         let is_complete = match version {
-            // It cannot be known what a later version appends, but it does so after another dash.
+            // A later version can append fields, after another dash.
             1..=0xfe => traceparent.get(LENGTH..).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')),
             0 => traceparent.len() == LENGTH,
             _ => false,
@@ -46,19 +46,20 @@ impl TraceContext {
         if !is_shaped {
             return None;
         }
-        // No step is 0.
+        // 0 is not a valid span ID.
         hex(parent).filter(|parent| *parent != 0)?;
         let is_sampled = hex(flags)? & u128::from(SAMPLED) != 0;
         Some(Self { trace_id: NonZeroU128::new(hex(trace)?)?, span_id: new_span(), is_sampled })
     }
 
-    /// Another step of the same trace: for each thing asked of others, so that they can tell those apart.
+    /// Creates another span of the same trace. Each outgoing request has its own span, so that the receiver can
+    /// distinguish them.
     #[must_use]
     pub fn next_step(self) -> Self {
         Self { span_id: new_span(), ..self }
     }
 
-    /// The trace's id: 32 digits of hex.
+    /// Trace ID: 32 hexadecimal digits.
     pub fn trace_id(self) -> impl fmt::Display {
         struct TraceId(NonZeroU128);
         impl fmt::Display for TraceId {
@@ -70,7 +71,7 @@ impl TraceContext {
     }
 }
 
-/// As a `traceparent`.
+/// Formats the context as a `traceparent`.
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flags = if self.is_sampled { SAMPLED } else { 0 };
@@ -82,7 +83,7 @@ fn new_span() -> NonZeroU64 {
     NonZeroU64::new(rand::random()).unwrap_or(NonZeroU64::MIN)
 }
 
-/// Hex in lower case, as the standard has it; `from_str_radix` alone would take a sign and upper case too.
+/// Parses lowercase hexadecimal, as the standard requires. `from_str_radix` also accepts a sign and upper case.
 fn hex(text: &str) -> Option<u128> {
     let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten()
@@ -96,18 +97,18 @@ mod tests {
     const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn a_valid_one_is_followed_by_a_step_of_our_own() {
+    fn valid_traceparent_is_followed_by_a_new_span() {
         let ours = TraceContext::following(GIVEN).unwrap();
         assert_eq!(ours.trace_id().to_string(), TRACE);
         let (sent, next) = (ours.to_string(), ours.next_step().to_string());
         assert!(sent.starts_with(&GIVEN[..36]) && sent.ends_with("-01"), "{sent}");
         assert!(sent != GIVEN && next != sent && next[..36] == sent[..36], "{sent} {next}");
-        // What we send can be taken up.
+        // The sent traceparent is valid.
         assert_eq!(TraceContext::following(&sent).unwrap().trace_id().to_string(), TRACE);
     }
 
     #[test]
-    fn a_later_version_is_read_as_far_as_it_is_known() {
+    fn known_fields_of_a_later_version_are_parsed() {
         for later in [format!("cc{}", &GIVEN[2..]), format!("01{}-what-comes", &GIVEN[2..])] {
             let sent = TraceContext::following(&later).unwrap().to_string();
             assert!(sent.starts_with("00-4bf9") && sent.len() == LENGTH, "{sent}");
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_nobody_knows_go_no_further() {
+    fn unknown_flags_are_not_propagated() {
         let with_flags =
             |flags: &str| TraceContext::following(&format!("{}{flags}", &GIVEN[..53])).unwrap().to_string();
         assert!(with_flags("ff").ends_with("-01"));
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_breaks_a_rule_is_not_taken_up() {
+    fn invalid_traceparent_is_ignored() {
         let replaced = |from: &str, to: &str| GIVEN.replacen(from, to, 1);
         for text in [
             String::new(),
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn each_that_begins_here_is_another() {
+    fn each_new_trace_has_its_own_id() {
         let (one, other) = (TraceContext::begin(), TraceContext::begin());
         assert_ne!(one.trace_id().to_string(), other.trace_id().to_string());
         assert!(one.to_string().ends_with("-00") && one.to_string().len() == LENGTH);

@@ -108,7 +108,7 @@ pub const fn of(code: Code) -> Text {
         Code::ScopeEscalation => Text {
             meaning: "The key or token would have scopes that its issuer does not have.",
             remedy: "Request fewer scopes, or use a credential that has all of them.",
-            example: "You cannot hand out what you do not hold: users:write; ask for less, or use a credential that holds it",
+            example: "You cannot grant scopes that you do not have: users:write; request fewer scopes, or use a credential that has them",
         },
         Code::RoleEscalation => Text {
             meaning: "The role to assign, or the current role of the user, is above your own role in the project.",
@@ -243,7 +243,7 @@ pub const fn of(code: Code) -> Text {
         Code::PreconditionFailed => Text {
             meaning: "A precondition of the request failed: If-Match does not have the item's current ETag, or If-None-Match has it. Nothing was changed. A weak ETag (W/) never matches in If-Match.",
             remedy: "Get the item again, apply your change to its current state, and send it with the new ETag.",
-            example: "The ETag in If-Match is not the current one, which is \"2\"; get the item again, and repeat the change with that ETag if it still applies",
+            example: "If-Match does not have the current ETag, which is \"2\"; get the item again, and repeat the change with that ETag if it still applies",
         },
         Code::PayloadTooLarge => Text {
             meaning: "The body is larger than the limit of 64 KiB.",
