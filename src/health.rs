@@ -1,4 +1,4 @@
-//! Whether the server lives (`/healthz`) and whether requests should be sent to it (`/readyz`).
+//! Liveness probe (`/healthz`) and readiness probe (`/readyz`).
 
 use std::time::{Duration, Instant};
 
@@ -25,50 +25,51 @@ use crate::{
     state::App,
 };
 
-/// How long the database may take to answer.
+/// Time limit for the database checks.
 const PING_TIME: Duration = Duration::from_secs(2);
 
-/// A sign of life.
+/// Result of the liveness probe.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Liveness {
     status: &'static str,
 }
 
-/// The process lives and answers.
+/// Liveness probe: responds if the process runs.
 pub async fn live(_: Public) -> Result<Json<Liveness>> {
     Ok(Json(Liveness { status: "ok" }))
 }
 
-/// Whether the server is ready, and what was looked at.
+/// Result of the readiness probe.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Readiness {
-    /// `ready`, or `unavailable` when requests should go elsewhere.
+    /// `ready`, or `unavailable` if this server should not get requests.
     status: &'static str,
-    /// What was looked at.
+    /// Results of the checks.
     checks: Checks,
 }
 
-/// Each is `ok`, or says what is wrong.
+/// Results of the checks: `ok`, or a description of the problem.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Checks {
-    /// Whether the server is serving, rather than starting or stopping.
+    /// Whether the server is serving requests, not starting or stopping.
     server: String,
-    /// Whether the database answers.
+    /// Whether the database responds.
     database: String,
-    /// Whether the database takes writes: it is no standby, not read-only, has space on its disk, and its synchronous
-    /// standby answers.
+    /// Whether the database accepts writes: it is not a standby, not read-only, has disk space, and its synchronous standby
+    /// responds.
     writes: String,
-    /// Whether usage is counted in a file, which outlives the process. Where it is not, requests are served all the same.
+    /// Whether usage is counted in a file, which survives the process. A problem does not change the status.
     journal: String,
     /// Whether credentials can be checked: PostgreSQL has committed a heartbeat of this server within 3 seconds, and the
-    /// connection pool leads to the same PostgreSQL server. If not, requests with a credential that is not cached are
-    /// answered 503 `auth_unavailable`.
+    /// connection pool connects to the same PostgreSQL server. Otherwise, requests with a credential that is not cached
+    /// get 503 `auth_unavailable`.
     lease: String,
-    /// Whether the background workers run. Otherwise, which do not; the status is 503 if requests need one of them.
+    /// Whether the background workers run. Otherwise, lists those that do not. The status is 503 if requests need one of
+    /// them.
     workers: String,
 }
 
-/// Whether requests should be sent here.
+/// Readiness probe: checks whether this server can serve requests.
 pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
     let server = match app.lifecycle.phase() {
         Phase::Serving => "ok".to_owned(),
@@ -93,7 +94,7 @@ pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
     let workers = app.workers.check();
     let all_ok = server == "ok" && database == "ok" && writes == "ok" && lease.is_ok() && workers.serves;
     let status = if all_ok { "ready" } else { "unavailable" };
-    // That it stops was logged when it was told to.
+    // The shutdown was already logged.
     if !app.lifecycle.is_draining() && app.lifecycle.note_probe(all_ok) {
         match all_ok {
             true => tracing::info!("readiness probe succeeded"),
@@ -106,7 +107,7 @@ pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
     Ok(Readiness { status, checks })
 }
 
-/// What stands in the way of writes: what the database says of itself, else how the last write failed.
+/// Checks writes: the state that the database reports, otherwise the failure of the last write.
 fn writes_check(app: &App, state: Option<Probe>) -> String {
     let failing = app.db.writes().failing();
     match (state, failing) {
@@ -119,18 +120,18 @@ fn writes_check(app: &App, state: Option<Probe>) -> String {
         (Some(Probe { waiting: waiting @ 1.., .. }), _) => format!(
             "waiting: {waiting} writes wait for a synchronous standby (SyncRep); check it and synchronous_standby_names"
         ),
-        // Its connections have been replaced since.
+        // The connections have been replaced since the failure.
         (Some(_), Some(WriteFailure::ReadOnly)) => "ok".to_owned(),
         (_, Some(failure)) => failure.describe(&app.db.host()),
         (Some(_), None) => "ok".to_owned(),
-        (None, None) => "unknown: the database does not answer".to_owned(),
+        (None, None) => "unknown: the database does not respond".to_owned(),
     }
 }
 
-/// Whether credentials can be checked, and how or why not.
+/// Checks whether credentials can be authenticated.
 async fn lease(app: &App) -> std::result::Result<&'static str, &'static str> {
     let is_starting = matches!(app.lifecycle.phase(), Phase::Starting(_));
-    // A server that has just started waits for its first heartbeat here.
+    // A server that has just started waits for its first heartbeat.
     let is_checked = !is_starting && matches!(tokio::time::timeout(PING_TIME, app.node.check_pool()).await, Ok(Ok(())));
     match (is_checked, app.node.lease.remaining(since_boot())) {
         (true, _) if app.node.credentials.is_none() => Ok("off: each request reads the database"),
@@ -156,5 +157,5 @@ impl IntoResponse for Readiness {
 }
 
 impl Answer for Readiness {
-    const SHAPE: AnswerShape = AnswerShape { description: "Ready.", ..<Json<Self> as Answer>::SHAPE };
+    const SHAPE: AnswerShape = AnswerShape { description: "The server is ready.", ..<Json<Self> as Answer>::SHAPE };
 }

@@ -1,17 +1,17 @@
-//! The files that the pages are made of: Swagger UI's and our own. `build.rs` packs them.
+//! Static files of the HTML pages: Swagger UI's and our own. `build.rs` compresses them.
 
 use crate::http::{asset::Asset, extract::Word};
 
 macro_rules! files {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $media_type:literal;)*) => {
-        /// A file that the pages are made of.
+        /// Static file of the HTML pages.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum DocsFile {
             $($(#[$doc])* $variant,)*
         }
 
         impl DocsFile {
-            /// The file itself.
+            /// Returns the file.
             pub const fn asset(self) -> Asset {
                 match self {
                     $(Self::$variant => Asset {
@@ -23,7 +23,7 @@ macro_rules! files {
         }
 
         impl Word for DocsFile {
-            const NOUN: &'static str = "a file of these pages";
+            const NOUN: &'static str = "a documentation file";
             const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             fn as_str(self) -> &'static str {
@@ -34,16 +34,16 @@ macro_rules! files {
 }
 
 files! {
-    /// How our pages look, and Swagger UI in them.
+    /// Style of the pages and of Swagger UI in them.
     Style = "docs.css", "text/css; charset=utf-8";
-    /// Starts Swagger UI.
+    /// Script that starts Swagger UI.
     Script = "docs.js", "text/javascript; charset=utf-8";
-    /// The mark in a browser's tab.
+    /// Icon.
     Mark = "mark.svg", "image/svg+xml";
-    /// Swagger UI's own style.
+    /// Style of Swagger UI.
     SwaggerStyle = "swagger-ui.css", "text/css; charset=utf-8";
-    /// Swagger UI itself.
+    /// Script of Swagger UI.
     SwaggerScript = "swagger-ui-bundle.js", "text/javascript; charset=utf-8";
-    /// Swagger UI's licence, which has to go where it goes.
+    /// License of Swagger UI, which must be distributed with it.
     SwaggerLicence = "swagger-ui-license.txt", "text/plain; charset=utf-8";
 }

@@ -1,4 +1,4 @@
-//! `/`: where everything else is.
+//! `/`: entry points of the server.
 
 use std::convert::Infallible;
 
@@ -22,36 +22,36 @@ use crate::{
 
 const DOCS: &str = "/docs";
 
-/// The entry points of this server.
+/// Entry points of the server.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct EntryPoints {
-    /// The API.
+    /// Base URL of the API.
     #[schemars(url)]
     api: String,
-    /// The API reference, for people.
+    /// URL of the API reference, for people.
     #[schemars(url)]
     docs: String,
-    /// The OpenAPI document.
+    /// URL of the OpenAPI document.
     #[schemars(url)]
     openapi: String,
-    /// The liveness probe.
+    /// URL of the liveness probe.
     #[schemars(url)]
     liveness: String,
-    /// The readiness probe.
+    /// URL of the readiness probe.
     #[schemars(url)]
     readiness: String,
 }
 
-/// The entry points to a program, or the way to the reference to a browser.
+/// Response of `/`: the entry points for programs, or a redirect to the API reference for browsers.
 #[derive(Debug)]
 pub enum Entry {
-    /// JSON.
+    /// Entry points as JSON.
     Program(EntryPoints),
-    /// A redirect.
+    /// Redirect.
     Browser,
 }
 
-/// Whether the client prefers a page.
+/// Whether the client prefers HTML.
 #[derive(Clone, Copy, Debug)]
 pub struct PrefersHtml(bool);
 
@@ -65,7 +65,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PrefersHtml {
 
 impl Argument for PrefersHtml {}
 
-/// Shows the entry points.
+/// Returns the entry points.
 pub async fn entry(_: Public, State(app): State<App>, PrefersHtml(to_browser): PrefersHtml) -> Result<Entry> {
     if to_browser {
         return Ok(Entry::Browser);
@@ -80,7 +80,7 @@ pub async fn entry(_: Public, State(app): State<App>, PrefersHtml(to_browser): P
     }))
 }
 
-/// Browsers name `text/html`; `*/*` alone is what programs send.
+/// Returns whether `Accept` prefers HTML. Browsers name `text/html`; programs send only `*/*`.
 fn prefers_html(headers: &HeaderMap) -> bool {
     let (mut html, mut json) = (0.0_f32, 0.0_f32);
     let ranges = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
@@ -112,7 +112,7 @@ impl IntoResponse for Entry {
 impl Answer for Entry {
     const SHAPE: AnswerShape = AnswerShape {
         description: "The entry points.",
-        others: &[(302, "To a browser: the API reference is at `Location`.")],
+        others: &[(302, "For a browser: a redirect to the API reference.")],
         ..<Json<EntryPoints> as Answer>::SHAPE
     };
 }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_browser_is_told_by_the_media_types_that_it_names() {
+    fn browser_is_recognized_by_its_accept_header() {
         let prefers = |accept: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());

@@ -1,4 +1,4 @@
-//! The routes of the pages.
+//! Handlers of the HTML pages.
 
 use axum::extract::State;
 
@@ -14,22 +14,22 @@ use crate::{
     state::App,
 };
 
-/// The reference.
+/// API reference.
 pub async fn reference(_: Public) -> Result<Html> {
     Ok(pages::reference())
 }
 
-/// Every error in one table.
+/// List of all error codes.
 pub async fn errors(_: Public) -> Result<Html> {
     Ok(pages::errors())
 }
 
-/// One error.
+/// Page of one error code.
 pub async fn error(_: Public, State(app): State<App>, PathWord(code): PathWord<Code>) -> Result<Html> {
     Ok(pages::error(code, &app.public_url))
 }
 
-/// A file that the pages are made of.
+/// Static file of the pages.
 pub async fn asset(_: Public, request: FileRequest, PathWord(file): PathWord<DocsFile>) -> Result<File> {
     Ok(File { asset: file.asset(), request })
 }

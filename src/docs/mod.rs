@@ -1,5 +1,5 @@
-//! The pages for people: a reference that can send requests, and a page for each error. Everything
-//! they are made of is in the binary.
+//! HTML pages: an API reference that can send requests, and a page for each error code. All files are embedded in the
+//! binary.
 
 pub mod assets;
 pub mod entry;

@@ -1,4 +1,4 @@
-//! The pages' text. Whatever is put into one goes through `escape`, or is one of our own constants.
+//! Content of the HTML pages. Every inserted value is escaped with `escape` or is a constant.
 
 use crate::{
     base::{
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// The reference, which Swagger UI draws from `/openapi.json`.
+/// API reference, which Swagger UI renders from `/openapi.json`.
 pub fn reference() -> Html {
     page(
         "API reference",
@@ -21,10 +21,10 @@ pub fn reference() -> Html {
     )
 }
 
-/// Every code in one table, by status.
+/// Table of all error codes, by status.
 pub fn errors() -> Html {
     let mut codes = Code::ALL.to_vec();
-    // Stable: within a status they keep the enum's order.
+    // Stable sort: within a status, codes keep the order of the enum.
     codes.sort_by_key(|&code| entry(code).status);
     let rows: String = codes
         .into_iter()
@@ -42,14 +42,14 @@ pub fn errors() -> Html {
     let main = format!(
         "<main class=\"text\">\n<h1>Errors</h1>\n\
          <p>Every error is a problem document (RFC 9457). Programs branch on its <code>code</code>, which does not \
-         change; people read its <code>detail</code>. Its <code>type</code> is the address of one of the pages below.</p>\n\
+         change; people read its <code>detail</code>. Its <code>type</code> is the URL of one of the pages below.</p>\n\
          <table class=\"errors\">\n<thead><tr><th>Status</th><th>Code</th><th>Title</th></tr></thead>\n\
          <tbody>\n{rows}</tbody>\n</table>\n</main>"
     );
     page("Errors", "", &main)
 }
 
-/// One code, with an example as this server would write it.
+/// Page of one error code, with an example as this server writes it.
 pub fn error(code: Code, public_url: &str) -> Html {
     let Entry { status, title, meaning, remedy, .. } = entry(code);
     let request_id: RequestId = Request::EXAMPLE.parse().unwrap_or_default();
@@ -59,7 +59,7 @@ pub fn error(code: Code, public_url: &str) -> Html {
     let main = format!(
         "<main class=\"text\">\n<p class=\"back\"><a href=\"/docs/errors\">All errors</a></p>\n\
          <h1>{}</h1>\n<p class=\"facts\"><span class=\"status s{class}\">{status}</span> <code>{code}</code></p>\n\
-         <h2>What happened</h2>\n<p>{}</p>\n<h2>What to do</h2>\n<p>{}</p>\n\
+         <h2>Meaning</h2>\n<p>{}</p>\n<h2>What to do</h2>\n<p>{}</p>\n\
          <h2>Example</h2>\n<pre tabindex=\"0\"><code>{}</code></pre>\n</main>",
         escape(title),
         escape(meaning),

@@ -1,9 +1,9 @@
 "use strict";
 
-// A file of its own, because the pages' Content-Security-Policy runs no script that stands in a page.
+// A separate file, because the pages' Content-Security-Policy does not allow inline scripts.
 
-// An operation can fail in a dozen ways. Swagger UI draws a whole example for each, which buries what it
-// answers when all is well; folded, each status is a few lines until its example is asked for.
+// An operation can have a dozen error responses. Swagger UI shows a whole example for each, which hides the success
+// response. This plugin collapses them, so that each status takes a few lines until its example is opened.
 const foldErrors = ({ React }) => ({
   wrapComponents: {
     response: (Response) =>
@@ -41,15 +41,15 @@ SwaggerUIBundle({
   dom_id: "#reference",
   plugins: [foldErrors],
   deepLinking: true,
-  // A pasted credential lives as long as the page, and is never stored.
+  // A pasted credential is discarded with the page and never stored.
   persistAuthorization: false,
   tryItOutEnabled: true,
   filter: true,
   displayRequestDuration: true,
   docExpansion: "list",
-  // 0 shows the list of schemas closed.
+  // 0 shows the list of schemas collapsed.
   defaultModelsExpandDepth: 0,
   defaultModelExpandDepth: 3,
-  // Otherwise the description's address would be sent to a validator elsewhere.
+  // Otherwise, the URL of the document would be sent to an external validator.
   validatorUrl: null,
 });
