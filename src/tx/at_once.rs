@@ -1,5 +1,5 @@
-//! A write of which nothing has to be read first: claim, effect, kept answer and audit entry are one statement, which is
-//! a transaction of its own, and one round trip.
+//! Writes that need no read first: claim, effect, stored response and audit entry are one statement, which is a
+//! transaction and one round trip.
 
 use std::sync::Arc;
 
@@ -23,19 +23,19 @@ use crate::{
     http::extract::JsonBody,
 };
 
-/// What a write does, before it is done.
+/// A planned write.
 #[derive(Debug)]
 pub struct Effect<R> {
-    /// What does it.
+    /// SQL call that executes the write.
     pub call: Call,
-    /// What it does, in the terms its readers use.
+    /// The change for the audit trail and the log.
     pub change: Change,
-    /// The answer, if it is done.
+    /// Response if the write succeeds.
     pub reply: R,
 }
 
 impl Writes {
-    /// Does what `plan` makes of the body, unless it was done before, and gives back the answer.
+    /// Executes the write that `plan` makes of the body, unless it was executed before. Returns the response.
     pub async fn at_once<T: Input, R: IntoResponse>(
         &self,
         request: &Arc<RequestContext>,
@@ -46,8 +46,8 @@ impl Writes {
         match (body.validate().and_then(plan), claim) {
             (Ok(effect), claim) => self.take_effect(request, effect, claim).await,
             (Err(refused), None) => Err(refused),
-            // Whoever asks again is given the answer even if the world has changed since, and told first if the key
-            // was used for something else.
+            // A repeated request gets the stored response even if the plan would now fail, and a reused key is reported
+            // first.
             (Err(refused), Some(claim)) => match self.open_claimed(request, claim).await? {
                 Opened::Again(answer) => Ok(Once::kept(answer)),
                 Opened::First(..) => Err(refused),
@@ -104,12 +104,14 @@ impl Writes {
                 Opened::First(..) => Err(just_forgotten()),
             },
             (Err(_), Some(_)) => Err(in_progress()),
-            (Err(word), None) => Err(Error::internal(format!("a call said '{word}'"))),
+            (Err(word), None) => {
+                Err(Error::internal(format!("a SQL function returned the unexpected result '{word}'")))
+            }
         }
     }
 }
 
-/// `call`, which stages the entry that tells of `change` too.
+/// Extends `call` so that it also stages the audit entry of `change`.
 fn staging(call: Call, change: &Change, request: &RequestContext, now: Timestamp) -> Call {
     let entry = change.draft(request, Outcome::Success, now).to_text();
     call.then("stage_entry", |call| call.bind(change.chain()).bind(entry))

@@ -1,4 +1,4 @@
-//! What a write did, in the terms its readers use.
+//! Changes that writes make, as the audit trail and the log record them.
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::{
     sessions::model::IssuedSession,
 };
 
-/// One change: what was done to which thing, in which project, and what is different now.
+/// A change: the action, its target and project, and the changed fields.
 #[derive(Clone, Debug)]
 pub struct Change {
     action: Action,
@@ -22,23 +22,23 @@ pub struct Change {
     project: Option<ProjectId>,
     changes: Changes,
     actor: Option<Actor>,
-    /// Whether it turned out to be none.
+    /// Whether nothing changed.
     is_void: bool,
 }
 
 impl Change {
-    /// `action`, done to `target`.
+    /// Creates a change: `action` on `target`.
     pub fn new<K: Kind>(action: Action, target: Id<K>, project: Option<ProjectId>) -> Self {
         Self { project, ..Self::untold(action, Some(Target::new(target))) }
     }
 
-    /// `action`, done to the deployment as a whole: to nothing that has an id.
+    /// Creates a change of the deployment as a whole, which has no target.
     pub fn to_deployment(action: Action) -> Self {
         Self::untold(action, None)
     }
 
-    /// `action`, which was tried and refused, because what was shown for it is wrong. None if nobody can tell whom it
-    /// would have been about.
+    /// Creates a change for `action` that was attempted and refused, because the presented credential is wrong.
+    /// `target` is None if it is unknown.
     pub fn refused<K: Kind>(action: Action, target: Option<Id<K>>) -> Self {
         Self::untold(action, target.map(Target::new))
     }
@@ -47,19 +47,19 @@ impl Change {
         Self { action, target, project: None, changes: Changes::new(), actor: None, is_void: false }
     }
 
-    /// A session that somebody was given.
+    /// Creates the change of an issued session.
     pub fn session(session: &IssuedSession) -> Self {
         Self::new(Action::SessionCreated, session.id, None).created(&session.view()).with("user", &session.user)
     }
 
-    /// The same, which made `thing`.
+    /// Records the creation of `thing`.
     #[must_use]
     pub fn created(mut self, thing: &impl Audited) -> Self {
         self.changes = model::members(thing);
         self
     }
 
-    /// The same, which made `before` into `after`. Where these are the same nothing is told.
+    /// Records the update of `before` to `after`. Without a difference, the change is not recorded.
     #[must_use]
     pub fn updated<T: Audited>(mut self, before: &T, after: &T) -> Self {
         self.changes = model::difference(model::members(before), model::members(after));
@@ -67,40 +67,41 @@ impl Change {
         self
     }
 
-    /// The same, which removed `thing`.
+    /// Records the deletion of `thing`.
     #[must_use]
     pub fn deleted(mut self, thing: &impl Audited) -> Self {
         self.changes = model::difference(model::members(thing), Changes::new());
         self
     }
 
-    /// The same, which ended a credential that stood like `before`. Nothing is told of one that was ended already.
+    /// Records the revocation of a credential with the status `before`. If it was revoked already, the change is not
+    /// recorded.
     #[must_use]
     pub fn revoked(mut self, before: CredentialStatus) -> Self {
         self.is_void = before == CredentialStatus::Revoked;
         self.with("status", [before, CredentialStatus::Revoked])
     }
 
-    /// The same, with one more thing to know. `value` must be fit for everybody who may read the trail.
+    /// Adds a field. `value` is visible to everyone who can read the trail.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
         self.changes.insert(name.to_owned(), serde_json::to_value(value).unwrap_or_default());
         self
     }
 
-    /// The same, done by `actor`, who has shown in the request itself who they are.
+    /// Sets the actor, who authenticated in the request itself.
     #[must_use]
     pub fn by(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
     }
 
-    /// Whether it turned out to be none, of which there is nothing to tell.
+    /// Reports whether nothing changed, so that nothing is recorded.
     pub(super) fn is_void(&self) -> bool {
         self.is_void
     }
 
-    /// Writes it to the log: unlike request lines, never sampled.
+    /// Logs the change. Unlike request lines, these are never sampled.
     pub(super) fn log(&self, request: &RequestContext) {
         tracing::info!(
             target: "cloudapi::change",
@@ -110,16 +111,16 @@ impl Change {
             credential_id = request.caller.get().map(|caller| tracing::field::display(caller.credential_id())),
             request_id = %request.id,
             trace_id = %request.trace.trace_id(),
-            "changed"
+            "change committed"
         );
     }
 
-    /// The chain that it is told in.
+    /// Audit chain that the change is recorded in.
     pub(super) fn chain(&self) -> ProjectId {
         self.project.unwrap_or(DEPLOYMENT)
     }
 
-    /// As the audit trail has it.
+    /// Builds the audit entry.
     pub(super) fn draft(&self, request: &RequestContext, outcome: Outcome, now: Timestamp) -> Draft {
         Draft {
             action: self.action,

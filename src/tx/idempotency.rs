@@ -1,5 +1,5 @@
-//! Recognises a write that is sent again. The claim, the effect and the stored answer are one transaction:
-//! a crash at any moment leaves all of them or none.
+//! Recognition of repeated writes. The claim, the effect and the stored response are one transaction, so a crash leaves
+//! all of them or none.
 
 use std::time::Duration;
 
@@ -34,14 +34,14 @@ use crate::{
     db::{Call, Stamp, Stamped},
 };
 
-/// How long an answer is kept for whoever asks again.
+/// Retention of stored responses.
 pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
-/// Says of an answer that it is one given before.
+/// Header of replayed responses.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// Answers are small; this only keeps `to_bytes` from being asked for more.
+/// Bound for `to_bytes`. Responses are small.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// A write that was claimed: whoever else sends it meanwhile is told to wait.
+/// Claim of a write. Concurrent requests with the same key are refused until the write ends.
 #[derive(Debug)]
 pub(super) struct Claim {
     scope: String,
@@ -49,12 +49,12 @@ pub(super) struct Claim {
     fingerprint: [u8; 32],
 }
 
-/// What became of a claim.
+/// Result of a claim.
 #[derive(Debug)]
 pub(super) enum Claimed {
-    /// It is the first.
+    /// The first request with this key.
     First(Claim),
-    /// It was answered before, and recalled what this number of the log tells, on this server.
+    /// The stored response, and the position at which the first request invalidated credentials, on this server.
     Again(Response, Option<Stamp>),
 }
 
@@ -75,7 +75,7 @@ impl Record {
         if self.fingerprint != claim.fingerprint {
             return Err(Error::new(
                 Code::IdempotencyKeyReused,
-                "This Idempotency-Key was used for another request in the last 24 hours; send each write with a key of its own",
+                "This Idempotency-Key was used for another request in the last 24 hours; use a new key for each write",
             ));
         }
         let body = match &self.salt {
@@ -101,31 +101,31 @@ impl Record {
 }
 
 fn sealed(location: Option<&str>) -> Error {
-    let what = location.and_then(|location| location.rsplit('/').next()).unwrap_or("something");
+    let what = location.and_then(|location| location.rsplit('/').next()).unwrap_or("an object");
     Error::new(
         Code::IdempotencyReplaySealed,
         format!(
-            "This was done before, and made {what}; its secret was shown to a credential of yours whose own secret has changed since. If it is lost, rotate or revoke {what} and make another"
+            "This write was executed before and created {what}; its secret was returned to a credential of yours whose bearer secret has changed since. If it is lost, rotate or revoke {what} and create another"
         ),
     )
 }
 
 impl Claim {
-    /// The claim to the write that `request` asks for with this body, if it carries a key.
+    /// Creates the claim for `request` with this body, if the request has an `Idempotency-Key`.
     pub(super) fn of(request: &RequestContext, body: Option<&Value>) -> Result<Option<Self>> {
         let Some(intent) = request.intent.get() else { return Ok(None) };
         let (scope, key) = (scope_of(request)?, intent.key.clone());
         Ok(Some(Self { scope, key, fingerprint: intent.fingerprint(body) }))
     }
 
-    /// `call`, if nobody has made this claim.
+    /// Makes `call` conditional on this claim.
     pub(super) fn guard(&self, call: Call, now: Timestamp) -> Call {
         call.if_first("claim_idempotency", |call| {
             call.bind(self.lock()).bind(&self.scope).bind(self.key.hash()).bind(now.minus(RETENTION))
         })
     }
 
-    /// What asks for it, until the transaction ends.
+    /// SQL that claims the key until the transaction ends.
     pub(super) fn sql(&self, now: Timestamp) -> Sql {
         let since = now.minus(RETENTION).to_string();
         let arguments = [
@@ -137,7 +137,7 @@ impl Claim {
         Sql::call("claim_idempotency", &arguments)
     }
 
-    /// What became of it, in the transaction that `db` is in.
+    /// Determines the result of the claim, in the transaction of `db`.
     pub(super) async fn judge(
         self,
         node: &Node,
@@ -145,13 +145,13 @@ impl Claim {
         rows: &[PgRow],
         secret: Option<&Secret>,
     ) -> Result<Claimed> {
-        let row = rows.first().ok_or_else(|| Error::internal("a claim without an answer"))?;
+        let row = rows.first().ok_or_else(|| Error::internal("a claim without a result"))?;
         match row.try_get(0)? {
             "first" => return Ok(Claimed::First(self)),
             AGAIN => {}
             _ => return Err(in_progress()),
         }
-        // Verified: a server that was replaced as primary may show a write whose commit was never replicated.
+        // A verified read: an old primary may show a write whose commit was never replicated.
         let Stamped { stamp, value: record } =
             node.verified_in_transaction(db, record_of(self.scope.clone(), self.key.hash())).await?;
         let record = record.ok_or_else(just_forgotten)?;
@@ -159,7 +159,7 @@ impl Claim {
         record.replay(&self, secret).map(|answer| Claimed::Again(answer, recall))
     }
 
-    /// The advisory lock's number; two writes that share one by chance only wait for each other.
+    /// Number of the advisory lock. Two writes that share it by chance only wait for each other.
     fn lock(&self) -> i64 {
         let mut hash = Sha256::new();
         hash.update(&self.scope);
@@ -170,20 +170,20 @@ impl Claim {
         i64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// `answer`, and what is to be kept of it for whoever sends the write again.
+    /// Returns `answer`, and the response to store.
     pub(super) async fn keep(self, request: &RequestContext, answer: Response) -> Result<(Response, Kept)> {
         let (head, body) = answer.into_parts();
         let body = to_bytes(body, MAX_ANSWER).await.map_err(Error::internal)?;
         let text = |name: HeaderName| head.headers.get(name)?.to_str().ok().map(str::to_owned);
         let cache_control = text(header::CACHE_CONTROL);
-        // What no cache may keep shows a secret.
+        // A response that must not be cached contains a secret.
         let (salt, kept) = match cache_control {
             None => (None, body.to_vec()),
             Some(_) => {
                 let secret =
                     request.secret.get().ok_or_else(|| Error::internal("a write without a secret to seal to"))?;
                 let (salt, sealed) = seal::seal(secret, &self.key, &self.fingerprint, &body)
-                    .ok_or_else(|| Error::internal("an answer could not be sealed"))?;
+                    .ok_or_else(|| Error::internal("a response could not be sealed"))?;
                 (Some(salt), sealed)
             }
         };
@@ -194,7 +194,7 @@ impl Claim {
     }
 }
 
-/// Reads a record, which nobody else changes while the claim is held.
+/// Reads a record. While the claim is held, no other write changes it.
 fn record_of(scope: String, key_hash: [u8; 32]) -> impl Read<Option<Record>> {
     move |db| {
         sqlx::query_as(
@@ -209,10 +209,10 @@ fn record_of(scope: String, key_hash: [u8; 32]) -> impl Read<Option<Record>> {
     }
 }
 
-/// What is kept of an answer.
+/// Stored response.
 #[derive(Debug)]
 pub(super) struct Kept {
-    /// The claim that it answers.
+    /// Claim that the response belongs to.
     pub(super) claim: Claim,
     status: i32,
     location: Option<String>,
@@ -223,7 +223,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// What keeps it, and recalls what rests on `recalled`.
+    /// SQL that stores the response, and invalidates cache entries that depend on `recalled`.
     pub(super) fn sql(&self, recalled: &[Subject], now: Timestamp) -> Sql {
         let arguments = [
             Literal::Text(&self.claim.scope),
@@ -241,7 +241,7 @@ impl Kept {
         Sql::call_stamped("keep_answer", &arguments)
     }
 
-    /// `call`, which keeps it too, and recalls nothing.
+    /// Extends `call` so that it also stores the response, and invalidates nothing.
     pub(super) fn kept_by(&self, call: Call, now: Timestamp) -> Call {
         call.then("keep_answer", |call| {
             call.bind(&self.claim.scope)
@@ -259,34 +259,34 @@ impl Kept {
     }
 }
 
-/// What a claim says when the write was done before.
+/// Result of a claim if the write was executed before.
 pub(super) const AGAIN: &str = "again";
 
-/// The answer to a write that is being done.
+/// Error for a write that is in progress.
 pub(super) fn in_progress() -> Error {
     Error::new(
         Code::IdempotencyInProgress,
-        "A request with this Idempotency-Key is being served; wait a moment, and send it again to get its answer",
+        "A request with this Idempotency-Key is in progress; wait a moment, and send it again to get its response",
     )
     .retry_after(1)
 }
 
-/// The answer to a write whose record has gone between two looks at it.
+/// Error for a write whose record expired between two reads.
 pub(super) fn just_forgotten() -> Error {
-    Error::new(Code::Overloaded, "This answer was just being forgotten; send the request again")
+    Error::new(Code::Overloaded, "The stored response has just expired; send the request again")
 }
 
-/// Whose keys these are: a key's or token's own, a user's whichever session they use.
+/// Scope of idempotency keys: the key or token, or for sessions the user.
 fn scope_of(request: &RequestContext) -> Result<String> {
     match request.caller.get().map(|caller| &**caller) {
         Some(Caller::Session { user_id, .. }) => Ok(user_id.to_string()),
         Some(caller) => Ok(caller.credential_id().to_string()),
-        None => Err(Error::internal("a write with an Idempotency-Key that nobody has sent")),
+        None => Err(Error::internal("a write with an Idempotency-Key but without a caller")),
     }
 }
 
-/// Forgets answers that nobody may ask for any more, a batch at a time; gives how many it forgot. Passes by
-/// what a write has locked, so that it holds up none.
+/// Removes a batch of expired responses. Returns their number. Skips rows that a write has locked, so that it blocks no
+/// write.
 pub async fn forget_old(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<u64> {
     sqlx::query(
         "DELETE FROM idempotency_records WHERE (scope, key_hash) IN (

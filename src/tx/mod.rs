@@ -1,12 +1,12 @@
-//! The one transaction through which every client's write goes.
+//! The transaction that every write of a client uses.
 //!
-//! A handler begins a [`Tx`], takes effect through it, and ends with [`Tx::commit`], which alone makes the
-//! effect last and asks for the [`Change`] to tell of it, in the log and in the audit trail. What every write must do
-//! besides its effect is done here and nowhere else.
+//! A handler begins a [`Tx`], executes its effect through it, and ends with [`Tx::commit`]. Only `commit` makes the
+//! effect durable, and it requires the [`Change`] for the log and the audit trail. What every write must do besides its
+//! effect is implemented here and nowhere else.
 //!
-//! A POST or PATCH goes through [`Writes::open`] or [`Tx::open`], which recognises a write that was sent
-//! before and gives [`OnceTx`], whose commit keeps the answer. Only it makes a [`Once`], so a handler that
-//! returns one cannot forget either.
+//! A POST or PATCH uses [`Writes::open`] or [`Tx::open`], which recognizes a repeated write and returns [`OnceTx`],
+//! whose commit also stores the response. Only `OnceTx` creates a [`Once`], so a handler that returns one cannot omit
+//! either.
 
 mod at_once;
 mod change;
@@ -47,7 +47,7 @@ use crate::{
     },
 };
 
-/// Where writes begin.
+/// Entry point of writes.
 #[derive(Clone, Debug)]
 pub struct Writes {
     node: Arc<Node>,
@@ -56,35 +56,34 @@ pub struct Writes {
 }
 
 impl Writes {
-    /// Writes to `node`'s database.
+    /// Creates the entry point for `node`'s database.
     pub fn new(node: Arc<Node>, clock: Clock) -> Self {
         Self { node, clock, is_audited: true }
     }
 
-    /// The same, of which the audit trail tells nothing if not `is_audited`: what a benchmark compares with.
+    /// Turns the audit trail on or off. Off is for benchmarks only.
     pub fn audited(self, is_audited: bool) -> Self {
         Self { is_audited, ..self }
     }
 
-    /// Begins the write that `request` asks for.
+    /// Begins the write of `request`.
     pub async fn begin(&self, request: &Arc<RequestContext>) -> Result<Tx> {
         let (open, _) = Open::begin(&self.node.db, request, &Sql::default()).await?;
         Ok(self.tx(open, request))
     }
 
-    /// Begins it and recognises it if it was sent before, in one round trip; else reads its body, or tells every one of
-    /// its faults. For writes of which nothing has to be looked up first; the others [`Writes::begin`], and go on with
-    /// [`Tx::open`].
+    /// Begins the write and recognizes it if it is a repetition, in one round trip. Otherwise validates its body and
+    /// reports every fault. For writes that need no read first; others use [`Writes::begin`], and then [`Tx::open`].
     pub async fn open<T: Input>(&self, request: &Arc<RequestContext>, body: JsonBody<T>) -> Result<Opened<T>> {
         self.claim(request, Some(body.meaning())).await?.read(body)
     }
 
-    /// Tells of what was tried and refused, in the audit trail alone.
+    /// Records a refused attempt, only in the audit trail.
     pub async fn refused(&self, request: &RequestContext, change: Change) -> Result<()> {
         self.tell(request, change, Outcome::Failed).await
     }
 
-    /// Tells, in the audit trail alone, of what was done without a write.
+    /// Records an action without a write, only in the audit trail.
     pub async fn done(&self, request: &RequestContext, change: Change) -> Result<()> {
         self.tell(request, change, Outcome::Success).await
     }
@@ -128,7 +127,7 @@ impl Writes {
     }
 }
 
-/// One write under way. Dropped without [`Tx::commit`], it has no effect.
+/// A write in progress. Dropped without [`Tx::commit`], it has no effect.
 #[derive(Debug)]
 pub struct Tx {
     open: Open,
@@ -136,19 +135,19 @@ pub struct Tx {
     clock: Clock,
     request: Arc<RequestContext>,
     recalled: Vec<Subject>,
-    /// What is told of besides the change that it is committed with.
+    /// Changes to record in addition to the one passed to commit.
     also: Vec<Change>,
     is_audited: bool,
-    /// Whether the request has no preconditions, or they were checked: without that nothing is committed.
+    /// Whether the request has no preconditions, or they were checked. Otherwise commit fails.
     is_condition_checked: bool,
 }
 
-/// A write that is done once however often it is sent, before it is judged.
+/// A write that is executed once however often it is sent, after its claim.
 #[derive(Debug)]
 pub enum Opened<T> {
-    /// It is sent for the first time, or without a key.
+    /// First request, or a request without a key.
     First(OnceTx, T),
-    /// It was done before: this is what was answered.
+    /// Repeated request, with the stored response.
     Again(Response),
 }
 
@@ -166,23 +165,23 @@ impl Opened<()> {
 }
 
 impl Tx {
-    /// The request that it is about.
+    /// Request of the write.
     pub fn request(&self) -> &Arc<RequestContext> {
         &self.request
     }
 
-    /// The connection, inside the transaction.
+    /// Connection, inside the transaction.
     pub fn db(&mut self) -> &mut PgConnection {
         self.open.db()
     }
 
-    /// Whether the request has preconditions that are not checked yet.
+    /// Reports whether the request has unchecked preconditions.
     pub fn is_conditional(&self) -> bool {
         !self.is_condition_checked
     }
 
-    /// Checks the request's preconditions against the item as it is before the write. Every write of an item calls this
-    /// or [`Tx::waive_conditions`]; commit fails if neither was called and there are preconditions.
+    /// Checks the request's preconditions against the item before the write. Every write of an item calls this or
+    /// [`Tx::waive_conditions`]; commit fails if neither was called and there are preconditions.
     pub fn require_match(&mut self, item: &impl Versioned) -> Result<()> {
         if self.is_conditional()
             && let Some(conditions) = self.request.conditions.get()
@@ -193,25 +192,28 @@ impl Tx {
         Ok(())
     }
 
-    /// Ignores the preconditions, because the write was done before: whoever repeats a DELETE gets the same response,
+    /// Ignores the preconditions, because the write was executed before: a repeated DELETE gets the same response,
     /// although the item has changed (RFC 9110 §13.1.1).
     pub fn waive_conditions(&mut self) {
         self.is_condition_checked = true;
     }
 
-    /// Does what `call` says, or fails as it does.
+    /// Executes `call`.
     pub async fn run(&mut self, call: Call) -> Result<()> {
-        call.run(self.db()).await?.map_err(|word| Error::internal(format!("a call said '{word}'")))
+        call.run(self.db())
+            .await?
+            .map_err(|word| Error::internal(format!("a SQL function returned the unexpected result '{word}'")))
     }
 
-    /// To be called with whatever a credential rests on and this write changes. Nothing that servers have cached
-    /// of it is trusted by any of them when the write is answered. Every change of what a credential may do
-    /// goes through here: a revocation, a narrowing, and a widening too, since nothing cached ends by itself.
+    /// Invalidates cache entries that depend on `subject`. Call this for everything that a credential depends on and
+    /// this write changes. Once the write has its response, no server trusts such entries. Every change of what a
+    /// credential may do must call this: revocations, reductions, and extensions too, because cache entries do not
+    /// expire.
     pub fn recall(&mut self, subject: Subject) {
         self.recalled.push(subject);
     }
 
-    /// Recognises a write that was sent before; else reads its body, or tells every one of its faults.
+    /// Recognizes a repeated write. Otherwise validates its body and reports every fault.
     pub async fn open<T: Input>(mut self, body: JsonBody<T>) -> Result<Opened<T>> {
         let opened = match Claim::of(&self.request, Some(body.meaning()))? {
             Some(claim) => {
@@ -223,7 +225,7 @@ impl Tx {
         opened.read(body)
     }
 
-    /// Has `change` told besides the one that this will be committed with: for what one request does to two things.
+    /// Adds a change to record besides the one passed to commit, for requests that change two things.
     pub fn also(&mut self, change: Change) {
         self.also.push(change);
     }
@@ -233,7 +235,7 @@ impl Tx {
         match claim.judge(&node, self.db(), rows, request.secret.get()).await? {
             Claimed::First(claim) => Ok(Opened::First(OnceTx { tx: self, claim: Some(claim) }, ())),
             Claimed::Again(answer, recall) => {
-                // The replay promises what the first answer did. Its connection need not wait for that.
+                // The replay makes the same promise as the first response. Its connection is not needed for the wait.
                 drop(self);
                 if let Some(recall) = recall {
                     node.confirm(&[], &recall, since_boot()).await;
@@ -243,14 +245,14 @@ impl Tx {
         }
     }
 
-    /// Makes the effect last, tells of `change`, and gives back the answer that may now be sent.
+    /// Commits the effect, records `change`, and returns the response that may now be sent.
     pub async fn commit<R>(self, change: Change, reply: R) -> Result<R> {
         self.finish(Some(change)).await?;
         Ok(reply)
     }
 
-    /// As [`Tx::commit`], for what turned out to change nothing, of which there is nothing to tell. What was recalled is
-    /// recalled even so: who repeats a revocation waits like who asked for it first.
+    /// Like [`Tx::commit`], for a write that changed nothing and has nothing to record. Invalidations still apply: a
+    /// repeated revocation waits like the first one.
     pub async fn commit_unchanged<R>(self, reply: R) -> Result<R> {
         self.finish(None).await?;
         Ok(reply)
@@ -264,14 +266,14 @@ impl Tx {
         self.commit_with(recall, change).await
     }
 
-    /// Ends with `last`, which gives the number of the recall if there is something to recall.
+    /// Ends with `last`, which returns the position of the invalidation if there is one.
     async fn commit_with(self, last: Sql, change: Option<Change>) -> Result<()> {
         let Self { open, node, clock, request, recalled, also, is_audited, is_condition_checked } = self;
         if !is_condition_checked {
             return Err(Error::internal("a write did not check its preconditions"));
         }
         let told: Vec<_> = also.into_iter().chain(change).filter(|change| !change.is_void()).collect();
-        // A recall is done last: every other waits for it until COMMIT.
+        // An invalidation is the last statement, because other ones wait for it until COMMIT.
         let now = clock.now();
         let staged = told.iter().filter(|_| is_audited).map(|change| stage(change, &request, now));
         let last = staged.fold(Sql::default(), Sql::then).then(last);
@@ -283,7 +285,7 @@ impl Tx {
         node.db.writes().succeeded();
         told.iter().for_each(|change| change.log(&request));
         if !recalled.is_empty() {
-            let row = rows.first().ok_or_else(|| Error::internal("a recall without a number"))?;
+            let row = rows.first().ok_or_else(|| Error::internal("an invalidation without a position"))?;
             let server: String = row.try_get(1)?;
             let recall = Stamp { server: server.into(), seq: row.try_get(0)? };
             node.confirm(&recalled, &recall, committed).await;
@@ -292,12 +294,12 @@ impl Tx {
     }
 }
 
-/// What is answered where nobody knows whether a write was committed.
+/// Error for a write whose outcome is unknown.
 fn unknown(node: &Node, request: &RequestContext, recalls: bool, cause: Option<sqlx::Error>) -> Error {
     let error = if recalls {
         Error::new(
             Code::RevocationUnconfirmed,
-            "Whether this took effect is not known, because the database's answer was lost; send it again until it is answered",
+            "Whether this took effect is unknown, because the database's response was lost; send it again until you get a response",
         )
     } else {
         Error::outcome_unknown(request.intent.get().is_some())
@@ -307,18 +309,18 @@ fn unknown(node: &Node, request: &RequestContext, recalls: bool, cause: Option<s
             node.db.note_sql(&cause);
             error.caused_by(cause)
         }
-        None => error.caused_by("COMMIT was not answered in time"),
+        None => error.caused_by("COMMIT timed out"),
     }
 }
 
-/// What stages the entry that tells of `change`.
+/// SQL that stages the audit entry of `change`.
 fn stage(change: &Change, request: &RequestContext, now: Timestamp) -> Sql {
     let chain = Uuid::from_u128(change.chain().as_u128()).to_string();
     let entry = change.draft(request, Outcome::Success, now).to_text();
     Sql::insert("audit_staged (project_id, entry)", &[Literal::Text(&chain), Literal::Text(&entry)])
 }
 
-/// A write under way whose answer is kept for whoever sends it again.
+/// A write in progress whose response is stored for repeated requests.
 #[derive(Debug)]
 pub struct OnceTx {
     tx: Tx,
@@ -340,12 +342,12 @@ impl DerefMut for OnceTx {
 }
 
 impl OnceTx {
-    /// Makes the effect and the answer last, tells of `change`, and gives back the answer.
+    /// Commits the effect and the stored response, records `change`, and returns the response.
     pub async fn commit<R: IntoResponse>(self, change: Change, reply: R) -> Result<Once<R>> {
         self.keep(Some(change), reply).await
     }
 
-    /// As [`OnceTx::commit`], for what turned out to change nothing.
+    /// Like [`OnceTx::commit`], for a write that changed nothing.
     pub async fn commit_unchanged<R: IntoResponse>(self, reply: R) -> Result<Once<R>> {
         self.keep(None, reply).await
     }
@@ -355,7 +357,7 @@ impl OnceTx {
         let answer = reply.into_response();
         let answer = match claim {
             Some(claim) => {
-                // The record tells the recall's number, so one statement does both.
+                // The record has the position of the invalidation, so one statement does both.
                 let (answer, kept) = claim.keep(&tx.request, answer).await?;
                 let keep = kept.sql(&tx.recalled, tx.clock.now());
                 tx.commit_with(keep, change).await?;
@@ -370,7 +372,7 @@ impl OnceTx {
     }
 }
 
-/// The answer `R` to a write that is done once: given for the first time, or again.
+/// Response `R` of a write that is executed once: the first response, or its replay.
 #[derive(Debug)]
 pub struct Once<R> {
     answer: Response,
@@ -378,7 +380,7 @@ pub struct Once<R> {
 }
 
 impl<R> Once<R> {
-    /// `answer`, which is kept, or was.
+    /// Wraps `answer`, which is stored or was replayed.
     pub fn kept(answer: Response) -> Self {
         Self { answer, of: std::marker::PhantomData }
     }
@@ -394,8 +396,8 @@ impl<R: Answer> Answer for Once<R> {
     const SHAPE: AnswerShape = AnswerShape { once: true, ..R::SHAPE };
 }
 
-/// What a handler goes on with when a write is sent for the first time; when it was sent before, returns
-/// from the handler with what was answered.
+/// Continues in the handler if a write is sent for the first time. Otherwise returns the stored response from the
+/// handler.
 macro_rules! first {
     ($opened:expr) => {
         match $opened {

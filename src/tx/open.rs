@@ -1,7 +1,9 @@
-//! An open transaction, on a connection of the pool. sqlx's own begins and ends with round trips of their own, and rolls
-//! back what is dropped when the connection is used next; here the first and the last statement travel with BEGIN and
-//! COMMIT, and what is given up is rolled back before its request is answered: else what it had locked would stand in the
-//! way of the client's next request.
+//! An open transaction on a pool connection.
+//!
+//! sqlx uses separate round trips for BEGIN and COMMIT, and rolls back a dropped transaction only when the connection
+//! is used next. Here, the first and the last statement are sent together with BEGIN and COMMIT. An abandoned
+//! transaction is rolled back before its request gets its response, so that its locks do not block the client's next
+//! request.
 
 use std::{fmt::Write, sync::Arc, time::Duration};
 
@@ -13,62 +15,62 @@ use crate::{
     db::{Pool, WriteConnection, sqlstate},
 };
 
-/// How long the last statements of a write and its COMMIT may take. Above what the database allows them and less than a
-/// request may take, so that the client is told.
+/// Time limit for the last statements of a write and its COMMIT. Longer than the database's timeouts, and shorter than
+/// the request timeout, so that the client gets a response.
 pub(super) const COMMIT_TIME: Duration = Duration::from_secs(22);
-/// How long a ROLLBACK may take before the connection is closed instead.
+/// Time limit for ROLLBACK. After it, the connection is closed.
 const ROLLBACK_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Open {
-    /// None once the transaction was committed.
+    /// None once the transaction is committed.
     connection: Option<WriteConnection>,
     request: Arc<RequestContext>,
 }
 
-/// Why COMMIT was not answered as it should be.
+/// Failure of COMMIT.
 #[derive(Debug)]
 pub(super) enum CommitFailure {
     /// The transaction was rolled back.
     RolledBack(sqlx::Error),
-    /// It may be committed: the answer was lost, or did not come in time.
+    /// The transaction may be committed: the response was lost or did not arrive in time.
     Unknown(Option<sqlx::Error>),
 }
 
 impl Open {
-    /// Begins a transaction, and does `sql` in it.
+    /// Begins a transaction, and executes `sql` in it.
     pub(super) async fn begin(
         pool: &Pool,
         request: &Arc<RequestContext>,
         sql: &Sql,
     ) -> sqlx::Result<(Self, Vec<PgRow>)> {
         let connection = Some(pool.acquire_for_write().await?);
-        // Held before it is said: should this be broken off, the transaction may have begun.
+        // Created before BEGIN is sent: if this future is dropped, the transaction may have begun.
         let mut open = Self { connection, request: Arc::clone(request) };
         let rows = run(open.db(), format!("BEGIN;{}", sql.0)).await?;
         Ok((open, rows))
     }
 
-    /// The connection, inside the transaction.
+    /// Connection, inside the transaction.
     pub(super) fn db(&mut self) -> &mut PgConnection {
         match &mut self.connection {
             Some(connection) => connection,
-            // `commit` takes all of this apart.
-            None => unreachable!("a transaction that was committed is used"),
+            // `commit` consumes `self`.
+            None => unreachable!("use of a committed transaction"),
         }
     }
 
-    /// Does `sql` in the transaction.
+    /// Executes `sql` in the transaction.
     pub(super) async fn run(&mut self, sql: &Sql) -> sqlx::Result<Vec<PgRow>> {
         run(self.db(), sql.0.clone()).await
     }
 
-    /// Does `sql` and commits.
+    /// Executes `sql` and commits.
     pub(super) async fn commit(mut self, sql: &Sql) -> Result<Vec<PgRow>, CommitFailure> {
         self.request.set_commit_sent(true);
         let failure = match timeout(COMMIT_TIME, run(self.db(), format!("{}COMMIT", sql.0))).await {
             Ok(Ok(rows)) => {
-                // Back to the pool, with nothing to roll back.
+                // Returned to the pool with nothing to roll back.
                 drop(self.connection.take());
                 return Ok(rows);
             }
@@ -79,7 +81,7 @@ impl Open {
             Ok(Err(error)) => CommitFailure::Unknown(Some(error)),
             Err(_) => CommitFailure::Unknown(None),
         };
-        // What is still under way there is not waited for.
+        // Do not wait for statements that are still running.
         if let Some(connection) = self.connection.take() {
             connection.close_in_background();
         }
@@ -88,7 +90,7 @@ impl Open {
 }
 
 async fn run(db: &mut PgConnection, sql: String) -> sqlx::Result<Vec<PgRow>> {
-    // An `Sql` holds texts of others as literals only.
+    // An `Sql` contains outside text only as literals.
     sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(db).await
 }
 
@@ -107,7 +109,7 @@ impl Drop for Open {
     }
 }
 
-/// Calls of our functions in SQL, and insertions, with literals for arguments: what travels with BEGIN or COMMIT cannot
+/// SQL function calls and insertions with literals as arguments, because statements sent with BEGIN or COMMIT cannot
 /// have parameters.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sql(String);
@@ -128,14 +130,14 @@ impl Sql {
         Self(sql)
     }
 
-    /// `INSERT INTO table (columns) VALUES (…);`, which gives no row.
+    /// `INSERT INTO table (columns) VALUES (…);`, which returns no row.
     pub(super) fn insert(into: &'static str, values: &[Literal<'_>]) -> Self {
         let mut sql = format!("INSERT INTO {into} VALUES (");
         write_list(&mut sql, values);
         Self(sql)
     }
 
-    /// This, and then `next`.
+    /// Appends `next`.
     pub(super) fn then(mut self, next: Self) -> Self {
         self.0.push_str(&next.0);
         self
@@ -187,8 +189,8 @@ impl<'a> Literal<'a> {
     }
 }
 
-/// As `standard_conforming_strings` has it, which is on since PostgreSQL 9.1: a quote is all there is to escape. NUL,
-/// which no literal can hold, is left out; in headers and ids there is none.
+/// Quotes a text under `standard_conforming_strings`, the default since PostgreSQL 9.1, where only quotes must be
+/// escaped. NUL, which no literal can contain, is removed; headers and IDs have none.
 fn quote(sql: &mut String, text: &str) {
     sql.push('\'');
     sql.push_str(&text.replace('\0', "").replace('\'', "''"));
@@ -200,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_stays_a_literal() {
+    fn outside_text_stays_a_literal() {
         let texts = ["a'b".to_owned(), "c".to_owned()];
         let arguments = [
             Literal::Text("'); DROP TABLE keys; --\\"),

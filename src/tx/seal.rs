@@ -1,6 +1,6 @@
-//! Seals an answer that shows a secret once, so that only who got it can be given it again: the key is
-//! derived from the caller's own bearer secret, of which the server keeps no more than a hash. A dump of the
-//! database, even with every key of the server, opens nothing.
+//! Sealing of stored responses that contain a secret, so that only the original caller can get them again. The key is
+//! derived from the caller's bearer secret, of which the server stores only a hash. A dump of the database opens
+//! nothing, not even together with all keys of the server.
 
 use chacha20poly1305::{
     ChaCha20Poly1305, Key, Nonce,
@@ -12,10 +12,10 @@ use sha2::Sha256;
 
 use crate::base::{intent::IdempotencyKey, secret::Secret};
 
-/// What makes each record's key its own.
+/// Salt that makes the key of each record unique.
 pub(super) type Salt = [u8; 16];
 
-/// `body`, sealed to `secret`.
+/// Seals `body` to `secret`.
 pub(super) fn seal(
     secret: &Secret,
     key: &IdempotencyKey,
@@ -27,7 +27,7 @@ pub(super) fn seal(
     Some((salt, sealed))
 }
 
-/// What was sealed, if it was to `secret`.
+/// Opens a body that was sealed to `secret`.
 pub(super) fn open(
     secret: &Secret,
     salt: &[u8],
@@ -38,7 +38,7 @@ pub(super) fn open(
     cipher(secret, salt, key, fingerprint)?.decrypt(&nonce(), payload(sealed, fingerprint)).ok()
 }
 
-/// Each key seals one text only (RFC 5116 §3.1), because each has a salt of its own.
+/// Constant, because each key seals only one text (RFC 5116 §3.1): each record has a salt.
 fn nonce() -> Nonce {
     Nonce::default()
 }
@@ -47,7 +47,7 @@ fn payload<'a>(text: &'a [u8], fingerprint: &'a [u8; 32]) -> Payload<'a, 'a> {
     Payload { msg: text, aad: fingerprint }
 }
 
-/// HKDF-SHA256 (RFC 5869).
+/// Derives the cipher with HKDF-SHA256 (RFC 5869).
 fn cipher(secret: &Secret, salt: &[u8], key: &IdempotencyKey, fingerprint: &[u8; 32]) -> Option<ChaCha20Poly1305> {
     let mut derived = Key::default();
     Hkdf::<Sha256>::new(Some(salt), secret.expose().as_bytes())
@@ -62,7 +62,7 @@ mod tests {
     use crate::base::secret::SecretKind;
 
     #[test]
-    fn only_the_same_secret_key_and_request_open_what_was_sealed() {
+    fn sealed_response_opens_only_with_same_secret_key_and_request() {
         let (secret, other) = (Secret::generate(SecretKind::Key), Secret::generate(SecretKind::Key));
         let key = IdempotencyKey::parse("k").unwrap();
         let other_key = IdempotencyKey::parse("l").unwrap();

@@ -1,4 +1,5 @@
-//! SQL that breaks usage down: whole months that are final from their sums, all other days from the counts themselves.
+//! SQL for usage breakdowns. Whole months that are final come from their monthly sums, all other days from the daily
+//! counts.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sqlx::{FromRow, PgConnection};
@@ -13,7 +14,7 @@ use crate::base::{
     tenant::Tenant,
 };
 
-/// Where a page ends: the groups of its last row.
+/// Position of a page's end: the groups of its last row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     day: Date,
@@ -23,22 +24,22 @@ pub struct Position {
 }
 
 impl Position {
-    /// Before the first row, or after the last.
+    /// Position before the first row, or after the last in descending order.
     fn outside(order: Order) -> Self {
         match order {
             Order::Asc => Self { day: FIRST_DAY, key: Id::NOTHING, token: Id::NOTHING, route: String::new() },
-            // No route begins like that.
+            // Greater than every route.
             Order::Desc => Self { day: Date::MAX, key: Id::LAST, token: Id::LAST, route: "~".into() },
         }
     }
 
-    /// As a cursor.
+    /// Encodes the position as a cursor.
     pub fn write(&self) -> String {
         let Self { day, key, token, route } = self;
         URL_SAFE_NO_PAD.encode(format!("{day} {key} {token} {route}"))
     }
 
-    /// Reads a cursor.
+    /// Decodes a cursor.
     pub fn read(cursor: &str) -> Option<Self> {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
         let mut parts = text.splitn(4, ' ');
@@ -48,12 +49,12 @@ impl Position {
     }
 }
 
-/// The id that a cursor names; the one that nothing has is none, as everywhere, but stands for "with none".
+/// Parses an ID in a cursor. The nil ID, which is invalid elsewhere, means "without".
 fn id<K: Kind>(text: &str) -> Option<Id<K>> {
     if text == Id::<K>::NOTHING.to_string() { Some(Id::NOTHING) } else { text.parse().ok() }
 }
 
-/// The day of groups that are not by day.
+/// Day of groups that are not by day.
 const FIRST_DAY: Date = time::macros::date!(0001 - 01 - 01);
 
 #[derive(FromRow)]
@@ -81,19 +82,19 @@ impl GroupRow {
     }
 }
 
-/// What is asked for.
+/// Range and groups of a breakdown.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// The first day.
+    /// First day.
     pub from: Date,
-    /// The last day, which belongs to it.
+    /// Last day, inclusive.
     pub to: Date,
-    /// What to tell apart.
+    /// Groups.
     pub groups: Groups,
 }
 
 impl Span {
-    /// The first day whose own counts are needed, if any is.
+    /// Returns the first day whose daily counts are needed, if any.
     pub fn days_from(&self) -> Option<Date> {
         let (first, last) = self.whole_months();
         if self.groups.day || self.from < first || last < first {
@@ -103,7 +104,7 @@ impl Span {
         (rest <= self.to).then_some(rest)
     }
 
-    /// The first and the last day of its part in each month.
+    /// Returns the first and the last day of the span's part in each month.
     fn by_month(&self) -> (Vec<Date>, Vec<Date>) {
         let (mut first, mut last) = (vec![self.from], Vec::new());
         let mut period = Period::of(self.from);
@@ -116,8 +117,8 @@ impl Span {
         (first, last)
     }
 
-    /// The whole months in it, as the first days of the first and of the last; the last comes before the first if there
-    /// is none.
+    /// Returns the first and the last whole month in the span, by their first days. If there is none, the last is
+    /// before the first.
     fn whole_months(&self) -> (Date, Date) {
         let first = match Period::of(self.from) {
             period if period.first() == self.from => period,
@@ -135,11 +136,11 @@ macro_rules! select_groups {
     ($compare:literal, $direction:literal) => {
         concat!(
             "WITH rolled AS (
-                 -- Those of the whole months that are final; days cannot be told apart in them.
+                 -- Final whole months. Their sums have no days.
                  SELECT period FROM usage_periods
                  WHERE project_id = $1 AND period BETWEEN $4 AND $5 AND NOT $9
              ), counted AS (
-                 -- Month by month (OFFSET 0 holds the planner to it), so that no row of one that is final is read.
+                 -- Month by month, which OFFSET 0 enforces, so that no row of a final month is read.
                  SELECT u.day, u.credential_id, u.kind, u.route, u.n
                  FROM (
                      SELECT first, last FROM unnest($2::date[], $3::date[]) AS m (first, last)
@@ -178,7 +179,7 @@ macro_rules! select_groups {
     };
 }
 
-/// A page of groups, and the position of its last if more follow.
+/// Reads a page of groups. Returns the position of its last row if more follow.
 pub async fn page(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -191,7 +192,7 @@ pub async fn page(
     let (first_days, last_days) = span.by_month();
     let (first_month, last_month) = span.whole_months();
     let sql = match (order, &after) {
-        // The row that is not known to be anything is before all others, and is one.
+        // The row whose groups are all unknown is the first row, so the first page includes equality.
         (Order::Asc, None) => select_groups!(">=", "ASC"),
         (Order::Asc, Some(_)) => select_groups!(">", "ASC"),
         (Order::Desc, _) => select_groups!("<", "DESC"),

@@ -1,4 +1,4 @@
-//! Makes months final, 24 hours after their end, and forgets the days of months that are.
+//! Finalization of months, 24 hours after their end, and removal of the daily counts of final months.
 
 use std::time::Duration;
 
@@ -21,49 +21,49 @@ use crate::{
     db::{Connections, Pool},
 };
 
-/// How long after its end a month becomes final: what a node that was cut off has counted comes in until then.
+/// Time from a month's end until it becomes final, so that nodes that were disconnected can still report.
 pub const GRACE: Duration = Duration::from_secs(24 * 3600);
-/// How often to look for months that are due.
+/// Interval of checks for due months.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How long it may take at a time.
+/// Time limit for one run.
 const LONGEST: Duration = Duration::from_secs(300);
-/// How far this machine's clock may differ from the database's for a month to be made final by it.
+/// Maximum difference between this machine's clock and the database's at which this server finalizes months.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Runs until it must stop. Days are kept for `days_kept` at least.
+/// Runs until shutdown. Daily counts are kept for at least `days_kept` days.
 pub async fn run(db: Pool, clock: Clock, days_kept: u32, heartbeat: Heartbeat) {
     let mut closer = Closer::new(days_kept);
     while heartbeat.pause(INTERVAL).await {
-        // Should the network swallow an answer, it is not waited for.
+        // A lost response of the database must not block this worker forever.
         match timeout(LONGEST, closer.close(&db, clock.now())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 db.note(&error);
-                tracing::warn!(%error, "months could not be made final; trying again in a minute");
+                tracing::warn!(%error, "usage finalization failed; retrying in a minute");
             }
-            Err(_) => tracing::warn!("making months final takes long; going on with it in a minute"),
+            Err(_) => tracing::warn!("usage finalization timed out; continuing in a minute"),
         }
     }
 }
 
-/// What makes months final.
+/// Finalizes months.
 #[derive(Debug)]
 pub struct Closer {
-    /// For how many days the counts of each day are kept.
+    /// Minimum retention of daily counts, in days.
     days_kept: u32,
-    /// The last month that is known to be final for every project.
+    /// Last month that is final for every project, as far as known.
     done: Option<Period>,
-    /// This machine's own clock, which is held against the database's.
+    /// This machine's clock, which is compared with the database's.
     pub machine: Clock,
 }
 
 impl Closer {
-    /// One that keeps the counts of each day for `days_kept` days at least.
+    /// Creates a closer that keeps daily counts for at least `days_kept` days.
     pub fn new(days_kept: u32) -> Self {
         Self { days_kept, done: None, machine: Clock::system() }
     }
 
-    /// Makes final what is due at `now`, and forgets what need not be kept.
+    /// Finalizes the months that are due at `now`, and removes daily counts after their retention.
     pub async fn close(&mut self, db: &impl Connections, now: Timestamp) -> Result<()> {
         let mut db = db.connection().await?;
         let due = Period::of(now.minus(GRACE).date()).previous();
@@ -85,19 +85,19 @@ impl Closer {
         let days = time::Duration::days(self.days_kept.into());
         let since = Period::of(now.date().checked_sub(days).unwrap_or(Date::MIN)).min(due.next());
         repo::forget_days_before(&mut db, since.first()).await?;
-        // Nothing is told of a final month any more.
+        // No notices are sent for final months.
         ledger::forget_told_before(&mut db, due).await?;
         Ok(())
     }
 
-    /// One machine whose clock is a day ahead must not end the month for everybody.
+    /// Prevents a machine whose clock is a day ahead from ending the month for everyone.
     async fn is_clock_right(&self, db: &mut PgConnection) -> Result<bool> {
         let (theirs, ours) = (repo::database_now(db).await?, self.machine.now());
         let difference = theirs.until(ours).max(ours.until(theirs));
         if difference > CLOCK_TOLERANCE {
             tracing::error!(
                 seconds = difference.as_secs(),
-                "this machine's clock differs from the database's, so this server makes no month final; set the clocks (NTP)"
+                "this machine's clock differs from the database's, so this server does not finalize months; synchronize the clocks (NTP)"
             );
         }
         Ok(difference <= CLOCK_TOLERANCE)
@@ -111,7 +111,7 @@ async fn finalize(db: &mut PgConnection, months: Vec<(ProjectId, Period)>, now: 
         let (projects, rest) = months.split_at(same);
         let projects: Vec<_> = projects.iter().map(|month| month.0).collect();
         repo::finalize(db, &projects, period, now).await?;
-        tracing::info!(%period, projects = projects.len(), "usage is final");
+        tracing::info!(%period, projects = projects.len(), "usage finalized");
         months = rest;
     }
     Ok(())
@@ -122,7 +122,7 @@ async fn warn_of_silent(db: &mut PgConnection, due: Period) -> Result<()> {
         tracing::warn!(
             %journal,
             %flushed_at,
-            "usage became final although this journal has not reported since before the month's end: start its server or import its file, and what it has counted becomes an adjustment; if it is lost, 'cloudapi usage forget' says so"
+            "usage was finalized without this journal, which last reported before the month's end: start its server or import its file, and its requests become an adjustment; if it is lost, run 'cloudapi usage forget'"
         );
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Figures of counting, and of writing what was counted.
+//! Metrics of counting and flushing usage.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -26,16 +26,16 @@ static BOUNDS: [Duration; 9] = [
     Duration::from_secs(15),
 ];
 
-/// What has happened since the server started.
+/// Metrics since the start of the server.
 #[derive(Debug)]
 pub struct Figures {
-    /// How long flushes took, those that failed too.
+    /// Durations of flushes, including failed ones.
     times: Histogram,
     failures: AtomicU64,
     rows: AtomicU64,
-    /// When the last one succeeded, in milliseconds since 1970; 0 if none has.
+    /// Time of the last successful flush, in milliseconds since 1970, or 0.
     last: AtomicU64,
-    /// Requests that found no room in any journal.
+    /// Requests that no journal had space for.
     pub lost: AtomicU64,
 }
 
@@ -52,7 +52,7 @@ impl Default for Figures {
 }
 
 impl Figures {
-    /// A flush that took `time` has written so many rows, up to `now`; or it has failed.
+    /// Records a flush that took `time` and wrote `rows` rows up to `now`. None means that it failed.
     pub fn flushed(&self, rows: Option<usize>, time: Duration, now: Timestamp) {
         self.times.add(time);
         match rows {
@@ -72,29 +72,28 @@ impl Measured for Meter {
     fn tell(&self, page: &mut Page) {
         let figures = &self.figures;
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        page.gauge(
-            "cloudapi_usage_last_flush_timestamp_seconds",
-            "When usage was last written, since 1970; 0 for not yet.",
-        )
-        .is(Duration::from_millis(read(&figures.last)));
-        page.histogram("cloudapi_usage_flush_duration_seconds", "How long it took to write usage, or to fail at it.")
+        page.gauge("cloudapi_usage_last_flush_timestamp_seconds", "Unix time of the last successful flush, or 0.")
+            .is(Duration::from_millis(read(&figures.last)));
+        page.histogram("cloudapi_usage_flush_duration_seconds", "Duration of a flush, successful or not.")
             .shows(&[], &figures.times);
+        page.counter("cloudapi_usage_flush_failures_total", "Failed flushes. The usage remains in its journal.")
+            .is(read(&figures.failures));
+        page.counter("cloudapi_usage_flushed_rows_total", "Rows sent to the database.").is(read(&figures.rows));
         page.counter(
-            "cloudapi_usage_flush_failures_total",
-            "How often usage could not be written, and waits in its journal.",
+            "cloudapi_usage_lost_requests_total",
+            "Requests that could not be counted because no journal had space.",
         )
-        .is(read(&figures.failures));
-        page.counter("cloudapi_usage_flushed_rows_total", "Rows that were sent to the database.")
-            .is(read(&figures.rows));
-        page.counter("cloudapi_usage_lost_requests_total", "Requests that could not be counted, for want of any room.")
-            .is(read(&figures.lost));
+        .is(read(&figures.lost));
         let (used, all) = self.current().slots();
-        page.gauge("cloudapi_usage_journal_slots_used", "Slots of the current journal that count something.").is(used);
-        page.gauge("cloudapi_usage_journal_slots", "Slots that it has; another follows when half of them are used.")
-            .is(all);
+        page.gauge("cloudapi_usage_journal_slots_used", "Used slots of the current journal.").is(used);
+        page.gauge(
+            "cloudapi_usage_journal_slots",
+            "Total slots of the current journal. At half, another journal is started.",
+        )
+        .is(all);
         page.gauge(
             "cloudapi_usage_journals",
-            "Journals of which something may still have to be written, the current one too.",
+            "Journals not yet fully written to the database, including the current one.",
         )
         .is(1 + self.others().len());
     }

@@ -1,5 +1,5 @@
-//! Writes to the database what journals have counted: every second, and a last time when the server stops. Absolute
-//! numbers, so that what was sent in doubt is sent again without being counted again.
+//! Flushes journals to the database: every second, and once more at shutdown. Counts are sent as absolute numbers, so a
+//! flush with an unknown outcome can be repeated without counting twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,49 +28,49 @@ use crate::{
     db::{Connections, Pool},
 };
 
-/// How often; an answer about usage is no older.
+/// Interval between flushes, and the maximum age of reported usage.
 pub const INTERVAL: Duration = Duration::from_secs(1);
-/// How long a flush may take. A network that swallows an answer must not hold up all that come after.
+/// Time limit for a flush. A lost response of the database must not block all later flushes.
 const LONGEST: Duration = Duration::from_secs(15);
-/// How many rows one statement writes.
+/// Maximum rows per statement.
 const BATCH: usize = 10_000;
 
-/// Runs until it must stop.
+/// Runs until shutdown.
 pub async fn run(meter: Arc<Meter>, quota: Arc<Quota>, db: Pool, clock: Clock, heartbeat: Heartbeat) {
     while heartbeat.pause(INTERVAL).await {
         meter.move_on_if_due(clock.now().date());
         match flush_or_log(&meter, &db, &clock).await {
             Some(error) => drop(db.note(&error)),
-            // A journal with a file is written to the database each time.
+            // A journal with a file is written to the database on every flush.
             None if meter.current().file().is_some() => db.writes().succeeded(),
             None => {}
         }
         heartbeat.progress();
         if let Err(error) = in_time(refresh(&quota, &db, &clock)).await {
             db.note(&error);
-            tracing::warn!(%error, "quotas could not be read; the hard limits read last hold");
+            tracing::warn!(%error, "quota refresh failed; the last known hard limits apply");
         }
     }
 }
 
-/// Takes up the journals there are, and begins to count in one of them.
+/// Adopts the existing journals, and begins to count in one of them.
 pub async fn open(meter: &Meter, db: &impl Connections, clock: &Clock) -> anyhow::Result<()> {
     let Some(folder) = meter.folder() else { return Ok(()) };
     let mut connection = db.connection().await?;
     let database = ledger::database_id(&mut connection).await?;
     meter.open(database, clock.now().date()).map_err(|error| {
         anyhow::anyhow!(
-            "usage cannot be counted in {}: {error}; let this user write there, or set another CLOUDAPI_DATA_DIR",
+            "usage cannot be counted in {}: {error}; grant this user write access to it, or set another CLOUDAPI_DATA_DIR",
             folder.display()
         )
     })?;
     drop(connection);
-    // What was taken up is written before anybody is told how far usage reaches.
+    // Adopted journals are flushed before `Usage-As-Of` is reported to anyone.
     flush_or_log(meter, db, clock).await;
     Ok(())
 }
 
-/// Writes what there is, when nobody counts any more.
+/// Flushes a last time, when nothing is counted any more.
 pub async fn close(meter: &Meter, db: &impl Connections, clock: &Clock) {
     if let Err(error) = async {
         flush(meter, db, clock).await?;
@@ -80,45 +80,44 @@ pub async fn close(meter: &Meter, db: &impl Connections, clock: &Clock) {
     }
     .await
     {
-        tracing::warn!(%error, "usage could not be written; it is kept in its journal until this server starts again");
+        tracing::warn!(%error, "last usage flush failed; the usage remains in its journal until this server starts again");
     }
 }
 
-/// Writes all that is in a journal that nobody counts in, and closes it.
+/// Flushes a journal in which nothing is counted, and closes it.
 pub async fn import(journal: &Journal, db: &mut PgConnection, clock: &Clock) -> Result<()> {
     flush_journal(db, journal, &mut Sent::default(), clock).await?;
     ledger::close(db, journal.id, clock.now()).await?;
     Ok(())
 }
 
-/// Writes what there is; what could not be written stays where it is for the next time. Gives why that is.
+/// Flushes. On failure, the counts remain in their journals, and the error is logged and returned.
 pub async fn flush_or_log(meter: &Meter, db: &impl Connections, clock: &Clock) -> Option<Error> {
     let began = Instant::now();
     let flushed = in_time(flush(meter, db, clock)).await;
     meter.figures.flushed(flushed.as_ref().ok().copied(), began.elapsed(), clock.now());
     let error = flushed.err()?;
-    tracing::warn!(%error, "usage could not be written; it is kept and will be tried again");
-    // Should it last, a power cut loses no more than a second of it all the same.
+    tracing::warn!(%error, "usage flush failed; retrying");
+    // During an outage of the database, a power failure still loses at most a second of usage.
     let journal = meter.current();
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || journal.sync()).await {
         let path = meter.folder().map(|folder| folder.display().to_string()).unwrap_or_default();
-        tracing::error!(%error, path, "usage journal not written to its disk");
+        tracing::error!(%error, path, "usage journal sync failed");
     }
     Some(error)
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Error::new(Code::Timeout, "The database did not answer in time; it is tried again");
+    let late = |_| Error::new(Code::Timeout, "The database did not respond in time; the flush is retried");
     tokio::time::timeout(LONGEST, work).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
-/// Has `quota` refuse the projects that have reached their hard limits, and tells those that are near them or near what
-/// is included.
+/// Updates the hard limits in `quota`, and writes notices for projects that are near a quota.
 pub async fn refresh(quota: &Quota, db: &impl Connections, clock: &Clock) -> Result<()> {
     let mut db = db.connection().await?;
     let now = clock.now();
     let period = Period::of(now.date());
-    // What comes in late may reach a quota of the month before, until that is final.
+    // Late requests may reach a quota of the previous month, until that month is final.
     let standings = ledger::near_quota(&mut db, &[period.previous(), period]).await?;
     quota.set(&standings, period);
     let untold: Vec<_> = quota
@@ -133,7 +132,7 @@ pub async fn refresh(quota: &Quota, db: &impl Connections, clock: &Clock) -> Res
     Ok(())
 }
 
-/// Writes what there is; gives how many rows that were.
+/// Flushes all journals. Returns the number of rows.
 pub async fn flush(meter: &Meter, db: &impl Connections, clock: &Clock) -> Result<usize> {
     let mut flushed = meter.flushing.lock().await;
     let mut db = db.connection().await?;
@@ -145,14 +144,14 @@ pub async fn flush(meter: &Meter, db: &impl Connections, clock: &Clock) -> Resul
         *routes = !named.is_empty();
     }
     for journal in meter.others() {
-        // Seen before it is read: from here on nobody can begin to count in it.
+        // Checked before the journal is read: once unreferenced, nothing can begin to count in it.
         let is_left = Arc::strong_count(&journal) == 2;
         rows += flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), clock).await?;
         if is_left {
             ledger::close(&mut db, journal.id, clock.now()).await?;
-            // A file that stays will be taken up, and found written, another time.
+            // A file that remains is adopted by a later start, which finds that everything is flushed.
             if let Some(Err(error)) = journal.file().map(File::remove) {
-                tracing::warn!(%error, "a usage journal of which all is written cannot be removed");
+                tracing::warn!(%error, "removal of a flushed usage journal failed");
             }
             meter.forget(&journal);
             journals.remove(&journal.id);
@@ -166,7 +165,7 @@ async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent
     let as_of = clock.now();
     let changes = journal.changed_since(&sent.readings);
     if changes.is_empty() && sent.readings.is_empty() && journal.file().is_none() {
-        // Nobody has counted in it, and nobody will find it.
+        // Nothing was counted in it, and it has no file to be found.
         return Ok(0);
     }
     let News { rows, added, uses } = News::of(&changes);
@@ -176,12 +175,12 @@ async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent
         if write(db, journal.id, as_of, &rows, |month| total(sent, &added, month)).await? {
             break late_rows;
         }
-        // Some month is final, maybe since a moment ago; what was written meanwhile is written again.
+        // Some month is final, maybe since a moment ago. Batches already written are written again.
         let months: Vec<_> = added.keys().copied().collect();
         let known = sent.late.len();
         sent.late.extend(ledger::final_among(db, &months).await?);
         if sent.late.len() == known {
-            return Err(Error::internal("a month is final, and is not among those that are"));
+            return Err(Error::internal("a flush was refused because of a final month, but no month is final"));
         }
     };
     for batch in late_rows.chunks(BATCH) {
@@ -190,7 +189,7 @@ async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent
             tracing::error!(
                 journal = %journal.id,
                 requests = left_out,
-                "requests of months of which only sums are kept cannot be told from those counted already; they are not counted"
+                "requests skipped: only sums are kept of their month, so they may already be counted"
             );
         }
     }
@@ -211,7 +210,7 @@ async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent
     Ok(rows.len())
 }
 
-/// What is new, as the database takes it, in one order on every node.
+/// Changes in the form that the database takes, in the same order on every node.
 struct News {
     rows: Vec<Row>,
     added: BTreeMap<(ProjectId, Period), i64>,
@@ -241,7 +240,7 @@ impl News {
     }
 }
 
-/// Writes rows with the totals of their months. False if one of those is final.
+/// Writes rows with the totals of their months. Returns false if one of the months is final.
 async fn write(
     db: &mut PgConnection,
     journal: Uuid,
@@ -249,13 +248,13 @@ async fn write(
     rows: &[Row],
     total: impl Fn((ProjectId, Period)) -> Total,
 ) -> Result<bool> {
-    // Even without a row one is sent, to say that this journal has no more up to now.
+    // Without rows, one empty batch is sent, to report that the journal is flushed up to now.
     let batches = rows.chunks(BATCH).len().max(1);
     for number in 1..=batches {
         let batch = rows.chunks(BATCH).nth(number - 1).unwrap_or_default();
         let months: BTreeSet<_> = batch.iter().map(|row| (row.project, Period::of(row.day))).collect();
         let totals: Vec<_> = months.into_iter().map(&total).collect();
-        // All is written when the last one is.
+        // Only the last batch completes the flush.
         let as_of = if number == batches { as_of } else { Timestamp::EARLIEST };
         if !ledger::write(db, journal, as_of, batch, &totals).await? {
             return Ok(false);
@@ -264,7 +263,7 @@ async fn write(
     Ok(true)
 }
 
-/// What a journal has counted of a month in all.
+/// Returns the total count of a month in a journal.
 fn total(sent: &Sent, added: &BTreeMap<(ProjectId, Period), i64>, month: (ProjectId, Period)) -> Total {
     let (before, more) = (sent.totals.get(&month), added.get(&month));
     let count = before.copied().unwrap_or(0) + more.copied().unwrap_or(0);

@@ -24,11 +24,11 @@ use crate::{
     state::App,
 };
 
-/// How many days a breakdown spans at most, and when each is told apart.
+/// Maximum number of days in a breakdown, and in one by day.
 const MAX_DAYS: i64 = 366;
 const MAX_DAYS_APART: i64 = 92;
 
-/// A billing period's usage.
+/// Returns the usage of a billing period.
 pub async fn get(
     grant: Grant<UsageRead>,
     State(app): State<App>,
@@ -38,21 +38,21 @@ pub async fn get(
     let current = Period::of(now.date());
     let period = query.period.unwrap_or(current);
     if period > current {
-        return Err(outside("period", format!("{period} has not begun; ask for {current} or an earlier month")));
+        return Err(outside("period", format!("{period} has not begun; use {current} or an earlier month")));
     }
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.project_id.as_deref()).await?;
     let as_of = repo::as_of(&mut db, now).await?;
     let first = repo::first_period(&mut db, tenant).await?.ok_or_else(Error::not_found)?;
     if period < first {
-        return Err(outside("period", format!("the project was made in {first}; ask for that month or a later one")));
+        return Err(outside("period", format!("the project was created in {first}; use that month or a later one")));
     }
     let usage = repo::periods(&mut db, tenant, (period, period), Order::Asc, 1).await?;
     let usage = usage.into_iter().next().ok_or_else(Error::not_found)?;
     Ok(AsOf { as_of, answer: Tagged(usage) })
 }
 
-/// The project's billing periods, up to the current one.
+/// Lists the project's billing periods up to the current one.
 pub async fn periods(
     grant: Grant<UsageRead>,
     State(app): State<App>,
@@ -76,7 +76,7 @@ pub async fn periods(
     Ok(AsOf { as_of, answer: List::of(periods, next, grant.request().id) })
 }
 
-/// The project's usage by key, token, route or day.
+/// Lists the project's usage by key, token, route or day.
 pub async fn breakdown(
     grant: Grant<UsageRead>,
     State(app): State<App>,
@@ -84,13 +84,13 @@ pub async fn breakdown(
 ) -> Result<AsOf<List<BreakdownRow>>> {
     let now = app.clock.now();
     let span = span_of(&query.filter, now.date())?;
-    let after = query.cursor("one that this list has given", Position::read)?;
+    let after = query.cursor("a cursor of this list", Position::read)?;
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
     let kept = repo::days_kept_from(&mut db).await?;
     if span.days_from().is_some_and(|day| day < kept) {
         let detail = format!(
-            "of the days before {kept} only whole months are kept; begin with the first of a month, end with the last of one, and do not group by day"
+            "before {kept} only whole months are kept; use the first day of a month and the last day of a month, and do not group by day"
         );
         return Err(outside("from", detail));
     }
@@ -105,12 +105,12 @@ fn span_of(filter: &BreakdownFilter, today: Date) -> Result<Span> {
     let Day(to) = filter.to.unwrap_or(Day(today));
     let Day(from) = filter.from.unwrap_or(Day(Period::of(today.min(to)).first()));
     if from > to {
-        return Err(outside("from", format!("{from} comes after {to}; begin with an earlier day or end with a later")));
+        return Err(outside("from", format!("{from} is after {to}; use an earlier 'from' or a later 'to'")));
     }
     let most = if groups.day { MAX_DAYS_APART } else { MAX_DAYS };
     if (to - from).whole_days() >= most {
-        let apart = if groups.day { ", or do not group by day: then it may be 366" } else { "" };
-        return Err(outside("from", format!("from {from} to {to} is more than {most} days; ask for fewer{apart}")));
+        let apart = if groups.day { ", or do not group by day: then 366 are allowed" } else { "" };
+        return Err(outside("from", format!("from {from} to {to} is more than {most} days; use fewer{apart}")));
     }
     Ok(Span { from, to, groups })
 }

@@ -1,5 +1,5 @@
-//! SQL that writes usage: what journals have counted, when credentials were used, and months that become final. The
-//! writing itself is in functions of migrations/0007_usage.sql, so that each is one round trip and one transaction.
+//! SQL that writes usage: journal counts, last use of credentials, and notices. The writes are functions in
+//! migrations/0007_usage.sql, so that each is one round trip and one transaction.
 
 use serde::Serialize;
 use sqlx::{
@@ -13,44 +13,44 @@ use uuid::Uuid;
 use super::model::Notice;
 use crate::base::{clock::Timestamp, credential::CredentialId, id::ProjectId, period::Period};
 
-/// What a journal has counted of one credential on one route on one day.
+/// Count of one credential on one route on one day, from one journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
-    /// The project that pays.
+    /// Project that is billed.
     pub project: ProjectId,
-    /// The UTC day.
+    /// UTC day.
     pub day: Date,
-    /// The credential that was shown.
+    /// Credential of the requests.
     pub credential: CredentialId,
-    /// The route's number.
+    /// Number of the route.
     pub route: u32,
-    /// Requests, in all.
+    /// Total number of requests.
     pub count: i64,
 }
 
-/// What a journal has counted of one project in one month.
+/// Count of one project in one month, from one journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Total {
-    /// The project.
+    /// Project.
     pub project: ProjectId,
-    /// The month.
+    /// Month.
     pub period: Period,
-    /// Requests, in all.
+    /// Total number of requests.
     pub count: i64,
 }
 
-/// A journal of which more may come.
+/// A journal that can still report requests.
 #[derive(Clone, Debug, Serialize, FromRow)]
 pub struct OpenJournal {
-    /// Its id, which its file is named by.
+    /// ID of the journal, also the name of its file.
     pub journal: Uuid,
-    /// When it was begun.
+    /// Creation time.
     pub opened_at: Timestamp,
-    /// All that was counted in it before is written.
+    /// Time up to which its counts are flushed.
     pub flushed_at: Timestamp,
 }
 
-/// [`Row`]s, as a statement takes them.
+/// [`Row`]s as column arrays of a statement.
 #[derive(Default)]
 struct Columns {
     projects: Vec<ProjectId>,
@@ -77,7 +77,7 @@ impl Columns {
     }
 }
 
-/// A query whose first parameters are a journal, a time and `rows`.
+/// Creates a query whose first parameters are a journal, a time and `rows`.
 fn with_rows<T>(
     sql: &'static str,
     journal: Uuid,
@@ -99,18 +99,18 @@ where
         .bind(counts)
 }
 
-/// Which database this is.
+/// Returns the ID of this database.
 pub async fn database_id(db: &mut PgConnection) -> sqlx::Result<Uuid> {
     sqlx::query_scalar("SELECT id FROM deployment").fetch_one(db).await
 }
 
-/// Says that all that is in `journal` is written, and that nobody counts in it.
+/// Records that `journal` is completely flushed, and that nothing is counted in it. Returns false if it does not exist.
 pub async fn close(db: &mut PgConnection, journal: Uuid, now: Timestamp) -> sqlx::Result<bool> {
     let closed = "UPDATE usage_journals SET closed_at = $2, flushed_at = greatest(flushed_at, $2) WHERE journal = $1";
     sqlx::query(closed).bind(journal).bind(now).execute(db).await.map(|done| done.rows_affected() > 0)
 }
 
-/// The journals that are open, the one that was written longest ago first.
+/// Lists the open journals, the one that was flushed longest ago first.
 pub async fn open_journals(db: &mut PgConnection) -> sqlx::Result<Vec<OpenJournal>> {
     sqlx::query_as(
         "SELECT journal, opened_at, flushed_at FROM usage_journals WHERE closed_at IS NULL ORDER BY flushed_at, id",
@@ -119,12 +119,12 @@ pub async fn open_journals(db: &mut PgConnection) -> sqlx::Result<Vec<OpenJourna
     .await
 }
 
-/// Those of them that were last written before `limit`.
+/// Lists the open journals that were last flushed before `limit`.
 pub async fn silent_journals(db: &mut PgConnection, limit: Timestamp) -> sqlx::Result<Vec<OpenJournal>> {
     Ok(open_journals(db).await?.into_iter().filter(|open| open.flushed_at < limit).collect())
 }
 
-/// Which of these months are final already.
+/// Returns which of these months are final.
 pub async fn final_among(
     db: &mut PgConnection,
     totals: &[(ProjectId, Period)],
@@ -139,8 +139,8 @@ pub async fn final_among(
     .await
 }
 
-/// Writes what was counted up to `as_of`, with the totals of the same projects and months. False, with nothing written,
-/// if one of the months is final.
+/// Writes the counts up to `as_of`, with the totals of their projects and months. Writes nothing and returns false if
+/// one of the months is final.
 pub async fn write(
     db: &mut PgConnection,
     journal: Uuid,
@@ -157,14 +157,14 @@ pub async fn write(
         .await
 }
 
-/// Writes what was counted of months that are final. Gives how many requests could not be told from those counted
-/// already, and were left out.
+/// Writes counts of final months as adjustments. Returns the number of requests that were skipped, because they may
+/// already be counted.
 pub async fn write_late(db: &mut PgConnection, journal: Uuid, as_of: Timestamp, rows: &[Row]) -> sqlx::Result<i64> {
     let sql = "SELECT flush_late_usage_node($1, $2, $3, $4, $5, $6, $7, $8)";
     with_rows(sql, journal, as_of, rows).fetch_one(db).await
 }
 
-/// Notes when credentials were last used, in one order on every node, so that two of them cannot deadlock.
+/// Records the last use of credentials, in the same order on every node to avoid deadlocks.
 pub async fn note_uses(db: &mut PgConnection, uses: &[(CredentialId, Timestamp)]) -> sqlx::Result<()> {
     let (mut keys, mut keys_used, mut tokens, mut tokens_used) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut sessions, mut sessions_used) = (Vec::new(), Vec::new());
@@ -206,7 +206,7 @@ pub async fn note_uses(db: &mut PgConnection, uses: &[(CredentialId, Timestamp)]
     .map(drop)
 }
 
-/// Says which routes the numbers stand for.
+/// Records the names of routes by their numbers.
 pub async fn name_routes(db: &mut PgConnection, routes: &[(u32, &str)]) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO usage_routes (id, route) SELECT r.id, r.route FROM unnest($1::int[], $2::text[]) AS r (id, route)
@@ -219,22 +219,22 @@ pub async fn name_routes(db: &mut PgConnection, routes: &[(u32, &str)]) -> sqlx:
     .map(drop)
 }
 
-/// What a project has used of a month, and what it may.
+/// Usage of a project in a month, with its quotas.
 #[derive(Clone, Copy, Debug, FromRow)]
 pub struct Standing {
-    /// The project.
+    /// Project.
     pub project_id: ProjectId,
-    /// The month.
+    /// Month.
     pub period: Period,
-    /// Requests, in all.
+    /// Total number of requests.
     pub requests: i64,
-    /// How many are included; none for unlimited.
+    /// Included requests. None means unlimited.
     pub included: Option<i64>,
-    /// How many there may be at most; none for no limit.
+    /// Hard limit. None means no limit.
     pub hard_limit: Option<i64>,
 }
 
-/// The projects that have used at least four fifths of what a month of `periods` includes or may reach.
+/// Returns the projects that have used at least four fifths of a quota in a month of `periods`.
 pub async fn near_quota(db: &mut PgConnection, periods: &[Period]) -> sqlx::Result<Vec<Standing>> {
     sqlx::query_as(
         "SELECT p.id AS project_id, m.period, coalesce(sum(t.requests), 0)::bigint AS requests, p.included, p.hard_limit
@@ -249,7 +249,7 @@ pub async fn near_quota(db: &mut PgConnection, periods: &[Period]) -> sqlx::Resu
     .await
 }
 
-/// Tells of notices that nobody has told of: notes each, and stages what is said of it, in one statement and so together.
+/// Records new notices and stages their audit entries, in one statement and therefore atomically.
 pub async fn tell(db: &mut PgConnection, notices: &[(Notice, String)]) -> sqlx::Result<()> {
     macro_rules! column {
         ($of:expr) => {
@@ -282,7 +282,7 @@ pub async fn tell(db: &mut PgConnection, notices: &[(Notice, String)]) -> sqlx::
     .map(drop)
 }
 
-/// Forgets which projects were told of months before `period`.
+/// Removes the notices of months before `period`.
 pub async fn forget_told_before(db: &mut PgConnection, period: Period) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM quota_notices WHERE period < $1").bind(period.first()).execute(db).await.map(drop)
 }

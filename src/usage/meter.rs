@@ -1,4 +1,5 @@
-//! The meter of one node: counts each request in the current journal, and moves on to a new one when that is full.
+//! The meter of a node: counts each request in the current journal, and starts a new journal when that one is filling
+//! up.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,20 +22,20 @@ use super::{
 };
 use crate::base::{clock::Timestamp, id::ProjectId, period::Period, request::Route};
 
-/// The slots of a journal: 8 MiB, and room for as many pairs of credential and route on the days it lasts.
+/// Slots of a journal: 8 MiB, for as many pairs of credential and route on the days of its life.
 const SLOTS: usize = 1 << 17;
-/// How full a journal may be before another follows it, in percent: look-ups stay short, and there is room for what
-/// comes until the next flush.
+/// Fill level in percent at which the next journal is started, so that lookups stay short and there is space until the
+/// next flush.
 const FULL_ENOUGH: usize = 50;
 
-/// How a node counts.
+/// Settings of a meter.
 #[derive(Clone, Debug)]
 pub struct MeterOptions {
-    /// Where its journals are. None: what was not written dies with the process.
+    /// Folder of the journals. None: counts that are not flushed are lost with the process.
     pub folder: Option<PathBuf>,
-    /// How many things a journal counts.
+    /// Slots per journal.
     pub slots: usize,
-    /// Whether it counts at all, which only a benchmark does without.
+    /// Whether requests are counted. Only a benchmark turns this off.
     pub counts: bool,
 }
 
@@ -49,42 +50,42 @@ impl Default for MeterOptions {
 pub struct Meter {
     options: MeterOptions,
     current: ArcSwap<Journal>,
-    /// Those in which nothing new is counted, until all that is in them is written.
+    /// Journals without new counters, until they are completely flushed.
     older: Mutex<Vec<Arc<Journal>>>,
-    /// Where new ones are made.
+    /// Folder for new journals.
     folder: OnceLock<Folder>,
-    /// The routes there are.
+    /// All routes.
     routes: OnceLock<Vec<(Route, String)>>,
-    /// Why no new journal can be made, if none can.
+    /// Reason why no journal can be created, if that is so.
     trouble: Mutex<Option<String>>,
-    /// What is told of all that.
+    /// Metrics.
     pub(super) figures: Figures,
-    /// One at a time writes: whoever has waited for it finds all written that was counted before.
+    /// Lock for flushing. A caller that has acquired it finds everything flushed that was counted before.
     pub(super) flushing: tokio::sync::Mutex<Flushed>,
 }
 
-/// What the database has already.
+/// What the database already has.
 #[derive(Debug, Default)]
 pub(super) struct Flushed {
-    /// Of each journal.
+    /// Per journal.
     pub journals: HashMap<Uuid, Sent>,
-    /// Whether it knows the routes' names.
+    /// Whether the names of the routes are written.
     pub routes: bool,
 }
 
 /// What the database has of one journal.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
-    /// Of each slot, in the order in which they were taken.
+    /// Reading of each slot, in the order of first use.
     pub readings: Vec<Reading>,
-    /// Of each project in each month.
+    /// Total of each project in each month.
     pub totals: HashMap<(ProjectId, Period), i64>,
-    /// Months that were found to be final.
+    /// Months that turned out to be final.
     pub late: HashSet<(ProjectId, Period)>,
 }
 
 impl Meter {
-    /// A meter that counts in memory, until [`Meter::open`] gives it a file.
+    /// Creates a meter that counts in memory until [`Meter::open`] gives it a file.
     pub fn new(options: MeterOptions) -> io::Result<Self> {
         Ok(Self {
             current: ArcSwap::from_pointee(Journal::in_memory(options.slots)?),
@@ -98,12 +99,12 @@ impl Meter {
         })
     }
 
-    /// The folder of the journals, if there is one.
+    /// Folder of the journals, if any.
     pub fn folder(&self) -> Option<&Path> {
         self.options.folder.as_deref()
     }
 
-    /// Goes on in the journals that are there for `database`, or begins one.
+    /// Continues in the existing journals of `database`, or creates one.
     pub fn open(&self, database: Uuid, today: Date) -> io::Result<()> {
         let Some(path) = &self.options.folder else { return Ok(()) };
         let folder = Folder::open(path, database, self.options.slots)?;
@@ -115,12 +116,12 @@ impl Meter {
         let mut older = self.older();
         older.push(self.current.swap(Arc::new(current)));
         older.extend(adopted.into_iter().map(Arc::new));
-        // Opened once; a second time there would be nothing left to adopt.
+        // Opened only once. A second call would find nothing to adopt.
         let _ = self.folder.set(folder);
         Ok(())
     }
 
-    /// Says which routes there are, so that their numbers can be told.
+    /// Sets the routes, whose names are written with the next flush.
     pub fn name_routes(&self, routes: Vec<(Route, String)>) {
         let _ = self.routes.set(routes);
     }
@@ -129,7 +130,7 @@ impl Meter {
         self.routes.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Counts one request, answered `now`.
+    /// Counts one request with a response at `now`.
     pub fn count(&self, counted: &Counted, now: Timestamp) {
         if !self.options.counts {
             return;
@@ -139,24 +140,22 @@ impl Meter {
             slot.add(minute);
             return;
         }
-        // The first one of its kind, and the first after a new journal was begun.
+        // First request of this counter, or the first one in a new journal.
         loop {
             let journal = self.current.load_full();
             match journal.find_or_take(&words) {
                 Ok(slot) => return slot.add(minute),
-                // Others may fill the next one too before it is this one's turn.
+                // Others may fill the next journal too before this request gets a slot.
                 Err(Full) if self.move_on(&journal) => {}
                 Err(Full) => {
                     self.figures.lost.fetch_add(1, Ordering::Relaxed);
-                    return tracing::error!(
-                        "a request could not be counted: no journal has room, and none can be made"
-                    );
+                    return tracing::error!("request not counted: no journal has space, and none can be created");
                 }
             }
         }
     }
 
-    /// Begins a new journal if the current one is filling, is of a month that is over, or has no file.
+    /// Starts a new journal if the current one is filling up, has counts of a past month, or has no file.
     pub(super) fn move_on_if_due(&self, today: Date) {
         let journal = self.current.load_full();
         let has_no_file = self.folder.get().is_some() && journal.file().is_none();
@@ -165,7 +164,7 @@ impl Meter {
         }
     }
 
-    /// Begins a new journal after `journal`, unless somebody else has. False if there is none after it.
+    /// Starts a new journal after `journal`, unless another thread has. Returns false if that is impossible.
     fn move_on(&self, journal: &Arc<Journal>) -> bool {
         let mut older = self.older();
         if !Arc::ptr_eq(&self.current.load(), journal) {
@@ -174,12 +173,12 @@ impl Meter {
         let in_file = self.folder.get().and_then(|folder| self.create(folder));
         let new = match in_file {
             Some(new) => new,
-            // It is in memory already, and has room.
+            // It is in memory already, and has space.
             None if journal.file().is_none() && journal.load() < FULL_ENOUGH => return false,
             None => match Journal::in_memory(self.options.slots) {
                 Ok(new) => new,
                 Err(error) => {
-                    tracing::error!(%error, "there is no memory for a usage journal");
+                    tracing::error!(%error, "allocation of a usage journal failed");
                     return false;
                 }
             },
@@ -188,7 +187,7 @@ impl Meter {
         true
     }
 
-    /// A new journal with a file; none if none can be made, of which [`Meter::trouble`] then tells.
+    /// Creates a journal with a file. On failure, [`Meter::trouble`] has the reason.
     fn create(&self, folder: &Folder) -> Option<Journal> {
         let (made, trouble) = match folder.create() {
             Ok(made) => (Some(made), None),
@@ -204,7 +203,7 @@ impl Meter {
         let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != trouble {
             match &trouble {
-                Some(trouble) => tracing::error!("usage journal {trouble}; make room on that disk"),
+                Some(trouble) => tracing::error!("usage journal {trouble}; free space on that disk"),
                 None => tracing::info!("usage journal created again"),
             }
             *known = trouble;
@@ -212,33 +211,33 @@ impl Meter {
         made
     }
 
-    /// Why no new journal can be made, if none can.
+    /// Reason why no journal can be created, if that is so.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The journal that is counted in.
+    /// Current journal.
     pub(super) fn current(&self) -> Arc<Journal> {
         self.current.load_full()
     }
 
-    /// The others. One of which there are two references, here and in what is returned, is counted in by nobody.
+    /// All other journals. If a journal has two references, here and in the result, nothing is counted in it.
     pub(super) fn others(&self) -> Vec<Arc<Journal>> {
         self.older().clone()
     }
 
-    /// Forgets a journal of which all is written.
+    /// Removes a completely flushed journal from the list.
     pub(super) fn forget(&self, journal: &Arc<Journal>) {
         self.older().retain(|older| !Arc::ptr_eq(older, journal));
     }
 
     fn older(&self) -> MutexGuard<'_, Vec<Arc<Journal>>> {
-        // A panic elsewhere leaves the list whole: each change to it is one call.
+        // No panic can leave the list inconsistent, because each change to it is one call.
         self.older.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether to go on counting in it: it is not filling, and of no month that is over.
+/// Reports whether to continue in the journal: it is not filling up, and has no counts of a past month.
 fn is_fit(journal: &Journal, today: Date) -> bool {
     journal.load() < FULL_ENOUGH && !journal.begins_before(Period::of(today).first())
 }
@@ -251,7 +250,7 @@ mod tests {
     use crate::base::{credential::CredentialId, id::KeyId};
 
     #[test]
-    fn what_is_counted_while_journals_follow_each_other_is_in_one_of_them() {
+    fn no_count_is_lost_when_a_new_journal_is_started() {
         let folder = tempfile::tempdir().unwrap();
         let options = MeterOptions { folder: Some(folder.path().to_owned()), slots: 64, ..MeterOptions::default() };
         let meter = Meter::new(options).unwrap();
@@ -273,7 +272,7 @@ mod tests {
         let count =
             |journal: &Arc<Journal>| journal.changed_since(&[]).iter().map(|change| change.now.count).sum::<u64>();
         assert_eq!(journals.iter().map(count).sum::<u64>(), 8_000);
-        // A month's end begins one too.
+        // The end of a month starts a new journal too.
         let before = meter.current().id;
         meter.move_on_if_due(now.date());
         meter.move_on_if_due(now.date().next_day().unwrap());

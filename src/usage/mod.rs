@@ -1,7 +1,7 @@
-//! Usage: how many requests each project made. Counted at the edge in a [`journal`] that outlives the process, and
-//! written to the database once a second ([`flush`], [`ledger`]), where a month becomes final a day after its end
-//! ([`close`]). Counted are authenticated requests, once each, when the answer's head is ready; not counted are 401,
-//! 429, 5xx, OPTIONS and whatever needs no credential.
+//! Usage: number of requests of each project. Requests are counted at the edge in a [`journal`] that outlives the
+//! process, and flushed to the database once a second ([`flush`], [`ledger`]). There, a month becomes final a day after
+//! its end ([`close`]). Authenticated requests are counted once each, when the response's head is ready. Not counted
+//! are 401, 429, 5xx, OPTIONS, and requests that need no credential.
 
 pub mod breakdown;
 pub mod close;

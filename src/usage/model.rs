@@ -1,4 +1,4 @@
-//! What clients ask and see of usage.
+//! Types of the usage API.
 
 use std::{borrow::Cow, str::FromStr};
 
@@ -18,27 +18,27 @@ use crate::{
     },
 };
 
-/// A project's usage in one billing period.
+/// Usage of a project in one billing period.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Usage {
-    /// The period's first day.
+    /// First day of the period.
     pub period_start: Day,
-    /// The period's last day, which belongs to it.
+    /// Last day of the period, inclusive.
     pub period_end: Day,
     /// Whether the numbers may still grow.
     pub status: PeriodStatus,
-    /// Counted requests. Of a final period, as many as were known when it became final.
+    /// Counted requests. For a final period, the requests that were known when it became final.
     #[schemars(range(min = 0))]
     pub requests: i64,
-    /// How many of them go beyond what is included.
+    /// Requests beyond the included volume.
     #[schemars(range(min = 0))]
     pub overage: i64,
-    /// How many are included; null for no limit. Of a final period, as it was when it became final.
+    /// Included requests; null for unlimited. For a final period, the value at the time it became final.
     #[schemars(range(min = 0))]
     pub included: Option<i64>,
-    /// When it became final.
+    /// Time at which the period became final; null while it is open.
     pub final_at: Option<Timestamp>,
-    /// What was learned of it after that, by the day on which it was.
+    /// Requests that were reported after the period became final, by the day on which they were reported.
     pub adjustments: Vec<Adjustment>,
 }
 
@@ -53,28 +53,28 @@ impl Versioned for Usage {
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum PeriodStatus {
-    /// They may, until 24 hours after its end.
+    /// The numbers may grow, until 24 hours after the period's end.
     Open,
-    /// They may not: what is learned later is an adjustment.
+    /// The numbers are final. Requests that are reported later are adjustments.
     Final,
 }
 
-/// Requests of a final period that were not known when it became final.
+/// Requests of a final period that were reported after it became final.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Adjustment {
-    /// The day on which they became known.
+    /// Day on which the requests were reported.
     pub recorded_on: Day,
-    /// How many.
+    /// Number of requests.
     #[schemars(range(min = 1))]
     pub requests: i64,
-    /// How many of them go beyond what is included.
+    /// Requests of this adjustment beyond the included volume.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub overage: i64,
 }
 
 impl Usage {
-    /// What is billed of a period; `adjustments` are the database's, which knows nothing of their overage.
+    /// Computes the usage of a period. `adjustments` come from the database, without their overage.
     pub fn new(
         period: Period,
         requests: i64,
@@ -101,58 +101,57 @@ impl Usage {
     }
 }
 
-/// Which usage.
+/// Query of a project's usage.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct UsageQuery {
-    /// The project; needed with a session, whose user may see several.
+    /// Project. Required with a session, whose user may have several.
     pub project_id: Option<String>,
-    /// The UTC calendar month; the current one when left out.
+    /// UTC calendar month. Default: the current month.
     pub period: Option<Period>,
 }
 
-/// The filter of the list of periods.
+/// Filter of the list of billing periods.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct PeriodsFilter {
-    /// The project; needed with a session, whose user may see several.
+    /// Project. Required with a session, whose user may have several.
     pub project_id: Option<String>,
 }
 
-/// Which part of the usage, and how it is broken down.
+/// Filter and grouping of a usage breakdown.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct BreakdownFilter {
-    /// The project; needed with a session, whose user may see several.
+    /// Project. Required with a session, whose user may have several.
     pub project_id: Option<String>,
-    /// The first day; that of the current month when left out.
+    /// First day. Default: the first day of the current month, or of `to`'s month if that is earlier.
     pub from: Option<Day>,
-    /// The last day, which belongs to it; today when left out. At most 366 days from the first, and 92 when grouped by
-    /// day.
+    /// Last day, inclusive. Default: today. The range has at most 366 days, or 92 if grouped by day.
     pub to: Option<Day>,
-    /// What to tell apart: `key`, `token`, `route` and `day`, or several with commas between; `day` when left out.
+    /// Groups: `key`, `token`, `route`, `day`, or several of these, comma-separated. Default: `day`.
     #[schemars(extend("default" = "day"))]
     pub group_by: Option<Groups>,
 }
 
-/// What a breakdown tells apart.
+/// Groups of a breakdown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Groups {
-    /// Each key; what was not asked with one is together.
+    /// By key. Requests without a key form one group.
     pub key: bool,
-    /// Each token; what was not asked with one is together.
+    /// By token. Requests without a token form one group.
     pub token: bool,
-    /// Each route.
+    /// By route.
     pub route: bool,
-    /// Each day.
+    /// By day.
     pub day: bool,
 }
 
 impl Groups {
-    /// By day alone.
+    /// By day only.
     pub const BY_DAY: Self = Self { key: false, token: false, route: false, day: true };
 }
 
-/// A text that names no groups.
+/// The text does not name groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be of key, token, route and day, with commas between")]
+#[error("must be one or more of key, token, route and day, comma-separated")]
 pub struct NotGroups;
 
 impl FromStr for Groups {
@@ -188,48 +187,48 @@ impl JsonSchema for Groups {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let pattern = "^(key|token|route|day)(,(key|token|route|day))*$";
-        let form = "one or several of key, token, route and day, with commas between";
+        let form = "one or more of key, token, route and day, comma-separated";
         json_schema!({ "type": "string", "pattern": pattern, "x-form": form, "examples": ["key,route"] })
     }
 }
 
-/// The requests of one group. Only the members that were asked for are there.
+/// Requests of one group. Only the requested groups are present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BreakdownRow {
-    /// The day.
+    /// Day.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Day")]
     pub day: Option<Day>,
-    /// The key that was shown; null for whatever was asked with none.
+    /// Key of the requests; null for requests without a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<KeyId>")]
     pub key_id: Option<Option<KeyId>>,
-    /// The token that was shown; null for whatever was asked with none.
+    /// Token of the requests; null for requests without a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<TokenId>")]
     pub token_id: Option<Option<TokenId>>,
-    /// The route, as `METHOD /template`; null where it is not known.
+    /// Route, as `METHOD /template`; null if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub route: Option<Option<String>>,
-    /// Counted requests, those of adjustments with them.
+    /// Counted requests, including adjustments.
     #[schemars(range(min = 1))]
     pub requests: i64,
 }
 
-/// What the operator has agreed on for a project's month.
+/// Type of a monthly quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum QuotaKind {
-    /// How many requests are included.
+    /// Included requests.
     Included,
-    /// How many there may be at most.
+    /// Maximum number of requests.
     HardLimit,
 }
 
 impl QuotaKind {
-    /// As it is written.
+    /// Serialized name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Included => "included",
@@ -238,40 +237,40 @@ impl QuotaKind {
     }
 }
 
-/// That a project's month has come so near to what it may.
+/// Usage notice: a project's requests in a month have reached a share of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Notice {
-    /// The project.
+    /// Project.
     pub project_id: ProjectId,
-    /// The month.
+    /// Month.
     pub period: Period,
-    /// To what.
+    /// Type of the quota.
     pub quota: QuotaKind,
-    /// How much that was.
+    /// Value of the quota.
     pub bound: i64,
-    /// 80 or 100.
+    /// Reached share: 80 or 100.
     pub percent: u8,
 }
 
-/// How near a project's month has come to what it includes or may reach.
+/// Notice that a project's requests in a month have reached a share of a quota.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct QuotaNotice {
-    /// The month, as `YYYY-MM`.
+    /// Month, as `YYYY-MM`.
     pub period: String,
-    /// What has come near.
+    /// Type of the quota.
     pub quota: QuotaKind,
-    /// How many requests that is.
+    /// Value of the quota, in requests.
     pub bound: i64,
-    /// How much of it has been used at least, in percent.
+    /// Reached share of the quota, in percent.
     pub percent: u8,
-    /// How many requests there were when this was noticed.
+    /// Number of requests at the time of the notice.
     pub requests: i64,
 }
 
 impl Audited for QuotaNotice {}
 
 impl Notice {
-    /// The entry that tells of it, as it is staged.
+    /// Builds the audit entry of the notice, ready to stage.
     pub fn to_entry(self, requests: i64, now: Timestamp) -> String {
         let Self { project_id, period, quota, bound, percent } = self;
         let action = if percent < 100 { Action::QuotaWarning } else { Action::QuotaReached };
@@ -290,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overage_is_what_goes_beyond_what_is_included_and_adjustments_continue_it() {
+    fn overage_counts_requests_beyond_the_included_volume_across_adjustments() {
         let period = Period::of(date!(2026 - 03 - 15));
         let adjustment = |requests| Adjustment { recorded_on: Day(date!(2026 - 04 - 09)), requests, overage: 0 };
         let overages = |requests, included| {
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_named_with_commas_between() {
+    fn groups_are_comma_separated() {
         assert_eq!("day".parse(), Ok(Groups::BY_DAY));
         assert_eq!("key,route".parse(), Ok(Groups { key: true, route: true, ..Groups::default() }));
         for text in ["", "keys", "key,", "key, route", "Key"] {

@@ -1,5 +1,5 @@
-//! Hard limits: the projects that have used up what they may this month, as the last flush has found; and which projects
-//! are to be told how near they are to what they may.
+//! Hard limits: the projects that have exhausted their monthly limit, as of the last flush. Also, which projects get a
+//! notice that they are near a quota.
 
 use std::{
     collections::HashSet,
@@ -19,25 +19,25 @@ use crate::base::{
     period::Period,
 };
 
-/// The shares of a quota, in percent, that a project is told of.
+/// Shares of a quota, in percent, at which a project gets a notice.
 const TOLD_AT: [u8; 2] = [80, 100];
 
-/// Which projects' keys and tokens are refused. Each node asks the database once a second.
+/// Projects whose keys and tokens are refused. Each node refreshes them from the database once a second.
 #[derive(Debug)]
 pub struct Quota {
     exhausted: ArcSwap<HashSet<ProjectId>>,
-    /// What the database has been told to tell of, so that it is not asked again each second.
+    /// Notices that were written, so that the database is not queried for them every second.
     told: Mutex<HashSet<Notice>>,
     clock: Clock,
 }
 
 impl Quota {
-    /// Nobody is refused yet.
+    /// Creates the state in which no project is refused.
     pub fn new(clock: Clock) -> Self {
         Self { exhausted: ArcSwap::default(), told: Mutex::default(), clock }
     }
 
-    /// From now on the projects are refused that have reached their hard limit of `period`, and no others.
+    /// Refuses exactly the projects that have reached their hard limit of `period`.
     pub fn set(&self, standings: &[Standing], period: Period) {
         let has_reached = |standing: &&Standing| {
             standing.period == period && standing.hard_limit.is_some_and(|limit| standing.requests >= limit)
@@ -48,19 +48,20 @@ impl Quota {
         }
     }
 
-    /// What the projects are to be told, with how many requests they have made, unless this server knows that they were.
+    /// Returns the notices that are due, with the number of requests, except those that this server knows were written.
     pub fn untold(&self, standings: &[Standing]) -> Vec<(Notice, i64)> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         standings.iter().flat_map(notices).filter(|(notice, _)| !told.contains(notice)).collect()
     }
 
-    /// These were told. What is no longer near is forgotten: should it be near again, the database knows.
+    /// Records that the notices were written. Notices that are no longer due are dropped, because the database has
+    /// them.
     pub fn told(&self, standings: &[Standing]) {
         let near = standings.iter().flat_map(notices).map(|(notice, _)| notice).collect();
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = near;
     }
 
-    /// Refuses a project that has used up what it may.
+    /// Returns an error if the project has reached its hard limit.
     pub fn require(&self, project: ProjectId) -> Result<()> {
         let exhausted = self.exhausted.load();
         if exhausted.is_empty() || !exhausted.contains(&project) {
@@ -70,13 +71,13 @@ impl Quota {
         let end = Period::of(now.date()).end();
         let seconds = u32::try_from(now.until(end).as_secs() + 1).unwrap_or(u32::MAX);
         let detail = format!(
-            "The project has made all the requests that it may this month; ask the operator for more, or wait until {end}. A session still works"
+            "The project has reached its hard limit of requests for this month; ask the operator to raise it, or wait until {end}. Sessions still work"
         );
         Err(Error::new(Code::QuotaExceeded, detail).retry_after(seconds))
     }
 }
 
-/// What a project is to be told of where it stands. A quota of nothing is no quota to come near to.
+/// Returns the due notices of a project. A quota of 0 has no notices.
 fn notices(standing: &Standing) -> impl Iterator<Item = (Notice, i64)> {
     let Standing { project_id, period, requests, included, hard_limit } = *standing;
     let quotas = [(QuotaKind::Included, included), (QuotaKind::HardLimit, hard_limit)];
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_project_is_told_at_four_fifths_and_at_all_of_each_quota() {
+    fn notices_are_due_at_80_and_100_percent_of_each_quota() {
         let period: Period = "2026-03".parse().unwrap();
         let told = |requests, included, hard_limit| -> Vec<_> {
             let project_id = ProjectId::from_u128(1);

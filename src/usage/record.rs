@@ -1,5 +1,5 @@
-//! The outermost layer: gives each request its id, counts it, writes its one log line, and turns a
-//! failure into the problem that tells of it.
+//! The outermost layer: assigns the request ID, counts the request, writes its log line, and renders errors as
+//! problems.
 
 use std::{
     convert::Infallible,
@@ -41,7 +41,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const MAX_USER_AGENT: usize = 1024;
-/// So many requests in a second are all logged; of the rest, one in [`SAMPLE`] is, and every fault.
+/// Number of requests per second that are all logged. Beyond it, one in [`SAMPLE`] is logged, and every fault.
 const LOGGED_PER_SECOND: u32 = 100;
 const SAMPLE: u32 = 100;
 
@@ -49,7 +49,7 @@ const SAMPLE: u32 = 100;
 #[derive(Clone, Debug)]
 pub struct RecordLayer(Arc<Recorder>);
 
-/// What all requests share.
+/// State that all requests share.
 #[derive(Debug)]
 pub struct Recorder {
     app: App,
@@ -57,7 +57,7 @@ pub struct Recorder {
 }
 
 impl RecordLayer {
-    /// The layer of `app`.
+    /// Creates the layer for `app`.
     pub fn new(app: &App) -> Self {
         Self(Arc::new(Recorder { app: app.clone(), sampler: Sampler::new() }))
     }
@@ -71,7 +71,7 @@ impl<S> Layer<S> for RecordLayer {
     }
 }
 
-/// The service that [`RecordLayer`] makes.
+/// Service of [`RecordLayer`].
 #[derive(Clone, Debug)]
 pub struct Record<S> {
     recorder: Arc<Recorder>,
@@ -106,14 +106,14 @@ where
 }
 
 pin_project! {
-    /// An answer on its way, which is recorded when it is there.
+    /// Response future that records the response.
     #[derive(Debug)]
     pub struct Recording<F> {
         #[pin]
         answer: F,
         recorder: Arc<Recorder>,
         context: Arc<RequestContext>,
-        // Dropped with the rest: when the answer is there, and when the client has gone.
+        // Dropped with the other fields: when the response is ready, or when the client has disconnected.
         awaited: Awaited,
         under_way: UnderWay,
         method: Method,
@@ -143,14 +143,14 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Recording<F> {
 }
 
 impl Recorder {
-    /// The address of the client that sent `request`.
+    /// Returns the address of the client that sent `request`.
     fn client_of(&self, request: &Request) -> Option<IpAddr> {
         let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
         if self.app.trusted_proxies.is_empty() {
             return Some(peer.ip().to_canonical());
         }
-        // Several lines of a list header are one list (RFC 9110 §5.3). What is no text in a line is the
-        // client's; what the proxy has added to that line counts all the same.
+        // Several lines of a list header are one list (RFC 9110 §5.3). Invalid bytes in a line are the client's; the
+        // proxy's addition to that line is still valid.
         let lines = request.headers().get_all(FORWARDED_FOR).iter();
         let forwarded: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
         Some(client_address(*peer, &forwarded.join(","), &self.app.trusted_proxies))
@@ -173,7 +173,7 @@ impl Recorder {
         self.app.meter.count(&counted, now);
     }
 
-    /// Counts a refusal for the audit trail.
+    /// Counts a denied request for the audit trail.
     fn tally(&self, context: &RequestContext, method: &Method, response: &Response) {
         if let StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN = response.status()
             && let Some(Failure(error)) = response.extensions().get()
@@ -214,11 +214,11 @@ impl Recorder {
                     credential_id = context.caller.get().map(|caller| tracing::field::display(caller.credential_id())),
                     client = context.client.map(tracing::field::display),
                     duration_ms = took.as_secs_f64() * 1e3,
-                    "answered"
+                    "request completed"
                 )
             };
         }
-        // Probes come every few seconds from each load balancer. What they find out is logged when it changes.
+        // Load balancers send probes every few seconds. Changes of their results are logged elsewhere.
         let is_probe = context.route.get().is_some_and(|route| ALWAYS.contains(&route.template));
         match (severity, failure) {
             (_, None) if is_probe => line!(tracing::Level::DEBUG),
@@ -229,13 +229,13 @@ impl Recorder {
     }
 }
 
-/// How much an answer matters to whoever reads the log.
+/// Severity of a response in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Severity {
-    /// Something of ours is broken.
+    /// A fault of CloudAPI.
     Fault,
-    /// It could not be served now: the server is full, is stopping, or waits for its database. A flood
-    /// brings as many of these as it has requests.
+    /// The request could not be served now: the server is overloaded, is stopping, or waits for its database. A flood
+    /// causes many of these.
     Refusal,
     /// Everything else.
     Ordinary,
@@ -251,29 +251,29 @@ impl Severity {
     }
 }
 
-/// The trace that the client continues, if it names one as the standard has it: once, and valid. Else one begins.
+/// Returns the client's trace if its `traceparent` is valid and occurs once. Otherwise a new trace.
 fn trace_of(request: &Request) -> TraceContext {
     let mut given = request.headers().get_all(TRACEPARENT).iter();
     let only = given.next().filter(|_| given.next().is_none());
     only.and_then(|text| TraceContext::following(text.to_str().ok()?)).unwrap_or_else(TraceContext::begin)
 }
 
-/// What the client says that it is; none if it says a great deal.
+/// Returns the client's `User-Agent`, unless it is too long.
 fn user_agent(request: &Request) -> Option<Box<str>> {
     let value = request.headers().get(header::USER_AGENT).filter(|value| value.len() <= MAX_USER_AGENT)?;
     Some(String::from_utf8_lossy(value.as_bytes()).into())
 }
 
-/// The client's own name for its request, for the log alone, if it is one that cannot do harm there.
+/// Returns the client's request ID, which is only logged, if it is safe to log.
 fn client_request_id(request: &Request) -> Option<String> {
     let text = request.headers().get(REQUEST_ID)?.to_str().ok()?;
     let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    // Somebody who mixes up headers has not meant to publish it.
+    // A client that confuses headers may have sent a secret.
     let is_secret = || Secret::parse(text).is_some();
     (is_plain && (1..=64).contains(&text.len()) && !is_secret()).then(|| text.to_owned())
 }
 
-/// Decides which requests are logged, so that a flood does not drown the log or cost more than it.
+/// Samples requests for the log, so that a flood does not fill it or cost more than the requests.
 #[derive(Debug)]
 struct Sampler {
     began: Instant,
@@ -288,7 +288,7 @@ impl Sampler {
 
     fn admits(&self) -> bool {
         let second = self.began.elapsed().as_secs();
-        // Two threads at a second's turn may both reset; that costs a few lines more.
+        // Two threads at the change of a second may both reset, which adds a few lines.
         if self.second.swap(second, Ordering::Relaxed) != second {
             self.seen.store(0, Ordering::Relaxed);
         }
@@ -302,10 +302,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_hundred_of_a_second_are_logged_and_then_one_in_a_hundred() {
+    fn first_hundred_requests_per_second_are_logged_then_one_in_a_hundred() {
         let sampler = Sampler::new();
         let logged = (0..1000).filter(|_| sampler.admits()).count();
-        // All within one second, as a rule; at each turn of one they begin anew.
+        // Usually all within one second. Each new second starts again.
         let turns = usize::try_from(sampler.began.elapsed().as_secs()).unwrap();
         assert!((109..=109 * (turns + 1)).contains(&logged), "{logged}");
     }

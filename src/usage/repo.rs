@@ -1,4 +1,4 @@
-//! SQL that reads usage by period, and that makes periods final.
+//! SQL that reads usage by period, and finalizes periods.
 
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection, types::Json};
@@ -7,7 +7,7 @@ use time::Date;
 use super::model::{Adjustment, Usage};
 use crate::base::{clock::Timestamp, id::ProjectId, page::Order, period::Period, tenant::Tenant};
 
-/// How many projects' months become final at a time: writing waits meanwhile.
+/// Number of projects whose month becomes final in one transaction, which blocks flushes meanwhile.
 const BATCH: i64 = 100;
 
 #[derive(FromRow)]
@@ -25,7 +25,7 @@ impl From<PeriodRow> for Usage {
     }
 }
 
-/// Up to when all that was counted is in the answers: until when the slowest open journal was written.
+/// Returns the time up to which usage is complete: the last flush of the slowest open journal.
 pub async fn as_of(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<Timestamp> {
     sqlx::query_scalar("SELECT least($1, min(flushed_at)) FROM usage_journals WHERE closed_at IS NULL")
         .bind(now)
@@ -33,7 +33,8 @@ pub async fn as_of(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<Timest
         .await
 }
 
-/// The tenant's first period, in which it was made, or in which a node whose clock was slow has counted for it.
+/// Returns the tenant's first period: that of its creation, or an earlier one in which a node with a slow clock
+/// counted.
 pub async fn first_period(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Period>> {
     sqlx::query_scalar(
         "SELECT least(date_trunc('month', p.created_at)::date,
@@ -46,7 +47,7 @@ pub async fn first_period(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result
     .await
 }
 
-/// What the months from `$1` to `$2` come to for each project that `$projects` gives, whether or not it is still there.
+/// Usage of the months from `$1` to `$2` for each project in `$projects`, including deleted projects.
 macro_rules! select_usage {
     ($projects:literal, $tail:literal) => {
         concat!(
@@ -73,7 +74,7 @@ macro_rules! select_usage {
     };
 }
 
-/// The tenant's usage in the periods from `first` to `last`, at most `rows` of them in this order.
+/// Returns the tenant's usage in the periods from `first` to `last`, at most `rows` of them in this order.
 pub async fn periods(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -95,19 +96,19 @@ pub async fn periods(
     Ok(rows.into_iter().map(Usage::from).collect())
 }
 
-/// What a month comes to for a project, whether or not it is still there.
+/// Usage of a project in a month, also of a deleted project.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bill {
-    /// The project.
+    /// Project.
     pub project_id: ProjectId,
-    /// What it is called; null if it was deleted.
+    /// Name of the project; null if it was deleted.
     pub name: Option<String>,
-    /// What it has used.
+    /// Usage.
     #[serde(flatten)]
     pub usage: Usage,
 }
 
-/// What `period` comes to for every project that was there or was used.
+/// Returns the usage in `period` of every project that existed or was used.
 pub async fn bills(db: &mut PgConnection, period: Period) -> sqlx::Result<Vec<Bill>> {
     #[derive(FromRow)]
     struct Row {
@@ -130,8 +131,8 @@ pub async fn bills(db: &mut PgConnection, period: Period) -> sqlx::Result<Vec<Bi
     Ok(rows.into_iter().map(bill).collect())
 }
 
-/// Months up to `due` that are not final for some project that there is, or for one that is gone and was used; the
-/// oldest first. Only the latter are looked for when `known` says that the former are.
+/// Returns months up to `due` that are not final, the oldest first: of existing projects, and of deleted projects with
+/// usage. If `known`, all months of existing projects are final, and only deleted projects are searched.
 pub async fn open_months(db: &mut PgConnection, due: Period, known: bool) -> sqlx::Result<Vec<(ProjectId, Period)>> {
     sqlx::query_as(
         "SELECT project_id, period FROM usage_totals WHERE period <= $1
@@ -148,7 +149,7 @@ pub async fn open_months(db: &mut PgConnection, due: Period, known: bool) -> sql
     .await
 }
 
-/// Makes `period` final for `projects`.
+/// Finalizes `period` for `projects`.
 pub async fn finalize(
     db: &mut PgConnection,
     projects: &[ProjectId],
@@ -164,8 +165,8 @@ pub async fn finalize(
         .map(drop)
 }
 
-/// Forgets the counts of days before `day`, which only final months have; a batch at a time, so that no transaction is
-/// long. From before it nothing can be counted any more.
+/// Deletes the daily counts before `day`, which belong to final months, in batches to keep transactions short.
+/// Afterwards no requests before `day` can be counted.
 pub async fn forget_days_before(db: &mut PgConnection, day: Date) -> sqlx::Result<()> {
     sqlx::query("SELECT raise_usage_from($1)").bind(day).execute(&mut *db).await?;
     let forget =
@@ -174,12 +175,12 @@ pub async fn forget_days_before(db: &mut PgConnection, day: Date) -> sqlx::Resul
     Ok(())
 }
 
-/// From which day on the counts of each day are kept.
+/// Returns the first day with daily counts.
 pub async fn days_kept_from(db: &mut PgConnection) -> sqlx::Result<Date> {
     sqlx::query_scalar("SELECT usage_from FROM deployment").fetch_one(db).await
 }
 
-/// The database's own time.
+/// Returns the database's current time.
 pub async fn database_now(db: &mut PgConnection) -> sqlx::Result<Timestamp> {
     sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(db).await
 }

@@ -25,7 +25,7 @@ async fn trace_of(app: &TestApp, headers: &[&str]) -> String {
     }
     let reply = Reply::read(request.send().await.unwrap()).await;
     assert_eq!(reply.status, 401);
-    let trace = logged(app, &reply, "answered").await["trace_id"].as_str().unwrap().to_owned();
+    let trace = logged(app, &reply, "request completed").await["trace_id"].as_str().unwrap().to_owned();
     assert!(trace.len() == 32 && trace.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{trace}");
     trace
 }
@@ -38,7 +38,7 @@ async fn a_traceparent_is_followed_in_the_line_of_its_request_and_in_that_of_its
     let request = owner.request("POST", "/v1/keys").json(&json!({ "project_id": owner.project }));
     let reply = request.header("traceparent", &given).send().await;
     assert_eq!(reply.status, 201);
-    for message in ["answered", "changed"] {
+    for message in ["request completed", "change committed"] {
         assert_eq!(logged(&app, &reply, message).await["trace_id"], TRACE, "{message}");
     }
     // A version that is not known yet may say more, but says this in the same way.

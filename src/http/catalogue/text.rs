@@ -148,17 +148,17 @@ pub const fn of(code: Code) -> Text {
         Code::IdempotencyInProgress => Text {
             meaning: "Another request with the same Idempotency-Key from the same sender is in progress.",
             remedy: "Wait for the number of seconds in 'Retry-After' and send the request again. The server then returns the response to the first request.",
-            example: "A request with this Idempotency-Key is being served; wait a moment, and send it again to get its answer",
+            example: "A request with this Idempotency-Key is in progress; wait a moment, and send it again to get its response",
         },
         Code::IdempotencyReplaySealed => Text {
             meaning: "The write was executed before, and its response contains a secret. That response is encrypted with the sender's bearer secret, and yours has changed since, by a new sign-in or a rotation.",
             remedy: "Read the id of the created object in the detail. If you do not have its secret, rotate or revoke the object, and create another with a new Idempotency-Key.",
-            example: "This was done before, and made key_7d1; its secret was shown to a credential of yours whose own secret has changed since. If it is lost, rotate or revoke key_7d1 and make another",
+            example: "This write was executed before and created key_7d1; its secret was returned to a credential of yours whose bearer secret has changed since. If it is lost, rotate or revoke key_7d1 and create another",
         },
         Code::IdempotencyKeyReused => Text {
             meaning: "The Idempotency-Key was used in the last 24 hours for a request with a different method, path, query or body.",
             remedy: "Use a new key for each write. Reuse a key only to retry the same request.",
-            example: "This Idempotency-Key was used for another request in the last 24 hours; send each write with a key of its own",
+            example: "This Idempotency-Key was used for another request in the last 24 hours; use a new key for each write",
         },
         Code::InvalidState => Text {
             meaning: "The state of the object does not allow the request. Examples are an invitation that was used, withdrawn or has expired, an expired key, suspending an archived project, a resource that is being deleted or was never created, and an operation that has ended.",
@@ -283,7 +283,7 @@ pub const fn of(code: Code) -> Text {
         Code::QuotaExceeded => Text {
             meaning: "The project has reached the hard limit of requests per month (UTC) that the operator set. Its keys and tokens are rejected until the month ends or the operator raises the limit. Sessions still work.",
             remedy: "Ask the operator to raise the limit, or wait for the number of seconds in Retry-After, which is until the end of the month. GET /v1/usage/breakdown with a session shows which key or route caused the requests.",
-            example: "The project has made all the requests that it may this month; ask the operator for more, or wait until 2026-04-01T00:00:00.000Z. A session still works",
+            example: "The project has reached its hard limit of requests for this month; ask the operator to raise it, or wait until 2026-04-01T00:00:00.000Z. Sessions still work",
         },
         Code::Internal => Text {
             meaning: "The server failed. The request is not the cause. The server's log has the cause under the request id.",
@@ -308,7 +308,7 @@ pub const fn of(code: Code) -> Text {
         Code::RevocationUnconfirmed => Text {
             meaning: "The database connection failed during the commit, so it is unknown whether the change took effect. The change is a revocation, or takes other permissions from a credential.",
             remedy: "Send the request again until the response is 200. Repeating it is safe: what was revoked stays revoked, and the server responds only after every server knows.",
-            example: "Whether this took effect is not known, because the database's answer was lost; send it again until it is answered",
+            example: "Whether this took effect is unknown, because the database's response was lost; send it again until you get a response",
         },
         Code::OutcomeUnknown => Text {
             meaning: "The write may or may not have been committed: the database connection failed during the commit, or the commit took too long, for example because a synchronous standby was lost.",

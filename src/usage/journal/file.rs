@@ -1,4 +1,4 @@
-//! A journal's file: its header, and whose it is.
+//! File of a journal, and its header.
 
 use std::{
     fs::{self, File as Handle, OpenOptions, TryLockError},
@@ -11,64 +11,64 @@ use uuid::Uuid;
 
 use super::map::{HEADER, Map, bytes_of};
 
-/// What the name of a journal's file ends in.
+/// Extension of a journal's file name.
 pub const EXTENSION: &str = "journal";
 const MAGIC: &[u8; 16] = b"cloudapi usage 1";
-/// The machine's own byte order is that of the counters: 1 reads as something else on another kind of machine.
+/// Counters are in native byte order. On a machine with another byte order, this number reads differently.
 const ORDER: u32 = 1;
 const SUMMED: usize = 56;
 
-/// A locked file. The lock goes with it.
+/// A locked file. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
     _lock: Handle,
 }
 
-/// A journal's file that was opened.
+/// An opened journal file.
 #[derive(Debug)]
 pub struct Opened {
     pub(super) file: File,
-    /// The journal's own id, made with the file.
+    /// ID of the journal, created with the file.
     pub journal: Uuid,
     pub(super) map: Map,
 }
 
-/// Why a file cannot be counted in.
+/// Reason why a file cannot be used as a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// A server has it.
+    /// A server uses the file.
     #[error("a running server counts in it")]
     Locked,
-    /// It is no journal, or a damaged one.
-    #[error("it is not a usage journal of this kind of machine, or its header is damaged")]
+    /// The file is not a journal, or is damaged.
+    #[error("it is not a usage journal of this machine type, or its header is damaged")]
     NoJournal,
-    /// It was counted for another database.
+    /// The journal belongs to another database.
     #[error("it belongs to another database")]
     Foreign,
-    /// It cannot be read or written.
+    /// The file cannot be read or written.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl File {
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes the file; what is in it must have been written to the database.
+    /// Removes the file. Its content must have been flushed to the database.
     pub fn remove(&self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
 }
 
-/// Makes an empty journal for `database` in `folder`. Its room is there on the disk, so that a full disk shows now and
-/// not when something is counted.
+/// Creates an empty journal for `database` in `folder`. Its disk space is allocated, so that a full disk is noticed now
+/// and not when a request is counted.
 pub fn create(folder: &Path, database: Uuid, slots: usize) -> io::Result<Opened> {
     let journal = Uuid::new_v4();
     let path = folder.join(format!("{journal}.{EXTENSION}"));
-    // Under another name until it is whole: a file with a journal's name is one.
+    // A temporary name until the file is complete, so that every file with a journal's name is a journal.
     let unfinished = path.with_extension("new");
     let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unfinished)?;
     let made = (|| {
@@ -96,7 +96,8 @@ pub fn open(path: &Path, database: Uuid) -> Result<Opened, Unusable> {
     take(path, OpenOptions::new().read(true).write(true), database, Map::of_file)
 }
 
-/// Reads the journal at `path` as it is, which may be where nothing can be written. Nobody counts in it meanwhile.
+/// Reads a copy of the journal at `path`, which may be on a read-only file system. The lock keeps servers from using
+/// it.
 pub fn read(path: &Path, database: Uuid) -> Result<Opened, Unusable> {
     take(path, OpenOptions::new().read(true), database, Map::copy_of)
 }
@@ -113,7 +114,7 @@ fn take(
         Err(TryLockError::WouldBlock) => return Err(Unusable::Locked),
         Err(TryLockError::Error(error)) => return Err(error.into()),
     }
-    // A file that is too short is none.
+    // A file that is too short is not a journal.
     let whole = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => Unusable::NoJournal,
         _ => error.into(),
@@ -125,7 +126,7 @@ fn take(
     let (Some(journal), Some(owner), Ok(slots)) = (field(16), field(32), usize::try_from(slots)) else {
         return Err(Unusable::NoJournal);
     };
-    // Whatever is damaged, it is then not what would have been written.
+    // Any damage makes the header differ from the one that would have been written.
     if found.as_slice() != header(journal, owner, slots) || slots == 0 {
         return Err(Unusable::NoJournal);
     }
@@ -136,7 +137,7 @@ fn take(
     Ok(Opened { file: File { path: path.to_owned(), _lock: file }, journal, map })
 }
 
-/// The first page: what it is, whose, how long, and a CRC-32 over that.
+/// Builds the first page: magic number, journal, database, number of slots, byte order, and a CRC-32 over these.
 fn header(journal: Uuid, database: Uuid, slots: usize) -> Vec<u8> {
     let slots = u32::try_from(slots).unwrap_or(u32::MAX);
     let mut header = Vec::with_capacity(HEADER);
@@ -160,7 +161,7 @@ mod tests {
     const DATABASE: Uuid = Uuid::from_u128(1);
 
     #[test]
-    fn a_journal_is_locked_while_it_is_open_and_found_again_afterwards() {
+    fn journal_is_locked_while_open_and_can_be_reopened() {
         let folder = tempfile::tempdir().unwrap();
         let made = create(folder.path(), DATABASE, 64).unwrap();
         let (path, id) = (made.file.path.clone(), made.journal);
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_journal_or_a_damaged_one_is_not_counted_in() {
+    fn damaged_or_foreign_file_is_not_a_journal() {
         let folder = tempfile::tempdir().unwrap();
         let made = create(folder.path(), DATABASE, 64).unwrap();
         let path = made.file.path.clone();

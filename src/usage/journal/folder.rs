@@ -1,5 +1,5 @@
-//! The folder in which a machine's servers keep their journals: each its own, and those of servers that were killed
-//! are taken over by whichever starts next.
+//! Folder with the journals of a machine's servers. Each server has its own journals, and the next server that starts
+//! adopts those of servers that were killed.
 
 use std::{
     ffi::OsStr,
@@ -15,7 +15,7 @@ use super::{
     file::{self, EXTENSION, Unusable},
 };
 
-/// A folder of journals of one database.
+/// Folder of journals of one database.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -24,25 +24,25 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// The folder at `path`, made if it is not there. New journals get so many slots.
+    /// Opens the folder at `path`, and creates it if missing. New journals have `slots` slots.
     pub fn open(path: &Path, database: Uuid, slots: usize) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         Ok(Self { path: path.to_owned(), database, slots })
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes over the journals that no server counts in.
+    /// Adopts the journals that no server uses.
     pub fn adopt(&self) -> io::Result<Vec<Journal>> {
         let mut paths = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
             match path.extension().and_then(OsStr::to_str) {
                 Some(EXTENSION) => paths.push(path),
-                // Begun and never finished; nobody has counted in it.
+                // Creation was interrupted, so nothing was counted in it.
                 Some("new") if is_left(&path) => fs::remove_file(&path)?,
                 _ => {}
             }
@@ -58,14 +58,14 @@ impl Folder {
                 let journal = Journal::in_file(opened);
                 if journal.torn > 0 {
                     tracing::error!(
-                        "{} counters of the usage journal {shown} are damaged, as after a power cut, and cannot be counted; the others are",
+                        "{} counters of the usage journal {shown} are damaged, as after a power failure, and are not counted; the others are",
                         journal.torn
                     );
                 }
                 Some(journal)
             }
             Err(Unusable::Locked) => None,
-            // Whoever had it was done with it.
+            // Another server has flushed and removed it.
             Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Err(reason @ Unusable::Foreign) => {
                 set_aside(path, "of-another-database", &reason);
@@ -76,19 +76,19 @@ impl Folder {
                 None
             }
             Err(Unusable::Io(error)) => {
-                tracing::error!(%error, "the usage journal {shown} cannot be opened, so what is in it is not counted; mend that, then run 'cloudapi usage import {shown}'");
+                tracing::error!(%error, "the usage journal {shown} cannot be opened, so its requests are not counted; fix the cause, then run 'cloudapi usage import {shown}'");
                 None
             }
         }
     }
 
-    /// Makes a new journal.
+    /// Creates a journal.
     pub fn create(&self) -> io::Result<Journal> {
         file::create(&self.path, self.database, self.slots).map(Journal::in_file)
     }
 }
 
-/// Whether no server is about to finish it.
+/// Reports whether no server is about to complete the file.
 fn is_left(path: &Path) -> bool {
     fs::File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
@@ -97,7 +97,7 @@ fn set_aside(path: &Path, why: &str, reason: &Unusable) {
     let aside = path.with_extension(why);
     match fs::rename(path, &aside) {
         Ok(()) => tracing::warn!(
-            "the usage journal {} is set aside as {}, and not counted: {reason}",
+            "the usage journal {} was renamed to {} and is not counted: {reason}",
             path.display(),
             aside.display()
         ),
@@ -116,7 +116,7 @@ mod tests {
     };
 
     #[test]
-    fn what_nobody_counts_in_is_taken_over_and_what_is_not_ours_is_set_aside() {
+    fn unused_journals_are_adopted_and_foreign_files_are_renamed() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("usage");
         let database = Uuid::from_u128(1);

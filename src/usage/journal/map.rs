@@ -1,4 +1,4 @@
-//! Slots in memory that outlives the process: the one module that may be `unsafe`.
+//! Slots in memory that outlives the process. The only module with `unsafe` code.
 
 use std::{fs::File, io, os::unix::fs::FileExt, slice};
 
@@ -6,24 +6,24 @@ use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use super::slot::Slot;
 
-/// The bytes before the first slot; a whole number of slots.
+/// Bytes before the first slot, a multiple of the slot size.
 pub const HEADER: usize = 4096;
 
-/// A mapping of a file's slots, or of memory that only this process has.
+/// Mapping of a file's slots, or of anonymous memory.
 #[derive(Debug)]
 pub struct Map {
     memory: MmapRaw,
     slots: usize,
 }
 
-/// The size of a file with so many slots, in bytes.
+/// Size in bytes of a file with this number of slots.
 pub const fn bytes_of(slots: usize) -> usize {
     HEADER + slots * size_of::<Slot>()
 }
 
 impl Map {
-    /// Maps a file whose length is that of `slots` slots, and which nobody will cut while it is mapped: the caller
-    /// holds its lock. What is written is in the kernel's hands at once, and so survives the process.
+    /// Maps a file with `slots` slots that nobody truncates while it is mapped: the caller holds its lock. Writes are
+    /// immediately in the kernel's page cache, so they survive the process.
     pub fn of_file(file: &File, slots: usize) -> io::Result<Self> {
         let length = bytes_of(slots);
         if file.metadata()?.len() < length as u64 {
@@ -32,36 +32,36 @@ impl Map {
         Ok(Self { memory: MmapOptions::new().len(length).map_raw(file)?, slots })
     }
 
-    /// A copy of a file's slots, in memory that dies with the process.
+    /// Copies a file's slots into anonymous memory.
     pub fn copy_of(file: &File, slots: usize) -> io::Result<Self> {
         let mut memory = MmapMut::map_anon(bytes_of(slots))?;
         file.read_exact_at(&mut memory, 0)?;
         Ok(Self { memory: MmapRaw::from(memory), slots })
     }
 
-    /// Memory that dies with the process.
+    /// Allocates anonymous memory, which does not survive the process.
     pub fn of_memory(slots: usize) -> io::Result<Self> {
         Ok(Self { memory: MmapRaw::from(MmapMut::map_anon(bytes_of(slots))?), slots })
     }
 
-    /// The slots.
+    /// Returns the slots.
     pub fn slots(&self) -> &[Slot] {
         // SAFETY:
-        // - Each constructor maps `bytes_of(slots)` bytes, so that the slice lies within the mapping, and the mapping
-        //   lives as long as `self`, from which the slice borrows. `map_raw` maps readable and writable.
-        // - A mapping begins at a page, and a page and `HEADER` are multiples of 64: each slot is aligned.
-        // - A `Slot` is `repr(C)` and made of `AtomicU64`s alone: it has no padding, and any bytes are a valid one.
-        // - All access is atomic, and `&Slot` promises nothing about values that stand still: that other threads, and
-        //   other processes with the same file, write at the same time is no data race.
-        // - A file that is cut while it is mapped makes access a SIGBUS, which ends the process as kill -9 would; it
-        //   is not undefined behaviour. The lock keeps our own processes from it, and its owner should not.
-        #[allow(unsafe_code, reason = "the argument is above")]
+        // - Each constructor maps `bytes_of(slots)` bytes, so the slice is within the mapping, and the mapping lives as
+        //   long as `self`, from which the slice borrows. `map_raw` maps readable and writable memory.
+        // - A mapping begins at a page boundary, and a page and `HEADER` are multiples of 64, so each slot is aligned.
+        // - A `Slot` is `repr(C)` and consists of `AtomicU64`s: it has no padding, and all bit patterns are valid.
+        // - All access is atomic, and `&Slot` makes no promise about unchanging values, so concurrent writes of other
+        //   threads and of other processes with the same file are not data races.
+        // - If a mapped file is truncated, an access raises SIGBUS, which ends the process like kill -9. This is not
+        //   undefined behavior. The lock keeps our own processes from it, and the operator should not do it.
+        #[allow(unsafe_code, reason = "see the SAFETY comment")]
         unsafe {
             slice::from_raw_parts(self.memory.as_ptr().add(HEADER).cast::<Slot>(), self.slots)
         }
     }
 
-    /// Has the disk hold what was written, for the case that the machine loses its power.
+    /// Writes the changes to the disk, to survive a power failure.
     pub fn sync(&self) -> io::Result<()> {
         self.memory.flush()
     }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_to_a_mapped_file_is_in_the_file() {
+    fn writes_to_the_mapping_are_in_the_file() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(bytes_of(4) as u64).unwrap();
         let map = Map::of_file(&file, 4).unwrap();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_too_short_is_not_mapped() {
+    fn file_that_is_too_short_is_not_mapped() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(bytes_of(4) as u64 - 1).unwrap();
         assert_eq!(Map::of_file(&file, 4).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);

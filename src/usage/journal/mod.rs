@@ -1,5 +1,5 @@
-//! The journal: where a node counts. A file of slots, mapped into memory and locked, so that what was counted outlives
-//! the process however it ends. Counting is one look-up and one atomic addition.
+//! The journal in which a node counts requests: a file of slots, memory-mapped and locked, so that counts survive the
+//! process, however it ends. Counting takes one lookup and one atomic addition.
 
 pub mod file;
 pub mod folder;
@@ -18,22 +18,22 @@ use slot::{Counted, Found, Reading, Slot, Words, home};
 /// A journal.
 #[derive(Debug)]
 pub struct Journal {
-    /// Its own id, under which its numbers stand in the database.
+    /// ID of the journal, also in the database.
     pub id: Uuid,
     map: Map,
-    /// None for one that dies with the process.
+    /// None for a journal in memory only.
     file: Option<File>,
     taken: Mutex<Taken>,
-    /// How many slots cannot be read.
+    /// Number of damaged slots.
     pub torn: usize,
 }
 
-/// The slots in use.
+/// Used slots.
 #[derive(Debug, Default)]
 struct Taken {
-    /// In the order in which they were taken.
+    /// Indexes of the slots in the order of their first use.
     slots: Vec<usize>,
-    /// The earliest day on which something was counted.
+    /// Earliest day with a count.
     since: Option<Date>,
 }
 
@@ -45,16 +45,16 @@ impl Taken {
     }
 }
 
-/// What a slot has counted since it was read before.
+/// Change of a slot since it was last read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The slot's place in the order in which slots were taken.
+    /// Position of the slot in the order of first use.
     pub place: usize,
-    /// What it counts.
+    /// Identity of the counter.
     pub counted: Counted,
-    /// What was read before.
+    /// Previous reading.
     pub before: Reading,
-    /// What is read now.
+    /// Current reading.
     pub now: Reading,
 }
 
@@ -63,12 +63,12 @@ pub struct Change {
 pub struct Full;
 
 impl Journal {
-    /// One that dies with the process.
+    /// Creates a journal in memory only.
     pub fn in_memory(slots: usize) -> std::io::Result<Self> {
         Ok(Self { id: Uuid::new_v4(), map: Map::of_memory(slots)?, file: None, taken: Mutex::default(), torn: 0 })
     }
 
-    /// The one that is in a file, with all that is in it.
+    /// Creates a journal from an opened file and its content.
     pub fn in_file(Opened { file, journal, map }: Opened) -> Self {
         let (mut taken, mut torn) = (Taken::default(), 0);
         for (index, slot) in map.slots().iter().enumerate() {
@@ -84,25 +84,25 @@ impl Journal {
         Self { id: journal, map, file: Some(file), taken: Mutex::new(taken), torn }
     }
 
-    /// Its file, if it has one.
+    /// File of the journal, if any.
     pub fn file(&self) -> Option<&File> {
         self.file.as_ref()
     }
 
-    /// The slot that counts `words`, if there is one.
+    /// Finds the slot that counts `words`.
     pub fn find(&self, words: &Words) -> Option<&Slot> {
         for (_, slot) in self.probe(words) {
             match slot.holds(words) {
                 Some(true) => return Some(slot),
                 Some(false) => {}
-                // It would be here if it were anywhere.
+                // A free slot ends the search.
                 None => break,
             }
         }
         None
     }
 
-    /// The slot that counts `words`, taken for it if there is none yet.
+    /// Finds the slot that counts `words`, or takes a free one.
     pub fn find_or_take(&self, words: &Words) -> Result<&Slot, Full> {
         let mut taken = self.taken();
         // One slot in eight stays free, so that every search ends soon.
@@ -122,19 +122,19 @@ impl Journal {
         Err(Full)
     }
 
-    /// How many slots are in use, and how many there are.
+    /// Returns the number of used slots and of all slots.
     pub fn slots(&self) -> (usize, usize) {
         (self.taken().slots.len() + self.torn, self.map.slots().len())
     }
 
-    /// How full it is, in percent.
+    /// Returns the fill level in percent.
     pub fn load(&self) -> usize {
         let (used, all) = self.slots();
         used * 100 / all.max(1)
     }
 
-    /// What has changed since `sent`, which is what was read before, in the order in which slots were taken. What is
-    /// counted meanwhile may be in it.
+    /// Returns the changes since `sent`, the previous readings in the order of first use. Concurrent additions may be
+    /// included.
     pub fn changed_since(&self, sent: &[Reading]) -> Vec<Change> {
         let taken = self.taken().slots.clone();
         let slots = self.map.slots();
@@ -152,22 +152,22 @@ impl Journal {
         taken.into_iter().enumerate().filter_map(change).collect()
     }
 
-    /// Whether something of a day before `day` is in it.
+    /// Reports whether the journal has counts of a day before `day`.
     pub fn begins_before(&self, day: Date) -> bool {
         self.taken().since.is_some_and(|since| since < day)
     }
 
-    /// Has the disk hold what was counted, for the case that the machine loses its power.
+    /// Syncs the journal to the disk, to survive a power failure.
     pub fn sync(&self) -> std::io::Result<()> {
         if self.file.is_some() { self.map.sync() } else { Ok(()) }
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        // A panic elsewhere leaves it whole.
+        // A panic elsewhere leaves the data consistent.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The slots in the order in which `words` are looked for (linear probing).
+    /// Returns the slots in probing order for `words` (linear probing).
     fn probe(&self, words: &Words) -> impl Iterator<Item = (usize, &Slot)> {
         let slots = self.map.slots();
         let (before, from) = slots.split_at(home(words, slots.len()));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_count_the_same_and_other_things_lose_nothing() {
+    fn concurrent_threads_lose_no_counts() {
         let journal = Journal::in_memory(1024).unwrap();
         thread::scope(|scope| {
             for thread in 0..4 {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_is_nearly_full_says_so_and_goes_on_counting_what_it_knows() {
+    fn full_journal_refuses_new_counters_and_keeps_counting_known_ones() {
         let journal = Journal::in_memory(64).unwrap();
         for key in 0..56 {
             journal.find_or_take(&counted(key).words()).unwrap().add(1);

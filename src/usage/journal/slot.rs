@@ -1,4 +1,4 @@
-//! What a journal's file is made of: slots, each of which counts one thing.
+//! Slots of a journal's file, each of which is one counter.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,41 +6,41 @@ use time::Date;
 
 use crate::base::{clock::Timestamp, credential::CredentialId, id::ProjectId};
 
-/// What a slot counts: a credential's requests on one route, for one project, on one UTC day.
+/// Identity of a counter: requests of a credential on one route, for one project, on one UTC day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Counted {
-    /// The project, if the request turned out to be about one.
+    /// Project, if the request was for one.
     pub project: Option<ProjectId>,
-    /// The credential that was shown.
+    /// Credential of the request.
     pub credential: CredentialId,
-    /// The route's number.
+    /// Number of the route.
     pub route: u32,
-    /// The day on which it was answered.
+    /// Day of the response.
     pub day: Date,
 }
 
 const WORDS: usize = 5;
-/// [`Counted`] as it stands in a slot.
+/// [`Counted`] as stored in a slot.
 pub type Words = [u64; WORDS];
 
-/// The day that is 0 in a slot.
+/// Day that is stored as 0.
 const FIRST_DAY: Date = time::macros::date!(1970 - 01 - 01);
 const KIND_SHIFT: u32 = 24;
 
 impl Counted {
-    /// As it stands in a slot.
+    /// Encodes the identity for a slot.
     pub fn words(&self) -> Words {
         let halves = |number: u128| ((number >> 64) as u64, number as u64);
         let (kind, credential) = self.credential.numbers();
         let project = halves(self.project.map_or(0, ProjectId::as_u128));
         let credential = halves(credential);
-        // A day fits: the calendar's last one has number 2,932,896.
+        // Every day fits: the last day of the calendar has number 2,932,896.
         let day = self.day.to_julian_day().saturating_sub(FIRST_DAY.to_julian_day()).clamp(0, (1 << KIND_SHIFT) - 1);
         let last = u64::from(self.route) << 32 | u64::from(kind) << KIND_SHIFT | u64::from(day.unsigned_abs());
         [project.0, project.1, credential.0, credential.1, last]
     }
 
-    /// What a slot says it counts; none if that makes no sense.
+    /// Decodes the identity in a slot. None if it is invalid.
     pub fn from_words([project_high, project_low, high, low, last]: Words) -> Option<Self> {
         let whole = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
         let (project, id) = (whole(project_high, project_low), whole(high, low));
@@ -55,9 +55,9 @@ impl Counted {
     }
 }
 
-/// Where to begin to look for `words` among `slots`. It is part of the file's format.
+/// Returns the slot at which the search for `words` begins. This is part of the file format.
 pub fn home(words: &Words, slots: usize) -> usize {
-    // Nobody outside chooses these ids, so that no worse hash is needed: multiply and mix (splitmix64's constants).
+    // Clients cannot choose these IDs, so a simple hash suffices: multiply and mix (constants of splitmix64).
     let mut hash = 0x9e37_79b9_7f4a_7c15_u64;
     for word in words {
         hash = (hash ^ word).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -66,49 +66,49 @@ pub fn home(words: &Words, slots: usize) -> usize {
     (hash as usize) % slots.max(1)
 }
 
-/// One slot: a cache line of its own, so that two busy credentials do not slow each other down.
+/// A slot. It fills a cache line, so that two busy credentials do not slow each other down.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Slot {
-    /// 0 while nothing is counted here, else the seal of `words`. Written last.
+    /// 0 if the slot is free, else the checksum of `words`. Written last.
     seal: AtomicU64,
     words: [AtomicU64; WORDS],
     count: AtomicU64,
-    /// The minute of the last request, since 1970.
+    /// Minute of the last request, since 1970.
     used: AtomicU64,
 }
 
-/// What is found in a slot.
+/// State of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing is counted here.
+    /// The slot is free.
     Free,
-    /// What is counted here.
+    /// The slot is used by this counter.
     Taken(Counted),
-    /// The seal does not fit: it was torn in a power cut, or somebody wrote to the file.
+    /// The checksum does not match: a power failure interrupted the write, or somebody changed the file.
     Torn,
 }
 
-/// A count as read.
+/// Values of a counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// Requests.
+    /// Number of requests.
     pub count: u64,
-    /// The minute of the last one, since 1970.
+    /// Minute of the last request, since 1970.
     pub used: u64,
 }
 
 impl Slot {
-    /// Whether `words` are counted here; none if nothing is.
+    /// Reports whether the slot counts `words`. None if the slot is free.
     pub fn holds(&self, words: &Words) -> Option<bool> {
-        // Whoever sees the seal sees what was written before it.
+        // Acquire: a thread that sees the checksum also sees the words written before it.
         (self.seal.load(Ordering::Acquire) != 0)
             .then(|| self.words.iter().zip(words).all(|(own, wanted)| own.load(Ordering::Relaxed) == *wanted))
     }
 
-    /// Takes a free slot for `words`. One at a time does so.
+    /// Takes a free slot for `words`. Callers must be serialized.
     pub fn take(&self, words: &Words) {
-        // What a process that was killed in between has left behind counts nothing.
+        // Clears what a killed process left behind.
         self.count.store(0, Ordering::Relaxed);
         self.used.store(0, Ordering::Relaxed);
         for (own, word) in self.words.iter().zip(words) {
@@ -117,7 +117,7 @@ impl Slot {
         self.seal.store(seal(words), Ordering::Release);
     }
 
-    /// Makes a torn slot one that nothing is looked for in.
+    /// Marks a damaged slot, so that no search matches it.
     pub fn bury(&self) {
         for own in &self.words {
             own.store(u64::MAX, Ordering::Relaxed);
@@ -128,18 +128,18 @@ impl Slot {
     /// Counts one request of the minute `used`.
     pub fn add(&self, used: u64) {
         self.count.fetch_add(1, Ordering::Relaxed);
-        // Most requests fall into the minute of the one before.
+        // Most requests are in the same minute as the one before.
         if self.used.load(Ordering::Relaxed) < used {
             self.used.fetch_max(used, Ordering::Relaxed);
         }
     }
 
-    /// What was counted.
+    /// Reads the values.
     pub fn read(&self) -> Reading {
         Reading { count: self.count.load(Ordering::Relaxed), used: self.used.load(Ordering::Relaxed) }
     }
 
-    /// What is here, its seal checked.
+    /// Reads the identity, and verifies the checksum.
     pub fn inspect(&self) -> Found {
         let words = self.words.each_ref().map(|word| word.load(Ordering::Relaxed));
         match self.seal.load(Ordering::Acquire) {
@@ -150,7 +150,7 @@ impl Slot {
     }
 }
 
-/// CRC-32 of the words, and a bit that tells a slot in use from a free one.
+/// CRC-32 of the words, and a bit that distinguishes a used slot from a free one.
 fn seal(words: &Words) -> u64 {
     let mut hasher = crc32fast::Hasher::new();
     for word in words {
@@ -159,7 +159,7 @@ fn seal(words: &Words) -> u64 {
     u64::from(hasher.finalize()) << 32 | 1
 }
 
-/// The minute of an instant, since 1970.
+/// Minute of an instant, since 1970.
 pub fn minute_of(instant: Timestamp) -> u64 {
     u64::try_from(instant.unix_seconds() / 60).unwrap_or(0)
 }
@@ -170,7 +170,7 @@ mod tests {
     use crate::base::id::{KeyId, SessionId, TokenId};
 
     #[test]
-    fn what_is_counted_is_read_as_it_is_written() {
+    fn identity_of_a_counter_round_trips() {
         for credential in [
             CredentialId::Session(SessionId::new()),
             CredentialId::Key(KeyId::new()),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_whose_seal_does_not_fit_is_torn() {
+    fn slot_with_wrong_checksum_is_torn() {
         let slot = Slot {
             seal: AtomicU64::new(0),
             words: [const { AtomicU64::new(0) }; WORDS],

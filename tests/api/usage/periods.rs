@@ -167,7 +167,7 @@ async fn a_period_that_is_none_or_not_yet_or_before_the_project_is_refused() {
     for period in ["2026-13", "2026-3", "2026-03-01", "march", ""] {
         key.get(&format!("/v1/usage?period={period}")).await.problem(400, "invalid_parameter");
     }
-    for (period, why) in [(month.next(), "has not begun"), (month.previous(), "the project was made in")] {
+    for (period, why) in [(month.next(), "has not begun"), (month.previous(), "the project was created in")] {
         let problem = key.get(&format!("/v1/usage?period={period}")).await.problem(400, "invalid_parameter");
         assert!(problem["detail"].as_str().unwrap().contains(why), "{problem}");
         assert_eq!(problem["errors"][0]["parameter"], "period");
