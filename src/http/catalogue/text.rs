@@ -188,12 +188,12 @@ pub const fn of(code: Code) -> Text {
         Code::WebhookDisabled => Text {
             meaning: "The webhook is disabled, so nothing is sent to it. A client disabled it, its receiver responded with 410, or every attempt failed for five days. Its 'disabled_reason' says which.",
             remedy: "Fix the receiver, enable the webhook with PATCH and 'enabled' true, and send the request again.",
-            example: "The webhook is disabled, so nothing is sent to it; enable it with PATCH and 'enabled' true, and ask again",
+            example: "The webhook is disabled; enable it with PATCH and 'enabled' true, then retry",
         },
         Code::UrlNotAllowed => Text {
             meaning: "The server does not send webhooks to this URL: its address is not on the public Internet, in any spelling, it is not https, or it contains a user name, a password or a fragment.",
             remedy: "Use an https URL on the public Internet. For a receiver in a private network, ask the operator to add the network to CLOUDAPI_WEBHOOK_ALLOW.",
-            example: "The webhook's URL must be an https one; serve the receiver over TLS",
+            example: "The webhook's URL must use https; serve the receiver over TLS",
         },
         Code::LimitReached => Text {
             meaning: "A limit is reached, such as 20 webhooks in a project, the project's quota of resources, the number of open event streams, or the nesting of tokens. At the end of an event stream, it means that the client read too slowly and too many events were waiting.",
@@ -203,17 +203,17 @@ pub const fn of(code: Code) -> Text {
         Code::ResourceInUse => Text {
             meaning: "Another resource refers to this one: an instance uses its network and its attached volumes. A volume can be attached to only one instance, and an object at a provider can be only one resource.",
             remedy: "Delete the resource that the detail names, or remove the reference from its spec: detach the volume.",
-            example: "It is used by res_9a1 and res_9a2; delete those first, or take it out of their spec",
+            example: "The resource is used by res_9a1 and res_9a2; delete those first, or remove it from their spec",
         },
         Code::ResourceLocked => Text {
             meaning: "An operation on the resource is in progress, and only one can run at a time. Nothing was changed.",
             remedy: "Wait for the operation that the detail names, with GET /v1/operations/{id}?wait=60, then send the request again. Or cancel the operation.",
-            example: "An operation on res_5d7 is under way, op_8c4 (update); wait for it with GET /v1/operations/op_8c4?wait=60, and send this again",
+            example: "An operation on res_5d7 is in progress: op_8c4 (update); wait for it with GET /v1/operations/op_8c4?wait=60, then retry",
         },
         Code::Protected => Text {
             meaning: "The resource is not deleted, because its 'protection' is on.",
             remedy: "To delete the resource, first turn its protection off: PATCH it with 'protection' false.",
-            example: "res_5d7 is protected from deletion; PATCH it with 'protection' false first, if it shall go nonetheless",
+            example: "res_5d7 is protected from deletion; to delete it, first PATCH it with 'protection' false",
         },
         Code::ProjectNotEmpty => Text {
             meaning: "The project still has cloud resources. If the project were deleted, nobody could access them, and they would continue to cost money.",
@@ -223,12 +223,12 @@ pub const fn of(code: Code) -> Text {
         Code::UnsupportedCapability => Text {
             meaning: "The request is valid, but the provider does not support it: the kind of resource, the size or the image, the action for this kind, a smaller volume, or a change that would require a new object.",
             remedy: "Change what each item in 'errors' names. GET /v1/providers/{name} lists what the provider supports. To change what cannot be changed, create a new resource.",
-            example: "The provider does not support this: 'huge' is no size here; use one of: small, medium, large, xlarge",
+            example: "The provider does not support this: unknown size 'huge'; use one of: small, medium, large, xlarge",
         },
         Code::CursorExpired => Text {
             meaning: "The cursor or Last-Event-ID is older than the 7 days for which events are kept, so events after it may be missing.",
             remedy: "Read the current state of the objects that you track, for example with the lists. Then start over without a cursor or a Last-Event-ID. The audit trail has what happened in between.",
-            example: "Events are kept for 7 days, and 'cursor' is older; read what you follow anew, then start over without it",
+            example: "Events are kept for 7 days, and 'cursor' is older; reload the current state, then start over without it",
         },
         Code::AlreadyMember => Text {
             meaning: "The invited person is already a member of the project, or has an open invitation.",
