@@ -49,7 +49,7 @@ pub enum Usage {
         #[arg(long)]
         json: bool,
     },
-    /// List the journals that can still report requests, the one that reported longest ago first.
+    /// List the journals that can still report requests, oldest report first.
     Journals {
         /// Print JSON.
         #[arg(long)]

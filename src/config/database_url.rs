@@ -31,7 +31,7 @@ const PARAMETERS: &[&str] = &[
 ];
 const SSL_MODES: &[&str] = &["allow", "disable", "prefer", "require", "verify-ca", "verify-full"];
 
-/// Checks a URL. Returns it unchanged, or what is wrong with it.
+/// Checks a URL. Returns it unchanged, or the reason why it is invalid.
 pub fn check(text: &str) -> Result<String, String> {
     if text.trim() != text || text.chars().any(char::is_control) {
         return Err(

@@ -66,7 +66,7 @@ struct Plan {
 }
 
 async fn plan(db: &mut PgConnection) -> sqlx::Result<Plan> {
-    // Of several accounts with one key, the oldest one that can sign in gets it.
+    // Of several accounts with one key, the oldest account that can sign in gets it.
     let missing: Vec<(UserId, String)> =
         sqlx::query_as("SELECT id, email FROM users WHERE email_key IS NULL ORDER BY password_hash IS NULL, id")
             .fetch_all(&mut *db)

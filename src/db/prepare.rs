@@ -16,7 +16,7 @@ const PROTOCOL_VIOLATION: &str = "08P01";
 /// Messages of PgBouncer about errors that are permanent.
 const POOLER_REFUSALS: [&str; 4] =
     ["unsupported startup parameter", "no such database", "no such user", "bouncer config error"];
-/// SQLSTATEs of a prepared statement that does not exist, and of one that already exists.
+/// SQLSTATEs for a missing prepared statement, and for one with an existing name.
 const OTHER_SESSION: [&str; 2] = ["26000", "42P05"];
 /// PgBouncer's message in statement mode.
 const NO_TRANSACTIONS: &str = "transaction blocks not allowed";

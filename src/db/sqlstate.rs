@@ -83,7 +83,7 @@ const SLOW: Verdict =
     Verdict { code: Code::Timeout, detail: "The database took too long; retry in a moment", ..UNAVAILABLE };
 const BUSY: Verdict =
     Verdict { code: Code::Overloaded, detail: "Every database connection is in use; retry in a moment", ..UNAVAILABLE };
-/// The database cannot serve this request, whoever sends it.
+/// The database can never serve this request.
 const UNENCODABLE: Verdict = Verdict {
     code: Code::MalformedRequest,
     detail: "The request contains a character that the database cannot store, such as NUL; remove it",

@@ -100,7 +100,7 @@ impl Row {
     }
 
     fn add(&self, status: StatusCode, time: Duration) {
-        // The server sends no status above the range; one that occurs counts as the last.
+        // The server sends no status above the range. If one occurs, it counts as the last.
         let place = (status.as_u16() - FIRST_STATUS).min(STATUSES - 1);
         if let Some(number) = self.statuses.get(usize::from(place)) {
             number.fetch_add(1, Ordering::Relaxed);

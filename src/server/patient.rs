@@ -1,4 +1,4 @@
-//! A stream with timeouts for a client that is slow to send or receive, and for one that is idle.
+//! A stream with timeouts for a client that is idle, or slow to send or receive.
 //!
 //! hyper has one timeout for a head and the pause before it, and none for the first bytes, which distinguish HTTP/1
 //! from HTTP/2. Here each has a timeout.

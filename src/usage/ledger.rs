@@ -110,7 +110,7 @@ pub async fn close(db: &mut PgConnection, journal: Uuid, now: Timestamp) -> sqlx
     sqlx::query(closed).bind(journal).bind(now).execute(db).await.map(|done| done.rows_affected() > 0)
 }
 
-/// Lists the open journals, the one that was flushed longest ago first.
+/// Lists the open journals, oldest flush first.
 pub async fn open_journals(db: &mut PgConnection) -> sqlx::Result<Vec<OpenJournal>> {
     sqlx::query_as(
         "SELECT journal, opened_at, flushed_at FROM usage_journals WHERE closed_at IS NULL ORDER BY flushed_at, id",

@@ -126,7 +126,7 @@ fn take(
     let (Some(journal), Some(owner), Ok(slots)) = (field(16), field(32), usize::try_from(slots)) else {
         return Err(Unusable::NoJournal);
     };
-    // Any damage makes the header differ from the one that would have been written.
+    // Any damage makes the header differ from a newly built one.
     if found.as_slice() != header(journal, owner, slots) || slots == 0 {
         return Err(Unusable::NoJournal);
     }
