@@ -101,7 +101,7 @@ pub async fn keep_private(private: PrivatePostgres, stop: CancellationToken) -> 
         match blocking(move || watched.lock().unwrap_or_else(PoisonError::into_inner).revive()).await {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => {
-                tracing::error!("private PostgreSQL exited and was restarted; see postgres.log in the data directory")
+                tracing::error!("private PostgreSQL exited and was restarted; see postgres.log in the data directory");
             }
             Ok(Err(error)) => tracing::error!(%error, "restart of the private PostgreSQL failed; retrying"),
             // A panic in one check must not end the supervision.

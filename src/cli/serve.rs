@@ -267,7 +267,7 @@ fn reload_on_hangup(tls: Tls) -> io::Result<()> {
             match tls.reload() {
                 Ok(()) => tracing::info!("TLS certificate reloaded; new connections use it"),
                 Err(error) => {
-                    tracing::error!(%error, "TLS certificate reload failed; the current certificate stays in use")
+                    tracing::error!(%error, "TLS certificate reload failed; the current certificate stays in use");
                 }
             }
         }
