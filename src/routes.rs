@@ -12,7 +12,10 @@ use crate::{
     docs::{entry, handlers as docs},
     events::handlers as events,
     health,
-    http::api::Api,
+    http::{
+        api::Api,
+        asset::{FileRequest, Packed},
+    },
     keys::handlers as keys,
     metrics::requests::Named,
     openapi::{self, OpenApiDocument},
@@ -223,9 +226,9 @@ pub fn description() -> &'static Value {
 }
 
 /// `GET /openapi.json`.
-async fn describe(_: Public) -> Result<OpenApiDocument> {
-    static WRITTEN: LazyLock<OpenApiDocument> = LazyLock::new(|| OpenApiDocument::new(description()));
-    Ok(WRITTEN.clone())
+async fn describe(_: Public, request: FileRequest) -> Result<OpenApiDocument> {
+    static PACKED: LazyLock<Packed> = LazyLock::new(|| openapi::packed(description()));
+    Ok(OpenApiDocument { document: PACKED.clone(), request })
 }
 
 /// The table as a router, a gate in front of each handler.

@@ -62,7 +62,7 @@ pub fn settings() -> SchemaSettings {
 
 /// `oneOf` constants, which is how an enum with a comment on each value is described, becomes `enum`, with
 /// the comments in its description: checkers and clients do more with it.
-fn plain_enum(schema: &mut Schema) {
+pub fn plain_enum(schema: &mut Schema) {
     let Some(Value::Array(choices)) = schema.get("oneOf") else { return };
     let named = |choice: &Value| Some((choice.get("const")?.clone(), choice.get("description").cloned()));
     let Some(values) = choices.iter().map(named).collect::<Option<Vec<_>>>() else { return };

@@ -15,18 +15,23 @@ use crate::{
 };
 
 /// The reference.
-pub async fn reference(_: Public) -> Result<Html> {
-    Ok(pages::reference())
+pub async fn reference(_: Public, request: FileRequest) -> Result<Html> {
+    Ok(Html { page: pages::reference(), request })
 }
 
 /// Every error in one table.
-pub async fn errors(_: Public) -> Result<Html> {
-    Ok(pages::errors())
+pub async fn errors(_: Public, request: FileRequest) -> Result<Html> {
+    Ok(Html { page: pages::errors(), request })
 }
 
 /// One error.
-pub async fn error(_: Public, State(app): State<App>, PathWord(code): PathWord<Code>) -> Result<Html> {
-    Ok(pages::error(code, &app.public_url))
+pub async fn error(
+    _: Public,
+    State(app): State<App>,
+    request: FileRequest,
+    PathWord(code): PathWord<Code>,
+) -> Result<Html> {
+    Ok(Html { page: pages::error(code, &app.public_url), request })
 }
 
 /// A file that the pages are made of.
