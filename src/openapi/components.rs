@@ -87,15 +87,17 @@ fn header_components() -> Map<String, Value> {
     HEADERS.iter().map(described).collect()
 }
 
-/// The name of the shared response with `status`.
-pub(super) fn response_name(status: u16) -> String {
-    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
-    reason.split([' ', '-']).collect()
+/// The name of the response 304 without a body.
+pub(super) const NOT_MODIFIED: &str = "NotModified";
+
+/// The name of the shared error response with `status`.
+fn error_name(status: u16) -> String {
+    format!("Error{status}")
 }
 
-/// A reference to the shared response with `status`.
+/// A reference to the shared error response with `status`.
 pub(super) fn error_response(status: u16) -> Value {
-    reference("responses", &response_name(status))
+    reference("responses", &error_name(status))
 }
 
 /// The shared responses: one for each status that `codes` have, and 304.
@@ -106,10 +108,10 @@ fn response_components(codes: &BTreeSet<Code>, problem: &Value) -> Map<String, V
     }
     let mut responses: Map<String, Value> = by_status
         .into_iter()
-        .map(|(status, codes)| (response_name(status), problem_response(status, &codes, problem)))
+        .map(|(status, codes)| (error_name(status), problem_response(status, &codes, problem)))
         .collect();
     responses.insert(
-        response_name(304),
+        NOT_MODIFIED.into(),
         json!({
             "description": "The item still has the state whose `ETag` is in `If-None-Match`.",
             "headers": headers(&["X-Request-Id", "ETag"]),
@@ -119,8 +121,8 @@ fn response_components(codes: &BTreeSet<Code>, problem: &Value) -> Map<String, V
 }
 
 fn problem_response(status: u16, codes: &[Code], problem: &Value) -> Value {
-    let meanings: Vec<String> =
-        codes.iter().map(|&code| format!("[`{code}`](/docs/errors/{code}): {}", entry(code).meaning)).collect();
+    let links: Vec<String> = codes.iter().map(|code| format!("[`{code}`](/docs/errors/{code})")).collect();
+    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
     let examples: Map<String, Value> =
         codes.iter().map(|code| (code.to_string(), reference("examples", code.as_str()))).collect();
     let mut used = vec!["X-Request-Id"];
@@ -133,7 +135,7 @@ fn problem_response(status: u16, codes: &[Code], problem: &Value) -> Value {
         _ => &[],
     });
     json!({
-        "description": meanings.join("\n\n"),
+        "description": format!("{reason}. Codes: {}.", links.join(", ")),
         "headers": headers(&used),
         "content": { problem::MEDIA_TYPE: { "schema": problem, "examples": examples } },
     })

@@ -91,8 +91,8 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
     codes
 }
 
-/// The codes of [`errors_of`] by their status.
-pub fn codes_by_status(operation: &Operation) -> BTreeMap<u16, Vec<Code>> {
+/// The codes of [`errors_of`], each with its status, in the order of statuses.
+pub(super) fn statuses_of(operation: &Operation) -> BTreeMap<u16, Vec<Code>> {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in errors_of(operation) {
         by_status.entry(entry(code).status.as_u16()).or_default().push(code);
@@ -100,13 +100,13 @@ pub fn codes_by_status(operation: &Operation) -> BTreeMap<u16, Vec<Code>> {
     by_status
 }
 
-/// The codes that more than half of `operations` can return.
+/// The codes that more than a quarter of `operations` can return.
 pub(super) fn common_codes(operations: &[&Operation]) -> BTreeSet<Code> {
     let mut counts: BTreeMap<Code, usize> = BTreeMap::new();
     for code in operations.iter().flat_map(|operation| errors_of(operation)) {
         *counts.entry(code).or_default() += 1;
     }
-    counts.into_iter().filter(|&(_, count)| count * 2 > operations.len()).map(|(code, _)| code).collect()
+    counts.into_iter().filter(|&(_, count)| count * 4 > operations.len()).map(|(code, _)| code).collect()
 }
 
 /// Whether a conflict with this code ends soon, so that the response says when.

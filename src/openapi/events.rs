@@ -39,7 +39,7 @@ fn webhook(action: Action, described: Described, schemas: &mut Schemas, named: &
             // Who sends shows it by a signature, which is none of OpenAPI's schemes.
             "security": [],
             "summary": action.meaning().trim_end_matches('.'),
-            "description": format!("{} As it is listed, streamed and sent to webhooks.", action.meaning()),
+            "description": action.meaning(),
             "requestBody": {
                 "required": true,
                 "content": {
@@ -97,13 +97,39 @@ fn changes_of(
         return schema;
     }
     publish(&mut schema, Direction::Response);
+    if let Some(Value::Object(members)) = schema.get_mut("properties") {
+        members.values_mut().for_each(undescribe_pair);
+    }
+    if let Some((name, _)) = named.iter().find(|(_, named)| **named == schema) {
+        return reference("schemas", name);
+    }
     let (of_thing, of_type) = (described.target.0, action.as_str().trim_end_matches("_changed"));
-    for name in [of_thing, of_type].map(|name| format!("{}Changes", pascal_case(name))) {
-        if *named.entry(name.clone()).or_insert_with(|| schema.clone()) == schema {
-            return reference("schemas", &name);
+    let names = [of_thing, of_type].map(|name| format!("{}Changes", pascal_case(name)));
+    match names.into_iter().find(|name| !named.contains_key(name)) {
+        Some(name) => {
+            let reference = reference("schemas", &name);
+            named.insert(name, schema);
+            reference
+        }
+        None => schema,
+    }
+}
+
+/// Removes the descriptions and examples of the old and the new value of a member, which the thing itself describes.
+fn undescribe_pair(pair: &mut Value) {
+    let undescribe = |schema: &mut Value| {
+        if let Value::Object(schema) = schema {
+            schema.retain(|name, _| name != "description" && name != "examples");
+        }
+    };
+    undescribe(pair);
+    for name in ["items", "prefixItems"] {
+        match pair.get_mut(name) {
+            Some(Value::Array(values)) => values.iter_mut().for_each(undescribe),
+            Some(value) => undescribe(value),
+            None => {}
         }
     }
-    schema
 }
 
 /// Removes the descriptions and examples of an object and its members.

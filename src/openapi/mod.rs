@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-pub use self::errors::{codes_by_status, errors_of};
+pub use self::errors::errors_of;
 use self::{
     components::{Parameters, components},
     errors::common_codes,
@@ -34,11 +34,10 @@ const PUBLIC_URL: &str = "https://api.cloudapi.dev";
 
 /// What the document's description says of its extensions, after the introduction.
 const EXTENSIONS: &str = "
-**Extensions in this document.** `x-extensible-enum` lists the known values of a member of a response. The member is not an
+**Extensions in this document.** `x-extensible-enum` lists the known values of a member of a response. The member has no
 `enum`, because later versions may add values: treat an unknown value like any other text. An `enum`, in requests, is
-closed. `x-error-codes` lists the error codes that an operation can return, by status. The description of an operation
-links only those that most operations do not have. In `components.responses`, each status has one response for all
-operations, with the meaning of each code.
+closed. `x-error-codes` lists all error codes that an operation can return; its description links those that few
+operations have. All operations share one error response for each status, which links the page of each of its codes.
 ";
 
 /// The document, as text and compressed.
@@ -113,7 +112,7 @@ pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
     }
     let (requests, mut responses) = schemas.definitions();
     responses.extend(event_schemas);
-    let schemas = portable::merge(requests, responses.clone());
+    let (schemas, response_names) = portable::merge(requests, responses);
     components.insert("schemas".into(), schemas.into());
     components.insert(
         "securitySchemes".into(),
@@ -138,7 +137,7 @@ pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
         "webhooks": webhooks,
         "components": components,
     });
-    portable::name_requests(&mut document, &responses);
+    portable::name_requests(&mut document, &response_names);
     portable::remove_unused(&mut document);
     document
 }

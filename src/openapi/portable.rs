@@ -1,6 +1,8 @@
 //! Schemas in the form that generators of clients understand. Requests are validated against the schemas as schemars
 //! makes them; what is published here accepts the same requests, in fewer words of JSON Schema.
 
+use std::{collections::BTreeSet, sync::LazyLock};
+
 use schemars::{
     Schema,
     transform::{Transform, transform_subschemas},
@@ -8,7 +10,10 @@ use schemars::{
 use serde_json::{Map, Value, json};
 
 use super::components::{pascal_case, reference};
-use crate::{base::schema::plain_enum, resources::kind::Kind};
+use crate::{
+    base::{action::Action, schema::plain_enum},
+    resources::kind::Kind,
+};
 
 /// Which way an object goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +44,7 @@ impl Transform for Publish {
         constant_boolean(members);
         uniform_tuple(members);
         gap_in_range(members);
+        name_event_type(members, self.0);
         if self.0 == Direction::Response {
             open_object(members);
             open_enum(members);
@@ -93,6 +99,23 @@ fn gap_in_range(members: &mut Map<String, Value>) {
     members.insert("not".into(), json!({ "type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": least }));
 }
 
+/// The types of events are listed once, as a schema of their own.
+fn name_event_type(members: &mut Map<String, Value>, direction: Direction) {
+    static TYPES: LazyLock<Value> = LazyLock::new(|| json!(Action::names(Action::events())));
+    if members.get("enum") == Some(&*TYPES) {
+        members.remove("enum");
+        members.remove("type");
+        let path = if direction == Direction::Request { REQUESTS } else { RESPONSES };
+        members.insert("$ref".into(), format!("#{path}/{EVENT_TYPE}").into());
+    }
+}
+
+/// The schema that [`name_event_type`] refers to.
+fn event_type(direction: Direction) -> Value {
+    let list = if direction == Direction::Request { "enum" } else { "x-extensible-enum" };
+    json!({ "type": "string", "description": "A type of event.", list: Action::names(Action::events()) })
+}
+
 /// Members may be added to a response.
 fn open_object(members: &mut Map<String, Value>) {
     let has_members = members.get("properties").and_then(Value::as_object).is_some_and(|members| !members.is_empty());
@@ -134,22 +157,29 @@ fn nullable_primitive(members: &mut Map<String, Value>) {
 
 /// The path of request schemas until [`merge`] gives them their names.
 pub(super) const REQUESTS: &str = "/components/requests";
+/// The path of response schemas.
+pub(super) const RESPONSES: &str = "/components/schemas";
+const EVENT_TYPE: &str = "EventType";
 
 /// The published schemas: those of requests and those of responses under one set of names. A type that goes both ways
-/// has two schemas, and that of requests has `Input` after its name.
-pub(super) fn merge(mut requests: Map<String, Value>, mut responses: Map<String, Value>) -> Map<String, Value> {
+/// has two schemas, and that of requests has `Input` after its name. With them come the names of response schemas.
+pub(super) fn merge(
+    mut requests: Map<String, Value>,
+    mut responses: Map<String, Value>,
+) -> (Map<String, Value>, BTreeSet<String>) {
     requests.values_mut().for_each(|schema| publish(schema, Direction::Request));
     responses.values_mut().for_each(|schema| publish(schema, Direction::Response));
+    requests.insert(EVENT_TYPE.into(), event_type(Direction::Request));
+    responses.insert(EVENT_TYPE.into(), event_type(Direction::Response));
     split_new_resource(&mut requests);
     split_resource(&mut responses);
-    let requests: Map<String, Value> =
-        requests.into_iter().map(|(name, schema)| (request_name(&name, &responses), schema)).collect();
-    responses.extend(requests);
-    responses
+    let names: BTreeSet<String> = responses.keys().cloned().collect();
+    responses.extend(requests.into_iter().map(|(name, schema)| (request_name(&name, &names), schema)));
+    (responses, names)
 }
 
 /// Points references to schemas of requests at the names that [`merge`] gave.
-pub(super) fn name_requests(document: &mut Value, responses: &Map<String, Value>) {
+pub(super) fn name_requests(document: &mut Value, responses: &BTreeSet<String>) {
     match document {
         Value::Object(members) => members.values_mut().for_each(|value| name_requests(value, responses)),
         Value::Array(items) => items.iter_mut().for_each(|item| name_requests(item, responses)),
@@ -163,10 +193,10 @@ pub(super) fn name_requests(document: &mut Value, responses: &Map<String, Value>
     }
 }
 
-fn request_name(name: &str, responses: &Map<String, Value>) -> String {
+fn request_name(name: &str, responses: &BTreeSet<String>) -> String {
     match name {
         "NoMembers" => "EmptyRequest".into(),
-        _ if responses.contains_key(name) => format!("{name}Input"),
+        _ if responses.contains(name) => format!("{name}Input"),
         _ => match name.strip_suffix("Patch") {
             Some(of) => format!("{of}Update"),
             None => name.to_owned(),

@@ -12,10 +12,10 @@ use schemars::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    components::{Parameters, error_response, headers, pascal_case, reference, response_name},
-    errors::codes_by_status,
+    components::{NOT_MODIFIED, Parameters, error_response, headers, pascal_case, reference},
+    errors::statuses_of,
     notes::note,
-    portable::{Direction, REQUESTS, publish},
+    portable::{Direction, REQUESTS, RESPONSES, publish},
     tag_of,
 };
 use crate::{
@@ -50,7 +50,7 @@ impl Schemas {
         };
         Self {
             read: settings(REQUESTS).into_generator(),
-            written: settings("/components/schemas").for_serialize().into_generator(),
+            written: settings(RESPONSES).for_serialize().into_generator(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Schemas {
         let tag = tag_of(operation);
         let verb = operation.handler.rsplit("::").next().unwrap_or_default();
         let id = format!("{tag}_{verb}");
-        let codes = codes_by_status(operation);
+        let codes = statuses_of(operation);
         let need = describe_need(operation);
         let description = [note(&id).map(str::to_owned), Some(need), describe_codes(&codes, common)];
         let mut described = json!({
@@ -80,7 +80,7 @@ impl Schemas {
             "description": description.into_iter().flatten().collect::<Vec<_>>().join("\n\n"),
             "security": security(operation.need),
             "responses": self.responses(operation, &codes),
-            ERROR_CODES: codes.iter().map(|(status, codes)| (status.to_string(), names(codes).into())).collect::<Map<_, _>>(),
+            ERROR_CODES: codes.values().flatten().map(|code| code.as_str()).collect::<Vec<_>>(),
         });
         let parameters = self.parameters(operation, shared);
         if !parameters.is_empty() {
@@ -228,7 +228,7 @@ impl Schemas {
             );
         }
         if operation.conditional && operation.method == Method::GET {
-            responses.insert("304".into(), reference("responses", &response_name(304)));
+            responses.insert("304".into(), reference("responses", NOT_MODIFIED));
         }
         for (status, description) in answer.others {
             let used = if *status == 302 { &["X-Request-Id", "Location-Redirect"][..] } else { &["X-Request-Id"] };
@@ -261,14 +261,10 @@ impl Schemas {
 
 /// The name of [`Schemas::not_ready`] among the responses.
 pub(super) const NOT_READY: &str = "NotReady";
-/// The vendor extension with the error codes of an operation, by status.
+/// The vendor extension with the error codes of an operation.
 const ERROR_CODES: &str = "x-error-codes";
 
-fn names(codes: &[Code]) -> Vec<&'static str> {
-    codes.iter().map(|code| code.as_str()).collect()
-}
-
-/// The errors that are not common to most operations, each with a link to its page.
+/// The errors that few operations have, each with a link to its page.
 fn describe_codes(codes: &BTreeMap<u16, Vec<Code>>, common: &BTreeSet<Code>) -> Option<String> {
     let special = codes.values().flatten().filter(|code| !common.contains(code));
     let links: Vec<String> = special.map(|code| format!("[`{code}`](/docs/errors/{code})")).collect();
