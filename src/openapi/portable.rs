@@ -38,8 +38,10 @@ impl Transform for Publish {
         transform_subschemas(self, schema);
         plain_enum(schema);
         let Some(members) = schema.as_object_mut() else { return };
-        // Only for the texts of validation errors.
-        members.remove("x-form");
+        // It is for the texts of validation errors, and here where no example says the same.
+        if self.0 == Direction::Response || members.contains_key("examples") {
+            members.remove("x-form");
+        }
         name_integer_width(members);
         constant_boolean(members);
         uniform_tuple(members);
@@ -204,7 +206,8 @@ fn request_name(name: &str, responses: &BTreeSet<String>) -> String {
     }
 }
 
-/// `network.network` and `compute.instance` as `Network` and `Instance`.
+/// `network.network` and `compute.instance` as `Network` and `Instance`. The schemas are `NetworkResource`, not `Network`:
+/// generators give its inline `spec` the name of both, and `NetworkSpec` is another schema.
 fn kind_name(kind: &str) -> String {
     pascal_case(kind.rsplit('.').next().unwrap_or_default())
 }
@@ -219,10 +222,10 @@ fn split_new_resource(requests: &mut Map<String, Value>) {
         Some((kind, condition.pointer("/then/properties/spec")?.clone()))
     };
     let kinds: Vec<_> = conditions.iter().filter_map(of).collect();
-    let mapping = kinds.iter().map(|(kind, _)| (kind.clone(), format!("New{}", kind_name(kind)))).collect();
+    let mapping = kinds.iter().map(|(kind, _)| (kind.clone(), format!("New{}Resource", kind_name(kind)))).collect();
     let union = union_of_kinds(&base, "#/components/requests/", mapping);
     for (kind, spec) in kinds {
-        requests.insert(format!("New{}", kind_name(&kind)), with_kind(&base, &kind, spec));
+        requests.insert(format!("New{}Resource", kind_name(&kind)), with_kind(&base, &kind, spec));
     }
     requests.insert(NAME.into(), union);
 }
@@ -252,9 +255,10 @@ fn split_resource(responses: &mut Map<String, Value>) {
         if let (Some(spec), Some(description)) = (spec.as_object_mut(), description) {
             spec.insert("description".into(), description.clone());
         }
-        responses.insert(name, with_kind(&base, kind.as_str(), spec));
+        responses.insert(format!("{name}{NAME}"), with_kind(&base, kind.as_str(), spec));
     }
-    let mapping = Kind::ALL.iter().map(|kind| (kind.to_string(), kind_name(kind.as_str()))).collect();
+    let name = |kind: &Kind| format!("{}{NAME}", kind_name(kind.as_str()));
+    let mapping = Kind::ALL.iter().map(|kind| (kind.to_string(), name(kind))).collect();
     responses.insert(NAME.into(), union_of_kinds(&base, "#/components/schemas/", mapping));
 }
 
@@ -323,11 +327,16 @@ mod tests {
 
     #[test]
     fn enums_are_closed_in_requests_and_open_in_responses() {
-        let schema = json!({ "type": "string", "enum": ["a", "b"], "x-form": "a word" });
-        assert_eq!(published(schema.clone(), Direction::Request), json!({ "type": "string", "enum": ["a", "b"] }));
-        let open = json!({ "type": "string", "x-extensible-enum": ["a", "b"] });
+        let schema = json!({ "type": "string", "enum": ["a", "b"], "examples": ["a"], "x-form": "a word" });
+        assert_eq!(
+            published(schema.clone(), Direction::Request),
+            json!({ "type": "string", "enum": ["a", "b"], "examples": ["a"] })
+        );
+        let open = json!({ "type": "string", "x-extensible-enum": ["a", "b"], "examples": ["a"] });
         assert_eq!(published(schema.clone(), Direction::Response), open);
-        let nullable = json!({ "anyOf": [schema, { "type": "null" }], "description": "Which." });
+        let nullable = json!({
+            "anyOf": [{ "type": "string", "enum": ["a", "b"] }, { "type": "null" }], "description": "Which.",
+        });
         let open = json!({ "type": ["string", "null"], "x-extensible-enum": ["a", "b"], "description": "Which." });
         assert_eq!(published(nullable.clone(), Direction::Response), open);
         let closed =
