@@ -335,7 +335,15 @@ fn no_schema_inside_another_gets_the_name_of_a_component_from_a_generator() {
         for (member, schema) in schema["properties"].as_object().into_iter().flatten() {
             let parts = [(String::new(), schema), ("Inner".to_owned(), &schema["items"])];
             for (suffix, schema) in parts {
-                let is_named = ["properties", "anyOf", "oneOf", "enum"].iter().any(|it| schema.get(it).is_some());
+                // A reference or null has the name of the reference.
+                let nullable = json!({ "type": "null" });
+                let alternatives = schema["anyOf"].as_array().into_iter().flatten().filter(|it| **it != nullable);
+                let of_several = match alternatives.collect::<Vec<_>>().as_slice() {
+                    [] => false,
+                    [one] => one.get("$ref").is_none(),
+                    _ => true,
+                };
+                let is_named = of_several || ["properties", "oneOf", "enum"].iter().any(|it| schema.get(it).is_some());
                 let inline = format!("{name}{}{suffix}", pascal(member.trim_start_matches(['$', 'x', '-'])));
                 assert!(!is_named || !components.contains_key(&inline), "{name}.{member} collides with {inline}");
             }

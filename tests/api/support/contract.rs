@@ -2,11 +2,14 @@
 //! an error code that the description does not name fails the test that met it.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
+    io::Read,
     sync::{Arc, LazyLock, Mutex},
 };
 
 use cloudapi::routes;
+use flate2::read::GzDecoder;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -67,8 +70,9 @@ pub fn check(method: &str, path: &str, reply: &Reply) {
     assert!(reply.header("x-request-id").is_some_and(|id| id.starts_with("req_")), "no request id");
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let is_json = reply.header("content-type").is_some_and(|kind| kind.contains("json"));
-    if is_json && !reply.body.is_empty() {
-        assert!(reply.body.ends_with(b"\n") && !reply.body.ends_with(b"\n\n"), "JSON without one newline at its end");
+    let body = unpacked(reply);
+    if is_json && !body.is_empty() {
+        assert!(body.ends_with(b"\n") && !body.ends_with(b"\n\n"), "JSON without one newline at its end");
     }
     let Some((template, item)) = find(path) else {
         assert!(matches!(reply.status, 404 | 414 | 431 | 503), "{} on a path that is not described", reply.status);
@@ -106,12 +110,23 @@ pub fn check(method: &str, path: &str, reply: &Reply) {
     }
     if media_type == "application/json" || media_type.ends_with("+json") {
         let pointer = format!("{pointer}/{}", escaped(&["content", media_type, "schema"]));
+        let json: Value = serde_json::from_slice(&body).unwrap_or_default();
         let faults: Vec<String> = validator(&pointer)
-            .iter_errors(reply.json())
+            .iter_errors(&json)
             .map(|fault| format!("{} at {}", fault, fault.instance_path()))
             .collect();
-        assert!(faults.is_empty(), "{method} {template} {status} is not as described: {faults:?} in {}", reply.json());
+        assert!(faults.is_empty(), "{method} {template} {status} is not as described: {faults:?} in {json}");
     }
+}
+
+/// The body as it was before it was compressed.
+fn unpacked(reply: &Reply) -> Cow<'_, [u8]> {
+    if reply.header("content-encoding").is_none() {
+        return reply.body.as_slice().into();
+    }
+    let mut body = Vec::new();
+    GzDecoder::new(reply.body.as_slice()).read_to_end(&mut body).unwrap_or_default();
+    body.into()
 }
 
 /// Checks an event against what is published of its type.
