@@ -105,8 +105,12 @@ fn gap_in_range(members: &mut Map<String, Value>) {
 fn name_event_type(members: &mut Map<String, Value>, direction: Direction) {
     static TYPES: LazyLock<Value> = LazyLock::new(|| json!(Action::names(Action::events())));
     if members.get("enum") == Some(&*TYPES) {
-        members.remove("enum");
-        members.remove("type");
+        for name in ["enum", "type"] {
+            members.remove(name);
+        }
+        if members.get("description").is_some_and(|description| description == EVENT_TYPE_DESCRIPTION) {
+            members.remove("description");
+        }
         let path = if direction == Direction::Request { REQUESTS } else { RESPONSES };
         members.insert("$ref".into(), format!("#{path}/{EVENT_TYPE}").into());
     }
@@ -115,7 +119,7 @@ fn name_event_type(members: &mut Map<String, Value>, direction: Direction) {
 /// The schema that [`name_event_type`] refers to.
 fn event_type(direction: Direction) -> Value {
     let list = if direction == Direction::Request { "enum" } else { "x-extensible-enum" };
-    json!({ "type": "string", "description": "A type of event.", list: Action::names(Action::events()) })
+    json!({ "type": "string", "description": EVENT_TYPE_DESCRIPTION, list: Action::names(Action::events()) })
 }
 
 /// Members may be added to a response.
@@ -162,6 +166,7 @@ pub(super) const REQUESTS: &str = "/components/requests";
 /// The path of response schemas.
 pub(super) const RESPONSES: &str = "/components/schemas";
 const EVENT_TYPE: &str = "EventType";
+const EVENT_TYPE_DESCRIPTION: &str = "A type of event.";
 
 /// The published schemas: those of requests and those of responses under one set of names. A type that goes both ways
 /// has two schemas, and that of requests has `Input` after its name. With them come the names of response schemas.
