@@ -92,18 +92,30 @@ def name_the_project(case):
     So coverage, which tries one fault at a time, names one that is there. A session must name one, which
     a description cannot say of a parameter that keys and tokens may leave out.
     """
-    described = case.operation.schema.raw_schema["paths"][case.operation.path]
-    described = described.get(case.method.lower(), {})
+    document = case.operation.schema.raw_schema
+    described = document["paths"][case.operation.path].get(case.method.lower(), {})
+    parameters = [resolve(document, parameter) for parameter in described.get("parameters", [])]
     covering = case.meta is not None and case.meta.phase.name.value == "coverage"
-    if any((parameter["in"], parameter["name"]) == ("query", "project_id") for parameter in described.get("parameters", [])):
+    if any((parameter["in"], parameter["name"]) == ("query", "project_id") for parameter in parameters):
         if must_name(case.query or {}, covering):
             case.query = {**(case.query or {}), "project_id": PROJECT}
     if isinstance(case.body, dict) and "requestBody" in described:
-        name = described["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
-        schema = case.operation.schema.raw_schema["components"]["schemas"][name]
+        schema = resolve(document, described["requestBody"]["content"]["application/json"]["schema"])
+        # Alternatives have the same members.
+        schema = resolve(document, schema.get("oneOf", [schema])[0])
         required = "project_id" in schema.get("required", [])
         if "project_id" in schema.get("properties", {}) and must_name(case.body, covering, required):
             case.body["project_id"] = PROJECT
+
+
+def resolve(document, value):
+    """What a reference refers to; anything else as it is."""
+    while "$ref" in value:
+        reference = value["$ref"]
+        value = document
+        for part in reference.removeprefix("#/").split("/"):
+            value = value[part]
+    return value
 
 
 def must_name(members, covering, required=False):

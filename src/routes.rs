@@ -12,7 +12,10 @@ use crate::{
     docs::{entry, handlers as docs},
     events::handlers as events,
     health,
-    http::api::Api,
+    http::{
+        api::Api,
+        asset::{FileRequest, Packed},
+    },
     keys::handlers as keys,
     metrics::requests::Named,
     openapi::{self, OpenApiDocument},
@@ -175,9 +178,9 @@ pub fn description() -> &'static Value {
 }
 
 /// `GET /openapi.json`.
-async fn describe(_: Public) -> Result<OpenApiDocument> {
-    static WRITTEN: LazyLock<OpenApiDocument> = LazyLock::new(|| OpenApiDocument::new(description()));
-    Ok(WRITTEN.clone())
+async fn describe(_: Public, request: FileRequest) -> Result<OpenApiDocument> {
+    static PACKED: LazyLock<Packed> = LazyLock::new(|| openapi::packed(description()));
+    Ok(OpenApiDocument { document: PACKED.clone(), request })
 }
 
 /// Builds the router from the table. A gate runs before each handler.

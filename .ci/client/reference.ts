@@ -61,7 +61,7 @@ expect(projects.request_id.startsWith("req_") && projects.next_cursor === undefi
 
 const users = await body(server.GET("/v1/users", { params: { query: { limit: 25 } } }), 200);
 const admin = users.data.find((user) => user.id === "usr_8f2");
-equal(admin?.role satisfies "viewer" | "member" | "admin" | "owner" | undefined, "admin", "the role of usr_8f2");
+equal(admin?.role satisfies string | undefined, "admin", "the role of usr_8f2");
 expect(admin?.email.includes("@") === true, "an e-mail address", admin);
 
 const token = await body(
@@ -99,16 +99,14 @@ do {
 } while (cursor !== undefined);
 equal(paged, whole.data.map((key) => key.id), "the keys, page by page");
 
-/** What a person is told, chosen by the code alone; a code that the description lacks does not compile. */
+/** What a person is told, chosen by the code alone. Codes may be added, so that any text compiles. */
 function told(problem: Problem): string {
+  problem.code satisfies string;
   switch (problem.code) {
     case "validation_failed":
       return (problem.errors ?? []).map((item) => `${item.pointer}: ${item.code}`).join(", ");
     case "insufficient_scope":
       return "ask for another key";
-    // @ts-expect-error There is no such code.
-    case "validation_fialed":
-      return "never";
     default:
       return problem.detail;
   }

@@ -62,7 +62,7 @@ pub fn settings() -> SchemaSettings {
 
 /// Converts `oneOf` constants, which describe an enum with a comment on each value, to `enum`, with the comments in the
 /// description, because validators and client generators support `enum` better.
-fn plain_enum(schema: &mut Schema) {
+pub fn plain_enum(schema: &mut Schema) {
     let Some(Value::Array(choices)) = schema.get("oneOf") else { return };
     let named = |choice: &Value| Some((choice.get("const")?.clone(), choice.get("description").cloned()));
     let Some(values) = choices.iter().map(named).collect::<Option<Vec<_>>>() else { return };

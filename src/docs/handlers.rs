@@ -15,18 +15,23 @@ use crate::{
 };
 
 /// API reference.
-pub async fn reference(_: Public) -> Result<Html> {
-    Ok(pages::reference())
+pub async fn reference(_: Public, request: FileRequest) -> Result<Html> {
+    Ok(Html { page: pages::reference(), request })
 }
 
 /// List of all error codes.
-pub async fn errors(_: Public) -> Result<Html> {
-    Ok(pages::errors())
+pub async fn errors(_: Public, request: FileRequest) -> Result<Html> {
+    Ok(Html { page: pages::errors(), request })
 }
 
 /// Page of one error code.
-pub async fn error(_: Public, State(app): State<App>, PathWord(code): PathWord<Code>) -> Result<Html> {
-    Ok(pages::error(code, &app.public_url))
+pub async fn error(
+    _: Public,
+    State(app): State<App>,
+    request: FileRequest,
+    PathWord(code): PathWord<Code>,
+) -> Result<Html> {
+    Ok(Html { page: pages::error(code, &app.public_url), request })
 }
 
 /// Static file of the pages.

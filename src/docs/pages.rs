@@ -1,4 +1,9 @@
-//! Content of the HTML pages. Every inserted value is escaped with `escape` or is a constant.
+//! Content of the HTML pages. Every inserted value is escaped with `escape` or is a constant. Each page is rendered and
+//! compressed once.
+
+use std::sync::LazyLock;
+
+use dashmap::DashMap;
 
 use crate::{
     base::{
@@ -6,23 +11,32 @@ use crate::{
         id::{Kind, Request, RequestId},
     },
     http::{
+        asset::Packed,
         catalogue::{self, Entry, entry},
-        html::{Html, escape},
+        html::escape,
         problem::Problem,
     },
 };
 
 /// API reference, which Swagger UI renders from `/openapi.json`.
-pub fn reference() -> Html {
-    page(
-        "API reference",
-        r#"<link rel="stylesheet" href="/docs/assets/swagger-ui.css">"#,
-        include_str!("reference.html"),
-    )
+pub fn reference() -> Packed {
+    static PAGE: LazyLock<Packed> = LazyLock::new(|| {
+        page(
+            "API reference",
+            r#"<link rel="stylesheet" href="/docs/assets/swagger-ui.css">"#,
+            include_str!("reference.html"),
+        )
+    });
+    PAGE.clone()
 }
 
 /// Table of all error codes, by status.
-pub fn errors() -> Html {
+pub fn errors() -> Packed {
+    static PAGE: LazyLock<Packed> = LazyLock::new(error_table);
+    PAGE.clone()
+}
+
+fn error_table() -> Packed {
     let mut codes = Code::ALL.to_vec();
     // Stable sort: within a status, codes keep the order of the enum.
     codes.sort_by_key(|&code| entry(code).status);
@@ -50,7 +64,13 @@ pub fn errors() -> Html {
 }
 
 /// Page of one error code, with an example as this server writes it.
-pub fn error(code: Code, public_url: &str) -> Html {
+pub fn error(code: Code, public_url: &str) -> Packed {
+    // A process has one public URL; tests have a few.
+    static PAGES: LazyLock<DashMap<(Code, String), Packed>> = LazyLock::new(DashMap::new);
+    PAGES.entry((code, public_url.to_owned())).or_insert_with(|| error_page(code, public_url)).clone()
+}
+
+fn error_page(code: Code, public_url: &str) -> Packed {
     let Entry { status, title, meaning, remedy, .. } = entry(code);
     let request_id: RequestId = Request::EXAMPLE.parse().unwrap_or_default();
     let problem = Problem::new(&catalogue::example(code), request_id, public_url);
@@ -69,9 +89,9 @@ pub fn error(code: Code, public_url: &str) -> Html {
     page(title, "", &main)
 }
 
-fn page(title: &str, head: &str, main: &str) -> Html {
+fn page(title: &str, head: &str, main: &str) -> Packed {
     let here = |name: &str| if name == title { " aria-current=\"page\"" } else { "" };
-    Html(format!(
+    Packed::new(format!(
         include_str!("page.html"),
         title = escape(title),
         head = head,

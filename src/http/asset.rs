@@ -1,25 +1,28 @@
-//! Files that are part of the binary. They stay compressed in it: a browser gets the bytes as they
-//! are, without a copy, and for whoever takes no gzip they are unpacked piece by piece.
+//! Files and pages that are compressed once, at build time or at first use, and sent with or without gzip. Only what
+//! holds nothing of a caller is sent so: a compressed answer that mixes secrets with a caller's text leaks them (BREACH).
 
 use std::{
     convert::Infallible,
-    io::{self, Read},
+    io::{self, Read, Write},
 };
 
 use axum::{
     body::{Body, Bytes},
     extract::FromRequestParts,
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use flate2::read::GzDecoder;
+use flate2::{Compression, GzBuilder, read::GzDecoder};
 use futures_util::stream;
 use schemars::json_schema;
+use sha2::{Digest, Sha256};
 
 use super::{
+    condition::OtherTag,
     describe::{Answer, AnswerShape, Argument},
     html::page_headers,
 };
+use crate::base::{etag::EntityTag, hex};
 
 /// How much is unpacked at a time.
 const PIECE: usize = 16 * 1024;
@@ -34,11 +37,10 @@ pub struct Asset {
 }
 
 impl Asset {
-    /// The last eight bytes of a gzip file are the checksum and the length of what is in it (RFC 1952
-    /// §2.3.1). Weak, because it is the same for the compressed file and the plain one.
-    fn etag(&self) -> String {
+    /// The last eight bytes of a gzip file are the checksum and the length of its content (RFC 1952 §2.3.1).
+    fn tag(&self) -> String {
         let trailer = self.gzip.last_chunk::<8>().copied().unwrap_or_default();
-        format!("W/\"{:016x}\"", u64::from_be_bytes(trailer))
+        format!("{:016x}", u64::from_be_bytes(trailer))
     }
 
     fn plain(&self) -> Body {
@@ -54,68 +56,112 @@ impl Asset {
     }
 }
 
-/// What a request for a file says of what its sender has and takes.
-#[derive(Debug)]
+/// A text, plain and compressed. Clones share the bytes.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    plain: Bytes,
+    /// Empty if compression failed.
+    gzip: Bytes,
+    tag: String,
+}
+
+impl Packed {
+    /// Compresses `text`.
+    pub fn new(text: String) -> Self {
+        let mut packed = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
+        let gzip = packed.write_all(text.as_bytes()).and_then(|()| packed.finish()).unwrap_or_default();
+        let hash: [u8; 32] = Sha256::digest(&text).into();
+        let mut tag = String::with_capacity(16);
+        hex::push(&mut tag, hash.get(..8).unwrap_or_default());
+        Self { plain: text.into(), gzip: gzip.into(), tag }
+    }
+
+    /// The response in the encoding that `request` accepts.
+    pub fn response(self, media_type: &'static str, request: FileRequest) -> Response {
+        let accepts = FileRequest { accepts_gzip: request.accepts_gzip && !self.gzip.is_empty() };
+        negotiated(media_type, &self.tag, accepts, || self.gzip.into(), || self.plain.into())
+    }
+}
+
+/// The encodings that a request accepts.
+#[derive(Clone, Copy, Debug)]
 pub struct FileRequest {
-    takes_gzip: bool,
-    has: Vec<String>,
+    accepts_gzip: bool,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for FileRequest {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let has = items(&parts.headers, header::IF_NONE_MATCH).map(str::to_owned).collect();
-        let takes_gzip = items(&parts.headers, header::ACCEPT_ENCODING).any(|coding| {
-            let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-            // "q=0" and "q=0.000" say: anything but this.
-            let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim_matches(['0', '.']).is_empty());
-            name.trim().eq_ignore_ascii_case("gzip") && !refused
-        });
-        Ok(Self { takes_gzip, has })
+        Ok(Self { accepts_gzip: accepts_gzip(&parts.headers) })
     }
 }
 
 impl Argument for FileRequest {}
 
-fn items(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+/// Whether `Accept-Encoding` accepts gzip and does not prefer `identity` (RFC 9110 §12.5.3). A malformed weight counts
+/// as 0.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let (mut gzip, mut any, mut identity) = (None, None, None);
+    let lines = headers.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
+    for coding in lines.flat_map(|value| value.split(',')) {
+        let mut parts = coding.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let weight: f32 = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
+        match name.as_str() {
+            "gzip" | "x-gzip" => gzip = Some(weight),
+            "*" => any = Some(weight),
+            "identity" => identity = Some(weight),
+            _ => {}
+        }
+    }
+    let gzip = gzip.or(any).unwrap_or(0.0);
+    gzip > 0.0 && gzip >= identity.unwrap_or(0.0)
 }
 
-/// 200 with a file, or 304 for whoever has it.
+/// 200 with one of two encodings, each with an ETag of its own. The gate answers 304 to a request that has either.
+fn negotiated(
+    media_type: &'static str,
+    tag: &str,
+    request: FileRequest,
+    gzip: impl FnOnce() -> Body,
+    plain: impl FnOnce() -> Body,
+) -> Response {
+    let (of_plain, of_gzip) = (EntityTag::strong(tag), EntityTag::strong(format!("{tag}-gzip")));
+    let (mut response, sent, other) = match request.accepts_gzip {
+        true => (Response::new(gzip()), of_gzip, of_plain),
+        false => (Response::new(plain()), of_plain, of_gzip),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if request.accepts_gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if let Ok(sent) = HeaderValue::from_str(&sent.to_string()) {
+        headers.insert(header::ETAG, sent);
+    }
+    response.extensions_mut().insert(OtherTag(other));
+    response
+}
+
+/// 200 with a file.
 #[derive(Debug)]
 pub struct File {
     /// The file.
     pub asset: Asset,
-    /// What was asked.
+    /// The accepted encodings.
     pub request: FileRequest,
 }
 
 impl IntoResponse for File {
     fn into_response(self) -> Response {
         let Self { asset, request } = self;
-        let etag = asset.etag();
-        let mut headers = page_headers();
-        // Asked for anew each time, which costs a 304: after an update no page gets a file of before.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-        if let Ok(etag) = HeaderValue::from_str(&etag) {
-            headers.insert(header::ETAG, etag);
-        }
-        if request.has.iter().any(|has| *has == etag || has == "*") {
-            return (StatusCode::NOT_MODIFIED, headers).into_response();
-        }
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.media_type));
-        if request.takes_gzip {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            return (headers, Bytes::from_static(asset.gzip)).into_response();
-        }
-        (headers, asset.plain()).into_response()
+        let gzip = || Bytes::from_static(asset.gzip).into();
+        let mut response = negotiated(asset.media_type, &asset.tag(), request, gzip, || asset.plain());
+        response.headers_mut().extend(page_headers());
+        response
     }
 }
 
@@ -126,12 +172,37 @@ impl Answer for File {
         media_types: &["text/css", "text/javascript", "text/plain", "image/svg+xml"],
         schema: |_| json_schema!({ "type": "string" }),
         location: false,
-        others: &[(304, "The file is still the one whose ETag If-None-Match names.")],
-        etag: false,
+        others: &[],
+        etag: true,
         dry_run: None,
         once: false,
         private: false,
         read: false,
         as_of: false,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_chosen_by_the_weights_of_accept_encoding() {
+        let accepts = |codings: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_str(codings).unwrap());
+            accepts_gzip(&headers)
+        };
+        for codings in
+            ["gzip", "br, GZIP;q=0.5", "*", "deflate, *;q=0.1", "gzip;q=1, identity;q=0.5", "x-gzip", "gzip ; q=0.001"]
+        {
+            assert!(accepts(codings), "{codings}");
+        }
+        for codings in
+            ["", "br", "identity", "gzip;q=0", "gzip; q=0.000", "*;q=1, gzip;q=0", "gzip;q=0.2, identity", "gzip;q=x"]
+        {
+            assert!(!accepts(codings), "{codings}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
 }

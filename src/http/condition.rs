@@ -26,17 +26,37 @@ fn lines(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     (!lines.is_empty()).then(|| lines.join(&b','))
 }
 
+/// Entity tag of the same content in the other encoding; attached to a response that exists in two encodings.
+#[derive(Clone, Debug)]
+pub struct OtherTag(pub EntityTag);
+
 /// Applies the preconditions of a read to its unconditional `response`.
 pub fn apply(conditions: &Conditions, mut response: Response) -> Response {
     let tag = response.headers().get(header::ETAG).and_then(|tag| EntityTag::parse(tag.as_bytes()));
     let (StatusCode::OK, Some(tag)) = (response.status(), tag) else { return response };
-    match conditions.check_read(&tag) {
+    let mut outcome = conditions.check_read(&tag);
+    if !matches!(outcome, Ok(ReadOutcome::NotModified))
+        && let Some(OtherTag(other)) = response.extensions_mut().remove()
+    {
+        match conditions.check_read(&other) {
+            Ok(ReadOutcome::NotModified) => {
+                // A cache finds its copy by the tag that it sent.
+                if let Ok(other) = HeaderValue::from_str(&other.to_string()) {
+                    response.headers_mut().insert(header::ETAG, other);
+                }
+                outcome = Ok(ReadOutcome::NotModified);
+            }
+            of_other => outcome = outcome.or(of_other),
+        }
+    }
+    match outcome {
         Ok(ReadOutcome::Send) => response,
         Ok(ReadOutcome::NotModified) => {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             *response.body_mut() = Body::empty();
-            response.headers_mut().remove(header::CONTENT_TYPE);
-            response.headers_mut().remove(header::CONTENT_LENGTH);
+            for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING] {
+                response.headers_mut().remove(name);
+            }
             response
         }
         Err(error) => error.into_response(),

@@ -7,21 +7,28 @@ use axum::{
 };
 use schemars::json_schema;
 
-use super::describe::{Answer, AnswerShape};
+use super::{
+    asset::{FileRequest, Packed},
+    describe::{Answer, AnswerShape},
+};
 
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// 200 with a page.
 #[derive(Debug)]
-pub struct Html(pub String);
+pub struct Html {
+    /// The page.
+    pub page: Packed,
+    /// The accepted encodings.
+    pub request: FileRequest,
+}
 
 impl IntoResponse for Html {
     fn into_response(self) -> Response {
-        let mut headers = page_headers();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        (headers, self.0).into_response()
+        let mut response = self.page.response("text/html; charset=utf-8", self.request);
+        response.headers_mut().extend(page_headers());
+        response
     }
 }
 
@@ -33,7 +40,7 @@ impl Answer for Html {
         schema: |_| json_schema!({ "type": "string" }),
         location: false,
         others: &[],
-        etag: false,
+        etag: true,
         dry_run: None,
         once: false,
         private: false,
@@ -44,7 +51,9 @@ impl Answer for Html {
 
 /// What a browser is told of every page and all it is made of.
 pub fn page_headers() -> HeaderMap {
-    let headers: [(HeaderName, &'static str); 3] = [
+    let headers: [(HeaderName, &'static str); 4] = [
+        // Checked each time, which costs a 304: after an update no page gets a file of before.
+        (header::CACHE_CONTROL, "no-cache"),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),

@@ -1,35 +1,21 @@
-//! The errors that an operation can answer with, each with its example from the catalogue.
+//! The errors that each operation can answer with.
 
-#![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Method;
-use serde_json::{Map, Value, json};
 
-use super::schemas::{header, optional_header, request_id_header};
 use crate::{
-    base::{
-        error::Code,
-        id::{Kind, Request, RequestId},
-        need::Need,
-        secret::SecretKind,
-    },
-    http::{
-        catalogue::{self, entry},
-        describe::Operation,
-        problem::{self, Problem},
-    },
+    base::{error::Code, need::Need, secret::SecretKind},
+    http::{catalogue::entry, describe::Operation, edge},
 };
 
 /// The errors that follow from what a route reads and asks for, and its own.
-pub(super) fn errors_of(operation: &Operation) -> Vec<Code> {
-    let mut codes = vec![
-        Code::UriTooLong,
-        Code::HeadersTooLarge,
-        Code::UnknownParameter,
-        Code::Internal,
-        Code::Overloaded,
-        Code::Timeout,
-    ];
+pub fn errors_of(operation: &Operation) -> Vec<Code> {
+    let mut codes =
+        vec![Code::UriTooLong, Code::HeadersTooLarge, Code::UnknownParameter, Code::Internal, Code::Timeout];
+    if !edge::ALWAYS.contains(&operation.path) {
+        codes.push(Code::Overloaded);
+    }
     if operation.need != Need::Public {
         codes.extend([
             Code::MalformedRequest,
@@ -105,52 +91,25 @@ pub(super) fn errors_of(operation: &Operation) -> Vec<Code> {
     codes
 }
 
-/// The schema of a problem that has one of `codes`.
-pub(super) fn with_codes(problem: &Value, codes: &[Code]) -> Value {
-    let codes: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
-    json!({ "allOf": [problem, { "properties": { "code": { "enum": codes } } }] })
-}
-
-pub(super) fn problem_response(status: u16, codes: &[Code], schema: &Value) -> Value {
-    let meanings: Vec<String> =
-        codes.iter().map(|&code| format!("[`{code}`](/docs/errors/{code}): {}", entry(code).meaning)).collect();
-    let request_id: RequestId = Request::EXAMPLE.parse().unwrap_or_default();
-    let examples: Map<String, Value> = codes
-        .iter()
-        .map(|&code| {
-            let problem = Problem::new(&catalogue::example(code), request_id, "https://api.cloudapi.dev");
-            (code.to_string(), json!({ "summary": entry(code).title, "value": problem }))
-        })
-        .collect();
-    let mut response = json!({
-        "description": meanings.join("\n\n"),
-        "headers": { "X-Request-Id": request_id_header() },
-        "content": { problem::MEDIA_TYPE: { "schema": schema, "examples": examples } },
-    });
-    match status {
-        401 => {
-            let text = json!({ "type": "string" });
-            response["headers"]["WWW-Authenticate"] = header("How to authenticate (RFC 6750).", text);
-        }
-        403 => {
-            let description = "With `insufficient_scope`: which scope was missing (RFC 6750).";
-            response["headers"]["WWW-Authenticate"] = optional_header(description);
-        }
-        409 if codes.contains(&Code::IdempotencyInProgress) => {
-            let description = "With `idempotency_in_progress`: seconds to wait before trying again.";
-            response["headers"]["Retry-After"] = optional_header(description);
-        }
-        429 => {
-            response["headers"]["Retry-After"] = retry_after();
-            response["headers"]["RateLimit-Policy"] = optional_header("The limit of the credential, if that is it.");
-            response["headers"]["RateLimit"] = optional_header("How that limit stands.");
-        }
-        503 => response["headers"]["Retry-After"] = retry_after(),
-        _ => {}
+/// The codes of [`errors_of`], each with its status, in the order of statuses.
+pub(super) fn statuses_of(operation: &Operation) -> BTreeMap<u16, Vec<Code>> {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in errors_of(operation) {
+        by_status.entry(entry(code).status.as_u16()).or_default().push(code);
     }
-    response
+    by_status
 }
 
-fn retry_after() -> Value {
-    header("Seconds to wait before trying again.", json!({ "type": "integer", "minimum": 1 }))
+/// The codes that more than a quarter of `operations` can return.
+pub(super) fn common_codes(operations: &[&Operation]) -> BTreeSet<Code> {
+    let mut counts: BTreeMap<Code, usize> = BTreeMap::new();
+    for code in operations.iter().flat_map(|operation| errors_of(operation)) {
+        *counts.entry(code).or_default() += 1;
+    }
+    counts.into_iter().filter(|&(_, count)| count * 4 > operations.len()).map(|(code, _)| code).collect()
+}
+
+/// Whether a conflict with this code ends soon, so that the response says when.
+pub(super) fn retryable_conflict(code: Code) -> bool {
+    code == Code::IdempotencyInProgress
 }

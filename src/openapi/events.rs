@@ -3,7 +3,11 @@
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::schemas::Schemas;
+use super::{
+    components::{pascal_case, reference},
+    portable::{Direction, publish},
+    schemas::Schemas,
+};
 use crate::{
     base::action::Action,
     events::{
@@ -12,47 +16,131 @@ use crate::{
     },
 };
 
-/// The event types' descriptions, by type.
-pub(super) fn webhooks(schemas: &mut Schemas) -> Map<String, Value> {
-    Action::events()
-        .filter_map(|action| Some((action.to_string(), webhook(action, changes::of(action)?, schemas))))
-        .collect()
+/// The tag of the webhooks. That of the operations on events would make generators write one file for both, and lose one.
+pub(super) const TAG: &str = "event_types";
+
+/// The event types' descriptions, by type, and the schemas that they refer to.
+pub(super) fn webhooks(schemas: &mut Schemas) -> (Map<String, Value>, Map<String, Value>) {
+    let mut named = Map::new();
+    let webhooks = Action::events()
+        .filter_map(|action| Some((action.to_string(), webhook(action, changes::of(action)?, schemas, &mut named))))
+        .collect();
+    (webhooks, named)
 }
 
-fn webhook(action: Action, described: Described, schemas: &mut Schemas) -> Value {
+fn webhook(action: Action, described: Described, schemas: &mut Schemas, named: &mut Map<String, Value>) -> Value {
+    let name = format!("{}Event", pascal_case(action.as_str()));
+    let schema = schema(action, &described, &mut schemas.written, named);
+    named.insert(name.clone(), schema);
     json!({
         "post": {
             "operationId": format!("event_{}", action.as_str().replace('.', "_")),
-            "tags": ["events"],
+            "tags": [TAG],
             // Who sends shows it by a signature, which is none of OpenAPI's schemes.
             "security": [],
             "summary": action.meaning().trim_end_matches('.'),
-            "description": format!("{} As it is listed, streamed and sent to webhooks.", action.meaning()),
+            "description": action.meaning(),
             "requestBody": {
                 "required": true,
                 "content": {
                     "application/json": {
-                        "schema": schema(action, &described, &mut schemas.written),
+                        "schema": reference("schemas", &name),
                         "example": example(action, described),
                     },
                 },
             },
-            "responses": { "default": { "description": "Any 2xx says that you have kept it; anything else, that it shall be sent again." } },
+            "responses": { "default": reference("responses", RECEIVED) },
         },
     })
 }
 
+/// The name of [`received`] among the responses.
+pub(super) const RECEIVED: &str = "EventReceived";
+
+/// The response of a receiver.
+pub(super) fn received() -> Value {
+    json!({ "description": "Any 2xx says that you have kept it; anything else, that it shall be sent again." })
+}
+
 /// What every event has, and what is special of this type in its place: one object, because tools that close objects
-/// close each part of a composed one.
-fn schema(action: Action, described: &Described, written: &mut SchemaGenerator) -> Value {
-    let changes = (described.schema)(written).to_value();
+/// close each part of a composed one. What members have in common is described once, at `Event`.
+fn schema(
+    action: Action,
+    described: &Described,
+    written: &mut SchemaGenerator,
+    named: &mut Map<String, Value>,
+) -> Value {
+    let changes = changes_of(action, described, written, named);
     let mut data = definition::<EventData>(written);
-    set(&mut data, "action", json!({ "const": action }));
+    undescribe(&mut data);
+    set(&mut data, "action", json!({ "type": "string", "const": action }));
     set(&mut data, "changes", changes);
     let mut event = definition::<Event>(written);
-    set(&mut event, "type", json!({ "const": action }));
+    undescribe(&mut event);
+    set(&mut event, "type", json!({ "type": "string", "const": action }));
     set(&mut event, "data", data);
+    if let Value::Object(event) = &mut event {
+        event.insert("description".into(), action.meaning().into());
+    }
     event
+}
+
+/// The schema of `data.changes`. Types of events about one kind of thing share it.
+fn changes_of(
+    action: Action,
+    described: &Described,
+    written: &mut SchemaGenerator,
+    named: &mut Map<String, Value>,
+) -> Value {
+    let mut schema = (described.schema)(written).to_value();
+    if schema.get("$ref").is_some() {
+        return schema;
+    }
+    publish(&mut schema, Direction::Response);
+    if let Some(Value::Object(members)) = schema.get_mut("properties") {
+        members.values_mut().for_each(undescribe_pair);
+    }
+    if let Some((name, _)) = named.iter().find(|(_, named)| **named == schema) {
+        return reference("schemas", name);
+    }
+    let (of_thing, of_type) = (described.target.0, action.as_str().trim_end_matches("_changed"));
+    let names = [of_thing, of_type].map(|name| format!("{}Changes", pascal_case(name)));
+    match names.into_iter().find(|name| !named.contains_key(name)) {
+        Some(name) => {
+            let reference = reference("schemas", &name);
+            named.insert(name, schema);
+            reference
+        }
+        None => schema,
+    }
+}
+
+/// Removes the descriptions and examples of the old and the new value of a member, which the thing itself describes.
+fn undescribe_pair(pair: &mut Value) {
+    let undescribe = |schema: &mut Value| {
+        if let Value::Object(schema) = schema {
+            schema.retain(|name, _| name != "description" && name != "examples");
+        }
+    };
+    undescribe(pair);
+    for name in ["items", "prefixItems"] {
+        match pair.get_mut(name) {
+            Some(Value::Array(values)) => values.iter_mut().for_each(undescribe),
+            Some(value) => undescribe(value),
+            None => {}
+        }
+    }
+}
+
+/// Removes the descriptions and examples of an object and its members.
+fn undescribe(object: &mut Value) {
+    let Value::Object(object) = object else { return };
+    object.remove("description");
+    if let Some(Value::Object(members)) = object.get_mut("properties") {
+        for member in members.values_mut().filter_map(Value::as_object_mut) {
+            member.retain(|name, _| name != "description" && name != "examples");
+        }
+    }
 }
 
 /// Describes a member of an object anew.

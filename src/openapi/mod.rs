@@ -1,45 +1,62 @@
 //! The API's description (OpenAPI 3.1), made from what the route table and the handlers' signatures say.
 
+mod components;
 mod errors;
 mod events;
 pub mod notes;
+mod portable;
 mod schemas;
 
-use std::{borrow::Cow, collections::BTreeMap};
-
-use axum::{
-    body::Bytes,
-    http::header,
-    response::{IntoResponse, Response},
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
 };
+
+use axum::response::{IntoResponse, Response};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use self::schemas::Schemas;
-use crate::base::etag::EntityTag;
+pub use self::errors::errors_of;
+use self::{
+    components::{Parameters, components},
+    errors::common_codes,
+    schemas::{NOT_READY, Schemas},
+};
 use crate::http::{
+    asset::{FileRequest, Packed},
     describe::{Answer, AnswerShape, Operation},
     problem::Problem,
     reply::Json,
 };
 
-/// The document, written once: it is long, and the same for all.
-#[derive(Clone, Debug)]
-pub struct OpenApiDocument {
-    text: Bytes,
-    etag: String,
+/// The address of the server in examples.
+const PUBLIC_URL: &str = "https://api.cloudapi.dev";
+
+/// What the document's description says of its extensions, after the introduction.
+const EXTENSIONS: &str = "
+**Extensions in this document.** `x-extensible-enum` lists the known values of a member of a response. The member has no
+`enum`, because later versions may add values: treat an unknown value like any other text. An `enum`, in requests, is
+closed. `x-error-codes` lists all error codes that an operation can return; its description links those that few
+operations have. All operations share one error response for each status, which links the page of each of its codes.
+";
+
+/// The document, as text and compressed.
+pub fn packed(document: &Value) -> Packed {
+    Packed::new(format!("{document}\n"))
 }
 
-impl OpenApiDocument {
-    /// The document as it is sent.
-    pub fn new(description: &Value) -> Self {
-        Self { text: format!("{description}\n").into(), etag: EntityTag::of(description, &[]).to_string() }
-    }
+/// 200 with the document.
+#[derive(Clone, Debug)]
+pub struct OpenApiDocument {
+    /// The document.
+    pub document: Packed,
+    /// The accepted encodings.
+    pub request: FileRequest,
 }
 
 impl IntoResponse for OpenApiDocument {
     fn into_response(self) -> Response {
-        ([(header::CONTENT_TYPE, "application/json"), (header::ETAG, &self.etag)], self.text).into_response()
+        self.document.response("application/json", self.request)
     }
 }
 
@@ -69,41 +86,60 @@ impl JsonSchema for OpenApiDocument {
 
 /// The document that describes `operations`.
 pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
-    let mut schemas = Schemas::new();
-    let problem = schemas.written.subschema_for::<Problem>();
+    let operations: Vec<&Operation> = operations.collect();
+    let codes: BTreeSet<_> = operations.iter().flat_map(|operation| errors_of(operation)).collect();
+    let common = common_codes(&operations);
+    let (mut schemas, mut parameters) = (Schemas::new(), Parameters::default());
+    let problem = schemas.written.subschema_for::<Problem>().to_value();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     let mut tags: Vec<&str> = Vec::new();
-    for operation in operations {
+    for operation in &operations {
         let tag = tag_of(operation);
         if !tags.contains(&tag) {
             tags.push(tag);
         }
-        let described = schemas.operation(operation, &problem.as_value().clone());
+        let described = schemas.operation(operation, &common, &mut parameters);
         paths.entry(operation.path).or_default().insert(operation.method.as_str().to_lowercase(), described);
     }
-    let webhooks = events::webhooks(&mut schemas);
-    json!({
+    tags.push(events::TAG);
+    let (webhooks, event_schemas) = events::webhooks(&mut schemas);
+    let mut components = components(&codes, parameters, &problem);
+    if let (Some(not_ready), Some(Value::Object(responses))) =
+        (schemas.not_ready(&operations, &problem), components.get_mut("responses"))
+    {
+        responses.insert(NOT_READY.into(), not_ready);
+        responses.insert(events::RECEIVED.into(), events::received());
+    }
+    let (requests, mut responses) = schemas.definitions();
+    responses.extend(event_schemas);
+    let (schemas, response_names) = portable::merge(requests, responses);
+    components.insert("schemas".into(), schemas.into());
+    components.insert(
+        "securitySchemes".into(),
+        json!({
+            "session": security_scheme("`sess_…`: a signed-in person's dashboard backend. It sees every project of its user, with the scopes of the user's role there."),
+            "key": security_scheme("`sk_live_…`: a project's servers and CI. It sees its own project."),
+            "token": security_scheme("`cap_…`: a service. It sees its own project, with its own scopes."),
+        }),
+    );
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "CloudAPI",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": env!("CARGO_PKG_DESCRIPTION"),
-            "description": include_str!("introduction.md"),
+            "description": format!("{}{EXTENSIONS}", include_str!("introduction.md")),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/", "description": "This server." }],
         "tags": tags.iter().map(|tag| json!({ "name": tag, "description": tag_description(tag) })).collect::<Vec<_>>(),
         "paths": paths,
         "webhooks": webhooks,
-        "components": {
-            "securitySchemes": {
-                "session": security_scheme("`sess_…`: a signed-in person's dashboard backend. It sees every project of its user, with the scopes of the user's role there."),
-                "key": security_scheme("`sk_live_…`: a project's servers and CI. It sees its own project."),
-                "token": security_scheme("`cap_…`: a service. It sees its own project, with its own scopes."),
-            },
-            "schemas": schemas.definitions(),
-        },
-    })
+        "components": components,
+    });
+    portable::name_requests(&mut document, &response_names);
+    portable::remove_unused(&mut document);
+    document
 }
 
 fn security_scheme(description: &str) -> Value {
@@ -137,6 +173,7 @@ fn tag_description(tag: &str) -> &'static str {
         "operations" => "What is being done to resources, and what came of it.",
         "providers" => "Where resources can be, what each provider can do, and what a spec may hold.",
         "events" => "What happens in a project, in order, to be listed or followed.",
+        events::TAG => "The types of events: `data.changes` of each, as lists, streams and webhooks carry it.",
         "webhooks" => "Where a project's events are sent, and what came of it.",
         "audit" => "Who did what and when, in a form that shows any change made to it afterwards.",
         "health" => "Whether the server lives and is ready.",

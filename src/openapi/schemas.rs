@@ -2,7 +2,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Method;
 use schemars::{
@@ -12,14 +12,16 @@ use schemars::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    errors::{errors_of, problem_response, with_codes},
+    components::{NOT_MODIFIED, Parameters, error_response, headers, pascal_case, reference},
+    errors::statuses_of,
     notes::note,
+    portable::{Direction, REQUESTS, RESPONSES, publish},
     tag_of,
 };
 use crate::{
     base::{
         error::Code,
-        id::{Event, EventId, Kind, ProjectId, Request, RequestId},
+        id::{Event, EventId, Kind, ProjectId},
         need::{Itself, Need},
         schema,
         scope::Scope,
@@ -27,8 +29,8 @@ use crate::{
         text::NO_CONTROL_CHARACTERS,
     },
     http::{
-        catalogue::entry,
         describe::{Operation, SchemaOf},
+        problem,
     },
 };
 
@@ -40,42 +42,52 @@ pub(super) struct Schemas {
 
 impl Schemas {
     pub(super) fn new() -> Self {
-        let settings = || {
+        let settings = |path: &str| {
             schema::settings().with(|settings| {
                 settings.meta_schema = None;
-                settings.definitions_path = "/components/schemas".into();
+                settings.definitions_path = path.to_owned().into();
             })
         };
-        Self { read: settings().into_generator(), written: settings().for_serialize().into_generator() }
+        Self {
+            read: settings(REQUESTS).into_generator(),
+            written: settings(RESPONSES).for_serialize().into_generator(),
+        }
     }
 
-    pub(super) fn definitions(mut self) -> Map<String, Value> {
-        let mut all = self.read.take_definitions(true);
-        all.values_mut().for_each(exclude_control_characters);
-        all.extend(self.written.take_definitions(true));
-        all
+    /// The schemas of requests and those of responses.
+    pub(super) fn definitions(&mut self) -> (Map<String, Value>, Map<String, Value>) {
+        let mut requests = self.read.take_definitions(true);
+        requests.values_mut().for_each(exclude_control_characters);
+        (requests, self.written.take_definitions(true))
     }
 
-    pub(super) fn operation(&mut self, operation: &Operation, problem: &Value) -> Value {
+    pub(super) fn operation(
+        &mut self,
+        operation: &Operation,
+        common: &BTreeSet<Code>,
+        shared: &mut Parameters,
+    ) -> Value {
         let tag = tag_of(operation);
         let verb = operation.handler.rsplit("::").next().unwrap_or_default();
         let id = format!("{tag}_{verb}");
+        let codes = statuses_of(operation);
         let need = describe_need(operation);
-        let description = note(&id).map_or_else(|| need.clone(), |note| format!("{note}\n\n{need}"));
+        let description = [note(&id).map(str::to_owned), Some(need), describe_codes(&codes, common)];
         let mut described = json!({
             "operationId": id,
             "tags": [tag],
             "summary": operation.summary.trim_end_matches('.'),
-            "description": description,
+            "description": description.into_iter().flatten().collect::<Vec<_>>().join("\n\n"),
             "security": security(operation.need),
-            "responses": self.responses(operation, problem),
+            "responses": self.responses(operation, &codes),
+            ERROR_CODES: codes.values().flatten().map(|code| code.as_str()).collect::<Vec<_>>(),
         });
-        let parameters = self.parameters(operation);
+        let parameters = self.parameters(operation, shared);
         if !parameters.is_empty() {
             described["parameters"] = parameters.into();
         }
         if let Some(body) = operation.body {
-            let content = json!({ "schema": schema_of(&mut self.read, body.schema) });
+            let content = json!({ "schema": request(&mut self.read, body.schema) });
             let content: Map<String, Value> =
                 body.media_types.iter().map(|&media_type| (media_type.to_owned(), content.clone())).collect();
             described["requestBody"] = json!({ "required": body.required, "content": content });
@@ -83,53 +95,64 @@ impl Schemas {
         described
     }
 
-    pub(super) fn parameters(&mut self, operation: &Operation) -> Vec<Value> {
+    fn parameters(&mut self, operation: &Operation, shared: &mut Parameters) -> Vec<Value> {
         let names = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         let mut parameters: Vec<Value> = names
             .zip(&operation.path_ids)
             .map(|(name, &id)| {
-                json!({
+                let parameter = json!({
                     "name": name,
                     "in": "path",
                     "required": true,
                     "description": format!("The {}.", name.replace('_', " ").replace(" id", "'s id")),
-                    "schema": schema_of(&mut self.read, id),
-                })
+                    "schema": request(&mut self.read, id),
+                });
+                if name.ends_with("_id") { shared.share(&pascal_case(name), parameter) } else { parameter }
             })
             .collect();
+        let mut header = |component: &str, name: &str, description: &str, schema: Value| {
+            let parameter = json!({ "name": name, "in": "header", "description": description, "schema": schema });
+            parameters.push(shared.share(component, parameter));
+        };
         if operation.answer.once {
-            parameters.push(json!({
-                "name": "Idempotency-Key",
-                "in": "header",
-                "description": "A name of your own for this write, such as a UUID. Sent again within 24 hours with the same key, it is not done again: you get the first answer.",
-                "schema": { "type": "string", "minLength": 1, "maxLength": 257, "pattern": r#"^([!#-~][!-~]{0,254}|"[!#-\[\]-~]{1,255}")$"#, "examples": ["0195f2d4-1c7e-7b3a-9f00-5d2e8a4c6b10"] },
-            }));
+            header(
+                "IdempotencyKey",
+                "Idempotency-Key",
+                "A unique name for this write, such as a UUID. A request that repeats the key within 24 hours is not executed again and gets the first response.",
+                json!({ "type": "string", "minLength": 1, "maxLength": 257, "pattern": r#"^([!#-~][!-~]{0,254}|"[!#-\[\]-~]{1,255}")$"#, "examples": ["0195f2d4-1c7e-7b3a-9f00-5d2e8a4c6b10"] }),
+            );
         }
         if operation.conditional {
-            parameters.push(json!({
-                "name": "If-Match",
-                "in": "header",
-                "description": "The `ETag` that the item must still have, or several with commas between, or `*`; else the answer is 412. A weak ETag (`W/`) never matches here.",
-                "schema": { "type": "string", "pattern": ETAGS, "examples": ["\"7\""] },
-            }));
-            parameters.push(json!({
-                "name": "If-None-Match",
-                "in": "header",
-                "description": if operation.method == Method::GET {
-                    "The `ETag` that you have, or several with commas between, or `*`; when the item still has it, the answer is 304 without a body."
-                } else {
-                    "The `ETag` that the item must not have, or several with commas between, or `*`; when it has it, the answer is 412."
-                },
-                "schema": { "type": "string", "pattern": ETAGS, "examples": ["\"7\""] },
-            }));
+            let tags = json!({ "type": "string", "pattern": ETAGS, "examples": ["\"7\""] });
+            header(
+                "IfMatch",
+                "If-Match",
+                "The `ETag` that the item must still have, or several separated by commas, or `*`; otherwise the response is 412. A weak ETag (`W/`) never matches here.",
+                tags.clone(),
+            );
+            if operation.method == Method::GET {
+                header(
+                    "IfNoneMatch",
+                    "If-None-Match",
+                    "The `ETag` that you have, or several separated by commas, or `*`; if the item still has it, the response is 304 without a body.",
+                    tags,
+                );
+            } else {
+                header(
+                    "IfNoneMatchOnWrite",
+                    "If-None-Match",
+                    "The `ETag` that the item must not have, or several separated by commas, or `*`; if the item has it, the response is 412.",
+                    tags,
+                );
+            }
         }
         if operation.resumable {
-            parameters.push(json!({
-                "name": "Last-Event-ID",
-                "in": "header",
-                "description": "The last `id` of the stream before: what comes goes on after it, without a gap. Left out, it starts with what happens from now on.",
-                "schema": { "type": "string", "pattern": EventId::pattern(), "examples": [Event::EXAMPLE] },
-            }));
+            header(
+                "LastEventId",
+                "Last-Event-ID",
+                "The last `id` of the previous stream: the new one continues after it without a gap. Without this header the stream starts with new events.",
+                json!({ "type": "string", "pattern": EventId::pattern(), "examples": [Event::EXAMPLE] }),
+            );
         }
         for (name, property) in operation.query.iter().flat_map(|rules| rules.properties()) {
             let mut property = property.clone();
@@ -137,112 +160,127 @@ impl Schemas {
             forbid_null(&mut property);
             // The parameter's own says more than that of its type.
             property.as_object_mut().and_then(|property| property.remove("description"));
+            let mut component = None;
             // Described more narrowly than the rules of the query string are, because an id of
             // another kind has an answer of its own, and 404 must not tell malformed from foreign.
             match name.as_str() {
                 "cursor" => {
-                    property = self.cursor(operation).unwrap_or(property);
+                    if let Some((list, cursor)) = self.cursor(operation) {
+                        property = cursor;
+                        component = Some(format!("{}Cursor", list.trim_end_matches("List")));
+                    }
                     // Providers have no ids: their names are the cursors.
-                    if property.get("pattern").is_none() {
+                    if tag_of(operation) == "providers" {
                         property =
                             json!({ "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$", "examples": ["sim"] });
                     }
                 }
-                "project_id" => property = self.read.subschema_for::<ProjectId>().to_value(),
+                "project_id" => {
+                    property = self.read.subschema_for::<ProjectId>().to_value();
+                    component = Some("ProjectIdFilter".into());
+                }
+                "limit" | "order" | "dry_run" => component = Some(pascal_case(name)),
                 _ => {}
             }
             exclude_control_characters(&mut property);
-            parameters.push(json!({ "name": name, "in": "query", "description": description, "schema": property }));
+            publish(&mut property, Direction::Request);
+            let parameter = json!({ "name": name, "in": "query", "description": description, "schema": property });
+            parameters.push(match component {
+                Some(component) => shared.share(&component, parameter),
+                None => parameter,
+            });
         }
         parameters
     }
 
-    /// A cursor is what the list answers as `next_cursor`.
-    pub(super) fn cursor(&mut self, operation: &Operation) -> Option<Value> {
+    /// A cursor is the `next_cursor` of the list, whose schema is named.
+    fn cursor(&mut self, operation: &Operation) -> Option<(String, Value)> {
         let list = schema_of(&mut self.written, operation.answer.schema);
         let name = list["$ref"].as_str()?.rsplit('/').next()?;
         let mut cursor = self.written.definitions().get(name)?.pointer("/properties/next_cursor")?.clone();
         cursor.as_object_mut()?.remove("description");
-        Some(cursor)
+        Some((name.to_owned(), cursor))
     }
 
-    pub(super) fn responses(&mut self, operation: &Operation, problem: &Value) -> Value {
+    fn responses(&mut self, operation: &Operation, codes: &BTreeMap<u16, Vec<Code>>) -> Value {
         let answer = operation.answer;
-        let request_id = json!({ "X-Request-Id": request_id_header() });
-        let mut headers = request_id.clone();
-        if answer.location {
-            headers["Location"] =
-                header("The path of what was made.", json!({ "type": "string", "format": "uri-reference" }));
-        }
-        if answer.once {
-            headers["Idempotent-Replayed"] = optional_header(
-                "`true` when this is the answer to an earlier sending with the same `Idempotency-Key`.",
-            );
-        }
-        if answer.as_of {
-            headers["Usage-As-Of"] = header(
-                "All that was counted before this instant is in the answer, on whichever server; about a second ago, unless a server has not reported since.",
-                json!({ "type": "string", "format": "date-time" }),
-            );
-        }
-        if answer.etag {
-            headers["ETag"] = header(
-                "The entity tag of the item's state; send it as `If-Match` to change no other state, and as `If-None-Match` to read only what has changed.",
-                json!({ "type": "string", "examples": ["\"7\""] }),
-            );
-        }
+        let mut used = vec!["X-Request-Id"];
+        let optional = [
+            (answer.location, "Location"),
+            (answer.once, "Idempotent-Replayed"),
+            (answer.as_of, "Usage-As-Of"),
+            (answer.etag, "ETag"),
+        ];
+        used.extend(optional.iter().filter(|(is_sent, _)| *is_sent).map(|(_, header)| header));
         let mut responses = Map::new();
-        let content: Map<String, Value> = answer
-            .media_types
-            .iter()
-            .map(|&media_type| {
-                (media_type.to_owned(), json!({ "schema": schema_of(&mut self.written, answer.schema) }))
-            })
-            .collect();
+        let schema = response(&mut self.written, answer.schema);
+        let content: Map<String, Value> =
+            answer.media_types.iter().map(|&media_type| (media_type.to_owned(), json!({ "schema": schema }))).collect();
         responses.insert(
             answer.status.to_string(),
-            json!({ "description": answer.description, "headers": headers, "content": content }),
+            json!({ "description": answer.description, "headers": headers(&used), "content": content }),
         );
         if let Some((status, description, schema)) = answer.dry_run {
-            let schema = schema_of(&mut self.written, schema);
-            let content = json!({ "application/json": { "schema": schema } });
+            let content = json!({ "application/json": { "schema": response(&mut self.written, schema) } });
             responses.insert(
                 status.to_string(),
-                json!({ "description": description, "headers": request_id, "content": content }),
+                json!({ "description": description, "headers": headers(&["X-Request-Id"]), "content": content }),
             );
         }
         if operation.conditional && operation.method == Method::GET {
-            let headers = json!({ "X-Request-Id": request_id_header(), "ETag": headers["ETag"] });
-            let description = "The item still has the state whose `ETag` is in `If-None-Match`.";
-            responses.insert("304".into(), json!({ "description": description, "headers": headers }));
+            responses.insert("304".into(), reference("responses", NOT_MODIFIED));
         }
         for (status, description) in answer.others {
-            let mut headers = request_id.clone();
-            if *status == 302 {
-                headers["Location"] = header("Where to go.", json!({ "type": "string", "format": "uri-reference" }));
-            }
-            responses.insert(status.to_string(), json!({ "description": description, "headers": headers }));
+            let used = if *status == 302 { &["X-Request-Id", "Location-Redirect"][..] } else { &["X-Request-Id"] };
+            responses.insert(status.to_string(), json!({ "description": description, "headers": headers(used) }));
         }
-        let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-        for code in errors_of(operation) {
-            by_status.entry(entry(code).status.as_u16()).or_default().push(code);
-        }
-        for (status, codes) in by_status {
-            responses.insert(status.to_string(), problem_response(status, &codes, &with_codes(problem, &codes)));
-        }
-        if operation.path == "/readyz" {
-            // The one 503 that is no problem document: the same body, with what is wrong in it.
-            responses.insert(
-                "503".into(),
-                json!({
-                    "description": "Not ready; send requests elsewhere.",
-                    "headers": request_id,
-                    "content": content,
-                }),
-            );
+        for status in codes.keys() {
+            let reference = match (operation.path, status) {
+                // The one status that does not always come with a problem document.
+                ("/readyz", 503) => reference("responses", NOT_READY),
+                _ => error_response(*status),
+            };
+            responses.insert(status.to_string(), reference);
         }
         responses.into()
     }
+
+    /// The response of the readiness probe while the server is not ready: the report, or a problem document.
+    pub(super) fn not_ready(&mut self, operations: &[&Operation], problem: &Value) -> Option<Value> {
+        let probe = operations.iter().find(|operation| operation.path == "/readyz")?;
+        Some(json!({
+            "description": "Not ready; send requests elsewhere.",
+            "headers": headers(&["X-Request-Id"]),
+            "content": {
+                "application/json": { "schema": response(&mut self.written, probe.answer.schema) },
+                problem::MEDIA_TYPE: { "schema": problem },
+            },
+        }))
+    }
+}
+
+/// The name of [`Schemas::not_ready`] among the responses.
+pub(super) const NOT_READY: &str = "NotReady";
+/// The vendor extension with the error codes of an operation.
+const ERROR_CODES: &str = "x-error-codes";
+
+/// The errors that few operations have, each with a link to its page.
+fn describe_codes(codes: &BTreeMap<u16, Vec<Code>>, common: &BTreeSet<Code>) -> Option<String> {
+    let special = codes.values().flatten().filter(|code| !common.contains(code));
+    let links: Vec<String> = special.map(|code| format!("[`{code}`](/docs/errors/{code})")).collect();
+    (!links.is_empty()).then(|| format!("Errors: {}.", links.join(", ")))
+}
+
+fn request(generator: &mut SchemaGenerator, of: SchemaOf) -> Value {
+    let mut schema = schema_of(generator, of);
+    publish(&mut schema, Direction::Request);
+    schema
+}
+
+fn response(generator: &mut SchemaGenerator, of: SchemaOf) -> Value {
+    let mut schema = schema_of(generator, of);
+    publish(&mut schema, Direction::Response);
+    schema
 }
 
 /// `*`, or entity tags with commas between (RFC 9110 §13.1).
@@ -272,21 +310,6 @@ fn exclude_control_characters(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(exclude_control_characters),
         _ => {}
     }
-}
-
-pub(super) fn request_id_header() -> Value {
-    let schema = json!({ "type": "string", "pattern": RequestId::pattern(), "examples": [Request::EXAMPLE] });
-    header("The request's id; quote it when you ask for help.", schema)
-}
-
-/// A header that every answer of this kind has.
-pub(super) fn header(description: &str, schema: Value) -> Value {
-    json!({ "description": description, "required": true, "schema": schema })
-}
-
-/// A header that some of them have.
-pub(super) fn optional_header(description: &str) -> Value {
-    json!({ "description": description, "schema": { "type": "string" } })
 }
 
 /// In a query string nothing is null; what is optional is left out.

@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::support::{
     Bearer, Identity, Key, Reply, Session, TestApp, Token,
     cloud::{quiet_network, quiet_operation},
-    elsewhere,
+    document, elsewhere,
     hooks::{old_delivery, quiet_webhook},
 };
 
@@ -129,12 +129,7 @@ fn in_query(operation: &Operation) -> bool {
 
 /// A collection's body names the project; an item's own project decides.
 fn in_body(operation: &Operation) -> bool {
-    let described = &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()];
-    let Some(reference) = described["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str() else {
-        return false;
-    };
-    let schema = routes::description().pointer(reference.trim_start_matches('#')).unwrap();
-    schema["properties"].get("project_id").is_some()
+    document::body_schema(operation).is_some_and(|schema| schema["properties"].get("project_id").is_some())
 }
 
 /// One project with everything in it that a path can name.

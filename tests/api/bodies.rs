@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Identity, Reply, TestApp, eventually,
+    Identity, Reply, TestApp, document, eventually,
     items::Items,
     raw::{connect, read_answer, read_to_end, send},
 };
@@ -138,13 +138,11 @@ async fn a_body_without_required_members_may_be_left_out_as_the_description_says
     let table = routes::table();
     let mut optional = Vec::new();
     for operation in table.operations() {
-        let described = &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()];
-        let described = &described["requestBody"];
+        let described = &document::described(operation)["requestBody"];
         assert_eq!(described.is_null(), operation.body.is_none(), "{}", operation.name());
         let Some(body) = operation.body else { continue };
         assert_eq!(described["required"], body.required, "{}", operation.name());
-        let schema = described["content"]["application/json"]["schema"]["$ref"].as_str();
-        let schema = schema.and_then(|schema| routes::description().pointer(schema.trim_start_matches('#')));
+        let schema = document::body_schema(operation);
         let members = schema.and_then(|schema| schema["required"].as_array()).map_or(0, Vec::len);
         assert!(members == 0 || body.required, "{} has required members", operation.name());
         if body.required {

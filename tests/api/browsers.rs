@@ -6,7 +6,7 @@ use axum::http::{HeaderName, HeaderValue};
 use cloudapi::{http::edge::EdgeOptions, routes, state::AppOptions};
 use serde_json::json;
 
-use crate::support::{Identity, Reply, TestApp};
+use crate::support::{Identity, Reply, TestApp, document};
 
 const PAGE: &str = "https://app.example.com";
 
@@ -125,9 +125,9 @@ fn described_headers() -> (BTreeSet<String>, BTreeSet<String>) {
     let operations =
         routes::description()["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap());
     for (_, operation) in operations {
-        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let parameters = document::parameters(operation);
         sent.extend(parameters.filter(|it| it["in"] == "header").map(|it| it["name"].as_str().unwrap().to_lowercase()));
-        for response in operation["responses"].as_object().unwrap().values() {
+        for response in operation["responses"].as_object().unwrap().values().map(document::resolve) {
             answered.extend(response["headers"].as_object().into_iter().flatten().map(|(name, _)| name.to_lowercase()));
         }
     }

@@ -9,6 +9,7 @@ use cloudapi::{
         html::escape,
         problem::Problem,
     },
+    routes,
 };
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
@@ -141,13 +142,92 @@ async fn a_file_comes_packed_to_whoever_takes_it_so_and_not_at_all_to_whoever_ha
         assert_eq!(ask("accept-encoding", codings.to_owned()).await.header("content-encoding"), None, "{codings}");
     }
     let etag = plain.header("etag").unwrap().to_owned();
-    for has in [etag.clone(), format!("\"other\", {etag}"), "*".to_owned()] {
+    for has in [etag.clone(), format!("W/{etag}"), format!("\"other\", {etag}"), "*".to_owned()] {
         let reply = ask("if-none-match", has).await;
         assert_eq!((reply.status, reply.body.len(), reply.header("etag")), (304, 0, Some(etag.as_str())));
     }
     assert_eq!(ask("if-none-match", "W/\"0\"".to_owned()).await.status, 200);
     let other = app.nobody().get("/docs/assets/swagger-ui.css").await;
     assert_ne!(other.header("etag"), Some(etag.as_str()));
+}
+
+#[tokio::test]
+async fn each_encoding_has_an_etag_and_304_follows_from_either() {
+    let app = TestApp::start().await;
+    for path in ["/openapi.json", "/docs", "/docs/errors", "/docs/errors/not_found", "/docs/assets/docs.js"] {
+        let ask = |method: &'static str, headers: Vec<(&'static str, String)>| {
+            let request = app.nobody().request(method, path);
+            headers.iter().fold(request, |request, (name, value)| request.header(name, value)).send()
+        };
+        let gzip = || ("accept-encoding", "gzip".to_owned());
+        let plain = ask("GET", vec![]).await;
+        let packed = ask("GET", vec![gzip()]).await;
+        let mut unpacked = Vec::new();
+        GzDecoder::new(packed.body.as_slice()).read_to_end(&mut unpacked).unwrap();
+        assert!(unpacked == plain.body && packed.body.len() < plain.body.len(), "{path}");
+        assert_eq!((plain.header("content-encoding"), packed.header("content-encoding")), (None, Some("gzip")));
+        let [of_plain, of_packed] = [&plain, &packed].map(|reply| reply.header("etag").unwrap().to_owned());
+        assert_eq!(format!("{}-gzip\"", of_plain.trim_end_matches('"')), of_packed, "{path}");
+        assert!(!of_plain.starts_with("W/"), "{path}");
+        for (method, reply) in [("GET", &plain), ("GET", &packed)] {
+            assert!(reply.header("vary").unwrap().contains("accept-encoding"), "{method} {path}");
+        }
+        let refused = ask("GET", vec![("accept-encoding", "gzip;q=0".to_owned())]).await;
+        assert_eq!(refused.header("content-encoding"), None, "{path}");
+        let head = ask("HEAD", vec![gzip()]).await;
+        assert_eq!((head.status, head.body.len(), head.header("content-encoding")), (200, 0, Some("gzip")), "{path}");
+        assert_eq!(head.header("etag"), Some(of_packed.as_str()));
+        for method in ["GET", "HEAD"] {
+            for tag in [&of_plain, &of_packed] {
+                for headers in [vec![], vec![gzip()]] {
+                    let headers = [headers, vec![("if-none-match", tag.clone())]].concat();
+                    let reply = ask(method, headers).await;
+                    assert_eq!((reply.status, reply.body.len()), (304, 0), "{method} {path} {tag}");
+                    assert_eq!(reply.header("etag"), Some(tag.as_str()), "{method} {path}");
+                    assert_eq!(reply.header("content-encoding"), None);
+                    assert!(reply.header("vary").unwrap().contains("accept-encoding"));
+                }
+            }
+            let reply = ask(method, vec![gzip(), ("if-none-match", "\"other-gzip\"".to_owned())]).await;
+            assert_eq!(reply.status, 200, "{method} {path}");
+        }
+        for tag in [&of_plain, &of_packed] {
+            assert_eq!(ask("GET", vec![gzip(), ("if-match", tag.clone())]).await.status, 200, "{path}");
+        }
+        ask("GET", vec![("if-match", "\"other\"".to_owned())]).await.problem(412, "precondition_failed");
+    }
+}
+
+/// A response that mixes a secret with a text of the client's choice must not be compressed (BREACH).
+#[tokio::test]
+async fn no_response_of_the_api_is_compressed() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let key = owner.key().await;
+    let mut succeeded = 0;
+    let table = routes::table();
+    // Last the one that ends the session.
+    let (last, others): (Vec<_>, Vec<_>) =
+        table.operations().filter(|it| it.path.starts_with("/v1/")).partition(|it| it.path == "/v1/sessions/current");
+    for operation in others.into_iter().chain(last) {
+        let path = operation.path.replace("{project_id}", &owner.project).replace("{key_id}", &key.id);
+        let path = path.replace("{kind}", "storage.volume").replace("{name}", "sim");
+        let in_project = operation.query.is_some_and(|rules| rules.properties().contains_key("project_id"));
+        let query = if in_project { format!("?project_id={}", owner.project) } else { String::new() };
+        let body = json!({ "project_id": owner.project, "name": "name" });
+        for secret in [None, Some(&owner.secret)] {
+            let request = app.nobody().request(operation.method.as_str(), &format!("{path}{query}"));
+            let request = request.header("accept-encoding", "gzip, br, deflate, zstd, *");
+            let request = match secret {
+                Some(secret) => request.header("authorization", &format!("Bearer {secret}")),
+                None => request,
+            };
+            let reply = if operation.body.is_some() { request.json(&body).send().await } else { request.send().await };
+            assert_eq!(reply.header("content-encoding"), None, "{}", operation.name());
+            succeeded += usize::from(reply.status < 300);
+        }
+    }
+    assert!(succeeded > 15, "only {succeeded} requests succeeded");
 }
 
 #[tokio::test]

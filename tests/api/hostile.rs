@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Identity, Key, Reply, Session, TestApp,
     cloud::{quiet_network, quiet_operation},
+    document::body_schema,
     hooks::{old_delivery, quiet_webhook},
 };
 
@@ -34,10 +35,6 @@ const HOSTILE: &[&str] = &[
     "\t",
 ];
 
-fn described(operation: &Operation) -> &'static Value {
-    &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()]
-}
-
 fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
@@ -63,11 +60,6 @@ fn fill(template: &str) -> String {
         other => other,
     });
     parts.collect::<Vec<_>>().join("/")
-}
-
-fn schema_of_body(operation: &Operation) -> Option<&'static Value> {
-    let content = &described(operation)["requestBody"]["content"]["application/json"]["schema"];
-    routes::description().pointer(content["$ref"].as_str()?.trim_start_matches('#'))
 }
 
 #[track_caller]
@@ -126,7 +118,7 @@ async fn hostile_values_in_every_member_of_every_body_are_answered_below_500() {
         deep = json!([deep]);
     }
     for operation in routes::table().operations() {
-        let Some(schema) = schema_of_body(operation) else { continue };
+        let Some(schema) = body_schema(operation) else { continue };
         let path = path_of(operation);
         for name in schema["properties"].as_object().into_iter().flat_map(|members| members.keys()) {
             let mut values: Vec<Value> = HOSTILE.iter().map(|&text| json!(text)).collect();

@@ -2,10 +2,14 @@
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
-use cloudapi::routes;
-use serde_json::{Value, json};
+use cloudapi::{http::catalogue::entry, openapi::errors_of, resources::kind::Kind, routes};
+use serde_json::{Map, Value, json};
 
-use crate::support::{Identity, TestApp, binary::Deployment};
+use crate::support::{
+    Identity, TestApp,
+    binary::Deployment,
+    document::{described, parameters, resolve},
+};
 
 fn committed() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/openapi.json")
@@ -41,9 +45,14 @@ fn every_operation_has_an_id_of_its_own_a_summary_its_security_and_request_ids()
             assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{method} {path}");
             assert!(operation["security"].is_array(), "{method} {path}");
             for (status, response) in operation["responses"].as_object().unwrap() {
-                assert!(response["headers"]["X-Request-Id"].is_object(), "{method} {path} {status}");
+                let headers = &resolve(response)["headers"];
+                assert!(resolve(&headers["X-Request-Id"])["schema"].is_object(), "{method} {path} {status}");
             }
         }
+    }
+    let webhooks = routes::description()["webhooks"].as_object().unwrap().values();
+    for webhook in webhooks.flat_map(|item| item.as_object().unwrap().values()) {
+        assert!(ids.insert(webhook["operationId"].as_str().unwrap()), "{webhook}");
     }
 }
 
@@ -55,7 +64,11 @@ fn every_tag_is_described_and_every_answer_too() {
         for response in
             item.as_object().unwrap().values().flat_map(|operation| operation["responses"].as_object().unwrap())
         {
-            assert!(response.1["description"].as_str().is_some_and(|text| !text.is_empty()), "{path} {}", response.0);
+            assert!(
+                resolve(response.1)["description"].as_str().is_some_and(|text| !text.is_empty()),
+                "{path} {}",
+                response.0
+            );
         }
     }
 }
@@ -64,8 +77,8 @@ fn every_tag_is_described_and_every_answer_too() {
 fn no_parameter_can_be_null() {
     for (path, item) in routes::description()["paths"].as_object().unwrap() {
         for operation in item.as_object().unwrap().values() {
-            for parameter in operation["parameters"].as_array().into_iter().flatten() {
-                assert!(!parameter["schema"].to_string().contains("null"), "{path}: {parameter}");
+            for parameter in parameters(operation) {
+                assert!(!resolve(&parameter["schema"]).to_string().contains("null"), "{path}: {parameter}");
             }
         }
     }
@@ -84,6 +97,8 @@ fn every_body_is_described_by_a_schema_object_because_generators_of_clients_chok
     }
     let mut found = Vec::new();
     contents(&routes::description()["paths"], "", &mut found);
+    contents(&routes::description()["webhooks"], "", &mut found);
+    contents(&routes::description()["components"]["responses"], "", &mut found);
     assert!(found.len() > 20);
     for (path, schema) in found {
         assert!(schema.is_object(), "{path} has the schema {schema}");
@@ -96,8 +111,7 @@ fn a_cursor_is_described_as_the_id_of_what_the_list_holds() {
         [("keys", "key"), ("projects", "proj"), ("sessions", "sess"), ("tokens", "tok"), ("users", "usr")]
     {
         let operation = &routes::description()["paths"][format!("/v1/{path}")]["get"];
-        let parameters = operation["parameters"].as_array().unwrap();
-        let cursor = parameters.iter().find(|parameter| parameter["name"] == "cursor").unwrap();
+        let cursor = parameters(operation).find(|parameter| parameter["name"] == "cursor").unwrap();
         let answer = operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
         let list = routes::description().pointer(answer.strip_prefix('#').unwrap()).unwrap();
         for schema in [&cursor["schema"], &list["properties"]["next_cursor"]] {
@@ -111,35 +125,230 @@ fn what_a_request_needs_is_described_as_required_and_what_is_left_out_has_a_defa
     let schemas = &routes::description()["components"]["schemas"];
     // Only a session makes keys, and a session names the project.
     assert_eq!(schemas["NewKey"]["required"], json!(["project_id"]));
-    let parameters = routes::description()["paths"]["/v1/users"]["get"]["parameters"].as_array().unwrap();
+    let operation = &routes::description()["paths"]["/v1/users"]["get"];
     for (name, default) in [("limit", json!(25)), ("order", json!("asc"))] {
-        let parameter = parameters.iter().find(|parameter| parameter["name"] == name).unwrap();
+        let parameter = parameters(operation).find(|parameter| parameter["name"] == name).unwrap();
         assert_eq!(parameter["schema"]["default"], default, "{name}");
     }
-    let project = parameters.iter().find(|parameter| parameter["name"] == "project_id").unwrap();
+    let project = parameters(operation).find(|parameter| parameter["name"] == "project_id").unwrap();
     assert_eq!(project["schema"]["examples"], json!(["proj_8f2c4"]));
 }
 
 #[test]
 fn no_query_parameter_is_described_as_null() {
     for (path, item) in routes::description()["paths"].as_object().unwrap() {
-        for parameter in item["get"]["parameters"].as_array().into_iter().flatten() {
-            assert!(!parameter["schema"].to_string().contains("null"), "{path}: {parameter}");
+        for parameter in parameters(&item["get"]) {
+            assert!(!resolve(&parameter["schema"]).to_string().contains("null"), "{path}: {parameter}");
         }
     }
 }
 
 #[test]
-fn the_codes_of_errors_are_described_one_by_one() {
-    let description = routes::description();
-    let all = description["components"]["schemas"]["ProblemCode"]["enum"].as_array().unwrap();
-    assert!(all.contains(&json!("validation_failed")));
-    let refused =
-        &description["paths"]["/v1/tokens"]["post"]["responses"]["422"]["content"]["application/problem+json"];
-    assert_eq!(
-        refused["schema"]["allOf"][1]["properties"]["code"]["enum"],
-        json!(["validation_failed", "idempotency_key_reused"])
-    );
+fn error_codes_of_every_operation_are_those_of_its_route() {
+    let all = &routes::description()["components"]["schemas"]["ProblemCode"]["x-extensible-enum"];
+    assert!(all.as_array().unwrap().contains(&json!("validation_failed")));
+    let table = routes::table();
+    for operation in table.operations() {
+        let described = described(operation);
+        let codes: BTreeSet<&str> =
+            described["x-error-codes"].as_array().unwrap().iter().map(|code| code.as_str().unwrap()).collect();
+        let expected = errors_of(operation);
+        assert_eq!(codes, expected.iter().map(|code| code.as_str()).collect(), "{}", operation.name());
+        let statuses: BTreeSet<String> = expected.iter().map(|&code| entry(code).status.as_u16().to_string()).collect();
+        let responses = described["responses"].as_object().unwrap().keys();
+        let described: BTreeSet<String> = responses.filter(|status| status.as_str() >= "400").cloned().collect();
+        assert_eq!(described, statuses, "{}", operation.name());
+    }
+    let refused = &described(table.operations().find(|operation| operation.name() == "POST /v1/tokens").unwrap())["x-error-codes"];
+    for code in ["validation_failed", "idempotency_key_reused"] {
+        assert!(refused.as_array().unwrap().contains(&json!(code)), "{refused}");
+    }
+}
+
+#[test]
+fn every_error_response_is_a_reference_to_the_response_of_its_status_with_a_problem() {
+    let problem = json!({ "$ref": "#/components/schemas/Problem" });
+    let mut examples = BTreeSet::new();
+    for (path, item) in routes::description()["paths"].as_object().unwrap() {
+        for operation in item.as_object().unwrap().values() {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                if status.parse::<u16>().unwrap() < 400 {
+                    continue;
+                }
+                let not_ready = (path.as_str(), status.as_str()) == ("/readyz", "503");
+                let name = if not_ready { "NotReady".to_owned() } else { format!("Error{status}") };
+                assert_eq!(response, &json!({ "$ref": format!("#/components/responses/{name}") }), "{path}");
+                let content = &resolve(response)["content"]["application/problem+json"];
+                assert_eq!(content["schema"], problem, "{path} {status}");
+                examples.extend(content["examples"].as_object().into_iter().flatten().map(|(code, example)| {
+                    assert_eq!(example, &json!({ "$ref": format!("#/components/examples/{code}") }));
+                    assert_eq!(resolve(example)["value"]["code"], code.as_str());
+                    assert_eq!(resolve(example)["value"]["status"].to_string(), *status);
+                    code.as_str()
+                }));
+            }
+        }
+    }
+    let described = routes::description()["components"]["examples"].as_object().unwrap();
+    assert_eq!(examples, described.keys().map(String::as_str).collect());
+}
+
+#[tokio::test]
+async fn the_document_is_small() {
+    let app = TestApp::start().await;
+    let plain = app.nobody().get("/openapi.json").await;
+    let packed = app.nobody().request("GET", "/openapi.json").header("accept-encoding", "gzip").send().await;
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    assert!(plain.body.len() <= 400_000, "{} bytes", plain.body.len());
+    assert!(packed.body.len() <= 45_000, "{} bytes with gzip", packed.body.len());
+    assert!(fs::metadata(committed()).unwrap().len() < 1_200_000);
+}
+
+/// Calls `visit` with each schema in `value` and the path to it.
+fn schemas(value: &'static Value, path: &str, visit: &mut dyn FnMut(&str, &'static Map<String, Value>)) {
+    match value {
+        Value::Object(members) => {
+            visit(path, members);
+            let schemas_in = |name: &&String| !matches!(name.as_str(), "example" | "examples" | "default" | "value");
+            for name in members.keys().filter(schemas_in) {
+                schemas(&members[name], &format!("{path}/{name}"), visit);
+            }
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(n, item)| schemas(item, &format!("{path}/{n}"), visit));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn no_schema_has_what_generators_of_clients_do_not_understand() {
+    schemas(routes::description(), "", &mut |path, schema| {
+        assert!(!schema.get("const").is_some_and(Value::is_boolean), "{path} has a constant boolean");
+        assert!(!schema.get("if").is_some_and(|_| !path.ends_with("/properties")), "{path} has a condition");
+        let all_of = schema.get("allOf").and_then(Value::as_array).into_iter().flatten();
+        assert!(all_of.into_iter().all(|part| part.get("then").is_none()), "{path} has conditions");
+        if let Some(kinds) = schema.get("type").and_then(Value::as_array) {
+            assert!(kinds.len() == 2 && kinds[1] == "null", "{path} has the types {kinds:?}");
+            assert!(!schema.contains_key("enum") && !schema.contains_key("anyOf"), "{path} is a nullable enum");
+        }
+        let values = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
+        assert!(!values.into_iter().any(Value::is_null), "{path} has null as a value");
+        let format = schema.get("format").and_then(Value::as_str).unwrap_or_default();
+        assert!(!format.starts_with("uint") && !matches!(format, "int8" | "int16"), "{path} has the format {format}");
+    });
+}
+
+/// The schemas that `roots` lead to, each with its path.
+fn reachable(roots: Vec<(String, &'static Value)>) -> Vec<(String, &'static Map<String, Value>)> {
+    let (mut todo, mut seen, mut found) = (roots, BTreeSet::new(), Vec::new());
+    while let Some((path, root)) = todo.pop() {
+        schemas(root, &path, &mut |path, schema| {
+            found.push((path.to_owned(), schema));
+            if let Some(reference) = schema.get("$ref").and_then(Value::as_str)
+                && seen.insert(reference)
+            {
+                todo.push((reference.to_owned(), routes::description().pointer(&reference[1..]).unwrap()));
+            }
+        });
+    }
+    found
+}
+
+#[test]
+fn enums_are_closed_in_requests_and_extensible_in_responses() {
+    let operations = || {
+        let paths = routes::description()["paths"].as_object().unwrap().values();
+        paths.flat_map(|item| item.as_object().unwrap().values())
+    };
+    let id = |operation: &'static Value| operation["operationId"].as_str().unwrap();
+    let requests = operations().flat_map(|operation| {
+        let path = format!("{} request", id(operation));
+        [(path.clone(), &operation["requestBody"]), (path, &operation["parameters"])]
+    });
+    let mut closed = 0;
+    for (path, schema) in reachable(requests.collect()) {
+        assert!(!schema.contains_key("x-extensible-enum"), "{path}");
+        closed += usize::from(schema.contains_key("enum"));
+    }
+    assert!(closed > 10, "only {closed}");
+    let mut responses: Vec<_> =
+        operations().map(|operation| (format!("{} response", id(operation)), &operation["responses"])).collect();
+    let webhooks = routes::description()["webhooks"].as_object().unwrap();
+    responses.extend(webhooks.iter().map(|(name, webhook)| (name.clone(), &webhook["post"]["requestBody"])));
+    let mut open = 0;
+    for (path, schema) in reachable(responses) {
+        let values = schema.get("enum").and_then(Value::as_array).map_or(0, Vec::len);
+        assert!(values <= 1, "{path} is closed, so that no value can be added");
+        open += usize::from(schema.contains_key("x-extensible-enum"));
+    }
+    assert!(open > 10, "only {open}");
+    let description = routes::description()["info"]["description"].as_str().unwrap();
+    assert!(description.contains("`x-extensible-enum`") && description.contains("`x-error-codes`"));
+}
+
+#[test]
+fn resources_are_told_apart_by_their_kind() {
+    let schemas = &routes::description()["components"]["schemas"];
+    for name in ["NewResource", "Resource"] {
+        let mapping = schemas[name]["discriminator"]["mapping"].as_object().unwrap();
+        assert_eq!(schemas[name]["discriminator"]["propertyName"], "kind");
+        assert_eq!(
+            mapping.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+            Kind::ALL.iter().map(|kind| kind.as_str()).collect()
+        );
+        let alternatives: BTreeSet<&str> =
+            schemas[name]["oneOf"].as_array().unwrap().iter().map(|it| it["$ref"].as_str().unwrap()).collect();
+        assert_eq!(alternatives, mapping.values().map(|target| target.as_str().unwrap()).collect());
+        for (kind, target) in mapping {
+            let schema = routes::description().pointer(&target.as_str().unwrap()[1..]).unwrap();
+            assert_eq!(schema["properties"]["kind"]["const"], kind.as_str());
+            assert!(schema["required"].as_array().unwrap().contains(&json!("kind")));
+        }
+    }
+}
+
+#[test]
+fn webhooks_have_a_tag_of_their_own() {
+    let of = |section: &str| -> BTreeSet<&str> {
+        let items = routes::description()[section].as_object().unwrap().values();
+        let operations = items.flat_map(|item| item.as_object().unwrap().values());
+        operations
+            .flat_map(|operation| operation["tags"].as_array().unwrap())
+            .map(|tag| tag.as_str().unwrap())
+            .collect()
+    };
+    assert_eq!(of("webhooks"), BTreeSet::from(["event_types"]));
+    assert!(!of("paths").contains("event_types"));
+    let described = routes::description()["tags"].as_array().unwrap();
+    assert!(described.iter().any(|tag| tag["name"] == "event_types"));
+}
+
+#[test]
+fn no_schema_inside_another_gets_the_name_of_a_component_from_a_generator() {
+    let pascal = |name: &str| -> String {
+        let words = name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
+        words.collect()
+    };
+    let components = routes::description()["components"]["schemas"].as_object().unwrap();
+    for (name, schema) in components {
+        for (member, schema) in schema["properties"].as_object().into_iter().flatten() {
+            let parts = [(String::new(), schema), ("Inner".to_owned(), &schema["items"])];
+            for (suffix, schema) in parts {
+                // A reference or null has the name of the reference.
+                let nullable = json!({ "type": "null" });
+                let alternatives = schema["anyOf"].as_array().into_iter().flatten().filter(|it| **it != nullable);
+                let of_several = match alternatives.collect::<Vec<_>>().as_slice() {
+                    [] => false,
+                    [one] => one.get("$ref").is_none(),
+                    _ => true,
+                };
+                let is_named = of_several || ["properties", "oneOf", "enum"].iter().any(|it| schema.get(it).is_some());
+                let inline = format!("{name}{}{suffix}", pascal(member.trim_start_matches(['$', 'x', '-'])));
+                assert!(!is_named || !components.contains_key(&inline), "{name}.{member} collides with {inline}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
     support::{
         Identity, Reply, TestApp,
         cloud::{self, network_in, quiet_network},
-        eventually,
+        document, eventually,
         hooks::{old_delivery, quiet_webhook},
     },
 };
@@ -173,8 +173,10 @@ async fn every_write_whose_commit_is_not_answered_says_that_its_outcome_is_unkno
 #[test]
 fn every_write_route_is_described_with_the_answer_to_a_lost_commit() {
     for operation in routes::table().operations().filter(|operation| !operation.is_read()) {
-        let described = &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()];
-        let examples = &described["responses"]["503"]["content"]["application/problem+json"]["examples"];
-        assert!(examples["outcome_unknown"].is_object(), "{}", operation.name());
+        let described = document::described(operation);
+        assert!(document::has_code(described, "outcome_unknown"), "{}", operation.name());
+        let examples =
+            &document::resolve(&described["responses"]["503"])["content"]["application/problem+json"]["examples"];
+        assert!(document::resolve(&examples["outcome_unknown"]).is_object(), "{}", operation.name());
     }
 }

@@ -3,8 +3,8 @@
 use cloudapi::routes;
 use serde_json::{Value, json};
 
-use super::{described, members, operations, parameters, path_of, patient_app, resolved, send};
-use crate::support::Identity;
+use super::{members, operations, parameters, path_of, patient_app, send};
+use crate::support::{Identity, document};
 
 /// What only a regular expression has.
 const REGEX: &[&str] =
@@ -23,7 +23,7 @@ fn is_plain(problem: &Value, sent: &str) {
 
 /// Every schema inside `schema`, with the value that has `text` in its place and nowhere else.
 fn placed(schema: &'static Value, text: &str, depth: u8) -> Vec<(&'static Value, Value)> {
-    let schema = resolved(schema);
+    let schema = document::resolve(schema);
     let mut found = vec![(schema, json!(text))];
     if depth == 0 {
         return found;
@@ -115,7 +115,7 @@ async fn no_error_about_a_query_parameter_or_a_header_shows_a_regular_expression
                 }
             }
         }
-        let headers = described(operation)["parameters"].as_array().into_iter().flatten();
+        let headers = document::parameters(document::described(operation));
         for header in headers.filter(|parameter| parameter["in"] == "header") {
             let request = owner.request(operation.method.as_str(), &path_of(operation));
             let reply = request.header(header["name"].as_str().unwrap(), "a b").json(&json!({})).send().await;

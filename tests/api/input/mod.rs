@@ -14,12 +14,11 @@ use cloudapi::{
         secret::SecretKind,
     },
     http::describe::Operation,
-    routes,
     state::AppOptions,
 };
 use serde_json::Value;
 
-use crate::support::{Identity, Key, Reply, Session, TestApp, cloud};
+use crate::support::{Identity, Key, Reply, Session, TestApp, cloud, document};
 
 /// A server that lets one address fail and sign in as often as a test does.
 async fn patient_app() -> TestApp {
@@ -31,30 +30,16 @@ async fn patient_app() -> TestApp {
     TestApp::start_with(AppOptions { limits, cloud: cloud::quick(), ..AppOptions::default() }).await
 }
 
-/// The published description of an operation.
-fn described(operation: &Operation) -> &'static Value {
-    &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()]
-}
-
-/// The schema at the end of `schema`'s references.
-fn resolved(schema: &'static Value) -> &'static Value {
-    match schema["$ref"].as_str() {
-        Some(reference) => resolved(routes::description().pointer(reference.trim_start_matches('#')).unwrap()),
-        None => schema,
-    }
-}
-
 /// The members of an operation's JSON body.
 fn members(operation: &Operation) -> Option<&'static serde_json::Map<String, Value>> {
-    let schema = &described(operation)["requestBody"]["content"]["application/json"]["schema"];
-    resolved(schema).get("properties")?.as_object()
+    document::body_schema(operation)?.get("properties")?.as_object()
 }
 
 /// The query parameters of an operation, each with its schema.
 fn parameters(operation: &Operation) -> impl Iterator<Item = (&'static str, &'static Value)> {
-    let all = described(operation)["parameters"].as_array().into_iter().flatten();
-    all.filter(|parameter| parameter["in"] == "query")
-        .map(|parameter| (parameter["name"].as_str().unwrap(), &parameter["schema"]))
+    document::parameters(document::described(operation))
+        .filter(|parameter| parameter["in"] == "query")
+        .map(|parameter| (parameter["name"].as_str().unwrap(), document::resolve(&parameter["schema"])))
 }
 
 /// The operation's path, with an id that names nothing in each place.

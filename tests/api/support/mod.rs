@@ -6,6 +6,7 @@ pub mod binary;
 pub mod cloud;
 pub mod cluster;
 pub mod contract;
+pub mod document;
 pub mod elsewhere;
 pub mod hooks;
 pub mod https;
