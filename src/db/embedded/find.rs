@@ -218,6 +218,6 @@ mod tests {
     #[test]
     fn folder_without_postgresql_is_named_in_the_error() {
         let error = find_given(&account(), Path::new("/nonexistent"), None).unwrap_err();
-        assert!(error.to_string().starts_with("CLOUDAPI_PG_BIN = /nonexistent has no PostgreSQL"), "{error}");
+        assert!(error.to_string().starts_with("CLOUDAPI_PG_BIN = /nonexistent has no usable PostgreSQL"), "{error}");
     }
 }
