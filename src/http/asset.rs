@@ -110,8 +110,8 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
         let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
         let weight: f32 = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
         match name.as_str() {
-            "gzip" | "x-gzip" => gzip = Some(weight),
             "*" => any = Some(weight),
+            "gzip" | "x-gzip" => gzip = Some(weight),
             "identity" => identity = Some(weight),
             _ => {}
         }
