@@ -287,7 +287,7 @@ async fn a_process_that_may_open_few_files_takes_fewer_connections_and_says_so()
         Server::start(shell)
     };
     let server = limited("ulimit -n 300");
-    server.wait_for_error("takes 44 connections; raise its limit");
+    server.wait_for_error("accepts 44 connections; raise its limit");
     server.end(Signal::SIGTERM).expect_success();
     // Of what it may raise itself nothing is said.
     let server = limited("ulimit -n 11000; ulimit -S -n 300");

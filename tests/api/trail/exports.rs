@@ -54,7 +54,7 @@ async fn a_key_is_taken_however_it_is_written_and_another_one_does_not_fit() {
         trail.operator.verify(&export, &["--key", key]).intact();
     }
     let other = "00".repeat(31) + "01";
-    trail.operator.verify(&export, &["--key", &other]).broken(None, "and not with the one that was given");
+    trail.operator.verify(&export, &["--key", &other]).broken(None, "not with the given key");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,7 +52,7 @@ async fn what_is_redacted_is_gone_and_the_chain_goes_on() {
 
     // Once more, it is done already.
     let (done, said, errors) = trail.operator.run(&redact).await;
-    assert!(done && said.contains("1 of them already were"), "{said}{errors}");
+    assert!(done && said.contains("1 of them were already redacted"), "{said}{errors}");
     assert_eq!(trail.entries("&action=audit.redacted").await.len(), 1);
 }
 

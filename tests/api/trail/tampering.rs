@@ -174,7 +174,7 @@ async fn the_first_entries_that_are_gone() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq < 3").await;
-    trail.verify(&[]).await.broken(3, "is the first line, and the 2 before it are missing");
+    trail.verify(&[]).await.broken(3, "is the first line, but the 2 entries before it are missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,7 +261,7 @@ async fn an_entry_with_another_id_or_number() {
         .execute(&app.db)
         .await
         .unwrap();
-    trail.verify(&[]).await.broken(None, "and the last one before it is 5");
+    trail.verify(&[]).await.broken(None, "but the last entry is 5");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -441,7 +441,7 @@ async fn an_anchor_that_says_something_else() {
         .await;
     trail.verify(&[]).await.broken(None, "has an invalid signature");
     trail.tamper("DELETE FROM audit_anchors WHERE project_id = $1").await;
-    trail.verify(&[]).await.broken(removed + 2, "is the first line, and the");
+    trail.verify(&[]).await.broken(removed + 2, "is the first line, but the");
 }
 
 #[tokio::test(flavor = "multi_thread")]
