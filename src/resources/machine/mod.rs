@@ -12,12 +12,9 @@ mod refusals;
 mod simulator;
 mod words;
 
-use std::time::Duration;
-
 pub use words::{Do, Heard, Pause, Referred, Sight, Step};
 
 use super::{
-    driver::DriverError,
     lifecycle::{End, OperationType},
     model::OperationError,
 };
