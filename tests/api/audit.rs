@@ -39,7 +39,7 @@ struct World<'a> {
     volume: String,
     operation: String,
     invited: Value,
-    /// The length of the trail.
+    /// The number of audit entries before the call.
     known: usize,
 }
 

@@ -120,7 +120,7 @@ fn drop_stops_postgresql_and_next_start_waits_for_its_end() {
     let folder = folder();
     drop(start(folder.path()).unwrap());
     drop(start(folder.path()).unwrap());
-    wait_until("PostgreSQL has stopped", || postmaster(folder.path()).is_none());
+    wait_until("PostgreSQL stopped", || postmaster(folder.path()).is_none());
 }
 
 #[test]

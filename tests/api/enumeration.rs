@@ -129,7 +129,7 @@ async fn answers(app: &TestApp, owner: &Session<'_>, address: &Address) -> Vec<(
     let body = json!({ "token": secret, "password": PASSWORD });
     answers.push(("accept what was withdrawn", app.nobody().post("/v1/invitations/accept", body).await));
     let trail = format!("/v1/audit-logs?project_id={}&target={id}", owner.project);
-    let whole = eventually("the trail", async || {
+    let whole = eventually("three audit entries", async || {
         let reply = owner.get(&trail).await;
         // The invitation, its update and its withdrawal.
         (reply.json()["data"].as_array()?.len() == 3).then_some(reply)

@@ -35,7 +35,7 @@ pub fn ids(events: &[Value]) -> Vec<String> {
 /// Creates a key; returns its event when the event is listed.
 pub async fn happen(owner: &Session<'_>, reader: &impl Identity) -> Value {
     let made = owner.key().await;
-    eventually("the event", async || {
+    eventually("event listed", async || {
         let page = reader.get(&format!("{EVENTS}?order=desc&limit=5")).await.ok();
         page["data"].as_array().unwrap().iter().find(|event| event["subject"] == made.id.as_str()).cloned()
     })
@@ -85,7 +85,7 @@ async fn event_contains_actor_action_target_and_changes() {
     let owner = app.owner().await;
     let key = owner.key().await;
     let patched = owner.request("PATCH", &format!("/v1/keys/{}", key.id)).json(&json!({ "name": "CI" })).send().await;
-    let event = eventually("the event", async || {
+    let event = eventually("event listed", async || {
         let page = key.get(&format!("{EVENTS}?type=key.updated")).await.ok();
         page["data"].as_array().unwrap().first().cloned()
     })

@@ -139,7 +139,7 @@ async fn write_of_a_disconnecting_client_is_atomic_and_leaves_no_open_transactio
     .await;
     let projects = count("SELECT count(*) FROM projects").await;
     assert!(projects > 0, "the acknowledged write was lost");
-    assert_eq!(count("SELECT count(*) FROM members").await, projects, "a project without its owner");
+    assert_eq!(count("SELECT count(*) FROM members").await, projects, "project without owner");
     // Every connection of the pool works, outside a transaction.
     let connections = join_all((0..8).map(|_| app.db.acquire())).await;
     for connection in connections {
