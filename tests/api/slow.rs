@@ -104,8 +104,8 @@ async fn client_that_reads_no_responses_is_disconnected() {
     // More responses than the socket buffers hold.
     let request = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(200);
     send(&mut stream, request).await;
-    eventually("cut off", async || {
-        // What the server has not read when it closes turns the close into a reset.
+    eventually("the server to disconnect", async || {
+        // Unread data at close turns the close into a reset.
         let error = stream.take_error().unwrap().is_some();
         (error || stream.try_write(b"GET").is_err()).then_some(())
     })
