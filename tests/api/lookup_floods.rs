@@ -226,7 +226,7 @@ async fn concurrent_requests_with_one_unknown_secret_share_lookups() {
     }
     let secret = stray_secret(SecretKind::Key);
     let [singles, ..] = look_ups(&app).await;
-    // Within the failure limit of all addresses together, so only shared lookups reduce the count.
+    // A request for a secret whose lookup is in progress joins the next batch.
     assert_eq!(flood(&app, 200, |_| (secret.clone(), "203.0.113.7".into())).await, (200, 0));
     let [singles_after, batched, _] = look_ups(&app).await;
     assert!(batched > 0.0 && singles_after - singles < 200.0, "{singles_after} {batched}");
