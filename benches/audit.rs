@@ -1,5 +1,5 @@
-//! What telling the audit trail costs a write, beside the same server that does not; and how many entries are sealed a
-//! second, when there are many. Run with `cargo bench --bench audit`; `-- writes` or `-- sealing` runs a part.
+//! Measures the cost of an audit entry for a write, next to the same server without an audit trail, and how many entries are
+//! sealed per second if many are staged. Run with `cargo bench --bench audit`; `-- writes` or `-- sealing` runs a part.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
 
@@ -38,7 +38,7 @@ use support::{
 
 const ROUNDS: usize = 24;
 const ROUND: Duration = Duration::from_secs(2);
-/// How many entries wait when the sealing is timed.
+/// How many entries are staged when sealing is measured.
 const STAGED: i64 = 200_000;
 const JSON: &str = "content-type: application/json\r\n";
 const TOKENS: &str = "/v1/tokens";
@@ -46,7 +46,7 @@ const BODY: &str = r#"{"name":"ci-token","scopes":["users:read","usage:read"]}"#
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    // `cargo test` builds benches too, and runs them with this.
+    // `cargo test` builds benches too, and runs them with this argument.
     if arguments.iter().any(|argument| argument == "--test") {
         return Ok(());
     }
@@ -72,11 +72,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// How fast what waits is sealed, by one server that does nothing else.
+/// Measures how fast staged entries are sealed, by one server that does nothing else.
 async fn sealing(database: &str) -> Result<()> {
     let pool = db::pool(db::options_from_url(database)?, 2);
     db::prepare(&pool).await?;
-    println!("{STAGED} staged entries are sealed");
+    println!("sealing {STAGED} staged entries");
     for projects in [1, 1000] {
         stage(&pool, projects).await?;
         let signer = Arc::new(Signer::new(&ServerKey::generate()));
@@ -84,7 +84,7 @@ async fn sealing(database: &str) -> Result<()> {
         let began = Instant::now();
         while sealer.seal().await? == Outcome::More {}
         let rate = STAGED as f64 / began.elapsed().as_secs_f64();
-        println!("  of {projects} projects: {rate:.0}/s");
+        println!("  in {projects} projects: {rate:.0}/s");
     }
     let sizes: (i64, i64, i64) = sqlx::query_as(
         "SELECT count(*), avg(octet_length(payload))::int8, pg_total_relation_size('audit_entries') / count(*)
@@ -96,7 +96,7 @@ async fn sealing(database: &str) -> Result<()> {
     Ok(())
 }
 
-/// What as many writes leave behind.
+/// Stages the entries of as many writes.
 async fn stage(db: &PgPool, projects: i32) -> Result<()> {
     let entry = json!({
         "action": "token.created",
@@ -126,7 +126,7 @@ async fn stage(db: &PgPool, projects: i32) -> Result<()> {
     Ok(())
 }
 
-/// Two servers that differ in whether they tell the audit trail, each with a database of its own.
+/// Compares two servers that differ only in whether they write an audit trail, each with its own database.
 fn writes(folder: &Path, with: &str, without: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let start = |audit: &str, database: &str| -> Result<(Server, Requests, Pool)> {
@@ -142,7 +142,7 @@ fn writes(folder: &Path, with: &str, without: &str) -> Result<()> {
     };
     let (with, without) = (start("on", with)?, start("off", without)?);
     println!(
-        "POST {TOKENS} with an Idempotency-Key, {CONNECTIONS} connections, told and sealed, beside the same not told"
+        "POST {TOKENS} with an Idempotency-Key, {CONNECTIONS} connections, with audit trail, next to the same without"
     );
     let (mut ratios, mut greatest, mut left) = (Vec::new(), [0_f64; 2], 0);
     for round in 0..ROUNDS + 2 {
@@ -165,12 +165,12 @@ fn writes(folder: &Path, with: &str, without: &str) -> Result<()> {
         }
     }
     println!("  at most {:.0}/s with and {:.0}/s without, in {ROUNDS} rounds", greatest[0], greatest[1]);
-    println!("  ratio of answers a second: {}", Spread::of(&mut ratios));
-    println!("  at most {left} entries waited to be sealed at a round's end");
+    println!("  ratio of responses per second: {}", Spread::of(&mut ratios));
+    println!("  at most {left} entries were staged at the end of a round");
     Ok(())
 }
 
-/// How many entries wait to be sealed; returns when none does.
+/// Waits until no entry is staged. Returns how many were staged at first.
 async fn settle(db: &PgPool) -> Result<i64> {
     let count = || sqlx::query_scalar("SELECT count(*) FROM audit_staged").fetch_one(db);
     let left = count().await?;
@@ -188,7 +188,7 @@ async fn make_key(server: &Server, session: &str, project: &str) -> Result<Strin
     Ok(made["key"].as_str().ok_or("no key")?.to_owned())
 }
 
-/// A server as `cloudapi serve` makes it, with its log in a file.
+/// Runs a server as `cloudapi serve` does, with its log on standard error.
 async fn serve(audit: bool, database: &str) -> Result<()> {
     let filter = EnvFilter::new("info");
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).json().flatten_event(true).init();

@@ -1,6 +1,6 @@
-//! How long it takes until what was asked for is there: 100, 1,000 and 10,000 volumes on the simulated provider with its usual
-//! latency, by one server and by two; beside a bare loop that makes the same calls with as many at a time and keeps nothing but
-//! the result. Run with `cargo bench --bench converge`; `-- 100 1000` has it try these numbers only.
+//! Measures the time until 100, 1,000 and 10,000 volumes are provisioned on the simulated provider with its default latency,
+//! by one server and by two, next to a bare loop that makes the same calls with the same concurrency and stores only the
+//! result. Run with `cargo bench --bench converge`; `-- 100 1000` measures only these numbers.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
 
@@ -33,12 +33,12 @@ use support::{POOL, Result, Server, bootstrap, postgres::Postgres};
 use uuid::Uuid;
 
 const SIZES: [usize; 3] = [100, 1000, 10_000];
-/// After how long something is wrong.
+/// After how long the benchmark fails.
 const LONGEST: Duration = Duration::from_secs(900);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    // `cargo test` builds benches too, and runs them with this.
+    // `cargo test` builds benches too, and runs them with this argument.
     if arguments.iter().any(|argument| argument == "--test") {
         return Ok(());
     }
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let folder = tempfile::tempdir()?;
     let postgres = Postgres::start(folder.path())?;
-    println!("until all of so many volumes are there, beside a bare loop of the same calls");
+    println!("time until all volumes are provisioned, next to a bare loop of the same calls");
     for count in sizes {
         let bare = runtime.block_on(async {
             let database = postgres.database(format!("bare_{count}").leak()).await?;
@@ -73,7 +73,7 @@ fn rate(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
-/// Makes them with nobody to look after them: create, read until it is ready, note the result.
+/// The bare loop: create each volume, read it until it is ready, store the result.
 async fn bare(database: &str, count: usize) -> Result<Duration> {
     let db = db::pool(db::options_from_url(database)?, POOL);
     db::prepare(&db).await?;
@@ -82,7 +82,7 @@ async fn bare(database: &str, count: usize) -> Result<Duration> {
     sqlx::query("CREATE TABLE made (id uuid PRIMARY KEY, reference text NOT NULL)").execute(&*db).await?;
     let began = Instant::now();
     let (sim, db) = (&sim, &db);
-    // As many as may be under way at a time: what waits holds up nobody here, nor there.
+    // All concurrently, as in the server.
     let made = stream::iter(0..count).map(|_| make(sim, db, pace.look_again)).buffer_unordered(count);
     made.collect::<Vec<_>>().await.into_iter().collect::<Result<Vec<()>>>()?;
     Ok(began.elapsed())
@@ -111,7 +111,7 @@ async fn make(sim: &Sim, db: &Pool, pause: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Has servers make what was asked for before they started.
+/// Starts servers and measures how long they take to provision `count` volumes.
 fn ours(
     runtime: &tokio::runtime::Runtime,
     folder: &Path,
@@ -124,7 +124,7 @@ fn ours(
         db::pool(db::options_from_url(database)?, 2)
     };
     let project: ProjectId = project.parse().map_err(|_| "no project")?;
-    // The same for all servers of a deployment.
+    // The same key for all servers of a deployment.
     let key = folder.join("secret.key");
     if !key.exists() {
         fs::write(&key, ServerKey::generate().to_text())?;
@@ -147,7 +147,7 @@ fn ours(
                 break;
             }
             if began.elapsed() > LONGEST {
-                return Err(format!("{left} were not there after {LONGEST:?}").into());
+                return Err(format!("{left} operations were unfinished after {LONGEST:?}").into());
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
@@ -155,13 +155,13 @@ fn ours(
         let active: i64 =
             sqlx::query_scalar("SELECT count(*) FROM resources WHERE phase = 'active'").fetch_one(&*db).await?;
         if usize::try_from(active)? != count {
-            return Err(format!("{active} of {count} are there").into());
+            return Err(format!("{active} of {count} resources are active").into());
         }
         Ok(took)
     })
 }
 
-/// As so many requests would leave them, all in one moment.
+/// Inserts resources and their operations as that many requests would, in one transaction.
 async fn ask(db: &Pool, project: ProjectId, count: usize) -> Result<()> {
     let ids: Vec<ResourceId> = (0..count).map(|_| ResourceId::new()).collect();
     let operations: Vec<OperationId> = (0..count).map(|_| OperationId::new()).collect();

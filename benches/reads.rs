@@ -1,8 +1,8 @@
-//! What is answered from the cache, and a list from the database, beside baselines of the same run. Run with
-//! `cargo bench --bench reads`; `-- introspection`, `-- list` or `-- many` runs a part.
+//! Measures requests that are answered from the cache, and a list from the database, next to baselines in the same run. Run
+//! with `cargo bench --bench reads`; `-- introspection`, `-- list` or `-- many` runs a part.
 //!
-//! Each server is a process of its own, ours as anybody runs it: release build, default settings, its log written
-//! to a file. The baselines are axum handlers without any layer, on sqlx as it comes. PostgreSQL listens on TCP.
+//! Each server is a separate process. Ours runs as in production: release build, default settings, its log in a file. The
+//! baselines are axum handlers without layers, on sqlx with its defaults. PostgreSQL listens on TCP.
 
 #![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "a program for a terminal")]
 
@@ -43,7 +43,7 @@ const LIST: &str = "/v1/users?limit=25";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    // `cargo test` builds benches too, and runs them with this.
+    // `cargo test` builds benches too, and runs them with this argument.
     if arguments.iter().any(|argument| argument == "--test") {
         return Ok(());
     }
@@ -106,15 +106,15 @@ impl Bench {
         always(request("POST", INTROSPECT, &self.key, JSON, &body))
     }
 
-    /// A cached token beside a handler that answers the same bytes.
+    /// Introspects a cached token, next to a handler that returns the same bytes.
     fn introspection(&self) -> Result<()> {
-        println!("POST {INTROSPECT} of a cached token, beside a bare axum handler that answers the same bytes");
+        println!("POST {INTROSPECT} of a cached token, next to a bare axum handler that returns the same bytes");
         self.compare(200, &self.introspect())
     }
 
-    /// The same statement beside a handler that authenticates nobody.
+    /// Lists users, next to a handler that executes the same statement without authentication.
     fn list(&self) -> Result<()> {
-        println!("GET {LIST} with a key, beside a bare axum and sqlx handler with the same statement");
+        println!("GET {LIST} with a key, next to a bare axum and sqlx handler with the same statement");
         self.compare(200, &always(request("GET", LIST, &self.key, "", "")))
     }
 
@@ -136,7 +136,7 @@ impl Bench {
             let taken = load::latencies(address, status, requests, half, ROUND * 2)?;
             let at = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize];
             println!(
-                "  at {half:.0}/s, half of our greatest load: {name} p50 {} µs, p99 {} µs, p99.9 {} µs",
+                "  at {half:.0}/s, half of our maximum rate: {name} p50 {} µs, p99 {} µs, p99.9 {} µs",
                 at(0.5),
                 at(0.99),
                 at(0.999)
@@ -145,11 +145,9 @@ impl Bench {
         Ok(())
     }
 
-    /// Many keys in the database, and many of them in use.
+    /// Measures with many keys in the database, many of them in use.
     fn many(&self, folder: &Path, database: &str) -> Result<()> {
-        println!(
-            "POST {INTROSPECT}, {USED_KEYS} keys in use of {KEYS} in the database, beside one key that asks about itself"
-        );
+        println!("POST {INTROSPECT}, {USED_KEYS} of {KEYS} keys in use, next to one key that introspects itself");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let keys = runtime.block_on(self.insert_keys(database))?;
         let ours = Server::ours(folder, database, &[])?;
@@ -162,12 +160,12 @@ impl Bench {
         load::throughput(ours.address, 200, &one, ROUND)?;
         let before = ours.memory()?;
         let count = about.len() as u64;
-        // In another order each time, as a cache meets them.
+        // In a different order each time, as in production.
         let many: Requests = Arc::new(move |number: u64| Arc::clone(&about[(number * 48_271 % count) as usize]));
         load::once_each(ours.address, 200, &many, count)?;
         load::throughput(ours.address, 200, &many, ROUND)?;
         let after = ours.memory()?;
-        println!("  {} bytes of memory for each cached key", (after.saturating_sub(before)) / keys.len() as u64);
+        println!("  {} bytes of memory per cached key", (after.saturating_sub(before)) / keys.len() as u64);
         let mut ratios = Vec::new();
         for round in 1..=ROUNDS {
             let of_many = load::throughput(ours.address, 200, &many, ROUND)?;
@@ -179,7 +177,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Adds keys as the API makes them, but faster; gives the secrets of those that will be used.
+    /// Inserts keys as the API does, but faster. Returns the secrets of those that are used.
     async fn insert_keys(&self, database: &str) -> Result<Vec<String>> {
         let db = PgPoolOptions::new().max_connections(1).connect(database).await?;
         let project: Uuid = sqlx::query_scalar("SELECT project_id FROM keys LIMIT 1").fetch_one(&db).await?;
@@ -220,10 +218,10 @@ async fn ask(client: &mut Client, path: &str, secret: &str, body: &str) -> Resul
 }
 
 fn text(value: &Value) -> Result<String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| "no text in an answer".into())
+    value.as_str().map(str::to_owned).ok_or_else(|| "no text in a response".into())
 }
 
-/// What anybody would write first, without authentication and without limits.
+/// The straightforward implementation, without authentication and without limits.
 async fn serve_bare(database: &str) -> Result<()> {
     let db = PgPoolOptions::new().max_connections(POOL).connect(database).await?;
     let project: Uuid = sqlx::query_scalar("SELECT id FROM projects LIMIT 1").fetch_one(&db).await?;
@@ -237,7 +235,7 @@ async fn serve_bare(database: &str) -> Result<()> {
 }
 
 async fn introspect(_body: Bytes) -> ([(header::HeaderName, &'static str); 1], &'static str) {
-    // As long as ours about a token.
+    // As long as our response for a token.
     let answer = r#"{"active":true,"scope":"usage:read users:read","client_id":"proj_1a210341d157594adce422dc7277409","sub":"tok_1a210341d157594adce422dc7277409","jti":"tok_1a210341d157594adce422dc7277409","token_type":"Bearer","iat":1795568180,"exp":1798160180}"#;
     ([(header::CONTENT_TYPE, "application/json")], answer)
 }

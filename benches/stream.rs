@@ -1,5 +1,5 @@
-//! How long one event takes to reach 1,000 readers of server-sent events on one server, beside writing the same bytes to
-//! 1,000 bare sockets in the same run. Run with `cargo bench --bench stream`.
+//! Measures how long an event takes to reach 1,000 readers of Server-Sent Events on one server, next to writing the same
+//! bytes to 1,000 plain sockets in the same run. Run with `cargo bench --bench stream`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
 
@@ -38,11 +38,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    // `cargo test` builds benches too, and runs them with this.
+    // `cargo test` builds benches too, and runs them with this argument.
     if arguments.iter().any(|argument| argument == "--test") {
         return Ok(());
     }
-    // A reader is a socket here and one in each server.
+    // A reader takes one socket here and one in each server.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -56,7 +56,7 @@ fn main() -> Result<()> {
     let (session, project) = bootstrap(folder.path(), &postgres.url)?;
     let ours = Server::ours(folder.path(), &postgres.url, &[])?;
     let bare = Server::bare(folder.path(), &postgres.url)?;
-    // All clients in one thread, which leaves the machine to the servers.
+    // All clients run in one thread, which leaves the other cores to the servers.
     let clients = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     clients.block_on(compare(&ours, &bare, &postgres.url, &session, &project))
 }
@@ -97,7 +97,7 @@ async fn compare(ours: &Server, bare: &Server, database: &str, session: &str, pr
         let (sealed, all) = tokio::join!(seen, of_ours.all_have(subject.as_bytes()));
         let (sealed, (times, length)) = (sealed?, all?);
 
-        // As many bytes, to as many sockets, by whoever would write them first.
+        // Send the same number of bytes to as many sockets, in the simplest way.
         let end = format!("end of {}", Uuid::new_v4());
         let mut bytes = vec![b'x'; length.saturating_sub(end.len())];
         bytes.extend_from_slice(end.as_bytes());
@@ -115,7 +115,7 @@ async fn compare(ours: &Server, bare: &Server, database: &str, session: &str, pr
         let middle = |from: Instant, times: &[Instant]| {
             median(&mut times.iter().map(|time| ms(from, *time)).collect::<Vec<_>>())
         };
-        // A look that saw it sealed may be late; the first reader shows that it was by then.
+        // The poll may notice the sealed entry late; the first reader proves that it was sealed.
         let sealed = times.iter().min().copied().unwrap_or(sealed).min(sealed);
         let values = [
             middle(committed, &times),
@@ -128,12 +128,12 @@ async fn compare(ours: &Server, bare: &Server, database: &str, session: &str, pr
         figures.iter_mut().zip(values).for_each(|(figure, value)| figure.push(value));
     }
     let names = [
-        "ours, from the commit's answer to the middle reader",
-        "ours, from the commit's answer to the last reader",
-        "ours, from when it is sealed to the last reader",
-        "bare sockets, to the middle reader",
+        "ours, from the write's response to the median reader",
+        "ours, from the write's response to the last reader",
+        "ours, from sealing to the last reader",
+        "bare sockets, to the median reader",
         "bare sockets, to the last reader",
-        "ratio, from sealed to the last reader",
+        "ratio, from sealing to the last reader",
     ];
     for (name, figure) in names.iter().zip(&mut figures) {
         println!("  {name}: {}", Spread::of(figure));
@@ -142,7 +142,7 @@ async fn compare(ours: &Server, bare: &Server, database: &str, session: &str, pr
     Ok(())
 }
 
-/// When the entry that tells of `target` was seen in the trail.
+/// When the entry with `target` was first seen in the audit trail.
 async fn sealed(db: &PgPool, target: &str) -> Result<Instant> {
     let project: Uuid = sqlx::query_scalar("SELECT id FROM projects LIMIT 1").fetch_one(db).await?;
     loop {
@@ -159,10 +159,10 @@ async fn sealed(db: &PgPool, target: &str) -> Result<Instant> {
     }
 }
 
-/// What a reader has: when it had it, and all that came since what it had before.
+/// When a reader received the expected bytes, and everything it received since the previous ones.
 type Had = (Instant, Vec<u8>);
 
-/// Readers, each in a task of its own.
+/// Readers, each in its own task.
 struct Readers {
     wanted: Vec<UnboundedSender<Vec<u8>>>,
     had: UnboundedReceiver<Had>,
@@ -205,7 +205,7 @@ impl Readers {
         });
     }
 
-    /// When each had `bytes`, and how long what they had was.
+    /// Waits until each reader has received `bytes`. Returns when, and how many bytes a reader received.
     async fn all_have(&mut self, bytes: &[u8]) -> Result<(Vec<Instant>, usize)> {
         for wanted in &self.wanted {
             wanted.send(bytes.to_vec())?;
@@ -220,7 +220,7 @@ impl Readers {
     }
 }
 
-/// Writes what comes on the last connection to all others, one after the other.
+/// Forwards data from the last connection to all others, one after the other.
 async fn serve_bare() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("bare listens on {}", listener.local_addr()?);

@@ -1,5 +1,5 @@
-//! What reading a long audit trail costs: the ten-thousandth page beside the first, with each filter, and an export of all
-//! of it. Run with `cargo bench --bench trail`; `-- 10000000` has so many entries instead of a million.
+//! Measures reading a long audit trail: page ten thousand next to page one, with each filter, and an export of the whole
+//! trail. Run with `cargo bench --bench trail`; `-- 10000000` sets the number of entries, by default a million.
 
 #![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "a program for a terminal")]
 
@@ -27,18 +27,18 @@ use tokio::{
 };
 
 const ENTRIES: i64 = 1_000_000;
-/// Of others, there is one entry for each ten of the project's.
+/// How many other projects have entries: each has one for each hundred of the project's.
 const OTHERS: i64 = 10;
 const PAGE: i64 = 25;
 const DEEP: i64 = 10_000;
 const ROUNDS: usize = 25;
-/// When the first entry happened, in milliseconds since 1970; each comes a millisecond after the one before.
+/// Time of the first entry, in milliseconds since 1970. Each entry is one millisecond after the previous one.
 const BEGAN: i64 = 1_700_000_000_000;
 const JSON: &str = "content-type: application/json\r\n";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    // `cargo test` builds benches too, and runs them with this.
+    // `cargo test` builds benches too, and runs them with this argument.
     if arguments.iter().any(|argument| argument == "--test") {
         return Ok(());
     }
@@ -54,7 +54,7 @@ async fn run(folder: &Path, database: &str, session: &str, project: &str, entrie
     let began = Instant::now();
     seed(database, entries).await?;
     println!(
-        "{entries} entries, and a hundredth of that in each of {OTHERS} others, made in {:.0} s",
+        "{entries} entries, and a hundredth of that in each of {OTHERS} other projects, inserted in {:.0} s",
         began.elapsed().as_secs_f64()
     );
     let server = Server::ours(folder, database, &[])?;
@@ -63,28 +63,28 @@ async fn run(folder: &Path, database: &str, session: &str, project: &str, entrie
     let made: Value =
         serde_json::from_slice(client.ask(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
     let key = made["key"].as_str().ok_or("no key")?;
-    // How many entries each filter leaves of them all, one in so many.
+    // Each filter matches one in so many entries.
     let from = Timestamp::parse("2023-11-14T22:13:20Z").ok_or("no time")?;
     for (name, filter, one_in) in [
         ("no filter", String::new(), 1),
-        ("an action that is common", "&action=key.updated".into(), 2),
-        ("an action that is rare", "&action=key.revoked".into(), 1000),
+        ("a common action", "&action=key.updated".into(), 2),
+        ("a rare action", "&action=key.revoked".into(), 1000),
         ("an actor", "&actor=usr_7".into(), 10),
         ("a target", "&target=key_3".into(), 100),
         ("an actor and an action", "&actor=usr_7&action=key.updated".into(), 10),
-        ("a span of time", format!("&from={from}"), 1),
+        ("a time range", format!("&from={from}"), 1),
     ] {
         let depth = (DEEP - 1).min(entries / one_in / PAGE - 1);
         let last = AuditId::from_u128(number(BEGAN + depth * PAGE * one_in - 1));
         let first = format!("/v1/audit-logs?limit={PAGE}{filter}");
         let deep = format!("{first}&cursor={last}");
-        compare(&mut client, key, &format!("{name}, page {} beside the first", depth + 1), [&deep, &first]).await?;
+        compare(&mut client, key, &format!("{name}, page {} next to the first", depth + 1), [&deep, &first]).await?;
     }
     let before = server.memory()?;
     let began = Instant::now();
     let (bytes, most) = export(server.address, key, &server).await?;
     println!(
-        "export of them all: {:.1} s, {:.0} MB; the server's memory was {:.0} MB before and {:.0} MB at most",
+        "export of all entries: {:.1} s, {:.0} MB; memory of the server: {:.0} MB before, at most {:.0} MB",
         began.elapsed().as_secs_f64(),
         bytes as f64 / 1e6,
         before as f64 / 1e6,
@@ -93,7 +93,7 @@ async fn run(folder: &Path, database: &str, session: &str, project: &str, entrie
     Ok(())
 }
 
-/// The id of the entry that happened at this millisecond.
+/// The ID of the entry at this millisecond.
 fn number(millisecond: i64) -> u128 {
     (u128::from(millisecond.unsigned_abs()) << 80) | (0x7000_8000 << 48)
 }
@@ -131,7 +131,7 @@ async fn milliseconds(client: &mut Client, key: &str, path: &str) -> Result<f64>
     }
 }
 
-/// Takes all of an export; gives its size and how much memory the server had at most.
+/// Reads a whole export. Returns its size and the maximum memory of the server.
 async fn export(address: SocketAddr, key: &str, server: &Server) -> Result<(u64, u64)> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(&request("GET", "/v1/audit-logs/export", key, "connection: close\r\n", "")).await?;
@@ -150,7 +150,7 @@ async fn export(address: SocketAddr, key: &str, server: &Server) -> Result<(u64,
     }
 }
 
-/// Adds entries as the sealer would have, but for their hashes, which reading does not look at.
+/// Inserts entries as the sealer would, except for their hashes, which reads do not use.
 async fn seed(database: &str, entries: i64) -> Result<()> {
     let db = PgPoolOptions::new().max_connections(1).connect(database).await?;
     sqlx::query(

@@ -1,6 +1,6 @@
-//! Throughput of `POST /v1/tokens` with an `Idempotency-Key`, beside two baselines in the same run, on the same
-//! PostgreSQL with default durability: a bare axum and sqlx handler that inserts the same row in a transaction, and
-//! pgbench inserting it. Run with `cargo bench --bench writes`.
+//! Measures the throughput of `POST /v1/tokens` with an `Idempotency-Key`, next to two baselines in the same run, on the
+//! same PostgreSQL with default durability: a bare axum and sqlx handler that inserts the same row in a transaction, and
+//! pgbench with the same insert. Run with `cargo bench --bench writes`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
 
@@ -30,7 +30,7 @@ const BODY: &str = r#"{"name":"ci-token","scopes":["users:read","usage:read"]}"#
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    // `cargo test` builds benches too, and runs them with this.
+    // `cargo test` builds benches too, and runs them with this argument.
     if arguments.iter().any(|argument| argument == "--test") {
         return Ok(());
     }
@@ -104,7 +104,7 @@ struct NewToken {
     scopes: Vec<String>,
 }
 
-/// What anybody would write first, on sqlx as it comes.
+/// The straightforward implementation, on sqlx with its defaults.
 async fn serve_bare(database: &str) -> Result<()> {
     let db = PgPoolOptions::new().max_connections(POOL).connect(database).await?;
     let project: Uuid = sqlx::query_scalar("SELECT id FROM projects LIMIT 1").fetch_one(&db).await?;
@@ -136,9 +136,9 @@ async fn insert(
     Ok((StatusCode::CREATED, Json(json!({ "id": id.to_string(), "name": new.name, "scopes": new.scopes }))))
 }
 
-/// Transactions a second of pgbench that insert the same row.
+/// Transactions per second of pgbench with the same insert.
 fn pgbench(postgres: &Postgres, folder: &Path) -> Result<f64> {
-    // A colon would begin a variable of pgbench's.
+    // The script has no colons: pgbench would read them as variables.
     let script = folder.join("insert.sql");
     fs::write(
         &script,

@@ -1,5 +1,5 @@
-//! Clients that ask as fast as they are answered, or at a given rate. All of them in one thread, which leaves the
-//! machine to the servers.
+//! Clients that send requests as fast as they receive responses, or at a given rate. All of them run in one thread, which
+//! leaves the other cores to the servers.
 
 use std::{
     net::SocketAddr,
@@ -15,32 +15,32 @@ use tokio::{
 
 use super::Result;
 
-/// Connections that ask at the same time.
+/// How many connections send requests concurrently.
 pub const CONNECTIONS: usize = 32;
 
-/// What is asked: number to request.
+/// Returns the request with a given number.
 pub type Requests = Arc<dyn Fn(u64) -> Arc<[u8]> + Send + Sync>;
 
-/// The same again and again.
+/// The same request every time.
 pub fn always(request: Vec<u8>) -> Requests {
     let request: Arc<[u8]> = request.into();
     Arc::new(move |_| Arc::clone(&request))
 }
 
-/// A request as it is sent.
+/// The bytes of a request.
 pub fn request(method: &str, path: &str, secret: &str, more: &str, body: &str) -> Vec<u8> {
     let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
     format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {secret}\r\n{more}{length}\r\n{body}")
         .into_bytes()
 }
 
-/// Answers a second, when each connection asks again as soon as it is answered.
+/// Responses per second, if each connection sends its next request after each response.
 pub fn throughput(address: SocketAddr, status: u16, requests: &Requests, time: Duration) -> Result<f64> {
     let (answers, time) = answers(address, status, requests, time)?;
     Ok(answers as f64 / time.as_secs_f64())
 }
 
-/// How many answers there are, and in what time, when each connection asks again as soon as it is answered.
+/// The number of responses and the elapsed time, if each connection sends its next request after each response.
 pub fn answers(address: SocketAddr, status: u16, requests: &Requests, time: Duration) -> Result<(u64, Duration)> {
     let requests = Arc::clone(requests);
     in_one_thread(move || async move {
@@ -67,8 +67,8 @@ pub fn answers(address: SocketAddr, status: u16, requests: &Requests, time: Dura
     })
 }
 
-/// How long answers take, in microseconds and in order, when so many requests a second are sent whatever becomes
-/// of them. The time counts from when a request should have been sent.
+/// Sorted response times in microseconds, at a fixed rate of requests per second. Times start when a request should have
+/// been sent.
 pub fn latencies(address: SocketAddr, status: u16, requests: &Requests, rate: f64, time: Duration) -> Result<Vec<u64>> {
     let requests = Arc::clone(requests);
     in_one_thread(move || async move {
@@ -82,7 +82,7 @@ pub fn latencies(address: SocketAddr, status: u16, requests: &Requests, rate: f6
                 let mut taken = Vec::new();
                 let mut due = began + each.mul_f64(number as f64 / CONNECTIONS as f64);
                 while due < began + time {
-                    // The timer's steps are of a millisecond; requests of one step are sent together.
+                    // The timer has a resolution of a millisecond. Requests of the same millisecond are sent together.
                     let now = Instant::now();
                     if due > now {
                         tokio::time::sleep_until(due.into()).await;
@@ -104,7 +104,7 @@ pub fn latencies(address: SocketAddr, status: u16, requests: &Requests, rate: f6
     })
 }
 
-/// Asks each once.
+/// Sends each request once.
 pub fn once_each(address: SocketAddr, status: u16, requests: &Requests, count: u64) -> Result<()> {
     let requests = Arc::clone(requests);
     in_one_thread(move || async move {
@@ -149,7 +149,7 @@ impl Client {
         Ok(Self { stream, answer: Vec::with_capacity(16 * 1024) })
     }
 
-    /// Sends a request and reads its answer, which must have this status; gives the answer's body.
+    /// Sends a request and reads its response, which must have this status. Returns the body.
     pub async fn ask(&mut self, request: &[u8], status: u16) -> Result<&[u8]> {
         self.stream.write_all(request).await?;
         self.answer.clear();
@@ -158,7 +158,7 @@ impl Client {
                 return Err("the server closed the connection".into());
             }
             let Some(head) = self.answer.windows(4).position(|part| part == b"\r\n\r\n") else { continue };
-            break (head + 4, content_length(&self.answer[..head]).ok_or("an answer without a length")?);
+            break (head + 4, content_length(&self.answer[..head]).ok_or("a response without content-length")?);
         };
         while self.answer.len() < head + length {
             if self.stream.read_buf(&mut self.answer).await? == 0 {

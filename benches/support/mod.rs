@@ -1,5 +1,5 @@
-//! What the benches share: a PostgreSQL that listens on TCP, servers in processes of their own, and a load on
-//! loopback. What is compared is measured in alternating rounds, because a machine's speed drifts.
+//! Shared parts of the benches: a PostgreSQL that listens on TCP, servers in separate processes, and load over loopback.
+//! Comparisons are measured in alternating rounds, because the machine's speed drifts.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
@@ -24,24 +24,24 @@ use serde_json::Value;
 /// Connections of each server to PostgreSQL.
 pub const POOL: u32 = 16;
 
-/// Whatever went wrong.
+/// Any error.
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// A server process. Dropped, it is ended.
+/// A server process. Dropping it kills it.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
 }
 
 impl Server {
-    /// Our own, as anybody runs it: the release binary, its default settings, its log written to a file.
+    /// Our server as in production: the release binary with default settings, its log in a file.
     pub fn ours(folder: &Path, database: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let mut command = ours(folder, database);
         command.args(["serve", "--listen", "127.0.0.1:0"]).envs(settings.iter().copied());
         Self::start(command, "cloudapi listens on http://", &folder.join("server.log"))?.ready()
     }
 
-    /// Waits until it is ready, and has its lease.
+    /// Waits until the server is ready and has its lease.
     pub fn ready(self) -> Result<Self> {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.says("/readyz", "\"lease\":\"ok\"")? && !self.says("/readyz", "\"lease\":\"off")? {
@@ -61,12 +61,12 @@ impl Server {
         Ok(answer.starts_with("HTTP/1.1 200 ") && answer.contains(text))
     }
 
-    /// The baseline: this program again, with `--bare`.
+    /// The baseline: this program with `--bare`.
     pub fn bare(folder: &Path, database: &str) -> Result<Self> {
         Self::this_program(folder, &["--bare", database])
     }
 
-    /// This program again, with these arguments; it has to print where it listens.
+    /// This program with these arguments. It must print where it listens.
     pub fn this_program(folder: &Path, arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.args(arguments);
@@ -84,14 +84,14 @@ impl Server {
         Ok(server)
     }
 
-    /// What it has in memory, in bytes.
+    /// The server's resident memory in bytes.
     pub fn memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
         Ok(kib.map_or(0, |kib: u64| kib * 1024))
     }
 
-    /// The processor time that its threads have had, where the system tells it to the nanosecond.
+    /// The CPU time of all threads, if the system reports it in nanoseconds.
     pub fn processor_time(&self) -> Option<Duration> {
         let mut nanoseconds = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()? {
@@ -120,7 +120,7 @@ fn ours(folder: &Path, database: &str) -> Command {
     command
 }
 
-/// Makes the first owner and project; gives the session and the project.
+/// Creates the first owner and project. Returns the session and the project.
 pub fn bootstrap(folder: &Path, database: &str) -> Result<(String, String)> {
     let mut command = ours(folder, database);
     command.args(["admin", "bootstrap", "--email", "ada@example.com", "--project", "Bench", "--json"]);
@@ -133,18 +133,18 @@ pub fn bootstrap(folder: &Path, database: &str) -> Result<(String, String)> {
     Ok((text(&made["session"]["token"])?, text(&made["project"]["id"])?))
 }
 
-/// The one in the middle.
+/// The median.
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// How a value came out in many rounds.
+/// The distribution of a value over many rounds.
 pub struct Spread {
     pub median: f64,
-    /// Half of the rounds lie between them.
+    /// Half of the rounds are between these values.
     pub quartiles: [f64; 2],
-    /// With 95 % probability the true median does.
+    /// The 95 % confidence interval of the median.
     pub bounds: [f64; 2],
 }
 
@@ -153,7 +153,7 @@ impl Spread {
         let median = median(values);
         let count = values.len() as f64;
         let at = |place: f64| values[place.clamp(0.0, count - 1.0) as usize];
-        // From the binomial distribution, as a normal one.
+        // Normal approximation of the binomial distribution.
         let reach = 0.98 * count.sqrt();
         Self {
             median,
@@ -166,6 +166,6 @@ impl Spread {
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { median, quartiles: [low, high], bounds: [least, most] } = self;
-        write!(f, "{median:.3}, 95 % sure from {least:.3} to {most:.3} (half of the rounds from {low:.3} to {high:.3})")
+        write!(f, "{median:.3} (95 % interval {least:.3} to {most:.3}, quartiles {low:.3} to {high:.3})")
     }
 }

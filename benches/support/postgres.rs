@@ -1,4 +1,4 @@
-//! A PostgreSQL with its default settings that listens on loopback.
+//! A PostgreSQL with default settings that listens on loopback.
 
 use std::{
     env, fs,
@@ -22,7 +22,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::Result;
 
-/// A running one. Dropped, it is stopped.
+/// A running PostgreSQL. Dropping it stops it.
 pub struct Postgres {
     child: Child,
     pub port: u16,
@@ -30,11 +30,11 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one whose data are in `folder`.
+    /// Starts a PostgreSQL with its data in `folder`.
     pub fn start(folder: &Path) -> Result<Self> {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         let data_dir = folder.join("data");
-        // The product's own way to make one, which listens on a socket only.
+        // Created by the product's own code, which listens only on a socket.
         let options = Options {
             data_dir: data_dir.clone(),
             pg_bin: env::var_os("CLOUDAPI_PG_BIN").map(PathBuf::from),
@@ -70,13 +70,13 @@ impl Postgres {
         Ok(started)
     }
 
-    /// Makes a database beside the one there is; gives its URL.
+    /// Creates another database. Returns its URL.
     pub async fn database(&self, name: &'static str) -> Result<String> {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut db = loop {
             match PgConnection::connect(&self.url).await {
                 Ok(db) => break db,
-                // It listens before it is ready.
+                // PostgreSQL listens before it is ready.
                 Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
                 Err(error) => return Err(error.into()),
             }
@@ -89,14 +89,14 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Ok(id) = i32::try_from(self.child.id()) {
-            // A child that nobody has waited for, so the id is still its own.
+            // The child is not reaped yet, so its process ID is not reused.
             let _ = kill(Pid::from_raw(id), Signal::SIGINT);
         }
         let _ = self.child.wait();
     }
 }
 
-/// One of PostgreSQL's programs, of the newest version there is.
+/// The path of a PostgreSQL program, of the newest installed version.
 pub fn program(name: &str) -> Result<PathBuf> {
     let given = env::var_os("CLOUDAPI_PG_BIN").map(PathBuf::from);
     let mut installed: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
@@ -109,6 +109,6 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let folders = given.into_iter().chain(installed.into_iter().rev());
     let found = folders.map(|folder| folder.join(name)).find(|program| program.exists());
     found.ok_or_else(|| {
-        format!("{name} was not found; set CLOUDAPI_PG_BIN to the folder of PostgreSQL's programs").into()
+        format!("{name} was not found; set CLOUDAPI_PG_BIN to the folder with the PostgreSQL programs").into()
     })
 }

@@ -1,5 +1,5 @@
-//! What a breakdown of a year costs, of which all months but the present one are final, beside one of the present
-//! month alone.
+//! Measures a breakdown of a year, in which all months but the current one are final, next to a breakdown of the current
+//! month.
 
 use std::{path::Path, time::Instant};
 
@@ -18,17 +18,17 @@ use crate::support::{
 const KEYS: i32 = 100;
 const ROUTES: i64 = 10;
 const JOURNALS: i32 = 2;
-/// Others that used it less, so that the table is no smaller than such a project's would be.
+/// Other projects with less usage, so that the table has a realistic size.
 const OTHERS: usize = 20;
 const KEYS_OF_OTHERS: i32 = 10;
 const MONTHS: usize = 12;
 const ROUNDS: usize = 15;
 const JSON: &str = "content-type: application/json\r\n";
 
-/// Measures all questions.
+/// Measures all requests.
 pub fn run(folder: &Path, database: &str) -> Result<()> {
     let (session, project) = bootstrap(folder, database)?;
-    // It names its routes in the database.
+    // The server inserts its routes into the database.
     let server = Server::ours(folder, database, &[])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -39,18 +39,18 @@ pub fn run(folder: &Path, database: &str) -> Result<()> {
         let bench = Bench { key: made["key"].as_str().ok_or("no key")?.to_owned(), months: months() };
         let rows = seed(database, &bench.months).await?;
         println!(
-            "GET /v1/usage, {KEYS} keys on {ROUTES} routes in {JOURNALS} journals for a year, of {rows} rows in the table"
+            "GET /v1/usage, {KEYS} keys on {ROUTES} routes in {JOURNALS} journals for a year, {rows} rows in the table"
         );
         let (year, month) = (bench.span(MONTHS - 1), bench.span(0));
         let by = |groups: &str, span: &str| format!("/v1/usage/breakdown?group_by={groups}&{span}");
         for groups in ["key", "key,route"] {
-            let name = format!("the year by {groups}, beside the month");
+            let name = format!("the year by {groups}, next to the month");
             bench.compare(&mut client, &name, [&by(groups, &year), &by(groups, &month)]).await?;
         }
-        let name = "the month's sum, beside the month by key";
+        let name = "the month's sum, next to the month by key";
         bench.compare(&mut client, name, ["/v1/usage", &by("key", &month)]).await?;
         let periods = format!("/v1/usage/periods?limit={MONTHS}");
-        bench.compare(&mut client, "the year's sums, beside the year by key", [&periods, &by("key", &year)]).await
+        bench.compare(&mut client, "the year's sums, next to the year by key", [&periods, &by("key", &year)]).await
     })
 }
 
@@ -59,14 +59,14 @@ struct Bench {
     months: Vec<Period>,
 }
 
-/// The present month and those before it, the latest first.
+/// The current month and those before it, the latest first.
 fn months() -> Vec<Period> {
     let present = Period::of(Clock::system().now().date());
     std::iter::successors(Some(present), |period| Some(period.previous())).take(MONTHS).collect()
 }
 
 impl Bench {
-    /// From the first day of the month that is so many months back to the last of this one.
+    /// The query for the months from `back` months ago to the current one.
     fn span(&self, back: usize) -> String {
         format!("from={}&to={}&limit=100", self.months[back].first(), self.months[0].last())
     }
@@ -99,7 +99,7 @@ impl Bench {
     }
 }
 
-/// Adds what two nodes would have counted in these months, and makes all but the first of them final.
+/// Inserts the counts of two nodes in these months, and makes all months but the first final.
 async fn seed(database: &str, months: &[Period]) -> Result<i64> {
     let db = PgPoolOptions::new().max_connections(1).connect(database).await?;
     let first = months[months.len() - 1].first();
@@ -133,7 +133,7 @@ async fn seed(database: &str, months: &[Period]) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM usage_node").fetch_one(&db).await?)
 }
 
-/// Each day's rows in no order, as they are first written when they are first used.
+/// Inserts each day's rows in random order, as they are first written in production.
 async fn insert_counts(db: &PgPool, used: Uuid, from: Date, to: Date) -> Result<()> {
     sqlx::query(
         "WITH journals AS (

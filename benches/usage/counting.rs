@@ -1,4 +1,4 @@
-//! What counting costs a request: by itself, and in a server beside the same server that does not count.
+//! Measures the cost of counting a request: on its own, and in a server next to the same server without counting.
 
 use std::{
     collections::HashMap,
@@ -40,13 +40,13 @@ use crate::support::{
 const CREDENTIALS: usize = 10_000;
 const CALLS: usize = 2_000_000;
 const CALL_ROUNDS: usize = 15;
-/// Short and many, because what is looked for is less than what the machine's speed drifts by in seconds.
+/// Many short rounds, because the difference is smaller than the drift of the machine's speed within seconds.
 const ROUND: Duration = Duration::from_millis(400);
 const ROUNDS: usize = 120;
 const INTROSPECT: &str = "/v1/tokens/introspect";
 const JSON: &str = "content-type: application/json\r\n";
 
-/// One call, in a file as a server has it, beside an addition to a number in a `HashMap`.
+/// Measures one call with a journal file, as in a server, next to an atomic addition in a `HashMap`.
 pub fn one_call(folder: &Path) -> Result<()> {
     let now = Clock::system().now();
     let meter =
@@ -60,7 +60,7 @@ pub fn one_call(folder: &Path) -> Result<()> {
             number.fetch_add(1, Ordering::Relaxed);
         }
     };
-    println!("Meter::count with {CREDENTIALS} active credentials, beside an AtomicU64 in a HashMap");
+    println!("Meter::count with {CREDENTIALS} active credentials, next to an AtomicU64 in a HashMap");
     for threads in [1, 2] {
         let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..=CALL_ROUNDS {
@@ -73,7 +73,7 @@ pub fn one_call(folder: &Path) -> Result<()> {
             }
         }
         println!(
-            "  {threads} threads: {:.0} ns a call, bare {:.0} ns, median ratio {:.2}",
+            "  {threads} threads: {:.0} ns per call, bare {:.0} ns, median ratio {:.2}",
             median(&mut ours),
             median(&mut theirs),
             median(&mut ratios)
@@ -87,14 +87,14 @@ fn counted(now: Timestamp) -> Counted {
     Counted { project: Some(ProjectId::new()), credential, route: 0x5eed_0001, day: now.date() }
 }
 
-/// How long one of `CALLS` calls takes its thread.
+/// Nanoseconds per call and thread, over `CALLS` calls.
 fn nanoseconds(threads: usize, active: &[Counted], call: impl Fn(&Counted) + Sync) -> f64 {
     let began = Instant::now();
     thread::scope(|scope| {
         for thread in 0..threads {
             let call = &call;
             scope.spawn(move || {
-                // In no order that a cache could foresee, and each thread in another.
+                // In an order that the CPU cannot prefetch, and each thread in a different one.
                 let mut place = thread * active.len() / 2;
                 for _ in 0..CALLS {
                     place = (place + 7919) % active.len();
@@ -106,7 +106,7 @@ fn nanoseconds(threads: usize, active: &[Counted], call: impl Fn(&Counted) + Syn
     began.elapsed().as_secs_f64() * 1e9 / CALLS as f64
 }
 
-/// Two servers that differ in whether they count.
+/// Compares two servers that differ only in whether they count.
 pub fn hot_path(folder: &Path, database: &str) -> Result<()> {
     let (session, project) = bootstrap(folder, database)?;
     let start = |counts: &str| -> Result<Server> {
@@ -123,7 +123,7 @@ pub fn hot_path(folder: &Path, database: &str) -> Result<()> {
         let token = make(&mut client, "/v1/tokens", &key, &body, "token").await?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>((key, token))
     })?;
-    println!("POST {INTROSPECT} of a cached token with counting, beside the same server without");
+    println!("POST {INTROSPECT} of a cached token with counting, next to the same server without");
     let requests = always(request("POST", INTROSPECT, &key, JSON, &json!({ "token": token }).to_string()));
     compare(&on, &off, &requests)
 }
@@ -131,13 +131,13 @@ pub fn hot_path(folder: &Path, database: &str) -> Result<()> {
 async fn make(client: &mut Client, path: &str, secret: &str, body: &Value, member: &str) -> Result<String> {
     let answer = client.ask(&request("POST", path, secret, JSON, &body.to_string()), 201).await?;
     let made: Value = serde_json::from_slice(answer)?;
-    Ok(made[member].as_str().ok_or("no secret in an answer")?.to_owned())
+    Ok(made[member].as_str().ok_or("no secret in a response")?.to_owned())
 }
 
 fn compare(on: &Server, off: &Server, requests: &Requests) -> Result<()> {
     let (mut rates, mut costs, mut greatest) = (Vec::new(), Vec::new(), [0_f64; 2]);
     for round in 0..ROUNDS + 4 {
-        // Each first as often as the other, as what comes first may have it better.
+        // Alternate which one goes first, because the first may have an advantage.
         let ([with, cost_with], [without, cost_without]) = if round % 2 == 0 {
             let with = measure(on, requests)?;
             (with, measure(off, requests)?)
@@ -153,14 +153,14 @@ fn compare(on: &Server, off: &Server, requests: &Requests) -> Result<()> {
         }
     }
     println!("  at most {:.0}/s with and {:.0}/s without, in {ROUNDS} rounds", greatest[0], greatest[1]);
-    println!("  ratio of answers a second: {}", Spread::of(&mut rates));
+    println!("  ratio of responses per second: {}", Spread::of(&mut rates));
     if costs.iter().all(|cost| cost.is_finite()) {
-        println!("  ratio of processor time for each answer: {}", Spread::of(&mut costs));
+        println!("  ratio of CPU time per response: {}", Spread::of(&mut costs));
     }
     Ok(())
 }
 
-/// Answers a second, and nanoseconds of the server's processor time for each.
+/// Responses per second, and nanoseconds of the server's CPU time per response.
 fn measure(server: &Server, requests: &Requests) -> Result<[f64; 2]> {
     let before = server.processor_time();
     let (answers, time) = load::answers(server.address, 200, requests, ROUND)?;
@@ -169,7 +169,7 @@ fn measure(server: &Server, requests: &Requests) -> Result<[f64; 2]> {
     Ok([answers as f64 / time.as_secs_f64(), cost])
 }
 
-/// A server as `cloudapi serve` makes it, with its log in a file.
+/// Runs a server as `cloudapi serve` does, with its log on standard error.
 pub async fn serve(counts: bool, database: &str, folder: &Path) -> Result<()> {
     let filter = EnvFilter::new("info");
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).json().flatten_event(true).init();

@@ -1,5 +1,5 @@
-//! What a flush costs in which every one of many credentials has counted, beside the bare statement that writes the
-//! same rows to an equal table.
+//! Measures a flush in which each of many credentials has new counts, next to a bare statement that writes the same rows to
+//! an equal table.
 
 use std::{
     path::Path,
@@ -35,11 +35,11 @@ const ROUTE: u32 = 0x5eed_0001;
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Case {
-    /// As most seconds are: every row is there already, and so is the minute of the last use.
+    /// The usual second: every row exists already, and so does the minute of the last use.
     Steady,
-    /// The first of a minute, which also says of every credential when it was last used.
+    /// The first flush of a minute, which also writes when each credential was last used.
     NewMinute,
-    /// The first of a journal: every row is new. Another node has told the last uses.
+    /// The first flush of a journal: every row is new. Another node has written the last uses.
     NewJournal,
 }
 
@@ -50,12 +50,12 @@ pub async fn run(folder: &Path, database: &str) -> Result<()> {
     db::prepare(&db).await?;
     let counted = insert_credentials(&db, clock.now()).await?;
     make_bare_table(&db).await?;
-    // As autovacuum would have done by the time that so many are in use.
+    // Autovacuum would have run before so many credentials are in use.
     sqlx::query("VACUUM ANALYZE").execute(&db).await?;
-    println!("A flush of {} active credentials, beside the bare statement for the same rows", counted.len());
+    println!("A flush of {} active credentials, next to the bare statement for the same rows", counted.len());
     let mut bench = Bench { folder, db, clock, counted, meter: None, journals: 0, turns: 0, minutes: 0 };
-    bench.case("in a second like any other", Case::Steady).await?;
-    bench.case("in the first second of a minute, with when each was last used", Case::NewMinute).await?;
+    bench.case("in a usual second", Case::Steady).await?;
+    bench.case("in the first second of a minute, with last uses", Case::NewMinute).await?;
     bench.case("in the first second of a journal, all rows new", Case::NewJournal).await?;
     bench.parts().await
 }
@@ -66,9 +66,9 @@ struct Bench<'a> {
     clock: Clock,
     counted: Vec<Counted>,
     meter: Option<Meter>,
-    /// How many journals there were.
+    /// How many journals there have been.
     journals: i32,
-    /// How often everything was counted in the present one.
+    /// How often everything was counted in the current journal.
     turns: i64,
     minutes: u32,
 }
@@ -84,7 +84,7 @@ impl Bench<'_> {
                 self.minutes += 1;
             }
             self.count();
-            // Each first as often as the other.
+            // Alternate which one goes first.
             let (flush, bare) = if round % 2 == 0 {
                 let flush = self.flush().await?;
                 (flush, self.bare().await?)
@@ -110,7 +110,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Goes on in a new journal, as a server that starts does.
+    /// Continues with a new journal, as a restarted server does.
     async fn new_journal(&mut self) -> Result<()> {
         self.journals += 1;
         self.turns = 0;
@@ -122,11 +122,11 @@ impl Bench<'_> {
     }
 
     fn now(&self) -> Timestamp {
-        // Days stay the same, whatever the time.
+        // Counters keep their day, whatever the time.
         self.clock.now().plus(Duration::from_secs(60) * self.minutes)
     }
 
-    /// Every credential makes a request.
+    /// Counts one request of every credential.
     fn count(&mut self) {
         let now = self.now();
         self.turns += 1;
@@ -144,7 +144,7 @@ impl Bench<'_> {
         Ok(began.elapsed())
     }
 
-    /// What anybody would write first: one statement with the same rows, sorted too.
+    /// The straightforward implementation: one statement with the same rows, also sorted.
     async fn bare(&self) -> Result<Duration> {
         let (mut projects, mut days, mut credentials) = (Vec::new(), Vec::new(), Vec::new());
         let (mut kinds, mut routes, mut counts) = (Vec::<i16>::new(), Vec::<i32>::new(), Vec::<i64>::new());
@@ -181,7 +181,7 @@ impl Bench<'_> {
         Ok(began.elapsed())
     }
 
-    /// Which part of a flush takes how long: each statement by itself.
+    /// Measures the parts of a flush: each statement separately.
     async fn parts(&mut self) -> Result<()> {
         let (mut whole, mut rows, mut uses) = (Vec::new(), Vec::new(), Vec::new());
         let journal = Uuid::new_v4();
@@ -232,7 +232,8 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Adds projects with as many keys as tokens, as the API makes them; in the order in which rows are written.
+/// Inserts projects with equal numbers of keys and tokens, as the API does. Returns them in the order in which rows are
+/// written.
 async fn insert_credentials(db: &PgPool, now: Timestamp) -> Result<Vec<Counted>> {
     let mut counted = Vec::new();
     let today: Date = now.date();
@@ -275,7 +276,7 @@ async fn insert_credentials(db: &PgPool, now: Timestamp) -> Result<Vec<Counted>>
     Ok(counted)
 }
 
-/// A table with the columns, the primary key and the storage of `usage_node`, and nothing else.
+/// Creates a table with the columns, primary key and storage options of `usage_node`, and nothing else.
 async fn make_bare_table(db: &PgPool) -> Result<()> {
     let (key, options): (String, Option<String>) = sqlx::query_as(
         "SELECT pg_get_constraintdef(k.oid), array_to_string(t.reloptions, ', ')

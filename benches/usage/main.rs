@@ -1,5 +1,5 @@
-//! What counting requests costs, what writing the counts costs, and what breaking them down costs, beside baselines
-//! of the same run. Run with `cargo bench --bench usage`; `-- recording`, `-- counting`, `-- flush` or
+//! Measures the cost of recording and counting requests, of flushing the counters, and of reports by credential, next to
+//! baselines in the same run. Run with `cargo bench --bench usage`; `-- recording`, `-- counting`, `-- flush` or
 //! `-- breakdown` runs a part.
 
 #![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "a program for a terminal")]
@@ -17,7 +17,7 @@ use support::{Result, postgres::Postgres};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    // `cargo test` builds benches too, and runs them with this.
+    // `cargo test` builds benches too, and runs them with this argument.
     if arguments.iter().any(|argument| argument == "--test") {
         return Ok(());
     }
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
         counting::one_call(folder.path())?;
         counting::hot_path(folder.path(), &postgres.url)?;
     }
-    // Each from an empty database, in the same PostgreSQL.
+    // Each part has an empty database in the same PostgreSQL.
     if wants("flush") {
         runtime.block_on(async { flushing::run(folder.path(), &postgres.database("flush").await?).await })?;
     }

@@ -1,4 +1,4 @@
-//! What it costs a request to be told of on `/metrics`, and to have its place in a trace.
+//! Measures the cost of recording a request for `/metrics`, and of its trace context.
 
 use std::{
     hint::black_box,
@@ -22,7 +22,8 @@ const ROUTES: usize = 50;
 const CALLS: usize = 2_000_000;
 const ROUNDS: usize = 15;
 
-/// One request, beside the additions that it cannot do without: two under way, one each for status, class and sum.
+/// Measures one request, next to the minimum number of atomic additions: two for requests in progress, and one each for
+/// status, class and sum.
 pub fn run() {
     let requests = Arc::new(Requests::default());
     let named = |_| Named { method: Method::GET, template: "/v1/things/{thing_id}", status: 200 };
@@ -43,7 +44,7 @@ pub fn run() {
         under_way.fetch_sub(1, Ordering::Relaxed);
     };
     let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    println!("Recording a request of {ROUTES} routes, beside the five additions that it is made of");
+    println!("Recording a request on {ROUTES} routes, next to the minimum of five additions");
     for threads in [1, 2] {
         println!(
             "  {threads} threads: {:.0} ns, bare {:.0} ns",
@@ -57,10 +58,10 @@ pub fn run() {
     let followed = in_the_middle(1, |_| {
         black_box(TraceContext::following(black_box(given)));
     });
-    println!("  a trace begun: {begun:.0} ns; one that a client names followed: {followed:.0} ns");
+    println!("  new trace: {begun:.0} ns; continued trace of a client: {followed:.0} ns");
 }
 
-/// Nanoseconds that a call takes its thread, in the middle round.
+/// Nanoseconds per call and thread, in the median round.
 fn in_the_middle(threads: usize, call: impl Fn(usize) + Sync) -> f64 {
     let round = || {
         let began = Instant::now();

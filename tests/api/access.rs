@@ -1,5 +1,5 @@
-//! Every route × every kind of caller, generated from the route table: exactly the allowed cells
-//! pass. A new route is tried without anyone remembering.
+//! Access matrix: every route with every kind of caller, generated from the route table. Exactly the allowed
+//! cells pass. New routes are included automatically.
 
 use cloudapi::{
     base::{
@@ -22,7 +22,7 @@ use crate::support::{
     hooks::{old_delivery, quiet_webhook},
 };
 
-/// Who calls.
+/// Kind of caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     Nobody,
@@ -30,10 +30,10 @@ pub enum Who {
     Session(Role),
     /// The owner of another project.
     Stranger,
-    /// A key with every scope, and one with none but [`NARROW`].
+    /// A key with every scope, and one with only [`NARROW`].
     Key,
     NarrowKey,
-    /// A token with every scope, and one with as little.
+    /// A token with every scope, and one with only [`NARROW`].
     Token,
     NarrowToken,
     /// Another project's key, with every scope.
@@ -43,7 +43,7 @@ pub enum Who {
     SuspendedToken,
 }
 
-/// The one scope of narrow credentials, which few routes need.
+/// The only scope of narrow credentials. Few routes require it.
 const NARROW: Scope = Scope::TokensIntrospect;
 
 const ALL: &[Who] = &[
@@ -62,16 +62,15 @@ const ALL: &[Who] = &[
     Who::SuspendedToken,
 ];
 
-/// What the contract says of a cell.
+/// Expected result of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// Let through: whatever comes of it, it is neither 401 nor 403 nor a 404.
+    /// Allowed: the response is not 401, 403, 404 or 5xx.
     Pass,
     Refuse(u16, &'static str),
 }
 
-/// Cells that answer otherwise than [`expected`] derives, each with its reason. This list may only
-/// shrink.
+/// Cells whose response differs from [`expected`], each with its reason. This list may only shrink.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 fn expected(operation: &Operation, who: Who) -> Verdict {
@@ -95,10 +94,10 @@ fn expected(operation: &Operation, who: Who) -> Verdict {
         return Verdict::Refuse(403, "project_suspended");
     }
     if itself == Itself::KeyOnlyItself && kind == SecretKind::Key {
-        // The key that is named is another one.
+        // The path names another key.
         return Verdict::Refuse(403, "credential_kind_not_allowed");
     }
-    // What names nothing of the project has nothing foreign in it, only the caller's own.
+    // A route that names neither an item nor a project only shows the caller's own data.
     let foreign = if !names_item(operation) && !names_project(operation) {
         Verdict::Pass
     } else {
@@ -114,7 +113,7 @@ fn expected(operation: &Operation, who: Who) -> Verdict {
     }
 }
 
-/// Whether the path names something of a project's. Providers and kinds are the same for all.
+/// Whether the path names an item of a project. Providers and kinds are the same for every project.
 fn names_item(operation: &Operation) -> bool {
     operation.path.contains("_id}")
 }
@@ -127,12 +126,12 @@ fn in_query(operation: &Operation) -> bool {
     operation.query.is_some_and(|rules| rules.properties().contains_key("project_id"))
 }
 
-/// A collection's body names the project; an item's own project decides.
+/// Whether the body names the project, as it does for collections. For an item, the item's own project decides.
 fn in_body(operation: &Operation) -> bool {
     document::body_schema(operation).is_some_and(|schema| schema["properties"].get("project_id").is_some())
 }
 
-/// One project with everything in it that a path can name.
+/// One project with an item for every path parameter.
 pub struct World<'a> {
     pub owner: Session<'a>,
     stranger: Session<'a>,
@@ -173,7 +172,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The path with ids of things made for this one call, so that a cell can destroy what it names.
+    /// The path with IDs of items created for this call, so that a call can delete its item.
     pub async fn path(&self, operation: &Operation, who: Who) -> String {
         let mut path = operation.path.to_owned();
         for name in operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
@@ -191,7 +190,7 @@ impl<'a> World<'a> {
                 "kind" => "storage.volume".to_owned(),
                 "code" => "not_found".to_owned(),
                 "file" => "docs.css".to_owned(),
-                other => panic!("a path names {{{other}}}; make one here"),
+                other => panic!("unknown path parameter {{{other}}}: create an item for it here"),
             };
             path = path.replace(&format!("{{{name}}}"), &id);
         }
@@ -230,10 +229,10 @@ impl<'a> World<'a> {
         if operation.body.is_none() {
             return request.send().await;
         }
-        // An update without members changes nothing and is valid; a creation gets to its 422.
+        // An empty update is valid and changes nothing; an empty creation is rejected with 422.
         let body = match operation.path {
             _ if in_body(operation) => json!({ "project_id": self.owner.project }),
-            // There is no action that is none.
+            // `action` is required.
             "/v1/resources/{resource_id}/actions" => json!({ "action": "reboot" }),
             _ => json!({}),
         };
@@ -241,17 +240,17 @@ impl<'a> World<'a> {
     }
 }
 
-/// Routes that name no project and show those of the session's user.
+/// The route that names no project and lists the projects of the session's user.
 const OWN_PROJECTS: (&str, &str) = ("GET", "/v1/projects");
 
 #[tokio::test]
-async fn no_route_accepts_a_credential_or_a_membership_that_another_postgresql_server_vouches_for() {
+async fn no_route_accepts_credential_or_membership_read_from_another_postgresql_server() {
     let here = TestApp::start().await;
     let there = elsewhere::start_beside(&here, AppOptions::default()).await;
     let world = World::new(&here).await;
     let (known, unknown) = (there.another_session(&world.owner).await, there.another_session(&world.owner).await);
     let secrets = [&unknown.secret, &world.key.secret, &world.token.secret];
-    // The server knows this session, and has to read its membership.
+    // The server has cached this session, and must read its membership.
     known.get("/v1/sessions").await.ok();
     elsewhere::mislead(&there).await;
     let (mut wrong, mut tried) = (Vec::new(), 0);
@@ -284,7 +283,7 @@ async fn no_route_accepts_a_credential_or_a_membership_that_another_postgresql_s
 }
 
 #[tokio::test]
-async fn exactly_the_allowed_cells_of_routes_and_callers_pass() {
+async fn exactly_the_allowed_callers_pass_on_each_route() {
     let app = TestApp::start().await;
     let mut wrong = Vec::new();
     let mut world = World::new(&app).await;
@@ -292,7 +291,7 @@ async fn exactly_the_allowed_cells_of_routes_and_callers_pass() {
         for &who in ALL {
             let reply = world.call(&app, operation, who).await;
             if operation.method != Method::GET && reply.status == 200 {
-                // It may have ended the credential that it was tried with, or the project.
+                // The call may have revoked its own credential or deleted the project.
                 world = World::new(&app).await;
             }
             let wanted = expected(operation, who);
@@ -302,7 +301,7 @@ async fn exactly_the_allowed_cells_of_routes_and_callers_pass() {
             };
             let cell = (operation.method.as_str(), operation.path, format!("{who:?}"));
             if fits == EXCEPTIONS.contains(&(cell.0, cell.1, cell.2.as_str())) {
-                wrong.push(format!("{cell:?}: {wanted:?}, but {} {}", reply.status, reply["code"]));
+                wrong.push(format!("{cell:?}: expected {wanted:?}, got {} {}", reply.status, reply["code"]));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Holds the direction of imports, and a few rules that the compiler cannot.
+//! Checks the direction of imports, and rules that the compiler cannot check.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ pub fn sources() -> Vec<(String, String)> {
         .collect()
 }
 
-/// How high a module stands; it may import what stands lower.
+/// The rank of a module. A module may import modules of a lower rank.
 fn rank(module: &str) -> u8 {
     let mut parts = module.split("::");
     let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -40,7 +40,7 @@ fn rank(module: &str) -> u8 {
         ("state", _) => 3,
         ("health" | "openapi", _) => 4,
         ("base" | "config", _) | (_, "model" | "input") => 0,
-        // What whoever verifies a trail needs, without a database.
+        // Verification of an audit trail, which works without a database.
         ("audit", "chain" | "checkpoint" | "figures" | "link" | "line" | "verdict" | "verify" | "view" | "csv") => 0,
         ("audit", "tally" | "reads" | "trail" | "trim") => 1,
         ("metrics", "text" | "histogram" | "queue_depth") => 0,
@@ -50,7 +50,7 @@ fn rank(module: &str) -> u8 {
         ("metrics", "requests" | "process") => 1,
         ("db" | "http", _) | (_, "repo" | "invitations" | "figures") => 1,
         ("usage", "journal" | "meter" | "quota" | "ledger" | "breakdown") => 1,
-        // What a transaction must know of the others that share the database.
+        // Transactions check the lease and heartbeats of the other nodes.
         ("auth", "lease" | "cache" | "janitor" | "node" | "verified") => 1,
         ("auth" | "tx", _) => 2,
         (_, "handlers" | "acceptance" | "introspection" | "record" | "flush" | "close" | "sealer" | "scrape") => 4,
@@ -64,19 +64,19 @@ fn rank(module: &str) -> u8 {
         ("resources", "engine" | "reconcile" | "expiry" | "operations" | "providers" | "submit") => 4,
         ("docs", "pages" | "assets") => 2,
         ("docs", "entry") => 4,
-        // What readers and the tail share, and what the description says of each type.
+        // Shared by readers and the tail, and the OpenAPI text of each event type.
         ("events", "hub" | "changes") => 1,
         ("events", "stream" | "tail") => 4,
-        // A slice's own front page.
+        // The root module of a slice.
         (_, "") => 0,
-        _ => panic!("{module} has no rank; give it one here"),
+        _ => panic!("{module} has no rank: add it here"),
     }
 }
 
-/// The modules that a file's `use crate::…` lines name.
+/// The modules that a file imports from this crate.
 fn imports(source: &str) -> Vec<String> {
     let mut found = Vec::new();
-    // Tests within a module may look further.
+    // Unit tests may import more.
     let source = source.split("#[cfg(test)]").next().unwrap_or_default();
     for (at, _) in source.match_indices("crate::") {
         let rest = &source[at + "crate::".len()..];
@@ -88,7 +88,7 @@ fn imports(source: &str) -> Vec<String> {
     found
 }
 
-/// Where a path with its braces ends.
+/// The end of a path, including its braces.
 fn end_of_path(text: &str) -> usize {
     let mut depth = 0;
     for (at, character) in text.char_indices() {
@@ -107,7 +107,7 @@ fn end_of_path(text: &str) -> usize {
     text.len()
 }
 
-/// `a::{b, c::d}` names `a::b` and `a::c::d`.
+/// Expands `a::{b, c::d}` to `a::b` and `a::c::d`.
 fn expand(prefix: &mut String, path: &str, found: &mut Vec<String>) {
     let Some(open) = path.find('{') else {
         let path = path.trim();
@@ -138,14 +138,14 @@ fn expand(prefix: &mut String, path: &str, found: &mut Vec<String>) {
 }
 
 #[test]
-fn imports_run_one_way() {
+fn imports_go_in_one_direction() {
     let slice = |module: &str| module.split("::").next().unwrap_or_default().to_owned();
     let mut wrong = Vec::new();
     for (module, source) in sources() {
         for import in imports(&source) {
             let same = slice(&module) == slice(&import);
             let both_vocabulary = rank(&module) == 0 && rank(&import) == 0;
-            // Repositories are written in the database's vocabulary.
+            // Repositories may import `db` at the same rank.
             let on_db = rank(&module) == 1 && slice(&import) == "db";
             if rank(&import) > rank(&module) || !(same || both_vocabulary || on_db || rank(&import) < rank(&module)) {
                 wrong.push(format!("{module} ({}) imports {import} ({})", rank(&module), rank(&import)));
@@ -156,7 +156,7 @@ fn imports_run_one_way() {
 }
 
 #[test]
-fn the_reader_of_imports_reads_them() {
+fn imports_are_parsed() {
     let source =
         "use crate::{auth::grant::{Grant, Session}, base::error::Result, users};\nfn f() -> crate::base::id::KeyId {}";
     let expected = ["auth::grant::Grant", "auth::grant::Session", "base::error::Result", "users", "base::id::KeyId"];
@@ -165,42 +165,42 @@ fn the_reader_of_imports_reads_them() {
 }
 
 #[test]
-fn only_what_establishes_a_callers_right_admits_to_a_project() {
+fn only_authorization_code_creates_tenants() {
     let allowed = ["auth::grant", "cli::demo", "cli::quick_start", "base::tenant"];
     for (module, source) in sources() {
         let admits = source.contains("Tenant::admitted(") || source.contains("fn admitted(");
-        assert!(!admits || allowed.contains(&module.as_str()), "{module} makes a Tenant");
+        assert!(!admits || allowed.contains(&module.as_str()), "{module} creates a Tenant");
     }
 }
 
 #[test]
-fn only_the_transaction_type_commits_a_clients_write() {
+fn only_the_transaction_type_commits_client_writes() {
     for (module, source) in sources() {
-        // In handlers, `tx` is a `Tx`, whose commit asks for the change. What the sealer writes is no client's,
-        // and keys of addresses are filled in before there are clients.
+        // In handlers, `tx` is a `Tx`, and its commit requires the change. The sealer's writes are not client writes,
+        // and `email_keys` runs before the server accepts clients.
         let begins = source.contains(".begin()") || source.contains(".begin_with(");
         let may = matches!(module.as_str(), "tx" | "audit::sealer" | "db::email_keys");
-        assert!(!begins || may, "{module} begins a transaction of its own");
+        assert!(!begins || may, "{module} begins its own transaction");
     }
 }
 
 #[test]
-fn tokens_are_made_by_their_function_alone() {
-    // It stands for the constraints that the table has not: one issuer, and no deeper than allowed.
+fn tokens_are_inserted_only_by_their_database_function() {
+    // The function enforces rules that the table has no constraints for: one issuer, and a maximum depth.
     for (module, source) in sources() {
-        assert!(!source.contains("INSERT INTO tokens"), "{module} makes a token by itself");
+        assert!(!source.contains("INSERT INTO tokens"), "{module} inserts into tokens directly");
     }
 }
 
 #[test]
-fn no_file_is_too_long_to_be_read_at_one_sitting() {
+fn source_files_have_at_most_420_lines() {
     for (module, source) in sources() {
         assert!(source.lines().count() <= 420, "{module} has {} lines; split it", source.lines().count());
     }
 }
 
-/// Whether SQL in this text names columns by an asterisk, or inserts into a table without naming its columns. The shape of
-/// these changes with the table's, and a statement that was prepared before then fails.
+/// Whether SQL in this text selects columns by an asterisk, or inserts without a column list. The columns of such a
+/// statement change with the table, and then statements that were prepared earlier fail.
 pub fn has_asterisk(text: &str) -> bool {
     let words: Vec<&str> = text.split_whitespace().collect();
     let is_list = |word: &str| {
@@ -221,16 +221,16 @@ pub fn has_asterisk(text: &str) -> bool {
 }
 
 #[test]
-fn sql_names_its_columns() {
+fn sql_names_its_columns_explicitly() {
     for (module, source) in sources() {
         let source = source.split("#[cfg(test)]").next().unwrap_or_default();
         let sql: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-        assert!(!has_asterisk(&sql.join("\n")), "{module} names columns by an asterisk, or not at all");
+        assert!(!has_asterisk(&sql.join("\n")), "{module} uses an asterisk or omits the column list");
     }
 }
 
 #[test]
-fn the_reader_of_asterisks_finds_them() {
+fn asterisks_in_sql_are_detected() {
     for bad in [
         "\"SELECT * FROM keys\"",
         "SELECT t.*, 0 AS distance FROM tokens t",

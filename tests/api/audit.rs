@@ -1,4 +1,4 @@
-//! What the audit trail tells of: each write exactly once, and what was refused.
+//! The audit trail records each write exactly once, and refused requests.
 
 use cloudapi::{base::role::Role, http::describe::Operation, routes};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use cloudapi::base::secret::SecretKind;
 
 const PASSWORD: &str = "correct horse battery staple";
 
-/// What a write is told of as: the action, the target and its kind, and whether in the project's chain.
+/// Expected audit entry: action, target, type of the target, and whether it is in the project's chain.
 type Told = (&'static str, String, &'static str, bool);
 
 fn text(reply: &Value, name: &str) -> String {
@@ -27,7 +27,7 @@ async fn invite(owner: &Session<'_>, email: &str) -> Value {
     owner.post("/v1/users", body).await.created()
 }
 
-/// Something to be written to.
+/// A project with items to write to.
 struct World<'a> {
     owner: Session<'a>,
     member: Session<'a>,
@@ -39,7 +39,7 @@ struct World<'a> {
     volume: String,
     operation: String,
     invited: Value,
-    /// The length of the trail.
+    /// The number of audit entries before the call.
     known: usize,
 }
 
@@ -59,7 +59,7 @@ impl<'a> World<'a> {
         Self { network, volume, operation, webhook, delivery, owner, member, key: key.id, token, invited, known }
     }
 
-    /// Does what `operation` is for; gives the answer, and what is to be told of it.
+    /// Calls `operation`; returns the response and the expected audit entries.
     async fn act(&self, app: &TestApp, operation: &Operation) -> (Reply, Vec<Told>) {
         let Self { owner, member, key, token, webhook, delivery, network, volume, operation: busy, invited, .. } = self;
         let (project, user) = (owner.project.clone(), owner.user_id.to_string());
@@ -109,7 +109,7 @@ impl<'a> World<'a> {
                 (by_owner(json!({ "name": "n" })).await, in_project("project.updated", &project, "project"))
             }
             ("DELETE", "/v1/projects/{project_id}") => {
-                // A project with resources is not deleted.
+                // A project with resources cannot be deleted.
                 sqlx::query("UPDATE resources SET phase = 'deleted', deleted_at = now()")
                     .execute(&app.db)
                     .await
@@ -214,20 +214,20 @@ impl<'a> World<'a> {
             ("POST", "/v1/operations/{operation_id}/cancel") => {
                 (by_owner(Value::Null).await, in_project("operation.cancel_requested", busy, "operation"))
             }
-            other => panic!("{other:?} writes; say here what to send, and what the audit trail tells of it"),
+            other => panic!("{other:?} is a write: add its request and its audit entry here"),
         }
     }
 }
 
 #[tokio::test]
-async fn every_write_of_the_table_is_told_of_exactly_once() {
+async fn every_write_in_the_route_table_is_recorded_exactly_once() {
     let app = TestApp::start().await;
     for (number, operation) in routes::table().operations().filter(|operation| !operation.is_read()).enumerate() {
         let world = World::new(&app, number).await;
         let (reply, expected) = world.act(&app, operation).await;
         let what = format!("{} {}", operation.method, operation.path);
         assert!(reply.status < 300, "{what}: {}", reply.json());
-        // What comes of an operation is told of by the server itself.
+        // The server itself records the results of operations.
         let mut told = sealed_since(&app.db, world.known).await;
         told.retain(|entry| entry["actor"]["type"] != "system");
         let found: Vec<Told> = expected
@@ -246,14 +246,14 @@ async fn every_write_of_the_table_is_told_of_exactly_once() {
         if !operation.path.ends_with("/accept") {
             assert_eq!(entry["actor"]["id"], world.owner.user_id.to_string(), "{what}");
         }
-        // A test changes nothing.
+        // Testing a webhook changes nothing.
         let changes = entry["changes"].as_object().unwrap();
         assert_eq!(changes.is_empty(), entry["action"] == "webhook.tested", "{what}: {entry}");
     }
 }
 
 #[tokio::test]
-async fn an_entry_says_who_did_what_by_which_credential_and_client() {
+async fn entry_contains_actor_credential_and_user_agent() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -272,7 +272,7 @@ async fn an_entry_says_who_did_what_by_which_credential_and_client() {
     assert!(said.starts_with("ci/1  xxx") && said.len() == 256, "{said}");
 }
 
-/// Whoever can call, as an object.
+/// An identity that can send requests, as a trait object.
 trait Who {
     fn call(&self, path: &str) -> crate::support::identity::Call;
 }
@@ -284,7 +284,7 @@ impl<T: Identity> Who for T {
 }
 
 #[tokio::test]
-async fn changes_are_the_public_members_and_after_an_update_both_values() {
+async fn changes_are_public_fields_with_both_values_after_updates() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let project = owner.get(&format!("/v1/projects/{}", owner.project)).await.ok();
@@ -304,7 +304,7 @@ async fn changes_are_the_public_members_and_after_an_update_both_values() {
     let told = sealed_since(&app.db, told.len()).await;
     let changes: Vec<_> = told.iter().map(|entry| entry["changes"].clone()).collect();
     assert_eq!(changes[0], json!({ "name": ["A project", "Another"], "metadata": [{}, { "a": "1" }] }));
-    // What is shown once is not among the public members.
+    // A secret that is shown once is not a public field.
     let mut view = made.clone();
     view.as_object_mut().unwrap().remove("key");
     assert_eq!(changes[1], view);
@@ -316,7 +316,7 @@ async fn changes_are_the_public_members_and_after_an_update_both_values() {
 }
 
 #[tokio::test]
-async fn what_changed_nothing_was_refused_or_is_sent_again_is_not_told_of() {
+async fn writes_without_effect_refusals_and_replays_are_not_recorded() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (key, token) = (owner.key().await, owner.token(&["users:read"]).await);
@@ -345,14 +345,14 @@ async fn what_changed_nothing_was_refused_or_is_sent_again_is_not_told_of() {
     let request = owner.request("PATCH", &project).header("if-match", "\"77\"");
     request.json(&json!({ "name": "m" })).send().await.problem(412, "precondition_failed");
     owner.patch(&project, json!({ "name": "A project" })).await.ok();
-    // Of a session that is new each time there is one more; of all the others none.
+    // The session is new each time, so its revocation is recorded again. Nothing else is.
     let actions = sealed_since(&app.db, told.len()).await;
     let actions: Vec<_> = actions.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["session.revoked", "project.resumed"]);
 }
 
 #[tokio::test]
-async fn a_sign_in_that_fails_is_told_of_without_what_was_typed() {
+async fn failed_sign_in_is_recorded_without_submitted_values() {
     let app = TestApp::start().await;
     let user = app.user().await;
     app.set_password(&user, PASSWORD).await;
@@ -390,7 +390,7 @@ async fn a_sign_in_that_fails_is_told_of_without_what_was_typed() {
 }
 
 #[tokio::test]
-async fn refusals_are_added_up_and_cost_the_database_nothing_meanwhile() {
+async fn refusals_are_counted_in_memory_and_written_on_flush() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let narrow = owner.key_with(json!({ "scopes": ["storage:write"] })).await;
@@ -427,13 +427,13 @@ async fn refusals_are_added_up_and_cost_the_database_nothing_meanwhile() {
         (nobody.clone(), nobody, changes("missing_credentials", 2, "GET /v1/keys")),
     ];
     assert_eq!(told, expected);
-    // Once written, they are not written again.
+    // A second flush writes nothing.
     app.refusals.flush(&app.db, &app.clock).await.unwrap();
     assert_eq!(sealed_since(&app.db, known).await.len(), 4);
 }
 
 #[tokio::test]
-async fn what_the_operator_does_is_told_of_as_theirs() {
+async fn commands_of_the_operator_are_recorded_as_operator_actions() {
     let app = TestApp::start().await;
     let deployment = Deployment::new();
     let run = |arguments: &[&str]| {
@@ -458,7 +458,7 @@ async fn what_the_operator_does_is_told_of_as_theirs() {
 }
 
 #[tokio::test]
-async fn what_is_done_about_a_lost_server_is_told_of() {
+async fn pruning_the_journal_of_a_lost_server_is_recorded() {
     let app = TestApp::start().await;
     let deployment = Deployment::new();
     let journal = "0190a7e4-0000-7000-8000-000000000001";

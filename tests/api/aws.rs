@@ -1,5 +1,5 @@
-//! The driver for AWS: what it sends, what it makes of answers that moto's server does not give, and a whole
-//! environment at that one through the API. What it does as any driver does is in `conformance`.
+//! The AWS driver: its requests, its handling of responses that moto's server does not produce, and a complete
+//! environment on moto's server through the API. Behavior common to all drivers is tested in `conformance`.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::support::{
     receiver::{Manner, Receiver},
 };
 
-/// Credentials that open nothing.
+/// Credentials that give access to nothing.
 pub fn environment() -> Arc<Environment> {
     Arc::new(|name| match name {
         "AWS_ACCESS_KEY_ID" => Some("AKIDEXAMPLE".into()),
@@ -58,7 +58,7 @@ fn volume(size_gib: u32) -> Order {
     order(Spec::Volume(VolumeSpec { size_gib }))
 }
 
-/// An answer of EC2's.
+/// A response of EC2.
 fn answer(status: &str, body: &str) -> Manner {
     let length = body.len();
     Manner::Raw(
@@ -85,7 +85,7 @@ fn actions(ec2: &Receiver) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_call_is_one_signed_post_and_no_redirect_is_followed() {
+async fn call_is_one_signed_post_and_redirects_are_not_followed() {
     let ec2 = Receiver::start().await;
     ec2.set(Manner::Answer("307 Temporary Redirect", format!("location: {}\r\n", ec2.url())));
     let order = volume(20);
@@ -104,13 +104,13 @@ async fn a_call_is_one_signed_post_and_no_redirect_is_followed() {
         &format!("Key=cloudapi%3Aresource&TagSpecification.1.Tag.4.Value={}", order.tags.resource),
         "Key=label%3Aenv&TagSpecification.1.Tag.5.Value=ci",
     ] {
-        assert!(body.contains(part), "{part} is not in {body}");
+        assert!(body.contains(part), "{part} not found in {body}");
     }
     assert!(!format!("{received:?}").contains("the-secret-of-the-operator"));
 }
 
 #[tokio::test]
-async fn what_is_no_answer_may_be_asked_for_again() {
+async fn invalid_responses_are_retryable() {
     let ec2 = Receiver::start().await;
     let aws = aws(&ec2.url());
     let read = async || aws.read(Kind::Volume, "vol-12345678").await.unwrap_err();
@@ -135,7 +135,7 @@ async fn what_is_no_answer_may_be_asked_for_again() {
 }
 
 #[tokio::test]
-async fn without_credentials_nothing_is_sent_and_what_to_set_is_said() {
+async fn missing_credentials_fail_before_sending_and_error_names_the_variables() {
     let ec2 = Receiver::start().await;
     let aws = aws_with(&ec2.url(), "eu-central-1", Arc::new(|_| None));
     let refused = aws.create(&volume(1)).await.unwrap_err();
@@ -145,7 +145,7 @@ async fn without_credentials_nothing_is_sent_and_what_to_set_is_said() {
 }
 
 #[tokio::test]
-async fn pages_go_on_where_ec2_says() {
+async fn list_continues_with_next_token() {
     let ec2 = Receiver::start().await;
     let volume = "<item><volumeId>vol-12345678</volumeId><size>1</size><status>available</status></item>";
     let body = format!("<R><volumeSet>{volume}</volumeSet><nextToken>a+b/c=</nextToken></R>");
@@ -162,7 +162,7 @@ async fn pages_go_on_where_ec2_says() {
 }
 
 #[tokio::test]
-async fn a_volume_that_is_growing_already_is_left_to_it() {
+async fn resize_accepts_a_modification_in_progress_only_with_the_same_target() {
     for (target, code) in [(20, None), (15, Some("IncorrectModificationState"))] {
         let ec2 = Receiver::start().await;
         ec2.set_one(0, described(10));
@@ -181,7 +181,7 @@ async fn a_volume_that_is_growing_already_is_left_to_it() {
 }
 
 #[tokio::test]
-async fn labels_come_and_go_as_tags_and_the_tags_of_others_stay() {
+async fn labels_are_synced_as_tags_and_foreign_tags_are_kept() {
     let Some(url) = moto::url() else { return };
     let region = moto::region();
     let aws = aws_with(url, region, environment());
@@ -210,7 +210,7 @@ async fn labels_come_and_go_as_tags_and_the_tags_of_others_stay() {
 }
 
 #[tokio::test]
-async fn a_network_that_has_lost_its_subnet_gets_one_from_whoever_needs_it() {
+async fn missing_subnet_is_recreated_by_instance_creation_and_update() {
     let Some(url) = moto::url() else { return };
     let region = moto::region();
     let aws = aws_with(url, region, environment());
@@ -234,10 +234,10 @@ async fn a_network_that_has_lost_its_subnet_gets_one_from_whoever_needs_it() {
             aws.update(&vpc.reference, &network).await.unwrap();
         }
         let mended = aws.read(Kind::Network, &vpc.reference).await.unwrap().unwrap();
-        assert_ne!(subnet(&mended.outputs), lost, "{needs_it} needs one");
+        assert_ne!(subnet(&mended.outputs), lost, "subnet not recreated by {needs_it}");
         lost = subnet(&mended.outputs);
     }
-    // The subnet is the network's, and goes with it.
+    // The subnet is deleted with its network.
     aws.delete(Kind::Network, &vpc.reference).await.unwrap();
     assert!(!moto::ask(region, "Action=DescribeSubnets").await.contains(&lost));
 }
@@ -246,7 +246,7 @@ fn subnet(outputs: &serde_json::Map<String, Value>) -> String {
     outputs["subnet_id"].as_str().unwrap().to_owned()
 }
 
-/// Waits for an operation that was answered, which must succeed; gives its resource's id.
+/// Waits until an accepted operation succeeds; returns the ID of its resource.
 async fn succeeded(owner: &Session<'_>, accepted: Value) -> String {
     let operation = accepted["operation"]["id"].as_str().unwrap();
     let operation = owner.get(&format!("/v1/operations/{operation}?wait=20")).await.ok();
@@ -255,10 +255,10 @@ async fn succeeded(owner: &Session<'_>, accepted: Value) -> String {
 }
 
 #[tokio::test]
-async fn an_environment_is_made_used_and_leaves_nothing_behind() {
+async fn environment_is_created_used_and_deleted_without_leftovers() {
     let Some(url) = moto::url() else { return };
     let region = moto::region();
-    // The server finds credentials where it would in earnest; `.ci/moto` has put some there that open nothing.
+    // The server reads credentials from its usual place; `.ci/moto` sets dummy credentials there.
     assert!(
         std::env::var_os("AWS_ACCESS_KEY_ID").is_some(),
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to 'testing'"
@@ -270,7 +270,7 @@ async fn an_environment_is_made_used_and_leaves_nothing_behind() {
     let app = TestApp::start_with(options).await;
     let owner = app.owner().await;
 
-    // By which its things are found past the server.
+    // A label to find the objects directly at the provider.
     let env = Uuid::new_v4().to_string();
     let ask = async |kind: &str, name: &str, spec: Value| {
         let body =
@@ -281,7 +281,7 @@ async fn an_environment_is_made_used_and_leaves_nothing_behind() {
         let accepted = owner.post(&format!("/v1/resources/{id}/actions"), action).await;
         succeeded(&owner, accepted.expect(reqwest::StatusCode::ACCEPTED)).await
     };
-    // All at once: what needs another one waits for it.
+    // All are created concurrently: a resource waits for those it depends on.
     let network = ask("network.network", "net", json!({ "cidr": "10.8.0.0/24" })).await;
     let disk = ask("storage.volume", "disk", json!({ "size_gib": 5 })).await;
     let (network_id, disk_id) = (network["resource"]["id"].clone(), disk["resource"]["id"].clone());
@@ -301,7 +301,7 @@ async fn an_environment_is_made_used_and_leaves_nothing_behind() {
     act(&web, json!({ "action": "stop" })).await;
     act(&web, json!({ "action": "resize", "size": "large" })).await;
     act(&web, json!({ "action": "start" })).await;
-    // A machine that runs is turned off for it, and on again.
+    // A running instance is stopped for the resize and started again.
     act(&web, json!({ "action": "resize", "size": "medium" })).await;
     act(&disk, json!({ "action": "resize", "size_gib": 8 })).await;
     act(&web, json!({ "action": "detach", "volume": disk })).await;
@@ -311,7 +311,7 @@ async fn an_environment_is_made_used_and_leaves_nothing_behind() {
         (&json!("on"), &json!("t3.medium"))
     );
 
-    // Somebody turns it off past the server.
+    // The instance is stopped directly at the provider.
     moto::ask(region, &format!("Action=StopInstances&InstanceId.1={reference}")).await;
     let synced = owner.post_empty(&format!("/v1/resources/{web}/sync")).await.expect(reqwest::StatusCode::ACCEPTED);
     succeeded(&owner, synced).await;

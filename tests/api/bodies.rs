@@ -1,4 +1,4 @@
-//! Bodies that are empty, that need not be there, or that nobody reads.
+//! Request bodies that are empty, optional or not read.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use crate::support::{
 
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
-/// A body without a byte, of which that is not known when the head is sent.
+/// An empty body whose length is not known when the head is sent.
 fn empty_data() -> Body {
     StreamBody::new(stream::iter([Ok(Frame::data(Bytes::new()))])).boxed_unsync()
 }
@@ -35,7 +35,7 @@ fn filled(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
-/// A connection that speaks HTTP/2 from its first byte.
+/// An HTTP/2 connection with prior knowledge.
 async fn http2_to(app: &TestApp) -> http2::SendRequest<Body> {
     let (sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(connect(&app.url).await)).await.unwrap();
@@ -54,7 +54,7 @@ async fn over_http2(app: &TestApp, method: &str, path: &str, secret: &str, body:
     let status = response.status().as_u16();
     let mut body = response.into_body();
     let mut bytes = Vec::new();
-    // A stream of events has no end.
+    // An event stream does not end.
     while let Some(frame) = body.frame().await {
         bytes.extend_from_slice(frame.unwrap().data_ref().unwrap());
         if path.contains("/stream") {
@@ -64,14 +64,14 @@ async fn over_http2(app: &TestApp, method: &str, path: &str, secret: &str, body:
     (status, serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
-/// The head of a request with `more` lines.
+/// The head of a request with `more` header lines.
 fn head(method: &str, path: &str, secret: &str, more: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\n{more}\r\n")
 }
 
 fn status_of(answer: &str) -> u16 {
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
-    status.unwrap_or_else(|| panic!("no answer: {answer:?}"))
+    status.unwrap_or_else(|| panic!("no response: {answer:?}"))
 }
 
 fn without_body(operation: &Operation) -> bool {
@@ -105,7 +105,7 @@ async fn empty_framed_body_counts_as_no_body_on_every_route_without_one() {
         let (status, answer) = over_http2(&app, method, &path, &owner.secret, empty_data()).await;
         assert_eq!(status, plain, "{name} over HTTP/2: {answer}");
 
-        // With a byte it is a body.
+        // One byte makes it a body.
         let (status, answer) = over_http2(&app, method, &path, &owner.secret, filled("x")).await;
         assert_eq!((status, answer["code"].as_str()), (400, Some("unexpected_body")), "{name}");
         let mut stream = connect(&app.url).await;
@@ -117,7 +117,7 @@ async fn empty_framed_body_counts_as_no_body_on_every_route_without_one() {
 }
 
 #[tokio::test]
-async fn first_byte_of_a_body_has_a_timeout() {
+async fn body_without_a_first_byte_times_out() {
     let app =
         TestApp::start_with(crate::support::raw::edge(|limits| limits.body_time = Duration::from_millis(100))).await;
     let owner = app.owner().await;
@@ -132,7 +132,7 @@ fn alike(reply: &Reply) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_body_without_required_members_may_be_left_out_as_the_description_says() {
+async fn body_without_required_fields_may_be_omitted_as_documented() {
     let app = TestApp::start().await;
     let items = Items::new(&app).await;
     let table = routes::table();
@@ -144,7 +144,7 @@ async fn a_body_without_required_members_may_be_left_out_as_the_description_says
         assert_eq!(described["required"], body.required, "{}", operation.name());
         let schema = document::body_schema(operation);
         let members = schema.and_then(|schema| schema["required"].as_array()).map_or(0, Vec::len);
-        assert!(members == 0 || body.required, "{} has required members", operation.name());
+        assert!(members == 0 || body.required, "{} has required fields", operation.name());
         if body.required {
             continue;
         }
@@ -168,7 +168,7 @@ async fn a_body_without_required_members_may_be_left_out_as_the_description_says
         let (status, answer) = over_http2(&app, operation.method.as_str(), &fresh().await, secret, empty_data()).await;
         assert_eq!(status, json.status, "{} over HTTP/2: {answer}", operation.name());
 
-        // What is there is still read strictly.
+        // A body that is sent is still validated strictly.
         let unknown = items.request(operation, &fresh().await).json(&json!({ "no_such_member": 1 })).send().await;
         assert!(matches!(unknown.status, 400 | 422), "{}: {}", operation.name(), unknown.json());
         let text =
@@ -182,12 +182,12 @@ async fn a_body_without_required_members_may_be_left_out_as_the_description_says
         "POST /v1/operations/{operation_id}/cancel",
         "POST /v1/resources/{resource_id}/sync",
     ] {
-        assert!(optional.iter().any(|optional| optional == name), "{name} takes no empty body: {optional:?}");
+        assert!(optional.iter().any(|optional| optional == name), "{name} does not accept an empty body: {optional:?}");
     }
 }
 
 #[tokio::test]
-async fn no_body_and_an_empty_object_are_one_write() {
+async fn no_body_and_empty_object_are_the_same_idempotent_request() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let path = format!("/v1/keys/{}/rotate", owner.key().await.id);
@@ -200,7 +200,7 @@ async fn no_body_and_an_empty_object_are_one_write() {
 
 const FIVE_MB: usize = 5_000_000;
 
-/// Requests that are refused before their body is read, by name: each with its status.
+/// Requests that are refused before their body is read: name, status and head.
 fn refused_early(secret: &str) -> Vec<(&'static str, u16, String)> {
     let json = "content-type: application/json\r\n";
     let text = "content-type: text/plain\r\n";
@@ -217,7 +217,7 @@ fn refused_early(secret: &str) -> Vec<(&'static str, u16, String)> {
     ]
 }
 
-/// Sends all of the body before it reads anything, as simple clients do.
+/// Sends the complete body before reading the response, as simple clients do.
 async fn send_then_read(app: &TestApp, head: &str, is_chunked: bool) -> String {
     let mut stream = connect(&app.url).await;
     let framing =
@@ -238,7 +238,7 @@ async fn send_then_read(app: &TestApp, head: &str, is_chunked: bool) -> String {
 }
 
 #[tokio::test]
-async fn an_early_refusal_reaches_a_client_that_sends_five_megabytes_first() {
+async fn early_refusal_reaches_client_that_sends_five_megabytes_first() {
     let app = TestApp::start().await;
     let user = app.user().await;
     for (what, status, head) in refused_early(&user.secret) {
@@ -253,7 +253,7 @@ async fn an_early_refusal_reaches_a_client_that_sends_five_megabytes_first() {
 }
 
 #[tokio::test]
-async fn an_early_refusal_reaches_clients_of_http2_and_leaves_the_connection_usable() {
+async fn early_refusal_over_http2_leaves_connection_usable() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let mut connection = http2_to(&app).await;
@@ -275,7 +275,7 @@ async fn an_early_refusal_reaches_clients_of_http2_and_leaves_the_connection_usa
 }
 
 #[tokio::test]
-async fn an_early_refusal_reaches_an_ordinary_client() {
+async fn early_refusal_reaches_reqwest_client() {
     let app = TestApp::start().await;
     for _ in 0..10 {
         let call = app.nobody().request("POST", "/v1/projects").header("content-type", "application/json");
@@ -284,7 +284,7 @@ async fn an_early_refusal_reaches_an_ordinary_client() {
 }
 
 #[tokio::test]
-async fn a_connection_goes_on_after_a_body_that_nobody_read() {
+async fn connection_stays_usable_after_unread_body() {
     let app = TestApp::start().await;
     let mut stream = connect(&app.url).await;
     for size in [10, 100_000, 1_000_000] {
@@ -298,7 +298,7 @@ async fn a_connection_goes_on_after_a_body_that_nobody_read() {
     assert_eq!(status_of(&read_answer(&mut stream).await), 200);
 }
 
-/// Sends until the server closes; gives how much it took.
+/// Sends until the server closes the connection; returns the number of bytes sent.
 async fn send_without_end(stream: &mut TcpStream) -> usize {
     let (piece, mut sent) = (vec![b'a'; 64 * 1024], 0);
     while stream.write_all(&piece).await.is_ok() {
@@ -308,7 +308,7 @@ async fn send_without_end(stream: &mut TcpStream) -> usize {
 }
 
 #[tokio::test]
-async fn endless_body_is_closed_after_the_bound() {
+async fn connection_with_endless_body_is_closed_after_limit() {
     let app = TestApp::start().await;
     for framing in ["content-length: 1000000000000", "transfer-encoding: chunked"] {
         let mut stream = connect(&app.url).await;
@@ -318,16 +318,16 @@ async fn endless_body_is_closed_after_the_bound() {
         let answer = read_answer(&mut stream).await;
         assert_eq!(status_of(&answer), 401, "{answer}");
         if framing.starts_with('c') {
-            assert!(answer.contains("connection: close"), "it is told: {answer}");
+            assert!(answer.contains("connection: close"), "no `connection: close`: {answer}");
         }
         send_without_end(&mut stream).await;
         assert!(began.elapsed() < crate::support::PATIENCE, "{framing}");
     }
-    eventually("no connection is left", async || app.edge.connections.is_empty().then_some(())).await;
+    eventually("all connections closed", async || app.edge.connections.is_empty().then_some(())).await;
 }
 
 #[tokio::test]
-async fn client_that_expects_100_continue_gets_the_refusal_and_close() {
+async fn client_that_expects_100_continue_gets_refusal_and_close() {
     let app = TestApp::start().await;
     let mut stream = connect(&app.url).await;
     let more = format!("content-length: {FIVE_MB}\r\nexpect: 100-continue\r\n");

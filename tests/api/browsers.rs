@@ -1,4 +1,4 @@
-//! What browsers are told: security headers, and which web pages' scripts may call.
+//! Responses to browsers: security headers and CORS.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ fn cors_headers(reply: &Reply) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn every_answer_tells_browsers_to_be_careful() {
+async fn every_response_has_security_headers() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let long = "a".repeat(9000);
@@ -44,12 +44,12 @@ async fn every_answer_tells_browsers_to_be_careful() {
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(reply.header("referrer-policy"), Some("no-referrer"));
         assert_eq!(reply.header("content-security-policy"), Some("default-src 'none'; frame-ancestors 'none'"));
-        assert_eq!(reply.header("strict-transport-security"), None, "this server is not reached by https");
+        assert_eq!(reply.header("strict-transport-security"), None, "HTTPS is not configured");
     }
 }
 
 #[tokio::test]
-async fn what_is_somebodys_own_is_kept_by_no_cache() {
+async fn private_responses_are_not_cacheable() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let private = [user.get("/v1/projects").await, app.nobody().get("/v1/projects").await, user.get("/v1/x").await];
@@ -60,7 +60,7 @@ async fn what_is_somebodys_own_is_kept_by_no_cache() {
 }
 
 #[tokio::test]
-async fn a_server_reached_by_https_tells_browsers_to_come_by_nothing_else() {
+async fn https_server_sends_strict_transport_security() {
     let app = start(EdgeOptions { https: true, ..EdgeOptions::default() }).await;
     for path in ["/healthz", "/v1/projects", "/nothing"] {
         assert_eq!(app.nobody().get(path).await.header("strict-transport-security"), Some("max-age=31536000"));
@@ -68,7 +68,7 @@ async fn a_server_reached_by_https_tells_browsers_to_come_by_nothing_else() {
 }
 
 #[tokio::test]
-async fn by_default_no_web_page_may_call() {
+async fn cors_is_disabled_by_default() {
     let app = TestApp::start().await;
     let preflight = app.nobody().request("OPTIONS", "/v1/projects").header("origin", PAGE);
     let reply = preflight.header("access-control-request-method", "POST").send().await;
@@ -80,7 +80,7 @@ async fn by_default_no_web_page_may_call() {
 }
 
 #[tokio::test]
-async fn a_page_the_operator_names_may_call_and_read_what_it_needs() {
+async fn configured_origin_may_call_and_read_required_headers() {
     let app = app_for_pages().await;
     let user = app.user().await;
     for origin in [PAGE, "http://localhost:3000"] {
@@ -100,7 +100,7 @@ async fn a_page_the_operator_names_may_call_and_read_what_it_needs() {
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
         assert!(reply.header("x-request-id").is_some());
     }
-    // Problems too: the page could not tell what is wrong otherwise.
+    // Problems have CORS headers too, so that the page can read the error.
     let replies = [
         user.request("GET", "/v1/projects").header("origin", PAGE).send().await,
         app.nobody().request("GET", "/v1/projects").header("origin", PAGE).send().await,
@@ -114,12 +114,12 @@ async fn a_page_the_operator_names_may_call_and_read_what_it_needs() {
         {
             assert!(exposed.split(',').any(|exposed| exposed.trim() == name), "{name} in {exposed}");
         }
-        assert_eq!(reply.header("access-control-allow-credentials"), None, "no cookies");
+        assert_eq!(reply.header("access-control-allow-credentials"), None, "cookies are not used");
         assert!(reply.header("vary").unwrap().contains("origin"));
     }
 }
 
-/// The names of headers that the description has in these places, in lower case.
+/// Names of request headers and response headers in the OpenAPI document, in lower case.
 fn described_headers() -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut sent, mut answered) = (BTreeSet::new(), BTreeSet::new());
     let operations =
@@ -135,7 +135,7 @@ fn described_headers() -> (BTreeSet<String>, BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn a_page_may_send_and_read_every_header_of_the_description() {
+async fn cors_allows_every_header_of_the_openapi_document() {
     let app = app_for_pages().await;
     let (sent, answered) = described_headers();
     let list = |reply: &Reply, name: &str| -> BTreeSet<String> {
@@ -155,14 +155,17 @@ async fn a_page_may_send_and_read_every_header_of_the_description() {
 }
 
 #[tokio::test]
-async fn a_page_the_operator_does_not_name_may_not_call() {
+async fn origin_that_is_not_configured_may_not_call() {
     let app = app_for_pages().await;
     for origin in ["https://evil.example", "https://app.example.com.evil.example", "http://app.example.com", "null"] {
         let reply = app.nobody().request("GET", "/healthz").header("origin", origin).send().await;
         assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, None));
-        assert!(reply.header("vary").unwrap().contains("origin"), "a cache must not give it to another page");
+        assert!(
+            reply.header("vary").unwrap().contains("origin"),
+            "caches must not serve this response to another origin"
+        );
     }
-    // An OPTIONS that no browser sends before a request still tells what the path takes.
+    // An OPTIONS request that is not a preflight returns the allowed methods.
     let reply = app.nobody().request("OPTIONS", "/v1/projects").send().await;
     assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, POST, HEAD, OPTIONS")));
 }

@@ -1,73 +1,73 @@
-//! Rules about tasks and `select!` that the compiler cannot hold: no future is left unpolled while it may hold what another
-//! one needs, and no background task runs without the supervisor.
+//! Rules for tasks and `select!` that the compiler cannot check: no future is left unpolled while it may hold a resource
+//! that another one needs, and no background task runs without the supervisor.
 
 use std::collections::BTreeMap;
 
 use crate::architecture::sources;
 
-/// The places where a `select!` leaves a future unpolled, or awaits in the handler of a branch, by module and the text of
-/// the branch. Each says why nothing is held meanwhile. The list may only shrink: an entry that matches nothing fails.
+/// Places where a `select!` leaves a future unpolled, or awaits in the handler of a branch: module, text of the branch,
+/// and why nothing is held in the meantime. The list may only shrink: an entry that matches nothing fails.
 const REVIEWED_BRANCHES: &[(&str, &str, &str)] = &[
     (
         "server::connection",
         "ended = connection.as_mut()",
-        "the handler of the other branch goes on to poll this connection",
+        "the handler of the other branch continues to poll this connection",
     ),
     (
         "server::connection",
         "_ = signals.next()",
-        "it awaits the connection itself, with a time limit and then without; the other branch is that connection",
+        "awaits the connection itself, first with a time limit and then without; the other branch is that connection",
     ),
     (
         "events::stream",
         "() = self.watch.recalled()",
-        "the other branches keep no future between two calls, and hold nothing; judging is bounded in time",
+        "the other branches keep no future between two calls and hold nothing; the check is bounded in time",
     ),
     ("events::stream", "_ = self.look.tick()", "the same"),
     ("workers::supervisor", "ended = &mut task", "a spawned task, which runs whether or not its handle is polled"),
-    ("workers::fault", "() = &mut body", "a test has asked that the worker is not polled any more"),
+    ("workers::fault", "() = &mut body", "a test has requested that the worker is not polled anymore"),
 ];
 
-/// Where tasks are spawned outside of the table of workers, how often, and what ends them and notices their panics.
+/// Modules that spawn tasks outside the table of workers, how many, and what ends them and notices their panics.
 const SPAWNS: &[(&str, usize, &str)] = &[
     ("workers", 1, "the supervisor of each worker"),
     ("workers::supervisor", 1, "the worker"),
-    ("server::connection", 1, "a connection: its permit is dropped with it, and the drain waits for it"),
-    ("server::metrics", 1, "one page; a panic is answered 500"),
-    ("auth::gate", 1, "a write that outlives its client; its panic is that of the request"),
+    ("server::connection", 1, "a connection: its permit is dropped with it, and drain waits for it"),
+    ("server::metrics", 1, "one page; a panic returns 500"),
+    ("auth::gate", 1, "a write that outlives its client; its panic fails the request"),
     (
         "auth::lookup_batch",
         1,
-        "one run of batches, awaited by those who ask; whoever asks next starts another after a panic",
+        "one run of batches, awaited by its callers; after a panic, the next caller starts another",
     ),
-    ("db::pool", 1, "the end of one connection, in a bounded time"),
-    ("server::unread", 1, "the rest of one request's body, in a bounded time"),
-    ("auth::cores", 1, "one password hash; its permit is held by the work"),
-    ("tx::open", 1, "one rollback, which the answer waits for"),
-    ("resources::engine", 1, "a turn at an operation, in a set that notices its end"),
+    ("db::pool", 1, "closes one connection in a bounded time"),
+    ("server::unread", 1, "reads the rest of one request's body in a bounded time"),
+    ("auth::cores", 1, "one password hash; the task holds the permit"),
+    ("tx::open", 1, "one rollback; the response waits for it"),
+    ("resources::engine", 1, "one step of an operation, in a set that notices its end"),
     ("webhooks::worker", 1, "a delivery, in a set that notices its end"),
     ("webhooks::send", 1, "the connection of one delivery, aborted with it"),
-    ("resources::drivers::aws::credentials", 1, "one look-up of credentials, awaited at once"),
-    ("resources::drivers::docker::pulls", 1, "the fetch of one image, which gives up its place when it panics"),
-    ("usage::flush", 1, "one sync of the journal, awaited at once"),
+    ("resources::drivers::aws::credentials", 1, "one lookup of credentials, awaited immediately"),
+    ("resources::drivers::docker::pulls", 1, "one image pull, which releases its slot when it panics"),
+    ("usage::flush", 1, "one sync of the journal, awaited immediately"),
     (
         "cli::serve",
         5,
-        "the server, its metrics, the watch over the private PostgreSQL (which outlives its own panics), and two waits for signals",
+        "the server, its metrics, the PostgreSQL supervisor (which survives its own panics), and two signal handlers",
     ),
-    ("cli::database", 1, "one step of start-up, awaited at once"),
+    ("cli::database", 1, "one step of startup, awaited immediately"),
     ("db::embedded::lifeline", 1, "a process, not a task"),
 ];
 
-/// A source without its tests and comments.
+/// The source without tests and comments.
 fn code(source: &str) -> String {
     let source = source.split("#[cfg(test)]").next().unwrap_or_default();
     let lines = source.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The length of what stands before the bracket that closes the one before `text`, or before a comma outside of brackets
-/// where `to_comma`.
+/// The length of `text` up to the bracket that closes the one before it; with `to_comma`, up to the first comma outside
+/// brackets.
 fn length_to_end(text: &str, to_comma: bool) -> usize {
     let mut depth = 0_i32;
     for (at, character) in text.char_indices() {
@@ -82,7 +82,7 @@ fn length_to_end(text: &str, to_comma: bool) -> usize {
     text.len()
 }
 
-/// The branches of every `select!` in a source, each with its handler.
+/// The branches of every `select!`, each with its handler.
 fn branches(code: &str) -> Vec<(String, String)> {
     const SELECT: &str = "select! {";
     let mut found = Vec::new();
@@ -110,9 +110,9 @@ fn branches(code: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Whether nothing polls some future while the handler of this branch, or what comes after the `select!`, awaits another.
+/// Whether a future may be left unpolled while the handler of this branch, or the code after the `select!`, awaits another.
 fn may_leave_a_future_unpolled((branch, handler): &(String, String)) -> bool {
-    // A future that is polled by reference outlives the `select!`; all others are dropped before a handler runs.
+    // A future that is polled by reference outlives the `select!`. All others are dropped before a handler runs.
     let by_reference = branch.split_once('=').is_some_and(|(_, future)| {
         let future = future.trim_start();
         future.starts_with("&mut ") || future.contains(".as_mut()")
@@ -121,7 +121,7 @@ fn may_leave_a_future_unpolled((branch, handler): &(String, String)) -> bool {
 }
 
 #[test]
-fn no_select_awaits_while_another_branch_may_hold_what_it_waits_for() {
+fn select_handlers_do_not_await_while_another_branch_is_unpolled() {
     let mut unreviewed = Vec::new();
     let mut matched = vec![false; REVIEWED_BRANCHES.len()];
     for (module, source) in sources() {
@@ -140,11 +140,11 @@ fn no_select_awaits_while_another_branch_may_hold_what_it_waits_for() {
         "these leave a future unpolled, or await in a handler; poll both together instead:\n{unreviewed:#?}"
     );
     let stale: Vec<_> = REVIEWED_BRANCHES.iter().zip(&matched).filter(|(_, matched)| !**matched).collect();
-    assert!(stale.is_empty(), "remove from the list what is there no more: {stale:#?}");
+    assert!(stale.is_empty(), "remove stale entries from the list: {stale:#?}");
 }
 
 #[test]
-fn the_reader_of_selects_finds_what_awaits_in_a_handler() {
+fn awaits_in_select_handlers_are_detected() {
     let source = "
         tokio::select! {
             biased;
@@ -172,7 +172,7 @@ fn the_reader_of_selects_finds_what_awaits_in_a_handler() {
 }
 
 #[test]
-fn background_tasks_are_rows_of_the_table_of_workers() {
+fn background_tasks_are_rows_of_the_workers_table() {
     let mut found = BTreeMap::new();
     for (module, source) in sources() {
         let code = source.split("#[cfg(test)]").next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Conditional requests (RFC 9110 §13), on every route of an item: generated from the route table.
+//! Conditional requests (RFC 9110 §13) on every route of an item, generated from the route table.
 
 use cloudapi::{http::describe::Operation, routes};
 use reqwest::Method;
@@ -19,7 +19,7 @@ fn name(operation: &Operation) -> String {
 }
 
 #[test]
-fn every_get_of_an_item_has_an_etag_and_so_has_every_write_that_answers_with_one() {
+fn every_item_response_has_an_etag_and_every_item_write_checks_preconditions() {
     let table = routes::table();
     let is_list = |operation: &Operation| {
         operation.query.is_some_and(|rules| rules.properties().contains_key("limit"))
@@ -31,7 +31,7 @@ fn every_get_of_an_item_has_an_etag_and_so_has_every_write_that_answers_with_one
         let is_item = match operation.method {
             Method::GET => is_json && !is_list(operation),
             Method::DELETE => answer.location,
-            // The password change and introspection are about no item.
+            // The password change and introspection do not return an item.
             _ => answer.location || operation.method == Method::PATCH,
         };
         assert!(!is_item || answer.etag, "{} has no ETag", name(operation));
@@ -41,7 +41,7 @@ fn every_get_of_an_item_has_an_etag_and_so_has_every_write_that_answers_with_one
 }
 
 #[tokio::test]
-async fn every_item_is_read_conditionally() {
+async fn every_item_route_supports_conditional_reads() {
     let app = TestApp::start().await;
     let items = Items::new(&app).await;
     let table = routes::table();
@@ -51,8 +51,8 @@ async fn every_item_is_read_conditionally() {
             let call = items.request(operation, &path);
             if header.is_empty() { call.send().await } else { call.header(header, value).send().await }
         };
-        // Usage grows while it is read.
-        let tag = eventually("a state that stays for two reads", async || {
+        // Usage changes while the test reads it.
+        let tag = eventually("the same ETag in two reads", async || {
             let tag = etag(&get("", "").await);
             (get("if-none-match", &tag).await.status == 304).then_some(tag)
         })
@@ -88,15 +88,15 @@ async fn every_item_is_read_conditionally() {
     }
 }
 
-/// A write of an item, with what is known of the item.
+/// A write of an item.
 struct Attempt {
     path: String,
-    /// The item's tag, and where it is read, if it can be.
+    /// The item's ETag, and its path, if the item can be read.
     tag: Option<String>,
     item: Option<String>,
 }
 
-/// A session that was made by signing in, which shows its tag.
+/// Signs in; the response has the ETag of the session.
 async fn signed_in(owner: &Session<'_>) -> Reply {
     owner.app.nobody().post("/v1/sessions", json!({ "email": owner.email, "password": PASSWORD })).await
 }
@@ -125,7 +125,7 @@ impl Attempt {
         call.send().await
     }
 
-    /// What a write could change: without what the server observes.
+    /// The state that a write can change, without fields that the server sets from observation.
     async fn state(&self, items: &Items<'_>) -> Value {
         let Some(item) = &self.item else {
             let sessions = items.owner.get("/v1/sessions?limit=100").await.ok();
@@ -140,7 +140,7 @@ impl Attempt {
 }
 
 #[tokio::test]
-async fn every_write_of_an_item_keeps_to_its_preconditions() {
+async fn every_write_of_an_item_checks_preconditions() {
     let app = TestApp::start().await;
     let items = Items::new(&app).await;
     app.set_password(&items.owner, PASSWORD).await;
@@ -148,11 +148,11 @@ async fn every_write_of_an_item_keeps_to_its_preconditions() {
     for operation in table.operations().filter(|operation| operation.method != Method::GET && operation.conditional) {
         let name = name(operation);
         if operation.path == "/v1/sessions/current" {
-            // It ends the session that asks, so it has a test of its own.
+            // This route revokes the session that sends it, so it has its own test.
             continue;
         }
         let attempt = Attempt::new(&items, operation).await;
-        let tag = attempt.tag.clone().unwrap_or_else(|| panic!("{name}: how is the tag of this item known?"));
+        let tag = attempt.tag.clone().unwrap_or_else(|| panic!("{name}: no ETag for this item"));
         let before = attempt.state(&items).await;
         let weak = format!("W/{tag}");
         for (header, value) in [
@@ -186,7 +186,7 @@ async fn every_write_of_an_item_keeps_to_its_preconditions() {
         .iter()
         .enumerate()
         {
-            // A new item for each, because the tag of the first has changed.
+            // A new item for each attempt, because the first write changes the ETag.
             let attempt = if number == 0 { attempt_again(&attempt) } else { Attempt::new(&items, operation).await };
             let tag = attempt.tag.clone().unwrap();
             let headers: Vec<(&str, &str)> = headers
@@ -202,7 +202,11 @@ async fn every_write_of_an_item_keeps_to_its_preconditions() {
             }
             let shows_item = matches!(reply.status, 200 | 201) && operation.answer.etag;
             if let (true, Some(item)) = (shows_item, &attempt.item) {
-                assert_eq!(etag(&reply), etag(&items.owner.get(item).await), "{name}: the tag of what it shows");
+                assert_eq!(
+                    etag(&reply),
+                    etag(&items.owner.get(item).await),
+                    "{name}: ETag differs from that of the item"
+                );
             }
         }
     }
@@ -213,7 +217,7 @@ fn attempt_again(attempt: &Attempt) -> Attempt {
 }
 
 #[tokio::test]
-async fn signing_out_keeps_to_its_preconditions() {
+async fn sign_out_checks_preconditions() {
     let app = TestApp::start().await;
     let user = app.user().await;
     app.set_password(&user, PASSWORD).await;
@@ -227,7 +231,7 @@ async fn signing_out_keeps_to_its_preconditions() {
 }
 
 #[tokio::test]
-async fn created_items_have_the_etag_that_reading_gives() {
+async fn creation_returns_the_same_etag_as_get() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let table = routes::table();
@@ -242,9 +246,9 @@ async fn created_items_have_the_etag_that_reading_gives() {
             "/v1/tokens" => json!({ "project_id": project, "name": "n", "scopes": ["users:read"] }),
             "/v1/users" => json!({ "project_id": project, "email": "new@example.com", "role": "viewer" }),
             "/v1/webhooks" => json!({ "project_id": project, "url": "https://receiver.invalid/" }),
-            // No session is read by its id.
+            // A session cannot be read by its ID.
             "/v1/sessions" | "/v1/invitations/accept" => continue,
-            other => panic!("{other} creates something; say here what"),
+            other => panic!("{other} creates an item: add its body here"),
         };
         let made = owner.post(operation.path, body).await;
         let mut path = made.header("location").unwrap().to_owned();
@@ -264,12 +268,12 @@ async fn etag_changes_with_each_write_and_if_match_ignores_last_use() {
     let unused = etag(&owner.get(&path).await);
     key.get("/v1/users").await.ok();
     app.flush_usage().await;
-    let used = eventually("its use is noted", async || {
+    let used = eventually("last_used_at is set", async || {
         let reply = owner.get(&path).await;
         (!reply["last_used_at"].is_null()).then(|| etag(&reply))
     })
     .await;
-    // A cache sees what has changed, and a write is about what was asked for.
+    // For If-None-Match, any change counts; for If-Match, only changes by a write.
     assert_ne!(unused, used);
     assert_eq!(owner.request("GET", &path).header("if-none-match", &unused).send().await.status, 200);
     let rename = |tag: &str| owner.request("PATCH", &path).json(&json!({ "name": "n" })).header("if-match", tag).send();
@@ -281,7 +285,7 @@ async fn etag_changes_with_each_write_and_if_match_ignores_last_use() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_sent_again_gives_its_first_response_although_the_tag_has_changed() {
+async fn replay_returns_first_response_although_etag_has_changed() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let path = format!("/v1/keys/{}", owner.key().await.id);

@@ -1,5 +1,5 @@
-//! How the engine brings a provider to what was asked for, and keeps it there though calls fail, others meddle, and servers
-//! make things twice.
+//! The engine provisions what was requested and keeps it in that state, although calls fail, objects are changed outside
+//! CloudAPI, and servers create objects twice.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::support::{
     prometheus::Page,
 };
 
-/// Looks through providers all the time.
+/// Options that sweep providers continuously.
 fn watchful(settings: SimSettings) -> AppOptions {
     let provider = ProviderSettings {
         name: "sim".into(),
@@ -61,7 +61,7 @@ async fn get(owner: &Session<'_>, resource: &Value) -> Value {
     owner.get(&format!("/v1/resources/{}", id_of(resource))).await.ok()
 }
 
-/// Waits until the resource is as `wanted` says; gives it.
+/// Waits until the resource satisfies `wanted`; returns the resource.
 async fn until(owner: &Session<'_>, resource: &Value, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     eventually(what, async || Some(get(owner, resource).await).filter(|resource| wanted(resource))).await
 }
@@ -70,7 +70,7 @@ fn conditions(resource: &Value) -> Vec<&str> {
     resource["status"]["conditions"].as_array().unwrap().iter().map(|one| one["type"].as_str().unwrap()).collect()
 }
 
-/// Changes an object as somebody else would, with its provider's own tools.
+/// Changes an object directly at the provider.
 async fn elsewhere(app: &TestApp, sql: &'static str, resource: &Value) {
     let reference = resource["status"]["provider_ref"].as_str().unwrap();
     let done = sqlx::query(sql).bind(reference).execute(&app.db).await.unwrap();
@@ -82,7 +82,7 @@ const SHRUNK: &str = r#"UPDATE sim_objects SET spec = '{"size_gib": 19}' WHERE r
 const TURNED_OFF: &str = "UPDATE sim_objects SET power = 'off' WHERE reference = $1";
 const DELETED: &str = "DELETE FROM sim_objects WHERE reference = $1";
 
-/// The types of events about a resource, in order.
+/// The types and changes of the events about a resource, in order.
 async fn told(owner: &Session<'_>, resource: &Value) -> Vec<(String, Value)> {
     let path = format!("/v1/events?limit=100&project_id={}", owner.project);
     let listed = owner.get(&path).await.ok();
@@ -98,28 +98,28 @@ async fn told_of(owner: &Session<'_>, resource: &Value, event_type: &str) -> Val
     .await
 }
 
-/// The references of the objects that there are.
+/// The references of existing objects.
 async fn objects(app: &TestApp) -> Vec<String> {
     let sql = "SELECT reference FROM sim_objects WHERE gone_at IS NULL ORDER BY 1";
     sqlx::query_scalar(sql).fetch_all(&app.db).await.unwrap()
 }
 
 #[tokio::test]
-async fn what_others_have_changed_is_told_with_the_difference_and_again_when_it_is_as_asked() {
+async fn drift_is_reported_once_with_difference_and_resolved_by_update() {
     let app = TestApp::start_with(watchful(at_once())).await;
     let owner = app.owner().await;
     let made = make(&owner, volume(&owner.project, "observe")).await;
     elsewhere(&app, GROWN, &made).await;
-    let drifted = until(&owner, &made, "it is found", |resource| conditions(resource) == ["drifted"]).await;
+    let drifted = until(&owner, &made, "drift detected", |resource| conditions(resource) == ["drifted"]).await;
     let condition = &drifted["status"]["conditions"][0];
     assert_eq!(condition["difference"], json!({ "size_gib": [20, 21] }));
     assert_eq!(drifted["status"]["phase"], "active");
     assert_eq!(told_of(&owner, &made, "resource.drifted").await["difference"], json!({ "size_gib": [20, 21] }));
-    // It is told once, and nobody mends it.
+    // Drift is reported once and not remediated.
     let synced = owner.post_empty(&format!("/v1/resources/{}/sync", id_of(&made))).await.accepted();
     let seen = done(&owner, &synced).await;
     assert_eq!(seen["status"]["conditions"][0]["since"], condition["since"]);
-    // The one who has asked may take it as it is.
+    // An update to the actual value resolves the drift.
     let patch = json!({ "spec": { "size_gib": 21 } });
     let taken = owner.patch(&format!("/v1/resources/{}", id_of(&made)), patch).await.accepted();
     assert_eq!(conditions(&done(&owner, &taken).await), [""; 0]);
@@ -129,7 +129,7 @@ async fn what_others_have_changed_is_told_with_the_difference_and_again_when_it_
 }
 
 #[tokio::test]
-async fn what_others_have_changed_is_changed_back_where_that_is_enforced() {
+async fn drift_is_remediated_with_reconcile_enforce() {
     let app = TestApp::start_with(watchful(at_once())).await;
     let owner = app.owner().await;
     let disk = make(&owner, volume(&owner.project, "enforce")).await;
@@ -141,7 +141,7 @@ async fn what_others_have_changed_is_changed_back_where_that_is_enforced() {
     {
         assert_eq!(told_of(&owner, resource, "resource.drifted").await["difference"], difference);
         told_of(&owner, resource, "resource.remediated").await;
-        let mended = until(&owner, resource, "it is mended", |now| now["status"]["phase"] == "active").await;
+        let mended = until(&owner, resource, "resource remediated", |now| now["status"]["phase"] == "active").await;
         assert_eq!(conditions(&mended), [""; 0]);
         assert_eq!(mended["status"]["provider_ref"], resource["status"]["provider_ref"]);
     }
@@ -156,26 +156,27 @@ async fn what_others_have_changed_is_changed_back_where_that_is_enforced() {
 }
 
 #[tokio::test]
-async fn what_others_have_deleted_is_noticed_and_made_again_where_that_is_enforced() {
+async fn deleted_object_is_reported_missing_and_recreated_with_reconcile_enforce() {
     let app = TestApp::start_with(watchful(at_once())).await;
     let owner = app.owner().await;
     let observed = make(&owner, volume(&owner.project, "observe")).await;
     let enforced = make(&owner, volume(&owner.project, "enforce")).await;
     elsewhere(&app, DELETED, &observed).await;
     elsewhere(&app, DELETED, &enforced).await;
-    let missing = until(&owner, &observed, "it is missed", |resource| resource["status"]["phase"] == "failed").await;
+    let missing =
+        until(&owner, &observed, "object reported missing", |resource| resource["status"]["phase"] == "failed").await;
     assert_eq!(conditions(&missing), ["missing"]);
     assert_eq!(told_of(&owner, &observed, "resource.drifted").await["difference"], json!({ "exists": [true, false] }));
     told_of(&owner, &enforced, "resource.remediated").await;
-    let again = until(&owner, &enforced, "it is there again", |resource| resource["status"]["phase"] == "active").await;
+    let again = until(&owner, &enforced, "object recreated", |resource| resource["status"]["phase"] == "active").await;
     assert_ne!(again["status"]["provider_ref"], enforced["status"]["provider_ref"]);
     assert_eq!(objects(&app).await, [again["status"]["provider_ref"].as_str().unwrap()]);
-    // What is missing can still be deleted, which then takes nothing.
+    // A resource whose object is missing can still be deleted.
     let deleted = owner.delete(&format!("/v1/resources/{}", id_of(&observed))).await.accepted();
     assert_eq!(over(&owner, &deleted).await["status"], "succeeded");
 }
 
-/// Makes a volume at the provider under a resource's tag, as a server that was held up would.
+/// Creates a volume at the provider with a resource's tag, as a delayed server would.
 async fn stray(app: &TestApp, resource: ResourceId) -> String {
     let deployment: Uuid = sqlx::query_scalar("SELECT id FROM deployment").fetch_one(&app.db).await.unwrap();
     let order = Order {
@@ -190,7 +191,7 @@ async fn stray(app: &TestApp, resource: ResourceId) -> String {
 }
 
 #[tokio::test]
-async fn of_two_objects_with_one_tag_the_recorded_one_is_kept_and_what_nobody_knows_is_left_alone() {
+async fn duplicate_object_is_deleted_and_object_of_unknown_resource_is_kept() {
     let app = TestApp::start_with(watchful(at_once())).await;
     let owner = app.owner().await;
     let made = make(&owner, volume(&owner.project, "observe")).await;
@@ -200,17 +201,17 @@ async fn of_two_objects_with_one_tag_the_recorded_one_is_kept_and_what_nobody_kn
     let id = |resource: &Value| id_of(resource).parse::<ResourceId>().unwrap();
     stray(&app, id(&made)).await;
     stray(&app, id(&deleted)).await;
-    // A database that was restored knows less than its provider.
+    // A database restored from a backup may not have every resource of the provider's objects.
     let unknown = stray(&app, ResourceId::new()).await;
     let mut kept = vec![made["status"]["provider_ref"].as_str().unwrap().to_owned(), unknown];
     kept.sort();
-    eventually("they are cleared away", async || (objects(&app).await == kept).then_some(())).await;
+    eventually("duplicates deleted", async || (objects(&app).await == kept).then_some(())).await;
     assert_eq!(get(&owner, &made).await["status"]["phase"], "active");
     assert!(Page::parse(&scrape::page(&app)).get("cloudapi_objects_cleared_total", &[]) >= 2.0);
 }
 
 #[tokio::test]
-async fn a_provider_that_fails_every_third_call_is_brought_to_what_was_asked_for_and_nothing_is_there_twice() {
+async fn resources_converge_without_duplicates_when_every_third_provider_call_fails() {
     let app = TestApp::start_with(watchful(SimSettings { failures_per_mille: 333, ..at_once() })).await;
     let owner = app.owner().await;
     let mut submitted = Vec::new();
@@ -232,25 +233,25 @@ async fn a_provider_that_fails_every_third_call_is_brought_to_what_was_asked_for
 }
 
 #[tokio::test]
-async fn a_failed_call_does_not_keep_a_provider_from_being_looked_through_for_a_whole_interval() {
+async fn failed_sweep_is_retried_before_the_next_interval() {
     let mut options = watchful(SimSettings { failures_per_mille: 300, ..at_once() });
     options.cloud.pace.sweep = Duration::from_secs(60);
     let app = TestApp::start_with(options).await;
     let sql = "SELECT count(*) FILTER (WHERE swept_at IS NULL) = 0 AND count(*) > 0 FROM provider_sweeps";
-    eventually("each kind is looked through", async || {
+    eventually("every kind swept", async || {
         sqlx::query_scalar(sql).fetch_one(&app.db).await.unwrap_or(false).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_creation_that_is_canceled_leaves_nothing_at_the_provider() {
+async fn canceled_creation_leaves_no_object_at_the_provider() {
     let app = TestApp::start_with(AppOptions { cloud: stuck(), ..AppOptions::default() }).await;
     let owner = app.owner().await;
     let submitted = owner.post("/v1/resources", volume(&owner.project, "observe")).await.accepted();
-    eventually("it is begun", async || (!objects(&app).await.is_empty()).then_some(())).await;
+    eventually("object created", async || (!objects(&app).await.is_empty()).then_some(())).await;
     owner.post_empty(&format!("/v1/operations/{}/cancel", id_of(&submitted["operation"]))).await;
-    eventually("it is on its way out", async || objects(&app).await.is_empty().then_some(())).await;
+    eventually("object deletion started", async || objects(&app).await.is_empty().then_some(())).await;
     sqlx::query("UPDATE sim_objects SET gone_at = now()").execute(&app.db).await.unwrap();
     let operation = over(&owner, &submitted).await;
     assert_eq!((&operation["status"], &operation["error"]), (&json!("canceled"), &Value::Null));
@@ -263,11 +264,11 @@ async fn a_creation_that_is_canceled_leaves_nothing_at_the_provider() {
 }
 
 #[tokio::test]
-async fn a_change_that_is_canceled_is_taken_back() {
+async fn canceled_update_is_rolled_back() {
     let app = TestApp::start_with(AppOptions { cloud: quick(), ..AppOptions::default() }).await;
     let owner = app.owner().await;
     let made = make(&owner, instance(&owner.project, "observe")).await;
-    // It takes until tomorrow, so it is under way when it is given up.
+    // The update takes a day, so it is in progress when it is canceled.
     let path = format!("/v1/resources/{}", id_of(&made));
     let slow = "CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS
                 $$ BEGIN IF new.spec <> old.spec THEN new.ready_at = now() + interval '1 day'; END IF; RETURN new; END $$";
@@ -279,7 +280,7 @@ async fn a_change_that_is_canceled_is_taken_back() {
         let sql = "SELECT spec ->> 'size' FROM sim_objects";
         sqlx::query_scalar::<_, String>(sql).fetch_one(&app.db).await.unwrap()
     };
-    eventually("it is begun", async || (size().await == "large").then_some(())).await;
+    eventually("update started", async || (size().await == "large").then_some(())).await;
     sqlx::query("DROP TRIGGER later ON sim_objects").execute(&app.db).await.unwrap();
     owner.post_empty(&format!("/v1/operations/{}/cancel", id_of(&submitted["operation"]))).await;
     sqlx::query("UPDATE sim_objects SET ready_at = now()").execute(&app.db).await.unwrap();
@@ -290,13 +291,13 @@ async fn a_change_that_is_canceled_is_taken_back() {
         assert_eq!(after["status"]["phase"], "active");
         assert_eq!(after["generation"], after["observed_generation"]);
     } else {
-        // It was ready before the cancellation was seen.
+        // The update finished before the cancellation was processed.
         assert_eq!((&operation["status"], size().await), (&json!("succeeded"), "large".to_owned()));
     }
 }
 
 #[tokio::test]
-async fn an_operation_that_takes_too_long_fails_and_what_it_has_made_is_deleted() {
+async fn operation_that_times_out_fails_and_its_object_is_deleted() {
     let mut cloud = stuck();
     cloud.pace.give_up_after = Duration::from_millis(300);
     let app = TestApp::start_with(AppOptions { cloud, ..AppOptions::default() }).await;
@@ -312,7 +313,7 @@ async fn an_operation_that_takes_too_long_fails_and_what_it_has_made_is_deleted(
 }
 
 #[tokio::test]
-async fn what_was_to_be_imported_and_never_was_stays_where_it_is_when_the_resource_is_deleted() {
+async fn object_of_failed_import_is_kept_when_resource_is_deleted() {
     let app = TestApp::start_with(AppOptions { cloud: quick(), ..AppOptions::default() }).await;
     let owner = app.owner().await;
     let made = "INSERT INTO sim_objects (provider, reference, kind, name, spec, power, ready_at)
@@ -333,7 +334,7 @@ async fn what_was_to_be_imported_and_never_was_stays_where_it_is_when_the_resour
 }
 
 #[tokio::test]
-async fn what_is_still_used_when_its_time_is_up_says_so_and_goes_when_it_is_free() {
+async fn expired_resource_in_use_is_deleted_after_its_user_is_deleted() {
     let app = TestApp::start_with(AppOptions { cloud: quick(), ..AppOptions::default() }).await;
     let owner = app.owner().await;
     let mut network = crate::support::cloud::network_in(&owner.project);
@@ -343,25 +344,25 @@ async fn what_is_still_used_when_its_time_is_up_says_so_and_goes_when_it_is_free
     user["spec"]["network"] = network["id"].clone();
     let user = make(&owner, user).await;
     app.clock.advance(Duration::from_secs(61));
-    let waiting = until(&owner, &network, "it says so", |resource| conditions(resource) == ["expired"]).await;
+    let waiting = until(&owner, &network, "condition `expired`", |resource| conditions(resource) == ["expired"]).await;
     assert!(waiting["status"]["conditions"][0]["message"].as_str().unwrap().contains(&id_of(&user)), "{waiting}");
     let deleted = owner.delete(&format!("/v1/resources/{}", id_of(&user))).await.accepted();
     over(&owner, &deleted).await;
-    // It is looked at again after a while.
+    // Expiry is retried after a delay.
     app.clock.advance(Duration::from_secs(3));
-    until(&owner, &network, "it is gone", |resource| resource["status"]["phase"] == "deleted").await;
+    until(&owner, &network, "network deleted", |resource| resource["status"]["phase"] == "deleted").await;
     told_of(&owner, &network, "resource.deleted").await;
     let told: Vec<String> = told(&owner, &network).await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(told, ["resource.created", "resource.provisioned", "resource.expired", "resource.deleted"]);
 }
 
 #[tokio::test]
-async fn servers_share_the_work_and_what_a_dead_one_had_in_hand_is_taken_up() {
+async fn servers_share_operations_and_take_over_those_of_a_dead_server() {
     let cloud = quick();
     let app = TestApp::start_with(AppOptions { cloud: cloud.clone(), ..AppOptions::default() }).await;
     let other = app.start_beside(AppOptions { cloud, ..AppOptions::default() }).await;
     let owner = app.owner().await;
-    // As a server leaves it that has made the object and dies before it can say so.
+    // The state left by a server that created the object and died before recording it.
     let submitted = owner.post("/v1/resources", volume(&owner.project, "observe")).await.accepted();
     done(&owner, &submitted).await;
     let id: ResourceId = id_of(&submitted["resource"]).parse().unwrap();
@@ -373,7 +374,7 @@ async fn servers_share_the_work_and_what_a_dead_one_had_in_hand_is_taken_up() {
     }
     let found = objects(&app).await;
     let adopted = done(&owner, &submitted).await;
-    assert_eq!(objects(&app).await, found, "it was made a second time");
+    assert_eq!(objects(&app).await, found, "object created twice");
     assert_eq!(adopted["status"]["provider_ref"], found[0]);
     let mut more = Vec::new();
     for _ in 0..40 {
@@ -385,9 +386,9 @@ async fn servers_share_the_work_and_what_a_dead_one_had_in_hand_is_taken_up() {
     for server in [&app, &other] {
         let labels = [("type", "create"), ("outcome", "succeeded")];
         let ended = Page::parse(&scrape::page(server)).get("cloudapi_operations_ended_total", &labels);
-        assert!(ended > 0.0, "one of two servers has done nothing");
+        assert!(ended > 0.0, "one of the servers completed no operation");
     }
     let query = ListQuery { kind: Kind::Volume, deployment: Uuid::nil(), of: Owned::Nobody, page: None };
     let sim = Sim::new("sim".into(), at_once(), app.db.clone().into());
-    assert!(sim.list_owned(&query).await.unwrap().objects.is_empty(), "something was made without a tag");
+    assert!(sim.list_owned(&query).await.unwrap().objects.is_empty(), "object created without a tag");
 }

@@ -1,4 +1,4 @@
-//! Databases that the server cannot work with are refused by name, before anything is changed in them; PgBouncer.
+//! Unsuitable databases are refused by name before anything is changed in them; PgBouncer.
 
 use std::{
     fs,
@@ -37,7 +37,7 @@ async fn tables(options: &PgConnectOptions) -> i64 {
 }
 
 #[tokio::test]
-async fn a_database_in_another_encoding_is_refused_by_name_and_left_alone() {
+async fn database_with_wrong_encoding_is_refused_by_name_and_unchanged() {
     let deployment = Deployment::new();
     let base = cluster::empty_database().await;
     for encoding in ["SQL_ASCII", "LATIN1", "EUC_JP"] {
@@ -55,7 +55,7 @@ async fn a_database_in_another_encoding_is_refused_by_name_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_role_or_a_database_that_cannot_be_worked_with_is_refused_by_name_and_left_alone() {
+async fn unsuitable_database_settings_are_refused_by_name_and_database_is_unchanged() {
     let deployment = Deployment::new();
     for (setting, says) in [
         ("default_transaction_read_only = on", "read-only by default"),
@@ -72,7 +72,7 @@ async fn a_role_or_a_database_that_cannot_be_worked_with_is_refused_by_name_and_
 }
 
 #[tokio::test]
-async fn settings_of_a_database_that_would_change_an_answer_are_overridden() {
+async fn database_settings_that_affect_results_are_overridden() {
     let options = cluster::empty_database().await;
     let name = options.get_database().unwrap().to_owned();
     for setting in [
@@ -92,7 +92,7 @@ async fn settings_of_a_database_that_would_change_an_answer_are_overridden() {
     assert_eq!(printed["project"]["name"], "Größe\\' 東京");
 }
 
-/// PgBouncer in front of the tests' PostgreSQL. Dropped, it is killed.
+/// PgBouncer in front of the tests' PostgreSQL, killed on drop.
 struct Pooler {
     child: Child,
     port: u16,
@@ -101,11 +101,11 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// None where PgBouncer is not installed.
+    /// `None` if PgBouncer is not installed.
     fn start(database: &PgConnectOptions, mode: &str, more: &str) -> Option<Self> {
         let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| Path::new(path).exists());
         let Some(program) = program else {
-            let _ = writeln!(std::io::stderr(), "SKIPPED: pgbouncer is not installed, so nothing is tried with it");
+            let _ = writeln!(std::io::stderr(), "SKIPPED: pgbouncer is not installed");
             return None;
         };
         let folder = tempfile::Builder::new().prefix("cloudapi-pooler-").tempdir().unwrap();
@@ -125,7 +125,7 @@ impl Pooler {
         fs::write(&settings, text).unwrap();
         let mut command = Command::new(program);
         if nix::unistd::Uid::effective().is_root() {
-            // It refuses to be root, and must be let in to the socket by PostgreSQL's own user.
+            // PgBouncer refuses to run as root, and needs access to the socket of the user postgres.
             command.args(["-u", "postgres"]);
         }
         let log = fs::File::create(folder.path().join("log")).unwrap();
@@ -134,7 +134,7 @@ impl Pooler {
         let deadline = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             let log = || fs::read_to_string(pooler._folder.path().join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "pgbouncer does not answer: {}", log());
+            assert!(Instant::now() < deadline, "pgbouncer does not respond: {}", log());
             thread::sleep(Duration::from_millis(5));
         }
         Some(pooler)
@@ -153,7 +153,7 @@ impl Drop for Pooler {
 }
 
 #[tokio::test]
-async fn behind_pgbouncer_in_session_mode_a_server_serves_with_its_time_outs() {
+async fn server_works_behind_pgbouncer_in_session_mode_with_its_timeouts() {
     let database = cluster::empty_database().await;
     let Some(pooler) = Pooler::start(&database, "session", "default_pool_size = 40") else { return };
     let deployment = Deployment::new();
@@ -161,7 +161,7 @@ async fn behind_pgbouncer_in_session_mode_a_server_serves_with_its_time_outs() {
     command.env("DATABASE_URL", pooler.url());
     let server = Server::start(command);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    eventually("a lease", async || {
+    eventually("lease acquired", async || {
         let ready: Value = serde_json::from_slice(
             &client.get(format!("{}/readyz", server.url)).send().await.ok()?.bytes().await.ok()?,
         )
@@ -185,12 +185,12 @@ async fn behind_pgbouncer_in_session_mode_a_server_serves_with_its_time_outs() {
 }
 
 #[tokio::test]
-async fn pgbouncer_that_shares_sessions_is_refused_with_what_to_do() {
+async fn pgbouncer_that_shares_sessions_is_refused_with_remedy() {
     let database = cluster::empty_database().await;
     for mode in ["transaction", "statement"] {
         for more in ["", "server_round_robin = 1", "min_pool_size = 5"] {
             let Some(pooler) = Pooler::start(&database, mode, more) else { return };
-            // Sessions that others have used and left.
+            // Server connections that other clients have used before.
             let options: PgConnectOptions = pooler.url().parse().unwrap();
             let options = options.extra_float_digits(None);
             let mut idle = Vec::new();
@@ -206,11 +206,11 @@ async fn pgbouncer_that_shares_sessions_is_refused_with_what_to_do() {
             assert!(said.contains("pool_mode = session"), "{mode} {more}: {said}");
         }
     }
-    assert_eq!(tables(&database).await, 0, "nothing was changed");
+    assert_eq!(tables(&database).await, 0, "database was changed");
 }
 
 #[tokio::test]
-async fn what_pgbouncer_refuses_is_shown_as_it_says_it() {
+async fn error_of_pgbouncer_is_shown_verbatim() {
     let database = cluster::empty_database().await;
     let Some(pooler) = Pooler::start(&database, "session", "") else { return };
     let deployment = Deployment::new();
@@ -225,7 +225,7 @@ async fn what_pgbouncer_refuses_is_shown_as_it_says_it() {
 }
 
 #[tokio::test]
-async fn a_database_that_refuses_says_why_and_what_to_do() {
+async fn connection_errors_contain_cause_and_remedy() {
     let base = cluster::empty_database().await;
     let deployment = Deployment::new();
     let (succeeded, _, said) = deployment.run_on(&base.clone().database("missing"), &["migrate"]);
@@ -239,7 +239,7 @@ async fn a_database_that_refuses_says_why_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_pool_that_cannot_connect_says_why_and_is_not_called_overloaded() {
+async fn pool_that_cannot_connect_reports_cause_and_not_overload() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("postgres://user:password@127.0.0.1:{port}/database");
     let refused = cloudapi::db::pool(url.parse().unwrap(), 1);
@@ -250,7 +250,7 @@ async fn a_pool_that_cannot_connect_says_why_and_is_not_called_overloaded() {
         let error = pool.acquire().await.unwrap_err();
         assert!(error.to_string().contains(&says) && !error.to_string().contains("password"), "{error}");
         assert_eq!(Error::from(error).code(), Code::DatabaseUnavailable, "{says}");
-        // More writes than may have a connection at a time.
+        // More writes than the pool has connections for.
         for written in futures_util::future::join_all((0..3).map(|_| pool.acquire_for_write())).await {
             assert_eq!(Error::from(written.unwrap_err()).code(), Code::DatabaseUnavailable, "{says}");
         }

@@ -1,4 +1,4 @@
-//! A DELETE that is sent again, because its response was lost: one rule for every route, generated from the table.
+//! Repeated DELETE, as after a lost response: the same rule for every route, generated from the route table.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{Identity, Reply, TestApp, items::Items};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What must be the same: all of it, but for a resource, of which the operation that deletes it.
+/// The part of the response that must be equal: all of it, but for a resource only the ID of the operation.
 fn essence(operation: &Operation, reply: &Reply) -> Value {
     match operation.answer.status {
         200 => reply.json().clone(),
@@ -21,12 +21,12 @@ fn essence(operation: &Operation, reply: &Reply) -> Value {
 fn deletions_of_items() -> Vec<&'static str> {
     let table = routes::table();
     let deletions = table.operations().filter(|operation| operation.method == Method::DELETE);
-    // Whoever ends their own session is not known any more.
+    // After this route, the caller's session is revoked.
     deletions.map(|operation| operation.path).filter(|path| *path != "/v1/sessions/current").collect()
 }
 
 #[tokio::test]
-async fn every_delete_is_answered_again_with_the_same_response() {
+async fn repeated_delete_returns_the_same_response_on_every_route() {
     let app = TestApp::start().await;
     let items = Items::new(&app).await;
     let (stranger, viewer) = (app.owner().await, app.member(&items.owner, Role::Viewer).await);
@@ -48,12 +48,12 @@ async fn every_delete_is_answered_again_with_the_same_response() {
             assert_eq!(again.status, first.status, "{name}: {}", again.json());
             assert_eq!(essence(operation, &again), essence(operation, &first), "{name}");
         }
-        // Whoever had no right to it learns nothing.
+        // Callers without permission learn nothing.
         stranger.delete(&path).await.problem(404, "not_found");
         app.nobody().delete(&path).await.problem(401, "missing_credentials");
         let refused = viewer.delete(&path).await;
         assert!(matches!(refused.status, 403 | 404), "{name}: {} {}", refused.status, refused.json());
-        // It is gone all the same.
+        // The item is deleted.
         if let Some(item) = items.item_path(operation, &path) {
             let reply = items.owner.get(&item).await;
             let is_marked = reply["status"] == "revoked"
@@ -72,7 +72,7 @@ async fn every_delete_is_answered_again_with_the_same_response() {
 }
 
 #[tokio::test]
-async fn items_that_never_existed_are_not_found() {
+async fn delete_of_an_item_that_never_existed_is_not_found() {
     let app = TestApp::start().await;
     let items = Items::new(&app).await;
     for path in deletions_of_items() {
@@ -97,7 +97,7 @@ async fn items_that_never_existed_are_not_found() {
 }
 
 #[tokio::test]
-async fn deletions_are_forgotten_after_two_days() {
+async fn recorded_deletions_are_pruned_after_two_days() {
     let app = TestApp::start().await;
     let items = Items::new(&app).await;
     let table = routes::table();
@@ -110,7 +110,7 @@ async fn deletions_are_forgotten_after_two_days() {
 }
 
 #[tokio::test]
-async fn a_deleted_projects_owners_may_repeat_its_deletion_and_nobody_else() {
+async fn only_owners_of_a_deleted_project_may_repeat_its_deletion() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (other_owner, admin) = (app.member(&owner, Role::Owner).await, app.member(&owner, Role::Admin).await);
@@ -125,7 +125,7 @@ async fn a_deleted_projects_owners_may_repeat_its_deletion_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn member_who_left_may_repeat_the_removal_and_nothing_else() {
+async fn member_who_left_may_repeat_only_the_removal() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let admin = app.member(&owner, Role::Admin).await;
@@ -151,14 +151,14 @@ async fn repeated_removal_checks_the_removed_members_role() {
 }
 
 #[tokio::test]
-async fn a_repeated_deletion_is_recorded_once() {
+async fn repeated_deletion_is_recorded_once() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let path = format!("/v1/webhooks/{}", crate::support::hooks::quiet_webhook(&owner).await);
     for _ in 0..3 {
         owner.delete(&path).await.ok();
     }
-    let sealed = crate::support::eventually("it is recorded", async || {
+    let sealed = crate::support::eventually("deletion recorded", async || {
         let filter = format!("/v1/audit-logs?project_id={}&action=webhook.deleted", owner.project);
         let found = owner.get(&filter).await.ok()["data"].as_array().unwrap().len();
         (found > 0).then_some(found)

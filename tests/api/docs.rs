@@ -1,4 +1,4 @@
-//! The pages under `/docs`, and the catalogue of errors that they show.
+//! The pages under `/docs`, and the error catalog that they show.
 
 use std::io::Read;
 
@@ -31,7 +31,7 @@ async fn page(app: &TestApp, path: &str) -> String {
     page
 }
 
-/// The values of an HTML page's `src` and `href`.
+/// The values of `src` and `href` in an HTML page.
 fn links(page: &str) -> Vec<&str> {
     ["src=\"", "href=\""]
         .iter()
@@ -46,7 +46,7 @@ fn pages() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_code_has_a_page_that_says_what_happened_and_what_to_do_and_shows_an_example() {
+async fn every_error_code_has_a_page_with_meaning_remedy_and_example() {
     let app = TestApp::start().await;
     let table = page(&app, "/docs/errors").await;
     for &code in Code::ALL {
@@ -62,15 +62,15 @@ async fn every_code_has_a_page_that_says_what_happened_and_what_to_do_and_shows_
 }
 
 #[tokio::test]
-async fn what_the_pages_refer_to_is_on_this_server_and_there() {
+async fn pages_link_only_to_existing_paths_of_this_server() {
     let app = TestApp::start().await;
     let mut seen: Vec<String> = Vec::new();
     for path in pages() {
-        // What an example names, the server itself, is no link.
+        // Examples contain the server's own URL, which is not a link.
         let page = page(&app, &path).await.replace(PUBLIC_URL, "");
-        assert!(!page.contains("://"), "{path} names something outside: {page}");
+        assert!(!page.contains("://"), "{path} contains an external URL: {page}");
         for link in links(&page) {
-            assert!(link.starts_with('/') && !link.starts_with("//"), "{path} refers to {link}");
+            assert!(link.starts_with('/') && !link.starts_with("//"), "{path} links to {link}");
             if !seen.iter().any(|seen| seen == link) {
                 seen.push(link.to_owned());
             }
@@ -92,7 +92,7 @@ async fn what_the_pages_refer_to_is_on_this_server_and_there() {
 }
 
 #[tokio::test]
-async fn no_file_of_the_pages_loads_anything_from_elsewhere() {
+async fn assets_load_nothing_from_other_hosts() {
     let app = TestApp::start().await;
     for file in ["docs.css", "swagger-ui.css"] {
         let reply = app.nobody().get(&format!("/docs/assets/{file}")).await;
@@ -106,7 +106,7 @@ async fn no_file_of_the_pages_loads_anything_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn the_pages_and_their_files_let_a_browser_run_and_load_only_what_is_ours() {
+async fn pages_and_assets_have_a_content_security_policy_for_own_files_only() {
     let app = TestApp::start().await;
     for path in ["/docs", "/docs/errors", "/docs/errors/not_found", "/docs/assets/docs.js", "/docs/assets/mark.svg"] {
         let reply = app.nobody().get(path).await;
@@ -118,13 +118,13 @@ async fn the_pages_and_their_files_let_a_browser_run_and_load_only_what_is_ours(
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(reply.header("referrer-policy"), Some("no-referrer"));
         assert_eq!(reply.header("cache-control"), Some("no-cache"));
-        // No script in a page, because the policy would not run it.
+        // Pages have no inline scripts, which the policy blocks.
         assert!(!text(&reply).contains("<script>") && !text(&reply).contains("onclick"), "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_file_comes_packed_to_whoever_takes_it_so_and_not_at_all_to_whoever_has_it() {
+async fn assets_are_compressed_on_request_and_304_if_unchanged() {
     let app = TestApp::start().await;
     let path = "/docs/assets/swagger-ui-bundle.js";
     let ask = |name: &'static str, value: String| app.nobody().request("GET", path).header(name, &value).send();
@@ -152,7 +152,7 @@ async fn a_file_comes_packed_to_whoever_takes_it_so_and_not_at_all_to_whoever_ha
 }
 
 #[tokio::test]
-async fn each_encoding_has_an_etag_and_304_follows_from_either() {
+async fn each_encoding_has_its_own_etag_and_either_returns_304() {
     let app = TestApp::start().await;
     for path in ["/openapi.json", "/docs", "/docs/errors", "/docs/errors/not_found", "/docs/assets/docs.js"] {
         let ask = |method: &'static str, headers: Vec<(&'static str, String)>| {
@@ -206,7 +206,7 @@ async fn no_response_of_the_api_is_compressed() {
     let key = owner.key().await;
     let mut succeeded = 0;
     let table = routes::table();
-    // Last the one that ends the session.
+    // The route that revokes the session is called last.
     let (last, others): (Vec<_>, Vec<_>) =
         table.operations().filter(|it| it.path.starts_with("/v1/")).partition(|it| it.path == "/v1/sessions/current");
     for operation in others.into_iter().chain(last) {
@@ -231,7 +231,7 @@ async fn no_response_of_the_api_is_compressed() {
 }
 
 #[tokio::test]
-async fn the_root_sends_a_browser_to_the_reference_and_shows_a_program_the_entry_points() {
+async fn root_redirects_browsers_to_docs_and_returns_entry_points_as_json() {
     let app = TestApp::start().await;
     let ask = |accept: &'static str| app.nobody().request("GET", "/").header("accept", accept).send();
     let browser = ask("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8").await;
@@ -249,7 +249,7 @@ async fn the_root_sends_a_browser_to_the_reference_and_shows_a_program_the_entry
 }
 
 #[tokio::test]
-async fn head_works_on_the_pages_and_a_query_or_another_method_does_not() {
+async fn pages_support_head_and_reject_queries_and_other_methods() {
     let app = TestApp::start().await;
     for path in ["/docs", "/docs/errors", "/docs/errors/timeout", "/docs/assets/docs.css"] {
         let (get, head) = (app.nobody().get(path).await, app.nobody().request("HEAD", path).send().await);
@@ -261,7 +261,7 @@ async fn head_works_on_the_pages_and_a_query_or_another_method_does_not() {
 }
 
 #[tokio::test]
-async fn a_code_or_a_file_that_is_not_there_is_not_found_and_a_slip_is_told() {
+async fn unknown_error_code_or_asset_is_not_found_and_typo_has_suggestion() {
     let app = TestApp::start().await;
     let problem = app.nobody().get("/docs/errors/validation_faild").await.problem(404, "not_found");
     assert_eq!(problem["detail"], "'validation_faild' is not an error code; did you mean 'validation_failed'?");
@@ -280,7 +280,7 @@ async fn a_code_or_a_file_that_is_not_there_is_not_found_and_a_slip_is_told() {
 }
 
 #[tokio::test]
-async fn the_type_of_a_problem_is_the_address_of_its_page() {
+async fn problem_type_is_the_url_of_its_page() {
     let app = TestApp::start().await;
     let problem = app.nobody().get("/v1/projects").await.problem(401, "missing_credentials");
     let path = problem["type"].as_str().unwrap().strip_prefix(PUBLIC_URL).unwrap();
@@ -288,7 +288,7 @@ async fn the_type_of_a_problem_is_the_address_of_its_page() {
 }
 
 #[tokio::test]
-async fn the_examples_are_what_the_server_writes() {
+async fn error_examples_equal_server_responses() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -346,7 +346,7 @@ fn assert_is_the_example(code: Code, reply: &Reply) {
 }
 
 #[tokio::test]
-async fn the_examples_about_states_and_people_are_what_the_server_writes() {
+async fn error_examples_about_states_and_members_equal_server_responses() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let admin = app.member(&owner, Role::Admin).await;
@@ -373,7 +373,7 @@ async fn the_examples_about_states_and_people_are_what_the_server_writes() {
     let reply = owner.request("PATCH", &project).header("if-match", "\"1\"").json(&json!({ "name": "m" })).send().await;
     assert_is_the_example(Code::PreconditionFailed, &reply);
 
-    // These name the project, which is not the reference's.
+    // These details contain the project's ID, which differs from the example's.
     let about = |code: Code, reply: Reply| {
         let detail = reply["detail"].as_str().unwrap().replace(&owner.project, "proj_8f2c4");
         assert_eq!((reply["code"].as_str(), detail.as_str()), (Some(code.as_str()), entry(code).example));

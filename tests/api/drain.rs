@@ -1,4 +1,4 @@
-//! How a server stops: in steps, so that nobody is turned away who need not be. The real binary.
+//! Graceful shutdown in steps, so that requests are not rejected unnecessarily. Uses the real binary.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -25,7 +25,7 @@ async fn ready(server: &Server) -> String {
     read_answer(&mut stream).await
 }
 
-/// The head and the first bytes of a request, read by the server but not all there.
+/// Sends the head and the first bytes of a request, and returns the rest.
 async fn begin_request(server: &Server, secret: &str) -> (TcpStream, &'static str) {
     let (first, rest) = (r#"{"name":"#, r#""late"}"#);
     let head = format!(
@@ -34,7 +34,7 @@ async fn begin_request(server: &Server, secret: &str) -> (TcpStream, &'static st
     );
     let mut stream = connect(&server.url).await;
     send(&mut stream, head).await;
-    // The handler asks for the body.
+    // The handler reads the body.
     assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 100 "));
     send(&mut stream, first).await;
     (stream, rest)
@@ -45,7 +45,7 @@ fn session(deployment: &Deployment) -> String {
 }
 
 #[tokio::test]
-async fn sigterm_makes_readyz_say_503_while_new_connections_are_still_served() {
+async fn sigterm_makes_readyz_return_503_while_new_connections_are_served() {
     let deployment = Deployment::new();
     let server = serve(&deployment, "3600");
     let secret = session(&deployment);
@@ -61,19 +61,19 @@ async fn sigterm_makes_readyz_say_503_while_new_connections_are_still_served() {
     })
     .await;
     assert!(answer.contains(r#""server":"stopping""#), "{answer}");
-    // Requests are served as before, on new connections and on those there are, which then close.
+    // Requests are still served on new and existing connections, which are closed afterwards.
     let request = format!("GET /v1/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\n\r\n");
     for mut stream in [connect(&server.url).await, kept] {
         send(&mut stream, &request).await;
         let answer = read_to_end(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{answer}");
     }
-    // It would wait for an hour: the second signal does not.
+    // The delay is an hour: the second signal skips it.
     server.end(Signal::SIGTERM).expect_success();
 }
 
 #[tokio::test]
-async fn after_the_delay_the_listener_closes_and_what_is_under_way_finishes() {
+async fn after_the_delay_the_listener_closes_and_requests_in_flight_finish() {
     let deployment = Deployment::new();
     let server = serve(&deployment, "1");
     let secret = session(&deployment);
@@ -87,9 +87,9 @@ async fn after_the_delay_the_listener_closes_and_what_is_under_way_finishes() {
     server.signal(Signal::SIGTERM);
     let address = server.url.strip_prefix("http://").unwrap().to_owned();
     eventually("no new connections", async || TcpStream::connect(&address).await.is_err().then_some(())).await;
-    // Connections without a request are closed, on HTTP/2 with the frame that says so.
+    // Idle connections are closed, HTTP/2 connections with GOAWAY.
     assert_eq!(read_to_end(&mut idle).await, "");
-    eventually("parted", async || client.is_closed().then_some(())).await;
+    eventually("HTTP/2 connection closed", async || client.is_closed().then_some(())).await;
     send(&mut stream, rest).await;
     let answer = read_to_end(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 201 ") && answer.contains("connection: close"), "{answer}");
@@ -97,14 +97,14 @@ async fn after_the_delay_the_listener_closes_and_what_is_under_way_finishes() {
 }
 
 #[tokio::test]
-async fn ctrl_c_does_not_wait_for_load_balancers() {
+async fn sigint_skips_the_drain_delay() {
     let deployment = Deployment::new();
     let server = serve(&deployment, "3600");
     server.end(Signal::SIGINT).expect_success();
 }
 
 #[tokio::test]
-async fn a_second_signal_cuts_off_what_is_under_way() {
+async fn second_signal_aborts_requests_in_flight() {
     let deployment = Deployment::new();
     let server = serve(&deployment, "0");
     let secret = session(&deployment);
@@ -112,14 +112,14 @@ async fn a_second_signal_cuts_off_what_is_under_way() {
     server.signal(Signal::SIGTERM);
     let address = server.url.strip_prefix("http://").unwrap().to_owned();
     eventually("no new connections", async || TcpStream::connect(&address).await.is_err().then_some(())).await;
-    // The first would wait for it, and answer in the end.
+    // The first signal waits for the request; the second does not.
     server.signal(Signal::SIGINT);
     assert_eq!(read_to_end(&mut stream).await, "");
     let ended = server.wait_for_end();
     ended.expect_success();
     assert!(ended.errors.iter().any(|line| line.contains("shutdown forced")), "{:?}", ended.errors);
 
-    // What it was about has not happened.
+    // The aborted request had no effect.
     let server = serve(&deployment, "0");
     let projects = reqwest::Client::builder().no_proxy().build().unwrap();
     let projects = projects.get(format!("{}/v1/projects", server.url)).bearer_auth(&secret).send().await.unwrap();

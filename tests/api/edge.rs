@@ -1,4 +1,4 @@
-//! What every request passes, whatever its route: limits, strictness, errors, headers.
+//! Checks on every request, independent of the route: limits, strict parsing, errors, headers.
 
 use cloudapi::base::secret::SecretKind;
 use serde_json::json;
@@ -9,10 +9,10 @@ use tokio::{
 
 use crate::support::{Bearer, Identity, Reply, TestApp, app::stray_secret};
 
-/// Sends bytes as they are and reads the answer to its end.
+/// Sends raw bytes and reads the response to its end.
 async fn raw(app: &TestApp, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(app.url.strip_prefix("http://").unwrap()).await.unwrap();
-    // The server may answer, and close, before it has read everything.
+    // The server may respond and close before it has read everything.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
@@ -20,7 +20,7 @@ async fn raw(app: &TestApp, request: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn an_unknown_path_is_a_problem_before_any_credential_is_looked_at() {
+async fn unknown_path_is_404_without_credentials() {
     let app = TestApp::start().await;
     for path in ["//", "/v1", "/v1/nothing", "/v2/projects", "/v1/projects/", "/v1/keys/a/b"] {
         app.nobody().get(path).await.problem(404, "route_not_found");
@@ -28,7 +28,7 @@ async fn an_unknown_path_is_a_problem_before_any_credential_is_looked_at() {
 }
 
 #[tokio::test]
-async fn a_method_that_a_path_does_not_take_is_told_which_it_takes() {
+async fn unsupported_method_is_405_with_allow_header() {
     let app = TestApp::start().await;
     let reply = app.nobody().request("PUT", "/v1/projects").send().await;
     assert_eq!(reply.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
@@ -38,7 +38,7 @@ async fn a_method_that_a_path_does_not_take_is_told_which_it_takes() {
 }
 
 #[tokio::test]
-async fn head_is_get_without_the_body() {
+async fn head_is_get_without_body() {
     let app = TestApp::start().await;
     let key = app.owner().await.key().await;
     let (get, head) = (key.get("/v1/projects").await, key.request("HEAD", "/v1/projects").send().await);
@@ -48,7 +48,7 @@ async fn head_is_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn a_credential_comes_in_one_authorization_header_and_nowhere_else() {
+async fn credential_is_accepted_only_in_a_single_authorization_header() {
     let app = TestApp::start().await;
     let key = app.owner().await.key().await;
     let nobody = app.nobody();
@@ -85,15 +85,15 @@ async fn junk_secrets_never_reach_the_database() {
     let owner = app.owner().await;
     app.db.close().await;
     let (start, _) = owner.secret.split_at(owner.secret.len() - 1);
-    // 401 rather than 503: nobody was asked.
+    // 401 rather than 503, because the database is not queried.
     Bearer { app: &app, secret: format!("{start}!") }.get("/v1/projects").await.problem(401, "invalid_token");
-    // Not the owner's own, which may be answered from the cache.
+    // Another secret than the owner's, which may be cached.
     let unknown = stray_secret(SecretKind::Session);
     Bearer { app: &app, secret: unknown }.get("/v1/projects").await.problem(503, "auth_unavailable");
 }
 
 #[tokio::test]
-async fn query_parameters_are_known_single_and_within_bounds() {
+async fn unknown_duplicate_and_out_of_range_query_parameters_are_rejected() {
     let app = TestApp::start().await;
     let key = app.owner().await.key().await;
     for (query, code, parameter) in [
@@ -141,7 +141,7 @@ async fn query_parameters_are_known_single_and_within_bounds() {
 }
 
 #[tokio::test]
-async fn a_body_where_none_belongs_is_refused_and_a_content_type_alone_is_fine() {
+async fn unexpected_body_is_rejected_but_content_type_alone_is_accepted() {
     let app = TestApp::start().await;
     let key = app.owner().await.key().await;
     key.request("GET", "/v1/projects").body("{}").send().await.problem(400, "unexpected_body");
@@ -150,7 +150,7 @@ async fn a_body_where_none_belongs_is_refused_and_a_content_type_alone_is_fine()
 }
 
 #[tokio::test]
-async fn a_body_is_json_and_says_so() {
+async fn body_must_be_json_with_json_content_type() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let post = |media_type: &str, body: &str| {
@@ -198,7 +198,7 @@ async fn a_body_is_json_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_body_may_have_64_kib_with_or_without_a_length() {
+async fn body_is_limited_to_64_kib_with_or_without_content_length() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let body = |size: usize| format!("{{\"name\":\"n\"{}}}", " ".repeat(size - 12));
@@ -216,7 +216,7 @@ async fn a_body_may_have_64_kib_with_or_without_a_length() {
 }
 
 #[tokio::test]
-async fn a_head_may_have_16_kib_and_an_address_8() {
+async fn head_is_limited_to_16_kib_and_uri_to_8_kib() {
     let app = TestApp::start().await;
     let nobody = app.nobody();
     let with_header = |size: usize| nobody.request("GET", "/healthz").header("x-long", &"a".repeat(size)).send();
@@ -224,7 +224,7 @@ async fn a_head_may_have_16_kib_and_an_address_8() {
     with_header(16 * 1024).await.problem(431, "headers_too_large");
     with_header(48 * 1024).await.problem(431, "headers_too_large");
     nobody.get(&format!("/healthz?{}", "a".repeat(8 * 1024))).await.problem(414, "uri_too_long");
-    // Beyond what the parser takes there is no problem document, but an answer all the same.
+    // Beyond the parser's limit, the response is not a problem document.
     let answer =
         raw(&app, format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "a".repeat(200_000)).as_bytes())
             .await;
@@ -232,7 +232,7 @@ async fn a_head_may_have_16_kib_and_an_address_8() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_turned_away_and_the_server_goes_on() {
+async fn non_http_input_is_rejected_and_server_keeps_running() {
     let app = TestApp::start().await;
     for request in [&b"\x16\x03\x01\x02\x00"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0\0\0\0\r\n\r\n"] {
         let answer = raw(&app, request).await;
@@ -242,7 +242,7 @@ async fn what_is_no_http_is_turned_away_and_the_server_goes_on() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_ours_and_new_each_time() {
+async fn request_id_is_generated_by_the_server_for_each_request() {
     let app = TestApp::start().await;
     let ask = || app.nobody().request("GET", "/healthz").header("x-request-id", "req_1").send();
     let (one, two) = (ask().await, ask().await);
@@ -251,7 +251,7 @@ async fn a_request_id_is_ours_and_new_each_time() {
 }
 
 #[tokio::test]
-async fn the_kind_of_credential_comes_before_everything_that_is_wrong_with_the_request() {
+async fn credential_kind_is_checked_before_query_and_body() {
     let app = TestApp::start().await;
     let key = app.owner().await.key().await;
     let wrong = "/v1/keys?nonsense=1";
@@ -266,7 +266,7 @@ async fn the_kind_of_credential_comes_before_everything_that_is_wrong_with_the_r
 }
 
 #[tokio::test]
-async fn framing_that_two_servers_could_read_differently_is_refused() {
+async fn ambiguous_framing_is_rejected_with_one_response() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let head = |more: &str| {
@@ -287,18 +287,18 @@ async fn framing_that_two_servers_could_read_differently_is_refused() {
     ] {
         let answer = raw(&app, request.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("malformed_request"), "{what}: {answer}");
-        assert_eq!(answer.matches("x-request-id:").count(), 1, "{what} is one request: {answer}");
+        assert_eq!(answer.matches("x-request-id:").count(), 1, "{what}: expected one response: {answer}");
     }
-    // HTTP/1.0 knows no Host.
+    // HTTP/1.0 requires no Host.
     assert!(raw(&app, b"GET /healthz HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.0 200 "));
 }
 
-/// How many responses are in `answer`: each has one date.
+/// The number of responses in `answer`, counted by their Date headers.
 fn responses(answer: &str) -> usize {
     answer.matches("\r\ndate: ").count()
 }
 
-/// What is wrong with a request's framing, and the request, which makes a project where it is taken.
+/// Requests with ambiguous framing, each with a description. If accepted, the request creates a project.
 fn ambiguous(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
     let body = r#"{"name":"n"}"#;
     let length = format!("content-length: {}\r\n", body.len());
@@ -364,21 +364,21 @@ fn ambiguous(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn every_ambiguous_framing_is_refused_and_ends_the_connection() {
+async fn every_ambiguous_framing_is_rejected_and_connection_is_closed() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let next = format!("GET /v1/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", user.secret);
     for (what, request) in ambiguous(&user.secret) {
-        // What follows might be taken for a request of its own, or for a part of this one.
+        // The bytes that follow could be read as a separate request or as part of this one.
         let answer = raw(&app, &[&request[..], next.as_bytes()].concat()).await;
         assert!(answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.0 400 "), "{what}: {answer}");
-        assert_eq!(responses(&answer), 1, "{what} is answered once: {answer}");
+        assert_eq!(responses(&answer), 1, "{what}: expected one response: {answer}");
     }
-    assert_eq!(user.get("/v1/projects").await.ok()["data"], json!([]), "none of them made a project");
+    assert_eq!(user.get("/v1/projects").await.ok()["data"], json!([]), "a rejected request created a project");
 }
 
 #[tokio::test]
-async fn an_ambiguous_head_is_found_after_any_request_on_the_connection() {
+async fn ambiguous_head_is_rejected_after_any_request_on_the_connection() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let secret = &user.secret;
@@ -402,13 +402,13 @@ async fn an_ambiguous_head_is_found_after_any_request_on_the_connection() {
 async fn valid_but_unusual_heads_are_accepted() {
     let app = TestApp::start().await;
     for (what, request) in [
-        ("an absolute target, whatever Host says", "GET http://other/healthz HTTP/1.1\r\nhost: x\r\n"),
+        ("an absolute target with another Host", "GET http://other/healthz HTTP/1.1\r\nhost: x\r\n"),
         ("an empty Host", "GET /healthz HTTP/1.1\r\nhost:\r\n"),
         ("a Host with a port", "GET /healthz HTTP/1.1\r\nhost: x:80\r\n"),
         ("a Host that is an address", "GET /healthz HTTP/1.1\r\nHost: [::1]:8080\r\n"),
         ("an empty line before the request", "\r\nGET /healthz HTTP/1.1\r\nhost: x\r\n"),
         ("spaces around a value", "GET /healthz HTTP/1.1\r\nhost: \t x \t\r\n"),
-        ("a length of none", "GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n"),
+        ("a length of zero", "GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n"),
     ] {
         let answer = raw(&app, format!("{request}connection: close\r\n\r\n").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
@@ -416,7 +416,7 @@ async fn valid_but_unusual_heads_are_accepted() {
 }
 
 #[tokio::test]
-async fn an_answer_tells_of_fifty_faults_at_most() {
+async fn response_lists_at_most_fifty_validation_errors() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;

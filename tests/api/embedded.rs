@@ -1,5 +1,4 @@
-//! The private PostgreSQL and what can befall it. What is looked for here is what `ps`, the files and
-//! the socket show, without SQL.
+//! The embedded PostgreSQL and its failures. These tests check processes, files and the socket, without SQL.
 
 use std::{
     fs, iter,
@@ -21,12 +20,12 @@ use tempfile::TempDir;
 
 use crate::support::binary::{Deployment, Server};
 
-/// How long anything here may take.
+/// Time limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn folder() -> TempDir {
     let folder = tempfile::Builder::new().prefix("cloudapi-embedded-").tempdir_in("/tmp").unwrap();
-    // The user that PostgreSQL runs as has to get in.
+    // The user that PostgreSQL runs as needs access.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     folder
 }
@@ -49,29 +48,29 @@ fn answers(endpoint: &Endpoint) -> bool {
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < deadline, "not after {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "timeout after {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// The process id in PostgreSQL's own note, which is there as long as it runs.
+/// The process ID in `postmaster.pid`, which exists while PostgreSQL runs.
 fn postmaster(data_dir: &Path) -> Option<i32> {
     fs::read_to_string(data_dir.join("postgres/postmaster.pid")).ok()?.lines().next()?.parse().ok()
 }
 
 #[test]
-fn the_first_start_makes_a_cluster_and_the_next_one_keeps_it() {
+fn first_start_creates_a_cluster_and_next_start_reuses_it() {
     let folder = folder();
     let data_dir = folder.path().join("made/for/us");
     let first = start(&data_dir).unwrap();
     assert!(first.is_new());
     assert!(answers(first.endpoint()));
     let socket_dir = fs::metadata(&first.endpoint().socket_dir).unwrap();
-    assert_eq!(socket_dir.permissions().mode() & 0o777, 0o700, "who gets in needs no password");
+    assert_eq!(socket_dir.permissions().mode() & 0o777, 0o700, "access to the socket requires no password");
     let endpoint = first.endpoint().clone();
     first.stop().unwrap();
     assert!(!answers(&endpoint));
-    assert_eq!(postmaster(&data_dir), None, "it was stopped cleanly");
+    assert_eq!(postmaster(&data_dir), None, "PostgreSQL was not stopped cleanly");
 
     let second = start(&data_dir).unwrap();
     assert!(!second.is_new());
@@ -80,7 +79,7 @@ fn the_first_start_makes_a_cluster_and_the_next_one_keeps_it() {
 }
 
 #[test]
-fn a_second_start_is_told_who_was_first_and_disturbs_nothing() {
+fn second_start_fails_with_the_owner_process_and_changes_nothing() {
     let folder = folder();
     let first = start(folder.path()).unwrap();
     let error = start(folder.path()).unwrap_err().to_string();
@@ -91,7 +90,7 @@ fn a_second_start_is_told_who_was_first_and_disturbs_nothing() {
 }
 
 #[test]
-fn of_starts_at_the_same_time_one_wins() {
+fn exactly_one_of_concurrent_starts_succeeds() {
     let folder = folder();
     let started: Vec<_> = thread::scope(|scope| {
         let starts: Vec<_> = (0..3).map(|_| scope.spawn(|| start(folder.path()))).collect();
@@ -106,7 +105,7 @@ fn of_starts_at_the_same_time_one_wins() {
 }
 
 #[test]
-fn a_command_beside_a_server_finds_its_postgresql() {
+fn commands_attach_to_the_postgresql_of_a_running_server() {
     let folder = folder();
     assert_eq!(embedded::attach(&folder.path().join("missing")).unwrap(), None);
     assert_eq!(embedded::attach(folder.path()).unwrap(), None);
@@ -117,15 +116,15 @@ fn a_command_beside_a_server_finds_its_postgresql() {
 }
 
 #[test]
-fn dropping_it_stops_it_and_the_next_start_waits_for_that() {
+fn drop_stops_postgresql_and_next_start_waits_for_its_end() {
     let folder = folder();
     drop(start(folder.path()).unwrap());
     drop(start(folder.path()).unwrap());
-    wait_until("PostgreSQL has stopped", || postmaster(folder.path()).is_none());
+    wait_until("PostgreSQL stopped", || postmaster(folder.path()).is_none());
 }
 
 #[test]
-fn a_long_data_directory_has_its_socket_elsewhere() {
+fn long_data_directory_has_its_socket_elsewhere() {
     let folder = folder();
     let postgres = start(folder.path().join("x".repeat(120))).unwrap();
     let socket = socket(postgres.endpoint());
@@ -133,15 +132,15 @@ fn a_long_data_directory_has_its_socket_elsewhere() {
     assert!(fs::metadata(&socket).unwrap().file_type().is_socket());
     let socket_dir = postgres.endpoint().socket_dir.clone();
     postgres.stop().unwrap();
-    assert!(!socket_dir.exists(), "nothing is left outside the data directory");
+    assert!(!socket_dir.exists(), "socket directory was not removed");
 }
 
 #[test]
-fn what_a_crash_left_does_not_hold_up_the_next_start() {
+fn leftovers_of_a_crash_do_not_prevent_the_next_start() {
     let folder = folder();
     start(folder.path()).unwrap().stop().unwrap();
-    // A process that exists, as after a restart of the machine, when ids are given anew; a ready note;
-    // a socket and its lock; an initdb that was cut off; a link where our folder should be.
+    // `postmaster.pid` with the ID of another running process, as after a reboot; a socket and its lock; an interrupted
+    // initdb; a symbolic link in place of the `run` folder.
     let id = process::id();
     let run = folder.path().join("run");
     let note =
@@ -162,11 +161,11 @@ fn what_a_crash_left_does_not_hold_up_the_next_start() {
     fs::write(elsewhere.join("kept"), "").unwrap();
     std::os::unix::fs::symlink(&elsewhere, &run).unwrap();
     start(folder.path()).unwrap().stop().unwrap();
-    assert!(elsewhere.join("kept").exists(), "a link is not followed");
+    assert!(elsewhere.join("kept").exists(), "symbolic link was followed");
 }
 
 #[test]
-fn files_that_a_power_cut_emptied_or_garbled_do_not_stop_the_next_start() {
+fn files_emptied_or_corrupted_by_a_power_failure_do_not_prevent_the_next_start() {
     let folder = folder();
     start(folder.path()).unwrap().stop().unwrap();
     let cluster = folder.path().join("postgres");
@@ -184,7 +183,7 @@ fn files_that_a_power_cut_emptied_or_garbled_do_not_stop_the_next_start() {
 }
 
 #[test]
-fn an_empty_folder_where_the_cluster_belongs_is_used() {
+fn empty_cluster_folder_is_used() {
     let folder = folder();
     fs::create_dir(folder.path().join("postgres")).unwrap();
     let postgres = start(folder.path()).unwrap();
@@ -193,7 +192,7 @@ fn an_empty_folder_where_the_cluster_belongs_is_used() {
 }
 
 #[test]
-fn a_folder_that_is_something_else_is_left_alone() {
+fn folder_that_is_not_a_cluster_is_refused_and_unchanged() {
     let folder = folder();
     fs::create_dir(folder.path().join("postgres")).unwrap();
     fs::write(folder.path().join("postgres/mine"), "").unwrap();
@@ -202,7 +201,7 @@ fn a_folder_that_is_something_else_is_left_alone() {
 }
 
 #[test]
-fn a_data_directory_that_postgresql_may_not_enter_is_named() {
+fn error_names_the_data_directory_that_postgresql_cannot_access() {
     let folder = folder();
     if !Uid::effective().is_root() {
         return;
@@ -216,7 +215,7 @@ fn a_data_directory_that_postgresql_may_not_enter_is_named() {
 }
 
 #[test]
-fn a_folder_without_postgresql_programs_is_named() {
+fn error_names_the_setting_if_postgresql_programs_are_missing() {
     let folder = folder();
     let options = Options {
         data_dir: folder.path().join("data"),
@@ -229,7 +228,7 @@ fn a_folder_without_postgresql_programs_is_named() {
 }
 
 #[test]
-fn data_of_a_version_that_is_not_installed_are_left_alone() {
+fn data_of_a_postgresql_version_that_is_not_installed_are_refused() {
     let folder = folder();
     fs::create_dir(folder.path().join("postgres")).unwrap();
     fs::write(folder.path().join("postgres/PG_VERSION"), "11\n").unwrap();
@@ -237,7 +236,7 @@ fn data_of_a_version_that_is_not_installed_are_left_alone() {
     assert!(matches!(error, Error::OtherMajor { needed: 11, .. }), "{error}");
 }
 
-// From here on with the real program, because it is what gets killed.
+// The tests below run the real binary, because they kill it.
 
 fn data_dir(deployment: &Deployment) -> PathBuf {
     deployment.folder().join("data")
@@ -251,13 +250,13 @@ fn kill_hard(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
 }
 
-/// Whether there is such a process, other than a dead one that nobody has reaped.
+/// Whether the process exists and is not a zombie.
 fn runs(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']))
 }
 
-/// The shell that waits for the end of this deployment's server.
+/// The shell that waits until this deployment's server ends.
 fn lifeline(data_dir: &Path) -> i32 {
     let cluster = data_dir.join("postgres").display().to_string();
     fs::read_dir("/proc")
@@ -268,7 +267,7 @@ fn lifeline(data_dir: &Path) -> i32 {
             let command = String::from_utf8_lossy(&command);
             command.contains("\0cloudapi-lifeline\0") && command.contains(&cluster)
         })
-        .expect("the lifeline runs")
+        .expect("lifeline is running")
 }
 
 fn log(data_dir: &Path) -> String {
@@ -276,17 +275,17 @@ fn log(data_dir: &Path) -> String {
 }
 
 #[test]
-fn a_killed_server_takes_its_postgresql_with_it_cleanly() {
+fn postgresql_shuts_down_cleanly_when_its_server_is_killed() {
     let deployment = Deployment::new();
     let data_dir = data_dir(&deployment);
     let server = serve(&deployment);
     let postgres = postmaster(&data_dir).unwrap();
     assert!(server.end(Signal::SIGKILL).was_killed());
-    wait_until("PostgreSQL has ended", || !runs(postgres));
+    wait_until("PostgreSQL ended", || !runs(postgres));
     assert!(log(&data_dir).trim_end().ends_with("database system is shut down"), "{}", log(&data_dir));
     assert_eq!(postmaster(&data_dir), None);
 
-    // Again, and this time the next one starts while the last one is stopping.
+    // Again, but the next server starts while the last PostgreSQL is stopping.
     assert!(serve(&deployment).end(Signal::SIGKILL).was_killed());
     let ended = serve(&deployment).end(Signal::SIGTERM);
     assert!(ended.status.success(), "{:?}", ended.errors);
@@ -296,21 +295,21 @@ fn a_killed_server_takes_its_postgresql_with_it_cleanly() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_orphan_is_stopped_by_the_next_start() {
+fn orphaned_postgresql_is_stopped_by_the_next_start() {
     let deployment = Deployment::new();
     let data_dir = data_dir(&deployment);
     let server = serve(&deployment);
     let orphan = postmaster(&data_dir).unwrap();
     kill_hard(lifeline(&data_dir));
     assert!(server.end(Signal::SIGKILL).was_killed());
-    assert!(runs(orphan), "with nobody to stop it");
+    assert!(runs(orphan), "orphan is not running");
 
     let server = serve(&deployment);
     assert!(!runs(orphan));
     assert_ne!(postmaster(&data_dir), Some(orphan));
     assert!(!log(&data_dir).contains("recovery"), "{}", log(&data_dir));
 
-    // All of it at once: what is left is a note with the id of a process that nobody may have reaped.
+    // All processes are killed: `postmaster.pid` remains, with the ID of a process that may be a zombie.
     let postgres = postmaster(&data_dir).unwrap();
     kill_hard(lifeline(&data_dir));
     kill_hard(postgres);
@@ -322,14 +321,14 @@ fn an_orphan_is_stopped_by_the_next_start() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_orphan_is_found_without_its_process_id_and_without_its_lock() {
+fn orphaned_postgresql_is_found_without_its_pid_file_and_lock() {
     let deployment = Deployment::new();
     let data_dir = data_dir(&deployment);
     let server = serve(&deployment);
     let orphan = postmaster(&data_dir).unwrap();
     kill_hard(lifeline(&data_dir));
     assert!(server.end(Signal::SIGKILL).was_killed());
-    assert!(runs(orphan), "with nobody to stop it");
+    assert!(runs(orphan), "orphan is not running");
     fs::write(data_dir.join("postgres/postmaster.pid"), "").unwrap();
     fs::remove_file(data_dir.join("postgres.lock")).unwrap();
     let ended = serve(&deployment).end(Signal::SIGTERM);
@@ -338,16 +337,18 @@ fn an_orphan_is_found_without_its_process_id_and_without_its_lock() {
 }
 
 #[test]
-fn an_empty_key_file_is_named_with_what_to_do() {
+fn error_names_the_empty_key_file_and_the_remedy() {
     let deployment = Deployment::new();
     serve(&deployment).end(Signal::SIGTERM).expect_success();
     fs::write(data_dir(&deployment).join("secret.key"), "").unwrap();
-    let Err(said) = Server::try_start(deployment.command(&["serve"])) else { panic!("a server without a key") };
+    let Err(said) = Server::try_start(deployment.command(&["serve"])) else {
+        panic!("server started with an empty key file")
+    };
     assert!(said.contains("secret.key") && said.contains("restore the file"), "{said}");
 }
 
 #[test]
-fn a_garbled_usage_journal_is_set_aside() {
+fn corrupt_usage_journal_is_renamed() {
     let deployment = Deployment::new();
     serve(&deployment).end(Signal::SIGTERM).expect_success();
     let folder = data_dir(&deployment).join("usage");
@@ -360,19 +361,19 @@ fn a_garbled_usage_journal_is_set_aside() {
     }
 }
 
-/// Starts a server in a new deployment and kills it; gives whether it had not made its cluster yet.
+/// Starts a server in a new deployment and kills it; returns whether it was killed before its cluster was created.
 fn is_cut_off_half_way(deployment: &Deployment) -> bool {
     let (data_dir, mut cut_off) = (data_dir(deployment), deployment.command(&["serve", "--no-demo"]).spawn().unwrap());
     let made = || data_dir.join("postgres").exists();
-    wait_until("initdb is at work", || data_dir.join("postgres.unfinished/PG_VERSION").exists() || made());
+    wait_until("initdb started", || data_dir.join("postgres.unfinished/PG_VERSION").exists() || made());
     cut_off.kill().unwrap();
     cut_off.wait().unwrap();
     !made()
 }
 
 #[test]
-fn a_start_that_was_killed_half_way_is_begun_anew() {
-    // Once more if it was further than that by the time that it was killed.
+fn interrupted_first_start_is_restarted_from_the_beginning() {
+    // Repeated if the server had already created its cluster when it was killed.
     let deployment = iter::repeat_with(Deployment::new).find(is_cut_off_half_way).unwrap();
     let data_dir = data_dir(&deployment);
     let ended = serve(&deployment).end(Signal::SIGTERM);
@@ -381,7 +382,7 @@ fn a_start_that_was_killed_half_way_is_begun_anew() {
 }
 
 #[test]
-fn variables_about_another_postgresql_change_nothing() {
+fn postgresql_and_locale_environment_variables_have_no_effect() {
     let deployment = Deployment::new();
     let mut command = deployment.command(&["serve", "--no-demo"]);
     for name in ["PGDATA", "PGHOST", "PGUSER", "PGDATABASE", "PGPASSFILE", "LC_ALL", "LC_MESSAGES", "LANG", "TZ"] {

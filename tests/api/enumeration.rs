@@ -1,4 +1,4 @@
-//! Nobody learns from an answer whether an e-mail address has an account, or since when.
+//! Responses do not reveal whether an email address has an account, or when the account was created.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::support::{Identity, Reply, Session, TestApp, eventually, receiver::Re
 
 const PASSWORD: &str = "correct horse battery staple";
 
-/// What of an answer may not depend on the address: its status, its headers by name, and its body's shape and words.
+/// The parts of a response that must not depend on the address: status, header names, and the body without IDs and times.
 #[derive(Debug, PartialEq, Eq)]
 struct Shape {
     status: u16,
@@ -29,7 +29,7 @@ fn shape(reply: &Reply, email: &str) -> Shape {
     Shape { status: reply.status, headers, body: without_particulars(reply.json().clone(), email) }
 }
 
-/// A body with ids, times, hashes and secrets as their kinds, and without the address.
+/// The body with placeholders for IDs, times, hashes and the address.
 fn without_particulars(value: Value, email: &str) -> Value {
     match value {
         Value::Object(members) => {
@@ -53,7 +53,7 @@ fn without_particulars(value: Value, email: &str) -> Value {
     }
 }
 
-/// All texts in a body.
+/// All strings in a body.
 fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
@@ -63,14 +63,14 @@ fn texts(value: &Value) -> Vec<&str> {
     }
 }
 
-/// An address, and the account that it has, if any.
+/// An address and its account, if any.
 struct Address {
     what: &'static str,
     email: String,
     account: Option<UserId>,
 }
 
-/// One address of each state that an account can be in.
+/// One address for each state of an account.
 async fn addresses(app: &TestApp) -> Vec<Address> {
     let known = app.owner().await;
     app.set_password(&known, PASSWORD).await;
@@ -96,7 +96,7 @@ async fn addresses(app: &TestApp) -> Vec<Address> {
     ]
 }
 
-/// Everything that a project's admin, a guest and the invitation's holder can ask about an address that is not a member.
+/// All requests that an admin, an anonymous caller and the invitation's holder can send about an address of a non-member.
 async fn answers(app: &TestApp, owner: &Session<'_>, address: &Address) -> Vec<(&'static str, Reply)> {
     let email = &address.email;
     let mut answers = Vec::new();
@@ -119,7 +119,7 @@ async fn answers(app: &TestApp, owner: &Session<'_>, address: &Address) -> Vec<(
         let by_account = owner.get(&format!("/v1/users/{account}?project_id={}", owner.project)).await;
         by_account.problem(404, "not_found");
     }
-    // A password that no new account may have tells nothing either.
+    // A password that is invalid for a new account reveals nothing either.
     for password in ["short", "123456789012", "QWERTYUIOP123"] {
         let body = json!({ "token": secret, "password": password });
         let reply = app.nobody().post("/v1/invitations/accept", body).await;
@@ -129,9 +129,9 @@ async fn answers(app: &TestApp, owner: &Session<'_>, address: &Address) -> Vec<(
     let body = json!({ "token": secret, "password": PASSWORD });
     answers.push(("accept what was withdrawn", app.nobody().post("/v1/invitations/accept", body).await));
     let trail = format!("/v1/audit-logs?project_id={}&target={id}", owner.project);
-    let whole = eventually("the trail", async || {
+    let whole = eventually("three audit entries", async || {
         let reply = owner.get(&trail).await;
-        // The invitation, its change and its end.
+        // The invitation, its update and its withdrawal.
         (reply.json()["data"].as_array()?.len() == 3).then_some(reply)
     });
     answers.push(("audit trail", whole.await));
@@ -139,7 +139,7 @@ async fn answers(app: &TestApp, owner: &Session<'_>, address: &Address) -> Vec<(
 }
 
 #[tokio::test]
-async fn invitations_and_sign_ins_answer_alike_whether_or_not_an_address_has_an_account() {
+async fn invitations_and_sign_ins_do_not_reveal_whether_an_address_has_an_account() {
     let limits = LimitSettings { sign_ins: RateLimit::new(10_000, 60), ..LimitSettings::default() };
     let app = TestApp::start_with(AppOptions { limits, ..AppOptions::default() }).await;
     app.passwords.attempts.set_pauses(|_| Duration::ZERO);
@@ -147,16 +147,16 @@ async fn invitations_and_sign_ins_answer_alike_whether_or_not_an_address_has_an_
     let mut expected: Option<Vec<(&str, Shape)>> = None;
     for address in &addresses {
         let owner = app.owner().await;
-        // What was made from now on is of now.
+        // Users created by the calls below have IDs from this time on.
         let since = u64::try_from(app.clock.now().unix_millis()).unwrap();
         let before = app.passwords.verifications();
         let answers = answers(&app, &owner, address).await;
-        // At the sign-in and for each unfit password.
+        // One for the sign-in and one for each invalid password.
         assert_eq!(app.passwords.verifications() - before, 4, "{}", address.what);
         for (call, reply) in &answers {
             for text in texts(reply.json()) {
                 if let Ok(user) = text.parse::<UserId>() {
-                    assert_ne!(Some(user), address.account, "{call} names the account of {}", address.what);
+                    assert_ne!(Some(user), address.account, "{call} reveals the account of {}", address.what);
                     assert!(user == owner.user_id || user.millis() >= since, "{call} of {}: {text}", address.what);
                 }
             }
@@ -171,7 +171,7 @@ async fn invitations_and_sign_ins_answer_alike_whether_or_not_an_address_has_an_
             None => expected = Some(shapes),
             Some(expected) => {
                 for (expected, found) in expected.iter().zip(&shapes) {
-                    assert_eq!(expected, found, "{} is told from {}", address.what, addresses[0].what);
+                    assert_eq!(expected, found, "{} is distinguishable from {}", address.what, addresses[0].what);
                 }
             }
         }
@@ -179,7 +179,7 @@ async fn invitations_and_sign_ins_answer_alike_whether_or_not_an_address_has_an_
 }
 
 #[tokio::test]
-async fn events_and_webhooks_name_an_account_only_once_it_is_a_member() {
+async fn events_and_webhooks_name_an_account_only_after_it_is_a_member() {
     let webhooks = WebhookOptions {
         allowed: vec!["127.0.0.0/8".parse().unwrap()],
         pace: Pace { poll: Duration::from_millis(20), ..Pace::default() },
@@ -203,7 +203,7 @@ async fn events_and_webhooks_name_an_account_only_once_it_is_a_member() {
     for event_type in ["user.invited", "user.updated"] {
         let received = receiver.wait_for(event_type, 1).await;
         assert_eq!(received.event()["subject"], invited["id"]);
-        // The address that a test makes for a user contains the user's id.
+        // The address of a test user contains the user's ID.
         let event = received.event().to_string().replace(known.email.as_str(), "");
         assert!(!event.contains(&account), "{event_type}: {event}");
     }
@@ -211,7 +211,7 @@ async fn events_and_webhooks_name_an_account_only_once_it_is_a_member() {
     app.nobody().post("/v1/invitations/accept", body).await.created();
     let joined = receiver.wait_for("user.joined", 1).await.event();
     assert_eq!(joined["subject"], account);
-    // Whoever keeps the invitation's id learns whose it has become.
+    // The event maps the invitation's ID to the account.
     assert_eq!(joined["data"]["changes"]["id"], json!([invited["id"], account]));
     owner.patch(&item, json!({ "role": "admin" })).await.problem(404, "not_found");
     owner.delete(&item).await.problem(404, "not_found");

@@ -1,4 +1,4 @@
-//! Following events: nothing missed, nothing told twice, nothing told to whoever may not know any more.
+//! Event streams: no event is missed or sent twice, and none is sent to a reader that has lost its permission.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn told_ids(told: &[Told]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_happens_is_told_as_it_is_listed_each_in_one_line_under_its_id_and_type() {
+async fn streamed_event_equals_listed_event_with_its_id_and_type() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -52,7 +52,7 @@ async fn what_happens_is_told_as_it_is_listed_each_in_one_line_under_its_id_and_
 }
 
 #[tokio::test]
-async fn a_session_names_the_project_whose_events_it_follows() {
+async fn session_must_name_the_project_of_the_stream() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     owner.get(STREAM).await.problem(400, "project_required");
@@ -64,7 +64,7 @@ async fn a_session_names_the_project_whose_events_it_follows() {
 }
 
 #[tokio::test]
-async fn another_projects_events_are_not_told() {
+async fn events_of_another_project_are_not_sent() {
     let app = TestApp::start().await;
     let (owner, other) = (app.owner().await, app.owner().await);
     let (key, foreign) = (owner.key().await, other.key().await);
@@ -81,7 +81,7 @@ async fn another_projects_events_are_not_told() {
 }
 
 #[tokio::test]
-async fn one_type_alone_can_be_followed_from_the_past_and_on() {
+async fn stream_can_be_filtered_by_type_for_past_and_new_events() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -98,18 +98,18 @@ async fn one_type_alone_can_be_followed_from_the_past_and_on() {
     assert!(first["id"].as_str() < second["id"].as_str() && second["id"].as_str() < told.id.as_deref());
     let refused = key.get(&format!("{STREAM}?type=key.admired")).await.problem(400, "invalid_parameter");
     assert_eq!(refused["errors"][0]["parameter"], "type");
-    // What is in the trail alone is no type of event.
+    // Actions that are only in the audit trail are not event types.
     key.get(&format!("{STREAM}?type=session.created")).await.problem(400, "invalid_parameter");
 }
 
-/// Two servers on one database, and a key that reads at both.
+/// Two servers on one database.
 struct Two {
     here: TestApp,
     there: TestApp,
 }
 
 impl Two {
-    /// Readers look for themselves so rarely that only being told can end their streams.
+    /// The periodic check of readers is so rare that only an invalidation can end their streams.
     async fn start() -> Self {
         Self::start_with(with(|streams| streams.look = Duration::from_secs(3600))).await
     }
@@ -128,7 +128,7 @@ impl Two {
 }
 
 #[tokio::test]
-async fn a_reader_that_connects_again_and_again_to_either_server_misses_nothing_and_is_told_nothing_twice() {
+async fn reader_that_reconnects_to_either_server_receives_each_event_exactly_once() {
     const KEYS: usize = 40;
     let two = Two::start().await;
     let owner = two.here.owner().await;
@@ -142,7 +142,7 @@ async fn a_reader_that_connects_again_and_again_to_either_server_misses_nothing_
     };
     let reading = async {
         let (mut told, mut last) = (Vec::new(), start.clone());
-        // After each number of events, and in the middle of what is written.
+        // Reconnects after each number of events, while events are written.
         for turn in 0_usize.. {
             let reader = two.at(turn % 2 == 1, &key.secret);
             let mut stream = reader.follow_after(&last).await;
@@ -161,7 +161,7 @@ async fn a_reader_that_connects_again_and_again_to_either_server_misses_nothing_
     let after: Vec<String> = all.into_iter().skip_while(|id| *id != start).skip(1).collect();
     assert_eq!(told_ids(&told), after);
 
-    // From each single place, and with more than is read at a time.
+    // From several positions, with more events than one read returns.
     for (place, id) in after.iter().enumerate().step_by(7) {
         let mut stream = two.at(place % 2 == 0, &key.secret).follow_after(id).await;
         assert_eq!(told_ids(&stream.events(KEYS - 1 - place).await), after[place + 1..]);
@@ -169,7 +169,7 @@ async fn a_reader_that_connects_again_and_again_to_either_server_misses_nothing_
 }
 
 #[tokio::test]
-async fn a_long_past_is_told_in_whole_before_what_happens_meanwhile() {
+async fn long_backlog_is_sent_completely_before_new_events() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -189,7 +189,7 @@ async fn a_long_past_is_told_in_whole_before_what_happens_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_reader_that_was_told_nothing_yet_goes_on_from_where_it_began() {
+async fn reader_without_events_resumes_from_its_start() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -200,11 +200,11 @@ async fn a_reader_that_was_told_nothing_yet_goes_on_from_where_it_began() {
     let missed = happen(&owner, &key).await;
     let mut stream = key.follow_after(&began).await;
     let is_it = async || (stream.event().await.unwrap().json() == missed).then_some(());
-    eventually("what was missed", is_it).await;
+    eventually("the missed event", is_it).await;
 }
 
 #[tokio::test]
-async fn a_silent_stream_gives_signs_of_life_from_which_it_can_be_gone_on() {
+async fn idle_stream_sends_heartbeats_with_resumable_ids() {
     let app = TestApp::start_with(with(|streams| streams.heartbeat = Duration::from_millis(50))).await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -213,7 +213,7 @@ async fn a_silent_stream_gives_signs_of_life_from_which_it_can_be_gone_on() {
     for _ in 0..3 {
         let sign = stream.block().await.unwrap();
         assert!(sign.comment.is_some() && sign.data.is_none() && sign.id.is_some(), "{sign:?}");
-        assert!(stream.last_id.as_str() >= event["id"].as_str().unwrap(), "it does not go back");
+        assert!(stream.last_id.as_str() >= event["id"].as_str().unwrap(), "the position went back");
     }
     let last = stream.last_id.clone();
     drop(stream);
@@ -222,7 +222,7 @@ async fn a_silent_stream_gives_signs_of_life_from_which_it_can_be_gone_on() {
 }
 
 #[tokio::test]
-async fn a_place_that_is_no_id_or_not_kept_any_more_is_refused() {
+async fn invalid_or_expired_last_event_id_is_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -233,7 +233,7 @@ async fn a_place_that_is_no_id_or_not_kept_any_more_is_refused() {
     }
     let twice = key.request("GET", STREAM).header("last-event-id", "evt_4d2").header("last-event-id", "evt_4d2");
     twice.send().await.problem(400, "malformed_request");
-    // Only the header says where to go on.
+    // Only the header sets the position.
     key.get(&format!("{STREAM}?last_event_id={old}")).await.problem(400, "unknown_parameter");
     key.request("GET", STREAM).header("last-event-id", "evt_4d2").send().await.problem(410, "cursor_expired");
     app.clock.advance(Duration::from_secs(7 * 24 * 3600 + 1));
@@ -242,7 +242,7 @@ async fn a_place_that_is_no_id_or_not_kept_any_more_is_refused() {
 }
 
 #[tokio::test]
-async fn an_empty_last_event_id_is_as_none() {
+async fn empty_last_event_id_is_ignored() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -250,24 +250,24 @@ async fn an_empty_last_event_id_is_as_none() {
     for empty in ["", " "] {
         let mut stream = key.request("GET", STREAM).header("last-event-id", empty).open().await;
         let next = happen(&owner, &key).await;
-        assert_eq!(stream.event().await.unwrap().json(), next, "{empty:?} starts with what happens from now on");
+        assert_eq!(stream.event().await.unwrap().json(), next, "{empty:?} starts with new events");
     }
 }
 
 #[tokio::test]
-async fn asking_for_the_head_of_a_stream_takes_no_place() {
+async fn head_request_of_a_stream_occupies_no_slot() {
     let app = TestApp::start_with(with(|streams| streams.most = 1)).await;
     let owner = app.owner().await;
     let key = owner.key().await;
     for _ in 0..3 {
         let head = key.request("HEAD", STREAM).send().await;
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
-        eventually("no reader", async || (app.hub.readers() == 0).then_some(())).await;
+        eventually("no readers", async || (app.hub.readers() == 0).then_some(())).await;
     }
 }
 
 #[tokio::test]
-async fn streams_have_bounds_of_their_own_and_leave_requests_alone() {
+async fn streams_have_their_own_limits_and_do_not_count_as_concurrent_requests() {
     let options = AppOptions {
         edge: EdgeOptions { limits: Limits { max_requests: 2, ..Limits::default() }, ..EdgeOptions::default() },
         ..with(|streams| (streams.most, streams.most_of_project) = (4, 3))
@@ -284,15 +284,15 @@ async fn streams_have_bounds_of_their_own_and_leave_requests_alone() {
     let refused = elsewhere.get(STREAM).await;
     assert!(refused.header("retry-after").is_some());
     refused.problem(503, "overloaded");
-    // More streams than requests that are served at a time: an open one is none of them.
+    // More streams are open than the limit of concurrent requests: open streams do not count.
     key.get("/v1/users").await.ok();
     streams.truncate(1);
-    eventually("places", async || (app.hub.readers() == 1).then_some(())).await;
+    eventually("slots released", async || (app.hub.readers() == 1).then_some(())).await;
     key.follow().await;
 }
 
 #[tokio::test]
-async fn a_stream_is_counted_as_one_request_when_it_begins() {
+async fn stream_is_counted_as_one_request_when_it_starts() {
     let app = TestApp::start_with(with(|streams| streams.heartbeat = Duration::from_millis(20))).await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -301,7 +301,7 @@ async fn a_stream_is_counted_as_one_request_when_it_begins() {
     let before = owner.get(&usage).await.ok()["requests"].as_i64().unwrap();
     let mut stream = key.follow().await;
     app.flush_usage().await;
-    // The look before counts as well.
+    // The usage request before it counts as well.
     assert_eq!(owner.get(&usage).await.ok()["requests"], before + 2);
     stream.block().await.unwrap();
     drop(stream);
@@ -309,24 +309,24 @@ async fn a_stream_is_counted_as_one_request_when_it_begins() {
     assert_eq!(owner.get(&usage).await.ok()["requests"], before + 3);
 }
 
-/// A key's own stream, on the other server.
+/// Opens a stream with the key on the other server.
 async fn followed(two: &Two, key: &Key<'_>) -> EventStream {
     two.at(true, &key.secret).follow().await
 }
 
-/// Holds that a stream has ended with the answer to whatever ended it: of what happens after that, nothing is told.
+/// Checks that a stream ended before the write that ended it returned: no later event is sent.
 async fn ended(mut stream: EventStream, owner: &Session<'_>, code: &str) {
-    // The stream might still tell of what happened before, and of nothing after.
+    // The stream may still send earlier events, but no later ones.
     let after = owner.post("/v1/keys", json!({ "project_id": owner.project })).await;
     let (events, reason) = stream.read_to_end().await;
     if let Some(id) = after.json()["id"].as_str() {
-        assert!(events.iter().all(|told| told.json()["subject"] != id), "told after the end: {events:?}");
+        assert!(events.iter().all(|told| told.json()["subject"] != id), "event sent after the end: {events:?}");
     }
     assert_eq!(reason.expect("no reason")["code"], code);
 }
 
 #[tokio::test]
-async fn a_revoked_credentials_stream_is_ended_on_every_server_when_the_revocation_is_answered() {
+async fn streams_of_a_revoked_credential_end_on_every_server_before_the_response() {
     let two = Two::start().await;
     let owner = two.here.owner().await;
     let key = owner.key().await;
@@ -343,11 +343,11 @@ async fn a_revoked_credentials_stream_is_ended_on_every_server_when_the_revocati
         ended(stream, &owner, "token_revoked").await;
     }
     let is_it = async || (unharmed.event().await.unwrap().event.as_deref() == Some("key.revoked")).then_some(());
-    eventually("others go on", is_it).await;
+    eventually("other streams continue", is_it).await;
 }
 
 #[tokio::test]
-async fn without_a_cache_nothing_is_told_after_a_revocation_either() {
+async fn streams_end_after_revocation_without_the_credential_cache() {
     let options = with(|streams| streams.look = Duration::from_secs(3600));
     let two = Two::start_with(AppOptions { auth_cache: false, ..options }).await;
     let owner = two.here.owner().await;
@@ -360,7 +360,7 @@ async fn without_a_cache_nothing_is_told_after_a_revocation_either() {
 }
 
 #[tokio::test]
-async fn whatever_takes_the_right_to_read_ends_the_stream() {
+async fn every_loss_of_permission_ends_the_stream() {
     let two = Two::start().await;
     let owner = two.here.owner().await;
     let project = format!("/v1/projects/{}", owner.project);
@@ -397,13 +397,13 @@ async fn whatever_takes_the_right_to_read_ends_the_stream() {
     let mut unharmed = two.at(true, &owner.secret).request("GET", &path).open().await;
     owner.post_empty(&format!("{project}/suspend")).await.ok();
     ended(stream, &owner, "project_suspended").await;
-    // Its members may still read it.
+    // Members can still read the events.
     let is_it = async || (unharmed.event().await.unwrap().event.as_deref() == Some("project.suspended")).then_some(());
-    eventually("members go on", is_it).await;
+    eventually("streams of members continue", is_it).await;
 }
 
 #[tokio::test]
-async fn what_changes_a_credential_but_not_its_right_does_not_end_its_stream() {
+async fn change_of_a_credential_that_keeps_its_permission_does_not_end_its_stream() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -411,11 +411,11 @@ async fn what_changes_a_credential_but_not_its_right_does_not_end_its_stream() {
     owner.patch(&format!("/v1/keys/{}", key.id), json!({ "name": "another" })).await.ok();
     owner.post(&format!("/v1/keys/{}/rotate", key.id), json!({})).await.created();
     let is_it = async || (stream.event().await.unwrap().event.as_deref() == Some("key.rotated")).then_some(());
-    eventually("it goes on", is_it).await;
+    eventually("stream continues", is_it).await;
 }
 
 #[tokio::test]
-async fn an_expired_credentials_stream_ends_by_itself() {
+async fn stream_ends_when_its_credential_expires() {
     let app = TestApp::start_with(with(|streams| streams.heartbeat = Duration::from_millis(100))).await;
     let owner = app.owner().await;
     let token = owner.key().await.token(&["events:read"]).await;
@@ -425,25 +425,25 @@ async fn an_expired_credentials_stream_ends_by_itself() {
     assert_eq!(reason.unwrap()["code"], "token_expired");
 }
 
-/// A reader that asks for a stream and takes nothing of it.
+/// Opens a stream and reads nothing.
 async fn take_nothing(url: &str, path: &str, secret: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    // Little fits in between.
+    // A small buffer, so that it fills up quickly.
     socket.set_recv_buffer_size(2048).unwrap();
     let mut stream = socket.connect(url.strip_prefix("http://").unwrap().parse().unwrap()).await.unwrap();
     send(&mut stream, format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\n\r\n")).await;
     stream
 }
 
-/// A key whose event is long.
+/// Body of a key whose event is large.
 fn long_key(project: &str) -> Value {
     let notes: Map<_, _> = (0..50).map(|number| (format!("note{number}"), json!("x".repeat(500)))).collect();
     json!({ "project_id": project, "metadata": notes })
 }
 
 #[tokio::test]
-async fn a_slow_reader_is_cut_off_and_can_go_on_from_where_it_was() {
-    // Longer than a request takes, even on a busy machine, because that is the other thing that it bounds.
+async fn slow_reader_is_disconnected_and_can_resume() {
+    // `stall_time` also limits requests, so it is longer than a request takes on a busy machine.
     let limits = Limits { stall_time: Duration::from_secs(5), ..Limits::default() };
     let options =
         AppOptions { edge: EdgeOptions { limits, ..EdgeOptions::default() }, ..with(|streams| streams.queue = 4) };
@@ -451,10 +451,10 @@ async fn a_slow_reader_is_cut_off_and_can_go_on_from_where_it_was() {
     let owner = app.owner().await;
     let key = owner.key().await;
     let start = happen(&owner, &key).await["id"].as_str().unwrap().to_owned();
-    // One that takes nothing at all: what is on its way fills up, and it is cut off.
+    // A reader that reads nothing: the buffers fill up, and the server disconnects it.
     let stuck = take_nothing(&app.url, STREAM, &key.secret).await;
-    eventually("a reader", async || (app.hub.readers() == 1).then_some(())).await;
-    eventually("it is cut off", async || {
+    eventually("one reader", async || (app.hub.readers() == 1).then_some(())).await;
+    eventually("reader disconnected", async || {
         let bodies = (0..8).map(|_| owner.post("/v1/keys", long_key(&owner.project)));
         futures_util::future::join_all(bodies).await;
         (app.hub.readers() == 0).then_some(())
@@ -465,7 +465,7 @@ async fn a_slow_reader_is_cut_off_and_can_go_on_from_where_it_was() {
     let after: Vec<_> = all.into_iter().skip_while(|id| *id != start).skip(1).collect();
     let mut told = Vec::new();
     let mut last = start;
-    // The queue is short here, so the reader may fall behind: then it is told, and connects again.
+    // The queue is short, so the reader may fall behind, receive an error event and reconnect.
     while told.len() < after.len() {
         let mut stream = key.follow_after(&last).await;
         while told.len() < after.len() {
@@ -480,7 +480,7 @@ async fn a_slow_reader_is_cut_off_and_can_go_on_from_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_tells_its_readers_and_does_not_wait_for_those_who_take_nothing() {
+async fn shutdown_ends_streams_with_an_error_event_and_does_not_wait_for_stuck_readers() {
     const PROJECT: &str = "proj_8f2c4";
     let deployment = Deployment::new();
     let mut command = deployment.command(&["serve"]);
@@ -495,7 +495,7 @@ async fn a_server_that_stops_tells_its_readers_and_does_not_wait_for_those_who_t
     };
     let mut streams = [open().await, open().await];
     let stuck = take_nothing(&server.url, &path, &secret).await;
-    // More than fits in between, which the others take.
+    // More than the buffers hold; the other readers read it.
     for _ in 0..4 {
         let make = async |_| {
             let request = http.post(format!("{}/v1/keys", server.url)).bearer_auth(&secret);
@@ -518,9 +518,9 @@ async fn a_server_that_stops_tells_its_readers_and_does_not_wait_for_those_who_t
 }
 
 #[tokio::test]
-async fn a_thousand_readers_of_one_server_are_all_told() {
+async fn thousand_readers_of_one_server_all_receive_an_event() {
     const READERS: usize = 1_000;
-    // Each is two sockets of this process.
+    // Each reader needs two sockets in this process.
     let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, most, most).unwrap();
     let app = TestApp::start().await;

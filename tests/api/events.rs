@@ -1,4 +1,4 @@
-//! The list of events: what has happened, in the order of the trail, as it is described.
+//! The list of events, in the order of the audit trail and as documented.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::support::{Identity, Session, TestApp, contract, eventually};
 
 const EVENTS: &str = "/v1/events";
 
-/// All events of a project, as the list has them.
+/// All listed events of a project.
 pub async fn listed(who: &impl Identity) -> Vec<Value> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -32,17 +32,17 @@ pub fn ids(events: &[Value]) -> Vec<String> {
     events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Something happens in the project; gives the event that tells of it, once it is listed.
+/// Creates a key; returns its event when the event is listed.
 pub async fn happen(owner: &Session<'_>, reader: &impl Identity) -> Value {
     let made = owner.key().await;
-    eventually("the event", async || {
+    eventually("event listed", async || {
         let page = reader.get(&format!("{EVENTS}?order=desc&limit=5")).await.ok();
         page["data"].as_array().unwrap().iter().find(|event| event["subject"] == made.id.as_str()).cloned()
     })
     .await
 }
 
-/// The project's part of the trail, as it is stored: of each entry that is an event its id and what was done.
+/// The project's stored audit entries that are events: ID and action.
 async fn trail(app: &TestApp, owner: &Session<'_>) -> Vec<(String, String)> {
     let project = Uuid::from_u128(u128::from_str_radix(owner.project.strip_prefix("proj_").unwrap(), 16).unwrap());
     let rows: Vec<(Uuid, String)> =
@@ -55,7 +55,7 @@ async fn trail(app: &TestApp, owner: &Session<'_>) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn events_are_listed_in_the_order_of_the_trail_under_its_numbers() {
+async fn events_are_listed_in_the_order_and_with_the_ids_of_the_audit_trail() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -80,12 +80,12 @@ async fn events_are_listed_in_the_order_of_the_trail_under_its_numbers() {
 }
 
 #[tokio::test]
-async fn an_event_says_who_did_what_to_what_and_what_changed() {
+async fn event_contains_actor_action_target_and_changes() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let patched = owner.request("PATCH", &format!("/v1/keys/{}", key.id)).json(&json!({ "name": "CI" })).send().await;
-    let event = eventually("the event", async || {
+    let event = eventually("event listed", async || {
         let page = key.get(&format!("{EVENTS}?type=key.updated")).await.ok();
         page["data"].as_array().unwrap().first().cloned()
     })
@@ -112,7 +112,7 @@ async fn an_event_says_who_did_what_to_what_and_what_changed() {
 }
 
 #[tokio::test]
-async fn events_of_one_type_or_of_another_project_are_kept_apart() {
+async fn events_are_filtered_by_type_and_project() {
     let app = TestApp::start().await;
     let (owner, other) = (app.owner().await, app.owner().await);
     let (key, foreign) = (owner.key().await, other.key().await);
@@ -127,7 +127,7 @@ async fn events_of_one_type_or_of_another_project_are_kept_apart() {
     let (own, foreigns) = (listed(&key).await, listed(&foreign).await);
     assert!(own.iter().all(|event| event["source"].as_str().unwrap().ends_with(&owner.project)));
     assert!(foreigns.iter().all(|event| !own.contains(event)));
-    // A foreign id is a place like any other.
+    // The ID of another project's event is a valid cursor.
     let cursor = foreigns.last().unwrap()["id"].as_str().unwrap();
     let before = key.get(&format!("{EVENTS}?order=desc&limit=100&cursor={cursor}")).await.ok();
     assert_eq!(before["data"].as_array().unwrap().len(), own.len());
@@ -139,7 +139,7 @@ async fn events_of_one_type_or_of_another_project_are_kept_apart() {
 }
 
 #[tokio::test]
-async fn events_are_kept_for_seven_days_and_an_older_cursor_says_that_some_may_be_missed() {
+async fn events_are_kept_for_seven_days_and_older_cursors_are_expired() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -147,7 +147,7 @@ async fn events_are_kept_for_seven_days_and_an_older_cursor_says_that_some_may_b
     app.clock.advance(Duration::from_secs(7 * 24 * 3600 - 60));
     let late = app.another_session(&owner).await;
     let new = happen(&late, &key).await;
-    // The clock that has moved on brings a checkpoint, too.
+    // Advancing the clock also adds a checkpoint, so the list is filtered by type.
     assert_eq!(key.get(&format!("{EVENTS}?type=key.created&cursor={old}")).await.ok()["data"], json!([new]));
     app.clock.advance(Duration::from_secs(120));
     for order in ["asc", "desc"] {
@@ -156,12 +156,12 @@ async fn events_are_kept_for_seven_days_and_an_older_cursor_says_that_some_may_b
         assert_eq!(problem["errors"][0]["parameter"], "cursor");
         assert_eq!(key.get(&format!("{EVENTS}?type=key.created&order={order}")).await.ok()["data"], json!([new]));
     }
-    // The trail keeps what is no event any more.
+    // The audit trail keeps entries that are no longer events.
     assert!(trail(&app, &owner).await.iter().any(|(id, _)| *id == old));
 }
 
 #[tokio::test]
-async fn a_redacted_entry_is_no_event_any_more_and_its_id_still_a_place() {
+async fn redacted_entry_is_not_listed_and_its_id_remains_a_valid_cursor() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -181,7 +181,7 @@ async fn a_redacted_entry_is_no_event_any_more_and_its_id_still_a_place() {
     assert_eq!(key.follow_after(&gone).await.event().await.unwrap().json(), next);
 }
 
-/// Does all that a client can do which is told of as an event.
+/// Performs every client action that produces an event, except those tested elsewhere.
 async fn do_everything(app: &TestApp, owner: &Session<'_>) {
     let project = format!("/v1/projects/{}", owner.project);
     let key = owner.key_with(json!({ "metadata": { "team": "core" }, "allowed_ips": ["127.0.0.0/8"] })).await;
@@ -206,12 +206,12 @@ async fn do_everything(app: &TestApp, owner: &Session<'_>) {
 }
 
 #[tokio::test]
-async fn every_event_is_as_its_type_is_described() {
+async fn every_event_conforms_to_the_schema_of_its_type() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     do_everything(&app, &owner).await;
-    // The project is gone, and with it who could read its events; its trail stays.
-    let trail = eventually("the last of it", async || {
+    // The project is deleted, so nobody can read its events; its audit trail remains.
+    let trail = eventually("project.deleted recorded", async || {
         let trail = trail(&app, &owner).await;
         (trail.last()?.1 == "project.deleted").then_some(trail)
     })
@@ -226,7 +226,7 @@ async fn every_event_is_as_its_type_is_described() {
         let event = cloudapi::events::model::Event::of(&payload, "https://api.example.com").unwrap();
         contract::check_event(&serde_json::from_str(&event.to_json()).unwrap());
     }
-    // What the operator, the server itself and webhooks do is held to its description where it is tested.
+    // Events of the operator, the server, webhooks and resources are checked in their own tests.
     let elsewhere = [
         "project.quota_changed",
         "project.resource_quota_changed",
@@ -241,11 +241,11 @@ async fn every_event_is_as_its_type_is_described() {
         .map(Action::as_str)
         .filter(|action| !done.contains(action) && !elsewhere.iter().any(|prefix| action.starts_with(prefix)))
         .collect();
-    assert!(missing.is_empty(), "nobody has seen {missing:?}");
+    assert!(missing.is_empty(), "no event of type {missing:?}");
 }
 
 #[test]
-fn every_type_of_event_is_described_with_an_example_that_fits() {
+fn every_event_type_is_documented_with_a_valid_example() {
     let described = routes::description()["webhooks"].as_object().unwrap();
     let types: BTreeSet<&str> = Action::events().map(Action::as_str).collect();
     assert_eq!(described.keys().map(String::as_str).collect::<BTreeSet<_>>(), types);
@@ -255,7 +255,7 @@ fn every_type_of_event_is_described_with_an_example_that_fits() {
 }
 
 #[test]
-fn the_page_on_events_names_every_type() {
+fn events_page_lists_every_type() {
     let page = include_str!("../../docs/events.md");
     for action in Action::events() {
         let row = format!("| `{action}` | {} |", action.meaning());

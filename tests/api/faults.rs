@@ -1,5 +1,4 @@
-//! What goes wrong inside and around the server: panics, errors, clients that go, crowds, and a
-//! database that restarts.
+//! Faults inside and outside the server: panics, errors, disconnecting clients, load, and a restarting database.
 
 use std::{
     sync::{
@@ -40,7 +39,7 @@ use crate::support::{
     raw::{connect, edge, send},
 };
 
-/// Routes that fail in each way there is, behind the layers that every route is behind.
+/// Routes that fail in different ways, behind the layers of every route.
 fn failing() -> Router {
     let panics = async || -> &'static str { panic!("the secret of the handler") };
     let fails = async || -> Result<&'static str, Error> {
@@ -55,7 +54,7 @@ fn failing() -> Router {
 }
 
 #[tokio::test]
-async fn a_panic_or_an_internal_error_is_a_problem_that_tells_nothing_of_the_inside() {
+async fn panics_and_internal_errors_return_problems_without_internal_details() {
     let app = TestApp::start().await;
     let service = server::layers(&app, failing());
     for method in ["GET", "POST"] {
@@ -77,29 +76,29 @@ async fn a_panic_or_an_internal_error_is_a_problem_that_tells_nothing_of_the_ins
             }
         }
     }
-    // And the next request is served.
+    // The next request is served.
     let request = Request::post("/works").header("host", "x").body(Body::empty()).unwrap();
     assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
-async fn requests_and_writes_that_panic_give_back_their_places() {
+async fn panicked_requests_and_writes_release_their_slots() {
     let app = TestApp::start_with(edge(|limits| limits.max_requests = 2)).await;
     let service = server::layers(&app, failing());
     for method in ["GET", "POST"] {
         for _ in 0..10 {
             let request = Request::builder().method(method).uri("/panics").header("host", "x");
             let answer = service.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-            assert_eq!(answer.status(), 500, "a place was not given back");
+            assert_eq!(answer.status(), 500, "slot not released");
         }
     }
-    assert!(app.edge.tracker.is_empty(), "a write that panicked is still awaited");
+    assert!(app.edge.tracker.is_empty(), "panicked write still tracked");
     let request = Request::post("/works").header("host", "x").body(Body::empty()).unwrap();
     assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_goes_at_any_moment_of_a_write_leaves_it_done_or_undone_and_no_transaction_open() {
+async fn write_of_a_disconnecting_client_is_atomic_and_leaves_no_open_transaction() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let body = r#"{"name":"from a client that goes"}"#;
@@ -108,21 +107,21 @@ async fn a_client_that_goes_at_any_moment_of_a_write_leaves_it_done_or_undone_an
         user.secret,
         body.len()
     );
-    // In the head, in the body, and at ever later moments once all was sent.
+    // In the head, in the body, and at increasing delays after everything was sent.
     let moments =
         (0..150_usize).map(|round| (request.len().min(round * 7), (round.saturating_sub(40) as u64).pow(2) * 8));
     let goers = moments.map(async |(sent, microseconds)| {
         let mut stream = connect(&app.url).await;
         send(&mut stream, &request.as_bytes()[..sent]).await;
         if sent == request.len() {
-            // Not to wait for something, but to go at another moment each time.
+            // The delay is not for a condition: each client disconnects at another moment.
             let _ = tokio::time::timeout(Duration::from_micros(microseconds), stream.readable()).await;
         }
-        // Closed with a reset, as when a process is killed.
+        // Closes with a reset, as when a process is killed.
         let _ = stream.set_zero_linger();
     });
     join_all(goers).await;
-    // However busy the machine is, one goes when it is done: with the first byte of the answer.
+    // Independent of the machine's load, one client disconnects after the commit: at the first byte of the response.
     let mut stream = connect(&app.url).await;
     send(&mut stream, &request).await;
     stream.readable().await.unwrap();
@@ -130,30 +129,30 @@ async fn a_client_that_goes_at_any_moment_of_a_write_leaves_it_done_or_undone_an
     drop(stream);
 
     let count = async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&app.db).await.unwrap();
-    // It came last, and connections are taken in the order in which they come: all others are known by now.
-    eventually("every connection has ended", async || app.edge.connections.is_empty().then_some(())).await;
-    eventually("no write is under way", async || {
+    // This connection was the last, and connections are accepted in order, so all others have been accepted.
+    eventually("all connections closed", async || app.edge.connections.is_empty().then_some(())).await;
+    eventually("no write in progress", async || {
         let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                     AND pid <> pg_backend_pid() AND state <> 'idle'";
         (app.edge.tracker.is_empty() && count(busy).await == 0).then_some(())
     })
     .await;
     let projects = count("SELECT count(*) FROM projects").await;
-    assert!(projects > 0, "not even what was answered is done");
-    assert_eq!(count("SELECT count(*) FROM members").await, projects, "a project without its owner");
+    assert!(projects > 0, "the acknowledged write was lost");
+    assert_eq!(count("SELECT count(*) FROM members").await, projects, "project without owner");
     // Every connection of the pool works, outside a transaction.
     let connections = join_all((0..8).map(|_| app.db.acquire())).await;
     for connection in connections {
         let mut connection = connection.unwrap();
         let savepoint = sqlx::query("SAVEPOINT only_inside_a_transaction").execute(&mut *connection).await;
-        assert!(savepoint.is_err(), "left inside a transaction");
+        assert!(savepoint.is_err(), "connection left inside a transaction");
     }
     user.post("/v1/projects", json!({ "name": "and then" })).await.created();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_sign_ins_at_once_do_not_keep_others_waiting() {
-    // They come from one address, which might do so less often by default.
+async fn two_hundred_concurrent_sign_ins_do_not_block_other_requests() {
+    // All come from one address, which the default limits would reject.
     let limits = LimitSettings {
         sign_ins: RateLimit::new(100_000, 60),
         failures: RateLimit::new(100_000, 60),
@@ -161,7 +160,7 @@ async fn two_hundred_sign_ins_at_once_do_not_keep_others_waiting() {
     };
     let app = TestApp::start_with(AppOptions { limits, ..AppOptions::default() }).await;
     let told = AtomicBool::new(false);
-    // There are as many all the time, until others were served.
+    // Sign-ins continue until the other requests are served.
     let sign_ins = join_all((0..200).map(async |n| {
         while !told.load(Ordering::SeqCst) {
             let body = json!({ "email": format!("nobody{n}@example.com"), "password": "not the password" });
@@ -179,7 +178,7 @@ async fn two_hundred_sign_ins_at_once_do_not_keep_others_waiting() {
     tokio::join!(async { drop(sign_ins.await) }, health);
 }
 
-/// Clients that read and write until told to stop, and note what they were answered.
+/// Clients that read and write until they are stopped, and record the responses.
 struct Clients {
     stop: Arc<AtomicBool>,
     tasks: Vec<tokio::task::JoinHandle<Vec<(u16, bool)>>>,
@@ -208,7 +207,7 @@ impl Clients {
                             served.fetch_add(1, Ordering::SeqCst);
                         }
                         answers.push((status, answer.headers().contains_key("retry-after")));
-                        // Not as fast as they can: the machine has other tests to run.
+                        // Paced, because other tests run on the same machine.
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                     answers
@@ -221,7 +220,7 @@ impl Clients {
     /// Waits until requests are served again.
     async fn are_served(&self) {
         let before = self.served.load(Ordering::SeqCst);
-        eventually("served", async || (self.served.load(Ordering::SeqCst) > before + 20).then_some(())).await;
+        eventually("requests served", async || (self.served.load(Ordering::SeqCst) > before + 20).then_some(())).await;
     }
 
     async fn stop(self) -> Vec<(u16, bool)> {
@@ -231,7 +230,7 @@ impl Clients {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_postgresql_restarts_under_load_only_503_is_answered_and_then_all_is_well() {
+async fn postgresql_restarts_under_load_cause_only_503_and_service_recovers() {
     let deployment = Deployment::new();
     let options = Options {
         data_dir: deployment.folder().join("elsewhere"),
@@ -262,7 +261,7 @@ async fn while_postgresql_restarts_under_load_only_503_is_answered_and_then_all_
     clients.are_served().await;
     let answers = clients.stop().await;
     let refused = answers.iter().filter(|(status, _)| *status >= 300).count();
-    assert!(refused > 0, "nobody noticed the restarts");
+    assert!(refused > 0, "no request failed during the restarts");
     for (status, retry_after) in answers {
         assert!(
             matches!((status, retry_after), (200 | 201, false) | (503, true)),

@@ -1,11 +1,11 @@
-//! `/healthz`, `/readyz`.
+//! `/healthz` and `/readyz`.
 
 use cloudapi::base::lifecycle::Phase;
 
 use crate::support::{Identity, TestApp};
 
 #[tokio::test]
-async fn a_serving_server_is_alive_and_ready() {
+async fn running_server_is_alive_and_ready() {
     let app = TestApp::start().await;
     assert_eq!(app.nobody().get("/healthz").await.ok()["status"], "ok");
     let ready = app.nobody().get("/readyz").await.ok();
@@ -14,7 +14,7 @@ async fn a_serving_server_is_alive_and_ready() {
 }
 
 #[tokio::test]
-async fn a_server_that_starts_or_stops_is_alive_and_not_ready_and_says_why() {
+async fn starting_or_stopping_server_is_alive_and_not_ready_with_the_reason() {
     let app = TestApp::start().await;
     for (phase, why) in [
         (Phase::Starting("the database does not answer".into()), "starting: the database does not answer"),
@@ -29,9 +29,9 @@ async fn a_server_that_starts_or_stops_is_alive_and_not_ready_and_says_why() {
 }
 
 #[tokio::test]
-async fn without_its_database_a_server_is_not_ready_and_answers_503_with_retry_after() {
+async fn server_without_database_is_not_ready_and_returns_503_with_retry_after() {
     let app = TestApp::start().await;
-    // Of which the server knows nothing yet.
+    // A key that the server has not cached.
     let key = app.owner().await.key().await;
     app.db.close().await;
     assert_eq!(app.nobody().get("/readyz").await.status, 503);

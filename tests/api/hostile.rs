@@ -1,5 +1,5 @@
-//! Requests of somebody who means harm, sent to every route there is: generated from the route table and
-//! the description, so that a new route is tried without anyone remembering.
+//! Malicious requests to every route, generated from the route table and the OpenAPI document, so that new routes
+//! are included automatically.
 
 use cloudapi::{http::describe::Operation, routes};
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
-/// The operation's path with an id that names nothing in each place.
+/// The operation's path with IDs that do not exist.
 fn path_of(operation: &Operation) -> String {
     fill(operation.path)
 }
@@ -67,7 +67,7 @@ fn survives(reply: &Reply, what: &str) {
     assert!(reply.status < 500, "{what}: {} {}", reply.status, reply.json());
 }
 
-/// Whoever gets furthest into an operation.
+/// Sends a request with the kind of credential that the operation accepts.
 async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &str, body: Option<Value>) -> Reply {
     let method = operation.method.as_str();
     let by_session = operation.need.kinds().is_empty()
@@ -79,13 +79,13 @@ async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &
     }
 }
 
-/// Operations that would end the session that tries them.
+/// Whether the operation revokes the session that calls it.
 fn ends_the_caller(operation: &Operation) -> bool {
     operation.path == "/v1/sessions/current"
 }
 
 #[tokio::test]
-async fn hostile_texts_in_every_path_and_parameter_are_answered_below_500() {
+async fn hostile_texts_in_paths_and_parameters_never_cause_5xx() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -109,7 +109,7 @@ async fn hostile_texts_in_every_path_and_parameter_are_answered_below_500() {
 }
 
 #[tokio::test]
-async fn hostile_values_in_every_member_of_every_body_are_answered_below_500() {
+async fn hostile_values_in_body_fields_never_cause_5xx() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -146,7 +146,7 @@ async fn hostile_values_in_every_member_of_every_body_are_answered_below_500() {
 }
 
 #[tokio::test]
-async fn what_is_no_proper_json_is_refused_by_every_route_that_takes_json() {
+async fn invalid_json_is_rejected_on_every_route_with_a_json_body() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -166,7 +166,7 @@ async fn what_is_no_proper_json_is_refused_by_every_route_that_takes_json() {
     for operation in routes::table().operations().filter(|operation| operation.body.is_some()) {
         let by_session = operation.need.kinds().is_empty()
             || operation.need.kinds().contains(&cloudapi::base::secret::SecretKind::Session);
-        // What may be left out may be empty.
+        // An optional body may be empty.
         let is_optional = operation.body.is_some_and(|body| !body.required);
         for body in bodies.into_iter().filter(|body| !(is_optional && body.is_empty())) {
             let (method, path) = (operation.method.as_str(), path_of(operation));
@@ -181,7 +181,7 @@ async fn what_is_no_proper_json_is_refused_by_every_route_that_takes_json() {
     }
 }
 
-/// What an answer says, but for what is new in each.
+/// The response without its request ID and date.
 fn essence(reply: &Reply) -> (u16, Vec<(String, String)>, Value) {
     let headers = reply.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
     let mut headers: Vec<_> = headers.filter(|(name, _)| name != "x-request-id" && name != "date").collect();
@@ -194,7 +194,7 @@ fn essence(reply: &Reply) -> (u16, Vec<(String, String)>, Value) {
 }
 
 #[tokio::test]
-async fn a_foreign_thing_and_an_absent_one_are_answered_alike_by_every_route() {
+async fn foreign_and_nonexistent_items_get_the_same_response_on_every_route() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let all: Vec<&str> = cloudapi::base::scope::Scope::ALL.iter().map(|scope| scope.as_str()).collect();

@@ -1,4 +1,4 @@
-//! A write that is sent again is done once (`Idempotency-Key`).
+//! A repeated write is executed once (`Idempotency-Key`).
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{
     hooks::{old_delivery, quiet_webhook},
 };
 
-/// A POST or PATCH with a key.
+/// Sends a POST or PATCH with an idempotency key.
 async fn send(who: &impl Identity, method: &str, path: &str, key: &str, body: &Value) -> Reply {
     let request = who.request(method, path).header("idempotency-key", key);
     if body.is_null() { request.send().await } else { request.json(body).send().await }
@@ -22,7 +22,7 @@ fn project(name: &str) -> Value {
     json!({ "name": name })
 }
 
-/// What has to be the same in an answer that is given again.
+/// The parts of a response that must be equal in a replay.
 fn kept(reply: &Reply) -> (u16, Vec<u8>, [Option<String>; 3]) {
     let header = |name| reply.header(name).map(str::to_owned);
     (reply.status, reply.body.clone(), [header("location"), header("etag"), header("cache-control")])
@@ -36,7 +36,7 @@ fn is_replay_of(again: &Reply, first: &Reply) {
 }
 
 #[tokio::test]
-async fn every_write_that_is_done_once_gives_its_first_answer_again() {
+async fn every_idempotent_write_replays_its_first_response() {
     let app = TestApp::start().await;
     for operation in routes::table().operations().filter(|operation| operation.answer.once) {
         let owner = app.owner().await;
@@ -61,7 +61,7 @@ async fn every_write_that_is_done_once_gives_its_first_answer_again() {
             }),
             ("POST", "/v1/resources/{resource_id}/actions") => json!({ "action": "resize", "size_gib": 40 }),
             ("POST", _) => Value::Null,
-            other => panic!("{other:?} is done once; say here what to send"),
+            other => panic!("{other:?} is idempotent: add its body here"),
         };
         let path = operation.path.replace("{project_id}", &owner.project).replace("{key_id}", &key.id);
         let resource = match operation.path {
@@ -85,7 +85,7 @@ async fn every_write_that_is_done_once_gives_its_first_answer_again() {
 }
 
 #[test]
-fn every_write_by_a_credential_is_done_once_but_those_that_are_named() {
+fn every_authenticated_write_is_idempotent_except_those_listed() {
     let table = routes::table();
     let not: Vec<&str> = table
         .operations()
@@ -97,7 +97,7 @@ fn every_write_by_a_credential_is_done_once_but_those_that_are_named() {
 }
 
 #[tokio::test]
-async fn the_first_answer_is_given_again_even_when_the_world_has_changed_since() {
+async fn first_response_is_replayed_after_the_state_has_changed() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let body = json!({ "project_id": owner.project, "name": "ci" });
@@ -111,7 +111,7 @@ async fn the_first_answer_is_given_again_even_when_the_world_has_changed_since()
 }
 
 #[tokio::test]
-async fn the_same_request_is_what_means_the_same() {
+async fn semantically_equal_bodies_are_the_same_request() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let sent = |key: &'static str, body: &'static str| {
@@ -133,7 +133,7 @@ async fn the_same_request_is_what_means_the_same() {
 }
 
 #[tokio::test]
-async fn a_key_is_1_to_255_visible_characters_and_stands_there_once() {
+async fn idempotency_key_is_one_header_of_1_to_255_visible_characters() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let long = "k".repeat(256);
@@ -142,12 +142,12 @@ async fn a_key_is_1_to_255_visible_characters_and_stands_there_once() {
     }
     let twice = user.request("POST", "/v1/projects").header("idempotency-key", "a").header("idempotency-key", "a");
     twice.json(&project("n")).send().await.problem(400, "invalid_idempotency_key");
-    // Where it means nothing it is not looked at.
+    // The header is ignored on routes that do not use it.
     user.request("GET", "/v1/projects").header("idempotency-key", "a b").send().await.ok();
 }
 
 #[tokio::test]
-async fn what_failed_is_not_kept() {
+async fn failed_responses_are_not_stored() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let path = format!("/v1/projects/{}", owner.project);
@@ -163,7 +163,7 @@ async fn what_failed_is_not_kept() {
 }
 
 #[tokio::test]
-async fn after_a_day_a_key_is_new_and_its_record_is_forgotten() {
+async fn idempotency_key_expires_after_a_day_and_its_record_is_pruned() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (key, other) = (owner.key().await, owner.key().await);
@@ -176,14 +176,14 @@ async fn after_a_day_a_key_is_new_and_its_record_is_forgotten() {
     let again = send(&key, "POST", "/v1/tokens", "k", &body).await;
     assert_ne!(again["id"], first["id"]);
     is_replay_of(&send(&key, "POST", "/v1/tokens", "k", &body).await, &again);
-    // Two records by now: one was written over, the other is the one to go.
+    // There are two records: one was replaced, the other is pruned.
     let forgotten = idempotency::forget_old(&mut app.db.acquire().await.unwrap(), app.clock.now()).await.unwrap();
     assert_eq!(forgotten, 1);
     is_replay_of(&send(&key, "POST", "/v1/tokens", "k", &body).await, &again);
 }
 
 #[tokio::test]
-async fn of_many_sendings_at_the_same_time_one_is_done() {
+async fn concurrent_duplicates_are_executed_once() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -191,7 +191,7 @@ async fn of_many_sendings_at_the_same_time_one_is_done() {
     let sendings = (0..20).map(|_| send(&key, "POST", "/v1/tokens", "k", &body));
     let answers = futures_util::future::join_all(sendings).await;
     let (done, waiting): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 201);
-    assert!(done.iter().all(|answer| answer.body == done[0].body), "one answer");
+    assert!(done.iter().all(|answer| answer.body == done[0].body), "responses differ");
     assert_eq!(done.iter().filter(|answer| answer.header("idempotent-replayed").is_none()).count(), 1);
     for answer in waiting {
         assert_eq!(answer.header("retry-after"), Some("1"));
@@ -205,7 +205,7 @@ async fn of_many_sendings_at_the_same_time_one_is_done() {
 }
 
 #[tokio::test]
-async fn a_key_of_one_sender_means_nothing_for_another() {
+async fn idempotency_keys_are_scoped_to_the_user_key_or_token() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.user().await);
     let first = send(&owner, "POST", "/v1/projects", "k", &project("n")).await.created();
@@ -229,14 +229,14 @@ async fn a_key_of_one_sender_means_nothing_for_another() {
 }
 
 #[tokio::test]
-async fn a_secret_is_given_again_to_the_bearer_secret_that_got_it_and_to_no_other() {
+async fn response_with_a_secret_is_replayed_only_to_the_bearer_secret_that_created_it() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let body = json!({ "project_id": owner.project });
     let first = send(&owner, "POST", "/v1/keys", "k", &body).await;
     let plain = send(&owner, "POST", "/v1/projects", "p", &project("n")).await;
     is_replay_of(&send(&owner, "POST", "/v1/keys", "k", &body).await, &first);
-    // The same user in another session: what shows no secret is theirs, what does is told by its id.
+    // In another session of the user, only responses without secrets are replayed. The error for others has the item's ID.
     let other = app.another_session(&owner).await;
     is_replay_of(&send(&other, "POST", "/v1/projects", "p", &project("n")).await, &plain);
     let problem = send(&other, "POST", "/v1/keys", "k", &body).await.problem(409, "idempotency_replay_sealed");
@@ -246,7 +246,7 @@ async fn a_secret_is_given_again_to_the_bearer_secret_that_got_it_and_to_no_othe
         1
     );
 
-    // A key that was rotated since.
+    // A key that is rotated after the request.
     let key = owner.key().await;
     let body = json!({ "name": "n", "scopes": ["users:read"] });
     let made = send(&key, "POST", "/v1/tokens", "k", &body).await;
@@ -257,7 +257,7 @@ async fn a_secret_is_given_again_to_the_bearer_secret_that_got_it_and_to_no_othe
 }
 
 #[tokio::test]
-async fn a_dump_of_the_records_shows_no_secret() {
+async fn stored_records_contain_no_plaintext_secret() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -274,13 +274,13 @@ async fn a_dump_of_the_records_shows_no_secret() {
 }
 
 #[tokio::test]
-async fn a_replay_comes_after_the_project_and_before_the_content() {
+async fn replay_is_checked_after_the_project_and_before_body_validation() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let body = json!({ "project_id": owner.project });
     let first = send(&owner, "POST", "/v1/keys", "k", &body).await;
     first.json();
-    // Another request under the same key is told so before its own faults are.
+    // Reuse of the key is reported before validation errors.
     let faulty = json!({ "project_id": owner.project, "nonsense": 1 });
     send(&owner, "POST", "/v1/keys", "k", &faulty).await.problem(422, "idempotency_key_reused");
     send(&owner, "POST", "/v1/keys", "k", &json!({ "nonsense": 1 })).await.problem(400, "project_required");

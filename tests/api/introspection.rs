@@ -14,7 +14,7 @@ async fn ask(by: &impl Identity, secret: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_live_key_and_a_live_token_of_the_project_are_told_whole() {
+async fn active_key_and_token_of_the_project_return_all_fields() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -35,11 +35,11 @@ async fn a_live_key_and_a_live_token_of_the_project_are_told_whole() {
         (&told["active"], &told["sub"], &told["iat"]),
         (&json!(true), &json!(key.id), &json!(seconds(&view, "created_at")))
     );
-    assert!(told.get("exp").is_none(), "a key without an end has none: {told}");
+    assert!(told.get("exp").is_none(), "key without expiry has exp: {told}");
 }
 
 #[tokio::test]
-async fn everything_else_is_not_active_and_nothing_more() {
+async fn other_secrets_return_only_active_false() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let key = owner.key().await;
@@ -69,7 +69,7 @@ async fn everything_else_is_not_active_and_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_tokens_scope_is_what_its_issuer_still_lets_it_do() {
+async fn token_scope_and_expiry_are_limited_by_its_issuer() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (asker, key) = (owner.key().await, owner.key().await);
@@ -82,7 +82,7 @@ async fn a_tokens_scope_is_what_its_issuer_still_lets_it_do() {
 }
 
 #[tokio::test]
-async fn a_question_may_be_a_form_as_rfc_7662_has_it() {
+async fn request_may_be_form_encoded_as_in_rfc_7662() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -95,7 +95,7 @@ async fn a_question_may_be_a_form_as_rfc_7662_has_it() {
     let text = key.request("POST", "/v1/tokens/introspect").header("content-type", "text/plain").body("token=x");
     text.send().await.problem(415, "unsupported_media_type");
     // RFC 6749 §3.2: a parameter must not be repeated, and one without a value counts as omitted. RFC 8707 §2: `resource`
-    // may be, and an unknown parameter may be such a one.
+    // may be repeated, so unknown parameters may be repeated too.
     form("token=a&resource=https%3A%2F%2Fa.example&resource=https%3A%2F%2Fb.example".into()).await.ok();
     for repeated in
         ["token=a&token=b", "token=a&token=a", "token=a&token_type_hint=x&token_type_hint=y", "token=a&%74oken=b"]
@@ -113,7 +113,7 @@ async fn a_question_may_be_a_form_as_rfc_7662_has_it() {
 }
 
 #[tokio::test]
-async fn parameters_that_introspection_does_not_know_are_ignored_in_a_form_and_in_json() {
+async fn unknown_parameters_are_ignored_in_forms_and_json() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -141,7 +141,7 @@ async fn parameters_that_introspection_does_not_know_are_ignored_in_a_form_and_i
 }
 
 #[tokio::test]
-async fn an_unknown_token_of_any_length_up_to_the_bodys_limit_is_not_active() {
+async fn unknown_token_of_any_length_up_to_the_body_limit_is_not_active() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -158,7 +158,7 @@ async fn an_unknown_token_of_any_length_up_to_the_bodys_limit_is_not_active() {
 }
 
 #[tokio::test]
-async fn only_a_key_or_token_with_the_scope_may_ask() {
+async fn only_keys_and_tokens_with_the_scope_may_introspect() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let body = json!({ "token": "x" });

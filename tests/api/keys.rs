@@ -12,7 +12,7 @@ fn all_scopes() -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn a_key_is_shown_with_its_secret_once_and_otherwise_the_same_everywhere() {
+async fn secret_is_shown_only_on_creation_and_the_key_is_otherwise_the_same_everywhere() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let reply =
@@ -34,7 +34,7 @@ async fn a_key_is_shown_with_its_secret_once_and_otherwise_the_same_everywhere()
 }
 
 #[tokio::test]
-async fn a_key_made_without_scopes_does_what_the_reference_does_with_a_key() {
+async fn key_created_without_scopes_has_the_documented_default_scopes() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let made = owner.post("/v1/keys", json!({ "project_id": owner.project })).await.created();
@@ -46,7 +46,7 @@ async fn a_key_made_without_scopes_does_what_the_reference_does_with_a_key() {
 }
 
 #[tokio::test]
-async fn only_a_session_with_keys_write_makes_keys() {
+async fn only_sessions_with_keys_write_create_keys() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "scopes": all_scopes() })).await;
@@ -62,7 +62,7 @@ async fn only_a_session_with_keys_write_makes_keys() {
 }
 
 #[tokio::test]
-async fn a_session_names_the_project_before_the_rest_of_the_body_is_judged() {
+async fn project_of_a_session_request_is_checked_before_the_rest_of_the_body() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     owner.post("/v1/keys", json!({ "nonsense": 1 })).await.problem(400, "project_required");
@@ -78,7 +78,7 @@ async fn a_session_names_the_project_before_the_rest_of_the_body_is_judged() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_body_is_told_at_its_place() {
+async fn every_validation_error_has_the_pointer_of_its_field() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let fault = async |members: Value| {
@@ -95,13 +95,13 @@ async fn every_fault_of_a_body_is_told_at_its_place() {
     assert_eq!(fault(json!({ "name": "x".repeat(101) })).await, told("#/name", "too_long"));
     assert_eq!(fault(json!({ "expires_at": "tomorrow" })).await, told("#/expires_at", "invalid_format"));
     assert_eq!(fault(json!({ "expires_at": "2020-01-01T00:00:00Z" })).await, told("#/expires_at", "out_of_range"));
-    // In UTC it is in the year 10000, which RFC 3339 cannot write.
+    // In UTC, the time is in the year 10000, which RFC 3339 cannot represent.
     assert_eq!(
         fault(json!({ "expires_at": "9999-12-31T23:59:59-01:00" })).await,
         told("#/expires_at", "invalid_format")
     );
     assert_eq!(fault(json!({ "expires_in": 60 })).await, told("#/expires_in", "unknown_field"));
-    // Null stands for an absent member, and there is none of this name to be absent.
+    // Null means absent, but an unknown field is an error even if null.
     assert_eq!(fault(json!({ "expires_in": null })).await, told("#/expires_in", "unknown_field"));
 
     let problem = owner
@@ -111,13 +111,13 @@ async fn every_fault_of_a_body_is_told_at_its_place() {
         )
         .await
         .problem(422, "validation_failed");
-    assert_eq!(problem["errors"].as_array().unwrap().len(), 3, "all at once: {problem}");
+    assert_eq!(problem["errors"].as_array().unwrap().len(), 3, "expected all errors: {problem}");
     assert!(problem["errors"].to_string().contains("did you mean 'users:read'?"), "{problem}");
     assert!(problem["errors"].to_string().contains("did you mean 'expires_at'?"), "{problem}");
 }
 
 #[tokio::test]
-async fn a_key_ends_when_it_was_told_to() {
+async fn key_is_rejected_after_its_expiry() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let end = app.clock.now().plus(Duration::from_secs(3600));
@@ -131,7 +131,7 @@ async fn a_key_ends_when_it_was_told_to() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_dead_at_once_and_revoking_it_again_says_the_same() {
+async fn revoked_key_is_rejected_immediately_and_repeated_revocation_returns_the_same() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (key, other) = (owner.key().await, owner.key().await);
@@ -144,7 +144,7 @@ async fn a_revoked_key_is_dead_at_once_and_revoking_it_again_says_the_same() {
 }
 
 #[tokio::test]
-async fn a_key_may_revoke_itself_and_is_then_gone() {
+async fn key_may_revoke_itself() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -154,7 +154,7 @@ async fn a_key_may_revoke_itself_and_is_then_gone() {
 }
 
 #[tokio::test]
-async fn what_a_key_issued_ends_with_it_all_the_way_down() {
+async fn tokens_issued_by_a_key_are_revoked_with_it_transitively() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (key, other) = (owner.key().await, owner.key().await);
@@ -170,16 +170,16 @@ async fn what_a_key_issued_ends_with_it_all_the_way_down() {
 }
 
 #[tokio::test]
-async fn nobody_hands_out_more_than_they_hold() {
+async fn owner_can_grant_all_scopes() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
-    // No role holds keys:write without holding everything, so this is the owner's own bound.
+    // Every role with keys:write has all scopes, so no role can attempt an escalation.
     let made = owner.post("/v1/keys", json!({ "project_id": owner.project, "scopes": all_scopes() })).await.created();
     assert_eq!(made["scopes"], json!(all_scopes()));
 }
 
 #[tokio::test]
-async fn another_projects_key_is_not_found_however_it_is_asked_for() {
+async fn key_of_another_project_is_not_found_by_any_credential() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let (key, foreign) = (owner.key().await, stranger.key().await);
@@ -191,14 +191,14 @@ async fn another_projects_key_is_not_found_however_it_is_asked_for() {
         owner.delete(&path).await.problem(404, "not_found");
     }
     foreign.get("/v1/projects").await.ok();
-    // A foreign cursor shows one's own rows only.
+    // With a foreign cursor, the list contains only own rows.
     let listed = key.get(&format!("/v1/keys?order=desc&cursor={}", foreign.id)).await.ok();
     assert_eq!(listed["data"].as_array().unwrap().len(), 1);
     assert_eq!(listed["data"][0]["id"], key.id);
 }
 
 #[tokio::test]
-async fn a_viewer_sees_keys_and_revokes_none() {
+async fn viewer_reads_keys_and_cannot_revoke_them() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -209,7 +209,7 @@ async fn a_viewer_sees_keys_and_revokes_none() {
 }
 
 #[tokio::test]
-async fn an_edited_key_does_what_it_now_says_at_once_and_so_do_its_tokens() {
+async fn update_of_a_key_takes_effect_immediately_for_the_key_and_its_tokens() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "name": "old", "metadata": { "a": "1" } })).await;
@@ -223,7 +223,7 @@ async fn an_edited_key_does_what_it_now_says_at_once_and_so_do_its_tokens() {
     key.get("/v1/users").await.problem(403, "insufficient_scope");
     token.get("/v1/users").await.problem(403, "insufficient_scope");
     token.get("/v1/usage").await.ok();
-    // When it was last used is told once that is written, which the server may do at any moment.
+    // `last_used_at` changes when it is flushed, which may happen at any time.
     app.flush_usage().await;
     let changed =
         owner.patch(&path, json!({ "name": "new", "metadata": {}, "scopes": ["usage:read", "users:read"] })).await.ok();
@@ -234,7 +234,7 @@ async fn an_edited_key_does_what_it_now_says_at_once_and_so_do_its_tokens() {
 }
 
 #[tokio::test]
-async fn a_keys_end_drawn_nearer_is_its_tokens_end_too() {
+async fn earlier_expiry_of_a_key_also_ends_its_tokens() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -252,7 +252,7 @@ async fn a_keys_end_drawn_nearer_is_its_tokens_end_too() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_neither_edited_nor_rotated() {
+async fn revoked_key_cannot_be_updated_or_rotated() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -263,12 +263,12 @@ async fn a_revoked_key_is_neither_edited_nor_rotated() {
 }
 
 #[tokio::test]
-async fn a_rotated_keys_old_secret_works_until_the_overlap_ends() {
+async fn previous_secret_of_a_rotated_key_works_until_the_overlap_ends() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let token = key.token(&["users:read"]).await;
-    // That was a use, which is told once it is written.
+    // Flush the use above, so that `last_used_at` does not change later.
     app.flush_usage().await;
     let reply = owner.post(&format!("/v1/keys/{}/rotate", key.id), json!({ "overlap_seconds": 3600 })).await;
     assert_eq!(reply.header("cache-control"), Some("no-store"));
@@ -287,12 +287,12 @@ async fn a_rotated_keys_old_secret_works_until_the_overlap_ends() {
     app.clock.advance(Duration::from_secs(3601));
     key.get("/v1/users").await.problem(401, "token_expired");
     newer.get("/v1/users").await.ok();
-    // What the key issued hangs on the key, not on a secret.
+    // Issued tokens depend on the key, not on one of its secrets.
     token.get("/v1/users").await.ok();
 }
 
 #[tokio::test]
-async fn a_key_has_at_most_two_live_secrets_and_an_overlap_of_nought_ends_all_but_the_newest() {
+async fn key_has_at_most_two_active_secrets_and_zero_overlap_ends_all_but_the_newest() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let first = owner.key().await;
@@ -315,7 +315,7 @@ async fn a_key_has_at_most_two_live_secrets_and_an_overlap_of_nought_ends_all_bu
 }
 
 #[tokio::test]
-async fn rotations_of_one_key_at_the_same_time_leave_two_live_secrets() {
+async fn concurrent_rotations_of_a_key_leave_two_active_secrets() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -328,7 +328,7 @@ async fn rotations_of_one_key_at_the_same_time_leave_two_live_secrets() {
 }
 
 #[tokio::test]
-async fn a_key_rotates_itself_and_no_other_and_not_without_overlap() {
+async fn key_may_rotate_only_itself_and_only_with_overlap() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (key, other) = (owner.key_with(json!({ "scopes": ["usage:read"] })).await, owner.key().await);
@@ -338,7 +338,7 @@ async fn a_key_rotates_itself_and_no_other_and_not_without_overlap() {
     token.post(&path(&other.id), json!({})).await.problem(403, "credential_kind_not_allowed");
     let short = key.post(&path(&key.id), json!({ "overlap_seconds": 299 })).await;
     assert_eq!(short.invalid_member(), ("#/overlap_seconds".into(), "out_of_range".into()));
-    // It needs no scope for that.
+    // A key needs no scope to rotate itself.
     let made = key.post(&path(&key.id), json!({ "overlap_seconds": 300 })).await.created();
     Key { app: &app, id: key.id.clone(), secret: made["key"].as_str().unwrap().into() }.get("/v1/usage").await.ok();
     let long = owner.post(&path(&key.id), json!({ "overlap_seconds": 604_801 })).await;
@@ -346,7 +346,7 @@ async fn a_key_rotates_itself_and_no_other_and_not_without_overlap() {
 }
 
 #[tokio::test]
-async fn a_rotation_never_makes_a_secret_outlive_its_key() {
+async fn rotation_never_extends_a_secret_beyond_its_key() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let end = app.clock.now().plus(Duration::from_secs(600));
@@ -358,7 +358,7 @@ async fn a_rotation_never_makes_a_secret_outlive_its_key() {
 }
 
 #[tokio::test]
-async fn keys_are_listed_by_how_they_stand() {
+async fn keys_are_filtered_by_status() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (active, revoked) = (owner.key().await, owner.key().await);
@@ -373,7 +373,7 @@ async fn keys_are_listed_by_how_they_stand() {
 }
 
 #[tokio::test]
-async fn the_last_use_of_keys_and_tokens_is_told_to_the_minute() {
+async fn last_used_at_of_keys_and_tokens_has_minute_precision() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;

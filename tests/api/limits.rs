@@ -1,4 +1,4 @@
-//! From where and how often a credential may be used, and how often an address may fail.
+//! `allowed_ips`, rate limits of credentials, and limits on failures and sign-ins per address.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn behind_a_proxy() -> AppOptions {
 }
 
 #[tokio::test]
-async fn a_key_works_from_its_networks_only_and_so_does_what_it_issued() {
+async fn key_and_its_tokens_work_only_from_allowed_ips() {
     let app = TestApp::start_with(behind_a_proxy()).await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "allowed_ips": ["203.0.113.0/24", "2001:db8::1"] })).await;
@@ -35,7 +35,7 @@ async fn a_key_works_from_its_networks_only_and_so_does_what_it_issued() {
     from("[2001:db8::2]").await.problem(403, "ip_not_allowed");
     let problem = from("198.51.100.7").await.problem(403, "ip_not_allowed");
     assert!(problem["detail"].as_str().unwrap().contains("198.51.100.7"), "{problem}");
-    // Only what the proxy itself wrote counts, which is the last address.
+    // Only the last address counts: the proxy itself added it.
     from("203.0.113.7, 198.51.100.7").await.problem(403, "ip_not_allowed");
     key.get("/v1/users").await.problem(403, "ip_not_allowed");
 
@@ -53,7 +53,7 @@ async fn a_key_works_from_its_networks_only_and_so_does_what_it_issued() {
 
     let path = format!("/v1/keys/{}", key.id);
     assert_eq!(owner.get(&path).await.ok()["allowed_ips"], json!(["203.0.113.0/24", "2001:db8::1/128"]));
-    // A tighter list acts at once, and an empty one lets it in from everywhere.
+    // A narrower list takes effect immediately. An empty list allows every address.
     owner.patch(&path, json!({ "allowed_ips": ["203.0.113.7"] })).await.ok();
     from("203.0.113.8").await.problem(403, "ip_not_allowed");
     owner.patch(&path, json!({ "allowed_ips": [] })).await.ok();
@@ -61,7 +61,7 @@ async fn a_key_works_from_its_networks_only_and_so_does_what_it_issued() {
 }
 
 #[tokio::test]
-async fn nobody_but_a_trusted_proxy_says_where_a_client_is() {
+async fn x_forwarded_for_counts_only_from_a_trusted_proxy() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let elsewhere = owner.key_with(json!({ "allowed_ips": ["203.0.113.0/24"] })).await;
@@ -72,11 +72,11 @@ async fn nobody_but_a_trusted_proxy_says_where_a_client_is() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_hide_nobody_behind_their_proxy() {
+async fn non_ascii_x_forwarded_for_does_not_hide_the_client_address() {
     let app = TestApp::start_with(behind_a_proxy()).await;
-    // A proxy's own network is a likely one to be let in.
+    // The proxy's own network is likely to be allowed.
     let key = app.owner().await.key_with(json!({ "allowed_ips": ["127.0.0.1"] })).await;
-    // What the client sent, to which its proxy has added whom it came from.
+    // The client's value, followed by the address that the proxy appended.
     for forwarded in ["é, 198.51.100.7", "\u{a0},198.51.100.7"] {
         let reply = key.request("GET", "/v1/users").header("x-forwarded-for", forwarded).send().await;
         let problem = reply.problem(403, "ip_not_allowed");
@@ -85,7 +85,7 @@ async fn bytes_that_are_no_text_hide_nobody_behind_their_proxy() {
 }
 
 #[tokio::test]
-async fn a_network_of_ipv4_addresses_written_as_ipv6_is_that_network() {
+async fn ipv4_mapped_ipv6_network_is_normalized_to_ipv4() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "allowed_ips": ["::ffff:127.0.0.0/104", "::ffff:203.0.113.7/128"] })).await;
@@ -95,7 +95,7 @@ async fn a_network_of_ipv4_addresses_written_as_ipv6_is_that_network() {
 }
 
 #[tokio::test]
-async fn a_network_is_written_in_cidr_notation() {
+async fn invalid_or_too_many_allowed_ips_are_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     for junk in ["", "example.com", "203.0.113.7/24", "203.0.113.0/33", "0.0.0.0/0/0"] {
@@ -109,7 +109,7 @@ async fn a_network_is_written_in_cidr_notation() {
 }
 
 #[tokio::test]
-async fn a_keys_own_limit_holds_for_it_and_for_what_it_issued_together() {
+async fn rate_limit_of_a_key_is_shared_with_its_tokens() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "rate_limit": { "requests": 3, "per_seconds": 3600 } })).await;
@@ -125,11 +125,11 @@ async fn a_keys_own_limit_holds_for_it_and_for_what_it_issued_together() {
         assert!(reply.header("ratelimit").unwrap().starts_with("\"default\";r=0;"), "{:?}", reply.headers);
         reply.problem(429, "rate_limited");
     }
-    // Others are not held up, and what no limit applies to says nothing of one.
+    // Other keys are not limited, and responses without a limit have no `RateLimit` field.
     assert_eq!(free.get("/v1/users").await.header("ratelimit"), None);
     app.clock.advance(Duration::from_secs(1201));
     key.get("/v1/users").await.ok();
-    // What is over the limit is not counted as use.
+    // Requests over the limit are not counted as usage.
     app.flush_usage().await;
     let path = format!("/v1/keys/{}", key.id);
     let limit = json!({ "requests": 100, "per_seconds": 1 });
@@ -138,7 +138,7 @@ async fn a_keys_own_limit_holds_for_it_and_for_what_it_issued_together() {
 }
 
 #[tokio::test]
-async fn a_limit_is_within_bounds() {
+async fn rate_limit_outside_its_bounds_is_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     for (limit, pointer, code) in [
@@ -154,7 +154,7 @@ async fn a_limit_is_within_bounds() {
 }
 
 #[tokio::test]
-async fn the_operators_limit_holds_for_each_credential_that_has_none_of_its_own() {
+async fn default_rate_limit_applies_to_each_credential_without_its_own() {
     let limits = LimitSettings { credentials: Some(RateLimit::new(5, 3600)), ..LimitSettings::default() };
     let app = TestApp::start_with(with_limits(limits)).await;
     let owner = app.owner().await; // One request of this session.
@@ -172,7 +172,7 @@ async fn the_operators_limit_holds_for_each_credential_that_has_none_of_its_own(
 }
 
 #[tokio::test]
-async fn an_address_that_fails_too_often_waits_and_a_valid_credential_from_it_does_not() {
+async fn address_with_too_many_failures_is_limited_but_its_valid_credentials_are_not() {
     let limits = LimitSettings { failures: RateLimit::new(3, 60), ..LimitSettings::default() };
     let app = TestApp::start_with(with_limits(limits)).await;
     let key = app.owner().await.key().await;
@@ -185,14 +185,14 @@ async fn an_address_that_fails_too_often_waits_and_a_valid_credential_from_it_do
     reply.problem(429, "rate_limited");
     app.nobody().get("/v1/users").await.problem(429, "rate_limited");
     key.get("/v1/users").await.ok();
-    // What needs no credential is not held up either.
+    // Routes without authentication are not limited either.
     app.nobody().get("/healthz").await.ok();
     app.clock.advance(Duration::from_secs(61));
     junk.get("/v1/users").await.problem(401, "invalid_token");
 }
 
 #[tokio::test]
-async fn an_address_signs_in_so_often_before_anything_of_its_request_is_read() {
+async fn sign_in_limit_per_address_applies_before_the_body_is_read() {
     let limits = LimitSettings { sign_ins: RateLimit::new(2, 60), ..LimitSettings::default() };
     let app = TestApp::start_with(with_limits(limits)).await;
     let nobody = app.nobody();

@@ -1,4 +1,4 @@
-//! What the server writes to its log.
+//! The server's log.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ async fn ask(url: &str, headers: &[(&str, &[u8])]) {
 }
 
 #[tokio::test]
-async fn every_line_is_one_json_object_whatever_a_client_sends() {
+async fn every_log_line_is_one_json_object_for_any_client_input() {
     let deployment = Deployment::new();
     let server = deployment.serve();
     let url = |path: &str| format!("{}{path}", server.url);
@@ -29,7 +29,7 @@ async fn every_line_is_one_json_object_whatever_a_client_sends() {
     let long = "a".repeat(65);
     for hostile in [&b"evil\"},{\"level\":\"ERROR"[..], b"\xff\xfe", b"\x1b[31mred", b"a b", b"", long.as_bytes()] {
         let header = reqwest::header::HeaderValue::from_bytes(hostile);
-        // What no header can hold never arrives.
+        // Bytes that a header value cannot contain cannot be sent.
         if header.is_ok() {
             ask(&url("/v1/projects"), &[("x-request-id", hostile)]).await;
         }
@@ -41,7 +41,7 @@ async fn every_line_is_one_json_object_whatever_a_client_sends() {
     let lines: Vec<Value> = ended
         .errors
         .iter()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("invalid JSON: {line}")))
         .collect();
     let answered: Vec<&Value> = lines.iter().filter(|line| line["target"] == "cloudapi::request").collect();
     assert!(answered.len() >= 8, "{answered:#?}");
@@ -54,13 +54,13 @@ async fn every_line_is_one_json_object_whatever_a_client_sends() {
             line["status"].is_number() && line["duration_ms"].is_number() && line["client"] == "127.0.0.1",
             "{line}"
         );
-        // The template, never what the client wrote.
+        // The route template, not the path that the client sent.
         assert!(!line.to_string().contains("forged") && !line.to_string().contains("%0"), "{line}");
     }
 }
 
 #[tokio::test]
-async fn a_secret_where_a_request_id_or_a_method_belongs_is_not_logged() {
+async fn secret_sent_as_request_id_or_method_is_not_logged() {
     let deployment = Deployment::new();
     let server = deployment.serve();
     let secrets = [SecretKind::Session, SecretKind::Key, SecretKind::Token, SecretKind::Invitation].map(stray_secret);
@@ -78,24 +78,25 @@ async fn a_secret_where_a_request_id_or_a_method_belongs_is_not_logged() {
 }
 
 #[tokio::test]
-async fn saying_that_it_stops_is_no_error() {
+async fn readyz_during_drain_logs_no_error() {
     let deployment = Deployment::new();
     let mut serve = deployment.command(&["serve"]);
     serve.env("CLOUDAPI_DRAIN_DELAY_SECONDS", "30");
     let server = Server::start(serve);
     server.signal(Signal::SIGTERM);
-    // Asked more than a hundred times in a second, not every answer would be logged.
+    // Polling starts after this line: with more than a hundred responses per second, the log is sampled.
     server.wait_for_error("shutdown started");
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let ready = format!("{}/readyz", server.url);
-    eventually("draining", async || (http.get(&ready).send().await.unwrap().status() == 503).then_some(())).await;
+    eventually("the server to drain", async || (http.get(&ready).send().await.unwrap().status() == 503).then_some(()))
+        .await;
     let ended = server.end(Signal::SIGTERM);
     assert!(!ended.errors.iter().any(|line| line.contains("readi")), "{:#?}", ended.errors);
     assert!(!ended.errors.iter().any(|line| line.contains(r#""level":"ERROR""#)), "{:#?}", ended.errors);
 }
 
 #[tokio::test]
-async fn a_flood_that_is_refused_does_not_fill_the_log() {
+async fn refused_flood_is_sampled_in_the_log() {
     let deployment = Deployment::new();
     let mut serve = deployment.command(&["serve"]);
     serve.env("CLOUDAPI_SIGN_IN_LIMIT", "100000/1");
@@ -113,8 +114,7 @@ async fn a_flood_that_is_refused_does_not_fill_the_log() {
     assert!(refused > 300, "{refused}");
     let ended = server.end(Signal::SIGTERM);
     let told = ended.errors.iter().filter(|line| line.contains("overloaded")).count();
-    // A hundred in each second that it has touched, and one in a hundred of the others; a few more where two threads see
-    // that a second has begun.
+    // A hundred per second, and one in a hundred of the others. A few more if two threads begin the same second.
     let most = 100 * (seconds + 2) + refused / 100 + 20;
     assert!((1..=most).contains(&told), "{told} lines for {refused} refusals in {seconds} s");
 }

@@ -1,4 +1,4 @@
-//! What a flood of secrets that only the database can tell from real ones costs the database, and what it costs others.
+//! Cost of a flood of well-formed but unknown secrets, for the database and for other clients.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::support::{Bearer, Identity, Session, TestApp, app::stray_secret, eventually, prometheus};
 
-/// How many requests of a flood are under way at a time.
+/// Concurrent requests of a flood.
 const AT_A_TIME: usize = 32;
 const FLOOD: usize = 2_000;
 
@@ -27,14 +27,13 @@ fn behind_a_proxy(failures: RateLimit) -> AppOptions {
     }
 }
 
-/// Sends a secret from an address; gives the status.
+/// Sends a request with a secret from an address. Returns the status.
 async fn send(app: &TestApp, secret: &str, address: &str) -> u16 {
     let request = app.http.get(format!("{}/v1/projects", app.url)).bearer_auth(secret);
     request.header("x-forwarded-for", address).send().await.unwrap().status().as_u16()
 }
 
-/// Sends `count` requests, each with the secret and from the address that its number gives; gives how many were answered
-/// with 401, and with 429.
+/// Sends `count` requests; `request` maps a number to a secret and an address. Returns the numbers of 401 and 429 responses.
 async fn flood(app: &TestApp, count: usize, request: impl Fn(usize) -> (String, String)) -> (usize, usize) {
     let statuses: Vec<u16> = stream::iter((0..count).map(request))
         .map(|(secret, address)| async move { send(app, &secret, &address).await })
@@ -46,9 +45,9 @@ async fn flood(app: &TestApp, count: usize, request: impl Fn(usize) -> (String, 
     (of(401), of(429))
 }
 
-/// How many transactions PostgreSQL has committed in the server's database, all that has ended counted.
+/// Committed transactions in the server's database, including those of closed connections.
 async fn transactions(app: &TestApp) -> i64 {
-    // A connection reports what it did when it closes.
+    // A connection reports its transactions when it closes.
     eventually("connections to close", async || {
         let open: i64 = sqlx::query_scalar(
             "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
@@ -67,7 +66,7 @@ async fn transactions(app: &TestApp) -> i64 {
     .await
 }
 
-/// Look-ups in transactions of their own, look-ups in batches, and batches so far.
+/// Single lookups, batched lookups and batches so far.
 async fn look_ups(app: &TestApp) -> [f64; 3] {
     let page = prometheus::Page::parse(&cloudapi::metrics::scrape::page(app));
     [
@@ -99,12 +98,11 @@ async fn flood_from_one_address_costs_at_most_its_failure_limit_and_a_few_batche
     check_cost(singles_after - singles, batches, transactions(&app).await - before, took);
 }
 
-/// Whether a flood that took so long has cost no more transactions than its look-ups and batches, and what the server
-/// does in that time anyway.
+/// Checks that a flood of this duration cost no more transactions than its lookups, its batches and background work.
 fn check_cost(singles: f64, batches: f64, transactions: i64, took: Duration) {
     let seconds = took.as_secs_f64() + 1.0;
-    assert!(singles <= 100.0 + 20.0 * seconds, "{singles} look-ups in {took:?}");
-    // One batch in 20 ms at most.
+    assert!(singles <= 100.0 + 20.0 * seconds, "{singles} lookups in {took:?}");
+    // At most one batch per 20 ms.
     assert!(batches <= 50.0 * seconds, "{batches} batches in {took:?}");
     let most = singles + batches + 200.0 + 60.0 * seconds;
     assert!((transactions as f64) <= most, "{transactions} transactions in {took:?}, of which {singles} and {batches}");
@@ -121,7 +119,7 @@ async fn flood_from_many_addresses_costs_a_bounded_number_of_transactions() {
     let began = Instant::now();
     let kinds = [SecretKind::Key, SecretKind::Token, SecretKind::Session];
     let request = |n: usize| (stray_secret(kinds[n % 3]), format!("2001:db8:{:x}:{:x}::1", n / 256, n % 256));
-    // Each address may still fail: so the answer says what is wrong.
+    // No address reaches its failure limit, so every response is a 401.
     assert_eq!(flood(&app, FLOOD, request).await, (FLOOD, 0));
     let took = began.elapsed();
     let [singles_after, _, batches] = look_ups(&app).await;
@@ -129,7 +127,7 @@ async fn flood_from_many_addresses_costs_a_bounded_number_of_transactions() {
 }
 
 #[tokio::test]
-async fn valid_credentials_pass_in_the_middle_of_a_flood_from_their_address() {
+async fn valid_credentials_are_accepted_during_a_flood_from_their_address() {
     let app = TestApp::start_with(behind_a_proxy(RateLimit::new(5, 3600))).await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -137,7 +135,7 @@ async fn valid_credentials_pass_in_the_middle_of_a_flood_from_their_address() {
     let nested = token.token(&["projects:read"]).await;
     let of_session = owner.token(&["projects:read"]).await;
     let other = app.another_session(&owner).await;
-    // None of them has been used, so none is cached.
+    // None has been used, so none is cached.
     let valid = [&key.secret, &token.secret, &nested.secret, &of_session.secret, &other.secret];
     let junk = flood(&app, 500, |_| (stray_secret(SecretKind::Key), "203.0.113.7".into()));
     let honest = async {
@@ -151,12 +149,12 @@ async fn valid_credentials_pass_in_the_middle_of_a_flood_from_their_address() {
     let (junk, statuses) = tokio::join!(junk, honest);
     assert_eq!(junk, (5, 495));
     assert_eq!(statuses, [200; 10]);
-    // A credential that is made now is valid at once, whatever was asked before.
+    // A new credential is valid immediately.
     let fresh = owner.key().await;
     assert_eq!(send(&app, &fresh.secret, "203.0.113.7").await, 200);
 }
 
-/// What ended each credential, and the code that says so.
+/// Credentials that ended in different ways, each with the expected error code.
 async fn ended_credentials(app: &TestApp, owner: &Session<'_>) -> Vec<(String, &'static str)> {
     let revoked = owner.key().await;
     owner.delete(&format!("/v1/keys/{}", revoked.id)).await.ok();
@@ -181,7 +179,7 @@ async fn ended_credentials(app: &TestApp, owner: &Session<'_>) -> Vec<(String, &
 }
 
 #[tokio::test]
-async fn ended_credentials_cost_no_more_than_unknown_ones_once_their_address_has_failed_too_often() {
+async fn ended_credentials_cost_no_single_lookups_once_their_address_is_limited() {
     let app = TestApp::start_with(behind_a_proxy(RateLimit::new(1, 3600))).await;
     let owner = app.owner().await;
     let ended = ended_credentials(&app, &owner).await;
@@ -190,7 +188,7 @@ async fn ended_credentials_cost_no_more_than_unknown_ones_once_their_address_has
         let reply = Bearer { app: &app, secret: secret.clone() };
         let reply = reply.request("GET", "/v1/projects").header("x-forwarded-for", &address).send().await;
         let found = reply.json()["code"].clone();
-        // A token under an expired key ends with it.
+        // A token of an expired key may already be revoked.
         assert!(found == *code || found == "token_revoked", "{number}: {found}");
         assert_eq!(reply.status, 401);
         let [singles, ..] = look_ups(&app).await;
@@ -202,11 +200,11 @@ async fn ended_credentials_cost_no_more_than_unknown_ones_once_their_address_has
 }
 
 #[tokio::test]
-async fn answer_to_an_ended_credential_says_how_it_ended_also_during_a_flood_from_elsewhere() {
+async fn ended_credential_gets_its_exact_code_during_a_flood_from_other_addresses() {
     let app = TestApp::start_with(behind_a_proxy(RateLimit::new(100, 60))).await;
     let owner = app.owner().await;
     let ended = ended_credentials(&app, &owner).await;
-    // Uses up what all addresses together may fail.
+    // Uses up the failure limit of all addresses together.
     flood(&app, 400, |n| (stray_secret(SecretKind::Token), format!("2001:db8:0:{n:x}::1"))).await;
     for (secret, code) in ended {
         let reply = Bearer { app: &app, secret };
@@ -219,16 +217,16 @@ async fn answer_to_an_ended_credential_says_how_it_ended_also_during_a_flood_fro
 }
 
 #[tokio::test]
-async fn many_requests_with_one_unknown_secret_are_looked_up_once_at_a_time() {
+async fn concurrent_requests_with_one_unknown_secret_share_lookups() {
     let app = TestApp::start_with(behind_a_proxy(RateLimit::new(1_000_000, 60))).await;
     app.lease().await;
     if app.node.credentials.is_none() {
-        // Without a cache each request reads for itself.
+        // Without the cache, each request does its own lookup.
         return;
     }
     let secret = stray_secret(SecretKind::Key);
     let [singles, ..] = look_ups(&app).await;
-    // As many as may fail at once in all, so that only what is under way counts.
+    // A request for a secret whose lookup is in progress joins the next batch.
     assert_eq!(flood(&app, 200, |_| (secret.clone(), "203.0.113.7".into())).await, (200, 0));
     let [singles_after, batched, _] = look_ups(&app).await;
     assert!(batched > 0.0 && singles_after - singles < 200.0, "{singles_after} {batched}");

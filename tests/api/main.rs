@@ -1,5 +1,5 @@
-//! The black-box tests: HTTP to the real router, on a real PostgreSQL. One binary, so that it links
-//! once and all tests share one server; a test name is a sentence.
+//! Black-box tests: HTTP requests to the real router, on a real PostgreSQL. One binary, so that it links once and all
+//! tests share one PostgreSQL server.
 
 #![allow(
     clippy::expect_used,

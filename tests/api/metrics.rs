@@ -1,4 +1,4 @@
-//! `/metrics`: what the operator sees of a server, through its own listener.
+//! `/metrics`: Prometheus metrics of a server, on a separate listener.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
@@ -29,7 +29,7 @@ async fn scrape(url: &str) -> Page {
     Page::parse(&answer.text().await.unwrap())
 }
 
-/// Where the metrics of a server in a process of its own are.
+/// Base URL of the metrics listener of a server process.
 fn metrics_url(server: &Server) -> String {
     let line = server.wait_for_error("metrics are at ");
     let (_, rest) = line.split_once("metrics are at ").unwrap();
@@ -38,7 +38,7 @@ fn metrics_url(server: &Server) -> String {
 
 type Counts = BTreeMap<(String, String, String), f64>;
 
-/// Requests between two pages, by method, route and status.
+/// Requests counted between two scrapes, by method, route and status.
 fn requests(before: &Page, after: &Page) -> Counts {
     let grown = after.since(before, "cloudapi_http_requests_total");
     let named = |mut labels: BTreeMap<String, String>| {
@@ -54,7 +54,7 @@ fn counts<const N: usize>(expected: [(&str, &str, &str, u32); N]) -> Counts {
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_route_and_status_and_timed_and_nothing_else_grows() {
+async fn requests_are_counted_and_timed_by_route_and_status() {
     let app = TestApp::start().await;
     let url = app.serve_metrics().await;
     let owner = app.owner().await;
@@ -111,7 +111,7 @@ async fn requests_are_counted_by_route_and_status_and_timed_and_nothing_else_gro
 }
 
 #[tokio::test]
-async fn whatever_is_asked_for_the_series_stay_the_same_and_no_id_or_secret_is_among_them() {
+async fn series_stay_the_same_and_contain_no_id_or_secret_for_any_requests() {
     let app = TestApp::start().await;
     let url = app.serve_metrics().await;
     let owner = app.owner().await;
@@ -151,7 +151,7 @@ async fn whatever_is_asked_for_the_series_stay_the_same_and_no_id_or_secret_is_a
 }
 
 #[tokio::test]
-async fn the_api_and_its_metrics_are_on_listeners_of_their_own() {
+async fn api_and_metrics_have_separate_listeners() {
     let app = TestApp::start().await;
     let url = app.serve_metrics().await;
     app.nobody().get("/metrics").await.problem(404, "route_not_found");
@@ -168,7 +168,7 @@ async fn the_api_and_its_metrics_are_on_listeners_of_their_own() {
     }
     assert_eq!(ask("HEAD", "/metrics").await.0, 200);
     assert_eq!(ask("GET", "/metrics?name=x").await.0, 200);
-    // Nobody's looking is counted as a use of the API.
+    // Scrapes are not counted as API requests.
     let page = scrape(&url).await;
     assert_eq!(
         page.get("cloudapi_http_requests_total", &[("method", "GET"), ("route", "none"), ("status", "404")]),
@@ -177,7 +177,7 @@ async fn the_api_and_its_metrics_are_on_listeners_of_their_own() {
 }
 
 #[tokio::test]
-async fn garbage_and_slow_clients_do_not_keep_it_from_answering() {
+async fn garbage_and_slow_clients_do_not_block_scrapes() {
     let app = TestApp::start_with(edge(|limits| limits.head_time = Duration::from_secs(1))).await;
     let url = app.serve_metrics().await;
     for garbage in
@@ -191,7 +191,7 @@ async fn garbage_and_slow_clients_do_not_keep_it_from_answering() {
     let mut long = connect(&url).await;
     send(&mut long, format!("GET /metrics HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(200_000))).await;
     assert!(read_to_end(&mut long).await.starts_with("HTTP/1.1 431 "));
-    // More than it has room for, none of which ever finishes its head.
+    // More connections than the listener has room for. None finishes its request head.
     let mut slow: Vec<TcpStream> = Vec::new();
     for _ in 0..40 {
         let mut stream = connect(&url).await;
@@ -207,7 +207,7 @@ async fn garbage_and_slow_clients_do_not_keep_it_from_answering() {
 }
 
 #[tokio::test]
-async fn the_cache_and_what_was_revoked_are_told() {
+async fn cache_lease_and_revocation_metrics_are_exported() {
     let app = TestApp::start().await;
     let url = app.serve_metrics().await;
     let owner = app.owner().await;
@@ -217,7 +217,7 @@ async fn the_cache_and_what_was_revoked_are_told() {
         return;
     }
     let losses = |page: &Page| page.get("cloudapi_auth_lease_losses_total", &[]);
-    let (before, after) = eventually("all of it under one lease", async || {
+    let (before, after) = eventually("all requests under one lease", async || {
         let key = owner.key().await;
         app.lease().await;
         owner.get("/v1/projects").await.ok();
@@ -227,7 +227,7 @@ async fn the_cache_and_what_was_revoked_are_told() {
         }
         owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
         let after = scrape(&url).await;
-        // A machine on which nothing happens for three seconds loses it, as it has to.
+        // On a machine that stalls for three seconds, the node must lose its lease.
         (losses(&before) == losses(&after)).then_some((before, after))
     })
     .await;
@@ -242,7 +242,7 @@ async fn the_cache_and_what_was_revoked_are_told() {
     assert_eq!(confirmed, [1.0, 0.0]);
     assert_eq!(after.get("cloudapi_auth_lease_held", &[]), 1.0);
 
-    // The database gone, the lease ends.
+    // Without its table, the node loses its lease.
     sqlx::query("ALTER TABLE auth_nodes RENAME TO auth_nodes_gone").execute(&app.db).await.unwrap();
     let page = eventually("the loss of the lease", async || {
         let page = scrape(&url).await;
@@ -250,12 +250,12 @@ async fn the_cache_and_what_was_revoked_are_told() {
     })
     .await;
     let lost = async || (losses(&scrape(&url).await) == losses(&after) + 1.0).then_some(());
-    eventually("its count", lost).await;
+    eventually("the count of lease losses", lost).await;
     assert_eq!(page.find("cloudapi_auth_lease_held", &[]), Some(0.0));
 }
 
 #[tokio::test]
-async fn a_flush_is_told_with_what_it_wrote_and_one_that_fails_is_too() {
+async fn flush_metrics_are_exported_for_success_and_failure() {
     let app = TestApp::start_with(AppOptions {
         meter: MeterOptions { slots: 64, ..MeterOptions::default() },
         ..AppOptions::default()
@@ -267,8 +267,8 @@ async fn a_flush_is_told_with_what_it_wrote_and_one_that_fails_is_too() {
     app.flush_usage().await;
     let begun = scrape(&url).await;
     let rows = "cloudapi_usage_flushed_rows_total";
-    // The server flushes by itself, too. Where that comes between the first two, their row is sent twice.
-    let after = eventually("a flush of all three at once", async || {
+    // The server also flushes in the background. Between the first two requests, this sends their row twice.
+    let after = eventually("one flush of all three requests", async || {
         app.flush_usage().await;
         let before = scrape(&url).await;
         key.get("/v1/users").await.ok();
@@ -298,7 +298,7 @@ async fn a_flush_is_told_with_what_it_wrote_and_one_that_fails_is_too() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_connection_of_the_pool_is_seen() {
+async fn requests_waiting_for_a_database_connection_are_counted() {
     let app = TestApp::start().await;
     let url = app.serve_metrics().await;
     let owner = app.owner().await;
@@ -312,7 +312,7 @@ async fn who_waits_for_a_connection_of_the_pool_is_seen() {
     let before = scrape(&url).await;
     assert_eq!(used(&before), most as f64);
     let (reply, ()) = tokio::join!(owner.get("/v1/projects"), async {
-        eventually("somebody who waits", async || (scrape(&url).await.get(waiting, &[]) >= 1.0).then_some(())).await;
+        eventually("a waiting request", async || (scrape(&url).await.get(waiting, &[]) >= 1.0).then_some(())).await;
         held.clear();
     });
     reply.ok();
@@ -321,11 +321,11 @@ async fn who_waits_for_a_connection_of_the_pool_is_seen() {
         let acquires = "cloudapi_db_acquire_duration_seconds_count";
         (page.get(waiting, &[]) == 0.0 && page.get(acquires, &[]) > before.get(acquires, &[])).then_some(())
     };
-    eventually("nobody who waits", grown).await;
+    eventually("no waiting request", grown).await;
 }
 
 #[tokio::test]
-async fn requests_under_way_are_seen_and_so_are_those_whose_client_has_gone() {
+async fn in_flight_and_abandoned_requests_are_counted() {
     let app = TestApp::start().await;
     let url = app.serve_metrics().await;
     let owner = app.owner().await;
@@ -339,15 +339,15 @@ async fn requests_under_way_are_seen_and_so_are_those_whose_client_has_gone() {
     let mut stream = connect(&app.url).await;
     let head = format!("GET /v1/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", owner.secret);
     send(&mut stream, head).await;
-    eventually("one under way", async || (flight().await == [1.0, 0.0]).then_some(())).await;
+    eventually("one request in flight", async || (flight().await == [1.0, 0.0]).then_some(())).await;
     assert!(scrape(&url).await.get("cloudapi_http_connections", &[]) >= 1.0);
     drop(stream);
-    eventually("one that was left", async || (flight().await == [0.0, 1.0]).then_some(())).await;
+    eventually("one abandoned request", async || (flight().await == [0.0, 1.0]).then_some(())).await;
     lock.rollback().await.unwrap();
 }
 
 #[tokio::test]
-async fn the_process_and_its_limits_are_told() {
+async fn process_metrics_and_limits_are_exported() {
     let app = TestApp::start_with(edge(|limits: &mut Limits| limits.max_requests = 77)).await;
     let url = app.serve_metrics().await;
     let page = scrape(&url).await;
@@ -368,26 +368,27 @@ async fn the_process_and_its_limits_are_told() {
 }
 
 #[tokio::test]
-async fn it_is_served_while_the_server_drains_and_ends_with_it() {
+async fn metrics_are_served_during_drain_and_end_with_the_server() {
     let deployment = Deployment::new();
     let mut serve = deployment.command(&["serve"]);
     serve.env("CLOUDAPI_DRAIN_DELAY_SECONDS", "3600");
     let server = Server::start(serve);
     let url = metrics_url(&server);
-    // A watcher whose connection stays open, as Prometheus has it.
+    // A connection that stays open, as Prometheus uses.
     let mut kept = connect(&url).await;
     send(&mut kept, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(read_answer(&mut kept).await.starts_with("HTTP/1.1 200 "));
     assert_eq!(scrape(&url).await.get("cloudapi_serving", &[]), 1.0);
     server.signal(Signal::SIGTERM);
-    eventually("draining", async || (scrape(&url).await.get("cloudapi_serving", &[]) == 0.0).then_some(())).await;
+    eventually("the server to drain", async || (scrape(&url).await.get("cloudapi_serving", &[]) == 0.0).then_some(()))
+        .await;
     server.end(Signal::SIGTERM).expect_success();
     assert_eq!(read_to_end(&mut kept).await, "");
     assert!(TcpStream::connect(url.strip_prefix("http://").unwrap()).await.is_err());
 }
 
 #[tokio::test]
-async fn it_can_be_turned_off_and_an_address_that_cannot_be_had_is_told() {
+async fn metrics_can_be_turned_off_and_an_unavailable_address_is_an_error() {
     let database = cluster::url(&cluster::empty_database().await);
     let deployment = Deployment::new();
     let serve = |setting: Option<&str>| {
@@ -411,8 +412,8 @@ async fn it_can_be_turned_off_and_an_address_that_cannot_be_had_is_told() {
     quiet.expect_success();
     assert!(!quiet.errors.iter().any(|line| line.contains("metrics")), "{:#?}", quiet.errors);
 
-    // Where nobody has said anything, a second server on the machine starts all the same. Should somebody else have
-    // the port already, it is as good.
+    // Without a setting, a second server on the machine starts without metrics. This bind may fail: then another
+    // process holds the port.
     let _taken = TcpListener::bind("127.0.0.1:9464").await;
     let server = serve(None).unwrap();
     let line = server.wait_for_error("metrics are not served");
@@ -421,7 +422,7 @@ async fn it_can_be_turned_off_and_an_address_that_cannot_be_had_is_told() {
 }
 
 #[tokio::test]
-async fn the_operators_page_has_every_family_and_no_other() {
+async fn docs_list_every_metric_family_and_no_other() {
     let app = TestApp::start_with(AppOptions::default()).await;
     if app.node.credentials.is_none() {
         return;

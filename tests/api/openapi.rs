@@ -1,4 +1,4 @@
-//! The published description, and the command that prints it.
+//! The OpenAPI document, and the command that prints it.
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
@@ -16,19 +16,19 @@ fn committed() -> std::path::PathBuf {
 }
 
 #[test]
-fn the_committed_description_is_the_one_that_is_served() {
+fn committed_description_matches_the_served_one() {
     let served = serde_json::to_string_pretty(routes::description()).unwrap() + "\n";
     if env::var_os("UPDATE_OPENAPI").is_some() {
         fs::write(committed(), &served).unwrap();
     }
     assert!(
         fs::read_to_string(committed()).unwrap_or_default() == served,
-        "the description has changed; if that is meant, run: UPDATE_OPENAPI=1 cargo test --test api committed_description"
+        "the document changed; if intended, run: UPDATE_OPENAPI=1 cargo test --test api committed_description"
     );
 }
 
 #[tokio::test]
-async fn the_server_and_the_command_give_the_same_description() {
+async fn server_and_command_return_the_same_document() {
     let app = TestApp::start().await;
     let served = app.nobody().get("/openapi.json").await.ok();
     assert_eq!(&served, routes::description());
@@ -37,7 +37,7 @@ async fn the_server_and_the_command_give_the_same_description() {
 }
 
 #[test]
-fn every_operation_has_an_id_of_its_own_a_summary_its_security_and_request_ids() {
+fn every_operation_has_unique_id_summary_security_and_request_id_headers() {
     let mut ids = BTreeSet::new();
     for (path, item) in routes::description()["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -57,7 +57,7 @@ fn every_operation_has_an_id_of_its_own_a_summary_its_security_and_request_ids()
 }
 
 #[test]
-fn every_tag_is_described_and_every_answer_too() {
+fn every_tag_and_response_has_a_description() {
     let tags = routes::description()["tags"].as_array().unwrap();
     assert!(tags.iter().all(|tag| tag["description"].as_str().is_some_and(|text| !text.is_empty())), "{tags:#?}");
     for (path, item) in routes::description()["paths"].as_object().unwrap() {
@@ -74,7 +74,7 @@ fn every_tag_is_described_and_every_answer_too() {
 }
 
 #[test]
-fn no_parameter_can_be_null() {
+fn no_parameter_is_nullable() {
     for (path, item) in routes::description()["paths"].as_object().unwrap() {
         for operation in item.as_object().unwrap().values() {
             for parameter in parameters(operation) {
@@ -85,7 +85,7 @@ fn no_parameter_can_be_null() {
 }
 
 #[test]
-fn every_body_is_described_by_a_schema_object_because_generators_of_clients_choke_on_true() {
+fn every_body_schema_is_an_object_because_client_generators_fail_on_true() {
     fn contents<'a>(value: &'a Value, path: &str, found: &mut Vec<(String, &'a Value)>) {
         for (name, value) in value.as_object().into_iter().flatten() {
             let path = format!("{path}/{name}");
@@ -106,7 +106,7 @@ fn every_body_is_described_by_a_schema_object_because_generators_of_clients_chok
 }
 
 #[test]
-fn a_cursor_is_described_as_the_id_of_what_the_list_holds() {
+fn cursor_pattern_is_the_id_of_the_listed_items() {
     for (path, prefix) in
         [("keys", "key"), ("projects", "proj"), ("sessions", "sess"), ("tokens", "tok"), ("users", "usr")]
     {
@@ -121,9 +121,9 @@ fn a_cursor_is_described_as_the_id_of_what_the_list_holds() {
 }
 
 #[test]
-fn what_a_request_needs_is_described_as_required_and_what_is_left_out_has_a_default() {
+fn required_members_are_listed_and_optional_parameters_have_defaults() {
     let schemas = &routes::description()["components"]["schemas"];
-    // Only a session makes keys, and a session names the project.
+    // Only sessions create keys, and a session must name the project.
     assert_eq!(schemas["NewKey"]["required"], json!(["project_id"]));
     let operation = &routes::description()["paths"]["/v1/users"]["get"];
     for (name, default) in [("limit", json!(25)), ("order", json!("asc"))] {
@@ -135,7 +135,7 @@ fn what_a_request_needs_is_described_as_required_and_what_is_left_out_has_a_defa
 }
 
 #[test]
-fn no_query_parameter_is_described_as_null() {
+fn no_parameter_of_a_get_request_is_nullable() {
     for (path, item) in routes::description()["paths"].as_object().unwrap() {
         for parameter in parameters(&item["get"]) {
             assert!(!resolve(&parameter["schema"]).to_string().contains("null"), "{path}: {parameter}");
@@ -144,7 +144,7 @@ fn no_query_parameter_is_described_as_null() {
 }
 
 #[test]
-fn error_codes_of_every_operation_are_those_of_its_route() {
+fn error_codes_of_every_operation_match_its_route() {
     let all = &routes::description()["components"]["schemas"]["ProblemCode"]["x-extensible-enum"];
     assert!(all.as_array().unwrap().contains(&json!("validation_failed")));
     let table = routes::table();
@@ -166,7 +166,7 @@ fn error_codes_of_every_operation_are_those_of_its_route() {
 }
 
 #[test]
-fn every_error_response_is_a_reference_to_the_response_of_its_status_with_a_problem() {
+fn every_error_response_references_the_shared_problem_response_of_its_status() {
     let problem = json!({ "$ref": "#/components/schemas/Problem" });
     let mut examples = BTreeSet::new();
     for (path, item) in routes::description()["paths"].as_object().unwrap() {
@@ -194,7 +194,7 @@ fn every_error_response_is_a_reference_to_the_response_of_its_status_with_a_prob
 }
 
 #[tokio::test]
-async fn the_document_is_small() {
+async fn document_stays_small() {
     let app = TestApp::start().await;
     let plain = app.nobody().get("/openapi.json").await;
     let packed = app.nobody().request("GET", "/openapi.json").header("accept-encoding", "gzip").send().await;
@@ -222,7 +222,7 @@ fn schemas(value: &'static Value, path: &str, visit: &mut dyn FnMut(&str, &'stat
 }
 
 #[test]
-fn no_schema_has_what_generators_of_clients_do_not_understand() {
+fn no_schema_uses_keywords_that_client_generators_do_not_support() {
     schemas(routes::description(), "", &mut |path, schema| {
         assert!(!schema.get("const").is_some_and(Value::is_boolean), "{path} has a constant boolean");
         assert!(schema.get("if").is_none_or(|_| path.ends_with("/properties")), "{path} has a condition");
@@ -239,7 +239,7 @@ fn no_schema_has_what_generators_of_clients_do_not_understand() {
     });
 }
 
-/// The schemas that `roots` lead to, each with its path.
+/// All schemas reachable from `roots`, each with its path.
 fn reachable(roots: Vec<(String, &'static Value)>) -> Vec<(String, &'static Map<String, Value>)> {
     let (mut todo, mut seen, mut found) = (roots, BTreeSet::new(), Vec::new());
     while let Some((path, root)) = todo.pop() {
@@ -279,7 +279,7 @@ fn enums_are_closed_in_requests_and_extensible_in_responses() {
     let mut open = 0;
     for (path, schema) in reachable(responses) {
         let values = schema.get("enum").and_then(Value::as_array).map_or(0, Vec::len);
-        assert!(values <= 1, "{path} is closed, so that no value can be added");
+        assert!(values <= 1, "{path} is a closed enum");
         open += usize::from(schema.contains_key("x-extensible-enum"));
     }
     assert!(open > 10, "only {open}");
@@ -288,7 +288,7 @@ fn enums_are_closed_in_requests_and_extensible_in_responses() {
 }
 
 #[test]
-fn resources_are_told_apart_by_their_kind() {
+fn resources_are_discriminated_by_kind() {
     let schemas = &routes::description()["components"]["schemas"];
     for name in ["NewResource", "Resource"] {
         let mapping = schemas[name]["discriminator"]["mapping"].as_object().unwrap();
@@ -309,7 +309,7 @@ fn resources_are_told_apart_by_their_kind() {
 }
 
 #[test]
-fn webhooks_have_a_tag_of_their_own() {
+fn webhooks_have_a_separate_tag() {
     let of = |section: &str| -> BTreeSet<&str> {
         let items = routes::description()[section].as_object().unwrap().values();
         let operations = items.flat_map(|item| item.as_object().unwrap().values());
@@ -325,7 +325,7 @@ fn webhooks_have_a_tag_of_their_own() {
 }
 
 #[test]
-fn no_schema_inside_another_gets_the_name_of_a_component_from_a_generator() {
+fn generated_names_of_inline_schemas_do_not_collide_with_components() {
     let pascal = |name: &str| -> String {
         let words = name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
         words.collect()
@@ -335,7 +335,7 @@ fn no_schema_inside_another_gets_the_name_of_a_component_from_a_generator() {
         for (member, schema) in schema["properties"].as_object().into_iter().flatten() {
             let parts = [(String::new(), schema), ("Inner".to_owned(), &schema["items"])];
             for (suffix, schema) in parts {
-                // A reference or null has the name of the reference.
+                // A nullable reference gets the name of the reference.
                 let nullable = json!({ "type": "null" });
                 let alternatives = schema["anyOf"].as_array().into_iter().flatten().filter(|it| **it != nullable);
                 let of_several = match alternatives.collect::<Vec<_>>().as_slice() {
@@ -352,7 +352,7 @@ fn no_schema_inside_another_gets_the_name_of_a_component_from_a_generator() {
 }
 
 #[test]
-fn every_schema_that_is_referred_to_is_there() {
+fn every_reference_resolves() {
     fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
         match value {
             Value::Object(members) => members.iter().for_each(|(name, value)| match value {
@@ -373,13 +373,13 @@ fn every_schema_that_is_referred_to_is_there() {
 }
 
 #[test]
-fn every_note_is_about_an_operation() {
+fn every_note_belongs_to_an_operation() {
     let operations = routes::description()["paths"].as_object().unwrap().values();
     let ids: BTreeSet<&str> = operations
         .flat_map(|item| item.as_object().unwrap().values())
         .map(|operation| operation["operationId"].as_str().unwrap())
         .collect();
     for (id, _) in cloudapi::openapi::notes::NOTES {
-        assert!(ids.contains(id), "{id} is none of {ids:?}");
+        assert!(ids.contains(id), "{id} is not in {ids:?}");
     }
 }

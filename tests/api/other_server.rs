@@ -1,5 +1,5 @@
-//! A credential look-up counts only on the PostgreSQL server that commits this server's heartbeats, and only in a
-//! snapshot that holds all that the server has applied.
+//! A credential lookup counts only on the PostgreSQL server that commits this node's heartbeats, and only in a snapshot
+//! that contains everything the node has applied.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -30,7 +30,7 @@ fn bearer<'a>(app: &'a TestApp, secret: &str) -> Bearer<'a> {
 }
 
 #[tokio::test]
-async fn look_ups_and_membership_reads_move_to_a_new_connection_when_the_old_one_leads_to_another_server() {
+async fn lookups_and_membership_reads_leave_connections_to_another_postgresql() {
     let here = TestApp::start().await;
     let there = start_beside(&here, with_cache(true)).await;
     let owner = here.owner().await;
@@ -39,8 +39,8 @@ async fn look_ups_and_membership_reads_move_to_a_new_connection_when_the_old_one
     session.get(&users).await.ok();
     let misled = mislead_open(&there).await;
     assert!(!misled.is_empty());
-    // Each request that reads a misled connection closes it. The server's own work may still use one.
-    eventually("no misled connection is left", async || {
+    // Each request that reads on a misled connection closes it. Background work may still use one.
+    eventually("all misled connections to be closed", async || {
         let key = owner.key().await;
         bearer(&there, &key.secret).get(USERS).await.ok();
         session.get(&users).await.ok();
@@ -52,7 +52,7 @@ async fn look_ups_and_membership_reads_move_to_a_new_connection_when_the_old_one
 }
 
 #[tokio::test]
-async fn without_a_connection_to_the_server_of_its_heartbeats_a_server_answers_503_and_caches_nothing() {
+async fn node_without_connection_to_its_heartbeat_server_responds_503_and_caches_nothing() {
     for auth_cache in [true, false] {
         let here = TestApp::start().await;
         let there = start_beside(&here, with_cache(auth_cache)).await;
@@ -77,12 +77,12 @@ async fn without_a_connection_to_the_server_of_its_heartbeats_a_server_answers_5
         refused(bearer(&there, &key.secret).get(USERS).await);
         refused(bearer(&there, &token.secret).get(USERS).await);
         refused(bearer(&there, &there.another_session(&owner).await.secret).get("/v1/sessions").await);
-        // Nor is anything said about a credential that this server does not know.
+        // Unknown credentials get the same response.
         refused(bearer(&there, &stray_secret(cloudapi::base::secret::SecretKind::Key)).get(USERS).await);
         refused(session.get(&users).await);
         refused(session.get("/v1/projects").await);
         refused(session.post("/v1/keys", json!({ "project_id": owner.project })).await);
-        // A replay would vouch for a write that this server may have lost.
+        // A replay would confirm a write that this PostgreSQL server may not have.
         refused(issue().await);
         let ready = there.nobody().get("/readyz").await;
         assert_eq!(ready.status, 503);
@@ -91,7 +91,7 @@ async fn without_a_connection_to_the_server_of_its_heartbeats_a_server_answers_5
         owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
         refused(bearer(&there, &key.secret).get(USERS).await);
         lead_back(&there).await;
-        eventually("look-ups count again", async || {
+        eventually("lookups to count again", async || {
             let reply = bearer(&there, &known.secret).get(USERS).await;
             (reply.status == 200).then_some(())
         })
@@ -102,7 +102,7 @@ async fn without_a_connection_to_the_server_of_its_heartbeats_a_server_answers_5
 }
 
 #[tokio::test]
-async fn rejected_look_ups_close_their_connections() {
+async fn rejected_lookups_close_their_connections() {
     let here = TestApp::start().await;
     let there = start_beside(&here, with_cache(true)).await;
     let key = here.owner().await.key().await;
@@ -111,7 +111,7 @@ async fn rejected_look_ups_close_their_connections() {
     assert!(!before.is_empty());
     mislead(&there).await;
     let secret = stray_secret(cloudapi::base::secret::SecretKind::Key);
-    eventually("the pool's connections are closed", async || {
+    eventually("the pool's connections to be closed", async || {
         bearer(&there, &secret).get(USERS).await.problem(503, "auth_unavailable");
         (running(&there, &before).await == 0).then_some(())
     })
@@ -119,7 +119,7 @@ async fn rejected_look_ups_close_their_connections() {
 }
 
 #[tokio::test]
-async fn a_connection_that_reads_an_old_snapshot_does_not_bring_a_revoked_key_back() {
+async fn connection_with_an_old_snapshot_does_not_accept_a_revoked_key() {
     let here = TestApp::start().await;
     let there = here.start_beside(AppOptions::default()).await;
     let owner = here.owner().await;
@@ -128,7 +128,7 @@ async fn a_connection_that_reads_an_old_snapshot_does_not_bring_a_revoked_key_ba
         keys.push(owner.key().await);
     }
     there.lease().await;
-    // Somebody has left transactions open on the pool's connections.
+    // The pool's connections have open transactions with old snapshots.
     let mut frozen = Vec::new();
     while let Some(mut db) = there.db.try_acquire() {
         let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT seq FROM auth_clock";
@@ -146,23 +146,24 @@ async fn a_connection_that_reads_an_old_snapshot_does_not_bring_a_revoked_key_ba
 }
 
 #[tokio::test]
-async fn without_a_committed_heartbeat_no_credential_is_accepted_with_a_cache_or_without() {
+async fn no_credential_is_accepted_without_a_committed_heartbeat_with_or_without_cache() {
     for auth_cache in [true, false] {
         let app = TestApp::start_with(with_cache(auth_cache)).await;
         let owner = app.owner().await;
         let key = owner.key().await;
         key.get(USERS).await.ok();
-        // A heartbeat that has to wait, as for a synchronous standby that has gone.
+        // The heartbeat has to wait, as for a lost synchronous standby.
         let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
         sqlx::raw_sql("BEGIN; LOCK TABLE auth_nodes IN EXCLUSIVE MODE").execute(&mut db).await.unwrap();
-        eventually("the lease ends", async || app.node.lease.remaining(since_boot()).is_none().then_some(())).await;
+        eventually("the lease to expire", async || app.node.lease.remaining(since_boot()).is_none().then_some(()))
+            .await;
         key.get(USERS).await.problem(503, "auth_unavailable");
         owner.get(&format!("/v1/users?project_id={}", owner.project)).await.problem(503, "auth_unavailable");
         let ready = app.nobody().get("/readyz").await;
         assert_eq!(ready.status, 503);
         assert!(ready["checks"]["lease"].as_str().unwrap().starts_with("not held"), "{}", ready["checks"]["lease"]);
         db.close().await.unwrap();
-        eventually("the key is accepted again", async || (key.get(USERS).await.status == 200).then_some(())).await;
+        eventually("the key to be accepted again", async || (key.get(USERS).await.status == 200).then_some(())).await;
         let lease: Value = app.nobody().get("/readyz").await.ok()["checks"]["lease"].clone();
         let is_on = app.node.credentials.is_some();
         assert_eq!(lease, if is_on { "ok" } else { "off: each request reads the database" });
@@ -170,7 +171,7 @@ async fn without_a_committed_heartbeat_no_credential_is_accepted_with_a_cache_or
 }
 
 #[tokio::test]
-async fn acknowledgements_count_only_on_the_server_that_committed_the_revocation() {
+async fn acknowledgments_count_only_on_the_server_that_committed_the_revocation() {
     let app = TestApp::start().await;
     app.lease().await;
     let clock = node::clock(&mut app.db.acquire().await.unwrap()).await.unwrap();
@@ -184,7 +185,7 @@ async fn acknowledgements_count_only_on_the_server_that_committed_the_revocation
     app.node.confirm(&[], &elsewhere, begun).await;
     assert_eq!(figures(), (1, 1));
     assert!(since_boot() - begun >= Timing::USUAL.wait);
-    // The same of a server that has not got so far.
+    // The same server, but at an earlier position.
     let (ahead, begun) = (Stamp { seq: clock.seq + 1, ..clock }, since_boot());
     app.node.confirm(&[], &ahead, begun - (Timing::USUAL.wait - Duration::from_millis(100))).await;
     assert_eq!(figures(), (1, 2));

@@ -1,4 +1,4 @@
-//! One path in several spellings (percent-encoding, RFC 3986 §2.1) is one path everywhere.
+//! Percent-encoded spellings of a path (RFC 3986 §2.1) are equivalent everywhere.
 
 use cloudapi::{
     base::need::{Itself, Need},
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::{Identity, Reply, TestApp, items::Items};
 
-/// Other spellings of `id`.
+/// Percent-encoded spellings of `id`.
 fn spellings(id: &str) -> Vec<String> {
     let all = |digits: fn(u8) -> String| id.bytes().map(digits).collect::<String>();
     let (head, tail) = id.split_at(1);
@@ -22,7 +22,7 @@ fn spellings(id: &str) -> Vec<String> {
     ]
 }
 
-/// `path` with every id in it spelled otherwise.
+/// `path` with every ID percent-encoded.
 fn spelled(template: &str, path: &str, number: usize) -> String {
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     let parts = template.split('/').zip(path.split('/')).map(|(part, given)| match part.starts_with('{') {
@@ -38,7 +38,7 @@ fn says(reply: &Reply) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn every_path_is_read_in_every_spelling() {
+async fn every_path_is_accepted_in_every_spelling() {
     let app = TestApp::start().await;
     let items = Items::new(&app).await;
     let table = routes::table();
@@ -58,7 +58,7 @@ async fn every_path_is_read_in_every_spelling() {
             };
             let name = operation.name();
             if operation.answer.once {
-                // The second is the first sent again: the fingerprint does not depend on the spelling.
+                // The second request is a retry of the first: the fingerprint does not depend on the spelling.
                 let key = format!("{name} {number}").replace(' ', "-");
                 let (first, again) = (send(&path, Some(&key)).await, send(&other, Some(&key)).await);
                 assert!(first.status < 300, "{name}: {}", first.json());
@@ -74,7 +74,7 @@ async fn every_path_is_read_in_every_spelling() {
 }
 
 #[tokio::test]
-async fn a_credential_that_names_itself_is_recognised_in_every_spelling() {
+async fn credential_in_its_own_path_is_recognized_in_every_spelling() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let table = routes::table();
@@ -93,7 +93,7 @@ async fn a_credential_that_names_itself_is_recognised_in_every_spelling() {
                     let token = owner.token(&["users:read"]).await;
                     (token.secret, token.id)
                 }
-                other => panic!("{other:?} may name itself; make one here"),
+                other => panic!("add a credential for {other:?} to this test"),
             };
             let itself = crate::support::Bearer { app: &app, secret };
             let send = |path: String| {
@@ -101,7 +101,7 @@ async fn a_credential_that_names_itself_is_recognised_in_every_spelling() {
                 if operation.body.is_some() { call.json(&json!({})) } else { call }.send()
             };
             let of = |id: &str| operation.path.replace(['{', '}'], "").replace("key_id", id).replace("token_id", id);
-            // Encoded twice it is another name.
+            // Double encoding is a different name.
             let twice = send(of(&id.replace('_', "%255F"))).await;
             assert_eq!(twice.status, 403, "{}: {}", operation.name(), twice.json());
             let reply = send(of(&spellings(&id)[number])).await;
@@ -113,7 +113,7 @@ async fn a_credential_that_names_itself_is_recognised_in_every_spelling() {
 }
 
 #[tokio::test]
-async fn a_write_of_another_item_is_another_write() {
+async fn write_to_another_item_does_not_replay() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (one, other) = (owner.key().await.id, owner.key().await.id);

@@ -1,12 +1,11 @@
-//! Which of several faults of one request is told: a request begins with all of them, and they are mended
-//! one by one, in the contract's order.
+//! Precedence of errors: a request begins with several faults, which are fixed one by one in the documented order.
 
 use cloudapi::base::role::Role;
 use serde_json::json;
 
 use crate::support::{Identity, Reply, TestApp, cloud::quiet_network};
 
-/// A request, fault by fault.
+/// A request whose faults are fixed one by one.
 struct Attempt<'a> {
     app: &'a TestApp,
     method: &'static str,
@@ -21,7 +20,7 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// Everything is wrong that can be.
+    /// Starts with every fault.
     fn new(app: &'a TestApp) -> Self {
         Self {
             app,
@@ -55,7 +54,7 @@ impl<'a> Attempt<'a> {
         request.header("content-type", self.media_type).body(self.body.clone()).send().await
     }
 
-    /// What is told now; then something is mended.
+    /// Checks which error is reported, then fixes a fault.
     async fn told(&mut self, status: u16, code: &str, mend: impl FnOnce(&mut Self)) {
         self.send().await.problem(status, code);
         mend(self);
@@ -63,7 +62,7 @@ impl<'a> Attempt<'a> {
 }
 
 #[tokio::test]
-async fn on_a_collection_a_sessions_project_comes_before_the_content_and_its_state_last() {
+async fn on_a_collection_project_is_checked_before_content_and_project_state_last() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let viewer = app.member(&owner, Role::Viewer).await;
@@ -96,7 +95,7 @@ async fn on_a_collection_a_sessions_project_comes_before_the_content_and_its_sta
 }
 
 #[tokio::test]
-async fn on_an_item_the_content_comes_before_the_thing_and_the_thing_before_the_role() {
+async fn on_an_item_content_is_checked_before_existence_and_existence_before_role() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
@@ -118,7 +117,7 @@ async fn on_an_item_the_content_comes_before_the_thing_and_the_thing_before_the_
 }
 
 #[tokio::test]
-async fn on_a_resource_the_order_is_the_same_and_what_its_provider_cannot_do_is_content() {
+async fn on_a_resource_capabilities_are_checked_after_role_and_before_if_match() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
@@ -143,7 +142,7 @@ async fn on_a_resource_the_order_is_the_same_and_what_its_provider_cannot_do_is_
 }
 
 #[tokio::test]
-async fn a_keys_rights_and_its_limit_come_before_all_that_is_wrong_with_its_request() {
+async fn rights_and_rate_limit_of_a_key_are_checked_before_its_request() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let narrow = owner.key_with(json!({ "scopes": ["usage:read"] })).await;
@@ -172,7 +171,7 @@ async fn a_keys_rights_and_its_limit_come_before_all_that_is_wrong_with_its_requ
 }
 
 #[tokio::test]
-async fn the_limit_of_sign_ins_comes_before_all_that_is_wrong_with_one() {
+async fn sign_in_limit_is_checked_before_the_request() {
     let limits = cloudapi::base::limit::LimitSettings {
         sign_ins: cloudapi::base::limit::RateLimit::new(1, 86_400),
         ..Default::default()

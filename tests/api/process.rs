@@ -1,4 +1,4 @@
-//! The real binary: started, signalled, killed, started again.
+//! The real binary: start, signals, kill, restart.
 
 use std::{
     fs::{self, File},
@@ -24,7 +24,7 @@ use crate::support::{
     raw::read_answer,
 };
 
-/// A request to a process, with the answer's status and body.
+/// Sends a request to a server process. Returns the response's status and body.
 async fn call(method: &str, url: &str, secret: Option<&str>, body: Option<Value>) -> (u16, Value) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut request = client.request(method.parse().unwrap(), url);
@@ -47,11 +47,11 @@ fn session(deployment: &Deployment) -> String {
 }
 
 #[tokio::test]
-async fn a_first_start_serves_the_references_examples_and_the_next_one_what_was_made_of_them() {
+async fn first_start_loads_the_examples_and_the_next_start_keeps_changes() {
     let deployment = Deployment::new();
     let server = deployment.serve();
     assert_eq!(call("GET", &format!("{}/readyz", server.url), None, None).await.0, 200);
-    // The operator's commands work beside the server.
+    // The operator's commands work while the server runs.
     let secret = session(&deployment);
     let (status, projects) = get(&server, "/v1/projects", &secret).await;
     assert_eq!((status, &projects["data"][0]["id"]), (200, &json!("proj_8f2c4")));
@@ -66,7 +66,7 @@ async fn a_first_start_serves_the_references_examples_and_the_next_one_what_was_
 }
 
 #[tokio::test]
-async fn a_killed_server_loses_nothing_it_acknowledged_and_the_next_one_takes_over() {
+async fn killed_server_loses_no_acknowledged_write() {
     let deployment = Deployment::new();
     let mut server = deployment.serve();
     let secret = session(&deployment);
@@ -82,16 +82,16 @@ async fn a_killed_server_loses_nothing_it_acknowledged_and_the_next_one_takes_ov
 }
 
 #[tokio::test]
-async fn a_private_postgresql_that_is_killed_is_started_again_and_lost_nothing() {
+async fn killed_private_postgresql_is_restarted_without_loss() {
     let deployment = Deployment::new();
     let server = deployment.serve();
     let secret = session(&deployment);
     let note = fs::read_to_string(deployment.folder().join("data/postgres/postmaster.pid")).unwrap();
     let postgres: i32 = note.lines().next().unwrap().parse().unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(postgres), Signal::SIGKILL).unwrap();
-    eventually("served again", async || {
+    eventually("the server to serve again", async || {
         let (status, answer) = get(&server, "/v1/projects", &secret).await;
-        // In between, only that it is unavailable.
+        // In between, 503 is the only other status.
         assert!(matches!(status, 200 | 503), "{status} {answer}");
         (status == 200 && answer["data"][0]["id"] == "proj_8f2c4").then_some(())
     })
@@ -100,16 +100,16 @@ async fn a_private_postgresql_that_is_killed_is_started_again_and_lost_nothing()
 }
 
 #[tokio::test]
-async fn a_second_server_on_the_same_data_directory_says_so_and_stops() {
+async fn second_server_on_the_same_data_directory_fails_with_a_clear_error() {
     let deployment = Deployment::new();
     let server = deployment.serve();
     let Err(said) = Server::try_start(deployment.command(&["serve"])) else { panic!("two servers share a directory") };
-    assert!(said.contains(&server.id().to_string()), "names the first's process: {said}");
+    assert!(said.contains(&server.id().to_string()), "expected the first server's process ID: {said}");
     assert_eq!(call("GET", &format!("{}/readyz", server.url), None, None).await.0, 200);
 }
 
 #[tokio::test]
-async fn secrets_are_shown_on_a_terminal_and_nowhere_else() {
+async fn secrets_are_shown_only_on_a_terminal() {
     let deployment = Deployment::new();
     let server = deployment.serve();
     let secret = session(&deployment);
@@ -130,10 +130,10 @@ async fn secrets_are_shown_on_a_terminal_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn bootstrap_makes_the_first_owner_and_project_or_finds_them() {
+async fn bootstrap_creates_or_finds_the_first_owner_and_project() {
     let deployment = Deployment::new();
     let bootstrap = ["admin", "bootstrap", "--email", "Owner@Example.com", "--project", "First", "--json"];
-    // Without a server, on the private database all the same.
+    // Works without a running server, on the private database.
     let first: Value = serde_json::from_str(&deployment.printed(&bootstrap)).unwrap();
     assert_eq!((&first["user"]["email"], &first["project"]["name"]), (&json!("owner@example.com"), &json!("First")));
     let server = deployment.serve();
@@ -141,7 +141,7 @@ async fn bootstrap_makes_the_first_owner_and_project_or_finds_them() {
     assert_eq!((&again["user"]["id"], &again["project"]["id"]), (&first["user"]["id"], &first["project"]["id"]));
     for made in [&first, &again] {
         let (status, projects) = get(&server, "/v1/projects", made["session"]["token"].as_str().unwrap()).await;
-        // The examples are not loaded into a database that is in use.
+        // The examples are not loaded into a database in use.
         assert_eq!((status, projects["data"].as_array().unwrap().len()), (200, 1));
     }
 
@@ -177,7 +177,7 @@ async fn bootstrap_makes_the_first_owner_and_project_or_finds_them() {
 }
 
 #[tokio::test]
-async fn no_demo_leaves_an_empty_database_empty() {
+async fn no_demo_keeps_an_empty_database_empty() {
     let deployment = Deployment::new();
     let server = Server::start(deployment.command(&["--no-demo"]));
     let output = deployment.run(&["admin", "session", "--email", "ada@example.com"]);
@@ -186,7 +186,7 @@ async fn no_demo_leaves_an_empty_database_empty() {
 }
 
 #[tokio::test]
-async fn a_setting_that_nobody_knows_is_warned_about() {
+async fn unknown_setting_is_warned_about() {
     let deployment = Deployment::new();
     let mut command = deployment.command(&["migrate"]);
     command.env("CLOUDAPI_LISTN", "127.0.0.1:1").env("CLOUDAPI_TOKEN", "is the client's");
@@ -198,13 +198,13 @@ async fn a_setting_that_nobody_knows_is_warned_about() {
 }
 
 #[tokio::test]
-async fn on_a_database_of_its_own_the_server_migrates_and_loads_no_examples() {
+async fn server_on_an_external_database_migrates_it_and_loads_no_examples() {
     let url = cluster::url(&cluster::empty_database().await);
     let deployment = Deployment::new();
     let mut command = deployment.command(&["serve"]);
     command.env("DATABASE_URL", &url);
     let server = Server::start(command);
-    eventually("ready", async || {
+    eventually("the server to be ready", async || {
         (call("GET", &format!("{}/readyz", server.url), None, None).await.0 == 200).then_some(())
     })
     .await;
@@ -217,12 +217,12 @@ async fn on_a_database_of_its_own_the_server_migrates_and_loads_no_examples() {
     let mut files: Vec<_> =
         fs::read_dir(deployment.folder().join("data")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     files.sort();
-    assert_eq!(files, ["secret.key", "usage"], "more was made in the data directory than its own database needs");
+    assert_eq!(files, ["secret.key", "usage"], "unexpected files in the data directory");
     server.end(Signal::SIGTERM).expect_success();
 }
 
 #[tokio::test]
-async fn three_nodes_migrate_at_once_and_all_of_them_are_content() {
+async fn three_concurrent_migrations_succeed() {
     let url = cluster::url(&cluster::empty_database().await);
     let deployment = Deployment::new();
     let migrate = || deployment.command(&["migrate"]).env("DATABASE_URL", &url).spawn().unwrap();
@@ -234,7 +234,7 @@ async fn three_nodes_migrate_at_once_and_all_of_them_are_content() {
 }
 
 #[tokio::test]
-async fn a_server_that_starts_before_its_database_says_so_and_heals_by_itself() {
+async fn server_started_before_its_database_reports_it_and_recovers() {
     let deployment = Deployment::new();
     let data_dir = deployment.folder().join("later");
     let options = Options {
@@ -243,7 +243,7 @@ async fn a_server_that_starts_before_its_database_says_so_and_heals_by_itself() 
         durability: Durability::Volatile,
         max_connections: 30,
     };
-    // Once, to learn where it will be.
+    // Started once to learn its endpoint.
     let postgres = PrivatePostgres::start(options.clone()).unwrap();
     let url = cluster::url(&db::options_for_private(postgres.endpoint()));
     postgres.stop().unwrap();
@@ -260,21 +260,21 @@ async fn a_server_that_starts_before_its_database_says_so_and_heals_by_itself() 
     assert_eq!((status, &problem["code"]), (503, &json!("database_unavailable")));
 
     let postgres = PrivatePostgres::start(options).unwrap();
-    eventually("ready", async || (call("GET", &ready, None, None).await.0 == 200).then_some(())).await;
+    eventually("the server to be ready", async || (call("GET", &ready, None, None).await.0 == 200).then_some(())).await;
     assert_eq!(call("GET", &projects, None, None).await.0, 401);
     assert_eq!(server.wait_for_output("cloudapi listens on "), format!("cloudapi listens on {}", server.url));
     let ended = server.end(Signal::SIGTERM);
     ended.expect_success();
-    // Polls of the probe are not logged, only what changed.
+    // Polls of the probe are not logged, only changes.
     let polls = ended.errors.iter().filter(|line| line.contains("/readyz")).count();
     assert_eq!(polls, 0, "{:?}", ended.errors);
     postgres.stop().unwrap();
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_called_that_and_not_overload() {
+async fn refused_database_connection_is_not_reported_as_overload() {
     let deployment = Deployment::new();
-    // Nobody listens on a port that was just free.
+    // Nothing listens on a port that was just free.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut command = deployment.command(&["serve"]);
     command.env("DATABASE_URL", format!("postgres://user:password@127.0.0.1:{port}/database"));
@@ -288,7 +288,7 @@ async fn a_refused_connection_is_called_that_and_not_overload() {
     assert!(!log.contains("in use") && ended.output.iter().all(|line| !line.contains("listens on")), "{log}");
 }
 
-/// Starts a server with a terminal as its standard output; gives the key and the session that it shows.
+/// Starts a server with a terminal as its standard output. Returns its URL and the session and key that it shows.
 fn shown_on_a_terminal(deployment: &Deployment) -> (Child, String, [String; 2]) {
     let pty = openpty(None, None).unwrap();
     let mut command = deployment.command(&["serve"]);
@@ -315,7 +315,7 @@ fn stop(mut child: Child) {
 }
 
 #[tokio::test]
-async fn starts_on_a_terminal_share_one_quick_start_key_and_one_session() {
+async fn starts_on_a_terminal_leave_one_quick_start_key_and_one_session() {
     let deployment = Deployment::new();
     let mut before: Option<[String; 2]> = None;
     for start in 0..3 {
@@ -335,7 +335,7 @@ async fn starts_on_a_terminal_share_one_quick_start_key_and_one_session() {
         let (_, sessions) = call("GET", &format!("{url}/v1/sessions"), Some(session), None).await;
         assert_eq!(sessions["data"].as_array().unwrap().len(), 1, "{sessions}");
         if start == 1 {
-            // A key that its owner has revoked is not brought back.
+            // A key that its owner revoked is not restored.
             let id = quick[0]["id"].as_str().unwrap();
             assert_eq!(call("DELETE", &format!("{url}/v1/keys/{id}"), Some(session), None).await.0, 200);
         }
@@ -345,10 +345,10 @@ async fn starts_on_a_terminal_share_one_quick_start_key_and_one_session() {
 }
 
 #[test]
-fn a_closed_pipe_ends_every_command_without_an_error() {
+fn closed_pipe_ends_every_command_without_an_error() {
     let deployment = Deployment::new();
     let export = deployment.folder().join("export");
-    // It makes the deployment's key.
+    // Creates the deployment's server key.
     deployment.serve().end(Signal::SIGTERM).expect_success();
     deployment.printed(&["admin", "bootstrap", "--email", "owner@example.com", "--project", "First"]);
     fs::write(&export, deployment.printed(&["audit", "export", "--deployment"])).unwrap();
@@ -375,14 +375,14 @@ fn a_closed_pipe_ends_every_command_without_an_error() {
 }
 
 #[tokio::test]
-async fn a_server_goes_on_when_nobody_reads_what_it_says() {
+async fn server_keeps_running_when_its_output_is_closed() {
     let deployment = Deployment::new();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut child = deployment.command(&["serve", "--listen", &port.to_string()]).spawn().unwrap();
     drop((child.stdout.take(), child.stderr.take()));
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let ready = format!("http://127.0.0.1:{port}/readyz");
-    eventually("ready", async || {
+    eventually("the server to be ready", async || {
         client.get(&ready).send().await.is_ok_and(|reply| reply.status() == 200).then_some(())
     })
     .await;
@@ -390,7 +390,7 @@ async fn a_server_goes_on_when_nobody_reads_what_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_under_way_is_finished_before_the_server_stops_and_is_counted() {
+async fn request_in_flight_is_finished_before_shutdown_and_counted() {
     let deployment = Deployment::new();
     let server = deployment.serve();
     let secret = session(&deployment);
@@ -403,13 +403,14 @@ async fn a_request_under_way_is_finished_before_the_server_stops_and_is_counted(
     );
     let (first, rest) = body.split_at(10);
     stream.write_all(head.as_bytes()).await.unwrap();
-    // It is under way once its body is asked for.
+    // The request is in flight once the server asks for its body.
     assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 100 "));
     stream.write_all(first.as_bytes()).await.unwrap();
     let (_, before) = get(&server, "/v1/usage?project_id=proj_8f2c4", &secret).await;
     let ending = thread::spawn(move || server.end(Signal::SIGTERM));
-    // Stopping: no new connection is taken.
-    eventually("no new connections", async || TcpStream::connect(&address).await.is_err().then_some(())).await;
+    // While stopping, the server accepts no new connections.
+    eventually("new connections to be refused", async || TcpStream::connect(&address).await.is_err().then_some(()))
+        .await;
     stream.write_all(rest.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -420,5 +421,5 @@ async fn a_request_under_way_is_finished_before_the_server_stops_and_is_counted(
     let server = deployment.serve();
     let (_, after) = get(&server, "/v1/usage?project_id=proj_8f2c4", &secret).await;
     let counted = after["requests"].as_i64().unwrap() - before["requests"].as_i64().unwrap();
-    assert_eq!(counted, 2, "the question before and the token");
+    assert_eq!(counted, 2, "expected the usage request and the token request");
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::{Identity, TestApp};
 
 #[tokio::test]
-async fn whoever_makes_a_project_owns_it() {
+async fn creator_of_a_project_is_its_owner() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let reply = user.post("/v1/projects", json!({ "name": "Core Platform", "metadata": { "team": "core" } })).await;
@@ -23,7 +23,7 @@ async fn whoever_makes_a_project_owns_it() {
 }
 
 #[tokio::test]
-async fn a_session_sees_the_projects_of_its_user_and_a_key_its_own() {
+async fn session_lists_its_users_projects_and_key_lists_its_own() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let other = owner.post("/v1/projects", json!({ "name": "Another" })).await.created();
@@ -42,7 +42,7 @@ async fn a_session_sees_the_projects_of_its_user_and_a_key_its_own() {
 }
 
 #[tokio::test]
-async fn the_pages_of_a_list_join_without_gap_or_repeat_in_both_orders() {
+async fn list_pages_have_no_gap_or_repeat_in_both_orders() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let mut made = Vec::new();
@@ -64,12 +64,12 @@ async fn the_pages_of_a_list_join_without_gap_or_repeat_in_both_orders() {
         }
         assert_eq!(seen, made);
     }
-    // A cursor need not exist any more, or ever have.
+    // A cursor may be the ID of an item that does not exist.
     assert_eq!(user.get("/v1/projects?cursor=proj_1").await.ok()["data"].as_array().unwrap().len(), 7);
 }
 
 #[tokio::test]
-async fn an_update_changes_what_it_names_and_nothing_else() {
+async fn update_changes_only_the_given_members() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let path = format!("/v1/projects/{}", owner.project);
@@ -81,7 +81,7 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_name_has_1_to_100_characters_and_no_control_character() {
+async fn name_must_have_1_to_100_characters_and_no_control_characters() {
     let app = TestApp::start().await;
     let user = app.user().await;
     for (name, code) in [
@@ -95,14 +95,14 @@ async fn a_name_has_1_to_100_characters_and_no_control_character() {
         assert_eq!(reply.invalid_member(), ("#/name".into(), code.into()));
     }
     assert_eq!(user.post("/v1/projects", json!({})).await.invalid_member(), ("#/name".into(), "required".into()));
-    // A hundred characters, whatever their bytes, and text that would be markup or SQL elsewhere.
+    // A hundred multi-byte characters, and text that looks like SQL or markup.
     for name in ["é".repeat(100), "'; DROP TABLE projects; --".into(), "<script>alert(1)</script>".into()] {
         assert_eq!(user.post("/v1/projects", json!({ "name": name })).await.created()["name"], name);
     }
 }
 
 #[tokio::test]
-async fn metadata_is_bounded_and_holds_text_only() {
+async fn metadata_is_bounded_and_must_be_text() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let many: serde_json::Map<_, _> = (0..51).map(|n| (n.to_string(), json!("x"))).collect();
@@ -119,7 +119,7 @@ async fn metadata_is_bounded_and_holds_text_only() {
 }
 
 #[tokio::test]
-async fn members_that_are_the_servers_to_set_are_unknown_in_a_request() {
+async fn read_only_members_are_unknown_fields_in_a_request() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     for member in ["status", "id", "quota", "project_id", "created_at"] {
@@ -132,7 +132,7 @@ async fn members_that_are_the_servers_to_set_are_unknown_in_a_request() {
 }
 
 #[tokio::test]
-async fn a_foreign_project_and_an_absent_one_are_answered_alike() {
+async fn foreign_and_nonexistent_projects_get_the_same_response() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let key = stranger.key().await;
@@ -145,19 +145,19 @@ async fn a_foreign_project_and_an_absent_one_are_answered_alike() {
 }
 
 #[tokio::test]
-async fn a_viewer_may_read_a_project_and_not_change_it() {
+async fn viewer_can_read_but_not_change_a_project() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
     let path = format!("/v1/projects/{}", owner.project);
     viewer.get(&path).await.ok();
     viewer.patch(&path, json!({ "name": "mine" })).await.problem(403, "insufficient_scope");
-    // On an item the body is judged before the role.
+    // On an item, the body is validated before the role is checked.
     viewer.patch(&path, json!({ "name": "" })).await.problem(422, "validation_failed");
 }
 
 #[tokio::test]
-async fn keys_and_tokens_neither_make_nor_change_projects() {
+async fn keys_and_tokens_cannot_create_or_change_projects() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -173,7 +173,7 @@ async fn keys_and_tokens_neither_make_nor_change_projects() {
 }
 
 #[tokio::test]
-async fn a_suspended_projects_keys_and_tokens_stop_at_once_and_work_again_when_it_is_resumed() {
+async fn suspending_a_project_stops_its_keys_and_tokens_immediately_until_it_is_resumed() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -183,9 +183,9 @@ async fn a_suspended_projects_keys_and_tokens_stop_at_once_and_work_again_when_i
     key.get("/v1/users").await.problem(403, "project_suspended");
     of_key.get("/v1/users").await.problem(403, "project_suspended");
     of_session.get("/v1/users").await.problem(403, "project_suspended");
-    // Its people still see it.
+    // Members still see it.
     assert_eq!(owner.get(&path).await.ok()["status"], "suspended");
-    // Asked again, it says the same.
+    // Suspending is idempotent.
     assert_eq!(owner.post_empty(&format!("{path}/suspend")).await.ok()["status"], "suspended");
     assert_eq!(owner.post_empty(&format!("{path}/resume")).await.ok()["status"], "active");
     key.get("/v1/users").await.ok();
@@ -194,7 +194,7 @@ async fn a_suspended_projects_keys_and_tokens_stop_at_once_and_work_again_when_i
 }
 
 #[tokio::test]
-async fn in_a_project_that_is_not_active_nothing_is_added_or_changed_but_revoked_and_removed() {
+async fn inactive_project_allows_only_revocations_and_removals() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let member = app.member(&owner, Role::Member).await;
@@ -223,7 +223,7 @@ async fn in_a_project_that_is_not_active_nothing_is_added_or_changed_but_revoked
 }
 
 #[tokio::test]
-async fn only_an_archived_project_is_deleted_and_then_it_is_gone_with_all_that_was_in_it() {
+async fn only_an_archived_project_can_be_deleted_with_its_contents() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -236,13 +236,13 @@ async fn only_an_archived_project_is_deleted_and_then_it_is_gone_with_all_that_w
     owner.get(&path).await.problem(404, "not_found");
     key.get("/v1/users").await.problem(401, "invalid_token");
     token.get("/v1/users").await.problem(401, "invalid_token");
-    // What was still to be counted for it stops nothing else from being counted.
+    // Usage of a deleted project that is not yet flushed does not block other usage.
     key.get("/v1/users").await;
     app.flush_usage().await;
 }
 
 #[tokio::test]
-async fn only_an_owner_decides_over_the_project_itself() {
+async fn only_an_owner_can_suspend_resume_archive_or_delete_a_project() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let admin = app.member(&owner, Role::Admin).await;
@@ -256,7 +256,7 @@ async fn only_an_owner_decides_over_the_project_itself() {
 }
 
 #[tokio::test]
-async fn a_change_can_be_bound_to_the_state_that_was_seen() {
+async fn if_match_makes_an_update_conditional() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let path = format!("/v1/projects/{}", owner.project);
@@ -275,7 +275,7 @@ async fn a_change_can_be_bound_to_the_state_that_was_seen() {
     change("nonsense").await.problem(400, "malformed_request");
     change(&format!("\"other\", {newer}")).await.ok();
     change("*").await.ok();
-    // What is not there has no state; what is wrong with the body comes first.
+    // 404 and validation errors take precedence over `If-Match`.
     let absent = owner.request("PATCH", "/v1/projects/proj_1").json(&json!({})).header("if-match", &etag);
     absent.send().await.problem(404, "not_found");
     let invalid = owner.request("PATCH", &path).json(&json!({ "name": "" })).header("if-match", &etag);
@@ -283,7 +283,7 @@ async fn a_change_can_be_bound_to_the_state_that_was_seen() {
 }
 
 #[tokio::test]
-async fn a_state_seen_by_two_is_changed_by_one() {
+async fn only_one_of_two_updates_with_the_same_etag_succeeds() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let path = format!("/v1/projects/{}", owner.project);
@@ -297,7 +297,7 @@ async fn a_state_seen_by_two_is_changed_by_one() {
 }
 
 #[tokio::test]
-async fn projects_are_listed_by_how_they_stand() {
+async fn projects_can_be_filtered_by_status() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let other = owner.post("/v1/projects", json!({ "name": "Another" })).await.created();

@@ -1,5 +1,4 @@
-//! Properties of what reads a client's text: nothing it is given makes it panic, and what it takes it
-//! takes in one way only.
+//! Properties of the parsers of client input: no input causes a panic, and each value has one accepted form.
 
 use std::net::SocketAddr;
 
@@ -19,7 +18,7 @@ use cloudapi::{
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// JSON values, with a leaning to what is hard to read.
+/// Arbitrary JSON values, including edge cases.
 fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -38,7 +37,7 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Whether two values are the same to JSON, for which 1.0 is 1.
+/// Whether two values are equal in JSON, where 1.0 equals 1.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
@@ -52,7 +51,7 @@ fn same(a: &Value, b: &Value) -> bool {
 
 proptest! {
     #[test]
-    fn an_id_is_read_from_its_own_spelling_and_from_no_other(number in 1u128.., text in "\\PC{0,40}") {
+    fn id_is_parsed_only_from_its_canonical_form(number in 1u128.., text in "\\PC{0,40}") {
         let id = ProjectId::from_u128(number);
         prop_assert_eq!(id.to_string().parse(), Ok(id));
         prop_assert!(id.to_string().to_uppercase().parse::<ProjectId>().is_err());
@@ -64,7 +63,7 @@ proptest! {
     }
 
     #[test]
-    fn a_secret_is_read_whole_or_not_at_all(at in 0usize..57, with in any::<char>(), text in "\\PC{0,80}") {
+    fn secret_is_parsed_only_complete_and_unchanged(at in 0usize..57, with in any::<char>(), text in "\\PC{0,80}") {
         let secret = Secret::generate(SecretKind::Key);
         let mut changed: Vec<char> = secret.expose().chars().collect();
         let differs = changed[at] != with;
@@ -78,14 +77,14 @@ proptest! {
     }
 
     #[test]
-    fn strict_json_reads_what_any_json_parser_writes(value in values()) {
+    fn strict_json_parses_any_serialized_json(value in values()) {
         let text = serde_json::to_vec(&value).unwrap();
         let read = json::parse(&text).unwrap();
         prop_assert!(same(&read, &value), "{} is not {}", read, value);
     }
 
     #[test]
-    fn strict_json_never_panics_and_takes_nothing_that_others_refuse(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn strict_json_never_panics_and_accepts_nothing_that_serde_json_rejects(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(value) = json::parse(&bytes) {
             prop_assert!(same(&serde_json::from_slice(&bytes).unwrap(), &value));
         }
@@ -99,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn a_lists_query_is_judged_without_panic(limit in any::<Option<i64>>(), cursor in any::<Option<String>>(), order in any::<Option<String>>()) {
+    fn list_query_is_validated_without_panic(limit in any::<Option<i64>>(), cursor in any::<Option<String>>(), order in any::<Option<String>>()) {
         let mut query = serde_json::Map::new();
         for (name, value) in [("limit", limit.map(Value::from)), ("cursor", cursor.clone().map(Value::from)), ("order", order.clone().map(Value::from))] {
             if let Some(value) = value {
@@ -108,7 +107,7 @@ proptest! {
         }
         let query = Value::Object(query);
         let fits = limit.is_none_or(|limit| (1..=100).contains(&limit)) && order.is_none_or(|order| matches!(order.as_str(), "asc" | "desc"));
-        // How long a cursor may be is the description's to say; which ones are ids, the page's.
+        // The schema limits the length of a cursor; `page` checks that it is an ID.
         if ListQuery::<Everything>::rules().faults(&query).is_empty() {
             prop_assert!(fits, "{}", query);
             let query: ListQuery<Everything> = serde_json::from_value(query).unwrap();
@@ -118,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn texts_of_every_kind_are_read_or_refused_without_panic(text in "\\PC{0,60}") {
+    fn any_text_is_parsed_or_rejected_without_panic(text in "\\PC{0,60}") {
         let _ = (text.parse::<Email>(), text.parse::<RateLimit>(), Timestamp::parse(&text));
         if let Ok(network) = text.parse::<Cidr>() {
             prop_assert_eq!(network.to_string().parse::<Cidr>(), Ok(network));
@@ -126,19 +125,19 @@ proptest! {
     }
 
     #[test]
-    fn an_address_reads_the_same_after_it_has_been_read(text in "[a-zA-ZéÉß.@ ]{0,20}@[a-zA-Z.]{1,10}") {
+    fn normalized_email_address_parses_to_itself(text in "[a-zA-ZéÉß.@ ]{0,20}@[a-zA-Z.]{1,10}") {
         if let Ok(email) = text.parse::<Email>() {
             prop_assert_eq!(email.to_string().parse::<Email>().unwrap(), email);
         }
     }
 
     #[test]
-    fn an_untrusted_peer_is_its_own_client_whatever_it_says(forwarded in "\\PC{0,80}", peer in any::<(u8, u8)>()) {
+    fn client_address_of_an_untrusted_peer_is_its_own(forwarded in "\\PC{0,80}", peer in any::<(u8, u8)>()) {
         let trusted: Vec<Cidr> = vec!["10.0.0.0/8".parse().unwrap()];
         let peer: SocketAddr = format!("203.0.{}.{}:1", peer.0, peer.1).parse().unwrap();
         prop_assert_eq!(client_address(peer, &forwarded, &trusted), peer.ip());
         let proxy: SocketAddr = "10.0.0.1:1".parse().unwrap();
-        // The last address is what the proxy itself saw.
+        // The proxy itself appended the last address.
         let forwarded = forwarded + ",198.51.100.7";
         prop_assert_eq!(client_address(proxy, &forwarded, &trusted).to_string(), "198.51.100.7");
     }

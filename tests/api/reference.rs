@@ -1,12 +1,11 @@
-//! The published reference, literally: every request shown there, and every member of each answer
-//! shown there with that type.
+//! The published reference: every example request, and every member of each example response with its type.
 
 use cloudapi::cli::{demo, quick_start};
 use serde_json::{Value, json};
 
 use crate::support::{Identity, Key, Session, TestApp};
 
-/// Every member that `shown` has is in `given`, with the same type.
+/// Checks that `given` has every member of `shown`, with the same type.
 #[track_caller]
 fn has_the_members_of(given: &Value, shown: &Value) {
     match (given, shown) {
@@ -26,7 +25,7 @@ fn has_the_members_of(given: &Value, shown: &Value) {
     }
 }
 
-/// The reference's world, as a first start loads it, with a session and a key for it.
+/// Loads the reference's examples like a first start does. Returns a session and a key.
 async fn world(app: &TestApp) -> (Session<'_>, Key<'_>) {
     demo::load_if_empty(app).await.unwrap();
     let (session, key) = quick_start::credentials(app).await.unwrap();
@@ -75,7 +74,7 @@ async fn list_the_users_visible_to_the_project() {
     has_the_members_of(&listed, &json!({ "data": [{ "id": "usr_8f2", "email": "ada@example.com", "role": "admin" }] }));
     let admin = listed["data"].as_array().unwrap().iter().find(|user| user["id"] == "usr_8f2").unwrap();
     assert_eq!(admin["role"], "admin");
-    // The published cursor works whether or not more follows.
+    // The published cursor works even if no items follow.
     let page = key.get("/v1/users?limit=1").await.ok();
     assert_eq!(page["next_cursor"], page["data"][0]["id"]);
     key.get("/v1/users?limit=25&cursor=usr_8f2").await.ok();
@@ -113,7 +112,7 @@ async fn revoke_the_spare_key_with_the_published_request() {
 }
 
 #[tokio::test]
-async fn the_examples_are_loaded_once_and_never_into_a_database_in_use() {
+async fn examples_are_loaded_once_and_never_into_a_database_in_use() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     demo::load_if_empty(&app).await.unwrap();

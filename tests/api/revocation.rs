@@ -1,5 +1,5 @@
-//! What is taken from a credential is taken everywhere before the answer: two servers on one database, one of which
-//! has the credential cached when the other is told.
+//! Revocations and restrictions of a credential take effect on every node before the response. Two servers run on one
+//! database; one has the credential cached when the other changes it.
 
 use std::{future::Future, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::support::{Bearer, Identity, Key, Session, TestApp, eventually};
 const USERS: &str = "/v1/users?limit=1";
 const SESSIONS: &str = "/v1/sessions?limit=1";
 
-/// Two servers: changes are made here, and credentials used there.
+/// Two servers: changes are made `here`, credentials are used `there`.
 struct Two {
     here: TestApp,
     there: TestApp,
@@ -32,12 +32,12 @@ impl Two {
         Bearer { app: &self.there, secret: secret.to_owned() }
     }
 
-    /// Uses a credential there, twice, so that it is cached if there is a cache.
+    /// Uses a credential `there` twice, so that it is cached if there is a cache.
     async fn cached(&self, secret: &str, path: &str) -> Bearer<'_> {
         let bearer = self.there(secret);
         bearer.get(path).await.ok();
-        // Not at once on a machine that has just lost its lease, because nothing happened on it for a while.
-        eventually("it is answered from the cache", async || {
+        // On a slow machine, the node may have just lost its lease.
+        eventually("a cache hit", async || {
             let hits = self.there.cache_hits();
             bearer.get(path).await.ok();
             (self.there.node.credentials.is_none() || self.there.cache_hits() > hits).then_some(())
@@ -47,11 +47,11 @@ impl Two {
     }
 }
 
-/// A key of a new project, a token under it and one under that, all cached there.
+/// A key of a new project, a token that it issued, and a token that the token issued; all cached `there`.
 struct Chain<'a> {
     owner: Session<'a>,
     key: Key<'a>,
-    /// The key, the token and the token's token, as they are used there.
+    /// The key, the token and the nested token, as used `there`.
     used: [Bearer<'a>; 3],
     token_ids: [String; 2],
 }
@@ -78,7 +78,7 @@ impl Chain<'_> {
         format!("/v1/projects/{}{action}", self.owner.project)
     }
 
-    /// What using each of the three answers.
+    /// Error code of a request with each of the three, or "ok".
     async fn answers(&self) -> Vec<String> {
         let mut answers = Vec::new();
         for used in &self.used {
@@ -90,7 +90,7 @@ impl Chain<'_> {
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_dead_on_another_server_with_all_that_it_issued() {
+async fn revoked_key_and_its_tokens_are_rejected_on_another_server() {
     let two = Two::start().await;
     let chain = chain(&two).await;
     chain.owner.delete(&chain.key_path()).await.ok();
@@ -98,7 +98,7 @@ async fn a_revoked_key_is_dead_on_another_server_with_all_that_it_issued() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_dead_on_another_server_with_all_that_it_issued_and_nothing_else_is() {
+async fn revoked_token_and_only_its_tokens_are_rejected_on_another_server() {
     let two = Two::start().await;
     let chain = chain(&two).await;
     chain.owner.delete(&format!("/v1/tokens/{}", chain.token_ids[1])).await.ok();
@@ -108,7 +108,7 @@ async fn a_revoked_token_is_dead_on_another_server_with_all_that_it_issued_and_n
 }
 
 #[tokio::test]
-async fn scopes_taken_from_a_key_are_taken_on_another_server_and_given_back_there() {
+async fn removing_and_restoring_a_keys_scopes_takes_effect_on_another_server() {
     let two = Two::start().await;
     let chain = chain(&two).await;
     chain.owner.patch(&chain.key_path(), json!({ "scopes": ["usage:read"] })).await.ok();
@@ -118,7 +118,7 @@ async fn scopes_taken_from_a_key_are_taken_on_another_server_and_given_back_ther
 }
 
 #[tokio::test]
-async fn a_keys_earlier_end_holds_on_another_server() {
+async fn earlier_expiry_of_a_key_takes_effect_on_another_server() {
     let two = Two::start().await;
     let chain = chain(&two).await;
     let end = two.here.clock.now().plus(Duration::from_secs(60));
@@ -126,13 +126,13 @@ async fn a_keys_earlier_end_holds_on_another_server() {
     assert_eq!(chain.answers().await, ["ok"; 3]);
     two.here.clock.advance(Duration::from_secs(61));
     assert_eq!(chain.answers().await, ["token_expired", "token_revoked", "token_revoked"]);
-    // And what has expired stays so, whatever becomes of the wall clock.
+    // An expired key stays expired when the wall clock is set back.
     two.here.clock.set_back(Duration::from_secs(3600));
     assert_eq!(chain.answers().await, ["token_expired", "token_revoked", "token_revoked"]);
 }
 
 #[tokio::test]
-async fn a_keys_networks_and_rate_hold_on_another_server() {
+async fn allowed_ips_and_rate_limit_of_a_key_take_effect_on_another_server() {
     let two = Two::start().await;
     let chain = chain(&two).await;
     chain.owner.patch(&chain.key_path(), json!({ "allowed_ips": ["203.0.113.1"] })).await.ok();
@@ -143,7 +143,7 @@ async fn a_keys_networks_and_rate_hold_on_another_server() {
 }
 
 #[tokio::test]
-async fn a_rotated_keys_old_secret_ends_on_another_server_when_its_overlap_does() {
+async fn old_secret_of_a_rotated_key_expires_on_another_server_after_its_overlap() {
     let two = Two::start().await;
     let chain = chain(&two).await;
     let rotate = format!("{}/rotate", chain.key_path());
@@ -157,7 +157,7 @@ async fn a_rotated_keys_old_secret_ends_on_another_server_when_its_overlap_does(
 }
 
 #[tokio::test]
-async fn a_suspended_project_is_suspended_on_another_server_and_resumed_there() {
+async fn suspend_resume_archive_and_delete_of_a_project_take_effect_on_another_server() {
     let two = Two::start().await;
     let chain = chain(&two).await;
     chain.owner.post_empty(&chain.project_path("/suspend")).await.ok();
@@ -171,7 +171,7 @@ async fn a_suspended_project_is_suspended_on_another_server_and_resumed_there() 
 }
 
 #[tokio::test]
-async fn what_a_member_issued_follows_their_role_on_another_server_and_ends_with_their_membership() {
+async fn tokens_of_a_member_follow_role_and_membership_on_another_server() {
     let two = Two::start().await;
     let owner = two.here.owner().await;
     let admin = two.here.member(&owner, Role::Admin).await;
@@ -189,7 +189,7 @@ async fn what_a_member_issued_follows_their_role_on_another_server_and_ends_with
 }
 
 #[tokio::test]
-async fn a_session_that_is_signed_out_is_signed_out_on_another_server() {
+async fn revoked_session_is_rejected_on_another_server() {
     let two = Two::start().await;
     let user = two.here.user().await;
     let (second, third) = (two.here.another_session(&user).await, two.here.another_session(&user).await);
@@ -205,7 +205,7 @@ async fn a_session_that_is_signed_out_is_signed_out_on_another_server() {
 }
 
 #[tokio::test]
-async fn a_changed_password_ends_the_other_sessions_on_another_server() {
+async fn password_change_revokes_the_other_sessions_on_another_server() {
     let two = Two::start().await;
     let user = two.here.user().await;
     two.here.set_password(&user, "correct horse battery staple").await;
@@ -219,7 +219,7 @@ async fn a_changed_password_ends_the_other_sessions_on_another_server() {
 }
 
 #[tokio::test]
-async fn what_is_introspected_from_the_cache_ends_at_once_too() {
+async fn introspection_from_the_cache_sees_a_revocation_immediately() {
     let two = Two::start().await;
     let chain = chain(&two).await;
     let asking = two.cached(&chain.owner.key().await.secret, USERS).await;
@@ -232,23 +232,23 @@ async fn what_is_introspected_from_the_cache_ends_at_once_too() {
     assert_eq!(ask().await, json!(false));
 }
 
-/// Somebody on the same database who says nothing: a node that hangs.
+/// Adds a node that hangs: it never acknowledges anything.
 async fn join_a_silent_node(db: &PgPool) -> Uuid {
     let node = Uuid::new_v4();
     sqlx::query("INSERT INTO auth_nodes (node_id) VALUES ($1)").bind(node).execute(db).await.unwrap();
     node
 }
 
-/// Sees that what `recalls` is not answered although every node but the silent one has confirmed it; lets the silent
-/// one confirm it, and gives the answer.
+/// Checks that `recalls` gets no response while only the silent node has not confirmed. Then confirms for the silent node
+/// and returns the response.
 async fn answered_when_confirmed<T>(two: &Two, silent: Uuid, recalls: impl Future<Output = T>) -> T {
     let db = &two.here.db;
     let others =
         "SELECT bool_and(acked_seq = (SELECT seq FROM auth_clock)) IS NOT FALSE FROM auth_nodes WHERE node_id <> $1";
     let only_the_silent_one_is_missing = async {
-        // So long that it has come to the waiting; were it answered too early, it would be by now.
+        // Long enough to reach the wait: an early response would have arrived by now.
         tokio::time::sleep(Duration::from_millis(200)).await;
-        eventually("all but one confirm", async || {
+        eventually("all nodes but one to confirm", async || {
             let confirmed: bool = sqlx::query_scalar(others).bind(silent).fetch_one(db).await.unwrap();
             confirmed.then_some(())
         })
@@ -256,7 +256,7 @@ async fn answered_when_confirmed<T>(two: &Two, silent: Uuid, recalls: impl Futur
     };
     let mut recalls = std::pin::pin!(recalls);
     tokio::select! {
-        _ = &mut recalls => panic!("answered although a node had not confirmed it"),
+        _ = &mut recalls => panic!("response before every node confirmed"),
         () = only_the_silent_one_is_missing => {}
     }
     let confirm = "UPDATE auth_nodes SET acked_seq = (SELECT seq FROM auth_clock) WHERE node_id = $1";
@@ -264,14 +264,14 @@ async fn answered_when_confirmed<T>(two: &Two, silent: Uuid, recalls: impl Futur
     recalls.await
 }
 
-/// Lets the silent node fall behind again, but not for so long that it is counted out.
+/// Makes the silent node fall behind again, but not long enough to be removed.
 async fn silence(db: &PgPool, node: Uuid) {
     let sql = "UPDATE auth_nodes SET acked_seq = 0, stamp = stamp + 1 WHERE node_id = $1";
     sqlx::query(sql).bind(node).execute(db).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_revocation_is_answered_when_every_server_has_confirmed_it_and_so_is_its_repetition() {
+async fn revocation_and_its_repetition_wait_until_every_server_has_confirmed() {
     let two = Two::start().await;
     let owner = two.here.owner().await;
     let key = owner.key().await;
@@ -284,7 +284,7 @@ async fn a_revocation_is_answered_when_every_server_has_confirmed_it_and_so_is_i
 }
 
 #[tokio::test]
-async fn a_narrowing_that_is_sent_again_with_its_key_waits_like_the_first() {
+async fn retried_restriction_of_a_key_waits_like_the_first_request() {
     let two = Two::start().await;
     let owner = two.here.owner().await;
     let key = owner.key().await;
@@ -302,7 +302,7 @@ async fn a_narrowing_that_is_sent_again_with_its_key_waits_like_the_first() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_holds_a_revocation_up_until_its_lease_has_ended_and_no_longer() {
+async fn silent_server_delays_a_revocation_only_until_its_lease_has_expired() {
     let two = Two::start().await;
     let owner = two.here.owner().await;
     let key = owner.key().await;
@@ -310,8 +310,8 @@ async fn a_server_that_says_nothing_holds_a_revocation_up_until_its_lease_has_en
     owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
     let by_time = two.here.node.figures.recalls_by_time.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(by_time, 1);
-    // The others count it out, and wait for it no more.
-    eventually("the silent one is counted out", async || {
+    // The other nodes remove it and no longer wait for it.
+    eventually("the silent node to be removed", async || {
         let nodes: i64 = sqlx::query_scalar("SELECT count(*) FROM auth_nodes WHERE acked_seq = 0")
             .fetch_one(&two.here.db)
             .await
@@ -322,12 +322,12 @@ async fn a_server_that_says_nothing_holds_a_revocation_up_until_its_lease_has_en
 }
 
 #[tokio::test]
-async fn a_server_that_was_counted_out_begins_anew() {
+async fn removed_server_rejoins_with_an_empty_cache() {
     let two = Two::start().await;
     let chain = chain(&two).await;
     sqlx::query("DELETE FROM auth_nodes").execute(&two.here.db).await.unwrap();
-    // Nobody waits for the other server, which notices within a second and trusts nothing from before.
-    eventually("both are back", async || {
+    // Neither node is waited for. Each notices within a second and drops its cache.
+    eventually("both nodes to rejoin", async || {
         let nodes: i64 = sqlx::query_scalar("SELECT count(*) FROM auth_nodes WHERE acked_seq > 0 OR stamp > 0")
             .fetch_one(&two.here.db)
             .await
@@ -341,21 +341,21 @@ async fn a_server_that_was_counted_out_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_cut_is_noticed_and_nothing_cached_is_trusted() {
+async fn gap_in_the_invalidation_log_empties_the_cache() {
     let two = Two::start().await;
     let chain = chain(&two).await;
-    // As if this server had slept while the log lost what it had not read.
+    // As if the log had lost entries that this node had not read.
     sqlx::query("UPDATE auth_clock SET seq = seq + 10").execute(&two.here.db).await.unwrap();
     sqlx::query("UPDATE keys SET revoked_at = now() WHERE project_id = $1")
         .bind(chain.owner.project.parse::<cloudapi::base::id::ProjectId>().unwrap())
         .execute(&two.here.db)
         .await
         .unwrap();
-    eventually("the gap is noticed", async || (chain.answers().await == ["token_revoked"; 3]).then_some(())).await;
+    eventually("the gap to be noticed", async || (chain.answers().await == ["token_revoked"; 3]).then_some(())).await;
 }
 
 #[tokio::test]
-async fn readyz_shows_the_lease_and_a_server_that_stops_signs_off() {
+async fn readyz_shows_the_lease_and_a_stopped_server_removes_its_node() {
     let two = Two::start().await;
     let checks = |app: &TestApp| {
         let request = app.nobody().request("GET", "/readyz");
@@ -369,7 +369,7 @@ async fn readyz_shows_the_lease_and_a_server_that_stops_signs_off() {
     eventually("a lease", async || (checks(&two.here).await == "ok").then_some(())).await;
     let (id, db) = (two.there.node.id, two.here.db.clone());
     drop(two.there);
-    eventually("it signs off", async || {
+    eventually("the node to be removed", async || {
         let there: Option<Value> = sqlx::query_scalar("SELECT to_jsonb(n) FROM auth_nodes n WHERE node_id = $1")
             .bind(id)
             .fetch_optional(&db)

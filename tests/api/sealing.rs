@@ -1,4 +1,4 @@
-//! How entries get their places in the audit trail, whatever happens to servers and their database.
+//! Sealing of audit entries, also when servers or database connections fail.
 
 use std::{process::Command, time::Duration};
 
@@ -28,18 +28,18 @@ async fn make_key(owner: &Session<'_>, name: &str) {
     owner.post("/v1/keys", json!({ "project_id": owner.project, "name": name })).await.created();
 }
 
-/// Starts a server in a process of its own, and waits until it serves.
+/// Starts a server process and waits until it is ready.
 async fn ready(app: &TestApp, command: Command) -> Server {
     let server = Server::start(command);
     let url = format!("{}/readyz", server.url);
-    eventually("a server that is ready", async || {
+    eventually("the server to be ready", async || {
         (app.http.get(&url).send().await.ok()?.status() == 200).then_some(())
     })
     .await;
     server
 }
 
-/// Keeps every server from sealing, until it is dropped.
+/// Prevents every server from sealing until the connection is dropped.
 async fn hold_the_seal(app: &TestApp) -> PgConnection {
     let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
     sqlx::query("SELECT pg_advisory_lock($1)").bind(0x636c_6f75_6441_7564_i64).execute(&mut db).await.unwrap();
@@ -47,7 +47,7 @@ async fn hold_the_seal(app: &TestApp) -> PgConnection {
 }
 
 #[tokio::test]
-async fn eight_writers_at_once_make_a_chain_without_a_gap() {
+async fn eight_concurrent_writers_produce_a_chain_without_a_gap() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     join_all((0..8).map(async |writer| {
@@ -58,15 +58,15 @@ async fn eight_writers_at_once_make_a_chain_without_a_gap() {
     .await;
     let told = sealed(&app.db).await;
     assert_eq!(told.len(), 81);
-    // Of each writer in the order in which it wrote.
+    // Entries of each writer are in the order of its writes.
     for writer in 0..8 {
         let names = told.iter().filter_map(|entry| entry["changes"]["name"].as_str());
         let of_writer: Vec<_> = names.filter(|name| name.starts_with(&format!("{writer}-"))).collect();
         assert_eq!(of_writer, (0..10).map(|number| format!("{writer}-{number}")).collect::<Vec<_>>());
     }
-    // And those who follow know how far it goes.
+    // Readers are notified of the last entry.
     let last: AuditId = told.last().unwrap()["id"].as_str().unwrap().parse().unwrap();
-    eventually("word of the last entry", async || (*app.sealing.last.borrow() == last).then_some(())).await;
+    eventually("notification of the last entry", async || (*app.sealing.last.borrow() == last).then_some(())).await;
     assert_eq!(app.sealing.lag(), Duration::ZERO);
 }
 
@@ -96,12 +96,13 @@ async fn two_servers_seal_one_chain_without_a_fork() {
     let told = sealed(&app.db).await;
     let last: AuditId = told.last().unwrap()["id"].as_str().unwrap().parse().unwrap();
     for server in [&app, &other] {
-        eventually("word of the last entry", async || (*server.sealing.last.borrow() == last).then_some(())).await;
+        eventually("notification of the last entry", async || (*server.sealing.last.borrow() == last).then_some(()))
+            .await;
     }
 }
 
 #[tokio::test]
-async fn what_a_killed_server_has_staged_is_sealed_by_another() {
+async fn entries_staged_by_a_killed_server_are_sealed_by_another() {
     let app = TestApp::start().await;
     let deployment = Deployment::new();
     let mut command = deployment.command(&["serve"]);
@@ -121,17 +122,17 @@ async fn what_a_killed_server_has_staged_is_sealed_by_another() {
     assert_eq!(answer.status(), 201);
     assert!(server.end(Signal::SIGKILL).was_killed());
     assert_eq!(staged(&app.db).await, 1);
-    eventually("a lag", async || (!app.sealing.lag().is_zero()).then_some(())).await;
+    eventually("a sealing lag", async || (!app.sealing.lag().is_zero()).then_some(())).await;
     drop(lock);
     let told = sealed_since(&app.db, known).await;
     assert_eq!((told.len(), &told[0]["action"]), (1, &json!("project.created")));
 }
 
 #[tokio::test]
-async fn a_server_that_stops_seals_what_is_staged_and_tells_of_what_it_refused() {
+async fn stopping_server_seals_staged_entries_and_records_denials() {
     let app = TestApp::start().await;
     let deployment = Deployment::new();
-    // Of its own: nobody else does what it leaves undone.
+    // A separate database: no other server seals the rest.
     let database = cluster::fresh_database().await;
     let mut command = deployment.command(&["serve"]);
     command.env("DATABASE_URL", cluster::url(&database));
@@ -155,7 +156,7 @@ async fn a_server_that_stops_seals_what_is_staged_and_tells_of_what_it_refused()
 }
 
 #[tokio::test]
-async fn sealing_goes_on_when_connections_are_lost_and_past_what_is_no_entry() {
+async fn sealing_survives_lost_connections_and_unreadable_entries() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let known = sealed(&app.db).await.len();
@@ -167,12 +168,12 @@ async fn sealing_goes_on_when_connections_are_lost_and_past_what_is_no_entry() {
         let sql = "INSERT INTO audit_staged (project_id, entry) VALUES ($1, $2)";
         sqlx::query(sql).bind(owner.project.parse::<ProjectId>().unwrap()).bind(entry).execute(&mut db).await.unwrap();
     }
-    eventually("a write", async || {
+    eventually("a successful write", async || {
         let reply = owner.post("/v1/keys", json!({ "project_id": owner.project })).await;
         (reply.status == 201).then_some(())
     })
     .await;
-    // Not by the server's own connections: some may be among those that were cut.
+    // Uses a new pool: some of the server's connections may have been cut.
     let look = PgPool::connect_with(app.db.connect_options().as_ref().clone()).await.unwrap();
     let told = sealed_since(&look, known).await;
     let found: Vec<_> =
@@ -187,7 +188,7 @@ async fn sealing_goes_on_when_connections_are_lost_and_past_what_is_no_entry() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_chain_is_signed_within_a_minute_and_not_again_when_nothing_follows() {
+async fn checkpoint_is_signed_within_a_minute_and_not_again_without_new_entries() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     sealed(&app.db).await;
@@ -215,11 +216,11 @@ async fn the_end_of_a_chain_is_signed_within_a_minute_and_not_again_when_nothing
     .unwrap();
     let entry: Value = serde_json::from_slice(&entry).unwrap();
     assert_eq!((end, &entry["action"], &entry["seq"]), (hash, &json!("audit.checkpoint"), &json!(2)));
-    // Wherever logs go, it has left the database.
+    // The log is a copy of the signature outside the database.
     let signature = entry["changes"]["signature"].as_str().unwrap();
     eventually("the log line", async || app.witness.logged().contains(signature).then_some(())).await;
 
-    // Two looks later, an hour on: nothing is new.
+    // An hour later, no checkpoint follows: there was nothing new to sign.
     app.clock.advance(Duration::from_secs(3600));
     make_key(&owner, "n").await;
     assert_eq!(sealed(&app.db).await.len(), 2);

@@ -1,5 +1,5 @@
-//! No secret that was ever issued is anywhere to be found: not in a log, not in the database. Every test with a
-//! [`TestApp`] looks for those that it met; here are a workload on a real server, and the search itself.
+//! No issued secret is in a log or in the database. Every test with a [`TestApp`] searches for the secrets that it saw;
+//! these tests run a workload on a real server and test the search itself.
 
 use cloudapi::base::secret::SecretKind;
 use nix::sys::signal::Signal;
@@ -24,7 +24,7 @@ impl Client<'_> {
     async fn call(&mut self, method: &str, path: &str, secret: &str, body: Option<Value>) -> Value {
         let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.server.url));
         if !secret.is_empty() {
-            // What is kept for a second sending is searched too.
+            // Stored responses for retries are searched too.
             request = request.bearer_auth(secret).header("idempotency-key", format!("{method}{path}"));
         }
         if let Some(body) = body {
@@ -46,7 +46,7 @@ async fn secrets_are_in_no_log_and_in_no_table() {
     let database = cluster::empty_database().await;
     let deployment = Deployment::new();
     let url = cluster::url(&database);
-    // As much log as an operator may ask for.
+    // The most verbose log level.
     let mut serve = deployment.command(&["serve", "--log", "debug"]);
     serve.env("DATABASE_URL", &url);
     let server = Server::start(serve);
@@ -60,9 +60,12 @@ async fn secrets_are_in_no_log_and_in_no_table() {
     let project = made["project"]["id"].clone();
 
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    // The command may have overtaken the server in making the tables.
+    // The command may have created the tables before the server did.
     let ready = format!("{}/readyz", server.url);
-    eventually("ready", async || (http.get(&ready).send().await.unwrap().status() == 200).then_some(())).await;
+    eventually("the server to be ready", async || {
+        (http.get(&ready).send().await.unwrap().status() == 200).then_some(())
+    })
+    .await;
     let mut client = Client { server: &server, http, secrets: vec![session.clone(), PASSWORD.into()] };
     let key = client.call("POST", "/v1/keys", &session, Some(json!({ "project_id": project }))).await;
     let (key_id, key) = (key["id"].as_str().unwrap().to_owned(), key["key"].as_str().unwrap().to_owned());
@@ -82,7 +85,7 @@ async fn secrets_are_in_no_log_and_in_no_table() {
     client.secrets.push(better.into());
     let body = json!({ "current_password": PASSWORD, "new_password": better });
     client.call("POST", "/v1/users/me/password", &joan, Some(body)).await;
-    // Where a secret does not belong, and in bodies and ids that are wrong.
+    // Secrets in wrong places, and in invalid bodies and IDs.
     client.call("GET", &format!("/v1/users?access_token={key}"), "", None).await;
     client.call("GET", &format!("/v1/users?limit={key}"), &key, None).await;
     client.call("GET", &format!("/v1/keys/{key}"), &session, None).await;
@@ -95,24 +98,27 @@ async fn secrets_are_in_no_log_and_in_no_table() {
     let ended = server.end(Signal::SIGTERM);
     let log = ended.output.join("\n") + &ended.errors.join("\n");
     let dump = dump(&database).await;
-    assert!(log.contains("/v1/keys/{key_id}") && dump.contains("joan@example.com"), "the haystacks are there");
+    assert!(
+        log.contains("/v1/keys/{key_id}") && dump.contains("joan@example.com"),
+        "the log or the dump is incomplete"
+    );
     for secret in secrets {
         assert!(!log.contains(&secret), "in the log: {secret}");
         assert!(!dump.contains(&secret), "in the database: {secret}");
-        // What a person is shown of it is its beginning.
+        // Only the beginning of a secret may be shown.
         let (_, end) = secret.split_at(secret.len().min(14));
-        assert!(end.len() < 12 || !(log.contains(end) || dump.contains(end)), "the end of it: {secret}");
+        assert!(end.len() < 12 || !(log.contains(end) || dump.contains(end)), "the end of a secret: {secret}");
     }
 }
 
 #[tokio::test]
-async fn a_secret_that_is_kept_or_logged_is_found_in_whatever_form() {
+async fn stored_or_logged_secret_is_found_in_any_form() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     app.set_password(&owner, "a password that nobody else has").await;
     assert_eq!(app.witness.leaks(), Leaks::default());
-    // The haystacks are there.
+    // The log is captured.
     key.request("GET", "/v1/projects").header("x-request-id", "straw-in-the-stack").send().await.ok();
     assert!(app.witness.logged().contains("straw-in-the-stack"));
 

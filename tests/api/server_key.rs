@@ -1,4 +1,4 @@
-//! The deployment's key: made once, kept from others' eyes, and the same on all servers of a deployment.
+//! The server key: created once, readable only by its owner, and the same on all servers of a deployment.
 
 use std::{
     fs,
@@ -19,19 +19,19 @@ fn key_file(deployment: &Deployment) -> PathBuf {
     deployment.folder().join("data/secret.key")
 }
 
-/// A server of `deployment` on a database that others may share.
+/// `serve` command of `deployment` on a shared database.
 fn on(deployment: &Deployment, database: &PgConnectOptions) -> Command {
     let mut command = deployment.command(&["serve"]);
     command.env("DATABASE_URL", cluster::url(database));
     command
 }
 
-/// Starts a server that does not come to serve; gives what it says.
+/// Runs a server that must fail to start. Returns its error output.
 fn refused(mut command: Command) -> String {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(output.stdout.is_empty(), "it says that it serves");
+    assert!(output.stdout.is_empty(), "unexpected output");
     said
 }
 
@@ -42,7 +42,7 @@ fn serves(command: Command) -> Server {
 }
 
 #[tokio::test]
-async fn the_key_is_made_with_a_warning_for_its_owner_alone_and_found_again() {
+async fn key_is_created_with_mode_600_and_reused() {
     let (deployment, database) = (Deployment::new(), cluster::fresh_database().await);
     let ended = serves(on(&deployment, &database)).end(Signal::SIGTERM);
     ended.expect_success();
@@ -57,7 +57,7 @@ async fn the_key_is_made_with_a_warning_for_its_owner_alone_and_found_again() {
 }
 
 #[tokio::test]
-async fn whoever_makes_the_key_is_told_to_keep_it_and_whoever_leaves_it_open_to_close_it() {
+async fn new_key_is_logged_and_a_key_readable_by_others_is_warned_about() {
     let (deployment, database) = (Deployment::new(), cluster::fresh_database().await);
     let server = Server::start(on(&deployment, &database));
     server.wait_for_error("created the deployment's key");
@@ -69,20 +69,20 @@ async fn whoever_makes_the_key_is_told_to_keep_it_and_whoever_leaves_it_open_to_
 }
 
 #[tokio::test]
-async fn a_server_with_another_key_than_its_deployments_does_not_start_and_says_what_to_do() {
+async fn server_with_a_different_key_than_its_deployment_fails_with_a_remedy() {
     let (first, second, database) = (Deployment::new(), Deployment::new(), cluster::fresh_database().await);
     serves(on(&first, &database)).end(Signal::SIGTERM).expect_success();
 
     let said = refused(on(&second, &database));
     assert!(said.contains("copy the file") && said.contains("CLOUDAPI_SECRET_KEY_FILE"), "{said}");
-    // What it says is what helps.
+    // The suggested remedy works.
     let mut command = on(&second, &database);
     command.env("CLOUDAPI_SECRET_KEY_FILE", key_file(&first));
     serves(command).end(Signal::SIGTERM).expect_success();
 }
 
 #[tokio::test]
-async fn of_two_first_servers_with_keys_of_their_own_one_serves() {
+async fn of_two_first_servers_with_different_keys_one_serves() {
     let (first, second, database) = (Deployment::new(), Deployment::new(), cluster::fresh_database().await);
     let starts = [&first, &second].map(|deployment| {
         let command = on(deployment, &database);
@@ -102,10 +102,10 @@ async fn of_two_first_servers_with_keys_of_their_own_one_serves() {
 }
 
 #[tokio::test]
-async fn servers_that_make_the_key_of_one_folder_at_once_have_the_same_one() {
+async fn servers_that_concurrently_create_a_key_in_one_folder_use_the_same_key() {
     let (deployment, database) = (Deployment::new(), cluster::fresh_database().await);
     let servers: Vec<Server> = (0..4).map(|_| Server::start(on(&deployment, &database))).collect();
-    // Another key would have had all but the first refused.
+    // With different keys, only the first server would start.
     for server in servers {
         server.wait_for_error("\"message\":\"ready\"");
         server.end(Signal::SIGTERM).expect_success();
@@ -116,7 +116,7 @@ async fn servers_that_make_the_key_of_one_folder_at_once_have_the_same_one() {
 }
 
 #[tokio::test]
-async fn a_file_that_holds_no_key_is_named_and_left_as_it_is() {
+async fn invalid_key_file_is_named_and_not_overwritten() {
     let deployment = Deployment::new();
     let data = deployment.folder().join("data");
     fs::create_dir(&data).unwrap();
@@ -130,7 +130,7 @@ async fn a_file_that_holds_no_key_is_named_and_left_as_it_is() {
     let missing = deployment.folder().join("elsewhere.key");
     let output = deployment.command(&["serve"]).env("CLOUDAPI_SECRET_KEY_FILE", &missing).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    // A file that was named is not made: it would be a key of this machine alone.
+    // A configured file is not created: its key would exist on this machine only.
     assert!(said.contains("elsewhere.key") && said.contains("openssl rand -hex 32"), "{said}");
     assert!(!missing.exists());
 }
@@ -146,7 +146,7 @@ async fn commands_that_do_not_use_the_key_do_not_need_it() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_lost_is_replaced_by_the_operator_and_that_is_in_the_trail() {
+async fn lost_key_can_be_replaced_and_the_replacement_is_audited() {
     let (lost, new, database) = (Deployment::new(), Deployment::new(), cluster::fresh_database().await);
     serves(on(&lost, &database)).end(Signal::SIGTERM).expect_success();
     refused(on(&new, &database));

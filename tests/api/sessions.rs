@@ -9,7 +9,7 @@ use crate::support::{Bearer, Identity, Session, TestApp};
 const PASSWORD: &str = "correct horse battery staple";
 
 #[tokio::test]
-async fn signing_in_gives_a_session_that_works() {
+async fn sign_in_creates_a_working_session() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     app.set_password(&owner, PASSWORD).await;
@@ -20,13 +20,13 @@ async fn signing_in_gives_a_session_that_works() {
     let session = Bearer { app: &app, secret: made["token"].as_str().unwrap().into() };
     let listed = session.get("/v1/projects").await.ok();
     assert_eq!(listed["data"][0]["id"], owner.project);
-    // However the address is written.
+    // Case and surrounding spaces of the address do not matter.
     let shouted = json!({ "email": format!(" {} ", owner.email.to_uppercase()), "password": PASSWORD });
     app.nobody().post("/v1/sessions", shouted).await.created();
 }
 
 #[tokio::test]
-async fn a_wrong_password_and_an_unknown_address_are_answered_alike() {
+async fn wrong_password_and_unknown_address_get_the_same_response() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let without_password = app.user().await;
@@ -49,7 +49,7 @@ async fn a_wrong_password_and_an_unknown_address_are_answered_alike() {
 }
 
 #[tokio::test]
-async fn signing_in_needs_an_address_and_a_password_and_nothing_else() {
+async fn sign_in_accepts_exactly_an_address_and_a_password() {
     let app = TestApp::start().await;
     let problem = app.nobody().post("/v1/sessions", json!({ "mail": "a@b.c" })).await.problem(422, "validation_failed");
     let found: Vec<_> = problem["errors"]
@@ -62,7 +62,7 @@ async fn signing_in_needs_an_address_and_a_password_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn signing_out_ends_the_session_at_once() {
+async fn sign_out_revokes_the_session_immediately() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let ended = user.delete("/v1/sessions/current").await.ok();
@@ -84,7 +84,7 @@ async fn another_session<'a>(app: &'a TestApp, user: &Session<'_>) -> Session<'a
 }
 
 #[tokio::test]
-async fn a_user_lists_and_ends_their_own_live_sessions_only() {
+async fn user_can_list_and_revoke_only_their_own_active_sessions() {
     let app = TestApp::start().await;
     let (user, stranger) = (app.user().await, app.user().await);
     app.set_password(&user, PASSWORD).await;
@@ -106,14 +106,14 @@ async fn a_user_lists_and_ends_their_own_live_sessions_only() {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The ids that `user`'s list of sessions shows.
+/// IDs in the list of `user`'s sessions.
 async fn listed(user: &Session<'_>) -> Vec<String> {
     let listed = user.get("/v1/sessions").await.ok();
     listed["data"].as_array().unwrap().iter().map(|session| session["id"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
-async fn a_session_ends_after_thirty_days_however_much_it_is_used() {
+async fn session_expires_after_thirty_days_even_if_used() {
     let app = TestApp::start().await;
     let user = app.user().await;
     for _ in 0..65 {
@@ -126,7 +126,7 @@ async fn a_session_ends_after_thirty_days_however_much_it_is_used() {
 }
 
 #[tokio::test]
-async fn a_session_ends_after_twelve_hours_without_a_request() {
+async fn session_expires_after_twelve_hours_without_a_request() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let nearly = 12 * HOUR - Duration::from_secs(60);
@@ -134,23 +134,23 @@ async fn a_session_ends_after_twelve_hours_without_a_request() {
     user.get("/v1/sessions").await.ok();
     app.flush_usage().await;
     app.clock.advance(nearly);
-    // Whatever the request comes to, and whether or not it is about a project.
+    // Failed requests count too, with or without a project.
     user.get("/v1/users?project_id=proj_123").await.problem(404, "not_found");
     app.flush_usage().await;
     app.clock.advance(nearly);
     user.get("/v1/projects").await.ok();
     app.flush_usage().await;
-    // Noted to the minute, so it may last a minute longer, and never ends early.
+    // The last use is recorded to the minute, so the session may last a minute longer, but never ends early.
     app.clock.advance(12 * HOUR + Duration::from_secs(61));
     let problem = user.get("/v1/sessions").await.problem(401, "token_expired");
     assert!(problem["detail"].as_str().unwrap().contains("12 hours"), "{problem}");
-    // A request that is refused does not bring it back.
+    // A rejected request does not renew it.
     app.flush_usage().await;
     user.get("/v1/sessions").await.problem(401, "token_expired");
 }
 
 #[tokio::test]
-async fn a_list_of_sessions_says_when_each_was_last_used_and_leaves_out_those_that_were_not() {
+async fn session_list_shows_last_use_and_omits_idle_sessions() {
     let app = TestApp::start().await;
     let user = app.user().await;
     app.set_password(&user, PASSWORD).await;
@@ -168,7 +168,7 @@ async fn a_list_of_sessions_says_when_each_was_last_used_and_leaves_out_those_th
     app.flush_usage().await;
     app.clock.advance(8 * HOUR);
     assert_eq!(listed(&user).await, [user.id.as_str()]);
-    // Nor is it counted among those that a new password ends.
+    // Idle sessions are not counted among those that a password change revokes.
     let change = json!({ "current_password": PASSWORD, "new_password": "a better password" });
     assert_eq!(user.post("/v1/users/me/password", change).await.ok()["sessions_revoked"], 0);
 }

@@ -1,4 +1,4 @@
-//! Settings: how they are read, what is said of one that is invalid, and that no secret in one is ever shown.
+//! Settings: parsing, errors for invalid values, and no secret in any output.
 
 use std::{fs, process::Output};
 
@@ -11,16 +11,16 @@ use crate::support::{
 
 const SECRET: &str = "hunter2-5ecret";
 
-/// A setting, as `--help` has it.
+/// A setting, as listed by `--help`.
 #[derive(Debug)]
 struct Setting {
     variable: String,
     flag: String,
-    /// What its values are called, such as `URL`.
+    /// Value name, such as `URL`.
     kind: String,
 }
 
-/// Every setting there is.
+/// All settings.
 fn settings(deployment: &Deployment) -> Vec<Setting> {
     let help = deployment.printed(&["serve", "--help"]);
     let (mut settings, mut last) = (Vec::new(), (String::new(), String::new()));
@@ -41,7 +41,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// What somebody may put where something else belongs, each with a secret in it.
+/// Misplaced values, each with a secret in it.
 fn secrets() -> [String; 6] {
     [
         SECRET.to_owned(),
@@ -54,21 +54,21 @@ fn secrets() -> [String; 6] {
 }
 
 #[test]
-fn no_error_shows_a_secret_that_is_in_a_setting() {
+fn no_error_shows_a_secret_in_a_setting() {
     let deployment = Deployment::new();
     for setting in settings(&deployment) {
-        // A folder's path is no secret, and is needed where it is wrong.
+        // A folder's path is not secret, and an error must show it.
         if setting.kind == "DIR" {
             continue;
         }
         for value in secrets() {
-            // A port number or a switch that is wrong is shown, to be found.
+            // An invalid port number or switch is shown.
             let is_plain = value == SECRET && !["URL", "FILE", "ORIGINS"].contains(&setting.kind.as_str());
             let start = |from_flag: bool| {
                 let mut command = deployment.command(&["serve"]);
-                // Whatever else is right, nothing is served.
+                // Even with valid settings, the server does not start.
                 command.env("CLOUDAPI_PG_BIN", "/nonexistent").env("RUST_LOG", "trace");
-                // Each is read only beside the other.
+                // Each is read only together with the other.
                 if setting.variable == "CLOUDAPI_TLS_KEY" || setting.variable == "CLOUDAPI_TLS_CERT" {
                     command.env("CLOUDAPI_TLS_CERT", "/etc/hostname").env("CLOUDAPI_TLS_KEY", "/etc/hostname");
                 }
@@ -79,7 +79,7 @@ fn no_error_shows_a_secret_that_is_in_a_setting() {
                 }
                 command.output().unwrap()
             };
-            // The same code shows a flag's value.
+            // The same code handles flags, so one kind of value is enough.
             let ways: &[bool] = if value.starts_with("postgres") { &[false, true] } else { &[false] };
             for &from_flag in ways {
                 let output = start(from_flag);
@@ -92,7 +92,7 @@ fn no_error_shows_a_secret_that_is_in_a_setting() {
 }
 
 #[test]
-fn help_shows_no_value_of_a_setting() {
+fn help_shows_no_values_of_settings() {
     let deployment = Deployment::new();
     let settings = settings(&deployment);
     for arguments in [
@@ -115,7 +115,7 @@ fn help_shows_no_value_of_a_setting() {
 }
 
 #[test]
-fn a_password_is_not_shown_when_the_database_cannot_be_reached() {
+fn password_is_not_shown_when_the_database_is_unreachable() {
     let deployment = Deployment::new();
     for (url, says) in [
         (format!("postgres://user:{SECRET}@127.0.0.1:1/database"), "connection refused"),
@@ -131,7 +131,7 @@ fn a_password_is_not_shown_when_the_database_cannot_be_reached() {
 }
 
 #[test]
-fn a_password_in_an_argument_that_is_not_expected_is_not_shown() {
+fn password_in_an_unexpected_argument_is_not_shown() {
     let deployment = Deployment::new();
     let url = format!("postgres://user:{SECRET}@127.0.0.1/database");
     for arguments in [vec![url.as_str()], vec!["migrate", &url], vec!["serve", &url], vec!["--databse-url", &url]] {
@@ -143,7 +143,7 @@ fn a_password_in_an_argument_that_is_not_expected_is_not_shown() {
 }
 
 #[test]
-fn a_malformed_line_of_the_dotenv_file_is_named_by_its_number_and_key() {
+fn malformed_dotenv_line_is_reported_with_its_number_and_key() {
     let deployment = Deployment::new();
     for (line, says) in [
         (format!("DATABASE_URL postgres://user:{SECRET}@host/database"), ".env, line 2: "),
@@ -161,7 +161,7 @@ fn a_malformed_line_of_the_dotenv_file_is_named_by_its_number_and_key() {
 }
 
 #[tokio::test]
-async fn the_dotenv_file_is_read_literally_and_the_environment_wins() {
+async fn dotenv_file_is_read_literally_and_the_environment_takes_precedence() {
     let deployment = Deployment::new();
     fs::write(
         deployment.folder().join(".env"),
@@ -174,7 +174,7 @@ async fn the_dotenv_file_is_read_literally_and_the_environment_wins() {
 }
 
 #[tokio::test]
-async fn a_port_alone_is_served_on_loopback() {
+async fn port_without_host_listens_on_loopback() {
     let deployment = Deployment::new();
     for (listen, metrics) in [("0", "0"), (":0", "localhost:0")] {
         let mut command = deployment.command(&["--listen", listen, "--metrics-listen", metrics]);
@@ -186,7 +186,7 @@ async fn a_port_alone_is_served_on_loopback() {
 }
 
 #[tokio::test]
-async fn an_invalid_setting_ends_the_start_with_one_line_that_names_it() {
+async fn invalid_setting_prevents_the_start_with_one_line_that_names_it() {
     let deployment = Deployment::new();
     let missing = cluster::url(&cluster::empty_database().await.database("missing"));
     for (status, name, value, reason) in [
@@ -213,7 +213,7 @@ async fn an_invalid_setting_ends_the_start_with_one_line_that_names_it() {
         (2, "DATABASE_URL", "postgres://host/database?sslmod=require", "did you mean 'sslmode'"),
         (2, "DATABASE_URL", "postgres://host:port/database", "not a valid URL"),
         (2, "RUST_LOG", "a=b=c", "RUST_LOG"),
-        // These are valid, and do not work here.
+        // Valid values that do not work here.
         (1, "CLOUDAPI_LISTEN", "192.0.2.1:80", "CLOUDAPI_LISTEN"),
         (1, "CLOUDAPI_PG_BIN", "/nonexistent", "CLOUDAPI_PG_BIN"),
         (1, "DATABASE_URL", &missing, "the database's name in DATABASE_URL"),

@@ -1,5 +1,4 @@
-//! Signing in under attack and under load: what it costs, what holds up wrong answers, and what never
-//! holds up the right one.
+//! Sign-in under attack and under load: its cost, delays after wrong passwords, and no delay for the right one.
 
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ async fn stored_hash(app: &TestApp, user: &Session<'_>) -> Option<String> {
 }
 
 #[tokio::test]
-async fn each_attempt_costs_one_verification_whoever_it_is() {
+async fn every_attempt_costs_one_verification_known_user_or_not() {
     let app = TestApp::start().await;
     let (user, without_password) = (user_with_password(&app).await, app.user().await);
     for (email, password, status) in [
@@ -53,7 +52,7 @@ async fn each_attempt_costs_one_verification_whoever_it_is() {
 }
 
 #[tokio::test]
-async fn a_hash_of_weaker_parameters_is_made_anew_at_the_next_sign_in() {
+async fn hash_with_weaker_parameters_is_upgraded_at_the_next_sign_in() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(1024, 1, 1, None).unwrap());
@@ -64,7 +63,7 @@ async fn a_hash_of_weaker_parameters_is_made_anew_at_the_next_sign_in() {
 
     sign_in(&app, &user.email, "wrong").await.problem(401, "invalid_credentials");
     assert_eq!(stored_hash(&app, &user).await, Some(weak));
-    // Two at once: one of them stores the new hash, and neither is turned away for it.
+    // Two concurrent sign-ins: one stores the new hash, and both succeed.
     let (one, other) = tokio::join!(sign_in(&app, &user.email, PASSWORD), sign_in(&app, &user.email, PASSWORD));
     assert_eq!((one.status, other.status), (201, 201));
     let upgraded = stored_hash(&app, &user).await.unwrap();
@@ -74,13 +73,13 @@ async fn a_hash_of_weaker_parameters_is_made_anew_at_the_next_sign_in() {
 }
 
 #[tokio::test]
-async fn failures_are_remembered_by_address_known_or_not_and_the_right_password_ends_them() {
+async fn failures_are_counted_per_address_known_or_not_until_the_right_password() {
     let app = TestApp::start().await;
     app.passwords.attempts.set_pauses(|_| Duration::ZERO);
     let user = user_with_password(&app).await;
     let failures = |email: &str| app.passwords.attempts.failures_of(email, app.clock.now());
     for n in 1..=5 {
-        // However the address is written.
+        // Case and surrounding spaces of the address do not matter.
         for email in [user.email.to_uppercase().as_str(), " unknown@example.com", "no address"] {
             sign_in(&app, email, "wrong").await.problem(401, "invalid_credentials");
         }
@@ -95,7 +94,7 @@ async fn failures_are_remembered_by_address_known_or_not_and_the_right_password_
 }
 
 #[tokio::test]
-async fn the_right_password_works_at_once_while_wrong_ones_wait() {
+async fn right_password_works_immediately_while_wrong_ones_wait() {
     let app = TestApp::start().await;
     app.passwords.attempts.set_pauses(|failures| if failures > 9 { Duration::from_secs(3600) } else { Duration::ZERO });
     let user = user_with_password(&app).await;
@@ -103,10 +102,13 @@ async fn the_right_password_works_at_once_while_wrong_ones_wait() {
         sign_in(&app, &user.email, "wrong").await.problem(401, "invalid_credentials");
     }
     let pausing = async |expected: usize| {
-        eventually("answers held back", async || (app.passwords.attempts.pausing() == expected).then_some(())).await;
+        eventually("the expected number of delayed responses", async || {
+            (app.passwords.attempts.pausing() == expected).then_some(())
+        })
+        .await;
     };
     {
-        // More of them than the server has connections to the database, and no more than one core takes on.
+        // More than the server has database connections, and no more than one core accepts.
         let mut wrong = Vec::new();
         for _ in 0..9 {
             let (http, url) = (app.http.clone(), format!("{}/v1/sessions", app.url));
@@ -119,12 +121,12 @@ async fn the_right_password_works_at_once_while_wrong_ones_wait() {
         assert_eq!(app.passwords.attempts.pausing(), 9);
         wrong.iter().for_each(tokio::task::JoinHandle::abort);
     }
-    // Whoever does not wait for the answer leaves nothing behind.
+    // Clients that disconnect leave nothing behind.
     pausing(0).await;
 }
 
 #[tokio::test]
-async fn an_invitation_and_a_change_of_password_guess_no_faster_than_a_sign_in() {
+async fn invitation_and_password_change_count_failures_like_a_sign_in() {
     let app = TestApp::start().await;
     let (owner, user) = (app.owner().await, user_with_password(&app).await);
     let failures = || app.passwords.attempts.failures_of(&user.email, app.clock.now());
@@ -146,8 +148,8 @@ async fn an_invitation_and_a_change_of_password_guess_no_faster_than_a_sign_in()
 }
 
 #[tokio::test]
-async fn two_hundred_sign_ins_at_once_take_bounded_memory_and_are_each_answered() {
-    // From one address, as if they came from as many.
+async fn two_hundred_concurrent_sign_ins_use_bounded_memory_and_all_get_a_response() {
+    // All requests come from one address, so its limit is raised.
     let limits = LimitSettings { sign_ins: RateLimit::new(1000, 60), ..LimitSettings::default() };
     let app = TestApp::start_with(AppOptions { limits, ..AppOptions::default() }).await;
     app.passwords.attempts.set_pauses(|_| Duration::ZERO);
@@ -180,12 +182,12 @@ async fn two_hundred_sign_ins_at_once_take_bounded_memory_and_are_each_answered(
     assert!(peak.working <= limits.working && peak.present <= limits.present, "{peak:?} of {limits:?}");
     assert_eq!(limits.present, 9 * limits.working);
     assert_eq!(app.passwords.cores.load().present, 0);
-    // Afterwards it is as if nothing had been.
+    // Afterwards, sign-in works as before.
     sign_in(&app, &user.email, PASSWORD).await.created();
 }
 
 #[tokio::test]
-async fn a_password_that_is_guessed_first_is_not_set() {
+async fn common_passwords_are_rejected() {
     let app = TestApp::start().await;
     let user = user_with_password(&app).await;
     let change = async |new: &str| {
@@ -212,21 +214,21 @@ async fn a_password_that_is_guessed_first_is_not_set() {
     };
     let refused = accept("Lovelace-1815").await.invalid_member();
     assert_eq!(refused, ("#/password".into(), "invalid_format".into()));
-    // The invitation is still good.
+    // The invitation is still valid.
     accept("analytical engines").await.created();
 }
 
 #[tokio::test]
-async fn a_sign_in_with_a_password_that_is_just_being_changed_gives_no_session() {
+async fn sign_in_with_a_password_that_is_concurrently_changed_creates_no_session() {
     let app = TestApp::start().await;
     let user = user_with_password(&app).await;
     let new = app.passwords.hash("a better password".into()).await.unwrap();
     let mut change = app.db.begin().await.unwrap();
     users::repo::set_password_hash(&mut change, user.user_id, &new).await.unwrap();
     let changed = async {
-        // The old password has been found right, and its session waits to be made.
+        // The old password was verified, and the insert of the session waits.
         let waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        eventually("a sign-in behind the change", async || {
+        eventually("the sign-in to wait for the change", async || {
             sqlx::query(waiting).fetch_optional(&app.db).await.unwrap().map(drop)
         })
         .await;
@@ -237,7 +239,7 @@ async fn a_sign_in_with_a_password_that_is_just_being_changed_gives_no_session()
     sign_in(&app, &user.email, "a better password").await.created();
 }
 
-/// The memory that a process has, in KiB.
+/// Resident memory of a process, in KiB.
 fn resident(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -246,7 +248,7 @@ fn resident(process: u32) -> u64 {
 
 #[tokio::test]
 #[cfg(target_os = "linux")]
-async fn signing_in_over_and_over_takes_no_more_memory_than_the_cores_work_with() {
+async fn repeated_sign_ins_use_no_more_memory_than_one_hash_per_core() {
     let deployment = Deployment::new();
     let mut serve = deployment.command(&["serve"]);
     serve.env("CLOUDAPI_SIGN_IN_LIMIT", "100000/1");
@@ -263,6 +265,6 @@ async fn signing_in_over_and_over_takes_no_more_memory_than_the_cores_work_with(
     }
     let grown = resident(server.id()).saturating_sub(before);
     let cores = u64::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
-    // 19 MiB for each core, and some for everything else.
+    // 19 MiB per core, plus a margin.
     assert!(grown < (cores * 19 + 40) * 1024, "{grown} KiB more on {cores} cores");
 }

@@ -1,4 +1,4 @@
-//! Slow clients, idle ones, and too many of them.
+//! Slow and idle clients, and limits on connections and requests.
 
 use std::{
     process::{Command, Stdio},
@@ -17,19 +17,18 @@ use crate::support::{
     raw::{connect, edge, read_answer, read_to_end, send},
 };
 
-/// Short enough for a test, long enough for a busy machine to do in time what is not slow.
+/// Short enough for a test, long enough that requests which are not slow succeed on a busy machine.
 const SOON: Duration = Duration::from_secs(1);
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
 
 #[tokio::test]
-async fn a_client_that_is_slow_with_its_head_is_cut_off_and_others_are_not() {
+async fn client_with_a_slow_head_is_disconnected_and_others_are_not() {
     let app = TestApp::start_with(edge(|limits| limits.head_time = SOON)).await;
     let mut used = connect(&app.url).await;
     send(&mut used, HEALTH).await;
     assert!(read_answer(&mut used).await.starts_with("HTTP/1.1 200 "));
 
-    // One that says nothing, one that begins a head, one that could still be HTTP/2, and one that was
-    // quick the first time.
+    // A silent client, one with a partial head, one that could still be HTTP/2, and one whose first request was fast.
     let mut slow = Vec::new();
     for start in ["", "GET /healthz HTTP/1.1\r\nhost", "PRI * HTT"] {
         let mut stream = connect(&app.url).await;
@@ -45,7 +44,7 @@ async fn a_client_that_is_slow_with_its_head_is_cut_off_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn a_head_that_trickles_is_not_helped_by_each_byte() {
+async fn head_timeout_is_not_extended_by_each_byte() {
     let app = TestApp::start_with(edge(|limits| limits.head_time = SOON)).await;
     let mut stream = connect(&app.url).await;
     send(&mut stream, "GET /healthz HTTP/1.1\r\nx-long: ").await;
@@ -66,7 +65,7 @@ async fn a_head_that_trickles_is_not_helped_by_each_byte() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_slow_with_its_body_is_told_408_and_others_are_not() {
+async fn client_with_a_slow_body_gets_408_and_others_do_not() {
     let app = TestApp::start_with(edge(|limits| limits.body_time = SOON)).await;
     let user = app.user().await;
     let mut stream = connect(&app.url).await;
@@ -82,7 +81,7 @@ async fn a_client_that_is_slow_with_its_body_is_told_408_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_outlives_the_time_for_a_head_and_ends_without_an_error() {
+async fn idle_connection_outlives_the_head_timeout_and_closes_without_an_error() {
     let app = TestApp::start_with(edge(|limits| {
         limits.head_time = SOON;
         limits.idle_time = 4 * SOON;
@@ -91,22 +90,22 @@ async fn an_idle_connection_outlives_the_time_for_a_head_and_ends_without_an_err
     let mut stream = connect(&app.url).await;
     send(&mut stream, HEALTH).await;
     read_answer(&mut stream).await;
-    // Somebody who came later and says nothing is cut off first.
+    // A silent client that connects later is disconnected first.
     assert_eq!(read_to_end(&mut connect(&app.url).await).await, "");
     send(&mut stream, HEALTH).await;
-    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200 "), "still open");
+    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200 "), "the connection must still be open");
     assert_eq!(read_to_end(&mut stream).await, "");
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answers_is_cut_off() {
+async fn client_that_reads_no_responses_is_disconnected() {
     let app = TestApp::start_with(edge(|limits| limits.stall_time = SOON)).await;
     let mut stream = connect(&app.url).await;
-    // More answers than the sockets' buffers hold.
+    // More responses than the socket buffers hold.
     let request = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(200);
     send(&mut stream, request).await;
-    eventually("cut off", async || {
-        // What the server has not read when it closes turns the close into a reset.
+    eventually("the server to disconnect", async || {
+        // Unread data at close turns the close into a reset.
         let error = stream.take_error().unwrap().is_some();
         (error || stream.try_write(b"GET").is_err()).then_some(())
     })
@@ -114,13 +113,13 @@ async fn a_client_that_takes_no_answers_is_cut_off() {
     app.nobody().get("/healthz").await.ok();
 }
 
-/// A frame of HTTP/2.
+/// An HTTP/2 frame.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The whole head of a request of HTTP/2.
+/// A HEADERS frame of a complete HTTP/2 request.
 fn head(stream: u32, method: &str, path: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     // Names from HPACK's static table: method, path, authority; 0x86 is the scheme http.
@@ -129,8 +128,8 @@ fn head(stream: u32, method: &str, path: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_taken_ends_its_connection_whatever_else_is_asked_on_it() {
-    // With no room for an answer at all, and with room for its first byte.
+async fn unread_http_2_response_closes_its_connection_despite_other_requests() {
+    // A window of zero, and one with room for the first byte.
     for window in [0_u32, 1] {
         let app = TestApp::start_with(edge(|limits| limits.stall_time = SOON)).await;
         let mut stream = connect(&app.url).await;
@@ -138,9 +137,9 @@ async fn an_answer_that_is_not_taken_ends_its_connection_whatever_else_is_asked_
         send(&mut stream, [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat()).await;
         send(&mut stream, head(1, "GET", "/openapi.json")).await;
         let mut next = 3;
-        eventually("cut off", async || {
+        eventually("the server to disconnect", async || {
             tokio::time::sleep(SOON / 10).await;
-            // An answer without a body, which needs no room.
+            // A response without a body needs no window.
             send(&mut stream, head(next, "HEAD", "/healthz")).await;
             next += 2;
             let _ = stream.try_read(&mut [0; 4096]);
@@ -152,7 +151,7 @@ async fn an_answer_that_is_not_taken_ends_its_connection_whatever_else_is_asked_
 }
 
 #[tokio::test]
-async fn beyond_so_many_connections_more_wait_until_one_ends() {
+async fn connections_beyond_the_limit_wait_until_one_closes() {
     let app = TestApp::start_with(edge(|limits| limits.max_connections = 2)).await;
     let mut open = Vec::new();
     for _ in 0..2 {
@@ -163,17 +162,17 @@ async fn beyond_so_many_connections_more_wait_until_one_ends() {
     }
     let mut waiting = connect(&app.url).await;
     send(&mut waiting, HEALTH).await;
-    // Those that are in go on, and the one that waits is not answered meanwhile.
+    // Open connections are served, and the waiting one gets no response meanwhile.
     for _ in 0..20 {
         send(&mut open[0], HEALTH).await;
         read_answer(&mut open[0]).await;
     }
-    assert!(waiting.try_read(&mut [0; 1]).is_err(), "a third was served");
+    assert!(waiting.try_read(&mut [0; 1]).is_err(), "a third connection was served");
     open.pop();
     assert!(read_answer(&mut waiting).await.starts_with("HTTP/1.1 200 "));
 }
 
-/// A POST that is being served and waits for a lock in the database, which the test holds.
+/// A POST in flight that waits for a database lock, which the test holds.
 async fn held_up(app: &TestApp) -> (sqlx::Transaction<'static, sqlx::Postgres>, tokio::task::JoinHandle<u16>) {
     let user = app.user().await;
     let mut lock = app.db.begin().await.unwrap();
@@ -187,9 +186,9 @@ async fn held_up(app: &TestApp) -> (sqlx::Transaction<'static, sqlx::Postgres>, 
 }
 
 async fn waiting_for_a_lock(app: &TestApp) {
-    eventually("the request waits in the database", async || {
+    eventually("the request to wait in the database", async || {
         let waiting: i64 = sqlx::query_scalar(
-            // And not what the server does by itself.
+            // Excludes background work.
             "SELECT count(*) FROM pg_stat_activity
              WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO projects%'",
         )
@@ -212,7 +211,7 @@ fn refused(reply: Reply) {
 }
 
 #[tokio::test]
-async fn beyond_so_many_requests_more_are_refused_at_once_but_health_is_always_told() {
+async fn requests_beyond_the_limit_are_refused_immediately_except_health_checks() {
     let app = TestApp::start_with(edge(|limits| limits.max_requests = 1)).await;
     let (lock, asking) = held_up(&app).await;
     waiting_for_a_lock(&app).await;
@@ -223,11 +222,11 @@ async fn beyond_so_many_requests_more_are_refused_at_once_but_health_is_always_t
     app.nobody().get("/readyz").await.ok();
     lock.rollback().await.unwrap();
     assert_eq!(asking.await.unwrap(), 201);
-    assert!(is_admitted(&app).await, "the place is free again");
+    assert!(is_admitted(&app).await, "the slot must be free again");
 }
 
 #[tokio::test]
-async fn a_write_whose_client_has_gone_keeps_its_place_until_it_ends() {
+async fn write_of_a_disconnected_client_keeps_its_slot_until_it_ends() {
     let app = TestApp::start_with(edge(|limits| limits.max_requests = 1)).await;
     let (lock, asking) = held_up(&app).await;
     waiting_for_a_lock(&app).await;
@@ -235,14 +234,14 @@ async fn a_write_whose_client_has_gone_keeps_its_place_until_it_ends() {
     assert!(asking.await.unwrap_err().is_cancelled());
     refused(app.nobody().get("/v1/projects").await);
     lock.rollback().await.unwrap();
-    eventually("the place is free again", async || is_admitted(&app).await.then_some(())).await;
+    eventually("the slot to be free again", async || is_admitted(&app).await.then_some(())).await;
 }
 
 #[tokio::test]
-async fn clients_that_are_slow_with_their_bodies_crowd_nobody_out() {
+async fn clients_with_slow_bodies_do_not_use_up_request_slots() {
     let app = TestApp::start_with(edge(|limits| {
         limits.max_requests = 1;
-        // They are no slower than that.
+        // Longer than the test takes.
         limits.body_time = Duration::from_secs(60);
     }))
     .await;
@@ -253,19 +252,22 @@ async fn clients_that_are_slow_with_their_bodies_crowd_nobody_out() {
         let mut stream = connect(&app.url).await;
         send(&mut stream, head).await;
         slow.push(stream);
-        // One at a time, since each takes a place for a moment.
-        eventually("served beside it", async || (user.get("/v1/projects").await.status == 200).then_some(())).await;
+        // One at a time, because each takes a slot for a moment.
+        eventually("another request to be served", async || {
+            (user.get("/v1/projects").await.status == 200).then_some(())
+        })
+        .await;
     }
-    eventually("a write beside all of them", async || {
+    eventually("another write to be served", async || {
         let reply = user.post("/v1/projects", json!({ "name": "quick" })).await;
-        // The last of them may just have taken its place.
+        // The last slow client may hold the slot for a moment.
         if reply.status == 503 {
             return None;
         }
         Some(reply.created())
     })
     .await;
-    // They are served as well, once they have said what they want.
+    // Slow clients are served once their bodies are complete.
     for stream in &mut slow {
         send(stream, "                   ").await;
         assert!(read_answer(stream).await.starts_with("HTTP/1.1 400 "));
@@ -273,7 +275,7 @@ async fn clients_that_are_slow_with_their_bodies_crowd_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_process_that_may_open_few_files_takes_fewer_connections_and_says_so() {
+async fn low_open_file_limit_reduces_connections_with_a_warning() {
     let url = cluster::url(&cluster::empty_database().await);
     let deployment = Deployment::new();
     let program = deployment.command(&["serve"]);
@@ -289,14 +291,14 @@ async fn a_process_that_may_open_few_files_takes_fewer_connections_and_says_so()
     let server = limited("ulimit -n 300");
     server.wait_for_error("accepts 44 connections; raise its limit");
     server.end(Signal::SIGTERM).expect_success();
-    // Of what it may raise itself nothing is said.
+    // A limit that the server can raise is not reported.
     let server = limited("ulimit -n 11000; ulimit -S -n 300");
     let ended = server.end(Signal::SIGTERM);
     assert!(!ended.errors.iter().any(|line| line.contains("raise its limit")), "{:?}", ended.errors);
 }
 
 #[tokio::test]
-async fn the_limits_are_the_documented_ones_by_default() {
+async fn default_limits_match_the_documentation() {
     let limits = EdgeOptions::default().limits;
     let seconds = [limits.head_time, limits.body_time, limits.idle_time, limits.stall_time].map(|time| time.as_secs());
     assert_eq!((seconds, limits.max_connections, limits.max_requests), ([10, 10, 75, 100], 10_000, 1_000));

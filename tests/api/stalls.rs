@@ -1,5 +1,5 @@
-//! The resource engine while the database stalls: what was under way goes on when the stall is over, every wait ends, and
-//! the figures show what waits.
+//! The resource engine while the database stalls: operations in progress continue afterwards, every wait is bounded, and
+//! the metrics show waiting operations.
 
 use std::time::Duration;
 
@@ -41,18 +41,18 @@ async fn submit(owner: &Session<'_>, count: usize) -> Vec<Value> {
     submitted
 }
 
-/// Holds up a statement that each turn at an operation begins with.
+/// Blocks the statement that every step of an operation begins with.
 async fn lock(app: &TestApp) -> Transaction<'static, Postgres> {
     let mut lock = app.db.begin().await.unwrap();
     sqlx::query("LOCK TABLE deployment IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     lock
 }
 
-/// Waits until at least so many connections of the server wait for the lock.
+/// Waits until at least `count` connections of the server wait for the lock.
 async fn blocked(app: &TestApp, count: i64) {
     let sql = "SELECT count(*) FROM pg_stat_activity
                WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%deployment%'";
-    eventually("the engine waits for the database", async || {
+    eventually("the engine to wait for the database", async || {
         (sqlx::query_scalar::<_, i64>(sql).fetch_one(&app.db).await.unwrap() >= count).then_some(())
     })
     .await;
@@ -62,17 +62,17 @@ async fn objects(app: &TestApp) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM sim_objects").fetch_one(&app.db).await.unwrap()
 }
 
-/// Nobody notices workers that hang.
+/// Hung workers are not detected.
 fn hanging() -> WorkerOptions {
     let stall_after = Some(Duration::from_secs(3600));
     WorkerOptions { stall_after, faults: Faults::for_test(), ..WorkerOptions::default() }
 }
 
-/// Has the engine hang for good.
+/// Makes the engine hang permanently.
 async fn stop_engine(app: &TestApp) {
     app.workers.options.faults.inject("resource_engine", Fault::Stall);
     let status = app.workers.get("resource_engine").unwrap();
-    eventually("the engine hangs", async || {
+    eventually("the engine to hang", async || {
         let count = status.heartbeat.count();
         tokio::time::sleep(soon().poll * 4).await;
         (status.heartbeat.count() == count).then_some(())
@@ -85,15 +85,15 @@ fn metric(app: &TestApp, name: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operations_under_way_go_on_when_a_stall_of_the_database_ends() {
+async fn operations_in_progress_continue_after_a_database_stall() {
     let app = TestApp::start_with(paced(Pace { lease: Duration::from_secs(2), ..soon() })).await;
     let owner = app.owner().await;
     let lock = lock(&app).await;
     let submitted = submit(&owner, 12).await;
-    // As many as there are database permits.
+    // The number of database permits.
     blocked(&app, 3).await;
     let begun: String = sqlx::query_scalar("SELECT now()::text").fetch_one(&app.db).await.unwrap();
-    eventually("leases had to be renewed several times", async || {
+    eventually("several lease renewals", async || {
         let sql = "SELECT now() > $1::timestamptz + interval '5 seconds'";
         sqlx::query_scalar::<_, bool>(sql).bind(&begun).fetch_one(&app.db).await.unwrap().then_some(())
     })
@@ -102,11 +102,11 @@ async fn operations_under_way_go_on_when_a_stall_of_the_database_ends() {
     for one in &submitted {
         assert_eq!(done(&owner, one).await["id"], id_of(&one["resource"]));
     }
-    assert_eq!(objects(&app).await, 12, "nothing is made twice");
+    assert_eq!(objects(&app).await, 12, "nothing must be created twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_for_a_database_permit_and_a_hung_statement_end_with_an_error_that_is_counted() {
+async fn waits_for_database_permits_and_hung_statements_time_out_and_are_counted() {
     let pace = Pace {
         db_permits: 1,
         db_wait: Duration::from_millis(200),
@@ -119,12 +119,12 @@ async fn a_wait_for_a_database_permit_and_a_hung_statement_end_with_an_error_tha
     let lock = lock(&app).await;
     let submitted = submit(&owner, 4).await;
     blocked(&app, 1).await;
-    eventually("a wait for the permit ends", async || {
+    eventually("a wait for the permit to time out", async || {
         (metric(&app, "cloudapi_operations_db_permit_timeouts_total") > 0.0).then_some(())
     })
     .await;
-    // More than the waits: whoever had the permit gives it back although the lock is still held.
-    eventually("a hung statement ends", async || {
+    // More than the waits: the step that has the permit also times out while the lock is still held.
+    eventually("a hung statement to time out", async || {
         let waits = metric(&app, "cloudapi_operations_db_permit_timeouts_total");
         (metric(&app, "cloudapi_operations_aborted_steps_total") > waits).then_some(())
     })
@@ -133,11 +133,11 @@ async fn a_wait_for_a_database_permit_and_a_hung_statement_end_with_an_error_tha
     for one in &submitted {
         done(&owner, one).await;
     }
-    assert_eq!(objects(&app).await, 4, "nothing is made twice");
+    assert_eq!(objects(&app).await, 4, "nothing must be created twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewal_that_arrives_late_does_not_hold_back_an_operation_that_was_put_down() {
+async fn late_lease_renewal_does_not_delay_a_released_operation() {
     let app = TestApp::start_with(AppOptions { workers: hanging(), ..paced(soon()) }).await;
     let owner = app.owner().await;
     stop_engine(&app).await;
@@ -151,17 +151,17 @@ async fn a_renewal_that_arrives_late_does_not_hold_back_an_operation_that_was_pu
     assert!(!queue::renew(&mut db, &taken, lease).await.unwrap());
     assert!(!queue::save(&mut db, &taken, &course, Turn::Ours(lease), None).await.unwrap());
     let again = queue::take(&mut db, &["sim"], 1, lease).await.unwrap();
-    assert_eq!(again.len(), 1, "it is due at once");
+    assert_eq!(again.len(), 1, "the operation must be due immediately");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_due_is_measured_although_the_engine_hangs() {
+async fn due_operations_are_measured_while_the_engine_hangs() {
     let app = TestApp::start_with(AppOptions { workers: hanging(), ..paced(soon()) }).await;
     let owner = app.owner().await;
     stop_engine(&app).await;
     submit(&owner, 2).await;
     sqlx::query("UPDATE operations SET due_at = now() - interval '10 minutes'").execute(&app.db).await.unwrap();
-    eventually("the oldest operation is seen", async || {
+    eventually("the age of the oldest operation", async || {
         (metric(&app, "cloudapi_operations_oldest_due_seconds") >= 600.0).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! https of the server's own, and HTTP/2 with it and without.
+//! Built-in TLS, and HTTP/2 with and without TLS.
 
 use std::{fs, time::Duration};
 
@@ -23,10 +23,10 @@ fn serve_https(deployment: &Deployment, certificate: &Certificate) -> Server {
 }
 
 #[tokio::test]
-async fn a_server_with_a_certificate_serves_https_over_http_1_and_2() {
+async fn server_with_a_certificate_serves_https_over_http_1_and_2() {
     let (deployment, certificate) = (Deployment::new(), Certificate::new());
     let server = serve_https(&deployment, &certificate);
-    let address = server.url.strip_prefix("https://").expect("it says where, with https").to_owned();
+    let address = server.url.strip_prefix("https://").expect("an https URL").to_owned();
 
     for (offered, chosen) in [(&["h2", "http/1.1"][..], Some("h2")), (&["http/1.1"], Some("http/1.1")), (&[], None)] {
         let stream = certificate.connect(&address, offered).await.unwrap();
@@ -41,7 +41,7 @@ async fn a_server_with_a_certificate_serves_https_over_http_1_and_2() {
         assert_eq!(problem["type"], format!("{}/docs/errors/missing_credentials", server.url));
     }
 
-    // Who says nothing, or speaks no TLS, keeps nobody from being served, and is cut off.
+    // Silent and plaintext clients do not block others, and are disconnected.
     let mut silent = TcpStream::connect(&address).await.unwrap();
     let mut plain = TcpStream::connect(&address).await.unwrap();
     send(&mut plain, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -53,15 +53,15 @@ async fn a_server_with_a_certificate_serves_https_over_http_1_and_2() {
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_taken_into_use_on_sighup_and_an_unfit_one_is_not() {
+async fn sighup_loads_a_renewed_certificate_and_rejects_an_invalid_one() {
     let (deployment, mut certificate) = (Deployment::new(), Certificate::new());
     let server = serve_https(&deployment, &certificate);
     let address = server.url.strip_prefix("https://").unwrap().to_owned();
     certificate.renew();
-    assert!(certificate.connect(&address, &[]).await.is_err(), "the old one is still in use");
+    assert!(certificate.connect(&address, &[]).await.is_err(), "the old certificate must still be in use");
     server.signal(Signal::SIGHUP);
     let taken = async || certificate.connect(&address, &[]).await.ok().map(drop);
-    eventually("the new certificate is in use", taken).await;
+    eventually("the new certificate to be in use", taken).await;
 
     fs::write(certificate.cert(), "nonsense").unwrap();
     server.signal(Signal::SIGHUP);
@@ -71,7 +71,7 @@ async fn a_renewed_certificate_is_taken_into_use_on_sighup_and_an_unfit_one_is_n
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_stops_the_start_with_one_line_that_says_why() {
+fn unusable_certificate_prevents_the_start_with_one_line_that_says_why() {
     let (deployment, certificate, other) = (Deployment::new(), Certificate::new(), Certificate::new());
     let (cert, key) = (certificate.cert(), certificate.key());
     let empty = deployment.folder().join("empty.pem");
@@ -98,23 +98,23 @@ fn a_certificate_that_cannot_be_used_stops_the_start_with_one_line_that_says_why
         let told: Vec<_> = said.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
         assert!(matches!(told[..], [line] if line.contains(reason)), "{cert:?} {key:?}: {said}");
     }
-    assert!(!deployment.folder().join("data").exists(), "nothing was started for it");
+    assert!(!deployment.folder().join("data").exists(), "nothing must have been started");
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_without_tls_to_those_who_know() {
+async fn http_2_is_served_without_tls_with_prior_knowledge() {
     let app = TestApp::start().await;
     let client = Http2::on(connect(&app.url).await).await;
     let got = client.get("/v1/projects").await;
     assert_eq!((got.status, got.version), (401, Version::HTTP_2));
     assert_eq!(got.headers["content-type"], "application/problem+json");
-    // On the same connection, all at once.
+    // Concurrent requests on the same connection.
     let answers = futures_util::future::join_all((0..50).map(|_| client.get("/healthz"))).await;
     assert!(answers.iter().all(|got| got.status == 200));
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_a_problem_on_http_2_too() {
+async fn too_large_head_gets_a_problem_on_http_2() {
     let app = TestApp::start().await;
     let client = Http2::on(connect(&app.url).await).await;
     assert_eq!(client.get(&format!("/healthz?{}", "a".repeat(8 * 1024))).await.status, 414);
@@ -127,11 +127,11 @@ async fn a_head_that_is_too_large_is_a_problem_on_http_2_too() {
 }
 
 #[tokio::test]
-async fn an_idle_http_2_connection_is_parted_from() {
+async fn idle_http_2_connection_is_closed() {
     let soon = Duration::from_secs(1);
     let app = TestApp::start_with(edge(|limits| limits.idle_time = soon)).await;
     let client = Http2::on(connect(&app.url).await).await;
     assert_eq!(client.get("/healthz").await.status, 200);
-    eventually("parted", async || client.is_closed().then_some(())).await;
+    eventually("the connection to close", async || client.is_closed().then_some(())).await;
     app.nobody().get("/healthz").await.ok();
 }

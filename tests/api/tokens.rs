@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::{Identity, TestApp};
 
 #[tokio::test]
-async fn a_token_is_shown_with_its_secret_once_and_otherwise_the_same_everywhere() {
+async fn token_secret_is_shown_once_and_the_token_is_the_same_in_every_response() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -29,7 +29,7 @@ async fn a_token_is_shown_with_its_secret_once_and_otherwise_the_same_everywhere
 }
 
 #[tokio::test]
-async fn a_token_does_what_its_scopes_say_and_no_more() {
+async fn token_is_limited_to_its_scopes() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let token = owner.key().await.token(&["users:read"]).await;
@@ -39,7 +39,7 @@ async fn a_token_does_what_its_scopes_say_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_token_holds_at_most_what_its_issuer_holds() {
+async fn token_cannot_have_more_scopes_than_its_issuer() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "scopes": ["tokens:write", "users:read"] })).await;
@@ -54,18 +54,18 @@ async fn a_token_holds_at_most_what_its_issuer_holds() {
 }
 
 #[tokio::test]
-async fn a_token_loses_what_its_issuer_loses() {
+async fn token_loses_scopes_that_its_issuer_loses() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let admin = app.member(&owner, Role::Admin).await;
     let token = admin.token(&["keys:write", "users:read"]).await;
     let victim = owner.key().await;
-    // The user's role shrinks, and with it what hangs on the membership.
+    // A lower role of the user also limits tokens of the membership.
     let membership = format!("/v1/users/{}?project_id={}", admin.user_id, owner.project);
     owner.patch(&membership, json!({ "role": "viewer" })).await.ok();
     token.delete(&format!("/v1/keys/{}", victim.id)).await.problem(403, "insufficient_scope");
     token.get("/v1/users").await.ok();
-    // Signing out does not end it: it hangs on the membership, not on the session.
+    // Signing out does not revoke it: the token belongs to the membership, not to the session.
     admin.delete("/v1/sessions/current").await.ok();
     token.get("/v1/users").await.ok();
     owner.delete(&membership).await.ok();
@@ -73,7 +73,7 @@ async fn a_token_loses_what_its_issuer_loses() {
 }
 
 #[tokio::test]
-async fn a_token_ends_at_the_latest_with_its_issuer() {
+async fn token_expires_no_later_than_its_issuer() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let end = app.clock.now().plus(Duration::from_secs(3600));
@@ -91,7 +91,7 @@ async fn a_token_ends_at_the_latest_with_its_issuer() {
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for_within_bounds() {
+async fn invalid_members_of_a_new_token_are_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -112,7 +112,7 @@ async fn a_token_is_asked_for_within_bounds() {
 }
 
 #[tokio::test]
-async fn tokens_nest_eight_deep() {
+async fn tokens_can_be_nested_eight_levels_deep() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let mut token = owner.key().await.token(&["tokens:write", "users:read"]).await;
@@ -125,7 +125,7 @@ async fn tokens_nest_eight_deep() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_dead_with_all_below_it_and_revoking_it_again_says_the_same() {
+async fn revoking_a_token_revokes_nested_tokens_and_is_idempotent() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -140,7 +140,7 @@ async fn a_revoked_token_is_dead_with_all_below_it_and_revoking_it_again_says_th
 }
 
 #[tokio::test]
-async fn a_token_may_revoke_itself_and_none_beside_it_without_tokens_write() {
+async fn token_without_tokens_write_can_revoke_only_itself() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -152,7 +152,7 @@ async fn a_token_may_revoke_itself_and_none_beside_it_without_tokens_write() {
 }
 
 #[tokio::test]
-async fn another_projects_token_is_not_found() {
+async fn token_of_another_project_is_not_found() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let key = owner.key().await;
@@ -170,7 +170,7 @@ async fn another_projects_token_is_not_found() {
 }
 
 #[tokio::test]
-async fn no_live_token_is_left_when_minting_and_revoking_race() {
+async fn no_active_token_remains_when_issuing_and_revoking_race() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     for _ in 0..10 {
@@ -184,7 +184,7 @@ async fn no_live_token_is_left_when_minting_and_revoking_race() {
                 let secret = reply["token"].as_str().unwrap().to_owned();
                 let id = reply["id"].as_str().unwrap().to_owned();
                 crate::support::Bearer { app: &app, secret }.get("/v1/users").await.problem(401, "token_revoked");
-                // Marked as dead, not only found to be when used.
+                // Stored as revoked, not only rejected when used.
                 assert_eq!(owner.get(&format!("/v1/tokens/{id}")).await.ok()["status"], "revoked");
             } else {
                 reply.problem(401, "token_revoked");

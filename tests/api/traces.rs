@@ -1,4 +1,4 @@
-//! W3C Trace Context: a client's `traceparent` is followed in the log.
+//! W3C Trace Context: a client's `traceparent` appears in the log.
 
 use serde_json::{Value, json};
 
@@ -7,10 +7,10 @@ use crate::support::{Identity, Reply, TestApp, eventually};
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
-/// What was logged about a request, as the lines' own fields.
+/// Fields of the log line with this message about a request.
 async fn logged(app: &TestApp, reply: &Reply, message: &str) -> Value {
     let id = reply.header("x-request-id").unwrap().to_owned();
-    eventually("a line of the log", async || {
+    eventually("the log line", async || {
         let log = app.witness.logged();
         let lines = log.lines().filter(|line| line.contains(&id)).map(|line| serde_json::from_str(line).unwrap());
         lines.map(|line: Value| line["fields"].clone()).find(|fields| fields["message"] == message)
@@ -31,7 +31,7 @@ async fn trace_of(app: &TestApp, headers: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_traceparent_is_followed_in_the_line_of_its_request_and_in_that_of_its_change() {
+async fn trace_id_is_logged_for_the_request_and_its_change() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let given = format!("00-{TRACE}-{PARENT}-01");
@@ -41,12 +41,12 @@ async fn a_traceparent_is_followed_in_the_line_of_its_request_and_in_that_of_its
     for message in ["request completed", "change committed"] {
         assert_eq!(logged(&app, &reply, message).await["trace_id"], TRACE, "{message}");
     }
-    // A version that is not known yet may say more, but says this in the same way.
+    // A future version may have more fields, but begins with the same ones.
     assert_eq!(trace_of(&app, &[&format!("7f-{TRACE}-{PARENT}-00-more")]).await, TRACE);
 }
 
 #[tokio::test]
-async fn a_traceparent_that_breaks_a_rule_or_comes_twice_is_as_good_as_none() {
+async fn invalid_or_repeated_traceparent_is_ignored() {
     let app = TestApp::start().await;
     let valid = format!("00-{TRACE}-{PARENT}-01");
     let zeros = "0".repeat(32);
@@ -67,7 +67,7 @@ async fn a_traceparent_that_breaks_a_rule_or_comes_twice_is_as_good_as_none() {
         vec!["\"}{\"trace_id\":\"forged"],
     ] {
         let trace = trace_of(&app, &headers).await;
-        // Each has one of its own.
+        // Each request gets a new trace ID.
         assert!(!seen.contains(&trace), "{headers:?}");
         seen.push(trace);
     }

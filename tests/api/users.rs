@@ -7,11 +7,11 @@ use unicode_normalization::UnicodeNormalization;
 use crate::support::{Bearer, Identity, Reply, Session, TestApp, app::stray_secret};
 
 #[tokio::test]
-async fn a_projects_users_are_its_members_with_their_roles() {
+async fn users_of_a_project_are_its_members_with_their_roles() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
-    app.owner().await; // Somebody else, in another project.
+    app.owner().await; // Another user, in another project.
     let key = owner.key().await;
     let listed = key.get("/v1/users").await.ok();
     let seen: Vec<_> =
@@ -25,7 +25,7 @@ async fn a_projects_users_are_its_members_with_their_roles() {
 }
 
 #[tokio::test]
-async fn a_session_names_the_project() {
+async fn session_must_name_the_project() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     owner.get("/v1/users").await.problem(400, "project_required");
@@ -36,7 +36,7 @@ async fn a_session_names_the_project() {
 }
 
 #[tokio::test]
-async fn a_user_of_another_project_is_not_found() {
+async fn user_of_another_project_is_not_found() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let key = owner.key().await;
@@ -44,13 +44,13 @@ async fn a_user_of_another_project_is_not_found() {
         key.get(&format!("/v1/users/{id}")).await.problem(404, "not_found");
         owner.get(&format!("/v1/users/{id}?project_id={}", owner.project)).await.problem(404, "not_found");
     }
-    // Naming one's own project changes nothing; naming another's hides everything.
+    // A key may name its own project; any other project is not found.
     key.get(&format!("/v1/users?project_id={}", owner.project)).await.ok();
     key.get(&format!("/v1/users?project_id={}", stranger.project)).await.problem(404, "not_found");
 }
 
 #[tokio::test]
-async fn a_credential_without_users_read_is_refused() {
+async fn credential_without_users_read_is_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key_with(serde_json::json!({ "scopes": ["usage:read"] })).await;
@@ -75,7 +75,7 @@ async fn accept(app: &TestApp, invited: &serde_json::Value, password: &str) -> R
 }
 
 #[tokio::test]
-async fn an_invited_user_is_listed_and_becomes_a_member_by_accepting() {
+async fn invited_user_is_listed_and_becomes_a_member_by_accepting() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let body = json!({ "project_id": owner.project, "email": "New@Example.COM", "role": "member" });
@@ -100,7 +100,7 @@ async fn an_invited_user_is_listed_and_becomes_a_member_by_accepting() {
     let signed_in = json!({ "email": "new@example.com", "password": PASSWORD });
     app.nobody().post("/v1/sessions", signed_in).await.created();
 
-    // From now on the member has the account's id, and the invitation's names nothing.
+    // Now the member has the account's ID, and the invitation's ID is not found.
     let of_project = |id: &str| format!("/v1/users/{id}?project_id={}", owner.project);
     let member = owner.get(&of_project(accepted["user"]["id"].as_str().unwrap())).await.ok();
     invited.as_object_mut().unwrap().remove("invitation");
@@ -112,7 +112,7 @@ async fn an_invited_user_is_listed_and_becomes_a_member_by_accepting() {
 }
 
 #[tokio::test]
-async fn who_is_only_invited_may_do_nothing_yet() {
+async fn invited_user_has_no_access_before_accepting() {
     let app = TestApp::start().await;
     let (owner, other) = (app.owner().await, app.owner().await);
     let invited = invite(&owner, &other.email, "admin").await;
@@ -123,7 +123,7 @@ async fn who_is_only_invited_may_do_nothing_yet() {
 }
 
 #[tokio::test]
-async fn an_invitation_works_once_while_it_is_open_and_for_a_week() {
+async fn invitation_works_once_until_withdrawn_and_for_a_week() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let used = invite(&owner, "a@example.com", "viewer").await;
@@ -134,7 +134,7 @@ async fn an_invitation_works_once_while_it_is_open_and_for_a_week() {
     let path = format!("/v1/users/{}?project_id={}", withdrawn["id"].as_str().unwrap(), owner.project);
     owner.delete(&path).await.ok();
     accept(&app, &withdrawn, PASSWORD).await.problem(409, "invalid_state");
-    // Invited again, the first invitation stays dead.
+    // After a new invitation, the first one stays invalid.
     let again = invite(&owner, "b@example.com", "viewer").await;
     accept(&app, &withdrawn, PASSWORD).await.problem(409, "invalid_state");
     accept(&app, &again, PASSWORD).await.created();
@@ -152,7 +152,7 @@ async fn an_invitation_works_once_while_it_is_open_and_for_a_week() {
 }
 
 #[tokio::test]
-async fn an_invitation_opens_no_account_that_there_is_already() {
+async fn invitation_cannot_take_over_an_existing_account() {
     let app = TestApp::start().await;
     let (owner, known, without_password) = (app.owner().await, app.owner().await, app.owner().await);
     app.set_password(&known, PASSWORD).await;
@@ -161,13 +161,13 @@ async fn an_invitation_opens_no_account_that_there_is_already() {
     app.nobody().post("/v1/sessions", json!({ "email": known.email, "password": PASSWORD })).await.created();
     accept(&app, &invited, PASSWORD).await.created();
     known.get(&format!("/v1/projects/{}", owner.project)).await.ok();
-    // The operator has made this one, without a password: whoever invites them does not get to set one.
+    // The operator created this account without a password: an invitation must not set one.
     let invited = invite(&owner, &without_password.email, "viewer").await;
     accept(&app, &invited, PASSWORD).await.problem(401, "invalid_credentials");
 }
 
 #[tokio::test]
-async fn a_new_users_password_has_12_to_128_characters() {
+async fn password_of_a_new_user_must_have_12_to_128_characters() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let invited = invite(&owner, "a@example.com", "viewer").await;
@@ -176,13 +176,13 @@ async fn a_new_users_password_has_12_to_128_characters() {
     let long = format!("{longest}x");
     assert_eq!(accept(&app, &invited, &long).await.invalid_member(), ("#/password".into(), "too_long".into()));
     accept(&app, &invited, &longest).await.created();
-    // However the keyboard composes it.
+    // The Unicode normalization form does not matter.
     let decomposed = json!({ "email": "a@example.com", "password": longest.nfd().collect::<String>() });
     app.nobody().post("/v1/sessions", decomposed).await.created();
 }
 
 #[tokio::test]
-async fn an_invitation_accepted_twice_at_the_same_time_is_accepted_once() {
+async fn concurrent_acceptances_of_an_invitation_succeed_once() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let invited = invite(&owner, "a@example.com", "viewer").await;
@@ -192,7 +192,7 @@ async fn an_invitation_accepted_twice_at_the_same_time_is_accepted_once() {
 }
 
 #[tokio::test]
-async fn whoever_is_in_a_project_or_invited_to_it_is_not_invited_again() {
+async fn members_and_invited_users_cannot_be_invited_again() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     invite(&owner, "a@example.com", "viewer").await;
@@ -204,7 +204,7 @@ async fn whoever_is_in_a_project_or_invited_to_it_is_not_invited_again() {
         let body = json!({ "project_id": owner.project, "email": email, "role": "viewer" });
         assert_eq!(owner.post("/v1/users", body).await.invalid_member(), ("#/email".into(), code.into()));
     }
-    // Addresses are not only ASCII, and two spellings of one are one.
+    // Addresses may be non-ASCII, and different normalization forms are equal.
     for (email, status) in [("JOSE\u{301}@example.com", 201), ("josé@example.com", 409)] {
         let body = json!({ "project_id": owner.project, "email": email, "role": "viewer" });
         let reply = owner.post("/v1/users", body).await;
@@ -215,7 +215,7 @@ async fn whoever_is_in_a_project_or_invited_to_it_is_not_invited_again() {
 }
 
 #[tokio::test]
-async fn nobody_gives_or_takes_a_role_above_their_own() {
+async fn users_cannot_grant_or_remove_a_role_above_their_own() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (admin, member) = (app.member(&owner, Role::Admin).await, app.member(&owner, Role::Member).await);
@@ -233,10 +233,10 @@ async fn nobody_gives_or_takes_a_role_above_their_own() {
 }
 
 #[tokio::test]
-async fn the_last_owner_stays_one() {
+async fn last_owner_cannot_be_demoted_or_removed() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
-    invite(&owner, "a@example.com", "owner").await; // Does not count until it is accepted.
+    invite(&owner, "a@example.com", "owner").await; // Does not count until accepted.
     let path = |user: &Session<'_>| format!("/v1/users/{}?project_id={}", user.user_id, owner.project);
     owner.patch(&path(&owner), json!({ "role": "admin" })).await.problem(409, "last_owner");
     owner.delete(&path(&owner)).await.problem(409, "last_owner");
@@ -248,7 +248,7 @@ async fn the_last_owner_stays_one() {
 }
 
 #[tokio::test]
-async fn of_two_last_owners_who_demote_each_other_at_the_same_time_one_stays() {
+async fn two_last_owners_who_concurrently_demote_each_other_leave_one_owner() {
     let app = TestApp::start().await;
     for round in 0..8 {
         let a = app.owner().await;
@@ -256,7 +256,7 @@ async fn of_two_last_owners_who_demote_each_other_at_the_same_time_one_stays() {
         let path = |user: &Session<'_>| format!("/v1/users/{}?project_id={}", user.user_id, a.project);
         let (of_a, of_b) = (path(&a), path(&b));
         let demoted = json!({ "role": "viewer" });
-        // Each the other, each themself, and one of each kind of change.
+        // Each demotes the other, each demotes themself, each removes the other, and a mix.
         let (one, other) = match round % 4 {
             0 => tokio::join!(a.patch(&of_b, demoted.clone()), b.patch(&of_a, demoted.clone())),
             1 => tokio::join!(a.patch(&of_a, demoted.clone()), b.patch(&of_b, demoted.clone())),
@@ -265,13 +265,13 @@ async fn of_two_last_owners_who_demote_each_other_at_the_same_time_one_stays() {
         };
         let statuses = [one.status, other.status];
         assert!(statuses.contains(&200), "{statuses:?}");
-        // Refused as the last owner, or no longer there to ask at all.
+        // Rejected as the last owner, or no longer a member.
         assert!(statuses.iter().any(|status| matches!(status, 403 | 404 | 409)), "{statuses:?}");
     }
 }
 
 #[tokio::test]
-async fn a_removed_user_sees_the_project_no_more_and_what_they_issued_there_is_dead() {
+async fn removed_user_loses_access_and_their_tokens_are_revoked() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let admin = app.member(&owner, Role::Admin).await;
@@ -286,7 +286,7 @@ async fn a_removed_user_sees_the_project_no_more_and_what_they_issued_there_is_d
     child.get("/v1/users").await.problem(401, "token_revoked");
     // Keys belong to the project.
     key.get("/v1/users").await.ok();
-    // Let in again, they start anew.
+    // After a new invitation, old tokens stay revoked.
     app.set_password(&admin, PASSWORD).await;
     let invited = invite(&owner, &admin.email, "admin").await;
     accept(&app, &invited, PASSWORD).await.created();
@@ -294,7 +294,7 @@ async fn a_removed_user_sees_the_project_no_more_and_what_they_issued_there_is_d
 }
 
 #[tokio::test]
-async fn users_are_listed_by_role() {
+async fn users_can_be_filtered_by_role() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
@@ -305,7 +305,7 @@ async fn users_are_listed_by_role() {
 }
 
 #[tokio::test]
-async fn a_changed_password_ends_every_other_session() {
+async fn password_change_revokes_every_other_session() {
     let app = TestApp::start().await;
     let user = app.user().await;
     app.set_password(&user, PASSWORD).await;
@@ -328,7 +328,7 @@ async fn a_changed_password_ends_every_other_session() {
 }
 
 #[tokio::test]
-async fn a_user_without_a_password_cannot_change_it() {
+async fn password_change_requires_a_session_and_an_existing_password() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let body = json!({ "current_password": "", "new_password": "a long enough one" });
@@ -339,10 +339,10 @@ async fn a_user_without_a_password_cannot_change_it() {
 }
 
 #[tokio::test]
-async fn an_address_with_a_character_that_nobody_sees_is_none() {
+async fn email_address_with_an_invisible_character_is_invalid() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
-    // A space without width, a byte order mark, a soft hyphen, and one that turns the writing round.
+    // Zero-width space, byte order mark, soft hyphen, right-to-left override.
     for unseen in ['\u{200b}', '\u{feff}', '\u{ad}', '\u{202e}'] {
         for email in [format!("{unseen}ada@example.com"), format!("ada{unseen}@example.com")] {
             let body = json!({ "project_id": owner.project, "email": email, "role": "viewer" });

@@ -1,5 +1,5 @@
-//! Background workers: one that panics, ends early or hangs is restarted, counted, and shown on `/readyz`. Every worker of
-//! the table is tried.
+//! Background workers: a worker that panics, ends early or stalls is restarted, counted, and shown on `/readyz`. The tests
+//! cover every worker of the table.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Bearer, Identity, TestApp, cloud::quick, eventually, prometheus::Page};
 
-/// A server whose workers are found to have stalled soon, and are restarted after `pause`.
+/// A server that detects stalled workers quickly and restarts workers after `pause`.
 async fn start(pause: Duration) -> TestApp {
     let workers = WorkerOptions {
         stall_after: Some(Duration::from_secs(2)),
@@ -28,7 +28,7 @@ async fn start(pause: Duration) -> TestApp {
     TestApp::start_with(options).await
 }
 
-/// The workers of the table that a server of these tests has.
+/// Workers of the table that run in these tests.
 fn started(app: &TestApp) -> Vec<&'static str> {
     let names = TABLE.iter().map(|worker| worker.name);
     names.filter(|name| *name != "auth_lease" || app.node.credentials.is_some()).collect()
@@ -40,38 +40,39 @@ fn needed(name: &str) -> bool {
 
 fn restarts(app: &TestApp, worker: &str) -> f64 {
     let page = Page::parse(&scrape::page(app));
-    page.find("cloudapi_worker_restarts_total", &[("worker", worker)]).expect("each worker is counted from the start")
+    page.find("cloudapi_worker_restarts_total", &[("worker", worker)]).expect("a restart counter of each worker")
 }
 
 fn last_progress(app: &TestApp, worker: &str) -> f64 {
     Page::parse(&scrape::page(app)).get("cloudapi_worker_last_progress_seconds", &[("worker", worker)])
 }
 
-/// The status of `/readyz` and what it says of workers.
+/// Status of `/readyz`, and its check of the workers.
 async fn readiness(app: &TestApp) -> (u16, String) {
     let reply = app.nobody().get("/readyz").await;
     (reply.status, reply["checks"]["workers"].as_str().expect("a text").to_owned())
 }
 
-/// Injects a fault into each worker, one after the other, and waits until each works again.
+/// Injects a fault into one worker after the other, and waits until each runs again.
 async fn each_recovers_from(fault: Fault) {
     let app = start(Duration::from_millis(50)).await;
     app.lease().await;
     for worker in started(&app) {
         let (before, progress) = (restarts(&app, worker), last_progress(&app, worker));
         app.workers.options.faults.inject(worker, fault);
-        eventually(&format!("{worker} is restarted"), async || (restarts(&app, worker) > before).then_some(())).await;
+        eventually(&format!("a restart of {worker}"), async || (restarts(&app, worker) > before).then_some(())).await;
         let status = app.workers.get(worker).unwrap();
         let count = status.heartbeat.count();
-        eventually(&format!("{worker} makes progress"), async || {
+        eventually(&format!("progress of {worker}"), async || {
             let is_on = status.heartbeat.count() > count || status.heartbeat.is_idle();
             (is_on && status.state() == State::Running && last_progress(&app, worker) >= progress).then_some(())
         })
         .await;
     }
     app.lease().await;
-    eventually("all is well again", async || (readiness(&app).await == (200, "ok".to_owned())).then_some(())).await;
-    // And they do their work: what is written is sealed and told of.
+    eventually("all workers to be ready", async || (readiness(&app).await == (200, "ok".to_owned())).then_some(()))
+        .await;
+    // The workers do their work: a write is sealed and becomes an event.
     let owner = app.owner().await;
     owner.key().await;
     eventually("an event", async || {
@@ -82,35 +83,35 @@ async fn each_recovers_from(fault: Fault) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_worker_that_panics_is_restarted_and_counted() {
+async fn every_panicking_worker_is_restarted_and_counted() {
     each_recovers_from(Fault::Panic).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_worker_that_ends_early_is_restarted_and_counted() {
+async fn every_worker_that_ends_early_is_restarted_and_counted() {
     each_recovers_from(Fault::Return).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_worker_that_makes_no_progress_is_aborted_restarted_and_counted() {
+async fn every_stalled_worker_is_aborted_restarted_and_counted() {
     each_recovers_from(Fault::Stall).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_names_workers_that_do_not_run_and_is_503_where_requests_need_one() {
-    // Those that fail stay down until the end of the test.
+async fn readyz_names_stopped_workers_and_is_503_if_requests_need_one() {
+    // Failed workers stay down until the end of the test.
     let app = start(Duration::from_secs(3600)).await;
     app.lease().await;
     assert_eq!(readiness(&app).await, (200, "ok".to_owned()));
     let (needed, spare): (Vec<_>, Vec<_>) = started(&app).into_iter().partition(|name| needed(name));
     assert!(!needed.is_empty() && !spare.is_empty());
     let mut down = BTreeMap::new();
-    // The spare ones first: with all of them down requests are still served.
+    // First the workers that requests do not need: with all of these down, requests are still served.
     for (worker, status) in spare.into_iter().map(|name| (name, 200)).chain(needed.into_iter().map(|name| (name, 503)))
     {
         app.workers.options.faults.inject(worker, Fault::Panic);
         down.insert(worker, status);
-        eventually(&format!("/readyz names {worker}"), async || {
+        eventually(&format!("/readyz to name {worker}"), async || {
             let (found, text) = readiness(&app).await;
             let named = text.split(", ").any(|part| part == format!("{worker} restarting"));
             (named && found == status).then_some(())
@@ -122,23 +123,23 @@ async fn readiness_names_workers_that_do_not_run_and_is_503_where_requests_need_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_that_wait_for_their_restart_do_their_last_work_when_the_server_stops() {
+async fn workers_that_wait_for_a_restart_finish_their_work_at_shutdown() {
     let app = start(Duration::from_secs(3600)).await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let beside = app.start_beside(AppOptions { cloud: quick(), ..AppOptions::default() }).await;
     app.workers.options.faults.inject("audit_denials", Fault::Panic);
-    eventually("it is down", async || {
+    eventually("the worker to be down", async || {
         matches!(app.workers.get("audit_denials").unwrap().state(), State::Restarting(_)).then_some(())
     })
     .await;
-    // What was denied is in the server's memory.
+    // The denial is in the server's memory.
     key.post("/v1/webhooks", json!({})).await.problem(403, "insufficient_scope");
     let path = format!("/v1/audit-logs?limit=100&project_id={}", owner.project);
     let owner = Bearer { app: &beside, secret: owner.secret.clone() };
     drop(key);
     drop(app);
-    eventually("the denial is in the trail", async || {
+    eventually("the denial in the audit trail", async || {
         let trail: Value = owner.get(&path).await.ok();
         trail["data"].as_array().unwrap().iter().any(|entry| entry["action"] == "request.denied").then_some(())
     })

@@ -1,4 +1,4 @@
-//! Clients that log every complete answer, and every request of which they never learned what became.
+//! Clients that log every complete response, and every request whose outcome they never learned.
 
 use std::{
     net::SocketAddr,
@@ -14,35 +14,35 @@ use crate::{
     random::Random,
 };
 
-/// How long a client insists before that is a hang. Longer than any fault, and than what PostgreSQL lets
-/// a dead server's transaction hold (30 s).
+/// How long a client retries before the server counts as hanging. Longer than any fault, and than PostgreSQL keeps the
+/// transaction of a dead server (30 s).
 const INSISTENCE: Duration = Duration::from_secs(60);
 
-/// What clients know of a node.
+/// What clients know about a node.
 #[derive(Debug)]
 pub struct Address {
-    /// None while it is down.
+    /// None while the node is down.
     now: Mutex<Option<SocketAddr>>,
-    /// When the latest request began that it has served, in microseconds of the run.
+    /// When the latest served request began, in microseconds since the start of the run.
     served: AtomicU64,
 }
 
-/// What all clients of a run share.
+/// State shared by all clients of a run.
 #[derive(Debug)]
 pub struct Field {
     pub nodes: Vec<Address>,
     begun: Instant,
     log: Mutex<Vec<Entry>>,
-    /// How many successes there are in the log.
+    /// How many successes the log contains.
     successes: AtomicUsize,
 }
 
-/// One request that left, or could not.
+/// One request that was sent, or could not be sent.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub node: usize,
     pub request: Arc<Request>,
-    /// None if it is not known what became of it.
+    /// None if the outcome is unknown.
     pub answer: Option<Answer>,
 }
 
@@ -57,7 +57,7 @@ impl Field {
         *self.nodes[node].now.lock().unwrap() = address;
     }
 
-    /// The time, as the nodes' `served` counts it.
+    /// The current time, on the same clock as the nodes' `served`.
     pub fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_micros()).unwrap()
     }
@@ -67,38 +67,38 @@ impl Field {
         self.nodes[node].served.load(Ordering::SeqCst) > since
     }
 
-    /// How many requests were served so far.
+    /// How many requests have been served so far.
     pub fn served(&self) -> usize {
         self.successes.load(Ordering::SeqCst)
     }
 
-    /// All that clients have logged so far.
+    /// All log entries so far.
     pub fn log(&self) -> Vec<Entry> {
         self.log.lock().unwrap().clone()
     }
 }
 
-/// An answer, and when it was asked for and given: all on one clock, whichever node it was.
+/// A response with the times of its request and its end, on one clock for all nodes.
 #[derive(Clone, Debug)]
 pub struct Asked<A> {
     pub node: usize,
-    /// Whether any of the request was written. Else the node was not there.
+    /// Whether any byte of the request was written. If not, the node was unreachable.
     pub sent: bool,
     /// Just before the first byte of the request was written.
     pub begun: Instant,
-    /// Just after the last byte of the answer was read.
+    /// Just after the last byte of the response was read.
     pub over: Instant,
     pub answer: A,
 }
 
-/// One client: it asks one thing at a time.
+/// One client. It sends one request at a time.
 pub struct Client {
     pub number: usize,
     pub random: Random,
     field: Arc<Field>,
-    /// The one to each node, and where that was when it was opened.
+    /// The open connection to each node, with the address it was opened to.
     connections: Vec<Option<(SocketAddr, Connection)>>,
-    /// How long it waits for an answer before it asks another node.
+    /// How long the client waits for a response before it tries another node.
     pub patience: Duration,
 }
 
@@ -109,7 +109,7 @@ impl Client {
         Self { number, random, field, connections, patience }
     }
 
-    /// A second one that works for the same purpose.
+    /// A second client with the same number.
     pub fn fork(&mut self) -> Self {
         Self::new(&self.field, self.number, self.random.fork())
     }
@@ -118,17 +118,17 @@ impl Client {
         self.field.nodes.len()
     }
 
-    /// Any node, up or down: a client does not know.
+    /// A random node, up or down: clients cannot tell.
     pub fn any_node(&mut self) -> usize {
         self.random.below(self.field.nodes.len())
     }
 
-    /// Where `node` is; nothing while it is down.
+    /// The address of `node`; None while it is down.
     pub fn address(&self, node: usize) -> Option<SocketAddr> {
         *self.field.nodes[node].now.lock().unwrap()
     }
 
-    /// Asks `node` once; nothing if it is not known what became of it.
+    /// Sends a request to `node` once. None if the outcome is unknown.
     pub async fn ask(&mut self, node: usize, request: &Arc<Request>) -> Option<Answer> {
         self.ask_timed(node, request).await.answer
     }
@@ -140,7 +140,7 @@ impl Client {
         asked
     }
 
-    /// As [`Client::ask`], but only that it was served is noted: for whoever asks too often to have all of it kept.
+    /// As [`Client::ask`], but only successes are recorded: for callers whose requests are too many to log.
     pub async fn ask_unlogged(&mut self, node: usize, request: &Request) -> Asked<Option<Answer>> {
         let begun = self.field.now();
         let asked = self.probe(node, request).await;
@@ -151,7 +151,7 @@ impl Client {
         asked
     }
 
-    /// As [`Client::ask`], but not logged: for whoever asks often, and expects refusals.
+    /// As [`Client::ask`], but without any record: for callers that send many requests and expect refusals.
     pub async fn probe(&mut self, node: usize, request: &Request) -> Asked<Option<Answer>> {
         let (patience, asked, mut sent) = (self.patience, Instant::now(), None);
         let attempt = self.attempt(node, request, &mut sent);
@@ -169,7 +169,7 @@ impl Client {
         Some(answer)
     }
 
-    /// A connection to `node`, taken out: one that is given up in the middle is not used again.
+    /// Takes out the connection to `node`. A connection whose request is abandoned halfway is not reused.
     pub async fn connect(&mut self, node: usize) -> Option<(SocketAddr, Connection)> {
         let kept = self.connections[node].take();
         let address = self.address(node)?;
@@ -179,12 +179,12 @@ impl Client {
         }
     }
 
-    /// Repeats a request, at any node, until the answer is one that repeating would not change.
+    /// Retries a request, at random nodes, until the response is final.
     pub async fn insist(&mut self, request: &Arc<Request>) -> Answer {
         self.insist_timed(request).await.answer
     }
 
-    /// The same, and when the request that was answered at last began and was over.
+    /// The same, with the times of the request that received the final response.
     pub async fn insist_timed(&mut self, request: &Arc<Request>) -> Asked<Answer> {
         let deadline = Instant::now() + INSISTENCE;
         loop {
@@ -192,15 +192,15 @@ impl Client {
             let Asked { sent, begun, over, answer, .. } = self.ask_timed(node, request).await;
             match answer {
                 Some(answer) if !says_later(&answer) => return Asked { node, sent, begun, over, answer },
-                // Not as long as Retry-After says: the run is not to wait for its clients.
+                // Shorter than Retry-After asks for, so that clients do not delay the run.
                 _ => tokio::time::sleep(self.random.millis(5, 40)).await,
             }
-            assert!(Instant::now() < deadline, "no answer in {INSISTENCE:?}: {request:?}");
+            assert!(Instant::now() < deadline, "no response in {INSISTENCE:?}: {request:?}");
         }
     }
 }
 
-/// Whether an answer asks to try again.
+/// Whether a response asks the client to retry.
 pub fn says_later(answer: &Answer) -> bool {
     answer.status == 503 || answer.status == 409 && answer.code() == "idempotency_in_progress"
 }

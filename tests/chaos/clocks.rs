@@ -1,6 +1,6 @@
-//! Servers whose wall clocks the harness sets, about the end of a month, and which do not take minutes to send a webhook
-//! again. The product has no knob for that: the harness runs itself a second time, as a server that differs from the real
-//! one in these times alone.
+//! Servers whose wall clocks the harness sets around the end of a month, and which retry webhook deliveries within seconds.
+//! No setting changes these times. The harness runs its own binary a second time, as a server that differs from the real one
+//! only in these times.
 
 use std::{
     env, io, process,
@@ -17,22 +17,22 @@ use cloudapi::{
     webhooks::pace::Pace,
 };
 
-/// How many milliseconds the clock of a server is ahead of the system's when it starts.
+/// The environment variable with how many milliseconds a server's clock is ahead of the system's when it starts.
 pub const AHEAD: &str = "CHAOS_CLOCK_AHEAD";
 
-/// The arguments that make of the harness's own binary a server.
-pub const SERVE: [&str; 4] = ["--ignored", "--exact", "clocks::a_server_of_other_times", "--nocapture"];
+/// The arguments that turn the harness's own binary into a server.
+pub const SERVE: [&str; 4] = ["--ignored", "--exact", "clocks::server_with_test_timing", "--nocapture"];
 
-/// How the nodes' clocks stand.
+/// The nodes' clocks.
 pub struct Clocks {
-    /// The latest end of a month, which no credential's end is near to.
+    /// The latest end of a month, which is far from any credential's expiry.
     months_end: Timestamp,
-    /// By node, how many milliseconds it is ahead of the system's clock.
+    /// By node, how many milliseconds its clock is ahead of the system's.
     ahead: Vec<AtomicI64>,
 }
 
 impl Clocks {
-    /// As the system's.
+    /// Clocks with the system's time.
     pub fn right(nodes: usize) -> Self {
         let today = Clock::system().now().date();
         let first = today.replace_day(1).unwrap().midnight().assume_utc();
@@ -40,7 +40,7 @@ impl Clocks {
         Self { months_end: Timestamp::new(first), ahead }
     }
 
-    /// Some time before the month's end, each node at another.
+    /// Clocks shortly before the end of the month, each with another time.
     pub fn before_the_months_end(nodes: usize) -> Self {
         let clocks = Self::right(nodes);
         for node in 0..nodes {
@@ -49,17 +49,18 @@ impl Clocks {
         clocks
     }
 
-    /// How far a node is ahead, in milliseconds.
+    /// How far a node's clock is ahead, in milliseconds.
     pub fn ahead(&self, node: usize) -> i64 {
         self.ahead[node].load(Ordering::SeqCst)
     }
 
-    /// When the month before becomes final.
+    /// When the ending month becomes final.
     pub fn final_at(&self) -> Timestamp {
         self.months_end.plus(GRACE)
     }
 
-    /// Lets it be so many seconds past the month's end, or before it; gives by how many milliseconds to step.
+    /// Sets a node's clock to this many seconds after the end of the month; negative values are before it. Returns the step
+    /// in milliseconds.
     pub fn set(&self, node: usize, past_end: i64) -> i64 {
         let now = Clock::system().now().unix_millis();
         let ahead = self.months_end.unix_millis() + past_end * 1000 - now;
@@ -67,14 +68,14 @@ impl Clocks {
     }
 }
 
-/// Sets a clock forward or back by so many milliseconds.
+/// Moves a clock forward or back by this many milliseconds.
 fn step(clock: &Clock, millis: &str) {
     let millis: i64 = millis.parse().expect("a step in milliseconds");
     let by = Duration::from_millis(millis.unsigned_abs());
     if millis < 0 { clock.set_back(by) } else { clock.set_forward(by) }
 }
 
-/// As the product has it, but in seconds what takes minutes there.
+/// The default backoff with seconds instead of minutes.
 fn soon() -> Pace {
     Pace {
         poll: Duration::from_millis(100),
@@ -86,7 +87,7 @@ fn soon() -> Pace {
     }
 }
 
-/// The same for operations on resources: what a killed server had in hand is taken up in two seconds.
+/// The same for operations on resources: another server takes over a dead server's operations within two seconds.
 fn cloud_soon() -> resources::pace::Pace {
     resources::pace::Pace {
         poll: Duration::from_millis(50),
@@ -102,31 +103,31 @@ fn cloud_soon() -> resources::pace::Pace {
 
 #[test]
 #[ignore = "a server of the harness, not a test"]
-fn a_server_of_other_times() {
-    // Whoever runs all that is ignored wants no server.
+fn server_with_test_timing() {
+    // A run of all ignored tests must not start a server.
     let Ok(ahead) = env::var(AHEAD) else { return };
     let clock = Clock::system();
     step(&clock, &ahead);
     let steered = clock.clone();
     thread::spawn(move || {
         io::stdin().lines().map_while(Result::ok).for_each(|line| step(&steered, &line));
-        // Whoever steered it is gone.
+        // The harness has exited.
         process::exit(1);
     });
-    // What the test's runner says must not stand before what the server says in the same line.
+    // Ends the line that the test runner has started, so that the server's output starts a new one.
     println!();
     let times = Times { clock, pace: soon(), cloud: cloud_soon() };
     cli::run(["cloudapi", "serve", "--listen", "127.0.0.1:0"].map(Into::into), times).unwrap();
 }
 
 #[test]
-fn a_clock_is_stepped_by_what_lies_between_where_it_stood_and_where_it_shall_stand() {
+fn clock_moves_by_difference_between_its_old_and_new_time() {
     let began = Instant::now();
     let clocks = Clocks::before_the_months_end(2);
     let stood = clocks.ahead(1);
     let by = clocks.set(1, 30);
     assert_eq!(clocks.ahead(1), stood + by);
-    // Less what has gone by since it was set first.
+    // Less the time that has passed since the clock was first set.
     let gone = i64::try_from(began.elapsed().as_millis()).unwrap() + 1;
     assert!((100_000 - gone..=100_000).contains(&by), "{by}");
     let read = Clock::system();

@@ -1,5 +1,5 @@
-//! Servers that die in the middle of what they do at providers: the simulated one, and moto's server, which plays AWS, where
-//! there is one.
+//! Servers that die in the middle of operations at providers: the simulated provider, and moto's server, which emulates AWS,
+//! if it is available.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
 
 const NODES: usize = 3;
 
-/// Clients that have nothing to do with resources: they are served while a write on one waits for what a dead server has left.
+/// Clients without resources. They are served while a write on a resource waits for the leftovers of a dead server.
 pub struct Company(pub Request);
 
 impl Invariant for Company {
@@ -38,7 +38,7 @@ impl Invariant for Company {
     }
 }
 
-/// Slow enough to be killed in the middle of, and one call of twenty fails, or does and says that it failed.
+/// Slow enough to be killed in the middle of a call. One call in twenty fails, or succeeds and reports a failure.
 const SIM: &str = "
 [[provider]]
 name = 'sim'
@@ -49,7 +49,7 @@ failures_per_mille = 50
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_fails_there_is_one_object_for_each_resource_and_none_for_any_other() {
+async fn whatever_fails_each_resource_has_one_object_and_there_are_no_others() {
     let _alone = run::alone().await;
     let scale = Scale::from_env();
     let world = World::start_converging_soon(NODES, SIM).await;
@@ -57,10 +57,10 @@ async fn whatever_fails_there_is_one_object_for_each_resource_and_none_for_any_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_is_so_at_a_provider_that_is_none_of_ours() {
+async fn each_resource_has_one_object_at_a_provider_that_is_none_of_ours() {
     let _alone = run::alone().await;
     let scale = Scale::from_env();
-    // Without one, that is said.
+    // Without moto, a message is printed.
     let Some(moto) = moto::start(&[]) else { return };
     let endpoint = &moto.url;
     let providers = format!(
@@ -72,7 +72,7 @@ async fn the_same_is_so_at_a_provider_that_is_none_of_ours() {
 }
 
 async fn try_with(mut world: World, scale: Scale, providers: &str, provider: &'static str) {
-    // Of servers alone: what else can fail is tried in the storm.
+    // Short runs only kill servers; the storm covers other faults.
     let faults: Vec<Fault> = match scale.kills {
         0..=4 => plan(scale.seed, NODES, scale.kills).into_iter().filter(Fault::is_kill_of_node).collect(),
         _ => plan(scale.seed, NODES, scale.kills),

@@ -1,5 +1,5 @@
-//! A failover to a synchronous standby, on real processes: once a revocation is answered no node accepts the
-//! credential, whichever PostgreSQL its connections lead to. `CHAOS_FAILOVERS` says how many there are.
+//! Failover to a synchronous standby on real processes: once a revocation is acknowledged, no node accepts the credential,
+//! whichever PostgreSQL the node is connected to. `CHAOS_FAILOVERS` sets how many failovers there are.
 
 use std::{
     sync::Arc,
@@ -21,12 +21,12 @@ use crate::{
 };
 
 const NODES: usize = 3;
-/// How many keys every node has cached before the failover, and how many only the database knows.
+/// How many keys every node has cached before the failover, and how many only the database has.
 const KEYS: usize = 6;
-/// For how long each node is asked after a revocation: longer than a lease lasts, and than a new connection takes.
+/// How long each node is asked after a revocation: longer than a lease, and than opening a new connection.
 const WATCHED: Duration = Duration::from_millis(4500);
 
-/// Servers on a primary with a synchronous standby, and keys.
+/// Servers on a primary with a synchronous standby, with cached and uncached keys.
 struct Failover {
     world: World,
     bench: Bench,
@@ -53,7 +53,7 @@ impl Failover {
         client.patience = PATIENCE;
         for key in self.cached.iter().chain(&self.fresh) {
             let request = self.bench.maker.delete("keys", key);
-            eventually("a revocation is answered", async || {
+            eventually("the revocation is acknowledged", async || {
                 let answer = client.probe(node, &request).await.answer?;
                 (answer.status == 200).then_some(())
             })
@@ -61,8 +61,8 @@ impl Failover {
         }
     }
 
-    /// Asks every node again and again with each key, from several connections, all of which were revoked. Gives how
-    /// often nodes refused a key, and how often they could not tell.
+    /// Asks every node repeatedly about each revoked key, on several connections. Returns how often nodes refused a key, and
+    /// how often they could not check it.
     async fn watch(&mut self) -> (usize, usize) {
         let mut signs = Vec::new();
         for key in self.cached.iter().chain(&self.fresh) {
@@ -93,7 +93,7 @@ async fn ask_all(mut client: Client, node: usize, signs: Arc<Vec<Sign>>) -> (usi
             match answer.as_ref().map(|answer| sign.read(answer)) {
                 Some(Said::Refused) => refused += 1,
                 Some(Said::Accepted) => panic!("node {node} accepts a revoked key: {answer:?}"),
-                // Whoever asks about a key has one that the node cannot check, or the node is cut off.
+                // The node cannot check the introspecting key, or is unreachable.
                 Some(Said::Unable | Said::Odd) | None => unable += 1,
             }
         }
@@ -102,7 +102,7 @@ async fn ask_all(mut client: Client, node: usize, signs: Arc<Vec<Sign>>) -> (usi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_failover_from_a_dead_primary_no_node_accepts_a_revoked_key_and_all_serve_again() {
+async fn after_failover_from_dead_primary_no_node_accepts_revoked_key_and_all_nodes_serve_again() {
     let _beside = run::beside().await;
     for _ in 0..Scale::from_env().failovers {
         let mut failover = Failover::start().await;
@@ -116,17 +116,17 @@ async fn after_a_failover_from_a_dead_primary_no_node_accepts_a_revoked_key_and_
         let took = failover.world.all_serve("a failover").await;
         failover.revoke_at(0).await;
         let (refused, unable) = failover.watch().await;
-        println!("served {took:?} after a failover; {refused} times refused, {unable} times unable");
-        assert!(refused > unable, "{refused} times refused, {unable} times unable");
+        println!("served {took:?} after a failover; refused {refused} times, unable {unable} times");
+        assert!(refused > unable, "refused {refused} times, unable {unable} times");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_failover_from_a_primary_that_goes_on_running_no_node_accepts_a_revoked_key() {
+async fn after_failover_from_running_primary_no_node_accepts_revoked_key() {
     let _beside = run::beside().await;
     for _ in 0..Scale::from_env().failovers {
         let mut failover = Failover::start().await;
-        // Connections of the pool, which are to stay where they are.
+        // Open pool connections that keep their database server.
         let warm = Arc::new(failover.world.request("GET", "/v1/projects?limit=1", None));
         let clients: Vec<_> = (0..8).map(|_| failover.bench.client.fork()).collect();
         join_all(clients.into_iter().map(|mut client| {
@@ -141,19 +141,19 @@ async fn after_a_failover_from_a_primary_that_goes_on_running_no_node_accepts_a_
         failover.world.promote_standby().await;
         failover.bench.maker.set_db(&failover.world.db);
         let (standby, [moved, split, stale]) = (failover.world.standby_socket(), [0, 1, 2]);
-        // One follows the failover; one does so with its lease alone; one knows nothing of it.
+        // One node follows the failover, one follows it with its lease only, and one does not notice it.
         failover.world.proxies[moved].steer(standby.clone());
         failover.world.proxies[moved].cut();
         failover.world.proxies[split].steer(standby);
         failover.world.proxies[split].cut_keeper();
         failover.revoke_at(moved).await;
         let (refused, unable) = failover.watch().await;
-        println!("{refused} times refused, {unable} times unable");
-        assert!(refused > 0 && unable > 0, "{refused} times refused, {unable} times unable");
+        println!("refused {refused} times, unable {unable} times");
+        assert!(refused > 0 && unable > 0, "refused {refused} times, unable {unable} times");
         assert_eq!(failover.ready(moved).await, 200);
         assert_eq!(failover.ready(stale).await, 503);
-        // Its pool has moved to the new primary, one rejected look-up after the other.
-        eventually("the node that moved its lease alone is ready", async || {
+        // Its pool has moved to the new primary, one rejected lookup at a time.
+        eventually("the node that moved only its lease is ready", async || {
             (failover.ready(split).await == 200).then_some(())
         })
         .await;
@@ -161,7 +161,7 @@ async fn after_a_failover_from_a_primary_that_goes_on_running_no_node_accepts_a_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_pool_leads_to_a_lagging_replica_does_not_accept_a_revoked_key() {
+async fn node_with_pool_on_lagging_replica_does_not_accept_revoked_key() {
     let _beside = run::beside().await;
     for _ in 0..Scale::from_env().failovers {
         let mut failover = Failover::start().await;
@@ -172,8 +172,8 @@ async fn a_node_whose_pool_leads_to_a_lagging_replica_does_not_accept_a_revoked_
         failover.world.proxies[misled].cut_pool();
         failover.revoke_at(0).await;
         let (refused, unable) = failover.watch().await;
-        println!("{refused} times refused, {unable} times unable");
-        assert!(refused > 0 && unable > 0, "{refused} times refused, {unable} times unable");
+        println!("refused {refused} times, unable {unable} times");
+        assert!(refused > 0 && unable > 0, "refused {refused} times, unable {unable} times");
         assert_eq!(failover.ready(misled).await, 503);
         assert_eq!(failover.ready(0).await, 200);
         let primary = failover.world.primary_socket();

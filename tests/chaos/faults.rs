@@ -1,4 +1,4 @@
-//! What goes wrong, in an order that a seed decides.
+//! Faults, in an order that a seed decides.
 
 use std::time::Duration;
 
@@ -10,47 +10,47 @@ use crate::{
     world::World,
 };
 
-/// One thing that goes wrong, and is healed after a while.
+/// One fault, which is healed after a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// `kill -9` of a server, and a new one.
+    /// `kill -9` of a server, and the start of a new one.
     Kill { node: usize, down: Duration },
-    /// `kill -9` of a server when PostgreSQL has committed and it has not heard of that.
+    /// `kill -9` of a server after PostgreSQL has committed and before the server receives the response.
     KillAtCommit { node: usize },
-    /// The same, where it was usage that was committed.
+    /// The same for the commit of a usage flush.
     KillAtFlush { node: usize },
-    /// A server's wall clock is set to so many seconds past the month's end, or before it.
+    /// A server's wall clock is set to this many seconds after the end of the month; negative values are before it.
     SetClock { node: usize, past_end: i64 },
-    /// The month that servers' clocks are about the end of becomes final.
+    /// The month that the clocks are set around becomes final.
     EndMonth,
-    /// SIGSTOP and SIGCONT.
+    /// SIGSTOP and SIGCONT of a server.
     Pause { node: usize, time: Duration },
-    /// PostgreSQL is stopped in order.
+    /// PostgreSQL is shut down cleanly.
     StopPostgres { down: Duration },
     /// `kill -9` of PostgreSQL, which then recovers from its log.
     KillPostgres { down: Duration },
-    /// All processes of PostgreSQL are stopped with SIGSTOP, and go on with SIGCONT: connections stay, and nothing answers.
+    /// All PostgreSQL processes are stopped with SIGSTOP and continued with SIGCONT. Connections stay open, but hang.
     Stall { time: Duration },
-    /// PostgreSQL ends connections of servers.
+    /// PostgreSQL terminates connections of servers.
     Terminate { backends: usize },
     /// All connections of a server to PostgreSQL are reset.
     Cut { node: usize },
-    /// The same when PostgreSQL has committed and the server has not heard of that.
+    /// The same, after PostgreSQL has committed and before the server receives the response.
     CutAtCommit { node: usize },
-    /// What is between a server and PostgreSQL misbehaves.
+    /// The network between a server and PostgreSQL misbehaves.
     Weather { node: usize, weather: Weather, time: Duration },
 }
 
-/// How many other faults there are of each kind for so many kills, at least one.
+/// For this many kills there is one other fault of each kind, and at least one in total.
 const KILLS_PER_OTHER: usize = 10;
 
-/// What goes wrong in a run with so many kills of servers. The same for the same seed.
+/// The faults of a run with this many kills of servers. The same seed gives the same faults.
 pub fn plan(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
     let random = &mut Random::new(seed);
     let mut faults = Vec::new();
     for kill in 0..kills {
         let node = random.below(nodes);
-        // Half of them at the worst moment.
+        // Half of them between COMMIT and its response.
         faults.push(match kill % 2 {
             0 => Fault::KillAtCommit { node },
             _ => Fault::Kill { node, down: random.millis(0, 200) },
@@ -61,7 +61,7 @@ pub fn plan(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
         faults.push(Fault::Pause { node: random.below(nodes), time: random.millis(100, 1000) });
         faults.push(Fault::StopPostgres { down: random.millis(0, 300) });
         faults.push(Fault::KillPostgres { down: random.millis(0, 300) });
-        // In a long run for longer than anything waits for a connection.
+        // In a long run, longer than any wait for a connection.
         let stall = if kills < KILLS_PER_OTHER { random.millis(300, 1500) } else { random.millis(6000, 12_000) };
         faults.push(Fault::Stall { time: stall });
         faults.push(Fault::Terminate { backends: 1 + random.below(20) });
@@ -75,11 +75,11 @@ pub fn plan(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
     faults
 }
 
-/// What goes wrong in a run with so many stalls of PostgreSQL, each longer than half a lease of an operation and than the
-/// wait for a connection. The same for the same seed.
+/// The faults of a run with this many stalls of PostgreSQL, each longer than half the lease of an operation and than the
+/// wait for a connection. The same seed gives the same faults.
 pub fn plan_of_stalls(seed: u64, stalls: usize) -> Vec<Fault> {
     let random = &mut Random::new(seed);
-    // Now and then a long one.
+    // One in twenty is long.
     let time = |number: usize, random: &mut Random| match number % 20 {
         19 => random.millis(8000, 12_000),
         _ => random.millis(5600, 6600),
@@ -87,15 +87,15 @@ pub fn plan_of_stalls(seed: u64, stalls: usize) -> Vec<Fault> {
     (0..stalls).map(|number| Fault::Stall { time: time(number, random) }).collect()
 }
 
-/// How many revocations there are for each round of [`plan_around_leases`].
+/// For this many revocations there is one round of faults in [`plan_around_leases`].
 const REVOCATIONS_PER_ROUND: usize = 700;
 
-/// What goes wrong in a run with so many revocations: what a node's lease is there for, some of it for longer than
-/// the lease lasts, which is 3 s; after twice that, others count the node out. The same for the same seed.
+/// The faults of a run with this many revocations: those that a node's lease protects from, some of them longer than the
+/// lease of 3 s. After twice that time, other nodes no longer wait for the node. The same seed gives the same faults.
 pub fn plan_around_leases(seed: u64, nodes: usize, revocations: usize) -> Vec<Fault> {
     let random = &mut Random::new(seed);
     let mut faults = Vec::new();
-    // What there is time for in any run.
+    // Short enough for any run.
     faults.push(Fault::Pause { node: random.below(nodes), time: random.millis(100, 1000) });
     faults.push(Fault::CutAtCommit { node: random.below(nodes) });
     for weather in [Weather::Refusing, Weather::Mute, Weather::Unnotified] {
@@ -120,24 +120,24 @@ pub fn plan_around_leases(seed: u64, nodes: usize, revocations: usize) -> Vec<Fa
         });
     }
     random.shuffle(&mut faults);
-    // The first, because each revocation waits for a dead node until that is counted out: it takes no time of its own
-    // while other things go wrong.
+    // The kill comes first, because each revocation waits for a dead node until its lease has expired: that takes no extra
+    // time during other faults.
     faults.insert(0, Fault::Kill { node: random.below(nodes), down: random.millis(0, 200) });
     faults
 }
 
-/// How far clocks are set from the month's end, in seconds, and once in a while, so that the day is another one too.
+/// How far clocks are set from the end of the month, in seconds: usually near, and sometimes far, on another day.
 const NEAR: u64 = 120;
 const FAR: u64 = 30 * 3600;
 
-/// What goes wrong in a run with so many kills of servers across a month's end: clocks are set all the while, each
-/// to another time. The same for the same seed.
+/// The faults of a run with this many kills of servers across the end of a month: clocks are set throughout, each to another
+/// time. The same seed gives the same faults.
 pub fn plan_around_flushes(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
     let random = &mut Random::new(seed);
     let mut faults = Vec::new();
     for kill in 0..kills {
         let node = random.below(nodes);
-        // Half of them at the worst moment.
+        // Half of them between COMMIT and its response.
         faults.push(match kill % 2 {
             0 => Fault::KillAtFlush { node },
             _ => Fault::Kill { node, down: random.millis(0, 200) },
@@ -146,7 +146,7 @@ pub fn plan_around_flushes(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> 
         let past_end = i64::try_from(random.millis(0, 2 * range).as_millis()).unwrap() - i64::try_from(range).unwrap();
         faults.push(Fault::SetClock { node: random.below(nodes), past_end });
     }
-    // What there is time for in a short run is in `plan` too.
+    // `plan` has the faults of short runs.
     for _ in 0..kills / KILLS_PER_OTHER {
         faults.push(Fault::Pause { node: random.below(nodes), time: random.millis(100, 2000) });
         faults.push(Fault::KillPostgres { down: random.millis(0, 300) });
@@ -157,52 +157,52 @@ pub fn plan_around_flushes(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> 
         }
     }
     random.shuffle(&mut faults);
-    // Some servers still count in it then, and some will again.
+    // Some servers still count requests for the month at that time, and some do so again later.
     faults.insert(faults.len() / 2, Fault::EndMonth);
     faults
 }
 
-/// Each node's clock over the month's end and back again, the nodes one after the other.
+/// Moves each node's clock across the end of the month and back, one node after the other.
 pub fn there_and_back(nodes: usize) -> Vec<Fault> {
     let set = |past_end: i64| (0..nodes).map(move |node| Fault::SetClock { node, past_end });
     set(5).chain(set(-5)).collect()
 }
 
-/// Well beyond the month's end, in seconds.
+/// Well after the end of the month, in seconds.
 pub const NEXT_MONTH: i64 = 600;
 
-/// Every clock well beyond the month's end.
+/// Sets every clock well after the end of the month.
 pub fn next_month(nodes: usize) -> Vec<Fault> {
     (0..nodes).map(|node| Fault::SetClock { node, past_end: NEXT_MONTH }).collect()
 }
 
-/// The same; then every server is killed.
+/// The same, and then kills every server.
 pub fn all_killed_next_month(nodes: usize) -> Vec<Fault> {
     let killed = (0..nodes).map(|node| Fault::Kill { node, down: Duration::ZERO });
     next_month(nodes).into_iter().chain(killed).collect()
 }
 
 impl Fault {
-    /// What it is called in figures.
+    /// Its name in the printed results.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Kill { .. } => "kill -9",
-            Self::KillAtCommit { .. } => "kill -9 between COMMIT and answer",
-            Self::KillAtFlush { .. } => "kill -9 between a flush's COMMIT and answer",
-            Self::SetClock { past_end: 0.., .. } => "clock set beyond the month's end",
-            Self::SetClock { .. } => "clock set before the month's end",
-            Self::EndMonth => "the month made final",
+            Self::KillAtCommit { .. } => "kill -9 between COMMIT and response",
+            Self::KillAtFlush { .. } => "kill -9 between a flush's COMMIT and response",
+            Self::SetClock { past_end: 0.., .. } => "clock set after the end of the month",
+            Self::SetClock { .. } => "clock set before the end of the month",
+            Self::EndMonth => "month made final",
             Self::Pause { .. } => "SIGSTOP",
             Self::StopPostgres { .. } => "PostgreSQL restarted",
             Self::KillPostgres { .. } => "PostgreSQL kill -9",
             Self::Stall { .. } => "PostgreSQL stalled",
             Self::Terminate { .. } => "backends terminated",
             Self::Cut { .. } => "connections cut",
-            Self::CutAtCommit { .. } => "connections cut between COMMIT and answer",
+            Self::CutAtCommit { .. } => "connections cut between COMMIT and response",
             Self::Weather { weather: Weather::Refusing, .. } => "connections refused",
             Self::Weather { weather: Weather::Slow(_), .. } => "slow network",
             Self::Weather { weather: Weather::Unnotified, .. } => "notifications lost",
-            Self::Weather { .. } => "answers lost",
+            Self::Weather { .. } => "responses lost",
         }
     }
 
@@ -210,7 +210,7 @@ impl Fault {
         matches!(self, Self::Kill { .. } | Self::KillAtCommit { .. } | Self::KillAtFlush { .. })
     }
 
-    /// Lets it happen and heals it; gives whether it happened as planned.
+    /// Injects the fault and heals it. Returns whether it happened as planned.
     pub async fn inflict(&self, world: &mut World) -> bool {
         match *self {
             Self::Kill { node, down } => {
@@ -260,7 +260,7 @@ impl Fault {
             Self::Weather { node, weather, time } => {
                 world.proxies[node].set(weather);
                 if weather == Weather::Refusing {
-                    // Those there are would not notice.
+                    // Open connections would not notice.
                     world.proxies[node].cut();
                 }
                 tokio::time::sleep(time).await;
@@ -272,7 +272,7 @@ impl Fault {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_faults_and_another_seed_gives_others() {
+fn same_seed_gives_same_faults_and_another_seed_gives_others() {
     assert_eq!(plan(1, 3, 20), plan(1, 3, 20));
     assert_ne!(plan(1, 3, 20), plan(2, 3, 20));
     assert_eq!(plan_around_leases(1, 3, 2000), plan_around_leases(1, 3, 2000));

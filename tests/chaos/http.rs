@@ -1,5 +1,4 @@
-//! HTTP/1.1 on a bare socket: a client library may repeat a request by itself, and here every request
-//! that leaves counts.
+//! HTTP/1.1 on a plain socket: a client library may retry requests on its own, and here every sent request counts.
 
 use std::{fmt, io, net::SocketAddr};
 
@@ -9,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What a client asks.
+/// A request of a client.
 #[derive(Clone)]
 pub struct Request {
     pub method: &'static str,
@@ -43,11 +42,11 @@ impl Request {
     }
 }
 
-/// A complete answer.
+/// A complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
-    /// Names in lower case.
+    /// Names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
@@ -61,7 +60,7 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// Whether it is the answer of an earlier request with the same key.
+    /// Whether it replays the response to an earlier request with the same key.
     pub fn is_replayed(&self) -> bool {
         self.header("idempotent-replayed") == Some("true")
     }
@@ -70,13 +69,13 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 
-    /// A problem's code; empty for other answers.
+    /// A problem's code; empty for other responses.
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 }
 
-/// A connection to a server, kept from one request to the next.
+/// A connection to a server, reused for several requests.
 pub struct Connection {
     stream: TcpStream,
 }
@@ -88,7 +87,7 @@ impl Connection {
         Ok(Self { stream })
     }
 
-    /// Asks once. An error means that what became of the request is not known.
+    /// Sends a request once. An error means that its outcome is unknown.
     pub async fn ask(&mut self, request: &Request) -> io::Result<Answer> {
         self.send(request).await?;
         self.receive().await
@@ -107,18 +106,18 @@ impl Connection {
             let mut buffer = [0; 4096];
             let read = self.stream.read(&mut buffer).await?;
             if read == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the answer was complete"));
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the response was complete"));
             }
             bytes.extend_from_slice(&buffer[..read]);
         }
     }
 }
 
-/// An answer, once it is there as a whole. All of ours say how long they are.
+/// A response, once it is complete. All of ours have a `content-length`.
 fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let head = std::str::from_utf8(&bytes[..end]).map_err(|_| invalid("a head that is not text"))?;
+    let head = std::str::from_utf8(&bytes[..end]).map_err(|_| invalid("head is not UTF-8"))?;
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
     let status = status.ok_or_else(|| invalid("no status"))?;
@@ -127,8 +126,8 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, value)| value.parse().ok());
-    let length: usize = length.ok_or_else(|| invalid("no length"))?;
+    let length: usize = length.ok_or_else(|| invalid("no content-length"))?;
     let Some(body) = bytes[end + 4..].get(..length) else { return Ok(None) };
-    let body = String::from_utf8(body.to_vec()).map_err(|_| invalid("a body that is not text"))?;
+    let body = String::from_utf8(body.to_vec()).map_err(|_| invalid("body is not UTF-8"))?;
     Ok(Some(Answer { status, headers, body }))
 }

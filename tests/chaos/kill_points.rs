@@ -1,5 +1,4 @@
-//! A write is interrupted after each round that it makes to PostgreSQL, COMMIT the last of them; then it is
-//! sent again, elsewhere.
+//! A write is interrupted after each round trip to PostgreSQL, up to and including COMMIT, and then retried at another node.
 
 use std::{
     sync::Arc,
@@ -25,7 +24,7 @@ use crate::{
     world::World,
 };
 
-/// More rounds than any write makes.
+/// More round trips than any write makes.
 const MANY: usize = 40;
 
 /// How a write is interrupted.
@@ -33,12 +32,12 @@ const MANY: usize = 40;
 enum Interruption {
     /// `kill -9` of its server.
     Kill,
-    /// Its server loses PostgreSQL, and what it was about to be told.
+    /// The connection between the server and PostgreSQL is cut, and pending responses are lost.
     Cut,
 }
 
-/// Sends a write to `victim` and interrupts it after so many rounds. Gives what the client was answered, and
-/// whether PostgreSQL had committed.
+/// Sends a write to `victim` and interrupts it after `round` round trips. Returns the client's response, and whether
+/// PostgreSQL had committed.
 async fn interrupt(
     world: &mut World,
     client: Client,
@@ -59,7 +58,7 @@ async fn interrupt(
     (answer, caught.committed)
 }
 
-/// Sends a write to `victim`, which hears nothing more of it from PostgreSQL after so many rounds.
+/// Sends a write to `victim`, which receives no response from PostgreSQL after `round` round trips.
 async fn hold_up(
     world: &World,
     mut client: Client,
@@ -67,7 +66,7 @@ async fn hold_up(
     victim: usize,
     round: usize,
 ) -> (JoinHandle<Option<Answer>>, Caught) {
-    // On a new connection: one that has prepared a statement before makes fewer rounds.
+    // Use a new connection: one with prepared statements makes fewer round trips.
     world.proxies[victim].cut();
     let mut told = world.proxies[victim].trap(Moment::Answered(round));
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -77,18 +76,18 @@ async fn hold_up(
         let request = Arc::clone(request);
         let mut asking = tokio::spawn(async move { client.ask(victim, &request).await });
         tokio::select! {
-            caught = &mut told => return (asking, caught.expect("a trap that closes")),
-            // The server finds out that its connections are cut.
+            caught = &mut told => return (asking, caught.expect("a trap that triggers")),
+            // The server notices that its connections were cut.
             answer = &mut asking => {
                 let answer = answer.unwrap();
-                assert!(answer.as_ref().is_some_and(says_later), "not so many rounds: {answer:?}");
-                assert!(Instant::now() < deadline, "nothing but {answer:?}");
+                assert!(answer.as_ref().is_some_and(says_later), "fewer round trips than expected: {answer:?}");
+                assert!(Instant::now() < deadline, "still {answer:?}");
             }
         }
     }
 }
 
-/// Interrupts writes of one kind after each round in turn; gives how many rounds they make.
+/// Interrupts writes of one kind after each round trip in turn. Returns how many round trips such a write makes.
 async fn interrupt_everywhere(world: &mut World, client: &mut Client, kind: &str, how: Interruption) -> usize {
     let once = Once::new(&world.credentials, 0);
     for round in 0..MANY {
@@ -96,10 +95,10 @@ async fn interrupt_everywhere(world: &mut World, client: &mut Client, kind: &str
         let doomed = client.fork();
         let (answer, committed) = interrupt(world, doomed, &request, round % 2, round, how).await;
         let at = format!("{kind}, {how:?} after round {round}");
-        // Before its COMMIT, a server that only lost its connection begins anew on another one.
+        // Before its COMMIT, a server that only lost its connection restarts the transaction on another one.
         let done = committed || answer.as_ref().is_some_and(Answer::is_success);
         match answer {
-            None => assert_eq!(how, Interruption::Kill, "{at}: a server that lives answers"),
+            None => assert_eq!(how, Interruption::Kill, "{at}: a running server must respond"),
             Some(answer) if committed => {
                 assert!(answer.status == 503 && answer.code() == "outcome_unknown", "{at}: {answer:?}");
             }
@@ -120,35 +119,35 @@ async fn interrupt_everywhere(world: &mut World, client: &mut Client, kind: &str
             return round + 1;
         }
     }
-    panic!("a {kind} without COMMIT");
+    panic!("no COMMIT seen for a {kind}");
 }
 
 async fn interrupt_all_kinds(how: Interruption) {
     let _beside = run::beside().await;
     let mut world = World::start(2).await;
     let mut client = world.client(1);
-    // One whose answer shows no secret, and one whose answer is sealed.
+    // One kind without a secret in its response, and one whose stored response is sealed.
     for (kind, least) in [("project", 4), ("token", 2)] {
         let rounds = interrupt_everywhere(&mut world, &mut client, kind, how).await;
         println!("{kind}: {how:?} after each of {rounds} rounds");
-        // BEGIN with the claim, the effect (prepared, and done), and the record with COMMIT; or all of it in one
-        // statement, prepared and done. Else the trap has caught something else.
+        // BEGIN with the claim, the effect (prepare and execute), and the record with COMMIT; or a single statement (prepare
+        // and execute). Fewer round trips mean that the trap caught something else.
         assert!(rounds >= least, "{kind}: {rounds} rounds");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_whose_server_is_killed_at_any_moment_is_done_once_when_it_is_sent_again() {
+async fn write_whose_server_is_killed_at_any_round_trip_takes_effect_once_when_retried() {
     interrupt_all_kinds(Interruption::Kill).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_whose_server_loses_postgresql_at_any_moment_is_503_and_done_once_when_it_is_sent_again() {
+async fn write_cut_off_from_postgresql_at_any_round_trip_is_503_and_takes_effect_once_when_retried() {
     interrupt_all_kinds(Interruption::Cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revocation_interrupted_at_any_moment_holds_up_no_other_and_is_done_everywhere_once_a_repeat_is_answered() {
+async fn interrupted_revocation_does_not_block_others_and_its_acknowledged_retry_holds_on_every_node() {
     let _beside = run::beside().await;
     let world = World::start(2).await;
     let mut client = world.client(1);
@@ -163,31 +162,31 @@ async fn a_revocation_interrupted_at_any_moment_holds_up_no_other_and_is_done_ev
         let other = maker.key(&mut client, None).await;
         let victim = round % 2;
         let (asking, Caught { committed }) = hold_up(&world, client.fork(), &request, victim, round).await;
-        // Whoever revokes something else meanwhile must not have to wait for a server that may never go on.
+        // Another revocation must not wait for a server that may never continue.
         let asked = client.probe(1 - victim, &maker.delete("keys", &other)).await;
-        let at = format!("beside one held up after round {round}, after {:?}", asked.over - asked.begun);
-        let answer = asked.answer.unwrap_or_else(|| panic!("no answer {at}"));
+        let at = format!("while another is blocked after round {round}, after {:?}", asked.over - asked.begun);
+        let answer = asked.answer.unwrap_or_else(|| panic!("no response {at}"));
         assert!(answer.status == 200 && asked.over - asked.begun < BOUND, "{at}: {answer:?}");
         world.proxies[victim].cut();
         let answer = asking.await.unwrap();
         let at = format!("after round {round}");
-        let answer = answer.expect("a server that lives answers");
+        let answer = answer.expect("a running server must respond");
         let unsure = answer.code() == "revocation_unconfirmed";
         assert!(answers::is_fit(&answer) && unsure == committed, "{at}: {answer:?}");
 
         let answer = client.insist(&request).await;
         assert_eq!(answer.status, 200, "{at}: {answer:?}");
         for node in 0..2 {
-            let answer = client.probe(node, &sign.request).await.answer.expect("an answer");
+            let answer = client.probe(node, &sign.request).await.answer.expect("a response");
             assert_ne!(sign.read(&answer), Said::Accepted, "{at}: {answer:?}");
         }
         world.all_serve(&at).await;
         if committed {
             println!("revocation: interrupted after each of {} rounds", round + 1);
-            // BEGIN, the effect, and the recall with COMMIT.
+            // BEGIN, the effect, and the invalidation with COMMIT.
             assert!(round >= 3, "{round} rounds");
             return;
         }
     }
-    panic!("a revocation without COMMIT");
+    panic!("no COMMIT seen for a revocation");
 }

@@ -1,6 +1,6 @@
-//! Chaos: real server processes on one PostgreSQL, which are killed, stopped and cut off while clients
-//! work; then what they were answered is held against what the database has. CONTRIBUTING.md says how to
-//! run it for longer, and how to add an invariant.
+//! Chaos tests: real server processes on one PostgreSQL are killed, stopped and disconnected while clients work. At the end,
+//! the responses that clients received are compared with the database. CONTRIBUTING.md describes longer runs, and how to add
+//! an invariant.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -9,7 +9,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test fails by panicking, and its figures are printed"
+    reason = "a test fails by panicking, and prints its measurements"
 )]
 
 mod client;
@@ -20,7 +20,7 @@ mod faults;
 mod http;
 mod invariants;
 mod kill_points;
-#[allow(dead_code, reason = "the tests of the driver use more of it")]
+#[allow(dead_code, reason = "the driver's tests use more of it")]
 #[path = "../api/support/moto.rs"]
 mod moto;
 mod node;

@@ -1,4 +1,4 @@
-//! A real server process, which can be killed, stopped and started again.
+//! A real server process that can be killed, stopped and restarted.
 
 use std::{
     env,
@@ -17,21 +17,21 @@ use nix::{
 
 use crate::clocks;
 
-/// The key that all servers of a deployment have, in a file that each of them reads.
+/// The file with the server key, which all servers of a deployment read.
 pub const KEY_FILE: &str = "secret.key";
 
-/// The providers that all servers of a deployment have, if there is such a file.
+/// The file with the providers of all servers of a deployment, if it exists.
 pub const PROVIDERS_FILE: &str = "providers.toml";
 
-/// What a provider's credentials are in the environment of, which servers find them in.
+/// The environment variables with the credentials of a provider, which servers inherit.
 const PROVIDERS_CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
-/// A command of the server's binary.
+/// A command that runs the server binary.
 pub fn command(folder: &Path, index: usize, database: SocketAddr, arguments: &[&str]) -> Command {
     program(env!("CARGO_BIN_EXE_cloudapi").as_ref(), folder, index, database, arguments)
 }
 
-/// A program that is told where the node's own data and its database are, and nothing of our environment.
+/// A program with the environment variables of this node, and none of the harness's.
 fn program(program: &Path, folder: &Path, index: usize, database: SocketAddr, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command
@@ -55,20 +55,20 @@ fn program(program: &Path, folder: &Path, index: usize, database: SocketAddr, ar
     command
 }
 
-/// A running server. Dropped, it is killed.
+/// A running server. Dropping it kills it.
 pub struct Node {
     child: Child,
-    /// Where its clock's steps are written, if it is one whose clock can be set.
+    /// Takes changes of the server's clock, if the clock can be set.
     steering: Mutex<Option<ChildStdin>>,
-    /// Held open: the runner of tests that a server of the harness's own is one of says something after a minute, and
-    /// ends if nobody is there to hear it.
+    /// Kept open: a server that runs inside a test binary is subject to the test runner, which prints a warning after a
+    /// minute and exits if its stdout is closed.
     said: Option<BufReader<ChildStdout>>,
     pub address: SocketAddr,
 }
 
 impl Node {
-    /// Starts one, and returns when it listens; its database may come later. Its clock can be set if it is said how
-    /// many milliseconds that is ahead. Blocks.
+    /// Starts a server and returns when it listens; its database may start later. With `ahead`, its clock can be set and
+    /// starts this many milliseconds ahead. Blocks.
     pub fn start(folder: &Path, index: usize, database: SocketAddr, ahead: Option<i64>) -> Self {
         let log = OpenOptions::new().create(true).append(true).open(log(folder, index)).unwrap();
         let mut command = match ahead {
@@ -81,7 +81,7 @@ impl Node {
         };
         let mut child = command.stderr(log).spawn().unwrap();
         let steering = Mutex::new(child.stdin.take());
-        // From here on it is killed if anything goes wrong.
+        // From here on, dropping `node` kills it.
         let mut node = Self { child, steering, said: None, address: ([127, 0, 0, 1], 0).into() };
         let said = node.said.insert(BufReader::new(node.child.stdout.take().unwrap()));
         let address = said.lines().map_while(Result::ok).find_map(|line| address_in(&line));
@@ -91,17 +91,17 @@ impl Node {
     }
 
     pub fn signal(&self, signal: Signal) {
-        // Nobody has waited for it yet, so the id is still its own.
+        // The process is not reaped yet, so its process ID is not reused.
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
-    /// Sets its clock forward or back by so many milliseconds. It stands so in a moment.
+    /// Moves the server's clock forward or back by this many milliseconds, effective within a moment.
     pub fn step_clock(&self, millis: i64) {
         let mut steering = self.steering.lock().unwrap();
-        writeln!(steering.as_mut().expect("a node whose clock can be set"), "{millis}").unwrap();
+        writeln!(steering.as_mut().expect("a node with an adjustable clock"), "{millis}").unwrap();
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Sends `kill -9` and waits until the process has exited.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -110,13 +110,13 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // SIGKILL ends a stopped process too.
+        // SIGKILL also ends a stopped process.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The address in what a server says when it serves, and when it waits for its database.
+/// The address in the line that a server prints when it serves, or when it waits for its database.
 fn address_in(line: &str) -> Option<SocketAddr> {
     let serves = line.strip_prefix("cloudapi listens on http://");
     let waits = || line.strip_prefix("cloudapi waits before it serves http://")?.split(": ").next();
@@ -132,7 +132,7 @@ fn tail(folder: &Path, index: usize) -> String {
     text.lines().rev().take(20).collect::<Vec<_>>().join("\n")
 }
 
-/// The lines of the nodes' logs that hold `text`, to say what was behind an answer.
+/// The lines of the nodes' logs that contain `text`, which explain a response.
 pub fn log_lines(folder: &Path, nodes: usize, text: &str) -> Vec<String> {
     let logs = (0..nodes).filter_map(|index| File::open(log(folder, index)).ok());
     logs.flat_map(|log| BufReader::new(log).lines().map_while(Result::ok)).filter(|line| line.contains(text)).collect()

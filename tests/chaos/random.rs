@@ -1,6 +1,6 @@
-//! Chance that is the same again for the same seed.
+//! Random numbers that are reproducible from a seed.
 
-/// SplitMix64: small, and no version of a crate changes what a seed means.
+/// `SplitMix64`: small, and the meaning of a seed does not depend on the version of a crate.
 #[derive(Clone, Debug)]
 pub struct Random {
     state: u64,
@@ -11,7 +11,7 @@ impl Random {
         Self { state: seed }
     }
 
-    /// Another one, for a client or a task of its own: what one does must not shift what another draws.
+    /// A separate generator for a client or task, so that one does not affect the numbers of another.
     pub fn fork(&mut self) -> Self {
         Self::new(self.next())
     }
@@ -24,17 +24,17 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From 0 to below `n`.
+    /// A number from 0 to `n`, exclusive.
     pub fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 
-    /// True so many times in a hundred.
+    /// True with a probability of `n` percent.
     pub fn percent(&mut self, n: usize) -> bool {
         self.below(100) < n
     }
 
-    /// A time between two, in milliseconds.
+    /// A random duration between `from` and `to` milliseconds.
     pub fn millis(&mut self, from: u64, to: u64) -> std::time::Duration {
         std::time::Duration::from_millis(from + self.next() % (to - from))
     }

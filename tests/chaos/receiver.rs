@@ -1,5 +1,5 @@
-//! A receiver of webhooks that is not what one would wish for: now and then it refuses, breaks off or hangs. It notes
-//! what it has acknowledged before it says so: whoever was told of a delivery was told by it.
+//! An unreliable webhook receiver: now and then it refuses, disconnects or hangs. It records each acknowledgment before it
+//! sends it, so every delivery that the server marks as delivered is recorded here.
 
 use std::{
     collections::HashMap,
@@ -19,16 +19,16 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::random::Random;
 
-/// What it does with a request once it has all of it.
+/// How it treats a complete request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
     Acknowledge,
     Refuse,
-    /// The connection ends without an answer.
+    /// Closes the connection without a response.
     Drop,
-    /// It ends in the middle of one.
+    /// Closes it in the middle of the response.
     BreakOff,
-    /// Nothing comes until the sender has enough of that.
+    /// Sends nothing until the sender disconnects.
     Hang,
 }
 
@@ -44,22 +44,22 @@ impl Manner {
     }
 }
 
-/// What it has seen.
+/// What the receiver has recorded.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
-    /// Requests that were there as a whole.
+    /// Complete requests.
     pub received: usize,
-    /// Those of them that it did not acknowledge.
+    /// Requests that were not acknowledged.
     pub spurned: usize,
-    /// How often it has acknowledged each event, by the webhook's number and `webhook-id`.
+    /// How often each event was acknowledged, by the webhook's number and `webhook-id`.
     pub acknowledged: HashMap<(usize, String), usize>,
-    /// Each event, as it came first.
+    /// Each event as first received.
     pub events: HashMap<String, Value>,
-    /// What no sender should have sent.
+    /// Invalid requests.
     pub wrong: Vec<String>,
 }
 
-/// An address that receivers of webhooks have, at which nothing is answered yet.
+/// The address of a receiver that does not respond yet.
 pub struct Bound(TcpListener);
 
 impl Bound {
@@ -67,13 +67,13 @@ impl Bound {
         Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
-    /// Where the webhook of this number is sent to.
+    /// The URL of the webhook with this number.
     pub fn url(&self, number: usize) -> String {
         let address: SocketAddr = self.0.local_addr().unwrap();
         format!("http://{address}/{number}")
     }
 
-    /// Receives from now on, for webhooks with these secrets.
+    /// Starts to receive for webhooks with these secrets.
     pub fn receive(self, secrets: &[String], mut random: Random) -> Receiver {
         let verifiers: Arc<[Webhook]> = secrets.iter().map(|secret| Webhook::new(secret).unwrap()).collect();
         let notes = Arc::<Mutex<Notes>>::default();
@@ -89,7 +89,7 @@ impl Bound {
     }
 }
 
-/// Dropped, it is gone.
+/// A running receiver. Dropping it stops it.
 pub struct Receiver {
     notes: Arc<Mutex<Notes>>,
     _serving: AbortOnDropHandle<()>,
@@ -126,7 +126,7 @@ impl Notes {
             Ok((number, id, event)) => {
                 let first = self.events.entry(id.clone()).or_insert_with(|| event.clone());
                 if without_host(first) != without_host(&event) {
-                    self.wrong.push(format!("{id} came as {first} and as {event}"));
+                    self.wrong.push(format!("{id} was received as {first} and as {event}"));
                 }
                 if manner == Manner::Acknowledge {
                     *self.acknowledged.entry((number, id)).or_default() += 1;
@@ -139,7 +139,7 @@ impl Notes {
     }
 }
 
-/// An event without the address of the server that told of it: here each server has one of its own.
+/// An event without the address of its server: here each server has its own.
 fn without_host(event: &Value) -> Value {
     let mut event = event.clone();
     let source = event["source"].as_str().and_then(|source| source.find("/v1/").map(|at| source[at..].to_owned()));
@@ -149,7 +149,7 @@ fn without_host(event: &Value) -> Value {
 
 #[derive(Debug)]
 struct Request {
-    /// Without the slash.
+    /// Without the leading slash.
     path: String,
     headers: HeaderMap,
     body: Vec<u8>,
@@ -157,7 +157,7 @@ struct Request {
 
 impl Request {
     async fn read(stream: &mut TcpStream) -> io::Result<Self> {
-        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not a request with a length");
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "a request without content-length");
         let mut bytes = Vec::new();
         let end = loop {
             if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -185,15 +185,15 @@ impl Request {
         Ok(Self { path: path.trim_start_matches('/').to_owned(), headers, body })
     }
 
-    /// The webhook's number, the event's id and the event, if it is signed and its id is the event's.
+    /// The webhook's number, the event's ID and the event, if it is signed and its `webhook-id` is the event's ID.
     fn read_by(&self, verifiers: &[Webhook]) -> Result<(usize, String, Value), &'static str> {
         let number: usize = self.path.parse().map_err(|_| "no such webhook")?;
         let verifier = verifiers.get(number).ok_or("no such webhook")?;
-        verifier.verify(&self.body, &self.headers).map_err(|_| "not signed by the webhook's secret")?;
+        verifier.verify(&self.body, &self.headers).map_err(|_| "not signed with the webhook's secret")?;
         let id = self.headers.get("webhook-id").and_then(|id| id.to_str().ok()).ok_or("no webhook-id")?;
-        let event: Value = serde_json::from_slice(&self.body).map_err(|_| "no JSON")?;
+        let event: Value = serde_json::from_slice(&self.body).map_err(|_| "not JSON")?;
         if event["id"] != id {
-            return Err("webhook-id is not the event's id");
+            return Err("webhook-id is not the event's ID");
         }
         Ok((number, id.to_owned(), event))
     }

@@ -1,4 +1,4 @@
-//! A run: clients at work, faults meanwhile, and invariants at the end.
+//! A run: clients work while faults happen, and invariants are checked at the end.
 
 use std::{
     collections::BTreeMap,
@@ -25,16 +25,16 @@ use crate::{
     world::World,
 };
 
-/// How soon all is served again once PostgreSQL is back, or whatever else was wrong.
+/// How soon everything must be served again after a fault is healed.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(5);
 
-/// How many answers there are from one fault to the next, at least.
+/// The minimum number of successful responses between two faults.
 pub const WORK: usize = 40;
 
-/// How long nothing may be served at all.
+/// How long no client may be served at all.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 
-/// What the environment says about how long to try.
+/// The length of a run, from the environment.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     pub seed: u64,
@@ -42,15 +42,15 @@ pub struct Scale {
     pub kills: usize,
     /// How many credentials are revoked.
     pub revocations: usize,
-    /// How often PostgreSQL stalls while operations are under way.
+    /// How often PostgreSQL stalls while operations are in progress.
     pub stalls: usize,
     /// How often the database fails over.
     pub failovers: usize,
 }
 
 impl Scale {
-    /// `CHAOS_SEED`, `CHAOS_KILLS`, `CHAOS_REVOCATIONS`, `CHAOS_STALLS` and `CHAOS_FAILOVERS`, or what `cargo test` has
-    /// time for.
+    /// Reads `CHAOS_SEED`, `CHAOS_KILLS`, `CHAOS_REVOCATIONS`, `CHAOS_STALLS` and `CHAOS_FAILOVERS`. The defaults are short
+    /// enough for `cargo test`.
     pub fn from_env() -> Self {
         let number = |name: &str| {
             let text = env::var(name).ok()?;
@@ -75,31 +75,31 @@ impl Scale {
 
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
-/// Held by each test that keeps servers busy, because it measures how long they are away.
+/// Held by each test that keeps servers busy, because it measures outages.
 pub async fn alone() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().await
 }
 
-/// Held by each test that does little but wait, and can do so beside another one.
+/// Held by each test that mostly waits, and can run next to another such test.
 pub async fn beside() -> RwLockReadGuard<'static, ()> {
     MACHINE.read().await
 }
 
-/// What shall happen.
+/// The parameters of a run.
 pub struct Trial {
     pub seed: u64,
-    /// One after the other.
+    /// Executed one after the other.
     pub faults: Vec<Fault>,
     pub invariants: Vec<Arc<dyn Invariant>>,
-    /// How long clients wait for an answer before they ask another node, in milliseconds.
+    /// How long clients wait for a response before they try another node, in milliseconds.
     pub patience: Range<u64>,
-    /// How many answers there are from one fault to the next.
+    /// How many successful responses there are between two faults.
     pub work: usize,
-    /// What happens when all clients have finished.
+    /// Faults after all clients have finished.
     pub last: Vec<Fault>,
 }
 
-/// Lets clients of all invariants work while the faults happen; then checks.
+/// Runs the clients of all invariants during the faults, then checks the invariants.
 pub async fn run(world: &mut World, trial: Trial) {
     let begun = Instant::now();
     let clients = Clients::start(world, &trial);
@@ -125,13 +125,13 @@ pub async fn run(world: &mut World, trial: Trial) {
         broken.extend(verdict.broken);
         broken_count += verdict.broken_count;
     }
-    println!("{}{:>45} {:.1} s\n", figures.table(), "the run took", begun.elapsed().as_secs_f32());
-    assert_eq!(broken_count, 0, "CHAOS_SEED={seed}: broken {broken_count} times:\n{}", broken.join("\n"));
+    println!("{}{:>45} {:.1} s\n", figures.table(), "duration of the run", begun.elapsed().as_secs_f32());
+    assert_eq!(broken_count, 0, "CHAOS_SEED={seed}: {broken_count} violations:\n{}", broken.join("\n"));
     let outage = figures.longest_outage();
-    assert!(outage < LONGEST_OUTAGE, "not all was served for {outage:?} after all was healed");
+    assert!(outage < LONGEST_OUTAGE, "a node did not serve for {outage:?} after a fault was healed");
 }
 
-/// Waits until clients were served some more, so that each fault meets a server at work.
+/// Waits until clients were served some more, so that each fault happens under load.
 async fn clients_work(world: &World, work: usize) {
     let wanted = world.field.served() + work;
     let (mut served, mut since) = (0, Instant::now());
@@ -145,7 +145,7 @@ async fn clients_work(world: &World, work: usize) {
     }
 }
 
-/// Tasks that act until told to finish. Dropped, they are ended.
+/// Client tasks, which act until they are asked to finish. Dropping this aborts them.
 struct Clients {
     finish: Arc<AtomicBool>,
     tasks: JoinSet<()>,
@@ -170,18 +170,18 @@ impl Clients {
         Self { finish, tasks }
     }
 
-    /// Waits until each has the last answer it insists on.
+    /// Waits until each client has its last response.
     async fn finish(mut self) {
         self.finish.store(true, Ordering::SeqCst);
         while let Some(ended) = self.tasks.join_next().await {
-            ended.expect("a client that ends well");
+            ended.expect("a client without a panic");
         }
     }
 }
 
 #[derive(Default)]
 struct Figures {
-    /// By kind of fault: how many, how many as planned, the longest outage after it.
+    /// By kind of fault: how many, how many as planned, and the longest outage afterwards.
     faults: BTreeMap<&'static str, (usize, usize, Duration)>,
     kills: usize,
     found: Vec<(&'static str, String)>,
@@ -205,10 +205,9 @@ impl Figures {
     fn table(&self) -> String {
         let mut table = String::new();
         for (name, (count, planned, outage)) in &self.faults {
-            let missed =
-                if planned < count { format!(", {} of them too late", count - planned) } else { String::new() };
+            let missed = if planned < count { format!(", {} of them missed", count - planned) } else { String::new() };
             let outage = outage.as_millis();
-            writeln!(table, "{name:>45} {count}{missed}; then all was served within {outage} ms").unwrap();
+            writeln!(table, "{name:>45} {count}{missed}; served again within {outage} ms").unwrap();
         }
         writeln!(table, "{:>45} {}", "servers killed", self.kills).unwrap();
         writeln!(table, "{:>45} {} ms", "longest outage", self.longest_outage().as_millis()).unwrap();

@@ -1,5 +1,5 @@
-//! PostgreSQL stops answering, again and again, while operations on resources are under way. Connections stay open, so
-//! nothing fails at once: what waits must go on afterwards, on servers with the product's own times.
+//! PostgreSQL stops responding repeatedly while operations on resources are in progress. Its connections stay open, so
+//! nothing fails immediately: waiting queries must continue afterwards, on servers with the default timing.
 
 use std::{
     sync::{Arc, Mutex},
@@ -20,10 +20,10 @@ use crate::{
 
 const NODES: usize = 2;
 
-/// How many clients keep operations under way: enough that each database permit of the engine is in use when a stall comes.
+/// How many clients create operations: enough that every database permit of the engine is in use when a stall begins.
 const CLIENTS: usize = 24;
 
-/// Slow enough that operations are under way for several turns; one call of fifty fails.
+/// Slow enough that an operation takes several steps. One call in fifty fails.
 const SIM: &str = "
 [[provider]]
 name = 'sim'
@@ -33,10 +33,10 @@ latency_max_ms = 1500
 failures_per_mille = 20
 ";
 
-/// How many operations must have been under way at once at some time, for the run to prove something.
+/// How many operations must have been in progress concurrently for the run to be meaningful.
 const ENOUGH: i64 = 12;
 
-/// How many operations were under way, looked at all the time.
+/// Samples how many operations are in progress.
 struct UnderWay {
     db: PgPool,
     counts: Mutex<Vec<i64>>,
@@ -63,15 +63,15 @@ impl Invariant for UnderWay {
             let mut counts = self.counts.lock().unwrap().clone();
             counts.sort_unstable();
             let (half, most) = (counts[counts.len() / 2], counts[counts.len() - 1]);
-            verdict.figure("operations under way, half of the time at least", half);
-            verdict.figure("operations under way at most", most);
-            verdict.require(most >= ENOUGH, || format!("never were more than {most} operations under way"));
+            verdict.figure("operations in progress, median", half);
+            verdict.figure("operations in progress, maximum", most);
+            verdict.require(most >= ENOUGH, || format!("at most {most} operations were in progress"));
             verdict
         })
     }
 }
 
-/// Nothing is left under way, and no operation is at a step that nobody goes on with.
+/// No operation is left queued or running.
 struct NothingLeft;
 
 impl Invariant for NothingLeft {
@@ -88,7 +88,7 @@ impl Invariant for NothingLeft {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stalls_of_postgresql_leave_no_operation_behind_and_make_nothing_twice() {
+async fn stalls_of_postgresql_leave_no_operation_unfinished_and_no_duplicate_object() {
     let _alone = run::alone().await;
     let scale = Scale::from_env();
     let mut world = World::start_with_providers(NODES, SIM).await;
@@ -98,7 +98,7 @@ async fn stalls_of_postgresql_leave_no_operation_behind_and_make_nothing_twice()
     let under_way = UnderWay { db: world.db.clone(), counts: Mutex::default() };
     let invariants: Vec<Arc<dyn Invariant>> = vec![
         Arc::new(Quiet),
-        // Waits until all is over, or fails.
+        // Waits until all operations have ended, or fails.
         Arc::new(converged),
         Arc::new(NothingLeft),
         Arc::new(under_way),
@@ -107,7 +107,7 @@ async fn stalls_of_postgresql_leave_no_operation_behind_and_make_nothing_twice()
         Arc::new(Told),
     ];
     let faults = plan_of_stalls(scale.seed, scale.stalls);
-    // Clients wait for longer than a stall lasts: one that went elsewhere would only meet the same database.
+    // Clients wait longer than a stall lasts: any other node uses the same database.
     let trial =
         Trial { seed: scale.seed, faults, invariants, patience: 20_000..30_000, work: 8 * run::WORK, last: vec![] };
     run::run(&mut world, trial).await;

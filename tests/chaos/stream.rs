@@ -1,4 +1,4 @@
-//! The event stream on a bare socket, read as the standard of Server-Sent Events has it.
+//! The event stream on a plain socket, parsed as Server-Sent Events.
 
 use std::{io, net::SocketAddr};
 
@@ -7,16 +7,16 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What a server sends between two empty lines.
+/// One message of the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     pub id: Option<String>,
     pub event: String,
-    /// Empty where there is nothing to tell but an id.
+    /// Empty if the message has only an ID.
     pub data: String,
 }
 
-/// Why there is no stream.
+/// An error response instead of a stream.
 #[derive(Debug)]
 pub struct Refusal {
     pub status: u16,
@@ -26,14 +26,14 @@ pub struct Refusal {
 /// An open stream.
 pub struct EventStream {
     socket: TcpStream,
-    /// As it came, in chunks.
+    /// Received bytes, in chunks.
     raw: Vec<u8>,
-    /// What was in them and was not given yet.
+    /// Decoded text that was not returned yet.
     text: Vec<u8>,
 }
 
 impl EventStream {
-    /// Asks for what comes after `last`.
+    /// Opens a stream of the events after `last`.
     pub async fn open(address: SocketAddr, path: &str, secret: &str, last: &str) -> io::Result<Result<Self, Refusal>> {
         let mut socket = TcpStream::connect(address).await?;
         let request = format!(
@@ -60,12 +60,12 @@ impl EventStream {
         Ok(Ok(Self { socket, raw, text: Vec::new() }))
     }
 
-    /// The next message; none when the stream has ended. What it ended in the middle of was not said.
+    /// The next message. None when the stream has ended; an incomplete message at its end is dropped.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
             if let Some(end) = find(&self.text, b"\n\n") {
                 let block: Vec<u8> = self.text.drain(..end + 2).collect();
-                return Some(Message::parse(&String::from_utf8(block).expect("a stream of text")));
+                return Some(Message::parse(&String::from_utf8(block).expect("a stream of UTF-8")));
             }
             while let Some(chunk) = take_chunk(&mut self.raw) {
                 self.text.extend(chunk);
@@ -85,7 +85,7 @@ impl Message {
                 Some(("id", id)) => message.id = Some(id.to_owned()),
                 Some(("event", event)) => event.clone_into(&mut message.event),
                 Some(("data", data)) => message.data.push_str(data),
-                // A comment, or how long to wait.
+                // A comment, or the retry time.
                 _ => {}
             }
         }
@@ -97,12 +97,12 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
-/// What is in the first chunk, once that is there as a whole.
+/// The content of the first chunk, once it is complete.
 fn take_chunk(raw: &mut Vec<u8>) -> Option<Vec<u8>> {
     let begin = find(raw, b"\r\n")? + 2;
     let size = std::str::from_utf8(&raw[..begin - 2]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
-    let end = begin + size.expect("a chunk's size");
-    // The last one is empty, and nothing comes after it.
+    let end = begin + size.expect("a chunk size");
+    // The last chunk is empty.
     if raw.len() < end + 2 || end == begin {
         return None;
     }
@@ -112,7 +112,7 @@ fn take_chunk(raw: &mut Vec<u8>) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn a_stream_is_read_by_its_chunks_wherever_they_are_cut() {
+fn stream_is_parsed_wherever_its_chunks_are_cut() {
     let mut raw = b"8\r\nid: evt_\r\n13\r\n1\nevent: a\ndata: {}\r\n2\r\n\n\n\r\n5\r\n: hi\n".to_vec();
     let text: Vec<u8> = std::iter::from_fn(|| take_chunk(&mut raw)).flatten().collect();
     let message = Message::parse(std::str::from_utf8(&text).unwrap());

@@ -1,5 +1,5 @@
-//! Usage, on real processes: what is counted is what was asked, whatever fails and whatever the clocks say.
-//! `CHAOS_KILLS` says how many servers are killed.
+//! Usage on real processes: the counters match the requests that were sent, despite failures and clock changes.
+//! `CHAOS_KILLS` sets how many servers are killed.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const NODES: usize = 3;
 const CLIENTS: usize = 6;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_fails_each_acknowledged_request_is_counted_once_and_none_that_was_not_received() {
+async fn whatever_fails_acknowledged_requests_are_counted_once_and_unreceived_ones_never() {
     let _alone = run::alone().await;
     let scale = Scale::from_env();
     let mut world = World::start_before_the_months_end(NODES).await;
@@ -23,11 +23,9 @@ async fn whatever_fails_each_acknowledged_request_is_counted_once_and_none_that_
         let invariants: Vec<Arc<dyn Invariant>> = vec![Arc::new(Quiet), counted.clone()];
         Trial { seed: scale.seed, faults, invariants, patience: 100..3000, work: run::WORK, last }
     };
-    println!(
-        "nothing fails but that each flush is sent twice and clocks are set: all is acknowledged, so none may lack"
-    );
+    println!("each flush is sent twice and clocks are set; nothing else fails, so all requests are acknowledged");
     run::run(&mut world, trial(there_and_back(NODES), next_month(NODES))).await;
-    println!("servers are killed besides, and at the end all of them");
+    println!("servers are also killed, and at the end all of them");
     let faults = plan_around_flushes(scale.seed, NODES, scale.kills);
     run::run(&mut world, trial(faults, all_killed_next_month(NODES))).await;
 }

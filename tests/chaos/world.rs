@@ -1,4 +1,4 @@
-//! Everything that can fail: PostgreSQL, the servers, and what is between them.
+//! Everything that can fail: PostgreSQL, the servers, and the connections between them.
 
 use std::{
     env, fs,
@@ -36,56 +36,55 @@ use crate::{
     standby,
 };
 
-/// Credentials that every client may use.
+/// Credentials that all clients share.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// Of the owner of `project`.
+    /// Session of the owner of `project`.
     pub session: String,
     pub key: String,
     pub project: String,
 }
 
-/// One PostgreSQL, servers on it, a proxy between it and each of them.
+/// One PostgreSQL, several servers, and a proxy between PostgreSQL and each server.
 pub struct World {
-    // Dropped in this order: nothing of it outlives the slot's folder.
+    // Fields are dropped in this order: everything in the slot's folder stops before the slot is released.
     nodes: Vec<Option<Node>>,
     pub proxies: Vec<Proxy>,
-    /// Those of the nodes, if they can be set.
+    /// The nodes' clocks, if they can be set.
     clocks: Option<Clocks>,
     pub field: Arc<Field>,
     pub credentials: Credentials,
-    /// The harness's own way to the database, which no proxy is in.
+    /// The harness's own connection to the database, without a proxy.
     pub db: PgPool,
     postgres: Option<PrivatePostgres>,
     postgres_options: Options,
-    /// The synchronous standby, where there is one.
+    /// The synchronous standby, if there is one.
     standby: Option<PrivatePostgres>,
     slot: Slot,
 }
 
 impl World {
-    /// Starts `count` servers, which are ready when this returns.
+    /// Starts `count` servers and waits until they are ready.
     pub async fn start(count: usize) -> Self {
         Self::start_with(count, None, None).await
     }
 
-    /// The same, with servers that do not take minutes to send a webhook again.
+    /// The same, with servers that retry webhook deliveries within seconds.
     pub async fn start_sending_soon(count: usize) -> Self {
         Self::start_with(count, Some(Clocks::right(count)), None).await
     }
 
-    /// The same, with clocks that can be set, and stand before the end of a month.
+    /// The same, with adjustable clocks that start shortly before the end of a month.
     pub async fn start_before_the_months_end(count: usize) -> Self {
         Self::start_with(count, Some(Clocks::before_the_months_end(count)), None).await
     }
 
-    /// The same as [`World::start_sending_soon`], with these providers, and servers that do not take minutes to notice
-    /// what goes on there.
+    /// The same as [`World::start_sending_soon`], with these providers and short intervals for polling them.
     pub async fn start_converging_soon(count: usize, providers: &str) -> Self {
         Self::start_with(count, Some(Clocks::right(count)), Some(providers)).await
     }
 
-    /// Starts `count` servers of the product's own times, with these providers.
+    /// Starts `count` servers with the default timing and these providers.
     pub async fn start_with_providers(count: usize, providers: &str) -> Self {
         Self::start_with(count, None, Some(providers)).await
     }
@@ -95,12 +94,12 @@ impl World {
         let postgres_options = Options {
             data_dir: slot.folder.join("database"),
             pg_bin: env::var_os("CLOUDAPI_PG_BIN").map(PathBuf::from),
-            // It is killed: what was committed must be there afterwards.
+            // PostgreSQL gets killed, and committed data must survive.
             durability: Durability::Durable,
             max_connections: 100,
         };
         let postgres = start_postgres(&postgres_options).await;
-        // As the operator gives it to each machine of a deployment.
+        // The operator copies the key to each machine of a deployment.
         fs::write(slot.folder.join(node::KEY_FILE), ServerKey::generate().to_text()).unwrap();
         if let Some(providers) = providers {
             fs::write(slot.folder.join(node::PROVIDERS_FILE), providers).unwrap();
@@ -115,7 +114,7 @@ impl World {
         let credentials = Credentials { session: String::new(), key: String::new(), project: String::new() };
         let field = Field::new(count);
         let nodes = std::iter::repeat_with(|| None).take(count).collect();
-        // From here on all of it is stopped if anything goes wrong.
+        // From here on, dropping `world` stops everything.
         let mut world = Self {
             nodes,
             proxies,
@@ -148,22 +147,22 @@ impl World {
         self.all_serve("starting").await;
     }
 
-    /// A request of the owner's session.
+    /// A request with the owner's session.
     pub fn request(&self, method: &'static str, path: &str, body: Option<Value>) -> Request {
         Request { method, path: path.to_owned(), secret: self.credentials.session.clone(), key: None, body }
     }
 
-    /// A client of its own for a test, with chance of its own.
+    /// A new client with its own random numbers.
     pub fn client(&self, seed: u64) -> Client {
         Client::new(&self.field, usize::MAX, Random::new(seed))
     }
 
-    /// The lines of all nodes' logs that hold `text`.
+    /// The lines of all nodes' logs that contain `text`.
     pub fn log_lines(&self, text: &str) -> Vec<String> {
         node::log_lines(&self.slot.folder, self.nodes.len(), text)
     }
 
-    /// Runs a command of the operator's to its end, for the JSON it prints.
+    /// Runs an admin command and returns the JSON it prints.
     async fn run(&self, arguments: &[&str]) -> Value {
         let mut command: Command = node::command(&self.slot.folder, 0, self.proxies[0].address, arguments);
         let output = spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -182,33 +181,33 @@ impl World {
     /// `kill -9`.
     pub async fn kill_node(&mut self, index: usize) {
         self.field.set_address(index, None);
-        let node = self.nodes[index].take().expect("a node that runs");
+        let node = self.nodes[index].take().expect("a running node");
         spawn_blocking(move || node.kill()).await.unwrap();
     }
 
     pub fn signal_node(&self, index: usize, signal: Signal) {
-        self.nodes[index].as_ref().expect("a node that runs").signal(signal);
+        self.nodes[index].as_ref().expect("a running node").signal(signal);
     }
 
-    /// Sets a node's clock to so many seconds past the month's end, or before it.
+    /// Sets a node's clock to this many seconds after the end of the month; negative values are before it.
     pub fn set_clock(&self, index: usize, past_end: i64) {
-        let step = self.clocks.as_ref().expect("clocks that can be set").set(index, past_end);
-        self.nodes[index].as_ref().expect("a node that runs").step_clock(step);
+        let step = self.clocks.as_ref().expect("adjustable clocks").set(index, past_end);
+        self.nodes[index].as_ref().expect("a running node").step_clock(step);
     }
 
-    /// Makes the month final whose end the clocks are about, as a server does that has run for a minute: those here do
-    /// not live so long.
+    /// Makes the month final that the clocks are set around. A server does so only after a minute, which is longer than
+    /// servers live in these tests.
     pub async fn end_month(&self) {
-        let final_at = self.clocks.as_ref().expect("clocks that can be set").final_at();
+        let final_at = self.clocks.as_ref().expect("adjustable clocks").final_at();
         let mut closer = Closer::new(400);
-        eventually("a month is made final", async || closer.close(&self.db, final_at).await.ok()).await;
+        eventually("the month becomes final", async || closer.close(&self.db, final_at).await.ok()).await;
         let sql = "SELECT EXISTS (SELECT FROM usage_periods)";
         let is_final: bool = sqlx::query_scalar(sql).fetch_one(&self.db).await.unwrap();
-        assert!(is_final, "no month was made final");
+        assert!(is_final, "no month became final");
     }
 
     pub async fn stop_postgres(&mut self) {
-        let postgres = self.postgres.take().expect("a PostgreSQL that runs");
+        let postgres = self.postgres.take().expect("a running PostgreSQL");
         spawn_blocking(move || postgres.stop().unwrap()).await.unwrap();
     }
 
@@ -216,26 +215,26 @@ impl World {
         self.postgres = Some(start_postgres(&self.postgres_options).await);
     }
 
-    /// `kill -9` of PostgreSQL's first process; the others notice, and end.
+    /// Sends `kill -9` to the postmaster. The other PostgreSQL processes notice and exit.
     pub fn kill_postgres(&self) {
-        // A child of ours that nobody has waited for, so the id is still its own.
+        // The postmaster is an unreaped child of this process, so its process ID is not reused.
         kill(self.postmaster(), Signal::SIGKILL).unwrap();
     }
 
-    /// PostgreSQL's first process.
+    /// The process ID of the postmaster.
     fn postmaster(&self) -> Pid {
         let note = fs::read_to_string(self.postgres_options.data_dir.join("postgres/postmaster.pid")).unwrap();
         Pid::from_raw(note.lines().next().unwrap().parse().unwrap())
     }
 
-    /// SIGSTOP of every process of PostgreSQL.
+    /// Sends SIGSTOP to every PostgreSQL process.
     pub fn stop_postgres_processes(&self) -> Stopped {
         let postmaster = self.postmaster();
-        // First the one that starts others.
+        // Stop the postmaster first, because it starts other processes.
         kill(postmaster, Signal::SIGSTOP).unwrap();
         let mut stopped = Stopped(vec![postmaster]);
         for child in children(postmaster) {
-            // One that has just ended is not reaped, so its id is still its own.
+            // A child that has just exited is not reaped yet, so its process ID is not reused.
             if kill(child, Signal::SIGSTOP).is_ok() {
                 stopped.0.push(child);
             }
@@ -243,14 +242,14 @@ impl World {
         stopped
     }
 
-    /// Starts a killed one, which first replays its log.
+    /// Restarts a killed PostgreSQL, which first replays its log.
     pub async fn revive_postgres(&mut self) {
-        let mut postgres = self.postgres.take().expect("a PostgreSQL that was killed");
+        let mut postgres = self.postgres.take().expect("a killed PostgreSQL");
         let deadline = Instant::now() + Duration::from_secs(10);
         self.postgres = Some(
             spawn_blocking(move || {
                 while !postgres.revive().unwrap() {
-                    assert!(Instant::now() < deadline, "PostgreSQL outlives kill -9");
+                    assert!(Instant::now() < deadline, "PostgreSQL survived kill -9");
                     std::thread::sleep(Duration::from_millis(3));
                 }
                 postgres
@@ -260,9 +259,9 @@ impl World {
         );
     }
 
-    /// Gives PostgreSQL a synchronous standby, which every commit waits for from now on.
+    /// Adds a synchronous standby to PostgreSQL. From now on, every commit waits for it.
     pub async fn start_standby(&mut self) {
-        let (primary, options) = (self.postgres.take().expect("a PostgreSQL that runs"), self.postgres_options.clone());
+        let (primary, options) = (self.postgres.take().expect("a running PostgreSQL"), self.postgres_options.clone());
         let folder = self.slot.folder.join("standby");
         let (primary, standby) = spawn_blocking(move || {
             let standby = standby::start(&primary, &options, folder);
@@ -287,9 +286,9 @@ impl World {
         socket_of(self.standby.as_ref().expect("a standby"))
     }
 
-    /// The socket of the first primary.
+    /// The socket of the original primary.
     pub fn primary_socket(&self) -> PathBuf {
-        socket_of(self.postgres.as_ref().expect("a PostgreSQL that runs"))
+        socket_of(self.postgres.as_ref().expect("a running PostgreSQL"))
     }
 
     /// Runs a statement on the standby.
@@ -300,7 +299,7 @@ impl World {
         db.close().await.unwrap();
     }
 
-    /// Promotes the standby, whether or not the old primary runs. The harness's own connections lead there then.
+    /// Promotes the standby, whether or not the old primary runs. The harness's own connections then use the standby.
     pub async fn promote_standby(&mut self) {
         self.on_standby("SELECT pg_promote(true, 60)").await;
         let standby = self.standby.as_ref().expect("a standby");
@@ -308,19 +307,19 @@ impl World {
             PgPoolOptions::new().max_connections(4).connect_lazy_with(db::options_for_private(standby.endpoint()));
     }
 
-    /// Ends up to `count` of the servers' connections from PostgreSQL's side; gives how many.
+    /// Terminates up to `count` of the servers' connections in PostgreSQL. Returns how many it terminated.
     pub async fn terminate_backends(&self, count: usize) -> usize {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                    WHERE application_name LIKE 'cloudapi%' AND datname = current_database() ORDER BY random() LIMIT $1";
         let limit = i64::try_from(count).unwrap();
-        // The harness's own connection may be one that PostgreSQL's end has broken.
+        // The harness's own connection may be broken after a restart of PostgreSQL.
         eventually("PostgreSQL answers the harness", async || {
             sqlx::query(sql).bind(limit).fetch_all(&self.db).await.ok().map(|rows| rows.len())
         })
         .await
     }
 
-    /// Waits until every node serves what is asked from now on; gives how long that took.
+    /// Waits until every node has served a request sent from now on. Returns how long that took.
     pub async fn all_serve(&self, after: &str) -> Duration {
         let (since, begun) = (self.field.now(), Instant::now());
         let request = &Arc::new(self.request("GET", "/v1/projects?limit=1", None));
@@ -328,7 +327,7 @@ impl World {
             let mut client = self.client(since);
             client.patience = Duration::from_secs(1);
             eventually(&format!("node {node} serves after {after}"), async || {
-                // Clients may have seen it before.
+                // Another client may have been served already.
                 let served = self.field.has_served(node, since)
                     || client.ask(node, request).await.is_some_and(|answer| answer.is_success());
                 served.then_some(())
@@ -340,11 +339,11 @@ impl World {
     }
 }
 
-/// Processes that were stopped. Dropped, they go on.
+/// Stopped processes. They continue when this is dropped.
 pub struct Stopped(Vec<Pid>);
 
 impl Stopped {
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn go_on(self) {}
 }
 
@@ -356,7 +355,7 @@ impl Drop for Stopped {
     }
 }
 
-/// The processes that `parent` has started and that have not ended.
+/// The running child processes of `parent`.
 fn children(parent: Pid) -> Vec<Pid> {
     let path = format!("/proc/{parent}/task/{parent}/children");
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -367,7 +366,7 @@ impl Drop for World {
     fn drop(&mut self) {
         self.nodes.clear();
         self.proxies.clear();
-        // The standby first: a primary that stops waits for it to have all.
+        // Stop the standby first: a primary shuts down only after its standby has received everything.
         for postgres in [self.standby.take(), self.postgres.take()].into_iter().flatten() {
             let _ = postgres.stop();
         }
@@ -375,7 +374,7 @@ impl Drop for World {
     }
 }
 
-/// The socket that a PostgreSQL listens on.
+/// The socket that this PostgreSQL listens on.
 fn socket_of(postgres: &PrivatePostgres) -> PathBuf {
     postgres.endpoint().socket_dir.join(format!(".s.PGSQL.{}", postgres.endpoint().port))
 }
@@ -385,20 +384,20 @@ async fn start_postgres(options: &Options) -> PrivatePostgres {
     spawn_blocking(move || PrivatePostgres::start(options).unwrap()).await.unwrap()
 }
 
-/// The text that `value` must be.
+/// Returns the text in `value`; panics if it is something else.
 pub fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("text, not {value}")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("expected text, got {value}")).to_owned()
 }
 
-/// Waits until `condition` gives something, and fails after thirty seconds of nothing. No promise of the server's, only
-/// when to give up: a machine that has much else to do may take its time.
+/// Waits until `condition` returns a value. Panics after thirty seconds: a generous limit for slow machines, not a guarantee
+/// of the server.
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(Instant::now() < deadline, "in vain waited for: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

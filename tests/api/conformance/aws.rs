@@ -1,5 +1,5 @@
-//! The driver for AWS, at moto's server. What moto does not do is not shown here: it ignores client tokens, knows no pages
-//! of volumes, and all that is asked for is so at once.
+//! The AWS driver on moto's server. moto ignores client tokens, does not paginate volumes and applies every change
+//! immediately, so these are not tested here.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ fn subject(url: &str, region: &'static str, environment: Arc<Environment>) -> Su
         driver: driver("aws"),
         sibling: driver("sibling"),
         deployment: Uuid::new_v4(),
-        // Two words for one type, of which either has to be read as it was asked.
+        // A configured size and a native type: each must be read as it was requested.
         sizes: ["tiny".into(), "t3.large".into()],
         image: "debian-12".into(),
         knows_tokens: false,
@@ -47,13 +47,13 @@ fn subject(url: &str, region: &'static str, environment: Arc<Environment>) -> Su
     }
 }
 
-/// What stands in the first element of this name.
+/// The text of the first element of this name.
 fn member(answer: &str, name: &str) -> String {
     let found = answer.split(&format!("<{name}>")).nth(1).and_then(|rest| rest.split('<').next());
-    found.unwrap_or_else(|| panic!("there is no {name} in {answer}")).to_owned()
+    found.unwrap_or_else(|| panic!("no {name} in {answer}")).to_owned()
 }
 
-/// A user of the account `url` plays, and a key of theirs.
+/// Creates a user in the emulated account at `url`; returns an access key.
 async fn user_of(url: &str, name: &str) -> (String, String) {
     let iam = async |form: &str| {
         moto::ask_at(url, "us-east-1/iam", &format!("{form}&UserName={name}&Version=2010-05-08")).await
@@ -72,12 +72,12 @@ fn with((id, secret): (String, String)) -> Arc<Environment> {
 }
 
 #[tokio::test]
-async fn the_permissions_that_the_documentation_names_are_enough_and_signatures_are_as_aws_makes_them() {
-    // After five calls it minds who asks: it makes each signature itself, by AWS's own library, and compares.
+async fn documented_permissions_are_sufficient_and_signatures_are_valid() {
+    // After five calls, moto checks permissions and verifies signatures with AWS's own library.
     let Some(strict) = moto::start(&[("INITIAL_NO_AUTH_ACTION_COUNT", "5")]) else { return };
     let documented = include_str!("../../../docs/drivers.md").split("```json\n").nth(1).unwrap();
     let mut policy: Value = serde_json::from_str(documented.split("```").next().unwrap()).unwrap();
-    // moto does not know what tags a thing has when it looks at conditions.
+    // moto does not support resource tags in conditions.
     for statement in policy["Statement"].as_array_mut().unwrap() {
         statement.as_object_mut().unwrap().remove("Condition");
     }
@@ -91,12 +91,12 @@ async fn the_permissions_that_the_documentation_names_are_enough_and_signatures_
     moto::ask_at(&strict.url, "us-east-1/iam", &form).await;
 
     let allowed = subject(&strict.url, "eu-central-1", with(key.clone()));
-    checks::what_is_made_is_read_as_asked_and_listed_with_its_tags(&allowed).await;
+    checks::created_object_matches_its_order_and_is_listed_with_its_tags(&allowed).await;
     checks::volumes_are_attached_detached_and_outlive_their_instance(&allowed).await;
-    checks::what_is_in_use_is_not_deleted(&allowed).await;
-    checks::an_instance_is_turned_off_and_on_as_often_as_one_likes(&allowed).await;
-    checks::an_instance_gets_another_size(&allowed).await;
-    checks::a_volume_grows_and_never_shrinks(&allowed).await;
+    checks::objects_in_use_are_not_deleted(&allowed).await;
+    checks::power_actions_are_idempotent_and_repeatable(&allowed).await;
+    checks::instance_can_be_resized(&allowed).await;
+    checks::volume_can_grow_but_not_shrink(&allowed).await;
 
     for key in [stranger, (key.0, "another-secret".into())] {
         let refused = subject(&strict.url, "eu-central-1", with(key));

@@ -1,4 +1,4 @@
-//! The checks. Each takes a driver that nobody else uses, and leaves nothing behind at its provider.
+//! The checks. Each needs exclusive use of a driver and leaves no objects at its provider.
 
 use std::{collections::BTreeSet, slice};
 
@@ -23,7 +23,7 @@ fn with_volumes(order: &Order, volumes: &[&str]) -> Order {
     order
 }
 
-pub async fn what_is_made_is_read_as_asked_and_listed_with_its_tags(subject: &Subject) {
+pub async fn created_object_matches_its_order_and_is_listed_with_its_tags(subject: &Subject) {
     for order in subject.one_of_each() {
         let kind = order.spec.kind();
         let object = subject.make(&order).await;
@@ -31,18 +31,18 @@ pub async fn what_is_made_is_read_as_asked_and_listed_with_its_tags(subject: &Su
         assert_eq!(order.spec.difference(&object.spec), serde_json::Map::new());
         assert_eq!(object.power, kind.has_power().then_some(Power::On));
         let of = Owned::Of(order.tags.resource);
-        assert_eq!(subject.list(kind, of).await, slice::from_ref(&object), "it is listed as it is read");
+        assert_eq!(subject.list(kind, of).await, slice::from_ref(&object), "listed object differs from read object");
         assert_eq!(subject.listed(kind, Owned::All).await, slice::from_ref(&object.reference));
         assert!(!subject.listed(kind, Owned::Nobody).await.contains(&object.reference));
         for other in Kind::ALL.iter().filter(|other| **other != kind && subject.has(slice::from_ref(other))) {
-            assert_eq!(subject.listed(*other, of).await, [""; 0], "it is no {other}");
-            assert_eq!(subject.read(*other, &object.reference).await, None, "it is no {other}");
+            assert_eq!(subject.listed(*other, of).await, [""; 0], "found as {other}");
+            assert_eq!(subject.read(*other, &object.reference).await, None, "found as {other}");
         }
         subject.remove(kind, &object.reference).await;
     }
 }
 
-pub async fn what_is_deleted_is_gone_and_may_be_deleted_again(subject: &Subject) {
+pub async fn deleted_object_is_not_found_and_repeated_deletion_succeeds(subject: &Subject) {
     for order in subject.one_of_each() {
         let (kind, reference) = (order.spec.kind(), subject.make(&order).await.reference);
         subject.remove(kind, &reference).await;
@@ -60,8 +60,8 @@ pub async fn what_is_deleted_is_gone_and_may_be_deleted_again(subject: &Subject)
     }
 }
 
-pub async fn what_is_not_there_is_told_so(subject: &Subject) {
-    // What a client may give to be imported, besides what is deleted.
+pub async fn unknown_references_are_not_found(subject: &Subject) {
+    // References that a client may send in an import.
     for reference in
         ["no-such", "i-0", "vpc-00000000000000000", "../../etc/passwd", "a b&Action=x", "ä", &"x".repeat(300)]
     {
@@ -75,7 +75,7 @@ pub async fn what_is_not_there_is_told_so(subject: &Subject) {
     }
 }
 
-pub async fn a_creation_that_is_made_twice_is_found_in_whole(subject: &Subject) {
+pub async fn all_objects_of_a_repeated_creation_are_listed(subject: &Subject) {
     for order in subject.one_of_each() {
         let kind = order.spec.kind();
         let mut made = BTreeSet::new();
@@ -83,7 +83,7 @@ pub async fn a_creation_that_is_made_twice_is_found_in_whole(subject: &Subject) 
             made.insert(subject.insist(async || subject.driver.create(&order).await).await.reference);
         }
         if subject.knows_tokens {
-            assert_eq!(made.len(), 1, "the operation's id is a client token");
+            assert_eq!(made.len(), 1, "operation ID not used as client token");
         }
         let made = Vec::from_iter(made);
         assert_eq!(subject.listed(kind, Owned::Of(order.tags.resource)).await, made);
@@ -94,7 +94,7 @@ pub async fn a_creation_that_is_made_twice_is_found_in_whole(subject: &Subject) 
     }
 }
 
-pub async fn a_volume_grows_and_never_shrinks(subject: &Subject) {
+pub async fn volume_can_grow_but_not_shrink(subject: &Subject) {
     if !subject.can_update(Kind::Volume, "size_gib") {
         return;
     }
@@ -110,7 +110,7 @@ pub async fn a_volume_grows_and_never_shrinks(subject: &Subject) {
     subject.remove(Kind::Volume, &reference).await;
 }
 
-pub async fn an_update_puts_its_tags_on_what_was_made_elsewhere(subject: &Subject) {
+pub async fn update_tags_an_object_created_elsewhere(subject: &Subject) {
     if !subject.has(&[Kind::Volume]) || !subject.capabilities().import {
         return;
     }
@@ -133,7 +133,7 @@ pub async fn an_update_puts_its_tags_on_what_was_made_elsewhere(subject: &Subjec
     subject.remove(Kind::Volume, &reference).await;
 }
 
-pub async fn an_instance_is_turned_off_and_on_as_often_as_one_likes(subject: &Subject) {
+pub async fn power_actions_are_idempotent_and_repeatable(subject: &Subject) {
     let Some(can) = subject.capabilities().of(Kind::Instance) else { return };
     let order = subject.instance(None, &[]);
     let reference = subject.make(&order).await.reference;
@@ -163,7 +163,7 @@ pub async fn volumes_are_attached_detached_and_outlive_their_instance(subject: &
     }
     let one = subject.make(&subject.volume(1)).await.reference;
     let other = subject.make(&subject.volume(2)).await.reference;
-    // What it is made with counts from the beginning; an instance has no volume that nobody asked for.
+    // Volumes in the creation are attached from the start, and no other volumes are attached.
     let order = subject.instance(None, &[&one]);
     let reference = subject.make(&order).await.reference;
     if subject.can_update(Kind::Instance, "volumes") {
@@ -178,12 +178,12 @@ pub async fn volumes_are_attached_detached_and_outlive_their_instance(subject: &
     }
     subject.remove(Kind::Instance, &reference).await;
     for volume in [one, other] {
-        assert!(subject.read(Kind::Volume, &volume).await.is_some(), "a volume outlives what it was attached to");
+        assert!(subject.read(Kind::Volume, &volume).await.is_some(), "volume deleted with its instance");
         subject.remove(Kind::Volume, &volume).await;
     }
 }
 
-pub async fn what_is_in_use_is_not_deleted(subject: &Subject) {
+pub async fn objects_in_use_are_not_deleted(subject: &Subject) {
     if !subject.has(&[Kind::Network, Kind::Volume, Kind::Instance]) {
         return;
     }
@@ -193,14 +193,14 @@ pub async fn what_is_in_use_is_not_deleted(subject: &Subject) {
     for (kind, reference) in [(Kind::Network, &network), (Kind::Volume, &volume)] {
         let refused = subject.refusal(async || subject.driver.delete(kind, reference).await).await;
         assert_eq!(refused.kind, Refusal::Conflict, "{refused}");
-        assert!(subject.read(kind, reference).await.is_some(), "{reference} is still there");
+        assert!(subject.read(kind, reference).await.is_some(), "{reference} was deleted");
     }
     subject.remove(Kind::Instance, &instance).await;
     subject.remove(Kind::Volume, &volume).await;
     subject.remove(Kind::Network, &network).await;
 }
 
-pub async fn an_instance_gets_another_size(subject: &Subject) {
+pub async fn instance_can_be_resized(subject: &Subject) {
     if !subject.can_update(Kind::Instance, "size") {
         return;
     }
@@ -217,7 +217,7 @@ pub async fn an_instance_gets_another_size(subject: &Subject) {
     subject.remove(Kind::Instance, &reference).await;
 }
 
-pub async fn pages_have_everything_once(subject: &Subject) {
+pub async fn pagination_lists_each_object_once(subject: &Subject) {
     if !subject.has(&[Kind::Volume]) {
         return;
     }
@@ -237,27 +237,27 @@ pub async fn pages_have_everything_once(subject: &Subject) {
     assert_eq!(subject.listed(Kind::Volume, Owned::All).await, [""; 0]);
 }
 
-pub async fn each_deployment_and_provider_sees_its_own_alone(subject: &Subject) {
+pub async fn each_deployment_and_provider_lists_only_its_own_objects(subject: &Subject) {
     for mut order in subject.one_of_each() {
         let kind = order.spec.kind();
         order.tags.deployment = Uuid::new_v4();
         let reference = subject.make(&order).await.reference;
         let (resource, theirs) = (Owned::Of(order.tags.resource), order.tags.deployment);
-        assert_eq!(subject.listed(kind, Owned::All).await, [""; 0], "it is another deployment's");
-        assert_eq!(subject.listed(kind, resource).await, [""; 0], "it is another deployment's");
-        assert!(!subject.listed(kind, Owned::Nobody).await.contains(&reference), "it is somebody's");
+        assert_eq!(subject.listed(kind, Owned::All).await, [""; 0], "object of another deployment listed");
+        assert_eq!(subject.listed(kind, resource).await, [""; 0], "object of another deployment listed");
+        assert!(!subject.listed(kind, Owned::Nobody).await.contains(&reference), "owned object listed as unowned");
         assert_eq!(subject.list_at(&*subject.driver, kind, theirs, Owned::All).await.len(), 1);
         for of in [Owned::All, resource] {
             let seen = subject.list_at(&*subject.sibling, kind, theirs, of).await;
-            assert!(seen.is_empty(), "it is another provider's: {seen:?}");
+            assert!(seen.is_empty(), "objects of another provider listed: {seen:?}");
         }
         let seen = subject.list_at(&*subject.sibling, kind, theirs, Owned::Nobody).await;
-        assert!(!seen.iter().any(|object| object.reference == reference), "it is somebody's");
+        assert!(!seen.iter().any(|object| object.reference == reference), "owned object listed as unowned");
         subject.remove(kind, &reference).await;
     }
 }
 
-pub async fn words_that_are_listed_are_accepted_and_others_refused(subject: &Subject) {
+pub async fn listed_sizes_and_images_are_valid_and_others_are_refused(subject: &Subject) {
     let Some(can) = subject.capabilities().of(Kind::Instance) else { return };
     let spec = |size: &str, image: &str| {
         Spec::Instance(InstanceSpec { size: size.into(), image: image.into(), network: None, volumes: Vec::new() })
@@ -274,7 +274,7 @@ pub async fn words_that_are_listed_are_accepted_and_others_refused(subject: &Sub
     }
 }
 
-pub async fn an_instance_is_not_made_in_a_network_that_is_not_there(subject: &Subject) {
+pub async fn instance_is_not_created_in_a_missing_network(subject: &Subject) {
     if !subject.has(&[Kind::Network, Kind::Instance]) {
         return;
     }

@@ -1,5 +1,5 @@
-//! What every driver must do, whatever it speaks to (docs/drivers.md): the same checks for each, which ask its capabilities
-//! what to try. A new driver writes a `Subject` and one line, `conformance!`.
+//! Conformance tests that every driver must pass (docs/drivers.md). The checks follow the driver's capabilities. A new
+//! driver needs a `Subject` and one line, `conformance!`.
 
 mod aws;
 mod checks;
@@ -22,24 +22,24 @@ use cloudapi::{
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-/// Makes one test of each check for a driver. `$start` gives a [`Subject`]; or none, having said why not.
+/// Generates one test per check for a driver. `$start` returns a [`Subject`], or `None` after it has printed the reason.
 macro_rules! conformance {
     ($start:path) => {
         crate::conformance::conformance! { $start:
-            what_is_made_is_read_as_asked_and_listed_with_its_tags
-            what_is_deleted_is_gone_and_may_be_deleted_again
-            what_is_not_there_is_told_so
-            a_creation_that_is_made_twice_is_found_in_whole
-            a_volume_grows_and_never_shrinks
-            an_update_puts_its_tags_on_what_was_made_elsewhere
-            an_instance_is_turned_off_and_on_as_often_as_one_likes
+            created_object_matches_its_order_and_is_listed_with_its_tags
+            deleted_object_is_not_found_and_repeated_deletion_succeeds
+            unknown_references_are_not_found
+            all_objects_of_a_repeated_creation_are_listed
+            volume_can_grow_but_not_shrink
+            update_tags_an_object_created_elsewhere
+            power_actions_are_idempotent_and_repeatable
             volumes_are_attached_detached_and_outlive_their_instance
-            what_is_in_use_is_not_deleted
-            an_instance_gets_another_size
-            pages_have_everything_once
-            each_deployment_and_provider_sees_its_own_alone
-            words_that_are_listed_are_accepted_and_others_refused
-            an_instance_is_not_made_in_a_network_that_is_not_there
+            objects_in_use_are_not_deleted
+            instance_can_be_resized
+            pagination_lists_each_object_once
+            each_deployment_and_provider_lists_only_its_own_objects
+            listed_sizes_and_images_are_valid_and_others_are_refused
+            instance_is_not_created_in_a_missing_network
         }
     };
     ($start:path: $($check:ident)*) => {
@@ -53,39 +53,38 @@ macro_rules! conformance {
 }
 pub(crate) use conformance;
 
-/// A driver under test, and what a check must know of its provider.
+/// A driver under test, with properties of its provider.
 pub struct Subject {
     /// The driver.
     pub driver: Arc<dyn Driver>,
-    /// Another of the same place, under another provider's name.
+    /// Another driver of the same account, with another provider name.
     pub sibling: Arc<dyn Driver>,
-    /// The deployment that it works for, which nobody else does.
+    /// The deployment of the driver, used by no other test.
     pub deployment: Uuid,
-    /// Two sizes that instances can have.
+    /// Two valid sizes of instances.
     pub sizes: [String; 2],
-    /// An image that instances can have.
+    /// A valid image of instances.
     pub image: String,
-    /// Whether its provider knows client tokens, so that a repeated creation makes nothing new.
+    /// Whether the provider supports client tokens, so that a repeated creation creates nothing new.
     pub knows_tokens: bool,
-    /// The second octet of networks' addresses, which nobody else at this provider uses.
+    /// The second octet of networks' addresses, used by nobody else at this provider.
     pub octet: u8,
-    /// More volumes than a page holds, or as many as the provider bears.
+    /// More volumes than a page holds, or as many as the provider allows.
     pub many: usize,
-    /// How long the provider takes at the most until something is as asked.
+    /// Time limit for an object to reach its requested state.
     pub patience: Duration,
-    /// Makes a volume of a GiB that carries no tag of ours; gives its reference.
+    /// Creates a volume of 1 GiB without CloudAPI's tags; returns its reference.
     pub stray_volume: Box<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>,
-    /// What must live for as long as the test.
+    /// Values that must live as long as the test.
     pub _keep: Box<dyn Any + Send + Sync>,
 }
 
 impl Subject {
-    /// What the driver can do.
     fn capabilities(&self) -> &Capabilities {
         self.driver.capabilities()
     }
 
-    /// Whether it says that `member` of a `kind` can be changed.
+    /// Whether the driver can update `member` of a `kind`.
     fn can_update(&self, kind: Kind, member: &str) -> bool {
         self.capabilities().of(kind).is_some_and(|can| can.updatable.contains(&member))
     }
@@ -94,7 +93,7 @@ impl Subject {
         kinds.iter().all(|kind| self.capabilities().of(*kind).is_some())
     }
 
-    /// An order of a new resource.
+    /// An order for a new resource.
     fn order(&self, spec: Spec<String>) -> Order {
         Order {
             tags: Tags { deployment: self.deployment, resource: ResourceId::new() },
@@ -124,16 +123,16 @@ impl Subject {
         }))
     }
 
-    /// Of each kind that the driver has, an order that stands by itself.
+    /// An independent order for each kind that the driver supports.
     fn one_of_each(&self) -> Vec<Order> {
         let all = [self.network(0), self.volume(1), self.instance(None, &[])];
         all.into_iter().filter(|order| self.has(&[order.spec.kind()])).collect()
     }
 
-    /// Makes an object and brings it to what was asked.
+    /// Creates an object and waits until it converges.
     async fn make(&self, order: &Order) -> Object {
         let made = self.insist(async || self.driver.create(order).await).await;
-        assert_eq!(made.tags, Some(order.tags), "an object has its tags from the beginning");
+        assert_eq!(made.tags, Some(order.tags), "object created without its tags");
         assert!(!made.reference.is_empty());
         self.converge(&made.reference, order, order.spec.kind().has_power().then_some(Power::On)).await
     }
@@ -142,7 +141,7 @@ impl Subject {
         self.insist(async || self.driver.read(kind, reference).await).await
     }
 
-    /// Calls until the call has succeeded: what may be tried again is, as the engine does. All else is a failure.
+    /// Retries retryable refusals until the call succeeds, as the engine does. Other errors fail the test.
     async fn insist<T>(&self, call: impl AsyncFn() -> Result<T, DriverError>) -> T {
         let deadline = Instant::now() + self.patience;
         loop {
@@ -156,7 +155,7 @@ impl Subject {
         }
     }
 
-    /// Why a call is refused, which must not succeed.
+    /// The refusal of a call that must not succeed.
     async fn refusal<T: Debug>(&self, call: impl AsyncFn() -> Result<T, DriverError>) -> DriverError {
         let deadline = Instant::now() + self.patience;
         loop {
@@ -168,16 +167,16 @@ impl Subject {
         }
     }
 
-    /// Brings an object to what was asked of it, one step after the other, as the engine does.
+    /// Converges an object to its order step by step, as the engine does.
     async fn converge(&self, reference: &str, order: &Order, power: Option<Power>) -> Object {
         let kind = order.spec.kind();
         let deadline = Instant::now() + self.patience;
         loop {
-            let object = self.read(kind, reference).await.unwrap_or_else(|| panic!("{reference} is not there"));
+            let object = self.read(kind, reference).await.unwrap_or_else(|| panic!("{reference} does not exist"));
             assert_eq!(object.reference, reference);
             assert!(
                 !matches!(object.state, ObjectState::Failed | ObjectState::Deleting),
-                "{reference} stands as {:?}: {:?}",
+                "{reference} is {:?}: {:?}",
                 object.state,
                 object.reason
             );
@@ -192,24 +191,24 @@ impl Subject {
                     return object;
                 }
             }
-            assert!(Instant::now() < deadline, "{reference} never became as asked: {difference:?}, {object:?}");
+            assert!(Instant::now() < deadline, "{reference} did not converge: {difference:?}, {object:?}");
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Deletes an object, and waits until it is gone.
+    /// Deletes an object and waits until it no longer exists.
     async fn remove(&self, kind: Kind, reference: &str) {
         let deadline = Instant::now() + self.patience;
         self.insist(async || self.driver.delete(kind, reference).await).await;
         while let Some(object) = self.read(kind, reference).await {
-            assert!(Instant::now() < deadline, "{reference} does not go: {object:?}");
+            assert!(Instant::now() < deadline, "{reference} not deleted: {object:?}");
             sleep(Duration::from_millis(20)).await;
-            // As the engine does, which asks again for as long as something is there.
+            // The engine also repeats the deletion while the object exists.
             self.insist(async || self.driver.delete(kind, reference).await).await;
         }
     }
 
-    /// All pages of what is listed.
+    /// The objects of all pages.
     async fn list(&self, kind: Kind, of: Owned) -> Vec<Object> {
         self.list_at(&*self.driver, kind, self.deployment, of).await
     }
@@ -227,7 +226,7 @@ impl Subject {
         }
     }
 
-    /// The references of what is listed.
+    /// The references of all listed objects.
     async fn listed(&self, kind: Kind, of: Owned) -> Vec<String> {
         let mut references: Vec<_> = self.list(kind, of).await.into_iter().map(|object| object.reference).collect();
         references.sort_unstable();

@@ -1,4 +1,4 @@
-//! The simulation, which has to be as good a provider as any.
+//! The simulated provider passes the same conformance tests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ conformance!(start);
 
 async fn start() -> Option<Subject> {
     let app = TestApp::start().await;
-    // As quick as it can be, and unreliable.
+    // Minimal latency and failing calls.
     let settings =
         SimSettings { latency_min_ms: 0, latency_max_ms: 20, failures_per_mille: 50, ..SimSettings::default() };
     let driver = |name: &str| Arc::new(Sim::new(name.into(), settings.clone(), app.db.clone().into()));

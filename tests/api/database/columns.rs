@@ -1,4 +1,4 @@
-//! A table gets a column while a server runs, as when a newer server migrates the database beside it.
+//! A column is added to a table while a server runs, as when a newer server migrates the database.
 
 use cloudapi::{
     routes,
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Asks every route as an owner, or as whoever it is for; gives the answers that are faults of the server's.
+/// Calls every route as an owner, as a key and without credentials; returns the 5xx responses.
 async fn ask_all(app: &TestApp) -> Vec<String> {
     let mut faults = Vec::new();
     let mut world = World::new(app).await;
@@ -34,7 +34,7 @@ async fn ask_all(app: &TestApp) -> Vec<String> {
                 ));
             }
             if operation.method != Method::GET && reply.status == 200 {
-                // It may have ended the credential that it was tried with, or the project.
+                // The call may have revoked its own credential or deleted the project.
                 world = World::new(app).await;
             }
         }
@@ -42,7 +42,7 @@ async fn ask_all(app: &TestApp) -> Vec<String> {
     faults
 }
 
-/// Lets everything that works in the background do something.
+/// Makes the background workers do work.
 async fn work(app: &TestApp, receiver: &Receiver) {
     let owner = app.owner().await;
     let url = receiver.url();
@@ -50,14 +50,14 @@ async fn work(app: &TestApp, receiver: &Receiver) {
     owner.post("/v1/webhooks", body).await.created();
     let before = receiver.received().len();
     owner.key().await;
-    eventually("the event is delivered", async || (receiver.received().len() > before).then_some(())).await;
+    eventually("event delivered", async || (receiver.received().len() > before).then_some(())).await;
     let submitted = owner.post("/v1/resources", network_in(&owner.project)).await;
     assert_eq!(submitted.status, 202, "{}", submitted.json());
     done(&owner, submitted.json()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_column_added_under_a_running_server_breaks_no_route_and_no_worker() {
+async fn column_added_while_the_server_runs_breaks_no_route_or_worker() {
     let pace = Pace { poll: std::time::Duration::from_millis(20), ..Pace::default() };
     let webhooks = WebhookOptions { allowed: vec!["127.0.0.0/8".parse().unwrap()], pace, ..WebhookOptions::default() };
     let app = TestApp::start_with(AppOptions { webhooks, cloud: cloud::quick(), ..AppOptions::default() }).await;
@@ -85,12 +85,12 @@ async fn a_column_added_under_a_running_server_breaks_no_route_and_no_worker() {
     }
     assert_eq!(ask_all(&app).await, Vec::<String>::new());
     work(&app, &receiver).await;
-    // Not even one that was cured by a new connection.
+    // No connection had to be replaced.
     assert_eq!(replaced().await, 0.0);
 }
 
 #[tokio::test]
-async fn no_function_in_the_database_names_columns_by_an_asterisk_or_gives_a_tables_rows() {
+async fn database_functions_use_no_asterisk_and_return_no_table_rows() {
     let db = PgPool::connect_with(cluster::fresh_database().await).await.unwrap();
     let functions: Vec<(String, String, bool)> = sqlx::query_as(
         "SELECT p.proname::text, p.prosrc, EXISTS (SELECT FROM pg_class c WHERE c.reltype = p.prorettype AND c.reltype <> 0)
@@ -101,7 +101,7 @@ async fn no_function_in_the_database_names_columns_by_an_asterisk_or_gives_a_tab
     .unwrap();
     assert!(functions.len() > 5);
     for (name, source, gives_rows) in functions {
-        assert!(!gives_rows, "{name} gives rows of a table");
-        assert!(!crate::architecture::has_asterisk(&source), "{name} names columns by an asterisk");
+        assert!(!gives_rows, "{name} returns rows of a table");
+        assert!(!crate::architecture::has_asterisk(&source), "{name} uses an asterisk");
     }
 }

@@ -1,4 +1,4 @@
-//! Disks that are full: PostgreSQL's, and that of the usage journal.
+//! Full disks: PostgreSQL's disk, and the disk of the usage journal.
 
 use cloudapi::{state::AppOptions, usage::meter::MeterOptions};
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::admin;
 use crate::support::{Identity, TestApp, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_of_postgresql_is_named_by_readyz_until_a_write_succeeds() {
+async fn readyz_reports_full_postgresql_disk_until_a_write_succeeds() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let db = admin(&app).await;
@@ -29,7 +29,7 @@ async fn a_full_disk_of_postgresql_is_named_by_readyz_until_a_write_succeeds() {
     let host = app.db.connect_options().get_socket().unwrap().display().to_string();
     assert!(writes.starts_with("disk full: PostgreSQL at ") && writes.contains(&host), "{writes}");
     assert_eq!(ready["checks"]["database"], "ok");
-    // Reads go on.
+    // Reads still work.
     user.get("/v1/projects").await.ok();
     sqlx::raw_sql("DROP TRIGGER disk_full ON projects").execute(&db).await.unwrap();
     user.post("/v1/projects", json!({ "name": "fits" })).await.created();
@@ -38,7 +38,7 @@ async fn a_full_disk_of_postgresql_is_named_by_readyz_until_a_write_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_usage_journal_that_cannot_be_created_is_named_by_readyz_until_it_can() {
+async fn readyz_reports_usage_journal_that_cannot_be_created_until_it_can() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("usage");
     let meter = MeterOptions { folder: Some(folder.clone()), slots: 64, ..MeterOptions::default() };
@@ -46,10 +46,10 @@ async fn a_usage_journal_that_cannot_be_created_is_named_by_readyz_until_it_can(
     let ready = app.nobody().get("/readyz").await.ok();
     assert_eq!(ready["checks"]["journal"], "ok");
     let owner = app.owner().await;
-    // As a full disk: no file can be created there, whoever we are.
+    // Like a full disk: no file can be created there, even by root.
     std::fs::rename(&folder, place.path().join("elsewhere")).unwrap();
-    let journal = eventually("the journal's place is named", async || {
-        // The journal is small, and each new credential takes some of it.
+    let journal = eventually("journal folder reported", async || {
+        // The journal is small, and each new credential takes a slot.
         owner.key_with(json!({ "scopes": ["projects:read"] })).await.get("/v1/projects").await.ok();
         let ready = app.nobody().get("/readyz").await.ok();
         let journal = ready["checks"]["journal"].as_str().unwrap().to_owned();
@@ -57,10 +57,10 @@ async fn a_usage_journal_that_cannot_be_created_is_named_by_readyz_until_it_can(
     })
     .await;
     assert!(journal.contains(&folder.display().to_string()), "{journal}");
-    // Nobody is turned away for it.
+    // Requests are still served.
     owner.get(&format!("/v1/keys?project_id={}", owner.project)).await.ok();
     std::fs::rename(place.path().join("elsewhere"), &folder).unwrap();
-    eventually("the journal is created again", async || {
+    eventually("journal created again", async || {
         let ready = app.nobody().get("/readyz").await.ok();
         (ready["checks"]["journal"] == "ok").then_some(())
     })

@@ -1,6 +1,6 @@
-//! PostgreSQL's error codes (appendix A of its manual), of version 17, class by class.
+//! Error codes of PostgreSQL 17 (appendix A of its manual), by class.
 
-/// Every SQLSTATE that stands for an error.
+/// Every SQLSTATE of an error.
 pub const ERRORS: &[&str] = &[
     // Class 03.
     "03000", // Class 08.

@@ -1,4 +1,4 @@
-//! What the database answers with, and what clients, workers and `/readyz` make of it.
+//! Database errors, and how requests, workers and `/readyz` handle them.
 
 mod columns;
 mod disk;
@@ -11,7 +11,7 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use crate::support::TestApp;
 
-/// One connection to the server's database that is not one of the server's own.
+/// A separate connection to the server's database, outside the server's pool.
 async fn admin(app: &TestApp) -> PgPool {
     let options = app.db.connect_options().as_ref().clone().application_name("admin");
     PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap()

@@ -1,4 +1,4 @@
-//! COMMIT's answer is lost: nobody knows whether the write was done, and the client is told so.
+//! Lost response to COMMIT: the outcome of the write is unknown, and the error says so.
 
 use cloudapi::{
     base::{error::Code, role::Role},
@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// Has each COMMIT of what the audit trail tells of end its own connection: PostgreSQL answers nothing that says whether
-/// it is committed. (It is not, but a client of PostgreSQL cannot know.)
+/// Makes each COMMIT of an audited write terminate its own connection, so that PostgreSQL does not return the outcome.
+/// (The transaction is rolled back, but a client of PostgreSQL cannot know that.)
 const LOSE_COMMITS: &str = "
     CREATE FUNCTION lose_commit() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -31,7 +31,7 @@ const LOSE_COMMITS: &str = "
     CREATE CONSTRAINT TRIGGER lose_commit AFTER INSERT ON audit_staged DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW EXECUTE FUNCTION lose_commit();";
 
-/// What a write needs to get as far as its COMMIT: a path and a body, where [`World::path`] and no member will not do.
+/// Path and body with which a write reaches its COMMIT, where [`World::path`] and an empty body are not sufficient.
 async fn request(app: &TestApp, world: &World<'_>, operation: &Operation) -> (String, Option<Value>) {
     let owner = &world.owner;
     let project = &owner.project;
@@ -122,7 +122,7 @@ async fn send(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_write_whose_commit_is_not_answered_says_that_its_outcome_is_unknown() {
+async fn every_write_with_a_lost_commit_response_returns_outcome_unknown() {
     let app = TestApp::start_with(AppOptions { cloud: cloud::quick(), ..AppOptions::default() }).await;
     let db = admin(&app).await;
     sqlx::raw_sql(LOSE_COMMITS).execute(&db).await.unwrap();
@@ -153,11 +153,11 @@ async fn every_write_whose_commit_is_not_answered_says_that_its_outcome_is_unkno
                 wrong.push(format!("{} with key {key:?}: {} {code}: {detail}", operation.name(), reply.status));
             }
         }
-        // Once the database answers again, the same with the same key is done.
+        // After the database recovers, a retry with the same key succeeds.
         enabled(false).await;
         if operation.answer.once {
-            // The transaction that was cut off holds its claim until PostgreSQL notices.
-            let reply = eventually("the claim of the lost write is free", async || {
+            // The interrupted transaction holds its claim until PostgreSQL ends it.
+            let reply = eventually("claim of the lost write released", async || {
                 let reply = send(&world, operation, &request, Some("a-key-of-its-own")).await;
                 (reply["code"] != "idempotency_in_progress").then_some(reply)
             })
@@ -171,7 +171,7 @@ async fn every_write_whose_commit_is_not_answered_says_that_its_outcome_is_unkno
 }
 
 #[test]
-fn every_write_route_is_described_with_the_answer_to_a_lost_commit() {
+fn every_write_route_documents_outcome_unknown() {
     for operation in routes::table().operations().filter(|operation| !operation.is_read()) {
         let described = document::described(operation);
         assert!(document::has_code(described, "outcome_unknown"), "{}", operation.name());

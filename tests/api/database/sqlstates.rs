@@ -1,5 +1,5 @@
-//! Each SQLSTATE, raised by the database in the middle of a read, a write, a write with an `Idempotency-Key`, a write that
-//! is one statement, and the look-up of a credential.
+//! Each SQLSTATE, raised by the database during a read, a write, a write with an `Idempotency-Key`, a single-statement
+//! write, and the lookup of a credential.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ use sqlx::PgPool;
 use super::{admin, errcodes::ERRORS};
 use crate::support::{Identity, Key, Reply, Session, TestApp, eventually};
 
-/// Where the database is told to fail.
+/// Where the database fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Read,
@@ -38,7 +38,7 @@ impl Place {
     }
 }
 
-/// Whether an error of this class is a mistake of ours: a statement that is wrong, or data that should have been checked.
+/// Whether this error is a bug of the server: an invalid statement, or data that was not validated.
 fn is_our_mistake(state: &str) -> bool {
     let class = &state[..2];
     let statements = ["03", "09", "0B", "0F", "0L", "0P", "0Z", "20", "21", "24", "27", "2B", "2D", "2F", "3B", "44"];
@@ -49,7 +49,7 @@ fn is_our_mistake(state: &str) -> bool {
     }
 }
 
-/// Makes the database of `app` able to fail as [`fail`] says.
+/// Prepares the database so that [`fail`] can inject errors.
 async fn prepare(db: &PgPool) {
     // Sequences are not rolled back, so they can count failures.
     sqlx::raw_sql(
@@ -81,7 +81,7 @@ async fn prepare(db: &PgPool) {
     .unwrap();
 }
 
-/// Has the next `times` uses of the place fail with `state`.
+/// Makes the next `times` uses of the place fail with `state`.
 async fn fail(db: &PgPool, place: Place, state: &str, times: i32) {
     sqlx::query(
         "WITH gone AS (DELETE FROM failure), again AS (SELECT setval('failures', 1, false))
@@ -125,13 +125,13 @@ impl<'a> World<'a> {
     }
 }
 
-/// A server that asks the database about each credential.
+/// A server without the credential cache.
 async fn server() -> TestApp {
     TestApp::start_with(AppOptions { auth_cache: false, ..AppOptions::default() }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_sqlstate_is_answered_500_unless_it_is_our_mistake() {
+async fn only_sqlstates_of_server_bugs_return_500() {
     let app = server().await;
     let world = World::new(&app).await;
     let db = admin(&app).await;
@@ -145,7 +145,7 @@ async fn no_sqlstate_is_answered_500_unless_it_is_our_mistake() {
             let by_table = sqlstate::of_state(state).code;
             let codes = match (place, by_table) {
                 (Place::LookUp, Code::DatabaseUnavailable) => vec![Code::AuthUnavailable, by_table],
-                // From a proxy, these leave the outcome of a COMMIT open.
+                // A proxy can return these when the outcome of a COMMIT is unknown.
                 (Place::SingleStatement, _) if state.starts_with("08") || *state == "40003" => {
                     vec![Code::OutcomeUnknown]
                 }
@@ -165,7 +165,7 @@ async fn no_sqlstate_is_answered_500_unless_it_is_our_mistake() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // And once the database works again, so does everything.
+    // After the database recovers, every request succeeds.
     sqlx::query("DELETE FROM failure").execute(&db).await.unwrap();
     for place in PLACES {
         let reply = world.ask(place, "afterwards").await;
@@ -174,7 +174,7 @@ async fn no_sqlstate_is_answered_500_unless_it_is_our_mistake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_connection_may_cure_is_tried_once_more_and_takes_effect_once() {
+async fn retryable_errors_are_retried_once_and_the_write_takes_effect_once() {
     let app = server().await;
     let world = World::new(&app).await;
     let db = admin(&app).await;
@@ -184,7 +184,7 @@ async fn what_another_connection_may_cure_is_tried_once_more_and_takes_effect_on
     let mut made = 0;
     for state in curable {
         for place in PLACES {
-            // The outcome of these is open after a COMMIT, so they are not tried again.
+            // The outcome of a COMMIT is unknown after these, so they are not retried.
             if place == Place::SingleStatement && state.starts_with("08") {
                 continue;
             }
@@ -199,15 +199,15 @@ async fn what_another_connection_may_cure_is_tried_once_more_and_takes_effect_on
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(made > 20, "{made}");
     let projects: i64 = sqlx::query_scalar("SELECT count(*) FROM projects").fetch_one(&db).await.unwrap();
-    assert_eq!(projects, made + 1, "a write was done twice");
+    assert_eq!(projects, made + 1, "write executed twice");
 }
 
-/// The backends of the server's pool.
+/// The backend process IDs of the server's pool.
 async fn backends(app: &TestApp) -> BTreeSet<i32> {
     let held = join_all((0..4).map(|_| app.db.acquire())).await;
     let pids = held.into_iter().map(async |connection| {
         let mut connection = connection.unwrap();
-        // Held until all have been asked, so that each is another one.
+        // All connections are held, so that each one has a different backend.
         let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await.unwrap();
         (connection, pid)
     });
@@ -215,7 +215,7 @@ async fn backends(app: &TestApp) -> BTreeSet<i32> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_read_only_error_no_connection_of_the_pool_is_used_again() {
+async fn all_connections_of_the_pool_are_replaced_after_a_read_only_error() {
     let app = server().await;
     let world = World::new(&app).await;
     let db = admin(&app).await;
@@ -229,7 +229,7 @@ async fn after_a_read_only_error_no_connection_of_the_pool_is_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_only_database_is_503_and_not_ready_and_works_again_at_once() {
+async fn read_only_database_returns_503_and_recovers_immediately() {
     let app = server().await;
     let world = World::new(&app).await;
     let options = app.db.connect_options();
@@ -237,11 +237,11 @@ async fn a_read_only_database_is_503_and_not_ready_and_works_again_at_once() {
     let name = options.get_database().unwrap();
     let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db).await.unwrap();
-    // As in a failover: the connections that there are end, and new ones reach a server that does not take writes.
+    // As in a failover: existing connections end, and new ones reach a read-only server.
     let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                WHERE datname = current_database() AND application_name LIKE 'cloudapi%'";
     sqlx::query(sql).execute(&db).await.unwrap();
-    eventually("the server says that the database is read-only", async || {
+    eventually("readyz reports a read-only database", async || {
         let ready = app.nobody().get("/readyz").await;
         (ready.status == 503 && ready["checks"]["writes"].as_str().unwrap().starts_with("read-only: ")).then_some(())
     })
@@ -258,9 +258,9 @@ async fn a_read_only_database_is_503_and_not_ready_and_works_again_at_once() {
     }
     let sql = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db).await.unwrap();
-    // The pool's own connections are still read-only. They are replaced within a moment, not when they are old.
+    // The pool's connections are still read-only. They are replaced promptly, not at their maximum age.
     let asked = Instant::now();
-    eventually("everything succeeds", async || {
+    eventually("all requests succeed", async || {
         for place in PLACES {
             if world.ask(place, "read-write").await.status >= 300 {
                 return None;
@@ -269,6 +269,6 @@ async fn a_read_only_database_is_503_and_not_ready_and_works_again_at_once() {
         Some(())
     })
     .await;
-    assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(10), "recovery took {:?}", asked.elapsed());
     eventually("ready", async || (app.nobody().get("/readyz").await.status == 200).then_some(())).await;
 }

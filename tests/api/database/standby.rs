@@ -1,4 +1,4 @@
-//! A synchronous standby that is lost: writes wait for it in COMMIT.
+//! Loss of a synchronous standby: writes wait for it in COMMIT.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use sqlx::{Connection, PgConnection};
 
 use crate::support::{Identity, TestApp, eventually, slot::Slot};
 
-/// How long a read may take beside writes that wait. They wait for longer.
+/// Time limit of a read while writes are waiting. The writes wait longer.
 const SOON: Duration = Duration::from_secs(5);
 
 async fn count(db: &mut PgConnection, condition: &str) -> i64 {
@@ -27,8 +27,8 @@ async fn set_standby(db: &mut PgConnection, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_that_wait_for_a_lost_standby_are_ended_and_leave_connections_to_reads() {
-    // A PostgreSQL of its own, because this is a setting of the whole server's.
+async fn writes_waiting_for_a_lost_standby_are_terminated_and_leave_connections_for_reads() {
+    // A separate PostgreSQL, because the setting affects the whole server.
     let slot = Slot::take("standby");
     let options = Options {
         data_dir: slot.folder.clone(),
@@ -45,7 +45,7 @@ async fn writes_that_wait_for_a_lost_standby_are_ended_and_leave_connections_to_
     let owner = app.owner().await;
     let mut admin = PgConnection::connect_with(&database.application_name("admin")).await.unwrap();
     set_standby(&mut admin, "nobody").await;
-    eventually("the setting is in effect", async || {
+    eventually("setting in effect", async || {
         let shown: String = sqlx::query_scalar("SHOW synchronous_standby_names").fetch_one(&mut admin).await.unwrap();
         (shown == "nobody").then_some(())
     })
@@ -54,7 +54,7 @@ async fn writes_that_wait_for_a_lost_standby_are_ended_and_leave_connections_to_
     // More clients than the pool has connections.
     let writers = join_all((0..12).map(async |_| owner.post("/v1/projects", json!({ "name": "waits" })).await));
     let beside = async {
-        eventually("the server says why writes fail", async || {
+        eventually("readyz reports the waiting writes", async || {
             let ready = app.nobody().get("/readyz").await;
             let writes = ready["checks"]["writes"].as_str().unwrap_or_default();
             (ready.status == 503 && writes.contains("SyncRep")).then_some(())
@@ -63,7 +63,7 @@ async fn writes_that_wait_for_a_lost_standby_are_ended_and_leave_connections_to_
         for _ in 0..10 {
             let began = Instant::now();
             let reply = owner.get("/v1/projects").await;
-            // Without a lease that was committed, no credential is accepted; that is said as fast.
+            // Without a committed lease, no credential is accepted. That response must be as fast.
             assert!(reply.status == 200 || reply["code"] == "auth_unavailable", "{} {}", reply.status, reply["code"]);
             sqlx::query("SELECT 1").execute(&app.db).await.unwrap();
             assert!(began.elapsed() < SOON, "a read took {:?}", began.elapsed());
@@ -78,18 +78,19 @@ async fn writes_that_wait_for_a_lost_standby_are_ended_and_leave_connections_to_
         assert!(["outcome_unknown", "overloaded", "auth_unavailable"].contains(&code), "{code}");
         unknown += usize::from(code == "outcome_unknown");
     }
-    assert!(unknown > 0, "no write has waited");
-    // The pool's, the sealer's, the watch's, and those of the lease that are not ended yet.
+    assert!(unknown > 0, "no write returned outcome_unknown");
+    // Connections of the pool, the sealer and the invalidation listener, and lease connections that are still open.
     let open = count(&mut admin, "true").await;
     assert!(open < 30, "{open} connections");
 
     set_standby(&mut admin, "").await;
-    eventually("a write succeeds", async || {
+    eventually("write succeeded", async || {
         (owner.post("/v1/projects", json!({ "name": "goes on" })).await.status == 201).then_some(())
     })
     .await;
     eventually("ready", async || (app.nobody().get("/readyz").await.status == 200).then_some(())).await;
-    eventually("nothing waits", async || (count(&mut admin, "wait_event = 'SyncRep'").await == 0).then_some(())).await;
+    eventually("no waiting backend", async || (count(&mut admin, "wait_event = 'SyncRep'").await == 0).then_some(()))
+        .await;
     drop(owner);
     drop(app);
     admin.close().await.unwrap();

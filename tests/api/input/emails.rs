@@ -1,4 +1,4 @@
-//! One person has one account, in whatever spelling their e-mail address is written.
+//! All spellings of an email address belong to one account.
 
 use cloudapi::{
     base::{email::Email, id::UserId},
@@ -12,7 +12,7 @@ use crate::support::{Identity, Session, TestApp, binary::Deployment, cluster};
 
 const PASSWORD: &str = "correct horse battery staple";
 
-/// Spellings of one address each; the first is the one that is stored.
+/// Groups of spellings of one address; the first is the stored one.
 const SPELLINGS: &[&[&str]] = &[
     &[
         "ada@bücher.example",
@@ -39,7 +39,7 @@ async fn with_password<'a>(app: &'a TestApp, email: &str) -> Session<'a> {
 }
 
 #[tokio::test]
-async fn a_person_signs_in_with_any_spelling_and_is_shown_the_stored_one() {
+async fn user_signs_in_with_any_spelling_and_sees_the_stored_one() {
     let app = patient_app().await;
     for spellings in SPELLINGS {
         let user = with_password(&app, spellings[0]).await;
@@ -50,13 +50,13 @@ async fn a_person_signs_in_with_any_spelling_and_is_shown_the_stored_one() {
         }
     }
     sign_in(&app, "ada@buecher.example").await.problem(401, "invalid_credentials");
-    // A dotless i is another letter.
+    // A dotless i is a different letter.
     with_password(&app, "ida@example.com").await;
     sign_in(&app, "ıda@example.com").await.problem(401, "invalid_credentials");
 }
 
 #[tokio::test]
-async fn a_person_is_invited_once_however_the_address_is_spelled() {
+async fn user_is_invited_only_once_with_any_spelling() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     for spellings in SPELLINGS {
@@ -69,7 +69,7 @@ async fn a_person_is_invited_once_however_the_address_is_spelled() {
 }
 
 #[tokio::test]
-async fn an_invitation_shows_the_spelling_it_was_made_with_so_that_no_account_is_betrayed() {
+async fn invitation_shows_its_own_spelling_and_does_not_reveal_the_account() {
     let app = patient_app().await;
     let owner = app.owner().await;
     with_password(&app, "ada@bücher.example").await;
@@ -78,7 +78,7 @@ async fn an_invitation_shows_the_spelling_it_was_made_with_so_that_no_account_is
     assert_eq!(invited["email"], "ada@xn--bcher-kva.example");
     let listed = owner.get(&format!("/v1/users?project_id={}&role=viewer", owner.project)).await.ok();
     assert_eq!(listed["data"][0]["email"], "ada@xn--bcher-kva.example");
-    // A member is shown with the spelling of their account.
+    // A member has the spelling of the account.
     let accepted = json!({ "token": invited["invitation"], "password": PASSWORD });
     app.nobody().post("/v1/invitations/accept", accepted).await.created();
     let listed = owner.get(&format!("/v1/users?project_id={}&role=viewer", owner.project)).await.ok();
@@ -86,7 +86,7 @@ async fn an_invitation_shows_the_spelling_it_was_made_with_so_that_no_account_is
 }
 
 #[tokio::test]
-async fn the_spelling_that_was_proven_first_is_the_one_that_is_stored() {
+async fn first_accepted_spelling_is_stored() {
     let app = patient_app().await;
     let (owner, other) = (app.owner().await, app.owner().await);
     let invite = async |owner: &Session<'_>, email: &str| {
@@ -98,7 +98,7 @@ async fn the_spelling_that_was_proven_first_is_the_one_that_is_stored() {
     let body = json!({ "token": accepted, "password": PASSWORD });
     let session = app.nobody().post("/v1/invitations/accept", body).await.created();
     assert_eq!(session["user"]["email"], "strasse@example.com");
-    // Later ones change nothing.
+    // Later spellings do not change the stored one.
     let body = json!({ "token": never_accepted, "password": PASSWORD });
     let session = app.nobody().post("/v1/invitations/accept", body).await.created();
     assert_eq!(session["user"]["email"], "strasse@example.com");
@@ -106,7 +106,7 @@ async fn the_spelling_that_was_proven_first_is_the_one_that_is_stored() {
 }
 
 #[tokio::test]
-async fn failed_attempts_in_all_spellings_are_counted_together() {
+async fn failed_attempts_of_all_spellings_are_counted_together() {
     let app = patient_app().await;
     app.passwords.attempts.set_pauses(|_| std::time::Duration::ZERO);
     let spellings = SPELLINGS[0];
@@ -121,7 +121,7 @@ async fn failed_attempts_in_all_spellings_are_counted_together() {
 }
 
 #[tokio::test]
-async fn an_address_whose_domain_is_none_is_refused() {
+async fn address_with_invalid_domain_is_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     for email in ["a@b..c", "a@.b", "a@b.", "a@xn--\u{e9}", "a@b/c", "a@b?c", "a@"] {
@@ -131,7 +131,7 @@ async fn an_address_whose_domain_is_none_is_refused() {
     }
 }
 
-/// A user as an older version has stored them: without a key.
+/// Inserts a user as stored by an older version, without `email_key`.
 async fn insert_old(db: &sqlx::PgPool, id: u128, email: &str) -> UserId {
     let id = UserId::from_u128(id);
     sqlx::query("INSERT INTO users (id, email, created_at) VALUES ($1, $2, now())")
@@ -148,20 +148,20 @@ async fn keys(db: &sqlx::PgPool) -> Vec<(UserId, Option<String>)> {
 }
 
 #[tokio::test]
-async fn a_start_gives_old_accounts_their_keys_and_two_accounts_of_one_person_both_go_on_working() {
+async fn startup_fills_email_keys_and_duplicate_accounts_both_keep_working() {
     let database = cluster::fresh_database().await;
     let pool = db::pool(database.clone(), 2);
     let first = insert_old(&pool, 1, "ada@xn--bcher-kva.example").await;
     let second = insert_old(&pool, 2, "ada@bücher.example").await;
     let alone = insert_old(&pool, 3, "grace@example.com").await;
-    // Of two accounts with one address, the one with a password has the key.
+    // Of two accounts with the same address, the one with a password gets the key.
     sqlx::query("UPDATE users SET password_hash = 'x' WHERE id = $1").bind(second).execute(&*pool).await.unwrap();
     let expected = vec![
         (first, None),
         (second, Some("ada@xn--bcher-kva.example".to_owned())),
         (alone, Some("grace@example.com".to_owned())),
     ];
-    // Several servers start at once, and each start after the first changes nothing.
+    // Several servers start concurrently, and later starts change nothing.
     let (one, other) = tokio::join!(db::prepare(&pool), db::prepare(&pool));
     one.unwrap();
     other.unwrap();
@@ -183,11 +183,11 @@ async fn a_start_gives_old_accounts_their_keys_and_two_accounts_of_one_person_bo
         let account = repo::find_or_insert(&mut connection, UserId::new(), &email, now).await.unwrap();
         assert_eq!(account.id, found, "{spelling}");
     }
-    assert_eq!(keys(&pool).await.len(), 3, "nobody was made");
+    assert_eq!(keys(&pool).await.len(), 3, "account created");
 }
 
 #[tokio::test]
-async fn accounts_that_share_an_address_are_named_at_the_start_with_what_to_do() {
+async fn startup_reports_accounts_that_share_an_address_with_remedy() {
     let database = cluster::fresh_database().await;
     let pool = db::pool(database.clone(), 1);
     insert_old(&pool, 1, "ada@xn--bcher-kva.example").await;
@@ -201,7 +201,7 @@ async fn accounts_that_share_an_address_are_named_at_the_start_with_what_to_do()
 }
 
 #[tokio::test]
-async fn the_operators_commands_find_a_person_by_any_spelling() {
+async fn admin_commands_find_a_user_by_any_spelling() {
     let database = cluster::fresh_database().await;
     let deployment = Deployment::new();
     let bootstrap = |email: &str| {

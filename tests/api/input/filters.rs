@@ -1,4 +1,5 @@
-//! Filters that can match nothing are refused with what is expected, and a misspelled project is told as what it is.
+//! Filters that cannot match anything are rejected with the expected form, and misspellings of `project_id` are
+//! reported.
 
 use axum::http::Method;
 use cloudapi::routes;
@@ -8,17 +9,17 @@ use super::{members, operations, parameters, path_of, patient_app, send};
 use crate::support::{Identity, TestApp};
 
 #[tokio::test]
-async fn a_filter_that_can_match_nothing_is_refused_by_every_list_with_what_is_expected() {
+async fn every_list_rejects_filters_that_cannot_match_with_the_expected_form() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let mut tried = 0;
     for operation in operations(&routes::table()).filter(|operation| operation.method == Method::GET) {
-        // A project is looked up, and cursors have an error of their own.
+        // Projects are looked up, and cursors have their own error.
         for (name, schema) in parameters(operation).filter(|(name, _)| !matches!(*name, "project_id" | "cursor")) {
             let says_what_fits = ["enum", "pattern", "format"].iter().any(|rule| schema.get(rule).is_some())
                 || schema["type"] != "string";
-            assert!(says_what_fits, "{name} of {} takes any text; describe what can match", operation.path);
+            assert!(says_what_fits, "{name} of {} accepts any text: restrict its schema", operation.path);
             for text in ["ada@example.com", "no!such!thing", "%C3%A9", "key_", "proj_8F2C4", "", "-1"] {
                 let path = format!("{}?{name}={text}", path_of(operation));
                 let problem = send(&owner, &key, operation, &path, None).await.problem(400, "invalid_parameter");
@@ -35,7 +36,7 @@ async fn a_filter_that_can_match_nothing_is_refused_by_every_list_with_what_is_e
 }
 
 #[tokio::test]
-async fn an_id_of_another_kind_filters_nothing_and_is_refused() {
+async fn filter_with_an_id_of_another_type_is_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let project = &owner.project;
@@ -64,7 +65,7 @@ async fn an_id_of_another_kind_filters_nothing_and_is_refused() {
 }
 
 #[tokio::test]
-async fn a_misspelled_project_is_told_as_such_by_every_route_that_names_it_in_the_body() {
+async fn misspelled_project_id_is_reported_by_every_route_with_it_in_the_body() {
     let app = patient_app().await;
     let owner = app.owner().await;
     let mut tried = 0;
@@ -90,7 +91,7 @@ async fn a_misspelled_project_is_told_as_such_by_every_route_that_names_it_in_th
                 "{path} {body}"
             );
         }
-        // Plainly absent, whatever else is wrong.
+        // A missing project is reported before other errors.
         for body in [json!({}), json!({ "project_id": null }), json!({ "nonsense": 1 }), json!({ "name": 7 })] {
             owner.post(path, body).await.problem(400, "project_required");
         }

@@ -1,4 +1,4 @@
-//! What an error says of a text in the wrong form: how to write it, never a regular expression.
+//! Errors about the format of a text show how to write it, never a regular expression.
 
 use cloudapi::routes;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{members, operations, parameters, path_of, patient_app, send};
 use crate::support::{Identity, document};
 
-/// What only a regular expression has.
+/// Syntax that occurs only in regular expressions.
 const REGEX: &[&str] =
     &["^", "$", "\\d", "\\w", "\\s", "[0-9]", "[a-z", "[A-Z", "[1-9", "(?", ")*", "]*", "]+", "{0,", "{1,"];
 
@@ -21,7 +21,7 @@ fn is_plain(problem: &Value, sent: &str) {
     }
 }
 
-/// Every schema inside `schema`, with the value that has `text` in its place and nowhere else.
+/// Every schema inside `schema`, each with a value that has `text` only at the place of that schema.
 fn placed(schema: &'static Value, text: &str, depth: u8) -> Vec<(&'static Value, Value)> {
     let schema = document::resolve(schema);
     let mut found = vec![(schema, json!(text))];
@@ -48,7 +48,7 @@ fn placed(schema: &'static Value, text: &str, depth: u8) -> Vec<(&'static Value,
 }
 
 #[test]
-fn every_pattern_that_is_published_for_input_comes_with_a_form_or_an_example() {
+fn every_published_input_pattern_has_a_form_or_an_example() {
     for operation in operations(&routes::table()) {
         let members = members(operation).into_iter().flat_map(serde_json::Map::values);
         let parameters = parameters(operation).map(|(_, schema)| schema);
@@ -62,7 +62,7 @@ fn every_pattern_that_is_published_for_input_comes_with_a_form_or_an_example() {
 }
 
 #[tokio::test]
-async fn no_error_about_a_bodys_member_shows_a_regular_expression() {
+async fn errors_about_body_fields_show_no_regular_expression() {
     let app = patient_app().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -100,7 +100,7 @@ async fn no_error_about_a_bodys_member_shows_a_regular_expression() {
 }
 
 #[tokio::test]
-async fn no_error_about_a_query_parameter_or_a_header_shows_a_regular_expression() {
+async fn errors_about_query_parameters_and_headers_show_no_regular_expression() {
     let app = patient_app().await;
     let owner = app.owner().await;
     let key = owner.key().await;

@@ -1,5 +1,5 @@
-//! What the server takes from outside, and what it refuses: generated from the route table and the published description,
-//! so that a new route, parameter or member is tried without anyone remembering.
+//! Validation of input, generated from the route table and the OpenAPI document, so that new routes, parameters and
+//! fields are included automatically.
 
 mod emails;
 mod filters;
@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::support::{Identity, Key, Reply, Session, TestApp, cloud, document};
 
-/// A server that lets one address fail and sign in as often as a test does.
+/// A server with very high limits for failures and sign-ins.
 async fn patient_app() -> TestApp {
     let limits = LimitSettings {
         failures: RateLimit::new(1_000_000, 1),
@@ -30,7 +30,7 @@ async fn patient_app() -> TestApp {
     TestApp::start_with(AppOptions { limits, cloud: cloud::quick(), ..AppOptions::default() }).await
 }
 
-/// The members of an operation's JSON body.
+/// The fields of an operation's JSON body.
 fn members(operation: &Operation) -> Option<&'static serde_json::Map<String, Value>> {
     document::body_schema(operation)?.get("properties")?.as_object()
 }
@@ -42,7 +42,7 @@ fn parameters(operation: &Operation) -> impl Iterator<Item = (&'static str, &'st
         .map(|parameter| (parameter["name"].as_str().unwrap(), document::resolve(&parameter["schema"])))
 }
 
-/// The operation's path, with an id that names nothing in each place.
+/// The operation's path with IDs that do not exist.
 fn path_of(operation: &Operation) -> String {
     let parts = operation.path.split('/').map(|part| match part {
         "{project_id}" => "proj_1",
@@ -61,7 +61,7 @@ fn path_of(operation: &Operation) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// Sends a request by whoever may: a session where that is possible, else a key.
+/// Sends a request with a session if the route accepts sessions, else with a key.
 async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &str, body: Option<&Value>) -> Reply {
     let method = operation.method.as_str();
     let kinds = operation.need.kinds();
@@ -73,7 +73,7 @@ async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &
     }
 }
 
-/// All operations but the one that would end the session that tries them.
+/// All operations except the one that revokes the caller's session.
 fn operations(table: &cloudapi::http::api::Api<cloudapi::state::App>) -> impl Iterator<Item = &Operation> {
     table.operations().filter(|operation| operation.path != "/v1/sessions/current")
 }

@@ -1,4 +1,4 @@
-//! Networks and addresses: one strict parser, wherever one can be written.
+//! Networks and IP addresses: every place uses the same strict parser.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::support::{
     binary::{Deployment, Server},
 };
 
-/// Spellings that are refused, with what the refusal has to say.
+/// Invalid spellings, each with a required part of the error.
 const REFUSED: &[(&str, &str)] = &[
     ("010.0.0.0/8", "leading zero"),
     ("10.0.0.0/08", "leading zero"),
@@ -31,7 +31,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("example.com", "write it like"),
 ];
 
-/// The names of the schemas that hold a member with this format.
+/// The names of the schemas that contain a field with this format.
 fn schemas_with(format: &str) -> BTreeSet<&'static str> {
     fn has(value: &Value, format: &str) -> bool {
         match value {
@@ -48,12 +48,12 @@ fn schemas_with(format: &str) -> BTreeSet<&'static str> {
 }
 
 #[tokio::test]
-async fn every_member_that_is_a_network_is_read_by_the_strict_parser() {
+async fn every_network_field_uses_the_strict_parser() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = format!("/v1/keys/{}", owner.key().await.id);
     let in_array = ("#/allowed_ips/0", "allowed_ips");
-    // What is only answered is no input. A schema that is new here needs a row below.
+    // Schemas of responses only are not input. A new input schema needs a row below.
     let answered = BTreeSet::from(["Key", "IssuedKey", "KeyChanges", "NetworkSpec"]);
     let known = BTreeSet::from(["NewKey", "KeyUpdate", "NetworkSpecInput"]);
     let found: BTreeSet<_> = schemas_with("cidr").difference(&answered).copied().collect();
@@ -81,7 +81,7 @@ async fn every_member_that_is_a_network_is_read_by_the_strict_parser() {
 }
 
 #[test]
-fn every_setting_that_is_a_list_of_networks_is_read_by_the_strict_parser() {
+fn every_network_list_setting_uses_the_strict_parser() {
     let deployment = Deployment::new();
     let help = deployment.printed(&["serve", "--help"]);
     let flags: Vec<&str> = help
@@ -95,7 +95,7 @@ fn every_setting_that_is_a_list_of_networks_is_read_by_the_strict_parser() {
     for flag in flags {
         for (text, why) in REFUSED {
             let command = deployment.command(&["serve", flag, &format!("192.0.2.0/24,{text}")]);
-            let Err(told) = Server::try_start(command) else { panic!("{flag} takes {text}") };
+            let Err(told) = Server::try_start(command) else { panic!("{flag} accepts {text}") };
             assert!(told.replace('\n', " ").contains(why), "{flag} {text}: {told}");
         }
     }

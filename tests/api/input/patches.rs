@@ -1,4 +1,4 @@
-//! Null in the body of a PATCH: it clears a member that can be cleared, and is refused for any other.
+//! Null in the body of a PATCH clears nullable fields and is rejected for all others.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{members, operations};
 use crate::support::{Identity, Reply, Session, TestApp, cloud::quiet_network, eventually, hooks::quiet_webhook};
 
-/// Something to change, by the path of its route: where it is.
+/// Creates an item for the route; returns its path.
 async fn thing(owner: &Session<'_>, template: &str) -> String {
     match template {
         "/v1/projects/{project_id}" => format!("/v1/projects/{}", owner.project),
@@ -20,11 +20,11 @@ async fn thing(owner: &Session<'_>, template: &str) -> String {
         }
         "/v1/webhooks/{webhook_id}" => format!("/v1/webhooks/{}", quiet_webhook(owner).await),
         "/v1/resources/{resource_id}" => format!("/v1/resources/{}", quiet_network(owner).await),
-        other => panic!("{other} is a new route that changes something; add what it changes"),
+        other => panic!("{other} is a new PATCH route: add its item here"),
     }
 }
 
-/// A value for a member that is none of its defaults.
+/// A value for a field that differs from its default.
 fn sample(name: &str) -> Value {
     match name {
         "name" => json!("sample"),
@@ -42,11 +42,11 @@ fn sample(name: &str) -> Value {
         "protection" => json!(true),
         "reconcile" => json!("enforce"),
         "ttl_seconds" => json!(3600),
-        other => panic!("{other} is a new member; add a value for it"),
+        other => panic!("{other} is a new field: add a value for it here"),
     }
 }
 
-/// What shows a member.
+/// The response field that shows a request field.
 fn shown_as(name: &str) -> &str {
     if name == "ttl_seconds" { "expires_at" } else { name }
 }
@@ -69,7 +69,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Changes a thing, and waits until nothing is under way on it.
+/// Updates an item and waits for its operation.
 async fn patch(owner: &Session<'_>, path: &str, body: Value) -> Reply {
     let reply = owner.patch(path, body).await;
     if let Some(operation) = reply["operation"]["id"].as_str() {
@@ -80,26 +80,26 @@ async fn patch(owner: &Session<'_>, path: &str, body: Value) -> Reply {
 }
 
 #[tokio::test]
-async fn null_clears_every_member_that_is_described_as_nullable_and_no_other() {
+async fn null_clears_exactly_the_fields_documented_as_nullable() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (mut cleared, mut kept) = (Vec::new(), Vec::new());
     for operation in operations(&routes::table()).filter(|operation| operation.method == Method::PATCH) {
         let path = thing(&owner, operation.path).await;
-        for (name, schema) in members(operation).expect("a PATCH has members") {
+        for (name, schema) in members(operation).expect("PATCH has no fields") {
             let what = format!("{name} of {}", operation.path);
             let set = patch(&owner, &path, json!({ name: sample(name) })).await;
             assert!(set.status < 300, "{what}: {}", set.json());
             let before = owner.get(&path).await.ok();
             assert!(!is_empty(&before[shown_as(name)]), "{what}: {before}");
-            // Absent leaves it.
+            // An absent field is unchanged.
             patch(&owner, &path, json!({})).await;
             assert_eq!(owner.get(&path).await.ok()[shown_as(name)], before[shown_as(name)], "{what}");
             let answer = patch(&owner, &path, json!({ name: null })).await;
             let after = owner.get(&path).await.ok();
             if is_nullable(schema) {
                 assert!(answer.status < 300, "{what}: {}", answer.json());
-                assert!(is_empty(&after[shown_as(name)]), "{what} is not cleared: {after}");
+                assert!(is_empty(&after[shown_as(name)]), "{what} not cleared: {after}");
                 cleared.push(what);
             } else {
                 let problem = answer.problem(422, "validation_failed");
@@ -118,7 +118,7 @@ async fn null_clears_every_member_that_is_described_as_nullable_and_no_other() {
 }
 
 #[tokio::test]
-async fn clearing_a_keys_bounds_takes_effect_at_once_and_the_audit_trail_shows_it() {
+async fn clearing_limits_of_a_key_takes_effect_immediately_and_is_recorded() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -150,7 +150,7 @@ async fn clearing_a_keys_bounds_takes_effect_at_once_and_the_audit_trail_shows_i
     key.get("/v1/users").await.ok();
 
     let trail = format!("/v1/audit-logs?project_id={}&action=key.updated&order=desc", owner.project);
-    let changes = eventually("the change is in the trail", async || {
+    let changes = eventually("change recorded in the audit trail", async || {
         let newest = owner.get(&trail).await.ok()["data"][0]["changes"].clone();
         newest.get("expires_at").is_some_and(|change| change[1].is_null()).then_some(newest)
     })
@@ -159,7 +159,7 @@ async fn clearing_a_keys_bounds_takes_effect_at_once_and_the_audit_trail_shows_i
 }
 
 #[tokio::test]
-async fn null_in_a_post_stands_for_an_absent_member() {
+async fn null_in_a_post_means_absent() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     for operation in operations(&routes::table()).filter(|operation| operation.method == Method::POST) {
@@ -183,7 +183,7 @@ async fn null_in_a_post_stands_for_an_absent_member() {
 }
 
 #[tokio::test]
-async fn null_inside_a_resources_spec_is_refused_instead_of_ignored() {
+async fn null_inside_a_resource_spec_is_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let path = format!("/v1/resources/{}", quiet_network(&owner).await);

@@ -1,4 +1,4 @@
-//! The one rule for texts: well-formed UTF-8 without control characters, in every place that a text can come from.
+//! Every input text must be well-formed UTF-8 without control characters.
 
 use cloudapi::routes;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{members, operations, parameters, path_of, patient_app, send};
 use crate::support::{Identity, TestApp};
 
-/// Percent-encoded texts that are refused: control characters, bytes that are not UTF-8, and bad escapes.
+/// Invalid percent-encoded texts: control characters, invalid UTF-8, and invalid escapes.
 const ENCODED: &[&str] = &[
     "%00",
     "a%00b",
@@ -32,7 +32,7 @@ const CONTROL_CHARACTERS: &[&str] =
     &["\u{0}", "a\u{0}b", "\u{1}", "\t", "\r\n", "\u{1f}", "\u{7f}", "\u{80}", "\u{9f}"];
 
 #[tokio::test]
-async fn hostile_text_in_any_query_parameter_is_refused_at_that_parameter() {
+async fn invalid_text_in_a_query_parameter_is_rejected_with_its_name() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -57,7 +57,7 @@ async fn hostile_text_in_any_query_parameter_is_refused_at_that_parameter() {
 }
 
 #[tokio::test]
-async fn hostile_names_of_query_parameters_are_unknown_parameters() {
+async fn invalid_names_of_query_parameters_are_unknown_parameters() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     for name in ENCODED {
@@ -67,7 +67,7 @@ async fn hostile_names_of_query_parameters_are_unknown_parameters() {
 }
 
 #[tokio::test]
-async fn hostile_text_in_any_part_of_a_path_names_nothing() {
+async fn invalid_text_in_a_path_is_not_found() {
     let app = patient_app().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -80,7 +80,7 @@ async fn hostile_text_in_any_part_of_a_path_names_nothing() {
                     template.split('/').enumerate().map(|(n, part)| if n == at { *text } else { part }).collect();
                 let path = path.join("/");
                 let reply = send(&owner, &key, operation, &path, None).await;
-                // A session names the project of a user first.
+                // With a session, this route requires the project first.
                 let expected = if operation.path == "/v1/users/{user_id}" { 400 } else { 404 };
                 assert_eq!(reply.status, expected, "{} {path}: {}", operation.method, reply.json());
             }
@@ -89,7 +89,7 @@ async fn hostile_text_in_any_part_of_a_path_names_nothing() {
 }
 
 #[tokio::test]
-async fn a_control_character_anywhere_in_a_body_is_refused_at_its_place() {
+async fn control_character_in_a_body_is_rejected_with_its_pointer() {
     let app = patient_app().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -108,7 +108,7 @@ async fn a_control_character_anywhere_in_a_body_is_refused_at_its_place() {
                     (json!({ "a": [text] }), format!("#/{name}/a/0")),
                     (json!({ *text: "a" }), format!("#/{name}")),
                 ];
-                // What names the project is read first, and has to be a text.
+                // `project_id` is read first and must be a string.
                 let shapes = shapes.into_iter().take(if name == "project_id" { 1 } else { 4 });
                 for (value, pointer) in shapes {
                     let mut body = json!({});
@@ -134,7 +134,7 @@ async fn a_control_character_anywhere_in_a_body_is_refused_at_its_place() {
 }
 
 #[tokio::test]
-async fn a_text_of_ten_thousand_characters_is_taken_by_no_member_but_a_token_to_introspect() {
+async fn text_of_ten_thousand_characters_is_accepted_only_as_token_to_introspect() {
     let app = patient_app().await;
     let owner = app.owner().await;
     let key = owner.key().await;

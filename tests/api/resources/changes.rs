@@ -1,4 +1,4 @@
-//! Changing resources, and what can be done to them besides.
+//! Updates of resources, and actions on them.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ fn at(pointer: &str, code: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_change_of_the_spec_is_another_generation_and_is_brought_about() {
+async fn spec_change_creates_a_generation_and_reaches_the_provider() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -39,7 +39,7 @@ async fn a_change_of_the_spec_is_another_generation_and_is_brought_about() {
 }
 
 #[tokio::test]
-async fn what_the_provider_has_nothing_to_do_with_is_done_at_once() {
+async fn changes_without_the_provider_succeed_immediately() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -53,7 +53,7 @@ async fn what_the_provider_has_nothing_to_do_with_is_done_at_once() {
     assert_eq!((&resource["status"]["phase"], &resource["generation"]), (&json!("active"), &json!(1)));
     assert_eq!((&resource["protection"], &resource["reconcile"]), (&json!(true), &json!("enforce")));
     assert!(resource["expires_at"].is_string());
-    // A name and labels are the provider's too.
+    // The provider stores the name and labels too.
     let renamed = key.patch(&at, json!({ "name": "other", "labels": { "a": "b" } })).await.accepted();
     assert_eq!((&renamed["operation"]["status"], &renamed["resource"]["generation"]), (&json!("queued"), &json!(1)));
     done(&key, &renamed).await;
@@ -63,7 +63,7 @@ async fn what_the_provider_has_nothing_to_do_with_is_done_at_once() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_changed_is_told_with_its_place() {
+async fn unsupported_and_invalid_spec_changes_are_reported_with_a_pointer() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -87,7 +87,7 @@ async fn what_cannot_be_changed_is_told_with_its_place() {
 }
 
 #[tokio::test]
-async fn an_instance_is_stopped_started_rebooted_and_resized() {
+async fn instance_can_be_stopped_started_rebooted_and_resized() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -110,7 +110,7 @@ async fn an_instance_is_stopped_started_rebooted_and_resized() {
 }
 
 #[tokio::test]
-async fn a_volume_is_attached_to_one_instance_at_a_time() {
+async fn volume_can_be_attached_to_only_one_instance() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -125,7 +125,7 @@ async fn a_volume_is_attached_to_one_instance_at_a_time() {
     assert!(conflict(act(&other, "detach").await, "invalid_state").contains("not attached"));
     let refused = key.post(RESOURCES, instance(None, &[&volume])).await;
     assert!(conflict(refused, "resource_in_use").contains(&one));
-    // Attached already, there is nothing to do.
+    // Already attached, so there is nothing to do.
     assert_eq!(act(&one, "attach").await.accepted()["operation"]["status"], "succeeded");
     let detached = act(&one, "detach").await.accepted();
     assert_eq!(done(&key, &detached).await["spec"]["volumes"], json!([]));
@@ -134,7 +134,7 @@ async fn a_volume_is_attached_to_one_instance_at_a_time() {
 }
 
 #[tokio::test]
-async fn an_action_that_makes_no_sense_is_told_why() {
+async fn invalid_action_is_reported_with_a_pointer() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -168,7 +168,7 @@ async fn an_action_that_makes_no_sense_is_told_why() {
 }
 
 #[tokio::test]
-async fn one_operation_at_a_time_is_under_way_and_others_are_told_which() {
+async fn resource_has_one_operation_at_a_time_and_others_get_its_id() {
     let app = start(stuck()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -187,7 +187,7 @@ async fn one_operation_at_a_time_is_under_way_and_others_are_told_which() {
 }
 
 #[tokio::test]
-async fn of_many_changes_at_the_same_time_one_is_accepted() {
+async fn only_one_of_many_concurrent_changes_is_accepted() {
     let app = start(stuck()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;

@@ -1,4 +1,4 @@
-//! Asking for resources, and listing them.
+//! Creating and listing resources.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{
 use cloudapi::resources::cloud::CloudOptions;
 
 #[tokio::test]
-async fn what_is_asked_for_is_answered_at_once_and_comes_to_be() {
+async fn create_responds_immediately_and_the_resource_is_provisioned() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -50,7 +50,7 @@ async fn what_is_asked_for_is_answered_at_once_and_comes_to_be() {
 }
 
 #[tokio::test]
-async fn three_lines_make_an_environment_though_each_refers_to_what_is_still_in_the_making() {
+async fn resource_can_reference_resources_that_are_still_being_created() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -61,13 +61,13 @@ async fn three_lines_make_an_environment_though_each_refers_to_what_is_still_in_
     assert_eq!((&instance["status"]["phase"], &instance["status"]["power"]), (&json!("active"), &json!("on")));
     assert_eq!((&instance["spec"]["network"], &instance["spec"]["volumes"]), (&json!(network), &json!([volume])));
     assert!(instance["status"]["outputs"]["private_ip"].as_str().unwrap().starts_with("10.0."), "{instance}");
-    // Null and leaving out mean the same, inside a spec too.
+    // In a spec too, null means the same as an absent member.
     let alone = json!({ "kind": "compute.instance", "name": "b", "spec": { "size": "small", "image": "debian-12", "network": null } });
     assert_eq!(key.post(RESOURCES, alone).await.accepted()["resource"]["spec"]["network"], Value::Null);
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_request_is_told_at_its_place() {
+async fn validation_errors_have_a_pointer() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -98,7 +98,7 @@ async fn what_is_wrong_with_a_request_is_told_at_its_place() {
 }
 
 #[tokio::test]
-async fn what_its_provider_cannot_do_is_told_with_what_it_can() {
+async fn unsupported_value_error_lists_the_supported_values() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -111,7 +111,7 @@ async fn what_its_provider_cannot_do_is_told_with_what_it_can() {
 }
 
 #[tokio::test]
-async fn the_only_provider_need_not_be_named_and_of_several_one_must_be() {
+async fn provider_is_required_only_if_there_are_several() {
     let app = start(CloudOptions { providers: vec![sim("east", 0, 5), sim("west", 0, 5)], pace: soon() }).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -127,7 +127,7 @@ async fn the_only_provider_need_not_be_named_and_of_several_one_must_be() {
 }
 
 #[tokio::test]
-async fn a_list_is_filtered_by_kind_phase_and_labels() {
+async fn list_can_be_filtered_by_kind_phase_and_labels() {
     let app = start(stuck()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -163,7 +163,7 @@ async fn a_list_is_filtered_by_kind_phase_and_labels() {
 }
 
 #[tokio::test]
-async fn what_was_given_a_life_of_some_seconds_deletes_itself_when_they_are_over() {
+async fn resource_is_deleted_when_its_ttl_expires() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -179,14 +179,15 @@ async fn what_was_given_a_life_of_some_seconds_deletes_itself_when_they_are_over
     assert_eq!(forever["resource"]["expires_at"], Value::Null);
     app.clock.advance(Duration::from_secs(61));
     let phase = async |id: &str| owner.get(&path(id)).await.json()["status"]["phase"].clone();
-    // The session has not been used for a while by the clock that was set forward, and is good nonetheless.
-    eventually("it is gone", async || (phase(&id_of(&instance)).await == "deleted").then_some(())).await;
+    // By the advanced clock, the session has been idle for a moment, but it is still valid.
+    eventually("the resource to be deleted", async || (phase(&id_of(&instance)).await == "deleted").then_some(()))
+        .await;
     assert_eq!(phase(&id_of(&kept)).await, "active");
     assert_eq!(phase(&network_id).await, "active");
 }
 
 #[tokio::test]
-async fn a_session_names_the_project_and_a_project_that_is_not_active_takes_nothing_new() {
+async fn session_names_the_project_and_an_inactive_project_allows_only_deletions() {
     let app = start(quick()).await;
     let owner = app.owner().await;
     let made = owner.post(RESOURCES, network_in(&owner.project)).await.accepted();
@@ -198,7 +199,7 @@ async fn a_session_names_the_project_and_a_project_that_is_not_active_takes_noth
     let id = id_of(&made["resource"]);
     conflict(owner.patch(&path(&id), json!({ "name": "n" })).await, "project_not_active");
     conflict(owner.post_empty(&format!("{}/sync", path(&id))).await, "project_not_active");
-    // What is there can still be taken away.
+    // Existing resources can still be deleted.
     let gone = owner.delete(&path(&id)).await.accepted();
     assert_eq!(done(&owner, &gone).await["status"]["phase"], "deleted");
 }

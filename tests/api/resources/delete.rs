@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn what_is_deleted_is_gone_at_its_provider_and_can_still_be_looked_at() {
+async fn deleted_resource_is_gone_at_its_provider_and_still_readable() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -29,7 +29,7 @@ async fn what_is_deleted_is_gone_at_its_provider_and_can_still_be_looked_at() {
     assert_eq!(left, 0);
     assert_eq!(key.get(RESOURCES).await.ok()["data"], json!([]));
     assert_eq!(key.get(&format!("{RESOURCES}?phase=deleted")).await.ok()["data"][0]["id"], id);
-    // Repeated, it names what has deleted it; nothing else can be done to it.
+    // A repeated DELETE returns the same operation; other writes fail.
     let again = key.delete(&path(&id)).await.accepted();
     assert_eq!(
         (&again["operation"]["id"], &again["operation"]["status"]),
@@ -43,7 +43,7 @@ async fn what_is_deleted_is_gone_at_its_provider_and_can_still_be_looked_at() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_is_repeated_while_it_is_under_way_names_the_same_operation() {
+async fn repeated_delete_in_progress_returns_the_same_operation() {
     let app = start(stuck()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -56,7 +56,7 @@ async fn a_deletion_that_is_repeated_while_it_is_under_way_names_the_same_operat
 }
 
 #[tokio::test]
-async fn what_is_protected_or_used_is_not_deleted() {
+async fn protected_or_referenced_resource_cannot_be_deleted() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -77,7 +77,7 @@ async fn what_is_protected_or_used_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn a_project_with_resources_is_not_deleted_and_says_which_they_are() {
+async fn project_with_resources_cannot_be_deleted_and_the_error_lists_them() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let id = quiet_network(&owner).await;

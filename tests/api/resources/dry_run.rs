@@ -1,11 +1,11 @@
-//! Asking what would happen.
+//! Dry runs.
 
 use serde_json::{Value, json};
 
 use super::{RESOURCES, conflict, faults, instance, made, network, path, pipeline, volume};
 use crate::support::{Identity, Reply, TestApp, trail::sealed};
 
-/// How many rows there are of everything that a write could leave.
+/// Row counts of every table that a write could change.
 async fn rows(app: &TestApp) -> Vec<i64> {
     sealed(&app.db).await;
     sqlx::query_scalar(
@@ -20,7 +20,7 @@ async fn rows(app: &TestApp) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
+async fn dry_run_returns_a_plan_and_changes_nothing() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -53,14 +53,14 @@ async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
     assert_eq!((&plan["type"], &plan["resource"]["status"]["phase"]), (&json!("delete"), &json!("deleting")));
     assert_eq!(rows(&app).await, before);
 
-    // The key that it was sent with is still unused.
+    // The dry run's `Idempotency-Key` is still unused.
     let sent = key.request("POST", RESOURCES).header("idempotency-key", "k").json(&volume(1)).send().await;
     assert_eq!(sent.header("idempotent-replayed"), None);
     sent.accepted();
 }
 
 #[tokio::test]
-async fn a_dry_run_is_refused_as_the_write_would_be() {
+async fn dry_run_fails_like_the_write() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -80,6 +80,6 @@ async fn a_dry_run_is_refused_as_the_write_would_be() {
     let body = json!({ "kind": "storage.volume", "provider": "sim", "provider_ref": "vol-1", "name": "n" });
     key.post(&dry(&format!("{RESOURCES}/import")), body).await.ok();
     assert_eq!(rows(&app).await, before);
-    // And `false` is what it is without.
+    // `false` is the default.
     key.post(&format!("{RESOURCES}?dry_run=false"), volume(1)).await.accepted();
 }

@@ -1,4 +1,4 @@
-//! What is told of resources: each event is held to its published description.
+//! Events of resources. Each event is validated against its published schema.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn the_life_of_a_resource_is_told_in_order() {
+async fn lifecycle_events_of_a_resource_are_in_order() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -27,7 +27,7 @@ async fn the_life_of_a_resource_is_told_in_order() {
     done(&key, &submitted).await;
     let gone = key.delete(&path(&id)).await.accepted();
     done(&key, &gone).await;
-    let told = eventually("the last of it", async || {
+    let told = eventually("the last event", async || {
         let told: Vec<_> = listed(&reader).await.into_iter().filter(|event| event["subject"] == id.as_str()).collect();
         (told.last()?["type"] == "resource.deleted").then_some(told)
     })
@@ -40,14 +40,14 @@ async fn the_life_of_a_resource_is_told_in_order() {
     assert_eq!(changes(2)["spec"], json!([{ "size_gib": 20 }, { "size_gib": 40 }]));
     assert_eq!(changes(2)["operation_id"], submitted["operation"]["id"]);
     assert_eq!(changes(3)["observed_generation"], json!([1, 2]));
-    // What comes of a request goes on with its trace.
+    // Events of the operation have the trace ID of its request.
     let trace = |at: usize| told[at]["traceparent"].as_str().unwrap()[3..35].to_owned();
     assert_eq!((trace(0), trace(2)), (trace(1), trace(3)));
     assert!(trace(0) != trace(2));
 }
 
 #[tokio::test]
-async fn every_type_of_event_about_resources_is_as_it_is_described() {
+async fn every_resource_event_type_occurs_and_matches_its_schema() {
     let app = start(quick()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -69,7 +69,7 @@ async fn every_type_of_event_about_resources_is_as_it_is_described() {
     let import = json!({ "kind": "storage.volume", "provider": "sim", "provider_ref": "vol-1", "name": "n" });
     let imported = key.post(&format!("{RESOURCES}/import"), import).await.accepted();
     let imported = id_of(&done(&key, &imported).await);
-    // Drifted, mended.
+    // Drifted, remediated.
     sqlx::query("UPDATE sim_objects SET spec = '{\"size_gib\":8}' WHERE reference = 'vol-1'")
         .execute(&app.db)
         .await
@@ -85,9 +85,11 @@ async fn every_type_of_event_about_resources_is_as_it_is_described() {
     // Expired, deleted.
     key.patch(&path(&machine), json!({ "ttl_seconds": 60 })).await.accepted();
     app.clock.advance(std::time::Duration::from_secs(61));
-    eventually("it is gone", async || (key.get(&path(&machine)).await["status"]["phase"] == "deleted").then_some(()))
-        .await;
-    // Updated, deletion asked for.
+    eventually("the resource to be deleted", async || {
+        (key.get(&path(&machine)).await["status"]["phase"] == "deleted").then_some(())
+    })
+    .await;
+    // Updated, deletion requested.
     let larger = key.patch(&path(&imported), json!({ "spec": { "size_gib": 10 } })).await.accepted();
     done(&key, &larger).await;
     let gone = key.delete(&path(&imported)).await.accepted();
@@ -96,15 +98,15 @@ async fn every_type_of_event_about_resources_is_as_it_is_described() {
     let mut told: BTreeSet<String> =
         listed(&reader).await.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect();
     told.extend(canceled().await);
-    // The operator's own is tested where quotas are.
+    // The operator's event is tested with the quotas.
     let wanted = Action::events()
         .map(Action::as_str)
         .filter(|action| action.starts_with("resource.") || action.starts_with("operation."));
     let missing: Vec<&str> = wanted.filter(|action| !told.contains(*action)).collect();
-    assert!(missing.is_empty(), "nobody has seen {missing:?}");
+    assert!(missing.is_empty(), "no event of {missing:?}");
 }
 
-/// The types of events that are told of what is canceled.
+/// Types of the events of a canceled operation.
 async fn canceled() -> Vec<String> {
     let app = start(stuck()).await;
     let owner = app.owner().await;
@@ -114,7 +116,7 @@ async fn canceled() -> Vec<String> {
     let change = key.patch(&path(&id), json!({ "spec": { "size": "large" } })).await.accepted();
     let operation = format!("/v1/operations/{}", id_of(&change["operation"]));
     key.post_empty(&format!("{operation}/cancel")).await.accepted();
-    eventually("it is over", async || {
+    eventually("the operation to be canceled", async || {
         sqlx::query("UPDATE sim_objects SET ready_at = now()").execute(&app.db).await.unwrap();
         (key.get(&operation).await["status"] == "canceled").then_some(())
     })

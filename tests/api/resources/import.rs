@@ -1,4 +1,4 @@
-//! What was made elsewhere, and what something else does to resources.
+//! Import of existing objects, and drift.
 
 use cloudapi::{resources::config::ImportProjects, state::AppOptions};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::support::{
     cloud::{done, id_of, over, quick},
 };
 
-/// An object that nobody of ours has made.
+/// Creates an object at the provider outside of CloudAPI.
 async fn object(app: &TestApp, reference: &str, size_gib: u32) {
     sqlx::query(
         "INSERT INTO sim_objects (provider, reference, kind, name, spec, ready_at)
@@ -30,7 +30,7 @@ fn import(reference: &str) -> Value {
 const IMPORT: &str = "/v1/resources/import";
 
 #[tokio::test]
-async fn what_was_made_elsewhere_becomes_a_resource_as_it_is() {
+async fn existing_object_is_imported_unchanged() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -41,7 +41,7 @@ async fn what_was_made_elsewhere_becomes_a_resource_as_it_is() {
     assert_eq!((&resource["status"]["phase"], &submitted["operation"]["type"]), (&json!("pending"), &json!("import")));
     let there = done(&key, &submitted).await;
     assert_eq!((&there["spec"], &there["status"]["phase"]), (&json!({ "size_gib": 33 }), &json!("active")));
-    // It is one resource's, and then it is changed and deleted as any other.
+    // An object can be imported only once. The resource can be changed and deleted like any other.
     let id = id_of(&there);
     assert!(conflict(key.post(IMPORT, import("vol-1")).await, "resource_in_use").contains(&id));
     let stranger = app.owner().await;
@@ -54,7 +54,7 @@ async fn what_was_made_elsewhere_becomes_a_resource_as_it_is() {
     assert_eq!(key.get(&format!("{RESOURCES}?phase=deleted")).await.ok()["data"][0]["id"], id);
 }
 
-/// Providers of the same account: one that every project may import from, and as the operator has it by default.
+/// The same providers, from which only these projects may import.
 fn providers(import_projects: ImportProjects) -> AppOptions {
     let mut cloud = quick();
     for provider in &mut cloud.providers {
@@ -64,11 +64,11 @@ fn providers(import_projects: ImportProjects) -> AppOptions {
 }
 
 #[tokio::test]
-async fn only_projects_that_the_operator_lists_may_import() {
+async fn only_projects_listed_by_the_operator_can_import() {
     let app = TestApp::start_with(AppOptions::default()).await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     object(&app, "vol-1", 33).await;
-    // By default nobody may, whatever the credential, whether or not there is such an object.
+    // By default no project may import, with any credential, whether or not the object exists.
     let body = |owner: &Session<'_>, reference: &str| {
         let mut body = import(reference);
         body["project_id"] = json!(owner.project);
@@ -82,7 +82,7 @@ async fn only_projects_that_the_operator_lists_may_import() {
         let dry = format!("{IMPORT}?dry_run=true");
         owner.post(&dry, body(&owner, reference)).await.problem(403, "import_not_allowed");
     }
-    // Only the listed project, also when the object is a resource already.
+    // Only the listed project may import, also if the object is already a resource.
     let listed = ImportProjects::Listed(vec![owner.project.parse().unwrap()]);
     let beside = app.start_beside(providers(listed)).await;
     let there = |secret: &str| Bearer { app: &beside, secret: secret.to_owned() };
@@ -94,7 +94,7 @@ async fn only_projects_that_the_operator_lists_may_import() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_is_anothers_is_not_imported() {
+async fn import_of_a_nonexistent_object_fails_and_missing_members_are_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -107,7 +107,7 @@ async fn what_is_not_there_or_is_anothers_is_not_imported() {
         (&failed["status"]["phase"], &failed["status"]["conditions"][0]["type"]),
         (&json!("failed"), &json!("failed"))
     );
-    // It can be taken away again.
+    // The failed resource can be deleted.
     let gone = key.delete(&path(&id_of(&failed))).await.accepted();
     assert_eq!(over(&key, &gone).await["status"], "succeeded");
     let told = faults(key.post(IMPORT, json!({ "kind": "storage.volume", "name": "n" })).await, "validation_failed");
@@ -115,7 +115,7 @@ async fn what_is_not_there_or_is_anothers_is_not_imported() {
 }
 
 #[tokio::test]
-async fn a_look_finds_what_something_else_has_done_and_mends_it_where_that_is_wanted() {
+async fn sync_reports_drift_and_remediates_it_with_reconcile_enforce() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;

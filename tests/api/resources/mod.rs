@@ -1,4 +1,4 @@
-//! Cloud resources, at a simulated provider: what a client asks for, is refused, and sees come of it.
+//! Cloud resources at a simulated provider: requests, errors and results.
 
 mod changes;
 mod create;
@@ -33,7 +33,7 @@ fn path(resource: &str) -> String {
     format!("{RESOURCES}/{resource}")
 }
 
-/// A pipeline's key: what it may do is about resources alone.
+/// A pipeline's key, with scopes for resources only.
 async fn pipeline<'a>(owner: &Session<'a>) -> Key<'a> {
     owner.key_with(json!({ "scopes": ALL_SCOPES })).await
 }
@@ -56,18 +56,18 @@ fn instance(network: Option<&str>, volumes: &[&str]) -> Value {
     json!({ "kind": "compute.instance", "name": "web", "spec": spec })
 }
 
-/// Asks for a resource, and waits until it is there; gives it.
+/// Creates a resource, waits until it is provisioned, and returns it.
 async fn make(who: &impl Identity, body: Value) -> Value {
     let submitted = who.post(RESOURCES, body).await.accepted();
     done(who, &submitted).await
 }
 
-/// As [`make`], and gives its id.
+/// Like [`make`], but returns the ID.
 async fn made(who: &impl Identity, body: Value) -> String {
     id_of(&make(who, body).await)
 }
 
-/// The `errors` of a 422, as place and code.
+/// Pointers and codes of the `errors` of a 422.
 #[track_caller]
 fn faults(reply: Reply, code: &str) -> Vec<(String, String)> {
     let problem = reply.problem(422, code);
@@ -75,7 +75,7 @@ fn faults(reply: Reply, code: &str) -> Vec<(String, String)> {
     problem["errors"].as_array().unwrap().iter().map(|item| (text(item, "pointer"), text(item, "code"))).collect()
 }
 
-/// The sentence of a 409.
+/// The `detail` of a 409.
 #[track_caller]
 fn conflict(reply: Reply, code: &str) -> String {
     reply.problem(409, code)["detail"].as_str().unwrap().to_owned()

@@ -1,4 +1,4 @@
-//! Operations: waiting for them, looking at them, canceling them.
+//! Operations: wait, get, list and cancel.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn at(submitted: &Value) -> String {
 }
 
 #[tokio::test]
-async fn who_waits_is_answered_when_it_is_over_and_at_the_latest_when_the_time_is_up() {
+async fn wait_returns_when_the_operation_ends_or_the_time_is_over() {
     let app = start(stuck()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -26,7 +26,7 @@ async fn who_waits_is_answered_when_it_is_over_and_at_the_latest_when_the_time_i
     let waited = key.get(&format!("{}?wait=1", at(&submitted))).await.ok();
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!((&waited["status"], &waited["finished_at"]), (&json!("running"), &Value::Null));
-    // It is told within a moment of its end, long before the time is up.
+    // The response comes soon after the operation's end, long before the time limit.
     let waiting = async { (key.get(&format!("{}?wait=60", at(&submitted))).await.ok(), Instant::now()) };
     let ((ended, told), done) = tokio::join!(waiting, async {
         hurried(&key, &submitted).await;
@@ -34,7 +34,7 @@ async fn who_waits_is_answered_when_it_is_over_and_at_the_latest_when_the_time_i
     });
     assert_eq!(ended["status"], "succeeded");
     assert!(told < done + Duration::from_secs(3), "{:?}", told - done);
-    // What is over is answered at once.
+    // Ended operations are returned immediately.
     let began = Instant::now();
     key.get(&format!("{}?wait=60", at(&submitted))).await.ok();
     assert!(began.elapsed() < Duration::from_secs(5));
@@ -44,7 +44,7 @@ async fn who_waits_is_answered_when_it_is_over_and_at_the_latest_when_the_time_i
 }
 
 #[tokio::test]
-async fn who_waits_takes_no_place_from_others_and_holds_no_connection() {
+async fn waiting_clients_hold_no_request_slot_and_no_connection() {
     let limits = cloudapi::http::edge::Limits { max_requests: 2, ..Default::default() };
     let options =
         AppOptions { cloud: stuck(), edge: EdgeOptions { limits, ..EdgeOptions::default() }, ..AppOptions::default() };
@@ -53,9 +53,9 @@ async fn who_waits_takes_no_place_from_others_and_holds_no_connection() {
     let key = pipeline(&owner).await;
     let submitted = key.post(RESOURCES, volume(1)).await.accepted();
     let wait = format!("{}?wait=3", at(&submitted));
-    // More than there are places, and than there are connections to the database.
+    // More than there are request slots and database connections.
     let waiting = futures_util::future::join_all((0..20).map(|_| async {
-        // One after the other, because they need a place to come in.
+        // Each needs a slot only until it waits.
         key.get(&wait).await
     }));
     let others = async {
@@ -67,13 +67,13 @@ async fn who_waits_takes_no_place_from_others_and_holds_no_connection() {
         answered
     };
     let (waited, answered) = tokio::join!(waiting, others);
-    assert!(waited.iter().filter(|reply| reply.status == 200).count() >= 2, "none got in");
+    assert!(waited.iter().filter(|reply| reply.status == 200).count() >= 2, "no client could wait");
     assert!(waited.iter().all(|reply| matches!(reply.status, 200 | 503)));
-    assert!(answered >= 15, "{answered} of 20 were answered beside those who wait");
+    assert!(answered >= 15, "only {answered} of 20 other requests succeeded");
 }
 
 #[tokio::test]
-async fn a_server_that_stops_lets_nobody_wait() {
+async fn stopping_server_ends_all_waits() {
     let app = start(stuck()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -81,8 +81,10 @@ async fn a_server_that_stops_lets_nobody_wait() {
     let began = Instant::now();
     let wait = format!("{}?wait=25", at(&submitted));
     let (waited, ()) = tokio::join!(key.get(&wait), async {
-        eventually("it is running", async || (key.get(&at(&submitted)).await["status"] == "running").then_some(()))
-            .await;
+        eventually("the operation to run", async || {
+            (key.get(&at(&submitted)).await["status"] == "running").then_some(())
+        })
+        .await;
         app.lifecycle.enter(Phase::Draining);
     });
     assert_eq!(waited.ok()["status"], "running");
@@ -90,7 +92,7 @@ async fn a_server_that_stops_lets_nobody_wait() {
 }
 
 #[tokio::test]
-async fn what_is_canceled_is_undone_and_told_of() {
+async fn canceled_operation_is_undone_and_reported() {
     let app = start(stuck()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -100,10 +102,10 @@ async fn what_is_canceled_is_undone_and_told_of() {
     let cancel = format!("{}/cancel", at(&change));
     let asked = key.post_empty(&cancel).await.accepted();
     assert_eq!((&asked["operation"]["id"], &asked["resource"]["id"]), (&change["operation"]["id"], &json!(id)));
-    // Asked again, nothing is different.
+    // Canceling again changes nothing.
     let again = key.post_empty(&cancel).await;
     assert!([202, 409].contains(&again.status), "{}", again.json());
-    eventually("it is over", async || {
+    eventually("the operation to be canceled", async || {
         sqlx::query("UPDATE sim_objects SET ready_at = now()").execute(&app.db).await.unwrap();
         (key.get(&at(&change)).await["status"] == "canceled").then_some(())
     })
@@ -117,20 +119,21 @@ async fn what_is_canceled_is_undone_and_told_of() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_has_begun_is_not_canceled() {
+async fn deletion_in_progress_cannot_be_canceled() {
     let app = start(stuck()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(RESOURCES, volume(20)).await.accepted();
     let id = id_of(&hurried(&key, &submitted).await);
     let deletion = key.delete(&path(&id)).await.accepted();
-    eventually("it has begun", async || (key.get(&at(&deletion)).await["status"] == "running").then_some(())).await;
+    eventually("the deletion to run", async || (key.get(&at(&deletion)).await["status"] == "running").then_some(()))
+        .await;
     let detail = conflict(key.post_empty(&format!("{}/cancel", at(&deletion))).await, "invalid_state");
     assert!(detail.contains("cannot be undone"), "{detail}");
 }
 
 #[tokio::test]
-async fn operations_are_listed_by_resource_status_and_type() {
+async fn operations_can_be_filtered_by_resource_status_and_type() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;

@@ -1,4 +1,4 @@
-//! What clients learn about providers and specs.
+//! Provider capabilities and spec schemas.
 
 use cloudapi::resources::cloud::CloudOptions;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn providers_are_listed_with_what_they_can_do() {
+async fn providers_are_listed_with_capabilities() {
     let app = start(CloudOptions { providers: vec![sim("west", 0, 0), sim("east", 0, 0)], pace: soon() }).await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "scopes": ["network:read"] })).await;
@@ -42,7 +42,7 @@ async fn providers_are_listed_with_what_they_can_do() {
 }
 
 #[tokio::test]
-async fn the_schema_of_a_kind_is_what_specs_are_held_to() {
+async fn schema_of_a_kind_validates_its_specs() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     for body in [network(), volume(20), instance(Some("res_1"), &["res_2"])] {

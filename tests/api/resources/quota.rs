@@ -1,4 +1,4 @@
-//! How many resources a project may have.
+//! Resource quotas of projects.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ async fn allow(app: &TestApp, project: &str, kind: &str, maximum: i32) {
 }
 
 #[tokio::test]
-async fn a_place_is_taken_when_a_resource_is_asked_for_and_given_back_when_it_is_gone() {
+async fn resource_counts_toward_its_quota_from_create_request_until_deleted() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -33,7 +33,7 @@ async fn a_place_is_taken_when_a_resource_is_asked_for_and_given_back_when_it_is
     let first = key.post(RESOURCES, volume(1)).await.accepted();
     let detail = conflict(key.post(RESOURCES, volume(1)).await, "limit_reached");
     assert!(detail.contains("quota of 1 for storage.volume") && detail.contains("ask the operator"), "{detail}");
-    // Other kinds have places of their own.
+    // Other kinds have separate quotas.
     made(&key, network()).await;
     conflict(key.post(RESOURCES, super::instance(None, &[])).await, "limit_reached");
     let id = id_of(&done(&key, &first).await);
@@ -44,7 +44,7 @@ async fn a_place_is_taken_when_a_resource_is_asked_for_and_given_back_when_it_is
 }
 
 #[tokio::test]
-async fn of_two_that_ask_for_the_last_place_one_gets_it() {
+async fn only_one_of_two_concurrent_creates_within_the_quota_succeeds() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -59,7 +59,7 @@ async fn of_two_that_ask_for_the_last_place_one_gets_it() {
 }
 
 #[tokio::test]
-async fn the_operator_says_how_many_and_that_is_told_of() {
+async fn operator_sets_resource_quotas_and_changes_are_audited() {
     let database = cluster::empty_database().await;
     let deployment = Deployment::new();
     let run = |arguments: &[&str]| deployment.run_on(&database, arguments);

@@ -1,4 +1,4 @@
-//! What refers to what.
+//! References between resources.
 
 use cloudapi::resources::cloud::CloudOptions;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_reference_is_to_a_thing_of_the_right_kind_of_the_same_project_that_is_not_gone() {
+async fn reference_must_be_to_an_existing_resource_of_the_right_kind_and_project() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     let (key, foreign) = (pipeline(&owner).await, pipeline(&stranger).await);
@@ -25,7 +25,7 @@ async fn a_reference_is_to_a_thing_of_the_right_kind_of_the_same_project_that_is
     let several = key.post(RESOURCES, instance(None, &[&disk, &own, "res_1"])).await;
     let places: Vec<String> = faults(several, "validation_failed").into_iter().map(|(place, _)| place).collect();
     assert_eq!(places, ["#/spec/volumes/1", "#/spec/volumes/2"]);
-    // A foreign thing and one that is not there are told alike.
+    // Foreign and nonexistent resources get the same error.
     let detail = async |id: &str| {
         let reply = key.post(RESOURCES, instance(Some(id), &[])).await;
         reply["errors"][0]["detail"].as_str().unwrap().replace(id, "it")
@@ -37,7 +37,7 @@ async fn a_reference_is_to_a_thing_of_the_right_kind_of_the_same_project_that_is
 }
 
 #[tokio::test]
-async fn a_reference_is_to_a_thing_at_the_same_provider() {
+async fn reference_must_be_to_a_resource_at_the_same_provider() {
     let app = start(CloudOptions { providers: vec![sim("east", 0, 5), sim("west", 0, 5)], pace: soon() }).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -53,7 +53,7 @@ async fn a_reference_is_to_a_thing_at_the_same_provider() {
 }
 
 #[tokio::test]
-async fn nothing_refers_to_what_is_being_deleted() {
+async fn resource_being_deleted_cannot_be_referenced() {
     let app = start(stuck()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -65,7 +65,7 @@ async fn nothing_refers_to_what_is_being_deleted() {
 }
 
 #[tokio::test]
-async fn of_making_something_in_a_network_and_deleting_the_network_one_wins() {
+async fn of_concurrent_create_in_a_network_and_delete_of_the_network_one_succeeds() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -86,7 +86,7 @@ async fn of_making_something_in_a_network_and_deleting_the_network_one_wins() {
                 assert!(conflict(into, "resource_in_use").contains(&instance));
                 won[0] += 1;
             }
-            // Being deleted, or gone already.
+            // Being deleted, or already deleted.
             (409 | 422, 202) => {
                 assert!(["resource_locked", "validation_failed"].contains(&into["code"].as_str().unwrap()));
                 won[1] += 1;
@@ -98,7 +98,7 @@ async fn of_making_something_in_a_network_and_deleting_the_network_one_wins() {
 }
 
 #[tokio::test]
-async fn of_two_instances_that_want_one_volume_one_gets_it() {
+async fn concurrent_instances_cannot_share_a_volume() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;

@@ -1,4 +1,4 @@
-//! Scopes depend on the kind.
+//! Scopes by kind of resource.
 
 use cloudapi::base::role::Role;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ fn lacks(reply: Reply, scope: &str) {
 }
 
 #[tokio::test]
-async fn a_write_needs_the_scope_of_the_kind_that_it_is_about() {
+async fn write_requires_the_scope_of_the_resources_kind() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let all = pipeline(&owner).await;
@@ -35,14 +35,14 @@ async fn a_write_needs_the_scope_of_the_kind_that_it_is_about() {
     lacks(storage.post(&format!("{RESOURCES}/import"), body).await, "network:write");
     storage.post(RESOURCES, volume(1)).await.accepted();
     storage.patch(&path(&volume_id), json!({ "protection": true })).await.accepted();
-    // Who holds none of them is told all that would do.
+    // A caller without any of the scopes gets the list of sufficient ones.
     let none = owner.key_with(json!({ "scopes": ["usage:read"] })).await;
     let problem = none.post(RESOURCES, network()).await.problem(403, "insufficient_scope");
     assert!(problem["detail"].as_str().unwrap().contains("'compute:write', 'storage:write', 'network:write'"));
 }
 
 #[tokio::test]
-async fn lists_show_what_the_caller_may_read_and_an_operation_is_read_like_its_resource() {
+async fn lists_and_operations_show_only_kinds_that_the_caller_can_read() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let all = pipeline(&owner).await;
@@ -71,7 +71,7 @@ async fn lists_show_what_the_caller_may_read_and_an_operation_is_read_like_its_r
 }
 
 #[tokio::test]
-async fn who_refers_to_something_must_be_allowed_to_read_it() {
+async fn reference_requires_the_read_scope_of_its_target() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let all = pipeline(&owner).await;
@@ -83,7 +83,7 @@ async fn who_refers_to_something_must_be_allowed_to_read_it() {
 }
 
 #[tokio::test]
-async fn a_viewer_sees_and_a_member_makes() {
+async fn viewers_can_read_and_members_can_create_resources() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (viewer, member) = (app.member(&owner, Role::Viewer).await, app.member(&owner, Role::Member).await);
@@ -91,7 +91,7 @@ async fn a_viewer_sees_and_a_member_makes() {
     viewer.get(&path(&id)).await.ok();
     viewer.post(RESOURCES, network_in(&owner.project)).await.problem(403, "insufficient_scope");
     viewer.delete(&path(&id)).await.problem(403, "insufficient_scope");
-    // What a key gets by default reads.
+    // A key's default scopes are read-only.
     let key = owner.key().await;
     key.get(&path(&id)).await.ok();
     key.delete(&path(&id)).await.problem(403, "insufficient_scope");

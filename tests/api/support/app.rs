@@ -1,4 +1,4 @@
-//! A server on a database of its own, served on a real socket.
+//! A server with its own database, served on a real socket.
 
 use std::{env, ops::Deref, time::Duration};
 
@@ -30,21 +30,21 @@ use super::{
 };
 use serde_json::json;
 
-/// What problems name as their origin in tests.
+/// The base URL in the `type` of problems.
 pub const PUBLIC_URL: &str = "https://api.example.com";
 
 /// One server and its database.
 pub struct TestApp {
     app: App,
-    /// Its database, past what the server notes about its own connections.
+    /// Its database, through the server's connection pool but without its failure detection.
     pub db: PgPool,
-    /// Where it is served.
+    /// The URL of the server.
     pub url: String,
-    /// A client that follows no redirect and knows no proxy.
+    /// A client that follows no redirects and uses no proxy.
     pub http: reqwest::Client,
-    /// The server's time.
+    /// The server's clock.
     pub clock: Clock,
-    /// What it must not have kept or logged.
+    /// Finds secrets that the server must not store or log.
     pub witness: Witness,
     _stop: DropGuard,
 }
@@ -53,7 +53,7 @@ impl Drop for TestApp {
     fn drop(&mut self) {
         // A test that fails has its own reason.
         if !std::thread::panicking() {
-            assert_eq!(self.witness.leaks(), Leaks::default(), "secrets are where none belongs");
+            assert_eq!(self.witness.leaks(), Leaks::default(), "secrets leaked");
         }
     }
 }
@@ -66,34 +66,34 @@ impl Deref for TestApp {
 }
 
 impl TestApp {
-    /// Starts one, empty.
+    /// Starts a server on an empty database.
     pub async fn start() -> Self {
         Self::start_with(AppOptions { cloud: cloud::quick(), ..AppOptions::default() }).await
     }
 
-    /// Starts one that the operator has set up so.
+    /// Starts a server with these options.
     pub async fn start_with(options: AppOptions) -> Self {
         not_at_midnight();
         Self::start_on(cluster::fresh_database().await, Clock::system(), options).await
     }
 
-    /// Starts another server on the same database, with the same time.
+    /// Starts another server on the same database, with the same clock.
     pub async fn start_beside(&self, options: AppOptions) -> Self {
         Self::start_on(self.db.connect_options().as_ref().clone(), self.clock.clone(), options).await
     }
 
-    /// Starts another server on the same database, with the same time, that connects to it so.
+    /// Starts another server on the same database, with the same clock and these connection options.
     pub async fn start_through(&self, database: PgConnectOptions, options: AppOptions) -> Self {
         Self::start_on(database, self.clock.clone(), options).await
     }
 
-    /// Starts one on a database that a command has made.
+    /// Starts a server on a database that a command has created.
     pub async fn start_at(database: &PgConnectOptions) -> Self {
         Self::start_on(database.clone(), Clock::system(), AppOptions::default()).await
     }
 
     async fn start_on(database: PgConnectOptions, clock: Clock, options: AppOptions) -> Self {
-        // The whole suite passes without the cache too: what it answers must be what the database says.
+        // The whole suite also passes without the cache: cached responses must equal those from the database.
         let auth_cache = options.auth_cache && env::var_os("TEST_WITHOUT_AUTH_CACHE").is_none();
         let options = AppOptions { public_url: PUBLIC_URL.to_owned(), auth_cache, ..options };
         let witness = Witness::new(database.clone());
@@ -114,13 +114,13 @@ impl TestApp {
         Self { app, db, url, http, clock, witness, _stop: stop.drop_guard() }
     }
 
-    /// Waits until credentials are answered from the cache, where there is one.
+    /// Waits until requests are authenticated from the cache, if it is enabled.
     pub async fn lease(&self) {
         let Some(credentials) = &self.node.credentials else { return };
         eventually("a lease", async || credentials.lease().remaining(since_boot())).await;
     }
 
-    /// Serves this server's metrics, for where that is.
+    /// Serves this server's metrics. Returns their URL.
     pub async fn serve_metrics(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -128,17 +128,17 @@ impl TestApp {
         url
     }
 
-    /// How many credentials were answered from the cache.
+    /// How many credentials were found in the cache.
     pub fn cache_hits(&self) -> u64 {
         self.node.credentials.as_ref().map_or(0, |credentials| credentials.figures().0)
     }
 
-    /// Somebody without a credential.
+    /// A caller without a credential.
     pub fn nobody(&self) -> Nobody<'_> {
         Nobody { app: self }
     }
 
-    /// A new user, signed in, who owns a new project.
+    /// Signs in a new user who owns a new project.
     pub async fn owner(&self) -> Session<'_> {
         let mut session = self.user().await;
         let project = session.post("/v1/projects", json!({ "name": "A project" })).await.created();
@@ -146,13 +146,13 @@ impl TestApp {
         session
     }
 
-    /// A new user, signed in, who is in no project.
+    /// Signs in a new user who is in no project.
     pub async fn user(&self) -> Session<'_> {
         let id = UserId::new();
         self.sign_in_new(id, &format!("{id}@example.com")).await
     }
 
-    /// A new user, signed in, in `owner`'s project.
+    /// Signs in a new user in `owner`'s project.
     pub async fn member(&self, owner: &Session<'_>, role: Role) -> Session<'_> {
         let mut session = self.user().await;
         let project: ProjectId = owner.project.parse().unwrap();
@@ -164,7 +164,7 @@ impl TestApp {
         session
     }
 
-    /// A new user with this address, signed in.
+    /// Signs in a new user with this email address.
     pub async fn sign_in_new(&self, id: UserId, email: &str) -> Session<'_> {
         let email: Email = email.parse().unwrap();
         let mut db = self.db.acquire().await.unwrap();
@@ -195,7 +195,7 @@ impl TestApp {
         }
     }
 
-    /// Gives a user a password.
+    /// Sets a user's password.
     pub async fn set_password(&self, user: &Session<'_>, password: &str) {
         self.witness.note(password);
         let hash = self.passwords.hash(password.into()).await.unwrap();
@@ -203,14 +203,14 @@ impl TestApp {
         users::repo::set_password_hash(&mut db, user.user_id, &hash).await.unwrap();
     }
 
-    /// Writes to the database what the server has counted so far.
+    /// Flushes the server's usage counters to the database.
     pub async fn flush_usage(&self) {
         flush::flush_or_log(&self.meter, &self.db, &self.clock).await;
         flush::refresh(&self.quota, &self.db, &self.clock).await.unwrap();
     }
 }
 
-/// A well-formed secret that opens nothing.
+/// A well-formed secret that is not valid.
 pub fn stray_secret(kind: SecretKind) -> String {
     Secret::generate(kind).expose().to_owned()
 }

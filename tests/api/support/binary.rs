@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, in a data directory of its own.
+//! The real binary as a separate process with its own data directory.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use super::{PATIENCE, cluster, not_at_midnight, witness};
 
-/// A folder for one deployment's files, and an environment without anything of ours in it.
+/// A folder for one deployment's files, and an environment without the variables of the test process.
 pub struct Deployment {
     folder: TempDir,
 }
@@ -29,7 +29,7 @@ impl Deployment {
     pub fn new() -> Self {
         not_at_midnight();
         let folder = tempfile::Builder::new().prefix("cloudapi-deployment-").tempdir().unwrap();
-        // The user that PostgreSQL runs as has to get in.
+        // The user that runs PostgreSQL needs access.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self { folder }
     }
@@ -38,7 +38,7 @@ impl Deployment {
         self.folder.path()
     }
 
-    /// The command, in this deployment.
+    /// A command in this deployment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cloudapi"));
         command
@@ -47,7 +47,7 @@ impl Deployment {
             .env("CLOUDAPI_DATA_DIR", self.folder().join("data"))
             .env("CLOUDAPI_LISTEN", "127.0.0.1:0")
             .env("CLOUDAPI_METRICS_LISTEN", "127.0.0.1:0")
-            // No load balancer waits to see it.
+            // There is no load balancer to wait for.
             .env("CLOUDAPI_DRAIN_DELAY_SECONDS", "0")
             .current_dir(self.folder())
             .args(arguments)
@@ -60,12 +60,12 @@ impl Deployment {
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command until it exits.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
-    /// Runs a command that must succeed, for what it prints.
+    /// Runs a command that must succeed, and returns what it prints.
     #[track_caller]
     pub fn printed(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -73,7 +73,7 @@ impl Deployment {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs a command on `database` to its end: whether it succeeded, what it printed, and what it said of errors.
+    /// Runs a command on `database` until it exits. Returns whether it succeeded, its stdout and its stderr.
     pub fn run_on(&self, database: &PgConnectOptions, arguments: &[&str]) -> (bool, String, String) {
         let output = self.command(arguments).env("DATABASE_URL", cluster::url(database)).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -88,7 +88,7 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        // A killed server's PostgreSQL takes a moment to stop, and writes until then.
+        // After a server was killed, its PostgreSQL takes a moment to stop, and writes files until then.
         let deadline = Instant::now() + PATIENCE;
         while fs::remove_dir_all(self.folder()).is_err() && self.folder().exists() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
@@ -96,29 +96,29 @@ impl Drop for Deployment {
     }
 }
 
-/// A running server. Dropped, it is killed.
+/// A running server. Dropping it kills it.
 pub struct Server {
     child: Child,
-    /// Where it listens.
+    /// The URL that it listens on.
     pub url: String,
-    /// Standard output, to its end.
+    /// Lines of standard output.
     output: mpsc::Receiver<String>,
     errors: mpsc::Receiver<String>,
 }
 
 impl Server {
-    /// Starts `command` and waits until it says that it is ready.
+    /// Starts `command` and waits until it prints that it is ready.
     #[track_caller]
     pub fn start(command: Command) -> Self {
         Self::try_start(command).unwrap_or_else(|error| panic!("the server did not become ready: {error}"))
     }
 
-    /// As [`Server::start`]; gives what it said if it ended instead.
+    /// As [`Server::start`]. If the server exits instead, returns its stderr.
     pub fn try_start(command: Command) -> Result<Self, String> {
         Self::start_until(command, |line| line.strip_prefix("cloudapi listens on ").map(str::to_owned))
     }
 
-    /// Starts `command` and waits until it says that it waits for its database. Gives what it waits for, too.
+    /// Starts `command` and waits until it prints that it waits for its database. Also returns the reason.
     #[track_caller]
     pub fn start_waiting(command: Command) -> (Self, String) {
         let mut reason = String::new();
@@ -128,7 +128,7 @@ impl Server {
             Some(url.to_owned())
         };
         let server =
-            Self::start_until(command, waits).unwrap_or_else(|error| panic!("the server does not wait: {error}"));
+            Self::start_until(command, waits).unwrap_or_else(|error| panic!("the server did not wait: {error}"));
         (server, reason)
     }
 
@@ -159,13 +159,13 @@ impl Server {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
-    /// Sends a signal and waits for the end, for how the server ended and all it said.
+    /// Sends a signal and waits for the exit. Returns the exit status and the remaining output.
     pub fn end(self, signal: Signal) -> Ended {
         self.signal(signal);
         self.wait_for_end()
     }
 
-    /// Waits for the end of a server that was told to stop.
+    /// Waits for the exit of a server that is stopping.
     pub fn wait_for_end(mut self) -> Ended {
         let status = self.wait();
         let errors: Vec<String> = self.errors.iter().collect();
@@ -173,7 +173,7 @@ impl Server {
         Ended { status, output: self.output.iter().collect(), errors }
     }
 
-    /// Waits for a line on standard error that holds `text`.
+    /// Waits for a line on standard error that contains `text`.
     #[track_caller]
     pub fn wait_for_error(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
@@ -182,10 +182,10 @@ impl Server {
                 return line;
             }
         }
-        panic!("the server did not say: {text}");
+        panic!("the server did not print: {text}");
     }
 
-    /// Waits for a line on standard output that begins with `text`.
+    /// Waits for a line on standard output that starts with `text`.
     #[track_caller]
     pub fn wait_for_output(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
@@ -194,7 +194,7 @@ impl Server {
                 return line;
             }
         }
-        panic!("the server did not say: {text}");
+        panic!("the server did not print: {text}");
     }
 
     fn wait(&mut self) -> ExitStatus {
@@ -203,7 +203,7 @@ impl Server {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the server does not end");
+            assert!(Instant::now() < deadline, "the server did not exit");
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -219,7 +219,7 @@ impl Drop for Server {
     }
 }
 
-/// How a server ended.
+/// The exit status and the remaining output of a server.
 pub struct Ended {
     pub status: ExitStatus,
     pub output: Vec<String>,

@@ -1,4 +1,4 @@
-//! Resources for tests, at a simulated provider that is quick, or that does not get on at all.
+//! Resources for tests, at a simulated provider that is fast or makes no progress.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 
 use super::{Identity, Session, TestApp, eventually};
 
-/// A provider that takes between so many milliseconds, and from whose account every project may import.
+/// A provider with this latency, from whose account every project may import.
 pub fn sim(name: &str, latency_min_ms: u64, latency_max_ms: u64) -> ProviderSettings {
     let settings = SimSettings { latency_min_ms, latency_max_ms, ..SimSettings::default() };
     ProviderSettings { name: name.into(), import_projects: ImportProjects::All, driver: DriverSettings::Sim(settings) }
 }
 
-/// As the product has it, but soon.
+/// The default timing with shorter intervals.
 pub fn soon() -> Pace {
     Pace {
         look_again: Duration::from_millis(10),
@@ -33,45 +33,45 @@ pub fn soon() -> Pace {
     }
 }
 
-/// A provider that does at once what it is asked for.
+/// A provider that executes calls immediately.
 pub fn quick() -> CloudOptions {
     CloudOptions { providers: vec![sim("sim", 0, 5)], pace: soon() }
 }
 
-/// A provider that does what it is asked for when the test is long over: what is begun stays under way.
+/// A provider that finishes calls long after the test: operations stay in progress.
 pub fn stuck() -> CloudOptions {
     CloudOptions { providers: vec![sim("sim", 3_600_000, 3_600_000)], pace: soon() }
 }
 
-/// The body of a new network, in the user's project.
+/// The request body for a new network in this project.
 pub fn network_in(project: &str) -> Value {
     json!({ "project_id": project, "kind": "network.network", "name": "net", "spec": { "cidr": "10.0.0.0/16" } })
 }
 
-/// The id of a member of an answer.
+/// The ID of an object in a response.
 pub fn id_of(thing: &Value) -> String {
-    thing["id"].as_str().unwrap_or_else(|| panic!("no id in {thing}")).to_owned()
+    thing["id"].as_str().unwrap_or_else(|| panic!("no ID in {thing}")).to_owned()
 }
 
-/// Waits until the operation that `submitted` names is over; gives it.
+/// Waits until the operation in `submitted` has ended. Returns it.
 pub async fn over(who: &impl Identity, submitted: &Value) -> Value {
     let path = format!("/v1/operations/{}?wait=20", id_of(&submitted["operation"]));
     let operation = who.get(&path).await.ok();
-    assert!(!operation["finished_at"].is_null(), "in vain waited for {operation}");
+    assert!(!operation["finished_at"].is_null(), "timed out waiting for {operation}");
     operation
 }
 
-/// Waits until it has succeeded; gives the resource as it then is.
+/// Waits until the operation in `submitted` has succeeded. Returns its resource.
 pub async fn done(who: &impl Identity, submitted: &Value) -> Value {
     let operation = over(who, submitted).await;
     assert_eq!(operation["status"], "succeeded", "{operation}");
     who.get(&format!("/v1/resources/{}", operation["resource_id"].as_str().unwrap())).await.ok()
 }
 
-/// Waits until it has succeeded, at a provider that is stuck and gets on this once; gives the resource as it then is.
+/// The same at a stuck provider, which finishes its calls this time.
 pub async fn hurried(who: &impl Identity, submitted: &Value) -> Value {
     let path = format!("/v1/operations/{}", id_of(&submitted["operation"]));
-    eventually("the operation is over", async || {
+    eventually("the operation has ended", async || {
         sqlx::query("UPDATE sim_objects SET ready_at = now()").execute(&who.app().db).await.unwrap();
         (!who.get(&path).await.ok()["finished_at"].is_null()).then_some(())
     })
@@ -79,17 +79,17 @@ pub async fn hurried(who: &impl Identity, submitted: &Value) -> Value {
     done(who, submitted).await
 }
 
-/// A network of the user's that is there; gives its id.
+/// Inserts an active network of the user's project. Returns its ID.
 pub async fn quiet_network(owner: &Session<'_>) -> String {
     quiet(owner, Kind::Network, json!({ "cidr": "10.0.0.0/16" })).await
 }
 
-/// A volume of the user's that is there; gives its id.
+/// Inserts an active volume of the user's project. Returns its ID.
 pub async fn quiet_volume(owner: &Session<'_>) -> String {
     quiet(owner, Kind::Volume, json!({ "size_gib": 20 })).await
 }
 
-/// As one is when its creation is long over, for tests that need many: written past the server, with its object.
+/// For tests that need many resources: inserted directly into the database, together with the provider's object.
 async fn quiet(owner: &Session<'_>, kind: Kind, spec: Value) -> String {
     let id = ResourceId::new();
     sqlx::query(
@@ -112,7 +112,7 @@ async fn quiet(owner: &Session<'_>, kind: Kind, spec: Value) -> String {
     id.to_string()
 }
 
-/// An operation on a resource that is under way, with which nobody gets on until tomorrow; gives its id.
+/// Inserts a running operation on a resource, which no server continues before tomorrow. Returns its ID.
 pub async fn quiet_operation(app: &TestApp, resource: &str) -> String {
     let (id, resource) = (OperationId::new(), resource.parse::<ResourceId>());
     sqlx::query(

@@ -1,4 +1,4 @@
-//! One PostgreSQL for the test process, a template database in it, and a copy of that for each test.
+//! One PostgreSQL for the test process, with a template database that is copied for each test.
 
 use std::{
     env,
@@ -19,20 +19,20 @@ const TEMPLATE: &str = "template_cloudapi";
 
 struct Cluster {
     postgres: PrivatePostgres,
-    /// Held for as long as the process lives.
+    /// Held as long as the process runs.
     _slot: Slot,
 }
 
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// How to reach a fresh, migrated database.
+/// Connection options of a new, migrated database.
 pub async fn fresh_database() -> PgConnectOptions {
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
     copy(TEMPLATE, &name).await
 }
 
-/// How to reach a fresh database without a table in it.
+/// Connection options of a new database without tables.
 pub async fn empty_database() -> PgConnectOptions {
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
     copy("template0", &name).await
@@ -49,7 +49,7 @@ async fn copy(template: &str, name: &str) -> PgConnectOptions {
     let mut admin = PgConnection::connect_with(&options).await.unwrap();
     let version: i32 =
         sqlx::query_scalar("SELECT current_setting('server_version_num')::int").fetch_one(&mut admin).await.unwrap();
-    // Copying files is much faster than logging their content, and there since 15.
+    // Copying files is much faster than logging their content. Supported since PostgreSQL 15.
     let strategy = if version >= 150_000 { "STRATEGY FILE_COPY" } else { "" };
     let sql = format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}");
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();

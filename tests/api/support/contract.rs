@@ -1,5 +1,5 @@
-//! Holds every answer a test gets to the published description: a status, a media type, a member or
-//! an error code that the description does not name fails the test that met it.
+//! Checks every response that a test receives against the published OpenAPI document. A status, media type, member or error
+//! code that is not documented fails the test.
 
 use std::{
     borrow::Cow,
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::reply::Reply;
 
-/// The description, with every object and every enum closed: an answer may then not hold more than it says.
+/// The document with every object and every enum closed, so that responses may contain only what is documented.
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     let mut document = routes::description().clone();
     close_objects(&mut document);
@@ -39,7 +39,7 @@ fn close_objects(value: &mut Value) {
     }
 }
 
-/// Clients must expect values that are added later; this server has none yet.
+/// Clients must expect new enum values in the future; this server returns only the documented ones.
 fn close_enums(value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -56,7 +56,7 @@ fn close_enums(value: &mut Value) {
     }
 }
 
-/// The object that `value` refers to, and the pointer to it, which is `pointer` if it refers to none.
+/// The object that `value` refers to with its pointer, or `value` itself with `pointer`.
 fn resolve(value: &'static Value, pointer: String) -> (&'static Value, String) {
     match value["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/")) {
         Some(target) => (DOCUMENT.pointer(&format!("/{target}")).unwrap(), target.to_owned()),
@@ -64,24 +64,24 @@ fn resolve(value: &'static Value, pointer: String) -> (&'static Value, String) {
     }
 }
 
-/// Checks an answer to `method` on `path`.
+/// Checks a response to `method` on `path`.
 #[track_caller]
 pub fn check(method: &str, path: &str, reply: &Reply) {
-    assert!(reply.header("x-request-id").is_some_and(|id| id.starts_with("req_")), "no request id");
+    assert!(reply.header("x-request-id").is_some_and(|id| id.starts_with("req_")), "no request ID");
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let is_json = reply.header("content-type").is_some_and(|kind| kind.contains("json"));
     let body = unpacked(reply);
     if is_json && !body.is_empty() {
-        assert!(body.ends_with(b"\n") && !body.ends_with(b"\n\n"), "JSON without one newline at its end");
+        assert!(body.ends_with(b"\n") && !body.ends_with(b"\n\n"), "JSON must end with one newline");
     }
     let Some((template, item)) = find(path) else {
-        assert!(matches!(reply.status, 404 | 414 | 431 | 503), "{} on a path that is not described", reply.status);
+        assert!(matches!(reply.status, 404 | 414 | 431 | 503), "{} on an undocumented path", reply.status);
         return;
     };
     let method = method.to_lowercase();
     let described = if method == "head" { &item["get"] } else { &item[&method] };
     if described.is_null() {
-        assert!(matches!(reply.status, 204 | 405), "{} to {method}, which {template} does not take", reply.status);
+        assert!(matches!(reply.status, 204 | 405), "{} to {method}, which {template} does not support", reply.status);
         return;
     }
     let status = reply.status.to_string();
@@ -90,22 +90,22 @@ pub fn check(method: &str, path: &str, reply: &Reply) {
     };
     let response = &described["responses"][&status];
     let (response, pointer) = resolve(response, escaped(&["paths", template, &method, "responses", &status]));
-    assert!(!response.is_null(), "{method} {template} answered {status}, which is not described: {}", reply.json());
+    assert!(!response.is_null(), "{method} {template} returned {status}, which is not documented: {}", reply.json());
     let described_headers = response["headers"].as_object().into_iter().flatten();
     for (name, _) in described_headers.filter(|(_, header)| resolve(header, String::new()).0["required"] == true) {
-        assert!(reply.headers.contains_key(name), "{method} {template} {status} lacks its header {name}");
+        assert!(reply.headers.contains_key(name), "{method} {template} {status} has no header {name}");
     }
     if method == "head" || matches!(reply.status, 204 | 302 | 304) {
         return;
     }
     let media_type = reply.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default();
     let content = &response["content"][media_type];
-    assert!(!content.is_null(), "{method} {template} {status} came as {media_type:?}, which is not described");
+    assert!(!content.is_null(), "{method} {template} {status} has the undocumented type {media_type:?}");
     if let (Some(code), "application/problem+json") = (reply["code"].as_str(), media_type) {
         let codes = described["x-error-codes"].as_array().unwrap();
-        assert!(codes.contains(&json!(code)), "{method} {template} answered {code}, which is not described");
+        assert!(codes.contains(&json!(code)), "{method} {template} returned the undocumented code {code}");
         if let Some(examples) = content["examples"].as_object() {
-            assert!(examples.contains_key(code), "{method} {template} answered {status} {code}, of another status");
+            assert!(examples.contains_key(code), "{method} {template} returned {code} with the wrong status {status}");
         }
     }
     if media_type == "application/json" || media_type.ends_with("+json") {
@@ -115,11 +115,11 @@ pub fn check(method: &str, path: &str, reply: &Reply) {
             .iter_errors(&json)
             .map(|fault| format!("{} at {}", fault, fault.instance_path()))
             .collect();
-        assert!(faults.is_empty(), "{method} {template} {status} is not as described: {faults:?} in {json}");
+        assert!(faults.is_empty(), "{method} {template} {status} violates its schema: {faults:?} in {json}");
     }
 }
 
-/// The body as it was before it was compressed.
+/// The decompressed body.
 fn unpacked(reply: &Reply) -> Cow<'_, [u8]> {
     if reply.header("content-encoding").is_none() {
         return reply.body.as_slice().into();
@@ -129,7 +129,7 @@ fn unpacked(reply: &Reply) -> Cow<'_, [u8]> {
     body.into()
 }
 
-/// Checks an event against what is published of its type.
+/// Checks an event against the schema of its type.
 #[track_caller]
 pub fn check_event(event: &Value) {
     let kind = event["type"].as_str().unwrap();
@@ -137,7 +137,7 @@ pub fn check_event(event: &Value) {
     let pointer = path.map(|part| part.replace('/', "~1")).join("/");
     let faults: Vec<String> =
         validator(&pointer).iter_errors(event).map(|fault| format!("{fault} at {}", fault.instance_path())).collect();
-    assert!(faults.is_empty(), "{kind} is not as described: {faults:?} in {event:#}");
+    assert!(faults.is_empty(), "{kind} violates its schema: {faults:?} in {event:#}");
 }
 
 fn validator(pointer: &str) -> Arc<Validator> {
@@ -145,14 +145,14 @@ fn validator(pointer: &str) -> Arc<Validator> {
     let compile = || {
         let mut root = DOCUMENT.clone();
         root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
-        // Pointers in a URI fragment are percent-encoded; ours hold braces at most.
+        // Pointers in a URI fragment are percent-encoded. Only braces occur in ours.
         root["$ref"] = json!(format!("#/{}", pointer.replace('{', "%7B").replace('}', "%7D")));
         Arc::new(jsonschema::options().should_validate_formats(true).build(&root).unwrap())
     };
     Arc::clone(validators.entry(pointer.to_owned()).or_insert_with(compile))
 }
 
-/// The described path that `path` is served by: the one with the most literal parts.
+/// The documented path that `path` matches: the one with the fewest parameters.
 fn find(path: &str) -> Option<(&'static str, &'static Value)> {
     let given: Vec<&str> = path.split('/').collect();
     let matches = |template: &str| {

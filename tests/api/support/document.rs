@@ -1,9 +1,9 @@
-//! Reads the published OpenAPI document, through its references.
+//! Reads the published OpenAPI document and resolves its references.
 
 use cloudapi::{http::describe::Operation, routes};
 use serde_json::Value;
 
-/// The object at the end of `value`'s references.
+/// The object that `value` refers to.
 pub fn resolve(value: &'static Value) -> &'static Value {
     match value["$ref"].as_str() {
         Some(reference) => resolve(routes::description().pointer(reference.trim_start_matches('#')).unwrap()),
@@ -11,24 +11,24 @@ pub fn resolve(value: &'static Value) -> &'static Value {
     }
 }
 
-/// The description of an operation.
+/// The OpenAPI object of an operation.
 pub fn described(operation: &Operation) -> &'static Value {
     &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()]
 }
 
-/// The parameters of a described operation.
+/// The parameters of an operation.
 pub fn parameters(described: &'static Value) -> impl Iterator<Item = &'static Value> {
     described["parameters"].as_array().into_iter().flatten().map(resolve)
 }
 
-/// The schema of an operation's JSON body. Alternatives have the same members: this is the first.
+/// The schema of an operation's JSON body. For `oneOf`, whose alternatives have the same members, the first one.
 pub fn body_schema(operation: &Operation) -> Option<&'static Value> {
     let schema = described(operation)["requestBody"]["content"]["application/json"].get("schema")?;
     let schema = resolve(schema);
     Some(schema["oneOf"].get(0).map_or(schema, resolve))
 }
 
-/// Whether an operation is described with this error code.
+/// Whether an operation documents this error code.
 pub fn has_code(described: &Value, code: &str) -> bool {
     described["x-error-codes"].as_array().unwrap().iter().any(|described| described == code)
 }

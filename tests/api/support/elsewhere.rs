@@ -1,12 +1,12 @@
-//! A server whose connections lead to another PostgreSQL server than its heartbeats, on one PostgreSQL: `auth_server()`
-//! is replaced, so that it gives such connections another name.
+//! A server whose connections reach another PostgreSQL server than its heartbeats, simulated on one PostgreSQL:
+//! `auth_server()` is replaced to return another name for such connections.
 
 use cloudapi::state::AppOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
 use super::{Identity, TestApp, eventually};
 
-/// Starts a server beside `app` whose connections [`mislead`] can tell from others.
+/// Starts a server beside `app` whose connections [`mislead`] can distinguish from others.
 pub async fn start_beside(app: &TestApp, options: AppOptions) -> TestApp {
     let database = app.db.connect_options();
     let role = format!("role_of_{}", database.get_database().unwrap());
@@ -22,21 +22,21 @@ pub async fn start_beside(app: &TestApp, options: AppOptions) -> TestApp {
          $$",
     )
     .await;
-    // `app` itself has begun anew on the server of the new name.
-    eventually("heartbeats and look-ups agree on the server", async || {
+    // `app` itself has reconnected to the server of the new name.
+    eventually("heartbeats and lookups agree on the server", async || {
         (app.nobody().get("/readyz").await.status == 200).then_some(())
     })
     .await;
     app.start_through(database.as_ref().clone().username(&role), options).await
 }
 
-/// From now on each connection of `app`'s, present or new, leads to a server of its own.
+/// From now on, each connection of `app`, existing or new, reaches a different server.
 pub async fn mislead(app: &TestApp) {
     run(app, "INSERT INTO misled SELECT current_user").await;
 }
 
-/// The process ids of the pool's connections: those of `app`'s role that are not its keeper's, its sealer's or its watch's over
-/// the database.
+/// The process IDs of the pool's connections: those of `app`'s role, except those of its lease, its sealer and its database
+/// check.
 pub async fn pool_connections(app: &TestApp) -> Vec<i32> {
     let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
     let sql = AssertSqlSafe(format!("SELECT pid FROM pg_stat_activity WHERE {OF_POOL}"));
@@ -50,7 +50,7 @@ const OF_POOL: &str = "datname = current_database() AND usename = current_user A
                  AND query NOT LIKE 'LISTEN%' AND query NOT LIKE '%pg_terminate_backend(pid)%'
                  AND application_name <> 'cloudapi sealer'";
 
-/// From now on those of the pool that are open lead elsewhere; gives their process ids. New ones do not.
+/// From now on, the pool's open connections reach another server; new ones do not. Returns their process IDs.
 pub async fn mislead_open(app: &TestApp) -> Vec<i32> {
     let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
     let sql = AssertSqlSafe(format!(
@@ -61,19 +61,19 @@ pub async fn mislead_open(app: &TestApp) -> Vec<i32> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// How many of these processes run.
+/// How many of these processes are running.
 pub async fn running(app: &TestApp, pids: &[i32]) -> i64 {
     let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1)";
     sqlx::query_scalar(sql).bind(pids).fetch_one(&mut db).await.unwrap()
 }
 
-/// From now on all connections lead to one server again.
+/// From now on, all connections reach the same server again.
 pub async fn lead_back(app: &TestApp) {
     run(app, "TRUNCATE misled").await;
 }
 
-/// On a connection of its own, as `app`'s user.
+/// Runs a statement on its own connection, as `app`'s user.
 async fn run(app: &TestApp, sql: &str) {
     let mut db: PgConnection = app.db.connect_options().connect().await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();

@@ -1,12 +1,12 @@
-//! Webhooks for tests that are about something else.
+//! Webhooks for tests about other things.
 
 use cloudapi::base::id::{DeliveryId, WebhookId};
 use serde_json::json;
 
 use super::{Identity, Session};
 
-/// A webhook of the user's project that is enabled, though nothing happens that it would be sent; gives its id. Any other
-/// is gone, because a project may have a few only.
+/// Creates an enabled webhook of the user's project that no event in tests matches. Deletes all others, because their
+/// number is limited. Returns its ID.
 pub async fn quiet_webhook(owner: &Session<'_>) -> String {
     sqlx::query("DELETE FROM webhooks").execute(&owner.app.db).await.unwrap();
     let body = json!({
@@ -15,7 +15,7 @@ pub async fn quiet_webhook(owner: &Session<'_>) -> String {
     owner.post("/v1/webhooks", body).await.created()["id"].as_str().unwrap().to_owned()
 }
 
-/// A delivery to a webhook, done long ago; gives its id.
+/// Inserts an old, finished delivery to a webhook. Returns its ID.
 pub async fn old_delivery(owner: &Session<'_>, webhook: &str) -> String {
     let webhook: WebhookId = webhook.parse().unwrap();
     let id = DeliveryId::new();

@@ -1,5 +1,4 @@
-//! A self-signed certificate, and requests over TLS and over HTTP/2, of which the ordinary client of
-//! these tests knows neither.
+//! A self-signed certificate, and requests over TLS and HTTP/2, which the usual client of these tests does not support.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -23,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
-/// A certificate for `localhost`, in files.
+/// A certificate for `localhost` in files.
 pub struct Certificate {
     der: CertificateDer<'static>,
     folder: TempDir,
@@ -37,7 +36,7 @@ impl Certificate {
         made
     }
 
-    /// Writes another one, with another key, over it.
+    /// Overwrites it with another certificate and key.
     pub fn renew(&mut self) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(self.cert(), made.cert.pem()).unwrap();
@@ -53,7 +52,7 @@ impl Certificate {
         self.folder.path().join("tls.key")
     }
 
-    /// What serves with it.
+    /// A TLS acceptor with this certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
         let key = PrivateKeyDer::from_pem_file(self.key()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -65,8 +64,7 @@ impl Certificate {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// A connection to `address` by a client that trusts this certificate alone, and offers these
-    /// protocols.
+    /// Connects to `address` as a client that trusts only this certificate and offers these protocols.
     pub async fn connect(&self, address: &str, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
@@ -81,7 +79,7 @@ impl Certificate {
     }
 }
 
-/// What came of a request.
+/// A response.
 pub struct Got {
     pub status: u16,
     pub version: Version,
@@ -89,7 +87,7 @@ pub struct Got {
     pub body: Bytes,
 }
 
-/// The answer to GET `path`, over HTTP/1.1.
+/// Sends GET `path` over HTTP/1.1.
 pub async fn get_http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, path: &str) -> Got {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -97,7 +95,7 @@ pub async fn get_http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'sta
     got(sender.send_request(request).await.unwrap()).await
 }
 
-/// A client of HTTP/2, on a connection that it knows to be so.
+/// An HTTP/2 client on a connection that is known to use HTTP/2.
 pub struct Http2(http2::SendRequest<Empty<Bytes>>);
 
 impl Http2 {
@@ -107,19 +105,19 @@ impl Http2 {
         Self(sender)
     }
 
-    /// The answer to GET `path`.
+    /// Sends GET `path`.
     pub async fn get(&self, path: &str) -> Got {
         self.get_with(path, "x-short", "a").await
     }
 
-    /// The answer to GET `path` with this header.
+    /// Sends GET `path` with this header.
     pub async fn get_with(&self, path: &str, name: &str, value: &str) -> Got {
         let request = Request::get(format!("https://localhost{path}")).header(name, value);
         let request = request.body(Empty::new()).unwrap();
         got(self.0.clone().send_request(request).await.unwrap()).await
     }
 
-    /// Whether the server has parted from this client.
+    /// Whether the server has closed the connection.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()
     }

@@ -1,4 +1,4 @@
-//! Who speaks to the server, as types: a test's signature and its first lines say who does what.
+//! Callers of the server as types, so that a test shows who sends which request.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::{app::TestApp, contract, reply::Reply, stream::EventStream, witness::Witness};
 
-/// Anybody who can send a request.
+/// Any caller that can send a request.
 pub trait Identity {
     /// The server.
     fn app(&self) -> &TestApp;
-    /// The secret, if there is one.
+    /// The secret, if any.
     fn secret(&self) -> Option<&str>;
 
-    /// A request, to be added to and sent.
+    /// A request to extend and send.
     fn request(&self, method: &str, path: &str) -> Call {
         let app = self.app();
         let method: Method = method.parse().unwrap();
@@ -34,14 +34,14 @@ pub trait Identity {
     async fn follow(&self) -> EventStream {
         self.request("GET", "/v1/events/stream").open().await
     }
-    /// Goes on after an event.
+    /// Continues after an event.
     async fn follow_after(&self, id: &str) -> EventStream {
         self.request("GET", "/v1/events/stream").header("last-event-id", id).open().await
     }
     async fn post(&self, path: &str, body: Value) -> Reply {
         self.request("POST", path).json(&body).send().await
     }
-    /// A POST of a route that takes no body.
+    /// Sends a POST without a body.
     async fn post_empty(&self, path: &str) -> Reply {
         self.request("POST", path).send().await
     }
@@ -53,7 +53,7 @@ pub trait Identity {
     }
 }
 
-/// A request under way to be sent.
+/// A request that was not sent yet.
 pub struct Call {
     method: Method,
     path: String,
@@ -75,13 +75,13 @@ impl Call {
         self.builder = self.builder.header(name, value);
         self
     }
-    /// Sends it, and reads the stream that it is answered with.
+    /// Sends the request and reads the event stream in its response.
     pub async fn open(self) -> EventStream {
-        // The client's own time is for answers that end. Whoever reads this one knows how long it may say nothing.
+        // The client's timeout is for responses that end. Readers of a stream limit their waits themselves.
         let builder = self.builder.timeout(Duration::from_secs(3600));
         EventStream::new(builder.send().await.unwrap(), &self.path).await
     }
-    /// Sends it, and holds the answer to the published description.
+    /// Sends the request and checks the response against the OpenAPI document.
     pub async fn send(self) -> Reply {
         let reply = Reply::read(self.builder.send().await.unwrap()).await;
         self.witness.note_secrets(&self.json);
@@ -94,7 +94,7 @@ impl Call {
     }
 }
 
-/// Somebody without a credential.
+/// A caller without a credential.
 pub struct Nobody<'a> {
     pub app: &'a TestApp,
 }
@@ -122,7 +122,7 @@ macro_rules! credentials {
 }
 credentials!(Session, Key, Token, Bearer);
 
-/// Somebody with any text for a secret.
+/// A caller with an arbitrary secret.
 pub struct Bearer<'a> {
     pub app: &'a TestApp,
     pub secret: String,
@@ -135,11 +135,11 @@ pub struct Session<'a> {
     pub email: String,
     pub id: String,
     pub secret: String,
-    /// The project this user is about, if any.
+    /// The user's project in this test, if any.
     pub project: String,
 }
 
-/// A project's key.
+/// A key of a project.
 pub struct Key<'a> {
     pub app: &'a TestApp,
     pub id: String,
@@ -158,12 +158,12 @@ fn text(value: &Value, name: &str) -> String {
 }
 
 impl<'a> Session<'a> {
-    /// A key for this user's project, as it comes by default.
+    /// A key for this user's project, with the defaults.
     pub async fn key(&self) -> Key<'a> {
         self.key_with(json!({})).await
     }
 
-    /// A key for this user's project, made with these members.
+    /// A key for this user's project, with these members in its request.
     pub async fn key_with(&self, mut members: Value) -> Key<'a> {
         members["project_id"] = json!(self.project);
         let made = self.post("/v1/keys", members).await.created();

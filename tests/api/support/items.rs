@@ -1,4 +1,4 @@
-//! An item for each parameter that a path of the route table can have, so that tests can be generated from the table.
+//! Creates an item for each path parameter in the route table, so that tests can be generated from the table.
 
 use cloudapi::{
     base::{role::Role, secret::SecretKind},
@@ -14,7 +14,7 @@ use super::{
     hooks::{old_delivery, quiet_webhook},
 };
 
-/// A project with its owner, and a key of it.
+/// A project with its owner and a key.
 pub struct Items<'a> {
     pub owner: Session<'a>,
     pub key: Key<'a>,
@@ -27,7 +27,7 @@ impl<'a> Items<'a> {
         Self { owner, key }
     }
 
-    /// The operation's path, with new items in it, and the query that a session needs.
+    /// The operation's path with new items in it, and with the query that a session needs.
     pub async fn path(&self, operation: &Operation) -> String {
         let mut path = operation.path.to_owned();
         for name in operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
@@ -56,7 +56,7 @@ impl<'a> Items<'a> {
             "kind" => "storage.volume".to_owned(),
             "code" => "not_found".to_owned(),
             "file" => "docs.css".to_owned(),
-            other => panic!("a path names {{{other}}}; make one here"),
+            other => panic!("unknown path parameter {{{other}}}; add it here"),
         }
     }
 
@@ -69,12 +69,12 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// A request of the owner, or of the key where no session may call.
+    /// A request of the owner, or of the key if sessions are not allowed.
     pub fn request(&self, operation: &Operation, path: &str) -> super::identity::Call {
         self.request_as(operation, operation.method.as_str(), path)
     }
 
-    /// The same, with another method.
+    /// The same with another method.
     pub fn request_as(&self, operation: &Operation, method: &str, path: &str) -> super::identity::Call {
         let kinds = operation.need.kinds();
         match kinds.is_empty() || kinds.contains(&SecretKind::Session) {
@@ -83,7 +83,7 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// A body with which a write of an item succeeds; none where it takes none.
+    /// A body with which a write of an item succeeds. None if the operation has no body.
     pub fn body(&self, operation: &Operation) -> Option<Value> {
         operation.body?;
         Some(match operation.path {
@@ -92,7 +92,7 @@ impl<'a> Items<'a> {
         })
     }
 
-    /// Where the item that the operation writes to can be read: its path, or the start of it.
+    /// The path at which the item that the operation writes to can be read: the operation's path, or a prefix of it.
     pub fn item_path(&self, operation: &Operation, path: &str) -> Option<String> {
         let path = path.split('?').next().unwrap();
         let table = routes::table();

@@ -1,5 +1,5 @@
-//! What the tests stand on: one PostgreSQL for the run, a server and a database of its own for each
-//! test, identities as types, and answers that are held to the published description.
+//! Shared infrastructure of the tests: one PostgreSQL for the run, a server and a database for each test, identities as
+//! types, and responses that are checked against the published OpenAPI document.
 
 pub mod app;
 pub mod binary;
@@ -33,24 +33,23 @@ pub use app::TestApp;
 pub use identity::{Bearer, Identity, Key, Session, Token};
 pub use reply::Reply;
 
-/// How long something is waited for that has to come. No promise of the server's, only when to give up: a machine that
-/// has much else to do may take its time.
+/// How long tests wait for something that must happen: a generous limit for slow machines, not a guarantee of the server.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until `condition` gives something, and fails when there was nothing for so long.
+/// Waits until `condition` returns a value. Panics after [`PATIENCE`].
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(Instant::now() < deadline, "in vain waited for: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Returns at once, but for the last minute of a day (UTC), which it waits out: what is counted by days and months would
-/// else lie on both sides of midnight.
+/// Returns immediately, except in the last minute of a day (UTC), which it waits out. Counters by day and month would
+/// otherwise be split at midnight.
 pub fn not_at_midnight() {
     let turns = || {
         let now = Clock::system().now();

@@ -1,4 +1,4 @@
-//! moto's server, which plays AWS, as a child process: one for the test run, on a port of its own of this machine.
+//! moto's server, which emulates AWS, as a child process: one for the test run, on a free local port.
 
 use std::{
     env,
@@ -13,23 +13,23 @@ use std::{
     time::Duration,
 };
 
-/// Which program it is; `.ci/moto` installs it and says so.
+/// The path of the program. `.ci/moto` installs it and sets this.
 const PROGRAM: &str = "TEST_MOTO_SERVER";
-/// Whether it is a failure that there is none.
+/// If set, a missing program is a failure.
 const REQUIRED: &str = "TEST_MOTO_REQUIRED";
 
-/// One that runs.
+/// A running server.
 pub struct Moto {
-    /// Where it is.
+    /// Its base URL.
     pub url: String,
-    /// As long as this is open, it runs. The system closes it when this process ends, however that comes about.
+    /// The server runs as long as this pipe is open. The system closes it when this process ends for any reason.
     _lifeline: ChildStdin,
 }
 
 static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// Each has a world of its own.
+/// Each region has separate resources.
 const REGIONS: [&str; 16] = [
     "eu-central-1",
     "eu-north-1",
@@ -49,23 +49,23 @@ const REGIONS: [&str; 16] = [
     "sa-east-1",
 ];
 
-/// Where it is; none if there is none, which is said.
+/// The URL of the shared server. None, with a message on stderr, if moto is not installed.
 pub fn url() -> Option<&'static str> {
     MOTO.get_or_init(|| start(&[])).as_ref().map(|moto| moto.url.as_str())
 }
 
-/// A region that no other test uses, as long as there are enough of them.
+/// A region that no other test uses, as long as there are enough regions.
 pub fn region() -> &'static str {
     REGIONS[NEXT.fetch_add(1, Ordering::Relaxed) % REGIONS.len()]
 }
 
-/// Asks it past the driver, as somebody else would.
+/// Sends a request to the shared server without the driver.
 pub async fn ask(region: &str, form: &str) -> String {
     ask_at(url().unwrap(), &format!("{region}/ec2"), &format!("{form}&Version=2016-11-15")).await
 }
 
-/// Asks one for something of this `scope`, a region and a service. It reads of a signature where it is for, and no more,
-/// unless it was told to mind.
+/// Sends a request to a server for `scope`, a region and a service. moto reads only this part of a signature, unless it is
+/// configured to verify signatures.
 pub async fn ask_at(url: &str, scope: &str, form: &str) -> String {
     let credential = format!("AWS4-HMAC-SHA256 Credential=somebody/20260101/{scope}/aws4_request");
     let request = reqwest::Client::new()
@@ -76,18 +76,18 @@ pub async fn ask_at(url: &str, scope: &str, form: &str) -> String {
     request.send().await.unwrap().error_for_status().unwrap().text().await.unwrap()
 }
 
-/// Starts one, with this in its environment; none if there is none, which is said.
+/// Starts a server with these environment variables. None, with a message on stderr, if moto is not installed.
 pub fn start(variables: &[(&str, &str)]) -> Option<Moto> {
     let Some(program) = env::var_os(PROGRAM) else {
-        assert!(env::var_os(REQUIRED).is_none(), "{REQUIRED} is set, and {PROGRAM} names no program");
-        // Past the test harness, which would keep it to itself.
+        assert!(env::var_os(REQUIRED).is_none(), "{REQUIRED} is set, but {PROGRAM} is not");
+        // Written directly to stderr, because the test harness captures `eprintln!`.
         let _ = writeln!(
             io::stderr(),
-            "############ SKIPPED: the tests of the aws driver, since {PROGRAM} names no moto_server; .ci/moto runs them"
+            "############ SKIPPED: the tests of the aws driver, because {PROGRAM} is not set; .ci/moto runs them"
         );
         return None;
     };
-    // It ends when its standard input does; moto itself would not.
+    // The script ends when its standard input is closed; moto itself would not.
     let script = r#""$0" -H 127.0.0.1 -p 0 & child=$!; read -r _; kill "$child""#;
     let mut child = Command::new("/bin/sh")
         .args(["-c", script])
@@ -101,7 +101,7 @@ pub fn start(variables: &[(&str, &str)]) -> Option<Moto> {
     let lifeline = child.stdin.take().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     let (found, url) = mpsc::channel();
-    // It is read to its end, lest moto should hang while it logs.
+    // Read until the end, because moto would block on a full pipe.
     thread::spawn(move || {
         for line in lines {
             if let Some((_, url)) = line.split_once("Running on ") {
@@ -110,6 +110,6 @@ pub fn start(variables: &[(&str, &str)]) -> Option<Moto> {
         }
         let _ = child.wait();
     });
-    let url = url.recv_timeout(Duration::from_secs(60)).expect("moto_server did not say where it listens");
+    let url = url.recv_timeout(Duration::from_secs(60)).expect("moto_server did not print its address");
     Some(Moto { url, _lifeline: lifeline })
 }

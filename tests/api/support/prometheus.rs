@@ -1,12 +1,12 @@
-//! A strict reader of Prometheus' text format (version 0.0.4), which also holds the page to the conventions for names,
-//! units and labels. Whatever breaks a rule fails the test with its line.
+//! A strict parser of the Prometheus text format (version 0.0.4), which also checks the conventions for names, units and
+//! labels. A violation fails the test with its line.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A series: its name, with its labels in order.
+/// A series: its name and its sorted labels.
 pub type Series = (String, BTreeMap<String, String>);
 
-/// A page that was read.
+/// A parsed page.
 #[derive(Debug, Default)]
 pub struct Page {
     pub text: String,
@@ -24,29 +24,29 @@ pub enum Kind {
 impl Page {
     #[track_caller]
     pub fn parse(text: &str) -> Self {
-        assert!(text.ends_with('\n'), "the last line has no end");
+        assert!(text.ends_with('\n'), "no newline at the end");
         let mut page = Self { text: text.to_owned(), ..Self::default() };
         let (mut helped, mut current) = (None, None);
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# HELP ") {
-                let (name, help) = rest.split_once(' ').unwrap_or_else(|| panic!("no text: {line}"));
+                let (name, help) = rest.split_once(' ').unwrap_or_else(|| panic!("no help text: {line}"));
                 assert!(help.ends_with('.') && help.is_ascii() && !help.contains('\\'), "{line}");
                 helped = Some(name.to_owned());
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').unwrap_or_else(|| panic!("no type: {line}"));
-                assert_eq!(helped.take().as_deref(), Some(name), "a TYPE follows its HELP: {line}");
+                assert_eq!(helped.take().as_deref(), Some(name), "TYPE without its HELP: {line}");
                 let kind = match kind {
                     "counter" => Kind::Counter,
                     "gauge" => Kind::Gauge,
                     "histogram" => Kind::Histogram,
-                    _ => panic!("no such type: {line}"),
+                    _ => panic!("unknown type: {line}"),
                 };
                 check_name(name, kind);
-                assert!(page.families.insert(name.to_owned(), kind).is_none(), "twice: {line}");
+                assert!(page.families.insert(name.to_owned(), kind).is_none(), "duplicate family: {line}");
                 current = Some((name.to_owned(), kind));
             } else {
-                assert!(helped.is_none(), "a HELP without a TYPE before {line}");
-                let Some((family, kind)) = &current else { panic!("a number of no family: {line}") };
+                assert!(helped.is_none(), "HELP without a TYPE before {line}");
+                let Some((family, kind)) = &current else { panic!("sample without a family: {line}") };
                 page.add_sample(line, family, *kind);
             }
         }
@@ -56,12 +56,12 @@ impl Page {
 
     #[track_caller]
     fn add_sample(&mut self, line: &str, family: &str, kind: Kind) {
-        let (series, number) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no number: {line}"));
+        let (series, number) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
         let number: f64 = match number {
             "+Inf" => f64::INFINITY,
             number => {
                 assert!(number.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-')), "{line}");
-                number.parse().unwrap_or_else(|_| panic!("no number: {line}"))
+                number.parse().unwrap_or_else(|_| panic!("invalid value: {line}"))
             }
         };
         assert!(number >= 0.0 && number.is_finite(), "{line}");
@@ -69,16 +69,16 @@ impl Page {
             None => (series, BTreeMap::new()),
             Some((name, rest)) => (name, labels(rest, line)),
         };
-        let suffix = name.strip_prefix(family).unwrap_or_else(|| panic!("not of {family}: {line}"));
+        let suffix = name.strip_prefix(family).unwrap_or_else(|| panic!("not in {family}: {line}"));
         match kind {
             Kind::Histogram => assert!(["_bucket", "_sum", "_count"].contains(&suffix), "{line}"),
             Kind::Counter | Kind::Gauge => assert_eq!(suffix, "", "{line}"),
         }
         assert_eq!(labels.contains_key("le"), suffix == "_bucket", "{line}");
-        assert!(self.series.insert((name.to_owned(), labels), number).is_none(), "twice: {line}");
+        assert!(self.series.insert((name.to_owned(), labels), number).is_none(), "duplicate series: {line}");
     }
 
-    /// Buckets ascend, and the last one is the count.
+    /// Buckets are cumulative, and the last one equals the count.
     #[track_caller]
     fn check_histograms(&self) {
         let mut buckets: BTreeMap<Series, Vec<(f64, f64)>> = BTreeMap::new();
@@ -103,7 +103,7 @@ impl Page {
         }
     }
 
-    /// The number of a series; one that is not there has counted nothing.
+    /// The value of a series; zero if it does not exist.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.find(name, labels).unwrap_or(0.0)
     }
@@ -113,14 +113,14 @@ impl Page {
         self.series.get(&(name.to_owned(), labels)).copied()
     }
 
-    /// The numbers of a family that have grown since `before`, and by how much.
+    /// The series of a family whose value has grown since `before`, with the difference.
     pub fn since(&self, before: &Self, name: &str) -> BTreeMap<BTreeMap<String, String>, f64> {
         let of_family = self.series.iter().filter(|((series, _), _)| series == name);
         let grown = of_family.map(|(series, now)| (series.1.clone(), now - before.series.get(series).unwrap_or(&0.0)));
         grown.filter(|(_, more)| *more != 0.0).collect()
     }
 
-    /// Every value that a label has.
+    /// All label values.
     pub fn label_values(&self) -> BTreeSet<&str> {
         self.series.keys().flat_map(|(_, labels)| labels.values().map(String::as_str)).collect()
     }
@@ -136,7 +136,7 @@ fn check_name(name: &str, kind: Kind) {
         assert!(!name.contains(unit), "{name} is not in a base unit");
     }
     for suffix in ["_bucket", "_sum", "_count"] {
-        assert!(!name.ends_with(suffix), "{name} looks like a part of a histogram");
+        assert!(!name.ends_with(suffix), "{name} has a histogram suffix");
     }
 }
 
@@ -156,16 +156,16 @@ fn labels(text: &str, line: &str) -> BTreeMap<String, String> {
                 Some((_, '\\')) => value.push(match characters.next() {
                     Some((_, 'n')) => '\n',
                     Some((_, escaped @ ('"' | '\\'))) => escaped,
-                    _ => panic!("no such escape: {line}"),
+                    _ => panic!("unknown escape: {line}"),
                 }),
                 Some((_, character)) => value.push(character),
-                None => panic!("a value without an end: {line}"),
+                None => panic!("unterminated value: {line}"),
             }
         };
-        assert!(labels.insert(name.to_owned(), value).is_none(), "twice: {line}");
+        assert!(labels.insert(name.to_owned(), value).is_none(), "duplicate label: {line}");
         match &after[end + 1..] {
             "}" => return labels,
-            more => rest = more.strip_prefix(',').unwrap_or_else(|| panic!("what comes after a label: {line}")),
+            more => rest = more.strip_prefix(',').unwrap_or_else(|| panic!("unexpected text after a label: {line}")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Connections below the level of a client library, for requests that none would send.
+//! Plain connections, for requests that no client library would send.
 
 use cloudapi::{
     http::edge::{EdgeOptions, Limits},
@@ -14,19 +14,19 @@ pub async fn connect(url: &str) -> TcpStream {
     TcpStream::connect(url.strip_prefix("http://").unwrap()).await.unwrap()
 }
 
-/// Sends bytes, and does not mind a server that has closed already.
+/// Sends bytes. Ignores errors of a connection that the server has closed already.
 pub async fn send(stream: &mut TcpStream, bytes: impl AsRef<[u8]>) {
     let _ = stream.write_all(bytes.as_ref()).await;
 }
 
-/// Reads until the server closes; a connection that is reset counts as closed.
+/// Reads until the server closes the connection. A reset counts as closed.
 pub async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Reads one answer's head and body, on a connection that may stay open.
+/// Reads one response's head and body, on a connection that may stay open.
 pub async fn read_answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     loop {
@@ -47,7 +47,7 @@ pub async fn read_answer(stream: &mut TcpStream) -> String {
     }
 }
 
-/// An application whose edge has these limits, and everything else as it is by default.
+/// Options with these limits, and the defaults for everything else.
 pub fn edge(change: impl FnOnce(&mut Limits)) -> AppOptions {
     let mut limits = Limits::default();
     change(&mut limits);

@@ -1,4 +1,4 @@
-//! A webhook's receiver, on a real socket, which notes what it is sent and answers as it is told.
+//! A webhook receiver on a real socket, which records requests and sends configurable responses.
 
 use std::{
     collections::HashMap,
@@ -18,18 +18,18 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{contract, eventually, https::Certificate};
 
-/// How a receiver answers.
+/// How a receiver responds.
 #[derive(Clone, Debug)]
 pub enum Manner {
-    /// With this status, and these headers after it.
+    /// With this status, followed by these headers.
     Answer(&'static str, String),
-    /// With these bytes, whatever they are.
+    /// With exactly these bytes.
     Raw(Vec<u8>),
-    /// Not until it is told to do otherwise.
+    /// Sends nothing until it is configured otherwise.
     Hang,
 }
 
-/// How it answers in general, and certain requests by their number.
+/// The default response, and responses to individual requests by their number.
 #[derive(Clone, Debug)]
 struct Manners {
     all: Manner,
@@ -42,7 +42,7 @@ impl Manners {
     }
 }
 
-/// One request that a receiver was sent.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub target: String,
@@ -55,7 +55,7 @@ impl Received {
         self.headers[name].to_str().unwrap()
     }
 
-    /// The event, which has to be as its type is described.
+    /// The event, checked against the schema of its type.
     pub fn event(&self) -> Value {
         let event = serde_json::from_slice(&self.body).unwrap();
         contract::check_event(&event);
@@ -66,7 +66,7 @@ impl Received {
         self.event()["type"].as_str().unwrap().to_owned()
     }
 
-    /// Whether a verifier that others wrote accepts it.
+    /// Whether the independent Standard Webhooks verifier accepts its signature.
     pub fn is_signed_by(&self, secret: &str) -> bool {
         standardwebhooks::Webhook::new(secret).unwrap().verify(&self.body, &self.headers).is_ok()
     }
@@ -79,7 +79,7 @@ struct Notes {
     at_a_time: usize,
 }
 
-/// A receiver. Dropped, it is gone.
+/// A running receiver. Dropping it stops it.
 pub struct Receiver {
     pub address: SocketAddr,
     notes: Arc<Mutex<Notes>>,
@@ -88,23 +88,23 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// One that takes everything.
+    /// A receiver that acknowledges everything.
     pub async fn start() -> Self {
         Self::serve_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), None)
     }
 
-    /// Two of them at the same port, at 127.0.0.2 and at 127.0.0.1.
+    /// Two receivers on the same port, at 127.0.0.2 and at 127.0.0.1.
     pub async fn start_pair() -> (Self, Self) {
         loop {
             let one = TcpListener::bind("127.0.0.2:0").await.unwrap();
-            // A port that is free at one address may be somebody's at the other.
+            // A port that is free at one address may be in use at the other.
             if let Ok(other) = TcpListener::bind(("127.0.0.1", one.local_addr().unwrap().port())).await {
                 return (Self::serve_on(one, None), Self::serve_on(other, None));
             }
         }
     }
 
-    /// The same, over TLS.
+    /// A receiver with TLS.
     pub async fn start_with_tls(certificate: &Certificate) -> Self {
         Self::serve_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), Some(certificate.acceptor()))
     }
@@ -137,22 +137,22 @@ impl Receiver {
         format!("http://{}/hooks", self.address)
     }
 
-    /// From now on it answers so.
+    /// Sets the default response.
     pub fn set(&self, manner: Manner) {
         self.manner.send_modify(|manners| manners.all = manner);
     }
 
-    /// It answers the request of this number, from 0, with this status, whatever it does with the others.
+    /// Responds to the request with this number (from 0) with this status.
     pub fn answers_one(&self, number: usize, status: &'static str) {
         self.set_one(number, Manner::Answer(status, String::new()));
     }
 
-    /// It answers the request of this number, from 0, so.
+    /// Responds to the request with this number (from 0) in this way.
     pub fn set_one(&self, number: usize, manner: Manner) {
         self.manner.send_modify(|manners| drop(manners.one.insert(number, manner)));
     }
 
-    /// From now on it answers with this status.
+    /// Sets the status of the default response.
     pub fn answers(&self, status: &'static str) {
         self.set(Manner::Answer(status, String::new()));
     }
@@ -161,17 +161,17 @@ impl Receiver {
         lock(&self.notes).received.clone()
     }
 
-    /// How often somebody has connected to it.
+    /// How many connections were opened to it.
     pub fn connections(&self) -> usize {
         lock(&self.notes).connections
     }
 
-    /// What it was sent of this type.
+    /// The received requests with this event type.
     pub fn of_type(&self, event_type: &str) -> Vec<Received> {
         self.received().into_iter().filter(|received| received.event_type() == event_type).collect()
     }
 
-    /// How many requests it holds open.
+    /// How many requests are currently open.
     pub fn at_a_time(&self) -> usize {
         lock(&self.notes).at_a_time
     }
@@ -191,7 +191,7 @@ fn ok() -> Manner {
     Manner::Answer("200 OK", String::new())
 }
 
-/// Reads one request and answers it, on whatever connection.
+/// Reads one request and responds to it.
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     mut manner: watch::Receiver<Manners>,

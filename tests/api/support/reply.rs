@@ -1,4 +1,4 @@
-//! An answer, with the expectations that tests have of it.
+//! A response with the assertions that tests need.
 
 use std::ops::Index;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::app::PUBLIC_URL;
 
-/// A whole answer.
+/// A complete response.
 pub struct Reply {
     pub status: u16,
     pub headers: HeaderMap,
@@ -23,7 +23,7 @@ impl Reply {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         if headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream") {
-            // It has no end.
+            // An event stream has no end.
             return Self::of_head(&response);
         }
         let body = response.bytes().await.unwrap().to_vec();
@@ -31,13 +31,13 @@ impl Reply {
         Self { status, headers, body, json }
     }
 
-    /// An answer whose body is not looked at.
+    /// A response without its body.
     pub fn of_head(response: &Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Self { status, headers, body: Vec::new(), json: Value::Null }
     }
 
-    /// The body as JSON; null when it is none.
+    /// The body as JSON. Null if it is not JSON.
     pub fn json(&self) -> &Value {
         &self.json
     }
@@ -46,7 +46,7 @@ impl Reply {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The body of an answer that must have this status.
+    /// Asserts the status and returns the body.
     #[track_caller]
     pub fn expect(self, status: StatusCode) -> Value {
         assert_eq!(self.status, status.as_u16(), "{}", String::from_utf8_lossy(&self.body));
@@ -68,7 +68,7 @@ impl Reply {
         self.expect(StatusCode::ACCEPTED)
     }
 
-    /// The problem that the answer must be.
+    /// Asserts that the response is this problem, and returns it.
     #[track_caller]
     pub fn problem(self, status: u16, code: &str) -> Value {
         assert_eq!((self.status, self.json["code"].as_str()), (status, Some(code)), "{}", self.json);
@@ -77,11 +77,11 @@ impl Reply {
         assert_eq!(self.json["type"], format!("{PUBLIC_URL}/docs/errors/{code}"));
         assert_eq!(self.json["request_id"].as_str(), self.header("x-request-id"));
         let detail = self.json["detail"].as_str().unwrap();
-        assert!(detail.contains(';'), "says what to do next? {detail}");
+        assert!(detail.contains(';'), "detail does not say what to do next: {detail}");
         self.json
     }
 
-    /// The one faulty member of a body, as its pointer and code.
+    /// The pointer and code of the only invalid member of a body.
     #[track_caller]
     pub fn invalid_member(self) -> (String, String) {
         let problem = self.problem(422, "validation_failed");

@@ -1,5 +1,5 @@
-//! Folders for the test runs' databases, so that two runs do not collide and what a run leaves behind is
-//! cleared by the next.
+//! Folders for the databases of test runs. Parallel runs use different folders, and each run removes what an earlier run
+//! left behind.
 
 use std::{
     env,
@@ -11,18 +11,18 @@ use std::{
 
 use nix::sys::statvfs::statvfs;
 
-/// What a suite needs in memory, in bytes; on a disk it is slower.
+/// How many bytes a suite needs in memory. A disk is slower.
 const ROOM: u64 = 1 << 30;
 
-/// A folder that no other run holds, and that is not there yet.
+/// A folder that no other run uses, and that does not exist yet.
 pub struct Slot {
     pub folder: PathBuf,
-    /// Held for as long as the slot is.
+    /// Locked as long as the slot is in use.
     _lock: File,
 }
 
 impl Slot {
-    /// The first one that is free, of those for `suite`.
+    /// The first free slot for `suite`.
     pub fn take(suite: &str) -> Self {
         let base = base(suite);
         for slot in 0..100 {
@@ -30,7 +30,7 @@ impl Slot {
             match lock.try_lock() {
                 Ok(()) => {
                     let folder = base.join(slot.to_string());
-                    // What an earlier run left.
+                    // Remove what an earlier run left behind.
                     let _ = fs::remove_dir_all(&folder);
                     return Self { folder, _lock: lock };
                 }
@@ -38,11 +38,11 @@ impl Slot {
                 Err(TryLockError::Error(error)) => panic!("{error}"),
             }
         }
-        panic!("a hundred runs of this suite are going on in {}", base.display());
+        panic!("all hundred slots of this suite are in use in {}", base.display());
     }
 }
 
-/// In memory when there is room, else in the temporary folder.
+/// In memory if there is room, else in the temporary folder.
 fn base(suite: &str) -> PathBuf {
     let mut checkout = DefaultHasher::new();
     env!("CARGO_MANIFEST_DIR").hash(&mut checkout);
@@ -51,7 +51,7 @@ fn base(suite: &str) -> PathBuf {
     let free = statvfs(shm).map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
     let base = if free >= ROOM { shm.join(name) } else { env::temp_dir().join(name) };
     fs::create_dir_all(&base).unwrap();
-    // The user that PostgreSQL runs as has to get in.
+    // The user that runs PostgreSQL needs access.
     fs::set_permissions(&base, fs::Permissions::from_mode(0o755)).unwrap();
     base
 }

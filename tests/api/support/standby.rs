@@ -9,15 +9,15 @@ use std::{
 
 use cloudapi::db::embedded::{Options, PrivatePostgres};
 
-/// The name that the standby gives to its primary.
+/// The application name with which the standby connects to its primary.
 pub const NAME: &str = "standby";
 
-/// Starts a standby of `primary`, which `options` started, in another folder. Blocks.
+/// Starts a standby of `primary`, which was started with `options`, in another folder. Blocks.
 pub fn start(primary: &PrivatePostgres, options: &Options, data_dir: PathBuf) -> PrivatePostgres {
     let endpoint = primary.endpoint();
     let (original, copy) = (options.data_dir.join("postgres"), data_dir.join("postgres"));
     fs::create_dir(&data_dir).unwrap();
-    // PostgreSQL may run as another user, who has to come in.
+    // PostgreSQL may run as another user, which needs access.
     fs::set_permissions(&data_dir, fs::metadata(&options.data_dir).unwrap().permissions()).unwrap();
     let copied = Command::new(programs(&original).join("pg_basebackup"))
         .args(["--no-sync", "--checkpoint=fast", "--wal-method=stream"])
@@ -42,14 +42,14 @@ pub fn start(primary: &PrivatePostgres, options: &Options, data_dir: PathBuf) ->
     PrivatePostgres::start(Options { data_dir, ..options.clone() }).unwrap()
 }
 
-/// The folder of the programs that run a cluster.
+/// The folder with the PostgreSQL programs that run this cluster.
 fn programs(cluster: &Path) -> PathBuf {
     let command = fs::read_to_string(cluster.join("postmaster.opts")).unwrap();
     let program = command.split_whitespace().next().unwrap().trim_matches('"');
     Path::new(program).parent().unwrap().to_owned()
 }
 
-/// Makes the files those of PostgreSQL's user.
+/// Gives the files to PostgreSQL's user.
 fn give_all(path: &Path, like: &fs::Metadata) {
     chown(path, Some(like.uid()), Some(like.gid())).unwrap();
     let mode = if path.is_dir() { 0o700 } else { 0o600 };

@@ -1,4 +1,4 @@
-//! A reader of server-sent events, strict about their form.
+//! A strict reader of Server-Sent Events.
 
 use reqwest::Response;
 use serde_json::Value;
@@ -27,12 +27,12 @@ impl Told {
 pub struct EventStream {
     response: Response,
     unread: String,
-    /// What a client would send as `Last-Event-ID` now.
+    /// The `Last-Event-ID` that a client would send now.
     pub last_id: String,
 }
 
 impl EventStream {
-    /// Begins to read an answer, which must be a stream.
+    /// Starts to read a response, which must be an event stream.
     pub async fn new(response: Response, path: &str) -> Self {
         if response.headers()["content-type"] != "text/event-stream" {
             panic!("{}", response.text().await.unwrap());
@@ -41,13 +41,13 @@ impl EventStream {
         assert_eq!((head.status, head.header("cache-control")), (200, Some("no-store")));
         contract::check("GET", path, &head);
         let mut stream = Self { response, unread: String::new(), last_id: String::new() };
-        // It says at once from where to go on should it end before the first event.
+        // The first block has the ID to continue from if the stream ends before the first event.
         let greeting = stream.block().await.unwrap();
         assert!(greeting.retry.is_some() && greeting.id.is_some() && greeting.data.is_none(), "{greeting:?}");
         stream
     }
 
-    /// The next block; none when the stream has ended.
+    /// The next block. None when the stream has ended.
     pub async fn block(&mut self) -> Option<Told> {
         loop {
             if let Some((block, rest)) = self.unread.split_once("\n\n") {
@@ -58,16 +58,16 @@ impl EventStream {
                 }
                 return Some(told);
             }
-            let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("nothing was said");
+            let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("a block before the timeout");
             match chunk {
                 Ok(Some(chunk)) => self.unread.push_str(std::str::from_utf8(&chunk).unwrap()),
-                // Cut off is ended, too.
+                // An interrupted stream counts as ended.
                 Ok(None) | Err(_) => return None,
             }
         }
     }
 
-    /// The next event, past signs of life; none when the stream has ended.
+    /// The next event, without keep-alive comments. None when the stream has ended.
     pub async fn event(&mut self) -> Option<Told> {
         loop {
             let block = self.block().await?;
@@ -81,23 +81,26 @@ impl EventStream {
         }
     }
 
-    /// The next events, so many.
+    /// The next `count` events.
     pub async fn events(&mut self, count: usize) -> Vec<Told> {
         let mut events = Vec::new();
         while events.len() < count {
-            events.push(self.event().await.expect("the stream has ended"));
+            events.push(self.event().await.expect("an open stream"));
         }
         events
     }
 
-    /// All to the end: the events, and the reason given.
+    /// All events until the end of the stream, and the reason for the end, if given.
     pub async fn read_to_end(&mut self) -> (Vec<Told>, Option<Value>) {
         let mut events = Vec::new();
         while let Some(told) = self.event().await {
             if told.event.as_deref() == Some("error") {
                 let reason = told.json();
-                assert!(reason["detail"].as_str().unwrap().contains(';'), "says what to do next? {reason}");
-                assert_eq!(self.event().await, None, "nothing comes after the reason");
+                assert!(
+                    reason["detail"].as_str().unwrap().contains(';'),
+                    "detail does not say what to do next: {reason}"
+                );
+                assert_eq!(self.event().await, None, "data after the reason");
                 return (events, Some(reason));
             }
             events.push(told);
@@ -116,9 +119,9 @@ fn read(block: &str) -> Told {
             "data" => &mut told.data,
             "retry" => &mut told.retry,
             "" => &mut told.comment,
-            _ => panic!("no field of ours: {line:?}"),
+            _ => panic!("unknown field: {line:?}"),
         };
-        assert!(field.replace(value.to_owned()).is_none(), "twice: {line:?}");
+        assert!(field.replace(value.to_owned()).is_none(), "duplicate field: {line:?}");
     }
     told
 }

@@ -1,4 +1,4 @@
-//! The audit trail as the database has it.
+//! The audit trail in the database.
 
 use std::collections::HashMap;
 
@@ -29,15 +29,15 @@ struct Row {
     target_id: Option<String>,
 }
 
-/// How many entries are staged and not sealed.
+/// How many entries are staged but not sealed.
 pub async fn staged(db: &PgPool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM audit_staged").fetch_one(db).await.unwrap()
 }
 
-/// Waits until all that was staged is sealed, and gives the whole trail in the order of ids, checkpoints left out. Every
-/// link of every chain is checked, and every column that an entry is found by.
+/// Waits until all staged entries are sealed. Returns all entries except checkpoints, ordered by ID. Checks every link of
+/// every chain, and every indexed column.
 pub async fn sealed(db: &PgPool) -> Vec<Value> {
-    eventually("everything sealed", async || (staged(db).await == 0).then_some(())).await;
+    eventually("everything is sealed", async || (staged(db).await == 0).then_some(())).await;
     let rows: Vec<Row> = sqlx::query_as("SELECT * FROM audit_entries ORDER BY id").fetch_all(db).await.unwrap();
     let mut ends = HashMap::new();
     let mut entries = Vec::new();
@@ -48,7 +48,7 @@ pub async fn sealed(db: &PgPool) -> Vec<Value> {
         assert_eq!(row.hash, chain::entry_hash(&row.prev_hash, row.project_id, row.seq, &row.payload_hash));
         (*seq, *hash) = (row.seq, row.hash);
         let entry: Value = serde_json::from_slice(&row.payload).unwrap();
-        assert_eq!(entry.to_string().as_bytes(), row.payload, "what is stored is not canonical");
+        assert_eq!(entry.to_string().as_bytes(), row.payload, "the stored entry is not canonical");
         let words = Words { action: row.action, actor_id: row.actor_id, target_id: row.target_id };
         assert_eq!(Words::of(entry.as_object().unwrap()), words);
         let project = (row.project_id != DEPLOYMENT).then(|| row.project_id.to_string());
@@ -61,7 +61,7 @@ pub async fn sealed(db: &PgPool) -> Vec<Value> {
     entries
 }
 
-/// What has been added to the trail since it was `known` entries long.
+/// The entries added since the trail had `known` entries.
 pub async fn sealed_since(db: &PgPool, known: usize) -> Vec<Value> {
     sealed(db).await.split_off(known)
 }

@@ -1,6 +1,6 @@
-//! Watches each test for secrets that get to where none belongs. What a test sends and is answered is noted;
-//! when its server is dropped, that server's whole database and what was logged meanwhile are searched for it,
-//! and for any text that is a secret by its form, whoever issued it. So the suite is one search.
+//! Searches each test for leaked secrets. Secrets that a test sends and receives are recorded. When its server is dropped,
+//! the server's whole database and its log are searched for them, and for any text that has the form of a secret. So the
+//! whole suite is a search for leaks.
 
 use std::{
     collections::BTreeSet,
@@ -14,17 +14,17 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tracing_subscriber::EnvFilter;
 
-/// What a person is shown of a secret is its beginning; from here on it is nobody's.
+/// How many characters of a secret may be shown. The rest must not be.
 const SHOWN: usize = 14;
-/// Shorter passwords stand in a database by chance.
+/// Shorter passwords can appear in a database by chance.
 const PASSWORD_MIN: usize = 12;
 const SECRET_CHARS: usize = 49;
 
-/// All that the server says itself. What libraries say beyond would slow the suite down; `secrets.rs` has a server
-/// in a process of its own log that too.
+/// Everything that the server logs itself. Logs of libraries would slow the suite down; `secrets.rs` enables them for a
+/// server in its own process.
 const LEVELS: &str = "info,cloudapi=trace";
 
-/// What every server in this process has logged, and those in processes of their own.
+/// The log of every server in this process.
 static LOG: LazyLock<Mutex<String>> = LazyLock::new(Mutex::default);
 
 fn log() -> MutexGuard<'static, String> {
@@ -44,17 +44,17 @@ impl io::Write for Log {
     }
 }
 
-/// The witness of one server.
+/// The recorded secrets of one server.
 #[derive(Clone, Debug)]
 pub struct Witness {
     noted: Arc<Mutex<BTreeSet<String>>>,
     database: PgConnectOptions,
-    /// Where the log was when the server started.
+    /// The length of the log when the server started.
     since: usize,
 }
 
 impl Witness {
-    /// Of a server that is about to start on `database`. Has this process log, from now on.
+    /// For a server that is about to start on `database`. Enables logging in this process.
     pub fn new(database: PgConnectOptions) -> Self {
         static LOGGING: Once = Once::new();
         LOGGING.call_once(|| {
@@ -64,12 +64,12 @@ impl Witness {
         Self { noted: Arc::default(), database, since: log().len() }
     }
 
-    /// Notes a secret or a password.
+    /// Records a secret or a password.
     pub fn note(&self, text: &str) {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned());
     }
 
-    /// Notes every secret in a body.
+    /// Records every secret in a body.
     pub fn note_secrets(&self, body: &Value) {
         each_text(body, &mut |_, text| {
             if Secret::parse(text).is_some() || text.starts_with("whsec_") {
@@ -78,7 +78,7 @@ impl Witness {
         });
     }
 
-    /// Notes the passwords in a body that was answered with success: they are somebody's.
+    /// Records the passwords in the body of a successful request.
     pub fn note_passwords(&self, body: &Value) {
         each_text(body, &mut |name, text| {
             if name.contains("password") && text.len() >= PASSWORD_MIN {
@@ -87,12 +87,12 @@ impl Witness {
         });
     }
 
-    /// What was logged since the server started.
+    /// The log since the server started.
     pub fn logged(&self) -> String {
         log().get(self.since..).unwrap_or_default().to_owned()
     }
 
-    /// Every secret that is in `text`.
+    /// Every secret in `text`.
     pub fn leaks_in(&self, text: &str) -> BTreeSet<String> {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let is_there = |secret: &&String| {
@@ -105,24 +105,24 @@ impl Witness {
     /// Searches the log and the database.
     pub fn leaks(&self) -> Leaks {
         let database = self.database.clone();
-        // Away from the test's runtime, which the server runs on and which may be about to end.
+        // On a separate thread: the test's runtime, which also runs the server, may be about to shut down.
         let dumped = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(dump(&database))
         });
-        let dumped = dumped.join().expect("the database can be dumped");
+        let dumped = dumped.join().expect("a readable database");
         Leaks { in_log: self.leaks_in(&self.logged()), in_database: self.leaks_in(&dumped) }
     }
 }
 
-/// Secrets that were found, and where.
+/// Leaked secrets, by place.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Leaks {
     pub in_log: BTreeSet<String>,
     pub in_database: BTreeSet<String>,
 }
 
-/// Takes up a line that a server in a process of its own has logged. No secret may be in it.
+/// Checks a log line of a server in its own process. The line must not contain a secret.
 #[track_caller]
 pub fn inspect(line: &str) {
     let found: Vec<String> = secrets_in(line).collect();
@@ -141,7 +141,7 @@ fn each_text(body: &Value, look: &mut impl FnMut(&str, &str)) {
     within("", body, look);
 }
 
-/// Every text in `text` that is a secret by its form and checksum.
+/// Every part of `text` with the form and checksum of a secret.
 fn secrets_in(text: &str) -> impl Iterator<Item = String> {
     let prefixes = ["sess_", "sk_live_", "cap_", "inv_"];
     let found = prefixes.into_iter().flat_map(move |prefix| {
@@ -150,9 +150,9 @@ fn secrets_in(text: &str) -> impl Iterator<Item = String> {
     found.filter(|text| Secret::parse(text).is_some()).map(str::to_owned)
 }
 
-/// Everything that any table of the database holds, as text.
+/// The content of all tables of the database, as text.
 pub async fn dump(database: &PgConnectOptions) -> String {
-    // Bytes too, as the text that they may be: kept answers are bytes.
+    // Bytes are included as text, because stored responses are bytes.
     let options = database.clone().options([("bytea_output", "escape"), ("lock_timeout", "10s")]);
     let mut db = PgConnection::connect_with(&options).await.unwrap();
     let tables: Vec<String> =

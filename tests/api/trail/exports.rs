@@ -9,7 +9,7 @@ use super::{Trail, Verdict, actions, sealed};
 use crate::support::{Identity, TestApp, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_export_can_be_checked_without_the_server() {
+async fn export_can_be_verified_without_the_server() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 3).await;
     let export = trail.export().await;
@@ -18,7 +18,7 @@ async fn an_export_can_be_checked_without_the_server() {
     assert_eq!(actions(entries), ["project.created", "key.created", "key.created", "key.created"]);
     assert_eq!(end["checkpoint"]["seq"], 4);
     assert_eq!(end["checkpoint"]["hash"], entries[3]["hash"]);
-    // It is what a list shows, and what it takes to check it.
+    // An exported entry is the listed one plus what is needed to verify it.
     let mut listed = trail.entries("&limit=100".trim_end_matches("&limit=100")).await[0].clone();
     listed["salt"] = entries[0]["salt"].clone();
     listed.as_object_mut().unwrap().remove("redacted");
@@ -29,7 +29,7 @@ async fn an_export_can_be_checked_without_the_server() {
     assert_eq!((&intact["project_id"], &intact["key_from"]), (&json!(trail.project()), &json!("export")));
     let intact = trail.operator.verify(&export, &["--key", &trail.key()]).intact();
     assert_eq!(intact["key_from"], "given");
-    // As people see it, from a pipe.
+    // Text output.
     let file = trail.operator.file("export.ndjson", &export);
     let said = trail.operator.deployment.printed(&["audit", "verify", &file]);
     assert!(said.starts_with(&format!("intact: 4 entries of {}", trail.project())), "{said}");
@@ -37,7 +37,7 @@ async fn an_export_can_be_checked_without_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_taken_however_it_is_written_and_another_one_does_not_fit() {
+async fn key_is_accepted_in_every_format_and_a_wrong_key_is_rejected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 0).await;
     let export = trail.export().await;
@@ -58,7 +58,7 @@ async fn a_key_is_taken_however_it_is_written_and_another_one_does_not_fit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_checked_is_neither_intact_nor_broken() {
+async fn input_that_cannot_be_verified_exits_with_2() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 0).await;
     let file = trail.operator.file("export.ndjson", &trail.export().await);
@@ -79,7 +79,7 @@ async fn what_cannot_be_checked_is_neither_intact_nor_broken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_file_is_told_by_its_line() {
+async fn broken_file_is_reported_with_its_line() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 1).await;
     let export = trail.export().await;
@@ -107,7 +107,7 @@ async fn a_broken_file_is_told_by_its_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_belongs_to_no_project_is_exported_by_the_operator() {
+async fn operator_exports_the_deployment_trail_and_project_trails() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 1).await;
     let (done, printed, errors) = trail.operator.run(&["admin", "session", "--email", &trail.owner.email]).await;
@@ -120,7 +120,7 @@ async fn what_belongs_to_no_project_is_exported_by_the_operator() {
     let entries: Vec<Value> = export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&entries[0]["action"], &entries[0]["actor"]["type"]), (&json!("session.created"), &json!("operator")));
     assert_eq!(trail.operator.verify(&export, &["--key", &trail.key()]).intact()["project_id"], Value::Null);
-    // The project's, too, which is the same as by the API but for when it was signed.
+    // A project's export is the same as from the API, except for the checkpoint.
     let (_, of_project, _) = trail.operator.run(&["audit", "export", "--project", trail.project()]).await;
     assert_eq!(of_project.lines().next(), trail.export().await.lines().next());
     let (done, _, errors) = trail.operator.run(&["audit", "export", "--project", "proj_123"]).await;
@@ -132,7 +132,7 @@ async fn what_belongs_to_no_project_is_exported_by_the_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_export_is_in_the_trail_and_a_look_at_its_head_is_not() {
+async fn export_is_recorded_in_the_trail_and_head_request_is_not() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 0).await;
     let path = format!("/v1/audit-logs/export?project_id={}", trail.project());
@@ -149,7 +149,7 @@ async fn an_export_is_in_the_trail_and_a_look_at_its_head_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_has_nothing_in_it_that_a_spreadsheet_would_run() {
+async fn csv_export_has_no_cells_that_a_spreadsheet_evaluates() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 0).await;
     let made = trail.owner.request("POST", "/v1/keys").header("user-agent", "=cmd|' /C calc'!A0");
@@ -164,7 +164,7 @@ async fn a_table_has_nothing_in_it_that_a_spreadsheet_would_run() {
     assert!(!table.contains("hash") && !table.contains("checkpoint"), "{table}");
 }
 
-/// Adds so many entries to the trail, each of some size.
+/// Adds large entries to the trail.
 async fn fill(trail: &Trail<'_>, entries: i64) {
     sqlx::query(
         r#"INSERT INTO audit_staged (project_id, entry)
@@ -177,22 +177,22 @@ async fn fill(trail: &Trail<'_>, entries: i64) {
     .await
     .unwrap();
     sealed(trail.app).await;
-    // As autovacuum does within a minute.
+    // Like autovacuum does within a minute.
     sqlx::query("ANALYZE audit_entries").execute(&trail.app.db).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_trail_is_whole_over_all_its_pieces_and_checkpoints() {
+async fn long_trail_is_intact_across_chunks_and_checkpoints() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 1).await;
     fill(&trail, 2500).await;
     let intact = trail.verify(&[]).await.intact();
-    // Those that were made on the way are entries, too.
+    // Checkpoints made meanwhile are entries too.
     assert_eq!(intact["entries"], 2 + 2500 + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_reads_an_export_slowly_holds_no_connection_and_who_leaves_ends_it() {
+async fn slow_export_client_holds_no_connection_and_a_disconnect_ends_the_export() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 0).await;
     fill(&trail, 6000).await;
@@ -210,20 +210,20 @@ async fn who_reads_an_export_slowly_holds_no_connection_and_who_leaves_ends_it()
         let sql = "SELECT calls FROM (SELECT coalesce(sum(idx_tup_fetch), 0)::bigint AS calls FROM pg_stat_user_tables WHERE relname = 'audit_entries') s";
         sqlx::query_scalar::<_, i64>(sql).fetch_one(&app.db).await.unwrap()
     };
-    // The rest waits for the client, and nothing of the database with it.
-    eventually("no reader", async || (app.export_readers.available_permits() == 2).then_some(())).await;
-    eventually("no connection", async || (app.db.num_idle() == app.db.size() as usize).then_some(())).await;
-    // What the server does by itself is over in a moment.
-    eventually("no transaction", async || {
+    // The rest waits for the client without holding a database connection.
+    eventually("no export reader", async || (app.export_readers.available_permits() == 2).then_some(())).await;
+    eventually("no connection in use", async || (app.db.num_idle() == app.db.size() as usize).then_some(())).await;
+    // Background transactions end in a moment.
+    eventually("no open transaction", async || {
         let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
         let open: i64 = sqlx::query_scalar(open).fetch_one(&app.db).await.unwrap();
         (open == 0).then_some(())
     })
     .await;
     drop(stream);
-    // Statistics come late; what they say must have an end far from the whole.
+    // Statistics are delayed. Their final value must be far below the total.
     let mut last = -1;
-    eventually("the end of the work", async || {
+    eventually("stable statistics", async || {
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let now = pieces().await;
         let is_same = std::mem::replace(&mut last, now) == now;

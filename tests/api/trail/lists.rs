@@ -11,7 +11,7 @@ use crate::support::{Identity, TestApp, eventually};
 const MINUTE: Duration = Duration::from_secs(61);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_says_who_did_what_to_what_when_and_from_where() {
+async fn entry_has_actor_action_target_time_and_source() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 0).await;
     let made = trail.owner.request("POST", "/v1/keys").header("user-agent", "ci/1");
@@ -52,7 +52,7 @@ async fn an_entry_says_who_did_what_to_what_when_and_from_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn entries_are_found_by_what_was_done_by_whom_and_to_what() {
+async fn entries_can_be_filtered_by_action_actor_and_target() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 0).await;
     let key = trail.owner.key().await;
@@ -76,10 +76,10 @@ async fn entries_are_found_by_what_was_done_by_whom_and_to_what() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_span_of_time_is_exact_however_late_or_early_an_entry_was_sealed() {
+async fn time_range_is_exact_for_entries_sealed_late_or_early() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 1).await;
-    // As if a server with a wrong clock had staged them, or one had hung before its COMMIT.
+    // As if staged by a server with a wrong clock, or by one that hung before its COMMIT.
     let now = app.clock.now();
     let (early, late) = (now.minus(Duration::from_secs(90_000)), now.plus(Duration::from_secs(90_000)));
     for time in [early, late] {
@@ -110,7 +110,7 @@ async fn a_span_of_time_is_exact_however_late_or_early_an_entry_was_sealed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_pages_through_a_trail_one_by_one_comes_to_its_end_and_is_written_down_twice() {
+async fn paging_through_a_trail_ends_and_adds_two_audit_read_entries() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let page = async |cursor: &str, order: &str| {
@@ -122,7 +122,7 @@ async fn whoever_pages_through_a_trail_one_by_one_comes_to_its_end_and_is_writte
     loop {
         let page = page(&cursor, "asc").await;
         found.extend(data(&page).clone());
-        // What was told of the first read is there to be read by the rest.
+        // The entry about the first read appears on a later page.
         sealed(&app).await;
         let Some(next) = page["next_cursor"].as_str() else { break };
         cursor = format!("&cursor={next}");
@@ -139,9 +139,9 @@ async fn whoever_pages_through_a_trail_one_by_one_comes_to_its_end_and_is_writte
     }
     backwards.reverse();
     assert_eq!(backwards, found);
-    // The rest is told when the minute is over.
+    // The other reads are recorded when the minute is over.
     app.clock.advance(MINUTE);
-    let rest = eventually("the reads", async || {
+    let rest = eventually("the entry with the count of reads", async || {
         let entries = trail.entries("&action=audit.read&limit=100".trim_end_matches("&limit=100")).await;
         entries.into_iter().find(|entry| entry["changes"]["count"].as_i64() > Some(1))
     })
@@ -151,7 +151,7 @@ async fn whoever_pages_through_a_trail_one_by_one_comes_to_its_end_and_is_writte
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_is_in_the_trail_at_once_and_by_each_credential() {
+async fn first_read_of_each_credential_is_recorded_immediately() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 0).await;
     let key = trail.owner.key_with(json!({ "scopes": ["audit:read"] })).await;
@@ -167,7 +167,7 @@ async fn a_read_is_in_the_trail_at_once_and_by_each_credential() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_trail_is_for_those_who_may_read_it() {
+async fn trail_requires_audit_read() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 0).await;
     let stranger = app.owner().await;
@@ -182,13 +182,13 @@ async fn the_trail_is_for_those_who_may_read_it() {
         foreign.get(&named).await.problem(404, "not_found");
         trail.owner.get(&path).await.problem(400, "project_required");
         assert_eq!(admin.get(&named).await.status, 200);
-        // What a key gets when nothing is said is every `:read` that its maker has.
+        // A key's default scopes are all `:read` scopes of its creator.
         assert_eq!(default.get(&path).await.status, 200);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_makes_no_sense_is_refused() {
+async fn invalid_parameters_are_rejected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 0).await;
     let ask =
@@ -211,11 +211,11 @@ async fn what_makes_no_sense_is_refused() {
         assert_eq!(problem["errors"][0]["parameter"], parameter, "{query}: {problem}");
     }
     ask("?before=2026-03-01T00:00:00Z").await.problem(400, "unknown_parameter");
-    assert!(ask("?cursor=aud_4d2").await.ok()["data"].is_array(), "nothing need have a cursor's id");
+    assert!(ask("?cursor=aud_4d2").await.ok()["data"].is_array(), "a cursor may be the ID of a nonexistent entry");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn checkpoints_are_listed_with_what_it_takes_to_check_them() {
+async fn checkpoints_are_listed_with_everything_needed_to_verify_them() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 2).await;
     app.clock.advance(MINUTE);
@@ -231,14 +231,14 @@ async fn checkpoints_are_listed_with_what_it_takes_to_check_them() {
     assert_eq!(entries[2]["hash"], checkpoint["hash"]);
     let told = entries.iter().find(|entry| entry["action"] == "audit.checkpoint").unwrap();
     assert_eq!((&told["id"], &told["changes"]["signature"]), (&checkpoint["id"], &checkpoint["signature"]));
-    // The answer itself is what an export is held against.
+    // The response itself can be passed to `--checkpoint`.
     let held = trail.operator.file("held.json", &list.to_string());
     let intact = trail.verify(&["--checkpoint", &held]).await.intact();
     assert_eq!((&intact["checkpoints_found"], &intact["key_from"]), (&json!(1), &json!("checkpoint")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sealed_entries_keep_former_action_names_and_are_found_by_former_and_current_ones() {
+async fn sealed_entries_keep_former_action_names_and_match_former_and_current_filters() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 1).await;
     let names = [("resource.mended", "resource.remediated"), ("audit.trimmed", "audit.retention_applied")];

@@ -1,4 +1,4 @@
-//! The audit trail, as it is read, kept and checked: by clients, by the operator, and by whoever trusts neither.
+//! The audit trail: reading, exporting, retention and independent verification.
 
 mod exports;
 mod lists;
@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use crate::support::{Identity, Session, TestApp, binary::Deployment, eventually};
 
-/// Waits until all that was staged is sealed.
+/// Waits until all staged entries are sealed.
 async fn sealed(app: &TestApp) {
-    eventually("everything sealed", async || {
+    eventually("everything to be sealed", async || {
         let staged: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_staged").fetch_one(&app.db).await.unwrap();
         (staged == 0).then_some(())
     })
@@ -28,12 +28,12 @@ fn data(page: &Value) -> &Vec<Value> {
     page["data"].as_array().unwrap()
 }
 
-/// What was done, of each entry.
+/// Actions of the entries.
 fn actions(entries: &[Value]) -> Vec<&str> {
     entries.iter().map(|entry| entry["action"].as_str().unwrap_or("-")).collect()
 }
 
-/// One project's trail, and somebody who may read it.
+/// One project's trail, with an owner who can read it.
 struct Trail<'a> {
     app: &'a TestApp,
     owner: Session<'a>,
@@ -41,7 +41,7 @@ struct Trail<'a> {
 }
 
 impl<'a> Trail<'a> {
-    /// One with a project and `keys` keys in it.
+    /// Creates a project with `keys` keys.
     async fn of(app: &'a TestApp, keys: usize) -> Self {
         let owner = app.owner().await;
         for number in 0..keys {
@@ -55,7 +55,7 @@ impl<'a> Trail<'a> {
         &self.owner.project
     }
 
-    /// The project's number in the database.
+    /// The project's UUID in the database.
     fn project_uuid(&self) -> Uuid {
         let id: ProjectId = self.project().parse().unwrap();
         Uuid::from_u128(id.as_u128())
@@ -67,7 +67,7 @@ impl<'a> Trail<'a> {
         data(&self.owner.get(&path).await.ok()).clone()
     }
 
-    /// Stages an entry as a server of another release, or with another clock, may have.
+    /// Stages an entry like a server of another release or with another clock.
     async fn stage(&self, action: &str, time: Timestamp) {
         let entry = format!(
             r#"{{"action":"{action}","actor":{{"credential_id":null,"id":null,"type":"system"}},"changes":{{}},"occurred_at":"{time}","outcome":"success","request_id":null,"source_ip":null,"target":null,"traceparent":null,"user_agent":null}}"#
@@ -80,7 +80,7 @@ impl<'a> Trail<'a> {
             .unwrap();
     }
 
-    /// All of it, as it is exported.
+    /// Complete export.
     async fn export(&self) -> String {
         let path = format!("/v1/audit-logs/export?project_id={}", self.project());
         let reply = self.owner.get(&path).await;
@@ -88,17 +88,17 @@ impl<'a> Trail<'a> {
         String::from_utf8(reply.body).unwrap()
     }
 
-    /// Exports it and checks that.
+    /// Exports the trail and verifies the export.
     async fn verify(&self, arguments: &[&str]) -> Verdict {
         self.operator.verify(&self.export().await, arguments)
     }
 
-    /// The public key of the deployment.
+    /// Public key of the deployment.
     fn key(&self) -> String {
         hex::encode(&self.app.signer.public_key())
     }
 
-    /// Does something to the database that none of our programs does; `$1` is the project.
+    /// Changes the database like an attacker with full access; `$1` is the project.
     async fn tamper(&self, sql: &'static str) {
         for statement in sql.split(';') {
             let done = sqlx::query(statement).bind(self.project_uuid()).execute(&self.app.db).await.unwrap();
@@ -107,7 +107,7 @@ impl<'a> Trail<'a> {
     }
 }
 
-/// Whoever has a command line on the server's machine, and files.
+/// Operator with a command line and files on the server's machine.
 struct Operator {
     deployment: Deployment,
     database: sqlx::postgres::PgConnectOptions,
@@ -122,9 +122,9 @@ impl Operator {
         Self { deployment, database: app.db.connect_options().as_ref().clone() }
     }
 
-    /// Runs a command on the database, to its end: whether it succeeded, what it printed, and what it said of errors.
+    /// Runs a command on the database to completion. Returns success, standard output and standard error.
     async fn run(&self, arguments: &[&str]) -> (bool, String, String) {
-        // The server in this process has to go on meanwhile.
+        // The server in this process must keep running meanwhile.
         tokio::task::block_in_place(|| self.deployment.run_on(&self.database, arguments))
     }
 
@@ -133,14 +133,14 @@ impl Operator {
         name.to_owned()
     }
 
-    /// Checks an export.
+    /// Verifies an export.
     fn verify(&self, export: &str, arguments: &[&str]) -> Verdict {
         let file = self.file("export.ndjson", export);
         Verdict::of(&self.deployment.run(&[&["audit", "verify", &file, "--json"], arguments].concat()))
     }
 }
 
-/// What came of a check.
+/// Result of a verification.
 #[derive(Debug)]
 struct Verdict {
     code: i32,
@@ -156,7 +156,7 @@ impl Verdict {
         Self { code: output.status.code().unwrap(), said, errors }
     }
 
-    /// What an export comes to that must be intact.
+    /// Checks that the export is intact. Returns the report about the trail.
     #[track_caller]
     fn intact(self) -> Value {
         assert_eq!((self.code, &self.said["intact"]), (0, &json!(true)), "{self:?}");

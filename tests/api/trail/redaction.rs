@@ -6,7 +6,7 @@ use super::{Trail, actions, sealed};
 use crate::support::{Identity, TestApp};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_redacted_is_gone_and_the_chain_goes_on() {
+async fn redacted_content_is_gone_and_the_chain_stays_intact() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 1).await;
     let secret = "a name that somebody wants to be forgotten";
@@ -50,14 +50,14 @@ async fn what_is_redacted_is_gone_and_the_chain_goes_on() {
     let intact = trail.verify(&["--key", &trail.key()]).await.intact();
     assert_eq!((&intact["redacted"], &intact["entries"]), (&json!(1), &intact["seq"]));
 
-    // Once more, it is done already.
+    // Redaction is idempotent.
     let (done, said, errors) = trail.operator.run(&redact).await;
     assert!(done && said.contains("1 of them were already redacted"), "{said}{errors}");
     assert_eq!(trail.entries("&action=audit.redacted").await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_makes_no_sense_redacts_nothing() {
+async fn invalid_redactions_change_nothing() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 2).await;
     let entries = trail.entries("").await;

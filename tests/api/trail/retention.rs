@@ -1,4 +1,4 @@
-//! What becomes of entries that are older than the operator keeps.
+//! Retention: removal of old entries.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ fn retention(app: &TestApp, months: u32) -> Retention {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_months_are_removed_behind_a_signed_anchor_and_the_rest_can_be_checked() {
+async fn old_months_are_removed_behind_a_signed_anchor_and_the_rest_verifies() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let first = trail.entries("").await[0].clone();
@@ -31,7 +31,7 @@ async fn old_months_are_removed_behind_a_signed_anchor_and_the_rest_can_be_check
     retention(&app, 1).trim(&app.db, app.clock.now()).await.unwrap();
     sealed(&app).await;
     let entries = trail.entries("").await;
-    // When the clock went forward a checkpoint was due, which may have come first.
+    // Advancing the clock made a checkpoint due, which may come first.
     let first = entries.iter().find(|entry| entry["action"] != "audit.checkpoint").unwrap();
     assert_eq!(first["target"]["id"], kept.id);
     let trimmed = entries.iter().find(|entry| entry["action"] == "audit.retention_applied").unwrap();
@@ -44,7 +44,7 @@ async fn old_months_are_removed_behind_a_signed_anchor_and_the_rest_can_be_check
     let held = trail.operator.file("held.json", before.lines().last().unwrap());
     let intact = trail.operator.verify(&export, &["--key", &trail.key(), "--checkpoint", &held]).intact();
     assert_eq!((&intact["removed_up_to"], &intact["checkpoints_found"]), (&json!(last_removed), &json!(1)));
-    // One about what is gone can neither be found nor be missed.
+    // A checkpoint of removed entries is counted as removed, not as missing.
     let earlier = trail.app.signer.sign(
         cloudapi::audit::checkpoint::Statement::Checkpoint,
         trail.project().parse().unwrap(),
@@ -59,7 +59,7 @@ async fn old_months_are_removed_behind_a_signed_anchor_and_the_rest_can_be_check
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn removing_happens_once_however_many_servers_try() {
+async fn concurrent_servers_remove_old_entries_once() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     app.clock.advance(62 * DAY);
@@ -74,7 +74,7 @@ async fn removing_happens_once_however_many_servers_try() {
     assert_eq!(entries.iter().map(|entry| &entry["changes"]["from_seq"]).collect::<Vec<_>>(), [&json!(1)]);
     trail.verify(&[]).await.intact();
 
-    // Of a chain in which nothing happens, nothing is told month after month.
+    // An inactive chain does not get an entry every month.
     let others = "SELECT count(*) FROM audit_entries WHERE action = 'audit.retention_applied'";
     let count = async || sqlx::query_scalar::<_, i64>(others).fetch_one(&app.db).await.unwrap();
     let stranger = app.owner().await;
@@ -89,7 +89,7 @@ async fn removing_happens_once_however_many_servers_try() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_young_enough_stays_and_a_wrong_clock_removes_nothing() {
+async fn recent_entries_are_kept_and_a_wrong_clock_removes_nothing() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 2).await;
     retention(&app, 1).trim(&app.db, app.clock.now()).await.unwrap();

@@ -1,5 +1,5 @@
-//! Somebody with all rights in the database changes the trail. Each change is found by checking an export: most by the
-//! export alone, and what makes everything anew, or cuts off its end, by a checkpoint or the key that was kept elsewhere.
+//! Tampering by an attacker with full database access. Verification detects each change: most from the export alone;
+//! a rebuilt or truncated chain with a checkpoint or key that was kept elsewhere.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::{Trail, data, sealed};
 use crate::support::{Identity, TestApp, eventually};
 
-/// How a row of the trail is forged: its hashes are computed as the sealer does it.
+/// A row of the trail. Forged hashes are computed like the sealer does.
 #[derive(sqlx::FromRow)]
 struct Row {
     id: AuditId,
@@ -47,7 +47,7 @@ impl Trail<'_> {
         .unwrap()
     }
 
-    /// Computes the hashes of a row anew, and stores it.
+    /// Recomputes the hashes of a row and stores it.
     async fn forge(&self, mut row: Row, payload: Vec<u8>, prev_hash: Hash) -> Row {
         let payload_hash = chain::payload_hash(&row.salt, &payload);
         (row.hash, row.prev_hash) = (chain::entry_hash(&prev_hash, self.chain(), row.seq, &payload_hash), prev_hash);
@@ -67,7 +67,7 @@ impl Trail<'_> {
         row
     }
 
-    /// Says something else in an entry, and makes every hash from there on anew: the trail is consistent again.
+    /// Modifies an entry and recomputes every hash from there on, so that the trail is consistent again.
     async fn rebuild(&self, from: i64) {
         let end: i64 = sqlx::query_scalar("SELECT seq FROM audit_chains WHERE project_id = $1")
             .bind(self.project_uuid())
@@ -88,7 +88,7 @@ impl Trail<'_> {
             .unwrap();
     }
 
-    /// The last line of an export, in a file that nobody can change afterwards.
+    /// Keeps the last line of an export in a file.
     async fn held(&self) -> String {
         let export = self.export().await;
         sealed(self.app).await;
@@ -96,13 +96,13 @@ impl Trail<'_> {
     }
 }
 
-/// The same entry with another address in it.
+/// The same entry with another IP address.
 fn lie(payload: &[u8]) -> Vec<u8> {
     String::from_utf8(payload.to_vec()).unwrap().replace("127.0.0.1", "203.0.113.9").into_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_says_something_else() {
+async fn modified_payload_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let row = trail.row(3).await;
@@ -116,7 +116,7 @@ async fn an_entry_that_says_something_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_says_something_else_and_has_its_payloads_hash() {
+async fn modified_payload_with_matching_payload_hash_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let row = trail.row(3).await;
@@ -132,7 +132,7 @@ async fn an_entry_that_says_something_else_and_has_its_payloads_hash() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_says_something_else_with_all_its_hashes_made_anew() {
+async fn modified_entry_with_all_its_hashes_recomputed_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let row = trail.row(3).await;
@@ -142,7 +142,7 @@ async fn an_entry_that_says_something_else_with_all_its_hashes_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_entry_with_all_its_hashes_made_anew() {
+async fn modified_last_entry_with_all_its_hashes_recomputed_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let row = trail.row(6).await;
@@ -152,7 +152,7 @@ async fn the_last_entry_with_all_its_hashes_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_with_another_salt() {
+async fn modified_salt_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 2).await;
     trail
@@ -162,7 +162,7 @@ async fn an_entry_with_another_salt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_is_gone() {
+async fn deleted_entry_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq = 3").await;
@@ -170,7 +170,7 @@ async fn an_entry_that_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_entries_that_are_gone() {
+async fn deleted_first_entries_are_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq < 3").await;
@@ -178,7 +178,7 @@ async fn the_first_entries_that_are_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_entries_that_are_gone() {
+async fn deletion_of_all_entries_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1").await;
@@ -189,10 +189,10 @@ async fn all_entries_that_are_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_was_put_in() {
+async fn inserted_entry_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 2).await;
-    // Sealed by itself, so that there is room before it.
+    // Sealed separately, so that an ID before it is free.
     trail.owner.key().await;
     sealed(&app).await;
     let (before, after) = (trail.row(3).await, trail.row(4).await);
@@ -219,7 +219,7 @@ async fn an_entry_that_was_put_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_entries_that_changed_places() {
+async fn swapped_entries_are_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let (one, other) = (trail.row(3).await.id, trail.row(4).await.id);
@@ -235,7 +235,7 @@ async fn two_entries_that_changed_places() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_lines_of_a_file_that_changed_places() {
+async fn swapped_lines_of_an_export_are_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let export = trail.export().await;
@@ -248,7 +248,7 @@ async fn two_lines_of_a_file_that_changed_places() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_with_another_id_or_number() {
+async fn modified_id_or_seq_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let id = trail.row(6).await.id;
@@ -265,7 +265,7 @@ async fn an_entry_with_another_id_or_number() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_is_found_by_other_words_than_its_own() {
+async fn modified_search_columns_are_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 3).await;
     for (change, undo) in [
@@ -290,14 +290,14 @@ async fn an_entry_that_is_found_by_other_words_than_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_was_cut_off() {
+async fn truncated_chain_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let held = trail.held().await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq > 4").await;
     trail.verify(&[]).await.broken(None, "the chain was truncated or extended");
     sealed(&app).await;
-    // With care, nothing is wrong with what is left, but for whoever knows that there was more.
+    // A careful truncation is consistent. Only a kept checkpoint reveals it.
     trail
         .tamper(
             "DELETE FROM audit_entries WHERE project_id = $1 AND seq > 4;
@@ -311,7 +311,7 @@ async fn an_end_that_was_cut_off() {
         .operator
         .verify(&export, &["--checkpoint", &held])
         .broken(None, "the chain was truncated, or the export is older");
-    // Nor does it help to go on from there.
+    // Continuing the truncated chain does not hide it.
     sealed(&app).await;
     trail.owner.key().await;
     sealed(&app).await;
@@ -319,7 +319,7 @@ async fn an_end_that_was_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trail_that_was_made_anew() {
+async fn rebuilt_chain_is_detected_by_a_kept_checkpoint() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let held = trail.held().await;
@@ -329,7 +329,7 @@ async fn a_trail_that_was_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trail_that_was_made_anew_with_a_checkpoint_in_it() {
+async fn rebuilt_chain_is_detected_by_a_checkpoint_inside_it() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     app.clock.advance(Duration::from_secs(61));
@@ -340,12 +340,12 @@ async fn a_trail_that_was_made_anew_with_a_checkpoint_in_it() {
     .await;
     sealed(&app).await;
     trail.rebuild(2).await;
-    // What it signs was another trail, and without the key nobody can sign this one.
+    // The checkpoint signs the original chain, and the rebuilt one cannot be signed without the key.
     trail.verify(&[]).await.broken(7, "is a checkpoint of");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_was_made_anew_with_another_key() {
+async fn export_forged_with_another_key_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 3).await;
     let held = trail.held().await;
@@ -373,16 +373,16 @@ async fn a_file_that_was_made_anew_with_another_key() {
         .replace('0', &serde_json::to_string(&SignedText::of(&signed)).unwrap())
         + "\n");
     let intact = trail.operator.verify(&forged, &[]).intact();
-    assert_eq!(intact["key_from"], "export", "nothing else is known of the key, which is said");
+    assert_eq!(intact["key_from"], "export", "the report must say that the key is from the export");
     trail.operator.verify(&forged, &["--key", &trail.key()]).broken(None, "is signed with the key");
     trail.operator.verify(&forged, &["--checkpoint", &held]).broken(4, "does not have the hash that a checkpoint");
-    // Signed by somebody else in our name.
+    // A forged signature with the deployment's public key.
     let own = hex::encode(&forger.public_key());
     trail.operator.verify(&forged.replace(&own, &trail.key()), &[]).broken(None, "has an invalid signature");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redaction_that_nothing_tells_of() {
+async fn unrecorded_redaction_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 3).await;
     trail
@@ -392,7 +392,7 @@ async fn a_redaction_that_nothing_tells_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_entry_that_tells_of_a_redaction_and_is_gone() {
+async fn deleted_record_of_a_redaction_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 3).await;
     let id = trail.row(2).await.id.to_string();
@@ -417,7 +417,7 @@ async fn the_entry_that_tells_of_a_redaction_and_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_anchor_that_says_something_else() {
+async fn modified_or_deleted_anchor_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     app.clock.advance(Duration::from_secs(62 * 24 * 3600));
@@ -431,7 +431,7 @@ async fn an_anchor_that_says_something_else() {
     sealed(&app).await;
     let intact = trail.verify(&[]).await.intact();
     let removed = intact["removed_up_to"].as_i64().unwrap();
-    // One more entry is taken away, and the anchor says so.
+    // Removes one more entry and changes the anchor accordingly.
     trail
         .tamper(
             "UPDATE audit_anchors a SET seq = e.seq, hash = e.hash FROM audit_entries e
@@ -445,7 +445,7 @@ async fn an_anchor_that_says_something_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_of_another_project() {
+async fn entry_of_another_project_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 3).await;
     let other = Trail::of(&app, 3).await;

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use super::{HOUR, data, go_beyond, this_month};
 use crate::support::{Bearer, Identity, Key, Reply, TestApp, Token};
 
-/// A server beside, whose answers are not counted: the question is then never among what is answered.
+/// A second server that does not count requests, so that reading usage does not change it.
 async fn asker(app: &TestApp) -> TestApp {
     let meter = MeterOptions { counts: false, ..MeterOptions::default() };
     app.start_beside(AppOptions { meter, ..AppOptions::default() }).await
 }
 
-/// A project with two keys and a token, each used in its own way, on two days.
+/// A project with two keys and a token, used differently on two days.
 struct Used<'a> {
     busy: Key<'a>,
     quiet: Key<'a>,
@@ -26,7 +26,7 @@ struct Used<'a> {
 
 async fn used(app: &TestApp) -> Used<'_> {
     let owner = app.owner().await;
-    let (busy, quiet) = (owner.key().await, owner.key().await); // two by the session
+    let (busy, quiet) = (owner.key().await, owner.key().await); // two requests of the session
     let token = busy.token(&["users:read", "usage:read"]).await;
     for _ in 0..3 {
         busy.get("/v1/keys").await.ok();
@@ -41,7 +41,7 @@ async fn used(app: &TestApp) -> Used<'_> {
 }
 
 impl Used<'_> {
-    /// A question that `asker` answers.
+    /// Requests a breakdown from `asker`.
     async fn ask(&self, asker: &TestApp, query: &str) -> Reply {
         let key = Bearer { app: asker, secret: self.busy.secret.clone() };
         key.get(&format!("/v1/usage/breakdown?{query}")).await
@@ -55,7 +55,7 @@ impl Used<'_> {
     }
 }
 
-/// A month in which tomorrow is too.
+/// A server whose clock is at the beginning of a month, so that tomorrow is in the same month.
 async fn at_a_months_beginning() -> TestApp {
     let app = TestApp::start().await;
     let month = this_month(&app);
@@ -64,7 +64,7 @@ async fn at_a_months_beginning() -> TestApp {
 }
 
 #[tokio::test]
-async fn usage_is_told_apart_by_key_token_route_and_day() {
+async fn usage_is_broken_down_by_key_token_route_and_day() {
     let app = at_a_months_beginning().await;
     let used = used(&app).await;
     let asker = asker(&app).await;
@@ -98,7 +98,7 @@ async fn usage_is_told_apart_by_key_token_route_and_day() {
         json!({ "day": format!("{month}-02"), "requests": 2 }),
     ];
     assert_eq!(used.by(&asker, "group_by=day").await, by_day);
-    assert_eq!(used.by(&asker, "").await, by_day, "by day, when nothing is said");
+    assert_eq!(used.by(&asker, "").await, by_day, "grouped by day by default");
     assert_eq!(used.by(&asker, &format!("from={month}-02&to={month}-02")).await, by_day[1..]);
     assert_eq!(used.by(&asker, &format!("to={month}-01")).await, by_day[..1]);
     let by_both = used.by(&asker, "group_by=key,token").await;
@@ -108,7 +108,7 @@ async fn usage_is_told_apart_by_key_token_route_and_day() {
 }
 
 #[tokio::test]
-async fn a_breakdown_is_paged_in_both_orders_without_gap_or_repeat() {
+async fn breakdown_pages_have_no_gap_or_repeat_in_both_orders() {
     let app = at_a_months_beginning().await;
     let used = used(&app).await;
     let asker = asker(&app).await;
@@ -134,7 +134,7 @@ async fn a_breakdown_is_paged_in_both_orders_without_gap_or_repeat() {
 }
 
 #[tokio::test]
-async fn a_breakdown_of_months_that_are_final_is_what_it_was_before() {
+async fn breakdown_of_final_months_is_unchanged() {
     let app = at_a_months_beginning().await;
     let used = used(&app).await;
     let asker = asker(&app).await;
@@ -162,7 +162,7 @@ async fn a_breakdown_of_months_that_are_final_is_what_it_was_before() {
     for (query, before) in queries.iter().zip(&before) {
         assert_eq!(&used.by(&asker, query).await, before, "{query}");
     }
-    // Whole months come from the sums, and from nothing else.
+    // Whole months come only from the monthly sums.
     sqlx::query("UPDATE usage_node SET n = n + 1000").execute(&app.db).await.unwrap();
     for (query, before) in queries.iter().zip(&before) {
         let is_summed = !query.contains("day") && !query.ends_with(&format!("from={from}&to={from}"));
@@ -171,7 +171,7 @@ async fn a_breakdown_of_months_that_are_final_is_what_it_was_before() {
 }
 
 #[tokio::test]
-async fn days_that_are_not_kept_are_there_as_whole_months() {
+async fn days_beyond_retention_are_available_only_as_whole_months() {
     let app = at_a_months_beginning().await;
     let used = used(&app).await;
     let asker = asker(&app).await;
@@ -194,7 +194,7 @@ async fn days_that_are_not_kept_are_there_as_whole_months() {
 }
 
 #[tokio::test]
-async fn a_breakdown_that_makes_no_sense_is_refused() {
+async fn invalid_breakdown_parameters_are_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;

@@ -1,4 +1,4 @@
-//! Journals: what a server that ends in any way has counted, and what becomes of it.
+//! Usage journals: counts survive every kind of server exit.
 
 use std::{fs, path::Path};
 
@@ -19,13 +19,13 @@ fn files(folder: &Path, extension: &str) -> Vec<std::path::PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
 }
 
-/// A server that has counted and is gone before it wrote.
+/// A server that counted requests and ended before it flushed them.
 async fn lost(app: &TestApp, folder: &Path, counted: &Counted, requests: usize) {
     drop(another_server(app, in_folder(folder, 64), counted, requests).await);
 }
 
 #[tokio::test]
-async fn what_a_killed_server_has_counted_is_counted_when_it_starts_again() {
+async fn counts_of_a_killed_server_are_flushed_when_it_restarts() {
     let deployment = Deployment::new();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut expected = 0;
@@ -46,15 +46,15 @@ async fn what_a_killed_server_has_counted_is_counted_when_it_starts_again() {
             get("/v1/keys?project_id=proj_8f2c4").await;
             expected += 1;
         }
-        // At once: most of it is in the journal alone.
+        // Immediately: most counts are only in the journal.
         assert!(server.end(Signal::SIGKILL).was_killed());
     }
     let journals = files(&deployment.folder().join("data/usage"), "journal");
-    assert_eq!(journals.len(), 1, "the same one each time");
+    assert_eq!(journals.len(), 1, "the same journal must be used each time");
 }
 
 #[tokio::test]
-async fn the_next_server_in_the_same_folder_takes_over_what_is_there_and_sending_it_again_adds_nothing() {
+async fn next_server_takes_over_the_journals_of_its_folder_and_flushing_again_adds_nothing() {
     let folder = TempDir::new().unwrap();
     let app = TestApp::start().await;
     let owner = app.owner().await;
@@ -62,7 +62,7 @@ async fn the_next_server_in_the_same_folder_takes_over_what_is_there_and_sending
     let before = requests(&app, &key).await + 1;
     let counted = counted(&owner.project, &key, app.clock.now().date());
     lost(&app, folder.path(), &counted, 3).await;
-    lost(&app, folder.path(), &counted, 2).await; // the same file, which goes on
+    lost(&app, folder.path(), &counted, 2).await; // continues the same file
     assert_eq!(files(folder.path(), "journal").len(), 1);
     for restart in 0..3 {
         let next = Meter::new(in_folder(folder.path(), 64)).unwrap();
@@ -76,7 +76,7 @@ async fn the_next_server_in_the_same_folder_takes_over_what_is_there_and_sending
 }
 
 #[tokio::test]
-async fn two_servers_in_one_folder_count_in_a_file_each() {
+async fn two_servers_in_one_folder_use_separate_journals() {
     let folder = TempDir::new().unwrap();
     let options = || AppOptions { meter: in_folder(folder.path(), 64), ..AppOptions::default() };
     let app = TestApp::start_with(options()).await;
@@ -94,7 +94,7 @@ async fn two_servers_in_one_folder_count_in_a_file_each() {
 }
 
 #[tokio::test]
-async fn a_journal_that_is_full_is_followed_by_another_and_is_gone_when_it_is_written() {
+async fn full_journal_is_replaced_and_deleted_after_its_flush() {
     let folder = TempDir::new().unwrap();
     let options = AppOptions { meter: in_folder(folder.path(), 64), ..AppOptions::default() };
     let app = TestApp::start_with(options).await;
@@ -114,13 +114,13 @@ async fn a_journal_that_is_full_is_followed_by_another_and_is_gone_when_it_is_wr
     let month = this_month(&app);
     let path = format!("/v1/usage/breakdown?group_by=key&limit=100&from={}&to={}", month.first(), month.last());
     let by_key = keys[0].get(&path).await.ok();
-    // 99 besides the first page's one without a key, and one more key follows.
+    // The first page has one group without a key and 99 keys; one more key follows.
     assert!(by_key["next_cursor"].is_string());
     assert!(data(&by_key)[2..].iter().all(|group| group["requests"] == 1), "{by_key}");
 }
 
 #[tokio::test]
-async fn the_operator_imports_the_journal_of_a_server_that_will_not_come_back_as_often_as_he_likes() {
+async fn operator_can_import_the_journal_of_a_lost_server_repeatedly() {
     let (folder, deployment) = (TempDir::new().unwrap(), Deployment::new());
     let app = TestApp::start().await;
     let owner = app.owner().await;
@@ -141,7 +141,7 @@ async fn the_operator_imports_the_journal_of_a_server_that_will_not_come_back_as
     let (_, open, _) = run(&["usage", "journals"]);
     assert!(!open.contains(&id), "{open}");
 
-    // What cannot be imported says why, and what to do.
+    // Failed imports say why and what to do.
     let held = Meter::new(in_folder(folder.path(), 64)).unwrap();
     flush::open(&held, &app.db, &app.clock).await.unwrap();
     let (done, _, error) = run(&["usage", "import", journal.to_str().unwrap()]);
@@ -154,14 +154,14 @@ async fn the_operator_imports_the_journal_of_a_server_that_will_not_come_back_as
         let (done, _, error) = run(&["usage", "import", path]);
         assert!(!done && error.contains(said), "{error}");
     }
-    // A server of that other database does not count it either.
+    // A server on the other database does not count the journal either.
     let next = Meter::new(in_folder(folder.path(), 64)).unwrap();
     flush::open(&next, &app.db, &app.clock).await.unwrap();
     assert_eq!(files(folder.path(), "of-another-database").len(), 1);
 }
 
 #[tokio::test]
-async fn what_is_damaged_in_a_journal_is_left_out_and_said_and_all_else_is_counted() {
+async fn damaged_counters_of_a_journal_are_reported_and_all_others_are_counted() {
     let (folder, deployment) = (TempDir::new().unwrap(), Deployment::new());
     let app = TestApp::start().await;
     let owner = app.owner().await;
@@ -172,7 +172,7 @@ async fn what_is_damaged_in_a_journal_is_left_out_and_said_and_all_else_is_count
     let journal = files(folder.path(), "journal").remove(0);
     let mut bytes = fs::read(&journal).unwrap();
     let id = u128::from_str_radix(other.id.trim_start_matches("key_"), 16).unwrap();
-    // As after a power cut: the second half of a slot's key did not reach the disk.
+    // As after a power failure: the second half of a slot's key did not reach the disk.
     let low = ((id & u128::from(u64::MAX)) as u64).to_ne_bytes();
     let place = bytes.windows(8).position(|window| window == low).unwrap();
     bytes[place..place + 8].fill(0);
@@ -185,7 +185,7 @@ async fn what_is_damaged_in_a_journal_is_left_out_and_said_and_all_else_is_count
 }
 
 #[tokio::test]
-async fn the_report_bills_what_was_used_of_projects_that_are_gone_too() {
+async fn usage_report_includes_deleted_projects() {
     let deployment = Deployment::new();
     let app = TestApp::start().await;
     let (owner, other) = (app.owner().await, app.owner().await);

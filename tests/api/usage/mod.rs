@@ -1,4 +1,4 @@
-//! `/v1/usage`, and what counts.
+//! `/v1/usage`, and which requests count.
 
 mod breakdown;
 mod journals;
@@ -22,28 +22,28 @@ use crate::support::{Bearer, Identity, Key, TestApp};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The month that it is.
+/// The current month.
 fn this_month(app: &TestApp) -> Period {
     Period::of(app.clock.now().date())
 }
 
-/// Moves the clock to so long after the end of `period`.
+/// Advances the clock to `by` after the end of `period`.
 fn go_beyond(app: &TestApp, period: Period, by: Duration) {
     app.clock.advance(app.clock.now().until(period.end()) + by);
 }
 
-/// What a server counts when a key is used for its project on a day.
+/// Counter of a key's requests for its project on a day.
 fn counted(project: &str, key: &Key<'_>, day: Date) -> Counted {
     let credential = CredentialId::Key(key.id.parse().unwrap());
     Counted { project: Some(project.parse().unwrap()), credential, route: 1, day }
 }
 
-/// A server that counts in `folder`.
+/// Options of a server with its journal in `folder`.
 fn in_folder(folder: &Path, slots: usize) -> MeterOptions {
     MeterOptions { folder: Some(folder.to_owned()), slots, ..MeterOptions::default() }
 }
 
-/// Another server on the same database, which has counted and not written yet.
+/// Another server on the same database, with counted requests that are not flushed yet.
 async fn another_server(app: &TestApp, options: MeterOptions, counted: &Counted, requests: usize) -> Meter {
     let meter = Meter::new(options).unwrap();
     flush::open(&meter, &app.db, &app.clock).await.unwrap();
@@ -53,7 +53,7 @@ async fn another_server(app: &TestApp, options: MeterOptions, counted: &Counted,
     meter
 }
 
-/// What a list holds.
+/// Items of a list.
 fn data(list: &Value) -> &Vec<Value> {
     list["data"].as_array().unwrap()
 }
@@ -67,17 +67,17 @@ async fn requests(app: &TestApp, key: &impl Identity) -> i64 {
 async fn every_authenticated_request_is_counted_once() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
-    let key = owner.key().await; // 1: it names the project
+    let key = owner.key().await; // 1: the session names the project
     key.get("/v1/projects").await.ok(); // 2
-    key.get("/v1/users/usr_123").await.problem(404, "not_found"); // 3: refused, but served
+    key.get("/v1/users/usr_123").await.problem(404, "not_found"); // 3: an error response counts too
     key.post("/v1/tokens", json!({})).await.problem(422, "validation_failed"); // 4
     key.post("/v1/projects", json!({ "name": "n" })).await.problem(403, "credential_kind_not_allowed"); // 5
     assert_eq!(requests(&app, &key).await, 5);
-    assert_eq!(requests(&app, &key).await, 6); // the question before
+    assert_eq!(requests(&app, &key).await, 6); // the previous usage request
 }
 
 #[tokio::test]
-async fn what_no_credential_stands_behind_is_not_counted() {
+async fn requests_without_a_valid_credential_are_not_counted() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -87,13 +87,13 @@ async fn what_no_credential_stands_behind_is_not_counted() {
     app.nobody().get("/healthz").await.ok();
     key.request("OPTIONS", "/v1/projects").send().await;
     key.get("/v1/nothing").await.problem(404, "route_not_found");
-    // A session that names no project is served, for nobody's account.
+    // A session's request without a project is not counted for any project.
     owner.get("/v1/projects").await.ok();
     assert_eq!(requests(&app, &key).await, before);
 }
 
 #[tokio::test]
-async fn a_sessions_request_counts_for_the_project_it_names() {
+async fn session_request_counts_for_the_project_it_names() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let usage = format!("/v1/usage?project_id={}", owner.project);
@@ -104,7 +104,7 @@ async fn a_sessions_request_counts_for_the_project_it_names() {
 }
 
 #[tokio::test]
-async fn a_period_is_a_utc_calendar_month_and_begins_at_nought() {
+async fn period_is_a_utc_calendar_month_and_starts_at_zero() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;

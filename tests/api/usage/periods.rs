@@ -1,4 +1,4 @@
-//! Billing periods: open, final, and what is learned of them later.
+//! Billing periods: open, final, and later adjustments.
 
 use cloudapi::{
     base::{clock::Clock, period::Period},
@@ -18,7 +18,7 @@ async fn close(app: &TestApp) {
     Closer::new(400).close(&app.db, app.clock.now()).await.unwrap();
 }
 
-/// What another server counts for a key on a day, and writes now.
+/// Counts requests of a key on a day at another server, and flushes them.
 async fn count_elsewhere(app: &TestApp, project: &str, key: &Key<'_>, day: Date, requests: usize) -> Meter {
     let meter = another_server(app, MeterOptions::default(), &counted(project, key, day), requests).await;
     flush::flush_or_log(&meter, &app.db, &app.clock).await;
@@ -30,7 +30,7 @@ async fn of(key: &Key<'_>, period: Period) -> Value {
 }
 
 #[tokio::test]
-async fn a_period_becomes_final_a_day_after_its_end_and_what_is_learned_then_is_an_adjustment() {
+async fn period_becomes_final_a_day_after_its_end_and_later_requests_are_adjustments() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -45,12 +45,12 @@ async fn a_period_becomes_final_a_day_after_its_end_and_what_is_learned_then_is_
         (status, usage["requests"].clone(), usage["overage"].clone(), usage["included"].clone(), adjustments)
     };
     assert_eq!(members(&open), (json!("open"), json!(3), json!(0), json!(3), json!([])));
-    // That question too; else the server writes it some time or other.
+    // Flush the usage request too, before the background flush does it at any time.
     app.flush_usage().await;
 
     go_beyond(&app, month, 23 * HOUR);
     close(&app).await;
-    // A server that was cut off comes back in time.
+    // A server that was partitioned reconnects in time.
     count_elsewhere(&app, &owner.project, &key, month.last(), 2).await;
     assert_eq!(members(&of(&key, month).await), (json!("open"), json!(6), json!(3), json!(3), json!([])));
     app.clock.advance(2 * HOUR);
@@ -59,7 +59,7 @@ async fn a_period_becomes_final_a_day_after_its_end_and_what_is_learned_then_is_
     assert_eq!(members(&closed), (json!("final"), json!(6), json!(3), json!(3), json!([])));
     assert!(closed["final_at"].is_string());
 
-    // What comes later, and what the operator agrees on later, leaves what was billed as it is.
+    // Later requests and later quota changes do not change what was billed.
     set_quota(&app, &owner.project, None, None).await;
     let folder = tempfile::tempdir().unwrap();
     let counted = counted(&owner.project, &key, month.last());
@@ -69,7 +69,7 @@ async fn a_period_becomes_final_a_day_after_its_end_and_what_is_learned_then_is_
     let adjusted = of(&key, month).await;
     let adjustment = json!([{ "recorded_on": today, "requests": 4, "overage": 4 }]);
     assert_eq!(members(&adjusted), (json!("final"), json!(6), json!(3), json!(3), adjustment));
-    // Sent again, as by the next server in its place, it is nothing new; one more is one more.
+    // Flushed again by the next server with the same journal, nothing changes; a new request is added.
     drop(late);
     let again = another_server(&app, in_folder(folder.path(), 64), &counted, 0).await;
     assert_eq!(of(&key, month).await["adjustments"][0]["requests"], 4);
@@ -83,7 +83,7 @@ async fn a_period_becomes_final_a_day_after_its_end_and_what_is_learned_then_is_
 }
 
 #[tokio::test]
-async fn a_server_whose_clock_is_slow_goes_on_writing_a_month_that_others_have_made_final() {
+async fn server_with_a_slow_clock_can_write_to_a_month_that_is_already_final() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -102,11 +102,11 @@ async fn a_server_whose_clock_is_slow_goes_on_writing_a_month_that_others_have_m
 }
 
 #[tokio::test]
-async fn a_month_without_a_request_becomes_final_too_and_stays_so() {
+async fn month_without_requests_becomes_final_and_stays_final() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let month = this_month(&app);
-    // The key was made by a request that counts; this project's month has none.
+    // The key's creation counts for the other project; this project's month has no requests.
     let other = app.owner().await;
     let key = other.key().await;
     go_beyond(&app, month, 25 * HOUR);
@@ -120,7 +120,7 @@ async fn a_month_without_a_request_becomes_final_too_and_stays_so() {
 }
 
 #[tokio::test]
-async fn periods_are_listed_from_the_projects_first_month_to_the_current_one() {
+async fn periods_are_listed_from_the_first_month_of_the_project_to_the_current_one() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -142,7 +142,7 @@ async fn periods_are_listed_from_the_projects_first_month_to_the_current_one() {
     let statuses: Vec<_> = data(&listed).iter().map(|usage| usage["status"].clone()).collect();
     assert_eq!(statuses, ["final", "final", "open"]);
     for (usage, month) in data(&listed).iter().zip([first, first.next()]) {
-        assert_eq!(&of(&key, month).await, usage, "one schema, and one truth");
+        assert_eq!(&of(&key, month).await, usage, "the list and the single period must be equal");
     }
     for (order, last) in [("asc", 2), ("desc", 0)] {
         let page = key.get(&format!("/v1/usage/periods?order={order}&limit=2")).await.ok();
@@ -159,7 +159,7 @@ async fn periods_are_listed_from_the_projects_first_month_to_the_current_one() {
 }
 
 #[tokio::test]
-async fn a_period_that_is_none_or_not_yet_or_before_the_project_is_refused() {
+async fn invalid_future_and_too_early_periods_are_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -176,7 +176,7 @@ async fn a_period_that_is_none_or_not_yet_or_before_the_project_is_refused() {
 }
 
 #[tokio::test]
-async fn an_answer_says_how_far_it_reaches_and_a_silent_server_holds_that_back() {
+async fn usage_as_of_advances_and_is_held_back_by_a_silent_server() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -184,14 +184,14 @@ async fn an_answer_says_how_far_it_reaches_and_a_silent_server_holds_that_back()
         let reply = key.get("/v1/usage").await;
         reply.header("usage-as-of").unwrap().to_owned()
     };
-    // The server itself writes once a second, with nobody's help.
+    // The server flushes once a second in the background.
     let since = app.clock.now().to_string();
     let asked = async || key.get("/v1/usage").await.ok()["requests"].as_u64();
-    eventually("what was counted is in the answer", async || asked().await.filter(|requests| *requests > 0)).await;
-    eventually("it reaches further", async || (as_of().await > since).then_some(())).await;
+    eventually("counted requests in the response", async || asked().await.filter(|requests| *requests > 0)).await;
+    eventually("Usage-As-Of to advance", async || (as_of().await > since).then_some(())).await;
     assert!(as_of().await <= app.clock.now().to_string());
     let silent = count_elsewhere(&app, &owner.project, &key, app.clock.now().date(), 1).await;
-    // From here on the other one is behind.
+    // From here on, the other server is behind.
     app.flush_usage().await;
     let held = as_of().await;
     app.clock.advance(HOUR);
@@ -203,7 +203,7 @@ async fn an_answer_says_how_far_it_reaches_and_a_silent_server_holds_that_back()
 }
 
 #[tokio::test]
-async fn a_machine_whose_clock_is_wrong_ends_no_month() {
+async fn machine_with_a_wrong_clock_does_not_make_a_month_final() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;

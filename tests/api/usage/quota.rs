@@ -1,4 +1,4 @@
-//! What the operator includes and allows, and what happens beyond.
+//! Quotas of requests: included volume and hard limit.
 
 use cloudapi::usage::flush;
 use serde_json::{Value, json};
@@ -10,13 +10,13 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_project_at_its_hard_limit_is_refused_until_the_month_is_over_or_the_operator_allows_more() {
+async fn hard_limit_rejects_requests_until_the_next_month_or_a_higher_limit() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (key, other) = (owner.key().await, app.owner().await);
     let (token, elsewhere) = (key.token(&["users:read"]).await, other.key().await);
     set_quota(&app, &owner.project, None, Some(4)).await;
-    assert_eq!(requests(&app, &key).await, 2); // the key and the token were made
+    assert_eq!(requests(&app, &key).await, 2); // creation of the key and of the token
     key.get("/v1/projects").await.ok(); // 4
     app.flush_usage().await;
     let end = this_month(&app).end();
@@ -28,14 +28,14 @@ async fn a_project_at_its_hard_limit_is_refused_until_the_month_is_over_or_the_o
     let problem = refused.problem(429, "quota_exceeded");
     assert!(problem["detail"].as_str().unwrap().contains(&end.to_string()), "{problem}");
     token.get("/v1/users").await.problem(429, "quota_exceeded");
-    // What is wrong with a request for other reasons is said first; whoever does not pay for it is not held up.
+    // Other errors take precedence, and other projects are not affected.
     app.nobody().get("/v1/projects").await.problem(401, "missing_credentials");
     token.get("/v1/keys").await.problem(403, "insufficient_scope");
     elsewhere.get("/v1/projects").await.ok();
     app.flush_usage().await;
-    // People can look, and end what uses so much.
+    // Sessions still work: users can read the usage and revoke credentials.
     let usage = owner.get(&format!("/v1/usage?project_id={}", owner.project)).await.ok();
-    assert_eq!(usage["requests"], 4 + 1, "the refusals did not count, but for the 403");
+    assert_eq!(usage["requests"], 4 + 1, "of the rejected requests, only the 403 must count");
     owner.delete(&format!("/v1/tokens/{}", token.id)).await.ok();
 
     set_quota(&app, &owner.project, None, Some(100)).await;
@@ -52,7 +52,7 @@ async fn a_project_at_its_hard_limit_is_refused_until_the_month_is_over_or_the_o
 }
 
 #[tokio::test]
-async fn the_operator_says_and_sees_what_a_project_includes_and_allows() {
+async fn operator_sets_and_shows_included_volume_and_hard_limit() {
     let database = cluster::empty_database().await;
     let deployment = Deployment::new();
     let run = |arguments: &[&str]| deployment.run_on(&database, arguments);
@@ -84,24 +84,24 @@ async fn the_operator_says_and_sees_what_a_project_includes_and_allows() {
 }
 
 #[tokio::test]
-async fn a_hard_limit_holds_on_every_server_within_two_flushes() {
+async fn hard_limit_takes_effect_on_every_server_within_two_flushes() {
     let app = TestApp::start().await;
     let beside = app.start_beside(Default::default()).await;
     let owner = app.owner().await;
     let key = owner.key().await;
     set_quota(&app, &owner.project, None, Some(1)).await;
-    // Nobody flushes here but the servers themselves.
+    // Only the servers flush here, not the test.
     let there = crate::support::Bearer { app: &beside, secret: key.secret.clone() };
-    eventually("both refuse", async || {
+    eventually("both servers to reject requests", async || {
         let refused = [key.get("/v1/projects").await, there.get("/v1/projects").await];
         refused.iter().all(|reply| reply.status == 429).then_some(())
     })
     .await;
 }
 
-/// What a project was told of its quotas: of which, at which share, of how much.
+/// Quota events of a project: type, quota, percentage and bound.
 async fn told(owner: &Session<'_>, reader: &impl Identity) -> Vec<(String, String, u64, u64)> {
-    // What comes after it is sealed: so is what was staged before.
+    // A later event is sealed, so everything staged before it is too.
     happen(owner, reader).await;
     let of_quota = |event: &Value| {
         let (kind, changes) = (event["type"].as_str()?, &event["data"]["changes"]);
@@ -121,13 +121,13 @@ fn notice(quota: &str, percent: u64, bound: u64) -> (String, String, u64, u64) {
 }
 
 #[tokio::test]
-async fn a_project_is_told_once_of_each_share_of_each_bound_whoever_sees_it_and_however_often() {
+async fn each_quota_threshold_causes_one_event_across_servers() {
     let app = TestApp::start().await;
     let beside = app.start_beside(Default::default()).await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let used = counted(&owner.project, &key, app.clock.now().date());
-    // Some dozens more are what the test itself asks for.
+    // The test's own requests add a few dozen.
     let use_more = async |requests: usize| {
         (0..requests).for_each(|_| app.meter.count(&used, app.clock.now()));
         app.flush_usage().await;
@@ -139,7 +139,7 @@ async fn a_project_is_told_once_of_each_share_of_each_bound_whoever_sees_it_and_
     let mut all = vec![notice("included", 80, 10_000)];
     assert_eq!(told(&owner, &key).await, all);
     use_more(2_000).await;
-    // By several at the same time and again, and by one that has just been started and remembers nothing.
+    // Repeated by several servers concurrently, and by a new server without state.
     for _ in 0..3 {
         let (here, there) = tokio::join!(
             flush::refresh(&app.quota, &app.db, &app.clock),
@@ -151,7 +151,7 @@ async fn a_project_is_told_once_of_each_share_of_each_bound_whoever_sees_it_and_
     all.push(notice("included", 100, 10_000));
     assert_eq!(told(&owner, &key).await, all);
 
-    // Another bound is another; one that is set back is not.
+    // A new bound causes an event; a bound that was set before does not.
     for (bound, is_news) in [(12_000, true), (10_000, false), (12_000, false)] {
         set_quota(&app, &owner.project, Some(bound), None).await;
         app.flush_usage().await;
@@ -159,7 +159,7 @@ async fn a_project_is_told_once_of_each_share_of_each_bound_whoever_sees_it_and_
         assert_eq!(told(&owner, &key).await, all);
     }
 
-    // A hard limit is told of beside what is included, and both shares when both are reached at once.
+    // A hard limit has separate events, and both thresholds when both are reached together.
     set_quota(&app, &owner.project, None, Some(10_000)).await;
     app.flush_usage().await;
     all.extend([notice("hard_limit", 80, 10_000), notice("hard_limit", 100, 10_000)]);
@@ -167,7 +167,7 @@ async fn a_project_is_told_once_of_each_share_of_each_bound_whoever_sees_it_and_
     app.flush_usage().await;
     assert_eq!(told(&owner, &key).await, all);
 
-    // The next month is another one.
+    // The next month starts without events.
     let month = this_month(&app);
     go_beyond(&app, month, HOUR);
     app.flush_usage().await;

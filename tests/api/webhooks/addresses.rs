@@ -1,4 +1,4 @@
-//! Where nothing is sent, whatever a name or an answer says; and what is made of strange answers.
+//! Disallowed addresses, DNS, redirects, TLS, and malformed responses of receivers.
 
 use std::{
     collections::VecDeque,
@@ -22,7 +22,7 @@ use crate::support::{
     receiver::{Manner, Receiver},
 };
 
-/// The first attempt at the only delivery of a key that is made now.
+/// Creates a key and waits for the first attempt at its delivery.
 async fn first_attempt(owner: &Session<'_>, hook: &Value) -> Value {
     owner.key().await;
     eventually("an attempt", async || {
@@ -32,8 +32,7 @@ async fn first_attempt(owner: &Session<'_>, hook: &Value) -> Value {
     .await
 }
 
-/// A server whose names lead where each answer in turn says, the last one again and again, and which may send to
-/// 127.0.0.2.
+/// A server that may send to 127.0.0.2. Each lookup returns the next answer; the last one repeats.
 async fn with_names(answers: &[&[&str]]) -> TestApp {
     let answers: VecDeque<Vec<IpAddr>> =
         answers.iter().map(|answer| answer.iter().map(|address| address.parse().unwrap()).collect()).collect();
@@ -47,10 +46,10 @@ async fn with_names(answers: &[&[&str]]) -> TestApp {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_this_machine_is_not_connected_to() {
+async fn name_that_resolves_to_this_machine_is_not_connected_to() {
     let (app, receiver) = (TestApp::start().await, Receiver::start().await);
     let owner = app.owner().await;
-    // A real name, by the system's resolver.
+    // Resolved by the system's resolver.
     let url = format!("https://localhost:{}/", receiver.address.port());
     let hook = webhook(&owner, &url, json!({ "event_types": ["key.created"] })).await;
     let attempt = first_attempt(&owner, &hook).await;
@@ -59,7 +58,7 @@ async fn a_name_that_leads_to_this_machine_is_not_connected_to() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_exist_is_told_as_such() {
+async fn nonexistent_name_is_reported_as_name_not_found() {
     let app = TestApp::start_with(here(soon())).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, "https://receiver.invalid/", json!({ "event_types": ["key.created"] })).await;
@@ -67,7 +66,7 @@ async fn a_name_that_does_not_exist_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_bound_anew_between_two_attempts_is_vetted_anew() {
+async fn name_that_resolves_differently_is_checked_at_each_attempt() {
     let app = with_names(&[&["127.0.0.2"], &["127.0.0.1"]]).await;
     let (allowed, victim) = Receiver::start_pair().await;
     let owner = app.owner().await;
@@ -81,14 +80,14 @@ async fn a_name_that_is_bound_anew_between_two_attempts_is_vetted_anew() {
         (attempts.len() >= 2).then_some(attempts)
     })
     .await;
-    // What was looked up for an attempt is what was connected to: no second look in between.
+    // Each attempt connects to the address that it looked up and checked, without a second lookup.
     assert_eq!((&attempts[0]["status_code"], &attempts[1]["error"]), (&json!(500), &json!("address_not_allowed")));
     assert_eq!((allowed.connections(), victim.connections()), (1, 0));
     assert_eq!(allowed.received()[0].header("host"), format!("receiver.example:{}", allowed.address.port()));
 }
 
 #[tokio::test]
-async fn of_a_names_addresses_only_those_that_are_fit_are_connected_to() {
+async fn only_allowed_addresses_of_a_name_are_connected_to() {
     let app = with_names(&[&["127.0.0.1", "::1", "127.0.0.3", "127.0.0.2"]]).await;
     let (allowed, victim) = Receiver::start_pair().await;
     let owner = app.owner().await;
@@ -99,12 +98,12 @@ async fn of_a_names_addresses_only_those_that_are_fit_are_connected_to() {
 }
 
 #[tokio::test]
-async fn an_address_that_was_allowed_once_is_vetted_when_it_is_sent_to() {
+async fn address_allowed_at_creation_is_checked_again_when_sending() {
     let (app, receiver) = world(soon()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"], "enabled": false })).await;
     drop(owner.patch(&super::path(&hook), json!({ "enabled": true })).await.ok());
-    // The operator has changed their mind: so another server says, which is the only one that sends.
+    // As if the operator had changed the setting: on this other server, the address is not allowed.
     let other = TestApp::start_with(AppOptions::default()).await;
     let stranger = other.owner().await;
     let there = webhook(&stranger, "https://receiver.invalid/", json!({ "event_types": ["key.created"] })).await;
@@ -114,7 +113,7 @@ async fn an_address_that_was_allowed_once_is_vetted_when_it_is_sent_to() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_a_failure_and_nobody_goes_there() {
+async fn redirect_is_a_failure_and_not_followed() {
     let (app, receiver) = world(soon()).await;
     let victim = Receiver::start().await;
     let owner = app.owner().await;
@@ -141,7 +140,7 @@ async fn a_redirect_is_a_failure_and_nobody_goes_there() {
 }
 
 #[tokio::test]
-async fn strange_answers_are_told_in_a_word_and_read_no_further_than_needed() {
+async fn malformed_responses_are_reported_and_long_ones_are_not_read_to_the_end() {
     let (app, receiver) = world(soon()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -169,27 +168,27 @@ async fn strange_answers_are_told_in_a_word_and_read_no_further_than_needed() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_never_answers_is_hung_up_on() {
+async fn receiver_that_never_responds_times_out() {
     let (app, receiver) = world(Pace { exchange: Duration::from_millis(100), ..soon() }).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     receiver.set(Manner::Hang);
     let attempt = first_attempt(&owner, &hook).await;
     assert_eq!(attempt["error"], "timeout");
-    // Sooner than it is by default.
+    // Shorter than the default timeout.
     let longest = u64::try_from(Pace::default().exchange.as_millis()).unwrap();
     assert!((100..longest).contains(&attempt["duration_ms"].as_u64().unwrap()), "{attempt}");
 }
 
 #[tokio::test]
-async fn over_https_the_receivers_certificate_must_be_one_that_the_machine_trusts() {
+async fn https_receiver_must_have_a_certificate_that_the_machine_trusts() {
     let (trusted, other) = (Certificate::new(), Certificate::new());
     let receiver = Receiver::start_with_tls(&trusted).await;
     let impostor = Receiver::start_with_tls(&other).await;
     let deployment = Deployment::new();
     let mut command = deployment.command(&["serve"]);
     command.env("SSL_CERT_FILE", trusted.cert()).env("CLOUDAPI_WEBHOOK_ALLOW", "127.0.0.0/8,::1");
-    // Nothing of the environment comes in between.
+    // Proxy settings of the environment must have no effect.
     for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         command.env(proxy, "http://127.0.0.1:1");
     }

@@ -1,4 +1,4 @@
-//! What is sent, and what is done about receivers that do not take it.
+//! Content of deliveries, and retries for receivers that fail.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn an_event_is_sent_once_signed_and_in_the_form_of_a_cloudevent() {
+async fn event_is_sent_once_as_a_signed_cloudevent() {
     let (app, receiver) = world(soon()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -60,7 +60,7 @@ async fn an_event_is_sent_once_signed_and_in_the_form_of_a_cloudevent() {
 }
 
 #[tokio::test]
-async fn a_requests_trace_goes_on_in_its_entry_its_event_and_what_is_sent_because_of_it() {
+async fn trace_of_a_request_continues_in_its_audit_entry_event_and_delivery() {
     let (app, receiver) = world(soon()).await;
     let owner = app.owner().await;
     webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -75,14 +75,14 @@ async fn a_requests_trace_goes_on_in_its_entry_its_event_and_what_is_sent_becaus
     assert_eq!(owner.get(&path).await.ok()["data"][0]["traceparent"], told);
     for one in [&sent, &told] {
         assert!(one.starts_with(&format!("00-{trace}-")) && one.ends_with("-01"), "{one}");
-        // A step of its own.
+        // With a new span ID.
         assert!(!one.contains(step), "{one}");
     }
     assert_ne!(sent, told);
 }
 
 #[tokio::test]
-async fn a_webhook_is_sent_what_it_asked_for_of_its_own_project() {
+async fn webhook_receives_only_subscribed_events_of_its_project() {
     let (app, receiver) = world(soon()).await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created", "key.revoked"] })).await;
@@ -94,18 +94,18 @@ async fn a_webhook_is_sent_what_it_asked_for_of_its_own_project() {
         receiver.wait_for(wanted, 1).await;
     }
     let types: Vec<String> = receiver.received().iter().map(Received::event_type).collect();
-    // In whichever order: several are sent at a time.
+    // In any order: several are sent concurrently.
     let mut ours: Vec<_> = types.iter().filter(|one| one.starts_with("key")).collect();
     ours.sort_unstable();
     assert_eq!(ours, ["key.created", "key.revoked"]);
-    // A webhook that is sent everything is told of its own making, too.
+    // A webhook with all events also receives its own creation.
     let made = receiver.wait_for("webhook.created", 1).await;
     assert_eq!(made.event()["subject"], everything["id"]);
     assert!(!String::from_utf8(made.body).unwrap().contains("whsec_"));
 }
 
 #[tokio::test]
-async fn a_test_goes_to_the_webhook_that_is_tested_alone_whatever_it_asked_for() {
+async fn test_event_goes_only_to_the_tested_webhook_regardless_of_its_event_types() {
     let (app, receiver) = world(soon()).await;
     let owner = app.owner().await;
     let narrow = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.revoked"] })).await;
@@ -120,7 +120,7 @@ async fn a_test_goes_to_the_webhook_that_is_tested_alone_whatever_it_asked_for()
 }
 
 #[tokio::test]
-async fn a_receiver_that_fails_is_sent_the_same_again_until_it_takes_it() {
+async fn failing_receiver_gets_the_same_delivery_until_it_accepts_it() {
     let (app, receiver) = world(soon()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -142,15 +142,15 @@ async fn a_receiver_that_fails_is_sent_the_same_again_until_it_takes_it() {
     let numbers: Vec<_> = attempts.iter().map(|attempt| attempt["number"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (1..=attempts.len() as u64).collect::<Vec<_>>());
     assert_eq!(attempts.last().unwrap()["status_code"], 204);
-    // Noted by itself, after the attempt.
+    // Recorded separately, after the attempt.
     let is_well = async || owner.get(&path(&hook)).await.ok()["failing_since"].is_null().then_some(());
-    eventually("it does not fail any more", is_well).await;
-    // What a receiver says is never kept.
+    eventually("failing_since to be cleared", is_well).await;
+    // The response body of a receiver is never stored.
     assert!(!delivery.to_string().contains("hello"));
 }
 
 #[tokio::test]
-async fn an_event_is_given_up_after_its_time_and_sent_once_more_when_that_is_asked_for() {
+async fn delivery_fails_after_its_retry_period_and_can_be_redelivered() {
     let (app, receiver) = world(Pace { retry_for: Duration::from_millis(200), ..soon() }).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -174,13 +174,13 @@ async fn an_event_is_given_up_after_its_time_and_sent_once_more_when_that_is_ask
     let received = receiver.received();
     assert_eq!(received.len(), tried + 1);
     assert_eq!(received[tried].header("webhook-id"), received[0].header("webhook-id"));
-    // The same asking is one.
+    // A retry with the same `Idempotency-Key` does not redeliver again.
     assert_eq!(send().await.header("idempotent-replayed"), Some("true"));
     assert_eq!(deliveries(&owner, &hook, "key.created").await[0]["status"], "delivered");
 }
 
 #[tokio::test]
-async fn while_a_secret_is_rotated_either_verifies_what_is_sent_and_then_the_new_one_alone() {
+async fn both_secrets_sign_during_rotation_overlap_and_then_only_the_new_one() {
     let (app, receiver) = world(soon()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -208,7 +208,7 @@ async fn while_a_secret_is_rotated_either_verifies_what_is_sent_and_then_the_new
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_gone_is_not_asked_again_until_its_webhook_is_enabled() {
+async fn webhook_of_a_receiver_that_responds_410_is_disabled_until_enabled_again() {
     let (app, receiver) = world(soon()).await;
     let (owner, other) = (app.owner().await, Receiver::start().await);
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -225,7 +225,7 @@ async fn a_receiver_that_is_gone_is_not_asked_again_until_its_webhook_is_enabled
     assert_eq!((&disabled["enabled"], &disabled["disabled_reason"]), (&json!(false), &json!("gone")));
     let asked = receiver.received().len();
     assert_eq!(asked, 1);
-    // What has happened meanwhile, and can be read as an event, is not sent, not even later.
+    // Events that occur meanwhile are not sent, not even later.
     happen(&owner, &key).await;
     owner.post_empty(&format!("{}/test", path(&hook))).await.problem(409, "webhook_disabled");
     let delivery = &deliveries(&owner, &hook, "key.created").await[0];
@@ -241,7 +241,7 @@ async fn a_receiver_that_is_gone_is_not_asked_again_until_its_webhook_is_enabled
 }
 
 #[tokio::test]
-async fn what_happens_to_webhooks_is_told_as_it_is_described() {
+async fn webhook_events_match_their_schemas() {
     let (app, receiver) = world(soon()).await;
     let (owner, everything) = (app.owner().await, Receiver::start().await);
     webhook(&owner, &everything.url(), json!({})).await;
@@ -249,8 +249,8 @@ async fn what_happens_to_webhooks_is_told_as_it_is_described() {
     owner.patch(&path(&hook), json!({ "description": "y" })).await.ok();
     owner.post(&format!("{}/rotate-secret", path(&hook)), json!({})).await.created();
     receiver.wait_for("webhook.secret_rotated", 1).await;
-    // What is told besides may come later, and is not what is to be refused.
-    eventually("all is delivered", async || {
+    // Deliver the other events first, so that the receiver rejects only the test event.
+    eventually("all deliveries", async || {
         let pending = owner.get(&format!("{}/deliveries?status=pending", path(&hook))).await.ok();
         (pending["data"] == json!([])).then_some(())
     })
@@ -263,34 +263,34 @@ async fn what_happens_to_webhooks_is_told_as_it_is_described() {
     for (event_type, count) in [("webhook.created", 2), ("webhook.updated", 1), ("webhook.secret_rotated", 1)] {
         everything.wait_for(event_type, count).await;
     }
-    // What it is told has been held to its description on the way. The test was another's.
+    // The receiver has validated each event against its schema. The test event went to the other webhook.
     assert_eq!(receiver.wait_for("webhook.tested", 1).await.event()["subject"], hook["id"]);
     assert!(everything.of_type("webhook.tested").is_empty());
 }
 
 #[tokio::test]
-async fn a_receiver_that_has_failed_for_days_is_given_up() {
+async fn webhook_is_disabled_after_its_receiver_fails_for_too_long() {
     let pace = Pace { give_up_after: Duration::from_millis(150), give_up_failures: 4, ..soon() };
     let (app, receiver) = world(pace).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     receiver.answers("500 Internal Server Error");
     owner.key().await;
-    let disabled = eventually("it is disabled", async || {
+    let disabled = eventually("the webhook to be disabled", async || {
         Some(owner.get(&path(&hook)).await.ok()).filter(|hook| hook["enabled"] == false)
     })
     .await;
     assert_eq!(disabled["disabled_reason"], "failing");
     assert!(receiver.received().len() >= 4);
-    eventually("it is counted", async || (app.outbox.figures.disabled() == 1).then_some(())).await;
+    eventually("the count of disabled webhooks", async || (app.outbox.figures.disabled() == 1).then_some(())).await;
 }
 
 #[tokio::test]
-async fn what_has_waited_too_long_at_a_disabled_webhook_is_not_sent_when_it_is_enabled() {
+async fn delivery_that_waited_too_long_at_a_disabled_webhook_fails_when_it_is_enabled() {
     let (app, receiver) = world(Pace { longest_pause: Duration::from_secs(3600), ..soon() }).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
-    // For so long nothing is on its way.
+    // No attempt is made during this time.
     receiver.set(Manner::Answer("503 Service Unavailable", "retry-after: 1800\r\n".into()));
     owner.key().await;
     attempted_once(&owner, &hook).await;
@@ -309,7 +309,7 @@ async fn what_has_waited_too_long_at_a_disabled_webhook_is_not_sent_when_it_is_e
     assert_eq!(receiver.received().len(), 1);
 }
 
-/// The only delivery of a key that was made, once it was tried.
+/// Waits for the first attempt at the only `key.created` delivery.
 async fn attempted_once(owner: &Session<'_>, hook: &Value) -> Value {
     eventually("one attempt", async || {
         let found = deliveries(owner, hook, "key.created").await;
@@ -318,7 +318,7 @@ async fn attempted_once(owner: &Session<'_>, hook: &Value) -> Value {
     .await
 }
 
-/// How long a delivery waits after a response with this `Retry-After`, where it may wait for an hour.
+/// Wait of a delivery after a response with these headers, with a longest pause of one hour.
 async fn wait_after(status: &'static str, headers: String) -> Duration {
     let (app, receiver) = world(Pace { longest_pause: Duration::from_secs(3600), ..soon() }).await;
     let owner = app.owner().await;
@@ -331,13 +331,13 @@ async fn wait_after(status: &'static str, headers: String) -> Duration {
 }
 
 #[tokio::test]
-async fn a_receiver_that_says_when_to_come_again_is_not_asked_sooner() {
+async fn retry_after_of_a_receiver_is_respected() {
     let wait = wait_after("429 Too Many Requests", "retry-after: 1800\r\n".into()).await;
     assert!(wait > Duration::from_secs(1700), "{wait:?}");
 }
 
 #[tokio::test]
-async fn a_receiver_may_say_that_with_a_date_in_any_format() {
+async fn retry_after_may_be_a_date_in_any_http_format() {
     for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
         let headers = format!("date: Sun, 06 Nov 1994 08:19:37 GMT\r\nretry-after: {date}\r\n");
         let wait = wait_after("503 Service Unavailable", headers).await;
@@ -346,7 +346,7 @@ async fn a_receiver_may_say_that_with_a_date_in_any_format() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_asks_to_wait_for_years_is_asked_again_within_the_longest_pause() {
+async fn retry_after_of_years_is_capped_at_the_longest_pause() {
     for asked in ["99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
         let wait = wait_after("503 Service Unavailable", format!("retry-after: {asked}\r\n")).await;
         assert!(wait > Duration::from_secs(3000) && wait <= Duration::from_secs(3600), "{asked}: {wait:?}");

@@ -1,4 +1,4 @@
-//! Making, changing, rotating and deleting webhooks.
+//! Creating, updating, rotating and deleting webhooks.
 
 use cloudapi::base::{action::Action, role::Role};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{NOWHERE as URL, here, path, soon, webhook};
 use crate::support::{Identity, TestApp, eventually};
 
-/// The audit trail's entry of this action, once it is sealed.
+/// Waits for the sealed audit entry of this action.
 async fn entry(app: &TestApp, action: &str) -> Value {
     eventually(action, async || {
         let sql = "SELECT payload FROM audit_entries WHERE action = $1";
@@ -17,7 +17,7 @@ async fn entry(app: &TestApp, action: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_webhook_is_shown_with_its_secret_once_and_otherwise_the_same_everywhere() {
+async fn webhook_secret_is_shown_once_and_the_webhook_is_the_same_in_every_response() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let body = json!({ "project_id": owner.project, "url": URL, "event_types": ["key.created"], "description": "billing", "enabled": false });
@@ -40,7 +40,7 @@ async fn a_webhook_is_shown_with_its_secret_once_and_otherwise_the_same_everywhe
 }
 
 #[tokio::test]
-async fn a_webhook_made_with_its_url_alone_is_sent_everything() {
+async fn webhook_created_with_only_a_url_receives_all_events() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let made = webhook(&owner, URL, json!({})).await;
@@ -48,7 +48,7 @@ async fn a_webhook_made_with_its_url_alone_is_sent_everything() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_is_made_twice_with_one_idempotency_key_is_one_with_one_secret() {
+async fn creation_and_rotation_with_an_idempotency_key_replay_the_same_secret() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let body = json!({ "project_id": owner.project, "url": URL });
@@ -65,7 +65,7 @@ async fn a_webhook_that_is_made_twice_with_one_idempotency_key_is_one_with_one_s
 }
 
 #[tokio::test]
-async fn sessions_and_keys_with_the_scopes_manage_webhooks_and_tokens_do_not() {
+async fn sessions_and_keys_can_manage_webhooks_and_tokens_cannot() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "scopes": ["webhooks:read", "webhooks:write", "tokens:write"] })).await;
@@ -84,7 +84,7 @@ async fn sessions_and_keys_with_the_scopes_manage_webhooks_and_tokens_do_not() {
 }
 
 #[tokio::test]
-async fn a_type_that_there_is_not_is_told_with_the_nearest_that_there_is() {
+async fn unknown_event_type_is_rejected_with_a_suggestion() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let refused = async |types: Value| {
@@ -96,7 +96,7 @@ async fn a_type_that_there_is_not_is_told_with_the_nearest_that_there_is() {
     let (member, detail) = refused(json!(["key.created", "key.craeted"])).await;
     assert_eq!(member, ("#/event_types/1".to_owned(), "unknown_value".to_owned()));
     assert!(detail.contains("did you mean 'key.created'?"), "{detail}");
-    // In the trail, and no event.
+    // An audit action that is not an event.
     assert_eq!(refused(json!(["session.created"])).await.0.1, "unknown_value");
     assert_eq!(refused(json!(["key.created", "key.created"])).await.0.1, "out_of_range");
     let all: Vec<&str> = Action::events().map(Action::as_str).collect();
@@ -104,7 +104,7 @@ async fn a_type_that_there_is_not_is_told_with_the_nearest_that_there_is() {
 }
 
 #[tokio::test]
-async fn a_url_that_nothing_may_be_sent_to_is_refused_at_once_in_creation_and_change() {
+async fn disallowed_url_is_rejected_on_create_and_update() {
     let app = TestApp::start_with(here(soon())).await;
     let owner = app.owner().await;
     let made = webhook(&owner, "http://127.0.0.1:1/", json!({ "enabled": false })).await;
@@ -123,7 +123,7 @@ async fn a_url_that_nothing_may_be_sent_to_is_refused_at_once_in_creation_and_ch
     }
     let body = json!({ "project_id": owner.project, "url": "not a url" });
     assert_eq!(owner.post("/v1/webhooks", body).await.invalid_member().0, "#/url");
-    // Without the operator's leave, not even that.
+    // Without the operator's setting, this address is rejected too.
     let strict = app.start_beside(Default::default()).await;
     let body = json!({ "project_id": owner.project, "url": "https://127.0.0.1:1/" });
     let request = strict.http.post(format!("{}/v1/webhooks", strict.url)).bearer_auth(&owner.secret);
@@ -132,7 +132,7 @@ async fn a_url_that_nothing_may_be_sent_to_is_refused_at_once_in_creation_and_ch
 }
 
 #[tokio::test]
-async fn a_project_has_twenty_webhooks_at_most_even_when_they_are_made_at_once() {
+async fn project_has_at_most_twenty_webhooks_even_if_created_concurrently() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let making = (0..24)
@@ -144,7 +144,7 @@ async fn a_project_has_twenty_webhooks_at_most_even_when_they_are_made_at_once()
 }
 
 #[tokio::test]
-async fn a_change_is_told_of_with_the_old_and_the_new() {
+async fn update_is_audited_with_previous_and_new_values() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let made = webhook(&owner, URL, json!({ "event_types": ["key.created"] })).await;
@@ -155,7 +155,7 @@ async fn a_change_is_told_of_with_the_old_and_the_new() {
 }
 
 #[tokio::test]
-async fn a_webhook_has_two_live_secrets_at_most() {
+async fn webhook_has_at_most_two_valid_secrets() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let made = webhook(&owner, URL, json!({})).await;
@@ -175,7 +175,7 @@ async fn a_webhook_has_two_live_secrets_at_most() {
 }
 
 #[tokio::test]
-async fn a_disabled_webhook_is_not_tested() {
+async fn disabled_webhook_cannot_be_tested() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let made = webhook(&owner, URL, json!({ "enabled": false })).await;

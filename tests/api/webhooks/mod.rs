@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Identity, Session, TestApp, eventually, receiver::Receiver};
 
-/// As the product has it, but soon: what is waited for comes in milliseconds.
+/// The default pace, but with pauses of milliseconds.
 fn soon() -> Pace {
     Pace {
         poll: Duration::from_millis(20),
@@ -26,16 +26,16 @@ fn soon() -> Pace {
     }
 }
 
-/// An operator who allows receivers on this machine.
+/// Options that allow receivers on this machine.
 fn here(pace: Pace) -> AppOptions {
     let webhooks = WebhookOptions { allowed: vec!["127.0.0.0/8".parse().unwrap()], pace, ..WebhookOptions::default() };
     AppOptions { webhooks, ..AppOptions::default() }
 }
 
-/// A URL that may be sent to, and whose name leads nowhere: no test speaks to anybody else's machine.
+/// An allowed URL whose host does not resolve: no test connects to another machine.
 const NOWHERE: &str = "https://receiver.invalid/hooks";
 
-/// A webhook with these members for the user's project.
+/// Creates a webhook with these members for the user's project.
 async fn webhook(owner: &Session<'_>, url: &str, mut members: Value) -> Value {
     members["project_id"] = json!(owner.project);
     members["url"] = json!(url);
@@ -47,16 +47,16 @@ fn path(webhook: &Value) -> String {
     format!("/v1/webhooks/{}", webhook["id"].as_str().unwrap())
 }
 
-/// The deliveries of a webhook of one type, oldest first.
+/// Deliveries of one event type to a webhook, oldest first.
 async fn deliveries(owner: &Session<'_>, webhook: &Value, event_type: &str) -> Vec<Value> {
     let listed = owner.get(&format!("{}/deliveries?limit=100", path(webhook))).await.ok();
     let of_type = |delivery: &&Value| delivery["event_type"] == event_type;
     listed["data"].as_array().unwrap().iter().filter(of_type).cloned().collect()
 }
 
-/// Waits until the only delivery of this type stands so.
+/// Waits until the only delivery of this type has this status.
 async fn delivered(owner: &Session<'_>, webhook: &Value, event_type: &str, status: &str) -> Value {
-    eventually(&format!("{event_type} is {status}"), async || {
+    eventually(&format!("{event_type} to be {status}"), async || {
         let found = deliveries(owner, webhook, event_type).await;
         assert!(found.len() <= 1, "{found:?}");
         found.into_iter().find(|delivery| delivery["status"] == status)
@@ -64,14 +64,14 @@ async fn delivered(owner: &Session<'_>, webhook: &Value, event_type: &str, statu
     .await
 }
 
-/// Waits until a server has counted as many attempts that ended so: it counts them when the database knows.
+/// Waits until a server has counted this many attempts with this outcome. It counts them after the database commit.
 async fn counted(app: &TestApp, outcome: Outcome, count: u64) {
     let what = format!("{count} of {outcome:?}");
     eventually(&what, async || (app.outbox.figures.count(outcome) >= count).then_some(())).await;
     assert_eq!(app.outbox.figures.count(outcome), count, "{outcome:?}");
 }
 
-/// A server, and a receiver on the same machine, which the operator allows.
+/// A server, and an allowed receiver on the same machine.
 async fn world(pace: Pace) -> (TestApp, Receiver) {
     (TestApp::start_with(here(pace)).await, Receiver::start().await)
 }

@@ -1,4 +1,4 @@
-//! What fails because of this server, its machine or its network, and a receiver with addresses that do not answer.
+//! Failures caused by this server, its machine or its network, and receivers with unresponsive addresses.
 
 use std::{
     io,
@@ -23,7 +23,7 @@ use crate::support::{Identity, TestApp, eventually, receiver::Receiver};
 
 type MakeError = fn() -> io::Error;
 
-/// How a resolver or a socket fails when this machine is at fault, and the word for it.
+/// Errors of a resolver or socket that are this machine's fault, with the reported `error`.
 const OURS: [(MakeError, &str); 8] = [
     (|| os(Errno::EMFILE), "out_of_resources"),
     (|| os(Errno::ENFILE), "out_of_resources"),
@@ -42,7 +42,7 @@ fn os(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
 }
 
-/// A server that disables a webhook at the second failure of its receiver, whose names resolve as `find` says.
+/// A server that disables a webhook at its receiver's second failure. Names resolve to the result of `find`.
 async fn impatient(find: impl Fn() -> io::Result<Vec<&'static str>> + Send + Sync + 'static) -> TestApp {
     let resolver =
         Resolver::Given(Arc::new(move |_| Ok(find()?.into_iter().map(|address| address.parse().unwrap()).collect())));
@@ -67,7 +67,7 @@ async fn failure_of_this_server_is_recorded_as_its_own_and_never_disables_the_we
     let url = format!("http://receiver.example:{}/", receiver.address.port());
     let hook = webhook(&owner, &url, json!({ "event_types": ["key.created"] })).await;
     owner.key().await;
-    // It arrives as soon as the server can send it.
+    // Delivered as soon as the server can send.
     let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
     let attempts = delivery["attempts"].as_array().unwrap();
     for (attempt, (_, word)) in attempts.iter().zip(OURS) {
@@ -94,7 +94,7 @@ async fn failure_of_the_receiver_counts_against_it() {
     assert_eq!((&attempt["error"], &attempt["cause"]), (&json!("name_not_found"), &json!("receiver")));
 }
 
-/// An address that does not answer: a listener whose queue is full. It stays so while this is held.
+/// An unresponsive address: a listener whose backlog is full, as long as the result is held.
 async fn unresponsive(address: SocketAddr) -> (TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(address).unwrap();
@@ -107,7 +107,7 @@ async fn unresponsive(address: SocketAddr) -> (TcpListener, Vec<TcpStream>) {
 }
 
 #[tokio::test]
-async fn addresses_that_do_not_answer_leave_time_for_the_one_that_does() {
+async fn unresponsive_addresses_leave_time_for_a_responsive_one() {
     const DEAD: [&str; 5] = ["127.0.0.11", "127.0.0.12", "127.0.0.13", "127.0.0.14", "127.0.0.15"];
     let resolver = Resolver::Given(Arc::new(|_| {
         Ok(DEAD.into_iter().chain(["127.0.0.2"]).map(|address| address.parse().unwrap()).collect())
@@ -125,7 +125,7 @@ async fn addresses_that_do_not_answer_leave_time_for_the_one_that_does() {
     let hook = webhook(&owner, &url, json!({ "event_types": ["key.created"] })).await;
     owner.key().await;
     let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
-    // One after the other, they would take the whole time that an exchange may take.
+    // Tried one after the other, they would use up the time limit of the exchange.
     assert_eq!(delivery["attempts"].as_array().unwrap().len(), 1, "{delivery}");
     assert_eq!(delivery["attempts"][0]["status_code"], 200);
     assert_eq!(receiver.received().len(), 1);

@@ -1,4 +1,4 @@
-//! How deliveries wait for their turn: whoever sends them, whoever fails, and whoever dies meanwhile.
+//! The delivery queue: fairness between receivers, several servers, and servers that fail.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::support::{
     receiver::{Manner, Receiver},
 };
 
-/// Receivers may take their time.
+/// Long timeouts for slow receivers.
 fn patient() -> Pace {
     Pace { exchange: Duration::from_secs(60), lease: Duration::from_secs(90), ..soon() }
 }
@@ -25,7 +25,7 @@ fn id(webhook: &Value) -> WebhookId {
     webhook["id"].as_str().unwrap().parse().unwrap()
 }
 
-/// Queues the project's last event so many times more for a webhook.
+/// Queues the webhook's delivery `count` more times.
 async fn queue_again(app: &TestApp, webhook: &Value, count: i32) {
     sqlx::query(
         "INSERT INTO webhook_deliveries (id, webhook_id, project_id, event_id, event_type)
@@ -40,7 +40,7 @@ async fn queue_again(app: &TestApp, webhook: &Value, count: i32) {
 }
 
 #[tokio::test]
-async fn a_black_hole_with_five_hundred_deliveries_holds_up_nobody_else() {
+async fn hanging_receiver_with_500_deliveries_does_not_delay_others() {
     let (app, live) = world(patient()).await;
     let hole = Receiver::start().await;
     let owner = app.owner().await;
@@ -55,24 +55,24 @@ async fn a_black_hole_with_five_hundred_deliveries_holds_up_nobody_else() {
         live.wait_for("token.created", count).await;
     }
     assert_eq!(deliveries(&owner, &working, "token.created").await.len(), 6);
-    // One at a time, as long as it has not shown that it works.
+    // One at a time until the receiver has succeeded.
     assert_eq!(hole.received().len(), 1);
-    // A few, when it has; and then the rest.
+    // After a success a few at a time, and then the rest.
     hole.answers("200 OK");
-    eventually("it works", async || (hole.received().len() > 20).then_some(())).await;
+    eventually("the receiver to accept deliveries", async || (hole.received().len() > 20).then_some(())).await;
     hole.set(Manner::Hang);
-    eventually("a few at a time", async || (hole.at_a_time() == 4).then_some(())).await;
+    eventually("four deliveries at a time", async || (hole.at_a_time() == 4).then_some(())).await;
     for count in 7..=9 {
         owner.token(&["users:read"]).await;
         live.wait_for("token.created", count).await;
     }
     assert_eq!(hole.at_a_time(), 4);
     hole.answers("200 OK");
-    eventually("the rest goes on", async || (hole.received().len() > 100).then_some(())).await;
+    eventually("the remaining deliveries", async || (hole.received().len() > 100).then_some(())).await;
 }
 
 #[tokio::test]
-async fn more_black_holes_than_there_are_places_hold_up_nobody_else() {
+async fn more_hanging_receivers_than_slots_do_not_delay_others() {
     let (app, live) = world(patient()).await;
     let hole = Receiver::start().await;
     hole.answers("500 Internal Server Error");
@@ -83,28 +83,28 @@ async fn more_black_holes_than_there_are_places_hold_up_nobody_else() {
         .flat_map(|owner| (0..20).map(|_| webhook(owner, &url, json!({ "event_types": ["key.created"] }))));
     let holes = join_all(holes).await;
     join_all(owners.iter().map(Session::key)).await;
-    eventually("all have failed", async || {
+    eventually("all receivers to fail", async || {
         let sql = "SELECT count(*) FROM webhooks WHERE failing_since IS NOT NULL";
         let failing: i64 = sqlx::query_scalar(sql).fetch_one(&app.db).await.unwrap();
         (failing == holes.len() as i64).then_some(())
     })
     .await;
-    // Each is tried again soon, and now it hangs for longer than anything is waited for here.
+    // Each is retried soon. Now each attempt hangs for longer than this test waits.
     hole.set(Manner::Hang);
     let hanging = async || (hole.at_a_time() == 16).then_some(());
-    eventually("all places for receivers in trouble are taken", hanging).await;
+    eventually("all slots for failing receivers to be taken", hanging).await;
     let owner = app.owner().await;
     webhook(&owner, &live.url(), json!({ "event_types": ["token.created"] })).await;
     for count in 1..=5 {
         owner.token(&["users:read"]).await;
         live.wait_for("token.created", count).await;
     }
-    // None of the holes has made room for that, and none has taken more.
+    // The hanging receivers still use the same number of slots.
     assert_eq!(hole.at_a_time(), 16);
 }
 
 #[tokio::test]
-async fn servers_share_the_work_and_nothing_is_sent_twice() {
+async fn servers_share_deliveries_and_send_nothing_twice() {
     let key = ServerKey::generate();
     let options = || AppOptions { server_key: key.clone(), ..here(patient()) };
     let one = TestApp::start_with(options()).await;
@@ -115,11 +115,11 @@ async fn servers_share_the_work_and_nothing_is_sent_twice() {
         webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     }
     join_all((0..10).map(|_| owner.key())).await;
-    // While nobody has seen it work, each server sends one at a time to each webhook.
-    eventually("both are at work", async || (receiver.received().len() == 20).then_some(())).await;
+    // Until the first success, each server sends one delivery at a time to each webhook.
+    eventually("both servers to send", async || (receiver.received().len() == 20).then_some(())).await;
     receiver.answers("200 OK");
     let done = [&one, &other].map(|app| app.outbox.figures.count(Outcome::Delivered));
-    eventually("all is delivered", async || {
+    eventually("all deliveries", async || {
         let done = [&one, &other].map(|app| app.outbox.figures.count(Outcome::Delivered));
         (done[0] + done[1] == 100).then_some(())
     })
@@ -135,7 +135,7 @@ async fn servers_share_the_work_and_nothing_is_sent_twice() {
 }
 
 #[tokio::test]
-async fn what_a_server_does_not_finish_in_its_time_another_sends_and_the_late_word_does_not_count() {
+async fn delivery_with_an_expired_lease_is_sent_by_another_server_and_the_late_result_ignored() {
     let key = ServerKey::generate();
     let options = |pace| AppOptions { server_key: key.clone(), ..here(pace) };
     let one = TestApp::start_with(options(Pace { lease: Duration::from_millis(200), ..patient() })).await;
@@ -144,11 +144,11 @@ async fn what_a_server_does_not_finish_in_its_time_another_sends_and_the_late_wo
     receiver.set(Manner::Hang);
     owner.key().await;
     receiver.wait_for("key.created", 1).await;
-    // As after kill -9: nothing is heard of who took it. Who takes it now has it for as long as this lasts.
+    // As after kill -9: the first server does not renew its lease. The next lease lasts until the end of the test.
     let other = one.start_beside(options(patient())).await;
     let again = receiver.wait_for("key.created", 2).await;
     assert_eq!(again.header("webhook-id"), receiver.received()[0].header("webhook-id"));
-    // It was not dead, only slow: what it has to say now is about another's delivery.
+    // The first server was only slow. Its result must not change the delivery, which another server has claimed.
     receiver.answers_one(0, "500 Internal Server Error");
     counted(&one, Outcome::Overtaken, 1).await;
     assert_eq!(deliveries(&owner, &hook, "key.created").await[0]["attempts"], json!([]));
@@ -161,7 +161,7 @@ async fn what_a_server_does_not_finish_in_its_time_another_sends_and_the_late_wo
 }
 
 #[tokio::test]
-async fn what_a_stopped_server_was_sending_is_sent_by_another() {
+async fn delivery_of_a_stopped_server_is_sent_by_another() {
     let key = ServerKey::generate();
     let pace = Pace { lease: Duration::from_millis(200), ..patient() };
     let options = || AppOptions { server_key: key.clone(), ..here(pace) };
@@ -176,7 +176,7 @@ async fn what_a_stopped_server_was_sending_is_sent_by_another() {
     drop(one);
     receiver.wait_for("key.created", 2).await;
     receiver.answers("200 OK");
-    eventually("it is delivered", async || {
+    eventually("the delivery", async || {
         let sql = "SELECT status FROM webhook_deliveries WHERE webhook_id = $1";
         let status: String = sqlx::query_scalar(sql).bind(hook).fetch_one(&other.db).await.unwrap();
         (status == "delivered").then_some(())
@@ -185,7 +185,7 @@ async fn what_a_stopped_server_was_sending_is_sent_by_another() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_is_deleted_while_it_is_sent_something_is_gone_and_so_are_its_deliveries() {
+async fn webhook_deleted_during_a_delivery_is_removed_with_its_deliveries() {
     let (app, receiver) = world(patient()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -204,7 +204,7 @@ async fn a_webhook_that_is_deleted_while_it_is_sent_something_is_gone_and_so_are
 }
 
 #[tokio::test]
-async fn an_event_whose_content_was_deleted_is_not_sent_any_more() {
+async fn redacted_event_is_no_longer_sent() {
     let (app, receiver) = world(soon()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -220,7 +220,7 @@ async fn an_event_whose_content_was_deleted_is_not_sent_any_more() {
     .unwrap();
     let delivery = delivered(&owner, &hook, "key.created", "failed").await;
     assert_eq!(delivery["attempts"].as_array().unwrap().last().unwrap()["error"], "event_gone");
-    // Redelivery cannot bring it back, and says so.
+    // Redelivery cannot restore the event and fails again.
     let asked = receiver.received().len();
     let again = format!("{}/deliveries/{}/redeliver", path(&hook), delivery["id"].as_str().unwrap());
     owner.post_empty(&again).await.expect(reqwest::StatusCode::ACCEPTED);
@@ -229,7 +229,7 @@ async fn an_event_whose_content_was_deleted_is_not_sent_any_more() {
 }
 
 #[tokio::test]
-async fn a_secret_from_another_row_or_under_another_key_signs_nothing() {
+async fn secret_from_another_row_cannot_be_decrypted_and_signs_nothing() {
     let (app, receiver) = world(soon()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -248,7 +248,7 @@ async fn a_secret_from_another_row_or_under_another_key_signs_nothing() {
     .await;
     assert_eq!(delivery["attempts"][0]["error"], "secret_unreadable");
     assert_eq!(receiver.connections(), 0);
-    // It is not the receiver's fault; and a new secret mends it.
+    // This does not count as a failure of the receiver, and a new secret fixes it.
     assert_eq!(owner.get(&path(&hook)).await.ok()["failing_since"], json!(null));
     let rotated = owner.post(&format!("{}/rotate-secret", path(&hook)), json!({})).await.created();
     let received = receiver.wait_for("key.created", 1).await;
@@ -256,7 +256,7 @@ async fn a_secret_from_another_row_or_under_another_key_signs_nothing() {
 }
 
 #[tokio::test]
-async fn deliveries_are_kept_for_thirty_days_and_given_up_at_webhooks_that_stay_disabled() {
+async fn deliveries_are_kept_for_30_days_and_fail_after_a_day_at_disabled_webhooks() {
     let (app, receiver) = world(soon()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -287,7 +287,7 @@ async fn deliveries_are_kept_for_thirty_days_and_given_up_at_webhooks_that_stay_
 }
 
 #[tokio::test]
-async fn a_list_of_deliveries_is_paged_in_the_order_of_events() {
+async fn delivery_list_is_paged_in_the_order_of_events() {
     let (app, receiver) = world(soon()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -322,7 +322,7 @@ async fn a_list_of_deliveries_is_paged_in_the_order_of_events() {
 }
 
 #[tokio::test]
-async fn how_much_waits_and_for_how_long_is_counted() {
+async fn queue_depth_and_oldest_due_delivery_are_measured() {
     let (app, receiver) = world(patient()).await;
     let owner = app.owner().await;
     receiver.set(Manner::Hang);

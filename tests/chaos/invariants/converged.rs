@@ -1,5 +1,5 @@
-//! Resources: whichever servers were killed in the middle of what they did, each acknowledged creation is one resource, each
-//! that is not deleted has one object at its provider, the one that is recorded, and there is no other.
+//! Resources: even if servers are killed halfway, each acknowledged creation is one resource, and each resource that is not
+//! deleted has one object at its provider, the recorded one. There are no other objects.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -30,16 +30,16 @@ use crate::{
 };
 
 const CLIENTS: usize = 4;
-/// How many creations are enough to tell.
+/// How many creations the run needs.
 const ENOUGH: usize = 60;
-/// How many resources a client has at a time.
+/// How many resources a client has at most.
 const MOST: usize = 8;
-/// After how long operations that are not over are taken to hang: some leases, and the longest pauses.
+/// After how long unfinished operations count as hanging: several leases, and the longest backoff.
 const LONGEST: Duration = Duration::from_secs(120);
-/// How many objects are meddled with in the end.
+/// How many objects are changed by hand at the end.
 const MEDDLED: usize = 6;
 
-/// A resource that a client has made.
+/// A resource that a client has created.
 #[derive(Clone, Debug)]
 struct Made {
     id: String,
@@ -53,10 +53,10 @@ pub struct Converged {
     driver: Arc<dyn Driver>,
     /// How many clients there are.
     pub clients: usize,
-    /// Those of nobody's that were there before.
+    /// How many objects without an owner existed before.
     strangers: usize,
     deployment: Uuid,
-    /// By client.
+    /// Resources by client.
     own: Mutex<HashMap<usize, Vec<Made>>>,
     created: Mutex<BTreeSet<String>>,
 }
@@ -134,14 +134,14 @@ impl Converged {
         Some(Made { id, kind, operation })
     }
 
-    /// Changes one of the client's resources in some way; gives whether it is being deleted.
+    /// Changes one of the client's resources in some way. Returns whether it is being deleted.
     async fn change(&self, client: &mut Client, made: &Made) -> bool {
         let path = format!("/v1/resources/{}", made.id);
         let key = Some(format!("k-{}", client.random.next()));
         let request = match (client.random.below(100), made.kind) {
             (0..25, _) => self.request("DELETE", &path, None, None),
             (25..33, _) => self.request("POST", &format!("{path}/sync"), key, None),
-            // A provider may be slow.
+            // The provider may be slow.
             (33..60, _) => {
                 tokio::time::sleep(client.random.millis(50, 300)).await;
                 self.request("GET", &format!("/v1/operations/{}", made.operation), None, None)
@@ -162,7 +162,7 @@ impl Converged {
     }
 }
 
-/// Asks until something came of it; nothing if that cannot be known.
+/// Retries until there is a final response.
 async fn settle(client: &mut Client, request: &Arc<Request>) -> Option<Answer> {
     let begun = Instant::now();
     while begun.elapsed() < LONGEST {
@@ -172,7 +172,7 @@ async fn settle(client: &mut Client, request: &Arc<Request>) -> Option<Answer> {
             _ => tokio::time::sleep(client.random.millis(5, 40)).await,
         }
     }
-    panic!("nothing came of {request:?}");
+    panic!("no final response to {request:?}");
 }
 
 #[derive(Debug, sqlx::FromRow)]
@@ -189,7 +189,7 @@ async fn rows(db: &PgPool) -> Vec<Row> {
     sqlx::query_as(sql).fetch_all(db).await.unwrap()
 }
 
-/// Waits until `sql` counts nothing any more.
+/// Waits until `sql` counts zero.
 async fn none(db: &PgPool, what: &str, sql: &'static str) {
     let begun = Instant::now();
     loop {
@@ -204,30 +204,30 @@ async fn none(db: &PgPool, what: &str, sql: &'static str) {
 
 const UNDER_WAY: &str = "SELECT count(*) FROM operations WHERE due_at IS NOT NULL";
 
-/// Waits until each provider's objects were looked through once more, and what that led to is over.
+/// Waits until each provider has been swept once more, and the resulting operations have ended.
 async fn swept(db: &PgPool) {
     sqlx::query("UPDATE provider_sweeps SET swept_at = NULL").execute(db).await.unwrap();
-    none(db, "kinds have not been looked through", "SELECT count(*) FROM provider_sweeps WHERE swept_at IS NULL").await;
-    none(db, "operations are not over", UNDER_WAY).await;
+    none(db, "kinds have not been swept", "SELECT count(*) FROM provider_sweeps WHERE swept_at IS NULL").await;
+    none(db, "operations are unfinished", UNDER_WAY).await;
 }
 
 impl Converged {
-    /// What is at the provider is what is recorded.
+    /// The objects at the provider are the recorded ones.
     async fn compare(&self, db: &PgPool, verdict: &mut Verdict) -> (usize, usize) {
         let (rows, objects) = (rows(db).await, self.objects(Owned::All).await);
         let live: BTreeMap<ResourceId, &Row> =
             rows.iter().filter(|row| row.phase != "deleted").map(|row| (row.id, row)).collect();
         let mut seen = BTreeSet::new();
         for (kind, object) in &objects {
-            let owner = object.tags.expect("our tags").resource;
+            let owner = object.tags.expect("tags of this deployment").resource;
             let row = live.get(&owner);
             let is_recorded =
                 row.is_some_and(|row| row.kind == *kind && row.provider_ref.as_ref() == Some(&object.reference));
-            verdict.require(is_recorded, || format!("{object:?} is not what is recorded: {row:?}"));
+            verdict.require(is_recorded, || format!("{object:?} is not the recorded object: {row:?}"));
             verdict.require(seen.insert(owner), || format!("{owner} has two objects"));
-            // While it is turned on or off it is neither.
+            // An object that is being turned on or off has neither state.
             let turned = row.is_none_or(|row| row.phase != "active" || row.power == object.power);
-            verdict.require(turned, || format!("{object:?} should be {row:?}"));
+            verdict.require(turned, || format!("{object:?} should have the power state of {row:?}"));
         }
         for row in live.values() {
             let stands = match row.phase.as_str() {
@@ -241,7 +241,7 @@ impl Converged {
         (live.len(), objects.len())
     }
 
-    /// Turns instances off and deletes volumes, as somebody else would; gives how many.
+    /// Turns instances off and deletes volumes outside of CloudAPI. Returns how many changes succeeded.
     async fn meddle(&self, db: &PgPool) -> usize {
         let mut meddled = 0;
         for row in rows(db).await.into_iter().filter(|row| row.phase == "active") {
@@ -256,7 +256,7 @@ impl Converged {
                 .execute(db)
                 .await
                 .unwrap();
-            // One that is refused is no meddling.
+            // A refused call changes nothing.
             meddled += usize::from(call.await.is_ok());
             if meddled == MEDDLED {
                 break;
@@ -300,51 +300,51 @@ impl Invariant for Converged {
     fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
         Box::pin(async {
             let (mut verdict, begun, db) = (Verdict::default(), Instant::now(), &end.world.db);
-            none(db, "operations are not over", UNDER_WAY).await;
-            verdict.figure("operations were over after", format!("{:.1} s", begun.elapsed().as_secs_f32()));
-            // What a server that was held up has made beside what is recorded is found by looking.
+            none(db, "operations are unfinished", UNDER_WAY).await;
+            verdict.figure("time until operations ended", format!("{:.1} s", begun.elapsed().as_secs_f32()));
+            // A sweep finds unrecorded objects that a delayed server has created.
             swept(db).await;
             swept(db).await;
             let (live, objects) = self.compare(db, &mut verdict).await;
             verdict.figure("resources not deleted", live);
             verdict.figure("objects at the provider", objects);
-            // Some clouds give each instance a disk of its own, which is nobody's and goes with it.
+            // Some clouds give each instance its own disk, which has no owner and is deleted with the instance.
             let disks = self.objects(Owned::All).await.iter().filter(|(kind, _)| *kind == Kind::Instance).count();
             let strangers = self.objects(Owned::Nobody).await.len();
             verdict.require([self.strangers, self.strangers + disks].contains(&strangers), || {
-                format!("{strangers} objects are nobody's, {} were before, and {disks} instances run", self.strangers)
+                format!("{strangers} objects have no owner; before: {}; running instances: {disks}", self.strangers)
             });
             let created = self.created.lock().unwrap().clone();
             let known: BTreeSet<String> = rows(db).await.iter().map(|row| row.id.to_string()).collect();
             verdict.require(created == known, || {
-                format!("{} creations were acknowledged, and there are {} resources", created.len(), known.len())
+                format!("{} creations were acknowledged, but there are {} resources", created.len(), known.len())
             });
             verdict.figure("creations acknowledged", created.len());
             let uncounted = "SELECT count(*) FROM resource_counts c WHERE count <>
                 (SELECT count(*) FROM resources r WHERE r.project_id = c.project_id AND r.kind = c.kind AND phase <> 'deleted')";
             let uncounted: i64 = sqlx::query_scalar(uncounted).fetch_one(db).await.unwrap();
-            verdict.require(uncounted == 0, || format!("{uncounted} kinds are not counted as they are"));
+            verdict.require(uncounted == 0, || format!("{uncounted} kinds have a wrong count"));
             let ended = "SELECT status, count(*) FROM operations GROUP BY 1 ORDER BY 1";
             for (status, count) in sqlx::query_as::<_, (String, i64)>(ended).fetch_all(db).await.unwrap() {
                 let name = match status.as_str() {
-                    "succeeded" => "operations that succeeded",
-                    "failed" => "operations that failed",
-                    _ => "operations that were canceled",
+                    "succeeded" => "operations succeeded",
+                    "failed" => "operations failed",
+                    _ => "operations canceled",
                 };
                 verdict.figure(name, count);
             }
             let why = "SELECT string_agg(code || ' ' || count, ', ') FROM (
                 SELECT error ->> 'code' AS code, count(*) FROM operations WHERE status = 'failed' GROUP BY 1) failed";
             let why: Option<String> = sqlx::query_scalar(why).fetch_one(db).await.unwrap();
-            verdict.figure("of those that failed", why.unwrap_or_else(|| "none".into()));
+            verdict.figure("error codes of failed operations", why.unwrap_or_else(|| "none".into()));
             let taken: i64 = sqlx::query_scalar("SELECT sum(fence)::int8 FROM operations").fetch_one(db).await.unwrap();
-            verdict.figure("times that one was taken or put down", taken);
+            verdict.figure("times an operation was claimed or released", taken);
 
             let meddled = self.meddle(db).await;
             swept(db).await;
             swept(db).await;
             self.compare(db, &mut verdict).await;
-            verdict.figure("objects meddled with, and mended", meddled);
+            verdict.figure("objects changed by hand and remediated", meddled);
             verdict
         })
     }

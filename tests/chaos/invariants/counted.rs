@@ -1,5 +1,5 @@
-//! Usage: each acknowledged request is counted, each one that was received at most once, for the project and the
-//! credential that it was made for, in some month.
+//! Usage: each acknowledged request is counted, and each received request at most once, for its project and its credential,
+//! in one month.
 
 mod callers;
 mod reports;
@@ -25,22 +25,22 @@ use crate::{
     world::World,
 };
 
-/// So often, and so long after each other, a report that lacks something is asked for again: what a killed server has
-/// left behind may be written down later than what it counts now.
+/// How often, and at which interval, an incomplete report is read again: counts that a killed server left behind may be
+/// flushed later than its current ones.
 const READINGS: usize = 10;
 const BETWEEN_READINGS: Duration = Duration::from_millis(500);
 
-/// Enough to see that one was lost or doubled.
+/// Enough requests to notice a lost or duplicate one.
 const ENOUGH: u64 = 300;
 
-/// How many requests may have been counted.
+/// Bounds for how many requests may have been counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bounds {
-    /// Those whose complete answer says that they count.
+    /// Requests with a complete response that counts.
     acknowledged: u64,
-    /// Those whose complete answer says that they do not.
+    /// Requests with a complete response that does not count.
     refused: u64,
-    /// Those of which a first byte left with a valid credential.
+    /// Requests with a valid credential of which at least one byte was sent.
     received: u64,
 }
 
@@ -53,7 +53,7 @@ impl Bounds {
         })
     }
 
-    /// What became of the others is not known.
+    /// The outcome of the others is unknown.
     fn most(self) -> u64 {
         self.received - self.refused
     }
@@ -73,22 +73,22 @@ impl fmt::Display for Bounds {
 pub struct Counted {
     callers: Callers,
     clients: usize,
-    /// What each of the callers was answered.
+    /// Bounds of each caller.
     tally: Mutex<Vec<Bounds>>,
-    /// Answers that nobody should get.
+    /// Unexpected responses.
     odd: Mutex<Verdict>,
     flushes: Vec<Arc<Flushes>>,
 }
 
 impl Counted {
-    /// Also lets every flush of every server be sent twice.
+    /// Also makes every proxy send every flush twice.
     pub async fn new(world: &World, clients: usize) -> Self {
         let (callers, asked) = Callers::make(world).await;
         let flushes = world.proxies.iter().map(Proxy::double_flushes).collect();
         Self { callers, clients, tally: Mutex::new(asked), odd: Mutex::default(), flushes }
     }
 
-    /// Asks as one of the callers, and takes down that it was.
+    /// Sends a request as one of the callers, and records the outcome.
     async fn ask(&self, client: &mut Client, node: usize, caller: usize, request: &Request) -> Option<Answer> {
         let asked = client.ask_unlogged(node, request).await;
         let bounds = &mut self.tally.lock().unwrap()[caller];
@@ -99,25 +99,25 @@ impl Counted {
         asked.answer
     }
 
-    /// What there is so far of the callers for which `belongs` is true.
+    /// The sum of the bounds of the callers for which `belongs` is true.
     fn bounds(&self, belongs: impl Fn(&Caller) -> bool) -> Bounds {
         let tally = self.tally.lock().unwrap();
         Bounds::of(self.callers.all.iter().zip(&*tally).filter(|(caller, _)| belongs(caller)).map(|(_, bounds)| bounds))
     }
 
-    /// Whether PostgreSQL has committed something of each server's that was sent again.
+    /// How many flushes of each server PostgreSQL has committed that were sent twice.
     fn doubled(&self) -> Vec<usize> {
         self.flushes.iter().map(|flushes| flushes.doubled()).collect()
     }
 
-    /// What is reported of a project, once nothing lacks that was acknowledged before, or some time later; and the
-    /// bounds that it must be within.
+    /// Reads the report of a project until it contains all requests that were acknowledged before, or the readings run
+    /// out. Returns it with its bounds.
     async fn read_report(&self, client: &mut Client, project: usize) -> (Report, Bounds) {
         let of_project = |caller: &Caller| caller.project == project;
         let acknowledged = self.bounds(of_project).acknowledged;
         let mut readings = 0;
         loop {
-            // A report cannot hold the request that asks for it.
+            // A report cannot contain the request that asks for it.
             let bounds = Bounds { acknowledged, ..self.bounds(of_project) };
             let report = self.by_month(client, project).await;
             readings += 1;
@@ -128,7 +128,7 @@ impl Counted {
         }
     }
 
-    /// The same for each credential by itself. What each was acknowledged is `before` anything was read for the check.
+    /// The same for each credential. `before` holds the acknowledged requests before the check read anything.
     async fn check_callers(
         &self,
         client: &mut Client,
@@ -138,18 +138,16 @@ impl Counted {
     ) {
         let after = self.tally.lock().unwrap().clone();
         let (by_caller, others) = self.by_caller(client, project, whole).await;
-        verdict.require(others == 0, || format!("{others} were counted for credentials that nobody has used"));
+        verdict.require(others == 0, || format!("{others} requests were counted for unused credentials"));
         for (caller, counted) in by_caller {
             let bounds = Bounds { acknowledged: before[caller].acknowledged, ..after[caller] };
             let Caller { kind, id, .. } = &self.callers.all[caller];
-            verdict.require(bounds.hold(counted), || {
-                format!("of a {kind:?}'s requests ({id:?}) {bounds}; {counted} were counted")
-            });
+            verdict.require(bounds.hold(counted), || format!("{kind:?} {id:?}: {bounds}; {counted} were counted"));
         }
     }
 }
 
-/// Whether a request with a valid credential counts when this is its answer.
+/// Whether a request with a valid credential counts if this is its response.
 fn counts(answer: &Answer) -> bool {
     !matches!(answer.status, 401 | 429 | 500..)
 }
@@ -168,7 +166,7 @@ impl Invariant for Counted {
             };
             if let Some(answer) = answer {
                 let fits = answer.status == 503 || question.expected.contains(&answer.status);
-                self.odd.lock().unwrap().require(fits, || format!("{:?} gave {answer:?}", question.request));
+                self.odd.lock().unwrap().require(fits, || format!("{:?} returned {answer:?}", question.request));
             }
             tokio::time::sleep(client.random.millis(1, 8)).await;
         })
@@ -188,7 +186,7 @@ impl Invariant for Counted {
             for (project, id) in self.callers.projects.iter().enumerate() {
                 let (report, bounds) = self.read_report(&mut client, project).await;
                 verdict.require(bounds.hold(report.requests()), || {
-                    format!("of {id}'s requests {bounds}; {} were counted: {report:?}", report.requests())
+                    format!("project {id}: {bounds}; {} were counted: {report:?}", report.requests())
                 });
                 all = Bounds::of([&all, &bounds]);
                 counted += report.requests();
@@ -199,15 +197,15 @@ impl Invariant for Counted {
                 }
             }
             months.retain(|_, requests| *requests > 0);
-            verdict.require(months.len() > 1, || format!("only in {months:?} requests were counted"));
+            verdict.require(months.len() > 1, || format!("requests were counted in only these months: {months:?}"));
             let doubled = self.doubled();
             verdict.require(doubled.iter().all(|doubled| *doubled > 0), || format!("flushes sent twice: {doubled:?}"));
             verdict.figure("acknowledged", all.acknowledged);
             verdict.figure("counted", counted);
-            verdict.figure("received, and not known to be refused", all.most());
+            verdict.figure("received and not known to be refused", all.most());
             verdict.figure("received", all.received);
-            verdict.figure("counted when their month was final", late);
-            verdict.figure("flushes committed unheard and sent again", doubled.iter().sum::<usize>());
+            verdict.figure("counted after their month was final", late);
+            verdict.figure("flushes committed without a response and sent again", doubled.iter().sum::<usize>());
             for (month, requests) in months {
                 verdict.figure("counted in a month", format!("{month}: {requests}"));
             }

@@ -1,5 +1,5 @@
-//! Webhooks: each event that a webhook wants reaches its receiver at least once, as it was sealed, signed and under its own
-//! id, and nothing else does; what stands there as delivered was acknowledged.
+//! Webhooks: each event that a webhook subscribes to reaches its receiver at least once, as sealed, signed and with its own
+//! ID. Nothing else does. Every delivery marked as delivered was acknowledged.
 
 use std::{
     collections::HashMap,
@@ -18,13 +18,13 @@ use crate::{
     world::{World, eventually, text},
 };
 
-/// Enough to see that one was lost.
+/// Enough events to notice a lost one.
 const ENOUGH: usize = 100;
 
-/// For how long nothing may be delivered while something waits: longer than a lease and the longest pause.
+/// How long deliveries may make no progress while some are pending: longer than a lease and the longest backoff.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 
-/// A webhook, and what it wants.
+/// A webhook and its event filter.
 struct Hook {
     id: String,
     only: Option<&'static str>,
@@ -37,12 +37,12 @@ pub struct Delivered {
 }
 
 impl Delivered {
-    /// Makes a webhook for all events of the harness's project, and one for those of a type.
+    /// Creates a webhook for all events of the harness's project, and one for a single event type.
     pub async fn new(world: &World, seed: u64) -> Self {
         let count = async |sql| sqlx::query_scalar::<_, i64>(sql).fetch_one(&world.db).await.unwrap();
-        // So that what was done before is in no webhook's time.
+        // Earlier writes are sealed first, so that no webhook receives them.
         let staged = async || (count("SELECT count(*) FROM audit_staged").await == 0).then_some(());
-        eventually("what was done before is sealed", staged).await;
+        eventually("earlier writes are sealed", staged).await;
         let bound = Bound::new().await;
         let project = world.credentials.project.clone();
         let (mut hooks, mut secrets) = (Vec::new(), Vec::new());
@@ -61,7 +61,7 @@ impl Delivered {
 
 const PENDING: &str = "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'";
 
-/// Waits until nothing is to be delivered any more, or nothing is delivered any more; gives how many are left.
+/// Waits until no delivery is pending, or deliveries make no progress. Returns how many are pending.
 async fn all_delivered(world: &World) -> i64 {
     let (mut least, mut since) = (i64::MAX, Instant::now());
     while least > 0 && since.elapsed() < LONGEST_SILENCE {
@@ -74,7 +74,7 @@ async fn all_delivered(world: &World) -> i64 {
     least
 }
 
-/// What a webhook's deliveries came to, by event: how they stand, and how often they were tried.
+/// A webhook's deliveries by event, with status and number of attempts.
 async fn deliveries(world: &World, hook: &Hook) -> Vec<(EventId, String, i32)> {
     let sql = "SELECT event_id, status, attempt FROM webhook_deliveries
                WHERE 'wh_' || ltrim(replace(webhook_id::text, '-', ''), '0') = $1 ORDER BY event_id";
@@ -90,12 +90,12 @@ impl Invariant for Delivered {
         Box::pin(async {
             let mut verdict = Verdict::default();
             let begun = Instant::now();
-            // What is sealed from here on may still be on its way in the end.
+            // Events sealed from here on may still be in delivery at the end.
             let sealed = Sealed::all_of(&end.world.db, &self.project).await;
             let last = sealed.last().map(|event| event.id);
             let pending = all_delivered(end.world).await;
-            verdict.require(pending == 0, || format!("{pending} deliveries wait, and nothing comes of them"));
-            verdict.figure("webhooks were done after", format!("{:.1} s", begun.elapsed().as_secs_f32()));
+            verdict.require(pending == 0, || format!("{pending} deliveries are pending and make no progress"));
+            verdict.figure("time until webhooks were delivered", format!("{:.1} s", begun.elapsed().as_secs_f32()));
 
             let notes = self.receiver.notes();
             let (mut wanted, mut attempts) = (0, 0);
@@ -109,9 +109,9 @@ impl Invariant for Delivered {
                 require_received(number, hook, &of_hook, &notes, &mut verdict);
                 let known: HashMap<_, _> = of_hook.iter().map(|event| (event.id, ())).collect();
                 for (_, id) in notes.acknowledged.keys().filter(|(of, _)| *of == number) {
-                    let id: EventId = id.parse().expect("an event's id");
+                    let id: EventId = id.parse().expect("an event ID");
                     verdict.require(known.contains_key(&id) || Some(id) > last, || {
-                        format!("{} got {id}, which it does not want", hook.id)
+                        format!("{} received {id} without subscribing to it", hook.id)
                     });
                 }
             }
@@ -120,45 +120,50 @@ impl Invariant for Delivered {
             }
             let acknowledged: usize = notes.acknowledged.values().sum();
             verdict.figure("deliveries", wanted);
-            verdict.figure("attempts at them", attempts);
-            verdict.figure("received by webhooks' receiver", notes.received);
-            verdict.figure("refused, broken off or left hanging", notes.spurned);
-            verdict.figure("acknowledged again", acknowledged - notes.acknowledged.len());
+            verdict.figure("delivery attempts", attempts);
+            verdict.figure("requests received by webhooks", notes.received);
+            verdict.figure("requests refused, cut or left hanging", notes.spurned);
+            verdict.figure("acknowledged more than once", acknowledged - notes.acknowledged.len());
             verdict
         })
     }
 }
 
-/// Those that a webhook wants, its own creation first.
+/// The events that a webhook subscribes to, from its own creation on.
 fn wants<'a>(hook: &Hook, sealed: &'a [Sealed]) -> Vec<&'a Sealed> {
     let made = |event: &&Sealed| event.action != "webhook.created" || event.target != hook.id;
     let wanted = |event: &&Sealed| hook.only.is_none_or(|only| only == event.action);
     sealed.iter().skip_while(made).filter(wanted).collect()
 }
 
-/// There is one delivery of each, and it is done.
+/// Each event has one delivery, with the status `delivered`.
 fn require_rows(hook: &Hook, wanted: &[&Sealed], rows: &[(EventId, String, i32)], verdict: &mut Verdict) {
     let queued: Vec<EventId> = rows.iter().map(|(id, ..)| *id).collect();
     let expected: Vec<EventId> = wanted.iter().map(|event| event.id).collect();
     verdict.require(queued == expected, || {
         let missing = expected.iter().filter(|id| !queued.contains(id)).count();
-        format!("{} wants {} events, of which {missing} are not among its {}", hook.id, wanted.len(), rows.len())
+        format!(
+            "{} subscribes to {} events, {missing} of them missing in its {} deliveries",
+            hook.id,
+            wanted.len(),
+            rows.len()
+        )
     });
     for (id, status, attempts) in rows {
         verdict.require(status == "delivered", || format!("{id} to {} is {status} after {attempts} attempts", hook.id));
     }
 }
 
-/// The receiver has acknowledged each, which was what it is in the trail.
+/// The receiver has acknowledged each event, with the content of the audit entry.
 fn require_received(number: usize, hook: &Hook, wanted: &[&Sealed], notes: &Notes, verdict: &mut Verdict) {
     for event in wanted {
         let id = event.id.to_string();
         let told = notes.events.get(&id);
         verdict.require(told.is_none_or(|told| event.is_told_by(told)), || {
-            format!("{event:?} came to {} as {told:?}", hook.id)
+            format!("{event:?} reached {} as {told:?}", hook.id)
         });
         verdict.require(notes.acknowledged.contains_key(&(number, id)), || {
-            format!("the receiver of {} has never acknowledged {}, {}", hook.id, event.id, event.action)
+            format!("the receiver of {} never acknowledged {}, {}", hook.id, event.id, event.action)
         });
     }
 }

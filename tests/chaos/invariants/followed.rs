@@ -1,4 +1,4 @@
-//! The event stream: whoever follows it, and goes on elsewhere with `Last-Event-ID` when it is cut, is told of each
+//! The event stream: a reader that follows it, and continues at another node with `Last-Event-ID` after a cut, receives each
 //! sealed event of the project once, in order.
 
 use std::{
@@ -22,40 +22,40 @@ use crate::{
     world::{Credentials, World},
 };
 
-/// Readers of all with a key, with a session, and of one type of event.
+/// Three readers: of all events with a key, of all events with a session, and of one event type.
 const READERS: usize = 3;
 const ONE_TYPE: &str = "token.created";
 
-/// Enough to see that one is missing, and enough places at which it can get lost.
+/// Enough events to notice a missing one, and enough streams in which it can get lost.
 const ENOUGH_EVENTS: usize = 300;
 const ENOUGH_STREAMS: usize = 30;
 
-/// For how long nothing may come while something is missing.
+/// How long no event may arrive while one is missing.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 
-/// Reasons of a server to end a stream, or to give none, after which one tries another.
+/// Problem codes with which a server ends or refuses a stream, after which readers try another node.
 const PASSING: [&str; 5] = ["overloaded", "database_unavailable", "auth_unavailable", "timeout", "limit_reached"];
 
 pub struct Followed {
     credentials: Credentials,
-    /// By the client that follows.
+    /// Readers by client number.
     readers: Mutex<BTreeMap<usize, Reader>>,
-    /// What all of them have seen so far, and from how many streams.
+    /// How many events all readers have seen so far, and on how many streams.
     seen: AtomicUsize,
     streams: AtomicUsize,
 }
 
-/// What one reader knows.
+/// The state of one reader.
 #[derive(Clone, Debug)]
 struct Reader {
     path: String,
     secret: String,
     only: Option<&'static str>,
-    /// From where it goes on.
+    /// The `Last-Event-ID` to continue from.
     last: String,
     seen: Vec<(String, String, Value)>,
     streams: usize,
-    /// Those that ended before the reader left.
+    /// How many streams ended before the reader left.
     cut: usize,
     wrong: Vec<String>,
 }
@@ -73,7 +73,7 @@ impl Followed {
             1 => (session, format!("?project_id={project}"), None),
             _ => (key, format!("?type={ONE_TYPE}"), Some(ONE_TYPE)),
         };
-        // From before there was anything, so that it has to be told of everything.
+        // A point before the first event, so that the reader receives everything.
         let before = Clock::system().now().minus(Duration::from_secs(3600)).unix_millis();
         Reader {
             path: format!("/v1/events/stream{query}"),
@@ -89,7 +89,7 @@ impl Followed {
 }
 
 impl Reader {
-    /// Follows at some node, until the stream is cut, nothing comes for a while, or it has had enough.
+    /// Follows at a random node, until the stream is cut, no event arrives for a while, or enough events have arrived.
     async fn follow(&mut self, client: &mut Client) {
         let patience = client.random.millis(200, 2000);
         let enough = self.seen.len() + 1 + client.random.below(150);
@@ -133,10 +133,10 @@ impl Reader {
     }
 
     fn position(&self) -> EventId {
-        self.last.parse().expect("an event's id")
+        self.last.parse().expect("an event ID")
     }
 
-    /// Reads on until it has been told of everything up to `last`.
+    /// Continues until the reader has received everything up to `last`.
     async fn read_up_to(&mut self, last: EventId, world: &World) {
         let mut client = world.client(self.streams as u64);
         let (mut seen, mut since) = (self.seen.len(), Instant::now());
@@ -148,7 +148,7 @@ impl Reader {
         }
     }
 
-    /// What it saw is what there is, each once and in its order.
+    /// The reader has seen exactly the sealed events, each once and in order.
     fn check(&self, sealed: &[Sealed], last: EventId, verdict: &mut Verdict) {
         let what = format!("the reader of {}", self.path);
         verdict.require(self.position() >= last, || format!("{what} stays at {}, before {last}", self.last));
@@ -164,9 +164,9 @@ impl Reader {
         });
         verdict.require(first.is_none(), || match first {
             Some(((id, kind, _), sealed)) if *id != sealed.id.to_string() => {
-                format!("{what} was told of {id}, {kind}, where {}, {}, comes", sealed.id, sealed.action)
+                format!("{what} received {id}, {kind}, instead of {}, {}", sealed.id, sealed.action)
             }
-            _ => format!("{what} was told otherwise than it was: {first:?}"),
+            _ => format!("{what} received different content: {first:?}"),
         });
     }
 }
@@ -204,7 +204,7 @@ impl Invariant for Followed {
                 };
                 let last = last_wanted().await;
                 reader.read_up_to(last, end.world).await;
-                // What was sealed meanwhile it need not have seen; what it has seen is in there.
+                // The reader may have seen some of the events sealed meanwhile.
                 let mut sealed = Sealed::all_of(&end.world.db, &self.credentials.project).await;
                 sealed.retain(|event| event.id <= reader.position());
                 reader.check(&sealed, last, &mut verdict);

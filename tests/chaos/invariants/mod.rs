@@ -1,4 +1,4 @@
-//! What must be true at the end of a run, whatever failed meanwhile: one file for each promise.
+//! What must be true at the end of a run, regardless of the faults: one file for each invariant.
 
 pub mod answers;
 pub mod converged;
@@ -20,46 +20,46 @@ use crate::{
     world::World,
 };
 
-/// A promise of the server's: what clients do to try it, and how to tell whether it was kept.
+/// A guarantee of the server: how clients exercise it, and how to check that it holds.
 pub trait Invariant: Send + Sync {
-    /// How many clients try it.
+    /// How many clients exercise it.
     fn clients(&self) -> usize {
         0
     }
 
-    /// One thing that one client does. It is called again and again until the run is over; what it leaves
-    /// unfinished, `check` may finish.
+    /// One action of one client. It is called repeatedly until the run is over. `check` may finish what it leaves
+    /// unfinished.
     fn act<'a>(&'a self, _client: &'a mut Client) -> BoxFuture<'a, ()> {
         Box::pin(ready(()))
     }
 
-    /// Whether it was tried often enough; else the run goes on when all faults have happened.
+    /// Whether it was exercised often enough. If not, the run continues after all faults have happened.
     fn is_tried(&self) -> bool {
         true
     }
 
-    /// Looks at what clients were answered and at what the database holds. All faults are healed by now,
-    /// and no client waits for an answer.
+    /// Compares the responses that clients received with the database. All faults are healed by now, and no client
+    /// waits for a response.
     fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict>;
 }
 
 /// The end of a run.
 pub struct End<'a> {
     pub world: &'a World,
-    /// All that clients were answered, and what they asked in vain.
+    /// All responses, and all requests without one.
     pub log: Vec<Entry>,
 }
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub figures: Vec<(&'static str, String)>,
-    /// How the promise was broken, the first times.
+    /// The first violations.
     pub broken: Vec<String>,
     pub broken_count: usize,
 }
 
-/// So many are told; the others are counted.
+/// How many violations are reported in full; the others are counted.
 const TOLD: usize = 10;
 
 impl Verdict {

@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a write has its effect once, and whoever sends it again gets that effect's answer.
+//! `Idempotency-Key`: a write takes effect once, and every retry receives the response of that effect.
 
 mod ledger;
 
@@ -21,7 +21,7 @@ use crate::{
 pub struct Once {
     credentials: Credentials,
     clients: usize,
-    /// The project that each client edits: its version counts the edits.
+    /// The project that each client edits. Its version counts the edits.
     edited: Mutex<HashMap<usize, String>>,
 }
 
@@ -30,7 +30,7 @@ impl Once {
         Self { credentials: credentials.clone(), clients, edited: Mutex::default() }
     }
 
-    /// A write like no other, under a key like no other.
+    /// A write with a unique name and a unique key.
     pub fn write(&self, client: &mut Client, kind: &str, path: Option<String>) -> Arc<Request> {
         let name = format!("{kind} {:016x}", client.random.next());
         let Credentials { session, key, project } = &self.credentials;
@@ -38,13 +38,13 @@ impl Once {
             "project" => ("POST", "/v1/projects".to_owned(), session, json!({ "name": name })),
             "key" => ("POST", "/v1/keys".to_owned(), session, json!({ "name": name, "project_id": project })),
             "token" => ("POST", "/v1/tokens".to_owned(), key, json!({ "name": name, "scopes": ["users:read"] })),
-            _ => ("PATCH", path.expect("what to edit"), session, json!({ "metadata": { "edit": name } })),
+            _ => ("PATCH", path.expect("a path to edit"), session, json!({ "metadata": { "edit": name } })),
         };
         let key = Some(format!("chaos-{:016x}", client.random.next()));
         Arc::new(Request { method, path, secret: secret.clone(), key, body: Some(body) })
     }
 
-    /// An edit of the client's own project, which is made first.
+    /// An edit of the client's own project. The first call creates the project instead.
     async fn edit(&self, client: &mut Client) -> Arc<Request> {
         let known = self.edited.lock().unwrap().get(&client.number).cloned();
         if let Some(path) = known {
@@ -73,24 +73,24 @@ impl Invariant for Once {
                 _ => self.edit(client).await,
             };
             match client.random.below(10) {
-                // Sends it and does not care.
+                // Sends the write once and ignores the outcome.
                 0 => {
                     let node = client.any_node();
                     client.ask(node, &request).await;
                 }
-                // Two at once, as from a queue that delivers twice.
+                // Sends it twice concurrently, as a queue that delivers twice.
                 1 => {
                     let mut twin = client.fork();
                     join(client.insist(&request), twin.insist(&request)).await;
                 }
-                // Asks again although it was answered.
+                // Retries although it has a response.
                 2 | 3 => {
                     client.insist(&request).await;
                     client.insist(&request).await;
                 }
                 _ => drop(client.insist(&request).await),
             }
-            // As fast as they can they would keep two cores from everything else.
+            // Without a pause, clients would use all of a small machine's CPU.
             tokio::time::sleep(client.random.millis(1, 8)).await;
         })
     }
@@ -100,11 +100,11 @@ impl Invariant for Once {
             let mut verdict = Verdict::default();
             let mut writes = Write::all_in(&end.log);
             let before = Ledger::read(&end.world.db).await;
-            // Whatever was given up meanwhile: an effect has its record, and a record its effect.
+            // Even for abandoned writes, an effect has its record, and a record its effect.
             before.require_pairs(&writes, &mut verdict);
             let unknown = writes.values().filter(|write| !write.is_acknowledged()).count();
 
-            // Those who did not care ask at last.
+            // Retry the writes whose outcome was ignored.
             let mut late = end.world.client(0);
             for write in writes.values_mut() {
                 let had_effect = before.has_record(write);
@@ -114,7 +114,7 @@ impl Invariant for Once {
                 }
                 let answer = late.insist(&write.request).await;
                 verdict.require(answer.is_replayed() == had_effect, || {
-                    format!("repeated at last, with an effect: {had_effect}: {:?} gave {answer:?}", write.request)
+                    format!("retried at the end, with an effect: {had_effect}: {:?} returned {answer:?}", write.request)
                 });
                 write.answers.push(answer);
             }
@@ -126,7 +126,7 @@ impl Invariant for Once {
             after.require_acknowledged(&writes, &mut verdict);
 
             verdict.figure("writes", writes.len());
-            verdict.figure("acknowledged only when repeated at the end", unknown);
+            verdict.figure("acknowledged only when retried at the end", unknown);
             verdict.figure("acknowledged", writes.values().filter(|write| write.is_acknowledged()).count());
             verdict.figure("effects", after.effects());
             verdict.figure("records", after.records());

@@ -1,5 +1,5 @@
-//! Revocation: once it is answered, no node accepts the credential in any request that begins later; and until
-//! it is asked for, none refuses it.
+//! Revocation: once a revocation is acknowledged, no node accepts the credential in any request that begins later. Until the
+//! revocation is requested, no node refuses the credential.
 
 mod tally;
 pub mod victim;
@@ -20,18 +20,18 @@ use self::{
 use super::{End, Invariant, Verdict};
 use crate::{client::Client, world::World};
 
-/// How long clients wait for an answer: longer than any pause, so that what a node answers when it goes on is
-/// seen, and than a revocation that waits for a node which hangs.
+/// How long clients wait for a response: longer than any pause, so that the response of a node that continues is seen, and
+/// longer than a revocation that waits for a hanging node.
 pub const PATIENCE: Duration = Duration::from_secs(12);
 
-/// How long after a revocation's answer each node is asked again, in milliseconds: at once, because a node that
-/// was not waited for would hear of it a moment later, and later, because it must not be undone.
+/// Milliseconds after the response to a revocation at which each node is asked again: immediately, because a node that did
+/// not confirm would notice a moment later, and later, because the revocation must not be undone.
 const AFTER: [u64; 3] = [0, 40, 400];
 
 pub struct Revoked {
     maker: Maker,
     clients: usize,
-    /// How many revocations are enough.
+    /// How many revocations are required.
     wanted: usize,
     tally: Mutex<Tally>,
 }
@@ -46,7 +46,7 @@ impl Revoked {
     }
 }
 
-/// Asks one node again and again whether it accepts the victim, until some time after `told` of its end.
+/// Asks one node repeatedly whether it accepts the victim, until some time after `told` reports the revocation.
 async fn watch_node(
     mut client: Client,
     node: usize,
@@ -56,7 +56,7 @@ async fn watch_node(
     let mut samples = Vec::new();
     while told.borrow_and_update().is_none() {
         let sign = client.random.below(victim.signs.len());
-        // What a node that hangs is asked now says nothing: the next request is the one that counts.
+        // A request that is pending at a hanging node proves nothing: the next request is the one that counts.
         tokio::select! {
             asked = client.probe(node, &victim.signs[sign].request) => samples.push(Sample::new(victim, sign, asked)),
             _ = told.changed() => break,
@@ -84,7 +84,7 @@ impl Invariant for Revoked {
             client.patience = PATIENCE;
             let victim = self.maker.make(client).await;
             let mut samples = Vec::new();
-            // Used here and there, so that it is cached in some places and not in others.
+            // Used on some nodes only, so that it is cached on some and not on others.
             for node in 0..client.node_count() {
                 if client.random.percent(80) {
                     let sign = client.random.below(victim.signs.len());
@@ -118,7 +118,7 @@ impl Invariant for Revoked {
         Box::pin(async {
             let mut client = end.world.client(0);
             let mut tally = std::mem::take(&mut *self.tally.lock().unwrap());
-            // Nothing is undone by what came after it.
+            // Later events must not undo a revocation.
             for victim in std::mem::take(&mut tally.remembered) {
                 for node in 0..client.node_count() {
                     for sign in &victim.signs {

@@ -1,10 +1,10 @@
-//! The events of a project as they stand in the sealed trail, against which all that tells of them is held.
+//! The events of a project in the sealed audit trail, to compare streams and webhooks with.
 
 use cloudapi::base::id::EventId;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-/// An entry of the trail that is an event.
+/// An audit entry that is an event.
 #[derive(Clone, Debug)]
 pub struct Sealed {
     pub id: EventId,
@@ -14,7 +14,7 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// All of a project, in their order.
+    /// All events of a project, in order.
     pub async fn all_of(db: &PgPool, project: &str) -> Vec<Self> {
         let sql = "SELECT id, payload FROM audit_entries
                    WHERE is_event AND 'proj_' || ltrim(replace(project_id::text, '-', ''), '0') = $1 ORDER BY id";
@@ -26,14 +26,14 @@ impl Sealed {
             .collect()
     }
 
-    /// Whether `event` says what the entry says, and nothing else.
+    /// Whether `event` has exactly the content of the entry.
     pub fn is_told_by(&self, event: &Value) -> bool {
         let entry = &self.entry;
         let mut expected = json!({
             "specversion": "1.0",
             "id": self.id.to_string(),
             "type": entry["action"],
-            // Each server here is at an address of its own.
+            // Each server here has its own address.
             "source": event["source"],
             "subject": entry["target"]["id"],
             "time": entry["occurred_at"],
@@ -47,7 +47,7 @@ impl Sealed {
                 "request_id": entry["request_id"],
             },
         });
-        // What there is nothing to say of is left out.
+        // Absent members are left out.
         expected.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         let place = format!("/v1/projects/{}", entry["project_id"].as_str().unwrap_or_default());
         *event == expected && event["source"].as_str().is_some_and(|source| source.ends_with(&place))

@@ -1,5 +1,5 @@
-//! The audit trail tells of every write that had an effect exactly once, in chains without a gap or a fork, whichever
-//! servers were killed while they wrote or sealed.
+//! The audit trail contains every write that had an effect exactly once, in chains without a gap or a fork, even if servers
+//! are killed while they write or seal.
 
 use futures_util::future::LocalBoxFuture;
 use sqlx::PgPool;
@@ -7,10 +7,10 @@ use sqlx::PgPool;
 use super::{End, Invariant, Verdict};
 use crate::world::eventually;
 
-/// Each counts what breaks the promise.
+/// Violations of the guarantee, each with a query that counts it.
 const BROKEN: [(&str, &str); 7] = [
     (
-        "entries that do not follow the one before them in their chain",
+        "entries that do not link to the previous entry of their chain",
         "SELECT count(*) FROM (
              SELECT seq, prev_hash, row_number() OVER w AS place,
                     coalesce(lag(hash) OVER w, decode(repeat('00', 32), 'hex')) AS before
@@ -18,25 +18,25 @@ const BROKEN: [(&str, &str); 7] = [
          WHERE seq <> place OR prev_hash <> before",
     ),
     (
-        "entries whose hashes are not theirs",
+        "entries with a wrong hash",
         "SELECT count(*) FROM audit_entries
          WHERE payload_hash <> sha256(salt || payload)
             OR hash <> sha256(prev_hash || uuid_send(project_id) || int8send(seq) || payload_hash)",
     ),
     (
-        // They are what everyone goes on from, in whichever project.
-        "entries later than the last id that the sealer knows of",
+        // Everyone continues after this ID, in every project.
+        "entries after the sealer's last ID",
         "SELECT count(*) FROM audit_entries WHERE id > (SELECT last_id FROM audit_sealer)",
     ),
     (
-        "chains that do not end with their last entry",
+        "chains whose head is not their last entry",
         "SELECT count(*) FROM audit_chains c
          WHERE NOT EXISTS (SELECT FROM audit_entries e WHERE e.project_id = c.project_id AND e.seq = c.seq AND e.hash = c.hash)
             OR EXISTS (SELECT FROM audit_entries e WHERE e.project_id = c.project_id AND e.seq > c.seq)",
     ),
     (
-        // The first project was made by the operator.
-        "things whose creation is not told of once",
+        // The operator created the first project.
+        "resources whose creation is not recorded once",
         "SELECT count(*) FROM (
              SELECT 'proj_' AS prefix, 'project.created' AS action, id FROM projects WHERE name <> 'Chaos'
              UNION ALL SELECT 'key_', 'key.created', id FROM keys
@@ -50,14 +50,14 @@ const BROKEN: [(&str, &str); 7] = [
          WHERE things.id IS NULL OR told.entries IS DISTINCT FROM 1",
     ),
     (
-        "resources whose end is not told of once",
+        "resources whose deletion is not recorded once",
         "SELECT count(*) FROM (SELECT id FROM resources WHERE phase = 'deleted') gone
          FULL JOIN (SELECT target_id, count(*) AS entries FROM audit_entries WHERE action = 'resource.deleted' GROUP BY 1) told
            ON told.target_id = 'res_' || ltrim(replace(id::text, '-', ''), '0')
          WHERE gone.id IS NULL OR told.entries IS DISTINCT FROM 1",
     ),
     (
-        "projects whose changes are not each told of once",
+        "projects whose changes are not recorded once each",
         "SELECT count(*) FROM projects p
          WHERE p.version - 1 <> (SELECT count(*) FROM audit_entries e
                                  WHERE e.project_id = p.id AND e.action = 'project.updated')",
@@ -72,7 +72,7 @@ impl Invariant for Told {
             let db: &PgPool = &end.world.db;
             let count = async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(db).await.unwrap();
             let staged = async || count("SELECT count(*) FROM audit_staged").await;
-            eventually("everything sealed", async || (staged().await == 0).then_some(())).await;
+            eventually("everything is sealed", async || (staged().await == 0).then_some(())).await;
             let mut verdict = Verdict::default();
             for (what, sql) in BROKEN {
                 let broken = count(sql).await;

@@ -1,9 +1,9 @@
-//! Where PostgreSQL's messages begin and end, so that the proxy can stop between two of them.
+//! Splits PostgreSQL's protocol into messages, so that the proxy can stop between two of them.
 
-/// One message, with its head.
+/// One message with its header.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The letter that says what it is; 0 for the first one of a client, which has none.
+    /// The message type; 0 for the first message of a client, which has none.
     pub kind: u8,
     pub bytes: Vec<u8>,
 }
@@ -15,34 +15,34 @@ impl Frame {
         (self.kind == b'Q').then(|| std::str::from_utf8(text).ok())?
     }
 
-    /// The name and the text of a statement that is prepared.
+    /// The name and the text of a prepared statement.
     pub fn parsed(&self) -> Option<(&[u8], &[u8])> {
         let mut texts = self.bytes.get(5..)?.split(|byte| *byte == 0);
         (self.kind == b'P').then(|| Some((texts.next()?, texts.next()?)))?
     }
 
-    /// The name of the statement that is to be done.
+    /// The name of the statement to execute.
     pub fn bound(&self) -> Option<&[u8]> {
         let mut texts = self.bytes.get(5..)?.split(|byte| *byte == 0);
         (self.kind == b'B').then(|| texts.nth(1))?
     }
 
-    /// Whether it tells that what was asked was not done, or was undone.
+    /// Whether it reports an error or a rollback.
     pub fn is_failure(&self) -> bool {
         self.kind == b'E' || self.kind == b'C' && self.bytes[5..].starts_with(b"ROLLBACK")
     }
 
-    /// Whether a client waits for an answer after it: a simple query, or the end of an extended one.
+    /// Whether the client waits for a response after it: a simple query, or the end of an extended one.
     pub fn ends_a_round(&self) -> bool {
         matches!(self.kind, b'Q' | b'S')
     }
 }
 
-/// Cuts a stream of bytes into messages.
+/// Splits a stream of bytes into messages.
 #[derive(Debug)]
 pub struct Frames {
     rest: Vec<u8>,
-    /// A client's first message has no letter.
+    /// A client's first message has no type.
     expects_start: bool,
 }
 
@@ -59,7 +59,7 @@ impl Frames {
         self.rest.extend_from_slice(bytes);
     }
 
-    /// The next message that is there as a whole.
+    /// The next complete message.
     pub fn next(&mut self) -> Option<Frame> {
         let head = usize::from(!self.expects_start);
         let length: [u8; 4] = self.rest.get(head..head + 4)?.try_into().ok()?;
@@ -75,7 +75,7 @@ impl Frames {
 }
 
 #[test]
-fn messages_are_found_however_the_bytes_arrive() {
+fn messages_are_found_regardless_of_how_bytes_are_split() {
     let start = [0, 0, 0, 8, 0, 3, 0, 0];
     let commit = b"Q\x00\x00\x00\x0bCOMMIT\0";
     let sync = b"S\x00\x00\x00\x04";

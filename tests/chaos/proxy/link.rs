@@ -20,12 +20,12 @@ use super::{
     rounds::{Round, Rounds},
 };
 
-/// Why answers are withheld.
+/// Why responses are withheld.
 enum Lost {
-    /// Until somebody cuts the connection or kills the server, who is told once PostgreSQL has given the last one.
+    /// Until the connection is cut or the server killed by the test, which is notified after PostgreSQL's last response.
     ToATrap { caught: Caught, tell: Option<oneshot::Sender<Caught>> },
-    /// Until PostgreSQL has given the last one; then the connection ends, and the server cannot know whether what it
-    /// wrote was `failed` or committed.
+    /// Until PostgreSQL's last response. Then the connection is closed, and the server cannot know whether its write
+    /// `failed` or committed.
     ToBeSentAgain { failed: bool },
 }
 
@@ -40,7 +40,7 @@ pub async fn carry(shared: &Shared, is_keeper: &AtomicBool, client: TcpStream, p
     }
 }
 
-/// What the server asks. It is read as messages, to find the moment at which to stop.
+/// Forwards the server's requests. They are parsed into messages, to find the moment at which to stop.
 async fn ask(
     shared: &Shared,
     is_keeper: &AtomicBool,
@@ -59,7 +59,7 @@ async fn ask(
         wait_as_told(shared).await;
         frames.push(&buffer[..read]);
         while let Some(frame) = frames.next() {
-            // Only the keeper of the lease listens.
+            // Only the connection that holds the lease listens.
             if frame
                 .query()
                 .or_else(|| frame.parsed().and_then(|(_, sql)| std::str::from_utf8(sql).ok()))
@@ -68,7 +68,7 @@ async fn ask(
                 is_keeper.store(true, Ordering::SeqCst);
             }
             if let Some(round) = rounds.end(&frame) {
-                // Before it is sent: the answer must not be faster than the trap.
+                // Before it is sent: the response must not arrive before the trap is set.
                 spring(shared, withheld, round);
             }
             to.write_all(&frame.bytes).await?;
@@ -76,7 +76,7 @@ async fn ask(
     }
 }
 
-/// Closes the trap if one is set for this moment; else loses the answer if it is a flush's turn to be sent twice.
+/// Triggers the trap if one is set for this moment. If not, loses the response if a flush is due to be sent twice.
 fn spring(shared: &Shared, withheld: &Mutex<Option<Lost>>, round: Round) {
     let fits = |moment| match moment {
         Moment::Answered(wanted) => round.number == Some(wanted),
@@ -94,7 +94,7 @@ fn spring(shared: &Shared, withheld: &Mutex<Option<Lost>>, round: Round) {
     *withheld.lock().unwrap() = Some(lost);
 }
 
-/// What PostgreSQL answers, read as messages too, to lose some of them.
+/// Forwards PostgreSQL's responses. They are also parsed into messages, to lose some of them.
 async fn answer(
     shared: &Shared,
     withheld: &Mutex<Option<Lost>>,
@@ -134,15 +134,15 @@ async fn answer(
     }
 }
 
-/// What becomes of a message of PostgreSQL's.
+/// How a message of PostgreSQL is handled.
 enum Fate {
     Passed,
     Withheld,
-    /// Nothing passes any more: the connection ends.
+    /// No more messages pass: the connection is closed.
     Cut,
 }
 
-/// Takes in an answer that shall not arrive, and sees when PostgreSQL is done with the round.
+/// Withholds a response if required, and detects when PostgreSQL has finished the round trip.
 fn withhold(shared: &Shared, withheld: &Mutex<Option<Lost>>, frame: &Frame) -> Fate {
     let mut withheld = withheld.lock().unwrap();
     let Some(lost) = withheld.as_mut() else { return Fate::Passed };

@@ -1,4 +1,4 @@
-//! What stands between a server and PostgreSQL, and can fail: one proxy for each node.
+//! The connection between a server and PostgreSQL, which can fail: one proxy for each node.
 
 mod frames;
 mod link;
@@ -20,60 +20,60 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What the network does to all connections of a node.
+/// The state of the network between a node and PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weather {
     Fair,
-    /// Whoever connects is turned away.
+    /// New connections are refused.
     Refusing,
-    /// Whatever is sent takes so much longer, in each direction.
+    /// All data is delayed by this much, in each direction.
     Slow(Duration),
-    /// What servers ask arrives, what PostgreSQL answers does not. TCP cannot lose a byte and go on, so a
+    /// Requests of the server arrive, responses of PostgreSQL do not. TCP cannot lose bytes and continue, so a
     /// connection that lost some is cut when the weather changes.
     Mute,
-    /// PostgreSQL's notifications do not arrive; all else does.
+    /// Notifications of PostgreSQL do not arrive; everything else does.
     Unnotified,
 }
 
-/// A moment in a write's transaction at which to stop.
+/// A point in a write's transaction at which to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// PostgreSQL has answered so many rounds, counted from BEGIN, which is 0; the server does not know of
-    /// the last one.
+    /// PostgreSQL has responded to this many round trips after BEGIN, which is number 0. The last response is withheld
+    /// from the server.
     Answered(usize),
-    /// PostgreSQL has committed, and the server does not know.
+    /// PostgreSQL has committed, and the response is withheld from the server.
     Committed,
-    /// The same, where it was usage that was written.
+    /// The same for a flush of usage.
     Flushed,
 }
 
-/// The transactions in which a server writes down what it has counted.
+/// The transactions in which a server flushes its usage counters.
 #[derive(Debug, Default)]
 pub struct Flushes {
-    /// Whether each is to be sent twice.
+    /// Whether every flush is sent twice.
     twice: AtomicBool,
-    /// Of each kind, whether the next one is one that was sent before.
+    /// For each kind of flush, whether the next one is a retry.
     is_again: [AtomicBool; rounds::WRITES_USAGE.len()],
-    /// How many were committed without the server hearing of it.
+    /// How many flushes were committed while their response was lost.
     doubled: AtomicUsize,
 }
 
 impl Flushes {
-    /// How many were committed without the server hearing of it, which then sent all of it again.
+    /// How many flushes were committed while their response was lost, so that the server sent them again.
     pub fn doubled(&self) -> usize {
         self.doubled.load(Ordering::SeqCst)
     }
 
-    /// Whether the answer of the one that is being sent shall not arrive: every other time.
+    /// Whether to lose the response to the current flush: every other time.
     fn is_to_be_doubled(&self, kind: usize) -> bool {
         self.twice.load(Ordering::SeqCst) && !self.is_again[kind].fetch_xor(true, Ordering::SeqCst)
     }
 }
 
-/// What was going on when a trap closed.
+/// What a triggered trap has caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caught {
-    /// Whether it was in COMMIT.
+    /// Whether it was a COMMIT.
     pub committed: bool,
 }
 
@@ -83,10 +83,10 @@ struct Trap {
 }
 
 struct Shared {
-    /// The socket of the PostgreSQL that new connections lead to.
+    /// The socket of the PostgreSQL for new connections.
     upstream: Mutex<PathBuf>,
     weather: watch::Sender<Weather>,
-    /// Which connections are cut, counted up to do so.
+    /// Which connections are cut. Incrementing a counter cuts them.
     cuts: watch::Sender<Cuts>,
     trap: Mutex<Option<Trap>>,
     /// How many notifications were lost.
@@ -94,14 +94,14 @@ struct Shared {
     flushes: Arc<Flushes>,
 }
 
-/// How often connections were cut: those of the pool, and the one that keeps the lease.
+/// How often connections were cut: those of the pool, and the one that holds the lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cuts {
     pool: u64,
     keeper: u64,
 }
 
-/// One node's way to PostgreSQL. Dropped, it takes no more connections, and cuts those it has.
+/// One node's connection to PostgreSQL. Dropping it closes the listener and cuts all connections.
 pub struct Proxy {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -128,29 +128,29 @@ impl Proxy {
         self.shared.weather.send_replace(weather);
     }
 
-    /// Cuts all connections there are.
+    /// Cuts all open connections.
     pub fn cut(&self) {
         self.cut_pool();
         self.cut_keeper();
     }
 
-    /// Cuts all connections but the one that keeps the lease.
+    /// Cuts all connections except the one that holds the lease.
     pub fn cut_pool(&self) {
         self.shared.cuts.send_modify(|cuts| cuts.pool += 1);
     }
 
-    /// Cuts the connection that keeps the lease.
+    /// Cuts the connection that holds the lease.
     pub fn cut_keeper(&self) {
         self.shared.cuts.send_modify(|cuts| cuts.keeper += 1);
     }
 
-    /// Leads new connections to another PostgreSQL; those that are open stay where they are.
+    /// Directs new connections to another PostgreSQL. Open connections stay where they are.
     pub fn steer(&self, upstream: PathBuf) {
         *self.shared.upstream.lock().unwrap() = upstream;
     }
 
-    /// From now on lets every flush be sent twice: it is committed, its connection is cut before the server hears of
-    /// that, and the next one arrives.
+    /// From now on, makes the server send every flush twice: the first is committed, its connection is cut before the
+    /// server gets the response, and the second arrives.
     pub fn double_flushes(&self) -> Arc<Flushes> {
         self.shared.flushes.twice.store(true, Ordering::SeqCst);
         Arc::clone(&self.shared.flushes)
@@ -161,15 +161,15 @@ impl Proxy {
         self.shared.lost.load(Ordering::SeqCst)
     }
 
-    /// Stops the next transaction that comes to `moment`: its answers are withheld from then on, and the
-    /// receiver is told.
+    /// Stops the next transaction that reaches `moment`: its responses are withheld from then on, and the returned receiver
+    /// is notified.
     pub fn trap(&self, moment: Moment) -> oneshot::Receiver<Caught> {
         let (tell, told) = oneshot::channel();
         *self.shared.trap.lock().unwrap() = Some(Trap { moment, tell });
         told
     }
 
-    /// Stops a transaction at `moment` and returns then; false if none came to it in five seconds.
+    /// Stops a transaction at `moment` and then returns. False if none reached it within five seconds.
     pub async fn catch(&self, moment: Moment) -> bool {
         let caught = tokio::time::timeout(Duration::from_secs(5), self.trap(moment)).await;
         self.shared.trap.lock().unwrap().take();
@@ -188,7 +188,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         if *shared.weather.borrow() == Weather::Refusing {
-            // A reset, as from a firewall that rejects.
+            // A reset, as from a firewall that rejects connections.
             let _ = client.set_zero_linger();
             continue;
         }
@@ -202,7 +202,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             };
             let _ = client.set_nodelay(true);
             let begun = *cuts.borrow_and_update();
-            // Said by the link once it is seen to listen.
+            // The link sets this once the connection executes LISTEN.
             let is_keeper = AtomicBool::new(false);
             let is_cut = |now: &Cuts| match is_keeper.load(Ordering::SeqCst) {
                 true => now.keeper != begun.keeper,

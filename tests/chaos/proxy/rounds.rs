@@ -1,41 +1,41 @@
-//! What a server asks, read as rounds: which of its transaction each one is, whether it commits, and whether it
-//! writes down what was counted.
+//! Parses a server's requests into round trips: the number of each in its transaction, whether it commits, and whether it
+//! flushes usage.
 
 use std::{collections::HashMap, mem::take};
 
 use super::frames::Frame;
 
-/// What stands in a statement that writes usage. They take turns in being sent twice, each by itself: were one the
-/// turn of the other, a server that does one after the other might never hear of the second.
+/// Text that identifies a statement that flushes usage. Each kind alternates on its own in being sent twice: if they shared
+/// one turn, a server that executes one after the other might never receive the response to the second.
 pub const WRITES_USAGE: [&str; 3] = ["into usage_node", "select flush_usage_node(", "select flush_late_usage_node("];
 
-/// What stands in a prepared statement that is a whole write, and its own transaction.
+/// Text that identifies a prepared statement that is a whole write, and its own transaction.
 const WHOLE_WRITE: &str = "claim_idempotency(";
 
-/// How the transactions begin in which the audit trail is sealed, and not a client's write done.
+/// How the sealer's transactions begin, as opposed to those of a client's write.
 const SEALS: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
-/// Something that a server has asked, and waits for the answer.
+/// A request of a server that waits for its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
-    /// Which of its transaction, counted from BEGIN, which is 0; none outside of one.
+    /// Its number in its transaction, where BEGIN is 0. None outside of a transaction.
     pub number: Option<usize>,
-    /// Whether it is a transaction's COMMIT.
+    /// Whether it is the COMMIT of a transaction.
     pub commits: bool,
-    /// Whether usage lasts that was written, once it is answered; and which of [`WRITES_USAGE`] did that.
+    /// If its response makes flushed usage durable, which of [`WRITES_USAGE`] flushed it.
     pub flushes: Option<usize>,
 }
 
-/// The rounds of one connection.
+/// The round trips of one connection.
 #[derive(Debug, Default)]
 pub struct Rounds {
-    /// The latest round of the open transaction.
+    /// The number of the latest round trip of the open transaction.
     transaction: Option<usize>,
-    /// What of all that is not yet committed writes usage.
+    /// The uncommitted statement that flushes usage, if any.
     writes_usage: Option<usize>,
-    /// By name, what a prepared statement is: it is sent once, and then only named.
+    /// Prepared statements by name. The text is sent only once.
     statements: HashMap<Vec<u8>, Prepared>,
-    /// Whether this round prepares a whole write, or does one.
+    /// Whether this round trip prepares a whole write, or executes one.
     prepares_write: bool,
     does_write: bool,
 }
@@ -43,13 +43,13 @@ pub struct Rounds {
 /// A prepared statement.
 #[derive(Clone, Copy, Debug)]
 struct Prepared {
-    /// How it writes usage.
+    /// Which of [`WRITES_USAGE`] it is, if any.
     writes_usage: Option<usize>,
     is_whole_write: bool,
 }
 
 impl Rounds {
-    /// The round that a message ends.
+    /// Processes a message. Returns the round trip that it ends, if any.
     pub fn end(&mut self, frame: &Frame) -> Option<Round> {
         match frame.kind {
             b'P' => {
@@ -71,18 +71,18 @@ impl Rounds {
         let query = frame.query().unwrap_or_default().trim();
         self.writes_usage = self.writes_usage.or_else(|| writes_usage(query.as_bytes()));
         let is = |word: &str| query.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-        // What is to be done first or last travels with it.
+        // Statements before and after the query can travel with it.
         let (prepares, does) = (take(&mut self.prepares_write), take(&mut self.does_write));
         let begins = is("BEGIN") || (self.transaction.is_none() && (prepares || does));
         let number = match self.transaction {
-            // Not the write that is waited for.
+            // Not the write that a trap waits for.
             _ if is(SEALS) => None,
             _ if begins => Some(0),
             latest => latest.map(|round| round + 1),
         };
         let commits = number.is_some() && (query.ends_with("COMMIT") || does);
         self.transaction = number.filter(|_| !commits && !is("ROLLBACK"));
-        // Outside of a transaction each round is one.
+        // Outside of a transaction, each round trip is its own transaction.
         let flushes = self.writes_usage.filter(|_| commits || number.is_none());
         self.writes_usage = self.writes_usage.filter(|_| self.transaction.is_some());
         Some(Round { number, commits, flushes })
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_is_one_statement_commits_with_it() {
+    fn single_statement_write_commits_with_its_statement() {
         let (sync, bind) = (|| frame(b'S', b""), || frame(b'B', b"\0s1\0"));
         let prepare = frame(b'P', b"s1\0SELECT keep_answer(issue_token(claim_idempotency($1)))\0\0\0");
         let found = ends(&[prepare, sync(), bind(), sync(), bind(), sync(), sync()]);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_is_the_round_that_makes_written_usage_last_even_if_its_statement_was_sent_long_before() {
+    fn flush_is_the_round_trip_that_commits_usage_even_if_its_statement_was_prepared_earlier() {
         let query = |text: &str| frame(b'Q', format!("{text}\0").as_bytes());
         let sync = || frame(b'S', b"");
         let prepare = || frame(b'P', b"s1\0INSERT INTO usage_node VALUES ($1)\0\0\0");
@@ -132,10 +132,10 @@ mod tests {
             query("COMMIT"),
             bind_other(),
             sync(),
-            // By itself.
+            // Outside of a transaction.
             bind(),
             sync(),
-            // Given up.
+            // Rolled back.
             query("BEGIN; SELECT 1"),
             bind(),
             sync(),

@@ -1,4 +1,4 @@
-//! A whole environment on the engine, through the API.
+//! A complete environment on the Docker engine, through the API.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -36,7 +36,7 @@ impl Environment<'_> {
         self.succeeded(accepted.expect(StatusCode::ACCEPTED)).await;
     }
 
-    /// Waits for an operation that was answered, which must succeed; gives its resource's id.
+    /// Waits until an accepted operation succeeds; returns the ID of its resource.
     async fn succeeded(&self, accepted: Value) -> String {
         let operation = accepted["operation"]["id"].as_str().unwrap();
         let operation = self.owner.get(&format!("/v1/operations/{operation}?wait=60")).await.ok();
@@ -64,7 +64,7 @@ fn options(settings: DockerSettings) -> AppOptions {
 }
 
 #[tokio::test]
-async fn an_environment_is_made_used_kept_in_step_and_leaves_nothing_behind() {
+async fn environment_is_created_used_reconciled_and_deleted_without_leftovers() {
     let Some(socket) = socket() else { return };
     let settings = settings(socket);
     let engine = engine(&settings).await;
@@ -73,7 +73,7 @@ async fn an_environment_is_made_used_kept_in_step_and_leaves_nothing_behind() {
     let owner = app.owner().await;
     let environment = Environment { owner: &owner };
 
-    // All at once: what needs another one waits for it.
+    // All are created concurrently: a resource waits for those it depends on.
     let disk = environment.ask("storage.volume", "disk", json!({ "size_gib": 5 })).await;
     let mut spec = json!({ "size": "small", "image": "tested", "volumes": [disk["resource"]["id"]] });
     let cidr = format!("10.{}.0.0/24", OCTETS.fetch_add(1, Ordering::Relaxed));
@@ -101,7 +101,7 @@ async fn an_environment_is_made_used_kept_in_step_and_leaves_nothing_behind() {
     let refused = owner.post(&format!("/v1/resources/{web}/actions"), action).await;
     refused.problem(422, "unsupported_capability");
 
-    // Somebody ends its process, and it is started again; removes it, and it is made again.
+    // The container's process is killed, and it is restarted. The container is removed, and it is recreated.
     let reference = environment.reference(&web).await;
     let began = async || {
         let found = super::container(&engine, &reference).await.state.unwrap();
@@ -109,14 +109,14 @@ async fn an_environment_is_made_used_kept_in_step_and_leaves_nothing_behind() {
     };
     let first = began().await;
     engine.kill_container(&reference, None::<KillContainerOptions>).await.unwrap();
-    eventually("it is started again", async || began().await.filter(|at| Some(at) != first.as_ref())).await;
-    eventually("that is known", async || {
+    eventually("container restarted", async || began().await.filter(|at| Some(at) != first.as_ref())).await;
+    eventually("resource active without conditions", async || {
         let status = environment.status(&web).await;
         (status["phase"] == "active" && status["conditions"] == json!([])).then_some(())
     })
     .await;
     remove_container(&engine, &reference).await;
-    let again = eventually("it is made again", async || {
+    let again = eventually("container recreated", async || {
         let status = environment.status(&web).await;
         (status["phase"] == "active" && status["provider_ref"] != json!(reference)).then_some(status)
     });

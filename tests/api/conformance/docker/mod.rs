@@ -1,6 +1,6 @@
-//! A Docker engine: one that `.ci/docker` starts, or any other of which these two are set, for example
-//! `TEST_DOCKER_SOCKET=/var/run/docker.sock TEST_DOCKER_IMAGE=busybox:1 cargo test --test api docker`. What a test makes it
-//! removes again. `TEST_DOCKER_NETWORKING=false` is for an engine that cannot make networks.
+//! The Docker driver on an engine that `.ci/docker` starts, or on any other, for example with
+//! `TEST_DOCKER_SOCKET=/var/run/docker.sock TEST_DOCKER_IMAGE=busybox:1 cargo test --test api docker`. Tests remove the
+//! objects that they create. Set `TEST_DOCKER_NETWORKING=false` for an engine that cannot create networks.
 
 mod environment;
 mod registry;
@@ -44,19 +44,19 @@ use crate::support::eventually;
 
 conformance!(start);
 
-/// Each test has networks of its own.
+/// The next second octet: each test has its own networks.
 static OCTETS: AtomicU8 = AtomicU8::new(100);
 
-/// Where the engine is; none if there is none, which is said once.
+/// The engine's socket. If none is set, prints a message once and returns `None`.
 fn socket() -> Option<PathBuf> {
     static SAID: Once = Once::new();
     let socket = env::var_os("TEST_DOCKER_SOCKET").map(Into::into);
     if socket.is_none() {
-        // Past the test harness, which would keep it to itself.
+        // Direct output, because the test harness captures `eprintln!`.
         SAID.call_once(|| {
             let _ = writeln!(
                 io::stderr(),
-                "############ SKIPPED: the tests of the docker driver, since TEST_DOCKER_SOCKET names no engine; .ci/docker runs them"
+                "############ SKIPPED: the tests of the docker driver, because TEST_DOCKER_SOCKET is not set; .ci/docker runs them"
             );
         });
     }
@@ -64,7 +64,7 @@ fn socket() -> Option<PathBuf> {
 }
 
 fn settings(socket: PathBuf) -> DockerSettings {
-    let image = env::var("TEST_DOCKER_IMAGE").expect("TEST_DOCKER_IMAGE names an image that the engine has");
+    let image = env::var("TEST_DOCKER_IMAGE").expect("TEST_DOCKER_IMAGE must name an image of the engine");
     let networking = env::var("TEST_DOCKER_NETWORKING").as_deref() != Ok("false");
     let settings = json!({
         "socket": socket,
@@ -97,14 +97,14 @@ async fn start() -> Option<Subject> {
     })
 }
 
-/// The engine, past the driver.
+/// A direct connection to the engine.
 async fn engine(settings: &DockerSettings) -> Engine {
     let socket = settings.socket.to_str().unwrap();
     let engine = Engine::connect_with_unix(socket, 60, bollard::API_DEFAULT_VERSION).unwrap();
     engine.negotiate_version().await.unwrap()
 }
 
-/// A driver's view of the engine, and everyone's.
+/// The driver and a direct connection to its engine.
 async fn both() -> Option<(Subject, Engine)> {
     let subject = start().await?;
     Some((subject, engine(&settings(socket()?)).await))
@@ -120,11 +120,11 @@ async fn remove_container(engine: &Engine, reference: &str) {
 }
 
 #[tokio::test]
-async fn creations_of_one_resource_at_once_give_one_object() {
+async fn concurrent_creations_of_one_resource_create_one_object() {
     let Some(subject) = start().await else { return };
     for order in subject.one_of_each() {
         let again = Order { operation: OperationId::new(), ..order.clone() };
-        // A network that is half made is in the way until it can be found.
+        // A partly created network causes conflicts until it can be found.
         let made = [&order, &again, &order, &again]
             .map(async |order| subject.insist(async || subject.driver.create(order).await).await.reference);
         let references = join_all(made).await;
@@ -136,13 +136,13 @@ async fn creations_of_one_resource_at_once_give_one_object() {
 }
 
 #[tokio::test]
-async fn what_has_our_name_and_not_our_labels_is_neither_adopted_nor_deleted() {
+async fn object_with_the_expected_name_but_other_labels_is_neither_adopted_nor_deleted() {
     let Some((subject, engine)) = both().await else { return };
     let image = Some(env::var("TEST_DOCKER_IMAGE").unwrap());
     let order = subject.instance(None, &[]);
     let name = format!("cloudapi-{}", order.tags.resource);
     let options = CreateContainerOptionsBuilder::new().name(&name).build();
-    // It says whose it is, and it is another's.
+    // The container has the resource's label, but not the other labels.
     let another = HashMap::from([("dev.cloudapi.resource".to_owned(), order.tags.resource.to_string())]);
     let body = ContainerCreateBody { image, labels: Some(another), ..ContainerCreateBody::default() };
     let theirs = engine.create_container(Some(options), body).await.unwrap().id;
@@ -150,7 +150,7 @@ async fn what_has_our_name_and_not_our_labels_is_neither_adopted_nor_deleted() {
     assert_eq!((refused.kind, &*refused.code), (Refusal::Conflict, "name_taken"), "{refused}");
     assert_eq!(subject.listed(Kind::Instance, Owned::Of(order.tags.resource)).await, [""; 0]);
     assert!(subject.listed(Kind::Instance, Owned::Nobody).await.contains(&theirs));
-    assert_eq!(container(&engine, &theirs).await.state.unwrap().running, Some(false), "it was not touched");
+    assert_eq!(container(&engine, &theirs).await.state.unwrap().running, Some(false), "foreign container was started");
     remove_container(&engine, &theirs).await;
     let ours = subject.make(&order).await.reference;
     subject.remove(Kind::Instance, &ours).await;
@@ -165,18 +165,18 @@ async fn what_has_our_name_and_not_our_labels_is_neither_adopted_nor_deleted() {
     ] {
         assert_eq!((refused.kind, &*refused.code), (Refusal::Conflict, "name_taken"), "{refused}");
     }
-    assert!(engine.inspect_volume(&name).await.is_ok(), "it is still there");
+    assert!(engine.inspect_volume(&name).await.is_ok(), "foreign volume was deleted");
     engine.remove_volume(&name, None::<RemoveVolumeOptions>).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_container_that_was_removed_by_hand_is_not_there_any_more() {
+async fn container_removed_manually_no_longer_exists() {
     let Some((subject, engine)) = both().await else { return };
     let order = subject.instance(None, &[]);
     let reference = subject.make(&order).await.reference;
     remove_container(&engine, &reference).await;
     assert_eq!(subject.read(Kind::Instance, &reference).await, None);
-    // Nor is another of its name.
+    // Another container with the same name is not mistaken for it.
     let name = format!("cloudapi-{}", order.tags.resource);
     let options = CreateContainerOptionsBuilder::new().name(&name).build();
     let image = Some(env::var("TEST_DOCKER_IMAGE").unwrap());
@@ -188,7 +188,7 @@ async fn a_container_that_was_removed_by_hand_is_not_there_any_more() {
 }
 
 #[tokio::test]
-async fn a_size_is_changed_while_the_container_runs_and_mended_if_somebody_else_did() {
+async fn size_is_changed_without_restart_and_remediated_after_manual_change() {
     let Some((subject, engine)) = both().await else { return };
     let mut order = subject.instance(None, &[]);
     let reference = subject.make(&order).await.reference;
@@ -209,9 +209,9 @@ async fn a_size_is_changed_while_the_container_runs_and_mended_if_somebody_else_
     assert_eq!(json!(order.spec.difference(&found.spec)), json!({ "size": ["medium", "500-millicpus-48-mib"] }));
     subject.converge(&reference, &order, Some(Power::On)).await;
     assert_eq!(of().await, (500_000_000, 64 << 20, 64 << 20));
-    assert_eq!(container(&engine, &reference).await.state.unwrap().started_at, began, "it ran all the while");
+    assert_eq!(container(&engine, &reference).await.state.unwrap().started_at, began, "container was restarted");
 
-    // Nothing else can be changed; a name and labels are let pass.
+    // No other field can be changed. Changes of name and labels are ignored.
     let renamed = Order { name: "renamed".into(), labels: [("a".into(), "b".into())].into(), ..order.clone() };
     subject.driver.update(&reference, &renamed).await.unwrap();
     if let Spec::Instance(spec) = &mut order.spec {
@@ -223,7 +223,7 @@ async fn a_size_is_changed_while_the_container_runs_and_mended_if_somebody_else_
 }
 
 #[tokio::test]
-async fn a_container_whose_process_has_ended_is_off_and_can_be_started() {
+async fn container_whose_process_ended_is_off_and_can_be_started() {
     let Some((subject, engine)) = both().await else { return };
     let order = subject.instance(None, &[]);
     let reference = subject.make(&order).await.reference;
@@ -232,7 +232,7 @@ async fn a_container_whose_process_has_ended_is_off_and_can_be_started() {
         let found = subject.read(Kind::Instance, &reference).await.unwrap();
         (found.power == Some(Power::Off)).then_some(found)
     };
-    let found = eventually("it is off", off).await;
+    let found = eventually("power off", off).await;
     assert_eq!((&found.outputs["exit_code"], &found.outputs["status"]), (&json!(137), &json!("exited")));
     subject.driver.action(Kind::Instance, &reference, Action::Power(Power::On)).await.unwrap();
     let found = subject.read(Kind::Instance, &reference).await.unwrap();
@@ -241,7 +241,7 @@ async fn a_container_whose_process_has_ended_is_off_and_can_be_started() {
 }
 
 #[tokio::test]
-async fn an_instance_is_bounded_and_finds_its_volumes_and_its_network() {
+async fn instance_has_limits_volumes_and_network() {
     let Some((subject, engine)) = both().await else { return };
     let volume = subject.volume(1);
     let mounted = format!("/mnt/{}", volume.tags.resource);
@@ -266,7 +266,7 @@ async fn an_instance_is_bounded_and_finds_its_volumes_and_its_network() {
     if let Some(network) = &network {
         let address = made.outputs["private_ip"].as_str().unwrap();
         assert!(address.starts_with(&format!("10.{}.7.", subject.octet)), "{address}");
-        // Somebody takes it out of its network.
+        // The container is disconnected from its network manually.
         let out = bollard::models::NetworkDisconnectRequest { container: made.reference.clone(), force: None };
         engine.disconnect_network(network, out).await.unwrap();
         let found = subject.read(Kind::Instance, &made.reference).await.unwrap();
@@ -280,7 +280,7 @@ async fn an_instance_is_bounded_and_finds_its_volumes_and_its_network() {
 }
 
 #[tokio::test]
-async fn an_image_or_a_volume_that_is_not_there_is_said_to_be_missing_and_nothing_is_made() {
+async fn missing_image_or_volume_is_reported_and_nothing_is_created() {
     let Some((subject, engine)) = both().await else { return };
     let mut order = subject.instance(None, &[]);
     if let Spec::Instance(InstanceSpec { image, .. }) = &mut order.spec {
@@ -293,12 +293,12 @@ async fn an_image_or_a_volume_that_is_not_there_is_said_to_be_missing_and_nothin
     let other = subject.instance(None, &["cloudapi-no-such-volume"]);
     let refused = subject.driver.create(&other).await.unwrap_err();
     assert_eq!(refused.kind, Refusal::NotFound, "{refused}");
-    assert!(engine.inspect_volume("cloudapi-no-such-volume").await.is_err(), "Docker would have made it");
+    assert!(engine.inspect_volume("cloudapi-no-such-volume").await.is_err(), "volume was created");
     assert_eq!(subject.listed(Kind::Instance, Owned::All).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn two_networks_of_the_same_addresses_are_in_each_others_way() {
+async fn second_network_with_the_same_addresses_is_a_conflict() {
     let Some(subject) = start().await else { return };
     if !subject.has(&[Kind::Network]) {
         return;
@@ -311,7 +311,7 @@ async fn two_networks_of_the_same_addresses_are_in_each_others_way() {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_not_there_may_come() {
+async fn unreachable_engine_is_retryable() {
     let settings = json!({ "socket": "/nonexistent/docker.sock", "networking": false });
     let driver = Docker::new("docker".into(), serde_json::from_value(settings).unwrap());
     let refused = driver.read(Kind::Volume, "cloudapi-res_1").await.unwrap_err();
@@ -323,7 +323,7 @@ async fn an_engine_that_is_not_there_may_come() {
 }
 
 #[tokio::test]
-async fn an_image_is_pulled_where_the_operator_says_so() {
+async fn image_is_pulled_if_configured() {
     let Some((subject, engine)) = both().await else { return };
     let registry = registry::start().await;
     let driver = Docker::new("docker".into(), DockerSettings { pull: true, ..settings(socket().unwrap()) });
@@ -335,12 +335,12 @@ async fn an_image_is_pulled_where_the_operator_says_so() {
         }
         let first = driver.create(&order).await.unwrap_err();
         assert_eq!((matches!(first.kind, Refusal::Retryable { after: Some(_) }), &*first.code), (true, "pulling"));
-        let last = eventually("the pull has ended", async || {
+        let last = eventually("pull finished", async || {
             driver.create(&order).await.err().filter(|refused| refused.code != "pulling")
         });
         (image, order.tags.resource, last.await)
     };
-    // It is there now, and there is nothing in it that could be run.
+    // The image exists now, but contains nothing to run.
     let (image, resource, refused) = creation("empty:1").await;
     assert_eq!((refused.kind, &*refused.code), (Refusal::Invalid, "refused"), "{refused}");
     assert!(engine.inspect_image(&image).await.is_ok());
@@ -354,7 +354,7 @@ async fn an_image_is_pulled_where_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn nobodys_containers_are_told_apart_from_ours() {
+async fn foreign_containers_are_listed_as_unowned() {
     let Some((subject, engine)) = both().await else { return };
     let image = Some(env::var("TEST_DOCKER_IMAGE").unwrap());
     let host = HostConfig { memory: Some(64 << 20), nano_cpus: Some(500_000_000), ..HostConfig::default() };
@@ -365,6 +365,6 @@ async fn nobodys_containers_are_told_apart_from_ours() {
     let found = listed.into_iter().find(|object| object.reference == theirs).unwrap();
     assert_eq!((found.tags, found.power), (None, Some(Power::Off)));
     assert_eq!(found.spec.to_json(), json!({ "size": "medium", "image": image, "volumes": [] }));
-    assert!(!subject.driver.capabilities().import, "it cannot be given our labels");
+    assert!(!subject.driver.capabilities().import, "labels of a container cannot be changed");
     remove_container(&engine, &theirs).await;
 }

@@ -1,4 +1,4 @@
-//! As much of a registry of images as an engine needs that pulls one.
+//! Minimal image registry to pull from.
 
 use std::io::Write;
 
@@ -12,13 +12,13 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
-/// A registry with the image `empty:1`, of one empty layer; gives where it is.
+/// Starts a registry with the image `empty:1`, which has one empty layer; returns its address.
 pub async fn start() -> String {
     let digest = |bytes: &[u8]| {
         let hash = Sha256::digest(bytes);
         format!("sha256:{}", hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
     };
-    // The end of an archive that has begun with nothing.
+    // An empty tar archive.
     let layer = vec![0; 1024];
     let diff_id = digest(&layer);
     let mut packed = GzEncoder::new(Vec::new(), Compression::default());

@@ -1,4 +1,4 @@
-//! Who makes requests, for which project, and what they ask.
+//! Who sends requests, for which project, and which requests.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use crate::{
     world::{World, text},
 };
 
-/// Nobody's id.
+/// The path of a user that does not exist.
 const NOBODY: &str = "/v1/users/usr_00000000000000000000000000";
-/// How many projects there are: what one uses must not be counted for the other.
+/// How many projects there are: usage of one must not be counted for another.
 const PROJECTS: usize = 2;
-/// How many keys each of them has, with a token under each.
+/// How many keys each project has, each with one token.
 const KEYS: usize = 2;
 
-/// A credential, used for one project.
+/// A credential that is used for one project.
 pub struct Caller {
-    /// Which of the projects.
+    /// Index of the project.
     pub project: usize,
     pub secret: String,
-    /// Its id, if it is not a session.
+    /// Its ID. None for a session.
     pub id: Option<String>,
     pub kind: Kind,
 }
@@ -36,25 +36,25 @@ pub enum Kind {
 }
 
 pub struct Callers {
-    /// Their ids.
+    /// IDs of the projects.
     pub projects: Vec<String>,
     pub all: Vec<Caller>,
     session: String,
-    /// Keys of the projects that were revoked: who comes with one is nobody's caller.
+    /// Revoked keys of the projects. Requests with one are counted for no caller.
     revoked: Vec<String>,
 }
 
-/// Something to ask.
+/// A request to send.
 pub struct Question {
-    /// Which of the callers asks, if it is to be counted for a project.
+    /// The caller that sends it. None if it is counted for no project.
     pub caller: Option<usize>,
     pub request: Request,
-    /// What it may be answered, besides 503.
+    /// Accepted statuses besides 503.
     pub expected: &'static [u16],
 }
 
 impl Callers {
-    /// Makes them, and gives what has been asked for that.
+    /// Creates them, and returns the requests that this took.
     pub async fn make(world: &World) -> (Self, Vec<Bounds>) {
         let session = world.credentials.session.clone();
         let mut made = Self { projects: Vec::new(), all: Vec::new(), session, revoked: Vec::new() };
@@ -62,7 +62,7 @@ impl Callers {
         let mut making = Making { client: world.client(0), asked: Bounds::default() };
         for project in 0..PROJECTS {
             let body = json!({ "name": "to be counted" });
-            // It belongs to no project.
+            // This request belongs to no project.
             let answer = making.ask(made.request("POST", "/v1/projects", Some(body))).await;
             let id = text(&answer["id"]);
             making.asked = Bounds::default();
@@ -72,7 +72,7 @@ impl Callers {
                 let key = making.ask(made.request("POST", "/v1/keys", Some(body.clone()))).await;
                 keys.push((text(&key["id"]), text(&key["key"])));
             }
-            let (revoked, secret) = keys.pop().expect("one more");
+            let (revoked, secret) = keys.pop().expect("a spare key");
             making.ask(made.request("DELETE", &format!("/v1/keys/{revoked}"), None)).await;
             made.revoked.push(secret);
             session = Bounds::of([&session, &std::mem::take(&mut making.asked)]);
@@ -100,22 +100,22 @@ impl Callers {
         request(method, path, &self.session, body)
     }
 
-    /// One of the keys of a project, by which its usage is read.
+    /// One of the keys of a project, which reads its usage.
     pub fn key_of(&self, project: usize) -> usize {
         let is_key = |caller: &Caller| caller.project == project && caller.kind == Kind::Key;
         self.all.iter().position(is_key).expect("a key of each project")
     }
 
-    /// Anything, of anybody.
+    /// A random request of a random caller.
     pub fn question(&self, client: &mut Client) -> Question {
         let nobody = |secret: &str, expected| {
             let request = request("GET", "/v1/projects?limit=1", secret, None);
             Question { caller: None, request, expected }
         };
         match client.random.below(50) {
-            // An address that is refused too often is told to wait.
+            // An address that is refused too often receives 429.
             0 => return nobody(&self.revoked[client.random.below(PROJECTS)], &[401, 429]),
-            // Of no project.
+            // Counted for no project.
             1 => return nobody(&self.session, &[200]),
             _ => {}
         }
@@ -140,7 +140,7 @@ impl Callers {
     }
 }
 
-/// What is asked before anything fails.
+/// Requests that are sent before any fault.
 struct Making {
     client: Client,
     asked: Bounds,

@@ -1,4 +1,4 @@
-//! What the API says of usage in the end.
+//! The usage that the API reports at the end.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,15 +14,15 @@ use crate::{
     world::{World, eventually, text},
 };
 
-/// A project's usage, as its periods have it.
+/// A project's usage by period.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The first day and the last one that it is about.
+    /// The first and the last day of the report.
     pub from: String,
     pub to: String,
-    /// By month, written `YYYY-MM`: those counted, with what was learned of them when the month was final.
+    /// By month (`YYYY-MM`): counted requests, including adjustments after the month became final.
     pub months: BTreeMap<String, u64>,
-    /// How many of them were learned then.
+    /// How many of them are adjustments.
     pub late: u64,
 }
 
@@ -32,21 +32,21 @@ impl Report {
     }
 }
 
-/// Waits until each node has written down all that it has counted so far. For that a new project is used on it alone:
-/// once this is in the report, so is what was counted before.
+/// Waits until each node has flushed everything that it has counted so far. A new project is used on this node only: once
+/// its report has a request, everything counted before has been flushed too.
 pub async fn all_flushed(world: &World) {
     join_all((0..world.proxies.len()).map(|node| async move {
         let mut client = world.client(u64::try_from(node).unwrap());
         let mut make = async |path: &str, body: Value| {
             let request = Arc::new(world.request("POST", path, Some(body)));
-            let answer = eventually("a project to wait with", async || client.ask(node, &request).await).await;
+            let answer = eventually("a new project", async || client.ask(node, &request).await).await;
             assert_eq!(answer.status, 201, "{answer:?}");
             answer.json()
         };
         let project = make("/v1/projects", json!({ "name": "to wait with" })).await;
         let key = make("/v1/keys", json!({ "project_id": project["id"], "name": "to wait with" })).await;
         let request = Arc::new(request("GET", "/v1/usage", key["key"].as_str().unwrap(), None));
-        eventually(&format!("node {node} has written down what it counted"), async || {
+        eventually(&format!("node {node} has flushed its counters"), async || {
             let report = client.ask(node, &request).await?.json();
             (report["requests"].as_u64()? > 0).then_some(())
         })
@@ -56,7 +56,7 @@ pub async fn all_flushed(world: &World) {
 }
 
 impl Counted {
-    /// All that was counted for a project.
+    /// Everything that was counted for a project.
     pub async fn by_month(&self, client: &mut Client, project: usize) -> Report {
         let periods = self.list_as_key(client, project, "/v1/usage/periods?limit=100").await;
         let (first, last) = (periods.first().expect("a period"), periods.last().expect("a period"));
@@ -76,7 +76,7 @@ impl Counted {
         report
     }
 
-    /// The same by credential: what was counted for each caller, and for others, of which there should be none.
+    /// The same by credential: the requests of each caller, and of others, which should be zero.
     pub async fn by_caller(&self, client: &mut Client, project: usize, whole: &Report) -> (Vec<(usize, u64)>, u64) {
         let Report { from, to, .. } = whole;
         let path = format!("/v1/usage/breakdown?from={from}&to={to}&group_by=key,token&limit=100");
@@ -98,7 +98,7 @@ impl Counted {
         (by_caller, of_others)
     }
 
-    /// All of a list, asked for with one of the project's keys.
+    /// A whole list, read with one of the project's keys.
     async fn list_as_key(&self, client: &mut Client, project: usize, path: &str) -> Vec<Value> {
         let caller = self.callers.key_of(project);
         let request = request("GET", path, &self.callers.all[caller].secret, None);
@@ -110,5 +110,5 @@ impl Counted {
 }
 
 fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("a count, not {value}"))
+    value.as_u64().unwrap_or_else(|| panic!("expected a count, got {value}"))
 }

@@ -1,4 +1,4 @@
-//! The two sides of the account: what clients were answered, and what the database holds.
+//! Compares the responses that clients received with the database.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,7 +14,7 @@ use crate::{
     invariants::Verdict,
 };
 
-/// A write, and all that was ever answered to it.
+/// A write and all responses to it.
 pub struct Write {
     pub request: Arc<Request>,
     /// Successes only.
@@ -22,7 +22,7 @@ pub struct Write {
 }
 
 impl Write {
-    /// The writes in a log, by their `Idempotency-Key`; in order, so that a run is the same again.
+    /// The writes in a log by their `Idempotency-Key`, in a reproducible order.
     pub fn all_in(log: &[Entry]) -> BTreeMap<String, Self> {
         let mut writes = BTreeMap::new();
         for entry in log {
@@ -42,7 +42,7 @@ impl Write {
         Sha256::digest(self.request.key.as_deref().unwrap_or_default()).to_vec()
     }
 
-    /// What its effect is called in the database: unique, whatever it makes or changes.
+    /// The name of its effect in the database, which is unique for each write.
     fn effect(&self) -> Effect {
         let body = self.request.body.clone().unwrap_or_default();
         match (self.request.method, body["name"].as_str()) {
@@ -51,30 +51,31 @@ impl Write {
         }
     }
 
-    /// However often it was sent: one answer, byte for byte, and at most one of them not a replay.
+    /// Regardless of retries, all responses are identical byte for byte, and at most one of them is not a replay.
     pub fn require_one_answer(&self, verdict: &mut Verdict) {
         let shown =
             |answer: &Answer| (answer.status, answer.body.clone(), answer.header("location").map(str::to_owned));
         let same = self.answers.windows(2).all(|two| shown(&two[0]) == shown(&two[1]));
         let fresh = self.answers.iter().filter(|answer| !answer.is_replayed()).count();
-        verdict.require(same && fresh <= 1, || format!("{:?} has several answers: {:#?}", self.request, self.answers));
+        verdict
+            .require(same && fresh <= 1, || format!("{:?} has different responses: {:#?}", self.request, self.answers));
     }
 }
 
 enum Effect {
-    /// Something with this name.
+    /// A resource with this name was created.
     Made(String),
-    /// One more version of the project with this id.
+    /// The project with this ID has one more version.
     Edited(String),
 }
 
-/// What the database holds of all writes.
+/// What the database contains of all writes.
 pub struct Ledger {
-    /// Ids of what was made, by name.
+    /// IDs of created resources, by name.
     made: HashMap<String, Vec<String>>,
     /// How often each project was edited.
     edits: HashMap<String, usize>,
-    /// How many records there are for a key, by its hash.
+    /// How many idempotency records a key has, by its hash.
     records: HashMap<Vec<u8>, usize>,
 }
 
@@ -120,7 +121,7 @@ impl Ledger {
         self.made.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Each write has one effect and one record, or neither; and there is nothing besides.
+    /// Each write has one effect and one record, or neither. There are no others.
     pub fn require_pairs(&self, writes: &BTreeMap<String, Write>, verdict: &mut Verdict) {
         let mut edits = HashMap::<String, usize>::new();
         for write in writes.values() {
@@ -132,26 +133,27 @@ impl Ledger {
                         format!("{} effects, {records} records: {:?}, {:?}", ids.len(), write.request, write.answers)
                     });
                 }
-                // Which edit it was cannot be told, but how many there were can.
+                // Edits cannot be told apart, but they can be counted.
                 Effect::Edited(id) => *edits.entry(id).or_default() += records,
             }
         }
         edits.retain(|_, edits| *edits > 0);
-        verdict.require(self.edits == edits, || format!("edits {:?}, but by their records {edits:?}", self.edits));
+        verdict.require(self.edits == edits, || format!("edits {:?}, but edits in records {edits:?}", self.edits));
         verdict.require(self.effects() == self.records(), || {
             format!("{} effects, {} records", self.effects(), self.records())
         });
     }
 
-    /// What was acknowledged is there, and is what was acknowledged.
+    /// Each acknowledged write has its effect, as acknowledged.
     pub fn require_acknowledged(&self, writes: &BTreeMap<String, Write>, verdict: &mut Verdict) {
         let acknowledged = writes.values().filter(|write| write.is_acknowledged());
         for (write, answer) in acknowledged.clone().filter_map(|write| Some((write, write.answers.first()?))) {
-            verdict.require(self.has_record(write), || format!("lost: {:?}, which had {answer:?}", write.request));
+            verdict
+                .require(self.has_record(write), || format!("lost: {:?}, acknowledged with {answer:?}", write.request));
             if let Effect::Made(name) = write.effect() {
                 let id = answer.json()["id"].as_str().unwrap_or_default().to_owned();
                 verdict.require(self.made_ids(&name) == [id.as_str()], || {
-                    format!("{name} is {:?}, and was acknowledged as {id}", self.made_ids(&name))
+                    format!("{name} is {:?}, but was acknowledged as {id}", self.made_ids(&name))
                 });
             }
         }
@@ -163,7 +165,7 @@ impl Ledger {
 }
 
 #[test]
-fn the_ledger_finds_what_was_done_twice_what_was_lost_and_what_has_no_record() {
+fn ledger_detects_duplicate_effects_lost_writes_and_missing_records() {
     let body = Some(serde_json::json!({ "name": "project x" }));
     let key = Some("chaos-x".to_owned());
     let request = Request { method: "POST", path: "/v1/projects".into(), secret: String::new(), key, body };
@@ -181,9 +183,9 @@ fn the_ledger_finds_what_was_done_twice_what_was_lost_and_what_has_no_record() {
         verdict.broken_count > 0
     };
     assert!(!broken(&["proj_1"], 1));
-    assert!(broken(&["proj_1", "proj_2"], 1), "twice");
-    assert!(broken(&[], 0), "lost");
-    assert!(broken(&["proj_1"], 0), "an effect without a record");
-    assert!(broken(&[], 1), "a record without an effect");
-    assert!(broken(&["proj_2"], 1), "another than was acknowledged");
+    assert!(broken(&["proj_1", "proj_2"], 1), "duplicate effect");
+    assert!(broken(&[], 0), "lost write");
+    assert!(broken(&["proj_1"], 0), "effect without a record");
+    assert!(broken(&[], 1), "record without an effect");
+    assert!(broken(&["proj_2"], 1), "ID differs from the acknowledged one");
 }

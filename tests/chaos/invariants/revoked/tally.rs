@@ -1,4 +1,4 @@
-//! What became of each revocation, judged as soon as it is over: there are too many answers to keep.
+//! Results of revocations. Each is judged as soon as it is over: there are too many responses to keep.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{client::Asked, http::Answer, invariants::answers::is_fit};
 
-/// A node was asked whether it accepts a victim.
+/// One check whether a node accepts a victim.
 pub struct Sample {
     sign: usize,
     said: Option<Said>,
@@ -25,17 +25,17 @@ impl Sample {
     }
 }
 
-/// One revocation, from before it was asked for until after it was answered.
+/// One revocation, from before its request until after its response.
 pub struct Revocation {
     pub victim: Victim,
-    /// When it was asked for, the first time.
+    /// When the revocation was first requested.
     pub asked_for: Instant,
-    /// The answer that says it is done.
+    /// The response that acknowledges it.
     pub answered: Asked<Answer>,
     pub samples: Vec<Sample>,
 }
 
-/// How many victims are asked about once more at the end.
+/// How many victims are checked once more at the end.
 const REMEMBERED: usize = 100;
 
 #[derive(Default)]
@@ -44,10 +44,10 @@ pub struct Tally {
     /// The latest victims.
     pub remembered: Vec<Victim>,
     kinds: BTreeMap<&'static str, usize>,
-    /// How long the requests took that were answered with success, and how long it took in all.
+    /// How long the acknowledged requests took, and the longest revocation including all retries.
     answers: Vec<Duration>,
     slowest: Duration,
-    /// By when they began, and what was said.
+    /// Counts by the time of the request and its result.
     accepted_before: usize,
     accepted_meanwhile: usize,
     refused_after: usize,
@@ -63,7 +63,7 @@ impl Tally {
     pub fn add(&mut self, revocation: Revocation) {
         let Revocation { victim, asked_for, answered, samples } = revocation;
         self.verdict.require(answered.answer.is_success(), || {
-            format!("{} was answered {:?}: {:?}", victim.kind, answered.answer, victim.end)
+            format!("{} returned {:?}: {:?}", victim.kind, answered.answer, victim.end)
         });
         let done = answered.over;
         for sample in &samples {
@@ -75,7 +75,8 @@ impl Tally {
                 };
                 let Asked { node, begun, over, answer, .. } = &sample.asked;
                 format!(
-                    "{}, which node {} answered after {:?} with {}: node {node} was asked {}, answered {} that answer, and said {:?} to {:?}: {answer:?}",
+                    "{}: node {} responded after {:?} with {}. Node {node} was asked {}, responded {} that response, \
+                     with {:?} to {:?}: {answer:?}",
                     victim.kind,
                     answered.node,
                     done - answered.begun,
@@ -114,18 +115,18 @@ impl Tally {
         for (kind, count) in &self.kinds {
             verdict.figure(kind, count);
         }
-        verdict.figure("accepted before a revocation was asked for", self.accepted_before);
-        verdict.figure("accepted before it was answered", self.accepted_meanwhile);
-        verdict.figure("refused after it was answered", self.refused_after);
-        verdict.figure("503 after it was answered", self.unable_after);
-        verdict.figure("without an answer after it", self.unknown_after);
-        verdict.figure("a revocation's answer took", spread(&mut self.answers));
-        verdict.figure("the longest of them, with all repeats", format!("{} ms", self.slowest.as_millis()));
+        verdict.figure("accepted before the revocation's request", self.accepted_before);
+        verdict.figure("accepted before the revocation's response", self.accepted_meanwhile);
+        verdict.figure("refused after the revocation's response", self.refused_after);
+        verdict.figure("503 after the revocation's response", self.unable_after);
+        verdict.figure("no response after the revocation's response", self.unknown_after);
+        verdict.figure("response time of revocations", spread(&mut self.answers));
+        verdict.figure("longest revocation, with all retries", format!("{} ms", self.slowest.as_millis()));
         self.verdict
     }
 }
 
-/// Whether a sample is as promised.
+/// Whether a sample satisfies the guarantee.
 fn is_kept(sample: &Sample, asked_for: Instant, done: Instant) -> bool {
     let Asked { begun, over, answer, .. } = &sample.asked;
     match sample.said {
@@ -137,12 +138,12 @@ fn is_kept(sample: &Sample, asked_for: Instant, done: Instant) -> bool {
     }
 }
 
-/// The middle, the ninety-ninth of a hundred and the longest.
+/// Median, 99th percentile and maximum.
 pub fn spread(times: &mut [Duration]) -> String {
     times.sort_unstable();
     let at = |hundredth: usize| {
         let index = (times.len() * hundredth / 100).min(times.len().saturating_sub(1));
         times.get(index).copied().unwrap_or_default().as_secs_f64() * 1e3
     };
-    format!("p50 {:.1} ms, p99 {:.1} ms, at most {:.1} ms", at(50), at(99), at(100))
+    format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", at(50), at(99), at(100))
 }

@@ -1,4 +1,4 @@
-//! Credentials that are made to be revoked, and all the ways to revoke them.
+//! Credentials that are created to be revoked, and all the ways to revoke them.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use crate::{
     world::{Credentials, World, text},
 };
 
-/// A credential, or something that it may do, that is about to end.
+/// A credential, or one of its permissions, that is about to be revoked.
 pub struct Victim {
-    /// What ends, and how.
+    /// What is revoked, and how.
     pub kind: &'static str,
-    /// Each shows whether a node accepts it.
+    /// Requests that each show whether a node accepts it.
     pub signs: Vec<Sign>,
-    /// What ends it.
+    /// The request that revokes it.
     pub end: Arc<Request>,
 }
 
-/// A question that shows whether a node accepts a credential.
+/// A request that shows whether a node accepts a credential.
 pub struct Sign {
     pub request: Request,
     accepts: Accepts,
@@ -33,22 +33,22 @@ pub struct Sign {
 
 #[derive(Clone, Copy)]
 enum Accepts {
-    /// It is asked with the credential, and a success accepts it.
+    /// Sent with the credential, which is accepted if the request succeeds.
     Success,
-    /// It is asked about the credential, which may be active.
+    /// Introspects the credential, which is accepted if it is active.
     Active,
-    /// It is asked about the credential, which may have this scope.
+    /// Introspects the credential, which is accepted if it has this scope.
     Scope(&'static str),
 }
 
-/// What a node said of a credential.
+/// How a node treats a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     Accepted,
     Refused,
-    /// That it cannot tell.
+    /// The node cannot check it.
     Unable,
-    /// What no node should ever say.
+    /// A response that no node should send.
     Odd,
 }
 
@@ -64,13 +64,13 @@ impl Sign {
             (Accepts::Scope(scope), 200) => {
                 of(answer.json()["scope"].as_str().is_some_and(|scopes| scopes.split(' ').any(|one| one == scope)))
             }
-            // A refusal of whoever asks about it is one of a credential that nobody has revoked.
+            // A refusal of the introspecting credential, which nobody has revoked.
             _ => Said::Odd,
         }
     }
 }
 
-/// What was made, as far as others need to know.
+/// A created credential.
 pub struct Made {
     pub id: String,
     pub secret: String,
@@ -78,10 +78,10 @@ pub struct Made {
 
 const SCOPE: &str = "usage:read";
 
-/// Makes victims.
+/// Creates victims.
 pub struct Maker {
     credentials: Credentials,
-    /// Whose sessions are made.
+    /// The user whose sessions are created.
     user: UserId,
     db: PgPool,
 }
@@ -92,7 +92,7 @@ impl Maker {
         Self { credentials: world.credentials.clone(), user, db: world.db.clone() }
     }
 
-    /// One of any kind.
+    /// A random kind of victim.
     pub async fn make(&self, client: &mut Client) -> Victim {
         match client.random.below(16) {
             0..5 => {
@@ -143,7 +143,7 @@ impl Maker {
             14 => {
                 let key = self.key(client, None).await;
                 let path = format!("/v1/keys/{}", key.id);
-                // A network for documentation, which no client is in.
+                // A network reserved for documentation, which contains no client.
                 let end = self.once(client, "PATCH", path, Some(json!({ "allowed_ips": ["192.0.2.0/24"] })));
                 let token = self.token(client, &key.secret).await;
                 let signs = vec![self.direct(&key, "/v1/usage"), self.direct(&token, "/v1/usage")];
@@ -160,13 +160,13 @@ impl Maker {
         }
     }
 
-    /// A key or token that is asked about, and asked with.
+    /// A key or token that is introspected and used.
     fn victim(&self, kind: &'static str, of: &Made, end: Request) -> Victim {
         let signs = vec![self.about(of, Accepts::Active), self.direct(of, "/v1/usage")];
         Victim { kind, signs, end: Arc::new(end) }
     }
 
-    /// Whether it is active: answered from what a node has cached, database or not.
+    /// Introspects the credential. A node can answer from its cache, without the database.
     pub fn is_active(&self, of: &Made) -> Sign {
         self.about(of, Accepts::Active)
     }
@@ -177,7 +177,7 @@ impl Maker {
         Sign { request, accepts }
     }
 
-    /// Whether it is accepted itself.
+    /// Uses the credential itself.
     pub fn direct(&self, by: &Made, path: &str) -> Sign {
         let (path, secret) = (path.to_owned(), by.secret.clone());
         Sign { request: Request { method: "GET", path, secret, key: None, body: None }, accepts: Accepts::Success }
@@ -191,7 +191,7 @@ impl Maker {
         Request { method, path, secret: self.credentials.session.clone(), key: None, body }
     }
 
-    /// Now and then with a key: whoever is answered with a replay is promised no less.
+    /// Half of the time with an `Idempotency-Key`: a replayed response makes the same guarantee.
     fn once(&self, client: &mut Client, method: &'static str, path: String, body: Option<Value>) -> Request {
         let key = client.random.percent(50).then(|| format!("revoked-{:016x}", client.random.next()));
         Request { key, ..self.by_owner(method, path, body) }
@@ -202,7 +202,7 @@ impl Maker {
         text(&created(client, request).await["id"])
     }
 
-    /// With another way to the database, as after a failover.
+    /// Uses another database connection, as after a failover.
     pub fn set_db(&mut self, db: &PgPool) {
         self.db = db.clone();
     }
@@ -221,7 +221,7 @@ impl Maker {
         Made { id: text(&made["id"]), secret: text(&made["token"]) }
     }
 
-    /// Without signing in, which takes a password's time.
+    /// Issued without signing in, because password hashing takes too long.
     async fn session(&self, client: &mut Client) -> Made {
         loop {
             let issuing = async {
