@@ -7,8 +7,6 @@
 
 mod failure;
 #[cfg(test)]
-mod refusals;
-#[cfg(test)]
 mod simulator;
 mod words;
 
