@@ -56,7 +56,8 @@ fn error_table() -> Packed {
     let main = format!(
         "<main class=\"text\">\n<h1>Errors</h1>\n\
          <p>Every error is a problem document (RFC 9457). Programs branch on its <code>code</code>, which does not \
-         change; people read its <code>detail</code>. Its <code>type</code> is the URL of one of the pages below.</p>\n\
+         change; people read its <code>detail</code>. Its <code>type</code> is the URL of one of the pages below. The guide \
+         <a href=\"/docs/guides/errors\">Errors</a> says what to do by status.</p>\n\
          <table class=\"errors\">\n<thead><tr><th>Status</th><th>Code</th><th>Title</th></tr></thead>\n\
          <tbody>\n{rows}</tbody>\n</table>\n</main>"
     );
@@ -97,6 +98,7 @@ fn page(title: &str, head: &str, main: &str) -> Packed {
         head = head,
         version = env!("CARGO_PKG_VERSION"),
         reference = here("API reference"),
+        guides = "",
         errors = here("Errors"),
         main = main,
     ))

@@ -36,10 +36,44 @@ const foldErrors = ({ React }) => ({
   },
 });
 
-SwaggerUIBundle({
+// Swagger UI's own filter compares the text with tags only. This one also searches methods, paths and summaries, and each
+// word must match.
+const filterOperations = ({ React }) => ({
+  fn: {
+    opsFilter: (tags, phrase) => {
+      const words = phrase.toLowerCase().split(/\s+/).filter(Boolean);
+      const matches = (tag, operation) => {
+        const parts = [tag, operation.get("method"), operation.get("path"), operation.getIn(["operation", "summary"])];
+        const text = parts.join(" ").toLowerCase();
+        return words.every((word) => text.includes(word));
+      };
+      return tags
+        .map((group, tag) => group.update("operations", (list) => list.filter((operation) => matches(tag, operation))))
+        .filter((group) => group.get("operations").size > 0);
+    },
+  },
+  wrapComponents: {
+    FilterContainer: () =>
+      function OperationFilter({ layoutSelectors, layoutActions }) {
+        const h = React.createElement;
+        const filter = layoutSelectors.currentFilter();
+        const input = h("input", {
+          type: "search",
+          className: "operation-filter-input",
+          "aria-label": "Filter operations",
+          placeholder: "Filter by path or words",
+          value: typeof filter === "string" && filter !== "true" ? filter : "",
+          onChange: (event) => layoutActions.updateFilter(event.target.value),
+        });
+        return h("div", { className: "filter-container" }, h("div", { className: "filter wrapper" }, input));
+      },
+  },
+});
+
+const ui = SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#reference",
-  plugins: [foldErrors],
+  plugins: [foldErrors, filterOperations],
   deepLinking: true,
   // A pasted credential is discarded with the page and never stored.
   persistAuthorization: false,
@@ -53,3 +87,6 @@ SwaggerUIBundle({
   // Otherwise, the URL of the document would be sent to an external validator.
   validatorUrl: null,
 });
+
+// Swagger UI reads the fragment only when the page loads. A result of the search box changes it later.
+addEventListener("hashchange", () => ui.getSystem().layoutActions.parseDeepLinkHash(location.hash));
