@@ -66,7 +66,7 @@ fn guide(name: String, markdown: &str) -> Guide {
     let headings = headings(&events);
     let title = headings.first().map_or_else(|| name.clone(), |heading| heading.text.clone());
     let mut body = String::new();
-    html::push_html(&mut body, rewrite(&events, &headings).into_iter());
+    html::push_html(&mut body, rewrite(&events, &headings, name != INDEX).into_iter());
     let back = match name == INDEX {
         true => "",
         false => "<p class=\"back\"><a href=\"/docs/guides\">All guides</a></p>\n",
@@ -155,13 +155,12 @@ fn anchor(html: &str) -> Option<&str> {
     id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_').then_some(id)
 }
 
-/// `events` as they are shown.
-fn rewrite<'a>(events: &[Event<'a>], headings: &[Heading]) -> Vec<Event<'a>> {
+/// `events` as they are shown, with a table of contents after the first heading if asked for.
+fn rewrite<'a>(events: &[Event<'a>], headings: &[Heading], mut with_contents: bool) -> Vec<Event<'a>> {
     let mut shown = Vec::with_capacity(events.len());
     let mut heading_at = 0;
     // Of each open link: the file that is not served, and the text so far.
     let mut links: Vec<(Option<String>, String)> = Vec::new();
-    let mut has_contents = false;
     let markup = |text: String| Event::Html(text.into());
     for event in events {
         if let (Event::Text(text) | Event::Code(text), Some((_, so_far))) = (event, links.last_mut()) {
@@ -180,8 +179,8 @@ fn rewrite<'a>(events: &[Event<'a>], headings: &[Heading]) -> Vec<Event<'a>> {
                     shown.push(markup(format!(" <a class=\"anchor\" href=\"#{id}\" aria-label=\"Link to {text}\">#</a>")));
                 }
                 shown.push(markup(format!("</{level}>\n")));
-                if !has_contents {
-                    has_contents = true;
+                if with_contents {
+                    with_contents = false;
                     shown.extend(contents(headings).map(markup));
                 }
             }

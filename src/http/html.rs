@@ -35,7 +35,7 @@ impl IntoResponse for Html {
 impl Answer for Html {
     const SHAPE: AnswerShape = AnswerShape {
         status: 200,
-        description: "A page for people.",
+        description: "The page.",
         media_types: &["text/html"],
         schema: |_| json_schema!({ "type": "string" }),
         location: false,

@@ -36,39 +36,50 @@ const foldErrors = ({ React }) => ({
   },
 });
 
-// Swagger UI's own filter compares the text with tags only. This one also searches methods, paths and summaries, and each
-// word must match.
-const filterOperations = ({ React }) => ({
-  fn: {
-    opsFilter: (tags, phrase) => {
-      const words = phrase.toLowerCase().split(/\s+/).filter(Boolean);
-      const matches = (tag, operation) => {
-        const parts = [tag, operation.get("method"), operation.get("path"), operation.getIn(["operation", "summary"])];
-        const text = parts.join(" ").toLowerCase();
-        return words.every((word) => text.includes(word));
-      };
-      return tags
-        .map((group, tag) => group.update("operations", (list) => list.filter((operation) => matches(tag, operation))))
-        .filter((group) => group.get("operations").size > 0);
+// Swagger UI's own filter compares the text with tags only, and ignores webhooks. This one searches methods, paths and
+// summaries, and each word must match.
+const filterOperations = ({ React }) => {
+  const h = React.createElement;
+  const matches = (phrase, parts) => {
+    const text = parts.join(" ").toLowerCase();
+    return phrase.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  };
+  // Without a filter, the setting is `true`.
+  const phraseOf = (filter) => (typeof filter === "string" && filter !== "true" ? filter : "");
+  const partsOf = (name, entry) => [name, entry.get("method"), entry.get("path"), entry.getIn(["operation", "summary"])];
+
+  return {
+    fn: {
+      opsFilter: (tags, phrase) =>
+        tags
+          .map((group, tag) => group.update("operations", (all) => all.filter((it) => matches(phrase, partsOf(tag, it)))))
+          .filter((group) => group.get("operations").size > 0),
     },
-  },
-  wrapComponents: {
-    FilterContainer: () =>
-      function OperationFilter({ layoutSelectors, layoutActions }) {
-        const h = React.createElement;
-        const filter = layoutSelectors.currentFilter();
-        const input = h("input", {
-          type: "search",
-          className: "operation-filter-input",
-          "aria-label": "Filter operations",
-          placeholder: "Filter by path or words",
-          value: typeof filter === "string" && filter !== "true" ? filter : "",
-          onChange: (event) => layoutActions.updateFilter(event.target.value),
-        });
-        return h("div", { className: "filter-container" }, h("div", { className: "filter wrapper" }, input));
-      },
-  },
-});
+    wrapComponents: {
+      FilterContainer: () =>
+        function OperationFilter({ layoutSelectors, layoutActions }) {
+          const input = h("input", {
+            type: "search",
+            className: "operation-filter-input",
+            "aria-label": "Filter operations",
+            placeholder: "Filter by path or words",
+            value: phraseOf(layoutSelectors.currentFilter()),
+            onChange: (event) => layoutActions.updateFilter(event.target.value),
+          });
+          return h("div", { className: "filter-container" }, h("div", { className: "filter wrapper" }, input));
+        },
+      Webhooks: (Webhooks, system) =>
+        function FilteredWebhooks(props) {
+          const phrase = phraseOf(system.layoutSelectors.currentFilter());
+          const shown = ([name, entries]) =>
+            matches(phrase, ["webhooks", name, ...entries.map((it) => it.operation.get("summary"))]);
+          const all = Object.entries(props.specSelectors.selectWebhooksOperations() ?? {});
+          const selectWebhooksOperations = () => Object.fromEntries(all.filter(shown));
+          return h(Webhooks, { ...props, specSelectors: { ...props.specSelectors, selectWebhooksOperations } });
+        },
+    },
+  };
+};
 
 const ui = SwaggerUIBundle({
   url: "/openapi.json",

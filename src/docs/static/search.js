@@ -55,7 +55,8 @@ const excerpt = ({ detail }, words) => {
   if (detail.length <= 160) return detail;
   const lower = detail.toLowerCase();
   const at = Math.max(0, Math.min(...words.map((word) => lower.indexOf(word)).filter((at) => at >= 0), lower.length) - 50);
-  const start = at >= lower.length - 50 ? 0 : at;
+  // From the start of a word; from the start of the text if no word occurs in it.
+  const start = at === 0 || at >= lower.length - 50 ? 0 : detail.indexOf(" ", at) + 1;
   return `${start > 0 ? "… " : ""}${detail.slice(start, start + 150)} …`;
 };
 
@@ -109,7 +110,9 @@ box.addEventListener("keydown", (event) => {
   if (event.key === "Escape") {
     close();
     input.focus();
-  } else if (event.key === "ArrowDown" && links.length > 0 && !panel.hidden) {
+  } else if (event.key === "ArrowDown" && panel.hidden) {
+    search();
+  } else if (event.key === "ArrowDown" && links.length > 0) {
     links[Math.min(at + 1, links.length - 1)].focus();
   } else if (event.key === "ArrowUp" && at >= 0) {
     (at === 0 ? input : links[at - 1]).focus();
@@ -134,10 +137,9 @@ document.addEventListener("click", (event) => {
 box.addEventListener("focusout", (event) => {
   if (event.relatedTarget && !box.contains(event.relatedTarget)) close();
 });
-input.addEventListener("focus", () => {
-  load().catch(() => {});
-  if (input.value.trim()) search();
-});
+// The text is searched when it changes; a failure is shown then.
+input.addEventListener("focus", () => load().catch(() => {}));
+input.addEventListener("click", search);
 input.addEventListener("input", search);
 
 // Without JavaScript, there is no box.
