@@ -3,12 +3,7 @@
 //! The only raw HTML that reaches a page is an anchor, `<a id="…"></a>`. Other HTML is shown as text. Links between guides are
 //! rewritten to routes; a link to another file of the repository becomes text with the file's name.
 
-use std::{
-    collections::HashMap,
-    error::Error,
-    fs, iter,
-    path::Path,
-};
+use std::{collections::HashMap, error::Error, fs, iter, path::Path};
 
 use pulldown_cmark::{Alignment, CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 use serde_json::{Value, json};
@@ -42,7 +37,9 @@ pub fn guides(folder: &Path) -> Result<Vec<Guide>, Box<dyn Error>> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if path.extension().is_some_and(|extension| extension == "md") {
             if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-                return Err(format!("{}: a guide's file name has only letters, digits and hyphens", path.display()).into());
+                return Err(
+                    format!("{}: a guide's file name has only letters, digits and hyphens", path.display()).into()
+                );
             }
             guides.push(guide(name, &fs::read_to_string(&path)?));
         }
@@ -62,7 +59,8 @@ pub fn escape(text: &str) -> String {
 }
 
 fn guide(name: String, markdown: &str) -> Guide {
-    let events: Vec<Event<'_>> = Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH).collect();
+    let events: Vec<Event<'_>> =
+        Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH).collect();
     let headings = headings(&events);
     let title = headings.first().map_or_else(|| name.clone(), |heading| heading.text.clone());
     let mut body = String::new();
@@ -176,7 +174,9 @@ fn rewrite<'a>(events: &[Event<'a>], headings: &[Heading], mut with_contents: bo
                 heading_at += 1;
                 if let Some(Heading { id, text, .. }) = heading.filter(|_| *level != HeadingLevel::H1) {
                     let (id, text) = (escape(id), escape(text));
-                    shown.push(markup(format!(" <a class=\"anchor\" href=\"#{id}\" aria-label=\"Link to {text}\">#</a>")));
+                    shown.push(markup(format!(
+                        " <a class=\"anchor\" href=\"#{id}\" aria-label=\"Link to {text}\">#</a>"
+                    )));
                 }
                 shown.push(markup(format!("</{level}>\n")));
                 if with_contents {

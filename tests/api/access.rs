@@ -191,6 +191,7 @@ impl<'a> World<'a> {
                 "kind" => "storage.volume".to_owned(),
                 "code" => "not_found".to_owned(),
                 "file" => "docs.css".to_owned(),
+                "guide" => "webhooks".to_owned(),
                 other => panic!("a path names {{{other}}}; make one here"),
             };
             path = path.replace(&format!("{{{name}}}"), &id);

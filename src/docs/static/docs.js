@@ -100,4 +100,12 @@ const ui = SwaggerUIBundle({
 });
 
 // Swagger UI reads the fragment only when the page loads. A result of the search box changes it later.
-addEventListener("hashchange", () => ui.getSystem().layoutActions.parseDeepLinkHash(location.hash));
+addEventListener("hashchange", () => {
+  if (!location.hash.startsWith("#/")) return;
+  const { layoutActions, layoutSelectors } = ui.getSystem();
+  // The filter may hide the operation.
+  if (layoutSelectors.currentFilter() !== true) layoutActions.updateFilter("");
+  layoutActions.parseDeepLinkHash(location.hash);
+  const id = `operations${location.hash.slice(1).replaceAll("/", "-")}`;
+  setTimeout(() => document.getElementById(id)?.scrollIntoView(), 50);
+});
