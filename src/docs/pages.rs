@@ -46,9 +46,11 @@ fn error_table() -> Packed {
             let Entry { status, title, .. } = entry(code);
             let status = status.as_u16();
             let class = status / 100;
+            // A long code breaks between its words.
+            let shown = code.as_str().replace('_', "_<wbr>");
             format!(
                 "<tr><td><span class=\"status s{class}\">{status}</span></td>\
-                 <td><a href=\"/docs/errors/{code}\"><code>{code}</code></a></td><td>{}</td></tr>\n",
+                 <td><a href=\"/docs/errors/{code}\"><code>{shown}</code></a></td><td>{}</td></tr>\n",
                 escape(title)
             )
         })

@@ -62,7 +62,7 @@ const filterOperations = ({ React }) => {
             type: "search",
             className: "operation-filter-input",
             "aria-label": "Filter operations",
-            placeholder: "Filter by path or words",
+            placeholder: "Filter operations",
             value: phraseOf(layoutSelectors.currentFilter()),
             onChange: (event) => layoutActions.updateFilter(event.target.value),
           });
