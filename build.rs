@@ -1,10 +1,14 @@
-//! Packs the files of the pages under `/docs`, and rebuilds the crate when a migration is added: the
+//! Packs the files of the pages under `/docs`, renders the guides, and rebuilds the crate when a migration is added: the
 //! macro that embeds them cannot see new files.
+
+#[path = "build/guides.rs"]
+mod guides;
 
 use std::{
     borrow::Cow,
     env,
     error::Error,
+    fmt::Write as _,
     fs,
     io::{Cursor, Read, Write},
     path::{Path, PathBuf},
@@ -16,17 +20,24 @@ use zip::ZipArchive;
 
 /// Our own files, all in one folder.
 const OURS: &str = "src/docs/static";
+/// The guides, in Markdown.
+const GUIDES: &str = "docs";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=migrations");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build");
+    println!("cargo:rerun-if-changed=src/docs/page.html");
     println!("cargo:rerun-if-changed={OURS}");
+    println!("cargo:rerun-if-changed={GUIDES}");
     let out = PathBuf::from(env::var("OUT_DIR")?).join("docs");
     fs::create_dir_all(&out)?;
     for entry in fs::read_dir(OURS)? {
         let path = entry?.path();
         pack(&out, &path.file_name().unwrap_or_default().to_string_lossy(), &fs::read(&path)?)?;
     }
+
+    pack_guides(&out)?;
 
     // The crate carries Swagger UI as it was released, whole and unchanged.
     let mut swagger_ui = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
@@ -38,6 +49,31 @@ fn main() -> Result<(), Box<dyn Error>> {
     let notice = released(&mut swagger_ui, "/NOTICE")?;
     let license = released(&mut swagger_ui, "/LICENSE")?;
     pack(&out, "swagger-ui-license.txt", &[notice, b"\n".to_vec(), license].concat())
+}
+
+/// Writes each guide's page, the guides' search index, and the list of guides that `src/docs/guides.rs` includes.
+fn pack_guides(out: &Path) -> Result<(), Box<dyn Error>> {
+    let guides = guides::guides(Path::new(GUIDES))?;
+    let mut list = String::from("&[\n");
+    for guide in &guides {
+        let page = format!(
+            include_str!("src/docs/page.html"),
+            title = guides::escape(&guide.title),
+            head = "",
+            version = env!("CARGO_PKG_VERSION"),
+            reference = "",
+            guides = if guide.is_index() { " aria-current=\"page\"" } else { " aria-current=\"true\"" },
+            errors = "",
+            main = guide.main,
+        );
+        let file = format!("guide-{}.html", guide.name);
+        pack(out, &file, page.as_bytes())?;
+        if !guide.is_index() {
+            writeln!(list, "Guide {{ name: {:?}, gzip: include_bytes!({:?}) }},", guide.name, format!("{file}.gz"))?;
+        }
+    }
+    fs::write(out.join("guides.rs"), list + "]\n")?;
+    pack(out, "guides.json", guides::search_index(&guides).as_bytes())
 }
 
 /// The file of the release whose path ends like this; it begins with the version.

@@ -9,7 +9,10 @@ use crate::{
     audit::handlers as audit,
     auth::{gate::GateLayer, grant::Public},
     base::error::{Code, Result},
-    docs::{entry, handlers as docs},
+    docs::{
+        entry, handlers as docs,
+        search::{self, SearchIndex},
+    },
     events::handlers as events,
     health,
     http::{
@@ -165,6 +168,9 @@ pub fn table() -> Api<App> {
         .get("/readyz", health::ready, "Readiness probe")
         .get("/openapi.json", describe, "Get the OpenAPI document")
         .get("/docs", docs::reference, "Show the API reference")
+        .get("/docs/guides", docs::guides, "List guides")
+        .get("/docs/guides/{guide}", docs::guide, "Show a guide")
+        .get("/docs/search.json", search, "Get the search index")
         .get("/docs/errors", docs::errors, "List error codes")
         .get("/docs/errors/{code}", docs::error, "Explain an error code")
         .get("/docs/assets/{file}", docs::asset, "Get a documentation asset")
@@ -181,6 +187,12 @@ pub fn description() -> &'static Value {
 async fn describe(_: Public, request: FileRequest) -> Result<OpenApiDocument> {
     static PACKED: LazyLock<Packed> = LazyLock::new(|| openapi::packed(description()));
     Ok(OpenApiDocument { document: PACKED.clone(), request })
+}
+
+/// `GET /docs/search.json`.
+async fn search(_: Public, request: FileRequest) -> Result<SearchIndex> {
+    static PACKED: LazyLock<Packed> = LazyLock::new(|| search::packed(description()));
+    Ok(SearchIndex { index: PACKED.clone(), request })
 }
 
 /// Builds the router from the table. A gate runs before each handler.

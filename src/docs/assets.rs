@@ -38,6 +38,8 @@ files! {
     Style = "docs.css", "text/css; charset=utf-8";
     /// Script that starts Swagger UI.
     Script = "docs.js", "text/javascript; charset=utf-8";
+    /// Script of the search box.
+    SearchScript = "search.js", "text/javascript; charset=utf-8";
     /// Icon.
     Mark = "mark.svg", "image/svg+xml";
     /// Style of Swagger UI.

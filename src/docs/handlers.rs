@@ -2,14 +2,18 @@
 
 use axum::extract::State;
 
-use super::{assets::DocsFile, pages};
+use super::{
+    assets::DocsFile,
+    guides::{self, Guide},
+    pages,
+};
 use crate::{
     auth::grant::Public,
     base::error::{Code, Result},
     http::{
         asset::{File, FileRequest},
         extract::PathWord,
-        html::Html,
+        html::{Html, HtmlFile},
     },
     state::App,
 };
@@ -17,6 +21,16 @@ use crate::{
 /// API reference.
 pub async fn reference(_: Public, request: FileRequest) -> Result<Html> {
     Ok(Html { page: pages::reference(), request })
+}
+
+/// Index of the guides.
+pub async fn guides(_: Public, request: FileRequest) -> Result<HtmlFile> {
+    Ok(HtmlFile(File { asset: guides::INDEX, request }))
+}
+
+/// Page of one guide.
+pub async fn guide(_: Public, request: FileRequest, PathWord(guide): PathWord<Guide>) -> Result<HtmlFile> {
+    Ok(HtmlFile(File { asset: guide.asset(), request }))
 }
 
 /// List of all error codes.

@@ -1,7 +1,9 @@
-//! HTML pages: an API reference that can send requests, and a page for each error code. All files are embedded in the
+//! HTML pages: an API reference that can send requests, the guides, a page for each error code, and a search. All files are embedded in the
 //! binary.
 
 pub mod assets;
 pub mod entry;
+pub mod guides;
 pub mod handlers;
 pub mod pages;
+pub mod search;

@@ -46,9 +46,11 @@ fn error_table() -> Packed {
             let Entry { status, title, .. } = entry(code);
             let status = status.as_u16();
             let class = status / 100;
+            // A long code breaks between its words.
+            let shown = code.as_str().replace('_', "_<wbr>");
             format!(
                 "<tr><td><span class=\"status s{class}\">{status}</span></td>\
-                 <td><a href=\"/docs/errors/{code}\"><code>{code}</code></a></td><td>{}</td></tr>\n",
+                 <td><a href=\"/docs/errors/{code}\"><code>{shown}</code></a></td><td>{}</td></tr>\n",
                 escape(title)
             )
         })
@@ -56,7 +58,8 @@ fn error_table() -> Packed {
     let main = format!(
         "<main class=\"text\">\n<h1>Errors</h1>\n\
          <p>Every error is a problem document (RFC 9457). Programs branch on its <code>code</code>, which does not \
-         change; people read its <code>detail</code>. Its <code>type</code> is the URL of one of the pages below.</p>\n\
+         change; people read its <code>detail</code>. Its <code>type</code> is the URL of one of the pages below. The guide \
+         <a href=\"/docs/guides/errors\">Errors</a> says what to do by status.</p>\n\
          <table class=\"errors\">\n<thead><tr><th>Status</th><th>Code</th><th>Title</th></tr></thead>\n\
          <tbody>\n{rows}</tbody>\n</table>\n</main>"
     );
@@ -97,6 +100,7 @@ fn page(title: &str, head: &str, main: &str) -> Packed {
         head = head,
         version = env!("CARGO_PKG_VERSION"),
         reference = here("API reference"),
+        guides = "",
         errors = here("Errors"),
         main = main,
     ))

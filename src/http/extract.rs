@@ -76,6 +76,8 @@ pub trait Word: Copy + Send + 'static {
     const NOUN: &'static str;
     /// All words.
     const ALL: &'static [Self];
+    /// Page that lists the words, if the OpenAPI document does not.
+    const LIST: Option<&'static str> = None;
     /// Returns the word.
     fn as_str(self) -> &'static str;
 }
@@ -97,6 +99,9 @@ impl<W: Word, S: Send + Sync> FromRequestParts<S> for PathWord<W> {
 impl<W: Word> Argument for PathWord<W> {
     fn describe(operation: &mut Operation) {
         operation.path_ids.push(|_: &mut SchemaGenerator| {
+            if W::LIST.is_some() {
+                return json_schema!({ "type": "string" });
+            }
             let words: Vec<&str> = W::ALL.iter().map(|word| word.as_str()).collect();
             json_schema!({ "type": "string", "enum": words })
         });
@@ -106,7 +111,7 @@ impl<W: Word> Argument for PathWord<W> {
 fn unknown_word<W: Word>(given: &str) -> Error {
     let hint = match text::nearest(given, W::ALL.iter().map(|word| word.as_str())) {
         Some(near) => format!("did you mean '{near}'?"),
-        None => "/openapi.json lists the known values".to_owned(),
+        None => format!("{} lists the known values", W::LIST.unwrap_or("/openapi.json")),
     };
     Error::new(Code::NotFound, format!("'{}' is not {}; {hint}", shown(given), W::NOUN))
 }

@@ -8,7 +8,7 @@ use axum::{
 use schemars::json_schema;
 
 use super::{
-    asset::{FileRequest, Packed},
+    asset::{File, FileRequest, Packed},
     describe::{Answer, AnswerShape},
 };
 
@@ -35,7 +35,7 @@ impl IntoResponse for Html {
 impl Answer for Html {
     const SHAPE: AnswerShape = AnswerShape {
         status: 200,
-        description: "A page for people.",
+        description: "The page.",
         media_types: &["text/html"],
         schema: |_| json_schema!({ "type": "string" }),
         location: false,
@@ -47,6 +47,20 @@ impl Answer for Html {
         read: false,
         as_of: false,
     };
+}
+
+/// 200 with a page that was made at build time.
+#[derive(Debug)]
+pub struct HtmlFile(pub File);
+
+impl IntoResponse for HtmlFile {
+    fn into_response(self) -> Response {
+        self.0.into_response()
+    }
+}
+
+impl Answer for HtmlFile {
+    const SHAPE: AnswerShape = Html::SHAPE;
 }
 
 /// What a browser is told of every page and all it is made of.

@@ -177,7 +177,7 @@ fn tag_description(tag: &str) -> &'static str {
         "webhooks" => "Where a project's events are sent, and what came of it.",
         "audit" => "Who did what and when, in a form that shows any change made to it afterwards.",
         "health" => "Whether the server lives and is ready.",
-        "docs" => "This description, for programs and for people, and what each error means.",
+        "docs" => "This document, the guides, and the error codes.",
         _ => "",
     }
 }

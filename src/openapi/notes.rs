@@ -282,9 +282,11 @@ pub const NOTES: &[(&str, &str)] = &[
          cannot reach its database.",
     ),
     ("docs_describe", "Returns this document (OpenAPI 3.1)."),
-    ("docs_reference", "An HTML page that shows this document and can send requests."),
+    ("docs_reference", "An HTML page that can send requests."),
+    ("docs_guides", "An HTML page that lists all guides."),
+    ("docs_search", "For the search box of the pages."),
     ("docs_errors", "An HTML page that lists all error codes."),
-    ("docs_error", "An HTML page that explains what an error means and how to resolve it."),
+    ("docs_error", "An HTML page: the error's meaning, and what to do."),
     ("docs_asset", "Returns a static file of the HTML pages."),
 ];
 

@@ -190,6 +190,7 @@ impl<'a> World<'a> {
                 "kind" => "storage.volume".to_owned(),
                 "code" => "not_found".to_owned(),
                 "file" => "docs.css".to_owned(),
+                "guide" => "webhooks".to_owned(),
                 other => panic!("unknown path parameter {{{other}}}: create an item for it here"),
             };
             path = path.replace(&format!("{{{name}}}"), &id);

@@ -62,7 +62,7 @@ fn rank(module: &str) -> u8 {
         ("resources", "rules") => 2,
         ("resources", "config" | "drivers" | "registry" | "cloud" | "queue" | "rows" | "sweeps") => 1,
         ("resources", "engine" | "reconcile" | "expiry" | "operations" | "providers" | "submit") => 4,
-        ("docs", "pages" | "assets") => 2,
+        ("docs", "assets" | "guides" | "pages" | "search") => 2,
         ("docs", "entry") => 4,
         // Shared by readers and the tail, and the OpenAPI text of each event type.
         ("events", "hub" | "changes") => 1,

@@ -42,7 +42,7 @@ fn links(page: &str) -> Vec<&str> {
 
 fn pages() -> Vec<String> {
     let errors = Code::ALL.iter().map(|code| format!("/docs/errors/{code}"));
-    ["/docs".to_owned(), "/docs/errors".to_owned()].into_iter().chain(errors).collect()
+    ["/docs", "/docs/errors"].into_iter().map(str::to_owned).chain(errors).collect()
 }
 
 #[tokio::test]
@@ -101,6 +101,8 @@ async fn assets_load_nothing_from_other_hosts() {
             assert!(url.trim_start_matches('"').starts_with("data:"), "{file}: {url:.60}");
         }
     }
+    let search = app.nobody().get("/docs/assets/search.js").await;
+    assert!(!text(&search).contains("://") && text(&search).contains("fetch(\"/docs/search.json\")"));
     let script = app.nobody().get("/docs/assets/docs.js").await;
     assert!(!text(&script).contains("://") && text(&script).contains("validatorUrl: null"));
 }
@@ -108,7 +110,16 @@ async fn assets_load_nothing_from_other_hosts() {
 #[tokio::test]
 async fn pages_and_assets_have_a_content_security_policy_for_own_files_only() {
     let app = TestApp::start().await;
-    for path in ["/docs", "/docs/errors", "/docs/errors/not_found", "/docs/assets/docs.js", "/docs/assets/mark.svg"] {
+    for path in [
+        "/docs",
+        "/docs/guides",
+        "/docs/guides/webhooks",
+        "/docs/search.json",
+        "/docs/errors",
+        "/docs/errors/not_found",
+        "/docs/assets/docs.js",
+        "/docs/assets/mark.svg",
+    ] {
         let reply = app.nobody().get(path).await;
         let policy = reply.header("content-security-policy").unwrap();
         let rules: Vec<&str> = policy.split(';').map(str::trim).collect();
@@ -154,7 +165,16 @@ async fn assets_are_compressed_on_request_and_304_if_unchanged() {
 #[tokio::test]
 async fn each_encoding_has_its_own_etag_and_either_returns_304() {
     let app = TestApp::start().await;
-    for path in ["/openapi.json", "/docs", "/docs/errors", "/docs/errors/not_found", "/docs/assets/docs.js"] {
+    for path in [
+        "/openapi.json",
+        "/docs",
+        "/docs/guides",
+        "/docs/guides/webhooks",
+        "/docs/search.json",
+        "/docs/errors",
+        "/docs/errors/not_found",
+        "/docs/assets/docs.js",
+    ] {
         let ask = |method: &'static str, headers: Vec<(&'static str, String)>| {
             let request = app.nobody().request(method, path);
             headers.iter().fold(request, |request, (name, value)| request.header(name, value)).send()
@@ -251,7 +271,15 @@ async fn root_redirects_browsers_to_docs_and_returns_entry_points_as_json() {
 #[tokio::test]
 async fn pages_support_head_and_reject_queries_and_other_methods() {
     let app = TestApp::start().await;
-    for path in ["/docs", "/docs/errors", "/docs/errors/timeout", "/docs/assets/docs.css"] {
+    for path in [
+        "/docs",
+        "/docs/guides",
+        "/docs/guides/usage",
+        "/docs/search.json",
+        "/docs/errors",
+        "/docs/errors/timeout",
+        "/docs/assets/docs.css",
+    ] {
         let (get, head) = (app.nobody().get(path).await, app.nobody().request("HEAD", path).send().await);
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"));

@@ -30,6 +30,7 @@ mod enumeration;
 mod event_stream;
 mod events;
 mod faults;
+mod guides;
 mod health;
 mod hostile;
 mod idempotency;

@@ -36,10 +36,55 @@ const foldErrors = ({ React }) => ({
   },
 });
 
-SwaggerUIBundle({
+// Swagger UI's own filter compares the text with tags only, and ignores webhooks. This one searches methods, paths and
+// summaries, and each word must match.
+const filterOperations = ({ React }) => {
+  const h = React.createElement;
+  const matches = (phrase, parts) => {
+    const text = parts.join(" ").toLowerCase();
+    return phrase.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  };
+  // Without a filter, the setting is `true`.
+  const phraseOf = (filter) => (typeof filter === "string" && filter !== "true" ? filter : "");
+  const partsOf = (name, entry) => [name, entry.get("method"), entry.get("path"), entry.getIn(["operation", "summary"])];
+
+  return {
+    fn: {
+      opsFilter: (tags, phrase) =>
+        tags
+          .map((group, tag) => group.update("operations", (all) => all.filter((it) => matches(phrase, partsOf(tag, it)))))
+          .filter((group) => group.get("operations").size > 0),
+    },
+    wrapComponents: {
+      FilterContainer: () =>
+        function OperationFilter({ layoutSelectors, layoutActions }) {
+          const input = h("input", {
+            type: "search",
+            className: "operation-filter-input",
+            "aria-label": "Filter operations",
+            placeholder: "Filter operations",
+            value: phraseOf(layoutSelectors.currentFilter()),
+            onChange: (event) => layoutActions.updateFilter(event.target.value),
+          });
+          return h("div", { className: "filter-container" }, h("div", { className: "filter wrapper" }, input));
+        },
+      Webhooks: (Webhooks, system) =>
+        function FilteredWebhooks(props) {
+          const phrase = phraseOf(system.layoutSelectors.currentFilter());
+          const shown = ([name, entries]) =>
+            matches(phrase, ["webhooks", name, ...entries.map((it) => it.operation.get("summary"))]);
+          const all = Object.entries(props.specSelectors.selectWebhooksOperations() ?? {});
+          const selectWebhooksOperations = () => Object.fromEntries(all.filter(shown));
+          return h(Webhooks, { ...props, specSelectors: { ...props.specSelectors, selectWebhooksOperations } });
+        },
+    },
+  };
+};
+
+const ui = SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#reference",
-  plugins: [foldErrors],
+  plugins: [foldErrors, filterOperations],
   deepLinking: true,
   // A pasted credential is discarded with the page and never stored.
   persistAuthorization: false,
@@ -52,4 +97,15 @@ SwaggerUIBundle({
   defaultModelExpandDepth: 3,
   // Otherwise, the URL of the document would be sent to an external validator.
   validatorUrl: null,
+});
+
+// Swagger UI reads the fragment only when the page loads. A result of the search box changes it later.
+addEventListener("hashchange", () => {
+  if (!location.hash.startsWith("#/")) return;
+  const { layoutActions, layoutSelectors } = ui.getSystem();
+  // The filter may hide the operation.
+  if (layoutSelectors.currentFilter() !== true) layoutActions.updateFilter("");
+  layoutActions.parseDeepLinkHash(location.hash);
+  const id = `operations${location.hash.slice(1).replaceAll("/", "-")}`;
+  setTimeout(() => document.getElementById(id)?.scrollIntoView(), 50);
 });

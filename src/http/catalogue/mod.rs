@@ -117,6 +117,7 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
 impl Word for Code {
     const NOUN: &'static str = "an error code";
     const ALL: &'static [Self] = Self::ALL;
+    const LIST: Option<&'static str> = Some("/docs/errors");
 
     fn as_str(self) -> &'static str {
         self.as_str()

@@ -56,6 +56,7 @@ impl<'a> Items<'a> {
             "kind" => "storage.volume".to_owned(),
             "code" => "not_found".to_owned(),
             "file" => "docs.css".to_owned(),
+            "guide" => "webhooks".to_owned(),
             other => panic!("unknown path parameter {{{other}}}; add it here"),
         }
     }
