@@ -1,5 +1,5 @@
-//! Packs the files of the pages under `/docs`, renders the guides, and rebuilds the crate when a migration is added: the
-//! macro that embeds them cannot see new files.
+//! Packs the files of the pages under `/docs`, renders the guides, and rebuilds the crate when a migration is added, because
+//! the macro that embeds migrations does not detect new files.
 
 #[path = "build/guides.rs"]
 mod guides;
@@ -18,9 +18,9 @@ use flate2::{Compression, GzBuilder};
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
 
-/// Our own files, all in one folder.
+/// Static files of this repository.
 const OURS: &str = "src/docs/static";
-/// The guides, in Markdown.
+/// Guides in Markdown.
 const GUIDES: &str = "docs";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -39,11 +39,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     pack_guides(&out)?;
 
-    // The crate carries Swagger UI as it was released, whole and unchanged.
+    // The crate contains a complete, unmodified release of Swagger UI.
     let mut swagger_ui = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
     pack(&out, "swagger-ui-bundle.js", &released(&mut swagger_ui, "/dist/swagger-ui-bundle.js")?)?;
     let style = String::from_utf8(released(&mut swagger_ui, "/dist/swagger-ui.css")?)?;
-    // Its last line names a file that is not served.
+    // The last line names a source map, which is not served.
     let style = style.split("\n/*# sourceMappingURL").next().unwrap_or_default();
     pack(&out, "swagger-ui.css", style.as_bytes())?;
     let notice = released(&mut swagger_ui, "/NOTICE")?;
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     pack(&out, "swagger-ui-license.txt", &[notice, b"\n".to_vec(), license].concat())
 }
 
-/// Writes each guide's page, the guides' search index, and the list of guides that `src/docs/guides.rs` includes.
+/// Writes the page of each guide, the guides' search index, and the list of guides that `src/docs/guides.rs` includes.
 fn pack_guides(out: &Path) -> Result<(), Box<dyn Error>> {
     let guides = guides::guides(Path::new(GUIDES))?;
     let mut list = String::from("&[\n");
@@ -76,17 +76,17 @@ fn pack_guides(out: &Path) -> Result<(), Box<dyn Error>> {
     pack(out, "guides.json", guides::search_index(&guides).as_bytes())
 }
 
-/// The file of the release whose path ends like this; it begins with the version.
+/// Returns the file of the release whose path ends in `end`. Paths begin with the version.
 fn released(archive: &mut ZipArchive<Cursor<&[u8]>>, end: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     let is_it = |name: &str| name.ends_with(end) && name.matches('/').count() == end.matches('/').count();
     let name = archive.file_names().filter_map(Result::ok).find(|name| is_it(name)).map(Cow::into_owned);
-    let name = name.ok_or_else(|| format!("Swagger UI's release has no {end}"))?;
+    let name = name.ok_or_else(|| format!("the Swagger UI release does not contain {end}"))?;
     let mut bytes = Vec::new();
     archive.by_name(&name)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Without a date, so that the same sources give the same binary.
+/// Compresses a file without a timestamp, so that builds are reproducible.
 fn pack(out: &Path, name: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
     let file = fs::File::create(out.join(format!("{name}.gz")))?;
     let mut packed = GzBuilder::new().mtime(0).write(file, Compression::best());

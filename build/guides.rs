@@ -8,7 +8,7 @@ use std::{collections::HashMap, error::Error, fs, iter, path::Path};
 use pulldown_cmark::{Alignment, CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 use serde_json::{Value, json};
 
-/// The index of the guides.
+/// Name of the index of the guides.
 const INDEX: &str = "README";
 
 /// One file of `docs`.
@@ -38,7 +38,7 @@ pub fn guides(folder: &Path) -> Result<Vec<Guide>, Box<dyn Error>> {
         if path.extension().is_some_and(|extension| extension == "md") {
             if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
                 return Err(
-                    format!("{}: a guide's file name has only letters, digits and hyphens", path.display()).into()
+                    format!("{}: invalid file name of a guide; use only letters, digits and hyphens", path.display()).into()
                 );
             }
             guides.push(guide(name, &fs::read_to_string(&path)?));
@@ -88,7 +88,7 @@ struct Heading {
     id: String,
 }
 
-/// The headings, with the ids that GitHub gives them.
+/// Returns the headings, with the ids that GitHub generates for them.
 fn headings(events: &[Event<'_>]) -> Vec<Heading> {
     let mut headings = Vec::new();
     let mut counts: HashMap<String, usize> = HashMap::new();
@@ -123,10 +123,10 @@ fn slug(text: &str) -> String {
     kept.flat_map(char::to_lowercase).map(|it| if it == ' ' { '-' } else { it }).collect()
 }
 
-/// Where a link leads.
+/// Target of a link.
 enum Target {
     Url(String),
-    /// A file that is not served.
+    /// File that is not served.
     File(String),
 }
 
@@ -146,18 +146,18 @@ fn target(link: &str) -> Target {
     }
 }
 
-/// The id of an anchor, `<a id="…">`.
+/// Returns the id of an anchor, `<a id="…">`.
 fn anchor(html: &str) -> Option<&str> {
     let id = html.trim().strip_prefix("<a id=\"")?;
     let id = id.strip_suffix("\"></a>").or(id.strip_suffix("\">"))?;
     id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_').then_some(id)
 }
 
-/// `events` as they are shown, with a table of contents after the first heading if asked for.
+/// Converts `events` to those of the page, with a table of contents after the first heading on request.
 fn rewrite<'a>(events: &[Event<'a>], headings: &[Heading], mut with_contents: bool) -> Vec<Event<'a>> {
     let mut shown = Vec::with_capacity(events.len());
     let mut heading_at = 0;
-    // Of each open link: the file that is not served, and the text so far.
+    // For each open link: its target if the file is not served, and its text so far.
     let mut links: Vec<(Option<String>, String)> = Vec::new();
     let markup = |text: String| Event::Html(text.into());
     for event in events {
@@ -199,7 +199,7 @@ fn rewrite<'a>(events: &[Event<'a>], headings: &[Heading], mut with_contents: bo
                 }
                 _ => shown.push(Event::InlineHtml("</a>".into())),
             },
-            // Its alternative text stays.
+            // Images are not served; the alternative text remains.
             Event::Start(Tag::Image { .. }) | Event::End(TagEnd::Image) => {}
             // Wide tables scroll. Alignment would be an inline style, which the Content-Security-Policy does not allow.
             Event::Start(Tag::Table(columns)) => {

@@ -1,5 +1,5 @@
-//! Files and pages that are compressed once, at build time or at first use, and sent with or without gzip. Only what
-//! holds nothing of a caller is sent so: a compressed answer that mixes secrets with a caller's text leaks them (BREACH).
+//! Files and pages that are compressed once, at build time or at first use, and sent with or without gzip. Responses with
+//! data of a caller are never compressed: compressing secrets together with a caller's text reveals them (BREACH).
 
 use std::{
     convert::Infallible,
@@ -24,20 +24,21 @@ use super::{
 };
 use crate::base::{etag::EntityTag, hex};
 
-/// How much is unpacked at a time.
+/// Bytes that are decompressed at a time.
 const PIECE: usize = 16 * 1024;
 
-/// A file in the binary.
+/// File embedded in the binary.
 #[derive(Clone, Copy, Debug)]
 pub struct Asset {
-    /// Its media type.
+    /// Media type.
     pub media_type: &'static str,
-    /// Its bytes, compressed with gzip.
+    /// Content, compressed with gzip.
     pub gzip: &'static [u8],
 }
 
 impl Asset {
-    /// The last eight bytes of a gzip file are the checksum and the length of its content (RFC 1952 §2.3.1).
+    /// Returns the tag: the last eight bytes of a gzip file are the checksum and the length of its content (RFC 1952
+    /// §2.3.1).
     fn tag(&self) -> String {
         let trailer = self.gzip.last_chunk::<8>().copied().unwrap_or_default();
         format!("{:016x}", u64::from_be_bytes(trailer))
@@ -56,7 +57,7 @@ impl Asset {
     }
 }
 
-/// A text, plain and compressed. Clones share the bytes.
+/// Text, plain and compressed. Clones share the bytes.
 #[derive(Clone, Debug)]
 pub struct Packed {
     plain: Bytes,
@@ -76,14 +77,14 @@ impl Packed {
         Self { plain: text.into(), gzip: gzip.into(), tag }
     }
 
-    /// The response in the encoding that `request` accepts.
+    /// Returns the response in the encoding that `request` accepts.
     pub fn response(self, media_type: &'static str, request: FileRequest) -> Response {
         let accepts = FileRequest { accepts_gzip: request.accepts_gzip && !self.gzip.is_empty() };
         negotiated(media_type, &self.tag, accepts, || self.gzip.into(), || self.plain.into())
     }
 }
 
-/// The encodings that a request accepts.
+/// Encodings that a request accepts.
 #[derive(Clone, Copy, Debug)]
 pub struct FileRequest {
     accepts_gzip: bool,
@@ -99,8 +100,8 @@ impl<S: Send + Sync> FromRequestParts<S> for FileRequest {
 
 impl Argument for FileRequest {}
 
-/// Whether `Accept-Encoding` accepts gzip and does not prefer `identity` (RFC 9110 §12.5.3). A malformed weight counts
-/// as 0.
+/// Returns whether `Accept-Encoding` accepts gzip and does not prefer `identity` (RFC 9110 §12.5.3). A malformed weight
+/// counts as 0.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let (mut gzip, mut any, mut identity) = (None, None, None);
     let lines = headers.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
@@ -120,7 +121,8 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     gzip > 0.0 && gzip >= identity.unwrap_or(0.0)
 }
 
-/// 200 with one of two encodings, each with an ETag of its own. The gate answers 304 to a request that has either.
+/// Returns 200 with one of two encodings, each with a separate ETag. The gate responds with 304 if the request has either
+/// tag.
 fn negotiated(
     media_type: &'static str,
     tag: &str,
@@ -146,12 +148,12 @@ fn negotiated(
     response
 }
 
-/// 200 with a file.
+/// Response: 200 with a file.
 #[derive(Debug)]
 pub struct File {
-    /// The file.
+    /// File.
     pub asset: Asset,
-    /// The accepted encodings.
+    /// Accepted encodings.
     pub request: FileRequest,
 }
 
@@ -187,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_chosen_by_the_weights_of_accept_encoding() {
+    fn weights_of_accept_encoding_select_gzip() {
         let accepts = |codings: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_str(codings).unwrap());

@@ -1,4 +1,4 @@
-//! What a handler's signature says about its route: who may call it, what it reads, what it answers.
+//! Description of a route, derived from its handler's signature: access, inputs and response.
 
 use axum::{extract::State, http::Method};
 use schemars::{Schema, SchemaGenerator};
@@ -10,137 +10,137 @@ use crate::base::{
     schema::Rules,
 };
 
-/// Makes the schema of one type, adding what it refers to to the generator's definitions.
+/// Generates the schema of a type. Adds the types that it refers to to the generator's definitions.
 pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
-/// One route, as told by its row in the table and by its handler's signature.
+/// Route, as described by its row in the route table and by its handler's signature.
 #[derive(Debug)]
 pub struct Operation {
-    /// Its place in the table.
+    /// Position in the route table.
     pub place: usize,
-    /// The method.
+    /// HTTP method.
     pub method: Method,
-    /// The path's template.
+    /// Path template.
     pub path: &'static str,
-    /// The handler's full path, such as `cloudapi::keys::handlers::create`.
+    /// Full path of the handler, such as `cloudapi::keys::handlers::create`.
     pub handler: &'static str,
-    /// One line on what it does.
+    /// Summary in one line.
     pub summary: &'static str,
-    /// Who may call it.
+    /// Required access.
     pub need: Need,
-    /// The ids and words in the path, in order.
+    /// Schemas of the ids and words in the path, in order.
     pub path_ids: Vec<SchemaOf>,
-    /// The query string, if it takes one.
+    /// Rules of the query string, if the route has one.
     pub query: Option<&'static Rules>,
-    /// Whether it is about one item, so that it heeds `If-Match` and `If-None-Match`.
+    /// Whether the route concerns a single item and evaluates `If-Match` and `If-None-Match`.
     pub conditional: bool,
-    /// Whether it heeds `Last-Event-ID`.
+    /// Whether the route evaluates `Last-Event-ID`.
     pub resumable: bool,
-    /// The body, if it takes one.
+    /// Request body, if the route has one.
     pub body: Option<BodyShape>,
-    /// What it answers when all is well.
+    /// Successful response.
     pub answer: AnswerShape,
-    /// The errors of its own, besides those that follow from all of the above.
+    /// Declared error codes, in addition to those that follow from the other fields.
     pub errors: &'static [Code],
 }
 
-/// The body that a route takes.
+/// Request body of a route.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyShape {
-    /// What is in it.
+    /// Schema.
     pub schema: SchemaOf,
-    /// How it may be written.
+    /// Accepted media types.
     pub media_types: &'static [&'static str],
-    /// Whether it may not be left out, because it has required members.
+    /// Whether the body is required, because it has required members.
     pub required: bool,
 }
 
-/// The successful answer of a route.
+/// Successful response of a route.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerShape {
-    /// The status.
+    /// HTTP status code.
     pub status: u16,
-    /// In one sentence.
+    /// Description in one sentence.
     pub description: &'static str,
-    /// The body's media types, of which each answer has one.
+    /// Media types. Each response has one of them.
     pub media_types: &'static [&'static str],
-    /// The body.
+    /// Schema of the body.
     pub schema: SchemaOf,
-    /// Whether `Location` names what was made.
+    /// Whether the response has a `Location`.
     pub location: bool,
-    /// Other answers when all is well, without a body: the status, and in one sentence what it says.
+    /// Other successful responses, which have no body: status and description.
     pub others: &'static [(u16, &'static str)],
-    /// The answer to a request that asked what would happen, if it may: the status, in one sentence what it says, the body.
+    /// Response to a dry run, if the route supports it: status, description and schema of the body.
     pub dry_run: Option<(u16, &'static str, SchemaOf)>,
-    /// Whether `ETag` names the state that is shown.
+    /// Whether the response has an `ETag`.
     pub etag: bool,
-    /// Whether a second sending with the same `Idempotency-Key` gets the same answer.
+    /// Whether a repeated request with the same `Idempotency-Key` gets the stored response.
     pub once: bool,
-    /// Whether it shows a secret, which no cache may keep.
+    /// Whether the response contains a secret, so that caches must not store it.
     pub private: bool,
-    /// Whether the request changes nothing although it is a POST.
+    /// Whether the route changes nothing even if it is a POST.
     pub read: bool,
-    /// Whether `Usage-As-Of` says how far it reaches.
+    /// Whether the response has a `Usage-As-Of`.
     pub as_of: bool,
 }
 
 impl Operation {
-    /// Its route's name, such as `GET /v1/keys`.
+    /// Returns the name of the route, such as `GET /v1/keys`.
     pub fn name(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 
-    /// Its route.
+    /// Returns the route.
     pub fn route(&self) -> Route {
         Route { template: self.path, number: crc32fast::hash(self.name().as_bytes()), place: self.place }
     }
 
-    /// Whether it changes nothing.
+    /// Returns whether the route changes nothing.
     pub fn is_read(&self) -> bool {
         self.answer.read || self.method == Method::GET
     }
 }
 
-/// A first argument, which says who may call.
+/// First argument of a handler, which determines the required access.
 #[diagnostic::on_unimplemented(
-    message = "a handler's first argument must say who may call it, and `{Self}` does not",
+    message = "the first argument of a handler must state the required access; `{Self}` does not",
     label = "put `Grant<Scope>`, `Session` or `Public` first",
-    note = "leaving it out would open the route to everybody"
+    note = "without it, the route would be public"
 )]
 pub trait Access {
-    /// What it asks of the caller.
+    /// Required access.
     const NEED: Need;
 }
 
-/// Any other argument.
+/// Any other argument of a handler.
 pub trait Argument {
-    /// Adds what it reads to the operation.
+    /// Adds the input that the argument reads to the operation.
     fn describe(_operation: &mut Operation) {}
 }
 
 impl<S> Argument for State<S> {}
 
-/// For the few that answer HEAD otherwise than by leaving out the body.
+/// For the few handlers whose response to HEAD differs by more than the omitted body.
 impl Argument for Method {}
 
-/// A handler's successful result.
+/// Successful result of a handler.
 pub trait Answer {
-    /// What it looks like.
+    /// Description of the response.
     const SHAPE: AnswerShape;
 }
 
-/// A function that may stand in the route table: `async fn(impl Access, impl Argument…) ->
-/// Result<impl Answer>`. `T` is axum's tuple for the same function.
+/// Function that the route table accepts: `async fn(impl Access, impl Argument…) -> Result<impl Answer>`. `T` is axum's
+/// tuple for the same function.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot stand in the route table",
-    note = "a handler is an `async fn` whose first argument says who may call it (`Grant<Scope>`, `Session` or `Public`) and which gives `Result<impl Answer>`"
+    message = "`{Self}` is not a handler for the route table",
+    note = "a handler is an `async fn` that returns `Result<impl Answer>` and whose first argument states the required access: `Grant<Scope>`, `Session` or `Public`"
 )]
 pub trait Endpoint<T> {
-    /// What it asks of the caller.
+    /// Required access.
     const NEED: Need;
-    /// What it answers.
+    /// Description of the response.
     const SHAPE: AnswerShape;
-    /// Lets each argument add what it reads.
+    /// Adds the inputs of all arguments to the operation.
     fn describe(operation: &mut Operation);
 }
 

@@ -1,5 +1,5 @@
-//! Pages for people. A credential may be typed into them, so they run nothing and reach nothing but
-//! what this server serves, and stand in nobody's frame.
+//! HTML pages. Users may enter credentials into them, so they load and run only content of this server, connect only to it,
+//! and cannot be framed.
 
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
@@ -15,12 +15,12 @@ use super::{
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// 200 with a page.
+/// Response: 200 with a page.
 #[derive(Debug)]
 pub struct Html {
-    /// The page.
+    /// Page.
     pub page: Packed,
-    /// The accepted encodings.
+    /// Accepted encodings.
     pub request: FileRequest,
 }
 
@@ -49,7 +49,7 @@ impl Answer for Html {
     };
 }
 
-/// 200 with a page that was made at build time.
+/// Response: 200 with a page that was rendered at build time.
 #[derive(Debug)]
 pub struct HtmlFile(pub File);
 
@@ -63,10 +63,10 @@ impl Answer for HtmlFile {
     const SHAPE: AnswerShape = Html::SHAPE;
 }
 
-/// What a browser is told of every page and all it is made of.
+/// Headers of every page and of the files that it loads.
 pub fn page_headers() -> HeaderMap {
     let headers: [(HeaderName, &'static str); 4] = [
-        // Checked each time, which costs a 304: after an update no page gets a file of before.
+        // The browser revalidates each use (304), so that a page never loads files of an older version.
         (header::CACHE_CONTROL, "no-cache"),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -75,7 +75,7 @@ pub fn page_headers() -> HeaderMap {
     headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect()
 }
 
-/// `text` with what HTML would read as its own written out.
+/// Escapes `text` for HTML content and quoted attributes.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_is_escaped_can_end_a_text_or_an_attribute() {
+    fn escaped_text_cannot_end_an_element_or_an_attribute() {
         assert_eq!(escape(r#"<a href="x">'&'</a>"#), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;&#39;&lt;/a&gt;");
         assert_eq!(escape("Ünïcode …"), "Ünïcode …");
     }

@@ -1,4 +1,4 @@
-//! Successful answers: what handlers return.
+//! Successful responses of handlers.
 
 use std::borrow::Cow;
 
@@ -22,10 +22,10 @@ use crate::base::{
 
 const JSON: &str = "application/json";
 const EVENT_STREAM: &str = "text/event-stream";
-/// About how many headers an answer has.
+/// Approximate number of headers of a response.
 const HEADERS: usize = 12;
 
-/// 200 with a body.
+/// Response: 200 with a body.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
@@ -36,10 +36,10 @@ impl<T: Serialize> IntoResponse for Json<T> {
 }
 
 impl<T: JsonSchema> Answer for Json<T> {
-    const SHAPE: AnswerShape = shape::<T>(200, "Done: this is how it is now.");
+    const SHAPE: AnswerShape = shape::<T>(200, "Success.");
 }
 
-/// 200 with an item and the entity tag of its state.
+/// Response: 200 with an item and the entity tag of its state.
 #[derive(Debug)]
 pub struct Tagged<T>(pub T);
 
@@ -50,10 +50,10 @@ impl<T: Serialize + Versioned> IntoResponse for Tagged<T> {
 }
 
 impl<T: JsonSchema> Answer for Tagged<T> {
-    const SHAPE: AnswerShape = AnswerShape { etag: true, ..shape::<T>(200, "Done: this is how it is now.") };
+    const SHAPE: AnswerShape = AnswerShape { etag: true, ..shape::<T>(200, "Success.") };
 }
 
-/// 200 with the answer to a question that changed nothing. No cache may keep it.
+/// Response: 200 with the result of a POST that changes nothing. Caches must not store it.
 #[derive(Debug)]
 pub struct Private<T>(pub T);
 
@@ -64,15 +64,15 @@ impl<T: Serialize> IntoResponse for Private<T> {
 }
 
 impl<T: JsonSchema> Answer for Private<T> {
-    const SHAPE: AnswerShape = AnswerShape { read: true, ..shape::<T>(200, "Done: this is how it is now.") };
+    const SHAPE: AnswerShape = AnswerShape { read: true, ..shape::<T>(200, "Success.") };
 }
 
-/// An answer that may be some time behind, and says how far it reaches.
+/// Response with data that may lag behind, and the time up to which it is complete.
 #[derive(Debug)]
 pub struct AsOf<T> {
-    /// All that was before this is in it.
+    /// Time up to which the data is complete.
     pub as_of: Timestamp,
-    /// The answer.
+    /// Response.
     pub answer: T,
 }
 
@@ -90,12 +90,12 @@ impl<T: Answer> Answer for AsOf<T> {
     const SHAPE: AnswerShape = AnswerShape { as_of: true, ..T::SHAPE };
 }
 
-/// 201 with what was made and where it is.
+/// Response: 201 with the created object and its path.
 #[derive(Debug)]
 pub struct Created<T> {
-    /// The path of what was made.
+    /// Path of the created object.
     pub location: String,
-    /// What was made.
+    /// Created object.
     pub body: T,
 }
 
@@ -107,10 +107,10 @@ impl<T: Serialize + Versioned> IntoResponse for Created<T> {
 
 impl<T: JsonSchema> Answer for Created<T> {
     const SHAPE: AnswerShape =
-        AnswerShape { location: true, etag: true, ..shape::<T>(201, "Made; `Location` says where it is.") };
+        AnswerShape { location: true, etag: true, ..shape::<T>(201, "Created; `Location` has its path.") };
 }
 
-/// 201 with a secret that is shown this once, so no cache may keep the answer.
+/// Response: 201 with a secret that is shown only once. Caches must not store the response.
 #[derive(Debug)]
 pub struct Issued<T>(pub Created<T>);
 
@@ -126,18 +126,18 @@ impl<T: JsonSchema> Answer for Issued<T> {
         location: true,
         etag: true,
         private: true,
-        ..shape::<T>(201, "Made. The secret is shown in this answer only; store it now.")
+        ..shape::<T>(201, "Created. Store the secret: it is shown only once.")
     };
 }
 
-/// 202 with what will be done, and where to see what came of it.
+/// Response: 202 with the accepted work and the path at which to follow it.
 #[derive(Debug)]
 pub struct Accepted<T> {
-    /// The path to look at.
+    /// Path at which to follow the work.
     pub location: String,
-    /// The tag of the item that the request was sent to, or that it made.
+    /// Entity tag of the item that the request concerns or has created.
     pub etag: EntityTag,
-    /// What will be done.
+    /// Accepted work.
     pub body: T,
 }
 
@@ -151,16 +151,16 @@ impl<T: JsonSchema> Answer for Accepted<T> {
     const SHAPE: AnswerShape = AnswerShape {
         location: true,
         etag: true,
-        ..shape::<T>(202, "It will be done; `Location` says where to see what came of it.")
+        ..shape::<T>(202, "Accepted; follow the progress at `Location`.")
     };
 }
 
-/// 202 as [`Accepted`]; or, to a request that only asked what would happen, 200 with that.
+/// Response: [`Accepted`], or 200 with the plan of a dry run.
 #[derive(Debug)]
 pub enum Submitted<T, W> {
-    /// It will be done.
+    /// Accepted work.
     Accepted(Accepted<T>),
-    /// It would be done, and nothing was changed.
+    /// Plan of a dry run, which has changed nothing.
     DryRun(Json<W>),
 }
 
@@ -175,14 +175,14 @@ impl<T: Serialize, W: Serialize> IntoResponse for Submitted<T, W> {
 
 impl<T: JsonSchema, W: JsonSchema> Answer for Submitted<T, W> {
     const SHAPE: AnswerShape = AnswerShape {
-        dry_run: Some((200, "With `dry_run`: what would happen. Nothing was changed.", |generator| {
+        dry_run: Some((200, "With `dry_run`: the plan. Nothing was changed.", |generator| {
             generator.subschema_for::<W>()
         })),
         ..<Accepted<T> as Answer>::SHAPE
     };
 }
 
-/// 200 with one page of a list.
+/// Response: 200 with one page of a list.
 #[derive(Debug, Serialize)]
 pub struct List<T> {
     data: Vec<T>,
@@ -192,14 +192,14 @@ pub struct List<T> {
 }
 
 impl<T> List<T> {
-    /// The page as an answer to the request `request_id`.
+    /// Creates the response to the request `request_id` from a page.
     pub fn new<K: Kind>(page: Page<T, K>, request_id: RequestId) -> Self {
         Self { data: page.items, next_cursor: page.next.map(|id| id.to_string()), request_id }
     }
 }
 
 impl<T> List<T> {
-    /// A page of items that have no ids.
+    /// Creates a page of items that have no ids.
     pub fn of(data: Vec<T>, next_cursor: Option<String>, request_id: RequestId) -> Self {
         Self { data, next_cursor, request_id }
     }
@@ -220,7 +220,7 @@ impl<T: JsonSchema> JsonSchema for List<T> {
         let mut next_cursor = id_within(generator, &items).unwrap_or_else(|| json_schema!({ "type": "string" }));
         next_cursor.insert(
             "description".into(),
-            "There exactly when more may follow: send it as `cursor` to get the next page.".into(),
+            "Present if more items may follow: send it as `cursor`.".into(),
         );
         json_schema!({
             "type": "object",
@@ -235,21 +235,21 @@ impl<T: JsonSchema> JsonSchema for List<T> {
     }
 }
 
-/// The schema of the member `id` of what `reference` refers to: a cursor is the id of the last item.
+/// Returns the schema of the member `id` of the referenced schema: a cursor is the id of the last item.
 fn id_within(generator: &SchemaGenerator, reference: &Schema) -> Option<Schema> {
     let name = reference.get("$ref")?.as_str()?.rsplit('/').next()?;
     generator.definitions().get(name)?.pointer("/properties/id")?.clone().try_into().ok()
 }
 
 impl<T: JsonSchema> Answer for List<T> {
-    const SHAPE: AnswerShape = shape::<Self>(200, "One page, with `next_cursor` exactly when more may follow.");
+    const SHAPE: AnswerShape = shape::<Self>(200, "One page of the list.");
 }
 
-/// Says of an answer that it goes on until somebody ends it.
+/// Response extension: the body continues until the client or the server ends it.
 #[derive(Clone, Copy, Debug)]
 pub struct Lasting;
 
-/// 200 with server-sent events, for as long as both sides like (the HTML standard).
+/// Response: 200 with server-sent events (HTML standard), until the client or the server ends it.
 #[derive(Debug)]
 pub struct EventStream(pub Body);
 
@@ -258,7 +258,7 @@ impl IntoResponse for EventStream {
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-            // nginx would keep events until it has a page full of them.
+            // Without this header, nginx buffers events until its buffer is full.
             (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
         ];
         (headers, Extension(Lasting), self.0).into_response()
@@ -275,7 +275,7 @@ impl JsonSchema for EventStream {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "Each event has its `id`, its type as `event`, and itself in one line of `data`. The last one may be an `error`, whose `data` is a problem that says why the stream ends.",
+            "description": "Each message has the `id` of the event, its type as `event`, and the event as one line of `data`. The last may be an `error`: its `data` is a problem with the reason.",
         })
     }
 }
@@ -303,12 +303,12 @@ const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> AnswerS
 }
 
 fn location(path: &str) -> (HeaderName, HeaderValue) {
-    // Paths are made of our own words and ids.
+    // Paths consist of fixed words and ids, which are valid in a header.
     (header::LOCATION, HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/")))
 }
 
 fn etag(tag: &EntityTag) -> (HeaderName, HeaderValue) {
-    // Tags are made of our own numbers.
+    // Tags consist of numbers, which are valid in a header.
     (header::ETAG, HeaderValue::from_str(&tag.to_string()).unwrap_or(HeaderValue::from_static("\"\"")))
 }
 
@@ -319,12 +319,12 @@ fn json<const N: usize>(
 ) -> Response {
     match serde_json::to_vec(body) {
         Ok(mut bytes) => {
-            // A terminal's prompt then begins on a line of its own.
+            // With the newline, a terminal's prompt begins on a new line.
             bytes.push(b'\n');
             let mut response = Response::new(Body::from(bytes));
             *response.status_mut() = status;
             let all = response.headers_mut();
-            // With those that the layers will add, in one go.
+            // One allocation, including the headers that the layers add.
             all.reserve(HEADERS);
             all.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
             all.extend(headers);

@@ -1,6 +1,6 @@
-//! What operations share: parameters, headers, error responses and the examples in them, each once under `components`.
+//! Shared components of operations: parameters, headers, error responses and their examples.
 
-#![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
+#![allow(clippy::indexing_slicing, reason = "the indexed value is an object created in the preceding lines")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,33 +19,33 @@ use crate::{
     },
 };
 
-/// A reference to a component.
+/// Returns a reference to a component.
 pub(super) fn reference(section: &str, name: &str) -> Value {
     json!({ "$ref": format!("#/components/{section}/{name}") })
 }
 
-/// The headers of responses: the component's name, the header's name, and whether each response of its kind has it.
+/// Response headers: component name, header name, whether the header is always present, and description.
 const HEADERS: &[(&str, &str, bool, &str)] = &[
-    ("X-Request-Id", "X-Request-Id", true, "The request's id; quote it when you ask for help."),
-    ("Location", "Location", true, "The path of the created object or of the operation."),
-    ("Location-Redirect", "Location", true, "The path to go to."),
+    ("X-Request-Id", "X-Request-Id", true, "Request id. Include it when you ask for help."),
+    ("Location", "Location", true, "Path of the created object or of the operation."),
+    ("Location-Redirect", "Location", true, "Path of the redirect."),
     (
         "ETag",
         "ETag",
         true,
-        "The entity tag of the item's state; send it as `If-Match` to change no other state, and as `If-None-Match` to read only what has changed.",
+        "Entity tag of the item's state. Send it as `If-Match` to write only to this state, or as `If-None-Match` to read only changes.",
     ),
     (
         "Idempotent-Replayed",
         "Idempotent-Replayed",
         false,
-        "`true` if this is the stored response to an earlier request with the same `Idempotency-Key`.",
+        "`true` if this is the stored response of an earlier request with the same `Idempotency-Key`.",
     ),
     (
         "Usage-As-Of",
         "Usage-As-Of",
         true,
-        "The response includes all requests that any server counted before this time. Usually about a second ago.",
+        "The response includes all requests counted before this time, usually about a second ago.",
     ),
     ("WWW-Authenticate", "WWW-Authenticate", true, "How to authenticate (RFC 6750)."),
     ("WWW-Authenticate-Scope", "WWW-Authenticate", false, "With `insufficient_scope`: the missing scope (RFC 6750)."),
@@ -60,7 +60,7 @@ const HEADERS: &[(&str, &str, bool, &str)] = &[
     ("RateLimit", "RateLimit", false, "The state of that rate limit."),
 ];
 
-/// A response's headers, by the names of their components.
+/// References the headers of a response by their component names.
 pub(super) fn headers(components: &[&str]) -> Value {
     let used = HEADERS.iter().filter(|(component, ..)| components.contains(component));
     used.map(|&(component, name, ..)| (name.to_owned(), reference("headers", component))).collect::<Map<_, _>>().into()
@@ -87,20 +87,20 @@ fn header_components() -> Map<String, Value> {
     HEADERS.iter().map(described).collect()
 }
 
-/// The name of the response 304 without a body.
+/// Component name of the 304 response, which has no body.
 pub(super) const NOT_MODIFIED: &str = "NotModified";
 
-/// The name of the shared error response with `status`.
+/// Component name of the shared error response with `status`.
 fn error_name(status: u16) -> String {
     format!("Error{status}")
 }
 
-/// A reference to the shared error response with `status`.
+/// Returns a reference to the shared error response with `status`.
 pub(super) fn error_response(status: u16) -> Value {
     reference("responses", &error_name(status))
 }
 
-/// The shared responses: one for each status that `codes` have, and 304.
+/// Shared responses: one for each status of `codes`, and 304.
 fn response_components(codes: &BTreeSet<Code>, problem: &Value) -> Map<String, Value> {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for &code in codes {
@@ -113,7 +113,7 @@ fn response_components(codes: &BTreeSet<Code>, problem: &Value) -> Map<String, V
     responses.insert(
         NOT_MODIFIED.into(),
         json!({
-            "description": "The item still has the state whose `ETag` is in `If-None-Match`.",
+            "description": "The item still has an `ETag` in `If-None-Match`.",
             "headers": headers(&["X-Request-Id", "ETag"]),
         }),
     );
@@ -150,19 +150,20 @@ fn example_components(codes: &BTreeSet<Code>) -> Map<String, Value> {
     codes.iter().map(example).collect()
 }
 
-/// The parameters that operations share, by the name of their component.
+/// Shared parameters, by component name.
 #[derive(Default)]
 pub(super) struct Parameters(Map<String, Value>);
 
 impl Parameters {
-    /// A reference to `parameter` as the component `name`; the parameter itself where that name is another's.
+    /// Adds `parameter` as the component `name` and returns a reference to it. If another parameter already has this name,
+    /// returns the parameter itself.
     pub(super) fn share(&mut self, name: &str, parameter: Value) -> Value {
         let shared = self.0.entry(name).or_insert_with(|| parameter.clone());
         if *shared == parameter { reference("parameters", name) } else { parameter }
     }
 }
 
-/// All components but the schemas.
+/// Returns all components except the schemas.
 pub(super) fn components(codes: &BTreeSet<Code>, parameters: Parameters, problem: &Value) -> Map<String, Value> {
     [
         ("parameters", parameters.0),
@@ -175,7 +176,7 @@ pub(super) fn components(codes: &BTreeSet<Code>, parameters: Parameters, problem
     .collect()
 }
 
-/// `idempotency-key` and `project_id` as `IdempotencyKey` and `ProjectId`.
+/// Converts a name to Pascal case: `project_id` to `ProjectId`.
 pub(super) fn pascal_case(name: &str) -> String {
     name.split(['-', '_', '.', ' '])
         .flat_map(|word| {

@@ -1,4 +1,4 @@
-//! The errors that each operation can answer with.
+//! Error codes that each operation can return.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::{
     http::{catalogue::entry, describe::Operation, edge},
 };
 
-/// The errors that follow from what a route reads and asks for, and its own.
+/// Returns the codes of an operation: those that follow from its signature, and those that its route declares.
 pub fn errors_of(operation: &Operation) -> Vec<Code> {
     let mut codes =
         vec![Code::UriTooLong, Code::HeadersTooLarge, Code::UnknownParameter, Code::Internal, Code::Timeout];
@@ -33,7 +33,7 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
         codes.push(Code::QuotaExceeded);
     }
     if operation.path.starts_with("/v1/") {
-        // A text that the database cannot store is malformed, wherever it stands.
+        // A text that the database cannot store is malformed, in any part of the request.
         codes.extend([Code::DatabaseUnavailable, Code::MalformedRequest]);
         if operation.method != Method::GET {
             codes.push(Code::OutcomeUnknown);
@@ -63,7 +63,7 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
             codes.extend([Code::ProjectRequired, Code::NotFound]);
         }
     } else {
-        // Whether there is a body may have to be waited for.
+        // The server may have to wait to find out whether the request has a body.
         codes.extend([Code::UnexpectedBody, Code::RequestTimeout, Code::MalformedRequest]);
     }
     if !operation.path_ids.is_empty() {
@@ -91,7 +91,7 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
     codes
 }
 
-/// The codes of [`errors_of`], each with its status, in the order of statuses.
+/// Groups the codes of [`errors_of`] by status.
 pub(super) fn statuses_of(operation: &Operation) -> BTreeMap<u16, Vec<Code>> {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in errors_of(operation) {
@@ -100,7 +100,7 @@ pub(super) fn statuses_of(operation: &Operation) -> BTreeMap<u16, Vec<Code>> {
     by_status
 }
 
-/// The codes that more than a quarter of `operations` can return.
+/// Returns the codes that more than a quarter of `operations` can return.
 pub(super) fn common_codes(operations: &[&Operation]) -> BTreeSet<Code> {
     let mut counts: BTreeMap<Code, usize> = BTreeMap::new();
     for code in operations.iter().flat_map(|operation| errors_of(operation)) {
@@ -109,7 +109,7 @@ pub(super) fn common_codes(operations: &[&Operation]) -> BTreeSet<Code> {
     counts.into_iter().filter(|&(_, count)| count * 4 > operations.len()).map(|(code, _)| code).collect()
 }
 
-/// Whether a conflict with this code ends soon, so that the response says when.
+/// Returns whether a conflict with this code ends soon. The response then has a `Retry-After`.
 pub(super) fn retryable_conflict(code: Code) -> bool {
     code == Code::IdempotencyInProgress
 }

@@ -1,4 +1,4 @@
-//! The types of events, as OpenAPI's webhooks: what the list, the stream and webhooks tell, one for each type.
+//! Event types as OpenAPI webhooks, one for each type. The event list, the stream and webhooks send these events.
 
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -16,10 +16,11 @@ use crate::{
     },
 };
 
-/// The tag of the webhooks. That of the operations on events would make generators write one file for both, and lose one.
+/// Tag of the webhooks. It differs from the tag of the operations on events, because generators write one file for each tag
+/// and would lose one of the two.
 pub(super) const TAG: &str = "event_types";
 
-/// The event types' descriptions, by type, and the schemas that they refer to.
+/// Describes the event types. Returns the webhooks by type, and the schemas that they refer to.
 pub(super) fn webhooks(schemas: &mut Schemas) -> (Map<String, Value>, Map<String, Value>) {
     let mut named = Map::new();
     let webhooks = Action::events()
@@ -36,7 +37,7 @@ fn webhook(action: Action, described: Described, schemas: &mut Schemas, named: &
         "post": {
             "operationId": format!("event_{}", action.as_str().replace('.', "_")),
             "tags": [TAG],
-            // Who sends shows it by a signature, which is none of OpenAPI's schemes.
+            // The sender signs the request. OpenAPI has no security scheme for that.
             "security": [],
             "summary": action.meaning().trim_end_matches('.'),
             "description": action.meaning(),
@@ -54,16 +55,16 @@ fn webhook(action: Action, described: Described, schemas: &mut Schemas, named: &
     })
 }
 
-/// The name of [`received`] among the responses.
+/// Component name of [`received`].
 pub(super) const RECEIVED: &str = "EventReceived";
 
-/// The response of a receiver.
+/// Response of a receiver.
 pub(super) fn received() -> Value {
-    json!({ "description": "Any 2xx says that you have kept it; anything else, that it shall be sent again." })
+    json!({ "description": "A 2xx confirms receipt. After any other status, the delivery is retried." })
 }
 
-/// What every event has, and what is special of this type in its place: one object, because tools that close objects
-/// close each part of a composed one. What members have in common is described once, at `Event`.
+/// Schema of an event type: the members of every event, with the narrower schemas of this type. It is one object, because
+/// tools that close objects would close each part of an `allOf`. Common members are described once, in `Event`.
 fn schema(
     action: Action,
     described: &Described,
@@ -85,7 +86,7 @@ fn schema(
     event
 }
 
-/// The schema of `data.changes`. Types of events about one kind of thing share it.
+/// Schema of `data.changes`. Event types with the same kind of target share it.
 fn changes_of(
     action: Action,
     described: &Described,
@@ -115,7 +116,7 @@ fn changes_of(
     }
 }
 
-/// Removes the descriptions and examples of the old and the new value of a member, which the thing itself describes.
+/// Removes the descriptions and examples of the old and the new value of a member, because the target's schema has them.
 fn undescribe_pair(pair: &mut Value) {
     let undescribe = |schema: &mut Value| {
         if let Value::Object(schema) = schema {
@@ -143,20 +144,20 @@ fn undescribe(object: &mut Value) {
     }
 }
 
-/// Describes a member of an object anew.
+/// Replaces the schema of a member of an object.
 fn set(object: &mut Value, member: &str, schema: Value) {
     if let Some(Value::Object(properties)) = object.get_mut("properties") {
         properties.insert(member.to_owned(), schema);
     }
 }
 
-/// The schema that others refer to.
+/// Returns the definition of `T` that references point to.
 fn definition<T: JsonSchema>(written: &mut SchemaGenerator) -> Value {
     let _ = written.subschema_for::<T>();
     written.definitions().get(&*T::schema_name()).cloned().unwrap_or_default()
 }
 
-/// An event of this type.
+/// Example of an event of this type.
 fn example(action: Action, described: Described) -> Value {
     let (kind, id) = described.target;
     let actor = match action {

@@ -1,4 +1,4 @@
-//! The API's description (OpenAPI 3.1), made from what the route table and the handlers' signatures say.
+//! OpenAPI 3.1 document, generated from the route table and the signatures of the handlers.
 
 mod components;
 mod errors;
@@ -29,28 +29,27 @@ use crate::http::{
     reply::Json,
 };
 
-/// The address of the server in examples.
+/// URL of the server in examples.
 const PUBLIC_URL: &str = "https://api.cloudapi.dev";
 
-/// What the document's description says of its extensions, after the introduction.
+/// Description of the document's extensions. It follows the introduction.
 const EXTENSIONS: &str = "
-**Extensions in this document.** `x-extensible-enum` lists the known values of a member of a response. The member has no
-`enum`, because later versions may add values: treat an unknown value like any other text. An `enum`, in requests, is
-closed. `x-error-codes` lists all error codes that an operation can return; its description links those that few
-operations have. All operations share one error response for each status, which links the page of each of its codes.
+**Extensions in this document.** `x-extensible-enum` lists the known values of a response member. Later versions may add
+values: accept unknown ones. An `enum`, in requests, is closed. `x-error-codes` lists all error codes of an operation;
+its description links the uncommon ones. The shared error response of each status links the page of each code.
 ";
 
-/// The document, as text and compressed.
+/// Packs the document, plain and compressed.
 pub fn packed(document: &Value) -> Packed {
     Packed::new(format!("{document}\n"))
 }
 
-/// 200 with the document.
+/// Response: 200 with the document.
 #[derive(Clone, Debug)]
 pub struct OpenApiDocument {
-    /// The document.
+    /// Document.
     pub document: Packed,
-    /// The accepted encodings.
+    /// Accepted encodings.
     pub request: FileRequest,
 }
 
@@ -62,7 +61,7 @@ impl IntoResponse for OpenApiDocument {
 
 impl Answer for OpenApiDocument {
     const SHAPE: AnswerShape =
-        AnswerShape { description: "The description.", etag: true, ..<Json<Self> as Answer>::SHAPE };
+        AnswerShape { description: "The document.", etag: true, ..<Json<Self> as Answer>::SHAPE };
 }
 
 impl JsonSchema for OpenApiDocument {
@@ -75,16 +74,16 @@ impl JsonSchema for OpenApiDocument {
             "description": "An OpenAPI 3.1 document.",
             "required": ["openapi", "info", "paths"],
             "properties": {
-                "openapi": { "type": "string", "description": "The version of OpenAPI.", "pattern": "^3\\.1\\." },
-                "info": { "type": "object", "description": "What the API is.", "additionalProperties": true },
-                "paths": { "type": "object", "description": "Its operations.", "additionalProperties": true },
+                "openapi": { "type": "string", "description": "OpenAPI version.", "pattern": "^3\\.1\\." },
+                "info": { "type": "object", "description": "API metadata.", "additionalProperties": true },
+                "paths": { "type": "object", "description": "Operations.", "additionalProperties": true },
             },
             "additionalProperties": true,
         })
     }
 }
 
-/// The document that describes `operations`.
+/// Generates the document of `operations`.
 pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
     let operations: Vec<&Operation> = operations.collect();
     let codes: BTreeSet<_> = operations.iter().flat_map(|operation| errors_of(operation)).collect();
@@ -117,9 +116,9 @@ pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
     components.insert(
         "securitySchemes".into(),
         json!({
-            "session": security_scheme("`sess_…`: a signed-in person's dashboard backend. It sees every project of its user, with the scopes of the user's role there."),
-            "key": security_scheme("`sk_live_…`: a project's servers and CI. It sees its own project."),
-            "token": security_scheme("`cap_…`: a service. It sees its own project, with its own scopes."),
+            "session": security_scheme("`sess_…`: a signed-in person's dashboard backend. Access to all projects of its user, with the scopes of the user's role in each."),
+            "key": security_scheme("`sk_live_…`: a project's servers and CI. Access to its project."),
+            "token": security_scheme("`cap_…`: a service. Access to its project, with its own scopes."),
         }),
     );
     let mut document = json!({
@@ -146,12 +145,12 @@ fn security_scheme(description: &str) -> Value {
     json!({ "type": "http", "scheme": "bearer", "description": description })
 }
 
-/// `cloudapi::keys::handlers::create` is of `keys`, and `cloudapi::health::live` of `health`.
+/// Returns the tag of an operation: `keys` for `cloudapi::keys::handlers::create`, `health` for `cloudapi::health::live`.
 fn tag_of(operation: &Operation) -> &'static str {
     match operation.handler.split("::").nth(1) {
-        // This description is served by the table itself.
+        // The route table itself serves the document.
         Some("routes") | None => "docs",
-        // Three things of one slice.
+        // One slice with three tags.
         Some("resources") => match operation.handler.split("::").nth(2) {
             Some("operations") => "operations",
             Some("providers") => "providers",
@@ -164,20 +163,20 @@ fn tag_of(operation: &Operation) -> &'static str {
 fn tag_description(tag: &str) -> &'static str {
     match tag {
         "sessions" => "Signing in and out, for dashboards.",
-        "projects" => "What keys, tokens and members belong to.",
-        "keys" => "A project's credentials, for servers and CI.",
+        "projects" => "Owners of keys, tokens, members and resources.",
+        "keys" => "Credentials of a project, for servers and CI.",
         "tokens" => "Scoped, expiring credentials, for services.",
         "users" => "People, as members of projects.",
-        "usage" => "How many requests a project made.",
-        "resources" => "What there is at cloud providers: networks, volumes and instances, in one shape.",
-        "operations" => "What is being done to resources, and what came of it.",
-        "providers" => "Where resources can be, what each provider can do, and what a spec may hold.",
-        "events" => "What happens in a project, in order, to be listed or followed.",
-        events::TAG => "The types of events: `data.changes` of each, as lists, streams and webhooks carry it.",
-        "webhooks" => "Where a project's events are sent, and what came of it.",
-        "audit" => "Who did what and when, in a form that shows any change made to it afterwards.",
-        "health" => "Whether the server lives and is ready.",
-        "docs" => "This document, the guides, and the error codes.",
+        "usage" => "Counted requests of a project.",
+        "resources" => "Networks, volumes and instances at cloud providers, in one shape.",
+        "operations" => "Long-running changes of resources.",
+        "providers" => "Cloud providers, their capabilities, and the schemas of specs.",
+        "events" => "Ordered events of a project, as a list or a stream.",
+        events::TAG => "Event types, each with its `data.changes` in lists, streams and webhooks.",
+        "webhooks" => "Signed deliveries of a project's events to your URLs.",
+        "audit" => "Tamper-evident record of who did what and when.",
+        "health" => "Liveness and readiness probes.",
+        "docs" => "This document, the guides and the error codes.",
         _ => "",
     }
 }

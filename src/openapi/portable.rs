@@ -1,5 +1,5 @@
-//! Schemas in the form that generators of clients understand. Requests are validated against the schemas as schemars
-//! makes them; what is published here accepts the same requests, in fewer words of JSON Schema.
+//! Converts schemas to a form that client generators support. The server validates requests against the schemas that
+//! schemars generates; the published schemas accept the same requests with fewer JSON Schema keywords.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -15,16 +15,16 @@ use crate::{
     resources::kind::Kind,
 };
 
-/// Which way an object goes.
+/// Direction of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// From the client: only known values are accepted.
+    /// From the client. Only known values are accepted.
     Request,
-    /// To the client, who must expect values and members that are added later.
+    /// To the client. Later versions may add values and members.
     Response,
 }
 
-/// Rewrites `schema` and its subschemas.
+/// Converts `schema` and its subschemas to their published form.
 pub(super) fn publish(schema: &mut Value, direction: Direction) {
     if let Ok(schema) = <&mut Schema>::try_from(schema) {
         Publish(direction).transform(schema);
@@ -38,7 +38,7 @@ impl Transform for Publish {
         transform_subschemas(self, schema);
         plain_enum(schema);
         let Some(members) = schema.as_object_mut() else { return };
-        // It is for the texts of validation errors, and here where no example says the same.
+        // `x-form` describes the form for validation errors. It is published only if no example shows the form.
         if self.0 == Direction::Response || members.contains_key("examples") {
             members.remove("x-form");
         }
@@ -55,7 +55,7 @@ impl Transform for Publish {
     }
 }
 
-/// OpenAPI knows `int32` and `int64`; the formats of Rust's other integers mean nothing to generators.
+/// Replaces the formats of integers with `int32` or `int64`. OpenAPI defines no others, so generators ignore them.
 fn name_integer_width(members: &mut Map<String, Value>) {
     let format = members.get("format").and_then(Value::as_str).unwrap_or_default();
     let fits = |limit: Option<&Value>| limit.and_then(Value::as_i64).is_some_and(|limit| i32::try_from(limit).is_ok());
@@ -68,7 +68,7 @@ fn name_integer_width(members: &mut Map<String, Value>) {
     members.insert("format".into(), width.into());
 }
 
-/// Generators take a constant for a text or a number.
+/// Publishes a constant boolean as an enum: generators treat a `const` as a text or a number.
 fn constant_boolean(members: &mut Map<String, Value>) {
     if let Some(Value::Bool(constant)) = members.get("const") {
         let constant = *constant;
@@ -77,7 +77,7 @@ fn constant_boolean(members: &mut Map<String, Value>) {
     }
 }
 
-/// A tuple whose items are all alike is an array of them.
+/// Publishes a tuple whose items have the same schema as an array.
 fn uniform_tuple(members: &mut Map<String, Value>) {
     if let Some(Value::Array(items)) = members.get("prefixItems")
         && let [first, rest @ ..] = items.as_slice()
@@ -90,7 +90,7 @@ fn uniform_tuple(members: &mut Map<String, Value>) {
     }
 }
 
-/// A number that is zero or at least so much, or null: `anyOf` would become a type of its own in a client.
+/// Publishes a number that is zero, null or at least a minimum with `not`: generators create a separate type for `anyOf`.
 fn gap_in_range(members: &mut Map<String, Value>) {
     let Some(Value::Array(alternatives)) = members.get("anyOf") else { return };
     if members.get("minimum") != Some(&json!(0)) || !alternatives.contains(&json!({ "const": 0 })) {
@@ -101,7 +101,7 @@ fn gap_in_range(members: &mut Map<String, Value>) {
     members.insert("not".into(), json!({ "type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": least }));
 }
 
-/// The types of events are listed once, as a schema of their own.
+/// Replaces a list of the event types with a reference to a shared schema.
 fn name_event_type(members: &mut Map<String, Value>, direction: Direction) {
     static TYPES: LazyLock<Value> = LazyLock::new(|| json!(Action::names(Action::events())));
     if members.get("enum") == Some(&*TYPES) {
@@ -116,13 +116,13 @@ fn name_event_type(members: &mut Map<String, Value>, direction: Direction) {
     }
 }
 
-/// The schema that [`name_event_type`] refers to.
+/// Schema that [`name_event_type`] refers to.
 fn event_type(direction: Direction) -> Value {
     let list = if direction == Direction::Request { "enum" } else { "x-extensible-enum" };
     json!({ "type": "string", "description": EVENT_TYPE_DESCRIPTION, list: Action::names(Action::events()) })
 }
 
-/// Members may be added to a response.
+/// Allows additional members: later versions may add members to a response.
 fn open_object(members: &mut Map<String, Value>) {
     let has_members = members.get("properties").and_then(Value::as_object).is_some_and(|members| !members.is_empty());
     if has_members && members.get("additionalProperties") == Some(&Value::Bool(false)) {
@@ -130,7 +130,7 @@ fn open_object(members: &mut Map<String, Value>) {
     }
 }
 
-/// Values may be added to a response.
+/// Publishes an enum as `x-extensible-enum`: later versions may add values to a response.
 fn open_enum(members: &mut Map<String, Value>) {
     let is_text = |value: &Value| value.is_string() || value.is_null();
     if let Some(Value::Array(values)) = members.get_mut("enum")
@@ -144,7 +144,8 @@ fn open_enum(members: &mut Map<String, Value>) {
     }
 }
 
-/// A primitive type or null is a list of types. Enums and references keep `anyOf`: generators lose the null of an enum.
+/// Publishes a nullable primitive type as a list of types. Enums and references keep `anyOf`, because generators lose the
+/// null of an enum.
 fn nullable_primitive(members: &mut Map<String, Value>) {
     let Some(Value::Array(alternatives)) = members.get("anyOf") else { return };
     let [Value::Object(schema), null] = alternatives.as_slice() else { return };
@@ -161,15 +162,15 @@ fn nullable_primitive(members: &mut Map<String, Value>) {
     }
 }
 
-/// The path of request schemas until [`merge`] gives them their names.
+/// Path of request schemas until [`merge`] renames them.
 pub(super) const REQUESTS: &str = "/components/requests";
-/// The path of response schemas.
+/// Path of response schemas.
 pub(super) const RESPONSES: &str = "/components/schemas";
 const EVENT_TYPE: &str = "EventType";
-const EVENT_TYPE_DESCRIPTION: &str = "A type of event.";
+const EVENT_TYPE_DESCRIPTION: &str = "Event type.";
 
-/// The published schemas: those of requests and those of responses under one set of names. A type that goes both ways
-/// has two schemas, and that of requests has `Input` after its name. With them come the names of response schemas.
+/// Merges the schemas of requests and responses under one set of names. A type that is used in both directions has two
+/// schemas; the name of its request schema ends in `Input`. Also returns the names of the response schemas.
 pub(super) fn merge(
     mut requests: Map<String, Value>,
     mut responses: Map<String, Value>,
@@ -185,12 +186,12 @@ pub(super) fn merge(
     (responses, names)
 }
 
-/// Points references to schemas of requests at the names that [`merge`] gave.
+/// Changes references to request schemas to the names that [`merge`] has assigned.
 pub(super) fn name_requests(document: &mut Value, responses: &BTreeSet<String>) {
     match document {
         Value::Object(members) => members.values_mut().for_each(|value| name_requests(value, responses)),
         Value::Array(items) => items.iter_mut().for_each(|item| name_requests(item, responses)),
-        // References, and the mapping of a discriminator.
+        // A reference, or an entry in the mapping of a discriminator.
         Value::String(target) => {
             if let Some(name) = target.strip_prefix("#/components/requests/") {
                 *target = format!("#/components/schemas/{}", request_name(name, responses));
@@ -211,13 +212,13 @@ fn request_name(name: &str, responses: &BTreeSet<String>) -> String {
     }
 }
 
-/// `network.network` and `compute.instance` as `Network` and `Instance`. The schemas are `NetworkResource`, not `Network`:
-/// generators give its inline `spec` the name of both, and `NetworkSpec` is another schema.
+/// Converts a kind to a name: `compute.instance` to `Instance`. The schemas are named `NetworkResource`, not `Network`,
+/// because generators name an inline `spec` after its parent, and `NetworkSpec` is another schema.
 fn kind_name(kind: &str) -> String {
     pascal_case(kind.rsplit('.').next().unwrap_or_default())
 }
 
-/// One schema for each kind of resource, told apart by `kind`, instead of conditions on it.
+/// Replaces the conditions on `kind` with one schema for each kind of resource, and `kind` as the discriminator.
 fn split_new_resource(requests: &mut Map<String, Value>) {
     const NAME: &str = "NewResource";
     let Some(Value::Object(mut base)) = requests.remove(NAME) else { return };
@@ -237,7 +238,7 @@ fn split_new_resource(requests: &mut Map<String, Value>) {
 
 fn split_resource(responses: &mut Map<String, Value>) {
     const NAME: &str = "Resource";
-    // Where a spec is not known yet; `anyOf` needs a name for it.
+    // Schema of a spec that is not yet known. It needs a name, because generators do not support inline schemas in `anyOf`.
     const NO_SPEC: &str = "UnknownSpec";
     let Some(Value::Object(base)) = responses.remove(NAME) else { return };
     let unknown = json!({
@@ -267,7 +268,7 @@ fn split_resource(responses: &mut Map<String, Value>) {
     responses.insert(NAME.into(), union_of_kinds(&base, "#/components/schemas/", mapping));
 }
 
-/// `base` for one kind, with what it asks for.
+/// Returns `base` for one kind, with its `spec`.
 fn with_kind(base: &Map<String, Value>, kind: &str, spec: Value) -> Value {
     let mut schema = base.clone();
     let own = schema.get("description").and_then(Value::as_str).unwrap_or_default();
@@ -283,7 +284,7 @@ fn with_kind(base: &Map<String, Value>, kind: &str, spec: Value) -> Value {
     schema.into()
 }
 
-/// One of the schemas in `mapping`, by `kind`.
+/// Returns the union of the schemas in `mapping`, with `kind` as the discriminator.
 fn union_of_kinds(base: &Map<String, Value>, path: &str, mapping: Vec<(String, String)>) -> Value {
     let targets: Map<String, Value> =
         mapping.iter().map(|(kind, name)| (kind.clone(), format!("{path}{name}").into())).collect();
@@ -294,7 +295,7 @@ fn union_of_kinds(base: &Map<String, Value>, path: &str, mapping: Vec<(String, S
     })
 }
 
-/// Removes the schemas that nothing refers to.
+/// Removes schemas without references to them.
 pub(super) fn remove_unused(document: &mut Value) {
     let Some(Value::Object(mut schemas)) = document.pointer_mut("/components/schemas").map(Value::take) else { return };
     let mut used = Vec::new();
@@ -315,7 +316,7 @@ fn names_in(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => members.values().for_each(|value| names_in(value, found)),
         Value::Array(items) => items.iter().for_each(|item| names_in(item, found)),
-        // References, and the mapping of a discriminator.
+        // A reference, or an entry in the mapping of a discriminator.
         Value::String(text) => found.extend(text.strip_prefix("#/components/schemas/").map(str::to_owned)),
         _ => {}
     }

@@ -1,6 +1,6 @@
-//! One operation's description: its parameters, its body and its answers.
+//! Description of an operation: its parameters, body and responses.
 
-#![allow(clippy::indexing_slicing, reason = "what is indexed is an object that the line above it made")]
+#![allow(clippy::indexing_slicing, reason = "the indexed value is an object created in the preceding lines")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// Two generators, because a type may look different read and written, over one set of names.
+/// Schema generators: one for requests and one for responses, because a type can have a different schema in each direction.
 pub(super) struct Schemas {
     read: SchemaGenerator,
     pub(super) written: SchemaGenerator,
@@ -54,7 +54,7 @@ impl Schemas {
         }
     }
 
-    /// The schemas of requests and those of responses.
+    /// Returns the schemas of requests and those of responses.
     pub(super) fn definitions(&mut self) -> (Map<String, Value>, Map<String, Value>) {
         let mut requests = self.read.take_definitions(true);
         requests.values_mut().for_each(exclude_control_characters);
@@ -118,7 +118,7 @@ impl Schemas {
             header(
                 "IdempotencyKey",
                 "Idempotency-Key",
-                "A unique name for this write, such as a UUID. A request that repeats the key within 24 hours is not executed again and gets the first response.",
+                "Unique key of this write, such as a UUID. A request that repeats it within 24 hours is not executed and gets the first response.",
                 json!({ "type": "string", "minLength": 1, "maxLength": 257, "pattern": r#"^([!#-~][!-~]{0,254}|"[!#-\[\]-~]{1,255}")$"#, "examples": ["0195f2d4-1c7e-7b3a-9f00-5d2e8a4c6b10"] }),
             );
         }
@@ -127,21 +127,21 @@ impl Schemas {
             header(
                 "IfMatch",
                 "If-Match",
-                "The `ETag` that the item must still have, or several separated by commas, or `*`; otherwise the response is 412. A weak ETag (`W/`) never matches here.",
+                "The `ETag` that the item must still have, or a comma-separated list, or `*`; otherwise the response is 412. A weak ETag (`W/`) never matches.",
                 tags.clone(),
             );
             if operation.method == Method::GET {
                 header(
                     "IfNoneMatch",
                     "If-None-Match",
-                    "The `ETag` that you have, or several separated by commas, or `*`; if the item still has it, the response is 304 without a body.",
+                    "The `ETag` that you have, or a comma-separated list, or `*`. If the item still has it, the response is 304 without a body.",
                     tags,
                 );
             } else {
                 header(
                     "IfNoneMatchOnWrite",
                     "If-None-Match",
-                    "The `ETag` that the item must not have, or several separated by commas, or `*`; if the item has it, the response is 412.",
+                    "The `ETag` that the item must not have, or a comma-separated list, or `*`; otherwise the response is 412.",
                     tags,
                 );
             }
@@ -150,7 +150,7 @@ impl Schemas {
             header(
                 "LastEventId",
                 "Last-Event-ID",
-                "The last `id` of the previous stream: the new one continues after it without a gap. Without this header the stream starts with new events.",
+                "The last `id` of the previous stream. The new stream continues after it without a gap. Default: only new events.",
                 json!({ "type": "string", "pattern": EventId::pattern(), "examples": [Event::EXAMPLE] }),
             );
         }
@@ -158,18 +158,18 @@ impl Schemas {
             let mut property = property.clone();
             let description = property.as_object_mut().and_then(|property| property.remove("description"));
             forbid_null(&mut property);
-            // The parameter's own says more than that of its type.
+            // The parameter's own description replaces that of its type.
             property.as_object_mut().and_then(|property| property.remove("description"));
             let mut component = None;
-            // Described more narrowly than the rules of the query string are, because an id of
-            // another kind has an answer of its own, and 404 must not tell malformed from foreign.
+            // The document is stricter than the validation of the query string: an id of another kind has its own error
+            // code, and 404 must not reveal whether an id is malformed or belongs to another project.
             match name.as_str() {
                 "cursor" => {
                     if let Some((list, cursor)) = self.cursor(operation) {
                         property = cursor;
                         component = Some(format!("{}Cursor", list.trim_end_matches("List")));
                     }
-                    // Providers have no ids: their names are the cursors.
+                    // Providers have no ids; their names are the cursors.
                     if tag_of(operation) == "providers" {
                         property =
                             json!({ "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$", "examples": ["sim"] });
@@ -193,7 +193,7 @@ impl Schemas {
         parameters
     }
 
-    /// A cursor is the `next_cursor` of the list, whose schema is named.
+    /// Returns the name of the operation's list, and the schema of its `next_cursor`, which is also the schema of `cursor`.
     fn cursor(&mut self, operation: &Operation) -> Option<(String, Value)> {
         let list = schema_of(&mut self.written, operation.answer.schema);
         let name = list["$ref"].as_str()?.rsplit('/').next()?;
@@ -236,7 +236,7 @@ impl Schemas {
         }
         for status in codes.keys() {
             let reference = match (operation.path, status) {
-                // The one status that does not always come with a problem document.
+                // The only error status whose body is not always a problem document.
                 ("/readyz", 503) => reference("responses", NOT_READY),
                 _ => error_response(*status),
             };
@@ -245,7 +245,7 @@ impl Schemas {
         responses.into()
     }
 
-    /// The response of the readiness probe while the server is not ready: the report, or a problem document.
+    /// Describes the response of the readiness probe while the server is not ready: the report, or a problem document.
     pub(super) fn not_ready(&mut self, operations: &[&Operation], problem: &Value) -> Option<Value> {
         let probe = operations.iter().find(|operation| operation.path == "/readyz")?;
         Some(json!({
@@ -259,12 +259,12 @@ impl Schemas {
     }
 }
 
-/// The name of [`Schemas::not_ready`] among the responses.
+/// Component name of [`Schemas::not_ready`].
 pub(super) const NOT_READY: &str = "NotReady";
-/// The vendor extension with the error codes of an operation.
+/// Extension with the error codes of an operation.
 const ERROR_CODES: &str = "x-error-codes";
 
-/// The errors that few operations have, each with a link to its page.
+/// Links the pages of the codes that only few operations have.
 fn describe_codes(codes: &BTreeMap<u16, Vec<Code>>, common: &BTreeSet<Code>) -> Option<String> {
     let special = codes.values().flatten().filter(|code| !common.contains(code));
     let links: Vec<String> = special.map(|code| format!("[`{code}`](/docs/errors/{code})")).collect();
@@ -283,14 +283,15 @@ fn response(generator: &mut SchemaGenerator, of: SchemaOf) -> Value {
     schema
 }
 
-/// `*`, or entity tags with commas between (RFC 9110 §13.1).
+/// Pattern of `*` or a comma-separated list of entity tags (RFC 9110 §13.1).
 const ETAGS: &str = r#"^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$"#;
 
 pub(super) fn schema_of(generator: &mut SchemaGenerator, of: SchemaOf) -> Value {
     of(generator).to_value()
 }
 
-/// Describes the rule for every text of a request: no control characters. A pattern or a list of values says more.
+/// Excludes control characters from every text of a request. A text with a pattern or a list of values is left unchanged,
+/// because these are stricter.
 fn exclude_control_characters(value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -312,7 +313,7 @@ fn exclude_control_characters(value: &mut Value) {
     }
 }
 
-/// In a query string nothing is null; what is optional is left out.
+/// Removes null from a schema: an optional query parameter is omitted, never null.
 pub(super) fn forbid_null(property: &mut Value) {
     let drop_null = |schema: &mut Schema| {
         if let Some(Value::Array(kinds)) = schema.get_mut("type") {
@@ -345,7 +346,7 @@ pub(super) fn security(need: Need) -> Value {
     let alternative = |kind, scopes: &[Scope]| json!({ scheme_name(kind): scopes });
     match need.scopes() {
         [] => need.kinds().iter().map(|&kind| alternative(kind, &[])).collect(),
-        // Each is enough.
+        // Each scope alone is sufficient.
         scopes => {
             need.kinds().iter().flat_map(|&kind| scopes.iter().map(move |&scope| alternative(kind, &[scope]))).collect()
         }
@@ -363,23 +364,23 @@ pub(super) fn scheme_name(kind: SecretKind) -> &'static str {
 pub(super) fn describe_need(operation: &Operation) -> String {
     let kinds: Vec<&str> = operation.need.kinds().iter().copied().map(scheme_name).collect();
     match operation.need {
-        Need::Public => "Needs no credential.".into(),
-        Need::SignIn => "Needs no credential. An address that tries too often has to wait.".into(),
-        Need::Session => "Needs a session.".into(),
-        Need::Scoped { owner: true, .. } => "Needs a session of one of the project's owners.".into(),
+        Need::Public => "No credential required.".into(),
+        Need::SignIn => "No credential required. Attempts are rate-limited per client address.".into(),
+        Need::Session => "Credential: session.".into(),
+        Need::Scoped { owner: true, .. } => "Credential: session of a project owner.".into(),
         Need::Scoped { scopes: [one, other, another], .. } => format!(
-            "Needs a {} with the scope `{one}`, `{other}` or `{another}`: the one of the resource's kind.",
-            kinds.join(" or a ")
+            "Credential: {}. Scope: `{one}`, `{other}` or `{another}`, by the resource's kind.",
+            kinds.join(" or ")
         ),
         Need::Scoped { scopes, itself, .. } => match itself {
-            Itself::AsOthers => format!("Needs a {} with the scope {}.", kinds.join(" or a "), quoted(scopes)),
+            Itself::AsOthers => format!("Credential: {}. Scope: {}.", kinds.join(" or "), quoted(scopes)),
             Itself::WithoutScope => format!(
-                "Needs a {} with the scope {}. A credential may always do this to itself.",
-                kinds.join(" or a "),
+                "Credential: {}. Scope: {}; none for the credential itself.",
+                kinds.join(" or "),
                 quoted(scopes)
             ),
             Itself::KeyOnlyItself => {
-                format!("Needs a session with the scope {}, or the key itself, which needs no scope.", quoted(scopes))
+                format!("Credential: session with the scope {}, or the key itself without a scope.", quoted(scopes))
             }
         },
     }
