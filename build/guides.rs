@@ -37,9 +37,11 @@ pub fn guides(folder: &Path) -> Result<Vec<Guide>, Box<dyn Error>> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if path.extension().is_some_and(|extension| extension == "md") {
             if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-                return Err(
-                    format!("{}: invalid file name of a guide; use only letters, digits and hyphens", path.display()).into()
-                );
+                return Err(format!(
+                    "{}: invalid file name of a guide; use only letters, digits and hyphens",
+                    path.display()
+                )
+                .into());
             }
             guides.push(guide(name, &fs::read_to_string(&path)?));
         }

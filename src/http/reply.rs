@@ -148,11 +148,8 @@ impl<T: Serialize> IntoResponse for Accepted<T> {
 }
 
 impl<T: JsonSchema> Answer for Accepted<T> {
-    const SHAPE: AnswerShape = AnswerShape {
-        location: true,
-        etag: true,
-        ..shape::<T>(202, "Accepted; follow the progress at `Location`.")
-    };
+    const SHAPE: AnswerShape =
+        AnswerShape { location: true, etag: true, ..shape::<T>(202, "Accepted; follow the progress at `Location`.") };
 }
 
 /// Response: [`Accepted`], or 200 with the plan of a dry run.
@@ -218,10 +215,7 @@ impl<T: JsonSchema> JsonSchema for List<T> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let items = generator.subschema_for::<T>();
         let mut next_cursor = id_within(generator, &items).unwrap_or_else(|| json_schema!({ "type": "string" }));
-        next_cursor.insert(
-            "description".into(),
-            "Present if more items may follow: send it as `cursor`.".into(),
-        );
+        next_cursor.insert("description".into(), "Present if more items may follow: send it as `cursor`.".into());
         json_schema!({
             "type": "object",
             "description": "One page of a list.",
