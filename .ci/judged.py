@@ -1,8 +1,8 @@
-"""Tells whether Schemathesis got to judge what it was let loose on, from the answers that its hook wrote.
+"""Checks from the recorded responses whether Schemathesis reached all operations.
 
-Usage: judged.py openapi.json CALLER [EXCLUDED-PATH…] < ANSWERS. Every operation that is open to this kind of caller must have
-succeeded at least once, and the caller must not have lost its credential on the way: a judge that is only
-ever refused finds no fault.
+Usage: judged.py openapi.json CALLER [EXCLUDED-PATH…] < ANSWERS. Every operation that this kind of caller may use must have
+succeeded at least once, and the caller's credential must not have ended during the run: a tool whose requests are all
+rejected finds no errors.
 """
 
 import collections
@@ -25,8 +25,8 @@ for path, item in description["paths"].items():
         codes |= {code for _, code in counted if code}
         lost = sum(count for (_, code), count in counted.items() if code in ("token_revoked", "token_expired"))
         if lost:
-            faults.append(f"{method.upper()} {path} was called {lost} times with a credential that had ended")
-        # Its own is what the description was fetched by.
+            faults.append(f"{method.upper()} {path} was called {lost} times with a revoked or expired credential")
+        # Schemathesis fetches the document from this path.
         if path in [*excluded, "/openapi.json"]:
             continue
         if not operation["security"] or any(caller in scheme for scheme in operation["security"]):
@@ -37,5 +37,5 @@ for path, item in description["paths"].items():
 total = sum(sum(counted.values()) for counted in answers.values())
 if faults:
     sys.exit("\n".join(faults))
-print(f"each of the {opened} operations open to a {caller} succeeded, {total} answers in all, with the codes")
+print(f"all {opened} operations open to a {caller} succeeded; {total} responses, with the codes")
 print("  " + " ".join(sorted(codes)))

@@ -1,7 +1,7 @@
-"""What a description cannot say, and Schemathesis therefore cannot know: who calls.
+"""Adapts requests of Schemathesis to rules that an OpenAPI document cannot express, such as rules on the caller.
 
-Loaded through SCHEMATHESIS_HOOKS. What it changes is changed before it is sent, and so that a valid
-request stays valid and an invalid one invalid.
+Loaded through SCHEMATHESIS_HOOKS. The hooks change requests before they are sent. Valid requests stay valid, and invalid
+requests stay invalid.
 """
 
 import datetime
@@ -14,17 +14,17 @@ import schemathesis
 
 # "session", "key" or "token".
 CALLER = os.environ["JUDGES_CALLER"]
-# The ids of what the caller rests on: itself, its issuer, its user, its project.
+# Ids that the caller depends on: itself, its issuer, its user and its project.
 SPARED = set(os.environ["JUDGES_SPARED"].split())
 PROJECT = "proj_8f2c4"
-# Secrets of invitations that can be accepted, and a password that may be set.
+# Secrets of open invitations, and a valid new password.
 INVITATIONS = os.environ.get("JUDGES_INVITATIONS", "").split()
-# The current password of the session's user, which is the description's example.
+# Current password of the session's user: the example in the document.
 PASSWORD = "correct horse battery staple"
 NEW_PASSWORD = "nine ordinary lamps in a row"
-# Ids by "METHOD /path", of things that are there to be used up by it.
+# Ids of objects that each operation may use up, by "METHOD /path".
 SPARES = json.loads(os.environ.get("JUDGES_SPARES", "{}"))
-# Where to write what was answered.
+# File in which the responses are recorded.
 ANSWERS = open(os.environ["JUDGES_ANSWERS"], "a", encoding="utf-8")
 
 
@@ -50,7 +50,7 @@ def before_call(ctx, case, kwargs):
 
 @schemathesis.hook
 def after_call(ctx, case, response):
-    """For judged.py; the server's log is only a sample of what it answered."""
+    """Records the response for judged.py, because the server's log is only a sample."""
     try:
         code = response.json().get("code")
     except (AttributeError, ValueError):
@@ -60,14 +60,12 @@ def after_call(ctx, case, response):
 
 @schemathesis.hook
 def filter_failure(ctx, failure, case, response):
-    """Which failures count. Where the judge is wrong, the reason stands here.
+    """Returns whether a failure counts. Exceptions, where Schemathesis is wrong:
 
-    UseAfterFree: DELETE revokes a key or a token, and for the record what is revoked can still be read,
-    as long as it says that it is revoked.
+    UseAfterFree: DELETE revokes a key or token. Revoked keys and tokens can still be read, with `status` `revoked`.
+    Deleted resources can be read for 30 days, with `phase` `deleting` or `deleted`.
 
-    What is deleted of resources can be looked at for a while, as long as it says that it goes or is gone.
-
-    MissingHeaderNotRejected: what it leaves out, the command line's --header puts in again.
+    MissingHeaderNotRejected: the command line option --header adds the omitted Authorization header again.
     """
     if type(failure).__name__ == "MissingHeaderNotRejected":
         return "Authorization" not in response.request.headers
@@ -79,7 +77,7 @@ def filter_failure(ctx, failure, case, response):
 
 
 def spare_the_caller(case):
-    """What would end the caller, or take its rights away, is asked of nothing: 404, as described."""
+    """Sends requests that would revoke or restrict the caller to an id that does not exist: 404, as documented."""
     if case.method.upper() in ("DELETE", "PATCH", "POST"):
         for name, value in (case.path_parameters or {}).items():
             if value in SPARED:
@@ -87,10 +85,10 @@ def spare_the_caller(case):
 
 
 def name_the_project(case):
-    """A project is asked for before the rest is looked at: with one that is not there, 404 hides it all.
+    """Names a project that exists. The server checks the project first, so 404 would hide every other error.
 
-    So coverage, which tries one fault at a time, names one that is there. A session must name one, which
-    a description cannot say of a parameter that keys and tokens may leave out.
+    The coverage phase tests one error at a time. A session must name a project, but the parameter is optional in the
+    document, because keys and tokens may omit it.
     """
     document = case.operation.schema.raw_schema
     described = document["paths"][case.operation.path].get(case.method.lower(), {})
@@ -101,7 +99,7 @@ def name_the_project(case):
             case.query = {**(case.query or {}), "project_id": PROJECT}
     if isinstance(case.body, dict) and "requestBody" in described:
         schema = resolve(document, described["requestBody"]["content"]["application/json"]["schema"])
-        # Alternatives have the same members.
+        # The alternatives have the same members.
         schema = resolve(document, schema.get("oneOf", [schema])[0])
         required = "project_id" in schema.get("required", [])
         if "project_id" in schema.get("properties", {}) and must_name(case.body, covering, required):
@@ -109,7 +107,7 @@ def name_the_project(case):
 
 
 def resolve(document, value):
-    """What a reference refers to; anything else as it is."""
+    """Resolves a reference. Returns other values unchanged."""
     while "$ref" in value:
         reference = value["$ref"]
         value = document
@@ -121,24 +119,24 @@ def resolve(document, value):
 def must_name(members, covering, required=False):
     given = members.get("project_id")
     if given is None:
-        # Where everybody has to give it, leaving it out is a fault that is meant.
+        # If the parameter is required for every caller, omitting it is an intended error.
         return CALLER == "session" and not required
     return covering and isinstance(given, str) and re.fullmatch(r"proj_[1-9a-f][0-9a-f]{0,31}", given) is not None
 
 
 def keep_to_the_clock(body):
-    """JSON Schema has no "later than now", nor "no later than your own credential's end"."""
+    """JSON Schema cannot express "later than now" or "not later than the end of your credential"."""
     if not isinstance(body, dict):
         return
     if is_past(body.get("expires_at")):
         body["expires_at"] = "2099-12-31T23:59:59Z"
-    # The token that calls lasts as long as tokens may, less the moments since it was made.
+    # The calling token was created with the maximum lifetime, so less than that remains.
     if CALLER == "token" and body.get("expires_in") in range(31_500_000, 31_536_001):
         body["expires_in"] = 31_500_000
 
 
 def keep_to_this_month(case):
-    """JSON Schema has no "not before the project was made", "at most 366 days" nor "a cursor that was given"."""
+    """JSON Schema cannot express "not before the project was created", "at most 366 days" or "a returned cursor"."""
     if not case.operation.path.startswith("/v1/usage") or not case.query:
         return
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
@@ -154,21 +152,21 @@ def keep_to_this_month(case):
 
 
 def keep_to_a_span(case):
-    """JSON Schema has no "earlier than"."""
+    """JSON Schema cannot express "earlier than"."""
     query = case.query or {}
     if case.operation.path == "/v1/audit-logs" and is_time(query.get("from")) and is_time(query.get("to")):
         query["from"], query["to"] = "2000-01-01T00:00:00Z", "2099-12-31T23:59:59Z"
 
 
 def keep_to_this_week(case):
-    """A pattern cannot say that an event is still kept: a cursor that looks like one is after all of them."""
+    """A pattern cannot express that an event is still kept. A valid cursor becomes one after all events."""
     query = case.query or {}
     if case.operation.path == "/v1/events" and re.fullmatch(r"evt_[1-9a-f][0-9a-f]{0,31}", str(query.get("cursor"))):
         query["cursor"] = "evt_" + "f" * 32
 
 
 def keep_to_networks(body):
-    """JSON Schema knows no CIDR notation: what is short enough to be a network becomes one."""
+    """JSON Schema has no format for CIDR notation. A text of a suitable length becomes a network."""
     networks = body.get("allowed_ips") if isinstance(body, dict) else None
     if isinstance(networks, list):
         body["allowed_ips"] = [
@@ -177,20 +175,20 @@ def keep_to_networks(body):
 
 
 def keep_to_a_receiver(body):
-    """JSON Schema cannot say to which hosts nothing is sent; nor shall a judge have the server speak to strangers."""
+    """JSON Schema cannot express which hosts are rejected. Also, the tests must not send requests to real hosts."""
     url = body.get("url") if isinstance(body, dict) else None
     if isinstance(url, str) and len(url) <= 2048 and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", url):
         body["url"] = "https://receiver.example/hooks"
 
 
 def keep_to_its_own_rules(case):
-    """A key that rotates itself leaves the old secret at least 300 seconds."""
+    """When a key rotates itself, the overlap must be at least 300 seconds."""
     if CALLER == "key" and case.operation.path == "/v1/keys/{key_id}/rotate" and isinstance(case.body, dict):
         if case.body.get("overlap_seconds") in range(0, 300):
             case.body["overlap_seconds"] = 300
 
 
-# Of each kind a spec that the simulated provider can do.
+# For each kind, a spec that the simulated provider supports.
 SPECS = {
     "network.network": {"cidr": "10.0.0.0/16"},
     "storage.volume": {"size_gib": 20},
@@ -199,9 +197,9 @@ SPECS = {
 
 
 def keep_to_what_a_provider_has(case):
-    """No schema can say which providers, sizes and resources there are, or what can be done to which of them.
+    """No schema can express which providers, sizes and resources exist, or which actions they support.
 
-    What is meant to be wrong stays so; and nobody waits for longer than the judge does.
+    Intentionally invalid requests stay invalid. `wait` is shorter than the timeout of Schemathesis.
     """
     path, body = case.operation.path, case.body
     if case.query and str(case.query.get("wait", "")).isdigit() and int(case.query["wait"]) in range(2, 61):
@@ -221,7 +219,7 @@ def keep_to_what_a_provider_has(case):
 
 
 def meant(case, where):
-    """Whether this part of a request is meant to be right, whatever the rest of it is."""
+    """Returns whether this part of a request is intended to be valid."""
     if case.meta is None:
         return False
     for kind, component in case.meta.components.items():
@@ -231,7 +229,7 @@ def meant(case, where):
 
 
 def accept_what_is_open(case):
-    """A pattern cannot tell a secret that was ever issued: once, one that was."""
+    """A pattern cannot express that an invitation was issued. Uses each open invitation once."""
     if case.operation.path == "/v1/invitations/accept" and isinstance(case.body, dict) and INVITATIONS:
         token, password = case.body.get("token"), case.body.get("password")
         fits = isinstance(token, str) and token.startswith("inv_") and isinstance(password, str)
@@ -240,28 +238,28 @@ def accept_what_is_open(case):
 
 
 def use_a_spare(case):
-    """What succeeds in a certain state only, is asked of something that was brought into it."""
+    """Sends operations that need a certain state to an object in that state."""
     spares = SPARES.get(f"{case.method.upper()} {case.operation.path}")
     names = re.findall(r"{(\w+)}", case.operation.path)
     given = case.path_parameters or {}
     if spares and all(re.fullmatch(r"[a-z]+_[1-9a-f][0-9a-f]{0,31}", str(given.get(name))) for name in names):
-        # The last of them is used again and again. One for several names is several ids.
+        # The last spare is reused. A spare for several path parameters has several ids, separated by slashes.
         spare = spares.pop() if len(spares) > 1 else spares[0]
         given.update(zip(names, spare.split("/")))
 
 
 def match_the_state(case):
-    """Which entity tag is the current one, only the server knows; "*" is any."""
+    """Only the server knows the current entity tag; "*" matches any."""
     for name in list(case.headers or {}):
         if name.lower() == "if-match":
             case.headers[name] = "*"
         if name.lower() == "if-none-match":
-            # A tag that nothing has: any other would be answered 304 or 412. The judge also sends an empty one as valid.
+            # A tag that no item has; otherwise the response is 304 or 412. Schemathesis also sends empty tags as valid.
             case.headers[name] = '"another"'
 
 
 def know_the_password(case):
-    """Which password is the current one, and which new one is easily guessed, no description can say."""
+    """A schema cannot express the current password, or which new passwords are too easy to guess."""
     if case.operation.path == "/v1/users/me/password" and isinstance(case.body, dict):
         current, new = case.body.get("current_password"), case.body.get("new_password")
         plausible = isinstance(current, str) and isinstance(new, str) and len(current) <= 1024 and 12 <= len(new) <= 128
@@ -270,13 +268,13 @@ def know_the_password(case):
 
 
 def show_a_token(case):
-    """In a form an empty value is as none (RFC 6749 section 3.2), which a schema for forms and JSON alike cannot say."""
+    """In a form, an empty value counts as omitted (RFC 6749 section 3.2). The schema is shared with JSON."""
     if case.operation.path == "/v1/tokens/introspect" and isinstance(case.body, dict) and case.body.get("token") == "":
         case.body["token"] = "unknown"
 
 
 def write_once(case):
-    """Every write means another one: a valid key becomes one that was not used before."""
+    """Replaces a valid idempotency key with a new one, because each write is a different one."""
     for name, value in list((case.headers or {}).items()):
         if name.lower() == "idempotency-key" and re.fullmatch(r'[!#-~][!-~]{0,254}|"[!#-\[\]-~]{1,255}"', str(value)):
             case.headers[name] = str(uuid.uuid4())

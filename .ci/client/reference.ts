@@ -1,5 +1,5 @@
-// The published reference, called by a client that is generated from the description: what compiles
-// here is what the description promises, what then runs is what the server does.
+// Runs the examples of the API reference with a client that is generated from the OpenAPI document. Compiling the client tests
+// the document; running it tests the server.
 
 import createClient from "openapi-fetch";
 import type { components, paths } from "./api.js";
@@ -18,13 +18,13 @@ function equal(given: unknown, wanted: unknown, what: string) {
   expect(JSON.stringify(given) === JSON.stringify(wanted), `${what}, wanted ${JSON.stringify(wanted)}`, given);
 }
 
-/** The answer's body, which must have come with this status. */
+/** Returns the body of the response, which must have this status. */
 async function body<T>(
   call: Promise<{ data?: T; error?: unknown; response: Response }>,
   status: number,
 ): Promise<T> {
   const { data, error, response } = await call;
-  expect(response.status === status && data !== undefined, `${response.url} answered ${response.status}`, error);
+  expect(response.status === status && data !== undefined, `${response.url} returned ${response.status}`, error);
   expect(response.headers.get("x-request-id")?.startsWith("req_") === true, "no request id");
   return data;
 }
@@ -39,16 +39,16 @@ const sessionSecret = process.env["JUDGES_SESSION"];
 expect(sessionSecret !== undefined, "JUDGES_SESSION is not set");
 const dashboard = clientOf(sessionSecret);
 
-// Keys are made by a dashboard's session.
+// A dashboard's session creates keys.
 const made = await dashboard.POST("/v1/keys", { body: { project_id: PROJECT } });
 expect(made.response.status === 201 && made.data !== undefined, "no key", made.error);
 expect(/^sk_live_[0-9A-Za-z]{49}$/.test(made.data.key), "not a key's secret");
 equal(made.response.headers.get("location"), `/v1/keys/${made.data.id}`, "Location");
 equal(made.response.headers.get("cache-control"), "no-store", "Cache-Control");
 equal([made.data.project_id, made.data.status, made.data.expires_at], [PROJECT, "active", null], "the key");
-// @ts-expect-error A key is of a project.
+// @ts-expect-error A key belongs to a project.
 void (() => dashboard.POST("/v1/keys", { body: { name: "nobody's" } }));
-// @ts-expect-error A time is a text.
+// @ts-expect-error A time is a string.
 void (() => dashboard.POST("/v1/keys", { body: { project_id: PROJECT, expires_at: 4102444799 } }));
 
 const server = clientOf(made.data.key);
@@ -62,7 +62,7 @@ expect(projects.request_id.startsWith("req_") && projects.next_cursor === undefi
 const users = await body(server.GET("/v1/users", { params: { query: { limit: 25 } } }), 200);
 const admin = users.data.find((user) => user.id === "usr_8f2");
 equal(admin?.role satisfies string | undefined, "admin", "the role of usr_8f2");
-expect(admin?.email.includes("@") === true, "an e-mail address", admin);
+expect(admin?.email.includes("@") === true, "an email address", admin);
 
 const token = await body(
   server.POST("/v1/tokens", { body: { name: "ci-token", scopes: ["users:read", "usage:read"] } }),
@@ -99,7 +99,7 @@ do {
 } while (cursor !== undefined);
 equal(paged, whole.data.map((key) => key.id), "the keys, page by page");
 
-/** What a person is told, chosen by the code alone. Codes may be added, so that any text compiles. */
+/** Returns a message for people, chosen by the code. New codes may be added, so `code` accepts any string. */
 function told(problem: Problem): string {
   problem.code satisfies string;
   switch (problem.code) {
@@ -114,11 +114,11 @@ function told(problem: Problem): string {
 
 const mistyped = "users:raed" as "users:read";
 const refused = await server.POST("/v1/tokens", { body: { name: "ci-token", scopes: [mistyped] } });
-expect(refused.response.status === 422 && refused.error !== undefined, "a mistyped scope is refused", refused.data);
-equal(told(refused.error), "#/scopes/0: unknown_scope", "what a person is told");
+expect(refused.response.status === 422 && refused.error !== undefined, "a mistyped scope is rejected", refused.data);
+equal(told(refused.error), "#/scopes/0: unknown_scope", "message for people");
 
 const beyond = await clientOf(token.token).GET("/v1/keys");
-expect(beyond.response.status === 403 && beyond.error !== undefined, "beyond the token's scopes", beyond.data);
-equal(told(beyond.error), "ask for another key", "what a person is told");
+expect(beyond.response.status === 403 && beyond.error !== undefined, "a scope that the token does not have", beyond.data);
+equal(told(beyond.error), "ask for another key", "message for people");
 
-console.log("the generated client ran the published reference");
+console.log("the generated client ran the examples of the reference");
