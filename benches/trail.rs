@@ -63,7 +63,7 @@ async fn run(folder: &Path, database: &str, session: &str, project: &str, entrie
     let made: Value =
         serde_json::from_slice(client.ask(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
     let key = made["key"].as_str().ok_or("no key")?;
-    // Each filter matches one in so many entries.
+    // Each filter matches one in `one_in` entries.
     let from = Timestamp::parse("2023-11-14T22:13:20Z").ok_or("no time")?;
     for (name, filter, one_in) in [
         ("no filter", String::new(), 1),

@@ -50,7 +50,7 @@ pub async fn run(folder: &Path, database: &str) -> Result<()> {
     db::prepare(&db).await?;
     let counted = insert_credentials(&db, clock.now()).await?;
     make_bare_table(&db).await?;
-    // Autovacuum would have run before so many credentials are in use.
+    // On a real server, autovacuum has run before this many credentials are in use.
     sqlx::query("VACUUM ANALYZE").execute(&db).await?;
     println!("A flush of {} active credentials, next to the bare statement for the same rows", counted.len());
     let mut bench = Bench { folder, db, clock, counted, meter: None, journals: 0, turns: 0, minutes: 0 };
@@ -122,7 +122,7 @@ impl Bench<'_> {
     }
 
     fn now(&self) -> Timestamp {
-        // Counters keep their day, whatever the time.
+        // A counter keeps its day, regardless of the time.
         self.clock.now().plus(Duration::from_secs(60) * self.minutes)
     }
 

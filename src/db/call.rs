@@ -1,4 +1,4 @@
-//! Call of a SQL function of ours, as a value, so that a transaction can wrap it in further function calls in the same
+//! Call of one of the server's SQL functions, as a value, so that a transaction can wrap it in further function calls in the same
 //! statement.
 
 use std::fmt::Write;
@@ -73,7 +73,7 @@ impl Call {
         format!("SELECT {sql}")
     }
 
-    /// Executes the call, in a transaction of its own if `db` is in none. Returns a result word that is not from this
+    /// Executes the call, in a separate transaction if `db` is not in one. Returns a result word that is not from this
     /// function but from a wrapping one.
     pub async fn run(self, db: &mut PgConnection) -> Result<std::result::Result<(), String>> {
         let refusal = self.refusal;

@@ -185,7 +185,7 @@ impl Pool {
         acquired.map_err(|error| match error {
             sqlx::Error::PoolClosed => error,
             sqlx::Error::PoolTimedOut => self.connect_fault(began).unwrap_or(error),
-            // Every other error is about a new connection. None of our statements was wrong, whatever the SQLSTATE is.
+            // Every other error is about a new connection. Regardless of the SQLSTATE, no statement of the server failed.
             error => connect::unavailable(&error, &self.pool.connect_options()),
         })
     }

@@ -19,7 +19,7 @@ use crate::{
     db::{ProjectItem, Stamped},
 };
 
-/// Columns of [`StoredKey`], by name: a migration beside an older server changes the shape of `*`.
+/// Columns of [`StoredKey`], by name: a migration while an older server runs changes the shape of `*`.
 macro_rules! key_columns {
     () => {
         "id, project_id, name, scopes, hint, metadata, created_by, created_at, expires_at, revoked_at, \

@@ -50,7 +50,7 @@ pub async fn write_reads(app: App, heartbeat: Heartbeat) {
     }
 }
 
-/// Removes expired rate-limit states, and records that nobody can request any more.
+/// Removes expired rate-limit states, and records that can no longer be requested.
 pub async fn cleanup(app: App, heartbeat: Heartbeat) {
     while heartbeat.pause(CLEANUP_INTERVAL).await {
         app.limits.sweep();
