@@ -28,7 +28,7 @@ pub(super) fn make_data_dir(path: &Path) -> Result<PathBuf, Error> {
     }
     if !path.is_dir() {
         DirBuilder::new().recursive(true).create(path).map_err(Error::files("creating the data directory", path))?;
-        // The user that PostgreSQL runs as must be able to traverse the folder, regardless of the umask. Listing is not needed.
+        // PostgreSQL's user must be able to traverse the folder, regardless of the umask. Listing is not needed.
         fs::set_permissions(path, Permissions::from_mode(0o711)).map_err(Error::files("changing the mode of", path))?;
     }
     fs::canonicalize(path).map_err(Error::files("finding", path))

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
 use super::{Identity, TestApp, eventually};
 
-/// Starts a server beside `app` whose connections [`mislead`] can distinguish from others.
+/// Starts a server next to `app` whose connections [`mislead`] can distinguish from others.
 pub async fn start_beside(app: &TestApp, options: AppOptions) -> TestApp {
     let database = app.db.connect_options();
     let role = format!("role_of_{}", database.get_database().unwrap());
