@@ -113,7 +113,7 @@ fn response_components(codes: &BTreeSet<Code>, problem: &Value) -> Map<String, V
     responses.insert(
         NOT_MODIFIED.into(),
         json!({
-            "description": "The item still has an `ETag` in `If-None-Match`.",
+            "description": "The item has not changed since the `ETag` in `If-None-Match`.",
             "headers": headers(&["X-Request-Id", "ETag"]),
         }),
     );

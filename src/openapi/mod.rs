@@ -163,7 +163,7 @@ fn tag_of(operation: &Operation) -> &'static str {
 fn tag_description(tag: &str) -> &'static str {
     match tag {
         "sessions" => "Signing in and out, for dashboards.",
-        "projects" => "Owners of keys, tokens, members and resources.",
+        "projects" => "Tenants, with keys, tokens and members.",
         "keys" => "Credentials of a project, for servers and CI.",
         "tokens" => "Scoped, expiring credentials, for services.",
         "users" => "People, as members of projects.",

@@ -364,8 +364,8 @@ pub(super) fn scheme_name(kind: SecretKind) -> &'static str {
 pub(super) fn describe_need(operation: &Operation) -> String {
     let kinds: Vec<&str> = operation.need.kinds().iter().copied().map(scheme_name).collect();
     match operation.need {
-        Need::Public => "No credential required.".into(),
-        Need::SignIn => "No credential required. Attempts are rate-limited per client address.".into(),
+        Need::Public => "Credential: none.".into(),
+        Need::SignIn => "Credential: none. Attempts are rate-limited per client address.".into(),
         Need::Session => "Credential: session.".into(),
         Need::Scoped { owner: true, .. } => "Credential: session of a project owner.".into(),
         Need::Scoped { scopes: [one, other, another], .. } => format!(
