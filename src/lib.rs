@@ -20,6 +20,10 @@
 //! code. Every request passes through [`auth`], and every write through [`tx`]. [`audit`] is the audit trail,
 //! [`metrics`] the server's metrics, and [`docs`] the HTML pages. A test enforces the direction of imports.
 
+// Futures of handlers, layers and database calls are nested. An optimized build computes the layout of all of them at once,
+// which exceeds the default limit of 128.
+#![recursion_limit = "256"]
+
 pub mod audit;
 pub mod auth;
 pub mod base;
