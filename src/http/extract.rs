@@ -99,11 +99,13 @@ impl<W: Word, S: Send + Sync> FromRequestParts<S> for PathWord<W> {
 impl<W: Word> Argument for PathWord<W> {
     fn describe(operation: &mut Operation) {
         operation.path_ids.push(|_: &mut SchemaGenerator| {
-            if W::LIST.is_some() {
-                return json_schema!({ "type": "string" });
-            }
             let words: Vec<&str> = W::ALL.iter().map(|word| word.as_str()).collect();
-            json_schema!({ "type": "string", "enum": words })
+            match W::LIST {
+                // The list is long and grows. One word is an example, without which a client that only knows the document
+                // cannot succeed.
+                Some(_) => json_schema!({ "type": "string", "examples": words.get(..1) }),
+                None => json_schema!({ "type": "string", "enum": words }),
+            }
         });
     }
 }
