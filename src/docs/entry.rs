@@ -15,6 +15,7 @@ use crate::{
     base::error::Result,
     http::{
         describe::{Answer, AnswerShape, Argument},
+        negotiation::weighted,
         reply::Json,
     },
     state::App,
@@ -83,15 +84,10 @@ pub async fn entry(_: Public, State(app): State<App>, PrefersHtml(to_browser): P
 /// Returns whether `Accept` prefers HTML. Browsers name `text/html`; programs send only `*/*`.
 fn prefers_html(headers: &HeaderMap) -> bool {
     let (mut html, mut json) = (0.0_f32, 0.0_f32);
-    let ranges = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    for range in ranges.flat_map(|value| value.split(',')) {
-        let mut parts = range.split(';').map(str::trim);
-        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        let quality = quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0));
+    for (media_type, weight) in weighted(headers, &header::ACCEPT) {
         match media_type.as_str() {
-            "text/html" | "application/xhtml+xml" => html = html.max(quality),
-            "application/json" => json = json.max(quality),
+            "text/html" | "application/xhtml+xml" => html = html.max(weight),
+            "application/json" => json = json.max(weight),
             _ => {}
         }
     }

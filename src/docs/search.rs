@@ -14,7 +14,7 @@ use crate::{
         asset::{FileRequest, Packed},
         catalogue::entry,
         describe::{Answer, AnswerShape},
-        html::page_headers,
+        html::with_page_headers,
         reply::Json,
     },
 };
@@ -30,9 +30,7 @@ pub struct SearchIndex {
 
 impl IntoResponse for SearchIndex {
     fn into_response(self) -> Response {
-        let mut response = self.index.response("application/json", self.request);
-        response.headers_mut().extend(page_headers());
-        response
+        with_page_headers(self.index.response("application/json", self.request))
     }
 }
 

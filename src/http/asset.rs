@@ -20,7 +20,8 @@ use sha2::{Digest, Sha256};
 use super::{
     condition::OtherTag,
     describe::{Answer, AnswerShape, Argument},
-    html::page_headers,
+    html::with_page_headers,
+    negotiation::weighted,
 };
 use crate::base::{etag::EntityTag, hex};
 
@@ -100,17 +101,11 @@ impl<S: Send + Sync> FromRequestParts<S> for FileRequest {
 
 impl Argument for FileRequest {}
 
-/// Returns whether `Accept-Encoding` accepts gzip and does not prefer `identity` (RFC 9110 §12.5.3). A malformed weight
-/// counts as 0.
+/// Returns whether `Accept-Encoding` accepts gzip and does not prefer `identity` (RFC 9110 §12.5.3).
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let (mut gzip, mut any, mut identity) = (None, None, None);
-    let lines = headers.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
-    for coding in lines.flat_map(|value| value.split(',')) {
-        let mut parts = coding.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        let weight: f32 = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
-        match name.as_str() {
+    for (coding, weight) in weighted(headers, &header::ACCEPT_ENCODING) {
+        match coding.as_str() {
             "*" => any = Some(weight),
             "gzip" | "x-gzip" => gzip = Some(weight),
             "identity" => identity = Some(weight),
@@ -161,9 +156,7 @@ impl IntoResponse for File {
     fn into_response(self) -> Response {
         let Self { asset, request } = self;
         let gzip = || Bytes::from_static(asset.gzip).into();
-        let mut response = negotiated(asset.media_type, &asset.tag(), request, gzip, || asset.plain());
-        response.headers_mut().extend(page_headers());
-        response
+        with_page_headers(negotiated(asset.media_type, &asset.tag(), request, gzip, || asset.plain()))
     }
 }
 

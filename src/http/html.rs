@@ -2,10 +2,9 @@
 //! and cannot be framed.
 
 use axum::{
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use schemars::json_schema;
 
 use super::{
     asset::{File, FileRequest, Packed},
@@ -26,27 +25,13 @@ pub struct Html {
 
 impl IntoResponse for Html {
     fn into_response(self) -> Response {
-        let mut response = self.page.response("text/html; charset=utf-8", self.request);
-        response.headers_mut().extend(page_headers());
-        response
+        with_page_headers(self.page.response("text/html; charset=utf-8", self.request))
     }
 }
 
 impl Answer for Html {
-    const SHAPE: AnswerShape = AnswerShape {
-        status: 200,
-        description: "The page.",
-        media_types: &["text/html"],
-        schema: |_| json_schema!({ "type": "string" }),
-        location: false,
-        others: &[],
-        etag: true,
-        dry_run: None,
-        once: false,
-        private: false,
-        read: false,
-        as_of: false,
-    };
+    const SHAPE: AnswerShape =
+        AnswerShape { description: "The page.", media_types: &["text/html"], ..<File as Answer>::SHAPE };
 }
 
 /// Response: 200 with a page that was rendered at build time.
@@ -63,8 +48,8 @@ impl Answer for HtmlFile {
     const SHAPE: AnswerShape = Html::SHAPE;
 }
 
-/// Headers of every page and of the files that it loads.
-pub fn page_headers() -> HeaderMap {
+/// Adds the headers of every page and of the files that it loads.
+pub fn with_page_headers(mut response: Response) -> Response {
     let headers: [(HeaderName, &'static str); 4] = [
         // The browser revalidates each use (304), so that a page never loads files of an older version.
         (header::CACHE_CONTROL, "no-cache"),
@@ -72,7 +57,8 @@ pub fn page_headers() -> HeaderMap {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
     ];
-    headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect()
+    response.headers_mut().extend(headers.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    response
 }
 
 /// Escapes `text` for HTML content and quoted attributes.

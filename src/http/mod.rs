@@ -13,6 +13,7 @@ pub mod headers;
 pub mod html;
 pub mod json;
 pub mod load;
+pub mod negotiation;
 pub mod problem;
 mod query;
 pub mod reading;

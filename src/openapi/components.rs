@@ -2,12 +2,15 @@
 
 #![allow(clippy::indexing_slicing, reason = "the indexed value is an object created in the preceding lines")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{PUBLIC_URL, errors::retryable_conflict};
+use super::{
+    PUBLIC_URL,
+    errors::{by_status, retryable_conflict},
+};
 use crate::{
     base::{
         error::Code,
@@ -102,11 +105,7 @@ pub(super) fn error_response(status: u16) -> Value {
 
 /// Shared responses: one for each status of `codes`, and 304.
 fn response_components(codes: &BTreeSet<Code>, problem: &Value) -> Map<String, Value> {
-    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    for &code in codes {
-        by_status.entry(entry(code).status.as_u16()).or_default().push(code);
-    }
-    let mut responses: Map<String, Value> = by_status
+    let mut responses: Map<String, Value> = by_status(codes.iter().copied())
         .into_iter()
         .map(|(status, codes)| (error_name(status), problem_response(status, &codes, problem)))
         .collect();

@@ -91,10 +91,10 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
     codes
 }
 
-/// Groups the codes of [`errors_of`] by status.
-pub(super) fn statuses_of(operation: &Operation) -> BTreeMap<u16, Vec<Code>> {
+/// Groups codes by their status.
+pub(super) fn by_status(codes: impl IntoIterator<Item = Code>) -> BTreeMap<u16, Vec<Code>> {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    for code in errors_of(operation) {
+    for code in codes {
         by_status.entry(entry(code).status.as_u16()).or_default().push(code);
     }
     by_status

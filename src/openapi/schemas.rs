@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     components::{NOT_MODIFIED, Parameters, error_response, headers, pascal_case, reference},
-    errors::statuses_of,
+    errors::{by_status, errors_of},
     notes::note,
     portable::{Direction, REQUESTS, RESPONSES, publish},
     tag_of,
@@ -70,7 +70,7 @@ impl Schemas {
         let tag = tag_of(operation);
         let verb = operation.handler.rsplit("::").next().unwrap_or_default();
         let id = format!("{tag}_{verb}");
-        let codes = statuses_of(operation);
+        let codes = by_status(errors_of(operation));
         let need = describe_need(operation);
         let description = [note(&id).map(str::to_owned), Some(need), describe_codes(&codes, common)];
         let mut described = json!({

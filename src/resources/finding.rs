@@ -58,7 +58,7 @@ pub enum News {
     /// New or additional drift; with the differences.
     Drift(Map<String, Value>),
     /// The resource had drifted or was missing, and matches its spec again.
-    Mended,
+    Remediated,
 }
 
 /// Returns the conditions after an observation, and the change in drift.
@@ -77,7 +77,7 @@ pub fn noted(
         Sight::Busy => (before.to_vec(), News::None),
         Sight::AsAsked => {
             let was_off = known(T::Drifted).or(known(T::Missing)).is_some();
-            (after, if was_off { News::Mended } else { News::None })
+            (after, if was_off { News::Remediated } else { News::None })
         }
         Sight::Missing | Sight::Foreign => {
             let is_known = known(T::Missing).is_some();

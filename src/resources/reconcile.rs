@@ -275,9 +275,9 @@ impl Sweeper<'_> {
         };
         let noted = sweeps::note(tx.db(), &before, &seen).await?;
         let off = !matches!(sight, Sight::AsAsked | Sight::Busy);
-        let mends =
+        let remediates =
             off && before.reconcile == Reconcile::Enforce && before.phase.admits(OperationType::Remediate, !is_missing);
-        let after = if mends {
+        let after = if remediates {
             let begun =
                 Begun { kind: OperationType::Remediate, at: now, give_up_after: self.app.cloud.pace.give_up_after };
             queue::start(tx.db(), &noted, &begun).await?
@@ -292,10 +292,10 @@ impl Sweeper<'_> {
                 self.app.cloud.figures.add_drifted();
                 tx.commit(change(Action::ResourceDrifted).with("difference", difference), ()).await?;
             }
-            News::Mended => tx.commit(change(Action::ResourceRemediated), ()).await?,
+            News::Remediated => tx.commit(change(Action::ResourceRemediated), ()).await?,
             News::None => tx.commit_unchanged(()).await?,
         }
-        if mends {
+        if remediates {
             self.app.cloud.wake.notify_one();
         }
         Ok(())

@@ -107,20 +107,23 @@ async fn assets_load_nothing_from_other_hosts() {
     assert!(!text(&script).contains("://") && text(&script).contains("validatorUrl: null"));
 }
 
+/// One path for each route of the documentation.
+fn documentation() -> Vec<String> {
+    let table = routes::table();
+    let of_docs = table.operations().filter(|it| it.path.starts_with("/docs") || it.path == "/openapi.json");
+    let words = [("{guide}", "webhooks"), ("{code}", "not_found"), ("{file}", "docs.js")];
+    let paths = of_docs.map(|it| words.iter().fold(it.path.to_owned(), |path, (name, word)| path.replace(name, word)));
+    let paths: Vec<String> = paths.collect();
+    assert!(paths.len() >= 8 && !paths.iter().any(|path| path.contains('{')), "{paths:?}");
+    paths
+}
+
 #[tokio::test]
 async fn pages_and_assets_have_a_content_security_policy_for_own_files_only() {
     let app = TestApp::start().await;
-    for path in [
-        "/docs",
-        "/docs/guides",
-        "/docs/guides/webhooks",
-        "/docs/search.json",
-        "/docs/errors",
-        "/docs/errors/not_found",
-        "/docs/assets/docs.js",
-        "/docs/assets/mark.svg",
-    ] {
-        let reply = app.nobody().get(path).await;
+    let pages = documentation().into_iter().filter(|path| path != "/openapi.json");
+    for path in pages.chain(["/docs/assets/mark.svg".to_owned()]) {
+        let reply = app.nobody().get(&path).await;
         let policy = reply.header("content-security-policy").unwrap();
         let rules: Vec<&str> = policy.split(';').map(str::trim).collect();
         for rule in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
@@ -165,18 +168,9 @@ async fn assets_are_compressed_on_request_and_304_if_unchanged() {
 #[tokio::test]
 async fn each_encoding_has_its_own_etag_and_either_returns_304() {
     let app = TestApp::start().await;
-    for path in [
-        "/openapi.json",
-        "/docs",
-        "/docs/guides",
-        "/docs/guides/webhooks",
-        "/docs/search.json",
-        "/docs/errors",
-        "/docs/errors/not_found",
-        "/docs/assets/docs.js",
-    ] {
+    for path in documentation() {
         let ask = |method: &'static str, headers: Vec<(&'static str, String)>| {
-            let request = app.nobody().request(method, path);
+            let request = app.nobody().request(method, &path);
             headers.iter().fold(request, |request, (name, value)| request.header(name, value)).send()
         };
         let gzip = || ("accept-encoding", "gzip".to_owned());

@@ -50,7 +50,8 @@ async fn end_in_transaction(work: Work<'_>, course: &Course, end: End) -> Result
     let id = before.id;
     let (view_before, view_after) = (ResourceView::from(before), ResourceView::from(after));
     let changed = |action| Change::new(action, id, project).updated(&view_before, &view_after);
-    let was_mended = course.kind == OperationType::Remediate || news == News::Mended || course.step == Step::Converging;
+    let was_remediated =
+        course.kind == OperationType::Remediate || news == News::Remediated || course.step == Step::Converging;
     let change = match (end, course.kind, news) {
         (End::Failed, ..) => changed(Action::ResourceFailed).with("operation", OperationView::from(operation)),
         (End::Canceled, ..) => Change::new(Action::OperationCanceled, taken.id, project)
@@ -62,7 +63,7 @@ async fn end_in_transaction(work: Work<'_>, course: &Course, end: End) -> Result
         (End::Succeeded, OperationType::Sync, News::Drift(difference)) => {
             changed(Action::ResourceDrifted).with("difference", difference)
         }
-        (End::Succeeded, OperationType::Sync | OperationType::Remediate, _) if was_mended => {
+        (End::Succeeded, OperationType::Sync | OperationType::Remediate, _) if was_remediated => {
             changed(Action::ResourceRemediated)
         }
         // Nothing has changed.
