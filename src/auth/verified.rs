@@ -41,7 +41,9 @@ impl<T, F> Read<T> for F where
 impl Node {
     /// Reads on a connection of the pool. Also returns the mark to cache the value under.
     pub async fn verified<T: Send>(&self, read: impl Read<T>) -> Result<(Mark, T)> {
-        within_read_time(async {
+        // Boxed, because most callers find the credential in the cache. An unused read would otherwise be the largest part
+        // of every handler's future, which is copied for each request.
+        let reading = Box::pin(async {
             let version = self.read_version().await?;
             let mut db = self.db.acquire().await?;
             let verified = self.read_until_verified(version, &mut db, &read).await;
@@ -49,21 +51,21 @@ impl Node {
                 db.close_on_drop();
             }
             verified
-        })
-        .await
+        });
+        within_read_time(reading).await
     }
 
     /// Reads on `db`, outside a transaction. Replaces `db` with a new connection if the read does not count.
     pub async fn verified_on<T: Send>(&self, db: &mut PgConnection, read: impl Read<T>) -> Result<T> {
-        within_read_time(async {
+        let reading = Box::pin(async {
             let version = self.read_version().await?;
             let verified = self.read_until_verified(version, db, &read).await;
             if verified.as_ref().is_err_and(blames_connection) {
                 close(db).await;
             }
             verified.map(|(_, value)| value)
-        })
-        .await
+        });
+        within_read_time(reading).await
     }
 
     /// Reads on `db`, inside a transaction. Fails if the read does not count, because the transaction cannot move to another
@@ -73,7 +75,7 @@ impl Node {
         db: &mut PgConnection,
         read: impl Read<T>,
     ) -> Result<Stamped<T>> {
-        let version = self.read_version().await?;
+        let version = Box::pin(self.read_version()).await?;
         let read = read(db).await?;
         if version.admits(&read.stamp) {
             return Ok(read);

@@ -146,7 +146,9 @@ impl Rules {
     /// reports. Every text must also satisfy [`text::check`], regardless of its schema.
     pub fn faults(&self, value: &Value) -> Vec<Item> {
         let mut faults = Vec::new();
-        text_faults(value, &mut String::new(), &mut faults);
+        if has_bad_text(value) {
+            text_faults(value, &mut String::new(), &mut faults);
+        }
         // Collecting errors is slower than checking that there are none.
         if !self.validator.is_valid(value) {
             let broken = self.validator.iter_errors(value).flat_map(|error| self.explain(&error));
@@ -317,6 +319,16 @@ fn format_fault(format: &str, given: &Value) -> String {
         other => other.to_owned(),
     };
     format!("must be {form}")
+}
+
+/// Reports whether any text in `value` has a control character, without the cost of their locations.
+fn has_bad_text(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text::check(text).is_err(),
+        Value::Array(items) => items.iter().any(has_bad_text),
+        Value::Object(members) => members.iter().any(|(name, value)| text::check(name).is_err() || has_bad_text(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// Adds an error for each text in `value` with a control character, at its location under `at`.

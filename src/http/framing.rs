@@ -48,7 +48,16 @@ pub fn check(request: &Request) -> Result<()> {
 /// Returns whether the value is a host name or address with an optional port. It may be empty (RFC 9110 §7.2).
 fn is_host(host: &HeaderValue) -> bool {
     let text = host.as_bytes();
-    text.is_empty() || (!text.contains(&b'@') && Authority::try_from(text).is_ok())
+    // The usual form, a name or an IPv4 address with a port, needs no parser.
+    let (name, port) = match text.iter().rposition(|&byte| byte == b':') {
+        Some(colon) => text.split_at(colon),
+        None => (text, &b""[..]),
+    };
+    let is_plain = name.is_empty() == text.is_empty()
+        && port.len() != 1
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        && port.iter().skip(1).all(u8::is_ascii_digit);
+    is_plain || (!text.contains(&b'@') && Authority::try_from(text).is_ok())
 }
 
 fn malformed(detail: &'static str) -> Error {

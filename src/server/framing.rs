@@ -4,6 +4,8 @@
 //! next to Transfer-Encoding. A proxy in front of the server may interpret any of these differently and see another end
 //! of the request (request smuggling). This parser reads each head a second time, as bytes, and refuses ambiguous ones.
 
+use memchr::memchr;
+
 /// hyper refuses longer heads.
 const MAX_HEAD: usize = 64 * 1024;
 /// First line of an HTTP/2 connection (RFC 9113 §3.4).
@@ -21,8 +23,9 @@ const BAD_CHUNK: Fault = "A chunk of the request before this one is malformed; s
 #[derive(Debug)]
 pub struct Framing {
     state: State,
-    /// The head so far, or one line of chunked framing.
-    buffer: Vec<u8>,
+    /// Beginning of a line whose end has not arrived.
+    partial: Vec<u8>,
+    head: Head,
     /// Number of complete heads.
     heads: u64,
     is_http2: bool,
@@ -37,16 +40,31 @@ enum State {
     ChunkSize,
     /// Remaining bytes of a chunk, including the CRLF after it.
     Chunk(u64),
-    /// Lines after the last chunk.
-    Trailers,
+    /// Lines after the last chunk. The previous line ended with CRLF, or there is none.
+    Trailers {
+        after_crlf: bool,
+    },
     /// Parsing is off: the connection is HTTP/2, or hyper refuses the request.
     Off,
+}
+
+/// The lines of a head or of trailers so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    /// Number of bytes.
+    size: usize,
+    /// Whether the request line has arrived.
+    has_request_line: bool,
+    /// Number of Content-Length fields, and the value of the last one. None if it is not a number.
+    lengths: usize,
+    length: Option<u64>,
+    is_chunked: bool,
 }
 
 impl Framing {
     /// Creates the parser for a new connection.
     pub fn new() -> Self {
-        Self { state: State::Head, buffer: Vec::new(), heads: 0, is_http2: false }
+        Self { state: State::Head, partial: Vec::new(), head: Head::default(), heads: 0, is_http2: false }
     }
 
     /// Parses the next bytes. Returns the number (from 0) and the fault of the first head that must be refused. Parsing
@@ -65,16 +83,14 @@ impl Framing {
                         _ => State::Body(left),
                     };
                 }
-                State::Head | State::ChunkSize | State::Trailers => {
-                    let line_end = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
+                State::Head | State::ChunkSize | State::Trailers { .. } => {
+                    let line_end = memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
                     let (line, rest) = bytes.split_at_checked(line_end).unwrap_or((bytes, &[]));
                     bytes = rest;
-                    self.buffer.extend_from_slice(line);
-                    if self.buffer.len() > MAX_HEAD {
+                    self.head.size += line.len();
+                    if self.head.size > MAX_HEAD {
                         self.state = State::Off;
-                    } else if line.ends_with(b"\n")
-                        && let Err(fault) = self.end_line()
-                    {
+                    } else if let Err(fault) = self.add(line) {
                         self.state = State::Off;
                         return Some((self.heads, fault));
                     }
@@ -87,71 +103,90 @@ impl Framing {
 
     /// Reports whether the client is between HTTP/1 requests, as far as bytes were read.
     pub fn is_between_requests(&self) -> bool {
-        self.is_http2 || (self.state == State::Head && self.buffer.is_empty())
+        self.is_http2 || (self.state == State::Head && self.head.size == 0)
     }
 
-    /// Processes the line at the end of `buffer`.
-    fn end_line(&mut self) -> Result<(), Fault> {
-        match self.state {
-            State::Head if self.buffer == HTTP2_PREFACE => {
-                self.is_http2 = true;
-                self.state = State::Off;
-            }
-            // Empty lines before a head are skipped, as in hyper.
-            State::Head if self.buffer == b"\r\n" => self.buffer.clear(),
-            State::Head => {
-                if !self.buffer.ends_with(b"\r\n") {
-                    return Err(BARE_LF);
-                }
-                if self.buffer.ends_with(b"\r\n\r\n") {
-                    self.state = body_of(&self.buffer)?;
-                    self.heads += 1;
-                    self.buffer.clear();
-                }
-            }
-            State::ChunkSize => {
-                self.state = match chunk_size(&self.buffer).ok_or(BAD_CHUNK)? {
-                    0 => State::Trailers,
-                    size => State::Chunk(size.saturating_add(2)),
-                };
-                self.buffer.clear();
-            }
-            State::Trailers => {
-                if self.buffer == b"\r\n" || self.buffer.ends_with(b"\r\n\r\n") {
-                    self.state = State::Head;
-                    self.buffer.clear();
-                }
-            }
-            State::Body(_) | State::Chunk(_) | State::Off => {}
+    /// Processes a line, or keeps a part of one. A line that arrives in one piece is not copied.
+    fn add(&mut self, line: &[u8]) -> Result<(), Fault> {
+        if !line.ends_with(b"\n") {
+            self.partial.extend_from_slice(line);
+            return Ok(());
         }
+        if self.partial.is_empty() {
+            return self.end_line(line);
+        }
+        let mut whole = std::mem::take(&mut self.partial);
+        whole.extend_from_slice(line);
+        self.end_line(&whole)
+    }
+
+    fn end_line(&mut self, line: &[u8]) -> Result<(), Fault> {
+        let next = match self.state {
+            State::Head if !self.head.has_request_line && line == HTTP2_PREFACE => {
+                self.is_http2 = true;
+                State::Off
+            }
+            State::Head if !line.ends_with(b"\r\n") => return Err(BARE_LF),
+            // Empty lines before a head are skipped, as in hyper.
+            State::Head if line == b"\r\n" && !self.head.has_request_line => State::Head,
+            State::Head if line == b"\r\n" => {
+                let next = self.head.body()?;
+                self.heads += 1;
+                next
+            }
+            State::Head => {
+                if self.head.has_request_line {
+                    self.head.add_field(line);
+                }
+                self.head.has_request_line = true;
+                return Ok(());
+            }
+            State::ChunkSize => match chunk_size(line).ok_or(BAD_CHUNK)? {
+                0 => State::Trailers { after_crlf: true },
+                size => State::Chunk(size.saturating_add(2)),
+            },
+            // Like hyper, which ends trailers only at an empty line after a CRLF.
+            State::Trailers { after_crlf: true } if line == b"\r\n" => State::Head,
+            State::Trailers { .. } => {
+                self.state = State::Trailers { after_crlf: line.ends_with(b"\r\n") };
+                return Ok(());
+            }
+            State::Body(_) | State::Chunk(_) | State::Off => return Ok(()),
+        };
+        self.state = next;
+        self.head = Head::default();
         Ok(())
     }
 }
 
-/// State after a complete head.
-fn body_of(head: &[u8]) -> Result<State, Fault> {
-    let fields = head.split(|&byte| byte == b'\n').skip(1).filter_map(|line| {
-        let colon = line.iter().position(|&byte| byte == b':')?;
-        Some((line.get(..colon)?.trim_ascii(), line.get(colon + 1..)?.trim_ascii()))
-    });
-    let (mut length, mut is_chunked) = (None, false);
-    for (name, value) in fields {
-        if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            is_chunked = true;
-        } else if name.eq_ignore_ascii_case(b"content-length") && length.replace(value).is_some() {
-            return Err(MANY_LENGTHS);
+impl Head {
+    /// Records the fields that define the length of the body.
+    fn add_field(&mut self, line: &[u8]) {
+        let Some((name, value)) = memchr(b':', line).and_then(|colon| line.split_at_checked(colon)) else { return };
+        let name = name.trim_ascii();
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let digits = value.get(1..).unwrap_or_default().trim_ascii();
+            self.lengths += 1;
+            self.length = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.is_chunked = true;
         }
     }
-    match (length, is_chunked) {
-        (Some(_), true) => Err(TWO_LENGTHS),
-        (None, true) => Ok(State::ChunkSize),
-        (None, false) => Ok(State::Head),
-        // hyper refuses a length that is not a number.
-        (Some(length), false) => Ok(match std::str::from_utf8(length).ok().and_then(|text| text.parse().ok()) {
-            None => State::Off,
-            Some(0) => State::Head,
-            Some(length) => State::Body(length),
-        }),
+
+    /// State after the complete head.
+    fn body(&self) -> Result<State, Fault> {
+        match (self.lengths, self.is_chunked) {
+            (2.., _) => Err(MANY_LENGTHS),
+            (1, true) => Err(TWO_LENGTHS),
+            (_, true) => Ok(State::ChunkSize),
+            (0, false) => Ok(State::Head),
+            (_, false) => Ok(match self.length {
+                // hyper refuses a length that is not a number.
+                None => State::Off,
+                Some(0) => State::Head,
+                Some(length) => State::Body(length),
+            }),
+        }
     }
 }
 

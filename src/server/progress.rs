@@ -1,7 +1,6 @@
 //! State of one connection, to distinguish a slow client from an idle one.
 
 use std::{
-    collections::HashMap,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -27,8 +26,8 @@ struct State {
     /// Time when a request last began, made progress or ended. Initially, the time of the connection.
     last: Instant,
     /// Requests whose response hyper does not have completely. Tracked one by one, because an HTTP/2 client can leave
-    /// one response unread and send further requests.
-    under_way: HashMap<u64, Request>,
+    /// one response unread and send further requests. A vector, because there is rarely more than one.
+    under_way: Vec<Request>,
     next: u64,
     /// Number of the first request that must be refused, and the reason.
     fault: Option<(u64, Fault)>,
@@ -36,6 +35,7 @@ struct State {
 
 #[derive(Clone, Copy, Debug)]
 struct Request {
+    id: u64,
     /// Time of the last progress.
     last: Instant,
     /// Whether the response is a stream without an end.
@@ -65,7 +65,7 @@ pub enum Patience {
 
 impl State {
     fn new() -> Self {
-        Self { doing: Doing::First, last: Instant::now(), under_way: HashMap::new(), next: 0, fault: None }
+        Self { doing: Doing::First, last: Instant::now(), under_way: Vec::new(), next: 0, fault: None }
     }
 }
 
@@ -94,7 +94,7 @@ impl Progress {
         let (now, id) = (Instant::now(), state.next);
         state.last = now;
         state.next += 1;
-        state.under_way.insert(id, Request { last: now, lasts: false });
+        state.under_way.push(Request { id, last: now, lasts: false });
         UnderWay { progress: self.clone(), id, lasts: false }
     }
 
@@ -115,7 +115,7 @@ impl Progress {
     /// Reports whether all responses in flight are streams without an end.
     pub fn only_lasts(&self) -> bool {
         let state = self.state();
-        !state.under_way.is_empty() && state.under_way.values().all(|request| request.lasts)
+        !state.under_way.is_empty() && state.under_way.iter().all(|request| request.lasts)
     }
 
     /// Deadline for more bytes.
@@ -123,7 +123,7 @@ impl Progress {
         let state = self.state();
         // The time limit of a request is enforced elsewhere. This one is for responses that the client does not
         // receive.
-        if let Some(oldest) = state.under_way.values().map(|request| request.last).min() {
+        if let Some(oldest) = state.under_way.iter().map(|request| request.last).min() {
             return Patience::Slow(oldest + limits.stall_time);
         }
         match state.doing {
@@ -150,9 +150,11 @@ impl UnderWay {
 
     fn got_on(&self) {
         let mut state = self.progress.state();
-        state.last = Instant::now();
-        let request = Request { last: state.last, lasts: self.lasts };
-        state.under_way.insert(self.id, request);
+        let now = Instant::now();
+        state.last = now;
+        if let Some(request) = state.under_way.iter_mut().find(|request| request.id == self.id) {
+            (request.last, request.lasts) = (now, self.lasts);
+        }
     }
 }
 
@@ -160,7 +162,7 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut state = self.progress.state();
         state.last = Instant::now();
-        state.under_way.remove(&self.id);
+        state.under_way.retain(|request| request.id != self.id);
     }
 }
 
