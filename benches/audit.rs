@@ -16,7 +16,7 @@ use std::{
 use cloudapi::{
     audit::{
         checkpoint::Signer,
-        sealer::{Outcome, Sealer},
+        sealer::{SealOutcome, Sealer},
     },
     base::{clock::Clock, lifecycle::Phase, server_key::ServerKey},
     db::{self, Pool},
@@ -56,16 +56,16 @@ fn main() -> Result<()> {
     {
         return runtime.block_on(serve(audit == "on", database));
     }
-    let wants = |part: &str| {
+    let is_selected = |part: &str| {
         let parts: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
         parts.is_empty() || parts.iter().any(|wanted| *wanted == part)
     };
     let folder = tempfile::tempdir()?;
     let postgres = Postgres::start(folder.path())?;
-    if wants("sealing") {
+    if is_selected("sealing") {
         runtime.block_on(async { sealing(&postgres.database("sealing").await?).await })?;
     }
-    if wants("writes") {
+    if is_selected("writes") {
         let of = |name| runtime.block_on(postgres.database(name));
         writes(folder.path(), &of("told")?, &of("untold")?)?;
     }
@@ -82,7 +82,7 @@ async fn sealing(database: &str) -> Result<()> {
         let signer = Arc::new(Signer::new(&ServerKey::generate()));
         let mut sealer = Sealer::new(&pool, Clock::system(), signer, Arc::default());
         let began = Instant::now();
-        while sealer.seal().await? == Outcome::More {}
+        while sealer.seal().await? == SealOutcome::More {}
         let rate = STAGED as f64 / began.elapsed().as_secs_f64();
         println!("  in {projects} projects: {rate:.0}/s");
     }
@@ -148,20 +148,20 @@ fn writes(folder: &Path, with: &str, without: &str) -> Result<()> {
     for round in 0..ROUNDS + 2 {
         let measure =
             |(server, requests, _): &(Server, Requests, Pool)| load::throughput(server.address, 201, requests, ROUND);
-        let (told, untold) = if round % 2 == 0 {
-            let told = measure(&with)?;
-            left = left.max(runtime.block_on(settle(&with.2))?);
-            (told, measure(&without)?)
+        let (with_audit, without_audit) = if round % 2 == 0 {
+            let with_audit = measure(&with)?;
+            left = left.max(runtime.block_on(wait_until_sealed(&with.2))?);
+            (with_audit, measure(&without)?)
         } else {
-            let untold = measure(&without)?;
-            let told = measure(&with)?;
-            left = left.max(runtime.block_on(settle(&with.2))?);
-            (told, untold)
+            let without_audit = measure(&without)?;
+            let with_audit = measure(&with)?;
+            left = left.max(runtime.block_on(wait_until_sealed(&with.2))?);
+            (with_audit, without_audit)
         };
         // The first rounds warm up.
         if round >= 2 {
-            ratios.push(told / untold);
-            greatest = [greatest[0].max(told), greatest[1].max(untold)];
+            ratios.push(with_audit / without_audit);
+            greatest = [greatest[0].max(with_audit), greatest[1].max(without_audit)];
         }
     }
     println!("  at most {:.0}/s with and {:.0}/s without, in {ROUNDS} rounds", greatest[0], greatest[1]);
@@ -171,7 +171,7 @@ fn writes(folder: &Path, with: &str, without: &str) -> Result<()> {
 }
 
 /// Waits until no entry is staged. Returns how many were staged at first.
-async fn settle(db: &PgPool) -> Result<i64> {
+async fn wait_until_sealed(db: &PgPool) -> Result<i64> {
     let count = || sqlx::query_scalar("SELECT count(*) FROM audit_staged").fetch_one(db);
     let left = count().await?;
     while count().await? > 0_i64 {
@@ -184,7 +184,7 @@ async fn make_key(server: &Server, session: &str, project: &str) -> Result<Strin
     let body = json!({ "project_id": project }).to_string();
     let mut client = Client::open(server.address).await?;
     let made: Value =
-        serde_json::from_slice(client.ask(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
+        serde_json::from_slice(client.send(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
     Ok(made["key"].as_str().ok_or("no key")?.to_owned())
 }
 
@@ -200,6 +200,6 @@ async fn serve(audit: bool, database: &str) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("bare listens on {}", listener.local_addr()?);
     io::stdout().flush()?;
-    server::serve(app, listener, server::Stop::default()).await;
+    server::serve(app, listener, server::Shutdown::default()).await;
     Ok(())
 }

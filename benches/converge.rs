@@ -24,8 +24,8 @@ use cloudapi::{
         driver::{Driver, ObjectState, Order, Tags},
         drivers::sim::{Sim, SimSettings},
         kind::Kind,
-        pace::Pace,
         spec::{Spec, VolumeSpec},
+        timing::EngineTiming,
     },
 };
 use futures_util::{StreamExt, stream};
@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 const SIZES: [usize; 3] = [100, 1000, 10_000];
 /// After how long the benchmark fails.
-const LONGEST: Duration = Duration::from_secs(900);
+const CONVERGE_TIMEOUT: Duration = Duration::from_secs(900);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -78,12 +78,12 @@ async fn bare(database: &str, count: usize) -> Result<Duration> {
     let db = db::pool(db::options_from_url(database)?, POOL);
     db::prepare(&db).await?;
     let sim = Sim::new("sim".into(), SimSettings::default(), db.clone());
-    let pace = Pace::default();
+    let timing = EngineTiming::default();
     sqlx::query("CREATE TABLE made (id uuid PRIMARY KEY, reference text NOT NULL)").execute(&*db).await?;
     let began = Instant::now();
     let (sim, db) = (&sim, &db);
     // All concurrently, as in the server.
-    let made = stream::iter(0..count).map(|_| make(sim, db, pace.look_again)).buffer_unordered(count);
+    let made = stream::iter(0..count).map(|_| make(sim, db, timing.reread_interval)).buffer_unordered(count);
     made.collect::<Vec<_>>().await.into_iter().collect::<Result<Vec<()>>>()?;
     Ok(began.elapsed())
 }
@@ -135,10 +135,10 @@ fn ours(
     for number in 0..servers {
         let folder = folder.join(format!("{count}-{servers}-{number}"));
         fs::create_dir_all(&folder)?;
-        running.push(Server::ours(&folder, database, &[("CLOUDAPI_SECRET_KEY_FILE", &key)])?);
+        running.push(Server::cloudapi(&folder, database, &[("CLOUDAPI_SECRET_KEY_FILE", &key)])?);
     }
     runtime.block_on(async {
-        ask(&db, project, count).await?;
+        send(&db, project, count).await?;
         let began = Instant::now();
         loop {
             let left: i64 =
@@ -146,8 +146,8 @@ fn ours(
             if left == 0 {
                 break;
             }
-            if began.elapsed() > LONGEST {
-                return Err(format!("{left} operations were unfinished after {LONGEST:?}").into());
+            if began.elapsed() > CONVERGE_TIMEOUT {
+                return Err(format!("{left} operations were unfinished after {CONVERGE_TIMEOUT:?}").into());
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
@@ -162,7 +162,7 @@ fn ours(
 }
 
 /// Inserts resources and their operations as that many requests would, in one transaction.
-async fn ask(db: &Pool, project: ProjectId, count: usize) -> Result<()> {
+async fn send(db: &Pool, project: ProjectId, count: usize) -> Result<()> {
     let ids: Vec<ResourceId> = (0..count).map(|_| ResourceId::new()).collect();
     let operations: Vec<OperationId> = (0..count).map(|_| OperationId::new()).collect();
     let mut tx = db.begin().await?;

@@ -52,20 +52,20 @@ fn main() -> Result<()> {
     {
         return tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve_bare(database));
     }
-    let wants = |part: &str| {
+    let is_selected = |part: &str| {
         let parts: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
         parts.is_empty() || parts.iter().any(|wanted| *wanted == part)
     };
     let folder = tempfile::tempdir()?;
     let postgres = Postgres::start(folder.path())?;
     let bench = Bench::prepare(folder.path(), &postgres.url)?;
-    if wants("introspection") {
+    if is_selected("introspection") {
         bench.introspection()?;
     }
-    if wants("list") {
+    if is_selected("list") {
         bench.list()?;
     }
-    if wants("many") {
+    if is_selected("many") {
         bench.many(folder.path(), &postgres.url)?;
     }
     Ok(())
@@ -81,21 +81,21 @@ struct Bench {
 impl Bench {
     fn prepare(folder: &Path, database: &str) -> Result<Self> {
         let (session, project) = bootstrap(folder, database)?;
-        let ours = Server::ours(folder, database, &[])?;
-        let bare = Server::bare(folder, database)?;
+        let ours = Server::cloudapi(folder, database, &[])?;
+        let bare = Server::baseline(folder, database)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (key, token) = runtime.block_on(async {
             let mut client = Client::open(ours.address).await?;
             let body = json!({ "project_id": project }).to_string();
-            let made = ask(&mut client, "/v1/keys", &session, &body).await?;
+            let made = send(&mut client, "/v1/keys", &session, &body).await?;
             let key = text(&made["key"])?;
             for number in 0..USERS {
                 let body =
                     json!({ "project_id": project, "email": format!("user{number}@example.com"), "role": "viewer" });
-                ask(&mut client, "/v1/users", &session, &body.to_string()).await?;
+                send(&mut client, "/v1/users", &session, &body.to_string()).await?;
             }
             let body = json!({ "name": "bench", "scopes": ["users:read", "usage:read"] }).to_string();
-            let made = ask(&mut client, "/v1/tokens", &key, &body).await?;
+            let made = send(&mut client, "/v1/tokens", &key, &body).await?;
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>((key, text(&made["token"])?))
         })?;
         Ok(Self { ours, bare, key, token })
@@ -150,7 +150,7 @@ impl Bench {
         println!("POST {INTROSPECT}, {USED_KEYS} of {KEYS} keys in use, next to one key that introspects itself");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let keys = runtime.block_on(self.insert_keys(database))?;
-        let ours = Server::ours(folder, database, &[])?;
+        let ours = Server::cloudapi(folder, database, &[])?;
         let of_key = |asking: &str, asked: &str| -> Arc<[u8]> {
             request("POST", INTROSPECT, asking, JSON, &json!({ "token": asked }).to_string()).into()
         };
@@ -212,8 +212,8 @@ impl Bench {
     }
 }
 
-async fn ask(client: &mut Client, path: &str, secret: &str, body: &str) -> Result<Value> {
-    let answer = client.ask(&request("POST", path, secret, JSON, body), 201).await?;
+async fn send(client: &mut Client, path: &str, secret: &str, body: &str) -> Result<Value> {
+    let answer = client.send(&request("POST", path, secret, JSON, body), 201).await?;
     Ok(serde_json::from_slice(answer)?)
 }
 

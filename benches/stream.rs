@@ -34,7 +34,7 @@ const READERS: usize = 1_000;
 const ROUNDS: usize = 50;
 const JSON: &str = "content-type: application/json\r\n";
 /// How long an event may take at most.
-const PATIENCE: Duration = Duration::from_secs(20);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -54,8 +54,8 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let postgres = Postgres::start(folder.path())?;
     let (session, project) = bootstrap(folder.path(), &postgres.url)?;
-    let ours = Server::ours(folder.path(), &postgres.url, &[])?;
-    let bare = Server::bare(folder.path(), &postgres.url)?;
+    let ours = Server::cloudapi(folder.path(), &postgres.url, &[])?;
+    let bare = Server::baseline(folder.path(), &postgres.url)?;
     // All clients run in one thread, which leaves the other cores to the servers.
     let clients = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     clients.block_on(compare(&ours, &bare, &postgres.url, &session, &project))
@@ -66,20 +66,20 @@ async fn compare(ours: &Server, bare: &Server, database: &str, session: &str, pr
     let mut writer = Client::open(ours.address).await?;
     let new = json!({ "project_id": project }).to_string();
     let made: Value =
-        serde_json::from_slice(writer.ask(&request("POST", "/v1/keys", session, JSON, &new), 201).await?)?;
+        serde_json::from_slice(writer.send(&request("POST", "/v1/keys", session, JSON, &new), 201).await?)?;
     let key = made["key"].as_str().ok_or("no key")?;
     let mut of_ours = Readers::new();
     for _ in 0..READERS {
         let stream = of_ours.connect(ours.address).await?;
         of_ours.read(stream, Some(request("GET", "/v1/events/stream?type=token.created", key, "", "")));
     }
-    of_ours.all_have(b"retry: ").await?;
+    of_ours.wait_until_received(b"retry: ").await?;
     let mut of_bare = Readers::new();
     for _ in 0..READERS {
         let stream = of_bare.connect(bare.address).await?;
         of_bare.read(stream, Some(b"read".to_vec()));
     }
-    of_bare.all_have(b"hello").await?;
+    of_bare.wait_until_received(b"hello").await?;
     let mut control = TcpStream::connect(bare.address).await?;
     control.set_nodelay(true)?;
 
@@ -88,13 +88,13 @@ async fn compare(ours: &Server, bare: &Server, database: &str, session: &str, pr
     for round in 0..=ROUNDS {
         let name = format!("round {round}");
         let body = json!({ "name": name, "scopes": ["users:read"] }).to_string();
-        let answer = writer.ask(&request("POST", "/v1/tokens", key, JSON, &body), 201).await?;
+        let answer = writer.send(&request("POST", "/v1/tokens", key, JSON, &body), 201).await?;
         let committed = Instant::now();
         let token: Value = serde_json::from_slice(answer)?;
         let id = token["id"].as_str().ok_or("no id")?.to_owned();
         let seen = sealed(&db, &id);
         let subject = format!("\"subject\":\"{id}\"");
-        let (sealed, all) = tokio::join!(seen, of_ours.all_have(subject.as_bytes()));
+        let (sealed, all) = tokio::join!(seen, of_ours.wait_until_received(subject.as_bytes()));
         let (sealed, (times, length)) = (sealed?, all?);
 
         // Send the same number of bytes to as many sockets, in the simplest way.
@@ -104,7 +104,7 @@ async fn compare(ours: &Server, bare: &Server, database: &str, session: &str, pr
         let sent = Instant::now();
         control.write_u32(u32::try_from(bytes.len())?).await?;
         control.write_all(&bytes).await?;
-        let (bare_times, _) = of_bare.all_have(end.as_bytes()).await?;
+        let (bare_times, _) = of_bare.wait_until_received(end.as_bytes()).await?;
 
         // The first round warms up.
         if round == 0 {
@@ -160,19 +160,19 @@ async fn sealed(db: &PgPool, target: &str) -> Result<Instant> {
 }
 
 /// When a reader received the expected bytes, and everything it received since the previous ones.
-type Had = (Instant, Vec<u8>);
+type Receipt = (Instant, Vec<u8>);
 
 /// Readers, each in its own task.
 struct Readers {
     wanted: Vec<UnboundedSender<Vec<u8>>>,
-    had: UnboundedReceiver<Had>,
-    tell: UnboundedSender<Had>,
+    receipts: UnboundedReceiver<Receipt>,
+    sender: UnboundedSender<Receipt>,
 }
 
 impl Readers {
     fn new() -> Self {
-        let (tell, had) = unbounded_channel();
-        Self { wanted: Vec::new(), had, tell }
+        let (sender, receipts) = unbounded_channel();
+        Self { wanted: Vec::new(), receipts, sender }
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<TcpStream> {
@@ -185,7 +185,7 @@ impl Readers {
     fn read(&mut self, mut stream: TcpStream, hello: Option<Vec<u8>>) {
         let (wanted, mut wants) = unbounded_channel::<Vec<u8>>();
         self.wanted.push(wanted);
-        let tell = self.tell.clone();
+        let sender = self.sender.clone();
         tokio::spawn(async move {
             let mut bytes = Vec::with_capacity(16 * 1024);
             if let Some(hello) = hello
@@ -200,21 +200,21 @@ impl Readers {
                         Ok(_) => {}
                     }
                 }
-                let _ = tell.send((Instant::now(), std::mem::take(&mut bytes)));
+                let _ = sender.send((Instant::now(), std::mem::take(&mut bytes)));
             }
         });
     }
 
     /// Waits until each reader has received `bytes`. Returns when, and how many bytes a reader received.
-    async fn all_have(&mut self, bytes: &[u8]) -> Result<(Vec<Instant>, usize)> {
+    async fn wait_until_received(&mut self, bytes: &[u8]) -> Result<(Vec<Instant>, usize)> {
         for wanted in &self.wanted {
             wanted.send(bytes.to_vec())?;
         }
         let (mut times, mut length) = (Vec::new(), 0);
         while times.len() < self.wanted.len() {
-            let (time, had) = timeout(PATIENCE, self.had.recv()).await?.ok_or("no reader is left")?;
+            let (time, receipts) = timeout(RECEIVE_TIMEOUT, self.receipts.recv()).await?.ok_or("no reader is left")?;
             times.push(time);
-            length = had.len();
+            length = receipts.len();
         }
         Ok((times, length))
     }

@@ -33,7 +33,7 @@ const PAGE: i64 = 25;
 const DEEP: i64 = 10_000;
 const ROUNDS: usize = 25;
 /// Time of the first entry, in milliseconds since 1970. Each entry is one millisecond after the previous one.
-const BEGAN: i64 = 1_700_000_000_000;
+const START_MILLIS: i64 = 1_700_000_000_000;
 const JSON: &str = "content-type: application/json\r\n";
 
 fn main() -> Result<()> {
@@ -57,11 +57,11 @@ async fn run(folder: &Path, database: &str, session: &str, project: &str, entrie
         "{entries} entries, and a hundredth of that in each of {OTHERS} other projects, inserted in {:.0} s",
         began.elapsed().as_secs_f64()
     );
-    let server = Server::ours(folder, database, &[])?;
+    let server = Server::cloudapi(folder, database, &[])?;
     let mut client = Client::open(server.address).await?;
     let body = json!({ "project_id": project, "scopes": ["audit:read"] }).to_string();
     let made: Value =
-        serde_json::from_slice(client.ask(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
+        serde_json::from_slice(client.send(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
     let key = made["key"].as_str().ok_or("no key")?;
     // Each filter matches one in `one_in` entries.
     let from = Timestamp::parse("2023-11-14T22:13:20Z").ok_or("no time")?;
@@ -75,7 +75,7 @@ async fn run(folder: &Path, database: &str, session: &str, project: &str, entrie
         ("a time range", format!("&from={from}"), 1),
     ] {
         let depth = (DEEP - 1).min(entries / one_in / PAGE - 1);
-        let last = AuditId::from_u128(number(BEGAN + depth * PAGE * one_in - 1));
+        let last = AuditId::from_u128(number(START_MILLIS + depth * PAGE * one_in - 1));
         let first = format!("/v1/audit-logs?limit={PAGE}{filter}");
         let deep = format!("{first}&cursor={last}");
         compare(&mut client, key, &format!("{name}, page {} next to the first", depth + 1), [&deep, &first]).await?;
@@ -122,7 +122,7 @@ async fn compare(client: &mut Client, key: &str, name: &str, [asked, baseline]: 
 async fn milliseconds(client: &mut Client, key: &str, path: &str) -> Result<f64> {
     let request = request("GET", path, key, "", "");
     let began = Instant::now();
-    let answer = client.ask(&request, 200).await?;
+    let answer = client.send(&request, 200).await?;
     let time = began.elapsed().as_secs_f64() * 1e3;
     let page: Value = serde_json::from_slice(answer)?;
     match page["data"].as_array().map(Vec::len) {
@@ -175,7 +175,7 @@ async fn seed(database: &str, entries: i64) -> Result<()> {
            ) placed"#,
     )
     .bind(entries)
-    .bind(BEGAN)
+    .bind(START_MILLIS)
     .bind(OTHERS)
     .execute(&db)
     .await?;

@@ -44,8 +44,8 @@ fn main() -> Result<()> {
     let postgres = Postgres::start(folder.path())?;
     let (session, project) = bootstrap(folder.path(), &postgres.url)?;
     runtime.block_on(prepare(&postgres.url))?;
-    let ours = Server::ours(folder.path(), &postgres.url, &[])?;
-    let bare = Server::bare(folder.path(), &postgres.url)?;
+    let ours = Server::cloudapi(folder.path(), &postgres.url, &[])?;
+    let bare = Server::baseline(folder.path(), &postgres.url)?;
     let key = runtime.block_on(make_key(&ours, &session, &project))?;
     let writes: Requests = Arc::new(move |_| {
         let more = format!("{JSON}idempotency-key: {}\r\n", Uuid::new_v4());
@@ -94,7 +94,7 @@ async fn make_key(ours: &Server, session: &str, project: &str) -> Result<String>
     let body = json!({ "project_id": project }).to_string();
     let mut client = Client::open(ours.address).await?;
     let made: Value =
-        serde_json::from_slice(client.ask(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
+        serde_json::from_slice(client.send(&request("POST", "/v1/keys", session, JSON, &body), 201).await?)?;
     Ok(made["key"].as_str().ok_or("no key")?.to_owned())
 }
 

@@ -4,7 +4,7 @@ mod database_url;
 pub mod dotenv;
 mod edge;
 mod listen;
-pub mod shown;
+pub mod redaction;
 
 use std::{
     env,

@@ -16,17 +16,17 @@ use crate::{
     db::{
         self,
         sqlstate::WriteFailure,
-        writes::{self, Probe},
+        write_health::{self, DatabaseState},
     },
     http::{
-        describe::{Answer, AnswerShape},
-        reply::Json,
+        describe::{ApiResponse, ResponseShape},
+        response::Json,
     },
     state::App,
 };
 
 /// Time limit for the database checks.
-const PING_TIME: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Result of the liveness probe.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -76,48 +76,48 @@ pub async fn ready(_: Public, State(app): State<App>) -> Result<Readiness> {
         Phase::Starting(why) => format!("starting: {why}"),
         Phase::Draining => "stopping".to_owned(),
     };
-    let began = Instant::now();
-    let asked = async { writes::state(&mut *app.db.acquire().await?).await };
-    let (asked, lease) = tokio::join!(tokio::time::timeout(PING_TIME, asked), lease(&app));
-    let (database, state) = match asked {
+    let started = Instant::now();
+    let probe = async { write_health::read_state(&mut *app.db.acquire().await?).await };
+    let (probe, lease) = tokio::join!(tokio::time::timeout(PING_TIMEOUT, probe), lease(&app));
+    let (database, state) = match probe {
         Ok(Ok(state)) => ("ok".to_owned(), Some(state)),
         Ok(Err(error)) => {
-            app.db.note_sql(&error);
-            (format!("unreachable: {}", db::kind(&error)), None)
+            app.db.handle_sql_error(&error);
+            (format!("unreachable: {}", db::connect_error_kind(&error)), None)
         }
-        Err(_) => match app.db.connect_fault(began) {
-            Some(fault) => (format!("unreachable: {}", db::kind(&fault)), None),
+        Err(_) => match app.db.connect_error(started) {
+            Some(fault) => (format!("unreachable: {}", db::connect_error_kind(&fault)), None),
             None => ("slow: no answer within 2 seconds".to_owned(), None),
         },
     };
     let writes = writes_check(&app, state);
     let workers = app.workers.check();
-    let all_ok = server == "ok" && database == "ok" && writes == "ok" && lease.is_ok() && workers.serves;
-    let status = if all_ok { "ready" } else { "unavailable" };
+    let is_ready = server == "ok" && database == "ok" && writes == "ok" && lease.is_ok() && workers.is_ready;
+    let status = if is_ready { "ready" } else { "unavailable" };
     // The shutdown was already logged.
-    if !app.lifecycle.is_draining() && app.lifecycle.note_probe(all_ok) {
-        match all_ok {
+    if !app.lifecycle.is_draining() && app.lifecycle.record_probe(is_ready) {
+        match is_ready {
             true => tracing::info!("readiness probe succeeded"),
             false => tracing::warn!(server, database, "readiness probe failed"),
         }
     }
     let lease = lease.unwrap_or_else(|problem| problem).to_owned();
-    let journal = app.meter.trouble().unwrap_or_else(|| "ok".to_owned());
+    let journal = app.meter.storage_error().unwrap_or_else(|| "ok".to_owned());
     let checks = Checks { server, database, writes, journal, lease, workers: workers.text };
     Ok(Readiness { status, checks })
 }
 
 /// Checks writes: the state that the database reports, otherwise the failure of the last write.
-fn writes_check(app: &App, state: Option<Probe>) -> String {
-    let failing = app.db.writes().failing();
+fn writes_check(app: &App, state: Option<DatabaseState>) -> String {
+    let failing = app.db.writes().current_failure();
     match (state, failing) {
-        (Some(Probe { in_recovery: true, .. }), _) => {
+        (Some(DatabaseState { in_recovery: true, .. }), _) => {
             format!("read-only: the database at {} is a standby (in recovery)", app.db.host())
         }
-        (Some(Probe { read_only: true, .. }), _) => {
+        (Some(DatabaseState { read_only: true, .. }), _) => {
             format!("read-only: the database at {} has default_transaction_read_only on", app.db.host())
         }
-        (Some(Probe { waiting: waiting @ 1.., .. }), _) => format!(
+        (Some(DatabaseState { waiting: waiting @ 1.., .. }), _) => format!(
             "waiting: {waiting} writes wait for a synchronous standby (SyncRep); check it and synchronous_standby_names"
         ),
         // The connections have been replaced since the failure.
@@ -132,7 +132,8 @@ fn writes_check(app: &App, state: Option<Probe>) -> String {
 async fn lease(app: &App) -> std::result::Result<&'static str, &'static str> {
     let is_starting = matches!(app.lifecycle.phase(), Phase::Starting(_));
     // A server that has just started waits for its first heartbeat.
-    let is_checked = !is_starting && matches!(tokio::time::timeout(PING_TIME, app.node.check_pool()).await, Ok(Ok(())));
+    let is_checked =
+        !is_starting && matches!(tokio::time::timeout(PING_TIMEOUT, app.node.check_pool()).await, Ok(Ok(())));
     match (is_checked, app.node.lease.remaining(since_boot())) {
         (true, _) if app.node.credentials.is_none() => Ok("off: each request reads the database"),
         (true, _) => Ok("ok"),
@@ -156,6 +157,7 @@ impl IntoResponse for Readiness {
     }
 }
 
-impl Answer for Readiness {
-    const SHAPE: AnswerShape = AnswerShape { description: "The server is ready.", ..<Json<Self> as Answer>::SHAPE };
+impl ApiResponse for Readiness {
+    const SHAPE: ResponseShape =
+        ResponseShape { description: "The server is ready.", ..<Json<Self> as ApiResponse>::SHAPE };
 }

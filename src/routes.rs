@@ -17,10 +17,10 @@ use crate::{
     health,
     http::{
         api::Api,
-        asset::{FileRequest, Packed},
+        asset::{AcceptedEncoding, CompressedText},
     },
     keys::handlers as keys,
-    metrics::requests::Named,
+    metrics::requests::RouteInfo,
     openapi::{self, OpenApiDocument},
     projects::handlers as projects,
     resources::{handlers as resources, operations, providers},
@@ -184,24 +184,24 @@ pub fn description() -> &'static Value {
 }
 
 /// `GET /openapi.json`.
-async fn describe(_: Public, request: FileRequest) -> Result<OpenApiDocument> {
-    static PACKED: LazyLock<Packed> = LazyLock::new(|| openapi::packed(description()));
+async fn describe(_: Public, request: AcceptedEncoding) -> Result<OpenApiDocument> {
+    static PACKED: LazyLock<CompressedText> = LazyLock::new(|| openapi::packed(description()));
     Ok(OpenApiDocument { document: PACKED.clone(), request })
 }
 
 /// `GET /docs/search.json`.
-async fn search(_: Public, request: FileRequest) -> Result<SearchIndex> {
-    static PACKED: LazyLock<Packed> = LazyLock::new(|| search::packed(description()));
+async fn search(_: Public, request: AcceptedEncoding) -> Result<SearchIndex> {
+    static PACKED: LazyLock<CompressedText> = LazyLock::new(|| search::packed(description()));
     Ok(SearchIndex { index: PACKED.clone(), request })
 }
 
 /// Builds the router from the table. A gate runs before each handler.
 pub fn router(app: App) -> Router {
     let table = table();
-    app.requests.name_routes(table.operations().map(|operation| Named {
+    app.requests.set_routes(table.operations().map(|operation| RouteInfo {
         method: operation.method.clone(),
         template: operation.path,
-        status: operation.answer.status,
+        status: operation.response.status,
     }));
     app.meter.name_routes(table.operations().map(|operation| (operation.route(), operation.name())).collect());
     let gate = |operation| {

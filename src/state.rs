@@ -5,8 +5,8 @@ use std::{ops::Deref, sync::Arc};
 use tokio::sync::Semaphore;
 
 use crate::{
-    audit::{checkpoint::Signer, figures::Figures, reads::Reads, tally::Tally},
-    auth::{bearer::Authenticator, grant::HasNode, limits::Limits, node::Node, password::Passwords},
+    audit::{checkpoint::Signer, denial_counts::DenialCounts, metrics::SealerMetrics, read_counts::ReadCounts},
+    auth::{bearer::Authenticator, grant::HasNode, limits::RateLimiters, node::Node, password::Passwords},
     base::{
         clock::Clock,
         error::{Error, Result},
@@ -23,10 +23,10 @@ use crate::{
     tx::Writes,
     usage::{
         meter::{Meter, MeterOptions},
-        quota::Quota,
+        quota::QuotaEnforcer,
     },
     webhooks::outbox::{Outbox, WebhookOptions},
-    workers::figures::{WorkerOptions, Workers},
+    workers::status::{WorkerOptions, Workers},
 };
 
 /// Maximum number of concurrent exports, so that exports use a fixed share of the pool's connections.
@@ -54,15 +54,15 @@ pub struct Shared {
     /// Signs checkpoints for the deployment.
     pub signer: Arc<Signer>,
     /// Progress and metrics of sealing the audit trail.
-    pub sealing: Arc<Figures>,
+    pub sealing: Arc<SealerMetrics>,
     /// Counts of denied requests since they were last written.
-    pub refusals: Tally,
+    pub denials: DenialCounts,
     /// Sends webhook deliveries.
     pub outbox: Outbox,
     /// Providers of resources.
     pub cloud: Cloud,
     /// Reads of the audit trail that are not recorded yet.
-    pub reads: Reads,
+    pub reads: ReadCounts,
     /// Permits for exports to read from the database.
     pub export_readers: Arc<Semaphore>,
     /// Hashes and verifies passwords.
@@ -74,7 +74,7 @@ pub struct Shared {
     /// Metrics of the process.
     pub process: Process,
     /// Callers that have used up their quota.
-    pub quota: Arc<Quota>,
+    pub quota: Arc<QuotaEnforcer>,
     /// State of the background workers.
     pub workers: Workers,
     /// Lifecycle phase of the server.
@@ -84,11 +84,11 @@ pub struct Shared {
     /// State that the HTTP layers share with the server.
     pub edge: Edge,
     /// Rate limits of credentials, and of failed attempts by address.
-    pub limits: Arc<Limits>,
+    pub limits: Arc<RateLimiters>,
     /// Retention of daily usage counts, in days.
-    pub usage_days_kept: u32,
+    pub usage_retention_days: u32,
     /// Retention of the audit trail, in whole months. Without a value, entries are never removed.
-    pub audit_months_kept: Option<u32>,
+    pub audit_retention_months: Option<u32>,
     /// URL where clients reach this server, without a trailing slash.
     pub public_url: String,
     /// Proxies whose forwarded client address is trusted.
@@ -115,7 +115,7 @@ pub struct AppOptions {
     /// Settings of request counting.
     pub meter: MeterOptions,
     /// Retention of daily usage counts, in days.
-    pub usage_days_kept: u32,
+    pub usage_retention_days: u32,
     /// Settings of event streams.
     pub streams: StreamOptions,
     /// Settings of webhook deliveries.
@@ -125,7 +125,7 @@ pub struct AppOptions {
     /// Settings of the worker supervisor. Only tests change them.
     pub workers: WorkerOptions,
     /// Retention of the audit trail, in whole months. Without a value, entries are never removed.
-    pub audit_months_kept: Option<u32>,
+    pub audit_retention_months: Option<u32>,
 }
 
 impl Default for AppOptions {
@@ -139,12 +139,12 @@ impl Default for AppOptions {
             auth_cache: true,
             audit: true,
             meter: MeterOptions::default(),
-            usage_days_kept: 400,
+            usage_retention_days: 400,
             streams: StreamOptions::default(),
             webhooks: WebhookOptions::default(),
             cloud: CloudOptions::default(),
             workers: WorkerOptions::default(),
-            audit_months_kept: None,
+            audit_retention_months: None,
         }
     }
 }
@@ -153,34 +153,34 @@ impl App {
     /// Creates an application on `db`.
     pub fn new(db: Pool, clock: Clock, options: AppOptions) -> Result<Self> {
         let lifecycle = Arc::<Lifecycle>::default();
-        let limits = Arc::new(Limits::new(options.limits, clock.clone()));
+        let limits = Arc::new(RateLimiters::new(options.limits, clock.clone()));
         let node = Node::new(db.clone(), options.auth_cache);
         Ok(Self(Arc::new(Shared {
-            writes: Writes::new(Arc::clone(&node), clock.clone()).audited(options.audit),
+            writes: Writes::new(Arc::clone(&node), clock.clone()).with_audit(options.audit),
             authenticator: Authenticator::new(Arc::clone(&node), clock.clone()),
             node,
             cloud: Cloud::new(options.cloud, &db),
             db,
             signer: Arc::new(Signer::new(&options.server_key)),
             sealing: Arc::default(),
-            refusals: Tally::default(),
+            denials: DenialCounts::default(),
             outbox: Outbox::new(options.webhooks, &options.server_key),
-            reads: Reads::default(),
+            reads: ReadCounts::default(),
             export_readers: Arc::new(Semaphore::new(EXPORT_READERS)),
             server_key: options.server_key,
             passwords: Passwords::new()?,
             meter: Arc::new(Meter::new(options.meter).map_err(Error::internal)?),
             requests: Arc::default(),
             process: Process { since: clock.now() },
-            quota: Arc::new(Quota::new(clock.clone())),
+            quota: Arc::new(QuotaEnforcer::new(clock.clone())),
             hub: Hub::new(options.streams),
             edge: Edge::new(options.edge, Arc::clone(&lifecycle)),
             workers: Workers::new(options.workers),
             lifecycle,
             clock,
             limits,
-            usage_days_kept: options.usage_days_kept,
-            audit_months_kept: options.audit_months_kept,
+            usage_retention_days: options.usage_retention_days,
+            audit_retention_months: options.audit_retention_months,
             public_url: options.public_url,
             trusted_proxies: options.trusted_proxies,
         })))

@@ -36,12 +36,17 @@ pub fn request(method: &str, path: &str, secret: &str, more: &str, body: &str) -
 
 /// Responses per second, if each connection sends its next request after each response.
 pub fn throughput(address: SocketAddr, status: u16, requests: &Requests, time: Duration) -> Result<f64> {
-    let (answers, time) = answers(address, status, requests, time)?;
-    Ok(answers as f64 / time.as_secs_f64())
+    let (responses, time) = count_responses(address, status, requests, time)?;
+    Ok(responses as f64 / time.as_secs_f64())
 }
 
 /// The number of responses and the elapsed time, if each connection sends its next request after each response.
-pub fn answers(address: SocketAddr, status: u16, requests: &Requests, time: Duration) -> Result<(u64, Duration)> {
+pub fn count_responses(
+    address: SocketAddr,
+    status: u16,
+    requests: &Requests,
+    time: Duration,
+) -> Result<(u64, Duration)> {
     let requests = Arc::clone(requests);
     in_one_thread(move || async move {
         let began = Instant::now();
@@ -52,7 +57,7 @@ pub fn answers(address: SocketAddr, status: u16, requests: &Requests, time: Dura
                 let mut client = Client::open(address).await?;
                 let (mut done, mut number) = (0_u64, number as u64);
                 while began.elapsed() < time {
-                    client.ask(&requests(number), status).await?;
+                    client.send(&requests(number), status).await?;
                     done += 1;
                     number += CONNECTIONS as u64;
                 }
@@ -79,7 +84,7 @@ pub fn latencies(address: SocketAddr, status: u16, requests: &Requests, rate: f6
             let requests = Arc::clone(&requests);
             tasks.push(tokio::task::spawn_local(async move {
                 let mut client = Client::open(address).await?;
-                let mut taken = Vec::new();
+                let mut latencies = Vec::new();
                 let mut due = began + each.mul_f64(number as f64 / CONNECTIONS as f64);
                 while due < began + time {
                     // The timer has a resolution of a millisecond. Requests of the same millisecond are sent together.
@@ -88,11 +93,11 @@ pub fn latencies(address: SocketAddr, status: u16, requests: &Requests, rate: f6
                         tokio::time::sleep_until(due.into()).await;
                     }
                     let sent = due.max(Instant::now().min(due + Duration::from_millis(1)));
-                    client.ask(&requests(taken.len() as u64 * CONNECTIONS as u64 + number as u64), status).await?;
-                    taken.push(u64::try_from(sent.elapsed().as_micros())?);
+                    client.send(&requests(latencies.len() as u64 * CONNECTIONS as u64 + number as u64), status).await?;
+                    latencies.push(u64::try_from(sent.elapsed().as_micros())?);
                     due += each;
                 }
-                Ok::<Vec<u64>, Box<dyn std::error::Error + Send + Sync>>(taken)
+                Ok::<Vec<u64>, Box<dyn std::error::Error + Send + Sync>>(latencies)
             }));
         }
         let mut all = Vec::new();
@@ -115,7 +120,7 @@ pub fn once_each(address: SocketAddr, status: u16, requests: &Requests, count: u
                 let mut client = Client::open(address).await?;
                 let mut number = first;
                 while number < count {
-                    client.ask(&requests(number), status).await?;
+                    client.send(&requests(number), status).await?;
                     number += CONNECTIONS as u64;
                 }
                 Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
@@ -139,36 +144,36 @@ where
 /// One connection.
 pub struct Client {
     stream: TcpStream,
-    answer: Vec<u8>,
+    response: Vec<u8>,
 }
 
 impl Client {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, answer: Vec::with_capacity(16 * 1024) })
+        Ok(Self { stream, response: Vec::with_capacity(16 * 1024) })
     }
 
     /// Sends a request and reads its response, which must have this status. Returns the body.
-    pub async fn ask(&mut self, request: &[u8], status: u16) -> Result<&[u8]> {
+    pub async fn send(&mut self, request: &[u8], status: u16) -> Result<&[u8]> {
         self.stream.write_all(request).await?;
-        self.answer.clear();
+        self.response.clear();
         let (head, length) = loop {
-            if self.stream.read_buf(&mut self.answer).await? == 0 {
+            if self.stream.read_buf(&mut self.response).await? == 0 {
                 return Err("the server closed the connection".into());
             }
-            let Some(head) = self.answer.windows(4).position(|part| part == b"\r\n\r\n") else { continue };
-            break (head + 4, content_length(&self.answer[..head]).ok_or("a response without content-length")?);
+            let Some(head) = self.response.windows(4).position(|part| part == b"\r\n\r\n") else { continue };
+            break (head + 4, content_length(&self.response[..head]).ok_or("a response without content-length")?);
         };
-        while self.answer.len() < head + length {
-            if self.stream.read_buf(&mut self.answer).await? == 0 {
+        while self.response.len() < head + length {
+            if self.stream.read_buf(&mut self.response).await? == 0 {
                 return Err("the server closed the connection".into());
             }
         }
-        if self.answer.get(9..12) != Some(status.to_string().as_bytes()) {
-            return Err(String::from_utf8_lossy(&self.answer).into_owned().into());
+        if self.response.get(9..12) != Some(status.to_string().as_bytes()) {
+            return Err(String::from_utf8_lossy(&self.response).into_owned().into());
         }
-        Ok(&self.answer[head..])
+        Ok(&self.response[head..])
     }
 }
 

@@ -35,8 +35,8 @@ pub struct Server {
 
 impl Server {
     /// Our server as in production: the release binary with default settings, its log in a file.
-    pub fn ours(folder: &Path, database: &str, settings: &[(&str, &str)]) -> Result<Self> {
-        let mut command = ours(folder, database);
+    pub fn cloudapi(folder: &Path, database: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        let mut command = cloudapi_command(folder, database);
         command.args(["serve", "--listen", "127.0.0.1:0"]).envs(settings.iter().copied());
         Self::start(command, "cloudapi listens on http://", &folder.join("server.log"))?.ready()
     }
@@ -44,7 +44,9 @@ impl Server {
     /// Waits until the server is ready and has its lease.
     pub fn ready(self) -> Result<Self> {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !self.says("/readyz", "\"lease\":\"ok\"")? && !self.says("/readyz", "\"lease\":\"off")? {
+        while !self.responds_with("/readyz", "\"lease\":\"ok\"")?
+            && !self.responds_with("/readyz", "\"lease\":\"off")?
+        {
             if Instant::now() > deadline {
                 return Err("the server was not ready in time".into());
             }
@@ -53,16 +55,16 @@ impl Server {
         Ok(self)
     }
 
-    fn says(&self, path: &str, text: &str) -> Result<bool> {
+    fn responds_with(&self, path: &str, text: &str) -> Result<bool> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.starts_with("HTTP/1.1 200 ") && answer.contains(text))
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        Ok(response.starts_with("HTTP/1.1 200 ") && response.contains(text))
     }
 
     /// The baseline: this program with `--bare`.
-    pub fn bare(folder: &Path, database: &str) -> Result<Self> {
+    pub fn baseline(folder: &Path, database: &str) -> Result<Self> {
         Self::this_program(folder, &["--bare", database])
     }
 
@@ -73,13 +75,13 @@ impl Server {
         Self::start(command, "bare listens on ", &folder.join("bare.log"))
     }
 
-    fn start(mut command: Command, says: &str, log: &Path) -> Result<Self> {
+    fn start(mut command: Command, prefix: &str, log: &Path) -> Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
-        let said = child.stdout.take().ok_or("no standard output")?;
+        let stdout = child.stdout.take().ok_or("no standard output")?;
         let mut server = Self { child, address: ([127, 0, 0, 1], 0).into() };
-        let mut lines = BufReader::new(said).lines();
-        let address = lines.find_map(|line| line.ok()?.strip_prefix(says)?.parse().ok());
+        let mut lines = BufReader::new(stdout).lines();
+        let address = lines.find_map(|line| line.ok()?.strip_prefix(prefix)?.parse().ok());
         server.address = address.ok_or("the server did not start")?;
         Ok(server)
     }
@@ -92,7 +94,7 @@ impl Server {
     }
 
     /// The CPU time of all threads, if the system reports it in nanoseconds.
-    pub fn processor_time(&self) -> Option<Duration> {
+    pub fn cpu_time(&self) -> Option<Duration> {
         let mut nanoseconds = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()? {
             let times = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
@@ -113,7 +115,7 @@ impl Drop for Server {
     }
 }
 
-fn ours(folder: &Path, database: &str) -> Command {
+fn cloudapi_command(folder: &Path, database: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloudapi"));
     command.env_clear().current_dir(folder);
     command.env("DATABASE_URL", database).env("CLOUDAPI_DATA_DIR", folder.join("ours"));
@@ -122,7 +124,7 @@ fn ours(folder: &Path, database: &str) -> Command {
 
 /// Creates the first owner and project. Returns the session and the project.
 pub fn bootstrap(folder: &Path, database: &str) -> Result<(String, String)> {
-    let mut command = ours(folder, database);
+    let mut command = cloudapi_command(folder, database);
     command.args(["admin", "bootstrap", "--email", "ada@example.com", "--project", "Bench", "--json"]);
     let output = command.output()?;
     if !output.status.success() {
@@ -154,11 +156,11 @@ impl Spread {
         let count = values.len() as f64;
         let at = |place: f64| values[place.clamp(0.0, count - 1.0) as usize];
         // Normal approximation of the binomial distribution.
-        let reach = 0.98 * count.sqrt();
+        let half_width = 0.98 * count.sqrt();
         Self {
             median,
             quartiles: [at(count / 4.0), at(count * 3.0 / 4.0)],
-            bounds: [at(count / 2.0 - reach), at(count / 2.0 + reach)],
+            bounds: [at(count / 2.0 - half_width), at(count / 2.0 + half_width)],
         }
     }
 }

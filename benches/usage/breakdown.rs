@@ -29,12 +29,12 @@ const JSON: &str = "content-type: application/json\r\n";
 pub fn run(folder: &Path, database: &str) -> Result<()> {
     let (session, project) = bootstrap(folder, database)?;
     // The server inserts its routes into the database.
-    let server = Server::ours(folder, database, &[])?;
+    let server = Server::cloudapi(folder, database, &[])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut client = Client::open(server.address).await?;
         let body = json!({ "project_id": project }).to_string();
-        let answer = client.ask(&request("POST", "/v1/keys", &session, JSON, &body), 201).await?;
+        let answer = client.send(&request("POST", "/v1/keys", &session, JSON, &body), 201).await?;
         let made: Value = serde_json::from_slice(answer)?;
         let bench = Bench { key: made["key"].as_str().ok_or("no key")?.to_owned(), months: months() };
         let rows = seed(database, &bench.months).await?;
@@ -94,7 +94,7 @@ impl Bench {
 
     async fn milliseconds(&self, client: &mut Client, path: &str) -> Result<f64> {
         let began = Instant::now();
-        client.ask(&request("GET", path, &self.key, "", ""), 200).await?;
+        client.send(&request("GET", path, &self.key, "", ""), 200).await?;
         Ok(began.elapsed().as_secs_f64() * 1e3)
     }
 }

@@ -22,7 +22,7 @@ use cloudapi::{
     state::{App, AppOptions},
     usage::{
         flush,
-        journal::slot::Counted,
+        journal::slot::CounterKey,
         meter::{Meter, MeterOptions},
     },
 };
@@ -52,10 +52,10 @@ pub fn one_call(folder: &Path) -> Result<()> {
     let meter =
         Meter::new(MeterOptions { folder: Some(folder.join("one-call").join("usage")), ..MeterOptions::default() })?;
     meter.open(Uuid::new_v4(), now.date())?;
-    let active: Vec<Counted> = (0..CREDENTIALS).map(|_| counted(now)).collect();
-    let bare: HashMap<Counted, AtomicU64> = active.iter().map(|counted| (*counted, AtomicU64::new(0))).collect();
-    let count = |counted: &Counted| meter.count(black_box(counted), black_box(now));
-    let add = |counted: &Counted| {
+    let active: Vec<CounterKey> = (0..CREDENTIALS).map(|_| counted(now)).collect();
+    let bare: HashMap<CounterKey, AtomicU64> = active.iter().map(|counted| (*counted, AtomicU64::new(0))).collect();
+    let count = |counted: &CounterKey| meter.count(black_box(counted), black_box(now));
+    let add = |counted: &CounterKey| {
         if let Some(number) = bare.get(black_box(counted)) {
             number.fetch_add(1, Ordering::Relaxed);
         }
@@ -82,13 +82,13 @@ pub fn one_call(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn counted(now: Timestamp) -> Counted {
+fn counted(now: Timestamp) -> CounterKey {
     let credential = CredentialId::Key(KeyId::new());
-    Counted { project: Some(ProjectId::new()), credential, route: 0x5eed_0001, day: now.date() }
+    CounterKey { project: Some(ProjectId::new()), credential, route: 0x5eed_0001, day: now.date() }
 }
 
 /// Nanoseconds per call and thread, over `CALLS` calls.
-fn nanoseconds(threads: usize, active: &[Counted], call: impl Fn(&Counted) + Sync) -> f64 {
+fn nanoseconds(threads: usize, active: &[CounterKey], call: impl Fn(&CounterKey) + Sync) -> f64 {
     let began = Instant::now();
     thread::scope(|scope| {
         for thread in 0..threads {
@@ -129,7 +129,7 @@ pub fn hot_path(folder: &Path, database: &str) -> Result<()> {
 }
 
 async fn make(client: &mut Client, path: &str, secret: &str, body: &Value, member: &str) -> Result<String> {
-    let answer = client.ask(&request("POST", path, secret, JSON, &body.to_string()), 201).await?;
+    let answer = client.send(&request("POST", path, secret, JSON, &body.to_string()), 201).await?;
     let made: Value = serde_json::from_slice(answer)?;
     Ok(made[member].as_str().ok_or("no secret in a response")?.to_owned())
 }
@@ -162,9 +162,9 @@ fn compare(on: &Server, off: &Server, requests: &Requests) -> Result<()> {
 
 /// Responses per second, and nanoseconds of the server's CPU time per response.
 fn measure(server: &Server, requests: &Requests) -> Result<[f64; 2]> {
-    let before = server.processor_time();
-    let (answers, time) = load::answers(server.address, 200, requests, ROUND)?;
-    let used = server.processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));
+    let before = server.cpu_time();
+    let (answers, time) = load::count_responses(server.address, 200, requests, ROUND)?;
+    let used = server.cpu_time().zip(before).map(|(after, before)| after.saturating_sub(before));
     let cost = used.map_or(f64::NAN, |used| used.as_nanos() as f64 / answers as f64);
     Ok([answers as f64 / time.as_secs_f64(), cost])
 }
@@ -175,7 +175,7 @@ pub async fn serve(counts: bool, database: &str, folder: &Path) -> Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).json().flatten_event(true).init();
     let options = AppOptions {
         public_url: "http://127.0.0.1:8080".into(),
-        meter: MeterOptions { folder: Some(folder.join("usage")), counts, ..MeterOptions::default() },
+        meter: MeterOptions { folder: Some(folder.join("usage")), is_enabled: counts, ..MeterOptions::default() },
         ..AppOptions::default()
     };
     let app = App::new(db::pool(db::options_from_url(database)?, POOL), Clock::system(), options)?;
@@ -185,6 +185,6 @@ pub async fn serve(counts: bool, database: &str, folder: &Path) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("bare listens on {}", listener.local_addr()?);
     io::stdout().flush()?;
-    server::serve(app, listener, server::Stop::default()).await;
+    server::serve(app, listener, server::Shutdown::default()).await;
     Ok(())
 }

@@ -16,8 +16,8 @@ use cloudapi::{
     db,
     usage::{
         flush,
-        journal::slot::Counted,
-        ledger::{self, Row, Total},
+        journal::slot::CounterKey,
+        ledger::{self, MonthTotal, UsageRow},
         meter::{Meter, MeterOptions},
     },
 };
@@ -64,7 +64,7 @@ struct Bench<'a> {
     folder: &'a Path,
     db: PgPool,
     clock: Clock,
-    counted: Vec<Counted>,
+    counted: Vec<CounterKey>,
     meter: Option<Meter>,
     /// How many journals there have been.
     journals: i32,
@@ -199,7 +199,7 @@ impl Bench<'_> {
             let used = self.now().minute();
             let used: Vec<_> = self.counted.iter().map(|counted| (counted.credential, used)).collect();
             let began = Instant::now();
-            ledger::note_uses(&mut db, &used).await?;
+            ledger::update_last_used(&mut db, &used).await?;
             uses.push(milliseconds(began.elapsed()));
         }
         println!(
@@ -211,18 +211,18 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn rows(&self) -> Vec<Row> {
-        let row = |counted: &Counted| {
-            let Counted { credential, route, day, .. } = *counted;
-            Some(Row { project: counted.project?, day, credential, route, count: self.turns })
+    fn rows(&self) -> Vec<UsageRow> {
+        let row = |counted: &CounterKey| {
+            let CounterKey { credential, route, day, .. } = *counted;
+            Some(UsageRow { project: counted.project?, day, credential, route, count: self.turns })
         };
         self.counted.iter().filter_map(row).collect()
     }
 
-    fn totals(&self) -> Vec<Total> {
-        let of_project = |counted: &[Counted]| {
+    fn totals(&self) -> Vec<MonthTotal> {
+        let of_project = |counted: &[CounterKey]| {
             let count = self.turns * counted.len() as i64;
-            Some(Total { project: counted[0].project?, period: Period::of(counted[0].day), count })
+            Some(MonthTotal { project: counted[0].project?, period: Period::of(counted[0].day), count })
         };
         self.counted.chunks(CREDENTIALS_EACH).filter_map(of_project).collect()
     }
@@ -234,7 +234,7 @@ fn milliseconds(time: Duration) -> f64 {
 
 /// Inserts projects with equal numbers of keys and tokens, as the API does. Returns them in the order in which rows are
 /// written.
-async fn insert_credentials(db: &PgPool, now: Timestamp) -> Result<Vec<Counted>> {
+async fn insert_credentials(db: &PgPool, now: Timestamp) -> Result<Vec<CounterKey>> {
     let mut counted = Vec::new();
     let today: Date = now.date();
     for _ in 0..PROJECTS {
@@ -266,7 +266,7 @@ async fn insert_credentials(db: &PgPool, now: Timestamp) -> Result<Vec<Counted>>
         .await?;
         let key = |id: &Uuid| CredentialId::Key(KeyId::from_u128(id.as_u128()));
         let token = |id: &Uuid| CredentialId::Token(TokenId::from_u128(id.as_u128()));
-        counted.extend(keys.iter().map(key).chain(tokens.iter().map(token)).map(|credential| Counted {
+        counted.extend(keys.iter().map(key).chain(tokens.iter().map(token)).map(|credential| CounterKey {
             project: Some(project),
             credential,
             route: ROUTE,

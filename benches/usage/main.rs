@@ -27,24 +27,24 @@ fn main() -> Result<()> {
     {
         return runtime.block_on(counting::serve(counts == "on", database, folder.as_ref()));
     }
-    let wants = |part: &str| {
+    let is_selected = |part: &str| {
         let parts: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
         parts.is_empty() || parts.iter().any(|wanted| *wanted == part)
     };
-    if wants("recording") {
+    if is_selected("recording") {
         recording::run();
     }
     let folder = tempfile::tempdir()?;
     let postgres = Postgres::start(folder.path())?;
-    if wants("counting") {
+    if is_selected("counting") {
         counting::one_call(folder.path())?;
         counting::hot_path(folder.path(), &postgres.url)?;
     }
     // Each part has an empty database in the same PostgreSQL.
-    if wants("flush") {
+    if is_selected("flush") {
         runtime.block_on(async { flushing::run(folder.path(), &postgres.database("flush").await?).await })?;
     }
-    if wants("breakdown") {
+    if is_selected("breakdown") {
         let database = runtime.block_on(postgres.database("breakdown"))?;
         breakdown::run(folder.path(), &database)?;
     }

@@ -13,7 +13,7 @@ use std::{
 use axum::http::{Method, StatusCode};
 use cloudapi::{
     base::{request::Route, trace::TraceContext},
-    metrics::requests::{Named, Requests},
+    metrics::requests::{Requests, RouteInfo},
 };
 
 use crate::support::median;
@@ -26,43 +26,43 @@ const ROUNDS: usize = 15;
 /// status, class and sum.
 pub fn run() {
     let requests = Arc::new(Requests::default());
-    let named = |_| Named { method: Method::GET, template: "/v1/things/{thing_id}", status: 200 };
-    requests.name_routes((0..ROUTES).map(named));
+    let named = |_| RouteInfo { method: Method::GET, template: "/v1/things/{thing_id}", status: 200 };
+    requests.set_routes((0..ROUTES).map(named));
     let bare: Vec<AtomicU64> = (0..ROUTES * 3 + 1).map(|_| AtomicU64::new(0)).collect();
-    let record = |place: usize| {
-        let route = Route { template: "/v1/things/{thing_id}", number: 0, place };
-        let mut under_way = requests.began();
+    let record = |index: usize| {
+        let route = Route { template: "/v1/things/{thing_id}", number: 0, index };
+        let mut in_flight = requests.start();
         let took = Duration::from_micros(black_box(80));
-        under_way.answered(black_box(Some(&route)), &Method::GET, black_box(StatusCode::OK), None, took);
+        in_flight.finish(black_box(Some(&route)), &Method::GET, black_box(StatusCode::OK), None, took);
     };
-    let add = |place: usize| {
-        let under_way = &bare[ROUTES * 3];
-        under_way.fetch_add(1, Ordering::Relaxed);
-        for number in &bare[place * 3..][..3] {
+    let add = |index: usize| {
+        let in_flight = &bare[ROUTES * 3];
+        in_flight.fetch_add(1, Ordering::Relaxed);
+        for number in &bare[index * 3..][..3] {
             number.fetch_add(black_box(1), Ordering::Relaxed);
         }
-        under_way.fetch_sub(1, Ordering::Relaxed);
+        in_flight.fetch_sub(1, Ordering::Relaxed);
     };
     let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     println!("Recording a request on {ROUTES} routes, next to the minimum of five additions");
     for threads in [1, 2] {
         println!(
             "  {threads} threads: {:.0} ns, bare {:.0} ns",
-            in_the_middle(threads, record),
-            in_the_middle(threads, add)
+            median_of_rounds(threads, record),
+            median_of_rounds(threads, add)
         );
     }
-    let begun = in_the_middle(1, |_| {
-        black_box(TraceContext::begin());
+    let begun = median_of_rounds(1, |_| {
+        black_box(TraceContext::new_root());
     });
-    let followed = in_the_middle(1, |_| {
-        black_box(TraceContext::following(black_box(given)));
+    let followed = median_of_rounds(1, |_| {
+        black_box(TraceContext::child_of(black_box(given)));
     });
     println!("  new trace: {begun:.0} ns; continued trace of a client: {followed:.0} ns");
 }
 
 /// Nanoseconds per call and thread, in the median round.
-fn in_the_middle(threads: usize, call: impl Fn(usize) + Sync) -> f64 {
+fn median_of_rounds(threads: usize, call: impl Fn(usize) + Sync) -> f64 {
     let round = || {
         let began = Instant::now();
         thread::scope(|scope| {

@@ -41,7 +41,7 @@ mod tests {
     // p = sha256(bytes(range(16)) + b'{"a":1}'); e = sha256(bytes(32) + (0x8f2c4).to_bytes(16,'big') + (1).to_bytes(8,'big') + p)
     #[test]
     fn hashes_match_vectors_from_python() {
-        let salt: Salt = std::array::from_fn(|place| u8::try_from(place).unwrap());
+        let salt: Salt = std::array::from_fn(|index| u8::try_from(index).unwrap());
         let payload = payload_hash(&salt, br#"{"a":1}"#);
         assert_eq!(hex::encode(&payload), "aed8a0ebb5f60a8aa06554873318b8e888584ebddf7878258719930ae328cbb2");
         let project = ProjectId::from_u128(0x8f2c4);

@@ -19,7 +19,7 @@ pub enum Statement {
 
 impl Statement {
     /// First line of the signed text, so that one type of statement cannot be replayed as another.
-    const fn heading(self) -> &'static str {
+    const fn header(self) -> &'static str {
         match self {
             Self::Checkpoint => "cloudapi audit checkpoint v1",
             Self::Anchor => "cloudapi audit anchor v1",
@@ -29,7 +29,7 @@ impl Statement {
 
 /// Signed end of a chain at a point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signed {
+pub struct SignedStatement {
     /// Type of statement.
     pub statement: Statement,
     /// Project of the chain.
@@ -46,14 +46,14 @@ pub struct Signed {
     pub signature: [u8; 64],
 }
 
-impl Signed {
+impl SignedStatement {
     /// Signed text.
     pub fn text(&self) -> String {
         text(self.statement, self.project_id, self.seq, &self.hash, self.made_at)
     }
 
     /// Whether `signature` is a valid signature of `public_key` on this statement.
-    pub fn is_genuine(&self) -> bool {
+    pub fn has_valid_signature(&self) -> bool {
         let signature = Signature::from_bytes(&self.signature);
         VerifyingKey::from_bytes(&self.public_key)
             .is_ok_and(|key| key.verify_strict(self.text().as_bytes(), &signature).is_ok())
@@ -62,7 +62,7 @@ impl Signed {
 
 fn text(statement: Statement, project: ProjectId, seq: i64, hash: &Hash, made_at: Timestamp) -> String {
     let project = if project == DEPLOYMENT { "deployment".to_owned() } else { project.to_string() };
-    format!("{}\n{project}\n{seq}\n{}\n{made_at}\n", statement.heading(), hex::encode(hash))
+    format!("{}\n{project}\n{seq}\n{}\n{made_at}\n", statement.header(), hex::encode(hash))
 }
 
 /// Signs statements for a deployment.
@@ -88,9 +88,9 @@ impl Signer {
         seq: i64,
         hash: Hash,
         made_at: Timestamp,
-    ) -> Signed {
+    ) -> SignedStatement {
         let signature = self.0.sign(text(statement, project_id, seq, &hash, made_at).as_bytes()).to_bytes();
-        Signed { statement, project_id, seq, hash, made_at, public_key: self.public_key(), signature }
+        SignedStatement { statement, project_id, seq, hash, made_at, public_key: self.public_key(), signature }
     }
 }
 
@@ -108,14 +108,14 @@ mod tests {
             signed.text(),
             format!("cloudapi audit checkpoint v1\nproj_8f2c4\n7\n{}\n2026-03-01T00:00:00.000Z\n", "ab".repeat(32))
         );
-        assert!(signed.is_genuine());
-        assert!(!Signed { statement: Statement::Anchor, ..signed.clone() }.is_genuine());
-        assert!(!Signed { project_id: DEPLOYMENT, ..signed.clone() }.is_genuine());
-        assert!(!Signed { seq: 8, ..signed.clone() }.is_genuine());
-        assert!(!Signed { hash: [0xac; 32], ..signed.clone() }.is_genuine());
-        assert!(!Signed { made_at: Timestamp::EARLIEST, ..signed.clone() }.is_genuine());
+        assert!(signed.has_valid_signature());
+        assert!(!SignedStatement { statement: Statement::Anchor, ..signed.clone() }.has_valid_signature());
+        assert!(!SignedStatement { project_id: DEPLOYMENT, ..signed.clone() }.has_valid_signature());
+        assert!(!SignedStatement { seq: 8, ..signed.clone() }.has_valid_signature());
+        assert!(!SignedStatement { hash: [0xac; 32], ..signed.clone() }.has_valid_signature());
+        assert!(!SignedStatement { made_at: Timestamp::EARLIEST, ..signed.clone() }.has_valid_signature());
         let other = Signer::new(&ServerKey::generate()).public_key();
-        assert!(!Signed { public_key: other, ..signed.clone() }.is_genuine());
+        assert!(!SignedStatement { public_key: other, ..signed.clone() }.has_valid_signature());
         // Ed25519 signatures are deterministic (RFC 8032).
         assert_eq!(Signer::new(&key).sign(Statement::Checkpoint, signed.project_id, 7, [0xab; 32], made_at), signed);
     }

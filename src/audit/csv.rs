@@ -14,34 +14,34 @@ pub fn write(entry: &Entry, out: &mut Vec<u8>) {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let within = |value: &Value, name: &str| value.get(name).map(text).unwrap_or_default();
+    let nested = |value: &Value, name: &str| value.get(name).map(text).unwrap_or_default();
     let cells = [
         entry.id.to_string(),
         entry.seq.to_string(),
         text(&entry.occurred_at),
         text(&entry.action),
         text(&entry.outcome),
-        within(&entry.actor, "type"),
-        within(&entry.actor, "id"),
-        within(&entry.actor, "credential_id"),
-        within(&entry.target, "type"),
-        within(&entry.target, "id"),
+        nested(&entry.actor, "type"),
+        nested(&entry.actor, "id"),
+        nested(&entry.actor, "credential_id"),
+        nested(&entry.target, "type"),
+        nested(&entry.target, "id"),
         text(&entry.request_id),
         text(&entry.source_ip),
         text(&entry.user_agent),
         text(&entry.changes),
         entry.redacted.to_string(),
     ];
-    for (place, cell) in cells.iter().enumerate() {
-        out.extend_from_slice(if place == 0 { b"" } else { b"," });
-        out.extend_from_slice(shown(cell).as_bytes());
+    for (index, cell) in cells.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b"" } else { b"," });
+        out.extend_from_slice(escape(cell).as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }
 
 /// Quotes a cell. A cell that a spreadsheet would evaluate as a formula gets a leading single quote, which makes it text
 /// (OWASP, CSV injection): clients choose names and user agents.
-fn shown(cell: &str) -> String {
+fn escape(cell: &str) -> String {
     let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
     let is_plain = cell.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-'));
     match (is_formula, is_plain) {
@@ -70,7 +70,7 @@ mod tests {
             ("＝1", "\"'＝1\""),
             ("::1", "::1"),
         ] {
-            assert_eq!(shown(cell), written, "{cell:?}");
+            assert_eq!(escape(cell), written, "{cell:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Exports a whole trail in pieces: for clients, at any reading speed, and for the operator.
+//! Exports a whole trail in chunks: for clients, at any reading speed, and for the operator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
     checkpoint::{Signer, Statement},
     csv,
     line::{self, SignedText},
-    trail::{self, Start},
+    trail::{self, ExportRange},
     view::{Entry, Format, StoredEntry},
 };
 use crate::{
@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// Number of entries per read.
-const PIECE: i64 = 250;
+const CHUNK_ENTRIES: i64 = 250;
 /// Deadline for one read, including the wait for a reader permit: a lost response must not hold a permit forever.
-const READ_TIME: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Dependencies of an export.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Exporter {
 
 impl Exporter {
     /// Dependencies of a server's exports.
-    pub fn of(app: &App) -> Self {
+    pub fn from_app(app: &App) -> Self {
         Self {
             db: app.db.clone(),
             readers: Arc::clone(&app.export_readers),
@@ -54,20 +54,20 @@ impl Exporter {
     }
 }
 
-/// Export in progress. Between two pieces it holds neither a connection nor a transaction.
+/// Export in progress. Between two chunks it holds neither a connection nor a transaction.
 #[derive(Debug)]
 pub struct Export {
     exporter: Exporter,
     chain: ProjectId,
     format: Format,
-    start: Start,
+    range: ExportRange,
     /// Number and ID of the last entry that was written.
     last: (i64, AuditId),
-    step: Step,
+    state: ExportState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum ExportState {
     Begin,
     Entries,
     Done,
@@ -76,9 +76,9 @@ enum Step {
 impl Export {
     /// Begins to export a chain up to its current end.
     pub async fn begin(exporter: Exporter, chain: ProjectId, format: Format) -> Result<Self> {
-        let start = trail::start(&mut *exporter.db.acquire().await?, chain).await?;
-        let last = (start.removed_up_to(), AuditId::FIRST);
-        Ok(Self { exporter, chain, format, start, last, step: Step::Begin })
+        let range = trail::export_range(&mut *exporter.db.acquire().await?, chain).await?;
+        let last = (range.removed_up_to(), AuditId::FIRST);
+        Ok(Self { exporter, chain, format, range, last, state: ExportState::Begin })
     }
 
     /// Project of the exported chain.
@@ -91,53 +91,53 @@ impl Export {
         self.format
     }
 
-    /// Returns the next piece, or `None` after the last one.
+    /// Returns the next chunk, or `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
-        if self.step == Step::Done {
+        if self.state == ExportState::Done {
             return Ok(None);
         }
-        let mut piece = Vec::new();
+        let mut chunk = Vec::new();
         let rows = self.read().await?;
-        if self.step == Step::Begin {
-            self.write_beginning(&mut piece);
-            self.step = Step::Entries;
+        if self.state == ExportState::Begin {
+            self.write_header(&mut chunk);
+            self.state = ExportState::Entries;
         }
         let mut is_last = rows.is_empty();
         for entry in rows {
-            if entry.seq > self.start.seq {
+            if entry.seq > self.range.seq {
                 is_last = true;
                 break;
             }
             self.last = (entry.seq, entry.id);
-            self.write(entry, &mut piece)?;
+            self.write(entry, &mut chunk)?;
         }
         // Fewer entries than the chain records, if somebody removed some from the database. Verifying the export detects
         // this.
-        if is_last || self.last.0 >= self.start.seq {
-            self.write_end(&mut piece)?;
-            self.step = Step::Done;
+        if is_last || self.last.0 >= self.range.seq {
+            self.write_trailer(&mut chunk)?;
+            self.state = ExportState::Done;
         }
-        Ok(Some(piece.into()))
+        Ok(Some(chunk.into()))
     }
 
     async fn read(&mut self) -> Result<Vec<StoredEntry>> {
-        let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; export again"));
-        timeout(READ_TIME, self.read_piece()).await.unwrap_or_else(late)
+        let timed_out = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; export again"));
+        timeout(READ_TIMEOUT, self.read_chunk()).await.unwrap_or_else(timed_out)
     }
 
-    async fn read_piece(&mut self) -> Result<Vec<StoredEntry>> {
+    async fn read_chunk(&mut self) -> Result<Vec<StoredEntry>> {
         let _reader = self.exporter.readers.acquire().await.map_err(Error::internal)?;
         let mut db = self.exporter.db.acquire().await?;
         loop {
-            if self.last.0 >= self.start.seq {
+            if self.last.0 >= self.range.seq {
                 return Ok(Vec::new());
             }
-            let rows = trail::after(&mut db, self.chain, self.last.1, PIECE).await?;
+            let rows = trail::after(&mut db, self.chain, self.last.1, CHUNK_ENTRIES).await?;
             let removed_up_to = rows.first().map_or(0, |row| row.removed_up_to);
             if removed_up_to > self.last.0 {
-                if self.step == Step::Begin {
-                    self.start = trail::start(&mut db, self.chain).await?;
-                    self.last.0 = self.start.removed_up_to();
+                if self.state == ExportState::Begin {
+                    self.range = trail::export_range(&mut db, self.chain).await?;
+                    self.last.0 = self.range.removed_up_to();
                     continue;
                 }
                 return Err(Error::new(
@@ -148,44 +148,44 @@ impl Export {
             // The entry that redacted another comes after it. Extend the export to the current end, so that it contains
             // both.
             if rows.iter().any(|row| row.entry.payload.is_none()) {
-                let later = trail::start(&mut db, self.chain).await?;
-                (self.start.seq, self.start.hash) = (later.seq, later.hash);
+                let latest = trail::export_range(&mut db, self.chain).await?;
+                (self.range.seq, self.range.hash) = (latest.seq, latest.hash);
             }
             return Ok(rows.into_iter().map(|row| row.entry).collect());
         }
     }
 
-    fn write_beginning(&self, piece: &mut Vec<u8>) {
-        match (self.format, self.start.anchor(self.chain)) {
-            (Format::Csv, _) => piece.extend_from_slice(csv::HEADER.as_bytes()),
-            (Format::Ndjson, Some(anchor)) => push_line(piece, &line::anchor(anchor)),
+    fn write_header(&self, chunk: &mut Vec<u8>) {
+        match (self.format, self.range.anchor(self.chain)) {
+            (Format::Csv, _) => chunk.extend_from_slice(csv::HEADER.as_bytes()),
+            (Format::Ndjson, Some(anchor)) => push_line(chunk, &line::anchor(anchor)),
             (Format::Ndjson, None) => {}
         }
     }
 
-    fn write(&self, entry: StoredEntry, piece: &mut Vec<u8>) -> Result<()> {
+    fn write(&self, entry: StoredEntry, chunk: &mut Vec<u8>) -> Result<()> {
         match self.format {
-            Format::Csv => csv::write(&Entry::of(entry)?, piece),
-            Format::Ndjson => push_line(piece, &line::stored(&entry)),
+            Format::Csv => csv::write(&Entry::from_stored(entry)?, chunk),
+            Format::Ndjson => push_line(chunk, &line::entry(&entry)),
         }
         Ok(())
     }
 
     /// Signs the end that the chain records, not the end that was found, so that a difference between the two is
     /// detected.
-    fn write_end(&self, piece: &mut Vec<u8>) -> Result<()> {
+    fn write_trailer(&self, chunk: &mut Vec<u8>) -> Result<()> {
         if self.format == Format::Csv {
             return Ok(());
         }
         let Exporter { signer, clock, .. } = &self.exporter;
-        let hash = self.start.hash.as_deref().map_or(Ok(GENESIS), TryInto::try_into).map_err(Error::internal)?;
-        let signed = signer.sign(Statement::Checkpoint, self.chain, self.start.seq, hash, clock.now());
-        push_line(piece, &line::checkpoint(SignedText::of(&signed)));
+        let hash = self.range.hash.as_deref().map_or(Ok(GENESIS), TryInto::try_into).map_err(Error::internal)?;
+        let signed = signer.sign(Statement::Checkpoint, self.chain, self.range.seq, hash, clock.now());
+        push_line(chunk, &line::checkpoint(SignedText::from_statement(&signed)));
         Ok(())
     }
 }
 
-fn push_line(piece: &mut Vec<u8>, line: &[u8]) {
-    piece.extend_from_slice(line);
-    piece.push(b'\n');
+fn push_line(chunk: &mut Vec<u8>, line: &[u8]) {
+    chunk.extend_from_slice(line);
+    chunk.push(b'\n');
 }

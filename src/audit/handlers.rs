@@ -4,8 +4,8 @@ use axum::{extract::State, http::Method};
 
 use super::{
     export::{Export, Exporter},
-    reads,
-    stream::Exported,
+    read_counts,
+    stream::ExportResponse,
     trail::{self, Filter},
     view::{Checkpoint, Entry, EntryFilter, ExportQuery},
 };
@@ -14,10 +14,10 @@ use crate::{
     base::{
         action::Action,
         error::Result,
-        page::{InProject, ListQuery, Page},
+        page::{ListQuery, Page, ProjectIdFilter},
         scope::of::AuditRead,
     },
-    http::{extract::Query, reply::List},
+    http::{extract::Query, response::List},
     state::App,
 };
 
@@ -28,20 +28,20 @@ pub async fn list(
     Query(query): Query<ListQuery<EntryFilter>>,
 ) -> Result<List<Entry>> {
     let page = query.page()?;
-    let asked = &query.filter;
-    asked.check()?;
+    let filters = &query.filter;
+    filters.check()?;
     let filter = Filter {
-        from: asked.from,
-        to: asked.to,
-        actor: asked.actor.as_deref(),
-        action: asked.action,
-        target: asked.target.as_deref(),
+        from: filters.from,
+        to: filters.to,
+        actor: filters.actor.as_deref(),
+        action: filters.action,
+        target: filters.target.as_deref(),
     };
     let mut db = app.db.acquire().await?;
-    let tenant = grant.in_project(&mut db, asked.project_id.as_deref()).await?;
-    app.reads.note(&mut db, grant.request(), tenant.project_id(), app.clock.now()).await?;
+    let tenant = grant.in_project(&mut db, filters.project_id.as_deref()).await?;
+    app.reads.record(&mut db, grant.request(), tenant.project_id(), app.clock.now()).await?;
     let Page { items, next } = trail::list(&mut db, tenant, &filter, &page).await?;
-    let items = items.into_iter().map(Entry::of).collect::<Result<_>>()?;
+    let items = items.into_iter().map(Entry::from_stored).collect::<Result<_>>()?;
     Ok(List::new(Page { items, next }, grant.request().id))
 }
 
@@ -49,13 +49,13 @@ pub async fn list(
 pub async fn checkpoints(
     grant: Grant<AuditRead>,
     State(app): State<App>,
-    Query(query): Query<ListQuery<InProject>>,
+    Query(query): Query<ListQuery<ProjectIdFilter>>,
 ) -> Result<List<Checkpoint>> {
     let page = query.page()?;
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
     let page = trail::checkpoints(&mut db, tenant, &page).await?;
-    Ok(List::new(page.map(Checkpoint::of), grant.request().id))
+    Ok(List::new(page.map(Checkpoint::from_stored), grant.request().id))
 }
 
 /// Exports the project's whole trail and records the export.
@@ -64,17 +64,17 @@ pub async fn export(
     State(app): State<App>,
     method: Method,
     Query(query): Query<ExportQuery>,
-) -> Result<Exported> {
+) -> Result<ExportResponse> {
     let format = query.format.unwrap_or_default();
     let mut db = app.db.acquire().await?;
     let chain = grant.in_project(&mut db, query.project_id.as_deref()).await?.project_id();
     if method == Method::HEAD {
-        return Ok(Exported::head(chain, format));
+        return Ok(ExportResponse::head(chain, format));
     }
     let (request, now) = (grant.request(), app.clock.now());
     let changes = [("format".to_owned(), format.as_str().into())].into_iter().collect();
-    let told = reads::by(request, chain, Action::AuditExported, changes, now);
-    super::repo::stage(&mut db, &[(chain, told)]).await?;
+    let draft = read_counts::draft(request, chain, Action::AuditExported, changes, now);
+    super::repo::stage(&mut db, &[(chain, draft)]).await?;
     drop(db);
-    Exported::begin(Export::begin(Exporter::of(&app), chain, format).await?, request.id).await
+    ExportResponse::begin(Export::begin(Exporter::from_app(&app), chain, format).await?, request.id).await
 }

@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     chain::{Hash, Salt, payload_hash},
-    checkpoint::{Signed, Statement},
-    model::{DEPLOYMENT, Words},
+    checkpoint::{SignedStatement, Statement},
+    model::{DEPLOYMENT, IndexedColumns},
     view::StoredEntry,
 };
 use crate::base::{
-    action::{Action, Told},
+    action::{Action, Recorded},
     clock::Timestamp,
     hex,
     id::{AuditId, ProjectId},
@@ -24,13 +24,13 @@ use crate::base::{
 #[derive(Debug)]
 pub enum Line {
     /// Beginning of the trail, if older entries were removed.
-    Anchor(Signed),
+    Anchor(SignedStatement),
     /// Entry.
     Entry(EntryLine),
     /// Rest of a redacted entry.
     Redacted(RedactedLine),
     /// End of the export.
-    Checkpoint(Signed),
+    Checkpoint(SignedStatement),
 }
 
 /// Entry with its hashes.
@@ -72,25 +72,25 @@ pub struct RedactedLine {
 /// Line that is not in the format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not in the format of an export; if the file was edited or reformatted, export again")]
-pub struct NotALine;
+pub struct InvalidLine;
 
 // Delimiters between the parts of an entry's line.
 const SALT: &[u8] = b",\"salt\":\"";
 const PREV_HASH: &[u8] = b"\",\"prev_hash\":\"";
 const HASH: &[u8] = b"\",\"hash\":\"";
 const END: &[u8] = b"\"}";
-const MISFITS: &str = ",\"stored_as\":";
+const MISMATCHES: &str = ",\"stored_as\":";
 
 /// Line of an entry as it is in the database, without the newline. The line also shows columns that were manipulated.
-pub fn stored(entry: &StoredEntry) -> Vec<u8> {
+pub fn entry(entry: &StoredEntry) -> Vec<u8> {
     let StoredEntry { id, seq, prev_hash, hash, payload_hash, .. } = entry;
     match (&entry.payload, &entry.salt) {
-        (Some(payload), Some(salt)) => match misfits(entry, payload, salt) {
-            misfits if misfits.is_empty() => entry_line(payload, salt, prev_hash, hash),
-            misfits => {
-                let said = payload.strip_suffix(b"}").unwrap_or(payload);
-                let misfits = Value::Object(misfits).to_string();
-                let marked = [said, MISFITS.as_bytes(), misfits.as_bytes(), b"}"].concat();
+        (Some(payload), Some(salt)) => match column_mismatches(entry, payload, salt) {
+            mismatches if mismatches.is_empty() => entry_line(payload, salt, prev_hash, hash),
+            mismatches => {
+                let body = payload.strip_suffix(b"}").unwrap_or(payload);
+                let mismatches = Value::Object(mismatches).to_string();
+                let marked = [body, MISMATCHES.as_bytes(), mismatches.as_bytes(), b"}"].concat();
                 entry_line(&marked, salt, prev_hash, hash)
             }
         },
@@ -100,15 +100,16 @@ pub fn stored(entry: &StoredEntry) -> Vec<u8> {
 
 /// Columns that differ from the payload. Somebody changed them, so that filters return the entry where it does not
 /// belong, or miss it.
-fn misfits(entry: &StoredEntry, payload: &[u8], salt: &[u8]) -> Map<String, Value> {
-    let Ok(Value::Object(said)) = serde_json::from_slice(payload) else { return Map::new() };
-    let Words { action, actor_id, target_id } = Words::of(&said);
-    let told = |action: &str| action.parse().map(|action: Action| action.told());
-    let is_event = told(&action).map(|told| told == Told::AsEvent && said.get("outcome") == Some(&json!("success")));
+fn column_mismatches(entry: &StoredEntry, payload: &[u8], salt: &[u8]) -> Map<String, Value> {
+    let Ok(Value::Object(parsed)) = serde_json::from_slice(payload) else { return Map::new() };
+    let IndexedColumns { action, actor_id, target_id } = IndexedColumns::from_entry(&parsed);
+    let visibility = |action: &str| action.parse().map(|action: Action| action.recorded());
+    let is_event = visibility(&action)
+        .map(|visibility| visibility == Recorded::Event && parsed.get("outcome") == Some(&json!("success")));
     let payload_hash: Option<Hash> = salt.try_into().ok().map(|salt| payload_hash(salt, payload));
-    let stored_and_said = [
-        ("id", json!(entry.id), said.get("id").cloned()),
-        ("seq", json!(entry.seq), said.get("seq").cloned()),
+    let columns = [
+        ("id", json!(entry.id), parsed.get("id").cloned()),
+        ("seq", json!(entry.seq), parsed.get("seq").cloned()),
         ("action", json!(entry.action), Some(json!(action))),
         ("actor_id", json!(entry.actor_id), Some(json!(actor_id))),
         ("target_id", json!(entry.target_id), Some(json!(target_id))),
@@ -116,8 +117,8 @@ fn misfits(entry: &StoredEntry, payload: &[u8], salt: &[u8]) -> Map<String, Valu
         ("is_event", json!(entry.is_event), Some(json!(is_event.unwrap_or(entry.is_event)))),
         ("payload_hash", json!(hex::encode(&entry.payload_hash)), payload_hash.map(|hash| json!(hex::encode(&hash)))),
     ];
-    let misfits = stored_and_said.into_iter().filter(|(_, stored, said)| said.as_ref() != Some(stored));
-    misfits.map(|(name, stored, _)| (name.to_owned(), stored)).collect()
+    let mismatches = columns.into_iter().filter(|(_, stored, parsed)| parsed.as_ref() != Some(stored));
+    mismatches.map(|(name, stored, _)| (name.to_owned(), stored)).collect()
 }
 
 fn entry_line(payload: &[u8], salt: &[u8], prev_hash: &[u8], hash: &[u8]) -> Vec<u8> {
@@ -152,42 +153,42 @@ pub fn checkpoint(checkpoint: SignedText) -> Vec<u8> {
 }
 
 impl EntryLine {
-    fn read(line: &[u8]) -> Option<Self> {
+    fn parse(line: &[u8]) -> Option<Self> {
         let rest = line.strip_suffix(END)?;
-        let (rest, hash) = last_hex(rest, HASH)?;
-        let (rest, prev_hash) = last_hex(rest, PREV_HASH)?;
-        let (rest, salt) = last_hex(rest, SALT)?;
+        let (rest, hash) = strip_hex_suffix(rest, HASH)?;
+        let (rest, prev_hash) = strip_hex_suffix(rest, PREV_HASH)?;
+        let (rest, salt) = strip_hex_suffix(rest, SALT)?;
         Some(Self { payload: [rest, b"}"].concat(), salt, prev_hash, hash })
     }
 }
 
 /// Splits `text` into the part before `name` and the hexadecimal bytes between `name` and the end.
-fn last_hex<'a, const N: usize>(text: &'a [u8], name: &[u8]) -> Option<(&'a [u8], [u8; N])> {
+fn strip_hex_suffix<'a, const N: usize>(text: &'a [u8], name: &[u8]) -> Option<(&'a [u8], [u8; N])> {
     let (rest, digits) = text.split_at_checked(text.len().checked_sub(2 * N)?)?;
     Some((rest.strip_suffix(name)?, hex::decode(std::str::from_utf8(digits).ok()?)?))
 }
 
 impl Line {
     /// Parses a line, without the newline.
-    pub fn read(line: &[u8]) -> Result<Self, NotALine> {
+    pub fn parse(line: &[u8]) -> Result<Self, InvalidLine> {
         let read = if line.starts_with(b"{\"anchor\":") {
             let read = serde_json::from_slice(line).ok();
-            read.and_then(|AnchorLine { anchor }: AnchorLine<SignedText>| anchor.signed(Statement::Anchor))
+            read.and_then(|AnchorLine { anchor }: AnchorLine<SignedText>| anchor.to_statement(Statement::Anchor))
                 .map(Self::Anchor)
         } else if line.starts_with(b"{\"checkpoint\":") {
             let read = serde_json::from_slice(line).ok();
             read.and_then(|CheckpointLine { checkpoint }: CheckpointLine<SignedText>| {
-                checkpoint.signed(Statement::Checkpoint)
+                checkpoint.to_statement(Statement::Checkpoint)
             })
             .map(Self::Checkpoint)
         } else if line.ends_with(b",\"redacted\":true}") {
             serde_json::from_slice(line).ok().map(Self::Redacted)
         } else {
-            EntryLine::read(line).map(Self::Entry)
+            EntryLine::parse(line).map(Self::Entry)
         };
-        let read = read.ok_or(NotALine)?;
+        let read = read.ok_or(InvalidLine)?;
         // Accept only the canonical form: another parser could read a different form differently.
-        if read.to_bytes() == line { Ok(read) } else { Err(NotALine) }
+        if read.to_bytes() == line { Ok(read) } else { Err(InvalidLine) }
     }
 
     fn to_bytes(&self) -> Vec<u8> {
@@ -197,8 +198,8 @@ impl Line {
                 let RedactedLine { id, seq, project_id, payload_hash, prev_hash, hash, .. } = redacted;
                 redacted_line(*id, *seq, project_id.unwrap_or(DEPLOYMENT), [payload_hash, prev_hash, hash])
             }
-            Self::Anchor(signed) => anchor(SignedText::of(signed)),
-            Self::Checkpoint(signed) => checkpoint(SignedText::of(signed)),
+            Self::Anchor(signed) => anchor(SignedText::from_statement(signed)),
+            Self::Checkpoint(signed) => checkpoint(SignedText::from_statement(signed)),
         }
     }
 }
@@ -234,7 +235,7 @@ pub struct SignedText {
 
 impl SignedText {
     /// Converts a signed end to its text form.
-    pub fn of(signed: &Signed) -> Self {
+    pub fn from_statement(signed: &SignedStatement) -> Self {
         Self {
             project_id: (signed.project_id != DEPLOYMENT).then_some(signed.project_id),
             seq: signed.seq,
@@ -246,8 +247,8 @@ impl SignedText {
     }
 
     /// Parses the text form. Returns `None` if the hexadecimal values are invalid.
-    pub fn signed(&self, statement: Statement) -> Option<Signed> {
-        Some(Signed {
+    pub fn to_statement(&self, statement: Statement) -> Option<SignedStatement> {
+        Some(SignedStatement {
             statement,
             project_id: self.project_id.unwrap_or(DEPLOYMENT),
             seq: self.seq,
@@ -282,7 +283,7 @@ mod tests {
 
     #[test]
     fn entry_line_contains_the_hashed_bytes() {
-        let Ok(Line::Entry(entry)) = Line::read(ENTRY.as_bytes()) else { panic!("not an entry") };
+        let Ok(Line::Entry(entry)) = Line::parse(ENTRY.as_bytes()) else { panic!("not an entry") };
         assert_eq!(entry.payload, br#"{"action":"key.created","user_agent":null}"#);
         assert_eq!((entry.salt[1], entry.prev_hash, entry.hash), (1, [0; 32], [0xab; 32]));
         assert_eq!(Line::Entry(entry).to_bytes(), ENTRY.as_bytes());
@@ -300,7 +301,7 @@ mod tests {
             r#"{"checkpoint":{}}"#.into(),
             r#"{"id":"aud_1","seq":1,"project_id":null,"redacted":true}"#.into(),
         ] {
-            assert_eq!(Line::read(line.as_bytes()).err(), Some(NotALine), "{line}");
+            assert_eq!(Line::parse(line.as_bytes()).err(), Some(InvalidLine), "{line}");
         }
     }
 }

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::{
     chain::{GENESIS, Hash, Salt, entry_hash, payload_hash},
-    checkpoint::{Signed, Signer, Statement},
-    model::{DEPLOYMENT, Draft, Outcome, Staged, Target, Words},
+    checkpoint::{SignedStatement, Signer, Statement},
+    model::{DEPLOYMENT, Draft, IndexedColumns, Outcome, StagedEntry, Target},
 };
 use crate::base::{
-    action::{Action, Told},
+    action::{Action, Recorded},
     clock::Timestamp,
     hex,
     id::{AuditId, ProjectId},
@@ -24,7 +24,7 @@ pub const CHECKPOINT_AGE: Duration = Duration::from_secs(60);
 
 /// End of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct ChainEnd {
     /// Number of the last entry.
     pub seq: i64,
     /// Hash of the last entry.
@@ -39,7 +39,7 @@ pub struct End {
     pub uncovered_since: Option<Timestamp>,
 }
 
-impl Default for End {
+impl Default for ChainEnd {
     fn default() -> Self {
         Self { seq: 0, hash: GENESIS, latest_by: 0, earliest_by: 0, uncovered: 0, uncovered_since: None }
     }
@@ -47,7 +47,7 @@ impl Default for End {
 
 /// Entry in its chain.
 #[derive(Clone, Debug)]
-pub struct Linked {
+pub struct LinkedEntry {
     /// Project of the chain.
     pub project_id: ProjectId,
     /// ID of the entry.
@@ -65,17 +65,17 @@ pub struct Linked {
     /// Hash of this entry.
     pub hash: Hash,
     /// Values that lists are filtered by.
-    pub words: Words,
+    pub columns: IndexedColumns,
     /// Action, if this version knows it.
     pub action: Option<Action>,
     /// Whether the entry is an event.
     pub is_event: bool,
 }
 
-impl Linked {
+impl LinkedEntry {
     /// Returns the entry that this one redacts, and its project.
     pub fn redacts(&self) -> Option<(ProjectId, AuditId)> {
-        let redacted = self.words.target_id.as_deref().filter(|_| self.action == Some(Action::AuditRedacted))?;
+        let redacted = self.columns.target_id.as_deref().filter(|_| self.action == Some(Action::AuditRedacted))?;
         Some((self.project_id, redacted.parse().ok().filter(|redacted| *redacted < self.id)?))
     }
 }
@@ -85,19 +85,19 @@ impl Linked {
 pub struct Linker<'a> {
     signer: &'a Signer,
     now: Timestamp,
-    ids: Ids,
+    ids: IdGenerator,
     /// Chain ends, as read from the database and advanced by this batch.
-    pub ends: HashMap<ProjectId, End>,
+    pub ends: HashMap<ProjectId, ChainEnd>,
     /// Linked entries, in the order of their IDs.
-    pub entries: Vec<Linked>,
+    pub entries: Vec<LinkedEntry>,
     /// New checkpoints, each with the ID of the entry that records it.
-    pub checkpoints: Vec<(AuditId, Signed)>,
+    pub checkpoints: Vec<(AuditId, SignedStatement)>,
 }
 
 impl<'a> Linker<'a> {
     /// Continues at `now` after the entry `last`. A chain that is not in `ends` begins at 1.
-    pub fn new(signer: &'a Signer, now: Timestamp, last: AuditId, ends: HashMap<ProjectId, End>) -> Self {
-        Self { signer, now, ids: Ids::after(last, now), ends, entries: Vec::new(), checkpoints: Vec::new() }
+    pub fn new(signer: &'a Signer, now: Timestamp, last: AuditId, ends: HashMap<ProjectId, ChainEnd>) -> Self {
+        Self { signer, now, ids: IdGenerator::after(last, now), ends, entries: Vec::new(), checkpoints: Vec::new() }
     }
 
     /// Last ID that was assigned.
@@ -107,7 +107,7 @@ impl<'a> Linker<'a> {
 
     /// Links an entry that was staged for a project.
     pub fn add(&mut self, project: ProjectId, staged: &str) {
-        self.link(project, Staged::read(staged, self.now));
+        self.link(project, StagedEntry::parse(staged, self.now));
         let now = self.now;
         let end = self.ends.entry(project).or_default();
         end.uncovered += 1;
@@ -118,9 +118,9 @@ impl<'a> Linker<'a> {
     }
 
     /// Creates the checkpoints that are due because of their age.
-    pub fn checkpoint_old(&mut self) {
+    pub fn checkpoint_due(&mut self) {
         let since = self.now.minus(CHECKPOINT_AGE);
-        let is_due = |end: &End| end.uncovered_since.is_some_and(|begun| begun <= since);
+        let is_due = |end: &ChainEnd| end.uncovered_since.is_some_and(|started| started <= since);
         let mut due: Vec<_> = self.ends.iter().filter(|(_, end)| is_due(end)).map(|(project, _)| *project).collect();
         // Sort, because the order of a hash map is random.
         due.sort_unstable();
@@ -144,12 +144,12 @@ impl<'a> Linker<'a> {
         };
         let target = (project != DEPLOYMENT).then(|| Target::new(project));
         let draft = Draft { target, ..Draft::by_system(Action::AuditCheckpoint, Outcome::Success, changes, self.now) };
-        let id = self.link(project, Staged::of(draft));
+        let id = self.link(project, StagedEntry::from_draft(draft));
         self.checkpoints.push((id, signed));
     }
 
-    fn link(&mut self, project: ProjectId, staged: Staged) -> AuditId {
-        let Staged { words, occurred_at, is_success, members: mut entry } = staged;
+    fn link(&mut self, project: ProjectId, staged: StagedEntry) -> AuditId {
+        let StagedEntry { columns, occurred_at, is_success, members: mut entry } = staged;
         let id = self.ids.next();
         let end = self.ends.entry(project).or_default();
         let seq = end.seq + 1;
@@ -161,14 +161,14 @@ impl<'a> Linker<'a> {
         let prev_hash = end.hash;
         let payload_hash = payload_hash(&salt, &payload);
         let hash = entry_hash(&prev_hash, project, seq, &payload_hash);
-        let later = self.ids.millis() - occurred_at.unix_millis();
+        let delay = self.ids.millis() - occurred_at.unix_millis();
         (end.seq, end.hash) = (seq, hash);
-        end.latest_by = end.latest_by.max(later);
-        end.earliest_by = end.earliest_by.max(-later);
-        let action: Option<Action> = words.action.parse().ok();
-        let is_event = is_success && action.is_some_and(|action| action.told() == Told::AsEvent);
+        end.latest_by = end.latest_by.max(delay);
+        end.earliest_by = end.earliest_by.max(-delay);
+        let action: Option<Action> = columns.action.parse().ok();
+        let is_event = is_success && action.is_some_and(|action| action.recorded() == Recorded::Event);
         let project_id = project;
-        self.entries.push(Linked {
+        self.entries.push(LinkedEntry {
             project_id,
             id,
             seq,
@@ -177,7 +177,7 @@ impl<'a> Linker<'a> {
             payload_hash,
             prev_hash,
             hash,
-            words,
+            columns,
             action,
             is_event,
         });
@@ -187,17 +187,17 @@ impl<'a> Linker<'a> {
 
 /// IDs in the format of UUIDv7 (RFC 9562 §5.7). Each ID is greater than the previous one, even if the clock is set back.
 #[derive(Debug)]
-struct Ids {
+struct IdGenerator {
     /// Last ID as one number: 48 bits of time and the 74 bits after them.
     last: u128,
     /// Lower bound of all IDs in this batch.
-    least: u128,
+    min: u128,
 }
 
 const RANDOM_BITS: u32 = 74;
 const LOW_BITS: u32 = 62;
 
-impl Ids {
+impl IdGenerator {
     fn after(last: AuditId, now: Timestamp) -> Self {
         let number = last.as_u128();
         let bits = |from: u32, count: u32| (number >> from) & ((1 << count) - 1);
@@ -205,11 +205,11 @@ impl Ids {
         let millis = u128::try_from(now.unix_millis()).unwrap_or(0);
         // Leave the upper half free for IDs that follow in the same millisecond.
         let random = rand::rng().random::<u128>() >> (128 - RANDOM_BITS + 1);
-        Self { last, least: millis << RANDOM_BITS | random }
+        Self { last, min: millis << RANDOM_BITS | random }
     }
 
     fn next(&mut self) -> AuditId {
-        self.last = (self.last + 1).max(self.least);
+        self.last = (self.last + 1).max(self.min);
         self.last()
     }
 
@@ -243,20 +243,20 @@ mod tests {
         Draft::by_system(Action::KeyCreated, Outcome::Success, Changes::new(), occurred_at).to_text()
     }
 
-    fn payload(entry: &Linked) -> Value {
+    fn payload(entry: &LinkedEntry) -> Value {
         serde_json::from_slice(&entry.payload).unwrap()
     }
 
     #[test]
     fn entries_are_linked_to_the_chain_of_their_project() {
         let signer = Signer::new(&ServerKey::generate());
-        let begun = End { seq: 41, hash: [9; 32], ..End::default() };
+        let begun = ChainEnd { seq: 41, hash: [9; 32], ..ChainEnd::default() };
         let mut linker = Linker::new(&signer, now(), AuditId::FIRST, [(PROJECT, begun)].into());
         for project in [PROJECT, DEPLOYMENT, PROJECT, DEPLOYMENT] {
             linker.add(project, &staged(now()));
         }
-        let places: Vec<_> = linker.entries.iter().map(|entry| (entry.project_id, entry.seq)).collect();
-        assert_eq!(places, [(PROJECT, 42), (DEPLOYMENT, 1), (PROJECT, 43), (DEPLOYMENT, 2)]);
+        let positions: Vec<_> = linker.entries.iter().map(|entry| (entry.project_id, entry.seq)).collect();
+        assert_eq!(positions, [(PROJECT, 42), (DEPLOYMENT, 1), (PROJECT, 43), (DEPLOYMENT, 2)]);
         assert!(linker.entries.is_sorted_by(|a, b| a.id < b.id));
         let [first, begun, second, _] = linker.entries.as_slice() else { panic!() };
         assert_eq!((first.prev_hash, begun.prev_hash, second.prev_hash), ([9; 32], GENESIS, first.hash));
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn ids_are_uuid_v7_and_increase_when_the_clock_is_set_back() {
-        let mut ids = Ids::after(AuditId::FIRST, now());
+        let mut ids = IdGenerator::after(AuditId::FIRST, now());
         let first = ids.next();
         let uuid = uuid::Uuid::from_u128(first.as_u128());
         assert_eq!((uuid.get_version_num(), uuid.get_variant()), (7, uuid::Variant::RFC4122));
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!((i64::try_from(seconds).unwrap(), nanos), (now().unix_seconds(), 0));
         let mut last = first;
         for clock in [now(), Timestamp::EARLIEST, now().plus(Duration::from_millis(1))] {
-            let mut ids = Ids::after(last, clock);
+            let mut ids = IdGenerator::after(last, clock);
             for _ in 0..100 {
                 let next = ids.next();
                 assert!(next > last);
@@ -290,7 +290,7 @@ mod tests {
         }
         // Carry from one part of the number to the next.
         let full = AuditId::from_u128(0x0123_4567_89ab_7fff_bfff_ffff_ffff_ffff);
-        let next = Ids::after(full, Timestamp::EARLIEST).next();
+        let next = IdGenerator::after(full, Timestamp::EARLIEST).next();
         assert_eq!(next.as_u128(), 0x0123_4567_89ac_7000_8000_0000_0000_0000);
     }
 
@@ -311,7 +311,7 @@ mod tests {
         (0..CHECKPOINT_ENTRIES).for_each(|_| linker.add(PROJECT, &staged(now())));
         let [(id, signed)] = linker.checkpoints.as_slice() else { panic!() };
         let [.., covered, entry] = linker.entries.as_slice() else { panic!() };
-        assert!(signed.is_genuine());
+        assert!(signed.has_valid_signature());
         assert_eq!((signed.seq, signed.hash, signed.project_id), (CHECKPOINT_ENTRIES, covered.hash, PROJECT));
         assert_eq!((entry.id, entry.seq, entry.is_event), (*id, CHECKPOINT_ENTRIES + 1, true));
         assert_eq!(payload(entry)["changes"]["hash"], hex::encode(&covered.hash));
@@ -319,13 +319,13 @@ mod tests {
         let ends = linker.ends;
         let later = now().plus(CHECKPOINT_AGE);
         let mut linker = Linker::new(&signer, later, AuditId::FIRST, ends);
-        linker.checkpoint_old();
+        linker.checkpoint_due();
         assert_eq!(linker.checkpoints.len(), 0);
         linker.add(PROJECT, &staged(later));
-        linker.checkpoint_old();
+        linker.checkpoint_due();
         assert_eq!(linker.checkpoints.len(), 0);
         let mut linker = Linker::new(&signer, later.plus(CHECKPOINT_AGE), AuditId::FIRST, linker.ends);
-        linker.checkpoint_old();
+        linker.checkpoint_due();
         assert_eq!(linker.checkpoints.len(), 1);
     }
 

@@ -19,7 +19,7 @@
 //! - [`model`] defines the content of an entry, [`chain`] the hashes that link entries, and [`checkpoint`] the signature
 //!   on the end of a chain.
 //! - [`link`] links entries without a database. [`sealer`] applies it in the database.
-//! - [`tally`] aggregates denied requests, so that a flood of them becomes a few entries. [`reads`] aggregates reads of
+//! - [`denial_counts`] aggregates denied requests, so that a flood of them becomes a few entries. [`read_counts`] aggregates reads of
 //!   the trail.
 //! - [`retention`] removes old entries. The sealer deletes the content of a redacted entry, together with the entry that
 //!   records the redaction.
@@ -32,20 +32,20 @@
 pub mod chain;
 pub mod checkpoint;
 pub mod csv;
+pub mod denial_counts;
 pub mod export;
-pub mod figures;
 pub mod handlers;
 pub mod line;
 pub mod link;
+pub mod metrics;
 pub mod model;
-pub mod reads;
+pub mod prune;
+pub mod read_counts;
 pub mod repo;
+pub mod report;
 pub mod retention;
 pub mod sealer;
 pub mod stream;
-pub mod tally;
 pub mod trail;
-pub mod trim;
-pub mod verdict;
 pub mod verify;
 pub mod view;

@@ -17,7 +17,7 @@ use crate::base::{
 };
 
 /// Nil project ID, which identifies the deployment's chain: entries that belong to no project.
-pub const DEPLOYMENT: ProjectId = ProjectId::NOTHING;
+pub const DEPLOYMENT: ProjectId = ProjectId::NIL;
 /// Action of a staged text that is not a valid entry and was not staged by this software.
 pub const UNREADABLE: Action = Action::AuditUnreadable;
 /// Maximum number of characters of a user agent that are kept.
@@ -25,7 +25,7 @@ const USER_AGENT_CHARS: usize = 256;
 /// Maximum number of characters of an invalid staged text that are kept.
 const UNREADABLE_CHARS: usize = 4096;
 /// Maximum length of an action, actor ID or target ID in bytes. Real ones are shorter; index rows are limited in size.
-const MAX_WORD: usize = 200;
+const MAX_COLUMN_BYTES: usize = 200;
 
 /// Type of actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -61,7 +61,7 @@ pub struct Actor {
 
 impl Actor {
     /// Actor of `request`.
-    pub fn of(request: &RequestContext) -> Self {
+    pub fn from_request(request: &RequestContext) -> Self {
         match (&request.origin, request.caller.get()) {
             (Origin::Operator(name), _) => Self { credential_id: None, id: name.clone(), kind: ActorType::Operator },
             (Origin::System, _) => Self::system(),
@@ -141,8 +141,8 @@ pub trait Audited: Serialize {}
 pub type Changes = Map<String, Value>;
 
 /// Public members of `thing`.
-pub fn members(thing: &impl Audited) -> Changes {
-    match serde_json::to_value(thing) {
+pub fn members(object: &impl Audited) -> Changes {
+    match serde_json::to_value(object) {
         Ok(Value::Object(members)) => members,
         // Unreachable: every implementation serializes to an object of plain members.
         _ => Changes::new(),
@@ -200,12 +200,12 @@ impl Draft {
 pub fn user_agent(request: &RequestContext) -> Option<String> {
     let text = request.user_agent.as_deref()?;
     let plain: String = text.chars().filter(|character| !character.is_control()).collect();
-    Some(Secret::strike(&plain).chars().take(USER_AGENT_CHARS).collect())
+    Some(Secret::redact(&plain).chars().take(USER_AGENT_CHARS).collect())
 }
 
 /// Values of an entry that lists are filtered by. They are also stored as columns, which must be equal to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Words {
+pub struct IndexedColumns {
     /// Action, by its current name. A sealed entry may contain a former name.
     pub action: String,
     /// ID of the actor, if known.
@@ -214,10 +214,10 @@ pub struct Words {
     pub target_id: Option<String>,
 }
 
-impl Words {
+impl IndexedColumns {
     /// Values of an entry.
-    pub fn of(entry: &Map<String, Value>) -> Self {
-        let id = |of: &str| entry.get(of).and_then(|thing| thing.get("id")?.as_str()).map(str::to_owned);
+    pub fn from_entry(entry: &Map<String, Value>) -> Self {
+        let id = |name: &str| entry.get(name).and_then(|object| object.get("id")?.as_str()).map(str::to_owned);
         let action =
             entry.get("action").and_then(Value::as_str).map(Action::current_name).unwrap_or_default().to_owned();
         Self { action, actor_id: id("actor"), target_id: id("target") }
@@ -226,9 +226,9 @@ impl Words {
 
 /// Parsed staged entry: the values that the sealer needs, and all members.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedEntry {
     /// Values that lists are filtered by. The action is unknown to this version if a newer one staged the entry.
-    pub words: Words,
+    pub columns: IndexedColumns,
     /// Time of the action.
     pub occurred_at: Timestamp,
     /// Whether the action succeeded.
@@ -237,11 +237,11 @@ pub struct Staged {
     pub members: Map<String, Value>,
 }
 
-impl Staged {
+impl StagedEntry {
     /// Parses a staged text. An invalid text, which only somebody with the database's password can have staged, is
     /// replaced by an entry that contains it. Sealing continues, and the trail shows the manipulation.
-    pub fn read(text: &str, now: Timestamp) -> Self {
-        Self::understand(text).unwrap_or_else(|| {
+    pub fn parse(text: &str, now: Timestamp) -> Self {
+        Self::try_parse(text).unwrap_or_else(|| {
             tracing::error!(
                 target: "cloudapi::audit",
                 "invalid entry, not staged by this server, found for the audit trail; sealed as audit.unreadable"
@@ -250,41 +250,42 @@ impl Staged {
         })
     }
 
-    fn understand(text: &str) -> Option<Self> {
+    fn try_parse(text: &str) -> Option<Self> {
         let Value::Object(members) = serde_json::from_str(text).ok()? else { return None };
-        let word = |value: &Value| value.as_str().filter(|word| word.len() <= MAX_WORD).map(str::to_owned);
-        let is_named = |name: &str| match members.get(name)? {
+        let column_text =
+            |value: &Value| value.as_str().filter(|text| text.len() <= MAX_COLUMN_BYTES).map(str::to_owned);
+        let has_valid_id = |name: &str| match members.get(name)? {
             Value::Null => Some(()),
-            Value::Object(thing) => match thing.get("id")? {
+            Value::Object(object) => match object.get("id")? {
                 Value::Null => Some(()),
-                id => word(id).map(drop),
+                id => column_text(id).map(drop),
             },
             _ => None,
         };
-        is_named("actor")?;
-        is_named("target")?;
-        word(members.get("action")?)?;
+        has_valid_id("actor")?;
+        has_valid_id("target")?;
+        column_text(members.get("action")?)?;
         let occurred_at = Timestamp::parse(members.get("occurred_at")?.as_str()?)?;
         let is_success = members.get("outcome")?.as_str()? == "success";
         // The PostgreSQL type `text` cannot contain NUL.
         let has_nul = members.iter().any(|(name, value)| name.contains('\0') || has_nul(value));
-        (!has_nul).then_some(Self { words: Words::of(&members), occurred_at, is_success, members })
+        (!has_nul).then_some(Self { columns: IndexedColumns::from_entry(&members), occurred_at, is_success, members })
     }
 
     fn unreadable(text: &str, now: Timestamp) -> Self {
-        let kept: String = text.chars().take(UNREADABLE_CHARS).collect();
-        let changes = [("staged".to_owned(), Value::String(kept))].into_iter().collect();
-        Self::of(Draft::by_system(UNREADABLE, Outcome::Failed, changes, now))
+        let excerpt: String = text.chars().take(UNREADABLE_CHARS).collect();
+        let changes = [("staged".to_owned(), Value::String(excerpt))].into_iter().collect();
+        Self::from_draft(Draft::by_system(UNREADABLE, Outcome::Failed, changes, now))
     }
 
     /// Entry that the sealer itself adds to the trail.
-    pub fn of(draft: Draft) -> Self {
+    pub fn from_draft(draft: Draft) -> Self {
         let (occurred_at, is_success) = (draft.occurred_at, draft.outcome == Outcome::Success);
         let members = match serde_json::to_value(draft) {
             Ok(Value::Object(members)) => members,
             _ => Map::new(),
         };
-        Self { words: Words::of(&members), occurred_at, is_success, members }
+        Self { columns: IndexedColumns::from_entry(&members), occurred_at, is_success, members }
     }
 }
 
@@ -343,10 +344,10 @@ mod tests {
 
     #[test]
     fn user_agent_is_kept_without_control_characters_and_secrets() {
-        let said = |text: &str| user_agent(&RequestContext::new(None, Some(text.into())));
+        let sanitized = |text: &str| user_agent(&RequestContext::new(None, Some(text.into())));
         let secret = Secret::generate(SecretKind::Token);
-        assert_eq!(said(&format!("curl/8\t{}x", secret.expose())).as_deref(), Some("curl/8x"));
-        assert_eq!(said(&"é".repeat(300)).map(|text| text.chars().count()), Some(256));
+        assert_eq!(sanitized(&format!("curl/8\t{}x", secret.expose())).as_deref(), Some("curl/8x"));
+        assert_eq!(sanitized(&"é".repeat(300)).map(|text| text.chars().count()), Some(256));
         assert_eq!(user_agent(&RequestContext::new(None, None)), None);
     }
 
@@ -359,23 +360,23 @@ mod tests {
             text,
             r#"{"action":"key.created","actor":{"credential_id":null,"id":null,"type":"system"},"changes":{"a":null,"b":{"a":"é\u001f\"","z":1}},"occurred_at":"2026-03-01T00:00:00.000Z","outcome":"success","request_id":null,"source_ip":null,"target":null,"traceparent":null,"user_agent":null}"#
         );
-        assert_eq!(Value::Object(Staged::read(&text, now).members).to_string(), text);
+        assert_eq!(Value::Object(StagedEntry::parse(&text, now).members).to_string(), text);
     }
 
     #[test]
     fn invalid_staged_text_becomes_an_unreadable_entry() {
         let now = Timestamp::parse("2026-03-01T00:00:00Z").unwrap();
         let long = format!(r#"{{"action":"{}"}}"#, "x".repeat(300));
-        let sound = Draft::by_system(Action::KeyCreated, Outcome::Success, Changes::new(), now).to_text();
-        let nul = sound.replace("{}", r#"{"a":["\u0000"]}"#);
+        let valid = Draft::by_system(Action::KeyCreated, Outcome::Success, Changes::new(), now).to_text();
+        let nul = valid.replace("{}", r#"{"a":["\u0000"]}"#);
         for text in ["", "nonsense", "[]", "{}", &long, &nul, r#"{"a":1e999}"#, &"[".repeat(10_000)] {
-            let staged = Staged::read(text, now);
-            let kept: String = text.chars().take(UNREADABLE_CHARS).collect();
-            assert_eq!((staged.words.action.as_str(), staged.is_success), ("audit.unreadable", false));
-            assert_eq!(staged.members["changes"]["staged"], kept);
+            let staged = StagedEntry::parse(text, now);
+            let excerpt: String = text.chars().take(UNREADABLE_CHARS).collect();
+            assert_eq!((staged.columns.action.as_str(), staged.is_success), ("audit.unreadable", false));
+            assert_eq!(staged.members["changes"]["staged"], excerpt);
         }
         // An action of a newer version is sealed as it is.
-        let newer = sound.replace("key.created", "key.admired");
-        assert_eq!(Staged::read(&newer, now).words.action, "key.admired");
+        let newer = valid.replace("key.created", "key.admired");
+        assert_eq!(StagedEntry::parse(&newer, now).columns.action, "key.admired");
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use sqlx::PgConnection;
 
 use super::{
-    checkpoint::Signed,
-    link::{End, Linked},
+    checkpoint::SignedStatement,
+    link::{ChainEnd, LinkedEntry},
     model::Draft,
 };
 use crate::base::{
@@ -16,7 +16,7 @@ use crate::base::{
 };
 
 /// Advisory lock of the sealer. No other lock of the server has this number: idempotency locks are hashes.
-const SEALING: i64 = 0x636c_6f75_6441_7564;
+const SEALER_LOCK: i64 = 0x636c_6f75_6441_7564;
 
 /// Stages entries that do not belong to a write.
 pub async fn stage(db: &mut PgConnection, drafts: &[(ProjectId, Draft)]) -> sqlx::Result<()> {
@@ -33,7 +33,7 @@ pub async fn stage(db: &mut PgConnection, drafts: &[(ProjectId, Draft)]) -> sqlx
 /// Position in the staged entries before which all entries are sealed: a transaction, and an index among the entries that
 /// it staged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mark {
+pub(super) struct StagedPosition {
     /// Transaction ID.
     pub xact: u64,
     /// Index in the transaction, from 1.
@@ -42,9 +42,9 @@ pub(super) struct Mark {
 
 /// State of the staged entries.
 #[derive(Debug, sqlx::FromRow)]
-pub(super) struct Look {
+pub(super) struct SealerStatus {
     low_water: String,
-    /// Number of staged entries, counted up to `most`.
+    /// Number of staged entries, counted up to `limit`.
     pub staged: i64,
     /// Last sealed entry.
     pub last_id: AuditId,
@@ -52,22 +52,27 @@ pub(super) struct Look {
     pub is_due: bool,
 }
 
-impl Look {
+impl SealerStatus {
     /// Position before which all transactions have ended.
-    pub(super) fn low_water(&self) -> Result<Mark> {
-        Ok(Mark { xact: self.low_water.parse().map_err(Error::internal)?, position: 0 })
+    pub(super) fn low_water(&self) -> Result<StagedPosition> {
+        Ok(StagedPosition { xact: self.low_water.parse().map_err(Error::internal)?, position: 0 })
     }
 }
 
-impl Taken {
+impl StagedRow {
     /// Position at which the entry was staged.
-    pub(super) fn mark(&self) -> Result<Mark> {
-        Ok(Mark { xact: self.xact.parse().map_err(Error::internal)?, position: self.position })
+    pub(super) fn staged_position(&self) -> Result<StagedPosition> {
+        Ok(StagedPosition { xact: self.xact.parse().map_err(Error::internal)?, position: self.position })
     }
 }
 
-/// Checks, without a lock, whether there is anything to seal after `mark`.
-pub(super) async fn look(db: &mut PgConnection, mark: Mark, most: i64, due_since: Timestamp) -> sqlx::Result<Look> {
+/// Checks, without a lock, whether there is anything to seal after `last`.
+pub(super) async fn sealer_status(
+    db: &mut PgConnection,
+    last: StagedPosition,
+    limit: i64,
+    due_since: Timestamp,
+) -> sqlx::Result<SealerStatus> {
     sqlx::query_as(
         "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS low_water,
                 (SELECT count(*)
@@ -75,9 +80,9 @@ pub(super) async fn look(db: &mut PgConnection, mark: Mark, most: i64, due_since
                 (SELECT last_id FROM audit_sealer) AS last_id,
                 EXISTS (SELECT FROM audit_chains WHERE uncovered_since <= $4) AS is_due",
     )
-    .bind(mark.xact.to_string())
-    .bind(mark.position)
-    .bind(most)
+    .bind(last.xact.to_string())
+    .bind(last.position)
+    .bind(limit)
     .bind(due_since)
     .fetch_one(db)
     .await
@@ -85,10 +90,10 @@ pub(super) async fn look(db: &mut PgConnection, mark: Mark, most: i64, due_since
 
 /// Acquires the sealer lock until the transaction ends and returns the last assigned ID. Returns `None` if another server
 /// holds the lock.
-pub(super) async fn take_turn(db: &mut PgConnection) -> sqlx::Result<Option<AuditId>> {
-    let is_ours: bool =
-        sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(SEALING).fetch_one(&mut *db).await?;
-    if !is_ours {
+pub(super) async fn try_lock_sealer(db: &mut PgConnection) -> sqlx::Result<Option<AuditId>> {
+    let is_locked: bool =
+        sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(SEALER_LOCK).fetch_one(&mut *db).await?;
+    if !is_locked {
         return Ok(None);
     }
     // A separate statement, so that its snapshot includes commits of the previous lock holder.
@@ -97,7 +102,7 @@ pub(super) async fn take_turn(db: &mut PgConnection) -> sqlx::Result<Option<Audi
 
 /// Staged entry.
 #[derive(Debug, sqlx::FromRow)]
-pub(super) struct Taken {
+pub(super) struct StagedRow {
     xact: String,
     position: i64,
     /// Project of the entry.
@@ -106,8 +111,12 @@ pub(super) struct Taken {
     pub entry: String,
 }
 
-/// Removes and returns up to `most` entries staged after `mark`, oldest first.
-pub(super) async fn take(db: &mut PgConnection, mark: Mark, most: i64) -> sqlx::Result<Vec<Taken>> {
+/// Removes and returns up to `limit` entries staged after `last`, oldest first.
+pub(super) async fn take_staged(
+    db: &mut PgConnection,
+    last: StagedPosition,
+    limit: i64,
+) -> sqlx::Result<Vec<StagedRow>> {
     // Ordered by transaction ID, which preserves causality: a transaction that began after another had ended has a higher
     // ID.
     sqlx::query_as(
@@ -119,15 +128,15 @@ pub(super) async fn take(db: &mut PgConnection, mark: Mark, most: i64) -> sqlx::
          )
          SELECT xact::text AS xact, position, project_id, entry FROM taken ORDER BY taken.xact, position",
     )
-    .bind(mark.xact.to_string())
-    .bind(mark.position)
-    .bind(most)
+    .bind(last.xact.to_string())
+    .bind(last.position)
+    .bind(limit)
     .fetch_all(db)
     .await
 }
 
 #[derive(sqlx::FromRow)]
-struct EndRow {
+struct ChainEndRow {
     project_id: ProjectId,
     seq: i64,
     hash: [u8; 32],
@@ -139,13 +148,13 @@ struct EndRow {
 
 /// Reads the ends of the chains of these projects, and of chains for which a checkpoint is due. Chains without entries
 /// are omitted.
-pub(super) async fn ends(
+pub(super) async fn chain_ends(
     db: &mut PgConnection,
     projects: &[ProjectId],
     due_since: Timestamp,
-    most_due: i64,
-) -> sqlx::Result<HashMap<ProjectId, End>> {
-    let rows: Vec<EndRow> = sqlx::query_as(
+    max_due: i64,
+) -> sqlx::Result<HashMap<ProjectId, ChainEnd>> {
+    let rows: Vec<ChainEndRow> = sqlx::query_as(
         "SELECT project_id, seq, hash, latest_by, earliest_by, uncovered, uncovered_since
          FROM audit_chains WHERE project_id = ANY($1)
          UNION
@@ -154,21 +163,21 @@ pub(super) async fn ends(
     )
     .bind(projects)
     .bind(due_since)
-    .bind(most_due)
+    .bind(max_due)
     .fetch_all(db)
     .await?;
-    let end = |row: EndRow| {
-        let EndRow { project_id, seq, hash, latest_by, earliest_by, uncovered, uncovered_since } = row;
-        (project_id, End { seq, hash, latest_by, earliest_by, uncovered, uncovered_since })
+    let end = |row: ChainEndRow| {
+        let ChainEndRow { project_id, seq, hash, latest_by, earliest_by, uncovered, uncovered_since } = row;
+        (project_id, ChainEnd { seq, hash, latest_by, earliest_by, uncovered, uncovered_since })
     };
     Ok(rows.into_iter().map(end).collect())
 }
 
 /// Inserts sealed entries.
-pub(super) async fn insert(db: &mut PgConnection, entries: &[Linked]) -> sqlx::Result<()> {
+pub(super) async fn insert(db: &mut PgConnection, entries: &[LinkedEntry]) -> sqlx::Result<()> {
     macro_rules! column {
-        ($of:expr) => {
-            entries.iter().map($of).collect::<Vec<_>>()
+        ($field:expr) => {
+            entries.iter().map($field).collect::<Vec<_>>()
         };
     }
     sqlx::query(
@@ -188,9 +197,9 @@ pub(super) async fn insert(db: &mut PgConnection, entries: &[Linked]) -> sqlx::R
     .bind(column!(|entry| entry.payload_hash.as_slice()))
     .bind(column!(|entry| entry.prev_hash.as_slice()))
     .bind(column!(|entry| entry.hash.as_slice()))
-    .bind(column!(|entry| entry.words.action.as_str()))
-    .bind(column!(|entry| entry.words.actor_id.as_deref()))
-    .bind(column!(|entry| entry.words.target_id.as_deref()))
+    .bind(column!(|entry| entry.columns.action.as_str()))
+    .bind(column!(|entry| entry.columns.actor_id.as_deref()))
+    .bind(column!(|entry| entry.columns.target_id.as_deref()))
     .bind(column!(|entry| entry.is_event))
     .execute(db)
     .await
@@ -215,12 +224,12 @@ pub(super) async fn redact(db: &mut PgConnection, entries: &[(ProjectId, AuditId
 }
 
 /// Updates the ends of chains.
-pub(super) async fn set_ends(db: &mut PgConnection, ends: &HashMap<ProjectId, End>) -> sqlx::Result<()> {
+pub(super) async fn upsert_chain_ends(db: &mut PgConnection, ends: &HashMap<ProjectId, ChainEnd>) -> sqlx::Result<()> {
     let mut ends: Vec<_> = ends.iter().collect();
     ends.sort_unstable_by_key(|(project, _)| **project);
     macro_rules! column {
-        ($of:expr) => {
-            ends.iter().map(|(_, end)| $of(end)).collect::<Vec<_>>()
+        ($field:expr) => {
+            ends.iter().map(|(_, end)| $field(end)).collect::<Vec<_>>()
         };
     }
     sqlx::query(
@@ -234,22 +243,25 @@ pub(super) async fn set_ends(db: &mut PgConnection, ends: &HashMap<ProjectId, En
              uncovered_since = excluded.uncovered_since",
     )
     .bind(ends.iter().map(|(project, _)| **project).collect::<Vec<_>>())
-    .bind(column!(|end: &End| end.seq))
-    .bind(column!(|end: &End| end.hash.to_vec()))
-    .bind(column!(|end: &End| end.latest_by))
-    .bind(column!(|end: &End| end.earliest_by))
-    .bind(column!(|end: &End| end.uncovered))
-    .bind(column!(|end: &End| end.uncovered_since))
+    .bind(column!(|end: &ChainEnd| end.seq))
+    .bind(column!(|end: &ChainEnd| end.hash.to_vec()))
+    .bind(column!(|end: &ChainEnd| end.latest_by))
+    .bind(column!(|end: &ChainEnd| end.earliest_by))
+    .bind(column!(|end: &ChainEnd| end.uncovered))
+    .bind(column!(|end: &ChainEnd| end.uncovered_since))
     .execute(db)
     .await
     .map(drop)
 }
 
 /// Inserts checkpoints, each with the ID of the entry that records it.
-pub(super) async fn insert_checkpoints(db: &mut PgConnection, made: &[(AuditId, Signed)]) -> sqlx::Result<()> {
+pub(super) async fn insert_checkpoints(
+    db: &mut PgConnection,
+    checkpoints: &[(AuditId, SignedStatement)],
+) -> sqlx::Result<()> {
     macro_rules! column {
-        ($of:expr) => {
-            made.iter().map(|(_, signed)| $of(signed)).collect::<Vec<_>>()
+        ($field:expr) => {
+            checkpoints.iter().map(|(_, signed)| $field(signed)).collect::<Vec<_>>()
         };
     }
     sqlx::query(
@@ -258,13 +270,13 @@ pub(super) async fn insert_checkpoints(db: &mut PgConnection, made: &[(AuditId, 
          FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::bytea[], $7::bytea[])
               AS n (project_id, id, seq, hash, made_at, public_key, signature)",
     )
-    .bind(column!(|signed: &Signed| signed.project_id))
-    .bind(made.iter().map(|(id, _)| *id).collect::<Vec<_>>())
-    .bind(column!(|signed: &Signed| signed.seq))
-    .bind(column!(|signed: &Signed| signed.hash.to_vec()))
-    .bind(column!(|signed: &Signed| signed.made_at))
-    .bind(column!(|signed: &Signed| signed.public_key.to_vec()))
-    .bind(column!(|signed: &Signed| signed.signature.to_vec()))
+    .bind(column!(|signed: &SignedStatement| signed.project_id))
+    .bind(checkpoints.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+    .bind(column!(|signed: &SignedStatement| signed.seq))
+    .bind(column!(|signed: &SignedStatement| signed.hash.to_vec()))
+    .bind(column!(|signed: &SignedStatement| signed.made_at))
+    .bind(column!(|signed: &SignedStatement| signed.public_key.to_vec()))
+    .bind(column!(|signed: &SignedStatement| signed.signature.to_vec()))
     .execute(db)
     .await
     .map(drop)
@@ -272,7 +284,7 @@ pub(super) async fn insert_checkpoints(db: &mut PgConnection, made: &[(AuditId, 
 
 /// Records the last assigned ID, unless another server has assigned one since `before`; returns whether it succeeded. The
 /// sealer lock already prevents this. The check ensures that a chain does not fork even if the lock fails.
-pub(super) async fn set_last(db: &mut PgConnection, before: AuditId, last: AuditId) -> sqlx::Result<bool> {
+pub(super) async fn set_last_id(db: &mut PgConnection, before: AuditId, last: AuditId) -> sqlx::Result<bool> {
     sqlx::query("UPDATE audit_sealer SET last_id = $2 WHERE last_id = $1")
         .bind(before)
         .bind(last)

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{
     checkpoint::{Signer, Statement},
     model::{Draft, Outcome},
-    trim::{self, Batch},
+    prune::{self, Batch},
 };
 use crate::{
     base::{
@@ -20,16 +20,16 @@ use crate::{
         id::AuditId,
         period::Period,
     },
-    db::{Connections, Pool},
+    db::{ConnectionSource, Pool},
     usage,
 };
 
 /// Interval between checks for a month that has expired.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Deadline for one run.
-const LONGEST: Duration = Duration::from_secs(300);
+const RUN_TIMEOUT: Duration = Duration::from_secs(300);
 /// Number of entries removed in one batch.
-const BATCH: i64 = 5_000;
+const BATCH_SIZE: i64 = 5_000;
 /// Maximum difference between this server's clock and the database's at which entries are removed.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
@@ -39,10 +39,10 @@ pub async fn run(db: Pool, clock: Clock, signer: Arc<Signer>, months: u32, heart
     while heartbeat.pause(INTERVAL).await {
         // The deadline covers responses that are lost in the network. A batch that is interrupted is removed completely
         // or not at all.
-        match timeout(LONGEST, retention.trim(&db, clock.now())).await {
+        match timeout(RUN_TIMEOUT, retention.apply(&db, clock.now())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                db.note(&error);
+                db.handle_error(&error);
                 tracing::warn!(%error, "removal of old audit entries failed; retrying in a minute");
             }
             Err(_) => tracing::warn!("removal of old audit entries timed out; continuing in a minute"),
@@ -56,30 +56,30 @@ pub struct Retention {
     signer: Arc<Signer>,
     months: u32,
     /// First month that is kept, once all earlier months are known to be removed.
-    done: Option<Period>,
+    completed: Option<Period>,
     /// This server's own clock, which is compared with the database's.
-    pub machine: Clock,
+    pub system_clock: Clock,
 }
 
 impl Retention {
     /// Keeps `months` whole months before the current one.
     pub fn new(signer: Arc<Signer>, months: u32) -> Self {
-        Self { signer, months, done: None, machine: Clock::system() }
+        Self { signer, months, completed: None, system_clock: Clock::system() }
     }
 
     /// Removes entries that are expired at `now`.
-    pub async fn trim(&mut self, db: &impl Connections, now: Timestamp) -> Result<()> {
-        let mut kept = Period::of(now.date());
+    pub async fn apply(&mut self, db: &impl ConnectionSource, now: Timestamp) -> Result<()> {
+        let mut oldest_kept = Period::of(now.date());
         for _ in 0..self.months {
-            kept = kept.previous();
+            oldest_kept = oldest_kept.previous();
         }
-        if self.done == Some(kept) {
+        if self.completed == Some(oldest_kept) {
             return Ok(());
         }
         let mut db = db.connection().await?;
         // A server whose clock is a year ahead must not remove entries that are within the retention period.
-        let (theirs, ours) = (usage::repo::database_now(&mut db).await?, self.machine.now());
-        let difference = theirs.until(ours).max(ours.until(theirs));
+        let (database_time, system_time) = (usage::repo::database_now(&mut db).await?, self.system_clock.now());
+        let difference = database_time.until(system_time).max(system_time.until(database_time));
         if difference > CLOCK_TOLERANCE {
             tracing::error!(
                 seconds = difference.as_secs(),
@@ -87,25 +87,25 @@ impl Retention {
             );
             return Ok(());
         }
-        let before = first_id(kept.first());
-        for chain in trim::due(&mut db, before).await? {
+        let before = first_id(oldest_kept.first());
+        for chain in prune::due_chains(&mut db, before).await? {
             let mut removed = 0;
-            while let Some(batch) = trim::batch(&mut db, chain, before, BATCH).await? {
+            while let Some(batch) = prune::next_batch(&mut db, chain, before, BATCH_SIZE).await? {
                 let seq = batch.seq;
                 removed += seq - batch.removed_up_to;
                 let hash = batch.hash.as_slice().try_into().map_err(Error::internal)?;
                 let anchor = self.signer.sign(Statement::Anchor, chain, seq, hash, now);
-                trim::remove(&mut db, &batch, &anchor, &told(&batch, now)).await?;
+                prune::delete_batch(&mut db, &batch, &anchor, &retention_entry(&batch, now)).await?;
             }
-            tracing::info!(project_id = %chain, removed, %kept, "old audit entries removed");
+            tracing::info!(project_id = %chain, removed, kept = %oldest_kept, "old audit entries removed");
         }
-        self.done = Some(kept);
+        self.completed = Some(oldest_kept);
         Ok(())
     }
 }
 
 /// Entry that records the removal of a batch.
-fn told(batch: &Batch, now: Timestamp) -> Draft {
+fn retention_entry(batch: &Batch, now: Timestamp) -> Draft {
     let changes = [("from_seq".to_owned(), (batch.removed_up_to + 1).into()), ("to_seq".to_owned(), batch.seq.into())];
     Draft::by_system(Action::AuditRetentionApplied, Outcome::Success, changes.into_iter().collect(), now)
 }

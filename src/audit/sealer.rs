@@ -9,11 +9,11 @@ use std::{
 use sqlx::{Connection, PgConnection, PgPool};
 
 use super::{
-    checkpoint::{Signed, Signer},
-    figures::Figures,
-    link::{CHECKPOINT_AGE, Linked, Linker},
+    checkpoint::{SignedStatement, Signer},
+    link::{CHECKPOINT_AGE, LinkedEntry, Linker},
+    metrics::SealerMetrics,
     model::DEPLOYMENT,
-    repo::{self, Mark},
+    repo::{self, StagedPosition},
 };
 use crate::{
     base::{
@@ -33,23 +33,23 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// Polling interval. A NOTIFY per staged entry would serialize the commits of all writes.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Number of entries sealed in one transaction.
-const BATCH: usize = 2000;
+const BATCH_SIZE: usize = 2000;
 /// Number of overdue checkpoints created in one transaction.
-const DUE_AT_ONCE: usize = 500;
+const MAX_DUE_CHAINS: usize = 500;
 /// Limit up to which staged entries are counted for the metrics.
-const COUNTED: i64 = 10_000;
+const MAX_COUNTED: i64 = 10_000;
 /// Deadline for one poll and batch. A response that is lost in the network must not block later batches.
-const LONGEST: Duration = Duration::from_secs(15);
+const SEAL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Result of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SealOutcome {
     /// All visible entries are sealed.
     Done,
     /// More entries are waiting.
     More,
     /// Another server holds the sealer lock.
-    NotOurTurn,
+    LockedByOther,
 }
 
 /// Sealer of one server.
@@ -59,24 +59,24 @@ pub struct Sealer {
     db: Pool,
     clock: Clock,
     signer: Arc<Signer>,
-    figures: Arc<Figures>,
+    metrics: Arc<SealerMetrics>,
     /// Position before which everything is sealed. Later scans start here and skip the dead rows before it.
-    mark: Mark,
+    sealed_up_to: StagedPosition,
 }
 
 impl Sealer {
     /// Creates a sealer for the database of `db`.
-    pub fn new(db: &PgPool, clock: Clock, signer: Arc<Signer>, figures: Arc<Figures>) -> Self {
-        Self { db: pool_of_one(db), clock, signer, figures, mark: Mark::default() }
+    pub fn new(db: &PgPool, clock: Clock, signer: Arc<Signer>, metrics: Arc<SealerMetrics>) -> Self {
+        Self { db: pool_of_one(db), clock, signer, metrics, sealed_up_to: StagedPosition::default() }
     }
 
     /// Seals entries from the time the server is open until it is stopped, then seals the remaining ones.
     pub async fn run(mut self, lifecycle: Arc<Lifecycle>, heartbeat: Heartbeat) {
         let stop = heartbeat.stop();
-        let mut is_well = true;
+        let mut is_healthy = true;
         loop {
             // Before that, the tables may not exist.
-            if !lifecycle.is_open() && heartbeat.pause(INTERVAL).await {
+            if !lifecycle.has_started() && heartbeat.pause(INTERVAL).await {
                 continue;
             }
             heartbeat.progress();
@@ -84,10 +84,10 @@ impl Sealer {
             let is_last = stop.is_cancelled();
             match self.seal().await {
                 Ok(outcome) => {
-                    if !std::mem::replace(&mut is_well, true) {
+                    if !std::mem::replace(&mut is_healthy, true) {
                         tracing::info!("audit sealing resumed");
                     }
-                    if outcome == Outcome::More {
+                    if outcome == SealOutcome::More {
                         continue;
                     }
                     // Entries that another server is sealing need not be waited for.
@@ -96,9 +96,9 @@ impl Sealer {
                     }
                 }
                 Err(error) => {
-                    self.db.note(&error);
-                    self.figures.look(None);
-                    if std::mem::replace(&mut is_well, false) {
+                    self.db.handle_error(&error);
+                    self.metrics.set_staged(None);
+                    if std::mem::replace(&mut is_healthy, false) {
                         tracing::warn!(%error, "audit sealing failed; entries wait in the database and are retried");
                     }
                     if is_last {
@@ -112,8 +112,8 @@ impl Sealer {
     }
 
     /// Seals one batch, if any entries are staged.
-    pub async fn seal(&mut self) -> Result<Outcome> {
-        match tokio::time::timeout(LONGEST, self.try_to_seal()).await {
+    pub async fn seal(&mut self) -> Result<SealOutcome> {
+        match tokio::time::timeout(SEAL_TIMEOUT, self.seal_batch()).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 // The state of the old connection is unknown: a response may still arrive on it.
@@ -123,30 +123,31 @@ impl Sealer {
         }
     }
 
-    async fn try_to_seal(&mut self) -> Result<Outcome> {
+    async fn seal_batch(&mut self) -> Result<SealOutcome> {
         let now = self.clock.now();
         let due_since = now.minus(CHECKPOINT_AGE);
         let mut db = self.db.acquire().await?;
-        let look = repo::look(&mut db, self.mark, COUNTED, due_since).await?;
-        self.figures.look(u64::try_from(look.staged).ok());
-        self.figures.reached(look.last_id);
-        if look.staged == 0 && !look.is_due {
-            self.mark = look.low_water()?;
-            return Ok(Outcome::Done);
+        let status = repo::sealer_status(&mut db, self.sealed_up_to, MAX_COUNTED, due_since).await?;
+        self.metrics.set_staged(u64::try_from(status.staged).ok());
+        self.metrics.set_last_sealed(status.last_id);
+        if status.staged == 0 && !status.is_due {
+            self.sealed_up_to = status.low_water()?;
+            return Ok(SealOutcome::Done);
         }
         let mut transaction = db.begin_with(BEGIN).await?;
-        let Some(last) = repo::take_turn(&mut transaction).await? else { return Ok(Outcome::NotOurTurn) };
-        let taken = repo::take(&mut transaction, self.mark, BATCH.try_into().unwrap_or(i64::MAX)).await?;
-        let projects: BTreeSet<_> = taken.iter().map(|taken| taken.project_id).collect();
+        let Some(last) = repo::try_lock_sealer(&mut transaction).await? else { return Ok(SealOutcome::LockedByOther) };
+        let staged =
+            repo::take_staged(&mut transaction, self.sealed_up_to, BATCH_SIZE.try_into().unwrap_or(i64::MAX)).await?;
+        let projects: BTreeSet<_> = staged.iter().map(|row| row.project_id).collect();
         let projects: Vec<_> = projects.into_iter().collect();
-        let most_due = i64::try_from(DUE_AT_ONCE).unwrap_or(i64::MAX);
-        let ends = repo::ends(&mut transaction, &projects, due_since, most_due).await?;
+        let max_due = i64::try_from(MAX_DUE_CHAINS).unwrap_or(i64::MAX);
+        let ends = repo::chain_ends(&mut transaction, &projects, due_since, max_due).await?;
         let mut linker = Linker::new(&self.signer, now, last, ends);
-        for taken in &taken {
-            linker.add(taken.project_id, &taken.entry);
+        for row in &staged {
+            linker.add(row.project_id, &row.entry);
         }
-        linker.checkpoint_old();
-        write(&mut transaction, last, &linker).await?;
+        linker.checkpoint_due();
+        write_entries(&mut transaction, last, &linker).await?;
         // In the same transaction as the entries, so that each event that can be read also has its deliveries.
         if !linker.entries.is_empty() {
             webhooks::repo::enqueue(&mut transaction, last, linker.last()).await?;
@@ -155,22 +156,22 @@ impl Sealer {
 
         // The batch may include entries staged after the poll. If the batch is full, everything up to its last entry is
         // sealed.
-        let is_full = taken.len() == BATCH;
-        let reached = taken.last().filter(|_| is_full).map(repo::Taken::mark).transpose()?;
+        let is_full = staged.len() == BATCH_SIZE;
+        let last_position = staged.last().filter(|_| is_full).map(repo::StagedRow::staged_position).transpose()?;
         // Never beyond a transaction that may still stage entries.
-        let low_water = look.low_water()?;
-        self.mark = reached.map_or(low_water, |reached| reached.min(low_water));
+        let low_water = status.low_water()?;
+        self.sealed_up_to = last_position.map_or(low_water, |last_position| last_position.min(low_water));
         if !is_full {
-            self.figures.look(Some(0));
+            self.metrics.set_staged(Some(0));
         }
-        self.figures.sealed.fetch_add(linker.entries.len().try_into().unwrap_or(0), Ordering::Relaxed);
-        self.figures.reached(linker.last());
+        self.metrics.sealed.fetch_add(linker.entries.len().try_into().unwrap_or(0), Ordering::Relaxed);
+        self.metrics.set_last_sealed(linker.last());
         for (_, signed) in &linker.checkpoints {
-            self.figures.checkpoints.fetch_add(1, Ordering::Relaxed);
+            self.metrics.checkpoints.fetch_add(1, Ordering::Relaxed);
             log(signed);
         }
-        let is_more = is_full || linker.checkpoints.len() >= DUE_AT_ONCE;
-        Ok(if is_more { Outcome::More } else { Outcome::Done })
+        let has_more = is_full || linker.checkpoints.len() >= MAX_DUE_CHAINS;
+        Ok(if has_more { SealOutcome::More } else { SealOutcome::Done })
     }
 }
 
@@ -181,29 +182,29 @@ fn pool_of_one(db: &PgPool) -> Pool {
     Pool::connect_lazy(db::pool_options().max_connections(1).test_before_acquire(false), options)
 }
 
-async fn write(db: &mut PgConnection, before: AuditId, linker: &Linker<'_>) -> Result<()> {
+async fn write_entries(db: &mut PgConnection, before: AuditId, linker: &Linker<'_>) -> Result<()> {
     if linker.entries.is_empty() {
         return Ok(());
     }
     repo::insert(db, &linker.entries).await?;
-    repo::set_ends(db, &linker.ends).await?;
+    repo::upsert_chain_ends(db, &linker.ends).await?;
     // In the same transaction as the entries that record the redactions, so that readers of a redacted entry find the
     // reason.
-    let redactions: Vec<_> = linker.entries.iter().filter_map(Linked::redacts).collect();
+    let redactions: Vec<_> = linker.entries.iter().filter_map(LinkedEntry::redacts).collect();
     if !redactions.is_empty() {
         repo::redact(db, &redactions).await?;
     }
     if !linker.checkpoints.is_empty() {
         repo::insert_checkpoints(db, &linker.checkpoints).await?;
     }
-    match repo::set_last(db, before, linker.last()).await? {
+    match repo::set_last_id(db, before, linker.last()).await? {
         true => Ok(()),
         false => Err(Error::internal("two servers seal the audit trail at the same time")),
     }
 }
 
 /// Logs a checkpoint, so that a copy exists outside the database wherever logs are stored.
-fn log(signed: &Signed) {
+fn log(signed: &SignedStatement) {
     let project = (signed.project_id != DEPLOYMENT).then_some(signed.project_id);
     tracing::info!(
         target: "cloudapi::audit",

@@ -3,7 +3,7 @@
 //!
 //! As with every response, the request's permit is released when the head is sent, and the connection is closed if the
 //! client reads nothing for a minute (`server::progress`). The load on the database is bounded by [`super::export`],
-//! which holds no resources between two pieces.
+//! which holds no resources between two chunks.
 
 use axum::{
     body::{Body, Bytes},
@@ -19,31 +19,31 @@ use crate::{
         error::Result,
         id::{ProjectId, RequestId},
     },
-    http::describe::{Answer, AnswerShape},
+    http::describe::{ApiResponse, ResponseShape},
 };
 
 /// Response 200 with a whole trail.
 #[derive(Debug)]
-pub struct Exported {
+pub struct ExportResponse {
     chain: ProjectId,
     format: Format,
     body: Body,
 }
 
-impl Exported {
+impl ExportResponse {
     /// Response without a body.
     pub fn head(chain: ProjectId, format: Format) -> Self {
         Self { chain, format, body: Body::empty() }
     }
 
-    /// Response to the request `request_id`. Waits for the first piece, so that errors until then become error responses.
+    /// Response to the request `request_id`. Waits for the first chunk, so that errors until then become error responses.
     pub async fn begin(mut export: Export, request_id: RequestId) -> Result<Self> {
         let (chain, format) = (export.chain(), export.format());
         let first = export.next().await?.unwrap_or_default();
         let rest = stream::unfold(Some(export), move |export| async move {
             let mut export = export?;
             match export.next().await {
-                Ok(piece) => Some((Ok(piece?), Some(export))),
+                Ok(chunk) => Some((Ok(chunk?), Some(export))),
                 // The client sees that the response is truncated.
                 Err(error) => {
                     let cause = error.cause().map(tracing::field::display);
@@ -57,10 +57,10 @@ impl Exported {
     }
 }
 
-impl IntoResponse for Exported {
+impl IntoResponse for ExportResponse {
     fn into_response(self) -> Response {
         let Self { chain, format, body } = self;
-        let whose = if chain == DEPLOYMENT { "deployment".to_owned() } else { chain.to_string() };
+        let owner = if chain == DEPLOYMENT { "deployment".to_owned() } else { chain.to_string() };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         let media_type = match format {
@@ -69,7 +69,7 @@ impl IntoResponse for Exported {
         };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let file = format!("attachment; filename=\"audit-{whose}.{}\"", format.as_str());
+        let file = format!("attachment; filename=\"audit-{owner}.{}\"", format.as_str());
         if let Ok(file) = HeaderValue::try_from(file) {
             headers.insert(header::CONTENT_DISPOSITION, file);
         }
@@ -77,8 +77,8 @@ impl IntoResponse for Exported {
     }
 }
 
-impl Answer for Exported {
-    const SHAPE: AnswerShape = AnswerShape {
+impl ApiResponse for ExportResponse {
+    const SHAPE: ResponseShape = ResponseShape {
         status: 200,
         description: "The whole trail, streamed. In NDJSON, the last line is a signed checkpoint; if it is missing, the response is truncated.",
         media_types: &["application/x-ndjson", "text/csv"],
@@ -87,7 +87,7 @@ impl Answer for Exported {
         others: &[],
         etag: false,
         dry_run: None,
-        once: false,
+        idempotent: false,
         private: false,
         read: false,
         as_of: false,

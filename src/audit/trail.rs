@@ -39,7 +39,7 @@ macro_rules! entry_columns {
 }
 
 /// Maximum number of entries scanned per query when no index matches all filters.
-const LOOK: i64 = 2_000;
+const MAX_SCAN_ROWS: i64 = 2_000;
 
 /// Lists the tenant's entries.
 ///
@@ -60,10 +60,10 @@ pub async fn list(
     let mut rows = Vec::new();
     let full = usize::from(page.limit) + 1;
     loop {
-        let looked: Vec<Looked> = scan.sql(full - rows.len()).build_query_as().fetch_all(&mut *db).await?;
-        let last = looked.last().filter(|last| last.is_within && last.position == scan.look);
+        let scanned: Vec<ScannedRow> = scan.sql(full - rows.len()).build_query_as().fetch_all(&mut *db).await?;
+        let last = scanned.last().filter(|last| last.is_within && last.position == scan.scan_rows);
         let next = last.map(|last| last.entry.id);
-        rows.extend(looked.into_iter().filter(|row| row.is_within && row.fits).map(|row| row.entry));
+        rows.extend(scanned.into_iter().filter(|row| row.is_within && row.fits).map(|row| row.entry));
         match next {
             Some(next) if rows.len() < full => scan.after = next,
             _ => break,
@@ -75,7 +75,7 @@ pub async fn list(
 
 /// Scanned entry.
 #[derive(FromRow)]
-struct Looked {
+struct ScannedRow {
     #[sqlx(flatten)]
     entry: StoredEntry,
     /// Position in the scan, from 1.
@@ -92,13 +92,13 @@ struct Scan<'a> {
     filter: &'a Filter<'a>,
     order: Order,
     /// Column and value that lead the index after the project.
-    led: Option<(&'static str, &'a str)>,
+    leading_filter: Option<(&'static str, &'a str)>,
     /// Remaining filters.
-    others: Vec<(&'static str, &'a str)>,
+    other_filters: Vec<(&'static str, &'a str)>,
     /// Entry after which the scan continues.
     after: AuditId,
     /// Number of entries per query.
-    look: i64,
+    scan_rows: i64,
 }
 
 impl<'a> Scan<'a> {
@@ -107,17 +107,17 @@ impl<'a> Scan<'a> {
         // The most selective filter comes first.
         let filters = [("target_id", filter.target), ("actor_id", filter.actor), ("action", action)];
         let mut filters = filters.into_iter().filter_map(|(column, value)| Some((column, value?)));
-        let (led, others) = (filters.next(), filters.collect());
-        Self { tenant, filter, order: page.order, led, others, after: page.after, look: 0 }
+        let (leading_filter, other_filters) = (filters.next(), filters.collect());
+        Self { tenant, filter, order: page.order, leading_filter, other_filters, after: page.after, scan_rows: 0 }
     }
 
-    /// Next query, for `wanted` entries.
-    fn sql(&mut self, wanted: usize) -> QueryBuilder<Postgres> {
+    /// Next query, for `min_rows` entries.
+    fn sql(&mut self, min_rows: usize) -> QueryBuilder<Postgres> {
         // Usually all scanned entries match. Otherwise, scan increasingly many per query.
-        self.look = (self.look * 4).clamp(i64::try_from(wanted).unwrap_or(LOOK), LOOK);
+        self.scan_rows = (self.scan_rows * 4).clamp(i64::try_from(min_rows).unwrap_or(MAX_SCAN_ROWS), MAX_SCAN_ROWS);
         let project = self.tenant.project_id();
-        let (from, to) = (self.filter.from.map(Side::From), self.filter.to.map(Side::To));
-        let (start, compare, extreme, end, direction) = match self.order {
+        let (from, to) = (self.filter.from.map(TimeBound::From), self.filter.to.map(TimeBound::To));
+        let (start, operator, extreme, end, direction) = match self.order {
             Order::Asc => (from, " > ", "greatest(", to, " ASC"),
             Order::Desc => (to, " < ", "least(", from, " DESC"),
         };
@@ -130,23 +130,23 @@ impl<'a> Scan<'a> {
         ));
         // Conditions on each scanned entry.
         sql.push("project_id = ").push_bind(project);
-        if let Some((column, value)) = self.led {
+        if let Some((column, value)) = self.leading_filter {
             sql.push(" AND ").push(column).push(" = ").push_bind(value);
         }
         if let Some(end) = end {
-            sql.push(" AND id").push(end.compare());
-            end.bound(&mut sql, self.tenant);
+            sql.push(" AND id").push(end.operator());
+            end.push_id_bound(&mut sql, self.tenant);
         }
         sql.push(", false) AS is_within, coalesce(true");
-        for &(column, value) in &self.others {
+        for &(column, value) in &self.other_filters {
             sql.push(" AND ").push(column).push(" = ").push_bind(value);
         }
-        for side in [from, to].into_iter().flatten() {
-            side.exactly(&mut sql);
+        for bound in [from, to].into_iter().flatten() {
+            bound.push_exact(&mut sql);
         }
         // Scanned entries. The index on actors contains only entries that have an actor.
         let columns: Vec<&str> =
-            ["project_id"].into_iter().chain(self.led.map(|(column, _)| column)).chain(["id"]).collect();
+            ["project_id"].into_iter().chain(self.leading_filter.map(|(column, _)| column)).chain(["id"]).collect();
         sql.push(concat!(
             ", false) AS fits FROM (SELECT ",
             entry_columns!(),
@@ -154,23 +154,23 @@ impl<'a> Scan<'a> {
             entry_columns!(),
             " FROM audit_entries WHERE ("
         ));
-        sql.push(columns.join(", ")).push(")").push(compare).push("(").push_bind(project);
-        if let Some((_, value)) = self.led {
+        sql.push(columns.join(", ")).push(")").push(operator).push("(").push_bind(project);
+        if let Some((_, value)) = self.leading_filter {
             sql.push(", ").push_bind(value);
         }
         sql.push(", ").push(extreme).push_bind(self.after);
         if let Some(start) = start {
             sql.push(", ");
-            start.bound(&mut sql, self.tenant);
+            start.push_id_bound(&mut sql, self.tenant);
         }
         sql.push("))");
-        if let Some((column, _)) = self.led {
+        if let Some((column, _)) = self.leading_filter {
             sql.push(" AND ").push(column).push(" IS NOT NULL");
         }
         let directed: Vec<_> = columns.iter().map(|column| format!("{column}{direction}")).collect();
-        sql.push(" ORDER BY ").push(directed.join(", ")).push(" LIMIT ").push_bind(self.look);
+        sql.push(" ORDER BY ").push(directed.join(", ")).push(" LIMIT ").push_bind(self.scan_rows);
         sql.push(") looked) numbered) judged WHERE is_within AND fits OR position = ")
-            .push_bind(self.look)
+            .push_bind(self.scan_rows)
             .push(" ORDER BY position");
         sql
     }
@@ -179,13 +179,13 @@ impl<'a> Scan<'a> {
 /// One end of a time range. The time in an ID is the time of sealing, not of the action. The chain records the maximum
 /// difference between the two, so the ID bounds the scan, and the entry itself decides.
 #[derive(Clone, Copy)]
-enum Side {
+enum TimeBound {
     From(Timestamp),
     To(Timestamp),
 }
 
-impl Side {
-    fn compare(self) -> &'static str {
+impl TimeBound {
+    fn operator(self) -> &'static str {
         match self {
             Self::From(_) => " >= ",
             Self::To(_) => " < ",
@@ -193,29 +193,29 @@ impl Side {
     }
 
     /// Appends the ID that bounds the entries of the range.
-    fn bound(self, sql: &mut QueryBuilder<Postgres>, tenant: Tenant) {
-        let (time, further) = match self {
+    fn push_id_bound(self, sql: &mut QueryBuilder<Postgres>, tenant: Tenant) {
+        let (time, tolerance) = match self {
             Self::From(time) => (time, " - earliest_by"),
             Self::To(time) => (time, " + latest_by + 1"),
         };
         // Lowest ID of a millisecond, which no entry has: the time in twelve digits, followed by zeros (RFC 9562 §5.7).
-        sql.push("(SELECT (lpad(to_hex(greatest(").push_bind(time.unix_millis()).push("::bigint").push(further);
+        sql.push("(SELECT (lpad(to_hex(greatest(").push_bind(time.unix_millis()).push("::bigint").push(tolerance);
         sql.push(", 0)), 12, '0') || repeat('0', 20))::uuid FROM audit_chains WHERE project_id = ");
         sql.push_bind(tenant.project_id()).push(")");
     }
 
     /// Appends the exact comparison with the time of the action.
-    fn exactly(self, sql: &mut QueryBuilder<Postgres>) {
+    fn push_exact(self, sql: &mut QueryBuilder<Postgres>) {
         let (Self::From(time) | Self::To(time)) = self;
         // `Timestamp` has a single text form, in which texts sort like the times.
         sql.push(" AND (convert_from(payload, 'UTF8')::jsonb ->> 'occurred_at') COLLATE \"C\"");
-        sql.push(self.compare()).push_bind(time.to_string());
+        sql.push(self.operator()).push_bind(time.to_string());
     }
 }
 
 /// Beginning and end of an export.
 #[derive(Debug, Default, FromRow)]
-pub struct Start {
+pub struct ExportRange {
     /// Number of the chain's last entry.
     pub seq: i64,
     /// Hash of the last entry; none if the chain has no entries.
@@ -227,7 +227,7 @@ pub struct Start {
     signature: Option<Vec<u8>>,
 }
 
-impl Start {
+impl ExportRange {
     /// Number of the last entry that was removed because of its age; 0 for none.
     pub fn removed_up_to(&self) -> i64 {
         self.anchor_seq.unwrap_or(0)
@@ -247,15 +247,15 @@ impl Start {
 }
 
 /// Reads the beginning and end of a chain.
-pub async fn start(db: &mut PgConnection, chain: ProjectId) -> sqlx::Result<Start> {
-    let start: Option<Start> = sqlx::query_as(
+pub async fn export_range(db: &mut PgConnection, chain: ProjectId) -> sqlx::Result<ExportRange> {
+    let range: Option<ExportRange> = sqlx::query_as(
         "SELECT c.seq, c.hash, a.seq AS anchor_seq, a.hash AS anchor_hash, a.made_at, a.public_key, a.signature
          FROM audit_chains c LEFT JOIN audit_anchors a USING (project_id) WHERE c.project_id = $1",
     )
     .bind(chain)
     .fetch_optional(db)
     .await?;
-    Ok(start.unwrap_or_default())
+    Ok(range.unwrap_or_default())
 }
 
 /// Entry of an export.
@@ -310,7 +310,7 @@ pub async fn checkpoints(
 
 /// Short description of an entry.
 #[derive(Debug, FromRow)]
-pub struct Found {
+pub struct FoundEntry {
     /// ID of the entry.
     pub id: AuditId,
     /// Number in the chain.
@@ -322,7 +322,7 @@ pub struct Found {
 }
 
 /// Finds the entries of a chain with these IDs, in the order of the chain.
-pub async fn find(db: &mut PgConnection, chain: ProjectId, ids: &[AuditId]) -> sqlx::Result<Vec<Found>> {
+pub async fn find(db: &mut PgConnection, chain: ProjectId, ids: &[AuditId]) -> sqlx::Result<Vec<FoundEntry>> {
     sqlx::query_as(
         "SELECT id, seq, action, payload IS NULL AS is_redacted FROM audit_entries
          WHERE project_id = $1 AND id = ANY($2) ORDER BY id",
@@ -334,7 +334,7 @@ pub async fn find(db: &mut PgConnection, chain: ProjectId, ids: &[AuditId]) -> s
 }
 
 /// Whether a project has a trail or will have one.
-pub async fn is_known(db: &mut PgConnection, chain: ProjectId) -> sqlx::Result<bool> {
+pub async fn chain_exists(db: &mut PgConnection, chain: ProjectId) -> sqlx::Result<bool> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM audit_chains WHERE project_id = $1) OR EXISTS (SELECT FROM projects WHERE id = $1)",
     )

@@ -104,13 +104,13 @@ pub struct Entry {
 
 impl Entry {
     /// Converts a stored entry.
-    pub fn of(stored: StoredEntry) -> Result<Self> {
+    pub fn from_stored(stored: StoredEntry) -> Result<Self> {
         let redacted = stored.payload.is_none();
-        let mut said: Value = match &stored.payload {
+        let mut content: Value = match &stored.payload {
             Some(payload) => serde_json::from_slice(payload).map_err(Error::internal)?,
             None => Value::Null,
         };
-        let mut take = |name: &str| said.get_mut(name).map(Value::take).unwrap_or_default();
+        let mut take = |name: &str| content.get_mut(name).map(Value::take).unwrap_or_default();
         Ok(Self {
             id: stored.id,
             seq: stored.seq,
@@ -158,7 +158,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Converts a stored checkpoint.
-    pub fn of(stored: StoredCheckpoint) -> Self {
+    pub fn from_stored(stored: StoredCheckpoint) -> Self {
         let signed = SignedText {
             project_id: (stored.project_id != DEPLOYMENT).then_some(stored.project_id),
             seq: stored.seq,
@@ -172,9 +172,9 @@ impl Checkpoint {
 }
 
 /// Action with an inline schema: the schema of a parameter cannot contain references.
-struct ActionInPlace;
+struct InlineAction;
 
-impl JsonSchema for ActionInPlace {
+impl JsonSchema for InlineAction {
     fn inline_schema() -> bool {
         true
     }
@@ -206,7 +206,7 @@ pub struct EntryFilter {
     #[schemars(length(min = 1, max = 200), regex(pattern = ACTOR), extend("format" = "actor", "x-form" = ACTOR_FORM), example = &"usr_8f2")]
     pub actor: Option<String>,
     /// Action.
-    #[schemars(with = "Option<ActionInPlace>")]
+    #[schemars(with = "Option<InlineAction>")]
     pub action: Option<Action>,
     /// ID of the target.
     #[schemars(regex(pattern = TARGET), extend("x-form" = TARGET_FORM), example = &"key_7d1")]

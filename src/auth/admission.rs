@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use crate::base::{
+    access_policy::{AccessPolicy, SelfAccess},
     caller::Caller,
     error::{Code, Error, Result},
-    need::{Itself, Need},
     secret::SecretKind,
     target::segments,
     tenant::ProjectStatus,
@@ -13,14 +13,14 @@ use crate::base::{
 
 /// Checks whether `caller` may call an operation. The scopes of a session depend on the project, which is not known yet,
 /// so the handler's grant checks them.
-pub(super) fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAddr>) -> Result<()> {
-    if !need.kinds().contains(&caller.kind()) {
+pub(super) fn admit(caller: &Caller, policy: AccessPolicy, path: &str, client: Option<IpAddr>) -> Result<()> {
+    if !policy.kinds().contains(&caller.kind()) {
         return Err(Error::new(
             Code::CredentialKindNotAllowed,
-            format!("A {} cannot call this operation; use a {}", kind_name(caller.kind()), kind_names(need.kinds())),
+            format!("A {} cannot call this operation; use a {}", kind_name(caller.kind()), kind_names(policy.kinds())),
         ));
     }
-    if !caller.bounds().is_none_or(|bounds| bounds.allow(client)) {
+    if !caller.bounds().is_none_or(|bounds| bounds.allows(client)) {
         let from = client.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
         return Err(Error::new(
             Code::IpNotAllowed,
@@ -30,19 +30,19 @@ pub(super) fn admit(caller: &Caller, need: Need, path: &str, client: Option<IpAd
         ));
     }
     require_active(caller)?;
-    let Need::Scoped { scopes: wanted, itself, .. } = need else { return Ok(()) };
+    let AccessPolicy::Scoped { scopes: wanted, self_access, .. } = policy else { return Ok(()) };
     let scopes = match caller {
         Caller::Session { .. } => return Ok(()),
         Caller::Key { scopes, .. } | Caller::Token { scopes, .. } => scopes,
     };
-    let names_itself = || {
+    let targets_itself = || {
         let own = caller.credential_id().to_string();
         segments(path).any(|segment| *segment == *own.as_bytes())
     };
-    match itself {
-        Itself::WithoutScope if names_itself() => Ok(()),
-        Itself::KeyOnlyItself if names_itself() => Ok(()),
-        Itself::KeyOnlyItself => Err(Error::new(
+    match self_access {
+        SelfAccess::ScopeNotRequired if targets_itself() => Ok(()),
+        SelfAccess::KeySelfOnly if targets_itself() => Ok(()),
+        SelfAccess::KeySelfOnly => Err(Error::new(
             Code::CredentialKindNotAllowed,
             "A key can call this operation only for itself; use its own ID, or a session (sess_…)",
         )),

@@ -6,10 +6,10 @@ use axum::http::{HeaderMap, header};
 use futures_util::FutureExt;
 
 use super::{
-    cache::{Entry, Recognised},
-    lease::Mark,
+    cache::{AuthenticatedCredential, Entry},
+    lease::ReadVersion,
     node::Node,
-    watch::Judged,
+    watch::RecentChecks,
 };
 use crate::{
     base::{
@@ -22,7 +22,7 @@ use crate::{
     },
     http::extract::single_header,
     keys, sessions,
-    tokens::{self, repo::Link},
+    tokens::{self, repo::ChainedToken},
 };
 
 /// Authenticates credentials: from the node's cache while its lease is valid, otherwise with one indexed read of the
@@ -31,54 +31,55 @@ use crate::{
 pub struct Authenticator {
     pub(super) node: Arc<Node>,
     pub(super) clock: Clock,
-    pub(super) judged: Arc<Judged>,
+    pub(super) recent_checks: Arc<RecentChecks>,
 }
 
 /// A credential that was not in the cache.
 #[derive(Debug)]
-pub struct Look {
+pub struct CacheMiss {
     hash: SecretHash,
     now: Timestamp,
 }
 
-impl Look {
+impl CacheMiss {
     /// Hash of the credential's secret.
     pub(super) fn hash(&self) -> SecretHash {
         self.hash.clone()
     }
 
     /// Reads the credential from the database and caches it.
-    pub async fn into_database(self, by: &Authenticator, secret: &Secret) -> Result<Arc<Caller>> {
-        self.and_keep(by, secret).await.map(|seen| seen.caller)
+    pub async fn read_through(self, authenticator: &Authenticator, secret: &Secret) -> Result<Arc<Caller>> {
+        self.read_and_cache(authenticator, secret).await.map(|checked| checked.caller)
     }
 
-    async fn and_keep(self, by: &Authenticator, secret: &Secret) -> Result<Seen> {
+    async fn read_and_cache(self, authenticator: &Authenticator, secret: &Secret) -> Result<CheckedCredential> {
         let Self { hash, now } = self;
-        let (mark, found) = by.read(secret, &hash, now).await?;
-        let caller = Arc::clone(&found.recognised.caller);
-        let credentials = by.node.credentials.as_ref();
-        let entry = credentials.and_then(|credentials| credentials.fill(mark, hash, found.recognised, &found.rests_on));
-        Ok(Seen { caller, entry })
+        let (version, found) = authenticator.read(secret, &hash, now).await?;
+        let caller = Arc::clone(&found.credential.caller);
+        let credentials = authenticator.node.credentials.as_ref();
+        let entry =
+            credentials.and_then(|credentials| credentials.fill(version, hash, found.credential, &found.depends_on));
+        Ok(CheckedCredential { caller, entry })
     }
 }
 
 /// A credential that was valid when it was checked.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct CheckedCredential {
     /// Caller of the credential.
     pub caller: Arc<Caller>,
     /// Cache entry that shows later whether the credential is still valid. None without a cache.
-    pub(super) entry: Option<Arc<Entry<Recognised>>>,
+    pub(super) entry: Option<Arc<Entry<AuthenticatedCredential>>>,
 }
 
 /// A credential read from the database, and the subjects that it depends on.
-struct Found {
-    recognised: Recognised,
-    rests_on: Vec<Subject>,
+struct LoadedCredential {
+    credential: AuthenticatedCredential,
+    depends_on: Vec<Subject>,
 }
 
 /// A repository's lookup by hash, as a repeatable read that owns the hash.
-macro_rules! look_up {
+macro_rules! lookup_by_hash {
     ($find:path, $hash:ident) => {{
         let hash = $hash.clone();
         move |db| {
@@ -91,97 +92,104 @@ macro_rules! look_up {
 impl Authenticator {
     /// An authenticator for `node`.
     pub fn new(node: Arc<Node>, clock: Clock) -> Self {
-        Self { node, clock, judged: Arc::default() }
+        Self { node, clock, recent_checks: Arc::default() }
     }
 
     /// Whether results of database reads at `now` are cached.
     pub(super) fn fills_cache(&self, now: Duration) -> bool {
-        self.node.credentials.as_ref().is_some_and(|credentials| credentials.lease().pass(now).is_some())
+        self.node.credentials.as_ref().is_some_and(|credentials| credentials.lease().guard(now).is_some())
     }
 
     /// Caller of `secret`, if the credential is valid.
-    pub async fn look_up(&self, secret: &Secret) -> Result<Arc<Caller>> {
+    pub async fn authenticate(&self, secret: &Secret) -> Result<Arc<Caller>> {
         match self.cached(secret) {
             Ok(caller) => Ok(caller),
-            Err(look) => look.into_database(self, secret).await,
+            Err(miss) => miss.read_through(self, secret).await,
         }
     }
 
-    /// Like [`Authenticator::look_up`], for a caller that checks again later whether the credential is still valid.
-    pub async fn see(&self, secret: &Secret) -> Result<Seen> {
+    /// Like [`Authenticator::authenticate`], for a caller that checks again later whether the credential is still valid.
+    pub async fn authenticate_watched(&self, secret: &Secret) -> Result<CheckedCredential> {
         match self.entry(secret) {
-            Ok(entry) => Ok(Seen { caller: Arc::clone(&entry.value.caller), entry: Some(entry) }),
-            Err(look) => look.and_keep(self, secret).await,
+            Ok(entry) => Ok(CheckedCredential { caller: Arc::clone(&entry.value.caller), entry: Some(entry) }),
+            Err(miss) => miss.read_and_cache(self, secret).await,
         }
     }
 
     /// Cached caller of `secret`, without waiting. Otherwise the state to continue in the database.
-    pub fn cached(&self, secret: &Secret) -> std::result::Result<Arc<Caller>, Look> {
+    pub fn cached(&self, secret: &Secret) -> std::result::Result<Arc<Caller>, CacheMiss> {
         self.entry(secret).map(|entry| Arc::clone(&entry.value.caller))
     }
 
-    fn entry(&self, secret: &Secret) -> std::result::Result<Arc<Entry<Recognised>>, Look> {
-        let look = Look { hash: secret.hash(), now: self.clock.forward() };
-        let Some(credentials) = &self.node.credentials else { return Err(look) };
+    fn entry(&self, secret: &Secret) -> std::result::Result<Arc<Entry<AuthenticatedCredential>>, CacheMiss> {
+        let miss = CacheMiss { hash: secret.hash(), now: self.clock.now_non_decreasing() };
+        let Some(credentials) = &self.node.credentials else { return Err(miss) };
         // The pass is taken before the entry is read; see `lease`.
-        let cached = credentials.lease().pass(since_boot()).and_then(|pass| credentials.find(&pass, &look.hash));
+        let cached = credentials.lease().guard(since_boot()).and_then(|guard| credentials.find(&guard, &miss.hash));
         match cached {
-            Some(entry) if entry.value.good_until.is_none_or(|end| look.now < end) => Ok(entry),
-            _ => Err(look),
+            Some(entry) if entry.value.valid_until.is_none_or(|end| miss.now < end) => Ok(entry),
+            _ => Err(miss),
         }
     }
 
     /// Reads a credential from the database, with the mark to cache it under.
-    async fn read(&self, secret: &Secret, hash: &SecretHash, now: Timestamp) -> Result<(Mark, Found)> {
+    async fn read(
+        &self,
+        secret: &Secret,
+        hash: &SecretHash,
+        now: Timestamp,
+    ) -> Result<(ReadVersion, LoadedCredential)> {
         match secret.kind() {
             SecretKind::Session => self.session(hash, now).await,
             SecretKind::Key => self.key(hash, now).await,
             SecretKind::Token => self.token(hash, now).await,
             // An invitation is not a credential.
-            SecretKind::Invitation => Err(unknown()),
+            SecretKind::Invitation => Err(unknown_credential()),
         }
     }
 
-    async fn session(&self, hash: &SecretHash, now: Timestamp) -> Result<(Mark, Found)> {
-        let (mark, session) = self.node.verified(look_up!(sessions::repo::find_by_secret, hash)).await?;
-        let session = session.ok_or_else(unknown)?;
-        live(session.revoked_at, Some(session.expires_at), now)?;
-        let idle_end = session.idle_end();
-        if idle_end <= now {
+    async fn session(&self, hash: &SecretHash, now: Timestamp) -> Result<(ReadVersion, LoadedCredential)> {
+        let (version, session) = self.node.read_verified(lookup_by_hash!(sessions::repo::find_by_secret, hash)).await?;
+        let session = session.ok_or_else(unknown_credential)?;
+        check_active(session.revoked_at, Some(session.expires_at), now)?;
+        let idle_expires_at = session.idle_expires_at();
+        if idle_expires_at <= now {
             return Err(Error::new(
                 Code::TokenExpired,
-                format!("This session expired at {idle_end}, because it was not used for 12 hours; sign in again"),
+                format!(
+                    "This session expired at {idle_expires_at}, because it was not used for 12 hours; sign in again"
+                ),
             ));
         }
         let caller = Caller::Session { id: session.id, user_id: session.user_id };
         // Other nodes may extend the idle timeout, so the database is read again when it expires.
-        let good_until = Some(session.expires_at.min(idle_end));
-        let rests_on = vec![Subject::Session(session.id), Subject::User(session.user_id)];
-        Ok((mark, Found::new(caller, good_until, rests_on)))
+        let valid_until = Some(session.expires_at.min(idle_expires_at));
+        let depends_on = vec![Subject::Session(session.id), Subject::User(session.user_id)];
+        Ok((version, LoadedCredential::new(caller, valid_until, depends_on)))
     }
 
-    async fn key(&self, hash: &SecretHash, now: Timestamp) -> Result<(Mark, Found)> {
-        let (mark, key) = self.node.verified(look_up!(keys::repo::find_by_secret, hash)).await?;
-        let key = key.ok_or_else(unknown)?;
-        let good_until = earlier(key.expires_at, key.secret_expires_at);
-        live(key.revoked_at, good_until, now)?;
-        let rests_on = vec![Subject::Key(key.id), Subject::Project(key.project_id)];
+    async fn key(&self, hash: &SecretHash, now: Timestamp) -> Result<(ReadVersion, LoadedCredential)> {
+        let (version, key) = self.node.read_verified(lookup_by_hash!(keys::repo::find_by_secret, hash)).await?;
+        let key = key.ok_or_else(unknown_credential)?;
+        let valid_until = earlier(key.expires_at, key.secret_expires_at);
+        check_active(key.revoked_at, valid_until, now)?;
+        let depends_on = vec![Subject::Key(key.id), Subject::Project(key.project_id)];
         let caller = Caller::Key {
             id: key.id,
             project_id: key.project_id,
             project_status: key.project_status,
             scopes: ScopeSet::from_texts(&key.scopes),
             created_at: key.created_at,
-            bounds: Bounds::stored(Some(key.id), &key.allowed_ips, key.rate_limit.map(|limit| limit.0)),
+            bounds: Bounds::from_stored(Some(key.id), &key.allowed_ips, key.rate_limit.map(|limit| limit.0)),
             expires_at: key.expires_at,
         };
-        Ok((mark, Found::new(caller, good_until, rests_on)))
+        Ok((version, LoadedCredential::new(caller, valid_until, depends_on)))
     }
 
-    async fn token(&self, hash: &SecretHash, now: Timestamp) -> Result<(Mark, Found)> {
-        let (mark, chain) = self.node.verified(look_up!(tokens::repo::chain_by_secret, hash)).await?;
-        let token = chain.first().ok_or_else(unknown)?;
-        live(token.revoked_at, Some(token.expires_at), now)?;
+    async fn token(&self, hash: &SecretHash, now: Timestamp) -> Result<(ReadVersion, LoadedCredential)> {
+        let (version, chain) = self.node.read_verified(lookup_by_hash!(tokens::repo::chain_by_secret, hash)).await?;
+        let token = chain.first().ok_or_else(unknown_credential)?;
+        check_active(token.revoked_at, Some(token.expires_at), now)?;
         // A token depends on all its issuers: it has only the scopes that each of them still has, and ends with the first
         // of them. This is decided here and not when an issuer ends, so that no race between issuing and revoking can leave
         // a token that outlives its issuer.
@@ -196,10 +204,10 @@ impl Authenticator {
             )
         })?;
         // The expiration time of an issuer may have been shortened since.
-        let expires_at = chain.iter().fold(token.expires_at, |end, link| end.min(link.ends_at()));
+        let expires_at = chain.iter().fold(token.expires_at, |end, link| end.min(link.effective_expires_at()));
         // The first issuer's networks and rate limit apply to all tokens below it.
-        let bounds = chain.last().map(Link::bounds).unwrap_or_default();
-        let rests_on = chain.iter().flat_map(Link::rests_on).collect();
+        let bounds = chain.last().map(ChainedToken::bounds).unwrap_or_default();
+        let depends_on = chain.iter().flat_map(ChainedToken::depends_on).collect();
         let caller = Caller::Token {
             id: token.id,
             project_id: token.project_id,
@@ -209,13 +217,13 @@ impl Authenticator {
             expires_at,
             bounds,
         };
-        Ok((mark, Found::new(caller, Some(expires_at), rests_on)))
+        Ok((version, LoadedCredential::new(caller, Some(expires_at), depends_on)))
     }
 }
 
-impl Found {
-    fn new(caller: Caller, good_until: Option<Timestamp>, rests_on: Vec<Subject>) -> Self {
-        Self { recognised: Recognised { caller: Arc::new(caller), good_until }, rests_on }
+impl LoadedCredential {
+    fn new(caller: Caller, valid_until: Option<Timestamp>, depends_on: Vec<Subject>) -> Self {
+        Self { credential: AuthenticatedCredential { caller: Arc::new(caller), valid_until }, depends_on }
     }
 }
 
@@ -226,11 +234,11 @@ fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     }
 }
 
-pub(super) fn unknown() -> Error {
+pub(super) fn unknown_credential() -> Error {
     Error::new(Code::InvalidToken, "This credential is unknown; check that it is complete and belongs to this server")
 }
 
-fn live(revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
+fn check_active(revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
     if revoked_at.is_some() {
         return Err(Error::new(Code::TokenRevoked, "This credential was revoked; use another one"));
     }

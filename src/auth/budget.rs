@@ -20,7 +20,7 @@ pub struct Budget<K: Eq + Hash> {
     capacity: usize,
     clock: Clock,
     /// Theoretical arrival time (TAT) of each key: when all of its uses are available again.
-    paid_off: DashMap<K, Duration>,
+    arrival_time: DashMap<K, Duration>,
 }
 
 impl<K: Eq + Hash> Budget<K> {
@@ -28,42 +28,42 @@ impl<K: Eq + Hash> Budget<K> {
     pub fn new(limit: RateLimit, capacity: usize, clock: Clock) -> Self {
         let period = Duration::from_secs(limit.per_seconds.get().into()) / limit.requests.get();
         let tolerance = period * (limit.requests.get() - 1);
-        Self { period, tolerance, capacity, clock, paid_off: DashMap::new() }
+        Self { period, tolerance, capacity, clock, arrival_time: DashMap::new() }
     }
 
     /// Takes one use for `key`, or returns the time until one is available.
     pub fn take(&self, key: K) -> Result<(), Duration> {
         let now = self.clock.monotonic();
-        if self.paid_off.len() >= self.capacity && !self.paid_off.contains_key(&key) {
+        if self.arrival_time.len() >= self.capacity && !self.arrival_time.contains_key(&key) {
             self.sweep();
-            if self.paid_off.len() >= self.capacity {
+            if self.arrival_time.len() >= self.capacity {
                 // So many keys are an attack, and memory must be bounded. Callers also limit all keys together.
                 return Ok(());
             }
         }
-        match self.paid_off.entry(key) {
+        match self.arrival_time.entry(key) {
             Entry::Vacant(entry) => {
                 entry.insert(now + self.period);
             }
             Entry::Occupied(mut entry) => {
-                let paid_off = (*entry.get()).max(now);
-                if let Some(wait) = (paid_off - now).checked_sub(self.tolerance).filter(|wait| !wait.is_zero()) {
+                let arrival_time = (*entry.get()).max(now);
+                if let Some(wait) = (arrival_time - now).checked_sub(self.tolerance).filter(|wait| !wait.is_zero()) {
                     return Err(wait);
                 }
-                entry.insert(paid_off + self.period);
+                entry.insert(arrival_time + self.period);
             }
         }
         Ok(())
     }
 
     /// Returns a use that was taken for `key`.
-    pub fn give_back(&self, key: K) {
-        if let Entry::Occupied(mut entry) = self.paid_off.entry(key) {
-            let paid_off = entry.get().saturating_sub(self.period);
-            if paid_off <= self.clock.monotonic() {
+    pub fn refund(&self, key: K) {
+        if let Entry::Occupied(mut entry) = self.arrival_time.entry(key) {
+            let arrival_time = entry.get().saturating_sub(self.period);
+            if arrival_time <= self.clock.monotonic() {
                 entry.remove();
             } else {
-                entry.insert(paid_off);
+                entry.insert(arrival_time);
             }
         }
     }
@@ -71,17 +71,17 @@ impl<K: Eq + Hash> Budget<K> {
     /// Removes keys that have all of their uses available. Must be called periodically.
     pub fn sweep(&self) {
         let now = self.clock.monotonic();
-        self.paid_off.retain(|_, paid_off| *paid_off > now);
+        self.arrival_time.retain(|_, arrival_time| *arrival_time > now);
     }
 
     /// Number of tracked keys.
     pub fn len(&self) -> usize {
-        self.paid_off.len()
+        self.arrival_time.len()
     }
 
     /// Whether no key is tracked.
     pub fn is_empty(&self) -> bool {
-        self.paid_off.is_empty()
+        self.arrival_time.is_empty()
     }
 }
 
@@ -107,14 +107,14 @@ mod tests {
         let budget = Budget::new(RateLimit::new(2, 3600), 10, Clock::system());
         for _ in 0..20 {
             assert!(budget.take('a').is_ok());
-            budget.give_back('a');
+            budget.refund('a');
         }
         assert!(budget.is_empty());
         assert!(budget.take('a').is_ok() && budget.take('a').is_ok() && budget.take('a').is_err());
-        budget.give_back('a');
+        budget.refund('a');
         assert!(budget.take('a').is_ok() && budget.take('a').is_err());
         // No use was taken for this key.
-        budget.give_back('b');
+        budget.refund('b');
         assert_eq!(budget.len(), 1);
     }
 

@@ -20,45 +20,45 @@ use tower::{Layer, Service};
 
 use super::{
     admission::admit,
-    again::{Again, Copy, is_curable},
-    bearer::{Authenticator, Look, bearer_secret},
-    limits::{Limits, Standing},
+    bearer::{Authenticator, CacheMiss, bearer_secret},
+    limits::{RateLimitStatus, RateLimiters},
     lookup_limits::is_failure,
+    retry::{ReadRetry, RequestCopy, is_retryable},
 };
 use crate::{
     base::{
+        access_policy::AccessPolicy,
         caller::Caller,
         error::{Code, Error, Result},
-        etag::Conditions,
-        intent::{IdempotencyKey, Intent},
-        need::Need,
+        etag::Preconditions,
+        idempotency::{IdempotencyKey, IdempotentRequest},
         request::{RequestContext, Route},
         secret::Secret,
     },
     http::{
-        condition::{self, conditions_of},
+        body::reject_unexpected_body,
+        concurrency::Slot,
         describe::Operation,
-        extract::refuse_stray_parameters,
-        load::Slot,
-        reading::refuse_stray_body,
+        extract::reject_unexpected_parameters,
+        precondition::{self, preconditions_of},
     },
-    usage::quota::Quota,
+    usage::quota::QuotaEnforcer,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Layer for one route.
 #[derive(Clone, Debug)]
-pub struct GateLayer(Arc<Rules>);
+pub struct GateLayer(Arc<GateConfig>);
 
 /// Configuration of a gate.
 #[derive(Debug)]
-struct Rules {
+struct GateConfig {
     operation: Arc<Operation>,
     route: Route,
     authenticator: Authenticator,
-    limits: Arc<Limits>,
-    quota: Arc<Quota>,
+    limits: Arc<RateLimiters>,
+    quota: Arc<QuotaEnforcer>,
     writes: TaskTracker,
 }
 
@@ -67,113 +67,118 @@ impl GateLayer {
     pub fn new(
         operation: Arc<Operation>,
         authenticator: Authenticator,
-        limits: Arc<Limits>,
-        quota: Arc<Quota>,
+        limits: Arc<RateLimiters>,
+        quota: Arc<QuotaEnforcer>,
         writes: TaskTracker,
     ) -> Self {
         let route = operation.route();
-        Self(Arc::new(Rules { operation, route, authenticator, limits, quota, writes }))
+        Self(Arc::new(GateConfig { operation, route, authenticator, limits, quota, writes }))
     }
 }
 
 /// Result of checking a request.
-enum Judged {
+enum Admission {
     /// The request is admitted. With the state of the rate limit, if one applies.
-    Passed(Option<Standing>),
+    Admitted(Option<RateLimitStatus>),
     /// The request is rejected.
-    Refused(Error, Option<Standing>),
+    Rejected(Error, Option<RateLimitStatus>),
     /// The credential is not cached.
-    Unknown(Secret, Look),
+    Uncached(Secret, CacheMiss),
 }
 
-impl Rules {
+impl GateConfig {
     /// Checks a request as far as possible without waiting. For a cached credential, the check is complete.
-    fn judge(&self, head: &Parts) -> Judged {
-        let judged = || -> Result<Judged> {
+    fn check(&self, head: &Parts) -> Admission {
+        let checked = || -> Result<Admission> {
             let context = context_of(head)?;
             let _ = context.route.set(self.route);
-            match self.operation.need {
-                Need::Public => {}
-                Need::SignIn => self.limits.sign_in_from(context.client)?,
-                Need::Session | Need::Scoped { .. } => {
-                    let secret = bearer_secret(&head.headers).map_err(|error| self.failed(context, error))?;
+            match self.operation.policy {
+                AccessPolicy::Public => {}
+                AccessPolicy::SignIn => self.limits.record_sign_in(context.client)?,
+                AccessPolicy::Session | AccessPolicy::Scoped { .. } => {
+                    let secret = bearer_secret(&head.headers).map_err(|error| self.count_failure(context, error))?;
                     return Ok(match self.authenticator.cached(&secret) {
                         Ok(caller) => self.admit(context, head, Some((caller, secret))),
-                        Err(look) => Judged::Unknown(secret, look),
+                        Err(miss) => Admission::Uncached(secret, miss),
                     });
                 }
             }
             Ok(self.admit(context, head, None))
         };
-        judged().unwrap_or_else(|error| Judged::Refused(error, None))
+        checked().unwrap_or_else(|error| Admission::Rejected(error, None))
     }
 
     /// Continues with a request whose credential has to be read from the database.
-    async fn judge_unknown(&self, head: &Parts, secret: Secret, look: Look) -> Judged {
-        let judged = async {
+    async fn check_uncached(&self, head: &Parts, secret: Secret, miss: CacheMiss) -> Admission {
+        let checked = async {
             let context = context_of(head)?;
-            let caller = self.limits.look_up(&self.authenticator, &secret, look, context.client).await?;
+            let caller = self.limits.look_up(&self.authenticator, &secret, miss, context.client).await?;
             Ok(self.admit(context, head, Some((caller, secret))))
         };
-        judged.await.unwrap_or_else(|error| Judged::Refused(error, None))
+        checked.await.unwrap_or_else(|error| Admission::Rejected(error, None))
     }
 
     /// The checks that follow authentication.
-    fn admit(&self, context: &RequestContext, head: &Parts, shown: Option<(Arc<Caller>, Secret)>) -> Judged {
-        let mut standing = None;
+    fn admit(&self, context: &RequestContext, head: &Parts, credential: Option<(Arc<Caller>, Secret)>) -> Admission {
+        let mut rate_limit = None;
         let admitted = || -> Result<()> {
-            if let Some((caller, secret)) = shown {
+            if let Some((caller, secret)) = credential {
                 let _ = context.secret.set(secret);
                 // Set before the checks, so that a request that is rejected with 403 is attributed to its caller.
                 let caller = context.caller.get_or_init(|| caller);
                 if let Some(project) = caller.project_id() {
                     let _ = context.project.set(project);
                 }
-                admit(caller, self.operation.need, head.uri.path(), context.client)?;
+                admit(caller, self.operation.policy, head.uri.path(), context.client)?;
                 caller.project_id().map_or(Ok(()), |project| self.quota.require(project))?;
-                standing = self.limits.use_of(caller);
-                standing.as_ref().map_or(Ok(()), Standing::require)?;
+                rate_limit = self.limits.record_use(caller);
+                rate_limit.as_ref().map_or(Ok(()), RateLimitStatus::require)?;
             }
-            if self.operation.answer.once
+            if self.operation.response.idempotent
                 && let Some(key) = idempotency_key(head)?
             {
                 let query = head.uri.query().unwrap_or_default();
-                let _ = context.intent.set(Intent::new(key, head.method.as_str(), head.uri.path(), query));
+                let _ = context.idempotent_request.set(IdempotentRequest::new(
+                    key,
+                    head.method.as_str(),
+                    head.uri.path(),
+                    query,
+                ));
             }
             if self.operation.conditional
-                && let Some(conditions) = conditions_of(&head.headers)?
+                && let Some(preconditions) = preconditions_of(&head.headers)?
             {
-                let _ = context.conditions.set(conditions);
+                let _ = context.preconditions.set(preconditions);
             }
-            refuse_stray_parameters(&self.operation, head)
+            reject_unexpected_parameters(&self.operation, head)
         };
         match admitted() {
-            Ok(()) => Judged::Passed(standing),
-            Err(error) => Judged::Refused(error, standing),
+            Ok(()) => Admission::Admitted(rate_limit),
+            Err(error) => Admission::Rejected(error, rate_limit),
         }
     }
 
     /// The error for a request without a well-formed credential.
-    fn failed(&self, context: &RequestContext, error: Error) -> Error {
+    fn count_failure(&self, context: &RequestContext, error: Error) -> Error {
         // Limits guessing. A valid credential from the same address is not affected.
-        if is_failure(error.code()) { self.limits.failure_from(context.client).err().unwrap_or(error) } else { error }
+        if is_failure(error.code()) { self.limits.record_failure(context.client).err().unwrap_or(error) } else { error }
     }
 
     /// Runs a write in its own task. The write then always ends, committed or rolled back, and returns its connection
     /// clean, although hyper drops the response future when the client disconnects.
     async fn write(
         &self,
-        (context, slot): Kept,
-        answer: impl Future<Output = std::result::Result<Response, Infallible>> + Send + 'static,
+        (context, slot): WriteParts,
+        future: impl Future<Output = std::result::Result<Response, Infallible>> + Send + 'static,
     ) -> Response {
         let work = async move {
-            let answer = answer.await;
+            let response = future.await;
             if let Some(context) = context {
-                context.settled().await;
+                context.wait_for_pending_task().await;
             }
             // Held as long as the work runs, even if no client waits for it.
             drop(slot);
-            answer
+            response
         };
         match self.writes.spawn(work).await {
             Ok(Ok(response)) => response,
@@ -186,32 +191,32 @@ impl Rules {
     }
 
     /// State to retry a read, if it can fail because of the database.
-    fn again<S: Clone>(&self, inner: &S, head: &Parts) -> Option<Box<Again<S>>> {
-        let reads_database = self.operation.need != Need::Public && self.operation.body.is_none();
-        reads_database.then(|| Box::new(Again::new(inner, head, &self.authenticator.node.db)))
+    fn read_retry<S: Clone>(&self, inner: &S, head: &Parts) -> Option<Box<ReadRetry<S>>> {
+        let reads_database = self.operation.policy != AccessPolicy::Public && self.operation.body.is_none();
+        reads_database.then(|| Box::new(ReadRetry::new(inner, head, &self.authenticator.node.db)))
     }
 
     /// Runs a write, and retries it once if it failed only because of its connection.
-    async fn write_again<S>(self: &Arc<Self>, mut inner: S, head: Parts, body: Body) -> Response
+    async fn write_with_retry<S>(self: &Arc<Self>, mut inner: S, head: Parts, body: Body) -> Response
     where
         S: Service<Request, Response = Response, Error = Infallible> + Send + 'static,
         S::Future: Send,
     {
-        let (request, copy) = Copy::of(head, body);
-        let response = self.write(kept(&copy), inner.call(request)).await;
-        if !is_curable(&self.authenticator.node.db, copy.context(), &response) {
+        let (request, copy) = RequestCopy::tee(head, body);
+        let response = self.write(write_parts(&copy), inner.call(request)).await;
+        if !is_retryable(&self.authenticator.node.db, copy.context(), &response) {
             return response;
         }
-        let response = self.write(kept(&copy), inner.call(copy.into_request())).await;
-        is_curable(&self.authenticator.node.db, None, &response);
+        let response = self.write(write_parts(&copy), inner.call(copy.into_request())).await;
+        is_retryable(&self.authenticator.node.db, None, &response);
         response
     }
 }
 
 /// Parts of a request that outlive it, until its write has ended.
-type Kept = (Option<Arc<RequestContext>>, Option<Slot>);
+type WriteParts = (Option<Arc<RequestContext>>, Option<Slot>);
 
-fn kept(copy: &Copy) -> Kept {
+fn write_parts(copy: &RequestCopy) -> WriteParts {
     (copy.context().cloned(), copy.slot())
 }
 
@@ -235,14 +240,14 @@ impl<S> Layer<S> for GateLayer {
     type Service = Gate<S>;
 
     fn layer(&self, inner: S) -> Gate<S> {
-        Gate { rules: Arc::clone(&self.0), inner }
+        Gate { config: Arc::clone(&self.0), inner }
     }
 }
 
 /// The service that [`GateLayer`] creates.
 #[derive(Clone, Debug)]
 pub struct Gate<S> {
-    rules: Arc<Rules>,
+    config: Arc<GateConfig>,
     inner: S,
 }
 
@@ -253,7 +258,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Gated<S>;
+    type Future = GateFuture<S>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -262,53 +267,61 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let (head, body) = request.into_parts();
         // An unexpected body is detected only when its first byte arrives or it ends.
-        let may_have_stray_body = self.rules.operation.body.is_none() && !body.is_end_stream();
-        let unknown = match self.rules.judge(&head) {
-            Judged::Refused(error, standing) => return Gated::Refused { answer: Some((error, standing)) },
-            // The path of most requests, without a boxed future.
-            Judged::Passed(standing)
-                if self.rules.operation.is_read() && !may_have_stray_body && conditions(&head).is_none() =>
-            {
-                let again = self.rules.again(&self.inner, &head);
-                return Gated::Read { answer: self.inner.call(Request::from_parts(head, body)), standing, again };
+        let may_have_unexpected_body = self.config.operation.body.is_none() && !body.is_end_stream();
+        let uncached = match self.config.check(&head) {
+            Admission::Rejected(error, rate_limit) => {
+                return GateFuture::Rejected { rejection: Some((error, rate_limit)) };
             }
-            Judged::Passed(standing) => Err(standing),
-            Judged::Unknown(secret, look) => Ok((secret, look)),
+            // The path of most requests, without a boxed future.
+            Admission::Admitted(rate_limit)
+                if self.config.operation.is_read() && !may_have_unexpected_body && preconditions(&head).is_none() =>
+            {
+                let retry = self.config.read_retry(&self.inner, &head);
+                return GateFuture::Read {
+                    future: self.inner.call(Request::from_parts(head, body)),
+                    rate_limit,
+                    retry,
+                };
+            }
+            Admission::Admitted(rate_limit) => Err(rate_limit),
+            Admission::Uncached(secret, miss) => Ok((secret, miss)),
         };
-        let rules = Arc::clone(&self.rules);
+        let config = Arc::clone(&self.config);
         // The service that is ready is used, and its clone is kept.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        Gated::Other {
-            answer: Box::pin(async move {
-                let judged = match unknown {
-                    Ok((secret, look)) => rules.judge_unknown(&head, secret, look).await,
-                    Err(standing) => Judged::Passed(standing),
+        GateFuture::Other {
+            future: Box::pin(async move {
+                let admission = match uncached {
+                    Ok((secret, miss)) => config.check_uncached(&head, secret, miss).await,
+                    Err(rate_limit) => Admission::Admitted(rate_limit),
                 };
-                let standing = match judged {
-                    Judged::Passed(standing) => standing,
-                    Judged::Refused(error, standing) => return with_standing(error.into_response(), standing),
-                    Judged::Unknown(..) => {
+                let rate_limit = match admission {
+                    Admission::Admitted(rate_limit) => rate_limit,
+                    Admission::Rejected(error, rate_limit) => {
+                        return with_rate_limit(error.into_response(), rate_limit);
+                    }
+                    Admission::Uncached(..) => {
                         return Error::internal("a database lookup returned no decision").into_response();
                     }
                 };
-                let body = match may_have_stray_body {
-                    true => refuse_stray_body(&rules.operation, &head, body).await,
+                let body = match may_have_unexpected_body {
+                    true => reject_unexpected_body(&config.operation, &head, body).await,
                     false => Ok(body),
                 };
                 let body = match body {
                     Ok(body) => body,
-                    Err(error) => return with_standing(error.into_response(), standing),
+                    Err(error) => return with_rate_limit(error.into_response(), rate_limit),
                 };
-                if !rules.operation.is_read() {
-                    return with_standing(rules.write_again(inner, head, body).await, standing);
+                if !config.operation.is_read() {
+                    return with_rate_limit(config.write_with_retry(inner, head, body).await, rate_limit);
                 }
-                let conditions = conditions(&head).cloned();
-                let again = rules.again(&inner, &head);
-                let answer = inner.call(Request::from_parts(head, body));
-                let Ok(response) = Gated::Read { answer, standing, again }.await;
-                match conditions {
-                    Some(conditions) => condition::apply(&conditions, response),
+                let preconditions = preconditions(&head).cloned();
+                let retry = config.read_retry(&inner, &head);
+                let future = inner.call(Request::from_parts(head, body));
+                let Ok(response) = GateFuture::Read { future, rate_limit, retry }.await;
+                match preconditions {
+                    Some(preconditions) => precondition::apply(&preconditions, response),
                     None => response,
                 }
             }),
@@ -316,48 +329,48 @@ where
     }
 }
 
-fn conditions(head: &Parts) -> Option<&Conditions> {
-    head.extensions.get::<Arc<RequestContext>>()?.conditions.get()
+fn preconditions(head: &Parts) -> Option<&Preconditions> {
+    head.extensions.get::<Arc<RequestContext>>()?.preconditions.get()
 }
 
-fn with_standing(mut response: Response, standing: Option<Standing>) -> Response {
-    if let Some(standing) = standing {
-        standing.write(response.headers_mut());
+fn with_rate_limit(mut response: Response, rate_limit: Option<RateLimitStatus>) -> Response {
+    if let Some(rate_limit) = rate_limit {
+        rate_limit.write(response.headers_mut());
     }
     response
 }
 
 pin_project! {
     /// A response future.
-    #[project = GatedProject]
+    #[project = GateFutureProject]
     #[allow(missing_docs, reason = "the macro takes no comments on fields")]
-    pub enum Gated<S: Service<Request>> {
+    pub enum GateFuture<S: Service<Request>> {
         /// Response to an admitted read.
-        Read { #[pin] answer: S::Future, standing: Option<Standing>, again: Option<Box<Again<S>>> },
+        Read { #[pin] future: S::Future, rate_limit: Option<RateLimitStatus>, retry: Option<Box<ReadRetry<S>>> },
         /// Response to a rejected request.
-        Refused { answer: Option<(Error, Option<Standing>)> },
+        Rejected { rejection: Option<(Error, Option<RateLimitStatus>)> },
         /// Any other response.
-        Other { answer: Pin<Box<dyn Future<Output = Response> + Send>> },
+        Other { future: Pin<Box<dyn Future<Output = Response> + Send>> },
     }
 }
 
-impl<S: Service<Request, Response = Response, Error = Infallible>> Future for Gated<S> {
+impl<S: Service<Request, Response = Response, Error = Infallible>> Future for GateFuture<S> {
     type Output = std::result::Result<Response, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(Ok(match self.project() {
-            GatedProject::Read { mut answer, standing, again } => loop {
-                let Ok(response) = ready!(answer.as_mut().poll(cx));
-                match again.take() {
-                    Some(again) if again.is_of_use(&response) => answer.set(again.send()),
-                    _ => break with_standing(response, standing.take()),
+            GateFutureProject::Read { mut future, rate_limit, retry } => loop {
+                let Ok(response) = ready!(future.as_mut().poll(cx));
+                match retry.take() {
+                    Some(retry) if retry.should_retry(&response) => future.set(retry.send()),
+                    _ => break with_rate_limit(response, rate_limit.take()),
                 }
             },
-            GatedProject::Refused { answer } => match answer.take() {
-                Some((error, standing)) => with_standing(error.into_response(), standing),
+            GateFutureProject::Rejected { rejection } => match rejection.take() {
+                Some((error, rate_limit)) => with_rate_limit(error.into_response(), rate_limit),
                 None => Error::internal("a response future was polled after completion").into_response(),
             },
-            GatedProject::Other { answer } => ready!(answer.as_mut().poll(cx)),
+            GateFutureProject::Other { future } => ready!(future.as_mut().poll(cx)),
         }))
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```compile_fail,E0277
 //! use axum::extract::State;
-//! use cloudapi::{base::error::Result, http::{api::Api, reply::Json}, state::App};
+//! use cloudapi::{base::error::Result, http::{api::Api, response::Json}, state::App};
 //!
 //! async fn open_to_all(State(_app): State<App>) -> Result<Json<String>> {
 //!     Ok(Json("all keys".to_owned()))
@@ -18,7 +18,7 @@
 //!
 //! ```
 //! use axum::extract::State;
-//! use cloudapi::{auth::grant::Grant, base::{error::Result, scope::of}, http::{api::Api, reply::Json}, state::App};
+//! use cloudapi::{auth::grant::Grant, base::{error::Result, scope::of}, http::{api::Api, response::Json}, state::App};
 //!
 //! async fn guarded(_grant: Grant<of::KeysRead>, State(_app): State<App>) -> Result<Json<String>> {
 //!     Ok(Json("your keys".to_owned()))
@@ -33,13 +33,13 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use futures_util::FutureExt;
 use sqlx::PgConnection;
 
-use super::{bearer::Authenticator, node::Node, watch::Watch};
+use super::{bearer::Authenticator, node::Node, watch::AccessWatch};
 use crate::{
     base::{
+        access_policy::{ANY_KIND, AccessPolicy, SelfAccess},
         caller::Caller,
         error::{Code, Error, Result},
         id::{Id, ProjectId, SessionId, UserId},
-        need::{ANY_KIND, Itself, Need},
         request::RequestContext,
         role::Role,
         scope::ScopeType,
@@ -52,56 +52,56 @@ use crate::{
 };
 
 /// Kinds of credential that may call.
-pub trait Who: Send + Sync + 'static {
+pub trait CallerPolicy: Send + Sync + 'static {
     /// Accepted kinds.
     const KINDS: &'static [SecretKind];
     /// Rule for a credential that acts on itself.
-    const ITSELF: Itself = Itself::AsOthers;
+    const SELF_ACCESS: SelfAccess = SelfAccess::Standard;
     /// Whether the caller must be an owner of the project.
     const OWNER: bool = false;
 }
 
 /// A session, a key or a token.
 #[derive(Debug)]
-pub enum Anyone {}
-impl Who for Anyone {
+pub enum AnyCredential {}
+impl CallerPolicy for AnyCredential {
     const KINDS: &'static [SecretKind] = ANY_KIND;
 }
 
 /// A session, a key or a token. A credential without the scope may still act on itself.
 #[derive(Debug)]
-pub enum OrItself {}
-impl Who for OrItself {
+pub enum AnyCredentialOrSelf {}
+impl CallerPolicy for AnyCredentialOrSelf {
     const KINDS: &'static [SecretKind] = ANY_KIND;
-    const ITSELF: Itself = Itself::WithoutScope;
+    const SELF_ACCESS: SelfAccess = SelfAccess::ScopeNotRequired;
 }
 
 /// A session, or a key that acts on itself.
 #[derive(Debug)]
-pub enum SessionOrKeyItself {}
-impl Who for SessionOrKeyItself {
+pub enum SessionOrKeySelf {}
+impl CallerPolicy for SessionOrKeySelf {
     const KINDS: &'static [SecretKind] = &[SecretKind::Session, SecretKind::Key];
-    const ITSELF: Itself = Itself::KeyOnlyItself;
+    const SELF_ACCESS: SelfAccess = SelfAccess::KeySelfOnly;
 }
 
 /// A key or a token.
 #[derive(Debug)]
 pub enum KeyOrToken {}
-impl Who for KeyOrToken {
+impl CallerPolicy for KeyOrToken {
     const KINDS: &'static [SecretKind] = &[SecretKind::Key, SecretKind::Token];
 }
 
 /// A session or a key.
 #[derive(Debug)]
 pub enum SessionOrKey {}
-impl Who for SessionOrKey {
+impl CallerPolicy for SessionOrKey {
     const KINDS: &'static [SecretKind] = &[SecretKind::Session, SecretKind::Key];
 }
 
 /// A session of one of the project's owners.
 #[derive(Debug)]
 pub enum OwnerOnly {}
-impl Who for OwnerOnly {
+impl CallerPolicy for OwnerOnly {
     const KINDS: &'static [SecretKind] = &[SecretKind::Session];
     const OWNER: bool = true;
 }
@@ -109,7 +109,7 @@ impl Who for OwnerOnly {
 /// A session only.
 #[derive(Debug)]
 pub enum SessionOnly {}
-impl Who for SessionOnly {
+impl CallerPolicy for SessionOnly {
     const KINDS: &'static [SecretKind] = &[SecretKind::Session];
 }
 
@@ -117,12 +117,12 @@ impl Who for SessionOnly {
 /// project, so it has `S` only in a project that [`Grant::in_project`] admits it to. If `S` stands for several scopes,
 /// the handler calls [`Tenant::require`] for the needed one once the target is known.
 #[derive(Debug)]
-pub struct Grant<S, W = Anyone> {
+pub struct Grant<S, W = AnyCredential> {
     request: Arc<RequestContext>,
     caller: Arc<Caller>,
     /// Verifies a session's membership. None for a key or token.
     node: Option<Arc<Node>>,
-    need: PhantomData<fn() -> (S, W)>,
+    policy: PhantomData<fn() -> (S, W)>,
 }
 
 /// Router state that has a [`Node`].
@@ -131,21 +131,22 @@ pub trait HasNode: Sync {
     fn node(&self) -> &Arc<Node>;
 }
 
-impl<S: ScopeType, W: Who> Access for Grant<S, W> {
-    const NEED: Need = Need::Scoped { scopes: S::SCOPES, kinds: W::KINDS, itself: W::ITSELF, owner: W::OWNER };
+impl<S: ScopeType, W: CallerPolicy> Access for Grant<S, W> {
+    const POLICY: AccessPolicy =
+        AccessPolicy::Scoped { scopes: S::SCOPES, kinds: W::KINDS, self_access: W::SELF_ACCESS, owner: W::OWNER };
 }
 
-impl<S: ScopeType, W: Who, St: HasNode> FromRequestParts<St> for Grant<S, W> {
+impl<S: ScopeType, W: CallerPolicy, St: HasNode> FromRequestParts<St> for Grant<S, W> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &St) -> Result<Self> {
-        let (request, caller) = admitted(parts)?;
+        let (request, caller) = authenticated_caller(parts)?;
         let node = matches!(*caller, Caller::Session { .. }).then(|| Arc::clone(state.node()));
-        Ok(Self { request, caller, node, need: PhantomData })
+        Ok(Self { request, caller, node, policy: PhantomData })
     }
 }
 
-impl<S: ScopeType, W: Who> Grant<S, W> {
+impl<S: ScopeType, W: CallerPolicy> Grant<S, W> {
     /// The request.
     pub fn request(&self) -> &Arc<RequestContext> {
         &self.request
@@ -160,13 +161,13 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
     /// it may name too. Any other project is not found. `db` must not be in a transaction: if it leads to another
     /// PostgreSQL server than the node's heartbeats, it is replaced by a new connection.
     pub async fn in_project(&self, db: &mut PgConnection, named: Option<&str>) -> Result<Tenant> {
-        self.enter(db, named, false).await
+        self.authorize(db, named, false).await
     }
 
     /// Like [`Grant::in_project`], for a write. The membership is locked until the transaction of `db` ends, so a role
     /// that was just removed cannot be used.
     pub async fn in_project_for_write(&self, db: &mut PgConnection, named: Option<&str>) -> Result<Tenant> {
-        self.enter(db, named, true).await
+        self.authorize(db, named, true).await
     }
 
     /// Admits a key or token to its own project, which it may name, without a database query. None for a session.
@@ -175,7 +176,7 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
             Caller::Session { .. } => Ok(None),
             Caller::Key { project_id, scopes, .. } | Caller::Token { project_id, scopes, .. } => {
                 let is_own = named.is_none_or(|named| named.parse() == Ok(*project_id));
-                is_own.then(|| Some(Tenant::admitted(*project_id, *scopes))).ok_or_else(Error::not_found)
+                is_own.then(|| Some(Tenant::from_credential(*project_id, *scopes))).ok_or_else(Error::not_found)
             }
         }
     }
@@ -183,22 +184,22 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
     /// Admits the caller to the project that `item` belongs to. A key or token stays in its own project, where it
     /// does not find items of other projects.
     pub async fn in_project_of<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Tenant> {
-        let owner = self.owner_of(db, item).await?;
+        let owner = self.find_project_of(db, item).await?;
         self.in_project(db, owner.as_deref()).await
     }
 
     /// Like [`Grant::in_project_of`], for a write.
     pub async fn in_project_of_for_write<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Tenant> {
-        let owner = self.owner_of(db, item).await?;
+        let owner = self.find_project_of(db, item).await?;
         self.in_project_for_write(db, owner.as_deref()).await
     }
 
     /// A watch that checks, while a response is streamed, whether the caller may still access the project.
-    pub fn watch(&self, authenticator: &Authenticator, tenant: Tenant) -> Watch {
-        Watch::new(authenticator, &self.request, (S::SCOPES, Self::NEED), tenant.project_id())
+    pub fn watch(&self, authenticator: &Authenticator, tenant: Tenant) -> AccessWatch {
+        AccessWatch::new(authenticator, &self.request, (S::SCOPES, Self::POLICY), tenant.project_id())
     }
 
-    async fn owner_of<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Option<String>> {
+    async fn find_project_of<K: ProjectItem>(&self, db: &mut PgConnection, item: Id<K>) -> Result<Option<String>> {
         if self.caller.project_id().is_some() {
             return Ok(None);
         }
@@ -206,11 +207,11 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
         Ok(Some(owner.ok_or_else(Error::not_found)?.to_string()))
     }
 
-    async fn enter(&self, db: &mut PgConnection, named: Option<&str>, for_write: bool) -> Result<Tenant> {
+    async fn authorize(&self, db: &mut PgConnection, named: Option<&str>, for_write: bool) -> Result<Tenant> {
         if let Some(tenant) = self.in_own_project(named)? {
             return Ok(tenant);
         }
-        let named: Option<ProjectId> = named.map(|id| id.parse().unwrap_or(Id::NOTHING));
+        let named: Option<ProjectId> = named.map(|id| id.parse().unwrap_or(Id::NIL));
         match &*self.caller {
             Caller::Session { user_id, .. } => {
                 let project = named.ok_or_else(|| {
@@ -223,7 +224,7 @@ impl<S: ScopeType, W: Who> Grant<S, W> {
                 let membership =
                     membership(node, db, project, *user_id, for_write).await?.ok_or_else(Error::not_found)?;
                 let _ = self.request.project.set(project);
-                let tenant = Tenant::admitted_member(project, membership);
+                let tenant = Tenant::from_membership(project, membership);
                 if !tenant.scopes().contains_any(S::SCOPES) {
                     return Err(Error::insufficient_scope(S::SCOPES));
                 }
@@ -255,10 +256,10 @@ async fn membership(
 ) -> Result<Option<Membership>> {
     if for_write {
         let read =
-            node.verified_in_transaction(db, move |db| users::repo::lock_membership_of(db, project, user).boxed());
+            node.read_verified_in_transaction(db, move |db| users::repo::lock_membership_of(db, project, user).boxed());
         return read.await.map(|read| read.value);
     }
-    node.verified_on(db, move |db| users::repo::membership_of(db, project, user).boxed()).await
+    node.read_verified_on(db, move |db| users::repo::membership_of(db, project, user).boxed()).await
 }
 
 /// A session, with any role.
@@ -273,14 +274,14 @@ pub struct Session {
 }
 
 impl Access for Session {
-    const NEED: Need = Need::Session;
+    const POLICY: AccessPolicy = AccessPolicy::Session;
 }
 
 impl<St: Sync> FromRequestParts<St> for Session {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &St) -> Result<Self> {
-        let (request, caller) = admitted(parts)?;
+        let (request, caller) = authenticated_caller(parts)?;
         match *caller {
             Caller::Session { id, user_id } => Ok(Self { request, id, user_id }),
             _ => Err(Error::internal("the gate let a key or token through to a session's route")),
@@ -290,16 +291,16 @@ impl<St: Sync> FromRequestParts<St> for Session {
 
 /// A client that signs in, rate limited by address.
 #[derive(Debug)]
-pub struct SigningIn {
+pub struct SignInClient {
     /// The request.
     pub request: Arc<RequestContext>,
 }
 
-impl Access for SigningIn {
-    const NEED: Need = Need::SignIn;
+impl Access for SignInClient {
+    const POLICY: AccessPolicy = AccessPolicy::SignIn;
 }
 
-impl<St: Sync> FromRequestParts<St> for SigningIn {
+impl<St: Sync> FromRequestParts<St> for SignInClient {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &St) -> Result<Self> {
@@ -315,7 +316,7 @@ pub struct Public {
 }
 
 impl Access for Public {
-    const NEED: Need = Need::Public;
+    const POLICY: AccessPolicy = AccessPolicy::Public;
 }
 
 impl<St: Sync> FromRequestParts<St> for Public {
@@ -330,7 +331,7 @@ fn context(parts: &Parts) -> Result<Arc<RequestContext>> {
     parts.extensions.get().cloned().ok_or_else(|| Error::internal("a request without a context reached a handler"))
 }
 
-fn admitted(parts: &Parts) -> Result<(Arc<RequestContext>, Arc<Caller>)> {
+fn authenticated_caller(parts: &Parts) -> Result<(Arc<RequestContext>, Arc<Caller>)> {
     let request = context(parts)?;
     let caller = request.caller.get().cloned();
     let caller = caller.ok_or_else(|| Error::internal("a route that requires a credential is not behind the gate"))?;

@@ -17,7 +17,7 @@ use governor::{
 };
 
 use super::{
-    bearer::{Authenticator, Look},
+    bearer::{Authenticator, CacheMiss},
     budget::Budget,
     lookup_limits::LookupLimits,
 };
@@ -31,7 +31,7 @@ use crate::base::{
 };
 
 /// Maximum number of tracked addresses. Beyond that, idle addresses are removed first.
-const ADDRESSES: usize = 100_000;
+const MAX_ADDRESSES: usize = 100_000;
 
 type Limiter<K> = RateLimiter<K, DashMapStateStore<K>, LimitClock, StateInformationMiddleware>;
 
@@ -49,7 +49,7 @@ impl governor::clock::Clock for LimitClock {
 
 /// Limits of one node.
 #[derive(Debug)]
-pub struct Limits {
+pub struct RateLimiters {
     settings: LimitSettings,
     clock: LimitClock,
     /// One limiter for each limit that a credential has.
@@ -59,10 +59,10 @@ pub struct Limits {
     sign_ins: Limiter<IpAddr>,
 }
 
-impl Limits {
+impl RateLimiters {
     /// Limits with these settings.
     pub fn new(settings: LimitSettings, clock: Clock) -> Self {
-        let failures = Budget::new(settings.failures, ADDRESSES, clock.clone());
+        let failures = Budget::new(settings.failures, MAX_ADDRESSES, clock.clone());
         let lookups = LookupLimits::new(clock.clone());
         let clock = LimitClock(clock);
         Self {
@@ -77,7 +77,7 @@ impl Limits {
 
     /// Counts one use of the caller's credential. If a limit applies, returns its state and whether this use exceeds it.
     /// Tokens below a key with a limit share it, because a key cannot grant more than it has.
-    pub fn use_of(&self, caller: &Caller) -> Option<Standing> {
+    pub fn record_use(&self, caller: &Caller) -> Option<RateLimitStatus> {
         let (subject, own) = match caller {
             Caller::Session { id, .. } => (Subject::Session(*id), None),
             Caller::Key { id, bounds, .. } => (Subject::Key(*id), bounds.rate_limit),
@@ -87,12 +87,12 @@ impl Limits {
             },
         };
         let limit = own.or(self.settings.credentials)?;
-        let outcome = self.of_credentials(limit).check_key(&subject);
-        Some(Standing::new(limit, outcome, self.clock.now()))
+        let outcome = self.credential_limiter(limit).check_key(&subject);
+        Some(RateLimitStatus::new(limit, outcome, self.clock.now()))
     }
 
     /// Counts one failed authentication from `address`. An error after too many.
-    pub fn failure_from(&self, address: Option<IpAddr>) -> Result<()> {
+    pub fn record_failure(&self, address: Option<IpAddr>) -> Result<()> {
         let Some(address) = address else { return Ok(()) };
         self.failures.take(network_of(address)).map_err(too_many_failures)
     }
@@ -101,12 +101,12 @@ impl Limits {
     /// `address`.
     pub async fn look_up(
         &self,
-        by: &Authenticator,
+        authenticator: &Authenticator,
         secret: &Secret,
-        look: Look,
+        miss: CacheMiss,
         address: Option<IpAddr>,
     ) -> Result<Arc<Caller>> {
-        self.lookups.look_up(by, (secret, look), &self.failures, address).await
+        self.lookups.look_up(authenticator, (secret, miss), &self.failures, address).await
     }
 
     /// Limits on lookups, with their counters.
@@ -115,16 +115,16 @@ impl Limits {
     }
 
     /// Counts one sign-in attempt from `address`. An error after too many.
-    pub fn sign_in_from(&self, address: Option<IpAddr>) -> Result<()> {
-        self.of_address(&self.sign_ins, address, "Too many sign-in attempts came from your address")
+    pub fn record_sign_in(&self, address: Option<IpAddr>) -> Result<()> {
+        self.check_address(&self.sign_ins, address, "Too many sign-in attempts came from your address")
     }
 
-    fn of_address(&self, limiter: &Limiter<IpAddr>, address: Option<IpAddr>, what: &str) -> Result<()> {
+    fn check_address(&self, limiter: &Limiter<IpAddr>, address: Option<IpAddr>, what: &str) -> Result<()> {
         let Some(address) = address else { return Ok(()) };
         let address = network_of(address);
-        if limiter.len() >= ADDRESSES {
+        if limiter.len() >= MAX_ADDRESSES {
             limiter.retain_recent();
-            if limiter.len() >= ADDRESSES {
+            if limiter.len() >= MAX_ADDRESSES {
                 // So many addresses at the same time are an attack. Bounded memory matters more than this limit.
                 return Ok(());
             }
@@ -132,7 +132,7 @@ impl Limits {
         limiter.check_key(&address).map(drop).map_err(|until| too_many(what, until.wait_time_from(self.clock.now())))
     }
 
-    fn of_credentials(&self, limit: RateLimit) -> Arc<Limiter<Subject>> {
+    fn credential_limiter(&self, limit: RateLimit) -> Arc<Limiter<Subject>> {
         let read = self.credentials.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(limiter) = read.get(&limit) {
             return Arc::clone(limiter);
@@ -167,7 +167,7 @@ pub(super) fn too_many_failures(wait: Duration) -> Error {
 }
 
 fn too_many(what: &str, wait: Duration) -> Error {
-    let seconds = whole_seconds(wait);
+    let seconds = ceil_seconds(wait);
     let detail = format!("{what}; wait {seconds} s, and check the credential before you send it again");
     Error::new(Code::RateLimited, detail).retry_after(seconds)
 }
@@ -182,7 +182,7 @@ pub(super) fn network_of(address: IpAddr) -> IpAddr {
 
 /// State of a rate limit after a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct RateLimitStatus {
     limit: RateLimit,
     remaining: u32,
     /// Time until the whole limit is available again.
@@ -191,7 +191,7 @@ pub struct Standing {
     wait: Option<Duration>,
 }
 
-impl Standing {
+impl RateLimitStatus {
     fn new(limit: RateLimit, outcome: std::result::Result<StateSnapshot, NotUntil<Duration>>, now: Duration) -> Self {
         let (remaining, wait) = match outcome {
             Ok(state) => (state.remaining_burst_capacity(), None),
@@ -205,7 +205,7 @@ impl Standing {
     /// An error if this use exceeds the limit.
     pub fn require(&self) -> Result<()> {
         let Some(wait) = self.wait else { return Ok(()) };
-        let (seconds, RateLimit { requests, per_seconds }) = (whole_seconds(wait), self.limit);
+        let (seconds, RateLimit { requests, per_seconds }) = (ceil_seconds(wait), self.limit);
         let detail = format!(
             "This credential can make {requests} requests per {per_seconds} s; wait {seconds} s, then send the request again"
         );
@@ -216,8 +216,8 @@ impl Standing {
     pub fn write(&self, headers: &mut HeaderMap) {
         let RateLimit { requests, per_seconds } = self.limit;
         let policy = format!("\"default\";q={requests};w={per_seconds}");
-        let standing = format!("\"default\";r={};t={}", self.remaining, whole_seconds(self.reset));
-        for (name, value) in [("ratelimit-policy", policy), ("ratelimit", standing)] {
+        let rate_limit = format!("\"default\";r={};t={}", self.remaining, ceil_seconds(self.reset));
+        for (name, value) in [("ratelimit-policy", policy), ("ratelimit", rate_limit)] {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }
@@ -225,7 +225,7 @@ impl Standing {
     }
 }
 
-fn whole_seconds(duration: Duration) -> u32 {
+fn ceil_seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }
 
@@ -242,24 +242,26 @@ mod tests {
     fn limit_admits_its_burst_and_then_its_rate() {
         let clock = Clock::system();
         let settings = LimitSettings { credentials: Some(RateLimit::new(3, 30)), ..LimitSettings::default() };
-        let limits = Limits::new(settings, clock.clone());
+        let limits = RateLimiters::new(settings, clock.clone());
         for remaining in [2, 1, 0] {
-            let standing = limits.use_of(&session()).unwrap();
-            assert_eq!((standing.remaining, standing.wait), (remaining, None));
+            let rate_limit = limits.record_use(&session()).unwrap();
+            assert_eq!((rate_limit.remaining, rate_limit.wait), (remaining, None));
         }
-        let beyond = limits.use_of(&session()).unwrap();
+        let beyond = limits.record_use(&session()).unwrap();
         assert_eq!(beyond.require().unwrap_err().code(), Code::RateLimited);
         clock.advance(Duration::from_secs(11));
-        assert!(limits.use_of(&session()).unwrap().require().is_ok());
-        assert!(limits.use_of(&session()).unwrap().require().is_err());
+        assert!(limits.record_use(&session()).unwrap().require().is_ok());
+        assert!(limits.record_use(&session()).unwrap().require().is_err());
     }
 
     #[test]
     fn address_with_too_many_failures_must_wait_and_other_addresses_need_not() {
         let clock = Clock::system();
-        let limits =
-            Limits::new(LimitSettings { failures: RateLimit::new(2, 60), ..LimitSettings::default() }, clock.clone());
-        let fail = |address: &str| limits.failure_from(Some(address.parse().unwrap()));
+        let limits = RateLimiters::new(
+            LimitSettings { failures: RateLimit::new(2, 60), ..LimitSettings::default() },
+            clock.clone(),
+        );
+        let fail = |address: &str| limits.record_failure(Some(address.parse().unwrap()));
         assert!(fail("2001:db8::1").is_ok() && fail("2001:db8::2").is_ok());
         assert!(fail("2001:db8::3").is_err(), "one /64 counts as one address");
         assert!(fail("2001:db8:0:1::1").is_ok());

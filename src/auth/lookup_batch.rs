@@ -24,7 +24,7 @@ use crate::{
         secret::{SecretHash, SecretKind},
     },
     db::Stamped,
-    sessions::model::IDLE,
+    sessions::model::IDLE_TIMEOUT,
 };
 
 /// Minimum time between the starts of two batches.
@@ -32,9 +32,9 @@ pub const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LookupResult {
     /// A credential with this secret exists and is valid.
-    Live,
+    Active,
     /// A credential with this secret exists, and it expired or was revoked.
     Ended,
     /// No credential has this secret.
@@ -60,11 +60,16 @@ struct State {
     last: Option<Instant>,
 }
 
-type Waiting = HashMap<SecretHash, (SecretKind, Vec<oneshot::Sender<Verdict>>)>;
+type Waiting = HashMap<SecretHash, (SecretKind, Vec<oneshot::Sender<LookupResult>>)>;
 
 impl Batches {
     /// Looks up one secret in the next batch, which begins after this call.
-    pub async fn ask(&self, by: &Authenticator, kind: SecretKind, hash: SecretHash) -> Result<Verdict> {
+    pub async fn look_up(
+        &self,
+        authenticator: &Authenticator,
+        kind: SecretKind,
+        hash: SecretHash,
+    ) -> Result<LookupResult> {
         let (sender, receiver) = oneshot::channel();
         let is_first = {
             let mut state = self.shared.lock();
@@ -73,7 +78,7 @@ impl Batches {
         };
         if is_first {
             // A separate task, so that a client that disconnects does not cancel a batch that others wait for.
-            tokio::spawn(run(Arc::clone(&self.shared), by.clone()));
+            tokio::spawn(run(Arc::clone(&self.shared), authenticator.clone()));
         }
         receiver.await.map_err(|_| unreachable_database())
     }
@@ -107,7 +112,7 @@ impl Drop for Running {
     }
 }
 
-async fn run(shared: Arc<Shared>, by: Authenticator) {
+async fn run(shared: Arc<Shared>, authenticator: Authenticator) {
     let mut running = Running { shared: Arc::clone(&shared), is_done: false };
     loop {
         let last = shared.lock().last;
@@ -126,8 +131,8 @@ async fn run(shared: Arc<Shared>, by: Authenticator) {
             std::mem::take(&mut state.waiting)
         };
         shared.count.fetch_add(1, Ordering::Relaxed);
-        match read(&by, &batch).await {
-            Ok(verdicts) => answer(batch, &verdicts),
+        match read(&authenticator, &batch).await {
+            Ok(results) => send_results(batch, &results),
             // Dropping the senders reports an error to the waiting requests.
             Err(error) => tracing::debug!(%error, "credential batch lookup failed"),
         }
@@ -135,12 +140,12 @@ async fn run(shared: Arc<Shared>, by: Authenticator) {
 }
 
 /// Sends the results to the waiting requests. A secret without a row is unknown.
-fn answer(batch: Waiting, verdicts: &HashMap<SecretHash, Verdict>) {
+fn send_results(batch: Waiting, results: &HashMap<SecretHash, LookupResult>) {
     for (hash, (_, senders)) in batch {
-        let verdict = verdicts.get(&hash).copied().unwrap_or(Verdict::Unknown);
+        let result = results.get(&hash).copied().unwrap_or(LookupResult::Unknown);
         for sender in senders {
             // Fails if the client has disconnected.
-            let _ = sender.send(verdict);
+            let _ = sender.send(result);
         }
     }
 }
@@ -155,12 +160,12 @@ struct Secrets {
 
 /// A secret that exists.
 #[derive(Debug, sqlx::FromRow)]
-struct Found {
+struct SecretRow {
     secret_hash: SecretHash,
     is_live: bool,
 }
 
-async fn read(by: &Authenticator, batch: &Waiting) -> Result<HashMap<SecretHash, Verdict>> {
+async fn read(authenticator: &Authenticator, batch: &Waiting) -> Result<HashMap<SecretHash, LookupResult>> {
     let of = |kind: SecretKind| -> Vec<Vec<u8>> {
         batch.iter().filter(|(_, (of, _))| *of == kind).map(|(hash, _)| hash.as_bytes().to_vec()).collect()
     };
@@ -169,20 +174,24 @@ async fn read(by: &Authenticator, batch: &Waiting) -> Result<HashMap<SecretHash,
         tokens: of(SecretKind::Token),
         sessions: of(SecretKind::Session),
     });
-    let now = by.clock.forward();
+    let now = authenticator.clock.now_non_decreasing();
     // A server that lags does not have the newest credentials.
-    let read = by.node.verified(move |db| {
+    let read = authenticator.node.read_verified(move |db| {
         let secrets = Arc::clone(&secrets);
-        async move { verdicts(db, secrets, now).await }.boxed()
+        async move { look_up_all(db, secrets, now).await }.boxed()
     });
     let (_, rows) = read.await?;
-    let verdict = |is_live| if is_live { Verdict::Live } else { Verdict::Ended };
-    Ok(rows.into_iter().map(|found| (found.secret_hash, verdict(found.is_live))).collect())
+    let result = |is_live| if is_live { LookupResult::Active } else { LookupResult::Ended };
+    Ok(rows.into_iter().map(|found| (found.secret_hash, result(found.is_live))).collect())
 }
 
 /// Which of these secrets exist, and whether their credentials are valid at `now`. `Authenticator` decides the same for a
 /// single credential and has the final decision: this statement may err only by reporting a credential as valid.
-async fn verdicts(db: &mut PgConnection, secrets: Arc<Secrets>, now: Timestamp) -> sqlx::Result<Stamped<Vec<Found>>> {
+async fn look_up_all(
+    db: &mut PgConnection,
+    secrets: Arc<Secrets>,
+    now: Timestamp,
+) -> sqlx::Result<Stamped<Vec<SecretRow>>> {
     sqlx::query_as(
         "WITH RECURSIVE chain AS (
              SELECT t.secret_hash AS shown, t.project_id, t.issuer_key_id, t.issuer_token_id, t.issuer_user_id,
@@ -217,7 +226,7 @@ async fn verdicts(db: &mut PgConnection, secrets: Arc<Secrets>, now: Timestamp) 
     .bind(&secrets.tokens)
     .bind(&secrets.sessions)
     .bind(now)
-    .bind(IDLE)
+    .bind(IDLE_TIMEOUT)
     .fetch_all(db)
     .await
     .and_then(Stamped::collect)

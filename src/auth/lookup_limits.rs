@@ -26,10 +26,10 @@ use dashmap::DashSet;
 use tokio::sync::Semaphore;
 
 use super::{
-    bearer::{Authenticator, Look, unknown},
+    bearer::{Authenticator, CacheMiss, unknown_credential},
     budget::Budget,
     limits::{network_of, too_many_failures},
-    lookup_batch::{Batches, Verdict},
+    lookup_batch::{Batches, LookupResult},
 };
 use crate::{
     base::{
@@ -39,20 +39,20 @@ use crate::{
         limit::RateLimit,
         secret::{Secret, SecretHash},
     },
-    metrics::text::{Measured, Page},
+    metrics::exposition::{Collector, Exposition},
 };
 
 /// Failed lookups of all addresses together that run in their own transactions: a burst of 100, then 20 per second.
-const ALL: RateLimit = RateLimit::new(100, 5);
+const GLOBAL_LIMIT: RateLimit = RateLimit::new(100, 5);
 /// Maximum number of concurrent lookups that only determine why a credential is not valid any more.
-const EXPLANATIONS: usize = 2;
+const MAX_EXPLANATIONS: usize = 2;
 
 /// Limits on the lookups of one node.
 #[derive(Debug)]
 pub struct LookupLimits {
-    all: Budget<()>,
+    global: Budget<()>,
     /// Secrets whose lookups are in progress in their own transactions.
-    under_way: Arc<DashSet<SecretHash>>,
+    in_flight: Arc<DashSet<SecretHash>>,
     batches: Batches,
     explanations: Semaphore,
     single: AtomicU64,
@@ -60,12 +60,12 @@ pub struct LookupLimits {
 }
 
 /// A lookup in progress. Removed on drop, because its request can be canceled.
-struct UnderWay {
+struct LookupInFlight {
     hash: SecretHash,
     set: Arc<DashSet<SecretHash>>,
 }
 
-impl Drop for UnderWay {
+impl Drop for LookupInFlight {
     fn drop(&mut self) {
         self.set.remove(&self.hash);
     }
@@ -75,10 +75,10 @@ impl LookupLimits {
     /// Limits that use this clock.
     pub fn new(clock: Clock) -> Self {
         Self {
-            all: Budget::new(ALL, 1, clock),
-            under_way: Arc::default(),
+            global: Budget::new(GLOBAL_LIMIT, 1, clock),
+            in_flight: Arc::default(),
             batches: Batches::default(),
-            explanations: Semaphore::new(EXPLANATIONS),
+            explanations: Semaphore::new(MAX_EXPLANATIONS),
             single: AtomicU64::new(0),
             batched: AtomicU64::new(0),
         }
@@ -87,64 +87,64 @@ impl LookupLimits {
     /// Looks up a credential that is not cached, for a client at `address`. `failures` is the budget of failures by address.
     pub async fn look_up(
         &self,
-        by: &Authenticator,
-        (secret, look): (&Secret, Look),
+        authenticator: &Authenticator,
+        (secret, miss): (&Secret, CacheMiss),
         failures: &Budget<IpAddr>,
         address: Option<IpAddr>,
     ) -> Result<Arc<Caller>> {
         let network = address.map(network_of);
         let of_address = network.map_or(Ok(()), |network| failures.take(network));
-        let found = self.look_up_within(by, (secret, look), of_address.is_ok()).await;
+        let found = self.look_up_limited(authenticator, (secret, miss), of_address.is_ok()).await;
         // A failure keeps its use. So does a canceled request, because its lookup may have run.
         let failed = found.as_ref().is_err_and(|error| is_failure(error.code()));
         match (of_address, network) {
             (Err(wait), _) if failed => return Err(too_many_failures(wait)),
-            (Ok(()), Some(network)) if !failed => failures.give_back(network),
+            (Ok(()), Some(network)) if !failed => failures.refund(network),
             _ => {}
         }
         found
     }
 
-    async fn look_up_within(
+    async fn look_up_limited(
         &self,
-        by: &Authenticator,
-        (secret, look): (&Secret, Look),
-        is_address_within: bool,
+        authenticator: &Authenticator,
+        (secret, miss): (&Secret, CacheMiss),
+        is_address_allowed: bool,
     ) -> Result<Arc<Caller>> {
-        let hash = look.hash();
-        let alone = if is_address_within { self.begin(by, hash.clone()) } else { None };
-        if let Some(_under_way) = alone.filter(|_| self.all.take(()).is_ok()) {
+        let hash = miss.hash();
+        let alone = if is_address_allowed { self.begin(authenticator, hash.clone()) } else { None };
+        if let Some(_in_flight) = alone.filter(|_| self.global.take(()).is_ok()) {
             self.single.fetch_add(1, Ordering::Relaxed);
-            let found = look.into_database(by, secret).await;
+            let found = miss.read_through(authenticator, secret).await;
             if !found.as_ref().is_err_and(|error| is_failure(error.code())) {
-                self.all.give_back(());
+                self.global.refund(());
             }
             return found;
         }
         self.batched.fetch_add(1, Ordering::Relaxed);
-        match self.batches.ask(by, secret.kind(), hash).await? {
-            Verdict::Live => match by.cached(secret) {
+        match self.batches.look_up(authenticator, secret.kind(), hash).await? {
+            LookupResult::Active => match authenticator.cached(secret) {
                 Ok(caller) => Ok(caller),
-                Err(look) => look.into_database(by, secret).await,
+                Err(miss) => miss.read_through(authenticator, secret).await,
             },
             // The address has no failures left, so the response does not depend on how the credential ended.
-            Verdict::Unknown | Verdict::Ended if !is_address_within => Err(unknown()),
-            Verdict::Unknown => Err(unknown()),
-            Verdict::Ended => {
+            LookupResult::Unknown | LookupResult::Ended if !is_address_allowed => Err(unknown_credential()),
+            LookupResult::Unknown => Err(unknown_credential()),
+            LookupResult::Ended => {
                 // The semaphore is never closed, and extra permits would do no harm.
                 let _permit = self.explanations.acquire().await;
-                look.into_database(by, secret).await
+                miss.read_through(authenticator, secret).await
             }
         }
     }
 
     /// Marks a lookup as in progress, unless it already is and will fill the cache.
-    fn begin(&self, by: &Authenticator, hash: SecretHash) -> Option<UnderWay> {
-        let is_first = self.under_way.insert(hash.clone());
-        if !is_first && by.fills_cache(since_boot()) {
+    fn begin(&self, authenticator: &Authenticator, hash: SecretHash) -> Option<LookupInFlight> {
+        let is_first = self.in_flight.insert(hash.clone());
+        if !is_first && authenticator.fills_cache(since_boot()) {
             return None;
         }
-        Some(UnderWay { hash, set: Arc::clone(&self.under_way) })
+        Some(LookupInFlight { hash, set: Arc::clone(&self.in_flight) })
     }
 }
 
@@ -153,12 +153,12 @@ pub fn is_failure(code: Code) -> bool {
     matches!(code, Code::MissingCredentials | Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked)
 }
 
-impl Measured for LookupLimits {
-    fn tell(&self, page: &mut Page) {
-        page.counter("cloudapi_auth_lookups_total", "Database lookups of credentials that were not cached.")
-            .of(&[("mode", "single")], self.single.load(Ordering::Relaxed))
-            .of(&[("mode", "batched")], self.batched.load(Ordering::Relaxed));
-        page.counter("cloudapi_auth_lookup_batches_total", "Statements that looked up a batch.")
-            .is(self.batches.count());
+impl Collector for LookupLimits {
+    fn collect(&self, out: &mut Exposition) {
+        out.counter("cloudapi_auth_lookups_total", "Database lookups of credentials that were not cached.")
+            .sample(&[("mode", "single")], self.single.load(Ordering::Relaxed))
+            .sample(&[("mode", "batched")], self.batched.load(Ordering::Relaxed));
+        out.counter("cloudapi_auth_lookup_batches_total", "Statements that looked up a batch.")
+            .value(self.batches.count());
     }
 }

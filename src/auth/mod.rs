@@ -2,14 +2,12 @@
 //! and from a caller to a [`Tenant`](crate::base::tenant::Tenant).
 
 mod admission;
-mod again;
 pub mod argon;
 pub mod attempts;
 pub mod bearer;
 pub mod budget;
 pub mod cache;
-pub mod cores;
-pub mod figures;
+pub mod cpu_pool;
 pub mod gate;
 pub mod grant;
 pub mod janitor;
@@ -18,9 +16,11 @@ pub mod lease;
 pub mod limits;
 pub mod lookup_batch;
 pub mod lookup_limits;
+pub mod metrics;
 pub mod node;
 pub mod password;
 pub mod password_rules;
+mod retry;
 #[cfg(test)]
 #[allow(clippy::print_stdout, reason = "it prints statistics")]
 mod simulator;

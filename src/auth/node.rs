@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::{
     cache::{CAPACITY, Credentials},
-    figures::Figures,
     lease::{Lease, LogPage, Timing},
+    metrics::AuthMetrics,
 };
 use crate::{
     base::{clock::since_boot, subject::Subject},
@@ -26,8 +26,8 @@ use crate::{
 /// Channel of notifications about invalidations.
 pub const CHANNEL: &str = "cloudapi_recalls";
 /// First and longest interval between checks whether the other nodes have acknowledged an invalidation.
-const FIRST_LOOK: Duration = Duration::from_millis(1);
-const LONGEST_LOOK: Duration = Duration::from_millis(25);
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// A node.
 #[derive(Debug)]
@@ -44,9 +44,9 @@ pub struct Node {
     /// Credential cache. None if each request reads the database.
     pub credentials: Option<Credentials>,
     /// Counters.
-    pub figures: Figures,
+    pub metrics: AuthMetrics,
     /// Number of invalidations that can affect responses in progress.
-    recalls: watch::Sender<u64>,
+    invalidations: watch::Sender<u64>,
     /// Notified when the lease is renewed.
     renewals: Notify,
 }
@@ -62,24 +62,24 @@ impl Node {
         Arc::new(Self {
             id: Uuid::new_v4(),
             db,
-            timing: Timing::USUAL,
+            timing: Timing::DEFAULT,
             lease,
             credentials,
-            figures: Figures::default(),
-            recalls: watch::Sender::default(),
+            metrics: AuthMetrics::default(),
+            invalidations: watch::Sender::default(),
             renewals: Notify::new(),
         })
     }
 
     /// Notifies long responses of an invalidation, or that an invalidation may have been missed. Must be called after the
     /// cache entries are invalidated and before that is acknowledged.
-    pub fn tell_of_recall(&self) {
-        self.recalls.send_modify(|count| *count = count.wrapping_add(1));
+    pub fn notify_invalidation(&self) {
+        self.invalidations.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Changes after each invalidation. Long responses then check again whether they may continue.
-    pub fn recalls(&self) -> watch::Receiver<u64> {
-        self.recalls.subscribe()
+    pub fn invalidations(&self) -> watch::Receiver<u64> {
+        self.invalidations.subscribe()
     }
 
     /// Must be called when the lease was renewed.
@@ -93,41 +93,41 @@ impl Node {
     }
 
     /// Invalidates the cache entries of `subjects` immediately, and returns when no node trusts such an entry any more.
-    /// `recall` is the number of the invalidation and the server that committed it; `committed` is the time since boot when
+    /// `invalidation` is the number of the invalidation and the server that committed it; `committed` is the time since boot when
     /// its COMMIT returned.
     ///
     /// This is the case when each other node has acknowledged the invalidation, or when the leases of the nodes that have
     /// not must have expired. Acknowledgments count only on the server that committed the invalidation: another server
     /// may not have it, or may have assigned its number to a different one. This function cannot fail.
-    pub async fn confirm(&self, subjects: &[Subject], recall: &Stamp, committed: Duration) {
-        let seq = recall.seq;
+    pub async fn confirm(&self, subjects: &[Subject], invalidation: &Stamp, committed: Duration) {
+        let seq = invalidation.seq;
         if let Some(credentials) = &self.credentials {
             for subject in subjects {
-                credentials.recall(*subject, seq);
+                credentials.invalidate(*subject, seq);
             }
         }
-        self.tell_of_recall();
-        let by_ack = timeout(self.left_since(committed), self.acknowledged(recall)).await.is_ok();
+        self.notify_invalidation();
+        let by_ack = timeout(self.remaining_wait(committed), self.wait_for_acknowledgments(invalidation)).await.is_ok();
         // A timer can fire early, and the machine may have been suspended.
-        while !by_ack && !self.left_since(committed).is_zero() {
-            tokio::time::sleep(self.left_since(committed)).await;
+        while !by_ack && !self.remaining_wait(committed).is_zero() {
+            tokio::time::sleep(self.remaining_wait(committed)).await;
         }
-        let counter = if by_ack { &self.figures.recalls_by_ack } else { &self.figures.recalls_by_time };
+        let counter = if by_ack { &self.metrics.invalidations_by_ack } else { &self.metrics.invalidations_by_time };
         counter.fetch_add(1, Ordering::Relaxed);
-        self.figures.recall_time.add(since_boot().saturating_sub(committed));
+        self.metrics.invalidation_duration.observe(since_boot().saturating_sub(committed));
         if !by_ack {
             tracing::warn!(seq, "revocation not acknowledged by a node; waited until the node's lease had expired");
         }
     }
 
-    fn left_since(&self, committed: Duration) -> Duration {
+    fn remaining_wait(&self, committed: Duration) -> Duration {
         (committed + self.timing.wait).saturating_sub(since_boot())
     }
 
-    async fn acknowledged(&self, recall: &Stamp) {
-        let (mut pause, mut attempts) = (FIRST_LOOK, ACK_ATTEMPTS);
+    async fn wait_for_acknowledgments(&self, invalidation: &Stamp) {
+        let (mut pause, mut attempts) = (MIN_POLL_INTERVAL, ACK_ATTEMPTS);
         loop {
-            match self.acknowledgement(recall).await {
+            match self.are_all_acknowledged(invalidation).await {
                 Ok(Some(true)) => return,
                 Ok(None) if attempts == 0 => std::future::pending().await,
                 Ok(None) => attempts -= 1,
@@ -135,26 +135,26 @@ impl Node {
                 Ok(Some(false)) | Err(_) => {}
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_LOOK);
+            pause = (pause * 2).min(MAX_POLL_INTERVAL);
         }
     }
 
     /// Whether all other nodes have acknowledged the invalidation, and this node too if its own lease is on another server:
     /// its reads and numbers there prove nothing about the invalidation. None if the connection leads to another server,
     /// which closes it.
-    async fn acknowledgement(&self, recall: &Stamp) -> sqlx::Result<Option<bool>> {
+    async fn are_all_acknowledged(&self, invalidation: &Stamp) -> sqlx::Result<Option<bool>> {
         let mut db = self.db.acquire().await?;
         let (server, seq, is_acknowledged): (String, i64, bool) = sqlx::query_as(
             "SELECT auth_server(), seq,
                     NOT EXISTS (SELECT FROM auth_nodes WHERE acked_seq < $1 AND (node_id <> $2 OR NOT $3))
              FROM auth_clock",
         )
-        .bind(recall.seq)
+        .bind(invalidation.seq)
         .bind(self.id)
-        .bind(self.lease.vouch_for(recall))
+        .bind(self.lease.record_own_revocation(invalidation))
         .fetch_one(&mut *db)
         .await?;
-        if ServerId::from(server) == recall.server && seq >= recall.seq {
+        if ServerId::from(server) == invalidation.server && seq >= invalidation.seq {
             return Ok(Some(is_acknowledged));
         }
         db.close_on_drop();
@@ -163,7 +163,7 @@ impl Node {
 }
 
 /// Text form of subjects, as in the log.
-pub fn texts(subjects: &[Subject]) -> Vec<String> {
+pub fn subject_texts(subjects: &[Subject]) -> Vec<String> {
     subjects.iter().map(ToString::to_string).collect()
 }
 
@@ -203,8 +203,9 @@ pub(super) async fn read_log(db: &mut PgConnection, after: i64) -> sqlx::Result<
     let (server, clock) =
         rows.first().map(|(server, clock, ..)| (server.clone().into(), *clock)).ok_or(sqlx::Error::RowNotFound)?;
     // An entry that a newer version wrote and this one cannot parse leaves a gap, which invalidates the whole cache.
-    let recalls = rows.into_iter().filter_map(|(_, _, seq, subject)| Some((seq?, subject?.parse().ok()?))).collect();
-    Ok(LogPage { server, clock, recalls })
+    let invalidations =
+        rows.into_iter().filter_map(|(_, _, seq, subject)| Some((seq?, subject?.parse().ok()?))).collect();
+    Ok(LogPage { server, clock, invalidations })
 }
 
 /// Records that a node has applied the log up to a number, if this is `server`. Returns whether it is, and whether the node
@@ -232,7 +233,7 @@ pub(super) async fn stamps(db: &mut PgConnection) -> sqlx::Result<Vec<(Uuid, i64
 }
 
 /// Removes a node, unless it has sent a heartbeat since `stamp` was read. Returns whether the node was removed.
-pub(super) async fn count_out(db: &mut PgConnection, node: Uuid, stamp: i64) -> sqlx::Result<bool> {
+pub(super) async fn remove_if_dead(db: &mut PgConnection, node: Uuid, stamp: i64) -> sqlx::Result<bool> {
     sqlx::query("DELETE FROM auth_nodes WHERE node_id = $1 AND stamp = $2")
         .bind(node)
         .bind(stamp)
@@ -242,7 +243,7 @@ pub(super) async fn count_out(db: &mut PgConnection, node: Uuid, stamp: i64) -> 
 }
 
 /// Prunes log entries older than an hour. A node that has not read them by then starts a new epoch.
-pub async fn forget_old(db: &mut PgConnection) -> sqlx::Result<()> {
+pub async fn prune_log(db: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query(
         "DELETE FROM auth_log
          WHERE seq <= (SELECT max(seq) FROM auth_log WHERE made_at < clock_timestamp() - interval '1 hour')",

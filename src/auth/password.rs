@@ -12,7 +12,7 @@ use argon2::{
 use secrecy::{ExposeSecret, SecretString};
 use unicode_normalization::UnicodeNormalization;
 
-use super::{argon::Hasher, attempts::Attempts, cores::Cores};
+use super::{argon::Hasher, attempts::Attempts, cpu_pool::CpuPool};
 use crate::base::{
     clock::Timestamp,
     error::{Error, Result},
@@ -32,14 +32,14 @@ pub struct Passwords {
     decoy: Arc<str>,
     verifications: Arc<AtomicU64>,
     /// Executor of the hashing.
-    pub cores: Cores,
+    pub cpu_pool: CpuPool,
     /// Recent failures.
     pub attempts: Attempts,
 }
 
 /// Proof that a password was correct.
 #[derive(Debug)]
-pub struct Proof {
+pub struct PasswordMatch {
     /// Hash to store instead of the old one, if that is weaker than new hashes.
     pub upgrade: Option<String>,
 }
@@ -55,7 +55,7 @@ impl Passwords {
             argon2,
             decoy,
             verifications: Arc::default(),
-            cores: Cores::of_this_machine(),
+            cpu_pool: CpuPool::for_this_machine(),
             attempts: Attempts::default(),
         })
     }
@@ -63,29 +63,29 @@ impl Passwords {
     /// The hash to store, in PHC string format.
     pub async fn hash(&self, password: SecretString) -> Result<String> {
         let argon2 = Arc::clone(&self.argon2);
-        self.cores.run(move || hash(&argon2, &password)).await
+        self.cpu_pool.run(move || hash(&argon2, &password)).await
     }
 
     /// Whether `password` matches `stored`, for a client that claims to be `address`. The response to a correct password
     /// is never delayed. The response to a wrong one is delayed by the number of recent failures ([`Attempts`]). No core
     /// is held during the delay, and the caller should hold no connection.
-    pub async fn prove(
+    pub async fn verify_throttled(
         &self,
         address: &str,
         password: SecretString,
         stored: Option<String>,
         now: Timestamp,
-    ) -> Result<Option<Proof>> {
+    ) -> Result<Option<PasswordMatch>> {
         let proof = self.verify(password, stored).await?;
         match proof {
-            Some(_) => self.attempts.forget(address),
-            None => self.attempts.fail(address, now).await,
+            Some(_) => self.attempts.reset(address),
+            None => self.attempts.record_failure_and_wait(address, now).await,
         }
         Ok(proof)
     }
 
     /// Runs one verification. Costs the same if nothing is stored.
-    async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Option<Proof>> {
+    async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Option<PasswordMatch>> {
         let argon2 = Arc::clone(&self.argon2);
         let decoy = Arc::clone(&self.decoy);
         let verifications = Arc::clone(&self.verifications);
@@ -99,9 +99,9 @@ impl Passwords {
                 return Ok(None);
             }
             let upgrade = if is_weak(&parsed) { Some(hash(&argon2, &password)?) } else { None };
-            Ok(Some(Proof { upgrade }))
+            Ok(Some(PasswordMatch { upgrade }))
         };
-        self.cores.run(work).await
+        self.cpu_pool.run(work).await
     }
 
     /// Number of verifications so far.

@@ -7,26 +7,26 @@ use unicode_normalization::UnicodeNormalization;
 use crate::base::{email::Email, error::ItemCode};
 
 /// Minimum and maximum number of characters, in NFC.
-const MIN: usize = 12;
-const MAX: usize = 128;
+const MIN_LENGTH: usize = 12;
+const MAX_LENGTH: usize = 128;
 /// Minimum number of characters besides the email address or the product name.
-const OWN: usize = 8;
+const MIN_REMAINING: usize = 8;
 /// Minimum length of a local part that is checked. Shorter ones occur in many words by chance.
-const LOCAL_PART: usize = 4;
+const MIN_LOCAL_PART: usize = 4;
 /// Maximum period of a repetition.
-const REPEATED: usize = 4;
+const MAX_PERIOD: usize = 4;
 const PRODUCT: &str = "cloudapi";
 /// Common passwords in lowercase, one per line. The comment lines at the top name the source.
-const COMMON: &str = include_str!("common_passwords.txt");
+const COMMON_PASSWORDS: &str = include_str!("common_passwords.txt");
 
 /// Reason why a password is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub enum PasswordRejection {
     /// Too few characters.
-    #[error("must have at least {MIN} characters; use several unrelated words, which are easy to remember")]
+    #[error("must have at least {MIN_LENGTH} characters; use several unrelated words, which are easy to remember")]
     TooShort,
     /// Too many characters.
-    #[error("must have at most {MAX} characters; shorten it")]
+    #[error("must have at most {MAX_LENGTH} characters; shorten it")]
     TooLong,
     /// Contains control characters.
     #[error("must not contain control characters, such as a tab or a line break; remove them")]
@@ -48,7 +48,7 @@ pub enum Unfit {
     Sequence,
 }
 
-impl Unfit {
+impl PasswordRejection {
     /// Machine-readable code.
     pub fn code(self) -> ItemCode {
         match self {
@@ -63,47 +63,47 @@ impl Unfit {
 }
 
 /// Checks a new `password` of the user with the address `email`.
-pub fn check(password: &SecretString, email: &Email) -> Result<(), Unfit> {
+pub fn check(password: &SecretString, email: &Email) -> Result<(), PasswordRejection> {
     let normal: String = password.expose_secret().nfc().collect();
     let length = normal.chars().count();
-    if length < MIN {
-        return Err(Unfit::TooShort);
+    if length < MIN_LENGTH {
+        return Err(PasswordRejection::TooShort);
     }
-    if length > MAX {
-        return Err(Unfit::TooLong);
+    if length > MAX_LENGTH {
+        return Err(PasswordRejection::TooLong);
     }
     if normal.chars().any(char::is_control) {
-        return Err(Unfit::ControlCharacters);
+        return Err(PasswordRejection::ControlCharacters);
     }
     let lower = normal.to_lowercase();
-    if COMMON.lines().any(|common| common == lower) {
-        return Err(Unfit::Common);
+    if COMMON_PASSWORDS.lines().any(|common| common == lower) {
+        return Err(PasswordRejection::Common);
     }
     let email = email.to_string();
     let local_part = email.rsplit_once('@').map_or("", |(local_part, _)| local_part);
-    let names_them = local_part.chars().count() >= LOCAL_PART && is_little_more_than(&lower, local_part);
-    if names_them || is_little_more_than(&lower, &email) {
-        return Err(Unfit::EmailAddress);
+    let contains_local_part = local_part.chars().count() >= MIN_LOCAL_PART && is_little_more_than(&lower, local_part);
+    if contains_local_part || is_little_more_than(&lower, &email) {
+        return Err(PasswordRejection::EmailAddress);
     }
     if is_little_more_than(&lower, PRODUCT) {
-        return Err(Unfit::ProductName);
+        return Err(PasswordRejection::ProductName);
     }
     let characters: Vec<char> = lower.chars().collect();
     if is_repetition(&characters) {
-        return Err(Unfit::Repeated);
+        return Err(PasswordRejection::Repeated);
     }
     if is_sequence(&characters) {
-        return Err(Unfit::Sequence);
+        return Err(PasswordRejection::Sequence);
     }
     Ok(())
 }
 
 fn is_little_more_than(password: &str, word: &str) -> bool {
-    password.contains(word) && password.replace(word, "").chars().count() < OWN
+    password.contains(word) && password.replace(word, "").chars().count() < MIN_REMAINING
 }
 
 fn is_repetition(characters: &[char]) -> bool {
-    (1..=REPEATED).any(|period| characters.iter().zip(characters.iter().skip(period)).all(|(a, b)| a == b))
+    (1..=MAX_PERIOD).any(|period| characters.iter().zip(characters.iter().skip(period)).all(|(a, b)| a == b))
 }
 
 fn is_sequence(characters: &[char]) -> bool {
@@ -120,7 +120,7 @@ fn follows(a: char, b: char) -> bool {
 mod tests {
     use super::*;
 
-    fn check_for(email: &str, password: &str) -> Result<(), Unfit> {
+    fn check_for(email: &str, password: &str) -> Result<(), PasswordRejection> {
         check(&password.into(), &email.parse().unwrap())
     }
 
@@ -128,26 +128,26 @@ mod tests {
     fn new_password_must_be_long_enough_and_hard_to_guess() {
         for (password, expected) in [
             ("correct horse battery staple", Ok(())),
-            ("elevenchars", Err(Unfit::TooShort)),
+            ("elevenchars", Err(PasswordRejection::TooShort)),
             ("twelve chars", Ok(())),
             // Twelve code points, but six characters in NFC.
-            ("a\u{301}e\u{301}i\u{301}o\u{301}u\u{301}y\u{301}", Err(Unfit::TooShort)),
+            ("a\u{301}e\u{301}i\u{301}o\u{301}u\u{301}y\u{301}", Err(PasswordRejection::TooShort)),
             (&"dix-huit œufs ".repeat(9), Ok(())),
-            (&"dix-huit œufs ".repeat(10), Err(Unfit::TooLong)),
-            ("two lines\nof text", Err(Unfit::ControlCharacters)),
-            ("1q2w3e4r5t6y", Err(Unfit::Common)),
-            ("QwErTyUiOp123", Err(Unfit::Common)),
+            (&"dix-huit œufs ".repeat(10), Err(PasswordRejection::TooLong)),
+            ("two lines\nof text", Err(PasswordRejection::ControlCharacters)),
+            ("1q2w3e4r5t6y", Err(PasswordRejection::Common)),
+            ("QwErTyUiOp123", Err(PasswordRejection::Common)),
             ("aaaaaaaaaaaaz", Ok(())),
-            ("zzzzzzzzzzzzzzzzz", Err(Unfit::Repeated)),
-            ("ÉÉÉÉÉÉÉÉÉÉÉÉé", Err(Unfit::Repeated)),
-            ("x7-!x7-!x7-!x7", Err(Unfit::Repeated)),
+            ("zzzzzzzzzzzzzzzzz", Err(PasswordRejection::Repeated)),
+            ("ÉÉÉÉÉÉÉÉÉÉÉÉé", Err(PasswordRejection::Repeated)),
+            ("x7-!x7-!x7-!x7", Err(PasswordRejection::Repeated)),
             ("x7-!yx7-!yx7-!y", Ok(())),
-            ("6789012345678", Err(Unfit::Sequence)),
-            ("zyxwvutsrqpon", Err(Unfit::Sequence)),
-            ("αβγδεζηθικλμν", Err(Unfit::Sequence)),
+            ("6789012345678", Err(PasswordRejection::Sequence)),
+            ("zyxwvutsrqpon", Err(PasswordRejection::Sequence)),
+            ("αβγδεζηθικλμν", Err(PasswordRejection::Sequence)),
             ("abcdefghijklx", Ok(())),
-            ("CloudAPI-2026", Err(Unfit::ProductName)),
-            ("cloudapicloudapi", Err(Unfit::ProductName)),
+            ("CloudAPI-2026", Err(PasswordRejection::ProductName)),
+            ("cloudapicloudapi", Err(PasswordRejection::ProductName)),
             ("cloudapi and a good deal more", Ok(())),
         ] {
             assert_eq!(check_for("ada@example.com", password), expected, "{password:?}");
@@ -157,14 +157,14 @@ mod tests {
     #[test]
     fn email_address_with_few_other_characters_is_rejected() {
         for (email, password, expected) in [
-            ("lovelace@example.com", "lovelace1815", Err(Unfit::EmailAddress)),
-            ("lovelace@example.com", "LoveLace-LoveLace", Err(Unfit::EmailAddress)),
+            ("lovelace@example.com", "lovelace1815", Err(PasswordRejection::EmailAddress)),
+            ("lovelace@example.com", "LoveLace-LoveLace", Err(PasswordRejection::EmailAddress)),
             ("lovelace@example.com", "lovelace 12345678", Ok(())),
-            ("ada@example.com", "ada@example.com", Err(Unfit::EmailAddress)),
-            ("ada@example.com", "ada@example.com1234567", Err(Unfit::EmailAddress)),
+            ("ada@example.com", "ada@example.com", Err(PasswordRejection::EmailAddress)),
+            ("ada@example.com", "ada@example.com1234567", Err(PasswordRejection::EmailAddress)),
             // Too short to be checked: it occurs in words by chance.
             ("ada@example.com", "Granada 1492", Ok(())),
-            ("jos\u{e9}phine@example.com", "JOSE\u{301}PHINE-1796", Err(Unfit::EmailAddress)),
+            ("jos\u{e9}phine@example.com", "JOSE\u{301}PHINE-1796", Err(PasswordRejection::EmailAddress)),
         ] {
             assert_eq!(check_for(email, password), expected, "{email} {password:?}");
         }
@@ -172,11 +172,11 @@ mod tests {
 
     #[test]
     fn list_contains_only_passwords_of_an_allowed_length_in_lowercase() {
-        let listed: Vec<&str> = COMMON.lines().filter(|line| !line.starts_with('#')).collect();
+        let listed: Vec<&str> = COMMON_PASSWORDS.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(listed.len() > 7000, "{}", listed.len());
         for password in listed {
             assert!(
-                (MIN..=MAX).contains(&password.chars().count()) && password == password.to_lowercase(),
+                (MIN_LENGTH..=MAX_LENGTH).contains(&password.chars().count()) && password == password.to_lowercase(),
                 "{password:?}"
             );
         }
@@ -184,8 +184,14 @@ mod tests {
 
     #[test]
     fn every_error_says_what_to_do() {
-        for unfit in [Unfit::TooShort, Unfit::TooLong, Unfit::ControlCharacters, Unfit::Common, Unfit::Repeated] {
-            assert!(unfit.to_string().contains("; "), "{unfit}");
+        for rejection in [
+            PasswordRejection::TooShort,
+            PasswordRejection::TooLong,
+            PasswordRejection::ControlCharacters,
+            PasswordRejection::Common,
+            PasswordRejection::Repeated,
+        ] {
+            assert!(rejection.to_string().contains("; "), "{rejection}");
         }
     }
 }

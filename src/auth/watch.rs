@@ -14,16 +14,16 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{
     admission,
-    bearer::{Authenticator, Seen},
+    bearer::{Authenticator, CheckedCredential},
     cache::Entry,
 };
 use crate::{
     base::{
+        access_policy::AccessPolicy,
         caller::Caller,
         clock::since_boot,
         error::{Error, Result},
         id::{ProjectId, UserId},
-        need::Need,
         request::RequestContext,
         scope::Scope,
         secret::SecretHash,
@@ -34,147 +34,145 @@ use crate::{
 
 /// A caller's right to one of several scopes in one project, checked repeatedly.
 #[derive(Debug)]
-pub struct Watch {
+pub struct AccessWatch {
     authenticator: Authenticator,
     request: Arc<RequestContext>,
     scopes: &'static [Scope],
-    need: Need,
+    policy: AccessPolicy,
     project: ProjectId,
-    proof: Option<Proof>,
-    recalls: watch::Receiver<u64>,
+    proof: Option<AccessProof>,
+    invalidations: watch::Receiver<u64>,
 }
 
 /// Maximum number of concurrent database checks.
-const TURNS: usize = 8;
+const MAX_CONCURRENT_CHECKS: usize = 8;
 /// Maximum number of remembered results.
-const REMEMBERED: usize = 1024;
+const MAX_RECENT: usize = 1024;
 
 /// Recent results, for watches that wait for a permit to check the same thing. A thousand readers with one key query the
 /// database a few times instead of a thousand times, with or without a cache.
 #[derive(Debug)]
-pub struct Judged {
-    turns: Semaphore,
-    lately: Mutex<HashMap<About, (Duration, Proof)>>,
+pub struct RecentChecks {
+    permits: Semaphore,
+    results: Mutex<HashMap<CheckKey, (Duration, AccessProof)>>,
 }
 
-type About = (SecretHash, ProjectId, &'static [Scope]);
+type CheckKey = (SecretHash, ProjectId, &'static [Scope]);
 
-impl Default for Judged {
+impl Default for RecentChecks {
     fn default() -> Self {
-        Self { turns: Semaphore::new(TURNS), lately: Mutex::default() }
+        Self { permits: Semaphore::new(MAX_CONCURRENT_CHECKS), results: Mutex::default() }
     }
 }
 
-impl Judged {
+impl RecentChecks {
     /// The result of a check that began at or after `asked`, which is as good as a new check.
-    fn since(&self, asked: Duration, about: &About) -> Option<Proof> {
-        let lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        lately.get(about).filter(|(began, _)| *began >= asked).map(|(_, proof)| proof.clone())
+    fn since(&self, asked: Duration, key: &CheckKey) -> Option<AccessProof> {
+        let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        results.get(key).filter(|(began, _)| *began >= asked).map(|(_, proof)| proof.clone())
     }
 
-    fn remember(&self, about: About, began: Duration, proof: Proof) {
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        if lately.len() >= REMEMBERED {
-            lately.clear();
+    fn store(&self, key: CheckKey, began: Duration, proof: AccessProof) {
+        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        if results.len() >= MAX_RECENT {
+            results.clear();
         }
         // Checks can finish in a different order than they began.
-        if lately.get(&about).is_none_or(|(known, _)| *known < began) {
-            lately.insert(about, (began, proof));
+        if results.get(&key).is_none_or(|(known, _)| *known < began) {
+            results.insert(key, (began, proof));
         }
     }
 }
 
 /// Evidence that the caller still has the right.
 #[derive(Clone, Debug)]
-struct Proof {
-    seen: Seen,
+struct AccessProof {
+    credential: CheckedCredential,
     /// A session's right also depends on its user's membership.
     membership: Option<Arc<Entry<()>>>,
 }
 
-impl Watch {
-    /// A watch of the caller of `request`, who was admitted to `project` under `need`. Not checked yet.
+impl AccessWatch {
+    /// A watch of the caller of `request`, who was admitted to `project` under `policy`. Not checked yet.
     pub(super) fn new(
         authenticator: &Authenticator,
         request: &Arc<RequestContext>,
-        (scopes, need): (&'static [Scope], Need),
+        (scopes, policy): (&'static [Scope], AccessPolicy),
         project: ProjectId,
     ) -> Self {
         Self {
             authenticator: authenticator.clone(),
             request: Arc::clone(request),
             scopes,
-            need,
+            policy,
             project,
             proof: None,
-            recalls: authenticator.node.recalls(),
+            invalidations: authenticator.node.invalidations(),
         }
     }
 
     /// Returns when there was an invalidation since the last call, of this caller or another one.
-    pub async fn recalled(&mut self) {
-        if self.recalls.changed().await.is_err() {
+    pub async fn invalidated(&mut self) {
+        if self.invalidations.changed().await.is_err() {
             // The node is gone, so there can be no further invalidation.
             std::future::pending::<()>().await;
         }
     }
 
     /// Whether the caller certainly still has the right, without a database query. Always false without a cache.
-    pub fn holds(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         let Authenticator { node, clock, .. } = &self.authenticator;
         let (Some(credentials), Some(proof)) = (&node.credentials, &self.proof) else { return false };
         // The pass is taken before the entries are checked; see `lease`.
-        let Some(pass) = credentials.lease().pass(since_boot()) else { return false };
-        proof
-            .seen
-            .entry
-            .as_ref()
-            .is_some_and(|entry| entry.is_good(&pass) && entry.value.good_until.is_none_or(|end| clock.forward() < end))
-            && proof.membership.as_ref().is_none_or(|entry| entry.is_good(&pass))
+        let Some(guard) = credentials.lease().guard(since_boot()) else { return false };
+        proof.credential.entry.as_ref().is_some_and(|entry| {
+            entry.is_valid(&guard) && entry.value.valid_until.is_none_or(|end| clock.now_non_decreasing() < end)
+        }) && proof.membership.as_ref().is_none_or(|entry| entry.is_valid(&guard))
     }
 
     /// Whether every check needs a database query, because there is no cache.
-    pub fn is_blind(&self) -> bool {
+    pub fn has_no_cache(&self) -> bool {
         self.authenticator.node.credentials.is_none()
     }
 
     /// Checks the caller as if the request came in now, and rejects it with the same error.
-    pub async fn judge(&mut self) -> Result<()> {
+    pub async fn check(&mut self) -> Result<()> {
         self.proof = None;
         let asked = since_boot();
         let secret = self.request.secret.get().ok_or_else(|| Error::internal("a watched request has no secret"))?;
-        let about = (secret.hash(), self.project, self.scopes);
-        let judged = Arc::clone(&self.authenticator.judged);
+        let key = (secret.hash(), self.project, self.scopes);
+        let recent = Arc::clone(&self.authenticator.recent_checks);
         // The semaphore is never closed, and extra permits would do no harm.
-        let _turn = judged.turns.acquire().await;
-        if let Some(proof) = judged.since(asked, &about) {
-            admission::admit(&proof.seen.caller, self.need, "", self.request.client)?;
+        let _permit = recent.permits.acquire().await;
+        if let Some(proof) = recent.since(asked, &key) {
+            admission::admit(&proof.credential.caller, self.policy, "", self.request.client)?;
             self.proof = Some(proof);
             return Ok(());
         }
         let began = since_boot();
-        let seen = self.authenticator.see(secret).await?;
-        admission::admit(&seen.caller, self.need, "", self.request.client)?;
-        let membership = match *seen.caller {
-            Caller::Session { user_id, .. } => self.judge_member(user_id).await?,
+        let credential = self.authenticator.authenticate_watched(secret).await?;
+        admission::admit(&credential.caller, self.policy, "", self.request.client)?;
+        let membership = match *credential.caller {
+            Caller::Session { user_id, .. } => self.check_membership(user_id).await?,
             Caller::Key { .. } | Caller::Token { .. } => None,
         };
-        let proof = Proof { seen, membership };
-        judged.remember(about, began, proof.clone());
+        let proof = AccessProof { credential, membership };
+        recent.store(key, began, proof.clone());
         self.proof = Some(proof);
         Ok(())
     }
 
-    async fn judge_member(&self, user: UserId) -> Result<Option<Arc<Entry<()>>>> {
+    async fn check_membership(&self, user: UserId) -> Result<Option<Arc<Entry<()>>>> {
         let node = &self.authenticator.node;
         let project = self.project;
-        let (mark, membership) = node.verified(move |db| users::repo::membership_of(db, project, user).boxed()).await?;
+        let (version, membership) =
+            node.read_verified(move |db| users::repo::membership_of(db, project, user).boxed()).await?;
         let membership = membership.ok_or_else(Error::not_found)?;
         if !membership.role.scopes().contains_any(self.scopes) {
             return Err(Error::insufficient_scope(self.scopes));
         }
-        let grounds = [Subject::Member(self.project, user), Subject::Project(self.project)];
-        Ok(node.credentials.as_ref().and_then(|credentials| credentials.entry(mark, (), &grounds)))
+        let subjects = [Subject::Member(self.project, user), Subject::Project(self.project)];
+        Ok(node.credentials.as_ref().and_then(|credentials| credentials.entry(version, (), &subjects)))
     }
 }
 
@@ -185,15 +183,15 @@ mod tests {
     use super::*;
     use crate::{
         auth::{
-            cache::Recognised,
+            cache::AuthenticatedCredential,
             lease::{Follower, LogPage, Timing},
             node::Node,
         },
         base::{
+            access_policy::{ANY_KIND, SelfAccess},
             caller::Bounds,
             clock::{Clock, Timestamp},
             id::KeyId,
-            need::{ANY_KIND, Itself},
             scope::ScopeSet,
             tenant::ProjectStatus,
         },
@@ -211,22 +209,22 @@ mod tests {
         let node = Node::new(db.into(), true);
         let credentials = node.credentials.as_ref().unwrap();
         // Long enough not to expire if a test is slow.
-        let mut follower = Follower::new(Timing { lease: Duration::from_secs(3600), ..Timing::USUAL });
+        let mut follower = Follower::new(Timing { lease: Duration::from_secs(3600), ..Timing::DEFAULT });
         follower.next(credentials.lease(), since_boot());
         let server: ServerId = "a".to_owned().into();
-        follower.registered(server.clone());
-        follower.began(credentials.lease(), Stamp { server: server.clone(), seq: 7 });
+        follower.on_registered(server.clone());
+        follower.on_clock_read(credentials.lease(), Stamp { server: server.clone(), seq: 7 });
         follower.next(credentials.lease(), since_boot());
-        let page = LogPage { server, clock: 7, recalls: Vec::new() };
-        follower.read(credentials.lease(), &page, |_, _| {});
-        follower.acknowledged(credentials.lease(), true, since_boot());
+        let page = LogPage { server, clock: 7, invalidations: Vec::new() };
+        follower.on_log_read(credentials.lease(), &page, |_, _| {});
+        follower.on_acknowledged(credentials.lease(), true, since_boot());
         node
     }
 
     /// A watch that was just checked and that depends on a key and on a membership.
-    fn judged(node: &Arc<Node>, clock: &Clock, good_until: Option<Timestamp>) -> Watch {
+    fn checked_watch(node: &Arc<Node>, clock: &Clock, valid_until: Option<Timestamp>) -> AccessWatch {
         let credentials = node.credentials.as_ref().unwrap();
-        let mark = credentials.lease().mark().unwrap();
+        let version = credentials.lease().read_version().unwrap();
         let caller = Arc::new(Caller::Key {
             id: KEY,
             project_id: PROJECT,
@@ -236,14 +234,15 @@ mod tests {
             expires_at: None,
             bounds: Bounds::default(),
         });
-        let recognised = Recognised { caller: Arc::clone(&caller), good_until };
-        let entry = credentials.entry(mark, recognised, &[Subject::Key(KEY), Subject::Project(PROJECT)]);
-        let membership = credentials.entry(mark, (), &[Subject::Member(PROJECT, USER)]);
-        let need = Need::Scoped { scopes: EVENTS, kinds: ANY_KIND, itself: Itself::AsOthers, owner: false };
+        let credential = AuthenticatedCredential { caller: Arc::clone(&caller), valid_until };
+        let entry = credentials.entry(version, credential, &[Subject::Key(KEY), Subject::Project(PROJECT)]);
+        let membership = credentials.entry(version, (), &[Subject::Member(PROJECT, USER)]);
+        let policy =
+            AccessPolicy::Scoped { scopes: EVENTS, kinds: ANY_KIND, self_access: SelfAccess::Standard, owner: false };
         let authenticator = Authenticator::new(Arc::clone(node), clock.clone());
         let request = Arc::new(RequestContext::new(None, None));
-        let mut watch = Watch::new(&authenticator, &request, (EVENTS, need), PROJECT);
-        watch.proof = Some(Proof { seen: Seen { caller, entry }, membership });
+        let mut watch = AccessWatch::new(&authenticator, &request, (EVENTS, policy), PROJECT);
+        watch.proof = Some(AccessProof { credential: CheckedCredential { caller, entry }, membership });
         watch
     }
 
@@ -251,46 +250,45 @@ mod tests {
     async fn right_is_valid_until_something_it_depends_on_is_invalidated() {
         for subject in [Subject::Key(KEY), Subject::Project(PROJECT), Subject::Member(PROJECT, USER)] {
             let (node, clock) = (node(), Clock::system());
-            let mut watch = judged(&node, &clock, None);
-            assert!(watch.holds());
-            node.credentials.as_ref().unwrap().recall(Subject::User(USER), 8);
-            assert!(watch.holds(), "a different user was invalidated");
+            let mut watch = checked_watch(&node, &clock, None);
+            assert!(watch.is_valid());
+            node.credentials.as_ref().unwrap().invalidate(Subject::User(USER), 8);
+            assert!(watch.is_valid(), "a different user was invalidated");
             // Immediately, before any notification.
-            node.credentials.as_ref().unwrap().recall(subject, 9);
-            assert!(!watch.holds(), "{subject}");
-            node.tell_of_recall();
-            watch.recalled().await;
+            node.credentials.as_ref().unwrap().invalidate(subject, 9);
+            assert!(!watch.is_valid(), "{subject}");
+            node.notify_invalidation();
+            watch.invalidated().await;
         }
     }
 
     #[tokio::test]
     async fn right_requires_a_lease_an_unexpired_credential_and_a_check() {
         let (node, clock) = (node(), Clock::system());
-        let mut watch = judged(&node, &clock, Some(clock.now().plus(Duration::from_secs(60))));
-        assert!(watch.holds());
+        let mut watch = checked_watch(&node, &clock, Some(clock.now().plus(Duration::from_secs(60))));
+        assert!(watch.is_valid());
         clock.advance(Duration::from_secs(61));
-        assert!(!watch.holds());
-        watch = judged(&node, &clock, None);
-        assert!(watch.holds());
-        node.credentials.as_ref().unwrap().lease().give_up();
-        assert!(!watch.holds());
+        assert!(!watch.is_valid());
+        watch = checked_watch(&node, &clock, None);
+        assert!(watch.is_valid());
+        node.credentials.as_ref().unwrap().lease().release();
+        assert!(!watch.is_valid());
         watch.proof = None;
-        assert!(!watch.holds());
+        assert!(!watch.is_valid());
     }
 
     #[tokio::test]
     async fn result_of_another_check_counts_only_if_it_began_after_the_request() {
         let (node, clock) = (node(), Clock::system());
-        let proof = judged(&node, &clock, None).proof.unwrap();
-        let about =
-            (crate::base::secret::Secret::generate(crate::base::secret::SecretKind::Key).hash(), PROJECT, EVENTS);
-        let all = Judged::default();
+        let proof = checked_watch(&node, &clock, None).proof.unwrap();
+        let key = (crate::base::secret::Secret::generate(crate::base::secret::SecretKind::Key).hash(), PROJECT, EVENTS);
+        let all = RecentChecks::default();
         let at = Duration::from_secs;
-        assert!(all.since(at(0), &about).is_none());
-        all.remember(about.clone(), at(5), proof.clone());
-        assert!(all.since(at(5), &about).is_some() && all.since(at(6), &about).is_none());
+        assert!(all.since(at(0), &key).is_none());
+        all.store(key.clone(), at(5), proof.clone());
+        assert!(all.since(at(5), &key).is_some() && all.since(at(6), &key).is_none());
         // A check that began earlier and ended later is not newer.
-        all.remember(about.clone(), at(4), proof);
-        assert!(all.since(at(5), &about).is_some());
+        all.store(key.clone(), at(4), proof);
+        assert!(all.since(at(5), &key).is_some());
     }
 }

@@ -7,15 +7,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Where an action is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Recorded {
     /// In the audit trail only.
-    InTheTrail,
+    AuditTrail,
     /// In the audit trail and as an event.
-    AsEvent,
+    Event,
 }
 
 macro_rules! actions {
-    ($($variant:ident = $text:literal, $told:ident, $doc:literal;)*) => {
+    ($($variant:ident = $text:literal, $recorded:ident, $doc:literal;)*) => {
         /// Recorded action: a type of object and what happened to it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Action {
@@ -32,12 +32,12 @@ macro_rules! actions {
             }
 
             /// Where the action is recorded.
-            pub const fn told(self) -> Told {
-                match self { $(Self::$variant => Told::$told,)* }
+            pub const fn recorded(self) -> Recorded {
+                match self { $(Self::$variant => Recorded::$recorded,)* }
             }
 
             /// Meaning, in one sentence.
-            pub const fn meaning(self) -> &'static str {
+            pub const fn description(self) -> &'static str {
                 match self { $(Self::$variant => $doc,)* }
             }
         }
@@ -45,64 +45,64 @@ macro_rules! actions {
 }
 
 actions! {
-    ProjectCreated = "project.created", AsEvent, "A project was created.";
-    ProjectUpdated = "project.updated", AsEvent, "A project's name or metadata changed.";
-    ProjectSuspended = "project.suspended", AsEvent, "A project was suspended; its keys and tokens are rejected.";
-    ProjectResumed = "project.resumed", AsEvent, "A project was resumed; its keys and tokens work again.";
-    ProjectArchived = "project.archived", AsEvent, "A project was archived.";
-    ProjectDeleted = "project.deleted", AsEvent, "A project was deleted with everything in it.";
-    ProjectQuotaChanged = "project.quota_changed", AsEvent, "The operator changed a project's monthly quotas.";
-    KeyCreated = "key.created", AsEvent, "A key was created.";
-    KeyUpdated = "key.updated", AsEvent, "A key's settings changed.";
-    KeyRotated = "key.rotated", AsEvent, "A key got a new secret.";
-    KeyRevoked = "key.revoked", AsEvent, "A key was revoked, with every token issued by it.";
-    TokenCreated = "token.created", AsEvent, "A token was issued.";
-    TokenRevoked = "token.revoked", AsEvent, "A token was revoked.";
-    UserInvited = "user.invited", AsEvent, "A user was invited to a project.";
-    UserJoined = "user.joined", AsEvent, "An invited user became a member of a project.";
-    UserUpdated = "user.updated", AsEvent, "A member's role changed.";
-    UserRemoved = "user.removed", AsEvent, "A member was removed from a project, or an invitation was withdrawn.";
-    UserPasswordChanged = "user.password_changed", InTheTrail, "A user changed their password.";
-    SessionCreated = "session.created", InTheTrail, "A user signed in.";
-    SessionRefused = "session.refused", InTheTrail, "A sign-in attempt failed.";
-    SessionRevoked = "session.revoked", InTheTrail, "A session was revoked.";
-    RequestDenied = "request.denied", InTheTrail, "Requests were rejected with 401 or 403; one entry counts those of a minute.";
-    QuotaWarning = "quota.warning", AsEvent, "A project's usage this month reached 80 % of its included requests or its limit.";
-    QuotaReached = "quota.reached", AsEvent, "A project's usage this month reached its included requests or its limit.";
-    WebhookCreated = "webhook.created", AsEvent, "A webhook was created.";
-    WebhookUpdated = "webhook.updated", AsEvent, "A webhook's settings changed.";
-    WebhookSecretRotated = "webhook.secret_rotated", AsEvent, "A webhook got a new signing secret.";
-    WebhookDisabled = "webhook.disabled", AsEvent, "A webhook was disabled because its receiver kept failing or answered 410 Gone.";
-    WebhookDeleted = "webhook.deleted", AsEvent, "A webhook was deleted.";
-    WebhookTested = "webhook.tested", AsEvent, "A test event was requested for one webhook.";
-    DeliveryRetried = "delivery.retried", InTheTrail, "A retry of a delivery was requested.";
-    ResourceCreated = "resource.created", AsEvent, "A resource was requested; its creation is in progress.";
-    ResourceProvisioned = "resource.provisioned", AsEvent, "A resource was created at its provider and matches its spec.";
-    ResourceUpdateRequested = "resource.update_requested", AsEvent, "A change to a resource was requested.";
-    ResourceUpdated = "resource.updated", AsEvent, "A resource was changed.";
-    ResourceFailed = "resource.failed", AsEvent, "An operation on a resource failed.";
-    ResourceDeletionRequested = "resource.deletion_requested", AsEvent, "The deletion of a resource was requested.";
-    ResourceExpired = "resource.expired", AsEvent, "A resource reached the end of its lifetime; its deletion is in progress.";
-    ResourceDeleted = "resource.deleted", AsEvent, "A resource was deleted.";
-    ResourceImportRequested = "resource.import_requested", AsEvent, "The import of an existing object was requested.";
-    ResourceImported = "resource.imported", AsEvent, "An existing object was imported as a resource.";
-    ResourceDrifted = "resource.drifted", AsEvent, "A resource differs from its spec: something else changed or deleted it.";
-    ResourceRemediated = "resource.remediated", AsEvent, "A resource matches its spec again after drift.";
-    ResourceSyncRequested = "resource.sync_requested", InTheTrail, "The sync of a resource with its provider was requested.";
-    OperationCanceled = "operation.canceled", AsEvent, "An operation was canceled and its partial work was rolled back.";
-    OperationCancelRequested = "operation.cancel_requested", InTheTrail, "The cancellation of an operation was requested.";
-    ResourceQuotaChanged = "project.resource_quota_changed", AsEvent, "The operator changed how many resources a project may have.";
-    AuditRead = "audit.read", InTheTrail, "The audit trail was read.";
-    AuditExported = "audit.exported", InTheTrail, "The audit trail was exported.";
-    AuditRedacted = "audit.redacted", InTheTrail, "The operator deleted an entry's content; its place in the hash chain remains.";
-    AuditRetentionApplied = "audit.retention_applied", InTheTrail, "Entries older than the retention period were removed, up to a signed anchor.";
-    AuditCheckpoint = "audit.checkpoint", AsEvent, "The end of the audit trail was signed.";
-    AuditUnreadable = "audit.unreadable", InTheTrail, "Something other than an entry was written to the trail's staging table, by someone with access to the database; its text is kept as found.";
-    DeploymentBootstrapped = "deployment.bootstrapped", InTheTrail, "The operator created the first owner and project.";
-    DeploymentKeyReplaced = "deployment.key_replaced", InTheTrail, "The operator replaced the deployment's secret key.";
-    UsageImported = "usage.imported", InTheTrail, "The operator imported the usage journal of a lost server.";
-    UsageForgotten = "usage.forgotten", InTheTrail, "The operator discarded the usage journal of a lost server.";
-    DemoLoaded = "demo.loaded", InTheTrail, "The examples of the API reference were loaded.";
+    ProjectCreated = "project.created", Event, "A project was created.";
+    ProjectUpdated = "project.updated", Event, "A project's name or metadata changed.";
+    ProjectSuspended = "project.suspended", Event, "A project was suspended; its keys and tokens are rejected.";
+    ProjectResumed = "project.resumed", Event, "A project was resumed; its keys and tokens work again.";
+    ProjectArchived = "project.archived", Event, "A project was archived.";
+    ProjectDeleted = "project.deleted", Event, "A project was deleted with everything in it.";
+    ProjectQuotaChanged = "project.quota_changed", Event, "The operator changed a project's monthly quotas.";
+    KeyCreated = "key.created", Event, "A key was created.";
+    KeyUpdated = "key.updated", Event, "A key's settings changed.";
+    KeyRotated = "key.rotated", Event, "A key got a new secret.";
+    KeyRevoked = "key.revoked", Event, "A key was revoked, with every token issued by it.";
+    TokenCreated = "token.created", Event, "A token was issued.";
+    TokenRevoked = "token.revoked", Event, "A token was revoked.";
+    UserInvited = "user.invited", Event, "A user was invited to a project.";
+    UserJoined = "user.joined", Event, "An invited user became a member of a project.";
+    UserUpdated = "user.updated", Event, "A member's role changed.";
+    UserRemoved = "user.removed", Event, "A member was removed from a project, or an invitation was withdrawn.";
+    UserPasswordChanged = "user.password_changed", AuditTrail, "A user changed their password.";
+    SessionCreated = "session.created", AuditTrail, "A user signed in.";
+    SessionRefused = "session.refused", AuditTrail, "A sign-in attempt failed.";
+    SessionRevoked = "session.revoked", AuditTrail, "A session was revoked.";
+    RequestDenied = "request.denied", AuditTrail, "Requests were rejected with 401 or 403; one entry counts those of a minute.";
+    QuotaWarning = "quota.warning", Event, "A project's usage this month reached 80 % of its included requests or its limit.";
+    QuotaReached = "quota.reached", Event, "A project's usage this month reached its included requests or its limit.";
+    WebhookCreated = "webhook.created", Event, "A webhook was created.";
+    WebhookUpdated = "webhook.updated", Event, "A webhook's settings changed.";
+    WebhookSecretRotated = "webhook.secret_rotated", Event, "A webhook got a new signing secret.";
+    WebhookDisabled = "webhook.disabled", Event, "A webhook was disabled because its receiver kept failing or answered 410 Gone.";
+    WebhookDeleted = "webhook.deleted", Event, "A webhook was deleted.";
+    WebhookTested = "webhook.tested", Event, "A test event was requested for one webhook.";
+    DeliveryRetried = "delivery.retried", AuditTrail, "A retry of a delivery was requested.";
+    ResourceCreated = "resource.created", Event, "A resource was requested; its creation is in progress.";
+    ResourceProvisioned = "resource.provisioned", Event, "A resource was created at its provider and matches its spec.";
+    ResourceUpdateRequested = "resource.update_requested", Event, "A change to a resource was requested.";
+    ResourceUpdated = "resource.updated", Event, "A resource was changed.";
+    ResourceFailed = "resource.failed", Event, "An operation on a resource failed.";
+    ResourceDeletionRequested = "resource.deletion_requested", Event, "The deletion of a resource was requested.";
+    ResourceExpired = "resource.expired", Event, "A resource reached the end of its lifetime; its deletion is in progress.";
+    ResourceDeleted = "resource.deleted", Event, "A resource was deleted.";
+    ResourceImportRequested = "resource.import_requested", Event, "The import of an existing object was requested.";
+    ResourceImported = "resource.imported", Event, "An existing object was imported as a resource.";
+    ResourceDrifted = "resource.drifted", Event, "A resource differs from its spec: something else changed or deleted it.";
+    ResourceRemediated = "resource.remediated", Event, "A resource matches its spec again after drift.";
+    ResourceSyncRequested = "resource.sync_requested", AuditTrail, "The sync of a resource with its provider was requested.";
+    OperationCanceled = "operation.canceled", Event, "An operation was canceled and its partial work was rolled back.";
+    OperationCancelRequested = "operation.cancel_requested", AuditTrail, "The cancellation of an operation was requested.";
+    ResourceQuotaChanged = "project.resource_quota_changed", Event, "The operator changed how many resources a project may have.";
+    AuditRead = "audit.read", AuditTrail, "The audit trail was read.";
+    AuditExported = "audit.exported", AuditTrail, "The audit trail was exported.";
+    AuditRedacted = "audit.redacted", AuditTrail, "The operator deleted an entry's content; its place in the hash chain remains.";
+    AuditRetentionApplied = "audit.retention_applied", AuditTrail, "Entries older than the retention period were removed, up to a signed anchor.";
+    AuditCheckpoint = "audit.checkpoint", Event, "The end of the audit trail was signed.";
+    AuditUnreadable = "audit.unreadable", AuditTrail, "Something other than an entry was written to the trail's staging table, by someone with access to the database; its text is kept as found.";
+    DeploymentBootstrapped = "deployment.bootstrapped", AuditTrail, "The operator created the first owner and project.";
+    DeploymentKeyReplaced = "deployment.key_replaced", AuditTrail, "The operator replaced the deployment's secret key.";
+    UsageImported = "usage.imported", AuditTrail, "The operator imported the usage journal of a lost server.";
+    UsageForgotten = "usage.forgotten", AuditTrail, "The operator discarded the usage journal of a lost server.";
+    DemoLoaded = "demo.loaded", AuditTrail, "The examples of the API reference were loaded.";
 }
 
 /// Names of earlier releases. Sealed entries of the audit trail keep them.
@@ -124,21 +124,21 @@ impl Action {
 
     /// Actions that are events.
     pub fn events() -> impl Iterator<Item = Self> + Clone {
-        Self::ALL.iter().copied().filter(|action| action.told() == Told::AsEvent)
+        Self::ALL.iter().copied().filter(|action| action.recorded() == Recorded::Event)
     }
 }
 
 /// Error for a text that is not an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an action")]
-pub struct NotAnAction;
+pub struct ParseActionError;
 
 impl FromStr for Action {
-    type Err = NotAnAction;
+    type Err = ParseActionError;
 
-    fn from_str(text: &str) -> Result<Self, NotAnAction> {
+    fn from_str(text: &str) -> Result<Self, ParseActionError> {
         let name = Self::current_name(text);
-        Self::ALL.iter().copied().find(|action| action.as_str() == name).ok_or(NotAnAction)
+        Self::ALL.iter().copied().find(|action| action.as_str() == name).ok_or(ParseActionError)
     }
 }
 

@@ -26,13 +26,13 @@ pub struct Bounds {
 
 impl Bounds {
     /// Creates the restrictions from their stored form. A network that this version cannot parse allows no address.
-    pub fn stored(key: Option<KeyId>, allowed_ips: &[String], rate_limit: Option<RateLimit>) -> Self {
+    pub fn from_stored(key: Option<KeyId>, allowed_ips: &[String], rate_limit: Option<RateLimit>) -> Self {
         let networks = || allowed_ips.iter().filter_map(|network| network.parse().ok()).collect();
         Self { key, allowed_ips: (!allowed_ips.is_empty()).then(networks), rate_limit }
     }
 
     /// Returns whether `address` is allowed. An unknown address is allowed only if any network is.
-    pub fn allow(&self, address: Option<IpAddr>) -> bool {
+    pub fn allows(&self, address: Option<IpAddr>) -> bool {
         let Some(networks) = &self.allowed_ips else { return true };
         address.is_some_and(|address| networks.iter().any(|network| network.contains(address)))
     }

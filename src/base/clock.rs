@@ -187,8 +187,8 @@ pub struct Clock(Arc<Shared>);
 struct Shared {
     offset_millis: AtomicI64,
     /// Offset by which only the wall clock was set back.
-    behind_millis: AtomicI64,
-    /// Latest instant that [`Clock::forward`] has returned, in milliseconds since 1970.
+    wall_offset_millis: AtomicI64,
+    /// Latest instant that [`Clock::now_non_decreasing`] has returned, in milliseconds since 1970.
     latest_millis: AtomicI64,
 }
 
@@ -200,14 +200,14 @@ impl Clock {
 
     /// Returns the current time.
     pub fn now(&self) -> Timestamp {
-        let Shared { offset_millis, behind_millis, .. } = &*self.0;
-        let offset = offset_millis.load(Ordering::Relaxed) - behind_millis.load(Ordering::Relaxed);
+        let Shared { offset_millis, wall_offset_millis, .. } = &*self.0;
+        let offset = offset_millis.load(Ordering::Relaxed) - wall_offset_millis.load(Ordering::Relaxed);
         Timestamp::new(OffsetDateTime::now_utc() + time::Duration::milliseconds(offset))
     }
 
     /// Returns the current time, or the latest instant that this function has returned, if the wall clock was set back
     /// since. Anything that has expired by this time stays expired.
-    pub fn forward(&self) -> Timestamp {
+    pub fn now_non_decreasing(&self) -> Timestamp {
         let now = self.now();
         let millis = now.unix_millis();
         let latest = self.0.latest_millis.load(Ordering::Relaxed);
@@ -233,13 +233,13 @@ impl Clock {
     /// Sets the wall clock of this clock and all of its clones forward. Does not affect monotonic time.
     pub fn set_forward(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.0.behind_millis.fetch_sub(by, Ordering::Relaxed);
+        self.0.wall_offset_millis.fetch_sub(by, Ordering::Relaxed);
     }
 
     /// Sets the wall clock of this clock and all of its clones back. Does not affect monotonic time.
     pub fn set_back(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.0.behind_millis.fetch_add(by, Ordering::Relaxed);
+        self.0.wall_offset_millis.fetch_add(by, Ordering::Relaxed);
     }
 }
 
@@ -300,12 +300,12 @@ mod tests {
     #[test]
     fn forward_does_not_go_back_when_the_clock_is_set_back() {
         let clock = Clock::system();
-        let before = clock.forward();
+        let before = clock.now_non_decreasing();
         clock.set_back(Duration::from_secs(3600));
         assert!(clock.now() < before);
-        assert_eq!(clock.forward(), before);
+        assert_eq!(clock.now_non_decreasing(), before);
         clock.advance(Duration::from_secs(7200));
-        assert!(clock.forward() > before);
+        assert!(clock.now_non_decreasing() > before);
     }
 
     #[test]

@@ -26,11 +26,11 @@ const EMAIL_MAX: usize = 254;
 /// Error for a text that is not an email address.
 #[derive(Debug, thiserror::Error)]
 #[error("not an email address, such as ada@example.com")]
-pub struct NotAnEmail;
+pub struct ParseEmailError;
 
 impl Email {
     /// Normalizes `text` to the stored spelling, even if it is not an address.
-    pub fn spelling_of(text: &str) -> String {
+    pub fn normalize(text: &str) -> String {
         text.trim().nfc().flat_map(char::to_lowercase).nfc().collect()
     }
 
@@ -46,19 +46,19 @@ impl Email {
 }
 
 impl FromStr for Email {
-    type Err = NotAnEmail;
+    type Err = ParseEmailError;
 
-    fn from_str(text: &str) -> Result<Self, NotAnEmail> {
-        let normal = Self::spelling_of(text);
-        let (local, domain) = normal.rsplit_once('@').ok_or(NotAnEmail)?;
+    fn from_str(text: &str) -> Result<Self, ParseEmailError> {
+        let normal = Self::normalize(text);
+        let (local, domain) = normal.rsplit_once('@').ok_or(ParseEmailError)?;
         let is_literal = domain.starts_with('[') && domain.ends_with(']');
         let plausible = !local.is_empty()
             && !local.contains('@')
             && normal.len() <= EMAIL_MAX
-            && !normal.chars().any(|c| c.is_control() || c.is_whitespace() || text::is_unseen(c))
+            && !normal.chars().any(|c| c.is_control() || c.is_whitespace() || text::is_invisible(c))
             && (is_literal
                 || domain_to_ascii(domain).is_some_and(|ascii| ascii.split('.').all(|label| !label.is_empty())));
-        plausible.then_some(Self(normal)).ok_or(NotAnEmail)
+        plausible.then_some(Self(normal)).ok_or(ParseEmailError)
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     fn spelling_for_mail_is_not_folded() {
         for text in ["straße@bücher.example", "ada@xn--bcher-kva.example", "ıfİ@example.com"] {
             let email: Email = text.parse().unwrap();
-            assert_eq!(email.as_str(), Email::spelling_of(text));
+            assert_eq!(email.as_str(), Email::normalize(text));
         }
         assert_eq!("Straße@B\u{fc}cher.example".parse::<Email>().unwrap().as_str(), "straße@bücher.example");
     }
@@ -184,7 +184,7 @@ mod tests {
         ] {
             for spelling in spellings {
                 assert_eq!(EmailKey::of(spelling).as_str(), key, "{spelling:?}");
-                assert_eq!(EmailKey::of(&Email::spelling_of(spelling)).as_str(), key, "{spelling:?}");
+                assert_eq!(EmailKey::of(&Email::normalize(spelling)).as_str(), key, "{spelling:?}");
             }
         }
     }

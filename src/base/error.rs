@@ -1,4 +1,4 @@
-//! The error type of the domain: a code of the published catalogue, and a detail that says what is wrong and what to
+//! The error type of the domain: a code of the published catalog, and a detail that says what is wrong and what to
 //! do. The type is independent of HTTP; `http::problem` converts it into a response.
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
@@ -123,7 +123,7 @@ pub const MAX_ITEMS: usize = 50;
 
 /// Location of an invalid item in the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ItemLocation {
     /// JSON Pointer into the body (RFC 6901), without the leading `#`.
     Body(String),
     /// Query parameter.
@@ -134,7 +134,7 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// Location.
-    pub place: Place,
+    pub location: ItemLocation,
     /// Code, for programs.
     pub code: ItemCode,
     /// What is wrong and what to do, for people.
@@ -239,14 +239,14 @@ impl Error {
 
     /// Creates the error for a body with one invalid member, at the JSON Pointer `pointer`.
     pub fn invalid_member(pointer: impl Into<String>, code: ItemCode, detail: impl Into<String>) -> Self {
-        Self::validation(vec![Item { place: Place::Body(pointer.into()), code, detail: detail.into() }])
+        Self::validation(vec![Item { location: ItemLocation::Body(pointer.into()), code, detail: detail.into() }])
     }
 
     /// Adds an item for the query parameter `name`, with the same detail.
     #[must_use]
     pub fn at_parameter(mut self, name: impl Into<String>, code: ItemCode) -> Self {
-        let place = Place::Parameter(name.into());
-        self.0.items.push(Item { place, code, detail: self.0.detail.clone().into_owned() });
+        let location = ItemLocation::Parameter(name.into());
+        self.0.items.push(Item { location, code, detail: self.0.detail.clone().into_owned() });
         self
     }
 

@@ -1,6 +1,6 @@
 //! Entity tags and preconditions (RFC 9110 §8.8.3, §13).
 //!
-//! Every item is [`Versioned`]: its entity tag identifies its state. The preconditions of a request are [`Conditions`].
+//! Every item is [`Versioned`]: its entity tag identifies its state. The preconditions of a request are [`Preconditions`].
 //! Reads check them against the response (`auth::gate`), writes in their transaction (`tx::Tx::require_match`).
 
 use std::fmt;
@@ -140,7 +140,7 @@ impl Tags {
 
 /// Preconditions of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conditions {
+pub struct Preconditions {
     if_match: Option<Tags>,
     if_none_match: Option<Tags>,
 }
@@ -154,7 +154,7 @@ pub enum ReadOutcome {
     NotModified,
 }
 
-impl Conditions {
+impl Preconditions {
     /// Parses the values of `If-Match` and `If-None-Match`.
     pub fn parse(if_match: Option<&[u8]>, if_none_match: Option<&[u8]>) -> Result<Self> {
         let read = |name: &str, text: Option<&[u8]>| {
@@ -237,13 +237,13 @@ mod tests {
         EntityTag::parse(text.as_bytes()).unwrap()
     }
 
-    fn conditions(if_match: Option<&str>, if_none_match: Option<&str>) -> Result<Conditions> {
-        Conditions::parse(if_match.map(str::as_bytes), if_none_match.map(str::as_bytes))
+    fn preconditions(if_match: Option<&str>, if_none_match: Option<&str>) -> Result<Preconditions> {
+        Preconditions::parse(if_match.map(str::as_bytes), if_none_match.map(str::as_bytes))
     }
 
     #[test]
     fn if_match_compares_strongly() {
-        let passes = |header: &str| conditions(Some(header), None).unwrap().check_write(&tag("\"7\"")).is_ok();
+        let passes = |header: &str| preconditions(Some(header), None).unwrap().check_write(&tag("\"7\"")).is_ok();
         for header in
             ["\"7\"", "*", " * ", "\"6\", \"7\"", "\"6\",\"7\"", ",\"7\",,", "W/\"7\", \"7\"", "\"a,b\",\"7\""]
         {
@@ -256,18 +256,18 @@ mod tests {
 
     #[test]
     fn error_names_a_weak_tag_in_if_match_as_the_reason() {
-        let error = conditions(Some("W/\"7\""), None).unwrap().check_write(&tag("\"7\"")).unwrap_err();
+        let error = preconditions(Some("W/\"7\""), None).unwrap().check_write(&tag("\"7\"")).unwrap_err();
         assert!(error.detail().contains("weak ETag (W/), which never matches"), "{}", error.detail());
     }
 
     #[test]
     fn if_none_match_compares_weakly() {
         for header in ["\"7\"", "W/\"7\"", "*", "\"6\", W/\"7\""] {
-            let given = conditions(None, Some(header)).unwrap();
+            let given = preconditions(None, Some(header)).unwrap();
             assert_eq!(given.check_read(&tag("\"7\"")).unwrap(), ReadOutcome::NotModified, "{header}");
             assert!(given.check_write(&tag("\"7\"")).is_err(), "{header}");
         }
-        let given = conditions(None, Some("\"6\", W/\"8\"")).unwrap();
+        let given = preconditions(None, Some("\"6\", W/\"8\"")).unwrap();
         assert_eq!(given.check_read(&tag("\"7\"")).unwrap(), ReadOutcome::Send);
         assert!(given.check_write(&tag("\"7\"")).is_ok());
     }
@@ -289,8 +289,8 @@ mod tests {
             "\"7\";",
             "'7'",
         ] {
-            assert_eq!(conditions(Some(header), None).unwrap_err().code(), Code::MalformedRequest, "{header:?}");
-            assert_eq!(conditions(None, Some(header)).unwrap_err().code(), Code::MalformedRequest, "{header:?}");
+            assert_eq!(preconditions(Some(header), None).unwrap_err().code(), Code::MalformedRequest, "{header:?}");
+            assert_eq!(preconditions(None, Some(header)).unwrap_err().code(), Code::MalformedRequest, "{header:?}");
         }
     }
 
@@ -300,10 +300,10 @@ mod tests {
         let used = Item { name: "a", last_used_at: Some(1) }.etag();
         let renamed = Item { name: "b", last_used_at: Some(1) }.etag();
         assert_ne!(unused, used);
-        let seen = conditions(Some(&unused.to_string()), None).unwrap();
+        let seen = preconditions(Some(&unused.to_string()), None).unwrap();
         assert!(seen.check_write(&used).is_ok());
         assert!(seen.check_write(&renamed).is_err());
-        let seen = conditions(None, Some(&unused.to_string())).unwrap();
+        let seen = preconditions(None, Some(&unused.to_string())).unwrap();
         assert_eq!(seen.check_read(&used).unwrap(), ReadOutcome::Send);
     }
 }

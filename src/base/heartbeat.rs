@@ -59,9 +59,9 @@ impl Heartbeat {
         let until = self.0.started.elapsed() + time;
         let until = u64::try_from(until.as_millis()).unwrap_or(WAITING).max(1);
         self.0.idle_until.store(until, Relaxed);
-        let goes_on = self.0.stop.run_until_cancelled(sleep(time)).await.is_some();
+        let is_running = self.0.stop.run_until_cancelled(sleep(time)).await.is_some();
         self.progress();
-        goes_on
+        is_running
     }
 
     /// Waits for `event`, for an unlimited time.

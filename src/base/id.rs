@@ -94,10 +94,10 @@ impl<K> Id<K> {
 
     /// Id of no object. A malformed id is looked up as this id, so that the response does not distinguish malformed ids
     /// from absent objects.
-    pub const NOTHING: Self = Self::from_uuid(Uuid::nil());
+    pub const NIL: Self = Self::from_uuid(Uuid::nil());
 
     /// Smallest id: start of an ascending list.
-    pub const FIRST: Self = Self::NOTHING;
+    pub const FIRST: Self = Self::NIL;
 
     /// Largest id: start of a descending list.
     pub const LAST: Self = Self::from_uuid(Uuid::max());
@@ -110,7 +110,7 @@ impl<K: Kind> Id<K> {
     }
 
     /// Smallest id that can be created at `millis`, in milliseconds since 1970 (RFC 9562 §5.7).
-    pub const fn first_of(millis: u64) -> Self {
+    pub const fn min_at(millis: u64) -> Self {
         Self::from_u128((millis as u128) << RANDOM_BITS)
     }
 
@@ -134,21 +134,21 @@ impl<K: Kind> Default for Id<K> {
 /// Error for a text that is not an id of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an id of the expected kind")]
-pub struct NotAnId;
+pub struct ParseIdError;
 
 impl<K: Kind> FromStr for Id<K> {
-    type Err = NotAnId;
+    type Err = ParseIdError;
 
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let digits = text.strip_prefix(K::PREFIX).and_then(|rest| rest.strip_prefix('_')).ok_or(NotAnId)?;
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let digits = text.strip_prefix(K::PREFIX).and_then(|rest| rest.strip_prefix('_')).ok_or(ParseIdError)?;
         // Each id has one spelling: no upper case, no leading zero (which also excludes nil), no sign.
         let canonical = (1..=32).contains(&digits.len())
             && !digits.starts_with('0')
             && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if !canonical {
-            return Err(NotAnId);
+            return Err(ParseIdError);
         }
-        u128::from_str_radix(digits, 16).map(Self::from_u128).map_err(|_| NotAnId)
+        u128::from_str_radix(digits, 16).map(Self::from_u128).map_err(|_| ParseIdError)
     }
 }
 
@@ -280,7 +280,7 @@ mod tests {
             "8f2c4",
             "proj_111111111111111111111111111111111",
         ] {
-            assert_eq!(text.parse::<ProjectId>(), Err(NotAnId), "{text:?}");
+            assert_eq!(text.parse::<ProjectId>(), Err(ParseIdError), "{text:?}");
         }
     }
 
@@ -288,7 +288,7 @@ mod tests {
     fn new_ids_sort_in_creation_order() {
         let made: Vec<KeyId> = (0..1000).map(|_| KeyId::new()).collect();
         assert!(made.is_sorted());
-        assert!(made.iter().all(|id| KeyId::first_of(id.millis()) <= *id && KeyId::first_of(id.millis() + 1) > *id));
+        assert!(made.iter().all(|id| KeyId::min_at(id.millis()) <= *id && KeyId::min_at(id.millis() + 1) > *id));
         assert_eq!(made[7].to_string().parse(), Ok(made[7]));
     }
 }

@@ -21,7 +21,7 @@ pub enum Phase {
 pub struct Lifecycle {
     phase: RwLock<Phase>,
     /// Compact copy of the phase. It is separate, because every request reads it.
-    short: AtomicU8,
+    phase_code: AtomicU8,
     /// Last result of the readiness probe.
     was_ready: AtomicBool,
 }
@@ -33,7 +33,7 @@ const DRAINING: u8 = 2;
 impl Default for Lifecycle {
     fn default() -> Self {
         let phase = Phase::Starting("the database has not been checked yet".into());
-        Self { phase: RwLock::new(phase), short: AtomicU8::new(STARTING), was_ready: AtomicBool::new(true) }
+        Self { phase: RwLock::new(phase), phase_code: AtomicU8::new(STARTING), was_ready: AtomicBool::new(true) }
     }
 }
 
@@ -45,12 +45,12 @@ impl Lifecycle {
         if *now == Phase::Draining {
             return;
         }
-        let short = match phase {
+        let phase_code = match phase {
             Phase::Starting(_) => STARTING,
             Phase::Serving => SERVING,
             Phase::Draining => DRAINING,
         };
-        self.short.store(short, Ordering::Release);
+        self.phase_code.store(phase_code, Ordering::Release);
         *now = phase;
     }
 
@@ -60,17 +60,17 @@ impl Lifecycle {
     }
 
     /// Records the result of the readiness probe. Returns whether it has changed.
-    pub fn note_probe(&self, is_ready: bool) -> bool {
+    pub fn record_probe(&self, is_ready: bool) -> bool {
         self.was_ready.swap(is_ready, Ordering::Relaxed) != is_ready
     }
 
     /// Returns whether the server has started.
-    pub fn is_open(&self) -> bool {
-        self.short.load(Ordering::Acquire) != STARTING
+    pub fn has_started(&self) -> bool {
+        self.phase_code.load(Ordering::Acquire) != STARTING
     }
 
     /// Returns whether the server is draining.
     pub fn is_draining(&self) -> bool {
-        self.short.load(Ordering::Acquire) == DRAINING
+        self.phase_code.load(Ordering::Acquire) == DRAINING
     }
 }

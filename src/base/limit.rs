@@ -56,14 +56,14 @@ impl Default for LimitSettings {
 /// Error for a text that is not a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be requests and seconds, such as 600/60")]
-pub struct NotALimit;
+pub struct ParseRateLimitError;
 
 impl FromStr for RateLimit {
-    type Err = NotALimit;
+    type Err = ParseRateLimitError;
 
-    fn from_str(text: &str) -> Result<Self, NotALimit> {
-        let (requests, per_seconds) = text.split_once('/').ok_or(NotALimit)?;
-        let number = |text: &str| text.trim().parse::<NonZeroU32>().map_err(|_| NotALimit);
+    fn from_str(text: &str) -> Result<Self, ParseRateLimitError> {
+        let (requests, per_seconds) = text.split_once('/').ok_or(ParseRateLimitError)?;
+        let number = |text: &str| text.trim().parse::<NonZeroU32>().map_err(|_| ParseRateLimitError);
         Ok(Self { requests: number(requests)?, per_seconds: number(per_seconds)? })
     }
 }

@@ -1,5 +1,6 @@
 //! Shared types. They do not depend on HTTP, SQL statements or slices.
 
+pub mod access_policy;
 pub mod action;
 pub mod actor;
 pub mod caller;
@@ -11,11 +12,10 @@ pub mod etag;
 pub mod heartbeat;
 pub mod hex;
 pub mod id;
-pub mod intent;
+pub mod idempotency;
 pub mod lifecycle;
 pub mod limit;
 pub mod metadata;
-pub mod need;
 pub mod net;
 pub mod page;
 pub mod patch;

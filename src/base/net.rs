@@ -32,7 +32,7 @@ impl Cidr {
 
 /// Error for a text that is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotANetwork {
+pub enum ParseCidrError {
     /// Not an address or a network.
     #[error("is not an address or a network in CIDR notation; write it like 203.0.113.0/24")]
     Malformed,
@@ -56,7 +56,7 @@ pub enum NotANetwork {
 }
 
 /// Parses one address strictly: no leading zeros, no zone id, no port. Converts an IPv4-mapped IPv6 address to IPv4.
-pub fn parse_address(text: &str) -> Result<IpAddr, NotANetwork> {
+pub fn parse_address(text: &str) -> Result<IpAddr, ParseCidrError> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.to_canonical());
     }
@@ -65,9 +65,9 @@ pub fn parse_address(text: &str) -> Result<IpAddr, NotANetwork> {
         last.contains('.') && last.split('.').any(begins_with_zero)
     };
     Err(match text.split_once('%') {
-        Some((address, _)) if address.parse::<IpAddr>().is_ok() => NotANetwork::Zone,
-        _ if has_leading_zero() => NotANetwork::LeadingZero,
-        _ => NotANetwork::Malformed,
+        Some((address, _)) if address.parse::<IpAddr>().is_ok() => ParseCidrError::Zone,
+        _ if has_leading_zero() => ParseCidrError::LeadingZero,
+        _ => ParseCidrError::Malformed,
     })
 }
 
@@ -77,23 +77,27 @@ fn begins_with_zero(number: &str) -> bool {
 }
 
 impl FromStr for Cidr {
-    type Err = NotANetwork;
+    type Err = ParseCidrError;
 
     /// Parses a network strictly. Bodies, settings and files all use this parser.
-    fn from_str(text: &str) -> Result<Self, NotANetwork> {
+    fn from_str(text: &str) -> Result<Self, ParseCidrError> {
         let Some((address, length)) = text.split_once('/') else { return parse_address(text).map(|a| Self(a.into())) };
         let canonical = parse_address(address)?;
         let is_mapped = canonical.is_ipv4() && address.contains(':');
-        let most = if canonical.is_ipv4() && !is_mapped { 32 } else { 128 };
+        let max_length = if canonical.is_ipv4() && !is_mapped { 32 } else { 128 };
         if begins_with_zero(length) {
-            return Err(NotANetwork::LeadingZero);
+            return Err(ParseCidrError::LeadingZero);
         }
         let is_decimal = (1..=3).contains(&length.len()) && length.bytes().all(|byte| byte.is_ascii_digit());
-        let length = is_decimal.then(|| length.parse::<u8>().ok()).flatten().filter(|length| *length <= most);
-        let length = length.ok_or(NotANetwork::PrefixLength(most))?;
-        let length = if is_mapped { length.checked_sub(96).ok_or(NotANetwork::MappedPrefix)? } else { length };
-        let network = IpNet::new(canonical, length).map_err(|_| NotANetwork::PrefixLength(most))?;
-        if network.trunc() != network { Err(NotANetwork::HostBits(Self(network.trunc()))) } else { Ok(Self(network)) }
+        let length = is_decimal.then(|| length.parse::<u8>().ok()).flatten().filter(|length| *length <= max_length);
+        let length = length.ok_or(ParseCidrError::PrefixLength(max_length))?;
+        let length = if is_mapped { length.checked_sub(96).ok_or(ParseCidrError::MappedPrefix)? } else { length };
+        let network = IpNet::new(canonical, length).map_err(|_| ParseCidrError::PrefixLength(max_length))?;
+        if network.trunc() != network {
+            Err(ParseCidrError::HostBits(Self(network.trunc())))
+        } else {
+            Ok(Self(network))
+        }
     }
 }
 
@@ -176,7 +180,7 @@ mod tests {
 
     #[test]
     fn every_other_spelling_of_a_network_is_rejected_with_its_reason() {
-        use NotANetwork as N;
+        use ParseCidrError as N;
         let host_bits = |network: &str| N::HostBits(network.parse().unwrap());
         for (text, why) in [
             ("", N::Malformed),

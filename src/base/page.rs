@@ -75,11 +75,11 @@ fn invalid_cursor(what: &str) -> Error {
 
 /// No filter.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct Everything {}
+pub struct NoFilter {}
 
 /// Filter of lists of one project.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct InProject {
+pub struct ProjectIdFilter {
     /// Project ID. Required with a session, which can see several projects.
     pub project_id: Option<String>,
 }
@@ -103,7 +103,7 @@ impl<K: Kind> PageRequest<K> {
 
     /// Builds the page from the queried rows.
     pub fn page<T>(&self, rows: Vec<T>, id: impl Fn(&T) -> Id<K>) -> Page<T, K> {
-        let (items, next) = cut(rows, self.limit, id);
+        let (items, next) = truncate_page(rows, self.limit, id);
         Page { items, next }
     }
 }
@@ -114,7 +114,7 @@ pub fn rows_for(limit: u8) -> i64 {
 }
 
 /// Truncates the [`rows_for`] rows to `limit`. Returns the cursor of the last row if more follow.
-pub fn cut<T, C>(mut rows: Vec<T>, limit: u8, cursor: impl Fn(&T) -> C) -> (Vec<T>, Option<C>) {
+pub fn truncate_page<T, C>(mut rows: Vec<T>, limit: u8, cursor: impl Fn(&T) -> C) -> (Vec<T>, Option<C>) {
     let more = rows.len() > usize::from(limit);
     rows.truncate(usize::from(limit));
     let next = rows.last().filter(|_| more).map(cursor);

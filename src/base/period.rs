@@ -57,20 +57,20 @@ impl fmt::Display for Period {
 /// Error for a text that is not a month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not a month, such as 2026-03")]
-pub struct NotAPeriod;
+pub struct ParsePeriodError;
 
 impl FromStr for Period {
-    type Err = NotAPeriod;
+    type Err = ParsePeriodError;
 
-    fn from_str(text: &str) -> Result<Self, NotAPeriod> {
-        let (year, month) = text.split_once('-').ok_or(NotAPeriod)?;
+    fn from_str(text: &str) -> Result<Self, ParsePeriodError> {
+        let (year, month) = text.split_once('-').ok_or(ParsePeriodError)?;
         let number = |text: &str, digits| {
             let is_number = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
-            is_number.then(|| text.parse::<u16>().ok()).flatten().ok_or(NotAPeriod)
+            is_number.then(|| text.parse::<u16>().ok()).flatten().ok_or(ParsePeriodError)
         };
-        let (year, month) = (number(year, 4)?, u8::try_from(number(month, 2)?).map_err(|_| NotAPeriod)?);
-        let month = Month::try_from(month).map_err(|_| NotAPeriod)?;
-        Date::from_calendar_date(year.into(), month, 1).map(Self).map_err(|_| NotAPeriod)
+        let (year, month) = (number(year, 4)?, u8::try_from(number(month, 2)?).map_err(|_| ParsePeriodError)?);
+        let month = Month::try_from(month).map_err(|_| ParsePeriodError)?;
+        Date::from_calendar_date(year.into(), month, 1).map(Self).map_err(|_| ParsePeriodError)
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
         for text in
             ["", "2026", "2026-3", "2026-00", "2026-13", "2026-03-01", "+026-03", "26-03", "2026-0٣", " 2026-03"]
         {
-            assert_eq!(text.parse::<Period>(), Err(NotAPeriod), "{text:?}");
+            assert_eq!(text.parse::<Period>(), Err(ParsePeriodError), "{text:?}");
         }
     }
 }

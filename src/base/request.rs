@@ -14,9 +14,9 @@ use tokio::{sync::Notify, task::JoinHandle};
 use super::{
     caller::Caller,
     error::{Code, Error, Result},
-    etag::Conditions,
+    etag::Preconditions,
     id::{ProjectId, RequestId},
-    intent::Intent,
+    idempotency::IdempotentRequest,
     secret::Secret,
     trace::TraceContext,
 };
@@ -44,14 +44,14 @@ pub struct RequestContext {
     /// Bearer secret of the caller, which seals stored responses.
     pub secret: OnceLock<Secret>,
     /// Identity of the write, if it has an `Idempotency-Key`.
-    pub intent: OnceLock<Intent>,
+    pub idempotent_request: OnceLock<IdempotentRequest>,
     /// Preconditions, if the route concerns an item and the request has some.
-    pub conditions: OnceLock<Conditions>,
-    /// Whether the client has disconnected. `left` is notified when it does.
-    is_left: AtomicBool,
-    left: Notify,
+    pub preconditions: OnceLock<Preconditions>,
+    /// Whether the client has disconnected. `disconnected` is notified when it does.
+    is_disconnected: AtomicBool,
+    disconnected: Notify,
     /// Task that must end before the response is sent.
-    unsettled: Mutex<Option<JoinHandle<()>>>,
+    pending_task: Mutex<Option<JoinHandle<()>>>,
     /// Whether a part of the request may be committed.
     commit_sent: AtomicBool,
 }
@@ -75,53 +75,53 @@ pub struct Route {
     /// Compact identifier, used where the text would be too long: the CRC-32 of method and template.
     pub number: u32,
     /// Index in the table, from 0, by which its metrics are found. It can differ between versions.
-    pub place: usize,
+    pub index: usize,
 }
 
 /// Guard that marks the client as waiting for the response until it is dropped.
 #[derive(Debug)]
-pub struct Awaited(Arc<RequestContext>);
+pub struct DisconnectGuard(Arc<RequestContext>);
 
-impl Awaited {
+impl DisconnectGuard {
     /// Marks the client of this request as waiting.
-    pub fn by_client(request: &Arc<RequestContext>) -> Self {
+    pub fn new(request: &Arc<RequestContext>) -> Self {
         Self(Arc::clone(request))
     }
 }
 
-impl Drop for Awaited {
+impl Drop for DisconnectGuard {
     fn drop(&mut self) {
-        self.0.is_left.store(true, Ordering::Release);
-        self.0.left.notify_waiters();
+        self.0.is_disconnected.store(true, Ordering::Release);
+        self.0.disconnected.notify_waiters();
     }
 }
 
 impl RequestContext {
     /// Creates the context of a client's request.
     pub fn new(client: Option<IpAddr>, user_agent: Option<Box<str>>) -> Self {
-        Self { client, user_agent, ..Self::from(Origin::Client) }
+        Self { client, user_agent, ..Self::with_origin(Origin::Client) }
     }
 
     /// Creates the context of a command. `name` is the account that runs it.
     pub fn operator(name: Option<String>) -> Self {
-        Self::from(Origin::Operator(name))
+        Self::with_origin(Origin::Operator(name))
     }
 
     /// Creates the context of an action of the server.
     pub fn system() -> Self {
-        Self::from(Origin::System)
+        Self::with_origin(Origin::System)
     }
 
     /// Sets the trace context.
     #[must_use]
-    pub fn in_trace(self, trace: TraceContext) -> Self {
+    pub fn with_trace(self, trace: TraceContext) -> Self {
         Self { trace, ..self }
     }
 
-    fn from(origin: Origin) -> Self {
+    fn with_origin(origin: Origin) -> Self {
         Self {
             id: RequestId::new(),
-            trace: TraceContext::begin(),
+            trace: TraceContext::new_root(),
             origin,
             client: None,
             user_agent: None,
@@ -129,11 +129,11 @@ impl RequestContext {
             caller: OnceLock::new(),
             project: OnceLock::new(),
             secret: OnceLock::new(),
-            intent: OnceLock::new(),
-            conditions: OnceLock::new(),
-            is_left: AtomicBool::new(false),
-            left: Notify::new(),
-            unsettled: Mutex::default(),
+            idempotent_request: OnceLock::new(),
+            preconditions: OnceLock::new(),
+            is_disconnected: AtomicBool::new(false),
+            disconnected: Notify::new(),
+            pending_task: Mutex::default(),
             commit_sent: AtomicBool::new(false),
         }
     }
@@ -149,13 +149,13 @@ impl RequestContext {
     }
 
     /// Delays the response until `task` has ended.
-    pub fn settle_with(&self, task: JoinHandle<()>) {
-        *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    pub fn delay_response_until(&self, task: JoinHandle<()>) {
+        *self.pending_task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     /// Waits for the task that must end before the response is sent.
-    pub async fn settled(&self) {
-        let task = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take();
+    pub async fn wait_for_pending_task(&self) {
+        let task = self.pending_task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
             // If the task failed, there is nothing more to wait for.
             let _ = task.await;
@@ -164,13 +164,13 @@ impl RequestContext {
 
     /// Runs `work` while the client waits for the response, and cancels it when the client disconnects. Use it for slow
     /// work before a write; the write continues after the client disconnects.
-    pub async fn while_awaited<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut left = pin!(self.left.notified());
-        // From here on, a disconnect notifies `left`. An earlier one is visible in `is_left`.
-        left.as_mut().enable();
-        if !self.is_left.load(Ordering::Acquire) {
+    pub async fn while_connected<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut disconnected = pin!(self.disconnected.notified());
+        // From here on, a disconnect notifies `disconnected`. An earlier one is visible in `is_disconnected`.
+        disconnected.as_mut().enable();
+        if !self.is_disconnected.load(Ordering::Acquire) {
             tokio::select! {
-                () = left => {}
+                () = disconnected => {}
                 done = work => return done,
             }
         }

@@ -12,9 +12,9 @@ use super::{
     actor,
     clock::{Day, Timestamp},
     email::Email,
-    error::{Item, ItemCode, MAX_ITEMS, Place},
-    net::{Cidr, NotANetwork},
-    page::{Everything, InProject, ListQuery},
+    error::{Item, ItemCode, ItemLocation, MAX_ITEMS},
+    net::{Cidr, ParseCidrError},
+    page::{ListQuery, NoFilter, ProjectIdFilter},
     scope::Scope,
     text::{self, BadText},
 };
@@ -53,7 +53,7 @@ macro_rules! patch {
 }
 pub(crate) use patch;
 
-input!(ListQuery<Everything>, ListQuery<InProject>, InProject);
+input!(ListQuery<NoFilter>, ListQuery<ProjectIdFilter>, ProjectIdFilter);
 
 /// Settings for the generation of all schemas, for validation and publication.
 pub fn settings() -> SchemaSettings {
@@ -156,7 +156,7 @@ impl Rules {
         }
         faults.sort_by(|a, b| (pointer(a), a.code).cmp(&(pointer(b), b.code)));
         // A value of the wrong type violates both its type and its list of known values.
-        faults.dedup_by(|a, b| a.place == b.place && a.code == b.code);
+        faults.dedup_by(|a, b| a.location == b.location && a.code == b.code);
         faults.truncate(MAX_ITEMS + 1);
         faults
     }
@@ -188,7 +188,7 @@ impl Rules {
         let example = member("examples").and_then(|examples| examples.get(0)?.as_str());
         // A secret is not repeated in the error.
         let is_secret = member("writeOnly") == Some(&Value::Bool(true));
-        let given = given.as_str().filter(|_| !is_secret).map(|given| format!("'{}' ", text::shown(given)));
+        let given = given.as_str().filter(|_| !is_secret).map(|given| format!("'{}' ", text::excerpt(given)));
         let remedy = example.map(|example| format!("; write it like {example}"));
         format!("{}is not {form}{}", given.unwrap_or_default(), remedy.unwrap_or_default())
     }
@@ -224,7 +224,7 @@ impl Rules {
                     item(
                         format!("{at}/{}", escape(member)),
                         ItemCode::UnknownField,
-                        format!("'{}' is not a member of this request; {hint}", text::shown(member)),
+                        format!("'{}' is not a member of this request; {hint}", text::excerpt(member)),
                     )
                 })
                 .collect(),
@@ -266,13 +266,13 @@ impl Rules {
 }
 
 fn item(pointer: String, code: ItemCode, detail: String) -> Item {
-    Item { place: Place::Body(pointer), code, detail }
+    Item { location: ItemLocation::Body(pointer), code, detail }
 }
 
 fn pointer(item: &Item) -> &str {
-    match &item.place {
-        Place::Body(pointer) => pointer,
-        Place::Parameter(name) => name,
+    match &item.location {
+        ItemLocation::Body(pointer) => pointer,
+        ItemLocation::Parameter(name) => name,
     }
 }
 
@@ -286,7 +286,7 @@ fn inner_name(at: &str, faults: Vec<Item>) -> Vec<Item> {
     faults
         .into_iter()
         .map(|fault| Item {
-            place: Place::Body(at.to_owned()),
+            location: ItemLocation::Body(at.to_owned()),
             detail: format!("a member name {}", fault.detail),
             ..fault
         })
@@ -313,8 +313,8 @@ fn format_fault(format: &str, given: &Value) -> String {
         "actor" => actor::form(),
         "cidr" => {
             let given = given.as_str().unwrap_or_default();
-            let why = given.parse::<Cidr>().err().unwrap_or(NotANetwork::Malformed);
-            return format!("'{}' {why}", text::shown(given));
+            let why = given.parse::<Cidr>().err().unwrap_or(ParseCidrError::Malformed);
+            return format!("'{}' {why}", text::excerpt(given));
         }
         other => other.to_owned(),
     };
@@ -379,5 +379,5 @@ fn unknown_value(at: &str, given: &Value, options: &Value) -> Vec<Item> {
     };
     let (code, what) =
         if is_scope { (ItemCode::UnknownScope, "a scope") } else { (ItemCode::UnknownValue, "a valid value") };
-    vec![item(at.to_owned(), code, format!("'{}' is not {what}; {hint}", text::shown(given)))]
+    vec![item(at.to_owned(), code, format!("'{}' is not {what}; {hint}", text::excerpt(given)))]
 }

@@ -73,7 +73,7 @@ impl Secret {
     }
 
     /// Removes all secrets from `text`.
-    pub fn strike(text: &str) -> Cow<'_, str> {
+    pub fn redact(text: &str) -> Cow<'_, str> {
         let found = SecretKind::ALL.iter().flat_map(|kind| {
             let prefix = kind.prefix();
             text.match_indices(prefix).filter_map(|(start, _)| {
@@ -214,9 +214,9 @@ mod tests {
     fn secrets_are_removed_anywhere_in_a_text() {
         let (key, token) = (Secret::generate(SecretKind::Key), Secret::generate(SecretKind::Token));
         let (key, token) = (key.expose(), token.expose());
-        assert_eq!(Secret::strike("curl/8 sk_live_nothing"), "curl/8 sk_live_nothing");
-        assert_eq!(Secret::strike(&format!("é{token}{key} x {key}")), "é x ");
-        assert_eq!(Secret::strike(&format!("sk_live_{key}cap_")), "sk_live_cap_");
+        assert_eq!(Secret::redact("curl/8 sk_live_nothing"), "curl/8 sk_live_nothing");
+        assert_eq!(Secret::redact(&format!("é{token}{key} x {key}")), "é x ");
+        assert_eq!(Secret::redact(&format!("sk_live_{key}cap_")), "sk_live_cap_");
     }
 
     #[test]

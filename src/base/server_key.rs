@@ -16,7 +16,7 @@ pub struct ServerKey([u8; 32]);
 /// Error for a text that is not a server key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not 64 hexadecimal digits")]
-pub struct NotAServerKey;
+pub struct ParseServerKeyError;
 
 impl ServerKey {
     /// Generates a new key.
@@ -25,9 +25,9 @@ impl ServerKey {
     }
 
     /// Parses 64 hexadecimal digits, as `openssl rand -hex 32` prints them.
-    pub fn parse(text: &str) -> Result<Self, NotAServerKey> {
+    pub fn parse(text: &str) -> Result<Self, ParseServerKeyError> {
         // Upper case is accepted, although keys are written in lower case.
-        hex::decode(&text.trim().to_ascii_lowercase()).map(Self).ok_or(NotAServerKey)
+        hex::decode(&text.trim().to_ascii_lowercase()).map(Self).ok_or(ParseServerKeyError)
     }
 
     /// Text form, as in the file.
@@ -69,7 +69,7 @@ mod tests {
         let upper = ServerKey::parse(&key.to_text().to_ascii_uppercase()).unwrap();
         assert_eq!(upper.fingerprint(), key.fingerprint());
         for text in ["", "00", &"+0".repeat(32), &"é".repeat(32), &"0".repeat(65)] {
-            assert_eq!(ServerKey::parse(text).err(), Some(NotAServerKey), "{text}");
+            assert_eq!(ServerKey::parse(text).err(), Some(ParseServerKeyError), "{text}");
         }
     }
 }

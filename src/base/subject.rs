@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::id::{KeyId, NotAnId, ProjectId, SessionId, TokenId, UserId};
+use super::id::{KeyId, ParseIdError, ProjectId, SessionId, TokenId, UserId};
 
 /// Object that a credential depends on. Its text form is the object's id, or the ids of project and user for a membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,9 +35,9 @@ impl fmt::Display for Subject {
 }
 
 impl FromStr for Subject {
-    type Err = NotAnId;
+    type Err = ParseIdError;
 
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
         if let Some((project, user)) = text.split_once('/') {
             return Ok(Self::Member(project.parse()?, user.parse()?));
         }
@@ -65,6 +65,6 @@ mod tests {
         ] {
             assert_eq!(subject.to_string().parse(), Ok(subject));
         }
-        assert_eq!("inv_3e7".parse::<Subject>(), Err(NotAnId));
+        assert_eq!("inv_3e7".parse::<Subject>(), Err(ParseIdError));
     }
 }

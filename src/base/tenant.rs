@@ -56,12 +56,12 @@ pub struct Tenant {
 impl Tenant {
     /// Creates the tenant of a key or token. Only `auth` may call it, after it has checked the caller's access; a test
     /// enforces this.
-    pub(crate) fn admitted(project_id: ProjectId, scopes: ScopeSet) -> Self {
+    pub(crate) fn from_credential(project_id: ProjectId, scopes: ScopeSet) -> Self {
         Self { project_id, scopes, membership: None }
     }
 
-    /// Creates the tenant of a session. The rule of [`Tenant::admitted`] applies.
-    pub(crate) fn admitted_member(project_id: ProjectId, membership: Membership) -> Self {
+    /// Creates the tenant of a session. The rule of [`Tenant::from_credential`] applies.
+    pub(crate) fn from_membership(project_id: ProjectId, membership: Membership) -> Self {
         Self { project_id, scopes: membership.role.scopes(), membership: Some(membership) }
     }
 
@@ -81,17 +81,17 @@ impl Tenant {
     }
 
     /// Returns `wanted` as a set, after checking that the caller has all of these scopes.
-    pub fn hand_out(self, wanted: Vec<Scope>) -> Result<ScopeSet> {
+    pub fn grant_scopes(self, wanted: Vec<Scope>) -> Result<ScopeSet> {
         let wanted: ScopeSet = wanted.into_iter().collect();
-        self.within("grant", wanted).map(|()| wanted)
+        self.check_subset("grant", wanted).map(|()| wanted)
     }
 
     /// Checks that the caller may manage a credential with `scopes`: change it, or receive its new secret.
-    pub fn take_hold(self, scopes: ScopeSet) -> Result<()> {
-        self.within("manage a credential with", scopes)
+    pub fn check_manage(self, scopes: ScopeSet) -> Result<()> {
+        self.check_subset("manage a credential with", scopes)
     }
 
-    fn within(self, verb: &str, scopes: ScopeSet) -> Result<()> {
+    fn check_subset(self, verb: &str, scopes: ScopeSet) -> Result<()> {
         let excess = scopes.difference(self.scopes);
         if excess.is_empty() {
             return Ok(());
@@ -103,7 +103,7 @@ impl Tenant {
     }
 
     /// Checks that the caller may assign `role`, and may change a user who has it.
-    pub fn reach(self, role: Role) -> Result<()> {
+    pub fn check_role(self, role: Role) -> Result<()> {
         match self.membership {
             Some(Membership { role: own, .. }) if role <= own => Ok(()),
             _ => Err(Error::new(

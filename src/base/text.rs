@@ -54,7 +54,7 @@ pub fn form_pairs(encoded: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// Returns the start of a client's text, escaped, for display in an error.
-pub fn shown(text: &str) -> String {
+pub fn excerpt(text: &str) -> String {
     text.chars().take(64).collect::<String>().escape_debug().to_string()
 }
 
@@ -86,7 +86,7 @@ pub fn replace_control_characters_in(value: &mut Value) {
 
 /// Returns whether a character is invisible, such as a zero-width space. Two addresses that differ only in such a character
 /// look the same, and copying an address copies the character.
-pub fn is_unseen(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     matches!(
         c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'

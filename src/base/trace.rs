@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroU64, num::NonZeroU128};
 /// Trace of a request, and this server's span in it.
 ///
 /// Its text form is the `traceparent` of outgoing requests. The text can be stored, and a worker that continues the work
-/// resumes the trace with [`TraceContext::following`].
+/// resumes the trace with [`TraceContext::child_of`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     trace_id: NonZeroU128,
@@ -21,7 +21,7 @@ const SAMPLED: u8 = 1;
 
 impl TraceContext {
     /// Starts a trace. It is not sampled, because this server records no traces.
-    pub fn begin() -> Self {
+    pub fn new_root() -> Self {
         // Zero is not a valid ID. Its probability is 2^-128, and 2^-64 for a span.
         let trace_id = NonZeroU128::new(rand::random()).unwrap_or(NonZeroU128::MIN);
         Self { trace_id, span_id: new_span(), is_sampled: false }
@@ -29,7 +29,7 @@ impl TraceContext {
 
     /// Creates a child span of `traceparent`, or returns `None` if it is invalid. Parsing is strict, because the IDs are
     /// logged and sent to other services.
-    pub fn following(traceparent: &str) -> Option<Self> {
+    pub fn child_of(traceparent: &str) -> Option<Self> {
         let version = hex(traceparent.get(..2)?)?;
         let is_complete = match version {
             // A later version can append fields, after another dash.
@@ -39,11 +39,11 @@ impl TraceContext {
         };
         let mut fields = traceparent.get(3..LENGTH)?.split('-');
         let (trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?);
-        let is_shaped = is_complete
+        let is_well_formed = is_complete
             && traceparent.get(2..3) == Some("-")
             && (trace.len(), parent.len(), flags.len()) == (32, 16, 2)
             && fields.next().is_none();
-        if !is_shaped {
+        if !is_well_formed {
             return None;
         }
         // 0 is not a valid span ID.
@@ -55,7 +55,7 @@ impl TraceContext {
     /// Creates another span of the same trace. Each outgoing request has its own span, so that the receiver can
     /// distinguish them.
     #[must_use]
-    pub fn next_step(self) -> Self {
+    pub fn next_span(self) -> Self {
         Self { span_id: new_span(), ..self }
     }
 
@@ -98,28 +98,27 @@ mod tests {
 
     #[test]
     fn valid_traceparent_is_followed_by_a_new_span() {
-        let ours = TraceContext::following(GIVEN).unwrap();
+        let ours = TraceContext::child_of(GIVEN).unwrap();
         assert_eq!(ours.trace_id().to_string(), TRACE);
-        let (sent, next) = (ours.to_string(), ours.next_step().to_string());
+        let (sent, next) = (ours.to_string(), ours.next_span().to_string());
         assert!(sent.starts_with(&GIVEN[..36]) && sent.ends_with("-01"), "{sent}");
         assert!(sent != GIVEN && next != sent && next[..36] == sent[..36], "{sent} {next}");
         // The sent traceparent is valid.
-        assert_eq!(TraceContext::following(&sent).unwrap().trace_id().to_string(), TRACE);
+        assert_eq!(TraceContext::child_of(&sent).unwrap().trace_id().to_string(), TRACE);
     }
 
     #[test]
     fn known_fields_of_a_later_version_are_parsed() {
         for later in [format!("cc{}", &GIVEN[2..]), format!("01{}-what-comes", &GIVEN[2..])] {
-            let sent = TraceContext::following(&later).unwrap().to_string();
+            let sent = TraceContext::child_of(&later).unwrap().to_string();
             assert!(sent.starts_with("00-4bf9") && sent.len() == LENGTH, "{sent}");
         }
-        assert!(TraceContext::following(&format!("01{}.what-comes", &GIVEN[2..])).is_none());
+        assert!(TraceContext::child_of(&format!("01{}.what-comes", &GIVEN[2..])).is_none());
     }
 
     #[test]
     fn unknown_flags_are_not_propagated() {
-        let with_flags =
-            |flags: &str| TraceContext::following(&format!("{}{flags}", &GIVEN[..53])).unwrap().to_string();
+        let with_flags = |flags: &str| TraceContext::child_of(&format!("{}{flags}", &GIVEN[..53])).unwrap().to_string();
         assert!(with_flags("ff").ends_with("-01"));
         assert!(with_flags("fe").ends_with("-00"));
     }
@@ -149,13 +148,13 @@ mod tests {
             GIVEN.replace('-', "_"),
             GIVEN.replace('f', "é"),
         ] {
-            assert!(TraceContext::following(&text).is_none(), "{text:?}");
+            assert!(TraceContext::child_of(&text).is_none(), "{text:?}");
         }
     }
 
     #[test]
     fn each_new_trace_has_its_own_id() {
-        let (one, other) = (TraceContext::begin(), TraceContext::begin());
+        let (one, other) = (TraceContext::new_root(), TraceContext::new_root());
         assert_ne!(one.trace_id().to_string(), other.trace_id().to_string());
         assert!(one.to_string().ends_with("-00") && one.to_string().len() == LENGTH);
     }

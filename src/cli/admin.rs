@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 
 mod quota;
 
-use quota::{Bound, Places};
+use quota::{RequestLimit, ResourceQuota};
 
 use super::{
     database::{ADMIN_CONNECTIONS, Database},
@@ -70,13 +70,13 @@ pub enum Admin {
         project: String,
         /// Requests included per month: a number, or 'unlimited'. Requests beyond that are overage.
         #[arg(long, value_name = "N|unlimited")]
-        included: Option<Bound>,
+        included: Option<RequestLimit>,
         /// Requests per month after which the project's keys and tokens are refused: a number, or 'none'.
         #[arg(long, value_name = "N|none")]
-        hard_limit: Option<Bound>,
+        hard_limit: Option<RequestLimit>,
         /// Maximum number of resources of a kind. The default is 100. Can be repeated.
         #[arg(long, value_name = "KIND=N")]
-        resources: Vec<Places>,
+        resources: Vec<ResourceQuota>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -148,7 +148,7 @@ async fn bootstrap(
     }
     let project = find_or_insert_project(tx.db(), user.id, project, now).await?;
     let session = sessions::repo::issue(tx.db(), user.id, user.email, now).await?;
-    tx.also(Change::session(&session));
+    tx.add_change(Change::session_created(&session));
     let change = Change::new(Action::DeploymentBootstrapped, project.id, Some(project.id))
         .with("owner", &session.user)
         .with("password_set", sets_password)
@@ -176,7 +176,7 @@ async fn replace_key(writes: &Writes, settings: &Settings, json: bool) -> anyhow
     let now = hex::encode(&key.fingerprint());
     let is_new = before.as_ref() != Some(&now);
     if is_new {
-        let change = Change::to_deployment(Action::DeploymentKeyReplaced).with("fingerprint", json!([before, now]));
+        let change = Change::for_deployment(Action::DeploymentKeyReplaced).with("fingerprint", json!([before, now]));
         tx.commit(change, ()).await?;
     } else {
         tx.commit_unchanged(()).await?;
@@ -192,7 +192,7 @@ async fn session(writes: &Writes, email: &str, json: bool) -> anyhow::Result<Str
     let email = parse_email(email)?;
     let mut tx = writes.begin(&Arc::new(by_operator())).await?;
     let session = issue_session(tx.db(), &email, Clock::system().now()).await?;
-    let session = tx.commit(Change::session(&session), session).await?;
+    let session = tx.commit(Change::session_created(&session), session).await?;
     // Without --json, print only the secret, for `$(cloudapi admin session …)`.
     Ok(if json { session_json(&session)?.to_string() } else { session.token.expose().to_owned() })
 }

@@ -22,7 +22,7 @@ use crate::{
         checkpoint::Signer,
         export::{Export, Exporter},
         model::DEPLOYMENT,
-        reads, repo,
+        read_counts, repo,
         view::Format,
     },
     base::{
@@ -49,7 +49,7 @@ pub enum Audit {
     /// and operator commands.
     Export {
         #[command(flatten)]
-        whose: Whose,
+        selector: ChainSelector,
         /// Output format: ndjson can be verified, csv is for spreadsheets.
         #[arg(long, value_name = "FORMAT", default_value = "ndjson")]
         format: Format,
@@ -65,7 +65,7 @@ pub enum Audit {
     /// Their positions and hashes stay in the chain, and the trail records who redacted them and why.
     Redact {
         #[command(flatten)]
-        whose: Whose,
+        selector: ChainSelector,
         /// IDs of the entries.
         #[arg(required = true, value_name = "AUD_ID")]
         entries: Vec<AuditId>,
@@ -81,7 +81,7 @@ pub enum Audit {
 /// Selects a trail.
 #[derive(Clone, Copy, Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Whose {
+pub struct ChainSelector {
     /// ID of the project. Deleted projects are allowed.
     #[arg(long)]
     project: Option<ProjectId>,
@@ -90,7 +90,7 @@ pub struct Whose {
     deployment: bool,
 }
 
-impl Whose {
+impl ChainSelector {
     fn chain(self) -> ProjectId {
         self.project.unwrap_or(DEPLOYMENT)
     }
@@ -104,14 +104,14 @@ pub async fn run(settings: Settings, command: Audit) -> anyhow::Result<()> {
             let signer = signer(&settings)?;
             print(&key(&signer, json))
         }
-        Audit::Export { whose, format } => {
+        Audit::Export { selector, format } => {
             let signer = signer(&settings)?;
-            on_database(&settings, async |database| export(database, signer, whose.chain(), format).await).await
+            on_database(&settings, async |database| export(database, signer, selector.chain(), format).await).await
         }
-        Audit::Redact { whose, entries, reason, json } => {
+        Audit::Redact { selector, entries, reason, json } => {
             let signer = signer(&settings)?;
             let redacted = on_database(&settings, async |database| {
-                redact::run(database, signer, whose.chain(), &entries, &reason, json).await
+                redact::run(database, signer, selector.chain(), &entries, &reason, json).await
             });
             print(&redacted.await?)
         }
@@ -148,8 +148,8 @@ async fn export(database: &Database, signer: Arc<Signer>, chain: ProjectId, form
     let mut db = database.pool.acquire().await?;
     require_chain(&mut db, chain).await?;
     let changes = [("format".to_owned(), format.as_str().into())].into_iter().collect();
-    let told = reads::by(&by_operator(), chain, Action::AuditExported, changes, clock.now());
-    repo::stage(&mut db, &[(chain, told)]).await?;
+    let entry = read_counts::draft(&by_operator(), chain, Action::AuditExported, changes, clock.now());
+    repo::stage(&mut db, &[(chain, entry)]).await?;
     drop(db);
     let readers = Arc::new(Semaphore::new(1));
     let exporter = Exporter { db: database.pool.clone(), readers, signer, clock };
@@ -162,7 +162,7 @@ async fn export(database: &Database, signer: Arc<Signer>, chain: ProjectId, form
 
 /// Fails for a project that has no trail, so that a mistyped ID is not reported as an empty trail.
 async fn require_chain(db: &mut sqlx::PgConnection, chain: ProjectId) -> anyhow::Result<()> {
-    if chain != DEPLOYMENT && !crate::audit::trail::is_known(db, chain).await? {
+    if chain != DEPLOYMENT && !crate::audit::trail::chain_exists(db, chain).await? {
         bail!("there is no trail of a project '{chain}'; use its ID, such as proj_8f2c4");
     }
     Ok(())

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
 
-use super::ended::Ended;
+use super::command_error::CommandError;
 use crate::{
     config::Settings,
     db::{
@@ -39,7 +39,7 @@ impl Database {
     /// Opens the database that `settings` select, for a command that may run next to a server.
     pub async fn open(settings: &Settings, connections: u32) -> anyhow::Result<Self> {
         let (options, private) = match &settings.database_url {
-            Some(url) => (given(url)?, None),
+            Some(url) => (options(url)?, None),
             None => {
                 let data_dir = settings.data_dir();
                 let beside = blocking(move || embedded::attach(&data_dir)).await??;
@@ -73,10 +73,10 @@ impl Database {
 }
 
 /// Parses the operator's `DATABASE_URL`, which was checked with the other settings.
-pub fn given(url: &str) -> anyhow::Result<PgConnectOptions> {
+pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
     // sqlx's error text can contain a part of the URL, so it is dropped.
     db::options_from_url(url).map_err(|_| {
-        Ended::unable(anyhow!(
+        CommandError::cannot_run(anyhow!(
             "DATABASE_URL (--database-url) is invalid; it should look like postgres://user:password@host:5432/database"
         ))
     })
@@ -94,11 +94,11 @@ pub async fn start_private(settings: &Settings) -> anyhow::Result<PrivatePostgre
 }
 
 /// Restarts the private PostgreSQL whenever it exits, until `stop`.
-pub async fn keep_private(private: PrivatePostgres, stop: CancellationToken) -> anyhow::Result<PrivatePostgres> {
+pub async fn supervise_private(private: PrivatePostgres, stop: CancellationToken) -> anyhow::Result<PrivatePostgres> {
     let private = Arc::new(Mutex::new(private));
     while stop.run_until_cancelled(tokio::time::sleep(WATCH_PAUSE)).await.is_some() {
         let watched = Arc::clone(&private);
-        match blocking(move || watched.lock().unwrap_or_else(PoisonError::into_inner).revive()).await {
+        match blocking(move || watched.lock().unwrap_or_else(PoisonError::into_inner).restart_if_exited()).await {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => {
                 tracing::error!("private PostgreSQL exited and was restarted; see postgres.log in the data directory");

@@ -78,7 +78,7 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
         created_at: now,
         expires_at: now.plus(std::time::Duration::from_secs(tokens::model::DEFAULT_LIFETIME_SECONDS.into())),
     };
-    let tenant = Tenant::admitted(PROJECT, ScopeSet::all());
+    let tenant = Tenant::from_credential(PROJECT, ScopeSet::all());
     let (call, _) = tokens::repo::issue(tenant, token, &Secret::generate(SecretKind::Token));
     tx.run(call).await?;
     tx.commit(Change::new(Action::DemoLoaded, project.id, Some(project.id)).created(&project), ()).await?;
@@ -88,6 +88,6 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
 /// Reports whether the demo project exists.
 pub async fn is_loaded(app: &App) -> anyhow::Result<bool> {
     let mut db = app.db.acquire().await?;
-    let tenant = Tenant::admitted(PROJECT, ScopeSet::all());
+    let tenant = Tenant::from_credential(PROJECT, ScopeSet::all());
     Ok(projects::repo::get(&mut db, tenant).await?.is_some_and(|project| project.name == "Core Platform"))
 }

@@ -13,12 +13,12 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::{Cli, ended::Ended};
+use super::{Cli, command_error::CommandError};
 use crate::{
     base::text::nearest,
     config::{
         CLIENT_VARIABLES, Settings, dotenv,
-        shown::{may_show, without_passwords},
+        redaction::{may_show, without_passwords},
     },
 };
 
@@ -27,10 +27,11 @@ pub fn load_dotenv() -> anyhow::Result<()> {
     let bytes = match fs::read(".env") {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Ended::unable(anyhow!(".env cannot be read: {error}; fix or remove it"))),
+        Err(error) => return Err(CommandError::cannot_run(anyhow!(".env cannot be read: {error}; fix or remove it"))),
     };
-    let variables = dotenv::parse(&bytes)
-        .map_err(|error| Ended::unable(anyhow!(".env, {error}. Values are read literally; see .env.example")))?;
+    let variables = dotenv::parse(&bytes).map_err(|error| {
+        CommandError::cannot_run(anyhow!(".env, {error}. Values are read literally; see .env.example"))
+    })?;
     for (key, value) in variables {
         if env::var_os(&key).is_none() {
             set_variable(&key, &value);
@@ -48,7 +49,7 @@ fn set_variable(key: &str, value: &str) {
 
 /// Restarts this process without `PGOPTIONS` if it uses the private database: the variable is meant for another server,
 /// and the client library cannot be told to ignore it.
-pub fn shed_pgoptions(settings: &Settings) -> anyhow::Result<()> {
+pub fn remove_pgoptions(settings: &Settings) -> anyhow::Result<()> {
     if settings.database_url.is_some() || env::var_os("PGOPTIONS").is_none() {
         return Ok(());
     }
@@ -83,20 +84,20 @@ pub fn known_variables() -> Vec<String> {
 }
 
 /// Warns about variables that start with `CLOUDAPI_` but are not settings, because a mistyped one has no effect.
-pub fn warn_of_unknown() {
+pub fn warn_about_unknown() {
     let known = known_variables();
     let ours =
         env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| name.starts_with("CLOUDAPI_"));
     for name in ours.filter(|name| !known.contains(name) && !CLIENT_VARIABLES.contains(&name.as_str())) {
         match nearest(&name, known.iter().map(String::as_str)) {
-            Some(near) => tracing::warn!("{name} is set, but is not a setting; did you mean {near}?"),
+            Some(suggestion) => tracing::warn!("{name} is set, but is not a setting; did you mean {suggestion}?"),
             None => tracing::warn!("{name} is set, but is not a setting; .env.example lists the settings"),
         }
     }
 }
 
 /// Turns a clap error into one line that names the setting. Prints the help if it was requested.
-pub fn explain(error: clap::Error) -> anyhow::Result<Cli> {
+pub fn report_parse_error(error: clap::Error) -> anyhow::Result<Cli> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
@@ -133,7 +134,7 @@ pub fn invalid(flag: &str, value: &str, reason: &str) -> anyhow::Error {
     let name = variable.map_or_else(|| flag.to_owned(), |variable| format!("{variable} ({flag})"));
     let value_name =
         setting.as_ref().and_then(|argument| argument.get_value_names()?.first()).map(clap::builder::Str::as_str);
-    Ended::unable(if setting.is_none() || may_show(value_name, value) {
+    CommandError::cannot_run(if setting.is_none() || may_show(value_name, value) {
         anyhow!("{name} = '{value}' is invalid: {reason}")
     } else if value.is_empty() {
         anyhow!("{name} is invalid: {reason}")

@@ -2,9 +2,9 @@
 
 mod admin;
 mod audit;
+mod command_error;
 mod database;
 pub mod demo;
-mod ended;
 mod environment;
 mod output;
 pub mod quick_start;
@@ -25,13 +25,13 @@ use anyhow::Context;
 use clap::{FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use ended::Ended;
+use command_error::CommandError;
 
 use crate::{
     base::clock::Clock,
     config::{LogFormat, ServeSettings, Settings},
     resources, routes,
-    webhooks::pace::Pace,
+    webhooks::backoff::DeliveryPolicy,
 };
 
 /// Default log filter of a server. It excludes PostgreSQL notices, which an up-to-date database sends at every start.
@@ -40,7 +40,7 @@ const SERVER_LOG: &str = "info,sqlx::postgres::notice=warn";
 const COMMAND_LOG: &str = "warn";
 
 /// Time limit at exit for blocking work that nothing awaits.
-const LEFT_TIME: Duration = Duration::from_millis(500);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A self-hosted REST API for a company's projects, credentials, users and usage.
 #[derive(Debug, Parser)]
@@ -75,60 +75,68 @@ enum Command {
 
 /// Clock and timings of a server that are not settings.
 #[derive(Clone, Debug)]
-pub struct Times {
+pub struct ServerTiming {
     /// Clock.
     pub clock: Clock,
     /// Timing of webhook deliveries and their retries.
-    pub pace: Pace,
+    pub pace: DeliveryPolicy,
     /// Timing of operations on resources.
-    pub cloud: resources::pace::Pace,
+    pub cloud: resources::timing::EngineTiming,
 }
 
-impl Times {
+impl ServerTiming {
     /// Timings of a production server.
-    pub fn usual() -> Self {
-        Self { clock: Clock::system(), pace: Pace::default(), cloud: resources::pace::Pace::default() }
+    pub fn production() -> Self {
+        Self {
+            clock: Clock::system(),
+            pace: DeliveryPolicy::default(),
+            cloud: resources::timing::EngineTiming::default(),
+        }
     }
 }
 
 /// Runs the command in the process arguments.
 pub fn main() -> ExitCode {
-    match run(env::args_os(), Times::usual()) {
+    match run(env::args_os(), ServerTiming::production()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let ended = error.downcast_ref();
-            if matches!(ended, Some(Ended::Unread)) {
+            let command_error = error.downcast_ref();
+            if matches!(command_error, Some(CommandError::OutputClosed)) {
                 return ExitCode::SUCCESS;
             }
-            if !matches!(ended, Some(Ended::Said)) {
+            if !matches!(command_error, Some(CommandError::Reported)) {
                 let _ = writeln!(io::stderr(), "cloudapi: {error:#}");
             }
-            if matches!(ended, Some(Ended::Unable(_))) { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if matches!(command_error, Some(CommandError::CannotRun(_))) {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
 
-/// Runs the command in `arguments`, which begin with the program's name. `times` lets tests run a complete server whose
+/// Runs the command in `arguments`, which begin with the program's name. `timing` lets tests run a complete server whose
 /// clock they control, and whose retries take less than hours.
-pub fn run(arguments: impl IntoIterator<Item = OsString>, times: Times) -> anyhow::Result<()> {
+pub fn run(arguments: impl IntoIterator<Item = OsString>, timing: ServerTiming) -> anyhow::Result<()> {
     environment::load_dotenv()?;
     let parsed = environment::command().try_get_matches_from(arguments);
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => environment::explain(error)?,
+        Err(error) => environment::report_parse_error(error)?,
     };
-    environment::shed_pgoptions(&cli.settings)?;
+    environment::remove_pgoptions(&cli.settings)?;
     let serves = matches!(cli.command, None | Some(Command::Serve(_)));
     start_logging(&cli.settings, if serves { SERVER_LOG } else { COMMAND_LOG })?;
-    environment::warn_of_unknown();
+    environment::warn_about_unknown();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the async runtime could not be started")?;
     let settings = cli.settings;
     let outcome = match cli.command {
-        None => runtime.block_on(serve::run(settings, cli.serve, times)),
-        Some(Command::Serve(serve)) => runtime.block_on(serve::run(settings, *serve, times)),
+        None => runtime.block_on(serve::run(settings, cli.serve, timing)),
+        Some(Command::Serve(serve)) => runtime.block_on(serve::run(settings, *serve, timing)),
         Some(Command::Migrate) => runtime
             .block_on(async { database::Database::open(&settings, database::ADMIN_CONNECTIONS).await?.close().await }),
         Some(Command::Openapi) => print_openapi(),
@@ -137,7 +145,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, times: Times) -> anyho
         Some(Command::Admin(command)) => runtime.block_on(admin::run(settings, command)),
     };
     // A blocked DNS lookup cannot be canceled, so do not wait for it.
-    runtime.shutdown_timeout(LEFT_TIME);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     outcome
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write};
 
 use anyhow::Context;
 
-use super::ended::Ended;
+use super::command_error::CommandError;
 
 /// Writes a command's result and a newline.
 pub fn print(text: &str) -> anyhow::Result<()> {
@@ -15,7 +15,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 pub fn write(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Ended::Unread.into()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(CommandError::OutputClosed.into()),
         written => written.context("the result could not be written completely"),
     }
 }

@@ -40,14 +40,14 @@ pub async fn credentials(app: &App) -> anyhow::Result<(Secret, Secret)> {
     if let Some(id) = session
         && let Some(before) = sessions::repo::revoke(tx.db(), demo::OWNER, id, now).await?
     {
-        tx.recall(Subject::Session(id));
-        tx.also(Change::new(Action::SessionRevoked, id, None).revoked(before));
+        tx.invalidate(Subject::Session(id));
+        tx.add_change(Change::new(Action::SessionRevoked, id, None).revoked(before));
     }
     let session = admin::issue_session(tx.db(), &demo::OWNER_EMAIL.parse()?, now).await?;
-    tx.also(Change::session(&session));
+    tx.add_change(Change::session_created(&session));
     let secret = Secret::generate(SecretKind::Key);
     let (key, change) = issue_key(&mut tx, key, &secret, now, session.expires_at).await?;
-    note(tx.db(), key, session.id).await?;
+    store(tx.db(), key, session.id).await?;
     tx.commit(change, (session.token, secret)).await.map_err(Into::into)
 }
 
@@ -59,16 +59,16 @@ async fn issue_key(
     now: Timestamp,
     end: Timestamp,
 ) -> anyhow::Result<(KeyId, Change)> {
-    let tenant = Tenant::admitted(demo::PROJECT, ScopeSet::all());
+    let tenant = Tenant::from_credential(demo::PROJECT, ScopeSet::all());
     let found = match key {
         Some(id) => keys::repo::lock(tx.db(), tenant, id).await?.filter(|key| key.revoked_at.is_none()),
         None => None,
     };
     if let Some(found) = found {
         let (id, before) = (found.id, KeyView::new(found, now));
-        keys::repo::prolong(tx.db(), tenant, id, end).await?;
+        keys::repo::set_expires_at(tx.db(), tenant, id, end).await?;
         let after = KeyView::new(keys::repo::rotate(tx.db(), tenant, id, secret, now, now).await?, now);
-        tx.recall(Subject::Key(id));
+        tx.invalidate(Subject::Key(id));
         return Ok((id, Change::new(Action::KeyRotated, id, Some(demo::PROJECT)).updated(&before, &after)));
     }
     let key = KeyRow {
@@ -94,7 +94,7 @@ async fn latest(db: &mut PgConnection) -> sqlx::Result<(Option<KeyId>, Option<Se
     Ok(found.unwrap_or_default())
 }
 
-async fn note(db: &mut PgConnection, key: KeyId, session: SessionId) -> sqlx::Result<()> {
+async fn store(db: &mut PgConnection, key: KeyId, session: SessionId) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO quick_start (key_id, session_id) VALUES ($1, $2)
          ON CONFLICT (only_one) DO UPDATE SET key_id = excluded.key_id, session_id = excluded.session_id",

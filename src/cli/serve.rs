@@ -12,38 +12,37 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Times,
+    ServerTiming,
+    command_error::CommandError,
     database::{self, SERVER_CONNECTIONS},
-    demo,
-    ended::Ended,
-    server_key, welcome,
+    demo, server_key, welcome,
 };
 use crate::{
     base::{clock::Clock, lifecycle::Phase},
-    config::{EdgeSettings, METRICS_LISTEN, MetricsListen, ServeSettings, Settings, Switch, shown},
+    config::{EdgeSettings, METRICS_LISTEN, MetricsListen, ServeSettings, Settings, Switch, redaction},
     db::{self, PrepareError},
     events::hub::StreamOptions,
-    http::edge::{EdgeOptions, Limits},
+    http::edge::{EdgeLimits, EdgeOptions},
     resources::{
         cloud::CloudOptions,
         config::{self, ProviderSettings, default_providers},
     },
-    server::{self, Listener, Stop, files, metrics, tls::Tls},
+    server::{self, Listener, Shutdown, file_limit, metrics, tls::Tls},
     state::{App, AppOptions},
     usage::{flush, meter::MeterOptions},
     webhooks::outbox::WebhookOptions,
-    workers::figures::WorkerOptions,
+    workers::status::WorkerOptions,
 };
 
 /// Pause between attempts to prepare an unavailable database.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Serves until a stop signal arrives.
-pub async fn run(settings: Settings, serve: ServeSettings, times: Times) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, serve: ServeSettings, timing: ServerTiming) -> anyhow::Result<()> {
     // Before anything is started, so that a signal in between leaves nothing behind.
     let stop = stop_on_signals(serve.edge.drain_delay_seconds).context("signal handlers could not be installed")?;
     let tls = Tls::from_settings(serve.edge.tls_cert.as_deref(), serve.edge.tls_key.as_deref())
-        .map_err(|error| Ended::unable(error.into()))?;
+        .map_err(|error| CommandError::cannot_run(error.into()))?;
     if let Some(tls) = &tls {
         reload_on_hangup(tls.clone()).context("signal handlers could not be installed")?;
     }
@@ -55,33 +54,33 @@ pub async fn run(settings: Settings, serve: ServeSettings, times: Times) -> anyh
     let address = tcp.local_addr().context("the listening address is unknown")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = serve.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
-    let Times { clock, pace, cloud } = times;
+    let ServerTiming { clock, pace, cloud } = timing;
     let mut options = app_options(&serve, &settings, &url, tls.is_some())?;
-    options.webhooks.pace = pace;
-    options.cloud.pace = cloud;
+    options.webhooks.policy = pace;
+    options.cloud.timing = cloud;
     let listeners = (Listener { tcp, tls }, metrics);
 
     match &settings.database_url {
-        Some(given) => {
-            let app = app(database::given(given)?, clock, options)?;
+        Some(database_url) => {
+            let app = app(database::options(database_url)?, clock, options)?;
             let greet = async |_: &App| {
-                welcome::listening(&url);
+                welcome::print_listening(&url);
                 Ok(())
             };
             serve_app(app, listeners, stop, async |_| Ok(()), greet).await
         }
         None => {
-            welcome::starting(&settings.data_dir());
+            welcome::print_starting(&settings.data_dir());
             let private = database::start_private(&settings).await?;
             let app = app(db::options_for_private(private.endpoint()), clock, options)?;
             let (with_demo, first_start) = (!serve.no_demo, private.is_new());
             let load = async |app: &App| if with_demo { demo::load_if_empty(app).await } else { Ok(()) };
-            let greet = async |app: &App| welcome::ready(app, &url, first_start).await;
+            let greet = async |app: &App| welcome::print_ready(app, &url, first_start).await;
             let served_out = CancellationToken::new();
-            let keeping = tokio::spawn(database::keep_private(private, served_out.clone()));
+            let supervising = tokio::spawn(database::supervise_private(private, served_out.clone()));
             let served = serve_app(app, listeners, stop, load, greet).await;
             served_out.cancel();
-            let private = keeping.await.context("the supervision of PostgreSQL panicked")??;
+            let private = supervising.await.context("the supervision of PostgreSQL panicked")??;
             let stopped = database::stop_private(private).await;
             served.and(stopped)
         }
@@ -90,8 +89,8 @@ pub async fn run(settings: Settings, serve: ServeSettings, times: Times) -> anyh
 
 /// Opens the metrics listener, unless metrics are off. An address that the operator set must be available; the default
 /// address is optional, so that a second server can start on the same machine.
-async fn listen_for_metrics(wanted: Option<MetricsListen>) -> anyhow::Result<Option<TcpListener>> {
-    let address = match wanted {
+async fn listen_for_metrics(configured: Option<MetricsListen>) -> anyhow::Result<Option<TcpListener>> {
+    let address = match configured {
         Some(MetricsListen::Off) => return Ok(None),
         Some(MetricsListen::On(address)) => address,
         None => METRICS_LISTEN,
@@ -102,7 +101,7 @@ async fn listen_for_metrics(wanted: Option<MetricsListen>) -> anyhow::Result<Opt
             tracing::info!("metrics are at http://{address}/metrics");
             Ok(Some(listener))
         }
-        Err(error) if wanted.is_none() => {
+        Err(error) if configured.is_none() => {
             tracing::warn!(
                 %error,
                 "metrics are not served, because {address} is unavailable; set CLOUDAPI_METRICS_LISTEN (--metrics-listen) to another address, or to off"
@@ -117,13 +116,13 @@ async fn listen_for_metrics(wanted: Option<MetricsListen>) -> anyhow::Result<Opt
 
 fn edge_options(edge: &EdgeSettings, https: bool) -> EdgeOptions {
     EdgeOptions {
-        limits: Limits {
-            head_time: edge.head_timeout_seconds,
-            body_time: edge.body_timeout_seconds,
-            idle_time: edge.idle_timeout_seconds,
-            max_connections: files::make_room(edge.max_connections),
+        limits: EdgeLimits {
+            head_timeout: edge.head_timeout_seconds,
+            body_timeout: edge.body_timeout_seconds,
+            idle_timeout: edge.idle_timeout_seconds,
+            max_connections: file_limit::raise_file_limit(edge.max_connections),
             max_requests: edge.max_requests,
-            ..Limits::default()
+            ..EdgeLimits::default()
         },
         // Origins were validated with the settings.
         cors_origins: edge.cors_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect(),
@@ -144,13 +143,13 @@ fn app_options(
         edge: edge_options(&serve.edge, has_tls || public_url.starts_with("https://")),
         auth_cache: serve.auth_cache == Switch::On,
         audit: true,
-        server_key: server_key::load(settings).map_err(Ended::unable)?,
+        server_key: server_key::load(settings).map_err(CommandError::cannot_run)?,
         meter: MeterOptions { folder: Some(settings.data_dir().join("usage")), ..MeterOptions::default() },
-        usage_days_kept: serve.usage_days,
-        streams: StreamOptions { most: serve.edge.max_streams, ..StreamOptions::default() },
+        usage_retention_days: serve.usage_days,
+        streams: StreamOptions { max_streams: serve.edge.max_streams, ..StreamOptions::default() },
         webhooks: WebhookOptions { allowed: serve.webhook_allow.clone(), ..WebhookOptions::default() },
         cloud: CloudOptions { providers: providers(serve)?, ..CloudOptions::default() },
-        audit_months_kept: serve.audit_months,
+        audit_retention_months: serve.audit_months,
         workers: WorkerOptions::default(),
     })
 }
@@ -158,8 +157,8 @@ fn app_options(
 fn providers(serve: &ServeSettings) -> anyhow::Result<Vec<ProviderSettings>> {
     let Some(file) = &serve.providers else { return Ok(default_providers()) };
     config::read(file)
-        .with_context(|| format!("CLOUDAPI_PROVIDERS (--providers){} cannot be used", shown::file(file)))
-        .map_err(Ended::unable)
+        .with_context(|| format!("CLOUDAPI_PROVIDERS (--providers){} cannot be used", redaction::display_path(file)))
+        .map_err(CommandError::cannot_run)
 }
 
 fn app(database: PgConnectOptions, clock: Clock, options: AppOptions) -> anyhow::Result<App> {
@@ -172,13 +171,13 @@ fn app(database: PgConnectOptions, clock: Clock, options: AppOptions) -> anyhow:
 async fn serve_app(
     app: App,
     (listener, metrics): (Listener, Option<TcpListener>),
-    stop: Stop,
+    stop: Shutdown,
     load: impl AsyncFnOnce(&App) -> anyhow::Result<()>,
     greet: impl AsyncFnOnce(&App) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let serving = tokio::spawn(server::serve(app.clone(), listener, stop.clone()));
-    let served_out = Stop::default();
-    let telling = metrics.map(|metrics| tokio::spawn(metrics::serve(app.clone(), metrics, served_out.clone())));
+    let served_out = Shutdown::default();
+    let serving_metrics = metrics.map(|metrics| tokio::spawn(metrics::serve(app.clone(), metrics, served_out.clone())));
     let prepared = async {
         prepare(&app).await?;
         flush::open(&app.meter, &app.db, &app.clock).await?;
@@ -187,9 +186,9 @@ async fn serve_app(
         tracing::info!("ready");
         greet(&app).await
     };
-    let outcome = match stop.told.run_until_cancelled(prepared).await {
+    let outcome = match stop.unready.run_until_cancelled(prepared).await {
         // Stopping has closed the database pool during preparation.
-        Some(Err(_)) if stop.told.is_cancelled() => Ok(()),
+        Some(Err(_)) if stop.unready.is_cancelled() => Ok(()),
         // A server that cannot become ready exits instead of waiting for somebody to notice.
         Some(Err(error)) => {
             stop.closing.cancel();
@@ -200,27 +199,27 @@ async fn serve_app(
     serving.await.context("the server panicked")?;
     // Metrics are served until the end, so that the drain can be observed.
     served_out.closing.cancel();
-    if let Some(telling) = telling {
-        telling.await.context("the metrics listener panicked")?;
+    if let Some(serving_metrics) = serving_metrics {
+        serving_metrics.await.context("the metrics listener panicked")?;
     }
     outcome
 }
 
 /// Prepares the database, and retries while the error is transient. Each new reason is reported once.
 async fn prepare(app: &App) -> Result<(), PrepareError> {
-    let mut told = None;
+    let mut reported = None;
     loop {
         let prepared = async {
             db::prepare(&app.db).await?;
-            db::agree_on_key(&app.db, &app.server_key).await
+            db::ensure_server_key(&app.db, &app.server_key).await
         };
         match prepared.await {
-            Err(error) if error.is_passing() => {
-                let why = error.to_string();
-                if told.as_ref() != Some(&why) {
+            Err(error) if error.is_transient() => {
+                let reason = error.to_string();
+                if reported.as_ref() != Some(&reason) {
                     tracing::warn!(%error, "not ready; retrying");
-                    welcome::waiting(&app.public_url, &why);
-                    told = Some(why);
+                    welcome::print_waiting(&app.public_url, &reason);
+                    reported = Some(reason);
                 }
                 app.lifecycle.enter(Phase::Starting(error.summary().into()));
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -232,10 +231,10 @@ async fn prepare(app: &App) -> Result<(), PrepareError> {
 
 /// Handles SIGTERM and SIGINT. After SIGTERM, which service managers send, load balancers get `delay` to remove the
 /// server; SIGINT comes from a terminal and has no delay. A second signal aborts requests in flight immediately.
-fn stop_on_signals(delay: Duration) -> io::Result<Stop> {
+fn stop_on_signals(delay: Duration) -> io::Result<Shutdown> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let stop = Stop::default();
+    let stop = Shutdown::default();
     let stopping = stop.clone();
     tokio::spawn(async move {
         let delay = tokio::select! {
@@ -243,8 +242,8 @@ fn stop_on_signals(delay: Duration) -> io::Result<Stop> {
             _ = terminate.recv() => delay,
         };
         tracing::info!("shutdown started; finishing requests in flight");
-        stopping.told.cancel();
-        let again = async {
+        stopping.unready.cancel();
+        let second_signal = async {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         };
         let closing = async {
@@ -252,9 +251,9 @@ fn stop_on_signals(delay: Duration) -> io::Result<Stop> {
             stopping.closing.cancel();
             std::future::pending::<()>().await;
         };
-        tokio::select! { () = again => {}, () = closing => {} }
+        tokio::select! { () = second_signal => {}, () = closing => {} }
         tracing::warn!("shutdown forced; aborting requests in flight");
-        stopping.now.cancel();
+        stopping.abort.cancel();
     });
     Ok(stop)
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 
 use crate::{
     base::server_key::ServerKey,
-    config::{Settings, shown},
+    config::{Settings, redaction},
 };
 
 const NAME: &str = "secret.key";
@@ -22,7 +22,7 @@ pub fn load(settings: &Settings) -> anyhow::Result<ServerKey> {
         Some(file) => read(file).with_context(|| {
             format!(
                 "CLOUDAPI_SECRET_KEY_FILE (--secret-key-file){} cannot be used; it must name a file: copy the file of another server of this deployment, or create the first one with: openssl rand -hex 32",
-                shown::file(file)
+                redaction::display_path(file)
             )
         }),
         None => {
@@ -34,7 +34,7 @@ pub fn load(settings: &Settings) -> anyhow::Result<ServerKey> {
                 )
             };
             match read(&file) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => make(&file).with_context(unusable),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => create(&file).with_context(unusable),
                 read => read.with_context(unusable),
             }
         }
@@ -63,15 +63,15 @@ fn read(file: &Path) -> io::Result<ServerKey> {
 
 /// Creates a key, unless another process has just done so. The file is written under a temporary name and then linked,
 /// so it is never partial.
-fn make(file: &Path) -> anyhow::Result<ServerKey> {
+fn create(file: &Path) -> anyhow::Result<ServerKey> {
     let Some(folder) = file.parent() else { bail!("the path has no parent folder") };
     DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
-    let draft = folder.join(format!(".{NAME}.{}", std::process::id()));
-    let mut new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    let temporary = folder.join(format!(".{NAME}.{}", std::process::id()));
+    let mut new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     new.write_all(format!("{}\n", ServerKey::generate().to_text()).as_bytes())?;
     new.sync_all()?;
-    let linked = fs::hard_link(&draft, file);
-    fs::remove_file(&draft)?;
+    let linked = fs::hard_link(&temporary, file);
+    fs::remove_file(&temporary)?;
     match linked {
         Ok(()) => {
             File::open(folder)?.sync_all()?;

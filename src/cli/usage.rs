@@ -22,7 +22,7 @@ use crate::{
         flush,
         journal::{
             Journal,
-            file::{self, Unusable},
+            file::{self, OpenError},
         },
         ledger::{self, OpenJournal},
         model::PeriodStatus,
@@ -90,7 +90,7 @@ async fn report(db: &mut PgConnection, month: Option<Period>, json: bool) -> any
     }
     let as_of = repo::as_of(db, now).await?;
     let silent = silent_in(db, period).await?;
-    let bills = repo::bills(db, period).await?;
+    let bills = repo::list_project_usage(db, period).await?;
     if json {
         let report = json!({ "period": period, "as_of": as_of, "silent_journals": silent, "projects": bills });
         return Ok(report.to_string());
@@ -123,17 +123,17 @@ async fn report(db: &mut PgConnection, month: Option<Period>, json: bool) -> any
 async fn silent_in(db: &mut PgConnection, period: Period) -> anyhow::Result<Vec<OpenJournal>> {
     let (now, patience) = (Clock::system().now(), std::time::Duration::from_secs(60));
     let limit = period.end().min(now.minus(patience));
-    Ok(ledger::silent_journals(db, limit).await?)
+    Ok(ledger::stale_journals(db, limit).await?)
 }
 
 async fn import(db: &mut PgConnection, writes: &Writes, path: PathBuf, json: bool) -> anyhow::Result<String> {
     let database = ledger::database_id(db).await?;
     let shown = path.display();
     let opened = file::read(&path, database).map_err(|reason| match reason {
-        Unusable::Locked => anyhow::anyhow!(
+        OpenError::Locked => anyhow::anyhow!(
             "{shown} is in use: a running server counts in it and reports these requests; do not import it"
         ),
-        Unusable::Foreign => anyhow::anyhow!(
+        OpenError::OtherDatabase => anyhow::anyhow!(
             "{shown} belongs to another database; set DATABASE_URL to the database that its server used"
         ),
         reason => anyhow::anyhow!("{shown} cannot be imported: {reason}"),
@@ -141,13 +141,13 @@ async fn import(db: &mut PgConnection, writes: &Writes, path: PathBuf, json: boo
     let journal = Journal::in_file(opened);
     let counted = journal.changed_since(&[]);
     let requests: u64 =
-        counted.iter().filter(|change| change.counted.project.is_some()).map(|change| change.now.count).sum();
+        counted.iter().filter(|change| change.counter.project.is_some()).map(|change| change.now.count).sum();
     flush::import(&journal, db, &Clock::system())
         .await
         .context("the import failed and nothing is lost; import the file again")?;
     let (id, torn) = (journal.id, journal.torn);
-    let change = Change::to_deployment(Action::UsageImported).with("journal", id).with("requests", requests);
-    writes.done(&by_operator(), change).await?;
+    let change = Change::for_deployment(Action::UsageImported).with("journal", id).with("requests", requests);
+    writes.record_action(&by_operator(), change).await?;
     if json {
         return Ok(json!({ "journal": id, "requests": requests, "damaged_counters": torn }).to_string());
     }
@@ -180,7 +180,7 @@ async fn forget(writes: &Writes, journal: Uuid) -> anyhow::Result<String> {
     if !ledger::close(tx.db(), journal, Clock::system().now()).await? {
         bail!("there is no journal {journal}; 'cloudapi usage journals' lists the open journals");
     }
-    tx.commit(Change::to_deployment(Action::UsageForgotten).with("journal", journal), ()).await?;
+    tx.commit(Change::for_deployment(Action::UsageForgotten).with("journal", journal), ()).await?;
     Ok(format!(
         "Reports no longer wait for journal {journal}. If its file turns up, 'cloudapi usage import' still counts it."
     ))

@@ -10,25 +10,25 @@ use super::{demo, output::announce, quick_start};
 use crate::{base::secret::Secret, state::App};
 
 /// Prints the URL in one line that scripts can parse. Called when the server is ready.
-pub fn listening(url: &str) {
+pub fn print_listening(url: &str) {
     announce(&format!("cloudapi listens on {url}"));
 }
 
 /// Prints why the server is not ready yet.
-pub fn waiting(url: &str, why: &str) {
-    announce(&format!("cloudapi waits before it serves {url}: {why}"));
+pub fn print_waiting(url: &str, reason: &str) {
+    announce(&format!("cloudapi waits before it serves {url}: {reason}"));
 }
 
 /// Tells a user at a terminal that the private PostgreSQL starts, because the first start takes a while.
-pub fn starting(data_dir: &Path) {
+pub fn print_starting(data_dir: &Path) {
     if io::stdout().is_terminal() {
         announce(&format!("cloudapi starts its own PostgreSQL in {}", data_dir.display()));
     }
 }
 
 /// Prints the welcome of a server on its private PostgreSQL.
-pub async fn ready(app: &App, url: &str, first_start: bool) -> anyhow::Result<()> {
-    listening(url);
+pub async fn print_ready(app: &App, url: &str, first_start: bool) -> anyhow::Result<()> {
+    print_listening(url);
     let reference = format!("\nInteractive API reference: {url}/docs");
     if !demo::is_loaded(app).await? {
         let hint = "cloudapi admin bootstrap --email YOU@EXAMPLE.COM --project NAME";

@@ -19,16 +19,16 @@ pub struct Call {
     arguments: std::result::Result<PgArguments, BoxDynError>,
     bound: usize,
     /// Number of arguments that belong to the function itself.
-    own: Option<usize>,
+    own_arguments: Option<usize>,
     claim: Option<String>,
-    around: Vec<(&'static str, String)>,
+    wrappers: Vec<(&'static str, String)>,
 }
 
 impl Call {
     /// Creates a call of `function`. `refusal` maps its result words to errors.
     pub fn new(function: &'static str, refusal: fn(&str) -> Option<Error>) -> Self {
         let arguments = Ok(PgArguments::default());
-        Self { function, refusal, arguments, bound: 0, own: None, claim: None, around: Vec::new() }
+        Self { function, refusal, arguments, bound: 0, own_arguments: None, claim: None, wrappers: Vec::new() }
     }
 
     /// Adds an argument.
@@ -42,7 +42,7 @@ impl Call {
     /// Makes the call conditional on the result of `function`, whose arguments `bind` binds. Without it, the call is
     /// unconditional.
     #[must_use]
-    pub fn if_first(self, function: &'static str, bind: impl FnOnce(Self) -> Self) -> Self {
+    pub fn guard_with(self, function: &'static str, bind: impl FnOnce(Self) -> Self) -> Self {
         let (mut call, arguments) = self.bind_more(bind);
         call.claim = Some(format!("{function}({arguments})"));
         call
@@ -50,24 +50,24 @@ impl Call {
 
     /// Wraps the call in `function`, which receives the call's result and the arguments that `bind` binds.
     #[must_use]
-    pub fn then(self, function: &'static str, bind: impl FnOnce(Self) -> Self) -> Self {
+    pub fn wrap_with(self, function: &'static str, bind: impl FnOnce(Self) -> Self) -> Self {
         let (mut call, arguments) = self.bind_more(bind);
-        call.around.push((function, arguments));
+        call.wrappers.push((function, arguments));
         call
     }
 
     fn bind_more(mut self, bind: impl FnOnce(Self) -> Self) -> (Self, String) {
         let before = self.bound;
-        self.own.get_or_insert(before);
+        self.own_arguments.get_or_insert(before);
         let call = bind(self);
         let arguments = placeholders(before, call.bound);
         (call, arguments)
     }
 
     fn sql(&self) -> String {
-        let own = placeholders(0, self.own.unwrap_or(self.bound));
-        let mut sql = format!("{}({},{own})", self.function, self.claim.as_deref().unwrap_or("'first'"));
-        for (function, arguments) in &self.around {
+        let own_arguments = placeholders(0, self.own_arguments.unwrap_or(self.bound));
+        let mut sql = format!("{}({},{own_arguments})", self.function, self.claim.as_deref().unwrap_or("'first'"));
+        for (function, arguments) in &self.wrappers {
             sql = format!("{function}({sql},{arguments})");
         }
         format!("SELECT {sql}")
@@ -106,9 +106,9 @@ mod tests {
     fn call_is_nested_in_the_calls_around_it() {
         let call = || Call::new("make", |_| None).bind(1_i32).bind(2_i32);
         assert_eq!(call().sql(), "SELECT make('first',$1,$2)");
-        let around =
-            call().if_first("claim", |call| call.bind(3_i32)).then("keep", |call| call.bind(4_i32).bind(5_i32));
-        assert_eq!(around.sql(), "SELECT keep(make(claim($3),$1,$2),$4,$5)");
-        assert_eq!(call().then("keep", |call| call.bind(3_i32)).sql(), "SELECT keep(make('first',$1,$2),$3)");
+        let wrappers =
+            call().guard_with("claim", |call| call.bind(3_i32)).wrap_with("keep", |call| call.bind(4_i32).bind(5_i32));
+        assert_eq!(wrappers.sql(), "SELECT keep(make(claim($3),$1,$2),$4,$5)");
+        assert_eq!(call().wrap_with("keep", |call| call.bind(3_i32)).sql(), "SELECT keep(make('first',$1,$2),$3)");
     }
 }

@@ -13,7 +13,7 @@ use sqlx::{
 use tokio::time::timeout;
 
 /// Time limit for a connection outside of a pool.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Wait for a connection after which the probe starts to look for the reason.
 const PROBE_AFTER: Duration = Duration::from_millis(250);
 /// Interval between probes, shared by all waiters.
@@ -30,7 +30,7 @@ const SESSION: &str = "
     SET timezone = 'UTC';
     -- Compiling takes longer than any of our queries.
     SET jit = off;
-    -- `tx::open` quotes literals under this setting.
+    -- `tx::transaction` quotes literals under this setting.
     SET standard_conforming_strings = on;
     SET client_encoding = 'UTF8';
     -- Fail if a policy hides rows, which would otherwise look missing.
@@ -53,8 +53,8 @@ pub async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
         set_up(&mut db).await?;
         Ok(db)
     };
-    let late = || sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, no_answer(CONNECT_TIME)));
-    timeout(CONNECT_TIME, connecting).await.unwrap_or_else(|_| Err(late()))
+    let late = || sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, no_answer(CONNECT_TIMEOUT)));
+    timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(late()))
 }
 
 async fn set_up(db: &mut PgConnection) -> sqlx::Result<()> {
@@ -66,7 +66,7 @@ fn no_answer(time: Duration) -> String {
 }
 
 /// Reason of a failed connection attempt, without the address, for `/readyz`, which is public.
-pub fn kind(error: &sqlx::Error) -> &'static str {
+pub fn connect_error_kind(error: &sqlx::Error) -> &'static str {
     match error {
         sqlx::Error::Io(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused => "connection refused",
@@ -83,7 +83,7 @@ pub fn kind(error: &sqlx::Error) -> &'static str {
 }
 
 /// Reason of a failed connection attempt to the address in `options`, for the operator.
-pub fn explain(error: &sqlx::Error, options: &PgConnectOptions) -> String {
+pub fn explain_connect_error(error: &sqlx::Error, options: &PgConnectOptions) -> String {
     let at = address(options);
     match error {
         sqlx::Error::Io(error) => match error.kind() {
@@ -116,20 +116,20 @@ pub(super) fn unavailable(error: &sqlx::Error, options: &PgConnectOptions) -> sq
         sqlx::Error::Io(error) => error.kind(),
         _ => io::ErrorKind::Other,
     };
-    sqlx::Error::Io(io::Error::new(kind, explain(error, options)))
+    sqlx::Error::Io(io::Error::new(kind, explain_connect_error(error, options)))
 }
 
 /// Checks whether connections can be made while a caller waits for one: the pool retries until its timeout, and then
 /// does not say why.
 #[derive(Debug, Default)]
-pub(super) struct Probe {
-    latest: Mutex<Option<Finding>>,
+pub(super) struct ConnectProbe {
+    latest: Mutex<Option<ProbeResult>>,
     /// Held by the caller that probes.
-    turn: tokio::sync::Mutex<()>,
+    probe_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
-struct Finding {
+struct ProbeResult {
     at: Instant,
     fault: Option<Fault>,
 }
@@ -140,13 +140,13 @@ struct Fault {
     text: String,
 }
 
-impl Probe {
+impl ConnectProbe {
     /// Probes periodically, and never returns. The caller drops the future when it has a connection.
     pub(super) async fn run(&self, pool: &PgPool) {
         tokio::time::sleep(PROBE_AFTER).await;
         let options = pool.connect_options();
         loop {
-            if let Ok(_turn) = self.turn.try_lock()
+            if let Ok(_guard) = self.probe_lock.try_lock()
                 && self.is_due()
             {
                 let connected = connect(&options).await;
@@ -162,7 +162,7 @@ impl Probe {
                     },
                 };
                 *self.latest.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Finding { at: Instant::now(), fault });
+                    Some(ProbeResult { at: Instant::now(), fault });
             }
             tokio::time::sleep(PROBE_PAUSE).await;
         }
@@ -170,13 +170,13 @@ impl Probe {
 
     fn is_due(&self) -> bool {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.as_ref().is_none_or(|finding| finding.at.elapsed() >= PROBE_PAUSE)
+        latest.as_ref().is_none_or(|result| result.at.elapsed() >= PROBE_PAUSE)
     }
 
     /// Returns why no connection can be made, if the latest probe is newer than `began` and failed.
     pub(super) fn fault_since(&self, began: Instant) -> Option<sqlx::Error> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let fault = latest.as_ref().filter(|finding| finding.at >= began)?.fault.clone()?;
+        let fault = latest.as_ref().filter(|result| result.at >= began)?.fault.clone()?;
         Some(sqlx::Error::Io(io::Error::new(fault.kind, fault.text)))
     }
 }

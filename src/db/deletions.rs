@@ -82,7 +82,7 @@ pub async fn find<K: Deletable>(
 }
 
 /// Removes a batch of deletions that can no longer be repeated. Returns the number of removed rows.
-pub async fn forget_old(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<u64> {
+pub async fn delete_expired(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<u64> {
     sqlx::query(
         "DELETE FROM deletions WHERE (kind, id, project_id) IN (
              SELECT kind, id, project_id FROM deletions WHERE deleted_at <= $1

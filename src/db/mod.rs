@@ -10,7 +10,7 @@ mod pooler;
 mod prepare;
 pub mod sqlstate;
 mod stamp;
-pub mod writes;
+pub mod write_health;
 
 use std::{str::FromStr, time::Duration};
 
@@ -21,9 +21,9 @@ use sqlx::{
 };
 
 pub use call::Call;
-pub use connect::{connect, explain, kind, pool_options};
-pub use pool::{Connections, Pool, WriteConnection};
-pub use prepare::{PrepareError, agree_on_key, prepare};
+pub use connect::{connect, connect_error_kind, explain_connect_error, pool_options};
+pub use pool::{ConnectionSource, Pool, WriteConnection};
+pub use prepare::{PrepareError, ensure_server_key, prepare};
 pub use stamp::{ServerId, Stamp, Stamped};
 
 use crate::base::{id::Kind, server_key::ServerKey};
@@ -32,7 +32,7 @@ use crate::base::{id::Kind, server_key::ServerKey};
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Time limit for a request to get a connection.
-const ACQUIRE_TIME: Duration = Duration::from_secs(5);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Kind of item that belongs to one project and has an ID.
 pub trait ProjectItem: Kind {
@@ -60,7 +60,7 @@ pub fn options_for_private(endpoint: &embedded::Endpoint) -> PgConnectOptions {
 pub fn pool(options: PgConnectOptions, max_connections: u32) -> Pool {
     let pool = pool_options()
         .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE_TIME)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         // A ping before each use costs more than a rare broken connection, whose request is retried on another one if
         // nothing can have been committed.
         .test_before_acquire(false);
@@ -80,13 +80,13 @@ pub fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
     error.as_database_error().and_then(|error| error.constraint())
 }
 
-fn is_connection_trouble(error: &sqlx::Error) -> bool {
+fn is_connection_error(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
             // 08 connection, 53 resources, 57P operator intervention (shutdown, crash, starting up), 25006 standby.
             error.code().is_some_and(|code| ["08", "53", "57P", "25006"].iter().any(|class| code.starts_with(class)))
         }
         sqlx::Error::PoolClosed => true,
-        error => sqlstate::of(error).replaces_connections,
+        error => sqlstate::classify(error).replaces_connections,
     }
 }

@@ -21,22 +21,22 @@ use tokio::{
 };
 
 use super::{
-    connect::{self, Probe},
-    sqlstate::{self, Verdict},
-    writes::WriteHealth,
+    connect::{self, ConnectProbe},
+    sqlstate::{self, ErrorClass},
+    write_health::WriteHealth,
 };
 use crate::{
     base::error::Error,
     metrics::{
+        exposition::{Collector, Exposition},
         histogram::Histogram,
-        text::{Measured, Page},
     },
 };
 
 /// Minimum time between two replacements of all connections.
-const RENEWAL_PAUSE: Duration = Duration::from_millis(250);
+const REPLACEMENT_INTERVAL: Duration = Duration::from_millis(250);
 /// Time limit for closing a connection.
-const CLOSE_TIME: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Buckets of waits: an idle connection takes microseconds; at the last bound the wait times out.
 static BOUNDS: [Duration; 9] = [
@@ -59,15 +59,15 @@ const WRITE_SHARE: (usize, usize) = (5, 8);
 #[derive(Clone, Debug)]
 pub struct Pool {
     pool: PgPool,
-    figures: Arc<Figures>,
-    writers: Arc<Semaphore>,
-    renewal: Arc<Renewal>,
+    metrics: Arc<PoolMetrics>,
+    write_permits: Arc<Semaphore>,
+    replacement: Arc<ConnectionReplacement>,
     writes: Arc<WriteHealth>,
-    probe: Arc<Probe>,
+    probe: Arc<ConnectProbe>,
 }
 
 #[derive(Debug)]
-struct Figures {
+struct PoolMetrics {
     waiting: AtomicU64,
     waits: Histogram,
     failures: AtomicU64,
@@ -77,43 +77,43 @@ struct Figures {
 /// Replacement of connections that were opened before an error of the connection. The error does not say which
 /// connection it was, and the others lead to the same server.
 #[derive(Debug, Default)]
-struct Renewal(Mutex<Renewed>);
+struct ConnectionReplacement(Mutex<ReplacementState>);
 
 #[derive(Debug, Default)]
-struct Renewed {
+struct ReplacementState {
     /// Connections opened before this time are not used again.
     since: Option<Instant>,
     /// Time of an error during the pause. The next replacement follows when the pause is over.
     next: Option<Instant>,
 }
 
-impl Renewal {
+impl ConnectionReplacement {
     /// Replaces all connections that are open now, immediately or after a pause. Returns whether it was immediate. New
     /// connections may lead to the same server for a while, and their errors must not replace connections at every
     /// request.
     fn replace_all(&self) -> bool {
-        let mut renewed = self.renewed();
-        let is_due = renewed.since.is_none_or(|since| since.elapsed() >= RENEWAL_PAUSE);
+        let mut state = self.state();
+        let is_due = state.since.is_none_or(|since| since.elapsed() >= REPLACEMENT_INTERVAL);
         let now = Some(Instant::now());
         if is_due {
-            *renewed = Renewed { since: now, next: None };
+            *state = ReplacementState { since: now, next: None };
         } else {
-            renewed.next = now;
+            state.next = now;
         }
         is_due
     }
 
     /// Reports whether a connection of this age is kept.
-    fn keeps(&self, age: Duration) -> bool {
-        self.renewed().since.is_none_or(|since| age < since.elapsed())
+    fn is_current(&self, age: Duration) -> bool {
+        self.state().since.is_none_or(|since| age < since.elapsed())
     }
 
-    fn renewed(&self) -> MutexGuard<'_, Renewed> {
-        let mut renewed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if renewed.next.is_some() && renewed.since.is_some_and(|since| since.elapsed() >= RENEWAL_PAUSE) {
-            renewed.since = renewed.next.take();
+    fn state(&self) -> MutexGuard<'_, ReplacementState> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.next.is_some() && state.since.is_some_and(|since| since.elapsed() >= REPLACEMENT_INTERVAL) {
+            state.since = state.next.take();
         }
-        renewed
+        state
     }
 }
 
@@ -132,49 +132,56 @@ impl Deref for Pool {
 }
 
 impl Pool {
-    fn new(pool: PgPool, renewal: Arc<Renewal>) -> Self {
-        let figures = Figures {
+    fn new(pool: PgPool, replacement: Arc<ConnectionReplacement>) -> Self {
+        let metrics = PoolMetrics {
             waiting: AtomicU64::new(0),
             waits: Histogram::new(&BOUNDS),
             failures: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
         };
         let (share, of) = WRITE_SHARE;
-        let most = usize::try_from(pool.options().get_max_connections()).unwrap_or(usize::MAX);
-        let writers = Arc::new(Semaphore::new((most.min(Semaphore::MAX_PERMITS / share) * share / of).max(1)));
-        Self { pool, figures: Arc::new(figures), writers, renewal, writes: Arc::default(), probe: Arc::default() }
+        let max = usize::try_from(pool.options().get_max_connections()).unwrap_or(usize::MAX);
+        let write_permits = Arc::new(Semaphore::new((max.min(Semaphore::MAX_PERMITS / share) * share / of).max(1)));
+        Self {
+            pool,
+            metrics: Arc::new(metrics),
+            write_permits,
+            replacement,
+            writes: Arc::default(),
+            probe: Arc::default(),
+        }
     }
 
     /// Creates a pool that connects on first use.
     pub fn connect_lazy(pool: PgPoolOptions, options: PgConnectOptions) -> Self {
-        let renewal = Arc::new(Renewal::default());
-        let (before, after) = (Arc::clone(&renewal), Arc::clone(&renewal));
+        let replacement = Arc::new(ConnectionReplacement::default());
+        let (before, after) = (Arc::clone(&replacement), Arc::clone(&replacement));
         let pool = pool
             .before_acquire(move |_, meta| {
-                let keeps = before.keeps(meta.age);
-                Box::pin(async move { Ok(keeps) })
+                let is_current = before.is_current(meta.age);
+                Box::pin(async move { Ok(is_current) })
             })
             .after_release(move |_, meta| {
-                let keeps = after.keeps(meta.age);
-                Box::pin(async move { Ok(keeps) })
+                let is_current = after.is_current(meta.age);
+                Box::pin(async move { Ok(is_current) })
             })
             .connect_lazy_with(options);
-        Self::new(pool, renewal)
+        Self::new(pool, replacement)
     }
 
     /// Acquires a connection, and waits for one if necessary.
     pub async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
-        let _waiting = Waiting::begin(&self.figures);
+        let _waiting = Waiting::begin(&self.metrics);
         let began = Instant::now();
-        let acquired = self.connected().await;
-        self.figures.waits.add(began.elapsed());
+        let acquired = self.acquire_unmeasured().await;
+        self.metrics.waits.observe(began.elapsed());
         if acquired.is_err() {
-            self.figures.failures.fetch_add(1, Ordering::Relaxed);
+            self.metrics.failures.fetch_add(1, Ordering::Relaxed);
         }
         acquired
     }
 
-    async fn connected(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+    async fn acquire_unmeasured(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         let began = Instant::now();
         let acquired = tokio::select! {
             biased;
@@ -184,63 +191,63 @@ impl Pool {
         };
         acquired.map_err(|error| match error {
             sqlx::Error::PoolClosed => error,
-            sqlx::Error::PoolTimedOut => self.connect_fault(began).unwrap_or(error),
+            sqlx::Error::PoolTimedOut => self.connect_error(began).unwrap_or(error),
             // Every other error is about a new connection. Regardless of the SQLSTATE, no statement of the server failed.
             error => connect::unavailable(&error, &self.pool.connect_options()),
         })
     }
 
     /// Returns why no connection could be made, if a probe has found that out since `began`.
-    pub fn connect_fault(&self, began: Instant) -> Option<sqlx::Error> {
+    pub fn connect_error(&self, began: Instant) -> Option<sqlx::Error> {
         self.probe.fault_since(began)
     }
 
     /// Acquires a connection for a write. Their number is limited to a share of the pool.
     pub async fn acquire_for_write(&self) -> sqlx::Result<WriteConnection> {
-        let place = match Arc::clone(&self.writers).try_acquire_owned() {
-            Ok(place) => place,
+        let permit = match Arc::clone(&self.write_permits).try_acquire_owned() {
+            Ok(permit) => permit,
             Err(_) => {
-                let _waiting = Waiting::begin(&self.figures);
+                let _waiting = Waiting::begin(&self.metrics);
                 let (began, time) = (Instant::now(), self.pool.options().get_acquire_timeout());
-                let place = timeout(time, Arc::clone(&self.writers).acquire_owned()).await;
+                let permit = timeout(time, Arc::clone(&self.write_permits).acquire_owned()).await;
                 // The semaphore is never closed. Writers that hold a permit may wait for a connection that cannot be
                 // made.
-                let late = || self.connect_fault(began).unwrap_or(sqlx::Error::PoolTimedOut);
-                place.ok().and_then(Result::ok).ok_or_else(late)?
+                let late = || self.connect_error(began).unwrap_or(sqlx::Error::PoolTimedOut);
+                permit.ok().and_then(Result::ok).ok_or_else(late)?
             }
         };
-        Ok(WriteConnection { connection: Some(self.acquire().await?), place: Some(place) })
+        Ok(WriteConnection { connection: Some(self.acquire().await?), permit: Some(permit) })
     }
 
     /// Handles a database error: replaces the connections if the error is theirs, and records that writes fail if the
     /// error implies it.
     ///
     /// Returns whether the statement may be retried on another connection, if nothing can have been committed.
-    pub fn note(&self, error: &Error) -> bool {
-        sqlstate::behind(error).is_some_and(|verdict| self.note_verdict(verdict, error))
+    pub fn handle_error(&self, error: &Error) -> bool {
+        sqlstate::classify_cause(error).is_some_and(|class| self.handle_class(class, error))
     }
 
-    /// Like [`Pool::note`], for an error that is not sent to a client.
-    pub fn note_sql(&self, error: &sqlx::Error) -> bool {
-        self.note_verdict(sqlstate::of(error), error)
+    /// Like [`Pool::handle_error`], for an error that is not sent to a client.
+    pub fn handle_sql_error(&self, error: &sqlx::Error) -> bool {
+        self.handle_class(sqlstate::classify(error), error)
     }
 
-    fn note_verdict(&self, verdict: &Verdict, error: &dyn Display) -> bool {
-        if verdict.replaces_connections {
+    fn handle_class(&self, class: &ErrorClass, error: &dyn Display) -> bool {
+        if class.replaces_connections {
             self.replace_connections(error);
         }
-        if let Some(failure) = verdict.writes_fail
-            && self.writes.failed(failure)
+        if let Some(failure) = class.writes_fail
+            && self.writes.record_failure(failure)
         {
             tracing::error!(%error, "database writes failed: {}", failure.describe(&self.host()));
         }
-        verdict.retry
+        class.retry
     }
 
     /// Prevents reuse of all connections that are open now.
     pub(super) fn replace_connections(&self, reason: impl Display) {
-        if self.renewal.replace_all() {
-            self.figures.replaced.fetch_add(1, Ordering::Relaxed);
+        if self.replacement.replace_all() {
+            self.metrics.replaced.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%reason, "database connections replaced");
         }
     }
@@ -266,7 +273,7 @@ impl Pool {
 pub struct WriteConnection {
     /// None after it was closed.
     connection: Option<PoolConnection<Postgres>>,
-    place: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl WriteConnection {
@@ -279,11 +286,11 @@ impl WriteConnection {
 
     /// Closes the connection, which may still run a statement. The permit is released when the close is done.
     pub fn close_in_background(mut self) {
-        if let (Some(mut connection), place) = (self.connection.take(), self.place.take()) {
+        if let (Some(mut connection), permit) = (self.connection.take(), self.permit.take()) {
             match tokio::runtime::Handle::try_current() {
                 Ok(runtime) => drop(runtime.spawn(async move {
-                    let _ = timeout(CLOSE_TIME, connection.close()).await;
-                    drop(place);
+                    let _ = timeout(CLOSE_TIMEOUT, connection.close()).await;
+                    drop(permit);
                 })),
                 Err(_) => connection.close_on_drop(),
             }
@@ -313,30 +320,30 @@ impl DerefMut for WriteConnection {
 }
 
 /// Source of connections for background work. Not measured, because it would hide how long requests wait.
-pub trait Connections {
+pub trait ConnectionSource {
     /// Acquires a connection, and waits for one if necessary.
     fn connection(&self) -> impl Future<Output = sqlx::Result<PoolConnection<Postgres>>> + Send;
 }
 
-impl Connections for Pool {
+impl ConnectionSource for Pool {
     fn connection(&self) -> impl Future<Output = sqlx::Result<PoolConnection<Postgres>>> + Send {
-        self.connected()
+        self.acquire_unmeasured()
     }
 }
 
-impl Connections for PgPool {
+impl ConnectionSource for PgPool {
     fn connection(&self) -> impl Future<Output = sqlx::Result<PoolConnection<Postgres>>> + Send {
         self.acquire()
     }
 }
 
 /// Counts a waiter until it is dropped, also if the wait is canceled.
-struct Waiting<'a>(&'a Figures);
+struct Waiting<'a>(&'a PoolMetrics);
 
 impl<'a> Waiting<'a> {
-    fn begin(figures: &'a Figures) -> Self {
-        figures.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(figures)
+    fn begin(metrics: &'a PoolMetrics) -> Self {
+        metrics.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(metrics)
     }
 }
 
@@ -346,25 +353,25 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Measured for Pool {
-    fn tell(&self, page: &mut Page) {
+impl Collector for Pool {
+    fn collect(&self, out: &mut Exposition) {
         // Two separate reads, between which a connection may have been returned.
         let (size, idle) = (self.pool.size() as usize, self.pool.num_idle());
-        page.gauge("cloudapi_db_connections", "Open connections of the pool.")
-            .of(&[("state", "idle")], idle)
-            .of(&[("state", "used")], size.saturating_sub(idle));
-        page.gauge("cloudapi_db_connections_max", "Maximum number of connections of the pool.")
-            .is(self.pool.options().get_max_connections());
-        page.gauge("cloudapi_db_acquires_waiting", "Tasks that wait for a connection of the pool.")
-            .is(self.figures.waiting.load(Ordering::Relaxed));
-        page.histogram(
+        out.gauge("cloudapi_db_connections", "Open connections of the pool.")
+            .sample(&[("state", "idle")], idle)
+            .sample(&[("state", "used")], size.saturating_sub(idle));
+        out.gauge("cloudapi_db_connections_max", "Maximum number of connections of the pool.")
+            .value(self.pool.options().get_max_connections());
+        out.gauge("cloudapi_db_acquires_waiting", "Tasks that wait for a connection of the pool.")
+            .value(self.metrics.waiting.load(Ordering::Relaxed));
+        out.histogram(
             "cloudapi_db_acquire_duration_seconds",
             "Wait for a connection of the pool, successful or not. Excludes the usage flush.",
         )
-        .shows(&[], &self.figures.waits);
-        page.counter("cloudapi_db_connections_replaced_total", "Replacements of all connections after an error.")
-            .is(self.figures.replaced.load(Ordering::Relaxed));
-        page.counter("cloudapi_db_acquire_failures_total", "Failed waits for a connection of the pool.")
-            .is(self.figures.failures.load(Ordering::Relaxed));
+        .histogram_sample(&[], &self.metrics.waits);
+        out.counter("cloudapi_db_connections_replaced_total", "Replacements of all connections after an error.")
+            .value(self.metrics.replaced.load(Ordering::Relaxed));
+        out.counter("cloudapi_db_acquire_failures_total", "Failed waits for a connection of the pool.")
+            .value(self.metrics.failures.load(Ordering::Relaxed));
     }
 }

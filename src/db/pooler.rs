@@ -13,12 +13,12 @@ use tokio::time::timeout;
 use super::connect::connect;
 
 /// Maximum number of extra connections: more than a pooler usually keeps idle.
-const MOST: usize = 40;
+const MAX_CONNECTIONS: usize = 40;
 /// Number of attempts. Other clients of the pooler take and release sessions meanwhile, so a single attempt may miss
 /// it.
-const ROUNDS: usize = 4;
+const ATTEMPTS: usize = 4;
 /// Time limit for one more connection. A pooler without a free session makes it wait.
-const STEP_TIME: Duration = Duration::from_secs(2);
+const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reports whether `db` shares its session with other connections.
 ///
@@ -31,7 +31,7 @@ pub(super) async fn shares_sessions(options: &PgConnectOptions, db: &mut PgConne
     // Statement mode refuses transaction blocks.
     sqlx::raw_sql("BEGIN").execute(&mut *db).await?;
     sqlx::raw_sql("COMMIT").execute(&mut *db).await?;
-    for _ in 0..ROUNDS {
+    for _ in 0..ATTEMPTS {
         if is_shared_now(options, db).await? {
             return Ok(true);
         }
@@ -44,29 +44,29 @@ async fn is_shared_now(options: &PgConnectOptions, db: &mut PgConnection) -> sql
     let (session, since): (i32, String) = (first.try_get(0)?, first.try_get(1)?);
     let mut others = Vec::new();
     let mut is_shared = false;
-    while !is_shared && others.len() < MOST {
+    while !is_shared && others.len() < MAX_CONNECTIONS {
         // A failure to open one more connection says nothing about sharing.
-        let Ok(Ok((other, row))) = timeout(STEP_TIME, one_more(options, &since)).await else { break };
+        let Ok(Ok((other, row))) = timeout(STEP_TIMEOUT, open_in_transaction(options, &since)).await else { break };
         others.push(other);
-        let (its, is_new): (i32, bool) = (row.try_get(0)?, row.try_get(1)?);
-        is_shared = its == session;
+        let (pid, is_new): (i32, bool) = (row.try_get(0)?, row.try_get(1)?);
+        is_shared = pid == session;
         if is_new {
             break;
         }
     }
     if !is_shared {
-        let again: i32 = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(db).await?.try_get(0)?;
-        is_shared = again != session;
+        let pid_now: i32 = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(db).await?.try_get(0)?;
+        is_shared = pid_now != session;
     }
     for other in others {
-        let _ = timeout(STEP_TIME, other.close()).await;
+        let _ = timeout(STEP_TIMEOUT, other.close()).await;
     }
     Ok(is_shared)
 }
 
 /// Opens another connection in a transaction. Returns it with its session's PID and whether the session began after
 /// `since`.
-async fn one_more(options: &PgConnectOptions, since: &str) -> sqlx::Result<(PgConnection, PgRow)> {
+async fn open_in_transaction(options: &PgConnectOptions, since: &str) -> sqlx::Result<(PgConnection, PgRow)> {
     let mut other = connect(options).await?;
     sqlx::raw_sql("BEGIN").execute(&mut other).await?;
     let sql = format!(

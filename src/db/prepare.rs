@@ -4,8 +4,8 @@ use sqlx::{Connection, PgConnection, PgPool, Row, migrate::MigrateError, postgre
 
 use super::{
     MIGRATIONS, Pool,
-    connect::{connect, explain},
-    email_keys, is_connection_trouble, pooler,
+    connect::{connect, explain_connect_error},
+    email_keys, is_connection_error, pooler,
 };
 use crate::base::server_key::ServerKey;
 
@@ -105,7 +105,7 @@ pub enum PrepareError {
 
 impl PrepareError {
     /// Reports whether the error is transient.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Standby)
     }
 
@@ -118,8 +118,8 @@ impl PrepareError {
     }
 
     /// Classifies a failed connection attempt.
-    fn connecting(error: &sqlx::Error, options: &PgConnectOptions) -> Self {
-        let why = explain(error, options);
+    fn from_connect_error(error: &sqlx::Error, options: &PgConnectOptions) -> Self {
+        let why = explain_connect_error(error, options);
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         let remedy = match (error, code.as_deref()) {
             (sqlx::Error::Tls(_), _) => {
@@ -135,7 +135,7 @@ impl PrepareError {
             (sqlx::Error::Database(_), Some("3D000")) => {
                 "create it with CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0, or correct the database's name in DATABASE_URL"
             }
-            (sqlx::Error::Database(_), _) if !is_connection_trouble(error) => {
+            (sqlx::Error::Database(_), _) if !is_connection_error(error) => {
                 "check the user, the password and the database's name in DATABASE_URL, and the server's pg_hba.conf"
             }
             (sqlx::Error::Configuration(_), _) => "correct DATABASE_URL",
@@ -147,7 +147,7 @@ impl PrepareError {
 
 /// Reports whether a statement was prepared by another session, or a prepared one is missing. Both happen only if
 /// sessions are shared.
-fn is_of_another_session(error: &sqlx::Error) -> bool {
+fn is_shared_session_error(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| OTHER_SESSION.contains(&&*code))
 }
@@ -159,9 +159,11 @@ fn is_pooler_refusal(message: &str) -> bool {
 impl From<sqlx::Error> for PrepareError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Database(said) if said.message().contains(NO_TRANSACTIONS) => Self::SharedSessions,
-            error if is_of_another_session(error) => Self::SharedSessions,
-            error if matches!(error, sqlx::Error::PoolTimedOut) || is_connection_trouble(error) => {
+            sqlx::Error::Database(database_error) if database_error.message().contains(NO_TRANSACTIONS) => {
+                Self::SharedSessions
+            }
+            error if is_shared_session_error(error) => Self::SharedSessions,
+            error if matches!(error, sqlx::Error::PoolTimedOut) || is_connection_error(error) => {
                 Self::Unreachable(error.to_string())
             }
             _ => Self::Failed(error),
@@ -173,7 +175,7 @@ impl From<sqlx::Error> for PrepareError {
 /// others wait (sqlx holds an advisory lock).
 pub async fn prepare(pool: &PgPool) -> Result<(), PrepareError> {
     let options = pool.connect_options();
-    let mut db = connect(&options).await.map_err(|error| PrepareError::connecting(&error, &options))?;
+    let mut db = connect(&options).await.map_err(|error| PrepareError::from_connect_error(&error, &options))?;
     // First, and with simple queries: with shared sessions, nothing else works as expected.
     if pooler::shares_sessions(&options, &mut db).await? {
         return Err(PrepareError::SharedSessions);
@@ -184,7 +186,7 @@ pub async fn prepare(pool: &PgPool) -> Result<(), PrepareError> {
     sqlx::query("SET lock_timeout = 0").execute(&mut db).await?;
     MIGRATIONS.run(&mut db).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)
-            if is_connection_trouble(&error) || is_of_another_session(&error) =>
+            if is_connection_error(&error) || is_shared_session_error(&error) =>
         {
             error.into()
         }
@@ -255,7 +257,7 @@ fn tables() -> Vec<String> {
 
 /// Ensures that all servers on this database have the same key. The first server's key is recorded; a server with
 /// another key is refused, because it would sign and seal data that the others cannot verify or open.
-pub async fn agree_on_key(pool: &Pool, key: &ServerKey) -> Result<(), PrepareError> {
+pub async fn ensure_server_key(pool: &Pool, key: &ServerKey) -> Result<(), PrepareError> {
     let mut db = pool.acquire().await?;
     let ours = key.fingerprint();
     // Of several servers that start concurrently, one writes, and the others see its key.
@@ -263,8 +265,8 @@ pub async fn agree_on_key(pool: &Pool, key: &ServerKey) -> Result<(), PrepareErr
         .bind(&ours[..])
         .execute(&mut *db)
         .await?;
-    let noted: Option<Vec<u8>> = sqlx::query_scalar("SELECT server_key FROM deployment").fetch_one(&mut *db).await?;
-    if noted.as_deref() == Some(&ours[..]) { Ok(()) } else { Err(PrepareError::ForeignKey) }
+    let recorded: Option<Vec<u8>> = sqlx::query_scalar("SELECT server_key FROM deployment").fetch_one(&mut *db).await?;
+    if recorded.as_deref() == Some(&ours[..]) { Ok(()) } else { Err(PrepareError::ForeignKey) }
 }
 
 #[cfg(test)]

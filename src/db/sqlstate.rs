@@ -8,7 +8,7 @@ use crate::base::error::{Code, Error};
 
 /// Meaning of a database error.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ErrorClass {
     /// Error code for the client if retries do not help.
     pub code: Code,
     /// Error detail for the client.
@@ -35,7 +35,7 @@ pub enum WriteFailure {
     ServerLimit,
 }
 
-const UNAVAILABLE: Verdict = Verdict {
+const UNAVAILABLE: ErrorClass = ErrorClass {
     code: Code::DatabaseUnavailable,
     detail: "The database cannot be reached; retry in a moment",
     replaces_connections: false,
@@ -43,57 +43,60 @@ const UNAVAILABLE: Verdict = Verdict {
     writes_fail: None,
 };
 /// The connection is unusable; another one may work.
-const BROKEN: Verdict = Verdict { replaces_connections: true, retry: true, ..UNAVAILABLE };
-const READ_ONLY: Verdict = Verdict {
+const BROKEN: ErrorClass = ErrorClass { replaces_connections: true, retry: true, ..UNAVAILABLE };
+const READ_ONLY: ErrorClass = ErrorClass {
     detail: "The database does not accept writes now, as during a failover; retry in a moment",
     writes_fail: Some(WriteFailure::ReadOnly),
     ..BROKEN
 };
 /// A prepared statement of this connection no longer works.
-const STALE_STATEMENT: Verdict =
-    Verdict { detail: "The database schema or its connections have just changed; retry in a moment", ..BROKEN };
-const REFUSED: Verdict = Verdict {
+const STALE_STATEMENT: ErrorClass =
+    ErrorClass { detail: "The database schema or its connections have just changed; retry in a moment", ..BROKEN };
+const REFUSED: ErrorClass = ErrorClass {
     detail: "The database refuses the server's statement. The operator must fix this; retry later",
     ..UNAVAILABLE
 };
-const EXHAUSTED: Verdict =
-    Verdict { detail: "The database server has run out of a resource; retry in a moment", ..UNAVAILABLE };
-const DISK_FULL: Verdict = Verdict {
+const EXHAUSTED: ErrorClass =
+    ErrorClass { detail: "The database server has run out of a resource; retry in a moment", ..UNAVAILABLE };
+const DISK_FULL: ErrorClass = ErrorClass {
     detail: "The database server's disk is full, so writes fail; retry later",
     writes_fail: Some(WriteFailure::DiskFull),
     ..UNAVAILABLE
 };
-const STORAGE: Verdict = Verdict {
+const STORAGE: ErrorClass = ErrorClass {
     detail: "The database server cannot read or write its files; retry later",
     writes_fail: Some(WriteFailure::StorageFailure),
     ..UNAVAILABLE
 };
-const LIMIT: Verdict = Verdict {
+const LIMIT: ErrorClass = ErrorClass {
     detail: "The database server has reached one of its limits; retry later",
     writes_fail: Some(WriteFailure::ServerLimit),
     ..UNAVAILABLE
 };
-const CONFLICT: Verdict = Verdict {
+const CONFLICT: ErrorClass = ErrorClass {
     code: Code::Overloaded,
     detail: "The request conflicted with another write; retry in a moment",
     ..UNAVAILABLE
 };
-const RETRIED_CONFLICT: Verdict = Verdict { retry: true, ..CONFLICT };
-const SLOW: Verdict =
-    Verdict { code: Code::Timeout, detail: "The database took too long; retry in a moment", ..UNAVAILABLE };
-const BUSY: Verdict =
-    Verdict { code: Code::Overloaded, detail: "Every database connection is in use; retry in a moment", ..UNAVAILABLE };
+const RETRIED_CONFLICT: ErrorClass = ErrorClass { retry: true, ..CONFLICT };
+const SLOW: ErrorClass =
+    ErrorClass { code: Code::Timeout, detail: "The database took too long; retry in a moment", ..UNAVAILABLE };
+const BUSY: ErrorClass = ErrorClass {
+    code: Code::Overloaded,
+    detail: "Every database connection is in use; retry in a moment",
+    ..UNAVAILABLE
+};
 /// The database can never serve this request.
-const UNENCODABLE: Verdict = Verdict {
+const UNENCODABLE: ErrorClass = ErrorClass {
     code: Code::MalformedRequest,
     detail: "The request contains a character that the database cannot store, such as NUL; remove it",
     ..UNAVAILABLE
 };
 /// Bug in CloudAPI: the statement is wrong, or violates a rule that should have been checked before.
-const OUR_MISTAKE: Verdict = Verdict { code: Code::Internal, detail: "", ..UNAVAILABLE };
+const INTERNAL_BUG: ErrorClass = ErrorClass { code: Code::Internal, detail: "", ..UNAVAILABLE };
 
-/// Verdicts by SQLSTATE or its prefix. The longest matching prefix applies.
-static TABLE: &[(&str, Verdict)] = &[
+/// Classes by SQLSTATE or its prefix. The longest matching prefix applies.
+static TABLE: &[(&str, ErrorClass)] = &[
     // Connection exceptions. Poolers and proxies use 08P01 and 08006.
     ("08", BROKEN),
     // Feature not supported: "cached plan must not change result type", after a migration.
@@ -125,7 +128,7 @@ static TABLE: &[(&str, Verdict)] = &[
     // The outcome of the statement is unknown.
     ("40003", UNAVAILABLE),
     // A constraint that is checked at COMMIT.
-    ("40002", OUR_MISTAKE),
+    ("40002", INTERNAL_BUG),
     // Snapshot too old.
     ("72", RETRIED_CONFLICT),
     ("53", EXHAUSTED),
@@ -149,21 +152,21 @@ static TABLE: &[(&str, Verdict)] = &[
     ("XX002", STORAGE),
 ];
 
-static INTERNAL: Verdict = OUR_MISTAKE;
-static NO_CONNECTION: Verdict = BUSY;
-static LOST: Verdict = BROKEN;
-static CLOSED: Verdict = UNAVAILABLE;
+static INTERNAL: ErrorClass = INTERNAL_BUG;
+static NO_CONNECTION: ErrorClass = BUSY;
+static LOST: ErrorClass = BROKEN;
+static CLOSED: ErrorClass = UNAVAILABLE;
 
-/// Verdict for a SQLSTATE.
-pub fn of_state(state: &str) -> &'static Verdict {
+/// Class of a SQLSTATE.
+pub fn classify_state(state: &str) -> &'static ErrorClass {
     let fitting = TABLE.iter().filter(|(beginning, _)| state.starts_with(beginning));
-    fitting.max_by_key(|(beginning, _)| beginning.len()).map_or(&INTERNAL, |(_, verdict)| verdict)
+    fitting.max_by_key(|(beginning, _)| beginning.len()).map_or(&INTERNAL, |(_, class)| class)
 }
 
-/// Verdict for an error from the database or from the connection to it.
-pub fn of(error: &sqlx::Error) -> &'static Verdict {
+/// Class of an error from the database or from the connection to it.
+pub fn classify(error: &sqlx::Error) -> &'static ErrorClass {
     match error {
-        sqlx::Error::Database(error) => of_state(error.code().as_deref().unwrap_or_default()),
+        sqlx::Error::Database(error) => classify_state(error.code().as_deref().unwrap_or_default()),
         sqlx::Error::PoolTimedOut => &NO_CONNECTION,
         sqlx::Error::PoolClosed => &CLOSED,
         // A connection with a protocol error is unusable, as after a restart.
@@ -177,25 +180,25 @@ pub fn of(error: &sqlx::Error) -> &'static Verdict {
 }
 
 /// The database error that caused `error`, if any.
-pub fn cause_of(error: &Error) -> Option<&sqlx::Error> {
+pub fn database_cause(error: &Error) -> Option<&sqlx::Error> {
     let cause = error.cause()?;
     match (cause.downcast_ref::<sqlx::Error>(), cause.downcast_ref::<Error>()) {
         (Some(error), _) => Some(error),
-        (None, Some(error)) => cause_of(error),
+        (None, Some(error)) => database_cause(error),
         (None, None) => None,
     }
 }
 
-/// Verdict for the database error that caused `error`, if any.
-pub fn behind(error: &Error) -> Option<&'static Verdict> {
-    cause_of(error).map(of)
+/// Class of the database error that caused `error`, if any.
+pub fn classify_cause(error: &Error) -> Option<&'static ErrorClass> {
+    database_cause(error).map(classify)
 }
 
 /// Reports whether a transaction whose COMMIT failed with `error` may have been committed. An ERROR rolls back; an
 /// error that ends the connection leaves the outcome unknown.
 pub fn may_have_committed(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else {
-        return of(error).code != Code::Internal;
+        return classify(error).code != Code::Internal;
     };
     let state = error.code();
     let state = state.as_deref().unwrap_or_default();
@@ -212,9 +215,9 @@ pub fn may_have_committed(error: &sqlx::Error) -> bool {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        match of(&error) {
-            Verdict { code: Code::Internal, .. } => Self::internal(error),
-            Verdict { code, detail, .. } => Self::new(*code, *detail).caused_by(error),
+        match classify(&error) {
+            ErrorClass { code: Code::Internal, .. } => Self::internal(error),
+            ErrorClass { code, detail, .. } => Self::new(*code, *detail).caused_by(error),
         }
     }
 }
@@ -258,8 +261,8 @@ mod tests {
             ("ABCDE", Code::Internal, false, false),
             ("", Code::Internal, false, false),
         ] {
-            let verdict = of_state(state);
-            let found = (verdict.code, verdict.replaces_connections, verdict.retry);
+            let class = classify_state(state);
+            let found = (class.code, class.replaces_connections, class.retry);
             assert_eq!(found, (code, replaces, retry), "{state}");
         }
     }
@@ -268,8 +271,8 @@ mod tests {
     fn verdict_is_found_through_nested_causes() {
         let inner = Error::from(sqlx::Error::WorkerCrashed);
         let outer = Error::new(Code::AuthUnavailable, "unavailable").caused_by(inner);
-        assert_eq!(behind(&outer), Some(&BROKEN));
-        assert_eq!(behind(&Error::not_found()), None);
+        assert_eq!(classify_cause(&outer), Some(&BROKEN));
+        assert_eq!(classify_cause(&Error::not_found()), None);
     }
 
     #[test]

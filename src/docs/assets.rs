@@ -1,6 +1,6 @@
 //! Static files of the HTML pages: Swagger UI's and our own. `build.rs` compresses them.
 
-use crate::http::{asset::Asset, extract::Word};
+use crate::http::{asset::Asset, extract::KnownValue};
 
 macro_rules! files {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $media_type:literal;)*) => {
@@ -22,7 +22,7 @@ macro_rules! files {
             }
         }
 
-        impl Word for DocsFile {
+        impl KnownValue for DocsFile {
             const NOUN: &'static str = "a documentation file";
             const ALL: &'static [Self] = &[$(Self::$variant,)*];
 

@@ -14,9 +14,9 @@ use crate::{
     auth::grant::Public,
     base::error::Result,
     http::{
-        describe::{Answer, AnswerShape, Argument},
+        describe::{ApiResponse, Argument, ResponseShape},
         negotiation::weighted,
-        reply::Json,
+        response::Json,
     },
     state::App,
 };
@@ -105,11 +105,11 @@ impl IntoResponse for Entry {
     }
 }
 
-impl Answer for Entry {
-    const SHAPE: AnswerShape = AnswerShape {
+impl ApiResponse for Entry {
+    const SHAPE: ResponseShape = ResponseShape {
         description: "The entry points.",
         others: &[(302, "For a browser: a redirect to the API reference.")],
-        ..<Json<EntryPoints> as Answer>::SHAPE
+        ..<Json<EntryPoints> as ApiResponse>::SHAPE
     };
 }
 

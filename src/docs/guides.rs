@@ -1,6 +1,6 @@
 //! The guides, `docs/*.md`. `build.rs` renders and compresses them, and writes the list.
 
-use crate::http::{asset::Asset, extract::Word};
+use crate::http::{asset::Asset, extract::KnownValue};
 
 const MEDIA_TYPE: &str = "text/html; charset=utf-8";
 
@@ -25,7 +25,7 @@ impl Guide {
     }
 }
 
-impl Word for Guide {
+impl KnownValue for Guide {
     const NOUN: &'static str = "a guide";
     const ALL: &'static [Self] = include!(concat!(env!("OUT_DIR"), "/docs/guides.rs"));
     const LIST: Option<&'static str> = Some("/docs/guides");

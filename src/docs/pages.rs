@@ -11,16 +11,16 @@ use crate::{
         id::{Kind, Request, RequestId},
     },
     http::{
-        asset::Packed,
-        catalogue::{self, Entry, entry},
+        asset::CompressedText,
+        catalog::{self, Entry, entry},
         html::escape,
         problem::Problem,
     },
 };
 
 /// API reference, which Swagger UI renders from `/openapi.json`.
-pub fn reference() -> Packed {
-    static PAGE: LazyLock<Packed> = LazyLock::new(|| {
+pub fn reference() -> CompressedText {
+    static PAGE: LazyLock<CompressedText> = LazyLock::new(|| {
         page(
             "API reference",
             r#"<link rel="stylesheet" href="/docs/assets/swagger-ui.css">"#,
@@ -31,12 +31,12 @@ pub fn reference() -> Packed {
 }
 
 /// Table of all error codes, by status.
-pub fn errors() -> Packed {
-    static PAGE: LazyLock<Packed> = LazyLock::new(error_table);
+pub fn errors() -> CompressedText {
+    static PAGE: LazyLock<CompressedText> = LazyLock::new(error_table);
     PAGE.clone()
 }
 
-fn error_table() -> Packed {
+fn error_table() -> CompressedText {
     let mut codes = Code::ALL.to_vec();
     // Stable sort: within a status, codes keep the order of the enum.
     codes.sort_by_key(|&code| entry(code).status);
@@ -67,16 +67,16 @@ fn error_table() -> Packed {
 }
 
 /// Page of one error code, with an example as this server writes it.
-pub fn error(code: Code, public_url: &str) -> Packed {
+pub fn error(code: Code, public_url: &str) -> CompressedText {
     // A process has one public URL; tests have a few.
-    static PAGES: LazyLock<DashMap<(Code, String), Packed>> = LazyLock::new(DashMap::new);
+    static PAGES: LazyLock<DashMap<(Code, String), CompressedText>> = LazyLock::new(DashMap::new);
     PAGES.entry((code, public_url.to_owned())).or_insert_with(|| error_page(code, public_url)).clone()
 }
 
-fn error_page(code: Code, public_url: &str) -> Packed {
+fn error_page(code: Code, public_url: &str) -> CompressedText {
     let Entry { status, title, meaning, remedy, .. } = entry(code);
     let request_id: RequestId = Request::EXAMPLE.parse().unwrap_or_default();
-    let problem = Problem::new(&catalogue::example(code), request_id, public_url);
+    let problem = Problem::new(&catalog::example(code), request_id, public_url);
     let problem = serde_json::to_string_pretty(&problem).unwrap_or_default();
     let class = status.as_u16() / 100;
     let main = format!(
@@ -92,9 +92,9 @@ fn error_page(code: Code, public_url: &str) -> Packed {
     page(title, "", &main)
 }
 
-fn page(title: &str, head: &str, main: &str) -> Packed {
+fn page(title: &str, head: &str, main: &str) -> CompressedText {
     let here = |name: &str| if name == title { " aria-current=\"page\"" } else { "" };
-    Packed::new(format!(
+    CompressedText::new(format!(
         include_str!("page.html"),
         title = escape(title),
         head = head,

@@ -11,11 +11,11 @@ use super::guides;
 use crate::{
     base::error::Code,
     http::{
-        asset::{FileRequest, Packed},
-        catalogue::entry,
-        describe::{Answer, AnswerShape},
+        asset::{AcceptedEncoding, CompressedText},
+        catalog::entry,
+        describe::{ApiResponse, ResponseShape},
         html::with_page_headers,
-        reply::Json,
+        response::Json,
     },
 };
 
@@ -23,9 +23,9 @@ use crate::{
 #[derive(Debug)]
 pub struct SearchIndex {
     /// The index.
-    pub index: Packed,
+    pub index: CompressedText,
     /// The accepted encodings.
-    pub request: FileRequest,
+    pub request: AcceptedEncoding,
 }
 
 impl IntoResponse for SearchIndex {
@@ -34,8 +34,9 @@ impl IntoResponse for SearchIndex {
     }
 }
 
-impl Answer for SearchIndex {
-    const SHAPE: AnswerShape = AnswerShape { description: "The index.", etag: true, ..<Json<Self> as Answer>::SHAPE };
+impl ApiResponse for SearchIndex {
+    const SHAPE: ResponseShape =
+        ResponseShape { description: "The index.", etag: true, ..<Json<Self> as ApiResponse>::SHAPE };
 }
 
 impl JsonSchema for SearchIndex {
@@ -51,14 +52,14 @@ impl JsonSchema for SearchIndex {
 }
 
 /// The index of the guides, of the operations in `description` (an OpenAPI document), and of the errors.
-pub fn packed(description: &Value) -> Packed {
+pub fn packed(description: &Value) -> CompressedText {
     let mut guides = String::new();
     if let Err(error) = GzDecoder::new(guides::SEARCH_INDEX).read_to_string(&mut guides) {
         tracing::error!(%error, "search index of the guides failed to decompress");
         guides = "[]".to_owned();
     }
     let (operations, errors) = (operations(description), errors());
-    Packed::new(format!("{{\"guides\":{guides},\"operations\":{operations},\"errors\":{errors}}}\n"))
+    CompressedText::new(format!("{{\"guides\":{guides},\"operations\":{operations},\"errors\":{errors}}}\n"))
 }
 
 fn operations(description: &Value) -> Value {

@@ -3,9 +3,9 @@
 use axum::extract::State;
 
 use super::{
-    model::{Event, EventFilter, oldest, require_kept},
+    model::{Event, EventFilter, oldest_retained, require_retained},
     repo,
-    stream::{Reader, Wanted},
+    stream::{Reader, StreamRequest},
 };
 use crate::{
     auth::grant::Grant,
@@ -17,7 +17,7 @@ use crate::{
     },
     http::{
         extract::Query,
-        reply::{EventStream, List},
+        response::{EventStream, List},
         resume::LastEventId,
     },
     state::App,
@@ -35,15 +35,15 @@ pub async fn list(
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
     // An ascending list without a cursor begins with the oldest event that is kept.
     if page.after != EventId::FIRST {
-        require_kept(page.after, now, "cursor")?;
+        require_retained(page.after, now, "cursor")?;
     }
     let action = query.filter.kind.map(|kind| kind.0);
-    let page = repo::list(&mut db, tenant, action, oldest(now), &page).await?;
+    let page = repo::list(&mut db, tenant, action, oldest_retained(now), &page).await?;
     let (mut data, next) = (Vec::with_capacity(page.items.len()), page.next.map(|id| id.to_string()));
-    for sealed in page.items {
-        data.push(Event::of(&sealed.payload, &app.public_url).map_err(Error::internal)?);
+    for stored in page.items {
+        data.push(Event::from_payload(&stored.payload, &app.public_url).map_err(Error::internal)?);
     }
-    Ok(List::of(data, next, grant.request().id))
+    Ok(List::from_items(data, next, grant.request().id))
 }
 
 /// Streams the events of a project.
@@ -56,11 +56,11 @@ pub async fn stream(
     let now = app.clock.now();
     let tenant = grant.in_project(&mut *app.db.acquire().await?, filter.project_id.as_deref()).await?;
     if let Some(after) = after {
-        require_kept(after, now, "Last-Event-ID")?;
+        require_retained(after, now, "Last-Event-ID")?;
     }
-    let place = app.hub.enter(tenant.project_id())?;
+    let slot = app.hub.reserve(tenant.project_id())?;
     let mut watch = grant.watch(&app.authenticator, tenant);
-    watch.judge().await?;
-    let wanted = Wanted { request: grant.request().id, tenant, action: filter.kind.map(|kind| kind.0), after };
-    Ok(EventStream(Reader::new(&app, wanted, place, watch).await?.into_body()))
+    watch.check().await?;
+    let options = StreamRequest { request: grant.request().id, tenant, action: filter.kind.map(|kind| kind.0), after };
+    Ok(EventStream(Reader::new(&app, options, slot, watch).await?.into_body()))
 }

@@ -1,5 +1,5 @@
-//! Passes events from a node's tail to the node's readers. Each project with readers has one ring of events, written once
-//! for all of them. A reader that falls behind by more than the ring's capacity gets an error.
+//! Passes events from a node's tail to the node's readers. Each project with readers has one channel of events, written once
+//! for all of them. A reader that falls behind by more than the channel's capacity gets an error.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -16,32 +16,32 @@ use crate::{
         error::{Code, Error, Result},
         id::{EventId, ProjectId},
     },
-    metrics::text::{Measured, Page},
+    metrics::exposition::{Collector, Exposition},
 };
 
 /// Settings of event streams.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamOptions {
     /// Maximum number of open streams per server.
-    pub most: usize,
+    pub max_streams: usize,
     /// Maximum number of open streams per project and server.
-    pub most_of_project: usize,
+    pub max_streams_per_project: usize,
     /// Maximum number of events queued for a reader.
-    pub queue: usize,
+    pub queue_length: usize,
     /// Maximum time without output on a stream.
     pub heartbeat: Duration,
     /// Interval at which an idle reader rechecks its authorization.
-    pub look: Duration,
+    pub check_interval: Duration,
 }
 
 impl Default for StreamOptions {
     fn default() -> Self {
         Self {
-            most: 5_000,
-            most_of_project: 2_000,
-            queue: 512,
+            max_streams: 5_000,
+            max_streams_per_project: 2_000,
+            queue_length: 512,
             heartbeat: Duration::from_secs(15),
-            look: Duration::from_secs(1),
+            check_interval: Duration::from_secs(1),
         }
     }
 }
@@ -65,7 +65,7 @@ pub struct Hub {
     /// Canceled on shutdown: readers are asked to reconnect to another server.
     pub closing: CancellationToken,
     state: Mutex<State>,
-    wanted: Notify,
+    reader_joined: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -73,11 +73,11 @@ struct State {
     /// ID up to which events were published; none while there are no readers.
     position: Option<EventId>,
     readers: usize,
-    projects: HashMap<ProjectId, Ring>,
+    projects: HashMap<ProjectId, ProjectChannel>,
 }
 
 #[derive(Debug)]
-struct Ring {
+struct ProjectChannel {
     sender: broadcast::Sender<Arc<Frame>>,
     readers: usize,
 }
@@ -85,7 +85,12 @@ struct Ring {
 impl Hub {
     /// Creates a hub without readers.
     pub fn new(options: StreamOptions) -> Arc<Self> {
-        Arc::new(Self { options, closing: CancellationToken::new(), state: Mutex::default(), wanted: Notify::new() })
+        Arc::new(Self {
+            options,
+            closing: CancellationToken::new(),
+            state: Mutex::default(),
+            reader_joined: Notify::new(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,30 +98,30 @@ impl Hub {
     }
 
     /// Admits a reader of `project`, within the limits.
-    pub fn enter(self: &Arc<Self>, project: ProjectId) -> Result<Place> {
+    pub fn reserve(self: &Arc<Self>, project: ProjectId) -> Result<ReaderSlot> {
         let mut state = self.state();
-        if state.readers >= self.options.most {
+        if state.readers >= self.options.max_streams {
             return Err(Error::new(
                 Code::Overloaded,
                 "The server has reached its limit of event streams; retry in a moment, or list events instead",
             ));
         }
-        let ring = state.projects.entry(project).or_insert_with(|| {
-            let (sender, _) = broadcast::channel(self.options.queue.max(1));
-            Ring { sender, readers: 0 }
+        let channel = state.projects.entry(project).or_insert_with(|| {
+            let (sender, _) = broadcast::channel(self.options.queue_length.max(1));
+            ProjectChannel { sender, readers: 0 }
         });
-        if ring.readers >= self.options.most_of_project {
+        if channel.readers >= self.options.max_streams_per_project {
             return Err(Error::new(
                 Code::LimitReached,
                 format!(
                     "The project has reached its limit of {} event streams on this server; close one that is not needed",
-                    ring.readers
+                    channel.readers
                 ),
             ));
         }
-        ring.readers += 1;
+        channel.readers += 1;
         state.readers += 1;
-        Ok(Place { hub: Arc::clone(self), project })
+        Ok(ReaderSlot { hub: Arc::clone(self), project })
     }
 
     /// Number of open streams.
@@ -125,9 +130,9 @@ impl Hub {
     }
 
     /// Waits until there is a reader.
-    pub async fn wanted(&self) {
+    pub async fn wait_for_reader(&self) {
         while self.position().is_none() {
-            self.wanted.notified().await;
+            self.reader_joined.notified().await;
         }
     }
 
@@ -151,32 +156,32 @@ impl Hub {
             return;
         }
         for (project, event) in events {
-            if let Some(ring) = state.projects.get(&project)
+            if let Some(channel) = state.projects.get(&project)
                 && let Some(frame) = frame(event)
             {
                 // Fails without receivers. Then no reader was promised this event.
-                let _ = ring.sender.send(Arc::new(frame));
+                let _ = channel.sender.send(Arc::new(frame));
             }
         }
         state.position = Some(to);
     }
 }
 
-impl Measured for Hub {
-    fn tell(&self, page: &mut Page) {
-        page.gauge("cloudapi_event_streams", "Open event streams.").is(self.readers());
-        page.gauge("cloudapi_event_streams_max", "Maximum number of event streams.").is(self.options.most);
+impl Collector for Hub {
+    fn collect(&self, out: &mut Exposition) {
+        out.gauge("cloudapi_event_streams", "Open event streams.").value(self.readers());
+        out.gauge("cloudapi_event_streams_max", "Maximum number of event streams.").value(self.options.max_streams);
     }
 }
 
 /// Slot of a reader. Released on drop.
 #[derive(Debug)]
-pub struct Place {
+pub struct ReaderSlot {
     hub: Arc<Hub>,
     project: ProjectId,
 }
 
-impl Place {
+impl ReaderSlot {
     /// Hub that the slot belongs to.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub
@@ -184,27 +189,27 @@ impl Place {
 
     /// Subscribes to events. Returns the receiver and the ID after which it gets all events. `last` is the last ID that
     /// the sealer has assigned, read immediately before.
-    pub fn listen(&self, last: EventId) -> (broadcast::Receiver<Arc<Frame>>, EventId) {
+    pub fn subscribe(&self, last: EventId) -> (broadcast::Receiver<Arc<Frame>>, EventId) {
         let mut state = self.hub.state();
         let position = *state.position.get_or_insert(last);
         let receiver = match state.projects.get(&self.project) {
-            Some(ring) => ring.sender.subscribe(),
-            // Unreachable: the ring exists as long as a slot does.
+            Some(channel) => channel.sender.subscribe(),
+            // Unreachable: the channel exists as long as a slot does.
             None => broadcast::channel(1).1,
         };
         drop(state);
-        self.hub.wanted.notify_one();
+        self.hub.reader_joined.notify_one();
         (receiver, position)
     }
 }
 
-impl Drop for Place {
+impl Drop for ReaderSlot {
     fn drop(&mut self) {
         let mut state = self.hub.state();
-        if let hash_map::Entry::Occupied(mut ring) = state.projects.entry(self.project) {
-            ring.get_mut().readers -= 1;
-            if ring.get().readers == 0 {
-                ring.remove();
+        if let hash_map::Entry::Occupied(mut channel) = state.projects.entry(self.project) {
+            channel.get_mut().readers -= 1;
+            if channel.get().readers == 0 {
+                channel.remove();
             }
         }
         state.readers -= 1;
@@ -232,12 +237,12 @@ mod tests {
     #[test]
     fn reader_receives_all_events_of_its_project_after_its_position() {
         let hub = Hub::new(StreamOptions::default());
-        let place = hub.enter(PROJECT).unwrap();
-        let (mut first, from) = place.listen(id(5));
+        let slot = hub.reserve(PROJECT).unwrap();
+        let (mut first, from) = slot.subscribe(id(5));
         assert_eq!((from, hub.position()), (id(5), Some(id(5))));
         hub.publish((id(5), id(7)), [(PROJECT, 6), (OTHER, 7)], frame);
         // The ID from the database may be behind or ahead of the tail. The tail's position applies.
-        let (mut second, from) = place.listen(id(9));
+        let (mut second, from) = slot.subscribe(id(9));
         assert_eq!(from, id(7));
         hub.publish((id(7), id(8)), [(PROJECT, 8)], frame);
         let ids = |receiver: &mut broadcast::Receiver<Arc<Frame>>| {
@@ -250,12 +255,12 @@ mod tests {
     #[test]
     fn events_read_for_departed_readers_are_not_published_to_new_readers() {
         let hub = Hub::new(StreamOptions::default());
-        let place = hub.enter(PROJECT).unwrap();
-        let _ = place.listen(id(5));
-        drop(place);
+        let slot = hub.reserve(PROJECT).unwrap();
+        let _ = slot.subscribe(id(5));
+        drop(slot);
         assert_eq!(hub.position(), None);
-        let place = hub.enter(PROJECT).unwrap();
-        let (mut receiver, from) = place.listen(id(9));
+        let slot = hub.reserve(PROJECT).unwrap();
+        let (mut receiver, from) = slot.subscribe(id(9));
         hub.publish((id(5), id(7)), [(PROJECT, 6)], frame);
         assert_eq!((from, hub.position()), (id(9), Some(id(9))));
         assert!(receiver.try_recv().is_err());
@@ -263,14 +268,14 @@ mod tests {
 
     #[test]
     fn streams_are_limited_per_project_and_in_total_until_they_close() {
-        let hub = Hub::new(StreamOptions { most: 2, most_of_project: 1, ..StreamOptions::default() });
-        let place = hub.enter(PROJECT).unwrap();
-        assert_eq!(hub.enter(PROJECT).unwrap_err().code(), Code::LimitReached);
-        let other = hub.enter(OTHER).unwrap();
-        assert_eq!(hub.enter(ProjectId::from_u128(3)).unwrap_err().code(), Code::Overloaded);
-        drop(place);
+        let hub = Hub::new(StreamOptions { max_streams: 2, max_streams_per_project: 1, ..StreamOptions::default() });
+        let slot = hub.reserve(PROJECT).unwrap();
+        assert_eq!(hub.reserve(PROJECT).unwrap_err().code(), Code::LimitReached);
+        let other = hub.reserve(OTHER).unwrap();
+        assert_eq!(hub.reserve(ProjectId::from_u128(3)).unwrap_err().code(), Code::Overloaded);
+        drop(slot);
         drop(other);
         assert_eq!((hub.readers(), hub.state().projects.len()), (0, 0));
-        assert!(hub.enter(PROJECT).is_ok());
+        assert!(hub.reserve(PROJECT).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::{
     audit::model::{Actor, Changes, Target},
     base::{
-        action::{Action, Told},
+        action::{Action, Recorded},
         clock::Timestamp,
         error::{Code, Error, ItemCode, Result},
         id::{AuditId, EventId, ProjectId, RequestId},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Retention period of events, by the time in their IDs.
-pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Event in a project, as a CloudEvent.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -86,7 +86,7 @@ struct Entry {
 impl Event {
     /// Converts a sealed entry to an event of the server at `public_url`. The client's address and user agent are
     /// omitted; they are only in the trail.
-    pub fn of(payload: &[u8], public_url: &str) -> serde_json::Result<Self> {
+    pub fn from_payload(payload: &[u8], public_url: &str) -> serde_json::Result<Self> {
         let entry: Entry = serde_json::from_slice(payload)?;
         let source = match entry.project_id {
             Some(project) => format!("{public_url}/v1/projects/{project}"),
@@ -126,7 +126,7 @@ pub struct EventType(pub Action);
 impl<'de> Deserialize<'de> for EventType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let action = text.parse().ok().filter(|action: &Action| action.told() == Told::AsEvent);
+        let action = text.parse().ok().filter(|action: &Action| action.recorded() == Recorded::Event);
         action.map(Self).ok_or_else(|| de::Error::custom("not an event type"))
     }
 }
@@ -163,18 +163,18 @@ pub struct EventFilter {
 input!(ListQuery<EventFilter>, EventFilter);
 
 /// ID before all events that are kept at `now`.
-pub fn oldest(now: Timestamp) -> EventId {
-    EventId::first_of(u64::try_from(now.minus(KEPT).unix_millis()).unwrap_or(0))
+pub fn oldest_retained(now: Timestamp) -> EventId {
+    EventId::min_at(u64::try_from(now.minus(RETENTION).unix_millis()).unwrap_or(0))
 }
 
 /// Rejects a position that is older than the retention period, because events after it may have been removed.
-pub fn require_kept(from: EventId, now: Timestamp, name: &'static str) -> Result<()> {
-    if from >= oldest(now) {
+pub fn require_retained(from: EventId, now: Timestamp, name: &'static str) -> Result<()> {
+    if from >= oldest_retained(now) {
         return Ok(());
     }
     let detail = format!(
         "Events are kept for {} days, and '{name}' is older; reload the current state, then start over without it",
-        KEPT.as_secs() / 86_400
+        RETENTION.as_secs() / 86_400
     );
     let error = Error::new(Code::CursorExpired, detail);
     Err(if name == "cursor" { error.at_parameter(name, ItemCode::OutOfRange) } else { error })
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn event_contains_its_entry_without_the_client_address_and_user_agent() {
-        let event = Event::of(PAYLOAD, "https://api.example.com").unwrap();
+        let event = Event::from_payload(PAYLOAD, "https://api.example.com").unwrap();
         let expected = json!({
             "specversion": "1.0",
             "id": "evt_4d2",
@@ -215,9 +215,9 @@ mod tests {
     #[test]
     fn position_older_than_seven_days_is_rejected() {
         let now = Timestamp::parse("2026-03-08T00:00:00Z").unwrap();
-        let at = |text: &str| EventId::first_of(Timestamp::parse(text).unwrap().unix_millis().try_into().unwrap());
-        assert!(require_kept(at("2026-03-01T00:00:00Z"), now, "cursor").is_ok());
-        let error = require_kept(at("2026-02-28T23:59:59.999Z"), now, "cursor").unwrap_err();
+        let at = |text: &str| EventId::min_at(Timestamp::parse(text).unwrap().unix_millis().try_into().unwrap());
+        assert!(require_retained(at("2026-03-01T00:00:00Z"), now, "cursor").is_ok());
+        let error = require_retained(at("2026-02-28T23:59:59.999Z"), now, "cursor").unwrap_err();
         assert_eq!(error.code(), Code::CursorExpired);
     }
 }

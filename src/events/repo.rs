@@ -11,7 +11,7 @@ use crate::base::{
 
 /// Event as stored.
 #[derive(Debug, FromRow)]
-pub struct Sealed {
+pub struct StoredEvent {
     /// ID of the event.
     pub id: EventId,
     /// Audit entry of the event.
@@ -20,7 +20,7 @@ pub struct Sealed {
 
 /// Sealed entry of any project.
 #[derive(Debug, FromRow)]
-pub struct Followed {
+pub struct TailedEntry {
     /// ID of the entry.
     pub id: EventId,
     /// Project of the entry.
@@ -47,14 +47,14 @@ macro_rules! select_events {
     };
 }
 
-/// Lists the tenant's events after `oldest`.
+/// Lists the tenant's events after `oldest_retained`.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
     action: Option<Action>,
-    oldest: EventId,
+    oldest_retained: EventId,
     page: &PageRequest<crate::base::id::Event>,
-) -> sqlx::Result<Page<Sealed, crate::base::id::Event>> {
+) -> sqlx::Result<Page<StoredEvent, crate::base::id::Event>> {
     let sql = match page.order {
         Order::Asc => select_events!(action, " AND id > greatest($1, $5) ORDER BY id ASC LIMIT $2"),
         Order::Desc => select_events!(action, " AND id < $1 AND id > $5 ORDER BY id DESC LIMIT $2"),
@@ -64,10 +64,10 @@ pub async fn list(
         .bind(page.rows())
         .bind(tenant.project_id())
         .bind(action.map(Action::as_str))
-        .bind(oldest)
+        .bind(oldest_retained)
         .fetch_all(db)
         .await?;
-    Ok(page.page(rows, |event: &Sealed| event.id))
+    Ok(page.page(rows, |event: &StoredEvent| event.id))
 }
 
 /// Reads up to `rows` of the tenant's events after `after` up to `up_to`.
@@ -77,7 +77,7 @@ pub async fn between(
     action: Option<Action>,
     (after, up_to): (EventId, EventId),
     rows: i64,
-) -> sqlx::Result<Vec<Sealed>> {
+) -> sqlx::Result<Vec<StoredEvent>> {
     sqlx::query_as(select_events!(action, " AND id > $1 AND id <= $5 ORDER BY id LIMIT $2"))
         .bind(after)
         .bind(rows)
@@ -95,7 +95,7 @@ pub async fn last(db: &mut PgConnection) -> sqlx::Result<EventId> {
 
 /// Reads up to `rows` entries sealed after `after`. Includes entries that are not events, so that they are scanned only
 /// once.
-pub async fn follow(db: &mut PgConnection, after: EventId, rows: i64) -> sqlx::Result<Vec<Followed>> {
+pub async fn entries_after(db: &mut PgConnection, after: EventId, rows: i64) -> sqlx::Result<Vec<TailedEntry>> {
     sqlx::query_as(
         "SELECT id, project_id, CASE WHEN is_event THEN payload END AS payload FROM audit_entries
          WHERE id > $1 ORDER BY id LIMIT $2",

@@ -10,11 +10,11 @@ use tokio::{
 };
 
 use super::{
-    hub::{Frame, Place},
+    hub::{Frame, ReaderSlot},
     repo, tail,
 };
 use crate::{
-    auth::watch::Watch,
+    auth::watch::AccessWatch,
     base::{
         action::Action,
         error::{Code, Error, Result},
@@ -26,13 +26,13 @@ use crate::{
 };
 
 /// Reconnection delay for clients, in milliseconds.
-const RETRY: u32 = 2_000;
+const RETRY_MILLIS: u32 = 2_000;
 /// Number of missed events per query.
-const ROWS: i64 = 200;
+const PAGE_ROWS: i64 = 200;
 /// Deadline for a database read.
-const READ_TIME: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of a chunk, in bytes. The reader's authorization is checked before each chunk.
-const PIECE: usize = 16 * 1024;
+const MAX_CHUNK_BYTES: usize = 16 * 1024;
 /// Maximum difference between servers' clocks for which the resume position of an idle stream is correct.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(3600);
 
@@ -42,22 +42,22 @@ pub struct Reader {
     app: App,
     request: RequestId,
     tenant: Tenant,
-    watch: Watch,
-    place: Place,
+    watch: AccessWatch,
+    slot: ReaderSlot,
     action: Option<Action>,
     /// ID up to which events were sent or do not match the filter.
     last: EventId,
     /// Last ID that the client received, on this connection or an earlier one.
-    given: Option<EventId>,
+    last_sent: Option<EventId>,
     source: Source,
     backlog: VecDeque<Arc<Frame>>,
     /// Time of the last output.
-    spoke: Instant,
-    look: Interval,
+    last_output: Instant,
+    check_timer: Interval,
     /// Time since which the authorization cannot be checked, and the error.
-    doubt: Option<(Instant, Error)>,
-    greeted: bool,
-    ended: bool,
+    unverified: Option<(Instant, Error)>,
+    has_started: bool,
+    has_ended: bool,
 }
 
 type Receiver = broadcast::Receiver<Arc<Frame>>;
@@ -66,7 +66,7 @@ type Receiver = broadcast::Receiver<Arc<Frame>>;
 #[derive(Debug)]
 enum Source {
     /// Database, up to the current end.
-    Past,
+    History,
     /// Database, up to the ID at which the tail continues.
     Gap(Receiver, EventId),
     /// Tail.
@@ -75,7 +75,7 @@ enum Source {
 
 /// Parameters of a stream.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct StreamRequest {
     /// ID of the request that opened the stream.
     pub request: RequestId,
     /// Project.
@@ -88,57 +88,57 @@ pub struct Wanted {
 
 impl Reader {
     /// Creates a reader that is authorized by `watch`.
-    pub async fn new(app: &App, wanted: Wanted, place: Place, watch: Watch) -> Result<Self> {
-        let (last, source) = match wanted.after {
-            Some(after) => (after, Source::Past),
+    pub async fn new(app: &App, options: StreamRequest, slot: ReaderSlot, watch: AccessWatch) -> Result<Self> {
+        let (last, source) = match options.after {
+            Some(after) => (after, Source::History),
             None => {
-                let (receiver, now) = place.listen(repo::last(&mut *app.db.acquire().await?).await?);
+                let (receiver, now) = slot.subscribe(repo::last(&mut *app.db.acquire().await?).await?);
                 (now, Source::Tail(receiver))
             }
         };
         let now = Instant::now();
-        let every = app.hub.options.look.min(app.hub.options.heartbeat);
-        let mut look = interval_at(now + every, every);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let every = app.hub.options.check_interval.min(app.hub.options.heartbeat);
+        let mut check_timer = interval_at(now + every, every);
+        check_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             app: app.clone(),
-            request: wanted.request,
-            tenant: wanted.tenant,
+            request: options.request,
+            tenant: options.tenant,
             watch,
-            place,
-            action: wanted.action,
+            slot,
+            action: options.action,
             last,
-            given: wanted.after,
+            last_sent: options.after,
             source,
             backlog: VecDeque::new(),
-            spoke: now,
-            look,
-            doubt: None,
-            greeted: false,
-            ended: false,
+            last_output: now,
+            check_timer,
+            unverified: None,
+            has_started: false,
+            has_ended: false,
         })
     }
 
     /// Response body.
     pub fn into_body(self) -> Body {
         Body::from_stream(stream::unfold(self, async |mut reader| {
-            let piece = reader.next().await?;
-            Some((Ok::<_, Infallible>(piece), reader))
+            let chunk = reader.next().await?;
+            Some((Ok::<_, Infallible>(chunk), reader))
         }))
     }
 
     async fn next(&mut self) -> Option<Bytes> {
-        while !self.ended {
-            match self.step().await {
+        while !self.has_ended {
+            match self.next_output().await {
                 Ok(None) => {}
-                Ok(Some(piece)) => {
-                    self.spoke = Instant::now();
-                    return Some(piece);
+                Ok(Some(chunk)) => {
+                    self.last_output = Instant::now();
+                    return Some(chunk);
                 }
                 Err(error) => {
-                    self.ended = true;
+                    self.has_ended = true;
                     tracing::debug!(request_id = %self.request, code = %error.code(), "event stream ended");
-                    return Some(self.farewell(&error));
+                    return Some(self.error_event(&error));
                 }
             }
         }
@@ -146,25 +146,25 @@ impl Reader {
     }
 
     /// Performs the next step. Returns the bytes to send, if any.
-    async fn step(&mut self) -> Result<Option<Bytes>> {
-        if !self.greeted {
-            self.greeted = true;
-            return Ok(Some(format!("retry: {RETRY}\n{}\n", self.id_line()).into()));
+    async fn next_output(&mut self) -> Result<Option<Bytes>> {
+        if !self.has_started {
+            self.has_started = true;
+            return Ok(Some(format!("retry: {RETRY_MILLIS}\n{}\n", self.id_line()).into()));
         }
         if !self.backlog.is_empty() {
-            return self.give().await;
+            return self.send_backlog().await;
         }
         match &mut self.source {
             Source::Tail(receiver) => {
                 tokio::select! {
                     biased;
-                    () = self.place.hub().closing.cancelled() => Err(closing()),
-                    () = self.watch.recalled() => self.judge().await.map(|()| None),
+                    () = self.slot.hub().closing.cancelled() => Err(closing()),
+                    () = self.watch.invalidated() => self.verify_access().await.map(|()| None),
                     received = receiver.recv() => {
-                        let mut received = received.map_err(fell_behind)?;
+                        let mut received = received.map_err(lagged)?;
                         loop {
-                            let is_wanted = self.action.is_none_or(|action| action.as_str() == received.action);
-                            if received.id > self.last && is_wanted {
+                            let is_match = self.action.is_none_or(|action| action.as_str() == received.action);
+                            if received.id > self.last && is_match {
                                 self.backlog.push_back(received);
                             }
                             match receiver.try_recv() {
@@ -174,17 +174,17 @@ impl Reader {
                             }
                         }
                     }
-                    _ = self.look.tick() => self.look().await,
+                    _ = self.check_timer.tick() => self.check().await,
                 }
             }
-            Source::Past | Source::Gap(..) => {
-                let late = |_| {
+            Source::History | Source::Gap(..) => {
+                let timed_out = |_| {
                     Err(Error::new(
                         Code::Timeout,
                         "The database did not respond in time; reconnect with the last id as Last-Event-ID",
                     ))
                 };
-                timeout(READ_TIME, self.catch_up()).await.unwrap_or_else(late).map(|()| None)
+                timeout(READ_TIMEOUT, self.catch_up()).await.unwrap_or_else(timed_out).map(|()| None)
             }
         }
     }
@@ -196,17 +196,17 @@ impl Reader {
             _ => EventId::LAST,
         };
         let mut db = self.app.db.acquire().await?;
-        let page = repo::between(&mut db, self.tenant, self.action, (self.last, up_to), ROWS).await?;
-        let is_all = (page.len() as i64) < ROWS;
+        let page = repo::between(&mut db, self.tenant, self.action, (self.last, up_to), PAGE_ROWS).await?;
+        let is_complete = (page.len() as i64) < PAGE_ROWS;
         let read_to = page.last().map(|event| event.id);
         let url = &self.app.public_url;
         self.backlog.extend(page.into_iter().filter_map(|e| tail::frame(e.id, &e.payload, url)).map(Arc::new));
         self.last = read_to.unwrap_or(self.last);
-        if is_all {
-            self.source = match std::mem::replace(&mut self.source, Source::Past) {
+        if is_complete {
+            self.source = match std::mem::replace(&mut self.source, Source::History) {
                 // The tail delivers events sealed from here on. Events sealed since the last page are the gap.
-                Source::Past => {
-                    let (receiver, position) = self.place.listen(repo::last(&mut db).await?);
+                Source::History => {
+                    let (receiver, position) = self.slot.subscribe(repo::last(&mut db).await?);
                     Source::Gap(receiver, position)
                 }
                 Source::Gap(receiver, _) | Source::Tail(receiver) => Source::Tail(receiver),
@@ -216,50 +216,50 @@ impl Reader {
     }
 
     /// Sends queued events, if the reader is still authorized.
-    async fn give(&mut self) -> Result<Option<Bytes>> {
-        if self.place.hub().closing.is_cancelled() {
+    async fn send_backlog(&mut self) -> Result<Option<Bytes>> {
+        if self.slot.hub().closing.is_cancelled() {
             return Err(closing());
         }
-        if !self.watch.holds() {
-            self.judge().await?;
-            if self.doubt.is_some() {
-                self.look.tick().await;
-                self.end_if_in_doubt()?;
+        if !self.watch.is_valid() {
+            self.verify_access().await?;
+            if self.unverified.is_some() {
+                self.check_timer.tick().await;
+                self.end_if_unverified()?;
                 return Ok(None);
             }
         }
         let Some(first) = self.backlog.pop_front() else { return Ok(None) };
-        let mut given = first.id;
-        let mut piece = None;
+        let mut last_sent = first.id;
+        let mut chunk = None;
         while let Some(next) = self.backlog.front() {
-            let so_far = piece.get_or_insert_with(|| first.bytes.to_vec());
-            if so_far.len() + next.bytes.len() > PIECE {
+            let buffer = chunk.get_or_insert_with(|| first.bytes.to_vec());
+            if buffer.len() + next.bytes.len() > MAX_CHUNK_BYTES {
                 break;
             }
-            so_far.extend_from_slice(&next.bytes);
-            given = next.id;
+            buffer.extend_from_slice(&next.bytes);
+            last_sent = next.id;
             self.backlog.pop_front();
         }
-        self.given = Some(given);
-        self.last = self.last.max(given);
+        self.last_sent = Some(last_sent);
+        self.last = self.last.max(last_sent);
         // A single event is sent without copying its bytes.
-        Ok(Some(piece.map_or_else(|| first.bytes.clone(), Bytes::from)))
+        Ok(Some(chunk.map_or_else(|| first.bytes.clone(), Bytes::from)))
     }
 
     /// Periodically rechecks the authorization and sends a heartbeat.
-    async fn look(&mut self) -> Result<Option<Bytes>> {
-        let is_due = self.spoke.elapsed() >= self.place.hub().options.heartbeat;
-        if !self.watch.holds() && (is_due || !self.watch.is_blind()) {
-            self.judge().await?;
+    async fn check(&mut self) -> Result<Option<Bytes>> {
+        let is_due = self.last_output.elapsed() >= self.slot.hub().options.heartbeat;
+        if !self.watch.is_valid() && (is_due || !self.watch.has_no_cache()) {
+            self.verify_access().await?;
         }
         if !is_due {
             return Ok(None);
         }
-        self.end_if_in_doubt()?;
-        let (Source::Tail(receiver), None) = (&self.source, &self.doubt) else { return Ok(None) };
+        self.end_if_unverified()?;
+        let (Source::Tail(receiver), None) = (&self.source, &self.unverified) else { return Ok(None) };
         // Read the position before checking the queue: if the queue is then empty, all events up to the position were
         // received.
-        if let Some(position) = self.place.hub().position()
+        if let Some(position) = self.slot.hub().position()
             && receiver.is_empty()
         {
             self.last = self.last.max(position);
@@ -267,14 +267,14 @@ impl Reader {
         Ok(Some(format!(": still here\n{}\n", self.id_line()).into()))
     }
 
-    /// Rechecks the authorization. Fails if it was revoked. If it cannot be checked now, sets `doubt`.
-    async fn judge(&mut self) -> Result<()> {
-        let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"));
-        self.doubt = match timeout(READ_TIME, self.watch.judge()).await.unwrap_or_else(late) {
+    /// Rechecks the authorization. Fails if it was revoked. If it cannot be checked now, sets `unverified`.
+    async fn verify_access(&mut self) -> Result<()> {
+        let timed_out = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"));
+        self.unverified = match timeout(READ_TIMEOUT, self.watch.check()).await.unwrap_or_else(timed_out) {
             Ok(()) => None,
             Err(error) => match error.code() {
                 Code::AuthUnavailable | Code::DatabaseUnavailable | Code::Overloaded | Code::Timeout => {
-                    let since = self.doubt.take().map_or_else(Instant::now, |(since, _)| since);
+                    let since = self.unverified.take().map_or_else(Instant::now, |(since, _)| since);
                     Some((since, error))
                 }
                 _ => return Err(error),
@@ -285,9 +285,9 @@ impl Reader {
 
     /// Ends the stream if the authorization could not be checked for a heartbeat interval, so that the client reconnects
     /// to another server.
-    fn end_if_in_doubt(&mut self) -> Result<()> {
-        let longest = self.place.hub().options.heartbeat;
-        match self.doubt.take_if(|(since, _)| since.elapsed() >= longest) {
+    fn end_if_unverified(&mut self) -> Result<()> {
+        let max_duration = self.slot.hub().options.heartbeat;
+        match self.unverified.take_if(|(since, _)| since.elapsed() >= max_duration) {
             Some((_, error)) => Err(error),
             None => Ok(()),
         }
@@ -296,20 +296,20 @@ impl Reader {
     /// Position from which the client resumes if the connection ends before the next event. Never the ID of an event in
     /// another project, and always within the retention period, also on an idle stream.
     fn id_line(&self) -> String {
-        let second = |millis: u64| EventId::first_of(millis / 1000 * 1000);
-        let quiet = || {
-            let lately = self.app.clock.now().minus(CLOCK_TOLERANCE).unix_millis();
-            second(self.last.millis()).max(second(u64::try_from(lately).unwrap_or(0)))
+        let second = |millis: u64| EventId::min_at(millis / 1000 * 1000);
+        let idle_id = || {
+            let recent = self.app.clock.now().minus(CLOCK_TOLERANCE).unix_millis();
+            second(self.last.millis()).max(second(u64::try_from(recent).unwrap_or(0)))
         };
         let id = match self.source {
-            Source::Tail(_) => self.given.map_or_else(quiet, |given| given.max(quiet())),
-            Source::Past | Source::Gap(..) => self.given.unwrap_or(self.last),
+            Source::Tail(_) => self.last_sent.map_or_else(idle_id, |last_sent| last_sent.max(idle_id())),
+            Source::History | Source::Gap(..) => self.last_sent.unwrap_or(self.last),
         };
         format!("id: {id}\n")
     }
 
     /// Final error event.
-    fn farewell(&self, error: &Error) -> Bytes {
+    fn error_event(&self, error: &Error) -> Bytes {
         let problem = Problem::new(error, self.request, &self.app.public_url);
         let problem = serde_json::to_string(&problem).unwrap_or_default();
         format!("event: error\ndata: {problem}\n\n").into()
@@ -323,7 +323,7 @@ fn closing() -> Error {
     )
 }
 
-fn fell_behind(error: RecvError) -> Error {
+fn lagged(error: RecvError) -> Error {
     match error {
         RecvError::Lagged(missed) => Error::new(
             Code::LimitReached,

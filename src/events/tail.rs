@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     hub::Frame,
     model::Event,
-    repo::{self, Followed},
+    repo::{self, TailedEntry},
 };
 use crate::{
     auth::node,
@@ -23,22 +23,23 @@ use crate::{
 };
 
 /// Number of entries per query.
-const ROWS: i64 = 1_000;
+const BATCH_SIZE: i64 = 1_000;
 /// Deadline for a database read.
-const READ_TIME: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum wait between polls without a notification from the sealer.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 /// Interval at which invalidations by other servers are polled if the node has no credential cache.
-const RECALL_INTERVAL: Duration = Duration::from_millis(100);
+const INVALIDATION_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Delay after a failed read.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs until it is stopped. Does not query the database while there are no readers.
 pub async fn run(app: App, heartbeat: Heartbeat) {
     let following = async {
-        let mut tail = Tail { sealed: app.sealing.last.subscribe(), recalls: None, failing: false, app };
+        let mut tail =
+            Tail { sealed: app.sealing.last_sealed.subscribe(), invalidation_seq: None, is_failing: false, app };
         loop {
-            heartbeat.wait_for(tail.app.hub.wanted()).await;
+            heartbeat.wait_for(tail.app.hub.wait_for_reader()).await;
             tail.follow(&heartbeat).await;
         }
     };
@@ -50,8 +51,8 @@ struct Tail {
     /// Last ID sealed by any server, as known to the sealer.
     sealed: watch::Receiver<AuditId>,
     /// Last invalidation that was seen, if the node has no credential cache.
-    recalls: Option<i64>,
-    failing: bool,
+    invalidation_seq: Option<i64>,
+    is_failing: bool,
 }
 
 impl Tail {
@@ -60,55 +61,55 @@ impl Tail {
         while let Some(position) = self.app.hub.position() {
             heartbeat.progress();
             self.sealed.mark_unchanged();
-            match timeout(READ_TIME, self.step(position)).await.unwrap_or_else(|_| Err(late())) {
+            match timeout(READ_TIMEOUT, self.read_batch(position)).await.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(is_full) => {
-                    self.failing = false;
+                    self.is_failing = false;
                     if !is_full {
-                        let is_blind = self.app.node.credentials.is_none();
-                        let longest = if is_blind { RECALL_INTERVAL } else { LONGEST_WAIT };
-                        let _ = timeout(longest, self.sealed.changed()).await;
+                        let has_no_cache = self.app.node.credentials.is_none();
+                        let max_wait = if has_no_cache { INVALIDATION_POLL_INTERVAL } else { MAX_WAIT };
+                        let _ = timeout(max_wait, self.sealed.changed()).await;
                     }
                 }
                 Err(error) => {
-                    self.app.db.note(&error);
-                    if !self.failing {
+                    self.app.db.handle_error(&error);
+                    if !self.is_failing {
                         tracing::warn!(%error, "event tail failed; streams wait until it recovers");
                     }
-                    self.failing = true;
-                    tokio::time::sleep(PAUSE).await;
+                    self.is_failing = true;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
             }
         }
     }
 
     /// Publishes the events after `position`. Returns whether more may be available immediately.
-    async fn step(&mut self, position: EventId) -> Result<bool> {
+    async fn read_batch(&mut self, position: EventId) -> Result<bool> {
         let app = &self.app;
         let mut db = app.db.acquire().await?;
         if app.node.credentials.is_none() {
             // Without a cache, no lease is held, and nothing else detects invalidations by other servers.
-            let recalls = Some(node::clock(&mut db).await?.seq);
-            if recalls != std::mem::replace(&mut self.recalls, recalls) {
-                app.node.tell_of_recall();
+            let invalidation_seq = Some(node::clock(&mut db).await?.seq);
+            if invalidation_seq != std::mem::replace(&mut self.invalidation_seq, invalidation_seq) {
+                app.node.notify_invalidation();
             }
         }
-        let rows = repo::follow(&mut db, position, ROWS).await?;
+        let rows = repo::entries_after(&mut db, position, BATCH_SIZE).await?;
         drop(db);
-        let Some(Followed { id: last, .. }) = rows.last() else { return Ok(false) };
-        let (last, is_full) = (*last, rows.len() as i64 == ROWS);
+        let Some(TailedEntry { id: last, .. }) = rows.last() else { return Ok(false) };
+        let (last, is_full) = (*last, rows.len() as i64 == BATCH_SIZE);
         let events = rows.into_iter().filter_map(|row| Some((row.project_id, (row.id, row.payload?))));
         app.hub.publish((position, last), events, |(id, payload)| frame(id, &payload, &app.public_url));
         Ok(is_full)
     }
 }
 
-fn late() -> Error {
+fn timed_out() -> Error {
     Error::new(Code::Timeout, "The database did not respond in time; retrying")
 }
 
 /// Formats an event for the stream. Returns `None`, and logs an error, if the entry cannot be parsed.
 pub fn frame(id: EventId, payload: &[u8], public_url: &str) -> Option<Frame> {
-    match Event::of(payload, public_url) {
+    match Event::from_payload(payload, public_url) {
         Ok(event) => {
             let bytes = Bytes::from(format!("id: {id}\nevent: {}\ndata: {}\n\n", event.kind, event.to_json()));
             Some(Frame { id, action: Action::current_name(&event.kind).to_owned(), bytes })

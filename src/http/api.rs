@@ -92,23 +92,23 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         T: 'static,
     {
         let mut operation = Operation {
-            place: self.rows.len(),
+            index: self.rows.len(),
             method,
             path,
             handler: type_name::<H>(),
             summary,
-            need: H::NEED,
+            policy: H::POLICY,
             path_ids: Vec::new(),
             query: None,
             conditional: false,
             resumable: false,
             body: None,
-            answer: H::SHAPE,
+            response: H::SHAPE,
             errors: &[],
         };
         H::describe(&mut operation);
         operation.conditional = match operation.method {
-            Method::GET => operation.answer.etag,
+            Method::GET => operation.response.etag,
             // A DELETE always concerns an item, even without an id in the path, such as the current session.
             Method::DELETE => true,
             _ => !operation.path_ids.is_empty(),

@@ -18,15 +18,15 @@ use schemars::json_schema;
 use sha2::{Digest, Sha256};
 
 use super::{
-    condition::OtherTag,
-    describe::{Answer, AnswerShape, Argument},
+    describe::{ApiResponse, Argument, ResponseShape},
     html::with_page_headers,
     negotiation::weighted,
+    precondition::AlternateTag,
 };
 use crate::base::{etag::EntityTag, hex};
 
 /// Bytes that are decompressed at a time.
-const PIECE: usize = 16 * 1024;
+const CHUNK: usize = 16 * 1024;
 
 /// File embedded in the binary.
 #[derive(Clone, Copy, Debug)]
@@ -46,28 +46,28 @@ impl Asset {
     }
 
     fn plain(&self) -> Body {
-        let pieces = stream::unfold(GzDecoder::new(self.gzip), async |mut file| {
-            let mut piece = Vec::with_capacity(PIECE);
-            match file.by_ref().take(PIECE as u64).read_to_end(&mut piece) {
+        let chunks = stream::unfold(GzDecoder::new(self.gzip), async |mut file| {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            match file.by_ref().take(CHUNK as u64).read_to_end(&mut chunk) {
                 Ok(0) => None,
-                Ok(_) => Some((Ok::<_, io::Error>(Bytes::from(piece)), file)),
+                Ok(_) => Some((Ok::<_, io::Error>(Bytes::from(chunk)), file)),
                 Err(error) => Some((Err(error), file)),
             }
         });
-        Body::from_stream(pieces)
+        Body::from_stream(chunks)
     }
 }
 
 /// Text, plain and compressed. Clones share the bytes.
 #[derive(Clone, Debug)]
-pub struct Packed {
+pub struct CompressedText {
     plain: Bytes,
     /// Empty if compression failed.
     gzip: Bytes,
     tag: String,
 }
 
-impl Packed {
+impl CompressedText {
     /// Compresses `text`.
     pub fn new(text: String) -> Self {
         let mut packed = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
@@ -79,19 +79,19 @@ impl Packed {
     }
 
     /// Returns the response in the encoding that `request` accepts.
-    pub fn response(self, media_type: &'static str, request: FileRequest) -> Response {
-        let accepts = FileRequest { accepts_gzip: request.accepts_gzip && !self.gzip.is_empty() };
+    pub fn response(self, media_type: &'static str, request: AcceptedEncoding) -> Response {
+        let accepts = AcceptedEncoding { accepts_gzip: request.accepts_gzip && !self.gzip.is_empty() };
         negotiated(media_type, &self.tag, accepts, || self.gzip.into(), || self.plain.into())
     }
 }
 
 /// Encodings that a request accepts.
 #[derive(Clone, Copy, Debug)]
-pub struct FileRequest {
+pub struct AcceptedEncoding {
     accepts_gzip: bool,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for FileRequest {
+impl<S: Send + Sync> FromRequestParts<S> for AcceptedEncoding {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -99,7 +99,7 @@ impl<S: Send + Sync> FromRequestParts<S> for FileRequest {
     }
 }
 
-impl Argument for FileRequest {}
+impl Argument for AcceptedEncoding {}
 
 /// Returns whether `Accept-Encoding` accepts gzip and does not prefer `identity` (RFC 9110 §12.5.3).
 fn accepts_gzip(headers: &HeaderMap) -> bool {
@@ -121,7 +121,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 fn negotiated(
     media_type: &'static str,
     tag: &str,
-    request: FileRequest,
+    request: AcceptedEncoding,
     gzip: impl FnOnce() -> Body,
     plain: impl FnOnce() -> Body,
 ) -> Response {
@@ -139,7 +139,7 @@ fn negotiated(
     if let Ok(sent) = HeaderValue::from_str(&sent.to_string()) {
         headers.insert(header::ETAG, sent);
     }
-    response.extensions_mut().insert(OtherTag(other));
+    response.extensions_mut().insert(AlternateTag(other));
     response
 }
 
@@ -149,7 +149,7 @@ pub struct File {
     /// File.
     pub asset: Asset,
     /// Accepted encodings.
-    pub request: FileRequest,
+    pub request: AcceptedEncoding,
 }
 
 impl IntoResponse for File {
@@ -160,8 +160,8 @@ impl IntoResponse for File {
     }
 }
 
-impl Answer for File {
-    const SHAPE: AnswerShape = AnswerShape {
+impl ApiResponse for File {
+    const SHAPE: ResponseShape = ResponseShape {
         status: 200,
         description: "The file.",
         media_types: &["text/css", "text/javascript", "text/plain", "image/svg+xml"],
@@ -170,7 +170,7 @@ impl Answer for File {
         others: &[],
         etag: true,
         dry_run: None,
-        once: false,
+        idempotent: false,
         private: false,
         read: false,
         as_of: false,

@@ -37,7 +37,7 @@ const EXPOSED: [HeaderName; 10] = [
     HeaderName::from_static("usage-as-of"),
 ];
 /// Time for which a browser may cache a preflight response. A removed origin loses access after that time at the latest.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// CORS layer. Without origins, it does nothing.
 #[derive(Clone, Debug, Default)]
@@ -55,27 +55,27 @@ impl Cors {
             .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
             .allow_headers(ALLOWED)
             .expose_headers(EXPOSED)
-            .max_age(REMEMBERED);
+            .max_age(MAX_AGE);
         Self(Some(Arc::new(layer)))
     }
 }
 
 impl<S: Clone> Layer<S> for Cors {
-    type Service = WithCors<S>;
+    type Service = CorsService<S>;
 
-    fn layer(&self, inner: S) -> WithCors<S> {
-        WithCors { cors: self.0.as_ref().map(|layer| layer.layer(inner.clone())), inner }
+    fn layer(&self, inner: S) -> CorsService<S> {
+        CorsService { cors: self.0.as_ref().map(|layer| layer.layer(inner.clone())), inner }
     }
 }
 
 /// Service of [`Cors`].
 #[derive(Clone, Debug)]
-pub struct WithCors<S> {
+pub struct CorsService<S> {
     cors: Option<cors::Cors<S>>,
     inner: S,
 }
 
-impl<S, B, R> Service<Request<B>> for WithCors<S>
+impl<S, B, R> Service<Request<B>> for CorsService<S>
 where
     S: Service<Request<B>, Response = axum::http::Response<R>>,
     R: Default,

@@ -4,8 +4,8 @@ use axum::{extract::State, http::Method};
 use schemars::{Schema, SchemaGenerator};
 
 use crate::base::{
+    access_policy::AccessPolicy,
     error::{Code, Result},
-    need::Need,
     request::Route,
     schema::Rules,
 };
@@ -17,7 +17,7 @@ pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 #[derive(Debug)]
 pub struct Operation {
     /// Position in the route table.
-    pub place: usize,
+    pub index: usize,
     /// HTTP method.
     pub method: Method,
     /// Path template.
@@ -27,7 +27,7 @@ pub struct Operation {
     /// Summary in one line.
     pub summary: &'static str,
     /// Required access.
-    pub need: Need,
+    pub policy: AccessPolicy,
     /// Schemas of the ids and words in the path, in order.
     pub path_ids: Vec<SchemaOf>,
     /// Rules of the query string, if the route has one.
@@ -39,7 +39,7 @@ pub struct Operation {
     /// Request body, if the route has one.
     pub body: Option<BodyShape>,
     /// Successful response.
-    pub answer: AnswerShape,
+    pub response: ResponseShape,
     /// Declared error codes, in addition to those that follow from the other fields.
     pub errors: &'static [Code],
 }
@@ -57,7 +57,7 @@ pub struct BodyShape {
 
 /// Successful response of a route.
 #[derive(Clone, Copy, Debug)]
-pub struct AnswerShape {
+pub struct ResponseShape {
     /// HTTP status code.
     pub status: u16,
     /// Description in one sentence.
@@ -75,7 +75,7 @@ pub struct AnswerShape {
     /// Whether the response has an `ETag`.
     pub etag: bool,
     /// Whether a repeated request with the same `Idempotency-Key` gets the stored response.
-    pub once: bool,
+    pub idempotent: bool,
     /// Whether the response contains a secret, so that caches must not store it.
     pub private: bool,
     /// Whether the route changes nothing even if it is a POST.
@@ -92,12 +92,12 @@ impl Operation {
 
     /// Returns the route.
     pub fn route(&self) -> Route {
-        Route { template: self.path, number: crc32fast::hash(self.name().as_bytes()), place: self.place }
+        Route { template: self.path, number: crc32fast::hash(self.name().as_bytes()), index: self.index }
     }
 
     /// Returns whether the route changes nothing.
     pub fn is_read(&self) -> bool {
-        self.answer.read || self.method == Method::GET
+        self.response.read || self.method == Method::GET
     }
 }
 
@@ -109,7 +109,7 @@ impl Operation {
 )]
 pub trait Access {
     /// Required access.
-    const NEED: Need;
+    const POLICY: AccessPolicy;
 }
 
 /// Any other argument of a handler.
@@ -124,22 +124,22 @@ impl<S> Argument for State<S> {}
 impl Argument for Method {}
 
 /// Successful result of a handler.
-pub trait Answer {
+pub trait ApiResponse {
     /// Description of the response.
-    const SHAPE: AnswerShape;
+    const SHAPE: ResponseShape;
 }
 
-/// Function that the route table accepts: `async fn(impl Access, impl Argument…) -> Result<impl Answer>`. `T` is axum's
+/// Function that the route table accepts: `async fn(impl Access, impl Argument…) -> Result<impl ApiResponse>`. `T` is axum's
 /// tuple for the same function.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler for the route table",
-    note = "a handler is an `async fn` that returns `Result<impl Answer>` and whose first argument states the required access: `Grant<Scope>`, `Session` or `Public`"
+    note = "a handler is an `async fn` that returns `Result<impl ApiResponse>` and whose first argument states the required access: `Grant<Scope>`, `Session` or `Public`"
 )]
 pub trait Endpoint<T> {
     /// Required access.
-    const NEED: Need;
+    const POLICY: AccessPolicy;
     /// Description of the response.
-    const SHAPE: AnswerShape;
+    const SHAPE: ResponseShape;
     /// Adds the inputs of all arguments to the operation.
     fn describe(operation: &mut Operation);
 }
@@ -151,11 +151,11 @@ macro_rules! endpoints {
             F: FnOnce(A, $($argument,)*) -> Fut,
             Fut: Future<Output = Result<R>>,
             A: Access,
-            R: Answer,
+            R: ApiResponse,
             $($argument: Argument,)*
         {
-            const NEED: Need = A::NEED;
-            const SHAPE: AnswerShape = R::SHAPE;
+            const POLICY: AccessPolicy = A::POLICY;
+            const SHAPE: ResponseShape = R::SHAPE;
             #[allow(unused_variables)]
             fn describe(operation: &mut Operation) {
                 $($argument::describe(operation);)*

@@ -25,15 +25,15 @@ use tokio_util::task::TaskTracker;
 use tower::{Layer, Service};
 
 use super::{
+    concurrency::{ConcurrencyLimit, Slot},
     cors::Cors,
     framing,
-    load::{Load, Slot},
 };
 use crate::base::{
     error::{Code, Error, Result},
     lifecycle::Lifecycle,
 };
-use crate::metrics::text::{Measured, Page};
+use crate::metrics::exposition::{Collector, Exposition};
 
 /// Maximum size of a head, in bytes of names and values. The parser's own limit is higher, so that the response is a
 /// problem document.
@@ -41,35 +41,35 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Maximum length of path and query, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 /// Time limit for a request after its head has arrived, without the time that the client asked to wait.
-const REQUEST_TIME: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Paths that are served under any load: supervisors and load balancers use them, and would take a busy server for a
 /// dead one.
-pub const ALWAYS: [&str; 2] = ["/healthz", "/readyz"];
+pub const ALWAYS_SERVED: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Limits on times and counts.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct EdgeLimits {
     /// Time limit for receiving a request's head, and for the TLS handshake.
-    pub head_time: Duration,
+    pub head_timeout: Duration,
     /// Time limit for receiving a request's body.
-    pub body_time: Duration,
+    pub body_timeout: Duration,
     /// Maximum idle time of a connection between requests.
-    pub idle_time: Duration,
+    pub idle_timeout: Duration,
     /// Maximum time that a client may accept no data of a response. Longer than the time limit for a request.
-    pub stall_time: Duration,
+    pub stall_timeout: Duration,
     /// Maximum number of open connections.
     pub max_connections: usize,
     /// Maximum number of concurrent requests.
     pub max_requests: usize,
 }
 
-impl Default for Limits {
+impl Default for EdgeLimits {
     fn default() -> Self {
         Self {
-            head_time: Duration::from_secs(10),
-            body_time: Duration::from_secs(10),
-            idle_time: Duration::from_secs(75),
-            stall_time: Duration::from_secs(100),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_secs(100),
             max_connections: 10_000,
             max_requests: 1_000,
         }
@@ -80,7 +80,7 @@ impl Default for Limits {
 #[derive(Clone, Debug, Default)]
 pub struct EdgeOptions {
     /// Limits on times and counts.
-    pub limits: Limits,
+    pub limits: EdgeLimits,
     /// Allowed origins of cross-origin requests.
     pub cors_origins: Vec<HeaderValue>,
     /// Whether clients reach the server only over https.
@@ -101,12 +101,12 @@ pub struct Shared {
     /// Lifecycle phase of the server.
     pub lifecycle: Arc<Lifecycle>,
     /// Limits on times and counts.
-    pub limits: Limits,
+    pub limits: EdgeLimits,
     /// Cross-origin policy.
     pub cors: Cors,
     /// Whether responses have `Strict-Transport-Security`.
     pub https: bool,
-    load: Load,
+    load: ConcurrencyLimit,
 }
 
 impl Edge {
@@ -119,7 +119,7 @@ impl Edge {
             limits: options.limits,
             cors: Cors::new(options.cors_origins),
             https: options.https,
-            load: Load::new(options.limits.max_requests),
+            load: ConcurrencyLimit::new(options.limits.max_requests),
         }))
     }
 }
@@ -132,13 +132,13 @@ impl Deref for Edge {
     }
 }
 
-impl Measured for Edge {
-    fn tell(&self, page: &mut Page) {
-        page.gauge("cloudapi_http_connections", "Open connections.").is(self.connections.len());
-        page.gauge("cloudapi_http_connections_max", "Maximum number of open connections; more wait.")
-            .is(self.limits.max_connections);
-        page.gauge("cloudapi_http_requests_max", "Maximum number of concurrent requests; more get 503.")
-            .is(self.limits.max_requests);
+impl Collector for Edge {
+    fn collect(&self, out: &mut Exposition) {
+        out.gauge("cloudapi_http_connections", "Open connections.").value(self.connections.len());
+        out.gauge("cloudapi_http_connections_max", "Maximum number of open connections; more wait.")
+            .value(self.limits.max_connections);
+        out.gauge("cloudapi_http_requests_max", "Maximum number of concurrent requests; more get 503.")
+            .value(self.limits.max_requests);
     }
 }
 
@@ -185,10 +185,10 @@ where
                 }
                 let write = (!request.method().is_safe()).then(|| request.headers().contains_key("idempotency-key"));
                 // A panic in a handler becomes an internal error and does not end the connection.
-                let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+                let future = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
                 let began = Instant::now();
-                let time = tokio::time::sleep_until(began + REQUEST_TIME);
-                Guarded::Served { answer, time, began, slot, write }
+                let time = tokio::time::sleep_until(began + REQUEST_TIMEOUT);
+                Guarded::Served { future, time, began, slot, write }
             }
             Err(error) => Guarded::Refused { error: Some(error), closes: false },
         }
@@ -206,7 +206,7 @@ pin_project! {
         /// Request in progress. It occupies a slot until the response is ready.
         Served {
             #[pin]
-            answer: CatchUnwind<AssertUnwindSafe<F>>,
+            future: CatchUnwind<AssertUnwindSafe<F>>,
             #[pin]
             time: Sleep,
             began: Instant,
@@ -222,8 +222,8 @@ impl<F: Future<Output = std::result::Result<Response, Infallible>>> Future for G
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let error = match self.project() {
-            GuardedProject::Served { answer, mut time, began, slot, write } => {
-                let error = match answer.poll(cx) {
+            GuardedProject::Served { future, mut time, began, slot, write } => {
+                let error = match future.poll(cx) {
                     Poll::Ready(Ok(Ok(response))) => {
                         *slot = None;
                         return Poll::Ready(Ok(response));
@@ -233,7 +233,8 @@ impl<F: Future<Output = std::result::Result<Response, Infallible>>> Future for G
                         loop {
                             ready!(time.as_mut().poll(cx));
                             // The request may have been granted more time meanwhile.
-                            let end = *began + REQUEST_TIME + slot.as_ref().map(Slot::more_time).unwrap_or_default();
+                            let end =
+                                *began + REQUEST_TIMEOUT + slot.as_ref().map(Slot::extra_time).unwrap_or_default();
                             if end <= Instant::now() {
                                 break;
                             }
@@ -273,7 +274,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 }
 
 impl Edge {
-    /// Checks whether a request is admitted. Returns its slot, or `None` for a path in [`ALWAYS`].
+    /// Checks whether a request is admitted. Returns its slot, or `None` for a path in [`ALWAYS_SERVED`].
     fn admit(&self, request: &Request) -> Result<Option<Slot>> {
         if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
             return Err(Error::new(
@@ -287,11 +288,11 @@ impl Edge {
                 format!("The headers are larger than {MAX_HEAD} bytes; send fewer or shorter ones"),
             ));
         }
-        if ALWAYS.contains(&request.uri().path()) {
+        if ALWAYS_SERVED.contains(&request.uri().path()) {
             return Ok(None);
         }
-        let slot = self.load.admit(self.limits.body_time)?;
-        if !self.lifecycle.is_open() && request.uri().path().starts_with("/v1/") {
+        let slot = self.load.admit(self.limits.body_timeout)?;
+        if !self.lifecycle.has_started() && request.uri().path().starts_with("/v1/") {
             return Err(Error::new(
                 Code::DatabaseUnavailable,
                 "The server is starting and its database is not ready yet; retry in a moment",

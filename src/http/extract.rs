@@ -10,25 +10,25 @@ use axum::{
 use schemars::{SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
+pub use super::body::{EmptyRequest, MAX_BODY};
 pub use super::query::Query;
-pub use super::reading::{MAX_BODY, NoMembers};
 use super::{
+    body::{self, read_body},
     describe::{Argument, BodyShape, Operation},
     json,
     query::unknown_parameter,
-    reading::{self, read_body},
 };
 use crate::base::{
     error::{Code, Error, ItemCode, Result},
     id::{Id, Kind},
     schema::Input,
-    text::{self, BadText, shown},
+    text::{self, BadText, excerpt},
 };
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Id in the path. Any other text becomes [`Id::NOTHING`], which the lookup does not find: the response to a malformed
+/// Id in the path. Any other text becomes [`Id::NIL`], which the lookup does not find: the response to a malformed
 /// id, an absent object and an object of another project is the same, from the same place in the code.
 #[derive(Debug)]
 pub struct PathId<K: Kind>(pub Id<K>);
@@ -39,7 +39,7 @@ impl<K: Kind, S: Send + Sync> FromRequestParts<S> for PathId<K> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         // Extraction fails if the decoded path is not UTF-8. No id is such a text.
         let text = parts.extract::<Path<String>>().await.map(|Path(text)| text).unwrap_or_default();
-        Ok(Self(text.parse().unwrap_or(Id::NOTHING)))
+        Ok(Self(text.parse().unwrap_or(Id::NIL)))
     }
 }
 
@@ -59,7 +59,7 @@ impl<K: Kind, L: Kind, S: Send + Sync> FromRequestParts<S> for PathIds<K, L> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let (first, second) =
             parts.extract::<Path<(String, String)>>().await.map(|Path(texts)| texts).unwrap_or_default();
-        Ok(Self(first.parse().unwrap_or(Id::NOTHING), second.parse().unwrap_or(Id::NOTHING)))
+        Ok(Self(first.parse().unwrap_or(Id::NIL), second.parse().unwrap_or(Id::NIL)))
     }
 }
 
@@ -71,7 +71,7 @@ impl<K: Kind, L: Kind> Argument for PathIds<K, L> {
 }
 
 /// Text from a fixed set of words.
-pub trait Word: Copy + Send + 'static {
+pub trait KnownValue: Copy + Send + 'static {
     /// Noun for the words, with its article: "an error code".
     const NOUN: &'static str;
     /// All words.
@@ -84,19 +84,19 @@ pub trait Word: Copy + Send + 'static {
 
 /// Word in the path. Any other text is 404.
 #[derive(Debug)]
-pub struct PathWord<W>(pub W);
+pub struct PathValue<W>(pub W);
 
-impl<W: Word, S: Send + Sync> FromRequestParts<S> for PathWord<W> {
+impl<W: KnownValue, S: Send + Sync> FromRequestParts<S> for PathValue<W> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let given = parts.extract::<Path<String>>().await.map(|Path(text)| text).unwrap_or_default();
         let word = W::ALL.iter().copied().find(|word| word.as_str() == given);
-        word.map(Self).ok_or_else(|| unknown_word::<W>(&given))
+        word.map(Self).ok_or_else(|| unknown_value::<W>(&given))
     }
 }
 
-impl<W: Word> Argument for PathWord<W> {
+impl<W: KnownValue> Argument for PathValue<W> {
     fn describe(operation: &mut Operation) {
         operation.path_ids.push(|_: &mut SchemaGenerator| {
             let words: Vec<&str> = W::ALL.iter().map(|word| word.as_str()).collect();
@@ -110,16 +110,16 @@ impl<W: Word> Argument for PathWord<W> {
     }
 }
 
-fn unknown_word<W: Word>(given: &str) -> Error {
+fn unknown_value<W: KnownValue>(given: &str) -> Error {
     let hint = match text::nearest(given, W::ALL.iter().map(|word| word.as_str())) {
         Some(near) => format!("did you mean '{near}'?"),
         None => format!("{} lists the known values", W::LIST.unwrap_or("/openapi.json")),
     };
-    Error::new(Code::NotFound, format!("'{}' is not {}; {hint}", shown(given), W::NOUN))
+    Error::new(Code::NotFound, format!("'{}' is not {}; {hint}", excerpt(given), W::NOUN))
 }
 
 /// Rejects query parameters on a route that has none.
-pub fn refuse_stray_parameters(operation: &Operation, head: &Parts) -> Result<()> {
+pub fn reject_unexpected_parameters(operation: &Operation, head: &Parts) -> Result<()> {
     if operation.query.is_none()
         && let Some((name, _)) = text::form_pairs(head.uri.query().unwrap_or_default()).next()
     {
@@ -147,7 +147,7 @@ impl<T: Input> JsonBody<T> {
     /// that misspells the member, returns the validation errors: `project_required` would hide the mistake.
     pub fn project_id(&self) -> Result<Option<&str>> {
         match self.value.get("project_id") {
-            None | Some(Value::Null) if self.misses_project_by_mistake() => {
+            None | Some(Value::Null) if self.has_misspelled_project_id() => {
                 Err(Error::validation(T::rules().faults(&self.value)))
             }
             None | Some(Value::Null) => Ok(None),
@@ -166,7 +166,7 @@ impl<T: Input> JsonBody<T> {
     }
 
     /// Returns whether the body is not an object, or has an unknown member with a name similar to `project_id`.
-    fn misses_project_by_mistake(&self) -> bool {
+    fn has_misspelled_project_id(&self) -> bool {
         let Value::Object(members) = &self.value else { return true };
         let known = || T::rules().properties().keys().map(String::as_str);
         let mut unknown = members.keys().filter(|name| !T::rules().properties().contains_key(*name));
@@ -174,11 +174,11 @@ impl<T: Input> JsonBody<T> {
     }
 
     /// Canonical body, which identifies a retry of the same write.
-    pub fn meaning(&self) -> &Value {
+    pub fn canonical_body(&self) -> &Value {
         &self.value
     }
 
-    /// Returns the body as a `T`, or all of its validation errors. A POST or PATCH with a credential uses `tx::Tx::open`
+    /// Returns the body as a `T`, or all of its validation errors. A POST or PATCH with a credential uses `tx::Tx::begin_idempotent`
     /// instead, which recognizes a retry.
     pub fn validate(self) -> Result<T> {
         let value = self.value;
@@ -200,7 +200,7 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         require_plain(&parts.headers)?;
         if media_type(&parts.headers) != JSON {
             // The content type of an empty body does not matter.
-            if T::rules().requires_members() || reading::has_bytes(&parts, &mut body).await? {
+            if T::rules().requires_members() || body::has_bytes(&parts, &mut body).await? {
                 return Err(Error::new(
                     Code::UnsupportedMediaType,
                     "The body must be JSON; send it with 'Content-Type: application/json'",

@@ -51,7 +51,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Adding<S::Future>;
+    type Future = HeadersFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -61,28 +61,28 @@ where
         // Responses under /v1 are private and can contain secrets.
         let is_private = request.uri().path().starts_with("/v1/");
         let is_http1 = request.version() < Version::HTTP_2;
-        Adding { answer: self.inner.call(request), edge: self.edge.clone(), is_private, is_http1 }
+        HeadersFuture { future: self.inner.call(request), edge: self.edge.clone(), is_private, is_http1 }
     }
 }
 
 pin_project! {
     /// Response future that adds the headers.
     #[derive(Debug)]
-    pub struct Adding<F> {
+    pub struct HeadersFuture<F> {
         #[pin]
-        answer: F,
+        future: F,
         edge: Edge,
         is_private: bool,
         is_http1: bool,
     }
 }
 
-impl<F: Future<Output = Result<Response, Infallible>>> Future for Adding<F> {
+impl<F: Future<Output = Result<Response, Infallible>>> Future for HeadersFuture<F> {
     type Output = Result<Response, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Ok(mut response) = ready!(this.answer.poll(cx));
+        let Ok(mut response) = ready!(this.future.poll(cx));
         let headers = response.headers_mut();
         for (name, value) in DEFAULTS {
             headers.entry(name).or_insert(value);

@@ -7,8 +7,8 @@ use axum::{
 };
 
 use super::{
-    asset::{File, FileRequest, Packed},
-    describe::{Answer, AnswerShape},
+    asset::{AcceptedEncoding, CompressedText, File},
+    describe::{ApiResponse, ResponseShape},
 };
 
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -18,9 +18,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 #[derive(Debug)]
 pub struct Html {
     /// Page.
-    pub page: Packed,
+    pub page: CompressedText,
     /// Accepted encodings.
-    pub request: FileRequest,
+    pub request: AcceptedEncoding,
 }
 
 impl IntoResponse for Html {
@@ -29,9 +29,9 @@ impl IntoResponse for Html {
     }
 }
 
-impl Answer for Html {
-    const SHAPE: AnswerShape =
-        AnswerShape { description: "The page.", media_types: &["text/html"], ..<File as Answer>::SHAPE };
+impl ApiResponse for Html {
+    const SHAPE: ResponseShape =
+        ResponseShape { description: "The page.", media_types: &["text/html"], ..<File as ApiResponse>::SHAPE };
 }
 
 /// Response: 200 with a page that was rendered at build time.
@@ -44,8 +44,8 @@ impl IntoResponse for HtmlFile {
     }
 }
 
-impl Answer for HtmlFile {
-    const SHAPE: AnswerShape = Html::SHAPE;
+impl ApiResponse for HtmlFile {
+    const SHAPE: ResponseShape = Html::SHAPE;
 }
 
 /// Adds the headers of every page and of the files that it loads.

@@ -2,8 +2,9 @@
 
 pub mod api;
 pub mod asset;
-pub mod catalogue;
-pub mod condition;
+pub mod body;
+pub mod catalog;
+pub mod concurrency;
 pub mod cors;
 pub mod describe;
 pub mod edge;
@@ -12,10 +13,9 @@ pub mod framing;
 pub mod headers;
 pub mod html;
 pub mod json;
-pub mod load;
 pub mod negotiation;
+pub mod precondition;
 pub mod problem;
 mod query;
-pub mod reading;
-pub mod reply;
+pub mod response;
 pub mod resume;

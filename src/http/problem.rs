@@ -13,9 +13,9 @@ use axum::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-use super::catalogue::{Entry, entry};
+use super::catalog::{Entry, entry};
 use crate::base::{
-    error::{self, Code, Error, Item, Place},
+    error::{self, Code, Error, Item, ItemLocation},
     id::RequestId,
 };
 
@@ -24,7 +24,7 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// Response extension that carries the error.
 #[derive(Clone, Debug)]
-pub struct Failure(pub Arc<Error>);
+pub struct ResponseError(pub Arc<Error>);
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
@@ -41,7 +41,7 @@ impl IntoResponse for Error {
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        response.extensions_mut().insert(Failure(Arc::new(self)));
+        response.extensions_mut().insert(ResponseError(Arc::new(self)));
         response
     }
 }
@@ -146,17 +146,17 @@ impl Problem {
 
 impl ProblemItem {
     fn new(item: &Item) -> Self {
-        let (pointer, parameter) = match &item.place {
-            Place::Body(pointer) => (Some(format!("#{pointer}")), None),
-            Place::Parameter(name) => (None, Some(name.clone())),
+        let (pointer, parameter) = match &item.location {
+            ItemLocation::Body(pointer) => (Some(format!("#{pointer}")), None),
+            ItemLocation::Parameter(name) => (None, Some(name.clone())),
         };
         Self { pointer, parameter, code: item.code.as_str(), detail: item.detail.clone() }
     }
 }
 
-/// Writes the body of a response that carries a [`Failure`]. Does not change other responses.
+/// Writes the body of a response that carries a [`ResponseError`]. Does not change other responses.
 pub fn render(response: &mut Response, request_id: RequestId, public_url: &str) {
-    let Some(Failure(error)) = response.extensions().get::<Failure>().cloned() else { return };
+    let Some(ResponseError(error)) = response.extensions().get::<ResponseError>().cloned() else { return };
     let mut body = serde_json::to_vec(&Problem::new(&error, request_id, public_url)).unwrap_or_default();
     body.push(b'\n');
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 
 use super::describe::{Argument, Operation};
 use crate::base::{
-    error::{Code, Error, ItemCode, Place, Result},
+    error::{Code, Error, ItemCode, ItemLocation, Result},
     schema::Input,
-    text::{self, shown},
+    text::{self, excerpt},
 };
 
 /// Query string, checked against the schema of `T`.
@@ -47,9 +47,9 @@ fn read_query<T: Input>(query: &str) -> Result<T> {
     }
     let given = Value::Object(given);
     if let Some(fault) = rules.faults(&given).into_iter().next() {
-        let name = match fault.place {
-            Place::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
-            Place::Parameter(name) => name,
+        let name = match fault.location {
+            ItemLocation::Body(pointer) => pointer.trim_start_matches('/').to_owned(),
+            ItemLocation::Parameter(name) => name,
         };
         // A colon separates the parameter's name from a detail that begins with the value.
         let (colon, detail) = (if fault.detail.starts_with('\'') { ":" } else { "" }, fault.detail);
@@ -83,7 +83,7 @@ fn parameter_value(schema: &Value, text: &str) -> Value {
 }
 
 pub(super) fn unknown_parameter<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Error {
-    let name = shown(name);
+    let name = excerpt(name);
     let hint = match text::nearest(&name, known.clone()) {
         Some(near) => format!("did you mean '{near}'?"),
         None => match known.collect::<Vec<_>>().join(", ") {

@@ -6,13 +6,13 @@ use axum::extract::State;
 
 use super::{
     model::{
-        DEFAULT_OVERLAP_SECONDS, IssuedKey, KeyFilter, KeyPatch, KeyView, NewKey, RevokedKey, Rotation,
-        SELF_OVERLAP_SECONDS, StoredKey, default_scopes,
+        DEFAULT_OVERLAP_SECONDS, IssuedKey, KeyFilter, KeyPatch, KeyView, MIN_SELF_OVERLAP_SECONDS, NewKey, RevokedKey,
+        Rotation, StoredKey, default_scopes,
     },
     repo::{self, KeyChange, KeyRow},
 };
 use crate::{
-    auth::grant::{Grant, SessionOnly, SessionOrKeyItself},
+    auth::grant::{Grant, SessionOnly, SessionOrKeySelf},
     base::{
         action::Action,
         clock::Timestamp,
@@ -28,11 +28,11 @@ use crate::{
     },
     http::{
         extract::{JsonBody, PathId, Query},
-        reply::{Created, Issued, Json, List, Tagged},
+        response::{Created, Issued, Json, List, WithEtag},
     },
     state::App,
     tokens,
-    tx::{Change, Once, first},
+    tx::{Change, Idempotent, begin_or_replay},
 };
 
 /// Creates a key.
@@ -40,14 +40,14 @@ pub async fn create(
     grant: Grant<KeysWrite, SessionOnly>,
     State(app): State<App>,
     body: JsonBody<NewKey>,
-) -> Result<Once<Issued<IssuedKey>>> {
+) -> Result<Idempotent<Issued<IssuedKey>>> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let (mut tx, new) = first!(tx.open(body).await?);
+    let (mut tx, new) = begin_or_replay!(tx.begin_idempotent(body).await?);
     require_future(new.expires_at, now)?;
     let scopes = match new.scopes {
-        Some(scopes) => tenant.hand_out(scopes)?,
+        Some(scopes) => tenant.grant_scopes(scopes)?,
         None => default_scopes().intersection(tenant.scopes()),
     };
     tenant.require_active()?;
@@ -90,12 +90,12 @@ pub async fn get(
     grant: Grant<KeysRead>,
     State(app): State<App>,
     PathId(id): PathId<id::Key>,
-) -> Result<Tagged<KeyView>> {
+) -> Result<WithEtag<KeyView>> {
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project_of(&mut db, id).await?;
     let key = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
-    Ok(Tagged(KeyView::new(key, now)))
+    Ok(WithEtag(KeyView::new(key, now)))
 }
 
 /// Updates a key.
@@ -104,15 +104,15 @@ pub async fn update(
     State(app): State<App>,
     PathId(id): PathId<id::Key>,
     body: JsonBody<KeyPatch>,
-) -> Result<Once<Tagged<KeyView>>> {
+) -> Result<Idempotent<WithEtag<KeyView>>> {
     let now = app.clock.now();
-    let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
+    let (mut tx, patch) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
     let expires_at = patch.expires_at.change();
     require_future(expires_at.flatten(), now)?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
-    tenant.take_hold(ScopeSet::from_texts(&key.scopes))?;
-    let scopes = patch.scopes.0.map(|scopes| tenant.hand_out(scopes)).transpose()?;
+    tenant.check_manage(ScopeSet::from_texts(&key.scopes))?;
+    let scopes = patch.scopes.0.map(|scopes| tenant.grant_scopes(scopes)).transpose()?;
     let before = KeyView::new(key.clone(), now);
     tx.require_match(&before)?;
     tenant.require_active()?;
@@ -126,35 +126,35 @@ pub async fn update(
         rate_limit: patch.rate_limit.change(),
     };
     let key = KeyView::new(repo::update(tx.db(), tenant, id, change).await?, now);
-    tx.recall(Subject::Key(id));
+    tx.invalidate(Subject::Key(id));
     let change = Change::new(Action::KeyUpdated, id, Some(key.project_id)).updated(&before, &key);
-    tx.commit(change, Tagged(key)).await
+    tx.commit(change, WithEtag(key)).await
 }
 
 /// Rotates a key: adds a new secret and sets the expiration time of the old one.
 pub async fn rotate(
-    grant: Grant<KeysWrite, SessionOrKeyItself>,
+    grant: Grant<KeysWrite, SessionOrKeySelf>,
     State(app): State<App>,
     PathId(id): PathId<id::Key>,
     body: JsonBody<Rotation>,
-) -> Result<Once<Issued<IssuedKey>>> {
+) -> Result<Idempotent<Issued<IssuedKey>>> {
     let now = app.clock.now();
-    let (mut tx, rotation) = first!(app.writes.open(grant.request(), body).await?);
+    let (mut tx, rotation) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
     let overlap = rotation.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
     let by_session = grant.caller().user_id().is_some();
-    if !by_session && overlap < SELF_OVERLAP_SECONDS {
+    if !by_session && overlap < MIN_SELF_OVERLAP_SECONDS {
         return Err(Error::invalid_member(
             "/overlap_seconds",
             ItemCode::OutOfRange,
             format!(
-                "must be at least {SELF_OVERLAP_SECONDS} if a key rotates itself, so that a lost response does not lock it out"
+                "must be at least {MIN_SELF_OVERLAP_SECONDS} if a key rotates itself, so that a lost response does not lock it out"
             ),
         ));
     }
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     if by_session {
-        tenant.take_hold(ScopeSet::from_texts(&key.scopes))?;
+        tenant.check_manage(ScopeSet::from_texts(&key.scopes))?;
     }
     let before = KeyView::new(key.clone(), now);
     tx.require_match(&before)?;
@@ -181,7 +181,7 @@ pub async fn rotate(
     let previous_end = key.expires_at.map_or(previous_end, |end| end.min(previous_end));
     let secret = Secret::generate(SecretKind::Key);
     let view = KeyView::new(repo::rotate(tx.db(), tenant, id, &secret, previous_end, now).await?, now);
-    tx.recall(Subject::Key(id));
+    tx.invalidate(Subject::Key(id));
     let change = Change::new(Action::KeyRotated, id, Some(view.project_id)).updated(&before, &view);
     let body = IssuedKey { key: secret, view };
     tx.commit(change, Issued(Created { location: format!("/v1/keys/{id}"), body })).await
@@ -199,13 +199,13 @@ pub async fn revoke(
     if tx.is_conditional() {
         let key = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
         match key.revoked_at {
-            Some(_) => tx.waive_conditions(),
+            Some(_) => tx.waive_preconditions(),
             None => tx.require_match(&KeyView::new(key, now))?,
         }
     }
     let before = repo::revoke(tx.db(), tenant, id, now).await?.ok_or_else(Error::not_found)?;
     tokens::repo::revoke_issued_by_key(tx.db(), id, now).await?;
-    tx.recall(Subject::Key(id));
+    tx.invalidate(Subject::Key(id));
     let change = Change::new(Action::KeyRevoked, id, Some(tenant.project_id())).revoked(before);
     tx.commit(change, Json(RevokedKey { id, revoked: true })).await
 }

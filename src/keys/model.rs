@@ -73,7 +73,7 @@ pub struct KeyPatch {
 /// Default overlap of a rotation: one day, in seconds.
 pub const DEFAULT_OVERLAP_SECONDS: u32 = 24 * 3600;
 /// Minimum overlap for a key that rotates itself, so that a lost response does not lock it out.
-pub const SELF_OVERLAP_SECONDS: u32 = 300;
+pub const MIN_SELF_OVERLAP_SECONDS: u32 = 300;
 
 /// Request to rotate a key.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -99,10 +99,10 @@ input!(NewKey, Rotation, ListQuery<KeyFilter>);
 
 /// Scopes of a key that is created without scopes.
 pub fn default_scopes() -> ScopeSet {
-    let wanted = |scope: &Scope| {
+    let is_default = |scope: &Scope| {
         scope.is_read() || matches!(scope, Scope::TokensWrite | Scope::TokensIntrospect | Scope::KeysWrite)
     };
-    Scope::ALL.iter().copied().filter(wanted).collect()
+    Scope::ALL.iter().copied().filter(is_default).collect()
 }
 
 /// A key as stored in the database.

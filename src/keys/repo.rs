@@ -189,7 +189,7 @@ pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: Ke
 }
 
 /// Sets the expiration time of one of the tenant's keys.
-pub async fn prolong(db: &mut PgConnection, tenant: Tenant, id: KeyId, end: Timestamp) -> sqlx::Result<()> {
+pub async fn set_expires_at(db: &mut PgConnection, tenant: Tenant, id: KeyId, end: Timestamp) -> sqlx::Result<()> {
     sqlx::query("UPDATE keys SET expires_at = $3 WHERE project_id = $1 AND id = $2")
         .bind(tenant.project_id())
         .bind(id)

@@ -8,7 +8,7 @@ use nix::sys::{
     time::{TimeVal, TimeValLike},
 };
 
-use super::text::{Measured, Page};
+use super::exposition::{Collector, Exposition};
 use crate::base::clock::Timestamp;
 
 /// This process.
@@ -18,31 +18,31 @@ pub struct Process {
     pub since: Timestamp,
 }
 
-impl Measured for Process {
-    fn tell(&self, page: &mut Page) {
-        page.gauge("process_start_time_seconds", "Unix time at which the server started.")
-            .is(Timestamp::EARLIEST.until(self.since));
+impl Collector for Process {
+    fn collect(&self, out: &mut Exposition) {
+        out.gauge("process_start_time_seconds", "Unix time at which the server started.")
+            .value(Timestamp::EARLIEST.until(self.since));
         if let Some(time) = processor_time() {
-            page.counter("process_cpu_seconds_total", "User and system CPU time.").is(time);
+            out.counter("process_cpu_seconds_total", "User and system CPU time.").value(time);
         }
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let kilobytes = |name| number_in(&status, name).map(|number| number * 1024);
         if let Some(bytes) = kilobytes("VmRSS:") {
-            page.gauge("process_resident_memory_bytes", "Resident memory.").is(bytes);
+            out.gauge("process_resident_memory_bytes", "Resident memory.").value(bytes);
         }
         if let Some(bytes) = kilobytes("VmSize:") {
-            page.gauge("process_virtual_memory_bytes", "Virtual memory.").is(bytes);
+            out.gauge("process_virtual_memory_bytes", "Virtual memory.").value(bytes);
         }
         if let Some(threads) = number_in(&status, "Threads:") {
-            page.gauge("process_threads", "Threads.").is(threads);
+            out.gauge("process_threads", "Threads.").value(threads);
         }
         if let Ok(files) = fs::read_dir("/proc/self/fd") {
             // Reading the folder opens one of them.
             let count = files.count().saturating_sub(1);
-            page.gauge("process_open_fds", "Open files, including connections.").is(count);
+            out.gauge("process_open_fds", "Open files, including connections.").value(count);
         }
         if let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
-            page.gauge("process_max_fds", "Maximum number of open files.").is(limit);
+            out.gauge("process_max_fds", "Maximum number of open files.").value(limit);
         }
     }
 }

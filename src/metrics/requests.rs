@@ -14,8 +14,8 @@ use std::{
 use axum::http::{Method, StatusCode};
 
 use super::{
+    exposition::{Collector, Exposition, Label},
     histogram::Histogram,
-    text::{Label, Measured, Page},
 };
 use crate::base::{error::Code, request::Route};
 
@@ -64,16 +64,16 @@ pub struct Requests {
     /// Rows in the order of the route table.
     routes: OnceLock<Box<[Row]>>,
     /// Rows of requests without a route, by method.
-    strays: Box<[Row]>,
+    unmatched: Box<[Row]>,
     /// Counts of problems, in the order of [`Code::ALL`].
     problems: Box<[AtomicU64]>,
-    under_way: AtomicU64,
-    left: AtomicU64,
+    in_flight: AtomicU64,
+    abandoned: AtomicU64,
 }
 
 /// Description of a route.
 #[derive(Debug)]
-pub struct Named {
+pub struct RouteInfo {
     /// Method.
     pub method: Method,
     /// Path template.
@@ -95,17 +95,17 @@ struct Row {
 
 impl Row {
     fn new(method: &'static str, template: &'static str, expected: Option<u16>) -> Self {
-        let statuses = numbers(STATUSES.into());
+        let statuses = zeroed_counters(STATUSES.into());
         Self { method, template, expected, statuses, times: Histogram::new(&BOUNDS) }
     }
 
     fn add(&self, status: StatusCode, time: Duration) {
         // The server sends no status above the range. If one occurs, it counts as the last.
-        let place = (status.as_u16() - FIRST_STATUS).min(STATUSES - 1);
-        if let Some(number) = self.statuses.get(usize::from(place)) {
+        let index = (status.as_u16() - FIRST_STATUS).min(STATUSES - 1);
+        if let Some(number) = self.statuses.get(usize::from(index)) {
             number.fetch_add(1, Ordering::Relaxed);
         }
-        self.times.add(time);
+        self.times.observe(time);
     }
 
     fn labels(&self) -> [Label<'static>; 2] {
@@ -113,7 +113,7 @@ impl Row {
     }
 
     /// Returns each exported status and its count.
-    fn answered(&self) -> impl Iterator<Item = (u16, u64)> {
+    fn status_counts(&self) -> impl Iterator<Item = (u16, u64)> {
         let is_expected = |status| {
             self.expected.is_some_and(|expected| status == expected || FAULTS.iter().any(|fault| *fault == status))
         };
@@ -128,45 +128,46 @@ impl Default for Requests {
         let methods = METHODS.iter().map(|(_, name)| *name).chain([OTHER_METHOD]);
         Self {
             routes: OnceLock::new(),
-            strays: methods.map(|method| Row::new(method, NO_ROUTE, None)).collect(),
-            problems: numbers(Code::ALL.len()),
-            under_way: AtomicU64::new(0),
-            left: AtomicU64::new(0),
+            unmatched: methods.map(|method| Row::new(method, NO_ROUTE, None)).collect(),
+            problems: zeroed_counters(Code::ALL.len()),
+            in_flight: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
         }
     }
 }
 
 impl Requests {
     /// Sets the routes, in the order of the route table.
-    pub fn name_routes(&self, routes: impl Iterator<Item = Named>) {
-        let row = |Named { method, template, status }: Named| Row::new(method_name(&method), template, Some(status));
+    pub fn set_routes(&self, routes: impl Iterator<Item = RouteInfo>) {
+        let row =
+            |RouteInfo { method, template, status }: RouteInfo| Row::new(method_name(&method), template, Some(status));
         let _ = self.routes.set(routes.map(row).collect());
     }
 
     /// Records the arrival of a request. The request is in flight until the returned guard is dropped.
-    pub fn began(self: &Arc<Self>) -> UnderWay {
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay { requests: Arc::clone(self), is_answered: false }
+    pub fn start(self: &Arc<Self>) -> RequestInFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        RequestInFlight { requests: Arc::clone(self), is_finished: false }
     }
 
     fn row(&self, route: Option<&Route>, method: &Method) -> Option<&Row> {
         match route {
-            Some(route) => self.routes.get()?.get(route.place),
-            None => self.strays.get(method_place(method)),
+            Some(route) => self.routes.get()?.get(route.index),
+            None => self.unmatched.get(method_index(method)),
         }
     }
 }
 
 /// Guard of a request in flight.
 #[derive(Debug)]
-pub struct UnderWay {
+pub struct RequestInFlight {
     requests: Arc<Requests>,
-    is_answered: bool,
+    is_finished: bool,
 }
 
-impl UnderWay {
+impl RequestInFlight {
     /// Records the response after `time`, and its problem code, if any.
-    pub fn answered(
+    pub fn finish(
         &mut self,
         route: Option<&Route>,
         method: &Method,
@@ -174,7 +175,7 @@ impl UnderWay {
         code: Option<Code>,
         time: Duration,
     ) {
-        self.is_answered = true;
+        self.is_finished = true;
         if let Some(row) = self.requests.row(route, method) {
             row.add(status, time);
         }
@@ -184,56 +185,56 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
-        self.requests.under_way.fetch_sub(1, Ordering::Relaxed);
-        if !self.is_answered {
-            self.requests.left.fetch_add(1, Ordering::Relaxed);
+        self.requests.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_finished {
+            self.requests.abandoned.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-impl Measured for Requests {
-    fn tell(&self, page: &mut Page) {
-        let has_some = |row: &&Row| row.answered().next().is_some();
-        let strays = || self.strays.iter().filter(has_some);
-        let rows = || self.routes.get().into_iter().flatten().chain(strays());
-        let mut family = page.counter("cloudapi_http_requests_total", "Requests with a response.");
+impl Collector for Requests {
+    fn collect(&self, out: &mut Exposition) {
+        let has_some = |row: &&Row| row.status_counts().next().is_some();
+        let unmatched = || self.unmatched.iter().filter(has_some);
+        let rows = || self.routes.get().into_iter().flatten().chain(unmatched());
+        let mut family = out.counter("cloudapi_http_requests_total", "Requests with a response.");
         for row in rows() {
-            for (status, count) in row.answered() {
+            for (status, count) in row.status_counts() {
                 let [method, route] = row.labels();
-                family = family.of(&[method, route, ("status", &status.to_string())], count);
+                family = family.sample(&[method, route, ("status", &status.to_string())], count);
             }
         }
         let help = "Time from a request's head to the head of its response.";
-        let mut family = page.histogram("cloudapi_http_request_duration_seconds", help);
+        let mut family = out.histogram("cloudapi_http_request_duration_seconds", help);
         for row in rows() {
-            family = family.shows(&row.labels(), &row.times);
+            family = family.histogram_sample(&row.labels(), &row.times);
         }
-        let mut family = page.counter("cloudapi_http_problems_total", "Error responses, by problem code.");
+        let mut family = out.counter("cloudapi_http_problems_total", "Error responses, by problem code.");
         for (code, number) in Code::ALL.iter().zip(&self.problems) {
-            family = family.of(&[("code", code.as_str())], number.load(Ordering::Relaxed));
+            family = family.sample(&[("code", code.as_str())], number.load(Ordering::Relaxed));
         }
-        page.gauge("cloudapi_http_requests_in_flight", "Requests in flight.")
-            .is(self.under_way.load(Ordering::Relaxed));
-        page.counter(
+        out.gauge("cloudapi_http_requests_in_flight", "Requests in flight.")
+            .value(self.in_flight.load(Ordering::Relaxed));
+        out.counter(
             "cloudapi_http_requests_abandoned_total",
             "Requests whose client disconnected before the response.",
         )
-        .is(self.left.load(Ordering::Relaxed));
+        .value(self.abandoned.load(Ordering::Relaxed));
     }
 }
 
 /// Returns the label value of a method: its name, if HTTP defines it.
 pub fn method_name(method: &Method) -> &'static str {
-    METHODS.get(method_place(method)).map_or(OTHER_METHOD, |(_, name)| name)
+    METHODS.get(method_index(method)).map_or(OTHER_METHOD, |(_, name)| name)
 }
 
-fn method_place(method: &Method) -> usize {
+fn method_index(method: &Method) -> usize {
     METHODS.iter().position(|(known, _)| known == method).unwrap_or(METHODS.len())
 }
 
-fn numbers(count: usize) -> Box<[AtomicU64]> {
+fn zeroed_counters(count: usize) -> Box<[AtomicU64]> {
     (0..count).map(|_| AtomicU64::new(0)).collect()
 }
 
@@ -243,8 +244,8 @@ mod tests {
 
     #[test]
     fn problem_codes_are_in_declaration_order() {
-        for (place, code) in Code::ALL.iter().enumerate() {
-            assert_eq!(*code as usize, place, "{code}");
+        for (index, code) in Code::ALL.iter().enumerate() {
+            assert_eq!(*code as usize, index, "{code}");
         }
     }
 }

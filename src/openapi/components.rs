@@ -17,7 +17,7 @@ use crate::{
         id::{Kind, Request, RequestId},
     },
     http::{
-        catalogue::{self, entry},
+        catalog::{self, entry},
         problem::{self, Problem},
     },
 };
@@ -143,7 +143,7 @@ fn problem_response(status: u16, codes: &[Code], problem: &Value) -> Value {
 fn example_components(codes: &BTreeSet<Code>) -> Map<String, Value> {
     let request_id: RequestId = Request::EXAMPLE.parse().unwrap_or_default();
     let example = |&code: &Code| {
-        let problem = Problem::new(&catalogue::example(code), request_id, PUBLIC_URL);
+        let problem = Problem::new(&catalog::example(code), request_id, PUBLIC_URL);
         (code.to_string(), json!({ "summary": entry(code).title, "value": problem }))
     };
     codes.iter().map(example).collect()

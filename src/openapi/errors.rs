@@ -5,18 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::http::Method;
 
 use crate::{
-    base::{error::Code, need::Need, secret::SecretKind},
-    http::{catalogue::entry, describe::Operation, edge},
+    base::{access_policy::AccessPolicy, error::Code, secret::SecretKind},
+    http::{catalog::entry, describe::Operation, edge},
 };
 
 /// Returns the codes of an operation: those that follow from its signature, and those that its route declares.
 pub fn errors_of(operation: &Operation) -> Vec<Code> {
     let mut codes =
         vec![Code::UriTooLong, Code::HeadersTooLarge, Code::UnknownParameter, Code::Internal, Code::Timeout];
-    if !edge::ALWAYS.contains(&operation.path) {
+    if !edge::ALWAYS_SERVED.contains(&operation.path) {
         codes.push(Code::Overloaded);
     }
-    if operation.need != Need::Public {
+    if operation.policy != AccessPolicy::Public {
         codes.extend([
             Code::MalformedRequest,
             Code::MissingCredentials,
@@ -26,10 +26,10 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
         ]);
         codes.extend([Code::CredentialKindNotAllowed, Code::AuthUnavailable]);
     }
-    if operation.need != Need::Public {
+    if operation.policy != AccessPolicy::Public {
         codes.push(Code::RateLimited);
     }
-    if matches!(operation.need, Need::Scoped { kinds, .. } if kinds != [SecretKind::Session]) {
+    if matches!(operation.policy, AccessPolicy::Scoped { kinds, .. } if kinds != [SecretKind::Session]) {
         codes.push(Code::QuotaExceeded);
     }
     if operation.path.starts_with("/v1/") {
@@ -39,7 +39,7 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
             codes.push(Code::OutcomeUnknown);
         }
     }
-    if !operation.need.scopes().is_empty() {
+    if !operation.policy.scopes().is_empty() {
         codes.push(Code::InsufficientScope);
     }
     if let Some(rules) = operation.query {
@@ -59,7 +59,7 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
             Code::UnsupportedMediaType,
             Code::ValidationFailed,
         ]);
-        if !operation.need.scopes().is_empty() && operation.path_ids.is_empty() {
+        if !operation.policy.scopes().is_empty() && operation.path_ids.is_empty() {
             codes.extend([Code::ProjectRequired, Code::NotFound]);
         }
     } else {
@@ -69,9 +69,9 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
     if !operation.path_ids.is_empty() {
         codes.push(Code::NotFound);
     }
-    if operation.answer.once {
+    if operation.response.idempotent {
         codes.extend([Code::InvalidIdempotencyKey, Code::IdempotencyInProgress, Code::IdempotencyKeyReused]);
-        if operation.answer.private {
+        if operation.response.private {
             codes.push(Code::IdempotencyReplaySealed);
         }
     }
@@ -82,7 +82,7 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
         codes.extend([Code::PreconditionFailed, Code::MalformedRequest]);
     }
     let keys_and_tokens = [SecretKind::Key, SecretKind::Token];
-    if operation.need.kinds().iter().any(|kind| keys_and_tokens.contains(kind)) {
+    if operation.policy.kinds().iter().any(|kind| keys_and_tokens.contains(kind)) {
         codes.extend([Code::ProjectSuspended, Code::ProjectArchived, Code::IpNotAllowed]);
     }
     codes.extend(operation.errors);

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     base::action::Action,
     events::{
-        changes::{self, Described},
+        changes::{self, EventSchema},
         model::{Event, EventData},
     },
 };
@@ -24,14 +24,16 @@ pub(super) const TAG: &str = "event_types";
 pub(super) fn webhooks(schemas: &mut Schemas) -> (Map<String, Value>, Map<String, Value>) {
     let mut named = Map::new();
     let webhooks = Action::events()
-        .filter_map(|action| Some((action.to_string(), webhook(action, changes::of(action)?, schemas, &mut named))))
+        .filter_map(|action| {
+            Some((action.to_string(), webhook(action, changes::schema_of(action)?, schemas, &mut named)))
+        })
         .collect();
     (webhooks, named)
 }
 
-fn webhook(action: Action, described: Described, schemas: &mut Schemas, named: &mut Map<String, Value>) -> Value {
+fn webhook(action: Action, described: EventSchema, schemas: &mut Schemas, named: &mut Map<String, Value>) -> Value {
     let name = format!("{}Event", pascal_case(action.as_str()));
-    let schema = schema(action, &described, &mut schemas.written, named);
+    let schema = schema(action, &described, &mut schemas.response_generator, named);
     named.insert(name.clone(), schema);
     json!({
         "post": {
@@ -39,8 +41,8 @@ fn webhook(action: Action, described: Described, schemas: &mut Schemas, named: &
             "tags": [TAG],
             // The sender signs the request. OpenAPI has no security scheme for that.
             "security": [],
-            "summary": action.meaning().trim_end_matches('.'),
-            "description": action.meaning(),
+            "summary": action.description().trim_end_matches('.'),
+            "description": action.description(),
             "requestBody": {
                 "required": true,
                 "content": {
@@ -67,21 +69,21 @@ pub(super) fn received() -> Value {
 /// tools that close objects would close each part of an `allOf`. Common members are described once, in `Event`.
 fn schema(
     action: Action,
-    described: &Described,
-    written: &mut SchemaGenerator,
+    described: &EventSchema,
+    generator: &mut SchemaGenerator,
     named: &mut Map<String, Value>,
 ) -> Value {
-    let changes = changes_of(action, described, written, named);
-    let mut data = definition::<EventData>(written);
+    let changes = changes_of(action, described, generator, named);
+    let mut data = definition::<EventData>(generator);
     undescribe(&mut data);
     set(&mut data, "action", json!({ "type": "string", "const": action }));
     set(&mut data, "changes", changes);
-    let mut event = definition::<Event>(written);
+    let mut event = definition::<Event>(generator);
     undescribe(&mut event);
     set(&mut event, "type", json!({ "type": "string", "const": action }));
     set(&mut event, "data", data);
     if let Value::Object(event) = &mut event {
-        event.insert("description".into(), action.meaning().into());
+        event.insert("description".into(), action.description().into());
     }
     event
 }
@@ -89,11 +91,11 @@ fn schema(
 /// Schema of `data.changes`. Event types with the same kind of target share it.
 fn changes_of(
     action: Action,
-    described: &Described,
-    written: &mut SchemaGenerator,
+    described: &EventSchema,
+    generator: &mut SchemaGenerator,
     named: &mut Map<String, Value>,
 ) -> Value {
-    let mut schema = (described.schema)(written).to_value();
+    let mut schema = (described.schema)(generator).to_value();
     if schema.get("$ref").is_some() {
         return schema;
     }
@@ -152,13 +154,13 @@ fn set(object: &mut Value, member: &str, schema: Value) {
 }
 
 /// Returns the definition of `T` that references point to.
-fn definition<T: JsonSchema>(written: &mut SchemaGenerator) -> Value {
-    let _ = written.subschema_for::<T>();
-    written.definitions().get(&*T::schema_name()).cloned().unwrap_or_default()
+fn definition<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+    let _ = generator.subschema_for::<T>();
+    generator.definitions().get(&*T::schema_name()).cloned().unwrap_or_default()
 }
 
 /// Example of an event of this type.
-fn example(action: Action, described: Described) -> Value {
+fn example(action: Action, described: EventSchema) -> Value {
     let (kind, id) = described.target;
     let actor = match action {
         Action::QuotaWarning

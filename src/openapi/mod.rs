@@ -23,10 +23,10 @@ use self::{
     schemas::{NOT_READY, Schemas},
 };
 use crate::http::{
-    asset::{FileRequest, Packed},
-    describe::{Answer, AnswerShape, Operation},
+    asset::{AcceptedEncoding, CompressedText},
+    describe::{ApiResponse, Operation, ResponseShape},
     problem::Problem,
-    reply::Json,
+    response::Json,
 };
 
 /// URL of the server in examples.
@@ -40,17 +40,17 @@ its description links the uncommon ones. The shared error response of each statu
 ";
 
 /// Packs the document, plain and compressed.
-pub fn packed(document: &Value) -> Packed {
-    Packed::new(format!("{document}\n"))
+pub fn packed(document: &Value) -> CompressedText {
+    CompressedText::new(format!("{document}\n"))
 }
 
 /// Response: 200 with the document.
 #[derive(Clone, Debug)]
 pub struct OpenApiDocument {
     /// Document.
-    pub document: Packed,
+    pub document: CompressedText,
     /// Accepted encodings.
-    pub request: FileRequest,
+    pub request: AcceptedEncoding,
 }
 
 impl IntoResponse for OpenApiDocument {
@@ -59,9 +59,9 @@ impl IntoResponse for OpenApiDocument {
     }
 }
 
-impl Answer for OpenApiDocument {
-    const SHAPE: AnswerShape =
-        AnswerShape { description: "The document.", etag: true, ..<Json<Self> as Answer>::SHAPE };
+impl ApiResponse for OpenApiDocument {
+    const SHAPE: ResponseShape =
+        ResponseShape { description: "The document.", etag: true, ..<Json<Self> as ApiResponse>::SHAPE };
 }
 
 impl JsonSchema for OpenApiDocument {
@@ -89,7 +89,7 @@ pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
     let codes: BTreeSet<_> = operations.iter().flat_map(|operation| errors_of(operation)).collect();
     let common = common_codes(&operations);
     let (mut schemas, mut parameters) = (Schemas::new(), Parameters::default());
-    let problem = schemas.written.subschema_for::<Problem>().to_value();
+    let problem = schemas.response_generator.subschema_for::<Problem>().to_value();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     let mut tags: Vec<&str> = Vec::new();
     for operation in &operations {

@@ -203,7 +203,7 @@ pub(super) fn name_requests(document: &mut Value, responses: &BTreeSet<String>) 
 
 fn request_name(name: &str, responses: &BTreeSet<String>) -> String {
     match name {
-        "NoMembers" => "EmptyRequest".into(),
+        "EmptyRequest" => "EmptyRequest".into(),
         _ if responses.contains(name) => format!("{name}Input"),
         _ => match name.strip_suffix("Patch") {
             Some(of) => format!("{of}Update"),

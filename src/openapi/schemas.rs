@@ -20,9 +20,9 @@ use super::{
 };
 use crate::{
     base::{
+        access_policy::{AccessPolicy, SelfAccess},
         error::Code,
         id::{Event, EventId, Kind, ProjectId},
-        need::{Itself, Need},
         schema,
         scope::Scope,
         secret::SecretKind,
@@ -36,8 +36,8 @@ use crate::{
 
 /// Schema generators: one for requests and one for responses, because a type can have a different schema in each direction.
 pub(super) struct Schemas {
-    read: SchemaGenerator,
-    pub(super) written: SchemaGenerator,
+    request_generator: SchemaGenerator,
+    pub(super) response_generator: SchemaGenerator,
 }
 
 impl Schemas {
@@ -49,16 +49,16 @@ impl Schemas {
             })
         };
         Self {
-            read: settings(REQUESTS).into_generator(),
-            written: settings(RESPONSES).for_serialize().into_generator(),
+            request_generator: settings(REQUESTS).into_generator(),
+            response_generator: settings(RESPONSES).for_serialize().into_generator(),
         }
     }
 
     /// Returns the schemas of requests and those of responses.
     pub(super) fn definitions(&mut self) -> (Map<String, Value>, Map<String, Value>) {
-        let mut requests = self.read.take_definitions(true);
+        let mut requests = self.request_generator.take_definitions(true);
         requests.values_mut().for_each(exclude_control_characters);
-        (requests, self.written.take_definitions(true))
+        (requests, self.response_generator.take_definitions(true))
     }
 
     pub(super) fn operation(
@@ -71,14 +71,14 @@ impl Schemas {
         let verb = operation.handler.rsplit("::").next().unwrap_or_default();
         let id = format!("{tag}_{verb}");
         let codes = by_status(errors_of(operation));
-        let need = describe_need(operation);
-        let description = [note(&id).map(str::to_owned), Some(need), describe_codes(&codes, common)];
+        let policy = describe_need(operation);
+        let description = [note(&id).map(str::to_owned), Some(policy), describe_codes(&codes, common)];
         let mut described = json!({
             "operationId": id,
             "tags": [tag],
             "summary": operation.summary.trim_end_matches('.'),
             "description": description.into_iter().flatten().collect::<Vec<_>>().join("\n\n"),
-            "security": security(operation.need),
+            "security": security(operation.policy),
             "responses": self.responses(operation, &codes),
             ERROR_CODES: codes.values().flatten().map(|code| code.as_str()).collect::<Vec<_>>(),
         });
@@ -87,7 +87,7 @@ impl Schemas {
             described["parameters"] = parameters.into();
         }
         if let Some(body) = operation.body {
-            let content = json!({ "schema": request(&mut self.read, body.schema) });
+            let content = json!({ "schema": request(&mut self.request_generator, body.schema) });
             let content: Map<String, Value> =
                 body.media_types.iter().map(|&media_type| (media_type.to_owned(), content.clone())).collect();
             described["requestBody"] = json!({ "required": body.required, "content": content });
@@ -105,7 +105,7 @@ impl Schemas {
                     "in": "path",
                     "required": true,
                     "description": format!("The {}.", name.replace('_', " ").replace(" id", "'s id")),
-                    "schema": request(&mut self.read, id),
+                    "schema": request(&mut self.request_generator, id),
                 });
                 if name.ends_with("_id") { shared.share(&pascal_case(name), parameter) } else { parameter }
             })
@@ -114,7 +114,7 @@ impl Schemas {
             let parameter = json!({ "name": name, "in": "header", "description": description, "schema": schema });
             parameters.push(shared.share(component, parameter));
         };
-        if operation.answer.once {
+        if operation.response.idempotent {
             header(
                 "IdempotencyKey",
                 "Idempotency-Key",
@@ -176,7 +176,7 @@ impl Schemas {
                     }
                 }
                 "project_id" => {
-                    property = self.read.subschema_for::<ProjectId>().to_value();
+                    property = self.request_generator.subschema_for::<ProjectId>().to_value();
                     component = Some("ProjectIdFilter".into());
                 }
                 "limit" | "order" | "dry_run" => component = Some(pascal_case(name)),
@@ -195,25 +195,25 @@ impl Schemas {
 
     /// Returns the name of the operation's list, and the schema of its `next_cursor`, which is also the schema of `cursor`.
     fn cursor(&mut self, operation: &Operation) -> Option<(String, Value)> {
-        let list = schema_of(&mut self.written, operation.answer.schema);
+        let list = schema_of(&mut self.response_generator, operation.response.schema);
         let name = list["$ref"].as_str()?.rsplit('/').next()?;
-        let mut cursor = self.written.definitions().get(name)?.pointer("/properties/next_cursor")?.clone();
+        let mut cursor = self.response_generator.definitions().get(name)?.pointer("/properties/next_cursor")?.clone();
         cursor.as_object_mut()?.remove("description");
         Some((name.to_owned(), cursor))
     }
 
     fn responses(&mut self, operation: &Operation, codes: &BTreeMap<u16, Vec<Code>>) -> Value {
-        let answer = operation.answer;
+        let answer = operation.response;
         let mut used = vec!["X-Request-Id"];
         let optional = [
             (answer.location, "Location"),
-            (answer.once, "Idempotent-Replayed"),
+            (answer.idempotent, "Idempotent-Replayed"),
             (answer.as_of, "Usage-As-Of"),
             (answer.etag, "ETag"),
         ];
         used.extend(optional.iter().filter(|(is_sent, _)| *is_sent).map(|(_, header)| header));
         let mut responses = Map::new();
-        let schema = response(&mut self.written, answer.schema);
+        let schema = response(&mut self.response_generator, answer.schema);
         let content: Map<String, Value> =
             answer.media_types.iter().map(|&media_type| (media_type.to_owned(), json!({ "schema": schema }))).collect();
         responses.insert(
@@ -221,7 +221,7 @@ impl Schemas {
             json!({ "description": answer.description, "headers": headers(&used), "content": content }),
         );
         if let Some((status, description, schema)) = answer.dry_run {
-            let content = json!({ "application/json": { "schema": response(&mut self.written, schema) } });
+            let content = json!({ "application/json": { "schema": response(&mut self.response_generator, schema) } });
             responses.insert(
                 status.to_string(),
                 json!({ "description": description, "headers": headers(&["X-Request-Id"]), "content": content }),
@@ -252,7 +252,7 @@ impl Schemas {
             "description": "Not ready; send requests elsewhere.",
             "headers": headers(&["X-Request-Id"]),
             "content": {
-                "application/json": { "schema": response(&mut self.written, probe.answer.schema) },
+                "application/json": { "schema": response(&mut self.response_generator, probe.response.schema) },
                 problem::MEDIA_TYPE: { "schema": problem },
             },
         }))
@@ -342,14 +342,16 @@ pub(super) fn forbid_null(property: &mut Value) {
     }
 }
 
-pub(super) fn security(need: Need) -> Value {
+pub(super) fn security(policy: AccessPolicy) -> Value {
     let alternative = |kind, scopes: &[Scope]| json!({ scheme_name(kind): scopes });
-    match need.scopes() {
-        [] => need.kinds().iter().map(|&kind| alternative(kind, &[])).collect(),
+    match policy.scopes() {
+        [] => policy.kinds().iter().map(|&kind| alternative(kind, &[])).collect(),
         // Each scope alone is sufficient.
-        scopes => {
-            need.kinds().iter().flat_map(|&kind| scopes.iter().map(move |&scope| alternative(kind, &[scope]))).collect()
-        }
+        scopes => policy
+            .kinds()
+            .iter()
+            .flat_map(|&kind| scopes.iter().map(move |&scope| alternative(kind, &[scope])))
+            .collect(),
     }
 }
 
@@ -362,24 +364,24 @@ pub(super) fn scheme_name(kind: SecretKind) -> &'static str {
 }
 
 pub(super) fn describe_need(operation: &Operation) -> String {
-    let kinds: Vec<&str> = operation.need.kinds().iter().copied().map(scheme_name).collect();
-    match operation.need {
-        Need::Public => "Credential: none.".into(),
-        Need::SignIn => "Credential: none. Attempts are rate-limited per client address.".into(),
-        Need::Session => "Credential: session.".into(),
-        Need::Scoped { owner: true, .. } => "Credential: session of a project owner.".into(),
-        Need::Scoped { scopes: [one, other, another], .. } => format!(
+    let kinds: Vec<&str> = operation.policy.kinds().iter().copied().map(scheme_name).collect();
+    match operation.policy {
+        AccessPolicy::Public => "Credential: none.".into(),
+        AccessPolicy::SignIn => "Credential: none. Attempts are rate-limited per client address.".into(),
+        AccessPolicy::Session => "Credential: session.".into(),
+        AccessPolicy::Scoped { owner: true, .. } => "Credential: session of a project owner.".into(),
+        AccessPolicy::Scoped { scopes: [one, other, another], .. } => format!(
             "Credential: {}. Scope: `{one}`, `{other}` or `{another}`, by the resource's kind.",
             kinds.join(" or ")
         ),
-        Need::Scoped { scopes, itself, .. } => match itself {
-            Itself::AsOthers => format!("Credential: {}. Scope: {}.", kinds.join(" or "), quoted(scopes)),
-            Itself::WithoutScope => format!(
+        AccessPolicy::Scoped { scopes, self_access, .. } => match self_access {
+            SelfAccess::Standard => format!("Credential: {}. Scope: {}.", kinds.join(" or "), quoted(scopes)),
+            SelfAccess::ScopeNotRequired => format!(
                 "Credential: {}. Scope: {}; none for the credential itself.",
                 kinds.join(" or "),
                 quoted(scopes)
             ),
-            Itself::KeyOnlyItself => {
+            SelfAccess::KeySelfOnly => {
                 format!("Credential: session with the scope {}, or the key itself without a scope.", quoted(scopes))
             }
         },

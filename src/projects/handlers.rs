@@ -22,12 +22,12 @@ use crate::{
     },
     db::deletions::{self, Deletion},
     http::{
-        extract::{JsonBody, NoMembers, PathId, Query},
-        reply::{Created, Json, List, Tagged},
+        extract::{EmptyRequest, JsonBody, PathId, Query},
+        response::{Created, Json, List, WithEtag},
     },
     resources,
     state::App,
-    tx::{Change, Once, first},
+    tx::{Change, Idempotent, begin_or_replay},
     users::{self, model::MemberStatus},
 };
 
@@ -44,7 +44,7 @@ pub async fn list(
         Caller::Session { user_id, .. } => {
             let (user, PageRequest { limit, order, after }) = (*user_id, page);
             app.node
-                .verified_on(&mut db, move |db| {
+                .read_verified_on(&mut db, move |db| {
                     let page = PageRequest { limit, order, after };
                     async move { repo::list_of_user(db, user, status, &page).await }.boxed()
                 })
@@ -63,9 +63,9 @@ pub async fn create(
     session: Session,
     State(app): State<App>,
     body: JsonBody<NewProject>,
-) -> Result<Once<Created<Project>>> {
+) -> Result<Idempotent<Created<Project>>> {
     let now = app.clock.now();
-    let (mut tx, new) = first!(app.writes.open(&session.request, body).await?);
+    let (mut tx, new) = begin_or_replay!(app.writes.begin_idempotent(&session.request, body).await?);
     let project = repo::insert(tx.db(), ProjectId::new(), new, now).await?;
     users::repo::insert_member(tx.db(), project.id, session.user_id, Role::Owner, MemberStatus::Active, now).await?;
     let change = Change::new(Action::ProjectCreated, project.id, Some(project.id)).created(&project);
@@ -77,10 +77,10 @@ pub async fn get(
     grant: Grant<ProjectsRead>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
-) -> Result<Tagged<Project>> {
+) -> Result<WithEtag<Project>> {
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, Some(&id.to_string())).await?;
-    repo::get(&mut db, tenant).await?.map(Tagged).ok_or_else(Error::not_found)
+    repo::get(&mut db, tenant).await?.map(WithEtag).ok_or_else(Error::not_found)
 }
 
 /// Updates a project's name or metadata.
@@ -89,15 +89,15 @@ pub async fn update(
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
     body: JsonBody<ProjectPatch>,
-) -> Result<Once<Tagged<Project>>> {
-    let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
+) -> Result<Idempotent<WithEtag<Project>>> {
+    let (mut tx, patch) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
     let before = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
     tx.require_match(&before)?;
     tenant.require_active()?;
     let project = repo::update(tx.db(), tenant, patch).await?;
     let change = Change::new(Action::ProjectUpdated, project.id, Some(project.id)).updated(&before, &project);
-    tx.commit(change, Tagged(project)).await
+    tx.commit(change, WithEtag(project)).await
 }
 
 /// Suspends a project: its keys and tokens stop working until it is resumed.
@@ -105,8 +105,8 @@ pub async fn suspend(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
-    body: JsonBody<NoMembers>,
-) -> Result<Once<Tagged<Project>>> {
+    body: JsonBody<EmptyRequest>,
+) -> Result<Idempotent<WithEtag<Project>>> {
     change_status((grant, body), app, id, ProjectStatus::Suspended, Action::ProjectSuspended).await
 }
 
@@ -115,8 +115,8 @@ pub async fn resume(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
-    body: JsonBody<NoMembers>,
-) -> Result<Once<Tagged<Project>>> {
+    body: JsonBody<EmptyRequest>,
+) -> Result<Idempotent<WithEtag<Project>>> {
     change_status((grant, body), app, id, ProjectStatus::Active, Action::ProjectResumed).await
 }
 
@@ -125,27 +125,27 @@ pub async fn archive(
     grant: Grant<ProjectsWrite, OwnerOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::Project>,
-    body: JsonBody<NoMembers>,
-) -> Result<Once<Tagged<Project>>> {
+    body: JsonBody<EmptyRequest>,
+) -> Result<Idempotent<WithEtag<Project>>> {
     change_status((grant, body), app, id, ProjectStatus::Archived, Action::ProjectArchived).await
 }
 
 async fn change_status(
-    (grant, body): (Grant<ProjectsWrite, OwnerOnly>, JsonBody<NoMembers>),
+    (grant, body): (Grant<ProjectsWrite, OwnerOnly>, JsonBody<EmptyRequest>),
     app: App,
     id: ProjectId,
     status: ProjectStatus,
     action: Action,
-) -> Result<Once<Tagged<Project>>> {
-    let (mut tx, NoMembers {}) = first!(app.writes.open(grant.request(), body).await?);
+) -> Result<Idempotent<WithEtag<Project>>> {
+    let (mut tx, EmptyRequest {}) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
     let tenant = grant.in_project_for_write(tx.db(), Some(&id.to_string())).await?;
     let before = repo::lock(tx.db(), tenant).await?.ok_or_else(Error::not_found)?;
     tx.require_match(&before)?;
     match (before.status, status) {
         // A repeated request gets the same response and changes nothing.
-        (now, wanted) if now == wanted => {
-            tx.recall(Subject::Project(id));
-            return tx.commit_unchanged(Tagged(before)).await;
+        (current, requested) if current == requested => {
+            tx.invalidate(Subject::Project(id));
+            return tx.commit_unchanged(WithEtag(before)).await;
         }
         (ProjectStatus::Archived, ProjectStatus::Suspended) => {
             return Err(Error::new(
@@ -156,9 +156,9 @@ async fn change_status(
         _ => {}
     }
     let project = repo::set_status(tx.db(), tenant, status).await?;
-    tx.recall(Subject::Project(id));
+    tx.invalidate(Subject::Project(id));
     let change = Change::new(action, project.id, Some(project.id)).updated(&before, &project);
-    tx.commit(change, Tagged(project)).await
+    tx.commit(change, WithEtag(project)).await
 }
 
 /// Deletes an archived project with everything in it.
@@ -174,9 +174,9 @@ pub async fn delete(
         if !caller.is_some_and(|caller| repeatable_by.contains(&caller)) {
             return Err(Error::not_found());
         }
-        tx.waive_conditions();
+        tx.waive_preconditions();
         // Waits for the confirmation, like the first request.
-        tx.recall(Subject::Project(id));
+        tx.invalidate(Subject::Project(id));
         return tx.commit_unchanged(reply).await;
     }
     // Before the lock on the membership, for which the deletion would otherwise wait in other transactions.
@@ -193,7 +193,7 @@ pub async fn delete(
         ));
     }
     // A separate statement, which sees the transactions that the lock has waited for.
-    let alive = resources::repo::alive(tx.db(), id).await?;
+    let alive = resources::repo::list_undeleted(tx.db(), id).await?;
     if !alive.is_empty() {
         let alive = alive.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let detail =
@@ -203,7 +203,7 @@ pub async fn delete(
     let repeatable_by = users::repo::owners(tx.db(), tenant).await?;
     deletions::record(tx.db(), id, id, Deletion { role: None, repeatable_by }, app.clock.now()).await?;
     repo::delete(tx.db(), tenant).await?;
-    tx.recall(Subject::Project(id));
+    tx.invalidate(Subject::Project(id));
     let change = Change::new(Action::ProjectDeleted, id, Some(id)).deleted(&project);
     tx.commit(change, reply).await
 }

@@ -10,9 +10,9 @@ use tokio::{
 
 use super::{
     config::{ProviderSettings, default_providers},
-    figures::Figures,
-    pace::Pace,
+    metrics::ResourceMetrics,
     registry::Registry,
+    timing::EngineTiming,
 };
 use crate::{
     base::error::{Code, Error, Result},
@@ -29,12 +29,12 @@ pub struct CloudOptions {
     /// Configured providers.
     pub providers: Vec<ProviderSettings>,
     /// Timing and limits of the engine.
-    pub pace: Pace,
+    pub timing: EngineTiming,
 }
 
 impl Default for CloudOptions {
     fn default() -> Self {
-        Self { providers: default_providers(), pace: Pace::default() }
+        Self { providers: default_providers(), timing: EngineTiming::default() }
     }
 }
 
@@ -44,9 +44,9 @@ pub struct Cloud {
     /// Configured providers.
     pub providers: Registry,
     /// Timing and limits of the engine.
-    pub pace: Pace,
+    pub timing: EngineTiming,
     /// Metrics.
-    pub figures: Figures,
+    pub metrics: ResourceMetrics,
     /// Notified when an operation may be due.
     pub wake: Notify,
     /// Permits for connections that work on operations.
@@ -59,13 +59,13 @@ impl Cloud {
     /// Creates the state. Simulated providers store their objects in `db`.
     pub fn new(options: CloudOptions, db: &Pool) -> Self {
         let providers = Registry::new(options.providers, db);
-        let figures = Figures::new(providers.iter().map(|provider| provider.name.as_str()));
+        let metrics = ResourceMetrics::new(providers.iter().map(|provider| provider.name.as_str()));
         Self {
             providers,
-            pace: options.pace,
-            figures,
+            timing: options.timing,
+            metrics,
             wake: Notify::new(),
-            work_permits: Semaphore::new(options.pace.db_permits),
+            work_permits: Semaphore::new(options.timing.db_permits),
             renewal_permits: Semaphore::new(RENEWAL_PERMITS),
         }
     }
@@ -76,20 +76,20 @@ impl Cloud {
     }
 
     async fn permit<'a>(&self, permits: &'a Semaphore) -> Result<SemaphorePermit<'a>> {
-        match timeout(self.pace.db_wait, permits.acquire()).await {
+        match timeout(self.timing.db_permit_timeout, permits.acquire()).await {
             Ok(permit) => permit.map_err(Error::internal),
             Err(_) => {
-                self.figures.add_db_permit_timeout();
+                self.metrics.add_db_permit_timeout();
                 let detail = format!(
                     "No database permit of the resource engine was free within {} ms; the step is retried",
-                    self.pace.db_wait.as_millis()
+                    self.timing.db_permit_timeout.as_millis()
                 );
                 Err(Error::new(Code::Overloaded, detail))
             }
         }
     }
 
-    /// Acquires a connection for work on an operation. Use it within [`Cloud::in_time`].
+    /// Acquires a connection for work on an operation. Use it within [`Cloud::with_timeout`].
     pub async fn connection(&self, db: &Pool) -> Result<Connection<'_>> {
         self.connection_with(&self.work_permits, db).await
     }
@@ -101,40 +101,41 @@ impl Cloud {
 
     /// Acquires a connection to claim due operations. Only one task does this, one claim at a time.
     pub async fn claim_connection(&self, db: &Pool) -> Result<Connection<'_>> {
-        Ok(Connection { connection: db.acquire_for_write().await?, is_done: false, _permit: None })
+        Ok(Connection { connection: db.acquire_for_write().await?, is_released: false, _permit: None })
     }
 
     async fn connection_with<'a>(&self, permits: &'a Semaphore, db: &Pool) -> Result<Connection<'a>> {
         let permit = self.permit(permits).await?;
-        Ok(Connection { connection: db.acquire_for_write().await?, is_done: false, _permit: Some(permit) })
+        Ok(Connection { connection: db.acquire_for_write().await?, is_released: false, _permit: Some(permit) })
     }
 
     /// Limits the time for `work` on the database: a network that loses a response must not keep a permit occupied.
-    pub async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the step is retried"));
-        timeout(self.pace.db_time, work).await.unwrap_or_else(late)
+    pub async fn with_timeout<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let on_timeout =
+            |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the step is retried"));
+        timeout(self.timing.db_timeout, work).await.unwrap_or_else(on_timeout)
     }
 }
 
-/// Database connection with its permit. [`Connection::done`] returns it to the pool. Otherwise it is closed on drop,
+/// Database connection with its permit. [`Connection::release`] returns it to the pool. Otherwise it is closed on drop,
 /// because its statement failed or was abandoned and may still be running.
 #[derive(Debug)]
 pub struct Connection<'a> {
     connection: WriteConnection,
-    is_done: bool,
+    is_released: bool,
     _permit: Option<SemaphorePermit<'a>>,
 }
 
 impl Connection<'_> {
     /// Returns the connection to the pool.
-    pub fn done(mut self) {
-        self.is_done = true;
+    pub fn release(mut self) {
+        self.is_released = true;
     }
 }
 
 impl Drop for Connection<'_> {
     fn drop(&mut self) {
-        if !self.is_done {
+        if !self.is_released {
             self.connection.close_on_drop();
         }
     }

@@ -107,10 +107,10 @@ pub enum ProvidersError {
     #[error(
         "'{0}' cannot be a provider's name; use 1 to 63 lowercase letters, digits and hyphens, starting with a letter"
     )]
-    BadName(String),
+    InvalidName(String),
     /// Two providers have the same name.
     #[error("two providers have the name '{0}'; give each a unique name")]
-    TwoOfOneName(String),
+    DuplicateName(String),
     /// The file contains no provider.
     #[error(
         "the file of providers contains none; add a [[provider]], or unset CLOUDAPI_PROVIDERS to use the simulated one"
@@ -139,17 +139,17 @@ pub fn read(path: &Path) -> Result<Vec<ProviderSettings>, ProvidersError> {
 /// Parses the text of a file of providers.
 pub fn parse(text: &str) -> Result<Vec<ProviderSettings>, ProvidersError> {
     let File { provider: providers } =
-        toml::from_str(text).map_err(|error| ProvidersError::Invalid(fault(text, &error)))?;
+        toml::from_str(text).map_err(|error| ProvidersError::Invalid(describe_error(text, &error)))?;
     if providers.is_empty() {
         return Err(ProvidersError::Empty);
     }
     for (at, provider) in providers.iter().enumerate() {
         let name = &provider.name;
         if !is_provider_name(name) {
-            return Err(ProvidersError::BadName(name.clone()));
+            return Err(ProvidersError::InvalidName(name.clone()));
         }
         if providers.iter().take(at).any(|other| other.name == *name) {
-            return Err(ProvidersError::TwoOfOneName(name.clone()));
+            return Err(ProvidersError::DuplicateName(name.clone()));
         }
     }
     Ok(providers)
@@ -157,7 +157,7 @@ pub fn parse(text: &str) -> Result<Vec<ProviderSettings>, ProvidersError> {
 
 /// Describes what is wrong with `text` and in which line. It does not show the line, which may contain a credential by
 /// mistake.
-fn fault(text: &str, error: &toml::de::Error) -> String {
+fn describe_error(text: &str, error: &toml::de::Error) -> String {
     let message = error.message();
     let message = match message.split_once("string \"").map(|(before, rest)| (before, rest.rsplit_once('"'))) {
         Some((before, Some((_, after)))) => format!("{before}a string{after}"),
@@ -181,32 +181,32 @@ mod tests {
         let two =
             parse("[[provider]]\nname = 'a'\ndriver = 'sim'\n[[provider]]\nname = 'b'\ndriver = 'sim'\nseed = 7\n");
         assert_eq!(two.unwrap().len(), 2);
-        let told = |text: &str| parse(text).unwrap_err().to_string();
-        assert!(told("").contains("contains none"));
-        assert!(told("[[provider]]\nname = 'A'\ndriver = 'sim'").contains("'A' cannot be"));
-        assert!(told("[[provider]]\nname = 'a'\ndriver = 'cloud9'").contains("unknown variant `cloud9`"));
+        let message = |text: &str| parse(text).unwrap_err().to_string();
+        assert!(message("").contains("contains none"));
+        assert!(message("[[provider]]\nname = 'A'\ndriver = 'sim'").contains("'A' cannot be"));
+        assert!(message("[[provider]]\nname = 'a'\ndriver = 'cloud9'").contains("unknown variant `cloud9`"));
         assert!(
-            told("[[provider]]\nname = 'a'\ndriver = 'sim'\n[[provider]]\nname = 'a'\ndriver = 'sim'")
+            message("[[provider]]\nname = 'a'\ndriver = 'sim'\n[[provider]]\nname = 'a'\ndriver = 'sim'")
                 .contains("two providers")
         );
-        assert!(told("[[provider]]\nname = 'a'\ndriver = 'sim'\nsede = 7").contains("sede"));
+        assert!(message("[[provider]]\nname = 'a'\ndriver = 'sim'\nsede = 7").contains("sede"));
         let aws = "[[provider]]\nname = 'a'\ndriver = 'aws'\n";
         assert!(parse(&format!("{aws}region = 'eu-central-1'")).is_ok());
-        assert!(told(aws).contains("region"));
-        assert!(told(&format!("{aws}region = 'r'\nendpoint = 'http://cloud.example'")).contains("must be https"));
-        assert!(told(&format!("{aws}region = 'r'\nsecret_access_key = 's'")).contains("unknown field"));
+        assert!(message(aws).contains("region"));
+        assert!(message(&format!("{aws}region = 'r'\nendpoint = 'http://cloud.example'")).contains("must be https"));
+        assert!(message(&format!("{aws}region = 'r'\nsecret_access_key = 's'")).contains("unknown field"));
         let docker = |rest: &str| parse(&format!("[[provider]]\nname = 'a'\ndriver = 'docker'\n{rest}"));
         assert!(docker("sizes = { s = { cpus = 1, memory_mib = 64 } }").is_ok());
         assert!(docker("sockte = '/run/docker.sock'").unwrap_err().to_string().contains("sockte"));
         assert!(docker("sizes = {}").unwrap_err().to_string().contains("no sizes"));
-        assert!(told("[[providr]]\nname = 'a'").contains("providr"));
+        assert!(message("[[providr]]\nname = 'a'").contains("providr"));
         // Errors in a driver's settings point to the line of the `[[provider]]`, because serde deserializes them as a
         // whole.
         for (rest, line) in
             [("secret_access_key = 'hidden'", 1), ("region = 'r'\nsizes = 'hidden'", 1), ("region = 'hidden", 4)]
         {
-            let told = told(&format!("{aws}{rest}"));
-            assert!(told.contains(&format!("line {line}")) && !told.contains("hidden"), "{told}");
+            let message = message(&format!("{aws}{rest}"));
+            assert!(message.contains(&format!("line {line}")) && !message.contains("hidden"), "{message}");
         }
     }
 
@@ -225,8 +225,8 @@ mod tests {
         assert!(listed.contains(one) && !listed.contains(other));
         assert!(imports("import_projects = ['*']").unwrap().contains(other));
         for bad in ["['*', 'proj_8f2c4']", "['proj_XYZ']", "['key_7d1']", "['']"] {
-            let told = imports(&format!("import_projects = {bad}")).unwrap_err();
-            assert!(told.contains("is not the id of a project") && told.contains("proj_8f2c4"), "{told}");
+            let message = imports(&format!("import_projects = {bad}")).unwrap_err();
+            assert!(message.contains("is not the id of a project") && message.contains("proj_8f2c4"), "{message}");
         }
         assert!(imports("import_projects = 'proj_8f2c4'").is_err());
     }

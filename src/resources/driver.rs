@@ -159,20 +159,20 @@ pub struct ListQuery {
     /// Deployment that owns the objects.
     pub deployment: Uuid,
     /// Owners to include.
-    pub of: Owned,
+    pub owner: OwnerFilter,
     /// Cursor from the previous page; `None` for the first page.
-    pub page: Option<String>,
+    pub cursor: Option<String>,
 }
 
 /// Owners whose objects to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owned {
+pub enum OwnerFilter {
     /// All resources of the deployment.
     All,
     /// One resource.
-    Of(ResourceId),
+    Resource(ResourceId),
     /// No deployment: objects without tags.
-    Nobody,
+    Untagged,
 }
 
 /// Page of objects.
@@ -221,7 +221,7 @@ pub enum ObjectState {
 #[error("{code}: {message}")]
 pub struct DriverError {
     /// Class of the error, which decides how the engine reacts.
-    pub kind: Refusal,
+    pub kind: DriverErrorKind,
     /// Provider's error code, or one of this server's.
     pub code: String,
     /// Human-readable message. Never contains a secret.
@@ -230,7 +230,7 @@ pub struct DriverError {
 
 /// Class of a driver error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum DriverErrorKind {
     /// Retrying may succeed: the provider was busy, or its response was lost, so the call may even have been executed.
     Retryable {
         /// Minimum delay before a retry, if the provider specified one.
@@ -252,7 +252,7 @@ pub enum Refusal {
     Protected,
 }
 
-impl Refusal {
+impl DriverErrorKind {
     /// Error code in a failed operation.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -270,12 +270,12 @@ impl Refusal {
 
 impl DriverError {
     /// Creates an error of the class `kind`.
-    pub fn new(kind: Refusal, code: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn new(kind: DriverErrorKind, code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { kind, code: code.into(), message: message.into() }
     }
 
     /// Creates a retryable error.
     pub fn retryable(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::new(Refusal::Retryable { after: None }, code, message)
+        Self::new(DriverErrorKind::Retryable { after: None }, code, message)
     }
 }

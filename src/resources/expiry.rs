@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{
     lifecycle::{OperationType, Phase},
     model::{Condition, ConditionType, ResourceView, StoredResource},
-    queue::{self, Begun},
+    queue::{self, NewOperation},
     repo, rows, rules,
 };
 use crate::{
@@ -25,69 +25,72 @@ use crate::{
 /// Maximum number of resources per run.
 const BATCH: i64 = 100;
 /// Time limit of the database work for one resource.
-const LONGEST: Duration = Duration::from_secs(15);
+const DB_TIMEOUT: Duration = Duration::from_secs(15);
 /// Delay before the next attempt to delete a resource that is in use or being changed.
-const LATER: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Runs until the server stops.
 pub async fn run(app: App, heartbeat: Heartbeat) {
-    let mut is_well = true;
-    while heartbeat.pause(app.cloud.pace.expiry).await {
-        if !app.lifecycle.is_open() {
+    let mut is_healthy = true;
+    while heartbeat.pause(app.cloud.timing.expiry_interval).await {
+        if !app.lifecycle.has_started() {
             continue;
         }
         let expired = expire(&app, &heartbeat).await;
         if let Err(error) = &expired {
-            app.db.note(error);
+            app.db.handle_error(error);
         }
-        if let (Err(error), true) = (&expired, is_well) {
+        if let (Err(error), true) = (&expired, is_healthy) {
             tracing::warn!(%error, "deletion of expired resources failed; it is retried");
         }
-        is_well = expired.is_ok();
+        is_healthy = expired.is_ok();
     }
 }
 
 async fn expire(app: &App, heartbeat: &Heartbeat) -> Result<()> {
-    let listed = async { Ok(rows::expiring(&mut *app.db.acquire_for_write().await?, app.clock.now(), BATCH).await?) };
-    for id in in_time(listed).await? {
+    let listed =
+        async { Ok(rows::list_expired(&mut *app.db.acquire_for_write().await?, app.clock.now(), BATCH).await?) };
+    for id in with_timeout(listed).await? {
         heartbeat.progress();
-        in_time(expire_one(app, id)).await?;
+        with_timeout(expire_one(app, id)).await?;
     }
     Ok(())
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the deletion is retried"));
-    timeout(LONGEST, work).await.unwrap_or_else(late)
+async fn with_timeout<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let on_timeout =
+        |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the deletion is retried"));
+    timeout(DB_TIMEOUT, work).await.unwrap_or_else(on_timeout)
 }
 
 async fn expire_one(app: &App, id: ResourceId) -> Result<()> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(&Arc::new(RequestContext::system())).await?;
     // The lock blocks new references to the resource.
-    let Some(resource) = rows::lock_to_delete(tx.db(), id).await? else { return Ok(()) };
+    let Some(resource) = rows::try_lock_for_deletion(tx.db(), id).await? else { return Ok(()) };
     let is_due = !resource.protection && resource.expires_at.is_some_and(|end| end <= now);
     let project = Some(resource.project_id);
     if !is_due || resource.phase == Phase::Deleted {
         return Ok(());
     }
     let has_object = resource.provider_ref.is_some();
-    if repo::operations::under_way(tx.db(), id).await?.is_some()
-        || !resource.phase.admits(OperationType::Delete, has_object)
+    if repo::operations::find_in_progress(tx.db(), id).await?.is_some()
+        || !resource.phase.allows(OperationType::Delete, has_object)
     {
-        rows::expire_later(tx.db(), id, now.plus(LATER), None).await?;
+        rows::postpone_expiry(tx.db(), id, now.plus(RETRY_DELAY), None).await?;
         return tx.commit_unchanged(()).await;
     }
     let users = repo::dependents(tx.db(), id).await?;
     if !users.is_empty() {
         let conditions = in_use(&resource, &users, now);
-        rows::expire_later(tx.db(), id, now.plus(LATER), Some(&conditions)).await?;
+        rows::postpone_expiry(tx.db(), id, now.plus(RETRY_DELAY), Some(&conditions)).await?;
         return tx.commit_unchanged(()).await;
     }
-    let begun = Begun { kind: OperationType::Delete, at: now, give_up_after: app.cloud.pace.give_up_after };
-    let after = queue::start(tx.db(), &resource, &begun).await?;
+    let new_operation =
+        NewOperation { kind: OperationType::Delete, at: now, operation_timeout: app.cloud.timing.operation_timeout };
+    let after = queue::start_operation(tx.db(), &resource, &new_operation).await?;
     // If the deletion fails, it is retried then.
-    rows::expire_later(tx.db(), id, now.plus(app.cloud.pace.longest_pause), None).await?;
+    rows::postpone_expiry(tx.db(), id, now.plus(app.cloud.timing.max_backoff), None).await?;
     let change = Change::new(Action::ResourceExpired, id, project)
         .updated(&ResourceView::from(resource), &ResourceView::from(after));
     tx.commit(change, ()).await?;
@@ -104,7 +107,7 @@ fn in_use(resource: &StoredResource, users: &[ResourceId], now: crate::base::clo
         reason: "in_use".into(),
         message: format!(
             "The time to live has ended; the resource is deleted as soon as it is no longer used by {}",
-            rules::listed(users)
+            rules::join_ids(users)
         ),
         since: known.map_or(now, |condition| condition.since),
         difference: None,

@@ -12,16 +12,19 @@ use super::{
     lifecycle::{OperationType, Phase},
     model::{Before, ResourceView, StoredResource},
     repo::{self, ResourceChange, ResourceRow},
-    rules::{self, Referring},
+    rules::{self, ReferenceCheck},
     spec::{MAX_VOLUMES, Spec},
-    submit::{Draft, Step, Written, accepted, begin, change, finish, planned, require_possible, require_references},
+    submit::{
+        ChangeRequest, Draft, WriteResponse, accepted_response, apply_change, commit_or_plan, dry_run_response,
+        insert_operation, require_references, require_supported_change,
+    },
 };
 use crate::{
     auth::grant::Grant,
     base::{
         action::Action,
         clock::Timestamp,
-        error::{Code, Error, Item, ItemCode, Place, Result},
+        error::{Code, Error, Item, ItemCode, ItemLocation, Result},
         etag::Versioned,
         id::{self, ResourceId},
         page::ListQuery,
@@ -30,25 +33,25 @@ use crate::{
     },
     db::violated_constraint,
     http::{
-        extract::{JsonBody, NoMembers, PathId, Query},
-        reply::{List, Tagged},
+        extract::{EmptyRequest, JsonBody, PathId, Query},
+        response::{List, WithEtag},
     },
     state::App,
-    tx::{Change, Once, first},
+    tx::{Change, Idempotent, begin_or_replay},
 };
 
 /// Kinds that the caller may read.
-pub(super) fn readable(tenant: Tenant) -> Vec<Kind> {
+pub(super) fn readable_kinds(tenant: Tenant) -> Vec<Kind> {
     Kind::ALL.iter().copied().filter(|kind| tenant.scopes().contains(kind.read_scope())).collect()
 }
 
 /// Expiry time for a time to live in seconds.
-fn ends(now: Timestamp, seconds: u32) -> Timestamp {
+fn expiry_time(now: Timestamp, seconds: u32) -> Timestamp {
     now.plus(Duration::from_secs(seconds.into()))
 }
 
 /// Place of a spec member in a body with a `spec`.
-fn in_spec(member: &str) -> String {
+fn spec_pointer(member: &str) -> String {
     format!("/spec/{member}")
 }
 
@@ -56,22 +59,22 @@ fn in_spec(member: &str) -> String {
 pub async fn create(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
-    Query(dry): Query<DryRunQuery>,
+    Query(query): Query<DryRunQuery>,
     body: JsonBody<NewResource>,
-) -> Result<Once<Written>> {
+) -> Result<Idempotent<WriteResponse>> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let (mut tx, NewResource(new)) = first!(tx.open(body).await?);
+    let (mut tx, NewResource(new)) = begin_or_replay!(tx.begin_idempotent(body).await?);
     tenant.require(new.kind.write_scope())?;
-    let provider = rules::provider(&app.cloud.providers, new.provider.as_deref())?;
+    let provider = rules::select_provider(&app.cloud.providers, new.provider.as_deref())?;
     rules::require_kind(provider, new.kind)?;
     let spec: Spec = Spec::from_json(new.kind, Value::Object(new.spec))
         .map_err(|error| Error::invalid_member("/spec", ItemCode::InvalidFormat, error.to_string()))?;
-    rules::require_possible(provider, &spec, in_spec)?;
+    rules::require_supported_spec(provider, &spec, spec_pointer)?;
     tenant.require_active()?;
-    Referring { tenant, provider, known: None }.require(tx.db(), &spec, in_spec).await?;
-    rules::take_place(tx.db(), tenant, new.kind).await?;
+    ReferenceCheck { tenant, provider, current: None }.require(tx.db(), &spec, spec_pointer).await?;
+    rules::reserve_quota(tx.db(), tenant, new.kind).await?;
     let row = ResourceRow {
         id: ResourceId::new(),
         kind: new.kind,
@@ -83,25 +86,26 @@ pub async fn create(
         provider_ref: None,
         protection: new.protection.unwrap_or_default(),
         reconcile: new.reconcile.unwrap_or_default(),
-        expires_at: new.ttl_seconds.map(|seconds| ends(now, seconds)),
+        expires_at: new.ttl_seconds.map(|seconds| expiry_time(now, seconds)),
         created_at: now,
     };
     let resource = repo::insert(tx.db(), tenant, row).await?;
-    repo::refer(tx.db(), resource.id, &spec).await?;
-    let draft = made(&app, &grant, &mut tx, resource, (OperationType::Create, Action::ResourceCreated)).await?;
-    finish(&app, tx, draft, dry.is_wanted()).await
+    repo::replace_references(tx.db(), resource.id, &spec).await?;
+    let draft =
+        creation_draft(&app, &grant, &mut tx, resource, (OperationType::Create, Action::ResourceCreated)).await?;
+    commit_or_plan(&app, tx, draft, query.is_requested()).await
 }
 
 /// Creates the draft of a new resource.
-async fn made(
+async fn creation_draft(
     app: &App,
     grant: &Grant<ResourcesWrite>,
-    tx: &mut crate::tx::OnceTx,
+    tx: &mut crate::tx::IdempotentTx,
     resource: StoredResource,
     (kind, action): (OperationType, Action),
 ) -> Result<Draft> {
     let before = Before { phase: Some(resource.phase), ..Before::default() };
-    let operation = begin(app, grant.request(), tx.db(), &resource, (kind, before, true)).await?;
+    let operation = insert_operation(app, grant.request(), tx.db(), &resource, (kind, before, true)).await?;
     let view = ResourceView::from(resource.clone());
     let change = Change::new(action, resource.id, Some(resource.project_id)).created(&view);
     Ok(Draft { before: None, after: resource, operation, requires_provider: true, change })
@@ -111,29 +115,30 @@ async fn made(
 pub async fn import(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
-    Query(dry): Query<DryRunQuery>,
+    Query(query): Query<DryRunQuery>,
     body: JsonBody<NewImport>,
-) -> Result<Once<Written>> {
+) -> Result<Idempotent<WriteResponse>> {
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let (mut tx, new) = first!(tx.open(body).await?);
+    let (mut tx, new) = begin_or_replay!(tx.begin_idempotent(body).await?);
     tenant.require(new.kind.write_scope())?;
-    let provider = rules::provider(&app.cloud.providers, Some(&new.provider))?;
+    let provider = rules::select_provider(&app.cloud.providers, Some(&new.provider))?;
     rules::require_kind(provider, new.kind)?;
     if !provider.capabilities().import {
         let detail = format!("'{}' does not support import; create a new resource", provider.name);
-        let place = Place::Body("/provider".into());
-        return Err(Error::unsupported(vec![Item { place, code: ItemCode::Unsupported, detail }]));
+        let location = ItemLocation::Body("/provider".into());
+        return Err(Error::unsupported(vec![Item { location, code: ItemCode::Unsupported, detail }]));
     }
     tenant.require_active()?;
     // Checked before the response reveals anything about the object.
     rules::require_import(provider, tenant)?;
     let owner = repo::owner_of_object(tx.db(), &provider.name, new.kind, &new.provider_ref).await?;
     if let Some((owner, project)) = owner {
-        let who = if project == tenant.project_id() { owner.to_string() } else { "a resource elsewhere".to_owned() };
-        return Err(taken(&new.provider_ref, &who));
+        let owner_text =
+            if project == tenant.project_id() { owner.to_string() } else { "a resource elsewhere".to_owned() };
+        return Err(already_owned(&new.provider_ref, &owner_text));
     }
-    rules::take_place(tx.db(), tenant, new.kind).await?;
+    rules::reserve_quota(tx.db(), tenant, new.kind).await?;
     let reference = new.provider_ref.clone();
     let row = ResourceRow {
         id: ResourceId::new(),
@@ -151,17 +156,17 @@ pub async fn import(
         created_at: app.clock.now(),
     };
     let resource = repo::insert(tx.db(), tenant, row).await.map_err(|error| match violated_constraint(&error) {
-        Some("resources_one_per_object") => taken(&reference, "another resource"),
+        Some("resources_one_per_object") => already_owned(&reference, "another resource"),
         _ => error.into(),
     })?;
-    let told = (OperationType::Import, Action::ResourceImportRequested);
-    let draft = made(&app, &grant, &mut tx, resource, told).await?;
-    finish(&app, tx, draft, dry.is_wanted()).await
+    let actions = (OperationType::Import, Action::ResourceImportRequested);
+    let draft = creation_draft(&app, &grant, &mut tx, resource, actions).await?;
+    commit_or_plan(&app, tx, draft, query.is_requested()).await
 }
 
-fn taken(reference: &str, who: &str) -> Error {
+fn already_owned(reference: &str, owner_text: &str) -> Error {
     let detail = format!(
-        "The object '{}' already belongs to {who}; use that resource, or import another object",
+        "The object '{}' already belongs to {owner_text}; use that resource, or import another object",
         reference.escape_debug()
     );
     Error::new(Code::ResourceInUse, detail)
@@ -181,7 +186,7 @@ pub async fn list(
             tenant.require(kind.read_scope())?;
             vec![kind]
         }
-        None => readable(tenant),
+        None => readable_kinds(tenant),
     };
     let page = repo::list(&mut db, tenant, &kinds, &query.filter, &page).await?;
     Ok(List::new(page.map(ResourceView::from), grant.request().id))
@@ -192,12 +197,12 @@ pub async fn get(
     grant: Grant<ResourcesRead>,
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
-) -> Result<Tagged<ResourceView>> {
+) -> Result<WithEtag<ResourceView>> {
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project_of(&mut db, id).await?;
     let resource = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(resource.kind.read_scope())?;
-    Ok(Tagged(resource.into()))
+    Ok(WithEtag(resource.into()))
 }
 
 /// Updates a resource.
@@ -205,33 +210,33 @@ pub async fn update(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
-    Query(dry): Query<DryRunQuery>,
+    Query(query): Query<DryRunQuery>,
     body: JsonBody<ResourcePatch>,
-) -> Result<Once<Written>> {
-    let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
+) -> Result<Idempotent<WriteResponse>> {
+    let (mut tx, patch) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let before = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(before.kind.write_scope())?;
-    let wanted = patch.spec.0.map(|given| merged(&before, given)).transpose()?;
-    let wanted = wanted.filter(|(old, new)| old != new);
+    let new_spec = patch.spec.0.map(|changes| merge_spec(&before, changes)).transpose()?;
+    let new_spec = new_spec.filter(|(old, new)| old != new);
     let provider = rules::provider_of(&app.cloud.providers, &before);
-    if let (Some((old, new)), Ok(provider)) = (&wanted, &provider) {
-        require_possible(provider, old, new, in_spec)?;
+    if let (Some((old, new)), Ok(provider)) = (&new_spec, &provider) {
+        require_supported_change(provider, old, new, spec_pointer)?;
     }
     tx.require_match(&before)?;
     tenant.require_active()?;
     rules::require_unlocked(tx.db(), &before).await?;
     let (name, labels) = (patch.name.0, patch.labels.change_or_default());
-    let retags = name.as_ref().is_some_and(|name| *name != before.name)
+    let changes_tags = name.as_ref().is_some_and(|name| *name != before.name)
         || labels.as_ref().is_some_and(|labels| *labels != before.labels.0);
     // A resource that does not match its spec is converged once more.
-    let is_behind = before.phase == Phase::Failed || before.observed_generation < before.generation;
-    let requires_provider = wanted.is_some() || retags || (is_behind && before.provider_ref.is_some());
+    let is_outdated = before.phase == Phase::Failed || before.observed_generation < before.generation;
+    let requires_provider = new_spec.is_some() || changes_tags || (is_outdated && before.provider_ref.is_some());
     if requires_provider || matches!(before.phase, Phase::Deleting | Phase::Deleted) {
         rules::require_phase(&before, OperationType::Update)?;
     }
-    if let Some((old, new)) = &wanted {
-        require_references(tx.db(), (tenant, provider?), (&before, old), new, in_spec).await?;
+    if let Some((old, new)) = &new_spec {
+        require_references(tx.db(), (tenant, provider?), (&before, old), new, spec_pointer).await?;
     } else if requires_provider {
         provider?;
     }
@@ -243,27 +248,27 @@ pub async fn update(
         expires_at: patch
             .ttl_seconds
             .change_or_default()
-            .map(|seconds| (seconds > 0).then(|| ends(app.clock.now(), seconds))),
+            .map(|seconds| (seconds > 0).then(|| expiry_time(app.clock.now(), seconds))),
         ..ResourceChange::default()
     };
-    let step = Step {
+    let requested = ChangeRequest {
         kind: OperationType::Update,
-        spec: wanted.map(|(_, new)| new),
+        spec: new_spec.map(|(_, new)| new),
         change: change_of_row,
         requires_provider,
         action: None,
     };
-    let draft = change(&app, grant.request(), tx.db(), before, step).await?;
-    finish(&app, tx, draft, dry.is_wanted()).await
+    let draft = apply_change(&app, grant.request(), tx.db(), before, requested).await?;
+    commit_or_plan(&app, tx, draft, query.is_requested()).await
 }
 
-/// Returns the current spec, and the spec after the members in `given` are applied.
-fn merged(before: &StoredResource, given: serde_json::Map<String, Value>) -> Result<(Spec, Spec)> {
+/// Returns the current spec, and the spec after the members in `changes` are applied.
+fn merge_spec(before: &StoredResource, changes: serde_json::Map<String, Value>) -> Result<(Spec, Spec)> {
     let old = spec_of(before)?;
     let mut members = before.spec.0.clone();
     if let Value::Object(members) = &mut members {
         // Keep null, so that the schema decides whether the member may be cleared.
-        members.extend(given);
+        members.extend(changes);
     }
     let faults = spec_faults(before.kind, &members);
     if !faults.is_empty() {
@@ -286,38 +291,39 @@ pub async fn act(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
-    Query(dry): Query<DryRunQuery>,
+    Query(query): Query<DryRunQuery>,
     body: JsonBody<ResourceAction>,
-) -> Result<Once<Written>> {
-    let (mut tx, asked) = first!(app.writes.open(grant.request(), body).await?);
-    asked.require_sense()?;
+) -> Result<Idempotent<WriteResponse>> {
+    let (mut tx, requested) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
+    requested.require_valid()?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let before = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(before.kind.write_scope())?;
     let provider = rules::provider_of(&app.cloud.providers, &before)?;
-    rules::require_action(provider, before.kind, asked.action)?;
+    rules::require_action(provider, before.kind, requested.action)?;
     let old = spec_of(&before)?;
-    let (new, at) = asked.applied_to(&old)?;
-    require_possible(provider, &old, &new, &at)?;
+    let (new, at) = requested.apply_to(&old)?;
+    require_supported_change(provider, &old, &new, &at)?;
     tx.require_match(&before)?;
     tenant.require_active()?;
     rules::require_unlocked(tx.db(), &before).await?;
-    let (kind, desired_power) = asked.operation();
+    let (kind, desired_power) = requested.operation();
     rules::require_phase(&before, kind)?;
-    require_sensible_state(&asked, &before, &old, &new)?;
+    require_valid_state(&requested, &before, &old, &new)?;
     require_references(tx.db(), (tenant, provider), (&before, &old), &new, &at).await?;
     let change_of_row = ResourceChange { desired_power, ..ResourceChange::default() };
     let spec = (new != old).then_some(new);
     let requires_provider =
         spec.is_some() || desired_power.is_some() || kind == OperationType::Reboot || before.phase == Phase::Failed;
-    let step = Step { kind, spec, change: change_of_row, requires_provider, action: Some(asked.action) };
-    let draft = change(&app, grant.request(), tx.db(), before, step).await?;
-    finish(&app, tx, draft, dry.is_wanted()).await
+    let requested =
+        ChangeRequest { kind, spec, change: change_of_row, requires_provider, action: Some(requested.action) };
+    let draft = apply_change(&app, grant.request(), tx.db(), before, requested).await?;
+    commit_or_plan(&app, tx, draft, query.is_requested()).await
 }
 
 /// Checks that an action is possible in the resource's current state.
-fn require_sensible_state(asked: &ResourceAction, before: &StoredResource, old: &Spec, new: &Spec) -> Result<()> {
-    let detail = match (asked.action, asked.volume) {
+fn require_valid_state(requested: &ResourceAction, before: &StoredResource, old: &Spec, new: &Spec) -> Result<()> {
+    let detail = match (requested.action, requested.volume) {
         (ActionType::Reboot, _) if before.desired_power == Some(Power::Off) => {
             format!("{} is off and cannot be rebooted; start it", before.id)
         }
@@ -341,9 +347,9 @@ pub async fn sync(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
-    body: JsonBody<NoMembers>,
-) -> Result<Once<Written>> {
-    let (mut tx, NoMembers {}) = first!(app.writes.open(grant.request(), body).await?);
+    body: JsonBody<EmptyRequest>,
+) -> Result<Idempotent<WriteResponse>> {
+    let (mut tx, EmptyRequest {}) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let resource = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(resource.kind.write_scope())?;
@@ -352,11 +358,12 @@ pub async fn sync(
     rules::require_unlocked(tx.db(), &resource).await?;
     rules::require_phase(&resource, OperationType::Sync)?;
     let before = Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
-    let operation = begin(&app, grant.request(), tx.db(), &resource, (OperationType::Sync, before, true)).await?;
+    let operation =
+        insert_operation(&app, grant.request(), tx.db(), &resource, (OperationType::Sync, before, true)).await?;
     let change =
         Change::new(Action::ResourceSyncRequested, id, Some(tenant.project_id())).with("operation_id", operation.id);
     let draft = Draft { before: None, after: resource, operation, requires_provider: true, change };
-    finish(&app, tx, draft, false).await
+    commit_or_plan(&app, tx, draft, false).await
 }
 
 /// Deletes a resource. A repeated request returns the operation that deletes, or has deleted, the resource.
@@ -364,8 +371,8 @@ pub async fn delete(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
     PathId(id): PathId<id::Resource>,
-    Query(dry): Query<DryRunQuery>,
-) -> Result<Written> {
+    Query(query): Query<DryRunQuery>,
+) -> Result<WriteResponse> {
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let before = repo::lock_for_deletion(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
@@ -373,24 +380,24 @@ pub async fn delete(
     if matches!(before.phase, Phase::Deleting | Phase::Deleted)
         && let Some(operation) = repo::operations::deletion_of(tx.db(), id).await?
     {
-        tx.waive_conditions();
-        return tx.commit_unchanged(accepted(grant.request(), before.etag(), before, operation)).await;
+        tx.waive_preconditions();
+        return tx.commit_unchanged(accepted_response(grant.request(), before.etag(), before, operation)).await;
     }
     tx.require_match(&before)?;
     rules::require_deletable(tx.db(), &before).await?;
-    let step = Step {
+    let requested = ChangeRequest {
         kind: OperationType::Delete,
         spec: None,
         change: ResourceChange::default(),
         requires_provider: true,
         action: None,
     };
-    let draft = change(&app, grant.request(), tx.db(), before, step).await?;
-    if dry.is_wanted() {
-        return Ok(planned(grant.request(), draft));
+    let draft = apply_change(&app, grant.request(), tx.db(), before, requested).await?;
+    if query.is_requested() {
+        return Ok(dry_run_response(grant.request(), draft));
     }
     let Draft { after, operation, change, .. } = draft;
-    let answer = tx.commit(change, accepted(grant.request(), after.etag(), after, operation)).await?;
+    let response = tx.commit(change, accepted_response(grant.request(), after.etag(), after, operation)).await?;
     app.cloud.wake.notify_one();
-    Ok(answer)
+    Ok(response)
 }

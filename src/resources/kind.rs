@@ -68,13 +68,13 @@ impl fmt::Display for Kind {
 /// Error: the text is not the name of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown kind of resource; use network.network, storage.volume or compute.instance")]
-pub struct NotAKind;
+pub struct UnknownKind;
 
 impl FromStr for Kind {
-    type Err = NotAKind;
+    type Err = UnknownKind;
 
-    fn from_str(text: &str) -> Result<Self, NotAKind> {
-        Self::ALL.iter().copied().find(|kind| kind.as_str() == text).ok_or(NotAKind)
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == text).ok_or(UnknownKind)
     }
 }
 

@@ -8,7 +8,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-macro_rules! words {
+macro_rules! text_enum {
     ($(#[$doc:meta])* pub enum $name:ident { $($(#[$of:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, sqlx::Type)]
@@ -29,7 +29,7 @@ macro_rules! words {
     };
 }
 
-words! {
+text_enum! {
     /// Phase of a resource in its life cycle.
     pub enum Phase {
         /// Accepted, not started.
@@ -50,7 +50,7 @@ words! {
     }
 }
 
-words! {
+text_enum! {
     /// Type of an operation on a resource.
     pub enum OperationType {
         /// Create the object.
@@ -80,7 +80,7 @@ words! {
     }
 }
 
-words! {
+text_enum! {
     /// Status of an operation.
     pub enum OperationStatus {
         /// Not started.
@@ -98,14 +98,14 @@ words! {
 
 impl OperationStatus {
     /// Whether the status is final.
-    pub const fn is_over(self) -> bool {
+    pub const fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
     }
 }
 
 /// Outcome of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum OperationOutcome {
     /// Completed.
     Succeeded,
     /// Failed with an error.
@@ -114,7 +114,7 @@ pub enum End {
     Canceled,
 }
 
-impl End {
+impl OperationOutcome {
     /// Returns the status of an operation with this outcome.
     pub const fn status(self) -> OperationStatus {
         match self {
@@ -128,7 +128,7 @@ impl End {
 impl Phase {
     /// Whether an operation of this type may start on a resource in this phase, with or without an object at its
     /// provider. The database ensures that no other operation is in progress.
-    pub const fn admits(self, operation: OperationType, has_object: bool) -> bool {
+    pub const fn allows(self, operation: OperationType, has_object: bool) -> bool {
         use OperationType as T;
         match (operation, self) {
             (T::Create | T::Import, phase) => matches!(phase, Self::Pending),
@@ -152,21 +152,21 @@ impl Phase {
     }
 
     /// Phase after an operation has ended, where `self` is the phase before it.
-    pub const fn after(self, operation: OperationType, end: End, has_object: bool) -> Self {
+    pub const fn after(self, operation: OperationType, end: OperationOutcome, has_object: bool) -> Self {
         use OperationType as T;
         match (operation, end) {
-            (T::Delete, End::Succeeded) => Self::Deleted,
+            (T::Delete, OperationOutcome::Succeeded) => Self::Deleted,
             // A canceled operation was reverted, so without an object before there is none now.
-            (T::Create | T::Import, End::Canceled) => Self::Failed,
-            (_, End::Canceled) if !has_object => Self::Failed,
-            (_, End::Canceled) => self,
-            (_, End::Succeeded) => Self::Active,
-            (_, End::Failed) => Self::Failed,
+            (T::Create | T::Import, OperationOutcome::Canceled) => Self::Failed,
+            (_, OperationOutcome::Canceled) if !has_object => Self::Failed,
+            (_, OperationOutcome::Canceled) => self,
+            (_, OperationOutcome::Succeeded) => Self::Active,
+            (_, OperationOutcome::Failed) => Self::Failed,
         }
     }
 
     /// Whether `later` may follow directly, as in the diagram above.
-    pub const fn may_become(self, later: Self) -> bool {
+    pub const fn can_become(self, later: Self) -> bool {
         match (self, later) {
             (Self::Deleted, _) => false,
             (_, Self::Failed)

@@ -9,20 +9,19 @@
 
 pub mod cloud;
 pub mod config;
+pub mod drift;
 pub mod driver;
 pub mod drivers;
 pub mod engine;
 pub mod expiry;
-pub mod figures;
-pub mod finding;
 pub mod handlers;
 pub mod input;
 pub mod kind;
 pub mod lifecycle;
 pub mod machine;
+pub mod metrics;
 pub mod model;
 pub mod operations;
-pub mod pace;
 pub mod providers;
 pub mod queue;
 pub mod reconcile;
@@ -33,3 +32,4 @@ pub mod rules;
 pub mod spec;
 pub mod submit;
 pub mod sweeps;
+pub mod timing;

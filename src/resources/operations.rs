@@ -6,12 +6,12 @@ use axum::extract::State;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
-    handlers::readable,
+    handlers::readable_kinds,
     input::{OperationFilter, OperationWait},
     lifecycle::{OperationStatus, OperationType},
     model::{OperationView, StoredOperation},
     repo,
-    submit::{Written, accepted},
+    submit::{WriteResponse, accepted_response},
 };
 use crate::{
     auth::grant::Grant,
@@ -25,18 +25,18 @@ use crate::{
         tenant::Tenant,
     },
     http::{
-        extract::{JsonBody, NoMembers, PathId, Query},
-        load::Slot,
-        reply::{List, Tagged},
+        concurrency::Slot,
+        extract::{EmptyRequest, JsonBody, PathId, Query},
+        response::{List, WithEtag},
     },
     state::App,
-    tx::{Change, Once, first},
+    tx::{Change, Idempotent, begin_or_replay},
 };
 
 /// Minimum interval between two reads while a client waits for an operation.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum interval between two reads.
-const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Lists operations of a project.
 pub async fn list(
@@ -47,7 +47,7 @@ pub async fn list(
     let page = query.page()?;
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
-    let page = repo::operations::list(&mut db, tenant, &readable(tenant), &query.filter, &page).await?;
+    let page = repo::operations::list(&mut db, tenant, &readable_kinds(tenant), &query.filter, &page).await?;
     Ok(List::new(page.map(OperationView::from), grant.request().id))
 }
 
@@ -58,9 +58,9 @@ pub async fn get(
     PathId(id): PathId<id::Operation>,
     Query(query): Query<OperationWait>,
     slot: Slot,
-) -> Result<Tagged<OperationView>> {
+) -> Result<WithEtag<OperationView>> {
     let wait = Duration::from_secs(query.wait.unwrap_or_default().into());
-    let mut sealed = app.sealing.last.subscribe();
+    let mut sealed = app.sealing.last_sealed.subscribe();
     let (tenant, operation) = {
         let mut db = app.db.acquire().await?;
         let tenant = grant.in_project_of(&mut db, id).await?;
@@ -68,36 +68,36 @@ pub async fn get(
         tenant.require(found.resource_kind.read_scope())?;
         (tenant, found.operation)
     };
-    if wait.is_zero() || operation.status.is_over() {
-        return Ok(Tagged(operation.into()));
+    if wait.is_zero() || operation.status.is_final() {
+        return Ok(WithEtag(operation.into()));
     }
-    let waiting = until_over(&app, &mut sealed, (tenant, id), operation, Instant::now() + wait);
-    Ok(Tagged(slot.wait(wait, waiting).await??.into()))
+    let waiting = wait_until_ended(&app, &mut sealed, (tenant, id), operation, Instant::now() + wait);
+    Ok(WithEtag(slot.release_and_wait(wait, waiting).await??.into()))
 }
 
 /// Waits until an operation has ended, the time is up, or the server stops. It holds nothing meanwhile. It reads the
 /// operation after an audit entry was sealed, which happens right after an operation ends, and at regular intervals.
-async fn until_over(
+async fn wait_until_ended(
     app: &App,
     sealed: &mut tokio::sync::watch::Receiver<id::AuditId>,
     (tenant, id): (Tenant, OperationId),
     mut operation: StoredOperation,
     deadline: Instant,
 ) -> Result<StoredOperation> {
-    let mut looked = Instant::now();
+    let mut last_read = Instant::now();
     let mut is_last = false;
-    while !operation.status.is_over() && !is_last {
+    while !operation.status.is_final() && !is_last {
         loop {
-            sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
+            sleep_until(deadline.min(Instant::now() + MIN_POLL_INTERVAL)).await;
             // When the server stops, it reads once more and responds, so that the client can ask another server.
             is_last = Instant::now() >= deadline || app.lifecycle.is_draining();
             // Whether an entry was sealed before this request or during the pause.
-            let is_told = timeout_at(Instant::now(), sealed.changed()).await.is_ok();
-            if is_last || is_told || looked.elapsed() >= LOOK_AT_LEAST {
+            let is_notified = timeout_at(Instant::now(), sealed.changed()).await.is_ok();
+            if is_last || is_notified || last_read.elapsed() >= MAX_POLL_INTERVAL {
                 break;
             }
         }
-        looked = Instant::now();
+        last_read = Instant::now();
         let mut db = app.db.acquire().await?;
         // Operations are retained for weeks; if it was pruned nonetheless, it had ended.
         let Some(found) = repo::operations::get(&mut db, tenant, id).await? else { return Err(Error::not_found()) };
@@ -111,26 +111,26 @@ pub async fn cancel(
     grant: Grant<ResourcesWrite>,
     State(app): State<App>,
     PathId(id): PathId<id::Operation>,
-    body: JsonBody<NoMembers>,
-) -> Result<Once<Written>> {
-    let (mut tx, NoMembers {}) = first!(app.writes.open(grant.request(), body).await?);
+    body: JsonBody<EmptyRequest>,
+) -> Result<Idempotent<WriteResponse>> {
+    let (mut tx, EmptyRequest {}) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let found = repo::operations::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.require(found.resource_kind.write_scope())?;
     tx.require_match(&OperationView::from(found.operation))?;
-    let asked = repo::operations::request_cancel(tx.db(), id, app.cloud.pace.lease).await?;
+    let requested = repo::operations::request_cancel(tx.db(), id, app.cloud.timing.lease).await?;
     // The current state: the operation may have ended since.
     let operation = repo::operations::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?.operation;
-    let Some(is_new) = asked else { return Err(not_cancelable(&operation)) };
+    let Some(is_new) = requested else { return Err(not_cancelable(&operation)) };
     let resource = repo::get(tx.db(), tenant, operation.resource_id).await?.ok_or_else(Error::not_found)?;
     let change = Change::new(Action::OperationCancelRequested, id, Some(tenant.project_id()))
         .with("resource_id", operation.resource_id)
         .with("type", operation.kind);
     let etag = OperationView::from(operation.clone()).etag();
-    let reply = accepted(grant.request(), etag, resource, operation);
-    let answer = if is_new { tx.commit(change, reply).await? } else { tx.commit_unchanged(reply).await? };
+    let reply = accepted_response(grant.request(), etag, resource, operation);
+    let response = if is_new { tx.commit(change, reply).await? } else { tx.commit_unchanged(reply).await? };
     app.cloud.wake.notify_one();
-    Ok(answer)
+    Ok(response)
 }
 
 fn not_cancelable(operation: &StoredOperation) -> Error {

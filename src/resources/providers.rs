@@ -21,14 +21,14 @@ use crate::{
     base::{
         error::{Error, Result},
         etag::{EntityTag, Versioned},
-        page::{Everything, ListQuery, Order, cut, rows_for},
+        page::{ListQuery, NoFilter, Order, rows_for, truncate_page},
         schema,
         scope::of::ResourcesRead,
     },
     http::{
         describe::{Argument, Operation},
-        extract::{PathWord, Query, Word},
-        reply::{List, Tagged},
+        extract::{KnownValue, PathValue, Query},
+        response::{List, WithEtag},
     },
     state::App,
 };
@@ -68,34 +68,39 @@ impl From<&Provider> for ProviderView {
 pub async fn list(
     grant: Grant<ResourcesRead>,
     State(app): State<App>,
-    Query(query): Query<ListQuery<Everything>>,
+    Query(query): Query<ListQuery<NoFilter>>,
 ) -> Result<List<ProviderView>> {
     let after = query.cursor("the name of a provider", |name| is_provider_name(name).then(|| name.to_owned()))?;
-    let comes = |name: &str| match (&after, query.order()) {
+    let is_after_cursor = |name: &str| match (&after, query.order()) {
         (None, _) => true,
         (Some(after), Order::Asc) => name > after.as_str(),
         (Some(after), Order::Desc) => name < after.as_str(),
     };
-    let mut all: Vec<&Provider> = app.cloud.providers.iter().filter(|provider| comes(&provider.name)).collect();
+    let mut all: Vec<&Provider> =
+        app.cloud.providers.iter().filter(|provider| is_after_cursor(&provider.name)).collect();
     if query.order() == Order::Desc {
         all.reverse();
     }
     all.truncate(usize::try_from(rows_for(query.limit())).unwrap_or_default());
-    let (page, next) = cut(all, query.limit(), |provider| provider.name.clone());
-    Ok(List::of(page.into_iter().map(ProviderView::from).collect(), next, grant.request().id))
+    let (page, next) = truncate_page(all, query.limit(), |provider| provider.name.clone());
+    Ok(List::from_items(page.into_iter().map(ProviderView::from).collect(), next, grant.request().id))
 }
 
 /// Gets a provider.
-pub async fn get(_: Grant<ResourcesRead>, State(app): State<App>, Named(name): Named) -> Result<Tagged<ProviderView>> {
+pub async fn get(
+    _: Grant<ResourcesRead>,
+    State(app): State<App>,
+    ProviderName(name): ProviderName,
+) -> Result<WithEtag<ProviderView>> {
     let provider = app.cloud.providers.get(&name);
-    provider.map(|provider| Tagged(provider.into())).ok_or_else(Error::not_found)
+    provider.map(|provider| WithEtag(provider.into())).ok_or_else(Error::not_found)
 }
 
 /// Name in the path.
 #[derive(Debug)]
-pub struct Named(String);
+pub struct ProviderName(String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Named {
+impl<S: Send + Sync> FromRequestParts<S> for ProviderName {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
@@ -103,7 +108,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-impl Argument for Named {
+impl Argument for ProviderName {
     fn describe(operation: &mut Operation) {
         operation.path_ids.push(|_: &mut SchemaGenerator| {
             json_schema!({ "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$", "examples": ["sim"] })
@@ -111,7 +116,7 @@ impl Argument for Named {
     }
 }
 
-impl Word for Kind {
+impl KnownValue for Kind {
     const NOUN: &'static str = "a kind of resource";
     const ALL: &'static [Self] = Self::ALL;
 
@@ -124,8 +129,8 @@ impl Word for Kind {
 pub async fn schema(
     _: Grant<ResourcesRead>,
     State(app): State<App>,
-    PathWord(kind): PathWord<Kind>,
-) -> Result<Tagged<SpecSchema>> {
+    PathValue(kind): PathValue<Kind>,
+) -> Result<WithEtag<SpecSchema>> {
     let generator = schema::settings().into_generator();
     let mut schema = match kind {
         Kind::Network => generator.into_root_schema_for::<NetworkSpec>(),
@@ -133,12 +138,12 @@ pub async fn schema(
         Kind::Instance => generator.into_root_schema_for::<InstanceSpec>(),
     };
     schema.insert("$id".into(), format!("{}/v1/schemas/{kind}", app.public_url).into());
-    schema.insert("x-providers".into(), terms_of(&app, kind).into());
-    Ok(Tagged(SpecSchema(schema.to_value())))
+    schema.insert("x-providers".into(), capabilities_by_provider(&app, kind).into());
+    Ok(WithEtag(SpecSchema(schema.to_value())))
 }
 
 /// Capabilities of each provider that supports the kind.
-fn terms_of(app: &App, kind: Kind) -> Map<String, Value> {
+fn capabilities_by_provider(app: &App, kind: Kind) -> Map<String, Value> {
     let providers = app.cloud.providers.iter();
     providers.filter_map(|provider| Some((provider.name.clone(), json!(provider.capabilities().of(kind)?)))).collect()
 }

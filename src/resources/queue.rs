@@ -8,7 +8,7 @@ use sqlx::{PgConnection, types::Json};
 use super::{
     kind::Power,
     lifecycle::{OperationStatus, OperationType},
-    machine::{Course, Step},
+    machine::{OperationState, Step},
     model::{Before, OperationError, StoredOperation, StoredResource},
     repo::{self, operations::operation_columns, resource_columns},
     spec::Spec,
@@ -23,7 +23,7 @@ use crate::{
 
 /// Claimed operation, with everything that is needed to continue it.
 #[derive(Debug, sqlx::FromRow)]
-pub struct Taken {
+pub struct ClaimedOperation {
     /// Operation id.
     pub id: OperationId,
     /// Resource that the operation changes.
@@ -53,12 +53,12 @@ pub struct Taken {
 
 /// Claims up to `limit` due operations, with a lease. They are due again when the lease expires. Operations of
 /// providers that this server does not have are left to other servers until they are overdue.
-pub async fn take(
+pub async fn claim(
     db: &mut PgConnection,
     providers: &[&str],
     limit: usize,
     lease: Duration,
-) -> sqlx::Result<Vec<Taken>> {
+) -> sqlx::Result<Vec<ClaimedOperation>> {
     sqlx::query_as(
         "WITH due AS MATERIALIZED (
              SELECT o.id FROM operations o
@@ -79,7 +79,7 @@ pub async fn take(
 }
 
 /// Sets the phase of pending resources to `provisioning`.
-pub async fn begin(db: &mut PgConnection, resources: &[ResourceId]) -> sqlx::Result<()> {
+pub async fn mark_provisioning(db: &mut PgConnection, resources: &[ResourceId]) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE resources SET phase = 'provisioning', version = version + 1 WHERE id = ANY ($1) AND phase = 'pending'",
     )
@@ -90,10 +90,10 @@ pub async fn begin(db: &mut PgConnection, resources: &[ResourceId]) -> sqlx::Res
 }
 
 /// Renews the lease of an operation. Returns whether it is still held.
-pub async fn renew(db: &mut PgConnection, taken: &Taken, lease: Duration) -> sqlx::Result<bool> {
+pub async fn renew(db: &mut PgConnection, claimed: &ClaimedOperation, lease: Duration) -> sqlx::Result<bool> {
     sqlx::query("UPDATE operations SET due_at = now() + make_interval(secs => $3) WHERE id = $1 AND fence = $2 AND due_at IS NOT NULL")
-        .bind(taken.id)
-        .bind(taken.fence)
+        .bind(claimed.id)
+        .bind(claimed.fence)
         .bind(lease.as_secs_f64())
         .execute(db)
         .await
@@ -102,26 +102,26 @@ pub async fn renew(db: &mut PgConnection, taken: &Taken, lease: Duration) -> sql
 
 /// Holder of an operation after a save.
 #[derive(Clone, Copy, Debug)]
-pub enum Turn {
+pub enum Holder {
     /// This server, with a lease of this duration.
-    Ours(Duration),
+    ThisServer(Duration),
     /// Any server, after this pause.
-    Anybodys(Duration),
+    AnyServer(Duration),
 }
 
 /// Stores the progress of an operation and the reference of its object. Returns whether the operation is still held. A
-/// revert gets `undo` more time. A released operation gets a new fencing token, so that a late renewal of the old lease
+/// revert gets `revert_timeout` more time. A released operation gets a new fencing token, so that a late renewal of the old lease
 /// does not delay it.
 pub async fn save(
     db: &mut PgConnection,
-    taken: &Taken,
-    course: &Course,
-    turn: Turn,
-    undo: Option<Duration>,
+    claimed: &ClaimedOperation,
+    state: &OperationState,
+    holder: Holder,
+    revert_timeout: Option<Duration>,
 ) -> sqlx::Result<bool> {
-    let due = match turn {
-        Turn::Ours(lease) => lease,
-        Turn::Anybodys(pause) => pause,
+    let due = match holder {
+        Holder::ThisServer(lease) => lease,
+        Holder::AnyServer(pause) => pause,
     };
     sqlx::query(
         "WITH locked AS MATERIALIZED (SELECT id FROM resources WHERE id = $3 FOR NO KEY UPDATE),
@@ -135,42 +135,47 @@ pub async fn save(
              WHERE r.id = saved.resource_id AND r.provider_ref IS DISTINCT FROM $10)
          SELECT FROM saved",
     )
-    .bind(taken.id)
-    .bind(taken.fence)
-    .bind(taken.resource_id)
-    .bind(course.step.as_str())
-    .bind(course.step.progress())
-    .bind(i32::try_from(course.attempt).unwrap_or(i32::MAX))
-    .bind(course.failure.as_ref().map(Json))
+    .bind(claimed.id)
+    .bind(claimed.fence)
+    .bind(claimed.resource_id)
+    .bind(state.step.as_str())
+    .bind(state.step.progress())
+    .bind(i32::try_from(state.attempt).unwrap_or(i32::MAX))
+    .bind(state.failure.as_ref().map(Json))
     .bind(due.as_secs_f64())
-    .bind(undo.map(|undo| undo.as_secs_f64()))
-    .bind(&course.reference)
-    .bind(i64::from(matches!(turn, Turn::Anybodys(_))))
+    .bind(revert_timeout.map(|revert_timeout| revert_timeout.as_secs_f64()))
+    .bind(&state.reference)
+    .bind(i64::from(matches!(holder, Holder::AnyServer(_))))
     .execute(db)
     .await
     .map(|done| done.rows_affected() == 1)
 }
 
 /// Stores the state of an imported object as the desired state.
-pub async fn learn(db: &mut PgConnection, taken: &Taken, spec: &Spec, power: Option<Power>) -> sqlx::Result<bool> {
+pub async fn adopt_spec(
+    db: &mut PgConnection,
+    claimed: &ClaimedOperation,
+    spec: &Spec,
+    power: Option<Power>,
+) -> sqlx::Result<bool> {
     let done = sqlx::query(
         "UPDATE resources SET spec = $3, desired_power = $4, version = version + 1
          WHERE id = $2 AND EXISTS (SELECT FROM operations WHERE id = $1 AND fence = $5 AND due_at IS NOT NULL)",
     )
-    .bind(taken.id)
-    .bind(taken.resource_id)
+    .bind(claimed.id)
+    .bind(claimed.resource_id)
     .bind(Json(spec.to_json()))
     .bind(power)
-    .bind(taken.fence)
+    .bind(claimed.fence)
     .execute(&mut *db)
     .await?;
-    repo::refer(db, taken.resource_id, spec).await?;
+    repo::replace_references(db, claimed.resource_id, spec).await?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Outcome of an operation.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Completion {
     /// Final status.
     pub status: OperationStatus,
     /// Reason of a failure.
@@ -180,17 +185,21 @@ pub struct Ended {
 }
 
 /// Ends an operation; `None` if it is no longer held. The resource must be locked.
-pub async fn end(db: &mut PgConnection, taken: &Taken, ended: &Ended) -> sqlx::Result<Option<StoredOperation>> {
+pub async fn end(
+    db: &mut PgConnection,
+    claimed: &ClaimedOperation,
+    completion: &Completion,
+) -> sqlx::Result<Option<StoredOperation>> {
     sqlx::query_as(concat!("UPDATE operations SET status = $3, step = CASE WHEN $3 = 'succeeded' THEN $6 ELSE step END,
                 progress = CASE WHEN $3 = 'succeeded' THEN 100 ELSE progress END, error = $4, finished_at = $5, due_at = NULL
          WHERE id = $1 AND fence = $2 AND due_at IS NOT NULL
          RETURNING ", operation_columns!(""))
     )
-    .bind(taken.id)
-    .bind(taken.fence)
-    .bind(ended.status)
-    .bind(ended.error.as_ref().map(Json))
-    .bind(ended.at)
+    .bind(claimed.id)
+    .bind(claimed.fence)
+    .bind(completion.status)
+    .bind(completion.error.as_ref().map(Json))
+    .bind(completion.at)
     .bind(Step::Done.as_str())
     .fetch_optional(db)
     .await
@@ -198,17 +207,21 @@ pub async fn end(db: &mut PgConnection, taken: &Taken, ended: &Ended) -> sqlx::R
 
 /// Operation that the server itself starts.
 #[derive(Debug)]
-pub struct Begun {
+pub struct NewOperation {
     /// Type of the operation.
     pub kind: OperationType,
     /// Creation time.
     pub at: Timestamp,
     /// Time limit.
-    pub give_up_after: Duration,
+    pub operation_timeout: Duration,
 }
 
 /// Starts an operation on a locked resource without an operation in progress, and updates its phase.
-pub async fn start(db: &mut PgConnection, resource: &StoredResource, begun: &Begun) -> sqlx::Result<StoredResource> {
+pub async fn start_operation(
+    db: &mut PgConnection,
+    resource: &StoredResource,
+    new_operation: &NewOperation,
+) -> sqlx::Result<StoredResource> {
     let before = Before { phase: Some(resource.phase), spec: None, desired_power: resource.desired_power };
     sqlx::query(
         "INSERT INTO operations (id, project_id, resource_id, type, before, created_at, deadline)
@@ -217,10 +230,10 @@ pub async fn start(db: &mut PgConnection, resource: &StoredResource, begun: &Beg
     .bind(OperationId::new())
     .bind(resource.project_id)
     .bind(resource.id)
-    .bind(begun.kind)
+    .bind(new_operation.kind)
     .bind(Json(before))
-    .bind(begun.at)
-    .bind(begun.give_up_after.as_secs_f64())
+    .bind(new_operation.at)
+    .bind(new_operation.operation_timeout.as_secs_f64())
     .execute(&mut *db)
     .await?;
     sqlx::query_as(concat!(
@@ -228,14 +241,14 @@ pub async fn start(db: &mut PgConnection, resource: &StoredResource, begun: &Beg
         resource_columns!("")
     ))
     .bind(resource.id)
-    .bind(resource.phase.during(begun.kind))
+    .bind(resource.phase.during(new_operation.kind))
     .fetch_one(db)
     .await
 }
 
 /// Deletes resources that were deleted, and operations that ended, before `until`, in batches. Returns the number of
 /// rows; call it until that is 0.
-pub async fn forget_old(db: &mut PgConnection, until: Timestamp) -> sqlx::Result<u64> {
+pub async fn prune(db: &mut PgConnection, until: Timestamp) -> sqlx::Result<u64> {
     let resources = sqlx::query(
         "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE deleted_at < $1 ORDER BY deleted_at LIMIT 1000
                                             FOR UPDATE SKIP LOCKED)",

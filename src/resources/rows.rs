@@ -77,13 +77,13 @@ pub async fn owners(
 }
 
 /// Deletes all references of a resource.
-pub async fn refer_to_nothing(db: &mut PgConnection, from: ResourceId) -> sqlx::Result<()> {
+pub async fn delete_references(db: &mut PgConnection, from: ResourceId) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM resource_references WHERE from_id = $1").bind(from).execute(db).await.map(drop)
 }
 
 /// State of a resource after an operation.
 #[derive(Debug)]
-pub struct Settled {
+pub struct ResourceOutcome {
     /// Phase in the life cycle.
     pub phase: Phase,
     /// Desired state.
@@ -103,35 +103,39 @@ pub struct Settled {
     /// Conditions that now hold.
     pub conditions: Vec<Condition>,
     /// Time of the last read at the provider; `None` if it was not read.
-    pub seen_at: Option<Timestamp>,
+    pub observed_at: Option<Timestamp>,
     /// Deletion time.
     pub deleted_at: Option<Timestamp>,
 }
 
 /// Stores the state of a resource after an operation. The resource must be locked.
-pub async fn settle(db: &mut PgConnection, id: ResourceId, settled: &Settled) -> sqlx::Result<StoredResource> {
+pub async fn store_outcome(
+    db: &mut PgConnection,
+    id: ResourceId,
+    outcome: &ResourceOutcome,
+) -> sqlx::Result<StoredResource> {
     sqlx::query_as(concat!("UPDATE resources SET phase = $2, spec = $3, generation = $4, observed_generation = $5, power = $6, desired_power = $7,
                 provider_ref = $8, outputs = $9, conditions = $10, last_synced_at = coalesce($11, last_synced_at), deleted_at = $12,
                 settled_at = now(), version = version + 1
          WHERE id = $1 RETURNING ", resource_columns!("")))
     .bind(id)
-    .bind(settled.phase)
-    .bind(Json(&settled.spec))
-    .bind(settled.generation)
-    .bind(settled.observed_generation)
-    .bind(settled.power)
-    .bind(settled.desired_power)
-    .bind(&settled.provider_ref)
-    .bind(Json(&settled.outputs))
-    .bind(Json(&settled.conditions))
-    .bind(settled.seen_at)
-    .bind(settled.deleted_at)
+    .bind(outcome.phase)
+    .bind(Json(&outcome.spec))
+    .bind(outcome.generation)
+    .bind(outcome.observed_generation)
+    .bind(outcome.power)
+    .bind(outcome.desired_power)
+    .bind(&outcome.provider_ref)
+    .bind(Json(&outcome.outputs))
+    .bind(Json(&outcome.conditions))
+    .bind(outcome.observed_at)
+    .bind(outcome.deleted_at)
     .fetch_one(db)
     .await
 }
 
 /// Returns a resource's place to the project's quota.
-pub async fn give_back(db: &mut PgConnection, project: ProjectId, kind: Kind) -> sqlx::Result<()> {
+pub async fn release_quota(db: &mut PgConnection, project: ProjectId, kind: Kind) -> sqlx::Result<()> {
     sqlx::query("UPDATE resource_counts SET count = count - 1 WHERE project_id = $1 AND kind = $2 AND count > 0")
         .bind(project)
         .bind(kind)
@@ -146,7 +150,7 @@ pub async fn deployment(db: &mut PgConnection) -> sqlx::Result<Uuid> {
 }
 
 /// Lists expired resources, the longest overdue first.
-pub async fn expiring(db: &mut PgConnection, now: Timestamp, limit: i64) -> sqlx::Result<Vec<ResourceId>> {
+pub async fn list_expired(db: &mut PgConnection, now: Timestamp, limit: i64) -> sqlx::Result<Vec<ResourceId>> {
     sqlx::query_scalar(
         "SELECT id FROM resources
          WHERE expiry_due_at <= $1 AND phase <> 'deleted' AND NOT protection ORDER BY expiry_due_at LIMIT $2",
@@ -158,7 +162,7 @@ pub async fn expiring(db: &mut PgConnection, now: Timestamp, limit: i64) -> sqlx
 }
 
 /// Locks a resource against changes and new references until the transaction ends; `None` if it is locked already.
-pub async fn lock_to_delete(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
+pub async fn try_lock_for_deletion(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredResource>> {
     sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources WHERE id = $1 FOR UPDATE SKIP LOCKED"))
         .bind(id)
         .fetch_optional(db)
@@ -166,7 +170,7 @@ pub async fn lock_to_delete(db: &mut PgConnection, id: ResourceId) -> sqlx::Resu
 }
 
 /// Postpones the deletion of an expired resource, and stores its conditions.
-pub async fn expire_later(
+pub async fn postpone_expiry(
     db: &mut PgConnection,
     id: ResourceId,
     at: Timestamp,

@@ -11,18 +11,18 @@ use super::{
     spec::{Member, NetworkSpec, Spec},
 };
 use crate::base::{
-    error::{Code, Error, Item, ItemCode, Place, Result},
+    error::{Code, Error, Item, ItemCode, ItemLocation, Result},
     id::ResourceId,
     tenant::Tenant,
 };
 use sqlx::PgConnection;
 
 fn item(pointer: impl Into<String>, code: ItemCode, detail: impl Into<String>) -> Item {
-    Item { place: Place::Body(pointer.into()), code, detail: detail.into() }
+    Item { location: ItemLocation::Body(pointer.into()), code, detail: detail.into() }
 }
 
 /// Returns the provider that a request names, or the only provider.
-pub fn provider<'a>(providers: &'a Registry, named: Option<&str>) -> Result<&'a Provider> {
+pub fn select_provider<'a>(providers: &'a Registry, named: Option<&str>) -> Result<&'a Provider> {
     let known = || providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>().join(", ");
     let mut all = providers.iter();
     match (named, all.next(), all.next()) {
@@ -73,7 +73,7 @@ pub fn require_import(provider: &Provider, tenant: Tenant) -> Result<()> {
 }
 
 /// Checks that a spec is valid and supported by its provider. Errors about member `m` point to `at(m)`.
-pub fn require_possible(provider: &Provider, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
+pub fn require_supported_spec(provider: &Provider, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
     if let Spec::Network(NetworkSpec { cidr }) = spec
         && !cidr.ipv4().is_some_and(|network| network.addr().is_private() && (16..=28).contains(&network.prefix_len()))
     {
@@ -122,12 +122,12 @@ pub fn require_action(provider: &Provider, kind: Kind, action: ActionType) -> Re
     if known.contains(&action) {
         return Ok(());
     }
-    let word = |action: &ActionType| serde_json::to_value(action).ok()?.as_str().map(str::to_owned);
-    let known: Vec<String> = known.iter().filter_map(word).collect();
+    let name_of = |action: &ActionType| serde_json::to_value(action).ok()?.as_str().map(str::to_owned);
+    let known: Vec<String> = known.iter().filter_map(name_of).collect();
     let detail = format!(
         "'{}' does not support '{}' for {kind}; supported actions: {}",
         provider.name,
-        word(&action).unwrap_or_default(),
+        name_of(&action).unwrap_or_default(),
         if known.is_empty() { "none".to_owned() } else { known.join(", ") }
     );
     Err(Error::unsupported(vec![item("/action", ItemCode::Unsupported, detail)]))
@@ -135,24 +135,24 @@ pub fn require_action(provider: &Provider, kind: Kind, action: ActionType) -> Re
 
 /// Resource whose references are checked.
 #[derive(Clone, Copy, Debug)]
-pub struct Referring<'a> {
+pub struct ReferenceCheck<'a> {
     /// Tenant that owns the resource.
     pub tenant: Tenant,
     /// Provider of the resource.
     pub provider: &'a Provider,
     /// Id and current spec of the resource, if it exists.
-    pub known: Option<(ResourceId, &'a Spec)>,
+    pub current: Option<(ResourceId, &'a Spec)>,
 }
 
-impl Referring<'_> {
+impl ReferenceCheck<'_> {
     /// Checks the new references of `spec`. Each must name a resource of the same project and provider, of the right
     /// kind, that the caller may read and that is not being deleted. A volume must not be attached to another instance.
     /// Row locks keep this true until the transaction ends. Errors about member `m` point to `at(m)`.
     pub async fn require(&self, db: &mut PgConnection, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
         let known: Vec<ResourceId> =
-            self.known.iter().flat_map(|(_, spec)| spec.references()).map(|(_, &to)| to).collect();
-        let new = |wanted: Member| {
-            let of_member = spec.references().filter(move |(member, _)| *member == wanted);
+            self.current.iter().flat_map(|(_, spec)| spec.references()).map(|(_, &to)| to).collect();
+        let new = |expected: Member| {
+            let of_member = spec.references().filter(move |(member, _)| *member == expected);
             of_member.map(|(_, &to)| to).enumerate().filter(|(_, to)| !known.contains(to)).collect::<Vec<_>>()
         };
         let (networks, volumes) = (new(Member::Network), new(Member::Volumes));
@@ -160,11 +160,11 @@ impl Referring<'_> {
         let mut found = Vec::new();
         if !networks.is_empty() {
             self.tenant.require(Kind::Network.read_scope())?;
-            found.extend(repo::share(db, self.tenant, &ids(&networks)).await?);
+            found.extend(repo::lock_key_share(db, self.tenant, &ids(&networks)).await?);
         }
         if !volumes.is_empty() {
             self.tenant.require(Kind::Volume.read_scope())?;
-            found.extend(repo::claim(db, self.tenant, &ids(&volumes)).await?);
+            found.extend(repo::lock_no_key_update(db, self.tenant, &ids(&volumes)).await?);
         }
         let places = networks.iter().map(|(_, id)| (Member::Network, at("network"), *id));
         let places = places.chain(volumes.iter().map(|(n, id)| {
@@ -175,7 +175,7 @@ impl Referring<'_> {
         let mut items = Vec::new();
         let mut usable = Vec::new();
         for (member, place, id) in places {
-            match self.fault(member, id, found.iter().find(|resource| resource.id == id)) {
+            match self.reference_error(member, id, found.iter().find(|resource| resource.id == id)) {
                 Some(detail) => items.push(item(place, ItemCode::UnknownValue, detail)),
                 None => usable.push(id),
             }
@@ -193,20 +193,22 @@ impl Referring<'_> {
                 _ => {}
             }
         }
-        let holders = repo::holders(db, &ids(&volumes), self.known.map(|(id, _)| id)).await?;
-        match holders.first() {
+        let attachments = repo::attached_instances(db, &ids(&volumes), self.current.map(|(id, _)| id)).await?;
+        match attachments.first() {
             None => Ok(()),
-            Some((volume, holder)) => Err(Error::new(
+            Some((volume, instance)) => Err(Error::new(
                 Code::ResourceInUse,
-                format!("The volume {volume} is attached to {holder}; detach it first"),
+                format!("The volume {volume} is attached to {instance}; detach it first"),
             )),
         }
     }
 
-    fn fault(&self, member: Member, id: ResourceId, found: Option<&StoredResource>) -> Option<String> {
-        let wanted = member.kind();
+    fn reference_error(&self, member: Member, id: ResourceId, found: Option<&StoredResource>) -> Option<String> {
+        let expected = member.kind();
         match found {
-            Some(resource) if resource.kind != wanted => Some(format!("{id} is a {}; use a {wanted}", resource.kind)),
+            Some(resource) if resource.kind != expected => {
+                Some(format!("{id} is a {}; use a {expected}", resource.kind))
+            }
             Some(resource) if resource.phase == Phase::Deleted => {
                 Some(format!("{id} is deleted; use another resource"))
             }
@@ -214,14 +216,14 @@ impl Referring<'_> {
                 Some(format!("{id} is at provider '{}'; use a resource at '{}'", resource.provider, self.provider.name))
             }
             Some(_) => None,
-            None => Some(format!("no {wanted} {id} in this project; check the id")),
+            None => Some(format!("no {expected} {id} in this project; check the id")),
         }
     }
 }
 
 /// Checks that no operation is in progress on a resource that the caller has locked.
 pub async fn require_unlocked(db: &mut PgConnection, resource: &StoredResource) -> Result<()> {
-    let Some(operation) = repo::operations::under_way(db, resource.id).await? else { return Ok(()) };
+    let Some(operation) = repo::operations::find_in_progress(db, resource.id).await? else { return Ok(()) };
     let detail = format!(
         "An operation on {} is in progress: {} ({}); wait for it with GET /v1/operations/{}?wait=60, then retry",
         resource.id,
@@ -234,7 +236,7 @@ pub async fn require_unlocked(db: &mut PgConnection, resource: &StoredResource) 
 
 /// Checks that an operation may start on a resource in its current phase.
 pub fn require_phase(resource: &StoredResource, operation: OperationType) -> Result<()> {
-    if resource.phase.admits(operation, resource.provider_ref.is_some()) {
+    if resource.phase.allows(operation, resource.provider_ref.is_some()) {
         return Ok(());
     }
     let detail = match resource.phase {
@@ -259,7 +261,7 @@ pub async fn require_deletable(db: &mut PgConnection, resource: &StoredResource)
     if !dependents.is_empty() {
         let detail = format!(
             "The resource is used by {}; delete those first, or remove it from their spec",
-            listed(&dependents)
+            join_ids(&dependents)
         );
         return Err(Error::new(Code::ResourceInUse, detail));
     }
@@ -267,8 +269,8 @@ pub async fn require_deletable(db: &mut PgConnection, resource: &StoredResource)
 }
 
 /// Takes one place of the project's quota for a kind, if one is left.
-pub async fn take_place(db: &mut PgConnection, tenant: Tenant, kind: Kind) -> Result<()> {
-    repo::quotas::take_place(db, tenant, kind).await?.map_err(|maximum| {
+pub async fn reserve_quota(db: &mut PgConnection, tenant: Tenant, kind: Kind) -> Result<()> {
+    repo::quotas::reserve_quota(db, tenant, kind).await?.map_err(|maximum| {
         let detail = format!(
             "The quota of {maximum} for {kind} is used up; delete a resource, or ask the operator for a higher quota"
         );
@@ -277,6 +279,6 @@ pub async fn take_place(db: &mut PgConnection, tenant: Tenant, kind: Kind) -> Re
 }
 
 /// Joins ids for an error text.
-pub fn listed(ids: &[ResourceId]) -> String {
+pub fn join_ids(ids: &[ResourceId]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

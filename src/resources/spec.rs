@@ -106,7 +106,7 @@ impl<R> Spec<R> {
     }
 
     /// Translates the references with `name`; `None` if it returns `None` for one of them.
-    pub fn in_names_of<N>(&self, mut name: impl FnMut(&R) -> Option<N>) -> Option<Spec<N>> {
+    pub fn map_references<N>(&self, mut name: impl FnMut(&R) -> Option<N>) -> Option<Spec<N>> {
         Some(match self {
             Self::Network(spec) => Spec::Network(spec.clone()),
             Self::Volume(spec) => Spec::Volume(spec.clone()),

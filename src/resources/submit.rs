@@ -12,7 +12,7 @@ use super::{
     model::{Before, ResourceView, StoredOperation, StoredResource},
     registry::Provider,
     repo::{self, ResourceChange, operations::OperationRow},
-    rules::{self, Referring},
+    rules::{self, ReferenceCheck},
     spec::Spec,
 };
 use crate::{
@@ -26,17 +26,17 @@ use crate::{
         tenant::Tenant,
     },
     db::violated_constraint,
-    http::reply::{Accepted, Json, Submitted},
+    http::response::{Accepted, Json, Submitted},
     state::App,
-    tx::{Change, Once, OnceTx},
+    tx::{Change, Idempotent, IdempotentTx},
 };
 
 /// Response to a write on a resource.
-pub type Written = Submitted<AcceptedOperation, DryRun>;
+pub type WriteResponse = Submitted<AcceptedOperation, DryRun>;
 
 /// Change of an existing resource.
 #[derive(Debug)]
-pub struct Step {
+pub struct ChangeRequest {
     /// Type of the operation.
     pub kind: OperationType,
     /// New desired state, if it changes.
@@ -65,7 +65,7 @@ pub struct Draft {
 }
 
 /// Inserts an operation on a resource that the transaction has locked or created.
-pub async fn begin(
+pub async fn insert_operation(
     app: &App,
     request: &Arc<RequestContext>,
     db: &mut PgConnection,
@@ -77,7 +77,7 @@ pub async fn begin(
         kind,
         before,
         is_done: !requires_provider,
-        give_up_after: app.cloud.pace.give_up_after.as_secs_f64(),
+        operation_timeout: app.cloud.timing.operation_timeout.as_secs_f64(),
         traceparent: request.trace.to_string(),
         created_at: app.clock.now(),
     };
@@ -95,14 +95,14 @@ pub async fn begin(
 }
 
 /// Changes the row of a resource that the transaction has locked, and inserts the operation.
-pub async fn change(
+pub async fn apply_change(
     app: &App,
     request: &Arc<RequestContext>,
     db: &mut PgConnection,
     before: StoredResource,
-    step: Step,
+    requested: ChangeRequest,
 ) -> Result<Draft> {
-    let Step { kind, spec, mut change, requires_provider, action } = step;
+    let ChangeRequest { kind, spec, mut change, requires_provider, action } = requested;
     let origin = Before {
         phase: Some(before.phase),
         spec: spec.is_some().then(|| before.spec.0.clone()),
@@ -112,18 +112,18 @@ pub async fn change(
     change.phase = requires_provider.then(|| before.phase.during(kind));
     let after = repo::update(db, before.id, change).await?;
     if let Some(spec) = &spec {
-        repo::refer(db, after.id, spec).await.map_err(|error| match violated_constraint(&error) {
+        repo::replace_references(db, after.id, spec).await.map_err(|error| match violated_constraint(&error) {
             Some("resource_references_volume_once") => attached_elsewhere(),
             _ => error.into(),
         })?;
     }
-    let operation = begin(app, request, db, &after, (kind, origin, requires_provider)).await?;
-    let told = match kind {
+    let operation = insert_operation(app, request, db, &after, (kind, origin, requires_provider)).await?;
+    let audit_action = match kind {
         OperationType::Delete => Action::ResourceDeletionRequested,
         _ => Action::ResourceUpdateRequested,
     };
-    let (was, is) = (ResourceView::from(before.clone()), ResourceView::from(after.clone()));
-    let change = Change::new(told, after.id, Some(after.project_id)).updated(&was, &is);
+    let (old_view, new_view) = (ResourceView::from(before.clone()), ResourceView::from(after.clone()));
+    let change = Change::new(audit_action, after.id, Some(after.project_id)).updated(&old_view, &new_view);
     let change = change.with("operation_id", operation.id);
     let change = match action {
         Some(action) => change.with("action", action),
@@ -138,9 +138,14 @@ fn attached_elsewhere() -> Error {
 
 /// Checks that a resource may change to `spec`, as far as that does not depend on other resources. Errors about member
 /// `m` point to `at(m)`.
-pub fn require_possible(provider: &Provider, before: &Spec, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
+pub fn require_supported_change(
+    provider: &Provider,
+    before: &Spec,
+    spec: &Spec,
+    at: impl Fn(&str) -> String,
+) -> Result<()> {
     rules::require_changeable(provider, before, spec, &at)?;
-    rules::require_possible(provider, spec, &at)
+    rules::require_supported_spec(provider, spec, &at)
 }
 
 /// Checks the references of the new spec.
@@ -151,40 +156,46 @@ pub async fn require_references(
     spec: &Spec,
     at: impl Fn(&str) -> String,
 ) -> Result<()> {
-    let referring = Referring { tenant, provider, known: Some((resource.id, before)) };
+    let referring = ReferenceCheck { tenant, provider, current: Some((resource.id, before)) };
     referring.require(db, spec, at).await
 }
 
 /// Commits the write, or returns its plan if the request is a dry run.
-pub async fn finish(app: &App, tx: OnceTx, draft: Draft, is_rehearsal: bool) -> Result<Once<Written>> {
+pub async fn commit_or_plan(
+    app: &App,
+    tx: IdempotentTx,
+    draft: Draft,
+    is_dry_run: bool,
+) -> Result<Idempotent<WriteResponse>> {
     let request = Arc::clone(tx.request());
-    if is_rehearsal {
+    if is_dry_run {
         // The transaction is rolled back, including the claim of an `Idempotency-Key`.
-        return Ok(Once::kept(planned(&request, draft).into_response()));
+        return Ok(Idempotent::from_response(dry_run_response(&request, draft).into_response()));
     }
     let requires_provider = draft.requires_provider;
     let change = draft.change.clone();
-    let answer = tx.commit(change, accepted(&request, draft.after.etag(), draft.after, draft.operation)).await?;
+    let response =
+        tx.commit(change, accepted_response(&request, draft.after.etag(), draft.after, draft.operation)).await?;
     if requires_provider {
         app.cloud.wake.notify_one();
     }
-    Ok(answer)
+    Ok(response)
 }
 
 /// Creates the response to an accepted write. `etag` belongs to the item that was written.
-pub fn accepted(
+pub fn accepted_response(
     request: &RequestContext,
     etag: EntityTag,
     resource: StoredResource,
     operation: StoredOperation,
-) -> Written {
+) -> WriteResponse {
     let location = format!("/v1/operations/{}", operation.id);
     let body = AcceptedOperation { resource: resource.into(), operation: operation.into(), request_id: request.id };
     Submitted::Accepted(Accepted { location, etag, body })
 }
 
 /// Creates the response to a dry run.
-pub fn planned(request: &RequestContext, draft: Draft) -> Written {
+pub fn dry_run_response(request: &RequestContext, draft: Draft) -> WriteResponse {
     let after = ResourceView::from(draft.after);
     let before = draft.before.map(ResourceView::from);
     let changes = before.map(|before| difference(members(&before), members(&after))).unwrap_or_default();

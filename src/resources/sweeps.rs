@@ -25,7 +25,7 @@ pub struct Sweep {
 }
 
 /// Claims one due sweep out of `all`, with a lease.
-pub async fn take(db: &mut PgConnection, all: &[(&str, Kind)], lease: Duration) -> sqlx::Result<Option<Sweep>> {
+pub async fn claim(db: &mut PgConnection, all: &[(&str, Kind)], lease: Duration) -> sqlx::Result<Option<Sweep>> {
     let (providers, kinds) = texts(all);
     sqlx::query_as(
         "WITH due AS MATERIALIZED (
@@ -44,7 +44,7 @@ pub async fn take(db: &mut PgConnection, all: &[(&str, Kind)], lease: Duration) 
 }
 
 /// Registers these sweeps. The first run is due immediately.
-pub async fn know(db: &mut PgConnection, all: &[(&str, Kind)]) -> sqlx::Result<()> {
+pub async fn register(db: &mut PgConnection, all: &[(&str, Kind)]) -> sqlx::Result<()> {
     let (providers, kinds) = texts(all);
     sqlx::query(
         "INSERT INTO provider_sweeps (provider, kind) SELECT n.provider, n.kind FROM unnest($1::text[], $2::text[]) AS n (provider, kind) ON CONFLICT DO NOTHING",
@@ -75,7 +75,7 @@ pub async fn renew(db: &mut PgConnection, sweep: &Sweep, lease: Duration) -> sql
 }
 
 /// Ends a sweep. The next one is due after `pause`.
-pub async fn end(db: &mut PgConnection, sweep: &Sweep, pause: Duration, whole: bool) -> sqlx::Result<()> {
+pub async fn end(db: &mut PgConnection, sweep: &Sweep, pause: Duration, is_complete: bool) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE provider_sweeps SET due_at = now() + make_interval(secs => $4), swept_at = CASE WHEN $5 THEN now() ELSE swept_at END
          WHERE provider = $1 AND kind = $2 AND fence = $3",
@@ -84,7 +84,7 @@ pub async fn end(db: &mut PgConnection, sweep: &Sweep, pause: Duration, whole: b
     .bind(sweep.kind)
     .bind(sweep.fence)
     .bind(pause.as_secs_f64())
-    .bind(whole)
+    .bind(is_complete)
     .execute(db)
     .await
     .map(drop)
@@ -97,7 +97,7 @@ pub async fn now(db: &mut PgConnection) -> sqlx::Result<Timestamp> {
 
 /// State of a resource whose tag was found on an object.
 #[derive(Debug)]
-pub struct Known {
+pub struct SweptResource {
     /// Stored resource.
     pub resource: StoredResource,
     /// Whether an operation is in progress.
@@ -106,7 +106,7 @@ pub struct Known {
     pub settled_at: Timestamp,
 }
 
-impl<'r> FromRow<'r, PgRow> for Known {
+impl<'r> FromRow<'r, PgRow> for SweptResource {
     fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
         let resource = StoredResource::from_row(row)?;
         Ok(Self { resource, is_busy: row.try_get("is_busy")?, settled_at: row.try_get("settled_at")? })
@@ -114,7 +114,7 @@ impl<'r> FromRow<'r, PgRow> for Known {
 }
 
 /// Reads the state of these resources.
-pub async fn known(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<Vec<Known>> {
+pub async fn find_resources(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<Vec<SweptResource>> {
     sqlx::query_as(concat!(
         "SELECT ",
         resource_columns!("r."),
@@ -128,7 +128,7 @@ pub async fn known(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<Ve
 }
 
 /// Records that these resources were observed without drift.
-pub async fn seen(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<()> {
+pub async fn mark_synced(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<()> {
     if ids.is_empty() {
         return Ok(());
     }
@@ -136,7 +136,7 @@ pub async fn seen(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<()>
 }
 
 /// Lists resources with an object that the sweep has not observed.
-pub async fn unseen(db: &mut PgConnection, sweep: &Sweep) -> sqlx::Result<Vec<StoredResource>> {
+pub async fn list_unobserved(db: &mut PgConnection, sweep: &Sweep) -> sqlx::Result<Vec<StoredResource>> {
     sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources r
          WHERE provider = $1 AND kind = $2 AND phase IN ('active', 'failed') AND provider_ref IS NOT NULL AND settled_at < $3
            AND coalesce(last_synced_at, '-infinity') < $3
@@ -151,7 +151,7 @@ pub async fn unseen(db: &mut PgConnection, sweep: &Sweep) -> sqlx::Result<Vec<St
 
 /// Result of observing a resource's object.
 #[derive(Debug)]
-pub struct Seen<'a> {
+pub struct ObservedState<'a> {
     /// Conditions that now hold.
     pub conditions: &'a [Condition],
     /// Observed power state.
@@ -159,11 +159,15 @@ pub struct Seen<'a> {
     /// Whether the object no longer exists.
     pub is_missing: bool,
     /// Whether the observation differs from what is recorded.
-    pub changes: bool,
+    pub has_changes: bool,
 }
 
 /// Stores an observation. The resource must be locked.
-pub async fn note(db: &mut PgConnection, before: &StoredResource, seen: &Seen<'_>) -> sqlx::Result<StoredResource> {
+pub async fn store_observation(
+    db: &mut PgConnection,
+    before: &StoredResource,
+    observed: &ObservedState<'_>,
+) -> sqlx::Result<StoredResource> {
     sqlx::query_as(concat!(
         "UPDATE resources SET conditions = $2, power = coalesce($3, power), last_synced_at = now(),
                 phase = CASE WHEN $4 THEN 'failed' ELSE phase END, version = version + CASE WHEN $5 THEN 1 ELSE 0 END
@@ -171,10 +175,10 @@ pub async fn note(db: &mut PgConnection, before: &StoredResource, seen: &Seen<'_
         resource_columns!("")
     ))
     .bind(before.id)
-    .bind(Json(seen.conditions))
-    .bind(seen.power)
-    .bind(seen.is_missing)
-    .bind(seen.changes)
+    .bind(Json(observed.conditions))
+    .bind(observed.power)
+    .bind(observed.is_missing)
+    .bind(observed.has_changes)
     .fetch_one(db)
     .await
 }

@@ -22,13 +22,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 use super::{
-    patient::Patient,
-    progress::{Answer, Progress},
-    stop::Stop,
+    progress::{Progress, TrackedBody},
+    shutdown::Shutdown,
+    timeout_stream::TimeoutStream,
     tls::Tls,
     unread,
 };
-use crate::http::{edge::Limits, framing::BadFraming, reply::Lasting};
+use crate::http::{edge::EdgeLimits, framing::BadFraming, response::Streaming};
 
 /// Size of the parser's head buffer. It exceeds the limit in `edge`, so that an oversized head gets a problem response.
 const HEAD_BUFFER: usize = 64 * 1024;
@@ -38,9 +38,9 @@ const MAX_STREAMS: u32 = 100;
 /// Interval between HTTP/2 pings, and the time limit for the response. A peer in the middle of a head cannot respond,
 /// so pings also end slow heads.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIME: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for a client to read the end of an event stream when the server closes.
-const PARTING_TIME: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after a failed accept, for example because file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -64,11 +64,11 @@ impl From<TcpListener> for Listener {
 pub(super) struct Connections<S> {
     service: S,
     builder: Arc<auto::Builder<TokioExecutor>>,
-    limits: Limits,
-    stop: Stop,
+    limits: EdgeLimits,
+    stop: Shutdown,
     /// Tasks of open connections.
     pub(super) open: TaskTracker,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl<S> Connections<S>
@@ -76,9 +76,9 @@ where
     S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static,
 {
     /// Creates the state for connections to `service`. Each connection becomes a task of `open`.
-    pub(super) fn new(service: S, limits: Limits, stop: Stop, open: TaskTracker) -> Self {
+    pub(super) fn new(service: S, limits: EdgeLimits, stop: Shutdown, open: TaskTracker) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        // `Patient` enforces the timeouts.
+        // `TimeoutStream` enforces the timeouts.
         builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_BUFFER);
         builder
             .http2()
@@ -86,27 +86,27 @@ where
             .max_header_list_size(HEAD_BUFFER as u32)
             .max_concurrent_streams(MAX_STREAMS)
             .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIME);
-        let room = Arc::new(Semaphore::new(limits.max_connections));
-        Self { service, builder: Arc::new(builder), limits, stop, open, room }
+            .keep_alive_timeout(PING_TIMEOUT);
+        let permits = Arc::new(Semaphore::new(limits.max_connections));
+        Self { service, builder: Arc::new(builder), limits, stop, open, permits }
     }
 
     /// Accepts connections until the server closes.
     pub(super) async fn accept_from(&self, listener: &Listener) {
-        self.stop.closing.run_until_cancelled(self.accept_for_ever(listener)).await;
+        self.stop.closing.run_until_cancelled(self.accept_loop(listener)).await;
     }
 
-    async fn accept_for_ever(&self, listener: &Listener) {
+    async fn accept_loop(&self, listener: &Listener) {
         loop {
             // Beyond the limit, connections wait in the kernel's backlog, which costs the server nothing.
-            let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
             match listener.tcp.accept().await {
                 Ok((stream, peer)) => {
                     let tls = listener.tls.clone();
-                    self.open.spawn(self.clone().meet(stream, peer, tls, room));
+                    self.open.spawn(self.clone().handle(stream, peer, tls, permit));
                 }
                 // The client disconnected before the accept. Do not delay the next connection.
-                Err(error) if is_clients_own(&error) => {}
+                Err(error) if is_client_error(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -115,14 +115,14 @@ where
         }
     }
 
-    async fn meet(self, stream: TcpStream, peer: SocketAddr, tls: Option<Tls>, room: OwnedSemaphorePermit) {
+    async fn handle(self, stream: TcpStream, peer: SocketAddr, tls: Option<Tls>, permit: OwnedSemaphorePermit) {
         // Held as long as the connection is open.
-        let _room = room;
+        let _permit = permit;
         // Responses are small and complete, so waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         let served = async {
             let Some(tls) = tls else { return self.serve(stream, peer).await };
-            let handshake = timeout(self.limits.head_time, tls.accept(stream));
+            let handshake = timeout(self.limits.head_timeout, tls.accept(stream));
             match self.stop.closing.run_until_cancelled(handshake).await {
                 Some(Ok(Ok(stream))) => self.serve(stream, peer).await,
                 Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "TLS handshake failed"),
@@ -130,39 +130,39 @@ where
                 None => {}
             }
         };
-        let mut now = FuturesUnordered::from_iter([self.stop.now.cancelled()]);
+        let mut aborted = FuturesUnordered::from_iter([self.stop.abort.cancelled()]);
         tokio::select! {
             biased;
             () = served => {}
-            _ = now.next() => {}
+            _ = aborted.next() => {}
         }
     }
 
     async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: SocketAddr) {
         let progress = Progress::new();
         let idle = CancellationToken::new();
-        let stream = Patient::new(stream, progress.clone(), self.limits, idle.clone());
+        let stream = TimeoutStream::new(stream, progress.clone(), self.limits, idle.clone());
         let requests = progress.clone();
         let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
-            let under_way = requests.request_began(request.version());
+            let guard = requests.begin_request(request.version());
             let version = request.version();
-            let is_held_back = request.headers().contains_key(EXPECT);
+            let expects_continue = request.headers().contains_key(EXPECT);
             let (head, body) = request.into_parts();
-            let (body, unread_body) = unread::wrap(body, is_held_back);
+            let (body, unread_body) = unread::wrap(body, expects_continue);
             let mut request = Request::from_parts(head, body);
             request.extensions_mut().insert(ConnectInfo(peer));
-            if let Some(fault) = under_way.fault() {
+            if let Some(fault) = guard.fault() {
                 request.extensions_mut().insert(BadFraming(fault));
             }
-            let answer = self.service.clone().call(request);
+            let response = self.service.clone().call(request);
             let progress = requests.clone();
             async move {
-                let Ok(mut answer) = answer.await;
+                let Ok(mut response) = response.await;
                 if let Some(unread_body) = unread_body {
-                    unread_body.discard_rest(version, &mut answer, &progress);
+                    unread_body.discard_rest(version, &mut response, &progress);
                 }
-                let lasts = answer.extensions().get::<Lasting>().is_some();
-                Ok::<_, Infallible>(answer.map(|body| Answer::new(body, under_way, lasts)))
+                let is_streaming = response.extensions().get::<Streaming>().is_some();
+                Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, guard, is_streaming)))
             }
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
@@ -173,13 +173,13 @@ where
             biased;
             ended = connection.as_mut() => ended,
             _ = signals.next() => {
-                let only_lasts = progress.only_lasts();
+                let has_only_streams = progress.has_only_streams();
                 // Requests in flight finish, and the client learns that no more are accepted.
                 connection.as_mut().graceful_shutdown();
-                match timeout(PARTING_TIME, connection.as_mut()).await {
+                match timeout(CLOSE_TIMEOUT, connection.as_mut()).await {
                     Ok(ended) => ended,
                     // Do not wait for a stream reader that does not even read the end of its stream.
-                    Err(_) if only_lasts => return,
+                    Err(_) if has_only_streams => return,
                     Err(_) => connection.await,
                 }
             }
@@ -191,7 +191,7 @@ where
     }
 }
 
-fn is_clients_own(error: &io::Error) -> bool {
+fn is_client_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused

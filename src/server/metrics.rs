@@ -12,27 +12,27 @@ use axum::{
 use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use super::{Listener, Stop, connection::Connections};
+use super::{Listener, Shutdown, connection::Connections};
 use crate::{
-    http::edge::Limits,
-    metrics::{scrape, text::MEDIA_TYPE},
+    http::edge::EdgeLimits,
+    metrics::{exposition::MEDIA_TYPE, scrape},
     state::App,
 };
 
 /// Maximum connections: a few scrapers, and people who open the page.
 const CONNECTIONS: usize = 32;
 /// Time limit for responses in flight after the server has stopped.
-const PARTING_TIME: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves `listener` until `stop`, which is canceled after the server has stopped, so that the drain can be observed.
 /// The timeouts and limits for connections are the same as on the API's listener.
-pub async fn serve(app: App, listener: TcpListener, stop: Stop) {
-    let limits = Limits { max_connections: CONNECTIONS, ..app.edge.limits };
+pub async fn serve(app: App, listener: TcpListener, stop: Shutdown) {
+    let limits = EdgeLimits { max_connections: CONNECTIONS, ..app.edge.limits };
     let connections = Connections::new(router(app), limits, stop.clone(), TaskTracker::new());
     connections.accept_from(&Listener::from(listener)).await;
     connections.open.close();
-    if timeout(PARTING_TIME, connections.open.wait()).await.is_err() {
-        stop.now.cancel();
+    if timeout(CLOSE_TIMEOUT, connections.open.wait()).await.is_err() {
+        stop.abort.cancel();
     }
 }
 
@@ -42,14 +42,14 @@ fn router(app: App) -> Router {
         (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], text).into_response()
     };
     Router::new()
-        .route("/metrics", get(page).fallback(refused))
+        .route("/metrics", get(serve_metrics).fallback(refused))
         .fallback(async || (StatusCode::NOT_FOUND, "Metrics are at /metrics. The API is on another port.\n"))
         .with_state(app)
 }
 
-async fn page(State(app): State<App>) -> Response {
+async fn serve_metrics(State(app): State<App>) -> Response {
     // In a blocking task, because it counts the open files of the process, possibly thousands.
-    match spawn_blocking(move || scrape::page(&app)).await {
+    match spawn_blocking(move || scrape::render(&app)).await {
         Ok(text) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response(),
         // The task panicked. The panic is in the log.
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

@@ -1,12 +1,12 @@
 //! Composes the layers, serves connections, and drains them at shutdown.
 
 mod connection;
-pub mod files;
+pub mod file_limit;
 mod framing;
 pub mod metrics;
-mod patient;
 mod progress;
-mod stop;
+mod shutdown;
+mod timeout_stream;
 pub mod tls;
 mod unread;
 
@@ -17,12 +17,12 @@ use tokio::time::timeout;
 use tower::Layer;
 
 pub use connection::Listener;
-pub use stop::Stop;
+pub use shutdown::Shutdown;
 
 use crate::{
     base::lifecycle::Phase,
     http::{
-        cors::WithCors,
+        cors::CorsService,
         edge::{Guard, GuardLayer},
         headers::{Headers, HeadersLayer},
     },
@@ -30,20 +30,20 @@ use crate::{
     state::App,
     usage::{
         flush,
-        record::{Record, RecordLayer},
+        record::{RecordLayer, RecordService},
     },
     workers,
 };
 use connection::Connections;
 
 /// Time limit for requests in flight once the server closes.
-const DRAIN_TIME: Duration = Duration::from_secs(20);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit for the last flush of usage, and the one for a forced shutdown.
-const FLUSH_TIME: Duration = Duration::from_secs(10);
-const HURRIED_FLUSH_TIME: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+const FORCED_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// All layers around the router.
-pub type Layers = Record<Headers<WithCors<Guard<Router>>>>;
+pub type Layers = RecordService<Headers<CorsService<Guard<Router>>>>;
 
 /// Wraps `router` in all layers, the outermost first. They wrap the whole router, because `Router::layer` would box
 /// each of them for each route.
@@ -54,20 +54,20 @@ pub fn layers(app: &App, router: Router) -> Layers {
 }
 
 /// Serves `listener` until `stop`, then lets requests in flight finish, and flushes usage.
-pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
+pub async fn serve(app: App, listener: impl Into<Listener>, stop: Shutdown) {
     let listener = listener.into();
-    let mut workers = workers::start(&app, &stop.closing, &stop.now);
+    let mut workers = workers::start(&app, &stop.closing, &stop.abort);
     let connections = Connections::new(
         layers(&app, routes::router(app.clone())),
         app.edge.limits,
         stop.clone(),
         app.edge.connections.clone(),
     );
-    let telling = async {
-        stop.told.cancelled().await;
+    let draining = async {
+        stop.unready.cancelled().await;
         app.lifecycle.enter(Phase::Draining);
     };
-    tokio::join!(connections.accept_from(&listener), telling);
+    tokio::join!(connections.accept_from(&listener), draining);
     drop(listener);
     // Event streams tell their clients to reconnect, and end.
     app.hub.closing.cancel();
@@ -79,19 +79,19 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Stop) {
         app.edge.tracker.close();
         app.edge.tracker.wait().await;
     };
-    if let Some(Err(_)) = stop.now.run_until_cancelled(timeout(DRAIN_TIME, drained)).await {
-        tracing::warn!("requests were still in flight after {} s; aborting them", DRAIN_TIME.as_secs());
-        stop.now.cancel();
+    if let Some(Err(_)) = stop.abort.run_until_cancelled(timeout(DRAIN_TIMEOUT, drained)).await {
+        tracing::warn!("requests were still in flight after {} s; aborting them", DRAIN_TIMEOUT.as_secs());
+        stop.abort.cancel();
     }
     let flushed = async {
         // Requests in flight need the lease, and their usage is counted, until the last one has finished.
-        workers.serve_out().await;
+        workers.stop_after_requests().await;
         flush::close(&app.meter, &app.db, &app.clock).await;
         // Seals what they and the last workers staged.
-        workers.stage_out().await;
+        workers.stop_after_audit().await;
         app.db.close().await;
     };
-    let flush_time = if stop.now.is_cancelled() { HURRIED_FLUSH_TIME } else { FLUSH_TIME };
+    let flush_time = if stop.abort.is_cancelled() { FORCED_FLUSH_TIMEOUT } else { FLUSH_TIMEOUT };
     if timeout(flush_time, flushed).await.is_err() {
         tracing::warn!("last usage flush timed out; it is repeated when this server starts again");
     }

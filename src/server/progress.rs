@@ -14,7 +14,7 @@ use hyper::{
 use tokio::time::Instant;
 
 use super::framing::Fault;
-use crate::http::edge::Limits;
+use crate::http::edge::EdgeLimits;
 
 /// Shared by the connection's stream, which sees bytes, and its service, which sees requests.
 #[derive(Clone, Debug)]
@@ -22,12 +22,12 @@ pub struct Progress(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    doing: Doing,
+    activity: Activity,
     /// Time when a request last began, made progress or ended. Initially, the time of the connection.
     last: Instant,
     /// Requests whose response hyper does not have completely. Tracked one by one, because an HTTP/2 client can leave
     /// one response unread and send further requests. A vector, because there is rarely more than one.
-    under_way: Vec<Request>,
+    in_flight: Vec<Request>,
     next: u64,
     /// Number of the first request that must be refused, and the reason.
     fault: Option<(u64, Fault)>,
@@ -39,11 +39,11 @@ struct Request {
     /// Time of the last progress.
     last: Instant,
     /// Whether the response is a stream without an end.
-    lasts: bool,
+    is_streaming: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doing {
+enum Activity {
     /// No request has arrived yet.
     First,
     /// Between HTTP/1 requests.
@@ -56,7 +56,7 @@ enum Doing {
 
 /// Deadline of the client's current activity, and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum ReadDeadline {
     /// The client is slow: at the deadline it is disconnected.
     Slow(Instant),
     /// The client is idle: at the deadline the connection is closed gracefully.
@@ -65,7 +65,7 @@ pub enum Patience {
 
 impl State {
     fn new() -> Self {
-        Self { doing: Doing::First, last: Instant::now(), under_way: Vec::new(), next: 0, fault: None }
+        Self { activity: Activity::First, last: Instant::now(), in_flight: Vec::new(), next: 0, fault: None }
     }
 }
 
@@ -80,29 +80,29 @@ impl Progress {
     }
 
     /// Records that bytes arrived. Between HTTP/1 requests they begin a head.
-    pub fn bytes_came(&self) {
+    pub fn bytes_received(&self) {
         let mut state = self.state();
-        if state.doing == Doing::Idle && state.under_way.is_empty() {
-            state.doing = Doing::Head(Instant::now());
+        if state.activity == Activity::Idle && state.in_flight.is_empty() {
+            state.activity = Activity::Head(Instant::now());
         }
     }
 
     /// Records a complete request head. The request is in flight until the guard is dropped.
-    pub fn request_began(&self, version: Version) -> UnderWay {
+    pub fn begin_request(&self, version: Version) -> RequestGuard {
         let mut state = self.state();
-        state.doing = if version == Version::HTTP_2 { Doing::Multiplexed } else { Doing::Idle };
+        state.activity = if version == Version::HTTP_2 { Activity::Multiplexed } else { Activity::Idle };
         let (now, id) = (Instant::now(), state.next);
         state.last = now;
         state.next += 1;
-        state.under_way.push(Request { id, last: now, lasts: false });
-        UnderWay { progress: self.clone(), id, lasts: false }
+        state.in_flight.push(Request { id, last: now, is_streaming: false });
+        RequestGuard { progress: self.clone(), id, is_streaming: false }
     }
 
     /// Records that the rest of the last request's body was read after its response ended.
-    pub fn request_drained(&self) {
+    pub fn finish_draining(&self) {
         let mut state = self.state();
-        if state.under_way.is_empty() {
-            state.doing = Doing::Idle;
+        if state.in_flight.is_empty() {
+            state.activity = Activity::Idle;
             state.last = Instant::now();
         }
     }
@@ -113,83 +113,83 @@ impl Progress {
     }
 
     /// Reports whether all responses in flight are streams without an end.
-    pub fn only_lasts(&self) -> bool {
+    pub fn has_only_streams(&self) -> bool {
         let state = self.state();
-        !state.under_way.is_empty() && state.under_way.iter().all(|request| request.lasts)
+        !state.in_flight.is_empty() && state.in_flight.iter().all(|request| request.is_streaming)
     }
 
     /// Deadline for more bytes.
-    pub fn patience(&self, limits: &Limits) -> Patience {
+    pub fn read_deadline(&self, limits: &EdgeLimits) -> ReadDeadline {
         let state = self.state();
         // The time limit of a request is enforced elsewhere. This one is for responses that the client does not
         // receive.
-        if let Some(oldest) = state.under_way.iter().map(|request| request.last).min() {
-            return Patience::Slow(oldest + limits.stall_time);
+        if let Some(oldest) = state.in_flight.iter().map(|request| request.last).min() {
+            return ReadDeadline::Slow(oldest + limits.stall_timeout);
         }
-        match state.doing {
-            Doing::First => Patience::Slow(state.last + limits.head_time),
-            Doing::Head(since) => Patience::Slow(since + limits.head_time),
-            Doing::Idle | Doing::Multiplexed => Patience::Idle(state.last + limits.idle_time),
+        match state.activity {
+            Activity::First => ReadDeadline::Slow(state.last + limits.head_timeout),
+            Activity::Head(since) => ReadDeadline::Slow(since + limits.head_timeout),
+            Activity::Idle | Activity::Multiplexed => ReadDeadline::Idle(state.last + limits.idle_timeout),
         }
     }
 }
 
 /// Guard of a request in flight.
 #[derive(Debug)]
-pub struct UnderWay {
+pub struct RequestGuard {
     progress: Progress,
     id: u64,
-    lasts: bool,
+    is_streaming: bool,
 }
 
-impl UnderWay {
+impl RequestGuard {
     /// Reason why the request must be refused, if any.
     pub fn fault(&self) -> Option<Fault> {
         self.progress.state().fault.filter(|(first, _)| *first <= self.id).map(|(_, fault)| fault)
     }
 
-    fn got_on(&self) {
+    fn record_progress(&self) {
         let mut state = self.progress.state();
         let now = Instant::now();
         state.last = now;
-        if let Some(request) = state.under_way.iter_mut().find(|request| request.id == self.id) {
-            (request.last, request.lasts) = (now, self.lasts);
+        if let Some(request) = state.in_flight.iter_mut().find(|request| request.id == self.id) {
+            (request.last, request.is_streaming) = (now, self.is_streaming);
         }
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let mut state = self.progress.state();
         state.last = Instant::now();
-        state.under_way.retain(|request| request.id != self.id);
+        state.in_flight.retain(|request| request.id != self.id);
     }
 }
 
 /// Response body. Its request is in flight until hyper has all of it.
 #[derive(Debug)]
-pub struct Answer {
+pub struct TrackedBody {
     body: Body,
     /// Part of `body` that hyper does not have yet.
     rest: Bytes,
-    under_way: UnderWay,
+    guard: RequestGuard,
 }
 
 /// Size of the pieces for hyper. Over HTTP/2 it requests the next piece when the client has room, so a response that
 /// the client does not receive stays here, where it is noticed.
-const PIECE: usize = 16 * 1024;
+const CHUNK: usize = 16 * 1024;
 
-impl Answer {
-    /// Wraps `body`, whose end ends `under_way`. `lasts` marks a stream without an end, which a closing server does not
+impl TrackedBody {
+    /// Wraps `body`, whose end drops `guard`. `is_streaming` marks a stream without an end, which a closing server does not
     /// wait for.
-    pub fn new(body: Body, mut under_way: UnderWay, lasts: bool) -> Self {
-        under_way.lasts = lasts;
-        under_way.got_on();
-        Self { body, rest: Bytes::new(), under_way }
+    pub fn new(body: Body, mut guard: RequestGuard, is_streaming: bool) -> Self {
+        guard.is_streaming = is_streaming;
+        guard.record_progress();
+        Self { body, rest: Bytes::new(), guard }
     }
 }
 
-impl HttpBody for Answer {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -203,8 +203,8 @@ impl HttpBody for Answer {
                 None => return Poll::Ready(None),
             }
         }
-        self.under_way.got_on();
-        let length = self.rest.len().min(PIECE);
+        self.guard.record_progress();
+        let length = self.rest.len().min(CHUNK);
         Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
 

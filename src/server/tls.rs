@@ -17,18 +17,18 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::config::shown::file;
+use crate::config::redaction::display_path;
 
 /// Reason why HTTPS cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// Only one of the two files is set.
     #[error("{0} is set, but {1} is not; set both to serve https, or neither to serve http")]
-    Half(&'static str, &'static str),
+    Incomplete(&'static str, &'static str),
     /// A file cannot be read.
     #[error(
         "{setting}{} cannot be read: {error}; check that it names a file, and that this user may read it",
-        file(path)
+        display_path(path)
     )]
     Unreadable {
         /// Setting that names the file.
@@ -39,7 +39,7 @@ pub enum TlsError {
         error: io::Error,
     },
     /// A file has no certificate or key.
-    #[error("{setting}{} holds no {what}; use a PEM file that contains {example}", file(path))]
+    #[error("{setting}{} holds no {what}; use a PEM file that contains {example}", display_path(path))]
     Empty {
         /// Setting that names the file.
         setting: &'static str,
@@ -51,7 +51,7 @@ pub enum TlsError {
         example: &'static str,
     },
     /// A file is not valid PEM.
-    #[error("{setting}{} is not a valid PEM file{}; create it again", file(path), pem_fault(error))]
+    #[error("{setting}{} is not a valid PEM file{}; create it again", display_path(path), pem_fault(error))]
     Malformed {
         /// Setting that names the file.
         setting: &'static str,
@@ -64,7 +64,7 @@ pub enum TlsError {
     #[error(
         "the key of CLOUDAPI_TLS_KEY cannot be used with the certificate of CLOUDAPI_TLS_CERT: {0}; use the key that the certificate was issued for, and put the server's own certificate first"
     )]
-    Unfit(rustls::Error),
+    Mismatch(rustls::Error),
 }
 
 const CERT: &str = "CLOUDAPI_TLS_CERT (--tls-cert)";
@@ -89,8 +89,8 @@ impl Tls {
     pub fn from_settings(cert: Option<&Path>, key: Option<&Path>) -> Result<Option<Self>, TlsError> {
         match (cert, key) {
             (None, None) => Ok(None),
-            (Some(_), None) => Err(TlsError::Half(CERT, KEY)),
-            (None, Some(_)) => Err(TlsError::Half(KEY, CERT)),
+            (Some(_), None) => Err(TlsError::Incomplete(CERT, KEY)),
+            (None, Some(_)) => Err(TlsError::Incomplete(KEY, CERT)),
             (Some(cert), Some(key)) => {
                 let config = Arc::new(RwLock::new(read(cert, key)?));
                 Ok(Some(Self { cert: cert.to_owned(), key: key.to_owned(), config }))
@@ -123,7 +123,7 @@ fn read(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
-        .map_err(TlsError::Unfit)?;
+        .map_err(TlsError::Mismatch)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -22,25 +22,28 @@ use super::progress::Progress;
 /// Maximum number of discarded bytes of a body.
 pub(super) const MAX_DISCARDED: u64 = 8 << 20;
 /// Time limit for discarding.
-pub(super) const DISCARD_TIME: Duration = Duration::from_secs(2);
+pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Place = Arc<Mutex<Option<Incoming>>>;
+type SharedBody = Arc<Mutex<Option<Incoming>>>;
 
 /// Handle of a body that the request's handler reads. The body comes back if the handler drops it before its end.
 #[derive(Debug)]
 pub(super) struct UnreadBody {
-    back: Place,
+    back: SharedBody,
     /// Whether the client waits for 100 Continue before it sends the body (RFC 9110 §10.1.1).
-    is_held_back: bool,
+    expects_continue: bool,
 }
 
 /// Wraps `body`, and returns the body to read instead. There is no handle for an empty body.
-pub(super) fn wrap(body: Incoming, is_held_back: bool) -> (Body, Option<UnreadBody>) {
+pub(super) fn wrap(body: Incoming, expects_continue: bool) -> (Body, Option<UnreadBody>) {
     if body.is_end_stream() {
         return (Body::new(body), None);
     }
-    let back = Place::default();
-    (Body::new(ReturningBody { body: Some(body), back: Arc::clone(&back) }), Some(UnreadBody { back, is_held_back }))
+    let back = SharedBody::default();
+    (
+        Body::new(ReturningBody { body: Some(body), back: Arc::clone(&back) }),
+        Some(UnreadBody { back, expects_continue }),
+    )
 }
 
 impl UnreadBody {
@@ -49,15 +52,15 @@ impl UnreadBody {
     pub(super) fn discard_rest<B>(self, version: Version, response: &mut Response<B>, progress: &Progress) {
         let Some(body) = self.back.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let is_http1 = version < Version::HTTP_2;
-        if is_http1 && (self.is_held_back || body.size_hint().lower() > MAX_DISCARDED) {
+        if is_http1 && (self.expects_continue || body.size_hint().lower() > MAX_DISCARDED) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return;
         }
         let progress = progress.clone();
         tokio::spawn(async move {
             // hyper ends the connection or the stream when the body is dropped before its end.
-            if timeout(DISCARD_TIME, read_and_discard(body)).await.is_ok_and(|is_at_end| is_at_end) && is_http1 {
-                progress.request_drained();
+            if timeout(DISCARD_TIMEOUT, read_and_discard(body)).await.is_ok_and(|is_at_end| is_at_end) && is_http1 {
+                progress.finish_draining();
             }
         });
     }
@@ -65,11 +68,11 @@ impl UnreadBody {
 
 /// Reports whether the body ended before the bound.
 async fn read_and_discard(mut body: Incoming) -> bool {
-    let mut dropped = 0;
+    let mut discarded = 0;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return false };
-        dropped += frame.data_ref().map_or(0, Bytes::len) as u64;
-        if dropped > MAX_DISCARDED {
+        discarded += frame.data_ref().map_or(0, Bytes::len) as u64;
+        if discarded > MAX_DISCARDED {
             return false;
         }
     }
@@ -80,7 +83,7 @@ async fn read_and_discard(mut body: Incoming) -> bool {
 #[derive(Debug)]
 struct ReturningBody {
     body: Option<Incoming>,
-    back: Place,
+    back: SharedBody,
 }
 
 impl Drop for ReturningBody {

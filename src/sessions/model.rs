@@ -22,7 +22,7 @@ use crate::{
 pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Idle timeout of a session: 12 hours. One more minute, because the time of the last use is stored to the minute and
 /// sessions must not end early.
-pub const IDLE: Duration = Duration::from_secs(12 * 3600 + 60);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(12 * 3600 + 60);
 
 /// Request to sign in.
 #[derive(Debug, Deserialize, JsonSchema)]

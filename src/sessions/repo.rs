@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::model::{IDLE, IssuedSession, LIFETIME, SessionUser, SessionView};
+use super::model::{IDLE_TIMEOUT, IssuedSession, LIFETIME, SessionUser, SessionView};
 use crate::{
     base::{
         clock::Timestamp,
@@ -33,9 +33,9 @@ pub struct StoredSession {
 }
 
 impl StoredSession {
-    /// Time when the session ends if it is not used any more. [`list_live`] and [`revoke_others`] have the same rule in SQL.
-    pub fn idle_end(&self) -> Timestamp {
-        self.last_used_at.map_or(self.created_at, |used| used.max(self.created_at)).plus(IDLE)
+    /// Time when the session ends if it is not used any more. [`list_active`] and [`revoke_others`] have the same rule in SQL.
+    pub fn idle_expires_at(&self) -> Timestamp {
+        self.last_used_at.map_or(self.created_at, |used| used.max(self.created_at)).plus(IDLE_TIMEOUT)
     }
 }
 
@@ -77,23 +77,28 @@ pub async fn issue(db: &mut PgConnection, user: UserId, email: Email, now: Times
 }
 
 /// Revokes all of a user's sessions except one. Returns the number of valid sessions that it revoked.
-pub async fn revoke_others(db: &mut PgConnection, user: UserId, kept: SessionId, now: Timestamp) -> sqlx::Result<u64> {
+pub async fn revoke_others(
+    db: &mut PgConnection,
+    user: UserId,
+    except: SessionId,
+    now: Timestamp,
+) -> sqlx::Result<u64> {
     sqlx::query(
         "UPDATE sessions SET revoked_at = $3
          WHERE user_id = $1 AND id <> $2
            AND revoked_at IS NULL AND expires_at > $3 AND greatest(created_at, last_used_at) + $4 > $3",
     )
     .bind(user)
-    .bind(kept)
+    .bind(except)
     .bind(now)
-    .bind(IDLE)
+    .bind(IDLE_TIMEOUT)
     .execute(db)
     .await
     .map(|done| done.rows_affected())
 }
 
 /// A user's valid sessions.
-pub async fn list_live(
+pub async fn list_active(
     db: &mut PgConnection,
     user: UserId,
     now: Timestamp,
@@ -106,8 +111,14 @@ pub async fn list_live(
          WHERE user_id = $3
            AND revoked_at IS NULL AND expires_at > $4 AND greatest(created_at, last_used_at) + $5 > $4"
     );
-    let rows: Vec<SessionView> =
-        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).bind(now).bind(IDLE).fetch_all(db).await?;
+    let rows: Vec<SessionView> = sqlx::query_as(sql)
+        .bind(page.after)
+        .bind(page.rows())
+        .bind(user)
+        .bind(now)
+        .bind(IDLE_TIMEOUT)
+        .fetch_all(db)
+        .await?;
     Ok(page.page(rows, |session| session.id))
 }
 

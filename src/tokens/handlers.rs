@@ -9,14 +9,14 @@ use super::{
     repo::{self, Issuer, TokenRow},
 };
 use crate::{
-    auth::grant::{Grant, OrItself},
+    auth::grant::{AnyCredentialOrSelf, Grant},
     base::{
         action::Action,
         caller::Caller,
         clock::Timestamp,
         error::{Error, ItemCode, Result},
         id::{self, TokenId},
-        page::{InProject, ListQuery},
+        page::{ListQuery, ProjectIdFilter},
         scope::of::{TokensRead, TokensWrite},
         secret::{Secret, SecretKind},
         subject::Subject,
@@ -24,10 +24,10 @@ use crate::{
     },
     http::{
         extract::{JsonBody, PathId, Query},
-        reply::{Created, Issued, Json, List, Tagged},
+        response::{Created, Issued, Json, List, WithEtag},
     },
     state::App,
-    tx::{Change, Effect, Once, first},
+    tx::{Change, Effect, Idempotent, begin_or_replay},
 };
 
 /// Creates a token with the caller as its issuer.
@@ -35,17 +35,17 @@ pub async fn create(
     grant: Grant<TokensWrite>,
     State(app): State<App>,
     body: JsonBody<NewToken>,
-) -> Result<Once<Issued<IssuedToken>>> {
+) -> Result<Idempotent<Issued<IssuedToken>>> {
     let now = app.clock.now();
     if let Some(tenant) = grant.in_own_project(body.project_id()?)? {
-        return app.writes.at_once(grant.request(), body, |new| issue(&grant, tenant, new, now)).await;
+        return app.writes.execute_single(grant.request(), body, |new| issue(&grant, tenant, new, now)).await;
     }
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let (mut tx, new) = first!(tx.open(body).await?);
-    let Effect { call, change, reply } = issue(&grant, tenant, new, now)?;
+    let (mut tx, new) = begin_or_replay!(tx.begin_idempotent(body).await?);
+    let Effect { call, change, response } = issue(&grant, tenant, new, now)?;
     tx.run(call).await?;
-    tx.commit(change, reply).await
+    tx.commit(change, response).await
 }
 
 /// Prepares a token, if the caller may issue it.
@@ -61,7 +61,7 @@ fn issue(
         Caller::Token { id, expires_at, .. } => (Issuer::Token(*id), Some(*expires_at)),
     };
     let expires_at = expiry(new.expires_in, issuer_end, now)?;
-    let scopes = tenant.hand_out(new.scopes)?;
+    let scopes = tenant.grant_scopes(new.scopes)?;
     tenant.require_active()?;
     let secret = Secret::generate(SecretKind::Token);
     let row = TokenRow { id: TokenId::new(), name: new.name, scopes, issuer, created_at: now, expires_at };
@@ -69,7 +69,7 @@ fn issue(
     let view = TokenView::new(stored, now);
     let change = Change::new(Action::TokenCreated, view.id, Some(view.project_id)).created(&view);
     let body = IssuedToken { token: secret, view };
-    Ok(Effect { call, change, reply: Issued(Created { location: format!("/v1/tokens/{}", body.view.id), body }) })
+    Ok(Effect { call, change, response: Issued(Created { location: format!("/v1/tokens/{}", body.view.id), body }) })
 }
 
 /// Expiration time of a new token, never later than its issuer's.
@@ -93,7 +93,7 @@ fn expiry(expires_in: Option<u32>, issuer_end: Option<Timestamp>, now: Timestamp
 pub async fn list(
     grant: Grant<TokensRead>,
     State(app): State<App>,
-    Query(query): Query<ListQuery<InProject>>,
+    Query(query): Query<ListQuery<ProjectIdFilter>>,
 ) -> Result<List<TokenView>> {
     let page = query.page()?;
     let now = app.clock.now();
@@ -108,17 +108,17 @@ pub async fn get(
     grant: Grant<TokensRead>,
     State(app): State<App>,
     PathId(id): PathId<id::Token>,
-) -> Result<Tagged<TokenView>> {
+) -> Result<WithEtag<TokenView>> {
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project_of(&mut db, id).await?;
     let token = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
-    Ok(Tagged(TokenView::new(token, now)))
+    Ok(WithEtag(TokenView::new(token, now)))
 }
 
 /// Revokes a token and all tokens issued under it.
 pub async fn revoke(
-    grant: Grant<TokensWrite, OrItself>,
+    grant: Grant<TokensWrite, AnyCredentialOrSelf>,
     State(app): State<App>,
     PathId(id): PathId<id::Token>,
 ) -> Result<Json<RevokedToken>> {
@@ -128,12 +128,12 @@ pub async fn revoke(
     if tx.is_conditional() {
         let token = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
         match token.revoked_at {
-            Some(_) => tx.waive_conditions(),
+            Some(_) => tx.waive_preconditions(),
             None => tx.require_match(&TokenView::new(token, now))?,
         }
     }
     let before = repo::revoke(tx.db(), tenant, id, now).await?.ok_or_else(Error::not_found)?;
-    tx.recall(Subject::Token(id));
+    tx.invalidate(Subject::Token(id));
     let change = Change::new(Action::TokenRevoked, id, Some(tenant.project_id())).revoked(before);
     tx.commit(change, Json(RevokedToken { id, revoked: true })).await
 }

@@ -17,7 +17,7 @@ use crate::{
         secret::Secret,
         tenant::ProjectStatus,
     },
-    http::{extract::FormOrJson, reply::Private},
+    http::{extract::FormOrJson, response::NoStore},
     state::App,
 };
 
@@ -76,27 +76,27 @@ pub async fn introspect(
     grant: Grant<TokensIntrospect, KeyOrToken>,
     State(app): State<App>,
     body: FormOrJson<IntrospectionRequest>,
-) -> Result<Private<Introspection>> {
-    let question = body.validate()?;
-    let Some(secret) = Secret::parse(question.token.expose_secret()) else {
-        return Ok(Private(Introspection::default()));
+) -> Result<NoStore<Introspection>> {
+    let request = body.validate()?;
+    let Some(secret) = Secret::parse(request.token.expose_secret()) else {
+        return Ok(NoStore(Introspection::default()));
     };
-    match app.authenticator.look_up(&secret).await {
-        Ok(found) => Ok(Private(about(&found, grant.caller().project_id()))),
+    match app.authenticator.authenticate(&secret).await {
+        Ok(found) => Ok(NoStore(introspection_of(&found, grant.caller().project_id()))),
         Err(error) if matches!(error.code(), Code::InvalidToken | Code::TokenExpired | Code::TokenRevoked) => {
-            Ok(Private(Introspection::default()))
+            Ok(NoStore(Introspection::default()))
         }
         Err(error) => Err(error),
     }
 }
 
-fn about(found: &Caller, asked_by: Option<ProjectId>) -> Introspection {
+fn introspection_of(found: &Caller, client_project: Option<ProjectId>) -> Introspection {
     let (scopes, created_at, expires_at) = match found {
         Caller::Key { scopes, created_at, expires_at, .. } => (scopes, created_at, *expires_at),
         Caller::Token { scopes, created_at, expires_at, .. } => (scopes, created_at, Some(*expires_at)),
         Caller::Session { .. } => return Introspection::default(),
     };
-    if found.project_id() != asked_by || found.project_status() != Some(ProjectStatus::Active) {
+    if found.project_id() != client_project || found.project_status() != Some(ProjectStatus::Active) {
         return Introspection::default();
     }
     let id = found.credential_id().to_string();

@@ -72,7 +72,7 @@ pub fn issue(tenant: Tenant, token: TokenRow, secret: &Secret) -> (Call, StoredT
         revoked_at: None,
         last_used_at: None,
     };
-    let call = Call::new("issue_token", refusal)
+    let call = Call::new("issue_token", issue_error)
         .bind(stored.id)
         .bind(stored.project_id)
         .bind(secret.hash())
@@ -88,8 +88,8 @@ pub fn issue(tenant: Tenant, token: TokenRow, secret: &Secret) -> (Call, StoredT
     (call, stored)
 }
 
-fn refusal(word: &str) -> Option<Error> {
-    match word {
+fn issue_error(reason: &str) -> Option<Error> {
+    match reason {
         "issuer_ended" => {
             Some(Error::new(Code::TokenRevoked, "This credential was revoked during the request; use another one"))
         }
@@ -105,7 +105,7 @@ fn refusal(word: &str) -> Option<Error> {
 
 /// A token in a chain of issuers, with its own issuer.
 #[derive(Debug, sqlx::FromRow)]
-pub struct Link {
+pub struct ChainedToken {
     /// Token ID.
     pub id: TokenId,
     /// Project of the token.
@@ -131,15 +131,15 @@ pub struct Link {
     issuer_role: Option<Role>,
 }
 
-impl Link {
+impl ChainedToken {
     /// Networks and rate limit of the key that issued the token.
     pub fn bounds(&self) -> Bounds {
         let allowed_ips = self.issuer_key_allowed_ips.as_deref().unwrap_or_default();
-        Bounds::stored(self.issuer_key_id, allowed_ips, self.issuer_key_rate_limit.as_ref().map(|limit| limit.0))
+        Bounds::from_stored(self.issuer_key_id, allowed_ips, self.issuer_key_rate_limit.as_ref().map(|limit| limit.0))
     }
 
     /// Subjects that this link depends on.
-    pub fn rests_on(&self) -> impl Iterator<Item = Subject> {
+    pub fn depends_on(&self) -> impl Iterator<Item = Subject> {
         let issuer = match (self.issuer_key_id, self.issuer_user_id) {
             (Some(key), _) => Some(Subject::Key(key)),
             (None, Some(user)) => Some(Subject::Member(self.project_id, user)),
@@ -152,21 +152,21 @@ impl Link {
     }
 
     /// Expiration time of the token, or of the key that issued it if that is earlier.
-    pub fn ends_at(&self) -> Timestamp {
+    pub fn effective_expires_at(&self) -> Timestamp {
         self.issuer_key_expires_at.map_or(self.expires_at, |end| end.min(self.expires_at))
     }
 
     /// Scopes that this link allows to the tokens below it: those of its key or membership for the first link, and all
     /// scopes if it was issued by another token, which has its own link. `None` if the link or its issuer has ended.
     pub fn issuer_scopes(&self, now: Timestamp) -> Option<ScopeSet> {
-        let ended = |revoked: Option<Timestamp>, expires: Option<Timestamp>| {
+        let is_ended = |revoked: Option<Timestamp>, expires: Option<Timestamp>| {
             revoked.is_some() || expires.is_some_and(|end| end <= now)
         };
-        if ended(self.revoked_at, Some(self.expires_at)) {
+        if is_ended(self.revoked_at, Some(self.expires_at)) {
             return None;
         }
         match (&self.issuer_key_scopes, self.issuer_role, self.issuer_token_id) {
-            (Some(_), _, _) if ended(self.issuer_key_revoked_at, self.issuer_key_expires_at) => None,
+            (Some(_), _, _) if is_ended(self.issuer_key_revoked_at, self.issuer_key_expires_at) => None,
             (Some(scopes), _, _) => Some(ScopeSet::from_texts(scopes)),
             (None, Some(role), _) => Some(role.scopes()),
             (None, None, Some(_)) => Some(ScopeSet::all()),
@@ -178,7 +178,7 @@ impl Link {
 
 /// The token with this secret, valid or not, followed by the tokens it was issued through, up to the one that a key or
 /// member issued.
-pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Stamped<Vec<Link>>> {
+pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Stamped<Vec<ChainedToken>>> {
     let rows = sqlx::query_as(
         "WITH RECURSIVE chain AS (
              SELECT id, project_id, scopes, created_at, expires_at, revoked_at, issuer_token_id, issuer_key_id, issuer_user_id,

@@ -23,32 +23,32 @@ pub struct Change {
     changes: Changes,
     actor: Option<Actor>,
     /// Whether nothing changed.
-    is_void: bool,
+    is_unchanged: bool,
 }
 
 impl Change {
     /// Creates a change: `action` on `target`.
     pub fn new<K: Kind>(action: Action, target: Id<K>, project: Option<ProjectId>) -> Self {
-        Self { project, ..Self::untold(action, Some(Target::new(target))) }
+        Self { project, ..Self::with_target(action, Some(Target::new(target))) }
     }
 
     /// Creates a change of the deployment as a whole, which has no target.
-    pub fn to_deployment(action: Action) -> Self {
-        Self::untold(action, None)
+    pub fn for_deployment(action: Action) -> Self {
+        Self::with_target(action, None)
     }
 
     /// Creates a change for `action` that was attempted and refused, because the presented credential is wrong.
     /// `target` is None if it is unknown.
     pub fn refused<K: Kind>(action: Action, target: Option<Id<K>>) -> Self {
-        Self::untold(action, target.map(Target::new))
+        Self::with_target(action, target.map(Target::new))
     }
 
-    fn untold(action: Action, target: Option<Target>) -> Self {
-        Self { action, target, project: None, changes: Changes::new(), actor: None, is_void: false }
+    fn with_target(action: Action, target: Option<Target>) -> Self {
+        Self { action, target, project: None, changes: Changes::new(), actor: None, is_unchanged: false }
     }
 
     /// Creates the change of an issued session.
-    pub fn session(session: &IssuedSession) -> Self {
+    pub fn session_created(session: &IssuedSession) -> Self {
         Self::new(Action::SessionCreated, session.id, None).created(&session.view()).with("user", &session.user)
     }
 
@@ -63,7 +63,7 @@ impl Change {
     #[must_use]
     pub fn updated<T: Audited>(mut self, before: &T, after: &T) -> Self {
         self.changes = model::difference(model::members(before), model::members(after));
-        self.is_void = self.changes.is_empty();
+        self.is_unchanged = self.changes.is_empty();
         self
     }
 
@@ -78,7 +78,7 @@ impl Change {
     /// recorded.
     #[must_use]
     pub fn revoked(mut self, before: CredentialStatus) -> Self {
-        self.is_void = before == CredentialStatus::Revoked;
+        self.is_unchanged = before == CredentialStatus::Revoked;
         self.with("status", [before, CredentialStatus::Revoked])
     }
 
@@ -91,14 +91,14 @@ impl Change {
 
     /// Sets the actor, who authenticated in the request itself.
     #[must_use]
-    pub fn by(mut self, actor: Actor) -> Self {
+    pub fn with_actor(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
     }
 
     /// Reports whether nothing changed, so that nothing is recorded.
-    pub(super) fn is_void(&self) -> bool {
-        self.is_void
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.is_unchanged
     }
 
     /// Logs the change. Unlike request lines, these are never sampled.
@@ -124,7 +124,7 @@ impl Change {
     pub(super) fn draft(&self, request: &RequestContext, outcome: Outcome, now: Timestamp) -> Draft {
         Draft {
             action: self.action,
-            actor: self.actor.clone().unwrap_or_else(|| Actor::of(request)),
+            actor: self.actor.clone().unwrap_or_else(|| Actor::from_request(request)),
             changes: self.changes.clone(),
             occurred_at: now,
             outcome,

@@ -14,19 +14,19 @@ use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
-    open::{Literal, Sql},
     seal::{self, Salt},
+    transaction::{Literal, Sql},
 };
 use crate::{
     auth::{
-        node::{Node, texts},
-        verified::Read,
+        node::{Node, subject_texts},
+        verified::StampedRead,
     },
     base::{
         caller::Caller,
         clock::Timestamp,
         error::{Code, Error, Result},
-        intent::IdempotencyKey,
+        idempotency::IdempotencyKey,
         request::RequestContext,
         secret::Secret,
         subject::Subject,
@@ -39,7 +39,7 @@ pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// Header of replayed responses.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Bound for `to_bytes`. Responses are small.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE: usize = 1 << 20;
 
 /// Claim of a write. Concurrent requests with the same key are refused until the write ends.
 #[derive(Debug)]
@@ -51,11 +51,11 @@ pub(super) struct Claim {
 
 /// Result of a claim.
 #[derive(Debug)]
-pub(super) enum Claimed {
+pub(super) enum ClaimOutcome {
     /// The first request with this key.
     First(Claim),
     /// The stored response, and the position at which the first request invalidated credentials, on this server.
-    Again(Response, Option<Stamp>),
+    Replay(Response, Option<Stamp>),
 }
 
 #[derive(sqlx::FromRow)]
@@ -82,7 +82,7 @@ impl Record {
             None => self.body,
             Some(salt) => secret
                 .and_then(|secret| seal::open(secret, salt, &claim.key, &claim.fingerprint, &self.body))
-                .ok_or_else(|| sealed(self.location.as_deref()))?,
+                .ok_or_else(|| sealed_error(self.location.as_deref()))?,
         };
         let status = u16::try_from(self.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
         let mut response = (status.unwrap_or(StatusCode::OK), body).into_response();
@@ -100,7 +100,7 @@ impl Record {
     }
 }
 
-fn sealed(location: Option<&str>) -> Error {
+fn sealed_error(location: Option<&str>) -> Error {
     let what = location.and_then(|location| location.rsplit('/').next()).unwrap_or("an object");
     Error::new(
         Code::IdempotencyReplaySealed,
@@ -112,16 +112,16 @@ fn sealed(location: Option<&str>) -> Error {
 
 impl Claim {
     /// Creates the claim for `request` with this body, if the request has an `Idempotency-Key`.
-    pub(super) fn of(request: &RequestContext, body: Option<&Value>) -> Result<Option<Self>> {
-        let Some(intent) = request.intent.get() else { return Ok(None) };
-        let (scope, key) = (scope_of(request)?, intent.key.clone());
-        Ok(Some(Self { scope, key, fingerprint: intent.fingerprint(body) }))
+    pub(super) fn from_request(request: &RequestContext, body: Option<&Value>) -> Result<Option<Self>> {
+        let Some(idempotent_request) = request.idempotent_request.get() else { return Ok(None) };
+        let (scope, key) = (scope_of(request)?, idempotent_request.key.clone());
+        Ok(Some(Self { scope, key, fingerprint: idempotent_request.fingerprint(body) }))
     }
 
     /// Makes `call` conditional on this claim.
     pub(super) fn guard(&self, call: Call, now: Timestamp) -> Call {
-        call.if_first("claim_idempotency", |call| {
-            call.bind(self.lock()).bind(&self.scope).bind(self.key.hash()).bind(now.minus(RETENTION))
+        call.guard_with("claim_idempotency", |call| {
+            call.bind(self.lock_key()).bind(&self.scope).bind(self.key.hash()).bind(now.minus(RETENTION))
         })
     }
 
@@ -129,7 +129,7 @@ impl Claim {
     pub(super) fn sql(&self, now: Timestamp) -> Sql {
         let since = now.minus(RETENTION).to_string();
         let arguments = [
-            Literal::Number(self.lock()),
+            Literal::Number(self.lock_key()),
             Literal::Text(&self.scope),
             Literal::Bytes(&self.key.hash()),
             Literal::Text(&since),
@@ -138,29 +138,29 @@ impl Claim {
     }
 
     /// Determines the result of the claim, in the transaction of `db`.
-    pub(super) async fn judge(
+    pub(super) async fn resolve(
         self,
         node: &Node,
         db: &mut PgConnection,
         rows: &[PgRow],
         secret: Option<&Secret>,
-    ) -> Result<Claimed> {
+    ) -> Result<ClaimOutcome> {
         let row = rows.first().ok_or_else(|| Error::internal("a claim without a result"))?;
         match row.try_get(0)? {
-            "first" => return Ok(Claimed::First(self)),
-            AGAIN => {}
+            "first" => return Ok(ClaimOutcome::First(self)),
+            ALREADY_EXECUTED => {}
             _ => return Err(in_progress()),
         }
         // A verified read: an old primary may show a write whose commit was never replicated.
         let Stamped { stamp, value: record } =
-            node.verified_in_transaction(db, record_of(self.scope.clone(), self.key.hash())).await?;
-        let record = record.ok_or_else(just_forgotten)?;
-        let recall = record.recall_seq.map(|seq| Stamp { seq, ..stamp });
-        record.replay(&self, secret).map(|answer| Claimed::Again(answer, recall))
+            node.read_verified_in_transaction(db, read_record(self.scope.clone(), self.key.hash())).await?;
+        let record = record.ok_or_else(response_expired)?;
+        let invalidation = record.recall_seq.map(|seq| Stamp { seq, ..stamp });
+        record.replay(&self, secret).map(|response| ClaimOutcome::Replay(response, invalidation))
     }
 
     /// Number of the advisory lock. Two writes that share it by chance only wait for each other.
-    fn lock(&self) -> i64 {
+    fn lock_key(&self) -> i64 {
         let mut hash = Sha256::new();
         hash.update(&self.scope);
         hash.update([0]);
@@ -170,14 +170,18 @@ impl Claim {
         i64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// Returns `answer`, and the response to store.
-    pub(super) async fn keep(self, request: &RequestContext, answer: Response) -> Result<(Response, Kept)> {
-        let (head, body) = answer.into_parts();
-        let body = to_bytes(body, MAX_ANSWER).await.map_err(Error::internal)?;
+    /// Returns `response`, and the response to store.
+    pub(super) async fn prepare_response(
+        self,
+        request: &RequestContext,
+        response: Response,
+    ) -> Result<(Response, StoredResponse)> {
+        let (head, body) = response.into_parts();
+        let body = to_bytes(body, MAX_RESPONSE).await.map_err(Error::internal)?;
         let text = |name: HeaderName| head.headers.get(name)?.to_str().ok().map(str::to_owned);
         let cache_control = text(header::CACHE_CONTROL);
         // A response that must not be cached contains a secret.
-        let (salt, kept) = match cache_control {
+        let (salt, stored) = match cache_control {
             None => (None, body.to_vec()),
             Some(_) => {
                 let secret =
@@ -189,13 +193,13 @@ impl Claim {
         };
         let status = i32::from(head.status.as_u16());
         let (location, etag) = (text(header::LOCATION), text(header::ETAG));
-        let kept = Kept { claim: self, status, location, etag, cache_control, body: kept, salt };
-        Ok((Response::from_parts(head, Body::from(body)), kept))
+        let stored = StoredResponse { claim: self, status, location, etag, cache_control, body: stored, salt };
+        Ok((Response::from_parts(head, Body::from(body)), stored))
     }
 }
 
 /// Reads a record. While the claim is held, no other write changes it.
-fn record_of(scope: String, key_hash: [u8; 32]) -> impl Read<Option<Record>> {
+fn read_record(scope: String, key_hash: [u8; 32]) -> impl StampedRead<Option<Record>> {
     move |db| {
         sqlx::query_as(
             "SELECT a.seq AS auth_seq, auth_server() AS auth_server, r.scope IS NOT NULL AS is_found,
@@ -211,7 +215,7 @@ fn record_of(scope: String, key_hash: [u8; 32]) -> impl Read<Option<Record>> {
 
 /// Stored response.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct StoredResponse {
     /// Claim that the response belongs to.
     pub(super) claim: Claim,
     status: i32,
@@ -222,9 +226,9 @@ pub(super) struct Kept {
     salt: Option<Salt>,
 }
 
-impl Kept {
-    /// SQL that stores the response, and invalidates cache entries that depend on `recalled`.
-    pub(super) fn sql(&self, recalled: &[Subject], now: Timestamp) -> Sql {
+impl StoredResponse {
+    /// SQL that stores the response, and invalidates cache entries that depend on `invalidated`.
+    pub(super) fn sql(&self, invalidated: &[Subject], now: Timestamp) -> Sql {
         let arguments = [
             Literal::Text(&self.claim.scope),
             Literal::Bytes(&self.claim.key.hash()),
@@ -236,14 +240,14 @@ impl Kept {
             Literal::Bytes(&self.body),
             self.salt.as_ref().map_or(Literal::Null, |salt| Literal::Bytes(salt)),
             Literal::Text(&now.to_string()),
-            Literal::Texts(&texts(recalled)),
+            Literal::Texts(&subject_texts(invalidated)),
         ];
         Sql::call_stamped("keep_answer", &arguments)
     }
 
     /// Extends `call` so that it also stores the response, and invalidates nothing.
-    pub(super) fn kept_by(&self, call: Call, now: Timestamp) -> Call {
-        call.then("keep_answer", |call| {
+    pub(super) fn store_with(&self, call: Call, now: Timestamp) -> Call {
+        call.wrap_with("keep_answer", |call| {
             call.bind(&self.claim.scope)
                 .bind(self.claim.key.hash())
                 .bind(self.claim.fingerprint)
@@ -260,7 +264,7 @@ impl Kept {
 }
 
 /// Result of a claim if the write was executed before.
-pub(super) const AGAIN: &str = "again";
+pub(super) const ALREADY_EXECUTED: &str = "again";
 
 /// Error for a write that is in progress.
 pub(super) fn in_progress() -> Error {
@@ -272,7 +276,7 @@ pub(super) fn in_progress() -> Error {
 }
 
 /// Error for a write whose record expired between two reads.
-pub(super) fn just_forgotten() -> Error {
+pub(super) fn response_expired() -> Error {
     Error::new(Code::Overloaded, "The stored response has just expired; send the request again")
 }
 
@@ -287,7 +291,7 @@ fn scope_of(request: &RequestContext) -> Result<String> {
 
 /// Removes a batch of expired responses. Returns their number. Skips rows that a write has locked, so that it blocks no
 /// write.
-pub async fn forget_old(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<u64> {
+pub async fn delete_expired(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<u64> {
     sqlx::query(
         "DELETE FROM idempotency_records WHERE (scope, key_hash) IN (
              SELECT scope, key_hash FROM idempotency_records WHERE created_at <= $1

@@ -4,15 +4,15 @@
 //! effect durable, and it requires the [`Change`] for the log and the audit trail. What every write must do besides its
 //! effect is implemented here and nowhere else.
 //!
-//! A POST or PATCH uses [`Writes::open`] or [`Tx::open`], which recognizes a repeated write and returns [`OnceTx`],
-//! whose commit also stores the response. Only `OnceTx` creates a [`Once`], so a handler that returns one cannot omit
+//! A POST or PATCH uses [`Writes::begin_idempotent`] or [`Tx::begin_idempotent`], which recognizes a repeated write and returns [`IdempotentTx`],
+//! whose commit also stores the response. Only `IdempotentTx` creates an [`Idempotent`], so a handler that returns one cannot omit
 //! either.
 
-mod at_once;
 mod change;
 pub mod idempotency;
-mod open;
 mod seal;
+mod single_statement;
+mod transaction;
 
 use std::{
     ops::{Deref, DerefMut},
@@ -24,14 +24,14 @@ use serde_json::Value;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
-pub use at_once::Effect;
 pub use change::Change;
-use idempotency::{Claim, Claimed};
-use open::{CommitFailure, Literal, Open, Sql};
+use idempotency::{Claim, ClaimOutcome};
+pub use single_statement::Effect;
+use transaction::{CommitFailure, Literal, Sql, Transaction};
 
 use crate::{
     audit::{self, model::Outcome},
-    auth::node::{Node, texts},
+    auth::node::{Node, subject_texts},
     base::{
         clock::{Clock, Timestamp, since_boot},
         error::{Code, Error, Result},
@@ -42,7 +42,7 @@ use crate::{
     },
     db::{Call, Stamp, sqlstate},
     http::{
-        describe::{Answer, AnswerShape},
+        describe::{ApiResponse, ResponseShape},
         extract::JsonBody,
     },
 };
@@ -62,33 +62,37 @@ impl Writes {
     }
 
     /// Turns the audit trail on or off. Off is for benchmarks only.
-    pub fn audited(self, is_audited: bool) -> Self {
+    pub fn with_audit(self, is_audited: bool) -> Self {
         Self { is_audited, ..self }
     }
 
     /// Begins the write of `request`.
     pub async fn begin(&self, request: &Arc<RequestContext>) -> Result<Tx> {
-        let (open, _) = Open::begin(&self.node.db, request, &Sql::default()).await?;
-        Ok(self.tx(open, request))
+        let (transaction, _) = Transaction::begin(&self.node.db, request, &Sql::default()).await?;
+        Ok(self.tx(transaction, request))
     }
 
     /// Begins the write and recognizes it if it is a repetition, in one round trip. Otherwise validates its body and
-    /// reports every fault. For writes that need no read first; others use [`Writes::begin`], and then [`Tx::open`].
-    pub async fn open<T: Input>(&self, request: &Arc<RequestContext>, body: JsonBody<T>) -> Result<Opened<T>> {
-        self.claim(request, Some(body.meaning())).await?.read(body)
+    /// reports every fault. For writes that need no read first; others use [`Writes::begin`], and then [`Tx::begin_idempotent`].
+    pub async fn begin_idempotent<T: Input>(
+        &self,
+        request: &Arc<RequestContext>,
+        body: JsonBody<T>,
+    ) -> Result<BegunWrite<T>> {
+        self.claim(request, Some(body.canonical_body())).await?.read(body)
     }
 
     /// Records a refused attempt, only in the audit trail.
-    pub async fn refused(&self, request: &RequestContext, change: Change) -> Result<()> {
-        self.tell(request, change, Outcome::Failed).await
+    pub async fn record_refused(&self, request: &RequestContext, change: Change) -> Result<()> {
+        self.record(request, change, Outcome::Failed).await
     }
 
     /// Records an action without a write, only in the audit trail.
-    pub async fn done(&self, request: &RequestContext, change: Change) -> Result<()> {
-        self.tell(request, change, Outcome::Success).await
+    pub async fn record_action(&self, request: &RequestContext, change: Change) -> Result<()> {
+        self.record(request, change, Outcome::Success).await
     }
 
-    async fn tell(&self, request: &RequestContext, change: Change, outcome: Outcome) -> Result<()> {
+    async fn record(&self, request: &RequestContext, change: Change, outcome: Outcome) -> Result<()> {
         if !self.is_audited {
             return Ok(());
         }
@@ -101,28 +105,28 @@ impl Writes {
         })
     }
 
-    async fn claim(&self, request: &Arc<RequestContext>, body: Option<&Value>) -> Result<Opened<()>> {
-        match Claim::of(request, body)? {
-            Some(claim) => self.open_claimed(request, claim).await,
-            None => Ok(Opened::unclaimed(self.begin(request).await?)),
+    async fn claim(&self, request: &Arc<RequestContext>, body: Option<&Value>) -> Result<BegunWrite<()>> {
+        match Claim::from_request(request, body)? {
+            Some(claim) => self.begin_claimed(request, claim).await,
+            None => Ok(BegunWrite::without_key(self.begin(request).await?)),
         }
     }
 
-    async fn open_claimed(&self, request: &Arc<RequestContext>, claim: Claim) -> Result<Opened<()>> {
-        let (open, rows) = Open::begin(&self.node.db, request, &claim.sql(self.clock.now())).await?;
-        self.tx(open, request).judge(claim, &rows).await
+    async fn begin_claimed(&self, request: &Arc<RequestContext>, claim: Claim) -> Result<BegunWrite<()>> {
+        let (transaction, rows) = Transaction::begin(&self.node.db, request, &claim.sql(self.clock.now())).await?;
+        self.tx(transaction, request).resolve_claim(claim, &rows).await
     }
 
-    fn tx(&self, open: Open, request: &Arc<RequestContext>) -> Tx {
+    fn tx(&self, transaction: Transaction, request: &Arc<RequestContext>) -> Tx {
         Tx {
-            open,
+            transaction,
             node: Arc::clone(&self.node),
             clock: self.clock.clone(),
             request: Arc::clone(request),
-            recalled: Vec::new(),
-            also: Vec::new(),
+            invalidated: Vec::new(),
+            changes: Vec::new(),
             is_audited: self.is_audited,
-            is_condition_checked: request.conditions.get().is_none(),
+            is_condition_checked: request.preconditions.get().is_none(),
         }
     }
 }
@@ -130,13 +134,13 @@ impl Writes {
 /// A write in progress. Dropped without [`Tx::commit`], it has no effect.
 #[derive(Debug)]
 pub struct Tx {
-    open: Open,
+    transaction: Transaction,
     node: Arc<Node>,
     clock: Clock,
     request: Arc<RequestContext>,
-    recalled: Vec<Subject>,
+    invalidated: Vec<Subject>,
     /// Changes to record in addition to the one passed to commit.
-    also: Vec<Change>,
+    changes: Vec<Change>,
     is_audited: bool,
     /// Whether the request has no preconditions, or they were checked. Otherwise commit fails.
     is_condition_checked: bool,
@@ -144,22 +148,22 @@ pub struct Tx {
 
 /// A write that is executed once however often it is sent, after its claim.
 #[derive(Debug)]
-pub enum Opened<T> {
+pub enum BegunWrite<T> {
     /// First request, or a request without a key.
-    First(OnceTx, T),
+    First(IdempotentTx, T),
     /// Repeated request, with the stored response.
-    Again(Response),
+    Replay(Response),
 }
 
-impl Opened<()> {
-    fn unclaimed(tx: Tx) -> Self {
-        Self::First(OnceTx { tx, claim: None }, ())
+impl BegunWrite<()> {
+    fn without_key(tx: Tx) -> Self {
+        Self::First(IdempotentTx { tx, claim: None }, ())
     }
 
-    fn read<T: Input>(self, body: JsonBody<T>) -> Result<Opened<T>> {
+    fn read<T: Input>(self, body: JsonBody<T>) -> Result<BegunWrite<T>> {
         match self {
-            Self::First(tx, ()) => Ok(Opened::First(tx, body.validate()?)),
-            Self::Again(answer) => Ok(Opened::Again(answer)),
+            Self::First(tx, ()) => Ok(BegunWrite::First(tx, body.validate()?)),
+            Self::Replay(response) => Ok(BegunWrite::Replay(response)),
         }
     }
 }
@@ -172,7 +176,7 @@ impl Tx {
 
     /// Connection, inside the transaction.
     pub fn db(&mut self) -> &mut PgConnection {
-        self.open.db()
+        self.transaction.db()
     }
 
     /// Reports whether the request has unchecked preconditions.
@@ -181,12 +185,12 @@ impl Tx {
     }
 
     /// Checks the request's preconditions against the item before the write. Every write of an item calls this or
-    /// [`Tx::waive_conditions`]; commit fails if neither was called and there are preconditions.
+    /// [`Tx::waive_preconditions`]; commit fails if neither was called and there are preconditions.
     pub fn require_match(&mut self, item: &impl Versioned) -> Result<()> {
         if self.is_conditional()
-            && let Some(conditions) = self.request.conditions.get()
+            && let Some(preconditions) = self.request.preconditions.get()
         {
-            conditions.check_write(&item.etag())?;
+            preconditions.check_write(&item.etag())?;
             self.is_condition_checked = true;
         }
         Ok(())
@@ -194,7 +198,7 @@ impl Tx {
 
     /// Ignores the preconditions, because the write was executed before: a repeated DELETE gets the same response,
     /// although the item has changed (RFC 9110 §13.1.1).
-    pub fn waive_conditions(&mut self) {
+    pub fn waive_preconditions(&mut self) {
         self.is_condition_checked = true;
     }
 
@@ -209,104 +213,104 @@ impl Tx {
     /// this write changes. Once the write has its response, no server trusts such entries. Every change of what a
     /// credential may do must call this: revocations, reductions, and extensions too, because cache entries do not
     /// expire.
-    pub fn recall(&mut self, subject: Subject) {
-        self.recalled.push(subject);
+    pub fn invalidate(&mut self, subject: Subject) {
+        self.invalidated.push(subject);
     }
 
     /// Recognizes a repeated write. Otherwise validates its body and reports every fault.
-    pub async fn open<T: Input>(mut self, body: JsonBody<T>) -> Result<Opened<T>> {
-        let opened = match Claim::of(&self.request, Some(body.meaning()))? {
+    pub async fn begin_idempotent<T: Input>(mut self, body: JsonBody<T>) -> Result<BegunWrite<T>> {
+        let opened = match Claim::from_request(&self.request, Some(body.canonical_body()))? {
             Some(claim) => {
-                let rows = self.open.run(&claim.sql(self.clock.now())).await?;
-                self.judge(claim, &rows).await?
+                let rows = self.transaction.run(&claim.sql(self.clock.now())).await?;
+                self.resolve_claim(claim, &rows).await?
             }
-            None => Opened::unclaimed(self),
+            None => BegunWrite::without_key(self),
         };
         opened.read(body)
     }
 
     /// Adds a change to record besides the one passed to commit, for requests that change two things.
-    pub fn also(&mut self, change: Change) {
-        self.also.push(change);
+    pub fn add_change(&mut self, change: Change) {
+        self.changes.push(change);
     }
 
-    async fn judge(mut self, claim: Claim, rows: &[PgRow]) -> Result<Opened<()>> {
+    async fn resolve_claim(mut self, claim: Claim, rows: &[PgRow]) -> Result<BegunWrite<()>> {
         let (request, node) = (Arc::clone(&self.request), Arc::clone(&self.node));
-        match claim.judge(&node, self.db(), rows, request.secret.get()).await? {
-            Claimed::First(claim) => Ok(Opened::First(OnceTx { tx: self, claim: Some(claim) }, ())),
-            Claimed::Again(answer, recall) => {
+        match claim.resolve(&node, self.db(), rows, request.secret.get()).await? {
+            ClaimOutcome::First(claim) => Ok(BegunWrite::First(IdempotentTx { tx: self, claim: Some(claim) }, ())),
+            ClaimOutcome::Replay(response, invalidation) => {
                 // The replay makes the same promise as the first response. Its connection is not needed for the wait.
                 drop(self);
-                if let Some(recall) = recall {
-                    node.confirm(&[], &recall, since_boot()).await;
+                if let Some(invalidation) = invalidation {
+                    node.confirm(&[], &invalidation, since_boot()).await;
                 }
-                Ok(Opened::Again(answer))
+                Ok(BegunWrite::Replay(response))
             }
         }
     }
 
     /// Commits the effect, records `change`, and returns the response that may now be sent.
-    pub async fn commit<R>(self, change: Change, reply: R) -> Result<R> {
+    pub async fn commit<R>(self, change: Change, response: R) -> Result<R> {
         self.finish(Some(change)).await?;
-        Ok(reply)
+        Ok(response)
     }
 
     /// Like [`Tx::commit`], for a write that changed nothing and has nothing to record. Invalidations still apply: a
     /// repeated revocation waits like the first one.
-    pub async fn commit_unchanged<R>(self, reply: R) -> Result<R> {
+    pub async fn commit_unchanged<R>(self, response: R) -> Result<R> {
         self.finish(None).await?;
-        Ok(reply)
+        Ok(response)
     }
 
     async fn finish(self, change: Option<Change>) -> Result<()> {
-        let recall = match self.recalled.is_empty() {
+        let invalidation = match self.invalidated.is_empty() {
             true => Sql::default(),
-            false => Sql::call_stamped("recall", &[Literal::Texts(&texts(&self.recalled))]),
+            false => Sql::call_stamped("recall", &[Literal::Texts(&subject_texts(&self.invalidated))]),
         };
-        self.commit_with(recall, change).await
+        self.commit_with(invalidation, change).await
     }
 
     /// Ends with `last`, which returns the position of the invalidation if there is one.
     async fn commit_with(self, last: Sql, change: Option<Change>) -> Result<()> {
-        let Self { open, node, clock, request, recalled, also, is_audited, is_condition_checked } = self;
+        let Self { transaction, node, clock, request, invalidated, changes, is_audited, is_condition_checked } = self;
         if !is_condition_checked {
             return Err(Error::internal("a write did not check its preconditions"));
         }
-        let told: Vec<_> = also.into_iter().chain(change).filter(|change| !change.is_void()).collect();
+        let recorded: Vec<_> = changes.into_iter().chain(change).filter(|change| !change.is_unchanged()).collect();
         // An invalidation is the last statement, because other ones wait for it until COMMIT.
         let now = clock.now();
-        let staged = told.iter().filter(|_| is_audited).map(|change| stage(change, &request, now));
+        let staged = recorded.iter().filter(|_| is_audited).map(|change| stage(change, &request, now));
         let last = staged.fold(Sql::default(), Sql::then).then(last);
-        let rows = open.commit(&last).await.map_err(|failure| match failure {
+        let rows = transaction.commit(&last).await.map_err(|failure| match failure {
             CommitFailure::RolledBack(error) => error.into(),
-            CommitFailure::Unknown(cause) => unknown(&node, &request, !recalled.is_empty(), cause),
+            CommitFailure::Unknown(cause) => outcome_unknown(&node, &request, !invalidated.is_empty(), cause),
         })?;
         let committed = since_boot();
-        node.db.writes().succeeded();
-        told.iter().for_each(|change| change.log(&request));
-        if !recalled.is_empty() {
+        node.db.writes().record_success();
+        recorded.iter().for_each(|change| change.log(&request));
+        if !invalidated.is_empty() {
             let row = rows.first().ok_or_else(|| Error::internal("an invalidation without a position"))?;
             let server: String = row.try_get(1)?;
-            let recall = Stamp { server: server.into(), seq: row.try_get(0)? };
-            node.confirm(&recalled, &recall, committed).await;
+            let invalidation = Stamp { server: server.into(), seq: row.try_get(0)? };
+            node.confirm(&invalidated, &invalidation, committed).await;
         }
         Ok(())
     }
 }
 
 /// Error for a write whose outcome is unknown.
-fn unknown(node: &Node, request: &RequestContext, recalls: bool, cause: Option<sqlx::Error>) -> Error {
-    let error = if recalls {
+fn outcome_unknown(node: &Node, request: &RequestContext, invalidates: bool, cause: Option<sqlx::Error>) -> Error {
+    let error = if invalidates {
         Error::new(
             Code::RevocationUnconfirmed,
             "Whether this took effect is unknown, because the database's response was lost; send it again until you get a response",
         )
     } else {
-        Error::outcome_unknown(request.intent.get().is_some())
+        Error::outcome_unknown(request.idempotent_request.get().is_some())
     };
     match cause {
         Some(cause) => {
-            node.db.note_sql(&cause);
+            node.db.handle_sql_error(&cause);
             error.caused_by(cause)
         }
         None => error.caused_by("COMMIT timed out"),
@@ -322,88 +326,88 @@ fn stage(change: &Change, request: &RequestContext, now: Timestamp) -> Sql {
 
 /// A write in progress whose response is stored for repeated requests.
 #[derive(Debug)]
-pub struct OnceTx {
+pub struct IdempotentTx {
     tx: Tx,
     /// None for a write without a key.
     claim: Option<Claim>,
 }
 
-impl Deref for OnceTx {
+impl Deref for IdempotentTx {
     type Target = Tx;
     fn deref(&self) -> &Tx {
         &self.tx
     }
 }
 
-impl DerefMut for OnceTx {
+impl DerefMut for IdempotentTx {
     fn deref_mut(&mut self) -> &mut Tx {
         &mut self.tx
     }
 }
 
-impl OnceTx {
+impl IdempotentTx {
     /// Commits the effect and the stored response, records `change`, and returns the response.
-    pub async fn commit<R: IntoResponse>(self, change: Change, reply: R) -> Result<Once<R>> {
-        self.keep(Some(change), reply).await
+    pub async fn commit<R: IntoResponse>(self, change: Change, response: R) -> Result<Idempotent<R>> {
+        self.commit_stored(Some(change), response).await
     }
 
-    /// Like [`OnceTx::commit`], for a write that changed nothing.
-    pub async fn commit_unchanged<R: IntoResponse>(self, reply: R) -> Result<Once<R>> {
-        self.keep(None, reply).await
+    /// Like [`IdempotentTx::commit`], for a write that changed nothing.
+    pub async fn commit_unchanged<R: IntoResponse>(self, response: R) -> Result<Idempotent<R>> {
+        self.commit_stored(None, response).await
     }
 
-    async fn keep<R: IntoResponse>(self, change: Option<Change>, reply: R) -> Result<Once<R>> {
+    async fn commit_stored<R: IntoResponse>(self, change: Option<Change>, response: R) -> Result<Idempotent<R>> {
         let Self { tx, claim } = self;
-        let answer = reply.into_response();
-        let answer = match claim {
+        let response = response.into_response();
+        let response = match claim {
             Some(claim) => {
                 // The record has the position of the invalidation, so one statement does both.
-                let (answer, kept) = claim.keep(&tx.request, answer).await?;
-                let keep = kept.sql(&tx.recalled, tx.clock.now());
-                tx.commit_with(keep, change).await?;
-                answer
+                let (response, stored) = claim.prepare_response(&tx.request, response).await?;
+                let store = stored.sql(&tx.invalidated, tx.clock.now());
+                tx.commit_with(store, change).await?;
+                response
             }
             None => {
                 tx.finish(change).await?;
-                answer
+                response
             }
         };
-        Ok(Once::kept(answer))
+        Ok(Idempotent::from_response(response))
     }
 }
 
 /// Response `R` of a write that is executed once: the first response, or its replay.
 #[derive(Debug)]
-pub struct Once<R> {
-    answer: Response,
+pub struct Idempotent<R> {
+    response: Response,
     of: std::marker::PhantomData<fn() -> R>,
 }
 
-impl<R> Once<R> {
-    /// Wraps `answer`, which is stored or was replayed.
-    pub fn kept(answer: Response) -> Self {
-        Self { answer, of: std::marker::PhantomData }
+impl<R> Idempotent<R> {
+    /// Wraps `response`, which is stored or was replayed.
+    pub fn from_response(response: Response) -> Self {
+        Self { response, of: std::marker::PhantomData }
     }
 }
 
-impl<R> IntoResponse for Once<R> {
+impl<R> IntoResponse for Idempotent<R> {
     fn into_response(self) -> Response {
-        self.answer
+        self.response
     }
 }
 
-impl<R: Answer> Answer for Once<R> {
-    const SHAPE: AnswerShape = AnswerShape { once: true, ..R::SHAPE };
+impl<R: ApiResponse> ApiResponse for Idempotent<R> {
+    const SHAPE: ResponseShape = ResponseShape { idempotent: true, ..R::SHAPE };
 }
 
 /// Continues in the handler if a write is sent for the first time. Otherwise returns the stored response from the
 /// handler.
-macro_rules! first {
+macro_rules! begin_or_replay {
     ($opened:expr) => {
         match $opened {
-            $crate::tx::Opened::First(tx, value) => (tx, value),
-            $crate::tx::Opened::Again(answer) => return Ok($crate::tx::Once::kept(answer)),
+            $crate::tx::BegunWrite::First(tx, value) => (tx, value),
+            $crate::tx::BegunWrite::Replay(response) => return Ok($crate::tx::Idempotent::from_response(response)),
         }
     };
 }
-pub(crate) use first;
+pub(crate) use begin_or_replay;

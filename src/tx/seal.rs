@@ -10,7 +10,7 @@ use hkdf::Hkdf;
 use rand::RngExt;
 use sha2::Sha256;
 
-use crate::base::{intent::IdempotencyKey, secret::Secret};
+use crate::base::{idempotency::IdempotencyKey, secret::Secret};
 
 /// Salt that makes the key of each record unique.
 pub(super) type Salt = [u8; 16];

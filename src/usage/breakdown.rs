@@ -9,38 +9,38 @@ use super::model::{BreakdownRow, Groups};
 use crate::base::{
     clock::Day,
     id::{Id, KeyId, Kind, TokenId},
-    page::{Order, cut, rows_for},
+    page::{Order, rows_for, truncate_page},
     period::Period,
     tenant::Tenant,
 };
 
 /// Position of a page's end: the groups of its last row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct Cursor {
     day: Date,
     key: KeyId,
     token: TokenId,
     route: String,
 }
 
-impl Position {
+impl Cursor {
     /// Position before the first row, or after the last in descending order.
-    fn outside(order: Order) -> Self {
+    fn before_first(order: Order) -> Self {
         match order {
-            Order::Asc => Self { day: FIRST_DAY, key: Id::NOTHING, token: Id::NOTHING, route: String::new() },
+            Order::Asc => Self { day: FIRST_DAY, key: Id::NIL, token: Id::NIL, route: String::new() },
             // Greater than every route.
             Order::Desc => Self { day: Date::MAX, key: Id::LAST, token: Id::LAST, route: "~".into() },
         }
     }
 
     /// Encodes the position as a cursor.
-    pub fn write(&self) -> String {
+    pub fn encode(&self) -> String {
         let Self { day, key, token, route } = self;
         URL_SAFE_NO_PAD.encode(format!("{day} {key} {token} {route}"))
     }
 
     /// Decodes a cursor.
-    pub fn read(cursor: &str) -> Option<Self> {
+    pub fn decode(cursor: &str) -> Option<Self> {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
         let mut parts = text.splitn(4, ' ');
         let day = Day::parse(parts.next()?)?.0;
@@ -51,7 +51,7 @@ impl Position {
 
 /// Parses an ID in a cursor. The nil ID, which is invalid elsewhere, means "without".
 fn id<K: Kind>(text: &str) -> Option<Id<K>> {
-    if text == Id::<K>::NOTHING.to_string() { Some(Id::NOTHING) } else { text.parse().ok() }
+    if text == Id::<K>::NIL.to_string() { Some(Id::NIL) } else { text.parse().ok() }
 }
 
 /// Day of groups that are not by day.
@@ -67,15 +67,15 @@ struct GroupRow {
 }
 
 impl GroupRow {
-    fn position(&self) -> Position {
-        Position { day: self.day, key: self.key_id, token: self.token_id, route: self.route.clone() }
+    fn cursor(&self) -> Cursor {
+        Cursor { day: self.day, key: self.key_id, token: self.token_id, route: self.route.clone() }
     }
 
-    fn shown(self, groups: Groups) -> BreakdownRow {
+    fn into_view(self, groups: Groups) -> BreakdownRow {
         BreakdownRow {
             day: groups.day.then_some(Day(self.day)),
-            key_id: groups.key.then(|| (self.key_id != Id::NOTHING).then_some(self.key_id)),
-            token_id: groups.token.then(|| (self.token_id != Id::NOTHING).then_some(self.token_id)),
+            key_id: groups.key.then(|| (self.key_id != Id::NIL).then_some(self.key_id)),
+            token_id: groups.token.then(|| (self.token_id != Id::NIL).then_some(self.token_id)),
             route: groups.route.then(|| Some(self.route).filter(|route| !route.is_empty())),
             requests: self.requests,
         }
@@ -84,7 +84,7 @@ impl GroupRow {
 
 /// Range and groups of a breakdown.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
+pub struct DateRange {
     /// First day.
     pub from: Date,
     /// Last day, inclusive.
@@ -93,9 +93,9 @@ pub struct Span {
     pub groups: Groups,
 }
 
-impl Span {
+impl DateRange {
     /// Returns the first day whose daily counts are needed, if any.
-    pub fn days_from(&self) -> Option<Date> {
+    pub fn first_daily_count(&self) -> Option<Date> {
         let (first, last) = self.whole_months();
         if self.groups.day || self.from < first || last < first {
             return Some(self.from);
@@ -104,8 +104,8 @@ impl Span {
         (rest <= self.to).then_some(rest)
     }
 
-    /// Returns the first and the last day of the span's part in each month.
-    fn by_month(&self) -> (Vec<Date>, Vec<Date>) {
+    /// Returns the first and the last day of the range's part in each month.
+    fn month_bounds(&self) -> (Vec<Date>, Vec<Date>) {
         let (mut first, mut last) = (vec![self.from], Vec::new());
         let mut period = Period::of(self.from);
         while period < Period::of(self.to) {
@@ -117,7 +117,7 @@ impl Span {
         (first, last)
     }
 
-    /// Returns the first and the last whole month in the span, by their first days. If there is none, the last is
+    /// Returns the first and the last whole month in the range, by their first days. If there is none, the last is
     /// before the first.
     fn whole_months(&self) -> (Date, Date) {
         let first = match Period::of(self.from) {
@@ -183,21 +183,21 @@ macro_rules! select_groups {
 pub async fn page(
     db: &mut PgConnection,
     tenant: Tenant,
-    span: Span,
-    after: Option<Position>,
+    range: DateRange,
+    after: Option<Cursor>,
     order: Order,
     limit: u8,
-) -> sqlx::Result<(Vec<BreakdownRow>, Option<Position>)> {
-    let groups = span.groups;
-    let (first_days, last_days) = span.by_month();
-    let (first_month, last_month) = span.whole_months();
+) -> sqlx::Result<(Vec<BreakdownRow>, Option<Cursor>)> {
+    let groups = range.groups;
+    let (first_days, last_days) = range.month_bounds();
+    let (first_month, last_month) = range.whole_months();
     let sql = match (order, &after) {
         // The row whose groups are all unknown is the first row, so the first page includes equality.
         (Order::Asc, None) => select_groups!(">=", "ASC"),
         (Order::Asc, Some(_)) => select_groups!(">", "ASC"),
         (Order::Desc, _) => select_groups!("<", "DESC"),
     };
-    let after = after.unwrap_or_else(|| Position::outside(order));
+    let after = after.unwrap_or_else(|| Cursor::before_first(order));
     let rows: Vec<GroupRow> = sqlx::query_as(sql)
         .bind(tenant.project_id())
         .bind(first_days)
@@ -215,6 +215,6 @@ pub async fn page(
         .bind(rows_for(limit))
         .fetch_all(db)
         .await?;
-    let (rows, last) = cut(rows, limit, GroupRow::position);
-    Ok((rows.into_iter().map(|row| row.shown(groups)).collect(), last))
+    let (rows, last) = truncate_page(rows, limit, GroupRow::cursor);
+    Ok((rows.into_iter().map(|row| row.into_view(groups)).collect(), last))
 }

@@ -11,10 +11,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    journal::{Change, Journal, file::File},
-    ledger::{self, Row, Total},
-    meter::{Flushed, Meter, Sent},
-    quota::Quota,
+    journal::{CounterChange, Journal, file::File},
+    ledger::{self, MonthTotal, UsageRow},
+    meter::{FlushState, Meter, SentCounters},
+    quota::QuotaEnforcer,
 };
 use crate::{
     base::{
@@ -25,36 +25,36 @@ use crate::{
         id::ProjectId,
         period::Period,
     },
-    db::{Connections, Pool},
+    db::{ConnectionSource, Pool},
 };
 
 /// Interval between flushes, and the maximum age of reported usage.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// Time limit for a flush. A lost response of the database must not block all later flushes.
-const LONGEST: Duration = Duration::from_secs(15);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum rows per statement.
-const BATCH: usize = 10_000;
+const BATCH_SIZE: usize = 10_000;
 
 /// Runs until shutdown.
-pub async fn run(meter: Arc<Meter>, quota: Arc<Quota>, db: Pool, clock: Clock, heartbeat: Heartbeat) {
+pub async fn run(meter: Arc<Meter>, quota: Arc<QuotaEnforcer>, db: Pool, clock: Clock, heartbeat: Heartbeat) {
     while heartbeat.pause(INTERVAL).await {
-        meter.move_on_if_due(clock.now().date());
+        meter.rotate_if_due(clock.now().date());
         match flush_or_log(&meter, &db, &clock).await {
-            Some(error) => drop(db.note(&error)),
+            Some(error) => drop(db.handle_error(&error)),
             // A journal with a file is written to the database on every flush.
-            None if meter.current().file().is_some() => db.writes().succeeded(),
+            None if meter.current().file().is_some() => db.writes().record_success(),
             None => {}
         }
         heartbeat.progress();
-        if let Err(error) = in_time(refresh(&quota, &db, &clock)).await {
-            db.note(&error);
+        if let Err(error) = with_timeout(refresh(&quota, &db, &clock)).await {
+            db.handle_error(&error);
             tracing::warn!(%error, "quota refresh failed; the last known hard limits apply");
         }
     }
 }
 
 /// Adopts the existing journals, and begins to count in one of them.
-pub async fn open(meter: &Meter, db: &impl Connections, clock: &Clock) -> anyhow::Result<()> {
+pub async fn open(meter: &Meter, db: &impl ConnectionSource, clock: &Clock) -> anyhow::Result<()> {
     let Some(folder) = meter.folder() else { return Ok(()) };
     let mut connection = db.connection().await?;
     let database = ledger::database_id(&mut connection).await?;
@@ -71,7 +71,7 @@ pub async fn open(meter: &Meter, db: &impl Connections, clock: &Clock) -> anyhow
 }
 
 /// Flushes a last time, when nothing is counted any more.
-pub async fn close(meter: &Meter, db: &impl Connections, clock: &Clock) {
+pub async fn close(meter: &Meter, db: &impl ConnectionSource, clock: &Clock) {
     if let Err(error) = async {
         flush(meter, db, clock).await?;
         let mut db = db.connection().await?;
@@ -86,16 +86,16 @@ pub async fn close(meter: &Meter, db: &impl Connections, clock: &Clock) {
 
 /// Flushes a journal in which nothing is counted, and closes it.
 pub async fn import(journal: &Journal, db: &mut PgConnection, clock: &Clock) -> Result<()> {
-    flush_journal(db, journal, &mut Sent::default(), clock).await?;
+    flush_journal(db, journal, &mut SentCounters::default(), clock).await?;
     ledger::close(db, journal.id, clock.now()).await?;
     Ok(())
 }
 
 /// Flushes. On failure, the counts remain in their journals, and the error is logged and returned.
-pub async fn flush_or_log(meter: &Meter, db: &impl Connections, clock: &Clock) -> Option<Error> {
-    let began = Instant::now();
-    let flushed = in_time(flush(meter, db, clock)).await;
-    meter.figures.flushed(flushed.as_ref().ok().copied(), began.elapsed(), clock.now());
+pub async fn flush_or_log(meter: &Meter, db: &impl ConnectionSource, clock: &Clock) -> Option<Error> {
+    let started = Instant::now();
+    let flushed = with_timeout(flush(meter, db, clock)).await;
+    meter.metrics.record_flush(flushed.as_ref().ok().copied(), started.elapsed(), clock.now());
     let error = flushed.err()?;
     tracing::warn!(%error, "usage flush failed; retrying");
     // During an outage of the database, a power failure still loses at most a second of usage.
@@ -107,53 +107,53 @@ pub async fn flush_or_log(meter: &Meter, db: &impl Connections, clock: &Clock) -
     Some(error)
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Error::new(Code::Timeout, "The database did not respond in time; the flush is retried");
-    tokio::time::timeout(LONGEST, work).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+async fn with_timeout<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let timed_out = |_| Error::new(Code::Timeout, "The database did not respond in time; the flush is retried");
+    tokio::time::timeout(FLUSH_TIMEOUT, work).await.unwrap_or_else(|elapsed| Err(timed_out(elapsed)))
 }
 
 /// Updates the hard limits in `quota`, and writes notices for projects that are near a quota.
-pub async fn refresh(quota: &Quota, db: &impl Connections, clock: &Clock) -> Result<()> {
+pub async fn refresh(quota: &QuotaEnforcer, db: &impl ConnectionSource, clock: &Clock) -> Result<()> {
     let mut db = db.connection().await?;
     let now = clock.now();
     let period = Period::of(now.date());
     // Late requests may reach a quota of the previous month, until that month is final.
-    let standings = ledger::near_quota(&mut db, &[period.previous(), period]).await?;
-    quota.set(&standings, period);
-    let untold: Vec<_> = quota
-        .untold(&standings)
+    let usages = ledger::near_quota(&mut db, &[period.previous(), period]).await?;
+    quota.set(&usages, period);
+    let notices: Vec<_> = quota
+        .unrecorded(&usages)
         .into_iter()
         .map(|(notice, requests)| (notice, notice.to_entry(requests, now)))
         .collect();
-    if !untold.is_empty() {
-        ledger::tell(&mut db, &untold).await?;
-        quota.told(&standings);
+    if !notices.is_empty() {
+        ledger::record_notices(&mut db, &notices).await?;
+        quota.set_recorded(&usages);
     }
     Ok(())
 }
 
 /// Flushes all journals. Returns the number of rows.
-pub async fn flush(meter: &Meter, db: &impl Connections, clock: &Clock) -> Result<usize> {
+pub async fn flush(meter: &Meter, db: &impl ConnectionSource, clock: &Clock) -> Result<usize> {
     let mut flushed = meter.flushing.lock().await;
     let mut db = db.connection().await?;
-    let Flushed { journals, routes } = &mut *flushed;
+    let FlushState { journals, routes } = &mut *flushed;
     let mut rows = 0;
     if !*routes {
-        let named: Vec<_> = meter.routes().iter().map(|(route, name)| (route.number, name.as_str())).collect();
-        ledger::name_routes(&mut db, &named).await?;
-        *routes = !named.is_empty();
+        let names: Vec<_> = meter.routes().iter().map(|(route, name)| (route.number, name.as_str())).collect();
+        ledger::name_routes(&mut db, &names).await?;
+        *routes = !names.is_empty();
     }
-    for journal in meter.others() {
+    for journal in meter.older_journals() {
         // Checked before the journal is read: once unreferenced, nothing can begin to count in it.
-        let is_left = Arc::strong_count(&journal) == 2;
+        let is_unused = Arc::strong_count(&journal) == 2;
         rows += flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), clock).await?;
-        if is_left {
+        if is_unused {
             ledger::close(&mut db, journal.id, clock.now()).await?;
             // A file that remains is adopted by a later start, which finds that everything is flushed.
             if let Some(Err(error)) = journal.file().map(File::remove) {
                 tracing::warn!(%error, "removal of a flushed usage journal failed");
             }
-            meter.forget(&journal);
+            meter.remove(&journal);
             journals.remove(&journal.id);
         }
     }
@@ -161,46 +161,51 @@ pub async fn flush(meter: &Meter, db: &impl Connections, clock: &Clock) -> Resul
     Ok(rows + flush_journal(&mut db, &journal, journals.entry(journal.id).or_default(), clock).await?)
 }
 
-async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent, clock: &Clock) -> Result<usize> {
+async fn flush_journal(
+    db: &mut PgConnection,
+    journal: &Journal,
+    sent: &mut SentCounters,
+    clock: &Clock,
+) -> Result<usize> {
     let as_of = clock.now();
     let changes = journal.changed_since(&sent.readings);
     if changes.is_empty() && sent.readings.is_empty() && journal.file().is_none() {
         // Nothing was counted in it, and it has no file to be found.
         return Ok(0);
     }
-    let News { rows, added, uses } = News::of(&changes);
-    let late_rows = loop {
-        let of_late = |row: &Row| sent.late.contains(&(row.project, Period::of(row.day)));
-        let (late_rows, rows): (Vec<_>, Vec<_>) = rows.iter().copied().partition(of_late);
+    let Delta { rows, added, last_uses } = Delta::from_changes(&changes);
+    let final_rows = loop {
+        let is_final = |row: &UsageRow| sent.final_months.contains(&(row.project, Period::of(row.day)));
+        let (final_rows, rows): (Vec<_>, Vec<_>) = rows.iter().copied().partition(is_final);
         if write(db, journal.id, as_of, &rows, |month| total(sent, &added, month)).await? {
-            break late_rows;
+            break final_rows;
         }
         // Some month is final, maybe since a moment ago. Batches already written are written again.
         let months: Vec<_> = added.keys().copied().collect();
-        let known = sent.late.len();
-        sent.late.extend(ledger::final_among(db, &months).await?);
-        if sent.late.len() == known {
+        let count_before = sent.final_months.len();
+        sent.final_months.extend(ledger::finalized_months(db, &months).await?);
+        if sent.final_months.len() == count_before {
             return Err(Error::internal("a flush was refused because of a final month, but no month is final"));
         }
     };
-    for batch in late_rows.chunks(BATCH) {
-        let left_out = ledger::write_late(db, journal.id, as_of, batch).await?;
-        if left_out > 0 {
+    for batch in final_rows.chunks(BATCH_SIZE) {
+        let skipped = ledger::write_late(db, journal.id, as_of, batch).await?;
+        if skipped > 0 {
             tracing::error!(
                 journal = %journal.id,
-                requests = left_out,
+                requests = skipped,
                 "requests skipped: only sums are kept of their month, so they may already be counted"
             );
         }
     }
-    if !uses.is_empty() {
-        ledger::note_uses(db, &uses).await?;
+    if !last_uses.is_empty() {
+        ledger::update_last_used(db, &last_uses).await?;
     }
-    for Change { place, now, .. } in changes {
-        if sent.readings.len() <= place {
-            sent.readings.resize(place + 1, Default::default());
+    for CounterChange { index, now, .. } in changes {
+        if sent.readings.len() <= index {
+            sent.readings.resize(index + 1, Default::default());
         }
-        if let Some(reading) = sent.readings.get_mut(place) {
+        if let Some(reading) = sent.readings.get_mut(index) {
             *reading = now;
         }
     }
@@ -211,32 +216,36 @@ async fn flush_journal(db: &mut PgConnection, journal: &Journal, sent: &mut Sent
 }
 
 /// Changes in the form that the database takes, in the same order on every node.
-struct News {
-    rows: Vec<Row>,
+struct Delta {
+    rows: Vec<UsageRow>,
     added: BTreeMap<(ProjectId, Period), i64>,
-    uses: Vec<(CredentialId, Timestamp)>,
+    last_uses: Vec<(CredentialId, Timestamp)>,
 }
 
-impl News {
-    fn of(changes: &[Change]) -> Self {
-        let (mut rows, mut added, mut uses) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        for Change { counted, before, now, .. } in changes {
+impl Delta {
+    fn from_changes(changes: &[CounterChange]) -> Self {
+        let (mut rows, mut added, mut last_uses) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        for CounterChange { counter, before, now, .. } in changes {
             let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-            if let Some(project) = counted.project
+            if let Some(project) = counter.project
                 && now.count > before.count
             {
-                let (credential, route, day) = (counted.credential, counted.route, counted.day);
-                rows.push(Row { project, day, credential, route, count: count(now.count) });
+                let (credential, route, day) = (counter.credential, counter.route, counter.day);
+                rows.push(UsageRow { project, day, credential, route, count: count(now.count) });
                 *added.entry((project, Period::of(day))).or_default() += count(now.count - before.count);
             }
             if now.used > before.used {
-                let last: &mut u64 = uses.entry(counted.credential).or_default();
+                let last: &mut u64 = last_uses.entry(counter.credential).or_default();
                 *last = now.used.max(*last);
             }
         }
         rows.sort_unstable();
         let at = |minute: u64| Timestamp::from_unix_minutes(minute);
-        Self { rows, added, uses: uses.into_iter().filter_map(|(id, minute)| Some((id, at(minute)?))).collect() }
+        Self {
+            rows,
+            added,
+            last_uses: last_uses.into_iter().filter_map(|(id, minute)| Some((id, at(minute)?))).collect(),
+        }
     }
 }
 
@@ -245,13 +254,13 @@ async fn write(
     db: &mut PgConnection,
     journal: Uuid,
     as_of: Timestamp,
-    rows: &[Row],
-    total: impl Fn((ProjectId, Period)) -> Total,
+    rows: &[UsageRow],
+    total: impl Fn((ProjectId, Period)) -> MonthTotal,
 ) -> Result<bool> {
     // Without rows, one empty batch is sent, to report that the journal is flushed up to now.
-    let batches = rows.chunks(BATCH).len().max(1);
+    let batches = rows.chunks(BATCH_SIZE).len().max(1);
     for number in 1..=batches {
-        let batch = rows.chunks(BATCH).nth(number - 1).unwrap_or_default();
+        let batch = rows.chunks(BATCH_SIZE).nth(number - 1).unwrap_or_default();
         let months: BTreeSet<_> = batch.iter().map(|row| (row.project, Period::of(row.day))).collect();
         let totals: Vec<_> = months.into_iter().map(&total).collect();
         // Only the last batch completes the flush.
@@ -264,8 +273,8 @@ async fn write(
 }
 
 /// Returns the total count of a month in a journal.
-fn total(sent: &Sent, added: &BTreeMap<(ProjectId, Period), i64>, month: (ProjectId, Period)) -> Total {
+fn total(sent: &SentCounters, added: &BTreeMap<(ProjectId, Period), i64>, month: (ProjectId, Period)) -> MonthTotal {
     let (before, more) = (sent.totals.get(&month), added.get(&month));
     let count = before.copied().unwrap_or(0) + more.copied().unwrap_or(0);
-    Total { project: month.0, period: month.1, count }
+    MonthTotal { project: month.0, period: month.1, count }
 }

@@ -15,7 +15,7 @@ use crate::base::{clock::Timestamp, credential::CredentialId, id::ProjectId, per
 
 /// Count of one credential on one route on one day, from one journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Row {
+pub struct UsageRow {
     /// Project that is billed.
     pub project: ProjectId,
     /// UTC day.
@@ -30,7 +30,7 @@ pub struct Row {
 
 /// Count of one project in one month, from one journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Total {
+pub struct MonthTotal {
     /// Project.
     pub project: ProjectId,
     /// Month.
@@ -50,7 +50,7 @@ pub struct OpenJournal {
     pub flushed_at: Timestamp,
 }
 
-/// [`Row`]s as column arrays of a statement.
+/// [`UsageRow`]s as column arrays of a statement.
 #[derive(Default)]
 struct Columns {
     projects: Vec<ProjectId>,
@@ -62,7 +62,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(rows: &[Row]) -> Self {
+    fn from_rows(rows: &[UsageRow]) -> Self {
         let mut columns = Self::default();
         for row in rows {
             let (kind, credential) = row.credential.numbers();
@@ -82,12 +82,12 @@ fn with_rows<T>(
     sql: &'static str,
     journal: Uuid,
     as_of: Timestamp,
-    rows: &[Row],
+    rows: &[UsageRow],
 ) -> QueryScalar<'static, Postgres, T, PgArguments>
 where
     (T,): for<'r> FromRow<'r, PgRow>,
 {
-    let Columns { projects, days, credentials, kinds, routes, counts } = Columns::of(rows);
+    let Columns { projects, days, credentials, kinds, routes, counts } = Columns::from_rows(rows);
     sqlx::query_scalar(sql)
         .bind(journal)
         .bind(as_of)
@@ -120,12 +120,12 @@ pub async fn open_journals(db: &mut PgConnection) -> sqlx::Result<Vec<OpenJourna
 }
 
 /// Lists the open journals that were last flushed before `limit`.
-pub async fn silent_journals(db: &mut PgConnection, limit: Timestamp) -> sqlx::Result<Vec<OpenJournal>> {
+pub async fn stale_journals(db: &mut PgConnection, limit: Timestamp) -> sqlx::Result<Vec<OpenJournal>> {
     Ok(open_journals(db).await?.into_iter().filter(|open| open.flushed_at < limit).collect())
 }
 
 /// Returns which of these months are final.
-pub async fn final_among(
+pub async fn finalized_months(
     db: &mut PgConnection,
     totals: &[(ProjectId, Period)],
 ) -> sqlx::Result<Vec<(ProjectId, Period)>> {
@@ -145,8 +145,8 @@ pub async fn write(
     db: &mut PgConnection,
     journal: Uuid,
     as_of: Timestamp,
-    rows: &[Row],
-    totals: &[Total],
+    rows: &[UsageRow],
+    totals: &[MonthTotal],
 ) -> sqlx::Result<bool> {
     let sql = "SELECT flush_usage_node($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     with_rows(sql, journal, as_of, rows)
@@ -159,16 +159,21 @@ pub async fn write(
 
 /// Writes counts of final months as adjustments. Returns the number of requests that were skipped, because they may
 /// already be counted.
-pub async fn write_late(db: &mut PgConnection, journal: Uuid, as_of: Timestamp, rows: &[Row]) -> sqlx::Result<i64> {
+pub async fn write_late(
+    db: &mut PgConnection,
+    journal: Uuid,
+    as_of: Timestamp,
+    rows: &[UsageRow],
+) -> sqlx::Result<i64> {
     let sql = "SELECT flush_late_usage_node($1, $2, $3, $4, $5, $6, $7, $8)";
     with_rows(sql, journal, as_of, rows).fetch_one(db).await
 }
 
 /// Records the last use of credentials, in the same order on every node to avoid deadlocks.
-pub async fn note_uses(db: &mut PgConnection, uses: &[(CredentialId, Timestamp)]) -> sqlx::Result<()> {
+pub async fn update_last_used(db: &mut PgConnection, last_uses: &[(CredentialId, Timestamp)]) -> sqlx::Result<()> {
     let (mut keys, mut keys_used, mut tokens, mut tokens_used) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut sessions, mut sessions_used) = (Vec::new(), Vec::new());
-    for &(credential, minute) in uses {
+    for &(credential, minute) in last_uses {
         match credential {
             CredentialId::Key(id) => {
                 keys.push(id);
@@ -221,7 +226,7 @@ pub async fn name_routes(db: &mut PgConnection, routes: &[(u32, &str)]) -> sqlx:
 
 /// Usage of a project in a month, with its quotas.
 #[derive(Clone, Copy, Debug, FromRow)]
-pub struct Standing {
+pub struct QuotaUsage {
     /// Project.
     pub project_id: ProjectId,
     /// Month.
@@ -235,7 +240,7 @@ pub struct Standing {
 }
 
 /// Returns the projects that have used at least four fifths of a quota in a month of `periods`.
-pub async fn near_quota(db: &mut PgConnection, periods: &[Period]) -> sqlx::Result<Vec<Standing>> {
+pub async fn near_quota(db: &mut PgConnection, periods: &[Period]) -> sqlx::Result<Vec<QuotaUsage>> {
     sqlx::query_as(
         "SELECT p.id AS project_id, m.period, coalesce(sum(t.requests), 0)::bigint AS requests, p.included, p.hard_limit
          FROM projects p CROSS JOIN unnest($1::date[]) AS m (period)
@@ -250,10 +255,10 @@ pub async fn near_quota(db: &mut PgConnection, periods: &[Period]) -> sqlx::Resu
 }
 
 /// Records new notices and stages their audit entries, in one statement and therefore atomically.
-pub async fn tell(db: &mut PgConnection, notices: &[(Notice, String)]) -> sqlx::Result<()> {
+pub async fn record_notices(db: &mut PgConnection, notices: &[(Notice, String)]) -> sqlx::Result<()> {
     macro_rules! column {
-        ($of:expr) => {
-            notices.iter().map($of).collect::<Vec<_>>()
+        ($field:expr) => {
+            notices.iter().map($field).collect::<Vec<_>>()
         };
     }
     sqlx::query(
@@ -283,6 +288,6 @@ pub async fn tell(db: &mut PgConnection, notices: &[(Notice, String)]) -> sqlx::
 }
 
 /// Removes the notices of months before `period`.
-pub async fn forget_told_before(db: &mut PgConnection, period: Period) -> sqlx::Result<()> {
+pub async fn delete_notices_before(db: &mut PgConnection, period: Period) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM quota_notices WHERE period < $1").bind(period.first()).execute(db).await.map(drop)
 }

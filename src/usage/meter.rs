@@ -13,20 +13,20 @@ use time::Date;
 use uuid::Uuid;
 
 use super::{
-    figures::Figures,
     journal::{
-        Full, Journal,
+        Journal, JournalFull,
         folder::Folder,
-        slot::{Counted, Reading, minute_of},
+        slot::{CounterKey, CounterValue, minute_of},
     },
+    metrics::FlushMetrics,
 };
 use crate::base::{clock::Timestamp, id::ProjectId, period::Period, request::Route};
 
 /// Slots of a journal: 8 MiB, for as many pairs of credential and route on the days of its life.
-const SLOTS: usize = 1 << 17;
+const DEFAULT_SLOTS: usize = 1 << 17;
 /// Fill level in percent at which the next journal is started, so that lookups stay short and there is space until the
 /// next flush.
-const FULL_ENOUGH: usize = 50;
+const ROTATE_AT_PERCENT: usize = 50;
 
 /// Settings of a meter.
 #[derive(Clone, Debug)]
@@ -36,12 +36,12 @@ pub struct MeterOptions {
     /// Slots per journal.
     pub slots: usize,
     /// Whether requests are counted. Only a benchmark turns this off.
-    pub counts: bool,
+    pub is_enabled: bool,
 }
 
 impl Default for MeterOptions {
     fn default() -> Self {
-        Self { folder: None, slots: SLOTS, counts: true }
+        Self { folder: None, slots: DEFAULT_SLOTS, is_enabled: true }
     }
 }
 
@@ -57,31 +57,31 @@ pub struct Meter {
     /// All routes.
     routes: OnceLock<Vec<(Route, String)>>,
     /// Reason why no journal can be created, if that is so.
-    trouble: Mutex<Option<String>>,
+    storage_error: Mutex<Option<String>>,
     /// Metrics.
-    pub(super) figures: Figures,
+    pub(super) metrics: FlushMetrics,
     /// Lock for flushing. A caller that has acquired it finds everything flushed that was counted before.
-    pub(super) flushing: tokio::sync::Mutex<Flushed>,
+    pub(super) flushing: tokio::sync::Mutex<FlushState>,
 }
 
 /// What the database already has.
 #[derive(Debug, Default)]
-pub(super) struct Flushed {
+pub(super) struct FlushState {
     /// Per journal.
-    pub journals: HashMap<Uuid, Sent>,
+    pub journals: HashMap<Uuid, SentCounters>,
     /// Whether the names of the routes are written.
     pub routes: bool,
 }
 
 /// What the database has of one journal.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
+pub(super) struct SentCounters {
     /// Reading of each slot, in the order of first use.
-    pub readings: Vec<Reading>,
+    pub readings: Vec<CounterValue>,
     /// Total of each project in each month.
     pub totals: HashMap<(ProjectId, Period), i64>,
     /// Months that turned out to be final.
-    pub late: HashSet<(ProjectId, Period)>,
+    pub final_months: HashSet<(ProjectId, Period)>,
 }
 
 impl Meter {
@@ -93,8 +93,8 @@ impl Meter {
             older: Mutex::default(),
             folder: OnceLock::new(),
             routes: OnceLock::new(),
-            trouble: Mutex::default(),
-            figures: Figures::default(),
+            storage_error: Mutex::default(),
+            metrics: FlushMetrics::default(),
             flushing: tokio::sync::Mutex::default(),
         })
     }
@@ -109,11 +109,11 @@ impl Meter {
         let Some(path) = &self.options.folder else { return Ok(()) };
         let folder = Folder::open(path, database, self.options.slots)?;
         let mut adopted = folder.adopt()?;
-        let current = match adopted.iter().position(|journal| is_fit(journal, today)) {
-            Some(place) => adopted.swap_remove(place),
+        let current = match adopted.iter().position(|journal| is_usable(journal, today)) {
+            Some(index) => adopted.swap_remove(index),
             None => folder.create()?,
         };
-        let mut older = self.older();
+        let mut older = self.lock_older();
         older.push(self.current.swap(Arc::new(current)));
         older.extend(adopted.into_iter().map(Arc::new));
         // Opened only once. A second call would find nothing to adopt.
@@ -131,24 +131,24 @@ impl Meter {
     }
 
     /// Counts one request with a response at `now`.
-    pub fn count(&self, counted: &Counted, now: Timestamp) {
-        if !self.options.counts {
+    pub fn count(&self, counted: &CounterKey, now: Timestamp) {
+        if !self.options.is_enabled {
             return;
         }
-        let (words, minute) = (counted.words(), minute_of(now));
-        if let Some(slot) = self.current.load().find(&words) {
+        let (encoded, minute) = (counted.encode(), minute_of(now));
+        if let Some(slot) = self.current.load().find(&encoded) {
             slot.add(minute);
             return;
         }
         // First request of this counter, or the first one in a new journal.
         loop {
             let journal = self.current.load_full();
-            match journal.find_or_take(&words) {
+            match journal.find_or_claim(&encoded) {
                 Ok(slot) => return slot.add(minute),
                 // Others may fill the next journal too before this request gets a slot.
-                Err(Full) if self.move_on(&journal) => {}
-                Err(Full) => {
-                    self.figures.lost.fetch_add(1, Ordering::Relaxed);
+                Err(JournalFull) if self.rotate(&journal) => {}
+                Err(JournalFull) => {
+                    self.metrics.lost_requests.fetch_add(1, Ordering::Relaxed);
                     return tracing::error!("request not counted: no journal has space, and none can be created");
                 }
             }
@@ -156,17 +156,17 @@ impl Meter {
     }
 
     /// Starts a new journal if the current one is filling up, has counts of a past month, or has no file.
-    pub(super) fn move_on_if_due(&self, today: Date) {
+    pub(super) fn rotate_if_due(&self, today: Date) {
         let journal = self.current.load_full();
         let has_no_file = self.folder.get().is_some() && journal.file().is_none();
-        if !is_fit(&journal, today) || has_no_file {
-            self.move_on(&journal);
+        if !is_usable(&journal, today) || has_no_file {
+            self.rotate(&journal);
         }
     }
 
     /// Starts a new journal after `journal`, unless another thread has. Returns false if that is impossible.
-    fn move_on(&self, journal: &Arc<Journal>) -> bool {
-        let mut older = self.older();
+    fn rotate(&self, journal: &Arc<Journal>) -> bool {
+        let mut older = self.lock_older();
         if !Arc::ptr_eq(&self.current.load(), journal) {
             return true;
         }
@@ -174,7 +174,7 @@ impl Meter {
         let new = match in_file {
             Some(new) => new,
             // It is in memory already, and has space.
-            None if journal.file().is_none() && journal.load() < FULL_ENOUGH => return false,
+            None if journal.file().is_none() && journal.percent_used() < ROTATE_AT_PERCENT => return false,
             None => match Journal::in_memory(self.options.slots) {
                 Ok(new) => new,
                 Err(error) => {
@@ -187,33 +187,33 @@ impl Meter {
         true
     }
 
-    /// Creates a journal with a file. On failure, [`Meter::trouble`] has the reason.
+    /// Creates a journal with a file. On failure, [`Meter::storage_error`] has the reason.
     fn create(&self, folder: &Folder) -> Option<Journal> {
-        let (made, trouble) = match folder.create() {
-            Ok(made) => (Some(made), None),
+        let (created, storage_error) = match folder.create() {
+            Ok(created) => (Some(created), None),
             Err(error) => {
                 let path = folder.path().display();
                 let what = if error.kind() == io::ErrorKind::StorageFull { "disk full" } else { "failed" };
-                let trouble = format!(
+                let storage_error = format!(
                     "{what}: no usage journal can be created in {path} ({error}); usage is counted in memory, and a crash loses up to a second of it"
                 );
-                (None, Some(trouble))
+                (None, Some(storage_error))
             }
         };
-        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known != trouble {
-            match &trouble {
-                Some(trouble) => tracing::error!("usage journal {trouble}; free space on that disk"),
+        let mut previous = self.storage_error.lock().unwrap_or_else(PoisonError::into_inner);
+        if *previous != storage_error {
+            match &storage_error {
+                Some(storage_error) => tracing::error!("usage journal {storage_error}; free space on that disk"),
                 None => tracing::info!("usage journal created again"),
             }
-            *known = trouble;
+            *previous = storage_error;
         }
-        made
+        created
     }
 
     /// Reason why no journal can be created, if that is so.
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn storage_error(&self) -> Option<String> {
+        self.storage_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Current journal.
@@ -222,24 +222,24 @@ impl Meter {
     }
 
     /// All other journals. If a journal has two references, here and in the result, nothing is counted in it.
-    pub(super) fn others(&self) -> Vec<Arc<Journal>> {
-        self.older().clone()
+    pub(super) fn older_journals(&self) -> Vec<Arc<Journal>> {
+        self.lock_older().clone()
     }
 
     /// Removes a completely flushed journal from the list.
-    pub(super) fn forget(&self, journal: &Arc<Journal>) {
-        self.older().retain(|older| !Arc::ptr_eq(older, journal));
+    pub(super) fn remove(&self, journal: &Arc<Journal>) {
+        self.lock_older().retain(|older| !Arc::ptr_eq(older, journal));
     }
 
-    fn older(&self) -> MutexGuard<'_, Vec<Arc<Journal>>> {
+    fn lock_older(&self) -> MutexGuard<'_, Vec<Arc<Journal>>> {
         // No panic can leave the list inconsistent, because each change to it is one call.
         self.older.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reports whether to continue in the journal: it is not filling up, and has no counts of a past month.
-fn is_fit(journal: &Journal, today: Date) -> bool {
-    journal.load() < FULL_ENOUGH && !journal.begins_before(Period::of(today).first())
+fn is_usable(journal: &Journal, today: Date) -> bool {
+    journal.percent_used() < ROTATE_AT_PERCENT && !journal.has_counts_before(Period::of(today).first())
 }
 
 #[cfg(test)]
@@ -260,22 +260,22 @@ mod tests {
             for thread in 0..4_u128 {
                 let meter = &meter;
                 scope.spawn(move || {
-                    for turn in 0..2_000 {
-                        let credential = CredentialId::Key(KeyId::from_u128(1 + turn / 10 + thread % 2 * 7));
-                        meter.count(&Counted { project: None, credential, route: 1, day: now.date() }, now);
+                    for round in 0..2_000 {
+                        let credential = CredentialId::Key(KeyId::from_u128(1 + round / 10 + thread % 2 * 7));
+                        meter.count(&CounterKey { project: None, credential, route: 1, day: now.date() }, now);
                     }
                 });
             }
         });
-        let journals: Vec<_> = meter.others().into_iter().chain([meter.current()]).collect();
+        let journals: Vec<_> = meter.older_journals().into_iter().chain([meter.current()]).collect();
         assert!(journals.len() > 4 && journals.iter().skip(1).all(|journal| journal.file().is_some()));
         let count =
             |journal: &Arc<Journal>| journal.changed_since(&[]).iter().map(|change| change.now.count).sum::<u64>();
         assert_eq!(journals.iter().map(count).sum::<u64>(), 8_000);
         // The end of a month starts a new journal too.
         let before = meter.current().id;
-        meter.move_on_if_due(now.date());
-        meter.move_on_if_due(now.date().next_day().unwrap());
+        meter.rotate_if_due(now.date());
+        meter.rotate_if_due(now.date().next_day().unwrap());
         assert_ne!(meter.current().id, before);
     }
 }

@@ -82,18 +82,18 @@ impl Usage {
         final_at: Option<Timestamp>,
         mut adjustments: Vec<Adjustment>,
     ) -> Self {
-        let beyond = |requests: i64| included.map_or(0, |included| (requests - included).max(0));
-        let mut known = requests;
+        let overage_of = |requests: i64| included.map_or(0, |included| (requests - included).max(0));
+        let mut total = requests;
         for adjustment in &mut adjustments {
-            adjustment.overage = beyond(known + adjustment.requests) - beyond(known);
-            known += adjustment.requests;
+            adjustment.overage = overage_of(total + adjustment.requests) - overage_of(total);
+            total += adjustment.requests;
         }
         Self {
             period_start: Day(period.first()),
             period_end: Day(period.last()),
             status: if final_at.is_some() { PeriodStatus::Final } else { PeriodStatus::Open },
             requests,
-            overage: beyond(requests),
+            overage: overage_of(requests),
             included,
             final_at,
             adjustments,
@@ -152,12 +152,12 @@ impl Groups {
 /// The text does not name groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be one or more of key, token, route and day, comma-separated")]
-pub struct NotGroups;
+pub struct InvalidGroups;
 
 impl FromStr for Groups {
-    type Err = NotGroups;
+    type Err = InvalidGroups;
 
-    fn from_str(text: &str) -> Result<Self, NotGroups> {
+    fn from_str(text: &str) -> Result<Self, InvalidGroups> {
         let mut groups = Self::default();
         for name in text.split(',') {
             match name {
@@ -165,7 +165,7 @@ impl FromStr for Groups {
                 "token" => groups.token = true,
                 "route" => groups.route = true,
                 "day" => groups.day = true,
-                _ => return Err(NotGroups),
+                _ => return Err(InvalidGroups),
             }
         }
         Ok(groups)
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!("day".parse(), Ok(Groups::BY_DAY));
         assert_eq!("key,route".parse(), Ok(Groups { key: true, route: true, ..Groups::default() }));
         for text in ["", "keys", "key,", "key, route", "Key"] {
-            assert_eq!(text.parse::<Groups>(), Err(NotGroups), "{text:?}");
+            assert_eq!(text.parse::<Groups>(), Err(InvalidGroups), "{text:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::{
-    ledger::Standing,
+    ledger::QuotaUsage,
     model::{Notice, QuotaKind},
 };
 use crate::base::{
@@ -20,45 +20,45 @@ use crate::base::{
 };
 
 /// Shares of a quota, in percent, at which a project gets a notice.
-const TOLD_AT: [u8; 2] = [80, 100];
+const NOTICE_PERCENTS: [u8; 2] = [80, 100];
 
 /// Projects whose keys and tokens are refused. Each node refreshes them from the database once a second.
 #[derive(Debug)]
-pub struct Quota {
+pub struct QuotaEnforcer {
     exhausted: ArcSwap<HashSet<ProjectId>>,
     /// Notices that were written, so that the database is not queried for them every second.
-    told: Mutex<HashSet<Notice>>,
+    recorded: Mutex<HashSet<Notice>>,
     clock: Clock,
 }
 
-impl Quota {
+impl QuotaEnforcer {
     /// Creates the state in which no project is refused.
     pub fn new(clock: Clock) -> Self {
-        Self { exhausted: ArcSwap::default(), told: Mutex::default(), clock }
+        Self { exhausted: ArcSwap::default(), recorded: Mutex::default(), clock }
     }
 
     /// Refuses exactly the projects that have reached their hard limit of `period`.
-    pub fn set(&self, standings: &[Standing], period: Period) {
-        let has_reached = |standing: &&Standing| {
-            standing.period == period && standing.hard_limit.is_some_and(|limit| standing.requests >= limit)
+    pub fn set(&self, usages: &[QuotaUsage], period: Period) {
+        let has_reached = |usage: &&QuotaUsage| {
+            usage.period == period && usage.hard_limit.is_some_and(|limit| usage.requests >= limit)
         };
-        let exhausted: HashSet<_> = standings.iter().filter(has_reached).map(|standing| standing.project_id).collect();
+        let exhausted: HashSet<_> = usages.iter().filter(has_reached).map(|usage| usage.project_id).collect();
         if !(exhausted.is_empty() && self.exhausted.load().is_empty()) {
             self.exhausted.store(Arc::new(exhausted));
         }
     }
 
     /// Returns the notices that are due, with the number of requests, except those that this server knows were written.
-    pub fn untold(&self, standings: &[Standing]) -> Vec<(Notice, i64)> {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        standings.iter().flat_map(notices).filter(|(notice, _)| !told.contains(notice)).collect()
+    pub fn unrecorded(&self, usages: &[QuotaUsage]) -> Vec<(Notice, i64)> {
+        let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        usages.iter().flat_map(notices).filter(|(notice, _)| !recorded.contains(notice)).collect()
     }
 
     /// Records that the notices were written. Notices that are no longer due are dropped, because the database has
     /// them.
-    pub fn told(&self, standings: &[Standing]) {
-        let near = standings.iter().flat_map(notices).map(|(notice, _)| notice).collect();
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = near;
+    pub fn set_recorded(&self, usages: &[QuotaUsage]) {
+        let near = usages.iter().flat_map(notices).map(|(notice, _)| notice).collect();
+        *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) = near;
     }
 
     /// Returns an error if the project has reached its hard limit.
@@ -78,14 +78,14 @@ impl Quota {
 }
 
 /// Returns the due notices of a project. A quota of 0 has no notices.
-fn notices(standing: &Standing) -> impl Iterator<Item = (Notice, i64)> {
-    let Standing { project_id, period, requests, included, hard_limit } = *standing;
+fn notices(usage: &QuotaUsage) -> impl Iterator<Item = (Notice, i64)> {
+    let QuotaUsage { project_id, period, requests, included, hard_limit } = *usage;
     let quotas = [(QuotaKind::Included, included), (QuotaKind::HardLimit, hard_limit)];
     let bounds = quotas.into_iter().filter_map(|(quota, bound)| Some((quota, bound.filter(|bound| *bound > 0)?)));
     bounds.flat_map(move |(quota, bound)| {
         let is_reached = move |percent: &u8| i128::from(requests) * 100 >= i128::from(bound) * i128::from(*percent);
         let notice = move |percent| (Notice { project_id, period, quota, bound, percent }, requests);
-        TOLD_AT.into_iter().filter(is_reached).map(notice)
+        NOTICE_PERCENTS.into_iter().filter(is_reached).map(notice)
     })
 }
 
@@ -96,17 +96,17 @@ mod tests {
     #[test]
     fn notices_are_due_at_80_and_100_percent_of_each_quota() {
         let period: Period = "2026-03".parse().unwrap();
-        let told = |requests, included, hard_limit| -> Vec<_> {
+        let due = |requests, included, hard_limit| -> Vec<_> {
             let project_id = ProjectId::from_u128(1);
-            notices(&Standing { project_id, period, requests, included, hard_limit })
+            notices(&QuotaUsage { project_id, period, requests, included, hard_limit })
                 .map(|(notice, _)| (notice.quota, notice.percent))
                 .collect()
         };
         let (included, hard_limit) = (QuotaKind::Included, QuotaKind::HardLimit);
-        assert_eq!(told(79, Some(100), None), []);
-        assert_eq!(told(80, Some(100), None), [(included, 80)]);
-        assert_eq!(told(100, Some(100), Some(124)), [(included, 80), (included, 100), (hard_limit, 80)]);
-        assert_eq!(told(8, None, Some(11)), []);
-        assert_eq!(told(i64::MAX, Some(0), Some(i64::MAX)), [(hard_limit, 80), (hard_limit, 100)]);
+        assert_eq!(due(79, Some(100), None), []);
+        assert_eq!(due(80, Some(100), None), [(included, 80)]);
+        assert_eq!(due(100, Some(100), Some(124)), [(included, 80), (included, 100), (hard_limit, 80)]);
+        assert_eq!(due(8, None, Some(11)), []);
+        assert_eq!(due(i64::MAX, Some(0), Some(i64::MAX)), [(hard_limit, 80), (hard_limit, 100)]);
     }
 }

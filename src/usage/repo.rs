@@ -8,7 +8,7 @@ use super::model::{Adjustment, Usage};
 use crate::base::{clock::Timestamp, id::ProjectId, page::Order, period::Period, tenant::Tenant};
 
 /// Number of projects whose month becomes final in one transaction, which blocks flushes meanwhile.
-const BATCH: i64 = 100;
+const BATCH_SIZE: i64 = 100;
 
 #[derive(FromRow)]
 struct PeriodRow {
@@ -98,7 +98,7 @@ pub async fn periods(
 
 /// Usage of a project in a month, also of a deleted project.
 #[derive(Clone, Debug, Serialize)]
-pub struct Bill {
+pub struct ProjectUsage {
     /// Project.
     pub project_id: ProjectId,
     /// Name of the project; null if it was deleted.
@@ -109,7 +109,7 @@ pub struct Bill {
 }
 
 /// Returns the usage in `period` of every project that existed or was used.
-pub async fn bills(db: &mut PgConnection, period: Period) -> sqlx::Result<Vec<Bill>> {
+pub async fn list_project_usage(db: &mut PgConnection, period: Period) -> sqlx::Result<Vec<ProjectUsage>> {
     #[derive(FromRow)]
     struct Row {
         project_id: ProjectId,
@@ -127,13 +127,17 @@ pub async fn bills(db: &mut PgConnection, period: Period) -> sqlx::Result<Vec<Bi
     .bind(period.first())
     .fetch_all(db)
     .await?;
-    let bill = |row: Row| Bill { project_id: row.project_id, name: row.name, usage: row.row.into() };
-    Ok(rows.into_iter().map(bill).collect())
+    let project_usage = |row: Row| ProjectUsage { project_id: row.project_id, name: row.name, usage: row.row.into() };
+    Ok(rows.into_iter().map(project_usage).collect())
 }
 
 /// Returns months up to `due` that are not final, the oldest first: of existing projects, and of deleted projects with
-/// usage. If `known`, all months of existing projects are final, and only deleted projects are searched.
-pub async fn open_months(db: &mut PgConnection, due: Period, known: bool) -> sqlx::Result<Vec<(ProjectId, Period)>> {
+/// usage. If `is_finalized`, all months of existing projects are final, and only deleted projects are searched.
+pub async fn open_months(
+    db: &mut PgConnection,
+    due: Period,
+    is_finalized: bool,
+) -> sqlx::Result<Vec<(ProjectId, Period)>> {
     sqlx::query_as(
         "SELECT project_id, period FROM usage_totals WHERE period <= $1
          UNION
@@ -143,8 +147,8 @@ pub async fn open_months(db: &mut PgConnection, due: Period, known: bool) -> sql
          ORDER BY 2, 1 LIMIT $2",
     )
     .bind(due.first())
-    .bind(BATCH)
-    .bind(known)
+    .bind(BATCH_SIZE)
+    .bind(is_finalized)
     .fetch_all(db)
     .await
 }
@@ -167,16 +171,16 @@ pub async fn finalize(
 
 /// Deletes the daily counts before `day`, which belong to final months, in batches to keep transactions short.
 /// Afterwards no requests before `day` can be counted.
-pub async fn forget_days_before(db: &mut PgConnection, day: Date) -> sqlx::Result<()> {
+pub async fn delete_days_before(db: &mut PgConnection, day: Date) -> sqlx::Result<()> {
     sqlx::query("SELECT raise_usage_from($1)").bind(day).execute(&mut *db).await?;
-    let forget =
+    let delete =
         "DELETE FROM usage_node WHERE ctid = ANY (ARRAY(SELECT ctid FROM usage_node WHERE day < $1 LIMIT 10000))";
-    while sqlx::query(forget).bind(day).execute(&mut *db).await?.rows_affected() > 0 {}
+    while sqlx::query(delete).bind(day).execute(&mut *db).await?.rows_affected() > 0 {}
     Ok(())
 }
 
 /// Returns the first day with daily counts.
-pub async fn days_kept_from(db: &mut PgConnection) -> sqlx::Result<Date> {
+pub async fn daily_counts_from(db: &mut PgConnection) -> sqlx::Result<Date> {
     sqlx::query_scalar("SELECT usage_from FROM deployment").fetch_one(db).await
 }
 

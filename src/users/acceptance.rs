@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     audit::model::Actor,
-    auth::{grant::SigningIn, password_rules},
+    auth::{grant::SignInClient, password_rules},
     base::{
         action::Action,
         error::{Code, Error, Result},
@@ -18,7 +18,7 @@ use crate::{
     },
     http::{
         extract::JsonBody,
-        reply::{Created, Issued},
+        response::{Created, Issued},
     },
     sessions::{self, model::IssuedSession},
     state::App,
@@ -27,45 +27,45 @@ use crate::{
 
 /// Accepts an invitation.
 pub async fn accept(
-    caller: SigningIn,
+    caller: SignInClient,
     State(app): State<App>,
     body: JsonBody<Acceptance>,
 ) -> Result<Issued<IssuedSession>> {
     let Acceptance { token, password } = body.validate()?;
     let secret = Secret::parse(token.expose_secret()).filter(|secret| secret.kind() == SecretKind::Invitation);
-    let secret = secret.ok_or_else(unknown)?;
+    let secret = secret.ok_or_else(invitation_not_found)?;
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
-    let invitation = invitations::find(&mut db, &secret.hash()).await?.ok_or_else(unknown)?;
-    let user = repo::account(&mut db, invitation.user_id).await?.ok_or_else(unknown)?;
+    let invitation = invitations::find(&mut db, &secret.hash()).await?.ok_or_else(invitation_not_found)?;
+    let user = repo::account(&mut db, invitation.user_id).await?.ok_or_else(invitation_not_found)?;
     // Always queried, so that the number of round trips does not reveal whether there is an account.
     let is_member = repo::is_member_anywhere(&mut db, user.id).await?;
-    let is_known = user.password_hash.is_some() || is_member;
+    let has_account = user.password_hash.is_some() || is_member;
     // Hashing takes time, and the pool is small.
     drop(db);
     invitation.require_open(now)?;
-    let unfit = password_rules::check(&password, &user.email).err();
-    let new_hash = if is_known || unfit.is_some() {
+    let violation = password_rules::check(&password, &user.email).err();
+    let new_hash = if has_account || violation.is_some() {
         // The holder of the invitation must also be the owner of the address. A password that a new account cannot have gets
         // the same response at the same cost, whether or not there is an account.
         let key = user.email.key();
-        let stored = user.password_hash.clone().filter(|_| is_known);
-        let proof = app.passwords.prove(key.as_str(), password, stored, now);
-        let Some(proof) = caller.request.while_awaited(proof).await? else {
-            app.writes.refused(&caller.request, Change::refused(Action::SessionRefused, Some(user.id))).await?;
-            return Err(unfit.map_or_else(wrong_password, |unfit| {
-                Error::invalid_member("/password", unfit.code(), unfit.to_string())
+        let stored = user.password_hash.clone().filter(|_| has_account);
+        let proof = app.passwords.verify_throttled(key.as_str(), password, stored, now);
+        let Some(proof) = caller.request.while_connected(proof).await? else {
+            app.writes.record_refused(&caller.request, Change::refused(Action::SessionRefused, Some(user.id))).await?;
+            return Err(violation.map_or_else(invalid_password, |violation| {
+                Error::invalid_member("/password", violation.code(), violation.to_string())
             }));
         };
         proof.upgrade
     } else {
-        Some(caller.request.while_awaited(app.passwords.hash(password)).await?)
+        Some(caller.request.while_connected(app.passwords.hash(password)).await?)
     };
 
     let mut tx = app.writes.begin(&caller.request).await?;
-    if !repo::hold_password(tx.db(), user.id, user.password_hash.as_deref(), new_hash.as_deref()).await? {
+    if !repo::lock_password_hash(tx.db(), user.id, user.password_hash.as_deref(), new_hash.as_deref()).await? {
         // The password was changed meanwhile, or set by accepting another invitation.
-        return Err(wrong_password());
+        return Err(invalid_password());
     }
     if !invitations::accept(tx.db(), &invitation, now).await? {
         return Err(Error::new(
@@ -73,29 +73,29 @@ pub async fn accept(
             "This invitation was accepted or withdrawn in the meantime; sign in, or ask for a new one",
         ));
     }
-    let email = match is_known {
+    let email = match has_account {
         true => user.email,
-        false => repo::keep_proven_spelling(tx.db(), invitation.project_id, user.id).await?,
+        false => repo::set_invited_email(tx.db(), invitation.project_id, user.id).await?,
     };
     let session = sessions::repo::issue(tx.db(), user.id, email, now).await?;
     // Two audit entries: a new member in the project's trail, and a sign-in in the deployment's trail.
     let actor = Actor::user(user.id, session.id);
-    tx.also(Change::session(&session).by(actor.clone()));
+    tx.add_change(Change::session_created(&session).with_actor(actor.clone()));
     let change = Change::new(Action::UserJoined, user.id, Some(invitation.project_id))
-        .with("id", [invitations::shown_as(invitation.id), user.id])
+        .with("id", [invitations::public_id(invitation.id), user.id])
         .with("status", [MemberStatus::Invited, MemberStatus::Active])
-        .by(actor);
+        .with_actor(actor);
     tx.commit(change, Issued(Created { location: format!("/v1/sessions/{}", session.id), body: session })).await
 }
 
-fn wrong_password() -> Error {
+fn invalid_password() -> Error {
     Error::new(
         Code::InvalidCredentials,
         "This email address already has an account, and the password is not correct; send the password of that account",
     )
 }
 
-fn unknown() -> Error {
+fn invitation_not_found() -> Error {
     Error::new(
         Code::NotFound,
         "There is no such invitation; check that it was copied completely and that it is for this server",

@@ -19,7 +19,7 @@ use crate::{
         action::Action,
         error::{Code, Error, Result},
         id::{self, Id, InvitationId, ProjectId, UserId},
-        page::{InProject, ListQuery},
+        page::{ListQuery, ProjectIdFilter},
         role::Role,
         scope::of::{UsersRead, UsersWrite},
         secret::{Secret, SecretKind},
@@ -32,12 +32,12 @@ use crate::{
     },
     http::{
         extract::{JsonBody, PathId, Query},
-        reply::{Created, Issued, Json, List, Tagged},
+        response::{Created, Issued, Json, List, WithEtag},
     },
     sessions,
     state::App,
     tokens,
-    tx::{Change, Once, Tx, first},
+    tx::{Change, Idempotent, Tx, begin_or_replay},
 };
 
 /// Lists the members of a project.
@@ -58,11 +58,11 @@ pub async fn get(
     grant: Grant<UsersRead>,
     State(app): State<App>,
     PathId(id): PathId<id::User>,
-    Query(query): Query<InProject>,
-) -> Result<Tagged<Member>> {
+    Query(query): Query<ProjectIdFilter>,
+) -> Result<WithEtag<Member>> {
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.project_id.as_deref()).await?;
-    repo::get(&mut db, tenant, id).await?.map(Tagged).ok_or_else(Error::not_found)
+    repo::get(&mut db, tenant, id).await?.map(WithEtag).ok_or_else(Error::not_found)
 }
 
 /// Invites a user to a project.
@@ -70,16 +70,16 @@ pub async fn create(
     grant: Grant<UsersWrite, SessionOnly>,
     State(app): State<App>,
     body: JsonBody<NewUser>,
-) -> Result<Once<Issued<InvitedUser>>> {
+) -> Result<Idempotent<Issued<InvitedUser>>> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let (mut tx, new) = first!(tx.open(body).await?);
-    tenant.reach(new.role)?;
+    let (mut tx, new) = begin_or_replay!(tx.begin_idempotent(body).await?);
+    tenant.check_role(new.role)?;
     tenant.require_active()?;
     let user = repo::find_or_insert(tx.db(), UserId::new(), &new.email, now).await?;
     let invitation = InvitationId::new();
-    let invited = repo::Invited { user: user.id, invitation, email: &new.email, role: new.role };
+    let invited = repo::NewInvitedMember { user: user.id, invitation, email: &new.email, role: new.role };
     repo::insert_invited(tx.db(), tenant, invited, now).await.map_err(|error| {
         match db::violated_constraint(&error) {
             Some("members_pkey") => Error::new(
@@ -94,7 +94,7 @@ pub async fn create(
     })?;
     let secret = Secret::generate(SecretKind::Invitation);
     invitations::insert(tx.db(), tenant, (invitation, user.id), &secret, grant.caller().user_id(), now).await?;
-    let member = repo::get(tx.db(), tenant, invitations::shown_as(invitation)).await?.ok_or_else(Error::not_found)?;
+    let member = repo::get(tx.db(), tenant, invitations::public_id(invitation)).await?.ok_or_else(Error::not_found)?;
     let location = format!("/v1/users/{}", member.id);
     let change = Change::new(Action::UserInvited, member.id, Some(tenant.project_id())).created(&member);
     tx.commit(change, Issued(Created { location, body: InvitedUser { invitation: secret, member } })).await
@@ -105,15 +105,15 @@ pub async fn update(
     grant: Grant<UsersWrite, SessionOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::User>,
-    Query(query): Query<InProject>,
+    Query(query): Query<ProjectIdFilter>,
     body: JsonBody<UserPatch>,
-) -> Result<Once<Tagged<Member>>> {
+) -> Result<Idempotent<WithEtag<Member>>> {
     let mut tx = app.writes.begin(grant.request()).await?;
-    let tenant = enter_to_change_members(&grant, &mut tx, &query).await?;
-    let (mut tx, patch) = first!(tx.open(body).await?);
-    let member = member_within_reach(&mut tx, tenant, id).await?;
+    let tenant = admit_and_lock_members(&grant, &mut tx, &query).await?;
+    let (mut tx, patch) = begin_or_replay!(tx.begin_idempotent(body).await?);
+    let member = manageable_member(&mut tx, tenant, id).await?;
     if let Some(role) = patch.role.0 {
-        tenant.reach(role)?;
+        tenant.check_role(role)?;
     }
     tx.require_match(&member)?;
     tenant.require_active()?;
@@ -125,10 +125,10 @@ pub async fn update(
         // The invitation was accepted meanwhile, so the user has another public ID.
         return Err(Error::not_found());
     }
-    tx.recall(Subject::Member(tenant.project_id(), member.account_id));
+    tx.invalidate(Subject::Member(tenant.project_id(), member.account_id));
     let updated = Member { role, ..member.clone() };
     let change = Change::new(Action::UserUpdated, id, Some(tenant.project_id())).updated(&member, &updated);
-    tx.commit(change, Tagged(updated)).await
+    tx.commit(change, WithEtag(updated)).await
 }
 
 /// Removes a member from a project, or withdraws an invitation.
@@ -136,25 +136,25 @@ pub async fn remove(
     grant: Grant<UsersWrite, SessionOnly>,
     State(app): State<App>,
     PathId(id): PathId<id::User>,
-    Query(query): Query<InProject>,
+    Query(query): Query<ProjectIdFilter>,
 ) -> Result<Json<RemovedUser>> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let reply = Json(RemovedUser { id, removed: true });
-    let tenant = match enter_to_change_members(&grant, &mut tx, &query).await {
+    let tenant = match admit_and_lock_members(&grant, &mut tx, &query).await {
         Err(error) if error.code() == Code::NotFound => {
             let project = query.project_id.as_deref().and_then(|project| project.parse().ok());
-            let project = repeats_own_removal(&grant, &mut tx, project, id).await?.ok_or(error)?;
-            return repeat_removal(tx, project, reply).await;
+            let project = find_repeated_own_removal(&grant, &mut tx, project, id).await?.ok_or(error)?;
+            return replay_removal(tx, project, reply).await;
         }
-        entered => entered?,
+        admitted => admitted?,
     };
     let Some(member) = repo::get(tx.db(), tenant, id).await? else {
         let deletion = deletions::find(tx.db(), tenant.project_id(), id).await?;
-        tenant.reach(deletion.and_then(|deletion| deletion.role).ok_or_else(Error::not_found)?)?;
-        return repeat_removal(tx, tenant.project_id(), reply).await;
+        tenant.check_role(deletion.and_then(|deletion| deletion.role).ok_or_else(Error::not_found)?)?;
+        return replay_removal(tx, tenant.project_id(), reply).await;
     };
-    tenant.reach(member.role)?;
+    tenant.check_role(member.role)?;
     tx.require_match(&member)?;
     require_another_owner(&mut tx, tenant, &member).await?;
     // A user who leaves is not in the project any more when the request is repeated.
@@ -168,13 +168,13 @@ pub async fn remove(
     }
     tokens::repo::revoke_issued_by_member(tx.db(), tenant, member.account_id, now).await?;
     invitations::withdraw(tx.db(), tenant, member.account_id, now).await?;
-    tx.recall(Subject::Member(tenant.project_id(), member.account_id));
+    tx.invalidate(Subject::Member(tenant.project_id(), member.account_id));
     let change = Change::new(Action::UserRemoved, id, Some(tenant.project_id())).deleted(&member);
     tx.commit(change, reply).await
 }
 
 /// Returns the project if the caller has left it and repeats that request.
-async fn repeats_own_removal(
+async fn find_repeated_own_removal(
     grant: &Grant<UsersWrite, SessionOnly>,
     tx: &mut Tx,
     project: Option<ProjectId>,
@@ -186,35 +186,35 @@ async fn repeats_own_removal(
 }
 
 /// Responds to a repeated removal, and waits for its confirmation like the first one.
-async fn repeat_removal(mut tx: Tx, project: ProjectId, reply: Json<RemovedUser>) -> Result<Json<RemovedUser>> {
+async fn replay_removal(mut tx: Tx, project: ProjectId, reply: Json<RemovedUser>) -> Result<Json<RemovedUser>> {
     let Json(RemovedUser { id, .. }) = reply;
-    tx.waive_conditions();
-    tx.recall(Subject::Member(project, id));
+    tx.waive_preconditions();
+    tx.invalidate(Subject::Member(project, id));
     tx.commit_unchanged(reply).await
 }
 
-async fn enter_to_change_members(
+async fn admit_and_lock_members(
     grant: &Grant<UsersWrite, SessionOnly>,
     tx: &mut Tx,
-    query: &InProject,
+    query: &ProjectIdFilter,
 ) -> Result<Tenant> {
-    let named = query.project_id.as_deref();
-    if let Some(project) = named {
-        repo::lock_members(tx.db(), project.parse().unwrap_or(Id::NOTHING)).await?;
+    let project_id = query.project_id.as_deref();
+    if let Some(project) = project_id {
+        repo::lock_members(tx.db(), project.parse().unwrap_or(Id::NIL)).await?;
     }
-    grant.in_project_for_write(tx.db(), named).await
+    grant.in_project_for_write(tx.db(), project_id).await
 }
 
-async fn member_within_reach(tx: &mut Tx, tenant: Tenant, id: UserId) -> Result<Member> {
+async fn manageable_member(tx: &mut Tx, tenant: Tenant, id: UserId) -> Result<Member> {
     let member = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
-    tenant.reach(member.role)?;
+    tenant.check_role(member.role)?;
     Ok(member)
 }
 
 /// An error if the project has no owner without `member`.
 async fn require_another_owner(tx: &mut Tx, tenant: Tenant, member: &Member) -> Result<()> {
-    let owns = member.role == Role::Owner && member.status == MemberStatus::Active;
-    if !owns || repo::has_other_owner(tx.db(), tenant, member.account_id).await? {
+    let is_active_owner = member.role == Role::Owner && member.status == MemberStatus::Active;
+    if !is_active_owner || repo::has_other_owner(tx.db(), tenant, member.account_id).await? {
         return Ok(());
     }
     Err(Error::new(Code::LastOwner, "This user is the last owner of the project; make another user an owner first"))
@@ -235,19 +235,19 @@ pub async fn change_password(
         )
     })?;
     password_rules::check(&new_password, &email)
-        .map_err(|unfit| Error::invalid_member("/new_password", unfit.code(), unfit.to_string()))?;
+        .map_err(|violation| Error::invalid_member("/new_password", violation.code(), violation.to_string()))?;
     // Delayed as at sign-in: a stolen session must not allow faster guessing.
     let key = email.key();
-    let proof = app.passwords.prove(key.as_str(), current_password, stored.clone(), app.clock.now());
-    if session.request.while_awaited(proof).await?.is_none() {
+    let proof = app.passwords.verify_throttled(key.as_str(), current_password, stored.clone(), app.clock.now());
+    if session.request.while_connected(proof).await?.is_none() {
         let change = Change::refused(Action::UserPasswordChanged, Some(session.user_id));
-        app.writes.refused(&session.request, change).await?;
+        app.writes.record_refused(&session.request, change).await?;
         return Err(Error::new(
             Code::InvalidCurrentPassword,
             "'current_password' is not your password; check it, or ask the operator to set a new one",
         ));
     }
-    let hash = session.request.while_awaited(app.passwords.hash(new_password)).await?;
+    let hash = session.request.while_connected(app.passwords.hash(new_password)).await?;
     let mut tx = app.writes.begin(&session.request).await?;
     if !repo::replace_password_hash(tx.db(), session.user_id, stored.as_deref(), &hash).await? {
         return Err(Error::new(
@@ -257,7 +257,7 @@ pub async fn change_password(
     }
     let sessions_revoked = sessions::repo::revoke_others(tx.db(), session.user_id, session.id, app.clock.now()).await?;
     // Invalidates the other sessions, which depend on their user.
-    tx.recall(Subject::User(session.user_id));
+    tx.invalidate(Subject::User(session.user_id));
     let change =
         Change::new(Action::UserPasswordChanged, session.user_id, None).with("sessions_revoked", sessions_revoked);
     tx.commit(change, Json(ChangedPassword { id: session.user_id, sessions_revoked })).await

@@ -16,7 +16,7 @@ use crate::base::{
 pub const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Public ID of an invited user.
-pub fn shown_as(invitation: InvitationId) -> UserId {
+pub fn public_id(invitation: InvitationId) -> UserId {
     UserId::from_u128(invitation.as_u128())
 }
 

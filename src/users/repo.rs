@@ -21,7 +21,7 @@ pub async fn find_by_email(db: &mut PgConnection, email: &str) -> sqlx::Result<O
     sqlx::query_as(
         "SELECT id, email, password_hash FROM users WHERE email = $1 OR email_key = $2 ORDER BY email = $1 DESC LIMIT 1",
     )
-    .bind(Email::spelling_of(email))
+    .bind(Email::normalize(email))
     .bind(EmailKey::of(email))
     .fetch_optional(db)
     .await
@@ -82,21 +82,21 @@ pub async fn replace_password_hash(
         .map(|done| done.rows_affected() == 1)
 }
 
-/// Locks a password that was just verified until the transaction ends. Returns false if it is not `shown` any more. A
+/// Locks a password that was just verified until the transaction ends. Returns false if it is not `verified_hash` any more. A
 /// session that is created in the same transaction is therefore seen, and ended, by a later change of the password.
 /// Stores `upgrade`, a stronger hash of the same password, if there is one.
-pub async fn hold_password(
+pub async fn lock_password_hash(
     db: &mut PgConnection,
     id: UserId,
-    shown: Option<&str>,
+    verified_hash: Option<&str>,
     upgrade: Option<&str>,
 ) -> sqlx::Result<bool> {
     if let Some(upgrade) = upgrade {
-        return replace_password_hash(db, id, shown, upgrade).await;
+        return replace_password_hash(db, id, verified_hash, upgrade).await;
     }
     sqlx::query("SELECT FROM users WHERE id = $1 AND password_hash IS NOT DISTINCT FROM $2 FOR SHARE")
         .bind(id)
-        .bind(shown)
+        .bind(verified_hash)
         .fetch_optional(db)
         .await
         .map(|row| row.is_some())
@@ -124,7 +124,7 @@ pub async fn insert_member(
 
 /// An invitation of a user to a project.
 #[derive(Debug)]
-pub struct Invited<'a> {
+pub struct NewInvitedMember<'a> {
     /// Account of the email address.
     pub user: UserId,
     /// Invitation, whose ID is shown instead of the user's until it is accepted.
@@ -139,7 +139,7 @@ pub struct Invited<'a> {
 pub async fn insert_invited(
     db: &mut PgConnection,
     tenant: Tenant,
-    invited: Invited<'_>,
+    invited: NewInvitedMember<'_>,
     now: Timestamp,
 ) -> sqlx::Result<()> {
     sqlx::query(
@@ -159,7 +159,7 @@ pub async fn insert_invited(
 
 /// Sets a user's email address to the spelling in the invitation that the user accepts, if it is the first one that is
 /// accepted: this spelling is the first that has reached the user. Returns the resulting address.
-pub async fn keep_proven_spelling(db: &mut PgConnection, project: ProjectId, user: UserId) -> sqlx::Result<Email> {
+pub async fn set_invited_email(db: &mut PgConnection, project: ProjectId, user: UserId) -> sqlx::Result<Email> {
     sqlx::query_scalar(
         "UPDATE users u SET email = CASE
              WHEN m.invited_as IS NULL OR EXISTS (SELECT FROM users o WHERE o.email = m.invited_as) THEN u.email
@@ -199,10 +199,10 @@ pub async fn owners(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Vec<U
 }
 
 /// Sets the role of the member with this public ID. Returns whether there is one.
-pub async fn set_role(db: &mut PgConnection, tenant: Tenant, shown: UserId, role: Role) -> sqlx::Result<bool> {
+pub async fn set_role(db: &mut PgConnection, tenant: Tenant, public_id: UserId, role: Role) -> sqlx::Result<bool> {
     sqlx::query("UPDATE members SET role = $3 WHERE project_id = $1 AND public_id = $2")
         .bind(tenant.project_id())
-        .bind(shown)
+        .bind(public_id)
         .bind(role)
         .execute(db)
         .await
@@ -210,10 +210,10 @@ pub async fn set_role(db: &mut PgConnection, tenant: Tenant, shown: UserId, role
 }
 
 /// Removes the member with this public ID from the tenant's project. Returns whether there was one.
-pub async fn remove_member(db: &mut PgConnection, tenant: Tenant, shown: UserId) -> sqlx::Result<bool> {
+pub async fn remove_member(db: &mut PgConnection, tenant: Tenant, public_id: UserId) -> sqlx::Result<bool> {
     sqlx::query("DELETE FROM members WHERE project_id = $1 AND public_id = $2")
         .bind(tenant.project_id())
-        .bind(shown)
+        .bind(public_id)
         .execute(db)
         .await
         .map(|done| done.rows_affected() == 1)

@@ -11,7 +11,7 @@ use super::{
     },
     repo::{self, WebhookChange, WebhookRow},
     sign::WebhookSecret,
-    vet,
+    url_policy,
 };
 use crate::{
     auth::grant::{Grant, SessionOrKey},
@@ -25,11 +25,11 @@ use crate::{
     },
     db::deletions::{self, Deletion},
     http::{
-        extract::{JsonBody, NoMembers, PathId, PathIds, Query},
-        reply::{Accepted, Created, Issued, Json, List, Tagged},
+        extract::{EmptyRequest, JsonBody, PathId, PathIds, Query},
+        response::{Accepted, Created, Issued, Json, List, WithEtag},
     },
     state::App,
-    tx::{Change, Once, first},
+    tx::{Change, Idempotent, begin_or_replay},
 };
 
 /// Creates a webhook.
@@ -37,12 +37,12 @@ pub async fn create(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
     body: JsonBody<NewWebhook>,
-) -> Result<Once<Issued<IssuedWebhook>>> {
+) -> Result<Idempotent<Issued<IssuedWebhook>>> {
     let now = app.clock.now();
     let mut tx = app.writes.begin(grant.request()).await?;
     let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let (mut tx, new) = first!(tx.open(body).await?);
-    let url = vet::parse(&new.url, app.outbox.sender.allowed())?;
+    let (mut tx, new) = begin_or_replay!(tx.begin_idempotent(body).await?);
+    let url = url_policy::parse(&new.url, app.outbox.sender.allowed())?;
     tenant.require_active()?;
     if repo::lock_count(tx.db(), tenant).await? >= MAX_WEBHOOKS {
         let detail = format!("The project has {MAX_WEBHOOKS} webhooks, the maximum; delete one first");
@@ -82,11 +82,11 @@ pub async fn get(
     grant: Grant<WebhooksRead, SessionOrKey>,
     State(app): State<App>,
     PathId(id): PathId<id::Webhook>,
-) -> Result<Tagged<WebhookView>> {
+) -> Result<WithEtag<WebhookView>> {
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project_of(&mut db, id).await?;
     let webhook = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
-    Ok(Tagged(webhook.into()))
+    Ok(WithEtag(webhook.into()))
 }
 
 /// Updates a webhook.
@@ -95,9 +95,9 @@ pub async fn update(
     State(app): State<App>,
     PathId(id): PathId<id::Webhook>,
     body: JsonBody<WebhookPatch>,
-) -> Result<Once<Tagged<WebhookView>>> {
-    let (mut tx, patch) = first!(app.writes.open(grant.request(), body).await?);
-    let url = patch.url.0.map(|url| vet::parse(&url, app.outbox.sender.allowed())).transpose()?;
+) -> Result<Idempotent<WithEtag<WebhookView>>> {
+    let (mut tx, patch) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
+    let url = patch.url.0.map(|url| url_policy::parse(&url, app.outbox.sender.allowed())).transpose()?;
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let stored = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     let before = WebhookView::from(stored);
@@ -110,11 +110,11 @@ pub async fn update(
         enabled: patch.enabled.0,
     };
     if change.enabled == Some(true) && !before.enabled {
-        repo::expire(tx.db(), id, &app.outbox.pace).await?;
+        repo::expire(tx.db(), id, &app.outbox.policy).await?;
     }
     let after = WebhookView::from(repo::update(tx.db(), tenant, id, change).await?);
     let change = Change::new(Action::WebhookUpdated, id, Some(after.project_id)).updated(&before, &after);
-    tx.commit(change, Tagged(after)).await
+    tx.commit(change, WithEtag(after)).await
 }
 
 /// Deletes a webhook.
@@ -128,7 +128,7 @@ pub async fn delete(
     let reply = Json(DeletedWebhook { id, deleted: true });
     let Some(webhook) = repo::delete(tx.db(), tenant, id).await? else {
         deletions::find(tx.db(), tenant.project_id(), id).await?.ok_or_else(Error::not_found)?;
-        tx.waive_conditions();
+        tx.waive_preconditions();
         return tx.commit_unchanged(reply).await;
     };
     let webhook = WebhookView::from(webhook);
@@ -145,9 +145,9 @@ pub async fn rotate_secret(
     State(app): State<App>,
     PathId(id): PathId<id::Webhook>,
     body: JsonBody<SecretRotation>,
-) -> Result<Once<Issued<IssuedWebhook>>> {
+) -> Result<Idempotent<Issued<IssuedWebhook>>> {
     let now = app.clock.now();
-    let (mut tx, rotation) = first!(app.writes.open(grant.request(), body).await?);
+    let (mut tx, rotation) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
     let overlap = rotation.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let stored = repo::lock(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
@@ -179,9 +179,9 @@ pub async fn test(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
     PathId(id): PathId<id::Webhook>,
-    body: JsonBody<NoMembers>,
-) -> Result<Once<Accepted<TestedWebhook>>> {
-    let (mut tx, NoMembers {}) = first!(app.writes.open(grant.request(), body).await?);
+    body: JsonBody<EmptyRequest>,
+) -> Result<Idempotent<Accepted<TestedWebhook>>> {
+    let (mut tx, EmptyRequest {}) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let webhook = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     let view = WebhookView::from(webhook);
@@ -213,12 +213,12 @@ pub async fn delivery(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
     PathIds(id, delivery): PathIds<id::Webhook, id::Delivery>,
-) -> Result<Tagged<DeliveryView>> {
+) -> Result<WithEtag<DeliveryView>> {
     let mut db = app.db.acquire().await?;
     let tenant = grant.in_project_of(&mut db, id).await?;
     let webhook = repo::get(&mut db, tenant, id).await?.ok_or_else(Error::not_found)?;
     let delivery = repo::delivery(&mut db, &webhook, delivery).await?.ok_or_else(Error::not_found)?;
-    Ok(Tagged(delivery.into()))
+    Ok(WithEtag(delivery.into()))
 }
 
 /// Sends a delivery again.
@@ -226,9 +226,9 @@ pub async fn redeliver(
     grant: Grant<WebhooksWrite, SessionOrKey>,
     State(app): State<App>,
     PathIds(id, delivery): PathIds<id::Webhook, id::Delivery>,
-    body: JsonBody<NoMembers>,
-) -> Result<Once<Accepted<DeliveryView>>> {
-    let (mut tx, NoMembers {}) = first!(app.writes.open(grant.request(), body).await?);
+    body: JsonBody<EmptyRequest>,
+) -> Result<Idempotent<Accepted<DeliveryView>>> {
+    let (mut tx, EmptyRequest {}) = begin_or_replay!(app.writes.begin_idempotent(grant.request(), body).await?);
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     let webhook = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     if tx.is_conditional() {
@@ -248,7 +248,7 @@ pub async fn redeliver(
 }
 
 fn sealed(app: &App, id: WebhookId, secret: &WebhookSecret) -> Result<Vec<u8>> {
-    app.outbox.seals.seal(id, secret).ok_or_else(|| Error::internal("failed to seal a webhook secret"))
+    app.outbox.cipher.seal(id, secret).ok_or_else(|| Error::internal("failed to seal a webhook secret"))
 }
 
 fn require_enabled(is_enabled: bool) -> Result<()> {

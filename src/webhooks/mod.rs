@@ -3,19 +3,19 @@
 //! The sealer queues a delivery for each event and each webhook that selects it ([`repo::enqueue`]), in the transaction
 //! that makes the event visible. The [`worker`] of every server claims due deliveries, sends them outside of any
 //! transaction, and records the result. Deliveries are sent at least once, signed ([`sign`]), and only to permitted
-//! addresses ([`vet`], [`send`]).
+//! addresses ([`url_policy`], [`send`]).
 
+pub mod backoff;
 pub mod connect;
-pub mod fault;
-pub mod figures;
+pub mod delivery_error;
 pub mod handlers;
+pub mod metrics;
 pub mod model;
 pub mod outbox;
-pub mod pace;
 pub mod queue;
 pub mod repo;
 mod retry_after;
 pub mod send;
 pub mod sign;
-pub mod vet;
+pub mod url_policy;
 pub mod worker;

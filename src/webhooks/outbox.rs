@@ -3,14 +3,14 @@
 use tokio::sync::Notify;
 
 use super::{
-    figures::Figures,
-    pace::Pace,
+    backoff::DeliveryPolicy,
+    metrics::WebhookMetrics,
     send::{Resolver, Sender},
-    sign::Seals,
+    sign::SecretCipher,
 };
 use crate::base::{net::Cidr, server_key::ServerKey};
 
-/// Webhook settings. Tests also set the pace and the resolver.
+/// Webhook settings. Tests also set the policy and the resolver.
 #[derive(Clone, Debug, Default)]
 pub struct WebhookOptions {
     /// Networks that are permitted in addition to the public Internet, over http as well.
@@ -18,20 +18,20 @@ pub struct WebhookOptions {
     /// Resolver of host names.
     pub resolver: Resolver,
     /// Timing and limits.
-    pub pace: Pace,
+    pub policy: DeliveryPolicy,
 }
 
 /// Shared state of webhook code.
 #[derive(Debug)]
 pub struct Outbox {
     /// Seals secrets for the database.
-    pub seals: Seals,
+    pub cipher: SecretCipher,
     /// Sends requests to receivers.
     pub sender: Sender,
     /// Timing and limits.
-    pub pace: Pace,
+    pub policy: DeliveryPolicy,
     /// Metrics.
-    pub figures: Figures,
+    pub metrics: WebhookMetrics,
     /// Notified when a delivery may be due.
     pub wake: Notify,
 }
@@ -40,10 +40,10 @@ impl Outbox {
     /// Creates the state for the deployment with the server key `key`.
     pub fn new(options: WebhookOptions, key: &ServerKey) -> Self {
         Self {
-            seals: Seals::new(key),
+            cipher: SecretCipher::new(key),
             sender: Sender::new(options.allowed, options.resolver),
-            pace: options.pace,
-            figures: Figures::default(),
+            policy: options.policy,
+            metrics: WebhookMetrics::default(),
             wake: Notify::new(),
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::{PgConnection, types::Json};
 
 use super::{
+    backoff::DeliveryPolicy,
     model::{Attempt, DisabledReason},
-    pace::Pace,
 };
 use crate::{
     base::{
@@ -18,7 +18,7 @@ use crate::{
 
 /// Webhook with due deliveries.
 #[derive(Clone, Copy, Debug, sqlx::FromRow)]
-pub struct Turn {
+pub struct DueWebhook {
     /// ID of the webhook.
     pub webhook_id: WebhookId,
     /// Whether its last attempt failed.
@@ -27,7 +27,7 @@ pub struct Turn {
 
 /// Finds up to `limit` webhooks with due deliveries, those that have waited longest first. Costs one index lookup per
 /// webhook with pending deliveries, regardless of their number.
-pub async fn turns(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Turn>> {
+pub async fn due_webhooks(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<DueWebhook>> {
     sqlx::query_as(
         "WITH RECURSIVE waiting (webhook_id) AS (
              (SELECT webhook_id FROM webhook_deliveries WHERE next_attempt_at IS NOT NULL ORDER BY webhook_id LIMIT 1)
@@ -50,7 +50,7 @@ pub async fn turns(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Turn>>
 
 /// Claimed delivery, with everything that is needed to send it.
 #[derive(Debug, sqlx::FromRow)]
-pub struct Taken {
+pub struct ClaimedDelivery {
     /// ID of the delivery.
     pub id: DeliveryId,
     /// Number of this attempt. Only the claim with the latest attempt number may record its result.
@@ -77,9 +77,13 @@ pub struct Taken {
 
 /// Claims due deliveries, up to the given number per webhook, for the duration of a lease. A delivery whose result is not
 /// recorded by then is due again. Skips deliveries that another server is claiming.
-pub async fn take(db: &mut PgConnection, turns: &[(WebhookId, usize)], lease: Duration) -> sqlx::Result<Vec<Taken>> {
-    let webhooks: Vec<_> = turns.iter().map(|turn| turn.0).collect();
-    let counts: Vec<_> = turns.iter().map(|turn| i64::try_from(turn.1).unwrap_or(i64::MAX)).collect();
+pub async fn claim(
+    db: &mut PgConnection,
+    limits: &[(WebhookId, usize)],
+    lease: Duration,
+) -> sqlx::Result<Vec<ClaimedDelivery>> {
+    let webhooks: Vec<_> = limits.iter().map(|limit| limit.0).collect();
+    let counts: Vec<_> = limits.iter().map(|limit| i64::try_from(limit.1).unwrap_or(i64::MAX)).collect();
     sqlx::query_as(
         "WITH taken AS MATERIALIZED (
              SELECT due.id FROM unnest($1::uuid[], $2::bigint[]) AS turn (webhook_id, count)
@@ -105,18 +109,18 @@ pub async fn take(db: &mut PgConnection, turns: &[(WebhookId, usize)], lease: Du
 
 /// Next state of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Disposition {
     /// The delivery succeeded.
-    Done,
+    Delivered,
     /// The delivery is retried after this delay, if that is within the retry period.
     Retry(Duration),
     /// The delivery cannot succeed.
-    Never,
+    Fail,
 }
 
 /// State of a delivery and its webhook after an attempt.
 #[derive(Debug, sqlx::FromRow)]
-pub struct Noted {
+pub struct RecordedAttempt {
     /// Whether the delivery will be retried.
     pub pending: bool,
     /// Whether the webhook has failed long and often enough to be disabled.
@@ -125,20 +129,20 @@ pub struct Noted {
 
 /// Records the result of an attempt, unless a later attempt was claimed in the meantime. The result counts for or against
 /// the webhook if `by_receiver` is set.
-pub async fn note(
+pub async fn record_attempt(
     db: &mut PgConnection,
-    taken: &Taken,
+    delivery: &ClaimedDelivery,
     attempt: &Attempt,
-    next: Next,
+    disposition: Disposition,
     by_receiver: bool,
-    pace: &Pace,
-) -> sqlx::Result<Option<Noted>> {
-    let (status, pause) = match next {
-        Next::Done => ("delivered", None),
-        Next::Retry(pause) => ("pending", Some(pause.as_secs_f64())),
-        Next::Never => ("failed", None),
+    policy: &DeliveryPolicy,
+) -> sqlx::Result<Option<RecordedAttempt>> {
+    let (status, pause) = match disposition {
+        Disposition::Delivered => ("delivered", None),
+        Disposition::Retry(pause) => ("pending", Some(pause.as_secs_f64())),
+        Disposition::Fail => ("failed", None),
     };
-    let noted: Option<Noted> = sqlx::query_as(
+    let recorded: Option<RecordedAttempt> = sqlx::query_as(
         "WITH verdict AS (
              SELECT id, CASE WHEN $3 = 'pending' AND now() + make_interval(secs => $4) > queued_at + make_interval(secs => $5)
                              THEN 'failed' ELSE $3 END AS status
@@ -156,31 +160,31 @@ pub async fn note(
                 $9 AND $3 = 'pending' AND w.failures + 1 >= $7 AND w.failing_since <= now() - make_interval(secs => $8) AS hopeless
          FROM noted JOIN webhooks w ON w.id = noted.webhook_id",
     )
-    .bind(taken.id)
-    .bind(taken.attempt)
+    .bind(delivery.id)
+    .bind(delivery.attempt)
     .bind(status)
     .bind(pause)
-    .bind(pace.retry_for.as_secs_f64())
+    .bind(policy.retry_window.as_secs_f64())
     .bind(Json(attempt))
-    .bind(pace.give_up_failures)
-    .bind(pace.give_up_after.as_secs_f64())
+    .bind(policy.disable_failures)
+    .bind(policy.disable_after.as_secs_f64())
     .bind(by_receiver)
     .fetch_optional(&mut *db)
     .await?;
-    if noted.is_some() && by_receiver {
+    if recorded.is_some() && by_receiver {
         // Separate statement: many attempts share the webhook's row, so it is locked only briefly, and not at all while
         // deliveries succeed.
-        let sql = match next {
-            Next::Done => {
+        let sql = match disposition {
+            Disposition::Delivered => {
                 "UPDATE webhooks SET failing_since = NULL, failures = 0 WHERE id = $1 AND failing_since IS NOT NULL"
             }
             _ => {
                 "UPDATE webhooks SET failing_since = coalesce(failing_since, now()), failures = failures + 1 WHERE id = $1"
             }
         };
-        sqlx::query(sql).bind(taken.webhook_id).execute(db).await?;
+        sqlx::query(sql).bind(delivery.webhook_id).execute(db).await?;
     }
-    Ok(noted)
+    Ok(recorded)
 }
 
 /// Disables a webhook. Returns whether it was enabled.
@@ -210,23 +214,23 @@ pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
 
 /// Fails deliveries that have waited too long for a disabled webhook, and removes deliveries that are too old or whose
 /// webhook was deleted. Returns the number of rows; call until it is 0.
-pub async fn sweep(db: &mut PgConnection, pace: &Pace) -> sqlx::Result<u64> {
-    let given_up = sqlx::query(
+pub async fn sweep(db: &mut PgConnection, policy: &DeliveryPolicy) -> sqlx::Result<u64> {
+    let failed = sqlx::query(
         "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL WHERE id IN (
              SELECT d.id FROM webhooks w JOIN webhook_deliveries d ON d.webhook_id = w.id
              WHERE NOT w.enabled AND d.next_attempt_at IS NOT NULL AND d.queued_at <= now() - make_interval(secs => $1)
              LIMIT 1000 FOR UPDATE OF d SKIP LOCKED)",
     )
-    .bind(pace.retry_for.as_secs_f64())
+    .bind(policy.retry_window.as_secs_f64())
     .execute(&mut *db)
     .await?
     .rows_affected();
-    let forgotten = sqlx::query(
+    let deleted = sqlx::query(
         "DELETE FROM webhook_deliveries WHERE id IN (
              SELECT id FROM webhook_deliveries WHERE created_at <= now() - make_interval(secs => $1)
              ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
     )
-    .bind(pace.kept_for.as_secs_f64())
+    .bind(policy.retention.as_secs_f64())
     .execute(&mut *db)
     .await?
     .rows_affected();
@@ -246,5 +250,5 @@ pub async fn sweep(db: &mut PgConnection, pace: &Pace) -> sqlx::Result<u64> {
     .execute(db)
     .await?
     .rows_affected();
-    Ok(given_up + forgotten + orphaned)
+    Ok(failed + deleted + orphaned)
 }

@@ -3,8 +3,8 @@
 use sqlx::PgConnection;
 
 use super::{
+    backoff::DeliveryPolicy,
     model::{DeliveryStatus, StoredDelivery, StoredWebhook},
-    pace::Pace,
 };
 use crate::{
     base::{
@@ -42,7 +42,7 @@ impl ProjectItem for id::Webhook {
 /// Queues the events after `after`, up to `up_to`, for each webhook that selects them. The sealer calls this in the
 /// transaction that makes the events visible.
 pub async fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> sqlx::Result<()> {
-    let mut wanted: Vec<(AuditId, WebhookId, ProjectId, String)> = sqlx::query_as(
+    let mut matches: Vec<(AuditId, WebhookId, ProjectId, String)> = sqlx::query_as(
         "SELECT e.id, w.id, e.project_id, e.action
          FROM webhooks w JOIN audit_entries e ON e.project_id = w.project_id
          WHERE w.enabled AND e.is_event AND e.id > $1 AND e.id <= $2
@@ -54,14 +54,14 @@ pub async fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> s
     .bind(up_to)
     .fetch_all(&mut *db)
     .await?;
-    if wanted.is_empty() {
+    if matches.is_empty() {
         return Ok(());
     }
     // IDs increase in the order of creation, so a list of deliveries is in the order of events.
-    wanted.sort_unstable();
-    let ids: Vec<_> = wanted.iter().map(|_| DeliveryId::new()).collect();
-    let (events, webhooks): (Vec<_>, Vec<_>) = wanted.iter().map(|wanted| (wanted.0, wanted.1)).unzip();
-    let (projects, types): (Vec<_>, Vec<_>) = wanted.into_iter().map(|wanted| (wanted.2, wanted.3)).unzip();
+    matches.sort_unstable();
+    let ids: Vec<_> = matches.iter().map(|_| DeliveryId::new()).collect();
+    let (events, webhooks): (Vec<_>, Vec<_>) = matches.iter().map(|found| (found.0, found.1)).unzip();
+    let (projects, types): (Vec<_>, Vec<_>) = matches.into_iter().map(|found| (found.2, found.3)).unzip();
     sqlx::query(
         "INSERT INTO webhook_deliveries (id, webhook_id, project_id, event_id, event_type)
          SELECT n.id, n.webhook_id, n.project_id, n.event_id, n.event_type
@@ -207,13 +207,13 @@ pub async fn update(
 }
 
 /// Fails the deliveries of a webhook that waited too long while it was disabled.
-pub async fn expire(db: &mut PgConnection, id: WebhookId, pace: &Pace) -> sqlx::Result<()> {
+pub async fn expire(db: &mut PgConnection, id: WebhookId, policy: &DeliveryPolicy) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL
          WHERE webhook_id = $1 AND next_attempt_at IS NOT NULL AND queued_at <= now() - make_interval(secs => $2)",
     )
     .bind(id)
-    .bind(pace.retry_for.as_secs_f64())
+    .bind(policy.retry_window.as_secs_f64())
     .execute(db)
     .await
     .map(drop)

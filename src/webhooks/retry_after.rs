@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use hyper::header::{DATE, HeaderMap, RETRY_AFTER};
 
 /// Delay that a response with these headers requests.
-pub fn of(headers: &HeaderMap) -> Option<Duration> {
+pub fn from_headers(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     parse(text(RETRY_AFTER)?, text(DATE), SystemTime::now())
 }

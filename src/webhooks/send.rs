@@ -26,28 +26,28 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use url::{Host, Url};
 
-pub use super::fault::Fault;
-use super::{connect, retry_after, vet};
+pub use super::delivery_error::DeliveryError;
+use super::{connect, retry_after, url_policy};
 use crate::base::net::Cidr;
 
 /// Maximum size of a response's head; a larger head is an error. Also the amount of the body that is read, because some
 /// receivers treat a connection that closes before the body is read as an error.
-const MOST_READ: usize = 16 * 1024;
-const BODY_TIME: Duration = Duration::from_secs(1);
+const MAX_BODY_BYTES: usize = 16 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Relevant parts of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ReceiverResponse {
     /// HTTP status.
     pub status: u16,
     /// Delay requested by `Retry-After`, if any.
     pub retry_after: Option<Duration>,
 }
 
-type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+type LookupFuture = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 /// Function that resolves a name.
-pub type Find = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+pub type LookupFn = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// Resolver of host names.
 #[derive(Clone, Default)]
@@ -56,26 +56,26 @@ pub enum Resolver {
     #[default]
     System,
     /// A test's resolver.
-    Given(Arc<Find>),
+    Custom(Arc<LookupFn>),
 }
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::System => "System",
-            Self::Given(_) => "Given",
+            Self::Custom(_) => "Custom",
         })
     }
 }
 
 impl Resolver {
-    fn addresses(&self, name: &str) -> Found {
+    fn lookup(&self, name: &str) -> LookupFuture {
         match self {
             Self::System => {
                 let name = name.to_owned();
-                Box::pin(async move { connect::look_up(&name).await })
+                Box::pin(async move { connect::resolve(&name).await })
             }
-            Self::Given(find) => {
+            Self::Custom(find) => {
                 let found = find(name);
                 Box::pin(async { found })
             }
@@ -103,59 +103,64 @@ impl Sender {
         &self.allowed
     }
 
-    /// Sends `request`, which has its headers and body, to `url`, within `time`.
-    pub async fn send(&self, url: &Url, request: Request<Body>, time: Duration) -> Result<Answer, Fault> {
-        timeout(time, self.exchange(url, request)).await.unwrap_or(Err(Fault::Timeout))
+    /// Sends `request`, which has its headers and body, to `url`, within `limit`.
+    pub async fn send(
+        &self,
+        url: &Url,
+        request: Request<Body>,
+        limit: Duration,
+    ) -> Result<ReceiverResponse, DeliveryError> {
+        timeout(limit, self.exchange(url, request)).await.unwrap_or(Err(DeliveryError::Timeout))
     }
 
-    async fn exchange(&self, url: &Url, mut request: Request<Body>) -> Result<Answer, Fault> {
+    async fn exchange(&self, url: &Url, mut request: Request<Body>) -> Result<ReceiverResponse, DeliveryError> {
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
-            return Err(Fault::NameNotFound);
+            return Err(DeliveryError::NameNotFound);
         };
         let path = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
             None => url.path().to_owned(),
         };
-        *request.uri_mut() = path.parse().map_err(|_| Fault::NameNotFound)?;
+        *request.uri_mut() = path.parse().map_err(|_| DeliveryError::NameNotFound)?;
         let authority = url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
-        request.headers_mut().insert(header::HOST, authority.parse().map_err(|_| Fault::NameNotFound)?);
+        request.headers_mut().insert(header::HOST, authority.parse().map_err(|_| DeliveryError::NameNotFound)?);
         request.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
 
         let stream = self.connect(url.scheme(), &host, port).await?;
         if url.scheme() == "http" {
-            return speak(stream, request).await;
+            return send_over(stream, request).await;
         }
         let name = match host {
             Host::Domain(name) => {
-                ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| Fault::TlsFailed)?
+                ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| DeliveryError::TlsFailed)?
             }
             Host::Ipv4(address) => ServerName::from(IpAddr::V4(address)),
             Host::Ipv6(address) => ServerName::from(IpAddr::V6(address)),
         };
-        let stream = self.tls()?.connect(name, stream).await.map_err(|_| Fault::TlsFailed)?;
-        speak(stream, request).await
+        let stream = self.tls()?.connect(name, stream).await.map_err(|_| DeliveryError::TlsFailed)?;
+        send_over(stream, request).await
     }
 
     /// Connects to one of the host's addresses. The name is resolved once, and only the checked addresses are used, so
     /// that a DNS change cannot redirect the connection.
-    async fn connect(&self, scheme: &str, host: &Host<&str>, port: u16) -> Result<TcpStream, Fault> {
+    async fn connect(&self, scheme: &str, host: &Host<&str>, port: u16) -> Result<TcpStream, DeliveryError> {
         let found = match host {
-            Host::Domain(name) if connect::is_invalid(name) => Vec::new(),
-            Host::Domain(name) => self.resolver.addresses(name).await.map_err(|error| {
+            Host::Domain(name) if connect::has_invalid_tld(name) => Vec::new(),
+            Host::Domain(name) => self.resolver.lookup(name).await.map_err(|error| {
                 tracing::debug!(%error, "name lookup of a webhook's receiver failed");
-                Fault::of_lookup(&error)
+                DeliveryError::from_lookup_error(&error)
             })?,
             Host::Ipv4(address) => vec![IpAddr::V4(*address)],
             Host::Ipv6(address) => vec![IpAddr::V6(*address)],
         };
         if found.is_empty() {
-            return Err(Fault::NameNotFound);
+            return Err(DeliveryError::NameNotFound);
         }
-        let fit = found.into_iter().filter(|address| vet::permits(*address, scheme, &self.allowed));
-        connect::connect(fit.collect(), port).await
+        let permitted = found.into_iter().filter(|address| url_policy::is_permitted(*address, scheme, &self.allowed));
+        connect::connect(permitted.collect(), port).await
     }
 
-    fn tls(&self) -> Result<TlsConnector, Fault> {
+    fn tls(&self) -> Result<TlsConnector, DeliveryError> {
         if let Some(tls) = self.tls.get() {
             return Ok(TlsConnector::from(Arc::clone(tls)));
         }
@@ -168,36 +173,39 @@ impl Sender {
                 errors = ?found.errors,
                 "no certificate authorities found, so webhooks cannot be sent over https; install ca-certificates, or set SSL_CERT_FILE"
             );
-            return Err(Fault::NoAuthorities);
+            return Err(DeliveryError::NoAuthorities);
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|_| Fault::TlsFailed)?
+            .map_err(|_| DeliveryError::TlsFailed)?
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(TlsConnector::from(Arc::clone(self.tls.get_or_init(|| Arc::new(config)))))
     }
 }
 
-async fn speak(
+async fn send_over(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: Request<Body>,
-) -> Result<Answer, Fault> {
-    let handshake = http1::Builder::new().max_buf_size(MOST_READ).handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|_| Fault::BadAnswer)?;
+) -> Result<ReceiverResponse, DeliveryError> {
+    let handshake = http1::Builder::new().max_buf_size(MAX_BODY_BYTES).handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|_| DeliveryError::BadResponse)?;
     // Ends with this exchange in every case.
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-    let response = sender.send_request(request).await.map_err(|_| Fault::BadAnswer)?;
-    let answer = Answer { status: response.status().as_u16(), retry_after: retry_after::of(response.headers()) };
-    let _ = timeout(BODY_TIME, read_a_little(response.into_body())).await;
-    Ok(answer)
+    let response = sender.send_request(request).await.map_err(|_| DeliveryError::BadResponse)?;
+    let summary = ReceiverResponse {
+        status: response.status().as_u16(),
+        retry_after: retry_after::from_headers(response.headers()),
+    };
+    let _ = timeout(BODY_TIMEOUT, drain_body(response.into_body())).await;
+    Ok(summary)
 }
 
-async fn read_a_little(mut body: Incoming) {
+async fn drain_body(mut body: Incoming) {
     let mut read = 0;
     while let Some(Ok(frame)) = body.frame().await {
         read += frame.data_ref().map_or(0, Bytes::len);
-        if read > MOST_READ {
+        if read > MAX_BODY_BYTES {
             return;
         }
     }

@@ -73,15 +73,15 @@ impl JsonSchema for WebhookSecret {
 }
 
 /// Seals webhook secrets for the database with the server key, so that a copy of the database cannot forge signatures.
-pub struct Seals(ChaCha20Poly1305);
+pub struct SecretCipher(ChaCha20Poly1305);
 
-impl fmt::Debug for Seals {
+impl fmt::Debug for SecretCipher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Seals(..)")
+        f.write_str("SecretCipher(..)")
     }
 }
 
-impl Seals {
+impl SecretCipher {
     /// Derives the sealing key from the server key.
     pub fn new(key: &ServerKey) -> Self {
         Self(ChaCha20Poly1305::new(&Key::from(key.derive("cloudapi webhook secrets v1"))))
@@ -111,17 +111,17 @@ mod tests {
     #[test]
     fn sealed_secret_opens_only_for_its_webhook_and_with_its_key() {
         let (key, webhook, secret) = (ServerKey::generate(), WebhookId::new(), WebhookSecret::generate());
-        let sealed = Seals::new(&key).seal(webhook, &secret).unwrap();
-        assert_eq!(Seals::new(&key).open(webhook, &sealed), Some(secret.clone()));
-        assert_eq!(Seals::new(&key).open(WebhookId::new(), &sealed), None);
-        assert_eq!(Seals::new(&ServerKey::generate()).open(webhook, &sealed), None);
+        let sealed = SecretCipher::new(&key).seal(webhook, &secret).unwrap();
+        assert_eq!(SecretCipher::new(&key).open(webhook, &sealed), Some(secret.clone()));
+        assert_eq!(SecretCipher::new(&key).open(WebhookId::new(), &sealed), None);
+        assert_eq!(SecretCipher::new(&ServerKey::generate()).open(webhook, &sealed), None);
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert_eq!(Seals::new(&key).open(webhook, &changed), None, "{at}");
+            assert_eq!(SecretCipher::new(&key).open(webhook, &changed), None, "{at}");
         }
-        assert_eq!(Seals::new(&key).open(webhook, &sealed[..5]), None);
-        assert_ne!(Seals::new(&key).seal(webhook, &secret), Some(sealed.clone()));
+        assert_eq!(SecretCipher::new(&key).open(webhook, &sealed[..5]), None);
+        assert_ne!(SecretCipher::new(&key).seal(webhook, &secret), Some(sealed.clone()));
         assert!(!sealed.windows(8).any(|part| secret.0.windows(8).any(|own| own == part)));
     }
 

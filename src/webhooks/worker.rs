@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
-    figures::Outcome,
+    backoff::{Lane, Lanes},
+    metrics::DeliveryOutcome,
     model::{Attempt, DisabledReason, FailureCause},
-    pace::{Lane, Lanes},
-    queue::{self, Next, Taken},
-    send::Answer,
+    queue::{self, ClaimedDelivery, Disposition},
+    send::ReceiverResponse,
     sign,
 };
 use crate::{
@@ -43,83 +43,83 @@ use crate::{
 
 /// Time for deliveries in flight to finish when the server stops. An interrupted delivery is sent again by the next
 /// server that claims it.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Deadline for a call to the database.
-const LONGEST: Duration = Duration::from_secs(15);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum number of webhooks per poll.
-const TURNS: i64 = 1000;
+const MAX_DUE_WEBHOOKS: i64 = 1000;
 /// Maximum number of concurrent writes of results, so that connections remain for requests.
-const NOTING: usize = 3;
+const MAX_DB_PERMITS: usize = 3;
 /// Delay before a result is recorded again.
-const NOTE_PAUSE: Duration = Duration::from_secs(1);
+const RECORD_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// User agent of deliveries.
 const USER_AGENT: &str = concat!("CloudAPI/", env!("CARGO_PKG_VERSION"), " (webhooks)");
 
 /// Result of one delivery, for the lanes.
-struct Ended {
+struct FinishedDelivery {
     delivered: bool,
     by_receiver: bool,
-    took: Duration,
+    duration: Duration,
 }
 
 /// Runs until it is stopped, then lets deliveries in flight finish, unless `now` is canceled.
 pub async fn run(app: App, heartbeat: Heartbeat, now: CancellationToken) {
     let stop = heartbeat.stop();
     let mut worker = Worker {
-        noting: Arc::new(Semaphore::new(NOTING)),
-        sending: JoinSet::new(),
-        places: HashMap::new(),
+        db_permits: Arc::new(Semaphore::new(MAX_DB_PERMITS)),
+        tasks: JoinSet::new(),
+        task_lanes: HashMap::new(),
         lanes: Lanes::default(),
-        is_well: true,
+        is_healthy: true,
         app,
     };
-    let mut sealed = worker.app.sealing.last.subscribe();
+    let mut sealed = worker.app.sealing.last_sealed.subscribe();
     while !stop.is_cancelled() {
         heartbeat.progress();
         // Before that, the tables may not exist.
-        let more = worker.app.lifecycle.is_open() && worker.take_or_log().await;
+        let more = worker.app.lifecycle.has_started() && worker.claim_due_or_log().await;
         // If more deliveries are due than there was capacity for, each finished one frees capacity.
         tokio::select! {
             () = stop.cancelled() => {}
             () = worker.app.outbox.wake.notified() => {}
             // A sealed event may have queued deliveries. The channel is open as long as the application exists.
             _ = sealed.changed() => {}
-            () = tokio::time::sleep(worker.app.outbox.pace.poll) => {}
-            Some(ended) = worker.sending.join_next_with_id(), if more => worker.ended(ended),
+            () = tokio::time::sleep(worker.app.outbox.policy.poll) => {}
+            Some(finished) = worker.tasks.join_next_with_id(), if more => worker.handle_finished(finished),
         }
-        while let Some(ended) = worker.sending.try_join_next_with_id() {
-            worker.ended(ended);
+        while let Some(finished) = worker.tasks.try_join_next_with_id() {
+            worker.handle_finished(finished);
         }
     }
-    let drained = async { while worker.sending.join_next().await.is_some() {} };
-    if !matches!(timeout(DRAIN_TIME, now.run_until_cancelled(drained)).await, Ok(Some(()))) {
+    let drained = async { while worker.tasks.join_next().await.is_some() {} };
+    if !matches!(timeout(DRAIN_TIMEOUT, now.run_until_cancelled(drained)).await, Ok(Some(()))) {
         tracing::info!("webhook deliveries interrupted by shutdown; they are retried");
     }
 }
 
 struct Worker {
     app: App,
-    sending: JoinSet<Ended>,
+    tasks: JoinSet<FinishedDelivery>,
     /// Webhook and lane of each task in flight.
-    places: HashMap<Id, (WebhookId, Lane)>,
+    task_lanes: HashMap<Id, (WebhookId, Lane)>,
     lanes: Lanes,
-    noting: Arc<Semaphore>,
-    is_well: bool,
+    db_permits: Arc<Semaphore>,
+    is_healthy: bool,
 }
 
 impl Worker {
-    async fn take_or_log(&mut self) -> bool {
-        let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"));
-        match timeout(LONGEST, self.take()).await.unwrap_or_else(late) {
+    async fn claim_due_or_log(&mut self) -> bool {
+        let timed_out = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"));
+        match timeout(QUERY_TIMEOUT, self.claim_due()).await.unwrap_or_else(timed_out) {
             Ok(more) => {
-                if !std::mem::replace(&mut self.is_well, true) {
+                if !std::mem::replace(&mut self.is_healthy, true) {
                     tracing::info!("webhook worker resumed");
                 }
                 more
             }
             Err(error) => {
-                self.app.db.note(&error);
-                if std::mem::replace(&mut self.is_well, false) {
+                self.app.db.handle_error(&error);
+                if std::mem::replace(&mut self.is_healthy, false) {
                     tracing::warn!(%error, "webhook worker failed; deliveries wait in the database and are retried");
                 }
                 false
@@ -128,47 +128,47 @@ impl Worker {
     }
 
     /// Claims due deliveries within the free capacity and starts to send them. Returns whether more may be due.
-    async fn take(&mut self) -> Result<bool> {
+    async fn claim_due(&mut self) -> Result<bool> {
         let mut db = self.app.db.acquire_for_write().await?;
-        let turns = queue::turns(&mut db, TURNS).await?;
-        if turns.is_empty() {
+        let due = queue::due_webhooks(&mut db, MAX_DUE_WEBHOOKS).await?;
+        if due.is_empty() {
             return Ok(false);
         }
         let (mut chosen, mut lanes) = (Vec::new(), HashMap::new());
-        let mut free = [self.lanes.free(Lane::Sound), self.lanes.free(Lane::Troubled)];
-        for turn in turns {
-            let (lane, room) = self.lanes.room(turn.webhook_id, turn.failing);
-            let [sound, troubled] = &mut free;
-            let free = if lane == Lane::Sound { sound } else { troubled };
-            let room = room.min(*free);
-            *free -= room;
-            if room > 0 {
-                chosen.push((turn.webhook_id, room));
-                lanes.insert(turn.webhook_id, lane);
+        let mut free = [self.lanes.free(Lane::Healthy), self.lanes.free(Lane::Failing)];
+        for webhook in due {
+            let (lane, slots) = self.lanes.available(webhook.webhook_id, webhook.failing);
+            let [healthy, failing_lane] = &mut free;
+            let free = if lane == Lane::Healthy { healthy } else { failing_lane };
+            let slots = slots.min(*free);
+            *free -= slots;
+            if slots > 0 {
+                chosen.push((webhook.webhook_id, slots));
+                lanes.insert(webhook.webhook_id, lane);
             }
         }
         if chosen.is_empty() {
             return Ok(true);
         }
-        let taken = queue::take(&mut db, &chosen, self.app.outbox.pace.lease).await?;
+        let claimed = queue::claim(&mut db, &chosen, self.app.outbox.policy.lease).await?;
         drop(db);
-        self.app.outbox.figures.add_taken(taken.len());
-        for taken in taken {
-            let place = (taken.webhook_id, lanes.get(&taken.webhook_id).copied().unwrap_or(Lane::Troubled));
-            self.lanes.begin(place.0, place.1);
-            let task = self.sending.spawn(deliver(self.app.clone(), taken, Arc::clone(&self.noting)));
-            self.places.insert(task.id(), place);
+        self.app.outbox.metrics.add_attempts(claimed.len());
+        for delivery in claimed {
+            let lane_of_task = (delivery.webhook_id, lanes.get(&delivery.webhook_id).copied().unwrap_or(Lane::Failing));
+            self.lanes.begin(lane_of_task.0, lane_of_task.1);
+            let task = self.tasks.spawn(deliver(self.app.clone(), delivery, Arc::clone(&self.db_permits)));
+            self.task_lanes.insert(task.id(), lane_of_task);
         }
         Ok(true)
     }
 
-    fn ended(&mut self, ended: std::result::Result<(Id, Ended), JoinError>) {
-        let (id, Ended { delivered, by_receiver, took }) = ended.unwrap_or_else(|error| {
+    fn handle_finished(&mut self, finished: std::result::Result<(Id, FinishedDelivery), JoinError>) {
+        let (id, FinishedDelivery { delivered, by_receiver, duration }) = finished.unwrap_or_else(|error| {
             tracing::error!(%error, "webhook delivery task aborted, which is a bug; the delivery is retried");
-            (error.id(), Ended { delivered: false, by_receiver: false, took: Duration::ZERO })
+            (error.id(), FinishedDelivery { delivered: false, by_receiver: false, duration: Duration::ZERO })
         });
-        match self.places.remove(&id) {
-            Some((webhook, lane)) if by_receiver => self.lanes.end(webhook, lane, delivered, took),
+        match self.task_lanes.remove(&id) {
+            Some((webhook, lane)) if by_receiver => self.lanes.end(webhook, lane, delivered, duration),
             Some((webhook, lane)) => self.lanes.release(webhook, lane),
             None => {}
         }
@@ -176,117 +176,142 @@ impl Worker {
 }
 
 /// Result of an attempt.
-struct Verdict {
+struct AttemptOutcome {
     status_code: Option<u16>,
     error: Option<&'static str>,
-    next: Next,
+    disposition: Disposition,
     /// Whether the result was decided by the receiver.
     by_receiver: bool,
 }
 
-impl Verdict {
-    fn ours(error: &'static str, next: Next) -> Self {
-        Self { status_code: None, error: Some(error), next, by_receiver: false }
+impl AttemptOutcome {
+    fn local_failure(error: &'static str, disposition: Disposition) -> Self {
+        Self { status_code: None, error: Some(error), disposition, by_receiver: false }
     }
 }
 
-async fn deliver(app: App, taken: Taken, noting: Arc<Semaphore>) -> Ended {
-    let (began, at) = (Instant::now(), app.clock.now());
-    let verdict = attempt(&app, &taken, at).await;
-    let took = began.elapsed();
+async fn deliver(app: App, delivery: ClaimedDelivery, db_permits: Arc<Semaphore>) -> FinishedDelivery {
+    let (started, at) = (Instant::now(), app.clock.now());
+    let outcome = attempt(&app, &delivery, at).await;
+    let duration = started.elapsed();
     let attempt = Attempt {
-        number: taken.attempt,
+        number: delivery.attempt,
         at,
-        status_code: verdict.status_code,
-        error: verdict.error.map(Into::into),
-        cause: verdict.error.map(|_| if verdict.by_receiver { FailureCause::Receiver } else { FailureCause::Server }),
-        duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        status_code: outcome.status_code,
+        error: outcome.error.map(Into::into),
+        cause: outcome.error.map(|_| if outcome.by_receiver { FailureCause::Receiver } else { FailureCause::Server }),
+        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
     };
     tracing::debug!(
-        webhook_id = %taken.webhook_id,
-        delivery_id = %taken.id,
-        attempt = taken.attempt,
-        status = verdict.status_code,
-        error = verdict.error,
+        webhook_id = %delivery.webhook_id,
+        delivery_id = %delivery.id,
+        attempt = delivery.attempt,
+        status = outcome.status_code,
+        error = outcome.error,
         duration_ms = attempt.duration_ms,
         "webhook delivery attempted"
     );
     // Retries only within the lease. A delivery whose result is not recorded is sent again.
-    while let Err(error) = note_in_time(&app, &taken, &attempt, &verdict, &noting).await {
-        app.db.note(&error);
-        if began.elapsed() + NOTE_PAUSE >= app.outbox.pace.lease {
-            tracing::warn!(%error, delivery_id = %taken.id, "webhook delivery result not recorded; retrying");
+    while let Err(error) = record_with_timeout(&app, &delivery, &attempt, &outcome, &db_permits).await {
+        app.db.handle_error(&error);
+        if started.elapsed() + RECORD_RETRY_INTERVAL >= app.outbox.policy.lease {
+            tracing::warn!(%error, delivery_id = %delivery.id, "webhook delivery result not recorded; retrying");
             break;
         }
-        tokio::time::sleep(NOTE_PAUSE).await;
+        tokio::time::sleep(RECORD_RETRY_INTERVAL).await;
     }
-    Ended { delivered: verdict.next == Next::Done, by_receiver: verdict.by_receiver, took }
+    FinishedDelivery {
+        delivered: outcome.disposition == Disposition::Delivered,
+        by_receiver: outcome.by_receiver,
+        duration,
+    }
 }
 
-async fn note_in_time(
+async fn record_with_timeout(
     app: &App,
-    taken: &Taken,
+    delivery: &ClaimedDelivery,
     attempt: &Attempt,
-    verdict: &Verdict,
-    noting: &Semaphore,
+    outcome: &AttemptOutcome,
+    db_permits: &Semaphore,
 ) -> Result<()> {
-    let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"));
-    let noted = async {
+    let timed_out = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"));
+    let recorded = async {
         // The semaphore is never closed.
-        let _permit = noting.acquire().await;
-        note(app, taken, attempt, verdict).await
+        let _permit = db_permits.acquire().await;
+        record(app, delivery, attempt, outcome).await
     };
     // The timeout includes the wait for a permit.
-    timeout(LONGEST, noted).await.unwrap_or_else(late)
+    timeout(QUERY_TIMEOUT, recorded).await.unwrap_or_else(timed_out)
 }
 
-async fn attempt(app: &App, taken: &Taken, at: Timestamp) -> Verdict {
+async fn attempt(app: &App, delivery: &ClaimedDelivery, at: Timestamp) -> AttemptOutcome {
     let outbox = &app.outbox;
-    let event = taken.payload.as_deref().and_then(|payload| Event::of(payload, &app.public_url).ok());
-    let Some(event) = event else { return Verdict::ours("event_gone", Next::Never) };
+    let event = delivery.payload.as_deref().and_then(|payload| Event::from_payload(payload, &app.public_url).ok());
+    let Some(event) = event else { return AttemptOutcome::local_failure("event_gone", Disposition::Fail) };
     let body = event.to_json();
     // Failures of this server do not lengthen the receiver's backoff.
-    let later = |retry_after| Next::Retry(outbox.pace.pause(taken.failures + 1, retry_after));
-    let Some(newest) = outbox.seals.open(taken.webhook_id, &taken.secret) else {
+    let retry = |retry_after| Disposition::Retry(outbox.policy.backoff(delivery.failures + 1, retry_after));
+    let Some(newest) = outbox.cipher.open(delivery.webhook_id, &delivery.secret) else {
         tracing::error!(
-            webhook_id = %taken.webhook_id,
+            webhook_id = %delivery.webhook_id,
             "webhook secret was sealed with another server key, so deliveries fail; rotate the secret"
         );
-        return Verdict::ours("secret_unreadable", Next::Retry(outbox.pace.own_pause(taken.attempt)));
+        return AttemptOutcome::local_failure(
+            "secret_unreadable",
+            Disposition::Retry(outbox.policy.local_backoff(delivery.attempt)),
+        );
     };
-    let previous = taken.previous_secret.as_deref().filter(|_| taken.previous_expires_at.is_some_and(|end| end > at));
-    let previous = previous.and_then(|sealed| outbox.seals.open(taken.webhook_id, sealed));
+    let previous =
+        delivery.previous_secret.as_deref().filter(|_| delivery.previous_expires_at.is_some_and(|end| end > at));
+    let previous = previous.and_then(|sealed| outbox.cipher.open(delivery.webhook_id, sealed));
     let secrets: Vec<_> = [Some(newest), previous].into_iter().flatten().collect();
 
-    let id = EventId::from_u128(taken.event_id.as_u128()).to_string();
+    let id = EventId::from_u128(delivery.event_id.as_u128()).to_string();
     let timestamp = at.unix_seconds();
     let signatures = sign::signatures(&secrets, &id, timestamp, body.as_bytes());
     // The URL was validated with the same parser when it was set.
-    let (Ok(url), Some(headers)) = (Url::parse(&taken.url), headers(&id, timestamp, &signatures, trace(&event))) else {
-        return Verdict::ours("bad_url", Next::Never);
+    let (Ok(url), Some(headers)) = (Url::parse(&delivery.url), headers(&id, timestamp, &signatures, trace(&event)))
+    else {
+        return AttemptOutcome::local_failure("bad_url", Disposition::Fail);
     };
     let mut request = Request::post("/").body(Body::from(body)).unwrap_or_default();
     *request.headers_mut() = headers;
     *request.method_mut() = hyper::Method::POST;
-    match outbox.sender.send(&url, request, outbox.pace.exchange).await {
-        Ok(Answer { status, .. }) if (200..300).contains(&status) => {
-            Verdict { status_code: Some(status), error: None, next: Next::Done, by_receiver: true }
-        }
-        Ok(Answer { status, retry_after }) => {
+    match outbox.sender.send(&url, request, outbox.policy.request_timeout).await {
+        Ok(ReceiverResponse { status, .. }) if (200..300).contains(&status) => AttemptOutcome {
+            status_code: Some(status),
+            error: None,
+            disposition: Disposition::Delivered,
+            by_receiver: true,
+        },
+        Ok(ReceiverResponse { status, retry_after }) => {
             // Redirects are not followed, because they may lead to an address that is not permitted.
             let error = if (300..400).contains(&status) { "redirect" } else { "unsuccessful_status" };
             let retry_after = retry_after.filter(|_| matches!(status, 429 | 503));
-            Verdict { status_code: Some(status), error: Some(error), next: later(retry_after), by_receiver: true }
+            AttemptOutcome {
+                status_code: Some(status),
+                error: Some(error),
+                disposition: retry(retry_after),
+                by_receiver: true,
+            }
         }
-        Err(fault) if fault.is_ours() => {
+        Err(error) if error.is_local() => {
             tracing::warn!(
-                webhook_id = %taken.webhook_id,
-                error = fault.as_str(),
+                webhook_id = %delivery.webhook_id,
+                error = error.as_str(),
                 "webhook delivery failed because of this server; retrying soon"
             );
-            Verdict::ours(fault.as_str(), Next::Retry(outbox.pace.own_pause(taken.attempt)))
+            AttemptOutcome::local_failure(
+                error.as_str(),
+                Disposition::Retry(outbox.policy.local_backoff(delivery.attempt)),
+            )
         }
-        Err(fault) => Verdict { status_code: None, error: Some(fault.as_str()), next: later(None), by_receiver: true },
+        Err(error) => AttemptOutcome {
+            status_code: None,
+            error: Some(error.as_str()),
+            disposition: retry(None),
+            by_receiver: true,
+        },
     }
 }
 
@@ -303,26 +328,28 @@ fn headers(id: &str, timestamp: i64, signatures: &str, trace: TraceContext) -> O
 
 /// Child span of the request that caused the event, or a new trace.
 fn trace(event: &Event) -> TraceContext {
-    event.traceparent.as_deref().and_then(TraceContext::following).unwrap_or_else(TraceContext::begin)
+    event.traceparent.as_deref().and_then(TraceContext::child_of).unwrap_or_else(TraceContext::new_root)
 }
 
-async fn note(app: &App, taken: &Taken, attempt: &Attempt, verdict: &Verdict) -> Result<()> {
+async fn record(app: &App, delivery: &ClaimedDelivery, attempt: &Attempt, outcome: &AttemptOutcome) -> Result<()> {
     let outbox = &app.outbox;
     let mut db = app.db.acquire_for_write().await?;
-    let noted = queue::note(&mut db, taken, attempt, verdict.next, verdict.by_receiver, &outbox.pace).await?;
+    let recorded =
+        queue::record_attempt(&mut db, delivery, attempt, outcome.disposition, outcome.by_receiver, &outbox.policy)
+            .await?;
     drop(db);
-    outbox.figures.add(match (&noted, verdict.next) {
-        (None, _) => Outcome::Overtaken,
-        (Some(_), Next::Done) => Outcome::Delivered,
-        (Some(noted), _) if noted.pending => Outcome::Retried,
-        (Some(_), _) => Outcome::Failed,
+    outbox.metrics.add_outcome(match (&recorded, outcome.disposition) {
+        (None, _) => DeliveryOutcome::Superseded,
+        (Some(_), Disposition::Delivered) => DeliveryOutcome::Delivered,
+        (Some(recorded), _) if recorded.pending => DeliveryOutcome::Retried,
+        (Some(_), _) => DeliveryOutcome::Failed,
     });
-    let reason = match (noted, verdict.status_code) {
+    let reason = match (recorded, outcome.status_code) {
         (Some(_), Some(410)) => DisabledReason::Gone,
-        (Some(noted), _) if noted.hopeless => DisabledReason::Failing,
+        (Some(recorded), _) if recorded.hopeless => DisabledReason::Failing,
         _ => return Ok(()),
     };
-    disable(app, taken.webhook_id, taken.project_id, reason).await
+    disable(app, delivery.webhook_id, delivery.project_id, reason).await
 }
 
 async fn disable(app: &App, webhook: WebhookId, project: ProjectId, reason: DisabledReason) -> Result<()> {
@@ -332,7 +359,7 @@ async fn disable(app: &App, webhook: WebhookId, project: ProjectId, reason: Disa
             .with("enabled", [true, false])
             .with("disabled_reason", [None, Some(reason)]);
         tx.commit(change, ()).await?;
-        app.outbox.figures.add_disabled();
+        app.outbox.metrics.add_disabled();
         tracing::warn!(webhook_id = %webhook, project_id = %project, ?reason, "webhook disabled");
     }
     Ok(())

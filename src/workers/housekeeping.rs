@@ -24,15 +24,15 @@ const DENIALS_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval of writing reads of the audit trail to it.
 const READS_INTERVAL: Duration = Duration::from_secs(2);
 /// Time limit for one step in the database.
-const LONGEST: Duration = Duration::from_secs(25);
+const STEP_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Writes denials to the audit trail every minute, and once more at shutdown.
 pub async fn write_denials(app: App, heartbeat: Heartbeat) {
-    let mut goes_on = true;
-    while goes_on {
-        goes_on = heartbeat.pause(DENIALS_INTERVAL).await;
-        if let Err(error) = in_time(app.refusals.flush(&app.db, &app.clock)).await {
-            app.db.note(&error);
+    let mut is_running = true;
+    while is_running {
+        is_running = heartbeat.pause(DENIALS_INTERVAL).await;
+        if let Err(error) = with_timeout(app.denials.flush(&app.db, &app.clock)).await {
+            app.db.handle_error(&error);
             tracing::warn!(%error, "audit of denials failed; retrying in a minute");
         }
     }
@@ -43,8 +43,8 @@ pub async fn write_reads(app: App, heartbeat: Heartbeat) {
     let mut is_last = false;
     while !is_last {
         is_last = !heartbeat.pause(READS_INTERVAL).await;
-        if let Err(error) = in_time(app.reads.flush(&app.db, &app.clock, is_last)).await {
-            app.db.note(&error);
+        if let Err(error) = with_timeout(app.reads.flush(&app.db, &app.clock, is_last)).await {
+            app.db.handle_error(&error);
             tracing::warn!(%error, "audit of audit trail reads failed; retrying");
         }
     }
@@ -57,34 +57,34 @@ pub async fn cleanup(app: App, heartbeat: Heartbeat) {
         if let Some(credentials) = &app.node.credentials {
             credentials.sweep();
         }
-        if let Err(error) = forget_old(&app, &heartbeat).await {
-            app.db.note(&error);
+        if let Err(error) = prune_old_records(&app, &heartbeat).await {
+            app.db.handle_error(&error);
             tracing::warn!(%error, "removal of old records failed; retrying in a minute");
         }
     }
 }
 
-async fn forget_old(app: &App, heartbeat: &Heartbeat) -> Result<()> {
+async fn prune_old_records(app: &App, heartbeat: &Heartbeat) -> Result<()> {
     let mut db = app.db.acquire_for_write().await?;
-    in_time(async { Ok(node::forget_old(&mut db).await?) }).await?;
-    let until = app.clock.now().minus(app.cloud.pace.kept_for);
+    with_timeout(async { Ok(node::prune_log(&mut db).await?) }).await?;
+    let until = app.clock.now().minus(app.cloud.timing.retention);
     // In batches, so that transactions stay short.
-    while in_time(async { Ok(idempotency::forget_old(&mut db, app.clock.now()).await?) }).await? > 0 {
+    while with_timeout(async { Ok(idempotency::delete_expired(&mut db, app.clock.now()).await?) }).await? > 0 {
         heartbeat.progress();
     }
-    while in_time(async { Ok(deletions::forget_old(&mut db, app.clock.now()).await?) }).await? > 0 {
+    while with_timeout(async { Ok(deletions::delete_expired(&mut db, app.clock.now()).await?) }).await? > 0 {
         heartbeat.progress();
     }
-    while in_time(async { Ok(queue::sweep(&mut db, &app.outbox.pace).await?) }).await? > 0 {
+    while with_timeout(async { Ok(queue::sweep(&mut db, &app.outbox.policy).await?) }).await? > 0 {
         heartbeat.progress();
     }
-    while in_time(async { Ok(resources::queue::forget_old(&mut db, until).await?) }).await? > 0 {
+    while with_timeout(async { Ok(resources::queue::prune(&mut db, until).await?) }).await? > 0 {
         heartbeat.progress();
     }
     Ok(())
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the step is retried"));
-    timeout(LONGEST, work).await.unwrap_or_else(late)
+async fn with_timeout<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let on_timeout = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the step is retried"));
+    timeout(STEP_TIMEOUT, work).await.unwrap_or_else(on_timeout)
 }

@@ -6,9 +6,9 @@
 //! and stalls cover it without more code.
 
 pub mod fault;
-pub mod figures;
 mod housekeeping;
 mod queue_depth;
+pub mod status;
 pub mod supervisor;
 
 use std::{sync::Arc, time::Duration};
@@ -21,14 +21,14 @@ use crate::{
     audit::{retention, sealer::Sealer},
     auth::keeper,
     base::heartbeat::Heartbeat,
-    db::writes,
+    db::write_health,
     events::tail,
     resources::{engine, expiry, reconcile},
     state::App,
-    usage::{close, flush},
+    usage::{finalize, flush},
     webhooks::worker,
 };
-use figures::Status;
+use status::Status;
 
 /// A row of the table.
 #[derive(Debug)]
@@ -36,32 +36,32 @@ pub struct Worker {
     /// Name in metrics, in `/readyz` and in the log.
     pub name: &'static str,
     /// Whether a server without this worker is not ready.
-    pub needed: bool,
+    pub is_required: bool,
     /// Maximum time of work without progress, after which the worker is aborted and restarted. Sleeping does not count.
     pub stall_after: Duration,
     /// Shutdown step at which the worker ends.
-    pub stops: Stops,
+    pub stop_phase: StopPhase,
     /// Creates the worker's future. None if this deployment does not use the worker.
-    start: fn(&Start) -> Option<BoxFuture<'static, ()>>,
+    start: fn(&WorkerContext) -> Option<BoxFuture<'static, ()>>,
 }
 
 /// Shutdown step at which a worker ends, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stops {
+pub enum StopPhase {
     /// When the server refuses new connections.
     Closing,
     /// When the last request has finished: until then, requests need the lease, and their usage is counted.
-    ServedOut,
+    RequestsDrained,
     /// When no more audit entries are staged.
-    StagedOut,
+    AuditDrained,
 }
 
 /// Dependencies of a worker's future.
-struct Start {
+struct WorkerContext {
     app: App,
     heartbeat: Heartbeat,
     /// Canceled when work in progress must be aborted.
-    now: CancellationToken,
+    abort: CancellationToken,
 }
 
 const fn seconds(seconds: u64) -> Duration {
@@ -73,172 +73,189 @@ pub static TABLE: [Worker; 16] = [
     // Renews the lease. Without it, the server must not trust its credential cache.
     Worker {
         name: "auth_lease",
-        needed: true,
+        is_required: true,
         stall_after: seconds(15),
-        stops: Stops::ServedOut,
-        start: |Start { app, heartbeat, .. }| Some(Box::pin(keeper::run(Arc::clone(&app.node), heartbeat.clone()))),
+        stop_phase: StopPhase::RequestsDrained,
+        start: |WorkerContext { app, heartbeat, .. }| {
+            Some(Box::pin(keeper::run(Arc::clone(&app.node), heartbeat.clone())))
+        },
     },
     Worker {
         name: "auth_janitor",
-        needed: false,
+        is_required: false,
         stall_after: seconds(30),
-        stops: Stops::Closing,
-        start: |Start { app, heartbeat, .. }| Some(Box::pin(keeper::clean(Arc::clone(&app.node), heartbeat.clone()))),
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, .. }| {
+            Some(Box::pin(keeper::run_janitor(Arc::clone(&app.node), heartbeat.clone())))
+        },
     },
     // Also reads the hard limits that requests are checked against.
     Worker {
         name: "usage_flush",
-        needed: true,
+        is_required: true,
         stall_after: seconds(90),
-        stops: Stops::ServedOut,
-        start: |Start { app, heartbeat, .. }| {
+        stop_phase: StopPhase::RequestsDrained,
+        start: |WorkerContext { app, heartbeat, .. }| {
             let (meter, quota) = (Arc::clone(&app.meter), Arc::clone(&app.quota));
             Some(Box::pin(flush::run(meter, quota, app.db.clone(), app.clock.clone(), heartbeat.clone())))
         },
     },
     Worker {
         name: "usage_close",
-        needed: false,
+        is_required: false,
         stall_after: seconds(360),
-        stops: Stops::Closing,
-        start: |Start { app, heartbeat, .. }| {
-            let days = app.usage_days_kept;
-            Some(Box::pin(close::run(app.db.clone(), app.clock.clone(), days, heartbeat.clone())))
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, .. }| {
+            let days = app.usage_retention_days;
+            Some(Box::pin(finalize::run(app.db.clone(), app.clock.clone(), days, heartbeat.clone())))
         },
     },
     // Other servers seal too, so a server is ready without it.
     Worker {
         name: "audit_sealer",
-        needed: false,
+        is_required: false,
         stall_after: seconds(60),
-        stops: Stops::StagedOut,
-        start: |Start { app, heartbeat, .. }| {
+        stop_phase: StopPhase::AuditDrained,
+        start: |WorkerContext { app, heartbeat, .. }| {
             let sealer = Sealer::new(&app.db, app.clock.clone(), Arc::clone(&app.signer), Arc::clone(&app.sealing));
             Some(Box::pin(sealer.run(Arc::clone(&app.lifecycle), heartbeat.clone())))
         },
     },
     Worker {
         name: "audit_retention",
-        needed: false,
+        is_required: false,
         stall_after: seconds(360),
-        stops: Stops::Closing,
-        start: |Start { app, heartbeat, .. }| {
-            let (signer, months) = (Arc::clone(&app.signer), app.audit_months_kept?);
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, .. }| {
+            let (signer, months) = (Arc::clone(&app.signer), app.audit_retention_months?);
             Some(Box::pin(retention::run(app.db.clone(), app.clock.clone(), signer, months, heartbeat.clone())))
         },
     },
     Worker {
         name: "audit_denials",
-        needed: false,
+        is_required: false,
         stall_after: seconds(60),
-        stops: Stops::ServedOut,
-        start: |Start { app, heartbeat, .. }| {
+        stop_phase: StopPhase::RequestsDrained,
+        start: |WorkerContext { app, heartbeat, .. }| {
             Some(Box::pin(housekeeping::write_denials(app.clone(), heartbeat.clone())))
         },
     },
     Worker {
         name: "audit_reads",
-        needed: false,
+        is_required: false,
         stall_after: seconds(60),
-        stops: Stops::ServedOut,
-        start: |Start { app, heartbeat, .. }| Some(Box::pin(housekeeping::write_reads(app.clone(), heartbeat.clone()))),
+        stop_phase: StopPhase::RequestsDrained,
+        start: |WorkerContext { app, heartbeat, .. }| {
+            Some(Box::pin(housekeeping::write_reads(app.clone(), heartbeat.clone())))
+        },
     },
     // Without it, the event streams of this server send nothing.
     Worker {
         name: "event_tail",
-        needed: true,
+        is_required: true,
         stall_after: seconds(30),
-        stops: Stops::Closing,
-        start: |Start { app, heartbeat, .. }| Some(Box::pin(tail::run(app.clone(), heartbeat.clone()))),
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, .. }| Some(Box::pin(tail::run(app.clone(), heartbeat.clone()))),
     },
     // Every server takes a share, so a server is ready without it. This also holds for the workers below.
     Worker {
         name: "webhook_delivery",
-        needed: false,
+        is_required: false,
         stall_after: seconds(60),
-        stops: Stops::Closing,
-        start: |Start { app, heartbeat, now }| Some(Box::pin(worker::run(app.clone(), heartbeat.clone(), now.clone()))),
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, abort }| {
+            Some(Box::pin(worker::run(app.clone(), heartbeat.clone(), abort.clone())))
+        },
     },
     Worker {
         name: "resource_engine",
-        needed: false,
+        is_required: false,
         stall_after: seconds(60),
-        stops: Stops::Closing,
-        start: |Start { app, heartbeat, now }| Some(Box::pin(engine::run(app.clone(), heartbeat.clone(), now.clone()))),
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, abort }| {
+            Some(Box::pin(engine::run(app.clone(), heartbeat.clone(), abort.clone())))
+        },
     },
     Worker {
         name: "resource_reconcile",
-        needed: false,
+        is_required: false,
         stall_after: seconds(120),
-        stops: Stops::Closing,
-        start: |Start { app, heartbeat, .. }| Some(Box::pin(reconcile::run(app.clone(), heartbeat.clone()))),
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, .. }| Some(Box::pin(reconcile::run(app.clone(), heartbeat.clone()))),
     },
     Worker {
         name: "resource_expiry",
-        needed: false,
+        is_required: false,
         stall_after: seconds(60),
-        stops: Stops::Closing,
-        start: |Start { app, heartbeat, .. }| Some(Box::pin(expiry::run(app.clone(), heartbeat.clone()))),
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, .. }| Some(Box::pin(expiry::run(app.clone(), heartbeat.clone()))),
     },
     // Cancels writes that wait for a lost standby, so that they do not hold the pool's connections.
     Worker {
         name: "database_watch",
-        needed: false,
+        is_required: false,
         stall_after: seconds(30),
-        stops: Stops::Closing,
-        start: |Start { app, heartbeat, .. }| Some(Box::pin(writes::watch(app.db.clone(), heartbeat.clone()))),
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, .. }| {
+            Some(Box::pin(write_health::watch(app.db.clone(), heartbeat.clone())))
+        },
     },
     Worker {
         name: "queue_depth",
-        needed: false,
+        is_required: false,
         stall_after: seconds(30),
-        stops: Stops::Closing,
-        start: |Start { app, heartbeat, .. }| Some(Box::pin(queue_depth::run(app.clone(), heartbeat.clone()))),
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, .. }| Some(Box::pin(queue_depth::run(app.clone(), heartbeat.clone()))),
     },
     Worker {
         name: "cleanup",
-        needed: false,
+        is_required: false,
         stall_after: seconds(120),
-        stops: Stops::Closing,
-        start: |Start { app, heartbeat, .. }| Some(Box::pin(housekeeping::cleanup(app.clone(), heartbeat.clone()))),
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, .. }| {
+            Some(Box::pin(housekeeping::cleanup(app.clone(), heartbeat.clone())))
+        },
     },
 ];
 
 /// Handle of the running workers.
 #[derive(Debug)]
 pub struct Running {
-    served_out: CancellationToken,
-    staged_out: CancellationToken,
-    all: Vec<(Stops, JoinHandle<()>)>,
+    requests_drained: CancellationToken,
+    audit_drained: CancellationToken,
+    all: Vec<(StopPhase, JoinHandle<()>)>,
 }
 
 /// Starts every worker of the table. Workers that stop first do so when `closing` is canceled, and abort work in
-/// progress when `now` is canceled.
-pub fn start(app: &App, closing: &CancellationToken, now: &CancellationToken) -> Running {
-    let mut running =
-        Running { served_out: CancellationToken::new(), staged_out: CancellationToken::new(), all: Vec::new() };
+/// progress when `abort` is canceled.
+pub fn start(app: &App, closing: &CancellationToken, abort: &CancellationToken) -> Running {
+    let mut running = Running {
+        requests_drained: CancellationToken::new(),
+        audit_drained: CancellationToken::new(),
+        all: Vec::new(),
+    };
     for worker in &TABLE {
-        let stop = match worker.stops {
-            Stops::Closing => closing,
-            Stops::ServedOut => &running.served_out,
-            Stops::StagedOut => &running.staged_out,
+        let stop = match worker.stop_phase {
+            StopPhase::Closing => closing,
+            StopPhase::RequestsDrained => &running.requests_drained,
+            StopPhase::AuditDrained => &running.audit_drained,
         };
         let heartbeat = Heartbeat::new(app.clock.clone(), stop.clone());
-        let start = Start { app: app.clone(), heartbeat, now: now.clone() };
-        if let Some(supervised) = supervised(worker, start) {
-            running.all.push((worker.stops, supervised));
+        let start = WorkerContext { app: app.clone(), heartbeat, abort: abort.clone() };
+        if let Some(supervised) = spawn_supervised(worker, start) {
+            running.all.push((worker.stop_phase, supervised));
         }
     }
     running
 }
 
-fn supervised(worker: &'static Worker, start: Start) -> Option<JoinHandle<()>> {
+fn spawn_supervised(worker: &'static Worker, start: WorkerContext) -> Option<JoinHandle<()>> {
     // Whether the deployment uses a worker does not change at run time.
     drop((worker.start)(&start)?);
     let workers = &start.app.workers;
     let options = workers.options.clone();
     let stall_after = options.stall_after.unwrap_or(worker.stall_after);
-    let status = Arc::new(Status::new(worker.name, worker.needed, stall_after, start.heartbeat.clone()));
+    let status = Arc::new(Status::new(worker.name, worker.is_required, stall_after, start.heartbeat.clone()));
     workers.register(Arc::clone(&status));
     let body = move || (worker.start)(&start).unwrap_or_else(|| Box::pin(async {}));
     Some(tokio::spawn(supervisor::supervise(status, options, body)))
@@ -246,14 +263,17 @@ fn supervised(worker: &'static Worker, start: Start) -> Option<JoinHandle<()>> {
 
 impl Running {
     /// Ends the workers that requests needed, and waits for them and for those that were stopped before.
-    pub async fn serve_out(&mut self) {
-        self.served_out.cancel();
-        join_all(self.all.extract_if(.., |(stops, _)| *stops != Stops::StagedOut).map(|(_, task)| task)).await;
+    pub async fn stop_after_requests(&mut self) {
+        self.requests_drained.cancel();
+        join_all(
+            self.all.extract_if(.., |(stop_phase, _)| *stop_phase != StopPhase::AuditDrained).map(|(_, task)| task),
+        )
+        .await;
     }
 
     /// Ends the remaining workers, and waits for them.
-    pub async fn stage_out(&mut self) {
-        self.staged_out.cancel();
+    pub async fn stop_after_audit(&mut self) {
+        self.audit_drained.cancel();
         join_all(self.all.drain(..).map(|(_, task)| task)).await;
     }
 }

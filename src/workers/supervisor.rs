@@ -10,13 +10,13 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::figures::{State, Status, WorkerOptions};
+use super::status::{State, Status, WorkerOptions};
 
 /// Number of checks per stall bound. Stalls are detected by counting checks, not by elapsed time, so that no worker
 /// counts as stalled after the whole process was suspended.
-const LOOKS: u32 = 4;
+const CHECKS_PER_BOUND: u32 = 4;
 /// Time without a failure after which the backoff is reset.
-const CALM: Duration = Duration::from_secs(300);
+const BACKOFF_RESET: Duration = Duration::from_secs(300);
 
 /// Runs the worker until it must stop. Each call of `start` creates a new future.
 pub async fn supervise<W>(status: Arc<Status>, options: WorkerOptions, start: impl Fn() -> W + Send)
@@ -37,9 +37,9 @@ where
         let reason = match ended {
             Some(Ok(())) if stop.is_cancelled() => break,
             Some(Ok(())) => "ended early".to_owned(),
-            Some(Err(error)) => told(error),
+            Some(Err(error)) => failure_reason(error),
             None => {
-                status.enter(State::Stalled);
+                status.set_state(State::Stalled);
                 tracing::error!(worker = name, "worker stalled; aborting");
                 task.abort();
                 // Wait, because two instances must not run concurrently.
@@ -51,36 +51,36 @@ where
             tracing::error!(worker = name, reason, "worker failed during shutdown");
             break;
         }
-        failures = if began.elapsed() < CALM { failures + 1 } else { 1 };
-        status.restarting();
+        failures = if began.elapsed() < BACKOFF_RESET { failures + 1 } else { 1 };
+        status.record_restart();
         let pause = pause(&options, failures);
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         tracing::error!(worker = name, reason, pause_ms, restarts = status.restarts(), "worker failed; restarting");
         // A worker that must stop is started once more, because some have last work to do.
         stop.run_until_cancelled(sleep(pause)).await;
     }
-    status.enter(State::Stopped);
+    status.set_state(State::Stopped);
 }
 
 /// Returns when the worker has made no progress within its stall bound. A worker that must stop has no bound.
 async fn stalled(status: &Status) {
-    let (mut count, mut silent) = (status.heartbeat.count(), 0);
-    while silent < LOOKS {
-        sleep(status.stall_after / LOOKS).await;
+    let (mut count, mut checks_without_progress) = (status.heartbeat.count(), 0);
+    while checks_without_progress < CHECKS_PER_BOUND {
+        sleep(status.stall_after / CHECKS_PER_BOUND).await;
         let now = status.heartbeat.count();
-        let is_well = now != count || status.heartbeat.is_idle() || status.heartbeat.stop().is_cancelled();
-        silent = if is_well { 0 } else { silent + 1 };
+        let is_progressing = now != count || status.heartbeat.is_idle() || status.heartbeat.stop().is_cancelled();
+        checks_without_progress = if is_progressing { 0 } else { checks_without_progress + 1 };
         count = now;
     }
 }
 
 /// Pause before the restart after this number of failures (from 1), with jitter in the upper half.
 fn pause(options: &WorkerOptions, failures: u32) -> Duration {
-    let doubled = options.first_pause.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(options.longest_pause).mul_f64(rand::rng().random_range(0.5..=1.0))
+    let exponential = options.initial_backoff.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    exponential.min(options.max_backoff).mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 
-fn told(error: JoinError) -> String {
+fn failure_reason(error: JoinError) -> String {
     match error.try_into_panic() {
         Ok(panic) => format!("panicked: {}", message(&*panic)),
         Err(error) => error.to_string(),
@@ -103,9 +103,9 @@ mod tests {
 
     const BOUND: Duration = Duration::from_millis(400);
 
-    fn soon() -> WorkerOptions {
+    fn fast_options() -> WorkerOptions {
         let pause = Duration::from_millis(1);
-        WorkerOptions { first_pause: pause, longest_pause: pause, ..WorkerOptions::default() }
+        WorkerOptions { initial_backoff: pause, max_backoff: pause, ..WorkerOptions::default() }
     }
 
     fn status() -> Arc<Status> {
@@ -126,7 +126,7 @@ mod tests {
     async fn worker_that_ends_early_is_restarted_until_shutdown() {
         let (status, starts) = (status(), Arc::new(AtomicU32::new(0)));
         let (counted, ended) = (Arc::clone(&starts), Arc::clone(&status));
-        supervise(Arc::clone(&status), soon(), move || {
+        supervise(Arc::clone(&status), fast_options(), move || {
             let (start, status) = (counted.fetch_add(1, SeqCst) + 1, Arc::clone(&ended));
             async move {
                 if start == 4 {
@@ -141,9 +141,9 @@ mod tests {
     #[tokio::test]
     async fn hanging_worker_is_aborted_but_sleeping_or_slow_worker_is_not() {
         let status = status();
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let (starts, worker) = (Arc::new(AtomicU32::new(0)), Arc::clone(&status));
-        supervise(Arc::clone(&status), soon(), move || {
+        supervise(Arc::clone(&status), fast_options(), move || {
             let (start, heartbeat) = (starts.fetch_add(1, SeqCst), worker.heartbeat.clone());
             async move {
                 if start > 0 {
@@ -160,7 +160,7 @@ mod tests {
         })
         .await;
         assert_eq!(status.restarts(), 1);
-        let hung = begun.elapsed().saturating_sub(BOUND * 6);
+        let hung = started_at.elapsed().saturating_sub(BOUND * 6);
         assert!(hung >= BOUND / 2, "{hung:?}");
     }
 
@@ -171,8 +171,8 @@ mod tests {
         let (starts, counted) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
         let last = Arc::clone(&counted);
         let options =
-            WorkerOptions { first_pause: BOUND * 1000, longest_pause: BOUND * 1000, ..WorkerOptions::default() };
-        let begun = Instant::now();
+            WorkerOptions { initial_backoff: BOUND * 1000, max_backoff: BOUND * 1000, ..WorkerOptions::default() };
+        let started_at = Instant::now();
         let supervised = supervise(Arc::clone(&status), options, move || {
             let (start, last) = (starts.fetch_add(1, SeqCst), Arc::clone(&last));
             async move {
@@ -186,6 +186,6 @@ mod tests {
             stop.cancel();
         });
         assert_eq!(counted.load(SeqCst), 1);
-        assert!(begun.elapsed() < BOUND * 100);
+        assert!(started_at.elapsed() < BOUND * 100);
     }
 }

@@ -3,7 +3,7 @@
 
 use cloudapi::{
     base::{
-        need::{Itself, Need},
+        access_policy::{AccessPolicy, SelfAccess},
         role::Role,
         scope::Scope,
         secret::SecretKind,
@@ -17,14 +17,14 @@ use serde_json::json;
 
 use crate::support::{
     Bearer, Identity, Key, Reply, Session, TestApp, Token,
-    cloud::{quiet_network, quiet_operation},
-    document, elsewhere,
-    hooks::{old_delivery, quiet_webhook},
+    cloud::{insert_network, insert_operation},
+    diverted_connections, document,
+    hooks::{create_idle_webhook, insert_delivery},
 };
 
 /// Kind of caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum CallerKind {
     Nobody,
     /// A member of the project, in this role.
     Session(Role),
@@ -46,20 +46,20 @@ pub enum Who {
 /// The only scope of narrow credentials. Few routes require it.
 const NARROW: Scope = Scope::TokensIntrospect;
 
-const ALL: &[Who] = &[
-    Who::Nobody,
-    Who::Session(Role::Viewer),
-    Who::Session(Role::Member),
-    Who::Session(Role::Admin),
-    Who::Session(Role::Owner),
-    Who::Stranger,
-    Who::Key,
-    Who::NarrowKey,
-    Who::Token,
-    Who::NarrowToken,
-    Who::ForeignKey,
-    Who::SuspendedKey,
-    Who::SuspendedToken,
+const ALL: &[CallerKind] = &[
+    CallerKind::Nobody,
+    CallerKind::Session(Role::Viewer),
+    CallerKind::Session(Role::Member),
+    CallerKind::Session(Role::Admin),
+    CallerKind::Session(Role::Owner),
+    CallerKind::Stranger,
+    CallerKind::Key,
+    CallerKind::NarrowKey,
+    CallerKind::Token,
+    CallerKind::NarrowToken,
+    CallerKind::ForeignKey,
+    CallerKind::SuspendedKey,
+    CallerKind::SuspendedToken,
 ];
 
 /// Expected result of a cell.
@@ -73,27 +73,29 @@ enum Verdict {
 /// Cells whose response differs from [`expected`], each with its reason. This list may only shrink.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
-fn expected(operation: &Operation, who: Who) -> Verdict {
-    let Need::Scoped { scopes, kinds, itself, owner } = operation.need else {
-        return match (operation.need, who) {
-            (Need::Public | Need::SignIn, _) | (_, Who::Session(_) | Who::Stranger) => Verdict::Pass,
-            (_, Who::Nobody) => Verdict::Refuse(401, "missing_credentials"),
+fn expected(operation: &Operation, who: CallerKind) -> Verdict {
+    let AccessPolicy::Scoped { scopes, kinds, self_access, owner } = operation.policy else {
+        return match (operation.policy, who) {
+            (AccessPolicy::Public | AccessPolicy::SignIn, _) | (_, CallerKind::Session(_) | CallerKind::Stranger) => {
+                Verdict::Pass
+            }
+            (_, CallerKind::Nobody) => Verdict::Refuse(401, "missing_credentials"),
             _ => Verdict::Refuse(403, "credential_kind_not_allowed"),
         };
     };
     let kind = match who {
-        Who::Nobody => return Verdict::Refuse(401, "missing_credentials"),
-        Who::Session(_) | Who::Stranger => SecretKind::Session,
-        Who::Key | Who::NarrowKey | Who::ForeignKey | Who::SuspendedKey => SecretKind::Key,
-        Who::Token | Who::NarrowToken | Who::SuspendedToken => SecretKind::Token,
+        CallerKind::Nobody => return Verdict::Refuse(401, "missing_credentials"),
+        CallerKind::Session(_) | CallerKind::Stranger => SecretKind::Session,
+        CallerKind::Key | CallerKind::NarrowKey | CallerKind::ForeignKey | CallerKind::SuspendedKey => SecretKind::Key,
+        CallerKind::Token | CallerKind::NarrowToken | CallerKind::SuspendedToken => SecretKind::Token,
     };
     if !kinds.contains(&kind) {
         return Verdict::Refuse(403, "credential_kind_not_allowed");
     }
-    if matches!(who, Who::SuspendedKey | Who::SuspendedToken) {
+    if matches!(who, CallerKind::SuspendedKey | CallerKind::SuspendedToken) {
         return Verdict::Refuse(403, "project_suspended");
     }
-    if itself == Itself::KeyOnlyItself && kind == SecretKind::Key {
+    if self_access == SelfAccess::KeySelfOnly && kind == SecretKind::Key {
         // The path names another key.
         return Verdict::Refuse(403, "credential_kind_not_allowed");
     }
@@ -104,11 +106,13 @@ fn expected(operation: &Operation, who: Who) -> Verdict {
         Verdict::Refuse(404, "not_found")
     };
     match who {
-        Who::Session(role) if owner && role != Role::Owner => Verdict::Refuse(403, "insufficient_scope"),
-        Who::Session(role) if !role.scopes().contains_any(scopes) => Verdict::Refuse(403, "insufficient_scope"),
-        Who::NarrowKey | Who::NarrowToken if !scopes.contains(&NARROW) => Verdict::Refuse(403, "insufficient_scope"),
-        Who::Stranger => foreign,
-        Who::ForeignKey if names_item(operation) || in_body(operation) => Verdict::Refuse(404, "not_found"),
+        CallerKind::Session(role) if owner && role != Role::Owner => Verdict::Refuse(403, "insufficient_scope"),
+        CallerKind::Session(role) if !role.scopes().contains_any(scopes) => Verdict::Refuse(403, "insufficient_scope"),
+        CallerKind::NarrowKey | CallerKind::NarrowToken if !scopes.contains(&NARROW) => {
+            Verdict::Refuse(403, "insufficient_scope")
+        }
+        CallerKind::Stranger => foreign,
+        CallerKind::ForeignKey if names_item(operation) || in_body(operation) => Verdict::Refuse(404, "not_found"),
         _ => Verdict::Pass,
     }
 }
@@ -132,7 +136,7 @@ fn in_body(operation: &Operation) -> bool {
 }
 
 /// One project with an item for every path parameter.
-pub struct World<'a> {
+pub struct Fixture<'a> {
     pub owner: Session<'a>,
     stranger: Session<'a>,
     members: Vec<(Role, Session<'a>)>,
@@ -145,7 +149,7 @@ pub struct World<'a> {
     suspended_token: Token<'a>,
 }
 
-impl<'a> World<'a> {
+impl<'a> Fixture<'a> {
     pub async fn new(app: &'a TestApp) -> Self {
         let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
         let (owner, stranger) = (app.owner().await, app.owner().await);
@@ -173,7 +177,7 @@ impl<'a> World<'a> {
     }
 
     /// The path with IDs of items created for this call, so that a call can delete its item.
-    pub async fn path(&self, operation: &Operation, who: Who) -> String {
+    pub async fn path(&self, operation: &Operation, who: CallerKind) -> String {
         let mut path = operation.path.to_owned();
         for name in operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
             let id = match name {
@@ -182,10 +186,10 @@ impl<'a> World<'a> {
                 "token_id" => self.key.token(&["users:read"]).await.id,
                 "user_id" => self.member(Role::Member).user_id.to_string(),
                 "session_id" => self.session(who).map_or_else(|| "sess_1".to_owned(), |session| session.id.clone()),
-                "webhook_id" => quiet_webhook(&self.owner).await,
-                "delivery_id" => old_delivery(&self.owner, path.split('/').nth(3).unwrap()).await,
-                "resource_id" => quiet_network(&self.owner).await,
-                "operation_id" => quiet_operation(self.owner.app, &quiet_network(&self.owner).await).await,
+                "webhook_id" => create_idle_webhook(&self.owner).await,
+                "delivery_id" => insert_delivery(&self.owner, path.split('/').nth(3).unwrap()).await,
+                "resource_id" => insert_network(&self.owner).await,
+                "operation_id" => insert_operation(self.owner.app, &insert_network(&self.owner).await).await,
                 "name" => "sim".to_owned(),
                 "kind" => "storage.volume".to_owned(),
                 "code" => "not_found".to_owned(),
@@ -205,27 +209,27 @@ impl<'a> World<'a> {
         self.members.iter().find(|(has, _)| *has == role).map(|(_, session)| session).unwrap()
     }
 
-    fn session(&self, who: Who) -> Option<&Session<'a>> {
+    fn session(&self, who: CallerKind) -> Option<&Session<'a>> {
         match who {
-            Who::Session(role) => Some(self.member(role)),
-            Who::Stranger => Some(&self.stranger),
+            CallerKind::Session(role) => Some(self.member(role)),
+            CallerKind::Stranger => Some(&self.stranger),
             _ => None,
         }
     }
 
-    pub async fn call(&self, app: &TestApp, operation: &Operation, who: Who) -> Reply {
+    pub async fn call(&self, app: &TestApp, operation: &Operation, who: CallerKind) -> Reply {
         let path = self.path(operation, who).await;
         let method = operation.method.as_str();
         let request = match who {
-            Who::Nobody => app.nobody().request(method, &path),
-            Who::Session(_) | Who::Stranger => self.session(who).unwrap().request(method, &path),
-            Who::Key => self.key.request(method, &path),
-            Who::NarrowKey => self.narrow_key.request(method, &path),
-            Who::Token => self.token.request(method, &path),
-            Who::NarrowToken => self.narrow_token.request(method, &path),
-            Who::ForeignKey => self.foreign_key.request(method, &path),
-            Who::SuspendedKey => self.suspended_key.request(method, &path),
-            Who::SuspendedToken => self.suspended_token.request(method, &path),
+            CallerKind::Nobody => app.anonymous().request(method, &path),
+            CallerKind::Session(_) | CallerKind::Stranger => self.session(who).unwrap().request(method, &path),
+            CallerKind::Key => self.key.request(method, &path),
+            CallerKind::NarrowKey => self.narrow_key.request(method, &path),
+            CallerKind::Token => self.token.request(method, &path),
+            CallerKind::NarrowToken => self.narrow_token.request(method, &path),
+            CallerKind::ForeignKey => self.foreign_key.request(method, &path),
+            CallerKind::SuspendedKey => self.suspended_key.request(method, &path),
+            CallerKind::SuspendedToken => self.suspended_token.request(method, &path),
         };
         if operation.body.is_none() {
             return request.send().await;
@@ -247,27 +251,27 @@ const OWN_PROJECTS: (&str, &str) = ("GET", "/v1/projects");
 #[tokio::test]
 async fn no_route_accepts_credential_or_membership_read_from_another_postgresql_server() {
     let here = TestApp::start().await;
-    let there = elsewhere::start_beside(&here, AppOptions::default()).await;
-    let world = World::new(&here).await;
-    let (known, unknown) = (there.another_session(&world.owner).await, there.another_session(&world.owner).await);
-    let secrets = [&unknown.secret, &world.key.secret, &world.token.secret];
+    let there = diverted_connections::start_peer(&here, AppOptions::default()).await;
+    let fixture = Fixture::new(&here).await;
+    let (known, unknown) = (there.another_session(&fixture.owner).await, there.another_session(&fixture.owner).await);
+    let secrets = [&unknown.secret, &fixture.key.secret, &fixture.token.secret];
     // The server has cached this session, and must read its membership.
     known.get("/v1/sessions").await.ok();
-    elsewhere::mislead(&there).await;
+    diverted_connections::divert_all(&there).await;
     let (mut wrong, mut tried) = (Vec::new(), 0);
     for operation in routes::table().operations() {
-        if matches!(operation.need, Need::Public | Need::SignIn) {
+        if matches!(operation.policy, AccessPolicy::Public | AccessPolicy::SignIn) {
             continue;
         }
-        let who = Who::Session(Role::Owner);
-        let path = world.path(operation, who).await;
-        let body = if in_body(operation) { json!({ "project_id": world.owner.project }) } else { json!({}) };
+        let who = CallerKind::Session(Role::Owner);
+        let path = fixture.path(operation, who).await;
+        let body = if in_body(operation) { json!({ "project_id": fixture.owner.project }) } else { json!({}) };
         let send = async |secret: &str| {
             let bearer = Bearer { app: &there, secret: secret.to_owned() };
             let request = bearer.request(operation.method.as_str(), &path);
             if operation.body.is_some() { request.json(&body).send().await } else { request.send().await }
         };
-        let needs_membership = names_item(operation) && matches!(operation.need, Need::Scoped { .. })
+        let needs_membership = names_item(operation) && matches!(operation.policy, AccessPolicy::Scoped { .. })
             || names_project(operation)
             || (operation.method.as_str(), operation.path) == OWN_PROJECTS;
         let is_known = needs_membership.then_some(&known.secret);
@@ -287,13 +291,13 @@ async fn no_route_accepts_credential_or_membership_read_from_another_postgresql_
 async fn exactly_the_allowed_callers_pass_on_each_route() {
     let app = TestApp::start().await;
     let mut wrong = Vec::new();
-    let mut world = World::new(&app).await;
+    let mut fixture = Fixture::new(&app).await;
     for operation in routes::table().operations() {
         for &who in ALL {
-            let reply = world.call(&app, operation, who).await;
+            let reply = fixture.call(&app, operation, who).await;
             if operation.method != Method::GET && reply.status == 200 {
                 // The call may have revoked its own credential or deleted the project.
-                world = World::new(&app).await;
+                fixture = Fixture::new(&app).await;
             }
             let wanted = expected(operation, who);
             let fits = match wanted {

@@ -41,24 +41,24 @@ fn rank(module: &str) -> u8 {
         ("health" | "openapi", _) => 4,
         ("base" | "config", _) | (_, "model" | "input") => 0,
         // Verification of an audit trail, which works without a database.
-        ("audit", "chain" | "checkpoint" | "figures" | "link" | "line" | "verdict" | "verify" | "view" | "csv") => 0,
-        ("audit", "tally" | "reads" | "trail" | "trim") => 1,
-        ("metrics", "text" | "histogram" | "queue_depth") => 0,
+        ("audit", "chain" | "checkpoint" | "metrics" | "link" | "line" | "report" | "verify" | "view" | "csv") => 0,
+        ("audit", "denial_counts" | "read_counts" | "trail" | "prune") => 1,
+        ("metrics", "exposition" | "histogram" | "queue_depth") => 0,
         ("workers", "fault") => 0,
-        ("workers", "figures") => 1,
+        ("workers", "status") => 1,
         ("workers", _) => 5,
         ("metrics", "requests" | "process") => 1,
-        ("db" | "http", _) | (_, "repo" | "invitations" | "figures") => 1,
+        ("db" | "http", _) | (_, "repo" | "invitations" | "metrics") => 1,
         ("usage", "journal" | "meter" | "quota" | "ledger" | "breakdown") => 1,
         // Transactions check the lease and heartbeats of the other nodes.
         ("auth", "lease" | "cache" | "janitor" | "node" | "verified") => 1,
         ("auth" | "tx", _) => 2,
-        (_, "handlers" | "acceptance" | "introspection" | "record" | "flush" | "close" | "sealer" | "scrape") => 4,
-        ("webhooks", "pace" | "sign" | "vet") => 0,
+        (_, "handlers" | "acceptance" | "introspection" | "record" | "flush" | "finalize" | "sealer" | "scrape") => 4,
+        ("webhooks", "backoff" | "sign" | "url_policy") => 0,
         ("webhooks", "queue" | "send" | "outbox") => 1,
         ("webhooks", "worker") => 4,
         ("audit", "export" | "stream" | "retention") => 4,
-        ("resources", "kind" | "spec" | "lifecycle" | "driver" | "machine" | "finding" | "pace") => 0,
+        ("resources", "kind" | "spec" | "lifecycle" | "driver" | "machine" | "drift" | "timing") => 0,
         ("resources", "rules") => 2,
         ("resources", "config" | "drivers" | "registry" | "cloud" | "queue" | "rows" | "sweeps") => 1,
         ("resources", "engine" | "reconcile" | "expiry" | "operations" | "providers" | "submit") => 4,
@@ -168,7 +168,7 @@ fn imports_are_parsed() {
 fn only_authorization_code_creates_tenants() {
     let allowed = ["auth::grant", "cli::demo", "cli::quick_start", "base::tenant"];
     for (module, source) in sources() {
-        let admits = source.contains("Tenant::admitted(") || source.contains("fn admitted(");
+        let admits = source.contains("Tenant::from_credential(") || source.contains("fn from_credential(");
         assert!(!admits || allowed.contains(&module.as_str()), "{module} creates a Tenant");
     }
 }

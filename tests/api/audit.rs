@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Bearer, Identity, Reply, Session, TestApp,
-    app::stray_secret,
+    app::unknown_secret,
     binary::Deployment,
-    cloud::{network_in, quiet_network, quiet_operation, quiet_volume},
-    hooks::{old_delivery, quiet_webhook},
+    cloud::{insert_network, insert_operation, insert_volume, network_in},
+    hooks::{create_idle_webhook, insert_delivery},
     trail::{sealed, sealed_since, staged},
 };
 use cloudapi::base::secret::SecretKind;
@@ -16,7 +16,7 @@ use cloudapi::base::secret::SecretKind;
 const PASSWORD: &str = "correct horse battery staple";
 
 /// Expected audit entry: action, target, type of the target, and whether it is in the project's chain.
-type Told = (&'static str, String, &'static str, bool);
+type ExpectedEvent = (&'static str, String, &'static str, bool);
 
 fn text(reply: &Value, name: &str) -> String {
     reply[name].as_str().unwrap_or_else(|| panic!("no {name:?} in {reply}")).to_owned()
@@ -28,7 +28,7 @@ async fn invite(owner: &Session<'_>, email: &str) -> Value {
 }
 
 /// A project with items to write to.
-struct World<'a> {
+struct Fixture<'a> {
     owner: Session<'a>,
     member: Session<'a>,
     key: String,
@@ -43,7 +43,7 @@ struct World<'a> {
     known: usize,
 }
 
-impl<'a> World<'a> {
+impl<'a> Fixture<'a> {
     async fn new(app: &'a TestApp, number: usize) -> Self {
         let owner = app.owner().await;
         app.set_password(&owner, PASSWORD).await;
@@ -51,21 +51,21 @@ impl<'a> World<'a> {
         let key = owner.key().await;
         let token = key.token(&["users:read"]).await.id;
         let invited = invite(&owner, &format!("invited-{number}@example.com")).await;
-        let webhook = quiet_webhook(&owner).await;
-        let delivery = old_delivery(&owner, &webhook).await;
-        let (network, volume) = (quiet_network(&owner).await, quiet_volume(&owner).await);
-        let operation = quiet_operation(app, &quiet_network(&owner).await).await;
+        let webhook = create_idle_webhook(&owner).await;
+        let delivery = insert_delivery(&owner, &webhook).await;
+        let (network, volume) = (insert_network(&owner).await, insert_volume(&owner).await);
+        let operation = insert_operation(app, &insert_network(&owner).await).await;
         let known = sealed(&app.db).await.len();
         Self { network, volume, operation, webhook, delivery, owner, member, key: key.id, token, invited, known }
     }
 
     /// Calls `operation`; returns the response and the expected audit entries.
-    async fn act(&self, app: &TestApp, operation: &Operation) -> (Reply, Vec<Told>) {
+    async fn act(&self, app: &TestApp, operation: &Operation) -> (Reply, Vec<ExpectedEvent>) {
         let Self { owner, member, key, token, webhook, delivery, network, volume, operation: busy, invited, .. } = self;
         let (project, user) = (owner.project.clone(), owner.user_id.to_string());
         let (method, path) = (operation.method.as_str(), operation.path);
         let in_project = |action, id: &str, kind| vec![(action, id.to_owned(), kind, true)];
-        let elsewhere = |action, id: &str, kind| vec![(action, id.to_owned(), kind, false)];
+        let outside_project = |action, id: &str, kind| vec![(action, id.to_owned(), kind, false)];
         let filled = path
             .replace("{project_id}", &project)
             .replace("{key_id}", key)
@@ -82,23 +82,23 @@ impl<'a> World<'a> {
         };
         match (method, path) {
             ("POST", "/v1/sessions") => {
-                let reply = app.nobody().post(path, json!({ "email": owner.email, "password": PASSWORD })).await;
+                let reply = app.anonymous().post(path, json!({ "email": owner.email, "password": PASSWORD })).await;
                 let id = text(reply.json(), "id");
-                (reply, elsewhere("session.created", &id, "session"))
+                (reply, outside_project("session.created", &id, "session"))
             }
             ("POST", "/v1/invitations/accept") => {
                 let body = json!({ "token": invited["invitation"], "password": PASSWORD });
-                let reply = app.nobody().post(path, body).await;
-                let mut told = elsewhere("session.created", &text(reply.json(), "id"), "session");
-                told.extend(in_project("user.joined", &text(&reply.json()["user"], "id"), "user"));
-                (reply, told)
+                let reply = app.anonymous().post(path, body).await;
+                let mut expected_events = outside_project("session.created", &text(reply.json(), "id"), "session");
+                expected_events.extend(in_project("user.joined", &text(&reply.json()["user"], "id"), "user"));
+                (reply, expected_events)
             }
             ("DELETE", "/v1/sessions/current" | "/v1/sessions/{session_id}") => {
-                (by_owner(Value::Null).await, elsewhere("session.revoked", &owner.id, "session"))
+                (by_owner(Value::Null).await, outside_project("session.revoked", &owner.id, "session"))
             }
             ("POST", "/v1/users/me/password") => {
                 let body = json!({ "current_password": PASSWORD, "new_password": "another horse battery staple" });
-                (by_owner(body).await, elsewhere("user.password_changed", &user, "user"))
+                (by_owner(body).await, outside_project("user.password_changed", &user, "user"))
             }
             ("POST", "/v1/projects") => {
                 let reply = by_owner(json!({ "name": "n" })).await;
@@ -115,9 +115,9 @@ impl<'a> World<'a> {
                     .await
                     .unwrap();
                 owner.post_empty(&format!("{filled}/archive")).await.ok();
-                let mut told = in_project("project.archived", &project, "project");
-                told.extend(in_project("project.deleted", &project, "project"));
-                (by_owner(Value::Null).await, told)
+                let mut expected_events = in_project("project.archived", &project, "project");
+                expected_events.extend(in_project("project.deleted", &project, "project"));
+                (by_owner(Value::Null).await, expected_events)
             }
             ("POST", "/v1/projects/{project_id}/suspend") => {
                 (by_owner(Value::Null).await, in_project("project.suspended", &project, "project"))
@@ -127,9 +127,9 @@ impl<'a> World<'a> {
             }
             ("POST", "/v1/projects/{project_id}/resume") => {
                 owner.post_empty(&format!("/v1/projects/{project}/suspend")).await.ok();
-                let mut told = in_project("project.suspended", &project, "project");
-                told.extend(in_project("project.resumed", &project, "project"));
-                (by_owner(Value::Null).await, told)
+                let mut expected_events = in_project("project.suspended", &project, "project");
+                expected_events.extend(in_project("project.resumed", &project, "project"));
+                (by_owner(Value::Null).await, expected_events)
             }
             ("POST", "/v1/keys") => {
                 let reply = by_owner(json!({ "project_id": project })).await;
@@ -223,28 +223,28 @@ impl<'a> World<'a> {
 async fn every_write_in_the_route_table_is_recorded_exactly_once() {
     let app = TestApp::start().await;
     for (number, operation) in routes::table().operations().filter(|operation| !operation.is_read()).enumerate() {
-        let world = World::new(&app, number).await;
-        let (reply, expected) = world.act(&app, operation).await;
+        let fixture = Fixture::new(&app, number).await;
+        let (reply, expected) = fixture.act(&app, operation).await;
         let what = format!("{} {}", operation.method, operation.path);
         assert!(reply.status < 300, "{what}: {}", reply.json());
         // The server itself records the results of operations.
-        let mut told = sealed_since(&app.db, world.known).await;
-        told.retain(|entry| entry["actor"]["type"] != "system");
-        let found: Vec<Told> = expected
+        let mut recorded = sealed_since(&app.db, fixture.known).await;
+        recorded.retain(|entry| entry["actor"]["type"] != "system");
+        let found: Vec<ExpectedEvent> = expected
             .iter()
-            .zip(&told)
+            .zip(&recorded)
             .map(|((action, _, kind, _), entry)| {
                 assert_eq!((&entry["action"], &entry["target"]["type"]), (&json!(action), &json!(kind)), "{what}");
                 (*action, text(&entry["target"], "id"), *kind, !entry["project_id"].is_null())
             })
             .collect();
-        assert_eq!((found, told.len()), (expected.clone(), expected.len()), "{what}: {told:#?}");
-        let entry = told.last().unwrap();
+        assert_eq!((found, recorded.len()), (expected.clone(), expected.len()), "{what}: {recorded:#?}");
+        let entry = recorded.last().unwrap();
         assert_eq!(entry["request_id"], reply.header("x-request-id").unwrap(), "{what}");
         assert_eq!((&entry["outcome"], &entry["source_ip"]), (&json!("success"), &json!("127.0.0.1")), "{what}");
         assert_eq!(entry["actor"]["type"], "user", "{what}");
         if !operation.path.ends_with("/accept") {
-            assert_eq!(entry["actor"]["id"], world.owner.user_id.to_string(), "{what}");
+            assert_eq!(entry["actor"]["id"], fixture.owner.user_id.to_string(), "{what}");
         }
         // Testing a webhook changes nothing.
         let changes = entry["changes"].as_object().unwrap();
@@ -260,25 +260,25 @@ async fn entry_contains_actor_credential_and_user_agent() {
     let token = key.token(&["tokens:write", "users:read"]).await;
     let known = sealed(&app.db).await.len();
     let agent = format!("ci/1 {} {}", key.secret, "x".repeat(300));
-    for who in [&key as &dyn Who, &token] {
+    for who in [&key as &dyn Caller, &token] {
         let body = json!({ "name": "n", "scopes": ["users:read"] });
         who.call("/v1/tokens").header("user-agent", &agent).json(&body).send().await.created();
     }
-    let told = sealed_since(&app.db, known).await;
+    let recorded = sealed_since(&app.db, known).await;
     let actor = |entry: &Value| entry["actor"].clone();
-    assert_eq!(actor(&told[0]), json!({ "credential_id": key.id, "id": key.id, "type": "key" }));
-    assert_eq!(actor(&told[1]), json!({ "credential_id": token.id, "id": token.id, "type": "token" }));
-    let said = text(&told[0], "user_agent");
-    assert!(said.starts_with("ci/1  xxx") && said.len() == 256, "{said}");
+    assert_eq!(actor(&recorded[0]), json!({ "credential_id": key.id, "id": key.id, "type": "key" }));
+    assert_eq!(actor(&recorded[1]), json!({ "credential_id": token.id, "id": token.id, "type": "token" }));
+    let message = text(&recorded[0], "user_agent");
+    assert!(message.starts_with("ci/1  xxx") && message.len() == 256, "{message}");
 }
 
 /// An identity that can send requests, as a trait object.
-trait Who {
-    fn call(&self, path: &str) -> crate::support::identity::Call;
+trait Caller {
+    fn call(&self, path: &str) -> crate::support::identity::TestRequest;
 }
 
-impl<T: Identity> Who for T {
-    fn call(&self, path: &str) -> crate::support::identity::Call {
+impl<T: Identity> Caller for T {
+    fn call(&self, path: &str) -> crate::support::identity::TestRequest {
         self.request("POST", path)
     }
 }
@@ -288,8 +288,8 @@ async fn changes_are_public_fields_with_both_values_after_updates() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let project = owner.get(&format!("/v1/projects/{}", owner.project)).await.ok();
-    let told = sealed(&app.db).await;
-    assert_eq!(told[0]["changes"], project);
+    let recorded = sealed(&app.db).await;
+    assert_eq!(recorded[0]["changes"], project);
 
     let path = format!("/v1/projects/{}", owner.project);
     owner.patch(&path, json!({ "name": "Another", "metadata": { "a": "1" } })).await.ok();
@@ -301,8 +301,8 @@ async fn changes_are_public_fields_with_both_values_after_updates() {
     let user = format!("/v1/users/{}?project_id={}", text(&invited, "id"), owner.project);
     owner.patch(&user, json!({ "role": "member" })).await.ok();
     owner.delete(&user).await.ok();
-    let told = sealed_since(&app.db, told.len()).await;
-    let changes: Vec<_> = told.iter().map(|entry| entry["changes"].clone()).collect();
+    let recorded = sealed_since(&app.db, recorded.len()).await;
+    let changes: Vec<_> = recorded.iter().map(|entry| entry["changes"].clone()).collect();
     assert_eq!(changes[0], json!({ "name": ["A project", "Another"], "metadata": [{}, { "a": "1" }] }));
     // A secret that is shown once is not a public field.
     let mut view = made.clone();
@@ -332,8 +332,8 @@ async fn writes_without_effect_refusals_and_replays_are_not_recorded() {
         request.json(&json!({ "name": "n" })).send().await.created();
     };
     twice().await;
-    let told = sealed(&app.db).await;
-    let actions: Vec<_> = told.iter().skip(3).map(|entry| entry["action"].as_str().unwrap()).collect();
+    let recorded = sealed(&app.db).await;
+    let actions: Vec<_> = recorded.iter().skip(3).map(|entry| entry["action"].as_str().unwrap()).collect();
     let once = ["key.revoked", "token.revoked", "project.suspended", "session.revoked", "project.created"];
     assert_eq!(actions, once);
 
@@ -346,7 +346,7 @@ async fn writes_without_effect_refusals_and_replays_are_not_recorded() {
     request.json(&json!({ "name": "m" })).send().await.problem(412, "precondition_failed");
     owner.patch(&project, json!({ "name": "A project" })).await.ok();
     // The session is new each time, so its revocation is recorded again. Nothing else is.
-    let actions = sealed_since(&app.db, told.len()).await;
+    let actions = sealed_since(&app.db, recorded.len()).await;
     let actions: Vec<_> = actions.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["session.revoked", "project.resumed"]);
 }
@@ -358,21 +358,21 @@ async fn failed_sign_in_is_recorded_without_submitted_values() {
     app.set_password(&user, PASSWORD).await;
     let sign_in = async |email: &str| {
         let body = json!({ "email": email, "password": "wrong" });
-        app.nobody().post("/v1/sessions", body).await.problem(401, "invalid_credentials");
+        app.anonymous().post("/v1/sessions", body).await.problem(401, "invalid_credentials");
     };
     sign_in(&user.email).await;
     sign_in("my-password-in-the-wrong-place").await;
     let owner = app.owner().await;
     let invited = invite(&owner, &user.email).await;
     let body = json!({ "token": invited["invitation"], "password": "a wrong password" });
-    app.nobody().post("/v1/invitations/accept", body).await.problem(401, "invalid_credentials");
+    app.anonymous().post("/v1/invitations/accept", body).await.problem(401, "invalid_credentials");
     let body = json!({ "current_password": "wrong", "new_password": "another horse battery staple" });
     user.post("/v1/users/me/password", body).await.problem(422, "invalid_current_password");
-    app.refusals.flush(&app.db, &app.clock).await.unwrap();
+    app.denials.flush(&app.db, &app.clock).await.unwrap();
 
     let target = json!({ "id": user.user_id, "type": "user" });
-    let told = sealed(&app.db).await;
-    let failed: Vec<_> = told
+    let recorded = sealed(&app.db).await;
+    let failed: Vec<_> = recorded
         .iter()
         .filter(|entry| entry["outcome"] != "success")
         .map(|entry| (text(entry, "action"), text(&entry["actor"], "type"), entry["target"].clone()))
@@ -385,8 +385,8 @@ async fn failed_sign_in_is_recorded_without_submitted_values() {
         ("user.password_changed".to_owned(), "user".to_owned(), target),
     ];
     assert_eq!(failed, expected);
-    assert!(!json!(told).to_string().contains("wrong-place"));
-    assert!(told.iter().all(|entry| entry["outcome"] == "success" || entry["changes"] == json!({})));
+    assert!(!json!(recorded).to_string().contains("wrong-place"));
+    assert!(recorded.iter().all(|entry| entry["outcome"] == "success" || entry["changes"] == json!({})));
 }
 
 #[tokio::test]
@@ -396,19 +396,19 @@ async fn refusals_are_counted_in_memory_and_written_on_flush() {
     let narrow = owner.key_with(json!({ "scopes": ["storage:write"] })).await;
     let known = sealed(&app.db).await.len();
     for _ in 0..3 {
-        let stray = Bearer { app: &app, secret: stray_secret(SecretKind::Key) };
+        let stray = Bearer { app: &app, secret: unknown_secret(SecretKind::Key) };
         stray.get("/v1/keys").await.problem(401, "invalid_token");
     }
     for _ in 0..2 {
         narrow.get("/v1/users").await.problem(403, "insufficient_scope");
-        app.nobody().get("/v1/keys").await.problem(401, "missing_credentials");
+        app.anonymous().get("/v1/keys").await.problem(401, "missing_credentials");
     }
     let viewer = app.member(&owner, Role::Viewer).await;
     viewer.post("/v1/keys", json!({ "project_id": owner.project })).await.problem(403, "insufficient_scope");
     assert_eq!((staged(&app.db).await, sealed(&app.db).await.len()), (0, known));
 
-    app.refusals.flush(&app.db, &app.clock).await.unwrap();
-    let mut told: Vec<_> = sealed_since(&app.db, known)
+    app.denials.flush(&app.db, &app.clock).await.unwrap();
+    let mut recorded: Vec<_> = sealed_since(&app.db, known)
         .await
         .iter()
         .map(|entry| {
@@ -417,7 +417,7 @@ async fn refusals_are_counted_in_memory_and_written_on_flush() {
             (project, actor["id"].clone(), changes)
         })
         .collect();
-    told.sort_by_key(|(_, _, changes)| changes.to_string());
+    recorded.sort_by_key(|(_, _, changes)| changes.to_string());
     let changes = |code: &str, count: u64, route: &str| json!({ "code": code, "count": count, "route": route });
     let (project, nobody) = (json!(owner.project), Value::Null);
     let expected = [
@@ -426,9 +426,9 @@ async fn refusals_are_counted_in_memory_and_written_on_flush() {
         (nobody.clone(), nobody.clone(), changes("invalid_token", 3, "GET /v1/keys")),
         (nobody.clone(), nobody, changes("missing_credentials", 2, "GET /v1/keys")),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(recorded, expected);
     // A second flush writes nothing.
-    app.refusals.flush(&app.db, &app.clock).await.unwrap();
+    app.denials.flush(&app.db, &app.clock).await.unwrap();
     assert_eq!(sealed_since(&app.db, known).await.len(), 4);
 }
 
@@ -447,14 +447,17 @@ async fn commands_of_the_operator_are_recorded_as_operator_actions() {
     run(&["admin", "project", &project, "--included", "1000"]);
     run(&["admin", "project", &project, "--included", "1000"]);
     run(&["admin", "session", "--email", "ada@example.com"]);
-    let told = sealed(&app.db).await;
-    let actions: Vec<_> = told.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    let recorded = sealed(&app.db).await;
+    let actions: Vec<_> = recorded.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     let expected = ["session.created", "deployment.bootstrapped", "project.quota_changed", "session.created"];
     assert_eq!(actions, expected);
-    assert!(told.iter().all(|entry| entry["actor"]["type"] == "operator" && entry["source_ip"].is_null()), "{told:#?}");
-    assert_eq!(told[1]["changes"]["project"]["name"], "Core");
-    assert_eq!(told[1]["changes"]["owner"]["email"], "ada@example.com");
-    assert_eq!(told[2]["changes"], json!({ "included": [null, 1000] }));
+    assert!(
+        recorded.iter().all(|entry| entry["actor"]["type"] == "operator" && entry["source_ip"].is_null()),
+        "{recorded:#?}"
+    );
+    assert_eq!(recorded[1]["changes"]["project"]["name"], "Core");
+    assert_eq!(recorded[1]["changes"]["owner"]["email"], "ada@example.com");
+    assert_eq!(recorded[2]["changes"], json!({ "included": [null, 1000] }));
 }
 
 #[tokio::test]
@@ -466,7 +469,10 @@ async fn pruning_the_journal_of_a_lost_server_is_recorded() {
     sqlx::query(open).bind(journal).execute(&app.db).await.unwrap();
     let forget = || deployment.run_on(&app.db.connect_options(), &["usage", "forget", journal]);
     assert!(forget().0);
-    let told = sealed(&app.db).await;
-    assert_eq!((&told[0]["action"], &told[0]["changes"]), (&json!("usage.forgotten"), &json!({ "journal": journal })));
-    assert_eq!(told.len(), 1);
+    let recorded = sealed(&app.db).await;
+    assert_eq!(
+        (&recorded[0]["action"], &recorded[0]["changes"]),
+        (&json!("usage.forgotten"), &json!({ "journal": journal }))
+    );
+    assert_eq!(recorded.len(), 1);
 }

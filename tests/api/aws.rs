@@ -8,7 +8,7 @@ use cloudapi::{
     resources::{
         cloud::CloudOptions,
         config::{DriverSettings, ImportProjects, ProviderSettings},
-        driver::{Driver, ListQuery, Order, Owned, Refusal, Tags},
+        driver::{Driver, DriverErrorKind, ListQuery, Order, OwnerFilter, Tags},
         drivers::aws::{Aws, Environment},
         kind::Kind,
         spec::{InstanceSpec, NetworkSpec, Spec, VolumeSpec},
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::support::{
     Identity, Session, TestApp, moto,
-    receiver::{Manner, Receiver},
+    receiver::{Behavior, Receiver},
 };
 
 /// Credentials that give access to nothing.
@@ -59,19 +59,19 @@ fn volume(size_gib: u32) -> Order {
 }
 
 /// A response of EC2.
-fn answer(status: &str, body: &str) -> Manner {
+fn answer(status: &str, body: &str) -> Behavior {
     let length = body.len();
-    Manner::Raw(
+    Behavior::Raw(
         format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").into_bytes(),
     )
 }
 
-fn refusal(code: &str) -> Manner {
+fn refusal(code: &str) -> Behavior {
     let body = format!("<Response><Errors><Error><Code>{code}</Code><Message>no</Message></Error></Errors></Response>");
     answer("400 Bad Request", &body)
 }
 
-fn described(size: u32) -> Manner {
+fn described(size: u32) -> Behavior {
     let volume = format!("<item><volumeId>vol-12345678</volumeId><size>{size}</size><status>in-use</status></item>");
     answer("200 OK", &format!("<DescribeVolumesResponse><volumeSet>{volume}</volumeSet></DescribeVolumesResponse>"))
 }
@@ -87,10 +87,10 @@ fn actions(ec2: &Receiver) -> Vec<String> {
 #[tokio::test]
 async fn call_is_one_signed_post_and_redirects_are_not_followed() {
     let ec2 = Receiver::start().await;
-    ec2.set(Manner::Answer("307 Temporary Redirect", format!("location: {}\r\n", ec2.url())));
+    ec2.set(Behavior::Respond("307 Temporary Redirect", format!("location: {}\r\n", ec2.url())));
     let order = volume(20);
     let refused = aws(&ec2.url()).create(&order).await.unwrap_err();
-    assert_eq!((refused.kind, refused.code.as_str()), (Refusal::Invalid, "http_307"));
+    assert_eq!((refused.kind, refused.code.as_str()), (DriverErrorKind::Invalid, "http_307"));
     let [received] = &ec2.received()[..] else { panic!("{:?}", actions(&ec2)) };
     let signature = received.header("authorization");
     assert!(signature.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"), "{signature}");
@@ -118,19 +118,19 @@ async fn invalid_responses_are_retryable() {
     for (manner, code) in [
         (answer("200 OK", "not what it should be"), "bad_answer"),
         (answer("200 OK", &long), "bad_answer"),
-        (Manner::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n<Describe".to_vec()), "bad_answer"),
-        (Manner::Raw(b"\0\0\0".to_vec()), "unreachable"),
+        (Behavior::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n<Describe".to_vec()), "bad_answer"),
+        (Behavior::Raw(b"\0\0\0".to_vec()), "unreachable"),
         (answer("502 Bad Gateway", "<html>"), "http_502"),
         (refusal("RequestLimitExceeded"), "RequestLimitExceeded"),
     ] {
         ec2.set(manner);
         let refused = read().await;
-        assert!(matches!(refused.kind, Refusal::Retryable { .. }), "{refused}");
+        assert!(matches!(refused.kind, DriverErrorKind::Retryable { .. }), "{refused}");
         assert_eq!(refused.code, code);
     }
     drop(ec2);
     let refused = read().await;
-    assert!(matches!(refused.kind, Refusal::Retryable { .. }), "{refused}");
+    assert!(matches!(refused.kind, DriverErrorKind::Retryable { .. }), "{refused}");
     assert_eq!(refused.code, "unreachable");
 }
 
@@ -139,7 +139,7 @@ async fn missing_credentials_fail_before_sending_and_error_names_the_variables()
     let ec2 = Receiver::start().await;
     let aws = aws_with(&ec2.url(), "eu-central-1", Arc::new(|_| None));
     let refused = aws.create(&volume(1)).await.unwrap_err();
-    assert_eq!(refused.kind, Refusal::Denied);
+    assert_eq!(refused.kind, DriverErrorKind::Denied);
     assert!(refused.message.contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "{refused}");
     assert_eq!(ec2.connections(), 0);
 }
@@ -152,10 +152,10 @@ async fn list_continues_with_next_token() {
     ec2.set_one(0, answer("200 OK", &body));
     ec2.set(answer("200 OK", "<R><volumeSet/></R>"));
     let aws = aws(&ec2.url());
-    let mut query = ListQuery { kind: Kind::Volume, deployment: Uuid::new_v4(), of: Owned::All, page: None };
+    let mut query = ListQuery { kind: Kind::Volume, deployment: Uuid::new_v4(), owner: OwnerFilter::All, cursor: None };
     let page = aws.list_owned(&query).await.unwrap();
     assert_eq!((page.objects.len(), page.next.as_deref()), (1, Some("a+b/c=")));
-    query.page = page.next;
+    query.cursor = page.next;
     assert_eq!(aws.list_owned(&query).await.unwrap().next, None);
     let body = String::from_utf8(ec2.received()[1].body.clone()).unwrap();
     assert!(body.contains("MaxResults=100&NextToken=a%2Bb%2Fc%3D"), "{body}");
@@ -187,10 +187,10 @@ async fn labels_are_synced_as_tags_and_foreign_tags_are_kept() {
     let aws = aws_with(url, region, environment());
     let mut order = volume(1);
     let volume = aws.create(&order).await.unwrap().reference;
-    moto::ask(region, &format!("Action=CreateTags&ResourceId.1={volume}&Tag.1.Key=theirs&Tag.1.Value=1")).await;
+    moto::call(region, &format!("Action=CreateTags&ResourceId.1={volume}&Tag.1.Key=theirs&Tag.1.Value=1")).await;
     let tags = async || {
         let form = format!("Action=DescribeTags&Filter.1.Name=resource-id&Filter.1.Value.1={volume}");
-        let answer = moto::ask(region, &form).await;
+        let answer = moto::call(region, &form).await;
         let own = ["cloudapi:deployment", "cloudapi:provider", "cloudapi:resource"];
         assert!(own.iter().all(|key| answer.contains(&format!("<key>{key}</key>"))), "{answer}");
         ["Name", "label:env", "label:team", "theirs"].map(|key| {
@@ -218,7 +218,7 @@ async fn missing_subnet_is_recreated_by_instance_creation_and_update() {
     let vpc = aws.create(&network).await.unwrap();
     let mut lost = subnet(&vpc.outputs);
     for needs_it in ["an instance", "an update"] {
-        moto::ask(region, &format!("Action=DeleteSubnet&SubnetId={lost}")).await;
+        moto::call(region, &format!("Action=DeleteSubnet&SubnetId={lost}")).await;
         let without = aws.read(Kind::Network, &vpc.reference).await.unwrap().unwrap();
         assert_eq!(without.outputs.get("subnet_id"), None);
         if needs_it == "an instance" {
@@ -239,7 +239,7 @@ async fn missing_subnet_is_recreated_by_instance_creation_and_update() {
     }
     // The subnet is deleted with its network.
     aws.delete(Kind::Network, &vpc.reference).await.unwrap();
-    assert!(!moto::ask(region, "Action=DescribeSubnets").await.contains(&lost));
+    assert!(!moto::call(region, "Action=DescribeSubnets").await.contains(&lost));
 }
 
 fn subnet(outputs: &serde_json::Map<String, Value>) -> String {
@@ -295,7 +295,7 @@ async fn environment_is_created_used_and_deleted_without_leftovers() {
     assert!(shown["status"]["outputs"]["private_ip"].as_str().unwrap().starts_with("10.8.0."), "{shown}");
     let reference = shown["status"]["provider_ref"].as_str().unwrap().to_owned();
     let there =
-        moto::ask(region, &format!("Action=DescribeVpcs&Filter.1.Name=tag:label:env&Filter.1.Value.1={env}")).await;
+        moto::call(region, &format!("Action=DescribeVpcs&Filter.1.Name=tag:label:env&Filter.1.Value.1={env}")).await;
     assert!(there.contains(&env), "{there}");
 
     act(&web, json!({ "action": "stop" })).await;
@@ -312,7 +312,7 @@ async fn environment_is_created_used_and_deleted_without_leftovers() {
     );
 
     // The instance is stopped directly at the provider.
-    moto::ask(region, &format!("Action=StopInstances&InstanceId.1={reference}")).await;
+    moto::call(region, &format!("Action=StopInstances&InstanceId.1={reference}")).await;
     let synced = owner.post_empty(&format!("/v1/resources/{web}/sync")).await.expect(reqwest::StatusCode::ACCEPTED);
     succeeded(&owner, synced).await;
     let shown = owner.get(&format!("/v1/resources/{web}")).await.ok();
@@ -324,10 +324,10 @@ async fn environment_is_created_used_and_deleted_without_leftovers() {
     }
     let ours = format!("Filter.1.Name=tag:label:env&Filter.1.Value.1={env}");
     let running = "Filter.2.Name=instance-state-name&Filter.2.Value.1=running&Filter.2.Value.2=stopped";
-    let left = moto::ask(region, &format!("Action=DescribeInstances&{ours}&{running}")).await;
+    let left = moto::call(region, &format!("Action=DescribeInstances&{ours}&{running}")).await;
     assert!(!left.contains("<instanceId>"), "{left}");
     for action in ["DescribeVolumes", "DescribeVpcs", "DescribeSubnets"] {
-        let left = moto::ask(region, &format!("Action={action}&{ours}")).await;
+        let left = moto::call(region, &format!("Action={action}&{ours}")).await;
         assert!(!left.contains(&env), "{left}");
     }
 }

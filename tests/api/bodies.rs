@@ -21,7 +21,7 @@ use tokio::{
 use crate::support::{
     Identity, Reply, TestApp, document, eventually,
     items::Items,
-    raw::{connect, read_answer, read_to_end, send},
+    raw::{connect, read_response, read_to_end, send},
 };
 
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
@@ -118,16 +118,18 @@ async fn empty_framed_body_counts_as_no_body_on_every_route_without_one() {
 
 #[tokio::test]
 async fn body_without_a_first_byte_times_out() {
-    let app =
-        TestApp::start_with(crate::support::raw::edge(|limits| limits.body_time = Duration::from_millis(100))).await;
+    let app = TestApp::start_with(crate::support::raw::edge_options(|limits| {
+        limits.body_timeout = Duration::from_millis(100);
+    }))
+    .await;
     let owner = app.owner().await;
     let mut stream = connect(&app.url).await;
     send(&mut stream, head("GET", "/v1/projects", &owner.secret, "transfer-encoding: chunked\r\n")).await;
-    let answer = read_answer(&mut stream).await;
+    let answer = read_response(&mut stream).await;
     assert_eq!((status_of(&answer), answer.contains("request_timeout")), (408, true), "{answer}");
 }
 
-fn alike(reply: &Reply) -> (u16, String) {
+fn comparable(reply: &Reply) -> (u16, String) {
     (reply.status, reply["code"].as_str().unwrap_or_default().to_owned())
 }
 
@@ -157,7 +159,7 @@ async fn body_without_required_fields_may_be_omitted_as_documented() {
         let typed = items.request(operation, &fresh().await).header("content-type", "application/json").send().await;
         let sized = items.request(operation, &fresh().await).header("content-length", "0").send().await;
         for (what, reply) in [("white space", spaced), ("none", none), ("a type", typed), ("a length", sized)] {
-            assert_eq!(alike(&reply), alike(&json), "{} with {what}: {}", operation.name(), reply.json());
+            assert_eq!(comparable(&reply), comparable(&json), "{} with {what}: {}", operation.name(), reply.json());
         }
         let (path, secret) = (fresh().await, &items.owner.secret);
         let mut stream = connect(&app.url).await;
@@ -234,7 +236,7 @@ async fn send_then_read(app: &TestApp, head: &str, is_chunked: bool) -> String {
         bytes.resize(bytes.len() + FIVE_MB, b'a');
     }
     stream.write_all(&bytes).await.unwrap();
-    read_answer(&mut stream).await
+    read_response(&mut stream).await
 }
 
 #[tokio::test]
@@ -278,7 +280,7 @@ async fn early_refusal_over_http2_leaves_connection_usable() {
 async fn early_refusal_reaches_reqwest_client() {
     let app = TestApp::start().await;
     for _ in 0..10 {
-        let call = app.nobody().request("POST", "/v1/projects").header("content-type", "application/json");
+        let call = app.anonymous().request("POST", "/v1/projects").header("content-type", "application/json");
         call.body(vec![b'a'; FIVE_MB]).send().await.problem(401, "missing_credentials");
     }
 }
@@ -291,11 +293,11 @@ async fn connection_stays_usable_after_unread_body() {
         let request = head("POST", "/v1/projects", "", &format!("content-length: {size}\r\n"));
         send(&mut stream, request).await;
         send(&mut stream, vec![b'a'; size]).await;
-        let answer = read_answer(&mut stream).await;
+        let answer = read_response(&mut stream).await;
         assert_eq!(status_of(&answer), 401, "{answer}");
     }
     send(&mut stream, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert_eq!(status_of(&read_answer(&mut stream).await), 200);
+    assert_eq!(status_of(&read_response(&mut stream).await), 200);
 }
 
 /// Sends until the server closes the connection; returns the number of bytes sent.
@@ -315,13 +317,13 @@ async fn connection_with_endless_body_is_closed_after_limit() {
         let began = Instant::now();
         let start = if framing.starts_with('c') { "" } else { "ffffffffff\r\n" };
         send(&mut stream, format!("{}{start}", head("POST", "/v1/projects", "", &format!("{framing}\r\n")))).await;
-        let answer = read_answer(&mut stream).await;
+        let answer = read_response(&mut stream).await;
         assert_eq!(status_of(&answer), 401, "{answer}");
         if framing.starts_with('c') {
             assert!(answer.contains("connection: close"), "no `connection: close`: {answer}");
         }
         send_without_end(&mut stream).await;
-        assert!(began.elapsed() < crate::support::PATIENCE, "{framing}");
+        assert!(began.elapsed() < crate::support::WAIT_LIMIT, "{framing}");
     }
     eventually("all connections closed", async || app.edge.connections.is_empty().then_some(())).await;
 }
@@ -332,6 +334,6 @@ async fn client_that_expects_100_continue_gets_refusal_and_close() {
     let mut stream = connect(&app.url).await;
     let more = format!("content-length: {FIVE_MB}\r\nexpect: 100-continue\r\n");
     send(&mut stream, head("POST", "/v1/projects", "", &more)).await;
-    let answer = read_answer(&mut stream).await;
+    let answer = read_response(&mut stream).await;
     assert!(status_of(&answer) == 401 && answer.contains("connection: close"), "{answer}");
 }

@@ -32,13 +32,13 @@ async fn every_response_has_security_headers() {
         user.get("/v1/projects").await,
         user.post("/v1/projects", json!({ "name": "n" })).await,
         user.post("/v1/projects", json!({})).await,
-        app.nobody().get("/v1/projects").await,
-        app.nobody().get("/nothing").await,
-        app.nobody().get(&format!("/healthz?{long}")).await,
-        app.nobody().request("PUT", "/v1/projects").send().await,
-        app.nobody().request("OPTIONS", "/v1/projects").send().await,
-        app.nobody().get("/healthz").await,
-        app.nobody().get("/openapi.json").await,
+        app.anonymous().get("/v1/projects").await,
+        app.anonymous().get("/nothing").await,
+        app.anonymous().get(&format!("/healthz?{long}")).await,
+        app.anonymous().request("PUT", "/v1/projects").send().await,
+        app.anonymous().request("OPTIONS", "/v1/projects").send().await,
+        app.anonymous().get("/healthz").await,
+        app.anonymous().get("/openapi.json").await,
     ];
     for reply in replies {
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
@@ -52,29 +52,29 @@ async fn every_response_has_security_headers() {
 async fn private_responses_are_not_cacheable() {
     let app = TestApp::start().await;
     let user = app.user().await;
-    let private = [user.get("/v1/projects").await, app.nobody().get("/v1/projects").await, user.get("/v1/x").await];
+    let private = [user.get("/v1/projects").await, app.anonymous().get("/v1/projects").await, user.get("/v1/x").await];
     for reply in private {
         assert_eq!(reply.header("cache-control"), Some("no-store"));
     }
-    assert_eq!(app.nobody().get("/openapi.json").await.header("cache-control"), None);
+    assert_eq!(app.anonymous().get("/openapi.json").await.header("cache-control"), None);
 }
 
 #[tokio::test]
 async fn https_server_sends_strict_transport_security() {
     let app = start(EdgeOptions { https: true, ..EdgeOptions::default() }).await;
     for path in ["/healthz", "/v1/projects", "/nothing"] {
-        assert_eq!(app.nobody().get(path).await.header("strict-transport-security"), Some("max-age=31536000"));
+        assert_eq!(app.anonymous().get(path).await.header("strict-transport-security"), Some("max-age=31536000"));
     }
 }
 
 #[tokio::test]
 async fn cors_is_disabled_by_default() {
     let app = TestApp::start().await;
-    let preflight = app.nobody().request("OPTIONS", "/v1/projects").header("origin", PAGE);
+    let preflight = app.anonymous().request("OPTIONS", "/v1/projects").header("origin", PAGE);
     let reply = preflight.header("access-control-request-method", "POST").send().await;
     assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, POST, HEAD, OPTIONS")));
     assert_eq!(cors_headers(&reply), [""; 0]);
-    let reply = app.nobody().request("GET", "/healthz").header("origin", PAGE).send().await;
+    let reply = app.anonymous().request("GET", "/healthz").header("origin", PAGE).send().await;
     assert_eq!(cors_headers(&reply), [""; 0]);
     assert_eq!(reply.header("vary"), None);
 }
@@ -103,8 +103,8 @@ async fn configured_origin_may_call_and_read_required_headers() {
     // Problems have CORS headers too, so that the page can read the error.
     let replies = [
         user.request("GET", "/v1/projects").header("origin", PAGE).send().await,
-        app.nobody().request("GET", "/v1/projects").header("origin", PAGE).send().await,
-        app.nobody().request("GET", &format!("/healthz?{}", "a".repeat(9000))).header("origin", PAGE).send().await,
+        app.anonymous().request("GET", "/v1/projects").header("origin", PAGE).send().await,
+        app.anonymous().request("GET", &format!("/healthz?{}", "a".repeat(9000))).header("origin", PAGE).send().await,
     ];
     for (reply, status) in replies.into_iter().zip([200, 401, 414]) {
         assert_eq!((reply.status, reply.header("access-control-allow-origin")), (status, Some(PAGE)));
@@ -141,7 +141,7 @@ async fn cors_allows_every_header_of_the_openapi_document() {
     let list = |reply: &Reply, name: &str| -> BTreeSet<String> {
         reply.header(name).unwrap().split(',').map(|name| name.trim().to_lowercase()).collect()
     };
-    let reply = app.nobody().request("GET", "/healthz").header("origin", PAGE).send().await;
+    let reply = app.anonymous().request("GET", "/healthz").header("origin", PAGE).send().await;
     let exposed = list(&reply, "access-control-expose-headers");
     assert!(answered.is_subset(&exposed), "{:?} are not exposed", answered.difference(&exposed));
     for name in ["allow", "usage-as-of", "idempotent-replayed", "etag"] {
@@ -158,7 +158,7 @@ async fn cors_allows_every_header_of_the_openapi_document() {
 async fn origin_that_is_not_configured_may_not_call() {
     let app = app_for_pages().await;
     for origin in ["https://evil.example", "https://app.example.com.evil.example", "http://app.example.com", "null"] {
-        let reply = app.nobody().request("GET", "/healthz").header("origin", origin).send().await;
+        let reply = app.anonymous().request("GET", "/healthz").header("origin", origin).send().await;
         assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, None));
         assert!(
             reply.header("vary").unwrap().contains("origin"),
@@ -166,6 +166,6 @@ async fn origin_that_is_not_configured_may_not_call() {
         );
     }
     // An OPTIONS request that is not a preflight returns the allowed methods.
-    let reply = app.nobody().request("OPTIONS", "/v1/projects").send().await;
+    let reply = app.anonymous().request("OPTIONS", "/v1/projects").send().await;
     assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, POST, HEAD, OPTIONS")));
 }

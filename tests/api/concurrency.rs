@@ -20,10 +20,10 @@ const REVIEWED_BRANCHES: &[(&str, &str, &str)] = &[
     ),
     (
         "events::stream",
-        "() = self.watch.recalled()",
+        "() = self.watch.invalidated()",
         "the other branches keep no future between two calls and hold nothing; the check is bounded in time",
     ),
-    ("events::stream", "_ = self.look.tick()", "the same"),
+    ("events::stream", "_ = self.check_timer.tick()", "the same"),
     ("workers::supervisor", "ended = &mut task", "a spawned task, which runs whether or not its handle is polled"),
     ("workers::fault", "() = &mut body", "a test has requested that the worker is not polled anymore"),
 ];
@@ -42,8 +42,8 @@ const SPAWNS: &[(&str, usize, &str)] = &[
     ),
     ("db::pool", 1, "closes one connection in a bounded time"),
     ("server::unread", 1, "reads the rest of one request's body in a bounded time"),
-    ("auth::cores", 1, "one password hash; the task holds the permit"),
-    ("tx::open", 1, "one rollback; the response waits for it"),
+    ("auth::cpu_pool", 1, "one password hash; the task holds the permit"),
+    ("tx::transaction", 1, "one rollback; the response waits for it"),
     ("resources::engine", 1, "one step of an operation, in a set that notices its end"),
     ("webhooks::worker", 1, "a delivery, in a set that notices its end"),
     ("webhooks::send", 1, "the connection of one delivery, aborted with it"),

@@ -26,7 +26,7 @@ fn every_item_response_has_an_etag_and_every_item_write_checks_preconditions() {
             || operation.path.ends_with("/breakdown")
     };
     for operation in table.operations().filter(|operation| operation.path.starts_with("/v1/")) {
-        let answer = operation.answer;
+        let answer = operation.response;
         let is_json = answer.media_types == ["application/json"];
         let is_item = match operation.method {
             Method::GET => is_json && !is_list(operation),
@@ -98,7 +98,7 @@ struct Attempt {
 
 /// Signs in; the response has the ETag of the session.
 async fn signed_in(owner: &Session<'_>) -> Reply {
-    owner.app.nobody().post("/v1/sessions", json!({ "email": owner.email, "password": PASSWORD })).await
+    owner.app.anonymous().post("/v1/sessions", json!({ "email": owner.email, "password": PASSWORD })).await
 }
 
 impl Attempt {
@@ -197,10 +197,10 @@ async fn every_write_of_an_item_checks_preconditions() {
                 .collect();
             let reply = attempt.send(&items, operation, &headers).await;
             assert!(matches!(reply.status, 200..=202), "{name} {headers:?}: {} {}", reply.status, reply.json());
-            if operation.answer.etag {
+            if operation.response.etag {
                 etag(&reply);
             }
-            let shows_item = matches!(reply.status, 200 | 201) && operation.answer.etag;
+            let shows_item = matches!(reply.status, 200 | 201) && operation.response.etag;
             if let (true, Some(item)) = (shows_item, &attempt.item) {
                 assert_eq!(
                     etag(&reply),
@@ -236,7 +236,7 @@ async fn creation_returns_the_same_etag_as_get() {
     let owner = app.owner().await;
     let table = routes::table();
     let creations = table.operations().filter(|operation| {
-        operation.method == Method::POST && operation.answer.status == 201 && operation.path_ids.is_empty()
+        operation.method == Method::POST && operation.response.status == 201 && operation.path_ids.is_empty()
     });
     for operation in creations {
         let project = &owner.project;

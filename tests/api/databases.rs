@@ -17,7 +17,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 
 use crate::support::{
-    PATIENCE,
+    WAIT_LIMIT,
     binary::{Deployment, Server},
     cluster, eventually,
 };
@@ -45,9 +45,9 @@ async fn database_with_wrong_encoding_is_refused_by_name_and_unchanged() {
         run(&base, &format!("CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")).await;
         let options = base.clone().database(&name);
         for command in ["migrate", "serve"] {
-            let (succeeded, _, said) = deployment.run_on(&options, &[command]);
-            assert!(!succeeded && said.contains(&format!("'{name}' has the encoding {encoding}")), "{said}");
-            assert!(said.contains("ENCODING 'UTF8'"), "{said}");
+            let (succeeded, _, message) = deployment.run_on(&options, &[command]);
+            assert!(!succeeded && message.contains(&format!("'{name}' has the encoding {encoding}")), "{message}");
+            assert!(message.contains("ENCODING 'UTF8'"), "{message}");
         }
         assert_eq!(tables(&options).await, 0, "{encoding}");
         run(&base, &format!("DROP DATABASE {name}")).await;
@@ -65,8 +65,8 @@ async fn unsuitable_database_settings_are_refused_by_name_and_database_is_unchan
         let options = cluster::empty_database().await;
         let name = options.get_database().unwrap().to_owned();
         run(&options, &format!("ALTER DATABASE {name} SET {setting}")).await;
-        let (succeeded, _, said) = deployment.run_on(&options, &["migrate"]);
-        assert!(!succeeded && said.contains(says), "{setting}: {said}");
+        let (succeeded, _, message) = deployment.run_on(&options, &["migrate"]);
+        assert!(!succeeded && message.contains(says), "{setting}: {message}");
         assert_eq!(tables(&options).await, 0, "{setting}");
     }
 }
@@ -86,8 +86,8 @@ async fn database_settings_that_affect_results_are_overridden() {
     }
     let deployment = Deployment::new();
     let bootstrap = ["admin", "bootstrap", "--email", "owner@example.com", "--project", "Größe\\' 東京", "--json"];
-    let (succeeded, printed, said) = deployment.run_on(&options, &bootstrap);
-    assert!(succeeded, "{said}");
+    let (succeeded, printed, message) = deployment.run_on(&options, &bootstrap);
+    assert!(succeeded, "{message}");
     let printed: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(printed["project"]["name"], "Größe\\' 東京");
 }
@@ -131,7 +131,7 @@ impl Pooler {
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let child = command.arg(&settings).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let pooler = Self { child, port, database: name, _folder: folder };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_LIMIT;
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             let log = || fs::read_to_string(pooler._folder.path().join("log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "pgbouncer does not respond: {}", log());
@@ -201,9 +201,9 @@ async fn pgbouncer_that_shares_sessions_is_refused_with_remedy() {
             }
             let deployment = Deployment::new();
             let output = deployment.command(&["serve"]).env("DATABASE_URL", pooler.url()).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let message = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(!output.status.success(), "{mode} {more}");
-            assert!(said.contains("pool_mode = session"), "{mode} {more}: {said}");
+            assert!(message.contains("pool_mode = session"), "{mode} {more}: {message}");
         }
     }
     assert_eq!(tables(&database).await, 0, "database was changed");
@@ -219,8 +219,8 @@ async fn error_of_pgbouncer_is_shown_verbatim() {
         (pooler.url().replace(&pooler.database, "missing"), "no such database: missing"),
     ] {
         let output = deployment.command(&["serve"]).env("DATABASE_URL", url).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(says), "{said}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && message.contains(says), "{message}");
     }
 }
 
@@ -228,14 +228,17 @@ async fn error_of_pgbouncer_is_shown_verbatim() {
 async fn connection_errors_contain_cause_and_remedy() {
     let base = cluster::empty_database().await;
     let deployment = Deployment::new();
-    let (succeeded, _, said) = deployment.run_on(&base.clone().database("missing"), &["migrate"]);
-    assert!(!succeeded && said.contains("\"missing\" does not exist") && said.contains("CREATE DATABASE"), "{said}");
-    let (succeeded, _, said) = deployment.run_on(&base.clone().username("stranger"), &["migrate"]);
-    assert!(!succeeded && said.contains("stranger") && said.contains("check the user"), "{said}");
+    let (succeeded, _, message) = deployment.run_on(&base.clone().database("missing"), &["migrate"]);
+    assert!(
+        !succeeded && message.contains("\"missing\" does not exist") && message.contains("CREATE DATABASE"),
+        "{message}"
+    );
+    let (succeeded, _, message) = deployment.run_on(&base.clone().username("stranger"), &["migrate"]);
+    assert!(!succeeded && message.contains("stranger") && message.contains("check the user"), "{message}");
     let output =
         deployment.command(&["migrate"]).env("DATABASE_URL", "postgres://user@name.invalid/database").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("the host name is unknown (name.invalid:5432)"), "{said}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && message.contains("the host name is unknown (name.invalid:5432)"), "{message}");
 }
 
 #[tokio::test]

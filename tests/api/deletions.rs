@@ -11,8 +11,8 @@ use crate::support::{Identity, Reply, TestApp, items::Items};
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The part of the response that must be equal: all of it, but for a resource only the ID of the operation.
-fn essence(operation: &Operation, reply: &Reply) -> Value {
-    match operation.answer.status {
+fn comparable(operation: &Operation, reply: &Reply) -> Value {
+    match operation.response.status {
         200 => reply.json().clone(),
         _ => reply["operation"]["id"].clone(),
     }
@@ -43,14 +43,14 @@ async fn repeated_delete_returns_the_same_response_on_every_route() {
         };
         let delete = || items.request(operation, &path).header("if-match", &tag).send();
         let first = delete().await;
-        assert_eq!(first.status, operation.answer.status, "{name}: {}", first.json());
+        assert_eq!(first.status, operation.response.status, "{name}: {}", first.json());
         for again in [delete().await, items.request(operation, &path).send().await] {
             assert_eq!(again.status, first.status, "{name}: {}", again.json());
-            assert_eq!(essence(operation, &again), essence(operation, &first), "{name}");
+            assert_eq!(comparable(operation, &again), comparable(operation, &first), "{name}");
         }
         // Callers without permission learn nothing.
         stranger.delete(&path).await.problem(404, "not_found");
-        app.nobody().delete(&path).await.problem(401, "missing_credentials");
+        app.anonymous().delete(&path).await.problem(401, "missing_credentials");
         let refused = viewer.delete(&path).await;
         assert!(matches!(refused.status, 403 | 404), "{name}: {} {}", refused.status, refused.json());
         // The item is deleted.
@@ -60,10 +60,10 @@ async fn repeated_delete_returns_the_same_response_on_every_route() {
                 || matches!(reply["status"]["phase"].as_str(), Some("deleting" | "deleted"));
             assert!(reply.status == 404 || is_marked, "{name}: {}", reply.json());
         }
-        deleted.push((name, path, essence(operation, &first)));
+        deleted.push((name, path, comparable(operation, &first)));
     }
     app.clock.advance(24 * HOUR);
-    assert_eq!(deletions::forget_old(&mut app.db.acquire().await.unwrap(), app.clock.now()).await.unwrap(), 0);
+    assert_eq!(deletions::delete_expired(&mut app.db.acquire().await.unwrap(), app.clock.now()).await.unwrap(), 0);
     let later = app.another_session(&items.owner).await;
     for (name, path, _) in &deleted {
         let again = later.delete(path).await;
@@ -105,7 +105,7 @@ async fn recorded_deletions_are_pruned_after_two_days() {
     let path = items.path(delete_webhook.unwrap()).await;
     items.owner.delete(&path).await.ok();
     app.clock.advance(49 * HOUR);
-    assert_eq!(deletions::forget_old(&mut app.db.acquire().await.unwrap(), app.clock.now()).await.unwrap(), 1);
+    assert_eq!(deletions::delete_expired(&mut app.db.acquire().await.unwrap(), app.clock.now()).await.unwrap(), 1);
     app.another_session(&items.owner).await.delete(&path).await.problem(404, "not_found");
 }
 
@@ -154,7 +154,7 @@ async fn repeated_removal_checks_the_removed_members_role() {
 async fn repeated_deletion_is_recorded_once() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
-    let path = format!("/v1/webhooks/{}", crate::support::hooks::quiet_webhook(&owner).await);
+    let path = format!("/v1/webhooks/{}", crate::support::hooks::create_idle_webhook(&owner).await);
     for _ in 0..3 {
         owner.delete(&path).await.ok();
     }

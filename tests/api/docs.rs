@@ -5,7 +5,7 @@ use std::io::Read;
 use cloudapi::{
     base::{error::Code, role::Role, secret::SecretKind},
     http::{
-        catalogue::{self, entry},
+        catalog::{self, entry},
         html::escape,
         problem::Problem,
     },
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Bearer, Identity, Reply, Session, TestApp,
-    app::{PUBLIC_URL, stray_secret},
+    app::{PUBLIC_URL, unknown_secret},
 };
 
 fn text(reply: &Reply) -> &str {
@@ -24,7 +24,7 @@ fn text(reply: &Reply) -> &str {
 }
 
 async fn page(app: &TestApp, path: &str) -> String {
-    let reply = app.nobody().get(path).await;
+    let reply = app.anonymous().get(path).await;
     assert_eq!(reply.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
     let page = text(&reply).to_owned();
     reply.ok();
@@ -77,7 +77,7 @@ async fn pages_link_only_to_existing_paths_of_this_server() {
         }
     }
     for link in seen {
-        let reply = app.nobody().get(&link).await;
+        let reply = app.anonymous().get(&link).await;
         assert_eq!(reply.status, 200, "{link}");
         let media_type = match link.rsplit_once('.').map_or("", |(_, extension)| extension) {
             "css" => "text/css; charset=utf-8",
@@ -95,15 +95,15 @@ async fn pages_link_only_to_existing_paths_of_this_server() {
 async fn assets_load_nothing_from_other_hosts() {
     let app = TestApp::start().await;
     for file in ["docs.css", "swagger-ui.css"] {
-        let reply = app.nobody().get(&format!("/docs/assets/{file}")).await;
+        let reply = app.anonymous().get(&format!("/docs/assets/{file}")).await;
         assert!(!text(&reply).contains("@import") && !text(&reply).contains("sourceMappingURL"), "{file}");
         for url in text(&reply).split("url(").skip(1) {
             assert!(url.trim_start_matches('"').starts_with("data:"), "{file}: {url:.60}");
         }
     }
-    let search = app.nobody().get("/docs/assets/search.js").await;
+    let search = app.anonymous().get("/docs/assets/search.js").await;
     assert!(!text(&search).contains("://") && text(&search).contains("fetch(\"/docs/search.json\")"));
-    let script = app.nobody().get("/docs/assets/docs.js").await;
+    let script = app.anonymous().get("/docs/assets/docs.js").await;
     assert!(!text(&script).contains("://") && text(&script).contains("validatorUrl: null"));
 }
 
@@ -123,7 +123,7 @@ async fn pages_and_assets_have_a_content_security_policy_for_own_files_only() {
     let app = TestApp::start().await;
     let pages = documentation().into_iter().filter(|path| path != "/openapi.json");
     for path in pages.chain(["/docs/assets/mark.svg".to_owned()]) {
-        let reply = app.nobody().get(&path).await;
+        let reply = app.anonymous().get(&path).await;
         let policy = reply.header("content-security-policy").unwrap();
         let rules: Vec<&str> = policy.split(';').map(str::trim).collect();
         for rule in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
@@ -141,8 +141,8 @@ async fn pages_and_assets_have_a_content_security_policy_for_own_files_only() {
 async fn assets_are_compressed_on_request_and_304_if_unchanged() {
     let app = TestApp::start().await;
     let path = "/docs/assets/swagger-ui-bundle.js";
-    let ask = |name: &'static str, value: String| app.nobody().request("GET", path).header(name, &value).send();
-    let plain = app.nobody().get(path).await;
+    let ask = |name: &'static str, value: String| app.anonymous().request("GET", path).header(name, &value).send();
+    let plain = app.anonymous().get(path).await;
     assert_eq!((plain.status, plain.header("content-encoding")), (200, None));
     for codings in ["gzip", "br, GZIP;q=0.5", "deflate,gzip ; q=1.0"] {
         let packed = ask("accept-encoding", codings.to_owned()).await;
@@ -161,7 +161,7 @@ async fn assets_are_compressed_on_request_and_304_if_unchanged() {
         assert_eq!((reply.status, reply.body.len(), reply.header("etag")), (304, 0, Some(etag.as_str())));
     }
     assert_eq!(ask("if-none-match", "W/\"0\"".to_owned()).await.status, 200);
-    let other = app.nobody().get("/docs/assets/swagger-ui.css").await;
+    let other = app.anonymous().get("/docs/assets/swagger-ui.css").await;
     assert_ne!(other.header("etag"), Some(etag.as_str()));
 }
 
@@ -170,7 +170,7 @@ async fn each_encoding_has_its_own_etag_and_either_returns_304() {
     let app = TestApp::start().await;
     for path in documentation() {
         let ask = |method: &'static str, headers: Vec<(&'static str, String)>| {
-            let request = app.nobody().request(method, &path);
+            let request = app.anonymous().request(method, &path);
             headers.iter().fold(request, |request, (name, value)| request.header(name, value)).send()
         };
         let gzip = || ("accept-encoding", "gzip".to_owned());
@@ -230,7 +230,7 @@ async fn no_response_of_the_api_is_compressed() {
         let query = if in_project { format!("?project_id={}", owner.project) } else { String::new() };
         let body = json!({ "project_id": owner.project, "name": "name" });
         for secret in [None, Some(&owner.secret)] {
-            let request = app.nobody().request(operation.method.as_str(), &format!("{path}{query}"));
+            let request = app.anonymous().request(operation.method.as_str(), &format!("{path}{query}"));
             let request = request.header("accept-encoding", "gzip, br, deflate, zstd, *");
             let request = match secret {
                 Some(secret) => request.header("authorization", &format!("Bearer {secret}")),
@@ -247,7 +247,7 @@ async fn no_response_of_the_api_is_compressed() {
 #[tokio::test]
 async fn root_redirects_browsers_to_docs_and_returns_entry_points_as_json() {
     let app = TestApp::start().await;
-    let ask = |accept: &'static str| app.nobody().request("GET", "/").header("accept", accept).send();
+    let ask = |accept: &'static str| app.anonymous().request("GET", "/").header("accept", accept).send();
     let browser = ask("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8").await;
     assert_eq!((browser.status, browser.header("location")), (302, Some("/docs")));
     assert!(browser.header("vary").unwrap().contains("accept"));
@@ -257,7 +257,7 @@ async fn root_redirects_browsers_to_docs_and_returns_entry_points_as_json() {
             [("docs", "/docs"), ("openapi", "/openapi.json"), ("readiness", "/readyz"), ("liveness", "/healthz")];
         for (name, path) in paths {
             assert!(points[name].as_str().unwrap().ends_with(path), "{points}");
-            app.nobody().get(path).await.ok();
+            app.anonymous().get(path).await.ok();
         }
     }
 }
@@ -274,18 +274,18 @@ async fn pages_support_head_and_reject_queries_and_other_methods() {
         "/docs/errors/timeout",
         "/docs/assets/docs.css",
     ] {
-        let (get, head) = (app.nobody().get(path).await, app.nobody().request("HEAD", path).send().await);
+        let (get, head) = (app.anonymous().get(path).await, app.anonymous().request("HEAD", path).send().await);
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"));
-        app.nobody().get(&format!("{path}?a=b")).await.problem(400, "unknown_parameter");
-        app.nobody().post(path, json!({})).await.problem(405, "method_not_allowed");
+        app.anonymous().get(&format!("{path}?a=b")).await.problem(400, "unknown_parameter");
+        app.anonymous().post(path, json!({})).await.problem(405, "method_not_allowed");
     }
 }
 
 #[tokio::test]
 async fn unknown_error_code_or_asset_is_not_found_and_typo_has_suggestion() {
     let app = TestApp::start().await;
-    let problem = app.nobody().get("/docs/errors/validation_faild").await.problem(404, "not_found");
+    let problem = app.anonymous().get("/docs/errors/validation_faild").await.problem(404, "not_found");
     assert_eq!(problem["detail"], "'validation_faild' is not an error code; did you mean 'validation_failed'?");
     for path in [
         "/docs/errors/none-such",
@@ -294,17 +294,17 @@ async fn unknown_error_code_or_asset_is_not_found_and_typo_has_suggestion() {
         "/docs/assets/index.html",
         "/docs/assets/..%2Fx",
     ] {
-        app.nobody().get(path).await.problem(404, "not_found");
+        app.anonymous().get(path).await.problem(404, "not_found");
     }
     for path in ["/docs/", "/docs/errors/", "/docs/assets", "/docs/assets/", "/docs/errors/a/b"] {
-        app.nobody().get(path).await.problem(404, "route_not_found");
+        app.anonymous().get(path).await.problem(404, "route_not_found");
     }
 }
 
 #[tokio::test]
 async fn problem_type_is_the_url_of_its_page() {
     let app = TestApp::start().await;
-    let problem = app.nobody().get("/v1/projects").await.problem(401, "missing_credentials");
+    let problem = app.anonymous().get("/v1/projects").await.problem(401, "missing_credentials");
     let path = problem["type"].as_str().unwrap().strip_prefix(PUBLIC_URL).unwrap();
     assert!(page(&app, path).await.contains("Missing credentials"));
 }
@@ -314,12 +314,12 @@ async fn error_examples_equal_server_responses() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
-    let nobody = app.nobody();
+    let nobody = app.anonymous();
     let narrow = owner.key_with(json!({ "scopes": ["tokens:write", "users:read"] })).await;
     let narrower = owner.key_with(json!({ "scopes": ["tokens:write"] })).await;
     let revoked = owner.key().await;
     owner.delete(&format!("/v1/keys/{}", revoked.id)).await.ok();
-    let stranger = Bearer { app: &app, secret: stray_secret(SecretKind::Key) };
+    let stranger = Bearer { app: &app, secret: unknown_secret(SecretKind::Key) };
     let token = |scopes: Value| json!({ "name": "ci-token", "scopes": scopes });
     let json_body = |body: &str| {
         owner.request("POST", "/v1/projects").header("content-type", "application/json").body(body.to_owned()).send()
@@ -356,7 +356,7 @@ async fn error_examples_equal_server_responses() {
     for (code, reply) in replies {
         assert_is_the_example(code, &reply);
         let described =
-            Problem::new(&catalogue::example(code), reply["request_id"].as_str().unwrap().parse().unwrap(), PUBLIC_URL);
+            Problem::new(&catalog::example(code), reply["request_id"].as_str().unwrap().parse().unwrap(), PUBLIC_URL);
         assert_eq!(&serde_json::to_value(described).unwrap(), reply.json(), "{code}");
     }
 }

@@ -8,7 +8,7 @@ use crate::support::{
     binary::{Deployment, Server},
     eventually,
     https::Http2,
-    raw::{connect, read_answer, read_to_end, send},
+    raw::{connect, read_response, read_to_end, send},
 };
 
 const READY: &str = "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -22,7 +22,7 @@ fn serve(deployment: &Deployment, delay_seconds: &str) -> Server {
 async fn ready(server: &Server) -> String {
     let mut stream = connect(&server.url).await;
     send(&mut stream, READY).await;
-    read_answer(&mut stream).await
+    read_response(&mut stream).await
 }
 
 /// Sends the head and the first bytes of a request, and returns the rest.
@@ -35,7 +35,7 @@ async fn begin_request(server: &Server, secret: &str) -> (TcpStream, &'static st
     let mut stream = connect(&server.url).await;
     send(&mut stream, head).await;
     // The handler reads the body.
-    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 100 "));
+    assert!(read_response(&mut stream).await.starts_with("HTTP/1.1 100 "));
     send(&mut stream, first).await;
     (stream, rest)
 }
@@ -49,9 +49,9 @@ async fn sigterm_makes_readyz_return_503_while_new_connections_are_served() {
     let deployment = Deployment::new();
     let server = serve(&deployment, "3600");
     let secret = session(&deployment);
-    let mut kept = connect(&server.url).await;
-    send(&mut kept, READY).await;
-    let answer = read_answer(&mut kept).await;
+    let mut reused = connect(&server.url).await;
+    send(&mut reused, READY).await;
+    let answer = read_response(&mut reused).await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("connection: close"), "{answer}");
 
     server.signal(Signal::SIGTERM);
@@ -63,7 +63,7 @@ async fn sigterm_makes_readyz_return_503_while_new_connections_are_served() {
     assert!(answer.contains(r#""server":"stopping""#), "{answer}");
     // Requests are still served on new and existing connections, which are closed afterwards.
     let request = format!("GET /v1/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\n\r\n");
-    for mut stream in [connect(&server.url).await, kept] {
+    for mut stream in [connect(&server.url).await, reused] {
         send(&mut stream, &request).await;
         let answer = read_to_end(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{answer}");
@@ -77,11 +77,11 @@ async fn after_the_delay_the_listener_closes_and_requests_in_flight_finish() {
     let deployment = Deployment::new();
     let server = serve(&deployment, "1");
     let secret = session(&deployment);
-    let client = Http2::on(connect(&server.url).await).await;
+    let client = Http2::handshake(connect(&server.url).await).await;
     assert_eq!(client.get("/healthz").await.status, 200);
     let mut idle = connect(&server.url).await;
     send(&mut idle, READY).await;
-    read_answer(&mut idle).await;
+    read_response(&mut idle).await;
     let (mut stream, rest) = begin_request(&server, &secret).await;
 
     server.signal(Signal::SIGTERM);

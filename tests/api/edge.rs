@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Bearer, Identity, Reply, TestApp, app::stray_secret};
+use crate::support::{Bearer, Identity, Reply, TestApp, app::unknown_secret};
 
 /// Sends raw bytes and reads the response to its end.
 async fn raw(app: &TestApp, request: &[u8]) -> String {
@@ -23,17 +23,17 @@ async fn raw(app: &TestApp, request: &[u8]) -> String {
 async fn unknown_path_is_404_without_credentials() {
     let app = TestApp::start().await;
     for path in ["//", "/v1", "/v1/nothing", "/v2/projects", "/v1/projects/", "/v1/keys/a/b"] {
-        app.nobody().get(path).await.problem(404, "route_not_found");
+        app.anonymous().get(path).await.problem(404, "route_not_found");
     }
 }
 
 #[tokio::test]
 async fn unsupported_method_is_405_with_allow_header() {
     let app = TestApp::start().await;
-    let reply = app.nobody().request("PUT", "/v1/projects").send().await;
+    let reply = app.anonymous().request("PUT", "/v1/projects").send().await;
     assert_eq!(reply.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
     reply.problem(405, "method_not_allowed");
-    let reply = app.nobody().request("OPTIONS", "/v1/keys/key_7d1").send().await;
+    let reply = app.anonymous().request("OPTIONS", "/v1/keys/key_7d1").send().await;
     assert_eq!((reply.status, reply.header("allow")), (204, Some("GET, PATCH, DELETE, HEAD, OPTIONS")));
 }
 
@@ -44,14 +44,14 @@ async fn head_is_get_without_body() {
     let (get, head) = (key.get("/v1/projects").await, key.request("HEAD", "/v1/projects").send().await);
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(head.header("content-type"), get.header("content-type"));
-    app.nobody().request("HEAD", "/v1/projects").send().await.expect(reqwest::StatusCode::UNAUTHORIZED);
+    app.anonymous().request("HEAD", "/v1/projects").send().await.expect(reqwest::StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
 async fn credential_is_accepted_only_in_a_single_authorization_header() {
     let app = TestApp::start().await;
     let key = app.owner().await.key().await;
-    let nobody = app.nobody();
+    let nobody = app.anonymous();
     let challenge = |reply: &Reply| reply.header("www-authenticate").unwrap().to_owned();
 
     let reply = nobody.get("/v1/projects").await;
@@ -69,7 +69,7 @@ async fn credential_is_accepted_only_in_a_single_authorization_header() {
         nobody.request("GET", "/v1/projects").header("authorization", &spelling).send().await.ok();
     }
     for kind in [SecretKind::Session, SecretKind::Key, SecretKind::Token] {
-        Bearer { app: &app, secret: stray_secret(kind) }.get("/v1/projects").await.problem(401, "invalid_token");
+        Bearer { app: &app, secret: unknown_secret(kind) }.get("/v1/projects").await.problem(401, "invalid_token");
     }
     let (start, _) = key.secret.split_at(key.secret.len() - 1);
     for junk in ["", "sk_live_", "junk", start, &format!("{start}é")] {
@@ -88,7 +88,7 @@ async fn junk_secrets_never_reach_the_database() {
     // 401 rather than 503, because the database is not queried.
     Bearer { app: &app, secret: format!("{start}!") }.get("/v1/projects").await.problem(401, "invalid_token");
     // Another secret than the owner's, which may be cached.
-    let unknown = stray_secret(SecretKind::Session);
+    let unknown = unknown_secret(SecretKind::Session);
     Bearer { app: &app, secret: unknown }.get("/v1/projects").await.problem(503, "auth_unavailable");
 }
 
@@ -218,7 +218,7 @@ async fn body_is_limited_to_64_kib_with_or_without_content_length() {
 #[tokio::test]
 async fn head_is_limited_to_16_kib_and_uri_to_8_kib() {
     let app = TestApp::start().await;
-    let nobody = app.nobody();
+    let nobody = app.anonymous();
     let with_header = |size: usize| nobody.request("GET", "/healthz").header("x-long", &"a".repeat(size)).send();
     with_header(15 * 1024).await.ok();
     with_header(16 * 1024).await.problem(431, "headers_too_large");
@@ -238,13 +238,13 @@ async fn non_http_input_is_rejected_and_server_keeps_running() {
         let answer = raw(&app, request).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     }
-    app.nobody().get("/healthz").await.ok();
+    app.anonymous().get("/healthz").await.ok();
 }
 
 #[tokio::test]
 async fn request_id_is_generated_by_the_server_for_each_request() {
     let app = TestApp::start().await;
-    let ask = || app.nobody().request("GET", "/healthz").header("x-request-id", "req_1").send();
+    let ask = || app.anonymous().request("GET", "/healthz").header("x-request-id", "req_1").send();
     let (one, two) = (ask().await, ask().await);
     assert_ne!(one.header("x-request-id"), two.header("x-request-id"));
     assert_ne!(one.header("x-request-id"), Some("req_1"));
@@ -256,7 +256,7 @@ async fn credential_kind_is_checked_before_query_and_body() {
     let key = app.owner().await.key().await;
     let wrong = "/v1/keys?nonsense=1";
     let body = "not json";
-    app.nobody().request("POST", wrong).body(body).send().await.problem(401, "missing_credentials");
+    app.anonymous().request("POST", wrong).body(body).send().await.problem(401, "missing_credentials");
     key.request("POST", wrong).body(body).send().await.problem(403, "credential_kind_not_allowed");
     let session = app.owner().await;
     session.request("POST", wrong).body(body).send().await.problem(400, "unknown_parameter");

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::support::binary::{Deployment, Server};
 
 /// Time limit of each wait.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 fn folder() -> TempDir {
     let folder = tempfile::Builder::new().prefix("cloudapi-embedded-").tempdir_in("/tmp").unwrap();
@@ -40,15 +40,15 @@ fn socket(endpoint: &Endpoint) -> PathBuf {
     endpoint.socket_dir.join(format!(".s.PGSQL.{}", endpoint.port))
 }
 
-fn answers(endpoint: &Endpoint) -> bool {
+fn accepts_connections(endpoint: &Endpoint) -> bool {
     UnixStream::connect(socket(endpoint)).is_ok()
 }
 
 #[track_caller]
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_LIMIT;
     while !holds() {
-        assert!(Instant::now() < deadline, "timeout after {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "timeout after {WAIT_LIMIT:?}: {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }
@@ -64,12 +64,12 @@ fn first_start_creates_a_cluster_and_next_start_reuses_it() {
     let data_dir = folder.path().join("made/for/us");
     let first = start(&data_dir).unwrap();
     assert!(first.is_new());
-    assert!(answers(first.endpoint()));
+    assert!(accepts_connections(first.endpoint()));
     let socket_dir = fs::metadata(&first.endpoint().socket_dir).unwrap();
     assert_eq!(socket_dir.permissions().mode() & 0o777, 0o700, "access to the socket requires no password");
     let endpoint = first.endpoint().clone();
     first.stop().unwrap();
-    assert!(!answers(&endpoint));
+    assert!(!accepts_connections(&endpoint));
     assert_eq!(postmaster(&data_dir), None, "PostgreSQL was not stopped cleanly");
 
     let second = start(&data_dir).unwrap();
@@ -85,7 +85,7 @@ fn second_start_fails_with_the_owner_process_and_changes_nothing() {
     let error = start(folder.path()).unwrap_err().to_string();
     assert!(error.contains(&format!("process {} ", process::id())), "{error}");
     assert!(error.contains("CLOUDAPI_DATA_DIR") && error.contains("DATABASE_URL"), "{error}");
-    assert!(answers(first.endpoint()));
+    assert!(accepts_connections(first.endpoint()));
     first.stop().unwrap();
 }
 
@@ -152,7 +152,7 @@ fn leftovers_of_a_crash_do_not_prevent_the_next_start() {
     fs::create_dir_all(folder.path().join("postgres.unfinished/base")).unwrap();
     let postgres = start(folder.path()).unwrap();
     assert!(!postgres.is_new());
-    assert!(answers(postgres.endpoint()));
+    assert!(accepts_connections(postgres.endpoint()));
     assert!(!folder.path().join("postgres.unfinished").exists());
     postgres.stop().unwrap();
 
@@ -175,7 +175,7 @@ fn files_emptied_or_corrupted_by_a_power_failure_do_not_prevent_the_next_start()
             fs::write(folder.path().join(file), content).unwrap();
         }
         let postgres = start(folder.path()).unwrap_or_else(|error| panic!("{content:?}: {error}"));
-        assert!(answers(postgres.endpoint()) && !postgres.is_new(), "{content:?}");
+        assert!(accepts_connections(postgres.endpoint()) && !postgres.is_new(), "{content:?}");
         postgres.stop().unwrap();
         let version = fs::read_to_string(cluster.join("PG_VERSION")).unwrap();
         assert!(version.trim().parse::<u32>().is_ok(), "{content:?}: {version}");
@@ -187,7 +187,7 @@ fn empty_cluster_folder_is_used() {
     let folder = folder();
     fs::create_dir(folder.path().join("postgres")).unwrap();
     let postgres = start(folder.path()).unwrap();
-    assert!(postgres.is_new() && answers(postgres.endpoint()));
+    assert!(postgres.is_new() && accepts_connections(postgres.endpoint()));
     postgres.stop().unwrap();
 }
 
@@ -210,7 +210,7 @@ fn error_names_the_data_directory_that_postgresql_cannot_access() {
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
     let error = start(closed.join("data")).unwrap_err();
-    assert!(matches!(error, Error::MayNotEnter { .. }), "{error}");
+    assert!(matches!(error, Error::NoAccess { .. }), "{error}");
     assert!(error.to_string().contains("CLOUDAPI_DATA_DIR"), "{error}");
 }
 

@@ -8,7 +8,7 @@ use cloudapi::{
         limit::{LimitSettings, RateLimit},
     },
     state::AppOptions,
-    webhooks::{outbox::WebhookOptions, pace::Pace},
+    webhooks::{backoff::DeliveryPolicy, outbox::WebhookOptions},
 };
 use serde_json::{Value, json};
 
@@ -97,11 +97,11 @@ async fn addresses(app: &TestApp) -> Vec<Address> {
 }
 
 /// All requests that an admin, an anonymous caller and the invitation's holder can send about an address of a non-member.
-async fn answers(app: &TestApp, owner: &Session<'_>, address: &Address) -> Vec<(&'static str, Reply)> {
+async fn responses(app: &TestApp, owner: &Session<'_>, address: &Address) -> Vec<(&'static str, Reply)> {
     let email = &address.email;
     let mut answers = Vec::new();
     let sign_in = json!({ "email": email, "password": "not the password" });
-    answers.push(("sign in", app.nobody().post("/v1/sessions", sign_in).await));
+    answers.push(("sign in", app.anonymous().post("/v1/sessions", sign_in).await));
     let body = json!({ "project_id": owner.project, "email": email, "role": "member" });
     let invited = owner.request("POST", "/v1/users").json(&body).header("idempotency-key", email).send().await;
     let again = owner.request("POST", "/v1/users").json(&body).header("idempotency-key", email).send().await;
@@ -122,12 +122,12 @@ async fn answers(app: &TestApp, owner: &Session<'_>, address: &Address) -> Vec<(
     // A password that is invalid for a new account reveals nothing either.
     for password in ["short", "123456789012", "QWERTYUIOP123"] {
         let body = json!({ "token": secret, "password": password });
-        let reply = app.nobody().post("/v1/invitations/accept", body).await;
+        let reply = app.anonymous().post("/v1/invitations/accept", body).await;
         answers.push(("accept with an unfit password", reply));
     }
     answers.push(("withdraw", owner.delete(&item).await));
     let body = json!({ "token": secret, "password": PASSWORD });
-    answers.push(("accept what was withdrawn", app.nobody().post("/v1/invitations/accept", body).await));
+    answers.push(("accept what was withdrawn", app.anonymous().post("/v1/invitations/accept", body).await));
     let trail = format!("/v1/audit-logs?project_id={}&target={id}", owner.project);
     let whole = eventually("three audit entries", async || {
         let reply = owner.get(&trail).await;
@@ -142,7 +142,7 @@ async fn answers(app: &TestApp, owner: &Session<'_>, address: &Address) -> Vec<(
 async fn invitations_and_sign_ins_do_not_reveal_whether_an_address_has_an_account() {
     let limits = LimitSettings { sign_ins: RateLimit::new(10_000, 60), ..LimitSettings::default() };
     let app = TestApp::start_with(AppOptions { limits, ..AppOptions::default() }).await;
-    app.passwords.attempts.set_pauses(|_| Duration::ZERO);
+    app.passwords.attempts.set_delays(|_| Duration::ZERO);
     let addresses = addresses(&app).await;
     let mut expected: Option<Vec<(&str, Shape)>> = None;
     for address in &addresses {
@@ -150,7 +150,7 @@ async fn invitations_and_sign_ins_do_not_reveal_whether_an_address_has_an_accoun
         // Users created by the calls below have IDs from this time on.
         let since = u64::try_from(app.clock.now().unix_millis()).unwrap();
         let before = app.passwords.verifications();
-        let answers = answers(&app, &owner, address).await;
+        let answers = responses(&app, &owner, address).await;
         // One for the sign-in and one for each invalid password.
         assert_eq!(app.passwords.verifications() - before, 4, "{}", address.what);
         for (call, reply) in &answers {
@@ -182,7 +182,7 @@ async fn invitations_and_sign_ins_do_not_reveal_whether_an_address_has_an_accoun
 async fn events_and_webhooks_name_an_account_only_after_it_is_a_member() {
     let webhooks = WebhookOptions {
         allowed: vec!["127.0.0.0/8".parse().unwrap()],
-        pace: Pace { poll: Duration::from_millis(20), ..Pace::default() },
+        policy: DeliveryPolicy { poll: Duration::from_millis(20), ..DeliveryPolicy::default() },
         ..WebhookOptions::default()
     };
     let app = TestApp::start_with(AppOptions { webhooks, ..AppOptions::default() }).await;
@@ -208,7 +208,7 @@ async fn events_and_webhooks_name_an_account_only_after_it_is_a_member() {
         assert!(!event.contains(&account), "{event_type}: {event}");
     }
     let body = json!({ "token": invited["invitation"], "password": PASSWORD });
-    app.nobody().post("/v1/invitations/accept", body).await.created();
+    app.anonymous().post("/v1/invitations/accept", body).await.created();
     let joined = receiver.wait_for("user.joined", 1).await.event();
     assert_eq!(joined["subject"], account);
     // The event maps the invitation's ID to the account.

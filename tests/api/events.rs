@@ -33,7 +33,7 @@ pub fn ids(events: &[Value]) -> Vec<String> {
 }
 
 /// Creates a key; returns its event when the event is listed.
-pub async fn happen(owner: &Session<'_>, reader: &impl Identity) -> Value {
+pub async fn trigger_event(owner: &Session<'_>, reader: &impl Identity) -> Value {
     let made = owner.key().await;
     eventually("event listed", async || {
         let page = reader.get(&format!("{EVENTS}?order=desc&limit=5")).await.ok();
@@ -61,14 +61,14 @@ async fn events_are_listed_in_the_order_and_with_the_ids_of_the_audit_trail() {
     let key = owner.key().await;
     key.token(&["users:read"]).await;
     owner.patch(&format!("/v1/keys/{}", key.id), json!({ "name": "CI" })).await.ok();
-    happen(&owner, &key).await;
+    trigger_event(&owner, &key).await;
     let events = listed(&key).await;
-    let told: Vec<(String, String)> = events
+    let recorded: Vec<(String, String)> = events
         .iter()
         .map(|event| (event["id"].as_str().unwrap().to_owned(), event["type"].as_str().unwrap().to_owned()))
         .collect();
-    assert_eq!(told, trail(&app, &owner).await);
-    let types: Vec<&str> = told.iter().map(|told| told.1.as_str()).collect();
+    assert_eq!(recorded, trail(&app, &owner).await);
+    let types: Vec<&str> = recorded.iter().map(|recorded| recorded.1.as_str()).collect();
     assert_eq!(types, ["project.created", "key.created", "token.created", "key.updated", "key.created"]);
 
     let backwards = key.get(&format!("{EVENTS}?order=desc&limit=2")).await.ok();
@@ -117,8 +117,8 @@ async fn events_are_filtered_by_type_and_project() {
     let (owner, other) = (app.owner().await, app.owner().await);
     let (key, foreign) = (owner.key().await, other.key().await);
     key.token(&["users:read"]).await;
-    happen(&owner, &key).await;
-    happen(&other, &foreign).await;
+    trigger_event(&owner, &key).await;
+    trigger_event(&other, &foreign).await;
     let types = |events: &Value| -> BTreeSet<String> {
         events["data"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
     };
@@ -143,10 +143,10 @@ async fn events_are_kept_for_seven_days_and_older_cursors_are_expired() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
-    let old = happen(&owner, &key).await["id"].as_str().unwrap().to_owned();
+    let old = trigger_event(&owner, &key).await["id"].as_str().unwrap().to_owned();
     app.clock.advance(Duration::from_secs(7 * 24 * 3600 - 60));
     let late = app.another_session(&owner).await;
-    let new = happen(&late, &key).await;
+    let new = trigger_event(&late, &key).await;
     // Advancing the clock also adds a checkpoint, so the list is filtered by type.
     assert_eq!(key.get(&format!("{EVENTS}?type=key.created&cursor={old}")).await.ok()["data"], json!([new]));
     app.clock.advance(Duration::from_secs(120));
@@ -165,8 +165,8 @@ async fn redacted_entry_is_not_listed_and_its_id_remains_a_valid_cursor() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
-    let gone = happen(&owner, &key).await["id"].as_str().unwrap().to_owned();
-    let next = happen(&owner, &key).await;
+    let gone = trigger_event(&owner, &key).await["id"].as_str().unwrap().to_owned();
+    let next = trigger_event(&owner, &key).await;
     let id = Uuid::from_u128(u128::from_str_radix(gone.strip_prefix("evt_").unwrap(), 16).unwrap());
     sqlx::query(
         "UPDATE audit_entries SET payload = NULL, salt = NULL, action = NULL, actor_id = NULL, target_id = NULL
@@ -178,7 +178,7 @@ async fn redacted_entry_is_not_listed_and_its_id_remains_a_valid_cursor() {
     .unwrap();
     assert!(!ids(&listed(&key).await).contains(&gone));
     assert_eq!(key.get(&format!("{EVENTS}?cursor={gone}")).await.ok()["data"], json!([next]));
-    assert_eq!(key.follow_after(&gone).await.event().await.unwrap().json(), next);
+    assert_eq!(key.open_stream_after(&gone).await.event().await.unwrap().json(), next);
 }
 
 /// Performs every client action that produces an event, except those tested elsewhere.
@@ -194,7 +194,7 @@ async fn do_everything(app: &TestApp, owner: &Session<'_>) {
     let new = json!({ "project_id": owner.project, "email": "grace@example.com", "role": "member" });
     let invited = owner.post("/v1/users", new).await.created();
     let accept = json!({ "token": invited["invitation"], "password": "correct horse battery" });
-    let accepted = app.nobody().post("/v1/invitations/accept", accept).await.created();
+    let accepted = app.anonymous().post("/v1/invitations/accept", accept).await.created();
     let user = format!("/v1/users/{}?project_id={}", accepted["user"]["id"].as_str().unwrap(), owner.project);
     owner.patch(&user, json!({ "role": "admin" })).await.ok();
     owner.delete(&user).await.ok();
@@ -223,7 +223,7 @@ async fn every_event_conforms_to_the_schema_of_its_type() {
     .await
     .unwrap();
     for payload in payloads {
-        let event = cloudapi::events::model::Event::of(&payload, "https://api.example.com").unwrap();
+        let event = cloudapi::events::model::Event::from_payload(&payload, "https://api.example.com").unwrap();
         contract::check_event(&serde_json::from_str(&event.to_json()).unwrap());
     }
     // Events of the operator, the server, webhooks and resources are checked in their own tests.
@@ -258,7 +258,7 @@ fn every_event_type_is_documented_with_a_valid_example() {
 fn events_page_lists_every_type() {
     let page = include_str!("../../docs/events.md");
     for action in Action::events() {
-        let row = format!("| `{action}` | {} |", action.meaning());
+        let row = format!("| `{action}` | {} |", action.description());
         assert!(page.contains(&row), "docs/events.md lacks: {row}");
     }
 }

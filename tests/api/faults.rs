@@ -36,7 +36,7 @@ use crate::support::{
     Identity, TestApp,
     binary::{Deployment, Server},
     cluster, eventually,
-    raw::{connect, edge, send},
+    raw::{connect, edge_options, send},
 };
 
 /// Routes that fail in different ways, behind the layers of every route.
@@ -83,7 +83,7 @@ async fn panics_and_internal_errors_return_problems_without_internal_details() {
 
 #[tokio::test]
 async fn panicked_requests_and_writes_release_their_slots() {
-    let app = TestApp::start_with(edge(|limits| limits.max_requests = 2)).await;
+    let app = TestApp::start_with(edge_options(|limits| limits.max_requests = 2)).await;
     let service = server::layers(&app, failing());
     for method in ["GET", "POST"] {
         for _ in 0..10 {
@@ -159,21 +159,21 @@ async fn two_hundred_concurrent_sign_ins_do_not_block_other_requests() {
         credentials: None,
     };
     let app = TestApp::start_with(AppOptions { limits, ..AppOptions::default() }).await;
-    let told = AtomicBool::new(false);
+    let is_stopped = AtomicBool::new(false);
     // Sign-ins continue until the other requests are served.
     let sign_ins = join_all((0..200).map(async |n| {
-        while !told.load(Ordering::SeqCst) {
+        while !is_stopped.load(Ordering::SeqCst) {
             let body = json!({ "email": format!("nobody{n}@example.com"), "password": "not the password" });
-            let reply = app.nobody().post("/v1/sessions", body).await;
+            let reply = app.anonymous().post("/v1/sessions", body).await;
             assert!(matches!(reply.status, 401 | 503), "{}", reply.status);
         }
     }));
     let health = async {
         for _ in 0..3 {
-            app.nobody().get("/healthz").await.ok();
-            app.nobody().get("/readyz").await.ok();
+            app.anonymous().get("/healthz").await.ok();
+            app.anonymous().get("/readyz").await.ok();
         }
-        told.store(true, Ordering::SeqCst);
+        is_stopped.store(true, Ordering::SeqCst);
     };
     tokio::join!(async { drop(sign_ins.await) }, health);
 }

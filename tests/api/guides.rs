@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use cloudapi::{base::error::Code, http::catalogue::entry, routes};
+use cloudapi::{base::error::Code, http::catalog::entry, routes};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ fn route(name: &str) -> String {
 async fn pages(app: &TestApp) -> BTreeMap<String, String> {
     let mut pages = BTreeMap::new();
     for name in sources().into_keys() {
-        let reply = app.nobody().get(&route(&name)).await;
+        let reply = app.anonymous().get(&route(&name)).await;
         assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/html; charset=utf-8")), "{name}");
         pages.insert(route(&name), String::from_utf8(reply.body).unwrap());
     }
@@ -92,7 +92,7 @@ async fn every_link_and_anchor_in_a_guide_resolves() {
         assert_eq!(ids, values(page, "id").len(), "{path} has an id twice");
     }
     for path in others {
-        assert_eq!(app.nobody().get(&path).await.status, 200, "{path}");
+        assert_eq!(app.anonymous().get(&path).await.status, 200, "{path}");
     }
 }
 
@@ -106,33 +106,33 @@ async fn guide_has_no_markup_of_its_own_and_keeps_the_language_of_its_code() {
             assert!(!main.contains(refused), "{path}: {refused}");
         }
     }
-    let webhooks = app.nobody().get("/docs/guides/webhooks").await;
+    let webhooks = app.anonymous().get("/docs/guides/webhooks").await;
     let webhooks = std::str::from_utf8(&webhooks.body).unwrap();
     for part in ["<code class=\"language-sh\">", "<h2 id=\"create-a-webhook\">", "&lt; 300"] {
         assert!(webhooks.contains(part), "no {part}");
     }
-    let settings = app.nobody().get("/docs/guides/settings").await;
+    let settings = app.anonymous().get("/docs/guides/settings").await;
     assert!(std::str::from_utf8(&settings.body).unwrap().contains("<table>"));
-    let proxy = app.nobody().get("/docs/guides/proxy").await;
+    let proxy = app.anonymous().get("/docs/guides/proxy").await;
     assert!(std::str::from_utf8(&proxy.body).unwrap().contains("<a id=\"stopping-without-losing-a-request\"></a>"));
 }
 
 #[tokio::test]
 async fn unknown_guide_is_not_found_with_a_suggestion() {
     let app = TestApp::start().await;
-    let problem = app.nobody().get("/docs/guides/webhook").await.problem(404, "not_found");
+    let problem = app.anonymous().get("/docs/guides/webhook").await.problem(404, "not_found");
     assert_eq!(problem["detail"], "'webhook' is not a guide; did you mean 'webhooks'?");
     for name in ["README", "index.html", "webhooks.md", "..%2FREADME", "%FF", "zzzzzzzzzz"] {
-        app.nobody().get(&format!("/docs/guides/{name}")).await.problem(404, "not_found");
+        app.anonymous().get(&format!("/docs/guides/{name}")).await.problem(404, "not_found");
     }
-    app.nobody().get("/docs/guides/").await.problem(404, "route_not_found");
+    app.anonymous().get("/docs/guides/").await.problem(404, "route_not_found");
 }
 
 #[tokio::test]
 async fn search_index_has_every_guide_operation_and_error() {
     let app = TestApp::start().await;
     let pages = pages(&app).await;
-    let reply = app.nobody().request("GET", "/docs/search.json").header("accept-encoding", "gzip").send().await;
+    let reply = app.anonymous().request("GET", "/docs/search.json").header("accept-encoding", "gzip").send().await;
     assert!(reply.body.len() < 100_000, "{} bytes with gzip", reply.body.len());
     let mut text = String::new();
     GzDecoder::new(reply.body.as_slice()).read_to_string(&mut text).unwrap();
@@ -178,7 +178,7 @@ async fn search_index_has_every_guide_operation_and_error() {
             (&found["title"], &found["status"]),
             (&entry(code).title.into(), &entry(code).status.as_u16().into())
         );
-        app.nobody().get(found["url"].as_str().unwrap()).await.ok();
+        app.anonymous().get(found["url"].as_str().unwrap()).await.ok();
     }
 }
 
@@ -186,7 +186,7 @@ async fn search_index_has_every_guide_operation_and_error() {
 async fn every_page_has_the_navigation_and_the_search_box() {
     let app = TestApp::start().await;
     for path in ["/docs", "/docs/guides", "/docs/guides/audit", "/docs/errors", "/docs/errors/not_found"] {
-        let reply = app.nobody().get(path).await;
+        let reply = app.anonymous().get(path).await;
         let page = std::str::from_utf8(&reply.body).unwrap().replace(PUBLIC_URL, "");
         let header = page.split("</header>").next().unwrap();
         for part in ["/docs\"", "/docs/guides\"", "/docs/errors\"", "/openapi.json\""] {

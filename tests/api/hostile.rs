@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Identity, Key, Reply, Session, TestApp,
-    cloud::{quiet_network, quiet_operation},
+    cloud::{insert_network, insert_operation},
     document::body_schema,
-    hooks::{old_delivery, quiet_webhook},
+    hooks::{create_idle_webhook, insert_delivery},
 };
 
 const HOSTILE: &[&str] = &[
@@ -63,15 +63,15 @@ fn fill(template: &str) -> String {
 }
 
 #[track_caller]
-fn survives(reply: &Reply, what: &str) {
+fn assert_no_server_error(reply: &Reply, what: &str) {
     assert!(reply.status < 500, "{what}: {} {}", reply.status, reply.json());
 }
 
 /// Sends a request with the kind of credential that the operation accepts.
 async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &str, body: Option<Value>) -> Reply {
     let method = operation.method.as_str();
-    let by_session = operation.need.kinds().is_empty()
-        || operation.need.kinds().contains(&cloudapi::base::secret::SecretKind::Session);
+    let by_session = operation.policy.kinds().is_empty()
+        || operation.policy.kinds().contains(&cloudapi::base::secret::SecretKind::Session);
     let request = if by_session { owner.request(method, path) } else { key.request(method, path) };
     match body {
         Some(body) => request.json(&body).send().await,
@@ -80,7 +80,7 @@ async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &
 }
 
 /// Whether the operation revokes the session that calls it.
-fn ends_the_caller(operation: &Operation) -> bool {
+fn revokes_caller(operation: &Operation) -> bool {
     operation.path == "/v1/sessions/current"
 }
 
@@ -89,20 +89,20 @@ async fn hostile_texts_in_paths_and_parameters_never_cause_5xx() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
-    for operation in routes::table().operations().filter(|operation| !ends_the_caller(operation)) {
+    for operation in routes::table().operations().filter(|operation| !revokes_caller(operation)) {
         let body = operation.body.map(|_| json!({}));
         let places = operation.path.split('/').filter(|part| part.starts_with('{'));
         for place in places {
             for text in HOSTILE {
                 let path = fill(&operation.path.replace(place, &encoded(text)));
-                survives(&send(&owner, &key, operation, &path, body.clone()).await, &path);
+                assert_no_server_error(&send(&owner, &key, operation, &path, body.clone()).await, &path);
             }
         }
         let names = operation.query.iter().flat_map(|rules| rules.properties().keys());
         for name in names {
             for text in HOSTILE {
                 let path = format!("{}?{name}={}", path_of(operation), encoded(text));
-                survives(&send(&owner, &key, operation, &path, body.clone()).await, &path);
+                assert_no_server_error(&send(&owner, &key, operation, &path, body.clone()).await, &path);
             }
         }
     }
@@ -139,7 +139,7 @@ async fn hostile_values_in_body_fields_never_cause_5xx() {
                     body["project_id"] = json!(owner.project);
                 }
                 let reply = send(&owner, &key, operation, &path, Some(body)).await;
-                survives(&reply, &format!("{} {path} {name}", operation.method));
+                assert_no_server_error(&reply, &format!("{} {path} {name}", operation.method));
             }
         }
     }
@@ -164,8 +164,8 @@ async fn invalid_json_is_rejected_on_every_route_with_a_json_body() {
         b"\0",
     ];
     for operation in routes::table().operations().filter(|operation| operation.body.is_some()) {
-        let by_session = operation.need.kinds().is_empty()
-            || operation.need.kinds().contains(&cloudapi::base::secret::SecretKind::Session);
+        let by_session = operation.policy.kinds().is_empty()
+            || operation.policy.kinds().contains(&cloudapi::base::secret::SecretKind::Session);
         // An optional body may be empty.
         let is_optional = operation.body.is_some_and(|body| !body.required);
         for body in bodies.into_iter().filter(|body| !(is_optional && body.is_empty())) {
@@ -182,7 +182,7 @@ async fn invalid_json_is_rejected_on_every_route_with_a_json_body() {
 }
 
 /// The response without its request ID and date.
-fn essence(reply: &Reply) -> (u16, Vec<(String, String)>, Value) {
+fn comparable(reply: &Reply) -> (u16, Vec<(String, String)>, Value) {
     let headers = reply.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
     let mut headers: Vec<_> = headers.filter(|(name, _)| name != "x-request-id" && name != "date").collect();
     headers.sort();
@@ -200,13 +200,14 @@ async fn foreign_and_nonexistent_items_get_the_same_response_on_every_route() {
     let all: Vec<&str> = cloudapi::base::scope::Scope::ALL.iter().map(|scope| scope.as_str()).collect();
     let (key, foreign) = (stranger.key_with(json!({ "scopes": all })).await, owner.key().await);
     let foreign_token = foreign.token(&["users:read"]).await;
-    let foreign_webhook = quiet_webhook(&owner).await;
-    let foreign_delivery = old_delivery(&owner, &foreign_webhook).await;
-    let foreign_network = quiet_network(&owner).await;
-    let foreign_operation = quiet_operation(&app, &foreign_network).await;
+    let foreign_webhook = create_idle_webhook(&owner).await;
+    let foreign_delivery = insert_delivery(&owner, &foreign_webhook).await;
+    let foreign_network = insert_network(&owner).await;
+    let foreign_operation = insert_operation(&app, &foreign_network).await;
     let with_ids = routes::table();
-    let with_ids =
-        with_ids.operations().filter(|operation| operation.path.contains("_id}") && !operation.need.kinds().is_empty());
+    let with_ids = with_ids
+        .operations()
+        .filter(|operation| operation.path.contains("_id}") && !operation.policy.kinds().is_empty());
     for operation in with_ids {
         let absent = path_of(operation);
         let foreign = absent
@@ -234,12 +235,12 @@ async fn foreign_and_nonexistent_items_get_the_same_response_on_every_route() {
             send(&stranger, &key, operation, &in_project(&foreign), body.clone()).await,
         );
         assert_eq!(by_session.0.status, 404, "{} {absent}", operation.method);
-        assert_eq!(essence(&by_session.0), essence(&by_session.1), "{} {absent}", operation.method);
+        assert_eq!(comparable(&by_session.0), comparable(&by_session.1), "{} {absent}", operation.method);
         let method = operation.method.as_str();
         let by_key = async |path: &str| match &body {
             Some(body) => key.request(method, path).json(body).send().await,
             None => key.request(method, path).send().await,
         };
-        assert_eq!(essence(&by_key(&absent).await), essence(&by_key(&foreign).await), "{method} {absent}");
+        assert_eq!(comparable(&by_key(&absent).await), comparable(&by_key(&foreign).await), "{method} {absent}");
     }
 }

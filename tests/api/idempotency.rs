@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use cloudapi::{base::need::Need, routes, tx::idempotency};
+use cloudapi::{base::access_policy::AccessPolicy, routes, tx::idempotency};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
     Identity, Key, Reply, TestApp,
-    cloud::{network_in, quiet_network, quiet_operation, quiet_volume},
-    hooks::{old_delivery, quiet_webhook},
+    cloud::{insert_network, insert_operation, insert_volume, network_in},
+    hooks::{create_idle_webhook, insert_delivery},
 };
 
 /// Sends a POST or PATCH with an idempotency key.
@@ -23,14 +23,14 @@ fn project(name: &str) -> Value {
 }
 
 /// The parts of a response that must be equal in a replay.
-fn kept(reply: &Reply) -> (u16, Vec<u8>, [Option<String>; 3]) {
+fn stored_part(reply: &Reply) -> (u16, Vec<u8>, [Option<String>; 3]) {
     let header = |name| reply.header(name).map(str::to_owned);
     (reply.status, reply.body.clone(), [header("location"), header("etag"), header("cache-control")])
 }
 
 #[track_caller]
-fn is_replay_of(again: &Reply, first: &Reply) {
-    assert_eq!(kept(again), kept(first));
+fn assert_replay_of(again: &Reply, first: &Reply) {
+    assert_eq!(stored_part(again), stored_part(first));
     assert_eq!((first.header("idempotent-replayed"), again.header("idempotent-replayed")), (None, Some("true")));
     assert_ne!(again.header("x-request-id"), first.header("x-request-id"));
 }
@@ -38,7 +38,7 @@ fn is_replay_of(again: &Reply, first: &Reply) {
 #[tokio::test]
 async fn every_idempotent_write_replays_its_first_response() {
     let app = TestApp::start().await;
-    for operation in routes::table().operations().filter(|operation| operation.answer.once) {
+    for operation in routes::table().operations().filter(|operation| operation.response.idempotent) {
         let owner = app.owner().await;
         let (key, member) = (owner.key().await, app.member(&owner, cloudapi::base::role::Role::Member).await);
         let scopes = json!(["users:read"]);
@@ -65,22 +65,22 @@ async fn every_idempotent_write_replays_its_first_response() {
         };
         let path = operation.path.replace("{project_id}", &owner.project).replace("{key_id}", &key.id);
         let resource = match operation.path {
-            "/v1/resources/{resource_id}/actions" => quiet_volume(&owner).await,
-            _ => quiet_network(&owner).await,
+            "/v1/resources/{resource_id}/actions" => insert_volume(&owner).await,
+            _ => insert_network(&owner).await,
         };
         let path = path.replace("{resource_id}", &resource);
         let path = match path.contains("{operation_id}") {
-            true => path.replace("{operation_id}", &quiet_operation(&app, &resource).await),
+            true => path.replace("{operation_id}", &insert_operation(&app, &resource).await),
             false => path,
         };
-        let webhook = quiet_webhook(&owner).await;
+        let webhook = create_idle_webhook(&owner).await;
         let path = path.replace("{webhook_id}", &webhook);
-        let path = path.replace("{delivery_id}", &old_delivery(&owner, &webhook).await);
+        let path = path.replace("{delivery_id}", &insert_delivery(&owner, &webhook).await);
         let path = path.replace("{user_id}", &format!("{}?project_id={}", member.user_id, owner.project));
         let method = operation.method.as_str();
         let first = send(&owner, method, &path, "k", &body).await;
         assert!(first.status < 300, "{method} {path}: {}", first.json());
-        is_replay_of(&send(&owner, method, &path, "k", &body).await, &first);
+        assert_replay_of(&send(&owner, method, &path, "k", &body).await, &first);
     }
 }
 
@@ -90,7 +90,9 @@ fn every_authenticated_write_is_idempotent_except_those_listed() {
     let not: Vec<&str> = table
         .operations()
         .filter(|operation| matches!(operation.method, Method::POST | Method::PATCH))
-        .filter(|operation| !matches!(operation.need, Need::Public | Need::SignIn) && !operation.answer.once)
+        .filter(|operation| {
+            !matches!(operation.policy, AccessPolicy::Public | AccessPolicy::SignIn) && !operation.response.idempotent
+        })
         .map(|operation| operation.path)
         .collect();
     assert_eq!(not, ["/v1/users/me/password", "/v1/tokens/introspect"]);
@@ -105,7 +107,7 @@ async fn first_response_is_replayed_after_the_state_has_changed() {
     let id = first["id"].as_str().unwrap().to_owned();
     owner.delete(&format!("/v1/keys/{id}")).await.ok();
     owner.post_empty(&format!("/v1/projects/{}/suspend", owner.project)).await.ok();
-    is_replay_of(&send(&owner, "POST", "/v1/keys", "k", &body).await, &first);
+    assert_replay_of(&send(&owner, "POST", "/v1/keys", "k", &body).await, &first);
     let listed = owner.get(&format!("/v1/keys?project_id={}", owner.project)).await.ok();
     assert_eq!(listed["data"].as_array().unwrap().len(), 1);
 }
@@ -119,9 +121,9 @@ async fn semantically_equal_bodies_are_the_same_request() {
         request.header("content-type", "application/json").body(body).send()
     };
     let first = sent("k", r#"{"name":"n","metadata":{"a":"1","b":"2"}}"#).await;
-    is_replay_of(&sent("\"k\"", r#"{ "metadata": {"b":"2","a":"1"}, "name": "\u006e" }"#).await, &first);
+    assert_replay_of(&sent("\"k\"", r#"{ "metadata": {"b":"2","a":"1"}, "name": "\u006e" }"#).await, &first);
     let nothing = sent("l", r#"{"name":"n"}"#).await;
-    is_replay_of(&sent("l", r#"{"name":"n","metadata":null}"#).await, &nothing);
+    assert_replay_of(&sent("l", r#"{"name":"n","metadata":null}"#).await, &nothing);
     for other in [r#"{"name":"m"}"#, r#"{"name":"n","metadata":{}}"#, r#"{"name":""}"#] {
         sent("l", other).await.problem(422, "idempotency_key_reused");
     }
@@ -171,15 +173,15 @@ async fn idempotency_key_expires_after_a_day_and_its_record_is_pruned() {
     let first = send(&key, "POST", "/v1/tokens", "k", &body).await;
     send(&other, "POST", "/v1/tokens", "k", &body).await.created();
     app.clock.advance(Duration::from_secs(24 * 3600 - 60));
-    is_replay_of(&send(&key, "POST", "/v1/tokens", "k", &body).await, &first);
+    assert_replay_of(&send(&key, "POST", "/v1/tokens", "k", &body).await, &first);
     app.clock.advance(Duration::from_secs(120));
     let again = send(&key, "POST", "/v1/tokens", "k", &body).await;
     assert_ne!(again["id"], first["id"]);
-    is_replay_of(&send(&key, "POST", "/v1/tokens", "k", &body).await, &again);
+    assert_replay_of(&send(&key, "POST", "/v1/tokens", "k", &body).await, &again);
     // There are two records: one was replaced, the other is pruned.
-    let forgotten = idempotency::forget_old(&mut app.db.acquire().await.unwrap(), app.clock.now()).await.unwrap();
+    let forgotten = idempotency::delete_expired(&mut app.db.acquire().await.unwrap(), app.clock.now()).await.unwrap();
     assert_eq!(forgotten, 1);
-    is_replay_of(&send(&key, "POST", "/v1/tokens", "k", &body).await, &again);
+    assert_replay_of(&send(&key, "POST", "/v1/tokens", "k", &body).await, &again);
 }
 
 #[tokio::test]
@@ -198,7 +200,7 @@ async fn concurrent_duplicates_are_executed_once() {
         answer.problem(409, "idempotency_in_progress");
     }
     assert_eq!(key.get("/v1/tokens").await.ok()["data"].as_array().unwrap().len(), 1);
-    is_replay_of(
+    assert_replay_of(
         &send(&key, "POST", "/v1/tokens", "k", &body).await,
         done.iter().find(|answer| answer.header("idempotent-replayed").is_none()).unwrap(),
     );
@@ -235,10 +237,10 @@ async fn response_with_a_secret_is_replayed_only_to_the_bearer_secret_that_creat
     let body = json!({ "project_id": owner.project });
     let first = send(&owner, "POST", "/v1/keys", "k", &body).await;
     let plain = send(&owner, "POST", "/v1/projects", "p", &project("n")).await;
-    is_replay_of(&send(&owner, "POST", "/v1/keys", "k", &body).await, &first);
+    assert_replay_of(&send(&owner, "POST", "/v1/keys", "k", &body).await, &first);
     // In another session of the user, only responses without secrets are replayed. The error for others has the item's ID.
     let other = app.another_session(&owner).await;
-    is_replay_of(&send(&other, "POST", "/v1/projects", "p", &project("n")).await, &plain);
+    assert_replay_of(&send(&other, "POST", "/v1/projects", "p", &project("n")).await, &plain);
     let problem = send(&other, "POST", "/v1/keys", "k", &body).await.problem(409, "idempotency_replay_sealed");
     assert!(problem["detail"].as_str().unwrap().contains(first["id"].as_str().unwrap()), "{problem}");
     assert_eq!(
@@ -253,7 +255,7 @@ async fn response_with_a_secret_is_replayed_only_to_the_bearer_secret_that_creat
     let rotated = owner.post(&format!("/v1/keys/{}/rotate", key.id), json!({})).await.created();
     let newer = Key { app: &app, id: key.id.clone(), secret: rotated["key"].as_str().unwrap().into() };
     send(&newer, "POST", "/v1/tokens", "k", &body).await.problem(409, "idempotency_replay_sealed");
-    is_replay_of(&send(&key, "POST", "/v1/tokens", "k", &body).await, &made);
+    assert_replay_of(&send(&key, "POST", "/v1/tokens", "k", &body).await, &made);
 }
 
 #[tokio::test]

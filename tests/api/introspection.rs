@@ -5,9 +5,9 @@ use std::time::Duration;
 use cloudapi::base::{clock::Timestamp, secret::SecretKind};
 use serde_json::{Value, json};
 
-use crate::support::{Identity, TestApp, app::stray_secret};
+use crate::support::{Identity, TestApp, app::unknown_secret};
 
-async fn ask(by: &impl Identity, secret: &str) -> Value {
+async fn introspect(by: &impl Identity, secret: &str) -> Value {
     let reply = by.post("/v1/tokens/introspect", json!({ "token": secret })).await;
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     reply.ok()
@@ -22,20 +22,20 @@ async fn active_key_and_token_of_the_project_return_all_fields() {
     let seconds = |view: &Value, name: &str| Timestamp::parse(view[name].as_str().unwrap()).unwrap().unix_seconds();
 
     let view = owner.get(&format!("/v1/tokens/{}", token.id)).await.ok();
-    let told = ask(&key, &token.secret).await;
+    let introspected = introspect(&key, &token.secret).await;
     let expected = json!({
         "active": true, "scope": "users:read usage:read", "client_id": owner.project, "sub": token.id,
         "jti": token.id, "token_type": "Bearer", "iat": seconds(&view, "created_at"), "exp": seconds(&view, "expires_at"),
     });
-    assert_eq!(told, expected);
+    assert_eq!(introspected, expected);
 
     let view = owner.get(&format!("/v1/keys/{}", key.id)).await.ok();
-    let told = ask(&key, &key.secret).await;
+    let introspected = introspect(&key, &key.secret).await;
     assert_eq!(
-        (&told["active"], &told["sub"], &told["iat"]),
+        (&introspected["active"], &introspected["sub"], &introspected["iat"]),
         (&json!(true), &json!(key.id), &json!(seconds(&view, "created_at")))
     );
-    assert!(told.get("exp").is_none(), "key without expiry has exp: {told}");
+    assert!(introspected.get("exp").is_none(), "key without expiry has exp: {introspected}");
 }
 
 #[tokio::test]
@@ -49,8 +49,8 @@ async fn other_secrets_return_only_active_false() {
     let short =
         key.post("/v1/tokens", json!({ "name": "n", "scopes": ["users:read"], "expires_in": 60 })).await.created();
     app.clock.advance(Duration::from_secs(61));
-    let stray = stray_secret(SecretKind::Token);
-    let invitation = stray_secret(SecretKind::Invitation);
+    let stray = unknown_secret(SecretKind::Token);
+    let invitation = unknown_secret(SecretKind::Invitation);
     for secret in [
         &revoked.secret,
         &foreign.secret,
@@ -64,7 +64,7 @@ async fn other_secrets_return_only_active_false() {
         "sk_live_é",
         "'; DROP TABLE tokens; --",
     ] {
-        assert_eq!(ask(&key, secret).await, json!({ "active": false }), "{secret}");
+        assert_eq!(introspect(&key, secret).await, json!({ "active": false }), "{secret}");
     }
 }
 
@@ -75,10 +75,10 @@ async fn token_scope_and_expiry_are_limited_by_its_issuer() {
     let (asker, key) = (owner.key().await, owner.key().await);
     let token = key.token(&["users:read", "usage:read"]).await;
     owner.patch(&format!("/v1/keys/{}", key.id), json!({ "scopes": ["usage:read"] })).await.ok();
-    assert_eq!(ask(&asker, &token.secret).await["scope"], "usage:read");
+    assert_eq!(introspect(&asker, &token.secret).await["scope"], "usage:read");
     let end = app.clock.now().plus(Duration::from_secs(60));
     owner.patch(&format!("/v1/keys/{}", key.id), json!({ "expires_at": end })).await.ok();
-    assert_eq!(ask(&asker, &token.secret).await["exp"], end.unix_seconds());
+    assert_eq!(introspect(&asker, &token.secret).await["exp"], end.unix_seconds());
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn unknown_token_of_any_length_up_to_the_body_limit_is_not_active() {
     for length in [1, 64, 1_024, 1_025, 10_000, 60_000, limit - "token=".len()] {
         let token = "x".repeat(length);
         if length + 20 < limit {
-            assert_eq!(ask(&key, &token).await, json!({ "active": false }), "{length}");
+            assert_eq!(introspect(&key, &token).await, json!({ "active": false }), "{length}");
         }
         let request = key.request("POST", "/v1/tokens/introspect");
         let request = request.header("content-type", "application/x-www-form-urlencoded");

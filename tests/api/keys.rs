@@ -54,7 +54,7 @@ async fn only_sessions_with_keys_write_create_keys() {
     let body = json!({ "project_id": owner.project });
     key.post("/v1/keys", body.clone()).await.problem(403, "credential_kind_not_allowed");
     token.post("/v1/keys", body.clone()).await.problem(403, "credential_kind_not_allowed");
-    app.nobody().post("/v1/keys", body.clone()).await.problem(401, "missing_credentials");
+    app.anonymous().post("/v1/keys", body.clone()).await.problem(401, "missing_credentials");
     for role in [Role::Viewer, Role::Member] {
         app.member(&owner, role).await.post("/v1/keys", body.clone()).await.problem(403, "insufficient_scope");
     }
@@ -86,23 +86,29 @@ async fn every_validation_error_has_the_pointer_of_its_field() {
         body["project_id"] = json!(owner.project);
         owner.post("/v1/keys", body).await.invalid_member()
     };
-    let told = |pointer: &str, code: &str| (pointer.to_owned(), code.to_owned());
-    assert_eq!(fault(json!({ "scopes": ["users:raed"] })).await, told("#/scopes/0", "unknown_scope"));
-    assert_eq!(fault(json!({ "scopes": ["users:read", 7] })).await, told("#/scopes/1", "wrong_type"));
-    assert_eq!(fault(json!({ "scopes": [] })).await, told("#/scopes", "too_short"));
-    assert_eq!(fault(json!({ "scopes": ["users:read", "users:read"] })).await, told("#/scopes", "out_of_range"));
-    assert_eq!(fault(json!({ "scopes": "users:read" })).await, told("#/scopes", "wrong_type"));
-    assert_eq!(fault(json!({ "name": "x".repeat(101) })).await, told("#/name", "too_long"));
-    assert_eq!(fault(json!({ "expires_at": "tomorrow" })).await, told("#/expires_at", "invalid_format"));
-    assert_eq!(fault(json!({ "expires_at": "2020-01-01T00:00:00Z" })).await, told("#/expires_at", "out_of_range"));
+    let expected_error = |pointer: &str, code: &str| (pointer.to_owned(), code.to_owned());
+    assert_eq!(fault(json!({ "scopes": ["users:raed"] })).await, expected_error("#/scopes/0", "unknown_scope"));
+    assert_eq!(fault(json!({ "scopes": ["users:read", 7] })).await, expected_error("#/scopes/1", "wrong_type"));
+    assert_eq!(fault(json!({ "scopes": [] })).await, expected_error("#/scopes", "too_short"));
+    assert_eq!(
+        fault(json!({ "scopes": ["users:read", "users:read"] })).await,
+        expected_error("#/scopes", "out_of_range")
+    );
+    assert_eq!(fault(json!({ "scopes": "users:read" })).await, expected_error("#/scopes", "wrong_type"));
+    assert_eq!(fault(json!({ "name": "x".repeat(101) })).await, expected_error("#/name", "too_long"));
+    assert_eq!(fault(json!({ "expires_at": "tomorrow" })).await, expected_error("#/expires_at", "invalid_format"));
+    assert_eq!(
+        fault(json!({ "expires_at": "2020-01-01T00:00:00Z" })).await,
+        expected_error("#/expires_at", "out_of_range")
+    );
     // In UTC, the time is in the year 10000, which RFC 3339 cannot represent.
     assert_eq!(
         fault(json!({ "expires_at": "9999-12-31T23:59:59-01:00" })).await,
-        told("#/expires_at", "invalid_format")
+        expected_error("#/expires_at", "invalid_format")
     );
-    assert_eq!(fault(json!({ "expires_in": 60 })).await, told("#/expires_in", "unknown_field"));
+    assert_eq!(fault(json!({ "expires_in": 60 })).await, expected_error("#/expires_in", "unknown_field"));
     // Null means absent, but an unknown field is an error even if null.
-    assert_eq!(fault(json!({ "expires_in": null })).await, told("#/expires_in", "unknown_field"));
+    assert_eq!(fault(json!({ "expires_in": null })).await, expected_error("#/expires_in", "unknown_field"));
 
     let problem = owner
         .post(

@@ -178,15 +178,15 @@ async fn address_with_too_many_failures_is_limited_but_its_valid_credentials_are
     let key = app.owner().await.key().await;
     let junk = Bearer { app: &app, secret: "sk_live_junk".into() };
     junk.get("/v1/users").await.problem(401, "invalid_token");
-    app.nobody().get("/v1/users").await.problem(401, "missing_credentials");
+    app.anonymous().get("/v1/users").await.problem(401, "missing_credentials");
     junk.get("/v1/users").await.problem(401, "invalid_token");
     let reply = junk.get("/v1/users").await;
     assert!(reply.header("retry-after").is_some());
     reply.problem(429, "rate_limited");
-    app.nobody().get("/v1/users").await.problem(429, "rate_limited");
+    app.anonymous().get("/v1/users").await.problem(429, "rate_limited");
     key.get("/v1/users").await.ok();
     // Routes without authentication are not limited either.
-    app.nobody().get("/healthz").await.ok();
+    app.anonymous().get("/healthz").await.ok();
     app.clock.advance(Duration::from_secs(61));
     junk.get("/v1/users").await.problem(401, "invalid_token");
 }
@@ -195,12 +195,12 @@ async fn address_with_too_many_failures_is_limited_but_its_valid_credentials_are
 async fn sign_in_limit_per_address_applies_before_the_body_is_read() {
     let limits = LimitSettings { sign_ins: RateLimit::new(2, 60), ..LimitSettings::default() };
     let app = TestApp::start_with(with_limits(limits)).await;
-    let nobody = app.nobody();
+    let nobody = app.anonymous();
     let sign_in = || nobody.post("/v1/sessions", json!({ "email": "a@example.com", "password": "wrong" }));
     sign_in().await.problem(401, "invalid_credentials");
-    app.nobody().post("/v1/invitations/accept", json!({})).await.problem(422, "validation_failed");
+    app.anonymous().post("/v1/invitations/accept", json!({})).await.problem(422, "validation_failed");
     sign_in().await.problem(429, "rate_limited");
-    app.nobody().request("POST", "/v1/sessions").body("junk").send().await.problem(429, "rate_limited");
+    app.anonymous().request("POST", "/v1/sessions").body("junk").send().await.problem(429, "rate_limited");
     app.clock.advance(Duration::from_secs(61));
     sign_in().await.problem(401, "invalid_credentials");
 }

@@ -7,12 +7,12 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    app::stray_secret,
+    app::unknown_secret,
     binary::{Deployment, Server},
     eventually,
 };
 
-async fn ask(url: &str, headers: &[(&str, &[u8])]) {
+async fn send(url: &str, headers: &[(&str, &[u8])]) {
     let mut request = reqwest::Client::builder().no_proxy().build().unwrap().get(url);
     for (name, value) in headers {
         request = request.header(*name, reqwest::header::HeaderValue::from_bytes(value).unwrap());
@@ -25,17 +25,17 @@ async fn every_log_line_is_one_json_object_for_any_client_input() {
     let deployment = Deployment::new();
     let server = deployment.serve();
     let url = |path: &str| format!("{}{path}", server.url);
-    ask(&url("/v1/projects"), &[("x-request-id", b"build-42_a")]).await;
+    send(&url("/v1/projects"), &[("x-request-id", b"build-42_a")]).await;
     let long = "a".repeat(65);
     for hostile in [&b"evil\"},{\"level\":\"ERROR"[..], b"\xff\xfe", b"\x1b[31mred", b"a b", b"", long.as_bytes()] {
         let header = reqwest::header::HeaderValue::from_bytes(hostile);
         // Bytes that a header value cannot contain cannot be sent.
         if header.is_ok() {
-            ask(&url("/v1/projects"), &[("x-request-id", hostile)]).await;
+            send(&url("/v1/projects"), &[("x-request-id", hostile)]).await;
         }
     }
-    ask(&url("/v1/%0d%0aforged%20line?x=%0a%22%7d"), &[]).await;
-    ask(&url("/v1/keys/%22%7d%0a"), &[("user-agent", b"\"}\t{")]).await;
+    send(&url("/v1/%0d%0aforged%20line?x=%0a%22%7d"), &[]).await;
+    send(&url("/v1/keys/%22%7d%0a"), &[("user-agent", b"\"}\t{")]).await;
 
     let ended = server.end(Signal::SIGTERM);
     let lines: Vec<Value> = ended
@@ -63,11 +63,11 @@ async fn every_log_line_is_one_json_object_for_any_client_input() {
 async fn secret_sent_as_request_id_or_method_is_not_logged() {
     let deployment = Deployment::new();
     let server = deployment.serve();
-    let secrets = [SecretKind::Session, SecretKind::Key, SecretKind::Token, SecretKind::Invitation].map(stray_secret);
+    let secrets = [SecretKind::Session, SecretKind::Key, SecretKind::Token, SecretKind::Invitation].map(unknown_secret);
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     for secret in &secrets {
         let url = format!("{}/v1/projects", server.url);
-        ask(&url, &[("x-request-id", secret.as_bytes())]).await;
+        send(&url, &[("x-request-id", secret.as_bytes())]).await;
         http.request(secret.parse().unwrap(), &url).send().await.unwrap();
     }
     let log = server.end(Signal::SIGTERM).errors.join("\n");
@@ -113,8 +113,8 @@ async fn refused_flood_is_sampled_in_the_log() {
     let refused = answers.iter().filter(|status| **status == 503).count();
     assert!(refused > 300, "{refused}");
     let ended = server.end(Signal::SIGTERM);
-    let told = ended.errors.iter().filter(|line| line.contains("overloaded")).count();
+    let line_count = ended.errors.iter().filter(|line| line.contains("overloaded")).count();
     // A hundred per second, and one in a hundred of the others. A few more if two threads begin the same second.
     let most = 100 * (seconds + 2) + refused / 100 + 20;
-    assert!((1..=most).contains(&told), "{told} lines for {refused} refusals in {seconds} s");
+    assert!((1..=most).contains(&line_count), "{line_count} lines for {refused} refusals in {seconds} s");
 }

@@ -13,10 +13,10 @@ use cloudapi::{
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use crate::support::{Bearer, Identity, Session, TestApp, app::stray_secret, eventually, prometheus};
+use crate::support::{Bearer, Identity, Session, TestApp, app::unknown_secret, eventually, prometheus};
 
 /// Concurrent requests of a flood.
-const AT_A_TIME: usize = 32;
+const CONCURRENCY: usize = 32;
 const FLOOD: usize = 2_000;
 
 fn behind_a_proxy(failures: RateLimit) -> AppOptions {
@@ -37,7 +37,7 @@ async fn send(app: &TestApp, secret: &str, address: &str) -> u16 {
 async fn flood(app: &TestApp, count: usize, request: impl Fn(usize) -> (String, String)) -> (usize, usize) {
     let statuses: Vec<u16> = stream::iter((0..count).map(request))
         .map(|(secret, address)| async move { send(app, &secret, &address).await })
-        .buffer_unordered(AT_A_TIME)
+        .buffer_unordered(CONCURRENCY)
         .collect()
         .await;
     let of = |status| statuses.iter().filter(|found| **found == status).count();
@@ -68,7 +68,7 @@ async fn transactions(app: &TestApp) -> i64 {
 
 /// Single lookups, batched lookups and batches so far.
 async fn look_ups(app: &TestApp) -> [f64; 3] {
-    let page = prometheus::Page::parse(&cloudapi::metrics::scrape::page(app));
+    let page = prometheus::Exposition::parse(&cloudapi::metrics::scrape::render(app));
     [
         page.get("cloudapi_auth_lookups_total", &[("mode", "single")]),
         page.get("cloudapi_auth_lookups_total", &[("mode", "batched")]),
@@ -89,7 +89,7 @@ async fn flood_from_one_address_costs_at_most_its_failure_limit_and_a_few_batche
     wait_until_served(&app, &owner.secret).await;
     let [singles, ..] = look_ups(&app).await;
     let began = Instant::now();
-    let (refused, limited) = flood(&app, FLOOD, |_| (stray_secret(SecretKind::Key), "203.0.113.7".into())).await;
+    let (refused, limited) = flood(&app, FLOOD, |_| (unknown_secret(SecretKind::Key), "203.0.113.7".into())).await;
     let took = began.elapsed();
     assert_eq!((refused, limited), (100, FLOOD - 100));
     let [singles_after, batched, batches] = look_ups(&app).await;
@@ -118,7 +118,7 @@ async fn flood_from_many_addresses_costs_a_bounded_number_of_transactions() {
     let [singles, ..] = look_ups(&app).await;
     let began = Instant::now();
     let kinds = [SecretKind::Key, SecretKind::Token, SecretKind::Session];
-    let request = |n: usize| (stray_secret(kinds[n % 3]), format!("2001:db8:{:x}:{:x}::1", n / 256, n % 256));
+    let request = |n: usize| (unknown_secret(kinds[n % 3]), format!("2001:db8:{:x}:{:x}::1", n / 256, n % 256));
     // No address reaches its failure limit, so every response is a 401.
     assert_eq!(flood(&app, FLOOD, request).await, (FLOOD, 0));
     let took = began.elapsed();
@@ -137,7 +137,7 @@ async fn valid_credentials_are_accepted_during_a_flood_from_their_address() {
     let other = app.another_session(&owner).await;
     // None has been used, so none is cached.
     let valid = [&key.secret, &token.secret, &nested.secret, &of_session.secret, &other.secret];
-    let junk = flood(&app, 500, |_| (stray_secret(SecretKind::Key), "203.0.113.7".into()));
+    let junk = flood(&app, 500, |_| (unknown_secret(SecretKind::Key), "203.0.113.7".into()));
     let honest = async {
         let mut statuses = Vec::new();
         for secret in valid {
@@ -173,8 +173,8 @@ async fn ended_credentials(app: &TestApp, owner: &Session<'_>) -> Vec<(String, &
         (of_expired.secret, "token_expired"),
         (of_member.secret, "token_revoked"),
         (signed_out.secret, "token_revoked"),
-        (stray_secret(SecretKind::Key), "invalid_token"),
-        (stray_secret(SecretKind::Invitation), "invalid_token"),
+        (unknown_secret(SecretKind::Key), "invalid_token"),
+        (unknown_secret(SecretKind::Invitation), "invalid_token"),
     ]
 }
 
@@ -205,7 +205,7 @@ async fn ended_credential_gets_its_exact_code_during_a_flood_from_other_addresse
     let owner = app.owner().await;
     let ended = ended_credentials(&app, &owner).await;
     // Uses up the failure limit of all addresses together.
-    flood(&app, 400, |n| (stray_secret(SecretKind::Token), format!("2001:db8:0:{n:x}::1"))).await;
+    flood(&app, 400, |n| (unknown_secret(SecretKind::Token), format!("2001:db8:0:{n:x}::1"))).await;
     for (secret, code) in ended {
         let reply = Bearer { app: &app, secret };
         let reply = reply.request("GET", "/v1/projects").header("x-forwarded-for", "198.51.100.7").send().await;
@@ -224,7 +224,7 @@ async fn concurrent_requests_with_one_unknown_secret_share_lookups() {
         // Without the cache, each request does its own lookup.
         return;
     }
-    let secret = stray_secret(SecretKind::Key);
+    let secret = unknown_secret(SecretKind::Key);
     let [singles, ..] = look_ups(&app).await;
     // A request for a secret whose lookup is in progress joins the next batch.
     assert_eq!(flood(&app, 200, |_| (secret.clone(), "203.0.113.7".into())).await, (200, 0));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use cloudapi::{
-    http::edge::Limits,
+    http::edge::EdgeLimits,
     state::AppOptions,
     usage::{flush, meter::MeterOptions},
 };
@@ -15,18 +15,18 @@ use crate::support::{
     Identity, TestApp,
     binary::{Deployment, Server},
     cluster, eventually,
-    prometheus::Page,
-    raw::{connect, edge, read_answer, read_to_end, send},
+    prometheus::Exposition,
+    raw::{connect, edge_options, read_response, read_to_end, send},
 };
 
 const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
-async fn scrape(url: &str) -> Page {
+async fn scrape(url: &str) -> Exposition {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = http.get(format!("{url}/metrics")).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
-    Page::parse(&answer.text().await.unwrap())
+    Exposition::parse(&answer.text().await.unwrap())
 }
 
 /// Base URL of the metrics listener of a server process.
@@ -39,7 +39,7 @@ fn metrics_url(server: &Server) -> String {
 type Counts = BTreeMap<(String, String, String), f64>;
 
 /// Requests counted between two scrapes, by method, route and status.
-fn requests(before: &Page, after: &Page) -> Counts {
+fn requests(before: &Exposition, after: &Exposition) -> Counts {
     let grown = after.since(before, "cloudapi_http_requests_total");
     let named = |mut labels: BTreeMap<String, String>| {
         let mut take = |name| labels.remove(name).unwrap();
@@ -68,10 +68,10 @@ async fn requests_are_counted_and_timed_by_route_and_status() {
     key.get("/v1/keys/key_404").await.problem(404, "not_found");
     key.get("/v1/keys/key_405").await.problem(404, "not_found");
     key.post("/v1/tokens", json!({})).await.problem(422, "validation_failed");
-    app.nobody().get("/v1/projects").await.problem(401, "missing_credentials");
-    app.nobody().get("/nowhere").await.problem(404, "route_not_found");
-    app.nobody().request("PUT", "/v1/projects").send().await.problem(405, "method_not_allowed");
-    app.nobody().request("OPTIONS", "/v1/keys").send().await;
+    app.anonymous().get("/v1/projects").await.problem(401, "missing_credentials");
+    app.anonymous().get("/nowhere").await.problem(404, "route_not_found");
+    app.anonymous().request("PUT", "/v1/projects").send().await.problem(405, "method_not_allowed");
+    app.anonymous().request("OPTIONS", "/v1/keys").send().await;
 
     let after = scrape(&url).await;
     let expected = counts([
@@ -125,9 +125,9 @@ async fn series_stay_the_same_and_contain_no_id_or_secret_for_any_requests() {
         key.get(&format!("/v1/keys/{}", key.id)).await.ok();
         key.get(&format!("/v1/tokens/tok_{round}")).await.problem(404, "not_found");
         let path = format!("/v1/guess-{round}/{}", key.secret);
-        chosen.push(app.nobody().get(&path).await.header("x-request-id").unwrap().to_owned());
+        chosen.push(app.anonymous().get(&path).await.header("x-request-id").unwrap().to_owned());
         let guess = format!("/v1/users?guess={round}");
-        app.nobody().request(&format!("GUESS{round}"), &guess).send().await.problem(405, "method_not_allowed");
+        app.anonymous().request(&format!("GUESS{round}"), &guess).send().await.problem(405, "method_not_allowed");
         token.delete(&format!("/v1/tokens/{}", token.id)).await.ok();
         key.delete(&format!("/v1/keys/{}", key.id)).await.ok();
         chosen.extend([key.secret, key.id, token.secret, token.id, path, format!("GUESS{round}")]);
@@ -139,7 +139,7 @@ async fn series_stay_the_same_and_contain_no_id_or_secret_for_any_requests() {
     for chosen in &chosen {
         assert!(!page.text.contains(chosen.as_str()), "{chosen} is on the page");
     }
-    assert!(app.witness.leaks_in(&page.text).is_empty());
+    assert!(app.leak_detector.leaks_in(&page.text).is_empty());
     for value in page.label_values() {
         let prefixes = ["proj_", "key_", "tok_", "usr_", "sess_", "inv_", "req_", "aud_", "evt_", "wh_", "dlv_"];
         let is_id = |prefix: &&str| {
@@ -154,7 +154,7 @@ async fn series_stay_the_same_and_contain_no_id_or_secret_for_any_requests() {
 async fn api_and_metrics_have_separate_listeners() {
     let app = TestApp::start().await;
     let url = app.serve_metrics().await;
-    app.nobody().get("/metrics").await.problem(404, "route_not_found");
+    app.anonymous().get("/metrics").await.problem(404, "route_not_found");
     let ask = async |method: &str, path: &str| {
         let request = app.http.request(method.parse().unwrap(), format!("{url}{path}"));
         let answer = request.send().await.unwrap();
@@ -178,7 +178,7 @@ async fn api_and_metrics_have_separate_listeners() {
 
 #[tokio::test]
 async fn garbage_and_slow_clients_do_not_block_scrapes() {
-    let app = TestApp::start_with(edge(|limits| limits.head_time = Duration::from_secs(1))).await;
+    let app = TestApp::start_with(edge_options(|limits| limits.head_timeout = Duration::from_secs(1))).await;
     let url = app.serve_metrics().await;
     for garbage in
         [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"[..], b"GET\r\n\r\n", b"\0\0\0\0", b"GET / HTTP/9.9\r\n\r\n"]
@@ -216,7 +216,7 @@ async fn cache_lease_and_revocation_metrics_are_exported() {
         assert!(!page.text.contains("cloudapi_auth_cache"));
         return;
     }
-    let losses = |page: &Page| page.get("cloudapi_auth_lease_losses_total", &[]);
+    let losses = |page: &Exposition| page.get("cloudapi_auth_lease_losses_total", &[]);
     let (before, after) = eventually("all requests under one lease", async || {
         let key = owner.key().await;
         app.lease().await;
@@ -237,7 +237,7 @@ async fn cache_lease_and_revocation_metrics_are_exported() {
     assert_eq!(grown("cloudapi_auth_cache_entries"), 1.0);
     assert_eq!(grown("cloudapi_auth_recall_duration_seconds_count"), 1.0);
     let recalls = "cloudapi_auth_recalls_total";
-    let by = |page: &Page, what| page.get(recalls, &[("confirmed_by", what)]);
+    let by = |page: &Exposition, what| page.get(recalls, &[("confirmed_by", what)]);
     let confirmed = ["ack", "time"].map(|what| by(&after, what) - by(&before, what));
     assert_eq!(confirmed, [1.0, 0.0]);
     assert_eq!(after.get("cloudapi_auth_lease_held", &[]), 1.0);
@@ -302,7 +302,7 @@ async fn requests_waiting_for_a_database_connection_are_counted() {
     let app = TestApp::start().await;
     let url = app.serve_metrics().await;
     let owner = app.owner().await;
-    let used = |page: &Page| page.get("cloudapi_db_connections", &[("state", "used")]);
+    let used = |page: &Exposition| page.get("cloudapi_db_connections", &[("state", "used")]);
     let waiting = "cloudapi_db_acquires_waiting";
     let most = scrape(&url).await.get("cloudapi_db_connections_max", &[]) as usize;
     let mut held = Vec::new();
@@ -348,7 +348,7 @@ async fn in_flight_and_abandoned_requests_are_counted() {
 
 #[tokio::test]
 async fn process_metrics_and_limits_are_exported() {
-    let app = TestApp::start_with(edge(|limits: &mut Limits| limits.max_requests = 77)).await;
+    let app = TestApp::start_with(edge_options(|limits: &mut EdgeLimits| limits.max_requests = 77)).await;
     let url = app.serve_metrics().await;
     let page = scrape(&url).await;
     let version = env!("CARGO_PKG_VERSION");
@@ -377,7 +377,7 @@ async fn metrics_are_served_during_drain_and_end_with_the_server() {
     // A connection that stays open, as Prometheus uses.
     let mut kept = connect(&url).await;
     send(&mut kept, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert!(read_answer(&mut kept).await.starts_with("HTTP/1.1 200 "));
+    assert!(read_response(&mut kept).await.starts_with("HTTP/1.1 200 "));
     assert_eq!(scrape(&url).await.get("cloudapi_serving", &[]), 1.0);
     server.signal(Signal::SIGTERM);
     eventually("the server to drain", async || (scrape(&url).await.get("cloudapi_serving", &[]) == 0.0).then_some(()))
@@ -404,9 +404,9 @@ async fn metrics_can_be_turned_off_and_an_unavailable_address_is_an_error() {
     let taken = taken.local_addr().map(|address| (taken, address.to_string())).unwrap();
     for wrong in [taken.1.as_str(), "192.0.2.1:9464", "nonsense", "94640", "OFF", ""] {
         let Err(said) = serve(Some(wrong)) else { panic!("served with metrics on {wrong:?}") };
-        let told: Vec<_> = said.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
+        let mentioned: Vec<_> = said.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
         let is_clear = |line: &str| line.contains("CLOUDAPI_METRICS_LISTEN (--metrics-listen)") && line.contains("off");
-        assert!(matches!(told[..], [line] if is_clear(line)), "{wrong:?}: {said}");
+        assert!(matches!(mentioned[..], [line] if is_clear(line)), "{wrong:?}: {said}");
     }
     let quiet = serve(Some("off")).unwrap().end(Signal::SIGTERM);
     quiet.expect_success();
@@ -431,12 +431,12 @@ async fn docs_list_every_metric_family_and_no_other() {
     let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operate.md")).unwrap();
     let is_part = |character: char| character.is_ascii_lowercase() || character == '_';
     let words = docs.split(|character| !is_part(character));
-    let mut told: Vec<&str> = words
+    let mut mentioned: Vec<&str> = words
         .filter(|word| (word.starts_with("cloudapi_") || word.starts_with("process_")) && word.len() > 9)
         .map(|word| word.strip_suffix("_bucket").unwrap_or(word))
         .collect();
-    told.sort_unstable();
-    told.dedup();
+    mentioned.sort_unstable();
+    mentioned.dedup();
     let families: Vec<&str> = page.families.keys().map(String::as_str).collect();
-    assert_eq!(told, families);
+    assert_eq!(mentioned, families);
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
-use cloudapi::{http::catalogue::entry, openapi::errors_of, resources::kind::Kind, routes};
+use cloudapi::{http::catalog::entry, openapi::errors_of, resources::kind::Kind, routes};
 use serde_json::{Map, Value, json};
 
 use crate::support::{
@@ -30,7 +30,7 @@ fn committed_description_matches_the_served_one() {
 #[tokio::test]
 async fn server_and_command_return_the_same_document() {
     let app = TestApp::start().await;
-    let served = app.nobody().get("/openapi.json").await.ok();
+    let served = app.anonymous().get("/openapi.json").await.ok();
     assert_eq!(&served, routes::description());
     let printed: Value = serde_json::from_str(&Deployment::new().printed(&["openapi"])).unwrap();
     assert_eq!(printed, served);
@@ -196,8 +196,8 @@ fn every_error_response_references_the_shared_problem_response_of_its_status() {
 #[tokio::test]
 async fn document_stays_small() {
     let app = TestApp::start().await;
-    let plain = app.nobody().get("/openapi.json").await;
-    let packed = app.nobody().request("GET", "/openapi.json").header("accept-encoding", "gzip").send().await;
+    let plain = app.anonymous().get("/openapi.json").await;
+    let packed = app.anonymous().request("GET", "/openapi.json").header("accept-encoding", "gzip").send().await;
     assert_eq!(packed.header("content-encoding"), Some("gzip"));
     assert!(plain.body.len() <= 400_000, "{} bytes", plain.body.len());
     assert!(packed.body.len() <= 45_000, "{} bytes with gzip", packed.body.len());

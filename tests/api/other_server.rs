@@ -14,8 +14,8 @@ use sqlx::{Connection, PgConnection};
 
 use crate::support::{
     Bearer, Identity, Reply, TestApp,
-    app::stray_secret,
-    elsewhere::{lead_back, mislead, mislead_open, pool_connections, running, start_beside},
+    app::unknown_secret,
+    diverted_connections::{divert_all, divert_open, pool_connections, restore, running, start_peer},
     eventually,
 };
 
@@ -32,12 +32,12 @@ fn bearer<'a>(app: &'a TestApp, secret: &str) -> Bearer<'a> {
 #[tokio::test]
 async fn lookups_and_membership_reads_leave_connections_to_another_postgresql() {
     let here = TestApp::start().await;
-    let there = start_beside(&here, with_cache(true)).await;
+    let there = start_peer(&here, with_cache(true)).await;
     let owner = here.owner().await;
     let session = there.another_session(&owner).await;
     let users = format!("/v1/users?project_id={}", owner.project);
     session.get(&users).await.ok();
-    let misled = mislead_open(&there).await;
+    let misled = divert_open(&there).await;
     assert!(!misled.is_empty());
     // Each request that reads on a misled connection closes it. Background work may still use one.
     eventually("all misled connections to be closed", async || {
@@ -55,7 +55,7 @@ async fn lookups_and_membership_reads_leave_connections_to_another_postgresql() 
 async fn node_without_connection_to_its_heartbeat_server_responds_503_and_caches_nothing() {
     for auth_cache in [true, false] {
         let here = TestApp::start().await;
-        let there = start_beside(&here, with_cache(auth_cache)).await;
+        let there = start_peer(&here, with_cache(auth_cache)).await;
         let owner = here.owner().await;
         let session = there.another_session(&owner).await;
         let (key, known) = (owner.key().await, owner.key().await);
@@ -69,7 +69,7 @@ async fn node_without_connection_to_its_heartbeat_server_responds_503_and_caches
         };
         issue().await.created();
 
-        mislead(&there).await;
+        divert_all(&there).await;
         let refused = |reply: Reply| {
             assert_eq!(reply.header("retry-after"), Some("1"));
             reply.problem(503, "auth_unavailable")
@@ -78,19 +78,19 @@ async fn node_without_connection_to_its_heartbeat_server_responds_503_and_caches
         refused(bearer(&there, &token.secret).get(USERS).await);
         refused(bearer(&there, &there.another_session(&owner).await.secret).get("/v1/sessions").await);
         // Unknown credentials get the same response.
-        refused(bearer(&there, &stray_secret(cloudapi::base::secret::SecretKind::Key)).get(USERS).await);
+        refused(bearer(&there, &unknown_secret(cloudapi::base::secret::SecretKind::Key)).get(USERS).await);
         refused(session.get(&users).await);
         refused(session.get("/v1/projects").await);
         refused(session.post("/v1/keys", json!({ "project_id": owner.project })).await);
         // A replay would confirm a write that this PostgreSQL server may not have.
         refused(issue().await);
-        let ready = there.nobody().get("/readyz").await;
+        let ready = there.anonymous().get("/readyz").await;
         assert_eq!(ready.status, 503);
         assert!(ready["checks"]["lease"].as_str().unwrap().starts_with("no look-up"), "{}", ready["checks"]["lease"]);
 
         owner.delete(&format!("/v1/keys/{}", key.id)).await.ok();
         refused(bearer(&there, &key.secret).get(USERS).await);
-        lead_back(&there).await;
+        restore(&there).await;
         eventually("lookups to count again", async || {
             let reply = bearer(&there, &known.secret).get(USERS).await;
             (reply.status == 200).then_some(())
@@ -104,13 +104,13 @@ async fn node_without_connection_to_its_heartbeat_server_responds_503_and_caches
 #[tokio::test]
 async fn rejected_lookups_close_their_connections() {
     let here = TestApp::start().await;
-    let there = start_beside(&here, with_cache(true)).await;
+    let there = start_peer(&here, with_cache(true)).await;
     let key = here.owner().await.key().await;
     bearer(&there, &key.secret).get(USERS).await.ok();
     let before = pool_connections(&there).await;
     assert!(!before.is_empty());
-    mislead(&there).await;
-    let secret = stray_secret(cloudapi::base::secret::SecretKind::Key);
+    divert_all(&there).await;
+    let secret = unknown_secret(cloudapi::base::secret::SecretKind::Key);
     eventually("the pool's connections to be closed", async || {
         bearer(&there, &secret).get(USERS).await.problem(503, "auth_unavailable");
         (running(&there, &before).await == 0).then_some(())
@@ -121,7 +121,7 @@ async fn rejected_lookups_close_their_connections() {
 #[tokio::test]
 async fn connection_with_an_old_snapshot_does_not_accept_a_revoked_key() {
     let here = TestApp::start().await;
-    let there = here.start_beside(AppOptions::default()).await;
+    let there = here.start_peer(AppOptions::default()).await;
     let owner = here.owner().await;
     let mut keys = Vec::new();
     for _ in 0..8 {
@@ -159,12 +159,12 @@ async fn no_credential_is_accepted_without_a_committed_heartbeat_with_or_without
             .await;
         key.get(USERS).await.problem(503, "auth_unavailable");
         owner.get(&format!("/v1/users?project_id={}", owner.project)).await.problem(503, "auth_unavailable");
-        let ready = app.nobody().get("/readyz").await;
+        let ready = app.anonymous().get("/readyz").await;
         assert_eq!(ready.status, 503);
         assert!(ready["checks"]["lease"].as_str().unwrap().starts_with("not held"), "{}", ready["checks"]["lease"]);
         db.close().await.unwrap();
         eventually("the key to be accepted again", async || (key.get(USERS).await.status == 200).then_some(())).await;
-        let lease: Value = app.nobody().get("/readyz").await.ok()["checks"]["lease"].clone();
+        let lease: Value = app.anonymous().get("/readyz").await.ok()["checks"]["lease"].clone();
         let is_on = app.node.credentials.is_some();
         assert_eq!(lease, if is_on { "ok" } else { "off: each request reads the database" });
     }
@@ -177,16 +177,16 @@ async fn acknowledgments_count_only_on_the_server_that_committed_the_revocation(
     let clock = node::clock(&mut app.db.acquire().await.unwrap()).await.unwrap();
     let figures = || {
         let read = |figure: &std::sync::atomic::AtomicU64| figure.load(Ordering::Relaxed);
-        (read(&app.node.figures.recalls_by_ack), read(&app.node.figures.recalls_by_time))
+        (read(&app.node.metrics.invalidations_by_ack), read(&app.node.metrics.invalidations_by_time))
     };
     app.node.confirm(&[], &clock, since_boot()).await;
     assert_eq!(figures(), (1, 0));
     let (elsewhere, begun) = (Stamp { server: "elsewhere".to_owned().into(), ..clock.clone() }, since_boot());
     app.node.confirm(&[], &elsewhere, begun).await;
     assert_eq!(figures(), (1, 1));
-    assert!(since_boot() - begun >= Timing::USUAL.wait);
+    assert!(since_boot() - begun >= Timing::DEFAULT.wait);
     // The same server, but at an earlier position.
     let (ahead, begun) = (Stamp { seq: clock.seq + 1, ..clock }, since_boot());
-    app.node.confirm(&[], &ahead, begun - (Timing::USUAL.wait - Duration::from_millis(100))).await;
+    app.node.confirm(&[], &ahead, begun - (Timing::DEFAULT.wait - Duration::from_millis(100))).await;
     assert_eq!(figures(), (1, 2));
 }

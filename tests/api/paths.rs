@@ -1,7 +1,7 @@
 //! Percent-encoded spellings of a path (RFC 3986 §2.1) are equivalent everywhere.
 
 use cloudapi::{
-    base::need::{Itself, Need},
+    base::access_policy::{AccessPolicy, SelfAccess},
     routes,
 };
 use reqwest::Method;
@@ -57,7 +57,7 @@ async fn every_path_is_accepted_in_every_spelling() {
                 call.send().await
             };
             let name = operation.name();
-            if operation.answer.once {
+            if operation.response.idempotent {
                 // The second request is a retry of the first: the fingerprint does not depend on the spelling.
                 let key = format!("{name} {number}").replace(' ', "-");
                 let (first, again) = (send(&path, Some(&key)).await, send(&other, Some(&key)).await);
@@ -79,7 +79,10 @@ async fn credential_in_its_own_path_is_recognized_in_every_spelling() {
     let owner = app.owner().await;
     let table = routes::table();
     let of_itself = table.operations().filter(|operation| {
-        matches!(operation.need, Need::Scoped { itself: Itself::WithoutScope | Itself::KeyOnlyItself, .. })
+        matches!(
+            operation.policy,
+            AccessPolicy::Scoped { self_access: SelfAccess::ScopeNotRequired | SelfAccess::KeySelfOnly, .. }
+        )
     });
     let mut tried = 0;
     for operation in of_itself {

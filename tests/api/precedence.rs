@@ -3,7 +3,7 @@
 use cloudapi::base::role::Role;
 use serde_json::json;
 
-use crate::support::{Identity, Reply, TestApp, cloud::quiet_network};
+use crate::support::{Identity, Reply, TestApp, cloud::insert_network};
 
 /// A request whose faults are fixed one by one.
 struct Attempt<'a> {
@@ -37,7 +37,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn send(&self) -> Reply {
-        let nobody = self.app.nobody();
+        let nobody = self.app.anonymous();
         let mut request = nobody.request(self.method, &format!("{}{}", self.path, self.query));
         if let Some(secret) = &self.secret {
             request = request.header("authorization", &format!("Bearer {secret}"));
@@ -55,9 +55,9 @@ impl<'a> Attempt<'a> {
     }
 
     /// Checks which error is reported, then fixes a fault.
-    async fn told(&mut self, status: u16, code: &str, mend: impl FnOnce(&mut Self)) {
+    async fn expect(&mut self, status: u16, code: &str, fix: impl FnOnce(&mut Self)) {
         self.send().await.problem(status, code);
-        mend(self);
+        fix(self);
     }
 }
 
@@ -70,28 +70,28 @@ async fn on_a_collection_project_is_checked_before_content_and_project_state_las
     suspended.post_empty(&format!("/v1/projects/{}/suspend", suspended.project)).await.ok();
     let key = owner.key().await;
     let mut attempt = Attempt::new(&app);
-    attempt.told(431, "headers_too_large", |it| it.long_head = false).await;
-    attempt.told(404, "route_not_found", |it| it.path = "/v1/keys".into()).await;
-    attempt.told(405, "method_not_allowed", |it| it.method = "POST").await;
-    attempt.told(401, "missing_credentials", |it| it.secret = Some("sk_live_junk".into())).await;
-    attempt.told(401, "invalid_token", |it| it.secret = Some(key.secret)).await;
-    attempt.told(403, "credential_kind_not_allowed", |it| it.secret = Some(viewer.secret)).await;
-    attempt.told(400, "invalid_idempotency_key", |it| it.key = None).await;
-    attempt.told(400, "unknown_parameter", |it| it.query = "").await;
-    attempt.told(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
-    attempt.told(413, "payload_too_large", |it| it.body = "{\"nonsense\":".into()).await;
-    attempt.told(400, "malformed_json", |it| it.body = json!({ "nonsense": 1 }).to_string()).await;
+    attempt.expect(431, "headers_too_large", |it| it.long_head = false).await;
+    attempt.expect(404, "route_not_found", |it| it.path = "/v1/keys".into()).await;
+    attempt.expect(405, "method_not_allowed", |it| it.method = "POST").await;
+    attempt.expect(401, "missing_credentials", |it| it.secret = Some("sk_live_junk".into())).await;
+    attempt.expect(401, "invalid_token", |it| it.secret = Some(key.secret)).await;
+    attempt.expect(403, "credential_kind_not_allowed", |it| it.secret = Some(viewer.secret)).await;
+    attempt.expect(400, "invalid_idempotency_key", |it| it.key = None).await;
+    attempt.expect(400, "unknown_parameter", |it| it.query = "").await;
+    attempt.expect(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
+    attempt.expect(413, "payload_too_large", |it| it.body = "{\"nonsense\":".into()).await;
+    attempt.expect(400, "malformed_json", |it| it.body = json!({ "nonsense": 1 }).to_string()).await;
     let body = |project: &str| json!({ "project_id": project, "nonsense": 1 }).to_string();
-    attempt.told(400, "project_required", |it| it.body = body(&stranger.project)).await;
-    attempt.told(404, "not_found", |it| it.body = body(&owner.project)).await;
-    attempt.told(403, "insufficient_scope", |it| it.secret = Some(owner.secret)).await;
+    attempt.expect(400, "project_required", |it| it.body = body(&stranger.project)).await;
+    attempt.expect(404, "not_found", |it| it.body = body(&owner.project)).await;
+    attempt.expect(403, "insufficient_scope", |it| it.secret = Some(owner.secret)).await;
     let valid = json!({ "project_id": suspended.project, "expires_at": "2020-01-01T00:00:00Z" });
     attempt
-        .told(422, "validation_failed", |it| (it.body, it.secret) = (valid.to_string(), Some(suspended.secret)))
+        .expect(422, "validation_failed", |it| (it.body, it.secret) = (valid.to_string(), Some(suspended.secret)))
         .await;
     let valid = json!({ "project_id": suspended.project });
-    attempt.told(422, "validation_failed", |it| it.body = valid.to_string()).await;
-    attempt.told(409, "project_not_active", |_| ()).await;
+    attempt.expect(422, "validation_failed", |it| it.body = valid.to_string()).await;
+    attempt.expect(409, "project_not_active", |_| ()).await;
 }
 
 #[tokio::test]
@@ -102,18 +102,18 @@ async fn on_an_item_content_is_checked_before_existence_and_existence_before_rol
     owner.post_empty(&format!("/v1/projects/{}/suspend", owner.project)).await.ok();
     let mut attempt = Attempt::new(&app);
     (attempt.long_head, attempt.path) = (false, "/v1/projects/proj_1".into());
-    attempt.told(405, "method_not_allowed", |it| it.method = "PATCH").await;
-    attempt.told(401, "missing_credentials", |it| it.secret = Some(viewer.secret)).await;
-    attempt.told(400, "invalid_idempotency_key", |it| it.key = None).await;
-    attempt.told(400, "unknown_parameter", |it| it.query = "").await;
-    attempt.told(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
-    attempt.told(413, "payload_too_large", |it| it.body = "{".into()).await;
-    attempt.told(400, "malformed_json", |it| it.body = json!({ "name": "" }).to_string()).await;
-    attempt.told(422, "validation_failed", |it| it.body = json!({ "name": "n" }).to_string()).await;
-    attempt.told(404, "not_found", |it| it.path = format!("/v1/projects/{}", owner.project)).await;
-    attempt.told(403, "insufficient_scope", |it| it.secret = Some(owner.secret)).await;
-    attempt.told(412, "precondition_failed", |it| it.if_match = None).await;
-    attempt.told(409, "project_not_active", |_| ()).await;
+    attempt.expect(405, "method_not_allowed", |it| it.method = "PATCH").await;
+    attempt.expect(401, "missing_credentials", |it| it.secret = Some(viewer.secret)).await;
+    attempt.expect(400, "invalid_idempotency_key", |it| it.key = None).await;
+    attempt.expect(400, "unknown_parameter", |it| it.query = "").await;
+    attempt.expect(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
+    attempt.expect(413, "payload_too_large", |it| it.body = "{".into()).await;
+    attempt.expect(400, "malformed_json", |it| it.body = json!({ "name": "" }).to_string()).await;
+    attempt.expect(422, "validation_failed", |it| it.body = json!({ "name": "n" }).to_string()).await;
+    attempt.expect(404, "not_found", |it| it.path = format!("/v1/projects/{}", owner.project)).await;
+    attempt.expect(403, "insufficient_scope", |it| it.secret = Some(owner.secret)).await;
+    attempt.expect(412, "precondition_failed", |it| it.if_match = None).await;
+    attempt.expect(409, "project_not_active", |_| ()).await;
 }
 
 #[tokio::test]
@@ -121,24 +121,24 @@ async fn on_a_resource_capabilities_are_checked_after_role_and_before_if_match()
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let viewer = app.member(&owner, Role::Viewer).await;
-    let network = quiet_network(&owner).await;
+    let network = insert_network(&owner).await;
     owner.post_empty(&format!("/v1/projects/{}/suspend", owner.project)).await.ok();
     let mut attempt = Attempt::new(&app);
     (attempt.long_head, attempt.path) = (false, "/v1/resources/res_1".into());
-    attempt.told(405, "method_not_allowed", |it| it.method = "PATCH").await;
-    attempt.told(401, "missing_credentials", |it| it.secret = Some(viewer.secret)).await;
-    attempt.told(400, "invalid_idempotency_key", |it| it.key = None).await;
-    attempt.told(400, "unknown_parameter", |it| it.query = "").await;
-    attempt.told(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
-    attempt.told(413, "payload_too_large", |it| it.body = "{".into()).await;
-    attempt.told(400, "malformed_json", |it| it.body = json!({ "name": "" }).to_string()).await;
+    attempt.expect(405, "method_not_allowed", |it| it.method = "PATCH").await;
+    attempt.expect(401, "missing_credentials", |it| it.secret = Some(viewer.secret)).await;
+    attempt.expect(400, "invalid_idempotency_key", |it| it.key = None).await;
+    attempt.expect(400, "unknown_parameter", |it| it.query = "").await;
+    attempt.expect(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
+    attempt.expect(413, "payload_too_large", |it| it.body = "{".into()).await;
+    attempt.expect(400, "malformed_json", |it| it.body = json!({ "name": "" }).to_string()).await;
     let other = json!({ "spec": { "cidr": "10.1.0.0/16" } });
-    attempt.told(422, "validation_failed", |it| it.body = other.to_string()).await;
-    attempt.told(404, "not_found", |it| it.path = format!("/v1/resources/{network}")).await;
-    attempt.told(403, "insufficient_scope", |it| it.secret = Some(owner.secret)).await;
-    attempt.told(422, "unsupported_capability", |it| it.body = json!({ "name": "n" }).to_string()).await;
-    attempt.told(412, "precondition_failed", |it| it.if_match = None).await;
-    attempt.told(409, "project_not_active", |_| ()).await;
+    attempt.expect(422, "validation_failed", |it| it.body = other.to_string()).await;
+    attempt.expect(404, "not_found", |it| it.path = format!("/v1/resources/{network}")).await;
+    attempt.expect(403, "insufficient_scope", |it| it.secret = Some(owner.secret)).await;
+    attempt.expect(422, "unsupported_capability", |it| it.body = json!({ "name": "n" }).to_string()).await;
+    attempt.expect(412, "precondition_failed", |it| it.if_match = None).await;
+    attempt.expect(409, "project_not_active", |_| ()).await;
 }
 
 #[tokio::test]
@@ -155,19 +155,19 @@ async fn rights_and_rate_limit_of_a_key_are_checked_before_its_request() {
     }
     let mut attempt = Attempt::new(&app);
     (attempt.long_head, attempt.path, attempt.method) = (false, "/v1/tokens".into(), "POST");
-    attempt.told(401, "missing_credentials", |it| it.secret = Some(elsewhere.secret)).await;
-    attempt.told(403, "ip_not_allowed", |it| it.secret = Some(narrow.secret)).await;
-    attempt.told(403, "insufficient_scope", |it| it.secret = Some(spent.secret)).await;
-    attempt.told(429, "rate_limited", |it| it.secret = Some(token.secret)).await;
-    attempt.told(400, "invalid_idempotency_key", |it| it.key = None).await;
-    attempt.told(400, "unknown_parameter", |it| it.query = "").await;
-    attempt.told(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
-    attempt.told(413, "payload_too_large", |it| it.body = "[".into()).await;
-    attempt.told(400, "malformed_json", |it| it.body = json!({ "name": "n" }).to_string()).await;
+    attempt.expect(401, "missing_credentials", |it| it.secret = Some(elsewhere.secret)).await;
+    attempt.expect(403, "ip_not_allowed", |it| it.secret = Some(narrow.secret)).await;
+    attempt.expect(403, "insufficient_scope", |it| it.secret = Some(spent.secret)).await;
+    attempt.expect(429, "rate_limited", |it| it.secret = Some(token.secret)).await;
+    attempt.expect(400, "invalid_idempotency_key", |it| it.key = None).await;
+    attempt.expect(400, "unknown_parameter", |it| it.query = "").await;
+    attempt.expect(415, "unsupported_media_type", |it| it.media_type = "application/json").await;
+    attempt.expect(413, "payload_too_large", |it| it.body = "[".into()).await;
+    attempt.expect(400, "malformed_json", |it| it.body = json!({ "name": "n" }).to_string()).await;
     let body = |scope: &str| json!({ "name": "n", "scopes": [scope] }).to_string();
-    attempt.told(422, "validation_failed", |it| it.body = body("users:read")).await;
-    attempt.told(403, "scope_escalation", |it| it.body = body("tokens:write")).await;
-    attempt.told(409, "limit_reached", |_| ()).await;
+    attempt.expect(422, "validation_failed", |it| it.body = body("users:read")).await;
+    attempt.expect(403, "scope_escalation", |it| it.body = body("tokens:write")).await;
+    attempt.expect(409, "limit_reached", |_| ()).await;
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn sign_in_limit_is_checked_before_the_request() {
     let app = TestApp::start_with(cloudapi::state::AppOptions { limits, ..Default::default() }).await;
     let mut attempt = Attempt::new(&app);
     (attempt.long_head, attempt.path) = (false, "/v1/sessions".into());
-    attempt.told(405, "method_not_allowed", |it| it.method = "POST").await;
-    attempt.told(400, "unknown_parameter", |_| ()).await;
-    attempt.told(429, "rate_limited", |_| ()).await;
+    attempt.expect(405, "method_not_allowed", |it| it.method = "POST").await;
+    attempt.expect(400, "unknown_parameter", |_| ()).await;
+    attempt.expect(429, "rate_limited", |_| ()).await;
 }

@@ -21,7 +21,7 @@ use tokio::{
 use crate::support::{
     binary::{Deployment, Server},
     cluster, eventually,
-    raw::read_answer,
+    raw::read_response,
 };
 
 /// Sends a request to a server process. Returns the response's status and body.
@@ -103,8 +103,10 @@ async fn killed_private_postgresql_is_restarted_without_loss() {
 async fn second_server_on_the_same_data_directory_fails_with_a_clear_error() {
     let deployment = Deployment::new();
     let server = deployment.serve();
-    let Err(said) = Server::try_start(deployment.command(&["serve"])) else { panic!("two servers share a directory") };
-    assert!(said.contains(&server.id().to_string()), "expected the first server's process ID: {said}");
+    let Err(message) = Server::try_start(deployment.command(&["serve"])) else {
+        panic!("two servers share a directory")
+    };
+    assert!(message.contains(&server.id().to_string()), "expected the first server's process ID: {message}");
     assert_eq!(call("GET", &format!("{}/readyz", server.url), None, None).await.0, 200);
 }
 
@@ -159,8 +161,8 @@ async fn bootstrap_creates_or_finds_the_first_owner_and_project() {
         ("owner@example.com\n", "email address"),
     ] {
         let refused = with_password(password);
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(!refused.status.success() && said.contains(why), "{said}");
+        let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && message.contains(why), "{message}");
     }
     assert!(with_password("a long enough password\n").status.success());
     let body = json!({ "email": "owner@example.com", "password": "a long enough password" });
@@ -172,8 +174,8 @@ async fn bootstrap_creates_or_finds_the_first_owner_and_project() {
     assert_eq!(json["user"]["id"], first["user"]["id"]);
     let unknown = deployment.run(&["admin", "session", "--email", "nobody@example.com"]);
     assert!(!unknown.status.success());
-    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
-    assert!(said.contains("no user nobody@example.com") && said.contains("admin bootstrap"), "{said}");
+    let message = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(message.contains("no user nobody@example.com") && message.contains("admin bootstrap"), "{message}");
 }
 
 #[tokio::test]
@@ -191,10 +193,13 @@ async fn unknown_setting_is_warned_about() {
     let mut command = deployment.command(&["migrate"]);
     command.env("CLOUDAPI_LISTN", "127.0.0.1:1").env("CLOUDAPI_TOKEN", "is the client's");
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("CLOUDAPI_LISTN is set, but is not a setting; did you mean CLOUDAPI_LISTEN?"), "{said}");
-    assert!(!said.contains("CLOUDAPI_TOKEN"), "{said}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{message}");
+    assert!(
+        message.contains("CLOUDAPI_LISTN is set, but is not a setting; did you mean CLOUDAPI_LISTEN?"),
+        "{message}"
+    );
+    assert!(!message.contains("CLOUDAPI_TOKEN"), "{message}");
 }
 
 #[tokio::test]
@@ -368,9 +373,9 @@ fn closed_pipe_ends_every_command_without_an_error() {
         let mut child = deployment.command(arguments).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
-        assert!(!said.contains("pipe") && !said.contains("panicked"), "{arguments:?}: {said}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {message}");
+        assert!(!message.contains("pipe") && !message.contains("panicked"), "{arguments:?}: {message}");
     }
 }
 
@@ -404,7 +409,7 @@ async fn request_in_flight_is_finished_before_shutdown_and_counted() {
     let (first, rest) = body.split_at(10);
     stream.write_all(head.as_bytes()).await.unwrap();
     // The request is in flight once the server asks for its body.
-    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 100 "));
+    assert!(read_response(&mut stream).await.starts_with("HTTP/1.1 100 "));
     stream.write_all(first.as_bytes()).await.unwrap();
     let (_, before) = get(&server, "/v1/usage?project_id=proj_8f2c4", &secret).await;
     let ending = thread::spawn(move || server.end(Signal::SIGTERM));

@@ -3,7 +3,7 @@
 use std::{process::Command, time::Duration};
 
 use cloudapi::{
-    audit::checkpoint::{Signed, Statement},
+    audit::checkpoint::{SignedStatement, Statement},
     base::{
         clock::Timestamp,
         id::{AuditId, ProjectId},
@@ -18,7 +18,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::support::{
     Identity, Session, TestApp,
-    app::stray_secret,
+    app::unknown_secret,
     binary::{Deployment, Server},
     cluster, eventually,
     trail::{sealed, sealed_since, staged},
@@ -56,24 +56,25 @@ async fn eight_concurrent_writers_produce_a_chain_without_a_gap() {
         }
     }))
     .await;
-    let told = sealed(&app.db).await;
-    assert_eq!(told.len(), 81);
+    let recorded = sealed(&app.db).await;
+    assert_eq!(recorded.len(), 81);
     // Entries of each writer are in the order of its writes.
     for writer in 0..8 {
-        let names = told.iter().filter_map(|entry| entry["changes"]["name"].as_str());
+        let names = recorded.iter().filter_map(|entry| entry["changes"]["name"].as_str());
         let of_writer: Vec<_> = names.filter(|name| name.starts_with(&format!("{writer}-"))).collect();
         assert_eq!(of_writer, (0..10).map(|number| format!("{writer}-{number}")).collect::<Vec<_>>());
     }
     // Readers are notified of the last entry.
-    let last: AuditId = told.last().unwrap()["id"].as_str().unwrap().parse().unwrap();
-    eventually("notification of the last entry", async || (*app.sealing.last.borrow() == last).then_some(())).await;
+    let last: AuditId = recorded.last().unwrap()["id"].as_str().unwrap().parse().unwrap();
+    eventually("notification of the last entry", async || (*app.sealing.last_sealed.borrow() == last).then_some(()))
+        .await;
     assert_eq!(app.sealing.lag(), Duration::ZERO);
 }
 
 #[tokio::test]
 async fn two_servers_seal_one_chain_without_a_fork() {
     let app = TestApp::start().await;
-    let other = app.start_beside(AppOptions::default()).await;
+    let other = app.start_peer(AppOptions::default()).await;
     let owner = app.owner().await;
     let there = Session {
         app: &other,
@@ -93,11 +94,13 @@ async fn two_servers_seal_one_chain_without_a_fork() {
     })
     .await;
     assert_eq!(sealed(&app.db).await.len(), written);
-    let told = sealed(&app.db).await;
-    let last: AuditId = told.last().unwrap()["id"].as_str().unwrap().parse().unwrap();
+    let recorded = sealed(&app.db).await;
+    let last: AuditId = recorded.last().unwrap()["id"].as_str().unwrap().parse().unwrap();
     for server in [&app, &other] {
-        eventually("notification of the last entry", async || (*server.sealing.last.borrow() == last).then_some(()))
-            .await;
+        eventually("notification of the last entry", async || {
+            (*server.sealing.last_sealed.borrow() == last).then_some(())
+        })
+        .await;
     }
 }
 
@@ -124,8 +127,8 @@ async fn entries_staged_by_a_killed_server_are_sealed_by_another() {
     assert_eq!(staged(&app.db).await, 1);
     eventually("a sealing lag", async || (!app.sealing.lag().is_zero()).then_some(())).await;
     drop(lock);
-    let told = sealed_since(&app.db, known).await;
-    assert_eq!((told.len(), &told[0]["action"]), (1, &json!("project.created")));
+    let recorded = sealed_since(&app.db, known).await;
+    assert_eq!((recorded.len(), &recorded[0]["action"]), (1, &json!("project.created")));
 }
 
 #[tokio::test]
@@ -144,15 +147,15 @@ async fn stopping_server_seals_staged_entries_and_records_denials() {
     let ask = |secret: &str| {
         app.http.post(format!("{}/v1/projects", server.url)).bearer_auth(secret).json(&json!({ "name": "n" })).send()
     };
-    assert_eq!(ask(&stray_secret(SecretKind::Session)).await.unwrap().status(), 401);
+    assert_eq!(ask(&unknown_secret(SecretKind::Session)).await.unwrap().status(), 401);
     assert_eq!(ask(session["session"]["token"].as_str().unwrap()).await.unwrap().status(), 201);
     server.end(Signal::SIGTERM).expect_success();
     let db = PgPool::connect_with(database).await.unwrap();
     assert_eq!(staged(&db).await, 0);
-    let told = sealed(&db).await;
-    let actions: Vec<_> = told.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    let recorded = sealed(&db).await;
+    let actions: Vec<_> = recorded.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["session.created", "deployment.bootstrapped", "project.created", "request.denied"]);
-    assert_eq!(told[3]["changes"]["count"], 1);
+    assert_eq!(recorded[3]["changes"]["count"], 1);
 }
 
 #[tokio::test]
@@ -175,9 +178,9 @@ async fn sealing_survives_lost_connections_and_unreadable_entries() {
     .await;
     // Uses a new pool: some of the server's connections may have been cut.
     let look = PgPool::connect_with(app.db.connect_options().as_ref().clone()).await.unwrap();
-    let told = sealed_since(&look, known).await;
+    let recorded = sealed_since(&look, known).await;
     let found: Vec<_> =
-        told.iter().map(|entry| (entry["action"].as_str().unwrap(), &entry["changes"]["staged"])).collect();
+        recorded.iter().map(|entry| (entry["action"].as_str().unwrap(), &entry["changes"]["staged"])).collect();
     let unreadable = |text: &str| ("audit.unreadable", json!(text));
     let expected = [unreadable("nonsense"), unreadable("{}"), unreadable(r#"{"action":"\u0000"}"#)];
     assert!(
@@ -204,8 +207,9 @@ async fn checkpoint_is_signed_within_a_minute_and_not_again_without_new_entries(
     })
     .await;
     let [(project_id, id, seq, hash, made_at, public_key, signature)] = made[..] else { panic!("{made:?}") };
-    let signed = Signed { statement: Statement::Checkpoint, project_id, seq, hash, made_at, public_key, signature };
-    assert!(signed.is_genuine());
+    let signed =
+        SignedStatement { statement: Statement::Checkpoint, project_id, seq, hash, made_at, public_key, signature };
+    assert!(signed.has_valid_signature());
     assert_eq!((project_id.to_string(), seq, public_key), (owner.project.clone(), 1, app.signer.public_key()));
     let (end, entry): ([u8; 32], Vec<u8>) = sqlx::query_as(
         "SELECT a.hash, b.payload FROM audit_entries a, audit_entries b WHERE a.seq = 1 AND b.id = $1 AND b.is_event",
@@ -218,7 +222,7 @@ async fn checkpoint_is_signed_within_a_minute_and_not_again_without_new_entries(
     assert_eq!((end, &entry["action"], &entry["seq"]), (hash, &json!("audit.checkpoint"), &json!(2)));
     // The log is a copy of the signature outside the database.
     let signature = entry["changes"]["signature"].as_str().unwrap();
-    eventually("the log line", async || app.witness.logged().contains(signature).then_some(())).await;
+    eventually("the log line", async || app.leak_detector.logged().contains(signature).then_some(())).await;
 
     // An hour later, no checkpoint follows: there was nothing new to sign.
     app.clock.advance(Duration::from_secs(3600));

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Identity, TestApp,
-    app::stray_secret,
+    app::unknown_secret,
     binary::{Deployment, Server},
     cluster, eventually,
-    witness::{Leaks, dump},
+    leak_detector::{Leaks, dump},
 };
 
 struct Client<'a> {
@@ -117,12 +117,12 @@ async fn stored_or_logged_secret_is_found_in_any_form() {
     let owner = app.owner().await;
     let key = owner.key().await;
     app.set_password(&owner, "a password that nobody else has").await;
-    assert_eq!(app.witness.leaks(), Leaks::default());
+    assert_eq!(app.leak_detector.leaks(), Leaks::default());
     // The log is captured.
     key.request("GET", "/v1/projects").header("x-request-id", "straw-in-the-stack").send().await.ok();
-    assert!(app.witness.logged().contains("straw-in-the-stack"));
+    assert!(app.leak_detector.logged().contains("straw-in-the-stack"));
 
-    let (stray, end) = (stray_secret(SecretKind::Token), key.secret.split_at(14).1);
+    let (stray, end) = (unknown_secret(SecretKind::Token), key.secret.split_at(14).1);
     for (planted, found) in [
         (key.secret.as_str(), key.secret.as_str()),
         (end, key.secret.as_str()),
@@ -130,7 +130,7 @@ async fn stored_or_logged_secret_is_found_in_any_form() {
         ("a password that nobody else has", "a password that nobody else has"),
     ] {
         let text = format!("{{\"x\":\"{planted}\"}}");
-        assert_eq!(app.witness.leaks_in(&text).into_iter().collect::<Vec<_>>(), [found], "{planted}");
+        assert_eq!(app.leak_detector.leaks_in(&text).into_iter().collect::<Vec<_>>(), [found], "{planted}");
         let bytes = text.into_bytes();
         for (sql, is_text) in [
             ("UPDATE projects SET metadata = jsonb_build_object('k', $1::text)", true),
@@ -139,7 +139,7 @@ async fn stored_or_logged_secret_is_found_in_any_form() {
             let mut planting = sqlx::query(sql);
             planting = if is_text { planting.bind(planted) } else { planting.bind(&bytes) };
             planting.execute(&app.db).await.unwrap();
-            assert_eq!(app.witness.leaks().in_database.into_iter().collect::<Vec<_>>(), [found], "{sql}");
+            assert_eq!(app.leak_detector.leaks().in_database.into_iter().collect::<Vec<_>>(), [found], "{sql}");
             sqlx::query("UPDATE projects SET metadata = '{}'").execute(&app.db).await.unwrap();
             sqlx::query("UPDATE sessions SET secret_hash = ''").execute(&app.db).await.unwrap();
         }

@@ -27,15 +27,15 @@ fn on(deployment: &Deployment, database: &PgConnectOptions) -> Command {
 }
 
 /// Runs a server that must fail to start. Returns its error output.
-fn refused(mut command: Command) -> String {
+fn startup_error(mut command: Command) -> String {
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(output.stdout.is_empty(), "unexpected output");
-    said
+    message
 }
 
-fn serves(command: Command) -> Server {
+fn start_server(command: Command) -> Server {
     let server = Server::start(command);
     server.wait_for_error("\"message\":\"ready\"");
     server
@@ -44,7 +44,7 @@ fn serves(command: Command) -> Server {
 #[tokio::test]
 async fn key_is_created_with_mode_600_and_reused() {
     let (deployment, database) = (Deployment::new(), cluster::fresh_database().await);
-    let ended = serves(on(&deployment, &database)).end(Signal::SIGTERM);
+    let ended = start_server(on(&deployment, &database)).end(Signal::SIGTERM);
     ended.expect_success();
     let made = fs::read_to_string(key_file(&deployment)).unwrap();
     assert_eq!(made.trim().len(), 64);
@@ -71,14 +71,14 @@ async fn new_key_is_logged_and_a_key_readable_by_others_is_warned_about() {
 #[tokio::test]
 async fn server_with_a_different_key_than_its_deployment_fails_with_a_remedy() {
     let (first, second, database) = (Deployment::new(), Deployment::new(), cluster::fresh_database().await);
-    serves(on(&first, &database)).end(Signal::SIGTERM).expect_success();
+    start_server(on(&first, &database)).end(Signal::SIGTERM).expect_success();
 
-    let said = refused(on(&second, &database));
-    assert!(said.contains("copy the file") && said.contains("CLOUDAPI_SECRET_KEY_FILE"), "{said}");
+    let message = startup_error(on(&second, &database));
+    assert!(message.contains("copy the file") && message.contains("CLOUDAPI_SECRET_KEY_FILE"), "{message}");
     // The suggested remedy works.
     let mut command = on(&second, &database);
     command.env("CLOUDAPI_SECRET_KEY_FILE", key_file(&first));
-    serves(command).end(Signal::SIGTERM).expect_success();
+    start_server(command).end(Signal::SIGTERM).expect_success();
 }
 
 #[tokio::test]
@@ -92,10 +92,10 @@ async fn of_two_first_servers_with_different_keys_one_serves() {
     for start in starts {
         match start.join().unwrap() {
             Ok(server) => serving.push(server),
-            Err(said) => refused.push(said),
+            Err(message) => refused.push(message),
         }
     }
-    assert!(matches!(&refused[..], [said] if said.contains("CLOUDAPI_SECRET_KEY_FILE")), "{refused:?}");
+    assert!(matches!(&refused[..], [message] if message.contains("CLOUDAPI_SECRET_KEY_FILE")), "{refused:?}");
     for server in serving {
         server.end(Signal::SIGTERM).expect_success();
     }
@@ -123,39 +123,42 @@ async fn invalid_key_file_is_named_and_not_overwritten() {
     for text in ["", "not a key", &"0".repeat(63)] {
         fs::write(key_file(&deployment), text).unwrap();
         let output = deployment.run(&["serve"]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains("secret.key") && said.contains("64 hexadecimal"), "{said}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && message.contains("secret.key") && message.contains("64 hexadecimal"),
+            "{message}"
+        );
         assert_eq!(fs::read_to_string(key_file(&deployment)).unwrap(), text);
     }
     let missing = deployment.folder().join("elsewhere.key");
     let output = deployment.command(&["serve"]).env("CLOUDAPI_SECRET_KEY_FILE", &missing).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let message = String::from_utf8_lossy(&output.stderr);
     // A configured file is not created: its key would exist on this machine only.
-    assert!(said.contains("elsewhere.key") && said.contains("openssl rand -hex 32"), "{said}");
+    assert!(message.contains("elsewhere.key") && message.contains("openssl rand -hex 32"), "{message}");
     assert!(!missing.exists());
 }
 
 #[tokio::test]
 async fn commands_that_do_not_use_the_key_do_not_need_it() {
     let (first, second, database) = (Deployment::new(), Deployment::new(), cluster::fresh_database().await);
-    serves(on(&first, &database)).end(Signal::SIGTERM).expect_success();
+    start_server(on(&first, &database)).end(Signal::SIGTERM).expect_success();
     let arguments = ["admin", "bootstrap", "--email", "ada@example.com", "--project", "P", "--json"];
-    let (done, _, said) = second.run_on(&database, &arguments);
-    assert!(done, "{said}");
+    let (done, _, message) = second.run_on(&database, &arguments);
+    assert!(done, "{message}");
     assert!(!key_file(&second).exists());
 }
 
 #[tokio::test]
 async fn lost_key_can_be_replaced_and_the_replacement_is_audited() {
     let (lost, new, database) = (Deployment::new(), Deployment::new(), cluster::fresh_database().await);
-    serves(on(&lost, &database)).end(Signal::SIGTERM).expect_success();
-    refused(on(&new, &database));
-    let (done, said, _) = new.run_on(&database, &["admin", "replace-key", "--json"]);
-    assert!(done && said.contains("\"replaced\":true"), "{said}");
-    let (done, said, _) = new.run_on(&database, &["admin", "replace-key", "--json"]);
-    assert!(done && said.contains("\"replaced\":false"), "{said}");
-    serves(on(&new, &database)).end(Signal::SIGTERM).expect_success();
-    refused(on(&lost, &database));
+    start_server(on(&lost, &database)).end(Signal::SIGTERM).expect_success();
+    startup_error(on(&new, &database));
+    let (done, message, _) = new.run_on(&database, &["admin", "replace-key", "--json"]);
+    assert!(done && message.contains("\"replaced\":true"), "{message}");
+    let (done, message, _) = new.run_on(&database, &["admin", "replace-key", "--json"]);
+    assert!(done && message.contains("\"replaced\":false"), "{message}");
+    start_server(on(&new, &database)).end(Signal::SIGTERM).expect_success();
+    startup_error(on(&lost, &database));
     let mut db = PgConnection::connect_with(&database).await.unwrap();
     let sql = "SELECT convert_from(payload, 'UTF8') FROM audit_entries WHERE action = 'deployment.key_replaced'";
     let entries: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut db).await.unwrap();

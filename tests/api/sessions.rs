@@ -13,7 +13,7 @@ async fn sign_in_creates_a_working_session() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     app.set_password(&owner, PASSWORD).await;
-    let reply = app.nobody().post("/v1/sessions", json!({ "email": owner.email, "password": PASSWORD })).await;
+    let reply = app.anonymous().post("/v1/sessions", json!({ "email": owner.email, "password": PASSWORD })).await;
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     let made = reply.created();
     assert_eq!(made["user"], json!({ "id": owner.user_id.to_string(), "email": owner.email }));
@@ -22,7 +22,7 @@ async fn sign_in_creates_a_working_session() {
     assert_eq!(listed["data"][0]["id"], owner.project);
     // Case and surrounding spaces of the address do not matter.
     let shouted = json!({ "email": format!(" {} ", owner.email.to_uppercase()), "password": PASSWORD });
-    app.nobody().post("/v1/sessions", shouted).await.created();
+    app.anonymous().post("/v1/sessions", shouted).await.created();
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn wrong_password_and_unknown_address_get_the_same_response() {
         (without_password.email.as_str(), ""),
         ("no address", PASSWORD),
     ] {
-        let reply = app.nobody().post("/v1/sessions", json!({ "email": email, "password": password })).await;
+        let reply = app.anonymous().post("/v1/sessions", json!({ "email": email, "password": password })).await;
         let mut problem = reply.problem(401, "invalid_credentials");
         problem.as_object_mut().unwrap().remove("request_id");
         answers.push(problem);
@@ -51,7 +51,8 @@ async fn wrong_password_and_unknown_address_get_the_same_response() {
 #[tokio::test]
 async fn sign_in_accepts_exactly_an_address_and_a_password() {
     let app = TestApp::start().await;
-    let problem = app.nobody().post("/v1/sessions", json!({ "mail": "a@b.c" })).await.problem(422, "validation_failed");
+    let problem =
+        app.anonymous().post("/v1/sessions", json!({ "mail": "a@b.c" })).await.problem(422, "validation_failed");
     let found: Vec<_> = problem["errors"]
         .as_array()
         .unwrap()
@@ -72,7 +73,7 @@ async fn sign_out_revokes_the_session_immediately() {
 
 async fn another_session<'a>(app: &'a TestApp, user: &Session<'_>) -> Session<'a> {
     let answer =
-        app.nobody().post("/v1/sessions", json!({ "email": user.email, "password": PASSWORD })).await.created();
+        app.anonymous().post("/v1/sessions", json!({ "email": user.email, "password": PASSWORD })).await.created();
     Session {
         app,
         user_id: user.user_id,

@@ -37,7 +37,7 @@ fn settings(deployment: &Deployment) -> Vec<Setting> {
     settings
 }
 
-fn said(output: &Output) -> String {
+fn combined_output(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -84,8 +84,8 @@ fn no_error_shows_a_secret_in_a_setting() {
             for &from_flag in ways {
                 let output = start(from_flag);
                 assert!(!output.status.success(), "{setting:?} {value}");
-                let said = said(&output);
-                assert!(is_plain || !said.contains(SECRET), "{setting:?} {value}: {said}");
+                let output_text = combined_output(&output);
+                assert!(is_plain || !output_text.contains(SECRET), "{setting:?} {value}: {output_text}");
             }
         }
     }
@@ -108,9 +108,9 @@ fn help_shows_no_values_of_settings() {
             command.env(&setting.variable, SECRET);
         }
         let output = command.output().unwrap();
-        let said = said(&output);
-        assert!(output.status.success() && said.contains("DATABASE_URL"), "{said}");
-        assert!(!said.contains(SECRET), "{arguments:?}: {said}");
+        let output_text = combined_output(&output);
+        assert!(output.status.success() && output_text.contains("DATABASE_URL"), "{output_text}");
+        assert!(!output_text.contains(SECRET), "{arguments:?}: {output_text}");
     }
 }
 
@@ -124,9 +124,9 @@ fn password_is_not_shown_when_the_database_is_unreachable() {
     ] {
         let output =
             deployment.command(&["migrate"]).env("DATABASE_URL", url).env("RUST_LOG", "trace").output().unwrap();
-        let said = said(&output);
-        assert!(!output.status.success() && said.contains(says), "{said}");
-        assert!(!said.contains(SECRET), "{said}");
+        let output_text = combined_output(&output);
+        assert!(!output.status.success() && output_text.contains(says), "{output_text}");
+        assert!(!output_text.contains(SECRET), "{output_text}");
     }
 }
 
@@ -136,9 +136,9 @@ fn password_in_an_unexpected_argument_is_not_shown() {
     let url = format!("postgres://user:{SECRET}@127.0.0.1/database");
     for arguments in [vec![url.as_str()], vec!["migrate", &url], vec!["serve", &url], vec!["--databse-url", &url]] {
         let output = deployment.run(&arguments);
-        let said = said(&output);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(!said.contains(SECRET), "{arguments:?}: {said}");
+        let output_text = combined_output(&output);
+        assert_eq!(output.status.code(), Some(2), "{output_text}");
+        assert!(!output_text.contains(SECRET), "{arguments:?}: {output_text}");
     }
 }
 
@@ -154,9 +154,9 @@ fn malformed_dotenv_line_is_reported_with_its_number_and_key() {
     ] {
         fs::write(deployment.folder().join(".env"), format!("# settings\n{line}\n")).unwrap();
         let output = deployment.run(&["migrate"]);
-        let said = said(&output);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(says) && !said.contains(SECRET), "{line}: {said}");
+        let output_text = combined_output(&output);
+        assert_eq!(output.status.code(), Some(2), "{output_text}");
+        assert!(output_text.contains(says) && !output_text.contains(SECRET), "{line}: {output_text}");
     }
 }
 
@@ -219,9 +219,9 @@ async fn invalid_setting_prevents_the_start_with_one_line_that_names_it() {
         (1, "DATABASE_URL", &missing, "the database's name in DATABASE_URL"),
     ] {
         let output = deployment.command(&["serve"]).env(name, value).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(status), "{name}={value}: {said}");
-        let told: Vec<_> = said.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
-        assert!(matches!(told[..], [line] if line.contains(reason)), "{name}={value}: {said}");
+        let output_text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{name}={value}: {output_text}");
+        let errors: Vec<_> = output_text.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
+        assert!(matches!(errors[..], [line] if line.contains(reason)), "{name}={value}: {output_text}");
     }
 }

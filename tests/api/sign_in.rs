@@ -19,7 +19,7 @@ use crate::support::{
 const PASSWORD: &str = "correct horse battery staple";
 
 async fn sign_in(app: &TestApp, email: &str, password: &str) -> Reply {
-    app.nobody().post("/v1/sessions", json!({ "email": email, "password": password })).await
+    app.anonymous().post("/v1/sessions", json!({ "email": email, "password": password })).await
 }
 
 async fn user_with_password(app: &TestApp) -> Session<'_> {
@@ -75,9 +75,9 @@ async fn hash_with_weaker_parameters_is_upgraded_at_the_next_sign_in() {
 #[tokio::test]
 async fn failures_are_counted_per_address_known_or_not_until_the_right_password() {
     let app = TestApp::start().await;
-    app.passwords.attempts.set_pauses(|_| Duration::ZERO);
+    app.passwords.attempts.set_delays(|_| Duration::ZERO);
     let user = user_with_password(&app).await;
-    let failures = |email: &str| app.passwords.attempts.failures_of(email, app.clock.now());
+    let failures = |email: &str| app.passwords.attempts.failure_count(email, app.clock.now());
     for n in 1..=5 {
         // Case and surrounding spaces of the address do not matter.
         for email in [user.email.to_uppercase().as_str(), " unknown@example.com", "no address"] {
@@ -96,14 +96,14 @@ async fn failures_are_counted_per_address_known_or_not_until_the_right_password(
 #[tokio::test]
 async fn right_password_works_immediately_while_wrong_ones_wait() {
     let app = TestApp::start().await;
-    app.passwords.attempts.set_pauses(|failures| if failures > 9 { Duration::from_secs(3600) } else { Duration::ZERO });
+    app.passwords.attempts.set_delays(|failures| if failures > 9 { Duration::from_secs(3600) } else { Duration::ZERO });
     let user = user_with_password(&app).await;
     for _ in 0..9 {
         sign_in(&app, &user.email, "wrong").await.problem(401, "invalid_credentials");
     }
     let pausing = async |expected: usize| {
         eventually("the expected number of delayed responses", async || {
-            (app.passwords.attempts.pausing() == expected).then_some(())
+            (app.passwords.attempts.delayed() == expected).then_some(())
         })
         .await;
     };
@@ -116,9 +116,9 @@ async fn right_password_works_immediately_while_wrong_ones_wait() {
             wrong.push(tokio::spawn(async move { http.post(url).json(&body).send().await }));
         }
         pausing(9).await;
-        assert_eq!(app.passwords.cores.load().present, 0);
+        assert_eq!(app.passwords.cpu_pool.load().total, 0);
         sign_in(&app, &user.email, PASSWORD).await.created();
-        assert_eq!(app.passwords.attempts.pausing(), 9);
+        assert_eq!(app.passwords.attempts.delayed(), 9);
         wrong.iter().for_each(tokio::task::JoinHandle::abort);
     }
     // Clients that disconnect leave nothing behind.
@@ -129,12 +129,12 @@ async fn right_password_works_immediately_while_wrong_ones_wait() {
 async fn invitation_and_password_change_count_failures_like_a_sign_in() {
     let app = TestApp::start().await;
     let (owner, user) = (app.owner().await, user_with_password(&app).await);
-    let failures = || app.passwords.attempts.failures_of(&user.email, app.clock.now());
+    let failures = || app.passwords.attempts.failure_count(&user.email, app.clock.now());
     let body = json!({ "project_id": owner.project, "email": user.email, "role": "viewer" });
     let invitation = owner.post("/v1/users", body).await.created()["invitation"].clone();
     let accept = async |password: &str| {
         let body = json!({ "token": invitation, "password": password });
-        app.nobody().post("/v1/invitations/accept", body).await
+        app.anonymous().post("/v1/invitations/accept", body).await
     };
     accept("a wrong password").await.problem(401, "invalid_credentials");
     assert_eq!(failures(), 1);
@@ -152,7 +152,7 @@ async fn two_hundred_concurrent_sign_ins_use_bounded_memory_and_all_get_a_respon
     // All requests come from one address, so its limit is raised.
     let limits = LimitSettings { sign_ins: RateLimit::new(1000, 60), ..LimitSettings::default() };
     let app = TestApp::start_with(AppOptions { limits, ..AppOptions::default() }).await;
-    app.passwords.attempts.set_pauses(|_| Duration::ZERO);
+    app.passwords.attempts.set_delays(|_| Duration::ZERO);
     let user = user_with_password(&app).await;
     let sign_ins = (0..200).map(|n| {
         let (email, password) = match n % 4 {
@@ -162,7 +162,7 @@ async fn two_hundred_concurrent_sign_ins_use_bounded_memory_and_all_get_a_respon
         };
         sign_in(&app, email, password)
     });
-    let healthy = app.nobody();
+    let healthy = app.anonymous();
     let (answers, health) = tokio::join!(futures_util::future::join_all(sign_ins), healthy.get("/healthz"));
     health.ok();
     let mut seen = std::collections::BTreeMap::<u16, usize>::new();
@@ -178,10 +178,10 @@ async fn two_hundred_concurrent_sign_ins_use_bounded_memory_and_all_get_a_respon
         }
     }
     assert!(seen.contains_key(&201) && seen.contains_key(&401), "{seen:?}");
-    let (peak, limits) = (app.passwords.cores.peak(), app.passwords.cores.limits());
-    assert!(peak.working <= limits.working && peak.present <= limits.present, "{peak:?} of {limits:?}");
-    assert_eq!(limits.present, 9 * limits.working);
-    assert_eq!(app.passwords.cores.load().present, 0);
+    let (peak, limits) = (app.passwords.cpu_pool.peak(), app.passwords.cpu_pool.limits());
+    assert!(peak.running <= limits.running && peak.total <= limits.total, "{peak:?} of {limits:?}");
+    assert_eq!(limits.total, 9 * limits.running);
+    assert_eq!(app.passwords.cpu_pool.load().total, 0);
     // Afterwards, sign-in works as before.
     sign_in(&app, &user.email, PASSWORD).await.created();
 }
@@ -210,7 +210,7 @@ async fn common_passwords_are_rejected() {
     let invitation = owner.post("/v1/users", body).await.created()["invitation"].clone();
     let accept = async |password: &str| {
         let body = json!({ "token": invitation, "password": password });
-        app.nobody().post("/v1/invitations/accept", body).await
+        app.anonymous().post("/v1/invitations/accept", body).await
     };
     let refused = accept("Lovelace-1815").await.invalid_member();
     assert_eq!(refused, ("#/password".into(), "invalid_format".into()));

@@ -14,7 +14,7 @@ use crate::support::{
     Identity, Reply, TestApp,
     binary::{Deployment, Server},
     cluster, eventually,
-    raw::{connect, edge, read_answer, read_to_end, send},
+    raw::{connect, edge_options, read_response, read_to_end, send},
 };
 
 /// Short enough for a test, long enough that requests which are not slow succeed on a busy machine.
@@ -23,10 +23,10 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
 
 #[tokio::test]
 async fn client_with_a_slow_head_is_disconnected_and_others_are_not() {
-    let app = TestApp::start_with(edge(|limits| limits.head_time = SOON)).await;
+    let app = TestApp::start_with(edge_options(|limits| limits.head_timeout = SOON)).await;
     let mut used = connect(&app.url).await;
     send(&mut used, HEALTH).await;
-    assert!(read_answer(&mut used).await.starts_with("HTTP/1.1 200 "));
+    assert!(read_response(&mut used).await.starts_with("HTTP/1.1 200 "));
 
     // A silent client, one with a partial head, one that could still be HTTP/2, and one whose first request was fast.
     let mut slow = Vec::new();
@@ -40,12 +40,12 @@ async fn client_with_a_slow_head_is_disconnected_and_others_are_not() {
     for stream in &mut slow {
         assert_eq!(read_to_end(stream).await, "");
     }
-    app.nobody().get("/healthz").await.ok();
+    app.anonymous().get("/healthz").await.ok();
 }
 
 #[tokio::test]
 async fn head_timeout_is_not_extended_by_each_byte() {
-    let app = TestApp::start_with(edge(|limits| limits.head_time = SOON)).await;
+    let app = TestApp::start_with(edge_options(|limits| limits.head_timeout = SOON)).await;
     let mut stream = connect(&app.url).await;
     send(&mut stream, "GET /healthz HTTP/1.1\r\nx-long: ").await;
     let (mut reading, mut writing) = stream.into_split();
@@ -66,7 +66,7 @@ async fn head_timeout_is_not_extended_by_each_byte() {
 
 #[tokio::test]
 async fn client_with_a_slow_body_gets_408_and_others_do_not() {
-    let app = TestApp::start_with(edge(|limits| limits.body_time = SOON)).await;
+    let app = TestApp::start_with(edge_options(|limits| limits.body_timeout = SOON)).await;
     let user = app.user().await;
     let mut stream = connect(&app.url).await;
     let head = format!(
@@ -82,24 +82,24 @@ async fn client_with_a_slow_body_gets_408_and_others_do_not() {
 
 #[tokio::test]
 async fn idle_connection_outlives_the_head_timeout_and_closes_without_an_error() {
-    let app = TestApp::start_with(edge(|limits| {
-        limits.head_time = SOON;
-        limits.idle_time = 4 * SOON;
+    let app = TestApp::start_with(edge_options(|limits| {
+        limits.head_timeout = SOON;
+        limits.idle_timeout = 4 * SOON;
     }))
     .await;
     let mut stream = connect(&app.url).await;
     send(&mut stream, HEALTH).await;
-    read_answer(&mut stream).await;
+    read_response(&mut stream).await;
     // A silent client that connects later is disconnected first.
     assert_eq!(read_to_end(&mut connect(&app.url).await).await, "");
     send(&mut stream, HEALTH).await;
-    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200 "), "the connection must still be open");
+    assert!(read_response(&mut stream).await.starts_with("HTTP/1.1 200 "), "the connection must still be open");
     assert_eq!(read_to_end(&mut stream).await, "");
 }
 
 #[tokio::test]
 async fn client_that_reads_no_responses_is_disconnected() {
-    let app = TestApp::start_with(edge(|limits| limits.stall_time = SOON)).await;
+    let app = TestApp::start_with(edge_options(|limits| limits.stall_timeout = SOON)).await;
     let mut stream = connect(&app.url).await;
     // More responses than the socket buffers hold.
     let request = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(200);
@@ -110,7 +110,7 @@ async fn client_that_reads_no_responses_is_disconnected() {
         (error || stream.try_write(b"GET").is_err()).then_some(())
     })
     .await;
-    app.nobody().get("/healthz").await.ok();
+    app.anonymous().get("/healthz").await.ok();
 }
 
 /// An HTTP/2 frame.
@@ -131,7 +131,7 @@ fn head(stream: u32, method: &str, path: &str) -> Vec<u8> {
 async fn unread_http_2_response_closes_its_connection_despite_other_requests() {
     // A window of zero, and one with room for the first byte.
     for window in [0_u32, 1] {
-        let app = TestApp::start_with(edge(|limits| limits.stall_time = SOON)).await;
+        let app = TestApp::start_with(edge_options(|limits| limits.stall_timeout = SOON)).await;
         let mut stream = connect(&app.url).await;
         let settings = frame(4, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat());
         send(&mut stream, [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat()).await;
@@ -152,12 +152,12 @@ async fn unread_http_2_response_closes_its_connection_despite_other_requests() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_until_one_closes() {
-    let app = TestApp::start_with(edge(|limits| limits.max_connections = 2)).await;
+    let app = TestApp::start_with(edge_options(|limits| limits.max_connections = 2)).await;
     let mut open = Vec::new();
     for _ in 0..2 {
         let mut stream = connect(&app.url).await;
         send(&mut stream, HEALTH).await;
-        read_answer(&mut stream).await;
+        read_response(&mut stream).await;
         open.push(stream);
     }
     let mut waiting = connect(&app.url).await;
@@ -165,15 +165,15 @@ async fn connections_beyond_the_limit_wait_until_one_closes() {
     // Open connections are served, and the waiting one gets no response meanwhile.
     for _ in 0..20 {
         send(&mut open[0], HEALTH).await;
-        read_answer(&mut open[0]).await;
+        read_response(&mut open[0]).await;
     }
     assert!(waiting.try_read(&mut [0; 1]).is_err(), "a third connection was served");
     open.pop();
-    assert!(read_answer(&mut waiting).await.starts_with("HTTP/1.1 200 "));
+    assert!(read_response(&mut waiting).await.starts_with("HTTP/1.1 200 "));
 }
 
 /// A POST in flight that waits for a database lock, which the test holds.
-async fn held_up(app: &TestApp) -> (sqlx::Transaction<'static, sqlx::Postgres>, tokio::task::JoinHandle<u16>) {
+async fn blocked_request(app: &TestApp) -> (sqlx::Transaction<'static, sqlx::Postgres>, tokio::task::JoinHandle<u16>) {
     let user = app.user().await;
     let mut lock = app.db.begin().await.unwrap();
     sqlx::query("LOCK TABLE projects IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
@@ -201,25 +201,25 @@ async fn waiting_for_a_lock(app: &TestApp) {
 }
 
 async fn is_admitted(app: &TestApp) -> bool {
-    let reply = app.nobody().get("/v1/projects").await;
+    let reply = app.anonymous().get("/v1/projects").await;
     reply.status == 401
 }
 
-fn refused(reply: Reply) {
+fn assert_refused(reply: Reply) {
     assert_eq!(reply.header("retry-after"), Some("1"));
     reply.problem(503, "overloaded");
 }
 
 #[tokio::test]
 async fn requests_beyond_the_limit_are_refused_immediately_except_health_checks() {
-    let app = TestApp::start_with(edge(|limits| limits.max_requests = 1)).await;
-    let (lock, asking) = held_up(&app).await;
+    let app = TestApp::start_with(edge_options(|limits| limits.max_requests = 1)).await;
+    let (lock, asking) = blocked_request(&app).await;
     waiting_for_a_lock(&app).await;
     for path in ["/v1/projects", "/v1/nothing", "/openapi.json"] {
-        refused(app.nobody().get(path).await);
+        assert_refused(app.anonymous().get(path).await);
     }
-    app.nobody().get("/healthz").await.ok();
-    app.nobody().get("/readyz").await.ok();
+    app.anonymous().get("/healthz").await.ok();
+    app.anonymous().get("/readyz").await.ok();
     lock.rollback().await.unwrap();
     assert_eq!(asking.await.unwrap(), 201);
     assert!(is_admitted(&app).await, "the slot must be free again");
@@ -227,22 +227,22 @@ async fn requests_beyond_the_limit_are_refused_immediately_except_health_checks(
 
 #[tokio::test]
 async fn write_of_a_disconnected_client_keeps_its_slot_until_it_ends() {
-    let app = TestApp::start_with(edge(|limits| limits.max_requests = 1)).await;
-    let (lock, asking) = held_up(&app).await;
+    let app = TestApp::start_with(edge_options(|limits| limits.max_requests = 1)).await;
+    let (lock, asking) = blocked_request(&app).await;
     waiting_for_a_lock(&app).await;
     asking.abort();
     assert!(asking.await.unwrap_err().is_cancelled());
-    refused(app.nobody().get("/v1/projects").await);
+    assert_refused(app.anonymous().get("/v1/projects").await);
     lock.rollback().await.unwrap();
     eventually("the slot to be free again", async || is_admitted(&app).await.then_some(())).await;
 }
 
 #[tokio::test]
 async fn clients_with_slow_bodies_do_not_use_up_request_slots() {
-    let app = TestApp::start_with(edge(|limits| {
+    let app = TestApp::start_with(edge_options(|limits| {
         limits.max_requests = 1;
         // Longer than the test takes.
-        limits.body_time = Duration::from_secs(60);
+        limits.body_timeout = Duration::from_secs(60);
     }))
     .await;
     let user = app.user().await;
@@ -270,7 +270,7 @@ async fn clients_with_slow_bodies_do_not_use_up_request_slots() {
     // Slow clients are served once their bodies are complete.
     for stream in &mut slow {
         send(stream, "                   ").await;
-        assert!(read_answer(stream).await.starts_with("HTTP/1.1 400 "));
+        assert!(read_response(stream).await.starts_with("HTTP/1.1 400 "));
     }
 }
 
@@ -300,6 +300,7 @@ async fn low_open_file_limit_reduces_connections_with_a_warning() {
 #[tokio::test]
 async fn default_limits_match_the_documentation() {
     let limits = EdgeOptions::default().limits;
-    let seconds = [limits.head_time, limits.body_time, limits.idle_time, limits.stall_time].map(|time| time.as_secs());
+    let seconds = [limits.head_timeout, limits.body_timeout, limits.idle_timeout, limits.stall_timeout]
+        .map(|time| time.as_secs());
     assert_eq!((seconds, limits.max_connections, limits.max_requests), ([10, 10, 75, 100], 10_000, 1_000));
 }

@@ -7,14 +7,14 @@ use cloudapi::{
     metrics::scrape,
     resources::{
         cloud::CloudOptions,
-        machine::{Course, Step},
-        pace::Pace,
-        queue::{self, Turn},
+        machine::{OperationState, Step},
+        queue::{self, Holder},
+        timing::EngineTiming,
     },
     state::AppOptions,
     workers::{
         fault::{Fault, Faults},
-        figures::WorkerOptions,
+        status::WorkerOptions,
     },
 };
 use serde_json::{Value, json};
@@ -22,13 +22,13 @@ use sqlx::{Postgres, Transaction};
 
 use crate::support::{
     Identity, Session, TestApp,
-    cloud::{done, id_of, sim, soon},
+    cloud::{fast_timing, id_of, sim, wait_until_succeeded},
     eventually,
-    prometheus::Page,
+    prometheus::Exposition,
 };
 
-fn paced(pace: Pace) -> AppOptions {
-    AppOptions { cloud: CloudOptions { providers: vec![sim("sim", 0, 5)], pace }, ..AppOptions::default() }
+fn with_timing(timing: EngineTiming) -> AppOptions {
+    AppOptions { cloud: CloudOptions { providers: vec![sim("sim", 0, 5)], timing }, ..AppOptions::default() }
 }
 
 async fn submit(owner: &Session<'_>, count: usize) -> Vec<Value> {
@@ -49,7 +49,7 @@ async fn lock(app: &TestApp) -> Transaction<'static, Postgres> {
 }
 
 /// Waits until at least `count` connections of the server wait for the lock.
-async fn blocked(app: &TestApp, count: i64) {
+async fn wait_until_blocked(app: &TestApp, count: i64) {
     let sql = "SELECT count(*) FROM pg_stat_activity
                WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%deployment%'";
     eventually("the engine to wait for the database", async || {
@@ -63,7 +63,7 @@ async fn objects(app: &TestApp) -> i64 {
 }
 
 /// Hung workers are not detected.
-fn hanging() -> WorkerOptions {
+fn with_stall_bound() -> WorkerOptions {
     let stall_after = Some(Duration::from_secs(3600));
     WorkerOptions { stall_after, faults: Faults::for_test(), ..WorkerOptions::default() }
 }
@@ -74,24 +74,24 @@ async fn stop_engine(app: &TestApp) {
     let status = app.workers.get("resource_engine").unwrap();
     eventually("the engine to hang", async || {
         let count = status.heartbeat.count();
-        tokio::time::sleep(soon().poll * 4).await;
+        tokio::time::sleep(fast_timing().poll_interval * 4).await;
         (status.heartbeat.count() == count).then_some(())
     })
     .await;
 }
 
 fn metric(app: &TestApp, name: &str) -> f64 {
-    Page::parse(&scrape::page(app)).find(name, &[]).expect("a metric")
+    Exposition::parse(&scrape::render(app)).find(name, &[]).expect("a metric")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_in_progress_continue_after_a_database_stall() {
-    let app = TestApp::start_with(paced(Pace { lease: Duration::from_secs(2), ..soon() })).await;
+    let app = TestApp::start_with(with_timing(EngineTiming { lease: Duration::from_secs(2), ..fast_timing() })).await;
     let owner = app.owner().await;
     let lock = lock(&app).await;
     let submitted = submit(&owner, 12).await;
     // The number of database permits.
-    blocked(&app, 3).await;
+    wait_until_blocked(&app, 3).await;
     let begun: String = sqlx::query_scalar("SELECT now()::text").fetch_one(&app.db).await.unwrap();
     eventually("several lease renewals", async || {
         let sql = "SELECT now() > $1::timestamptz + interval '5 seconds'";
@@ -100,25 +100,25 @@ async fn operations_in_progress_continue_after_a_database_stall() {
     .await;
     lock.rollback().await.unwrap();
     for one in &submitted {
-        assert_eq!(done(&owner, one).await["id"], id_of(&one["resource"]));
+        assert_eq!(wait_until_succeeded(&owner, one).await["id"], id_of(&one["resource"]));
     }
     assert_eq!(objects(&app).await, 12, "nothing must be created twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waits_for_database_permits_and_hung_statements_time_out_and_are_counted() {
-    let pace = Pace {
+    let timing = EngineTiming {
         db_permits: 1,
-        db_wait: Duration::from_millis(200),
-        db_time: Duration::from_secs(1),
+        db_permit_timeout: Duration::from_millis(200),
+        db_timeout: Duration::from_secs(1),
         lease: Duration::from_secs(2),
-        ..soon()
+        ..fast_timing()
     };
-    let app = TestApp::start_with(paced(pace)).await;
+    let app = TestApp::start_with(with_timing(timing)).await;
     let owner = app.owner().await;
     let lock = lock(&app).await;
     let submitted = submit(&owner, 4).await;
-    blocked(&app, 1).await;
+    wait_until_blocked(&app, 1).await;
     eventually("a wait for the permit to time out", async || {
         (metric(&app, "cloudapi_operations_db_permit_timeouts_total") > 0.0).then_some(())
     })
@@ -131,32 +131,32 @@ async fn waits_for_database_permits_and_hung_statements_time_out_and_are_counted
     .await;
     lock.rollback().await.unwrap();
     for one in &submitted {
-        done(&owner, one).await;
+        wait_until_succeeded(&owner, one).await;
     }
     assert_eq!(objects(&app).await, 4, "nothing must be created twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn late_lease_renewal_does_not_delay_a_released_operation() {
-    let app = TestApp::start_with(AppOptions { workers: hanging(), ..paced(soon()) }).await;
+    let app = TestApp::start_with(AppOptions { workers: with_stall_bound(), ..with_timing(fast_timing()) }).await;
     let owner = app.owner().await;
     stop_engine(&app).await;
     submit(&owner, 1).await;
     let (mut db, lease) = (app.db.acquire().await.unwrap(), Duration::from_secs(3600));
-    let taken = queue::take(&mut db, &["sim"], 1, lease).await.unwrap().remove(0);
-    assert!(queue::renew(&mut db, &taken, lease).await.unwrap());
-    let course = Course::new(taken.kind, Step::of(&taken.step).unwrap());
-    assert!(queue::save(&mut db, &taken, &course, Turn::Ours(lease), None).await.unwrap());
-    assert!(queue::save(&mut db, &taken, &course, Turn::Anybodys(Duration::ZERO), None).await.unwrap());
-    assert!(!queue::renew(&mut db, &taken, lease).await.unwrap());
-    assert!(!queue::save(&mut db, &taken, &course, Turn::Ours(lease), None).await.unwrap());
-    let again = queue::take(&mut db, &["sim"], 1, lease).await.unwrap();
+    let claimed = queue::claim(&mut db, &["sim"], 1, lease).await.unwrap().remove(0);
+    assert!(queue::renew(&mut db, &claimed, lease).await.unwrap());
+    let state = OperationState::new(claimed.kind, Step::of(&claimed.step).unwrap());
+    assert!(queue::save(&mut db, &claimed, &state, Holder::ThisServer(lease), None).await.unwrap());
+    assert!(queue::save(&mut db, &claimed, &state, Holder::AnyServer(Duration::ZERO), None).await.unwrap());
+    assert!(!queue::renew(&mut db, &claimed, lease).await.unwrap());
+    assert!(!queue::save(&mut db, &claimed, &state, Holder::ThisServer(lease), None).await.unwrap());
+    let again = queue::claim(&mut db, &["sim"], 1, lease).await.unwrap();
     assert_eq!(again.len(), 1, "the operation must be due immediately");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn due_operations_are_measured_while_the_engine_hangs() {
-    let app = TestApp::start_with(AppOptions { workers: hanging(), ..paced(soon()) }).await;
+    let app = TestApp::start_with(AppOptions { workers: with_stall_bound(), ..with_timing(fast_timing()) }).await;
     let owner = app.owner().await;
     stop_engine(&app).await;
     submit(&owner, 2).await;
@@ -165,6 +165,6 @@ async fn due_operations_are_measured_while_the_engine_hangs() {
         (metric(&app, "cloudapi_operations_oldest_due_seconds") >= 600.0).then_some(())
     })
     .await;
-    let page = Page::parse(&scrape::page(&app));
+    let page = Exposition::parse(&scrape::render(&app));
     assert_eq!(page.get("cloudapi_operations", &[("state", "due")]), 2.0);
 }

@@ -12,7 +12,7 @@ use crate::support::{
     binary::{Deployment, Server},
     eventually,
     https::{Certificate, Http2, get_http1},
-    raw::{connect, edge, read_to_end, send},
+    raw::{connect, edge_options, read_to_end, send},
 };
 
 fn serve_https(deployment: &Deployment, certificate: &Certificate) -> Server {
@@ -32,7 +32,7 @@ async fn server_with_a_certificate_serves_https_over_http_1_and_2() {
         let stream = certificate.connect(&address, offered).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), chosen.map(str::as_bytes));
         let (got, version) = match chosen {
-            Some("h2") => (Http2::on(stream).await.get("/v1/projects").await, Version::HTTP_2),
+            Some("h2") => (Http2::handshake(stream).await.get("/v1/projects").await, Version::HTTP_2),
             _ => (get_http1(stream, "/v1/projects").await, Version::HTTP_11),
         };
         assert_eq!((got.status, got.version), (401, version));
@@ -46,7 +46,7 @@ async fn server_with_a_certificate_serves_https_over_http_1_and_2() {
     let mut plain = TcpStream::connect(&address).await.unwrap();
     send(&mut plain, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let stream = certificate.connect(&address, &["h2"]).await.unwrap();
-    assert_eq!(Http2::on(stream).await.get("/healthz").await.status, 200);
+    assert_eq!(Http2::handshake(stream).await.get("/healthz").await.status, 200);
     assert!(!read_to_end(&mut plain).await.contains("HTTP/1.1 200"));
     assert_eq!(read_to_end(&mut silent).await, "");
     server.end(Signal::SIGTERM).expect_success();
@@ -93,10 +93,10 @@ fn unusable_certificate_prevents_the_start_with_one_line_that_says_why() {
         let mut command = deployment.command(&["serve"]);
         command.envs(cert.map(|cert| ("CLOUDAPI_TLS_CERT", cert))).envs(key.map(|key| ("CLOUDAPI_TLS_KEY", key)));
         let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        let told: Vec<_> = said.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
-        assert!(matches!(told[..], [line] if line.contains(reason)), "{cert:?} {key:?}: {said}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        let lines: Vec<_> = message.lines().filter(|line| line.starts_with("cloudapi: ")).collect();
+        assert!(matches!(lines[..], [line] if line.contains(reason)), "{cert:?} {key:?}: {message}");
     }
     assert!(!deployment.folder().join("data").exists(), "nothing must have been started");
 }
@@ -104,7 +104,7 @@ fn unusable_certificate_prevents_the_start_with_one_line_that_says_why() {
 #[tokio::test]
 async fn http_2_is_served_without_tls_with_prior_knowledge() {
     let app = TestApp::start().await;
-    let client = Http2::on(connect(&app.url).await).await;
+    let client = Http2::handshake(connect(&app.url).await).await;
     let got = client.get("/v1/projects").await;
     assert_eq!((got.status, got.version), (401, Version::HTTP_2));
     assert_eq!(got.headers["content-type"], "application/problem+json");
@@ -116,7 +116,7 @@ async fn http_2_is_served_without_tls_with_prior_knowledge() {
 #[tokio::test]
 async fn too_large_head_gets_a_problem_on_http_2() {
     let app = TestApp::start().await;
-    let client = Http2::on(connect(&app.url).await).await;
+    let client = Http2::handshake(connect(&app.url).await).await;
     assert_eq!(client.get(&format!("/healthz?{}", "a".repeat(8 * 1024))).await.status, 414);
     for size in [16 * 1024, 48 * 1024] {
         let got = client.get_with("/healthz", "x-long", &"a".repeat(size)).await;
@@ -129,9 +129,9 @@ async fn too_large_head_gets_a_problem_on_http_2() {
 #[tokio::test]
 async fn idle_http_2_connection_is_closed() {
     let soon = Duration::from_secs(1);
-    let app = TestApp::start_with(edge(|limits| limits.idle_time = soon)).await;
-    let client = Http2::on(connect(&app.url).await).await;
+    let app = TestApp::start_with(edge_options(|limits| limits.idle_timeout = soon)).await;
+    let client = Http2::handshake(connect(&app.url).await).await;
     assert_eq!(client.get("/healthz").await.status, 200);
     eventually("the connection to close", async || client.is_closed().then_some(())).await;
-    app.nobody().get("/healthz").await.ok();
+    app.anonymous().get("/healthz").await.ok();
 }

@@ -11,7 +11,7 @@ const PARENT: &str = "00f067aa0ba902b7";
 async fn logged(app: &TestApp, reply: &Reply, message: &str) -> Value {
     let id = reply.header("x-request-id").unwrap().to_owned();
     eventually("the log line", async || {
-        let log = app.witness.logged();
+        let log = app.leak_detector.logged();
         let lines = log.lines().filter(|line| line.contains(&id)).map(|line| serde_json::from_str(line).unwrap());
         lines.map(|line: Value| line["fields"].clone()).find(|fields| fields["message"] == message)
     })

@@ -4,7 +4,7 @@ use cloudapi::base::{role::Role, secret::SecretKind};
 use serde_json::json;
 use unicode_normalization::UnicodeNormalization;
 
-use crate::support::{Bearer, Identity, Reply, Session, TestApp, app::stray_secret};
+use crate::support::{Bearer, Identity, Reply, Session, TestApp, app::unknown_secret};
 
 #[tokio::test]
 async fn users_of_a_project_are_its_members_with_their_roles() {
@@ -71,7 +71,7 @@ async fn invite(inviter: &Session<'_>, email: &str, role: &str) -> serde_json::V
 
 async fn accept(app: &TestApp, invited: &serde_json::Value, password: &str) -> Reply {
     let body = json!({ "token": invited["invitation"], "password": password });
-    app.nobody().post("/v1/invitations/accept", body).await
+    app.anonymous().post("/v1/invitations/accept", body).await
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn invited_user_is_listed_and_becomes_a_member_by_accepting() {
     let session = Bearer { app: &app, secret: accepted["token"].as_str().unwrap().into() };
     assert_eq!(session.get("/v1/projects").await.ok()["data"][0]["id"], owner.project);
     let signed_in = json!({ "email": "new@example.com", "password": PASSWORD });
-    app.nobody().post("/v1/sessions", signed_in).await.created();
+    app.anonymous().post("/v1/sessions", signed_in).await.created();
 
     // Now the member has the account's ID, and the invitation's ID is not found.
     let of_project = |id: &str| format!("/v1/users/{id}?project_id={}", owner.project);
@@ -143,7 +143,7 @@ async fn invitation_works_once_until_withdrawn_and_for_a_week() {
     app.clock.advance(std::time::Duration::from_secs(7 * 24 * 3600 + 1));
     accept(&app, &expired, PASSWORD).await.problem(409, "invalid_state");
 
-    let unknown = json!({ "invitation": stray_secret(SecretKind::Invitation) });
+    let unknown = json!({ "invitation": unknown_secret(SecretKind::Invitation) });
     accept(&app, &unknown, PASSWORD).await.problem(404, "not_found");
     for junk in ["inv_junk", "sk_live_x", "x"] {
         let reply = accept(&app, &json!({ "invitation": junk }), PASSWORD).await;
@@ -158,7 +158,7 @@ async fn invitation_cannot_take_over_an_existing_account() {
     app.set_password(&known, PASSWORD).await;
     let invited = invite(&owner, &known.email, "viewer").await;
     accept(&app, &invited, "another password of mine").await.problem(401, "invalid_credentials");
-    app.nobody().post("/v1/sessions", json!({ "email": known.email, "password": PASSWORD })).await.created();
+    app.anonymous().post("/v1/sessions", json!({ "email": known.email, "password": PASSWORD })).await.created();
     accept(&app, &invited, PASSWORD).await.created();
     known.get(&format!("/v1/projects/{}", owner.project)).await.ok();
     // The operator created this account without a password: an invitation must not set one.
@@ -178,7 +178,7 @@ async fn password_of_a_new_user_must_have_12_to_128_characters() {
     accept(&app, &invited, &longest).await.created();
     // The Unicode normalization form does not matter.
     let decomposed = json!({ "email": "a@example.com", "password": longest.nfd().collect::<String>() });
-    app.nobody().post("/v1/sessions", decomposed).await.created();
+    app.anonymous().post("/v1/sessions", decomposed).await.created();
 }
 
 #[tokio::test]
@@ -310,7 +310,7 @@ async fn password_change_revokes_every_other_session() {
     let user = app.user().await;
     app.set_password(&user, PASSWORD).await;
     let signed_in = json!({ "email": user.email, "password": PASSWORD });
-    let other = app.nobody().post("/v1/sessions", signed_in.clone()).await.created();
+    let other = app.anonymous().post("/v1/sessions", signed_in.clone()).await.created();
     let other = Bearer { app: &app, secret: other["token"].as_str().unwrap().into() };
     let change = |current: &str, new: &str| {
         user.post("/v1/users/me/password", json!({ "current_password": current, "new_password": new }))
@@ -322,9 +322,9 @@ async fn password_change_revokes_every_other_session() {
     assert_eq!(changed, json!({ "id": user.user_id.to_string(), "sessions_revoked": 1 }));
     other.get("/v1/sessions").await.problem(401, "token_revoked");
     user.get("/v1/sessions").await.ok();
-    app.nobody().post("/v1/sessions", signed_in).await.problem(401, "invalid_credentials");
+    app.anonymous().post("/v1/sessions", signed_in).await.problem(401, "invalid_credentials");
     let better = json!({ "email": user.email, "password": "a better password" });
-    app.nobody().post("/v1/sessions", better).await.created();
+    app.anonymous().post("/v1/sessions", better).await.created();
 }
 
 #[tokio::test]

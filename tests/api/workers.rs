@@ -9,22 +9,23 @@ use cloudapi::{
     workers::{
         TABLE,
         fault::{Fault, Faults},
-        figures::{State, WorkerOptions},
+        status::{State, WorkerOptions},
     },
 };
 use serde_json::{Value, json};
 
-use crate::support::{Bearer, Identity, TestApp, cloud::quick, eventually, prometheus::Page};
+use crate::support::{Bearer, Identity, TestApp, cloud::fast_provider, eventually, prometheus::Exposition};
 
 /// A server that detects stalled workers quickly and restarts workers after `pause`.
 async fn start(pause: Duration) -> TestApp {
     let workers = WorkerOptions {
         stall_after: Some(Duration::from_secs(2)),
-        first_pause: pause,
-        longest_pause: pause,
+        initial_backoff: pause,
+        max_backoff: pause,
         faults: Faults::for_test(),
     };
-    let options = AppOptions { workers, audit_months_kept: Some(1200), cloud: quick(), ..AppOptions::default() };
+    let options =
+        AppOptions { workers, audit_retention_months: Some(1200), cloud: fast_provider(), ..AppOptions::default() };
     TestApp::start_with(options).await
 }
 
@@ -34,27 +35,27 @@ fn started(app: &TestApp) -> Vec<&'static str> {
     names.filter(|name| *name != "auth_lease" || app.node.credentials.is_some()).collect()
 }
 
-fn needed(name: &str) -> bool {
-    TABLE.iter().any(|worker| worker.name == name && worker.needed)
+fn is_required(name: &str) -> bool {
+    TABLE.iter().any(|worker| worker.name == name && worker.is_required)
 }
 
 fn restarts(app: &TestApp, worker: &str) -> f64 {
-    let page = Page::parse(&scrape::page(app));
+    let page = Exposition::parse(&scrape::render(app));
     page.find("cloudapi_worker_restarts_total", &[("worker", worker)]).expect("a restart counter of each worker")
 }
 
 fn last_progress(app: &TestApp, worker: &str) -> f64 {
-    Page::parse(&scrape::page(app)).get("cloudapi_worker_last_progress_seconds", &[("worker", worker)])
+    Exposition::parse(&scrape::render(app)).get("cloudapi_worker_last_progress_seconds", &[("worker", worker)])
 }
 
 /// Status of `/readyz`, and its check of the workers.
 async fn readiness(app: &TestApp) -> (u16, String) {
-    let reply = app.nobody().get("/readyz").await;
+    let reply = app.anonymous().get("/readyz").await;
     (reply.status, reply["checks"]["workers"].as_str().expect("a text").to_owned())
 }
 
 /// Injects a fault into one worker after the other, and waits until each runs again.
-async fn each_recovers_from(fault: Fault) {
+async fn assert_each_recovers_from(fault: Fault) {
     let app = start(Duration::from_millis(50)).await;
     app.lease().await;
     for worker in started(&app) {
@@ -84,17 +85,17 @@ async fn each_recovers_from(fault: Fault) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_panicking_worker_is_restarted_and_counted() {
-    each_recovers_from(Fault::Panic).await;
+    assert_each_recovers_from(Fault::Panic).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_worker_that_ends_early_is_restarted_and_counted() {
-    each_recovers_from(Fault::Return).await;
+    assert_each_recovers_from(Fault::Return).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_stalled_worker_is_aborted_restarted_and_counted() {
-    each_recovers_from(Fault::Stall).await;
+    assert_each_recovers_from(Fault::Stall).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +104,7 @@ async fn readyz_names_stopped_workers_and_is_503_if_requests_need_one() {
     let app = start(Duration::from_secs(3600)).await;
     app.lease().await;
     assert_eq!(readiness(&app).await, (200, "ok".to_owned()));
-    let (needed, spare): (Vec<_>, Vec<_>) = started(&app).into_iter().partition(|name| needed(name));
+    let (needed, spare): (Vec<_>, Vec<_>) = started(&app).into_iter().partition(|name| is_required(name));
     assert!(!needed.is_empty() && !spare.is_empty());
     let mut down = BTreeMap::new();
     // First the workers that requests do not need: with all of these down, requests are still served.
@@ -127,7 +128,7 @@ async fn workers_that_wait_for_a_restart_finish_their_work_at_shutdown() {
     let app = start(Duration::from_secs(3600)).await;
     let owner = app.owner().await;
     let key = owner.key().await;
-    let beside = app.start_beside(AppOptions { cloud: quick(), ..AppOptions::default() }).await;
+    let beside = app.start_peer(AppOptions { cloud: fast_provider(), ..AppOptions::default() }).await;
     app.workers.options.faults.inject("audit_denials", Fault::Panic);
     eventually("the worker to be down", async || {
         matches!(app.workers.get("audit_denials").unwrap().state(), State::Restarting(_)).then_some(())

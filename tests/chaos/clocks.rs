@@ -11,10 +11,10 @@ use std::{
 
 use cloudapi::{
     base::clock::{Clock, Timestamp},
-    cli::{self, Times},
+    cli::{self, ServerTiming},
     resources,
-    usage::close::GRACE,
-    webhooks::pace::Pace,
+    usage::finalize::GRACE,
+    webhooks::backoff::DeliveryPolicy,
 };
 
 /// The environment variable with how many milliseconds a server's clock is ahead of the system's when it starts.
@@ -76,28 +76,28 @@ fn step(clock: &Clock, millis: &str) {
 }
 
 /// The default backoff with seconds instead of minutes.
-fn soon() -> Pace {
-    Pace {
+fn fast_pace() -> DeliveryPolicy {
+    DeliveryPolicy {
         poll: Duration::from_millis(100),
-        exchange: Duration::from_secs(1),
+        request_timeout: Duration::from_secs(1),
         lease: Duration::from_secs(3),
-        first_pause: Duration::from_millis(200),
-        longest_pause: Duration::from_secs(1),
-        ..Pace::default()
+        initial_backoff: Duration::from_millis(200),
+        max_backoff: Duration::from_secs(1),
+        ..DeliveryPolicy::default()
     }
 }
 
 /// The same for operations on resources: another server takes over a dead server's operations within two seconds.
-fn cloud_soon() -> resources::pace::Pace {
-    resources::pace::Pace {
-        poll: Duration::from_millis(50),
+fn fast_engine_timing() -> resources::timing::EngineTiming {
+    resources::timing::EngineTiming {
+        poll_interval: Duration::from_millis(50),
         lease: Duration::from_secs(2),
-        call: Duration::from_secs(10),
-        look_again: Duration::from_millis(50),
-        first_pause: Duration::from_millis(50),
-        longest_pause: Duration::from_secs(1),
-        sweep: Duration::from_secs(1),
-        ..resources::pace::Pace::default()
+        call_timeout: Duration::from_secs(10),
+        reread_interval: Duration::from_millis(50),
+        initial_backoff: Duration::from_millis(50),
+        max_backoff: Duration::from_secs(1),
+        sweep_interval: Duration::from_secs(1),
+        ..resources::timing::EngineTiming::default()
     }
 }
 
@@ -116,7 +116,7 @@ fn server_with_test_timing() {
     });
     // Ends the line that the test runner has started, so that the server's output starts a new one.
     println!();
-    let times = Times { clock, pace: soon(), cloud: cloud_soon() };
+    let times = ServerTiming { clock, pace: fast_pace(), cloud: fast_engine_timing() };
     cli::run(["cloudapi", "serve", "--listen", "127.0.0.1:0"].map(Into::into), times).unwrap();
 }
 

@@ -7,20 +7,22 @@ use futures_util::future::{BoxFuture, LocalBoxFuture};
 
 use crate::{
     client::Client,
+    cluster::Cluster,
     faults::{Fault, plan},
     http::Request,
-    invariants::{End, Invariant, Verdict, answers::Answers, converged::Converged, quiet::Quiet, told::Told},
+    invariants::{
+        Invariant, RunEnd, Verdict, converged::Converged, quiet::Quiet, recorded::Recorded, responses::Responses,
+    },
     moto,
     run::{self, Scale, Trial},
-    world::World,
 };
 
 const NODES: usize = 3;
 
 /// Clients without resources. They are served while a write on a resource waits for the leftovers of a dead server.
-pub struct Company(pub Request);
+pub struct BackgroundLoad(pub Request);
 
-impl Invariant for Company {
+impl Invariant for BackgroundLoad {
     fn clients(&self) -> usize {
         2
     }
@@ -28,12 +30,12 @@ impl Invariant for Company {
     fn act<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, ()> {
         Box::pin(async {
             let node = client.any_node();
-            client.ask_unlogged(node, &self.0).await;
+            client.send_unlogged(node, &self.0).await;
             tokio::time::sleep(client.random.millis(20, 80)).await;
         })
     }
 
-    fn check<'a>(&'a self, _: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+    fn check<'a>(&'a self, _: &'a RunEnd<'a>) -> LocalBoxFuture<'a, Verdict> {
         Box::pin(async { Verdict::default() })
     }
 }
@@ -50,15 +52,15 @@ failures_per_mille = 50
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_each_resource_has_one_object_and_there_are_no_others() {
-    let _alone = run::alone().await;
+    let _exclusive = run::exclusive().await;
     let scale = Scale::from_env();
-    let world = World::start_converging_soon(NODES, SIM).await;
-    try_with(world, scale, SIM, "sim").await;
+    let cluster = Cluster::start_with_fast_engine(NODES, SIM).await;
+    run_with(cluster, scale, SIM, "sim").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_resource_has_one_object_at_a_provider_that_is_none_of_ours() {
-    let _alone = run::alone().await;
+    let _exclusive = run::exclusive().await;
     let scale = Scale::from_env();
     // Without moto, a message is printed.
     let Some(moto) = moto::start(&[]) else { return };
@@ -67,20 +69,21 @@ async fn each_resource_has_one_object_at_a_provider_that_is_none_of_ours() {
         "[[provider]]\nname = 'moto'\ndriver = 'aws'\nregion = 'eu-central-1'\nendpoint = '{endpoint}'\n\
          images = {{ debian-12 = 'ami-12c6146b' }}\n"
     );
-    let world = World::start_converging_soon(NODES, &providers).await;
-    try_with(world, scale, &providers, "moto").await;
+    let cluster = Cluster::start_with_fast_engine(NODES, &providers).await;
+    run_with(cluster, scale, &providers, "moto").await;
 }
 
-async fn try_with(mut world: World, scale: Scale, providers: &str, provider: &'static str) {
+async fn run_with(mut cluster: Cluster, scale: Scale, providers: &str, provider: &'static str) {
     // Short runs only kill servers; the storm covers other faults.
     let faults: Vec<Fault> = match scale.kills {
         0..=4 => plan(scale.seed, NODES, scale.kills).into_iter().filter(Fault::is_kill_of_node).collect(),
         _ => plan(scale.seed, NODES, scale.kills),
     };
-    let converged = Converged::new(&world, providers, provider).await;
-    let company = Company(world.request("GET", "/v1/projects?limit=1", None));
+    let converged = Converged::new(&cluster, providers, provider).await;
+    let background_load = BackgroundLoad(cluster.request("GET", "/v1/projects?limit=1", None));
     let invariants: Vec<Arc<dyn Invariant>> =
-        vec![Arc::new(Quiet), Arc::new(converged), Arc::new(company), Arc::new(Answers), Arc::new(Told)];
-    let trial = Trial { seed: scale.seed, faults, invariants, patience: 300..3000, work: run::WORK, last: vec![] };
-    run::run(&mut world, trial).await;
+        vec![Arc::new(Quiet), Arc::new(converged), Arc::new(background_load), Arc::new(Responses), Arc::new(Recorded)];
+    let trial =
+        Trial { seed: scale.seed, faults, invariants, timeout: 300..3000, work: run::MIN_RESPONSES, last: vec![] };
+    run::run(&mut cluster, trial).await;
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::{
-    proxy::{Moment, Weather},
+    cluster::Cluster,
+    proxy::{NetworkCondition, TrapPoint},
     random::Random,
-    world::World,
 };
 
 /// One fault, which is healed after a while.
@@ -38,7 +38,7 @@ pub enum Fault {
     /// The same, after PostgreSQL has committed and before the server receives the response.
     CutAtCommit { node: usize },
     /// The network between a server and PostgreSQL misbehaves.
-    Weather { node: usize, weather: Weather, time: Duration },
+    Network { node: usize, condition: NetworkCondition, time: Duration },
 }
 
 /// For this many kills there is one other fault of each kind, and at least one in total.
@@ -57,7 +57,7 @@ pub fn plan(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
         });
     }
     for _ in 0..kills.div_ceil(KILLS_PER_OTHER) {
-        let slow = Weather::Slow(random.millis(5, 60));
+        let slow = NetworkCondition::Slow(random.millis(5, 60));
         faults.push(Fault::Pause { node: random.below(nodes), time: random.millis(100, 1000) });
         faults.push(Fault::StopPostgres { down: random.millis(0, 300) });
         faults.push(Fault::KillPostgres { down: random.millis(0, 300) });
@@ -67,8 +67,8 @@ pub fn plan(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
         faults.push(Fault::Terminate { backends: 1 + random.below(20) });
         faults.push(Fault::Cut { node: random.below(nodes) });
         faults.push(Fault::CutAtCommit { node: random.below(nodes) });
-        for weather in [Weather::Refusing, slow, Weather::Mute] {
-            faults.push(Fault::Weather { node: random.below(nodes), weather, time: random.millis(100, 1000) });
+        for condition in [NetworkCondition::Refusing, slow, NetworkCondition::Blackholed] {
+            faults.push(Fault::Network { node: random.below(nodes), condition, time: random.millis(100, 1000) });
         }
     }
     random.shuffle(&mut faults);
@@ -98,8 +98,8 @@ pub fn plan_around_leases(seed: u64, nodes: usize, revocations: usize) -> Vec<Fa
     // Short enough for any run.
     faults.push(Fault::Pause { node: random.below(nodes), time: random.millis(100, 1000) });
     faults.push(Fault::CutAtCommit { node: random.below(nodes) });
-    for weather in [Weather::Refusing, Weather::Mute, Weather::Unnotified] {
-        faults.push(Fault::Weather { node: random.below(nodes), weather, time: random.millis(200, 600) });
+    for condition in [NetworkCondition::Refusing, NetworkCondition::Blackholed, NetworkCondition::NotificationsLost] {
+        faults.push(Fault::Network { node: random.below(nodes), condition, time: random.millis(200, 600) });
     }
     for _ in 0..revocations / REVOCATIONS_PER_ROUND {
         faults.push(Fault::KillAtCommit { node: random.below(nodes) });
@@ -109,11 +109,12 @@ pub fn plan_around_leases(seed: u64, nodes: usize, revocations: usize) -> Vec<Fa
         faults.push(Fault::Cut { node: random.below(nodes) });
         faults.push(Fault::CutAtCommit { node: random.below(nodes) });
         faults.push(Fault::Terminate { backends: 1 + random.below(20) });
-        for weather in [Weather::Refusing, Weather::Mute, Weather::Unnotified] {
-            faults.push(Fault::Weather { node: random.below(nodes), weather, time: random.millis(3500, 5000) });
+        for condition in [NetworkCondition::Refusing, NetworkCondition::Blackholed, NetworkCondition::NotificationsLost]
+        {
+            faults.push(Fault::Network { node: random.below(nodes), condition, time: random.millis(3500, 5000) });
         }
-        let slow = Weather::Slow(random.millis(5, 60));
-        faults.push(Fault::Weather { node: random.below(nodes), weather: slow, time: random.millis(100, 2000) });
+        let slow = NetworkCondition::Slow(random.millis(5, 60));
+        faults.push(Fault::Network { node: random.below(nodes), condition: slow, time: random.millis(100, 2000) });
         faults.push(match random.below(2) {
             0 => Fault::StopPostgres { down: random.millis(0, 300) },
             _ => Fault::KillPostgres { down: random.millis(0, 300) },
@@ -152,8 +153,8 @@ pub fn plan_around_flushes(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> 
         faults.push(Fault::KillPostgres { down: random.millis(0, 300) });
         faults.push(Fault::Terminate { backends: 1 + random.below(20) });
         faults.push(Fault::Cut { node: random.below(nodes) });
-        for weather in [Weather::Refusing, Weather::Mute] {
-            faults.push(Fault::Weather { node: random.below(nodes), weather, time: random.millis(100, 2000) });
+        for condition in [NetworkCondition::Refusing, NetworkCondition::Blackholed] {
+            faults.push(Fault::Network { node: random.below(nodes), condition, time: random.millis(100, 2000) });
         }
     }
     random.shuffle(&mut faults);
@@ -199,10 +200,10 @@ impl Fault {
             Self::Terminate { .. } => "backends terminated",
             Self::Cut { .. } => "connections cut",
             Self::CutAtCommit { .. } => "connections cut between COMMIT and response",
-            Self::Weather { weather: Weather::Refusing, .. } => "connections refused",
-            Self::Weather { weather: Weather::Slow(_), .. } => "slow network",
-            Self::Weather { weather: Weather::Unnotified, .. } => "notifications lost",
-            Self::Weather { .. } => "responses lost",
+            Self::Network { condition: NetworkCondition::Refusing, .. } => "connections refused",
+            Self::Network { condition: NetworkCondition::Slow(_), .. } => "slow network",
+            Self::Network { condition: NetworkCondition::NotificationsLost, .. } => "notifications lost",
+            Self::Network { .. } => "responses lost",
         }
     }
 
@@ -211,60 +212,60 @@ impl Fault {
     }
 
     /// Injects the fault and heals it. Returns whether it happened as planned.
-    pub async fn inflict(&self, world: &mut World) -> bool {
+    pub async fn inject(&self, cluster: &mut Cluster) -> bool {
         match *self {
             Self::Kill { node, down } => {
-                world.kill_node(node).await;
+                cluster.kill_node(node).await;
                 tokio::time::sleep(down).await;
-                world.start_node(node).await;
+                cluster.start_node(node).await;
             }
             Self::KillAtCommit { node } | Self::KillAtFlush { node } => {
                 let is_flush = matches!(self, Self::KillAtFlush { .. });
-                let moment = if is_flush { Moment::Flushed } else { Moment::Committed };
-                let caught = world.proxies[node].catch(moment).await;
-                world.kill_node(node).await;
-                world.start_node(node).await;
+                let point = if is_flush { TrapPoint::Flushed } else { TrapPoint::Committed };
+                let caught = cluster.proxies[node].catch(point).await;
+                cluster.kill_node(node).await;
+                cluster.start_node(node).await;
                 return caught;
             }
-            Self::SetClock { node, past_end } => world.set_clock(node, past_end),
-            Self::EndMonth => world.end_month().await,
+            Self::SetClock { node, past_end } => cluster.set_clock(node, past_end),
+            Self::EndMonth => cluster.end_month().await,
             Self::Pause { node, time } => {
-                world.signal_node(node, Signal::SIGSTOP);
+                cluster.signal_node(node, Signal::SIGSTOP);
                 tokio::time::sleep(time).await;
-                world.signal_node(node, Signal::SIGCONT);
+                cluster.signal_node(node, Signal::SIGCONT);
             }
             Self::StopPostgres { down } => {
-                world.stop_postgres().await;
+                cluster.stop_postgres().await;
                 tokio::time::sleep(down).await;
-                world.start_postgres().await;
+                cluster.start_postgres().await;
             }
             Self::KillPostgres { down } => {
-                world.kill_postgres();
+                cluster.kill_postgres();
                 tokio::time::sleep(down).await;
-                world.revive_postgres().await;
+                cluster.revive_postgres().await;
             }
             Self::Stall { time } => {
-                let stopped = world.stop_postgres_processes();
+                let stopped = cluster.stop_postgres_processes();
                 tokio::time::sleep(time).await;
-                stopped.go_on();
+                stopped.resume();
             }
             Self::Terminate { backends } => {
-                world.terminate_backends(backends).await;
+                cluster.terminate_backends(backends).await;
             }
-            Self::Cut { node } => world.proxies[node].cut(),
+            Self::Cut { node } => cluster.proxies[node].cut(),
             Self::CutAtCommit { node } => {
-                let caught = world.proxies[node].catch(Moment::Committed).await;
-                world.proxies[node].cut();
+                let caught = cluster.proxies[node].catch(TrapPoint::Committed).await;
+                cluster.proxies[node].cut();
                 return caught;
             }
-            Self::Weather { node, weather, time } => {
-                world.proxies[node].set(weather);
-                if weather == Weather::Refusing {
+            Self::Network { node, condition, time } => {
+                cluster.proxies[node].set(condition);
+                if condition == NetworkCondition::Refusing {
                     // Open connections would not notice.
-                    world.proxies[node].cut();
+                    cluster.proxies[node].cut();
                 }
                 tokio::time::sleep(time).await;
-                world.proxies[node].set(Weather::Fair);
+                cluster.proxies[node].set(NetworkCondition::Normal);
             }
         }
         true

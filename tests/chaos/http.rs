@@ -44,14 +44,14 @@ impl Request {
 
 /// A complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     /// Names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
 
-impl Answer {
+impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
@@ -88,7 +88,7 @@ impl Connection {
     }
 
     /// Sends a request once. An error means that its outcome is unknown.
-    pub async fn ask(&mut self, request: &Request) -> io::Result<Answer> {
+    pub async fn exchange(&mut self, request: &Request) -> io::Result<Response> {
         self.send(request).await?;
         self.receive().await
     }
@@ -97,11 +97,11 @@ impl Connection {
         self.stream.write_all(request.text().as_bytes()).await
     }
 
-    pub async fn receive(&mut self) -> io::Result<Answer> {
+    pub async fn receive(&mut self) -> io::Result<Response> {
         let mut bytes = Vec::new();
         loop {
-            if let Some(answer) = parse(&bytes)? {
-                return Ok(answer);
+            if let Some(response) = parse(&bytes)? {
+                return Ok(response);
             }
             let mut buffer = [0; 4096];
             let read = self.stream.read(&mut buffer).await?;
@@ -114,7 +114,7 @@ impl Connection {
 }
 
 /// A response, once it is complete. All of ours have a `content-length`.
-fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
+fn parse(bytes: &[u8]) -> io::Result<Option<Response>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| invalid("head is not UTF-8"))?;
@@ -129,5 +129,5 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
     let length: usize = length.ok_or_else(|| invalid("no content-length"))?;
     let Some(body) = bytes[end + 4..].get(..length) else { return Ok(None) };
     let body = String::from_utf8(body.to_vec()).map_err(|_| invalid("body is not UTF-8"))?;
-    Ok(Some(Answer { status, headers, body }))
+    Ok(Some(Response { status, headers, body }))
 }

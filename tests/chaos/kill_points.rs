@@ -8,24 +8,24 @@ use std::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    client::{Client, says_later},
-    http::{Answer, Request},
+    client::{Client, is_retryable},
+    cluster::Cluster,
+    http::{Request, Response},
     invariants::{
-        answers,
-        once::Once,
+        idempotent::Idempotent,
+        responses,
         revoked::{
-            PATIENCE,
-            victim::{Maker, Said},
+            RESPONSE_TIMEOUT,
+            victim::{CredentialFactory, ProbeResult},
         },
     },
-    proxy::{Caught, Moment},
+    proxy::{Caught, TrapPoint},
     revocation::BOUND,
     run,
-    world::World,
 };
 
 /// More round trips than any write makes.
-const MANY: usize = 40;
+const MAX_ROUND_TRIPS: usize = 40;
 
 /// How a write is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,82 +39,82 @@ enum Interruption {
 /// Sends a write to `victim` and interrupts it after `round` round trips. Returns the client's response, and whether
 /// PostgreSQL had committed.
 async fn interrupt(
-    world: &mut World,
+    cluster: &mut Cluster,
     client: Client,
     request: &Arc<Request>,
     victim: usize,
     round: usize,
     how: Interruption,
-) -> (Option<Answer>, bool) {
-    let (asking, caught) = hold_up(world, client, request, victim, round).await;
+) -> (Option<Response>, bool) {
+    let (pending_request, caught) = hold_at_round(cluster, client, request, victim, round).await;
     match how {
-        Interruption::Kill => world.kill_node(victim).await,
-        Interruption::Cut => world.proxies[victim].cut(),
+        Interruption::Kill => cluster.kill_node(victim).await,
+        Interruption::Cut => cluster.proxies[victim].cut(),
     }
-    let answer = asking.await.unwrap();
+    let response = pending_request.await.unwrap();
     if how == Interruption::Kill {
-        world.start_node(victim).await;
+        cluster.start_node(victim).await;
     }
-    (answer, caught.committed)
+    (response, caught.committed)
 }
 
 /// Sends a write to `victim`, which receives no response from PostgreSQL after `round` round trips.
-async fn hold_up(
-    world: &World,
+async fn hold_at_round(
+    cluster: &Cluster,
     mut client: Client,
     request: &Arc<Request>,
     victim: usize,
     round: usize,
-) -> (JoinHandle<Option<Answer>>, Caught) {
+) -> (JoinHandle<Option<Response>>, Caught) {
     // Use a new connection: one with prepared statements makes fewer round trips.
-    world.proxies[victim].cut();
-    let mut told = world.proxies[victim].trap(Moment::Answered(round));
+    cluster.proxies[victim].cut();
+    let mut trapped = cluster.proxies[victim].trap(TrapPoint::RoundTrip(round));
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let mut client = client.fork();
-        client.patience = Duration::from_secs(20);
+        client.timeout = Duration::from_secs(20);
         let request = Arc::clone(request);
-        let mut asking = tokio::spawn(async move { client.ask(victim, &request).await });
+        let mut pending_request = tokio::spawn(async move { client.send(victim, &request).await });
         tokio::select! {
-            caught = &mut told => return (asking, caught.expect("a trap that triggers")),
+            caught = &mut trapped => return (pending_request, caught.expect("a trap that triggers")),
             // The server notices that its connections were cut.
-            answer = &mut asking => {
-                let answer = answer.unwrap();
-                assert!(answer.as_ref().is_some_and(says_later), "fewer round trips than expected: {answer:?}");
-                assert!(Instant::now() < deadline, "still {answer:?}");
+            response = &mut pending_request => {
+                let response = response.unwrap();
+                assert!(response.as_ref().is_some_and(is_retryable), "fewer round trips than expected: {response:?}");
+                assert!(Instant::now() < deadline, "still {response:?}");
             }
         }
     }
 }
 
 /// Interrupts writes of one kind after each round trip in turn. Returns how many round trips such a write makes.
-async fn interrupt_everywhere(world: &mut World, client: &mut Client, kind: &str, how: Interruption) -> usize {
-    let once = Once::new(&world.credentials, 0);
-    for round in 0..MANY {
-        let request = once.write(client, kind, None);
-        let doomed = client.fork();
-        let (answer, committed) = interrupt(world, doomed, &request, round % 2, round, how).await;
+async fn interrupt_everywhere(cluster: &mut Cluster, client: &mut Client, kind: &str, how: Interruption) -> usize {
+    let idempotent = Idempotent::new(&cluster.credentials, 0);
+    for round in 0..MAX_ROUND_TRIPS {
+        let request = idempotent.write(client, kind, None);
+        let interrupted_client = client.fork();
+        let (response, committed) = interrupt(cluster, interrupted_client, &request, round % 2, round, how).await;
         let at = format!("{kind}, {how:?} after round {round}");
         // Before its COMMIT, a server that only lost its connection restarts the transaction on another one.
-        let done = committed || answer.as_ref().is_some_and(Answer::is_success);
-        match answer {
+        let done = committed || response.as_ref().is_some_and(Response::is_success);
+        match response {
             None => assert_eq!(how, Interruption::Kill, "{at}: a running server must respond"),
-            Some(answer) if committed => {
-                assert!(answer.status == 503 && answer.code() == "outcome_unknown", "{at}: {answer:?}");
+            Some(response) if committed => {
+                assert!(response.status == 503 && response.code() == "outcome_unknown", "{at}: {response:?}");
             }
-            Some(answer) => assert!(answers::is_fit(&answer), "{at}: {answer:?}"),
+            Some(response) => assert!(responses::is_acceptable(&response), "{at}: {response:?}"),
         }
 
-        let answer = client.insist(&request).await;
-        assert!(answer.is_success(), "{at}: {answer:?}");
-        assert_eq!(answer.is_replayed(), done, "{at}: {answer:?}");
-        let again = client.insist(&request).await;
-        assert!(again.is_replayed() && again.body == answer.body, "{at}: {again:?}");
+        let response = client.send_until_final(&request).await;
+        assert!(response.is_success(), "{at}: {response:?}");
+        assert_eq!(response.is_replayed(), done, "{at}: {response:?}");
+        let again = client.send_until_final(&request).await;
+        assert!(again.is_replayed() && again.body == response.body, "{at}: {again:?}");
         let name = request.body.as_ref().unwrap()["name"].as_str().unwrap();
         let sql = format!("SELECT count(*) FROM {kind}s WHERE name = $1");
-        let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(name).fetch_one(&world.db).await.unwrap();
+        let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(name).fetch_one(&cluster.db).await.unwrap();
         assert_eq!(count, 1, "{at}");
-        world.all_serve(&at).await;
+        cluster.all_serve(&at).await;
         if committed {
             return round + 1;
         }
@@ -123,12 +123,12 @@ async fn interrupt_everywhere(world: &mut World, client: &mut Client, kind: &str
 }
 
 async fn interrupt_all_kinds(how: Interruption) {
-    let _beside = run::beside().await;
-    let mut world = World::start(2).await;
-    let mut client = world.client(1);
+    let _shared = run::shared().await;
+    let mut cluster = Cluster::start(2).await;
+    let mut client = cluster.client(1);
     // One kind without a secret in its response, and one whose stored response is sealed.
     for (kind, least) in [("project", 4), ("token", 2)] {
-        let rounds = interrupt_everywhere(&mut world, &mut client, kind, how).await;
+        let rounds = interrupt_everywhere(&mut cluster, &mut client, kind, how).await;
         println!("{kind}: {how:?} after each of {rounds} rounds");
         // BEGIN with the claim, the effect (prepare and execute), and the record with COMMIT; or a single statement (prepare
         // and execute). Fewer round trips mean that the trap caught something else.
@@ -148,39 +148,40 @@ async fn write_cut_off_from_postgresql_at_any_round_trip_is_503_and_takes_effect
 
 #[tokio::test(flavor = "multi_thread")]
 async fn interrupted_revocation_does_not_block_others_and_its_acknowledged_retry_holds_on_every_node() {
-    let _beside = run::beside().await;
-    let world = World::start(2).await;
-    let mut client = world.client(1);
-    client.patience = PATIENCE;
-    let maker = Maker::new(&world).await;
-    for round in 0..MANY {
-        let key = maker.key(&mut client, None).await;
-        let (request, sign) = (Arc::new(maker.delete("keys", &key)), maker.is_active(&key));
+    let _shared = run::shared().await;
+    let cluster = Cluster::start(2).await;
+    let mut client = cluster.client(1);
+    client.timeout = RESPONSE_TIMEOUT;
+    let factory = CredentialFactory::new(&cluster).await;
+    for round in 0..MAX_ROUND_TRIPS {
+        let key = factory.key(&mut client, None).await;
+        let (request, probe) = (Arc::new(factory.delete("keys", &key)), factory.is_active(&key));
         for node in 0..2 {
-            client.probe(node, &sign.request).await;
+            client.probe(node, &probe.request).await;
         }
-        let other = maker.key(&mut client, None).await;
+        let other = factory.key(&mut client, None).await;
         let victim = round % 2;
-        let (asking, Caught { committed }) = hold_up(&world, client.fork(), &request, victim, round).await;
+        let (pending_request, Caught { committed }) =
+            hold_at_round(&cluster, client.fork(), &request, victim, round).await;
         // Another revocation must not wait for a server that may never continue.
-        let asked = client.probe(1 - victim, &maker.delete("keys", &other)).await;
-        let at = format!("while another is blocked after round {round}, after {:?}", asked.over - asked.begun);
-        let answer = asked.answer.unwrap_or_else(|| panic!("no response {at}"));
-        assert!(answer.status == 200 && asked.over - asked.begun < BOUND, "{at}: {answer:?}");
-        world.proxies[victim].cut();
-        let answer = asking.await.unwrap();
+        let asked = client.probe(1 - victim, &factory.delete("keys", &other)).await;
+        let at = format!("while another is blocked after round {round}, after {:?}", asked.received_at - asked.sent_at);
+        let response = asked.response.unwrap_or_else(|| panic!("no response {at}"));
+        assert!(response.status == 200 && asked.received_at - asked.sent_at < BOUND, "{at}: {response:?}");
+        cluster.proxies[victim].cut();
+        let response = pending_request.await.unwrap();
         let at = format!("after round {round}");
-        let answer = answer.expect("a running server must respond");
-        let unsure = answer.code() == "revocation_unconfirmed";
-        assert!(answers::is_fit(&answer) && unsure == committed, "{at}: {answer:?}");
+        let response = response.expect("a running server must respond");
+        let unsure = response.code() == "revocation_unconfirmed";
+        assert!(responses::is_acceptable(&response) && unsure == committed, "{at}: {response:?}");
 
-        let answer = client.insist(&request).await;
-        assert_eq!(answer.status, 200, "{at}: {answer:?}");
+        let response = client.send_until_final(&request).await;
+        assert_eq!(response.status, 200, "{at}: {response:?}");
         for node in 0..2 {
-            let answer = client.probe(node, &sign.request).await.answer.expect("a response");
-            assert_ne!(sign.read(&answer), Said::Accepted, "{at}: {answer:?}");
+            let response = client.probe(node, &probe.request).await.response.expect("a response");
+            assert_ne!(probe.read(&response), ProbeResult::Accepted, "{at}: {response:?}");
         }
-        world.all_serve(&at).await;
+        cluster.all_serve(&at).await;
         if committed {
             println!("revocation: interrupted after each of {} rounds", round + 1);
             // BEGIN, the effect, and the invalidation with COMMIT.

@@ -15,6 +15,7 @@
 mod client;
 mod clocks;
 mod cloud;
+mod cluster;
 mod failover;
 mod faults;
 mod http;
@@ -37,4 +38,3 @@ mod standby;
 mod storm;
 mod stream;
 mod usage;
-mod world;

@@ -59,10 +59,10 @@ fn program(program: &Path, folder: &Path, index: usize, database: SocketAddr, ar
 pub struct Node {
     child: Child,
     /// Takes changes of the server's clock, if the clock can be set.
-    steering: Mutex<Option<ChildStdin>>,
+    stdin: Mutex<Option<ChildStdin>>,
     /// Kept open: a server that runs inside a test binary is subject to the test runner, which prints a warning after a
     /// minute and exits if its stdout is closed.
-    said: Option<BufReader<ChildStdout>>,
+    stdout: Option<BufReader<ChildStdout>>,
     pub address: SocketAddr,
 }
 
@@ -80,11 +80,11 @@ impl Node {
             }
         };
         let mut child = command.stderr(log).spawn().unwrap();
-        let steering = Mutex::new(child.stdin.take());
+        let stdin = Mutex::new(child.stdin.take());
         // From here on, dropping `node` kills it.
-        let mut node = Self { child, steering, said: None, address: ([127, 0, 0, 1], 0).into() };
-        let said = node.said.insert(BufReader::new(node.child.stdout.take().unwrap()));
-        let address = said.lines().map_while(Result::ok).find_map(|line| address_in(&line));
+        let mut node = Self { child, stdin, stdout: None, address: ([127, 0, 0, 1], 0).into() };
+        let stdout = node.stdout.insert(BufReader::new(node.child.stdout.take().unwrap()));
+        let address = stdout.lines().map_while(Result::ok).find_map(|line| address_in(&line));
         node.address =
             address.unwrap_or_else(|| panic!("node {index} did not start; see its log:\n{}", tail(folder, index)));
         node
@@ -97,8 +97,8 @@ impl Node {
 
     /// Moves the server's clock forward or back by this many milliseconds, effective within a moment.
     pub fn step_clock(&self, millis: i64) {
-        let mut steering = self.steering.lock().unwrap();
-        writeln!(steering.as_mut().expect("a node with an adjustable clock"), "{millis}").unwrap();
+        let mut stdin = self.stdin.lock().unwrap();
+        writeln!(stdin.as_mut().expect("a node with an adjustable clock"), "{millis}").unwrap();
     }
 
     /// Sends `kill -9` and waits until the process has exited.

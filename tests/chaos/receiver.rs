@@ -21,23 +21,23 @@ use crate::random::Random;
 
 /// How it treats a complete request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
+enum Behavior {
     Acknowledge,
     Refuse,
     /// Closes the connection without a response.
     Drop,
     /// Closes it in the middle of the response.
-    BreakOff,
+    Truncate,
     /// Sends nothing until the sender disconnects.
     Hang,
 }
 
-impl Manner {
+impl Behavior {
     fn any(random: &mut Random) -> Self {
         match random.below(200) {
             0..6 => Self::Refuse,
             6..9 => Self::Drop,
-            9..12 => Self::BreakOff,
+            9..12 => Self::Truncate,
             12 => Self::Hang,
             _ => Self::Acknowledge,
         }
@@ -46,11 +46,11 @@ impl Manner {
 
 /// What the receiver has recorded.
 #[derive(Clone, Debug, Default)]
-pub struct Notes {
+pub struct Deliveries {
     /// Complete requests.
     pub received: usize,
     /// Requests that were not acknowledged.
-    pub spurned: usize,
+    pub rejected: usize,
     /// How often each event was acknowledged, by the webhook's number and `webhook-id`.
     pub acknowledged: HashMap<(usize, String), usize>,
     /// Each event as first received.
@@ -76,51 +76,56 @@ impl Bound {
     /// Starts to receive for webhooks with these secrets.
     pub fn receive(self, secrets: &[String], mut random: Random) -> Receiver {
         let verifiers: Arc<[Webhook]> = secrets.iter().map(|secret| Webhook::new(secret).unwrap()).collect();
-        let notes = Arc::<Mutex<Notes>>::default();
-        let noting = Arc::clone(&notes);
+        let deliveries = Arc::<Mutex<Deliveries>>::default();
+        let recording = Arc::clone(&deliveries);
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = self.0.accept().await {
-                let manner = Manner::any(&mut random);
-                let (verifiers, notes) = (Arc::clone(&verifiers), Arc::clone(&noting));
-                tokio::spawn(async move { drop(serve(stream, manner, &verifiers, &notes).await) });
+                let behavior = Behavior::any(&mut random);
+                let (verifiers, deliveries) = (Arc::clone(&verifiers), Arc::clone(&recording));
+                tokio::spawn(async move { drop(serve(stream, behavior, &verifiers, &deliveries).await) });
             }
         });
-        Receiver { notes, _serving: AbortOnDropHandle::new(serving) }
+        Receiver { deliveries, _serving: AbortOnDropHandle::new(serving) }
     }
 }
 
 /// A running receiver. Dropping it stops it.
 pub struct Receiver {
-    notes: Arc<Mutex<Notes>>,
+    deliveries: Arc<Mutex<Deliveries>>,
     _serving: AbortOnDropHandle<()>,
 }
 
 impl Receiver {
-    pub fn notes(&self) -> Notes {
-        self.notes.lock().unwrap().clone()
+    pub fn deliveries(&self) -> Deliveries {
+        self.deliveries.lock().unwrap().clone()
     }
 
     /// How many events it has acknowledged.
     pub fn acknowledged(&self) -> usize {
-        self.notes.lock().unwrap().acknowledged.len()
+        self.deliveries.lock().unwrap().acknowledged.len()
     }
 }
 
-async fn serve(mut stream: TcpStream, manner: Manner, verifiers: &[Webhook], notes: &Mutex<Notes>) -> io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    behavior: Behavior,
+    verifiers: &[Webhook],
+    deliveries: &Mutex<Deliveries>,
+) -> io::Result<()> {
     let request = Request::read(&mut stream).await?;
-    notes.lock().unwrap().note(&request, manner, verifiers);
-    match manner {
-        Manner::Acknowledge => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?,
-        Manner::Refuse => stream.write_all(b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n").await?,
-        Manner::BreakOff => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").await?,
-        Manner::Drop => {}
-        Manner::Hang => drop(stream.read(&mut [0]).await?),
+    deliveries.lock().unwrap().record(&request, behavior, verifiers);
+    match behavior {
+        Behavior::Acknowledge => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?,
+        Behavior::Refuse => stream.write_all(b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n").await?,
+        Behavior::Truncate => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").await?,
+        Behavior::Drop => {}
+        Behavior::Hang => drop(stream.read(&mut [0]).await?),
     }
     stream.shutdown().await
 }
 
-impl Notes {
-    fn note(&mut self, request: &Request, manner: Manner, verifiers: &[Webhook]) {
+impl Deliveries {
+    fn record(&mut self, request: &Request, behavior: Behavior, verifiers: &[Webhook]) {
         self.received += 1;
         match request.read_by(verifiers) {
             Ok((number, id, event)) => {
@@ -128,10 +133,10 @@ impl Notes {
                 if without_host(first) != without_host(&event) {
                     self.wrong.push(format!("{id} was received as {first} and as {event}"));
                 }
-                if manner == Manner::Acknowledge {
+                if behavior == Behavior::Acknowledge {
                     *self.acknowledged.entry((number, id)).or_default() += 1;
                 } else {
-                    self.spurned += 1;
+                    self.rejected += 1;
                 }
             }
             Err(wrong) => self.wrong.push(format!("{wrong}: {request:?}")),

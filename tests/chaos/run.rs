@@ -19,17 +19,17 @@ use tokio::{
 
 use crate::{
     client::Client,
+    cluster::Cluster,
     faults::Fault,
-    invariants::{End, Invariant},
+    invariants::{Invariant, RunEnd},
     random::Random,
-    world::World,
 };
 
 /// How soon everything must be served again after a fault is healed.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(5);
 
 /// The minimum number of successful responses between two faults.
-pub const WORK: usize = 40;
+pub const MIN_RESPONSES: usize = 40;
 
 /// How long no client may be served at all.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
@@ -76,12 +76,12 @@ impl Scale {
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
 /// Held by each test that keeps servers busy, because it measures outages.
-pub async fn alone() -> RwLockWriteGuard<'static, ()> {
+pub async fn exclusive() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().await
 }
 
 /// Held by each test that mostly waits, and can run next to another such test.
-pub async fn beside() -> RwLockReadGuard<'static, ()> {
+pub async fn shared() -> RwLockReadGuard<'static, ()> {
     MACHINE.read().await
 }
 
@@ -92,7 +92,7 @@ pub struct Trial {
     pub faults: Vec<Fault>,
     pub invariants: Vec<Arc<dyn Invariant>>,
     /// How long clients wait for a response before they try another node, in milliseconds.
-    pub patience: Range<u64>,
+    pub timeout: Range<u64>,
     /// How many successful responses there are between two faults.
     pub work: usize,
     /// Faults after all clients have finished.
@@ -100,44 +100,44 @@ pub struct Trial {
 }
 
 /// Runs the clients of all invariants during the faults, then checks the invariants.
-pub async fn run(world: &mut World, trial: Trial) {
+pub async fn run(cluster: &mut Cluster, trial: Trial) {
     let begun = Instant::now();
-    let clients = Clients::start(world, &trial);
+    let clients = Clients::start(cluster, &trial);
     let Trial { seed, faults, invariants, work, last, .. } = trial;
-    let mut figures = Figures::default();
+    let mut metrics = RunMetrics::default();
     for fault in &faults {
-        clients_work(world, work).await;
-        figures.inflict(fault, world).await;
+        clients_work(cluster, work).await;
+        metrics.inject(fault, cluster).await;
     }
-    clients_work(world, work).await;
-    while !invariants.iter().all(|invariant| invariant.is_tried()) {
-        clients_work(world, 1).await;
+    clients_work(cluster, work).await;
+    while !invariants.iter().all(|invariant| invariant.is_exercised()) {
+        clients_work(cluster, 1).await;
     }
     clients.finish().await;
     for fault in &last {
-        figures.inflict(fault, world).await;
+        metrics.inject(fault, cluster).await;
     }
-    let end = End { world, log: world.field.log() };
+    let end = RunEnd { cluster, log: cluster.run_state.log() };
     let (mut broken, mut broken_count) = (Vec::new(), 0);
     for invariant in &invariants {
         let verdict = invariant.check(&end).await;
-        figures.found.extend(verdict.figures);
+        metrics.found.extend(verdict.metrics);
         broken.extend(verdict.broken);
         broken_count += verdict.broken_count;
     }
-    println!("{}{:>45} {:.1} s\n", figures.table(), "duration of the run", begun.elapsed().as_secs_f32());
+    println!("{}{:>45} {:.1} s\n", metrics.table(), "duration of the run", begun.elapsed().as_secs_f32());
     assert_eq!(broken_count, 0, "CHAOS_SEED={seed}: {broken_count} violations:\n{}", broken.join("\n"));
-    let outage = figures.longest_outage();
+    let outage = metrics.longest_outage();
     assert!(outage < LONGEST_OUTAGE, "a node did not serve for {outage:?} after a fault was healed");
 }
 
 /// Waits until clients were served some more, so that each fault happens under load.
-async fn clients_work(world: &World, work: usize) {
-    let wanted = world.field.served() + work;
+async fn clients_work(cluster: &Cluster, work: usize) {
+    let wanted = cluster.run_state.served() + work;
     let (mut served, mut since) = (0, Instant::now());
     while served < wanted {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        let now = world.field.served();
+        let now = cluster.run_state.served();
         if now > served {
             (served, since) = (now, Instant::now());
         }
@@ -152,15 +152,15 @@ struct Clients {
 }
 
 impl Clients {
-    fn start(world: &World, trial: &Trial) -> Self {
+    fn start(cluster: &Cluster, trial: &Trial) -> Self {
         let finish = Arc::new(AtomicBool::new(false));
         let mut random = Random::new(!trial.seed);
         let mut tasks = JoinSet::new();
         let of_all = trial.invariants.iter().flat_map(|invariant| std::iter::repeat_n(invariant, invariant.clients()));
         for (number, invariant) in of_all.enumerate() {
             let (invariant, finish) = (Arc::clone(invariant), Arc::clone(&finish));
-            let mut client = Client::new(&world.field, number, random.fork());
-            client.patience = client.random.millis(trial.patience.start, trial.patience.end);
+            let mut client = Client::new(&cluster.run_state, number, random.fork());
+            client.timeout = client.random.millis(trial.timeout.start, trial.timeout.end);
             tasks.spawn(async move {
                 while !finish.load(Ordering::SeqCst) {
                     invariant.act(&mut client).await;
@@ -180,17 +180,17 @@ impl Clients {
 }
 
 #[derive(Default)]
-struct Figures {
+struct RunMetrics {
     /// By kind of fault: how many, how many as planned, and the longest outage afterwards.
     faults: BTreeMap<&'static str, (usize, usize, Duration)>,
     kills: usize,
     found: Vec<(&'static str, String)>,
 }
 
-impl Figures {
-    async fn inflict(&mut self, fault: &Fault, world: &mut World) {
-        let as_planned = fault.inflict(world).await;
-        let outage = world.all_serve(fault.name()).await;
+impl RunMetrics {
+    async fn inject(&mut self, fault: &Fault, cluster: &mut Cluster) {
+        let as_planned = fault.inject(cluster).await;
+        let outage = cluster.all_serve(fault.name()).await;
         let (count, planned, longest) = self.faults.entry(fault.name()).or_default();
         *count += 1;
         *planned += usize::from(as_planned);

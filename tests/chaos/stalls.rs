@@ -11,11 +11,13 @@ use sqlx::PgPool;
 
 use crate::{
     client::Client,
-    cloud::Company,
+    cloud::BackgroundLoad,
+    cluster::Cluster,
     faults::plan_of_stalls,
-    invariants::{End, Invariant, Verdict, answers::Answers, converged::Converged, quiet::Quiet, told::Told},
+    invariants::{
+        Invariant, RunEnd, Verdict, converged::Converged, quiet::Quiet, recorded::Recorded, responses::Responses,
+    },
     run::{self, Scale, Trial},
-    world::World,
 };
 
 const NODES: usize = 2;
@@ -34,15 +36,15 @@ failures_per_mille = 20
 ";
 
 /// How many operations must have been in progress concurrently for the run to be meaningful.
-const ENOUGH: i64 = 12;
+const MIN_IN_PROGRESS: i64 = 12;
 
 /// Samples how many operations are in progress.
-struct UnderWay {
+struct OperationsInProgress {
     db: PgPool,
     counts: Mutex<Vec<i64>>,
 }
 
-impl Invariant for UnderWay {
+impl Invariant for OperationsInProgress {
     fn clients(&self) -> usize {
         1
     }
@@ -57,30 +59,30 @@ impl Invariant for UnderWay {
         })
     }
 
-    fn check<'a>(&'a self, _: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+    fn check<'a>(&'a self, _: &'a RunEnd<'a>) -> LocalBoxFuture<'a, Verdict> {
         Box::pin(async {
             let mut verdict = Verdict::default();
             let mut counts = self.counts.lock().unwrap().clone();
             counts.sort_unstable();
             let (half, most) = (counts[counts.len() / 2], counts[counts.len() - 1]);
-            verdict.figure("operations in progress, median", half);
-            verdict.figure("operations in progress, maximum", most);
-            verdict.require(most >= ENOUGH, || format!("at most {most} operations were in progress"));
+            verdict.record("operations in progress, median", half);
+            verdict.record("operations in progress, maximum", most);
+            verdict.require(most >= MIN_IN_PROGRESS, || format!("at most {most} operations were in progress"));
             verdict
         })
     }
 }
 
 /// No operation is left queued or running.
-struct NothingLeft;
+struct NoUnfinishedOperation;
 
-impl Invariant for NothingLeft {
-    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+impl Invariant for NoUnfinishedOperation {
+    fn check<'a>(&'a self, end: &'a RunEnd<'a>) -> LocalBoxFuture<'a, Verdict> {
         Box::pin(async {
             let mut verdict = Verdict::default();
             let sql = "SELECT count(*) FROM operations WHERE status IN ('queued', 'running')";
-            let left: i64 = sqlx::query_scalar(sql).fetch_one(&end.world.db).await.unwrap();
-            verdict.figure("operations left queued or running", left);
+            let left: i64 = sqlx::query_scalar(sql).fetch_one(&end.cluster.db).await.unwrap();
+            verdict.record("operations left queued or running", left);
             verdict.require(left == 0, || format!("{left} operations are left queued or running"));
             verdict
         })
@@ -89,26 +91,32 @@ impl Invariant for NothingLeft {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stalls_of_postgresql_leave_no_operation_unfinished_and_no_duplicate_object() {
-    let _alone = run::alone().await;
+    let _exclusive = run::exclusive().await;
     let scale = Scale::from_env();
-    let mut world = World::start_with_providers(NODES, SIM).await;
-    let mut converged = Converged::new(&world, SIM, "sim").await;
+    let mut cluster = Cluster::start_with_providers(NODES, SIM).await;
+    let mut converged = Converged::new(&cluster, SIM, "sim").await;
     converged.clients = CLIENTS;
-    let company = Company(world.request("GET", "/v1/projects?limit=1", None));
-    let under_way = UnderWay { db: world.db.clone(), counts: Mutex::default() };
+    let background_load = BackgroundLoad(cluster.request("GET", "/v1/projects?limit=1", None));
+    let under_way = OperationsInProgress { db: cluster.db.clone(), counts: Mutex::default() };
     let invariants: Vec<Arc<dyn Invariant>> = vec![
         Arc::new(Quiet),
         // Waits until all operations have ended, or fails.
         Arc::new(converged),
-        Arc::new(NothingLeft),
+        Arc::new(NoUnfinishedOperation),
         Arc::new(under_way),
-        Arc::new(company),
-        Arc::new(Answers),
-        Arc::new(Told),
+        Arc::new(background_load),
+        Arc::new(Responses),
+        Arc::new(Recorded),
     ];
     let faults = plan_of_stalls(scale.seed, scale.stalls);
     // Clients wait longer than a stall lasts: any other node uses the same database.
-    let trial =
-        Trial { seed: scale.seed, faults, invariants, patience: 20_000..30_000, work: 8 * run::WORK, last: vec![] };
-    run::run(&mut world, trial).await;
+    let trial = Trial {
+        seed: scale.seed,
+        faults,
+        invariants,
+        timeout: 20_000..30_000,
+        work: 8 * run::MIN_RESPONSES,
+        last: vec![],
+    };
+    run::run(&mut cluster, trial).await;
 }

@@ -18,7 +18,7 @@ pub struct Message {
 
 /// An error response instead of a stream.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct RejectedStream {
     pub status: u16,
     pub body: String,
 }
@@ -34,7 +34,12 @@ pub struct EventStream {
 
 impl EventStream {
     /// Opens a stream of the events after `last`.
-    pub async fn open(address: SocketAddr, path: &str, secret: &str, last: &str) -> io::Result<Result<Self, Refusal>> {
+    pub async fn open(
+        address: SocketAddr,
+        path: &str,
+        secret: &str,
+        last: &str,
+    ) -> io::Result<Result<Self, RejectedStream>> {
         let mut socket = TcpStream::connect(address).await?;
         let request = format!(
             "GET {path} HTTP/1.1\r\nhost: chaos\r\nauthorization: Bearer {secret}\r\nlast-event-id: {last}\r\nconnection: close\r\n\r\n"
@@ -54,7 +59,7 @@ impl EventStream {
         let status = status.ok_or(io::ErrorKind::InvalidData)?;
         if status != 200 {
             socket.read_to_end(&mut raw).await?;
-            return Ok(Err(Refusal { status, body: String::from_utf8_lossy(&raw).into_owned() }));
+            return Ok(Err(RejectedStream { status, body: String::from_utf8_lossy(&raw).into_owned() }));
         }
         assert!(head.contains("text/event-stream") && head.contains("transfer-encoding: chunked"), "{head}");
         Ok(Ok(Self { socket, raw, text: Vec::new() }))

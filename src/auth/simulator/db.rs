@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::Mistake;
+use super::ProtocolBug;
 use crate::{auth::lease::LogPage, base::subject::Subject, db::ServerId};
 
 /// The tables of the protocol.
@@ -15,17 +15,17 @@ pub struct Db {
     /// `auth_nodes`: stamp and acknowledged number.
     nodes: BTreeMap<usize, (i64, i64)>,
     /// Revoked subjects.
-    ended: HashSet<Subject>,
-    mistake: Option<Mistake>,
+    revoked: HashSet<Subject>,
+    bug: Option<ProtocolBug>,
 }
 
 impl Db {
-    pub fn new(mistake: Option<Mistake>) -> Self {
-        Self { mistake, ..Self::default() }
+    pub fn new(bug: Option<ProtocolBug>) -> Self {
+        Self { bug, ..Self::default() }
     }
 
     pub fn register(&mut self, node: usize) {
-        let stamp = if self.mistake == Some(Mistake::StampRestarts) { 1 } else { self.next_stamp() };
+        let stamp = if self.bug == Some(ProtocolBug::StampRestarts) { 1 } else { self.next_stamp() };
         self.nodes.insert(node, (stamp, 0));
     }
 
@@ -35,43 +35,43 @@ impl Db {
     }
 
     pub fn clock(&self) -> i64 {
-        if self.mistake == Some(Mistake::SequenceForLog) {
+        if self.bug == Some(ProtocolBug::SequenceForLog) {
             return self.log.keys().next_back().copied().unwrap_or_default();
         }
         self.clock
     }
 
     pub fn read_log(&self, server: &ServerId, after: i64) -> LogPage {
-        let recalls = self.log.range(after + 1..).map(|(seq, subject)| (*seq, *subject)).collect();
-        LogPage { server: server.clone(), clock: self.clock(), recalls }
+        let invalidations = self.log.range(after + 1..).map(|(seq, subject)| (*seq, *subject)).collect();
+        LogPage { server: server.clone(), clock: self.clock(), invalidations }
     }
 
     /// Returns whether the node's row exists.
     pub fn acknowledge(&mut self, node: usize, up_to: i64) -> bool {
         let fresh = self.next_stamp();
-        let by_itself = self.mistake == Some(Mistake::StampRestarts);
+        let by_itself = self.bug == Some(ProtocolBug::StampRestarts);
         let Some((stamp, acked)) = self.nodes.get_mut(&node) else { return false };
         (*stamp, *acked) = (if by_itself { *stamp + 1 } else { fresh }, up_to);
         true
     }
 
     /// Takes a number for a transaction that commits later.
-    pub fn number(&mut self) -> i64 {
+    pub fn next_number(&mut self) -> i64 {
         self.clock += 1;
         self.clock
     }
 
     /// Revokes a subject: the effect and the log entry, in one commit. The correct protocol takes the number under a lock
     /// that is held until the commit, which is equivalent to taking it here.
-    pub fn end(&mut self, subject: Subject, number: Option<i64>) -> i64 {
-        let seq = number.unwrap_or_else(|| self.number());
-        self.ended.insert(subject);
+    pub fn revoke(&mut self, subject: Subject, number: Option<i64>) -> i64 {
+        let seq = number.unwrap_or_else(|| self.next_number());
+        self.revoked.insert(subject);
         self.log.insert(seq, subject);
         seq
     }
 
-    pub fn has_ended(&self, subject: Subject) -> bool {
-        self.ended.contains(&subject)
+    pub fn is_revoked(&self, subject: Subject) -> bool {
+        self.revoked.contains(&subject)
     }
 
     /// Whether every node except `own` has acknowledged `seq`.

@@ -4,16 +4,16 @@
 //! the invalidation of its credential was confirmed. The same seed always gives the same run.
 
 mod db;
+mod faults;
 mod protocol;
 mod servers;
-mod troubles;
-mod world;
+mod simulation;
 
-use world::World;
+use simulation::Simulation;
 
 /// Deliberate protocol errors. Each violates the guarantee, and the simulator must detect that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mistake {
+pub enum ProtocolBug {
     /// The cache is read before the lease.
     CacheBeforeLease,
     /// The lease counts from the response to the renewal instead of its start.
@@ -52,31 +52,31 @@ pub enum Mistake {
     OwnRevocationNotRead,
 }
 
-const MISTAKES: [Mistake; 18] = [
-    Mistake::CacheBeforeLease,
-    Mistake::LeaseFromReply,
-    Mistake::FlagClearedByTimer,
-    Mistake::FillWithoutTombstones,
-    Mistake::SequenceForLog,
-    Mistake::WaitTooShort,
-    Mistake::RepeatDoesNotWait,
-    Mistake::StampRestarts,
-    Mistake::FillAcrossEpochs,
-    Mistake::TombstoneOnCredentialAlone,
-    Mistake::NoSeqCheck,
-    Mistake::NoServerCheck,
-    Mistake::FallbackWithoutHeartbeat,
-    Mistake::RejectedReadCached,
-    Mistake::AcksFromAnotherServer,
-    Mistake::EpochAcrossServers,
-    Mistake::OwnLeaseElsewhere,
-    Mistake::OwnRevocationNotRead,
+const PROTOCOL_BUGS: [ProtocolBug; 18] = [
+    ProtocolBug::CacheBeforeLease,
+    ProtocolBug::LeaseFromReply,
+    ProtocolBug::FlagClearedByTimer,
+    ProtocolBug::FillWithoutTombstones,
+    ProtocolBug::SequenceForLog,
+    ProtocolBug::WaitTooShort,
+    ProtocolBug::RepeatDoesNotWait,
+    ProtocolBug::StampRestarts,
+    ProtocolBug::FillAcrossEpochs,
+    ProtocolBug::TombstoneOnCredentialAlone,
+    ProtocolBug::NoSeqCheck,
+    ProtocolBug::NoServerCheck,
+    ProtocolBug::FallbackWithoutHeartbeat,
+    ProtocolBug::RejectedReadCached,
+    ProtocolBug::AcksFromAnotherServer,
+    ProtocolBug::EpochAcrossServers,
+    ProtocolBug::OwnLeaseElsewhere,
+    ProtocolBug::OwnRevocationNotRead,
 ];
 
 /// Number of runs without violations, unless `SIMULATOR_SEEDS` is set.
 const SEEDS: u64 = 3000;
 /// Number of runs in which each deliberate error must be detected.
-const SEEDS_OF_A_MISTAKE: u64 = 3000;
+const SEEDS_PER_BUG: u64 = 3000;
 
 #[test]
 fn request_that_begins_after_a_confirmed_invalidation_is_never_accepted() {
@@ -84,14 +84,14 @@ fn request_that_begins_after_a_confirmed_invalidation_is_never_accepted() {
     let wanted = std::env::var("SIMULATOR_SEEDS").ok().map(|text| text.parse().unwrap());
     let seeds = wanted.unwrap_or(SEEDS);
     for seed in 0..seeds {
-        let world = World::run(seed, None);
-        assert_eq!(world.violations, [] as [String; 0], "seed {seed}");
-        accepted += world.accepted;
-        hits += world.hits;
-        confirmed += world.confirmed;
-        by_time += world.confirmed_by_time;
-        rejected += world.rejected;
-        failovers += u64::from(world.has_failed_over());
+        let simulation = Simulation::run(seed, None);
+        assert_eq!(simulation.violations, [] as [String; 0], "seed {seed}");
+        accepted += simulation.accepted;
+        hits += simulation.hits;
+        confirmed += simulation.confirmed;
+        by_time += simulation.confirmed_by_time;
+        rejected += simulation.rejected;
+        failovers += u64::from(simulation.has_failed_over());
     }
     // Guards against a simulator in which nothing happens.
     println!(
@@ -104,23 +104,23 @@ fn request_that_begins_after_a_confirmed_invalidation_is_never_accepted() {
 
 #[test]
 fn each_deliberate_error_is_detected() {
-    let mut unseen = Vec::new();
-    for mistake in MISTAKES {
-        let first = (0..SEEDS_OF_A_MISTAKE).find(|seed| !World::run(*seed, Some(mistake)).violations.is_empty());
-        println!("{mistake:?}: first detected with seed {first:?}");
+    let mut undetected = Vec::new();
+    for bug in PROTOCOL_BUGS {
+        let first = (0..SEEDS_PER_BUG).find(|seed| !Simulation::run(*seed, Some(bug)).violations.is_empty());
+        println!("{bug:?}: first detected with seed {first:?}");
         if first.is_none() {
-            unseen.push(mistake);
+            undetected.push(bug);
         }
     }
-    assert_eq!(unseen, []);
+    assert_eq!(undetected, []);
 }
 
 #[test]
 fn same_seed_gives_the_same_run() {
-    let figures = |seed| {
-        let world = World::run(seed, None);
-        (world.accepted, world.hits, world.confirmed, world.confirmed_by_time)
+    let outcome = |seed| {
+        let simulation = Simulation::run(seed, None);
+        (simulation.accepted, simulation.hits, simulation.confirmed, simulation.confirmed_by_time)
     };
-    assert_eq!(figures(7), figures(7));
-    assert_ne!(figures(7), figures(8));
+    assert_eq!(outcome(7), outcome(7));
+    assert_ne!(outcome(7), outcome(8));
 }

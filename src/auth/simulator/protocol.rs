@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use rand::RngExt;
 
 use super::{
-    Mistake,
+    ProtocolBug,
     db::Db,
     servers::Kind,
-    world::{MILLI, NODES, SECOND, Via, World},
+    simulation::{MILLI, NODES, SECOND, Simulation, Via},
 };
 use crate::{
-    auth::lease::{Pass, ReadVersion, Step},
+    auth::lease::{LeaseGuard, LeaseStep, ReadRequirement},
     base::{
         id::{KeyId, ProjectId, TokenId},
         subject::Subject,
@@ -31,22 +31,22 @@ pub struct Request {
     began: u64,
 }
 
-impl World {
+impl Simulation {
     /// The node's loop.
-    pub(super) fn follow(&mut self, node: usize) {
+    pub(super) fn run_lease_step(&mut self, node: usize) {
         let now = self.clock(node);
         let cache = Arc::clone(&self.nodes[node].cache);
         let step = self.nodes[node].follower.next(cache.lease(), now);
-        let done = move |world: &mut Self, is_done: bool| {
+        let done = move |simulation: &mut Self, is_done: bool| {
             if !is_done {
-                world.nodes[node].follower.failed();
+                simulation.nodes[node].follower.on_failed();
             }
-            world.soon(node, move |world| world.follow(node));
+            simulation.schedule_soon(node, move |simulation| simulation.run_lease_step(node));
         };
         match step {
-            Step::Register => {
+            LeaseStep::Register => {
                 self.nodes[node].flag = false;
-                self.ask(
+                self.query(
                     node,
                     Via::Keeper,
                     Kind::Write,
@@ -54,65 +54,65 @@ impl World {
                         db.register(node);
                         server.clone()
                     },
-                    move |world, answer| {
-                        let is_done = answer.is_some();
-                        if let Some(server) = answer {
-                            world.nodes[node].follower.registered(server);
+                    move |simulation, response| {
+                        let is_done = response.is_some();
+                        if let Some(server) = response {
+                            simulation.nodes[node].follower.on_registered(server);
                         }
-                        done(world, is_done);
+                        done(simulation, is_done);
                     },
                 );
             }
-            Step::ReadClock => self.ask(
+            LeaseStep::ReadClock => self.query(
                 node,
                 Via::Keeper,
                 Kind::Read,
                 |db, server| Stamp { server: server.clone(), seq: db.clock() },
-                move |world, answer| {
-                    let is_done = answer.is_some();
-                    if let Some(clock) = answer {
-                        world.nodes[node].follower.began(cache.lease(), clock);
+                move |simulation, response| {
+                    let is_done = response.is_some();
+                    if let Some(clock) = response {
+                        simulation.nodes[node].follower.on_clock_read(cache.lease(), clock);
                     }
-                    done(world, is_done);
+                    done(simulation, is_done);
                 },
             ),
-            Step::ReadLog { after } => self.ask(
+            LeaseStep::ReadLog { after } => self.query(
                 node,
                 Via::Keeper,
                 Kind::Read,
                 move |db, server| db.read_log(server, after),
-                move |world, answer| {
-                    if let Some(page) = &answer {
-                        let recall = |subject, seq| cache.recall(subject, seq);
-                        world.nodes[node].follower.read(cache.lease(), page, recall);
+                move |simulation, response| {
+                    if let Some(page) = &response {
+                        let invalidate = |subject, seq| cache.invalidate(subject, seq);
+                        simulation.nodes[node].follower.on_log_read(cache.lease(), page, invalidate);
                     }
-                    done(world, answer.is_some());
+                    done(simulation, response.is_some());
                 },
             ),
-            Step::Acknowledge { up_to, server } => {
-                self.ask(
+            LeaseStep::Acknowledge { up_to, server } => {
+                self.query(
                     node,
                     Via::Keeper,
                     Kind::Write,
                     move |db, here| server == *here && db.acknowledge(node, up_to),
-                    move |world, answer| {
-                        if let Some(found) = answer {
-                            let now = world.clock(node);
-                            world.nodes[node].follower.acknowledged(cache.lease(), found, now);
-                            world.set_flag(node, found);
+                    move |simulation, response| {
+                        if let Some(found) = response {
+                            let now = simulation.clock(node);
+                            simulation.nodes[node].follower.on_acknowledged(cache.lease(), found, now);
+                            simulation.set_flag(node, found);
                         }
-                        done(world, answer.is_some());
+                        done(simulation, response.is_some());
                     },
                 );
             }
-            Step::Rest { .. } if std::mem::take(&mut self.nodes[node].has_news) => self.wake(node),
-            Step::Rest { until } => {
-                let (after, rest) = (self.until(node, until), self.entered);
+            LeaseStep::Wait { .. } if std::mem::take(&mut self.nodes[node].has_notification) => self.wake(node),
+            LeaseStep::Wait { until } => {
+                let (after, rest) = (self.until(node, until), self.event_count);
                 self.nodes[node].rest = Some(rest);
-                self.act(node, after, move |world| {
-                    if world.nodes[node].rest == Some(rest) {
-                        world.nodes[node].rest = None;
-                        world.follow(node);
+                self.schedule_in(node, after, move |simulation| {
+                    if simulation.nodes[node].rest == Some(rest) {
+                        simulation.nodes[node].rest = None;
+                        simulation.run_lease_step(node);
                     }
                 });
             }
@@ -120,34 +120,34 @@ impl World {
     }
 
     pub(super) fn wake(&mut self, node: usize) {
-        self.nodes[node].follower.woken();
-        self.follow(node);
+        self.nodes[node].follower.wake();
+        self.run_lease_step(node);
     }
 
     pub(super) fn set_flag(&mut self, node: usize, found: bool) {
         self.nodes[node].flag = found;
         let lease = self.timing.lease.as_micros() as u64;
-        self.act(node, lease, move |world| {
+        self.schedule_in(node, lease, move |simulation| {
             // The flag stays set if the lease was renewed meanwhile.
-            let now = world.clock(node);
-            if world.nodes[node].cache.lease().pass(now).is_none() {
-                world.nodes[node].flag = false;
+            let now = simulation.clock(node);
+            if simulation.nodes[node].cache.lease().guard(now).is_none() {
+                simulation.nodes[node].flag = false;
             }
         });
     }
 
     /// The node's janitor.
-    pub(super) fn clean(&mut self, node: usize) {
+    pub(super) fn run_janitor(&mut self, node: usize) {
         let via = Via::Pool(self.any_connection());
-        self.ask(
+        self.query(
             node,
             via,
             Kind::Read,
             |db, server| (db.rows(), server.clone()),
-            move |world, answer| {
-                let now = world.clock(node);
-                if let Some((rows, server)) = answer {
-                    for (gone, stamp) in world.nodes[node].janitor.look(now, &rows) {
+            move |simulation, response| {
+                let now = simulation.clock(node);
+                if let Some((rows, server)) = response {
+                    for (gone, stamp) in simulation.nodes[node].janitor.find_dead(now, &rows) {
                         // On the same connection, because two servers can have equal stamps.
                         let same = server.clone();
                         let remove = move |db: &mut Db, here: &_| {
@@ -155,102 +155,107 @@ impl World {
                                 db.remove(gone, stamp);
                             }
                         };
-                        world.ask(node, via, Kind::Write, remove, |_, _| {});
+                        simulation.query(node, via, Kind::Write, remove, |_, _| {});
                     }
                 }
-                world.act(node, SECOND, move |world| world.clean(node));
+                simulation.schedule_in(node, SECOND, move |simulation| simulation.run_janitor(node));
             },
         );
     }
 
     pub(super) fn sweep(&mut self, node: usize) {
         self.nodes[node].cache.sweep();
-        self.act(node, 3 * SECOND, move |world| world.sweep(node));
+        self.schedule_in(node, 3 * SECOND, move |simulation| simulation.sweep(node));
     }
 
     /// Starts a request with a credential.
     pub(super) fn request(&mut self, node: usize, credential: usize) {
         let request = Request { node, credential, began: self.now };
-        self.soon(node, move |world| world.look(request));
+        self.schedule_soon(node, move |simulation| simulation.check_cache(request));
     }
 
-    pub(super) fn look(&mut self, request: Request) {
+    pub(super) fn check_cache(&mut self, request: Request) {
         let Request { node, credential, began } = request;
         let cache = Arc::clone(&self.nodes[node].cache);
-        let forged = Pass { epoch: cache.lease().mark().map_or(0, |mark| mark.epoch) };
-        if self.mistake == Some(Mistake::CacheBeforeLease) {
+        let forged = LeaseGuard { epoch: cache.lease().read_version().map_or(0, |version| version.epoch) };
+        if self.bug == Some(ProtocolBug::CacheBeforeLease) {
             let entry = cache.find(&forged, &credential);
-            self.soon(node, move |world| {
-                let is_good = cache.lease().pass(world.clock(node)).is_some();
-                match entry.filter(|_| is_good) {
-                    Some(entry) => world.judge(credential, began, entry.value, true),
-                    None => world.ask_database(request, HEARTBEATS),
+            self.schedule_soon(node, move |simulation| {
+                let is_valid = cache.lease().guard(simulation.clock(node)).is_some();
+                match entry.filter(|_| is_valid) {
+                    Some(entry) => simulation.record_outcome(credential, began, entry.value, true),
+                    None => simulation.read_database(request, HEARTBEATS),
                 }
             });
             return;
         }
-        let pass = match self.mistake {
-            Some(Mistake::FlagClearedByTimer) => self.nodes[node].flag.then_some(forged),
-            _ => cache.lease().pass(self.clock(node)),
+        let guard = match self.bug {
+            Some(ProtocolBug::FlagClearedByTimer) => self.nodes[node].flag.then_some(forged),
+            _ => cache.lease().guard(self.clock(node)),
         };
-        self.soon(node, move |world| match pass.and_then(|pass| cache.find(&pass, &credential)) {
-            Some(entry) => world.judge(credential, began, entry.value, true),
-            None => world.ask_database(request, HEARTBEATS),
+        self.schedule_soon(node, move |simulation| match guard.and_then(|guard| cache.find(&guard, &credential)) {
+            Some(entry) => simulation.record_outcome(credential, began, entry.value, true),
+            None => simulation.read_database(request, HEARTBEATS),
         });
     }
 
     /// Continues a request that missed the cache: waits for a heartbeat if there is none, and reads.
-    fn ask_database(&mut self, request: Request, heartbeats: u32) {
+    fn read_database(&mut self, request: Request, heartbeats: u32) {
         let lease = Arc::clone(&self.nodes[request.node].cache);
-        match lease.lease().read_version(self.clock(request.node)) {
-            None if self.mistake == Some(Mistake::FallbackWithoutHeartbeat) => self.read(request, None, ATTEMPTS),
+        match lease.lease().read_requirement(self.clock(request.node)) {
+            None if self.bug == Some(ProtocolBug::FallbackWithoutHeartbeat) => self.read(request, None, ATTEMPTS),
             None if heartbeats == 0 => {}
-            None => self.act(request.node, 400 * MILLI, move |world| world.ask_database(request, heartbeats - 1)),
-            version => self.soon(request.node, move |world| world.read(request, version, ATTEMPTS)),
+            None => self.schedule_in(request.node, 400 * MILLI, move |simulation| {
+                simulation.read_database(request, heartbeats - 1);
+            }),
+            requirement => {
+                self.schedule_soon(request.node, move |simulation| simulation.read(request, requirement, ATTEMPTS));
+            }
         }
     }
 
-    fn read(&mut self, request: Request, version: Option<ReadVersion>, attempts: u32) {
+    fn read(&mut self, request: Request, requirement: Option<ReadRequirement>, attempts: u32) {
         let Request { node, credential, began } = request;
         let subjects = subjects(credential);
         let connection = self.any_connection();
         let cache = Arc::clone(&self.nodes[node].cache);
         let read = move |db: &mut Db, server: &_| {
-            let is_live = subjects.iter().all(|subject| !db.has_ended(*subject));
+            let is_live = subjects.iter().all(|subject| !db.is_revoked(*subject));
             (is_live, Stamp { server: Clone::clone(server), seq: db.clock() })
         };
-        self.ask(node, Via::Pool(connection), Kind::Read, read, move |world, answer| {
-            let Some((is_live, stamp)) = answer else { return };
-            let mark = version.as_ref().map(|version| version.mark);
-            let is_admitted = version.is_none_or(|version| match world.mistake {
-                Some(Mistake::NoSeqCheck) => version.is_of(&stamp.server),
-                Some(Mistake::NoServerCheck) => stamp.seq >= version.mark.applied,
-                _ => version.admits(&stamp),
+        self.query(node, Via::Pool(connection), Kind::Read, read, move |simulation, response| {
+            let Some((is_live, stamp)) = response else { return };
+            let version = requirement.as_ref().map(|requirement| requirement.version);
+            let is_admitted = requirement.is_none_or(|requirement| match simulation.bug {
+                Some(ProtocolBug::NoSeqCheck) => requirement.is_on_server(&stamp.server),
+                Some(ProtocolBug::NoServerCheck) => stamp.seq >= requirement.version.applied,
+                _ => requirement.is_met_by(&stamp),
             });
             if is_admitted {
-                world.judge(credential, began, is_live, false);
+                simulation.record_outcome(credential, began, is_live, false);
             }
             // Credentials that are not valid are not cached.
-            let is_kept = is_admitted || world.mistake == Some(Mistake::RejectedReadCached);
-            if let (Some(mark), true) = (mark, is_live && is_kept) {
-                world.soon(node, move |_| {
-                    cache.fill(mark, credential, is_live, &subjects);
+            let is_cached = is_admitted || simulation.bug == Some(ProtocolBug::RejectedReadCached);
+            if let (Some(version), true) = (version, is_live && is_cached) {
+                simulation.schedule_soon(node, move |_| {
+                    cache.fill(version, credential, is_live, &subjects);
                 });
             }
             if !is_admitted {
-                world.rejected += 1;
-                world.reconnect(node, connection);
+                simulation.rejected += 1;
+                simulation.reconnect(node, connection);
                 if attempts > 1 {
-                    let version = world.nodes[node].cache.lease().read_version(world.clock(node));
-                    if version.is_some() {
-                        world.soon(node, move |world| world.read(request, version, attempts - 1));
+                    let requirement = simulation.nodes[node].cache.lease().read_requirement(simulation.clock(node));
+                    if requirement.is_some() {
+                        simulation
+                            .schedule_soon(node, move |simulation| simulation.read(request, requirement, attempts - 1));
                     }
                 }
             }
         });
     }
 
-    pub(super) fn judge(&mut self, credential: usize, began: u64, is_live: bool, is_hit: bool) {
+    pub(super) fn record_outcome(&mut self, credential: usize, began: u64, is_live: bool, is_hit: bool) {
         if !is_live {
             return;
         }
@@ -266,43 +271,45 @@ impl World {
     }
 
     /// Revokes a subject, as a DELETE does.
-    pub(super) fn recall(&mut self, node: usize, subject: Subject) {
-        self.soon(node, move |world| {
-            let mistake = world.mistake;
-            let via = Via::Pool(world.any_connection());
-            let ended = move |world: &mut Self, answer: Option<(Stamp, bool)>| {
+    pub(super) fn revoke(&mut self, node: usize, subject: Subject) {
+        self.schedule_soon(node, move |simulation| {
+            let bug = simulation.bug;
+            let via = Via::Pool(simulation.any_connection());
+            let ended = move |simulation: &mut Self, response: Option<(Stamp, bool)>| {
                 // Without a response, the revocation is unconfirmed.
-                let Some((recall, again)) = answer else { return };
-                world.nodes[node].cache.recall(subject, recall.seq);
-                let committed = world.clock(node);
-                if again && mistake == Some(Mistake::RepeatDoesNotWait) {
-                    return world.confirm(subject);
+                let Some((revocation, again)) = response else { return };
+                simulation.nodes[node].cache.invalidate(subject, revocation.seq);
+                let committed = simulation.clock(node);
+                if again && bug == Some(ProtocolBug::RepeatDoesNotWait) {
+                    return simulation.confirm(subject);
                 }
-                world.soon(node, move |world| world.wait(node, subject, (recall, ATTEMPTS), committed));
+                simulation.schedule_soon(node, move |simulation| {
+                    simulation.wait_for_acknowledgments(node, subject, (revocation, ATTEMPTS), committed);
+                });
             };
-            if mistake == Some(Mistake::SequenceForLog) {
+            if bug == Some(ProtocolBug::SequenceForLog) {
                 // The number is taken when the statement runs, and is visible after the commit.
-                let number = |db: &mut Db, _: &_| db.number();
-                world.ask(node, via, Kind::Write, number, move |world, number| {
+                let number = |db: &mut Db, _: &_| db.next_number();
+                simulation.query(node, via, Kind::Write, number, move |simulation, number| {
                     let Some(number) = number else { return };
                     let end = move |db: &mut Db, server: &_| {
-                        (Stamp { server: Clone::clone(server), seq: db.end(subject, Some(number)) }, false)
+                        (Stamp { server: Clone::clone(server), seq: db.revoke(subject, Some(number)) }, false)
                     };
-                    world.ask(node, via, Kind::Write, end, ended);
+                    simulation.query(node, via, Kind::Write, end, ended);
                 });
             } else {
-                world.ask(
+                simulation.query(
                     node,
                     via,
                     Kind::Write,
                     move |db, server| {
-                        let again = db.has_ended(subject);
-                        (Stamp { server: server.clone(), seq: db.end(subject, None) }, again)
+                        let again = db.is_revoked(subject);
+                        (Stamp { server: server.clone(), seq: db.revoke(subject, None) }, again)
                     },
                     ended,
                 );
             }
-            world.notify();
+            simulation.notify();
         });
     }
 
@@ -311,44 +318,54 @@ impl World {
         for node in 0..NODES {
             let after = self.random.random_range(MILLI..20 * MILLI);
             if self.random.random_bool(0.7) {
-                self.act(node, after, move |world| match world.nodes[node].rest.take() {
-                    _ if world.nodes[node].deaf_until > world.now => {}
-                    Some(_) => world.wake(node),
-                    None => world.nodes[node].has_news = true,
+                self.schedule_in(node, after, move |simulation| match simulation.nodes[node].rest.take() {
+                    _ if simulation.nodes[node].inbound_lost_until > simulation.now => {}
+                    Some(_) => simulation.wake(node),
+                    None => simulation.nodes[node].has_notification = true,
                 });
             }
         }
     }
 
     /// Waits for the acknowledgments, on a few connections that lead elsewhere, and then for the time to pass.
-    pub(super) fn wait(&mut self, node: usize, subject: Subject, recall: (Stamp, u32), committed: Duration) {
+    pub(super) fn wait_for_acknowledgments(
+        &mut self,
+        node: usize,
+        subject: Subject,
+        revocation: (Stamp, u32),
+        committed: Duration,
+    ) {
         if self.clock(node).saturating_sub(committed) >= self.timing.wait {
             self.confirmed_by_time += 1;
             return self.confirm(subject);
         }
-        let (recall, mut attempts) = recall;
+        let (revocation, mut attempts) = revocation;
         if attempts == 0 {
-            return self.act(node, 40 * MILLI, move |world| world.wait(node, subject, (recall, 0), committed));
+            return self.schedule_in(node, 40 * MILLI, move |simulation| {
+                simulation.wait_for_acknowledgments(node, subject, (revocation, 0), committed);
+            });
         }
-        let (connection, seq) = (self.any_connection(), recall.seq);
-        let is_own = self.nodes[node].cache.lease().vouch_for(&recall);
-        let own = (is_own || self.mistake == Some(Mistake::OwnLeaseElsewhere)).then_some(node);
+        let (connection, seq) = (self.any_connection(), revocation.seq);
+        let is_own = self.nodes[node].cache.lease().record_own_revocation(&revocation);
+        let own = (is_own || self.bug == Some(ProtocolBug::OwnLeaseElsewhere)).then_some(node);
         let read = move |db: &mut Db, server: &_| {
             (db.is_acknowledged(seq, own), Stamp { server: Clone::clone(server), seq: db.clock() })
         };
-        self.ask(node, Via::Pool(connection), Kind::Read, read, move |world, answer| {
-            let believes_all = world.mistake == Some(Mistake::AcksFromAnotherServer);
-            let proves = |stamp: &Stamp| stamp.server == recall.server && stamp.seq >= seq || believes_all;
-            match answer {
-                Some((true, stamp)) if proves(&stamp) => return world.confirm(subject),
+        self.query(node, Via::Pool(connection), Kind::Read, read, move |simulation, response| {
+            let ignores_server = simulation.bug == Some(ProtocolBug::AcksFromAnotherServer);
+            let proves = |stamp: &Stamp| stamp.server == revocation.server && stamp.seq >= seq || ignores_server;
+            match response {
+                Some((true, stamp)) if proves(&stamp) => return simulation.confirm(subject),
                 Some((false, stamp)) if proves(&stamp) => {}
                 Some(_) => {
                     attempts -= 1;
-                    world.reconnect(node, connection);
+                    simulation.reconnect(node, connection);
                 }
                 None => {}
             }
-            world.act(node, 40 * MILLI, move |world| world.wait(node, subject, (recall, attempts), committed));
+            simulation.schedule_in(node, 40 * MILLI, move |simulation| {
+                simulation.wait_for_acknowledgments(node, subject, (revocation, attempts), committed);
+            });
         });
     }
 

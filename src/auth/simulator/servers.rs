@@ -4,23 +4,23 @@
 use rand::RngExt;
 
 use super::{
-    Mistake,
+    ProtocolBug,
     db::Db,
-    world::{MILLI, SECOND, World},
+    simulation::{MILLI, SECOND, Simulation},
 };
 use crate::db::ServerId;
 
-pub const OLD: usize = 0;
+pub const OLD_PRIMARY: usize = 0;
 pub const STANDBY: usize = 1;
 
 /// Both servers.
 pub struct Servers {
-    old: Db,
+    old_primary: Db,
     /// Visible state of the standby: what it has replayed, or its own state after the promotion.
     standby: Db,
     is_promoted: bool,
     /// Whether the old primary is running.
-    old_runs: bool,
+    is_old_primary_running: bool,
     /// Time until which the standby replays nothing.
     pub replay_stopped_until: u64,
     ids: [ServerId; 3],
@@ -42,18 +42,25 @@ pub struct Connection {
 }
 
 impl Servers {
-    pub fn new(mistake: Option<Mistake>) -> Self {
+    pub fn new(bug: Option<ProtocolBug>) -> Self {
         let ids = ["old", "standby/recovery", "standby"].map(|name| name.to_owned().into());
-        let db = Db::new(mistake);
-        Self { standby: db.clone(), old: db, is_promoted: false, old_runs: true, replay_stopped_until: 0, ids }
+        let db = Db::new(bug);
+        Self {
+            standby: db.clone(),
+            old_primary: db,
+            is_promoted: false,
+            is_old_primary_running: true,
+            replay_stopped_until: 0,
+            ids,
+        }
     }
 
     fn id(&self, server: usize) -> ServerId {
-        self.ids[if server == OLD { 0 } else { 1 + usize::from(self.is_promoted) }].clone()
+        self.ids[if server == OLD_PRIMARY { 0 } else { 1 + usize::from(self.is_promoted) }].clone()
     }
 
     pub fn primary(&mut self) -> &mut Db {
-        if self.is_promoted { &mut self.standby } else { &mut self.old }
+        if self.is_promoted { &mut self.standby } else { &mut self.old_primary }
     }
 
     pub fn is_promoted(&self) -> bool {
@@ -71,14 +78,14 @@ impl Servers {
     ) -> Option<A> {
         let id = self.id(server);
         match (server, kind) {
-            (OLD, _) if !self.old_runs => None,
-            (OLD, Kind::Write) if self.is_promoted => {
+            (OLD_PRIMARY, _) if !self.is_old_primary_running => None,
+            (OLD_PRIMARY, Kind::Write) if self.is_promoted => {
                 if is_canceled {
-                    ask(&mut self.old, &id);
+                    ask(&mut self.old_primary, &id);
                 }
                 None
             }
-            (OLD, _) => Some(ask(&mut self.old, &id)),
+            (OLD_PRIMARY, _) => Some(ask(&mut self.old_primary, &id)),
             // A standby does not accept writes.
             (_, Kind::Write) if !self.is_promoted => None,
             _ => Some(ask(&mut self.standby, &id)),
@@ -87,12 +94,12 @@ impl Servers {
 
     fn replay(&mut self, now: u64) {
         if !self.is_promoted && now >= self.replay_stopped_until {
-            self.standby = self.old.clone();
+            self.standby = self.old_primary.clone();
         }
     }
 }
 
-impl World {
+impl Simulation {
     /// Whether the standby was promoted.
     pub fn has_failed_over(&self) -> bool {
         self.servers.is_promoted
@@ -102,7 +109,7 @@ impl World {
     pub(super) fn replay(&mut self) {
         self.servers.replay(self.now);
         let after = self.random.random_range(MILLI..200 * MILLI);
-        self.enter(self.now + after, None, Box::new(Self::replay));
+        self.schedule_at(self.now + after, None, Box::new(Self::replay));
     }
 
     /// Promotes the standby. Each node's connections follow on their own, some of them never.
@@ -111,23 +118,23 @@ impl World {
             return;
         }
         // The standby replays everything that it has received before the promotion.
-        self.servers.standby = self.servers.old.clone();
+        self.servers.standby = self.servers.old_primary.clone();
         self.servers.is_promoted = true;
-        self.servers.old_runs = self.random.random_bool(0.7);
+        self.servers.is_old_primary_running = self.random.random_bool(0.7);
         for node in 0..self.nodes.len() {
-            if let Some(after) = self.following() {
-                self.enter(self.now + after, None, Box::new(move |world| world.move_keeper(node)));
+            if let Some(after) = self.reroute_delay() {
+                self.schedule_at(self.now + after, None, Box::new(move |simulation| simulation.reroute_keeper(node)));
             }
-            if let Some(after) = self.following() {
-                self.enter(self.now + after, None, Box::new(move |world| world.move_pool(node)));
+            if let Some(after) = self.reroute_delay() {
+                self.schedule_at(self.now + after, None, Box::new(move |simulation| simulation.reroute_pool(node)));
             }
         }
-        if self.servers.old_runs {
+        if self.servers.is_old_primary_running {
             self.split_brain();
         }
     }
 
-    fn following(&mut self) -> Option<u64> {
+    fn reroute_delay(&mut self) -> Option<u64> {
         match self.random.random_range(0..10) {
             0..4 => Some(self.random.random_range(0..50 * MILLI)),
             4..8 => Some(self.random.random_range(0..4 * SECOND)),
@@ -135,14 +142,14 @@ impl World {
         }
     }
 
-    fn move_keeper(&mut self, node: usize) {
+    fn reroute_keeper(&mut self, node: usize) {
         self.nodes[node].keeper_route = STANDBY;
         if self.random.random_bool(0.7) {
             self.nodes[node].keeper = None;
         }
     }
 
-    fn move_pool(&mut self, node: usize) {
+    fn reroute_pool(&mut self, node: usize) {
         self.nodes[node].pool_route = STANDBY;
         for connection in 0..self.nodes[node].pool.len() {
             if self.random.random_bool(0.5) {
@@ -158,7 +165,7 @@ impl World {
             let credential = self.credential(at);
             let subject = super::protocol::subjects(credential)[self.random.random_range(0..3)];
             let node = self.random.random_range(0..self.nodes.len());
-            self.enter(at, None, Box::new(move |world| world.recall(node, subject)));
+            self.schedule_at(at, None, Box::new(move |simulation| simulation.revoke(node, subject)));
             for _ in 0..10 {
                 let around = self.now.max(at - self.random.random_range(0..SECOND.min(at)));
                 let around = around + self.random.random_range(0..3 * SECOND);
@@ -168,22 +175,22 @@ impl World {
     }
 
     /// Makes the connections of a pool lead to the standby for a while, as if a name resolved to it.
-    pub(super) fn mislead(&mut self, node: usize, until: u64) {
+    pub(super) fn misroute(&mut self, node: usize, until: u64) {
         self.nodes[node].pool_route = STANDBY;
         self.reconnect(node, 0);
-        self.enter(
+        self.schedule_at(
             until,
             None,
-            Box::new(move |world| {
-                if !world.servers.is_promoted() {
-                    world.nodes[node].pool_route = OLD;
+            Box::new(move |simulation| {
+                if !simulation.servers.is_promoted() {
+                    simulation.nodes[node].pool_route = OLD_PRIMARY;
                 }
             }),
         );
     }
 
     /// Leaves a transaction open on a connection, so that its reads keep the current snapshot.
-    pub(super) fn freeze(&mut self, node: usize) {
+    pub(super) fn hold_snapshot(&mut self, node: usize) {
         let connection = self.random.random_range(0..self.nodes[node].pool.len());
         let to = self.nodes[node].pool[connection].to;
         let snapshot = self.servers.run(to, Kind::Read, false, |db, _| db.clone());

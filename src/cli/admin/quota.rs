@@ -18,9 +18,9 @@ use crate::{
 
 /// Number of requests, or no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound(Option<i64>);
+pub struct RequestLimit(Option<i64>);
 
-impl FromStr for Bound {
+impl FromStr for RequestLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -38,9 +38,9 @@ impl FromStr for Bound {
 
 /// Maximum number of resources of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Places(Kind, i32);
+pub struct ResourceQuota(Kind, i32);
 
-impl FromStr for Places {
+impl FromStr for ResourceQuota {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -57,8 +57,8 @@ impl FromStr for Places {
 pub async fn set(
     writes: &Writes,
     project: &str,
-    (included, hard_limit): (Option<Bound>, Option<Bound>),
-    resources: &[Places],
+    (included, hard_limit): (Option<RequestLimit>, Option<RequestLimit>),
+    resources: &[ResourceQuota],
     json: bool,
 ) -> anyhow::Result<String> {
     let unknown = || format!("there is no project '{project}'; use its ID, such as proj_8f2c4");
@@ -66,42 +66,42 @@ pub async fn set(
     let mut tx = writes.begin(&Arc::new(by_operator())).await?;
     let (name, before) = projects::repo::lock_quota(tx.db(), id).await?.with_context(unknown)?;
     let quota = Quota {
-        included: included.map_or(before.included, |Bound(bound)| bound),
-        hard_limit: hard_limit.map_or(before.hard_limit, |Bound(bound)| bound),
+        included: included.map_or(before.included, |RequestLimit(bound)| bound),
+        hard_limit: hard_limit.map_or(before.hard_limit, |RequestLimit(bound)| bound),
     };
-    let mut places: BTreeMap<Kind, i32> = Kind::ALL.iter().map(|&kind| (kind, DEFAULT_QUOTA)).collect();
-    places.extend(quotas::quotas(tx.db(), id).await?);
-    let mut told = Change::new(Action::ResourceQuotaChanged, id, Some(id));
-    let mut is_told = false;
-    for &Places(kind, maximum) in resources {
+    let mut quotas_by_kind: BTreeMap<Kind, i32> = Kind::ALL.iter().map(|&kind| (kind, DEFAULT_QUOTA)).collect();
+    quotas_by_kind.extend(quotas::quotas(tx.db(), id).await?);
+    let mut change = Change::new(Action::ResourceQuotaChanged, id, Some(id));
+    let mut is_changed = false;
+    for &ResourceQuota(kind, maximum) in resources {
         quotas::set_quota(tx.db(), id, kind, maximum).await?;
-        let known = places.insert(kind, maximum).unwrap_or(DEFAULT_QUOTA);
+        let known = quotas_by_kind.insert(kind, maximum).unwrap_or(DEFAULT_QUOTA);
         if known != maximum {
-            told = told.with(kind.as_str(), [known, maximum]);
-            is_told = true;
+            change = change.with(kind.as_str(), [known, maximum]);
+            is_changed = true;
         }
     }
-    if is_told {
-        tx.also(told);
+    if is_changed {
+        tx.add_change(change);
     }
     if quota == before {
         tx.commit_unchanged(()).await?;
     } else {
         projects::repo::set_quota(tx.db(), id, quota).await?;
-        let change = Change::new(Action::ProjectQuotaChanged, id, Some(id)).updated(&before, &quota);
-        tx.commit(change, ()).await?;
+        let quota_change = Change::new(Action::ProjectQuotaChanged, id, Some(id)).updated(&before, &quota);
+        tx.commit(quota_change, ()).await?;
     }
     let Quota { included, hard_limit } = quota;
     if json {
-        let printed =
-            json!({ "id": id, "name": name, "included": included, "hard_limit": hard_limit, "resources": places });
+        let printed = json!({ "id": id, "name": name, "included": included, "hard_limit": hard_limit, "resources": quotas_by_kind });
         return Ok(printed.to_string());
     }
-    let shown = |bound: Option<i64>, none: &str| bound.map_or(none.to_owned(), |n| format!("{n} requests per month"));
-    let (included, hard_limit) = (shown(included, "unlimited"), shown(hard_limit, "none"));
-    let places = places.iter().map(|(kind, maximum)| format!("{maximum} of {kind}")).collect::<Vec<_>>().join(", ");
+    let text = |bound: Option<i64>, none: &str| bound.map_or(none.to_owned(), |n| format!("{n} requests per month"));
+    let (included, hard_limit) = (text(included, "unlimited"), text(hard_limit, "none"));
+    let quotas_by_kind =
+        quotas_by_kind.iter().map(|(kind, maximum)| format!("{maximum} of {kind}")).collect::<Vec<_>>().join(", ");
     Ok(format!(
-        "project     {id} ({name})\nincluded    {included}\nhard limit  {hard_limit}\nresources   at most {places}"
+        "project     {id} ({name})\nincluded    {included}\nhard limit  {hard_limit}\nresources   at most {quotas_by_kind}"
     ))
 }
 
@@ -111,10 +111,10 @@ mod tests {
 
     #[test]
     fn resource_quota_has_a_kind_and_a_number() {
-        assert_eq!("compute.instance=20".parse(), Ok(Places(Kind::Instance, 20)));
-        assert_eq!("storage.volume=0".parse(), Ok(Places(Kind::Volume, 0)));
+        assert_eq!("compute.instance=20".parse(), Ok(ResourceQuota(Kind::Instance, 20)));
+        assert_eq!("storage.volume=0".parse(), Ok(ResourceQuota(Kind::Volume, 0)));
         for text in ["20", "compute.instance", "compute=20", "compute.instance=", "compute.instance=-1", "=1"] {
-            assert!(text.parse::<Places>().is_err(), "{text}");
+            assert!(text.parse::<ResourceQuota>().is_err(), "{text}");
         }
     }
 }

@@ -11,9 +11,9 @@ use crate::{
     audit::{
         checkpoint::Signer,
         model::{Draft, Target},
-        reads, repo,
-        sealer::{Outcome, Sealer},
-        trail::{self, Found},
+        read_counts, repo,
+        sealer::{SealOutcome, Sealer},
+        trail::{self, FoundEntry},
     },
     base::{
         action::Action,
@@ -24,12 +24,12 @@ use crate::{
     cli::{admin::by_operator, database::Database},
 };
 
-const LONGEST_REASON: usize = 500;
+const MAX_REASON_LENGTH: usize = 500;
 /// Actions of entries that the rest of the trail is verified by.
-const KEPT: [Action; 3] = [Action::AuditRedacted, Action::AuditRetentionApplied, Action::AuditCheckpoint];
+const PROTECTED_ACTIONS: [Action; 3] = [Action::AuditRedacted, Action::AuditRetentionApplied, Action::AuditCheckpoint];
 /// Maximum wait until the entries are sealed.
-const PATIENCE: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(50);
+const SEAL_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Requests the redaction of the entries, and waits until it is sealed.
 pub async fn run(
@@ -40,8 +40,8 @@ pub async fn run(
     reason: &str,
     json: bool,
 ) -> anyhow::Result<String> {
-    if reason.trim().is_empty() || reason.chars().count() > LONGEST_REASON || text::check(reason).is_err() {
-        bail!("--reason must have 1 to {LONGEST_REASON} characters, none of them a control character");
+    if reason.trim().is_empty() || reason.chars().count() > MAX_REASON_LENGTH || text::check(reason).is_err() {
+        bail!("--reason must have 1 to {MAX_REASON_LENGTH} characters, none of them a control character");
     }
     let (db, clock) = (&database.pool, Clock::system());
     let mut connection = db.acquire().await?;
@@ -50,43 +50,46 @@ pub async fn run(
     if let Some(missing) = ids.iter().find(|id| found.iter().all(|entry| entry.id != **id)) {
         bail!("there is no entry {missing} in this trail; nothing was redacted");
     }
-    let is_kept = |entry: &&Found| KEPT.iter().any(|kept| entry.action.as_deref() == Some(kept.as_str()));
-    if let Some(kept) = found.iter().find(is_kept) {
-        bail!("the trail is verified by {}, so it cannot be redacted; nothing was redacted", kept.id);
+    let is_protected = |entry: &&FoundEntry| {
+        PROTECTED_ACTIONS.iter().any(|protected| entry.action.as_deref() == Some(protected.as_str()))
+    };
+    if let Some(protected) = found.iter().find(is_protected) {
+        bail!("the trail is verified by {}, so it cannot be redacted; nothing was redacted", protected.id);
     }
     let request = by_operator();
-    let told = found.iter().filter(|entry| !entry.is_redacted).map(|entry| {
+    let entries = found.iter().filter(|entry| !entry.is_redacted).map(|entry| {
         let changes = [("seq".to_owned(), json!(entry.seq)), ("reason".to_owned(), json!(reason))];
-        let draft = reads::by(&request, chain, Action::AuditRedacted, changes.into_iter().collect(), clock.now());
+        let draft =
+            read_counts::draft(&request, chain, Action::AuditRedacted, changes.into_iter().collect(), clock.now());
         (chain, Draft { target: Some(Target::new(entry.id)), ..draft })
     });
-    let told: Vec<_> = told.collect();
-    if !told.is_empty() {
-        repo::stage(&mut connection, &told).await?;
+    let entries: Vec<_> = entries.collect();
+    if !entries.is_empty() {
+        repo::stage(&mut connection, &entries).await?;
     }
     drop(connection);
     // The sealer that seals the staged entries also deletes the content. If no server runs, this process seals.
     let mut sealer = Sealer::new(db, clock, signer, Arc::default());
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + SEAL_TIMEOUT;
     while trail::find(&mut *db.acquire().await?, chain, ids).await?.iter().any(|entry| !entry.is_redacted) {
         if Instant::now() > deadline {
             bail!(
                 "the redaction was not sealed within {} s; a server completes it when it next seals the trail",
-                PATIENCE.as_secs()
+                SEAL_TIMEOUT.as_secs()
             );
         }
-        if sealer.seal().await? != Outcome::More {
-            tokio::time::sleep(PAUSE).await;
+        if sealer.seal().await? != SealOutcome::More {
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
-    let before = found.len() - told.len();
+    let before = found.len() - entries.len();
     if json {
         let ids: Vec<_> = found.iter().map(|entry| json!({ "id": entry.id, "seq": entry.seq })).collect();
         return Ok(json!({ "redacted": ids, "already_redacted": before }).to_string());
     }
     let already = if before > 0 { format!(" ({before} of them were already redacted)") } else { String::new() };
-    let entries = if found.len() == 1 { "1 entry is".to_owned() } else { format!("{} entries are", found.len()) };
+    let subject = if found.len() == 1 { "1 entry is".to_owned() } else { format!("{} entries are", found.len()) };
     Ok(format!(
-        "{entries} redacted{already}. The content may still be in backups, in exports, and for a while in PostgreSQL's files, until VACUUM removes it."
+        "{subject} redacted{already}. The content may still be in backups, in exports, and for a while in PostgreSQL's files, until VACUUM removes it."
     ))
 }

@@ -15,19 +15,19 @@ use serde_json::{Deserializer, Value, json};
 use super::SPKI;
 use crate::{
     audit::{
-        checkpoint::{Signed, Statement},
+        checkpoint::{SignedStatement, Statement},
         line::SignedText,
-        verdict::{Broken, Intact, KeyFrom, PublicKey},
+        report::{KeySource, PublicKey, VerifyError, VerifyReport},
         verify::Verifier,
     },
     base::hex,
-    cli::{ended::Ended, output::print},
+    cli::{command_error::CommandError, output::print},
 };
 
 /// Upper bound for one line, far above the longest entry, so that a file without newlines is not read into memory.
-const LONGEST_LINE: u64 = 16 * 1024 * 1024;
+const MAX_LINE_LENGTH: u64 = 16 * 1024 * 1024;
 /// Upper bound for a file with checkpoints or a key.
-const LONGEST_FILE: u64 = 64 * 1024 * 1024;
+const MAX_FILE_LENGTH: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub struct Verify {
@@ -48,27 +48,27 @@ pub struct Verify {
 impl Verify {
     /// Verifies the file, and prints the result.
     pub fn run(self) -> anyhow::Result<()> {
-        let verdict = self.verdict().map_err(Ended::unable)?;
+        let verdict = self.verdict().map_err(CommandError::cannot_run)?;
         let text = match (&verdict, self.json) {
-            (Ok(intact), false) => told(intact),
+            (Ok(intact), false) => format_intact(intact),
             (Ok(intact), true) => json!({ "intact": true, "trail": intact }).to_string(),
-            (Err(broken), false) => told_broken(broken),
+            (Err(broken), false) => format_broken(broken),
             (Err(broken), true) => json!({ "intact": false, "broken": broken }).to_string(),
         };
         match print(&text) {
             // The exit status also reports the result.
-            Err(error) if matches!(error.downcast_ref(), Some(Ended::Unread)) => {}
-            printed => printed.map_err(Ended::unable)?,
+            Err(error) if matches!(error.downcast_ref(), Some(CommandError::OutputClosed)) => {}
+            printed => printed.map_err(CommandError::cannot_run)?,
         }
-        verdict.map(drop).map_err(|_| Ended::Said.into())
+        verdict.map(drop).map_err(|_| CommandError::Reported.into())
     }
 
-    fn verdict(&self) -> anyhow::Result<Result<Intact, Broken>> {
+    fn verdict(&self) -> anyhow::Result<Result<VerifyReport, VerifyError>> {
         let key = self.key.as_deref().map(read_key).transpose()?;
-        let held = self.checkpoint.as_deref().map(read_checkpoints).transpose()?.unwrap_or_default();
-        for checkpoint in &held {
-            let key = key.or(held.first().map(|first| first.public_key));
-            if key.is_some_and(|key| key != checkpoint.public_key) || !checkpoint.is_genuine() {
+        let checkpoints = self.checkpoint.as_deref().map(read_checkpoints).transpose()?.unwrap_or_default();
+        for checkpoint in &checkpoints {
+            let key = key.or(checkpoints.first().map(|first| first.public_key));
+            if key.is_some_and(|key| key != checkpoint.public_key) || !checkpoint.has_valid_signature() {
                 bail!(
                     "the checkpoint of {} up to entry {} is not signed with the key. It is from another deployment, or it was changed; use the checkpoint and the key of this deployment",
                     checkpoint.made_at,
@@ -76,25 +76,25 @@ impl Verify {
                 );
             }
         }
-        let shown = self.file.display();
-        let unreadable = || format!("{shown} cannot be read");
+        let path = self.file.display();
+        let unreadable = || format!("{path} cannot be read");
         let input: Box<dyn Read> = match self.file.to_str() {
             Some("-") => Box::new(io::stdin()),
             _ => Box::new(File::open(&self.file).with_context(unreadable)?),
         };
         let mut input = BufReader::with_capacity(1 << 16, input);
-        let (mut verifier, mut line) = (Verifier::new(key, held), Vec::new());
+        let (mut verifier, mut line) = (Verifier::new(key, checkpoints), Vec::new());
         loop {
             line.clear();
-            let length = input.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line).with_context(unreadable)?;
+            let length = input.by_ref().take(MAX_LINE_LENGTH).read_until(b'\n', &mut line).with_context(unreadable)?;
             if length == 0 {
                 return Ok(verifier.finish());
             }
             if line.last() != Some(&b'\n') {
-                return Ok(Err(verifier.cut_off()));
+                return Ok(Err(verifier.truncated()));
             }
             line.pop();
-            if let Err(broken) = verifier.take(&line) {
+            if let Err(broken) = verifier.push_line(&line) {
                 return Ok(Err(broken));
             }
         }
@@ -125,12 +125,12 @@ fn parse_key(text: &str) -> Option<PublicKey> {
 }
 
 /// Reads checkpoints in any stored form: the API's list, one or more items of it, or last lines of exports.
-fn read_checkpoints(file: &Path) -> anyhow::Result<Vec<Signed>> {
-    let shown = file.display();
-    let text = read_file(file).with_context(|| format!("{shown} cannot be read"))?;
+fn read_checkpoints(file: &Path) -> anyhow::Result<Vec<SignedStatement>> {
+    let path = file.display();
+    let text = read_file(file).with_context(|| format!("{path} cannot be read"))?;
     let none = || {
         format!(
-            "{shown} holds no checkpoint; use a response of GET /v1/audit-logs/checkpoints, or the last line of an export"
+            "{path} holds no checkpoint; use a response of GET /v1/audit-logs/checkpoints, or the last line of an export"
         )
     };
     let mut found = Vec::new();
@@ -143,24 +143,24 @@ fn read_checkpoints(file: &Path) -> anyhow::Result<Vec<Signed>> {
         for item in items {
             let signed = item.get("checkpoint").cloned().unwrap_or(item);
             let text: SignedText = serde_json::from_value(signed).with_context(none)?;
-            found.push(text.signed(Statement::Checkpoint).with_context(none)?);
+            found.push(text.to_statement(Statement::Checkpoint).with_context(none)?);
         }
     }
     if found.is_empty() { bail!(none()) } else { Ok(found) }
 }
 
 fn read_file(file: &Path) -> io::Result<String> {
-    if fs::metadata(file)?.len() > LONGEST_FILE {
+    if fs::metadata(file)?.len() > MAX_FILE_LENGTH {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is too large"));
     }
     fs::read_to_string(file)
 }
 
-fn told(intact: &Intact) -> String {
-    let Intact { entries, redacted, seq, signed_at, public_key, .. } = intact;
-    let whose = intact.project_id.map_or("the deployment".to_owned(), |id| id.to_string());
+fn format_intact(intact: &VerifyReport) -> String {
+    let VerifyReport { entries, redacted, seq, signed_at, public_key, .. } = intact;
+    let trail = intact.project_id.map_or("the deployment".to_owned(), |id| id.to_string());
     let mut text = format!(
-        "intact: {entries} entries of {whose}, {redacted} of them redacted, up to entry {seq}\nsigned at {signed_at} with the key {public_key}"
+        "intact: {entries} entries of {trail}, {redacted} of them redacted, up to entry {seq}\nsigned at {signed_at} with the key {public_key}"
     );
     if intact.removed_up_to > 0 {
         // Writing to a String does not fail.
@@ -174,16 +174,16 @@ fn told(intact: &Intact) -> String {
         }
     }
     text + match intact.key_from {
-        KeyFrom::Given => "",
-        KeyFrom::Checkpoint => "\nthe key was taken from the checkpoint",
-        KeyFrom::Export => {
+        KeySource::Given => "",
+        KeySource::Checkpoint => "\nthe key was taken from the checkpoint",
+        KeySource::Export => {
             "\nthe key was taken from the export itself: compare it with the output of 'cloudapi audit key' on the server, or pass that output as --key"
         }
     }
 }
 
-fn told_broken(broken: &Broken) -> String {
-    let Broken { line, seq, id, reason } = broken;
+fn format_broken(broken: &VerifyError) -> String {
+    let VerifyError { line, seq, id, reason } = broken;
     let entry = match (seq, id) {
         (Some(seq), Some(id)) => format!("entry {seq} ({id}) "),
         (Some(seq), None) => format!("entry {seq} "),

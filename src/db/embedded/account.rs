@@ -18,11 +18,11 @@ use super::Error;
 #[derive(Debug)]
 pub(super) struct Account {
     // None if that is the current user.
-    other: Option<Other>,
+    other: Option<OtherUser>,
 }
 
 #[derive(Debug)]
-struct Other {
+struct OtherUser {
     name: String,
     uid: u32,
     gid: u32,
@@ -41,11 +41,11 @@ impl Account {
         {
             let user = User::from_uid(Uid::from_raw(found.uid())).ok().flatten();
             let name = user.map_or_else(|| found.uid().to_string(), |user| user.name);
-            return Ok(Self { other: Some(Other { name, uid: found.uid(), gid: found.gid() }) });
+            return Ok(Self { other: Some(OtherUser { name, uid: found.uid(), gid: found.gid() }) });
         }
         let user = ["postgres", "nobody"].into_iter().find_map(|name| User::from_name(name).ok().flatten());
         let user = user.ok_or(Error::NoAccount)?;
-        Ok(Self { other: Some(Other { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }) })
+        Ok(Self { other: Some(OtherUser { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }) })
     }
 
     /// Name of the user, if it is not the current one.
@@ -68,13 +68,13 @@ impl Account {
     }
 
     /// Makes this user the owner of `path`.
-    pub(super) fn give(&self, path: &Path) -> Result<(), Error> {
+    pub(super) fn chown(&self, path: &Path) -> Result<(), Error> {
         let Some(other) = &self.other else { return Ok(()) };
         lchown(path, Some(other.uid), Some(other.gid)).map_err(Error::files("changing the owner of", path))
     }
 
     /// Checks by trying that this user may enter `data_dir`, because file modes are not sufficient to tell.
-    pub(super) fn check_may_enter(&self, data_dir: &Path) -> Result<(), Error> {
+    pub(super) fn check_access(&self, data_dir: &Path) -> Result<(), Error> {
         let Some(account) = self.name() else { return Ok(()) };
         let shell = Path::new(super::lifeline::SHELL);
         let entered = self
@@ -85,15 +85,15 @@ impl Account {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
-            .map_err(|source| self.not_run(shell, source))?;
+            .map_err(|source| self.run_error(shell, source))?;
         if entered.success() {
             return Ok(());
         }
-        Err(Error::MayNotEnter { data_dir: data_dir.into(), account: account.into() })
+        Err(Error::NoAccess { data_dir: data_dir.into(), account: account.into() })
     }
 
     /// Creates the error for a program that this user could not run.
-    pub(super) fn not_run(&self, program: &Path, source: io::Error) -> Error {
+    pub(super) fn run_error(&self, program: &Path, source: io::Error) -> Error {
         Error::Run { program: program.into(), account: self.name().map(Into::into), source }
     }
 }

@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    Durability, Endpoint, Error, PAUSE, START_TIME, USER, account::Account, find::Programs, folders, lifeline::Launcher,
+    Durability, Endpoint, Error, POLL_INTERVAL, START_TIMEOUT, USER, account::Account, find::Programs, folders,
+    lifeline::Launcher,
 };
 
 /// File with the major version that wrote its folder.
@@ -57,20 +58,20 @@ pub(super) fn restore_version_file(cluster: &Path, account: &Account) -> Result<
         return Ok(());
     }
     tracing::warn!("{} had no version, as after a power failure; restored from a copy", path.display());
-    let whole = cluster.join("PG_VERSION.new");
+    let temporary = cluster.join("PG_VERSION.new");
     let restored = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&whole)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(format!("{major}\n").as_bytes())?;
         file.sync_all()
     })();
-    restored.map_err(Error::files("writing", &whole))?;
-    account.give(&whole)?;
-    fs::rename(&whole, &path).and_then(|()| File::open(cluster)?.sync_all()).map_err(Error::files("writing", path))
+    restored.map_err(Error::files("writing", &temporary))?;
+    account.chown(&temporary)?;
+    fs::rename(&temporary, &path).and_then(|()| File::open(cluster)?.sync_all()).map_err(Error::files("writing", path))
 }
 
 /// Creates the cluster if it is missing, and returns whether it did. The cluster is created under a temporary name and
 /// then renamed, so an interruption never leaves a partial one.
-pub(super) fn make_if_missing(
+pub(super) fn create_if_missing(
     data_dir: &Path,
     launcher: &Launcher,
     programs: &Programs,
@@ -83,7 +84,7 @@ pub(super) fn make_if_missing(
         return Ok(false);
     }
     DirBuilder::new().mode(0o700).create(&unfinished).map_err(Error::files("creating", &unfinished))?;
-    launcher.account.give(&unfinished)?;
+    launcher.account.chown(&unfinished)?;
     initdb(&unfinished, launcher, programs, durability)?;
     fs::rename(&unfinished, &cluster)
         .and_then(|()| File::open(data_dir)?.sync_all())
@@ -101,16 +102,17 @@ fn initdb(cluster: &Path, launcher: &Launcher, programs: &Programs, durability: 
         arguments.push("--no-sync".into());
     }
     let mut initdb = launcher.launch(&programs.initdb(), arguments)?;
-    let not_made = |how: String| Error::NotMade { how, log: launcher.log.path.clone(), said: launcher.log.tail() };
-    let deadline = Instant::now() + START_TIME;
+    let not_made =
+        |how: String| Error::InitFailed { how, log: launcher.log.path.clone(), log_tail: launcher.log.tail() };
+    let deadline = Instant::now() + START_TIMEOUT;
     loop {
-        match initdb.ended()? {
+        match initdb.exit_status()? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => return Err(not_made(status.to_string())),
             None if Instant::now() > deadline => {
-                return Err(not_made(format!("initdb was not done after {} s", START_TIME.as_secs())));
+                return Err(not_made(format!("initdb was not done after {} s", START_TIMEOUT.as_secs())));
             }
-            None => thread::sleep(PAUSE),
+            None => thread::sleep(POLL_INTERVAL),
         }
     }
 }

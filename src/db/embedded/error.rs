@@ -71,7 +71,7 @@ pub enum Error {
         "PostgreSQL runs as the user {account} (it refuses root), which has no access to the data directory {}; set CLOUDAPI_DATA_DIR to a folder whose parent folders all users can enter, such as /var/lib/cloudapi",
         data_dir.display()
     )]
-    MayNotEnter {
+    NoAccess {
         /// Data directory.
         data_dir: PathBuf,
         /// Name of the user.
@@ -101,24 +101,24 @@ pub enum Error {
         source: io::Error,
     },
     /// initdb failed.
-    #[error("PostgreSQL's files could not be created in CLOUDAPI_DATA_DIR ({how}); the reason is at the end of {}:\n{said}", log.display())]
-    NotMade {
+    #[error("PostgreSQL's files could not be created in CLOUDAPI_DATA_DIR ({how}); the reason is at the end of {}:\n{log_tail}", log.display())]
+    InitFailed {
         /// How initdb ended.
         how: String,
         /// Path of the log.
         log: PathBuf,
         /// Last lines of the log.
-        said: String,
+        log_tail: String,
     },
     /// PostgreSQL exited during startup, or took too long.
-    #[error("the private PostgreSQL did not start ({how}); the reason is at the end of {}. To use another PostgreSQL, set DATABASE_URL:\n{said}", log.display())]
-    DidNotStart {
+    #[error("the private PostgreSQL did not start ({how}); the reason is at the end of {}. To use another PostgreSQL, set DATABASE_URL:\n{log_tail}", log.display())]
+    StartFailed {
         /// How the start failed.
         how: String,
         /// Path of the log.
         log: PathBuf,
         /// Last lines of the log.
-        said: String,
+        log_tail: String,
     },
     /// An earlier PostgreSQL does not exit.
     #[error("an earlier PostgreSQL still uses {} ({who}) after {seconds} s; stop it (kill -QUIT), then start again", cluster.display())]

@@ -16,7 +16,7 @@ use super::{Error, account::Account, hint};
 const OLDEST: u32 = 14;
 
 /// Folders with the version in their names: parent folder, prefix of the name, and subfolder.
-const PLACES: [(&str, &str, &str); 7] = [
+const SEARCH_PATHS: [(&str, &str, &str); 7] = [
     // Debian and Ubuntu.
     ("/usr/lib/postgresql", "", "bin"),
     // PostgreSQL's packages for Fedora and RHEL.
@@ -58,7 +58,7 @@ impl Programs {
 pub(super) fn find(account: &Account, given: Option<&Path>, needed: Option<u32>) -> Result<Programs, Error> {
     match given {
         Some(folder) => find_given(account, folder, needed),
-        None => find_installed(account, &PLACES, env::var_os("PATH").as_deref(), needed),
+        None => find_installed(account, &SEARCH_PATHS, env::var_os("PATH").as_deref(), needed),
     }
 }
 
@@ -79,12 +79,12 @@ fn find_given(account: &Account, folder: &Path, needed: Option<u32>) -> Result<P
 
 fn find_installed(
     account: &Account,
-    places: &[(&str, &str, &str)],
+    search_paths: &[(&str, &str, &str)],
     path: Option<&OsStr>,
     needed: Option<u32>,
 ) -> Result<Programs, Error> {
     let mut found: Vec<Programs> = Vec::new();
-    for folder in folders(account, places, path) {
+    for folder in folders(account, search_paths, path) {
         match probe(account, folder) {
             Ok(programs) => found.push(programs),
             Err(why) => tracing::debug!(why, "not PostgreSQL"),
@@ -111,17 +111,17 @@ fn choose(found: &[Programs], needed: Option<u32>) -> Option<&Programs> {
 }
 
 /// Folders on this machine that may contain the programs, without duplicates.
-fn folders(account: &Account, places: &[(&str, &str, &str)], path: Option<&OsStr>) -> Vec<PathBuf> {
-    let versioned = places.iter().flat_map(|(above, begins, follows)| {
-        let entries = fs::read_dir(above).into_iter().flatten().flatten();
+fn folders(account: &Account, search_paths: &[(&str, &str, &str)], path: Option<&OsStr>) -> Vec<PathBuf> {
+    let versioned = search_paths.iter().flat_map(|(parent, prefix, subfolder)| {
+        let entries = fs::read_dir(parent).into_iter().flatten().flatten();
         entries
-            .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(begins.as_bytes()))
-            .map(move |entry| entry.path().join(follows))
+            .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()))
+            .map(move |entry| entry.path().join(subfolder))
     });
     let path: Vec<_> = path.into_iter().flat_map(env::split_paths).filter(|folder| folder.is_absolute()).collect();
-    let told = path.iter().find_map(|folder| pg_config(account, &folder.join("pg_config")));
+    let configured = path.iter().find_map(|folder| pg_config(account, &folder.join("pg_config")));
     let mut folders: Vec<PathBuf> = Vec::new();
-    for folder in versioned.chain(path).chain(told) {
+    for folder in versioned.chain(path).chain(configured) {
         if let Ok(folder) = fs::canonicalize(folder)
             && folder.join("postgres").exists()
             && !folders.contains(&folder)
@@ -136,24 +136,23 @@ fn pg_config(account: &Account, program: &Path) -> Option<PathBuf> {
     if !program.exists() {
         return None;
     }
-    let said = account.command(program).arg("--bindir").stdin(Stdio::null()).output().ok()?;
-    let line = said.stdout.trim_ascii_end().to_vec();
-    (said.status.success() && !line.is_empty()).then(|| OsString::from_vec(line).into())
+    let output = account.command(program).arg("--bindir").stdin(Stdio::null()).output().ok()?;
+    let line = output.stdout.trim_ascii_end().to_vec();
+    (output.status.success() && !line.is_empty()).then(|| OsString::from_vec(line).into())
 }
 
 /// Queries the version of the programs in `bin`, as the user that will run them.
 fn probe(account: &Account, bin: PathBuf) -> Result<Programs, String> {
     let postgres = bin.join("postgres");
-    let said =
-        account.command(&postgres).arg("--version").stdin(Stdio::null()).output().map_err(|error| {
-            match account.name() {
-                Some(account) => format!("{} as the user {account}: {error}", postgres.display()),
-                None => format!("{}: {error}", postgres.display()),
-            }
-        })?;
-    let text = String::from_utf8_lossy(&said.stdout);
+    let output = account.command(&postgres).arg("--version").stdin(Stdio::null()).output().map_err(|error| {
+        match account.name() {
+            Some(account) => format!("{} as the user {account}: {error}", postgres.display()),
+            None => format!("{}: {error}", postgres.display()),
+        }
+    })?;
+    let text = String::from_utf8_lossy(&output.stdout);
     let major = major_in(&text).ok_or_else(|| {
-        let error = String::from_utf8_lossy(&said.stderr);
+        let error = String::from_utf8_lossy(&output.stderr);
         format!("{} --version printed: {}{}", postgres.display(), text.trim(), error.trim())
     })?;
     let programs = Programs { bin, major };

@@ -20,7 +20,7 @@ use super::{Error, PORT, account::Account};
 const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// Creates the data directory if it is missing, and returns its canonical path.
-pub(super) fn make_data_dir(path: &Path) -> Result<PathBuf, Error> {
+pub(super) fn create_data_dir(path: &Path) -> Result<PathBuf, Error> {
     if path.as_os_str().as_bytes().contains(&b'\n') {
         // PostgreSQL's `postmaster.pid` has one value per line.
         let error = io::Error::new(io::ErrorKind::InvalidInput, "the name has a line break");
@@ -49,12 +49,12 @@ pub(super) fn open(path: &Path, mode: u32) -> Result<File, Error> {
 
 /// Recreates the socket's folder, so that nothing of an earlier run remains, including the socket's lock file:
 /// PostgreSQL would refuse to start if another process has the PID in it.
-pub(super) fn make_run_dir(data_dir: &Path, account: &Account) -> Result<PathBuf, Error> {
+pub(super) fn create_run_dir(data_dir: &Path, account: &Account) -> Result<PathBuf, Error> {
     let path = run_dir(data_dir);
     remove(&path)?;
     // Fails if another process has created the folder in between, so the folder is ours.
     DirBuilder::new().mode(0o700).create(&path).map_err(Error::files("creating the socket's folder", &path))?;
-    account.give(&path)?;
+    account.chown(&path)?;
     Ok(path)
 }
 

@@ -58,7 +58,7 @@ impl Launcher<'_> {
                 .stderr(self.log.file.try_clone()?)
                 .spawn()
         };
-        launch().map(|child| Lifeline { child }).map_err(|source| self.account.not_run(Path::new(SHELL), source))
+        launch().map(|child| Lifeline { child }).map_err(|source| self.account.run_error(Path::new(SHELL), source))
     }
 }
 
@@ -71,12 +71,12 @@ pub(super) struct Lifeline {
 
 impl Lifeline {
     /// Returns the exit status, if the program has ended.
-    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+    pub(super) fn exit_status(&mut self) -> Result<Option<ExitStatus>, Error> {
         self.child.try_wait().map_err(Error::files("waiting for", SHELL))
     }
 
     /// Stops the program.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn signal_stop(&mut self) {
         drop(self.child.stdin.take());
     }
 

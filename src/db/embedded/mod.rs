@@ -32,11 +32,11 @@ const DATABASE: &str = "postgres";
 /// Port number, which is only a part of the socket's name.
 const PORT: u16 = 5432;
 /// Time limit for the start of PostgreSQL. After a crash it first replays its log.
-const START_TIME: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time limit for a command to wait for the PostgreSQL of a server that is starting.
-const ATTACH_TIME: Duration = Duration::from_secs(10);
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between checks for something that takes milliseconds.
-const PAUSE: Duration = Duration::from_millis(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(3);
 
 /// Options of a private PostgreSQL.
 #[derive(Clone, Debug)]
@@ -103,7 +103,7 @@ impl PrivatePostgres {
     /// Starts PostgreSQL, and returns when it accepts connections. Blocks for a tenth of a second, a second the first
     /// time, and longer only after a crash.
     pub fn start(options: Options) -> Result<Self, Error> {
-        let data_dir = folders::make_data_dir(&options.data_dir)?;
+        let data_dir = folders::create_data_dir(&options.data_dir)?;
         let options = Options { data_dir, ..options };
         let owner = Owner::lock(&options.data_dir)?;
         Ok(Self { running: launch(&options)?, options, _owner: owner })
@@ -111,8 +111,8 @@ impl PrivatePostgres {
 
     /// Restarts PostgreSQL if it has exited, for example because the system ran out of memory. Returns whether it had
     /// exited. Blocks like [`PrivatePostgres::start`].
-    pub fn revive(&mut self) -> Result<bool, Error> {
-        if self.running.lifeline.ended()?.is_none() {
+    pub fn restart_if_exited(&mut self) -> Result<bool, Error> {
+        if self.running.lifeline.exit_status()?.is_none() {
             return Ok(false);
         }
         self.running = launch(&self.options)?;
@@ -132,10 +132,10 @@ impl PrivatePostgres {
     /// Stops PostgreSQL cleanly, disconnects its clients, and releases the data directory.
     pub fn stop(mut self) -> Result<(), Error> {
         let data_dir = &self.options.data_dir;
-        self.running.lifeline.let_go();
+        self.running.lifeline.signal_stop();
         // Waiting for our child is not sufficient: if the lifeline's shell was killed, PostgreSQL must be stopped here.
         let lock = folders::open(&data_dir.join(postmaster::LOCK), 0o600)?;
-        postmaster::take_over(&cluster::path(data_dir), &lock)?;
+        postmaster::stop_previous(&cluster::path(data_dir), &lock)?;
         self.running.lifeline.reap()?;
         // A failure is harmless, because the next start recreates the folder.
         let _ = fs::remove_dir(&self.running.endpoint.socket_dir);
@@ -148,19 +148,19 @@ fn launch(options: &Options) -> Result<Running, Error> {
     let data_dir = &options.data_dir;
     let cluster = cluster::path(data_dir);
     let account = Account::choose(&cluster)?;
-    account.check_may_enter(data_dir)?;
+    account.check_access(data_dir)?;
     let programs = find::find(&account, options.pg_bin.as_deref(), cluster::major(&cluster)?)?;
 
     // All PostgreSQL processes of this data directory hold this lock, so from now on no other one runs.
     let lock = folders::open(&data_dir.join(postmaster::LOCK), 0o600)?;
-    postmaster::take_over(&cluster, &lock)?;
+    postmaster::stop_previous(&cluster, &lock)?;
     let log = Log::start(data_dir)?;
     let launcher = lifeline::Launcher { account: &account, lock: &lock, log: &log };
 
-    let is_new = cluster::make_if_missing(data_dir, &launcher, &programs, options.durability)?;
+    let is_new = cluster::create_if_missing(data_dir, &launcher, &programs, options.durability)?;
     postmaster::remove_stale(&cluster)?;
     cluster::restore_version_file(&cluster, &account)?;
-    let endpoint = Endpoint::at(folders::make_run_dir(data_dir, &account)?, PORT);
+    let endpoint = Endpoint::at(folders::create_run_dir(data_dir, &account)?, PORT);
     let arguments = cluster::arguments(&cluster, &endpoint, options.durability, options.max_connections);
     let mut lifeline = launcher.launch(&programs.postgres(), arguments)?;
     wait_until_ready(&mut lifeline, &cluster, &endpoint, &log)?;
@@ -173,33 +173,33 @@ fn launch(options: &Options) -> Result<Running, Error> {
 pub fn attach(data_dir: &Path) -> Result<Option<Endpoint>, Error> {
     let Ok(data_dir) = fs::canonicalize(data_dir) else { return Ok(None) };
     let cluster = cluster::path(&data_dir);
-    let deadline = Instant::now() + ATTACH_TIME;
+    let deadline = Instant::now() + ATTACH_TIMEOUT;
     while let Some(owner) = owner::of(&data_dir)? {
         if let Some(endpoint) = postmaster::endpoint(&cluster)?
-            && !matches!(postmaster::holder(&cluster)?, Holder::Nobody | Holder::Impostor)
+            && !matches!(postmaster::holder(&cluster)?, Holder::NoProcess | Holder::Impostor)
         {
             return Ok(Some(endpoint));
         }
         if Instant::now() > deadline {
             return Err(Error::OwnerNotReady { data_dir, owner });
         }
-        thread::sleep(PAUSE);
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(None)
 }
 
 fn wait_until_ready(lifeline: &mut Lifeline, cluster: &Path, endpoint: &Endpoint, log: &Log) -> Result<(), Error> {
-    let deadline = Instant::now() + START_TIME;
+    let deadline = Instant::now() + START_TIMEOUT;
     // The run folder was created empty, so the socket and everything written before it are from this start.
     while !endpoint.socket().exists() || postmaster::endpoint(cluster)?.is_none() {
-        if let Some(status) = lifeline.ended()? {
-            return Err(Error::DidNotStart { how: status.to_string(), log: log.path.clone(), said: log.tail() });
+        if let Some(status) = lifeline.exit_status()? {
+            return Err(Error::StartFailed { how: status.to_string(), log: log.path.clone(), log_tail: log.tail() });
         }
         if Instant::now() > deadline {
-            let how = format!("not ready after {} s", START_TIME.as_secs());
-            return Err(Error::DidNotStart { how, log: log.path.clone(), said: log.tail() });
+            let how = format!("not ready after {} s", START_TIMEOUT.as_secs());
+            return Err(Error::StartFailed { how, log: log.path.clone(), log_tail: log.tail() });
         }
-        thread::sleep(PAUSE);
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }

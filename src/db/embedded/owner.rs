@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Error, PAUSE, folders};
+use super::{Error, POLL_INTERVAL, folders};
 
 const FILE: &str = "owner.lock";
 /// A command that queries the owner holds the lock for a moment, and must not be mistaken for an owner.
-const PATIENCE: Duration = Duration::from_millis(200);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Ownership of a data directory, until it is dropped.
 #[derive(Debug)]
@@ -26,14 +26,14 @@ impl Owner {
     pub(super) fn lock(data_dir: &Path) -> Result<Self, Error> {
         let path = data_dir.join(FILE);
         let mut file = folders::open(&path, 0o644)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if Instant::now() > deadline => {
                     return Err(Error::Owned { data_dir: data_dir.into(), owner: name(&path) });
                 }
-                Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => thread::sleep(POLL_INTERVAL),
                 Err(TryLockError::Error(error)) => return Err(Error::files("locking", path)(error)),
             }
         }

@@ -18,33 +18,33 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Endpoint, Error, PAUSE};
+use super::{Endpoint, Error, POLL_INTERVAL};
 
 /// File whose lock all PostgreSQL processes hold. It is released when the last process is gone, including initdb and
 /// children that outlive a killed parent.
 pub(super) const LOCK: &str = "postgres.lock";
 /// Time limit for an earlier PostgreSQL to stop.
-const STOP_TIME: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Process that has the PID in `postmaster.pid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
     /// No process.
-    Nobody,
+    NoProcess,
     /// The cluster's PostgreSQL.
     Ours(Pid),
     /// Another process that reused the PID, or a zombie that nobody has reaped. Both respond to signal 0, so PostgreSQL
     /// would take them for a running PostgreSQL.
     Impostor,
     /// A PostgreSQL whose working directory may not be read.
-    Unclear,
+    Unknown,
 }
 
 /// Stops an earlier PostgreSQL, and waits until no process of it remains. Afterwards this process holds `lock`.
-pub(super) fn take_over(cluster: &Path, lock: &File) -> Result<(), Error> {
-    let deadline = Instant::now() + STOP_TIME;
+pub(super) fn stop_previous(cluster: &Path, lock: &File) -> Result<(), Error> {
+    let deadline = Instant::now() + STOP_TIMEOUT;
     let mut locked = false;
-    let mut told = None;
+    let mut signaled = None;
     loop {
         if !locked {
             locked = match lock.try_lock() {
@@ -59,24 +59,24 @@ pub(super) fn take_over(cluster: &Path, lock: &File) -> Result<(), Error> {
         let holder = holder(cluster)?;
         match holder {
             // The lifeline has usually sent the signal already. A second one has no effect.
-            Holder::Ours(pid) if told != Some(pid) => {
+            Holder::Ours(pid) if signaled != Some(pid) => {
                 tracing::debug!(%pid, "stopping PostgreSQL");
                 // An error means that the process has just ended.
                 let _ = kill(pid, Signal::SIGINT);
-                told = Some(pid);
+                signaled = Some(pid);
             }
             Holder::Ours(_) => {}
-            Holder::Nobody | Holder::Impostor | Holder::Unclear if locked => return Ok(()),
-            Holder::Nobody | Holder::Impostor | Holder::Unclear => {}
+            Holder::NoProcess | Holder::Impostor | Holder::Unknown if locked => return Ok(()),
+            Holder::NoProcess | Holder::Impostor | Holder::Unknown => {}
         }
         if Instant::now() > deadline {
             let who = match holder {
                 Holder::Ours(pid) => format!("process {pid}"),
                 _ => format!("processes that hold {}", cluster.with_file_name(LOCK).display()),
             };
-            return Err(Error::StillRunning { cluster: cluster.into(), who, seconds: STOP_TIME.as_secs() });
+            return Err(Error::StillRunning { cluster: cluster.into(), who, seconds: STOP_TIMEOUT.as_secs() });
         }
-        thread::sleep(PAUSE);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) fn remove_stale(cluster: &Path) -> Result<(), Error> {
     if !is_garbled && holder(cluster)? != Holder::Impostor {
         return Ok(());
     }
-    let path = note(cluster);
+    let path = pid_file(cluster);
     if is_garbled {
         tracing::warn!(
             "{} had no process ID, as after a power failure; removed, because PostgreSQL is not running",
@@ -105,11 +105,11 @@ pub(super) fn endpoint(cluster: &Path) -> Result<Option<Endpoint>, Error> {
 
 /// Returns the process that has the PID in the cluster's `postmaster.pid`.
 pub(super) fn holder(cluster: &Path) -> Result<Holder, Error> {
-    let Some(text) = read(cluster)? else { return Ok(Holder::Nobody) };
+    let Some(text) = read(cluster)? else { return Ok(Holder::NoProcess) };
     // Without a PID, an orphan is still found by its working directory.
-    let Some(pid) = process_id(&text) else { return Ok(running(cluster).map_or(Holder::Nobody, Holder::Ours)) };
+    let Some(pid) = process_id(&text) else { return Ok(running(cluster).map_or(Holder::NoProcess, Holder::Ours)) };
     if kill(pid, None) == Err(Errno::ESRCH) {
-        return Ok(Holder::Nobody);
+        return Ok(Holder::NoProcess);
     }
     let command = command_line(pid);
     let program = command.split(|byte| matches!(byte, 0 | b' ')).next().unwrap_or_default();
@@ -124,7 +124,7 @@ pub(super) fn holder(cluster: &Path) -> Result<Holder, Error> {
         Ok(folder) if folder == cluster => Holder::Ours(pid),
         Ok(_) => Holder::Impostor,
         Err(_) if contains(&command, cluster.as_os_str().as_bytes()) => Holder::Ours(pid),
-        Err(_) => Holder::Unclear,
+        Err(_) => Holder::Unknown,
     })
 }
 
@@ -152,21 +152,21 @@ fn command_line(pid: Pid) -> Vec<u8> {
     if Path::new("/proc/self/cmdline").exists() {
         return fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     }
-    let said = Command::new("/bin/ps").args(["-o", "args=", "-p", &pid.to_string()]).output();
+    let output = Command::new("/bin/ps").args(["-o", "args=", "-p", &pid.to_string()]).output();
     // ps shows a zombie as "<defunct>" or "(postgres)".
-    said.map(|said| said.stdout).unwrap_or_default()
+    output.map(|output| output.stdout).unwrap_or_default()
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-fn note(cluster: &Path) -> PathBuf {
+fn pid_file(cluster: &Path) -> PathBuf {
     cluster.join("postmaster.pid")
 }
 
 fn read(cluster: &Path) -> Result<Option<String>, Error> {
-    let path = note(cluster);
+    let path = pid_file(cluster);
     match fs::read(&path) {
         Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -190,7 +190,7 @@ fn ready_endpoint(text: &str) -> Option<Endpoint> {
 mod tests {
     use super::*;
 
-    const NOTE: &str = "17\n/d/postgres\n1700000000\n5432\n/d/run\n\n  1234  5\nready   \n";
+    const PID_FILE_TEXT: &str = "17\n/d/postgres\n1700000000\n5432\n/d/run\n\n  1234  5\nready   \n";
 
     #[test]
     fn pid_is_parsed_or_reported_missing() {
@@ -204,10 +204,10 @@ mod tests {
 
     #[test]
     fn endpoint_is_read_only_from_a_ready_and_complete_file() {
-        assert_eq!(ready_endpoint(NOTE), Some(Endpoint::at("/d/run".into(), 5432)));
-        assert_eq!(ready_endpoint(&NOTE.replace("ready   ", "starting")), None);
-        for part in 0..NOTE.len() - "ready   \n".len() {
-            assert_eq!(ready_endpoint(&NOTE[..part]), None, "a half-written file");
+        assert_eq!(ready_endpoint(PID_FILE_TEXT), Some(Endpoint::at("/d/run".into(), 5432)));
+        assert_eq!(ready_endpoint(&PID_FILE_TEXT.replace("ready   ", "starting")), None);
+        for part in 0..PID_FILE_TEXT.len() - "ready   \n".len() {
+            assert_eq!(ready_endpoint(&PID_FILE_TEXT[..part]), None, "a half-written file");
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 
 /// Changes in events of one type.
 #[derive(Clone, Copy, Debug)]
-pub struct Described {
+pub struct EventSchema {
     /// JSON Schema.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// Type of the object, and an example ID.
@@ -30,87 +30,87 @@ pub struct Described {
 }
 
 /// Returns the changes in events of this type, or `None` if the action is not an event.
-pub fn of(action: Action) -> Option<Described> {
+pub fn schema_of(action: Action) -> Option<EventSchema> {
     const PROJECT: (&str, &str) = ("project", "proj_8f2c4");
     const KEY: (&str, &str) = ("key", "key_7d1");
     const TOKEN: (&str, &str) = ("token", "tok_2c9");
     const USER: (&str, &str) = ("user", "usr_8f2");
     const WEBHOOK: (&str, &str) = ("webhook", "wh_6a3");
-    let described = |schema, target, example| Some(Described { schema, target, example });
+    let schema_for = |schema, target, example| Some(EventSchema { schema, target, example });
     match action {
-        Action::ProjectCreated => described(made::<Project>, PROJECT, project),
+        Action::ProjectCreated => schema_for(created::<Project>, PROJECT, project),
         Action::ProjectUpdated => {
-            described(changed::<Project>, PROJECT, || json!({ "name": ["Core", "Core Platform"] }))
+            schema_for(updated::<Project>, PROJECT, || json!({ "name": ["Core", "Core Platform"] }))
         }
         Action::ProjectSuspended => {
-            described(changed::<Project>, PROJECT, || json!({ "status": ["active", "suspended"] }))
+            schema_for(updated::<Project>, PROJECT, || json!({ "status": ["active", "suspended"] }))
         }
         Action::ProjectResumed => {
-            described(changed::<Project>, PROJECT, || json!({ "status": ["suspended", "active"] }))
+            schema_for(updated::<Project>, PROJECT, || json!({ "status": ["suspended", "active"] }))
         }
         Action::ProjectArchived => {
-            described(changed::<Project>, PROJECT, || json!({ "status": ["active", "archived"] }))
+            schema_for(updated::<Project>, PROJECT, || json!({ "status": ["active", "archived"] }))
         }
-        Action::ProjectDeleted => described(removed::<Project>, PROJECT, || gone(project())),
-        Action::ProjectQuotaChanged => described(quota, PROJECT, || json!({ "included": [null, 200_000] })),
-        Action::KeyCreated => described(made::<KeyView>, KEY, key),
-        Action::KeyUpdated => described(changed::<KeyView>, KEY, || json!({ "name": ["CI", "deployment"] })),
-        Action::KeyRotated => described(changed::<KeyView>, KEY, || {
+        Action::ProjectDeleted => schema_for(deleted::<Project>, PROJECT, || deleted_values(project())),
+        Action::ProjectQuotaChanged => schema_for(quota, PROJECT, || json!({ "included": [null, 200_000] })),
+        Action::KeyCreated => schema_for(created::<KeyView>, KEY, key),
+        Action::KeyUpdated => schema_for(updated::<KeyView>, KEY, || json!({ "name": ["CI", "deployment"] })),
+        Action::KeyRotated => schema_for(updated::<KeyView>, KEY, || {
             json!({
                 "hint": ["sk_live_2f7a", "sk_live_9c1e"],
                 "previous_expires_at": [null, "2026-03-02T00:00:00.000Z"],
             })
         }),
-        Action::KeyRevoked => described(changed::<KeyView>, KEY, || json!({ "status": ["active", "revoked"] })),
-        Action::TokenCreated => described(made::<TokenView>, TOKEN, token),
-        Action::TokenRevoked => described(changed::<TokenView>, TOKEN, || json!({ "status": ["active", "revoked"] })),
-        Action::UserInvited => described(made::<Member>, USER, || user("invited")),
-        Action::UserJoined => described(
-            changed::<Member>,
+        Action::KeyRevoked => schema_for(updated::<KeyView>, KEY, || json!({ "status": ["active", "revoked"] })),
+        Action::TokenCreated => schema_for(created::<TokenView>, TOKEN, token),
+        Action::TokenRevoked => schema_for(updated::<TokenView>, TOKEN, || json!({ "status": ["active", "revoked"] })),
+        Action::UserInvited => schema_for(created::<Member>, USER, || user("invited")),
+        Action::UserJoined => schema_for(
+            updated::<Member>,
             USER,
             || json!({ "id": ["usr_3e7", "usr_8f2"], "status": ["invited", "active"] }),
         ),
-        Action::UserUpdated => described(changed::<Member>, USER, || json!({ "role": ["member", "admin"] })),
-        Action::UserRemoved => described(removed::<Member>, USER, || gone(user("active"))),
-        Action::QuotaWarning => described(made::<QuotaNotice>, PROJECT, || notice(80, 160_004)),
-        Action::QuotaReached => described(made::<QuotaNotice>, PROJECT, || notice(100, 200_000)),
-        Action::WebhookCreated => described(made::<WebhookView>, WEBHOOK, webhook),
+        Action::UserUpdated => schema_for(updated::<Member>, USER, || json!({ "role": ["member", "admin"] })),
+        Action::UserRemoved => schema_for(deleted::<Member>, USER, || deleted_values(user("active"))),
+        Action::QuotaWarning => schema_for(created::<QuotaNotice>, PROJECT, || notice(80, 160_004)),
+        Action::QuotaReached => schema_for(created::<QuotaNotice>, PROJECT, || notice(100, 200_000)),
+        Action::WebhookCreated => schema_for(created::<WebhookView>, WEBHOOK, webhook),
         Action::WebhookUpdated => {
-            described(changed::<WebhookView>, WEBHOOK, || json!({ "event_types": [["key.created"], []] }))
+            schema_for(updated::<WebhookView>, WEBHOOK, || json!({ "event_types": [["key.created"], []] }))
         }
-        Action::WebhookSecretRotated => described(
-            changed::<WebhookView>,
+        Action::WebhookSecretRotated => schema_for(
+            updated::<WebhookView>,
             WEBHOOK,
             || json!({ "previous_expires_at": [null, "2026-03-02T00:00:00.000Z"] }),
         ),
-        Action::WebhookDisabled => described(
-            changed::<WebhookView>,
+        Action::WebhookDisabled => schema_for(
+            updated::<WebhookView>,
             WEBHOOK,
             || json!({ "enabled": [true, false], "disabled_reason": [null, "gone"] }),
         ),
-        Action::WebhookDeleted => described(removed::<WebhookView>, WEBHOOK, || gone(webhook())),
-        Action::WebhookTested => described(nothing, WEBHOOK, || json!({})),
-        Action::AuditCheckpoint => described(checkpoint, PROJECT, checkpoint_example),
-        _ => resources::of(action),
+        Action::WebhookDeleted => schema_for(deleted::<WebhookView>, WEBHOOK, || deleted_values(webhook())),
+        Action::WebhookTested => schema_for(no_changes, WEBHOOK, || json!({})),
+        Action::AuditCheckpoint => schema_for(checkpoint, PROJECT, checkpoint_example),
+        _ => resources::schema_of(action),
     }
 }
 
 /// Members of a new object.
-fn made<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+fn created<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
 /// Old and new value of each changed member.
-fn changed<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+fn updated<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     pairs(&members::<T>(generator), |member| json!([member, member]))
 }
 
 /// Former value of each member.
-fn removed<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+fn deleted<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     pairs(&members::<T>(generator), |member| json!([member, { "type": "null" }]))
 }
 
-fn nothing(_: &mut SchemaGenerator) -> Schema {
+fn no_changes(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "description": "Always empty.", "additionalProperties": false })
 }
 
@@ -177,8 +177,8 @@ fn pairs(members: &Map<String, Value>, values: impl Fn(&Value) -> Value) -> Sche
 }
 
 /// Derives the example for a removed object from the example of the object.
-fn gone(thing: Value) -> Value {
-    match thing {
+fn deleted_values(object: Value) -> Value {
+    match object {
         Value::Object(members) => members.into_iter().map(|(name, value)| (name, json!([value, null]))).collect(),
         other => other,
     }

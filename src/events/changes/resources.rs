@@ -5,7 +5,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::{Described, changed, made, pairs};
+use super::{EventSchema, created, pairs, updated};
 use crate::{
     base::{
         action::Action,
@@ -20,21 +20,21 @@ use crate::{
 };
 
 /// Returns the changes in events of this type, or `None` if it is not an event about resources.
-pub(super) fn of(action: Action) -> Option<Described> {
+pub(super) fn schema_of(action: Action) -> Option<EventSchema> {
     const RESOURCE: (&str, &str) = ("resource", "res_5d7");
-    let resource = |schema, example| Some(Described { schema, target: RESOURCE, example });
+    let resource = |schema, example| Some(EventSchema { schema, target: RESOURCE, example });
     match action {
-        Action::ResourceCreated => resource(made::<ResourceView>, || volume("pending")),
-        Action::ResourceImportRequested => resource(made::<ResourceView>, imported),
-        Action::ResourceProvisioned => resource(changed::<ResourceView>, || become_active("provisioning")),
+        Action::ResourceCreated => resource(created::<ResourceView>, || volume("pending")),
+        Action::ResourceImportRequested => resource(created::<ResourceView>, imported),
+        Action::ResourceProvisioned => resource(updated::<ResourceView>, || activated("provisioning")),
         Action::ResourceUpdateRequested => resource(requested, || {
             let mut changes = json!({ "spec": [{ "size_gib": 20 }, { "size_gib": 40 }], "generation": [1, 2] });
             changes["operation_id"] = json!("op_8c4");
             changes
         }),
-        Action::ResourceUpdated => resource(changed::<ResourceView>, || become_active("updating")),
+        Action::ResourceUpdated => resource(updated::<ResourceView>, || activated("updating")),
         Action::ResourceFailed => resource(
-            |generator| with(changed::<ResourceView>, "operation", member::<OperationView>, generator),
+            |generator| with(updated::<ResourceView>, "operation", member::<OperationView>, generator),
             || json!({ "status": [status("updating"), status("failed")], "operation": failed() }),
         ),
         Action::ResourceDeletionRequested => resource(
@@ -42,26 +42,26 @@ pub(super) fn of(action: Action) -> Option<Described> {
             || json!({ "status": [status("active"), status("deleting")], "operation_id": "op_8c4" }),
         ),
         Action::ResourceExpired => {
-            resource(changed::<ResourceView>, || json!({ "status": [status("active"), status("deleting")] }))
+            resource(updated::<ResourceView>, || json!({ "status": [status("active"), status("deleting")] }))
         }
-        Action::ResourceDeleted => resource(changed::<ResourceView>, || {
+        Action::ResourceDeleted => resource(updated::<ResourceView>, || {
             json!({
                 "status": [status("deleting"), status("deleted")],
                 "deleted_at": [null, "2026-03-01T00:00:00.000Z"],
             })
         }),
-        Action::ResourceImported => resource(changed::<ResourceView>, || become_active("provisioning")),
+        Action::ResourceImported => resource(updated::<ResourceView>, || activated("provisioning")),
         Action::ResourceDrifted => resource(
-            |generator| with(changed::<ResourceView>, "difference", difference, generator),
+            |generator| with(updated::<ResourceView>, "difference", difference, generator),
             || json!({ "etag": ["\"3\"", "\"4\""], "difference": { "size_gib": [20, 30] } }),
         ),
-        Action::ResourceRemediated => resource(changed::<ResourceView>, || become_active("updating")),
-        Action::OperationCanceled => Some(Described {
+        Action::ResourceRemediated => resource(updated::<ResourceView>, || activated("updating")),
+        Action::OperationCanceled => Some(EventSchema {
             schema: canceled,
             target: ("operation", "op_8c4"),
             example: || json!({ "resource_id": "res_5d7", "status": ["running", "canceled"] }),
         }),
-        Action::ResourceQuotaChanged => Some(Described {
+        Action::ResourceQuotaChanged => Some(EventSchema {
             schema: quota,
             target: ("project", "proj_8f2c4"),
             example: || json!({ "compute.instance": [100, 20] }),
@@ -89,7 +89,7 @@ fn member<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 /// Requested changes, with the operation and, for an action, its type.
 fn requested(generator: &mut SchemaGenerator) -> Schema {
     let with_operation: SchemaOf =
-        |generator| with(changed::<ResourceView>, "operation_id", member::<OperationId>, generator);
+        |generator| with(updated::<ResourceView>, "operation_id", member::<OperationId>, generator);
     with(with_operation, "action", member::<ActionType>, generator)
 }
 
@@ -131,7 +131,7 @@ fn status(phase: &str) -> Value {
     })
 }
 
-fn become_active(from: &str) -> Value {
+fn activated(from: &str) -> Value {
     json!({ "status": [status(from), status("active")], "observed_generation": [0, 1] })
 }
 

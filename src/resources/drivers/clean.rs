@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::resources::{
-        driver::{ObjectState, Refusal},
+        driver::{DriverErrorKind, ObjectState},
         spec::InstanceSpec,
     };
 
@@ -100,7 +100,7 @@ mod tests {
             outputs: Map::from_iter([("ip".to_owned(), json!([bad()]))]),
             reason: Some(bad()),
         });
-        let text = format!("{seen:?} {:?}", error(DriverError::new(Refusal::Invalid, bad(), bad())));
+        let text = format!("{seen:?} {:?}", error(DriverError::new(DriverErrorKind::Invalid, bad(), bad())));
         assert!(!text.contains("\\0") && !text.contains("\\u{9f}"), "{text}");
         assert_eq!(seen.reference, "a\u{fffd}b\u{fffd}");
     }

@@ -2,152 +2,163 @@
 
 use std::sync::Arc;
 
-use super::turn::Work;
+use super::step_run::StepRun;
 use crate::{
     base::{action::Action, error::Result, request::RequestContext, trace::TraceContext},
     resources::{
-        finding::{self, News},
-        lifecycle::{End, OperationStatus, OperationType, Phase},
-        machine::{Course, Sight, Step},
+        drift::{self, DriftChange},
+        lifecycle::{OperationOutcome, OperationStatus, OperationType, Phase},
+        machine::{Observation, OperationState, Step},
         model::{OperationView, ResourceView, StoredResource},
-        queue::{self, Ended},
+        queue::{self, Completion},
         repo,
-        rows::{self, Settled},
+        rows::{self, ResourceOutcome},
         spec::Spec,
     },
     tx::{Change, Tx},
 };
 
 /// Ends an operation, if this server still holds its lease.
-pub async fn end(work: Work<'_>, course: &Course, end: End) -> Result<()> {
-    let cloud = &work.app.cloud;
-    cloud.in_time(end_in_transaction(work, course, end)).await
+pub async fn end(run: StepRun<'_>, state: &OperationState, end: OperationOutcome) -> Result<()> {
+    let cloud = &run.app.cloud;
+    cloud.with_timeout(end_in_transaction(run, state, end)).await
 }
 
-async fn end_in_transaction(work: Work<'_>, course: &Course, end: End) -> Result<()> {
-    let Work { app, taken, .. } = work;
-    let trace = taken.traceparent.as_deref().and_then(TraceContext::following).unwrap_or_else(TraceContext::begin);
+async fn end_in_transaction(run: StepRun<'_>, state: &OperationState, end: OperationOutcome) -> Result<()> {
+    let StepRun { app, claimed, .. } = run;
+    let trace = claimed.traceparent.as_deref().and_then(TraceContext::child_of).unwrap_or_else(TraceContext::new_root);
     let _permit = app.cloud.db_permit().await?;
-    let mut tx = app.writes.begin(&Arc::new(RequestContext::system().in_trace(trace))).await?;
-    let Some(before) = rows::lock(tx.db(), taken.resource_id).await? else { return Ok(()) };
-    let ended = Ended { status: end.status(), error: course.failure.clone(), at: app.clock.now() };
-    let Some(operation) = queue::end(tx.db(), taken, &ended).await? else {
-        app.cloud.figures.add_overtaken();
-        tracing::debug!(operation_id = %taken.id, "operation taken over by another server");
+    let mut tx = app.writes.begin(&Arc::new(RequestContext::system().with_trace(trace))).await?;
+    let Some(before) = rows::lock(tx.db(), claimed.resource_id).await? else { return Ok(()) };
+    let completion = Completion { status: end.status(), error: state.failure.clone(), at: app.clock.now() };
+    let Some(operation) = queue::end(tx.db(), claimed, &completion).await? else {
+        app.cloud.metrics.add_overtaken();
+        tracing::debug!(operation_id = %claimed.id, "operation taken over by another server");
         return Ok(());
     };
-    app.cloud.figures.add_ended(course.kind, end);
-    let (settled, news) = settle(&work, &before, course, end);
-    let is_gone = settled.phase == Phase::Deleted;
+    app.cloud.metrics.add_ended(state.kind, end);
+    let (outcome, drift_change) = resource_outcome(&run, &before, state, end);
+    let is_deleted = outcome.phase == Phase::Deleted;
     // A deleted resource uses nothing.
-    let spec = if is_gone { None } else { Spec::from_json(before.kind, settled.spec.clone()).ok() };
-    refer(&mut tx, &before, spec.as_ref()).await?;
-    if is_gone {
-        rows::give_back(tx.db(), before.project_id, before.kind).await?;
+    let spec = if is_deleted { None } else { Spec::from_json(before.kind, outcome.spec.clone()).ok() };
+    update_references(&mut tx, &before, spec.as_ref()).await?;
+    if is_deleted {
+        rows::release_quota(tx.db(), before.project_id, before.kind).await?;
     }
-    let after = rows::settle(tx.db(), before.id, &settled).await?;
+    let after = rows::store_outcome(tx.db(), before.id, &outcome).await?;
     let project = Some(before.project_id);
     let id = before.id;
     let (view_before, view_after) = (ResourceView::from(before), ResourceView::from(after));
-    let changed = |action| Change::new(action, id, project).updated(&view_before, &view_after);
-    let was_remediated =
-        course.kind == OperationType::Remediate || news == News::Remediated || course.step == Step::Converging;
-    let change = match (end, course.kind, news) {
-        (End::Failed, ..) => changed(Action::ResourceFailed).with("operation", OperationView::from(operation)),
-        (End::Canceled, ..) => Change::new(Action::OperationCanceled, taken.id, project)
+    let change_to = |action| Change::new(action, id, project).updated(&view_before, &view_after);
+    let was_remediated = state.kind == OperationType::Remediate
+        || drift_change == DriftChange::Remediated
+        || state.step == Step::Converging;
+    let change = match (end, state.kind, drift_change) {
+        (OperationOutcome::Failed, ..) => {
+            change_to(Action::ResourceFailed).with("operation", OperationView::from(operation))
+        }
+        (OperationOutcome::Canceled, ..) => Change::new(Action::OperationCanceled, claimed.id, project)
             .with("resource_id", id)
             .with("status", [OperationStatus::Running, OperationStatus::Canceled]),
-        (End::Succeeded, OperationType::Create, _) => changed(Action::ResourceProvisioned),
-        (End::Succeeded, OperationType::Delete, _) => changed(Action::ResourceDeleted),
-        (End::Succeeded, OperationType::Import, _) => changed(Action::ResourceImported),
-        (End::Succeeded, OperationType::Sync, News::Drift(difference)) => {
-            changed(Action::ResourceDrifted).with("difference", difference)
+        (OperationOutcome::Succeeded, OperationType::Create, _) => change_to(Action::ResourceProvisioned),
+        (OperationOutcome::Succeeded, OperationType::Delete, _) => change_to(Action::ResourceDeleted),
+        (OperationOutcome::Succeeded, OperationType::Import, _) => change_to(Action::ResourceImported),
+        (OperationOutcome::Succeeded, OperationType::Sync, DriftChange::Detected(difference)) => {
+            change_to(Action::ResourceDrifted).with("difference", difference)
         }
-        (End::Succeeded, OperationType::Sync | OperationType::Remediate, _) if was_remediated => {
-            changed(Action::ResourceRemediated)
+        (OperationOutcome::Succeeded, OperationType::Sync | OperationType::Remediate, _) if was_remediated => {
+            change_to(Action::ResourceRemediated)
         }
         // Nothing has changed.
-        (End::Succeeded, OperationType::Sync | OperationType::Remediate, _) => return tx.commit_unchanged(()).await,
-        (End::Succeeded, ..) => changed(Action::ResourceUpdated),
+        (OperationOutcome::Succeeded, OperationType::Sync | OperationType::Remediate, _) => {
+            return tx.commit_unchanged(()).await;
+        }
+        (OperationOutcome::Succeeded, ..) => change_to(Action::ResourceUpdated),
     };
     tx.commit(change, ()).await?;
-    if let Some(failure) = &course.failure {
-        tracing::warn!(operation_id = %taken.id, resource_id = %id, code = %failure.code, detail = failure.detail, "operation failed");
+    if let Some(failure) = &state.failure {
+        tracing::warn!(operation_id = %claimed.id, resource_id = %id, code = %failure.code, detail = failure.detail, "operation failed");
     }
     Ok(())
 }
 
-async fn refer(tx: &mut Tx, before: &StoredResource, spec: Option<&Spec>) -> Result<()> {
+async fn update_references(tx: &mut Tx, before: &StoredResource, spec: Option<&Spec>) -> Result<()> {
     match spec {
-        Some(spec) => repo::refer(tx.db(), before.id, spec).await?,
-        None => rows::refer_to_nothing(tx.db(), before.id).await?,
+        Some(spec) => repo::replace_references(tx.db(), before.id, spec).await?,
+        None => rows::delete_references(tx.db(), before.id).await?,
     }
     Ok(())
 }
 
 /// Returns the state of the resource after the operation, and the drift to report.
-fn settle(work: &Work<'_>, before: &StoredResource, course: &Course, end: End) -> (Settled, News) {
-    let now = work.app.clock.now();
-    let began_as = work.taken.before.phase.unwrap_or(before.phase);
-    let mut settled = Settled {
-        phase: began_as.after(course.kind, end, course.reference.is_some()),
+fn resource_outcome(
+    run: &StepRun<'_>,
+    before: &StoredResource,
+    state: &OperationState,
+    end: OperationOutcome,
+) -> (ResourceOutcome, DriftChange) {
+    let now = run.app.clock.now();
+    let phase_before = run.claimed.before.phase.unwrap_or(before.phase);
+    let mut outcome = ResourceOutcome {
+        phase: phase_before.after(state.kind, end, state.reference.is_some()),
         spec: before.spec.0.clone(),
         generation: before.generation,
         observed_generation: before.observed_generation,
         power: before.power,
         desired_power: before.desired_power,
-        provider_ref: course.reference.clone(),
+        provider_ref: state.reference.clone(),
         outputs: before.outputs.0.clone(),
         conditions: before.conditions.0.clone(),
-        seen_at: None,
+        observed_at: None,
         deleted_at: None,
     };
-    if let Some(object) = &work.object {
-        settled.power = object.power.or(settled.power);
-        settled.outputs.clone_from(&object.outputs);
-        settled.seen_at = Some(now);
+    if let Some(object) = &run.object {
+        outcome.power = object.power.or(outcome.power);
+        outcome.outputs.clone_from(&object.outputs);
+        outcome.observed_at = Some(now);
     }
-    let mut news = News::None;
-    match (end, course.kind) {
-        (End::Succeeded, OperationType::Delete) => {
-            settled.deleted_at = Some(now);
-            settled.power = None;
-            settled.conditions = finding::cleared();
+    let mut drift_change = DriftChange::None;
+    match (end, state.kind) {
+        (OperationOutcome::Succeeded, OperationType::Delete) => {
+            outcome.deleted_at = Some(now);
+            outcome.power = None;
+            outcome.conditions = drift::conditions_after_success();
         }
-        (End::Succeeded, OperationType::Sync | OperationType::Remediate) => {
-            let sight = course.sight.clone().unwrap_or(Sight::Busy);
-            let wanted = work.wanted(course);
-            let difference = work.object.as_ref().map(|object| wanted.difference(object)).unwrap_or_default();
-            (settled.conditions, news) = finding::noted(&before.conditions.0, &sight, difference, now);
-            settled.phase = match sight {
-                Sight::Missing | Sight::Foreign => Phase::Failed,
-                Sight::AsAsked => {
-                    settled.conditions = finding::cleared();
-                    settled.observed_generation = before.generation;
+        (OperationOutcome::Succeeded, OperationType::Sync | OperationType::Remediate) => {
+            let observation = state.observation.clone().unwrap_or(Observation::Busy);
+            let desired = run.desired_state(state);
+            let difference = run.object.as_ref().map(|object| desired.difference(object)).unwrap_or_default();
+            (outcome.conditions, drift_change) =
+                drift::apply_observation(&before.conditions.0, &observation, difference, now);
+            outcome.phase = match observation {
+                Observation::Missing | Observation::Foreign => Phase::Failed,
+                Observation::InSync => {
+                    outcome.conditions = drift::conditions_after_success();
+                    outcome.observed_generation = before.generation;
                     Phase::Active
                 }
-                _ => began_as,
+                _ => phase_before,
             };
         }
-        (End::Succeeded, _) => {
-            settled.conditions = finding::cleared();
-            settled.observed_generation = before.generation;
+        (OperationOutcome::Succeeded, _) => {
+            outcome.conditions = drift::conditions_after_success();
+            outcome.observed_generation = before.generation;
         }
-        (End::Failed, _) => {
-            if let Some(failure) = &course.failure {
-                settled.conditions = finding::failed(&before.conditions.0, failure, now);
+        (OperationOutcome::Failed, _) => {
+            if let Some(failure) = &state.failure {
+                outcome.conditions = drift::conditions_after_failure(&before.conditions.0, failure, now);
             }
         }
-        (End::Canceled, _) => {
-            if let Some(spec) = &work.taken.before.spec {
-                settled.spec = spec.clone();
-                settled.generation += 1;
-                settled.observed_generation = settled.generation;
+        (OperationOutcome::Canceled, _) => {
+            if let Some(spec) = &run.claimed.before.spec {
+                outcome.spec = spec.clone();
+                outcome.generation += 1;
+                outcome.observed_generation = outcome.generation;
             }
-            if work.taken.before.spec.is_some() || matches!(course.kind, OperationType::Start | OperationType::Stop) {
-                settled.desired_power = work.taken.before.desired_power;
+            if run.claimed.before.spec.is_some() || matches!(state.kind, OperationType::Start | OperationType::Stop) {
+                outcome.desired_power = run.claimed.before.desired_power;
             }
         }
     }
-    (settled, news)
+    (outcome, drift_change)
 }

@@ -3,7 +3,7 @@
 //! already been done.
 
 mod ending;
-mod turn;
+mod step_run;
 
 use std::time::{Duration, Instant};
 
@@ -24,33 +24,33 @@ use crate::{
 };
 
 /// Time for steps in progress to finish when the server stops. Steps that are cut off are resumed after the lease.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for claiming operations in the database.
-const LONGEST: Duration = Duration::from_secs(15);
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Runs until the server stops, then waits for the steps in progress to finish, unless `now` is canceled.
-pub async fn run(app: App, heartbeat: Heartbeat, now: CancellationToken) {
+/// Runs until the server stops, then waits for the steps in progress to finish, unless `abort` is canceled.
+pub async fn run(app: App, heartbeat: Heartbeat, abort: CancellationToken) {
     let stop = heartbeat.stop();
-    let mut engine = Engine { turns: JoinSet::new(), due: None, is_well: true, app };
+    let mut engine = Engine { runs: JoinSet::new(), next_due: None, is_healthy: true, app };
     while !stop.is_cancelled() {
         heartbeat.progress();
         // Until then, there may be no tables.
-        let more = engine.app.lifecycle.is_open() && engine.take_or_log().await;
-        let until = engine.next_look();
+        let more = engine.app.lifecycle.has_started() && engine.claim_or_log().await;
+        let until = engine.next_poll();
         // If more operations are due than fit, start the next one when one ends.
         tokio::select! {
             () = stop.cancelled() => {}
             () = engine.app.cloud.wake.notified() => {}
             () = tokio::time::sleep_until(until.into()) => {}
-            Some(ended) = engine.turns.join_next(), if more => engine.ended(ended),
+            Some(result) = engine.runs.join_next(), if more => engine.on_run_ended(result),
         }
-        while let Some(ended) = engine.turns.try_join_next() {
-            engine.ended(ended);
+        while let Some(result) = engine.runs.try_join_next() {
+            engine.on_run_ended(result);
         }
     }
-    let mut turns = engine.turns;
-    let drained = async { while turns.join_next().await.is_some() {} };
-    if !matches!(timeout(DRAIN_TIME, now.run_until_cancelled(drained)).await, Ok(Some(()))) {
+    let mut runs = engine.runs;
+    let drained = async { while runs.join_next().await.is_some() {} };
+    if !matches!(timeout(DRAIN_TIMEOUT, abort.run_until_cancelled(drained)).await, Ok(Some(()))) {
         tracing::info!(
             "operations still in progress at shutdown; they are resumed by another server or after a restart"
         );
@@ -60,21 +60,21 @@ pub async fn run(app: App, heartbeat: Heartbeat, now: CancellationToken) {
 struct Engine {
     app: App,
     /// Tasks in progress. Each returns when its operation is due again.
-    turns: JoinSet<Option<Instant>>,
+    runs: JoinSet<Option<Instant>>,
     /// When the first operation that this server released is due. Polling finds those that others released.
-    due: Option<Instant>,
-    is_well: bool,
+    next_due: Option<Instant>,
+    is_healthy: bool,
 }
 
 impl Engine {
-    fn next_look(&self) -> Instant {
-        let look = Instant::now() + self.app.cloud.pace.poll;
-        self.due.map_or(look, |due| due.min(look))
+    fn next_poll(&self) -> Instant {
+        let poll = Instant::now() + self.app.cloud.timing.poll_interval;
+        self.next_due.map_or(poll, |next_due| next_due.min(poll))
     }
 
-    fn ended(&mut self, ended: std::result::Result<Option<Instant>, JoinError>) {
-        match ended {
-            Ok(Some(due)) => self.due = Some(self.due.map_or(due, |before| before.min(due))),
+    fn on_run_ended(&mut self, result: std::result::Result<Option<Instant>, JoinError>) {
+        match result {
+            Ok(Some(next_due)) => self.next_due = Some(self.next_due.map_or(next_due, |before| before.min(next_due))),
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(%error, "operation task panicked, which is a bug; the operation is resumed");
@@ -82,46 +82,48 @@ impl Engine {
         }
     }
 
-    async fn take_or_log(&mut self) -> bool {
-        let late = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the claim is retried"));
-        let taken = timeout(LONGEST, self.take()).await.unwrap_or_else(late);
-        if let Err(error) = &taken {
-            self.app.db.note(error);
+    async fn claim_or_log(&mut self) -> bool {
+        let on_timeout =
+            |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the claim is retried"));
+        let claimed = timeout(CLAIM_TIMEOUT, self.claim()).await.unwrap_or_else(on_timeout);
+        if let Err(error) = &claimed {
+            self.app.db.handle_error(error);
         }
-        let was_well = std::mem::replace(&mut self.is_well, taken.is_ok());
-        match (&taken, was_well) {
+        let was_healthy = std::mem::replace(&mut self.is_healthy, claimed.is_ok());
+        match (&claimed, was_healthy) {
             (Ok(_), false) => tracing::info!("claiming operations works again"),
             (Err(error), true) => {
                 tracing::warn!(%error, "claiming operations failed; it is retried");
             }
             _ => {}
         }
-        taken.unwrap_or(false)
+        claimed.unwrap_or(false)
     }
 
     /// Claims as many due operations as there is room for, and starts them. Returns whether more may be due.
-    async fn take(&mut self) -> Result<bool> {
-        if self.due.is_some_and(|due| due <= Instant::now()) {
-            self.due = None;
+    async fn claim(&mut self) -> Result<bool> {
+        if self.next_due.is_some_and(|next_due| next_due <= Instant::now()) {
+            self.next_due = None;
         }
         let cloud = &self.app.cloud;
-        let (pace, room) = (&cloud.pace, cloud.pace.width.saturating_sub(self.turns.len()));
-        if room == 0 {
+        let (timing, capacity) = (&cloud.timing, cloud.timing.concurrency.saturating_sub(self.runs.len()));
+        if capacity == 0 {
             return Ok(true);
         }
         let providers: Vec<&str> = cloud.providers.iter().map(|provider| provider.name.as_str()).collect();
         let began = since_boot();
         let mut db = cloud.claim_connection(&self.app.db).await?;
-        let taken = queue::take(&mut db, &providers, room, pace.lease).await?;
-        let births = |kind| matches!(kind, OperationType::Create | OperationType::Import);
-        let born: Vec<_> = taken.iter().filter(|taken| births(taken.kind)).map(|taken| taken.resource_id).collect();
-        if !born.is_empty() {
-            queue::begin(&mut db, &born).await?;
+        let claimed = queue::claim(&mut db, &providers, capacity, timing.lease).await?;
+        let is_creation = |kind| matches!(kind, OperationType::Create | OperationType::Import);
+        let pending_resources: Vec<_> =
+            claimed.iter().filter(|claimed| is_creation(claimed.kind)).map(|claimed| claimed.resource_id).collect();
+        if !pending_resources.is_empty() {
+            queue::mark_provisioning(&mut db, &pending_resources).await?;
         }
-        db.done();
-        let more = taken.len() == room;
-        for taken in taken {
-            self.turns.spawn(turn::run(self.app.clone(), taken, began + pace.lease));
+        db.release();
+        let more = claimed.len() == capacity;
+        for claimed in claimed {
+            self.runs.spawn(step_run::run(self.app.clone(), claimed, began + timing.lease));
         }
         Ok(more)
     }

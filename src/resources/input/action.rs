@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     base::{
-        error::{Error, Item, ItemCode, Place, Result},
+        error::{Error, Item, ItemCode, ItemLocation, Result},
         id::ResourceId,
     },
     resources::{driver::ActionType, kind::Power, lifecycle::OperationType, spec::Spec},
@@ -29,21 +29,21 @@ pub struct ResourceAction {
 
 impl ResourceAction {
     /// Checks that the members fit the action: all that it needs, and no others.
-    pub fn require_sense(&self) -> Result<()> {
+    pub fn require_valid(&self) -> Result<()> {
         use ActionType as A;
         let mut items = Vec::new();
         let given =
             [("volume", self.volume.is_some()), ("size", self.size.is_some()), ("size_gib", self.size_gib.is_some())];
         for (name, is_given) in given {
-            let is_taken = match name {
+            let is_applicable = match name {
                 "volume" => matches!(self.action, A::Attach | A::Detach),
                 _ => self.action == A::Resize,
             };
-            if is_given && !is_taken {
+            if is_given && !is_applicable {
                 let detail = format!("'{name}' does not apply to this action; remove it");
                 items.push(item(name, ItemCode::UnknownField, detail));
             }
-            if name == "volume" && is_taken && !is_given {
+            if name == "volume" && is_applicable && !is_given {
                 items.push(item(name, ItemCode::Required, "'volume' is required; add it".into()));
             }
         }
@@ -55,21 +55,23 @@ impl ResourceAction {
     }
 
     /// Returns the spec after the action, and a function that maps a spec member to its place in the body, for errors.
-    pub fn applied_to(&self, spec: &Spec) -> Result<(Spec, impl Fn(&str) -> String + use<>)> {
+    pub fn apply_to(&self, spec: &Spec) -> Result<(Spec, impl Fn(&str) -> String + use<>)> {
         let mut after = spec.clone();
         match (&mut after, self.volume, &self.size, self.size_gib) {
             (Spec::Instance(instance), Some(volume), ..) => {
-                let had = instance.volumes.contains(&volume);
+                let is_attached = instance.volumes.contains(&volume);
                 match self.action {
                     ActionType::Detach => instance.volumes.retain(|known| *known != volume),
-                    _ if had => {}
+                    _ if is_attached => {}
                     _ => instance.volumes.push(volume),
                 }
             }
             (Spec::Instance(instance), _, Some(size), None) => instance.size.clone_from(size),
             (Spec::Volume(volume), _, None, Some(size)) => volume.size_gib = size,
-            (_, _, Some(_), _) => return Err(no_such_size("size", "a volume has no 'size'; use 'size_gib'")),
-            (_, _, _, Some(_)) => return Err(no_such_size("size_gib", "an instance has no 'size_gib'; use 'size'")),
+            (_, _, Some(_), _) => return Err(invalid_size_member("size", "a volume has no 'size'; use 'size_gib'")),
+            (_, _, _, Some(_)) => {
+                return Err(invalid_size_member("size_gib", "an instance has no 'size_gib'; use 'size'"));
+            }
             _ => {}
         }
         let place = |member: &str| match member {
@@ -93,9 +95,9 @@ impl ResourceAction {
 }
 
 fn item(member: &str, code: ItemCode, detail: String) -> Item {
-    Item { place: Place::Body(format!("/{member}")), code, detail }
+    Item { location: ItemLocation::Body(format!("/{member}")), code, detail }
 }
 
-fn no_such_size(member: &str, detail: &str) -> Error {
+fn invalid_size_member(member: &str, detail: &str) -> Error {
     Error::validation(vec![item(member, ItemCode::UnknownField, detail.to_owned())])
 }

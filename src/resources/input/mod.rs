@@ -17,7 +17,7 @@ use super::{
     spec::{InstanceSpec, NetworkSpec, VolumeSpec},
 };
 use crate::base::{
-    error::{Item, Place},
+    error::{Item, ItemLocation},
     id::{ProjectId, RequestId, ResourceId},
     page::ListQuery,
     patch::{Patch, Replace},
@@ -114,7 +114,7 @@ pub fn spec_faults(kind: Kind, spec: &Value) -> Vec<Item> {
     };
     let mut faults = rules.faults(spec);
     for fault in &mut faults {
-        if let Place::Body(pointer) = &mut fault.place {
+        if let ItemLocation::Body(pointer) = &mut fault.location {
             pointer.insert_str(0, "/spec");
         }
     }
@@ -178,7 +178,7 @@ pub struct DryRunQuery {
 
 impl DryRunQuery {
     /// Whether the client asks for a plan only.
-    pub fn is_wanted(&self) -> bool {
+    pub fn is_requested(&self) -> bool {
         self.dry_run == Some(true)
     }
 }
@@ -298,12 +298,13 @@ mod tests {
     #[test]
     fn spec_is_validated_against_its_kind_and_errors_point_into_it() {
         let faults = |body: Value| {
-            let told = NewResource::rules().faults(&body).into_iter();
-            told.map(|item| match item.place {
-                Place::Body(pointer) => format!("{pointer} {} {}", item.code, item.detail),
-                Place::Parameter(name) => name,
-            })
-            .collect::<Vec<_>>()
+            let errors = NewResource::rules().faults(&body).into_iter();
+            errors
+                .map(|item| match item.location {
+                    ItemLocation::Body(pointer) => format!("{pointer} {} {}", item.code, item.detail),
+                    ItemLocation::Parameter(name) => name,
+                })
+                .collect::<Vec<_>>()
         };
         let network = |spec: Value| json!({ "kind": "network.network", "name": "n", "spec": spec });
         assert!(faults(network(json!({ "cidr": "10.0.0.0/16" }))).is_empty());
@@ -314,8 +315,8 @@ mod tests {
             "{unknown}"
         );
         let volume = json!({ "kind": "storage.volume", "name": "N", "spec": { "size_gib": 0 }, "ttl_seconds": 59 });
-        let told = faults(volume);
-        assert_eq!(told.len(), 3, "{told:?}");
+        let errors = faults(volume);
+        assert_eq!(errors.len(), 3, "{errors:?}");
         assert!(faults(json!({ "kind": "storage.volme", "name": "n", "spec": {} }))[0].contains("storage.volume"));
         assert_eq!(spec_faults(Kind::Volume, &json!({ "size_gib": "1" })).len(), 1);
     }

@@ -1,28 +1,28 @@
 //! State machine of an operation, without input or output. The engine drives it in production. A test drives it against
 //! a model of a provider that loses responses, with workers that die between any two steps.
 //!
-//! The driver of the machine asks a [`Course`] what to do and reports the result, until the machine says to wait or the
+//! The driver of the machine asks an [`OperationState`] what to do and reports the result, until the machine says to wait or the
 //! operation has ended. The [`Step`] is stored before each call that changes something. A worker that resumes at such a
 //! step cannot know whether another worker has already made the call, so it checks first.
 
 mod failure;
+mod protocol;
 #[cfg(test)]
 mod simulator;
-mod words;
 
-pub use words::{Do, Heard, Pause, Referred, Sight, Step};
+pub use protocol::{Command, Event, Observation, Pause, ReferenceState, Step};
 
 use super::{
-    lifecycle::{End, OperationType},
+    lifecycle::{OperationOutcome, OperationType},
     model::OperationError,
 };
 
 /// Maximum number of attempts to turn an object on or off if it does not stay so.
-const TURNS: u32 = 10;
+const MAX_POWER_ATTEMPTS: u32 = 10;
 
 /// State of an operation in progress.
 #[derive(Clone, Debug)]
-pub struct Course {
+pub struct OperationState {
     /// Type of the operation.
     pub kind: OperationType,
     /// Current step.
@@ -34,24 +34,24 @@ pub struct Course {
     /// Error that the operation will end with.
     pub failure: Option<OperationError>,
     /// Whether a client has requested cancellation.
-    pub cancel: bool,
+    pub is_cancel_requested: bool,
     /// Whether the deadline has passed.
-    pub overdue: bool,
+    pub is_overdue: bool,
     /// Whether drift is remediated.
     pub enforce: bool,
     /// State of the resources that the spec refers to.
-    pub referred: Referred,
+    pub references: ReferenceState,
     /// Last observation of the object.
-    pub sight: Option<Sight>,
+    pub observation: Option<Observation>,
     /// Whether the current step's call cannot have been made yet.
-    is_fresh: bool,
+    is_call_unsent: bool,
     /// Objects that were found and are still to be deleted.
-    doomed: Option<Vec<String>>,
+    to_delete: Option<Vec<String>>,
     /// Next command, if it is already decided.
-    next: Option<Do>,
+    next: Option<Command>,
 }
 
-impl Course {
+impl OperationState {
     /// Creates the state of an operation that resumes at `step`.
     pub fn new(kind: OperationType, step: Step) -> Self {
         Self {
@@ -60,18 +60,18 @@ impl Course {
             attempt: 0,
             reference: None,
             failure: None,
-            cancel: false,
-            overdue: false,
+            is_cancel_requested: false,
+            is_overdue: false,
             enforce: false,
-            referred: Referred::There,
-            sight: None,
-            is_fresh: false,
-            doomed: None,
+            references: ReferenceState::Ready,
+            observation: None,
+            is_call_unsent: false,
+            to_delete: None,
             next: None,
         }
     }
 
-    const fn first(kind: OperationType) -> Step {
+    const fn first_step(kind: OperationType) -> Step {
         use OperationType as T;
         match kind {
             T::Delete => Step::Deleting,
@@ -93,17 +93,17 @@ impl Course {
     }
 
     /// Returns the next command.
-    pub fn decide(&mut self) -> Do {
+    pub fn decide(&mut self) -> Command {
         if let Some(next) = self.next.take() {
             return next;
         }
-        if self.cancel && Self::can_be_canceled(self.kind, self.step) {
-            self.cancel = false;
-            if let Some(end) = self.give_up() {
+        if self.is_cancel_requested && Self::can_be_canceled(self.kind, self.step) {
+            self.is_cancel_requested = false;
+            if let Some(end) = self.begin_cancel() {
                 return end;
             }
-        } else if self.overdue {
-            self.overdue = false;
+        } else if self.is_overdue {
+            self.is_overdue = false;
             return self.fail(OperationError {
                 code: "timeout".into(),
                 detail: format!(
@@ -115,15 +115,15 @@ impl Course {
             });
         }
         if self.step == Step::Queued {
-            self.begin(Self::first(self.kind));
+            self.begin(Self::first_step(self.kind));
         }
         let needs_references = matches!(
             self.step,
             Step::References | Step::Creating | Step::Converging | Step::Restoring | Step::Applying
         );
-        match &self.referred {
-            Referred::NotYet if needs_references => return Do::Wait(Pause::LookAgain),
-            Referred::Never(why) if needs_references => {
+        match &self.references {
+            ReferenceState::Pending if needs_references => return Command::Wait(Pause::Poll),
+            ReferenceState::Failed(why) if needs_references => {
                 let failure =
                     OperationError { code: "reference_failed".into(), detail: why.clone(), provider_code: None };
                 return self.fail(failure);
@@ -142,213 +142,215 @@ impl Course {
                 }
                 self.decide()
             }
-            Step::Creating if self.is_fresh => Do::Create,
-            Step::Creating => self.doom_or(Do::LookUp),
+            Step::Creating if self.is_call_unsent => Command::Create,
+            Step::Creating => self.delete_next_or(Command::List),
             Step::Converging | Step::Restoring => match self.reference {
-                Some(_) => Do::Read,
-                None => self.refused_for_good(
+                Some(_) => Command::Read,
+                None => self.fail_with(
                     "not_found",
                     "The object was never created, so it cannot be changed; delete the resource",
                 ),
             },
             Step::Reading => match self.reference {
-                Some(_) => Do::Read,
-                None => self.missing(),
+                Some(_) => Command::Read,
+                None => self.on_missing(),
             },
-            Step::Rebooting => Do::Reboot,
-            Step::Applying => Do::Update,
-            Step::Deleting | Step::Compensating => self.doom_or(Do::LookUp),
-            Step::Done => Do::End(End::Succeeded),
+            Step::Rebooting => Command::Reboot,
+            Step::Applying => Command::Update,
+            Step::Deleting | Step::Compensating => self.delete_next_or(Command::List),
+            Step::Done => Command::End(OperationOutcome::Succeeded),
         }
     }
 
     /// Processes the result of a command.
-    pub fn heard(&mut self, heard: Heard) {
-        self.next = match heard {
-            Heard::Refused(error) => Some(self.refused(error)),
-            Heard::Created(reference) => {
+    pub fn handle(&mut self, event: Event) {
+        self.next = match event {
+            Event::Rejected(error) => Some(self.on_rejected(error)),
+            Event::Created(reference) => {
                 self.reference = Some(reference);
                 self.begin(Step::Converging);
-                Some(Do::Wait(Pause::LookAgain))
+                Some(Command::Wait(Pause::Poll))
             }
-            Heard::Found(found) => self.found(found),
-            Heard::Seen(sight) => {
-                self.sight = Some(sight.clone());
-                Some(self.seen(sight))
+            Event::Found(found) => self.on_found(found),
+            Event::Observed(observation) => {
+                self.observation = Some(observation.clone());
+                Some(self.on_observed(observation))
             }
-            Heard::Done => self.done(),
+            Event::Done => self.on_done(),
         };
     }
 
-    fn found(&mut self, mut found: Vec<(String, bool)>) -> Option<Do> {
+    fn on_found(&mut self, mut found: Vec<(String, bool)>) -> Option<Command> {
         found.sort();
         match self.step {
             Step::Creating => {
                 found.retain(|(_, is_going)| !is_going);
                 let recorded = self.reference.clone().filter(|own| found.iter().any(|(reference, _)| reference == own));
-                let Some(kept) = recorded.or_else(|| found.first().map(|(reference, _)| reference.clone())) else {
-                    self.is_fresh = true;
-                    return Some(Do::Create);
+                let Some(chosen) = recorded.or_else(|| found.first().map(|(reference, _)| reference.clone())) else {
+                    self.is_call_unsent = true;
+                    return Some(Command::Create);
                 };
                 // The object may be incomplete if its worker died, so converge it.
-                self.doomed = Some(found.into_iter().map(|found| found.0).filter(|one| *one != kept).collect());
-                self.reference = Some(kept);
+                self.to_delete = Some(found.into_iter().map(|found| found.0).filter(|one| *one != chosen).collect());
+                self.reference = Some(chosen);
                 None
             }
             _ if found.is_empty() => {
-                self.doomed = Some(Vec::new());
+                self.to_delete = Some(Vec::new());
                 // An object that was created elsewhere, or has no tags yet, is found only by its reference.
-                Some(if self.reference.is_some() { Do::Read } else { self.gone() })
+                Some(if self.reference.is_some() { Command::Read } else { self.finish_deletion() })
             }
             _ => {
-                self.doomed = Some(found.into_iter().filter(|found| !found.1).map(|found| found.0).collect());
+                self.to_delete = Some(found.into_iter().filter(|found| !found.1).map(|found| found.0).collect());
                 None
             }
         }
     }
 
-    /// Returns the command to delete the next object in `doomed`, or to continue if none is left; `otherwise` if the
+    /// Returns the command to delete the next object in `to_delete`, or to continue if none is left; `otherwise` if the
     /// objects have not been listed yet.
-    fn doom_or(&mut self, otherwise: Do) -> Do {
-        let Some(doomed) = &self.doomed else { return otherwise };
-        match (doomed.first(), self.step) {
-            (Some(reference), _) => Do::Delete(reference.clone()),
+    fn delete_next_or(&mut self, otherwise: Command) -> Command {
+        let Some(to_delete) = &self.to_delete else { return otherwise };
+        match (to_delete.first(), self.step) {
+            (Some(reference), _) => Command::Delete(reference.clone()),
             (None, Step::Creating) => {
                 self.begin(Step::Converging);
-                Do::Update
+                Command::Update
             }
-            (None, _) => Do::Wait(Pause::LookAgain),
+            (None, _) => Command::Wait(Pause::Poll),
         }
     }
 
-    fn done(&mut self) -> Option<Do> {
+    fn on_done(&mut self) -> Option<Command> {
         match self.step {
             Step::Creating | Step::Deleting | Step::Compensating => {
-                if let Some(doomed) = &mut self.doomed
-                    && !doomed.is_empty()
+                if let Some(to_delete) = &mut self.to_delete
+                    && !to_delete.is_empty()
                 {
-                    doomed.remove(0);
+                    to_delete.remove(0);
                 }
                 None
             }
             Step::Rebooting | Step::Applying => {
                 self.begin(Step::Converging);
-                Some(Do::Wait(Pause::LookAgain))
+                Some(Command::Wait(Pause::Poll))
             }
             // The provider has received the desired state.
             Step::Reading => {
                 self.begin(Step::Applying);
                 None
             }
-            _ => Some(Do::Wait(Pause::LookAgain)),
+            _ => Some(Command::Wait(Pause::Poll)),
         }
     }
 
-    fn seen(&mut self, sight: Sight) -> Do {
-        match (self.step, sight) {
-            (Step::Deleting | Step::Compensating, Sight::Missing | Sight::Foreign) => self.gone(),
-            (Step::Deleting | Step::Compensating, Sight::Busy) => match self.reference.clone() {
+    fn on_observed(&mut self, observation: Observation) -> Command {
+        match (self.step, observation) {
+            (Step::Deleting | Step::Compensating, Observation::Missing | Observation::Foreign) => {
+                self.finish_deletion()
+            }
+            (Step::Deleting | Step::Compensating, Observation::Busy) => match self.reference.clone() {
                 // An object can be deleted while it is being created, and deleting it twice does no harm.
-                Some(reference) => Do::Delete(reference),
-                None => Do::Wait(Pause::LookAgain),
+                Some(reference) => Command::Delete(reference),
+                None => Command::Wait(Pause::Poll),
             },
             (Step::Deleting | Step::Compensating, _) => {
                 let reference = self.reference.clone().unwrap_or_default();
-                self.doomed = Some(vec![reference.clone()]);
-                Do::Delete(reference)
+                self.to_delete = Some(vec![reference.clone()]);
+                Command::Delete(reference)
             }
-            (Step::Reading, sight) => self.looked_at(sight),
-            (_, Sight::Busy) => Do::Wait(Pause::LookAgain),
-            (Step::Restoring, Sight::AsAsked) => self.end_restored(),
-            (_, Sight::AsAsked) => Do::End(End::Succeeded),
-            (_, Sight::Differs) => Do::Update,
-            (_, Sight::Turn(_)) if self.attempt >= TURNS => {
-                self.refused_for_good("failed", "The instance does not stay on or off; check the software that it runs")
+            (Step::Reading, observation) => self.on_read(observation),
+            (_, Observation::Busy) => Command::Wait(Pause::Poll),
+            (Step::Restoring, Observation::InSync) => self.finish_restore(),
+            (_, Observation::InSync) => Command::End(OperationOutcome::Succeeded),
+            (_, Observation::SpecDiffers) => Command::Update,
+            (_, Observation::PowerDiffers(_)) if self.attempt >= MAX_POWER_ATTEMPTS => {
+                self.fail_with("failed", "The instance does not stay on or off; check the software that it runs")
             }
-            (_, Sight::Turn(power)) => {
+            (_, Observation::PowerDiffers(power)) => {
                 self.attempt += 1;
-                Do::Turn(power)
+                Command::SetPower(power)
             }
-            (_, Sight::Missing) if self.makes() => self.make_again(),
-            (_, Sight::Missing) => self.refused_for_good(
+            (_, Observation::Missing) if self.ensures_object() => self.recreate(),
+            (_, Observation::Missing) => self.fail_with(
                 "not_found",
                 "The object was deleted outside this server; delete the resource, or set 'reconcile' to 'enforce' to \
                  create it again",
             ),
-            (_, Sight::Foreign) => self.refused_for_good(
+            (_, Observation::Foreign) => self.fail_with(
                 "conflict",
                 "The object at the provider has another owner's tags; check there who has taken it over",
             ),
-            (_, Sight::Broken(reason)) => {
+            (_, Observation::Failed(reason)) => {
                 let reason = reason.unwrap_or_else(|| {
                     "The provider reports a failure without a reason; check the object there".into()
                 });
-                self.refused_for_good("failed", &reason)
+                self.fail_with("failed", &reason)
             }
         }
     }
 
     /// Handles an observation in a sync or import.
-    fn looked_at(&mut self, sight: Sight) -> Do {
-        match (self.kind, sight) {
-            (_, Sight::Busy) => Do::Wait(Pause::LookAgain),
-            (OperationType::Import, Sight::Missing) => self.refused_for_good(
+    fn on_read(&mut self, observation: Observation) -> Command {
+        match (self.kind, observation) {
+            (_, Observation::Busy) => Command::Wait(Pause::Poll),
+            (OperationType::Import, Observation::Missing) => self.fail_with(
                 "not_found",
                 "The provider has no object of this kind and reference; check 'kind' and 'provider_ref'",
             ),
-            (OperationType::Import, Sight::Foreign) => self.refused_for_good(
+            (OperationType::Import, Observation::Foreign) => self.fail_with(
                 "conflict",
                 "The object belongs to another resource or deployment by its tags; import an object without tags",
             ),
-            (OperationType::Import, _) => Do::Learn,
-            (_, Sight::Missing | Sight::Foreign) => self.missing(),
-            (_, Sight::Differs | Sight::Turn(_)) if self.enforce => {
+            (OperationType::Import, _) => Command::AdoptSpec,
+            (_, Observation::Missing | Observation::Foreign) => self.on_missing(),
+            (_, Observation::SpecDiffers | Observation::PowerDiffers(_)) if self.enforce => {
                 self.begin(Step::Converging);
                 self.decide()
             }
-            _ => Do::End(End::Succeeded),
+            _ => Command::End(OperationOutcome::Succeeded),
         }
     }
 
     /// Handles a missing object in a sync.
-    fn missing(&mut self) -> Do {
-        self.sight = Some(Sight::Missing);
+    fn on_missing(&mut self) -> Command {
+        self.observation = Some(Observation::Missing);
         if self.enforce && self.kind != OperationType::Import {
             self.reference = None;
             self.enter(Step::Creating);
             return self.decide();
         }
-        Do::End(End::Succeeded)
+        Command::End(OperationOutcome::Succeeded)
     }
 
     /// Ends a deletion when no object is left.
-    fn gone(&mut self) -> Do {
+    fn finish_deletion(&mut self) -> Command {
         self.reference = None;
-        Do::End(match (self.step, &self.failure) {
-            (Step::Compensating, Some(_)) => End::Failed,
-            (Step::Compensating, None) => End::Canceled,
-            _ => End::Succeeded,
+        Command::End(match (self.step, &self.failure) {
+            (Step::Compensating, Some(_)) => OperationOutcome::Failed,
+            (Step::Compensating, None) => OperationOutcome::Canceled,
+            _ => OperationOutcome::Succeeded,
         })
     }
 
-    fn end_restored(&mut self) -> Do {
-        Do::End(if self.failure.is_some() { End::Failed } else { End::Canceled })
+    fn finish_restore(&mut self) -> Command {
+        Command::End(if self.failure.is_some() { OperationOutcome::Failed } else { OperationOutcome::Canceled })
     }
 
     /// Whether the operation is to ensure that the object exists.
-    const fn makes(&self) -> bool {
+    const fn ensures_object(&self) -> bool {
         matches!(self.kind, OperationType::Create | OperationType::Remediate)
     }
 
     /// The created object does not exist. The provider may list a new object late, so search for it before creating
     /// another.
-    fn make_again(&mut self) -> Do {
+    fn recreate(&mut self) -> Command {
         self.enter(Step::Creating);
-        self.failed(None)
+        self.retry_later(None)
     }
 
     /// Cancels: ends the operation immediately, or enters the step that reverts its changes.
-    fn give_up(&mut self) -> Option<Do> {
+    fn begin_cancel(&mut self) -> Option<Command> {
         use OperationType as T;
         match (self.kind, self.step) {
             (T::Create | T::Remediate, Step::Creating) | (T::Create, Step::Converging) => {
@@ -356,7 +358,7 @@ impl Course {
             }
             (T::Update | T::Attach | T::Detach | T::Resize | T::Start | T::Stop, Step::Converging)
             | (T::Update, Step::Applying) => self.enter(Step::Restoring),
-            _ => return Some(Do::End(End::Canceled)),
+            _ => return Some(Command::End(OperationOutcome::Canceled)),
         }
         None
     }
@@ -364,14 +366,14 @@ impl Course {
     /// Enters a step whose call cannot have been made yet.
     fn begin(&mut self, step: Step) {
         self.enter(step);
-        self.is_fresh = true;
+        self.is_call_unsent = true;
     }
 
     /// Enters a step whose call may already have been made.
     fn enter(&mut self, step: Step) {
         self.step = step;
         self.attempt = 0;
-        self.is_fresh = false;
-        self.doomed = None;
+        self.is_call_unsent = false;
+        self.to_delete = None;
     }
 }

@@ -122,7 +122,11 @@ pub async fn lock_for_deletion(
 }
 
 /// Reads the tenant's resources with these ids and locks them against deletion until the transaction ends.
-pub async fn share(db: &mut PgConnection, tenant: Tenant, ids: &[ResourceId]) -> sqlx::Result<Vec<StoredResource>> {
+pub async fn lock_key_share(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    ids: &[ResourceId],
+) -> sqlx::Result<Vec<StoredResource>> {
     sqlx::query_as(concat!(
         "SELECT ",
         resource_columns!(""),
@@ -134,8 +138,12 @@ pub async fn share(db: &mut PgConnection, tenant: Tenant, ids: &[ResourceId]) ->
     .await
 }
 
-/// Like [`share`], for resources that only one other can refer to: concurrent callers wait.
-pub async fn claim(db: &mut PgConnection, tenant: Tenant, ids: &[ResourceId]) -> sqlx::Result<Vec<StoredResource>> {
+/// Like [`lock_key_share`], for resources that only one other can refer to: concurrent callers wait.
+pub async fn lock_no_key_update(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    ids: &[ResourceId],
+) -> sqlx::Result<Vec<StoredResource>> {
     sqlx::query_as(concat!(
         "SELECT ",
         resource_columns!(""),
@@ -286,7 +294,7 @@ pub async fn update(db: &mut PgConnection, id: ResourceId, change: ResourceChang
 }
 
 /// Replaces the references of a resource.
-pub async fn refer(db: &mut PgConnection, from: ResourceId, spec: &Spec) -> sqlx::Result<()> {
+pub async fn replace_references(db: &mut PgConnection, from: ResourceId, spec: &Spec) -> sqlx::Result<()> {
     let (members, to): (Vec<&str>, Vec<ResourceId>) =
         spec.references().map(|(member, to)| (member.as_str(), *to)).unzip();
     sqlx::query("DELETE FROM resource_references WHERE from_id = $1 AND to_id <> ALL ($2)")
@@ -314,12 +322,12 @@ pub async fn dependents(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<V
         .await
 }
 
-/// Finds the instances, other than `besides`, that have these volumes attached. A volume is attached to at most one
+/// Finds the instances, other than `except`, that have these volumes attached. A volume is attached to at most one
 /// instance.
-pub async fn holders(
+pub async fn attached_instances(
     db: &mut PgConnection,
     volumes: &[ResourceId],
-    besides: Option<ResourceId>,
+    except: Option<ResourceId>,
 ) -> sqlx::Result<Vec<(ResourceId, ResourceId)>> {
     sqlx::query_as(
         "SELECT to_id, from_id FROM resource_references
@@ -327,7 +335,7 @@ pub async fn holders(
     )
     .bind(volumes)
     .bind(Member::Volumes)
-    .bind(besides)
+    .bind(except)
     .fetch_all(db)
     .await
 }
@@ -351,7 +359,7 @@ pub async fn owner_of_object(
 }
 
 /// Lists up to 10 resources of a project that are not deleted.
-pub async fn alive(db: &mut PgConnection, project: ProjectId) -> sqlx::Result<Vec<ResourceId>> {
+pub async fn list_undeleted(db: &mut PgConnection, project: ProjectId) -> sqlx::Result<Vec<ResourceId>> {
     sqlx::query_scalar("SELECT id FROM resources WHERE project_id = $1 AND phase <> 'deleted' ORDER BY id LIMIT 10")
         .bind(project)
         .fetch_all(db)

@@ -68,7 +68,7 @@ pub struct OperationRow {
     /// Whether the operation is already complete.
     pub is_done: bool,
     /// Time limit in seconds.
-    pub give_up_after: f64,
+    pub operation_timeout: f64,
     /// Trace of the request.
     pub traceparent: String,
     /// Creation time.
@@ -97,13 +97,13 @@ pub async fn insert(
     .bind(Json(row.before))
     .bind(row.traceparent)
     .bind(row.created_at)
-    .bind(row.give_up_after)
+    .bind(row.operation_timeout)
     .fetch_one(db)
     .await
 }
 
 /// Finds the operation in progress on a resource.
-pub async fn under_way(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredOperation>> {
+pub async fn find_in_progress(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<Option<StoredOperation>> {
     sqlx::query_as(concat!(
         "SELECT ",
         operation_columns!(""),
@@ -128,7 +128,7 @@ pub async fn deletion_of(db: &mut PgConnection, id: ResourceId) -> sqlx::Result<
 
 /// Operation, with the kind of its resource.
 #[derive(Debug, sqlx::FromRow)]
-pub struct KindOperation {
+pub struct OperationWithKind {
     /// Stored operation.
     #[sqlx(flatten)]
     pub operation: StoredOperation,
@@ -137,7 +137,7 @@ pub struct KindOperation {
 }
 
 /// Reads one of the tenant's operations.
-pub async fn get(db: &mut PgConnection, tenant: Tenant, id: OperationId) -> sqlx::Result<Option<KindOperation>> {
+pub async fn get(db: &mut PgConnection, tenant: Tenant, id: OperationId) -> sqlx::Result<Option<OperationWithKind>> {
     sqlx::query_as(concat!(
         "SELECT ",
         operation_columns!("o."),

@@ -14,7 +14,7 @@ pub const DEFAULT_QUOTA: i32 = 100;
 
 /// Takes one place of the tenant's quota for a kind. If none is left, returns the quota. Concurrent callers wait until
 /// the transaction ends.
-pub async fn take_place(db: &mut PgConnection, tenant: Tenant, kind: Kind) -> sqlx::Result<Result<(), i32>> {
+pub async fn reserve_quota(db: &mut PgConnection, tenant: Tenant, kind: Kind) -> sqlx::Result<Result<(), i32>> {
     let maximum: Option<i32> =
         sqlx::query_scalar("SELECT maximum FROM resource_quotas WHERE project_id = $1 AND kind = $2")
             .bind(tenant.project_id())

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Journal,
-    file::{self, EXTENSION, Unusable},
+    file::{self, EXTENSION, OpenError},
 };
 
 /// Folder of journals of one database.
@@ -43,7 +43,7 @@ impl Folder {
             match path.extension().and_then(OsStr::to_str) {
                 Some(EXTENSION) => paths.push(path),
                 // Creation was interrupted, so nothing was counted in it.
-                Some("new") if is_left(&path) => fs::remove_file(&path)?,
+                Some("new") if is_abandoned(&path) => fs::remove_file(&path)?,
                 _ => {}
             }
         }
@@ -52,31 +52,31 @@ impl Folder {
     }
 
     fn adopt_one(&self, path: &Path) -> Option<Journal> {
-        let shown = path.display();
+        let path_display = path.display();
         match file::open(path, self.database) {
             Ok(opened) => {
                 let journal = Journal::in_file(opened);
                 if journal.torn > 0 {
                     tracing::error!(
-                        "{} counters of the usage journal {shown} are damaged, as after a power failure, and are not counted; the others are",
+                        "{} counters of the usage journal {path_display} are damaged, as after a power failure, and are not counted; the others are",
                         journal.torn
                     );
                 }
                 Some(journal)
             }
-            Err(Unusable::Locked) => None,
+            Err(OpenError::Locked) => None,
             // Another server has flushed and removed it.
-            Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(reason @ Unusable::Foreign) => {
-                set_aside(path, "of-another-database", &reason);
+            Err(OpenError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(reason @ OpenError::OtherDatabase) => {
+                quarantine(path, "of-another-database", &reason);
                 None
             }
-            Err(reason @ Unusable::NoJournal) => {
-                set_aside(path, "damaged", &reason);
+            Err(reason @ OpenError::InvalidFormat) => {
+                quarantine(path, "damaged", &reason);
                 None
             }
-            Err(Unusable::Io(error)) => {
-                tracing::error!(%error, "the usage journal {shown} cannot be opened, so its requests are not counted; fix the cause, then run 'cloudapi usage import {shown}'");
+            Err(OpenError::Io(error)) => {
+                tracing::error!(%error, "the usage journal {path_display} cannot be opened, so its requests are not counted; fix the cause, then run 'cloudapi usage import {path_display}'");
                 None
             }
         }
@@ -89,17 +89,17 @@ impl Folder {
 }
 
 /// Reports whether no server is about to complete the file.
-fn is_left(path: &Path) -> bool {
+fn is_abandoned(path: &Path) -> bool {
     fs::File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 
-fn set_aside(path: &Path, why: &str, reason: &Unusable) {
-    let aside = path.with_extension(why);
-    match fs::rename(path, &aside) {
+fn quarantine(path: &Path, extension: &str, reason: &OpenError) {
+    let renamed = path.with_extension(extension);
+    match fs::rename(path, &renamed) {
         Ok(()) => tracing::warn!(
             "the usage journal {} was renamed to {} and is not counted: {reason}",
             path.display(),
-            aside.display()
+            renamed.display()
         ),
         Err(error) => tracing::warn!(%error, "the usage journal {} is not counted: {reason}", path.display()),
     }
@@ -112,24 +112,24 @@ mod tests {
     use super::*;
     use crate::{
         base::{credential::CredentialId, id::KeyId},
-        usage::journal::slot::Counted,
+        usage::journal::slot::CounterKey,
     };
 
     #[test]
     fn unused_journals_are_adopted_and_foreign_files_are_renamed() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("usage");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("usage");
         let database = Uuid::from_u128(1);
         let folder = Folder::open(&path, database, 64).unwrap();
-        let words = Counted {
+        let encoded = CounterKey {
             project: None,
             credential: CredentialId::Key(KeyId::new()),
             route: 1,
             day: date!(2026 - 03 - 01),
         }
-        .words();
+        .encode();
         let (mine, left) = (folder.create().unwrap(), folder.create().unwrap());
-        left.find_or_take(&words).unwrap().add(1);
+        left.find_or_claim(&encoded).unwrap().add(1);
         let id = left.id;
         drop(left);
         Folder::open(&path, Uuid::from_u128(2), 64).unwrap().create().unwrap();

@@ -7,7 +7,7 @@ use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use super::slot::Slot;
 
 /// Bytes before the first slot, a multiple of the slot size.
-pub const HEADER: usize = 4096;
+pub const HEADER_BYTES: usize = 4096;
 
 /// Mapping of a file's slots, or of anonymous memory.
 #[derive(Debug)]
@@ -17,15 +17,15 @@ pub struct Map {
 }
 
 /// Size in bytes of a file with this number of slots.
-pub const fn bytes_of(slots: usize) -> usize {
-    HEADER + slots * size_of::<Slot>()
+pub const fn file_size(slots: usize) -> usize {
+    HEADER_BYTES + slots * size_of::<Slot>()
 }
 
 impl Map {
     /// Maps a file with `slots` slots that nobody truncates while it is mapped: the caller holds its lock. Writes are
     /// immediately in the kernel's page cache, so they survive the process.
-    pub fn of_file(file: &File, slots: usize) -> io::Result<Self> {
-        let length = bytes_of(slots);
+    pub fn from_file(file: &File, slots: usize) -> io::Result<Self> {
+        let length = file_size(slots);
         if file.metadata()?.len() < length as u64 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than its header says"));
         }
@@ -33,23 +33,23 @@ impl Map {
     }
 
     /// Copies a file's slots into anonymous memory.
-    pub fn copy_of(file: &File, slots: usize) -> io::Result<Self> {
-        let mut memory = MmapMut::map_anon(bytes_of(slots))?;
+    pub fn read_copy(file: &File, slots: usize) -> io::Result<Self> {
+        let mut memory = MmapMut::map_anon(file_size(slots))?;
         file.read_exact_at(&mut memory, 0)?;
         Ok(Self { memory: MmapRaw::from(memory), slots })
     }
 
     /// Allocates anonymous memory, which does not survive the process.
-    pub fn of_memory(slots: usize) -> io::Result<Self> {
-        Ok(Self { memory: MmapRaw::from(MmapMut::map_anon(bytes_of(slots))?), slots })
+    pub fn anonymous(slots: usize) -> io::Result<Self> {
+        Ok(Self { memory: MmapRaw::from(MmapMut::map_anon(file_size(slots))?), slots })
     }
 
     /// Returns the slots.
     pub fn slots(&self) -> &[Slot] {
         // SAFETY:
-        // - Each constructor maps `bytes_of(slots)` bytes, so the slice is within the mapping, and the mapping lives as
+        // - Each constructor maps `file_size(slots)` bytes, so the slice is within the mapping, and the mapping lives as
         //   long as `self`, from which the slice borrows. `map_raw` maps readable and writable memory.
-        // - A mapping begins at a page boundary, and a page and `HEADER` are multiples of 64, so each slot is aligned.
+        // - A mapping begins at a page boundary, and a page and `HEADER_BYTES` are multiples of 64, so each slot is aligned.
         // - A `Slot` is `repr(C)` and consists of `AtomicU64`s: it has no padding, and all bit patterns are valid.
         // - All access is atomic, and `&Slot` makes no promise about unchanging values, so concurrent writes of other
         //   threads and of other processes with the same file are not data races.
@@ -57,7 +57,7 @@ impl Map {
         //   undefined behavior. The lock keeps our own processes from it, and the operator should not do it.
         #[allow(unsafe_code, reason = "see the SAFETY comment")]
         unsafe {
-            slice::from_raw_parts(self.memory.as_ptr().add(HEADER).cast::<Slot>(), self.slots)
+            slice::from_raw_parts(self.memory.as_ptr().add(HEADER_BYTES).cast::<Slot>(), self.slots)
         }
     }
 
@@ -74,19 +74,19 @@ mod tests {
     #[test]
     fn writes_to_the_mapping_are_in_the_file() {
         let file = tempfile::tempfile().unwrap();
-        file.set_len(bytes_of(4) as u64).unwrap();
-        let map = Map::of_file(&file, 4).unwrap();
+        file.set_len(file_size(4) as u64).unwrap();
+        let map = Map::from_file(&file, 4).unwrap();
         assert_eq!(map.slots().len(), 4);
         map.slots()[3].add(9);
-        let again = Map::of_file(&file, 4).unwrap();
-        assert_eq!((again.slots()[3].read().count, again.slots()[2].read().count), (1, 0));
+        let reopened = Map::from_file(&file, 4).unwrap();
+        assert_eq!((reopened.slots()[3].read().count, reopened.slots()[2].read().count), (1, 0));
         map.sync().unwrap();
     }
 
     #[test]
     fn file_that_is_too_short_is_not_mapped() {
         let file = tempfile::tempfile().unwrap();
-        file.set_len(bytes_of(4) as u64 - 1).unwrap();
-        assert_eq!(Map::of_file(&file, 4).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        file.set_len(file_size(4) as u64 - 1).unwrap();
+        assert_eq!(Map::from_file(&file, 4).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

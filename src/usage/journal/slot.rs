@@ -8,7 +8,7 @@ use crate::base::{clock::Timestamp, credential::CredentialId, id::ProjectId};
 
 /// Identity of a counter: requests of a credential on one route, for one project, on one UTC day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Counted {
+pub struct CounterKey {
     /// Project, if the request was for one.
     pub project: Option<ProjectId>,
     /// Credential of the request.
@@ -19,17 +19,17 @@ pub struct Counted {
     pub day: Date,
 }
 
-const WORDS: usize = 5;
-/// [`Counted`] as stored in a slot.
-pub type Words = [u64; WORDS];
+const KEY_WORDS: usize = 5;
+/// [`CounterKey`] as stored in a slot.
+pub type EncodedKey = [u64; KEY_WORDS];
 
 /// Day that is stored as 0.
 const FIRST_DAY: Date = time::macros::date!(1970 - 01 - 01);
 const KIND_SHIFT: u32 = 24;
 
-impl Counted {
+impl CounterKey {
     /// Encodes the identity for a slot.
-    pub fn words(&self) -> Words {
+    pub fn encode(&self) -> EncodedKey {
         let halves = |number: u128| ((number >> 64) as u64, number as u64);
         let (kind, credential) = self.credential.numbers();
         let project = halves(self.project.map_or(0, ProjectId::as_u128));
@@ -41,9 +41,9 @@ impl Counted {
     }
 
     /// Decodes the identity in a slot. None if it is invalid.
-    pub fn from_words([project_high, project_low, high, low, last]: Words) -> Option<Self> {
-        let whole = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
-        let (project, id) = (whole(project_high, project_low), whole(high, low));
+    pub fn decode([project_high, project_low, high, low, last]: EncodedKey) -> Option<Self> {
+        let join = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
+        let (project, id) = (join(project_high, project_low), join(high, low));
         let kind = ((last >> KIND_SHIFT) & 0xff) as u8;
         let day = i32::try_from(last & ((1 << KIND_SHIFT) - 1)).ok()?;
         Some(Self {
@@ -55,11 +55,11 @@ impl Counted {
     }
 }
 
-/// Returns the slot at which the search for `words` begins. This is part of the file format.
-pub fn home(words: &Words, slots: usize) -> usize {
+/// Returns the slot at which the search for `encoded` begins. This is part of the file format.
+pub fn home_slot(encoded: &EncodedKey, slots: usize) -> usize {
     // Clients cannot choose these IDs, so a simple hash suffices: multiply and mix (constants of splitmix64).
     let mut hash = 0x9e37_79b9_7f4a_7c15_u64;
-    for word in words {
+    for word in encoded {
         hash = (hash ^ word).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         hash ^= hash >> 29;
     }
@@ -70,9 +70,9 @@ pub fn home(words: &Words, slots: usize) -> usize {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Slot {
-    /// 0 if the slot is free, else the checksum of `words`. Written last.
-    seal: AtomicU64,
-    words: [AtomicU64; WORDS],
+    /// 0 if the slot is free, else the checksum of `encoded`. Written last.
+    checksum: AtomicU64,
+    encoded: [AtomicU64; KEY_WORDS],
     count: AtomicU64,
     /// Minute of the last request, since 1970.
     used: AtomicU64,
@@ -80,18 +80,18 @@ pub struct Slot {
 
 /// State of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum SlotState {
     /// The slot is free.
     Free,
     /// The slot is used by this counter.
-    Taken(Counted),
+    Used(CounterKey),
     /// The checksum does not match: a power failure interrupted the write, or somebody changed the file.
     Torn,
 }
 
 /// Values of a counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct CounterValue {
     /// Number of requests.
     pub count: u64,
     /// Minute of the last request, since 1970.
@@ -99,30 +99,31 @@ pub struct Reading {
 }
 
 impl Slot {
-    /// Reports whether the slot counts `words`. None if the slot is free.
-    pub fn holds(&self, words: &Words) -> Option<bool> {
+    /// Reports whether the slot counts `encoded`. None if the slot is free.
+    pub fn matches_key(&self, encoded: &EncodedKey) -> Option<bool> {
         // Acquire: a thread that sees the checksum also sees the words written before it.
-        (self.seal.load(Ordering::Acquire) != 0)
-            .then(|| self.words.iter().zip(words).all(|(own, wanted)| own.load(Ordering::Relaxed) == *wanted))
+        (self.checksum.load(Ordering::Acquire) != 0).then(|| {
+            self.encoded.iter().zip(encoded).all(|(stored, expected)| stored.load(Ordering::Relaxed) == *expected)
+        })
     }
 
-    /// Takes a free slot for `words`. Callers must be serialized.
-    pub fn take(&self, words: &Words) {
+    /// Takes a free slot for `encoded`. Callers must be serialized.
+    pub fn claim(&self, encoded: &EncodedKey) {
         // Clears what a killed process left behind.
         self.count.store(0, Ordering::Relaxed);
         self.used.store(0, Ordering::Relaxed);
-        for (own, word) in self.words.iter().zip(words) {
-            own.store(*word, Ordering::Relaxed);
+        for (stored, word) in self.encoded.iter().zip(encoded) {
+            stored.store(*word, Ordering::Relaxed);
         }
-        self.seal.store(seal(words), Ordering::Release);
+        self.checksum.store(checksum(encoded), Ordering::Release);
     }
 
     /// Marks a damaged slot, so that no search matches it.
-    pub fn bury(&self) {
-        for own in &self.words {
-            own.store(u64::MAX, Ordering::Relaxed);
+    pub fn mark_torn(&self) {
+        for stored in &self.encoded {
+            stored.store(u64::MAX, Ordering::Relaxed);
         }
-        self.seal.store(1, Ordering::Release);
+        self.checksum.store(1, Ordering::Release);
     }
 
     /// Counts one request of the minute `used`.
@@ -135,25 +136,27 @@ impl Slot {
     }
 
     /// Reads the values.
-    pub fn read(&self) -> Reading {
-        Reading { count: self.count.load(Ordering::Relaxed), used: self.used.load(Ordering::Relaxed) }
+    pub fn read(&self) -> CounterValue {
+        CounterValue { count: self.count.load(Ordering::Relaxed), used: self.used.load(Ordering::Relaxed) }
     }
 
     /// Reads the identity, and verifies the checksum.
-    pub fn inspect(&self) -> Found {
-        let words = self.words.each_ref().map(|word| word.load(Ordering::Relaxed));
-        match self.seal.load(Ordering::Acquire) {
-            0 => Found::Free,
-            found if found == seal(&words) => Counted::from_words(words).map_or(Found::Torn, Found::Taken),
-            _ => Found::Torn,
+    pub fn inspect(&self) -> SlotState {
+        let encoded = self.encoded.each_ref().map(|word| word.load(Ordering::Relaxed));
+        match self.checksum.load(Ordering::Acquire) {
+            0 => SlotState::Free,
+            found if found == checksum(&encoded) => {
+                CounterKey::decode(encoded).map_or(SlotState::Torn, SlotState::Used)
+            }
+            _ => SlotState::Torn,
         }
     }
 }
 
 /// CRC-32 of the words, and a bit that distinguishes a used slot from a free one.
-fn seal(words: &Words) -> u64 {
+fn checksum(encoded: &EncodedKey) -> u64 {
     let mut hasher = crc32fast::Hasher::new();
-    for word in words {
+    for word in encoded {
         hasher.update(&word.to_le_bytes());
     }
     u64::from(hasher.finalize()) << 32 | 1
@@ -179,8 +182,8 @@ mod tests {
             for project in [None, Some(ProjectId::new())] {
                 for day in ["1970-01-01T00:00:00Z", "2026-03-01T00:00:00Z", "9999-12-31T00:00:00Z"] {
                     let day = Timestamp::parse(day).unwrap().date();
-                    let counted = Counted { project, credential, route: u32::MAX, day };
-                    assert_eq!(Counted::from_words(counted.words()), Some(counted));
+                    let counted = CounterKey { project, credential, route: u32::MAX, day };
+                    assert_eq!(CounterKey::decode(counted.encode()), Some(counted));
                 }
             }
         }
@@ -189,17 +192,18 @@ mod tests {
     #[test]
     fn slot_with_wrong_checksum_is_torn() {
         let slot = Slot {
-            seal: AtomicU64::new(0),
-            words: [const { AtomicU64::new(0) }; WORDS],
+            checksum: AtomicU64::new(0),
+            encoded: [const { AtomicU64::new(0) }; KEY_WORDS],
             count: AtomicU64::new(7),
             used: AtomicU64::new(0),
         };
-        assert_eq!(slot.inspect(), Found::Free);
-        let counted = Counted { project: None, credential: CredentialId::Key(KeyId::new()), route: 1, day: FIRST_DAY };
-        slot.take(&counted.words());
+        assert_eq!(slot.inspect(), SlotState::Free);
+        let counted =
+            CounterKey { project: None, credential: CredentialId::Key(KeyId::new()), route: 1, day: FIRST_DAY };
+        slot.claim(&counted.encode());
         slot.add(5);
-        assert_eq!((slot.inspect(), slot.read()), (Found::Taken(counted), Reading { count: 1, used: 5 }));
-        slot.words[3].fetch_xor(1 << 40, Ordering::Relaxed);
-        assert_eq!(slot.inspect(), Found::Torn);
+        assert_eq!((slot.inspect(), slot.read()), (SlotState::Used(counted), CounterValue { count: 1, used: 5 }));
+        slot.encoded[3].fetch_xor(1 << 40, Ordering::Relaxed);
+        assert_eq!(slot.inspect(), SlotState::Torn);
     }
 }

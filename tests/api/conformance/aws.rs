@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cloudapi::resources::{
-    driver::Refusal,
+    driver::DriverErrorKind,
     drivers::aws::{Aws, Environment},
     kind::Kind,
 };
@@ -28,19 +28,19 @@ fn subject(url: &str, region: &'static str, environment: Arc<Environment>) -> Su
         |name: &str| Arc::new(Aws::new(name.into(), toml::from_str(&settings).unwrap(), Arc::clone(&environment)));
     Subject {
         driver: driver("aws"),
-        sibling: driver("sibling"),
+        other_driver: driver("sibling"),
         deployment: Uuid::new_v4(),
         // A configured size and a native type: each must be read as it was requested.
         sizes: ["tiny".into(), "t3.large".into()],
         image: "debian-12".into(),
-        knows_tokens: false,
+        supports_client_tokens: false,
         octet: 231,
         many: 103,
-        patience: Duration::from_secs(20),
-        stray_volume: Box::new(move || {
+        timeout: Duration::from_secs(20),
+        create_untagged_volume: Box::new(move || {
             Box::pin(async move {
                 let form = format!("Action=CreateVolume&AvailabilityZone={region}a&Size=1");
-                member(&moto::ask(region, &form).await, "volumeId")
+                member(&moto::call(region, &form).await, "volumeId")
             })
         }),
         _keep: Box::new(()),
@@ -56,7 +56,7 @@ fn member(answer: &str, name: &str) -> String {
 /// Creates a user in the emulated account at `url`; returns an access key.
 async fn user_of(url: &str, name: &str) -> (String, String) {
     let iam = async |form: &str| {
-        moto::ask_at(url, "us-east-1/iam", &format!("{form}&UserName={name}&Version=2010-05-08")).await
+        moto::call_at(url, "us-east-1/iam", &format!("{form}&UserName={name}&Version=2010-05-08")).await
     };
     iam("Action=CreateUser").await;
     let key = iam("Action=CreateAccessKey").await;
@@ -88,7 +88,7 @@ async fn documented_permissions_are_sufficient_and_signatures_are_valid() {
             .append_pair("PolicyDocument", &policy.to_string())
             .append_pair("Version", "2010-05-08")
             .finish();
-    moto::ask_at(&strict.url, "us-east-1/iam", &form).await;
+    moto::call_at(&strict.url, "us-east-1/iam", &form).await;
 
     let allowed = subject(&strict.url, "eu-central-1", with(key.clone()));
     checks::created_object_matches_its_order_and_is_listed_with_its_tags(&allowed).await;
@@ -99,9 +99,9 @@ async fn documented_permissions_are_sufficient_and_signatures_are_valid() {
     checks::volume_can_grow_but_not_shrink(&allowed).await;
 
     for key in [stranger, (key.0, "another-secret".into())] {
-        let refused = subject(&strict.url, "eu-central-1", with(key));
-        let refused = refused.driver.read(Kind::Volume, "vol-12345678").await.unwrap_err();
-        assert_eq!(refused.kind, Refusal::Denied, "{refused}");
-        assert!(!refused.message.contains("arn:"), "{refused}");
+        let error = subject(&strict.url, "eu-central-1", with(key));
+        let error = error.driver.read(Kind::Volume, "vol-12345678").await.unwrap_err();
+        assert_eq!(error.kind, DriverErrorKind::Denied, "{error}");
+        assert!(!error.message.contains("arn:"), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, slice};
 use cloudapi::{
     base::id::{OperationId, ResourceId},
     resources::{
-        driver::{Action, ActionType, ObjectState, Order, Owned, Refusal, Tags},
+        driver::{Action, ActionType, DriverErrorKind, ObjectState, Order, OwnerFilter, Tags},
         kind::{Kind, Power},
         spec::{InstanceSpec, Spec},
     },
@@ -30,10 +30,10 @@ pub async fn created_object_matches_its_order_and_is_listed_with_its_tags(subjec
         assert_eq!((object.state, object.tags), (ObjectState::Ready, Some(order.tags)));
         assert_eq!(order.spec.difference(&object.spec), serde_json::Map::new());
         assert_eq!(object.power, kind.has_power().then_some(Power::On));
-        let of = Owned::Of(order.tags.resource);
+        let of = OwnerFilter::Resource(order.tags.resource);
         assert_eq!(subject.list(kind, of).await, slice::from_ref(&object), "listed object differs from read object");
-        assert_eq!(subject.listed(kind, Owned::All).await, slice::from_ref(&object.reference));
-        assert!(!subject.listed(kind, Owned::Nobody).await.contains(&object.reference));
+        assert_eq!(subject.listed(kind, OwnerFilter::All).await, slice::from_ref(&object.reference));
+        assert!(!subject.listed(kind, OwnerFilter::Untagged).await.contains(&object.reference));
         for other in Kind::ALL.iter().filter(|other| **other != kind && subject.has(slice::from_ref(other))) {
             assert_eq!(subject.listed(*other, of).await, [""; 0], "found as {other}");
             assert_eq!(subject.read(*other, &object.reference).await, None, "found as {other}");
@@ -46,15 +46,15 @@ pub async fn deleted_object_is_not_found_and_repeated_deletion_succeeds(subject:
     for order in subject.one_of_each() {
         let (kind, reference) = (order.spec.kind(), subject.make(&order).await.reference);
         subject.remove(kind, &reference).await;
-        subject.insist(async || subject.driver.delete(kind, &reference).await).await;
+        subject.retry(async || subject.driver.delete(kind, &reference).await).await;
         assert_eq!(subject.read(kind, &reference).await, None);
-        assert_eq!(subject.listed(kind, Owned::Of(order.tags.resource)).await, [""; 0]);
-        let refused = subject.refusal(async || subject.driver.update(&reference, &order).await).await;
-        assert_eq!(refused.kind, Refusal::NotFound, "{refused}");
+        assert_eq!(subject.listed(kind, OwnerFilter::Resource(order.tags.resource)).await, [""; 0]);
+        let error = subject.expect_error(async || subject.driver.update(&reference, &order).await).await;
+        assert_eq!(error.kind, DriverErrorKind::NotFound, "{error}");
         if kind.has_power() {
             for action in [Action::Power(Power::On), Action::Power(Power::Off), Action::Reboot] {
-                let refused = subject.refusal(async || subject.driver.action(kind, &reference, action).await).await;
-                assert_eq!(refused.kind, Refusal::NotFound, "{refused}");
+                let error = subject.expect_error(async || subject.driver.action(kind, &reference, action).await).await;
+                assert_eq!(error.kind, DriverErrorKind::NotFound, "{error}");
             }
         }
     }
@@ -68,9 +68,9 @@ pub async fn unknown_references_are_not_found(subject: &Subject) {
         for order in subject.one_of_each() {
             let kind = order.spec.kind();
             assert_eq!(subject.read(kind, reference).await, None, "{kind} {reference}");
-            subject.insist(async || subject.driver.delete(kind, reference).await).await;
-            let refused = subject.refusal(async || subject.driver.update(reference, &order).await).await;
-            assert_eq!(refused.kind, Refusal::NotFound, "{refused}");
+            subject.retry(async || subject.driver.delete(kind, reference).await).await;
+            let error = subject.expect_error(async || subject.driver.update(reference, &order).await).await;
+            assert_eq!(error.kind, DriverErrorKind::NotFound, "{error}");
         }
     }
 }
@@ -78,19 +78,19 @@ pub async fn unknown_references_are_not_found(subject: &Subject) {
 pub async fn all_objects_of_a_repeated_creation_are_listed(subject: &Subject) {
     for order in subject.one_of_each() {
         let kind = order.spec.kind();
-        let mut made = BTreeSet::new();
+        let mut created = BTreeSet::new();
         for _ in 0..2 {
-            made.insert(subject.insist(async || subject.driver.create(&order).await).await.reference);
+            created.insert(subject.retry(async || subject.driver.create(&order).await).await.reference);
         }
-        if subject.knows_tokens {
-            assert_eq!(made.len(), 1, "operation ID not used as client token");
+        if subject.supports_client_tokens {
+            assert_eq!(created.len(), 1, "operation ID not used as client token");
         }
-        let made = Vec::from_iter(made);
-        assert_eq!(subject.listed(kind, Owned::Of(order.tags.resource)).await, made);
-        for reference in &made {
+        let created = Vec::from_iter(created);
+        assert_eq!(subject.listed(kind, OwnerFilter::Resource(order.tags.resource)).await, created);
+        for reference in &created {
             subject.remove(kind, reference).await;
         }
-        assert_eq!(subject.listed(kind, Owned::Of(order.tags.resource)).await, [""; 0]);
+        assert_eq!(subject.listed(kind, OwnerFilter::Resource(order.tags.resource)).await, [""; 0]);
     }
 }
 
@@ -102,10 +102,10 @@ pub async fn volume_can_grow_but_not_shrink(subject: &Subject) {
     let reference = subject.make(&order).await.reference;
     let larger = Order { tags: order.tags, ..subject.volume(3) };
     subject.converge(&reference, &larger, None).await;
-    subject.insist(async || subject.driver.update(&reference, &larger).await).await;
+    subject.retry(async || subject.driver.update(&reference, &larger).await).await;
     subject.converge(&reference, &larger, None).await;
-    let refused = subject.refusal(async || subject.driver.update(&reference, &order).await).await;
-    assert_eq!(refused.kind, Refusal::Invalid, "{refused}");
+    let error = subject.expect_error(async || subject.driver.update(&reference, &order).await).await;
+    assert_eq!(error.kind, DriverErrorKind::Invalid, "{error}");
     subject.converge(&reference, &larger, None).await;
     subject.remove(Kind::Volume, &reference).await;
 }
@@ -114,22 +114,25 @@ pub async fn update_tags_an_object_created_elsewhere(subject: &Subject) {
     if !subject.has(&[Kind::Volume]) || !subject.capabilities().import {
         return;
     }
-    let reference = (subject.stray_volume)().await;
-    assert!(subject.listed(Kind::Volume, Owned::Nobody).await.contains(&reference));
-    assert_eq!(subject.listed(Kind::Volume, Owned::All).await, [""; 0]);
+    let reference = (subject.create_untagged_volume)().await;
+    assert!(subject.listed(Kind::Volume, OwnerFilter::Untagged).await.contains(&reference));
+    assert_eq!(subject.listed(Kind::Volume, OwnerFilter::All).await, [""; 0]);
     let object = subject.read(Kind::Volume, &reference).await.unwrap();
     assert_eq!(object.tags, None);
 
     let first = Order { spec: object.spec, ..subject.volume(1) };
     let second = Order { tags: Tags { resource: ResourceId::new(), ..first.tags }, ..first.clone() };
     for order in [&first, &first, &second] {
-        subject.insist(async || subject.driver.update(&reference, order).await).await;
+        subject.retry(async || subject.driver.update(&reference, order).await).await;
         let object = subject.converge(&reference, order, None).await;
         assert_eq!(object.tags, Some(order.tags));
-        assert_eq!(subject.listed(Kind::Volume, Owned::Of(order.tags.resource)).await, slice::from_ref(&reference));
+        assert_eq!(
+            subject.listed(Kind::Volume, OwnerFilter::Resource(order.tags.resource)).await,
+            slice::from_ref(&reference)
+        );
     }
-    assert_eq!(subject.listed(Kind::Volume, Owned::Of(first.tags.resource)).await, [""; 0]);
-    assert!(!subject.listed(Kind::Volume, Owned::Nobody).await.contains(&reference));
+    assert_eq!(subject.listed(Kind::Volume, OwnerFilter::Resource(first.tags.resource)).await, [""; 0]);
+    assert!(!subject.listed(Kind::Volume, OwnerFilter::Untagged).await.contains(&reference));
     subject.remove(Kind::Volume, &reference).await;
 }
 
@@ -138,7 +141,7 @@ pub async fn power_actions_are_idempotent_and_repeatable(subject: &Subject) {
     let order = subject.instance(None, &[]);
     let reference = subject.make(&order).await.reference;
     let act = async |action| {
-        subject.insist(async || subject.driver.action(Kind::Instance, &reference, action).await).await;
+        subject.retry(async || subject.driver.action(Kind::Instance, &reference, action).await).await;
     };
     if can.actions.contains(&ActionType::Stop) && can.actions.contains(&ActionType::Start) {
         for power in [Power::On, Power::Off, Power::On] {
@@ -170,7 +173,7 @@ pub async fn volumes_are_attached_detached_and_outlive_their_instance(subject: &
         for volumes in [&[&*one, &*other][..], &[&*other], &[], &[&*one]] {
             let order = with_volumes(&order, volumes);
             for _ in 0..2 {
-                subject.insist(async || subject.driver.update(&reference, &order).await).await;
+                subject.retry(async || subject.driver.update(&reference, &order).await).await;
                 let object = subject.converge(&reference, &order, Some(Power::On)).await;
                 assert_eq!(order.spec.difference(&object.spec), serde_json::Map::new());
             }
@@ -191,8 +194,8 @@ pub async fn objects_in_use_are_not_deleted(subject: &Subject) {
     let volume = subject.make(&subject.volume(1)).await.reference;
     let instance = subject.make(&subject.instance(Some(&network), &[&volume])).await.reference;
     for (kind, reference) in [(Kind::Network, &network), (Kind::Volume, &volume)] {
-        let refused = subject.refusal(async || subject.driver.delete(kind, reference).await).await;
-        assert_eq!(refused.kind, Refusal::Conflict, "{refused}");
+        let error = subject.expect_error(async || subject.driver.delete(kind, reference).await).await;
+        assert_eq!(error.kind, DriverErrorKind::Conflict, "{error}");
         assert!(subject.read(kind, reference).await.is_some(), "{reference} was deleted");
     }
     subject.remove(Kind::Instance, &instance).await;
@@ -221,20 +224,20 @@ pub async fn pagination_lists_each_object_once(subject: &Subject) {
     if !subject.has(&[Kind::Volume]) {
         return;
     }
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for _ in 0..subject.many {
         let order = subject.volume(1);
-        made.push(subject.insist(async || subject.driver.create(&order).await).await.reference);
+        created.push(subject.retry(async || subject.driver.create(&order).await).await.reference);
     }
-    made.sort_unstable();
-    assert_eq!(subject.listed(Kind::Volume, Owned::All).await, made);
-    for reference in &made {
-        subject.insist(async || subject.driver.delete(Kind::Volume, reference).await).await;
+    created.sort_unstable();
+    assert_eq!(subject.listed(Kind::Volume, OwnerFilter::All).await, created);
+    for reference in &created {
+        subject.retry(async || subject.driver.delete(Kind::Volume, reference).await).await;
     }
-    for reference in &made {
+    for reference in &created {
         subject.remove(Kind::Volume, reference).await;
     }
-    assert_eq!(subject.listed(Kind::Volume, Owned::All).await, [""; 0]);
+    assert_eq!(subject.listed(Kind::Volume, OwnerFilter::All).await, [""; 0]);
 }
 
 pub async fn each_deployment_and_provider_lists_only_its_own_objects(subject: &Subject) {
@@ -242,16 +245,19 @@ pub async fn each_deployment_and_provider_lists_only_its_own_objects(subject: &S
         let kind = order.spec.kind();
         order.tags.deployment = Uuid::new_v4();
         let reference = subject.make(&order).await.reference;
-        let (resource, theirs) = (Owned::Of(order.tags.resource), order.tags.deployment);
-        assert_eq!(subject.listed(kind, Owned::All).await, [""; 0], "object of another deployment listed");
+        let (resource, theirs) = (OwnerFilter::Resource(order.tags.resource), order.tags.deployment);
+        assert_eq!(subject.listed(kind, OwnerFilter::All).await, [""; 0], "object of another deployment listed");
         assert_eq!(subject.listed(kind, resource).await, [""; 0], "object of another deployment listed");
-        assert!(!subject.listed(kind, Owned::Nobody).await.contains(&reference), "owned object listed as unowned");
-        assert_eq!(subject.list_at(&*subject.driver, kind, theirs, Owned::All).await.len(), 1);
-        for of in [Owned::All, resource] {
-            let seen = subject.list_at(&*subject.sibling, kind, theirs, of).await;
+        assert!(
+            !subject.listed(kind, OwnerFilter::Untagged).await.contains(&reference),
+            "owned object listed as unowned"
+        );
+        assert_eq!(subject.list_at(&*subject.driver, kind, theirs, OwnerFilter::All).await.len(), 1);
+        for of in [OwnerFilter::All, resource] {
+            let seen = subject.list_at(&*subject.other_driver, kind, theirs, of).await;
             assert!(seen.is_empty(), "objects of another provider listed: {seen:?}");
         }
-        let seen = subject.list_at(&*subject.sibling, kind, theirs, Owned::Nobody).await;
+        let seen = subject.list_at(&*subject.other_driver, kind, theirs, OwnerFilter::Untagged).await;
         assert!(!seen.iter().any(|object| object.reference == reference), "owned object listed as unowned");
         subject.remove(kind, &reference).await;
     }
@@ -262,15 +268,15 @@ pub async fn listed_sizes_and_images_are_valid_and_others_are_refused(subject: &
     let spec = |size: &str, image: &str| {
         Spec::Instance(InstanceSpec { size: size.into(), image: image.into(), network: None, volumes: Vec::new() })
     };
-    let refused = |spec| subject.driver.validate(&spec).into_iter().map(|no| no.member).collect::<Vec<_>>();
+    let error = |spec| subject.driver.validate(&spec).into_iter().map(|no| no.member).collect::<Vec<_>>();
     for size in can.sizes.iter().chain(&subject.sizes) {
-        assert_eq!(refused(spec(size, &subject.image)), [""; 0]);
+        assert_eq!(error(spec(size, &subject.image)), [""; 0]);
     }
     for image in can.images.iter().chain([&subject.image]) {
-        assert_eq!(refused(spec(&subject.sizes[0], image)), [""; 0]);
+        assert_eq!(error(spec(&subject.sizes[0], image)), [""; 0]);
     }
     if !can.native_terms {
-        assert_eq!(refused(spec("no-size", "no-image")), ["size", "image"]);
+        assert_eq!(error(spec("no-size", "no-image")), ["size", "image"]);
     }
 }
 
@@ -281,7 +287,7 @@ pub async fn instance_is_not_created_in_a_missing_network(subject: &Subject) {
     let network = subject.make(&subject.network(2)).await.reference;
     subject.remove(Kind::Network, &network).await;
     let order = subject.instance(Some(&network), &[]);
-    let refused = subject.refusal(async || subject.driver.create(&order).await).await;
-    assert!(matches!(refused.kind, Refusal::NotFound | Refusal::Invalid), "{refused}");
-    assert_eq!(subject.listed(Kind::Instance, Owned::Of(order.tags.resource)).await, [""; 0]);
+    let error = subject.expect_error(async || subject.driver.create(&order).await).await;
+    assert!(matches!(error.kind, DriverErrorKind::NotFound | DriverErrorKind::Invalid), "{error}");
+    assert_eq!(subject.listed(Kind::Instance, OwnerFilter::Resource(order.tags.resource)).await, [""; 0]);
 }

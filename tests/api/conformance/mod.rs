@@ -12,8 +12,8 @@ use cloudapi::{
     base::id::{OperationId, ResourceId},
     resources::{
         driver::{
-            Action, BoxFuture, Capabilities, Driver, DriverError, ListQuery, Object, ObjectState, Order, Owned,
-            Refusal, Tags,
+            Action, BoxFuture, Capabilities, Driver, DriverError, DriverErrorKind, ListQuery, Object, ObjectState,
+            Order, OwnerFilter, Tags,
         },
         kind::{Kind, Power},
         spec::{InstanceSpec, NetworkSpec, Spec, VolumeSpec},
@@ -58,7 +58,7 @@ pub struct Subject {
     /// The driver.
     pub driver: Arc<dyn Driver>,
     /// Another driver of the same account, with another provider name.
-    pub sibling: Arc<dyn Driver>,
+    pub other_driver: Arc<dyn Driver>,
     /// The deployment of the driver, used by no other test.
     pub deployment: Uuid,
     /// Two valid sizes of instances.
@@ -66,15 +66,15 @@ pub struct Subject {
     /// A valid image of instances.
     pub image: String,
     /// Whether the provider supports client tokens, so that a repeated creation creates nothing new.
-    pub knows_tokens: bool,
+    pub supports_client_tokens: bool,
     /// The second octet of networks' addresses, used by nobody else at this provider.
     pub octet: u8,
     /// More volumes than a page holds, or as many as the provider allows.
     pub many: usize,
     /// Time limit for an object to reach its requested state.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// Creates a volume of 1 GiB without CloudAPI's tags; returns its reference.
-    pub stray_volume: Box<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>,
+    pub create_untagged_volume: Box<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>,
     /// Values that must live as long as the test.
     pub _keep: Box<dyn Any + Send + Sync>,
 }
@@ -131,23 +131,23 @@ impl Subject {
 
     /// Creates an object and waits until it converges.
     async fn make(&self, order: &Order) -> Object {
-        let made = self.insist(async || self.driver.create(order).await).await;
-        assert_eq!(made.tags, Some(order.tags), "object created without its tags");
-        assert!(!made.reference.is_empty());
-        self.converge(&made.reference, order, order.spec.kind().has_power().then_some(Power::On)).await
+        let created = self.retry(async || self.driver.create(order).await).await;
+        assert_eq!(created.tags, Some(order.tags), "object created without its tags");
+        assert!(!created.reference.is_empty());
+        self.converge(&created.reference, order, order.spec.kind().has_power().then_some(Power::On)).await
     }
 
     async fn read(&self, kind: Kind, reference: &str) -> Option<Object> {
-        self.insist(async || self.driver.read(kind, reference).await).await
+        self.retry(async || self.driver.read(kind, reference).await).await
     }
 
     /// Retries retryable refusals until the call succeeds, as the engine does. Other errors fail the test.
-    async fn insist<T>(&self, call: impl AsyncFn() -> Result<T, DriverError>) -> T {
-        let deadline = Instant::now() + self.patience;
+    async fn retry<T>(&self, call: impl AsyncFn() -> Result<T, DriverError>) -> T {
+        let deadline = Instant::now() + self.timeout;
         loop {
             match call().await {
                 Ok(value) => return value,
-                Err(DriverError { kind: Refusal::Retryable { .. } | Refusal::Conflict, .. })
+                Err(DriverError { kind: DriverErrorKind::Retryable { .. } | DriverErrorKind::Conflict, .. })
                     if Instant::now() < deadline => {}
                 Err(error) => panic!("{error} ({:?})", error.kind),
             }
@@ -156,12 +156,12 @@ impl Subject {
     }
 
     /// The refusal of a call that must not succeed.
-    async fn refusal<T: Debug>(&self, call: impl AsyncFn() -> Result<T, DriverError>) -> DriverError {
-        let deadline = Instant::now() + self.patience;
+    async fn expect_error<T: Debug>(&self, call: impl AsyncFn() -> Result<T, DriverError>) -> DriverError {
+        let deadline = Instant::now() + self.timeout;
         loop {
-            let refused = call().await.unwrap_err();
-            if !matches!(refused.kind, Refusal::Retryable { .. }) || Instant::now() >= deadline {
-                return refused;
+            let error = call().await.unwrap_err();
+            if !matches!(error.kind, DriverErrorKind::Retryable { .. }) || Instant::now() >= deadline {
+                return error;
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -170,7 +170,7 @@ impl Subject {
     /// Converges an object to its order step by step, as the engine does.
     async fn converge(&self, reference: &str, order: &Order, power: Option<Power>) -> Object {
         let kind = order.spec.kind();
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         loop {
             let object = self.read(kind, reference).await.unwrap_or_else(|| panic!("{reference} does not exist"));
             assert_eq!(object.reference, reference);
@@ -183,10 +183,10 @@ impl Subject {
             let difference = order.spec.difference(&object.spec);
             if object.state == ObjectState::Ready {
                 if !difference.is_empty() {
-                    self.insist(async || self.driver.update(reference, order).await).await;
+                    self.retry(async || self.driver.update(reference, order).await).await;
                 } else if power.is_some() && object.power != power {
                     let action = Action::Power(power.unwrap());
-                    self.insist(async || self.driver.action(kind, reference, action).await).await;
+                    self.retry(async || self.driver.action(kind, reference, action).await).await;
                 } else {
                     return object;
                 }
@@ -198,36 +198,36 @@ impl Subject {
 
     /// Deletes an object and waits until it no longer exists.
     async fn remove(&self, kind: Kind, reference: &str) {
-        let deadline = Instant::now() + self.patience;
-        self.insist(async || self.driver.delete(kind, reference).await).await;
+        let deadline = Instant::now() + self.timeout;
+        self.retry(async || self.driver.delete(kind, reference).await).await;
         while let Some(object) = self.read(kind, reference).await {
             assert!(Instant::now() < deadline, "{reference} not deleted: {object:?}");
             sleep(Duration::from_millis(20)).await;
             // The engine also repeats the deletion while the object exists.
-            self.insist(async || self.driver.delete(kind, reference).await).await;
+            self.retry(async || self.driver.delete(kind, reference).await).await;
         }
     }
 
     /// The objects of all pages.
-    async fn list(&self, kind: Kind, of: Owned) -> Vec<Object> {
+    async fn list(&self, kind: Kind, of: OwnerFilter) -> Vec<Object> {
         self.list_at(&*self.driver, kind, self.deployment, of).await
     }
 
-    async fn list_at(&self, driver: &dyn Driver, kind: Kind, deployment: Uuid, of: Owned) -> Vec<Object> {
-        let mut query = ListQuery { kind, deployment, of, page: None };
+    async fn list_at(&self, driver: &dyn Driver, kind: Kind, deployment: Uuid, of: OwnerFilter) -> Vec<Object> {
+        let mut query = ListQuery { kind, deployment, owner: of, cursor: None };
         let mut objects = Vec::new();
         loop {
-            let page = self.insist(async || driver.list_owned(&query).await).await;
+            let page = self.retry(async || driver.list_owned(&query).await).await;
             objects.extend(page.objects);
-            query.page = page.next;
-            if query.page.is_none() {
+            query.cursor = page.next;
+            if query.cursor.is_none() {
                 return objects;
             }
         }
     }
 
     /// The references of all listed objects.
-    async fn listed(&self, kind: Kind, of: Owned) -> Vec<String> {
+    async fn listed(&self, kind: Kind, of: OwnerFilter) -> Vec<String> {
         let mut references: Vec<_> = self.list(kind, of).await.into_iter().map(|object| object.reference).collect();
         references.sort_unstable();
         references

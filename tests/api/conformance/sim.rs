@@ -19,16 +19,16 @@ async fn start() -> Option<Subject> {
     let db = app.db.clone();
     Some(Subject {
         driver: driver("sim"),
-        sibling: driver("sibling"),
+        other_driver: driver("sibling"),
         deployment: Uuid::new_v4(),
         sizes: ["small".into(), "large".into()],
         image: "debian-12".into(),
-        knows_tokens: true,
+        supports_client_tokens: true,
         octet: 231,
         // A page holds 100.
         many: 103,
-        patience: Duration::from_secs(10),
-        stray_volume: Box::new(move || {
+        timeout: Duration::from_secs(10),
+        create_untagged_volume: Box::new(move || {
             let db = db.clone();
             Box::pin(async move {
                 sqlx::query_scalar(

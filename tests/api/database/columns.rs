@@ -3,7 +3,7 @@
 use cloudapi::{
     routes,
     state::AppOptions,
-    webhooks::{outbox::WebhookOptions, pace::Pace},
+    webhooks::{backoff::DeliveryPolicy, outbox::WebhookOptions},
 };
 use reqwest::Method;
 use serde_json::json;
@@ -11,10 +11,10 @@ use sqlx::PgPool;
 
 use super::admin;
 use crate::{
-    access::{Who, World},
+    access::{CallerKind, Fixture},
     support::{
         Identity, TestApp,
-        cloud::{self, done, network_in},
+        cloud::{self, network_in, wait_until_succeeded},
         cluster, eventually, prometheus,
         receiver::Receiver,
     },
@@ -23,10 +23,10 @@ use crate::{
 /// Calls every route as an owner, as a key and without credentials; returns the 5xx responses.
 async fn ask_all(app: &TestApp) -> Vec<String> {
     let mut faults = Vec::new();
-    let mut world = World::new(app).await;
+    let mut fixture = Fixture::new(app).await;
     for operation in routes::table().operations() {
-        for who in [Who::Session(cloudapi::base::role::Role::Owner), Who::Key, Who::Nobody] {
-            let reply = world.call(app, operation, who).await;
+        for who in [CallerKind::Session(cloudapi::base::role::Role::Owner), CallerKind::Key, CallerKind::Nobody] {
+            let reply = fixture.call(app, operation, who).await;
             if reply.status >= 500 {
                 faults.push(format!(
                     "{} {} by {who:?}: {} {}",
@@ -35,7 +35,7 @@ async fn ask_all(app: &TestApp) -> Vec<String> {
             }
             if operation.method != Method::GET && reply.status == 200 {
                 // The call may have revoked its own credential or deleted the project.
-                world = World::new(app).await;
+                fixture = Fixture::new(app).await;
             }
         }
     }
@@ -53,19 +53,21 @@ async fn work(app: &TestApp, receiver: &Receiver) {
     eventually("event delivered", async || (receiver.received().len() > before).then_some(())).await;
     let submitted = owner.post("/v1/resources", network_in(&owner.project)).await;
     assert_eq!(submitted.status, 202, "{}", submitted.json());
-    done(&owner, submitted.json()).await;
+    wait_until_succeeded(&owner, submitted.json()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn column_added_while_the_server_runs_breaks_no_route_or_worker() {
-    let pace = Pace { poll: std::time::Duration::from_millis(20), ..Pace::default() };
-    let webhooks = WebhookOptions { allowed: vec!["127.0.0.0/8".parse().unwrap()], pace, ..WebhookOptions::default() };
-    let app = TestApp::start_with(AppOptions { webhooks, cloud: cloud::quick(), ..AppOptions::default() }).await;
+    let policy = DeliveryPolicy { poll: std::time::Duration::from_millis(20), ..DeliveryPolicy::default() };
+    let webhooks =
+        WebhookOptions { allowed: vec!["127.0.0.0/8".parse().unwrap()], policy, ..WebhookOptions::default() };
+    let app =
+        TestApp::start_with(AppOptions { webhooks, cloud: cloud::fast_provider(), ..AppOptions::default() }).await;
     let receiver = Receiver::start().await;
     let metrics = app.serve_metrics().await;
     let replaced = async || {
         let text = reqwest::get(format!("{metrics}/metrics")).await.unwrap().text().await.unwrap();
-        prometheus::Page::parse(&text).get("cloudapi_db_connections_replaced_total", &[])
+        prometheus::Exposition::parse(&text).get("cloudapi_db_connections_replaced_total", &[])
     };
     work(&app, &receiver).await;
     assert_eq!(ask_all(&app).await, Vec::<String>::new());

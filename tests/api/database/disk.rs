@@ -23,7 +23,7 @@ async fn readyz_reports_full_postgresql_disk_until_a_write_succeeds() {
     assert!(reply["detail"].as_str().unwrap().contains("disk is full"), "{}", reply["detail"]);
     assert!(reply.header("retry-after").is_some());
     reply.problem(503, "database_unavailable");
-    let ready = app.nobody().get("/readyz").await;
+    let ready = app.anonymous().get("/readyz").await;
     assert_eq!(ready.status, 503);
     let writes = ready["checks"]["writes"].as_str().unwrap();
     let host = app.db.connect_options().get_socket().unwrap().display().to_string();
@@ -33,7 +33,7 @@ async fn readyz_reports_full_postgresql_disk_until_a_write_succeeds() {
     user.get("/v1/projects").await.ok();
     sqlx::raw_sql("DROP TRIGGER disk_full ON projects").execute(&db).await.unwrap();
     user.post("/v1/projects", json!({ "name": "fits" })).await.created();
-    let ready = app.nobody().get("/readyz").await.ok();
+    let ready = app.anonymous().get("/readyz").await.ok();
     assert_eq!(ready["checks"]["writes"], "ok");
 }
 
@@ -43,7 +43,7 @@ async fn readyz_reports_usage_journal_that_cannot_be_created_until_it_can() {
     let folder = place.path().join("usage");
     let meter = MeterOptions { folder: Some(folder.clone()), slots: 64, ..MeterOptions::default() };
     let app = TestApp::start_with(AppOptions { meter, ..AppOptions::default() }).await;
-    let ready = app.nobody().get("/readyz").await.ok();
+    let ready = app.anonymous().get("/readyz").await.ok();
     assert_eq!(ready["checks"]["journal"], "ok");
     let owner = app.owner().await;
     // Like a full disk: no file can be created there, even by root.
@@ -51,7 +51,7 @@ async fn readyz_reports_usage_journal_that_cannot_be_created_until_it_can() {
     let journal = eventually("journal folder reported", async || {
         // The journal is small, and each new credential takes a slot.
         owner.key_with(json!({ "scopes": ["projects:read"] })).await.get("/v1/projects").await.ok();
-        let ready = app.nobody().get("/readyz").await.ok();
+        let ready = app.anonymous().get("/readyz").await.ok();
         let journal = ready["checks"]["journal"].as_str().unwrap().to_owned();
         (journal != "ok").then_some(journal)
     })
@@ -61,7 +61,7 @@ async fn readyz_reports_usage_journal_that_cannot_be_created_until_it_can() {
     owner.get(&format!("/v1/keys?project_id={}", owner.project)).await.ok();
     std::fs::rename(place.path().join("elsewhere"), &folder).unwrap();
     eventually("journal created again", async || {
-        let ready = app.nobody().get("/readyz").await.ok();
+        let ready = app.anonymous().get("/readyz").await.ok();
         (ready["checks"]["journal"] == "ok").then_some(())
     })
     .await;

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::admin;
 use crate::{
-    access::{Who, World},
+    access::{CallerKind, Fixture},
     support::{
         Identity, Reply, TestApp,
-        cloud::{self, network_in, quiet_network},
+        cloud::{self, insert_network, network_in},
         document, eventually,
-        hooks::{old_delivery, quiet_webhook},
+        hooks::{create_idle_webhook, insert_delivery},
     },
 };
 
@@ -31,11 +31,11 @@ const LOSE_COMMITS: &str = "
     CREATE CONSTRAINT TRIGGER lose_commit AFTER INSERT ON audit_staged DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW EXECUTE FUNCTION lose_commit();";
 
-/// Path and body with which a write reaches its COMMIT, where [`World::path`] and an empty body are not sufficient.
-async fn request(app: &TestApp, world: &World<'_>, operation: &Operation) -> (String, Option<Value>) {
-    let owner = &world.owner;
+/// Path and body with which a write reaches its COMMIT, where [`Fixture::path`] and an empty body are not sufficient.
+async fn request(app: &TestApp, fixture: &Fixture<'_>, operation: &Operation) -> (String, Option<Value>) {
+    let owner = &fixture.owner;
     let project = &owner.project;
-    let path = world.path(operation, Who::Session(Role::Owner)).await;
+    let path = fixture.path(operation, CallerKind::Session(Role::Owner)).await;
     let body = match operation.name().as_str() {
         "POST /v1/sessions" => {
             let user = app.user().await;
@@ -71,10 +71,10 @@ async fn request(app: &TestApp, world: &World<'_>, operation: &Operation) -> (St
             json!({ "project_id": project, "kind": "network.network", "provider": "sim", "provider_ref": "found", "name": "found" })
         }
         "POST /v1/resources/{resource_id}/actions" => {
-            let instance = json!({ "network": quiet_network(owner).await, "size": "small", "image": "debian-12" });
+            let instance = json!({ "network": insert_network(owner).await, "size": "small", "image": "debian-12" });
             let body = json!({ "project_id": project, "kind": "compute.instance", "name": "i", "spec": instance });
             let made = owner.post("/v1/resources", body).await;
-            let made = cloud::done(owner, made.json()).await;
+            let made = cloud::wait_until_succeeded(owner, made.json()).await;
             let path = format!("/v1/resources/{}/actions", cloud::id_of(&made));
             return (path, Some(json!({ "action": "stop" })));
         }
@@ -85,8 +85,8 @@ async fn request(app: &TestApp, world: &World<'_>, operation: &Operation) -> (St
         "PATCH /v1/webhooks/{webhook_id}" => json!({ "description": "changed" }),
         name if name.starts_with("PATCH ") => json!({ "name": "changed" }),
         "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver" => {
-            let webhook = quiet_webhook(owner).await;
-            let delivery = old_delivery(owner, &webhook).await;
+            let webhook = create_idle_webhook(owner).await;
+            let delivery = insert_delivery(owner, &webhook).await;
             return (format!("/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver"), None);
         }
         "POST /v1/projects/{project_id}/resume" => {
@@ -106,12 +106,12 @@ async fn request(app: &TestApp, world: &World<'_>, operation: &Operation) -> (St
 }
 
 async fn send(
-    world: &World<'_>,
+    fixture: &Fixture<'_>,
     operation: &Operation,
     (path, body): &(String, Option<Value>),
     key: Option<&str>,
 ) -> Reply {
-    let mut request = world.owner.request(operation.method.as_str(), path);
+    let mut request = fixture.owner.request(operation.method.as_str(), path);
     if let Some(body) = body {
         request = request.json(body);
     }
@@ -123,7 +123,7 @@ async fn send(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_write_with_a_lost_commit_response_returns_outcome_unknown() {
-    let app = TestApp::start_with(AppOptions { cloud: cloud::quick(), ..AppOptions::default() }).await;
+    let app = TestApp::start_with(AppOptions { cloud: cloud::fast_provider(), ..AppOptions::default() }).await;
     let db = admin(&app).await;
     sqlx::raw_sql(LOSE_COMMITS).execute(&db).await.unwrap();
     let enabled = async |enabled: bool| {
@@ -134,13 +134,13 @@ async fn every_write_with_a_lost_commit_response_returns_outcome_unknown() {
     let mut wrong = Vec::new();
     for operation in routes::table().operations().filter(|operation| !operation.is_read()) {
         enabled(false).await;
-        let world = World::new(&app).await;
-        let request = request(&app, &world, operation).await;
+        let fixture = Fixture::new(&app).await;
+        let request = request(&app, &fixture, operation).await;
         let narrows = operation.errors.contains(&Code::RevocationUnconfirmed);
-        let keys = if operation.answer.once { vec![None, Some("a-key-of-its-own")] } else { vec![None] };
+        let keys = if operation.response.idempotent { vec![None, Some("a-key-of-its-own")] } else { vec![None] };
         enabled(true).await;
         for key in keys {
-            let reply = send(&world, operation, &request, key).await;
+            let reply = send(&fixture, operation, &request, key).await;
             let (code, detail) =
                 (reply["code"].as_str().unwrap_or_default(), reply["detail"].as_str().unwrap_or_default());
             let fits = match code {
@@ -155,10 +155,10 @@ async fn every_write_with_a_lost_commit_response_returns_outcome_unknown() {
         }
         // After the database recovers, a retry with the same key succeeds.
         enabled(false).await;
-        if operation.answer.once {
+        if operation.response.idempotent {
             // The interrupted transaction holds its claim until PostgreSQL ends it.
             let reply = eventually("claim of the lost write released", async || {
-                let reply = send(&world, operation, &request, Some("a-key-of-its-own")).await;
+                let reply = send(&fixture, operation, &request, Some("a-key-of-its-own")).await;
                 (reply["code"] != "idempotency_in_progress").then_some(reply)
             })
             .await;

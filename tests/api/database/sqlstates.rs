@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cloudapi::{base::error::Code, db::sqlstate, http::catalogue::entry, state::AppOptions};
+use cloudapi::{base::error::Code, db::sqlstate, http::catalog::entry, state::AppOptions};
 use futures_util::future::join_all;
 use serde_json::json;
 use sqlx::PgPool;
@@ -16,7 +16,7 @@ use crate::support::{Identity, Key, Reply, Session, TestApp, eventually};
 
 /// Where the database fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum FailurePoint {
     Read,
     Write,
     WriteWithKey,
@@ -24,9 +24,15 @@ enum Place {
     LookUp,
 }
 
-const PLACES: [Place; 5] = [Place::Read, Place::Write, Place::WriteWithKey, Place::SingleStatement, Place::LookUp];
+const FAILURE_POINTS: [FailurePoint; 5] = [
+    FailurePoint::Read,
+    FailurePoint::Write,
+    FailurePoint::WriteWithKey,
+    FailurePoint::SingleStatement,
+    FailurePoint::LookUp,
+];
 
-impl Place {
+impl FailurePoint {
     /// The table whose use fails.
     fn table(self) -> &'static str {
         match self {
@@ -39,7 +45,7 @@ impl Place {
 }
 
 /// Whether this error is a bug of the server: an invalid statement, or data that was not validated.
-fn is_our_mistake(state: &str) -> bool {
+fn is_server_bug(state: &str) -> bool {
     let class = &state[..2];
     let statements = ["03", "09", "0B", "0F", "0L", "0P", "0Z", "20", "21", "24", "27", "2B", "2D", "2F", "3B", "44"];
     match state {
@@ -82,12 +88,12 @@ async fn prepare(db: &PgPool) {
 }
 
 /// Makes the next `times` uses of the place fail with `state`.
-async fn fail(db: &PgPool, place: Place, state: &str, times: i32) {
+async fn fail(db: &PgPool, point: FailurePoint, state: &str, times: i32) {
     sqlx::query(
         "WITH gone AS (DELETE FROM failure), again AS (SELECT setval('failures', 1, false))
                  INSERT INTO failure SELECT $1::text, $2::text, $3::int FROM again",
     )
-    .bind(place.table())
+    .bind(point.table())
     .bind(state)
     .bind(times)
     .execute(db)
@@ -95,12 +101,12 @@ async fn fail(db: &PgPool, place: Place, state: &str, times: i32) {
     .unwrap();
 }
 
-struct World<'a> {
+struct Fixture<'a> {
     owner: Session<'a>,
     key: Key<'a>,
 }
 
-impl<'a> World<'a> {
+impl<'a> Fixture<'a> {
     async fn new(app: &'a TestApp) -> Self {
         let owner = app.owner().await;
         let key = owner.key().await;
@@ -109,18 +115,18 @@ impl<'a> World<'a> {
         Self { owner, key }
     }
 
-    async fn ask(&self, place: Place, idempotency_key: &str) -> Reply {
-        match place {
-            Place::Read => self.owner.get(&format!("/v1/webhooks?project_id={}", self.owner.project)).await,
-            Place::Write => self.owner.post("/v1/projects", json!({ "name": "a project" })).await,
-            Place::WriteWithKey => {
+    async fn send(&self, point: FailurePoint, idempotency_key: &str) -> Reply {
+        match point {
+            FailurePoint::Read => self.owner.get(&format!("/v1/webhooks?project_id={}", self.owner.project)).await,
+            FailurePoint::Write => self.owner.post("/v1/projects", json!({ "name": "a project" })).await,
+            FailurePoint::WriteWithKey => {
                 let request = self.owner.request("POST", "/v1/projects").json(&json!({ "name": "a project" }));
                 request.header("idempotency-key", idempotency_key).send().await
             }
-            Place::SingleStatement => {
+            FailurePoint::SingleStatement => {
                 self.key.post("/v1/tokens", json!({ "name": "a token", "scopes": ["users:read"] })).await
             }
-            Place::LookUp => self.key.get("/v1/projects").await,
+            FailurePoint::LookUp => self.key.get("/v1/projects").await,
         }
     }
 }
@@ -133,20 +139,20 @@ async fn server() -> TestApp {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_sqlstates_of_server_bugs_return_500() {
     let app = server().await;
-    let world = World::new(&app).await;
+    let fixture = Fixture::new(&app).await;
     let db = admin(&app).await;
     prepare(&db).await;
     let mut wrong = Vec::new();
     for state in ERRORS {
-        for place in PLACES {
-            fail(&db, place, state, 1000).await;
-            let reply = world.ask(place, &format!("{state}-{place:?}")).await;
+        for point in FAILURE_POINTS {
+            fail(&db, point, state, 1000).await;
+            let reply = fixture.send(point, &format!("{state}-{point:?}")).await;
             let code = reply["code"].as_str().unwrap_or_default().to_owned();
-            let by_table = sqlstate::of_state(state).code;
-            let codes = match (place, by_table) {
-                (Place::LookUp, Code::DatabaseUnavailable) => vec![Code::AuthUnavailable, by_table],
+            let by_table = sqlstate::classify_state(state).code;
+            let codes = match (point, by_table) {
+                (FailurePoint::LookUp, Code::DatabaseUnavailable) => vec![Code::AuthUnavailable, by_table],
                 // A proxy can return these when the outcome of a COMMIT is unknown.
-                (Place::SingleStatement, _) if state.starts_with("08") || *state == "40003" => {
+                (FailurePoint::SingleStatement, _) if state.starts_with("08") || *state == "40003" => {
                     vec![Code::OutcomeUnknown]
                 }
                 _ => vec![by_table],
@@ -154,45 +160,45 @@ async fn only_sqlstates_of_server_bugs_return_500() {
             let is_known =
                 codes.iter().any(|known| known.as_str() == code && entry(*known).status.as_u16() == reply.status);
             let fits = match reply.status {
-                500 => is_our_mistake(state),
-                503 => !is_our_mistake(state) && reply.header("retry-after").is_some(),
+                500 => is_server_bug(state),
+                503 => !is_server_bug(state) && reply.header("retry-after").is_some(),
                 400 => matches!(*state, "22021" | "22P05"),
                 _ => false,
             };
             if !(fits && is_known) {
-                wrong.push(format!("{state} {place:?}: {} {code}", reply.status));
+                wrong.push(format!("{state} {point:?}: {} {code}", reply.status));
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     // After the database recovers, every request succeeds.
     sqlx::query("DELETE FROM failure").execute(&db).await.unwrap();
-    for place in PLACES {
-        let reply = world.ask(place, "afterwards").await;
-        assert!(reply.status < 300, "{place:?}: {}", reply.status);
+    for point in FAILURE_POINTS {
+        let reply = fixture.send(point, "afterwards").await;
+        assert!(reply.status < 300, "{point:?}: {}", reply.status);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn retryable_errors_are_retried_once_and_the_write_takes_effect_once() {
     let app = server().await;
-    let world = World::new(&app).await;
+    let fixture = Fixture::new(&app).await;
     let db = admin(&app).await;
     prepare(&db).await;
     let mut wrong = Vec::new();
-    let curable = ERRORS.iter().filter(|state| sqlstate::of_state(state).retry);
+    let curable = ERRORS.iter().filter(|state| sqlstate::classify_state(state).retry);
     let mut made = 0;
     for state in curable {
-        for place in PLACES {
+        for point in FAILURE_POINTS {
             // The outcome of a COMMIT is unknown after these, so they are not retried.
-            if place == Place::SingleStatement && state.starts_with("08") {
+            if point == FailurePoint::SingleStatement && state.starts_with("08") {
                 continue;
             }
-            fail(&db, place, state, 1).await;
-            let reply = world.ask(place, &format!("{state}-{place:?}")).await;
-            made += i64::from(reply.status == 201 && place != Place::SingleStatement);
+            fail(&db, point, state, 1).await;
+            let reply = fixture.send(point, &format!("{state}-{point:?}")).await;
+            made += i64::from(reply.status == 201 && point != FailurePoint::SingleStatement);
             if reply.status >= 300 {
-                wrong.push(format!("{state} {place:?}: {} {}", reply.status, reply["code"]));
+                wrong.push(format!("{state} {point:?}: {} {}", reply.status, reply["code"]));
             }
         }
     }
@@ -217,13 +223,13 @@ async fn backends(app: &TestApp) -> BTreeSet<i32> {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_connections_of_the_pool_are_replaced_after_a_read_only_error() {
     let app = server().await;
-    let world = World::new(&app).await;
+    let fixture = Fixture::new(&app).await;
     let db = admin(&app).await;
     prepare(&db).await;
     let before = backends(&app).await;
     assert!(before.len() > 1, "{before:?}");
-    fail(&db, Place::Write, "25006", 1).await;
-    world.ask(Place::Write, "").await.created();
+    fail(&db, FailurePoint::Write, "25006", 1).await;
+    fixture.send(FailurePoint::Write, "").await.created();
     let after = backends(&app).await;
     assert!(before.is_disjoint(&after), "{before:?} and then {after:?}");
 }
@@ -231,7 +237,7 @@ async fn all_connections_of_the_pool_are_replaced_after_a_read_only_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn read_only_database_returns_503_and_recovers_immediately() {
     let app = server().await;
-    let world = World::new(&app).await;
+    let fixture = Fixture::new(&app).await;
     let options = app.db.connect_options();
     let db = admin(&app).await;
     let name = options.get_database().unwrap();
@@ -242,27 +248,27 @@ async fn read_only_database_returns_503_and_recovers_immediately() {
                WHERE datname = current_database() AND application_name LIKE 'cloudapi%'";
     sqlx::query(sql).execute(&db).await.unwrap();
     eventually("readyz reports a read-only database", async || {
-        let ready = app.nobody().get("/readyz").await;
+        let ready = app.anonymous().get("/readyz").await;
         (ready.status == 503 && ready["checks"]["writes"].as_str().unwrap().starts_with("read-only: ")).then_some(())
     })
     .await;
-    for place in [Place::Write, Place::WriteWithKey, Place::SingleStatement] {
-        let reply = world.ask(place, "read-only").await;
+    for point in [FailurePoint::Write, FailurePoint::WriteWithKey, FailurePoint::SingleStatement] {
+        let reply = fixture.send(point, "read-only").await;
         assert!(reply.header("retry-after").is_some());
         assert!(
             ["database_unavailable", "auth_unavailable"].contains(&reply["code"].as_str().unwrap()),
             "{}",
             reply["code"]
         );
-        assert_eq!(reply.status, 503, "{place:?}");
+        assert_eq!(reply.status, 503, "{point:?}");
     }
     let sql = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db).await.unwrap();
     // The pool's connections are still read-only. They are replaced promptly, not at their maximum age.
     let asked = Instant::now();
     eventually("all requests succeed", async || {
-        for place in PLACES {
-            if world.ask(place, "read-write").await.status >= 300 {
+        for point in FAILURE_POINTS {
+            if fixture.send(point, "read-write").await.status >= 300 {
                 return None;
             }
         }
@@ -270,5 +276,5 @@ async fn read_only_database_returns_503_and_recovers_immediately() {
     })
     .await;
     assert!(asked.elapsed() < Duration::from_secs(10), "recovery took {:?}", asked.elapsed());
-    eventually("ready", async || (app.nobody().get("/readyz").await.status == 200).then_some(())).await;
+    eventually("ready", async || (app.anonymous().get("/readyz").await.status == 200).then_some(())).await;
 }

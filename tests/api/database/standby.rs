@@ -29,7 +29,7 @@ async fn set_standby(db: &mut PgConnection, name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_waiting_for_a_lost_standby_are_terminated_and_leave_connections_for_reads() {
     // A separate PostgreSQL, because the setting affects the whole server.
-    let slot = Slot::take("standby");
+    let slot = Slot::acquire("standby");
     let options = Options {
         data_dir: slot.folder.clone(),
         pg_bin: std::env::var_os("CLOUDAPI_PG_BIN").map(Into::into),
@@ -55,7 +55,7 @@ async fn writes_waiting_for_a_lost_standby_are_terminated_and_leave_connections_
     let writers = join_all((0..12).map(async |_| owner.post("/v1/projects", json!({ "name": "waits" })).await));
     let beside = async {
         eventually("readyz reports the waiting writes", async || {
-            let ready = app.nobody().get("/readyz").await;
+            let ready = app.anonymous().get("/readyz").await;
             let writes = ready["checks"]["writes"].as_str().unwrap_or_default();
             (ready.status == 503 && writes.contains("SyncRep")).then_some(())
         })
@@ -88,7 +88,7 @@ async fn writes_waiting_for_a_lost_standby_are_terminated_and_leave_connections_
         (owner.post("/v1/projects", json!({ "name": "goes on" })).await.status == 201).then_some(())
     })
     .await;
-    eventually("ready", async || (app.nobody().get("/readyz").await.status == 200).then_some(())).await;
+    eventually("ready", async || (app.anonymous().get("/readyz").await.status == 200).then_some(())).await;
     eventually("no waiting backend", async || (count(&mut admin, "wait_event = 'SyncRep'").await == 0).then_some(()))
         .await;
     drop(owner);

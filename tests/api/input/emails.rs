@@ -29,7 +29,7 @@ const SPELLINGS: &[&[&str]] = &[
 ];
 
 async fn sign_in(app: &TestApp, email: &str) -> crate::support::Reply {
-    app.nobody().post("/v1/sessions", json!({ "email": email, "password": PASSWORD })).await
+    app.anonymous().post("/v1/sessions", json!({ "email": email, "password": PASSWORD })).await
 }
 
 async fn with_password<'a>(app: &'a TestApp, email: &str) -> Session<'a> {
@@ -46,7 +46,7 @@ async fn user_signs_in_with_any_spelling_and_sees_the_stored_one() {
         for spelling in *spellings {
             let session = sign_in(&app, spelling).await.created();
             assert_eq!(session["user"]["id"], user.user_id.to_string(), "{spelling}");
-            assert_eq!(session["user"]["email"], Email::spelling_of(spellings[0]), "{spelling}");
+            assert_eq!(session["user"]["email"], Email::normalize(spellings[0]), "{spelling}");
         }
     }
     sign_in(&app, "ada@buecher.example").await.problem(401, "invalid_credentials");
@@ -80,7 +80,7 @@ async fn invitation_shows_its_own_spelling_and_does_not_reveal_the_account() {
     assert_eq!(listed["data"][0]["email"], "ada@xn--bcher-kva.example");
     // A member has the spelling of the account.
     let accepted = json!({ "token": invited["invitation"], "password": PASSWORD });
-    app.nobody().post("/v1/invitations/accept", accepted).await.created();
+    app.anonymous().post("/v1/invitations/accept", accepted).await.created();
     let listed = owner.get(&format!("/v1/users?project_id={}&role=viewer", owner.project)).await.ok();
     assert_eq!(listed["data"][0]["email"], "ada@bücher.example");
 }
@@ -96,11 +96,11 @@ async fn first_accepted_spelling_is_stored() {
     let never_accepted = invite(&owner, "straße@example.com").await;
     let accepted = invite(&other, "strasse@example.com").await;
     let body = json!({ "token": accepted, "password": PASSWORD });
-    let session = app.nobody().post("/v1/invitations/accept", body).await.created();
+    let session = app.anonymous().post("/v1/invitations/accept", body).await.created();
     assert_eq!(session["user"]["email"], "strasse@example.com");
     // Later spellings do not change the stored one.
     let body = json!({ "token": never_accepted, "password": PASSWORD });
-    let session = app.nobody().post("/v1/invitations/accept", body).await.created();
+    let session = app.anonymous().post("/v1/invitations/accept", body).await.created();
     assert_eq!(session["user"]["email"], "strasse@example.com");
     assert_eq!(sign_in(&app, "STRASSE@example.com").await.created()["user"]["id"], session["user"]["id"]);
 }
@@ -108,15 +108,15 @@ async fn first_accepted_spelling_is_stored() {
 #[tokio::test]
 async fn failed_attempts_of_all_spellings_are_counted_together() {
     let app = patient_app().await;
-    app.passwords.attempts.set_pauses(|_| std::time::Duration::ZERO);
+    app.passwords.attempts.set_delays(|_| std::time::Duration::ZERO);
     let spellings = SPELLINGS[0];
     with_password(&app, spellings[0]).await;
     for spelling in spellings {
         let body = json!({ "email": spelling, "password": "wrong" });
-        app.nobody().post("/v1/sessions", body).await.problem(401, "invalid_credentials");
+        app.anonymous().post("/v1/sessions", body).await.problem(401, "invalid_credentials");
     }
     let key = spellings[0].parse::<Email>().unwrap().key();
-    let failures = app.passwords.attempts.failures_of(key.as_str(), app.clock.now());
+    let failures = app.passwords.attempts.failure_count(key.as_str(), app.clock.now());
     assert_eq!(failures as usize, spellings.len());
 }
 
@@ -193,10 +193,10 @@ async fn startup_reports_accounts_that_share_an_address_with_remedy() {
     insert_old(&pool, 1, "ada@xn--bcher-kva.example").await;
     insert_old(&pool, 2, "ada@bücher.example").await;
     pool.close().await;
-    let (is_ok, _, told) = Deployment::new().run_on(&database, &["migrate"]);
-    assert!(is_ok, "{told}");
+    let (is_ok, _, error_text) = Deployment::new().run_on(&database, &["migrate"]);
+    assert!(is_ok, "{error_text}");
     for word in ["usr_1", "usr_2", "ada@xn--bcher-kva.example", "two accounts have the same email address", "remove"] {
-        assert!(told.contains(word), "{word} in {told}");
+        assert!(error_text.contains(word), "{word} in {error_text}");
     }
 }
 
@@ -206,13 +206,13 @@ async fn admin_commands_find_a_user_by_any_spelling() {
     let deployment = Deployment::new();
     let bootstrap = |email: &str| {
         let arguments = ["admin", "bootstrap", "--email", email, "--project", "P", "--json"];
-        let (is_ok, printed, told) = deployment.run_on(&database, &arguments);
-        assert!(is_ok, "{told}");
+        let (is_ok, printed, error_text) = deployment.run_on(&database, &arguments);
+        assert!(is_ok, "{error_text}");
         serde_json::from_str::<serde_json::Value>(&printed).unwrap()["user"].clone()
     };
     let user = bootstrap("ada@bücher.example");
     assert_eq!(bootstrap("ADA@xn--bcher-kva.example"), user);
-    let (is_ok, _, told) =
+    let (is_ok, _, error_text) =
         deployment.run_on(&database, &["admin", "session", "--email", "ada@XN--BCHER-KVA.example", "--json"]);
-    assert!(is_ok, "{told}");
+    assert!(is_ok, "{error_text}");
 }

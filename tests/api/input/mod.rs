@@ -27,7 +27,7 @@ async fn patient_app() -> TestApp {
         sign_ins: RateLimit::new(1_000_000, 1),
         ..LimitSettings::default()
     };
-    TestApp::start_with(AppOptions { limits, cloud: cloud::quick(), ..AppOptions::default() }).await
+    TestApp::start_with(AppOptions { limits, cloud: cloud::fast_provider(), ..AppOptions::default() }).await
 }
 
 /// The fields of an operation's JSON body.
@@ -64,7 +64,7 @@ fn path_of(operation: &Operation) -> String {
 /// Sends a request with a session if the route accepts sessions, else with a key.
 async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &str, body: Option<&Value>) -> Reply {
     let method = operation.method.as_str();
-    let kinds = operation.need.kinds();
+    let kinds = operation.policy.kinds();
     let by_session = kinds.is_empty() || kinds.contains(&SecretKind::Session);
     let request = if by_session { owner.request(method, path) } else { key.request(method, path) };
     match body {

@@ -95,8 +95,8 @@ fn every_network_list_setting_uses_the_strict_parser() {
     for flag in flags {
         for (text, why) in REFUSED {
             let command = deployment.command(&["serve", flag, &format!("192.0.2.0/24,{text}")]);
-            let Err(told) = Server::try_start(command) else { panic!("{flag} accepts {text}") };
-            assert!(told.replace('\n', " ").contains(why), "{flag} {text}: {told}");
+            let Err(error_text) = Server::try_start(command) else { panic!("{flag} accepts {text}") };
+            assert!(error_text.replace('\n', " ").contains(why), "{flag} {text}: {error_text}");
         }
     }
 }

@@ -7,7 +7,9 @@ use cloudapi::{base::role::Role, routes};
 use serde_json::{Value, json};
 
 use super::{members, operations};
-use crate::support::{Identity, Reply, Session, TestApp, cloud::quiet_network, eventually, hooks::quiet_webhook};
+use crate::support::{
+    Identity, Reply, Session, TestApp, cloud::insert_network, eventually, hooks::create_idle_webhook,
+};
 
 /// Creates an item for the route; returns its path.
 async fn thing(owner: &Session<'_>, template: &str) -> String {
@@ -18,8 +20,8 @@ async fn thing(owner: &Session<'_>, template: &str) -> String {
             let member = owner.app.member(owner, Role::Viewer).await;
             format!("/v1/users/{}?project_id={}", member.user_id, owner.project)
         }
-        "/v1/webhooks/{webhook_id}" => format!("/v1/webhooks/{}", quiet_webhook(owner).await),
-        "/v1/resources/{resource_id}" => format!("/v1/resources/{}", quiet_network(owner).await),
+        "/v1/webhooks/{webhook_id}" => format!("/v1/webhooks/{}", create_idle_webhook(owner).await),
+        "/v1/resources/{resource_id}" => format!("/v1/resources/{}", insert_network(owner).await),
         other => panic!("{other} is a new PATCH route: add its item here"),
     }
 }
@@ -186,7 +188,7 @@ async fn null_in_a_post_means_absent() {
 async fn null_inside_a_resource_spec_is_rejected() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
-    let path = format!("/v1/resources/{}", quiet_network(&owner).await);
+    let path = format!("/v1/resources/{}", insert_network(&owner).await);
     let problem = owner.patch(&path, json!({ "spec": { "cidr": null } })).await.problem(422, "validation_failed");
     assert_eq!(problem["errors"][0]["pointer"], "#/spec/cidr", "{problem}");
     let unknown = owner.patch(&path, json!({ "spec": { "cird": null } })).await;

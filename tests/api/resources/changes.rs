@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{RESOURCES, conflict, faults, instance, made, make, network, path, pipeline, start, volume};
 use crate::support::{
     Identity, TestApp,
-    cloud::{done, hurried, id_of, stuck},
+    cloud::{finish_and_wait, id_of, stalled_provider, wait_until_succeeded},
 };
 
 fn at(pointer: &str, code: &str) -> Vec<(String, String)> {
@@ -31,7 +31,7 @@ async fn spec_change_creates_a_generation_and_reaches_the_provider() {
     );
     assert_eq!(submitted["resource"]["status"]["phase"], "updating");
     assert_eq!(submitted["operation"]["type"], "update");
-    let after = done(&key, &submitted).await;
+    let after = wait_until_succeeded(&key, &submitted).await;
     assert_eq!((&after["status"]["phase"], &after["observed_generation"]), (&json!("active"), &json!(2)));
     patch(etag).await.problem(412, "precondition_failed");
     let object: Value = sqlx::query_scalar("SELECT spec FROM sim_objects").fetch_one(&app.db).await.unwrap();
@@ -56,7 +56,7 @@ async fn changes_without_the_provider_succeed_immediately() {
     // The provider stores the name and labels too.
     let renamed = key.patch(&at, json!({ "name": "other", "labels": { "a": "b" } })).await.accepted();
     assert_eq!((&renamed["operation"]["status"], &renamed["resource"]["generation"]), (&json!("queued"), &json!(1)));
-    done(&key, &renamed).await;
+    wait_until_succeeded(&key, &renamed).await;
     let (name, labels): (String, Value) =
         sqlx::query_as("SELECT name, labels FROM sim_objects").fetch_one(&app.db).await.unwrap();
     assert_eq!((name.as_str(), labels), ("other", json!({ "a": "b" })));
@@ -69,19 +69,19 @@ async fn unsupported_and_invalid_spec_changes_are_reported_with_a_pointer() {
     let key = pipeline(&owner).await;
     let (network, volume) = (made(&key, network()).await, made(&key, volume(20)).await);
     let instance = made(&key, instance(None, &[])).await;
-    let told =
+    let reported =
         async |id: &str, spec: Value, code: &str| faults(key.patch(&path(id), json!({ "spec": spec })).await, code);
     const CANNOT: &str = "unsupported_capability";
-    assert_eq!(told(&network, json!({ "cidr": "10.1.0.0/16" }), CANNOT).await, at("#/spec/cidr", "unsupported"));
-    assert_eq!(told(&volume, json!({ "size_gib": 10 }), CANNOT).await, at("#/spec/size_gib", "unsupported"));
-    assert_eq!(told(&instance, json!({ "image": "debian-13" }), CANNOT).await, at("#/spec/image", "unsupported"));
-    assert_eq!(told(&instance, json!({ "network": network }), CANNOT).await, at("#/spec/network", "unsupported"));
-    assert_eq!(told(&instance, json!({ "size": "huge" }), CANNOT).await, at("#/spec/size", "unsupported"));
+    assert_eq!(reported(&network, json!({ "cidr": "10.1.0.0/16" }), CANNOT).await, at("#/spec/cidr", "unsupported"));
+    assert_eq!(reported(&volume, json!({ "size_gib": 10 }), CANNOT).await, at("#/spec/size_gib", "unsupported"));
+    assert_eq!(reported(&instance, json!({ "image": "debian-13" }), CANNOT).await, at("#/spec/image", "unsupported"));
+    assert_eq!(reported(&instance, json!({ "network": network }), CANNOT).await, at("#/spec/network", "unsupported"));
+    assert_eq!(reported(&instance, json!({ "size": "huge" }), CANNOT).await, at("#/spec/size", "unsupported"));
     const INVALID: &str = "validation_failed";
-    assert_eq!(told(&volume, json!({ "size_gib": "40" }), INVALID).await, at("#/spec/size_gib", "wrong_type"));
-    assert_eq!(told(&volume, json!({ "size": "large" }), INVALID).await, at("#/spec/size", "unknown_field"));
+    assert_eq!(reported(&volume, json!({ "size_gib": "40" }), INVALID).await, at("#/spec/size_gib", "wrong_type"));
+    assert_eq!(reported(&volume, json!({ "size": "large" }), INVALID).await, at("#/spec/size", "unknown_field"));
     assert_eq!(
-        told(&instance, json!({ "volumes": ["res_1"] }), INVALID).await,
+        reported(&instance, json!({ "volumes": ["res_1"] }), INVALID).await,
         at("#/spec/volumes/0", "unknown_value")
     );
 }
@@ -98,14 +98,14 @@ async fn instance_can_be_stopped_started_rebooted_and_resized() {
         (&stopped["operation"]["type"], &stopped["resource"]["status"]["phase"]),
         (&json!("stop"), &json!("updating"))
     );
-    assert_eq!(done(&key, &stopped).await["status"]["power"], "off");
+    assert_eq!(wait_until_succeeded(&key, &stopped).await["status"]["power"], "off");
     assert!(conflict(act(json!({ "action": "reboot" })).await, "invalid_state").contains("start it"));
     for action in ["start", "start", "reboot"] {
         let submitted = act(json!({ "action": action })).await.accepted();
-        assert_eq!(done(&key, &submitted).await["status"]["power"], "on", "{action}");
+        assert_eq!(wait_until_succeeded(&key, &submitted).await["status"]["power"], "on", "{action}");
     }
     let resized = act(json!({ "action": "resize", "size": "large" })).await.accepted();
-    let resized = done(&key, &resized).await;
+    let resized = wait_until_succeeded(&key, &resized).await;
     assert_eq!((&resized["spec"]["size"], &resized["generation"]), (&json!("large"), &json!(2)));
 }
 
@@ -120,7 +120,7 @@ async fn volume_can_be_attached_to_only_one_instance() {
         key.post(&format!("{}/actions", path(id)), json!({ "action": action, "volume": volume })).await
     };
     let attached = act(&one, "attach").await.accepted();
-    assert_eq!(done(&key, &attached).await["spec"]["volumes"], json!([volume]));
+    assert_eq!(wait_until_succeeded(&key, &attached).await["spec"]["volumes"], json!([volume]));
     assert!(conflict(act(&other, "attach").await, "resource_in_use").contains(&one));
     assert!(conflict(act(&other, "detach").await, "invalid_state").contains("not attached"));
     let refused = key.post(RESOURCES, instance(None, &[&volume])).await;
@@ -128,9 +128,9 @@ async fn volume_can_be_attached_to_only_one_instance() {
     // Already attached, so there is nothing to do.
     assert_eq!(act(&one, "attach").await.accepted()["operation"]["status"], "succeeded");
     let detached = act(&one, "detach").await.accepted();
-    assert_eq!(done(&key, &detached).await["spec"]["volumes"], json!([]));
+    assert_eq!(wait_until_succeeded(&key, &detached).await["spec"]["volumes"], json!([]));
     let attached = act(&other, "attach").await.accepted();
-    done(&key, &attached).await;
+    wait_until_succeeded(&key, &attached).await;
 }
 
 #[tokio::test]
@@ -139,37 +139,40 @@ async fn invalid_action_is_reported_with_a_pointer() {
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let (instance, volume) = (made(&key, instance(None, &[])).await, made(&key, volume(20)).await);
-    let told =
+    let reported =
         async |id: &str, body: Value, code: &str| faults(key.post(&format!("{}/actions", path(id)), body).await, code);
     const INVALID: &str = "validation_failed";
-    assert_eq!(told(&instance, json!({}), INVALID).await, at("#/action", "required"));
-    assert_eq!(told(&instance, json!({ "action": "explode" }), INVALID).await, at("#/action", "unknown_value"));
-    assert_eq!(told(&instance, json!({ "action": "attach" }), INVALID).await, at("#/volume", "required"));
-    assert_eq!(told(&instance, json!({ "action": "resize" }), INVALID).await, at("#/size", "required"));
-    assert_eq!(told(&instance, json!({ "action": "stop", "size": "l" }), INVALID).await, at("#/size", "unknown_field"));
+    assert_eq!(reported(&instance, json!({}), INVALID).await, at("#/action", "required"));
+    assert_eq!(reported(&instance, json!({ "action": "explode" }), INVALID).await, at("#/action", "unknown_value"));
+    assert_eq!(reported(&instance, json!({ "action": "attach" }), INVALID).await, at("#/volume", "required"));
+    assert_eq!(reported(&instance, json!({ "action": "resize" }), INVALID).await, at("#/size", "required"));
     assert_eq!(
-        told(&instance, json!({ "action": "resize", "size_gib": 9 }), INVALID).await,
+        reported(&instance, json!({ "action": "stop", "size": "l" }), INVALID).await,
+        at("#/size", "unknown_field")
+    );
+    assert_eq!(
+        reported(&instance, json!({ "action": "resize", "size_gib": 9 }), INVALID).await,
         at("#/size_gib", "unknown_field")
     );
     assert_eq!(
-        told(&instance, json!({ "action": "attach", "volume": instance }), INVALID).await,
+        reported(&instance, json!({ "action": "attach", "volume": instance }), INVALID).await,
         at("#/volume", "unknown_value")
     );
     const CANNOT: &str = "unsupported_capability";
-    assert_eq!(told(&volume, json!({ "action": "start" }), CANNOT).await, at("#/action", "unsupported"));
+    assert_eq!(reported(&volume, json!({ "action": "start" }), CANNOT).await, at("#/action", "unsupported"));
     assert_eq!(
-        told(&volume, json!({ "action": "resize", "size_gib": 10 }), CANNOT).await,
+        reported(&volume, json!({ "action": "resize", "size_gib": 10 }), CANNOT).await,
         at("#/size_gib", "unsupported")
     );
     assert_eq!(
-        told(&instance, json!({ "action": "resize", "size": "huge" }), CANNOT).await,
+        reported(&instance, json!({ "action": "resize", "size": "huge" }), CANNOT).await,
         at("#/size", "unsupported")
     );
 }
 
 #[tokio::test]
 async fn resource_has_one_operation_at_a_time_and_others_get_its_id() {
-    let app = start(stuck()).await;
+    let app = start(stalled_provider()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(RESOURCES, volume(20)).await.accepted();
@@ -188,11 +191,11 @@ async fn resource_has_one_operation_at_a_time_and_others_get_its_id() {
 
 #[tokio::test]
 async fn only_one_of_many_concurrent_changes_is_accepted() {
-    let app = start(stuck()).await;
+    let app = start(stalled_provider()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(RESOURCES, volume(20)).await.accepted();
-    let at = path(&id_of(&hurried(&key, &submitted).await));
+    let at = path(&id_of(&finish_and_wait(&key, &submitted).await));
     let patches = (0..8).map(|_| key.patch(&at, json!({ "spec": { "size_gib": 40 } })));
     let answers = futures_util::future::join_all(patches).await;
     let (accepted, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 202);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{RESOURCES, conflict, faults, instance, made, make, network, path, pipeline, start, volume};
 use crate::support::{
     Identity, TestApp,
-    cloud::{done, id_of, network_in, quick, sim, soon, stuck},
+    cloud::{fast_provider, fast_timing, id_of, network_in, sim, stalled_provider, wait_until_succeeded},
     eventually,
 };
 use cloudapi::resources::cloud::CloudOptions;
@@ -71,29 +71,29 @@ async fn validation_errors_have_a_pointer() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
-    let told = async |body: Value| faults(key.post(RESOURCES, body).await, "validation_failed");
+    let reported = async |body: Value| faults(key.post(RESOURCES, body).await, "validation_failed");
     let at = |pointer: &str, code: &str| vec![(pointer.to_owned(), code.to_owned())];
     let with = |name: &str, value: Value| {
         let mut body = volume(20);
         body[name] = value;
         body
     };
-    assert_eq!(told(with("kind", json!("storage.volum"))).await, at("#/kind", "unknown_value"));
-    assert_eq!(told(with("name", json!("Data"))).await, at("#/name", "invalid_format"));
-    assert_eq!(told(with("ttl_seconds", json!(59))).await, at("#/ttl_seconds", "out_of_range"));
-    assert_eq!(told(with("provider", json!("aws"))).await, at("#/provider", "unknown_value"));
-    assert_eq!(told(with("labels", json!({ "A": "b" }))).await, at("#/labels", "invalid_format"));
-    assert_eq!(told(with("spec", json!({}))).await, at("#/spec/size_gib", "required"));
-    assert_eq!(told(with("spec", json!({ "size_gib": 0 }))).await, at("#/spec/size_gib", "out_of_range"));
-    assert_eq!(told(with("spec", json!({ "size_gib": 1, "size": "s" }))).await, at("#/spec/size", "unknown_field"));
-    assert_eq!(told(with("colour", json!("red"))).await, at("#/colour", "unknown_field"));
+    assert_eq!(reported(with("kind", json!("storage.volum"))).await, at("#/kind", "unknown_value"));
+    assert_eq!(reported(with("name", json!("Data"))).await, at("#/name", "invalid_format"));
+    assert_eq!(reported(with("ttl_seconds", json!(59))).await, at("#/ttl_seconds", "out_of_range"));
+    assert_eq!(reported(with("provider", json!("aws"))).await, at("#/provider", "unknown_value"));
+    assert_eq!(reported(with("labels", json!({ "A": "b" }))).await, at("#/labels", "invalid_format"));
+    assert_eq!(reported(with("spec", json!({}))).await, at("#/spec/size_gib", "required"));
+    assert_eq!(reported(with("spec", json!({ "size_gib": 0 }))).await, at("#/spec/size_gib", "out_of_range"));
+    assert_eq!(reported(with("spec", json!({ "size_gib": 1, "size": "s" }))).await, at("#/spec/size", "unknown_field"));
+    assert_eq!(reported(with("colour", json!("red"))).await, at("#/colour", "unknown_field"));
     for cidr in ["10.0.0.0/8", "10.0.0.0/29", "8.8.0.0/16", "fd00::/24", "10.0.0.1/16"] {
         let body = json!({ "kind": "network.network", "name": "n", "spec": { "cidr": cidr } });
-        assert_eq!(told(body).await, at("#/spec/cidr", "invalid_format"), "{cidr}");
+        assert_eq!(reported(body).await, at("#/spec/cidr", "invalid_format"), "{cidr}");
     }
     let many: Vec<String> = (1..=17).map(|n| format!("res_{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    assert_eq!(told(instance(None, &many)).await, at("#/spec/volumes", "too_long"));
+    assert_eq!(reported(instance(None, &many)).await, at("#/spec/volumes", "too_long"));
     owner.post(RESOURCES, volume(1)).await.problem(400, "project_required");
 }
 
@@ -105,14 +105,15 @@ async fn unsupported_value_error_lists_the_supported_values() {
     let body = json!({ "kind": "compute.instance", "name": "n", "spec": { "size": "huge", "image": "beos" } });
     let reply = key.post(RESOURCES, body).await;
     assert!(reply["errors"][0]["detail"].as_str().unwrap().contains("small, medium, large"), "{}", reply.json());
-    let told = faults(reply, "unsupported_capability");
+    let reported = faults(reply, "unsupported_capability");
     let unsupported = |pointer: &str| (pointer.to_owned(), "unsupported".to_owned());
-    assert_eq!(told, [unsupported("#/spec/size"), unsupported("#/spec/image")]);
+    assert_eq!(reported, [unsupported("#/spec/size"), unsupported("#/spec/image")]);
 }
 
 #[tokio::test]
 async fn provider_is_required_only_if_there_are_several() {
-    let app = start(CloudOptions { providers: vec![sim("east", 0, 5), sim("west", 0, 5)], pace: soon() }).await;
+    let app =
+        start(CloudOptions { providers: vec![sim("east", 0, 5), sim("west", 0, 5)], timing: fast_timing() }).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let reply = key.post(RESOURCES, volume(1)).await;
@@ -128,7 +129,7 @@ async fn provider_is_required_only_if_there_are_several() {
 
 #[tokio::test]
 async fn list_can_be_filtered_by_kind_phase_and_labels() {
-    let app = start(stuck()).await;
+    let app = start(stalled_provider()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let mut ids = Vec::new();
@@ -188,10 +189,10 @@ async fn resource_is_deleted_when_its_ttl_expires() {
 
 #[tokio::test]
 async fn session_names_the_project_and_an_inactive_project_allows_only_deletions() {
-    let app = start(quick()).await;
+    let app = start(fast_provider()).await;
     let owner = app.owner().await;
     let made = owner.post(RESOURCES, network_in(&owner.project)).await.accepted();
-    done(&owner, &made).await;
+    wait_until_succeeded(&owner, &made).await;
     let listed = owner.get(&format!("{RESOURCES}?project_id={}", owner.project)).await.ok();
     assert_eq!(listed["data"].as_array().unwrap().len(), 1);
     owner.post_empty(&format!("/v1/projects/{}/suspend", owner.project)).await.ok();
@@ -201,5 +202,5 @@ async fn session_names_the_project_and_an_inactive_project_allows_only_deletions
     conflict(owner.post_empty(&format!("{}/sync", path(&id))).await, "project_not_active");
     // Existing resources can still be deleted.
     let gone = owner.delete(&path(&id)).await.accepted();
-    assert_eq!(done(&owner, &gone).await["status"]["phase"], "deleted");
+    assert_eq!(wait_until_succeeded(&owner, &gone).await["status"]["phase"], "deleted");
 }

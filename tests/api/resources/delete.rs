@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{RESOURCES, conflict, instance, made, network, path, pipeline, start, volume};
 use crate::support::{
     Identity, TestApp,
-    cloud::{done, hurried, id_of, over, quiet_network, stuck},
+    cloud::{finish_and_wait, id_of, insert_network, stalled_provider, wait_until_ended, wait_until_succeeded},
 };
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn deleted_resource_is_gone_at_its_provider_and_still_readable() {
     assert!(reply.header("location").unwrap().starts_with("/v1/operations/op_"));
     let submitted = reply.accepted();
     assert_eq!(submitted["resource"]["status"]["phase"], "deleting");
-    let gone = done(&key, &submitted).await;
+    let gone = wait_until_succeeded(&key, &submitted).await;
     assert_eq!(gone["status"]["phase"], "deleted");
     assert!(gone["deleted_at"].is_string());
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM sim_objects WHERE gone_at IS NULL OR gone_at > now()")
@@ -44,11 +44,11 @@ async fn deleted_resource_is_gone_at_its_provider_and_still_readable() {
 
 #[tokio::test]
 async fn repeated_delete_in_progress_returns_the_same_operation() {
-    let app = start(stuck()).await;
+    let app = start(stalled_provider()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(RESOURCES, volume(20)).await.accepted();
-    let id = id_of(&hurried(&key, &submitted).await);
+    let id = id_of(&finish_and_wait(&key, &submitted).await);
     let first = key.delete(&path(&id)).await.accepted();
     let again = key.delete(&path(&id)).await.accepted();
     assert_eq!(again["operation"]["id"], first["operation"]["id"]);
@@ -72,7 +72,7 @@ async fn protected_or_referenced_resource_cannot_be_deleted() {
     key.patch(&path(&first), json!({ "protection": false })).await.accepted();
     for id in [&first, &second, &volume, &network] {
         let submitted = key.delete(&path(id)).await.accepted();
-        done(&key, &submitted).await;
+        wait_until_succeeded(&key, &submitted).await;
     }
 }
 
@@ -80,11 +80,11 @@ async fn protected_or_referenced_resource_cannot_be_deleted() {
 async fn project_with_resources_cannot_be_deleted_and_the_error_lists_them() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
-    let id = quiet_network(&owner).await;
+    let id = insert_network(&owner).await;
     let project = format!("/v1/projects/{}", owner.project);
     owner.post_empty(&format!("{project}/archive")).await.ok();
     assert!(conflict(owner.delete(&project).await, "project_not_empty").contains(&id));
     let submitted = owner.delete(&path(&id)).await.accepted();
-    assert_eq!(over(&owner, &submitted).await["status"], "succeeded");
+    assert_eq!(wait_until_ended(&owner, &submitted).await["status"], "succeeded");
     owner.delete(&project).await.ok();
 }

@@ -7,7 +7,7 @@ use super::{RESOURCES, conflict, faults, instance, made, path, pipeline, volume}
 
 use crate::support::{
     Bearer, Identity, Session, TestApp,
-    cloud::{done, id_of, over, quick},
+    cloud::{fast_provider, id_of, wait_until_ended, wait_until_succeeded},
 };
 
 /// Creates an object at the provider outside of CloudAPI.
@@ -39,7 +39,7 @@ async fn existing_object_is_imported_unchanged() {
     let resource = &submitted["resource"];
     assert_eq!((&resource["status"]["provider_ref"], &resource["spec"]), (&json!("vol-1"), &json!({})));
     assert_eq!((&resource["status"]["phase"], &submitted["operation"]["type"]), (&json!("pending"), &json!("import")));
-    let there = done(&key, &submitted).await;
+    let there = wait_until_succeeded(&key, &submitted).await;
     assert_eq!((&there["spec"], &there["status"]["phase"]), (&json!({ "size_gib": 33 }), &json!("active")));
     // An object can be imported only once. The resource can be changed and deleted like any other.
     let id = id_of(&there);
@@ -48,15 +48,15 @@ async fn existing_object_is_imported_unchanged() {
     let foreign = conflict(pipeline(&stranger).await.post(IMPORT, import("vol-1")).await, "resource_in_use");
     assert!(!foreign.contains(&id), "{foreign}");
     let larger = key.patch(&path(&id), json!({ "spec": { "size_gib": 40 } })).await.accepted();
-    done(&key, &larger).await;
+    wait_until_succeeded(&key, &larger).await;
     let gone = key.delete(&path(&id)).await.accepted();
-    done(&key, &gone).await;
+    wait_until_succeeded(&key, &gone).await;
     assert_eq!(key.get(&format!("{RESOURCES}?phase=deleted")).await.ok()["data"][0]["id"], id);
 }
 
 /// The same providers, from which only these projects may import.
 fn providers(import_projects: ImportProjects) -> AppOptions {
-    let mut cloud = quick();
+    let mut cloud = fast_provider();
     for provider in &mut cloud.providers {
         provider.import_projects = import_projects.clone();
     }
@@ -84,7 +84,7 @@ async fn only_projects_listed_by_the_operator_can_import() {
     }
     // Only the listed project may import, also if the object is already a resource.
     let listed = ImportProjects::Listed(vec![owner.project.parse().unwrap()]);
-    let beside = app.start_beside(providers(listed)).await;
+    let beside = app.start_peer(providers(listed)).await;
     let there = |secret: &str| Bearer { app: &beside, secret: secret.to_owned() };
     there(&owner.secret).post(IMPORT, body(&owner, "vol-1")).await.accepted();
     for reference in ["vol-1", "vol-404"] {
@@ -99,7 +99,7 @@ async fn import_of_a_nonexistent_object_fails_and_missing_members_are_rejected()
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(IMPORT, import("vol-404")).await.accepted();
-    let ended = over(&key, &submitted).await;
+    let ended = wait_until_ended(&key, &submitted).await;
     assert_eq!(ended["status"], "failed", "{ended}");
     assert!(ended["error"]["detail"].is_string());
     let failed = key.get(&path(&id_of(&submitted["resource"]))).await.ok();
@@ -109,9 +109,9 @@ async fn import_of_a_nonexistent_object_fails_and_missing_members_are_rejected()
     );
     // The failed resource can be deleted.
     let gone = key.delete(&path(&id_of(&failed))).await.accepted();
-    assert_eq!(over(&key, &gone).await["status"], "succeeded");
-    let told = faults(key.post(IMPORT, json!({ "kind": "storage.volume", "name": "n" })).await, "validation_failed");
-    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(wait_until_ended(&key, &gone).await["status"], "succeeded");
+    let errors = faults(key.post(IMPORT, json!({ "kind": "storage.volume", "name": "n" })).await, "validation_failed");
+    assert_eq!(errors.len(), 2, "{errors:?}");
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn sync_reports_drift_and_remediates_it_with_reconcile_enforce() {
     let id = made(&key, volume(20)).await;
     let sync = async || {
         let submitted = key.post_empty(&format!("{}/sync", path(&id))).await.accepted();
-        done(&key, &submitted).await
+        wait_until_succeeded(&key, &submitted).await
     };
     assert_eq!(sync().await["status"]["conditions"], json!([]));
     sqlx::query("UPDATE sim_objects SET spec = '{\"size_gib\":30}'").execute(&app.db).await.unwrap();
@@ -134,6 +134,6 @@ async fn sync_reports_drift_and_remediates_it_with_reconcile_enforce() {
     key.patch(&path(&machine), json!({ "reconcile": "enforce" })).await.accepted();
     sqlx::query("UPDATE sim_objects SET power = 'off' WHERE kind = 'compute.instance'").execute(&app.db).await.unwrap();
     let submitted = key.post_empty(&format!("{}/sync", path(&machine))).await.accepted();
-    let mended = done(&key, &submitted).await;
+    let mended = wait_until_succeeded(&key, &submitted).await;
     assert_eq!((&mended["status"]["power"], &mended["status"]["conditions"]), (&json!("on"), &json!([])));
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Identity, Key, Reply, Session, TestApp,
-    cloud::{done, id_of, network_in},
+    cloud::{id_of, network_in, wait_until_succeeded},
 };
 
 const RESOURCES: &str = "/v1/resources";
@@ -59,7 +59,7 @@ fn instance(network: Option<&str>, volumes: &[&str]) -> Value {
 /// Creates a resource, waits until it is provisioned, and returns it.
 async fn make(who: &impl Identity, body: Value) -> Value {
     let submitted = who.post(RESOURCES, body).await.accepted();
-    done(who, &submitted).await
+    wait_until_succeeded(who, &submitted).await
 }
 
 /// Like [`make`], but returns the ID.

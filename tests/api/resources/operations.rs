@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{RESOURCES, conflict, instance, made, make, network, path, pipeline, start, volume};
 use crate::support::{
     Identity, TestApp,
-    cloud::{hurried, id_of, network_in, over, quiet_operation, stuck},
+    cloud::{finish_and_wait, id_of, insert_operation, network_in, stalled_provider, wait_until_ended},
     eventually,
 };
 
@@ -18,7 +18,7 @@ fn at(submitted: &Value) -> String {
 
 #[tokio::test]
 async fn wait_returns_when_the_operation_ends_or_the_time_is_over() {
-    let app = start(stuck()).await;
+    let app = start(stalled_provider()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(RESOURCES, volume(1)).await.accepted();
@@ -28,12 +28,12 @@ async fn wait_returns_when_the_operation_ends_or_the_time_is_over() {
     assert_eq!((&waited["status"], &waited["finished_at"]), (&json!("running"), &Value::Null));
     // The response comes soon after the operation's end, long before the time limit.
     let waiting = async { (key.get(&format!("{}?wait=60", at(&submitted))).await.ok(), Instant::now()) };
-    let ((ended, told), done) = tokio::join!(waiting, async {
-        hurried(&key, &submitted).await;
+    let ((ended, responded_at), ended_at) = tokio::join!(waiting, async {
+        finish_and_wait(&key, &submitted).await;
         Instant::now()
     });
     assert_eq!(ended["status"], "succeeded");
-    assert!(told < done + Duration::from_secs(3), "{:?}", told - done);
+    assert!(responded_at < ended_at + Duration::from_secs(3), "{:?}", responded_at - ended_at);
     // Ended operations are returned immediately.
     let began = Instant::now();
     key.get(&format!("{}?wait=60", at(&submitted))).await.ok();
@@ -45,9 +45,12 @@ async fn wait_returns_when_the_operation_ends_or_the_time_is_over() {
 
 #[tokio::test]
 async fn waiting_clients_hold_no_request_slot_and_no_connection() {
-    let limits = cloudapi::http::edge::Limits { max_requests: 2, ..Default::default() };
-    let options =
-        AppOptions { cloud: stuck(), edge: EdgeOptions { limits, ..EdgeOptions::default() }, ..AppOptions::default() };
+    let limits = cloudapi::http::edge::EdgeLimits { max_requests: 2, ..Default::default() };
+    let options = AppOptions {
+        cloud: stalled_provider(),
+        edge: EdgeOptions { limits, ..EdgeOptions::default() },
+        ..AppOptions::default()
+    };
     let app = TestApp::start_with(options).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
@@ -74,7 +77,7 @@ async fn waiting_clients_hold_no_request_slot_and_no_connection() {
 
 #[tokio::test]
 async fn stopping_server_ends_all_waits() {
-    let app = start(stuck()).await;
+    let app = start(stalled_provider()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(RESOURCES, volume(1)).await.accepted();
@@ -93,11 +96,11 @@ async fn stopping_server_ends_all_waits() {
 
 #[tokio::test]
 async fn canceled_operation_is_undone_and_reported() {
-    let app = start(stuck()).await;
+    let app = start(stalled_provider()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(RESOURCES, instance(None, &[])).await.accepted();
-    let id = id_of(&hurried(&key, &submitted).await);
+    let id = id_of(&finish_and_wait(&key, &submitted).await);
     let change = key.patch(&path(&id), json!({ "spec": { "size": "large" } })).await.accepted();
     let cancel = format!("{}/cancel", at(&change));
     let asked = key.post_empty(&cancel).await.accepted();
@@ -120,11 +123,11 @@ async fn canceled_operation_is_undone_and_reported() {
 
 #[tokio::test]
 async fn deletion_in_progress_cannot_be_canceled() {
-    let app = start(stuck()).await;
+    let app = start(stalled_provider()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(RESOURCES, volume(20)).await.accepted();
-    let id = id_of(&hurried(&key, &submitted).await);
+    let id = id_of(&finish_and_wait(&key, &submitted).await);
     let deletion = key.delete(&path(&id)).await.accepted();
     eventually("the deletion to run", async || (key.get(&at(&deletion)).await["status"] == "running").then_some(()))
         .await;
@@ -139,9 +142,9 @@ async fn operations_can_be_filtered_by_resource_status_and_type() {
     let key = pipeline(&owner).await;
     let (first, second) = (made(&key, volume(1)).await, made(&key, network()).await);
     let gone = key.delete(&path(&second)).await.accepted();
-    over(&key, &gone).await;
+    wait_until_ended(&key, &gone).await;
     let busy = made(&owner, network_in(&owner.project)).await;
-    quiet_operation(&app, &busy).await;
+    insert_operation(&app, &busy).await;
     let listed = async |query: &str| {
         let page = key.get(&format!("/v1/operations?{query}")).await.ok();
         page["data"]

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use super::{instance, network, start, volume};
 use crate::support::{
     Identity, TestApp,
-    cloud::{sim, soon},
+    cloud::{fast_timing, sim},
 };
 
 #[tokio::test]
 async fn providers_are_listed_with_capabilities() {
-    let app = start(CloudOptions { providers: vec![sim("west", 0, 0), sim("east", 0, 0)], pace: soon() }).await;
+    let app =
+        start(CloudOptions { providers: vec![sim("west", 0, 0), sim("east", 0, 0)], timing: fast_timing() }).await;
     let owner = app.owner().await;
     let key = owner.key_with(json!({ "scopes": ["network:read"] })).await;
     let names = async |query: &str| {

@@ -6,7 +6,7 @@ use super::{RESOURCES, conflict, made, network, path, pipeline, volume};
 use crate::support::{
     Identity, TestApp,
     binary::Deployment,
-    cloud::{done, id_of, over},
+    cloud::{id_of, wait_until_ended, wait_until_succeeded},
     cluster,
     trail::sealed,
 };
@@ -36,10 +36,10 @@ async fn resource_counts_toward_its_quota_from_create_request_until_deleted() {
     // Other kinds have separate quotas.
     made(&key, network()).await;
     conflict(key.post(RESOURCES, super::instance(None, &[])).await, "limit_reached");
-    let id = id_of(&done(&key, &first).await);
+    let id = id_of(&wait_until_succeeded(&key, &first).await);
     conflict(key.post(RESOURCES, volume(1)).await, "limit_reached");
     let gone = key.delete(&path(&id)).await.accepted();
-    over(&key, &gone).await;
+    wait_until_ended(&key, &gone).await;
     made(&key, volume(1)).await;
 }
 
@@ -82,10 +82,11 @@ async fn operator_sets_resource_quotas_and_changes_are_audited() {
         assert!(!done && says_why, "{wrong}: {error}");
     }
     let app = TestApp::start_at(&database).await;
-    let told = sealed(&app.db).await;
-    let told: Vec<&Value> = told.iter().filter(|entry| entry["action"] == "project.resource_quota_changed").collect();
-    let changes: Vec<&Value> = told.iter().map(|entry| &entry["changes"]).collect();
+    let recorded = sealed(&app.db).await;
+    let recorded: Vec<&Value> =
+        recorded.iter().filter(|entry| entry["action"] == "project.resource_quota_changed").collect();
+    let changes: Vec<&Value> = recorded.iter().map(|entry| &entry["changes"]).collect();
     assert_eq!(changes[0], &json!({ "compute.instance": [100, 20], "storage.volume": [100, 7] }));
     assert_eq!((changes[1], changes.len()), (&json!({ "compute.instance": [20, 0] }), 2));
-    assert!(told.iter().all(|entry| entry["actor"]["type"] == "operator" && entry["project_id"] == project));
+    assert!(recorded.iter().all(|entry| entry["actor"]["type"] == "operator" && entry["project_id"] == project));
 }

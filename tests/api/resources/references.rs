@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{RESOURCES, conflict, faults, instance, made, network, path, pipeline, start, volume};
 use crate::support::{
     Identity, TestApp,
-    cloud::{done, hurried, id_of, sim, soon, stuck},
+    cloud::{fast_timing, finish_and_wait, id_of, sim, stalled_provider, wait_until_succeeded},
 };
 
 #[tokio::test]
@@ -16,11 +16,11 @@ async fn reference_must_be_to_an_existing_resource_of_the_right_kind_and_project
     let (key, foreign) = (pipeline(&owner).await, pipeline(&stranger).await);
     let (own, theirs, disk) =
         (made(&key, network()).await, made(&foreign, network()).await, made(&key, volume(1)).await);
-    let told =
+    let reported =
         async |network: &str| faults(key.post(RESOURCES, instance(Some(network), &[])).await, "validation_failed");
     let unknown = [("#/spec/network".to_owned(), "unknown_value".to_owned())];
     for network in ["res_1", &theirs, &disk] {
-        assert_eq!(told(network).await, unknown, "{network}");
+        assert_eq!(reported(network).await, unknown, "{network}");
     }
     let several = key.post(RESOURCES, instance(None, &[&disk, &own, "res_1"])).await;
     let places: Vec<String> = faults(several, "validation_failed").into_iter().map(|(place, _)| place).collect();
@@ -32,13 +32,14 @@ async fn reference_must_be_to_an_existing_resource_of_the_right_kind_and_project
     };
     assert_eq!(detail(&theirs).await, detail("res_1").await);
     let submitted = key.delete(&path(&own)).await.accepted();
-    done(&key, &submitted).await;
-    assert_eq!(told(&own).await, unknown);
+    wait_until_succeeded(&key, &submitted).await;
+    assert_eq!(reported(&own).await, unknown);
 }
 
 #[tokio::test]
 async fn reference_must_be_to_a_resource_at_the_same_provider() {
-    let app = start(CloudOptions { providers: vec![sim("east", 0, 5), sim("west", 0, 5)], pace: soon() }).await;
+    let app =
+        start(CloudOptions { providers: vec![sim("east", 0, 5), sim("west", 0, 5)], timing: fast_timing() }).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let at = |provider: &str, mut body: serde_json::Value| {
@@ -54,11 +55,11 @@ async fn reference_must_be_to_a_resource_at_the_same_provider() {
 
 #[tokio::test]
 async fn resource_being_deleted_cannot_be_referenced() {
-    let app = start(stuck()).await;
+    let app = start(stalled_provider()).await;
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(RESOURCES, network()).await.accepted();
-    let network = id_of(&hurried(&key, &submitted).await);
+    let network = id_of(&finish_and_wait(&key, &submitted).await);
     let deletion = key.delete(&path(&network)).await.accepted();
     let detail = conflict(key.post(RESOURCES, instance(Some(&network), &[])).await, "resource_locked");
     assert!(detail.contains(&id_of(&deletion["operation"])), "{detail}");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{RESOURCES, instance, made, network, path, pipeline, volume};
 use crate::support::{
     Identity, Reply, TestApp,
-    cloud::{id_of, network_in, over, quiet_network},
+    cloud::{id_of, insert_network, network_in, wait_until_ended},
 };
 
 #[track_caller]
@@ -48,7 +48,7 @@ async fn lists_and_operations_show_only_kinds_that_the_caller_can_read() {
     let all = pipeline(&owner).await;
     made(&all, network()).await;
     let submitted = all.post(RESOURCES, volume(1)).await.accepted();
-    over(&all, &submitted).await;
+    wait_until_ended(&all, &submitted).await;
     let network_only = owner.key_with(json!({ "scopes": ["network:read"] })).await;
     let kinds = |page: Value| -> Vec<String> {
         page["data"].as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap().to_owned()).collect()
@@ -87,7 +87,7 @@ async fn viewers_can_read_and_members_can_create_resources() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let (viewer, member) = (app.member(&owner, Role::Viewer).await, app.member(&owner, Role::Member).await);
-    let id = quiet_network(&member).await;
+    let id = insert_network(&member).await;
     viewer.get(&path(&id)).await.ok();
     viewer.post(RESOURCES, network_in(&owner.project)).await.problem(403, "insufficient_scope");
     viewer.delete(&path(&id)).await.problem(403, "insufficient_scope");

@@ -12,7 +12,7 @@ use cloudapi::{
         secret::{Secret, SecretKind},
     },
     db,
-    server::{self, Stop},
+    server::{self, Shutdown},
     sessions,
     state::{App, AppOptions},
     usage::flush,
@@ -24,9 +24,9 @@ use tokio_util::sync::DropGuard;
 
 use super::{
     cloud, cluster, eventually,
-    identity::{Identity, Nobody, Session},
+    identity::{Anonymous, Identity, Session},
+    leak_detector::{LeakDetector, Leaks},
     not_at_midnight,
-    witness::{Leaks, Witness},
 };
 use serde_json::json;
 
@@ -45,7 +45,7 @@ pub struct TestApp {
     /// The server's clock.
     pub clock: Clock,
     /// Finds secrets that the server must not store or log.
-    pub witness: Witness,
+    pub leak_detector: LeakDetector,
     _stop: DropGuard,
 }
 
@@ -53,7 +53,7 @@ impl Drop for TestApp {
     fn drop(&mut self) {
         // A test that fails has its own reason.
         if !std::thread::panicking() {
-            assert_eq!(self.witness.leaks(), Leaks::default(), "secrets leaked");
+            assert_eq!(self.leak_detector.leaks(), Leaks::default(), "secrets leaked");
         }
     }
 }
@@ -68,7 +68,7 @@ impl Deref for TestApp {
 impl TestApp {
     /// Starts a server on an empty database.
     pub async fn start() -> Self {
-        Self::start_with(AppOptions { cloud: cloud::quick(), ..AppOptions::default() }).await
+        Self::start_with(AppOptions { cloud: cloud::fast_provider(), ..AppOptions::default() }).await
     }
 
     /// Starts a server with these options.
@@ -78,12 +78,12 @@ impl TestApp {
     }
 
     /// Starts another server on the same database, with the same clock.
-    pub async fn start_beside(&self, options: AppOptions) -> Self {
+    pub async fn start_peer(&self, options: AppOptions) -> Self {
         Self::start_on(self.db.connect_options().as_ref().clone(), self.clock.clone(), options).await
     }
 
     /// Starts another server on the same database, with the same clock and these connection options.
-    pub async fn start_through(&self, database: PgConnectOptions, options: AppOptions) -> Self {
+    pub async fn start_with_database(&self, database: PgConnectOptions, options: AppOptions) -> Self {
         Self::start_on(database, self.clock.clone(), options).await
     }
 
@@ -96,13 +96,13 @@ impl TestApp {
         // The whole suite also passes without the cache: cached responses must equal those from the database.
         let auth_cache = options.auth_cache && env::var_os("TEST_WITHOUT_AUTH_CACHE").is_none();
         let options = AppOptions { public_url: PUBLIC_URL.to_owned(), auth_cache, ..options };
-        let witness = Witness::new(database.clone());
+        let leak_detector = LeakDetector::new(database.clone());
         let app = App::new(db::pool(database, 8), clock.clone(), options).unwrap();
         flush::open(&app.meter, &app.db, &clock).await.unwrap();
         app.lifecycle.enter(Phase::Serving);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let stop = Stop::default();
+        let stop = Shutdown::default();
         tokio::spawn(server::serve(app.clone(), listener, stop.clone()));
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -111,7 +111,7 @@ impl TestApp {
             .build()
             .unwrap();
         let db = PgPool::clone(&app.db);
-        Self { app, db, url, http, clock, witness, _stop: stop.drop_guard() }
+        Self { app, db, url, http, clock, leak_detector, _stop: stop.drop_guard() }
     }
 
     /// Waits until requests are authenticated from the cache, if it is enabled.
@@ -124,18 +124,18 @@ impl TestApp {
     pub async fn serve_metrics(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(server::metrics::serve(self.app.clone(), listener, Stop::default()));
+        tokio::spawn(server::metrics::serve(self.app.clone(), listener, Shutdown::default()));
         url
     }
 
     /// How many credentials were found in the cache.
     pub fn cache_hits(&self) -> u64 {
-        self.node.credentials.as_ref().map_or(0, |credentials| credentials.figures().0)
+        self.node.credentials.as_ref().map_or(0, |credentials| credentials.stats().0)
     }
 
     /// A caller without a credential.
-    pub fn nobody(&self) -> Nobody<'_> {
-        Nobody { app: self }
+    pub fn anonymous(&self) -> Anonymous<'_> {
+        Anonymous { app: self }
     }
 
     /// Signs in a new user who owns a new project.
@@ -197,7 +197,7 @@ impl TestApp {
 
     /// Sets a user's password.
     pub async fn set_password(&self, user: &Session<'_>, password: &str) {
-        self.witness.note(password);
+        self.leak_detector.record(password);
         let hash = self.passwords.hash(password.into()).await.unwrap();
         let mut db = self.db.acquire().await.unwrap();
         users::repo::set_password_hash(&mut db, user.user_id, &hash).await.unwrap();
@@ -211,6 +211,6 @@ impl TestApp {
 }
 
 /// A well-formed secret that is not valid.
-pub fn stray_secret(kind: SecretKind) -> String {
+pub fn unknown_secret(kind: SecretKind) -> String {
     Secret::generate(kind).expose().to_owned()
 }

@@ -18,7 +18,7 @@ use nix::{
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 
-use super::{PATIENCE, cluster, not_at_midnight, witness};
+use super::{WAIT_LIMIT, cluster, leak_detector, not_at_midnight};
 
 /// A folder for one deployment's files, and an environment without the variables of the test process.
 pub struct Deployment {
@@ -89,7 +89,7 @@ impl Deployment {
 impl Drop for Deployment {
     fn drop(&mut self) {
         // After a server was killed, its PostgreSQL takes a moment to stop, and writes files until then.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_LIMIT;
         while fs::remove_dir_all(self.folder()).is_err() && self.folder().exists() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
@@ -132,19 +132,19 @@ impl Server {
         (server, reason)
     }
 
-    fn start_until(mut command: Command, mut says: impl FnMut(&str) -> Option<String>) -> Result<Self, String> {
+    fn start_until(mut command: Command, mut matches: impl FnMut(&str) -> Option<String>) -> Result<Self, String> {
         let mut child = command.spawn().unwrap();
         let output = lines(child.stdout.take().unwrap());
         let errors = lines(child.stderr.take().unwrap());
         let mut said = String::new();
         let url = loop {
-            let Ok(line) = output.recv_timeout(PATIENCE) else {
+            let Ok(line) = output.recv_timeout(WAIT_LIMIT) else {
                 let _ = child.kill();
                 said.extend(errors.iter().map(|line| line + "\n"));
                 let _ = child.wait();
                 return Err(said);
             };
-            if let Some(url) = says(&line) {
+            if let Some(url) = matches(&line) {
                 break url;
             }
         };
@@ -160,23 +160,23 @@ impl Server {
     }
 
     /// Sends a signal and waits for the exit. Returns the exit status and the remaining output.
-    pub fn end(self, signal: Signal) -> Ended {
+    pub fn end(self, signal: Signal) -> ServerExit {
         self.signal(signal);
         self.wait_for_end()
     }
 
     /// Waits for the exit of a server that is stopping.
-    pub fn wait_for_end(mut self) -> Ended {
+    pub fn wait_for_end(mut self) -> ServerExit {
         let status = self.wait();
         let errors: Vec<String> = self.errors.iter().collect();
-        errors.iter().for_each(|line| witness::inspect(line));
-        Ended { status, output: self.output.iter().collect(), errors }
+        errors.iter().for_each(|line| leak_detector::assert_no_secrets(line));
+        ServerExit { status, output: self.output.iter().collect(), errors }
     }
 
     /// Waits for a line on standard error that contains `text`.
     #[track_caller]
     pub fn wait_for_error(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_LIMIT;
         while let Ok(line) = self.errors.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if line.contains(text) {
                 return line;
@@ -188,7 +188,7 @@ impl Server {
     /// Waits for a line on standard output that starts with `text`.
     #[track_caller]
     pub fn wait_for_output(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_LIMIT;
         while let Ok(line) = self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if line.starts_with(text) {
                 return line;
@@ -198,7 +198,7 @@ impl Server {
     }
 
     fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_LIMIT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -214,19 +214,19 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if !thread::panicking() {
-            self.errors.iter().for_each(|line| witness::inspect(&line));
+            self.errors.iter().for_each(|line| leak_detector::assert_no_secrets(&line));
         }
     }
 }
 
 /// The exit status and the remaining output of a server.
-pub struct Ended {
+pub struct ServerExit {
     pub status: ExitStatus,
     pub output: Vec<String>,
     pub errors: Vec<String>,
 }
 
-impl Ended {
+impl ServerExit {
     #[track_caller]
     pub fn expect_success(&self) {
         assert!(self.status.success(), "{}: {}", self.status, self.errors.join("\n"));

@@ -9,7 +9,7 @@ use cloudapi::{
         config::{DriverSettings, ImportProjects, ProviderSettings},
         drivers::sim::SimSettings,
         kind::Kind,
-        pace::Pace,
+        timing::EngineTiming,
     },
 };
 use serde_json::{Value, json};
@@ -23,24 +23,24 @@ pub fn sim(name: &str, latency_min_ms: u64, latency_max_ms: u64) -> ProviderSett
 }
 
 /// The default timing with shorter intervals.
-pub fn soon() -> Pace {
-    Pace {
-        look_again: Duration::from_millis(10),
-        first_pause: Duration::from_millis(10),
-        longest_pause: Duration::from_millis(100),
-        expiry: Duration::from_millis(200),
-        ..Pace::default()
+pub fn fast_timing() -> EngineTiming {
+    EngineTiming {
+        reread_interval: Duration::from_millis(10),
+        initial_backoff: Duration::from_millis(10),
+        max_backoff: Duration::from_millis(100),
+        expiry_interval: Duration::from_millis(200),
+        ..EngineTiming::default()
     }
 }
 
 /// A provider that executes calls immediately.
-pub fn quick() -> CloudOptions {
-    CloudOptions { providers: vec![sim("sim", 0, 5)], pace: soon() }
+pub fn fast_provider() -> CloudOptions {
+    CloudOptions { providers: vec![sim("sim", 0, 5)], timing: fast_timing() }
 }
 
 /// A provider that finishes calls long after the test: operations stay in progress.
-pub fn stuck() -> CloudOptions {
-    CloudOptions { providers: vec![sim("sim", 3_600_000, 3_600_000)], pace: soon() }
+pub fn stalled_provider() -> CloudOptions {
+    CloudOptions { providers: vec![sim("sim", 3_600_000, 3_600_000)], timing: fast_timing() }
 }
 
 /// The request body for a new network in this project.
@@ -49,48 +49,48 @@ pub fn network_in(project: &str) -> Value {
 }
 
 /// The ID of an object in a response.
-pub fn id_of(thing: &Value) -> String {
-    thing["id"].as_str().unwrap_or_else(|| panic!("no ID in {thing}")).to_owned()
+pub fn id_of(object: &Value) -> String {
+    object["id"].as_str().unwrap_or_else(|| panic!("no ID in {object}")).to_owned()
 }
 
-/// Waits until the operation in `submitted` has ended. Returns it.
-pub async fn over(who: &impl Identity, submitted: &Value) -> Value {
-    let path = format!("/v1/operations/{}?wait=20", id_of(&submitted["operation"]));
+/// Waits until the operation in `accepted` has ended. Returns it.
+pub async fn wait_until_ended(who: &impl Identity, accepted: &Value) -> Value {
+    let path = format!("/v1/operations/{}?wait=20", id_of(&accepted["operation"]));
     let operation = who.get(&path).await.ok();
     assert!(!operation["finished_at"].is_null(), "timed out waiting for {operation}");
     operation
 }
 
-/// Waits until the operation in `submitted` has succeeded. Returns its resource.
-pub async fn done(who: &impl Identity, submitted: &Value) -> Value {
-    let operation = over(who, submitted).await;
+/// Waits until the operation in `accepted` has succeeded. Returns its resource.
+pub async fn wait_until_succeeded(who: &impl Identity, accepted: &Value) -> Value {
+    let operation = wait_until_ended(who, accepted).await;
     assert_eq!(operation["status"], "succeeded", "{operation}");
     who.get(&format!("/v1/resources/{}", operation["resource_id"].as_str().unwrap())).await.ok()
 }
 
 /// The same at a stuck provider, which finishes its calls this time.
-pub async fn hurried(who: &impl Identity, submitted: &Value) -> Value {
-    let path = format!("/v1/operations/{}", id_of(&submitted["operation"]));
+pub async fn finish_and_wait(who: &impl Identity, accepted: &Value) -> Value {
+    let path = format!("/v1/operations/{}", id_of(&accepted["operation"]));
     eventually("the operation has ended", async || {
         sqlx::query("UPDATE sim_objects SET ready_at = now()").execute(&who.app().db).await.unwrap();
         (!who.get(&path).await.ok()["finished_at"].is_null()).then_some(())
     })
     .await;
-    done(who, submitted).await
+    wait_until_succeeded(who, accepted).await
 }
 
 /// Inserts an active network of the user's project. Returns its ID.
-pub async fn quiet_network(owner: &Session<'_>) -> String {
-    quiet(owner, Kind::Network, json!({ "cidr": "10.0.0.0/16" })).await
+pub async fn insert_network(owner: &Session<'_>) -> String {
+    insert_resource(owner, Kind::Network, json!({ "cidr": "10.0.0.0/16" })).await
 }
 
 /// Inserts an active volume of the user's project. Returns its ID.
-pub async fn quiet_volume(owner: &Session<'_>) -> String {
-    quiet(owner, Kind::Volume, json!({ "size_gib": 20 })).await
+pub async fn insert_volume(owner: &Session<'_>) -> String {
+    insert_resource(owner, Kind::Volume, json!({ "size_gib": 20 })).await
 }
 
 /// For tests that need many resources: inserted directly into the database, together with the provider's object.
-async fn quiet(owner: &Session<'_>, kind: Kind, spec: Value) -> String {
+async fn insert_resource(owner: &Session<'_>, kind: Kind, spec: Value) -> String {
     let id = ResourceId::new();
     sqlx::query(
         "WITH object AS (
@@ -113,7 +113,7 @@ async fn quiet(owner: &Session<'_>, kind: Kind, spec: Value) -> String {
 }
 
 /// Inserts a running operation on a resource, which no server continues before tomorrow. Returns its ID.
-pub async fn quiet_operation(app: &TestApp, resource: &str) -> String {
+pub async fn insert_operation(app: &TestApp, resource: &str) -> String {
     let (id, resource) = (OperationId::new(), resource.parse::<ResourceId>());
     sqlx::query(
         "INSERT INTO operations (id, project_id, resource_id, type, status, step, before, created_at, started_at, deadline, due_at)

@@ -58,7 +58,7 @@ async fn copy(template: &str, name: &str) -> PgConnectOptions {
 }
 
 async fn start() -> Cluster {
-    let slot = Slot::take("test");
+    let slot = Slot::acquire("test");
     let options = Options {
         data_dir: slot.folder.clone(),
         pg_bin: env::var_os("CLOUDAPI_PG_BIN").map(PathBuf::from),

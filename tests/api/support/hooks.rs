@@ -7,7 +7,7 @@ use super::{Identity, Session};
 
 /// Creates an enabled webhook of the user's project that no event in tests matches. Deletes all others, because their
 /// number is limited. Returns its ID.
-pub async fn quiet_webhook(owner: &Session<'_>) -> String {
+pub async fn create_idle_webhook(owner: &Session<'_>) -> String {
     sqlx::query("DELETE FROM webhooks").execute(&owner.app.db).await.unwrap();
     let body = json!({
         "project_id": owner.project, "url": "https://receiver.invalid/", "event_types": ["project.archived"],
@@ -16,7 +16,7 @@ pub async fn quiet_webhook(owner: &Session<'_>) -> String {
 }
 
 /// Inserts an old, finished delivery to a webhook. Returns its ID.
-pub async fn old_delivery(owner: &Session<'_>, webhook: &str) -> String {
+pub async fn insert_delivery(owner: &Session<'_>, webhook: &str) -> String {
     let webhook: WebhookId = webhook.parse().unwrap();
     let id = DeliveryId::new();
     sqlx::query(

@@ -80,7 +80,7 @@ impl Certificate {
 }
 
 /// A response.
-pub struct Got {
+pub struct HttpResponse {
     pub status: u16,
     pub version: Version,
     pub headers: HeaderMap,
@@ -88,33 +88,33 @@ pub struct Got {
 }
 
 /// Sends GET `path` over HTTP/1.1.
-pub async fn get_http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, path: &str) -> Got {
+pub async fn get_http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, path: &str) -> HttpResponse {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let request = Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new()).unwrap();
-    got(sender.send_request(request).await.unwrap()).await
+    read_response(sender.send_request(request).await.unwrap()).await
 }
 
 /// An HTTP/2 client on a connection that is known to use HTTP/2.
 pub struct Http2(http2::SendRequest<Empty<Bytes>>);
 
 impl Http2 {
-    pub async fn on(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+    pub async fn handshake(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Self(sender)
     }
 
     /// Sends GET `path`.
-    pub async fn get(&self, path: &str) -> Got {
+    pub async fn get(&self, path: &str) -> HttpResponse {
         self.get_with(path, "x-short", "a").await
     }
 
     /// Sends GET `path` with this header.
-    pub async fn get_with(&self, path: &str, name: &str, value: &str) -> Got {
+    pub async fn get_with(&self, path: &str, name: &str, value: &str) -> HttpResponse {
         let request = Request::get(format!("https://localhost{path}")).header(name, value);
         let request = request.body(Empty::new()).unwrap();
-        got(self.0.clone().send_request(request).await.unwrap()).await
+        read_response(self.0.clone().send_request(request).await.unwrap()).await
     }
 
     /// Whether the server has closed the connection.
@@ -123,8 +123,8 @@ impl Http2 {
     }
 }
 
-async fn got(response: hyper::Response<hyper::body::Incoming>) -> Got {
+async fn read_response(response: hyper::Response<hyper::body::Incoming>) -> HttpResponse {
     let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    Got { status: head.status.as_u16(), version: head.version, headers: head.headers, body }
+    HttpResponse { status: head.status.as_u16(), version: head.version, headers: head.headers, body }
 }

@@ -6,7 +6,7 @@ use cloudapi::base::id::UserId;
 use reqwest::{Method, RequestBuilder, header};
 use serde_json::{Value, json};
 
-use super::{app::TestApp, contract, reply::Reply, stream::EventStream, witness::Witness};
+use super::{app::TestApp, contract, leak_detector::LeakDetector, reply::Reply, stream::EventStream};
 
 /// Any caller that can send a request.
 pub trait Identity {
@@ -16,26 +16,32 @@ pub trait Identity {
     fn secret(&self) -> Option<&str>;
 
     /// A request to extend and send.
-    fn request(&self, method: &str, path: &str) -> Call {
+    fn request(&self, method: &str, path: &str) -> TestRequest {
         let app = self.app();
         let method: Method = method.parse().unwrap();
         let mut builder = app.http.request(method.clone(), format!("{}{path}", app.url));
         if let Some(secret) = self.secret() {
-            app.witness.note_secrets(&json!(secret));
+            app.leak_detector.record_secrets(&json!(secret));
             builder = builder.bearer_auth(secret);
         }
-        Call { method, path: path.to_owned(), builder, json: Value::Null, witness: app.witness.clone() }
+        TestRequest {
+            method,
+            path: path.to_owned(),
+            builder,
+            json: Value::Null,
+            leak_detector: app.leak_detector.clone(),
+        }
     }
 
     async fn get(&self, path: &str) -> Reply {
         self.request("GET", path).send().await
     }
     /// Follows the events of this credential's own project from now on.
-    async fn follow(&self) -> EventStream {
+    async fn open_stream(&self) -> EventStream {
         self.request("GET", "/v1/events/stream").open().await
     }
     /// Continues after an event.
-    async fn follow_after(&self, id: &str) -> EventStream {
+    async fn open_stream_after(&self, id: &str) -> EventStream {
         self.request("GET", "/v1/events/stream").header("last-event-id", id).open().await
     }
     async fn post(&self, path: &str, body: Value) -> Reply {
@@ -54,15 +60,15 @@ pub trait Identity {
 }
 
 /// A request that was not sent yet.
-pub struct Call {
+pub struct TestRequest {
     method: Method,
     path: String,
     builder: RequestBuilder,
     json: Value,
-    witness: Witness,
+    leak_detector: LeakDetector,
 }
 
-impl Call {
+impl TestRequest {
     pub fn json(mut self, body: &Value) -> Self {
         self.json = body.clone();
         self.header(header::CONTENT_TYPE.as_str(), "application/json").body(serde_json::to_vec(body).unwrap())
@@ -84,10 +90,10 @@ impl Call {
     /// Sends the request and checks the response against the OpenAPI document.
     pub async fn send(self) -> Reply {
         let reply = Reply::read(self.builder.send().await.unwrap()).await;
-        self.witness.note_secrets(&self.json);
-        self.witness.note_secrets(reply.json());
+        self.leak_detector.record_secrets(&self.json);
+        self.leak_detector.record_secrets(reply.json());
         if reply.status < 300 {
-            self.witness.note_passwords(&self.json);
+            self.leak_detector.record_passwords(&self.json);
         }
         contract::check(self.method.as_str(), &self.path, &reply);
         reply
@@ -95,11 +101,11 @@ impl Call {
 }
 
 /// A caller without a credential.
-pub struct Nobody<'a> {
+pub struct Anonymous<'a> {
     pub app: &'a TestApp,
 }
 
-impl Identity for Nobody<'_> {
+impl Identity for Anonymous<'_> {
     fn app(&self) -> &TestApp {
         self.app
     }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::{
     Identity, Key, Session, TestApp,
-    cloud::{quiet_operation, quiet_volume},
-    hooks::{old_delivery, quiet_webhook},
+    cloud::{insert_operation, insert_volume},
+    hooks::{create_idle_webhook, insert_delivery},
 };
 
 /// A project with its owner and a key.
@@ -48,10 +48,10 @@ impl<'a> Items<'a> {
             "token_id" => owner.token(&["users:read"]).await.id,
             "user_id" => owner.app.member(owner, Role::Member).await.user_id.to_string(),
             "session_id" => owner.app.another_session(owner).await.id,
-            "webhook_id" => quiet_webhook(owner).await,
-            "delivery_id" => old_delivery(owner, path.split('/').nth(3).unwrap()).await,
-            "resource_id" => quiet_volume(owner).await,
-            "operation_id" => quiet_operation(owner.app, &quiet_volume(owner).await).await,
+            "webhook_id" => create_idle_webhook(owner).await,
+            "delivery_id" => insert_delivery(owner, path.split('/').nth(3).unwrap()).await,
+            "resource_id" => insert_volume(owner).await,
+            "operation_id" => insert_operation(owner.app, &insert_volume(owner).await).await,
             "name" => "sim".to_owned(),
             "kind" => "storage.volume".to_owned(),
             "code" => "not_found".to_owned(),
@@ -71,13 +71,13 @@ impl<'a> Items<'a> {
     }
 
     /// A request of the owner, or of the key if sessions are not allowed.
-    pub fn request(&self, operation: &Operation, path: &str) -> super::identity::Call {
+    pub fn request(&self, operation: &Operation, path: &str) -> super::identity::TestRequest {
         self.request_as(operation, operation.method.as_str(), path)
     }
 
     /// The same with another method.
-    pub fn request_as(&self, operation: &Operation, method: &str, path: &str) -> super::identity::Call {
-        let kinds = operation.need.kinds();
+    pub fn request_as(&self, operation: &Operation, method: &str, path: &str) -> super::identity::TestRequest {
+        let kinds = operation.policy.kinds();
         match kinds.is_empty() || kinds.contains(&SecretKind::Session) {
             true => self.owner.request(method, path),
             false => self.key.request(method, path),

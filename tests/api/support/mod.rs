@@ -6,12 +6,13 @@ pub mod binary;
 pub mod cloud;
 pub mod cluster;
 pub mod contract;
+pub mod diverted_connections;
 pub mod document;
-pub mod elsewhere;
 pub mod hooks;
 pub mod https;
 pub mod identity;
 pub mod items;
+pub mod leak_detector;
 pub mod moto;
 pub mod prometheus;
 pub mod raw;
@@ -20,7 +21,6 @@ pub mod reply;
 pub mod slot;
 pub mod stream;
 pub mod trail;
-pub mod witness;
 
 use std::{
     thread,
@@ -34,11 +34,11 @@ pub use identity::{Bearer, Identity, Key, Session, Token};
 pub use reply::Reply;
 
 /// How long tests wait for something that must happen: a generous limit for slow machines, not a guarantee of the server.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
-/// Waits until `condition` returns a value. Panics after [`PATIENCE`].
+/// Waits until `condition` returns a value. Panics after [`WAIT_LIMIT`].
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_LIMIT;
     loop {
         if let Some(value) = condition().await {
             return value;

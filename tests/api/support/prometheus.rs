@@ -8,7 +8,7 @@ pub type Series = (String, BTreeMap<String, String>);
 
 /// A parsed page.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct Exposition {
     pub text: String,
     pub families: BTreeMap<String, Kind>,
     pub series: BTreeMap<Series, f64>,
@@ -21,7 +21,7 @@ pub enum Kind {
     Histogram,
 }
 
-impl Page {
+impl Exposition {
     #[track_caller]
     pub fn parse(text: &str) -> Self {
         assert!(text.ends_with('\n'), "no newline at the end");

@@ -1,7 +1,7 @@
 //! Plain connections, for requests that no client library would send.
 
 use cloudapi::{
-    http::edge::{EdgeOptions, Limits},
+    http::edge::{EdgeLimits, EdgeOptions},
     state::AppOptions,
 };
 use tokio::{
@@ -27,7 +27,7 @@ pub async fn read_to_end(stream: &mut TcpStream) -> String {
 }
 
 /// Reads one response's head and body, on a connection that may stay open.
-pub async fn read_answer(stream: &mut TcpStream) -> String {
+pub async fn read_response(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&answer).into_owned();
@@ -48,8 +48,8 @@ pub async fn read_answer(stream: &mut TcpStream) -> String {
 }
 
 /// Options with these limits, and the defaults for everything else.
-pub fn edge(change: impl FnOnce(&mut Limits)) -> AppOptions {
-    let mut limits = Limits::default();
+pub fn edge_options(change: impl FnOnce(&mut EdgeLimits)) -> AppOptions {
+    let mut limits = EdgeLimits::default();
     change(&mut limits);
     AppOptions { edge: EdgeOptions { limits, ..EdgeOptions::default() }, ..AppOptions::default() }
 }

@@ -20,9 +20,9 @@ use super::{contract, eventually, https::Certificate};
 
 /// How a receiver responds.
 #[derive(Clone, Debug)]
-pub enum Manner {
+pub enum Behavior {
     /// With this status, followed by these headers.
-    Answer(&'static str, String),
+    Respond(&'static str, String),
     /// With exactly these bytes.
     Raw(Vec<u8>),
     /// Sends nothing until it is configured otherwise.
@@ -31,13 +31,13 @@ pub enum Manner {
 
 /// The default response, and responses to individual requests by their number.
 #[derive(Clone, Debug)]
-struct Manners {
-    all: Manner,
-    one: HashMap<usize, Manner>,
+struct Behaviors {
+    all: Behavior,
+    one: HashMap<usize, Behavior>,
 }
 
-impl Manners {
-    fn of(&self, number: usize) -> &Manner {
+impl Behaviors {
+    fn of(&self, number: usize) -> &Behavior {
         self.one.get(&number).unwrap_or(&self.all)
     }
 }
@@ -73,17 +73,17 @@ impl Received {
 }
 
 #[derive(Debug, Default)]
-struct Notes {
+struct Recorded {
     connections: usize,
     received: Vec<Received>,
-    at_a_time: usize,
+    max_concurrent: usize,
 }
 
 /// A running receiver. Dropping it stops it.
 pub struct Receiver {
     pub address: SocketAddr,
-    notes: Arc<Mutex<Notes>>,
-    manner: watch::Sender<Manners>,
+    recorded: Arc<Mutex<Recorded>>,
+    behavior: watch::Sender<Behaviors>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -111,26 +111,26 @@ impl Receiver {
 
     fn serve_on(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
         let address = listener.local_addr().unwrap();
-        let (manner, notes) =
-            (watch::Sender::new(Manners { all: ok(), one: HashMap::new() }), Arc::<Mutex<Notes>>::default());
-        let (manners, noting) = (manner.subscribe(), Arc::clone(&notes));
+        let (behavior, recorded) =
+            (watch::Sender::new(Behaviors { all: ok(), one: HashMap::new() }), Arc::<Mutex<Recorded>>::default());
+        let (behaviors, recording) = (behavior.subscribe(), Arc::clone(&recorded));
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                lock(&noting).connections += 1;
-                let (manners, noting, tls) = (manners.clone(), Arc::clone(&noting), tls.clone());
+                lock(&recording).connections += 1;
+                let (behaviors, recording, tls) = (behaviors.clone(), Arc::clone(&recording), tls.clone());
                 tokio::spawn(async move {
                     match tls {
-                        None => serve(stream, manners, noting).await,
+                        None => serve(stream, behaviors, recording).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, manners, noting).await;
+                                serve(stream, behaviors, recording).await;
                             }
                         }
                     }
                 });
             }
         });
-        Self { address, notes, manner, _serving: AbortOnDropHandle::new(serving) }
+        Self { address, recorded, behavior, _serving: AbortOnDropHandle::new(serving) }
     }
 
     pub fn url(&self) -> String {
@@ -138,32 +138,32 @@ impl Receiver {
     }
 
     /// Sets the default response.
-    pub fn set(&self, manner: Manner) {
-        self.manner.send_modify(|manners| manners.all = manner);
+    pub fn set(&self, behavior: Behavior) {
+        self.behavior.send_modify(|behaviors| behaviors.all = behavior);
     }
 
     /// Responds to the request with this number (from 0) with this status.
-    pub fn answers_one(&self, number: usize, status: &'static str) {
-        self.set_one(number, Manner::Answer(status, String::new()));
+    pub fn respond_to_one_with(&self, number: usize, status: &'static str) {
+        self.set_one(number, Behavior::Respond(status, String::new()));
     }
 
     /// Responds to the request with this number (from 0) in this way.
-    pub fn set_one(&self, number: usize, manner: Manner) {
-        self.manner.send_modify(|manners| drop(manners.one.insert(number, manner)));
+    pub fn set_one(&self, number: usize, behavior: Behavior) {
+        self.behavior.send_modify(|behaviors| drop(behaviors.one.insert(number, behavior)));
     }
 
     /// Sets the status of the default response.
-    pub fn answers(&self, status: &'static str) {
-        self.set(Manner::Answer(status, String::new()));
+    pub fn respond_with(&self, status: &'static str) {
+        self.set(Behavior::Respond(status, String::new()));
     }
 
     pub fn received(&self) -> Vec<Received> {
-        lock(&self.notes).received.clone()
+        lock(&self.recorded).received.clone()
     }
 
     /// How many connections were opened to it.
     pub fn connections(&self) -> usize {
-        lock(&self.notes).connections
+        lock(&self.recorded).connections
     }
 
     /// The received requests with this event type.
@@ -172,8 +172,8 @@ impl Receiver {
     }
 
     /// How many requests are currently open.
-    pub fn at_a_time(&self) -> usize {
-        lock(&self.notes).at_a_time
+    pub fn max_concurrent(&self) -> usize {
+        lock(&self.recorded).max_concurrent
     }
 
     /// Waits for the `count`th request of this type.
@@ -183,37 +183,37 @@ impl Receiver {
     }
 }
 
-fn lock(notes: &Mutex<Notes>) -> MutexGuard<'_, Notes> {
-    notes.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(recorded: &Mutex<Recorded>) -> MutexGuard<'_, Recorded> {
+    recorded.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ok() -> Manner {
-    Manner::Answer("200 OK", String::new())
+fn ok() -> Behavior {
+    Behavior::Respond("200 OK", String::new())
 }
 
 /// Reads one request and responds to it.
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    mut manner: watch::Receiver<Manners>,
-    notes: Arc<Mutex<Notes>>,
+    mut behavior: watch::Receiver<Behaviors>,
+    recorded: Arc<Mutex<Recorded>>,
 ) {
     let Some(received) = read(&mut stream).await else { return };
     let number = {
-        let mut notes = lock(&notes);
-        notes.received.push(received);
-        notes.at_a_time += 1;
-        notes.received.len() - 1
+        let mut recorded = lock(&recorded);
+        recorded.received.push(received);
+        recorded.max_concurrent += 1;
+        recorded.received.len() - 1
     };
-    let manner = manner.wait_for(|manners| !matches!(manners.of(number), Manner::Hang)).await;
-    let manner = manner.map(|manners| manners.of(number).clone());
-    let answer = match manner {
-        Ok(Manner::Answer(status, headers)) => {
+    let behavior = behavior.wait_for(|behaviors| !matches!(behaviors.of(number), Behavior::Hang)).await;
+    let behavior = behavior.map(|behaviors| behaviors.of(number).clone());
+    let answer = match behavior {
+        Ok(Behavior::Respond(status, headers)) => {
             format!("HTTP/1.1 {status}\r\n{headers}content-length: 5\r\n\r\nhello").into_bytes()
         }
-        Ok(Manner::Raw(bytes)) => bytes,
+        Ok(Behavior::Raw(bytes)) => bytes,
         _ => return,
     };
-    lock(&notes).at_a_time -= 1;
+    lock(&recorded).max_concurrent -= 1;
     let _ = stream.write_all(&answer).await;
     let _ = stream.shutdown().await;
 }

@@ -12,7 +12,7 @@ use std::{
 use nix::sys::statvfs::statvfs;
 
 /// How many bytes a suite needs in memory. A disk is slower.
-const ROOM: u64 = 1 << 30;
+const REQUIRED_BYTES: u64 = 1 << 30;
 
 /// A folder that no other run uses, and that does not exist yet.
 pub struct Slot {
@@ -23,7 +23,7 @@ pub struct Slot {
 
 impl Slot {
     /// The first free slot for `suite`.
-    pub fn take(suite: &str) -> Self {
+    pub fn acquire(suite: &str) -> Self {
         let base = base(suite);
         for slot in 0..100 {
             let lock = File::create(base.join(format!("{slot}.lock"))).unwrap();
@@ -49,7 +49,7 @@ fn base(suite: &str) -> PathBuf {
     let name = format!("cloudapi-{suite}-{}-{:x}", nix::unistd::geteuid(), checkout.finish());
     let shm = Path::new("/dev/shm");
     let free = statvfs(shm).map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
-    let base = if free >= ROOM { shm.join(name) } else { env::temp_dir().join(name) };
+    let base = if free >= REQUIRED_BYTES { shm.join(name) } else { env::temp_dir().join(name) };
     fs::create_dir_all(&base).unwrap();
     // The user that runs PostgreSQL needs access.
     fs::set_permissions(&base, fs::Permissions::from_mode(0o755)).unwrap();

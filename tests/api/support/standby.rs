@@ -38,7 +38,7 @@ pub fn start(primary: &PrivatePostgres, options: &Options, data_dir: PathBuf) ->
     let settings = copy.join("postgresql.auto.conf");
     fs::write(&settings, fs::read_to_string(&settings).unwrap() + &conninfo).unwrap();
     fs::write(copy.join("standby.signal"), "").unwrap();
-    give_all(&copy, &fs::metadata(&original).unwrap());
+    change_owner(&copy, &fs::metadata(&original).unwrap());
     PrivatePostgres::start(Options { data_dir, ..options.clone() }).unwrap()
 }
 
@@ -50,13 +50,13 @@ fn programs(cluster: &Path) -> PathBuf {
 }
 
 /// Gives the files to PostgreSQL's user.
-fn give_all(path: &Path, like: &fs::Metadata) {
+fn change_owner(path: &Path, like: &fs::Metadata) {
     chown(path, Some(like.uid()), Some(like.gid())).unwrap();
     let mode = if path.is_dir() { 0o700 } else { 0o600 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
-            give_all(&entry.unwrap().path(), like);
+            change_owner(&entry.unwrap().path(), like);
         }
     }
 }

@@ -4,11 +4,11 @@ use reqwest::Response;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{PATIENCE, contract, reply::Reply};
+use super::{WAIT_LIMIT, contract, reply::Reply};
 
 /// One block of the stream.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Told {
+pub struct SseMessage {
     pub id: Option<String>,
     pub event: Option<String>,
     pub data: Option<String>,
@@ -16,7 +16,7 @@ pub struct Told {
     pub comment: Option<String>,
 }
 
-impl Told {
+impl SseMessage {
     /// The data as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(self.data.as_deref().unwrap()).unwrap()
@@ -26,7 +26,7 @@ impl Told {
 /// An open stream.
 pub struct EventStream {
     response: Response,
-    unread: String,
+    buffer: String,
     /// The `Last-Event-ID` that a client would send now.
     pub last_id: String,
 }
@@ -40,27 +40,27 @@ impl EventStream {
         let head = Reply::of_head(&response);
         assert_eq!((head.status, head.header("cache-control")), (200, Some("no-store")));
         contract::check("GET", path, &head);
-        let mut stream = Self { response, unread: String::new(), last_id: String::new() };
+        let mut stream = Self { response, buffer: String::new(), last_id: String::new() };
         // The first block has the ID to continue from if the stream ends before the first event.
-        let greeting = stream.block().await.unwrap();
+        let greeting = stream.next_block().await.unwrap();
         assert!(greeting.retry.is_some() && greeting.id.is_some() && greeting.data.is_none(), "{greeting:?}");
         stream
     }
 
     /// The next block. None when the stream has ended.
-    pub async fn block(&mut self) -> Option<Told> {
+    pub async fn next_block(&mut self) -> Option<SseMessage> {
         loop {
-            if let Some((block, rest)) = self.unread.split_once("\n\n") {
-                let told = read(block);
-                self.unread = rest.to_owned();
-                if let Some(id) = &told.id {
+            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
+                let message = read(block);
+                self.buffer = rest.to_owned();
+                if let Some(id) = &message.id {
                     self.last_id.clone_from(id);
                 }
-                return Some(told);
+                return Some(message);
             }
-            let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("a block before the timeout");
+            let chunk = timeout(WAIT_LIMIT, self.response.chunk()).await.expect("a block before the timeout");
             match chunk {
-                Ok(Some(chunk)) => self.unread.push_str(std::str::from_utf8(&chunk).unwrap()),
+                Ok(Some(chunk)) => self.buffer.push_str(std::str::from_utf8(&chunk).unwrap()),
                 // An interrupted stream counts as ended.
                 Ok(None) | Err(_) => return None,
             }
@@ -68,9 +68,9 @@ impl EventStream {
     }
 
     /// The next event, without keep-alive comments. None when the stream has ended.
-    pub async fn event(&mut self) -> Option<Told> {
+    pub async fn event(&mut self) -> Option<SseMessage> {
         loop {
-            let block = self.block().await?;
+            let block = self.next_block().await?;
             if block.data.is_some() {
                 if block.event.as_deref() != Some("error") {
                     contract::check_event(&block.json());
@@ -82,7 +82,7 @@ impl EventStream {
     }
 
     /// The next `count` events.
-    pub async fn events(&mut self, count: usize) -> Vec<Told> {
+    pub async fn events(&mut self, count: usize) -> Vec<SseMessage> {
         let mut events = Vec::new();
         while events.len() < count {
             events.push(self.event().await.expect("an open stream"));
@@ -91,11 +91,11 @@ impl EventStream {
     }
 
     /// All events until the end of the stream, and the reason for the end, if given.
-    pub async fn read_to_end(&mut self) -> (Vec<Told>, Option<Value>) {
+    pub async fn read_to_end(&mut self) -> (Vec<SseMessage>, Option<Value>) {
         let mut events = Vec::new();
-        while let Some(told) = self.event().await {
-            if told.event.as_deref() == Some("error") {
-                let reason = told.json();
+        while let Some(message) = self.event().await {
+            if message.event.as_deref() == Some("error") {
+                let reason = message.json();
                 assert!(
                     reason["detail"].as_str().unwrap().contains(';'),
                     "detail does not say what to do next: {reason}"
@@ -103,25 +103,25 @@ impl EventStream {
                 assert_eq!(self.event().await, None, "data after the reason");
                 return (events, Some(reason));
             }
-            events.push(told);
+            events.push(message);
         }
         (events, None)
     }
 }
 
-fn read(block: &str) -> Told {
-    let mut told = Told::default();
+fn read(block: &str) -> SseMessage {
+    let mut message = SseMessage::default();
     for line in block.lines() {
         let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("no field: {line:?}"));
         let field = match name {
-            "id" => &mut told.id,
-            "event" => &mut told.event,
-            "data" => &mut told.data,
-            "retry" => &mut told.retry,
-            "" => &mut told.comment,
+            "id" => &mut message.id,
+            "event" => &mut message.event,
+            "data" => &mut message.data,
+            "retry" => &mut message.retry,
+            "" => &mut message.comment,
             _ => panic!("unknown field: {line:?}"),
         };
         assert!(field.replace(value.to_owned()).is_none(), "duplicate field: {line:?}");
     }
-    told
+    message
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use cloudapi::{
     audit::{
         chain::{self, GENESIS},
-        model::{DEPLOYMENT, Words},
+        model::{DEPLOYMENT, IndexedColumns},
     },
     base::id::{AuditId, ProjectId},
 };
@@ -49,12 +49,12 @@ pub async fn sealed(db: &PgPool) -> Vec<Value> {
         (*seq, *hash) = (row.seq, row.hash);
         let entry: Value = serde_json::from_slice(&row.payload).unwrap();
         assert_eq!(entry.to_string().as_bytes(), row.payload, "the stored entry is not canonical");
-        let words = Words { action: row.action, actor_id: row.actor_id, target_id: row.target_id };
-        assert_eq!(Words::of(entry.as_object().unwrap()), words);
+        let columns = IndexedColumns { action: row.action, actor_id: row.actor_id, target_id: row.target_id };
+        assert_eq!(IndexedColumns::from_entry(entry.as_object().unwrap()), columns);
         let project = (row.project_id != DEPLOYMENT).then(|| row.project_id.to_string());
         assert_eq!((&entry["id"], &entry["seq"]), (&json!(row.id), &json!(row.seq)));
         assert_eq!(entry["project_id"], json!(project));
-        if words.action != "audit.checkpoint" {
+        if columns.action != "audit.checkpoint" {
             entries.push(entry);
         }
     }

@@ -24,10 +24,10 @@ async fn export_can_be_verified_without_the_server() {
     listed.as_object_mut().unwrap().remove("redacted");
     assert_eq!(listed, entries[0]);
 
-    let intact = trail.operator.verify(&export, &[]).intact();
+    let intact = trail.operator.verify(&export, &[]).expect_intact();
     assert_eq!((&intact["entries"], &intact["seq"], &intact["redacted"]), (&json!(4), &json!(4), &json!(0)));
     assert_eq!((&intact["project_id"], &intact["key_from"]), (&json!(trail.project()), &json!("export")));
-    let intact = trail.operator.verify(&export, &["--key", &trail.key()]).intact();
+    let intact = trail.operator.verify(&export, &["--key", &trail.key()]).expect_intact();
     assert_eq!(intact["key_from"], "given");
     // Text output.
     let file = trail.operator.file("export.ndjson", &export);
@@ -51,10 +51,10 @@ async fn key_is_accepted_in_every_format_and_a_wrong_key_is_rejected() {
         (&json!(trail.key()), printed.split_once('\n').map(|(_, pem)| pem))
     );
     for key in [&trail.key(), &both, &pem] {
-        trail.operator.verify(&export, &["--key", key]).intact();
+        trail.operator.verify(&export, &["--key", key]).expect_intact();
     }
     let other = "00".repeat(31) + "01";
-    trail.operator.verify(&export, &["--key", &other]).broken(None, "not with the given key");
+    trail.operator.verify(&export, &["--key", &other]).expect_broken(None, "not with the given key");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,22 +112,22 @@ async fn operator_exports_the_deployment_trail_and_project_trails() {
     let trail = Trail::of(&app, 1).await;
     let (done, printed, errors) = trail.operator.run(&["admin", "session", "--email", &trail.owner.email]).await;
     assert!(done, "{errors}");
-    app.witness.note(printed.trim());
+    app.leak_detector.record(printed.trim());
     sealed(&app).await;
     let (done, export, errors) = trail.operator.run(&["audit", "export", "--deployment"]).await;
     assert!(done, "{errors}");
     assert!(!export.contains(printed.trim()));
     let entries: Vec<Value> = export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&entries[0]["action"], &entries[0]["actor"]["type"]), (&json!("session.created"), &json!("operator")));
-    assert_eq!(trail.operator.verify(&export, &["--key", &trail.key()]).intact()["project_id"], Value::Null);
+    assert_eq!(trail.operator.verify(&export, &["--key", &trail.key()]).expect_intact()["project_id"], Value::Null);
     // A project's export is the same as from the API, except for the checkpoint.
     let (_, of_project, _) = trail.operator.run(&["audit", "export", "--project", trail.project()]).await;
     assert_eq!(of_project.lines().next(), trail.export().await.lines().next());
     let (done, _, errors) = trail.operator.run(&["audit", "export", "--project", "proj_123"]).await;
     assert!(!done && errors.contains("there is no trail of a project 'proj_123'"), "{errors}");
     sealed(&app).await;
-    let told = trail.entries("&action=audit.exported").await;
-    let by: Vec<_> = told.iter().map(|entry| entry["actor"]["type"].as_str().unwrap()).collect();
+    let recorded = trail.entries("&action=audit.exported").await;
+    let by: Vec<_> = recorded.iter().map(|entry| entry["actor"]["type"].as_str().unwrap()).collect();
     assert_eq!(by, ["operator", "user"]);
 }
 
@@ -144,8 +144,8 @@ async fn export_is_recorded_in_the_trail_and_head_request_is_not() {
     let name = format!("attachment; filename=\"audit-{}.csv\"", trail.project());
     assert_eq!(csv.header("content-disposition"), Some(name.as_str()));
     sealed(&app).await;
-    let told = trail.entries("&action=audit.exported").await;
-    assert_eq!(told.iter().map(|entry| &entry["changes"]).collect::<Vec<_>>(), [&json!({ "format": "csv" })]);
+    let recorded = trail.entries("&action=audit.exported").await;
+    assert_eq!(recorded.iter().map(|entry| &entry["changes"]).collect::<Vec<_>>(), [&json!({ "format": "csv" })]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +186,7 @@ async fn long_trail_is_intact_across_chunks_and_checkpoints() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 1).await;
     fill(&trail, 2500).await;
-    let intact = trail.verify(&[]).await.intact();
+    let intact = trail.verify(&[]).await.expect_intact();
     // Checkpoints made meanwhile are entries too.
     assert_eq!(intact["entries"], 2 + 2500 + 2);
 }

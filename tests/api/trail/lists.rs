@@ -229,11 +229,11 @@ async fn checkpoints_are_listed_with_everything_needed_to_verify_them() {
     assert_eq!((&checkpoint["seq"], &checkpoint["public_key"]), (&json!(3), &json!(trail.key())));
     let entries = trail.entries("").await;
     assert_eq!(entries[2]["hash"], checkpoint["hash"]);
-    let told = entries.iter().find(|entry| entry["action"] == "audit.checkpoint").unwrap();
-    assert_eq!((&told["id"], &told["changes"]["signature"]), (&checkpoint["id"], &checkpoint["signature"]));
+    let recorded = entries.iter().find(|entry| entry["action"] == "audit.checkpoint").unwrap();
+    assert_eq!((&recorded["id"], &recorded["changes"]["signature"]), (&checkpoint["id"], &checkpoint["signature"]));
     // The response itself can be passed to `--checkpoint`.
-    let held = trail.operator.file("held.json", &list.to_string());
-    let intact = trail.verify(&["--checkpoint", &held]).await.intact();
+    let checkpoint_file = trail.operator.file("held.json", &list.to_string());
+    let intact = trail.verify(&["--checkpoint", &checkpoint_file]).await.expect_intact();
     assert_eq!((&intact["checkpoints_found"], &intact["key_from"]), (&json!(1), &json!("checkpoint")));
 }
 
@@ -253,7 +253,7 @@ async fn sealed_entries_keep_former_action_names_and_match_former_and_current_fi
             assert_eq!(actions(&found), [former, current], "{name}");
         }
     }
-    trail.verify(&[]).await.intact();
+    trail.verify(&[]).await.expect_intact();
 
     let (former, current) = names[0];
     for name in [former, current] {

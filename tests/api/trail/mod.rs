@@ -158,14 +158,14 @@ impl Verdict {
 
     /// Checks that the export is intact. Returns the report about the trail.
     #[track_caller]
-    fn intact(self) -> Value {
+    fn expect_intact(self) -> Value {
         assert_eq!((self.code, &self.said["intact"]), (0, &json!(true)), "{self:?}");
         self.said["trail"].clone()
     }
 
     /// Checks that the export is broken at the entry with this number, for this reason.
     #[track_caller]
-    fn broken(self, seq: impl Into<Option<i64>>, reason: &str) {
+    fn expect_broken(self, seq: impl Into<Option<i64>>, reason: &str) {
         assert_eq!((self.code, &self.said["intact"]), (1, &json!(false)), "{self:?}");
         let broken = &self.said["broken"];
         assert_eq!(broken["seq"], json!(seq.into()), "{self:?}");

@@ -28,7 +28,7 @@ async fn old_months_are_removed_behind_a_signed_anchor_and_the_rest_verifies() {
     let trail = Trail { owner: session, ..trail };
     let before = trail.export().await;
 
-    retention(&app, 1).trim(&app.db, app.clock.now()).await.unwrap();
+    retention(&app, 1).apply(&app.db, app.clock.now()).await.unwrap();
     sealed(&app).await;
     let entries = trail.entries("").await;
     // Advancing the clock made a checkpoint due, which may come first.
@@ -41,8 +41,9 @@ async fn old_months_are_removed_behind_a_signed_anchor_and_the_rest_verifies() {
 
     let export = trail.export().await;
     assert!(export.starts_with("{\"anchor\":{"), "{export}");
-    let held = trail.operator.file("held.json", before.lines().last().unwrap());
-    let intact = trail.operator.verify(&export, &["--key", &trail.key(), "--checkpoint", &held]).intact();
+    let checkpoint_file = trail.operator.file("held.json", before.lines().last().unwrap());
+    let intact =
+        trail.operator.verify(&export, &["--key", &trail.key(), "--checkpoint", &checkpoint_file]).expect_intact();
     assert_eq!((&intact["removed_up_to"], &intact["checkpoints_found"]), (&json!(last_removed), &json!(1)));
     // A checkpoint of removed entries is counted as removed, not as missing.
     let earlier = trail.app.signer.sign(
@@ -52,9 +53,9 @@ async fn old_months_are_removed_behind_a_signed_anchor_and_the_rest_verifies() {
         [7; 32],
         app.clock.now(),
     );
-    let earlier = serde_json::to_string(&cloudapi::audit::line::SignedText::of(&earlier)).unwrap();
-    let held = trail.operator.file("held.json", &earlier);
-    let intact = trail.operator.verify(&export, &["--checkpoint", &held]).intact();
+    let earlier = serde_json::to_string(&cloudapi::audit::line::SignedText::from_statement(&earlier)).unwrap();
+    let checkpoint_file = trail.operator.file("held.json", &earlier);
+    let intact = trail.operator.verify(&export, &["--checkpoint", &checkpoint_file]).expect_intact();
     assert_eq!(intact["checkpoints_removed"], 1);
 }
 
@@ -64,7 +65,7 @@ async fn concurrent_servers_remove_old_entries_once() {
     let trail = Trail::of(&app, 5).await;
     app.clock.advance(62 * DAY);
     let now = app.clock.now();
-    let trim = async || retention(&app, 1).trim(&app.db, now).await.unwrap();
+    let trim = async || retention(&app, 1).apply(&app.db, now).await.unwrap();
     tokio::join!(trim(), trim(), trim(), trim());
     trim().await;
     sealed(&app).await;
@@ -72,7 +73,7 @@ async fn concurrent_servers_remove_old_entries_once() {
     let trail = Trail { owner: session, ..trail };
     let entries = trail.entries("&action=audit.retention_applied").await;
     assert_eq!(entries.iter().map(|entry| &entry["changes"]["from_seq"]).collect::<Vec<_>>(), [&json!(1)]);
-    trail.verify(&[]).await.intact();
+    trail.verify(&[]).await.expect_intact();
 
     // An inactive chain does not get an entry every month.
     let others = "SELECT count(*) FROM audit_entries WHERE action = 'audit.retention_applied'";
@@ -81,7 +82,7 @@ async fn concurrent_servers_remove_old_entries_once() {
     sealed(&app).await;
     for _ in 0..3 {
         app.clock.advance(62 * DAY);
-        retention(&app, 1).trim(&app.db, app.clock.now()).await.unwrap();
+        retention(&app, 1).apply(&app.db, app.clock.now()).await.unwrap();
         sealed(&app).await;
     }
     drop(stranger);
@@ -92,13 +93,13 @@ async fn concurrent_servers_remove_old_entries_once() {
 async fn recent_entries_are_kept_and_a_wrong_clock_removes_nothing() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 2).await;
-    retention(&app, 1).trim(&app.db, app.clock.now()).await.unwrap();
+    retention(&app, 1).apply(&app.db, app.clock.now()).await.unwrap();
     app.clock.advance(62 * DAY);
-    retention(&app, 3).trim(&app.db, app.clock.now()).await.unwrap();
+    retention(&app, 3).apply(&app.db, app.clock.now()).await.unwrap();
     let wrong = retention(&app, 1);
-    wrong.machine.set_forward(DAY);
+    wrong.system_clock.set_forward(DAY);
     let mut wrong = wrong;
-    wrong.trim(&app.db, app.clock.now()).await.unwrap();
+    wrong.apply(&app.db, app.clock.now()).await.unwrap();
     let session = app.another_session(&trail.owner).await;
     let trail = Trail { owner: session, ..trail };
     let entries = trail.entries("").await;

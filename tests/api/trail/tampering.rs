@@ -77,7 +77,7 @@ impl Trail<'_> {
         let mut prev_hash = self.row(from).await.prev_hash;
         for seq in from..=end {
             let row = self.row(seq).await;
-            let payload = if seq == from { lie(&row.payload) } else { row.payload.clone() };
+            let payload = if seq == from { forge_payload(&row.payload) } else { row.payload.clone() };
             prev_hash = self.forge(row, payload, prev_hash).await.hash;
         }
         sqlx::query("UPDATE audit_chains SET hash = $2 WHERE project_id = $1")
@@ -89,7 +89,7 @@ impl Trail<'_> {
     }
 
     /// Keeps the last line of an export in a file.
-    async fn held(&self) -> String {
+    async fn checkpoint_file(&self) -> String {
         let export = self.export().await;
         sealed(self.app).await;
         self.operator.file("held.json", export.lines().last().unwrap())
@@ -97,7 +97,7 @@ impl Trail<'_> {
 }
 
 /// The same entry with another IP address.
-fn lie(payload: &[u8]) -> Vec<u8> {
+fn forge_payload(payload: &[u8]) -> Vec<u8> {
     String::from_utf8(payload.to_vec()).unwrap().replace("127.0.0.1", "203.0.113.9").into_bytes()
 }
 
@@ -108,11 +108,11 @@ async fn modified_payload_is_detected() {
     let row = trail.row(3).await;
     sqlx::query("UPDATE audit_entries SET payload = $2 WHERE id = $1")
         .bind(row.id)
-        .bind(lie(&row.payload))
+        .bind(forge_payload(&row.payload))
         .execute(&app.db)
         .await
         .unwrap();
-    trail.verify(&[]).await.broken(None, "is stored with columns that differ from its content");
+    trail.verify(&[]).await.expect_broken(None, "is stored with columns that differ from its content");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +120,7 @@ async fn modified_payload_with_matching_payload_hash_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let row = trail.row(3).await;
-    let payload = lie(&row.payload);
+    let payload = forge_payload(&row.payload);
     sqlx::query("UPDATE audit_entries SET payload = $2, payload_hash = $3 WHERE id = $1")
         .bind(row.id)
         .bind(&payload)
@@ -128,7 +128,7 @@ async fn modified_payload_with_matching_payload_hash_is_detected() {
         .execute(&app.db)
         .await
         .unwrap();
-    trail.verify(&[]).await.broken(3, "has a hash that does not match its content");
+    trail.verify(&[]).await.expect_broken(3, "has a hash that does not match its content");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,9 +136,9 @@ async fn modified_entry_with_all_its_hashes_recomputed_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let row = trail.row(3).await;
-    let (payload, prev_hash) = (lie(&row.payload), row.prev_hash);
+    let (payload, prev_hash) = (forge_payload(&row.payload), row.prev_hash);
     trail.forge(row, payload, prev_hash).await;
-    trail.verify(&[]).await.broken(4, "does not follow entry 3");
+    trail.verify(&[]).await.expect_broken(4, "does not follow entry 3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,9 +146,9 @@ async fn modified_last_entry_with_all_its_hashes_recomputed_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     let row = trail.row(6).await;
-    let (payload, prev_hash) = (lie(&row.payload), row.prev_hash);
+    let (payload, prev_hash) = (forge_payload(&row.payload), row.prev_hash);
     trail.forge(row, payload, prev_hash).await;
-    trail.verify(&[]).await.broken(None, "does not sign the hash of entry 6");
+    trail.verify(&[]).await.expect_broken(None, "does not sign the hash of entry 6");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +158,7 @@ async fn modified_salt_is_detected() {
     trail
         .tamper("UPDATE audit_entries SET salt = decode(repeat('00', 16), 'hex') WHERE project_id = $1 AND seq = 2")
         .await;
-    trail.verify(&[]).await.broken(None, "is stored with columns that differ from its content");
+    trail.verify(&[]).await.expect_broken(None, "is stored with columns that differ from its content");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +166,7 @@ async fn deleted_entry_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq = 3").await;
-    trail.verify(&[]).await.broken(4, "follows entry 2: the entries between them are missing");
+    trail.verify(&[]).await.expect_broken(4, "follows entry 2: the entries between them are missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,7 +174,7 @@ async fn deleted_first_entries_are_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq < 3").await;
-    trail.verify(&[]).await.broken(3, "is the first line, but the 2 entries before it are missing");
+    trail.verify(&[]).await.expect_broken(3, "is the first line, but the 2 entries before it are missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,10 +182,13 @@ async fn deletion_of_all_entries_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1").await;
-    trail.verify(&[]).await.broken(None, "the chain was truncated or extended");
-    let held = trail.held().await;
+    trail.verify(&[]).await.expect_broken(None, "the chain was truncated or extended");
+    let checkpoint_file = trail.checkpoint_file().await;
     trail.tamper("DELETE FROM audit_chains WHERE project_id = $1").await;
-    trail.verify(&["--checkpoint", &held]).await.broken(None, "the chain was truncated, or the export is older");
+    trail
+        .verify(&["--checkpoint", &checkpoint_file])
+        .await
+        .expect_broken(None, "the chain was truncated, or the export is older");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +201,7 @@ async fn inserted_entry_is_detected() {
     let (before, after) = (trail.row(3).await, trail.row(4).await);
     let id = AuditId::from_u128(before.id.as_u128() + 1);
     assert!(id < after.id);
-    let said = String::from_utf8(lie(&before.payload)).unwrap();
+    let said = String::from_utf8(forge_payload(&before.payload)).unwrap();
     let payload = said.replace(&before.id.to_string(), &id.to_string()).replace("\"seq\":3", "\"seq\":4").into_bytes();
     let payload_hash = chain::payload_hash(&before.salt, &payload);
     sqlx::query(
@@ -215,7 +218,7 @@ async fn inserted_entry_is_detected() {
     .execute(&app.db)
     .await
     .unwrap();
-    trail.verify(&[]).await.broken(4, "follows entry 4: it was inserted");
+    trail.verify(&[]).await.expect_broken(4, "follows entry 4: it was inserted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,7 +234,7 @@ async fn swapped_entries_are_detected() {
             .await
             .unwrap();
     }
-    trail.verify(&[]).await.broken(None, "is stored with columns that differ from its content");
+    trail.verify(&[]).await.expect_broken(None, "is stored with columns that differ from its content");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,7 +247,7 @@ async fn swapped_lines_of_an_export_are_detected() {
     trail
         .operator
         .verify(&(lines.join("\n") + "\n"), &[])
-        .broken(4, "follows entry 2: the entries between them are missing");
+        .expect_broken(4, "follows entry 2: the entries between them are missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,14 +257,14 @@ async fn modified_id_or_seq_is_detected() {
     let id = trail.row(6).await.id;
     let other = AuditId::from_u128(id.as_u128() + 1);
     sqlx::query("UPDATE audit_entries SET id = $2 WHERE id = $1").bind(id).bind(other).execute(&app.db).await.unwrap();
-    trail.verify(&[]).await.broken(None, "is stored with columns that differ from its content");
+    trail.verify(&[]).await.expect_broken(None, "is stored with columns that differ from its content");
     sqlx::query("UPDATE audit_entries SET id = $1, seq = 1000000 WHERE id = $2")
         .bind(id)
         .bind(other)
         .execute(&app.db)
         .await
         .unwrap();
-    trail.verify(&[]).await.broken(None, "but the last entry is 5");
+    trail.verify(&[]).await.expect_broken(None, "but the last entry is 5");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,9 +286,9 @@ async fn modified_search_columns_are_detected() {
         ),
     ] {
         trail.tamper(change).await;
-        trail.verify(&[]).await.broken(None, "is stored with columns that differ from its content");
+        trail.verify(&[]).await.expect_broken(None, "is stored with columns that differ from its content");
         trail.tamper(undo).await;
-        trail.verify(&[]).await.intact();
+        trail.verify(&[]).await.expect_intact();
     }
 }
 
@@ -293,9 +296,9 @@ async fn modified_search_columns_are_detected() {
 async fn truncated_chain_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
-    let held = trail.held().await;
+    let checkpoint_file = trail.checkpoint_file().await;
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND seq > 4").await;
-    trail.verify(&[]).await.broken(None, "the chain was truncated or extended");
+    trail.verify(&[]).await.expect_broken(None, "the chain was truncated or extended");
     sealed(&app).await;
     // A careful truncation is consistent. Only a kept checkpoint reveals it.
     trail
@@ -306,26 +309,32 @@ async fn truncated_chain_is_detected() {
         )
         .await;
     let export = trail.export().await;
-    trail.operator.verify(&export, &[]).intact();
+    trail.operator.verify(&export, &[]).expect_intact();
     trail
         .operator
-        .verify(&export, &["--checkpoint", &held])
-        .broken(None, "the chain was truncated, or the export is older");
+        .verify(&export, &["--checkpoint", &checkpoint_file])
+        .expect_broken(None, "the chain was truncated, or the export is older");
     // Continuing the truncated chain does not hide it.
     sealed(&app).await;
     trail.owner.key().await;
     sealed(&app).await;
-    trail.verify(&["--checkpoint", &held]).await.broken(6, "does not have the hash that a checkpoint");
+    trail
+        .verify(&["--checkpoint", &checkpoint_file])
+        .await
+        .expect_broken(6, "does not have the hash that a checkpoint");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rebuilt_chain_is_detected_by_a_kept_checkpoint() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 5).await;
-    let held = trail.held().await;
+    let checkpoint_file = trail.checkpoint_file().await;
     trail.rebuild(2).await;
-    trail.verify(&[]).await.intact();
-    trail.verify(&["--checkpoint", &held]).await.broken(6, "does not have the hash that a checkpoint");
+    trail.verify(&[]).await.expect_intact();
+    trail
+        .verify(&["--checkpoint", &checkpoint_file])
+        .await
+        .expect_broken(6, "does not have the hash that a checkpoint");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -341,14 +350,14 @@ async fn rebuilt_chain_is_detected_by_a_checkpoint_inside_it() {
     sealed(&app).await;
     trail.rebuild(2).await;
     // The checkpoint signs the original chain, and the rebuilt one cannot be signed without the key.
-    trail.verify(&[]).await.broken(7, "is a checkpoint of");
+    trail.verify(&[]).await.expect_broken(7, "is a checkpoint of");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn export_forged_with_another_key_is_detected() {
     let app = TestApp::start().await;
     let trail = Trail::of(&app, 3).await;
-    let held = trail.held().await;
+    let checkpoint_file = trail.checkpoint_file().await;
     let mut prev_hash = GENESIS;
     let mut forged = String::new();
     let export = trail.export().await;
@@ -356,7 +365,7 @@ async fn export_forged_with_another_key_is_detected() {
     let (_, entries) = lines.split_last().unwrap();
     for (seq, line) in (1..).zip(entries) {
         let (said, _) = line.split_once(",\"salt\":").unwrap();
-        let payload = lie(format!("{said}}}").as_bytes());
+        let payload = forge_payload(format!("{said}}}").as_bytes());
         let salt: Salt = [7; 16];
         let hash = chain::entry_hash(&prev_hash, trail.chain(), seq, &chain::payload_hash(&salt, &payload));
         let said = String::from_utf8(payload).unwrap();
@@ -370,15 +379,18 @@ async fn export_forged_with_another_key_is_detected() {
     let signed = forger.sign(Statement::Checkpoint, trail.chain(), seq, prev_hash, app.clock.now());
     forged += &(json!({ "checkpoint": 0 })
         .to_string()
-        .replace('0', &serde_json::to_string(&SignedText::of(&signed)).unwrap())
+        .replace('0', &serde_json::to_string(&SignedText::from_statement(&signed)).unwrap())
         + "\n");
-    let intact = trail.operator.verify(&forged, &[]).intact();
+    let intact = trail.operator.verify(&forged, &[]).expect_intact();
     assert_eq!(intact["key_from"], "export", "the report must say that the key is from the export");
-    trail.operator.verify(&forged, &["--key", &trail.key()]).broken(None, "is signed with the key");
-    trail.operator.verify(&forged, &["--checkpoint", &held]).broken(4, "does not have the hash that a checkpoint");
+    trail.operator.verify(&forged, &["--key", &trail.key()]).expect_broken(None, "is signed with the key");
+    trail
+        .operator
+        .verify(&forged, &["--checkpoint", &checkpoint_file])
+        .expect_broken(4, "does not have the hash that a checkpoint");
     // A forged signature with the deployment's public key.
     let own = hex::encode(&forger.public_key());
-    trail.operator.verify(&forged.replace(&own, &trail.key()), &[]).broken(None, "has an invalid signature");
+    trail.operator.verify(&forged.replace(&own, &trail.key()), &[]).expect_broken(None, "has an invalid signature");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -388,7 +400,7 @@ async fn unrecorded_redaction_is_detected() {
     trail
         .tamper("UPDATE audit_entries SET payload = NULL, salt = NULL, action = NULL, actor_id = NULL, target_id = NULL, is_event = false WHERE project_id = $1 AND seq = 3")
         .await;
-    trail.verify(&[]).await.broken(3, "has no content, but no entry records its redaction");
+    trail.verify(&[]).await.expect_broken(3, "has no content, but no entry records its redaction");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -399,12 +411,12 @@ async fn deleted_record_of_a_redaction_is_detected() {
     let (done, _, errors) =
         trail.operator.run(&["audit", "redact", "--project", trail.project(), &id, "--reason", "x"]).await;
     assert!(done, "{errors}");
-    trail.verify(&[]).await.intact();
+    trail.verify(&[]).await.expect_intact();
     sealed(&app).await;
     let seq = "SELECT seq FROM audit_entries WHERE project_id = $1 AND action = 'audit.redacted'";
     let seq: i64 = sqlx::query_scalar(seq).bind(trail.project_uuid()).fetch_one(&app.db).await.unwrap();
     trail.tamper("DELETE FROM audit_entries WHERE project_id = $1 AND action = 'audit.redacted'").await;
-    trail.verify(&[]).await.broken(seq + 1, "the entries between them are missing");
+    trail.verify(&[]).await.expect_broken(seq + 1, "the entries between them are missing");
     sealed(&app).await;
     trail
         .tamper(
@@ -413,7 +425,7 @@ async fn deleted_record_of_a_redaction_is_detected() {
              WHERE c.project_id = $1 AND e.project_id = $1 AND e.seq = (SELECT max(seq) FROM audit_entries WHERE project_id = $1)",
         )
         .await;
-    trail.verify(&[]).await.broken(2, "has no content, but no entry records its redaction");
+    trail.verify(&[]).await.expect_broken(2, "has no content, but no entry records its redaction");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -427,9 +439,9 @@ async fn modified_or_deleted_anchor_is_detected() {
     trail.owner.key().await;
     sealed(&app).await;
     let signer = std::sync::Arc::clone(&app.signer);
-    cloudapi::audit::retention::Retention::new(signer, 1).trim(&app.db, app.clock.now()).await.unwrap();
+    cloudapi::audit::retention::Retention::new(signer, 1).apply(&app.db, app.clock.now()).await.unwrap();
     sealed(&app).await;
-    let intact = trail.verify(&[]).await.intact();
+    let intact = trail.verify(&[]).await.expect_intact();
     let removed = intact["removed_up_to"].as_i64().unwrap();
     // Removes one more entry and changes the anchor accordingly.
     trail
@@ -439,9 +451,9 @@ async fn modified_or_deleted_anchor_is_detected() {
              DELETE FROM audit_entries e USING audit_anchors a WHERE e.project_id = $1 AND a.project_id = $1 AND e.seq <= a.seq",
         )
         .await;
-    trail.verify(&[]).await.broken(None, "has an invalid signature");
+    trail.verify(&[]).await.expect_broken(None, "has an invalid signature");
     trail.tamper("DELETE FROM audit_anchors WHERE project_id = $1").await;
-    trail.verify(&[]).await.broken(removed + 2, "is the first line, but the");
+    trail.verify(&[]).await.expect_broken(removed + 2, "is the first line, but the");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,17 +4,17 @@ use std::collections::HashSet;
 
 use cloudapi::{
     state::AppOptions,
-    usage::{close::Closer, meter::MeterOptions},
+    usage::{finalize::Finalizer, meter::MeterOptions},
 };
 use serde_json::{Value, json};
 
-use super::{HOUR, data, go_beyond, this_month};
+use super::{HOUR, advance_past, data, this_month};
 use crate::support::{Bearer, Identity, Key, Reply, TestApp, Token};
 
 /// A second server that does not count requests, so that reading usage does not change it.
-async fn asker(app: &TestApp) -> TestApp {
-    let meter = MeterOptions { counts: false, ..MeterOptions::default() };
-    app.start_beside(AppOptions { meter, ..AppOptions::default() }).await
+async fn reader(app: &TestApp) -> TestApp {
+    let meter = MeterOptions { is_enabled: false, ..MeterOptions::default() };
+    app.start_peer(AppOptions { meter, ..AppOptions::default() }).await
 }
 
 /// A project with two keys and a token, used differently on two days.
@@ -41,15 +41,15 @@ async fn used(app: &TestApp) -> Used<'_> {
 }
 
 impl Used<'_> {
-    /// Requests a breakdown from `asker`.
-    async fn ask(&self, asker: &TestApp, query: &str) -> Reply {
-        let key = Bearer { app: asker, secret: self.busy.secret.clone() };
+    /// Requests a breakdown from `reader`.
+    async fn ask(&self, reader: &TestApp, query: &str) -> Reply {
+        let key = Bearer { app: reader, secret: self.busy.secret.clone() };
         key.get(&format!("/v1/usage/breakdown?{query}")).await
     }
 
     /// All groups.
-    async fn by(&self, asker: &TestApp, query: &str) -> Vec<Value> {
-        let answer = self.ask(asker, query).await.ok();
+    async fn by(&self, reader: &TestApp, query: &str) -> Vec<Value> {
+        let answer = self.ask(reader, query).await.ok();
         assert!(answer.get("next_cursor").is_none(), "{answer}");
         data(&answer).clone()
     }
@@ -59,7 +59,7 @@ impl Used<'_> {
 async fn at_a_months_beginning() -> TestApp {
     let app = TestApp::start().await;
     let month = this_month(&app);
-    go_beyond(&app, month, HOUR);
+    advance_past(&app, month, HOUR);
     app
 }
 
@@ -67,10 +67,10 @@ async fn at_a_months_beginning() -> TestApp {
 async fn usage_is_broken_down_by_key_token_route_and_day() {
     let app = at_a_months_beginning().await;
     let used = used(&app).await;
-    let asker = asker(&app).await;
+    let reader = reader(&app).await;
     let (busy, quiet, token) = (&json!(used.busy.id), &json!(used.quiet.id), &json!(used.token.id));
     let none = &json!(null);
-    let by_key = used.by(&asker, "group_by=key").await;
+    let by_key = used.by(&reader, "group_by=key").await;
     assert_eq!(
         by_key,
         [
@@ -79,9 +79,9 @@ async fn usage_is_broken_down_by_key_token_route_and_day() {
             json!({ "key_id": quiet, "requests": 1 })
         ]
     );
-    let by_token = used.by(&asker, "group_by=token").await;
+    let by_token = used.by(&reader, "group_by=token").await;
     assert_eq!(by_token, [json!({ "token_id": none, "requests": 9 }), json!({ "token_id": token, "requests": 3 })]);
-    let by_route = used.by(&asker, "group_by=route").await;
+    let by_route = used.by(&reader, "group_by=route").await;
     assert_eq!(
         by_route,
         [
@@ -97,11 +97,11 @@ async fn usage_is_broken_down_by_key_token_route_and_day() {
         json!({ "day": format!("{month}-01"), "requests": 10 }),
         json!({ "day": format!("{month}-02"), "requests": 2 }),
     ];
-    assert_eq!(used.by(&asker, "group_by=day").await, by_day);
-    assert_eq!(used.by(&asker, "").await, by_day, "grouped by day by default");
-    assert_eq!(used.by(&asker, &format!("from={month}-02&to={month}-02")).await, by_day[1..]);
-    assert_eq!(used.by(&asker, &format!("to={month}-01")).await, by_day[..1]);
-    let by_both = used.by(&asker, "group_by=key,token").await;
+    assert_eq!(used.by(&reader, "group_by=day").await, by_day);
+    assert_eq!(used.by(&reader, "").await, by_day, "grouped by day by default");
+    assert_eq!(used.by(&reader, &format!("from={month}-02&to={month}-02")).await, by_day[1..]);
+    assert_eq!(used.by(&reader, &format!("to={month}-01")).await, by_day[..1]);
+    let by_both = used.by(&reader, "group_by=key,token").await;
     assert!(by_both.contains(&json!({ "key_id": none, "token_id": token, "requests": 3 })), "{by_both:?}");
     assert!(by_both.contains(&json!({ "key_id": none, "token_id": none, "requests": 2 })), "{by_both:?}");
     assert_eq!(by_both.len(), 4);
@@ -111,16 +111,16 @@ async fn usage_is_broken_down_by_key_token_route_and_day() {
 async fn breakdown_pages_have_no_gap_or_repeat_in_both_orders() {
     let app = at_a_months_beginning().await;
     let used = used(&app).await;
-    let asker = asker(&app).await;
+    let reader = reader(&app).await;
     for groups in ["key", "token", "route", "day", "day,route,key,token"] {
         let path = format!("group_by={groups}");
-        let all = used.by(&asker, &format!("{path}&limit=100")).await;
+        let all = used.by(&reader, &format!("{path}&limit=100")).await;
         assert!(all.len() > 1);
         assert_eq!(all.iter().map(Value::to_string).collect::<HashSet<_>>().len(), all.len());
         for order in ["asc", "desc"] {
             let (mut found, mut cursor) = (Vec::new(), String::new());
             loop {
-                let page = used.ask(&asker, &format!("{path}&limit=1&order={order}{cursor}")).await.ok();
+                let page = used.ask(&reader, &format!("{path}&limit=1&order={order}{cursor}")).await.ok();
                 found.extend(data(&page).clone());
                 let Some(next) = page["next_cursor"].as_str() else { break };
                 cursor = format!("&cursor={next}");
@@ -137,7 +137,7 @@ async fn breakdown_pages_have_no_gap_or_repeat_in_both_orders() {
 async fn breakdown_of_final_months_is_unchanged() {
     let app = at_a_months_beginning().await;
     let used = used(&app).await;
-    let asker = asker(&app).await;
+    let reader = reader(&app).await;
     let month = this_month(&app);
     let (from, to) = (month.first(), month.last());
     let queries: Vec<_> = ["key", "token", "route", "day", "key,route", "token,day"]
@@ -148,25 +148,25 @@ async fn breakdown_of_final_months_is_unchanged() {
         })
         .map(|(groups, (from, to))| format!("group_by={groups}&from={from}&to={to}"))
         .collect();
-    go_beyond(&app, month, 25 * HOUR);
+    advance_past(&app, month, 25 * HOUR);
     let mut before = Vec::new();
     for query in &queries {
-        before.push(used.by(&asker, query).await);
+        before.push(used.by(&reader, query).await);
     }
-    let mut closer = Closer::new(62);
-    closer.close(&app.db, app.clock.now()).await.unwrap();
+    let mut finalizer = Finalizer::new(62);
+    finalizer.finalize_due(&app.db, app.clock.now()).await.unwrap();
     let raw = "SELECT count(*) FROM usage_node";
     let rolled = "SELECT count(*) FROM usage_monthly";
     let count = async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&app.db).await.unwrap();
     assert!(count(rolled).await > 0 && count(rolled).await < count(raw).await);
     for (query, before) in queries.iter().zip(&before) {
-        assert_eq!(&used.by(&asker, query).await, before, "{query}");
+        assert_eq!(&used.by(&reader, query).await, before, "{query}");
     }
     // Whole months come only from the monthly sums.
     sqlx::query("UPDATE usage_node SET n = n + 1000").execute(&app.db).await.unwrap();
     for (query, before) in queries.iter().zip(&before) {
         let is_summed = !query.contains("day") && !query.ends_with(&format!("from={from}&to={from}"));
-        assert_eq!(&used.by(&asker, query).await == before, is_summed, "{query}");
+        assert_eq!(&used.by(&reader, query).await == before, is_summed, "{query}");
     }
 }
 
@@ -174,13 +174,13 @@ async fn breakdown_of_final_months_is_unchanged() {
 async fn days_beyond_retention_are_available_only_as_whole_months() {
     let app = at_a_months_beginning().await;
     let used = used(&app).await;
-    let asker = asker(&app).await;
+    let reader = reader(&app).await;
     let month = this_month(&app);
-    go_beyond(&app, month, 100 * 24 * HOUR);
-    let mut closer = Closer::new(62);
-    closer.close(&app.db, app.clock.now()).await.unwrap();
+    advance_past(&app, month, 100 * 24 * HOUR);
+    let mut finalizer = Finalizer::new(62);
+    finalizer.finalize_due(&app.db, app.clock.now()).await.unwrap();
     let (from, to) = (month.first(), month.last());
-    let by_key = used.by(&asker, &format!("group_by=key&from={from}&to={to}")).await;
+    let by_key = used.by(&reader, &format!("group_by=key&from={from}&to={to}")).await;
     assert_eq!(by_key[1], json!({ "key_id": used.busy.id, "requests": 6 }));
     for query in [
         format!("group_by=day&from={from}&to={to}"),
@@ -188,7 +188,7 @@ async fn days_beyond_retention_are_available_only_as_whole_months() {
         format!("group_by=key&from={}&to={to}", from.next_day().unwrap()),
         format!("group_by=key&from={from}&to={}", to.next_day().unwrap()),
     ] {
-        let problem = used.ask(&asker, &query).await.problem(400, "invalid_parameter");
+        let problem = used.ask(&reader, &query).await.problem(400, "invalid_parameter");
         assert!(problem["detail"].as_str().unwrap().contains("only whole months are kept"), "{query}: {problem}");
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use cloudapi::{
     base::clock::Clock,
     state::AppOptions,
-    usage::{flush, journal::slot::Counted, meter::Meter},
+    usage::{flush, journal::slot::CounterKey, meter::Meter},
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -20,7 +20,7 @@ fn files(folder: &Path, extension: &str) -> Vec<std::path::PathBuf> {
 }
 
 /// A server that counted requests and ended before it flushed them.
-async fn lost(app: &TestApp, folder: &Path, counted: &Counted, requests: usize) {
+async fn lost(app: &TestApp, folder: &Path, counted: &CounterKey, requests: usize) {
     drop(another_server(app, in_folder(folder, 64), counted, requests).await);
 }
 
@@ -80,7 +80,7 @@ async fn two_servers_in_one_folder_use_separate_journals() {
     let folder = TempDir::new().unwrap();
     let options = || AppOptions { meter: in_folder(folder.path(), 64), ..AppOptions::default() };
     let app = TestApp::start_with(options()).await;
-    let beside = app.start_beside(options()).await;
+    let beside = app.start_peer(options()).await;
     assert_eq!(files(folder.path(), "journal").len(), 2);
     let owner = app.owner().await;
     let key = owner.key().await;
@@ -134,8 +134,8 @@ async fn operator_can_import_the_journal_of_a_lost_server_repeatedly() {
     let (_, open, _) = run(&["usage", "journals"]);
     assert!(open.contains(&id), "{open}");
     for round in 0..2 {
-        let (done, said, error) = run(&["usage", "import", journal.to_str().unwrap()]);
-        assert!(done && said.contains("All 9 requests") && said.contains(&id), "{said}{error}");
+        let (done, message, error) = run(&["usage", "import", journal.to_str().unwrap()]);
+        assert!(done && message.contains("All 9 requests") && message.contains(&id), "{message}{error}");
         assert_eq!(requests(&app, &key).await, before + 9 + round);
     }
     let (_, open, _) = run(&["usage", "journals"]);
@@ -150,9 +150,9 @@ async fn operator_can_import_the_journal_of_a_lost_server_repeatedly() {
     sqlx::query("UPDATE deployment SET id = gen_random_uuid()").execute(&app.db).await.unwrap();
     let (done, _, error) = run(&["usage", "import", journal.to_str().unwrap()]);
     assert!(!done && error.contains("belongs to another database; set DATABASE_URL"), "{error}");
-    for (path, said) in [("/nowhere.journal", "No such file"), ("/etc/hostname", "is not a usage journal")] {
+    for (path, message) in [("/nowhere.journal", "No such file"), ("/etc/hostname", "is not a usage journal")] {
         let (done, _, error) = run(&["usage", "import", path]);
-        assert!(!done && error.contains(said), "{error}");
+        assert!(!done && error.contains(message), "{error}");
     }
     // A server on the other database does not count the journal either.
     let next = Meter::new(in_folder(folder.path(), 64)).unwrap();
@@ -178,9 +178,9 @@ async fn damaged_counters_of_a_journal_are_reported_and_all_others_are_counted()
     bytes[place..place + 8].fill(0);
     fs::write(&journal, bytes).unwrap();
     let arguments = ["usage", "import", journal.to_str().unwrap(), "--json"];
-    let (_, said, _) = deployment.run_on(&app.db.connect_options(), &arguments);
-    let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!((said["requests"].as_u64(), said["damaged_counters"].as_u64()), (Some(4), Some(1)), "{said}");
+    let (_, message, _) = deployment.run_on(&app.db.connect_options(), &arguments);
+    let message: Value = serde_json::from_str(&message).unwrap();
+    assert_eq!((message["requests"].as_u64(), message["damaged_counters"].as_u64()), (Some(4), Some(1)), "{message}");
     assert_eq!(requests(&app, &key).await, before + 4);
 }
 
@@ -197,9 +197,9 @@ async fn usage_report_includes_deleted_projects() {
     app.flush_usage().await;
     let database = app.db.connect_options();
     let run = |arguments: &[&str]| {
-        let (done, said, error) = deployment.run_on(&database, arguments);
+        let (done, message, error) = deployment.run_on(&database, arguments);
         assert!(done, "{error}");
-        said
+        message
     };
     let month = this_month(&app).to_string();
     let report: Value = serde_json::from_str(&run(&["usage", "report", &month, "--json"])).unwrap();

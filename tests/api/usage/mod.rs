@@ -11,7 +11,7 @@ use cloudapi::{
     base::{clock::Timestamp, credential::CredentialId, period::Period},
     usage::{
         flush,
-        journal::slot::Counted,
+        journal::slot::CounterKey,
         meter::{Meter, MeterOptions},
     },
 };
@@ -28,14 +28,14 @@ fn this_month(app: &TestApp) -> Period {
 }
 
 /// Advances the clock to `by` after the end of `period`.
-fn go_beyond(app: &TestApp, period: Period, by: Duration) {
+fn advance_past(app: &TestApp, period: Period, by: Duration) {
     app.clock.advance(app.clock.now().until(period.end()) + by);
 }
 
 /// Counter of a key's requests for its project on a day.
-fn counted(project: &str, key: &Key<'_>, day: Date) -> Counted {
+fn counted(project: &str, key: &Key<'_>, day: Date) -> CounterKey {
     let credential = CredentialId::Key(key.id.parse().unwrap());
-    Counted { project: Some(project.parse().unwrap()), credential, route: 1, day }
+    CounterKey { project: Some(project.parse().unwrap()), credential, route: 1, day }
 }
 
 /// Options of a server with its journal in `folder`.
@@ -44,7 +44,7 @@ fn in_folder(folder: &Path, slots: usize) -> MeterOptions {
 }
 
 /// Another server on the same database, with counted requests that are not flushed yet.
-async fn another_server(app: &TestApp, options: MeterOptions, counted: &Counted, requests: usize) -> Meter {
+async fn another_server(app: &TestApp, options: MeterOptions, counted: &CounterKey, requests: usize) -> Meter {
     let meter = Meter::new(options).unwrap();
     flush::open(&meter, &app.db, &app.clock).await.unwrap();
     for _ in 0..requests {
@@ -82,9 +82,9 @@ async fn requests_without_a_valid_credential_are_not_counted() {
     let owner = app.owner().await;
     let key = owner.key().await;
     let before = requests(&app, &key).await + 1;
-    app.nobody().get("/v1/projects").await.problem(401, "missing_credentials");
+    app.anonymous().get("/v1/projects").await.problem(401, "missing_credentials");
     Bearer { app: &app, secret: "sk_live_junk".into() }.get("/v1/projects").await.problem(401, "invalid_token");
-    app.nobody().get("/healthz").await.ok();
+    app.anonymous().get("/healthz").await.ok();
     key.request("OPTIONS", "/v1/projects").send().await;
     key.get("/v1/nothing").await.problem(404, "route_not_found");
     // A session's request without a project is not counted for any project.

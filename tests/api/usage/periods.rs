@@ -3,7 +3,7 @@
 use cloudapi::{
     base::{clock::Clock, period::Period},
     usage::{
-        close::Closer,
+        finalize::Finalizer,
         flush,
         meter::{Meter, MeterOptions},
     },
@@ -11,15 +11,15 @@ use cloudapi::{
 use serde_json::{Value, json};
 use time::Date;
 
-use super::{HOUR, another_server, counted, data, go_beyond, in_folder, requests, this_month};
+use super::{HOUR, advance_past, another_server, counted, data, in_folder, requests, this_month};
 use crate::support::{Identity, Key, TestApp, eventually};
 
 async fn close(app: &TestApp) {
-    Closer::new(400).close(&app.db, app.clock.now()).await.unwrap();
+    Finalizer::new(400).finalize_due(&app.db, app.clock.now()).await.unwrap();
 }
 
 /// Counts requests of a key on a day at another server, and flushes them.
-async fn count_elsewhere(app: &TestApp, project: &str, key: &Key<'_>, day: Date, requests: usize) -> Meter {
+async fn count_on_other_server(app: &TestApp, project: &str, key: &Key<'_>, day: Date, requests: usize) -> Meter {
     let meter = another_server(app, MeterOptions::default(), &counted(project, key, day), requests).await;
     flush::flush_or_log(&meter, &app.db, &app.clock).await;
     meter
@@ -48,10 +48,10 @@ async fn period_becomes_final_a_day_after_its_end_and_later_requests_are_adjustm
     // Flush the usage request too, before the background flush does it at any time.
     app.flush_usage().await;
 
-    go_beyond(&app, month, 23 * HOUR);
+    advance_past(&app, month, 23 * HOUR);
     close(&app).await;
     // A server that was partitioned reconnects in time.
-    count_elsewhere(&app, &owner.project, &key, month.last(), 2).await;
+    count_on_other_server(&app, &owner.project, &key, month.last(), 2).await;
     assert_eq!(members(&of(&key, month).await), (json!("open"), json!(6), json!(3), json!(3), json!([])));
     app.clock.advance(2 * HOUR);
     close(&app).await;
@@ -90,7 +90,7 @@ async fn server_with_a_slow_clock_can_write_to_a_month_that_is_already_final() {
     let month = this_month(&app);
     app.flush_usage().await;
     let slow = Clock::system();
-    go_beyond(&app, month, 25 * HOUR);
+    advance_past(&app, month, 25 * HOUR);
     close(&app).await;
     let meter = Meter::new(MeterOptions::default()).unwrap();
     let counted = counted(&owner.project, &key, month.first());
@@ -109,9 +109,9 @@ async fn month_without_requests_becomes_final_and_stays_final() {
     // The key's creation counts for the other project; this project's month has no requests.
     let other = app.owner().await;
     let key = other.key().await;
-    go_beyond(&app, month, 25 * HOUR);
+    advance_past(&app, month, 25 * HOUR);
     close(&app).await;
-    count_elsewhere(&app, &owner.project, &key, month.last(), 7).await;
+    count_on_other_server(&app, &owner.project, &key, month.last(), 7).await;
     close(&app).await;
     let session = app.another_session(&owner).await;
     let usage = session.get(&format!("/v1/usage?project_id={}&period={month}", owner.project)).await.ok();
@@ -128,7 +128,7 @@ async fn periods_are_listed_from_the_first_month_of_the_project_to_the_current_o
     for _ in 0..2 {
         let month = this_month(&app);
         app.flush_usage().await;
-        go_beyond(&app, month, 25 * HOUR);
+        advance_past(&app, month, 25 * HOUR);
         close(&app).await;
         key.get("/v1/projects").await.ok();
     }
@@ -190,7 +190,7 @@ async fn usage_as_of_advances_and_is_held_back_by_a_silent_server() {
     eventually("counted requests in the response", async || asked().await.filter(|requests| *requests > 0)).await;
     eventually("Usage-As-Of to advance", async || (as_of().await > since).then_some(())).await;
     assert!(as_of().await <= app.clock.now().to_string());
-    let silent = count_elsewhere(&app, &owner.project, &key, app.clock.now().date(), 1).await;
+    let silent = count_on_other_server(&app, &owner.project, &key, app.clock.now().date(), 1).await;
     // From here on, the other server is behind.
     app.flush_usage().await;
     let held = as_of().await;
@@ -209,14 +209,14 @@ async fn machine_with_a_wrong_clock_does_not_make_a_month_final() {
     let key = owner.key().await;
     let month = this_month(&app);
     app.flush_usage().await;
-    go_beyond(&app, month, 25 * HOUR);
+    advance_past(&app, month, 25 * HOUR);
     let (ahead, behind) = (Clock::system(), Clock::system());
     ahead.advance(HOUR);
     behind.set_back(HOUR);
     for machine in [ahead, behind] {
-        let mut closer = Closer::new(400);
-        closer.machine = machine;
-        closer.close(&app.db, app.clock.now()).await.unwrap();
+        let mut finalizer = Finalizer::new(400);
+        finalizer.system_clock = machine;
+        finalizer.finalize_due(&app.db, app.clock.now()).await.unwrap();
         assert_eq!(of(&key, month).await["status"], "open");
     }
     close(&app).await;

@@ -3,9 +3,9 @@
 use cloudapi::usage::flush;
 use serde_json::{Value, json};
 
-use super::{HOUR, counted, go_beyond, periods::set_quota, requests, this_month};
+use super::{HOUR, advance_past, counted, periods::set_quota, requests, this_month};
 use crate::{
-    events::{happen, listed},
+    events::{listed, trigger_event},
     support::{Identity, Session, TestApp, binary::Deployment, cluster, eventually},
 };
 
@@ -29,7 +29,7 @@ async fn hard_limit_rejects_requests_until_the_next_month_or_a_higher_limit() {
     assert!(problem["detail"].as_str().unwrap().contains(&end.to_string()), "{problem}");
     token.get("/v1/users").await.problem(429, "quota_exceeded");
     // Other errors take precedence, and other projects are not affected.
-    app.nobody().get("/v1/projects").await.problem(401, "missing_credentials");
+    app.anonymous().get("/v1/projects").await.problem(401, "missing_credentials");
     token.get("/v1/keys").await.problem(403, "insufficient_scope");
     elsewhere.get("/v1/projects").await.ok();
     app.flush_usage().await;
@@ -46,7 +46,7 @@ async fn hard_limit_rejects_requests_until_the_next_month_or_a_higher_limit() {
     key.get("/v1/projects").await.problem(429, "quota_exceeded");
     set_quota(&app, &owner.project, None, Some(3)).await;
     let month = this_month(&app);
-    go_beyond(&app, month, HOUR);
+    advance_past(&app, month, HOUR);
     app.flush_usage().await;
     key.get("/v1/projects").await.ok();
 }
@@ -86,7 +86,7 @@ async fn operator_sets_and_shows_included_volume_and_hard_limit() {
 #[tokio::test]
 async fn hard_limit_takes_effect_on_every_server_within_two_flushes() {
     let app = TestApp::start().await;
-    let beside = app.start_beside(Default::default()).await;
+    let beside = app.start_peer(Default::default()).await;
     let owner = app.owner().await;
     let key = owner.key().await;
     set_quota(&app, &owner.project, None, Some(1)).await;
@@ -100,9 +100,9 @@ async fn hard_limit_takes_effect_on_every_server_within_two_flushes() {
 }
 
 /// Quota events of a project: type, quota, percentage and bound.
-async fn told(owner: &Session<'_>, reader: &impl Identity) -> Vec<(String, String, u64, u64)> {
+async fn notices(owner: &Session<'_>, reader: &impl Identity) -> Vec<(String, String, u64, u64)> {
     // A later event is sealed, so everything staged before it is too.
-    happen(owner, reader).await;
+    trigger_event(owner, reader).await;
     let of_quota = |event: &Value| {
         let (kind, changes) = (event["type"].as_str()?, &event["data"]["changes"]);
         let quota = changes["quota"].as_str()?;
@@ -123,7 +123,7 @@ fn notice(quota: &str, percent: u64, bound: u64) -> (String, String, u64, u64) {
 #[tokio::test]
 async fn each_quota_threshold_causes_one_event_across_servers() {
     let app = TestApp::start().await;
-    let beside = app.start_beside(Default::default()).await;
+    let beside = app.start_peer(Default::default()).await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let used = counted(&owner.project, &key, app.clock.now().date());
@@ -134,10 +134,10 @@ async fn each_quota_threshold_causes_one_event_across_servers() {
     };
     set_quota(&app, &owner.project, Some(10_000), None).await;
     use_more(7_000).await;
-    assert_eq!(told(&owner, &key).await, []);
+    assert_eq!(notices(&owner, &key).await, []);
     use_more(1_500).await;
     let mut all = vec![notice("included", 80, 10_000)];
-    assert_eq!(told(&owner, &key).await, all);
+    assert_eq!(notices(&owner, &key).await, all);
     use_more(2_000).await;
     // Repeated by several servers concurrently, and by a new server without state.
     for _ in 0..3 {
@@ -147,16 +147,16 @@ async fn each_quota_threshold_causes_one_event_across_servers() {
         );
         here.and(there).unwrap();
     }
-    app.start_beside(Default::default()).await.flush_usage().await;
+    app.start_peer(Default::default()).await.flush_usage().await;
     all.push(notice("included", 100, 10_000));
-    assert_eq!(told(&owner, &key).await, all);
+    assert_eq!(notices(&owner, &key).await, all);
 
     // A new bound causes an event; a bound that was set before does not.
     for (bound, is_news) in [(12_000, true), (10_000, false), (12_000, false)] {
         set_quota(&app, &owner.project, Some(bound), None).await;
         app.flush_usage().await;
         all.extend(is_news.then(|| notice("included", 80, 12_000)));
-        assert_eq!(told(&owner, &key).await, all);
+        assert_eq!(notices(&owner, &key).await, all);
     }
 
     // A hard limit has separate events, and both thresholds when both are reached together.
@@ -165,11 +165,11 @@ async fn each_quota_threshold_causes_one_event_across_servers() {
     all.extend([notice("hard_limit", 80, 10_000), notice("hard_limit", 100, 10_000)]);
     set_quota(&app, &owner.project, None, None).await;
     app.flush_usage().await;
-    assert_eq!(told(&owner, &key).await, all);
+    assert_eq!(notices(&owner, &key).await, all);
 
     // The next month starts without events.
     let month = this_month(&app);
-    go_beyond(&app, month, HOUR);
+    advance_past(&app, month, HOUR);
     app.flush_usage().await;
-    assert!(!told(&app.another_session(&owner).await, &key).await.iter().any(|told| !all.contains(told)));
+    assert!(!notices(&app.another_session(&owner).await, &key).await.iter().any(|notice| !all.contains(notice)));
 }

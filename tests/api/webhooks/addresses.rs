@@ -9,17 +9,17 @@ use std::{
 
 use cloudapi::{
     state::AppOptions,
-    webhooks::{outbox::WebhookOptions, pace::Pace, send::Resolver},
+    webhooks::{backoff::DeliveryPolicy, outbox::WebhookOptions, send::Resolver},
 };
 use serde_json::{Value, json};
 
-use super::{deliveries, here, soon, webhook, world};
+use super::{allow_loopback, deliveries, fast_policy, set_up, webhook};
 use crate::support::{
     Identity, Session, TestApp,
     binary::{Deployment, Server},
     eventually,
     https::Certificate,
-    receiver::{Manner, Receiver},
+    receiver::{Behavior, Receiver},
 };
 
 /// Creates a key and waits for the first attempt at its delivery.
@@ -37,11 +37,11 @@ async fn with_names(answers: &[&[&str]]) -> TestApp {
     let answers: VecDeque<Vec<IpAddr>> =
         answers.iter().map(|answer| answer.iter().map(|address| address.parse().unwrap()).collect()).collect();
     let answers = Mutex::new(answers);
-    let resolver = Resolver::Given(Arc::new(move |_| {
+    let resolver = Resolver::Custom(Arc::new(move |_| {
         let mut answers = answers.lock().unwrap();
         Ok(if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() })
     }));
-    let webhooks = WebhookOptions { allowed: vec!["127.0.0.2".parse().unwrap()], resolver, pace: soon() };
+    let webhooks = WebhookOptions { allowed: vec!["127.0.0.2".parse().unwrap()], resolver, policy: fast_policy() };
     TestApp::start_with(AppOptions { webhooks, ..AppOptions::default() }).await
 }
 
@@ -59,7 +59,7 @@ async fn name_that_resolves_to_this_machine_is_not_connected_to() {
 
 #[tokio::test]
 async fn nonexistent_name_is_reported_as_name_not_found() {
-    let app = TestApp::start_with(here(soon())).await;
+    let app = TestApp::start_with(allow_loopback(fast_policy())).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, "https://receiver.invalid/", json!({ "event_types": ["key.created"] })).await;
     assert_eq!(first_attempt(&owner, &hook).await["error"], "name_not_found");
@@ -72,7 +72,7 @@ async fn name_that_resolves_differently_is_checked_at_each_attempt() {
     let owner = app.owner().await;
     let url = format!("http://receiver.example:{}/", allowed.address.port());
     let hook = webhook(&owner, &url, json!({ "event_types": ["key.created"] })).await;
-    allowed.answers("500 Internal Server Error");
+    allowed.respond_with("500 Internal Server Error");
     owner.key().await;
     let attempts = eventually("two attempts", async || {
         let found = deliveries(&owner, &hook, "key.created").await;
@@ -99,7 +99,7 @@ async fn only_allowed_addresses_of_a_name_are_connected_to() {
 
 #[tokio::test]
 async fn address_allowed_at_creation_is_checked_again_when_sending() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"], "enabled": false })).await;
     drop(owner.patch(&super::path(&hook), json!({ "enabled": true })).await.ok());
@@ -114,7 +114,7 @@ async fn address_allowed_at_creation_is_checked_again_when_sending() {
 
 #[tokio::test]
 async fn redirect_is_a_failure_and_not_followed() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let victim = Receiver::start().await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
@@ -122,7 +122,7 @@ async fn redirect_is_a_failure_and_not_followed() {
         .into_iter()
         .enumerate()
     {
-        receiver.set(Manner::Answer(status, format!("location: {}\r\n", victim.url())));
+        receiver.set(Behavior::Respond(status, format!("location: {}\r\n", victim.url())));
         let made = owner.key().await;
         let attempt = eventually("the attempt", async || {
             let found = deliveries(&owner, &hook, "key.created").await;
@@ -141,7 +141,7 @@ async fn redirect_is_a_failure_and_not_followed() {
 
 #[tokio::test]
 async fn malformed_responses_are_reported_and_long_ones_are_not_read_to_the_end() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     let endless_head = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(100_000)).into_bytes();
@@ -156,7 +156,7 @@ async fn malformed_responses_are_reported_and_long_ones_are_not_read_to_the_end(
     ];
     for (number, (answer, expected)) in cases.into_iter().enumerate() {
         let shown = String::from_utf8_lossy(&answer[..answer.len().min(60)]).into_owned();
-        receiver.set(Manner::Raw(answer));
+        receiver.set(Behavior::Raw(answer));
         owner.key().await;
         let attempt = eventually("the attempt", async || {
             let found = deliveries(&owner, &hook, "key.created").await;
@@ -169,14 +169,14 @@ async fn malformed_responses_are_reported_and_long_ones_are_not_read_to_the_end(
 
 #[tokio::test]
 async fn receiver_that_never_responds_times_out() {
-    let (app, receiver) = world(Pace { exchange: Duration::from_millis(100), ..soon() }).await;
+    let (app, receiver) = set_up(DeliveryPolicy { request_timeout: Duration::from_millis(100), ..fast_policy() }).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
-    receiver.set(Manner::Hang);
+    receiver.set(Behavior::Hang);
     let attempt = first_attempt(&owner, &hook).await;
     assert_eq!(attempt["error"], "timeout");
     // Shorter than the default timeout.
-    let longest = u64::try_from(Pace::default().exchange.as_millis()).unwrap();
+    let longest = u64::try_from(DeliveryPolicy::default().request_timeout.as_millis()).unwrap();
     assert!((100..longest).contains(&attempt["duration_ms"].as_u64().unwrap()), "{attempt}");
 }
 

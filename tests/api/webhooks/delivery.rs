@@ -4,24 +4,24 @@ use std::time::Duration;
 
 use cloudapi::{
     base::id::WebhookId,
-    webhooks::{figures::Outcome, pace::Pace},
+    webhooks::{backoff::DeliveryPolicy, metrics::DeliveryOutcome},
 };
 use serde_json::{Value, json};
 
-use super::{counted, delivered, deliveries, path, soon, webhook, world};
+use super::{counted, delivered, deliveries, fast_policy, path, set_up, webhook};
 use crate::{
-    events::happen,
+    events::trigger_event,
     support::{
         Identity, Session,
         app::PUBLIC_URL,
         eventually,
-        receiver::{Manner, Received, Receiver},
+        receiver::{Behavior, Received, Receiver},
     },
 };
 
 #[tokio::test]
 async fn event_is_sent_once_as_a_signed_cloudevent() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     let key = owner.key().await;
@@ -56,12 +56,12 @@ async fn event_is_sent_once_as_a_signed_cloudevent() {
         delivery
     );
     assert_eq!(receiver.received().len(), 1);
-    counted(&app, Outcome::Delivered, 1).await;
+    counted(&app, DeliveryOutcome::Delivered, 1).await;
 }
 
 #[tokio::test]
 async fn trace_of_a_request_continues_in_its_audit_entry_event_and_delivery() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let owner = app.owner().await;
     webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     let (trace, step) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
@@ -70,20 +70,20 @@ async fn trace_of_a_request_continues_in_its_audit_entry_event_and_delivery() {
 
     let received = receiver.wait_for("key.created", 1).await;
     let sent = received.header("traceparent").to_owned();
-    let told = received.event()["traceparent"].as_str().unwrap().to_owned();
+    let reported = received.event()["traceparent"].as_str().unwrap().to_owned();
     let path = format!("/v1/audit-logs?action=key.created&project_id={}", owner.project);
-    assert_eq!(owner.get(&path).await.ok()["data"][0]["traceparent"], told);
-    for one in [&sent, &told] {
+    assert_eq!(owner.get(&path).await.ok()["data"][0]["traceparent"], reported);
+    for one in [&sent, &reported] {
         assert!(one.starts_with(&format!("00-{trace}-")) && one.ends_with("-01"), "{one}");
         // With a new span ID.
         assert!(!one.contains(step), "{one}");
     }
-    assert_ne!(sent, told);
+    assert_ne!(sent, reported);
 }
 
 #[tokio::test]
 async fn webhook_receives_only_subscribed_events_of_its_project() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
     webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created", "key.revoked"] })).await;
     let everything = webhook(&stranger, &receiver.url(), json!({})).await;
@@ -106,7 +106,7 @@ async fn webhook_receives_only_subscribed_events_of_its_project() {
 
 #[tokio::test]
 async fn test_event_goes_only_to_the_tested_webhook_regardless_of_its_event_types() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let owner = app.owner().await;
     let narrow = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.revoked"] })).await;
     let wide = webhook(&owner, &receiver.url(), json!({})).await;
@@ -121,14 +121,14 @@ async fn test_event_goes_only_to_the_tested_webhook_regardless_of_its_event_type
 
 #[tokio::test]
 async fn failing_receiver_gets_the_same_delivery_until_it_accepts_it() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
-    receiver.answers("503 Service Unavailable");
+    receiver.respond_with("503 Service Unavailable");
     owner.key().await;
     let third = receiver.wait_for("key.created", 3).await;
     assert!(owner.get(&path(&hook)).await.ok()["failing_since"].is_string());
-    receiver.answers("204 No Content");
+    receiver.respond_with("204 No Content");
     let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
     let received = receiver.of_type("key.created");
     assert!(
@@ -151,10 +151,10 @@ async fn failing_receiver_gets_the_same_delivery_until_it_accepts_it() {
 
 #[tokio::test]
 async fn delivery_fails_after_its_retry_period_and_can_be_redelivered() {
-    let (app, receiver) = world(Pace { retry_for: Duration::from_millis(200), ..soon() }).await;
+    let (app, receiver) = set_up(DeliveryPolicy { retry_window: Duration::from_millis(200), ..fast_policy() }).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
-    receiver.answers("500 Internal Server Error");
+    receiver.respond_with("500 Internal Server Error");
     owner.key().await;
     let failed = delivered(&owner, &hook, "key.created", "failed").await;
     assert_eq!(failed["next_attempt_at"], json!(null));
@@ -163,7 +163,7 @@ async fn delivery_fails_after_its_retry_period_and_can_be_redelivered() {
     assert_eq!(owner.get(&format!("{}/deliveries?status=failed", path(&hook))).await.ok()["data"], json!([failed]));
     assert_eq!(owner.get(&format!("{}/deliveries?status=pending", path(&hook))).await.ok()["data"], json!([]));
 
-    receiver.answers("200 OK");
+    receiver.respond_with("200 OK");
     let again = format!("{}/deliveries/{}/redeliver", path(&hook), failed["id"].as_str().unwrap());
     let send = || owner.request("POST", &again).header("idempotency-key", "once").send();
     let reply = send().await;
@@ -181,7 +181,7 @@ async fn delivery_fails_after_its_retry_period_and_can_be_redelivered() {
 
 #[tokio::test]
 async fn both_secrets_sign_during_rotation_overlap_and_then_only_the_new_one() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     let rotate = async |overlap: u32| {
@@ -209,30 +209,30 @@ async fn both_secrets_sign_during_rotation_overlap_and_then_only_the_new_one() {
 
 #[tokio::test]
 async fn webhook_of_a_receiver_that_responds_410_is_disabled_until_enabled_again() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let (owner, other) = (app.owner().await, Receiver::start().await);
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     webhook(&owner, &other.url(), json!({ "event_types": ["webhook.disabled"] })).await;
-    receiver.answers("410 Gone");
+    receiver.respond_with("410 Gone");
     let key = owner.key().await;
-    let told = other.wait_for("webhook.disabled", 1).await.event();
+    let reported = other.wait_for("webhook.disabled", 1).await.event();
     assert_eq!(
-        (&told["subject"], &told["data"]["changes"]),
+        (&reported["subject"], &reported["data"]["changes"]),
         (&hook["id"], &json!({ "enabled": [true, false], "disabled_reason": [null, "gone"] }))
     );
-    assert_eq!(told["data"]["actor"]["type"], "system");
+    assert_eq!(reported["data"]["actor"]["type"], "system");
     let disabled = owner.get(&path(&hook)).await.ok();
     assert_eq!((&disabled["enabled"], &disabled["disabled_reason"]), (&json!(false), &json!("gone")));
     let asked = receiver.received().len();
     assert_eq!(asked, 1);
     // Events that occur meanwhile are not sent, not even later.
-    happen(&owner, &key).await;
+    trigger_event(&owner, &key).await;
     owner.post_empty(&format!("{}/test", path(&hook))).await.problem(409, "webhook_disabled");
     let delivery = &deliveries(&owner, &hook, "key.created").await[0];
     let again = format!("{}/deliveries/{}/redeliver", path(&hook), delivery["id"].as_str().unwrap());
     owner.post_empty(&again).await.problem(409, "webhook_disabled");
 
-    receiver.answers("200 OK");
+    receiver.respond_with("200 OK");
     let enabled = owner.patch(&path(&hook), json!({ "enabled": true })).await.ok();
     assert_eq!((&enabled["enabled"], &enabled["disabled_reason"]), (&json!(true), &json!(null)));
     let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
@@ -242,7 +242,7 @@ async fn webhook_of_a_receiver_that_responds_410_is_disabled_until_enabled_again
 
 #[tokio::test]
 async fn webhook_events_match_their_schemas() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let (owner, everything) = (app.owner().await, Receiver::start().await);
     webhook(&owner, &everything.url(), json!({})).await;
     let hook = webhook(&owner, &receiver.url(), json!({ "description": "x" })).await;
@@ -255,7 +255,7 @@ async fn webhook_events_match_their_schemas() {
         (pending["data"] == json!([])).then_some(())
     })
     .await;
-    receiver.answers("410 Gone");
+    receiver.respond_with("410 Gone");
     owner.post_empty(&format!("{}/test", path(&hook))).await.expect(reqwest::StatusCode::ACCEPTED);
     everything.wait_for("webhook.disabled", 1).await;
     owner.delete(&path(&hook)).await.ok();
@@ -270,11 +270,11 @@ async fn webhook_events_match_their_schemas() {
 
 #[tokio::test]
 async fn webhook_is_disabled_after_its_receiver_fails_for_too_long() {
-    let pace = Pace { give_up_after: Duration::from_millis(150), give_up_failures: 4, ..soon() };
-    let (app, receiver) = world(pace).await;
+    let policy = DeliveryPolicy { disable_after: Duration::from_millis(150), disable_failures: 4, ..fast_policy() };
+    let (app, receiver) = set_up(policy).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
-    receiver.answers("500 Internal Server Error");
+    receiver.respond_with("500 Internal Server Error");
     owner.key().await;
     let disabled = eventually("the webhook to be disabled", async || {
         Some(owner.get(&path(&hook)).await.ok()).filter(|hook| hook["enabled"] == false)
@@ -282,16 +282,16 @@ async fn webhook_is_disabled_after_its_receiver_fails_for_too_long() {
     .await;
     assert_eq!(disabled["disabled_reason"], "failing");
     assert!(receiver.received().len() >= 4);
-    eventually("the count of disabled webhooks", async || (app.outbox.figures.disabled() == 1).then_some(())).await;
+    eventually("the count of disabled webhooks", async || (app.outbox.metrics.disabled() == 1).then_some(())).await;
 }
 
 #[tokio::test]
 async fn delivery_that_waited_too_long_at_a_disabled_webhook_fails_when_it_is_enabled() {
-    let (app, receiver) = world(Pace { longest_pause: Duration::from_secs(3600), ..soon() }).await;
+    let (app, receiver) = set_up(DeliveryPolicy { max_backoff: Duration::from_secs(3600), ..fast_policy() }).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     // No attempt is made during this time.
-    receiver.set(Manner::Answer("503 Service Unavailable", "retry-after: 1800\r\n".into()));
+    receiver.set(Behavior::Respond("503 Service Unavailable", "retry-after: 1800\r\n".into()));
     owner.key().await;
     attempted_once(&owner, &hook).await;
     owner.patch(&path(&hook), json!({ "enabled": false })).await.ok();
@@ -303,7 +303,7 @@ async fn delivery_that_waited_too_long_at_a_disabled_webhook_fails_when_it_is_en
     .execute(&app.db)
     .await
     .unwrap();
-    receiver.answers("200 OK");
+    receiver.respond_with("200 OK");
     owner.patch(&path(&hook), json!({ "enabled": true })).await.ok();
     delivered(&owner, &hook, "key.created", "failed").await;
     assert_eq!(receiver.received().len(), 1);
@@ -320,10 +320,10 @@ async fn attempted_once(owner: &Session<'_>, hook: &Value) -> Value {
 
 /// Wait of a delivery after a response with these headers, with a longest pause of one hour.
 async fn wait_after(status: &'static str, headers: String) -> Duration {
-    let (app, receiver) = world(Pace { longest_pause: Duration::from_secs(3600), ..soon() }).await;
+    let (app, receiver) = set_up(DeliveryPolicy { max_backoff: Duration::from_secs(3600), ..fast_policy() }).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
-    receiver.set(Manner::Answer(status, headers));
+    receiver.set(Behavior::Respond(status, headers));
     owner.key().await;
     let delivery = attempted_once(&owner, &hook).await;
     let next = cloudapi::base::clock::Timestamp::parse(delivery["next_attempt_at"].as_str().unwrap()).unwrap();

@@ -3,7 +3,7 @@
 use cloudapi::base::{action::Action, role::Role};
 use serde_json::{Value, json};
 
-use super::{NOWHERE as URL, here, path, soon, webhook};
+use super::{UNREACHABLE_URL as URL, allow_loopback, fast_policy, path, webhook};
 use crate::support::{Identity, TestApp, eventually};
 
 /// Waits for the sealed audit entry of this action.
@@ -105,7 +105,7 @@ async fn unknown_event_type_is_rejected_with_a_suggestion() {
 
 #[tokio::test]
 async fn disallowed_url_is_rejected_on_create_and_update() {
-    let app = TestApp::start_with(here(soon())).await;
+    let app = TestApp::start_with(allow_loopback(fast_policy())).await;
     let owner = app.owner().await;
     let made = webhook(&owner, "http://127.0.0.1:1/", json!({ "enabled": false })).await;
     for url in [
@@ -124,7 +124,7 @@ async fn disallowed_url_is_rejected_on_create_and_update() {
     let body = json!({ "project_id": owner.project, "url": "not a url" });
     assert_eq!(owner.post("/v1/webhooks", body).await.invalid_member().0, "#/url");
     // Without the operator's setting, this address is rejected too.
-    let strict = app.start_beside(Default::default()).await;
+    let strict = app.start_peer(Default::default()).await;
     let body = json!({ "project_id": owner.project, "url": "https://127.0.0.1:1/" });
     let request = strict.http.post(format!("{}/v1/webhooks", strict.url)).bearer_auth(&owner.secret);
     let reply = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();

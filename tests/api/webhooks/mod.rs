@@ -10,30 +10,31 @@ use std::time::Duration;
 
 use cloudapi::{
     state::AppOptions,
-    webhooks::{figures::Outcome, outbox::WebhookOptions, pace::Pace},
+    webhooks::{backoff::DeliveryPolicy, metrics::DeliveryOutcome, outbox::WebhookOptions},
 };
 use serde_json::{Value, json};
 
 use crate::support::{Identity, Session, TestApp, eventually, receiver::Receiver};
 
-/// The default pace, but with pauses of milliseconds.
-fn soon() -> Pace {
-    Pace {
+/// The default policy, but with backoffs of milliseconds.
+fn fast_policy() -> DeliveryPolicy {
+    DeliveryPolicy {
         poll: Duration::from_millis(20),
-        first_pause: Duration::from_millis(5),
-        longest_pause: Duration::from_millis(50),
-        ..Pace::default()
+        initial_backoff: Duration::from_millis(5),
+        max_backoff: Duration::from_millis(50),
+        ..DeliveryPolicy::default()
     }
 }
 
 /// Options that allow receivers on this machine.
-fn here(pace: Pace) -> AppOptions {
-    let webhooks = WebhookOptions { allowed: vec!["127.0.0.0/8".parse().unwrap()], pace, ..WebhookOptions::default() };
+fn allow_loopback(policy: DeliveryPolicy) -> AppOptions {
+    let webhooks =
+        WebhookOptions { allowed: vec!["127.0.0.0/8".parse().unwrap()], policy, ..WebhookOptions::default() };
     AppOptions { webhooks, ..AppOptions::default() }
 }
 
 /// An allowed URL whose host does not resolve: no test connects to another machine.
-const NOWHERE: &str = "https://receiver.invalid/hooks";
+const UNREACHABLE_URL: &str = "https://receiver.invalid/hooks";
 
 /// Creates a webhook with these members for the user's project.
 async fn webhook(owner: &Session<'_>, url: &str, mut members: Value) -> Value {
@@ -65,13 +66,13 @@ async fn delivered(owner: &Session<'_>, webhook: &Value, event_type: &str, statu
 }
 
 /// Waits until a server has counted this many attempts with this outcome. It counts them after the database commit.
-async fn counted(app: &TestApp, outcome: Outcome, count: u64) {
+async fn counted(app: &TestApp, outcome: DeliveryOutcome, count: u64) {
     let what = format!("{count} of {outcome:?}");
-    eventually(&what, async || (app.outbox.figures.count(outcome) >= count).then_some(())).await;
-    assert_eq!(app.outbox.figures.count(outcome), count, "{outcome:?}");
+    eventually(&what, async || (app.outbox.metrics.count(outcome) >= count).then_some(())).await;
+    assert_eq!(app.outbox.metrics.count(outcome), count, "{outcome:?}");
 }
 
 /// A server, and an allowed receiver on the same machine.
-async fn world(pace: Pace) -> (TestApp, Receiver) {
-    (TestApp::start_with(here(pace)).await, Receiver::start().await)
+async fn set_up(policy: DeliveryPolicy) -> (TestApp, Receiver) {
+    (TestApp::start_with(allow_loopback(policy)).await, Receiver::start().await)
 }

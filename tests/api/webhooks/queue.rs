@@ -5,20 +5,20 @@ use std::{collections::HashMap, time::Duration};
 use cloudapi::{
     base::{id::WebhookId, server_key::ServerKey},
     state::AppOptions,
-    webhooks::{figures::Outcome, pace::Pace, queue},
+    webhooks::{backoff::DeliveryPolicy, metrics::DeliveryOutcome, queue},
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::{counted, delivered, deliveries, here, path, soon, webhook, world};
+use super::{allow_loopback, counted, delivered, deliveries, fast_policy, path, set_up, webhook};
 use crate::support::{
     Identity, Session, TestApp, eventually,
-    receiver::{Manner, Receiver},
+    receiver::{Behavior, Receiver},
 };
 
 /// Long timeouts for slow receivers.
-fn patient() -> Pace {
-    Pace { exchange: Duration::from_secs(60), lease: Duration::from_secs(90), ..soon() }
+fn policy_without_retries() -> DeliveryPolicy {
+    DeliveryPolicy { request_timeout: Duration::from_secs(60), lease: Duration::from_secs(90), ..fast_policy() }
 }
 
 fn id(webhook: &Value) -> WebhookId {
@@ -41,10 +41,10 @@ async fn queue_again(app: &TestApp, webhook: &Value, count: i32) {
 
 #[tokio::test]
 async fn hanging_receiver_with_500_deliveries_does_not_delay_others() {
-    let (app, live) = world(patient()).await;
+    let (app, live) = set_up(policy_without_retries()).await;
     let hole = Receiver::start().await;
     let owner = app.owner().await;
-    hole.set(Manner::Hang);
+    hole.set(Behavior::Hang);
     let hanging = webhook(&owner, &hole.url(), json!({ "event_types": ["key.created"] })).await;
     owner.key().await;
     hole.wait_for("key.created", 1).await;
@@ -58,24 +58,24 @@ async fn hanging_receiver_with_500_deliveries_does_not_delay_others() {
     // One at a time until the receiver has succeeded.
     assert_eq!(hole.received().len(), 1);
     // After a success a few at a time, and then the rest.
-    hole.answers("200 OK");
+    hole.respond_with("200 OK");
     eventually("the receiver to accept deliveries", async || (hole.received().len() > 20).then_some(())).await;
-    hole.set(Manner::Hang);
-    eventually("four deliveries at a time", async || (hole.at_a_time() == 4).then_some(())).await;
+    hole.set(Behavior::Hang);
+    eventually("four deliveries at a time", async || (hole.max_concurrent() == 4).then_some(())).await;
     for count in 7..=9 {
         owner.token(&["users:read"]).await;
         live.wait_for("token.created", count).await;
     }
-    assert_eq!(hole.at_a_time(), 4);
-    hole.answers("200 OK");
+    assert_eq!(hole.max_concurrent(), 4);
+    hole.respond_with("200 OK");
     eventually("the remaining deliveries", async || (hole.received().len() > 100).then_some(())).await;
 }
 
 #[tokio::test]
 async fn more_hanging_receivers_than_slots_do_not_delay_others() {
-    let (app, live) = world(patient()).await;
+    let (app, live) = set_up(policy_without_retries()).await;
     let hole = Receiver::start().await;
-    hole.answers("500 Internal Server Error");
+    hole.respond_with("500 Internal Server Error");
     let owners = join_all((0..4).map(|_| app.owner())).await;
     let url = hole.url();
     let holes = owners
@@ -90,8 +90,8 @@ async fn more_hanging_receivers_than_slots_do_not_delay_others() {
     })
     .await;
     // Each is retried soon. Now each attempt hangs for longer than this test waits.
-    hole.set(Manner::Hang);
-    let hanging = async || (hole.at_a_time() == 16).then_some(());
+    hole.set(Behavior::Hang);
+    let hanging = async || (hole.max_concurrent() == 16).then_some(());
     eventually("all slots for failing receivers to be taken", hanging).await;
     let owner = app.owner().await;
     webhook(&owner, &live.url(), json!({ "event_types": ["token.created"] })).await;
@@ -100,32 +100,32 @@ async fn more_hanging_receivers_than_slots_do_not_delay_others() {
         live.wait_for("token.created", count).await;
     }
     // The hanging receivers still use the same number of slots.
-    assert_eq!(hole.at_a_time(), 16);
+    assert_eq!(hole.max_concurrent(), 16);
 }
 
 #[tokio::test]
 async fn servers_share_deliveries_and_send_nothing_twice() {
     let key = ServerKey::generate();
-    let options = || AppOptions { server_key: key.clone(), ..here(patient()) };
+    let options = || AppOptions { server_key: key.clone(), ..allow_loopback(policy_without_retries()) };
     let one = TestApp::start_with(options()).await;
-    let other = one.start_beside(options()).await;
+    let other = one.start_peer(options()).await;
     let (owner, receiver) = (one.owner().await, Receiver::start().await);
-    receiver.set(Manner::Hang);
+    receiver.set(Behavior::Hang);
     for _ in 0..10 {
         webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     }
     join_all((0..10).map(|_| owner.key())).await;
     // Until the first success, each server sends one delivery at a time to each webhook.
     eventually("both servers to send", async || (receiver.received().len() == 20).then_some(())).await;
-    receiver.answers("200 OK");
-    let done = [&one, &other].map(|app| app.outbox.figures.count(Outcome::Delivered));
+    receiver.respond_with("200 OK");
+    let done = [&one, &other].map(|app| app.outbox.metrics.count(DeliveryOutcome::Delivered));
     eventually("all deliveries", async || {
-        let done = [&one, &other].map(|app| app.outbox.figures.count(Outcome::Delivered));
+        let done = [&one, &other].map(|app| app.outbox.metrics.count(DeliveryOutcome::Delivered));
         (done[0] + done[1] == 100).then_some(())
     })
     .await;
     assert_eq!(done, [0, 0]);
-    assert!([&one, &other].iter().all(|app| app.outbox.figures.attempts() >= 10));
+    assert!([&one, &other].iter().all(|app| app.outbox.metrics.attempts() >= 10));
     let mut sent = HashMap::<_, usize>::new();
     for received in receiver.received() {
         *sent.entry(received.header("webhook-id").to_owned()).or_default() += 1;
@@ -137,24 +137,26 @@ async fn servers_share_deliveries_and_send_nothing_twice() {
 #[tokio::test]
 async fn delivery_with_an_expired_lease_is_sent_by_another_server_and_the_late_result_ignored() {
     let key = ServerKey::generate();
-    let options = |pace| AppOptions { server_key: key.clone(), ..here(pace) };
-    let one = TestApp::start_with(options(Pace { lease: Duration::from_millis(200), ..patient() })).await;
+    let options = |policy| AppOptions { server_key: key.clone(), ..allow_loopback(policy) };
+    let one =
+        TestApp::start_with(options(DeliveryPolicy { lease: Duration::from_millis(200), ..policy_without_retries() }))
+            .await;
     let (owner, receiver) = (one.owner().await, Receiver::start().await);
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
-    receiver.set(Manner::Hang);
+    receiver.set(Behavior::Hang);
     owner.key().await;
     receiver.wait_for("key.created", 1).await;
     // As after kill -9: the first server does not renew its lease. The next lease lasts until the end of the test.
-    let other = one.start_beside(options(patient())).await;
+    let other = one.start_peer(options(policy_without_retries())).await;
     let again = receiver.wait_for("key.created", 2).await;
     assert_eq!(again.header("webhook-id"), receiver.received()[0].header("webhook-id"));
     // The first server was only slow. Its result must not change the delivery, which another server has claimed.
-    receiver.answers_one(0, "500 Internal Server Error");
-    counted(&one, Outcome::Overtaken, 1).await;
+    receiver.respond_to_one_with(0, "500 Internal Server Error");
+    counted(&one, DeliveryOutcome::Superseded, 1).await;
     assert_eq!(deliveries(&owner, &hook, "key.created").await[0]["attempts"], json!([]));
-    receiver.answers("200 OK");
+    receiver.respond_with("200 OK");
     let delivery = delivered(&owner, &hook, "key.created", "delivered").await;
-    counted(&other, Outcome::Delivered, 1).await;
+    counted(&other, DeliveryOutcome::Delivered, 1).await;
     assert_eq!(delivery["attempts"].as_array().unwrap().len(), 1);
     assert_eq!(delivery["attempts"][0]["number"], 2);
     assert_eq!(deliveries(&owner, &hook, "key.created").await, [delivery]);
@@ -163,19 +165,19 @@ async fn delivery_with_an_expired_lease_is_sent_by_another_server_and_the_late_r
 #[tokio::test]
 async fn delivery_of_a_stopped_server_is_sent_by_another() {
     let key = ServerKey::generate();
-    let pace = Pace { lease: Duration::from_millis(200), ..patient() };
-    let options = || AppOptions { server_key: key.clone(), ..here(pace) };
+    let policy = DeliveryPolicy { lease: Duration::from_millis(200), ..policy_without_retries() };
+    let options = || AppOptions { server_key: key.clone(), ..allow_loopback(policy) };
     let one = TestApp::start_with(options()).await;
     let (owner, receiver) = (one.owner().await, Receiver::start().await);
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
-    receiver.set(Manner::Hang);
+    receiver.set(Behavior::Hang);
     owner.key().await;
     receiver.wait_for("key.created", 1).await;
-    let other = one.start_beside(options()).await;
+    let other = one.start_peer(options()).await;
     let hook = id(&hook);
     drop(one);
     receiver.wait_for("key.created", 2).await;
-    receiver.answers("200 OK");
+    receiver.respond_with("200 OK");
     eventually("the delivery", async || {
         let sql = "SELECT status FROM webhook_deliveries WHERE webhook_id = $1";
         let status: String = sqlx::query_scalar(sql).bind(hook).fetch_one(&other.db).await.unwrap();
@@ -186,18 +188,18 @@ async fn delivery_of_a_stopped_server_is_sent_by_another() {
 
 #[tokio::test]
 async fn webhook_deleted_during_a_delivery_is_removed_with_its_deliveries() {
-    let (app, receiver) = world(patient()).await;
+    let (app, receiver) = set_up(policy_without_retries()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
-    receiver.set(Manner::Hang);
+    receiver.set(Behavior::Hang);
     owner.key().await;
     receiver.wait_for("key.created", 1).await;
     queue_again(&app, &hook, 3).await;
     owner.delete(&path(&hook)).await.ok();
-    receiver.answers("200 OK");
-    counted(&app, Outcome::Overtaken, 1).await;
+    receiver.respond_with("200 OK");
+    counted(&app, DeliveryOutcome::Superseded, 1).await;
     let mut db = app.db.acquire().await.unwrap();
-    while queue::sweep(&mut db, &app.outbox.pace).await.unwrap() > 0 {}
+    while queue::sweep(&mut db, &app.outbox.policy).await.unwrap() > 0 {}
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM webhook_deliveries").fetch_one(&mut *db).await.unwrap();
     assert_eq!((left, receiver.received().len()), (0, 1));
     owner.get(&format!("{}/deliveries", path(&hook))).await.problem(404, "not_found");
@@ -205,10 +207,10 @@ async fn webhook_deleted_during_a_delivery_is_removed_with_its_deliveries() {
 
 #[tokio::test]
 async fn redacted_event_is_no_longer_sent() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
-    receiver.answers("500 Internal Server Error");
+    receiver.respond_with("500 Internal Server Error");
     owner.key().await;
     receiver.wait_for("key.created", 1).await;
     sqlx::query(
@@ -230,7 +232,7 @@ async fn redacted_event_is_no_longer_sent() {
 
 #[tokio::test]
 async fn secret_from_another_row_cannot_be_decrypted_and_signs_nothing() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     let other = webhook(&owner, &receiver.url(), json!({ "enabled": false })).await;
@@ -257,7 +259,7 @@ async fn secret_from_another_row_cannot_be_decrypted_and_signs_nothing() {
 
 #[tokio::test]
 async fn deliveries_are_kept_for_30_days_and_fail_after_a_day_at_disabled_webhooks() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     owner.key().await;
@@ -276,7 +278,7 @@ async fn deliveries_are_kept_for_30_days_and_fail_after_a_day_at_disabled_webhoo
     .unwrap();
     let mut db = app.db.acquire().await.unwrap();
     let mut most = 0;
-    while let rows @ 1.. = queue::sweep(&mut db, &app.outbox.pace).await.unwrap() {
+    while let rows @ 1.. = queue::sweep(&mut db, &app.outbox.policy).await.unwrap() {
         most = most.max(rows);
     }
     assert!(most <= 3000, "{most}");
@@ -288,7 +290,7 @@ async fn deliveries_are_kept_for_30_days_and_fail_after_a_day_at_disabled_webhoo
 
 #[tokio::test]
 async fn delivery_list_is_paged_in_the_order_of_events() {
-    let (app, receiver) = world(soon()).await;
+    let (app, receiver) = set_up(fast_policy()).await;
     let owner = app.owner().await;
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     let mut keys = Vec::new();
@@ -323,9 +325,9 @@ async fn delivery_list_is_paged_in_the_order_of_events() {
 
 #[tokio::test]
 async fn queue_depth_and_oldest_due_delivery_are_measured() {
-    let (app, receiver) = world(patient()).await;
+    let (app, receiver) = set_up(policy_without_retries()).await;
     let owner = app.owner().await;
-    receiver.set(Manner::Hang);
+    receiver.set(Behavior::Hang);
     let hook = webhook(&owner, &receiver.url(), json!({ "event_types": ["key.created"] })).await;
     owner.key().await;
     receiver.wait_for("key.created", 1).await;
@@ -334,5 +336,5 @@ async fn queue_depth_and_oldest_due_delivery_are_measured() {
     let depth = queue::depth(&mut db).await.unwrap();
     assert_eq!((depth.open, depth.due), (10, 9));
     assert!(depth.oldest_due < Duration::from_secs(60));
-    assert_eq!(app.outbox.figures.attempts(), 1);
+    assert_eq!(app.outbox.metrics.attempts(), 1);
 }

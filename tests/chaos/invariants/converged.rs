@@ -12,7 +12,7 @@ use cloudapi::{
     db::Pool,
     resources::{
         config,
-        driver::{Action, Driver, ListQuery, Object, ObjectState, Owned, Refusal},
+        driver::{Action, Driver, DriverErrorKind, ListQuery, Object, ObjectState, OwnerFilter},
         kind::{Kind, Power},
         registry::Registry,
     },
@@ -22,26 +22,26 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{End, Invariant, Verdict};
+use super::{Invariant, RunEnd, Verdict};
 use crate::{
-    client::{Client, says_later},
-    http::{Answer, Request},
-    world::{Credentials, World, text},
+    client::{Client, is_retryable},
+    cluster::{Cluster, Credentials, text},
+    http::{Request, Response},
 };
 
 const CLIENTS: usize = 4;
 /// How many creations the run needs.
-const ENOUGH: usize = 60;
+const MIN_CREATIONS: usize = 60;
 /// How many resources a client has at most.
-const MOST: usize = 8;
+const MAX_RESOURCES: usize = 8;
 /// After how long unfinished operations count as hanging: several leases, and the longest backoff.
-const LONGEST: Duration = Duration::from_secs(120);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(120);
 /// How many objects are changed by hand at the end.
-const MEDDLED: usize = 6;
+const DRIFT_COUNT: usize = 6;
 
 /// A resource that a client has created.
 #[derive(Clone, Debug)]
-struct Made {
+struct Created {
     id: String,
     kind: Kind,
     operation: String,
@@ -54,29 +54,29 @@ pub struct Converged {
     /// How many clients there are.
     pub clients: usize,
     /// How many objects without an owner existed before.
-    strangers: usize,
+    untagged: usize,
     deployment: Uuid,
     /// Resources by client.
-    own: Mutex<HashMap<usize, Vec<Made>>>,
+    own: Mutex<HashMap<usize, Vec<Created>>>,
     created: Mutex<BTreeSet<String>>,
 }
 
 impl Converged {
-    pub async fn new(world: &World, providers: &str, provider: &'static str) -> Self {
-        let registry = Registry::new(config::parse(providers).unwrap(), &Pool::from(world.db.clone()));
+    pub async fn new(cluster: &Cluster, providers: &str, provider: &'static str) -> Self {
+        let registry = Registry::new(config::parse(providers).unwrap(), &Pool::from(cluster.db.clone()));
         let driver = Arc::clone(&registry.get(provider).unwrap().driver);
-        let deployment = sqlx::query_scalar("SELECT id FROM deployment").fetch_one(&world.db).await.unwrap();
+        let deployment = sqlx::query_scalar("SELECT id FROM deployment").fetch_one(&cluster.db).await.unwrap();
         let mut converged = Self {
-            credentials: world.credentials.clone(),
+            credentials: cluster.credentials.clone(),
             provider,
             driver,
             clients: CLIENTS,
-            strangers: 0,
+            untagged: 0,
             deployment,
             own: Mutex::default(),
             created: Mutex::default(),
         };
-        converged.strangers = converged.objects(Owned::Nobody).await.len();
+        converged.untagged = converged.objects(OwnerFilter::Untagged).await.len();
         converged
     }
 
@@ -85,19 +85,19 @@ impl Converged {
     }
 
     /// The provider's objects.
-    async fn objects(&self, of: Owned) -> Vec<(Kind, Object)> {
+    async fn objects(&self, of: OwnerFilter) -> Vec<(Kind, Object)> {
         let mut objects = Vec::new();
         for &kind in Kind::ALL {
-            let mut query = ListQuery { kind, deployment: self.deployment, of, page: None };
+            let mut query = ListQuery { kind, deployment: self.deployment, owner: of, cursor: None };
             loop {
                 let page = match self.driver.list_owned(&query).await {
                     Ok(page) => page,
-                    Err(error) if matches!(error.kind, Refusal::Retryable { .. }) => continue,
+                    Err(error) if matches!(error.kind, DriverErrorKind::Retryable { .. }) => continue,
                     Err(error) => panic!("{error}"),
                 };
                 objects.extend(page.objects.into_iter().map(|object| (kind, object)));
                 match page.next {
-                    Some(next) => query.page = Some(next),
+                    Some(next) => query.cursor = Some(next),
                     None => break,
                 }
             }
@@ -106,7 +106,7 @@ impl Converged {
         objects
     }
 
-    async fn create(&self, client: &mut Client, own: &[Made]) -> Option<Made> {
+    async fn create(&self, client: &mut Client, own: &[Created]) -> Option<Created> {
         let random = &mut client.random;
         let of = |kind| own.iter().filter(move |made| made.kind == kind).map(|made| made.id.clone());
         let (kind, spec) = match random.below(10) {
@@ -122,20 +122,20 @@ impl Converged {
         let body = json!({ "project_id": self.credentials.project, "kind": kind, "provider": self.provider,
                            "name": name, "spec": spec });
         let request = self.request("POST", "/v1/resources", Some(name), Some(body));
-        let answer = settle(client, &request).await?;
+        let response = send_until_final(client, &request).await?;
         // Its network may have been deleted meanwhile.
-        if answer.status != 202 {
-            assert!(matches!(answer.status, 404 | 409 | 422), "{answer:?}");
+        if response.status != 202 {
+            assert!(matches!(response.status, 404 | 409 | 422), "{response:?}");
             return None;
         }
-        let made = answer.json();
+        let made = response.json();
         let (id, operation) = (text(&made["resource"]["id"]), text(&made["operation"]["id"]));
         self.created.lock().unwrap().insert(id.clone());
-        Some(Made { id, kind, operation })
+        Some(Created { id, kind, operation })
     }
 
     /// Changes one of the client's resources in some way. Returns whether it is being deleted.
-    async fn change(&self, client: &mut Client, made: &Made) -> bool {
+    async fn change(&self, client: &mut Client, made: &Created) -> bool {
         let path = format!("/v1/resources/{}", made.id);
         let key = Some(format!("k-{}", client.random.next()));
         let request = match (client.random.below(100), made.kind) {
@@ -156,19 +156,19 @@ impl Converged {
             }
             _ => self.request("GET", &path, None, None),
         };
-        let Some(answer) = settle(client, &request).await else { return false };
-        assert!(matches!(answer.status, 200 | 202 | 404 | 409 | 422), "{request:?}: {answer:?}");
-        request.method == "DELETE" && (answer.status == 202 || answer.status == 404)
+        let Some(response) = send_until_final(client, &request).await else { return false };
+        assert!(matches!(response.status, 200 | 202 | 404 | 409 | 422), "{request:?}: {response:?}");
+        request.method == "DELETE" && (response.status == 202 || response.status == 404)
     }
 }
 
 /// Retries until there is a final response.
-async fn settle(client: &mut Client, request: &Arc<Request>) -> Option<Answer> {
+async fn send_until_final(client: &mut Client, request: &Arc<Request>) -> Option<Response> {
     let begun = Instant::now();
-    while begun.elapsed() < LONGEST {
+    while begun.elapsed() < OPERATION_TIMEOUT {
         let node = client.any_node();
-        match client.ask_unlogged(node, request).await.answer {
-            Some(answer) if !says_later(&answer) => return Some(answer),
+        match client.send_unlogged(node, request).await.response {
+            Some(response) if !is_retryable(&response) => return Some(response),
             _ => tokio::time::sleep(client.random.millis(5, 40)).await,
         }
     }
@@ -190,31 +190,32 @@ async fn rows(db: &PgPool) -> Vec<Row> {
 }
 
 /// Waits until `sql` counts zero.
-async fn none(db: &PgPool, what: &str, sql: &'static str) {
+async fn wait_until_none(db: &PgPool, what: &str, sql: &'static str) {
     let begun = Instant::now();
     loop {
         let count: i64 = sqlx::query_scalar(sql).fetch_one(db).await.unwrap();
         if count == 0 {
             return;
         }
-        assert!(begun.elapsed() < LONGEST, "{count} {what} after {LONGEST:?}");
+        assert!(begun.elapsed() < OPERATION_TIMEOUT, "{count} {what} after {OPERATION_TIMEOUT:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-const UNDER_WAY: &str = "SELECT count(*) FROM operations WHERE due_at IS NOT NULL";
+const IN_PROGRESS: &str = "SELECT count(*) FROM operations WHERE due_at IS NOT NULL";
 
 /// Waits until each provider has been swept once more, and the resulting operations have ended.
-async fn swept(db: &PgPool) {
+async fn wait_until_swept(db: &PgPool) {
     sqlx::query("UPDATE provider_sweeps SET swept_at = NULL").execute(db).await.unwrap();
-    none(db, "kinds have not been swept", "SELECT count(*) FROM provider_sweeps WHERE swept_at IS NULL").await;
-    none(db, "operations are unfinished", UNDER_WAY).await;
+    wait_until_none(db, "kinds have not been swept", "SELECT count(*) FROM provider_sweeps WHERE swept_at IS NULL")
+        .await;
+    wait_until_none(db, "operations are unfinished", IN_PROGRESS).await;
 }
 
 impl Converged {
     /// The objects at the provider are the recorded ones.
     async fn compare(&self, db: &PgPool, verdict: &mut Verdict) -> (usize, usize) {
-        let (rows, objects) = (rows(db).await, self.objects(Owned::All).await);
+        let (rows, objects) = (rows(db).await, self.objects(OwnerFilter::All).await);
         let live: BTreeMap<ResourceId, &Row> =
             rows.iter().filter(|row| row.phase != "deleted").map(|row| (row.id, row)).collect();
         let mut seen = BTreeSet::new();
@@ -230,20 +231,21 @@ impl Converged {
             verdict.require(turned, || format!("{object:?} should have the power state of {row:?}"));
         }
         for row in live.values() {
-            let stands = match row.phase.as_str() {
+            let is_consistent = match row.phase.as_str() {
                 "active" => seen.contains(&row.id),
                 "failed" => seen.contains(&row.id) == row.provider_ref.is_some(),
                 _ => false,
             };
-            verdict
-                .require(stands, || format!("{row:?} has {} object", if seen.contains(&row.id) { "an" } else { "no" }));
+            verdict.require(is_consistent, || {
+                format!("{row:?} has {} object", if seen.contains(&row.id) { "an" } else { "no" })
+            });
         }
         (live.len(), objects.len())
     }
 
     /// Turns instances off and deletes volumes outside of CloudAPI. Returns how many changes succeeded.
-    async fn meddle(&self, db: &PgPool) -> usize {
-        let mut meddled = 0;
+    async fn cause_drift(&self, db: &PgPool) -> usize {
+        let mut drifted = 0;
         for row in rows(db).await.into_iter().filter(|row| row.phase == "active") {
             let Some(reference) = &row.provider_ref else { continue };
             let call = match (row.kind, row.power) {
@@ -257,12 +259,12 @@ impl Converged {
                 .await
                 .unwrap();
             // A refused call changes nothing.
-            meddled += usize::from(call.await.is_ok());
-            if meddled == MEDDLED {
+            drifted += usize::from(call.await.is_ok());
+            if drifted == DRIFT_COUNT {
                 break;
             }
         }
-        meddled
+        drifted
     }
 }
 
@@ -274,12 +276,12 @@ impl Invariant for Converged {
     fn act<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let mut own = self.own.lock().unwrap().remove(&client.number).unwrap_or_default();
-            if own.len() < 3 || own.len() < MOST && client.random.percent(40) {
+            if own.len() < 3 || own.len() < MAX_RESOURCES && client.random.percent(40) {
                 if let Some(made) = self.create(client, &own).await {
                     if client.random.percent(8) {
                         let path = format!("/v1/operations/{}/cancel", made.operation);
                         let key = Some(format!("c-{}", client.random.next()));
-                        settle(client, &self.request("POST", &path, key, None)).await;
+                        send_until_final(client, &self.request("POST", &path, key, None)).await;
                     }
                     own.push(made);
                 }
@@ -293,33 +295,33 @@ impl Invariant for Converged {
         })
     }
 
-    fn is_tried(&self) -> bool {
-        self.created.lock().unwrap().len() >= ENOUGH
+    fn is_exercised(&self) -> bool {
+        self.created.lock().unwrap().len() >= MIN_CREATIONS
     }
 
-    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+    fn check<'a>(&'a self, end: &'a RunEnd<'a>) -> LocalBoxFuture<'a, Verdict> {
         Box::pin(async {
-            let (mut verdict, begun, db) = (Verdict::default(), Instant::now(), &end.world.db);
-            none(db, "operations are unfinished", UNDER_WAY).await;
-            verdict.figure("time until operations ended", format!("{:.1} s", begun.elapsed().as_secs_f32()));
+            let (mut verdict, begun, db) = (Verdict::default(), Instant::now(), &end.cluster.db);
+            wait_until_none(db, "operations are unfinished", IN_PROGRESS).await;
+            verdict.record("time until operations ended", format!("{:.1} s", begun.elapsed().as_secs_f32()));
             // A sweep finds unrecorded objects that a delayed server has created.
-            swept(db).await;
-            swept(db).await;
+            wait_until_swept(db).await;
+            wait_until_swept(db).await;
             let (live, objects) = self.compare(db, &mut verdict).await;
-            verdict.figure("resources not deleted", live);
-            verdict.figure("objects at the provider", objects);
+            verdict.record("resources not deleted", live);
+            verdict.record("objects at the provider", objects);
             // Some clouds give each instance its own disk, which has no owner and is deleted with the instance.
-            let disks = self.objects(Owned::All).await.iter().filter(|(kind, _)| *kind == Kind::Instance).count();
-            let strangers = self.objects(Owned::Nobody).await.len();
-            verdict.require([self.strangers, self.strangers + disks].contains(&strangers), || {
-                format!("{strangers} objects have no owner; before: {}; running instances: {disks}", self.strangers)
+            let disks = self.objects(OwnerFilter::All).await.iter().filter(|(kind, _)| *kind == Kind::Instance).count();
+            let untagged = self.objects(OwnerFilter::Untagged).await.len();
+            verdict.require([self.untagged, self.untagged + disks].contains(&untagged), || {
+                format!("{untagged} objects have no owner; before: {}; running instances: {disks}", self.untagged)
             });
             let created = self.created.lock().unwrap().clone();
             let known: BTreeSet<String> = rows(db).await.iter().map(|row| row.id.to_string()).collect();
             verdict.require(created == known, || {
                 format!("{} creations were acknowledged, but there are {} resources", created.len(), known.len())
             });
-            verdict.figure("creations acknowledged", created.len());
+            verdict.record("creations acknowledged", created.len());
             let uncounted = "SELECT count(*) FROM resource_counts c WHERE count <>
                 (SELECT count(*) FROM resources r WHERE r.project_id = c.project_id AND r.kind = c.kind AND phase <> 'deleted')";
             let uncounted: i64 = sqlx::query_scalar(uncounted).fetch_one(db).await.unwrap();
@@ -331,20 +333,20 @@ impl Invariant for Converged {
                     "failed" => "operations failed",
                     _ => "operations canceled",
                 };
-                verdict.figure(name, count);
+                verdict.record(name, count);
             }
             let why = "SELECT string_agg(code || ' ' || count, ', ') FROM (
                 SELECT error ->> 'code' AS code, count(*) FROM operations WHERE status = 'failed' GROUP BY 1) failed";
             let why: Option<String> = sqlx::query_scalar(why).fetch_one(db).await.unwrap();
-            verdict.figure("error codes of failed operations", why.unwrap_or_else(|| "none".into()));
+            verdict.record("error codes of failed operations", why.unwrap_or_else(|| "none".into()));
             let taken: i64 = sqlx::query_scalar("SELECT sum(fence)::int8 FROM operations").fetch_one(db).await.unwrap();
-            verdict.figure("times an operation was claimed or released", taken);
+            verdict.record("times an operation was claimed or released", taken);
 
-            let meddled = self.meddle(db).await;
-            swept(db).await;
-            swept(db).await;
+            let drifted = self.cause_drift(db).await;
+            wait_until_swept(db).await;
+            wait_until_swept(db).await;
             self.compare(db, &mut verdict).await;
-            verdict.figure("objects changed by hand and remediated", meddled);
+            verdict.record("objects changed by hand and remediated", drifted);
             verdict
         })
     }

@@ -17,12 +17,12 @@ use self::{
     callers::{Caller, Callers},
     reports::Report,
 };
-use super::{End, Invariant, Verdict};
+use super::{Invariant, RunEnd, Verdict};
 use crate::{
     client::Client,
-    http::{Answer, Request},
+    cluster::Cluster,
+    http::{Request, Response},
     proxy::{Flushes, Proxy},
-    world::World,
 };
 
 /// How often, and at which interval, an incomplete report is read again: counts that a killed server left behind may be
@@ -31,7 +31,7 @@ const READINGS: usize = 10;
 const BETWEEN_READINGS: Duration = Duration::from_millis(500);
 
 /// Enough requests to notice a lost or duplicate one.
-const ENOUGH: u64 = 300;
+const MIN_REQUESTS: u64 = 300;
 
 /// Bounds for how many requests may have been counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,35 +74,35 @@ pub struct Counted {
     callers: Callers,
     clients: usize,
     /// Bounds of each caller.
-    tally: Mutex<Vec<Bounds>>,
+    stats: Mutex<Vec<Bounds>>,
     /// Unexpected responses.
-    odd: Mutex<Verdict>,
+    violations: Mutex<Verdict>,
     flushes: Vec<Arc<Flushes>>,
 }
 
 impl Counted {
     /// Also makes every proxy send every flush twice.
-    pub async fn new(world: &World, clients: usize) -> Self {
-        let (callers, asked) = Callers::make(world).await;
-        let flushes = world.proxies.iter().map(Proxy::double_flushes).collect();
-        Self { callers, clients, tally: Mutex::new(asked), odd: Mutex::default(), flushes }
+    pub async fn new(cluster: &Cluster, clients: usize) -> Self {
+        let (callers, asked) = Callers::make(cluster).await;
+        let flushes = cluster.proxies.iter().map(Proxy::double_flushes).collect();
+        Self { callers, clients, stats: Mutex::new(asked), violations: Mutex::default(), flushes }
     }
 
     /// Sends a request as one of the callers, and records the outcome.
-    async fn ask(&self, client: &mut Client, node: usize, caller: usize, request: &Request) -> Option<Answer> {
-        let asked = client.ask_unlogged(node, request).await;
-        let bounds = &mut self.tally.lock().unwrap()[caller];
-        bounds.received += u64::from(asked.sent);
-        if let Some(answer) = &asked.answer {
-            *(if counts(answer) { &mut bounds.acknowledged } else { &mut bounds.refused }) += 1;
+    async fn send(&self, client: &mut Client, node: usize, caller: usize, request: &Request) -> Option<Response> {
+        let asked = client.send_unlogged(node, request).await;
+        let bounds = &mut self.stats.lock().unwrap()[caller];
+        bounds.received += u64::from(asked.was_sent);
+        if let Some(response) = &asked.response {
+            *(if counts(response) { &mut bounds.acknowledged } else { &mut bounds.refused }) += 1;
         }
-        asked.answer
+        asked.response
     }
 
     /// The sum of the bounds of the callers for which `belongs` is true.
     fn bounds(&self, belongs: impl Fn(&Caller) -> bool) -> Bounds {
-        let tally = self.tally.lock().unwrap();
-        Bounds::of(self.callers.all.iter().zip(&*tally).filter(|(caller, _)| belongs(caller)).map(|(_, bounds)| bounds))
+        let stats = self.stats.lock().unwrap();
+        Bounds::of(self.callers.all.iter().zip(&*stats).filter(|(caller, _)| belongs(caller)).map(|(_, bounds)| bounds))
     }
 
     /// How many flushes of each server PostgreSQL has committed that were sent twice.
@@ -136,7 +136,7 @@ impl Counted {
         (whole, before): (&Report, &[Bounds]),
         verdict: &mut Verdict,
     ) {
-        let after = self.tally.lock().unwrap().clone();
+        let after = self.stats.lock().unwrap().clone();
         let (by_caller, others) = self.by_caller(client, project, whole).await;
         verdict.require(others == 0, || format!("{others} requests were counted for unused credentials"));
         for (caller, counted) in by_caller {
@@ -148,8 +148,8 @@ impl Counted {
 }
 
 /// Whether a request with a valid credential counts if this is its response.
-fn counts(answer: &Answer) -> bool {
-    !matches!(answer.status, 401 | 429 | 500..)
+fn counts(response: &Response) -> bool {
+    !matches!(response.status, 401 | 429 | 500..)
 }
 
 impl Invariant for Counted {
@@ -159,29 +159,32 @@ impl Invariant for Counted {
 
     fn act<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, ()> {
         Box::pin(async {
-            let (node, question) = (client.any_node(), self.callers.question(client));
-            let answer = match question.caller {
-                Some(caller) => self.ask(client, node, caller, &question.request).await,
-                None => client.ask_unlogged(node, &question.request).await.answer,
+            let (node, next_request) = (client.any_node(), self.callers.next_request(client));
+            let response = match next_request.caller {
+                Some(caller) => self.send(client, node, caller, &next_request.request).await,
+                None => client.send_unlogged(node, &next_request.request).await.response,
             };
-            if let Some(answer) = answer {
-                let fits = answer.status == 503 || question.expected.contains(&answer.status);
-                self.odd.lock().unwrap().require(fits, || format!("{:?} returned {answer:?}", question.request));
+            if let Some(response) = response {
+                let fits = response.status == 503 || next_request.expected.contains(&response.status);
+                self.violations
+                    .lock()
+                    .unwrap()
+                    .require(fits, || format!("{:?} returned {response:?}", next_request.request));
             }
             tokio::time::sleep(client.random.millis(1, 8)).await;
         })
     }
 
-    fn is_tried(&self) -> bool {
-        self.doubled().iter().all(|doubled| *doubled > 0) && self.bounds(|_| true).acknowledged >= ENOUGH
+    fn is_exercised(&self) -> bool {
+        self.doubled().iter().all(|doubled| *doubled > 0) && self.bounds(|_| true).acknowledged >= MIN_REQUESTS
     }
 
-    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+    fn check<'a>(&'a self, end: &'a RunEnd<'a>) -> LocalBoxFuture<'a, Verdict> {
         Box::pin(async {
-            let mut verdict = std::mem::take(&mut *self.odd.lock().unwrap());
-            reports::all_flushed(end.world).await;
-            let before = self.tally.lock().unwrap().clone();
-            let mut client = end.world.client(0);
+            let mut verdict = std::mem::take(&mut *self.violations.lock().unwrap());
+            reports::all_flushed(end.cluster).await;
+            let before = self.stats.lock().unwrap().clone();
+            let mut client = end.cluster.client(0);
             let (mut all, mut counted, mut late, mut months) = (Bounds::default(), 0, 0, BTreeMap::new());
             for (project, id) in self.callers.projects.iter().enumerate() {
                 let (report, bounds) = self.read_report(&mut client, project).await;
@@ -200,14 +203,14 @@ impl Invariant for Counted {
             verdict.require(months.len() > 1, || format!("requests were counted in only these months: {months:?}"));
             let doubled = self.doubled();
             verdict.require(doubled.iter().all(|doubled| *doubled > 0), || format!("flushes sent twice: {doubled:?}"));
-            verdict.figure("acknowledged", all.acknowledged);
-            verdict.figure("counted", counted);
-            verdict.figure("received and not known to be refused", all.most());
-            verdict.figure("received", all.received);
-            verdict.figure("counted after their month was final", late);
-            verdict.figure("flushes committed without a response and sent again", doubled.iter().sum::<usize>());
+            verdict.record("acknowledged", all.acknowledged);
+            verdict.record("counted", counted);
+            verdict.record("received and not known to be refused", all.most());
+            verdict.record("received", all.received);
+            verdict.record("counted after their month was final", late);
+            verdict.record("flushes committed without a response and sent again", doubled.iter().sum::<usize>());
             for (month, requests) in months {
-                verdict.figure("counted in a month", format!("{month}: {requests}"));
+                verdict.record("counted in a month", format!("{month}: {requests}"));
             }
             verdict
         })

@@ -15,11 +15,11 @@ use futures_util::future::{BoxFuture, LocalBoxFuture};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{End, Invariant, Verdict, sealed::Sealed};
+use super::{Invariant, RunEnd, Verdict, sealed::Sealed};
 use crate::{
     client::Client,
+    cluster::{Cluster, Credentials},
     stream::EventStream,
-    world::{Credentials, World},
 };
 
 /// Three readers: of all events with a key, of all events with a session, and of one event type.
@@ -27,14 +27,15 @@ const READERS: usize = 3;
 const ONE_TYPE: &str = "token.created";
 
 /// Enough events to notice a missing one, and enough streams in which it can get lost.
-const ENOUGH_EVENTS: usize = 300;
-const ENOUGH_STREAMS: usize = 30;
+const MIN_EVENTS: usize = 300;
+const MIN_STREAMS: usize = 30;
 
 /// How long no event may arrive while one is missing.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 
 /// Problem codes with which a server ends or refuses a stream, after which readers try another node.
-const PASSING: [&str; 5] = ["overloaded", "database_unavailable", "auth_unavailable", "timeout", "limit_reached"];
+const TRANSIENT_ERRORS: [&str; 5] =
+    ["overloaded", "database_unavailable", "auth_unavailable", "timeout", "limit_reached"];
 
 pub struct Followed {
     credentials: Credentials,
@@ -79,7 +80,7 @@ impl Followed {
             path: format!("/v1/events/stream{query}"),
             secret: secret.clone(),
             only,
-            last: EventId::first_of(before.try_into().unwrap()).to_string(),
+            last: EventId::min_at(before.try_into().unwrap()).to_string(),
             seen: Vec::new(),
             streams: 0,
             cut: 0,
@@ -91,14 +92,14 @@ impl Followed {
 impl Reader {
     /// Follows at a random node, until the stream is cut, no event arrives for a while, or enough events have arrived.
     async fn follow(&mut self, client: &mut Client) {
-        let patience = client.random.millis(200, 2000);
+        let wait_limit = client.random.millis(200, 2000);
         let enough = self.seen.len() + 1 + client.random.below(150);
         let node = client.any_node();
         let opening = async {
             let address = client.address(node)?;
             EventStream::open(address, &self.path, &self.secret, &self.last).await.ok()
         };
-        let mut stream = match timeout(patience, opening).await.ok().flatten() {
+        let mut stream = match timeout(wait_limit, opening).await.ok().flatten() {
             Some(Ok(stream)) => stream,
             other => {
                 if let Some(Err(refusal)) = other
@@ -111,7 +112,7 @@ impl Reader {
         };
         self.streams += 1;
         while self.seen.len() < enough {
-            let Ok(next) = timeout(patience, stream.next()).await else { return };
+            let Ok(next) = timeout(wait_limit, stream.next()).await else { return };
             let Some(message) = next else {
                 self.cut += 1;
                 return;
@@ -122,7 +123,7 @@ impl Reader {
                 "" => {}
                 "error" => {
                     self.cut += 1;
-                    if !PASSING.contains(&data["code"].as_str().unwrap_or_default()) {
+                    if !TRANSIENT_ERRORS.contains(&data["code"].as_str().unwrap_or_default()) {
                         self.wrong.push(format!("a stream ended with {data}"));
                     }
                     return;
@@ -137,8 +138,8 @@ impl Reader {
     }
 
     /// Continues until the reader has received everything up to `last`.
-    async fn read_up_to(&mut self, last: EventId, world: &World) {
-        let mut client = world.client(self.streams as u64);
+    async fn read_up_to(&mut self, last: EventId, cluster: &Cluster) {
+        let mut client = cluster.client(self.streams as u64);
         let (mut seen, mut since) = (self.seen.len(), Instant::now());
         while self.position() < last && since.elapsed() < LONGEST_SILENCE {
             self.follow(&mut client).await;
@@ -160,7 +161,7 @@ impl Reader {
         let seen = self.seen.len();
         verdict.require(seen == expected.len(), || format!("{what} saw {seen} of {} events", expected.len()));
         let first = self.seen.iter().zip(&expected).find(|((id, kind, event), sealed)| {
-            *id != sealed.id.to_string() || *kind != sealed.action || !sealed.is_told_by(event)
+            *id != sealed.id.to_string() || *kind != sealed.action || !sealed.is_recorded_by(event)
         });
         verdict.require(first.is_none(), || match first {
             Some(((id, kind, _), sealed)) if *id != sealed.id.to_string() => {
@@ -188,31 +189,31 @@ impl Invariant for Followed {
         })
     }
 
-    fn is_tried(&self) -> bool {
-        self.seen.load(Ordering::SeqCst) >= ENOUGH_EVENTS && self.streams.load(Ordering::SeqCst) >= ENOUGH_STREAMS
+    fn is_exercised(&self) -> bool {
+        self.seen.load(Ordering::SeqCst) >= MIN_EVENTS && self.streams.load(Ordering::SeqCst) >= MIN_STREAMS
     }
 
-    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+    fn check<'a>(&'a self, end: &'a RunEnd<'a>) -> LocalBoxFuture<'a, Verdict> {
         Box::pin(async {
             let mut verdict = Verdict::default();
             let mut readers: Vec<Reader> = self.readers.lock().unwrap().values().cloned().collect();
             for reader in &mut readers {
                 let last_wanted = async || {
                     let wanted = |event: &Sealed| reader.only.is_none_or(|only| only == event.action);
-                    let sealed = Sealed::all_of(&end.world.db, &self.credentials.project).await;
+                    let sealed = Sealed::all_of(&end.cluster.db, &self.credentials.project).await;
                     sealed.into_iter().rfind(wanted).expect("an event").id
                 };
                 let last = last_wanted().await;
-                reader.read_up_to(last, end.world).await;
+                reader.read_up_to(last, end.cluster).await;
                 // The reader may have seen some of the events sealed meanwhile.
-                let mut sealed = Sealed::all_of(&end.world.db, &self.credentials.project).await;
+                let mut sealed = Sealed::all_of(&end.cluster.db, &self.credentials.project).await;
                 sealed.retain(|event| event.id <= reader.position());
                 reader.check(&sealed, last, &mut verdict);
             }
             let count = |figure: fn(&Reader) -> usize| readers.iter().map(figure).sum::<usize>();
-            verdict.figure("events streamed", count(|reader| reader.seen.len()));
-            verdict.figure("streams", count(|reader| reader.streams));
-            verdict.figure("streams that were cut", count(|reader| reader.cut));
+            verdict.record("events streamed", count(|reader| reader.seen.len()));
+            verdict.record("streams", count(|reader| reader.streams));
+            verdict.record("streams that were cut", count(|reader| reader.cut));
             verdict
         })
     }

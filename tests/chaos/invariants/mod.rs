@@ -1,15 +1,15 @@
 //! What must be true at the end of a run, regardless of the faults: one file for each invariant.
 
-pub mod answers;
 pub mod converged;
 pub mod counted;
 pub mod delivered;
 pub mod followed;
-pub mod once;
+pub mod idempotent;
 pub mod quiet;
+pub mod recorded;
+pub mod responses;
 pub mod revoked;
 mod sealed;
-pub mod told;
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use futures_util::future::{BoxFuture, LocalBoxFuture, ready};
 
 use crate::{
     client::{Client, Entry},
-    world::World,
+    cluster::Cluster,
 };
 
 /// A guarantee of the server: how clients exercise it, and how to check that it holds.
@@ -34,18 +34,18 @@ pub trait Invariant: Send + Sync {
     }
 
     /// Whether it was exercised often enough. If not, the run continues after all faults have happened.
-    fn is_tried(&self) -> bool {
+    fn is_exercised(&self) -> bool {
         true
     }
 
     /// Compares the responses that clients received with the database. All faults are healed by now, and no client
     /// waits for a response.
-    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict>;
+    fn check<'a>(&'a self, end: &'a RunEnd<'a>) -> LocalBoxFuture<'a, Verdict>;
 }
 
 /// The end of a run.
-pub struct End<'a> {
-    pub world: &'a World,
+pub struct RunEnd<'a> {
+    pub cluster: &'a Cluster,
     /// All responses, and all requests without one.
     pub log: Vec<Entry>,
 }
@@ -53,26 +53,26 @@ pub struct End<'a> {
 /// The result of a check.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    pub figures: Vec<(&'static str, String)>,
+    pub metrics: Vec<(&'static str, String)>,
     /// The first violations.
     pub broken: Vec<String>,
     pub broken_count: usize,
 }
 
 /// How many violations are reported in full; the others are counted.
-const TOLD: usize = 10;
+const MAX_REPORTED: usize = 10;
 
 impl Verdict {
-    pub fn figure(&mut self, name: &'static str, value: impl fmt::Display) {
-        self.figures.push((name, value.to_string()));
+    pub fn record(&mut self, name: &'static str, value: impl fmt::Display) {
+        self.metrics.push((name, value.to_string()));
     }
 
-    pub fn require(&mut self, kept: bool, broken: impl FnOnce() -> String) {
-        if kept {
+    pub fn require(&mut self, holds: bool, broken: impl FnOnce() -> String) {
+        if holds {
             return;
         }
         self.broken_count += 1;
-        if self.broken.len() < TOLD {
+        if self.broken.len() < MAX_REPORTED {
             self.broken.push(broken());
         }
     }

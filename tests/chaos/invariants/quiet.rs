@@ -2,8 +2,8 @@
 
 use futures_util::future::LocalBoxFuture;
 
-use super::{End, Invariant, Verdict};
-use crate::world::eventually;
+use super::{Invariant, RunEnd, Verdict};
+use crate::cluster::eventually;
 
 /// Active connections of servers. Their own work, such as flushing usage, ends within a moment; leftovers stay.
 const BUSY: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'cloudapi%' AND state <> 'idle'";
@@ -12,10 +12,10 @@ const LOCKS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
 pub struct Quiet;
 
 impl Invariant for Quiet {
-    fn check<'a>(&'a self, end: &'a End<'a>) -> LocalBoxFuture<'a, Verdict> {
+    fn check<'a>(&'a self, end: &'a RunEnd<'a>) -> LocalBoxFuture<'a, Verdict> {
         Box::pin(async {
             let count =
-                async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&end.world.db).await.unwrap();
+                async |sql: &'static str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&end.cluster.db).await.unwrap();
             for sql in [BUSY, LOCKS] {
                 eventually(&format!("zero rows from: {sql}"), async || (count(sql).await == 0).then_some(())).await;
             }

@@ -27,7 +27,7 @@ impl Sealed {
     }
 
     /// Whether `event` has exactly the content of the entry.
-    pub fn is_told_by(&self, event: &Value) -> bool {
+    pub fn is_recorded_by(&self, event: &Value) -> bool {
         let entry = &self.entry;
         let mut expected = json!({
             "specversion": "1.0",

@@ -15,18 +15,18 @@ use tokio::{
 };
 
 use super::{
-    Caught, Moment, Shared, Weather,
+    Caught, NetworkCondition, Shared, TrapPoint,
     frames::{Frame, Frames},
     rounds::{Round, Rounds},
 };
 
 /// Why responses are withheld.
-enum Lost {
+enum Withheld {
     /// Until the connection is cut or the server killed by the test, which is notified after PostgreSQL's last response.
-    ToATrap { caught: Caught, tell: Option<oneshot::Sender<Caught>> },
+    UntilReleased { caught: Caught, sender: Option<oneshot::Sender<Caught>> },
     /// Until PostgreSQL's last response. Then the connection is closed, and the server cannot know whether its write
     /// `failed` or committed.
-    ToBeSentAgain { failed: bool },
+    UntilRetried { failed: bool },
 }
 
 /// Carries bytes until either side closes.
@@ -35,16 +35,16 @@ pub async fn carry(shared: &Shared, is_keeper: &AtomicBool, client: TcpStream, p
     let (from_postgres, to_postgres) = postgres.into_split();
     let withheld = Mutex::new(None);
     tokio::select! {
-        _ = ask(shared, is_keeper, &withheld, from_client, to_postgres) => {}
-        _ = answer(shared, &withheld, from_postgres, to_client) => {}
+        _ = forward_requests(shared, is_keeper, &withheld, from_client, to_postgres) => {}
+        _ = forward_responses(shared, &withheld, from_postgres, to_client) => {}
     }
 }
 
 /// Forwards the server's requests. They are parsed into messages, to find the moment at which to stop.
-async fn ask(
+async fn forward_requests(
     shared: &Shared,
     is_keeper: &AtomicBool,
-    withheld: &Mutex<Option<Lost>>,
+    withheld: &Mutex<Option<Withheld>>,
     mut from: tcp::OwnedReadHalf,
     mut to: unix::OwnedWriteHalf,
 ) -> io::Result<()> {
@@ -56,7 +56,7 @@ async fn ask(
         if read == 0 {
             return Ok(());
         }
-        wait_as_told(shared).await;
+        apply_delay(shared).await;
         frames.push(&buffer[..read]);
         while let Some(frame) = frames.next() {
             // Only the connection that holds the lease listens.
@@ -69,7 +69,7 @@ async fn ask(
             }
             if let Some(round) = rounds.end(&frame) {
                 // Before it is sent: the response must not arrive before the trap is set.
-                spring(shared, withheld, round);
+                trigger_trap(shared, withheld, round);
             }
             to.write_all(&frame.bytes).await?;
         }
@@ -77,31 +77,33 @@ async fn ask(
 }
 
 /// Triggers the trap if one is set for this moment. If not, loses the response if a flush is due to be sent twice.
-fn spring(shared: &Shared, withheld: &Mutex<Option<Lost>>, round: Round) {
-    let fits = |moment| match moment {
-        Moment::Answered(wanted) => round.number == Some(wanted),
-        Moment::Committed => round.commits,
-        Moment::Flushed => round.flushes.is_some(),
+fn trigger_trap(shared: &Shared, withheld: &Mutex<Option<Withheld>>, round: Round) {
+    let fits = |point| match point {
+        TrapPoint::RoundTrip(wanted) => round.number == Some(wanted),
+        TrapPoint::Committed => round.commits,
+        TrapPoint::Flushed => round.flushes.is_some(),
     };
-    let sprung = shared.trap.lock().unwrap().take_if(|trap| fits(trap.moment));
-    let lost = match sprung {
-        Some(trap) => Lost::ToATrap { caught: Caught { committed: round.commits }, tell: Some(trap.tell) },
+    let triggered = shared.trap.lock().unwrap().take_if(|trap| fits(trap.point));
+    let pending = match triggered {
+        Some(trap) => {
+            Withheld::UntilReleased { caught: Caught { committed: round.commits }, sender: Some(trap.sender) }
+        }
         None if round.flushes.is_some_and(|kind| shared.flushes.is_to_be_doubled(kind)) => {
-            Lost::ToBeSentAgain { failed: false }
+            Withheld::UntilRetried { failed: false }
         }
         None => return,
     };
-    *withheld.lock().unwrap() = Some(lost);
+    *withheld.lock().unwrap() = Some(pending);
 }
 
 /// Forwards PostgreSQL's responses. They are also parsed into messages, to lose some of them.
-async fn answer(
+async fn forward_responses(
     shared: &Shared,
-    withheld: &Mutex<Option<Lost>>,
+    withheld: &Mutex<Option<Withheld>>,
     mut from: unix::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
 ) -> io::Result<()> {
-    let mut weather = shared.weather.subscribe();
+    let mut condition = shared.condition.subscribe();
     let mut frames = Frames::of_server();
     let mut buffer = vec![0; 16 << 10];
     loop {
@@ -109,68 +111,68 @@ async fn answer(
         if read == 0 {
             return Ok(());
         }
-        wait_as_told(shared).await;
-        let now = *weather.borrow_and_update();
-        if now == Weather::Mute {
-            let _ = weather.wait_for(|weather| *weather != Weather::Mute).await;
+        apply_delay(shared).await;
+        let now = *condition.borrow_and_update();
+        if now == NetworkCondition::Blackholed {
+            let _ = condition.wait_for(|condition| *condition != NetworkCondition::Blackholed).await;
             return Ok(());
         }
         frames.push(&buffer[..read]);
-        let mut passed = Vec::new();
+        let mut forwarded = Vec::new();
         while let Some(frame) = frames.next() {
             match withhold(shared, withheld, &frame) {
-                Fate::Passed => {}
-                Fate::Withheld => continue,
-                Fate::Cut => return Ok(()),
+                FrameAction::Forward => {}
+                FrameAction::Withhold => continue,
+                FrameAction::Close => return Ok(()),
             }
             // NotificationResponse.
-            if now == Weather::Unnotified && frame.kind == b'A' {
+            if now == NetworkCondition::NotificationsLost && frame.kind == b'A' {
                 shared.lost.fetch_add(1, Ordering::SeqCst);
                 continue;
             }
-            passed.extend(frame.bytes);
+            forwarded.extend(frame.bytes);
         }
-        to.write_all(&passed).await?;
+        to.write_all(&forwarded).await?;
     }
 }
 
 /// How a message of PostgreSQL is handled.
-enum Fate {
-    Passed,
-    Withheld,
+enum FrameAction {
+    Forward,
+    Withhold,
     /// No more messages pass: the connection is closed.
-    Cut,
+    Close,
 }
 
 /// Withholds a response if required, and detects when PostgreSQL has finished the round trip.
-fn withhold(shared: &Shared, withheld: &Mutex<Option<Lost>>, frame: &Frame) -> Fate {
+fn withhold(shared: &Shared, withheld: &Mutex<Option<Withheld>>, frame: &Frame) -> FrameAction {
     let mut withheld = withheld.lock().unwrap();
-    let Some(lost) = withheld.as_mut() else { return Fate::Passed };
+    let Some(pending) = withheld.as_mut() else { return FrameAction::Forward };
     // ReadyForQuery.
     let is_over = frame.kind == b'Z';
-    match lost {
-        Lost::ToATrap { caught, tell } => {
-            if let Some(tell) = tell.take_if(|_| is_over) {
-                let _ = tell.send(*caught);
+    match pending {
+        Withheld::UntilReleased { caught, sender } => {
+            if let Some(sender) = sender.take_if(|_| is_over) {
+                let _ = sender.send(*caught);
             }
-            Fate::Withheld
+            FrameAction::Withhold
         }
-        Lost::ToBeSentAgain { failed } => {
+        Withheld::UntilRetried { failed } => {
             *failed |= frame.is_failure();
             if !is_over {
-                return Fate::Withheld;
+                return FrameAction::Withhold;
             }
             if !*failed {
                 shared.flushes.doubled.fetch_add(1, Ordering::SeqCst);
             }
-            Fate::Cut
+            FrameAction::Close
         }
     }
 }
 
-async fn wait_as_told(shared: &Shared) {
-    let weather = *shared.weather.borrow();
-    if let Weather::Slow(by) = weather {
+async fn apply_delay(shared: &Shared) {
+    let condition = *shared.condition.borrow();
+    if let NetworkCondition::Slow(by) = condition {
         tokio::time::sleep(by).await;
     }
 }

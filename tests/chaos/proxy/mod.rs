@@ -22,25 +22,25 @@ use tokio::{
 
 /// The state of the network between a node and PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weather {
-    Fair,
+pub enum NetworkCondition {
+    Normal,
     /// New connections are refused.
     Refusing,
     /// All data is delayed by this much, in each direction.
     Slow(Duration),
     /// Requests of the server arrive, responses of PostgreSQL do not. TCP cannot lose bytes and continue, so a
     /// connection that lost some is cut when the weather changes.
-    Mute,
+    Blackholed,
     /// Notifications of PostgreSQL do not arrive; everything else does.
-    Unnotified,
+    NotificationsLost,
 }
 
 /// A point in a write's transaction at which to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum TrapPoint {
     /// PostgreSQL has responded to this many round trips after BEGIN, which is number 0. The last response is withheld
     /// from the server.
-    Answered(usize),
+    RoundTrip(usize),
     /// PostgreSQL has committed, and the response is withheld from the server.
     Committed,
     /// The same for a flush of usage.
@@ -78,14 +78,14 @@ pub struct Caught {
 }
 
 struct Trap {
-    moment: Moment,
-    tell: oneshot::Sender<Caught>,
+    point: TrapPoint,
+    sender: oneshot::Sender<Caught>,
 }
 
 struct Shared {
     /// The socket of the PostgreSQL for new connections.
     upstream: Mutex<PathBuf>,
-    weather: watch::Sender<Weather>,
+    condition: watch::Sender<NetworkCondition>,
     /// Which connections are cut. Incrementing a counter cuts them.
     cuts: watch::Sender<Cuts>,
     trap: Mutex<Option<Trap>>,
@@ -114,7 +114,7 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             upstream: Mutex::new(upstream),
-            weather: watch::Sender::new(Weather::Fair),
+            condition: watch::Sender::new(NetworkCondition::Normal),
             cuts: watch::Sender::default(),
             trap: Mutex::default(),
             lost: AtomicUsize::new(0),
@@ -124,8 +124,8 @@ impl Proxy {
         Self { address, shared, accepting }
     }
 
-    pub fn set(&self, weather: Weather) {
-        self.shared.weather.send_replace(weather);
+    pub fn set(&self, condition: NetworkCondition) {
+        self.shared.condition.send_replace(condition);
     }
 
     /// Cuts all open connections.
@@ -145,7 +145,7 @@ impl Proxy {
     }
 
     /// Directs new connections to another PostgreSQL. Open connections stay where they are.
-    pub fn steer(&self, upstream: PathBuf) {
+    pub fn redirect(&self, upstream: PathBuf) {
         *self.shared.upstream.lock().unwrap() = upstream;
     }
 
@@ -161,17 +161,17 @@ impl Proxy {
         self.shared.lost.load(Ordering::SeqCst)
     }
 
-    /// Stops the next transaction that reaches `moment`: its responses are withheld from then on, and the returned receiver
+    /// Stops the next transaction that reaches `point`: its responses are withheld from then on, and the returned receiver
     /// is notified.
-    pub fn trap(&self, moment: Moment) -> oneshot::Receiver<Caught> {
-        let (tell, told) = oneshot::channel();
-        *self.shared.trap.lock().unwrap() = Some(Trap { moment, tell });
-        told
+    pub fn trap(&self, point: TrapPoint) -> oneshot::Receiver<Caught> {
+        let (sender, receiver) = oneshot::channel();
+        *self.shared.trap.lock().unwrap() = Some(Trap { point, sender });
+        receiver
     }
 
-    /// Stops a transaction at `moment` and then returns. False if none reached it within five seconds.
-    pub async fn catch(&self, moment: Moment) -> bool {
-        let caught = tokio::time::timeout(Duration::from_secs(5), self.trap(moment)).await;
+    /// Stops a transaction at `point` and then returns. False if none reached it within five seconds.
+    pub async fn catch(&self, point: TrapPoint) -> bool {
+        let caught = tokio::time::timeout(Duration::from_secs(5), self.trap(point)).await;
         self.shared.trap.lock().unwrap().take();
         matches!(caught, Ok(Ok(_)))
     }
@@ -187,7 +187,7 @@ impl Drop for Proxy {
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
-        if *shared.weather.borrow() == Weather::Refusing {
+        if *shared.condition.borrow() == NetworkCondition::Refusing {
             // A reset, as from a firewall that rejects connections.
             let _ = client.set_zero_linger();
             continue;

@@ -24,21 +24,21 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::{
-    answers::Failed,
-    credentials::{Chain, Environment},
+    credentials::{CredentialChain, Environment},
     errors::{self, Class},
     form::Form,
+    responses::ErrorResponse,
     settings::AwsSettings,
 };
-use crate::resources::driver::{DriverError, Refusal, Result};
+use crate::resources::driver::{DriverError, DriverErrorKind, Result};
 
-const CONNECT_TIME: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit of one call. Some driver functions make several.
-const CALL_TIME: Duration = Duration::from_secs(15);
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Shorter than the time for which the server keeps an idle connection.
-const IDLE_TIME: Duration = Duration::from_secs(20);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum length of a response. A page of a hundred instances with all their tags has about 1 MiB.
-const LONGEST_ANSWER: usize = 8 * 1024 * 1024;
+const MAX_RESPONSE_LENGTH: usize = 8 * 1024 * 1024;
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
 type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
@@ -48,7 +48,7 @@ type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 pub struct Ec2 {
     region: String,
     endpoint: String,
-    chain: Chain,
+    chain: CredentialChain,
     /// Created on first use, because that reads the certificate authorities.
     http: OnceLock<Http>,
 }
@@ -59,7 +59,7 @@ impl Ec2 {
         Self {
             region: settings.region.clone(),
             endpoint: settings.endpoint.to_string(),
-            chain: Chain::new(settings.profile.clone(), environment),
+            chain: CredentialChain::new(settings.profile.clone(), environment),
             http: OnceLock::new(),
         }
     }
@@ -67,15 +67,15 @@ impl Ec2 {
     /// Makes a call and parses the response.
     pub async fn call<T: DeserializeOwned>(&self, form: Form) -> Result<T> {
         let action = form.action;
-        let answer = self.exchange(form).await?;
-        quick_xml::de::from_reader(&*answer).map_err(|error| {
+        let body = self.exchange(form).await?;
+        quick_xml::de::from_reader(&*body).map_err(|error| {
             tracing::warn!(action, %error, "EC2 response is invalid");
             DriverError::retryable("bad_answer", format!("the response to {action} could not be parsed"))
         })
     }
 
     /// Makes a call whose response has no relevant content.
-    pub async fn tell(&self, form: Form) -> Result<()> {
+    pub async fn send(&self, form: Form) -> Result<()> {
         self.exchange(form).await.map(drop)
     }
 
@@ -83,7 +83,7 @@ impl Ec2 {
         let action = form.action;
         let credentials = self.chain.find().await?;
         let request = self.signed(form.body(), credentials)?;
-        let exchanged = timeout(CALL_TIME, async {
+        let exchanged = timeout(CALL_TIMEOUT, async {
             let response = self.http()?.request(request).await.map_err(|error| {
                 tracing::debug!(action, ?error, "EC2 unreachable");
                 let what = if error.is_connect() { "could not be reached" } else { "did not respond" };
@@ -91,26 +91,26 @@ impl Ec2 {
             })?;
             let status = response.status().as_u16();
             let after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
+            let body = Limited::new(response.into_body(), MAX_RESPONSE_LENGTH).collect().await;
             let body = body.map_err(|_| {
                 DriverError::retryable("bad_answer", format!("the response to {action} was truncated or too long"))
             })?;
             Ok((status, after.map(Duration::from_secs), body.to_bytes()))
         });
         let (status, after, body) = exchanged.await.unwrap_or_else(|_| {
-            let seconds = CALL_TIME.as_secs();
+            let seconds = CALL_TIMEOUT.as_secs();
             Err(DriverError::retryable(
                 "timeout",
                 format!("the EC2 API did not respond to {action} within {seconds} s"),
             ))
         })?;
         tracing::debug!(action, status, "EC2 called");
-        if status == 200 { Ok(body) } else { Err(failed(action, (status, after), &body)) }
+        if status == 200 { Ok(body) } else { Err(response_error(action, (status, after), &body)) }
     }
 
     fn signed(&self, body: String, credentials: Credentials) -> Result<Request<Full<Bytes>>> {
         let unsignable = |error: &dyn std::error::Error| {
-            DriverError::new(Refusal::Invalid, "unsignable", format!("the call could not be signed: {error}"))
+            DriverError::new(DriverErrorKind::Invalid, "unsignable", format!("the call could not be signed: {error}"))
         };
         let identity = credentials.into();
         let params = SigningParams::builder()
@@ -153,7 +153,7 @@ impl Ec2 {
             DriverError::retryable("no_authorities", "the server has no certificate authorities")
         })?;
         let mut tcp = HttpConnector::new();
-        tcp.set_connect_timeout(Some(CONNECT_TIME));
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_nodelay(true);
         // The outer connector adds TLS.
         tcp.enforce_http(false);
@@ -162,20 +162,20 @@ impl Ec2 {
         let connector = connector.enable_http1().wrap_connector(tcp);
         let http = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIME)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .build(connector);
         Ok(self.http.get_or_init(|| http))
     }
 }
 
-fn failed(action: &str, (status, after): (u16, Option<Duration>), body: &[u8]) -> DriverError {
-    let told = quick_xml::de::from_reader::<_, Failed>(body).ok().and_then(Failed::first);
-    let (code, message) = match told {
-        Some(told) => (told.code, told.message),
+fn response_error(action: &str, (status, after): (u16, Option<Duration>), body: &[u8]) -> DriverError {
+    let detail = quick_xml::de::from_reader::<_, ErrorResponse>(body).ok().and_then(ErrorResponse::first);
+    let (code, message) = match detail {
+        Some(detail) => (detail.code, detail.message),
         None => (format!("http_{status}"), format!("the response to {action} has status {status}")),
     };
     let error = errors::error_after(status, &code, &message, after);
-    let Some(message) = Class::of(status, &code).in_place_of_message(action) else { return error };
+    let Some(message) = Class::of(status, &code).replacement_message(action) else { return error };
     tracing::warn!(action, code = error.code, message = error.message, "AWS rejected the operator's credentials");
     DriverError { message, ..error }
 }
@@ -213,9 +213,9 @@ mod tests {
         let body = b"<Response><Errors><Error><Code>OperationNotPermitted</Code><Message>The instance 'i-0a1b' may not be \
                      terminated. Modify its 'disableApiTermination' instance attribute and try again.</Message></Error></Errors>\
                      <RequestID>1</RequestID></Response>";
-        let told = failed("TerminateInstances", (400, None), body);
-        assert_eq!((told.kind, told.code.as_str()), (Refusal::Protected, "OperationNotPermitted"));
-        assert!(told.message.contains("disableApiTermination") && !told.message.contains("credentials"), "{told}");
+        let error = response_error("TerminateInstances", (400, None), body);
+        assert_eq!((error.kind, error.code.as_str()), (DriverErrorKind::Protected, "OperationNotPermitted"));
+        assert!(error.message.contains("disableApiTermination") && !error.message.contains("credentials"), "{error}");
     }
 
     #[test]
@@ -231,9 +231,9 @@ mod tests {
             let body = format!(
                 "<Response><Errors><Error><Code>{code}</Code><Message>arn:aws:iam::123456789012:user/x</Message></Error></Errors></Response>"
             );
-            let told = failed("RunInstances", (status, None), body.as_bytes());
-            assert_eq!(told.kind, Refusal::Denied, "{code}");
-            assert!(told.message.contains(hint) && !told.message.contains("arn:"), "{told}");
+            let error = response_error("RunInstances", (status, None), body.as_bytes());
+            assert_eq!(error.kind, DriverErrorKind::Denied, "{code}");
+            assert!(error.message.contains(hint) && !error.message.contains("arn:"), "{error}");
         }
     }
 
@@ -241,19 +241,19 @@ mod tests {
     fn errors_use_ec2s_code_or_else_the_status() {
         let body = b"<?xml version=\"1.0\"?><Response><Errors><Error><Code>VpcLimitExceeded</Code>\
                      <Message>no more</Message></Error></Errors><RequestID>1</RequestID></Response>";
-        let told = failed("CreateVpc", (400, None), body);
-        assert_eq!((told.kind, told.to_string()), (Refusal::Exhausted, "VpcLimitExceeded: no more".into()));
+        let error = response_error("CreateVpc", (400, None), body);
+        assert_eq!((error.kind, error.to_string()), (DriverErrorKind::Exhausted, "VpcLimitExceeded: no more".into()));
         let body = b"<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>User: arn:aws:iam::123456789012:user/x \
                      is not authorized</Message></Error></Errors></Response>";
-        let told = failed("CreateVpc", (403, None), body);
-        assert_eq!((told.kind, told.code.as_str()), (Refusal::Denied, "UnauthorizedOperation"));
-        assert!(told.message.contains("CreateVpc") && !told.message.contains("arn:"), "{told}");
+        let error = response_error("CreateVpc", (403, None), body);
+        assert_eq!((error.kind, error.code.as_str()), (DriverErrorKind::Denied, "UnauthorizedOperation"));
+        assert!(error.message.contains("CreateVpc") && !error.message.contains("arn:"), "{error}");
         for (status, body, kind) in [
-            (502, "<html>", Refusal::Retryable { after: None }),
-            (503, "", Refusal::Retryable { after: None }),
-            (302, "elsewhere", Refusal::Invalid),
+            (502, "<html>", DriverErrorKind::Retryable { after: None }),
+            (503, "", DriverErrorKind::Retryable { after: None }),
+            (302, "elsewhere", DriverErrorKind::Invalid),
         ] {
-            assert_eq!(failed("CreateVpc", (status, None), body.as_bytes()).kind, kind);
+            assert_eq!(response_error("CreateVpc", (status, None), body.as_bytes()).kind, kind);
         }
     }
 }

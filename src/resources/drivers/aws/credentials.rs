@@ -5,10 +5,10 @@ use std::{env, fmt, fs, io::Read, path::PathBuf, sync::Arc};
 
 use aws_credential_types::Credentials;
 
-use crate::resources::driver::{DriverError, Refusal, Result};
+use crate::resources::driver::{DriverError, DriverErrorKind, Result};
 
 /// Maximum length of the shared file.
-const MOST_READ: u64 = 1024 * 1024;
+const MAX_FILE_LENGTH: u64 = 1024 * 1024;
 const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 const TOKEN: &str = "AWS_SESSION_TOKEN";
@@ -19,14 +19,14 @@ pub type Environment = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// Finds credentials.
 #[derive(Clone)]
-pub struct Chain {
+pub struct CredentialChain {
     profile: Option<String>,
     environment: Arc<Environment>,
 }
 
-impl fmt::Debug for Chain {
+impl fmt::Debug for CredentialChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chain").field("profile", &self.profile).finish_non_exhaustive()
+        f.debug_struct("CredentialChain").field("profile", &self.profile).finish_non_exhaustive()
     }
 }
 
@@ -35,7 +35,7 @@ pub fn process_environment() -> Arc<Environment> {
     Arc::new(|name| env::var(name).ok())
 }
 
-impl Chain {
+impl CredentialChain {
     /// Creates a chain for `profile`; without one, the environment decides.
     pub fn new(profile: Option<String>, environment: Arc<Environment>) -> Self {
         Self { profile, environment }
@@ -44,7 +44,7 @@ impl Chain {
     /// Reads the current credentials.
     pub async fn find(&self) -> Result<Credentials> {
         let chain = self.clone();
-        let found = tokio::task::spawn_blocking(move || chain.look()).await;
+        let found = tokio::task::spawn_blocking(move || chain.read()).await;
         found.unwrap_or_else(|_| Err(DriverError::retryable("credentials", "the credentials could not be read")))
     }
 
@@ -53,7 +53,7 @@ impl Chain {
         (self.environment)(name).filter(|value| !value.is_empty())
     }
 
-    fn look(&self) -> Result<Credentials> {
+    fn read(&self) -> Result<Credentials> {
         // A configured profile is meant for this provider, whereas the environment applies to all providers.
         if self.profile.is_none() {
             match (self.variable(KEY_ID), self.variable(SECRET)) {
@@ -66,14 +66,14 @@ impl Chain {
             }
         }
         let profile = self.profile.clone().or_else(|| self.variable("AWS_PROFILE"));
-        self.in_file(profile.as_deref().unwrap_or("default"))
+        self.read_file(profile.as_deref().unwrap_or("default"))
     }
 
-    fn in_file(&self, profile: &str) -> Result<Credentials> {
+    fn read_file(&self, profile: &str) -> Result<Credentials> {
         let path = self.variable(FILE).map(PathBuf::from);
         let path = path.or_else(|| self.variable("HOME").map(|home| PathBuf::from(home).join(".aws/credentials")));
         let mut text = String::new();
-        let read = path.as_ref().map(|path| fs::File::open(path)?.take(MOST_READ).read_to_string(&mut text));
+        let read = path.as_ref().map(|path| fs::File::open(path)?.take(MAX_FILE_LENGTH).read_to_string(&mut text));
         if let (Some(path), Some(Err(error))) = (&path, &read) {
             tracing::debug!(path = %path.display(), %error, "AWS credentials file could not be read");
         }
@@ -81,20 +81,20 @@ impl Chain {
         if let (Some(id), Some(secret)) = (member("aws_access_key_id"), member("aws_secret_access_key")) {
             return Ok(Credentials::new(id, secret, member("aws_session_token").map(Into::into), None, "file"));
         }
-        let wanted = format!(
+        let hint = format!(
             "put aws_access_key_id and aws_secret_access_key under [{profile}] in the file that {FILE} names, which is \
              ~/.aws/credentials by default"
         );
         Err(denied(if self.profile.is_some() {
-            format!("no AWS credentials for the profile {profile}: {wanted}")
+            format!("no AWS credentials for the profile {profile}: {hint}")
         } else {
-            format!("no AWS credentials: set {KEY_ID} and {SECRET}, or {wanted}")
+            format!("no AWS credentials: set {KEY_ID} and {SECRET}, or {hint}")
         }))
     }
 }
 
 fn denied(message: String) -> DriverError {
-    DriverError::new(Refusal::Denied, "no_credentials", message)
+    DriverError::new(DriverErrorKind::Denied, "no_credentials", message)
 }
 
 /// Finds a member of a section in the shared file. The last one wins.
@@ -120,15 +120,15 @@ mod tests {
 
     use super::*;
 
-    fn chain(profile: Option<&str>, variables: &[(&str, &str)]) -> Chain {
+    fn chain(profile: Option<&str>, variables: &[(&str, &str)]) -> CredentialChain {
         let variables: Vec<_> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let find = move |name: &str| variables.iter().find(|(of, _)| of == name).map(|(_, value)| value.clone());
-        Chain::new(profile.map(Into::into), Arc::new(find))
+        CredentialChain::new(profile.map(Into::into), Arc::new(find))
     }
 
-    fn found(chain: &Chain) -> (String, String, Option<String>) {
-        let found = chain.look().unwrap();
+    fn found(chain: &CredentialChain) -> (String, String, Option<String>) {
+        let found = chain.read().unwrap();
         let token = found.session_token().map(Into::into);
         (found.access_key_id().into(), found.secret_access_key().into(), token)
     }
@@ -154,15 +154,15 @@ mod tests {
 
     #[test]
     fn missing_credentials_are_named_without_secrets() {
-        let told = |profile, variables: &[(&str, &str)]| {
-            let refused = chain(profile, variables).look().unwrap_err();
-            assert_eq!(refused.kind, Refusal::Denied);
+        let message = |profile, variables: &[(&str, &str)]| {
+            let refused = chain(profile, variables).read().unwrap_err();
+            assert_eq!(refused.kind, DriverErrorKind::Denied);
             refused.to_string()
         };
-        assert!(told(None, &[]).contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or put"));
-        assert!(told(None, &[(FILE, "/nowhere")]).contains("under [default]"));
-        assert!(told(Some("work"), &[]).contains("for the profile work"));
-        let half = told(None, &[(SECRET, "a-secret")]);
+        assert!(message(None, &[]).contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or put"));
+        assert!(message(None, &[(FILE, "/nowhere")]).contains("under [default]"));
+        assert!(message(Some("work"), &[]).contains("for the profile work"));
+        let half = message(None, &[(SECRET, "a-secret")]);
         assert!(half.contains("AWS_ACCESS_KEY_ID is not") && !half.contains("a-secret"), "{half}");
         assert!(!format!("{:?}", chain(None, &[(SECRET, "a-secret")])).contains("a-secret"));
     }

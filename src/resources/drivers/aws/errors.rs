@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::resources::driver::{DriverError, Refusal};
+use crate::resources::driver::{DriverError, DriverErrorKind};
 
 /// Maximum length of a message that is passed on. A permission error contains kilobytes of encoded data.
-const LONGEST_MESSAGE: usize = 500;
+const MAX_MESSAGE_LENGTH: usize = 500;
 /// Maximum pause that AWS may ask for, because an operation has a deadline.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Class of an error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Class {
         // State reasons and older endpoints have a prefix that names the side at fault.
         let code = code.trim_start_matches("Server.").trim_start_matches("Client.");
         let known = TABLE.iter().find(|(_, codes)| codes.contains(&code)).map(|(class, _)| *class);
-        let known = known.or_else(|| PATTERNS.iter().find(|(_, is_one)| is_one(code)).map(|(class, _)| *class));
+        let known = known.or_else(|| PATTERNS.iter().find(|(_, matches)| matches(code)).map(|(class, _)| *class));
         known.unwrap_or(match status {
             401 | 403 => Self::Unauthorized,
             429 => Self::Throttled,
@@ -163,22 +163,24 @@ impl Class {
         })
     }
 
-    const fn refusal(self, after: Option<Duration>) -> Refusal {
+    const fn refusal(self, after: Option<Duration>) -> DriverErrorKind {
         match self {
-            Self::Throttled | Self::Unavailable => Refusal::Retryable { after },
-            Self::Unauthenticated | Self::ClockSkew | Self::Unauthorized | Self::AccountBlocked => Refusal::Denied,
-            Self::Protected => Refusal::Protected,
-            Self::Conflict => Refusal::Conflict,
-            Self::NoCapacity => Refusal::NoCapacity,
-            Self::Quota => Refusal::Exhausted,
-            Self::NotFound => Refusal::NotFound,
-            Self::Invalid => Refusal::Invalid,
+            Self::Throttled | Self::Unavailable => DriverErrorKind::Retryable { after },
+            Self::Unauthenticated | Self::ClockSkew | Self::Unauthorized | Self::AccountBlocked => {
+                DriverErrorKind::Denied
+            }
+            Self::Protected => DriverErrorKind::Protected,
+            Self::Conflict => DriverErrorKind::Conflict,
+            Self::NoCapacity => DriverErrorKind::NoCapacity,
+            Self::Quota => DriverErrorKind::Exhausted,
+            Self::NotFound => DriverErrorKind::NotFound,
+            Self::Invalid => DriverErrorKind::Invalid,
         }
     }
 
     /// Text for clients in place of AWS's message, which names the operator's account and user; `None` if the message
     /// can be shown.
-    pub fn in_place_of_message(self, action: &str) -> Option<String> {
+    pub fn replacement_message(self, action: &str) -> Option<String> {
         Some(match self {
             Self::Unauthorized => {
                 format!("the operator's credentials do not allow {action}; ask the operator to check the server's log")
@@ -208,7 +210,7 @@ pub fn error(status: u16, code: &str, message: &str) -> DriverError {
 /// Like [`error`], for a response that asks for a pause.
 pub fn error_after(status: u16, code: &str, message: &str, after: Option<Duration>) -> DriverError {
     let mut message: String = message.chars().filter(|character| !character.is_control()).collect();
-    if let Some((at, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+    if let Some((at, _)) = message.char_indices().nth(MAX_MESSAGE_LENGTH) {
         message.truncate(at);
         message.push('…');
     }
@@ -216,7 +218,7 @@ pub fn error_after(status: u16, code: &str, message: &str, after: Option<Duratio
     if class == Class::Protected {
         message.push_str("; remove the protection at AWS, then retry");
     }
-    DriverError::new(class.refusal(after.map(|after| after.min(LONGEST_PAUSE))), code, message)
+    DriverError::new(class.refusal(after.map(|after| after.min(MAX_RETRY_AFTER))), code, message)
 }
 
 #[cfg(test)]
@@ -241,36 +243,36 @@ mod tests {
 
     #[test]
     fn codes_map_to_the_engines_error_classes() {
-        let retryable = Refusal::Retryable { after: None };
-        for (status, code, meant) in [
+        let retryable = DriverErrorKind::Retryable { after: None };
+        for (status, code, expected) in [
             (503, "RequestLimitExceeded", retryable),
             (400, "Throttling", retryable),
             (503, "Unavailable", retryable),
             (500, "http_500", retryable),
             (429, "http_429", retryable),
-            (403, "UnauthorizedOperation", Refusal::Denied),
-            (403, "http_403", Refusal::Denied),
-            (401, "AuthFailure", Refusal::Denied),
-            (403, "InvalidClientTokenId", Refusal::Denied),
-            (400, "RequestExpired", Refusal::Denied),
-            (403, "OptInRequired", Refusal::Denied),
-            (400, "OperationNotPermitted", Refusal::Protected),
-            (400, "DependencyViolation", Refusal::Conflict),
-            (400, "IncorrectInstanceState", Refusal::Conflict),
-            (400, "VolumeInUse", Refusal::Conflict),
-            (400, "InvalidNetworkInterface.InUse", Refusal::Conflict),
-            (500, "InsufficientInstanceCapacity", Refusal::NoCapacity),
-            (500, "InsufficientVolumeCapacity", Refusal::NoCapacity),
-            (400, "InstanceLimitExceeded", Refusal::Exhausted),
-            (400, "VcpuLimitExceeded", Refusal::Exhausted),
-            (400, "VpcLimitExceeded", Refusal::Exhausted),
-            (400, "InsufficientFreeAddressesInSubnet", Refusal::Exhausted),
-            (400, "InvalidInstanceID.NotFound", Refusal::NotFound),
-            (400, "InvalidInstanceID.Malformed", Refusal::NotFound),
-            (400, "InvalidParameterValue", Refusal::Invalid),
-            (400, "IdempotentParameterMismatch", Refusal::Invalid),
+            (403, "UnauthorizedOperation", DriverErrorKind::Denied),
+            (403, "http_403", DriverErrorKind::Denied),
+            (401, "AuthFailure", DriverErrorKind::Denied),
+            (403, "InvalidClientTokenId", DriverErrorKind::Denied),
+            (400, "RequestExpired", DriverErrorKind::Denied),
+            (403, "OptInRequired", DriverErrorKind::Denied),
+            (400, "OperationNotPermitted", DriverErrorKind::Protected),
+            (400, "DependencyViolation", DriverErrorKind::Conflict),
+            (400, "IncorrectInstanceState", DriverErrorKind::Conflict),
+            (400, "VolumeInUse", DriverErrorKind::Conflict),
+            (400, "InvalidNetworkInterface.InUse", DriverErrorKind::Conflict),
+            (500, "InsufficientInstanceCapacity", DriverErrorKind::NoCapacity),
+            (500, "InsufficientVolumeCapacity", DriverErrorKind::NoCapacity),
+            (400, "InstanceLimitExceeded", DriverErrorKind::Exhausted),
+            (400, "VcpuLimitExceeded", DriverErrorKind::Exhausted),
+            (400, "VpcLimitExceeded", DriverErrorKind::Exhausted),
+            (400, "InsufficientFreeAddressesInSubnet", DriverErrorKind::Exhausted),
+            (400, "InvalidInstanceID.NotFound", DriverErrorKind::NotFound),
+            (400, "InvalidInstanceID.Malformed", DriverErrorKind::NotFound),
+            (400, "InvalidParameterValue", DriverErrorKind::Invalid),
+            (400, "IdempotentParameterMismatch", DriverErrorKind::Invalid),
         ] {
-            assert_eq!(error(status, code, "").kind, meant, "{code}");
+            assert_eq!(error(status, code, "").kind, expected, "{code}");
         }
     }
 
@@ -278,8 +280,8 @@ mod tests {
     fn each_credential_error_has_a_text_without_the_operators_names() {
         let mut texts = Vec::new();
         for (class, _) in TABLE {
-            let text = class.in_place_of_message("RunInstances");
-            assert_eq!(text.is_some(), class.refusal(None) == Refusal::Denied, "{class:?}");
+            let text = class.replacement_message("RunInstances");
+            assert_eq!(text.is_some(), class.refusal(None) == DriverErrorKind::Denied, "{class:?}");
             texts.extend(text);
         }
         let all = texts.len();
@@ -290,14 +292,14 @@ mod tests {
     #[test]
     fn retry_after_is_limited() {
         let after = |seconds| error_after(503, "RequestLimitExceeded", "", Some(Duration::from_secs(seconds))).kind;
-        assert_eq!(after(7), Refusal::Retryable { after: Some(Duration::from_secs(7)) });
-        assert_eq!(after(100_000), Refusal::Retryable { after: Some(LONGEST_PAUSE) });
+        assert_eq!(after(7), DriverErrorKind::Retryable { after: Some(Duration::from_secs(7)) });
+        assert_eq!(after(100_000), DriverErrorKind::Retryable { after: Some(MAX_RETRY_AFTER) });
     }
 
     #[test]
     fn messages_are_a_single_line_of_limited_length() {
-        let told = error(403, "UnauthorizedOperation", &format!("no\n{}", "ä".repeat(5000)));
-        assert_eq!(told.message.chars().count(), LONGEST_MESSAGE + 1);
-        assert!(told.message.starts_with("noä"));
+        let error_of_long_message = error(403, "UnauthorizedOperation", &format!("no\n{}", "ä".repeat(5000)));
+        assert_eq!(error_of_long_message.message.chars().count(), MAX_MESSAGE_LENGTH + 1);
+        assert!(error_of_long_message.message.starts_with("noä"));
     }
 }

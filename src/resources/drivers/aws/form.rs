@@ -35,7 +35,7 @@ impl Form {
     }
 
     /// Adds a filter for any of these values.
-    pub fn filtered<V: ToString>(mut self, name: &str, values: impl IntoIterator<Item = V>) -> Self {
+    pub fn with_filter<V: ToString>(mut self, name: &str, values: impl IntoIterator<Item = V>) -> Self {
         self.filters += 1;
         let nth = self.filters;
         let mut form = self.with(format!("Filter.{nth}.Name"), name);
@@ -46,12 +46,12 @@ impl Form {
     }
 
     /// Adds the type and tags of the object to create, so that it has them from its creation.
-    pub fn made_with_tags<'a>(self, kind: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
-        self.with("TagSpecification.1.ResourceType", kind).tags("TagSpecification.1.Tag", tags)
+    pub fn with_tags_on_create<'a>(self, kind: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        self.with("TagSpecification.1.ResourceType", kind).with_tags("TagSpecification.1.Tag", tags)
     }
 
     /// Adds these tags as the list `name`.
-    pub fn tags<'a>(mut self, name: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+    pub fn with_tags<'a>(mut self, name: &str, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
         for ((key, value), at) in tags.into_iter().zip(1..) {
             self = self.with(format!("{name}.{at}.Key"), key).with(format!("{name}.{at}.Value"), value);
         }
@@ -76,9 +76,9 @@ mod tests {
         let tags = [("Name".to_owned(), "a&Action=b".to_owned())];
         let form = Form::new("CreateVpc")
             .with_some("NextToken", None::<&str>)
-            .filtered("vpc-id", ["vpc-1", "vpc-2"])
-            .filtered("tag:a", ["b"])
-            .made_with_tags("vpc", tags.iter().map(|(key, value)| (key, value)));
+            .with_filter("vpc-id", ["vpc-1", "vpc-2"])
+            .with_filter("tag:a", ["b"])
+            .with_tags_on_create("vpc", tags.iter().map(|(key, value)| (key, value)));
         let expected = "Action=CreateVpc&Version=2016-11-15&Filter.1.Name=vpc-id&Filter.1.Value.1=vpc-1&Filter.1.Value.2=vpc-2\
                         &Filter.2.Name=tag%3Aa&Filter.2.Value.1=b&TagSpecification.1.ResourceType=vpc\
                         &TagSpecification.1.Tag.1.Key=Name&TagSpecification.1.Tag.1.Value=a%26Action%3Db";

@@ -3,16 +3,15 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Aws,
-    answers::{DescribeInstances, Device, Ebs, Instance, Reservation},
-    errors,
+    Aws, errors,
     form::Form,
-    gone_is_fine, not_found,
+    ignore_not_found, not_found,
+    responses::{DescribeInstances, Device, Ebs, Instance, Reservation},
     settings::is_id,
     tags,
 };
 use crate::resources::{
-    driver::{Action, DriverError, ListQuery, Object, ObjectPage, ObjectState, Order, Refusal, Result},
+    driver::{Action, DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result},
     kind::Power,
     spec::{InstanceSpec, Spec},
 };
@@ -35,23 +34,23 @@ impl Aws {
             .with("ClientToken", order.operation)
             // Require IMDSv2: with IMDSv1, a request forged within the instance can read the instance's credentials.
             .with("MetadataOptions.HttpTokens", "required")
-            .made_with_tags("instance", &self.tags(order));
+            .with_tags_on_create("instance", &self.tags(order));
         let form = match subnet {
             Some(subnet) => form.with("SubnetId", subnet),
             None => form.with("Placement.AvailabilityZone", self.zone().await?),
         };
-        let made = self.ec2.call::<Reservation>(form).await.map_err(|error| match error.code.as_str() {
+        let launched = self.ec2.call::<Reservation>(form).await.map_err(|error| match error.code.as_str() {
             // The network has just been found or created, and is not yet visible in all of EC2.
             "InvalidSubnetID.NotFound" if spec.network.is_some() => DriverError::retryable(error.code, error.message),
             _ => error,
         })?;
-        let made = made.instances_set.into_iter().next();
-        let made = made
+        let launched = launched.instances_set.into_iter().next();
+        let launched = launched
             .ok_or_else(|| DriverError::retryable("bad_answer", "the response to RunInstances contains no instance"))?;
-        if is_gone(&made) {
-            return Err(never_ran(&made));
+        if is_gone(&launched) {
+            return Err(launch_error(&launched));
         }
-        Ok(self.instance_object(&made))
+        Ok(self.instance_object(&launched))
     }
 
     pub(super) async fn read_instance(&self, reference: &str) -> Result<Option<Object>> {
@@ -67,8 +66,8 @@ impl Aws {
         spec: &InstanceSpec<String>,
     ) -> Result<()> {
         let instance = self.instance(reference).await?.ok_or_else(|| not_found(reference))?;
-        let cannot = |code, what| Err(DriverError::new(Refusal::Invalid, code, format!("{reference} {what}")));
-        if self.image_word(&instance) != spec.image && self.settings.image(&spec.image) != Some(&instance.image_id) {
+        let cannot = |code, what| Err(DriverError::new(DriverErrorKind::Invalid, code, format!("{reference} {what}")));
+        if self.image_name(&instance) != spec.image && self.settings.image(&spec.image) != Some(&instance.image_id) {
             return cannot("cannot_change_image", "cannot change its image; create another instance");
         }
         if spec.network.as_ref().is_some_and(|network| *network != instance.vpc_id) {
@@ -80,7 +79,7 @@ impl Aws {
             ("running", false) => self.turn(reference, "StopInstances").await,
             ("stopped", false) => {
                 let form = Form::new("ModifyInstanceAttribute").with("InstanceId", reference);
-                self.ec2.tell(form.with("InstanceType.Value", instance_type)).await?;
+                self.ec2.send(form.with("InstanceType.Value", instance_type)).await?;
                 self.update_volumes(&instance, &spec.volumes).await
             }
             ("running" | "stopped", true) => self.update_volumes(&instance, &spec.volumes).await,
@@ -89,35 +88,35 @@ impl Aws {
         }
     }
 
-    async fn update_volumes(&self, instance: &Instance, shall_have: &[String]) -> Result<()> {
+    async fn update_volumes(&self, instance: &Instance, desired: &[String]) -> Result<()> {
         for (_, ebs) in volumes(instance) {
-            if !shall_have.contains(&ebs.volume_id) && ebs.status != "detaching" {
+            if !desired.contains(&ebs.volume_id) && ebs.status != "detaching" {
                 let form = Form::new("DetachVolume").with("VolumeId", &ebs.volume_id);
-                match self.ec2.tell(form.with("InstanceId", &instance.instance_id)).await {
+                match self.ec2.send(form.with("InstanceId", &instance.instance_id)).await {
                     // Another server has detached it, or the volume does not exist.
-                    Err(DriverError { kind: Refusal::NotFound, .. }) => {}
+                    Err(DriverError { kind: DriverErrorKind::NotFound, .. }) => {}
                     Err(error) if error.code == "IncorrectState" => {}
                     done => done?,
                 }
             }
         }
         let mut names = free_names(instance);
-        for volume in shall_have {
+        for volume in desired {
             if volumes(instance).any(|(_, ebs)| ebs.volume_id == *volume) {
                 continue;
             }
             let name = names.next().ok_or_else(|| {
                 DriverError::new(
-                    Refusal::Exhausted,
+                    DriverErrorKind::Exhausted,
                     "no_device_name",
                     "the instance has no device name left for another volume",
                 )
             })?;
             let form = Form::new("AttachVolume").with("VolumeId", volume).with("Device", name);
-            self.ec2.tell(form.with("InstanceId", &instance.instance_id)).await.map_err(|error| {
+            self.ec2.send(form.with("InstanceId", &instance.instance_id)).await.map_err(|error| {
                 // Another volume has just been attached under this name.
                 let is_taken = error.code == "InvalidParameterValue" && error.message.contains("already in use");
-                if is_taken { DriverError { kind: Refusal::Conflict, ..error } } else { error }
+                if is_taken { DriverError { kind: DriverErrorKind::Conflict, ..error } } else { error }
             })?;
         }
         Ok(())
@@ -137,21 +136,21 @@ impl Aws {
     }
 
     async fn turn(&self, reference: &str, action: &'static str) -> Result<()> {
-        self.ec2.tell(Form::new(action).with("InstanceId.1", reference)).await
+        self.ec2.send(Form::new(action).with("InstanceId.1", reference)).await
     }
 
     pub(super) async fn delete_instance(&self, reference: &str) -> Result<()> {
         if !is_id("i-", reference) {
             return Ok(());
         }
-        gone_is_fine(self.turn(reference, "TerminateInstances").await)
+        ignore_not_found(self.turn(reference, "TerminateInstances").await)
     }
 
     pub(super) async fn list_instances(&self, form: Form, query: &ListQuery) -> Result<ObjectPage> {
-        let page: DescribeInstances = self.ec2.call(form.filtered("instance-state-name", STATES)).await?;
+        let page: DescribeInstances = self.ec2.call(form.with_filter("instance-state-name", STATES)).await?;
         let instances = page.reservation_set.into_iter().flat_map(|reservation| reservation.instances_set);
         let objects = instances
-            .filter(|instance| tags::is_asked_for(&instance.tag_set, query) && !is_gone(instance))
+            .filter(|instance| tags::matches_query(&instance.tag_set, query) && !is_gone(instance))
             .map(|instance| self.instance_object(&instance))
             .collect();
         Ok(ObjectPage { objects, next: Some(page.next_token).filter(|token| !token.is_empty()) })
@@ -163,7 +162,7 @@ impl Aws {
         }
         let form = Form::new("DescribeInstances").with("InstanceId.1", reference);
         let found = match self.ec2.call::<DescribeInstances>(form).await {
-            Err(DriverError { kind: Refusal::NotFound, .. }) => return Ok(None),
+            Err(DriverError { kind: DriverErrorKind::NotFound, .. }) => return Ok(None),
             found => found?,
         };
         let mut instances = found.reservation_set.into_iter().flat_map(|reservation| reservation.instances_set);
@@ -172,8 +171,8 @@ impl Aws {
 
     /// Finds an instance in this network.
     pub(super) async fn instance_in(&self, network: &str) -> Result<Option<String>> {
-        let form = Form::new("DescribeInstances").filtered("vpc-id", [network]);
-        let found: DescribeInstances = self.ec2.call(form.filtered("instance-state-name", STATES)).await?;
+        let form = Form::new("DescribeInstances").with_filter("vpc-id", [network]);
+        let found: DescribeInstances = self.ec2.call(form.with_filter("instance-state-name", STATES)).await?;
         let mut instances = found.reservation_set.into_iter().flat_map(|reservation| reservation.instances_set);
         Ok(instances.next().map(|instance| instance.instance_id))
     }
@@ -182,7 +181,7 @@ impl Aws {
         self.settings.instance_type(&spec.size).ok_or_else(|| unknown("size", &spec.size))
     }
 
-    fn image_word(&self, instance: &Instance) -> String {
+    fn image_name(&self, instance: &Instance) -> String {
         self.settings.image_of(&instance.image_id, instance.tag_set.get(tags::IMAGE))
     }
 
@@ -208,18 +207,18 @@ impl Aws {
                 outputs.insert(name.into(), json!(value));
             }
         }
-        let is_there = |ebs: &Ebs| !matches!(ebs.status.as_str(), "detaching" | "detached");
+        let is_attached = |ebs: &Ebs| !matches!(ebs.status.as_str(), "detaching" | "detached");
         Object {
             reference: instance.instance_id.clone(),
-            tags: tags::whose(&instance.tag_set),
+            tags: tags::owner(&instance.tag_set),
             state,
             power,
             spec: Spec::Instance(InstanceSpec {
                 size: self.settings.size_of(&instance.instance_type, instance.tag_set.get(tags::SIZE)),
-                image: self.image_word(instance),
+                image: self.image_name(instance),
                 network: Some(instance.vpc_id.clone()).filter(|vpc| !vpc.is_empty()),
                 volumes: volumes(instance)
-                    .filter(|(_, ebs)| is_there(ebs))
+                    .filter(|(_, ebs)| is_attached(ebs))
                     .map(|(_, ebs)| ebs.volume_id.clone())
                     .collect(),
             }),
@@ -244,8 +243,8 @@ fn volumes(instance: &Instance) -> impl Iterator<Item = (&str, &Ebs)> {
 fn free_names(instance: &Instance) -> impl Iterator<Item = String> {
     let recommended = ('f'..='p').map(|letter| format!("/dev/sd{letter}"));
     let more = ('a'..='p').map(|letter| format!("/dev/xvdb{letter}"));
-    let taken: Vec<_> = instance.block_device_mapping.iter().map(|device| device.device_name.clone()).collect();
-    recommended.chain(more).filter(move |name| !taken.contains(name))
+    let used: Vec<_> = instance.block_device_mapping.iter().map(|device| device.device_name.clone()).collect();
+    recommended.chain(more).filter(move |name| !used.contains(name))
 }
 
 fn is_gone(instance: &Instance) -> bool {
@@ -253,24 +252,24 @@ fn is_gone(instance: &Instance) -> bool {
 }
 
 /// Error for an instance that was launched and immediately terminated by EC2.
-fn never_ran(instance: &Instance) -> DriverError {
+fn launch_error(instance: &Instance) -> DriverError {
     let (code, message) =
         instance.state_reason.as_ref().map_or(("", ""), |why| (why.code.as_str(), why.message.as_str()));
     let code = code.trim_start_matches("Server.").trim_start_matches("Client.");
     let error = errors::error(400, if code.is_empty() { "terminated" } else { code }, message);
     let kind = match error.kind {
         // The client token now belongs to this instance, so another call with it would not launch a new one.
-        Refusal::Retryable { .. } | Refusal::NoCapacity => Refusal::Exhausted,
+        DriverErrorKind::Retryable { .. } | DriverErrorKind::NoCapacity => DriverErrorKind::Exhausted,
         kind => kind,
     };
     DriverError { kind, message: format!("{} was terminated: {}", instance.instance_id, error.message), ..error }
 }
 
-fn unknown(member: &str, word: &str) -> DriverError {
+fn unknown(member: &str, name: &str) -> DriverError {
     DriverError::new(
-        Refusal::Invalid,
+        DriverErrorKind::Invalid,
         "unknown_word",
-        format!("the {member} '{word}' is no longer configured; ask the operator"),
+        format!("the {member} '{name}' is no longer configured; ask the operator"),
     )
 }
 
@@ -290,10 +289,10 @@ mod tests {
 
     #[test]
     fn own_disks_of_an_instance_are_not_volumes_and_names_are_used_in_order() {
-        let device = |name: &str, volume: &str, goes: bool| {
+        let device = |name: &str, volume: &str, is_deleted_with_instance: bool| {
             format!(
                 "<item><deviceName>{name}</deviceName><ebs><volumeId>{volume}</volumeId><status>attached</status>
-                 <deleteOnTermination>{goes}</deleteOnTermination></ebs></item>"
+                 <deleteOnTermination>{is_deleted_with_instance}</deleteOnTermination></ebs></item>"
             )
         };
         let devices = [
@@ -313,8 +312,8 @@ mod tests {
 
     #[test]
     fn instance_that_never_ran_is_reported_with_its_reason() {
-        let told = never_ran(&instance(""));
-        assert_eq!(told.kind, Refusal::Exhausted);
-        assert_eq!(told.to_string(), "InsufficientInstanceCapacity: i-1 was terminated: none left");
+        let error = launch_error(&instance(""));
+        assert_eq!(error.kind, DriverErrorKind::Exhausted);
+        assert_eq!(error.to_string(), "InsufficientInstanceCapacity: i-1 was terminated: none left");
     }
 }

@@ -1,13 +1,13 @@
 //! Driver for Amazon Web Services: EC2 instances, EBS volumes, and VPCs with one subnet each, in one zone of one region
 //! (docs/drivers.md). It uses the Query API without an SDK, which would be most of the server's size.
 
-mod answers;
 mod client;
 mod credentials;
 mod errors;
 mod form;
 mod instance;
 mod network;
+mod responses;
 mod settings;
 mod tags;
 mod volume;
@@ -16,15 +16,15 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
-use self::{answers::DescribeAvailabilityZones, client::Ec2, form::Form};
+use self::{client::Ec2, form::Form, responses::DescribeAvailabilityZones};
 pub use self::{
     credentials::{Environment, process_environment},
     settings::AwsSettings,
 };
 use crate::resources::{
     driver::{
-        Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, KindCapabilities, ListQuery, Object,
-        ObjectPage, Order, Refusal, Result, Unsupported,
+        Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, DriverErrorKind, KindCapabilities, ListQuery,
+        Object, ObjectPage, Order, Result, Unsupported,
     },
     kind::Kind,
     spec::Spec,
@@ -59,16 +59,16 @@ impl Aws {
             }
             if let Some(subnet) = &self.settings.subnet {
                 let form = Form::new("DescribeSubnets").with("SubnetId.1", subnet);
-                let found: answers::DescribeSubnets = self.ec2.call(form).await?;
+                let found: responses::DescribeSubnets = self.ec2.call(form).await?;
                 let subnet = found.subnet_set.into_iter().next().ok_or_else(|| not_found(subnet))?;
                 return Ok(subnet.availability_zone);
             }
-            let form = Form::new("DescribeAvailabilityZones").filtered("zone-type", ["availability-zone"]);
+            let form = Form::new("DescribeAvailabilityZones").with_filter("zone-type", ["availability-zone"]);
             let found: DescribeAvailabilityZones = self.ec2.call(form).await?;
             // The choice must be stable, even if the zone later becomes impaired.
             found.availability_zone_info.into_iter().map(|zone| zone.zone_name).min().ok_or_else(|| {
                 DriverError::new(
-                    Refusal::Invalid,
+                    DriverErrorKind::Invalid,
                     "no_zone",
                     format!("the region {} has no availability zone", self.settings.region),
                 )
@@ -85,9 +85,9 @@ impl Driver for Aws {
 
     fn validate(&self, spec: &Spec) -> Vec<Unsupported> {
         let Spec::Instance(spec) = spec else { return Vec::new() };
-        let unknown = |member, given: &str, words: Vec<String>, example| {
-            let words = if words.is_empty() { String::new() } else { format!("one of {}, or ", words.join(", ")) };
-            Unsupported { member, detail: format!("unknown {member} '{given}'; use {words}{example}") }
+        let unknown = |member, given: &str, names: Vec<String>, example| {
+            let names = if names.is_empty() { String::new() } else { format!("one of {}, or ", names.join(", ")) };
+            Unsupported { member, detail: format!("unknown {member} '{given}'; use {names}{example}") }
         };
         let size =
             self.settings.instance_type(&spec.size).is_none().then(|| {
@@ -133,9 +133,11 @@ impl Driver for Aws {
         Box::pin(async move {
             match kind {
                 Kind::Instance => self.act(reference, action).await,
-                Kind::Network | Kind::Volume => {
-                    Err(DriverError::new(Refusal::Invalid, "no_power", format!("{kind} cannot be turned on or off")))
-                }
+                Kind::Network | Kind::Volume => Err(DriverError::new(
+                    DriverErrorKind::Invalid,
+                    "no_power",
+                    format!("{kind} cannot be turned on or off"),
+                )),
             }
         })
     }
@@ -153,8 +155,8 @@ impl Driver for Aws {
     fn list_owned<'a>(&'a self, query: &'a ListQuery) -> BoxFuture<'a, Result<ObjectPage>> {
         Box::pin(async move {
             let paged = |action| {
-                let form = Form::new(action).with("MaxResults", PAGE).with_some("NextToken", query.page.as_ref());
-                self.sift(form, query)
+                let form = Form::new(action).with("MaxResults", PAGE).with_some("NextToken", query.cursor.as_ref());
+                self.with_owner_filter(form, query)
             };
             match query.kind {
                 Kind::Network => self.list_networks(paged("DescribeVpcs"), query).await,
@@ -194,13 +196,13 @@ fn capabilities(settings: &AwsSettings) -> Capabilities {
 }
 
 fn not_found(reference: &str) -> DriverError {
-    DriverError::new(Refusal::NotFound, "not_found", format!("{reference} does not exist"))
+    DriverError::new(DriverErrorKind::NotFound, "not_found", format!("{reference} does not exist"))
 }
 
 /// Ignores the error that an object to delete does not exist.
-fn gone_is_fine(deleted: Result<()>) -> Result<()> {
+fn ignore_not_found(deleted: Result<()>) -> Result<()> {
     match deleted {
-        Err(DriverError { kind: Refusal::NotFound, .. }) => Ok(()),
+        Err(DriverError { kind: DriverErrorKind::NotFound, .. }) => Ok(()),
         deleted => deleted,
     }
 }

@@ -10,26 +10,26 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Aws,
-    answers::{CreateSubnet, CreateVpc, DescribeSubnets, DescribeVpcs, Subnet, Vpc},
     form::Form,
-    gone_is_fine, not_found,
+    ignore_not_found, not_found,
+    responses::{CreateSubnet, CreateVpc, DescribeSubnets, DescribeVpcs, Subnet, Vpc},
     settings::is_id,
     tags,
 };
 use crate::resources::{
-    driver::{DriverError, ListQuery, Object, ObjectPage, ObjectState, Order, Refusal, Result},
+    driver::{DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result},
     spec::{NetworkSpec, Spec},
 };
 
 impl Aws {
     pub(super) async fn create_network(&self, order: &Order, spec: &NetworkSpec) -> Result<Object> {
         let tags = self.tags(order);
-        let form = Form::new("CreateVpc").with("CidrBlock", spec.cidr).made_with_tags("vpc", &tags);
+        let form = Form::new("CreateVpc").with("CidrBlock", spec.cidr).with_tags_on_create("vpc", &tags);
         let vpc = self.ec2.call::<CreateVpc>(form).await?.vpc;
         let subnet = match self.subnet_of(&vpc, &tags).await {
             Ok(subnet) => Some(subnet),
             // A new VPC is not immediately visible in all of EC2. The first caller that needs the subnet creates it.
-            Err(DriverError { kind: Refusal::NotFound | Refusal::Conflict, .. }) => None,
+            Err(DriverError { kind: DriverErrorKind::NotFound | DriverErrorKind::Conflict, .. }) => None,
             Err(error) => return Err(error),
         };
         network(&vpc, subnet.as_ref())
@@ -38,14 +38,14 @@ impl Aws {
     pub(super) async fn read_network(&self, reference: &str) -> Result<Option<Object>> {
         let Some(vpc) = self.vpc(reference).await? else { return Ok(None) };
         let subnets = self.subnets(&[reference]).await?;
-        network(&vpc, self.best(&subnets).await?).map(Some)
+        network(&vpc, self.select_subnet(&subnets).await?).map(Some)
     }
 
     pub(super) async fn update_network(&self, reference: &str, order: &Order, spec: &NetworkSpec) -> Result<()> {
         let vpc = self.vpc(reference).await?.ok_or_else(|| not_found(reference))?;
         if vpc.cidr_block != spec.cidr.to_string() {
             let message = format!("the addresses of {reference} are {} and cannot be changed", vpc.cidr_block);
-            return Err(DriverError::new(Refusal::Invalid, "cannot_change_cidr", message));
+            return Err(DriverError::new(DriverErrorKind::Invalid, "cannot_change_cidr", message));
         }
         let tags = self.tags(order);
         self.retag(reference, &vpc.tag_set, &tags).await?;
@@ -61,20 +61,20 @@ impl Aws {
         }
         if let Some(user) = self.instance_in(reference).await? {
             let message = format!("{reference} is still used by {user}");
-            return Err(DriverError::new(Refusal::Conflict, "DependencyViolation", message));
+            return Err(DriverError::new(DriverErrorKind::Conflict, "DependencyViolation", message));
         }
         for subnet in self.subnets(&[reference]).await? {
             if tags::is_ours(&subnet.tag_set) {
                 let form = Form::new("DeleteSubnet").with("SubnetId", subnet.subnet_id);
-                gone_is_fine(self.ec2.tell(form).await)?;
+                ignore_not_found(self.ec2.send(form).await)?;
             }
         }
-        gone_is_fine(self.ec2.tell(Form::new("DeleteVpc").with("VpcId", reference)).await)
+        ignore_not_found(self.ec2.send(Form::new("DeleteVpc").with("VpcId", reference)).await)
     }
 
     pub(super) async fn list_networks(&self, form: Form, query: &ListQuery) -> Result<ObjectPage> {
         let page: DescribeVpcs = self.ec2.call(form).await?;
-        let vpcs: Vec<_> = page.vpc_set.into_iter().filter(|vpc| tags::is_asked_for(&vpc.tag_set, query)).collect();
+        let vpcs: Vec<_> = page.vpc_set.into_iter().filter(|vpc| tags::matches_query(&vpc.tag_set, query)).collect();
         let ids: Vec<_> = vpcs.iter().map(|vpc| vpc.vpc_id.as_str()).collect();
         let mut subnets: BTreeMap<String, Vec<Subnet>> = BTreeMap::new();
         for subnet in self.subnets(&ids).await? {
@@ -84,7 +84,7 @@ impl Aws {
         for vpc in &vpcs {
             let subnets = subnets.get(&vpc.vpc_id).map_or(&[][..], Vec::as_slice);
             // A VPC without IPv4 addresses cannot be expressed as a spec.
-            objects.extend(network(vpc, self.best(subnets).await?));
+            objects.extend(network(vpc, self.select_subnet(subnets).await?));
         }
         Ok(ObjectPage { objects, next: Some(page.next_token).filter(|token| !token.is_empty()) })
     }
@@ -95,7 +95,7 @@ impl Aws {
             return Err(not_found(reference));
         }
         let subnets = self.subnets(&[reference]).await?;
-        if let Some(subnet) = self.best(&subnets).await? {
+        if let Some(subnet) = self.select_subnet(&subnets).await? {
             return Ok(subnet.subnet_id.clone());
         }
         let vpc = self.vpc(reference).await?.ok_or_else(|| not_found(reference))?;
@@ -111,7 +111,7 @@ impl Aws {
         }
         match self.ec2.call::<DescribeVpcs>(Form::new("DescribeVpcs").with("VpcId.1", reference)).await {
             Ok(found) => Ok(found.vpc_set.into_iter().next()),
-            Err(DriverError { kind: Refusal::NotFound, .. }) => Ok(None),
+            Err(DriverError { kind: DriverErrorKind::NotFound, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -121,7 +121,7 @@ impl Aws {
         let mut subnets = Vec::new();
         let mut token = None;
         while !vpcs.is_empty() {
-            let form = Form::new("DescribeSubnets").filtered("vpc-id", vpcs).with_some("NextToken", token);
+            let form = Form::new("DescribeSubnets").with_filter("vpc-id", vpcs).with_some("NextToken", token);
             let page: DescribeSubnets = self.ec2.call(form).await?;
             subnets.extend(page.subnet_set);
             token = Some(page.next_token).filter(|token| !token.is_empty());
@@ -133,7 +133,7 @@ impl Aws {
     }
 
     /// Selects the subnet to use: in the provider's zone, and always the same of several.
-    async fn best<'a>(&self, subnets: &'a [Subnet]) -> Result<Option<&'a Subnet>> {
+    async fn select_subnet<'a>(&self, subnets: &'a [Subnet]) -> Result<Option<&'a Subnet>> {
         if subnets.is_empty() {
             return Ok(None);
         }
@@ -152,9 +152,9 @@ impl Aws {
             .with("VpcId", &vpc.vpc_id)
             .with("CidrBlock", &vpc.cidr_block)
             .with("AvailabilityZone", zone)
-            .made_with_tags("subnet", tags);
+            .with_tags_on_create("subnet", tags);
         match self.ec2.call::<CreateSubnet>(form).await {
-            Ok(made) => Ok(made.subnet),
+            Ok(created) => Ok(created.subnet),
             // Another server has just created the subnet; otherwise a foreign subnet has the addresses, and the error
             // is correct.
             Err(error) if error.code == "InvalidSubnet.Conflict" => self.find_subnet(&vpc.vpc_id).await?.ok_or(error),
@@ -164,14 +164,15 @@ impl Aws {
 
     async fn find_subnet(&self, vpc: &str) -> Result<Option<Subnet>> {
         let mut subnets = self.subnets(&[vpc]).await?;
-        let best = self.best(&subnets).await?.map(|best| best.subnet_id.clone());
+        let best = self.select_subnet(&subnets).await?.map(|best| best.subnet_id.clone());
         let at = subnets.iter().position(|subnet| Some(&subnet.subnet_id) == best.as_ref());
         Ok(at.map(|at| subnets.swap_remove(at)))
     }
 }
 
 fn network(vpc: &Vpc, subnet: Option<&Subnet>) -> Result<Object> {
-    let unreadable = |_| DriverError::new(Refusal::Invalid, "no_cidr", format!("{} has no IPv4 network", vpc.vpc_id));
+    let unreadable =
+        |_| DriverError::new(DriverErrorKind::Invalid, "no_cidr", format!("{} has no IPv4 network", vpc.vpc_id));
     let mut outputs: Map<String, Value> = Map::new();
     if let Some(subnet) = subnet {
         outputs.insert("subnet_id".into(), json!(subnet.subnet_id));
@@ -179,7 +180,7 @@ fn network(vpc: &Vpc, subnet: Option<&Subnet>) -> Result<Object> {
     }
     Ok(Object {
         reference: vpc.vpc_id.clone(),
-        tags: tags::whose(&vpc.tag_set),
+        tags: tags::owner(&vpc.tag_set),
         state: if vpc.state == "pending" { ObjectState::Busy } else { ObjectState::Ready },
         power: None,
         spec: Spec::Network(NetworkSpec { cidr: vpc.cidr_block.parse().map_err(unreadable)? }),

@@ -7,7 +7,7 @@ use url::{Host, Url};
 
 /// Account and region at AWS.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "Given")]
+#[serde(try_from = "RawSettings")]
 pub struct AwsSettings {
     /// Region.
     pub region: String,
@@ -26,7 +26,7 @@ pub struct AwsSettings {
 /// Settings as written in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Given {
+struct RawSettings {
     region: String,
     endpoint: Option<String>,
     profile: Option<String>,
@@ -44,26 +44,26 @@ const SIZES: [(&str, &str); 4] =
 
 impl AwsSettings {
     /// Instance type for a size name, which may be an instance type.
-    pub fn instance_type<'a>(&'a self, word: &'a str) -> Option<&'a str> {
-        self.sizes.get(word).map(String::as_str).or_else(|| is_instance_type(word).then_some(word))
+    pub fn instance_type<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.sizes.get(name).map(String::as_str).or_else(|| is_instance_type(name).then_some(name))
     }
 
     /// Image for an image name, which may be an AMI id.
-    pub fn image<'a>(&'a self, word: &'a str) -> Option<&'a str> {
-        self.images.get(word).map(String::as_str).or_else(|| is_id("ami-", word).then_some(word))
+    pub fn image<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.images.get(name).map(String::as_str).or_else(|| is_id("ami-", name).then_some(name))
     }
 
     /// Size name for an instance type: the requested name if it still stands for that type, else a configured name,
     /// else AWS's own.
-    pub fn size_of(&self, instance_type: &str, used: Option<&str>) -> String {
-        let still = used.filter(|used| self.instance_type(used) == Some(instance_type));
-        still.unwrap_or_else(|| word_for(&self.sizes, instance_type)).to_owned()
+    pub fn size_of(&self, instance_type: &str, requested: Option<&str>) -> String {
+        let valid = requested.filter(|requested| self.instance_type(requested) == Some(instance_type));
+        valid.unwrap_or_else(|| name_for(&self.sizes, instance_type)).to_owned()
     }
 
     /// Image name for an AMI: the requested name, because an instance's image never changes even if the configuration
     /// does.
-    pub fn image_of(&self, image: &str, used: Option<&str>) -> String {
-        used.unwrap_or_else(|| word_for(&self.images, image)).to_owned()
+    pub fn image_of(&self, image: &str, requested: Option<&str>) -> String {
+        requested.unwrap_or_else(|| name_for(&self.images, image)).to_owned()
     }
 
     /// Configured size names.
@@ -77,8 +77,8 @@ impl AwsSettings {
     }
 }
 
-fn word_for<'a>(words: &'a BTreeMap<String, String>, meant: &'a str) -> &'a str {
-    words.iter().find(|(_, meaning)| *meaning == meant).map_or(meant, |(word, _)| word)
+fn name_for<'a>(names: &'a BTreeMap<String, String>, value: &'a str) -> &'a str {
+    names.iter().find(|(_, configured)| *configured == value).map_or(value, |(name, _)| name)
 }
 
 /// Whether a text has the form of an AWS id.
@@ -94,17 +94,17 @@ fn is_instance_type(text: &str) -> bool {
     text.split_once('.').is_some_and(|(family, size)| is_part(family) && is_part(size))
 }
 
-impl TryFrom<Given> for AwsSettings {
+impl TryFrom<RawSettings> for AwsSettings {
     type Error = String;
 
-    fn try_from(given: Given) -> Result<Self, String> {
-        let Given { region, endpoint, profile, availability_zone, subnet, images, sizes: own } = given;
+    fn try_from(raw: RawSettings) -> Result<Self, String> {
+        let RawSettings { region, endpoint, profile, availability_zone, subnet, images, sizes: overrides } = raw;
         // The region becomes part of a host name.
         if region.is_empty() || !region.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'-')) {
             return Err(format!("'{region}' cannot be a region of AWS; use a region like eu-central-1"));
         }
         let endpoint = match endpoint {
-            Some(endpoint) => checked(&endpoint)?,
+            Some(endpoint) => parse_endpoint(&endpoint)?,
             None => {
                 let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
                 let url = format!("https://ec2.{region}.{domain}/");
@@ -112,13 +112,13 @@ impl TryFrom<Given> for AwsSettings {
                     .map_err(|_| format!("'{region}' cannot be a region of AWS; use a region like eu-central-1"))?
             }
         };
-        if let Some((word, image)) = images.iter().find(|(_, image)| !is_id("ami-", image)) {
-            return Err(format!("the image {word} is '{image}', which is no AMI; use an id that starts with ami-"));
+        if let Some((name, image)) = images.iter().find(|(_, image)| !is_id("ami-", image)) {
+            return Err(format!("the image {name} is '{image}', which is no AMI; use an id that starts with ami-"));
         }
-        let mut sizes: BTreeMap<_, _> = SIZES.map(|(word, size)| (word.to_owned(), size.to_owned())).into();
-        sizes.extend(own);
-        if let Some((word, size)) = sizes.iter().find(|(_, size)| !is_instance_type(size)) {
-            return Err(format!("the size {word} is '{size}', which is no instance type; use a type like t3.small"));
+        let mut sizes: BTreeMap<_, _> = SIZES.map(|(name, size)| (name.to_owned(), size.to_owned())).into();
+        sizes.extend(overrides);
+        if let Some((name, size)) = sizes.iter().find(|(_, size)| !is_instance_type(size)) {
+            return Err(format!("the size {name} is '{size}', which is no instance type; use a type like t3.small"));
         }
         if let Some(subnet) = subnet.as_ref().filter(|subnet| !is_id("subnet-", subnet)) {
             return Err(format!("'{subnet}' is no subnet; use an id that starts with subnet-"));
@@ -128,24 +128,24 @@ impl TryFrom<Given> for AwsSettings {
 }
 
 /// Signed requests and session tokens can be read on an unencrypted connection.
-fn checked(endpoint: &str) -> Result<Url, String> {
+fn parse_endpoint(endpoint: &str) -> Result<Url, String> {
     let endpoint: Url = endpoint.parse().map_err(|error| format!("the endpoint is not a URL: {error}"))?;
-    let is_here = match endpoint.host() {
+    let is_loopback = match endpoint.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
         Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
         None => false,
     };
-    let is_bare = endpoint.username().is_empty()
+    let is_plain = endpoint.username().is_empty()
         && endpoint.password().is_none()
         && endpoint.query().is_none()
         && endpoint.fragment().is_none();
     match endpoint.scheme() {
-        "https" | "http" if !is_bare => {
+        "https" | "http" if !is_plain => {
             Err("the endpoint must be a URL without credentials, query and fragment".into())
         }
         "https" => Ok(endpoint),
-        "http" if is_here => Ok(endpoint),
+        "http" if is_loopback => Ok(endpoint),
         "http" => Err(format!("the endpoint {endpoint} must be https; http is allowed only on the same machine")),
         _ => Err(format!("the endpoint {endpoint} must be an https URL")),
     }
@@ -168,15 +168,15 @@ mod tests {
             Some("ec2.cn-north-1.amazonaws.com.cn")
         );
         assert_eq!(settings.sizes(), ["large", "medium", "small", "xlarge"]);
-        let told = |text: &str| parse(&format!("region = 'eu-central-1'\n{text}")).unwrap_err();
+        let error = |text: &str| parse(&format!("region = 'eu-central-1'\n{text}")).unwrap_err();
         assert!(parse("").unwrap_err().contains("region"));
         assert!(parse("region = 'evil.example/'").unwrap_err().contains("cannot be a region"));
-        assert!(told("secret_access_key = 'x'").contains("unknown field `secret_access_key`"));
-        assert!(told("images = { debian-12 = 'debian' }").contains("no AMI"));
-        assert!(told("sizes = { small = 'little' }").contains("no instance type"));
-        assert!(told("subnet = 'vpc-12345678'").contains("no subnet"));
-        assert!(told("endpoint = 'http://cloud.example/'").contains("must be https"));
-        assert!(told("endpoint = 'https://key:secret@cloud.example/'").contains("without credentials"));
+        assert!(error("secret_access_key = 'x'").contains("unknown field `secret_access_key`"));
+        assert!(error("images = { debian-12 = 'debian' }").contains("no AMI"));
+        assert!(error("sizes = { small = 'little' }").contains("no instance type"));
+        assert!(error("subnet = 'vpc-12345678'").contains("no subnet"));
+        assert!(error("endpoint = 'http://cloud.example/'").contains("must be https"));
+        assert!(error("endpoint = 'https://key:secret@cloud.example/'").contains("without credentials"));
         for endpoint in ["http://127.0.0.1:5000", "http://[::1]:5000", "http://localhost:5000", "https://cloud.example"]
         {
             assert!(parse(&format!("region = 'r'\nendpoint = '{endpoint}'")).is_ok(), "{endpoint}");

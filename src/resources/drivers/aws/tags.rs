@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Aws, answers::TagSet, form::Form};
+use super::{Aws, form::Form, responses::TagSet};
 use crate::resources::{
-    driver::{ListQuery, Order, Owned, Result, Tags},
+    driver::{ListQuery, Order, OwnerFilter, Result, Tags},
     spec::Spec,
 };
 
@@ -19,7 +19,7 @@ const NAME: &str = "Name";
 const LABEL: &str = "label:";
 
 /// Owner of an object.
-pub fn whose(tags: &TagSet) -> Option<Tags> {
+pub fn owner(tags: &TagSet) -> Option<Tags> {
     let deployment = tags.get(DEPLOYMENT)?.parse().ok()?;
     let resource = tags.get(RESOURCE)?.parse().ok()?;
     Some(Tags { deployment, resource })
@@ -27,8 +27,8 @@ pub fn whose(tags: &TagSet) -> Option<Tags> {
 
 /// Whether an object with these tags matches `query`. EC2 filters most objects, but it cannot filter by the absence of
 /// a tag.
-pub fn is_asked_for(tags: &TagSet, query: &ListQuery) -> bool {
-    query.of != Owned::Nobody || tags.get(DEPLOYMENT).is_none()
+pub fn matches_query(tags: &TagSet, query: &ListQuery) -> bool {
+    query.owner != OwnerFilter::Untagged || tags.get(DEPLOYMENT).is_none()
 }
 
 /// Whether a key is one of this server's own tags, of any deployment.
@@ -56,31 +56,31 @@ impl Aws {
     }
 
     /// Adds the filters for `query`.
-    pub(super) fn sift(&self, form: Form, query: &ListQuery) -> Form {
-        let whole = match query.of {
-            Owned::Nobody => return form,
-            Owned::All => form,
-            Owned::Of(resource) => form.filtered(&format!("tag:{RESOURCE}"), [resource]),
+    pub(super) fn with_owner_filter(&self, form: Form, query: &ListQuery) -> Form {
+        let owned = match query.owner {
+            OwnerFilter::Untagged => return form,
+            OwnerFilter::All => form,
+            OwnerFilter::Resource(resource) => form.with_filter(&format!("tag:{RESOURCE}"), [resource]),
         };
-        whole
-            .filtered(&format!("tag:{DEPLOYMENT}"), [query.deployment])
-            .filtered(&format!("tag:{PROVIDER}"), [&self.name])
+        owned
+            .with_filter(&format!("tag:{DEPLOYMENT}"), [query.deployment])
+            .with_filter(&format!("tag:{PROVIDER}"), [&self.name])
     }
 
     /// Updates the tags of an existing object, and removes labels that no longer exist. Other parties' tags stay
     /// unchanged.
-    pub(super) async fn retag(&self, id: &str, has: &TagSet, shall_have: &BTreeMap<String, String>) -> Result<()> {
-        let missing: Vec<_> = shall_have.iter().filter(|(key, value)| has.0.get(*key) != Some(value)).collect();
+    pub(super) async fn retag(&self, id: &str, current: &TagSet, desired: &BTreeMap<String, String>) -> Result<()> {
+        let missing: Vec<_> = desired.iter().filter(|(key, value)| current.0.get(*key) != Some(value)).collect();
         if !missing.is_empty() {
-            self.ec2.tell(Form::new("CreateTags").with("ResourceId.1", id).tags("Tag", missing)).await?;
+            self.ec2.send(Form::new("CreateTags").with("ResourceId.1", id).with_tags("Tag", missing)).await?;
         }
-        let gone = has.0.keys().filter(|key| key.starts_with(LABEL) && !shall_have.contains_key(*key));
+        let gone = current.0.keys().filter(|key| key.starts_with(LABEL) && !desired.contains_key(*key));
         let mut form = Form::new("DeleteTags").with("ResourceId.1", id);
         let mut any = false;
         for (key, at) in gone.zip(1..) {
             form = form.with(format!("Tag.{at}.Key"), key);
             any = true;
         }
-        if any { self.ec2.tell(form).await } else { Ok(()) }
+        if any { self.ec2.send(form).await } else { Ok(()) }
     }
 }

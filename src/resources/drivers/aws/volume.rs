@@ -4,14 +4,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Aws,
-    answers::{DescribeVolumes, DescribeVolumesModifications, Volume},
     form::Form,
-    gone_is_fine, not_found,
+    ignore_not_found, not_found,
+    responses::{DescribeVolumes, DescribeVolumesModifications, Volume},
     settings::is_id,
     tags,
 };
 use crate::resources::{
-    driver::{DriverError, ListQuery, Object, ObjectPage, ObjectState, Order, Refusal, Result},
+    driver::{DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result},
     spec::{Spec, VolumeSpec},
 };
 
@@ -22,7 +22,7 @@ impl Aws {
             .with("Size", spec.size_gib)
             .with("VolumeType", "gp3")
             .with("ClientToken", order.operation)
-            .made_with_tags("volume", &self.tags(order));
+            .with_tags_on_create("volume", &self.tags(order));
         Ok(volume(self.ec2.call(form).await?))
     }
 
@@ -35,16 +35,16 @@ impl Aws {
         self.retag(reference, &volume.tag_set, &self.tags(order)).await?;
         if spec.size_gib < volume.size {
             let message = format!("a volume of {} GiB cannot shrink", volume.size);
-            return Err(DriverError::new(Refusal::Invalid, "cannot_shrink", message));
+            return Err(DriverError::new(DriverErrorKind::Invalid, "cannot_shrink", message));
         }
         if spec.size_gib == volume.size {
             return Ok(());
         }
         let form = Form::new("ModifyVolume").with("VolumeId", reference).with("Size", spec.size_gib);
-        match self.ec2.tell(form).await {
+        match self.ec2.send(form).await {
             // A modification is in progress; ignore the error if it leads to the requested size.
             Err(error) if error.code == "IncorrectModificationState" => {
-                if self.becomes(reference, spec.size_gib).await? { Ok(()) } else { Err(error) }
+                if self.is_modifying_to(reference, spec.size_gib).await? { Ok(()) } else { Err(error) }
             }
             done => done,
         }
@@ -54,17 +54,17 @@ impl Aws {
         if !is_id("vol-", reference) {
             return Ok(());
         }
-        gone_is_fine(self.ec2.tell(Form::new("DeleteVolume").with("VolumeId", reference)).await)
+        ignore_not_found(self.ec2.send(Form::new("DeleteVolume").with("VolumeId", reference)).await)
     }
 
     pub(super) async fn list_volumes(&self, form: Form, query: &ListQuery) -> Result<ObjectPage> {
         let page: DescribeVolumes = self.ec2.call(form).await?;
-        let is_asked_for = |volume: &Volume| {
+        let matches = |volume: &Volume| {
             // A volume that is deleted with its instance is part of it, and not a resource.
-            tags::is_asked_for(&volume.tag_set, query)
+            tags::matches_query(&volume.tag_set, query)
                 && !volume.attachment_set.iter().any(|attachment| attachment.delete_on_termination)
         };
-        let objects = page.volume_set.into_iter().filter(is_asked_for).map(volume).collect();
+        let objects = page.volume_set.into_iter().filter(matches).map(volume).collect();
         Ok(ObjectPage { objects, next: Some(page.next_token).filter(|token| !token.is_empty()) })
     }
 
@@ -74,18 +74,19 @@ impl Aws {
         }
         match self.ec2.call::<DescribeVolumes>(Form::new("DescribeVolumes").with("VolumeId.1", reference)).await {
             Ok(found) => Ok(found.volume_set.into_iter().find(|volume| volume.status != "deleted")),
-            Err(DriverError { kind: Refusal::NotFound, .. }) => Ok(None),
+            Err(DriverError { kind: DriverErrorKind::NotFound, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn becomes(&self, reference: &str, size_gib: u32) -> Result<bool> {
+    async fn is_modifying_to(&self, reference: &str, size_gib: u32) -> Result<bool> {
         let form = Form::new("DescribeVolumesModifications").with("VolumeId.1", reference);
         let found: DescribeVolumesModifications = self.ec2.call(form).await?;
-        let is_on_its_way = |state: &str| matches!(state, "modifying" | "optimizing" | "completed");
-        Ok(found.volume_modification_set.iter().any(|modification| {
-            modification.target_size == size_gib && is_on_its_way(&modification.modification_state)
-        }))
+        let is_effective = |state: &str| matches!(state, "modifying" | "optimizing" | "completed");
+        Ok(found
+            .volume_modification_set
+            .iter()
+            .any(|modification| modification.target_size == size_gib && is_effective(&modification.modification_state)))
     }
 }
 
@@ -104,7 +105,7 @@ fn volume(volume: Volume) -> Object {
     .collect();
     Object {
         reference: volume.volume_id,
-        tags: tags::whose(&volume.tag_set),
+        tags: tags::owner(&volume.tag_set),
         state,
         power: None,
         spec: Spec::Volume(VolumeSpec { size_gib: volume.size }),

@@ -18,28 +18,28 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Docker, Size,
-    failure::{absent, foreign, gone, if_there, meaning, status},
+    failure::{disappeared, driver_error, foreign, none_if_missing, not_found, status},
     labels, page_of,
 };
 use crate::resources::{
-    driver::{Action, DriverError, ListQuery, Object, ObjectPage, ObjectState, Order, Refusal, Result},
+    driver::{Action, DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result},
     kind::{Kind, Power},
     spec::{InstanceSpec, Spec},
 };
 
 /// Maximum number of containers that are inspected concurrently.
-const AT_A_TIME: usize = 8;
+const MAX_CONCURRENT_INSPECTIONS: usize = 8;
 /// Time for a container's process to exit before it is killed, in seconds.
 const STOP_SECONDS: i64 = 10;
 /// Maximum number of processes in a container.
-const MOST_PROCESSES: i64 = 1024;
+const MAX_PROCESSES: i64 = 1024;
 /// Default capabilities that instances do not need: raw sockets, device nodes and file capabilities.
 const DROPPED: [&str; 3] = ["NET_RAW", "MKNOD", "SETFCAP"];
 
 impl Docker {
     pub(super) async fn create_instance(&self, order: &Order, spec: &InstanceSpec<String>) -> Result<Object> {
         let engine = self.engine().await?;
-        self.are_there(spec).await?;
+        self.require_references(spec).await?;
         let name = labels::name(&order.tags);
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let body = self.body(order, spec)?;
@@ -47,16 +47,16 @@ impl Docker {
             Ok(_) => {}
             // A container of this name exists, possibly from an earlier call.
             Err(error) if status(&error) == Some(409) => {}
-            Err(error) if status(&error) == Some(404) => return Err(self.without_image(&spec.image).await?),
-            Err(error) => return Err(meaning(error)),
+            Err(error) if status(&error) == Some(404) => return Err(self.missing_image_error(&spec.image).await?),
+            Err(error) => return Err(driver_error(error)),
         }
-        let mut container = self.container(&name).await?.ok_or_else(|| gone(&name))?;
-        if !labels::is_for(&self.name, &order.tags, &labels_of(&container)) {
+        let mut container = self.container(&name).await?.ok_or_else(|| disappeared(&name))?;
+        if !labels::is_owned_by(&self.name, &order.tags, &labels_of(&container)) {
             return Err(foreign(&name));
         }
         if status_of(&container) == Status::CREATED {
-            engine.start_container(&name, None::<StartContainerOptions>).await.map_err(meaning)?;
-            container = self.container(&name).await?.ok_or_else(|| gone(&name))?;
+            engine.start_container(&name, None::<StartContainerOptions>).await.map_err(driver_error)?;
+            container = self.container(&name).await?.ok_or_else(|| disappeared(&name))?;
         }
         Ok(self.instance(container))
     }
@@ -73,7 +73,7 @@ impl Docker {
             memory_swap: Some(memory),
             ..ContainerUpdateBody::default()
         };
-        self.engine().await?.update_container(reference, body).await.map_err(meaning)
+        self.engine().await?.update_container(reference, body).await.map_err(driver_error)
     }
 
     pub(super) async fn turn_instance(&self, reference: &str, action: Action) -> Result<()> {
@@ -83,7 +83,7 @@ impl Docker {
             Action::Power(Power::Off) => engine.stop_container(reference, None::<StopContainerOptions>).await,
             Action::Reboot => engine.restart_container(reference, None::<RestartContainerOptions>).await,
         };
-        done.map_err(meaning)
+        done.map_err(driver_error)
     }
 
     pub(super) async fn delete_instance(&self, reference: &str) -> Result<()> {
@@ -91,7 +91,7 @@ impl Docker {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.engine().await?.remove_container(reference, Some(options)).await {
             // The container is deleted, or being deleted.
-            Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(meaning(error)),
+            Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(driver_error(error)),
             _ => Ok(()),
         }
     }
@@ -99,16 +99,16 @@ impl Docker {
     pub(super) async fn list_instances(&self, query: &ListQuery) -> Result<ObjectPage> {
         let filters = labels::filters(&self.name, query);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let containers = self.engine().await?.list_containers(Some(options)).await.map_err(meaning)?;
+        let containers = self.engine().await?.list_containers(Some(options)).await.map_err(driver_error)?;
         let containers = containers.into_iter().filter_map(|container| {
-            let is_among = labels::is_among(query, &container.labels.unwrap_or_default());
-            container.id.filter(|_| is_among).map(|id| (id, ()))
+            let matches = labels::matches_query(query, &container.labels.unwrap_or_default());
+            container.id.filter(|_| matches).map(|id| (id, ()))
         });
         let (page, next) = page_of(query, containers.collect());
         // A list contains neither sizes nor attached volumes.
         let objects = stream::iter(page)
             .map(|(id, ())| async move { self.read_instance(&id).await })
-            .buffered(AT_A_TIME)
+            .buffered(MAX_CONCURRENT_INSPECTIONS)
             .try_filter_map(|object| async { Ok(object) })
             .try_collect()
             .await?;
@@ -116,39 +116,40 @@ impl Docker {
     }
 
     async fn container(&self, reference: &str) -> Result<Option<ContainerInspectResponse>> {
-        if_there(self.engine().await?.inspect_container(reference, None::<InspectContainerOptions>).await)
+        none_if_missing(self.engine().await?.inspect_container(reference, None::<InspectContainerOptions>).await)
     }
 
     /// Checks that the references exist: the engine would create a missing volume, and start a container without its
     /// network.
-    async fn are_there(&self, spec: &InstanceSpec<String>) -> Result<()> {
+    async fn require_references(&self, spec: &InstanceSpec<String>) -> Result<()> {
         for volume in &spec.volumes {
-            self.volume(volume).await?.ok_or_else(|| absent(volume))?;
+            self.volume(volume).await?.ok_or_else(|| not_found(volume))?;
         }
         if let Some(network) = &spec.network {
-            self.read_network(network).await?.ok_or_else(|| absent(network))?;
+            self.read_network(network).await?.ok_or_else(|| not_found(network))?;
         }
         Ok(())
     }
 
-    fn size(&self, word: &str) -> Result<Size> {
-        let none = || DriverError::new(Refusal::Invalid, "no_size", format!("unknown size '{word}' at this provider"));
-        self.settings.sizes.get(word).copied().ok_or_else(none)
+    fn size(&self, name: &str) -> Result<Size> {
+        let none =
+            || DriverError::new(DriverErrorKind::Invalid, "no_size", format!("unknown size '{name}' at this provider"));
+        self.settings.sizes.get(name).copied().ok_or_else(none)
     }
 
-    fn image<'a>(&'a self, word: &'a str) -> &'a str {
-        self.settings.images.get(word).map_or(word, String::as_str)
+    fn image<'a>(&'a self, name: &'a str) -> &'a str {
+        self.settings.images.get(name).map_or(name, String::as_str)
     }
 
-    async fn without_image(&self, word: &str) -> Result<DriverError> {
-        let image = self.image(word);
+    async fn missing_image_error(&self, name: &str) -> Result<DriverError> {
+        let image = self.image(name);
         if self.settings.pull {
             return Ok(self.pulls.fetch(self.engine().await?, image));
         }
         let message = format!(
             "the Docker engine does not have the image '{image}', and pulling is off; ask the operator to `docker pull` it"
         );
-        Ok(DriverError::new(Refusal::Invalid, "no_image", message))
+        Ok(DriverError::new(DriverErrorKind::Invalid, "no_image", message))
     }
 
     fn body(&self, order: &Order, spec: &InstanceSpec<String>) -> Result<ContainerCreateBody> {
@@ -169,7 +170,7 @@ impl Docker {
             memory: Some(memory),
             // No additional swap.
             memory_swap: Some(memory),
-            pids_limit: Some(MOST_PROCESSES),
+            pids_limit: Some(MAX_PROCESSES),
             privileged: Some(false),
             security_opt: Some(vec!["no-new-privileges:true".into()]),
             cap_drop: Some(DROPPED.map(str::to_owned).into()),
@@ -182,7 +183,7 @@ impl Docker {
         Ok(ContainerCreateBody {
             hostname: Some(order.name.clone()),
             image: Some(self.image(&spec.image).to_owned()),
-            labels: Some(labels::of(&self.name, order)),
+            labels: Some(labels::for_object(&self.name, order)),
             // An image without a service runs a shell, which exits immediately without these.
             tty: Some(true),
             open_stdin: Some(true),
@@ -205,8 +206,8 @@ impl Docker {
         let outputs = outputs(&container);
         let reason = (state == ObjectState::Failed).then(|| "the engine could not remove the container".to_owned());
         let host = container.host_config.unwrap_or_default();
-        let image = match labels::asked(Kind::Instance, &labels) {
-            Some(Spec::Instance(asked)) => asked.image,
+        let image = match labels::requested_spec(Kind::Instance, &labels) {
+            Some(Spec::Instance(requested)) => requested.image,
             _ => container.config.and_then(|config| config.image).unwrap_or_default(),
         };
         let networks = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
@@ -231,8 +232,8 @@ impl Docker {
     /// Name of the container's current size, or its limits if no size matches.
     fn size_of(&self, host: &HostConfig) -> String {
         let size = Size { nano_cpus: host.nano_cpus.unwrap_or_default(), memory: host.memory.unwrap_or_default() };
-        let word = self.settings.sizes.iter().find(|(_, offered)| **offered == size).map(|(word, _)| word.clone());
-        word.unwrap_or_else(|| format!("{}-millicpus-{}-mib", size.nano_cpus / 1_000_000, size.memory >> 20))
+        let name = self.settings.sizes.iter().find(|(_, offered)| **offered == size).map(|(name, _)| name.clone());
+        name.unwrap_or_else(|| format!("{}-millicpus-{}-mib", size.nano_cpus / 1_000_000, size.memory >> 20))
     }
 }
 
@@ -247,13 +248,13 @@ fn status_of(container: &ContainerInspectResponse) -> Status {
 /// Network that the container was created in, unless it has been disconnected since. A network that the engine chose is
 /// recorded by name, and a resource's network by id. A container's network shows its id only after the first start.
 fn network_of(host: &HostConfig, networks: &HashMap<String, EndpointSettings>) -> Option<String> {
-    let asked =
+    let requested =
         host.network_mode.as_deref().filter(|mode| !matches!(*mode, "" | "default" | "bridge" | "none" | "host"))?;
-    let is_asked = |(name, endpoint): (&String, &EndpointSettings)| match endpoint.network_id.as_deref() {
+    let is_requested = |(name, endpoint): (&String, &EndpointSettings)| match endpoint.network_id.as_deref() {
         None | Some("") => true,
-        Some(id) => id == asked || name == asked,
+        Some(id) => id == requested || name == requested,
     };
-    networks.iter().any(is_asked).then(|| asked.to_owned())
+    networks.iter().any(is_requested).then(|| requested.to_owned())
 }
 
 fn outputs(container: &ContainerInspectResponse) -> Map<String, Value> {

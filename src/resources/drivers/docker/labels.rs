@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::resources::{
-    driver::{ListQuery, Order, Owned, Tags},
+    driver::{ListQuery, Order, OwnerFilter, Tags},
     kind::Kind,
     spec::Spec,
 };
@@ -24,7 +24,7 @@ pub fn name(tags: &Tags) -> String {
 }
 
 /// Labels of a new object.
-pub fn of(provider: &str, order: &Order) -> Labels {
+pub fn for_object(provider: &str, order: &Order) -> Labels {
     let ours = [
         (DEPLOYMENT, order.tags.deployment.to_string()),
         (PROVIDER, provider.to_owned()),
@@ -45,33 +45,33 @@ pub fn tags(labels: &Labels) -> Option<Tags> {
 }
 
 /// Whether a provider of this name created the object, for any resource.
-pub fn is_of(provider: &str, labels: &Labels) -> bool {
+pub fn is_owned_by_provider(provider: &str, labels: &Labels) -> bool {
     labels.get(PROVIDER).is_some_and(|name| name == provider)
 }
 
 /// Whether a provider of this name created the object for this resource.
-pub fn is_for(provider: &str, of: &Tags, labels: &Labels) -> bool {
-    is_of(provider, labels) && tags(labels).as_ref() == Some(of)
+pub fn is_owned_by(provider: &str, of: &Tags, labels: &Labels) -> bool {
+    is_owned_by_provider(provider, labels) && tags(labels).as_ref() == Some(of)
 }
 
 /// Spec that was requested on creation.
-pub fn asked(kind: Kind, labels: &Labels) -> Option<Spec<String>> {
+pub fn requested_spec(kind: Kind, labels: &Labels) -> Option<Spec<String>> {
     Spec::from_json(kind, serde_json::from_str(labels.get(SPEC)?).ok()?).ok()
 }
 
-/// Label filters for the engine. They cannot select objects without a label; [`is_among`] does that.
+/// Label filters for the engine. They cannot select objects without a label; [`matches_query`] does that.
 pub fn filters(provider: &str, query: &ListQuery) -> HashMap<String, Vec<String>> {
     let deployment = || format!("{DEPLOYMENT}={}", query.deployment);
     let provider = || format!("{PROVIDER}={provider}");
-    let labels = match query.of {
-        Owned::All => vec![deployment(), provider()],
-        Owned::Of(resource) => vec![deployment(), provider(), format!("{RESOURCE}={resource}")],
-        Owned::Nobody => return HashMap::new(),
+    let labels = match query.owner {
+        OwnerFilter::All => vec![deployment(), provider()],
+        OwnerFilter::Resource(resource) => vec![deployment(), provider(), format!("{RESOURCE}={resource}")],
+        OwnerFilter::Untagged => return HashMap::new(),
     };
     HashMap::from([("label".to_owned(), labels)])
 }
 
 /// Whether an object that [`filters`] selected matches the query.
-pub fn is_among(query: &ListQuery, labels: &Labels) -> bool {
-    query.of != Owned::Nobody || !labels.contains_key(DEPLOYMENT)
+pub fn matches_query(query: &ListQuery, labels: &Labels) -> bool {
+    query.owner != OwnerFilter::Untagged || !labels.contains_key(DEPLOYMENT)
 }

@@ -18,20 +18,20 @@ use bollard::{API_DEFAULT_VERSION, Docker as Engine};
 use tokio::{sync::OnceCell, time::timeout};
 
 pub use self::settings::{DockerSettings, SettingsError, Size};
-use self::{failure::meaning, pulls::Pulls};
+use self::{failure::driver_error, pulls::Pulls};
 use crate::resources::{
     driver::{
-        Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, KindCapabilities, ListQuery, Object,
-        ObjectPage, Order, Refusal, Result, Unsupported,
+        Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, DriverErrorKind, KindCapabilities, ListQuery,
+        Object, ObjectPage, Order, Result, Unsupported,
     },
     kind::Kind,
     spec::Spec,
 };
 
 /// Time limit of a call. Stopping a container takes up to ten seconds.
-const CALL: Duration = Duration::from_secs(25);
+const CALL_TIMEOUT: Duration = Duration::from_secs(25);
 /// Maximum number of objects on a page.
-const PAGE: usize = 100;
+const PAGE_SIZE: usize = 100;
 
 /// Docker engine.
 #[derive(Debug)]
@@ -53,20 +53,20 @@ impl Docker {
 
     /// Connects to the engine and negotiates the API version.
     async fn engine(&self) -> Result<&Engine> {
-        let reach = || async {
+        let connect = || async {
             let socket = self.settings.socket.to_string_lossy();
-            Engine::connect_with_unix(&socket, CALL.as_secs(), API_DEFAULT_VERSION)?.negotiate_version().await
+            Engine::connect_with_unix(&socket, CALL_TIMEOUT.as_secs(), API_DEFAULT_VERSION)?.negotiate_version().await
         };
-        self.engine.get_or_try_init(reach).await.map_err(meaning)
+        self.engine.get_or_try_init(connect).await.map_err(driver_error)
     }
 
     /// Runs `work` with a time limit.
     async fn call<T>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let late = |_| DriverError::retryable("timeout", "the Docker engine did not respond in time");
-        timeout(CALL, work).await.map_err(late)?
+        let on_timeout = |_| DriverError::retryable("timeout", "the Docker engine did not respond in time");
+        timeout(CALL_TIMEOUT, work).await.map_err(on_timeout)?
     }
 
-    async fn make(&self, order: &Order) -> Result<Object> {
+    async fn create_object(&self, order: &Order) -> Result<Object> {
         match &order.spec {
             Spec::Network(spec) => self.create_network(order, spec).await,
             Spec::Volume(_) => self.create_volume(order).await,
@@ -74,7 +74,7 @@ impl Docker {
         }
     }
 
-    async fn look(&self, kind: Kind, reference: &str) -> Result<Option<Object>> {
+    async fn read_object(&self, kind: Kind, reference: &str) -> Result<Option<Object>> {
         if !is_reference(reference) {
             return Ok(None);
         }
@@ -86,17 +86,17 @@ impl Docker {
     }
 
     /// Only an instance's size can change. Names and labels stay as they are, because Docker cannot change them.
-    async fn change(&self, reference: &str, order: &Order) -> Result<()> {
+    async fn update_object(&self, reference: &str, order: &Order) -> Result<()> {
         let kind = order.spec.kind();
-        let Some(found) = self.look(kind, reference).await? else { return Err(failure::absent(reference)) };
+        let Some(found) = self.read_object(kind, reference).await? else { return Err(failure::not_found(reference)) };
         if found.tags != Some(order.tags) {
-            return Err(failure::fixed("the labels"));
+            return Err(failure::immutable("the labels"));
         }
         let mut difference = order.spec.difference(&found.spec);
         let resized = kind == Kind::Instance && difference.remove("size").is_some();
         if !difference.is_empty() {
             let members: Vec<&str> = difference.keys().map(String::as_str).collect();
-            return Err(failure::fixed(&members.join(" and ")));
+            return Err(failure::immutable(&members.join(" and ")));
         }
         match &order.spec {
             Spec::Instance(spec) if resized => self.resize_instance(reference, &spec.size).await,
@@ -104,17 +104,21 @@ impl Docker {
         }
     }
 
-    async fn act(&self, kind: Kind, reference: &str, action: Action) -> Result<()> {
+    async fn run_action(&self, kind: Kind, reference: &str, action: Action) -> Result<()> {
         if kind != Kind::Instance {
-            return Err(DriverError::new(Refusal::Invalid, "no_power", "only instances can be turned on and off"));
+            return Err(DriverError::new(
+                DriverErrorKind::Invalid,
+                "no_power",
+                "only instances can be turned on and off",
+            ));
         }
         if !is_reference(reference) {
-            return Err(failure::absent(reference));
+            return Err(failure::not_found(reference));
         }
         self.turn_instance(reference, action).await
     }
 
-    async fn remove(&self, kind: Kind, reference: &str) -> Result<()> {
+    async fn delete_object(&self, kind: Kind, reference: &str) -> Result<()> {
         if !is_reference(reference) {
             return Ok(());
         }
@@ -125,7 +129,7 @@ impl Docker {
         }
     }
 
-    async fn page(&self, query: &ListQuery) -> Result<ObjectPage> {
+    async fn list_page(&self, query: &ListQuery) -> Result<ObjectPage> {
         match query.kind {
             Kind::Network if self.settings.networking => self.list_networks(query).await,
             Kind::Network => Ok(ObjectPage::default()),
@@ -153,8 +157,8 @@ impl Driver for Docker {
                     no_networks("network");
                 }
                 if !self.settings.sizes.contains_key(&spec.size) {
-                    let words: Vec<&str> = self.settings.sizes.keys().map(String::as_str).collect();
-                    let detail = format!("unknown size '{}'; use one of: {}", spec.size, words.join(", "));
+                    let names: Vec<&str> = self.settings.sizes.keys().map(String::as_str).collect();
+                    let detail = format!("unknown size '{}'; use one of: {}", spec.size, names.join(", "));
                     unsupported.push(Unsupported { member: "size", detail });
                 }
             }
@@ -164,27 +168,27 @@ impl Driver for Docker {
     }
 
     fn create<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Object>> {
-        Box::pin(self.call(self.make(order)))
+        Box::pin(self.call(self.create_object(order)))
     }
 
     fn read<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<Option<Object>>> {
-        Box::pin(self.call(self.look(kind, reference)))
+        Box::pin(self.call(self.read_object(kind, reference)))
     }
 
     fn update<'a>(&'a self, reference: &'a str, order: &'a Order) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.call(self.change(reference, order)))
+        Box::pin(self.call(self.update_object(reference, order)))
     }
 
     fn action<'a>(&'a self, kind: Kind, reference: &'a str, action: Action) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.call(self.act(kind, reference, action)))
+        Box::pin(self.call(self.run_action(kind, reference, action)))
     }
 
     fn delete<'a>(&'a self, kind: Kind, reference: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.call(self.remove(kind, reference)))
+        Box::pin(self.call(self.delete_object(kind, reference)))
     }
 
     fn list_owned<'a>(&'a self, query: &'a ListQuery) -> BoxFuture<'a, Result<ObjectPage>> {
-        Box::pin(self.call(self.page(query)))
+        Box::pin(self.call(self.list_page(query)))
     }
 }
 
@@ -220,11 +224,11 @@ fn is_reference(text: &str) -> bool {
 /// Returns the requested page out of all objects, because the engine's API has no pages.
 fn page_of<T>(query: &ListQuery, mut all: Vec<(String, T)>) -> (Vec<(String, T)>, Option<String>) {
     all.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let begun =
-        query.page.as_deref().map_or(0, |after| all.partition_point(|(reference, _)| reference.as_str() <= after));
-    let mut page = all.split_off(begun);
-    let more = page.len() > PAGE;
-    page.truncate(PAGE);
+    let start =
+        query.cursor.as_deref().map_or(0, |after| all.partition_point(|(reference, _)| reference.as_str() <= after));
+    let mut page = all.split_off(start);
+    let more = page.len() > PAGE_SIZE;
+    page.truncate(PAGE_SIZE);
     let next = page.last().filter(|_| more).map(|(reference, _)| reference.clone());
     (page, next)
 }
@@ -234,25 +238,26 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::resources::driver::Owned;
+    use crate::resources::driver::OwnerFilter;
 
     #[test]
     fn pages_contain_each_object_exactly_once() {
         let all: Vec<(String, ())> = (0..250).rev().map(|n| (format!("{n:03}"), ())).collect();
-        let mut query = ListQuery { kind: Kind::Volume, deployment: Uuid::nil(), of: Owned::All, page: None };
+        let mut query =
+            ListQuery { kind: Kind::Volume, deployment: Uuid::nil(), owner: OwnerFilter::All, cursor: None };
         let mut seen = Vec::new();
         for pages in 1.. {
             let (page, next) = page_of(&query, all.clone());
             seen.extend(page.into_iter().map(|(reference, ())| reference));
-            query.page = next;
-            if query.page.is_none() {
+            query.cursor = next;
+            if query.cursor.is_none() {
                 assert_eq!(pages, 3);
                 break;
             }
         }
         assert_eq!(seen, (0..250).map(|n| format!("{n:03}")).collect::<Vec<_>>());
         let exact = all[..100].to_vec();
-        assert_eq!(page_of(&ListQuery { page: None, ..query }, exact).1, None);
+        assert_eq!(page_of(&ListQuery { cursor: None, ..query }, exact).1, None);
     }
 
     #[test]

@@ -8,23 +8,23 @@ use serde_json::{Map, json};
 
 use super::{
     Docker,
-    failure::{self, foreign, gone, if_there, meaning, status},
+    failure::{self, disappeared, driver_error, foreign, none_if_missing, status},
     labels, page_of,
 };
 use crate::{
     base::net::Cidr,
     resources::{
-        driver::{ListQuery, Object, ObjectPage, ObjectState, Order, Owned, Refusal, Result},
+        driver::{DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, OwnerFilter, Result},
         kind::Kind,
         spec::{NetworkSpec, Spec},
     },
 };
 
 /// Name of the engine's default network.
-const OWN: &str = "bridge";
+const DEFAULT_NETWORK: &str = "bridge";
 
 /// Network as returned by either API call.
-struct Seen {
+struct NetworkInfo {
     id: String,
     name: String,
     labels: labels::Labels,
@@ -39,16 +39,16 @@ impl Docker {
             name: name.clone(),
             driver: Some("bridge".into()),
             ipam: Some(Ipam { config: Some(vec![addresses]), ..Ipam::default() }),
-            labels: Some(labels::of(&self.name, order)),
+            labels: Some(labels::for_object(&self.name, order)),
             ..NetworkCreateRequest::default()
         };
-        match self.engine().await?.create_network(request).await.map_err(meaning) {
-            Ok(made) => self.read_network(&made.id).await?.ok_or_else(|| gone(&name)),
+        match self.engine().await?.create_network(request).await.map_err(driver_error) {
+            Ok(created) => self.read_network(&created.id).await?.ok_or_else(|| disappeared(&name)),
             // A network with this name or these addresses exists, possibly from an earlier call.
-            Err(error) if error.kind == Refusal::Conflict => {
+            Err(error) if error.kind == DriverErrorKind::Conflict => {
                 let tags = order.tags;
-                let of = Owned::Of(tags.resource);
-                let query = ListQuery { kind: Kind::Network, deployment: tags.deployment, of, page: None };
+                let of = OwnerFilter::Resource(tags.resource);
+                let query = ListQuery { kind: Kind::Network, deployment: tags.deployment, owner: of, cursor: None };
                 let found = self.list_networks(&query).await?.objects.into_iter().next();
                 found.ok_or(if error.code == failure::CONFLICT { foreign(&name) } else { error })
             }
@@ -58,21 +58,22 @@ impl Docker {
 
     pub(super) async fn read_network(&self, reference: &str) -> Result<Option<Object>> {
         let answer = self.engine().await?.inspect_network(reference, None::<InspectNetworkOptions>).await;
-        Ok(if_there(answer)?.and_then(|network| object(network.into())))
+        Ok(none_if_missing(answer)?.and_then(|network| object(network.into())))
     }
 
     pub(super) async fn delete_network(&self, reference: &str) -> Result<()> {
         match self.engine().await?.remove_network(reference).await {
-            Err(error) if status(&error) != Some(404) => Err(meaning(error)),
+            Err(error) if status(&error) != Some(404) => Err(driver_error(error)),
             _ => Ok(()),
         }
     }
 
     pub(super) async fn list_networks(&self, query: &ListQuery) -> Result<ObjectPage> {
         let options = ListNetworksOptionsBuilder::new().filters(&labels::filters(&self.name, query)).build();
-        let networks = self.engine().await?.list_networks(Some(options)).await.map_err(meaning)?;
-        let networks = networks.into_iter().map(Seen::from);
-        let networks = networks.filter(|network| network.name != OWN && labels::is_among(query, &network.labels));
+        let networks = self.engine().await?.list_networks(Some(options)).await.map_err(driver_error)?;
+        let networks = networks.into_iter().map(NetworkInfo::from);
+        let networks =
+            networks.filter(|network| network.name != DEFAULT_NETWORK && labels::matches_query(query, &network.labels));
         let objects = networks.filter_map(object).map(|object| (object.reference.clone(), object)).collect();
         let (page, next) = page_of(query, objects);
         Ok(ObjectPage { objects: page.into_iter().map(|(_, object)| object).collect(), next })
@@ -80,7 +81,7 @@ impl Docker {
 }
 
 /// Translates a network; `None` if it has no IPv4 addresses, such as the host's.
-fn object(network: Seen) -> Option<Object> {
+fn object(network: NetworkInfo) -> Option<Object> {
     let mut configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default().into_iter();
     let (cidr, gateway) = configs.find_map(|config| {
         let cidr: Cidr = config.subnet.filter(|subnet| !subnet.contains(':'))?.parse().ok()?;
@@ -99,14 +100,14 @@ fn object(network: Seen) -> Option<Object> {
     })
 }
 
-impl From<Network> for Seen {
+impl From<Network> for NetworkInfo {
     fn from(network: Network) -> Self {
         let Network { id, name, labels, ipam, .. } = network;
         Self { id: id.unwrap_or_default(), name: name.unwrap_or_default(), labels: labels.unwrap_or_default(), ipam }
     }
 }
 
-impl From<NetworkInspect> for Seen {
+impl From<NetworkInspect> for NetworkInfo {
     fn from(network: NetworkInspect) -> Self {
         let NetworkInspect { id, name, labels, ipam, .. } = network;
         Self { id: id.unwrap_or_default(), name: name.unwrap_or_default(), labels: labels.unwrap_or_default(), ipam }

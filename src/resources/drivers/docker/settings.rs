@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// Docker engine, and the sizes and images that it offers.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "Written")]
+#[serde(try_from = "RawSettings")]
 pub struct DockerSettings {
     /// Unix socket of the engine.
     pub socket: PathBuf,
@@ -43,62 +43,62 @@ pub enum SettingsError {
     NoSizes,
 }
 
-const DEFAULT_SIZES: [(&str, WrittenSize); 4] = [
-    ("small", WrittenSize { cpus: 0.5, memory_mib: 512 }),
-    ("medium", WrittenSize { cpus: 1.0, memory_mib: 1024 }),
-    ("large", WrittenSize { cpus: 2.0, memory_mib: 2048 }),
-    ("xlarge", WrittenSize { cpus: 4.0, memory_mib: 4096 }),
+const DEFAULT_SIZES: [(&str, RawSize); 4] = [
+    ("small", RawSize { cpus: 0.5, memory_mib: 512 }),
+    ("medium", RawSize { cpus: 1.0, memory_mib: 1024 }),
+    ("large", RawSize { cpus: 2.0, memory_mib: 2048 }),
+    ("xlarge", RawSize { cpus: 4.0, memory_mib: 4096 }),
 ];
 
 /// Settings as written in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Written {
+struct RawSettings {
     socket: PathBuf,
     images: BTreeMap<String, String>,
-    sizes: BTreeMap<String, WrittenSize>,
+    sizes: BTreeMap<String, RawSize>,
     networking: bool,
     pull: bool,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenSize {
+struct RawSize {
     cpus: f64,
     memory_mib: i64,
 }
 
-impl Default for Written {
+impl Default for RawSettings {
     fn default() -> Self {
         Self {
             socket: "/var/run/docker.sock".into(),
             images: BTreeMap::new(),
-            sizes: DEFAULT_SIZES.map(|(word, size)| (word.to_owned(), size)).into(),
+            sizes: DEFAULT_SIZES.map(|(name, size)| (name.to_owned(), size)).into(),
             networking: true,
             pull: false,
         }
     }
 }
 
-impl TryFrom<Written> for DockerSettings {
+impl TryFrom<RawSettings> for DockerSettings {
     type Error = SettingsError;
 
-    fn try_from(written: Written) -> Result<Self, SettingsError> {
+    fn try_from(raw: RawSettings) -> Result<Self, SettingsError> {
         let mut sizes = BTreeMap::<String, Size>::new();
-        for (word, WrittenSize { cpus, memory_mib }) in written.sizes {
+        for (name, RawSize { cpus, memory_mib }) in raw.sizes {
             if !(0.01..=1024.0).contains(&cpus) || !(6..=1 << 24).contains(&memory_mib) {
-                return Err(SettingsError::OutOfRange(word));
+                return Err(SettingsError::OutOfRange(name));
             }
             let size = Size { nano_cpus: (cpus * 1e9).round() as i64, memory: memory_mib << 20 };
             if let Some((other, _)) = sizes.iter().find(|(_, other)| **other == size) {
-                return Err(SettingsError::Same(other.clone(), word));
+                return Err(SettingsError::Same(other.clone(), name));
             }
-            sizes.insert(word, size);
+            sizes.insert(name, size);
         }
         if sizes.is_empty() {
             return Err(SettingsError::NoSizes);
         }
-        let Written { socket, images, networking, pull, .. } = written;
+        let RawSettings { socket, images, networking, pull, .. } = raw;
         Ok(Self { socket, images, sizes, networking, pull })
     }
 }
@@ -129,13 +129,13 @@ mod tests {
 
     #[test]
     fn invalid_settings_are_rejected_by_name() {
-        let told = |text| read(text).unwrap_err();
-        assert!(told("sockte = '/run/docker.sock'").contains("sockte"));
-        assert!(told("sizes = { s = { cpus = 0, memory_mib = 512 } }").contains("'s' must have"));
-        assert!(told("sizes = { s = { cpus = 1, memory_mib = 5 } }").contains("'s' must have"));
-        assert!(told("sizes = { s = { cpus = 1, memory = 512 } }").contains("memory"));
-        assert!(told("sizes = {}").contains("no sizes"));
+        let error = |text| read(text).unwrap_err();
+        assert!(error("sockte = '/run/docker.sock'").contains("sockte"));
+        assert!(error("sizes = { s = { cpus = 0, memory_mib = 512 } }").contains("'s' must have"));
+        assert!(error("sizes = { s = { cpus = 1, memory_mib = 5 } }").contains("'s' must have"));
+        assert!(error("sizes = { s = { cpus = 1, memory = 512 } }").contains("memory"));
+        assert!(error("sizes = {}").contains("no sizes"));
         let same = "sizes = { a = { cpus = 1, memory_mib = 64 }, b = { cpus = 1.0, memory_mib = 64 } }";
-        assert!(told(same).contains("'a' and 'b' are the same"));
+        assert!(error(same).contains("'a' and 'b' are the same"));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 
 use super::{
     Docker,
-    failure::{foreign, gone, if_there, meaning, status},
+    failure::{disappeared, driver_error, foreign, none_if_missing, status},
     labels, page_of,
 };
 use crate::resources::{
@@ -23,13 +23,17 @@ impl Docker {
         let request = VolumeCreateRequest {
             name: Some(name.clone()),
             driver: Some("local".into()),
-            labels: Some(labels::of(&self.name, order)),
+            labels: Some(labels::for_object(&self.name, order)),
             ..VolumeCreateRequest::default()
         };
         // The engine returns an existing volume like a new one.
-        self.engine().await?.create_volume(request).await.map_err(meaning)?;
-        let volume = self.volume(&name).await?.ok_or_else(|| gone(&name))?;
-        if labels::is_for(&self.name, &order.tags, &volume.labels) { Ok(object(volume)) } else { Err(foreign(&name)) }
+        self.engine().await?.create_volume(request).await.map_err(driver_error)?;
+        let volume = self.volume(&name).await?.ok_or_else(|| disappeared(&name))?;
+        if labels::is_owned_by(&self.name, &order.tags, &volume.labels) {
+            Ok(object(volume))
+        } else {
+            Err(foreign(&name))
+        }
     }
 
     pub(super) async fn read_volume(&self, reference: &str) -> Result<Option<Object>> {
@@ -37,26 +41,26 @@ impl Docker {
     }
 
     pub(super) async fn volume(&self, reference: &str) -> Result<Option<Volume>> {
-        if_there(self.engine().await?.inspect_volume(reference).await)
+        none_if_missing(self.engine().await?.inspect_volume(reference).await)
     }
 
     pub(super) async fn delete_volume(&self, reference: &str) -> Result<()> {
         // A third party may have created a volume of this name since; do not delete its data.
         let Some(volume) = self.volume(reference).await? else { return Ok(()) };
-        if !labels::is_of(&self.name, &volume.labels) {
+        if !labels::is_owned_by_provider(&self.name, &volume.labels) {
             return Err(foreign(reference));
         }
         match self.engine().await?.remove_volume(reference, None::<RemoveVolumeOptions>).await {
-            Err(error) if status(&error) != Some(404) => Err(meaning(error)),
+            Err(error) if status(&error) != Some(404) => Err(driver_error(error)),
             _ => Ok(()),
         }
     }
 
     pub(super) async fn list_volumes(&self, query: &ListQuery) -> Result<ObjectPage> {
         let options = ListVolumesOptionsBuilder::new().filters(&labels::filters(&self.name, query)).build();
-        let answer = self.engine().await?.list_volumes(Some(options)).await.map_err(meaning)?;
+        let answer = self.engine().await?.list_volumes(Some(options)).await.map_err(driver_error)?;
         let volumes = answer.volumes.unwrap_or_default().into_iter();
-        let volumes = volumes.filter(|volume| labels::is_among(query, &volume.labels));
+        let volumes = volumes.filter(|volume| labels::matches_query(query, &volume.labels));
         let (page, next) = page_of(query, volumes.map(|volume| (volume.name.clone(), volume)).collect());
         Ok(ObjectPage { objects: page.into_iter().map(|(_, volume)| object(volume)).collect(), next })
     }
@@ -64,7 +68,7 @@ impl Docker {
 
 fn object(volume: Volume) -> Object {
     // A volume that was created elsewhere has no recorded size either.
-    let spec = labels::asked(Kind::Volume, &volume.labels).unwrap_or(Spec::Volume(VolumeSpec { size_gib: 1 }));
+    let spec = labels::requested_spec(Kind::Volume, &volume.labels).unwrap_or(Spec::Volume(VolumeSpec { size_gib: 1 }));
     let outputs = Map::from_iter([
         ("name".to_owned(), json!(volume.name)),
         ("driver".to_owned(), json!(volume.driver)),

@@ -2,7 +2,7 @@
 //! follow the settings and are reproducible for a seed. The provider and each of its objects say that they are
 //! simulated.
 
-mod chance;
+mod prng;
 mod rows;
 
 use serde::Deserialize;
@@ -14,20 +14,20 @@ use crate::{
     db::Pool,
     resources::{
         driver::{
-            Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, KindCapabilities, ListQuery, Object,
-            ObjectPage, ObjectState, Order, Owned, Refusal, Result, Tags, Unsupported,
+            Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, DriverErrorKind, KindCapabilities,
+            ListQuery, Object, ObjectPage, ObjectState, Order, OwnerFilter, Result, Tags, Unsupported,
         },
         kind::{Kind, Power},
         spec::{Spec, VolumeSpec},
     },
 };
-use chance::Chance;
+use prng::Prng;
 use rows::Row;
 
 const SIZES: &[&str] = &["small", "medium", "large", "xlarge"];
 const IMAGES: &[&str] = &["alpine-3.22", "debian-12", "debian-13", "ubuntu-24.04"];
 /// Maximum number of concurrent calls.
-const COUNTERS: usize = 3;
+const MAX_CALLS: usize = 3;
 /// Maximum number of objects on a page.
 const PAGE: i64 = 100;
 
@@ -58,10 +58,10 @@ impl Default for SimSettings {
 pub struct Sim {
     name: String,
     db: Pool,
-    chance: Chance,
+    prng: Prng,
     capabilities: Capabilities,
     /// Limits concurrent calls: a real provider would not use the server's database connections either.
-    counters: Semaphore,
+    call_permits: Semaphore,
 }
 
 impl Sim {
@@ -70,25 +70,25 @@ impl Sim {
         Self {
             name,
             db,
-            chance: Chance::new(settings),
+            prng: Prng::new(settings),
             capabilities: capabilities(),
-            counters: Semaphore::new(COUNTERS),
+            call_permits: Semaphore::new(MAX_CALLS),
         }
     }
 
     /// Runs `work`, or simulates a failure before or after it.
     async fn call<T>(&self, work: impl Future<Output = sqlx::Result<Result<T>>> + Send) -> Result<T> {
         // The semaphore is never closed.
-        let _counter = self.counters.acquire().await;
-        let fails = self.chance.failure();
-        if fails == Some(chance::Failure::Before) {
-            return Err(busy());
+        let _permit = self.call_permits.acquire().await;
+        let fails = self.prng.failure();
+        if fails == Some(prng::Failure::Before) {
+            return Err(simulated_failure());
         }
         let done = work.await.map_err(|error| {
             tracing::warn!(%error, provider = self.name, "database access of the simulated provider failed");
             DriverError::retryable("database", "the simulated provider's database did not respond")
         })?;
-        if fails.is_some() { Err(busy()) } else { done }
+        if fails.is_some() { Err(simulated_failure()) } else { done }
     }
 
     fn object(&self, row: Row) -> Option<Object> {
@@ -107,10 +107,10 @@ impl Sim {
         let mut db = self.db.acquire().await?;
         for (member, reference) in order.spec.references() {
             if rows::get(&mut db, &self.name, member.kind(), reference).await?.is_none_or(|row| row.is_going) {
-                return Ok(Err(absent(reference)));
+                return Ok(Err(not_found(reference)));
             }
         }
-        let latency = self.chance.latency(order.operation);
+        let latency = self.prng.latency(order.operation);
         let row = rows::insert(&mut db, &self.name, order, latency).await?;
         Ok(self.object(row).ok_or_else(unreadable))
     }
@@ -118,37 +118,37 @@ impl Sim {
     async fn change(&self, reference: &str, order: &Order) -> sqlx::Result<Result<()>> {
         let mut db = self.db.acquire().await?;
         let Some(row) = rows::get(&mut db, &self.name, order.spec.kind(), reference).await? else {
-            return Ok(Err(absent(reference)));
+            return Ok(Err(not_found(reference)));
         };
         if let (Ok(Spec::<String>::Volume(was)), Spec::Volume(VolumeSpec { size_gib })) =
             (Spec::from_json(row.kind, row.spec.0), &order.spec)
             && *size_gib < was.size_gib
         {
             let message = format!("a volume of {} GiB cannot shrink", was.size_gib);
-            return Ok(Err(DriverError::new(Refusal::Invalid, "cannot_shrink", message)));
+            return Ok(Err(DriverError::new(DriverErrorKind::Invalid, "cannot_shrink", message)));
         }
-        rows::update(&mut db, &self.name, reference, order, self.chance.latency(order.operation)).await?;
+        rows::update(&mut db, &self.name, reference, order, self.prng.latency(order.operation)).await?;
         Ok(Ok(()))
     }
 
     async fn remove(&self, kind: Kind, reference: &str) -> sqlx::Result<Result<()>> {
         let mut db = self.db.acquire().await?;
-        if let Some(user) = rows::user_of(&mut db, &self.name, kind, reference).await? {
+        if let Some(user) = rows::find_dependent(&mut db, &self.name, kind, reference).await? {
             let message = format!("{reference} is still used by {user}");
-            return Ok(Err(DriverError::new(Refusal::Conflict, "in_use", message)));
+            return Ok(Err(DriverError::new(DriverErrorKind::Conflict, "in_use", message)));
         }
-        rows::delete(&mut db, &self.name, kind, reference, self.chance.latency(OperationId::new())).await?;
+        rows::delete(&mut db, &self.name, kind, reference, self.prng.latency(OperationId::new())).await?;
         Ok(Ok(()))
     }
 
     async fn page(&self, query: &ListQuery) -> sqlx::Result<Result<ObjectPage>> {
         let mut db = self.db.acquire().await?;
         let mut rows = rows::list(&mut db, &self.name, query, PAGE + 1).await?;
-        let full = usize::try_from(PAGE).unwrap_or(usize::MAX);
-        let next = (rows.len() > full).then(|| rows.get(full - 1).map(|row| row.reference.clone())).flatten();
-        rows.truncate(full);
-        if query.of == Owned::All {
-            for row in rows.iter_mut().filter(|row| row.is_ready && self.chance.drifts(&row.reference)) {
+        let page_size = usize::try_from(PAGE).unwrap_or(usize::MAX);
+        let next = (rows.len() > page_size).then(|| rows.get(page_size - 1).map(|row| row.reference.clone())).flatten();
+        rows.truncate(page_size);
+        if query.owner == OwnerFilter::All {
+            for row in rows.iter_mut().filter(|row| row.is_ready && self.prng.drifts(&row.reference)) {
                 rows::drift(&mut db, &self.name, row).await?;
             }
         }
@@ -163,9 +163,9 @@ impl Driver for Sim {
 
     fn validate(&self, spec: &Spec) -> Vec<Unsupported> {
         let Spec::Instance(spec) = spec else { return Vec::new() };
-        let known = |member, given: &str, words: &[&str]| {
-            let detail = || format!("unknown {member} '{given}'; use one of: {}", words.join(", "));
-            (!words.contains(&given)).then(|| Unsupported { member, detail: detail() })
+        let known = |member, given: &str, names: &[&str]| {
+            let detail = || format!("unknown {member} '{given}'; use one of: {}", names.join(", "));
+            (!names.contains(&given)).then(|| Unsupported { member, detail: detail() })
         };
         [known("size", &spec.size, SIZES), known("image", &spec.image, IMAGES)].into_iter().flatten().collect()
     }
@@ -191,9 +191,10 @@ impl Driver for Sim {
                 Action::Power(power) => power,
                 Action::Reboot => Power::On,
             };
-            let latency = self.chance.latency(OperationId::new());
-            let done = rows::turn(&mut *self.db.acquire().await?, &self.name, kind, reference, power, latency).await?;
-            Ok(if done { Ok(()) } else { Err(absent(reference)) })
+            let latency = self.prng.latency(OperationId::new());
+            let done =
+                rows::set_power(&mut *self.db.acquire().await?, &self.name, kind, reference, power, latency).await?;
+            Ok(if done { Ok(()) } else { Err(not_found(reference)) })
         }))
     }
 
@@ -208,15 +209,15 @@ impl Driver for Sim {
 
 fn capabilities() -> Capabilities {
     use ActionType as A;
-    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
     let kind = |kind, actions: &[ActionType], updatable: &[&'static str]| {
         let is_instance = kind == Kind::Instance;
         KindCapabilities {
             kind,
             actions: actions.to_vec(),
             updatable: updatable.to_vec(),
-            sizes: if is_instance { words(SIZES) } else { Vec::new() },
-            images: if is_instance { words(IMAGES) } else { Vec::new() },
+            sizes: if is_instance { names(SIZES) } else { Vec::new() },
+            images: if is_instance { names(IMAGES) } else { Vec::new() },
             native_terms: false,
         }
     };
@@ -248,14 +249,14 @@ fn outputs(network: Option<String>, reference: &str) -> Map<String, Value> {
     outputs
 }
 
-fn busy() -> DriverError {
+fn simulated_failure() -> DriverError {
     DriverError::retryable("simulated_failure", "simulated failure, as configured by failures_per_mille")
 }
 
-fn absent(reference: &str) -> DriverError {
-    DriverError::new(Refusal::NotFound, "not_found", format!("{reference} does not exist"))
+fn not_found(reference: &str) -> DriverError {
+    DriverError::new(DriverErrorKind::NotFound, "not_found", format!("{reference} does not exist"))
 }
 
 fn unreadable() -> DriverError {
-    DriverError::new(Refusal::Invalid, "unreadable", "the object was written by another version of this server")
+    DriverError::new(DriverErrorKind::Invalid, "unreadable", "the object was written by another version of this server")
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     base::id::ResourceId,
     resources::{
-        driver::{ListQuery, Order, Owned},
+        driver::{ListQuery, Order, OwnerFilter},
         kind::{Kind, Power},
         spec::Member,
     },
@@ -112,7 +112,7 @@ pub async fn update(
 }
 
 /// Turns an object on or off. Returns whether it exists.
-pub async fn turn(
+pub async fn set_power(
     db: &mut PgConnection,
     provider: &str,
     kind: Kind,
@@ -135,7 +135,7 @@ pub async fn turn(
 }
 
 /// Finds an object that uses this one, which prevents its deletion.
-pub async fn user_of(
+pub async fn find_dependent(
     db: &mut PgConnection,
     provider: &str,
     kind: Kind,
@@ -182,9 +182,9 @@ pub async fn delete(
 
 /// Lists objects, ordered by reference.
 pub async fn list(db: &mut PgConnection, provider: &str, query: &ListQuery, limit: i64) -> sqlx::Result<Vec<Row>> {
-    let resource = match query.of {
-        Owned::Of(resource) => Some(resource),
-        Owned::All | Owned::Nobody => None,
+    let resource = match query.owner {
+        OwnerFilter::Resource(resource) => Some(resource),
+        OwnerFilter::All | OwnerFilter::Untagged => None,
     };
     sqlx::query_as(rows!(
         "AND o.kind = $2 AND o.reference > $3
@@ -193,8 +193,8 @@ pub async fn list(db: &mut PgConnection, provider: &str, query: &ListQuery, limi
     ))
     .bind(provider)
     .bind(query.kind)
-    .bind(query.page.as_deref().unwrap_or_default())
-    .bind(query.of == Owned::Nobody)
+    .bind(query.cursor.as_deref().unwrap_or_default())
+    .bind(query.owner == OwnerFilter::Untagged)
     .bind(query.deployment)
     .bind(resource)
     .bind(limit)

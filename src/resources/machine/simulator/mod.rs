@@ -1,64 +1,65 @@
 //! The state machine against a model: a resource, and a provider that is slow, loses responses and changes objects.
 //! Between any two steps, workers die, or stop for a while and then make the call that they were about to make.
 
+mod model;
 mod provider;
-mod world;
 
 use proptest::prelude::*;
 
 use crate::resources::{
     kind::Power,
-    lifecycle::{End, OperationType, Phase},
-    machine::{Course, Do, Heard, Sight, Step},
+    lifecycle::{OperationOutcome, OperationType, Phase},
+    machine::{Command, Event, Observation, OperationState, Step},
 };
-use world::{Event, Fault, World};
+use model::{Fault, Model, ModelEvent};
 
 fn fault() -> impl Strategy<Value = Fault> {
     use Fault as F;
     prop_oneof![
-        6 => Just(F::Nothing),
-        2 => Just(F::DiesBefore),
-        2 => Just(F::DiesAfter),
-        2 => Just(F::Stopped),
-        2 => Just(F::AnswerLost),
+        6 => Just(F::None),
+        2 => Just(F::CrashBeforeCall),
+        2 => Just(F::CrashAfterCall),
+        2 => Just(F::Suspended),
+        2 => Just(F::ResponseLost),
         1 => Just(F::Busy),
         1 => Just(F::Denied),
     ]
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event() -> impl Strategy<Value = ModelEvent> {
     use OperationType as T;
-    let asked = prop::sample::select(vec![T::Update, T::Start, T::Stop, T::Reboot, T::Sync, T::Remediate, T::Delete]);
+    let requests =
+        prop::sample::select(vec![T::Update, T::Start, T::Stop, T::Reboot, T::Sync, T::Remediate, T::Delete]);
     prop_oneof![
-        12 => fault().prop_map(Event::Turn),
-        4 => (asked, 1..5u32).prop_map(|(kind, value)| Event::Ask(kind, value)),
-        1 => Just(Event::Cancel),
-        1 => Just(Event::Overdue),
-        1 => (1..5u32).prop_map(Event::Changed),
-        1 => Just(Event::Deleted),
-        2 => Just(Event::LateCalls),
-        1 => Just(Event::Sweep),
+        12 => fault().prop_map(ModelEvent::RunStep),
+        4 => (requests, 1..5u32).prop_map(|(kind, value)| ModelEvent::Request(kind, value)),
+        1 => Just(ModelEvent::Cancel),
+        1 => Just(ModelEvent::Overdue),
+        1 => (1..5u32).prop_map(ModelEvent::ExternalChange),
+        1 => Just(ModelEvent::ExternalDeletion),
+        2 => Just(ModelEvent::LateCalls),
+        1 => Just(ModelEvent::Sweep),
     ]
 }
 
 #[test]
 fn instance_that_does_not_stay_on_fails_after_ten_attempts() {
-    let mut course = Course::new(OperationType::Start, Step::Converging);
-    course.reference = Some("thing-1".into());
-    let mut turns = 0;
+    let mut state = OperationState::new(OperationType::Start, Step::Converging);
+    state.reference = Some("thing-1".into());
+    let mut power_calls = 0;
     loop {
-        match course.decide() {
-            Do::Read => course.heard(Heard::Seen(Sight::Turn(Power::On))),
-            Do::Turn(Power::On) => {
-                turns += 1;
-                course.heard(Heard::Done);
+        match state.decide() {
+            Command::Read => state.handle(Event::Observed(Observation::PowerDiffers(Power::On))),
+            Command::SetPower(Power::On) => {
+                power_calls += 1;
+                state.handle(Event::Done);
             }
-            Do::Wait(_) => {}
-            Do::End(end) => break assert_eq!((end, turns), (End::Failed, 10)),
+            Command::Wait(_) => {}
+            Command::End(end) => break assert_eq!((end, power_calls), (OperationOutcome::Failed, 10)),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(course.failure.unwrap().code, "failed");
+    assert_eq!(state.failure.unwrap().code, "failed");
 }
 
 proptest! {
@@ -68,29 +69,29 @@ proptest! {
     /// one, as specified, and no other object exists.
     #[test]
     fn finally_each_resource_has_exactly_its_object(
-        knows_tokens: bool,
+        supports_client_tokens: bool,
         enforce: bool,
         events in prop::collection::vec(event(), 1..60),
     ) {
-        let mut world = World::new(knows_tokens, enforce);
+        let mut model = Model::new(supports_client_tokens, enforce);
         for event in events {
-            world.happen(event);
+            model.apply(event);
         }
-        world.calm();
-        let World { phase, reference, provider, .. } = &world;
+        model.settle();
+        let Model { phase, reference, provider, .. } = &model;
         match (phase, reference) {
-            (Phase::Deleted, _) | (Phase::Failed, None) => prop_assert!(provider.things.is_empty(), "{provider:?}"),
-            (Phase::Failed, Some(_)) => prop_assert!(provider.things.len() <= 1, "{provider:?}"),
+            (Phase::Deleted, _) | (Phase::Failed, None) => prop_assert!(provider.objects.is_empty(), "{provider:?}"),
+            (Phase::Failed, Some(_)) => prop_assert!(provider.objects.len() <= 1, "{provider:?}"),
             (Phase::Active, Some(reference)) => {
-                prop_assert_eq!(provider.things.len(), 1);
-                let thing = &provider.things[0];
-                prop_assert_eq!(&thing.reference, reference);
+                prop_assert_eq!(provider.objects.len(), 1);
+                let object = &provider.objects[0];
+                prop_assert_eq!(&object.reference, reference);
                 if enforce {
                     // A sync detects changes by third parties.
-                    world.ask(OperationType::Sync, 0);
-                    world.calm();
-                    let thing = &world.provider.things[0];
-                    prop_assert_eq!((thing.spec, thing.power), (world.spec, world.power));
+                    model.request(OperationType::Sync, 0);
+                    model.settle();
+                    let object = &model.provider.objects[0];
+                    prop_assert_eq!((object.spec, object.power), (model.spec, model.power));
                 }
             }
             other => prop_assert!(false, "{other:?}"),
@@ -101,32 +102,32 @@ proptest! {
     /// next worker checks first. Only a stopped worker whose call arrives late can.
     #[test]
     fn object_of_a_dead_worker_is_found_and_not_created_again(
-        knows_tokens: bool,
+        supports_client_tokens: bool,
         events in prop::collection::vec(event(), 1..60),
     ) {
-        let mut world = World::new(knows_tokens, true);
-        for event in events.into_iter().filter(|event| !matches!(event, Event::Turn(Fault::Stopped))) {
-            world.happen(event);
-            prop_assert!(world.provider.things.iter().filter(|thing| !thing.is_going).count() <= 1, "{:?}", world.provider);
+        let mut model = Model::new(supports_client_tokens, true);
+        for event in events.into_iter().filter(|event| !matches!(event, ModelEvent::RunStep(Fault::Suspended))) {
+            model.apply(event);
+            prop_assert!(model.provider.objects.iter().filter(|object| !object.is_deleting).count() <= 1, "{:?}", model.provider);
         }
     }
 
     /// Without faults, an operation completes within a few turns.
     #[test]
     fn without_faults_each_operation_reaches_its_goal(
-        asked in prop::collection::vec((prop::sample::select(vec![OperationType::Update, OperationType::Start, OperationType::Stop]), 1..5u32), 0..8),
+        requests in prop::collection::vec((prop::sample::select(vec![OperationType::Update, OperationType::Start, OperationType::Stop]), 1..5u32), 0..8),
     ) {
-        let mut world = World::new(true, false);
-        world.calm();
-        for (kind, value) in asked {
-            world.ask(kind, value);
-            world.calm();
-            let thing = &world.provider.things[0];
-            prop_assert_eq!((world.phase, thing.spec, thing.power), (Phase::Active, world.spec, world.power));
+        let mut model = Model::new(true, false);
+        model.settle();
+        for (kind, value) in requests {
+            model.request(kind, value);
+            model.settle();
+            let object = &model.provider.objects[0];
+            prop_assert_eq!((model.phase, object.spec, object.power), (Phase::Active, model.spec, model.power));
         }
-        world.ask(OperationType::Delete, 0);
-        world.calm();
-        prop_assert_eq!(world.phase, Phase::Deleted);
-        prop_assert!(world.provider.things.is_empty());
+        model.request(OperationType::Delete, 0);
+        model.settle();
+        prop_assert_eq!(model.phase, Phase::Deleted);
+        prop_assert!(model.provider.objects.is_empty());
     }
 }

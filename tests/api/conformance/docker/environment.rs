@@ -10,7 +10,7 @@ use cloudapi::{
         cloud::CloudOptions,
         config::{DriverSettings, ImportProjects, ProviderSettings},
         drivers::docker::DockerSettings,
-        pace::Pace,
+        timing::EngineTiming,
     },
     state::AppOptions,
 };
@@ -18,7 +18,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::{OCTETS, Ordering, engine, remove_container, settings, socket};
-use crate::support::{Identity, Session, TestApp, cloud::soon, eventually};
+use crate::support::{Identity, Session, TestApp, cloud::fast_timing, eventually};
 
 struct Environment<'a> {
     owner: &'a Session<'a>,
@@ -59,8 +59,8 @@ fn options(settings: DockerSettings) -> AppOptions {
         import_projects: ImportProjects::None,
         driver: DriverSettings::Docker(settings),
     }];
-    let pace = Pace { sweep: Duration::from_millis(200), ..soon() };
-    AppOptions { cloud: CloudOptions { providers, pace }, ..AppOptions::default() }
+    let timing = EngineTiming { sweep_interval: Duration::from_millis(200), ..fast_timing() };
+    AppOptions { cloud: CloudOptions { providers, timing }, ..AppOptions::default() }
 }
 
 #[tokio::test]
@@ -85,9 +85,9 @@ async fn environment_is_created_used_reconciled_and_deleted_without_leftovers() 
     }
     let web = environment.ask("compute.instance", "web", spec).await;
     let web = environment.succeeded(web).await;
-    let mut made = vec![web.clone(), environment.succeeded(disk).await];
+    let mut created = vec![web.clone(), environment.succeeded(disk).await];
     if let Some(network) = network {
-        made.push(environment.succeeded(network).await);
+        created.push(environment.succeeded(network).await);
         let address = environment.status(&web).await["outputs"]["private_ip"].clone();
         assert!(address.as_str().unwrap().starts_with(cidr.trim_end_matches("0/24")), "{address}");
     }
@@ -97,9 +97,9 @@ async fn environment_is_created_used_reconciled_and_deleted_without_leftovers() 
     assert_eq!(environment.status(&web).await["power"], "off");
     environment.act(&web, json!({ "action": "start" })).await;
     environment.act(&web, json!({ "action": "reboot" })).await;
-    let action = json!({ "action": "detach", "volume": made[1] });
-    let refused = owner.post(&format!("/v1/resources/{web}/actions"), action).await;
-    refused.problem(422, "unsupported_capability");
+    let action = json!({ "action": "detach", "volume": created[1] });
+    let error = owner.post(&format!("/v1/resources/{web}/actions"), action).await;
+    error.problem(422, "unsupported_capability");
 
     // The container's process is killed, and it is restarted. The container is removed, and it is recreated.
     let reference = environment.reference(&web).await;
@@ -122,11 +122,11 @@ async fn environment_is_created_used_reconciled_and_deleted_without_leftovers() 
     });
     assert_eq!(again.await["power"], "on");
 
-    for id in &made {
+    for id in &created {
         let accepted = owner.delete(&format!("/v1/resources/{id}")).await.expect(StatusCode::ACCEPTED);
         environment.succeeded(accepted).await;
     }
-    for id in &made {
+    for id in &created {
         let filters = HashMap::from([("label".to_owned(), vec![format!("dev.cloudapi.resource={id}")])]);
         let containers = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         assert_eq!(engine.list_containers(Some(containers)).await.unwrap(), []);

@@ -29,7 +29,7 @@ use bollard::{
 use cloudapi::{
     base::id::OperationId,
     resources::{
-        driver::{Action, Driver, Order, Owned, Refusal},
+        driver::{Action, Driver, DriverErrorKind, Order, OwnerFilter},
         drivers::docker::{Docker, DockerSettings},
         kind::{Kind, Power},
         spec::{InstanceSpec, Spec},
@@ -49,11 +49,11 @@ static OCTETS: AtomicU8 = AtomicU8::new(100);
 
 /// The engine's socket. If none is set, prints a message once and returns `None`.
 fn socket() -> Option<PathBuf> {
-    static SAID: Once = Once::new();
+    static REPORTED: Once = Once::new();
     let socket = env::var_os("TEST_DOCKER_SOCKET").map(Into::into);
     if socket.is_none() {
         // Direct output, because the test harness captures `eprintln!`.
-        SAID.call_once(|| {
+        REPORTED.call_once(|| {
             let _ = writeln!(
                 io::stderr(),
                 "############ SKIPPED: the tests of the docker driver, because TEST_DOCKER_SOCKET is not set; .ci/docker runs them"
@@ -81,15 +81,15 @@ async fn start() -> Option<Subject> {
     let driver = |name: &str| Arc::new(Docker::new(name.into(), settings.clone()));
     Some(Subject {
         driver: driver("docker"),
-        sibling: driver("sibling"),
+        other_driver: driver("sibling"),
         deployment: Uuid::new_v4(),
         sizes: ["small".into(), "medium".into()],
         image: "tested".into(),
-        knows_tokens: true,
+        supports_client_tokens: true,
         octet: OCTETS.fetch_add(1, Ordering::Relaxed),
         many: 103,
-        patience: Duration::from_secs(60),
-        stray_volume: Box::new(move || {
+        timeout: Duration::from_secs(60),
+        create_untagged_volume: Box::new(move || {
             let engine = engine.clone();
             Box::pin(async move { engine.create_volume(VolumeCreateRequest::default()).await.unwrap().name })
         }),
@@ -125,12 +125,12 @@ async fn concurrent_creations_of_one_resource_create_one_object() {
     for order in subject.one_of_each() {
         let again = Order { operation: OperationId::new(), ..order.clone() };
         // A partly created network causes conflicts until it can be found.
-        let made = [&order, &again, &order, &again]
-            .map(async |order| subject.insist(async || subject.driver.create(order).await).await.reference);
-        let references = join_all(made).await;
+        let created = [&order, &again, &order, &again]
+            .map(async |order| subject.retry(async || subject.driver.create(order).await).await.reference);
+        let references = join_all(created).await;
         assert!(references.iter().all(|reference| *reference == references[0]), "{references:?}");
         let kind = order.spec.kind();
-        assert_eq!(subject.listed(kind, Owned::Of(order.tags.resource)).await, references[..1]);
+        assert_eq!(subject.listed(kind, OwnerFilter::Resource(order.tags.resource)).await, references[..1]);
         subject.remove(kind, &references[0]).await;
     }
 }
@@ -146,10 +146,10 @@ async fn object_with_the_expected_name_but_other_labels_is_neither_adopted_nor_d
     let another = HashMap::from([("dev.cloudapi.resource".to_owned(), order.tags.resource.to_string())]);
     let body = ContainerCreateBody { image, labels: Some(another), ..ContainerCreateBody::default() };
     let theirs = engine.create_container(Some(options), body).await.unwrap().id;
-    let refused = subject.driver.create(&order).await.unwrap_err();
-    assert_eq!((refused.kind, &*refused.code), (Refusal::Conflict, "name_taken"), "{refused}");
-    assert_eq!(subject.listed(Kind::Instance, Owned::Of(order.tags.resource)).await, [""; 0]);
-    assert!(subject.listed(Kind::Instance, Owned::Nobody).await.contains(&theirs));
+    let error = subject.driver.create(&order).await.unwrap_err();
+    assert_eq!((error.kind, &*error.code), (DriverErrorKind::Conflict, "name_taken"), "{error}");
+    assert_eq!(subject.listed(Kind::Instance, OwnerFilter::Resource(order.tags.resource)).await, [""; 0]);
+    assert!(subject.listed(Kind::Instance, OwnerFilter::Untagged).await.contains(&theirs));
     assert_eq!(container(&engine, &theirs).await.state.unwrap().running, Some(false), "foreign container was started");
     remove_container(&engine, &theirs).await;
     let ours = subject.make(&order).await.reference;
@@ -159,11 +159,11 @@ async fn object_with_the_expected_name_but_other_labels_is_neither_adopted_nor_d
     let name = format!("cloudapi-{}", order.tags.resource);
     let theirs = VolumeCreateRequest { name: Some(name.clone()), ..VolumeCreateRequest::default() };
     engine.create_volume(theirs).await.unwrap();
-    for refused in [
+    for error in [
         subject.driver.create(&order).await.unwrap_err(),
         subject.driver.delete(Kind::Volume, &name).await.unwrap_err(),
     ] {
-        assert_eq!((refused.kind, &*refused.code), (Refusal::Conflict, "name_taken"), "{refused}");
+        assert_eq!((error.kind, &*error.code), (DriverErrorKind::Conflict, "name_taken"), "{error}");
     }
     assert!(engine.inspect_volume(&name).await.is_ok(), "foreign volume was deleted");
     engine.remove_volume(&name, None::<RemoveVolumeOptions>).await.unwrap();
@@ -217,8 +217,8 @@ async fn size_is_changed_without_restart_and_remediated_after_manual_change() {
     if let Spec::Instance(spec) = &mut order.spec {
         spec.image = "another:1".into();
     }
-    let refused = subject.driver.update(&reference, &order).await.unwrap_err();
-    assert_eq!((refused.kind, &*refused.code), (Refusal::Invalid, "fixed"), "{refused}");
+    let error = subject.driver.update(&reference, &order).await.unwrap_err();
+    assert_eq!((error.kind, &*error.code), (DriverErrorKind::Invalid, "fixed"), "{error}");
     subject.remove(Kind::Instance, &reference).await;
 }
 
@@ -252,9 +252,9 @@ async fn instance_has_limits_volumes_and_network() {
         false => None,
     };
     let order = subject.instance(network.as_deref(), &[&volume.reference]);
-    let made = subject.make(&order).await;
+    let created = subject.make(&order).await;
 
-    let seen = container(&engine, &made.reference).await;
+    let seen = container(&engine, &created.reference).await;
     let host = seen.host_config.unwrap();
     assert_eq!((host.nano_cpus, host.memory, host.pids_limit), (Some(250_000_000), Some(32 << 20), Some(1024)));
     assert_eq!((host.privileged, host.cap_add), (Some(false), None));
@@ -262,17 +262,17 @@ async fn instance_has_limits_volumes_and_network() {
     assert_eq!(host.security_opt, Some(vec!["no-new-privileges:true".to_owned()]));
     let mounts: Vec<_> = seen.mounts.unwrap().into_iter().map(|mount| (mount.name, mount.destination)).collect();
     assert_eq!(mounts, [(Some(volume.reference.clone()), Some(mounted))]);
-    assert_eq!(made.outputs["container_id"], json!(made.reference));
+    assert_eq!(created.outputs["container_id"], json!(created.reference));
     if let Some(network) = &network {
-        let address = made.outputs["private_ip"].as_str().unwrap();
+        let address = created.outputs["private_ip"].as_str().unwrap();
         assert!(address.starts_with(&format!("10.{}.7.", subject.octet)), "{address}");
         // The container is disconnected from its network manually.
-        let out = bollard::models::NetworkDisconnectRequest { container: made.reference.clone(), force: None };
+        let out = bollard::models::NetworkDisconnectRequest { container: created.reference.clone(), force: None };
         engine.disconnect_network(network, out).await.unwrap();
-        let found = subject.read(Kind::Instance, &made.reference).await.unwrap();
+        let found = subject.read(Kind::Instance, &created.reference).await.unwrap();
         assert_eq!(json!(order.spec.difference(&found.spec)), json!({ "network": [network, null] }));
     }
-    subject.remove(Kind::Instance, &made.reference).await;
+    subject.remove(Kind::Instance, &created.reference).await;
     subject.remove(Kind::Volume, &volume.reference).await;
     if let Some(network) = network {
         subject.remove(Kind::Network, &network).await;
@@ -286,15 +286,15 @@ async fn missing_image_or_volume_is_reported_and_nothing_is_created() {
     if let Spec::Instance(InstanceSpec { image, .. }) = &mut order.spec {
         *image = "cloudapi-no-such-image:1".into();
     }
-    let refused = subject.driver.create(&order).await.unwrap_err();
-    assert_eq!((refused.kind, &*refused.code), (Refusal::Invalid, "no_image"), "{refused}");
-    assert!(refused.message.contains("docker pull"), "{refused}");
+    let error = subject.driver.create(&order).await.unwrap_err();
+    assert_eq!((error.kind, &*error.code), (DriverErrorKind::Invalid, "no_image"), "{error}");
+    assert!(error.message.contains("docker pull"), "{error}");
 
     let other = subject.instance(None, &["cloudapi-no-such-volume"]);
-    let refused = subject.driver.create(&other).await.unwrap_err();
-    assert_eq!(refused.kind, Refusal::NotFound, "{refused}");
+    let error = subject.driver.create(&other).await.unwrap_err();
+    assert_eq!(error.kind, DriverErrorKind::NotFound, "{error}");
     assert!(engine.inspect_volume("cloudapi-no-such-volume").await.is_err(), "volume was created");
-    assert_eq!(subject.listed(Kind::Instance, Owned::All).await, [""; 0]);
+    assert_eq!(subject.listed(Kind::Instance, OwnerFilter::All).await, [""; 0]);
 }
 
 #[tokio::test]
@@ -304,9 +304,9 @@ async fn second_network_with_the_same_addresses_is_a_conflict() {
         return;
     }
     let first = subject.make(&subject.network(1)).await.reference;
-    let refused = subject.driver.create(&subject.network(1)).await.unwrap_err();
-    assert_eq!((refused.kind, &*refused.code), (Refusal::Conflict, "in_use"), "{refused}");
-    assert_eq!(subject.listed(Kind::Network, Owned::All).await, slice::from_ref(&first));
+    let error = subject.driver.create(&subject.network(1)).await.unwrap_err();
+    assert_eq!((error.kind, &*error.code), (DriverErrorKind::Conflict, "in_use"), "{error}");
+    assert_eq!(subject.listed(Kind::Network, OwnerFilter::All).await, slice::from_ref(&first));
     subject.remove(Kind::Network, &first).await;
 }
 
@@ -314,8 +314,8 @@ async fn second_network_with_the_same_addresses_is_a_conflict() {
 async fn unreachable_engine_is_retryable() {
     let settings = json!({ "socket": "/nonexistent/docker.sock", "networking": false });
     let driver = Docker::new("docker".into(), serde_json::from_value(settings).unwrap());
-    let refused = driver.read(Kind::Volume, "cloudapi-res_1").await.unwrap_err();
-    assert_eq!(refused.kind, Refusal::Retryable { after: None }, "{refused}");
+    let error = driver.read(Kind::Volume, "cloudapi-res_1").await.unwrap_err();
+    assert_eq!(error.kind, DriverErrorKind::Retryable { after: None }, "{error}");
     assert!(driver.capabilities().of(Kind::Network).is_none());
     let spec = json!({ "size": "huge", "image": "debian:12", "network": "res_1" });
     let unsupported = driver.validate(&Spec::from_json(Kind::Instance, spec).unwrap());
@@ -334,23 +334,26 @@ async fn image_is_pulled_if_configured() {
             spec.image.clone_from(&image);
         }
         let first = driver.create(&order).await.unwrap_err();
-        assert_eq!((matches!(first.kind, Refusal::Retryable { after: Some(_) }), &*first.code), (true, "pulling"));
+        assert_eq!(
+            (matches!(first.kind, DriverErrorKind::Retryable { after: Some(_) }), &*first.code),
+            (true, "pulling")
+        );
         let last = eventually("pull finished", async || {
-            driver.create(&order).await.err().filter(|refused| refused.code != "pulling")
+            driver.create(&order).await.err().filter(|error| error.code != "pulling")
         });
         (image, order.tags.resource, last.await)
     };
     // The image exists now, but contains nothing to run.
-    let (image, resource, refused) = creation("empty:1").await;
-    assert_eq!((refused.kind, &*refused.code), (Refusal::Invalid, "refused"), "{refused}");
+    let (image, resource, error) = creation("empty:1").await;
+    assert_eq!((error.kind, &*error.code), (DriverErrorKind::Invalid, "refused"), "{error}");
     assert!(engine.inspect_image(&image).await.is_ok());
-    for made in subject.listed(Kind::Instance, Owned::Of(resource)).await {
-        subject.remove(Kind::Instance, &made).await;
+    for created in subject.listed(Kind::Instance, OwnerFilter::Resource(resource)).await {
+        subject.remove(Kind::Instance, &created).await;
     }
     engine.remove_image(&image, None::<RemoveImageOptions>, None).await.unwrap();
 
-    let (_, _, refused) = creation("no-such:1").await;
-    assert_eq!((refused.kind, &*refused.code), (Refusal::Invalid, "no_image"), "{refused}");
+    let (_, _, error) = creation("no-such:1").await;
+    assert_eq!((error.kind, &*error.code), (DriverErrorKind::Invalid, "no_image"), "{error}");
 }
 
 #[tokio::test]
@@ -361,7 +364,7 @@ async fn foreign_containers_are_listed_as_unowned() {
     let body = ContainerCreateBody { image: image.clone(), host_config: Some(host), ..ContainerCreateBody::default() };
     let theirs =
         engine.create_container(None::<bollard::query_parameters::CreateContainerOptions>, body).await.unwrap().id;
-    let listed = subject.list(Kind::Instance, Owned::Nobody).await;
+    let listed = subject.list(Kind::Instance, OwnerFilter::Untagged).await;
     let found = listed.into_iter().find(|object| object.reference == theirs).unwrap();
     assert_eq!((found.tags, found.power), (None, Some(Power::Off)));
     assert_eq!(found.spec.to_json(), json!({ "size": "medium", "image": image, "volumes": [] }));

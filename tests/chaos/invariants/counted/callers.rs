@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{Bounds, counts};
 use crate::{
     client::Client,
+    cluster::{Cluster, text},
     http::Request,
-    world::{World, text},
 };
 
 /// The path of a user that does not exist.
@@ -45,7 +45,7 @@ pub struct Callers {
 }
 
 /// A request to send.
-pub struct Question {
+pub struct CallerRequest {
     /// The caller that sends it. None if it is counted for no project.
     pub caller: Option<usize>,
     pub request: Request,
@@ -55,25 +55,25 @@ pub struct Question {
 
 impl Callers {
     /// Creates them, and returns the requests that this took.
-    pub async fn make(world: &World) -> (Self, Vec<Bounds>) {
-        let session = world.credentials.session.clone();
+    pub async fn make(cluster: &Cluster) -> (Self, Vec<Bounds>) {
+        let session = cluster.credentials.session.clone();
         let mut made = Self { projects: Vec::new(), all: Vec::new(), session, revoked: Vec::new() };
         let mut asked = Vec::new();
-        let mut making = Making { client: world.client(0), asked: Bounds::default() };
+        let mut making = Setup { client: cluster.client(0), asked: Bounds::default() };
         for project in 0..PROJECTS {
             let body = json!({ "name": "to be counted" });
             // This request belongs to no project.
-            let answer = making.ask(made.request("POST", "/v1/projects", Some(body))).await;
-            let id = text(&answer["id"]);
+            let response = making.send(made.request("POST", "/v1/projects", Some(body))).await;
+            let id = text(&response["id"]);
             making.asked = Bounds::default();
             let body = json!({ "project_id": id, "name": "to be counted" });
             let (mut keys, mut session) = (Vec::new(), Bounds::default());
             for _ in 0..=KEYS {
-                let key = making.ask(made.request("POST", "/v1/keys", Some(body.clone()))).await;
+                let key = making.send(made.request("POST", "/v1/keys", Some(body.clone()))).await;
                 keys.push((text(&key["id"]), text(&key["key"])));
             }
             let (revoked, secret) = keys.pop().expect("a spare key");
-            making.ask(made.request("DELETE", &format!("/v1/keys/{revoked}"), None)).await;
+            making.send(made.request("DELETE", &format!("/v1/keys/{revoked}"), None)).await;
             made.revoked.push(secret);
             session = Bounds::of([&session, &std::mem::take(&mut making.asked)]);
             made.add(project, made.session.clone(), None, Kind::Session);
@@ -81,7 +81,7 @@ impl Callers {
             for (key_id, key) in keys {
                 let body =
                     json!({ "name": "to be counted", "scopes": ["projects:read", "users:read", "tokens:introspect"] });
-                let token = making.ask(request("POST", "/v1/tokens", &key, Some(body))).await;
+                let token = making.send(request("POST", "/v1/tokens", &key, Some(body))).await;
                 made.add(project, key, Some(key_id), Kind::Key);
                 asked.push(std::mem::take(&mut making.asked));
                 made.add(project, text(&token["token"]), Some(text(&token["id"])), Kind::Token);
@@ -107,10 +107,10 @@ impl Callers {
     }
 
     /// A random request of a random caller.
-    pub fn question(&self, client: &mut Client) -> Question {
+    pub fn next_request(&self, client: &mut Client) -> CallerRequest {
         let nobody = |secret: &str, expected| {
             let request = request("GET", "/v1/projects?limit=1", secret, None);
-            Question { caller: None, request, expected }
+            CallerRequest { caller: None, request, expected }
         };
         match client.random.below(50) {
             // An address that is refused too often receives 429.
@@ -136,22 +136,22 @@ impl Callers {
             (Kind::Token, 17) => (by("GET", "/v1/keys", None), &[403]),
             _ => (by("POST", "/v1/tokens/introspect", Some(json!({ "no": "token" }))), &[422]),
         };
-        Question { caller: Some(number), request, expected }
+        CallerRequest { caller: Some(number), request, expected }
     }
 }
 
 /// Requests that are sent before any fault.
-struct Making {
+struct Setup {
     client: Client,
     asked: Bounds,
 }
 
-impl Making {
-    async fn ask(&mut self, request: Request) -> Value {
-        let answer = self.client.insist(&Arc::new(request)).await;
-        assert!(answer.is_success() && counts(&answer), "{answer:?}");
+impl Setup {
+    async fn send(&mut self, request: Request) -> Value {
+        let response = self.client.send_until_final(&Arc::new(request)).await;
+        assert!(response.is_success() && counts(&response), "{response:?}");
         self.asked = Bounds::of([&self.asked, &Bounds { acknowledged: 1, refused: 0, received: 1 }]);
-        answer.json()
+        response.json()
     }
 }
 

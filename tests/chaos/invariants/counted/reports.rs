@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     client::Client,
-    world::{World, eventually, text},
+    cluster::{Cluster, eventually, text},
 };
 
 /// A project's usage by period.
@@ -34,20 +34,20 @@ impl Report {
 
 /// Waits until each node has flushed everything that it has counted so far. A new project is used on this node only: once
 /// its report has a request, everything counted before has been flushed too.
-pub async fn all_flushed(world: &World) {
-    join_all((0..world.proxies.len()).map(|node| async move {
-        let mut client = world.client(u64::try_from(node).unwrap());
+pub async fn all_flushed(cluster: &Cluster) {
+    join_all((0..cluster.proxies.len()).map(|node| async move {
+        let mut client = cluster.client(u64::try_from(node).unwrap());
         let mut make = async |path: &str, body: Value| {
-            let request = Arc::new(world.request("POST", path, Some(body)));
-            let answer = eventually("a new project", async || client.ask(node, &request).await).await;
-            assert_eq!(answer.status, 201, "{answer:?}");
-            answer.json()
+            let request = Arc::new(cluster.request("POST", path, Some(body)));
+            let response = eventually("a new project", async || client.send(node, &request).await).await;
+            assert_eq!(response.status, 201, "{response:?}");
+            response.json()
         };
         let project = make("/v1/projects", json!({ "name": "to wait with" })).await;
         let key = make("/v1/keys", json!({ "project_id": project["id"], "name": "to wait with" })).await;
         let request = Arc::new(request("GET", "/v1/usage", key["key"].as_str().unwrap(), None));
         eventually(&format!("node {node} has flushed its counters"), async || {
-            let report = client.ask(node, &request).await?.json();
+            let report = client.send(node, &request).await?.json();
             (report["requests"].as_u64()? > 0).then_some(())
         })
         .await;
@@ -102,9 +102,9 @@ impl Counted {
     async fn list_as_key(&self, client: &mut Client, project: usize, path: &str) -> Vec<Value> {
         let caller = self.callers.key_of(project);
         let request = request("GET", path, &self.callers.all[caller].secret, None);
-        let answer = eventually("a report", async || self.ask(client, 0, caller, &request).await).await;
-        let mut list = answer.json();
-        assert!(answer.is_success() && list["next_cursor"].is_null(), "{answer:?}");
+        let response = eventually("a report", async || self.send(client, 0, caller, &request).await).await;
+        let mut list = response.json();
+        assert!(response.is_success() && list["next_cursor"].is_null(), "{response:?}");
         serde_json::from_value(list["data"].take()).expect("a list")
     }
 }

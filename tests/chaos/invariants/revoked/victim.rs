@@ -11,8 +11,8 @@ use sqlx::PgPool;
 
 use crate::{
     client::Client,
-    http::{Answer, Request},
-    world::{Credentials, World, text},
+    cluster::{Cluster, Credentials, text},
+    http::{Request, Response},
 };
 
 /// A credential, or one of its permissions, that is about to be revoked.
@@ -20,13 +20,13 @@ pub struct Victim {
     /// What is revoked, and how.
     pub kind: &'static str,
     /// Requests that each show whether a node accepts it.
-    pub signs: Vec<Sign>,
+    pub probes: Vec<Probe>,
     /// The request that revokes it.
     pub end: Arc<Request>,
 }
 
 /// A request that shows whether a node accepts a credential.
-pub struct Sign {
+pub struct Probe {
     pub request: Request,
     accepts: Accepts,
 }
@@ -43,35 +43,35 @@ enum Accepts {
 
 /// How a node treats a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum ProbeResult {
     Accepted,
     Refused,
     /// The node cannot check it.
-    Unable,
+    Unavailable,
     /// A response that no node should send.
-    Odd,
+    Unexpected,
 }
 
-impl Sign {
-    pub fn read(&self, answer: &Answer) -> Said {
-        let of = |accepts: bool| if accepts { Said::Accepted } else { Said::Refused };
-        match (self.accepts, answer.status) {
-            (_, 503) => Said::Unable,
-            (Accepts::Success, 200 | 201) => Said::Accepted,
+impl Probe {
+    pub fn read(&self, response: &Response) -> ProbeResult {
+        let of = |accepts: bool| if accepts { ProbeResult::Accepted } else { ProbeResult::Refused };
+        match (self.accepts, response.status) {
+            (_, 503) => ProbeResult::Unavailable,
+            (Accepts::Success, 200 | 201) => ProbeResult::Accepted,
             // 429 is for an address that was refused too often.
-            (Accepts::Success, 401 | 403 | 429) => Said::Refused,
-            (Accepts::Active, 200) => of(answer.json()["active"] == true),
+            (Accepts::Success, 401 | 403 | 429) => ProbeResult::Refused,
+            (Accepts::Active, 200) => of(response.json()["active"] == true),
             (Accepts::Scope(scope), 200) => {
-                of(answer.json()["scope"].as_str().is_some_and(|scopes| scopes.split(' ').any(|one| one == scope)))
+                of(response.json()["scope"].as_str().is_some_and(|scopes| scopes.split(' ').any(|one| one == scope)))
             }
             // A refusal of the introspecting credential, which nobody has revoked.
-            _ => Said::Odd,
+            _ => ProbeResult::Unexpected,
         }
     }
 }
 
 /// A created credential.
-pub struct Made {
+pub struct Created {
     pub id: String,
     pub secret: String,
 }
@@ -79,17 +79,17 @@ pub struct Made {
 const SCOPE: &str = "usage:read";
 
 /// Creates victims.
-pub struct Maker {
+pub struct CredentialFactory {
     credentials: Credentials,
     /// The user whose sessions are created.
     user: UserId,
     db: PgPool,
 }
 
-impl Maker {
-    pub async fn new(world: &World) -> Self {
-        let user = sqlx::query_scalar("SELECT id FROM users").fetch_one(&world.db).await.unwrap();
-        Self { credentials: world.credentials.clone(), user, db: world.db.clone() }
+impl CredentialFactory {
+    pub async fn new(cluster: &Cluster) -> Self {
+        let user = sqlx::query_scalar("SELECT id FROM users").fetch_one(&cluster.db).await.unwrap();
+        Self { credentials: cluster.credentials.clone(), user, db: cluster.db.clone() }
     }
 
     /// A random kind of victim.
@@ -124,7 +124,7 @@ impl Maker {
                 let session = self.session(client).await;
                 let end = self.by_owner("DELETE", format!("/v1/sessions/{}", session.id), None);
                 let direct = self.direct(&session, "/v1/projects?limit=1");
-                Victim { kind: "session ended", signs: vec![direct], end: Arc::new(end) }
+                Victim { kind: "session ended", probes: vec![direct], end: Arc::new(end) }
             }
             12 => {
                 let key = self.key(client, None).await;
@@ -137,8 +137,8 @@ impl Maker {
                 let path = format!("/v1/keys/{}", key.id);
                 let end = self.once(client, "PATCH", path, Some(json!({ "scopes": ["users:read"] })));
                 let token = self.token(client, &key.secret).await;
-                let signs = vec![self.about(&token, Accepts::Scope(SCOPE)), self.direct(&key, "/v1/usage")];
-                Victim { kind: "scope taken from a key", signs, end: Arc::new(end) }
+                let probes = vec![self.about(&token, Accepts::Scope(SCOPE)), self.direct(&key, "/v1/usage")];
+                Victim { kind: "scope taken from a key", probes, end: Arc::new(end) }
             }
             14 => {
                 let key = self.key(client, None).await;
@@ -146,44 +146,44 @@ impl Maker {
                 // A network reserved for documentation, which contains no client.
                 let end = self.once(client, "PATCH", path, Some(json!({ "allowed_ips": ["192.0.2.0/24"] })));
                 let token = self.token(client, &key.secret).await;
-                let signs = vec![self.direct(&key, "/v1/usage"), self.direct(&token, "/v1/usage")];
-                Victim { kind: "key's networks narrowed", signs, end: Arc::new(end) }
+                let probes = vec![self.direct(&key, "/v1/usage"), self.direct(&token, "/v1/usage")];
+                Victim { kind: "key's networks narrowed", probes, end: Arc::new(end) }
             }
             _ => {
                 let project = self.project(client).await;
                 let key = self.key(client, Some(&project)).await;
                 let token = self.token(client, &key.secret).await;
                 let end = self.once(client, "POST", format!("/v1/projects/{project}/suspend"), None);
-                let signs = vec![self.direct(&key, "/v1/usage"), self.direct(&token, "/v1/usage")];
-                Victim { kind: "project suspended", signs, end: Arc::new(end) }
+                let probes = vec![self.direct(&key, "/v1/usage"), self.direct(&token, "/v1/usage")];
+                Victim { kind: "project suspended", probes, end: Arc::new(end) }
             }
         }
     }
 
     /// A key or token that is introspected and used.
-    fn victim(&self, kind: &'static str, of: &Made, end: Request) -> Victim {
-        let signs = vec![self.about(of, Accepts::Active), self.direct(of, "/v1/usage")];
-        Victim { kind, signs, end: Arc::new(end) }
+    fn victim(&self, kind: &'static str, of: &Created, end: Request) -> Victim {
+        let probes = vec![self.about(of, Accepts::Active), self.direct(of, "/v1/usage")];
+        Victim { kind, probes, end: Arc::new(end) }
     }
 
     /// Introspects the credential. A node can answer from its cache, without the database.
-    pub fn is_active(&self, of: &Made) -> Sign {
+    pub fn is_active(&self, of: &Created) -> Probe {
         self.about(of, Accepts::Active)
     }
 
-    fn about(&self, of: &Made, accepts: Accepts) -> Sign {
+    fn about(&self, of: &Created, accepts: Accepts) -> Probe {
         let (path, secret) = ("/v1/tokens/introspect".to_owned(), self.credentials.key.clone());
         let request = Request { method: "POST", path, secret, key: None, body: Some(json!({ "token": of.secret })) };
-        Sign { request, accepts }
+        Probe { request, accepts }
     }
 
     /// Uses the credential itself.
-    pub fn direct(&self, by: &Made, path: &str) -> Sign {
+    pub fn direct(&self, by: &Created, path: &str) -> Probe {
         let (path, secret) = (path.to_owned(), by.secret.clone());
-        Sign { request: Request { method: "GET", path, secret, key: None, body: None }, accepts: Accepts::Success }
+        Probe { request: Request { method: "GET", path, secret, key: None, body: None }, accepts: Accepts::Success }
     }
 
-    pub fn delete(&self, what: &str, made: &Made) -> Request {
+    pub fn delete(&self, what: &str, made: &Created) -> Request {
         self.by_owner("DELETE", format!("/v1/{what}/{}", made.id), None)
     }
 
@@ -207,22 +207,22 @@ impl Maker {
         self.db = db.clone();
     }
 
-    pub async fn key(&self, client: &mut Client, project: Option<&str>) -> Made {
+    pub async fn key(&self, client: &mut Client, project: Option<&str>) -> Created {
         let project = project.unwrap_or(&self.credentials.project);
         let body = json!({ "project_id": project, "name": "to be revoked" });
         let made = created(client, self.by_owner("POST", "/v1/keys".to_owned(), Some(body))).await;
-        Made { id: text(&made["id"]), secret: text(&made["key"]) }
+        Created { id: text(&made["id"]), secret: text(&made["key"]) }
     }
 
-    pub async fn token(&self, client: &mut Client, issuer: &str) -> Made {
+    pub async fn token(&self, client: &mut Client, issuer: &str) -> Created {
         let body = json!({ "name": "to be revoked", "scopes": [SCOPE, "tokens:write"] });
         let (path, secret) = ("/v1/tokens".to_owned(), issuer.to_owned());
         let made = created(client, Request { method: "POST", path, secret, key: None, body: Some(body) }).await;
-        Made { id: text(&made["id"]), secret: text(&made["token"]) }
+        Created { id: text(&made["id"]), secret: text(&made["token"]) }
     }
 
     /// Issued without signing in, because password hashing takes too long.
-    async fn session(&self, client: &mut Client) -> Made {
+    async fn session(&self, client: &mut Client) -> Created {
         loop {
             let issuing = async {
                 let email = "ada@example.com".parse().unwrap();
@@ -230,7 +230,7 @@ impl Maker {
                 sessions::repo::issue(&mut db, self.user, email, Clock::system().now()).await
             };
             match issuing.await {
-                Ok(issued) => return Made { id: issued.id.to_string(), secret: issued.token.expose().to_owned() },
+                Ok(issued) => return Created { id: issued.id.to_string(), secret: issued.token.expose().to_owned() },
                 // PostgreSQL is being restarted.
                 Err(_) => tokio::time::sleep(client.random.millis(5, 40)).await,
             }
@@ -239,7 +239,7 @@ impl Maker {
 }
 
 async fn created(client: &mut Client, request: Request) -> Value {
-    let answer = client.insist(&Arc::new(request)).await;
-    assert_eq!(answer.status, 201, "{answer:?}");
-    answer.json()
+    let response = client.send_until_final(&Arc::new(request)).await;
+    assert_eq!(response.status, 201, "{response:?}");
+    response.json()
 }

@@ -1,0 +1,120 @@
+//! Writes that need no read first: claim, effect, stored response and audit entry are one statement, which is a
+//! transaction and one round trip.
+
+use std::sync::Arc;
+
+use axum::response::IntoResponse;
+use tokio::time::timeout;
+
+use super::{
+    BegunWrite, Change, Idempotent, Writes,
+    idempotency::{ALREADY_EXECUTED, Claim, in_progress, response_expired},
+    transaction::COMMIT_TIMEOUT,
+};
+use crate::{
+    audit::model::Outcome,
+    base::{
+        clock::Timestamp,
+        error::{Error, Result},
+        request::RequestContext,
+        schema::Input,
+    },
+    db::{Call, sqlstate},
+    http::extract::JsonBody,
+};
+
+/// A planned write.
+#[derive(Debug)]
+pub struct Effect<R> {
+    /// SQL call that executes the write.
+    pub call: Call,
+    /// The change for the audit trail and the log.
+    pub change: Change,
+    /// Response if the write succeeds.
+    pub response: R,
+}
+
+impl Writes {
+    /// Executes the write that `plan` makes of the body, unless it was executed before. Returns the response.
+    pub async fn execute_single<T: Input, R: IntoResponse>(
+        &self,
+        request: &Arc<RequestContext>,
+        body: JsonBody<T>,
+        plan: impl FnOnce(T) -> Result<Effect<R>>,
+    ) -> Result<Idempotent<R>> {
+        let claim = Claim::from_request(request, Some(body.canonical_body()))?;
+        match (body.validate().and_then(plan), claim) {
+            (Ok(effect), claim) => self.execute(request, effect, claim).await,
+            (Err(refused), None) => Err(refused),
+            // A repeated request gets the stored response even if the plan would now fail, and a reused key is reported
+            // first.
+            (Err(refused), Some(claim)) => match self.begin_claimed(request, claim).await? {
+                BegunWrite::Replay(response) => Ok(Idempotent::from_response(response)),
+                BegunWrite::First(..) => Err(refused),
+            },
+        }
+    }
+
+    async fn execute<R: IntoResponse>(
+        &self,
+        request: &Arc<RequestContext>,
+        effect: Effect<R>,
+        claim: Option<Claim>,
+    ) -> Result<Idempotent<R>> {
+        let Effect { call, change, response } = effect;
+        let now = self.clock.now();
+        let response = response.into_response();
+        let (response, call, stored) = match claim {
+            Some(claim) => {
+                let guarded = claim.guard(call, now);
+                let (response, stored) = claim.prepare_response(request, response).await?;
+                (response, stored.store_with(guarded, now), Some(stored))
+            }
+            None => (response, call, None),
+        };
+        let call = if self.is_audited { staging(call, &change, request, now) } else { call };
+        let mut db = self.node.db.acquire_for_write().await?;
+        request.set_commit_sent(true);
+        let done = match timeout(COMMIT_TIMEOUT, call.run(&mut db)).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => match sqlstate::database_cause(&error) {
+                Some(cause) if sqlstate::may_have_committed(cause) => {
+                    self.node.db.handle_error(&error);
+                    return Err(Error::outcome_unknown(stored.is_some()).caused_by(error));
+                }
+                _ => {
+                    request.set_commit_sent(false);
+                    return Err(error);
+                }
+            },
+            Err(_) => {
+                db.close_in_background();
+                return Err(super::outcome_unknown(&self.node, request, false, None));
+            }
+        };
+        drop(db);
+        self.node.db.writes().record_success();
+        match (done, stored) {
+            (Ok(()), _) => {
+                change.log(request);
+                Ok(Idempotent::from_response(response))
+            }
+            (Err(word), Some(stored)) if word == ALREADY_EXECUTED => {
+                match self.begin_claimed(request, stored.claim).await? {
+                    BegunWrite::Replay(response) => Ok(Idempotent::from_response(response)),
+                    BegunWrite::First(..) => Err(response_expired()),
+                }
+            }
+            (Err(_), Some(_)) => Err(in_progress()),
+            (Err(word), None) => {
+                Err(Error::internal(format!("a SQL function returned the unexpected result '{word}'")))
+            }
+        }
+    }
+}
+
+/// Extends `call` so that it also stages the audit entry of `change`.
+fn staging(call: Call, change: &Change, request: &RequestContext, now: Timestamp) -> Call {
+    let entry = change.draft(request, Outcome::Success, now).to_text();
+    call.wrap_with("stage_entry", |call| call.bind(change.chain()).bind(entry))
+}
