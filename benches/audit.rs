@@ -14,15 +14,20 @@ use std::{
 };
 
 use cloudapi::{
+    api::usage::counting::flush,
     audit::{
-        checkpoint::Signer,
-        sealer::{SealOutcome, Sealer},
+        chain::checkpoint::Signer,
+        sealing::{SealOutcome, Sealer},
     },
-    base::{clock::Clock, lifecycle::Phase, server_key::ServerKey},
+    base::{
+        runtime::{clock::Clock, lifecycle::Phase},
+        server_key::ServerKey,
+    },
     db::{self, Pool},
-    server,
-    state::{App, AppOptions},
-    usage::flush,
+    server::{
+        self,
+        state::{App, AppOptions},
+    },
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -80,7 +85,8 @@ async fn sealing(database: &str) -> Result<()> {
     for projects in [1, 1000] {
         stage(&pool, projects).await?;
         let signer = Arc::new(Signer::new(&ServerKey::generate()));
-        let mut sealer = Sealer::new(&pool, Clock::system(), signer, Arc::default());
+        let mut sealer =
+            Sealer::new(&pool, Clock::system(), signer, Arc::default(), cloudapi::api::webhooks::repo::enqueue);
         let began = Instant::now();
         while sealer.seal().await? == SealOutcome::More {}
         let rate = STAGED as f64 / began.elapsed().as_secs_f64();

@@ -21,11 +21,15 @@ use cloudapi::{
     },
     db::{self, Pool},
     resources::{
-        driver::{Driver, ObjectState, Order, Tags},
-        drivers::sim::{Sim, SimSettings},
-        kind::Kind,
-        spec::{Spec, VolumeSpec},
-        timing::EngineTiming,
+        drivers::{
+            driver::{Driver, ObjectState, Order, Tags},
+            sim::{Sim, SimSettings},
+        },
+        engine::timing::EngineTiming,
+        kinds::{
+            Kind,
+            spec::{Spec, VolumeSpec},
+        },
     },
 };
 use futures_util::{StreamExt, stream};

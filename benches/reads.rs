@@ -17,7 +17,7 @@ use axum::{
     http::{StatusCode, header},
     routing::{get, post},
 };
-use cloudapi::base::secret::{Secret, SecretHash, SecretKind};
+use cloudapi::base::identity::secret::{Secret, SecretHash, SecretKind};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};

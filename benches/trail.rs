@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cloudapi::base::{clock::Timestamp, id::AuditId};
+use cloudapi::base::{id::AuditId, runtime::clock::Timestamp};
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 use support::{

@@ -24,6 +24,7 @@
 // which exceeds the default limit of 128.
 #![recursion_limit = "256"]
 
+pub mod api;
 pub mod audit;
 pub mod auth;
 pub mod base;
@@ -31,21 +32,9 @@ pub mod cli;
 pub mod config;
 pub mod db;
 pub mod docs;
-pub mod events;
-pub mod health;
 pub mod http;
-pub mod keys;
 pub mod metrics;
-pub mod openapi;
-pub mod projects;
 pub mod resources;
-pub mod routes;
 pub mod server;
-pub mod sessions;
-pub mod state;
-pub mod tokens;
 pub mod tx;
-pub mod usage;
-pub mod users;
-pub mod webhooks;
 pub mod workers;

@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Instant};
 
-use cloudapi::base::{clock::Clock, period::Period};
+use cloudapi::base::runtime::{clock::Clock, period::Period};
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use time::Date;

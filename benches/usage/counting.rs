@@ -12,18 +12,23 @@ use std::{
 };
 
 use cloudapi::{
-    base::{
-        clock::{Clock, Timestamp},
-        credential::CredentialId,
-        id::{KeyId, ProjectId},
-        lifecycle::Phase,
-    },
-    db, server,
-    state::{App, AppOptions},
-    usage::{
+    api::usage::counting::{
         flush,
         journal::slot::CounterKey,
         meter::{Meter, MeterOptions},
+    },
+    base::{
+        id::{KeyId, ProjectId},
+        identity::credential::CredentialId,
+        runtime::{
+            clock::{Clock, Timestamp},
+            lifecycle::Phase,
+        },
+    },
+    db,
+    server::{
+        self,
+        state::{App, AppOptions},
     },
 };
 use serde_json::{Value, json};

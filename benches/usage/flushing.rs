@@ -7,19 +7,23 @@ use std::{
 };
 
 use cloudapi::{
+    api::usage::{
+        counting::{
+            flush,
+            journal::slot::CounterKey,
+            meter::{Meter, MeterOptions},
+        },
+        ledger::{self, MonthTotal, UsageRow},
+    },
     base::{
-        clock::{Clock, Timestamp},
-        credential::CredentialId,
         id::{KeyId, ProjectId, TokenId},
-        period::Period,
+        identity::credential::CredentialId,
+        runtime::{
+            clock::{Clock, Timestamp},
+            period::Period,
+        },
     },
     db,
-    usage::{
-        flush,
-        journal::slot::CounterKey,
-        ledger::{self, MonthTotal, UsageRow},
-        meter::{Meter, MeterOptions},
-    },
 };
 use sqlx::{AssertSqlSafe, PgPool};
 use time::Date;

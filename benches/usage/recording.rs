@@ -12,7 +12,7 @@ use std::{
 
 use axum::http::{Method, StatusCode};
 use cloudapi::{
-    base::{request::Route, trace::TraceContext},
+    base::runtime::{request::Route, trace::TraceContext},
     metrics::requests::{Requests, RouteInfo},
 };
 

@@ -16,11 +16,13 @@ use super::{
 use crate::{
     base::{
         action::Action,
-        clock::{Clock, Timestamp},
-        credential::CredentialId,
         error::{Code, Result},
         id::{ProjectId, UserId},
-        request::{Origin, RequestContext},
+        identity::credential::CredentialId,
+        runtime::{
+            clock::{Clock, Timestamp},
+            request::{Origin, RequestContext},
+        },
     },
     db::ConnectionSource,
 };
@@ -121,7 +123,7 @@ fn to_draft(denial: DenialKey, count: u64, now: Timestamp) -> (ProjectId, Draft)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::request::Route;
+    use crate::base::runtime::request::Route;
 
     fn request(route: &'static str) -> RequestContext {
         let request = RequestContext::new(None, None);

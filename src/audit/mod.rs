@@ -30,22 +30,12 @@
 //! - [`verify`] verifies an export without a database.
 
 pub mod chain;
-pub mod checkpoint;
-pub mod csv;
 pub mod denial_counts;
-pub mod export;
-pub mod handlers;
-pub mod line;
-pub mod link;
 pub mod metrics;
 pub mod model;
-pub mod prune;
 pub mod read_counts;
 pub mod repo;
-pub mod report;
-pub mod retention;
-pub mod sealer;
-pub mod stream;
+pub mod sealing;
 pub mod trail;
-pub mod verify;
+pub mod verification;
 pub mod view;

@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 
 use crate::base::{
     action::Action,
-    caller::Caller,
-    clock::Timestamp,
-    credential::CredentialId,
     id::{Id, Kind, ProjectId, RequestId, SessionId, UserId},
-    request::{Origin, RequestContext},
-    secret::Secret,
+    identity::{caller::Caller, credential::CredentialId, secret::Secret},
+    runtime::{
+        clock::Timestamp,
+        request::{Origin, RequestContext},
+    },
 };
 
 /// Nil project ID, which identifies the deployment's chain: entries that belong to no project.
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
     use crate::base::{
         id::{AuditId, KeyId},
-        secret::SecretKind,
+        identity::secret::SecretKind,
     };
 
     fn changes(value: Value) -> Changes {

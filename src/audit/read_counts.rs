@@ -18,10 +18,12 @@ use super::{
 use crate::{
     base::{
         action::Action,
-        clock::{Clock, Timestamp},
         error::Result,
         id::ProjectId,
-        request::RequestContext,
+        runtime::{
+            clock::{Clock, Timestamp},
+            request::RequestContext,
+        },
     },
     db::ConnectionSource,
 };

@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use sqlx::PgConnection;
 
 use super::{
-    checkpoint::SignedStatement,
-    link::{ChainEnd, LinkedEntry},
+    chain::{
+        checkpoint::SignedStatement,
+        link::{ChainEnd, LinkedEntry},
+    },
     model::Draft,
 };
 use crate::base::{
-    clock::Timestamp,
     error::{Error, Result},
     id::{AuditId, ProjectId},
+    runtime::clock::Timestamp,
 };
 
 /// Advisory lock of the sealer. No other lock of the server has this number: idempotency locks are hashes.

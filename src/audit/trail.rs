@@ -2,18 +2,15 @@
 
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
 
-use super::{
-    line::SignedText,
-    model::DEPLOYMENT,
-    view::{StoredCheckpoint, StoredEntry},
-};
+use super::{chain::line::SignedText, model::DEPLOYMENT};
+use crate::audit::view::{StoredCheckpoint, StoredEntry};
 use crate::base::{
     action::Action,
-    clock::Timestamp,
     hex,
     id::{self, AuditId, ProjectId},
-    page::{Order, Page, PageRequest, keyset},
-    tenant::Tenant,
+    identity::tenant::Tenant,
+    input::page::{Order, Page, PageRequest, keyset},
+    runtime::clock::Timestamp,
 };
 
 /// Filter for entries.

@@ -8,18 +8,17 @@ use serde_json::Value;
 
 use sqlx::FromRow;
 
-use super::{
-    line::SignedText,
+use crate::audit::{
+    chain::line::SignedText,
     model::{Actor, Changes, DEPLOYMENT, Outcome, Target},
 };
 use crate::base::{
     action::Action,
-    clock::Timestamp,
     error::{Code, Error, ItemCode, Result},
     hex,
     id::{AuditId, ProjectId, RequestId},
-    page::ListQuery,
-    schema::input,
+    input::{page::ListQuery, schema::input},
+    runtime::clock::Timestamp,
 };
 
 /// Entry as stored in the database.

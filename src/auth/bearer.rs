@@ -6,23 +6,29 @@ use axum::http::{HeaderMap, header};
 use futures_util::FutureExt;
 
 use super::{
-    cache::{AuthenticatedCredential, Entry},
-    lease::ReadVersion,
-    node::Node,
+    credentials::{
+        keys, sessions,
+        tokens::{self, ChainedToken},
+    },
+    revocation::{
+        cache::{AuthenticatedCredential, Entry},
+        lease::ReadVersion,
+        node::Node,
+    },
     watch::RecentChecks,
 };
 use crate::{
     base::{
-        caller::{Bounds, Caller},
-        clock::{Clock, Timestamp, since_boot},
         error::{Code, Error, Result},
-        scope::ScopeSet,
-        secret::{Secret, SecretHash, SecretKind},
-        subject::Subject,
+        identity::{
+            caller::{Bounds, Caller},
+            scope::ScopeSet,
+            secret::{Secret, SecretHash, SecretKind},
+            subject::Subject,
+        },
+        runtime::clock::{Clock, Timestamp, since_boot},
     },
-    http::extract::single_header,
-    keys, sessions,
-    tokens::{self, repo::ChainedToken},
+    http::request::extract::single_header,
 };
 
 /// Authenticates credentials: from the node's cache while its lease is valid, otherwise with one indexed read of the
@@ -149,7 +155,7 @@ impl Authenticator {
     }
 
     async fn session(&self, hash: &SecretHash, now: Timestamp) -> Result<(ReadVersion, LoadedCredential)> {
-        let (version, session) = self.node.read_verified(lookup_by_hash!(sessions::repo::find_by_secret, hash)).await?;
+        let (version, session) = self.node.read_verified(lookup_by_hash!(sessions::find_by_secret, hash)).await?;
         let session = session.ok_or_else(unknown_credential)?;
         check_active(session.revoked_at, Some(session.expires_at), now)?;
         let idle_expires_at = session.idle_expires_at();
@@ -169,7 +175,7 @@ impl Authenticator {
     }
 
     async fn key(&self, hash: &SecretHash, now: Timestamp) -> Result<(ReadVersion, LoadedCredential)> {
-        let (version, key) = self.node.read_verified(lookup_by_hash!(keys::repo::find_by_secret, hash)).await?;
+        let (version, key) = self.node.read_verified(lookup_by_hash!(keys::find_by_secret, hash)).await?;
         let key = key.ok_or_else(unknown_credential)?;
         let valid_until = earlier(key.expires_at, key.secret_expires_at);
         check_active(key.revoked_at, valid_until, now)?;
@@ -187,7 +193,7 @@ impl Authenticator {
     }
 
     async fn token(&self, hash: &SecretHash, now: Timestamp) -> Result<(ReadVersion, LoadedCredential)> {
-        let (version, chain) = self.node.read_verified(lookup_by_hash!(tokens::repo::chain_by_secret, hash)).await?;
+        let (version, chain) = self.node.read_verified(lookup_by_hash!(tokens::chain_by_secret, hash)).await?;
         let token = chain.first().ok_or_else(unknown_credential)?;
         check_active(token.revoked_at, Some(token.expires_at), now)?;
         // A token depends on all its issuers: it has only the scopes that each of them still has, and ends with the first

@@ -5,7 +5,7 @@
 //!
 //! ```compile_fail,E0277
 //! use axum::extract::State;
-//! use cloudapi::{base::error::Result, http::{api::Api, response::Json}, state::App};
+//! use cloudapi::{base::error::Result, http::{api::Api, response::Json}, server::state::App};
 //!
 //! async fn open_to_all(State(_app): State<App>) -> Result<Json<String>> {
 //!     Ok(Json("all keys".to_owned()))
@@ -18,7 +18,7 @@
 //!
 //! ```
 //! use axum::extract::State;
-//! use cloudapi::{auth::grant::Grant, base::{error::Result, scope::of}, http::{api::Api, response::Json}, state::App};
+//! use cloudapi::{auth::grant::Grant, base::{error::Result, scope::of}, http::{api::Api, response::Json}, server::state::App};
 //!
 //! async fn guarded(_grant: Grant<of::KeysRead>, State(_app): State<App>) -> Result<Json<String>> {
 //!     Ok(Json("your keys".to_owned()))
@@ -29,26 +29,31 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::{FromRef, FromRequestParts},
+    http::request::Parts,
+};
 use futures_util::FutureExt;
 use sqlx::PgConnection;
 
-use super::{bearer::Authenticator, node::Node, watch::AccessWatch};
+use super::{bearer::Authenticator, revocation::node::Node, watch::AccessWatch};
 use crate::{
+    auth::credentials::members,
     base::{
-        access_policy::{ANY_KIND, AccessPolicy, SelfAccess},
-        caller::Caller,
         error::{Code, Error, Result},
         id::{Id, ProjectId, SessionId, UserId},
-        request::RequestContext,
-        role::Role,
-        scope::ScopeType,
-        secret::SecretKind,
-        tenant::{Membership, Tenant},
+        identity::{
+            access_policy::{ANY_KIND, AccessPolicy, SelfAccess},
+            caller::Caller,
+            role::Role,
+            scope::ScopeType,
+            secret::SecretKind,
+            tenant::{Membership, Tenant},
+        },
+        runtime::request::RequestContext,
     },
     db::ProjectItem,
     http::describe::Access,
-    users,
 };
 
 /// Kinds of credential that may call.
@@ -125,23 +130,20 @@ pub struct Grant<S, W = AnyCredential> {
     policy: PhantomData<fn() -> (S, W)>,
 }
 
-/// Router state that has a [`Node`].
-pub trait HasNode: Sync {
-    /// The node.
-    fn node(&self) -> &Arc<Node>;
-}
-
 impl<S: ScopeType, W: CallerPolicy> Access for Grant<S, W> {
     const POLICY: AccessPolicy =
         AccessPolicy::Scoped { scopes: S::SCOPES, kinds: W::KINDS, self_access: W::SELF_ACCESS, owner: W::OWNER };
 }
 
-impl<S: ScopeType, W: CallerPolicy, St: HasNode> FromRequestParts<St> for Grant<S, W> {
+impl<S: ScopeType, W: CallerPolicy, St: Sync> FromRequestParts<St> for Grant<S, W>
+where
+    Arc<Node>: FromRef<St>,
+{
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &St) -> Result<Self> {
         let (request, caller) = authenticated_caller(parts)?;
-        let node = matches!(*caller, Caller::Session { .. }).then(|| Arc::clone(state.node()));
+        let node = matches!(*caller, Caller::Session { .. }).then(|| Arc::from_ref(state));
         Ok(Self { request, caller, node, policy: PhantomData })
     }
 }
@@ -256,10 +258,10 @@ async fn membership(
 ) -> Result<Option<Membership>> {
     if for_write {
         let read =
-            node.read_verified_in_transaction(db, move |db| users::repo::lock_membership_of(db, project, user).boxed());
+            node.read_verified_in_transaction(db, move |db| members::lock_membership_of(db, project, user).boxed());
         return read.await.map(|read| read.value);
     }
-    node.read_verified_on(db, move |db| users::repo::membership_of(db, project, user).boxed()).await
+    node.read_verified_on(db, move |db| members::membership_of(db, project, user).boxed()).await
 }
 
 /// A session, with any role.

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use super::node::Node;
+use super::revocation::node::Node;
 use crate::{
-    base::clock::since_boot,
+    base::runtime::clock::since_boot,
     metrics::{
         exposition::{Collector, Exposition},
         histogram::Histogram,

@@ -13,23 +13,18 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    admission,
     bearer::{Authenticator, CheckedCredential},
-    cache::Entry,
+    gate::admission,
+    revocation::cache::Entry,
 };
 use crate::{
+    auth::credentials::members,
     base::{
-        access_policy::AccessPolicy,
-        caller::Caller,
-        clock::since_boot,
         error::{Error, Result},
         id::{ProjectId, UserId},
-        request::RequestContext,
-        scope::Scope,
-        secret::SecretHash,
-        subject::Subject,
+        identity::{access_policy::AccessPolicy, caller::Caller, scope::Scope, secret::SecretHash, subject::Subject},
+        runtime::{clock::since_boot, request::RequestContext},
     },
-    users,
 };
 
 /// A caller's right to one of several scopes in one project, checked repeatedly.
@@ -166,7 +161,7 @@ impl AccessWatch {
         let node = &self.authenticator.node;
         let project = self.project;
         let (version, membership) =
-            node.read_verified(move |db| users::repo::membership_of(db, project, user).boxed()).await?;
+            node.read_verified(move |db| members::membership_of(db, project, user).boxed()).await?;
         let membership = membership.ok_or_else(Error::not_found)?;
         if !membership.role.scopes().contains_any(self.scopes) {
             return Err(Error::insufficient_scope(self.scopes));
@@ -182,18 +177,20 @@ mod tests {
 
     use super::*;
     use crate::{
-        auth::{
+        auth::revocation::{
             cache::AuthenticatedCredential,
             lease::{Follower, LogPage, Timing},
             node::Node,
         },
         base::{
-            access_policy::{ANY_KIND, SelfAccess},
-            caller::Bounds,
-            clock::{Clock, Timestamp},
             id::KeyId,
-            scope::ScopeSet,
-            tenant::ProjectStatus,
+            identity::{
+                access_policy::{ANY_KIND, SelfAccess},
+                caller::Bounds,
+                scope::ScopeSet,
+                tenant::ProjectStatus,
+            },
+            runtime::clock::{Clock, Timestamp},
         },
         db::{ServerId, Stamp},
     };
@@ -281,7 +278,11 @@ mod tests {
     async fn result_of_another_check_counts_only_if_it_began_after_the_request() {
         let (node, clock) = (node(), Clock::system());
         let proof = checked_watch(&node, &clock, None).proof.unwrap();
-        let key = (crate::base::secret::Secret::generate(crate::base::secret::SecretKind::Key).hash(), PROJECT, EVENTS);
+        let key = (
+            crate::base::identity::secret::Secret::generate(crate::base::identity::secret::SecretKind::Key).hash(),
+            PROJECT,
+            EVENTS,
+        );
         let all = RecentChecks::default();
         let at = Duration::from_secs;
         assert!(all.since(at(0), &key).is_none());

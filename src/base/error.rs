@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
-use super::scope::Scope;
+use super::identity::scope::Scope;
 
 /// Result of a fallible step of serving a request.
 pub type Result<T> = std::result::Result<T, Error>;

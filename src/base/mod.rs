@@ -1,33 +1,13 @@
 //! Shared types. They do not depend on HTTP, SQL statements or slices.
 
-pub mod access_policy;
 pub mod action;
-pub mod actor;
-pub mod caller;
-pub mod clock;
-pub mod credential;
-pub mod email;
 pub mod error;
 pub mod etag;
-pub mod heartbeat;
 pub mod hex;
 pub mod id;
 pub mod idempotency;
-pub mod lifecycle;
-pub mod limit;
-pub mod metadata;
-pub mod net;
-pub mod page;
-pub mod patch;
-pub mod period;
-pub mod request;
-pub mod role;
-pub mod schema;
-pub mod scope;
-pub mod secret;
+pub mod identity;
+pub mod input;
+pub mod runtime;
 pub mod server_key;
-pub mod subject;
 pub mod target;
-pub mod tenant;
-pub mod text;
-pub mod trace;

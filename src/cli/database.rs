@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
 
-use super::command_error::CommandError;
+use super::support::command_error::CommandError;
 use crate::{
     config::Settings,
     db::{

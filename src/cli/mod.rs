@@ -2,16 +2,12 @@
 
 mod admin;
 mod audit;
-mod command_error;
 mod database;
-pub mod demo;
-mod environment;
-mod output;
 pub mod quick_start;
 mod serve;
 mod server_key;
+pub mod support;
 mod usage;
-mod welcome;
 
 use std::{
     env,
@@ -25,13 +21,14 @@ use anyhow::Context;
 use clap::{FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use command_error::CommandError;
+use support::command_error::CommandError;
 
 use crate::{
-    base::clock::Clock,
+    api::webhooks::delivery::backoff::DeliveryPolicy,
+    base::runtime::clock::Clock,
     config::{LogFormat, ServeSettings, Settings},
-    resources, routes,
-    webhooks::backoff::DeliveryPolicy,
+    resources,
+    server::routes,
 };
 
 /// Default log filter of a server. It excludes PostgreSQL notices, which an up-to-date database sends at every start.
@@ -81,7 +78,7 @@ pub struct ServerTiming {
     /// Timing of webhook deliveries and their retries.
     pub pace: DeliveryPolicy,
     /// Timing of operations on resources.
-    pub cloud: resources::timing::EngineTiming,
+    pub cloud: resources::engine::timing::EngineTiming,
 }
 
 impl ServerTiming {
@@ -90,7 +87,7 @@ impl ServerTiming {
         Self {
             clock: Clock::system(),
             pace: DeliveryPolicy::default(),
-            cloud: resources::timing::EngineTiming::default(),
+            cloud: resources::engine::timing::EngineTiming::default(),
         }
     }
 }
@@ -119,16 +116,16 @@ pub fn main() -> ExitCode {
 /// Runs the command in `arguments`, which begin with the program's name. `timing` lets tests run a complete server whose
 /// clock they control, and whose retries take less than hours.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, timing: ServerTiming) -> anyhow::Result<()> {
-    environment::load_dotenv()?;
-    let parsed = environment::command().try_get_matches_from(arguments);
+    support::environment::load_dotenv()?;
+    let parsed = support::environment::command().try_get_matches_from(arguments);
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => environment::report_parse_error(error)?,
+        Err(error) => support::environment::report_parse_error(error)?,
     };
-    environment::remove_pgoptions(&cli.settings)?;
+    support::environment::remove_pgoptions(&cli.settings)?;
     let serves = matches!(cli.command, None | Some(Command::Serve(_)));
     start_logging(&cli.settings, if serves { SERVER_LOG } else { COMMAND_LOG })?;
-    environment::warn_about_unknown();
+    support::environment::warn_about_unknown();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -150,13 +147,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, timing: ServerTiming) 
 }
 
 fn print_openapi() -> anyhow::Result<()> {
-    output::print(&serde_json::to_string_pretty(routes::description())?)
+    support::output::print(&serde_json::to_string_pretty(routes::description())?)
 }
 
 /// Sends logs to standard error, so that standard output contains only the result.
 fn start_logging(settings: &Settings, default: &str) -> anyhow::Result<()> {
     let log = settings.log.as_deref().unwrap_or(default);
-    let filter = EnvFilter::try_new(log).map_err(|error| environment::invalid("--log", log, &error.to_string()))?;
+    let filter =
+        EnvFilter::try_new(log).map_err(|error| support::environment::invalid("--log", log, &error.to_string()))?;
     let format =
         settings.log_format.unwrap_or(if io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json });
     // Errors of the log itself would also go to standard error, and writing them there would panic.

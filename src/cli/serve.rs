@@ -13,24 +13,31 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ServerTiming,
-    command_error::CommandError,
     database::{self, SERVER_CONNECTIONS},
-    demo, server_key, welcome,
+    quick_start::{demo, welcome},
+    server_key,
+    support::command_error::CommandError,
 };
 use crate::{
-    base::{clock::Clock, lifecycle::Phase},
+    api::{
+        events::hub::StreamOptions,
+        usage::counting::{flush, meter::MeterOptions},
+        webhooks::outbox::WebhookOptions,
+    },
+    base::runtime::{clock::Clock, lifecycle::Phase},
     config::{EdgeSettings, METRICS_LISTEN, MetricsListen, ServeSettings, Settings, Switch, redaction},
     db::{self, PrepareError},
-    events::hub::StreamOptions,
-    http::edge::{EdgeLimits, EdgeOptions},
+    http::layers::edge::{EdgeLimits, EdgeOptions},
     resources::{
         cloud::CloudOptions,
-        config::{self, ProviderSettings, default_providers},
+        drivers::config::{self, ProviderSettings, default_providers},
     },
-    server::{self, Listener, Shutdown, file_limit, metrics, tls::Tls},
-    state::{App, AppOptions},
-    usage::{flush, meter::MeterOptions},
-    webhooks::outbox::WebhookOptions,
+    server::{
+        self, Listener, Shutdown,
+        connections::{file_limit, tls::Tls},
+        metrics,
+        state::{App, AppOptions},
+    },
     workers::status::WorkerOptions,
 };
 
@@ -180,7 +187,7 @@ async fn serve_app(
     let serving_metrics = metrics.map(|metrics| tokio::spawn(metrics::serve(app.clone(), metrics, served_out.clone())));
     let prepared = async {
         prepare(&app).await?;
-        flush::open(&app.meter, &app.db, &app.clock).await?;
+        flush::open(&app.meter, &app.store.db, &app.store.clock).await?;
         load(&app).await?;
         app.lifecycle.enter(Phase::Serving);
         tracing::info!("ready");
@@ -210,8 +217,8 @@ async fn prepare(app: &App) -> Result<(), PrepareError> {
     let mut reported = None;
     loop {
         let prepared = async {
-            db::prepare(&app.db).await?;
-            db::ensure_server_key(&app.db, &app.server_key).await
+            db::prepare(&app.store.db).await?;
+            db::ensure_server_key(&app.store.db, &app.server_key).await
         };
         match prepared.await {
             Err(error) if error.is_transient() => {

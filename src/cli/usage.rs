@@ -11,23 +11,28 @@ use uuid::Uuid;
 use super::{
     admin::by_operator,
     database::{ADMIN_CONNECTIONS, Database},
-    output::print,
+    support::output::print,
 };
 use crate::{
-    auth::node::Node,
-    base::{action::Action, clock::Clock, period::Period},
-    config::Settings,
-    tx::{Change, Writes},
-    usage::{
-        flush,
-        journal::{
-            Journal,
-            file::{self, OpenError},
+    api::usage::{
+        counting::{
+            flush,
+            journal::{
+                Journal,
+                file::{self, OpenError},
+            },
         },
         ledger::{self, OpenJournal},
         model::PeriodStatus,
         repo,
     },
+    auth::revocation::node::Node,
+    base::{
+        action::Action,
+        runtime::{clock::Clock, period::Period},
+    },
+    config::Settings,
+    tx::{Change, Writes},
 };
 
 #[derive(Debug, Subcommand)]

@@ -3,7 +3,7 @@
 
 use url::Url;
 
-use crate::base::text::nearest;
+use crate::base::input::text::nearest;
 
 const FORM: &str = "it should look like postgres://user:password@host:5432/database";
 /// Characters that must be percent-encoded in a user name or a password.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use crate::base::{
-    clock::Timestamp,
     id::{self, Id, ProjectId, UserId},
-    role::Role,
+    identity::role::Role,
+    runtime::clock::Timestamp,
 };
 
 /// Time for which a DELETE can be repeated. More than the documented 24 hours.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::{Connection, PgConnection};
 
-use crate::base::{email::EmailKey, id::UserId};
+use crate::base::{id::UserId, input::email::EmailKey};
 
 /// Advisory lock that only one server at a time holds to fill in keys.
 const LOCK: i64 = 0x6b65_7973_656d_6169;

@@ -1,16 +1,13 @@
 //! The database: connections, migrations, and classification of errors.
 
 mod call;
-mod connect;
 pub mod deletions;
 mod email_keys;
 pub mod embedded;
-mod pool;
-mod pooler;
+pub mod pool;
 mod prepare;
 pub mod sqlstate;
 mod stamp;
-pub mod write_health;
 
 use std::{str::FromStr, time::Duration};
 
@@ -21,12 +18,12 @@ use sqlx::{
 };
 
 pub use call::Call;
-pub use connect::{connect, connect_error_kind, explain_connect_error, pool_options};
+pub use pool::connect::{connect, connect_error_kind, explain_connect_error, pool_options};
 pub use pool::{ConnectionSource, Pool, WriteConnection};
 pub use prepare::{PrepareError, ensure_server_key, prepare};
 pub use stamp::{ServerId, Stamp, Stamped};
 
-use crate::base::{id::Kind, server_key::ServerKey};
+use crate::base::{id::Kind, runtime::clock::Timestamp, server_key::ServerKey};
 
 /// Migrations, embedded in the binary.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -64,7 +61,7 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> Pool {
         // A ping before each use costs more than a rare broken connection, whose request is retried on another one if
         // nothing can have been committed.
         .test_before_acquire(false);
-    Pool::connect_lazy(pool, connect::options(options))
+    Pool::connect_lazy(pool, pool::connect::options(options))
 }
 
 /// Records `key` as the key of all servers from now on. Returns the fingerprint of the previous key.
@@ -89,4 +86,9 @@ fn is_connection_error(error: &sqlx::Error) -> bool {
         sqlx::Error::PoolClosed => true,
         error => sqlstate::classify(error).replaces_connections,
     }
+}
+
+/// The database's time.
+pub async fn database_now(db: &mut PgConnection) -> sqlx::Result<Timestamp> {
+    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(db).await
 }

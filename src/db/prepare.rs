@@ -3,9 +3,11 @@
 use sqlx::{Connection, PgConnection, PgPool, Row, migrate::MigrateError, postgres::PgConnectOptions};
 
 use super::{
-    MIGRATIONS, Pool,
-    connect::{connect, explain_connect_error},
-    email_keys, is_connection_error, pooler,
+    MIGRATIONS, Pool, email_keys, is_connection_error,
+    pool::{
+        connect::{connect, explain_connect_error},
+        pooler,
+    },
 };
 use crate::base::server_key::ServerKey;
 

@@ -1,6 +1,6 @@
 //! Static files of the HTML pages: Swagger UI's and our own. `build.rs` compresses them.
 
-use crate::http::{asset::Asset, extract::KnownValue};
+use crate::http::{request::extract::KnownValue, response::asset::Asset};
 
 macro_rules! files {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $media_type:literal;)*) => {

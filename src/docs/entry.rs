@@ -14,11 +14,11 @@ use crate::{
     auth::grant::Public,
     base::error::Result,
     http::{
+        PublicUrl,
         describe::{ApiResponse, Argument, ResponseShape},
-        negotiation::weighted,
+        request::negotiation::weighted,
         response::Json,
     },
-    state::App,
 };
 
 const DOCS: &str = "/docs";
@@ -67,11 +67,15 @@ impl<S: Send + Sync> FromRequestParts<S> for PrefersHtml {
 impl Argument for PrefersHtml {}
 
 /// Returns the entry points.
-pub async fn entry(_: Public, State(app): State<App>, PrefersHtml(to_browser): PrefersHtml) -> Result<Entry> {
+pub async fn entry(
+    _: Public,
+    State(public_url): State<PublicUrl>,
+    PrefersHtml(to_browser): PrefersHtml,
+) -> Result<Entry> {
     if to_browser {
         return Ok(Entry::Browser);
     }
-    let at = |path: &str| format!("{}{path}", app.public_url);
+    let at = |path: &str| format!("{public_url}{path}");
     Ok(Entry::Program(EntryPoints {
         api: at("/v1"),
         docs: at(DOCS),

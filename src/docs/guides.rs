@@ -1,6 +1,6 @@
 //! The guides, `docs/*.md`. `build.rs` renders and compresses them, and writes the list.
 
-use crate::http::{asset::Asset, extract::KnownValue};
+use crate::http::{request::extract::KnownValue, response::asset::Asset};
 
 const MEDIA_TYPE: &str = "text/html; charset=utf-8";
 

@@ -11,11 +11,13 @@ use crate::{
     auth::grant::Public,
     base::error::{Code, Result},
     http::{
-        asset::{AcceptedEncoding, File},
-        extract::PathValue,
-        html::{Html, HtmlFile},
+        PublicUrl,
+        request::extract::PathValue,
+        response::{
+            asset::{AcceptedEncoding, File},
+            html::{Html, HtmlFile},
+        },
     },
-    state::App,
 };
 
 /// API reference.
@@ -41,11 +43,11 @@ pub async fn errors(_: Public, request: AcceptedEncoding) -> Result<Html> {
 /// Page of one error code.
 pub async fn error(
     _: Public,
-    State(app): State<App>,
+    State(public_url): State<PublicUrl>,
     request: AcceptedEncoding,
     PathValue(code): PathValue<Code>,
 ) -> Result<Html> {
-    Ok(Html { page: pages::error(code, &app.public_url), request })
+    Ok(Html { page: pages::error(code, &public_url), request })
 }
 
 /// Static file of the pages.

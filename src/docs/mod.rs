@@ -5,5 +5,6 @@ pub mod assets;
 pub mod entry;
 pub mod guides;
 pub mod handlers;
+pub mod openapi;
 pub mod pages;
 pub mod search;

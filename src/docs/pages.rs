@@ -11,10 +11,8 @@ use crate::{
         id::{Kind, Request, RequestId},
     },
     http::{
-        asset::CompressedText,
         catalog::{self, Entry, entry},
-        html::escape,
-        problem::Problem,
+        response::{asset::CompressedText, html::escape, problem::Problem},
     },
 };
 

@@ -11,11 +11,13 @@ use super::guides;
 use crate::{
     base::error::Code,
     http::{
-        asset::{AcceptedEncoding, CompressedText},
         catalog::entry,
         describe::{ApiResponse, ResponseShape},
-        html::with_page_headers,
-        response::Json,
+        response::{
+            Json,
+            asset::{AcceptedEncoding, CompressedText},
+            html::with_page_headers,
+        },
     },
 };
 

@@ -4,10 +4,10 @@ use axum::{extract::State, http::Method};
 use schemars::{Schema, SchemaGenerator};
 
 use crate::base::{
-    access_policy::AccessPolicy,
     error::{Code, Result},
-    request::Route,
-    schema::Rules,
+    identity::access_policy::AccessPolicy,
+    input::schema::Rules,
+    runtime::request::Route,
 };
 
 /// Generates the schema of a type. Adds the types that it refers to to the generator's definitions.
@@ -22,7 +22,7 @@ pub struct Operation {
     pub method: Method,
     /// Path template.
     pub path: &'static str,
-    /// Full path of the handler, such as `cloudapi::keys::handlers::create`.
+    /// Full path of the handler, such as `cloudapi::api::keys::handlers::create`.
     pub handler: &'static str,
     /// Summary in one line.
     pub summary: &'static str,

@@ -1,21 +1,28 @@
 //! Shared HTTP code: extractors, responses, layers and descriptions of routes. It does not depend on any slice.
 
 pub mod api;
-pub mod asset;
-pub mod body;
 pub mod catalog;
-pub mod concurrency;
-pub mod cors;
 pub mod describe;
-pub mod edge;
-pub mod extract;
-pub mod framing;
-pub mod headers;
-pub mod html;
-pub mod json;
-pub mod negotiation;
-pub mod precondition;
-pub mod problem;
-mod query;
+pub mod layers;
+pub mod request;
 pub mod response;
-pub mod resume;
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+/// URL where clients reach this server, without a trailing slash.
+#[derive(Clone, Debug)]
+pub struct PublicUrl(pub Arc<str>);
+
+impl Deref for PublicUrl {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}

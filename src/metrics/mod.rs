@@ -18,4 +18,3 @@ pub mod histogram;
 pub mod process;
 pub mod queue_depth;
 pub mod requests;
-pub mod scrape;

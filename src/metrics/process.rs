@@ -9,7 +9,7 @@ use nix::sys::{
 };
 
 use super::exposition::{Collector, Exposition};
-use crate::base::clock::Timestamp;
+use crate::base::runtime::clock::Timestamp;
 
 /// This process.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use super::{
     exposition::{Collector, Exposition, Label},
     histogram::Histogram,
 };
-use crate::base::{error::Code, request::Route};
+use crate::base::{error::Code, runtime::request::Route};
 
 /// Upper bounds of the duration buckets: from responses out of memory up to the timeout.
 static BOUNDS: [Duration; 15] = [

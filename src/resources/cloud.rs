@@ -9,10 +9,12 @@ use tokio::{
 };
 
 use super::{
-    config::{ProviderSettings, default_providers},
+    drivers::{
+        config::{ProviderSettings, default_providers},
+        registry::Registry,
+    },
+    engine::timing::EngineTiming,
     metrics::ResourceMetrics,
-    registry::Registry,
-    timing::EngineTiming,
 };
 use crate::{
     base::error::{Code, Error, Result},

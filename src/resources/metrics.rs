@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::lifecycle::{OperationOutcome, OperationType};
+use super::engine::lifecycle::{OperationOutcome, OperationType};
 use crate::metrics::{
     exposition::{Collector, Exposition},
     queue_depth::{Depth, Measurement},

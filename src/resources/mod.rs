@@ -7,29 +7,39 @@
 //! Invariants: a resource has at most one operation in progress, and once that operation has ended, at most one object
 //! at its provider.
 
+pub mod api;
 pub mod cloud;
-pub mod config;
-pub mod drift;
-pub mod driver;
 pub mod drivers;
 pub mod engine;
-pub mod expiry;
-pub mod handlers;
-pub mod input;
-pub mod kind;
-pub mod lifecycle;
-pub mod machine;
+pub mod kinds;
 pub mod metrics;
-pub mod model;
-pub mod operations;
-pub mod providers;
-pub mod queue;
 pub mod reconcile;
-pub mod registry;
-pub mod repo;
-pub mod rows;
-pub mod rules;
-pub mod spec;
-pub mod submit;
-pub mod sweeps;
-pub mod timing;
+pub mod store;
+
+use std::{ops::Deref, sync::Arc};
+
+use crate::{audit::metrics::SealerMetrics, base::runtime::lifecycle::Lifecycle, tx::Store};
+use cloud::Cloud;
+
+/// What the handlers of resources and the workers that run operations need.
+#[derive(Debug)]
+pub struct ResourceContext {
+    /// Database and clock.
+    pub store: Store,
+    /// Providers, and shared state of the engine.
+    pub cloud: Cloud,
+    /// Lifecycle phase of the server.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Progress of sealing the audit trail.
+    pub sealing: Arc<SealerMetrics>,
+    /// URL where clients reach this server, without a trailing slash.
+    pub public_url: Arc<str>,
+}
+
+impl Deref for ResourceContext {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}

@@ -12,11 +12,11 @@ use axum::{
 use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use super::{Listener, Shutdown, connection::Connections};
+use super::{Listener, Shutdown, connections::Connections};
 use crate::{
-    http::edge::EdgeLimits,
-    metrics::{exposition::MEDIA_TYPE, scrape},
-    state::App,
+    http::layers::edge::EdgeLimits,
+    metrics::exposition::MEDIA_TYPE,
+    server::{scrape, state::App},
 };
 
 /// Maximum connections: a few scrapers, and people who open the page.

@@ -1,40 +1,39 @@
 //! Composes the layers, serves connections, and drains them at shutdown.
 
-mod connection;
-pub mod file_limit;
-mod framing;
+pub(crate) mod connections;
+pub mod health;
+pub(crate) mod housekeeping;
 pub mod metrics;
-mod progress;
+pub(crate) mod queue_depth;
+pub mod routes;
+pub mod scrape;
 mod shutdown;
-mod timeout_stream;
-pub mod tls;
-mod unread;
+pub mod state;
+pub mod workers;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::time::timeout;
 use tower::Layer;
 
-pub use connection::Listener;
+pub use connections::Listener;
 pub use shutdown::Shutdown;
 
 use crate::{
-    base::lifecycle::Phase,
-    http::{
+    api::usage::counting::{
+        flush,
+        record::{RecordLayer, RecordParts, RecordService},
+    },
+    base::runtime::lifecycle::Phase,
+    http::layers::{
         cors::CorsService,
         edge::{Guard, GuardLayer},
         headers::{Headers, HeadersLayer},
     },
-    routes,
-    state::App,
-    usage::{
-        flush,
-        record::{RecordLayer, RecordService},
-    },
-    workers,
 };
-use connection::Connections;
+use connections::Connections;
+use state::App;
 
 /// Time limit for requests in flight once the server closes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -48,8 +47,19 @@ pub type Layers = RecordService<Headers<CorsService<Guard<Router>>>>;
 /// Wraps `router` in all layers, the outermost first. They wrap the whole router, because `Router::layer` would box
 /// each of them for each route.
 pub fn layers(app: &App, router: Router) -> Layers {
-    let layers =
-        (RecordLayer::new(app), HeadersLayer(app.edge.clone()), app.edge.cors.clone(), GuardLayer(app.edge.clone()));
+    let layers = (
+        RecordLayer::new(RecordParts {
+            clock: app.store.clock.clone(),
+            meter: Arc::clone(&app.meter),
+            requests: Arc::clone(&app.requests),
+            denials: Arc::clone(&app.denials),
+            public_url: app.public_url.clone(),
+            trusted_proxies: app.trusted_proxies.clone(),
+        }),
+        HeadersLayer(app.edge.clone()),
+        app.edge.cors.clone(),
+        GuardLayer(app.edge.clone()),
+    );
     layers.layer(router)
 }
 
@@ -70,7 +80,7 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Shutdown) {
     tokio::join!(connections.accept_from(&listener), draining);
     drop(listener);
     // Event streams tell their clients to reconnect, and end.
-    app.hub.closing.cancel();
+    app.events.hub.closing.cancel();
 
     let drained = async {
         connections.open.close();
@@ -86,10 +96,10 @@ pub async fn serve(app: App, listener: impl Into<Listener>, stop: Shutdown) {
     let flushed = async {
         // Requests in flight need the lease, and their usage is counted, until the last one has finished.
         workers.stop_after_requests().await;
-        flush::close(&app.meter, &app.db, &app.clock).await;
+        flush::close(&app.meter, &app.store.db, &app.store.clock).await;
         // Seals what they and the last workers staged.
         workers.stop_after_audit().await;
-        app.db.close().await;
+        app.store.db.close().await;
     };
     let flush_time = if stop.abort.is_cancelled() { FORCED_FLUSH_TIMEOUT } else { FLUSH_TIMEOUT };
     if timeout(flush_time, flushed).await.is_err() {

@@ -6,12 +6,10 @@ use crate::{
     audit::model::{self, Actor, Audited, Changes, DEPLOYMENT, Draft, Outcome, Target},
     base::{
         action::Action,
-        clock::Timestamp,
-        credential::CredentialStatus,
         id::{Id, Kind, ProjectId},
-        request::RequestContext,
+        identity::credential::CredentialStatus,
+        runtime::{clock::Timestamp, request::RequestContext},
     },
-    sessions::model::IssuedSession,
 };
 
 /// A change: the action, its target and project, and the changed fields.
@@ -45,11 +43,6 @@ impl Change {
 
     fn with_target(action: Action, target: Option<Target>) -> Self {
         Self { action, target, project: None, changes: Changes::new(), actor: None, is_unchanged: false }
-    }
-
-    /// Creates the change of an issued session.
-    pub fn session_created(session: &IssuedSession) -> Self {
-        Self::new(Action::SessionCreated, session.id, None).created(&session.view()).with("user", &session.user)
     }
 
     /// Records the creation of `thing`.

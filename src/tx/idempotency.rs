@@ -18,18 +18,15 @@ use super::{
     transaction::{Literal, Sql},
 };
 use crate::{
-    auth::{
+    auth::revocation::{
         node::{Node, subject_texts},
         verified::StampedRead,
     },
     base::{
-        caller::Caller,
-        clock::Timestamp,
         error::{Code, Error, Result},
         idempotency::IdempotencyKey,
-        request::RequestContext,
-        secret::Secret,
-        subject::Subject,
+        identity::{caller::Caller, secret::Secret, subject::Subject},
+        runtime::{clock::Timestamp, request::RequestContext},
     },
     db::{Call, Stamp, Stamped},
 };

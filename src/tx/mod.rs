@@ -12,6 +12,7 @@ mod change;
 pub mod idempotency;
 mod seal;
 mod single_statement;
+mod store;
 mod transaction;
 
 use std::{
@@ -27,23 +28,26 @@ use uuid::Uuid;
 pub use change::Change;
 use idempotency::{Claim, ClaimOutcome};
 pub use single_statement::Effect;
+pub use store::Store;
 use transaction::{CommitFailure, Literal, Sql, Transaction};
 
 use crate::{
     audit::{self, model::Outcome},
-    auth::node::{Node, subject_texts},
+    auth::revocation::node::{Node, subject_texts},
     base::{
-        clock::{Clock, Timestamp, since_boot},
         error::{Code, Error, Result},
         etag::Versioned,
-        request::RequestContext,
-        schema::Input,
-        subject::Subject,
+        identity::subject::Subject,
+        input::schema::Input,
+        runtime::{
+            clock::{Clock, Timestamp, since_boot},
+            request::RequestContext,
+        },
     },
     db::{Call, Stamp, sqlstate},
     http::{
         describe::{ApiResponse, ResponseShape},
-        extract::JsonBody,
+        request::extract::JsonBody,
     },
 };
 

@@ -10,7 +10,7 @@ use hkdf::Hkdf;
 use rand::RngExt;
 use sha2::Sha256;
 
-use crate::base::{idempotency::IdempotencyKey, secret::Secret};
+use crate::base::{idempotency::IdempotencyKey, identity::secret::Secret};
 
 /// Salt that makes the key of each record unique.
 pub(super) type Salt = [u8; 16];
@@ -59,7 +59,7 @@ fn cipher(secret: &Secret, salt: &[u8], key: &IdempotencyKey, fingerprint: &[u8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::secret::SecretKind;
+    use crate::base::identity::secret::SecretKind;
 
     #[test]
     fn sealed_response_opens_only_with_same_secret_key_and_request() {

@@ -14,13 +14,12 @@ use super::{
 use crate::{
     audit::model::Outcome,
     base::{
-        clock::Timestamp,
         error::{Error, Result},
-        request::RequestContext,
-        schema::Input,
+        input::schema::Input,
+        runtime::{clock::Timestamp, request::RequestContext},
     },
     db::{Call, sqlstate},
-    http::extract::JsonBody,
+    http::request::extract::JsonBody,
 };
 
 /// A planned write.

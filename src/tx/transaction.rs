@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection, postgres::PgRow};
 use tokio::time::timeout;
 
 use crate::{
-    base::{hex, request::RequestContext},
+    base::{hex, runtime::request::RequestContext},
     db::{Pool, WriteConnection, sqlstate},
 };
 

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::base::heartbeat::Heartbeat;
+use crate::base::runtime::heartbeat::Heartbeat;
 
 /// Fault of a worker, at any point of its execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

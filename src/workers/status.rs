@@ -10,7 +10,7 @@ use std::{
 
 use super::fault::Faults;
 use crate::{
-    base::heartbeat::Heartbeat,
+    base::runtime::heartbeat::Heartbeat,
     metrics::exposition::{Collector, Exposition},
 };
 

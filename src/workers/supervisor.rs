@@ -99,7 +99,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::base::{clock::Clock, heartbeat::Heartbeat};
+    use crate::base::runtime::{clock::Clock, heartbeat::Heartbeat};
 
     const BOUND: Duration = Duration::from_millis(400);
 

@@ -2,15 +2,14 @@
 //! cells pass. New routes are included automatically.
 
 use cloudapi::{
-    base::{
+    base::identity::{
         access_policy::{AccessPolicy, SelfAccess},
         role::Role,
         scope::Scope,
         secret::SecretKind,
     },
     http::describe::Operation,
-    routes,
-    state::AppOptions,
+    server::{routes, state::AppOptions},
 };
 use reqwest::Method;
 use serde_json::json;

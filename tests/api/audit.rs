@@ -1,6 +1,6 @@
 //! The audit trail records each write exactly once, and refused requests.
 
-use cloudapi::{base::role::Role, http::describe::Operation, routes};
+use cloudapi::{base::identity::role::Role, http::describe::Operation, server::routes};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -11,7 +11,7 @@ use crate::support::{
     hooks::{create_idle_webhook, insert_delivery},
     trail::{sealed, sealed_since, staged},
 };
-use cloudapi::base::secret::SecretKind;
+use cloudapi::base::identity::secret::SecretKind;
 
 const PASSWORD: &str = "correct horse battery staple";
 

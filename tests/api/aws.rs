@@ -7,13 +7,17 @@ use cloudapi::{
     base::id::{OperationId, ResourceId},
     resources::{
         cloud::CloudOptions,
-        config::{DriverSettings, ImportProjects, ProviderSettings},
-        driver::{Driver, DriverErrorKind, ListQuery, Order, OwnerFilter, Tags},
-        drivers::aws::{Aws, Environment},
-        kind::Kind,
-        spec::{InstanceSpec, NetworkSpec, Spec, VolumeSpec},
+        drivers::{
+            aws::{Aws, Environment},
+            config::{DriverSettings, ImportProjects, ProviderSettings},
+            driver::{Driver, DriverErrorKind, ListQuery, Order, OwnerFilter, Tags},
+        },
+        kinds::{
+            Kind,
+            spec::{InstanceSpec, NetworkSpec, Spec, VolumeSpec},
+        },
     },
-    state::AppOptions,
+    server::state::AppOptions,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cloudapi::{http::describe::Operation, routes};
+use cloudapi::{http::describe::Operation, server::routes};
 use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use axum::http::{HeaderName, HeaderValue};
-use cloudapi::{http::edge::EdgeOptions, routes, state::AppOptions};
+use cloudapi::{
+    http::layers::edge::EdgeOptions,
+    server::{routes, state::AppOptions},
+};
 use serde_json::json;
 
 use crate::support::{Identity, Reply, TestApp, document};

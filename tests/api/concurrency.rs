@@ -9,21 +9,21 @@ use crate::architecture::sources;
 /// and why nothing is held in the meantime. The list may only shrink: an entry that matches nothing fails.
 const REVIEWED_BRANCHES: &[(&str, &str, &str)] = &[
     (
-        "server::connection",
+        "server::connections",
         "ended = connection.as_mut()",
         "the handler of the other branch continues to poll this connection",
     ),
     (
-        "server::connection",
+        "server::connections",
         "_ = signals.next()",
         "awaits the connection itself, first with a time limit and then without; the other branch is that connection",
     ),
     (
-        "events::stream",
+        "api::events::stream",
         "() = self.watch.invalidated()",
         "the other branches keep no future between two calls and hold nothing; the check is bounded in time",
     ),
-    ("events::stream", "_ = self.check_timer.tick()", "the same"),
+    ("api::events::stream", "_ = self.check_timer.tick()", "the same"),
     ("workers::supervisor", "ended = &mut task", "a spawned task, which runs whether or not its handle is polled"),
     ("workers::fault", "() = &mut body", "a test has requested that the worker is not polled anymore"),
 ];
@@ -32,24 +32,24 @@ const REVIEWED_BRANCHES: &[(&str, &str, &str)] = &[
 const SPAWNS: &[(&str, usize, &str)] = &[
     ("workers", 1, "the supervisor of each worker"),
     ("workers::supervisor", 1, "the worker"),
-    ("server::connection", 1, "a connection: its permit is dropped with it, and drain waits for it"),
+    ("server::connections", 1, "a connection: its permit is dropped with it, and drain waits for it"),
     ("server::metrics", 1, "one page; a panic returns 500"),
     ("auth::gate", 1, "a write that outlives its client; its panic fails the request"),
     (
-        "auth::lookup_batch",
+        "auth::limits::lookup_batch",
         1,
         "one run of batches, awaited by its callers; after a panic, the next caller starts another",
     ),
     ("db::pool", 1, "closes one connection in a bounded time"),
-    ("server::unread", 1, "reads the rest of one request's body in a bounded time"),
-    ("auth::cpu_pool", 1, "one password hash; the task holds the permit"),
+    ("server::connections::unread", 1, "reads the rest of one request's body in a bounded time"),
+    ("auth::passwords::cpu_pool", 1, "one password hash; the task holds the permit"),
     ("tx::transaction", 1, "one rollback; the response waits for it"),
     ("resources::engine", 1, "one step of an operation, in a set that notices its end"),
-    ("webhooks::worker", 1, "a delivery, in a set that notices its end"),
-    ("webhooks::send", 1, "the connection of one delivery, aborted with it"),
-    ("resources::drivers::aws::credentials", 1, "one lookup of credentials, awaited immediately"),
+    ("api::webhooks::delivery::worker", 1, "a delivery, in a set that notices its end"),
+    ("api::webhooks::delivery::send", 1, "the connection of one delivery, aborted with it"),
+    ("resources::drivers::aws::client::credentials", 1, "one lookup of credentials, awaited immediately"),
     ("resources::drivers::docker::pulls", 1, "one image pull, which releases its slot when it panics"),
-    ("usage::flush", 1, "one sync of the journal, awaited immediately"),
+    ("api::usage::counting::flush", 1, "one sync of the journal, awaited immediately"),
     (
         "cli::serve",
         5,

@@ -1,6 +1,6 @@
 //! Conditional requests (RFC 9110 §13) on every route of an item, generated from the route table.
 
-use cloudapi::{http::describe::Operation, routes};
+use cloudapi::{http::describe::Operation, server::routes};
 use reqwest::Method;
 use serde_json::{Value, json};
 

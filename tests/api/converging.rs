@@ -5,17 +5,20 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cloudapi::{
     base::id::{OperationId, ResourceId},
-    metrics::scrape,
     resources::{
         cloud::CloudOptions,
-        config::{DriverSettings, ImportProjects, ProviderSettings},
-        driver::{Driver, ListQuery, Order, OwnerFilter, Tags},
-        drivers::sim::{Sim, SimSettings},
-        kind::Kind,
-        spec::{Spec, VolumeSpec},
-        timing::EngineTiming,
+        drivers::{
+            config::{DriverSettings, ImportProjects, ProviderSettings},
+            driver::{Driver, ListQuery, Order, OwnerFilter, Tags},
+            sim::{Sim, SimSettings},
+        },
+        engine::timing::EngineTiming,
+        kinds::{
+            Kind,
+            spec::{Spec, VolumeSpec},
+        },
     },
-    state::AppOptions,
+    server::{scrape, state::AppOptions},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloudapi::{base::role::Role, db::deletions, http::describe::Operation, routes};
+use cloudapi::{base::identity::role::Role, db::deletions, http::describe::Operation, server::routes};
 use reqwest::Method;
 use serde_json::Value;
 

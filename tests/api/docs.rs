@@ -3,13 +3,15 @@
 use std::io::Read;
 
 use cloudapi::{
-    base::{error::Code, role::Role, secret::SecretKind},
+    base::{
+        error::Code,
+        identity::{role::Role, secret::SecretKind},
+    },
     http::{
         catalog::{self, entry},
-        html::escape,
-        problem::Problem,
+        response::{html::escape, problem::Problem},
     },
-    routes,
+    server::routes,
 };
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};

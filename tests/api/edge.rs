@@ -1,6 +1,6 @@
 //! Checks on every request, independent of the route: limits, strict parsing, errors, headers.
 
-use cloudapi::base::secret::SecretKind;
+use cloudapi::base::identity::secret::SecretKind;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

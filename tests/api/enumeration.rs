@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use cloudapi::{
+    api::webhooks::{delivery::backoff::DeliveryPolicy, outbox::WebhookOptions},
     base::{
         id::UserId,
-        limit::{LimitSettings, RateLimit},
+        input::limit::{LimitSettings, RateLimit},
     },
-    state::AppOptions,
-    webhooks::{backoff::DeliveryPolicy, outbox::WebhookOptions},
+    server::state::AppOptions,
 };
 use serde_json::{Value, json};
 
@@ -161,7 +161,7 @@ async fn invitations_and_sign_ins_do_not_reveal_whether_an_address_has_an_accoun
                 }
             }
             if let Some(created_at) = reply.json()["created_at"].as_str() {
-                let created_at = cloudapi::base::clock::Timestamp::parse(created_at).unwrap();
+                let created_at = cloudapi::base::runtime::clock::Timestamp::parse(created_at).unwrap();
                 assert!(created_at.unix_millis() >= i64::try_from(since).unwrap(), "{call} of {}", address.what);
             }
         }

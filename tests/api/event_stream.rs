@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use cloudapi::{
-    base::role::Role,
-    events::hub::StreamOptions,
-    http::edge::{EdgeLimits, EdgeOptions},
-    state::AppOptions,
+    api::events::hub::StreamOptions,
+    base::identity::role::Role,
+    http::layers::edge::{EdgeLimits, EdgeOptions},
+    server::state::AppOptions,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};

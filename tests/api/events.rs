@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use cloudapi::{
-    base::{action::Action, role::Role},
-    routes,
+    base::{action::Action, identity::role::Role},
+    server::routes,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -223,7 +223,7 @@ async fn every_event_conforms_to_the_schema_of_its_type() {
     .await
     .unwrap();
     for payload in payloads {
-        let event = cloudapi::events::model::Event::from_payload(&payload, "https://api.example.com").unwrap();
+        let event = cloudapi::api::events::model::Event::from_payload(&payload, "https://api.example.com").unwrap();
         contract::check_event(&serde_json::from_str(&event.to_json()).unwrap());
     }
     // Events of the operator, the server, webhooks and resources are checked in their own tests.

@@ -17,14 +17,13 @@ use axum::{
 use cloudapi::{
     base::{
         error::Error,
-        limit::{LimitSettings, RateLimit},
+        input::limit::{LimitSettings, RateLimit},
     },
     db::{
         self,
         embedded::{Durability, Options, PrivatePostgres},
     },
-    server,
-    state::AppOptions,
+    server::{self, state::AppOptions},
 };
 use futures_util::future::join_all;
 use http_body_util::BodyExt;

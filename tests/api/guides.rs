@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use cloudapi::{base::error::Code, http::catalog::entry, routes};
+use cloudapi::{base::error::Code, http::catalog::entry, server::routes};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! `/healthz` and `/readyz`.
 
-use cloudapi::base::lifecycle::Phase;
+use cloudapi::base::runtime::lifecycle::Phase;
 
 use crate::support::{Identity, TestApp};
 

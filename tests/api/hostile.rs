@@ -1,7 +1,7 @@
 //! Malicious requests to every route, generated from the route table and the OpenAPI document, so that new routes
 //! are included automatically.
 
-use cloudapi::{http::describe::Operation, routes};
+use cloudapi::{http::describe::Operation, server::routes};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -71,7 +71,7 @@ fn assert_no_server_error(reply: &Reply, what: &str) {
 async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &str, body: Option<Value>) -> Reply {
     let method = operation.method.as_str();
     let by_session = operation.policy.kinds().is_empty()
-        || operation.policy.kinds().contains(&cloudapi::base::secret::SecretKind::Session);
+        || operation.policy.kinds().contains(&cloudapi::base::identity::secret::SecretKind::Session);
     let request = if by_session { owner.request(method, path) } else { key.request(method, path) };
     match body {
         Some(body) => request.json(&body).send().await,
@@ -165,7 +165,7 @@ async fn invalid_json_is_rejected_on_every_route_with_a_json_body() {
     ];
     for operation in routes::table().operations().filter(|operation| operation.body.is_some()) {
         let by_session = operation.policy.kinds().is_empty()
-            || operation.policy.kinds().contains(&cloudapi::base::secret::SecretKind::Session);
+            || operation.policy.kinds().contains(&cloudapi::base::identity::secret::SecretKind::Session);
         // An optional body may be empty.
         let is_optional = operation.body.is_some_and(|body| !body.required);
         for body in bodies.into_iter().filter(|body| !(is_optional && body.is_empty())) {
@@ -197,7 +197,7 @@ fn comparable(reply: &Reply) -> (u16, Vec<(String, String)>, Value) {
 async fn foreign_and_nonexistent_items_get_the_same_response_on_every_route() {
     let app = TestApp::start().await;
     let (owner, stranger) = (app.owner().await, app.owner().await);
-    let all: Vec<&str> = cloudapi::base::scope::Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+    let all: Vec<&str> = cloudapi::base::identity::scope::Scope::ALL.iter().map(|scope| scope.as_str()).collect();
     let (key, foreign) = (stranger.key_with(json!({ "scopes": all })).await, owner.key().await);
     let foreign_token = foreign.token(&["users:read"]).await;
     let foreign_webhook = create_idle_webhook(&owner).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloudapi::{base::access_policy::AccessPolicy, routes, tx::idempotency};
+use cloudapi::{base::identity::access_policy::AccessPolicy, server::routes, tx::idempotency};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ async fn every_idempotent_write_replays_its_first_response() {
     let app = TestApp::start().await;
     for operation in routes::table().operations().filter(|operation| operation.response.idempotent) {
         let owner = app.owner().await;
-        let (key, member) = (owner.key().await, app.member(&owner, cloudapi::base::role::Role::Member).await);
+        let (key, member) = (owner.key().await, app.member(&owner, cloudapi::base::identity::role::Role::Member).await);
         let scopes = json!(["users:read"]);
         let body = match (operation.method.as_str(), operation.path) {
             ("POST", "/v1/projects") => project("n"),

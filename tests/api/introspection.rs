@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloudapi::base::{clock::Timestamp, secret::SecretKind};
+use cloudapi::base::{identity::secret::SecretKind, runtime::clock::Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::{Identity, TestApp, app::unknown_secret};
@@ -145,7 +145,7 @@ async fn unknown_token_of_any_length_up_to_the_body_limit_is_not_active() {
     let app = TestApp::start().await;
     let owner = app.owner().await;
     let key = owner.key().await;
-    let limit = cloudapi::http::extract::MAX_BODY;
+    let limit = cloudapi::http::request::extract::MAX_BODY;
     for length in [1, 64, 1_024, 1_025, 10_000, 60_000, limit - "token=".len()] {
         let token = "x".repeat(length);
         if length + 20 < limit {

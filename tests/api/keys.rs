@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use cloudapi::base::{clock::Timestamp, role::Role, scope::Scope};
+use cloudapi::base::{
+    identity::{role::Role, scope::Scope},
+    runtime::clock::Timestamp,
+};
 use serde_json::{Value, json};
 
 use crate::support::{Identity, Key, TestApp};

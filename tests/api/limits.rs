@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cloudapi::{
-    base::limit::{LimitSettings, RateLimit},
-    state::AppOptions,
+    base::input::limit::{LimitSettings, RateLimit},
+    server::state::AppOptions,
 };
 use serde_json::json;
 

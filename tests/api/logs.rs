@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use cloudapi::base::secret::SecretKind;
+use cloudapi::base::identity::secret::SecretKind;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 

@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 use cloudapi::{
     base::{
-        limit::{LimitSettings, RateLimit},
-        role::Role,
-        secret::SecretKind,
+        identity::{role::Role, secret::SecretKind},
+        input::limit::{LimitSettings, RateLimit},
     },
-    state::AppOptions,
+    server::state::AppOptions,
 };
 use futures_util::{StreamExt, stream};
 use serde_json::json;
@@ -68,7 +67,7 @@ async fn transactions(app: &TestApp) -> i64 {
 
 /// Single lookups, batched lookups and batches so far.
 async fn look_ups(app: &TestApp) -> [f64; 3] {
-    let page = prometheus::Exposition::parse(&cloudapi::metrics::scrape::render(app));
+    let page = prometheus::Exposition::parse(&cloudapi::server::scrape::render(app));
     [
         page.get("cloudapi_auth_lookups_total", &[("mode", "single")]),
         page.get("cloudapi_auth_lookups_total", &[("mode", "batched")]),

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use cloudapi::{
-    http::edge::EdgeLimits,
-    state::AppOptions,
-    usage::{flush, meter::MeterOptions},
+    api::usage::counting::{flush, meter::MeterOptions},
+    http::layers::edge::EdgeLimits,
+    server::state::AppOptions,
 };
 use nix::sys::signal::Signal;
 use serde_json::json;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
-use cloudapi::{http::catalog::entry, openapi::errors_of, resources::kind::Kind, routes};
+use cloudapi::{docs::openapi::errors_of, http::catalog::entry, resources::kinds::Kind, server::routes};
 use serde_json::{Map, Value, json};
 
 use crate::support::{
@@ -379,7 +379,7 @@ fn every_note_belongs_to_an_operation() {
         .flat_map(|item| item.as_object().unwrap().values())
         .map(|operation| operation["operationId"].as_str().unwrap())
         .collect();
-    for (id, _) in cloudapi::openapi::notes::NOTES {
+    for (id, _) in cloudapi::docs::openapi::notes::NOTES {
         assert!(ids.contains(id), "{id} is not in {ids:?}");
     }
 }

@@ -4,10 +4,10 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use cloudapi::{
-    auth::{lease::Timing, node},
-    base::clock::since_boot,
+    auth::revocation::{lease::Timing, node},
+    base::runtime::clock::since_boot,
     db::Stamp,
-    state::AppOptions,
+    server::state::AppOptions,
 };
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
@@ -78,7 +78,7 @@ async fn node_without_connection_to_its_heartbeat_server_responds_503_and_caches
         refused(bearer(&there, &token.secret).get(USERS).await);
         refused(bearer(&there, &there.another_session(&owner).await.secret).get("/v1/sessions").await);
         // Unknown credentials get the same response.
-        refused(bearer(&there, &unknown_secret(cloudapi::base::secret::SecretKind::Key)).get(USERS).await);
+        refused(bearer(&there, &unknown_secret(cloudapi::base::identity::secret::SecretKind::Key)).get(USERS).await);
         refused(session.get(&users).await);
         refused(session.get("/v1/projects").await);
         refused(session.post("/v1/keys", json!({ "project_id": owner.project })).await);
@@ -110,7 +110,7 @@ async fn rejected_lookups_close_their_connections() {
     let before = pool_connections(&there).await;
     assert!(!before.is_empty());
     divert_all(&there).await;
-    let secret = unknown_secret(cloudapi::base::secret::SecretKind::Key);
+    let secret = unknown_secret(cloudapi::base::identity::secret::SecretKind::Key);
     eventually("the pool's connections to be closed", async || {
         bearer(&there, &secret).get(USERS).await.problem(503, "auth_unavailable");
         (running(&there, &before).await == 0).then_some(())

@@ -1,8 +1,8 @@
 //! Percent-encoded spellings of a path (RFC 3986 §2.1) are equivalent everywhere.
 
 use cloudapi::{
-    base::access_policy::{AccessPolicy, SelfAccess},
-    routes,
+    base::identity::access_policy::{AccessPolicy, SelfAccess},
+    server::routes,
 };
 use reqwest::Method;
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! Precedence of errors: a request begins with several faults, which are fixed one by one in the documented order.
 
-use cloudapi::base::role::Role;
+use cloudapi::base::identity::role::Role;
 use serde_json::json;
 
 use crate::support::{Identity, Reply, TestApp, cloud::insert_network};
@@ -172,11 +172,11 @@ async fn rights_and_rate_limit_of_a_key_are_checked_before_its_request() {
 
 #[tokio::test]
 async fn sign_in_limit_is_checked_before_the_request() {
-    let limits = cloudapi::base::limit::LimitSettings {
-        sign_ins: cloudapi::base::limit::RateLimit::new(1, 86_400),
+    let limits = cloudapi::base::input::limit::LimitSettings {
+        sign_ins: cloudapi::base::input::limit::RateLimit::new(1, 86_400),
         ..Default::default()
     };
-    let app = TestApp::start_with(cloudapi::state::AppOptions { limits, ..Default::default() }).await;
+    let app = TestApp::start_with(cloudapi::server::state::AppOptions { limits, ..Default::default() }).await;
     let mut attempt = Attempt::new(&app);
     (attempt.long_head, attempt.path) = (false, "/v1/sessions".into());
     attempt.expect(405, "method_not_allowed", |it| it.method = "POST").await;

@@ -1,6 +1,6 @@
 //! `/v1/projects`.
 
-use cloudapi::base::role::Role;
+use cloudapi::base::identity::role::Role;
 use serde_json::json;
 
 use crate::support::{Identity, TestApp};

@@ -4,16 +4,18 @@ use std::net::SocketAddr;
 
 use cloudapi::{
     base::{
-        clock::Timestamp,
-        email::Email,
         id::{KeyId, ProjectId},
-        limit::RateLimit,
-        net::{Cidr, client_address},
-        page::{ListQuery, NoFilter},
-        schema::Input,
-        secret::{Secret, SecretKind},
+        identity::secret::{Secret, SecretKind},
+        input::{
+            email::Email,
+            limit::RateLimit,
+            net::{Cidr, client_address},
+            page::{ListQuery, NoFilter},
+            schema::Input,
+        },
+        runtime::clock::Timestamp,
     },
-    http::json,
+    http::request::json,
 };
 use proptest::prelude::*;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! The published reference: every example request, and every member of each example response with its type.
 
-use cloudapi::cli::{demo, quick_start};
+use cloudapi::cli::quick_start::{self, demo};
 use serde_json::{Value, json};
 
 use crate::support::{Identity, Key, Session, TestApp};

@@ -3,7 +3,7 @@
 
 use std::{future::Future, time::Duration};
 
-use cloudapi::{base::role::Role, state::AppOptions};
+use cloudapi::{base::identity::role::Role, server::state::AppOptions};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;

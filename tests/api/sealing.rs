@@ -3,13 +3,13 @@
 use std::{process::Command, time::Duration};
 
 use cloudapi::{
-    audit::checkpoint::{SignedStatement, Statement},
+    audit::chain::checkpoint::{SignedStatement, Statement},
     base::{
-        clock::Timestamp,
         id::{AuditId, ProjectId},
-        secret::SecretKind,
+        identity::secret::SecretKind,
+        runtime::clock::Timestamp,
     },
-    state::AppOptions,
+    server::state::AppOptions,
 };
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;

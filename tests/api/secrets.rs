@@ -1,7 +1,7 @@
 //! No issued secret is in a log or in the database. Every test with a [`TestApp`] searches for the secrets that it saw;
 //! these tests run a workload on a real server and test the search itself.
 
-use cloudapi::base::secret::SecretKind;
+use cloudapi::base::identity::secret::SecretKind;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version, password_hash::PasswordHasher};
 use cloudapi::{
-    base::limit::{LimitSettings, RateLimit},
-    state::AppOptions,
-    users,
+    api::users,
+    base::input::limit::{LimitSettings, RateLimit},
+    server::state::AppOptions,
 };
 use serde_json::json;
 
@@ -58,7 +58,7 @@ async fn hash_with_weaker_parameters_is_upgraded_at_the_next_sign_in() {
     let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(1024, 1, 1, None).unwrap());
     let weak = weak.hash_password(PASSWORD.as_bytes()).unwrap().to_string();
     let mut db = app.db.acquire().await.unwrap();
-    users::repo::set_password_hash(&mut db, user.user_id, &weak).await.unwrap();
+    accounts::set_password_hash(&mut db, user.user_id, &weak).await.unwrap();
     drop(db);
 
     sign_in(&app, &user.email, "wrong").await.problem(401, "invalid_credentials");
@@ -224,7 +224,7 @@ async fn sign_in_with_a_password_that_is_concurrently_changed_creates_no_session
     let user = user_with_password(&app).await;
     let new = app.passwords.hash("a better password".into()).await.unwrap();
     let mut change = app.db.begin().await.unwrap();
-    users::repo::set_password_hash(&mut change, user.user_id, &new).await.unwrap();
+    accounts::set_password_hash(&mut change, user.user_id, &new).await.unwrap();
     let changed = async {
         // The old password was verified, and the insert of the session waits.
         let waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use cloudapi::http::edge::EdgeOptions;
+use cloudapi::http::layers::edge::EdgeOptions;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::net::TcpStream;

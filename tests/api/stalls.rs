@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use cloudapi::{
-    metrics::scrape,
     resources::{
         cloud::CloudOptions,
-        machine::{OperationState, Step},
-        queue::{self, Holder},
-        timing::EngineTiming,
+        engine::{
+            machine::{OperationState, Step},
+            timing::EngineTiming,
+        },
+        store::queue::{self, Holder},
     },
-    state::AppOptions,
+    server::{scrape, state::AppOptions},
     workers::{
         fault::{Fault, Faults},
         status::WorkerOptions,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloudapi::base::{clock::Timestamp, role::Role};
+use cloudapi::base::{identity::role::Role, runtime::clock::Timestamp};
 use serde_json::json;
 
 use crate::support::{Identity, TestApp};

@@ -1,6 +1,6 @@
 //! `/v1/users`.
 
-use cloudapi::base::{role::Role, secret::SecretKind};
+use cloudapi::base::identity::{role::Role, secret::SecretKind};
 use serde_json::json;
 use unicode_normalization::UnicodeNormalization;
 

@@ -4,10 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cloudapi::{
-    metrics::scrape,
-    state::AppOptions,
+    server::{scrape, state::AppOptions, workers::TABLE},
     workers::{
-        TABLE,
         fault::{Fault, Faults},
         status::{State, WorkerOptions},
     },

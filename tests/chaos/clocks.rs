@@ -10,11 +10,10 @@ use std::{
 };
 
 use cloudapi::{
-    base::clock::{Clock, Timestamp},
+    api::{usage::finalize::GRACE, webhooks::delivery::backoff::DeliveryPolicy},
+    base::runtime::clock::{Clock, Timestamp},
     cli::{self, ServerTiming},
     resources,
-    usage::finalize::GRACE,
-    webhooks::backoff::DeliveryPolicy,
 };
 
 /// The environment variable with how many milliseconds a server's clock is ahead of the system's when it starts.
@@ -88,8 +87,8 @@ fn fast_pace() -> DeliveryPolicy {
 }
 
 /// The same for operations on resources: another server takes over a dead server's operations within two seconds.
-fn fast_engine_timing() -> resources::timing::EngineTiming {
-    resources::timing::EngineTiming {
+fn fast_engine_timing() -> resources::engine::timing::EngineTiming {
+    resources::engine::timing::EngineTiming {
         poll_interval: Duration::from_millis(50),
         lease: Duration::from_secs(2),
         call_timeout: Duration::from_secs(10),
@@ -97,7 +96,7 @@ fn fast_engine_timing() -> resources::timing::EngineTiming {
         initial_backoff: Duration::from_millis(50),
         max_backoff: Duration::from_secs(1),
         sweep_interval: Duration::from_secs(1),
-        ..resources::timing::EngineTiming::default()
+        ..resources::engine::timing::EngineTiming::default()
     }
 }
 

@@ -9,12 +9,12 @@ use std::{
 };
 
 use cloudapi::{
+    api::usage::finalize::Finalizer,
     base::server_key::ServerKey,
     db::{
         self,
         embedded::{Durability, Options, PrivatePostgres},
     },
-    usage::finalize::Finalizer,
 };
 use futures_util::future::join_all;
 use nix::{

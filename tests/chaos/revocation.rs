@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cloudapi::auth::lease::Timing;
+use cloudapi::auth::revocation::lease::Timing;
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 

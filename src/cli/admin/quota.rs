@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::by_operator;
 use crate::{
+    api::projects::{self, repo::Quota},
     base::{action::Action, id::ProjectId},
-    projects::{self, repo::Quota},
     resources::{
-        kind::Kind,
-        repo::quotas::{self, DEFAULT_QUOTA},
+        kinds::Kind,
+        store::quotas::{self, DEFAULT_QUOTA},
     },
     tx::{Change, Writes},
 };

@@ -8,18 +8,19 @@ use tokio::time::Instant;
 
 use super::require_chain;
 use crate::{
+    api::webhooks,
     audit::{
-        checkpoint::Signer,
+        chain::checkpoint::Signer,
         model::{Draft, Target},
         read_counts, repo,
-        sealer::{SealOutcome, Sealer},
+        sealing::{SealOutcome, Sealer},
         trail::{self, FoundEntry},
     },
     base::{
         action::Action,
-        clock::Clock,
         id::{AuditId, ProjectId},
-        text,
+        input::text,
+        runtime::clock::Clock,
     },
     cli::{admin::by_operator, database::Database},
 };
@@ -69,7 +70,7 @@ pub async fn run(
     }
     drop(connection);
     // The sealer that seals the staged entries also deletes the content. If no server runs, this process seals.
-    let mut sealer = Sealer::new(db, clock, signer, Arc::default());
+    let mut sealer = Sealer::new(db, clock, signer, Arc::default(), webhooks::repo::enqueue);
     let deadline = Instant::now() + SEAL_TIMEOUT;
     while trail::find(&mut *db.acquire().await?, chain, ids).await?.iter().any(|entry| !entry.is_redacted) {
         if Instant::now() > deadline {

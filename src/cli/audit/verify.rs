@@ -15,13 +15,17 @@ use serde_json::{Deserializer, Value, json};
 use super::SPKI;
 use crate::{
     audit::{
-        checkpoint::{SignedStatement, Statement},
-        line::SignedText,
-        report::{KeySource, PublicKey, VerifyError, VerifyReport},
-        verify::Verifier,
+        chain::{
+            checkpoint::{SignedStatement, Statement},
+            line::SignedText,
+        },
+        verification::{
+            Verifier,
+            report::{KeySource, PublicKey, VerifyError, VerifyReport},
+        },
     },
     base::hex,
-    cli::{command_error::CommandError, output::print},
+    cli::support::{command_error::CommandError, output::print},
 };
 
 /// Upper bound for one line, far above the longest entry, so that a file without newlines is not read into memory.

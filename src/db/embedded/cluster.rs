@@ -11,7 +11,9 @@ use std::{
 };
 
 use super::{
-    Durability, Endpoint, Error, POLL_INTERVAL, START_TIMEOUT, USER, account::Account, find::Programs, folders,
+    Durability, Endpoint, Error, POLL_INTERVAL, START_TIMEOUT, USER,
+    find::Programs,
+    folders::{self, account::Account},
     lifeline::Launcher,
 };
 

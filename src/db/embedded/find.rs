@@ -10,7 +10,7 @@ use std::{
     process::Stdio,
 };
 
-use super::{Error, account::Account, hint};
+use super::{Error, folders::account::Account, hint};
 
 /// Oldest supported major version.
 const OLDEST: u32 = 14;

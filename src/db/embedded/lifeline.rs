@@ -13,7 +13,7 @@ use std::{
     process::{Child, ExitStatus, Stdio},
 };
 
-use super::{Error, account::Account, log::Log};
+use super::{Error, folders::account::Account, log::Log};
 
 /// Shell that exists on every Unix.
 pub(super) const SHELL: &str = "/bin/sh";

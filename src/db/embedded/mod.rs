@@ -4,7 +4,6 @@
 //! port and no password. One server owns it at a time ([`owner`]). It ends with that server, however the server ends
 //! ([`lifeline`]). A PostgreSQL that is still running is stopped at the next start, never adopted ([`postmaster`]).
 
-mod account;
 mod cluster;
 mod error;
 mod find;
@@ -12,7 +11,6 @@ mod folders;
 mod hint;
 mod lifeline;
 mod log;
-mod owner;
 mod postmaster;
 
 use std::{
@@ -22,8 +20,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::error::Error;
-use self::{account::Account, lifeline::Lifeline, log::Log, owner::Owner, postmaster::Holder};
+pub use error::Error;
+use folders::{account::Account, owner::Owner};
+use lifeline::Lifeline;
+use log::Log;
+use postmaster::Holder;
 
 /// Superuser that initdb creates.
 const USER: &str = "cloudapi";
@@ -174,7 +175,7 @@ pub fn attach(data_dir: &Path) -> Result<Option<Endpoint>, Error> {
     let Ok(data_dir) = fs::canonicalize(data_dir) else { return Ok(None) };
     let cluster = cluster::path(&data_dir);
     let deadline = Instant::now() + ATTACH_TIMEOUT;
-    while let Some(owner) = owner::of(&data_dir)? {
+    while let Some(owner) = folders::owner::of(&data_dir)? {
         if let Some(endpoint) = postmaster::endpoint(&cluster)?
             && !matches!(postmaster::holder(&cluster)?, Holder::NoProcess | Holder::Impostor)
         {

@@ -5,7 +5,7 @@ mod text;
 
 use axum::http::StatusCode;
 
-use super::extract::KnownValue;
+use super::request::extract::KnownValue;
 use crate::base::error::{Code, Error, Item, ItemCode, ItemLocation};
 
 /// Catalogue entry of one error code.

@@ -1,17 +1,16 @@
-//! Replaces control characters in the responses of providers with U+FFFD ([`crate::base::text`]): PostgreSQL cannot
+//! Replaces control characters in the responses of providers with U+FFFD ([`crate::base::input::text`]): PostgreSQL cannot
 //! store NUL, and nobody can be asked to correct the text.
 
 use std::sync::Arc;
 
 use crate::{
-    base::text::{replace_control_characters, replace_control_characters_in},
+    base::input::text::{replace_control_characters, replace_control_characters_in},
     resources::{
-        driver::{
+        drivers::driver::{
             Action, BoxFuture, Capabilities, Driver, DriverError, ListQuery, Object, ObjectPage, Order, Result,
             Unsupported,
         },
-        kind::Kind,
-        spec::Spec,
+        kinds::{Kind, spec::Spec},
     },
 };
 
@@ -83,8 +82,8 @@ mod tests {
 
     use super::*;
     use crate::resources::{
-        driver::{DriverErrorKind, ObjectState},
-        spec::InstanceSpec,
+        drivers::driver::{DriverErrorKind, ObjectState},
+        kinds::spec::InstanceSpec,
     };
 
     #[test]

@@ -4,39 +4,47 @@ use std::sync::Arc;
 
 use super::step_run::StepRun;
 use crate::{
-    base::{action::Action, error::Result, request::RequestContext, trace::TraceContext},
+    base::{
+        action::Action,
+        error::Result,
+        runtime::{request::RequestContext, trace::TraceContext},
+    },
     resources::{
-        drift::{self, DriftChange},
-        lifecycle::{OperationOutcome, OperationStatus, OperationType, Phase},
-        machine::{Observation, OperationState, Step},
-        model::{OperationView, ResourceView, StoredResource},
-        queue::{self, Completion},
-        repo,
-        rows::{self, ResourceOutcome},
-        spec::Spec,
+        api::model::{OperationView, ResourceView, StoredResource},
+        engine::{
+            lifecycle::{OperationOutcome, OperationStatus, OperationType, Phase},
+            machine::{Observation, OperationState, Step},
+        },
+        kinds::spec::Spec,
+        reconcile::drift::{self, DriftChange},
+        store::{
+            self,
+            queue::{self, Completion},
+            rows::{self, ResourceOutcome},
+        },
     },
     tx::{Change, Tx},
 };
 
 /// Ends an operation, if this server still holds its lease.
 pub async fn end(run: StepRun<'_>, state: &OperationState, end: OperationOutcome) -> Result<()> {
-    let cloud = &run.app.cloud;
+    let cloud = &run.context.cloud;
     cloud.with_timeout(end_in_transaction(run, state, end)).await
 }
 
 async fn end_in_transaction(run: StepRun<'_>, state: &OperationState, end: OperationOutcome) -> Result<()> {
-    let StepRun { app, claimed, .. } = run;
+    let StepRun { context, claimed, .. } = run;
     let trace = claimed.traceparent.as_deref().and_then(TraceContext::child_of).unwrap_or_else(TraceContext::new_root);
-    let _permit = app.cloud.db_permit().await?;
-    let mut tx = app.writes.begin(&Arc::new(RequestContext::system().with_trace(trace))).await?;
+    let _permit = context.cloud.db_permit().await?;
+    let mut tx = context.writes.begin(&Arc::new(RequestContext::system().with_trace(trace))).await?;
     let Some(before) = rows::lock(tx.db(), claimed.resource_id).await? else { return Ok(()) };
-    let completion = Completion { status: end.status(), error: state.failure.clone(), at: app.clock.now() };
+    let completion = Completion { status: end.status(), error: state.failure.clone(), at: context.clock.now() };
     let Some(operation) = queue::end(tx.db(), claimed, &completion).await? else {
-        app.cloud.metrics.add_overtaken();
+        context.cloud.metrics.add_overtaken();
         tracing::debug!(operation_id = %claimed.id, "operation taken over by another server");
         return Ok(());
     };
-    app.cloud.metrics.add_ended(state.kind, end);
+    context.cloud.metrics.add_ended(state.kind, end);
     let (outcome, drift_change) = resource_outcome(&run, &before, state, end);
     let is_deleted = outcome.phase == Phase::Deleted;
     // A deleted resource uses nothing.
@@ -84,7 +92,7 @@ async fn end_in_transaction(run: StepRun<'_>, state: &OperationState, end: Opera
 
 async fn update_references(tx: &mut Tx, before: &StoredResource, spec: Option<&Spec>) -> Result<()> {
     match spec {
-        Some(spec) => repo::replace_references(tx.db(), before.id, spec).await?,
+        Some(spec) => store::replace_references(tx.db(), before.id, spec).await?,
         None => rows::delete_references(tx.db(), before.id).await?,
     }
     Ok(())
@@ -97,7 +105,7 @@ fn resource_outcome(
     state: &OperationState,
     end: OperationOutcome,
 ) -> (ResourceOutcome, DriftChange) {
-    let now = run.app.clock.now();
+    let now = run.context.clock.now();
     let phase_before = run.claimed.before.phase.unwrap_or(before.phase);
     let mut outcome = ResourceOutcome {
         phase: phase_before.after(state.kind, end, state.reference.is_some()),

@@ -3,9 +3,15 @@
 //! already been done.
 
 mod ending;
+pub mod lifecycle;
+pub mod machine;
 mod step_run;
+pub mod timing;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     task::{JoinError, JoinSet},
@@ -13,15 +19,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{lifecycle::OperationType, queue};
+use super::store::queue;
 use crate::{
     base::{
-        clock::since_boot,
         error::{Code, Error, Result},
-        heartbeat::Heartbeat,
+        runtime::{clock::since_boot, heartbeat::Heartbeat},
     },
-    state::App,
+    resources::ResourceContext,
 };
+use lifecycle::OperationType;
 
 /// Time for steps in progress to finish when the server stops. Steps that are cut off are resumed after the lease.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,18 +35,18 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Runs until the server stops, then waits for the steps in progress to finish, unless `abort` is canceled.
-pub async fn run(app: App, heartbeat: Heartbeat, abort: CancellationToken) {
+pub async fn run(context: Arc<ResourceContext>, heartbeat: Heartbeat, abort: CancellationToken) {
     let stop = heartbeat.stop();
-    let mut engine = Engine { runs: JoinSet::new(), next_due: None, is_healthy: true, app };
+    let mut engine = Engine { runs: JoinSet::new(), next_due: None, is_healthy: true, context };
     while !stop.is_cancelled() {
         heartbeat.progress();
         // Until then, there may be no tables.
-        let more = engine.app.lifecycle.has_started() && engine.claim_or_log().await;
+        let more = engine.context.lifecycle.has_started() && engine.claim_or_log().await;
         let until = engine.next_poll();
         // If more operations are due than fit, start the next one when one ends.
         tokio::select! {
             () = stop.cancelled() => {}
-            () = engine.app.cloud.wake.notified() => {}
+            () = engine.context.cloud.wake.notified() => {}
             () = tokio::time::sleep_until(until.into()) => {}
             Some(result) = engine.runs.join_next(), if more => engine.on_run_ended(result),
         }
@@ -58,7 +64,7 @@ pub async fn run(app: App, heartbeat: Heartbeat, abort: CancellationToken) {
 }
 
 struct Engine {
-    app: App,
+    context: Arc<ResourceContext>,
     /// Tasks in progress. Each returns when its operation is due again.
     runs: JoinSet<Option<Instant>>,
     /// When the first operation that this server released is due. Polling finds those that others released.
@@ -68,7 +74,7 @@ struct Engine {
 
 impl Engine {
     fn next_poll(&self) -> Instant {
-        let poll = Instant::now() + self.app.cloud.timing.poll_interval;
+        let poll = Instant::now() + self.context.cloud.timing.poll_interval;
         self.next_due.map_or(poll, |next_due| next_due.min(poll))
     }
 
@@ -87,7 +93,7 @@ impl Engine {
             |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the claim is retried"));
         let claimed = timeout(CLAIM_TIMEOUT, self.claim()).await.unwrap_or_else(on_timeout);
         if let Err(error) = &claimed {
-            self.app.db.handle_error(error);
+            self.context.db.handle_error(error);
         }
         let was_healthy = std::mem::replace(&mut self.is_healthy, claimed.is_ok());
         match (&claimed, was_healthy) {
@@ -105,14 +111,14 @@ impl Engine {
         if self.next_due.is_some_and(|next_due| next_due <= Instant::now()) {
             self.next_due = None;
         }
-        let cloud = &self.app.cloud;
+        let cloud = &self.context.cloud;
         let (timing, capacity) = (&cloud.timing, cloud.timing.concurrency.saturating_sub(self.runs.len()));
         if capacity == 0 {
             return Ok(true);
         }
         let providers: Vec<&str> = cloud.providers.iter().map(|provider| provider.name.as_str()).collect();
         let began = since_boot();
-        let mut db = cloud.claim_connection(&self.app.db).await?;
+        let mut db = cloud.claim_connection(&self.context.db).await?;
         let claimed = queue::claim(&mut db, &providers, capacity, timing.lease).await?;
         let is_creation = |kind| matches!(kind, OperationType::Create | OperationType::Import);
         let pending_resources: Vec<_> =
@@ -123,7 +129,7 @@ impl Engine {
         db.release();
         let more = claimed.len() == capacity;
         for claimed in claimed {
-            self.runs.spawn(step_run::run(self.app.clone(), claimed, began + timing.lease));
+            self.runs.spawn(step_run::run(self.context.clone(), claimed, began + timing.lease));
         }
         Ok(more)
     }

@@ -1,6 +1,9 @@
 //! One run of an operation: all steps until it has to wait or has ended.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -8,20 +11,24 @@ use uuid::Uuid;
 use super::ending;
 use crate::{
     base::{
-        clock::since_boot,
         error::{Code, Error, Result},
+        runtime::clock::since_boot,
     },
     resources::{
-        drift::DesiredState,
-        driver::{Action, Driver, DriverError, ListQuery, Object, Order, OwnerFilter, Tags},
-        lifecycle::{OperationOutcome, OperationType, Phase},
-        machine::{Command, Event, Observation, OperationState, Pause, ReferenceState, Step},
-        model::{OperationError, Reconcile, StoredResource},
-        queue::{self, ClaimedOperation, Holder},
-        rows,
-        spec::Spec,
+        ResourceContext,
+        api::model::{OperationError, Reconcile, StoredResource},
+        drivers::driver::{Action, Driver, DriverError, ListQuery, Object, Order, OwnerFilter, Tags},
+        engine::{
+            lifecycle::{OperationOutcome, OperationType, Phase},
+            machine::{Command, Event, Observation, OperationState, Pause, ReferenceState, Step},
+        },
+        kinds::spec::Spec,
+        reconcile::drift::DesiredState,
+        store::{
+            queue::{self, ClaimedOperation, Holder},
+            rows,
+        },
     },
-    state::App,
 };
 
 /// Fraction of the lease after which it must be renewed before a call that changes something.
@@ -29,21 +36,21 @@ const RENEWAL_FRACTION: f64 = 0.5;
 
 /// Runs a claimed operation whose lease expires at `lease_until`, on the clock since boot. Returns when it is due again, if
 /// it was released.
-pub async fn run(app: App, claimed: ClaimedOperation, lease_until: Duration) -> Option<Instant> {
+pub async fn run(context: Arc<ResourceContext>, claimed: ClaimedOperation, lease_until: Duration) -> Option<Instant> {
     // Polled together, so that a renewal that waits for the database cannot block the work from releasing its
     // connection.
     let ended = tokio::select! {
         // The work comes first: after it has released the operation, a renewal finds nothing to renew.
         biased;
-        ended = timeout(app.cloud.timing.run_timeout, execute(&app, &claimed, lease_until)) => ended.unwrap_or_else(|_| Err(run_timed_out())),
-        () = hold_lease(&app, &claimed) => {
-            app.cloud.metrics.add_overtaken();
+        ended = timeout(context.cloud.timing.run_timeout, execute(&context, &claimed, lease_until)) => ended.unwrap_or_else(|_| Err(run_timed_out())),
+        () = hold_lease(&context, &claimed) => {
+            context.cloud.metrics.add_overtaken();
             Ok(None)
         }
     };
     ended.unwrap_or_else(|error| {
-        app.cloud.metrics.add_aborted_step();
-        app.db.handle_error(&error);
+        context.cloud.metrics.add_aborted_step();
+        context.db.handle_error(&error);
         tracing::warn!(%error, operation_id = %claimed.id, resource_id = %claimed.resource_id, "operation step aborted; the operation is resumed");
         None
     })
@@ -55,10 +62,10 @@ fn run_timed_out() -> Error {
 
 /// Renews the lease until another server has taken the operation over. With a slow provider, a run takes longer than a
 /// lease.
-async fn hold_lease(app: &App, claimed: &ClaimedOperation) {
+async fn hold_lease(context: &ResourceContext, claimed: &ClaimedOperation) {
     loop {
-        sleep(app.cloud.timing.lease.mul_f64(RENEWAL_FRACTION)).await;
-        match app.cloud.with_timeout(renew(app, claimed)).await {
+        sleep(context.cloud.timing.lease.mul_f64(RENEWAL_FRACTION)).await;
+        match context.cloud.with_timeout(renew(context, claimed)).await {
             Ok(true) => {}
             Ok(false) => return,
             // The lease may still be valid, so try again.
@@ -67,16 +74,16 @@ async fn hold_lease(app: &App, claimed: &ClaimedOperation) {
     }
 }
 
-async fn renew(app: &App, claimed: &ClaimedOperation) -> Result<bool> {
-    let mut db = app.cloud.renewal_connection(&app.db).await?;
-    let is_held = queue::renew(&mut db, claimed, app.cloud.timing.lease).await?;
+async fn renew(context: &ResourceContext, claimed: &ClaimedOperation) -> Result<bool> {
+    let mut db = context.cloud.renewal_connection(&context.db).await?;
+    let is_held = queue::renew(&mut db, claimed, context.cloud.timing.lease).await?;
     db.release();
     Ok(is_held)
 }
 
 /// Operation and resource, with what the provider needs to know about them.
 pub(super) struct StepRun<'a> {
-    pub app: &'a App,
+    pub context: &'a ResourceContext,
     pub claimed: &'a ClaimedOperation,
     pub resource: StoredResource,
     /// Desired state; `None` if an import has not read the object yet.
@@ -91,11 +98,15 @@ pub(super) struct StepRun<'a> {
     stored: (Step, Option<String>),
 }
 
-async fn execute(app: &App, claimed: &ClaimedOperation, lease_until: Duration) -> Result<Option<Instant>> {
-    let Some((mut run, mut state)) = app.cloud.with_timeout(begin(app, claimed, lease_until)).await? else {
+async fn execute(
+    context: &ResourceContext,
+    claimed: &ClaimedOperation,
+    lease_until: Duration,
+) -> Result<Option<Instant>> {
+    let Some((mut run, mut state)) = context.cloud.with_timeout(begin(context, claimed, lease_until)).await? else {
         return Ok(None);
     };
-    let Some(provider) = app.cloud.providers.get(&run.resource.provider) else {
+    let Some(provider) = context.cloud.providers.get(&run.resource.provider) else {
         // The operation is overdue, otherwise only a server with this provider would have claimed it.
         state.failure = Some(OperationError {
             code: "provider_unavailable".into(),
@@ -113,7 +124,7 @@ async fn execute(app: &App, claimed: &ClaimedOperation, lease_until: Duration) -
             Command::End(end) => return ending::end(run, &state, end).await.map(|()| None),
             Command::Wait(pause) => return run.release(&state, pause).await.map(Some),
             Command::AdoptSpec => {
-                if !app.cloud.with_timeout(run.adopt_spec(&mut state)).await? {
+                if !context.cloud.with_timeout(run.adopt_spec(&mut state)).await? {
                     return Ok(None);
                 }
                 continue;
@@ -121,7 +132,7 @@ async fn execute(app: &App, claimed: &ClaimedOperation, lease_until: Duration) -
             next => {
                 // Restoring has another target than the step before it.
                 if state.step == Step::Restoring && run.stored.0 != Step::Restoring {
-                    app.cloud.with_timeout(run.refresh_desired_state(&mut state)).await?;
+                    context.cloud.with_timeout(run.refresh_desired_state(&mut state)).await?;
                 }
                 if !matches!(next, Command::List | Command::Read) && !run.store_step(&state).await? {
                     return Ok(None);
@@ -135,11 +146,11 @@ async fn execute(app: &App, claimed: &ClaimedOperation, lease_until: Duration) -
 
 /// Reads the operation's context. `None` if its resource no longer exists.
 async fn begin<'a>(
-    app: &'a App,
+    context: &'a ResourceContext,
     claimed: &'a ClaimedOperation,
     lease_until: Duration,
 ) -> Result<Option<(StepRun<'a>, OperationState)>> {
-    let mut db = app.cloud.connection(&app.db).await?;
+    let mut db = context.cloud.connection(&context.db).await?;
     let Some(resource) = rows::resource(&mut db, claimed.resource_id).await? else {
         db.release();
         return Ok(None);
@@ -157,7 +168,7 @@ async fn begin<'a>(
     state.enforce = claimed.kind == OperationType::Remediate || resource.reconcile == Reconcile::Enforce;
     let stored = (step, resource.provider_ref.clone());
     let mut run =
-        StepRun { app, claimed, spec: None, resource, deployment, order: None, object: None, lease_until, stored };
+        StepRun { context, claimed, spec: None, resource, deployment, order: None, object: None, lease_until, stored };
     run.resolve_desired_state(&mut db, &mut state).await?;
     db.release();
     Ok(Some((run, state)))
@@ -165,7 +176,7 @@ async fn begin<'a>(
 
 impl StepRun<'_> {
     async fn refresh_desired_state(&mut self, state: &mut OperationState) -> Result<()> {
-        let mut db = self.app.cloud.connection(&self.app.db).await?;
+        let mut db = self.context.cloud.connection(&self.context.db).await?;
         self.resolve_desired_state(&mut db, state).await?;
         db.release();
         Ok(())
@@ -235,7 +246,7 @@ impl StepRun<'_> {
 
     /// Stores the step before its call, unless it is already stored. Returns whether the operation is still held.
     async fn store_step(&mut self, state: &OperationState) -> Result<bool> {
-        let lease = self.app.cloud.timing.lease;
+        let lease = self.context.cloud.timing.lease;
         let is_stored = self.stored == (state.step, state.reference.clone());
         // A worker that was suspended must not make a call that another worker may have made meanwhile.
         if is_stored && since_boot() + lease.mul_f64(RENEWAL_FRACTION) < self.lease_until {
@@ -250,20 +261,20 @@ impl StepRun<'_> {
     async fn save(&mut self, state: &OperationState, holder: Holder) -> Result<bool> {
         let is_revert = |step| matches!(step, Step::Compensating | Step::Restoring);
         let revert_timeout =
-            (is_revert(state.step) && !is_revert(self.stored.0)).then_some(self.app.cloud.timing.operation_timeout);
+            (is_revert(state.step) && !is_revert(self.stored.0)).then_some(self.context.cloud.timing.operation_timeout);
         let saved = async {
-            let mut db = self.app.cloud.connection(&self.app.db).await?;
+            let mut db = self.context.cloud.connection(&self.context.db).await?;
             let is_held = queue::save(&mut db, self.claimed, state, holder, revert_timeout).await?;
             db.release();
             Ok(is_held)
         };
-        let is_held = self.app.cloud.with_timeout(saved).await?;
+        let is_held = self.context.cloud.with_timeout(saved).await?;
         self.stored = (state.step, state.reference.clone());
         Ok(is_held)
     }
 
     async fn release(&mut self, state: &OperationState, pause: Pause) -> Result<Instant> {
-        let timing = &self.app.cloud.timing;
+        let timing = &self.context.cloud.timing;
         let pause = match pause {
             Pause::Poll => timing.reread_interval,
             Pause::Backoff(after) => timing.backoff(state.attempt, after),
@@ -273,10 +284,10 @@ impl StepRun<'_> {
     }
 
     async fn call(&mut self, driver: &dyn Driver, next: &Command, state: &OperationState) -> Event {
-        let event = timeout(self.app.cloud.timing.call_timeout, self.call_driver(driver, next, state)).await;
+        let event = timeout(self.context.cloud.timing.call_timeout, self.call_driver(driver, next, state)).await;
         let on_timeout = |_| Err(DriverError::retryable("timeout", "the provider did not respond in time"));
         let event = event.unwrap_or_else(on_timeout);
-        self.app.cloud.metrics.add_call(&self.resource.provider, event.is_err());
+        self.context.cloud.metrics.add_call(&self.resource.provider, event.is_err());
         event.unwrap_or_else(|error| {
             tracing::debug!(%error, operation_id = %self.claimed.id, step = state.step.as_str(), "provider call failed");
             Event::Rejected(error)
@@ -305,7 +316,8 @@ impl StepRun<'_> {
                 let mut found = Vec::new();
                 loop {
                     let page = driver.list_owned(&query).await?;
-                    let is_deleting = |object: &Object| object.state == crate::resources::driver::ObjectState::Deleting;
+                    let is_deleting =
+                        |object: &Object| object.state == crate::resources::drivers::driver::ObjectState::Deleting;
                     found.extend(
                         page.objects.into_iter().map(|object| (object.reference.clone(), is_deleting(&object))),
                     );
@@ -335,7 +347,7 @@ impl StepRun<'_> {
     async fn adopt_spec(&mut self, state: &mut OperationState) -> Result<bool> {
         let Some(object) = &self.object else { return Err(Error::internal("an import has not read its object")) };
         let references: Vec<&str> = object.spec.references().map(|(_, reference)| reference.as_str()).collect();
-        let mut db = self.app.cloud.connection(&self.app.db).await?;
+        let mut db = self.context.cloud.connection(&self.context.db).await?;
         let place = (self.resource.project_id, self.resource.provider.as_str());
         let owners = rows::owners(&mut db, place, &references).await?;
         let mut observed = object.spec.clone();
@@ -347,7 +359,7 @@ impl StepRun<'_> {
             db.release();
             let message = "the object has attached volumes that are not resources of the project; import these first";
             state.handle(Event::Rejected(DriverError::new(
-                crate::resources::driver::DriverErrorKind::Invalid,
+                crate::resources::drivers::driver::DriverErrorKind::Invalid,
                 "unknown_volumes",
                 message,
             )));

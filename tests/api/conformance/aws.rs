@@ -4,9 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use cloudapi::resources::{
-    driver::DriverErrorKind,
-    drivers::aws::{Aws, Environment},
-    kind::Kind,
+    drivers::{
+        aws::{Aws, Environment},
+        driver::DriverErrorKind,
+    },
+    kinds::Kind,
 };
 use serde_json::Value;
 use uuid::Uuid;

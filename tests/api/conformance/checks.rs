@@ -5,9 +5,11 @@ use std::{collections::BTreeSet, slice};
 use cloudapi::{
     base::id::{OperationId, ResourceId},
     resources::{
-        driver::{Action, ActionType, DriverErrorKind, ObjectState, Order, OwnerFilter, Tags},
-        kind::{Kind, Power},
-        spec::{InstanceSpec, Spec},
+        drivers::driver::{Action, ActionType, DriverErrorKind, ObjectState, Order, OwnerFilter, Tags},
+        kinds::{
+            Kind, Power,
+            spec::{InstanceSpec, Spec},
+        },
     },
 };
 use uuid::Uuid;

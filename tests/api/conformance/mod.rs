@@ -11,12 +11,14 @@ use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};
 use cloudapi::{
     base::id::{OperationId, ResourceId},
     resources::{
-        driver::{
+        drivers::driver::{
             Action, BoxFuture, Capabilities, Driver, DriverError, DriverErrorKind, ListQuery, Object, ObjectState,
             Order, OwnerFilter, Tags,
         },
-        kind::{Kind, Power},
-        spec::{InstanceSpec, NetworkSpec, Spec, VolumeSpec},
+        kinds::{
+            Kind, Power,
+            spec::{InstanceSpec, NetworkSpec, Spec, VolumeSpec},
+        },
     },
 };
 use tokio::time::{Instant, sleep};

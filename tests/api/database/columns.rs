@@ -1,9 +1,8 @@
 //! A column is added to a table while a server runs, as when a newer server migrates the database.
 
 use cloudapi::{
-    routes,
-    state::AppOptions,
-    webhooks::{backoff::DeliveryPolicy, outbox::WebhookOptions},
+    api::webhooks::{delivery::backoff::DeliveryPolicy, outbox::WebhookOptions},
+    server::{routes, state::AppOptions},
 };
 use reqwest::Method;
 use serde_json::json;
@@ -25,7 +24,9 @@ async fn ask_all(app: &TestApp) -> Vec<String> {
     let mut faults = Vec::new();
     let mut fixture = Fixture::new(app).await;
     for operation in routes::table().operations() {
-        for who in [CallerKind::Session(cloudapi::base::role::Role::Owner), CallerKind::Key, CallerKind::Nobody] {
+        for who in
+            [CallerKind::Session(cloudapi::base::identity::role::Role::Owner), CallerKind::Key, CallerKind::Nobody]
+        {
             let reply = fixture.call(app, operation, who).await;
             if reply.status >= 500 {
                 faults.push(format!(

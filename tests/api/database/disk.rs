@@ -1,6 +1,6 @@
 //! Full disks: PostgreSQL's disk, and the disk of the usage journal.
 
-use cloudapi::{state::AppOptions, usage::meter::MeterOptions};
+use cloudapi::{api::usage::counting::meter::MeterOptions, server::state::AppOptions};
 use serde_json::json;
 
 use super::admin;

@@ -1,10 +1,9 @@
 //! Lost response to COMMIT: the outcome of the write is unknown, and the error says so.
 
 use cloudapi::{
-    base::{error::Code, role::Role},
+    base::{error::Code, identity::role::Role},
     http::describe::Operation,
-    routes,
-    state::AppOptions,
+    server::{routes, state::AppOptions},
 };
 use serde_json::{Value, json};
 

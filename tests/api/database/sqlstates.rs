@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cloudapi::{base::error::Code, db::sqlstate, http::catalog::entry, state::AppOptions};
+use cloudapi::{base::error::Code, db::sqlstate, http::catalog::entry, server::state::AppOptions};
 use futures_util::future::join_all;
 use serde_json::json;
 use sqlx::PgPool;

@@ -1,9 +1,9 @@
 //! All spellings of an email address belong to one account.
 
 use cloudapi::{
-    base::{email::Email, id::UserId},
+    api::users::repo,
+    base::{id::UserId, input::email::Email},
     db,
-    users::repo,
 };
 use serde_json::json;
 
@@ -176,10 +176,10 @@ async fn startup_fills_email_keys_and_duplicate_accounts_both_keep_working() {
         ("ada@BÜCHER.example", second),
         ("grace@example.com", alone),
     ] {
-        let account = repo::find_by_email(&mut connection, spelling).await.unwrap().unwrap();
+        let account = accounts::find_by_email(&mut connection, spelling).await.unwrap().unwrap();
         assert_eq!(account.id, found, "{spelling}");
         let email: Email = spelling.parse().unwrap();
-        let now = cloudapi::base::clock::Clock::system().now();
+        let now = cloudapi::base::runtime::clock::Clock::system().now();
         let account = repo::find_or_insert(&mut connection, UserId::new(), &email, now).await.unwrap();
         assert_eq!(account.id, found, "{spelling}");
     }

@@ -2,7 +2,7 @@
 //! reported.
 
 use axum::http::Method;
-use cloudapi::routes;
+use cloudapi::server::routes;
 use serde_json::{Value, json};
 
 use super::{members, operations, parameters, path_of, patient_app, send};

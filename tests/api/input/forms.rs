@@ -1,6 +1,6 @@
 //! Errors about the format of a text show how to write it, never a regular expression.
 
-use cloudapi::routes;
+use cloudapi::server::routes;
 use serde_json::{Value, json};
 
 use super::{members, operations, parameters, path_of, patient_app, send};

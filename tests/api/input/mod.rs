@@ -10,11 +10,11 @@ mod texts;
 
 use cloudapi::{
     base::{
-        limit::{LimitSettings, RateLimit},
-        secret::SecretKind,
+        identity::secret::SecretKind,
+        input::limit::{LimitSettings, RateLimit},
     },
     http::describe::Operation,
-    state::AppOptions,
+    server::state::AppOptions,
 };
 use serde_json::Value;
 
@@ -74,6 +74,6 @@ async fn send(owner: &Session<'_>, key: &Key<'_>, operation: &Operation, path: &
 }
 
 /// All operations except the one that revokes the caller's session.
-fn operations(table: &cloudapi::http::api::Api<cloudapi::state::App>) -> impl Iterator<Item = &Operation> {
+fn operations(table: &cloudapi::http::api::Api<cloudapi::server::state::App>) -> impl Iterator<Item = &Operation> {
     table.operations().filter(|operation| operation.path != "/v1/sessions/current")
 }

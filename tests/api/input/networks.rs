@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cloudapi::routes;
+use cloudapi::server::routes;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::Method;
-use cloudapi::{base::role::Role, routes};
+use cloudapi::{base::identity::role::Role, server::routes};
 use serde_json::{Value, json};
 
 use super::{members, operations};

@@ -1,6 +1,6 @@
 //! Every input text must be well-formed UTF-8 without control characters.
 
-use cloudapi::routes;
+use cloudapi::server::routes;
 use serde_json::{Value, json};
 
 use super::{members, operations, parameters, path_of, patient_app, send};

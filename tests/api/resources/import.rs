@@ -1,6 +1,6 @@
 //! Import of existing objects, and drift.
 
-use cloudapi::{resources::config::ImportProjects, state::AppOptions};
+use cloudapi::{resources::drivers::config::ImportProjects, server::state::AppOptions};
 use serde_json::{Value, json};
 
 use super::{RESOURCES, conflict, faults, instance, made, path, pipeline, volume};

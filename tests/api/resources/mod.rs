@@ -12,7 +12,7 @@ mod quota;
 mod references;
 mod scopes;
 
-use cloudapi::{resources::cloud::CloudOptions, state::AppOptions};
+use cloudapi::{resources::cloud::CloudOptions, server::state::AppOptions};
 use serde_json::{Value, json};
 
 use crate::support::{

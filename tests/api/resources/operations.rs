@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cloudapi::{base::lifecycle::Phase, http::edge::EdgeOptions, state::AppOptions};
+use cloudapi::{base::runtime::lifecycle::Phase, http::layers::edge::EdgeOptions, server::state::AppOptions};
 use serde_json::{Value, json};
 
 use super::{RESOURCES, conflict, instance, made, make, network, path, pipeline, start, volume};
@@ -45,7 +45,7 @@ async fn wait_returns_when_the_operation_ends_or_the_time_is_over() {
 
 #[tokio::test]
 async fn waiting_clients_hold_no_request_slot_and_no_connection() {
-    let limits = cloudapi::http::edge::EdgeLimits { max_requests: 2, ..Default::default() };
+    let limits = cloudapi::http::layers::edge::EdgeLimits { max_requests: 2, ..Default::default() };
     let options = AppOptions {
         cloud: stalled_provider(),
         edge: EdgeOptions { limits, ..EdgeOptions::default() },

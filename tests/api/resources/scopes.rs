@@ -1,6 +1,6 @@
 //! Scopes by kind of resource.
 
-use cloudapi::base::role::Role;
+use cloudapi::base::identity::role::Role;
 use serde_json::{Value, json};
 
 use super::{RESOURCES, instance, made, network, path, pipeline, volume};

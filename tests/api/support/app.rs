@@ -3,20 +3,28 @@
 use std::{env, ops::Deref, time::Duration};
 
 use cloudapi::{
+    api::{
+        sessions,
+        usage::counting::flush,
+        users::{self, model::MemberStatus},
+    },
     base::{
-        clock::{Clock, since_boot},
-        email::Email,
         id::{ProjectId, UserId},
-        lifecycle::Phase,
-        role::Role,
-        secret::{Secret, SecretKind},
+        identity::{
+            role::Role,
+            secret::{Secret, SecretKind},
+        },
+        input::email::Email,
+        runtime::{
+            clock::{Clock, since_boot},
+            lifecycle::Phase,
+        },
     },
     db,
-    server::{self, Shutdown},
-    sessions,
-    state::{App, AppOptions},
-    usage::flush,
-    users::{self, model::MemberStatus},
+    server::{
+        self, Shutdown,
+        state::{App, AppOptions},
+    },
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::net::TcpListener;
@@ -200,7 +208,7 @@ impl TestApp {
         self.leak_detector.record(password);
         let hash = self.passwords.hash(password.into()).await.unwrap();
         let mut db = self.db.acquire().await.unwrap();
-        users::repo::set_password_hash(&mut db, user.user_id, &hash).await.unwrap();
+        accounts::set_password_hash(&mut db, user.user_id, &hash).await.unwrap();
     }
 
     /// Flushes the server's usage counters to the database.

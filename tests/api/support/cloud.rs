@@ -6,10 +6,12 @@ use cloudapi::{
     base::id::{OperationId, ProjectId, ResourceId},
     resources::{
         cloud::CloudOptions,
-        config::{DriverSettings, ImportProjects, ProviderSettings},
-        drivers::sim::SimSettings,
-        kind::Kind,
-        timing::EngineTiming,
+        drivers::{
+            config::{DriverSettings, ImportProjects, ProviderSettings},
+            sim::SimSettings,
+        },
+        engine::timing::EngineTiming,
+        kinds::Kind,
     },
 };
 use serde_json::{Value, json};

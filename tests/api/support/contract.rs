@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use cloudapi::routes;
+use cloudapi::server::routes;
 use flate2::read::GzDecoder;
 use jsonschema::Validator;
 use serde_json::{Value, json};

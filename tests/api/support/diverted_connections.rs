@@ -1,7 +1,7 @@
 //! A server whose connections reach another PostgreSQL server than its heartbeats, simulated on one PostgreSQL:
 //! `auth_server()` is replaced to return another name for such connections.
 
-use cloudapi::state::AppOptions;
+use cloudapi::server::state::AppOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
 use super::{Identity, TestApp, eventually};

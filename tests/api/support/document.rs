@@ -1,6 +1,6 @@
 //! Reads the published OpenAPI document and resolves its references.
 
-use cloudapi::{http::describe::Operation, routes};
+use cloudapi::{http::describe::Operation, server::routes};
 use serde_json::Value;
 
 /// The object that `value` refers to.

@@ -1,9 +1,9 @@
 //! Creates an item for each path parameter in the route table, so that tests can be generated from the table.
 
 use cloudapi::{
-    base::{role::Role, secret::SecretKind},
+    base::identity::{role::Role, secret::SecretKind},
     http::describe::Operation,
-    routes,
+    server::routes,
 };
 use reqwest::Method;
 use serde_json::{Value, json};

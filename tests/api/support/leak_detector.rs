@@ -10,7 +10,7 @@ use std::{
 };
 
 use aho_corasick::AhoCorasick;
-use cloudapi::base::secret::Secret;
+use cloudapi::base::identity::secret::Secret;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tracing_subscriber::EnvFilter;

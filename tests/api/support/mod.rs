@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cloudapi::base::clock::Clock;
+use cloudapi::base::runtime::clock::Clock;
 
 pub use app::TestApp;
 pub use identity::{Bearer, Identity, Key, Session, Token};

@@ -1,8 +1,8 @@
 //! Plain connections, for requests that no client library would send.
 
 use cloudapi::{
-    http::edge::{EdgeLimits, EdgeOptions},
-    state::AppOptions,
+    http::layers::edge::{EdgeLimits, EdgeOptions},
+    server::state::AppOptions,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use cloudapi::base::{clock::Timestamp, role::Role};
+use cloudapi::base::{identity::role::Role, runtime::clock::Timestamp};
 use serde_json::{Value, json};
 
 use super::{Trail, actions, data, sealed};

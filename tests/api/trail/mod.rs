@@ -8,7 +8,7 @@ mod tampering;
 
 use std::{fs, process::Output};
 
-use cloudapi::base::{clock::Timestamp, hex, id::ProjectId};
+use cloudapi::base::{hex, id::ProjectId, runtime::clock::Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cloudapi::audit::retention::Retention;
+use cloudapi::audit::sealing::retention::Retention;
 use serde_json::json;
 
 use super::{Trail, actions, sealed};
@@ -47,13 +47,13 @@ async fn old_months_are_removed_behind_a_signed_anchor_and_the_rest_verifies() {
     assert_eq!((&intact["removed_up_to"], &intact["checkpoints_found"]), (&json!(last_removed), &json!(1)));
     // A checkpoint of removed entries is counted as removed, not as missing.
     let earlier = trail.app.signer.sign(
-        cloudapi::audit::checkpoint::Statement::Checkpoint,
+        cloudapi::audit::chain::checkpoint::Statement::Checkpoint,
         trail.project().parse().unwrap(),
         1,
         [7; 32],
         app.clock.now(),
     );
-    let earlier = serde_json::to_string(&cloudapi::audit::line::SignedText::from_statement(&earlier)).unwrap();
+    let earlier = serde_json::to_string(&cloudapi::audit::chain::line::SignedText::from_statement(&earlier)).unwrap();
     let checkpoint_file = trail.operator.file("held.json", &earlier);
     let intact = trail.operator.verify(&export, &["--checkpoint", &checkpoint_file]).expect_intact();
     assert_eq!(intact["checkpoints_removed"], 1);

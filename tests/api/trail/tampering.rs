@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use cloudapi::{
-    audit::{
-        chain::{self, GENESIS, Hash, Salt},
+    audit::chain::{
+        self, GENESIS, Hash, Salt,
         checkpoint::{Signer, Statement},
         line::SignedText,
     },
@@ -439,7 +439,7 @@ async fn modified_or_deleted_anchor_is_detected() {
     trail.owner.key().await;
     sealed(&app).await;
     let signer = std::sync::Arc::clone(&app.signer);
-    cloudapi::audit::retention::Retention::new(signer, 1).apply(&app.db, app.clock.now()).await.unwrap();
+    cloudapi::audit::sealing::retention::Retention::new(signer, 1).apply(&app.db, app.clock.now()).await.unwrap();
     sealed(&app).await;
     let intact = trail.verify(&[]).await.expect_intact();
     let removed = intact["removed_up_to"].as_i64().unwrap();

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use cloudapi::{
-    state::AppOptions,
-    usage::{finalize::Finalizer, meter::MeterOptions},
+    api::usage::{counting::meter::MeterOptions, finalize::Finalizer},
+    server::state::AppOptions,
 };
 use serde_json::{Value, json};
 

@@ -3,9 +3,9 @@
 use std::{fs, path::Path};
 
 use cloudapi::{
-    base::clock::Clock,
-    state::AppOptions,
-    usage::{flush, journal::slot::CounterKey, meter::Meter},
+    api::usage::counting::{flush, journal::slot::CounterKey, meter::Meter},
+    base::runtime::clock::Clock,
+    server::state::AppOptions,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;

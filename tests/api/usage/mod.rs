@@ -8,11 +8,14 @@ mod quota;
 use std::{path::Path, time::Duration};
 
 use cloudapi::{
-    base::{clock::Timestamp, credential::CredentialId, period::Period},
-    usage::{
+    api::usage::counting::{
         flush,
         journal::slot::CounterKey,
         meter::{Meter, MeterOptions},
+    },
+    base::{
+        identity::credential::CredentialId,
+        runtime::{clock::Timestamp, period::Period},
     },
 };
 use serde_json::{Value, json};

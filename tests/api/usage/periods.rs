@@ -1,12 +1,14 @@
 //! Billing periods: open, final, and later adjustments.
 
 use cloudapi::{
-    base::{clock::Clock, period::Period},
-    usage::{
+    api::usage::{
+        counting::{
+            flush,
+            meter::{Meter, MeterOptions},
+        },
         finalize::Finalizer,
-        flush,
-        meter::{Meter, MeterOptions},
     },
+    base::runtime::{clock::Clock, period::Period},
 };
 use serde_json::{Value, json};
 use time::Date;
@@ -224,7 +226,7 @@ async fn machine_with_a_wrong_clock_does_not_make_a_month_final() {
 }
 
 pub async fn set_quota(app: &TestApp, project: &str, included: Option<i64>, hard_limit: Option<i64>) {
-    let quota = cloudapi::projects::repo::Quota { included, hard_limit };
+    let quota = cloudapi::api::projects::repo::Quota { included, hard_limit };
     let mut db = app.db.acquire().await.unwrap();
-    cloudapi::projects::repo::set_quota(&mut db, project.parse().unwrap(), quota).await.unwrap();
+    cloudapi::api::projects::repo::set_quota(&mut db, project.parse().unwrap(), quota).await.unwrap();
 }

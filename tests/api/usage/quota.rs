@@ -1,6 +1,6 @@
 //! Quotas of requests: included volume and hard limit.
 
-use cloudapi::usage::flush;
+use cloudapi::api::usage::counting::flush;
 use serde_json::{Value, json};
 
 use super::{HOUR, advance_past, counted, periods::set_quota, requests, this_month};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cloudapi::{
+    api::webhooks::{delivery::backoff::DeliveryPolicy, metrics::DeliveryOutcome},
     base::id::WebhookId,
-    webhooks::{backoff::DeliveryPolicy, metrics::DeliveryOutcome},
 };
 use serde_json::{Value, json};
 
@@ -326,7 +326,7 @@ async fn wait_after(status: &'static str, headers: String) -> Duration {
     receiver.set(Behavior::Respond(status, headers));
     owner.key().await;
     let delivery = attempted_once(&owner, &hook).await;
-    let next = cloudapi::base::clock::Timestamp::parse(delivery["next_attempt_at"].as_str().unwrap()).unwrap();
+    let next = cloudapi::base::runtime::clock::Timestamp::parse(delivery["next_attempt_at"].as_str().unwrap()).unwrap();
     app.clock.now().until(next)
 }
 

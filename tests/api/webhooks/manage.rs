@@ -1,6 +1,6 @@
 //! Creating, updating, rotating and deleting webhooks.
 
-use cloudapi::base::{action::Action, role::Role};
+use cloudapi::base::{action::Action, identity::role::Role};
 use serde_json::{Value, json};
 
 use super::{UNREACHABLE_URL as URL, allow_loopback, fast_policy, path, webhook};

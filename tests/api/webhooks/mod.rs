@@ -9,8 +9,8 @@ mod queue;
 use std::time::Duration;
 
 use cloudapi::{
-    state::AppOptions,
-    webhooks::{backoff::DeliveryPolicy, metrics::DeliveryOutcome, outbox::WebhookOptions},
+    api::webhooks::{delivery::backoff::DeliveryPolicy, metrics::DeliveryOutcome, outbox::WebhookOptions},
+    server::state::AppOptions,
 };
 use serde_json::{Value, json};
 

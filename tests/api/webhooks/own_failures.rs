@@ -11,8 +11,11 @@ use std::{
 };
 
 use cloudapi::{
-    state::AppOptions,
-    webhooks::{backoff::DeliveryPolicy, outbox::WebhookOptions, send::Resolver},
+    api::webhooks::{
+        delivery::{backoff::DeliveryPolicy, send::Resolver},
+        outbox::WebhookOptions,
+    },
+    server::state::AppOptions,
 };
 use nix::errno::Errno;
 use serde_json::json;

@@ -3,9 +3,12 @@
 use std::{collections::HashMap, time::Duration};
 
 use cloudapi::{
+    api::webhooks::{
+        delivery::{backoff::DeliveryPolicy, queue},
+        metrics::DeliveryOutcome,
+    },
     base::{id::WebhookId, server_key::ServerKey},
-    state::AppOptions,
-    webhooks::{backoff::DeliveryPolicy, metrics::DeliveryOutcome, queue},
+    server::state::AppOptions,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};

@@ -11,10 +11,12 @@ use cloudapi::{
     base::id::ResourceId,
     db::Pool,
     resources::{
-        config,
-        driver::{Action, Driver, DriverErrorKind, ListQuery, Object, ObjectState, OwnerFilter},
-        kind::{Kind, Power},
-        registry::Registry,
+        drivers::{
+            config,
+            driver::{Action, Driver, DriverErrorKind, ListQuery, Object, ObjectState, OwnerFilter},
+            registry::Registry,
+        },
+        kinds::{Kind, Power},
     },
 };
 use futures_util::future::{BoxFuture, LocalBoxFuture};

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cloudapi::base::{clock::Clock, id::EventId};
+use cloudapi::base::{id::EventId, runtime::clock::Clock};
 use futures_util::future::{BoxFuture, LocalBoxFuture};
 use serde_json::Value;
 use tokio::time::timeout;

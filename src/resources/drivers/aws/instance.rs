@@ -3,17 +3,21 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Aws, errors,
-    form::Form,
+    Aws,
+    client::{errors, form::Form},
     ignore_not_found, not_found,
     responses::{DescribeInstances, Device, Ebs, Instance, Reservation},
     settings::is_id,
     tags,
 };
 use crate::resources::{
-    driver::{Action, DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result},
-    kind::Power,
-    spec::{InstanceSpec, Spec},
+    drivers::driver::{
+        Action, DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result,
+    },
+    kinds::{
+        Power,
+        spec::{InstanceSpec, Spec},
+    },
 };
 
 /// All states except `terminated`, which EC2 keeps showing for an hour.

@@ -2,9 +2,6 @@
 //! (docs/drivers.md). It uses the Query API without an SDK, which would be most of the server's size.
 
 mod client;
-mod credentials;
-mod errors;
-mod form;
 mod instance;
 mod network;
 mod responses;
@@ -16,19 +13,17 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
-use self::{client::Ec2, form::Form, responses::DescribeAvailabilityZones};
-pub use self::{
-    credentials::{Environment, process_environment},
-    settings::AwsSettings,
-};
 use crate::resources::{
-    driver::{
+    drivers::driver::{
         Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, DriverErrorKind, KindCapabilities, ListQuery,
         Object, ObjectPage, Order, Result, Unsupported,
     },
-    kind::Kind,
-    spec::Spec,
+    kinds::{Kind, spec::Spec},
 };
+pub use client::credentials::{Environment, process_environment};
+use client::{Ec2, form::Form};
+use responses::DescribeAvailabilityZones;
+pub use settings::AwsSettings;
 
 /// Maximum number of objects on a page.
 const PAGE: u32 = 100;

@@ -10,15 +10,15 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Aws,
-    form::Form,
+    client::form::Form,
     ignore_not_found, not_found,
     responses::{CreateSubnet, CreateVpc, DescribeSubnets, DescribeVpcs, Subnet, Vpc},
     settings::is_id,
     tags,
 };
 use crate::resources::{
-    driver::{DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result},
-    spec::{NetworkSpec, Spec},
+    drivers::driver::{DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result},
+    kinds::spec::{NetworkSpec, Spec},
 };
 
 impl Aws {

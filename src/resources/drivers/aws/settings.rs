@@ -1,4 +1,4 @@
-//! Settings of an AWS provider. They contain no secrets, see [`super::credentials`].
+//! Settings of an AWS provider. They contain no secrets, see [`super::client::credentials`].
 
 use std::{collections::BTreeMap, net::IpAddr};
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Aws, form::Form, responses::TagSet};
+use super::{Aws, client::form::Form, responses::TagSet};
 use crate::resources::{
-    driver::{ListQuery, Order, OwnerFilter, Result, Tags},
-    spec::Spec,
+    drivers::driver::{ListQuery, Order, OwnerFilter, Result, Tags},
+    kinds::spec::Spec,
 };
 
 const DEPLOYMENT: &str = "cloudapi:deployment";

@@ -4,15 +4,15 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Aws,
-    form::Form,
+    client::form::Form,
     ignore_not_found, not_found,
     responses::{DescribeVolumes, DescribeVolumesModifications, Volume},
     settings::is_id,
     tags,
 };
 use crate::resources::{
-    driver::{DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result},
-    spec::{Spec, VolumeSpec},
+    drivers::driver::{DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result},
+    kinds::spec::{Spec, VolumeSpec},
 };
 
 impl Aws {

@@ -4,7 +4,7 @@ use std::{error::Error as _, io, time::Duration};
 
 use bollard::errors::Error;
 
-use crate::resources::driver::{DriverError, DriverErrorKind, Result};
+use crate::resources::drivers::driver::{DriverError, DriverErrorKind, Result};
 
 /// Maximum length of an engine's message that is passed on.
 const MAX_MESSAGE_LENGTH: usize = 400;

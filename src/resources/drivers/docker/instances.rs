@@ -22,9 +22,13 @@ use super::{
     labels, page_of,
 };
 use crate::resources::{
-    driver::{Action, DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result},
-    kind::{Kind, Power},
-    spec::{InstanceSpec, Spec},
+    drivers::driver::{
+        Action, DriverError, DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, Result,
+    },
+    kinds::{
+        Kind, Power,
+        spec::{InstanceSpec, Spec},
+    },
 };
 
 /// Maximum number of containers that are inspected concurrently.

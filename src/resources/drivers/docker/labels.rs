@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use crate::resources::{
-    driver::{ListQuery, Order, OwnerFilter, Tags},
-    kind::Kind,
-    spec::Spec,
+    drivers::driver::{ListQuery, Order, OwnerFilter, Tags},
+    kinds::{Kind, spec::Spec},
 };
 
 const DEPLOYMENT: &str = "dev.cloudapi.deployment";

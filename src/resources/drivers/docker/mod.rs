@@ -17,16 +17,16 @@ use std::time::Duration;
 use bollard::{API_DEFAULT_VERSION, Docker as Engine};
 use tokio::{sync::OnceCell, time::timeout};
 
-pub use self::settings::{DockerSettings, SettingsError, Size};
-use self::{failure::driver_error, pulls::Pulls};
 use crate::resources::{
-    driver::{
+    drivers::driver::{
         Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, DriverErrorKind, KindCapabilities, ListQuery,
         Object, ObjectPage, Order, Result, Unsupported,
     },
-    kind::Kind,
-    spec::Spec,
+    kinds::{Kind, spec::Spec},
 };
+use failure::driver_error;
+use pulls::Pulls;
+pub use settings::{DockerSettings, SettingsError, Size};
 
 /// Time limit of a call. Stopping a container takes up to ten seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(25);
@@ -238,7 +238,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::resources::driver::OwnerFilter;
+    use crate::resources::drivers::driver::OwnerFilter;
 
     #[test]
     fn pages_contain_each_object_exactly_once() {

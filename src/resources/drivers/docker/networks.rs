@@ -12,11 +12,13 @@ use super::{
     labels, page_of,
 };
 use crate::{
-    base::net::Cidr,
+    base::input::net::Cidr,
     resources::{
-        driver::{DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, OwnerFilter, Result},
-        kind::Kind,
-        spec::{NetworkSpec, Spec},
+        drivers::driver::{DriverErrorKind, ListQuery, Object, ObjectPage, ObjectState, Order, OwnerFilter, Result},
+        kinds::{
+            Kind,
+            spec::{NetworkSpec, Spec},
+        },
     },
 };
 

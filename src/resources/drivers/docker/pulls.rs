@@ -11,7 +11,7 @@ use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 
 use super::failure::pull_error;
-use crate::resources::driver::{DriverError, DriverErrorKind};
+use crate::resources::drivers::driver::{DriverError, DriverErrorKind};
 
 /// Maximum number of concurrent pulls.
 const MAX_CONCURRENT_PULLS: usize = 4;

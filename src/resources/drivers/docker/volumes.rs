@@ -12,9 +12,11 @@ use super::{
     labels, page_of,
 };
 use crate::resources::{
-    driver::{ListQuery, Object, ObjectPage, ObjectState, Order, Result},
-    kind::Kind,
-    spec::{Spec, VolumeSpec},
+    drivers::driver::{ListQuery, Object, ObjectPage, ObjectState, Order, Result},
+    kinds::{
+        Kind,
+        spec::{Spec, VolumeSpec},
+    },
 };
 
 impl Docker {

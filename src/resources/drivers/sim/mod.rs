@@ -10,15 +10,17 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
-    base::{id::OperationId, net::Cidr},
+    base::{id::OperationId, input::net::Cidr},
     db::Pool,
     resources::{
-        driver::{
+        drivers::driver::{
             Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, DriverErrorKind, KindCapabilities,
             ListQuery, Object, ObjectPage, ObjectState, Order, OwnerFilter, Result, Tags, Unsupported,
         },
-        kind::{Kind, Power},
-        spec::{Spec, VolumeSpec},
+        kinds::{
+            Kind, Power,
+            spec::{Spec, VolumeSpec},
+        },
     },
 };
 use prng::Prng;

@@ -9,9 +9,8 @@ use uuid::Uuid;
 use crate::{
     base::id::ResourceId,
     resources::{
-        driver::{ListQuery, Order, OwnerFilter},
-        kind::{Kind, Power},
-        spec::Member,
+        drivers::driver::{ListQuery, Order, OwnerFilter},
+        kinds::{Kind, Power, spec::Member},
     },
 };
 

@@ -8,11 +8,13 @@ use bollard::query_parameters::{
 use cloudapi::{
     resources::{
         cloud::CloudOptions,
-        config::{DriverSettings, ImportProjects, ProviderSettings},
-        drivers::docker::DockerSettings,
-        timing::EngineTiming,
+        drivers::{
+            config::{DriverSettings, ImportProjects, ProviderSettings},
+            docker::DockerSettings,
+        },
+        engine::timing::EngineTiming,
     },
-    state::AppOptions,
+    server::state::AppOptions,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};

@@ -29,10 +29,14 @@ use bollard::{
 use cloudapi::{
     base::id::OperationId,
     resources::{
-        driver::{Action, Driver, DriverErrorKind, Order, OwnerFilter},
-        drivers::docker::{Docker, DockerSettings},
-        kind::{Kind, Power},
-        spec::{InstanceSpec, Spec},
+        drivers::{
+            docker::{Docker, DockerSettings},
+            driver::{Action, Driver, DriverErrorKind, Order, OwnerFilter},
+        },
+        kinds::{
+            Kind, Power,
+            spec::{InstanceSpec, Spec},
+        },
     },
 };
 use futures_util::future::join_all;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cloudapi::{
-    base::{clock::Clock, id::UserId},
-    sessions,
+    api::sessions,
+    base::{id::UserId, runtime::clock::Clock},
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;

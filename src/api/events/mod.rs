@@ -1,0 +1,44 @@
+//! Events of a project. An event is a sealed entry of the audit trail in the format that clients see (CloudEvents 1.0).
+//! Events therefore have the order of the trail, and a reader that has read up to an event has missed none. Events are
+//! listed, streamed and sent to webhooks; all three write the same bytes.
+
+pub mod handlers;
+pub mod hub;
+pub mod model;
+pub mod repo;
+pub mod stream;
+pub mod tail;
+
+use std::{ops::Deref, sync::Arc};
+
+use crate::{
+    audit::metrics::SealerMetrics,
+    auth::{bearer::Authenticator, revocation::node::Node},
+    tx::Store,
+};
+use hub::Hub;
+
+/// What the handlers of events and the tail of the trail need.
+#[derive(Debug)]
+pub struct EventContext {
+    /// Database and clock.
+    pub store: Store,
+    /// This server among the servers on the same database.
+    pub node: Arc<Node>,
+    /// Checks while a stream lasts whether its credential is valid.
+    pub authenticator: Authenticator,
+    /// Distributes events to event streams.
+    pub hub: Arc<Hub>,
+    /// Progress of sealing the audit trail.
+    pub sealing: Arc<SealerMetrics>,
+    /// URL where clients reach this server, without a trailing slash.
+    pub public_url: Arc<str>,
+}
+
+impl Deref for EventContext {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}

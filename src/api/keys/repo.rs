@@ -1,0 +1,238 @@
+//! SQL for keys.
+
+use sqlx::{PgConnection, types::Json};
+
+use super::model::StoredKey;
+use crate::{
+    base::{
+        id::{self, KeyId, ProjectId, UserId},
+        identity::{credential::CredentialStatus, scope::ScopeSet, secret::Secret, tenant::Tenant},
+        input::{
+            limit::RateLimit,
+            metadata::Metadata,
+            net::Cidr,
+            page::{Page, PageRequest, keyset},
+        },
+        runtime::clock::Timestamp,
+    },
+    db::ProjectItem,
+};
+
+/// Columns of [`StoredKey`], by name: a migration while an older server runs changes the shape of `*`.
+macro_rules! key_columns {
+    () => {
+        "id, project_id, name, scopes, hint, metadata, created_by, created_at, expires_at, revoked_at, \
+         previous_expires_at, last_used_at, allowed_ips, rate_limit"
+    };
+}
+
+impl ProjectItem for id::Key {
+    const PROJECT_OF: &'static str = "SELECT project_id FROM keys WHERE id = $1";
+}
+
+/// Values of a new key.
+#[derive(Debug)]
+pub struct KeyRow {
+    /// Key ID.
+    pub id: KeyId,
+    /// Project of the key.
+    pub project_id: ProjectId,
+    /// Human-readable name.
+    pub name: String,
+    /// Scopes of the key.
+    pub scopes: ScopeSet,
+    /// Custom metadata.
+    pub metadata: Metadata,
+    /// User who creates the key.
+    pub created_by: Option<UserId>,
+    /// Creation time.
+    pub created_at: Timestamp,
+    /// Expiration time.
+    pub expires_at: Option<Timestamp>,
+    /// Networks that the key can be used from. Empty for all.
+    pub allowed_ips: Vec<Cidr>,
+    /// Rate limit.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// Inserts a key and its secret in one statement.
+pub async fn insert(db: &mut PgConnection, key: KeyRow, secret: &Secret) -> sqlx::Result<StoredKey> {
+    sqlx::query_as(concat!(
+        "WITH secret AS (INSERT INTO key_secrets (secret_hash, key_id, created_at) VALUES ($9, $1, $7))
+         INSERT INTO keys (id, project_id, name, scopes, metadata, created_by, created_at, expires_at, hint,
+                           allowed_ips, rate_limit)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11, $12) RETURNING ",
+        key_columns!()
+    ))
+    .bind(key.id)
+    .bind(key.project_id)
+    .bind(key.name)
+    .bind(key.scopes.to_texts())
+    .bind(Json(key.metadata))
+    .bind(key.created_by)
+    .bind(key.created_at)
+    .bind(key.expires_at)
+    .bind(secret.hash())
+    .bind(secret.hint())
+    .bind(texts(&key.allowed_ips))
+    .bind(key.rate_limit.map(Json))
+    .fetch_one(db)
+    .await
+}
+
+/// One of the tenant's keys.
+pub async fn get(db: &mut PgConnection, tenant: Tenant, id: KeyId) -> sqlx::Result<Option<StoredKey>> {
+    sqlx::query_as(concat!("SELECT ", key_columns!(), " FROM keys WHERE project_id = $1 AND id = $2"))
+        .bind(tenant.project_id())
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// One of the tenant's keys, with a row lock until the transaction ends.
+pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: KeyId) -> sqlx::Result<Option<StoredKey>> {
+    sqlx::query_as(concat!("SELECT ", key_columns!(), " FROM keys WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE"))
+        .bind(tenant.project_id())
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// The tenant's keys.
+pub async fn list(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    status: Option<CredentialStatus>,
+    now: Timestamp,
+    page: &PageRequest<id::Key>,
+) -> sqlx::Result<Page<StoredKey, id::Key>> {
+    let sql = keyset!(
+        page,
+        "id",
+        concat!(
+            "SELECT ",
+            key_columns!(),
+            " FROM keys WHERE project_id = $3
+         AND ($4::text IS NULL OR $4 = CASE WHEN revoked_at IS NOT NULL THEN 'revoked'
+                                            WHEN expires_at <= $5 THEN 'expired' ELSE 'active' END)"
+        )
+    );
+    let rows: Vec<StoredKey> = sqlx::query_as(sql)
+        .bind(page.after)
+        .bind(page.rows())
+        .bind(tenant.project_id())
+        .bind(status.map(CredentialStatus::as_str))
+        .bind(now)
+        .fetch_all(db)
+        .await?;
+    Ok(page.page(rows, |key| key.id))
+}
+
+/// Fields of a key to change. None keeps the value.
+#[derive(Debug)]
+pub struct KeyChange {
+    /// Human-readable name.
+    pub name: Option<String>,
+    /// Scopes of the key.
+    pub scopes: Option<ScopeSet>,
+    /// Expiration time. `Some(None)` removes it.
+    pub expires_at: Option<Option<Timestamp>>,
+    /// Custom metadata.
+    pub metadata: Option<Metadata>,
+    /// Networks that the key can be used from. Empty for all.
+    pub allowed_ips: Option<Vec<Cidr>>,
+    /// Rate limit. `Some(None)` restores the operator's default.
+    pub rate_limit: Option<Option<RateLimit>>,
+}
+
+fn texts(networks: &[Cidr]) -> Vec<String> {
+    networks.iter().map(ToString::to_string).collect()
+}
+
+/// Updates one of the tenant's keys.
+pub async fn update(db: &mut PgConnection, tenant: Tenant, id: KeyId, change: KeyChange) -> sqlx::Result<StoredKey> {
+    sqlx::query_as(concat!(
+        "UPDATE keys SET name = coalesce($3, name), scopes = coalesce($4, scopes),
+                         expires_at = CASE WHEN $9 THEN $5 ELSE expires_at END, metadata = coalesce($6, metadata),
+                         allowed_ips = coalesce($7, allowed_ips),
+                         rate_limit = CASE WHEN $10 THEN $8 ELSE rate_limit END
+         WHERE project_id = $1 AND id = $2 RETURNING ",
+        key_columns!()
+    ))
+    .bind(tenant.project_id())
+    .bind(id)
+    .bind(change.name)
+    .bind(change.scopes.map(ScopeSet::to_texts))
+    .bind(change.expires_at.flatten())
+    .bind(change.metadata.map(Json))
+    .bind(change.allowed_ips.as_deref().map(texts))
+    .bind(change.rate_limit.flatten().map(Json))
+    .bind(change.expires_at.is_some())
+    .bind(change.rate_limit.is_some())
+    .fetch_one(db)
+    .await
+}
+
+/// Sets the expiration time of one of the tenant's keys.
+pub async fn set_expires_at(db: &mut PgConnection, tenant: Tenant, id: KeyId, end: Timestamp) -> sqlx::Result<()> {
+    sqlx::query("UPDATE keys SET expires_at = $3 WHERE project_id = $1 AND id = $2")
+        .bind(tenant.project_id())
+        .bind(id)
+        .bind(end)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// Adds a secret to one of the tenant's keys, which the caller has locked. All older secrets expire at `previous_end`
+/// at the latest.
+pub async fn rotate(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    id: KeyId,
+    secret: &Secret,
+    previous_end: Timestamp,
+    now: Timestamp,
+) -> sqlx::Result<StoredKey> {
+    sqlx::query("UPDATE key_secrets SET expires_at = least(expires_at, $2) WHERE key_id = $1")
+        .bind(id)
+        .bind(previous_end)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query_as(concat!(
+        "WITH secret AS (INSERT INTO key_secrets (secret_hash, key_id, created_at) VALUES ($3, $2, $4))
+         UPDATE keys SET hint = $5, previous_expires_at = $6 WHERE project_id = $1 AND id = $2 RETURNING ",
+        key_columns!()
+    ))
+    .bind(tenant.project_id())
+    .bind(id)
+    .bind(secret.hash())
+    .bind(now)
+    .bind(secret.hint())
+    .bind(previous_end)
+    .fetch_one(db)
+    .await
+}
+
+/// Revokes one of the tenant's keys. Returns its previous status, or none if there is no such key. Waits for tokens that are
+/// being issued under the key, so that a query for these tokens afterwards finds all of them.
+pub async fn revoke(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    id: KeyId,
+    now: Timestamp,
+) -> sqlx::Result<Option<CredentialStatus>> {
+    // FOR UPDATE, because an insert that refers to the key holds FOR KEY SHARE on it, for which a plain update of this
+    // column would not wait.
+    let before: Option<(Option<Timestamp>, Option<Timestamp>)> = sqlx::query_as(
+        "WITH before AS (SELECT id, revoked_at, expires_at FROM keys WHERE id = $1 AND project_id = $2 FOR UPDATE)
+         UPDATE keys k SET revoked_at = coalesce(k.revoked_at, $3) FROM before b
+         WHERE k.id = b.id RETURNING b.revoked_at, b.expires_at",
+    )
+    .bind(id)
+    .bind(tenant.project_id())
+    .bind(now)
+    .fetch_optional(db)
+    .await?;
+    Ok(before.map(|(revoked_at, expires_at)| CredentialStatus::at(now, revoked_at, expires_at)))
+}

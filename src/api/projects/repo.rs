@@ -1,0 +1,185 @@
+//! SQL for projects.
+
+use serde::Serialize;
+use sqlx::{PgConnection, types::Json};
+
+use super::model::{NewProject, Project, ProjectPatch};
+use crate::{
+    audit::model::Audited,
+    base::{
+        id::{self, ProjectId, UserId},
+        identity::tenant::{ProjectStatus, Tenant},
+        input::page::{Page, PageRequest, keyset},
+        runtime::clock::Timestamp,
+    },
+    db::Stamped,
+};
+
+/// Inserts a project.
+pub async fn insert(db: &mut PgConnection, id: ProjectId, new: NewProject, now: Timestamp) -> sqlx::Result<Project> {
+    sqlx::query_as(
+        "INSERT INTO projects (id, name, metadata, created_at) VALUES ($1, $2, $3, $4)
+         RETURNING id, name, status, metadata, created_at, version",
+    )
+    .bind(id)
+    .bind(new.name)
+    .bind(Json(new.metadata.unwrap_or_default()))
+    .bind(now)
+    .fetch_one(db)
+    .await
+}
+
+/// The tenant's project.
+pub async fn get(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as("SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = $1")
+        .bind(tenant.project_id())
+        .fetch_optional(db)
+        .await
+}
+
+/// The tenant's project, with a row lock until the transaction ends.
+pub async fn lock(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as(
+        "SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = $1 FOR NO KEY UPDATE",
+    )
+    .bind(tenant.project_id())
+    .fetch_optional(db)
+    .await
+}
+
+/// The tenant's project, locked for deletion: waits for transactions that add something to it, and blocks new ones.
+pub async fn lock_for_deletion(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as("SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = $1 FOR UPDATE")
+        .bind(tenant.project_id())
+        .fetch_optional(db)
+        .await
+}
+
+/// Updates the tenant's project.
+pub async fn update(db: &mut PgConnection, tenant: Tenant, patch: ProjectPatch) -> sqlx::Result<Project> {
+    sqlx::query_as(
+        "UPDATE projects SET name = coalesce($2, name), metadata = coalesce($3, metadata), version = version + 1
+         WHERE id = $1 RETURNING id, name, status, metadata, created_at, version",
+    )
+    .bind(tenant.project_id())
+    .bind(patch.name.0)
+    .bind(patch.metadata.change_or_default().map(Json))
+    .fetch_one(db)
+    .await
+}
+
+/// Sets the status of the tenant's project.
+pub async fn set_status(db: &mut PgConnection, tenant: Tenant, status: ProjectStatus) -> sqlx::Result<Project> {
+    sqlx::query_as(
+        "UPDATE projects SET status = $2, version = version + 1 WHERE id = $1
+         RETURNING id, name, status, metadata, created_at, version",
+    )
+    .bind(tenant.project_id())
+    .bind(status)
+    .fetch_one(db)
+    .await
+}
+
+/// Monthly quota of a project, set by the operator: included requests and hard limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
+pub struct Quota {
+    /// Included requests per month. None for unlimited.
+    pub included: Option<i64>,
+    /// Maximum requests per month. None for no limit.
+    pub hard_limit: Option<i64>,
+}
+
+impl Audited for Quota {}
+
+/// A project's name and quota, with a row lock until the transaction ends. For the operator.
+pub async fn lock_quota(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<Option<(String, Quota)>> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        name: String,
+        #[sqlx(flatten)]
+        quota: Quota,
+    }
+    let row: Option<Row> =
+        sqlx::query_as("SELECT name, included, hard_limit FROM projects WHERE id = $1 FOR NO KEY UPDATE")
+            .bind(id)
+            .fetch_optional(db)
+            .await?;
+    Ok(row.map(|row| (row.name, row.quota)))
+}
+
+/// Sets a project's quota. For the operator.
+pub async fn set_quota(db: &mut PgConnection, id: ProjectId, quota: Quota) -> sqlx::Result<()> {
+    sqlx::query("UPDATE projects SET included = $2, hard_limit = $3 WHERE id = $1")
+        .bind(id)
+        .bind(quota.included)
+        .bind(quota.hard_limit)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// Deletes the tenant's project and, through foreign keys, everything that belongs to it.
+pub async fn delete(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM projects WHERE id = $1").bind(tenant.project_id()).execute(db).await.map(drop)
+}
+
+/// The projects that a user is a member of. Every role can read its project.
+pub async fn list_of_user(
+    db: &mut PgConnection,
+    user: UserId,
+    status: Option<ProjectStatus>,
+    page: &PageRequest<id::Project>,
+) -> sqlx::Result<Stamped<Page<Project, id::Project>>> {
+    let sql = keyset!(
+        page,
+        "m.project_id",
+        "SELECT a.seq AS auth_seq, auth_server() AS auth_server, p.id IS NOT NULL AS is_found, p.id, p.name, p.status, p.metadata, p.created_at, p.version
+         FROM auth_clock a LEFT JOIN (members m JOIN projects p ON p.id = m.project_id)
+              ON m.user_id = $3 AND m.status = 'active' AND ($4 IS NULL OR p.status = $4)"
+    );
+    let rows = sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).bind(status).fetch_all(db).await?;
+    let Stamped { stamp, value } = Stamped::collect(rows)?;
+    Ok(Stamped { stamp, value: page.page(value, |project: &Project| project.id) })
+}
+
+/// The tenant's project, as a list with one item.
+pub async fn list_of_tenant(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    status: Option<ProjectStatus>,
+    page: &PageRequest<id::Project>,
+) -> sqlx::Result<Page<Project, id::Project>> {
+    let sql = keyset!(
+        page,
+        "id",
+        "SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = $3 AND ($4 IS NULL OR status = $4)"
+    );
+    let rows: Vec<Project> = sqlx::query_as(sql)
+        .bind(page.after)
+        .bind(page.rows())
+        .bind(tenant.project_id())
+        .bind(status)
+        .fetch_all(db)
+        .await?;
+    Ok(page.page(rows, |project| project.id))
+}
+
+/// Whether there are no projects and no users.
+pub async fn is_empty(db: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM projects) AND NOT EXISTS (SELECT FROM users)")
+        .fetch_one(db)
+        .await
+}
+
+/// The first project with this name that a user owns.
+pub async fn find_owned(db: &mut PgConnection, owner: UserId, name: &str) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as(
+        "SELECT p.id, p.name, p.status, p.metadata, p.created_at, p.version FROM projects p
+         JOIN members m ON m.project_id = p.id AND m.user_id = $1 AND m.role = 'owner'
+         WHERE p.name = $2 ORDER BY p.id LIMIT 1",
+    )
+    .bind(owner)
+    .bind(name)
+    .fetch_optional(db)
+    .await
+}

@@ -1,0 +1,14 @@
+//! Sessions: created by a sign-in, for the backend of a dashboard. A session has access to every project of its user, with
+//! the scopes of the user's role in each.
+
+pub mod handlers;
+pub mod model;
+pub mod repo;
+
+use crate::{base::action::Action, tx::Change};
+use model::IssuedSession;
+
+/// The change of an issued session.
+pub fn created_change(session: &IssuedSession) -> Change {
+    Change::new(Action::SessionCreated, session.id, None).created(&session.view()).with("user", &session.user)
+}

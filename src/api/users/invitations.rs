@@ -1,0 +1,122 @@
+//! SQL for invitations, with which an invited user becomes a member.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use crate::base::{
+    error::{Code, Error, Result},
+    id::{InvitationId, ProjectId, UserId},
+    identity::{
+        secret::{Secret, SecretHash},
+        tenant::Tenant,
+    },
+    runtime::clock::Timestamp,
+};
+
+/// Lifetime of an invitation.
+pub const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Public ID of an invited user.
+pub fn public_id(invitation: InvitationId) -> UserId {
+    UserId::from_u128(invitation.as_u128())
+}
+
+/// An invitation as stored in the database.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Invitation {
+    /// Invitation ID.
+    pub id: InvitationId,
+    /// Project of the invitation.
+    pub project_id: ProjectId,
+    /// Invited user.
+    pub user_id: UserId,
+    expires_at: Timestamp,
+    accepted_at: Option<Timestamp>,
+    withdrawn_at: Option<Timestamp>,
+}
+
+impl Invitation {
+    /// An error if the invitation cannot be accepted at `now`.
+    pub fn require_open(&self, now: Timestamp) -> Result<()> {
+        let why = if self.accepted_at.is_some() {
+            "This invitation was already accepted; sign in with POST /v1/sessions"
+        } else if self.withdrawn_at.is_some() {
+            "This invitation was withdrawn; ask for a new one"
+        } else if self.expires_at <= now {
+            "This invitation has expired; ask for a new one"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(Code::InvalidState, why))
+    }
+}
+
+/// Inserts an invitation of a user who was just added as an invited member.
+pub async fn insert(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    (id, user): (InvitationId, UserId),
+    secret: &Secret,
+    created_by: Option<UserId>,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO invitations (id, project_id, user_id, secret_hash, created_by, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(id)
+    .bind(tenant.project_id())
+    .bind(user)
+    .bind(secret.hash())
+    .bind(created_by)
+    .bind(now)
+    .bind(now.plus(LIFETIME))
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// The invitation with this secret, open or not.
+pub async fn find(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Option<Invitation>> {
+    sqlx::query_as(
+        "SELECT id, project_id, user_id, expires_at, accepted_at, withdrawn_at FROM invitations WHERE secret_hash = $1",
+    )
+    .bind(secret)
+    .fetch_optional(db)
+    .await
+}
+
+/// Accepts an open invitation and activates the membership. Returns whether the invitation was still open.
+pub async fn accept(db: &mut PgConnection, invitation: &Invitation, now: Timestamp) -> sqlx::Result<bool> {
+    let accepted = sqlx::query(
+        "UPDATE invitations SET accepted_at = $2 WHERE id = $1 AND accepted_at IS NULL AND withdrawn_at IS NULL",
+    )
+    .bind(invitation.id)
+    .bind(now)
+    .execute(&mut *db)
+    .await?;
+    if accepted.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query("UPDATE members SET status = 'active' WHERE project_id = $1 AND user_id = $2 AND status = 'invited'")
+        .bind(invitation.project_id)
+        .bind(invitation.user_id)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// Withdraws the open invitations of a user to the tenant's project.
+pub async fn withdraw(db: &mut PgConnection, tenant: Tenant, user: UserId, now: Timestamp) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE invitations SET withdrawn_at = $3
+         WHERE project_id = $1 AND user_id = $2 AND accepted_at IS NULL AND withdrawn_at IS NULL",
+    )
+    .bind(tenant.project_id())
+    .bind(user)
+    .bind(now)
+    .execute(db)
+    .await
+    .map(drop)
+}

@@ -1,0 +1,156 @@
+//! Types of users, and the shapes of requests and responses.
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    audit::model::Audited,
+    base::{
+        etag::{EntityTag, Versioned},
+        id::{ProjectId, UserId},
+        identity::{role::Role, secret::Secret},
+        input::{
+            email::Email,
+            page::ListQuery,
+            patch::Replace,
+            schema::{input, patch},
+            text::NO_CONTROL_CHARACTERS,
+        },
+        runtime::clock::Timestamp,
+    },
+};
+
+/// Whether a member has accepted the invitation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema, sqlx::Type)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum MemberStatus {
+    /// Not yet accepted. The member has no access until then.
+    Invited,
+    /// Accepted.
+    Active,
+}
+
+/// A member of a project, or a person who is invited to it.
+// The database row is also the API view, because it has no secret.
+#[derive(Clone, Debug, Serialize, JsonSchema, sqlx::FromRow)]
+#[schemars(rename = "User")]
+pub struct Member {
+    /// User ID. Until the invitation is accepted, a separate ID of the invitation.
+    pub id: UserId,
+    /// Account of the user. Not shown before the invitation is accepted, because IDs contain a time.
+    #[serde(skip)]
+    pub account_id: UserId,
+    /// Email address, also used to sign in.
+    pub email: Email,
+    /// Role in the project.
+    pub role: Role,
+    /// Whether the invitation was accepted.
+    pub status: MemberStatus,
+    /// Creation time of the account. Until the invitation is accepted, of the invitation.
+    pub created_at: Timestamp,
+}
+
+impl Audited for Member {}
+
+impl Versioned for Member {
+    fn etag(&self) -> EntityTag {
+        EntityTag::of(self, &[])
+    }
+}
+
+/// Filter of the list of users.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct UserFilter {
+    /// Project of the users. Required with a session, because its user can be in several projects.
+    pub project_id: Option<String>,
+    /// Only users with this role.
+    pub role: Option<Role>,
+}
+
+/// Request to invite a user.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    /// Project to invite the user to.
+    pub project_id: ProjectId,
+    /// Email address of the user.
+    pub email: Email,
+    /// Role in the project, at most your own.
+    pub role: Role,
+}
+
+/// An invited user, with the secret of the invitation.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct InvitedUser {
+    /// Secret to accept the invitation with (`POST /v1/invitations/accept`). Give it only to the invited person. Shown
+    /// only once, and valid for 7 days.
+    pub invitation: Secret,
+    /// The invited user.
+    #[serde(flatten)]
+    pub member: Member,
+}
+
+impl Versioned for InvitedUser {
+    fn etag(&self) -> EntityTag {
+        self.member.etag()
+    }
+}
+
+/// Fields of a user to change. Omitted fields keep their value.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UserPatch {
+    /// Role in the project, at most your own.
+    pub role: Replace<Role>,
+}
+
+/// Result of removing a user from a project, also if the user was removed before.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RemovedUser {
+    /// User ID.
+    pub id: UserId,
+    /// Always true.
+    #[schemars(extend("const" = true))]
+    pub removed: bool,
+}
+
+/// Request to accept an invitation.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Acceptance {
+    /// Secret of the invitation, `inv_…`.
+    #[schemars(with = "String", regex(pattern = "^inv_[0-9A-Za-z]{49}$"), extend("writeOnly" = true, "x-form" = "the secret of an invitation, which is inv_ and 49 letters and digits; copy it completely"))]
+    pub token: SecretString,
+    /// For a new email address, the password to set: 12 to 128 characters, and not a common password. For a known email
+    /// address, its current password.
+    #[schemars(with = "String", length(min = 1, max = 128), regex(pattern = NO_CONTROL_CHARACTERS), extend("format" = "password", "writeOnly" = true))]
+    pub password: SecretString,
+}
+
+/// Request to change the password.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordChange {
+    /// Current password.
+    #[schemars(with = "String", length(max = 1024), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
+    pub current_password: SecretString,
+    /// New password. Common passwords are rejected.
+    #[schemars(with = "String", length(min = 12, max = 128), regex(pattern = NO_CONTROL_CHARACTERS), extend("format" = "password", "writeOnly" = true), example = "correct horse battery staple")]
+    pub new_password: SecretString,
+}
+
+/// Result of changing the password.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ChangedPassword {
+    /// User ID.
+    pub id: UserId,
+    /// Number of other sessions of the user that were revoked.
+    #[schemars(range(min = 0))]
+    pub sessions_revoked: u64,
+}
+
+patch!(UserPatch);
+input!(NewUser, Acceptance, PasswordChange, ListQuery<UserFilter>);

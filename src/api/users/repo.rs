@@ -1,0 +1,212 @@
+//! SQL for users and their memberships.
+
+use sqlx::PgConnection;
+
+use super::model::{Member, MemberStatus};
+use crate::{
+    auth::credentials::accounts::Account,
+    base::{
+        id::{self, InvitationId, ProjectId, UserId},
+        identity::{role::Role, tenant::Tenant},
+        input::{
+            email::Email,
+            page::{Page, PageRequest, keyset},
+        },
+        runtime::clock::Timestamp,
+    },
+};
+
+/// The user with this email address, in any spelling. Created with this ID if there is none. Does not lock an existing user,
+/// so that the duration does not depend on what the user is doing.
+pub async fn find_or_insert(db: &mut PgConnection, id: UserId, email: &Email, now: Timestamp) -> sqlx::Result<Account> {
+    // If another transaction is creating the same user, the insert waits for it and does nothing, and the next
+    // statement sees the new user.
+    for _ in 0..2 {
+        let account = sqlx::query_as(
+            "WITH found AS (
+                 SELECT id, email, password_hash FROM users WHERE email = $2 OR email_key = $3
+                 ORDER BY email = $2 DESC LIMIT 1
+             ), made AS (
+                 INSERT INTO users (id, email, email_key, created_at) SELECT $1, $2, $3, $4
+                 WHERE NOT EXISTS (SELECT FROM found) ON CONFLICT DO NOTHING RETURNING id, email, password_hash
+             )
+             SELECT id, email, password_hash FROM found UNION ALL SELECT id, email, password_hash FROM made",
+        )
+        .bind(id)
+        .bind(email)
+        .bind(email.key())
+        .bind(now)
+        .fetch_optional(&mut *db)
+        .await?;
+        if let Some(account) = account {
+            return Ok(account);
+        }
+    }
+    Err(sqlx::Error::RowNotFound)
+}
+
+/// Adds a user to a project.
+pub async fn insert_member(
+    db: &mut PgConnection,
+    project: ProjectId,
+    user: UserId,
+    role: Role,
+    status: MemberStatus,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    sqlx::query("INSERT INTO members (project_id, user_id, role, status, created_at) VALUES ($1, $2, $3, $4, $5)")
+        .bind(project)
+        .bind(user)
+        .bind(role)
+        .bind(status)
+        .bind(now)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+/// An invitation of a user to a project.
+#[derive(Debug)]
+pub struct NewInvitedMember<'a> {
+    /// Account of the email address.
+    pub user: UserId,
+    /// Invitation, whose ID is shown instead of the user's until it is accepted.
+    pub invitation: InvitationId,
+    /// Spelling of the email address in the invitation.
+    pub email: &'a Email,
+    /// Role in the project.
+    pub role: Role,
+}
+
+/// Adds an invited user to a project.
+pub async fn insert_invited(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    invited: NewInvitedMember<'_>,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO members (project_id, user_id, invitation_id, invited_as, role, status, created_at)
+         VALUES ($1, $2, $3, $4, $5, 'invited', $6)",
+    )
+    .bind(tenant.project_id())
+    .bind(invited.user)
+    .bind(invited.invitation)
+    .bind(invited.email)
+    .bind(invited.role)
+    .bind(now)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Sets a user's email address to the spelling in the invitation that the user accepts, if it is the first one that is
+/// accepted: this spelling is the first that has reached the user. Returns the resulting address.
+pub async fn set_invited_email(db: &mut PgConnection, project: ProjectId, user: UserId) -> sqlx::Result<Email> {
+    sqlx::query_scalar(
+        "UPDATE users u SET email = CASE
+             WHEN m.invited_as IS NULL OR EXISTS (SELECT FROM users o WHERE o.email = m.invited_as) THEN u.email
+             ELSE m.invited_as END
+         FROM members m WHERE u.id = $1 AND m.user_id = $1 AND m.project_id = $2 RETURNING u.email",
+    )
+    .bind(user)
+    .bind(project)
+    .fetch_one(db)
+    .await
+}
+
+/// Locks the memberships of a project until the transaction ends, so that decisions about all of them remain valid, such
+/// as who is the last owner. Must be called before any lock on a membership, or two such transactions can deadlock.
+pub async fn lock_members(db: &mut PgConnection, project: ProjectId) -> sqlx::Result<()> {
+    sqlx::query("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE").bind(project).execute(db).await.map(drop)
+}
+
+/// Whether the tenant's project has an owner other than `user`.
+pub async fn has_other_owner(db: &mut PgConnection, tenant: Tenant, user: UserId) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM members
+                        WHERE project_id = $1 AND user_id <> $2 AND role = 'owner' AND status = 'active')",
+    )
+    .bind(tenant.project_id())
+    .bind(user)
+    .fetch_one(db)
+    .await
+}
+
+/// The owners of the tenant's project.
+pub async fn owners(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<Vec<UserId>> {
+    sqlx::query_scalar("SELECT user_id FROM members WHERE project_id = $1 AND role = 'owner' AND status = 'active'")
+        .bind(tenant.project_id())
+        .fetch_all(db)
+        .await
+}
+
+/// Sets the role of the member with this public ID. Returns whether there is one.
+pub async fn set_role(db: &mut PgConnection, tenant: Tenant, public_id: UserId, role: Role) -> sqlx::Result<bool> {
+    sqlx::query("UPDATE members SET role = $3 WHERE project_id = $1 AND public_id = $2")
+        .bind(tenant.project_id())
+        .bind(public_id)
+        .bind(role)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// Removes the member with this public ID from the tenant's project. Returns whether there was one.
+pub async fn remove_member(db: &mut PgConnection, tenant: Tenant, public_id: UserId) -> sqlx::Result<bool> {
+    sqlx::query("DELETE FROM members WHERE project_id = $1 AND public_id = $2")
+        .bind(tenant.project_id())
+        .bind(public_id)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// Whether a user has any membership other than open invitations.
+pub async fn is_member_anywhere(db: &mut PgConnection, user: UserId) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM members WHERE user_id = $1 AND status = 'active')")
+        .bind(user)
+        .fetch_one(db)
+        .await
+}
+
+/// The member of the tenant's project with this public ID.
+pub async fn get(db: &mut PgConnection, tenant: Tenant, id: UserId) -> sqlx::Result<Option<Member>> {
+    sqlx::query_as(
+        "SELECT m.public_id AS id, m.user_id AS account_id,
+                CASE m.status WHEN 'invited' THEN coalesce(m.invited_as, u.email) ELSE u.email END AS email, m.role, m.status,
+                CASE m.status WHEN 'invited' THEN m.created_at ELSE u.created_at END AS created_at
+         FROM members m JOIN users u ON u.id = m.user_id
+         WHERE m.project_id = $1 AND m.public_id = $2",
+    )
+    .bind(tenant.project_id())
+    .bind(id)
+    .fetch_optional(db)
+    .await
+}
+
+/// The members of the tenant's project, including invited ones.
+pub async fn list(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    role: Option<Role>,
+    page: &PageRequest<id::User>,
+) -> sqlx::Result<Page<Member, id::User>> {
+    let sql = keyset!(
+        page,
+        "m.public_id",
+        "SELECT m.public_id AS id, m.user_id AS account_id,
+                CASE m.status WHEN 'invited' THEN coalesce(m.invited_as, u.email) ELSE u.email END AS email, m.role, m.status,
+                CASE m.status WHEN 'invited' THEN m.created_at ELSE u.created_at END AS created_at
+         FROM members m JOIN users u ON u.id = m.user_id
+         WHERE m.project_id = $3 AND ($4 IS NULL OR m.role = $4)"
+    );
+    let rows: Vec<Member> = sqlx::query_as(sql)
+        .bind(page.after)
+        .bind(page.rows())
+        .bind(tenant.project_id())
+        .bind(role)
+        .fetch_all(db)
+        .await?;
+    Ok(page.page(rows, |member| member.id))
+}

@@ -1,0 +1,252 @@
+//! SQL of the delivery queue, for the worker. All times are from the database's clock, which all servers share.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, types::Json};
+
+use super::backoff::DeliveryPolicy;
+use crate::api::webhooks::model::{Attempt, DisabledReason};
+use crate::{
+    base::{
+        id::{AuditId, DeliveryId, ProjectId, WebhookId},
+        runtime::clock::Timestamp,
+    },
+    metrics::queue_depth::Depth,
+};
+
+/// Webhook with due deliveries.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub struct DueWebhook {
+    /// ID of the webhook.
+    pub webhook_id: WebhookId,
+    /// Whether its last attempt failed.
+    pub failing: bool,
+}
+
+/// Finds up to `limit` webhooks with due deliveries, those that have waited longest first. Costs one index lookup per
+/// webhook with pending deliveries, regardless of their number.
+pub async fn due_webhooks(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<DueWebhook>> {
+    sqlx::query_as(
+        "WITH RECURSIVE waiting (webhook_id) AS (
+             (SELECT webhook_id FROM webhook_deliveries WHERE next_attempt_at IS NOT NULL ORDER BY webhook_id LIMIT 1)
+             UNION ALL
+             SELECT (SELECT d.webhook_id FROM webhook_deliveries d
+                     WHERE d.next_attempt_at IS NOT NULL AND d.webhook_id > waiting.webhook_id
+                     ORDER BY d.webhook_id LIMIT 1)
+             FROM waiting WHERE waiting.webhook_id IS NOT NULL)
+         SELECT w.id AS webhook_id, w.failing_since IS NOT NULL AS failing
+         FROM waiting JOIN webhooks w ON w.id = waiting.webhook_id AND w.enabled
+         CROSS JOIN LATERAL (SELECT d.next_attempt_at FROM webhook_deliveries d
+                             WHERE d.webhook_id = w.id AND d.next_attempt_at <= now()
+                             ORDER BY d.next_attempt_at LIMIT 1) due
+         ORDER BY due.next_attempt_at LIMIT $1",
+    )
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// Claimed delivery, with everything that is needed to send it.
+#[derive(Debug, sqlx::FromRow)]
+pub struct ClaimedDelivery {
+    /// ID of the delivery.
+    pub id: DeliveryId,
+    /// Number of this attempt. Only the claim with the latest attempt number may record its result.
+    pub attempt: i32,
+    /// Number of recorded attempts that failed because of the receiver.
+    pub failures: i32,
+    /// ID of the webhook.
+    pub webhook_id: WebhookId,
+    /// ID of the project.
+    pub project_id: ProjectId,
+    /// ID of the event.
+    pub event_id: AuditId,
+    /// Destination URL.
+    pub url: String,
+    /// Signing secret, sealed.
+    pub secret: Vec<u8>,
+    /// Previous signing secret, sealed.
+    pub previous_secret: Option<Vec<u8>>,
+    /// Time until which deliveries are also signed with the previous secret.
+    pub previous_expires_at: Option<Timestamp>,
+    /// Sealed entry of the event; none if it was redacted or removed.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// Claims due deliveries, up to the given number per webhook, for the duration of a lease. A delivery whose result is not
+/// recorded by then is due again. Skips deliveries that another server is claiming.
+pub async fn claim(
+    db: &mut PgConnection,
+    limits: &[(WebhookId, usize)],
+    lease: Duration,
+) -> sqlx::Result<Vec<ClaimedDelivery>> {
+    let webhooks: Vec<_> = limits.iter().map(|limit| limit.0).collect();
+    let counts: Vec<_> = limits.iter().map(|limit| i64::try_from(limit.1).unwrap_or(i64::MAX)).collect();
+    sqlx::query_as(
+        "WITH taken AS MATERIALIZED (
+             SELECT due.id FROM unnest($1::uuid[], $2::bigint[]) AS turn (webhook_id, count)
+             CROSS JOIN LATERAL (SELECT d.id FROM webhook_deliveries d
+                                 WHERE d.webhook_id = turn.webhook_id AND d.next_attempt_at <= now()
+                                 ORDER BY d.next_attempt_at LIMIT turn.count FOR UPDATE SKIP LOCKED) due)
+         UPDATE webhook_deliveries d SET attempt = d.attempt + 1, next_attempt_at = now() + make_interval(secs => $3)
+         FROM taken, webhooks w
+         WHERE d.id = taken.id AND w.id = d.webhook_id AND w.enabled
+         RETURNING d.id, d.attempt,
+                   (SELECT count(*)::int FROM jsonb_array_elements(d.attempts) AS a
+                    WHERE a ->> 'error' IS NOT NULL AND a ->> 'cause' IS DISTINCT FROM 'server') AS failures,
+                   d.webhook_id, d.project_id, d.event_id, w.url, w.secret, w.previous_secret,
+                   w.previous_expires_at,
+                   (SELECT e.payload FROM audit_entries e WHERE e.project_id = d.project_id AND e.id = d.event_id) AS payload",
+    )
+    .bind(webhooks)
+    .bind(counts)
+    .bind(lease.as_secs_f64())
+    .fetch_all(db)
+    .await
+}
+
+/// Next state of a delivery after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// The delivery succeeded.
+    Delivered,
+    /// The delivery is retried after this delay, if that is within the retry period.
+    Retry(Duration),
+    /// The delivery cannot succeed.
+    Fail,
+}
+
+/// State of a delivery and its webhook after an attempt.
+#[derive(Debug, sqlx::FromRow)]
+pub struct RecordedAttempt {
+    /// Whether the delivery will be retried.
+    pub pending: bool,
+    /// Whether the webhook has failed long and often enough to be disabled.
+    pub hopeless: bool,
+}
+
+/// Records the result of an attempt, unless a later attempt was claimed in the meantime. The result counts for or against
+/// the webhook if `by_receiver` is set.
+pub async fn record_attempt(
+    db: &mut PgConnection,
+    delivery: &ClaimedDelivery,
+    attempt: &Attempt,
+    disposition: Disposition,
+    by_receiver: bool,
+    policy: &DeliveryPolicy,
+) -> sqlx::Result<Option<RecordedAttempt>> {
+    let (status, pause) = match disposition {
+        Disposition::Delivered => ("delivered", None),
+        Disposition::Retry(pause) => ("pending", Some(pause.as_secs_f64())),
+        Disposition::Fail => ("failed", None),
+    };
+    let recorded: Option<RecordedAttempt> = sqlx::query_as(
+        "WITH verdict AS (
+             SELECT id, CASE WHEN $3 = 'pending' AND now() + make_interval(secs => $4) > queued_at + make_interval(secs => $5)
+                             THEN 'failed' ELSE $3 END AS status
+             FROM webhook_deliveries WHERE id = $1 AND attempt = $2 AND next_attempt_at IS NOT NULL
+               -- Skips attempts already recorded by a call whose response was lost.
+               AND coalesce((attempts -> -1 ->> 'number')::int, 0) < $2
+             FOR UPDATE),
+         noted AS (
+             UPDATE webhook_deliveries d
+             SET status = v.status,
+                 next_attempt_at = CASE WHEN v.status = 'pending' THEN now() + make_interval(secs => $4) END,
+                 attempts = CASE WHEN jsonb_array_length(attempts) >= 50 THEN attempts - 0 ELSE attempts END || $6
+             FROM verdict v WHERE d.id = v.id RETURNING d.webhook_id, d.status)
+         SELECT noted.status = 'pending' AS pending,
+                $9 AND $3 = 'pending' AND w.failures + 1 >= $7 AND w.failing_since <= now() - make_interval(secs => $8) AS hopeless
+         FROM noted JOIN webhooks w ON w.id = noted.webhook_id",
+    )
+    .bind(delivery.id)
+    .bind(delivery.attempt)
+    .bind(status)
+    .bind(pause)
+    .bind(policy.retry_window.as_secs_f64())
+    .bind(Json(attempt))
+    .bind(policy.disable_failures)
+    .bind(policy.disable_after.as_secs_f64())
+    .bind(by_receiver)
+    .fetch_optional(&mut *db)
+    .await?;
+    if recorded.is_some() && by_receiver {
+        // Separate statement: many attempts share the webhook's row, so it is locked only briefly, and not at all while
+        // deliveries succeed.
+        let sql = match disposition {
+            Disposition::Delivered => {
+                "UPDATE webhooks SET failing_since = NULL, failures = 0 WHERE id = $1 AND failing_since IS NOT NULL"
+            }
+            _ => {
+                "UPDATE webhooks SET failing_since = coalesce(failing_since, now()), failures = failures + 1 WHERE id = $1"
+            }
+        };
+        sqlx::query(sql).bind(delivery.webhook_id).execute(db).await?;
+    }
+    Ok(recorded)
+}
+
+/// Disables a webhook. Returns whether it was enabled.
+pub async fn disable(db: &mut PgConnection, webhook: WebhookId, reason: DisabledReason) -> sqlx::Result<bool> {
+    sqlx::query("UPDATE webhooks SET enabled = false, disabled_reason = $2 WHERE id = $1 AND enabled")
+        .bind(webhook)
+        .bind(reason)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// Measures the depth of the queue.
+pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
+    let (waiting, due, oldest): (i64, i64, f64) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE next_attempt_at <= now()),
+                coalesce(extract(epoch FROM now() - least(min(next_attempt_at), now())), 0)::float8
+         FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id AND w.enabled
+         WHERE next_attempt_at IS NOT NULL",
+    )
+    .fetch_one(db)
+    .await?;
+    let number = |count: i64| u64::try_from(count).unwrap_or(0);
+    let oldest_due = Duration::try_from_secs_f64(oldest).unwrap_or_default();
+    Ok(Depth { open: number(waiting), due: number(due), oldest_due })
+}
+
+/// Fails deliveries that have waited too long for a disabled webhook, and removes deliveries that are too old or whose
+/// webhook was deleted. Returns the number of rows; call until it is 0.
+pub async fn sweep(db: &mut PgConnection, policy: &DeliveryPolicy) -> sqlx::Result<u64> {
+    let failed = sqlx::query(
+        "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL WHERE id IN (
+             SELECT d.id FROM webhooks w JOIN webhook_deliveries d ON d.webhook_id = w.id
+             WHERE NOT w.enabled AND d.next_attempt_at IS NOT NULL AND d.queued_at <= now() - make_interval(secs => $1)
+             LIMIT 1000 FOR UPDATE OF d SKIP LOCKED)",
+    )
+    .bind(policy.retry_window.as_secs_f64())
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
+    let deleted = sqlx::query(
+        "DELETE FROM webhook_deliveries WHERE id IN (
+             SELECT id FROM webhook_deliveries WHERE created_at <= now() - make_interval(secs => $1)
+             ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(policy.retention.as_secs_f64())
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
+    // One index lookup per webhook, regardless of the number of its deliveries.
+    let orphaned = sqlx::query(
+        "WITH RECURSIVE known (webhook_id) AS (
+             (SELECT webhook_id FROM webhook_deliveries ORDER BY webhook_id LIMIT 1)
+             UNION ALL
+             SELECT (SELECT d.webhook_id FROM webhook_deliveries d WHERE d.webhook_id > known.webhook_id
+                     ORDER BY d.webhook_id LIMIT 1)
+             FROM known WHERE known.webhook_id IS NOT NULL)
+         DELETE FROM webhook_deliveries WHERE id IN (
+             SELECT d.id FROM known JOIN webhook_deliveries d ON d.webhook_id = known.webhook_id
+             WHERE NOT EXISTS (SELECT FROM webhooks w WHERE w.id = known.webhook_id)
+             LIMIT 1000 FOR UPDATE OF d SKIP LOCKED)",
+    )
+    .execute(db)
+    .await?
+    .rows_affected();
+    Ok(failed + deleted + orphaned)
+}

@@ -1,0 +1,41 @@
+//! Webhooks: a project's events, sent to its receivers when they are sealed.
+//!
+//! The sealer queues a delivery for each event and each webhook that selects it ([`repo::enqueue`]), in the transaction
+//! that makes the event visible. The [`worker`] of every server claims due deliveries, sends them outside of any
+//! transaction, and records the result. Deliveries are sent at least once, signed ([`sign`]), and only to permitted
+//! addresses ([`url_policy`], [`send`]).
+
+pub mod delivery;
+pub mod handlers;
+pub mod metrics;
+pub mod model;
+pub mod outbox;
+pub mod repo;
+
+use std::{ops::Deref, sync::Arc};
+
+use crate::{audit::metrics::SealerMetrics, base::runtime::lifecycle::Lifecycle, tx::Store};
+use outbox::Outbox;
+
+/// What the handlers of webhooks and the worker that sends deliveries need.
+#[derive(Debug)]
+pub struct WebhookContext {
+    /// Database and clock.
+    pub store: Store,
+    /// Sends deliveries.
+    pub outbox: Outbox,
+    /// Lifecycle phase of the server.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Progress of sealing the audit trail.
+    pub sealing: Arc<SealerMetrics>,
+    /// URL where clients reach this server, without a trailing slash.
+    pub public_url: Arc<str>,
+}
+
+impl Deref for WebhookContext {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}

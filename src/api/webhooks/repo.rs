@@ -1,0 +1,320 @@
+//! SQL for webhooks, and for deliveries as clients see them.
+
+use futures_util::future::BoxFuture;
+use sqlx::PgConnection;
+
+use super::{
+    delivery::backoff::DeliveryPolicy,
+    model::{DeliveryStatus, StoredDelivery, StoredWebhook},
+};
+use crate::{
+    api::events::model::EventType,
+    base::{
+        id::{self, AuditId, DeliveryId, ProjectId, WebhookId},
+        identity::tenant::Tenant,
+        input::page::{Page, PageRequest, keyset},
+        runtime::clock::Timestamp,
+    },
+    db::ProjectItem,
+};
+
+/// Columns of [`StoredWebhook`], by name: the columns of `*` change when a migration runs while an older server is
+/// running.
+macro_rules! webhook_columns {
+    () => {
+        "id, project_id, url, event_types, description, enabled, disabled_reason, secret, previous_secret, \
+         previous_expires_at, created_at, failing_since"
+    };
+}
+
+/// Columns of [`StoredDelivery`].
+macro_rules! delivery_columns {
+    () => {
+        "id, webhook_id, event_id, event_type, status, attempts, next_attempt_at, created_at"
+    };
+}
+
+impl ProjectItem for id::Webhook {
+    // A deleted webhook is still found in its project, so that its DELETE can be repeated.
+    const PROJECT_OF: &'static str = "SELECT project_id FROM webhooks WHERE id = $1
+         UNION ALL SELECT project_id FROM deletions WHERE kind = 'webhook' AND id = $1";
+}
+
+/// Queues the events after `after`, up to `up_to`, for each webhook that selects them. The sealer calls this in the
+/// transaction that makes the events visible.
+pub fn enqueue(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> BoxFuture<'_, sqlx::Result<()>> {
+    Box::pin(enqueue_between(db, after, up_to))
+}
+
+async fn enqueue_between(db: &mut PgConnection, after: AuditId, up_to: AuditId) -> sqlx::Result<()> {
+    let mut matches: Vec<(AuditId, WebhookId, ProjectId, String)> = sqlx::query_as(
+        "SELECT e.id, w.id, e.project_id, e.action
+         FROM webhooks w JOIN audit_entries e ON e.project_id = w.project_id
+         WHERE w.enabled AND e.is_event AND e.id > $1 AND e.id <= $2
+           AND CASE e.action
+               WHEN 'webhook.tested' THEN e.target_id = 'wh_' || ltrim(replace(w.id::text, '-', ''), '0')
+               ELSE w.event_types = '{}' OR e.action = ANY (w.event_types) END",
+    )
+    .bind(after)
+    .bind(up_to)
+    .fetch_all(&mut *db)
+    .await?;
+    if matches.is_empty() {
+        return Ok(());
+    }
+    // IDs increase in the order of creation, so a list of deliveries is in the order of events.
+    matches.sort_unstable();
+    let ids: Vec<_> = matches.iter().map(|_| DeliveryId::new()).collect();
+    let (events, webhooks): (Vec<_>, Vec<_>) = matches.iter().map(|found| (found.0, found.1)).unzip();
+    let (projects, types): (Vec<_>, Vec<_>) = matches.into_iter().map(|found| (found.2, found.3)).unzip();
+    sqlx::query(
+        "INSERT INTO webhook_deliveries (id, webhook_id, project_id, event_id, event_type)
+         SELECT n.id, n.webhook_id, n.project_id, n.event_id, n.event_type
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[])
+              AS n (id, webhook_id, project_id, event_id, event_type)",
+    )
+    .bind(ids)
+    .bind(webhooks)
+    .bind(projects)
+    .bind(events)
+    .bind(types)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Locks the tenant's project against new webhooks until the transaction ends. Returns the number of its webhooks.
+pub async fn lock_count(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<i64> {
+    sqlx::query("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(tenant.project_id())
+        .execute(&mut *db)
+        .await?;
+    // A separate statement, so that its snapshot includes commits of the previous lock holder.
+    sqlx::query_scalar("SELECT count(*) FROM webhooks WHERE project_id = $1")
+        .bind(tenant.project_id())
+        .fetch_one(db)
+        .await
+}
+
+/// Columns of a new webhook.
+#[derive(Debug)]
+pub struct WebhookRow {
+    /// ID of the webhook.
+    pub id: WebhookId,
+    /// Destination URL.
+    pub url: String,
+    /// Event types to send; all if empty.
+    pub event_types: Vec<EventType>,
+    /// Description.
+    pub description: String,
+    /// Whether events are sent.
+    pub enabled: bool,
+    /// Signing secret, sealed.
+    pub secret: Vec<u8>,
+    /// Creation time.
+    pub created_at: Timestamp,
+}
+
+fn texts(types: &[EventType]) -> Vec<&'static str> {
+    types.iter().map(|EventType(action)| action.as_str()).collect()
+}
+
+/// Inserts a webhook into the tenant's project.
+pub async fn insert(db: &mut PgConnection, tenant: Tenant, webhook: WebhookRow) -> sqlx::Result<StoredWebhook> {
+    sqlx::query_as(concat!(
+        "INSERT INTO webhooks (id, project_id, url, event_types, description, enabled, secret, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING ",
+        webhook_columns!()
+    ))
+    .bind(webhook.id)
+    .bind(tenant.project_id())
+    .bind(webhook.url)
+    .bind(texts(&webhook.event_types))
+    .bind(webhook.description)
+    .bind(webhook.enabled)
+    .bind(webhook.secret)
+    .bind(webhook.created_at)
+    .fetch_one(db)
+    .await
+}
+
+/// Reads one of the tenant's webhooks.
+pub async fn get(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
+    sqlx::query_as(concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE project_id = $1 AND id = $2"))
+        .bind(tenant.project_id())
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// Reads one of the tenant's webhooks and locks its row until the transaction ends.
+pub async fn lock(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        webhook_columns!(),
+        " FROM webhooks WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE"
+    ))
+    .bind(tenant.project_id())
+    .bind(id)
+    .fetch_optional(db)
+    .await
+}
+
+/// Lists the tenant's webhooks.
+pub async fn list(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    page: &PageRequest<id::Webhook>,
+) -> sqlx::Result<Page<StoredWebhook, id::Webhook>> {
+    let sql = keyset!(page, "id", concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE project_id = $3"));
+    let rows: Vec<StoredWebhook> =
+        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
+    Ok(page.page(rows, |webhook| webhook.id))
+}
+
+/// Changes to a webhook.
+#[derive(Debug)]
+pub struct WebhookChange {
+    /// Destination URL.
+    pub url: Option<String>,
+    /// Event types to send; all if empty.
+    pub event_types: Option<Vec<EventType>>,
+    /// Description.
+    pub description: Option<String>,
+    /// Whether events are sent.
+    pub enabled: Option<bool>,
+}
+
+/// Applies `change` to one of the tenant's webhooks. Enabling it or changing its URL resets the failure record.
+pub async fn update(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    id: WebhookId,
+    change: WebhookChange,
+) -> sqlx::Result<StoredWebhook> {
+    sqlx::query_as(concat!(
+        "UPDATE webhooks SET url = coalesce($3, url), event_types = coalesce($4, event_types),
+                description = coalesce($5, description), enabled = coalesce($6, enabled),
+                disabled_reason = CASE WHEN $6 IS NULL THEN disabled_reason END,
+                failing_since = CASE WHEN NOT coalesce($6, false) AND coalesce($3, url) = url THEN failing_since END,
+                failures = CASE WHEN NOT coalesce($6, false) AND coalesce($3, url) = url THEN failures ELSE 0 END
+         WHERE project_id = $1 AND id = $2 RETURNING ",
+        webhook_columns!()
+    ))
+    .bind(tenant.project_id())
+    .bind(id)
+    .bind(change.url)
+    .bind(change.event_types.as_deref().map(texts))
+    .bind(change.description)
+    .bind(change.enabled)
+    .fetch_one(db)
+    .await
+}
+
+/// Fails the deliveries of a webhook that waited too long while it was disabled.
+pub async fn expire(db: &mut PgConnection, id: WebhookId, policy: &DeliveryPolicy) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL
+         WHERE webhook_id = $1 AND next_attempt_at IS NOT NULL AND queued_at <= now() - make_interval(secs => $2)",
+    )
+    .bind(id)
+    .bind(policy.retry_window.as_secs_f64())
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Replaces the secret of one of the tenant's webhooks. The previous secret also signs until `previous_end`, if set.
+pub async fn rotate(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    id: WebhookId,
+    secret: &[u8],
+    previous_end: Option<Timestamp>,
+    now: Timestamp,
+) -> sqlx::Result<StoredWebhook> {
+    sqlx::query_as(concat!(
+        "UPDATE webhooks SET secret = $3, previous_secret = CASE WHEN $4 IS NOT NULL THEN secret END,
+                previous_expires_at = coalesce($4, $5)
+         WHERE project_id = $1 AND id = $2 RETURNING ",
+        webhook_columns!()
+    ))
+    .bind(tenant.project_id())
+    .bind(id)
+    .bind(secret)
+    .bind(previous_end)
+    .bind(now)
+    .fetch_one(db)
+    .await
+}
+
+/// Deletes one of the tenant's webhooks and returns it. Its deliveries are no longer accessible and are removed by the
+/// sweep.
+pub async fn delete(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
+    sqlx::query_as(concat!("DELETE FROM webhooks WHERE project_id = $1 AND id = $2 RETURNING ", webhook_columns!()))
+        .bind(tenant.project_id())
+        .bind(id)
+        .fetch_optional(db)
+        .await
+}
+
+/// Reads a delivery to a webhook. The caller must have checked that the webhook belongs to the tenant.
+pub async fn delivery(
+    db: &mut PgConnection,
+    webhook: &StoredWebhook,
+    id: DeliveryId,
+) -> sqlx::Result<Option<StoredDelivery>> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        delivery_columns!(),
+        " FROM webhook_deliveries WHERE webhook_id = $1 AND id = $2"
+    ))
+    .bind(webhook.id)
+    .bind(id)
+    .fetch_optional(db)
+    .await
+}
+
+/// Lists the deliveries to a webhook. The caller must have checked that the webhook belongs to the tenant.
+pub async fn deliveries(
+    db: &mut PgConnection,
+    webhook: &StoredWebhook,
+    status: Option<DeliveryStatus>,
+    page: &PageRequest<id::Delivery>,
+) -> sqlx::Result<Page<StoredDelivery, id::Delivery>> {
+    let sql = keyset!(
+        page,
+        "id",
+        concat!(
+            "SELECT ",
+            delivery_columns!(),
+            " FROM webhook_deliveries WHERE webhook_id = $3 AND ($4::text IS NULL OR status = $4)"
+        )
+    );
+    let rows: Vec<StoredDelivery> = sqlx::query_as(sql)
+        .bind(page.after)
+        .bind(page.rows())
+        .bind(webhook.id)
+        .bind(status.map(DeliveryStatus::as_str))
+        .fetch_all(db)
+        .await?;
+    Ok(page.page(rows, |delivery| delivery.id))
+}
+
+/// Queues a delivery to `webhook` again, due now, with a new retry period. A delivery in flight keeps its claim.
+pub async fn redeliver(
+    db: &mut PgConnection,
+    webhook: &StoredWebhook,
+    id: DeliveryId,
+) -> sqlx::Result<Option<StoredDelivery>> {
+    sqlx::query_as(
+        concat!("UPDATE webhook_deliveries SET status = 'pending', queued_at = now(),
+                next_attempt_at = CASE WHEN status = 'pending' AND attempt > coalesce((attempts -> -1 ->> 'number')::int, 0)
+                                       THEN next_attempt_at ELSE now() END
+         WHERE webhook_id = $1 AND id = $2 RETURNING ", delivery_columns!()),
+    )
+    .bind(webhook.id)
+    .bind(id)
+    .fetch_optional(db)
+    .await
+}

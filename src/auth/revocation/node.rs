@@ -1,0 +1,254 @@
+//! A node of the deployment: its credential cache, its lease, and the confirmation that an invalidation has reached the
+//! other nodes (docs/revocation.md).
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use sqlx::PgConnection;
+use tokio::{
+    sync::{Notify, futures::Notified, watch},
+    time::timeout,
+};
+use uuid::Uuid;
+
+use super::{
+    cache::{CAPACITY, Credentials},
+    lease::{Lease, LogPage, Timing},
+};
+use crate::auth::metrics::AuthMetrics;
+use crate::{
+    base::{identity::subject::Subject, runtime::clock::since_boot},
+    db::{Pool, ServerId, Stamp},
+};
+
+/// Channel of notifications about invalidations.
+pub const CHANNEL: &str = "cloudapi_recalls";
+/// First and longest interval between checks whether the other nodes have acknowledged an invalidation.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(25);
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// Random ID, new at each start of the server.
+    pub id: Uuid,
+    /// Connection pool of the shared database.
+    pub db: Pool,
+    /// Durations of the lease protocol.
+    pub timing: Timing,
+    /// Lease that makes the cache and database reads valid. A node without a cache keeps a lease too: its reads count only
+    /// on the PostgreSQL server that commits its heartbeats.
+    pub lease: Arc<Lease>,
+    /// Credential cache. None if each request reads the database.
+    pub credentials: Option<Credentials>,
+    /// Counters.
+    pub metrics: AuthMetrics,
+    /// Number of invalidations that can affect responses in progress.
+    invalidations: watch::Sender<u64>,
+    /// Notified when the lease is renewed.
+    renewals: Notify,
+}
+
+/// Number of connections to another server than the invalidation's that are tried for acknowledgments.
+const ACK_ATTEMPTS: usize = 3;
+
+impl Node {
+    /// Creates a node on `db`, with or without a cache.
+    pub fn new(db: Pool, has_cache: bool) -> Arc<Self> {
+        let lease = Arc::<Lease>::default();
+        let credentials = has_cache.then(|| Credentials::new(CAPACITY, Arc::clone(&lease)));
+        Arc::new(Self {
+            id: Uuid::new_v4(),
+            db,
+            timing: Timing::DEFAULT,
+            lease,
+            credentials,
+            metrics: AuthMetrics::default(),
+            invalidations: watch::Sender::default(),
+            renewals: Notify::new(),
+        })
+    }
+
+    /// Notifies long responses of an invalidation, or that an invalidation may have been missed. Must be called after the
+    /// cache entries are invalidated and before that is acknowledged.
+    pub fn notify_invalidation(&self) {
+        self.invalidations.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Changes after each invalidation. Long responses then check again whether they may continue.
+    pub fn invalidations(&self) -> watch::Receiver<u64> {
+        self.invalidations.subscribe()
+    }
+
+    /// Must be called when the lease was renewed.
+    pub(crate) fn notify_renewal(&self) {
+        self.renewals.notify_waiters();
+    }
+
+    /// Completes when the lease is renewed.
+    pub(crate) fn renewed(&self) -> Notified<'_> {
+        self.renewals.notified()
+    }
+
+    /// Invalidates the cache entries of `subjects` immediately, and returns when no node trusts such an entry any more.
+    /// `invalidation` is the number of the invalidation and the server that committed it; `committed` is the time since boot when
+    /// its COMMIT returned.
+    ///
+    /// This is the case when each other node has acknowledged the invalidation, or when the leases of the nodes that have
+    /// not must have expired. Acknowledgments count only on the server that committed the invalidation: another server
+    /// may not have it, or may have assigned its number to a different one. This function cannot fail.
+    pub async fn confirm(&self, subjects: &[Subject], invalidation: &Stamp, committed: Duration) {
+        let seq = invalidation.seq;
+        if let Some(credentials) = &self.credentials {
+            for subject in subjects {
+                credentials.invalidate(*subject, seq);
+            }
+        }
+        self.notify_invalidation();
+        let by_ack = timeout(self.remaining_wait(committed), self.wait_for_acknowledgments(invalidation)).await.is_ok();
+        // A timer can fire early, and the machine may have been suspended.
+        while !by_ack && !self.remaining_wait(committed).is_zero() {
+            tokio::time::sleep(self.remaining_wait(committed)).await;
+        }
+        let counter = if by_ack { &self.metrics.invalidations_by_ack } else { &self.metrics.invalidations_by_time };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.metrics.invalidation_duration.observe(since_boot().saturating_sub(committed));
+        if !by_ack {
+            tracing::warn!(seq, "revocation not acknowledged by a node; waited until the node's lease had expired");
+        }
+    }
+
+    fn remaining_wait(&self, committed: Duration) -> Duration {
+        (committed + self.timing.wait).saturating_sub(since_boot())
+    }
+
+    async fn wait_for_acknowledgments(&self, invalidation: &Stamp) {
+        let (mut pause, mut attempts) = (MIN_POLL_INTERVAL, ACK_ATTEMPTS);
+        loop {
+            match self.are_all_acknowledged(invalidation).await {
+                Ok(Some(true)) => return,
+                Ok(None) if attempts == 0 => std::future::pending().await,
+                Ok(None) => attempts -= 1,
+                // A read that fails now may succeed soon. If not, the timeout ends the wait.
+                Ok(Some(false)) | Err(_) => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_POLL_INTERVAL);
+        }
+    }
+
+    /// Whether all other nodes have acknowledged the invalidation, and this node too if its own lease is on another server:
+    /// its reads and numbers there prove nothing about the invalidation. None if the connection leads to another server,
+    /// which closes it.
+    async fn are_all_acknowledged(&self, invalidation: &Stamp) -> sqlx::Result<Option<bool>> {
+        let mut db = self.db.acquire().await?;
+        let (server, seq, is_acknowledged): (String, i64, bool) = sqlx::query_as(
+            "SELECT auth_server(), seq,
+                    NOT EXISTS (SELECT FROM auth_nodes WHERE acked_seq < $1 AND (node_id <> $2 OR NOT $3))
+             FROM auth_clock",
+        )
+        .bind(invalidation.seq)
+        .bind(self.id)
+        .bind(self.lease.record_own_revocation(invalidation))
+        .fetch_one(&mut *db)
+        .await?;
+        if ServerId::from(server) == invalidation.server && seq >= invalidation.seq {
+            return Ok(Some(is_acknowledged));
+        }
+        db.close_on_drop();
+        Ok(None)
+    }
+}
+
+/// Text form of subjects, as in the log.
+pub fn subject_texts(subjects: &[Subject]) -> Vec<String> {
+    subjects.iter().map(ToString::to_string).collect()
+}
+
+/// Registers a node, so that invalidations wait for its acknowledgment.
+pub(crate) async fn register(db: &mut PgConnection, node: Uuid) -> sqlx::Result<ServerId> {
+    let server: String = sqlx::query_scalar(
+        "INSERT INTO auth_nodes (node_id) VALUES ($1)
+         ON CONFLICT (node_id) DO UPDATE SET stamp = nextval('auth_stamps'), acked_seq = 0
+         RETURNING auth_server()",
+    )
+    .bind(node)
+    .fetch_one(db)
+    .await?;
+    Ok(server.into())
+}
+
+/// Removes a node.
+pub(crate) async fn unregister(db: &mut PgConnection, node: Uuid) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM auth_nodes WHERE node_id = $1").bind(node).execute(db).await.map(drop)
+}
+
+/// Number of the latest invalidation.
+pub async fn clock(db: &mut PgConnection) -> sqlx::Result<Stamp> {
+    sqlx::query_as("SELECT seq AS auth_seq, auth_server() AS auth_server FROM auth_clock").fetch_one(db).await
+}
+
+/// Reads the log after a number.
+pub(crate) async fn read_log(db: &mut PgConnection, after: i64) -> sqlx::Result<LogPage> {
+    // One statement, so that the clock and the log come from the same snapshot.
+    let rows: Vec<(String, i64, Option<i64>, Option<String>)> = sqlx::query_as(
+        "SELECT auth_server(), c.seq, l.seq, l.subject FROM auth_clock c LEFT JOIN auth_log l ON l.seq > $1
+         ORDER BY l.seq",
+    )
+    .bind(after)
+    .fetch_all(db)
+    .await?;
+    let (server, clock) =
+        rows.first().map(|(server, clock, ..)| (server.clone().into(), *clock)).ok_or(sqlx::Error::RowNotFound)?;
+    // An entry that a newer version wrote and this one cannot parse leaves a gap, which invalidates the whole cache.
+    let invalidations =
+        rows.into_iter().filter_map(|(_, _, seq, subject)| Some((seq?, subject?.parse().ok()?))).collect();
+    Ok(LogPage { server, clock, invalidations })
+}
+
+/// Records that a node has applied the log up to a number, if this is `server`. Returns whether it is, and whether the node
+/// is still registered.
+pub(crate) async fn acknowledge(
+    db: &mut PgConnection,
+    node: Uuid,
+    up_to: i64,
+    server: &ServerId,
+) -> sqlx::Result<bool> {
+    let sql = "UPDATE auth_nodes SET stamp = nextval('auth_stamps'), acked_seq = $2
+               WHERE node_id = $1 AND auth_server() = $3";
+    sqlx::query(sql)
+        .bind(node)
+        .bind(up_to)
+        .bind(server.as_str())
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// All nodes and their stamps.
+pub(crate) async fn stamps(db: &mut PgConnection) -> sqlx::Result<Vec<(Uuid, i64)>> {
+    sqlx::query_as("SELECT node_id, stamp FROM auth_nodes").fetch_all(db).await
+}
+
+/// Removes a node, unless it has sent a heartbeat since `stamp` was read. Returns whether the node was removed.
+pub(crate) async fn remove_if_dead(db: &mut PgConnection, node: Uuid, stamp: i64) -> sqlx::Result<bool> {
+    sqlx::query("DELETE FROM auth_nodes WHERE node_id = $1 AND stamp = $2")
+        .bind(node)
+        .bind(stamp)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// Prunes log entries older than an hour. A node that has not read them by then starts a new epoch.
+pub async fn prune_log(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "DELETE FROM auth_log
+         WHERE seq <= (SELECT max(seq) FROM auth_log WHERE made_at < clock_timestamp() - interval '1 hour')",
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}

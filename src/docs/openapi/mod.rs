@@ -1,0 +1,183 @@
+//! OpenAPI 3.1 document, generated from the route table and the signatures of the handlers.
+
+pub mod changes;
+mod components;
+mod errors;
+mod events;
+pub mod notes;
+mod portable;
+mod schemas;
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use axum::response::{IntoResponse, Response};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use crate::http::{
+    describe::{ApiResponse, Operation, ResponseShape},
+    response::{
+        Json,
+        asset::{AcceptedEncoding, CompressedText},
+        problem::Problem,
+    },
+};
+use components::{Parameters, components};
+use errors::common_codes;
+pub use errors::errors_of;
+use schemas::{NOT_READY, Schemas};
+
+/// URL of the server in examples.
+const PUBLIC_URL: &str = "https://api.cloudapi.dev";
+
+/// Description of the document's extensions. It follows the introduction.
+const EXTENSIONS: &str = "
+**Extensions in this document.** `x-extensible-enum` lists the known values of a response member. Later versions may add
+values: accept unknown ones. An `enum`, in requests, is closed. `x-error-codes` lists all error codes of an operation;
+its description links the uncommon ones. The shared error response of each status links the page of each code.
+";
+
+/// Packs the document, plain and compressed.
+pub fn packed(document: &Value) -> CompressedText {
+    CompressedText::new(format!("{document}\n"))
+}
+
+/// Response: 200 with the document.
+#[derive(Clone, Debug)]
+pub struct OpenApiDocument {
+    /// Document.
+    pub document: CompressedText,
+    /// Accepted encodings.
+    pub request: AcceptedEncoding,
+}
+
+impl IntoResponse for OpenApiDocument {
+    fn into_response(self) -> Response {
+        self.document.response("application/json", self.request)
+    }
+}
+
+impl ApiResponse for OpenApiDocument {
+    const SHAPE: ResponseShape =
+        ResponseShape { description: "The document.", etag: true, ..<Json<Self> as ApiResponse>::SHAPE };
+}
+
+impl JsonSchema for OpenApiDocument {
+    fn schema_name() -> Cow<'static, str> {
+        "OpenApiDocument".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "An OpenAPI 3.1 document.",
+            "required": ["openapi", "info", "paths"],
+            "properties": {
+                "openapi": { "type": "string", "description": "OpenAPI version.", "pattern": "^3\\.1\\." },
+                "info": { "type": "object", "description": "API metadata.", "additionalProperties": true },
+                "paths": { "type": "object", "description": "Operations.", "additionalProperties": true },
+            },
+            "additionalProperties": true,
+        })
+    }
+}
+
+/// Generates the document of `operations`.
+pub fn describe<'a>(operations: impl Iterator<Item = &'a Operation>) -> Value {
+    let operations: Vec<&Operation> = operations.collect();
+    let codes: BTreeSet<_> = operations.iter().flat_map(|operation| errors_of(operation)).collect();
+    let common = common_codes(&operations);
+    let (mut schemas, mut parameters) = (Schemas::new(), Parameters::default());
+    let problem = schemas.response_generator.subschema_for::<Problem>().to_value();
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    let mut tags: Vec<&str> = Vec::new();
+    for operation in &operations {
+        let tag = tag_of(operation);
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+        let described = schemas.operation(operation, &common, &mut parameters);
+        paths.entry(operation.path).or_default().insert(operation.method.as_str().to_lowercase(), described);
+    }
+    tags.push(events::TAG);
+    let (webhooks, event_schemas) = events::webhooks(&mut schemas);
+    let mut components = components(&codes, parameters, &problem);
+    if let (Some(not_ready), Some(Value::Object(responses))) =
+        (schemas.not_ready(&operations, &problem), components.get_mut("responses"))
+    {
+        responses.insert(NOT_READY.into(), not_ready);
+        responses.insert(events::RECEIVED.into(), events::received());
+    }
+    let (requests, mut responses) = schemas.definitions();
+    responses.extend(event_schemas);
+    let (schemas, response_names) = portable::merge(requests, responses);
+    components.insert("schemas".into(), schemas.into());
+    components.insert(
+        "securitySchemes".into(),
+        json!({
+            "session": security_scheme("`sess_…`: a signed-in person's dashboard backend. Access to all projects of its user, with the scopes of the user's role in each."),
+            "key": security_scheme("`sk_live_…`: a project's servers and CI. Access to its project."),
+            "token": security_scheme("`cap_…`: a service. Access to its project, with its own scopes."),
+        }),
+    );
+    let mut document = json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "CloudAPI",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": env!("CARGO_PKG_DESCRIPTION"),
+            "description": format!("{}{EXTENSIONS}", include_str!("introduction.md")),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/", "description": "This server." }],
+        "tags": tags.iter().map(|tag| json!({ "name": tag, "description": tag_description(tag) })).collect::<Vec<_>>(),
+        "paths": paths,
+        "webhooks": webhooks,
+        "components": components,
+    });
+    portable::name_requests(&mut document, &response_names);
+    portable::remove_unused(&mut document);
+    document
+}
+
+fn security_scheme(description: &str) -> Value {
+    json!({ "type": "http", "scheme": "bearer", "description": description })
+}
+
+/// Returns the tag of an operation: `keys` for `cloudapi::api::keys::handlers::create`, `health` for `cloudapi::server::health::live`.
+fn tag_of(operation: &Operation) -> &'static str {
+    match operation.handler.split("::").nth(1) {
+        // The route table itself serves the document.
+        Some("routes") | None => "docs",
+        // One slice with three tags.
+        Some("resources") => match operation.handler.split("::").nth(2) {
+            Some("operations") => "operations",
+            Some("providers") => "providers",
+            _ => "resources",
+        },
+        Some(slice) => slice,
+    }
+}
+
+fn tag_description(tag: &str) -> &'static str {
+    match tag {
+        "sessions" => "Signing in and out, for dashboards.",
+        "projects" => "Tenants, with keys, tokens and members.",
+        "keys" => "Credentials of a project, for servers and CI.",
+        "tokens" => "Scoped, expiring credentials, for services.",
+        "users" => "People, as members of projects.",
+        "usage" => "Counted requests of a project.",
+        "resources" => "Networks, volumes and instances at cloud providers, in one shape.",
+        "operations" => "Long-running changes of resources.",
+        "providers" => "Cloud providers, their capabilities, and the schemas of specs.",
+        "events" => "Ordered events of a project, as a list or a stream.",
+        events::TAG => "Event types, each with its `data.changes` in lists, streams and webhooks.",
+        "webhooks" => "Signed deliveries of a project's events to your URLs.",
+        "audit" => "Tamper-evident record of who did what and when.",
+        "health" => "Liveness and readiness probes.",
+        "docs" => "This document, the guides and the error codes.",
+        _ => "",
+    }
+}

@@ -1,0 +1,9 @@
+//! `/v1/resources`, `/v1/operations`, `/v1/providers` and `/v1/schemas`.
+
+pub mod handlers;
+pub mod input;
+pub mod model;
+pub mod operations;
+pub mod providers;
+pub mod rules;
+pub mod submit;

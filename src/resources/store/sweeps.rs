@@ -1,0 +1,184 @@
+//! SQL of sweeps: leases, known resources and results.
+
+use std::time::Duration;
+
+use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
+
+use super::resource_columns;
+use crate::base::{id::ResourceId, runtime::clock::Timestamp};
+use crate::resources::{
+    api::model::{Condition, StoredResource},
+    kinds::{Kind, Power},
+};
+
+/// Claimed sweep of a provider's objects of one kind.
+#[derive(Debug, FromRow)]
+pub struct Sweep {
+    /// Name of the provider.
+    pub provider: String,
+    /// Kind of the objects.
+    pub kind: Kind,
+    /// Fencing token of this claim.
+    pub fence: i64,
+    /// Start time.
+    pub began_at: Timestamp,
+}
+
+/// Claims one due sweep out of `all`, with a lease.
+pub async fn claim(db: &mut PgConnection, all: &[(&str, Kind)], lease: Duration) -> sqlx::Result<Option<Sweep>> {
+    let (providers, kinds) = texts(all);
+    sqlx::query_as(
+        "WITH due AS MATERIALIZED (
+             SELECT s.provider, s.kind FROM provider_sweeps s
+             JOIN unnest($1::text[], $2::text[]) AS ours (provider, kind) USING (provider, kind)
+             WHERE s.due_at <= now() ORDER BY s.due_at LIMIT 1 FOR UPDATE OF s SKIP LOCKED)
+         UPDATE provider_sweeps s SET due_at = now() + make_interval(secs => $3), fence = s.fence + 1
+         FROM due WHERE s.provider = due.provider AND s.kind = due.kind
+         RETURNING s.provider, s.kind, s.fence, now() AS began_at",
+    )
+    .bind(providers)
+    .bind(kinds)
+    .bind(lease.as_secs_f64())
+    .fetch_optional(db)
+    .await
+}
+
+/// Registers these sweeps. The first run is due immediately.
+pub async fn register(db: &mut PgConnection, all: &[(&str, Kind)]) -> sqlx::Result<()> {
+    let (providers, kinds) = texts(all);
+    sqlx::query(
+        "INSERT INTO provider_sweeps (provider, kind) SELECT n.provider, n.kind FROM unnest($1::text[], $2::text[]) AS n (provider, kind) ON CONFLICT DO NOTHING",
+    )
+    .bind(providers)
+    .bind(kinds)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+fn texts<'a>(all: &[(&'a str, Kind)]) -> (Vec<&'a str>, Vec<&'a str>) {
+    all.iter().map(|(name, kind)| (*name, kind.as_str())).unzip()
+}
+
+/// Renews the lease of a sweep. Returns whether it is still held.
+pub async fn renew(db: &mut PgConnection, sweep: &Sweep, lease: Duration) -> sqlx::Result<bool> {
+    sqlx::query(
+        "UPDATE provider_sweeps SET due_at = now() + make_interval(secs => $4) WHERE provider = $1 AND kind = $2 AND fence = $3",
+    )
+    .bind(&sweep.provider)
+    .bind(sweep.kind)
+    .bind(sweep.fence)
+    .bind(lease.as_secs_f64())
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected() == 1)
+}
+
+/// Ends a sweep. The next one is due after `pause`.
+pub async fn end(db: &mut PgConnection, sweep: &Sweep, pause: Duration, is_complete: bool) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE provider_sweeps SET due_at = now() + make_interval(secs => $4), swept_at = CASE WHEN $5 THEN now() ELSE swept_at END
+         WHERE provider = $1 AND kind = $2 AND fence = $3",
+    )
+    .bind(&sweep.provider)
+    .bind(sweep.kind)
+    .bind(sweep.fence)
+    .bind(pause.as_secs_f64())
+    .bind(is_complete)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Current time of the database.
+pub async fn now(db: &mut PgConnection) -> sqlx::Result<Timestamp> {
+    sqlx::query_scalar("SELECT now()").fetch_one(db).await
+}
+
+/// State of a resource whose tag was found on an object.
+#[derive(Debug)]
+pub struct SweptResource {
+    /// Stored resource.
+    pub resource: StoredResource,
+    /// Whether an operation is in progress.
+    pub is_busy: bool,
+    /// Time at which the last operation ended.
+    pub settled_at: Timestamp,
+}
+
+impl<'r> FromRow<'r, PgRow> for SweptResource {
+    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
+        let resource = StoredResource::from_row(row)?;
+        Ok(Self { resource, is_busy: row.try_get("is_busy")?, settled_at: row.try_get("settled_at")? })
+    }
+}
+
+/// Reads the state of these resources.
+pub async fn find_resources(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<Vec<SweptResource>> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        resource_columns!("r."),
+        ", EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL) AS is_busy,
+                r.settled_at
+         FROM resources r WHERE id = ANY ($1)"
+    ))
+    .bind(ids)
+    .fetch_all(db)
+    .await
+}
+
+/// Records that these resources were observed without drift.
+pub async fn mark_synced(db: &mut PgConnection, ids: &[ResourceId]) -> sqlx::Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query("UPDATE resources SET last_synced_at = now() WHERE id = ANY ($1)").bind(ids).execute(db).await.map(drop)
+}
+
+/// Lists resources with an object that the sweep has not observed.
+pub async fn list_unobserved(db: &mut PgConnection, sweep: &Sweep) -> sqlx::Result<Vec<StoredResource>> {
+    sqlx::query_as(concat!("SELECT ", resource_columns!(""), " FROM resources r
+         WHERE provider = $1 AND kind = $2 AND phase IN ('active', 'failed') AND provider_ref IS NOT NULL AND settled_at < $3
+           AND coalesce(last_synced_at, '-infinity') < $3
+           AND NOT EXISTS (SELECT FROM operations o WHERE o.resource_id = r.id AND o.due_at IS NOT NULL)
+         ORDER BY id LIMIT 1000"))
+    .bind(&sweep.provider)
+    .bind(sweep.kind)
+    .bind(sweep.began_at)
+    .fetch_all(db)
+    .await
+}
+
+/// Result of observing a resource's object.
+#[derive(Debug)]
+pub struct ObservedState<'a> {
+    /// Conditions that now hold.
+    pub conditions: &'a [Condition],
+    /// Observed power state.
+    pub power: Option<Power>,
+    /// Whether the object no longer exists.
+    pub is_missing: bool,
+    /// Whether the observation differs from what is recorded.
+    pub has_changes: bool,
+}
+
+/// Stores an observation. The resource must be locked.
+pub async fn store_observation(
+    db: &mut PgConnection,
+    before: &StoredResource,
+    observed: &ObservedState<'_>,
+) -> sqlx::Result<StoredResource> {
+    sqlx::query_as(concat!(
+        "UPDATE resources SET conditions = $2, power = coalesce($3, power), last_synced_at = now(),
+                phase = CASE WHEN $4 THEN 'failed' ELSE phase END, version = version + CASE WHEN $5 THEN 1 ELSE 0 END
+         WHERE id = $1 RETURNING ",
+        resource_columns!("")
+    ))
+    .bind(before.id)
+    .bind(Json(observed.conditions))
+    .bind(observed.power)
+    .bind(observed.is_missing)
+    .bind(observed.has_changes)
+    .fetch_one(db)
+    .await
+}

@@ -1,0 +1,90 @@
+//! Small workers that write counts from memory, and remove old records.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::{
+    api::webhooks::delivery::queue,
+    auth::revocation::node,
+    base::{
+        error::{Code, Error, Result},
+        runtime::heartbeat::Heartbeat,
+    },
+    db::deletions,
+    resources,
+    server::state::App,
+    tx::idempotency,
+};
+
+/// Interval of removing old records.
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval of writing denials to the audit trail.
+const DENIALS_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval of writing reads of the audit trail to it.
+const READS_INTERVAL: Duration = Duration::from_secs(2);
+/// Time limit for one step in the database.
+const STEP_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Writes denials to the audit trail every minute, and once more at shutdown.
+pub async fn write_denials(app: App, heartbeat: Heartbeat) {
+    let mut is_running = true;
+    while is_running {
+        is_running = heartbeat.pause(DENIALS_INTERVAL).await;
+        if let Err(error) = with_timeout(app.denials.flush(&app.store.db, &app.store.clock)).await {
+            app.store.db.handle_error(&error);
+            tracing::warn!(%error, "audit of denials failed; retrying in a minute");
+        }
+    }
+}
+
+/// Writes to the audit trail who read it in past minutes, and once more at shutdown.
+pub async fn write_reads(app: App, heartbeat: Heartbeat) {
+    let mut is_last = false;
+    while !is_last {
+        is_last = !heartbeat.pause(READS_INTERVAL).await;
+        if let Err(error) = with_timeout(app.audit_logs.reads.flush(&app.store.db, &app.store.clock, is_last)).await {
+            app.store.db.handle_error(&error);
+            tracing::warn!(%error, "audit of audit trail reads failed; retrying");
+        }
+    }
+}
+
+/// Removes expired rate-limit states, and records that can no longer be requested.
+pub async fn cleanup(app: App, heartbeat: Heartbeat) {
+    while heartbeat.pause(CLEANUP_INTERVAL).await {
+        app.limits.sweep();
+        if let Some(credentials) = &app.node.credentials {
+            credentials.sweep();
+        }
+        if let Err(error) = prune_old_records(&app, &heartbeat).await {
+            app.store.db.handle_error(&error);
+            tracing::warn!(%error, "removal of old records failed; retrying in a minute");
+        }
+    }
+}
+
+async fn prune_old_records(app: &App, heartbeat: &Heartbeat) -> Result<()> {
+    let mut db = app.store.db.acquire_for_write().await?;
+    with_timeout(async { Ok(node::prune_log(&mut db).await?) }).await?;
+    let until = app.store.clock.now().minus(app.resources.cloud.timing.retention);
+    // In batches, so that transactions stay short.
+    while with_timeout(async { Ok(idempotency::delete_expired(&mut db, app.store.clock.now()).await?) }).await? > 0 {
+        heartbeat.progress();
+    }
+    while with_timeout(async { Ok(deletions::delete_expired(&mut db, app.store.clock.now()).await?) }).await? > 0 {
+        heartbeat.progress();
+    }
+    while with_timeout(async { Ok(queue::sweep(&mut db, &app.webhooks.outbox.policy).await?) }).await? > 0 {
+        heartbeat.progress();
+    }
+    while with_timeout(async { Ok(resources::store::queue::prune(&mut db, until).await?) }).await? > 0 {
+        heartbeat.progress();
+    }
+    Ok(())
+}
+
+async fn with_timeout<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let on_timeout = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; the step is retried"));
+    timeout(STEP_TIMEOUT, work).await.unwrap_or_else(on_timeout)
+}

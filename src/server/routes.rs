@@ -1,0 +1,213 @@
+//! The route table: path, handler, summary and route-specific errors of each route.
+
+use std::sync::{Arc, LazyLock};
+
+use axum::Router;
+use serde_json::Value;
+
+use crate::{
+    api::{
+        audit_logs::handlers as audit,
+        events::handlers as events,
+        keys::handlers as keys,
+        projects::handlers as projects,
+        sessions::handlers as sessions,
+        tokens::{handlers as tokens, introspection},
+        usage::handlers as usage,
+        users::{acceptance as invitations, handlers as users},
+        webhooks::handlers as webhooks,
+    },
+    auth::{gate::GateLayer, grant::Public},
+    base::error::{Code, Result},
+    docs::{
+        entry, handlers as docs,
+        openapi::{self, OpenApiDocument},
+        search::{self, SearchIndex},
+    },
+    http::{
+        api::Api,
+        response::asset::{AcceptedEncoding, CompressedText},
+    },
+    metrics::requests::RouteInfo,
+    resources::api::{handlers as resources, operations, providers},
+    server::{health, state::App},
+};
+
+/// Route table of the API.
+pub fn table() -> Api<App> {
+    Api::new()
+        .post("/v1/sessions", sessions::create, "Create a session")
+        .errors(&[Code::InvalidCredentials])
+        .get("/v1/sessions", sessions::list, "List your sessions")
+        .delete("/v1/sessions/current", sessions::revoke_current, "Revoke the current session")
+        .errors(&[Code::RevocationUnconfirmed])
+        .delete("/v1/sessions/{session_id}", sessions::revoke, "Revoke a session")
+        .errors(&[Code::RevocationUnconfirmed])
+        .post("/v1/users/me/password", users::change_password, "Change your password")
+        .errors(&[Code::RevocationUnconfirmed, Code::InvalidCurrentPassword])
+        .post("/v1/invitations/accept", invitations::accept, "Accept an invitation")
+        .errors(&[Code::InvalidCredentials, Code::NotFound, Code::InvalidState])
+        .get("/v1/projects", projects::list, "List projects")
+        .post("/v1/projects", projects::create, "Create a project")
+        .get("/v1/projects/{project_id}", projects::get, "Get a project")
+        .patch("/v1/projects/{project_id}", projects::update, "Update a project")
+        .errors(&[Code::ProjectNotActive])
+        .delete("/v1/projects/{project_id}", projects::delete, "Delete a project")
+        .errors(&[Code::RevocationUnconfirmed, Code::ProjectNotArchived, Code::ProjectNotEmpty])
+        .post("/v1/projects/{project_id}/suspend", projects::suspend, "Suspend a project")
+        .errors(&[Code::RevocationUnconfirmed, Code::InvalidState])
+        .post("/v1/projects/{project_id}/resume", projects::resume, "Resume a project")
+        .errors(&[Code::RevocationUnconfirmed])
+        .post("/v1/projects/{project_id}/archive", projects::archive, "Archive a project")
+        .errors(&[Code::RevocationUnconfirmed])
+        .post("/v1/keys", keys::create, "Create a key")
+        .errors(&[Code::ScopeEscalation, Code::ProjectNotActive])
+        .get("/v1/keys", keys::list, "List keys")
+        .get("/v1/keys/{key_id}", keys::get, "Get a key")
+        .patch("/v1/keys/{key_id}", keys::update, "Update a key")
+        .errors(&[Code::RevocationUnconfirmed, Code::ScopeEscalation, Code::ProjectNotActive, Code::KeyRevoked])
+        .post("/v1/keys/{key_id}/rotate", keys::rotate, "Rotate a key")
+        .errors(&[
+            Code::RevocationUnconfirmed,
+            Code::ScopeEscalation,
+            Code::ProjectNotActive,
+            Code::KeyRevoked,
+            Code::RotationInProgress,
+            Code::InvalidState,
+        ])
+        .delete("/v1/keys/{key_id}", keys::revoke, "Revoke a key")
+        .errors(&[Code::RevocationUnconfirmed])
+        .post("/v1/tokens", tokens::create, "Create a token")
+        .errors(&[Code::ScopeEscalation, Code::LimitReached, Code::ProjectNotActive])
+        .post("/v1/tokens/introspect", introspection::introspect, "Introspect a key or token")
+        .get("/v1/tokens", tokens::list, "List tokens")
+        .get("/v1/tokens/{token_id}", tokens::get, "Get a token")
+        .delete("/v1/tokens/{token_id}", tokens::revoke, "Revoke a token")
+        .errors(&[Code::RevocationUnconfirmed])
+        .get("/v1/users", users::list, "List users")
+        .post("/v1/users", users::create, "Invite a user")
+        .errors(&[Code::RoleEscalation, Code::ProjectNotActive, Code::AlreadyMember])
+        .get("/v1/users/{user_id}", users::get, "Get a user")
+        .patch("/v1/users/{user_id}", users::update, "Change a user's role")
+        .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::ProjectNotActive, Code::LastOwner])
+        .delete("/v1/users/{user_id}", users::remove, "Remove a user from a project")
+        .errors(&[Code::RevocationUnconfirmed, Code::RoleEscalation, Code::LastOwner])
+        .post("/v1/resources", resources::create, "Create a resource")
+        .errors(&[
+            Code::ProjectNotActive,
+            Code::UnsupportedCapability,
+            Code::LimitReached,
+            Code::ResourceInUse,
+            Code::ResourceLocked,
+            Code::InvalidState,
+        ])
+        .get("/v1/resources", resources::list, "List resources")
+        .post("/v1/resources/import", resources::import, "Import an existing object")
+        .errors(&[
+            Code::ImportNotAllowed,
+            Code::ProjectNotActive,
+            Code::UnsupportedCapability,
+            Code::LimitReached,
+            Code::ResourceInUse,
+        ])
+        .get("/v1/resources/{resource_id}", resources::get, "Get a resource")
+        .patch("/v1/resources/{resource_id}", resources::update, "Update a resource")
+        .errors(&[
+            Code::ProjectNotActive,
+            Code::UnsupportedCapability,
+            Code::ResourceInUse,
+            Code::ResourceLocked,
+            Code::InvalidState,
+        ])
+        .delete("/v1/resources/{resource_id}", resources::delete, "Delete a resource")
+        .errors(&[Code::Protected, Code::ResourceInUse, Code::ResourceLocked, Code::InvalidState])
+        .post("/v1/resources/{resource_id}/actions", resources::act, "Run an action on a resource")
+        .errors(&[
+            Code::ProjectNotActive,
+            Code::UnsupportedCapability,
+            Code::LimitReached,
+            Code::ResourceInUse,
+            Code::ResourceLocked,
+            Code::InvalidState,
+        ])
+        .post("/v1/resources/{resource_id}/sync", resources::sync, "Sync a resource with its provider")
+        .errors(&[Code::ProjectNotActive, Code::ResourceLocked, Code::InvalidState])
+        .get("/v1/operations", operations::list, "List operations")
+        .get("/v1/operations/{operation_id}", operations::get, "Get an operation")
+        .post("/v1/operations/{operation_id}/cancel", operations::cancel, "Cancel an operation")
+        .errors(&[Code::InvalidState])
+        .get("/v1/providers", providers::list, "List providers")
+        .get("/v1/providers/{name}", providers::get, "Get a provider")
+        .get("/v1/schemas/{kind}", providers::schema, "Get the schema of a kind")
+        .get("/v1/usage", usage::get, "Get usage for a period")
+        .get("/v1/usage/breakdown", usage::breakdown, "Get a usage breakdown")
+        .get("/v1/usage/periods", usage::periods, "List billing periods")
+        .get("/v1/events", events::list, "List events")
+        .errors(&[Code::CursorExpired])
+        .get("/v1/events/stream", events::stream, "Stream events")
+        .errors(&[Code::LimitReached])
+        .post("/v1/webhooks", webhooks::create, "Create a webhook")
+        .errors(&[Code::UrlNotAllowed, Code::ProjectNotActive, Code::LimitReached])
+        .get("/v1/webhooks", webhooks::list, "List webhooks")
+        .get("/v1/webhooks/{webhook_id}", webhooks::get, "Get a webhook")
+        .patch("/v1/webhooks/{webhook_id}", webhooks::update, "Update a webhook")
+        .errors(&[Code::UrlNotAllowed, Code::ProjectNotActive])
+        .delete("/v1/webhooks/{webhook_id}", webhooks::delete, "Delete a webhook")
+        .post("/v1/webhooks/{webhook_id}/rotate-secret", webhooks::rotate_secret, "Rotate a webhook secret")
+        .errors(&[Code::ProjectNotActive, Code::RotationInProgress])
+        .post("/v1/webhooks/{webhook_id}/test", webhooks::test, "Send a test event")
+        .errors(&[Code::WebhookDisabled])
+        .get("/v1/webhooks/{webhook_id}/deliveries", webhooks::deliveries, "List deliveries")
+        .get("/v1/webhooks/{webhook_id}/deliveries/{delivery_id}", webhooks::delivery, "Get a delivery")
+        .post("/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", webhooks::redeliver, "Redeliver an event")
+        .errors(&[Code::WebhookDisabled])
+        .get("/v1/audit-logs", audit::list, "List audit entries")
+        .get("/v1/audit-logs/export", audit::export, "Export the audit trail")
+        .get("/v1/audit-logs/checkpoints", audit::checkpoints, "List audit checkpoints")
+        .get("/", entry::entry, "List entry points")
+        .get("/healthz", health::live, "Liveness probe")
+        .get("/readyz", health::ready, "Readiness probe")
+        .get("/openapi.json", describe, "Get the OpenAPI document")
+        .get("/docs", docs::reference, "Show the API reference")
+        .get("/docs/guides", docs::guides, "List guides")
+        .get("/docs/guides/{guide}", docs::guide, "Show a guide")
+        .get("/docs/search.json", search, "Get the search index")
+        .get("/docs/errors", docs::errors, "List error codes")
+        .get("/docs/errors/{code}", docs::error, "Explain an error code")
+        .get("/docs/assets/{file}", docs::asset, "Get a documentation asset")
+}
+
+static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| openapi::describe(table().operations()));
+
+/// OpenAPI 3.1 document of the API.
+pub fn description() -> &'static Value {
+    &DESCRIPTION
+}
+
+/// `GET /openapi.json`.
+async fn describe(_: Public, request: AcceptedEncoding) -> Result<OpenApiDocument> {
+    static PACKED: LazyLock<CompressedText> = LazyLock::new(|| openapi::packed(description()));
+    Ok(OpenApiDocument { document: PACKED.clone(), request })
+}
+
+/// `GET /docs/search.json`.
+async fn search(_: Public, request: AcceptedEncoding) -> Result<SearchIndex> {
+    static PACKED: LazyLock<CompressedText> = LazyLock::new(|| search::packed(description()));
+    Ok(SearchIndex { index: PACKED.clone(), request })
+}
+
+/// Builds the router from the table. A gate runs before each handler.
+pub fn router(app: App) -> Router {
+    let table = table();
+    app.requests.set_routes(table.operations().map(|operation| RouteInfo {
+        method: operation.method.clone(),
+        template: operation.path,
+        status: operation.response.status,
+    }));
+    app.meter.name_routes(table.operations().map(|operation| (operation.route(), operation.name())).collect());
+    let gate = |operation| {
+        let (limits, quota) = (Arc::clone(&app.limits), Arc::clone(&app.quota.exhausted));
+        GateLayer::new(operation, app.authenticator.clone(), limits, quota, app.edge.tracker.clone())
+    };
+    table.into_router(|operation, route| route.layer(gate(operation))).with_state(app.clone())
+}
