@@ -200,8 +200,8 @@ async fn serve(audit: bool, database: &str) -> Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).json().flatten_event(true).init();
     let options = AppOptions { public_url: "http://127.0.0.1:8080".into(), audit, ..AppOptions::default() };
     let app = App::new(db::pool(db::options_from_url(database)?, POOL), Clock::system(), options)?;
-    db::prepare(&app.db).await?;
-    flush::open(&app.meter, &app.db, &app.clock).await?;
+    db::prepare(&app.store.db).await?;
+    flush::open(&app.meter, &app.store.db, &app.store.clock).await?;
     app.lifecycle.enter(Phase::Serving);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("bare listens on {}", listener.local_addr()?);

@@ -184,8 +184,8 @@ pub async fn serve(counts: bool, database: &str, folder: &Path) -> Result<()> {
         ..AppOptions::default()
     };
     let app = App::new(db::pool(db::options_from_url(database)?, POOL), Clock::system(), options)?;
-    db::prepare(&app.db).await?;
-    flush::open(&app.meter, &app.db, &app.clock).await?;
+    db::prepare(&app.store.db).await?;
+    flush::open(&app.meter, &app.store.db, &app.store.clock).await?;
     app.lifecycle.enter(Phase::Serving);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("bare listens on {}", listener.local_addr()?);

@@ -1,5 +1,6 @@
-//! The resources of the API. Each folder is one of them, with the same files: `model` (types, request and response shapes),
-//! `repo` (SQL, as free functions on a connection) and `handlers`. None depends on the server that serves them.
+//! The slices of the API. Each is a folder with the same files: `model` (types, request and response shapes), `repo`
+//! (SQL, as free functions on a connection) and `handlers`. Handlers take parts of the application, or the slice's
+//! context; no slice imports `server`. Cloud resources are in [`crate::resources`].
 
 pub mod audit_logs;
 pub mod events;

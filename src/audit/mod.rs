@@ -16,18 +16,19 @@
 //!
 //! Modules that write the trail:
 //!
-//! - [`model`] defines the content of an entry, [`chain`] the hashes that link entries, and [`checkpoint`] the signature
-//!   on the end of a chain.
-//! - [`link`] links entries without a database. [`sealer`] applies it in the database.
-//! - [`denial_counts`] aggregates denied requests, so that a flood of them becomes a few entries. [`read_counts`] aggregates reads of
-//!   the trail.
-//! - [`retention`] removes old entries. The sealer deletes the content of a redacted entry, together with the entry that
-//!   records the redaction.
+//! - [`model`] defines the content of an entry, [`chain`] the hashes that link entries, and [`chain::checkpoint`] the
+//!   signature on the end of a chain.
+//! - [`chain::link`] links entries without a database. [`sealing`] applies it in the database.
+//! - [`denial_counts`] aggregates denied requests, so that a flood of them becomes a few entries. [`read_counts`]
+//!   aggregates reads of the trail.
+//! - [`sealing::retention`] removes old entries. The sealer deletes the content of a redacted entry, together with the
+//!   entry that records the redaction.
 //!
 //! Modules that read the trail:
 //!
-//! - [`trail`] queries entries, [`export`] exports a whole trail, and [`line`] defines the format of its lines.
-//! - [`verify`] verifies an export without a database.
+//! - [`trail`] queries entries, and [`view`] defines how clients see them. `api::audit_logs` serves them, and exports a
+//!   whole trail; [`chain::line`] defines the format of its lines.
+//! - [`verification`] verifies an export without a database.
 
 pub mod chain;
 pub mod denial_counts;

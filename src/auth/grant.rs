@@ -18,7 +18,8 @@
 //!
 //! ```
 //! use axum::extract::State;
-//! use cloudapi::{auth::grant::Grant, base::{error::Result, scope::of}, http::{api::Api, response::Json}, server::state::App};
+//! use cloudapi::{auth::grant::Grant, base::{error::Result, identity::scope::of}};
+//! use cloudapi::{http::{api::Api, response::Json}, server::state::App};
 //!
 //! async fn guarded(_grant: Grant<of::KeysRead>, State(_app): State<App>) -> Result<Json<String>> {
 //!     Ok(Json("your keys".to_owned()))

@@ -1,6 +1,6 @@
 //! The table of SQLSTATEs: the response for the client, whether the connection is at fault, and whether the statement
 //! may be retried on another connection. Handlers, credential lookups and workers all use it, through
-//! `From<sqlx::Error>` and [`Pool::note`](super::Pool::note).
+//! `From<sqlx::Error>` and [`Pool::handle_sql_error`](super::Pool::handle_sql_error).
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 

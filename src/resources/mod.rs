@@ -1,6 +1,6 @@
 //! Cloud resources: one API for every kind, on every provider.
 //!
-//! A client states the desired state ([`spec`]) and immediately receives an operation. Workers on every server bring
+//! A client states the desired state ([`kinds::spec`]) and immediately receives an operation. Workers on every server bring
 //! the provider to that state, step by step. A worker may die at any moment: each step is stored before it runs, and
 //! objects that a dead worker created are found by their tags.
 //!

@@ -1,4 +1,4 @@
-//! `/metrics`, on a separate listener, because it is for the operator and not for clients.
+//! Listener for `/metrics`. It is separate, because it is for the operator and not for clients.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Composes the layers, serves connections, and drains them at shutdown.
+//! Composes the application: state, route table, layers, workers and connections. Serves connections, and drains them at
+//! shutdown.
 
 pub(crate) mod connections;
 pub mod health;

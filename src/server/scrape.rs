@@ -1,4 +1,4 @@
-//! The metrics page, assembled from all sources.
+//! Renders the metrics page from all sources. [`super::metrics`] serves it.
 
 use crate::metrics::exposition::{Collector, Exposition};
 use crate::{base::runtime::lifecycle::Phase, server::state::App};

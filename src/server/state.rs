@@ -1,4 +1,4 @@
-//! Application state for handlers and workers.
+//! Application state. Workers take what they need from it, and handlers take parts of it: the rows of `parts!`.
 
 use std::{ops::Deref, sync::Arc};
 

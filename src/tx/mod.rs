@@ -4,9 +4,9 @@
 //! effect durable, and it requires the [`Change`] for the log and the audit trail. What every write must do besides its
 //! effect is implemented here and nowhere else.
 //!
-//! A POST or PATCH uses [`Writes::begin_idempotent`] or [`Tx::begin_idempotent`], which recognizes a repeated write and returns [`IdempotentTx`],
-//! whose commit also stores the response. Only `IdempotentTx` creates an [`Idempotent`], so a handler that returns one cannot omit
-//! either.
+//! A POST or PATCH uses [`Writes::begin_idempotent`] or [`Tx::begin_idempotent`], which recognizes a repeated write and
+//! returns an [`IdempotentTx`], whose commit also stores the response. Only `IdempotentTx` creates an [`Idempotent`], so a
+//! handler that returns one cannot omit either.
 
 mod change;
 pub mod idempotency;

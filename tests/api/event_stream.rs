@@ -262,7 +262,7 @@ async fn head_request_of_a_stream_occupies_no_slot() {
     for _ in 0..3 {
         let head = key.request("HEAD", STREAM).send().await;
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
-        eventually("no readers", async || (app.hub.readers() == 0).then_some(())).await;
+        eventually("no readers", async || (app.events.hub.readers() == 0).then_some(())).await;
     }
 }
 
@@ -287,7 +287,7 @@ async fn streams_have_their_own_limits_and_do_not_count_as_concurrent_requests()
     // More streams are open than the limit of concurrent requests: open streams do not count.
     key.get("/v1/users").await.ok();
     streams.truncate(1);
-    eventually("slots released", async || (app.hub.readers() == 1).then_some(())).await;
+    eventually("slots released", async || (app.events.hub.readers() == 1).then_some(())).await;
     key.open_stream().await;
 }
 
@@ -455,11 +455,11 @@ async fn slow_reader_is_disconnected_and_can_resume() {
     let start = trigger_event(&owner, &key).await["id"].as_str().unwrap().to_owned();
     // A reader that reads nothing: the buffers fill up, and the server disconnects it.
     let stuck = take_nothing(&app.url, STREAM, &key.secret).await;
-    eventually("one reader", async || (app.hub.readers() == 1).then_some(())).await;
+    eventually("one reader", async || (app.events.hub.readers() == 1).then_some(())).await;
     eventually("reader disconnected", async || {
         let bodies = (0..8).map(|_| owner.post("/v1/keys", long_key(&owner.project)));
         futures_util::future::join_all(bodies).await;
-        (app.hub.readers() == 0).then_some(())
+        (app.events.hub.readers() == 0).then_some(())
     })
     .await;
     drop(stuck);
@@ -532,7 +532,7 @@ async fn thousand_readers_of_one_server_all_receive_an_event() {
     while streams.len() < READERS {
         streams.extend(futures_util::future::join_all((0..50).map(|_| key.open_stream())).await);
     }
-    assert_eq!(app.hub.readers(), READERS);
+    assert_eq!(app.events.hub.readers(), READERS);
     let event = trigger_event(&owner, &key).await;
     let readings = streams.iter_mut().map(async |stream| {
         while {

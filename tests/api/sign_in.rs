@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version, password_hash::PasswordHasher};
 use cloudapi::{
-    api::users,
+    auth::credentials::accounts,
     base::input::limit::{LimitSettings, RateLimit},
     server::state::AppOptions,
 };
@@ -30,7 +30,7 @@ async fn user_with_password(app: &TestApp) -> Session<'_> {
 
 async fn stored_hash(app: &TestApp, user: &Session<'_>) -> Option<String> {
     let mut db = app.db.acquire().await.unwrap();
-    users::repo::account(&mut db, user.user_id).await.unwrap().unwrap().password_hash
+    accounts::find(&mut db, user.user_id).await.unwrap().unwrap().password_hash
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `/v1/audit-logs`: lists, the export and checkpoints of the audit trail.
+//! `/v1/audit-logs`: list, export and checkpoints of the audit trail. The trail itself is in [`crate::audit`].
 
 pub mod csv;
 pub mod export;

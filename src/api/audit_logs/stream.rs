@@ -2,7 +2,7 @@
 //! and a disconnect ends the export.
 //!
 //! As with every response, the request's permit is released when the head is sent, and the connection is closed if the
-//! client reads nothing for a minute (`server::progress`). The load on the database is bounded by [`super::export`],
+//! client reads nothing for a minute (`server::connections::progress`). The load on the database is bounded by [`super::export`],
 //! which holds no resources between two chunks.
 
 use axum::{

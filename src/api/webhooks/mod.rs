@@ -1,9 +1,9 @@
 //! Webhooks: a project's events, sent to its receivers when they are sealed.
 //!
 //! The sealer queues a delivery for each event and each webhook that selects it ([`repo::enqueue`]), in the transaction
-//! that makes the event visible. The [`worker`] of every server claims due deliveries, sends them outside of any
-//! transaction, and records the result. Deliveries are sent at least once, signed ([`sign`]), and only to permitted
-//! addresses ([`url_policy`], [`send`]).
+//! that makes the event visible. The worker of every server ([`delivery::worker`]) claims due deliveries, sends them
+//! outside of any transaction, and records the result. Deliveries are sent at least once, signed ([`delivery::sign`]),
+//! and only to permitted addresses ([`delivery::url_policy`], [`delivery::send`]).
 
 pub mod delivery;
 pub mod handlers;

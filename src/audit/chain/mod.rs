@@ -1,4 +1,5 @@
-//! Hashes that link entries. Pure functions; verifiers repeat the same computation.
+//! Hashes that link entries, as pure functions; verifiers repeat the same computation. [`link`] appends entries to a
+//! chain, [`line`] is the exported form of an entry, and [`checkpoint`] signs the end of a chain.
 
 pub mod checkpoint;
 pub mod line;

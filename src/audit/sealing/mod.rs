@@ -1,4 +1,5 @@
-//! Seals staged entries into their chains. Every server tries, and an advisory lock admits one at a time.
+//! Seals staged entries into their chains. Every server tries, and an advisory lock admits one at a time. [`retention`]
+//! removes old entries.
 
 pub mod prune;
 pub mod retention;

@@ -1,5 +1,5 @@
-//! The gate in front of every handler: authenticates the caller and checks the kind of credential and its scopes, in the
-//! order of the API contract, before any of the body is read.
+//! The gate in front of every handler: authenticates the caller, and checks its limits, the kind of credential and its
+//! scopes ([`admission`]), in the order of the API contract, before any of the body is read.
 
 pub(crate) mod admission;
 pub(crate) mod retry;

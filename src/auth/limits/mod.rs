@@ -1,5 +1,6 @@
-//! Rate limits: uses of a credential, and failures and sign-ins from an address. Each node counts on its own, so N nodes
-//! admit at most N times a limit. The algorithm is GCRA, from the `governor` library.
+//! Rate limits: uses of a credential, and failures and sign-ins from an address. Each node counts on its own, so N
+//! nodes admit at most N times a limit. The algorithm is GCRA, from the `governor` library. [`lookups`] limits database
+//! reads for unknown secrets, and [`quota`] enforces hard monthly limits.
 
 pub mod budget;
 pub mod lookup_batch;

@@ -1,4 +1,5 @@
-//! Password hashing: Argon2id (RFC 9106) with the parameters that OWASP recommends, limited to the number of cores.
+//! Password hashing: Argon2id (RFC 9106) with the parameters that OWASP recommends, limited to the number of cores
+//! ([`cpu_pool`]). [`attempts`] delays responses after failures, and [`rules`] says which passwords are accepted.
 
 pub mod argon;
 pub mod attempts;

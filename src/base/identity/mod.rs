@@ -1,4 +1,5 @@
-//! Who calls, and what a caller may do: credentials, scopes, roles and projects.
+//! Callers and their permissions: secrets and credentials, roles, scopes, the access policy of a route, and the
+//! [`tenant`] that a caller is admitted to.
 
 pub mod access_policy;
 pub mod actor;

@@ -1,4 +1,5 @@
-//! Values that clients send, and the schema that validates them.
+//! Values that clients and operators send: texts, email addresses, networks, pages and limits. [`schema`] validates
+//! bodies and query strings.
 
 pub mod email;
 pub mod limit;

@@ -1,4 +1,5 @@
-//! Time, and what happens while the server runs: requests, their traces, workers' heartbeats.
+//! State at run time: the clock and periods, the context and trace of a request, the heartbeat of a worker, and the
+//! server's lifecycle.
 
 pub mod clock;
 pub mod heartbeat;

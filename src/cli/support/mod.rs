@@ -1,4 +1,4 @@
-//! What all commands share: the environment, output, and errors.
+//! Shared code of all commands: the process's environment, output, and errors.
 
 pub mod command_error;
 pub mod environment;

@@ -1,4 +1,5 @@
-//! The server's connection pool, which also measures the waits for connections.
+//! The server's connection pool, which also measures the waits for connections. [`connect`] opens connections, [`pooler`]
+//! detects a pooler in between, and [`write_health`] checks whether writes can be committed.
 
 pub(crate) mod connect;
 pub(crate) mod pooler;

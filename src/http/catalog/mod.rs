@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use super::request::extract::KnownValue;
 use crate::base::error::{Code, Error, Item, ItemCode, ItemLocation};
 
-/// Catalogue entry of one error code.
+/// Catalog entry of one error code.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// HTTP status.

@@ -1,4 +1,5 @@
-//! Layers around the router: limits, time limits, framing, headers and CORS.
+//! Layers around the router: limits on size, time and concurrency ([`edge`], [`concurrency`]), framing, security headers,
+//! and CORS.
 
 pub mod concurrency;
 pub mod cors;

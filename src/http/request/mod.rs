@@ -1,4 +1,5 @@
-//! Reading of requests: extractors for handlers, strict parsers, and preconditions.
+//! Parsing of requests: extractors for handlers ([`extract`]), strict parsers of body and query, preconditions, content
+//! negotiation, and `Last-Event-ID`.
 
 pub mod body;
 pub mod extract;

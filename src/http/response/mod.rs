@@ -1,4 +1,4 @@
-//! Successful responses of handlers.
+//! Successful responses of handlers. Errors are in [`problem`], compressed files and pages in [`asset`] and [`html`].
 
 pub mod asset;
 pub mod html;

@@ -1,4 +1,5 @@
-//! `/v1/resources`, `/v1/operations`, `/v1/providers` and `/v1/schemas`.
+//! `/v1/resources`, `/v1/operations`, `/v1/providers` and `/v1/schemas`. [`rules`] has the preconditions of writes, and
+//! [`submit`] what all of them share.
 
 pub mod handlers;
 pub mod input;

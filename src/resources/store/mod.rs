@@ -1,4 +1,5 @@
-//! SQL for resources, as clients use them.
+//! SQL for resources, as clients use them. The other modules have the SQL for operations, for the engine's queue
+//! ([`queue`]), for workers ([`rows`]), and for reconciliation ([`sweeps`]).
 
 pub mod operations;
 pub mod queue;

@@ -2,6 +2,7 @@
 
 use cloudapi::{
     api::users::repo,
+    auth::credentials::accounts,
     base::{id::UserId, input::email::Email},
     db,
 };

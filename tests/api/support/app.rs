@@ -8,6 +8,7 @@ use cloudapi::{
         usage::counting::flush,
         users::{self, model::MemberStatus},
     },
+    auth::credentials::accounts,
     base::{
         id::{ProjectId, UserId},
         identity::{
@@ -106,7 +107,7 @@ impl TestApp {
         let options = AppOptions { public_url: PUBLIC_URL.to_owned(), auth_cache, ..options };
         let leak_detector = LeakDetector::new(database.clone());
         let app = App::new(db::pool(database, 8), clock.clone(), options).unwrap();
-        flush::open(&app.meter, &app.db, &clock).await.unwrap();
+        flush::open(&app.meter, &app.store.db, &clock).await.unwrap();
         app.lifecycle.enter(Phase::Serving);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -118,7 +119,7 @@ impl TestApp {
             .timeout(Duration::from_secs(30))
             .build()
             .unwrap();
-        let db = PgPool::clone(&app.db);
+        let db = PgPool::clone(&app.store.db);
         Self { app, db, url, http, clock, leak_detector, _stop: stop.drop_guard() }
     }
 

@@ -211,7 +211,8 @@ async fn slow_export_client_holds_no_connection_and_a_disconnect_ends_the_export
         sqlx::query_scalar::<_, i64>(sql).fetch_one(&app.db).await.unwrap()
     };
     // The rest waits for the client without holding a database connection.
-    eventually("no export reader", async || (app.export_readers.available_permits() == 2).then_some(())).await;
+    eventually("no export reader", async || (app.audit_logs.export_readers.available_permits() == 2).then_some(()))
+        .await;
     eventually("no connection in use", async || (app.db.num_idle() == app.db.size() as usize).then_some(())).await;
     // Background transactions end in a moment.
     eventually("no open transaction", async || {

@@ -282,7 +282,8 @@ async fn webhook_is_disabled_after_its_receiver_fails_for_too_long() {
     .await;
     assert_eq!(disabled["disabled_reason"], "failing");
     assert!(receiver.received().len() >= 4);
-    eventually("the count of disabled webhooks", async || (app.outbox.metrics.disabled() == 1).then_some(())).await;
+    eventually("the count of disabled webhooks", async || (app.webhooks.outbox.metrics.disabled() == 1).then_some(()))
+        .await;
 }
 
 #[tokio::test]

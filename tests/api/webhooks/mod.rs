@@ -68,8 +68,8 @@ async fn delivered(owner: &Session<'_>, webhook: &Value, event_type: &str, statu
 /// Waits until a server has counted this many attempts with this outcome. It counts them after the database commit.
 async fn counted(app: &TestApp, outcome: DeliveryOutcome, count: u64) {
     let what = format!("{count} of {outcome:?}");
-    eventually(&what, async || (app.outbox.metrics.count(outcome) >= count).then_some(())).await;
-    assert_eq!(app.outbox.metrics.count(outcome), count, "{outcome:?}");
+    eventually(&what, async || (app.webhooks.outbox.metrics.count(outcome) >= count).then_some(())).await;
+    assert_eq!(app.webhooks.outbox.metrics.count(outcome), count, "{outcome:?}");
 }
 
 /// A server, and an allowed receiver on the same machine.

@@ -121,14 +121,14 @@ async fn servers_share_deliveries_and_send_nothing_twice() {
     // Until the first success, each server sends one delivery at a time to each webhook.
     eventually("both servers to send", async || (receiver.received().len() == 20).then_some(())).await;
     receiver.respond_with("200 OK");
-    let done = [&one, &other].map(|app| app.outbox.metrics.count(DeliveryOutcome::Delivered));
+    let done = [&one, &other].map(|app| app.webhooks.outbox.metrics.count(DeliveryOutcome::Delivered));
     eventually("all deliveries", async || {
-        let done = [&one, &other].map(|app| app.outbox.metrics.count(DeliveryOutcome::Delivered));
+        let done = [&one, &other].map(|app| app.webhooks.outbox.metrics.count(DeliveryOutcome::Delivered));
         (done[0] + done[1] == 100).then_some(())
     })
     .await;
     assert_eq!(done, [0, 0]);
-    assert!([&one, &other].iter().all(|app| app.outbox.metrics.attempts() >= 10));
+    assert!([&one, &other].iter().all(|app| app.webhooks.outbox.metrics.attempts() >= 10));
     let mut sent = HashMap::<_, usize>::new();
     for received in receiver.received() {
         *sent.entry(received.header("webhook-id").to_owned()).or_default() += 1;
@@ -202,7 +202,7 @@ async fn webhook_deleted_during_a_delivery_is_removed_with_its_deliveries() {
     receiver.respond_with("200 OK");
     counted(&app, DeliveryOutcome::Superseded, 1).await;
     let mut db = app.db.acquire().await.unwrap();
-    while queue::sweep(&mut db, &app.outbox.policy).await.unwrap() > 0 {}
+    while queue::sweep(&mut db, &app.webhooks.outbox.policy).await.unwrap() > 0 {}
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM webhook_deliveries").fetch_one(&mut *db).await.unwrap();
     assert_eq!((left, receiver.received().len()), (0, 1));
     owner.get(&format!("{}/deliveries", path(&hook))).await.problem(404, "not_found");
@@ -281,7 +281,7 @@ async fn deliveries_are_kept_for_30_days_and_fail_after_a_day_at_disabled_webhoo
     .unwrap();
     let mut db = app.db.acquire().await.unwrap();
     let mut most = 0;
-    while let rows @ 1.. = queue::sweep(&mut db, &app.outbox.policy).await.unwrap() {
+    while let rows @ 1.. = queue::sweep(&mut db, &app.webhooks.outbox.policy).await.unwrap() {
         most = most.max(rows);
     }
     assert!(most <= 3000, "{most}");
@@ -339,5 +339,5 @@ async fn queue_depth_and_oldest_due_delivery_are_measured() {
     let depth = queue::depth(&mut db).await.unwrap();
     assert_eq!((depth.open, depth.due), (10, 9));
     assert!(depth.oldest_due < Duration::from_secs(60));
-    assert_eq!(app.outbox.metrics.attempts(), 1);
+    assert_eq!(app.webhooks.outbox.metrics.attempts(), 1);
 }

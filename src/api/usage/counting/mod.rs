@@ -1,4 +1,5 @@
-//! Counting of requests: the layer that counts, the journal that survives a kill, and the flush to the database.
+//! Counting of requests. The layer ([`record`]) counts each in memory and in a file that survives a kill ([`meter`],
+//! [`journal`]). A worker writes the counts to the database once a second ([`flush`]).
 
 pub mod flush;
 pub mod journal;
