@@ -1,5 +1,5 @@
-//! Packs the files of the pages under `/docs`, renders the guides, and rebuilds the crate when a migration is added, because
-//! the macro that embeds migrations does not detect new files.
+//! Packs the files of the pages under `/docs`, renders the guides, and rebuilds the crate when a migration is added,
+//! because the macro that embeds migrations does not detect new files.
 
 #[path = "build/guides.rs"]
 mod guides;

@@ -1,5 +1,6 @@
-//! Measures the cost of an audit entry for a write, next to the same server without an audit trail, and how many entries are
-//! sealed per second if many are staged. Run with `cargo bench --bench audit`; `-- writes` or `-- sealing` runs a part.
+//! Measures the cost of an audit entry for a write, next to the same server without an audit trail, and how many
+//! entries are sealed per second if many are staged. Run with `cargo bench --bench audit`; `-- writes` or `-- sealing`
+//! runs a part.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
 

@@ -1,6 +1,6 @@
-//! Measures the time until 100, 1,000 and 10,000 volumes are provisioned on the simulated provider with its default latency,
-//! by one server and by two, next to a bare loop that makes the same calls with the same concurrency and stores only the
-//! result. Run with `cargo bench --bench converge`; `-- 100 1000` measures only these numbers.
+//! Measures the time until 100, 1,000 and 10,000 volumes are provisioned on the simulated provider with its default
+//! latency, by one server and by two, next to a bare loop that makes the same calls with the same concurrency and
+//! stores only the result. Run with `cargo bench --bench converge`; `-- 100 1000` measures only these numbers.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
 

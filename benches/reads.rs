@@ -1,8 +1,8 @@
-//! Measures requests that are answered from the cache, and a list from the database, next to baselines in the same run. Run
-//! with `cargo bench --bench reads`; `-- introspection`, `-- list` or `-- many` runs a part.
+//! Measures requests that are answered from the cache, and a list from the database, next to baselines in the same run.
+//! Run with `cargo bench --bench reads`; `-- introspection`, `-- list` or `-- many` runs a part.
 //!
-//! Each server is a separate process. Ours runs as in production: release build, default settings, its log in a file. The
-//! baselines are axum handlers without layers, on sqlx with its defaults. PostgreSQL listens on TCP.
+//! Each server is a separate process. Ours runs as in production: release build, default settings, its log in a file.
+//! The baselines are axum handlers without layers, on sqlx with its defaults. PostgreSQL listens on TCP.
 
 #![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "a program for a terminal")]
 

@@ -1,5 +1,5 @@
-//! Measures how long an event takes to reach 1,000 readers of Server-Sent Events on one server, next to writing the same
-//! bytes to 1,000 plain sockets in the same run. Run with `cargo bench --bench stream`.
+//! Measures how long an event takes to reach 1,000 readers of Server-Sent Events on one server, next to writing the
+//! same bytes to 1,000 plain sockets in the same run. Run with `cargo bench --bench stream`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
 

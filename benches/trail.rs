@@ -1,5 +1,5 @@
-//! Measures reading a long audit trail: page ten thousand next to page one, with each filter, and an export of the whole
-//! trail. Run with `cargo bench --bench trail`; `-- 10000000` sets the number of entries, by default a million.
+//! Measures reading a long audit trail: page ten thousand next to page one, with each filter, and an export of the
+//! whole trail. Run with `cargo bench --bench trail`; `-- 10000000` sets the number of entries, by default a million.
 
 #![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "a program for a terminal")]
 

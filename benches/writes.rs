@@ -1,6 +1,6 @@
-//! Measures the throughput of `POST /v1/tokens` with an `Idempotency-Key`, next to two baselines in the same run, on the
-//! same PostgreSQL with default durability: a bare axum and sqlx handler that inserts the same row in a transaction, and
-//! pgbench with the same insert. Run with `cargo bench --bench writes`.
+//! Measures the throughput of `POST /v1/tokens` with an `Idempotency-Key`, next to two baselines in the same run, on
+//! the same PostgreSQL with default durability: a bare axum and sqlx handler that inserts the same row in a
+//! transaction, and pgbench with the same insert. Run with `cargo bench --bench writes`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing, reason = "a program for a terminal")]
 

@@ -1,7 +1,7 @@
 //! Renders `docs/*.md` to the pages under `/docs/guides`, and collects their text for the search.
 //!
-//! The only raw HTML that reaches a page is an anchor, `<a id="…"></a>`. Other HTML is shown as text. Links between guides are
-//! rewritten to routes; a link to another file of the repository becomes text with the file's name.
+//! The only raw HTML that reaches a page is an anchor, `<a id="…"></a>`. Other HTML is shown as text. Links between
+//! guides are rewritten to routes; a link to another file of the repository becomes text with the file's name.
 
 use std::{collections::HashMap, error::Error, fs, iter, path::Path};
 

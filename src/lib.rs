@@ -19,11 +19,12 @@
 //! - CORS ([`http::layers::cors`]): answers preflight requests, and admits scripts of allowed origins.
 //! - Guard ([`http::layers::edge`]): limits the size of the head, the number of concurrent requests, and their time.
 //! - Router ([`server::routes`]): finds the route in one table. Unknown paths and methods are rejected here.
-//! - Gate ([`auth::gate`]): authenticates the caller, and checks scopes, rate limits and quotas, before the body is read.
+//! - Gate ([`auth::gate`]): authenticates the caller, and checks scopes, rate limits and quotas, before the body is
+//!   read.
 //! - Extractors ([`http::request::extract`], [`auth::grant`]): parse path, query and body, and pass the caller's grant.
 //! - Handler (`handlers` of a slice): admits the caller to a project, then reads, or executes a write through [`tx`].
-//! - Transaction ([`tx`]): recognizes a repeated write, commits the effect with its audit entry and stored response, and
-//!   waits until every server has applied an invalidation.
+//! - Transaction ([`tx`]): recognizes a repeated write, commits the effect with its audit entry and stored response,
+//!   and waits until every server has applied an invalidation.
 //!
 //! Modules, from the lowest to the highest. None imports one below it in this list; a test enforces that there are no
 //! cycles, neither here nor between slices.
@@ -36,8 +37,8 @@
 //! - [`audit`]: the audit trail.
 //! - [`tx`]: the transaction of every write.
 //! - [`resources`]: cloud resources, with handlers, engine and drivers.
-//! - [`api`]: the slices. Each is a folder with the same files: `model` (types, request and response shapes), `repo` (SQL,
-//!   as free functions on a connection) and `handlers`.
+//! - [`api`]: the slices. Each is a folder with the same files: `model` (types, request and response shapes), `repo`
+//!   (SQL, as free functions on a connection) and `handlers`.
 //! - [`docs`]: HTML pages and the OpenAPI document.
 //! - [`server`]: route table, application state, table of workers, connections and shutdown.
 //! - [`cli`]: the commands.

@@ -1,5 +1,5 @@
-//! Clients that send requests as fast as they receive responses, or at a given rate. All of them run in one thread, which
-//! leaves the other cores to the servers.
+//! Clients that send requests as fast as they receive responses, or at a given rate. All of them run in one thread,
+//! which leaves the other cores to the servers.
 
 use std::{
     net::SocketAddr,
@@ -72,8 +72,8 @@ pub fn count_responses(
     })
 }
 
-/// Sorted response times in microseconds, at a fixed rate of requests per second. Times start when a request should have
-/// been sent.
+/// Sorted response times in microseconds, at a fixed rate of requests per second. Times start when a request should
+/// have been sent.
 pub fn latencies(address: SocketAddr, status: u16, requests: &Requests, rate: f64, time: Duration) -> Result<Vec<u64>> {
     let requests = Arc::clone(requests);
     in_one_thread(move || async move {

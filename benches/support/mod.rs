@@ -1,5 +1,5 @@
-//! Shared parts of the benches: a PostgreSQL that listens on TCP, servers in separate processes, and load over loopback.
-//! Comparisons are measured in alternating rounds, because the machine's speed drifts.
+//! Shared parts of the benches: a PostgreSQL that listens on TCP, servers in separate processes, and load over
+//! loopback. Comparisons are measured in alternating rounds, because the machine's speed drifts.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 

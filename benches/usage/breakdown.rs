@@ -1,5 +1,5 @@
-//! Measures a breakdown of a year, in which all months but the current one are final, next to a breakdown of the current
-//! month.
+//! Measures a breakdown of a year, in which all months but the current one are final, next to a breakdown of the
+//! current month.
 
 use std::{path::Path, time::Instant};
 

@@ -1,5 +1,5 @@
-//! Measures a flush in which each of many credentials has new counts, next to a bare statement that writes the same rows to
-//! an equal table.
+//! Measures a flush in which each of many credentials has new counts, next to a bare statement that writes the same
+//! rows to an equal table.
 
 use std::{
     path::Path,

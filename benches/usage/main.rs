@@ -1,6 +1,6 @@
-//! Measures the cost of recording and counting requests, of flushing the counters, and of reports by credential, next to
-//! baselines in the same run. Run with `cargo bench --bench usage`; `-- recording`, `-- counting`, `-- flush` or
-//! `-- breakdown` runs a part.
+//! Measures the cost of recording and counting requests, of flushing the counters, and of reports by credential, next
+//! to baselines in the same run. Run with `cargo bench --bench usage`; `-- recording`, `-- counting`, `-- flush` or `--
+//! breakdown` runs a part.
 
 #![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "a program for a terminal")]
 

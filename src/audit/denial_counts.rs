@@ -1,5 +1,5 @@
-//! Aggregates requests that were denied with 401 or 403. A flood of invalid requests causes neither an entry nor a query
-//! per request.
+//! Aggregates requests that were denied with 401 or 403. A flood of invalid requests causes neither an entry nor a
+//! query per request.
 
 use std::{
     collections::HashMap,
@@ -72,7 +72,8 @@ impl DenialCounts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stages the counts. Counts that cannot be staged now are kept for the next flush, also if this future is canceled.
+    /// Stages the counts. Counts that cannot be staged now are kept for the next flush, also if this future is
+    /// canceled.
     pub async fn flush(&self, db: &impl ConnectionSource, clock: &Clock) -> Result<()> {
         let mut pending = PendingCounts { source: self, counts: mem::take(&mut *self.lock()) };
         if pending.counts.is_empty() {

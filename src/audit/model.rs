@@ -133,8 +133,8 @@ pub enum Outcome {
     Failed,
 }
 
-/// Type that may be written into the trail: the public members of an object, as every reader of the object sees them. Do
-/// not implement it for types that contain secrets.
+/// Type that may be written into the trail: the public members of an object, as every reader of the object sees them.
+/// Do not implement it for types that contain secrets.
 pub trait Audited: Serialize {}
 
 /// Changes by member name.

@@ -87,8 +87,8 @@ impl ReadCounts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records the reads of minutes that are over, or of all minutes if `is_last`. Reads that cannot be recorded now are
-    /// kept for the next flush, also if this future is canceled.
+    /// Records the reads of minutes that are over, or of all minutes if `is_last`. Reads that cannot be recorded now
+    /// are kept for the next flush, also if this future is canceled.
     pub async fn flush(&self, db: &impl ConnectionSource, clock: &Clock, is_last: bool) -> Result<()> {
         let now = clock.now();
         let is_finished = |window: &ReadWindow| is_last || window.started_at.until(now) >= WINDOW;

@@ -32,8 +32,8 @@ pub async fn stage(db: &mut PgConnection, drafts: &[(ProjectId, Draft)]) -> sqlx
         .map(drop)
 }
 
-/// Position in the staged entries before which all entries are sealed: a transaction, and an index among the entries that
-/// it staged.
+/// Position in the staged entries before which all entries are sealed: a transaction, and an index among the entries
+/// that it staged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct StagedPosition {
     /// Transaction ID.
@@ -90,8 +90,8 @@ pub(super) async fn sealer_status(
     .await
 }
 
-/// Acquires the sealer lock until the transaction ends and returns the last assigned ID. Returns `None` if another server
-/// holds the lock.
+/// Acquires the sealer lock until the transaction ends and returns the last assigned ID. Returns `None` if another
+/// server holds the lock.
 pub(super) async fn try_lock_sealer(db: &mut PgConnection) -> sqlx::Result<Option<AuditId>> {
     let is_locked: bool =
         sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(SEALER_LOCK).fetch_one(&mut *db).await?;
@@ -119,8 +119,8 @@ pub(super) async fn take_staged(
     last: StagedPosition,
     limit: i64,
 ) -> sqlx::Result<Vec<StagedRow>> {
-    // Ordered by transaction ID, which preserves causality: a transaction that began after another had ended has a higher
-    // ID.
+    // Ordered by transaction ID, which preserves causality: a transaction that began after another had ended has a
+    // higher ID.
     sqlx::query_as(
         "WITH taken AS (
              DELETE FROM audit_staged
@@ -284,8 +284,8 @@ pub(super) async fn insert_checkpoints(
     .map(drop)
 }
 
-/// Records the last assigned ID, unless another server has assigned one since `before`; returns whether it succeeded. The
-/// sealer lock already prevents this. The check ensures that a chain does not fork even if the lock fails.
+/// Records the last assigned ID, unless another server has assigned one since `before`; returns whether it succeeded.
+/// The sealer lock already prevents this. The check ensures that a chain does not fork even if the lock fails.
 pub(super) async fn set_last_id(db: &mut PgConnection, before: AuditId, last: AuditId) -> sqlx::Result<bool> {
     sqlx::query("UPDATE audit_sealer SET last_id = $2 WHERE last_id = $1")
         .bind(before)

@@ -28,7 +28,8 @@ pub struct Filter<'a> {
     pub target: Option<&'a str>,
 }
 
-/// Columns of [`StoredEntry`], by name: the columns of `*` change when a migration runs while an older server is running.
+/// Columns of [`StoredEntry`], by name: the columns of `*` change when a migration runs while an older server is
+/// running.
 macro_rules! entry_columns {
     () => {
         "project_id, id, seq, payload, action, actor_id, target_id, is_event, salt, payload_hash, prev_hash, hash"
@@ -45,8 +46,8 @@ const MAX_SCAN_ROWS: i64 = 2_000;
 /// all of them, or scans the entries of every other project.
 ///
 /// Therefore the scan starts at a row comparison, which only that index supports, and ends at a LIMIT. Whether an entry
-/// is still within the range is decided afterwards. A second comparison would not end the scan: PostgreSQL would apply it
-/// as a filter to the end of the project.
+/// is still within the range is decided afterwards. A second comparison would not end the scan: PostgreSQL would apply
+/// it as a filter to the end of the project.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,

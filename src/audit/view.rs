@@ -52,8 +52,8 @@ pub struct StoredEntry {
 
 /// Entry of the audit trail. A redacted entry keeps only its position in the chain: `redacted` is true, and all members
 /// of its content are null.
-// Members of the content are shown as they were sealed: a newer version may have sealed an action that this one does not
-// know.
+// Members of the content are shown as they were sealed: a newer version may have sealed an action that this one does
+// not know.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "AuditEntry")]
 pub struct Entry {

@@ -114,7 +114,8 @@ impl Authenticator {
         }
     }
 
-    /// Like [`Authenticator::authenticate`], for a caller that checks again later whether the credential is still valid.
+    /// Like [`Authenticator::authenticate`], for a caller that checks again later whether the credential is still
+    /// valid.
     pub async fn authenticate_watched(&self, secret: &Secret) -> Result<CheckedCredential> {
         match self.entry(secret) {
             Ok(entry) => Ok(CheckedCredential { caller: Arc::clone(&entry.value.caller), entry: Some(entry) }),
@@ -138,7 +139,7 @@ impl Authenticator {
         }
     }
 
-    /// Reads a credential from the database, with the mark to cache it under.
+    /// Reads a credential from the database, with the version to cache it under.
     async fn read(
         &self,
         secret: &Secret,
@@ -196,9 +197,9 @@ impl Authenticator {
         let (version, chain) = self.node.read_verified(lookup_by_hash!(tokens::chain_by_secret, hash)).await?;
         let token = chain.first().ok_or_else(unknown_credential)?;
         check_active(token.revoked_at, Some(token.expires_at), now)?;
-        // A token depends on all its issuers: it has only the scopes that each of them still has, and ends with the first
-        // of them. This is decided here and not when an issuer ends, so that no race between issuing and revoking can leave
-        // a token that outlives its issuer.
+        // A token depends on all its issuers: it has only the scopes that each of them still has, and ends with the
+        // first of them. This is decided here and not when an issuer ends, so that no race between issuing and revoking
+        // can leave a token that outlives its issuer.
         let scopes = chain.iter().try_fold(ScopeSet::all(), |scopes, link| {
             let issuer = link.issuer_scopes(now)?;
             Some(scopes.intersection(ScopeSet::from_texts(&link.scopes)).intersection(issuer))

@@ -1,6 +1,6 @@
 //! Continuous authorization of long responses. An event stream can last for hours and must end when its credential is
-//! revoked. It may continue under the same condition as a new request: a valid cache entry under a valid lease, or else a
-//! new read of the database. So a credential receives nothing after its revocation was confirmed, and a valid cached
+//! revoked. It may continue under the same condition as a new request: a valid cache entry under a valid lease, or else
+//! a new read of the database. So a credential receives nothing after its revocation was confirmed, and a valid cached
 //! credential costs no database query.
 
 use std::{
@@ -44,8 +44,8 @@ const MAX_CONCURRENT_CHECKS: usize = 8;
 /// Maximum number of remembered results.
 const MAX_RECENT: usize = 1024;
 
-/// Recent results, for watches that wait for a permit to check the same thing. A thousand readers with one key query the
-/// database a few times instead of a thousand times, with or without a cache.
+/// Recent results, for watches that wait for a permit to check the same thing. A thousand readers with one key query
+/// the database a few times instead of a thousand times, with or without a cache.
 #[derive(Debug)]
 pub struct RecentChecks {
     permits: Semaphore,

@@ -110,8 +110,8 @@ const FORMER_NAMES: [(&str, Action); 2] =
     [("resource.mended", Action::ResourceRemediated), ("audit.trimmed", Action::AuditRetentionApplied)];
 
 impl Action {
-    /// Returns the current name of the action `name`, which may be a name of an earlier release. Returns an unknown name
-    /// unchanged.
+    /// Returns the current name of the action `name`, which may be a name of an earlier release. Returns an unknown
+    /// name unchanged.
     pub fn current_name(name: &str) -> &str {
         FORMER_NAMES.iter().find(|(former, _)| *former == name).map_or(name, |(_, action)| action.as_str())
     }

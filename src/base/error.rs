@@ -166,8 +166,8 @@ impl Error {
         }))
     }
 
-    /// Creates the error for an object that does not exist or is not visible. Both are the same, so that the response does
-    /// not reveal which objects exist.
+    /// Creates the error for an object that does not exist or is not visible. Both are the same, so that the response
+    /// does not reveal which objects exist.
     pub fn not_found() -> Self {
         Self::new(
             Code::NotFound,

@@ -1,7 +1,8 @@
 //! Entity tags and preconditions (RFC 9110 §8.8.3, §13).
 //!
-//! Every item is [`Versioned`]: its entity tag identifies its state. The preconditions of a request are [`Preconditions`].
-//! Reads check them against the response (`auth::gate`), writes in their transaction (`tx::Tx::require_match`).
+//! Every item is [`Versioned`]: its entity tag identifies its state. The preconditions of a request are
+//! [`Preconditions`]. Reads check them against the response (`auth::gate`), writes in their transaction
+//! (`tx::Tx::require_match`).
 
 use std::fmt;
 
@@ -41,9 +42,9 @@ impl EntityTag {
         Self { is_weak: false, opaque: opaque.into().into_bytes() }
     }
 
-    /// Computes the tag of `item` as clients see it. The `observed` members, such as the time of last use, change without a
-    /// write. They change the tag, so that caches notice, but not its state: otherwise an item that is in use could not be
-    /// changed with `If-Match`.
+    /// Computes the tag of `item` as clients see it. The `observed` members, such as the time of last use, change
+    /// without a write. They change the tag, so that caches notice, but not its state: otherwise an item that is in use
+    /// could not be changed with `If-Match`.
     pub fn of(item: &impl Serialize, observed: &[&str]) -> Self {
         let mut members = serde_json::to_value(item).unwrap_or_default();
         let mut seen = Vec::new();

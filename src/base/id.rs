@@ -1,8 +1,8 @@
 //! Typed ids: a prefix for the kind, and a UUID in short hexadecimal.
 //!
 //! `proj_8f2c4` is the UUID `00000000-0000-0000-0000-00000008f2c4`: leading zeros are trimmed, so the short ids of the
-//! published reference are valid ids. New ids are UUIDv7 (RFC 9562 §5.7), so their order is the order of creation, apart
-//! from clock differences between nodes.
+//! published reference are valid ids. New ids are UUIDv7 (RFC 9562 §5.7), so their order is the order of creation,
+//! apart from clock differences between nodes.
 
 use std::{borrow::Cow, fmt, hash, marker::PhantomData, str::FromStr};
 

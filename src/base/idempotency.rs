@@ -15,8 +15,8 @@ pub struct IdempotencyKey(String);
 const MAX_KEY: usize = 255;
 
 impl IdempotencyKey {
-    /// Parses the header value: visible ASCII, bare or in quotes (a string of a structured field, RFC 8941 §3.3.3). `"k"`
-    /// and `k` are the same key.
+    /// Parses the header value: visible ASCII, bare or in quotes (a string of a structured field, RFC 8941 §3.3.3).
+    /// `"k"` and `k` are the same key.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let inner = match text.strip_prefix('"') {
@@ -64,8 +64,8 @@ impl IdempotentRequest {
     }
 
     /// Returns the fingerprint of the request with `body`. Two requests have the same fingerprint if and only if their
-    /// content is the same. The order of members, white space and the spelling of numbers do not matter. Nulls that mean
-    /// an omitted member have been removed before.
+    /// content is the same. The order of members, white space and the spelling of numbers do not matter. Nulls that
+    /// mean an omitted member have been removed before.
     pub fn fingerprint(&self, body: Option<&Value>) -> [u8; 32] {
         let mut fingerprint = self.head.clone();
         if let Some(body) = body {

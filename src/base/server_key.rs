@@ -1,5 +1,5 @@
-//! Secret of the deployment. Secrets that the server must recover are sealed with it or derived from it. All servers of a
-//! deployment have the same key, in a file that is not part of a database dump.
+//! Secret of the deployment. Secrets that the server must recover are sealed with it or derived from it. All servers of
+//! a deployment have the same key, in a file that is not part of a database dump.
 
 use std::fmt;
 

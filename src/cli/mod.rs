@@ -113,8 +113,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs the command in `arguments`, which begin with the program's name. `timing` lets tests run a complete server whose
-/// clock they control, and whose retries take less than hours.
+/// Runs the command in `arguments`, which begin with the program's name. `timing` lets tests run a complete server
+/// whose clock they control, and whose retries take less than hours.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, timing: ServerTiming) -> anyhow::Result<()> {
     support::environment::load_dotenv()?;
     let parsed = support::environment::command().try_get_matches_from(arguments);

@@ -1,5 +1,5 @@
-//! Call of one of the server's SQL functions, as a value, so that a transaction can wrap it in further function calls in
-//! the same statement.
+//! Call of one of the server's SQL functions, as a value, so that a transaction can wrap it in further function calls
+//! in the same statement.
 
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! Recent deletions, so that a repeated DELETE gets the first response for at least a day.
 //!
-//! Everyone who may delete in the project may repeat. After the deletion of a project it has no members, and a member who
-//! left is no longer in it either: for these, the row names the users who may repeat.
+//! Everyone who may delete in the project may repeat. After the deletion of a project it has no members, and a member
+//! who left is no longer in it either: for these, the row names the users who may repeat.
 
 use std::time::Duration;
 

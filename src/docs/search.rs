@@ -12,7 +12,7 @@ use crate::{
     base::error::Code,
     http::{
         catalog::entry,
-        describe::{ApiResponse, ResponseShape},
+        describe::{ApiResponse, ResponseHeader, ResponseShape},
         response::{
             Json,
             asset::{AcceptedEncoding, CompressedText},
@@ -38,7 +38,7 @@ impl IntoResponse for SearchIndex {
 
 impl ApiResponse for SearchIndex {
     const SHAPE: ResponseShape =
-        ResponseShape { description: "The index.", etag: true, ..<Json<Self> as ApiResponse>::SHAPE };
+        ResponseShape { description: "The index.", ..<Json<Self> as ApiResponse>::SHAPE.with(ResponseHeader::ETag) };
 }
 
 impl JsonSchema for SearchIndex {

@@ -11,7 +11,10 @@ use axum::{
 };
 
 use super::describe::{Endpoint, Operation};
-use crate::base::error::{Code, Error};
+use crate::{
+    base::error::{Code, Error},
+    http::describe::ResponseHeader,
+};
 
 /// Routes, in the order of their definition.
 pub struct Api<S> {
@@ -108,7 +111,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         };
         H::describe(&mut operation);
         operation.conditional = match operation.method {
-            Method::GET => operation.response.etag,
+            Method::GET => operation.response.has(ResponseHeader::ETag),
             // A DELETE always concerns an item, even without an id in the path, such as the current session.
             Method::DELETE => true,
             _ => !operation.path_ids.is_empty(),
@@ -122,8 +125,8 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         self.rows.iter().map(|row| &row.operation)
     }
 
-    /// Builds the router, with `gate` before each handler. Unknown paths and methods are rejected before any gate, so they
-    /// cost little and reveal nothing.
+    /// Builds the router, with `gate` before each handler. Unknown paths and methods are rejected before any gate, so
+    /// they cost little and reveal nothing.
     pub fn into_router(self, gate: impl Fn(Arc<Operation>, MethodRouter<S>) -> MethodRouter<S>) -> Router<S> {
         let mut paths: BTreeMap<&'static str, (MethodRouter<S>, Vec<Method>)> = BTreeMap::new();
         for Row { operation, router } in self.rows {

@@ -66,22 +66,85 @@ pub struct ResponseShape {
     pub media_types: &'static [&'static str],
     /// Schema of the body.
     pub schema: SchemaOf,
-    /// Whether the response has a `Location`.
-    pub location: bool,
+    /// Headers with a meaning of their own.
+    pub headers: ResponseHeaders,
     /// Other successful responses, which have no body: status and description.
     pub others: &'static [(u16, &'static str)],
     /// Response to a dry run, if the route supports it: status, description and schema of the body.
     pub dry_run: Option<(u16, &'static str, SchemaOf)>,
-    /// Whether the response has an `ETag`.
-    pub etag: bool,
-    /// Whether a repeated request with the same `Idempotency-Key` gets the stored response.
-    pub idempotent: bool,
-    /// Whether the response contains a secret, so that caches must not store it.
-    pub private: bool,
-    /// Whether the route changes nothing even if it is a POST.
-    pub read: bool,
-    /// Whether the response has a `Usage-As-Of`.
-    pub as_of: bool,
+    /// Effect of the request.
+    pub effect: RequestEffect,
+    /// Confidentiality of the body.
+    pub secrecy: Secrecy,
+}
+
+/// Effect of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestEffect {
+    /// As the method defines: GET is a read, every other method is a write.
+    OfMethod,
+    /// None, although the method is POST.
+    None,
+    /// A write that is executed once for each `Idempotency-Key`. A repeated request gets the stored response.
+    Idempotent,
+}
+
+/// Confidentiality of a response's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    /// The body contains no secret.
+    Open,
+    /// The body contains a secret: caches must not store it, and a stored copy is sealed.
+    Secret,
+}
+
+/// Header of a response that the OpenAPI document describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseHeader {
+    /// `Location`.
+    Location = 1,
+    /// `ETag`.
+    ETag = 2,
+    /// `Usage-As-Of`.
+    UsageAsOf = 4,
+}
+
+/// Set of [`ResponseHeader`]s, usable in constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseHeaders(u8);
+
+impl ResponseHeaders {
+    /// The empty set.
+    pub const NONE: Self = Self(0);
+
+    /// Adds a header.
+    #[must_use]
+    pub const fn with(self, header: ResponseHeader) -> Self {
+        Self(self.0 | header as u8)
+    }
+}
+
+impl ResponseShape {
+    /// Adds a header.
+    #[must_use]
+    pub const fn with(self, header: ResponseHeader) -> Self {
+        Self { headers: self.headers.with(header), ..self }
+    }
+
+    /// Reports whether the response has a header.
+    pub const fn has(&self, header: ResponseHeader) -> bool {
+        self.headers.0 & header as u8 != 0
+    }
+
+    /// Reports whether a repeated request with the same `Idempotency-Key` gets the stored response.
+    pub fn is_idempotent(&self) -> bool {
+        self.effect == RequestEffect::Idempotent
+    }
+
+    /// Reports whether the body contains a secret.
+    pub fn is_secret(&self) -> bool {
+        self.secrecy == Secrecy::Secret
+    }
 }
 
 impl Operation {
@@ -97,7 +160,7 @@ impl Operation {
 
     /// Returns whether the route changes nothing.
     pub fn is_read(&self) -> bool {
-        self.response.read || self.method == Method::GET
+        self.response.effect == RequestEffect::None || self.method == Method::GET
     }
 }
 
@@ -129,8 +192,8 @@ pub trait ApiResponse {
     const SHAPE: ResponseShape;
 }
 
-/// Function that the route table accepts: `async fn(impl Access, impl Argument…) -> Result<impl ApiResponse>`. `T` is axum's
-/// tuple for the same function.
+/// Function that the route table accepts: `async fn(impl Access, impl Argument…) -> Result<impl ApiResponse>`. `T` is
+/// axum's tuple for the same function.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler for the route table",
     note = "a handler is an `async fn` that returns `Result<impl ApiResponse>` and whose first argument states the required access: `Grant<Scope>`, `Session` or `Public`"

@@ -1,8 +1,8 @@
 //! Cloud resources: one API for every kind, on every provider.
 //!
-//! A client states the desired state ([`kinds::spec`]) and immediately receives an operation. Workers on every server bring
-//! the provider to that state, step by step. A worker may die at any moment: each step is stored before it runs, and
-//! objects that a dead worker created are found by their tags.
+//! A client states the desired state ([`kinds::spec`]) and immediately receives an operation. Workers on every server
+//! bring the provider to that state, step by step. A worker may die at any moment: each step is stored before it runs,
+//! and objects that a dead worker created are found by their tags.
 //!
 //! Invariants: a resource has at most one operation in progress, and once that operation has ended, at most one object
 //! at its provider.

@@ -1,5 +1,5 @@
-//! Composes the application: state, route table, layers, workers and connections. Serves connections, and drains them at
-//! shutdown.
+//! Composes the application: state, route table, layers, workers and connections. Serves connections, and drains them
+//! at shutdown.
 
 pub(crate) mod connections;
 pub mod health;

@@ -29,7 +29,7 @@ use crate::{
         response::asset::{AcceptedEncoding, CompressedText},
     },
     metrics::requests::RouteInfo,
-    resources::api::{handlers as resources, operations, providers},
+    resources::api::{handlers as resources, import, operations, providers},
     server::{health, state::App},
 };
 
@@ -102,7 +102,7 @@ pub fn table() -> Api<App> {
             Code::InvalidState,
         ])
         .get("/v1/resources", resources::list, "List resources")
-        .post("/v1/resources/import", resources::import, "Import an existing object")
+        .post("/v1/resources/import", import::import, "Import an existing object")
         .errors(&[
             Code::ImportNotAllowed,
             Code::ProjectNotActive,

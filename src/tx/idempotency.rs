@@ -29,6 +29,7 @@ use crate::{
         runtime::{clock::Timestamp, request::RequestContext},
     },
     db::{Call, Stamp, Stamped},
+    http::describe::Secrecy,
 };
 
 /// Retention of stored responses.
@@ -172,15 +173,15 @@ impl Claim {
         self,
         request: &RequestContext,
         response: Response,
+        secrecy: Secrecy,
     ) -> Result<(Response, StoredResponse)> {
         let (head, body) = response.into_parts();
         let body = to_bytes(body, MAX_RESPONSE).await.map_err(Error::internal)?;
         let text = |name: HeaderName| head.headers.get(name)?.to_str().ok().map(str::to_owned);
         let cache_control = text(header::CACHE_CONTROL);
-        // A response that must not be cached contains a secret.
-        let (salt, stored) = match cache_control {
-            None => (None, body.to_vec()),
-            Some(_) => {
+        let (salt, stored) = match secrecy {
+            Secrecy::Open => (None, body.to_vec()),
+            Secrecy::Secret => {
                 let secret =
                     request.secret.get().ok_or_else(|| Error::internal("a write without a secret to seal to"))?;
                 let (salt, sealed) = seal::seal(secret, &self.key, &self.fingerprint, &body)

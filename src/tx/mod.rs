@@ -5,28 +5,27 @@
 //! effect is implemented here and nowhere else.
 //!
 //! A POST or PATCH uses [`Writes::begin_idempotent`] or [`Tx::begin_idempotent`], which recognizes a repeated write and
-//! returns an [`IdempotentTx`], whose commit also stores the response. Only `IdempotentTx` creates an [`Idempotent`], so a
-//! handler that returns one cannot omit either.
+//! returns an [`IdempotentTx`], whose commit also stores the response. Only `IdempotentTx` creates an [`Idempotent`],
+//! so a handler that returns one cannot omit either.
 
 mod change;
 pub mod idempotency;
+mod idempotent;
 mod seal;
 mod single_statement;
 mod store;
 mod transaction;
 
-use std::{
-    ops::{Deref, DerefMut},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 pub use change::Change;
 use idempotency::{Claim, ClaimOutcome};
+pub(crate) use idempotent::begin_or_replay;
+pub use idempotent::{BegunWrite, Idempotent, IdempotentTx, Replay};
 pub use single_statement::Effect;
 pub use store::Store;
 use transaction::{CommitFailure, Literal, Sql, Transaction};
@@ -45,10 +44,7 @@ use crate::{
         },
     },
     db::{Call, Stamp, sqlstate},
-    http::{
-        describe::{ApiResponse, ResponseShape},
-        request::extract::JsonBody,
-    },
+    http::request::extract::JsonBody,
 };
 
 /// Entry point of writes.
@@ -77,7 +73,7 @@ impl Writes {
     }
 
     /// Begins the write and recognizes it if it is a repetition, in one round trip. Otherwise validates its body and
-    /// reports every fault. For writes that need no read first; others use [`Writes::begin`], and then [`Tx::begin_idempotent`].
+    /// reports every fault. Writes that need a read first use [`Writes::begin`], then [`Tx::begin_idempotent`].
     pub async fn begin_idempotent<T: Input>(
         &self,
         request: &Arc<RequestContext>,
@@ -150,28 +146,6 @@ pub struct Tx {
     is_condition_checked: bool,
 }
 
-/// A write that is executed once however often it is sent, after its claim.
-#[derive(Debug)]
-pub enum BegunWrite<T> {
-    /// First request, or a request without a key.
-    First(IdempotentTx, T),
-    /// Repeated request, with the stored response.
-    Replay(Response),
-}
-
-impl BegunWrite<()> {
-    fn without_key(tx: Tx) -> Self {
-        Self::First(IdempotentTx { tx, claim: None }, ())
-    }
-
-    fn read<T: Input>(self, body: JsonBody<T>) -> Result<BegunWrite<T>> {
-        match self {
-            Self::First(tx, ()) => Ok(BegunWrite::First(tx, body.validate()?)),
-            Self::Replay(response) => Ok(BegunWrite::Replay(response)),
-        }
-    }
-}
-
 impl Tx {
     /// Request of the write.
     pub fn request(&self) -> &Arc<RequestContext> {
@@ -241,14 +215,14 @@ impl Tx {
     async fn resolve_claim(mut self, claim: Claim, rows: &[PgRow]) -> Result<BegunWrite<()>> {
         let (request, node) = (Arc::clone(&self.request), Arc::clone(&self.node));
         match claim.resolve(&node, self.db(), rows, request.secret.get()).await? {
-            ClaimOutcome::First(claim) => Ok(BegunWrite::First(IdempotentTx { tx: self, claim: Some(claim) }, ())),
+            ClaimOutcome::First(claim) => Ok(BegunWrite::First(IdempotentTx::new(self, Some(claim)), ())),
             ClaimOutcome::Replay(response, invalidation) => {
                 // The replay makes the same promise as the first response. Its connection is not needed for the wait.
                 drop(self);
                 if let Some(invalidation) = invalidation {
                     node.confirm(&[], &invalidation, since_boot()).await;
                 }
-                Ok(BegunWrite::Replay(response))
+                Ok(BegunWrite::Replay(Replay(response)))
             }
         }
     }
@@ -327,91 +301,3 @@ fn stage(change: &Change, request: &RequestContext, now: Timestamp) -> Sql {
     let entry = change.draft(request, Outcome::Success, now).to_text();
     Sql::insert("audit_staged (project_id, entry)", &[Literal::Text(&chain), Literal::Text(&entry)])
 }
-
-/// A write in progress whose response is stored for repeated requests.
-#[derive(Debug)]
-pub struct IdempotentTx {
-    tx: Tx,
-    /// None for a write without a key.
-    claim: Option<Claim>,
-}
-
-impl Deref for IdempotentTx {
-    type Target = Tx;
-    fn deref(&self) -> &Tx {
-        &self.tx
-    }
-}
-
-impl DerefMut for IdempotentTx {
-    fn deref_mut(&mut self) -> &mut Tx {
-        &mut self.tx
-    }
-}
-
-impl IdempotentTx {
-    /// Commits the effect and the stored response, records `change`, and returns the response.
-    pub async fn commit<R: IntoResponse>(self, change: Change, response: R) -> Result<Idempotent<R>> {
-        self.commit_stored(Some(change), response).await
-    }
-
-    /// Like [`IdempotentTx::commit`], for a write that changed nothing.
-    pub async fn commit_unchanged<R: IntoResponse>(self, response: R) -> Result<Idempotent<R>> {
-        self.commit_stored(None, response).await
-    }
-
-    async fn commit_stored<R: IntoResponse>(self, change: Option<Change>, response: R) -> Result<Idempotent<R>> {
-        let Self { tx, claim } = self;
-        let response = response.into_response();
-        let response = match claim {
-            Some(claim) => {
-                // The record has the position of the invalidation, so one statement does both.
-                let (response, stored) = claim.prepare_response(&tx.request, response).await?;
-                let store = stored.sql(&tx.invalidated, tx.clock.now());
-                tx.commit_with(store, change).await?;
-                response
-            }
-            None => {
-                tx.finish(change).await?;
-                response
-            }
-        };
-        Ok(Idempotent::from_response(response))
-    }
-}
-
-/// Response `R` of a write that is executed once: the first response, or its replay.
-#[derive(Debug)]
-pub struct Idempotent<R> {
-    response: Response,
-    of: std::marker::PhantomData<fn() -> R>,
-}
-
-impl<R> Idempotent<R> {
-    /// Wraps `response`, which is stored or was replayed.
-    pub fn from_response(response: Response) -> Self {
-        Self { response, of: std::marker::PhantomData }
-    }
-}
-
-impl<R> IntoResponse for Idempotent<R> {
-    fn into_response(self) -> Response {
-        self.response
-    }
-}
-
-impl<R: ApiResponse> ApiResponse for Idempotent<R> {
-    const SHAPE: ResponseShape = ResponseShape { idempotent: true, ..R::SHAPE };
-}
-
-/// Continues in the handler if a write is sent for the first time. Otherwise returns the stored response from the
-/// handler.
-macro_rules! begin_or_replay {
-    ($opened:expr) => {
-        match $opened {
-            $crate::tx::BegunWrite::First(tx, value) => (tx, value),
-            $crate::tx::BegunWrite::Replay(response) => return Ok($crate::tx::Idempotent::from_response(response)),
-        }
-    };
-}
-pub(crate) use begin_or_replay;

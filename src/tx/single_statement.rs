@@ -19,7 +19,7 @@ use crate::{
         runtime::{clock::Timestamp, request::RequestContext},
     },
     db::{Call, sqlstate},
-    http::request::extract::JsonBody,
+    http::{describe::ApiResponse, request::extract::JsonBody},
 };
 
 /// A planned write.
@@ -35,7 +35,7 @@ pub struct Effect<R> {
 
 impl Writes {
     /// Executes the write that `plan` makes of the body, unless it was executed before. Returns the response.
-    pub async fn execute_single<T: Input, R: IntoResponse>(
+    pub async fn execute_single<T: Input, R: IntoResponse + ApiResponse>(
         &self,
         request: &Arc<RequestContext>,
         body: JsonBody<T>,
@@ -48,13 +48,13 @@ impl Writes {
             // A repeated request gets the stored response even if the plan would now fail, and a reused key is reported
             // first.
             (Err(refused), Some(claim)) => match self.begin_claimed(request, claim).await? {
-                BegunWrite::Replay(response) => Ok(Idempotent::from_response(response)),
+                BegunWrite::Replay(response) => Ok(response.into()),
                 BegunWrite::First(..) => Err(refused),
             },
         }
     }
 
-    async fn execute<R: IntoResponse>(
+    async fn execute<R: IntoResponse + ApiResponse>(
         &self,
         request: &Arc<RequestContext>,
         effect: Effect<R>,
@@ -66,7 +66,7 @@ impl Writes {
         let (response, call, stored) = match claim {
             Some(claim) => {
                 let guarded = claim.guard(call, now);
-                let (response, stored) = claim.prepare_response(request, response).await?;
+                let (response, stored) = claim.prepare_response(request, response, R::SHAPE.secrecy).await?;
                 (response, stored.store_with(guarded, now), Some(stored))
             }
             None => (response, call, None),
@@ -96,11 +96,11 @@ impl Writes {
         match (done, stored) {
             (Ok(()), _) => {
                 change.log(request);
-                Ok(Idempotent::from_response(response))
+                Ok(Idempotent::new(response))
             }
             (Err(word), Some(stored)) if word == ALREADY_EXECUTED => {
                 match self.begin_claimed(request, stored.claim).await? {
-                    BegunWrite::Replay(response) => Ok(Idempotent::from_response(response)),
+                    BegunWrite::Replay(response) => Ok(response.into()),
                     BegunWrite::First(..) => Err(response_expired()),
                 }
             }

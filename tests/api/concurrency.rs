@@ -1,5 +1,5 @@
-//! Rules for tasks and `select!` that the compiler cannot check: no future is left unpolled while it may hold a resource
-//! that another one needs, and no background task runs without the supervisor.
+//! Rules for tasks and `select!` that the compiler cannot check: no future is left unpolled while it may hold a
+//! resource that another one needs, and no background task runs without the supervisor.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ const REVIEWED_BRANCHES: &[(&str, &str, &str)] = &[
 
 /// Modules that spawn tasks outside the table of workers, how many, and what ends them and notices their panics.
 const SPAWNS: &[(&str, usize, &str)] = &[
-    ("workers", 1, "the supervisor of each worker"),
+    ("server::workers", 1, "the supervisor of each worker"),
     ("workers::supervisor", 1, "the worker"),
     ("server::connections", 1, "a connection: its permit is dropped with it, and drain waits for it"),
     ("server::metrics", 1, "one page; a panic returns 500"),
@@ -110,7 +110,8 @@ fn branches(code: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Whether a future may be left unpolled while the handler of this branch, or the code after the `select!`, awaits another.
+/// Whether a future may be left unpolled while the handler of this branch, or the code after the `select!`, awaits
+/// another.
 fn may_leave_a_future_unpolled((branch, handler): &(String, String)) -> bool {
     // A future that is polled by reference outlives the `select!`. All others are dropped before a handler runs.
     let by_reference = branch.split_once('=').is_some_and(|(_, future)| {

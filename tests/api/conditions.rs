@@ -1,5 +1,6 @@
 //! Conditional requests (RFC 9110 §13) on every route of an item, generated from the route table.
 
+use cloudapi::http::describe::ResponseHeader;
 use cloudapi::{http::describe::Operation, server::routes};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -30,11 +31,11 @@ fn every_item_response_has_an_etag_and_every_item_write_checks_preconditions() {
         let is_json = answer.media_types == ["application/json"];
         let is_item = match operation.method {
             Method::GET => is_json && !is_list(operation),
-            Method::DELETE => answer.location,
+            Method::DELETE => answer.has(ResponseHeader::Location),
             // The password change and introspection do not return an item.
-            _ => answer.location || operation.method == Method::PATCH,
+            _ => answer.has(ResponseHeader::Location) || operation.method == Method::PATCH,
         };
-        assert!(!is_item || answer.etag, "{} has no ETag", name(operation));
+        assert!(!is_item || answer.has(ResponseHeader::ETag), "{} has no ETag", name(operation));
         let is_write_of_item = operation.method != Method::GET && !operation.path_ids.is_empty();
         assert!(!is_write_of_item || operation.conditional, "{} ignores preconditions", name(operation));
     }
@@ -197,10 +198,10 @@ async fn every_write_of_an_item_checks_preconditions() {
                 .collect();
             let reply = attempt.send(&items, operation, &headers).await;
             assert!(matches!(reply.status, 200..=202), "{name} {headers:?}: {} {}", reply.status, reply.json());
-            if operation.response.etag {
+            if operation.response.has(ResponseHeader::ETag) {
                 etag(&reply);
             }
-            let shows_item = matches!(reply.status, 200 | 201) && operation.response.etag;
+            let shows_item = matches!(reply.status, 200 | 201) && operation.response.has(ResponseHeader::ETag);
             if let (true, Some(item)) = (shows_item, &attempt.item) {
                 assert_eq!(
                     etag(&reply),

@@ -1,5 +1,5 @@
-//! The engine provisions what was requested and keeps it in that state, although calls fail, objects are changed outside
-//! CloudAPI, and servers create objects twice.
+//! The engine provisions what was requested and keeps it in that state, although calls fail, objects are changed
+//! outside CloudAPI, and servers create objects twice.
 
 use std::{collections::BTreeMap, time::Duration};
 

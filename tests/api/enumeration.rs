@@ -16,7 +16,8 @@ use crate::support::{Identity, Reply, Session, TestApp, eventually, receiver::Re
 
 const PASSWORD: &str = "correct horse battery staple";
 
-/// The parts of a response that must not depend on the address: status, header names, and the body without IDs and times.
+/// The parts of a response that must not depend on the address: status, header names, and the body without IDs and
+/// times.
 #[derive(Debug, PartialEq, Eq)]
 struct Shape {
     status: u16,
@@ -96,7 +97,8 @@ async fn addresses(app: &TestApp) -> Vec<Address> {
     ]
 }
 
-/// All requests that an admin, an anonymous caller and the invitation's holder can send about an address of a non-member.
+/// All requests that an admin, an anonymous caller and the invitation's holder can send about an address of a
+/// non-member.
 async fn responses(app: &TestApp, owner: &Session<'_>, address: &Address) -> Vec<(&'static str, Reply)> {
     let email = &address.email;
     let mut answers = Vec::new();

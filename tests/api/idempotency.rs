@@ -38,7 +38,7 @@ fn assert_replay_of(again: &Reply, first: &Reply) {
 #[tokio::test]
 async fn every_idempotent_write_replays_its_first_response() {
     let app = TestApp::start().await;
-    for operation in routes::table().operations().filter(|operation| operation.response.idempotent) {
+    for operation in routes::table().operations().filter(|operation| operation.response.is_idempotent()) {
         let owner = app.owner().await;
         let (key, member) = (owner.key().await, app.member(&owner, cloudapi::base::identity::role::Role::Member).await);
         let scopes = json!(["users:read"]);
@@ -91,7 +91,8 @@ fn every_authenticated_write_is_idempotent_except_those_listed() {
         .operations()
         .filter(|operation| matches!(operation.method, Method::POST | Method::PATCH))
         .filter(|operation| {
-            !matches!(operation.policy, AccessPolicy::Public | AccessPolicy::SignIn) && !operation.response.idempotent
+            !matches!(operation.policy, AccessPolicy::Public | AccessPolicy::SignIn)
+                && !operation.response.is_idempotent()
         })
         .map(|operation| operation.path)
         .collect();
@@ -238,7 +239,8 @@ async fn response_with_a_secret_is_replayed_only_to_the_bearer_secret_that_creat
     let first = send(&owner, "POST", "/v1/keys", "k", &body).await;
     let plain = send(&owner, "POST", "/v1/projects", "p", &project("n")).await;
     assert_replay_of(&send(&owner, "POST", "/v1/keys", "k", &body).await, &first);
-    // In another session of the user, only responses without secrets are replayed. The error for others has the item's ID.
+    // In another session of the user, only responses without secrets are replayed. The error for others has the item's
+    // ID.
     let other = app.another_session(&owner).await;
     assert_replay_of(&send(&other, "POST", "/v1/projects", "p", &project("n")).await, &plain);
     let problem = send(&other, "POST", "/v1/keys", "k", &body).await.problem(409, "idempotency_replay_sealed");

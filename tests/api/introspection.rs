@@ -94,8 +94,8 @@ async fn request_may_be_form_encoded_as_in_rfc_7662() {
     assert_eq!(form(format!("&&token={}&", key.secret)).await.ok()["active"], true);
     let text = key.request("POST", "/v1/tokens/introspect").header("content-type", "text/plain").body("token=x");
     text.send().await.problem(415, "unsupported_media_type");
-    // RFC 6749 §3.2: a parameter must not be repeated, and one without a value counts as omitted. RFC 8707 §2: `resource`
-    // may be repeated, so unknown parameters may be repeated too.
+    // RFC 6749 §3.2: a parameter must not be repeated, and one without a value counts as omitted. RFC 8707 §2:
+    // `resource` may be repeated, so unknown parameters may be repeated too.
     form("token=a&resource=https%3A%2F%2Fa.example&resource=https%3A%2F%2Fb.example".into()).await.ok();
     for repeated in
         ["token=a&token=b", "token=a&token=a", "token=a&token_type_hint=x&token_type_hint=y", "token=a&%74oken=b"]

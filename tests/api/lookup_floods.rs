@@ -32,7 +32,8 @@ async fn send(app: &TestApp, secret: &str, address: &str) -> u16 {
     request.header("x-forwarded-for", address).send().await.unwrap().status().as_u16()
 }
 
-/// Sends `count` requests; `request` maps a number to a secret and an address. Returns the numbers of 401 and 429 responses.
+/// Sends `count` requests; `request` maps a number to a secret and an address. Returns the numbers of 401 and 429
+/// responses.
 async fn flood(app: &TestApp, count: usize, request: impl Fn(usize) -> (String, String)) -> (usize, usize) {
     let statuses: Vec<u16> = stream::iter((0..count).map(request))
         .map(|(secret, address)| async move { send(app, &secret, &address).await })

@@ -57,7 +57,7 @@ async fn every_path_is_accepted_in_every_spelling() {
                 call.send().await
             };
             let name = operation.name();
-            if operation.response.idempotent {
+            if operation.response.is_idempotent() {
                 // The second request is a retry of the first: the fingerprint does not depend on the spelling.
                 let key = format!("{name} {number}").replace(' ', "-");
                 let (first, again) = (send(&path, Some(&key)).await, send(&other, Some(&key)).await);

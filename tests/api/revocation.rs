@@ -239,8 +239,8 @@ async fn join_a_silent_node(db: &PgPool) -> Uuid {
     node
 }
 
-/// Checks that `revocation` gets no response while only the silent node has not confirmed. Then confirms for the silent node
-/// and returns the response.
+/// Checks that `revocation` gets no response while only the silent node has not confirmed. Then confirms for the silent
+/// node and returns the response.
 async fn response_after_confirmation<T>(pair: &ServerPair, silent: Uuid, revocation: impl Future<Output = T>) -> T {
     let db = &pair.here.db;
     let others =

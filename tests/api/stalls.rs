@@ -1,5 +1,5 @@
-//! The resource engine while the database stalls: operations in progress continue afterwards, every wait is bounded, and
-//! the metrics show waiting operations.
+//! The resource engine while the database stalls: operations in progress continue afterwards, every wait is bounded,
+//! and the metrics show waiting operations.
 
 use std::time::Duration;
 

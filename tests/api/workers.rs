@@ -1,5 +1,5 @@
-//! Background workers: a worker that panics, ends early or stalls is restarted, counted, and shown on `/readyz`. The tests
-//! cover every worker of the table.
+//! Background workers: a worker that panics, ends early or stalls is restarted, counted, and shown on `/readyz`. The
+//! tests cover every worker of the table.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,6 +1,6 @@
-//! Servers whose wall clocks the harness sets around the end of a month, and which retry webhook deliveries within seconds.
-//! No setting changes these times. The harness runs its own binary a second time, as a server that differs from the real one
-//! only in these times.
+//! Servers whose wall clocks the harness sets around the end of a month, and which retry webhook deliveries within
+//! seconds. No setting changes these times. The harness runs its own binary a second time, as a server that differs
+//! from the real one only in these times.
 
 use std::{
     env, io, process,
@@ -58,8 +58,8 @@ impl Clocks {
         self.months_end.plus(GRACE)
     }
 
-    /// Sets a node's clock to this many seconds after the end of the month; negative values are before it. Returns the step
-    /// in milliseconds.
+    /// Sets a node's clock to this many seconds after the end of the month; negative values are before it. Returns the
+    /// step in milliseconds.
     pub fn set(&self, node: usize, past_end: i64) -> i64 {
         let now = Clock::system().now().unix_millis();
         let ahead = self.months_end.unix_millis() + past_end * 1000 - now;

@@ -1,5 +1,5 @@
-//! Servers that die in the middle of operations at providers: the simulated provider, and moto's server, which emulates AWS,
-//! if it is available.
+//! Servers that die in the middle of operations at providers: the simulated provider, and moto's server, which emulates
+//! AWS, if it is available.
 
 use std::sync::Arc;
 

@@ -389,8 +389,8 @@ pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("expected text, got {value}")).to_owned()
 }
 
-/// Waits until `condition` returns a value. Panics after thirty seconds: a generous limit for slow machines, not a guarantee
-/// of the server.
+/// Waits until `condition` returns a value. Panics after thirty seconds: a generous limit for slow machines, not a
+/// guarantee of the server.
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

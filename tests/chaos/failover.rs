@@ -1,5 +1,5 @@
-//! Failover to a synchronous standby on real processes: once a revocation is acknowledged, no node accepts the credential,
-//! whichever PostgreSQL the node is connected to. `CHAOS_FAILOVERS` sets how many failovers there are.
+//! Failover to a synchronous standby on real processes: once a revocation is acknowledged, no node accepts the
+//! credential, whichever PostgreSQL the node is connected to. `CHAOS_FAILOVERS` sets how many failovers there are.
 
 use std::{
     sync::Arc,
@@ -61,8 +61,8 @@ impl Failover {
         }
     }
 
-    /// Asks every node repeatedly about each revoked key, on several connections. Returns how often nodes refused a key, and
-    /// how often they could not check it.
+    /// Asks every node repeatedly about each revoked key, on several connections. Returns how often nodes refused a
+    /// key, and how often they could not check it.
     async fn watch(&mut self) -> (usize, usize) {
         let mut probes = Vec::new();
         for key in self.cached.iter().chain(&self.fresh) {

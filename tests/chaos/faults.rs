@@ -75,8 +75,8 @@ pub fn plan(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
     faults
 }
 
-/// The faults of a run with this many stalls of PostgreSQL, each longer than half the lease of an operation and than the
-/// wait for a connection. The same seed gives the same faults.
+/// The faults of a run with this many stalls of PostgreSQL, each longer than half the lease of an operation and than
+/// the wait for a connection. The same seed gives the same faults.
 pub fn plan_of_stalls(seed: u64, stalls: usize) -> Vec<Fault> {
     let random = &mut Random::new(seed);
     // One in twenty is long.
@@ -90,8 +90,9 @@ pub fn plan_of_stalls(seed: u64, stalls: usize) -> Vec<Fault> {
 /// For this many revocations there is one round of faults in [`plan_around_leases`].
 const REVOCATIONS_PER_ROUND: usize = 700;
 
-/// The faults of a run with this many revocations: those that a node's lease protects from, some of them longer than the
-/// lease of 3 s. After twice that time, other nodes no longer wait for the node. The same seed gives the same faults.
+/// The faults of a run with this many revocations: those that a node's lease protects from, some of them longer than
+/// the lease of 3 s. After twice that time, other nodes no longer wait for the node. The same seed gives the same
+/// faults.
 pub fn plan_around_leases(seed: u64, nodes: usize, revocations: usize) -> Vec<Fault> {
     let random = &mut Random::new(seed);
     let mut faults = Vec::new();
@@ -121,8 +122,8 @@ pub fn plan_around_leases(seed: u64, nodes: usize, revocations: usize) -> Vec<Fa
         });
     }
     random.shuffle(&mut faults);
-    // The kill comes first, because each revocation waits for a dead node until its lease has expired: that takes no extra
-    // time during other faults.
+    // The kill comes first, because each revocation waits for a dead node until its lease has expired: that takes no
+    // extra time during other faults.
     faults.insert(0, Fault::Kill { node: random.below(nodes), down: random.millis(0, 200) });
     faults
 }
@@ -131,8 +132,8 @@ pub fn plan_around_leases(seed: u64, nodes: usize, revocations: usize) -> Vec<Fa
 const NEAR: u64 = 120;
 const FAR: u64 = 30 * 3600;
 
-/// The faults of a run with this many kills of servers across the end of a month: clocks are set throughout, each to another
-/// time. The same seed gives the same faults.
+/// The faults of a run with this many kills of servers across the end of a month: clocks are set throughout, each to
+/// another time. The same seed gives the same faults.
 pub fn plan_around_flushes(seed: u64, nodes: usize, kills: usize) -> Vec<Fault> {
     let random = &mut Random::new(seed);
     let mut faults = Vec::new();

@@ -1,4 +1,5 @@
-//! A write is interrupted after each round trip to PostgreSQL, up to and including COMMIT, and then retried at another node.
+//! A write is interrupted after each round trip to PostgreSQL, up to and including COMMIT, and then retried at another
+//! node.
 
 use std::{
     sync::Arc,
@@ -130,8 +131,8 @@ async fn interrupt_all_kinds(how: Interruption) {
     for (kind, least) in [("project", 4), ("token", 2)] {
         let rounds = interrupt_everywhere(&mut cluster, &mut client, kind, how).await;
         println!("{kind}: {how:?} after each of {rounds} rounds");
-        // BEGIN with the claim, the effect (prepare and execute), and the record with COMMIT; or a single statement (prepare
-        // and execute). Fewer round trips mean that the trap caught something else.
+        // BEGIN with the claim, the effect (prepare and execute), and the record with COMMIT; or a single statement
+        // (prepare and execute). Fewer round trips mean that the trap caught something else.
         assert!(rounds >= least, "{kind}: {rounds} rounds");
     }
 }

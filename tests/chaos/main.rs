@@ -1,6 +1,6 @@
-//! Chaos tests: real server processes on one PostgreSQL are killed, stopped and disconnected while clients work. At the end,
-//! the responses that clients received are compared with the database. CONTRIBUTING.md describes longer runs, and how to add
-//! an invariant.
+//! Chaos tests: real server processes on one PostgreSQL are killed, stopped and disconnected while clients work. At the
+//! end, the responses that clients received are compared with the database. CONTRIBUTING.md describes longer runs, and
+//! how to add an invariant.
 
 #![allow(
     clippy::cast_possible_truncation,

@@ -67,8 +67,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a server and returns when it listens; its database may start later. With `ahead`, its clock can be set and
-    /// starts this many milliseconds ahead. Blocks.
+    /// Starts a server and returns when it listens; its database may start later. With `ahead`, its clock can be set
+    /// and starts this many milliseconds ahead. Blocks.
     pub fn start(folder: &Path, index: usize, database: SocketAddr, ahead: Option<i64>) -> Self {
         let log = OpenOptions::new().create(true).append(true).open(log(folder, index)).unwrap();
         let mut command = match ahead {

@@ -1,5 +1,5 @@
-//! An unreliable webhook receiver: now and then it refuses, disconnects or hangs. It records each acknowledgment before it
-//! sends it, so every delivery that the server marks as delivered is recorded here.
+//! An unreliable webhook receiver: now and then it refuses, disconnects or hangs. It records each acknowledgment before
+//! it sends it, so every delivery that the server marks as delivered is recorded here.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,5 @@
-//! Revocation on real processes: once a revocation is acknowledged, no node accepts the credential, regardless of faults.
-//! `CHAOS_REVOCATIONS` sets how many credentials are revoked.
+//! Revocation on real processes: once a revocation is acknowledged, no node accepts the credential, regardless of
+//! faults. `CHAOS_REVOCATIONS` sets how many credentials are revoked.
 
 use std::{
     sync::Arc,
@@ -31,8 +31,8 @@ use crate::{
 const NODES: usize = 3;
 const CLIENTS: usize = 48;
 
-/// How long a revocation may take when a node cannot confirm it: W, plus a margin for slow machines beyond the half second
-/// that it needs.
+/// How long a revocation may take when a node cannot confirm it: W, plus a margin for slow machines beyond the half
+/// second that it needs.
 pub const BOUND: Duration = Timing::DEFAULT.wait.saturating_add(Duration::from_secs(2));
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,8 +44,8 @@ async fn whatever_fails_only_revoked_credentials_are_refused_and_none_is_accepte
     healthy_revocations(&cluster, (scale.revocations / 10).clamp(40, 1000)).await;
     let revoked = Arc::new(Revoked::new(&cluster, CLIENTS, scale.revocations).await);
     let invariants: Vec<Arc<dyn Invariant>> = vec![Arc::new(Quiet), revoked, Arc::new(Responses)];
-    // A revocation takes three responses, including those that create its credential. About half of the revocations happen
-    // during faults, and each client has one in progress.
+    // A revocation takes three responses, including those that create its credential. About half of the revocations
+    // happen during faults, and each client has one in progress.
     let work = scale.revocations.saturating_sub(CLIENTS) * 3 / 2 / faults.len();
     let timeout = 1000..2000;
     run::run(&mut cluster, Trial { seed: scale.seed, faults, invariants, timeout, work, last: vec![] }).await;

@@ -49,8 +49,8 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Reads `CHAOS_SEED`, `CHAOS_KILLS`, `CHAOS_REVOCATIONS`, `CHAOS_STALLS` and `CHAOS_FAILOVERS`. The defaults are short
-    /// enough for `cargo test`.
+    /// Reads `CHAOS_SEED`, `CHAOS_KILLS`, `CHAOS_REVOCATIONS`, `CHAOS_STALLS` and `CHAOS_FAILOVERS`. The defaults are
+    /// short enough for `cargo test`.
     pub fn from_env() -> Self {
         let number = |name: &str| {
             let text = env::var(name).ok()?;

@@ -39,8 +39,8 @@ pub fn write(entry: &Entry, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Quotes a cell. A cell that a spreadsheet would evaluate as a formula gets a leading single quote, which makes it text
-/// (OWASP, CSV injection): clients choose names and user agents.
+/// Quotes a cell. A cell that a spreadsheet would evaluate as a formula gets a leading single quote, which makes it
+/// text (OWASP, CSV injection): clients choose names and user agents.
 fn escape(cell: &str) -> String {
     let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
     let is_plain = cell.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-'));

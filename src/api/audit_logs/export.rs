@@ -113,8 +113,8 @@ impl Export {
             self.last = (entry.seq, entry.id);
             self.write(entry, &mut chunk)?;
         }
-        // Fewer entries than the chain records, if somebody removed some from the database. Verifying the export detects
-        // this.
+        // Fewer entries than the chain records, if somebody removed some from the database. Verifying the export
+        // detects this.
         if is_last || self.last.0 >= self.range.seq {
             self.write_trailer(&mut chunk)?;
             self.state = ExportState::Done;

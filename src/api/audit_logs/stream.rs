@@ -1,9 +1,9 @@
-//! Streaming response of an export. Pieces are produced as the client reads them: a slow client delays no other request,
-//! and a disconnect ends the export.
+//! Streaming response of an export. Pieces are produced as the client reads them: a slow client delays no other
+//! request, and a disconnect ends the export.
 //!
 //! As with every response, the request's permit is released when the head is sent, and the connection is closed if the
-//! client reads nothing for a minute (`server::connections::progress`). The load on the database is bounded by [`super::export`],
-//! which holds no resources between two chunks.
+//! client reads nothing for a minute (`server::connections::progress`). The load on the database is bounded by
+//! [`super::export`], which holds no resources between two chunks.
 
 use axum::{
     body::{Body, Bytes},
@@ -14,14 +14,13 @@ use futures_util::stream::{self, StreamExt};
 use schemars::json_schema;
 
 use super::export::Export;
-use crate::audit::model::DEPLOYMENT;
-use crate::audit::view::Format;
 use crate::{
+    audit::{model::DEPLOYMENT, view::Format},
     base::{
         error::Result,
         id::{ProjectId, RequestId},
     },
-    http::describe::{ApiResponse, ResponseShape},
+    http::describe::{ApiResponse, RequestEffect, ResponseHeaders, ResponseShape, Secrecy},
 };
 
 /// Response 200 with a whole trail.
@@ -38,7 +37,8 @@ impl ExportResponse {
         Self { chain, format, body: Body::empty() }
     }
 
-    /// Response to the request `request_id`. Waits for the first chunk, so that errors until then become error responses.
+    /// Response to the request `request_id`. Waits for the first chunk, so that errors until then become error
+    /// responses.
     pub async fn begin(mut export: Export, request_id: RequestId) -> Result<Self> {
         let (chain, format) = (export.chain(), export.format());
         let first = export.next().await?.unwrap_or_default();
@@ -85,13 +85,10 @@ impl ApiResponse for ExportResponse {
         description: "The whole trail, streamed. In NDJSON, the last line is a signed checkpoint; if it is missing, the response is truncated.",
         media_types: &["application/x-ndjson", "text/csv"],
         schema: |_| json_schema!({ "type": "string" }),
-        location: false,
+        headers: ResponseHeaders::NONE,
         others: &[],
-        etag: false,
         dry_run: None,
-        idempotent: false,
-        private: false,
-        read: false,
-        as_of: false,
+        effect: RequestEffect::OfMethod,
+        secrecy: Secrecy::Open,
     };
 }

@@ -1,5 +1,5 @@
-//! Passes events from a node's tail to the node's readers. Each project with readers has one channel of events, written once
-//! for all of them. A reader that falls behind by more than the channel's capacity gets an error.
+//! Passes events from a node's tail to the node's readers. Each project with readers has one channel of events, written
+//! once for all of them. A reader that falls behind by more than the channel's capacity gets an error.
 
 use std::{
     collections::{HashMap, hash_map},

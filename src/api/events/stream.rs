@@ -288,8 +288,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Ends the stream if the authorization could not be checked for a heartbeat interval, so that the client reconnects
-    /// to another server.
+    /// Ends the stream if the authorization could not be checked for a heartbeat interval, so that the client
+    /// reconnects to another server.
     fn end_if_unverified(&mut self) -> Result<()> {
         let max_duration = self.slot.hub().options.heartbeat;
         match self.unverified.take_if(|(since, _)| since.elapsed() >= max_duration) {

@@ -214,8 +214,8 @@ pub async fn rotate(
     .await
 }
 
-/// Revokes one of the tenant's keys. Returns its previous status, or none if there is no such key. Waits for tokens that are
-/// being issued under the key, so that a query for these tokens afterwards finds all of them.
+/// Revokes one of the tenant's keys. Returns its previous status, or none if there is no such key. Waits for tokens
+/// that are being issued under the key, so that a query for these tokens afterwards finds all of them.
 pub async fn revoke(
     db: &mut PgConnection,
     tenant: Tenant,

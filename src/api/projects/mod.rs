@@ -1,5 +1,5 @@
-//! Projects: tenants that own keys, tokens, members and resources, isolated from each other. The user who creates a project
-//! is its owner.
+//! Projects: tenants that own keys, tokens, members and resources, isolated from each other. The user who creates a
+//! project is its owner.
 
 pub mod handlers;
 pub mod model;

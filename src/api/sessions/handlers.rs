@@ -44,8 +44,8 @@ pub async fn create(
     // A malformed address is looked up and verified like an unknown one, so that neither the response nor its timing
     // reveals which addresses are known.
     let key = EmailKey::of(&email);
-    // Another request may change the password after it was verified, or store a stronger hash of it. In this case, it is
-    // verified again.
+    // Another request may change the password after it was verified, or store a stronger hash of it. In this case, it
+    // is verified again.
     let mut account_id = None;
     for _ in 0..2 {
         let account = accounts::find_by_email(&mut *store.db.acquire().await?, &email).await?;

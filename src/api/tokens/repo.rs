@@ -124,8 +124,8 @@ pub async fn list(
     Ok(page.page(rows, |token| token.id))
 }
 
-/// Revokes one of the tenant's tokens and all tokens issued under it. Returns its previous status, or none if there is no
-/// such token.
+/// Revokes one of the tenant's tokens and all tokens issued under it. Returns its previous status, or none if there is
+/// no such token.
 pub async fn revoke(
     db: &mut PgConnection,
     tenant: Tenant,
@@ -167,8 +167,8 @@ pub async fn revoke_issued_by_member(
     revoke_with_issued(db, issued, now).await
 }
 
-/// Revokes the tokens in `level`, whose rows are locked, and all tokens below them, level by level: a row lock waits for
-/// tokens that are being issued under it, and the next statement sees them.
+/// Revokes the tokens in `level`, whose rows are locked, and all tokens below them, level by level: a row lock waits
+/// for tokens that are being issued under it, and the next statement sees them.
 async fn revoke_with_issued(db: &mut PgConnection, mut level: Vec<TokenId>, now: Timestamp) -> sqlx::Result<()> {
     while !level.is_empty() {
         sqlx::query("UPDATE tokens SET revoked_at = $2 WHERE id = ANY($1) AND revoked_at IS NULL")

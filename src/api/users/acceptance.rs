@@ -52,8 +52,8 @@ pub async fn accept(
     invitation.require_open(now)?;
     let violation = rules::check(&password, &user.email).err();
     let new_hash = if has_account || violation.is_some() {
-        // The holder of the invitation must also be the owner of the address. A password that a new account cannot have gets
-        // the same response at the same cost, whether or not there is an account.
+        // The holder of the invitation must also be the owner of the address. A password that a new account cannot have
+        // gets the same response at the same cost, whether or not there is an account.
         let key = user.email.key();
         let stored = user.password_hash.clone().filter(|_| has_account);
         let proof = passwords.verify_throttled(key.as_str(), password, stored, now);

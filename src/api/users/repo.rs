@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// The user with this email address, in any spelling. Created with this ID if there is none. Does not lock an existing user,
-/// so that the duration does not depend on what the user is doing.
+/// The user with this email address, in any spelling. Created with this ID if there is none. Does not lock an existing
+/// user, so that the duration does not depend on what the user is doing.
 pub async fn find_or_insert(db: &mut PgConnection, id: UserId, email: &Email, now: Timestamp) -> sqlx::Result<Account> {
     // If another transaction is creating the same user, the insert waits for it and does nothing, and the next
     // statement sees the new user.
@@ -115,8 +115,9 @@ pub async fn set_invited_email(db: &mut PgConnection, project: ProjectId, user: 
     .await
 }
 
-/// Locks the memberships of a project until the transaction ends, so that decisions about all of them remain valid, such
-/// as who is the last owner. Must be called before any lock on a membership, or two such transactions can deadlock.
+/// Locks the memberships of a project until the transaction ends, so that decisions about all of them remain valid,
+/// such as who is the last owner. Must be called before any lock on a membership, or two such transactions can
+/// deadlock.
 pub async fn lock_members(db: &mut PgConnection, project: ProjectId) -> sqlx::Result<()> {
     sqlx::query("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE").bind(project).execute(db).await.map(drop)
 }

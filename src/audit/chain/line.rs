@@ -1,7 +1,7 @@
 //! NDJSON format of an exported trail: one JSON object per line.
 //!
-//! The line of an entry is its payload, byte for byte as it was hashed, with its salt and its two hashes inserted before
-//! the last brace. A verifier therefore does not have to produce the same JSON serialization as this server.
+//! The line of an entry is its payload, byte for byte as it was hashed, with its salt and its two hashes inserted
+//! before the last brace. A verifier therefore does not have to produce the same JSON serialization as this server.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

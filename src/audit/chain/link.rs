@@ -186,7 +186,8 @@ impl<'a> Linker<'a> {
     }
 }
 
-/// IDs in the format of UUIDv7 (RFC 9562 §5.7). Each ID is greater than the previous one, even if the clock is set back.
+/// IDs in the format of UUIDv7 (RFC 9562 §5.7). Each ID is greater than the previous one, even if the clock is set
+/// back.
 #[derive(Debug)]
 struct IdGenerator {
     /// Last ID as one number: 48 bits of time and the 74 bits after them.

@@ -43,7 +43,8 @@ mod tests {
     use crate::base::hex;
 
     // Vectors from Python's hashlib:
-    // p = sha256(bytes(range(16)) + b'{"a":1}'); e = sha256(bytes(32) + (0x8f2c4).to_bytes(16,'big') + (1).to_bytes(8,'big') + p)
+    // p = sha256(bytes(range(16)) + b'{"a":1}')
+    // e = sha256(bytes(32) + (0x8f2c4).to_bytes(16,'big') + (1).to_bytes(8,'big') + p)
     #[test]
     fn hashes_match_vectors_from_python() {
         let salt: Salt = std::array::from_fn(|index| u8::try_from(index).unwrap());

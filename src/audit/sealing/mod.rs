@@ -45,8 +45,8 @@ const MAX_COUNTED: i64 = 10_000;
 /// Deadline for one poll and batch. A response that is lost in the network must not block later batches.
 const SEAL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Work in the transaction that seals entries, after the insert. Called with the ID before the first entry and the ID of the
-/// last one. A failure rolls the entries back.
+/// Work in the transaction that seals entries, after the insert. Called with the ID before the first entry and the ID
+/// of the last one. A failure rolls the entries back.
 pub type OnSealed = for<'a> fn(&'a mut PgConnection, AuditId, AuditId) -> BoxFuture<'a, sqlx::Result<()>>;
 
 /// Result of one attempt.

@@ -5,8 +5,8 @@ use sqlx::{FromRow, PgConnection};
 use crate::audit::{chain::checkpoint::SignedStatement, model::Draft};
 use crate::base::id::{AuditId, ProjectId};
 
-/// Chains with entries from before `before`, other than entries that the trail adds about itself. Otherwise, an inactive
-/// chain would get an entry each month that records the removal of the previous month's entry.
+/// Chains with entries from before `before`, other than entries that the trail adds about itself. Otherwise, an
+/// inactive chain would get an entry each month that records the removal of the previous month's entry.
 pub async fn due_chains(db: &mut PgConnection, before: AuditId) -> sqlx::Result<Vec<ProjectId>> {
     sqlx::query_scalar(
         "SELECT c.project_id FROM audit_chains c
@@ -67,7 +67,8 @@ pub async fn next_batch(
 }
 
 /// Removes a batch, unless another server has done so. One statement writes the anchor, removes the entries and stages
-/// the entry that records it, so there is no intermediate state. It waits only for a server that removes the same batch.
+/// the entry that records it, so there is no intermediate state. It waits only for a server that removes the same
+/// batch.
 pub async fn delete_batch(
     db: &mut PgConnection,
     batch: &Batch,

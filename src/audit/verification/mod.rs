@@ -1,6 +1,7 @@
 //! Verifies an export line by line, without a database: detects entries that were changed, removed, inserted or moved
 //! since they were sealed.
 
+mod entry;
 pub mod report;
 
 use std::collections::BTreeMap;
@@ -19,8 +20,8 @@ use crate::base::{
     action::Action,
     hex,
     id::{AuditId, Id, ProjectId},
-    runtime::clock::Timestamp,
 };
+use entry::{EntryContent, EntryPosition};
 use report::{KeySource, PublicKey, VerifyError, VerifyReport};
 
 /// Required members of a payload. A newer version may add others.
@@ -361,46 +362,5 @@ impl Verifier {
 
     fn error(&self, reason: impl Into<String>) -> VerifyError {
         VerifyError { line: self.line, seq: None, id: None, reason: reason.into() }
-    }
-}
-
-/// Entry that is being verified.
-#[derive(Debug)]
-struct EntryPosition {
-    seq: i64,
-    id: AuditId,
-}
-
-impl EntryPosition {
-    fn locate(&self, error: VerifyError) -> VerifyError {
-        VerifyError { seq: Some(self.seq), id: Some(self.id), ..error }
-    }
-}
-
-/// Content of an entry that matters for verification.
-struct EntryContent {
-    action: String,
-    project_id: ProjectId,
-    id: AuditId,
-    seq: i64,
-    target_id: Option<String>,
-    changes: Value,
-}
-
-impl EntryContent {
-    fn from_json(value: &Value) -> Option<Self> {
-        let project_id = match value.get("project_id")? {
-            Value::Null => DEPLOYMENT,
-            id => id.as_str()?.parse().ok()?,
-        };
-        Timestamp::parse(value.get("occurred_at")?.as_str()?)?;
-        Some(Self {
-            action: value.get("action")?.as_str()?.to_owned(),
-            project_id,
-            id: value.get("id")?.as_str()?.parse().ok()?,
-            seq: value.get("seq")?.as_i64()?,
-            target_id: value.pointer("/target/id").and_then(Value::as_str).map(str::to_owned),
-            changes: value.get("changes")?.clone(),
-        })
     }
 }

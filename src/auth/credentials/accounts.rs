@@ -18,8 +18,8 @@ pub struct Account {
     pub password_hash: Option<String>,
 }
 
-/// The user with this email address, in any spelling. An account with exactly this spelling takes precedence: older versions
-/// could create two accounts for one address, and each is found by its own spelling.
+/// The user with this email address, in any spelling. An account with exactly this spelling takes precedence: older
+/// versions could create two accounts for one address, and each is found by its own spelling.
 pub async fn find_by_email(db: &mut PgConnection, email: &str) -> sqlx::Result<Option<Account>> {
     sqlx::query_as(
         "SELECT id, email, password_hash FROM users WHERE email = $1 OR email_key = $2 ORDER BY email = $1 DESC LIMIT 1",
@@ -56,9 +56,9 @@ pub async fn replace_password_hash(
         .map(|done| done.rows_affected() == 1)
 }
 
-/// Locks a password that was just verified until the transaction ends. Returns false if it is not `verified_hash` any more. A
-/// session that is created in the same transaction is therefore seen, and ended, by a later change of the password.
-/// Stores `upgrade`, a stronger hash of the same password, if there is one.
+/// Locks a password that was just verified until the transaction ends. Returns false if it is not `verified_hash` any
+/// more. A session that is created in the same transaction is therefore seen, and ended, by a later change of the
+/// password. Stores `upgrade`, a stronger hash of the same password, if there is one.
 pub async fn lock_password_hash(
     db: &mut PgConnection,
     id: UserId,

@@ -35,7 +35,8 @@ pub struct StoredSession {
 }
 
 impl StoredSession {
-    /// Time when the session ends if it is not used any more. [`list_active`] and [`revoke_others`] have the same rule in SQL.
+    /// Time when the session ends if it is not used any more. `list_active` and `revoke_others` in
+    /// `api::sessions::repo` have the same rule in SQL.
     pub fn idle_expires_at(&self) -> Timestamp {
         self.last_used_at.map_or(self.created_at, |used| used.max(self.created_at)).plus(IDLE_TIMEOUT)
     }

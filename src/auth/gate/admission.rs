@@ -13,8 +13,8 @@ use crate::base::{
     target::segments,
 };
 
-/// Checks whether `caller` may call an operation. The scopes of a session depend on the project, which is not known yet,
-/// so the handler's grant checks them.
+/// Checks whether `caller` may call an operation. The scopes of a session depend on the project, which is not known
+/// yet, so the handler's grant checks them.
 pub(crate) fn admit(caller: &Caller, policy: AccessPolicy, path: &str, client: Option<IpAddr>) -> Result<()> {
     if !policy.kinds().contains(&caller.kind()) {
         return Err(Error::new(

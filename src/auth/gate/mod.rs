@@ -1,5 +1,5 @@
 //! The gate in front of every handler: authenticates the caller, and checks its limits, the kind of credential and its
-//! scopes ([`admission`]), in the order of the API contract, before any of the body is read.
+//! scopes (`admission`), in the order of the API contract, before any of the body is read.
 
 pub(crate) mod admission;
 pub(crate) mod retry;
@@ -136,7 +136,7 @@ impl GateConfig {
                 rate_limit = self.limits.record_use(caller);
                 rate_limit.as_ref().map_or(Ok(()), RateLimitStatus::require)?;
             }
-            if self.operation.response.idempotent
+            if self.operation.response.is_idempotent()
                 && let Some(key) = idempotency_key(head)?
             {
                 let query = head.uri.query().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A rate limit whose uses can be returned: the generic cell rate algorithm (GCRA), by key.
 //!
-//! A use is taken before the work, because counting afterwards would not limit concurrent work. Work that turns out to be
-//! legitimate returns its use.
+//! A use is taken before the work, because counting afterwards would not limit concurrent work. Work that turns out to
+//! be legitimate returns its use.
 
 use std::{hash::Hash, time::Duration};
 

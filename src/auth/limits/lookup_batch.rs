@@ -40,7 +40,8 @@ pub enum LookupResult {
     Unknown,
 }
 
-/// The batches of one node. One batch runs at a time. The limit of concurrent requests also limits the number of waiters.
+/// The batches of one node. One batch runs at a time. The limit of concurrent requests also limits the number of
+/// waiters.
 #[derive(Debug, Default)]
 pub struct Batches {
     shared: Arc<Shared>,
@@ -184,8 +185,8 @@ async fn read(authenticator: &Authenticator, batch: &Waiting) -> Result<HashMap<
     Ok(rows.into_iter().map(|found| (found.secret_hash, result(found.is_live))).collect())
 }
 
-/// Which of these secrets exist, and whether their credentials are valid at `now`. `Authenticator` decides the same for a
-/// single credential and has the final decision: this statement may err only by reporting a credential as valid.
+/// Which of these secrets exist, and whether their credentials are valid at `now`. `Authenticator` decides the same for
+/// a single credential and has the final decision: this statement may err only by reporting a credential as valid.
 async fn look_up_all(
     db: &mut PgConnection,
     secrets: Arc<Secrets>,

@@ -1,12 +1,12 @@
 //! Limits the database load of unknown credentials.
 //!
-//! A secret with a valid checksum may not exist, and only the database can tell. Before each lookup of a credential that
-//! is not cached, one use is therefore taken from two budgets: the failures of its address, and the failed lookups of all
-//! addresses together. A lookup that finds a valid credential returns both.
+//! A secret with a valid checksum may not exist, and only the database can tell. Before each lookup of a credential
+//! that is not cached, one use is therefore taken from two budgets: the failures of its address, and the failed lookups
+//! of all addresses together. A lookup that finds a valid credential returns both.
 //!
 //! * While both budgets have a use left, the lookup runs immediately, in its own transaction.
-//! * Otherwise the secret joins the next [batch](super::lookup_batch): one statement that looks up all waiting secrets. A
-//!   flood thus costs a bounded number of transactions per second, however many addresses it comes from, and a valid
+//! * Otherwise the secret joins the next [batch](super::lookup_batch): one statement that looks up all waiting secrets.
+//!   A flood thus costs a bounded number of transactions per second, however many addresses it comes from, and a valid
 //!   credential during a flood waits only for one batch.
 //! * A second request for a secret whose lookup is in progress also joins the batch, which contains each secret once,
 //!   and then finds the credential in the cache. This needs a cache: without one, each request reads the database.
@@ -86,7 +86,8 @@ impl LookupLimits {
         }
     }
 
-    /// Looks up a credential that is not cached, for a client at `address`. `failures` is the budget of failures by address.
+    /// Looks up a credential that is not cached, for a client at `address`. `failures` is the budget of failures by
+    /// address.
     pub async fn look_up(
         &self,
         authenticator: &Authenticator,

@@ -77,8 +77,8 @@ impl RateLimiters {
         }
     }
 
-    /// Counts one use of the caller's credential. If a limit applies, returns its state and whether this use exceeds it.
-    /// Tokens below a key with a limit share it, because a key cannot grant more than it has.
+    /// Counts one use of the caller's credential. If a limit applies, returns its state and whether this use exceeds
+    /// it. Tokens below a key with a limit share it, because a key cannot grant more than it has.
     pub fn record_use(&self, caller: &Caller) -> Option<RateLimitStatus> {
         let (subject, own) = match caller {
             Caller::Session { id, .. } => (Subject::Session(*id), None),

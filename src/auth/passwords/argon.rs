@@ -1,7 +1,7 @@
 //! Argon2 that reuses its memory.
 //!
-//! The library allocates new memory for each hash. The allocator caches freed memory for each thread, and the work moves
-//! between threads: after a hundred sign-ins, two cores held half a gigabyte.
+//! The library allocates new memory for each hash. The allocator caches freed memory for each thread, and the work
+//! moves between threads: after a hundred sign-ins, two cores held half a gigabyte.
 
 use std::sync::{Mutex, PoisonError};
 

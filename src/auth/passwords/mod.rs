@@ -74,9 +74,9 @@ impl Passwords {
         self.cpu_pool.run(move || hash(&argon2, &password)).await
     }
 
-    /// Whether `password` matches `stored`, for a client that claims to be `address`. The response to a correct password
-    /// is never delayed. The response to a wrong one is delayed by the number of recent failures ([`Attempts`]). No core
-    /// is held during the delay, and the caller should hold no connection.
+    /// Whether `password` matches `stored`, for a client that claims to be `address`. The response to a correct
+    /// password is never delayed. The response to a wrong one is delayed by the number of recent failures
+    /// ([`Attempts`]). No core is held during the delay, and the caller should hold no connection.
     pub async fn verify_throttled(
         &self,
         address: &str,

@@ -1,10 +1,10 @@
 //! The credential cache: permissions of credentials as last read from the database. An entry is valid while the node's
 //! [`Lease`] is valid and nothing that the entry depends on was invalidated.
 //!
-//! An invalidation removes no entries. Each subject that entries depend on has one [`InvalidationStamp`], which records when the
-//! subject was last invalidated, and every lookup checks an entry together with its stamps. An invalidation is therefore
-//! one map operation, however many entries depend on the subject, and an entry that is inserted late is as invalid as
-//! one that was there before: there is no race between the two.
+//! An invalidation removes no entries. Each subject that entries depend on has one [`InvalidationStamp`], which records
+//! when the subject was last invalidated, and every lookup checks an entry together with its stamps. An invalidation is
+//! therefore one map operation, however many entries depend on the subject, and an entry that is inserted late is as
+//! invalid as one that was there before: there is no race between the two.
 
 use std::{
     hash::Hash,

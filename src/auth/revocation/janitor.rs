@@ -18,8 +18,8 @@ impl<N: Copy + Eq + Hash> Janitor<N> {
         Self { timeout: timing.wait * 2, observed: HashMap::new() }
     }
 
-    /// Examines all rows, which were read before the node's own clock was at `now`. Returns the rows to remove, each on the
-    /// condition that its stamp is still the same.
+    /// Examines all rows, which were read before the node's own clock was at `now`. Returns the rows to remove, each on
+    /// the condition that its stamp is still the same.
     pub fn find_dead(&mut self, now: Duration, rows: &[(N, i64)]) -> Vec<(N, i64)> {
         self.observed.retain(|node, _| rows.iter().any(|(there, _)| there == node));
         let mut dead = Vec::new();

@@ -1,5 +1,5 @@
-//! Revocation that applies on every server before it is acknowledged (docs/revocation.md): the credential [`cache`], the
-//! [`lease`] that makes it valid, the log of invalidations ([`node`]), and the reads that may replace a cache entry
+//! Revocation that applies on every server before it is acknowledged (docs/revocation.md): the credential [`cache`],
+//! the [`lease`] that makes it valid, the log of invalidations ([`node`]), and the reads that may replace a cache entry
 //! ([`verified`]). [`keeper`] keeps the lease, and removes dead nodes as [`janitor`] decides.
 
 pub mod cache;

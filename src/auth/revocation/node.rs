@@ -38,8 +38,8 @@ pub struct Node {
     pub db: Pool,
     /// Durations of the lease protocol.
     pub timing: Timing,
-    /// Lease that makes the cache and database reads valid. A node without a cache keeps a lease too: its reads count only
-    /// on the PostgreSQL server that commits its heartbeats.
+    /// Lease that makes the cache and database reads valid. A node without a cache keeps a lease too: its reads count
+    /// only on the PostgreSQL server that commits its heartbeats.
     pub lease: Arc<Lease>,
     /// Credential cache. None if each request reads the database.
     pub credentials: Option<Credentials>,
@@ -71,8 +71,8 @@ impl Node {
         })
     }
 
-    /// Notifies long responses of an invalidation, or that an invalidation may have been missed. Must be called after the
-    /// cache entries are invalidated and before that is acknowledged.
+    /// Notifies long responses of an invalidation, or that an invalidation may have been missed. Must be called after
+    /// the cache entries are invalidated and before that is acknowledged.
     pub fn notify_invalidation(&self) {
         self.invalidations.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -93,12 +93,12 @@ impl Node {
     }
 
     /// Invalidates the cache entries of `subjects` immediately, and returns when no node trusts such an entry any more.
-    /// `invalidation` is the number of the invalidation and the server that committed it; `committed` is the time since boot when
-    /// its COMMIT returned.
+    /// `invalidation` is the number of the invalidation and the server that committed it; `committed` is the time since
+    /// boot when its COMMIT returned.
     ///
-    /// This is the case when each other node has acknowledged the invalidation, or when the leases of the nodes that have
-    /// not must have expired. Acknowledgments count only on the server that committed the invalidation: another server
-    /// may not have it, or may have assigned its number to a different one. This function cannot fail.
+    /// This is the case when each other node has acknowledged the invalidation, or when the leases of the nodes that
+    /// have not must have expired. Acknowledgments count only on the server that committed the invalidation: another
+    /// server may not have it, or may have assigned its number to a different one. This function cannot fail.
     pub async fn confirm(&self, subjects: &[Subject], invalidation: &Stamp, committed: Duration) {
         let seq = invalidation.seq;
         if let Some(credentials) = &self.credentials {
@@ -139,9 +139,9 @@ impl Node {
         }
     }
 
-    /// Whether all other nodes have acknowledged the invalidation, and this node too if its own lease is on another server:
-    /// its reads and numbers there prove nothing about the invalidation. None if the connection leads to another server,
-    /// which closes it.
+    /// Whether all other nodes have acknowledged the invalidation, and this node too if its own lease is on another
+    /// server: its reads and numbers there prove nothing about the invalidation. None if the connection leads to
+    /// another server, which closes it.
     async fn are_all_acknowledged(&self, invalidation: &Stamp) -> sqlx::Result<Option<bool>> {
         let mut db = self.db.acquire().await?;
         let (server, seq, is_acknowledged): (String, i64, bool) = sqlx::query_as(
@@ -208,8 +208,8 @@ pub(crate) async fn read_log(db: &mut PgConnection, after: i64) -> sqlx::Result<
     Ok(LogPage { server, clock, invalidations })
 }
 
-/// Records that a node has applied the log up to a number, if this is `server`. Returns whether it is, and whether the node
-/// is still registered.
+/// Records that a node has applied the log up to a number, if this is `server`. Returns whether it is, and whether the
+/// node is still registered.
 pub(crate) async fn acknowledge(
     db: &mut PgConnection,
     node: Uuid,

@@ -1,6 +1,7 @@
-//! Database reads that decide whether a request is accepted. Such a read counts only if it ran on the server that commits
-//! this node's heartbeats, while the lease was valid, in a snapshot that contains everything the node has applied. If a
-//! read does not count, its connection is closed and the read is repeated on a new one (docs/revocation.md).
+//! Database reads that decide whether a request is accepted. Such a read counts only if it ran on the server that
+//! commits this node's heartbeats, while the lease was valid, in a snapshot that contains everything the node has
+//! applied. If a read does not count, its connection is closed and the read is repeated on a new one
+//! (docs/revocation.md).
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -30,8 +31,8 @@ const ATTEMPTS: usize = 3;
 /// Timeout of closing a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A statement that returns its stamp. The future is boxed to keep callers `Send`, which costs only reads that missed the
-/// cache.
+/// A statement that returns its stamp. The future is boxed to keep callers `Send`, which costs only reads that missed
+/// the cache.
 pub trait StampedRead<T>:
     for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<Stamped<T>>> + Send + Sync
 {
@@ -42,10 +43,10 @@ impl<T, F> StampedRead<T> for F where
 }
 
 impl Node {
-    /// Reads on a connection of the pool. Also returns the mark to cache the value under.
+    /// Reads on a connection of the pool. Also returns the version to cache the value under.
     pub async fn read_verified<T: Send>(&self, read: impl StampedRead<T>) -> Result<(ReadVersion, T)> {
-        // Boxed, because most callers find the credential in the cache. An unused read would otherwise be the largest part
-        // of every handler's future, which is copied for each request.
+        // Boxed, because most callers find the credential in the cache. An unused read would otherwise be the largest
+        // part of every handler's future, which is copied for each request.
         let reading = Box::pin(async {
             let requirement = self.read_requirement().await?;
             let mut db = self.db.acquire().await?;
@@ -71,8 +72,8 @@ impl Node {
         with_read_timeout(reading).await
     }
 
-    /// Reads on `db`, inside a transaction. Fails if the read does not count, because the transaction cannot move to another
-    /// connection.
+    /// Reads on `db`, inside a transaction. Fails if the read does not count, because the transaction cannot move to
+    /// another connection.
     pub async fn read_verified_in_transaction<T: Send>(
         &self,
         db: &mut PgConnection,

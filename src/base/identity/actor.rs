@@ -2,8 +2,8 @@
 
 use crate::base::id::{self, Key, KeyId, Kind, Token, TokenId, User, UserId};
 
-/// Returns whether `text` can be the actor of an audit entry: the id of a user, key or token, or the name of an account on
-/// the server's machine.
+/// Returns whether `text` can be the actor of an audit entry: the id of a user, key or token, or the name of an account
+/// on the server's machine.
 pub fn is_actor(text: &str) -> bool {
     if text.split_once('_').is_some_and(|(prefix, _)| id::PREFIXES.contains(&prefix)) {
         return text.parse::<UserId>().is_ok() || text.parse::<KeyId>().is_ok() || text.parse::<TokenId>().is_ok();
@@ -21,8 +21,8 @@ pub fn form() -> String {
     )
 }
 
-/// Checks for a POSIX portable name (XBD §3.437). Spaces and a trailing `$` are also allowed, because accounts of a Windows
-/// domain can have them.
+/// Checks for a POSIX portable name (XBD §3.437). Spaces and a trailing `$` are also allowed, because accounts of a
+/// Windows domain can have them.
 fn is_account_name(text: &str) -> bool {
     let name = text.strip_suffix('$').unwrap_or(text);
     let portable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b' ');

@@ -140,8 +140,8 @@ impl JsonSchema for Secret {
     }
 }
 
-/// SHA-256 of a secret, which is stored in the database. A fast hash is safe here, and only here, because 256 random bits
-/// cannot be guessed.
+/// SHA-256 of a secret, which is stored in the database. A fast hash is safe here, and only here, because 256 random
+/// bits cannot be guessed.
 #[derive(Clone, PartialEq, Eq, Hash, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct SecretHash([u8; 32]);

@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 use crate::base::id::{KeyId, ParseIdError, ProjectId, SessionId, TokenId, UserId};
 
-/// Object that a credential depends on. Its text form is the object's id, or the ids of project and user for a membership.
+/// Object that a credential depends on. Its text form is the object's id, or the ids of project and user for a
+/// membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// Session.

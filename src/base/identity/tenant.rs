@@ -46,8 +46,8 @@ pub struct Membership {
     pub status: ProjectStatus,
 }
 
-/// Project that the caller has been admitted to; the access requirements of the route are met. Repositories take a `Tenant`
-/// instead of a project id, so that no query misses the tenant filter.
+/// Project that the caller has been admitted to; the access requirements of the route are met. Repositories take a
+/// `Tenant` instead of a project id, so that no query misses the tenant filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tenant {
     project_id: ProjectId,
@@ -115,8 +115,8 @@ impl Tenant {
         }
     }
 
-    /// Checks that the project is active, so that objects can be added or changed. Otherwise, sessions can only read, revoke
-    /// and resume. Keys and tokens of such a project have been rejected before.
+    /// Checks that the project is active, so that objects can be added or changed. Otherwise, sessions can only read,
+    /// revoke and resume. Keys and tokens of such a project have been rejected before.
     pub fn require_active(self) -> Result<()> {
         match self.membership.map(|membership| membership.status) {
             None | Some(ProjectStatus::Active) => Ok(()),

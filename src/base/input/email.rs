@@ -86,8 +86,9 @@ impl JsonSchema for Email {
     }
 }
 
-/// Key that all spellings of one email address share: the local part in Unicode full case folding and NFC, the domain in
-/// ASCII (UTS 46). Accounts are found by this key. Mail is never sent to it, because case folding can change the mailbox.
+/// Key that all spellings of one email address share: the local part in Unicode full case folding and NFC, the domain
+/// in ASCII (UTS 46). Accounts are found by this key. Mail is never sent to it, because case folding can change the
+/// mailbox.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct EmailKey(String);
@@ -108,8 +109,8 @@ impl EmailKey {
     }
 }
 
-/// Folds for Unicode canonical caseless matching (D145), in NFC. No language-specific rules apply, so the dotless i is not
-/// an i.
+/// Folds for Unicode canonical caseless matching (D145), in NFC. No language-specific rules apply, so the dotless i is
+/// not an i.
 fn fold(text: &str) -> String {
     let decomposed: String = text.nfd().collect();
     CaseMapper::new().fold_string(&decomposed).nfc().collect()

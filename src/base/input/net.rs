@@ -131,8 +131,8 @@ impl JsonSchema for Cidr {
     }
 }
 
-/// Returns the client address of a connection. `X-Forwarded-For` is evaluated from its end, as far as trusted proxies wrote
-/// it: the first address that is not a trusted proxy is the client. Entries before it can be forged.
+/// Returns the client address of a connection. `X-Forwarded-For` is evaluated from its end, as far as trusted proxies
+/// wrote it: the first address that is not a trusted proxy is the client. Entries before it can be forged.
 pub fn client_address(peer: SocketAddr, forwarded_for: &str, trusted: &[Cidr]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut address = peer.ip().to_canonical();

@@ -1,5 +1,5 @@
-//! Members of a PATCH body, with the semantics of JSON Merge Patch (RFC 7396), one level deep: an omitted member keeps its
-//! value, null clears it, a value replaces it.
+//! Members of a PATCH body, with the semantics of JSON Merge Patch (RFC 7396), one level deep: an omitted member keeps
+//! its value, null clears it, a value replaces it.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! JSON Schema of each input. The same schema is published in the OpenAPI document and validates bodies and query strings,
-//! so that the two cannot differ.
+//! JSON Schema of each input. The same schema is published in the OpenAPI document and validates bodies and query
+//! strings, so that the two cannot differ.
 
 use std::collections::BTreeSet;
 
@@ -132,8 +132,8 @@ impl Rules {
         self.requires_members
     }
 
-    /// Removes members that are null, unless null clears a member: otherwise, null means an omitted member. Keeps unknown
-    /// members, so that they are reported.
+    /// Removes members that are null, unless null clears a member: otherwise, null means an omitted member. Keeps
+    /// unknown members, so that they are reported.
     pub fn without_nulls(&self, mut value: Value) -> Value {
         if let Value::Object(members) = &mut value
             && !self.null_clears
@@ -180,8 +180,8 @@ impl Rules {
         self.schema_at(path)?.get("properties")?.as_object()
     }
 
-    /// Describes the expected format of a text that violates the pattern at `path`, with the description and the example of
-    /// its schema.
+    /// Describes the expected format of a text that violates the pattern at `path`, with the description and the
+    /// example of its schema.
     fn form_fault(&self, path: &str, given: &Value) -> String {
         let schema = self.schema_at(path);
         let member = |name: &str| schema.and_then(|schema| schema.get(name));

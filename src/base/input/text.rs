@@ -6,8 +6,8 @@
 
 use serde_json::Value;
 
-/// Pattern of texts without control characters (Unicode category Cc). Names do not need them, and PostgreSQL cannot store
-/// NUL.
+/// Pattern of texts without control characters (Unicode category Cc). Names do not need them, and PostgreSQL cannot
+/// store NUL.
 pub const NO_CONTROL_CHARACTERS: &str = r"^[^\u0000-\u001F\u007F-\u009F]*$";
 
 /// Reason why a text is rejected.
@@ -84,8 +84,8 @@ pub fn replace_control_characters_in(value: &mut Value) {
     }
 }
 
-/// Returns whether a character is invisible, such as a zero-width space. Two addresses that differ only in such a character
-/// look the same, and copying an address copies the character.
+/// Returns whether a character is invisible, such as a zero-width space. Two addresses that differ only in such a
+/// character look the same, and copying an address copies the character.
 pub fn is_invisible(c: char) -> bool {
     matches!(
         c,

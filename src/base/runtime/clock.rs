@@ -243,8 +243,8 @@ impl Clock {
     }
 }
 
-/// Returns the time since boot, including the time that the machine was suspended. Used where neither a change of the wall
-/// clock nor a suspended machine may affect a deadline.
+/// Returns the time since boot, including the time that the machine was suspended. Used where neither a change of the
+/// wall clock nor a suspended machine may affect a deadline.
 pub fn since_boot() -> Duration {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;

@@ -38,8 +38,8 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// Enters `phase`. A draining server stays in its phase: a task that has just made the server ready may not know yet
-    /// that the server must stop.
+    /// Enters `phase`. A draining server stays in its phase: a task that has just made the server ready may not know
+    /// yet that the server must stop.
     pub fn enter(&self, phase: Phase) {
         let mut now = self.phase.write().unwrap_or_else(PoisonError::into_inner);
         if *now == Phase::Draining {

@@ -20,8 +20,8 @@ use crate::base::{
     identity::{caller::Caller, secret::Secret},
 };
 
-/// Context of one request: created at the edge, filled by the layers on the way in, read on the way out. Commands and the
-/// server's own actions also have a context.
+/// Context of one request: created at the edge, filled by the layers on the way in, read on the way out. Commands and
+/// the server's own actions also have a context.
 #[derive(Debug)]
 pub struct RequestContext {
     /// Request id: in `X-Request-Id`, in each problem document and in each log line about the request.

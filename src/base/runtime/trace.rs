@@ -4,8 +4,8 @@ use std::{fmt, num::NonZeroU64, num::NonZeroU128};
 
 /// Trace of a request, and this server's span in it.
 ///
-/// Its text form is the `traceparent` of outgoing requests. The text can be stored, and a worker that continues the work
-/// resumes the trace with [`TraceContext::child_of`].
+/// Its text form is the `traceparent` of outgoing requests. The text can be stored, and a worker that continues the
+/// work resumes the trace with [`TraceContext::child_of`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     trace_id: NonZeroU128,
@@ -27,8 +27,8 @@ impl TraceContext {
         Self { trace_id, span_id: new_span(), is_sampled: false }
     }
 
-    /// Creates a child span of `traceparent`, or returns `None` if it is invalid. Parsing is strict, because the IDs are
-    /// logged and sent to other services.
+    /// Creates a child span of `traceparent`, or returns `None` if it is invalid. Parsing is strict, because the IDs
+    /// are logged and sent to other services.
     pub fn child_of(traceparent: &str) -> Option<Self> {
         let version = hex(traceparent.get(..2)?)?;
         let is_complete = match version {

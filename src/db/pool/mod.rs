@@ -1,4 +1,4 @@
-//! The server's connection pool, which also measures the waits for connections. [`connect`] opens connections, [`pooler`]
+//! The server's connection pool, which also measures the waits for connections. `connect` opens connections, `pooler`
 //! detects a pooler in between, and [`write_health`] checks whether writes can be committed.
 
 pub(crate) mod connect;
@@ -195,7 +195,8 @@ impl Pool {
         acquired.map_err(|error| match error {
             sqlx::Error::PoolClosed => error,
             sqlx::Error::PoolTimedOut => self.connect_error(began).unwrap_or(error),
-            // Every other error is about a new connection. Regardless of the SQLSTATE, no statement of the server failed.
+            // Every other error is about a new connection. Regardless of the SQLSTATE, no statement of the server
+            // failed.
             error => connect::unavailable(&error, &self.pool.connect_options()),
         })
     }

@@ -154,8 +154,8 @@ fn example_components(codes: &BTreeSet<Code>) -> Map<String, Value> {
 pub(super) struct Parameters(Map<String, Value>);
 
 impl Parameters {
-    /// Adds `parameter` as the component `name` and returns a reference to it. If another parameter already has this name,
-    /// returns the parameter itself.
+    /// Adds `parameter` as the component `name` and returns a reference to it. If another parameter already has this
+    /// name, returns the parameter itself.
     pub(super) fn share(&mut self, name: &str, parameter: Value) -> Value {
         let shared = self.0.entry(name).or_insert_with(|| parameter.clone());
         if *shared == parameter { reference("parameters", name) } else { parameter }

@@ -72,9 +72,9 @@ pub fn errors_of(operation: &Operation) -> Vec<Code> {
     if !operation.path_ids.is_empty() {
         codes.push(Code::NotFound);
     }
-    if operation.response.idempotent {
+    if operation.response.is_idempotent() {
         codes.extend([Code::InvalidIdempotencyKey, Code::IdempotencyInProgress, Code::IdempotencyKeyReused]);
-        if operation.response.private {
+        if operation.response.is_secret() {
             codes.push(Code::IdempotencyReplaySealed);
         }
     }

@@ -14,8 +14,8 @@ use crate::{
     docs::openapi::changes::{self, EventSchema},
 };
 
-/// Tag of the webhooks. It differs from the tag of the operations on events, because generators write one file for each tag
-/// and would lose one of the two.
+/// Tag of the webhooks. It differs from the tag of the operations on events, because generators write one file for each
+/// tag and would lose one of the two.
 pub(super) const TAG: &str = "event_types";
 
 /// Describes the event types. Returns the webhooks by type, and the schemas that they refer to.
@@ -63,8 +63,8 @@ pub(super) fn received() -> Value {
     json!({ "description": "A 2xx confirms receipt. After any other status, the delivery is retried." })
 }
 
-/// Schema of an event type: the members of every event, with the narrower schemas of this type. It is one object, because
-/// tools that close objects would close each part of an `allOf`. Common members are described once, in `Event`.
+/// Schema of an event type: the members of every event, with the narrower schemas of this type. It is one object,
+/// because tools that close objects would close each part of an `allOf`. Common members are described once, in `Event`.
 fn schema(
     action: Action,
     described: &EventSchema,
@@ -116,7 +116,8 @@ fn changes_of(
     }
 }
 
-/// Removes the descriptions and examples of the old and the new value of a member, because the target's schema has them.
+/// Removes the descriptions and examples of the old and the new value of a member, because the target's schema has
+/// them.
 fn undescribe_pair(pair: &mut Value) {
     let undescribe = |schema: &mut Value| {
         if let Value::Object(schema) = schema {

@@ -18,7 +18,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use crate::http::{
-    describe::{ApiResponse, Operation, ResponseShape},
+    describe::{ApiResponse, Operation, ResponseHeader, ResponseShape},
     response::{
         Json,
         asset::{AcceptedEncoding, CompressedText},
@@ -62,7 +62,7 @@ impl IntoResponse for OpenApiDocument {
 
 impl ApiResponse for OpenApiDocument {
     const SHAPE: ResponseShape =
-        ResponseShape { description: "The document.", etag: true, ..<Json<Self> as ApiResponse>::SHAPE };
+        ResponseShape { description: "The document.", ..<Json<Self> as ApiResponse>::SHAPE.with(ResponseHeader::ETag) };
 }
 
 impl JsonSchema for OpenApiDocument {
@@ -146,18 +146,19 @@ fn security_scheme(description: &str) -> Value {
     json!({ "type": "http", "scheme": "bearer", "description": description })
 }
 
-/// Returns the tag of an operation: `keys` for `cloudapi::api::keys::handlers::create`, `health` for `cloudapi::server::health::live`.
+/// Returns the tag of an operation: `keys` for `cloudapi::api::keys::handlers::create`, `health` for
+/// `cloudapi::server::health::live`.
 fn tag_of(operation: &Operation) -> &'static str {
-    match operation.handler.split("::").nth(1) {
-        // The route table itself serves the document.
-        Some("routes") | None => "docs",
+    let mut path = operation.handler.split("::").skip(1);
+    match (path.next(), path.next(), path.next()) {
+        (Some("api"), Some("audit_logs"), _) => "audit",
+        (Some("api"), Some(slice), _) => slice,
         // One slice with three tags.
-        Some("resources") => match operation.handler.split("::").nth(2) {
-            Some("operations") => "operations",
-            Some("providers") => "providers",
-            _ => "resources",
-        },
-        Some(slice) => slice,
+        (Some("resources"), _, Some(tag @ ("operations" | "providers"))) => tag,
+        (Some("resources"), ..) => "resources",
+        (Some("server"), Some("health"), _) => "health",
+        // The route table itself serves the document.
+        _ => "docs",
     }
 }
 

@@ -90,7 +90,8 @@ fn uniform_tuple(members: &mut Map<String, Value>) {
     }
 }
 
-/// Publishes a number that is zero, null or at least a minimum with `not`: generators create a separate type for `anyOf`.
+/// Publishes a number that is zero, null or at least a minimum with `not`: generators create a separate type for
+/// `anyOf`.
 fn gap_in_range(members: &mut Map<String, Value>) {
     let Some(Value::Array(alternatives)) = members.get("anyOf") else { return };
     if members.get("minimum") != Some(&json!(0)) || !alternatives.contains(&json!({ "const": 0 })) {
@@ -144,8 +145,8 @@ fn open_enum(members: &mut Map<String, Value>) {
     }
 }
 
-/// Publishes a nullable primitive type as a list of types. Enums and references keep `anyOf`, because generators lose the
-/// null of an enum.
+/// Publishes a nullable primitive type as a list of types. Enums and references keep `anyOf`, because generators lose
+/// the null of an enum.
 fn nullable_primitive(members: &mut Map<String, Value>) {
     let Some(Value::Array(alternatives)) = members.get("anyOf") else { return };
     let [Value::Object(schema), null] = alternatives.as_slice() else { return };
@@ -238,7 +239,8 @@ fn split_new_resource(requests: &mut Map<String, Value>) {
 
 fn split_resource(responses: &mut Map<String, Value>) {
     const NAME: &str = "Resource";
-    // Schema of a spec that is not yet known. It needs a name, because generators do not support inline schemas in `anyOf`.
+    // Schema of a spec that is not yet known. It needs a name, because generators do not support inline schemas in
+    // `anyOf`.
     const NO_SPEC: &str = "UnknownSpec";
     let Some(Value::Object(base)) = responses.remove(NAME) else { return };
     let unknown = json!({

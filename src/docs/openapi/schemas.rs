@@ -30,12 +30,13 @@ use crate::{
         input::{schema, text::NO_CONTROL_CHARACTERS},
     },
     http::{
-        describe::{Operation, SchemaOf},
+        describe::{Operation, ResponseHeader, SchemaOf},
         response::problem,
     },
 };
 
-/// Schema generators: one for requests and one for responses, because a type can have a different schema in each direction.
+/// Schema generators: one for requests and one for responses, because a type can have a different schema in each
+/// direction.
 pub(super) struct Schemas {
     request_generator: SchemaGenerator,
     pub(super) response_generator: SchemaGenerator,
@@ -115,7 +116,7 @@ impl Schemas {
             let parameter = json!({ "name": name, "in": "header", "description": description, "schema": schema });
             parameters.push(shared.share(component, parameter));
         };
-        if operation.response.idempotent {
+        if operation.response.is_idempotent() {
             header(
                 "IdempotencyKey",
                 "Idempotency-Key",
@@ -194,7 +195,8 @@ impl Schemas {
         parameters
     }
 
-    /// Returns the name of the operation's list, and the schema of its `next_cursor`, which is also the schema of `cursor`.
+    /// Returns the name of the operation's list, and the schema of its `next_cursor`, which is also the schema of
+    /// `cursor`.
     fn cursor(&mut self, operation: &Operation) -> Option<(String, Value)> {
         let list = schema_of(&mut self.response_generator, operation.response.schema);
         let name = list["$ref"].as_str()?.rsplit('/').next()?;
@@ -207,10 +209,10 @@ impl Schemas {
         let answer = operation.response;
         let mut used = vec!["X-Request-Id"];
         let optional = [
-            (answer.location, "Location"),
-            (answer.idempotent, "Idempotent-Replayed"),
-            (answer.as_of, "Usage-As-Of"),
-            (answer.etag, "ETag"),
+            (answer.has(ResponseHeader::Location), "Location"),
+            (answer.is_idempotent(), "Idempotent-Replayed"),
+            (answer.has(ResponseHeader::UsageAsOf), "Usage-As-Of"),
+            (answer.has(ResponseHeader::ETag), "ETag"),
         ];
         used.extend(optional.iter().filter(|(is_sent, _)| *is_sent).map(|(_, header)| header));
         let mut responses = Map::new();
@@ -291,8 +293,8 @@ pub(super) fn schema_of(generator: &mut SchemaGenerator, of: SchemaOf) -> Value 
     of(generator).to_value()
 }
 
-/// Excludes control characters from every text of a request. A text with a pattern or a list of values is left unchanged,
-/// because these are stricter.
+/// Excludes control characters from every text of a request. A text with a pattern or a list of values is left
+/// unchanged, because these are stricter.
 fn exclude_control_characters(value: &mut Value) {
     match value {
         Value::Object(members) => {

@@ -66,8 +66,8 @@ impl Slot {
         Ok(done)
     }
 
-    /// Awaits something for at most the time that the client asked to wait. Releases the slot meanwhile. The wait does not
-    /// count towards the time limit of the request.
+    /// Awaits something for at most the time that the client asked to wait. Releases the slot meanwhile. The wait does
+    /// not count towards the time limit of the request.
     pub async fn release_and_wait<T>(&self, at_most: Duration, future: impl Future<Output = T>) -> Result<T> {
         *self.0.extra_time.lock().unwrap_or_else(PoisonError::into_inner) += at_most;
         let began = Instant::now();

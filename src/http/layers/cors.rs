@@ -36,7 +36,8 @@ const EXPOSED: [HeaderName; 10] = [
     HeaderName::from_static("idempotent-replayed"),
     HeaderName::from_static("usage-as-of"),
 ];
-/// Time for which a browser may cache a preflight response. A removed origin loses access after that time at the latest.
+/// Time for which a browser may cache a preflight response. A removed origin loses access after that time at the
+/// latest.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// CORS layer. Without origins, it does nothing.

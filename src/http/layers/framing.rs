@@ -1,6 +1,6 @@
-//! Checks of the framing of a request. If a proxy and a server interpret the framing differently, they can disagree about
-//! where one request ends and the next begins (request smuggling). hyper checks lengths. The server finds what hyper does
-//! not report, such as a bare LF, in the bytes ([`BadFraming`]).
+//! Checks of the framing of a request. If a proxy and a server interpret the framing differently, they can disagree
+//! about where one request ends and the next begins (request smuggling). hyper checks lengths. The server finds what
+//! hyper does not report, such as a bare LF, in the bytes ([`BadFraming`]).
 
 use axum::{
     extract::Request,

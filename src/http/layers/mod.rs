@@ -1,5 +1,5 @@
-//! Layers around the router: limits on size, time and concurrency ([`edge`], [`concurrency`]), framing, security headers,
-//! and CORS.
+//! Layers around the router: limits on size, time and concurrency ([`edge`], [`concurrency`]), framing, security
+//! headers, and CORS.
 
 pub mod concurrency;
 pub mod cors;

@@ -103,8 +103,8 @@ impl<W: KnownValue> Argument for PathValue<W> {
         operation.path_ids.push(|_: &mut SchemaGenerator| {
             let words: Vec<&str> = W::ALL.iter().map(|word| word.as_str()).collect();
             match W::LIST {
-                // The list is long and grows. One word is an example, without which a client that only knows the document
-                // cannot succeed.
+                // The list is long and grows. One word is an example, without which a client that only knows the
+                // document cannot succeed.
                 Some(_) => json_schema!({ "type": "string", "examples": words.get(..1) }),
                 None => json_schema!({ "type": "string", "enum": words }),
             }
@@ -180,8 +180,8 @@ impl<T: Input> JsonBody<T> {
         &self.value
     }
 
-    /// Returns the body as a `T`, or all of its validation errors. A POST or PATCH with a credential uses `tx::Tx::begin_idempotent`
-    /// instead, which recognizes a retry.
+    /// Returns the body as a `T`, or all of its validation errors. A POST or PATCH with a credential uses
+    /// `tx::Tx::begin_idempotent` instead, which recognizes a retry.
     pub fn validate(self) -> Result<T> {
         let value = self.value;
         let faults = T::rules().faults(&value);
@@ -228,8 +228,8 @@ impl<T: Input> Argument for JsonBody<T> {
     }
 }
 
-/// Body of text members, as JSON or as an HTML form. Unknown members are ignored, as OAuth endpoints do (RFC 6749 §3.2).
-/// The schema of `T` must allow them.
+/// Body of text members, as JSON or as an HTML form. Unknown members are ignored, as OAuth endpoints do (RFC 6749
+/// §3.2). The schema of `T` must allow them.
 #[derive(Debug)]
 pub struct FormOrJson<T>(JsonBody<T>);
 
@@ -279,9 +279,9 @@ fn parse_json(bytes: &[u8]) -> Result<Value> {
     })
 }
 
-/// Parses a form as RFC 6749 §3.2 requires: a parameter without a value counts as omitted, a parameter that is not `known`
-/// is ignored, and a known parameter must not be repeated. Extensions define unknown parameters that may be repeated, such
-/// as `resource` of RFC 8707.
+/// Parses a form as RFC 6749 §3.2 requires: a parameter without a value counts as omitted, a parameter that is not
+/// `known` is ignored, and a known parameter must not be repeated. Extensions define unknown parameters that may be
+/// repeated, such as `resource` of RFC 8707.
 fn parse_form(bytes: &[u8], known: &Map<String, Value>) -> Result<Value> {
     let malformed = |detail: String| Error::new(Code::MalformedRequest, detail);
     let text = std::str::from_utf8(bytes)

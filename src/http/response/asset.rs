@@ -1,5 +1,5 @@
-//! Files and pages that are compressed once, at build time or at first use, and sent with or without gzip. Responses with
-//! data of a caller are never compressed: compressing secrets together with a caller's text reveals them (BREACH).
+//! Files and pages that are compressed once, at build time or at first use, and sent with or without gzip. Responses
+//! with data of a caller are never compressed: compressing secrets together with a caller's text reveals them (BREACH).
 
 use std::{
     convert::Infallible,
@@ -18,10 +18,12 @@ use schemars::json_schema;
 use sha2::{Digest, Sha256};
 
 use super::html::with_page_headers;
-use crate::base::{etag::EntityTag, hex};
-use crate::http::{
-    describe::{ApiResponse, Argument, ResponseShape},
-    request::{negotiation::weighted, precondition::AlternateTag},
+use crate::{
+    base::{etag::EntityTag, hex},
+    http::{
+        describe::{ApiResponse, Argument, RequestEffect, ResponseHeader, ResponseHeaders, ResponseShape, Secrecy},
+        request::{negotiation::weighted, precondition::AlternateTag},
+    },
 };
 
 /// Bytes that are decompressed at a time.
@@ -115,8 +117,8 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     gzip > 0.0 && gzip >= identity.unwrap_or(0.0)
 }
 
-/// Returns 200 with one of two encodings, each with a separate ETag. The gate responds with 304 if the request has either
-/// tag.
+/// Returns 200 with one of two encodings, each with a separate ETag. The gate responds with 304 if the request has
+/// either tag.
 fn negotiated(
     media_type: &'static str,
     tag: &str,
@@ -165,14 +167,11 @@ impl ApiResponse for File {
         description: "The file.",
         media_types: &["text/css", "text/javascript", "text/plain", "image/svg+xml"],
         schema: |_| json_schema!({ "type": "string" }),
-        location: false,
+        headers: ResponseHeaders::NONE.with(ResponseHeader::ETag),
         others: &[],
-        etag: true,
         dry_run: None,
-        idempotent: false,
-        private: false,
-        read: false,
-        as_of: false,
+        effect: RequestEffect::OfMethod,
+        secrecy: Secrecy::Open,
     };
 }
 

@@ -1,5 +1,5 @@
-//! HTML pages. Users may enter credentials into them, so they load and run only content of this server, connect only to it,
-//! and cannot be framed.
+//! HTML pages. Users may enter credentials into them, so they load and run only content of this server, connect only to
+//! it, and cannot be framed.
 
 use axum::{
     http::{HeaderName, HeaderValue, header},

@@ -15,7 +15,7 @@ use axum::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-use super::describe::{ApiResponse, ResponseShape};
+use super::describe::{ApiResponse, RequestEffect, ResponseHeader, ResponseHeaders, ResponseShape, Secrecy};
 use crate::base::{
     error::Error,
     etag::{EntityTag, Versioned},
@@ -54,7 +54,7 @@ impl<T: Serialize + Versioned> IntoResponse for WithEtag<T> {
 }
 
 impl<T: JsonSchema> ApiResponse for WithEtag<T> {
-    const SHAPE: ResponseShape = ResponseShape { etag: true, ..shape::<T>(200, "Success.") };
+    const SHAPE: ResponseShape = shape::<T>(200, "Success.").with(ResponseHeader::ETag);
 }
 
 /// Response: 200 with the result of a POST that changes nothing. Caches must not store it.
@@ -68,7 +68,7 @@ impl<T: Serialize> IntoResponse for NoStore<T> {
 }
 
 impl<T: JsonSchema> ApiResponse for NoStore<T> {
-    const SHAPE: ResponseShape = ResponseShape { read: true, ..shape::<T>(200, "Success.") };
+    const SHAPE: ResponseShape = ResponseShape { effect: RequestEffect::None, ..shape::<T>(200, "Success.") };
 }
 
 /// Response with data that may lag behind, and the time up to which it is complete.
@@ -91,7 +91,7 @@ impl<T: IntoResponse> IntoResponse for WithAsOf<T> {
 }
 
 impl<T: ApiResponse> ApiResponse for WithAsOf<T> {
-    const SHAPE: ResponseShape = ResponseShape { as_of: true, ..T::SHAPE };
+    const SHAPE: ResponseShape = T::SHAPE.with(ResponseHeader::UsageAsOf);
 }
 
 /// Response: 201 with the created object and its path.
@@ -111,7 +111,7 @@ impl<T: Serialize + Versioned> IntoResponse for Created<T> {
 
 impl<T: JsonSchema> ApiResponse for Created<T> {
     const SHAPE: ResponseShape =
-        ResponseShape { location: true, etag: true, ..shape::<T>(201, "Created; `Location` has its path.") };
+        shape::<T>(201, "Created; `Location` has its path.").with(ResponseHeader::Location).with(ResponseHeader::ETag);
 }
 
 /// Response: 201 with a secret that is shown only once. Caches must not store the response.
@@ -127,10 +127,10 @@ impl<T: Serialize + Versioned> IntoResponse for Issued<T> {
 
 impl<T: JsonSchema> ApiResponse for Issued<T> {
     const SHAPE: ResponseShape = ResponseShape {
-        location: true,
-        etag: true,
-        private: true,
+        secrecy: Secrecy::Secret,
         ..shape::<T>(201, "Created. Store the secret: it is shown only once.")
+            .with(ResponseHeader::Location)
+            .with(ResponseHeader::ETag)
     };
 }
 
@@ -152,8 +152,9 @@ impl<T: Serialize> IntoResponse for Accepted<T> {
 }
 
 impl<T: JsonSchema> ApiResponse for Accepted<T> {
-    const SHAPE: ResponseShape =
-        ResponseShape { location: true, etag: true, ..shape::<T>(202, "Accepted; follow the progress at `Location`.") };
+    const SHAPE: ResponseShape = shape::<T>(202, "Accepted; follow the progress at `Location`.")
+        .with(ResponseHeader::Location)
+        .with(ResponseHeader::ETag);
 }
 
 /// Response: [`Accepted`], or 200 with the plan of a dry run.
@@ -289,14 +290,11 @@ const fn shape<T: JsonSchema>(status: u16, description: &'static str) -> Respons
         description,
         media_types: &[JSON],
         schema: |generator| generator.subschema_for::<T>(),
-        location: false,
+        headers: ResponseHeaders::NONE,
         others: &[],
         dry_run: None,
-        etag: false,
-        idempotent: false,
-        private: false,
-        read: false,
-        as_of: false,
+        effect: RequestEffect::OfMethod,
+        secrecy: Secrecy::Open,
     }
 }
 

@@ -2,6 +2,7 @@
 //! [`submit`] what all of them share.
 
 pub mod handlers;
+pub mod import;
 pub mod input;
 pub mod model;
 pub mod operations;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::response::IntoResponse;
 use sqlx::PgConnection;
 
 use super::{
@@ -170,8 +169,7 @@ pub async fn commit_or_plan(
 ) -> Result<Idempotent<WriteResponse>> {
     let request = Arc::clone(tx.request());
     if is_dry_run {
-        // The transaction is rolled back, including the claim of an `Idempotency-Key`.
-        return Ok(Idempotent::from_response(dry_run_response(&request, draft).into_response()));
+        return Ok(tx.discard(dry_run_response(&request, draft)));
     }
     let requires_provider = draft.requires_provider;
     let change = draft.change.clone();

@@ -1,5 +1,5 @@
-//! Replaces control characters in the responses of providers with U+FFFD ([`crate::base::input::text`]): PostgreSQL cannot
-//! store NUL, and nobody can be asked to correct the text.
+//! Replaces control characters in the responses of providers with U+FFFD ([`crate::base::input::text`]): PostgreSQL
+//! cannot store NUL, and nobody can be asked to correct the text.
 
 use std::sync::Arc;
 

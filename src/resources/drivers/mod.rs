@@ -1,5 +1,5 @@
-//! Drivers of the supported providers, which implement [`driver::Driver`] (docs/drivers.md). [`config`] parses the file of
-//! providers, and [`registry`] holds the configured ones.
+//! Drivers of the supported providers, which implement [`driver::Driver`] (docs/drivers.md). [`config`] parses the file
+//! of providers, and [`registry`] holds the configured ones.
 
 pub mod aws;
 pub mod clean;

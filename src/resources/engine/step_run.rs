@@ -34,8 +34,8 @@ use crate::{
 /// Fraction of the lease after which it must be renewed before a call that changes something.
 const RENEWAL_FRACTION: f64 = 0.5;
 
-/// Runs a claimed operation whose lease expires at `lease_until`, on the clock since boot. Returns when it is due again, if
-/// it was released.
+/// Runs a claimed operation whose lease expires at `lease_until`, on the clock since boot. Returns when it is due
+/// again, if it was released.
 pub async fn run(context: Arc<ResourceContext>, claimed: ClaimedOperation, lease_until: Duration) -> Option<Instant> {
     // Polled together, so that a renewal that waits for the database cannot block the work from releasing its
     // connection.

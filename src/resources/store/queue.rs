@@ -112,8 +112,8 @@ pub enum Holder {
 }
 
 /// Stores the progress of an operation and the reference of its object. Returns whether the operation is still held. A
-/// revert gets `revert_timeout` more time. A released operation gets a new fencing token, so that a late renewal of the old lease
-/// does not delay it.
+/// revert gets `revert_timeout` more time. A released operation gets a new fencing token, so that a late renewal of the
+/// old lease does not delay it.
 pub async fn save(
     db: &mut PgConnection,
     claimed: &ClaimedOperation,

@@ -180,8 +180,8 @@ pub struct TrackedBody {
 const CHUNK: usize = 16 * 1024;
 
 impl TrackedBody {
-    /// Wraps `body`, whose end drops `guard`. `is_streaming` marks a stream without an end, which a closing server does not
-    /// wait for.
+    /// Wraps `body`, whose end drops `guard`. `is_streaming` marks a stream without an end, which a closing server does
+    /// not wait for.
     pub fn new(body: Body, mut guard: RequestGuard, is_streaming: bool) -> Self {
         guard.is_streaming = is_streaming;
         guard.record_progress();

@@ -24,7 +24,8 @@ use cloudapi::{
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-/// Generates one test per check for a driver. `$start` returns a [`Subject`], or `None` after it has printed the reason.
+/// Generates one test per check for a driver. `$start` returns a [`Subject`], or `None` after it has printed the
+/// reason.
 macro_rules! conformance {
     ($start:path) => {
         crate::conformance::conformance! { $start:

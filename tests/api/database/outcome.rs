@@ -136,7 +136,7 @@ async fn every_write_with_a_lost_commit_response_returns_outcome_unknown() {
         let fixture = Fixture::new(&app).await;
         let request = request(&app, &fixture, operation).await;
         let narrows = operation.errors.contains(&Code::RevocationUnconfirmed);
-        let keys = if operation.response.idempotent { vec![None, Some("a-key-of-its-own")] } else { vec![None] };
+        let keys = if operation.response.is_idempotent() { vec![None, Some("a-key-of-its-own")] } else { vec![None] };
         enabled(true).await;
         for key in keys {
             let reply = send(&fixture, operation, &request, key).await;
@@ -154,7 +154,7 @@ async fn every_write_with_a_lost_commit_response_returns_outcome_unknown() {
         }
         // After the database recovers, a retry with the same key succeeds.
         enabled(false).await;
-        if operation.response.idempotent {
+        if operation.response.is_idempotent() {
             // The interrupted transaction holds its claim until PostgreSQL ends it.
             let reply = eventually("claim of the lost write released", async || {
                 let reply = send(&fixture, operation, &request, Some("a-key-of-its-own")).await;

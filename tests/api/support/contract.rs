@@ -1,5 +1,5 @@
-//! Checks every response that a test receives against the published OpenAPI document. A status, media type, member or error
-//! code that is not documented fails the test.
+//! Checks every response that a test receives against the published OpenAPI document. A status, media type, member or
+//! error code that is not documented fails the test.
 
 use std::{
     borrow::Cow,

@@ -35,8 +35,8 @@ pub async fn divert_all(app: &TestApp) {
     run(app, "INSERT INTO misled SELECT current_user").await;
 }
 
-/// The process IDs of the pool's connections: those of `app`'s role, except those of its lease, its sealer and its database
-/// check.
+/// The process IDs of the pool's connections: those of `app`'s role, except those of its lease, its sealer and its
+/// database check.
 pub async fn pool_connections(app: &TestApp) -> Vec<i32> {
     let mut db = PgConnection::connect_with(&app.db.connect_options()).await.unwrap();
     let sql = AssertSqlSafe(format!("SELECT pid FROM pg_stat_activity WHERE {OF_POOL}"));

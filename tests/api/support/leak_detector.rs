@@ -1,6 +1,6 @@
-//! Searches each test for leaked secrets. Secrets that a test sends and receives are recorded. When its server is dropped,
-//! the server's whole database and its log are searched for them, and for any text that has the form of a secret. So the
-//! whole suite is a search for leaks.
+//! Searches each test for leaked secrets. Secrets that a test sends and receives are recorded. When its server is
+//! dropped, the server's whole database and its log are searched for them, and for any text that has the form of a
+//! secret. So the whole suite is a search for leaks.
 
 use std::{
     collections::BTreeSet,

@@ -33,7 +33,8 @@ pub use app::TestApp;
 pub use identity::{Bearer, Identity, Key, Session, Token};
 pub use reply::Reply;
 
-/// How long tests wait for something that must happen: a generous limit for slow machines, not a guarantee of the server.
+/// How long tests wait for something that must happen: a generous limit for slow machines, not a guarantee of the
+/// server.
 pub const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` returns a value. Panics after [`WAIT_LIMIT`].

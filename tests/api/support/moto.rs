@@ -64,8 +64,8 @@ pub async fn call(region: &str, form: &str) -> String {
     call_at(url().unwrap(), &format!("{region}/ec2"), &format!("{form}&Version=2016-11-15")).await
 }
 
-/// Sends a request to a server for `scope`, a region and a service. moto reads only this part of a signature, unless it is
-/// configured to verify signatures.
+/// Sends a request to a server for `scope`, a region and a service. moto reads only this part of a signature, unless it
+/// is configured to verify signatures.
 pub async fn call_at(url: &str, scope: &str, form: &str) -> String {
     let credential = format!("AWS4-HMAC-SHA256 Credential=somebody/20260101/{scope}/aws4_request");
     let request = reqwest::Client::new()

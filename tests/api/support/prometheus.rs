@@ -1,5 +1,5 @@
-//! A strict parser of the Prometheus text format (version 0.0.4), which also checks the conventions for names, units and
-//! labels. A violation fails the test with its line.
+//! A strict parser of the Prometheus text format (version 0.0.4), which also checks the conventions for names, units
+//! and labels. A violation fails the test with its line.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Folders for the databases of test runs. Parallel runs use different folders, and each run removes what an earlier run
-//! left behind.
+//! Folders for the databases of test runs. Parallel runs use different folders, and each run removes what an earlier
+//! run left behind.
 
 use std::{
     env,

@@ -34,8 +34,8 @@ pub async fn staged(db: &PgPool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM audit_staged").fetch_one(db).await.unwrap()
 }
 
-/// Waits until all staged entries are sealed. Returns all entries except checkpoints, ordered by ID. Checks every link of
-/// every chain, and every indexed column.
+/// Waits until all staged entries are sealed. Returns all entries except checkpoints, ordered by ID. Checks every link
+/// of every chain, and every indexed column.
 pub async fn sealed(db: &PgPool) -> Vec<Value> {
     eventually("everything is sealed", async || (staged(db).await == 0).then_some(())).await;
     let rows: Vec<Row> = sqlx::query_as("SELECT * FROM audit_entries ORDER BY id").fetch_all(db).await.unwrap();

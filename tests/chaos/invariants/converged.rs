@@ -1,5 +1,5 @@
-//! Resources: even if servers are killed halfway, each acknowledged creation is one resource, and each resource that is not
-//! deleted has one object at its provider, the recorded one. There are no other objects.
+//! Resources: even if servers are killed halfway, each acknowledged creation is one resource, and each resource that is
+//! not deleted has one object at its provider, the recorded one. There are no other objects.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -1,5 +1,5 @@
-//! Usage: each acknowledged request is counted, and each received request at most once, for its project and its credential,
-//! in one month.
+//! Usage: each acknowledged request is counted, and each received request at most once, for its project and its
+//! credential, in one month.
 
 mod callers;
 mod reports;

@@ -1,5 +1,5 @@
-//! Webhooks: each event that a webhook subscribes to reaches its receiver at least once, as sealed, signed and with its own
-//! ID. Nothing else does. Every delivery marked as delivered was acknowledged.
+//! Webhooks: each event that a webhook subscribes to reaches its receiver at least once, as sealed, signed and with its
+//! own ID. Nothing else does. Every delivery marked as delivered was acknowledged.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,5 @@
-//! The event stream: a reader that follows it, and continues at another node with `Last-Event-ID` after a cut, receives each
-//! sealed event of the project once, in order.
+//! The event stream: a reader that follows it, and continues at another node with `Last-Event-ID` after a cut, receives
+//! each sealed event of the project once, in order.
 
 use std::{
     collections::BTreeMap,

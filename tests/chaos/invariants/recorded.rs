@@ -1,5 +1,5 @@
-//! The audit trail contains every write that had an effect exactly once, in chains without a gap or a fork, even if servers
-//! are killed while they write or seal.
+//! The audit trail contains every write that had an effect exactly once, in chains without a gap or a fork, even if
+//! servers are killed while they write or seal.
 
 use futures_util::future::LocalBoxFuture;
 use sqlx::PgPool;

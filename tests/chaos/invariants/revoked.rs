@@ -1,5 +1,5 @@
-//! Revocation: once a revocation is acknowledged, no node accepts the credential in any request that begins later. Until the
-//! revocation is requested, no node refuses the credential.
+//! Revocation: once a revocation is acknowledged, no node accepts the credential in any request that begins later.
+//! Until the revocation is requested, no node refuses the credential.
 
 mod stats;
 pub mod victim;
@@ -20,12 +20,12 @@ use self::{
 use super::{Invariant, RunEnd, Verdict};
 use crate::{client::Client, cluster::Cluster};
 
-/// How long clients wait for a response: longer than any pause, so that the response of a node that continues is seen, and
-/// longer than a revocation that waits for a hanging node.
+/// How long clients wait for a response: longer than any pause, so that the response of a node that continues is seen,
+/// and longer than a revocation that waits for a hanging node.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Milliseconds after the response to a revocation at which each node is asked again: immediately, because a node that did
-/// not confirm would notice a moment later, and later, because the revocation must not be undone.
+/// Milliseconds after the response to a revocation at which each node is asked again: immediately, because a node that
+/// did not confirm would notice a moment later, and later, because the revocation must not be undone.
 const PROBE_DELAYS_MS: [u64; 3] = [0, 40, 400];
 
 pub struct Revoked {

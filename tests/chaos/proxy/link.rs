@@ -22,7 +22,8 @@ use super::{
 
 /// Why responses are withheld.
 enum Withheld {
-    /// Until the connection is cut or the server killed by the test, which is notified after PostgreSQL's last response.
+    /// Until the connection is cut or the server killed by the test, which is notified after PostgreSQL's last
+    /// response.
     UntilReleased { caught: Caught, sender: Option<oneshot::Sender<Caught>> },
     /// Until PostgreSQL's last response. Then the connection is closed, and the server cannot know whether its write
     /// `failed` or committed.

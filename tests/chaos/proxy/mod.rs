@@ -161,8 +161,8 @@ impl Proxy {
         self.shared.lost.load(Ordering::SeqCst)
     }
 
-    /// Stops the next transaction that reaches `point`: its responses are withheld from then on, and the returned receiver
-    /// is notified.
+    /// Stops the next transaction that reaches `point`: its responses are withheld from then on, and the returned
+    /// receiver is notified.
     pub fn trap(&self, point: TrapPoint) -> oneshot::Receiver<Caught> {
         let (sender, receiver) = oneshot::channel();
         *self.shared.trap.lock().unwrap() = Some(Trap { point, sender });

@@ -1,12 +1,12 @@
-//! Parses a server's requests into round trips: the number of each in its transaction, whether it commits, and whether it
-//! flushes usage.
+//! Parses a server's requests into round trips: the number of each in its transaction, whether it commits, and whether
+//! it flushes usage.
 
 use std::{collections::HashMap, mem::take};
 
 use super::frames::Frame;
 
-/// Text that identifies a statement that flushes usage. Each kind alternates on its own in being sent twice: if they shared
-/// one turn, a server that executes one after the other might never receive the response to the second.
+/// Text that identifies a statement that flushes usage. Each kind alternates on its own in being sent twice: if they
+/// shared one turn, a server that executes one after the other might never receive the response to the second.
 pub const WRITES_USAGE: [&str; 3] = ["into usage_node", "select flush_usage_node(", "select flush_late_usage_node("];
 
 /// Text that identifies a prepared statement that is a whole write, and its own transaction.

@@ -45,7 +45,8 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const MAX_USER_AGENT: usize = 1024;
-/// Number of requests per second that are all logged. Beyond it, one in [`SAMPLE_RATE`] is logged, and every server error.
+/// Number of requests per second that are all logged. Beyond it, one in [`SAMPLE_RATE`] is logged, and every server
+/// error.
 const LOGGED_PER_SECOND: u32 = 100;
 const SAMPLE_RATE: u32 = 100;
 

@@ -33,8 +33,8 @@ pub async fn connect(addresses: Vec<IpAddr>, port: u16) -> Result<TcpStream, Del
     Ok(stream)
 }
 
-/// Deduplicates the addresses and alternates between the address families, in the order of the resolver (RFC 8305 §4). A
-/// family without a route therefore delays the other by at most one stagger.
+/// Deduplicates the addresses and alternates between the address families, in the order of the resolver (RFC 8305 §4).
+/// A family without a route therefore delays the other by at most one stagger.
 fn interleave(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let mut unique = Vec::with_capacity(addresses.len());
     for address in addresses {
@@ -56,8 +56,8 @@ fn interleave(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     }
 }
 
-/// Runs attempts until one succeeds. Starts the next attempt when the last one has failed or has taken [`STAGGER`]. Drops
-/// the other attempts on success, which closes their connections.
+/// Runs attempts until one succeeds. Starts the next attempt when the last one has failed or has taken [`STAGGER`].
+/// Drops the other attempts on success, which closes their connections.
 async fn race<T, F>(addresses: Vec<IpAddr>, attempt: impl Fn(IpAddr) -> F) -> Result<T, DeliveryError>
 where
     F: Future<Output = Result<T, DeliveryError>>,

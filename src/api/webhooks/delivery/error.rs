@@ -60,7 +60,8 @@ impl DeliveryError {
         }
     }
 
-    /// Whether the cause is this server, its machine or its network. Such a failure does not count against the receiver.
+    /// Whether the cause is this server, its machine or its network. Such a failure does not count against the
+    /// receiver.
     pub const fn is_local(self) -> bool {
         match self {
             Self::NameLookupFailed | Self::NoRoute | Self::OutOfResources | Self::NoAuthorities => true,

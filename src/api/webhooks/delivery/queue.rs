@@ -73,8 +73,8 @@ pub struct ClaimedDelivery {
     pub payload: Option<Vec<u8>>,
 }
 
-/// Claims due deliveries, up to the given number per webhook, for the duration of a lease. A delivery whose result is not
-/// recorded by then is due again. Skips deliveries that another server is claiming.
+/// Claims due deliveries, up to the given number per webhook, for the duration of a lease. A delivery whose result is
+/// not recorded by then is due again. Skips deliveries that another server is claiming.
 pub async fn claim(
     db: &mut PgConnection,
     limits: &[(WebhookId, usize)],
@@ -125,8 +125,8 @@ pub struct RecordedAttempt {
     pub hopeless: bool,
 }
 
-/// Records the result of an attempt, unless a later attempt was claimed in the meantime. The result counts for or against
-/// the webhook if `by_receiver` is set.
+/// Records the result of an attempt, unless a later attempt was claimed in the meantime. The result counts for or
+/// against the webhook if `by_receiver` is set.
 pub async fn record_attempt(
     db: &mut PgConnection,
     delivery: &ClaimedDelivery,

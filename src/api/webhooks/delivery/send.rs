@@ -1,6 +1,6 @@
-//! One exchange with a receiver: one name lookup, one connection to a permitted address, one request, and the head of one
-//! response. Each exchange uses a new connection, so that the request goes to the address that was checked. Redirects are
-//! not followed, proxies are not used, and response bodies are not stored.
+//! One exchange with a receiver: one name lookup, one connection to a permitted address, one request, and the head of
+//! one response. Each exchange uses a new connection, so that the request goes to the address that was checked.
+//! Redirects are not followed, proxies are not used, and response bodies are not stored.
 
 use std::{
     fmt,

@@ -1,5 +1,6 @@
 //! Addresses that webhooks may send to. A server often runs inside a private network. A client that chooses a URL must
-//! not be able to make the server send requests to hosts that only this network can reach (server-side request forgery).
+//! not be able to make the server send requests to hosts that only this network can reach (server-side request
+//! forgery).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -40,8 +41,8 @@ const SPECIAL_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// Global unicast. Excludes loopback, link-local, unique-local and multicast addresses, and addresses that embed an IPv4
-/// address (mapped, compatible, NAT64).
+/// Global unicast. Excludes loopback, link-local, unique-local and multicast addresses, and addresses that embed an
+/// IPv4 address (mapped, compatible, NAT64).
 const GLOBAL_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 /// Networks within global unicast that are not the public Internet or embed an IPv4 address.

@@ -61,8 +61,8 @@ impl Db {
         self.clock
     }
 
-    /// Revokes a subject: the effect and the log entry, in one commit. The correct protocol takes the number under a lock
-    /// that is held until the commit, which is equivalent to taking it here.
+    /// Revokes a subject: the effect and the log entry, in one commit. The correct protocol takes the number under a
+    /// lock that is held until the commit, which is equivalent to taking it here.
     pub fn revoke(&mut self, subject: Subject, number: Option<i64>) -> i64 {
         let seq = number.unwrap_or_else(|| self.next_number());
         self.revoked.insert(subject);

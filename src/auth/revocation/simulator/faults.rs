@@ -103,8 +103,8 @@ impl Simulation {
         }
     }
 
-    /// Pauses a node in the middle of its work until the other nodes remove it. Meanwhile, the credentials of its requests
-    /// are revoked.
+    /// Pauses a node in the middle of its work until the other nodes remove it. Meanwhile, the credentials of its
+    /// requests are revoked.
     pub(super) fn pause_mid_request(&mut self, node: usize) {
         let credential = self.credential(self.now);
         for _ in 0..12 {

@@ -1,6 +1,6 @@
 //! Simulates the protocol of `lease`, `cache` and `janitor`. Three nodes have clocks of different speeds, are paused,
-//! killed and disconnected, and their messages are delayed or lost. Meanwhile, the database fails over from one server to
-//! another, and connections lead to either. The simulator then checks that no request was accepted that began after
+//! killed and disconnected, and their messages are delayed or lost. Meanwhile, the database fails over from one server
+//! to another, and connections lead to either. The simulator then checks that no request was accepted that began after
 //! the invalidation of its credential was confirmed. The same seed always gives the same run.
 
 mod db;
@@ -48,7 +48,8 @@ pub enum ProtocolBug {
     EpochAcrossServers,
     /// A node that revokes on one server and has its lease on another does not wait for its own acknowledgment.
     OwnLeaseElsewhere,
-    /// A read does not have to see what its own node revoked and confirmed before the node has read that part of the log.
+    /// A read does not have to see what its own node revoked and confirmed before the node has read that part of the
+    /// log.
     OwnRevocationNotRead,
 }
 

@@ -1,5 +1,5 @@
-//! Two PostgreSQL servers: a primary and its synchronous standby, which replays with a delay and can be promoted while the
-//! old primary keeps running. A commit gets a response only if both servers have it.
+//! Two PostgreSQL servers: a primary and its synchronous standby, which replays with a delay and can be promoted while
+//! the old primary keeps running. A commit gets a response only if both servers have it.
 
 use rand::RngExt;
 

@@ -1,5 +1,5 @@
-//! Simulated time, nodes and network. Every event is a closure in one queue. Events of a node are delayed while the node
-//! is paused, and lost when it is killed.
+//! Simulated time, nodes and network. Every event is a closure in one queue. Events of a node are delayed while the
+//! node is paused, and lost when it is killed.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
@@ -212,8 +212,8 @@ impl Simulation {
         self.random.random_range(0..2)
     }
 
-    /// Sends a statement to the database. `then` receives the response, or nothing after the timeout. A statement without
-    /// a response may still be executed, even late. A connection without a response is closed.
+    /// Sends a statement to the database. `then` receives the response, or nothing after the timeout. A statement
+    /// without a response may still be executed, even late. A connection without a response is closed.
     pub(super) fn query<A: 'static>(
         &mut self,
         node: usize,

@@ -1,9 +1,9 @@
 //! State machine of an operation, without input or output. The engine drives it in production. A test drives it against
 //! a model of a provider that loses responses, with workers that die between any two steps.
 //!
-//! The driver of the machine asks an [`OperationState`] what to do and reports the result, until the machine says to wait or the
-//! operation has ended. The [`Step`] is stored before each call that changes something. A worker that resumes at such a
-//! step cannot know whether another worker has already made the call, so it checks first.
+//! The driver of the machine asks an [`OperationState`] what to do and reports the result, until the machine says to
+//! wait or the operation has ended. The [`Step`] is stored before each call that changes something. A worker that
+//! resumes at such a step cannot know whether another worker has already made the call, so it checks first.
 
 mod failure;
 mod protocol;

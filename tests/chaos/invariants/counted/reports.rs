@@ -32,8 +32,8 @@ impl Report {
     }
 }
 
-/// Waits until each node has flushed everything that it has counted so far. A new project is used on this node only: once
-/// its report has a request, everything counted before has been flushed too.
+/// Waits until each node has flushed everything that it has counted so far. A new project is used on this node only:
+/// once its report has a request, everything counted before has been flushed too.
 pub async fn all_flushed(cluster: &Cluster) {
     join_all((0..cluster.proxies.len()).map(|node| async move {
         let mut client = cluster.client(u64::try_from(node).unwrap());

@@ -47,9 +47,10 @@ impl Map {
     /// Returns the slots.
     pub fn slots(&self) -> &[Slot] {
         // SAFETY:
-        // - Each constructor maps `file_size(slots)` bytes, so the slice is within the mapping, and the mapping lives as
-        //   long as `self`, from which the slice borrows. `map_raw` maps readable and writable memory.
-        // - A mapping begins at a page boundary, and a page and `HEADER_BYTES` are multiples of 64, so each slot is aligned.
+        // - Each constructor maps `file_size(slots)` bytes, so the slice is within the mapping, and the mapping lives
+        //   as long as `self`, from which the slice borrows. `map_raw` maps readable and writable memory.
+        // - A mapping begins at a page boundary, and a page and `HEADER_BYTES` are multiples of 64, so each slot is
+        //   aligned.
         // - A `Slot` is `repr(C)` and consists of `AtomicU64`s: it has no padding, and all bit patterns are valid.
         // - All access is atomic, and `&Slot` makes no promise about unchanging values, so concurrent writes of other
         //   threads and of other processes with the same file are not data races.

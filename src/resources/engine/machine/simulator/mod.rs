@@ -114,7 +114,7 @@ proptest! {
         }
     }
 
-    /// Without faults, an operation completes within a few turns.
+    /// Without faults, an operation completes within a few step runs.
     #[test]
     fn without_faults_each_operation_reaches_its_goal(
         requests in prop::collection::vec((prop::sample::select(vec![OperationType::Update, OperationType::Start, OperationType::Stop]), 1..5u32), 0..8),
