@@ -3,14 +3,16 @@
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
 
 use super::{chain::line::SignedText, model::DEPLOYMENT};
-use crate::audit::view::{StoredCheckpoint, StoredEntry};
-use crate::base::{
-    action::Action,
-    hex,
-    id::{self, AuditId, ProjectId},
-    identity::tenant::Tenant,
-    input::page::{Order, Page, PageRequest, keyset},
-    runtime::clock::Timestamp,
+use crate::{
+    audit::view::{StoredCheckpoint, StoredEntry},
+    base::{
+        action::Action,
+        hex,
+        id::{self, AuditId, ProjectId},
+        identity::tenant::Tenant,
+        input::page::{Order, Page, PageRequest, keyset},
+        runtime::clock::Timestamp,
+    },
 };
 
 /// Filter for entries.

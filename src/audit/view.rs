@@ -8,17 +8,19 @@ use serde_json::Value;
 
 use sqlx::FromRow;
 
-use crate::audit::{
-    chain::line::SignedText,
-    model::{Actor, Changes, DEPLOYMENT, Outcome, Target},
-};
-use crate::base::{
-    action::Action,
-    error::{Code, Error, ItemCode, Result},
-    hex,
-    id::{AuditId, ProjectId, RequestId},
-    input::{page::ListQuery, schema::input},
-    runtime::clock::Timestamp,
+use crate::{
+    audit::{
+        chain::line::SignedText,
+        model::{Actor, Changes, DEPLOYMENT, Outcome, Target},
+    },
+    base::{
+        action::Action,
+        error::{Code, Error, ItemCode, Result},
+        hex,
+        id::{AuditId, ProjectId, RequestId},
+        input::{page::ListQuery, schema::input},
+        runtime::clock::Timestamp,
+    },
 };
 
 /// Entry as stored in the database.

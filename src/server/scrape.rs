@@ -1,7 +1,10 @@
 //! Renders the metrics page from all sources. [`super::metrics`] serves it.
 
-use crate::metrics::exposition::{Collector, Exposition};
-use crate::{base::runtime::lifecycle::Phase, server::state::App};
+use crate::{
+    base::runtime::lifecycle::Phase,
+    metrics::exposition::{Collector, Exposition},
+    server::state::App,
+};
 
 /// Renders the page. Reads a few small files of the kernel, and waits for nothing else.
 pub fn render(app: &App) -> String {

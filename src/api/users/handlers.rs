@@ -7,7 +7,8 @@ use axum::extract::State;
 use super::{
     invitations,
     model::{
-        ChangedPassword, InvitedUser, Member, MemberStatus, NewUser, PasswordChange, RemovedUser, UserFilter, UserPatch,
+        ChangedPassword, InvitedUser, Member, MemberAccount, MemberStatus, NewUser, PasswordChange, RemovedUser,
+        UserFilter, UserPatch,
     },
     repo,
 };
@@ -64,7 +65,7 @@ pub async fn get(
 ) -> Result<WithEtag<Member>> {
     let mut db = store.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.project_id.as_deref()).await?;
-    repo::get(&mut db, tenant, id).await?.map(WithEtag).ok_or_else(Error::not_found)
+    repo::get(&mut db, tenant, id).await?.map(|found| WithEtag(found.member)).ok_or_else(Error::not_found)
 }
 
 /// Invites a user to a project.
@@ -96,7 +97,8 @@ pub async fn create(
     })?;
     let secret = Secret::generate(SecretKind::Invitation);
     invitations::insert(tx.db(), tenant, (invitation, user.id), &secret, grant.caller().user_id(), now).await?;
-    let member = repo::get(tx.db(), tenant, invitations::public_id(invitation)).await?.ok_or_else(Error::not_found)?;
+    let found = repo::get(tx.db(), tenant, invitations::public_id(invitation)).await?.ok_or_else(Error::not_found)?;
+    let member = found.member;
     let location = format!("/v1/users/{}", member.id);
     let change = Change::new(Action::UserInvited, member.id, Some(tenant.project_id())).created(&member);
     tx.commit(change, Issued(Created { location, body: InvitedUser { invitation: secret, member } })).await
@@ -117,7 +119,7 @@ pub async fn update(
     if let Some(role) = patch.role.0 {
         tenant.check_role(role)?;
     }
-    tx.require_match(&member)?;
+    tx.require_match(&*member)?;
     tenant.require_active()?;
     let role = patch.role.0.unwrap_or(member.role);
     if role != Role::Owner {
@@ -128,8 +130,8 @@ pub async fn update(
         return Err(Error::not_found());
     }
     tx.invalidate(Subject::Member(tenant.project_id(), member.account_id));
-    let updated = Member { role, ..member.clone() };
-    let change = Change::new(Action::UserUpdated, id, Some(tenant.project_id())).updated(&member, &updated);
+    let updated = Member { role, ..member.member.clone() };
+    let change = Change::new(Action::UserUpdated, id, Some(tenant.project_id())).updated(&*member, &updated);
     tx.commit(change, WithEtag(updated)).await
 }
 
@@ -157,7 +159,7 @@ pub async fn remove(
         return replay_removal(tx, tenant.project_id(), reply).await;
     };
     tenant.check_role(member.role)?;
-    tx.require_match(&member)?;
+    tx.require_match(&*member)?;
     require_another_owner(&mut tx, tenant, &member).await?;
     // A user who leaves is not in the project any more when the request is repeated.
     let repeatable_by = grant.caller().user_id().filter(|caller| *caller == id).into_iter().collect();
@@ -171,7 +173,7 @@ pub async fn remove(
     tokens::repo::revoke_issued_by_member(tx.db(), tenant, member.account_id, now).await?;
     invitations::withdraw(tx.db(), tenant, member.account_id, now).await?;
     tx.invalidate(Subject::Member(tenant.project_id(), member.account_id));
-    let change = Change::new(Action::UserRemoved, id, Some(tenant.project_id())).deleted(&member);
+    let change = Change::new(Action::UserRemoved, id, Some(tenant.project_id())).deleted(&*member);
     tx.commit(change, reply).await
 }
 
@@ -207,14 +209,14 @@ async fn admit_and_lock_members(
     grant.in_project_for_write(tx.db(), project_id).await
 }
 
-async fn manageable_member(tx: &mut Tx, tenant: Tenant, id: UserId) -> Result<Member> {
+async fn manageable_member(tx: &mut Tx, tenant: Tenant, id: UserId) -> Result<MemberAccount> {
     let member = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
     tenant.check_role(member.role)?;
     Ok(member)
 }
 
 /// An error if the project has no owner without `member`.
-async fn require_another_owner(tx: &mut Tx, tenant: Tenant, member: &Member) -> Result<()> {
+async fn require_another_owner(tx: &mut Tx, tenant: Tenant, member: &MemberAccount) -> Result<()> {
     let is_active_owner = member.role == Role::Owner && member.status == MemberStatus::Active;
     if !is_active_owner || repo::has_other_owner(tx.db(), tenant, member.account_id).await? {
         return Ok(());

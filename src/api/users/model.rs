@@ -1,5 +1,7 @@
 //! Types of users, and the shapes of requests and responses.
 
+use std::ops::Deref;
+
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -40,9 +42,6 @@ pub enum MemberStatus {
 pub struct Member {
     /// User ID. Until the invitation is accepted, a separate ID of the invitation.
     pub id: UserId,
-    /// Account of the user. Not shown before the invitation is accepted, because IDs contain a time.
-    #[serde(skip)]
-    pub account_id: UserId,
     /// Email address, also used to sign in.
     pub email: Email,
     /// Role in the project.
@@ -51,6 +50,24 @@ pub struct Member {
     pub status: MemberStatus,
     /// Creation time of the account. Until the invitation is accepted, of the invitation.
     pub created_at: Timestamp,
+}
+
+/// A member and its account. Separate, because lists do not need the account.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct MemberAccount {
+    /// Account of the user. Not shown before the invitation is accepted, because IDs contain a time.
+    pub account_id: UserId,
+    /// The member.
+    #[sqlx(flatten)]
+    pub member: Member,
+}
+
+impl Deref for MemberAccount {
+    type Target = Member;
+
+    fn deref(&self) -> &Member {
+        &self.member
+    }
 }
 
 impl Audited for Member {}

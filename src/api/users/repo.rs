@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::model::{Member, MemberStatus};
+use super::model::{Member, MemberAccount, MemberStatus};
 use crate::{
     auth::credentials::accounts::Account,
     base::{
@@ -172,7 +172,7 @@ pub async fn is_member_anywhere(db: &mut PgConnection, user: UserId) -> sqlx::Re
 }
 
 /// The member of the tenant's project with this public ID.
-pub async fn get(db: &mut PgConnection, tenant: Tenant, id: UserId) -> sqlx::Result<Option<Member>> {
+pub async fn get(db: &mut PgConnection, tenant: Tenant, id: UserId) -> sqlx::Result<Option<MemberAccount>> {
     sqlx::query_as(
         "SELECT m.public_id AS id, m.user_id AS account_id,
                 CASE m.status WHEN 'invited' THEN coalesce(m.invited_as, u.email) ELSE u.email END AS email, m.role, m.status,
@@ -196,7 +196,7 @@ pub async fn list(
     let sql = keyset!(
         page,
         "m.public_id",
-        "SELECT m.public_id AS id, m.user_id AS account_id,
+        "SELECT m.public_id AS id,
                 CASE m.status WHEN 'invited' THEN coalesce(m.invited_as, u.email) ELSE u.email END AS email, m.role, m.status,
                 CASE m.status WHEN 'invited' THEN m.created_at ELSE u.created_at END AS created_at
          FROM members m JOIN users u ON u.id = m.user_id

@@ -4,8 +4,10 @@
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
 use super::Hash;
-use crate::audit::model::DEPLOYMENT;
-use crate::base::{hex, id::ProjectId, runtime::clock::Timestamp, server_key::ServerKey};
+use crate::{
+    audit::model::DEPLOYMENT,
+    base::{hex, id::ProjectId, runtime::clock::Timestamp, server_key::ServerKey},
+};
 
 const PURPOSE: &str = "cloudapi audit signing key v1";
 

@@ -12,15 +12,17 @@ use super::{
     checkpoint::{SignedStatement, Statement},
     payload_hash,
 };
-use crate::audit::{
-    model::{DEPLOYMENT, IndexedColumns},
-    view::StoredEntry,
-};
-use crate::base::{
-    action::{Action, Recorded},
-    hex,
-    id::{AuditId, ProjectId},
-    runtime::clock::Timestamp,
+use crate::{
+    audit::{
+        model::{DEPLOYMENT, IndexedColumns},
+        view::StoredEntry,
+    },
+    base::{
+        action::{Action, Recorded},
+        hex,
+        id::{AuditId, ProjectId},
+        runtime::clock::Timestamp,
+    },
 };
 
 /// Line of an export.

@@ -10,12 +10,14 @@ use super::{
     checkpoint::{SignedStatement, Signer, Statement},
     entry_hash, payload_hash,
 };
-use crate::audit::model::{DEPLOYMENT, Draft, IndexedColumns, Outcome, StagedEntry, Target};
-use crate::base::{
-    action::{Action, Recorded},
-    hex,
-    id::{AuditId, ProjectId},
-    runtime::clock::Timestamp,
+use crate::{
+    audit::model::{DEPLOYMENT, Draft, IndexedColumns, Outcome, StagedEntry, Target},
+    base::{
+        action::{Action, Recorded},
+        hex,
+        id::{AuditId, ProjectId},
+        runtime::clock::Timestamp,
+    },
 };
 
 /// Number of entries after which a checkpoint is created.

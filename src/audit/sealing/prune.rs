@@ -2,8 +2,10 @@
 
 use sqlx::{FromRow, PgConnection};
 
-use crate::audit::{chain::checkpoint::SignedStatement, model::Draft};
-use crate::base::id::{AuditId, ProjectId};
+use crate::{
+    audit::{chain::checkpoint::SignedStatement, model::Draft},
+    base::id::{AuditId, ProjectId},
+};
 
 /// Chains with entries from before `before`, other than entries that the trail adds about itself. Otherwise, an
 /// inactive chain would get an entry each month that records the removal of the previous month's entry.

@@ -30,8 +30,8 @@ use super::{
     lookup_batch::{Batches, LookupResult},
     network_of, too_many_failures,
 };
-use crate::auth::bearer::{Authenticator, CacheMiss, unknown_credential};
 use crate::{
+    auth::bearer::{Authenticator, CacheMiss, unknown_credential},
     base::{
         error::{Code, Result},
         identity::{

@@ -17,8 +17,8 @@ use super::{
     cache::{CAPACITY, Credentials},
     lease::{Lease, LogPage, Timing},
 };
-use crate::auth::metrics::AuthMetrics;
 use crate::{
+    auth::metrics::AuthMetrics,
     base::{identity::subject::Subject, runtime::clock::since_boot},
     db::{Pool, ServerId, Stamp},
 };

@@ -7,8 +7,11 @@ use std::{
 };
 
 use super::demo;
-use crate::cli::{quick_start, support::output::announce};
-use crate::{base::identity::secret::Secret, server::state::App};
+use crate::{
+    base::identity::secret::Secret,
+    cli::{quick_start, support::output::announce},
+    server::state::App,
+};
 
 /// Prints the URL in one line that scripts can parse. Called when the server is ready.
 pub fn print_listening(url: &str) {

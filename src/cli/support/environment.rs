@@ -14,9 +14,9 @@ use clap::{
 };
 
 use super::command_error::CommandError;
-use crate::cli::Cli;
 use crate::{
     base::input::text::nearest,
+    cli::Cli,
     config::{
         CLIENT_VARIABLES, Settings, dotenv,
         redaction::{may_show, without_passwords},

@@ -17,8 +17,10 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
 use super::connect::connect;
-use crate::base::runtime::heartbeat::Heartbeat;
-use crate::db::{Pool, sqlstate::WriteFailure};
+use crate::{
+    base::runtime::heartbeat::Heartbeat,
+    db::{Pool, sqlstate::WriteFailure},
+};
 
 /// Maximum wait of a write for a synchronous standby.
 const MAX_WAIT: Duration = Duration::from_secs(10);

@@ -12,8 +12,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::base::error::{Code, Error, Result};
-use crate::http::describe::Argument;
+use crate::{
+    base::error::{Code, Error, Result},
+    http::describe::Argument,
+};
 
 /// Limit on concurrent requests.
 #[derive(Clone, Debug)]

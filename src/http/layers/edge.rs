@@ -29,11 +29,13 @@ use super::{
     cors::Cors,
     framing,
 };
-use crate::base::{
-    error::{Code, Error, Result},
-    runtime::lifecycle::Lifecycle,
+use crate::{
+    base::{
+        error::{Code, Error, Result},
+        runtime::lifecycle::Lifecycle,
+    },
+    metrics::exposition::{Collector, Exposition},
 };
-use crate::metrics::exposition::{Collector, Exposition};
 
 /// Maximum size of a head, in bytes of names and values. The parser's own limit is higher, so that the response is a
 /// problem document.

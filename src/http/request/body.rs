@@ -11,11 +11,13 @@ use http_body_util::BodyExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{
-    error::{Code, Error, Result},
-    input::schema::input,
+use crate::{
+    base::{
+        error::{Code, Error, Result},
+        input::schema::input,
+    },
+    http::{describe::Operation, layers::concurrency::Slot},
 };
-use crate::http::{describe::Operation, layers::concurrency::Slot};
 
 /// Maximum size of a body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;

@@ -17,15 +17,17 @@ use super::{
     json,
     query::unknown_parameter,
 };
-use crate::base::{
-    error::{Code, Error, ItemCode, Result},
-    id::{Id, Kind},
-    input::{
-        schema::Input,
-        text::{self, BadText, excerpt},
+use crate::{
+    base::{
+        error::{Code, Error, ItemCode, Result},
+        id::{Id, Kind},
+        input::{
+            schema::Input,
+            text::{self, BadText, excerpt},
+        },
     },
+    http::describe::{Argument, BodyShape, Operation},
 };
-use crate::http::describe::{Argument, BodyShape, Operation};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";

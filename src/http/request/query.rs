@@ -3,14 +3,16 @@
 use axum::{extract::FromRequestParts, http::request::Parts};
 use serde_json::{Map, Value};
 
-use crate::base::{
-    error::{Code, Error, ItemCode, ItemLocation, Result},
-    input::{
-        schema::Input,
-        text::{self, excerpt},
+use crate::{
+    base::{
+        error::{Code, Error, ItemCode, ItemLocation, Result},
+        input::{
+            schema::Input,
+            text::{self, excerpt},
+        },
     },
+    http::describe::{Argument, Operation},
 };
-use crate::http::describe::{Argument, Operation};
 
 /// Query string, checked against the schema of `T`.
 #[derive(Debug)]

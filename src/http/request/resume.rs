@@ -6,11 +6,13 @@ use axum::{
 };
 
 use super::extract::single_header;
-use crate::base::{
-    error::{Code, Error, Result},
-    id::EventId,
+use crate::{
+    base::{
+        error::{Code, Error, Result},
+        id::EventId,
+    },
+    http::describe::{Argument, Operation},
 };
-use crate::http::describe::{Argument, Operation};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 

@@ -13,11 +13,13 @@ use axum::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-use crate::base::{
-    error::{self, Code, Error, Item, ItemLocation},
-    id::RequestId,
+use crate::{
+    base::{
+        error::{self, Code, Error, Item, ItemLocation},
+        id::RequestId,
+    },
+    http::catalog::{Entry, entry},
 };
-use crate::http::catalog::{Entry, entry};
 
 /// Media type of every error response.
 pub const MEDIA_TYPE: &str = "application/problem+json";

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::types::Json;
 
-use crate::resources::{
-    engine::lifecycle::{OperationStatus, OperationType, Phase},
-    kinds::{Kind, Power, spec::Spec},
-};
 use crate::{
     audit::model::Audited,
     base::{
         etag::{EntityTag, Versioned},
         id::{OperationId, ProjectId, ResourceId},
         runtime::clock::Timestamp,
+    },
+    resources::{
+        engine::lifecycle::{OperationStatus, OperationType, Phase},
+        kinds::{Kind, Power, spec::Spec},
     },
 };
 

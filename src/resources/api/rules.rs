@@ -2,22 +2,24 @@
 //! conflicting writes one is rejected.
 
 use super::model::StoredResource;
-use crate::base::{
-    error::{Code, Error, Item, ItemCode, ItemLocation, Result},
-    id::ResourceId,
-    identity::tenant::Tenant,
-};
-use crate::resources::{
-    drivers::{
-        driver::{ActionType, Unsupported},
-        registry::{Provider, Registry},
+use crate::{
+    base::{
+        error::{Code, Error, Item, ItemCode, ItemLocation, Result},
+        id::ResourceId,
+        identity::tenant::Tenant,
     },
-    engine::lifecycle::{OperationType, Phase},
-    kinds::{
-        Kind,
-        spec::{Member, NetworkSpec, Spec},
+    resources::{
+        drivers::{
+            driver::{ActionType, Unsupported},
+            registry::{Provider, Registry},
+        },
+        engine::lifecycle::{OperationType, Phase},
+        kinds::{
+            Kind,
+            spec::{Member, NetworkSpec, Spec},
+        },
+        store,
     },
-    store,
 };
 use sqlx::PgConnection;
 

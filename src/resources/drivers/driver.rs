@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::base::id::{OperationId, ResourceId};
-use crate::resources::kinds::{Kind, Power, spec::Spec};
+use crate::{
+    base::id::{OperationId, ResourceId},
+    resources::kinds::{Kind, Power, spec::Spec},
+};
 
 /// Future result of a call to a provider.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

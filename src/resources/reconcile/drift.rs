@@ -2,12 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::base::runtime::clock::Timestamp;
-use crate::resources::{
-    api::model::{Condition, ConditionType, OperationError},
-    drivers::driver::{Object, ObjectState, Tags},
-    engine::machine::Observation,
-    kinds::{Power, spec::Spec},
+use crate::{
+    base::runtime::clock::Timestamp,
+    resources::{
+        api::model::{Condition, ConditionType, OperationError},
+        drivers::driver::{Object, ObjectState, Tags},
+        engine::machine::Observation,
+        kinds::{Power, spec::Spec},
+    },
 };
 
 /// Desired state of a resource's object, in its provider's references. Without a spec if it is not known yet.

@@ -6,21 +6,21 @@ use std::time::Duration;
 use sqlx::{PgConnection, types::Json};
 
 use super::{operations::operation_columns, resource_columns};
-use crate::resources::{
-    api::model::{Before, OperationError, StoredOperation, StoredResource},
-    engine::{
-        lifecycle::{OperationStatus, OperationType},
-        machine::{OperationState, Step},
-    },
-    kinds::{Power, spec::Spec},
-    store,
-};
 use crate::{
     base::{
         id::{OperationId, ProjectId, ResourceId},
         runtime::clock::Timestamp,
     },
     metrics::queue_depth::Depth,
+    resources::{
+        api::model::{Before, OperationError, StoredOperation, StoredResource},
+        engine::{
+            lifecycle::{OperationStatus, OperationType},
+            machine::{OperationState, Step},
+        },
+        kinds::{Power, spec::Spec},
+        store,
+    },
 };
 
 /// Claimed operation, with everything that is needed to continue it.

@@ -7,14 +7,16 @@ use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use super::resource_columns;
-use crate::base::{
-    id::{ProjectId, ResourceId},
-    runtime::clock::Timestamp,
-};
-use crate::resources::{
-    api::model::{Condition, StoredResource},
-    engine::lifecycle::Phase,
-    kinds::{Kind, Power, spec::Spec},
+use crate::{
+    base::{
+        id::{ProjectId, ResourceId},
+        runtime::clock::Timestamp,
+    },
+    resources::{
+        api::model::{Condition, StoredResource},
+        engine::lifecycle::Phase,
+        kinds::{Kind, Power, spec::Spec},
+    },
 };
 
 /// Reads a resource.

@@ -5,10 +5,12 @@ use std::time::Duration;
 use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
 
 use super::resource_columns;
-use crate::base::{id::ResourceId, runtime::clock::Timestamp};
-use crate::resources::{
-    api::model::{Condition, StoredResource},
-    kinds::{Kind, Power},
+use crate::{
+    base::{id::ResourceId, runtime::clock::Timestamp},
+    resources::{
+        api::model::{Condition, StoredResource},
+        kinds::{Kind, Power},
+    },
 };
 
 /// Claimed sweep of a provider's objects of one kind.

@@ -14,11 +14,11 @@ use super::{
     journal::{CounterChange, Journal, file::File},
     meter::{FlushState, Meter, SentCounters},
 };
-use crate::api::usage::{
-    ledger::{self, MonthTotal, UsageRow},
-    quota::QuotaEnforcer,
-};
 use crate::{
+    api::usage::{
+        ledger::{self, MonthTotal, UsageRow},
+        quota::QuotaEnforcer,
+    },
     base::{
         error::{Code, Error, Result},
         id::ProjectId,

@@ -17,10 +17,12 @@ use super::journal::{
     folder::Folder,
     slot::{CounterKey, CounterValue, minute_of},
 };
-use crate::api::usage::metrics::FlushMetrics;
-use crate::base::{
-    id::ProjectId,
-    runtime::{clock::Timestamp, period::Period, request::Route},
+use crate::{
+    api::usage::metrics::FlushMetrics,
+    base::{
+        id::ProjectId,
+        runtime::{clock::Timestamp, period::Period, request::Route},
+    },
 };
 
 /// Slots of a journal: 8 MiB, for as many pairs of credential and route on the days of its life.

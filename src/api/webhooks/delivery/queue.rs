@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::{PgConnection, types::Json};
 
 use super::backoff::DeliveryPolicy;
-use crate::api::webhooks::model::{Attempt, DisabledReason};
 use crate::{
+    api::webhooks::model::{Attempt, DisabledReason},
     base::{
         id::{AuditId, DeliveryId, ProjectId, WebhookId},
         runtime::clock::Timestamp,

@@ -11,21 +11,23 @@ use serde_json::{Map, Value, json};
 pub use action::ResourceAction;
 
 use super::model::{Labels, OperationView, Reconcile, ResourceView};
-use crate::base::{
-    error::{Item, ItemLocation},
-    id::{ProjectId, RequestId, ResourceId},
-    input::{
-        page::ListQuery,
-        patch::{Patch, Replace},
-        schema::{Rules, input, patch},
-        text::NO_CONTROL_CHARACTERS,
+use crate::{
+    base::{
+        error::{Item, ItemLocation},
+        id::{ProjectId, RequestId, ResourceId},
+        input::{
+            page::ListQuery,
+            patch::{Patch, Replace},
+            schema::{Rules, input, patch},
+            text::NO_CONTROL_CHARACTERS,
+        },
     },
-};
-use crate::resources::{
-    engine::lifecycle::{OperationStatus, OperationType, Phase},
-    kinds::{
-        Kind,
-        spec::{InstanceSpec, NetworkSpec, VolumeSpec},
+    resources::{
+        engine::lifecycle::{OperationStatus, OperationType, Phase},
+        kinds::{
+            Kind,
+            spec::{InstanceSpec, NetworkSpec, VolumeSpec},
+        },
     },
 };
 
