@@ -12,29 +12,8 @@
     reason = "a test fails by panicking, and prints its measurements"
 )]
 
-mod client;
-mod clocks;
-mod cloud;
-mod cluster;
-mod failover;
-mod faults;
-mod http;
+mod harness;
 mod invariants;
-mod kill_points;
-#[allow(dead_code, reason = "the driver's tests use more of it")]
-#[path = "../api/support/moto.rs"]
-mod moto;
-mod node;
 mod proxy;
-mod random;
-mod receiver;
-mod revocation;
-mod run;
-#[path = "../api/support/slot.rs"]
-mod slot;
-mod stalls;
-#[path = "../api/support/standby.rs"]
-mod standby;
-mod storm;
-mod stream;
-mod usage;
+mod runs;
+mod servers;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Subject, checks, conformance};
-use crate::{aws::environment, support::moto};
+use crate::{engine::aws::environment, support::moto};
 
 conformance!(start);
 

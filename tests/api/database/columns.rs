@@ -10,7 +10,7 @@ use sqlx::PgPool;
 
 use super::admin;
 use crate::{
-    access::{CallerKind, Fixture},
+    routes::access::{CallerKind, Fixture},
     support::{
         Identity, TestApp,
         cloud::{self, network_in, wait_until_succeeded},
@@ -105,6 +105,6 @@ async fn database_functions_use_no_asterisk_and_return_no_table_rows() {
     assert!(functions.len() > 5);
     for (name, source, gives_rows) in functions {
         assert!(!gives_rows, "{name} returns rows of a table");
-        assert!(!crate::architecture::has_asterisk(&source), "{name} uses an asterisk");
+        assert!(!crate::source::architecture::has_asterisk(&source), "{name} uses an asterisk");
     }
 }

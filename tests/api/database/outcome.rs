@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::admin;
 use crate::{
-    access::{CallerKind, Fixture},
+    routes::access::{CallerKind, Fixture},
     support::{
         Identity, Reply, TestApp,
         cloud::{self, insert_network, network_in},

@@ -6,6 +6,7 @@ mod filters;
 mod forms;
 mod networks;
 mod patches;
+mod properties;
 mod texts;
 
 use cloudapi::{

@@ -1,16 +1,7 @@
 //! Cloud resources at a simulated provider: requests, errors and results.
 
-mod changes;
-mod create;
-mod delete;
-mod dry_run;
-mod events;
-mod import;
-mod operations;
-mod providers;
-mod quota;
-mod references;
-mod scopes;
+mod rules;
+mod writes;
 
 use cloudapi::{resources::cloud::CloudOptions, server::state::AppOptions};
 use serde_json::{Value, json};

@@ -1,26 +1,10 @@
 //! Shared infrastructure of the tests: one PostgreSQL for the run, a server and a database for each test, identities as
 //! types, and responses that are checked against the published OpenAPI document.
 
-pub mod app;
-pub mod binary;
-pub mod cloud;
-pub mod cluster;
-pub mod contract;
-pub mod diverted_connections;
-pub mod document;
-pub mod hooks;
-pub mod https;
-pub mod identity;
-pub mod items;
-pub mod leak_detector;
-pub mod moto;
-pub mod prometheus;
-pub mod raw;
-pub mod receiver;
-pub mod reply;
-pub mod slot;
-pub mod stream;
-pub mod trail;
+mod fixtures;
+mod peers;
+mod requests;
+mod servers;
 
 use std::{
     thread,
@@ -29,9 +13,19 @@ use std::{
 
 use cloudapi::base::runtime::clock::Clock;
 
-pub use app::TestApp;
-pub use identity::{Bearer, Identity, Key, Session, Token};
-pub use reply::Reply;
+pub use fixtures::{cloud, hooks, items, trail};
+pub use peers::{moto, prometheus, receiver};
+pub use requests::{
+    contract, document, https,
+    identity::{self, Bearer, Identity, Key, Session, Token},
+    raw,
+    reply::{self, Reply},
+    stream,
+};
+pub use servers::{
+    app::{self, TestApp},
+    binary, cluster, diverted_connections, leak_detector, slot,
+};
 
 /// How long tests wait for something that must happen: a generous limit for slow machines, not a guarantee of the
 /// server.

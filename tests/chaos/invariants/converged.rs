@@ -26,9 +26,11 @@ use uuid::Uuid;
 
 use super::{Invariant, RunEnd, Verdict};
 use crate::{
-    client::{Client, is_retryable},
-    cluster::{Cluster, Credentials, text},
-    http::{Request, Response},
+    harness::{
+        client::{Client, is_retryable},
+        http::{Request, Response},
+    },
+    servers::cluster::{Cluster, Credentials, text},
 };
 
 const CLIENTS: usize = 4;

@@ -13,9 +13,11 @@ use serde_json::json;
 
 use super::{Invariant, RunEnd, Verdict, sealed::Sealed};
 use crate::{
-    cluster::{Cluster, eventually, text},
-    random::Random,
-    receiver::{Bound, Deliveries, Receiver},
+    harness::{
+        random::Random,
+        receiver::{Bound, Deliveries, Receiver},
+    },
+    servers::cluster::{Cluster, eventually, text},
 };
 
 /// Enough events to notice a lost one.

@@ -17,9 +17,8 @@ use tokio::time::timeout;
 
 use super::{Invariant, RunEnd, Verdict, sealed::Sealed};
 use crate::{
-    client::Client,
-    cluster::{Cluster, Credentials},
-    stream::EventStream,
+    harness::{client::Client, stream::EventStream},
+    servers::cluster::{Cluster, Credentials},
 };
 
 /// Three readers: of all events with a key, of all events with a session, and of one event type.

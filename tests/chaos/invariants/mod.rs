@@ -16,8 +16,8 @@ use std::fmt;
 use futures_util::future::{BoxFuture, LocalBoxFuture, ready};
 
 use crate::{
-    client::{Client, Entry},
-    cluster::Cluster,
+    harness::client::{Client, Entry},
+    servers::cluster::Cluster,
 };
 
 /// A guarantee of the server: how clients exercise it, and how to check that it holds.

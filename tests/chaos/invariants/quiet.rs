@@ -3,7 +3,7 @@
 use futures_util::future::LocalBoxFuture;
 
 use super::{Invariant, RunEnd, Verdict};
-use crate::cluster::eventually;
+use crate::servers::cluster::eventually;
 
 /// Active connections of servers. Their own work, such as flushing usage, ends within a moment; leftovers stay.
 const BUSY: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'cloudapi%' AND state <> 'idle'";

@@ -5,7 +5,7 @@ use futures_util::future::LocalBoxFuture;
 use sqlx::PgPool;
 
 use super::{Invariant, RunEnd, Verdict};
-use crate::cluster::eventually;
+use crate::servers::cluster::eventually;
 
 /// Violations of the guarantee, each with a query that counts it.
 const VIOLATIONS: [(&str, &str); 7] = [

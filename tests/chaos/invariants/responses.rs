@@ -3,7 +3,7 @@
 use futures_util::future::LocalBoxFuture;
 
 use super::{Invariant, RunEnd, Verdict};
-use crate::http::Response;
+use crate::harness::http::Response;
 
 pub struct Responses;
 

@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 
 use super::{Bounds, counts};
 use crate::{
-    client::Client,
-    cluster::{Cluster, text},
-    http::Request,
+    harness::{client::Client, http::Request},
+    servers::cluster::{Cluster, text},
 };
 
 /// The path of a user that does not exist.

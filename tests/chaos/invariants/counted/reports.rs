@@ -10,8 +10,8 @@ use super::{
     callers::{Kind, request},
 };
 use crate::{
-    client::Client,
-    cluster::{Cluster, eventually, text},
+    harness::client::Client,
+    servers::cluster::{Cluster, eventually, text},
 };
 
 /// A project's usage by period.

@@ -9,8 +9,10 @@ use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
 use crate::{
-    client::Entry,
-    http::{Request, Response},
+    harness::{
+        client::Entry,
+        http::{Request, Response},
+    },
     invariants::Verdict,
 };
 

@@ -9,7 +9,10 @@ use super::{
     Verdict,
     victim::{ProbeResult, Victim},
 };
-use crate::{client::TimedResponse, http::Response, invariants::responses::is_acceptable};
+use crate::{
+    harness::{client::TimedResponse, http::Response},
+    invariants::responses::is_acceptable,
+};
 
 /// One check whether a node accepts a victim.
 pub struct Sample {

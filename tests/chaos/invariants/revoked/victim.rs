@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::{
-    client::Client,
-    cluster::{Cluster, Credentials, text},
-    http::{Request, Response},
+    harness::{
+        client::Client,
+        http::{Request, Response},
+    },
+    servers::cluster::{Cluster, Credentials, text},
 };
 
 /// A credential, or one of its permissions, that is about to be revoked.

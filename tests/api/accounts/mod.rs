@@ -1,0 +1,7 @@
+//! Users, their sessions, and projects.
+
+mod enumeration;
+mod projects;
+mod sessions;
+mod sign_in;
+mod users;

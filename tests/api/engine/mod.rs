@@ -1,0 +1,5 @@
+//! The resource engine, and the AWS driver.
+
+pub mod aws;
+mod converging;
+mod stalls;

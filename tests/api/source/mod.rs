@@ -1,0 +1,4 @@
+//! Rules for the source code that the compiler cannot check.
+
+pub mod architecture;
+mod concurrency;
