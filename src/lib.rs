@@ -10,7 +10,7 @@
 //! staged entries ─ audit::sealing (ten times a second, one server at a time) → chains, webhook deliveries
 //! deliveries ─ api::webhooks::delivery::worker (every server takes a share) → receivers
 //! operations ─ resources::engine (every server takes a share) → resources::drivers → providers
-//! all background tasks ─ rows of server::workers::TABLE, restarted by workers::supervisor
+//! all background tasks ─ rows of server::workers::TABLE, restarted by server::supervision
 //! ```
 //!
 //! - Record ([`api::usage::counting::record`]): assigns the request ID, counts the request, writes its log line, and
@@ -29,7 +29,7 @@
 //! Modules, from the lowest to the highest. None imports one below it in this list; a test enforces that there are no
 //! cycles, neither here nor between slices.
 //!
-//! - [`base`]: shared types. [`config`]: the operator's settings.
+//! - [`base`]: shared types.
 //! - [`metrics`]: types of metrics. [`workers`]: supervision of background workers.
 //! - [`db`]: connections, migrations, and classification of errors.
 //! - [`http`]: shared HTTP code.
@@ -40,7 +40,7 @@
 //! - [`api`]: the slices. Each is a folder with the same files: `model` (types, request and response shapes), `repo`
 //!   (SQL, as free functions on a connection) and `handlers`.
 //! - [`docs`]: HTML pages and the OpenAPI document.
-//! - [`server`]: route table, application state, table of workers, connections and shutdown.
+//! - [`server`]: settings, route table, application state, table of workers and their supervision, connections, shutdown.
 //! - [`cli`]: the commands.
 //!
 //! Handlers do not know the application ([`server::state::App`]). They take parts of it, such as [`tx::Store`], with
@@ -55,7 +55,6 @@ pub mod audit;
 pub mod auth;
 pub mod base;
 pub mod cli;
-pub mod config;
 pub mod db;
 pub mod docs;
 pub mod http;
@@ -63,4 +62,3 @@ pub mod metrics;
 pub mod resources;
 pub mod server;
 pub mod tx;
-pub mod workers;

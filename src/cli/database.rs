@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::support::command_error::CommandError;
 use crate::{
-    config::Settings,
     db::{
         self, Pool,
         embedded::{self, Durability, PrivatePostgres},
     },
+    server::config::Settings,
 };
 
 /// Connections in a server's pool.

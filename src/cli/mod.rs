@@ -26,9 +26,11 @@ use support::command_error::CommandError;
 use crate::{
     api::webhooks::delivery::backoff::DeliveryPolicy,
     base::runtime::clock::Clock,
-    config::{LogFormat, ServeSettings, Settings},
     resources,
-    server::routes,
+    server::{
+        config::{LogFormat, ServeSettings, Settings},
+        routes,
+    },
 };
 
 /// Default log filter of a server. It excludes PostgreSQL notices, which an up-to-date database sends at every start.

@@ -25,7 +25,6 @@ use crate::{
         webhooks::outbox::WebhookOptions,
     },
     base::runtime::{clock::Clock, lifecycle::Phase},
-    config::{EdgeSettings, METRICS_LISTEN, MetricsListen, ServeSettings, Settings, Switch, redaction},
     db::{self, PrepareError},
     http::layers::edge::{EdgeLimits, EdgeOptions},
     resources::{
@@ -34,11 +33,12 @@ use crate::{
     },
     server::{
         self, Listener, Shutdown,
+        config::{EdgeSettings, METRICS_LISTEN, MetricsListen, ServeSettings, Settings, Switch, redaction},
         connections::{file_limit, tls::Tls},
         metrics,
         state::{App, AppOptions},
+        supervision::status::WorkerOptions,
     },
-    workers::status::WorkerOptions,
 };
 
 /// Pause between attempts to prepare an unavailable database.

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 
 use crate::{
     base::server_key::ServerKey,
-    config::{Settings, redaction},
+    server::config::{Settings, redaction},
 };
 
 const NAME: &str = "secret.key";

@@ -31,7 +31,7 @@ use crate::{
         action::Action,
         runtime::{clock::Clock, period::Period},
     },
-    config::Settings,
+    server::config::Settings,
     tx::{Change, Writes},
 };
 

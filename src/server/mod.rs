@@ -1,6 +1,7 @@
 //! Composes the application: state, route table, layers, workers and connections. Serves connections, and drains them
 //! at shutdown.
 
+pub mod config;
 pub(crate) mod connections;
 pub mod health;
 pub(crate) mod housekeeping;
@@ -10,6 +11,7 @@ pub mod routes;
 pub mod scrape;
 mod shutdown;
 pub mod state;
+pub mod supervision;
 pub mod workers;
 
 use std::{sync::Arc, time::Duration};

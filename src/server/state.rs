@@ -39,8 +39,8 @@ use crate::{
         ResourceContext,
         cloud::{Cloud, CloudOptions},
     },
+    server::supervision::status::{WorkerOptions, Workers},
     tx::{Store, Writes},
-    workers::status::{WorkerOptions, Workers},
 };
 
 /// Maximum number of concurrent exports, so that exports use a fixed share of the pool's connections.

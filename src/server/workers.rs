@@ -26,7 +26,7 @@ use crate::{
         engine,
         reconcile::{self, expiry},
     },
-    workers::{status::Status, supervisor},
+    server::supervision::{status::Status, supervisor},
 };
 
 /// A row of the table.

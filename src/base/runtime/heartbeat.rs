@@ -1,4 +1,4 @@
-//! Heartbeat of a background worker: reports progress to `workers::supervisor`, and tells the worker to stop.
+//! Heartbeat of a background worker: reports progress to `server::supervision`, and tells the worker to stop.
 
 use std::{
     sync::{

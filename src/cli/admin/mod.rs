@@ -46,8 +46,8 @@ use crate::{
             request::RequestContext,
         },
     },
-    config::Settings,
     db,
+    server::config::Settings,
     tx::{Change, Writes},
 };
 

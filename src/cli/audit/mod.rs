@@ -26,7 +26,7 @@ use crate::{
         id::{AuditId, ProjectId},
         runtime::clock::Clock,
     },
-    config::Settings,
+    server::config::Settings,
 };
 
 pub use verify::Verify;

@@ -17,7 +17,7 @@ use super::command_error::CommandError;
 use crate::{
     base::input::text::nearest,
     cli::Cli,
-    config::{
+    server::config::{
         CLIENT_VARIABLES, Settings, dotenv,
         redaction::{may_show, without_passwords},
     },

@@ -17,7 +17,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::config::redaction::display_path;
+use crate::server::config::redaction::display_path;
 
 /// Reason why HTTPS cannot be served.
 #[derive(Debug, thiserror::Error)]

@@ -12,10 +12,13 @@ use cloudapi::{
         },
         store::queue::{self, Holder},
     },
-    server::{scrape, state::AppOptions},
-    workers::{
-        fault::{Fault, Faults},
-        status::WorkerOptions,
+    server::{
+        scrape,
+        state::AppOptions,
+        supervision::{
+            fault::{Fault, Faults},
+            status::WorkerOptions,
+        },
     },
 };
 use serde_json::{Value, json};

@@ -3,12 +3,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cloudapi::{
-    server::{scrape, state::AppOptions, workers::TABLE},
-    workers::{
+use cloudapi::server::{
+    scrape,
+    state::AppOptions,
+    supervision::{
         fault::{Fault, Faults},
         status::{State, WorkerOptions},
     },
+    workers::TABLE,
 };
 use serde_json::{Value, json};
 

@@ -189,11 +189,70 @@ fn tokens_are_inserted_only_by_their_database_function() {
     }
 }
 
-#[test]
-fn source_files_have_at_most_420_lines() {
-    for (module, source) in sources() {
-        assert!(source.lines().count() <= 420, "{module} has {} lines; split it", source.lines().count());
+/// Every file and folder below these folders of the repository.
+fn tree() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut open: Vec<PathBuf> = ["src", "tests", "benches", "build"].map(|folder| root.join(folder)).into();
+    let mut found = Vec::new();
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+        found.push(folder);
     }
+    found
+}
+
+#[test]
+fn code_files_have_at_most_400_lines_and_folders_at_most_ten_files() {
+    for path in tree() {
+        if path.is_dir() {
+            let files = fs::read_dir(&path).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_file()).count();
+            assert!(files <= 10, "{} has {files} files; group them in folders", path.display());
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let lines = fs::read_to_string(&path).unwrap().lines().count();
+            assert!(lines <= 400, "{} has {lines} lines; split it", path.display());
+        }
+    }
+}
+
+#[test]
+fn crate_has_at_most_a_dozen_modules() {
+    let modules: BTreeSet<_> =
+        sources().iter().map(|(module, _)| module.split("::").next().unwrap().to_owned()).collect();
+    let modules: Vec<_> = modules.iter().filter(|module| !matches!(module.as_str(), "lib" | "main")).collect();
+    assert!(modules.len() <= 12, "{modules:?}");
+}
+
+#[test]
+fn documents_name_only_paths_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let documents = ["CONTRIBUTING.md", "README.md", "SECURITY.md", "Cargo.toml"].map(|name| root.join(name));
+    let mut checked = 0;
+    for document in docs.chain(documents).filter(|path| path.is_file()) {
+        let text = fs::read_to_string(&document).unwrap();
+        for folder in ["src/", "tests/", "benches/", "migrations/", "build/"] {
+            for (at, _) in text.match_indices(folder) {
+                let is_start =
+                    !text[..at].ends_with(|before: char| before.is_alphanumeric() || "/._-".contains(before));
+                let end =
+                    text[at..].find(|c: char| !(c.is_alphanumeric() || "/._-".contains(c))).unwrap_or(text.len() - at);
+                let path = text[at..at + end].trim_end_matches(['.', '/']);
+                // A placeholder, such as `src/api/<slice>`, ends at the last known folder.
+                if is_start {
+                    assert!(root.join(path).exists(), "{} names {path}, which does not exist", document.display());
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 50, "{checked} paths");
 }
 
 /// Whether SQL in this text selects columns by an asterisk, or inserts without a column list. The columns of such a

@@ -24,14 +24,18 @@ const REVIEWED_BRANCHES: &[(&str, &str, &str)] = &[
         "the other branches keep no future between two calls and hold nothing; the check is bounded in time",
     ),
     ("api::events::stream", "_ = self.check_timer.tick()", "the same"),
-    ("workers::supervisor", "ended = &mut task", "a spawned task, which runs whether or not its handle is polled"),
-    ("workers::fault", "() = &mut body", "a test has requested that the worker is not polled anymore"),
+    (
+        "server::supervision::supervisor",
+        "ended = &mut task",
+        "a spawned task, which runs whether or not its handle is polled",
+    ),
+    ("server::supervision::fault", "() = &mut body", "a test has requested that the worker is not polled anymore"),
 ];
 
 /// Modules that spawn tasks outside the table of workers, how many, and what ends them and notices their panics.
 const SPAWNS: &[(&str, usize, &str)] = &[
     ("server::workers", 1, "the supervisor of each worker"),
-    ("workers::supervisor", 1, "the worker"),
+    ("server::supervision::supervisor", 1, "the worker"),
     ("server::connections", 1, "a connection: its permit is dropped with it, and drain waits for it"),
     ("server::metrics", 1, "one page; a panic returns 500"),
     ("auth::gate", 1, "a write that outlives its client; its panic fails the request"),
