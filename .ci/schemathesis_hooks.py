@@ -50,7 +50,7 @@ def before_call(ctx, case, kwargs):
 
 @schemathesis.hook
 def after_call(ctx, case, response):
-    """Records the response for judged.py, because the server's log is only a sample."""
+    """Records the response for check_coverage.py, because the server's log is only a sample."""
     try:
         code = response.json().get("code")
     except (AttributeError, ValueError):

@@ -30,7 +30,7 @@
 //! cycles, neither here nor between slices.
 //!
 //! - [`base`]: shared types.
-//! - [`metrics`]: types of metrics. [`workers`]: supervision of background workers.
+//! - [`metrics`]: types of metrics.
 //! - [`db`]: connections, migrations, and classification of errors.
 //! - [`http`]: shared HTTP code.
 //! - [`auth`]: authentication and authorization.
@@ -40,7 +40,8 @@
 //! - [`api`]: the slices. Each is a folder with the same files: `model` (types, request and response shapes), `repo`
 //!   (SQL, as free functions on a connection) and `handlers`.
 //! - [`docs`]: HTML pages and the OpenAPI document.
-//! - [`server`]: settings, route table, application state, table of workers and their supervision, connections, shutdown.
+//! - [`server`]: settings, route table, application state, table of workers and their supervision, connections,
+//!   and shutdown.
 //! - [`cli`]: the commands.
 //!
 //! Handlers do not know the application ([`server::state::App`]). They take parts of it, such as [`tx::Store`], with

@@ -169,7 +169,7 @@ impl<'a> Scan<'a> {
         }
         let directed: Vec<_> = columns.iter().map(|column| format!("{column}{direction}")).collect();
         sql.push(" ORDER BY ").push(directed.join(", ")).push(" LIMIT ").push_bind(self.scan_rows);
-        sql.push(") looked) numbered) judged WHERE is_within AND fits OR position = ")
+        sql.push(") looked) numbered) matched WHERE is_within AND fits OR position = ")
             .push_bind(self.scan_rows)
             .push(" ORDER BY position");
         sql

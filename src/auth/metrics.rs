@@ -79,11 +79,11 @@ impl Collector for Node {
             "Credential lookups rejected because they ran on a different or stale PostgreSQL server.",
         )
         .value(read(&self.metrics.reads_rejected));
-        out.counter("cloudapi_auth_recalls_total", "Invalidations, by how they were confirmed.")
+        out.counter("cloudapi_auth_invalidations_total", "Invalidations, by how they were confirmed.")
             .sample(&[("confirmed_by", "ack")], read(&self.metrics.invalidations_by_ack))
             .sample(&[("confirmed_by", "time")], read(&self.metrics.invalidations_by_time));
         out.histogram(
-            "cloudapi_auth_recall_duration_seconds",
+            "cloudapi_auth_invalidation_duration_seconds",
             "Time from an invalidation's COMMIT until no server has a valid cache entry for it.",
         )
         .histogram_sample(&[], &self.metrics.invalidation_duration);

@@ -56,7 +56,7 @@ static BOUNDS: [Duration; 9] = [
 
 /// Maximum share of connections for writes, as a fraction, so that reads continue while every write waits, for example
 /// for a lost synchronous standby.
-const WRITE_SHARE: (usize, usize) = (5, 8);
+const WRITE_SHARE: (usize, usize) = (7, 8);
 
 /// The pool. Everything except [`Pool::acquire`] and [`Pool::acquire_for_write`] is from sqlx.
 #[derive(Clone, Debug)]

@@ -40,9 +40,9 @@ async fn cache_lease_and_revocation_metrics_are_exported() {
     assert_eq!(grown("cloudapi_auth_cache_hits_total"), 3.0);
     assert_eq!(grown("cloudapi_auth_cache_misses_total"), 1.0);
     assert_eq!(grown("cloudapi_auth_cache_entries"), 1.0);
-    assert_eq!(grown("cloudapi_auth_recall_duration_seconds_count"), 1.0);
-    let recalls = "cloudapi_auth_recalls_total";
-    let by = |page: &Exposition, what| page.get(recalls, &[("confirmed_by", what)]);
+    assert_eq!(grown("cloudapi_auth_invalidation_duration_seconds_count"), 1.0);
+    let invalidations = "cloudapi_auth_invalidations_total";
+    let by = |page: &Exposition, what| page.get(invalidations, &[("confirmed_by", what)]);
     let confirmed = ["ack", "time"].map(|what| by(&after, what) - by(&before, what));
     assert_eq!(confirmed, [1.0, 0.0]);
     assert_eq!(after.get("cloudapi_auth_lease_held", &[]), 1.0);

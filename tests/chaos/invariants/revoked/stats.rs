@@ -1,4 +1,4 @@
-//! Results of revocations. Each is judged as soon as it is over: there are too many responses to keep.
+//! Results of revocations. Each is evaluated as soon as it ends: there are too many responses to keep.
 
 use std::{
     collections::BTreeMap,

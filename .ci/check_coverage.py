@@ -1,6 +1,6 @@
 """Checks from the recorded responses whether Schemathesis reached all operations.
 
-Usage: judged.py openapi.json CALLER [EXCLUDED-PATH…] < ANSWERS. Every operation that this kind of caller may use must have
+Usage: check_coverage.py openapi.json CALLER [EXCLUDED-PATH…] < ANSWERS. Every operation that this kind of caller may use must have
 succeeded at least once, and the caller's credential must not have ended during the run: a tool whose requests are all
 rejected finds no errors.
 """
