@@ -18,7 +18,7 @@ use nix::{
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 
-use crate::support::{WAIT_LIMIT, cluster, leak_detector, not_at_midnight};
+use crate::support::{WAIT_LIMIT, cluster, leak_detector, not_at_midnight, slot::fast_folder};
 
 /// A folder for one deployment's files, and an environment without the variables of the test process.
 pub struct Deployment {
@@ -28,7 +28,7 @@ pub struct Deployment {
 impl Deployment {
     pub fn new() -> Self {
         not_at_midnight();
-        let folder = tempfile::Builder::new().prefix("cloudapi-deployment-").tempdir().unwrap();
+        let folder = tempfile::Builder::new().prefix("cloudapi-deployment-").tempdir_in(fast_folder()).unwrap();
         // The user that runs PostgreSQL needs access.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self { folder }

@@ -42,14 +42,18 @@ impl Slot {
     }
 }
 
-/// In memory if there is room, else in the temporary folder.
+/// A folder in memory if there is room, else the temporary folder.
+pub fn fast_folder() -> PathBuf {
+    let shm = Path::new("/dev/shm");
+    let free = statvfs(shm).map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
+    if free >= REQUIRED_BYTES { shm.to_owned() } else { env::temp_dir() }
+}
+
 fn base(suite: &str) -> PathBuf {
     let mut checkout = DefaultHasher::new();
     env!("CARGO_MANIFEST_DIR").hash(&mut checkout);
     let name = format!("cloudapi-{suite}-{}-{:x}", nix::unistd::geteuid(), checkout.finish());
-    let shm = Path::new("/dev/shm");
-    let free = statvfs(shm).map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
-    let base = if free >= REQUIRED_BYTES { shm.join(name) } else { env::temp_dir().join(name) };
+    let base = fast_folder().join(name);
     fs::create_dir_all(&base).unwrap();
     // The user that runs PostgreSQL needs access.
     fs::set_permissions(&base, fs::Permissions::from_mode(0o755)).unwrap();
