@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=src/docs/page.html");
     println!("cargo:rerun-if-changed={OURS}");
     println!("cargo:rerun-if-changed={GUIDES}");
+    println!("cargo:rerun-if-changed=README.md");
     let out = PathBuf::from(env::var("OUT_DIR")?).join("docs");
     fs::create_dir_all(&out)?;
     for entry in fs::read_dir(OURS)? {
@@ -53,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Writes the page of each guide, the guides' search index, and the list of guides that `src/docs/guides.rs` includes.
 fn pack_guides(out: &Path) -> Result<(), Box<dyn Error>> {
-    let guides = guides::guides(Path::new(GUIDES))?;
+    let guides = guides::guides(Path::new(GUIDES), Path::new("README.md"))?;
     let mut list = String::from("&[\n");
     for guide in &guides {
         let page = format!(

@@ -1,4 +1,5 @@
-//! Renders `docs/*.md` to the pages under `/docs/guides`, and collects their text for the search.
+//! Renders `docs/*.md`, and the quick start of README, to the pages under `/docs/guides`, and collects their text for the
+//! search.
 //!
 //! The only raw HTML that reaches a page is an anchor, `<a id="…"></a>`. Other HTML is shown as text. Links between
 //! guides are rewritten to routes; a link to another file of the repository becomes text with the file's name.
@@ -10,6 +11,10 @@ use serde_json::{Value, json};
 
 /// Name of the index of the guides.
 const INDEX: &str = "README";
+
+/// Name of the guide that is made of sections of README, and these sections.
+const QUICK_START: &str = "quick-start";
+const QUICK_START_SECTIONS: [&str; 2] = ["Quick start", "Try it"];
 
 /// One file of `docs`.
 pub struct Guide {
@@ -30,8 +35,8 @@ impl Guide {
 }
 
 /// Reads and renders all guides, sorted by name.
-pub fn guides(folder: &Path) -> Result<Vec<Guide>, Box<dyn Error>> {
-    let mut guides = Vec::new();
+pub fn guides(folder: &Path, readme: &Path) -> Result<Vec<Guide>, Box<dyn Error>> {
+    let mut guides = vec![guide(QUICK_START.to_owned(), &quick_start(&fs::read_to_string(readme)?)?)];
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -48,6 +53,18 @@ pub fn guides(folder: &Path) -> Result<Vec<Guide>, Box<dyn Error>> {
     }
     guides.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(guides)
+}
+
+/// The sections of README that are the quick start. The first one becomes the page's title.
+fn quick_start(readme: &str) -> Result<String, String> {
+    let sections = readme.split("\n## ").skip(1);
+    let chosen: Vec<&str> = sections
+        .filter(|section| section.lines().next().is_some_and(|title| QUICK_START_SECTIONS.contains(&title)))
+        .collect();
+    if chosen.len() != QUICK_START_SECTIONS.len() {
+        return Err(format!("README.md must have the sections {QUICK_START_SECTIONS:?}"));
+    }
+    Ok(format!("# {}\n", chosen.join("\n## ")))
 }
 
 /// Search index of the guides: one entry for each section, as a JSON array.
@@ -141,7 +158,11 @@ fn target(link: &str) -> Target {
     if served || ["https://", "http://", "mailto:"].iter().any(|scheme| path.starts_with(scheme)) {
         return Target::Url(link.to_owned());
     }
-    let local = path.strip_prefix("../docs/").or(path.strip_prefix("./")).unwrap_or(path);
+    if path == "../README.md" {
+        return Target::Url(format!("{}{fragment}", route(QUICK_START)));
+    }
+    let prefixes = ["../docs/", "docs/", "./"];
+    let local = prefixes.iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or(path);
     match local.strip_suffix(".md") {
         Some(name) if !name.contains(['/', ':']) => Target::Url(format!("{}{fragment}", route(name))),
         _ => Target::File(path.trim_start_matches("../").to_owned()),

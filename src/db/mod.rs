@@ -4,6 +4,7 @@ mod call;
 pub mod deletions;
 mod email_keys;
 pub mod embedded;
+pub mod jobs;
 pub mod pool;
 mod prepare;
 pub mod sqlstate;

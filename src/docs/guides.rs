@@ -1,4 +1,4 @@
-//! The guides, `docs/*.md`. `build.rs` renders and compresses them, and writes the list.
+//! The guides: `docs/*.md`, and the quick start of README. `build.rs` renders and compresses them, and writes the list.
 
 use crate::http::{request::extract::KnownValue, response::asset::Asset};
 

@@ -16,14 +16,14 @@ use crate::{
     api::{
         events::tail,
         usage::{counting::flush, finalize},
-        webhooks::{self, delivery::worker},
+        webhooks::{self, delivery::worker::DeliveryQueue},
     },
     audit::sealing::{Sealer, retention},
     auth::revocation::keeper,
     base::runtime::heartbeat::Heartbeat,
-    db::pool::write_health,
+    db::{jobs, pool::write_health},
     resources::{
-        engine,
+        engine::OperationQueue,
         reconcile::{self, expiry},
     },
     server::supervision::{status::Status, supervisor},
@@ -177,7 +177,7 @@ pub static TABLE: [Worker; 16] = [
         stall_after: seconds(60),
         stop_phase: StopPhase::Closing,
         start: |WorkerContext { app, heartbeat, abort }| {
-            Some(Box::pin(worker::run(Arc::clone(&app.webhooks), heartbeat.clone(), abort.clone())))
+            Some(Box::pin(jobs::run(DeliveryQueue::new(Arc::clone(&app.webhooks)), heartbeat.clone(), abort.clone())))
         },
     },
     Worker {
@@ -186,7 +186,7 @@ pub static TABLE: [Worker; 16] = [
         stall_after: seconds(60),
         stop_phase: StopPhase::Closing,
         start: |WorkerContext { app, heartbeat, abort }| {
-            Some(Box::pin(engine::run(Arc::clone(&app.resources), heartbeat.clone(), abort.clone())))
+            Some(Box::pin(jobs::run(OperationQueue::new(Arc::clone(&app.resources)), heartbeat.clone(), abort.clone())))
         },
     },
     Worker {

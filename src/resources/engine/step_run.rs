@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::{sleep, timeout};
+use futures_util::FutureExt;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::ending;
@@ -14,6 +15,7 @@ use crate::{
         error::{Code, Error, Result},
         runtime::clock::since_boot,
     },
+    db::jobs::hold_lease,
     resources::{
         ResourceContext,
         api::model::{OperationError, Reconcile, StoredResource},
@@ -43,7 +45,7 @@ pub async fn run(context: Arc<ResourceContext>, claimed: ClaimedOperation, lease
         // The work comes first: after it has released the operation, a renewal finds nothing to renew.
         biased;
         ended = timeout(context.cloud.timing.run_timeout, execute(&context, &claimed, lease_until)) => ended.unwrap_or_else(|_| Err(run_timed_out())),
-        () = hold_lease(&context, &claimed) => {
+        () = hold_lease(context.cloud.timing.lease, &claimed.id, || renew(&context, &claimed).boxed()) => {
             context.cloud.metrics.add_overtaken();
             Ok(None)
         }
@@ -58,20 +60,6 @@ pub async fn run(context: Arc<ResourceContext>, claimed: ClaimedOperation, lease
 
 fn run_timed_out() -> Error {
     Error::new(Code::Timeout, "The operation's run took too long; the operation is resumed")
-}
-
-/// Renews the lease until another server has taken the operation over. With a slow provider, a run takes longer than a
-/// lease.
-async fn hold_lease(context: &ResourceContext, claimed: &ClaimedOperation) {
-    loop {
-        sleep(context.cloud.timing.lease.mul_f64(RENEWAL_FRACTION)).await;
-        match context.cloud.with_timeout(renew(context, claimed)).await {
-            Ok(true) => {}
-            Ok(false) => return,
-            // The lease may still be valid, so try again.
-            Err(error) => tracing::warn!(%error, operation_id = %claimed.id, "operation lease renewal failed"),
-        }
-    }
 }
 
 async fn renew(context: &ResourceContext, claimed: &ClaimedOperation) -> Result<bool> {

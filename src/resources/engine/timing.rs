@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::RngExt;
+use crate::db::jobs::Backoff;
 
 /// Timing and limits of the engine. Only tests use other values than the default.
 #[derive(Clone, Copy, Debug)]
@@ -66,25 +66,6 @@ impl EngineTiming {
     /// Returns the pause after failure number `attempt`, from 1, or longer if the provider asks for it. The upper half
     /// is random, so that operations that failed together do not retry together.
     pub fn backoff(&self, attempt: u32, after: Option<Duration>) -> Duration {
-        let exponential =
-            self.initial_backoff.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(self.max_backoff);
-        let jittered = exponential.mul_f64(rand::rng().random_range(0.5..=1.0));
-        jittered.max(after.unwrap_or_default().min(self.max_backoff))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_a_maximum_and_respect_the_providers_delay() {
-        let timing = EngineTiming::default();
-        for (attempt, least, most) in [(1, 250, 500), (2, 500, 1000), (5, 4000, 8000), (60, 30_000, 60_000)] {
-            let pause = timing.backoff(attempt, None).as_millis();
-            assert!((least..=most).contains(&pause), "{attempt}: {pause}");
-        }
-        assert_eq!(timing.backoff(1, Some(Duration::from_secs(20))), Duration::from_secs(20));
-        assert_eq!(timing.backoff(1, Some(Duration::from_secs(3600))), timing.max_backoff);
+        Backoff { initial: self.initial_backoff, max: self.max_backoff, jitter: 0.5..=1.0 }.pause(attempt, after)
     }
 }

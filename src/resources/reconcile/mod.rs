@@ -7,8 +7,9 @@ pub mod expiry;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
@@ -35,6 +36,7 @@ use crate::{
         id::ResourceId,
         runtime::{clock::Timestamp, heartbeat::Heartbeat, request::RequestContext},
     },
+    db::jobs::hold_lease,
     resources::ResourceContext,
     tx::Change,
 };
@@ -126,19 +128,11 @@ impl Sweeper<'_> {
     /// lease: a resource is changed only if it has not changed since it was read.
     async fn wait_until_lease_lost(&self) {
         let lease = self.context.cloud.timing.lease;
-        loop {
-            sleep(lease / 3).await;
-            let renewed = async {
-                Ok::<_, Error>(
-                    sweeps::renew(&mut *self.context.db.acquire_for_write().await?, self.sweep, lease).await?,
-                )
-            };
-            match timeout(lease, renewed).await {
-                Ok(Ok(false)) => return,
-                Ok(Ok(true)) | Err(_) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "sweep lease renewal failed"),
-            }
-        }
+        let renew = || {
+            async move { Ok(sweeps::renew(&mut *self.context.db.acquire_for_write().await?, self.sweep, lease).await?) }
+                .boxed()
+        };
+        hold_lease(lease, &self.sweep.provider, renew).await;
     }
 
     /// Reads a page. Returns it with the time of the request, because it does not reflect later changes.

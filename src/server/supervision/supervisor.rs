@@ -3,7 +3,6 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use rand::RngExt;
 use tokio::{
     task::JoinError,
     time::{Instant, sleep},
@@ -11,6 +10,8 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::status::{State, Status, WorkerOptions};
+
+use crate::db::jobs::Backoff;
 
 /// Number of checks per stall bound. Stalls are detected by counting checks, not by elapsed time, so that no worker
 /// counts as stalled after the whole process was suspended.
@@ -76,8 +77,7 @@ async fn stalled(status: &Status) {
 
 /// Pause before the restart after this number of failures (from 1), with jitter in the upper half.
 fn pause(options: &WorkerOptions, failures: u32) -> Duration {
-    let exponential = options.initial_backoff.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    exponential.min(options.max_backoff).mul_f64(rand::rng().random_range(0.5..=1.0))
+    Backoff { initial: options.initial_backoff, max: options.max_backoff, jitter: 0.5..=1.0 }.pause(failures, None)
 }
 
 fn failure_reason(error: JoinError) -> String {

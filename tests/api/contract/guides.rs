@@ -13,14 +13,20 @@ use serde_json::Value;
 
 use crate::support::{Identity, TestApp, app::PUBLIC_URL};
 
-/// Names and Markdown of `docs/*.md`.
+/// Names and Markdown of `docs/*.md` and of the quick start, which is a part of README.
 fn sources() -> BTreeMap<String, String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    fs::read_dir(folder)
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let quick_start = format!(
+        "# {}",
+        readme.split_once("\n## Quick start\n").map(|(_, rest)| format!("Quick start\n{rest}")).unwrap()
+    );
+    fs::read_dir(root.join("docs"))
         .unwrap()
         .map(|file| file.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
         .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap()))
+        .chain([("quick-start".to_owned(), quick_start)])
         .collect()
 }
 

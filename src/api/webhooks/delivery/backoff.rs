@@ -3,9 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use rand::RngExt;
-
-use crate::base::id::WebhookId;
+use crate::{base::id::WebhookId, db::jobs::Backoff};
 
 /// Timing and limits of deliveries.
 #[derive(Clone, Copy, Debug)]
@@ -51,10 +49,8 @@ impl DeliveryPolicy {
     /// Delay after the failed attempt `attempt`: exponential backoff with full jitter, so that deliveries that failed
     /// together are not retried together. Respects the receiver's `Retry-After` up to `max_backoff`.
     pub fn backoff(&self, attempt: i32, retry_after: Option<Duration>) -> Duration {
-        let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(30);
-        let max = self.initial_backoff.saturating_mul(1 << doublings).min(self.max_backoff);
-        let pause = max.mul_f64(rand::rng().random::<f64>());
-        pause.max(retry_after.unwrap_or_default().min(self.max_backoff))
+        let failure = u32::try_from(attempt).unwrap_or(1);
+        Backoff { initial: self.initial_backoff, max: self.max_backoff, jitter: 0.0..=1.0 }.pause(failure, retry_after)
     }
 
     /// Delay after an attempt that failed because of this server.

@@ -10,12 +10,12 @@ use std::{
 
 use axum::body::Body;
 use hyper::{HeaderMap, Request, header};
+use tokio::sync::watch;
 use tokio::{
     sync::Semaphore,
     task::{Id, JoinError, JoinSet},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
@@ -36,15 +36,13 @@ use crate::{
     base::{
         action::Action,
         error::{Code, Error, Result},
-        id::{EventId, ProjectId, WebhookId},
-        runtime::{clock::Timestamp, heartbeat::Heartbeat, request::RequestContext, trace::TraceContext},
+        id::{AuditId, EventId, ProjectId, WebhookId},
+        runtime::{clock::Timestamp, request::RequestContext, trace::TraceContext},
     },
+    db::{Pool, jobs::JobQueue},
     tx::Change,
 };
 
-/// Time for deliveries in flight to finish when the server stops. An interrupted delivery is sent again by the next
-/// server that claims it.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Deadline for a call to the database.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum number of webhooks per poll.
@@ -57,79 +55,62 @@ const RECORD_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const USER_AGENT: &str = concat!("CloudAPI/", env!("CARGO_PKG_VERSION"), " (webhooks)");
 
 /// Result of one delivery, for the lanes.
-struct FinishedDelivery {
+pub struct FinishedDelivery {
     delivered: bool,
     by_receiver: bool,
     duration: Duration,
 }
 
-/// Runs until it is stopped, then lets deliveries in flight finish, unless `now` is canceled.
-pub async fn run(context: Arc<WebhookContext>, heartbeat: Heartbeat, now: CancellationToken) {
-    let stop = heartbeat.stop();
-    let mut worker = Worker {
-        db_permits: Arc::new(Semaphore::new(MAX_DB_PERMITS)),
-        tasks: JoinSet::new(),
-        task_lanes: HashMap::new(),
-        lanes: Lanes::default(),
-        is_healthy: true,
-        context,
-    };
-    let mut sealed = worker.context.sealing.last_sealed.subscribe();
-    while !stop.is_cancelled() {
-        heartbeat.progress();
-        // Before that, the tables may not exist.
-        let more = worker.context.lifecycle.has_started() && worker.claim_due_or_log().await;
-        // If more deliveries are due than there was capacity for, each finished one frees capacity.
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = worker.context.outbox.wake.notified() => {}
-            // A sealed event may have queued deliveries. The channel is open as long as the application exists.
-            _ = sealed.changed() => {}
-            () = tokio::time::sleep(worker.context.outbox.policy.poll) => {}
-            Some(finished) = worker.tasks.join_next_with_id(), if more => worker.handle_finished(finished),
-        }
-        while let Some(finished) = worker.tasks.try_join_next_with_id() {
-            worker.handle_finished(finished);
-        }
-    }
-    let drained = async { while worker.tasks.join_next().await.is_some() {} };
-    if !matches!(timeout(DRAIN_TIMEOUT, now.run_until_cancelled(drained)).await, Ok(Some(()))) {
-        tracing::info!("webhook deliveries interrupted by shutdown; they are retried");
-    }
-}
-
-struct Worker {
+/// The queue of deliveries.
+pub struct DeliveryQueue {
     context: Arc<WebhookContext>,
-    tasks: JoinSet<FinishedDelivery>,
     /// Webhook and lane of each task in flight.
     task_lanes: HashMap<Id, (WebhookId, Lane)>,
     lanes: Lanes,
     db_permits: Arc<Semaphore>,
-    is_healthy: bool,
+    /// Last sealed entry. A sealed event may have queued deliveries.
+    sealed: watch::Receiver<AuditId>,
 }
 
-impl Worker {
-    async fn claim_due_or_log(&mut self) -> bool {
-        let timed_out = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"));
-        match timeout(QUERY_TIMEOUT, self.claim_due()).await.unwrap_or_else(timed_out) {
-            Ok(more) => {
-                if !std::mem::replace(&mut self.is_healthy, true) {
-                    tracing::info!("webhook worker resumed");
-                }
-                more
-            }
-            Err(error) => {
-                self.context.db.handle_error(&error);
-                if std::mem::replace(&mut self.is_healthy, false) {
-                    tracing::warn!(%error, "webhook worker failed; deliveries wait in the database and are retried");
-                }
-                false
-            }
+impl DeliveryQueue {
+    /// Creates the queue of one server.
+    pub fn new(context: Arc<WebhookContext>) -> Self {
+        Self {
+            task_lanes: HashMap::new(),
+            lanes: Lanes::default(),
+            db_permits: Arc::new(Semaphore::new(MAX_DB_PERMITS)),
+            sealed: context.sealing.last_sealed.subscribe(),
+            context,
+        }
+    }
+}
+
+impl JobQueue for DeliveryQueue {
+    const NAME: &'static str = "webhook deliveries";
+    type Finished = FinishedDelivery;
+
+    fn pool(&self) -> &Pool {
+        &self.context.db
+    }
+
+    fn is_ready(&self) -> bool {
+        self.context.lifecycle.has_started()
+    }
+
+    fn next_poll(&self) -> Instant {
+        Instant::now() + self.context.outbox.policy.poll
+    }
+
+    async fn woken(&mut self) {
+        tokio::select! {
+            () = self.context.outbox.wake.notified() => {}
+            // The channel is open as long as the application exists.
+            _ = self.sealed.changed() => {}
         }
     }
 
     /// Claims due deliveries within the free capacity and starts to send them. Returns whether more may be due.
-    async fn claim_due(&mut self) -> Result<bool> {
+    async fn claim(&mut self, tasks: &mut JoinSet<FinishedDelivery>) -> Result<bool> {
         let mut db = self.context.db.acquire_for_write().await?;
         let due = queue::due_webhooks(&mut db, MAX_DUE_WEBHOOKS).await?;
         if due.is_empty() {
@@ -157,13 +138,13 @@ impl Worker {
         for delivery in claimed {
             let lane_of_task = (delivery.webhook_id, lanes.get(&delivery.webhook_id).copied().unwrap_or(Lane::Failing));
             self.lanes.begin(lane_of_task.0, lane_of_task.1);
-            let task = self.tasks.spawn(deliver(self.context.clone(), delivery, Arc::clone(&self.db_permits)));
+            let task = tasks.spawn(deliver(self.context.clone(), delivery, Arc::clone(&self.db_permits)));
             self.task_lanes.insert(task.id(), lane_of_task);
         }
         Ok(true)
     }
 
-    fn handle_finished(&mut self, finished: std::result::Result<(Id, FinishedDelivery), JoinError>) {
+    fn on_finished(&mut self, finished: std::result::Result<(Id, FinishedDelivery), JoinError>) {
         let (id, FinishedDelivery { delivered, by_receiver, duration }) = finished.unwrap_or_else(|error| {
             tracing::error!(%error, "webhook delivery task aborted, which is a bug; the delivery is retried");
             (error.id(), FinishedDelivery { delivered: false, by_receiver: false, duration: Duration::ZERO })
