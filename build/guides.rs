@@ -159,6 +159,8 @@ fn target(link: &str) -> Target {
         return Target::Url(link.to_owned());
     }
     if path == "../README.md" {
+        // The first section of the quick start is the page itself.
+        let fragment = fragment.strip_prefix("#quick-start").unwrap_or(&fragment);
         return Target::Url(format!("{}{fragment}", route(QUICK_START)));
     }
     let prefixes = ["../docs/", "docs/", "./"];
