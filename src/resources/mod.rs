@@ -18,7 +18,7 @@ pub mod store;
 
 use std::{ops::Deref, sync::Arc};
 
-use crate::{audit::metrics::SealerMetrics, base::runtime::lifecycle::Lifecycle, tx::Store};
+use crate::{audit::metrics::SealerMetrics, base::runtime::lifecycle::Lifecycle, http::PublicUrl, tx::Store};
 use cloud::Cloud;
 
 /// What the handlers of resources and the workers that run operations need.
@@ -33,7 +33,7 @@ pub struct ResourceContext {
     /// Progress of sealing the audit trail.
     pub sealing: Arc<SealerMetrics>,
     /// URL where clients reach this server, without a trailing slash.
-    pub public_url: Arc<str>,
+    pub public_url: PublicUrl,
 }
 
 impl Deref for ResourceContext {

@@ -168,7 +168,7 @@ impl App {
         let store = Store::new(db, writes, clock.clone());
         let signer = Arc::new(Signer::new(&options.server_key));
         let sealing = Arc::<SealerMetrics>::default();
-        let public_url: Arc<str> = options.public_url.into();
+        let public_url = PublicUrl(options.public_url.into());
         Ok(Self(Arc::new(Shared {
             audit_logs: Arc::new(AuditContext {
                 store: store.clone(),
@@ -182,21 +182,21 @@ impl App {
                 authenticator: authenticator.clone(),
                 hub: Hub::new(options.streams),
                 sealing: Arc::clone(&sealing),
-                public_url: Arc::clone(&public_url),
+                public_url: public_url.clone(),
             }),
             webhooks: Arc::new(WebhookContext {
                 store: store.clone(),
                 outbox: Outbox::new(options.webhooks, &options.server_key),
                 lifecycle: Arc::clone(&lifecycle),
                 sealing: Arc::clone(&sealing),
-                public_url: Arc::clone(&public_url),
+                public_url: public_url.clone(),
             }),
             resources: Arc::new(ResourceContext {
                 cloud: Cloud::new(options.cloud, &store.db),
                 store: store.clone(),
                 lifecycle: Arc::clone(&lifecycle),
                 sealing: Arc::clone(&sealing),
-                public_url: Arc::clone(&public_url),
+                public_url: public_url.clone(),
             }),
             store,
             authenticator,
@@ -216,7 +216,7 @@ impl App {
             limits,
             usage_retention_days: options.usage_retention_days,
             audit_retention_months: options.audit_retention_months,
-            public_url: PublicUrl(public_url),
+            public_url,
             trusted_proxies: options.trusted_proxies,
         })))
     }

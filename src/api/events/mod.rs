@@ -14,6 +14,7 @@ use std::{ops::Deref, sync::Arc};
 use crate::{
     audit::metrics::SealerMetrics,
     auth::{bearer::Authenticator, revocation::node::Node},
+    http::PublicUrl,
     tx::Store,
 };
 use hub::Hub;
@@ -32,7 +33,7 @@ pub struct EventContext {
     /// Progress of sealing the audit trail.
     pub sealing: Arc<SealerMetrics>,
     /// URL where clients reach this server, without a trailing slash.
-    pub public_url: Arc<str>,
+    pub public_url: PublicUrl,
 }
 
 impl Deref for EventContext {

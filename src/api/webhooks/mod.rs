@@ -14,7 +14,7 @@ pub mod repo;
 
 use std::{ops::Deref, sync::Arc};
 
-use crate::{audit::metrics::SealerMetrics, base::runtime::lifecycle::Lifecycle, tx::Store};
+use crate::{audit::metrics::SealerMetrics, base::runtime::lifecycle::Lifecycle, http::PublicUrl, tx::Store};
 use outbox::Outbox;
 
 /// What the handlers of webhooks and the worker that sends deliveries need.
@@ -29,7 +29,7 @@ pub struct WebhookContext {
     /// Progress of sealing the audit trail.
     pub sealing: Arc<SealerMetrics>,
     /// URL where clients reach this server, without a trailing slash.
-    pub public_url: Arc<str>,
+    pub public_url: PublicUrl,
 }
 
 impl Deref for WebhookContext {

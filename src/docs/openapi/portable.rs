@@ -203,13 +203,12 @@ pub(super) fn name_requests(document: &mut Value, responses: &BTreeSet<String>) 
 }
 
 fn request_name(name: &str, responses: &BTreeSet<String>) -> String {
-    match name {
-        "EmptyRequest" => "EmptyRequest".into(),
-        _ if responses.contains(name) => format!("{name}Input"),
-        _ => match name.strip_suffix("Patch") {
-            Some(of) => format!("{of}Update"),
-            None => name.to_owned(),
-        },
+    if responses.contains(name) {
+        return format!("{name}Input");
+    }
+    match name.strip_suffix("Patch") {
+        Some(of) => format!("{of}Update"),
+        None => name.to_owned(),
     }
 }
 

@@ -36,7 +36,7 @@ use crate::{
         id::ResourceId,
         runtime::{clock::Timestamp, heartbeat::Heartbeat, request::RequestContext},
     },
-    db::jobs::hold_lease,
+    db::{self, jobs::hold_lease},
     resources::ResourceContext,
     tx::Change,
 };
@@ -137,7 +137,7 @@ impl Sweeper<'_> {
 
     /// Reads a page. Returns it with the time of the request, because it does not reflect later changes.
     async fn page(&self, query: &ListQuery) -> Result<(ObjectPage, Timestamp)> {
-        let at = sweeps::now(&mut *self.context.db.acquire_for_write().await?).await?;
+        let at = db::database_now(&mut *self.context.db.acquire_for_write().await?).await?;
         let page = self.call(|| self.provider.driver.list_owned(query)).await?;
         Ok((page, at))
     }

@@ -92,11 +92,6 @@ pub async fn end(db: &mut PgConnection, sweep: &Sweep, pause: Duration, is_compl
     .map(drop)
 }
 
-/// Current time of the database.
-pub async fn now(db: &mut PgConnection) -> sqlx::Result<Timestamp> {
-    sqlx::query_scalar("SELECT now()").fetch_one(db).await
-}
-
 /// State of a resource whose tag was found on an object.
 #[derive(Debug)]
 pub struct SweptResource {
