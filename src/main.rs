@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Requests allocate and free often, on another thread than their connection's; see docs/performance.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cloudapi::cli::main()
 }

@@ -125,6 +125,26 @@ impl<K: Kind> Id<K> {
     }
 }
 
+/// Length of the longest id.
+const MAX_LENGTH: usize = 48;
+
+impl<K: Kind> Id<K> {
+    /// Writes the id into `buffer` and returns it as text. Lists format many ids.
+    fn write_text(self, buffer: &mut [u8; MAX_LENGTH]) -> &str {
+        let mut digits = [0; 32];
+        let digits = self.uuid.simple().encode_lower(&mut digits).trim_start_matches('0');
+        let digits = if digits.is_empty() { "0" } else { digits };
+        let mut length = 0;
+        for part in [K::PREFIX, "_", digits] {
+            if let Some(place) = buffer.get_mut(length..length + part.len()) {
+                place.copy_from_slice(part.as_bytes());
+                length += part.len();
+            }
+        }
+        buffer.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
 impl<K: Kind> Default for Id<K> {
     fn default() -> Self {
         Self::new()
@@ -154,12 +174,7 @@ impl<K: Kind> FromStr for Id<K> {
 
 impl<K: Kind> fmt::Display for Id<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0; 32];
-        let digits: &str = self.uuid.simple().encode_lower(&mut digits);
-        let digits = digits.trim_start_matches('0');
-        f.write_str(K::PREFIX)?;
-        f.write_str("_")?;
-        f.write_str(if digits.is_empty() { "0" } else { digits })
+        f.write_str(self.write_text(&mut [0; MAX_LENGTH]))
     }
 }
 
@@ -200,7 +215,7 @@ impl<K> hash::Hash for Id<K> {
 
 impl<K: Kind> Serialize for Id<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.write_text(&mut [0; MAX_LENGTH]))
     }
 }
 

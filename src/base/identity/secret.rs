@@ -160,21 +160,34 @@ impl fmt::Debug for SecretHash {
 }
 
 /// Appends `number` (big-endian) as exactly `N` base62 digits.
-fn push_base62<const N: usize>(text: &mut String, mut number: [u8; 32]) {
-    let mut digits = [0u8; N];
-    for digit in digits.iter_mut().rev() {
-        let mut remainder = 0u32;
-        for byte in &mut number {
-            let value = remainder << 8 | u32::from(*byte);
-            // The quotient fits: the remainder is below 62, so the value is below 62 · 256.
-            *byte = (value / 62) as u8;
-            remainder = value % 62;
+fn push_base62<const N: usize>(text: &mut String, number: [u8; 32]) {
+    /// Digits that one division by `CHUNK` = 62⁵ yields. It is the greatest power of 62 that fits in 32 bits.
+    const DIGITS: usize = 5;
+    const CHUNK: u64 = 62_u64.pow(DIGITS as u32);
+    let (limbs, _) = number.as_chunks::<4>();
+    let mut limbs: [u32; 8] = std::array::from_fn(|at| limbs.get(at).map_or(0, |bytes| u32::from_be_bytes(*bytes)));
+    let mut digits = [b'0'; N];
+    for chunk in digits.rchunks_mut(DIGITS) {
+        let mut remainder = 0;
+        for limb in &mut limbs {
+            let value = remainder << 32 | u64::from(*limb);
+            // The quotient fits: the remainder is below CHUNK, so the value is below CHUNK · 2³².
+            *limb = (value / CHUNK) as u32;
+            remainder = value % CHUNK;
         }
-        #[allow(clippy::indexing_slicing, reason = "a remainder of 62 is below 62")]
-        let character = ALPHABET[remainder as usize];
-        *digit = character;
+        write_base62(chunk, remainder);
     }
     text.extend(digits.iter().map(|&digit| char::from(digit)));
+}
+
+/// Writes the last digits of `number`, as many as `digits` has room for.
+fn write_base62(digits: &mut [u8], mut number: u64) {
+    for digit in digits.iter_mut().rev() {
+        #[allow(clippy::indexing_slicing, reason = "a remainder of 62 is below 62")]
+        let character = ALPHABET[(number % 62) as usize];
+        *digit = character;
+        number /= 62;
+    }
 }
 
 fn push_checksum(text: &mut String) {
@@ -184,14 +197,8 @@ fn push_checksum(text: &mut String) {
 
 /// Computes the CRC-32 as base62 digits.
 fn checksum(text: &[u8]) -> [u8; CHECKSUM_CHARS] {
-    let mut number = crc32fast::hash(text);
     let mut digits = [0; CHECKSUM_CHARS];
-    for digit in digits.iter_mut().rev() {
-        #[allow(clippy::indexing_slicing, reason = "a remainder of 62 is below 62")]
-        let character = ALPHABET[(number % 62) as usize];
-        *digit = character;
-        number /= 62;
-    }
+    write_base62(&mut digits, crc32fast::hash(text).into());
     digits
 }
 

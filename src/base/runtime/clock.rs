@@ -91,34 +91,48 @@ impl Timestamp {
     }
 }
 
+/// Length of a timestamp as text.
+const TEXT_LENGTH: usize = 24;
+
+impl Timestamp {
+    /// Writes the timestamp into `buffer` and returns it as text. Written by hand, because lists format many timestamps
+    /// and `time`'s formatter takes ten times as long.
+    fn write_text(self, buffer: &mut [u8; TEXT_LENGTH]) -> &str {
+        let (date, time) = (self.0.date(), self.0.time());
+        // Years of `time` have at most four digits, and no timestamp is before year 0.
+        let year = u16::try_from(date.year()).unwrap_or_default();
+        let millisecond = time.millisecond();
+        let [y1, y2] = two_digits((year / 100) as u8);
+        let [y3, y4] = two_digits((year % 100) as u8);
+        let [mo1, mo2] = two_digits(date.month().into());
+        let [d1, d2] = two_digits(date.day());
+        let [h1, h2] = two_digits(time.hour());
+        let [mi1, mi2] = two_digits(time.minute());
+        let [s1, s2] = two_digits(time.second());
+        let [ms1, ms2] = two_digits((millisecond / 10) as u8);
+        let [_, ms3] = two_digits((millisecond % 10) as u8);
+        *buffer = [
+            y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', mi1, mi2, b':', s1, s2, b'.', ms1, ms2,
+            ms3, b'Z',
+        ];
+        std::str::from_utf8(buffer).unwrap_or_default()
+    }
+}
+
+/// Decimal digits of a number below 100.
+const fn two_digits(number: u8) -> [u8; 2] {
+    [b'0' + number / 10 % 10, b'0' + number % 10]
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (date, time) = (self.0.date(), self.0.time());
-        // Written by hand, because lists format many timestamps and `time`'s formatter takes ten times as long.
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        let parts = [
-            (0..4, u32::try_from(date.year()).map_err(|_| fmt::Error)?),
-            (5..7, u8::from(date.month()).into()),
-            (8..10, date.day().into()),
-            (11..13, time.hour().into()),
-            (14..16, time.minute().into()),
-            (17..19, time.second().into()),
-            (20..23, time.millisecond().into()),
-        ];
-        for (place, mut number) in parts {
-            for digit in text.get_mut(place).into_iter().flatten().rev() {
-                // A remainder of 10 is one digit.
-                *digit += (number % 10) as u8;
-                number /= 10;
-            }
-        }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        f.write_str(self.write_text(&mut [0; TEXT_LENGTH]))
     }
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.write_text(&mut [0; TEXT_LENGTH]))
     }
 }
 
