@@ -36,10 +36,7 @@ use crate::{
         ResourceContext,
         drivers::driver::ActionType,
         engine::lifecycle::{OperationType, Phase},
-        kinds::{
-            Kind, Power,
-            spec::{MAX_VOLUMES, Spec},
-        },
+        kinds::{Kind, Power, spec::Spec},
         store::{self, ResourceChange, ResourceRow},
     },
     tx::{Change, Idempotent, begin_or_replay},
@@ -274,13 +271,9 @@ fn require_valid_state(requested: &ResourceAction, before: &StoredResource, old:
         (ActionType::Detach, Some(volume)) if old == new => {
             format!("{volume} is not attached to {}; 'spec.volumes' lists the attached volumes", before.id)
         }
-        (ActionType::Attach, _) if new.references().count() > old.references().count() => match new {
-            Spec::Instance(spec) if spec.volumes.len() > MAX_VOLUMES as usize => {
-                let detail = format!("An instance can have at most {MAX_VOLUMES} volumes; detach one first");
-                return Err(Error::new(Code::LimitReached, detail));
-            }
-            _ => return Ok(()),
-        },
+        (ActionType::Attach, _) => {
+            return new.limit_fault().map_or(Ok(()), |detail| Err(Error::new(Code::LimitReached, detail)));
+        }
         _ => return Ok(()),
     };
     Err(Error::new(Code::InvalidState, detail))

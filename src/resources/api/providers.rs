@@ -30,10 +30,7 @@ use crate::{
     resources::{
         ResourceContext,
         drivers::{config::is_provider_name, driver::Capabilities, registry::Provider},
-        kinds::{
-            Kind,
-            spec::{InstanceSpec, NetworkSpec, VolumeSpec},
-        },
+        kinds::Kind,
     },
 };
 
@@ -135,12 +132,7 @@ pub async fn schema(
     State(context): State<Arc<ResourceContext>>,
     PathValue(kind): PathValue<Kind>,
 ) -> Result<WithEtag<SpecSchema>> {
-    let generator = schema::settings().into_generator();
-    let mut schema = match kind {
-        Kind::Network => generator.into_root_schema_for::<NetworkSpec>(),
-        Kind::Volume => generator.into_root_schema_for::<VolumeSpec>(),
-        Kind::Instance => generator.into_root_schema_for::<InstanceSpec>(),
-    };
+    let mut schema = kind.root_schema(schema::settings().into_generator());
     schema.insert("$id".into(), format!("{}/v1/schemas/{kind}", context.public_url).into());
     schema.insert("x-providers".into(), capabilities_by_provider(&context, kind).into());
     Ok(WithEtag(SpecSchema(schema.to_value())))

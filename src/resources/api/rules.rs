@@ -1,6 +1,11 @@
 //! Preconditions of writes. They are checked in the transaction of the write, under row locks, so that of two
 //! conflicting writes one is rejected.
 
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+use sqlx::PgConnection;
+
 use super::model::StoredResource;
 use crate::{
     base::{
@@ -16,12 +21,11 @@ use crate::{
         engine::lifecycle::{OperationType, Phase},
         kinds::{
             Kind,
-            spec::{Member, NetworkSpec, Spec},
+            spec::{Member, Spec, SpecFault},
         },
         store,
     },
 };
-use sqlx::PgConnection;
 
 fn item(pointer: impl Into<String>, code: ItemCode, detail: impl Into<String>) -> Item {
     Item { location: ItemLocation::Body(pointer.into()), code, detail: detail.into() }
@@ -80,11 +84,8 @@ pub fn require_import(provider: &Provider, tenant: Tenant) -> Result<()> {
 
 /// Checks that a spec is valid and supported by its provider. Errors about member `m` point to `at(m)`.
 pub fn require_supported_spec(provider: &Provider, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
-    if let Spec::Network(NetworkSpec { cidr }) = spec
-        && !cidr.ipv4().is_some_and(|network| network.addr().is_private() && (16..=28).contains(&network.prefix_len()))
-    {
-        let detail = "must be a private IPv4 network from /16 to /28, such as 10.0.0.0/16";
-        return Err(Error::invalid_member(at("cidr"), ItemCode::InvalidFormat, detail));
+    if let Some(SpecFault { member, detail }) = spec.fault() {
+        return Err(Error::invalid_member(at(member), ItemCode::InvalidFormat, detail));
     }
     let unsupported = provider.driver.validate(spec).into_iter();
     let items: Vec<Item> =
@@ -95,11 +96,9 @@ pub fn require_supported_spec(provider: &Provider, spec: &Spec, at: impl Fn(&str
 /// Checks that the provider can change a resource from one spec to another. Errors about member `m` point to `at(m)`.
 pub fn require_changeable(provider: &Provider, before: &Spec, after: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
     let updatable = provider.capabilities().of(after.kind()).map(|kind| kind.updatable.as_slice()).unwrap_or_default();
-    let (old, new) = (before.to_json(), after.to_json());
     let mut items = Vec::new();
-    for member in ["cidr", "size_gib", "size", "image", "network", "volumes"] {
-        let is_same = old.get(member) == new.get(member);
-        if is_same || updatable.contains(&member) {
+    for member in changed_members(before, after) {
+        if updatable.contains(&member.as_str()) {
             continue;
         }
         let detail = match updatable {
@@ -110,16 +109,20 @@ pub fn require_changeable(provider: &Provider, before: &Spec, after: &Spec, at: 
                 updatable.join(", ")
             ),
         };
+        items.push(item(at(&member), ItemCode::Unsupported, detail));
+    }
+    if let Some(SpecFault { member, detail }) = before.change_fault(after) {
         items.push(item(at(member), ItemCode::Unsupported, detail));
     }
-    if let (Spec::Volume(before), Spec::Volume(after)) = (before, after)
-        && after.size_gib < before.size_gib
-    {
-        let detail =
-            format!("a volume of {} GiB cannot shrink; create another volume and copy the data", before.size_gib);
-        items.push(item(at("size_gib"), ItemCode::Unsupported, detail));
-    }
     if items.is_empty() { Ok(()) } else { Err(Error::unsupported(items)) }
+}
+
+/// Names of the members that differ.
+fn changed_members(before: &Spec, after: &Spec) -> Vec<String> {
+    let (before, after) = (before.to_json(), after.to_json());
+    let names = [&before, &after].into_iter().filter_map(Value::as_object).flat_map(Map::keys);
+    let names: BTreeSet<_> = names.filter(|member| before.get(*member) != after.get(*member)).cloned().collect();
+    names.into_iter().collect()
 }
 
 /// Checks that a provider supports an action on resources of this kind.
@@ -157,27 +160,27 @@ impl ReferenceCheck<'_> {
     pub async fn require(&self, db: &mut PgConnection, spec: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
         let known: Vec<ResourceId> =
             self.current.iter().flat_map(|(_, spec)| spec.references()).map(|(_, &to)| to).collect();
-        let new = |expected: Member| {
-            let of_member = spec.references().filter(move |(member, _)| *member == expected);
-            of_member.map(|(_, &to)| to).enumerate().filter(|(_, to)| !known.contains(to)).collect::<Vec<_>>()
-        };
-        let (networks, volumes) = (new(Member::Network), new(Member::Volumes));
-        let ids = |places: &[(usize, ResourceId)]| places.iter().map(|(_, id)| *id).collect::<Vec<_>>();
-        let mut found = Vec::new();
-        if !networks.is_empty() {
-            self.tenant.require(Kind::Network.read_scope())?;
-            found.extend(store::lock_key_share(db, self.tenant, &ids(&networks)).await?);
-        }
-        if !volumes.is_empty() {
-            self.tenant.require(Kind::Volume.read_scope())?;
-            found.extend(store::lock_no_key_update(db, self.tenant, &ids(&volumes)).await?);
-        }
-        let places = networks.iter().map(|(_, id)| (Member::Network, at("network"), *id));
-        let places = places.chain(volumes.iter().map(|(n, id)| {
-            let place = at("volumes");
+        let (mut places, mut found, mut exclusive) = (Vec::new(), Vec::new(), Vec::new());
+        for member in Member::ALL {
+            let of_member = spec.references().filter(|(other, _)| *other == member).map(|(_, &to)| to);
+            let new: Vec<_> = of_member.enumerate().filter(|(_, to)| !known.contains(to)).collect();
+            if new.is_empty() {
+                continue;
+            }
+            self.tenant.require(member.kind().read_scope())?;
+            let ids: Vec<ResourceId> = new.iter().map(|(_, id)| *id).collect();
+            if member.is_exclusive() {
+                found.extend(store::lock_no_key_update(db, self.tenant, &ids).await?);
+                exclusive.extend(ids);
+            } else {
+                found.extend(store::lock_key_share(db, self.tenant, &ids).await?);
+            }
+            let place = at(member.as_str());
             // An action names one volume, a spec a list.
-            (Member::Volumes, if place.ends_with('s') { format!("{place}/{n}") } else { place }, *id)
-        }));
+            let is_list = member.is_list() && place.ends_with(member.as_str());
+            let place = |n: usize| if is_list { format!("{place}/{n}") } else { place.clone() };
+            places.extend(new.into_iter().map(|(n, id)| (member, place(n), id)));
+        }
         let mut items = Vec::new();
         let mut usable = Vec::new();
         for (member, place, id) in places {
@@ -199,7 +202,7 @@ impl ReferenceCheck<'_> {
                 _ => {}
             }
         }
-        let attachments = store::attached_instances(db, &ids(&volumes), self.current.map(|(id, _)| id)).await?;
+        let attachments = store::attached_instances(db, &exclusive, self.current.map(|(id, _)| id)).await?;
         match attachments.first() {
             None => Ok(()),
             Some((volume, instance)) => Err(Error::new(

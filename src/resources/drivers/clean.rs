@@ -24,12 +24,13 @@ fn object(mut object: Object) -> Object {
     for output in object.outputs.values_mut() {
         replace_control_characters_in(output);
     }
-    if let Spec::Instance(instance) = &mut object.spec {
-        replace_control_characters(&mut instance.size);
-        replace_control_characters(&mut instance.image);
-        instance.network.iter_mut().for_each(replace_control_characters);
-        instance.volumes.iter_mut().for_each(replace_control_characters);
-    }
+    object.spec.texts().into_iter().for_each(replace_control_characters);
+    let cleaned = object.spec.map_references(|reference| {
+        let mut reference = reference.clone();
+        replace_control_characters(&mut reference);
+        Some(reference)
+    });
+    object.spec = cleaned.unwrap_or(object.spec);
     object
 }
 

@@ -339,10 +339,8 @@ impl StepRun<'_> {
         let place = (self.resource.project_id, self.resource.provider.as_str());
         let owners = rows::owners(&mut db, place, &references).await?;
         let mut observed = object.spec.clone();
-        if let Spec::Instance(instance) = &mut observed {
-            // A network that is not a resource is left to the provider.
-            instance.network = instance.network.take().filter(|network| owners.contains_key(network));
-        }
+        // A network that is not a resource is left to the provider.
+        observed.retain_optional_references(|reference| owners.contains_key(reference));
         let Some(spec) = observed.map_references(|reference| owners.get(reference).copied()) else {
             db.release();
             let message = "the object has attached volumes that are not resources of the project; import these first";

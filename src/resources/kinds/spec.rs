@@ -5,158 +5,132 @@
 //! the type of a reference: clients send [`Spec`], and drivers receive and return `Spec<String>`.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Kind;
-use crate::base::{id::ResourceId, input::net::Cidr};
+pub use super::{Spec, instance::InstanceSpec, network::NetworkSpec, volume::VolumeSpec};
+use crate::base::{id::ResourceId, identity::scope::Scope};
 
-/// Maximum number of volumes of an instance.
-pub const MAX_VOLUMES: u32 = 16;
+/// What this server knows about one kind of resource. Implemented by the type of the kind's spec, whose references to
+/// other resources are of type `R`.
+pub trait KindSpec<R>: Sized {
+    /// The same spec with references of type `N`.
+    type With<N>;
 
-/// Network with its own address range.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkSpec {
-    /// Address range: a private IPv4 network in CIDR notation, from /16 to /28.
-    #[schemars(example = &"10.0.0.0/16")]
-    pub cidr: Cidr,
-}
-
-/// Disk that exists independently of the instance it is attached to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VolumeSpec {
-    /// Size in GiB, from 1 to 16384. Can grow later if the provider supports it, and never shrinks.
-    #[schemars(range(min = 1, max = 16_384), example = 20)]
-    pub size_gib: u32,
-}
-
-/// Physical or virtual machine, or container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "InstanceSpec", bound = "R: JsonSchema + Serialize")]
-pub struct InstanceSpec<R = ResourceId> {
-    /// Name of a size: one of the provider's `sizes`, or the provider's own identifier if `native_terms` is true.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), extend("x-form" = "the name of a size"), example = &"small")]
-    pub size: String,
-    /// Name of an image: one of the provider's `images`, or the provider's own identifier if `native_terms` is true.
-    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"), extend("x-form" = "the name of an image"), example = &"debian-12")]
-    pub image: String,
-    /// Id of the network, which cannot be changed later. Default: the provider's default network.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<R>,
-    /// Ids of the attached volumes, at most 16. Default: none.
-    #[serde(default = "Vec::<R>::new")]
-    #[schemars(length(max = MAX_VOLUMES), extend("uniqueItems" = true))]
-    pub volumes: Vec<R>,
-}
-
-/// Desired state of a resource.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Spec<R = ResourceId> {
-    /// Spec of a network.
-    Network(NetworkSpec),
-    /// Spec of a volume.
-    Volume(VolumeSpec),
-    /// Spec of an instance.
-    Instance(InstanceSpec<R>),
-}
-
-impl<R> Spec<R> {
-    /// Kind of the resource.
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Network(_) => Kind::Network,
-            Self::Volume(_) => Kind::Volume,
-            Self::Instance(_) => Kind::Instance,
-        }
-    }
-
-    /// Parses a spec of `kind` that was stored, or that was validated against its schema.
-    pub fn from_json(kind: Kind, value: Value) -> serde_json::Result<Self>
-    where
-        R: DeserializeOwned,
-    {
-        Ok(match kind {
-            Kind::Network => Self::Network(serde_json::from_value(value)?),
-            Kind::Volume => Self::Volume(serde_json::from_value(value)?),
-            Kind::Instance => Self::Instance(serde_json::from_value(value)?),
-        })
-    }
-
-    /// Returns the spec as stored and shown.
-    pub fn to_json(&self) -> Value
-    where
-        R: Serialize,
-    {
-        serde_json::to_value(self).unwrap_or_default()
-    }
+    /// Name of the kind as clients write it: family and type.
+    const NAME: &'static str;
+    /// Scope required to read resources of this kind.
+    const READ_SCOPE: Scope;
+    /// Scope required to change resources of this kind.
+    const WRITE_SCOPE: Scope;
+    /// Whether resources of this kind have a power state.
+    const HAS_POWER: bool = false;
 
     /// Returns the references of the spec, each with its member.
-    pub fn references(&self) -> impl Iterator<Item = (Member, &R)> {
-        let instance = match self {
-            Self::Instance(spec) => Some(spec),
-            _ => None,
-        };
-        let network = instance.and_then(|spec| spec.network.as_ref()).map(|network| (Member::Network, network));
-        let volumes = instance.into_iter().flat_map(|spec| &spec.volumes).map(|volume| (Member::Volumes, volume));
-        network.into_iter().chain(volumes)
+    fn references(&self) -> Vec<(Member, &R)> {
+        Vec::new()
     }
 
     /// Translates the references with `name`; `None` if it returns `None` for one of them.
-    pub fn map_references<N>(&self, mut name: impl FnMut(&R) -> Option<N>) -> Option<Spec<N>> {
-        Some(match self {
-            Self::Network(spec) => Spec::Network(spec.clone()),
-            Self::Volume(spec) => Spec::Volume(spec.clone()),
-            Self::Instance(spec) => Spec::Instance(InstanceSpec {
-                size: spec.size.clone(),
-                image: spec.image.clone(),
-                network: match &spec.network {
-                    Some(network) => Some(name(network)?),
-                    None => None,
-                },
-                volumes: spec.volumes.iter().map(name).collect::<Option<_>>()?,
-            }),
-        })
+    fn map_references<N>(&self, name: impl FnMut(&R) -> Option<N>) -> Option<Self::With<N>>;
+
+    /// Leaves references to the provider that `keep` rejects, if their member may be omitted.
+    fn retain_optional_references(&mut self, _keep: impl FnMut(&R) -> bool) {}
+
+    /// Returns the members that contain text of the provider, apart from references.
+    fn texts(&mut self) -> Vec<&mut String> {
+        Vec::new()
+    }
+
+    /// Checks what the schema cannot express.
+    fn fault(&self) -> Option<SpecFault> {
+        None
+    }
+
+    /// Checks whether a resource can change to `after`, whatever its provider supports.
+    fn change_fault(&self, _after: &Self) -> Option<SpecFault> {
+        None
+    }
+
+    /// Applies an action.
+    fn apply(&mut self, change: SpecChange<R>) -> Result<(), SpecFault> {
+        Err(change.not_applicable(self))
+    }
+
+    /// Returns a text about the limit that the spec exceeds after an action, if it does.
+    fn limit_fault(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Invalid member of a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecFault {
+    /// Name of the member.
+    pub member: &'static str,
+    /// What is wrong, and what to do.
+    pub detail: String,
+}
+
+/// Change that an action makes to a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpecChange<R = ResourceId> {
+    /// Attaches a volume.
+    Attach(R),
+    /// Detaches a volume.
+    Detach(R),
+    /// Changes the named size.
+    Size(String),
+    /// Changes the size in GiB.
+    SizeGib(u32),
+}
+
+impl<R> SpecChange<R> {
+    /// Returns the fault of a spec that has no such member.
+    pub fn not_applicable<S: KindSpec<R>>(&self, _: &S) -> SpecFault {
+        let member = match self {
+            Self::Attach(_) | Self::Detach(_) => "volume",
+            Self::Size(_) => "size",
+            Self::SizeGib(_) => "size_gib",
+        };
+        SpecFault { member, detail: format!("'{member}' does not apply to a {}; remove it", S::NAME) }
+    }
+}
+
+impl<R: Serialize> Spec<R> {
+    /// Returns the spec as stored and shown.
+    pub fn to_json(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
     }
 }
 
 impl Spec<String> {
     /// Compares the spec with `observed`. Returns the requested and the observed value of each member that differs. A
-    /// member that was left to the provider never differs.
+    /// member that was left to the provider never differs, and the order of a list does not matter.
     pub fn difference(&self, observed: &Self) -> Map<String, Value> {
-        let mut difference = Map::new();
-        let mut compare = |member: &str, asked: Value, observed: Value| {
-            if asked != observed {
-                difference.insert(member.to_owned(), json!([asked, observed]));
-            }
-        };
-        match (self, observed) {
-            (Self::Network(asked), Self::Network(observed)) => {
-                compare("cidr", json!(asked.cidr), json!(observed.cidr));
-            }
-            (Self::Volume(asked), Self::Volume(observed)) => {
-                compare("size_gib", json!(asked.size_gib), json!(observed.size_gib));
-            }
-            (Self::Instance(asked), Self::Instance(observed)) => {
-                compare("size", json!(asked.size), json!(observed.size));
-                compare("image", json!(asked.image), json!(observed.image));
-                if asked.network.is_some() {
-                    compare("network", json!(asked.network), json!(observed.network));
-                }
-                let sorted = |volumes: &[String]| {
-                    let mut volumes = volumes.to_vec();
-                    volumes.sort_unstable();
-                    json!(volumes)
-                };
-                compare("volumes", sorted(&asked.volumes), sorted(&observed.volumes));
-            }
-            (asked, observed) => compare("kind", json!(asked.kind()), json!(observed.kind())),
+        if self.kind() != observed.kind() {
+            return Map::from_iter([("kind".to_owned(), json!([self.kind(), observed.kind()]))]);
         }
-        difference
+        let observed = observed.to_json();
+        let requested = match self.to_json() {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        };
+        let differences = requested.into_iter().filter_map(|(member, requested)| {
+            let observed = sorted(observed.get(&member).cloned().unwrap_or_default());
+            let requested = sorted(requested);
+            (requested != observed).then(|| (member, json!([requested, observed])))
+        });
+        differences.collect()
     }
+}
+
+fn sorted(mut value: Value) -> Value {
+    if let Value::Array(items) = &mut value {
+        items.sort_unstable_by(|a, b| a.as_str().cmp(&b.as_str()));
+    }
+    value
 }
 
 /// Spec member that refers to other resources.
@@ -170,6 +144,9 @@ pub enum Member {
 }
 
 impl Member {
+    /// All members. Rows are locked in this order.
+    pub const ALL: [Self; 2] = [Self::Network, Self::Volumes];
+
     /// Name of the member.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -185,6 +162,16 @@ impl Member {
             Self::Volumes => Kind::Volume,
         }
     }
+
+    /// Whether the member is a list.
+    pub const fn is_list(self) -> bool {
+        matches!(self, Self::Volumes)
+    }
+
+    /// Whether only one resource can refer to an object with this member.
+    pub const fn is_exclusive(self) -> bool {
+        matches!(self, Self::Volumes)
+    }
 }
 
 impl JsonSchema for Spec {
@@ -192,14 +179,11 @@ impl JsonSchema for Spec {
         "Spec".into()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let kinds = [
-            generator.subschema_for::<NetworkSpec>(),
-            generator.subschema_for::<VolumeSpec>(),
-            generator.subschema_for::<InstanceSpec>(),
-        ];
+        let mut schemas: Vec<Value> = Kind::ALL.iter().map(|kind| kind.spec_schema(generator).to_value()).collect();
+        schemas.push(json!({ "type": "object", "maxProperties": 0 }));
         schemars::json_schema!({
             "description": "Desired state of a resource, depending on its kind. Empty until an import has read the object.",
-            "anyOf": [kinds[0], kinds[1], kinds[2], { "type": "object", "maxProperties": 0 }],
+            "anyOf": schemas,
         })
     }
 }
@@ -237,5 +221,21 @@ mod tests {
         assert!(asked.difference(&spec(Some("default"), &["b", "a"], "small")).is_empty());
         let difference = asked.difference(&spec(None, &["b"], "large"));
         assert_eq!(Value::Object(difference), json!({ "size": ["small", "large"], "volumes": [["a", "b"], ["b"]] }));
+        let difference = spec(Some("n"), &[], "small").difference(&spec(None, &[], "small"));
+        assert_eq!(Value::Object(difference), json!({ "network": ["n", null] }));
+        let volume = Spec::Volume(VolumeSpec { size_gib: 1 });
+        assert_eq!(asked.difference(&volume)["kind"], json!(["compute.instance", "storage.volume"]));
+    }
+
+    #[test]
+    fn action_that_does_not_fit_the_kind_is_a_fault() {
+        let mut network: Spec = Spec::from_json(Kind::Network, json!({ "cidr": "10.0.0.0/16" })).unwrap();
+        let mut volume: Spec = Spec::Volume(VolumeSpec { size_gib: 20 });
+        let member = |spec: &mut Spec, change| spec.apply(change).map_err(|fault| fault.member);
+        assert_eq!(member(&mut network, SpecChange::Size("s".into())), Err("size"));
+        assert_eq!(member(&mut volume, SpecChange::Size("s".into())), Err("size"));
+        assert_eq!(member(&mut volume, SpecChange::Attach(ResourceId::NIL)), Err("volume"));
+        assert_eq!(member(&mut volume, SpecChange::SizeGib(40)), Ok(()));
+        assert_eq!(volume, Spec::Volume(VolumeSpec { size_gib: 40 }));
     }
 }

@@ -11,7 +11,10 @@ use crate::{
     resources::{
         drivers::driver::ActionType,
         engine::lifecycle::OperationType,
-        kinds::{Power, spec::Spec},
+        kinds::{
+            Power,
+            spec::{Spec, SpecChange, SpecFault},
+        },
     },
 };
 
@@ -61,22 +64,15 @@ impl ResourceAction {
     /// Returns the spec after the action, and a function that maps a spec member to its place in the body, for errors.
     pub fn apply_to(&self, spec: &Spec) -> Result<(Spec, impl Fn(&str) -> String + use<>)> {
         let mut after = spec.clone();
-        match (&mut after, self.volume, &self.size, self.size_gib) {
-            (Spec::Instance(instance), Some(volume), ..) => {
-                let is_attached = instance.volumes.contains(&volume);
-                match self.action {
-                    ActionType::Detach => instance.volumes.retain(|known| *known != volume),
-                    _ if is_attached => {}
-                    _ => instance.volumes.push(volume),
-                }
-            }
-            (Spec::Instance(instance), _, Some(size), None) => instance.size.clone_from(size),
-            (Spec::Volume(volume), _, None, Some(size)) => volume.size_gib = size,
-            (_, _, Some(_), _) => return Err(invalid_size_member("size", "a volume has no 'size'; use 'size_gib'")),
-            (_, _, _, Some(_)) => {
-                return Err(invalid_size_member("size_gib", "an instance has no 'size_gib'; use 'size'"));
-            }
-            _ => {}
+        let attachment = self.volume.map(|volume| match self.action {
+            ActionType::Detach => SpecChange::Detach(volume),
+            _ => SpecChange::Attach(volume),
+        });
+        let size = self.size.clone().map(SpecChange::Size);
+        for change in [attachment, size, self.size_gib.map(SpecChange::SizeGib)].into_iter().flatten() {
+            after.apply(change).map_err(|SpecFault { member, detail }| {
+                Error::validation(vec![item(member, ItemCode::UnknownField, detail)])
+            })?;
         }
         let place = |member: &str| match member {
             "volumes" => "/volume".to_owned(),
@@ -100,8 +96,4 @@ impl ResourceAction {
 
 fn item(member: &str, code: ItemCode, detail: String) -> Item {
     Item { location: ItemLocation::Body(format!("/{member}")), code, detail }
-}
-
-fn invalid_size_member(member: &str, detail: &str) -> Error {
-    Error::validation(vec![item(member, ItemCode::UnknownField, detail.to_owned())])
 }

@@ -2,8 +2,6 @@
 
 mod action;
 
-use std::sync::LazyLock;
-
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -18,16 +16,13 @@ use crate::{
         input::{
             page::ListQuery,
             patch::{Patch, Replace},
-            schema::{Rules, input, patch},
+            schema::{input, patch},
             text::NO_CONTROL_CHARACTERS,
         },
     },
     resources::{
         engine::lifecycle::{OperationStatus, OperationType, Phase},
-        kinds::{
-            Kind,
-            spec::{InstanceSpec, NetworkSpec, VolumeSpec},
-        },
+        kinds::Kind,
     },
 };
 
@@ -83,7 +78,7 @@ impl JsonSchema for NewResource {
         let specs: Vec<Value> = Kind::ALL
             .iter()
             .map(|&kind| {
-                let spec = spec_schema(kind, generator);
+                let spec = kind.spec_schema(generator);
                 json!({
                     "if": { "properties": { "kind": { "const": kind } }, "required": ["kind"] },
                     "then": { "properties": { "spec": spec } },
@@ -96,29 +91,9 @@ impl JsonSchema for NewResource {
     }
 }
 
-/// Schema of a kind's spec.
-pub fn spec_schema(kind: Kind, generator: &mut SchemaGenerator) -> Schema {
-    match kind {
-        Kind::Network => generator.subschema_for::<NetworkSpec>(),
-        Kind::Volume => generator.subschema_for::<VolumeSpec>(),
-        Kind::Instance => generator.subschema_for::<InstanceSpec>(),
-    }
-}
-
 /// Validates `spec` against the schema of `kind`, for bodies that do not contain the kind.
 pub fn spec_faults(kind: Kind, spec: &Value) -> Vec<Item> {
-    static RULES: [LazyLock<Rules>; 3] = [
-        LazyLock::new(Rules::of::<NetworkSpec>),
-        LazyLock::new(Rules::of::<VolumeSpec>),
-        LazyLock::new(Rules::of::<InstanceSpec>),
-    ];
-    let [network, volume, instance] = &RULES;
-    let rules = match kind {
-        Kind::Network => network,
-        Kind::Volume => volume,
-        Kind::Instance => instance,
-    };
-    let mut faults = rules.faults(spec);
+    let mut faults = kind.spec_faults(spec);
     for fault in &mut faults {
         if let ItemLocation::Body(pointer) = &mut fault.location {
             pointer.insert_str(0, "/spec");

@@ -17,10 +17,7 @@ use crate::{
             Action, ActionType, BoxFuture, Capabilities, Driver, DriverError, DriverErrorKind, KindCapabilities,
             ListQuery, Object, ObjectPage, ObjectState, Order, OwnerFilter, Result, Tags, Unsupported,
         },
-        kinds::{
-            Kind, Power,
-            spec::{Spec, VolumeSpec},
-        },
+        kinds::{Kind, Power, spec::Spec},
     },
 };
 use prng::Prng;
@@ -122,12 +119,9 @@ impl Sim {
         let Some(row) = rows::get(&mut db, &self.name, order.spec.kind(), reference).await? else {
             return Ok(Err(not_found(reference)));
         };
-        if let (Ok(Spec::<String>::Volume(was)), Spec::Volume(VolumeSpec { size_gib })) =
-            (Spec::from_json(row.kind, row.spec.0), &order.spec)
-            && *size_gib < was.size_gib
-        {
-            let message = format!("a volume of {} GiB cannot shrink", was.size_gib);
-            return Ok(Err(DriverError::new(DriverErrorKind::Invalid, "cannot_shrink", message)));
+        let fault = Spec::from_json(row.kind, row.spec.0).ok().and_then(|before| before.change_fault(&order.spec));
+        if let Some(fault) = fault {
+            return Ok(Err(DriverError::new(DriverErrorKind::Invalid, "cannot_change", fault.detail)));
         }
         rows::update(&mut db, &self.name, reference, order, self.prng.latency(order.operation)).await?;
         Ok(Ok(()))
