@@ -149,7 +149,6 @@ fn app_options(
         limits: serve.limits(),
         edge: edge_options(&serve.edge, has_tls || public_url.starts_with("https://")),
         auth_cache: serve.auth_cache == Switch::On,
-        audit: true,
         server_key: server_key::load(settings).map_err(CommandError::cannot_run)?,
         meter: MeterOptions { folder: Some(settings.data_dir().join("usage")), ..MeterOptions::default() },
         usage_retention_days: serve.usage_days,

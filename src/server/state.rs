@@ -118,8 +118,6 @@ pub struct AppOptions {
     pub server_key: ServerKey,
     /// Whether credentials are authenticated from a cache.
     pub auth_cache: bool,
-    /// Whether writes are recorded in the audit trail. Only a benchmark turns this off.
-    pub audit: bool,
     /// Settings of request counting.
     pub meter: MeterOptions,
     /// Retention of daily usage counts, in days.
@@ -130,7 +128,7 @@ pub struct AppOptions {
     pub webhooks: WebhookOptions,
     /// Settings of providers of resources.
     pub cloud: CloudOptions,
-    /// Settings of the worker supervisor. Only tests change them.
+    /// Settings of the worker supervisor.
     pub workers: WorkerOptions,
     /// Retention of the audit trail, in whole months. Without a value, entries are never removed.
     pub audit_retention_months: Option<u32>,
@@ -145,7 +143,6 @@ impl Default for AppOptions {
             edge: EdgeOptions::default(),
             server_key: ServerKey::generate(),
             auth_cache: true,
-            audit: true,
             meter: MeterOptions::default(),
             usage_retention_days: 400,
             streams: StreamOptions::default(),
@@ -164,7 +161,7 @@ impl App {
         let limits = Arc::new(RateLimiters::new(options.limits, clock.clone()));
         let node = Node::new(db.clone(), options.auth_cache);
         let authenticator = Authenticator::new(Arc::clone(&node), clock.clone());
-        let writes = Writes::new(Arc::clone(&node), clock.clone()).with_audit(options.audit);
+        let writes = Writes::new(Arc::clone(&node), clock.clone());
         let store = Store::new(db, writes, clock.clone());
         let signer = Arc::new(Signer::new(&options.server_key));
         let sealing = Arc::<SealerMetrics>::default();

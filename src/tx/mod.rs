@@ -52,18 +52,12 @@ use crate::{
 pub struct Writes {
     node: Arc<Node>,
     clock: Clock,
-    is_audited: bool,
 }
 
 impl Writes {
     /// Creates the entry point for `node`'s database.
     pub fn new(node: Arc<Node>, clock: Clock) -> Self {
-        Self { node, clock, is_audited: true }
-    }
-
-    /// Turns the audit trail on or off. Off is for benchmarks only.
-    pub fn with_audit(self, is_audited: bool) -> Self {
-        Self { is_audited, ..self }
+        Self { node, clock }
     }
 
     /// Begins the write of `request`.
@@ -93,9 +87,6 @@ impl Writes {
     }
 
     async fn record(&self, request: &RequestContext, change: Change, outcome: Outcome) -> Result<()> {
-        if !self.is_audited {
-            return Ok(());
-        }
         let draft = change.draft(request, outcome, self.clock.now());
         let mut db = self.node.db.acquire_for_write().await?;
         request.set_commit_sent(true);
@@ -125,7 +116,6 @@ impl Writes {
             request: Arc::clone(request),
             invalidated: Vec::new(),
             changes: Vec::new(),
-            is_audited: self.is_audited,
             is_condition_checked: request.preconditions.get().is_none(),
         }
     }
@@ -141,7 +131,6 @@ pub struct Tx {
     invalidated: Vec<Subject>,
     /// Changes to record in addition to the one passed to commit.
     changes: Vec<Change>,
-    is_audited: bool,
     /// Whether the request has no preconditions, or they were checked. Otherwise commit fails.
     is_condition_checked: bool,
 }
@@ -250,14 +239,14 @@ impl Tx {
 
     /// Ends with `last`, which returns the position of the invalidation if there is one.
     async fn commit_with(self, last: Sql, change: Option<Change>) -> Result<()> {
-        let Self { transaction, node, clock, request, invalidated, changes, is_audited, is_condition_checked } = self;
+        let Self { transaction, node, clock, request, invalidated, changes, is_condition_checked } = self;
         if !is_condition_checked {
             return Err(Error::internal("a write did not check its preconditions"));
         }
         let recorded: Vec<_> = changes.into_iter().chain(change).filter(|change| !change.is_unchanged()).collect();
         // An invalidation is the last statement, because other ones wait for it until COMMIT.
         let now = clock.now();
-        let staged = recorded.iter().filter(|_| is_audited).map(|change| stage(change, &request, now));
+        let staged = recorded.iter().map(|change| stage(change, &request, now));
         let last = staged.fold(Sql::default(), Sql::then).then(last);
         let rows = transaction.commit(&last).await.map_err(|failure| match failure {
             CommitFailure::RolledBack(error) => error.into(),

@@ -71,7 +71,7 @@ impl Writes {
             }
             None => (response, call, None),
         };
-        let call = if self.is_audited { staging(call, &change, request, now) } else { call };
+        let call = staging(call, &change, request, now);
         let mut db = self.node.db.acquire_for_write().await?;
         request.set_commit_sent(true);
         let done = match timeout(COMMIT_TIMEOUT, call.run(&mut db)).await {

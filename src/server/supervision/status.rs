@@ -1,6 +1,7 @@
 //! Status of each background worker, for `/readyz` and metrics.
 
 use std::{
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -8,14 +9,19 @@ use std::{
     time::Duration,
 };
 
-use super::fault::Faults;
+use futures_util::future::BoxFuture;
+
 use crate::{
     base::runtime::heartbeat::Heartbeat,
     metrics::exposition::{Collector, Exposition},
 };
 
-/// Settings of the supervisor. Only tests change them.
-#[derive(Clone, Debug)]
+/// Wraps the future of the worker that it names.
+pub type Decorator =
+    Arc<dyn Fn(&'static str, Heartbeat, BoxFuture<'static, ()>) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Settings of the supervisor.
+#[derive(Clone)]
 pub struct WorkerOptions {
     /// Stall bound of every worker, instead of the bound in the table.
     pub stall_after: Option<Duration>,
@@ -23,8 +29,15 @@ pub struct WorkerOptions {
     pub initial_backoff: Duration,
     /// Maximum pause.
     pub max_backoff: Duration,
-    /// Faults that a test injects.
-    pub faults: Faults,
+    /// Wraps the future of every worker.
+    pub decorator: Option<Decorator>,
+}
+
+impl fmt::Debug for WorkerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stall_after, initial_backoff, max_backoff, decorator: _ } = self;
+        f.debug_tuple("WorkerOptions").field(stall_after).field(initial_backoff).field(max_backoff).finish()
+    }
 }
 
 impl Default for WorkerOptions {
@@ -33,7 +46,7 @@ impl Default for WorkerOptions {
             stall_after: None,
             initial_backoff: Duration::from_millis(250),
             max_backoff: Duration::from_secs(30),
-            faults: Faults::default(),
+            decorator: None,
         }
     }
 }

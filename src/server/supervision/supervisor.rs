@@ -3,6 +3,7 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::{
     task::JoinError,
     time::{Instant, sleep},
@@ -29,8 +30,11 @@ where
     loop {
         let began = Instant::now();
         let (name, body) = (status.name, start());
-        let (faults, heartbeat) = (options.faults.clone(), status.heartbeat.clone());
-        let mut task = AbortOnDropHandle::new(tokio::spawn(async move { faults.run(name, &heartbeat, body).await }));
+        let body: BoxFuture<'static, ()> = match &options.decorator {
+            Some(decorate) => decorate(name, status.heartbeat.clone(), Box::pin(body)),
+            None => Box::pin(body),
+        };
+        let mut task = AbortOnDropHandle::new(tokio::spawn(body));
         let ended = tokio::select! {
             ended = &mut task => Some(ended),
             () = stalled(&status) => None,

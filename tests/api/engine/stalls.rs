@@ -12,14 +12,7 @@ use cloudapi::{
         },
         store::queue::{self, Holder},
     },
-    server::{
-        scrape,
-        state::AppOptions,
-        supervision::{
-            fault::{Fault, Faults},
-            status::WorkerOptions,
-        },
-    },
+    server::{scrape, state::AppOptions, supervision::status::WorkerOptions},
 };
 use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
@@ -29,6 +22,7 @@ use crate::support::{
     cloud::{fast_timing, id_of, sim, wait_until_succeeded},
     eventually,
     prometheus::Exposition,
+    worker_faults::{Fault, WorkerFaults},
 };
 
 fn with_timing(timing: EngineTiming) -> AppOptions {
@@ -67,14 +61,14 @@ async fn objects(app: &TestApp) -> i64 {
 }
 
 /// Hung workers are not detected.
-fn with_stall_bound() -> WorkerOptions {
+fn with_stall_bound(faults: &WorkerFaults) -> WorkerOptions {
     let stall_after = Some(Duration::from_secs(3600));
-    WorkerOptions { stall_after, faults: Faults::for_test(), ..WorkerOptions::default() }
+    WorkerOptions { stall_after, decorator: faults.decorator(), ..WorkerOptions::default() }
 }
 
 /// Makes the engine hang permanently.
-async fn stop_engine(app: &TestApp) {
-    app.workers.options.faults.inject("resource_engine", Fault::Stall);
+async fn stop_engine(app: &TestApp, faults: &WorkerFaults) {
+    faults.inject("resource_engine", Fault::Stall);
     let status = app.workers.get("resource_engine").unwrap();
     eventually("the engine to hang", async || {
         let count = status.heartbeat.count();
@@ -142,9 +136,11 @@ async fn waits_for_database_permits_and_hung_statements_time_out_and_are_counted
 
 #[tokio::test(flavor = "multi_thread")]
 async fn late_lease_renewal_does_not_delay_a_released_operation() {
-    let app = TestApp::start_with(AppOptions { workers: with_stall_bound(), ..with_timing(fast_timing()) }).await;
+    let faults = WorkerFaults::default();
+    let workers = with_stall_bound(&faults);
+    let app = TestApp::start_with(AppOptions { workers, ..with_timing(fast_timing()) }).await;
     let owner = app.owner().await;
-    stop_engine(&app).await;
+    stop_engine(&app, &faults).await;
     submit(&owner, 1).await;
     let (mut db, lease) = (app.db.acquire().await.unwrap(), Duration::from_secs(3600));
     let claimed = queue::claim(&mut db, &["sim"], 1, lease).await.unwrap().remove(0);
@@ -160,9 +156,11 @@ async fn late_lease_renewal_does_not_delay_a_released_operation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn due_operations_are_measured_while_the_engine_hangs() {
-    let app = TestApp::start_with(AppOptions { workers: with_stall_bound(), ..with_timing(fast_timing()) }).await;
+    let faults = WorkerFaults::default();
+    let workers = with_stall_bound(&faults);
+    let app = TestApp::start_with(AppOptions { workers, ..with_timing(fast_timing()) }).await;
     let owner = app.owner().await;
-    stop_engine(&app).await;
+    stop_engine(&app, &faults).await;
     submit(&owner, 2).await;
     sqlx::query("UPDATE operations SET due_at = now() - interval '10 minutes'").execute(&app.db).await.unwrap();
     eventually("the age of the oldest operation", async || {

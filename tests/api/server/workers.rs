@@ -6,27 +6,31 @@ use std::{collections::BTreeMap, time::Duration};
 use cloudapi::server::{
     scrape,
     state::AppOptions,
-    supervision::{
-        fault::{Fault, Faults},
-        status::{State, WorkerOptions},
-    },
+    supervision::status::{State, WorkerOptions},
     workers::TABLE,
 };
 use serde_json::{Value, json};
 
-use crate::support::{Bearer, Identity, TestApp, cloud::fast_provider, eventually, prometheus::Exposition};
+use crate::support::{
+    Bearer, Identity, TestApp,
+    cloud::fast_provider,
+    eventually,
+    prometheus::Exposition,
+    worker_faults::{Fault, WorkerFaults},
+};
 
 /// A server that detects stalled workers quickly and restarts workers after `pause`.
-async fn start(pause: Duration) -> TestApp {
+async fn start(pause: Duration) -> (TestApp, WorkerFaults) {
+    let faults = WorkerFaults::default();
     let workers = WorkerOptions {
         stall_after: Some(Duration::from_secs(2)),
         initial_backoff: pause,
         max_backoff: pause,
-        faults: Faults::for_test(),
+        decorator: faults.decorator(),
     };
     let options =
         AppOptions { workers, audit_retention_months: Some(1200), cloud: fast_provider(), ..AppOptions::default() };
-    TestApp::start_with(options).await
+    (TestApp::start_with(options).await, faults)
 }
 
 /// Workers of the table that run in these tests.
@@ -54,13 +58,14 @@ async fn readiness(app: &TestApp) -> (u16, String) {
     (reply.status, reply["checks"]["workers"].as_str().expect("a text").to_owned())
 }
 
-/// Injects a fault into one worker after the other, and waits until each runs again.
+/// Injects a fault into every worker, and waits until each runs again.
 async fn assert_each_recovers_from(fault: Fault) {
-    let app = start(Duration::from_millis(50)).await;
+    let (app, faults) = start(Duration::from_millis(50)).await;
     app.lease().await;
-    for worker in started(&app) {
-        let (before, progress) = (restarts(&app, worker), last_progress(&app, worker));
-        app.workers.options.faults.inject(worker, fault);
+    let before = |worker| (worker, restarts(&app, worker), last_progress(&app, worker));
+    let workers: Vec<_> = started(&app).into_iter().map(before).collect();
+    workers.iter().for_each(|(worker, ..)| faults.inject(worker, fault));
+    for (worker, before, progress) in workers {
         eventually(&format!("a restart of {worker}"), async || (restarts(&app, worker) > before).then_some(())).await;
         let status = app.workers.get(worker).unwrap();
         let count = status.heartbeat.count();
@@ -101,7 +106,7 @@ async fn every_stalled_worker_is_aborted_restarted_and_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readyz_names_stopped_workers_and_is_503_if_requests_need_one() {
     // Failed workers stay down until the end of the test.
-    let app = start(Duration::from_secs(3600)).await;
+    let (app, faults) = start(Duration::from_secs(3600)).await;
     app.lease().await;
     assert_eq!(readiness(&app).await, (200, "ok".to_owned()));
     let (needed, spare): (Vec<_>, Vec<_>) = started(&app).into_iter().partition(|name| is_required(name));
@@ -110,7 +115,7 @@ async fn readyz_names_stopped_workers_and_is_503_if_requests_need_one() {
     // First the workers that requests do not need: with all of these down, requests are still served.
     for (worker, status) in spare.into_iter().map(|name| (name, 200)).chain(needed.into_iter().map(|name| (name, 503)))
     {
-        app.workers.options.faults.inject(worker, Fault::Panic);
+        faults.inject(worker, Fault::Panic);
         down.insert(worker, status);
         eventually(&format!("/readyz to name {worker}"), async || {
             let (found, text) = readiness(&app).await;
@@ -125,11 +130,11 @@ async fn readyz_names_stopped_workers_and_is_503_if_requests_need_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_wait_for_a_restart_finish_their_work_at_shutdown() {
-    let app = start(Duration::from_secs(3600)).await;
+    let (app, faults) = start(Duration::from_secs(3600)).await;
     let owner = app.owner().await;
     let key = owner.key().await;
     let beside = app.start_peer(AppOptions { cloud: fast_provider(), ..AppOptions::default() }).await;
-    app.workers.options.faults.inject("audit_denials", Fault::Panic);
+    faults.inject("audit_denials", Fault::Panic);
     eventually("the worker to be down", async || {
         matches!(app.workers.get("audit_denials").unwrap().state(), State::Restarting(_)).then_some(())
     })

@@ -24,7 +24,7 @@ pub use requests::{
 };
 pub use servers::{
     app::{self, TestApp},
-    binary, cluster, diverted_connections, leak_detector, slot,
+    binary, cluster, diverted_connections, leak_detector, slot, worker_faults,
 };
 
 /// How long tests wait for something that must happen: a generous limit for slow machines, not a guarantee of the

@@ -6,3 +6,4 @@ pub mod cluster;
 pub mod diverted_connections;
 pub mod leak_detector;
 pub mod slot;
+pub mod worker_faults;
