@@ -13,19 +13,19 @@ import uuid
 import schemathesis
 
 # "session", "key" or "token".
-CALLER = os.environ["JUDGES_CALLER"]
+CALLER = os.environ["VALIDATE_CALLER"]
 # Ids that the caller depends on: itself, its issuer, its user and its project.
-SPARED = set(os.environ["JUDGES_SPARED"].split())
+SPARED = set(os.environ["VALIDATE_SPARED"].split())
 PROJECT = "proj_8f2c4"
 # Secrets of open invitations, and a valid new password.
-INVITATIONS = os.environ.get("JUDGES_INVITATIONS", "").split()
+INVITATIONS = os.environ.get("VALIDATE_INVITATIONS", "").split()
 # Current password of the session's user: the example in the document.
 PASSWORD = "correct horse battery staple"
 NEW_PASSWORD = "nine ordinary lamps in a row"
 # Ids of objects that each operation may use up, by "METHOD /path".
-SPARES = json.loads(os.environ.get("JUDGES_SPARES", "{}"))
+SPARES = json.loads(os.environ.get("VALIDATE_SPARES", "{}"))
 # File in which the responses are recorded.
-ANSWERS = open(os.environ["JUDGES_ANSWERS"], "a", encoding="utf-8")
+ANSWERS = open(os.environ["VALIDATE_ANSWERS"], "a", encoding="utf-8")
 
 
 @schemathesis.hook

@@ -30,13 +30,13 @@ async function body<T>(
 }
 
 function clientOf(secret: string) {
-  const baseUrl = process.env["JUDGES_URL"];
-  expect(baseUrl !== undefined, "JUDGES_URL is not set");
+  const baseUrl = process.env["VALIDATE_URL"];
+  expect(baseUrl !== undefined, "VALIDATE_URL is not set");
   return createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${secret}` } });
 }
 
-const sessionSecret = process.env["JUDGES_SESSION"];
-expect(sessionSecret !== undefined, "JUDGES_SESSION is not set");
+const sessionSecret = process.env["VALIDATE_SESSION"];
+expect(sessionSecret !== undefined, "VALIDATE_SESSION is not set");
 const dashboard = clientOf(sessionSecret);
 
 // A dashboard's session creates keys.
