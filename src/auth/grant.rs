@@ -53,7 +53,7 @@ use crate::{
         },
         runtime::request::RequestContext,
     },
-    db::ProjectItem,
+    db::{Call, Pool, ProjectItem},
     http::describe::Access,
 };
 
@@ -167,6 +167,14 @@ impl<S: ScopeType, W: CallerPolicy> Grant<S, W> {
         self.authorize(db, named, false).await
     }
 
+    /// Like [`Grant::in_project`], on a connection that is used only if the caller is a session.
+    pub async fn in_project_on(&self, pool: &Pool, named: Option<&str>) -> Result<Tenant> {
+        match self.in_own_project(named)? {
+            Some(tenant) => Ok(tenant),
+            None => self.in_project(&mut *pool.acquire().await?, named).await,
+        }
+    }
+
     /// Like [`Grant::in_project`], for a write. The membership is locked until the transaction of `db` ends, so a role
     /// that was just removed cannot be used.
     pub async fn in_project_for_write(&self, db: &mut PgConnection, named: Option<&str>) -> Result<Tenant> {
@@ -181,6 +189,17 @@ impl<S: ScopeType, W: CallerPolicy> Grant<S, W> {
                 let is_own = named.is_none_or(|named| named.parse() == Ok(*project_id));
                 is_own.then(|| Some(Tenant::from_credential(*project_id, *scopes))).ok_or_else(Error::not_found)
             }
+        }
+    }
+
+    /// Makes `call` conditional on the membership that admitted the caller to `tenant`, if it was a membership: a role
+    /// that was removed since cannot be used.
+    pub fn require_still(&self, tenant: Tenant, call: Call) -> Call {
+        match (&*self.caller, tenant.membership()) {
+            (Caller::Session { user_id, .. }, Some(Membership { role, .. })) => {
+                call.check_with("require_membership", |call| call.bind(tenant.project_id()).bind(*user_id).bind(role))
+            }
+            _ => call,
         }
     }
 

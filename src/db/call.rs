@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use sqlx::{Arguments, AssertSqlSafe, Encode, PgConnection, Postgres, Type, error::BoxDynError, postgres::PgArguments};
 
-use crate::base::error::{Error, Result};
+use crate::base::error::{Code, Error, Result};
 
 /// Result of a function that did its work.
 const DONE: &str = "done";
@@ -21,6 +21,7 @@ pub struct Call {
     /// Number of arguments that belong to the function itself.
     own_arguments: Option<usize>,
     claim: Option<String>,
+    checks: Vec<(&'static str, String)>,
     wrappers: Vec<(&'static str, String)>,
 }
 
@@ -28,7 +29,16 @@ impl Call {
     /// Creates a call of `function`. `refusal` maps its result words to errors.
     pub fn new(function: &'static str, refusal: fn(&str) -> Option<Error>) -> Self {
         let arguments = Ok(PgArguments::default());
-        Self { function, refusal, arguments, bound: 0, own_arguments: None, claim: None, wrappers: Vec::new() }
+        Self {
+            function,
+            refusal,
+            arguments,
+            bound: 0,
+            own_arguments: None,
+            claim: None,
+            checks: Vec::new(),
+            wrappers: Vec::new(),
+        }
     }
 
     /// Adds an argument.
@@ -45,6 +55,15 @@ impl Call {
     pub fn guard_with(self, function: &'static str, bind: impl FnOnce(Self) -> Self) -> Self {
         let (mut call, arguments) = self.bind_more(bind);
         call.claim = Some(format!("{function}({arguments})"));
+        call
+    }
+
+    /// Makes the call conditional on `function` too, which receives the result of what was checked before and the
+    /// arguments that `bind` binds.
+    #[must_use]
+    pub fn check_with(self, function: &'static str, bind: impl FnOnce(Self) -> Self) -> Self {
+        let (mut call, arguments) = self.bind_more(bind);
+        call.checks.push((function, arguments));
         call
     }
 
@@ -66,11 +85,21 @@ impl Call {
 
     fn sql(&self) -> String {
         let own_arguments = placeholders(0, self.own_arguments.unwrap_or(self.bound));
-        let mut sql = format!("{}({},{own_arguments})", self.function, self.claim.as_deref().unwrap_or("'first'"));
+        let mut claim = self.claim.clone().unwrap_or_else(|| "'first'".to_owned());
+        for (function, arguments) in &self.checks {
+            claim = format!("{function}({claim},{arguments})");
+        }
+        let mut sql = format!("{}({claim},{own_arguments})", self.function);
         for (function, arguments) in &self.wrappers {
             sql = format!("{function}({sql},{arguments})");
         }
         format!("SELECT {sql}")
+    }
+
+    /// Executes a call that no claim guards, in a separate transaction if `db` is not in one.
+    pub async fn execute(self, db: &mut PgConnection) -> Result<()> {
+        let unexpected = |word| Error::internal(format!("a SQL function returned the unexpected result '{word}'"));
+        self.run(db).await?.map_err(unexpected)
     }
 
     /// Executes the call, in a separate transaction if `db` is not in one. Returns a result word that is not from this
@@ -80,12 +109,20 @@ impl Call {
         // The SQL has only names of functions and numbers of parameters, nothing from outside.
         let sql = AssertSqlSafe(self.sql());
         let word: String = sqlx::query_scalar_with(sql, self.arguments.map_err(Error::internal)?).fetch_one(db).await?;
-        match refusal(&word) {
+        match refusal(&word).or_else(|| check_error(&word)) {
             Some(refused) => Err(refused),
             None if word == DONE => Ok(Ok(())),
             None => Ok(Err(word)),
         }
     }
+}
+
+/// Error of a check that is common to several calls.
+fn check_error(word: &str) -> Option<Error> {
+    (word == "membership_changed").then(|| {
+        let detail = "Your role or the project's status changed during the request; send the request again";
+        Error::new(Code::Overloaded, detail).retry_after(1)
+    })
 }
 
 /// Returns placeholders: `$3,$4` for the parameters after the second up to the fourth.
@@ -109,6 +146,8 @@ mod tests {
         let wrappers =
             call().guard_with("claim", |call| call.bind(3_i32)).wrap_with("keep", |call| call.bind(4_i32).bind(5_i32));
         assert_eq!(wrappers.sql(), "SELECT keep(make(claim($3),$1,$2),$4,$5)");
+        let checked = call().check_with("check", |call| call.bind(3_i32)).guard_with("claim", |call| call.bind(4_i32));
+        assert_eq!(checked.sql(), "SELECT make(check(claim($4),$3),$1,$2)");
         assert_eq!(call().wrap_with("keep", |call| call.bind(3_i32)).sql(), "SELECT keep(make('first',$1,$2),$3)");
     }
 }

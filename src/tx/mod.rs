@@ -43,7 +43,7 @@ use crate::{
             request::RequestContext,
         },
     },
-    db::{Call, Stamp, sqlstate},
+    db::{Stamp, sqlstate},
     http::request::extract::JsonBody,
 };
 
@@ -167,13 +167,6 @@ impl Tx {
     /// although the item has changed (RFC 9110 §13.1.1).
     pub fn waive_preconditions(&mut self) {
         self.is_condition_checked = true;
-    }
-
-    /// Executes `call`.
-    pub async fn run(&mut self, call: Call) -> Result<()> {
-        call.run(self.db())
-            .await?
-            .map_err(|word| Error::internal(format!("a SQL function returned the unexpected result '{word}'")))
     }
 
     /// Invalidates cache entries that depend on `subject`. Call this for everything that a credential depends on and

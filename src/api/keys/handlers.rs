@@ -25,6 +25,7 @@ use crate::{
             },
             secret::{Secret, SecretKind},
             subject::Subject,
+            tenant::Tenant,
         },
         input::page::ListQuery,
         runtime::clock::Timestamp,
@@ -33,7 +34,7 @@ use crate::{
         request::extract::{JsonBody, PathId, Query},
         response::{Created, Issued, Json, List, WithEtag},
     },
-    tx::{Change, Idempotent, Store, begin_or_replay},
+    tx::{Change, Effect, Idempotent, Store, begin_or_replay},
 };
 
 /// Creates a key.
@@ -43,9 +44,17 @@ pub async fn create(
     body: JsonBody<NewKey>,
 ) -> Result<Idempotent<Issued<IssuedKey>>> {
     let now = store.clock.now();
-    let mut tx = store.writes.begin(grant.request()).await?;
-    let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let (mut tx, new) = begin_or_replay!(tx.begin_idempotent(body).await?);
+    let tenant = grant.in_project_on(&store.db, body.project_id()?).await?;
+    store.writes.execute_single(grant.request(), body, |new| issue(&grant, tenant, new, now)).await
+}
+
+/// Prepares a key, if the caller may create it.
+fn issue(
+    grant: &Grant<KeysWrite, SessionOnly>,
+    tenant: Tenant,
+    new: NewKey,
+    now: Timestamp,
+) -> Result<Effect<Issued<IssuedKey>>> {
     require_future(new.expires_at, now)?;
     let scopes = match new.scopes {
         Some(scopes) => tenant.grant_scopes(scopes)?,
@@ -65,11 +74,12 @@ pub async fn create(
         allowed_ips: new.allowed_ips.unwrap_or_default(),
         rate_limit: new.rate_limit,
     };
-    let stored = repo::insert(tx.db(), row, &secret).await?;
+    let (call, stored) = repo::create(row, &secret);
     let view = KeyView::new(stored, now);
     let change = Change::new(Action::KeyCreated, view.id, Some(view.project_id)).created(&view);
     let body = IssuedKey { key: secret, view };
-    tx.commit(change, Issued(Created { location: format!("/v1/keys/{}", body.view.id), body })).await
+    let response = Issued(Created { location: format!("/v1/keys/{}", body.view.id), body });
+    Ok(Effect { call: grant.require_still(tenant, call), change, response })
 }
 
 /// Lists the keys of a project.

@@ -15,7 +15,7 @@ use crate::{
         },
         runtime::clock::Timestamp,
     },
-    db::ProjectItem,
+    db::{Call, ProjectItem},
 };
 
 /// Columns of [`StoredKey`], by name: a migration while an older server runs changes the shape of `*`.
@@ -55,29 +55,38 @@ pub struct KeyRow {
     pub rate_limit: Option<RateLimit>,
 }
 
-/// Inserts a key and its secret in one statement.
-pub async fn insert(db: &mut PgConnection, key: KeyRow, secret: &Secret) -> sqlx::Result<StoredKey> {
-    sqlx::query_as(concat!(
-        "WITH secret AS (INSERT INTO key_secrets (secret_hash, key_id, created_at) VALUES ($9, $1, $7))
-         INSERT INTO keys (id, project_id, name, scopes, metadata, created_by, created_at, expires_at, hint,
-                           allowed_ips, rate_limit)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11, $12) RETURNING ",
-        key_columns!()
-    ))
-    .bind(key.id)
-    .bind(key.project_id)
-    .bind(key.name)
-    .bind(key.scopes.to_texts())
-    .bind(Json(key.metadata))
-    .bind(key.created_by)
-    .bind(key.created_at)
-    .bind(key.expires_at)
-    .bind(secret.hash())
-    .bind(secret.hint())
-    .bind(texts(&key.allowed_ips))
-    .bind(key.rate_limit.map(Json))
-    .fetch_one(db)
-    .await
+/// The call that creates a key with its first secret, and the resulting key.
+pub fn create(key: KeyRow, secret: &Secret) -> (Call, StoredKey) {
+    let stored = StoredKey {
+        id: key.id,
+        project_id: key.project_id,
+        name: key.name,
+        scopes: key.scopes.to_texts().into_iter().map(str::to_owned).collect(),
+        hint: secret.hint(),
+        metadata: Json(key.metadata),
+        created_by: key.created_by,
+        created_at: key.created_at,
+        expires_at: key.expires_at,
+        revoked_at: None,
+        previous_expires_at: None,
+        last_used_at: None,
+        allowed_ips: texts(&key.allowed_ips),
+        rate_limit: key.rate_limit.map(Json),
+    };
+    let call = Call::new("create_key", |_| None)
+        .bind(stored.id)
+        .bind(stored.project_id)
+        .bind(&stored.name)
+        .bind(&stored.scopes)
+        .bind(&stored.metadata)
+        .bind(stored.created_by)
+        .bind(stored.created_at)
+        .bind(stored.expires_at)
+        .bind(secret.hash())
+        .bind(&stored.hint)
+        .bind(&stored.allowed_ips)
+        .bind(stored.rate_limit);
+    (call, stored)
 }
 
 /// One of the tenant's keys.

@@ -10,7 +10,7 @@ use super::{
     repo,
 };
 use crate::{
-    api::users::{self, model::MemberStatus},
+    api::users,
     auth::{
         grant::{Grant, OwnerOnly, Session, SessionOnly},
         revocation::node::Node,
@@ -34,7 +34,7 @@ use crate::{
         response::{Created, Json, List, WithEtag},
     },
     resources,
-    tx::{Change, Idempotent, Store, begin_or_replay},
+    tx::{Change, Effect, Idempotent, Store, begin_or_replay},
 };
 
 /// Lists projects: those of the user for a session, its own for a key or token.
@@ -71,11 +71,15 @@ pub async fn create(
     body: JsonBody<NewProject>,
 ) -> Result<Idempotent<Created<Project>>> {
     let now = store.clock.now();
-    let (mut tx, new) = begin_or_replay!(store.writes.begin_idempotent(&session.request, body).await?);
-    let project = repo::insert(tx.db(), ProjectId::new(), new, now).await?;
-    users::repo::insert_member(tx.db(), project.id, session.user_id, Role::Owner, MemberStatus::Active, now).await?;
-    let change = Change::new(Action::ProjectCreated, project.id, Some(project.id)).created(&project);
-    tx.commit(change, Created { location: format!("/v1/projects/{}", project.id), body: project }).await
+    let plan = |new| {
+        let (call, project) = repo::create(ProjectId::new(), new, now);
+        let call = call
+            .wrap_with("add_member", |call| call.bind(project.id).bind(session.user_id).bind(Role::Owner).bind(now));
+        let change = Change::new(Action::ProjectCreated, project.id, Some(project.id)).created(&project);
+        let response = Created { location: format!("/v1/projects/{}", project.id), body: project };
+        Ok(Effect { call, change, response })
+    };
+    store.writes.execute_single(&session.request, body, plan).await
 }
 
 /// Returns a project.

@@ -12,21 +12,25 @@ use crate::{
         input::page::{Page, PageRequest, keyset},
         runtime::clock::Timestamp,
     },
-    db::Stamped,
+    db::{Call, Stamped},
 };
 
-/// Inserts a project.
-pub async fn insert(db: &mut PgConnection, id: ProjectId, new: NewProject, now: Timestamp) -> sqlx::Result<Project> {
-    sqlx::query_as(
-        "INSERT INTO projects (id, name, metadata, created_at) VALUES ($1, $2, $3, $4)
-         RETURNING id, name, status, metadata, created_at, version",
-    )
-    .bind(id)
-    .bind(new.name)
-    .bind(Json(new.metadata.unwrap_or_default()))
-    .bind(now)
-    .fetch_one(db)
-    .await
+/// The call that creates a project, and the resulting project. It has no member yet.
+pub fn create(id: ProjectId, new: NewProject, now: Timestamp) -> (Call, Project) {
+    let project = Project {
+        id,
+        name: new.name,
+        status: ProjectStatus::Active,
+        metadata: Json(new.metadata.unwrap_or_default()),
+        created_at: now,
+        version: 1,
+    };
+    let call = Call::new("create_project", |_| None)
+        .bind(project.id)
+        .bind(&project.name)
+        .bind(&project.metadata)
+        .bind(project.created_at);
+    (call, project)
 }
 
 /// The tenant's project.

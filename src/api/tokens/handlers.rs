@@ -28,7 +28,7 @@ use crate::{
         request::extract::{JsonBody, PathId, Query},
         response::{Created, Issued, Json, List, WithEtag},
     },
-    tx::{Change, Effect, Idempotent, Store, begin_or_replay},
+    tx::{Change, Effect, Idempotent, Store},
 };
 
 /// Creates a token with the caller as its issuer.
@@ -38,15 +38,8 @@ pub async fn create(
     body: JsonBody<NewToken>,
 ) -> Result<Idempotent<Issued<IssuedToken>>> {
     let now = store.clock.now();
-    if let Some(tenant) = grant.in_own_project(body.project_id()?)? {
-        return store.writes.execute_single(grant.request(), body, |new| issue(&grant, tenant, new, now)).await;
-    }
-    let mut tx = store.writes.begin(grant.request()).await?;
-    let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let (mut tx, new) = begin_or_replay!(tx.begin_idempotent(body).await?);
-    let Effect { call, change, response } = issue(&grant, tenant, new, now)?;
-    tx.run(call).await?;
-    tx.commit(change, response).await
+    let tenant = grant.in_project_on(&store.db, body.project_id()?).await?;
+    store.writes.execute_single(grant.request(), body, |new| issue(&grant, tenant, new, now)).await
 }
 
 /// Prepares a token, if the caller may issue it.
@@ -67,6 +60,7 @@ fn issue(
     let secret = Secret::generate(SecretKind::Token);
     let row = TokenRow { id: TokenId::new(), name: new.name, scopes, issuer, created_at: now, expires_at };
     let (call, stored) = repo::issue(tenant, row, &secret);
+    let call = grant.require_still(tenant, call);
     let view = TokenView::new(stored, now);
     let change = Change::new(Action::TokenCreated, view.id, Some(view.project_id)).created(&view);
     let body = IssuedToken { token: secret, view };

@@ -7,7 +7,7 @@ use axum::extract::State;
 use super::{
     delivery::{sign::WebhookSecret, url_policy},
     model::{
-        DEFAULT_OVERLAP_SECONDS, DeletedWebhook, DeliveryFilter, DeliveryView, IssuedWebhook, MAX_WEBHOOKS, NewWebhook,
+        DEFAULT_OVERLAP_SECONDS, DeletedWebhook, DeliveryFilter, DeliveryView, IssuedWebhook, NewWebhook,
         SecretRotation, TestedWebhook, WebhookFilter, WebhookPatch, WebhookView,
     },
     repo::{self, WebhookChange, WebhookRow},
@@ -28,7 +28,7 @@ use crate::{
         request::extract::{EmptyRequest, JsonBody, PathId, PathIds, Query},
         response::{Accepted, Created, Issued, Json, List, WithEtag},
     },
-    tx::{Change, Idempotent, begin_or_replay},
+    tx::{Change, Effect, Idempotent, begin_or_replay},
 };
 
 /// Creates a webhook.
@@ -38,29 +38,28 @@ pub async fn create(
     body: JsonBody<NewWebhook>,
 ) -> Result<Idempotent<Issued<IssuedWebhook>>> {
     let now = context.clock.now();
-    let mut tx = context.writes.begin(grant.request()).await?;
-    let tenant = grant.in_project_for_write(tx.db(), body.project_id()?).await?;
-    let (mut tx, new) = begin_or_replay!(tx.begin_idempotent(body).await?);
-    let url = url_policy::parse(&new.url, context.outbox.sender.allowed())?;
-    tenant.require_active()?;
-    if repo::lock_count(tx.db(), tenant).await? >= MAX_WEBHOOKS {
-        let detail = format!("The project has {MAX_WEBHOOKS} webhooks, the maximum; delete one first");
-        return Err(Error::new(Code::LimitReached, detail));
-    }
-    let (id, secret) = (WebhookId::new(), WebhookSecret::generate());
-    let row = WebhookRow {
-        id,
-        url: url.into(),
-        event_types: new.event_types.unwrap_or_default(),
-        description: new.description.unwrap_or_default(),
-        enabled: new.enabled.unwrap_or(true),
-        secret: sealed(&context, id, &secret)?,
-        created_at: now,
+    let tenant = grant.in_project_on(&context.db, body.project_id()?).await?;
+    let plan = |new: NewWebhook| {
+        let url = url_policy::parse(&new.url, context.outbox.sender.allowed())?;
+        tenant.require_active()?;
+        let (id, secret) = (WebhookId::new(), WebhookSecret::generate());
+        let row = WebhookRow {
+            id,
+            url: url.into(),
+            event_types: new.event_types.unwrap_or_default(),
+            description: new.description.unwrap_or_default(),
+            enabled: new.enabled.unwrap_or(true),
+            secret: sealed(&context, id, &secret)?,
+            created_at: now,
+        };
+        let (call, stored) = repo::create(tenant, row);
+        let view = WebhookView::from(stored);
+        let change = Change::new(Action::WebhookCreated, id, Some(view.project_id)).created(&view);
+        let body = IssuedWebhook { secret, view };
+        let response = Issued(Created { location: format!("/v1/webhooks/{id}"), body });
+        Ok(Effect { call: grant.require_still(tenant, call), change, response })
     };
-    let view = WebhookView::from(repo::insert(tx.db(), tenant, row).await?);
-    let change = Change::new(Action::WebhookCreated, id, Some(view.project_id)).created(&view);
-    let body = IssuedWebhook { secret, view };
-    tx.commit(change, Issued(Created { location: format!("/v1/webhooks/{id}"), body })).await
+    context.writes.execute_single(grant.request(), body, plan).await
 }
 
 /// Lists a project's webhooks.

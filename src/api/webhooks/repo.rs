@@ -5,17 +5,18 @@ use sqlx::PgConnection;
 
 use super::{
     delivery::backoff::DeliveryPolicy,
-    model::{DeliveryStatus, StoredDelivery, StoredWebhook},
+    model::{DeliveryStatus, MAX_WEBHOOKS, StoredDelivery, StoredWebhook},
 };
 use crate::{
     api::events::model::EventType,
     base::{
+        error::{Code, Error},
         id::{self, AuditId, DeliveryId, ProjectId, WebhookId},
         identity::tenant::Tenant,
         input::page::{Page, PageRequest, keyset},
         runtime::clock::Timestamp,
     },
-    db::ProjectItem,
+    db::{Call, ProjectItem},
 };
 
 /// Columns of [`StoredWebhook`], by name: the columns of `*` change when a migration runs while an older server is
@@ -83,19 +84,6 @@ async fn enqueue_between(db: &mut PgConnection, after: AuditId, up_to: AuditId) 
     .map(drop)
 }
 
-/// Locks the tenant's project against new webhooks until the transaction ends. Returns the number of its webhooks.
-pub async fn lock_count(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<i64> {
-    sqlx::query("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE")
-        .bind(tenant.project_id())
-        .execute(&mut *db)
-        .await?;
-    // A separate statement, so that its snapshot includes commits of the previous lock holder.
-    sqlx::query_scalar("SELECT count(*) FROM webhooks WHERE project_id = $1")
-        .bind(tenant.project_id())
-        .fetch_one(db)
-        .await
-}
-
 /// Columns of a new webhook.
 #[derive(Debug)]
 pub struct WebhookRow {
@@ -119,23 +107,41 @@ fn texts(types: &[EventType]) -> Vec<&'static str> {
     types.iter().map(|EventType(action)| action.as_str()).collect()
 }
 
-/// Inserts a webhook into the tenant's project.
-pub async fn insert(db: &mut PgConnection, tenant: Tenant, webhook: WebhookRow) -> sqlx::Result<StoredWebhook> {
-    sqlx::query_as(concat!(
-        "INSERT INTO webhooks (id, project_id, url, event_types, description, enabled, secret, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING ",
-        webhook_columns!()
-    ))
-    .bind(webhook.id)
-    .bind(tenant.project_id())
-    .bind(webhook.url)
-    .bind(texts(&webhook.event_types))
-    .bind(webhook.description)
-    .bind(webhook.enabled)
-    .bind(webhook.secret)
-    .bind(webhook.created_at)
-    .fetch_one(db)
-    .await
+/// The call that creates a webhook in the tenant's project, and the resulting webhook. The call fails if the project has
+/// as many webhooks as it may have.
+pub fn create(tenant: Tenant, webhook: WebhookRow) -> (Call, StoredWebhook) {
+    let stored = StoredWebhook {
+        id: webhook.id,
+        project_id: tenant.project_id(),
+        url: webhook.url,
+        event_types: texts(&webhook.event_types).into_iter().map(str::to_owned).collect(),
+        description: webhook.description,
+        enabled: webhook.enabled,
+        disabled_reason: None,
+        secret: webhook.secret,
+        previous_secret: None,
+        previous_expires_at: None,
+        created_at: webhook.created_at,
+        failing_since: None,
+    };
+    let call = Call::new("create_webhook", create_error)
+        .bind(stored.id)
+        .bind(stored.project_id)
+        .bind(&stored.url)
+        .bind(&stored.event_types)
+        .bind(&stored.description)
+        .bind(stored.enabled)
+        .bind(&stored.secret)
+        .bind(stored.created_at)
+        .bind(MAX_WEBHOOKS);
+    (call, stored)
+}
+
+fn create_error(reason: &str) -> Option<Error> {
+    (reason == "too_many").then(|| {
+        let detail = format!("The project has {MAX_WEBHOOKS} webhooks, the maximum; delete one first");
+        Error::new(Code::LimitReached, detail)
+    })
 }
 
 /// Reads one of the tenant's webhooks.

@@ -72,6 +72,11 @@ impl Tenant {
         self.project_id
     }
 
+    /// Membership that admitted a session's user.
+    pub fn membership(self) -> Option<Membership> {
+        self.membership
+    }
+
     /// Scopes of the caller in the project.
     pub fn scopes(self) -> ScopeSet {
         self.scopes

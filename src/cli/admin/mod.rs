@@ -223,7 +223,8 @@ async fn find_or_insert_project(
     if let Some(project) = projects::repo::find_owned(db, owner, &name).await? {
         return Ok(project);
     }
-    let project = projects::repo::insert(db, ProjectId::new(), NewProject { name, metadata: None }, now).await?;
+    let (call, project) = projects::repo::create(ProjectId::new(), NewProject { name, metadata: None }, now);
+    call.execute(db).await?;
     users::repo::insert_member(db, project.id, owner, Role::Owner, MemberStatus::Active, now).await?;
     Ok(project)
 }

@@ -51,7 +51,8 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
     let now = app.store.clock.now();
     let db = tx.db();
     let new = NewProject { name: "Core Platform".into(), metadata: None };
-    let project = projects::repo::insert(db, PROJECT, new, now).await?;
+    let (call, project) = projects::repo::create(PROJECT, new, now);
+    call.execute(db).await?;
     for (id, email, role) in [(OWNER, OWNER_EMAIL, Role::Owner), (ADMIN, ADMIN_EMAIL, Role::Admin)] {
         let email: Email = email.parse()?;
         users::repo::find_or_insert(db, id, &email, now).await?;
@@ -71,7 +72,7 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
             allowed_ips: Vec::new(),
             rate_limit: None,
         };
-        keys::repo::insert(db, key, &Secret::generate(SecretKind::Key)).await?;
+        keys::repo::create(key, &Secret::generate(SecretKind::Key)).0.execute(db).await?;
     }
     let token = TokenRow {
         id: TOKEN,
@@ -83,7 +84,7 @@ pub async fn load_if_empty(app: &App) -> anyhow::Result<()> {
     };
     let tenant = Tenant::from_credential(PROJECT, ScopeSet::all());
     let (call, _) = tokens::repo::issue(tenant, token, &Secret::generate(SecretKind::Token));
-    tx.run(call).await?;
+    call.execute(tx.db()).await?;
     tx.commit(Change::new(Action::DemoLoaded, project.id, Some(project.id)).created(&project), ()).await?;
     Ok(())
 }

@@ -89,7 +89,8 @@ async fn issue_key(
         allowed_ips: Vec::new(),
         rate_limit: None,
     };
-    let key = keys::repo::insert(tx.db(), key, secret).await?;
+    let (call, key) = keys::repo::create(key, secret);
+    call.execute(tx.db()).await?;
     let id = key.id;
     Ok((id, Change::new(Action::KeyCreated, id, Some(demo::PROJECT)).created(&KeyView::new(key, now))))
 }

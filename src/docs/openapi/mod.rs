@@ -17,12 +17,15 @@ use axum::response::{IntoResponse, Response};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use crate::http::{
-    describe::{ApiResponse, Operation, ResponseHeader, ResponseShape},
-    response::{
-        Json,
-        asset::{AcceptedEncoding, CompressedText},
-        problem::Problem,
+use crate::{
+    api::SLICES,
+    http::{
+        describe::{ApiResponse, Operation, ResponseHeader, ResponseShape},
+        response::{
+            Json,
+            asset::{AcceptedEncoding, CompressedText},
+            problem::Problem,
+        },
     },
 };
 use components::{Parameters, components};
@@ -151,8 +154,9 @@ fn security_scheme(description: &str) -> Value {
 fn tag_of(operation: &Operation) -> &'static str {
     let mut path = operation.handler.split("::").skip(1);
     match (path.next(), path.next(), path.next()) {
-        (Some("api"), Some("audit_logs"), _) => "audit",
-        (Some("api"), Some(slice), _) => slice,
+        (Some("api"), Some(module), _) => {
+            SLICES.iter().find(|slice| slice.module == module).map_or("", |slice| slice.tag)
+        }
         // One slice with three tags.
         (Some("resources"), _, Some(tag @ ("operations" | "providers"))) => tag,
         (Some("resources"), ..) => "resources",
@@ -164,21 +168,12 @@ fn tag_of(operation: &Operation) -> &'static str {
 
 fn tag_description(tag: &str) -> &'static str {
     match tag {
-        "sessions" => "Signing in and out, for dashboards.",
-        "projects" => "Tenants, with keys, tokens and members.",
-        "keys" => "Credentials of a project, for servers and CI.",
-        "tokens" => "Scoped, expiring credentials, for services.",
-        "users" => "People, as members of projects.",
-        "usage" => "Counted requests of a project.",
         "resources" => "Networks, volumes and instances at cloud providers, in one shape.",
         "operations" => "Long-running changes of resources.",
         "providers" => "Cloud providers, their capabilities, and the schemas of specs.",
-        "events" => "Ordered events of a project, as a list or a stream.",
         events::TAG => "Event types, each with its `data.changes` in lists, streams and webhooks.",
-        "webhooks" => "Signed deliveries of a project's events to your URLs.",
-        "audit" => "Tamper-evident record of who did what and when.",
         "health" => "Liveness and readiness probes.",
         "docs" => "This document, the guides and the error codes.",
-        _ => "",
+        tag => SLICES.iter().find(|slice| slice.tag == tag).map_or("", |slice| slice.description),
     }
 }

@@ -190,7 +190,7 @@ async fn waiting_for_a_lock(app: &TestApp) {
         let waiting: i64 = sqlx::query_scalar(
             // Excludes background work.
             "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO projects%'",
+             WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%create_project(%'",
         )
         .fetch_one(&app.db)
         .await

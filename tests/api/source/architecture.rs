@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cloudapi::{api::SLICES, server::routes};
+
 pub fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -138,6 +140,18 @@ fn modules_and_slices_have_no_import_cycles() {
     });
     let edges: Vec<String> = edges.collect();
     assert!(edges.is_empty(), "import cycle:\n{}", edges.join("\n"));
+}
+
+#[test]
+fn every_slice_has_a_tag_with_a_description() {
+    let source = fs::read_to_string("src/api/mod.rs").unwrap();
+    let modules: Vec<&str> =
+        source.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let described: Vec<&str> = SLICES.iter().map(|slice| slice.module).collect();
+    assert_eq!(modules, described, "each slice has a row in SLICES");
+    for tag in routes::description()["tags"].as_array().unwrap() {
+        assert!(!tag["description"].as_str().unwrap().is_empty(), "{tag} has a description");
+    }
 }
 
 #[test]

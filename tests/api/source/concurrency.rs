@@ -29,7 +29,6 @@ const REVIEWED_BRANCHES: &[(&str, &str, &str)] = &[
         "ended = &mut task",
         "a spawned task, which runs whether or not its handle is polled",
     ),
-    ("server::supervision::fault", "() = &mut body", "a test has requested that the worker is not polled anymore"),
 ];
 
 /// Modules that spawn tasks outside the table of workers, how many, and what ends them and notices their panics.

@@ -49,18 +49,22 @@ impl Failover {
         Self { cluster, fixture, cached, fresh }
     }
 
-    /// Waits until `node` can revoke, and revokes all keys there.
+    /// Waits until `node` can revoke, and revokes all keys there, concurrently: a revocation may wait for the lease of a
+    /// node that does not respond.
     async fn revoke_at(&mut self, node: usize) {
-        let mut client = self.fixture.client.fork();
-        client.timeout = RESPONSE_TIMEOUT;
-        for key in self.cached.iter().chain(&self.fresh) {
-            let request = self.fixture.factory.delete("keys", key);
-            eventually("the revocation is acknowledged", async || {
-                let response = client.probe(node, &request).await.response?;
-                (response.status == 200).then_some(())
-            })
-            .await;
-        }
+        let Self { fixture, cached, fresh, .. } = self;
+        join_all(cached.iter().chain(&*fresh).map(|key| {
+            let (request, mut client) = (fixture.factory.delete("keys", key), fixture.client.fork());
+            client.timeout = RESPONSE_TIMEOUT;
+            async move {
+                eventually("the revocation is acknowledged", async || {
+                    let response = client.probe(node, &request).await.response?;
+                    (response.status == 200).then_some(())
+                })
+                .await;
+            }
+        }))
+        .await;
     }
 
     /// Asks every node repeatedly about each revoked key, on several connections. Returns how often nodes refused a
@@ -86,12 +90,16 @@ impl Failover {
 }
 
 async fn ask_all(mut client: Client, node: usize, probes: Arc<Vec<Probe>>) -> (usize, usize) {
-    client.timeout = RESPONSE_TIMEOUT;
     let (mut refused, mut unable) = (0, 0);
     let until = Instant::now() + WATCHED;
     while Instant::now() < until {
-        for probe in probes.iter() {
-            let response = client.probe(node, &probe.request).await.response;
+        // Concurrently, because a node that cannot check a key responds late.
+        let asked = join_all(probes.iter().map(|probe| {
+            let mut client = client.fork();
+            client.timeout = RESPONSE_TIMEOUT;
+            async move { (probe, client.probe(node, &probe.request).await.response) }
+        }));
+        for (probe, response) in asked.await {
             match response.as_ref().map(|response| probe.read(response)) {
                 Some(ProbeResult::Refused) => refused += 1,
                 Some(ProbeResult::Accepted) => panic!("node {node} accepts a revoked key: {response:?}"),
