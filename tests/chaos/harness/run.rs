@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, SemaphorePermit},
     task::JoinSet,
 };
 
@@ -73,14 +73,17 @@ impl Scale {
 
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
+/// How many tests run next to each other, however many threads there are.
+static SHARES: Semaphore = Semaphore::const_new(2);
+
 /// Held by each test that keeps servers busy, because it measures outages.
 pub async fn exclusive() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().await
 }
 
 /// Held by each test that mostly waits, and can run next to another such test.
-pub async fn shared() -> RwLockReadGuard<'static, ()> {
-    MACHINE.read().await
+pub async fn shared() -> (RwLockReadGuard<'static, ()>, SemaphorePermit<'static>) {
+    (MACHINE.read().await, SHARES.acquire().await.expect("a semaphore that is never closed"))
 }
 
 /// The parameters of a run.
