@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Requests allocate and free often, on another thread than their connection's; see docs/performance.md.
+/// Introspection and lists are 5 to 7 % faster than with the allocator of the C library, creates 9 %.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

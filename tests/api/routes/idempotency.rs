@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Identity, Key, Reply, TestApp,
-    cloud::{insert_network, insert_operation, insert_volume, network_in},
+    cloud::{insert_network, insert_operation, insert_volume},
     hooks::{create_idle_webhook, insert_delivery},
+    items::body_of_creation,
 };
 
 /// Sends a POST or PATCH with an idempotency key.
@@ -41,26 +42,14 @@ async fn every_idempotent_write_replays_its_first_response() {
     for operation in routes::table().operations().filter(|operation| operation.response.is_idempotent()) {
         let owner = app.owner().await;
         let (key, member) = (owner.key().await, app.member(&owner, cloudapi::base::identity::role::Role::Member).await);
-        let scopes = json!(["users:read"]);
         let body = match (operation.method.as_str(), operation.path) {
-            ("POST", "/v1/projects") => project("n"),
             ("PATCH", "/v1/projects/{project_id}") => json!({ "metadata": { "a": "b" } }),
-            ("POST", "/v1/keys") => json!({ "project_id": owner.project, "name": "n" }),
-            ("PATCH", "/v1/keys/{key_id}") => json!({ "name": "renamed" }),
-            ("POST", "/v1/keys/{key_id}/rotate") => json!({}),
-            ("POST", "/v1/tokens") => json!({ "project_id": owner.project, "name": "n", "scopes": scopes }),
-            ("POST", "/v1/users") => json!({ "project_id": owner.project, "email": "a@example.com", "role": "viewer" }),
+            ("PATCH", "/v1/keys/{key_id}" | "/v1/resources/{resource_id}") => json!({ "name": "renamed" }),
+            ("POST", "/v1/keys/{key_id}/rotate" | "/v1/webhooks/{webhook_id}/rotate-secret") => json!({}),
             ("PATCH", "/v1/users/{user_id}") => json!({ "role": "viewer" }),
-            ("POST", "/v1/webhooks") => json!({ "project_id": owner.project, "url": "https://receiver.invalid/" }),
             ("PATCH", "/v1/webhooks/{webhook_id}") => json!({ "description": "d" }),
-            ("POST", "/v1/webhooks/{webhook_id}/rotate-secret") => json!({}),
-            ("POST", "/v1/resources") => network_in(&owner.project),
-            ("PATCH", "/v1/resources/{resource_id}") => json!({ "name": "renamed" }),
-            ("POST", "/v1/resources/import") => json!({
-                "project_id": owner.project, "kind": "storage.volume", "provider": "sim", "provider_ref": "vol-1", "name": "n",
-            }),
             ("POST", "/v1/resources/{resource_id}/actions") => json!({ "action": "resize", "size_gib": 40 }),
-            ("POST", _) => Value::Null,
+            ("POST", path) => body_of_creation(path, &owner.project).unwrap_or_default(),
             other => panic!("{other:?} is idempotent: add its body here"),
         };
         let path = operation.path.replace("{project_id}", &owner.project).replace("{key_id}", &key.id);

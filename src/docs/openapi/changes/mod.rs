@@ -263,3 +263,16 @@ fn checkpoint_example() -> Value {
 fn notice(percent: u8, requests: i64) -> Value {
     json!({ "period": "2026-03", "quota": "included", "bound": 200_000, "percent": percent, "requests": requests })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::action::Recorded;
+
+    #[test]
+    fn exactly_the_events_have_a_schema() {
+        for action in Action::ALL {
+            assert_eq!(schema_of(*action).is_some(), action.recorded() == Recorded::Event, "{action}");
+        }
+    }
+}
