@@ -98,8 +98,7 @@ impl Call {
 
     /// Executes a call that no claim guards, in a separate transaction if `db` is not in one.
     pub async fn execute(self, db: &mut PgConnection) -> Result<()> {
-        let unexpected = |word| Error::internal(format!("a SQL function returned the unexpected result '{word}'"));
-        self.run(db).await?.map_err(unexpected)
+        self.run(db).await?.map_err(|word| unexpected_result(&word))
     }
 
     /// Executes the call, in a separate transaction if `db` is not in one. Returns a result word that is not from this
@@ -115,6 +114,11 @@ impl Call {
             None => Ok(Err(word)),
         }
     }
+}
+
+/// Error for a result word that no caller expects.
+pub fn unexpected_result(word: &str) -> Error {
+    Error::internal(format!("a SQL function returned the unexpected result '{word}'"))
 }
 
 /// Error of a check that is common to several calls.

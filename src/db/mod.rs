@@ -18,7 +18,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-pub use call::Call;
+pub use call::{Call, unexpected_result};
 pub use pool::connect::{connect, connect_error_kind, explain_connect_error, pool_options};
 pub use pool::{ConnectionSource, Pool, WriteConnection};
 pub use prepare::{PrepareError, ensure_server_key, prepare};

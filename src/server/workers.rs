@@ -274,7 +274,14 @@ fn spawn_supervised(worker: &'static Worker, start: WorkerContext) -> Option<Joi
     let stall_after = options.stall_after.unwrap_or(worker.stall_after);
     let status = Arc::new(Status::new(worker.name, worker.is_required, stall_after, start.heartbeat.clone()));
     workers.register(Arc::clone(&status));
-    let body = move || (worker.start)(&start).unwrap_or_else(|| Box::pin(async {}));
+    let decorator = options.decorator.clone();
+    let body = move || {
+        let body = (worker.start)(&start).unwrap_or_else(|| Box::pin(async {}));
+        match &decorator {
+            Some(decorate) => decorate(worker.name, start.heartbeat.clone(), body),
+            None => body,
+        }
+    };
     Some(tokio::spawn(supervisor::supervise(status, options, body)))
 }
 

@@ -18,7 +18,7 @@ use crate::{
         input::schema::Input,
         runtime::{clock::Timestamp, request::RequestContext},
     },
-    db::{Call, sqlstate},
+    db::{Call, sqlstate, unexpected_result},
     http::{describe::ApiResponse, request::extract::JsonBody},
 };
 
@@ -105,9 +105,7 @@ impl Writes {
                 }
             }
             (Err(_), Some(_)) => Err(in_progress()),
-            (Err(word), None) => {
-                Err(Error::internal(format!("a SQL function returned the unexpected result '{word}'")))
-            }
+            (Err(word), None) => Err(unexpected_result(&word)),
         }
     }
 }

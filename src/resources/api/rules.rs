@@ -1,13 +1,11 @@
 //! Preconditions of writes. They are checked in the transaction of the write, under row locks, so that of two
 //! conflicting writes one is rejected.
 
-use std::collections::BTreeSet;
-
-use serde_json::{Map, Value};
 use sqlx::PgConnection;
 
 use super::model::StoredResource;
 use crate::{
+    audit::model::difference,
     base::{
         error::{Code, Error, Item, ItemCode, ItemLocation, Result},
         id::ResourceId,
@@ -97,7 +95,7 @@ pub fn require_supported_spec(provider: &Provider, spec: &Spec, at: impl Fn(&str
 pub fn require_changeable(provider: &Provider, before: &Spec, after: &Spec, at: impl Fn(&str) -> String) -> Result<()> {
     let updatable = provider.capabilities().of(after.kind()).map(|kind| kind.updatable.as_slice()).unwrap_or_default();
     let mut items = Vec::new();
-    for member in changed_members(before, after) {
+    for (member, _) in difference(before.members(), after.members()) {
         if updatable.contains(&member.as_str()) {
             continue;
         }
@@ -115,14 +113,6 @@ pub fn require_changeable(provider: &Provider, before: &Spec, after: &Spec, at: 
         items.push(item(at(member), ItemCode::Unsupported, detail));
     }
     if items.is_empty() { Ok(()) } else { Err(Error::unsupported(items)) }
-}
-
-/// Names of the members that differ.
-fn changed_members(before: &Spec, after: &Spec) -> Vec<String> {
-    let (before, after) = (before.to_json(), after.to_json());
-    let names = [&before, &after].into_iter().filter_map(Value::as_object).flat_map(Map::keys);
-    let names: BTreeSet<_> = names.filter(|member| before.get(*member) != after.get(*member)).cloned().collect();
-    names.into_iter().collect()
 }
 
 /// Checks that a provider supports an action on resources of this kind.

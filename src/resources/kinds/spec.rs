@@ -101,7 +101,16 @@ impl<R> SpecChange<R> {
 impl<R: Serialize> Spec<R> {
     /// Returns the spec as stored and shown.
     pub fn to_json(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
+        self.members().into()
+    }
+
+    /// Returns the members of the spec, as stored and shown.
+    pub fn members(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(members)) => members,
+            // Unreachable: every spec serializes to an object of plain members.
+            _ => Map::new(),
+        }
     }
 }
 
@@ -112,13 +121,9 @@ impl Spec<String> {
         if self.kind() != observed.kind() {
             return Map::from_iter([("kind".to_owned(), json!([self.kind(), observed.kind()]))]);
         }
-        let observed = observed.to_json();
-        let requested = match self.to_json() {
-            Value::Object(members) => members,
-            _ => Map::new(),
-        };
-        let differences = requested.into_iter().filter_map(|(member, requested)| {
-            let observed = sorted(observed.get(&member).cloned().unwrap_or_default());
+        let mut observed = observed.members();
+        let differences = self.members().into_iter().filter_map(|(member, requested)| {
+            let observed = sorted(observed.remove(&member).unwrap_or_default());
             let requested = sorted(requested);
             (requested != observed).then(|| (member, json!([requested, observed])))
         });

@@ -3,7 +3,6 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
 use tokio::{
     task::JoinError,
     time::{Instant, sleep},
@@ -30,10 +29,6 @@ where
     loop {
         let began = Instant::now();
         let (name, body) = (status.name, start());
-        let body: BoxFuture<'static, ()> = match &options.decorator {
-            Some(decorate) => decorate(name, status.heartbeat.clone(), Box::pin(body)),
-            None => Box::pin(body),
-        };
         let mut task = AbortOnDropHandle::new(tokio::spawn(body));
         let ended = tokio::select! {
             ended = &mut task => Some(ended),

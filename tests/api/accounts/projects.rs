@@ -3,7 +3,7 @@
 use cloudapi::base::identity::role::Role;
 use serde_json::json;
 
-use crate::support::{Identity, TestApp};
+use crate::support::{Identity, TestApp, eventually, items::body_of_creation};
 
 #[tokio::test]
 async fn creator_of_a_project_is_its_owner() {
@@ -310,4 +310,38 @@ async fn projects_can_be_filtered_by_status() {
     }
     assert_eq!(owner.get("/v1/projects?status=active").await.ok()["data"][0]["id"], other["id"]);
     owner.get("/v1/projects?status=deleted").await.problem(400, "invalid_parameter");
+}
+
+#[tokio::test]
+async fn role_that_changes_during_a_create_is_not_used() {
+    let app = TestApp::start().await;
+    let owner = app.owner().await;
+    let admin = app.member(&owner, Role::Admin).await;
+    for path in ["/v1/keys", "/v1/tokens", "/v1/webhooks"] {
+        let mut change = app.db.begin().await.unwrap();
+        let set_role = "UPDATE members SET role = $2 WHERE user_id = $1";
+        sqlx::query(set_role).bind(admin.user_id).bind(Role::Viewer).execute(&mut *change).await.unwrap();
+        let body = body_of_creation(path, &owner.project).unwrap();
+        let create = admin.post(path, body.clone());
+        let demote = async {
+            // The create has read the former role, and waits for the lock on it.
+            let waiting = "SELECT count(*) FROM pg_stat_activity
+                           WHERE datname = current_database() AND wait_event_type = 'Lock'
+                             AND query LIKE '%require_membership(%'";
+            eventually("the create to wait for the role", async || {
+                let count: i64 = sqlx::query_scalar(waiting).fetch_one(&app.db).await.unwrap();
+                (count > 0).then_some(())
+            })
+            .await;
+            change.commit().await.unwrap();
+        };
+        let (reply, ()) = tokio::join!(create, demote);
+        assert_eq!(reply.header("retry-after"), Some("1"), "{path}");
+        reply.problem(503, "overloaded");
+        // Sent again, the request is decided by the new role.
+        admin.post(path, body).await.problem(403, "insufficient_scope");
+        let list = owner.get(&format!("{path}?project_id={}", owner.project)).await.ok();
+        assert_eq!(list["data"], json!([]), "{path}");
+        sqlx::query(set_role).bind(admin.user_id).bind(Role::Admin).execute(&app.db).await.unwrap();
+    }
 }
