@@ -55,24 +55,36 @@ async fn waiting_clients_hold_no_request_slot_and_no_connection() {
     let owner = app.owner().await;
     let key = pipeline(&owner).await;
     let submitted = key.post(RESOURCES, volume(1)).await.accepted();
-    let wait = format!("{}?wait=3", at(&submitted));
-    // More than there are request slots and database connections.
-    let waiting = futures_util::future::join_all((0..20).map(|_| async {
-        // Each needs a slot only until it waits.
-        key.get(&wait).await
+    let wait = format!("{}?wait=60", at(&submitted));
+    // More than there are request slots and database connections. Each needs a slot only until it waits, and repeats its
+    // request while there is none.
+    let waiting = futures_util::future::join_all((0..20).map(|_| {
+        eventually("a slot for a waiting client", async || {
+            let reply = key.get(&wait).await;
+            (reply.status != 503).then_some(reply)
+        })
     }));
     let others = async {
         tokio::task::yield_now().await;
-        let mut answered = 0;
         for _ in 0..20 {
-            answered += u32::from(key.get(&format!("{RESOURCES}?limit=1")).await.status == 200);
+            eventually("a slot for another request", async || {
+                let reply = key.get(&format!("{RESOURCES}?limit=1")).await;
+                assert!(matches!(reply.status, 200 | 503), "{}", reply.status);
+                (reply.status == 200).then_some(())
+            })
+            .await;
         }
-        answered
+        eventually("the operation has ended", async || {
+            sqlx::query("UPDATE sim_objects SET ready_at = now()").execute(&app.db).await.unwrap();
+            let reply = key.get(&at(&submitted)).await;
+            (reply.status == 200 && !reply["finished_at"].is_null()).then_some(())
+        })
+        .await;
     };
-    let (waited, answered) = tokio::join!(waiting, others);
-    assert!(waited.iter().filter(|reply| reply.status == 200).count() >= 2, "no client could wait");
-    assert!(waited.iter().all(|reply| matches!(reply.status, 200 | 503)));
-    assert!(answered >= 15, "only {answered} of 20 other requests succeeded");
+    let (waited, ()) = tokio::join!(waiting, others);
+    for reply in waited {
+        assert_eq!(reply.ok()["status"], "succeeded");
+    }
 }
 
 #[tokio::test]
