@@ -131,6 +131,11 @@ pub struct Page<T, K: Kind> {
 }
 
 impl<T, K: Kind> Page<T, K> {
+    /// A page of a scan that may end before the page is full: `next` is then the last row that was looked at.
+    pub fn scanned(items: Vec<T>, next: Option<Id<K>>) -> Self {
+        Self { items, next }
+    }
+
     /// Converts each item of the page.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U, K> {
         Page { items: self.items.into_iter().map(f).collect(), next: self.next }

@@ -19,6 +19,10 @@ const PROBE_AFTER: Duration = Duration::from_millis(250);
 /// Interval between probes, shared by all waiters.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
 
+/// Prepared statements of each connection: more than there are statements, so that none is parsed and planned again
+/// because others were used. The driver's default is 100.
+const STATEMENT_CACHE: usize = 512;
+
 /// Settings of every session. They are statements because PgBouncer refuses the startup parameter `options`.
 const SESSION: &str = "
     -- Bounds how long a dead or stuck server can block others.
@@ -38,7 +42,7 @@ const SESSION: &str = "
 
 /// Options for a connection of this server. PgBouncer refuses the startup parameter that is removed here.
 pub(crate) fn options(given: PgConnectOptions) -> PgConnectOptions {
-    given.application_name("cloudapi").extra_float_digits(None)
+    given.application_name("cloudapi").statement_cache_capacity(STATEMENT_CACHE).extra_float_digits(None)
 }
 
 /// Options of a pool whose connections have our session settings.
