@@ -1,9 +1,9 @@
-//! Argon2 that reuses its memory.
+//! Argon2 that reuses its memory while hashes are computed, and has none at rest.
 //!
-//! The library allocates new memory for each hash. The allocator caches freed memory for each thread, and the work
+//! The library allocates new memory for each hash. Some allocators cache freed memory for each thread, and the work
 //! moves between threads: after a hundred sign-ins, two cores held half a gigabyte.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use argon2::{
     Algorithm, Argon2, Block, Params, Version,
@@ -13,34 +13,49 @@ use argon2::{
     },
 };
 
-/// Argon2id with its parameters, and the memory of finished hashes: one buffer per concurrent hash, so at most one per
-/// core.
+/// Argon2id with its parameters, and the memory of finished hashes.
 #[derive(Debug)]
 pub struct Hasher {
     params: Params,
-    spare: Mutex<Vec<Vec<Block>>>,
+    memory: Mutex<Memory>,
+}
+
+/// One buffer per concurrent hash, so at most one per core.
+#[derive(Debug, Default)]
+struct Memory {
+    spare: Vec<Vec<Block>>,
+    /// Number of hashes that are being computed.
+    running: usize,
 }
 
 impl Hasher {
     /// Uses these parameters for new hashes.
     pub fn new(params: Params) -> Self {
-        Self { params, spare: Mutex::default() }
+        Self { params, memory: Mutex::default() }
     }
 
     /// Calls `work` with `blocks` of memory. The content does not matter, because the first pass overwrites all of it.
     fn with_memory<T>(&self, blocks: usize, work: impl FnOnce(&mut [Block]) -> T) -> T {
-        let mut memory = self.spare().pop().unwrap_or_default();
-        memory.resize(blocks, Block::default());
-        let done = work(&mut memory);
-        // A stored hash may need more memory than new ones do. Such a buffer is not kept.
-        if blocks <= self.params.block_count() {
-            self.spare().push(memory);
+        let mut buffer = {
+            let mut memory = self.memory();
+            memory.running += 1;
+            memory.spare.pop().unwrap_or_default()
+        };
+        buffer.resize(blocks, Block::default());
+        let done = work(&mut buffer);
+        let mut memory = self.memory();
+        memory.running -= 1;
+        if memory.running == 0 {
+            memory.spare.clear();
+        } else if blocks <= self.params.block_count() {
+            // A stored hash may need more memory than new ones do. Such a buffer is not kept.
+            memory.spare.push(buffer);
         }
         done
     }
 
-    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Vec<Block>>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn compute(

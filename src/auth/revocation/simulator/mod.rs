@@ -75,7 +75,7 @@ const PROTOCOL_BUGS: [ProtocolBug; 18] = [
 ];
 
 /// Number of runs without violations, unless `SIMULATOR_SEEDS` is set.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 500;
 /// Number of runs in which each deliberate error must be detected.
 const SEEDS_PER_BUG: u64 = 3000;
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File as Handle, OpenOptions, TryLockError},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -73,9 +73,10 @@ pub fn create(folder: &Path, database: Uuid, slots: usize) -> io::Result<Journal
     let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary)?;
     let created = (|| {
         file.lock()?;
-        let mut header = header(journal, database, slots);
-        header.resize(file_size(slots), 0);
+        let header = header(journal, database, slots);
         file.write_all(&header)?;
+        let rest = file_size(slots) - header.len();
+        io::copy(&mut io::repeat(0).take(rest as u64), &mut file)?;
         file.sync_all()?;
         let map = Map::from_file(&file, slots)?;
         fs::rename(&temporary, &path)?;

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt, slice};
 
-use memmap2::{MmapMut, MmapOptions, MmapRaw};
+use memmap2::{MmapMut, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::slot::Slot;
 
@@ -14,6 +14,7 @@ pub const HEADER_BYTES: usize = 4096;
 pub struct Map {
     memory: MmapRaw,
     slots: usize,
+    is_file: bool,
 }
 
 /// Size in bytes of a file with this number of slots.
@@ -29,19 +30,19 @@ impl Map {
         if file.metadata()?.len() < length as u64 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than its header says"));
         }
-        Ok(Self { memory: MmapOptions::new().len(length).map_raw(file)?, slots })
+        Ok(Self { memory: MmapOptions::new().len(length).map_raw(file)?, slots, is_file: true })
     }
 
     /// Copies a file's slots into anonymous memory.
     pub fn read_copy(file: &File, slots: usize) -> io::Result<Self> {
         let mut memory = MmapMut::map_anon(file_size(slots))?;
         file.read_exact_at(&mut memory, 0)?;
-        Ok(Self { memory: MmapRaw::from(memory), slots })
+        Ok(Self { memory: MmapRaw::from(memory), slots, is_file: false })
     }
 
     /// Allocates anonymous memory, which does not survive the process.
     pub fn anonymous(slots: usize) -> io::Result<Self> {
-        Ok(Self { memory: MmapRaw::from(MmapMut::map_anon(file_size(slots))?), slots })
+        Ok(Self { memory: MmapRaw::from(MmapMut::map_anon(file_size(slots))?), slots, is_file: false })
     }
 
     /// Returns the slots.
@@ -60,6 +61,15 @@ impl Map {
         unsafe {
             slice::from_raw_parts(self.memory.as_ptr().add(HEADER_BYTES).cast::<Slot>(), self.slots)
         }
+    }
+
+    /// Removes the pages of a mapped file from this process's memory, until they are accessed again. They stay in the
+    /// kernel's page cache.
+    pub fn unload(&self) -> io::Result<()> {
+        // SAFETY: Discarding the pages of a shared file mapping loses nothing: the next access maps the same pages of
+        // the page cache. Anonymous memory, which would be lost, is excluded.
+        #[allow(unsafe_code, reason = "see the SAFETY comment")]
+        if self.is_file { unsafe { self.memory.unchecked_advise(UncheckedAdvice::DontNeed) } } else { Ok(()) }
     }
 
     /// Writes the changes to the disk, to survive a power failure.
@@ -81,6 +91,9 @@ mod tests {
         map.slots()[3].add(9);
         let reopened = Map::from_file(&file, 4).unwrap();
         assert_eq!((reopened.slots()[3].read().count, reopened.slots()[2].read().count), (1, 0));
+        map.unload().unwrap();
+        map.slots()[3].add(9);
+        assert_eq!((map.slots()[3].read().count, reopened.slots()[3].read().count), (2, 2));
         map.sync().unwrap();
     }
 

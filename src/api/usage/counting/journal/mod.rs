@@ -81,6 +81,8 @@ impl Journal {
                 }
             }
         }
+        // The search has loaded every page. If this fails, they stay loaded.
+        let _ = map.unload();
         Self { id: journal, map, file: Some(file), used: Mutex::new(used), torn }
     }
 
