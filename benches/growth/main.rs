@@ -46,7 +46,7 @@ fn main() -> Result<()> {
 }
 
 async fn run(folder: &Path, postgres: &Postgres, scale: f64, selected: &str) -> Result<()> {
-    let lists = lists::all(routes::description());
+    let lists = lists::all(&routes::description());
     let unmeasured = print_unmeasured(&lists);
     let database = postgres.database("small").await?;
     let mut small = Deployment::prepare(&folder.join("small"), &database, Counts::SMALL, &lists).await?;

@@ -149,7 +149,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, timing: ServerTiming) 
 }
 
 fn print_openapi() -> anyhow::Result<()> {
-    support::output::print(&serde_json::to_string_pretty(routes::description())?)
+    support::output::print(&serde_json::to_string_pretty(&routes::description())?)
 }
 
 /// Sends logs to standard error, so that standard output contains only the result.

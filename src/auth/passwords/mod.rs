@@ -33,8 +33,7 @@ const LANES: u32 = 1;
 
 /// A hash of no password: its salt and its output are random. Verified if there is no user, so that an unknown email
 /// address costs as much time as a known one.
-const DECOY: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$Epfkn4mzGe+SMEqAhNKuow$7PFEsDmaHvO1TKuW7SFLKVrgHed20QqV+pAbZoAjelY";
+const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$Epfkn4mzGe+SMEqAhNKuow$7PFEsDmaHvO1TKuW7SFLKVrgHed20QqV+pAbZoAjelY";
 
 /// Hashes and verifies passwords.
 #[derive(Debug)]

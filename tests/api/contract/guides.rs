@@ -11,7 +11,7 @@ use cloudapi::{base::error::Code, http::catalog::entry, server::routes};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
-use crate::support::{Identity, TestApp, app::PUBLIC_URL};
+use crate::support::{Identity, TestApp, app::PUBLIC_URL, document};
 
 /// Names and Markdown of `docs/*.md` and of the quick start, which is a part of README.
 fn sources() -> BTreeMap<String, String> {
@@ -176,7 +176,7 @@ async fn search_index_has_every_guide_operation_and_error() {
     for operation in routes::table().operations() {
         let is_it = |entry: &&Value| entry["method"] == operation.method.as_str() && entry["path"] == operation.path;
         let found = operations.iter().find(is_it).unwrap_or_else(|| panic!("no {}", operation.name()));
-        let described = &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()];
+        let described = &document::published()["paths"][operation.path][operation.method.as_str().to_lowercase()];
         assert_eq!(found["summary"], described["summary"]);
         let (tag, id) = (described["tags"][0].as_str().unwrap(), described["operationId"].as_str().unwrap());
         assert_eq!(found["url"], format!("/docs#/{tag}/{id}"));

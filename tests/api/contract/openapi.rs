@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::support::{
     Identity, TestApp,
     binary::Deployment,
-    document::{described, parameters, resolve},
+    document::{self, described, parameters, resolve},
 };
 
 fn committed() -> std::path::PathBuf {
@@ -17,7 +17,7 @@ fn committed() -> std::path::PathBuf {
 
 #[test]
 fn committed_description_matches_the_served_one() {
-    let served = serde_json::to_string_pretty(routes::description()).unwrap() + "\n";
+    let served = serde_json::to_string_pretty(document::published()).unwrap() + "\n";
     if env::var_os("UPDATE_OPENAPI").is_some() {
         fs::write(committed(), &served).unwrap();
     }
@@ -31,7 +31,7 @@ fn committed_description_matches_the_served_one() {
 async fn server_and_command_return_the_same_document() {
     let app = TestApp::start().await;
     let served = app.anonymous().get("/openapi.json").await.ok();
-    assert_eq!(&served, routes::description());
+    assert_eq!(&served, document::published());
     let printed: Value = serde_json::from_str(&Deployment::new().printed(&["openapi"])).unwrap();
     assert_eq!(printed, served);
 }
@@ -39,7 +39,7 @@ async fn server_and_command_return_the_same_document() {
 #[test]
 fn every_operation_has_unique_id_summary_security_and_request_id_headers() {
     let mut ids = BTreeSet::new();
-    for (path, item) in routes::description()["paths"].as_object().unwrap() {
+    for (path, item) in document::published()["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{method} {path}");
             assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{method} {path}");
@@ -50,7 +50,7 @@ fn every_operation_has_unique_id_summary_security_and_request_id_headers() {
             }
         }
     }
-    let webhooks = routes::description()["webhooks"].as_object().unwrap().values();
+    let webhooks = document::published()["webhooks"].as_object().unwrap().values();
     for webhook in webhooks.flat_map(|item| item.as_object().unwrap().values()) {
         assert!(ids.insert(webhook["operationId"].as_str().unwrap()), "{webhook}");
     }
@@ -58,9 +58,9 @@ fn every_operation_has_unique_id_summary_security_and_request_id_headers() {
 
 #[test]
 fn every_tag_and_response_has_a_description() {
-    let tags = routes::description()["tags"].as_array().unwrap();
+    let tags = document::published()["tags"].as_array().unwrap();
     assert!(tags.iter().all(|tag| tag["description"].as_str().is_some_and(|text| !text.is_empty())), "{tags:#?}");
-    for (path, item) in routes::description()["paths"].as_object().unwrap() {
+    for (path, item) in document::published()["paths"].as_object().unwrap() {
         for response in
             item.as_object().unwrap().values().flat_map(|operation| operation["responses"].as_object().unwrap())
         {
@@ -75,7 +75,7 @@ fn every_tag_and_response_has_a_description() {
 
 #[test]
 fn no_parameter_is_nullable() {
-    for (path, item) in routes::description()["paths"].as_object().unwrap() {
+    for (path, item) in document::published()["paths"].as_object().unwrap() {
         for operation in item.as_object().unwrap().values() {
             for parameter in parameters(operation) {
                 assert!(!resolve(&parameter["schema"]).to_string().contains("null"), "{path}: {parameter}");
@@ -96,9 +96,9 @@ fn every_body_schema_is_an_object_because_client_generators_fail_on_true() {
         }
     }
     let mut found = Vec::new();
-    contents(&routes::description()["paths"], "", &mut found);
-    contents(&routes::description()["webhooks"], "", &mut found);
-    contents(&routes::description()["components"]["responses"], "", &mut found);
+    contents(&document::published()["paths"], "", &mut found);
+    contents(&document::published()["webhooks"], "", &mut found);
+    contents(&document::published()["components"]["responses"], "", &mut found);
     assert!(found.len() > 20);
     for (path, schema) in found {
         assert!(schema.is_object(), "{path} has the schema {schema}");
@@ -110,10 +110,10 @@ fn cursor_pattern_is_the_id_of_the_listed_items() {
     for (path, prefix) in
         [("keys", "key"), ("projects", "proj"), ("sessions", "sess"), ("tokens", "tok"), ("users", "usr")]
     {
-        let operation = &routes::description()["paths"][format!("/v1/{path}")]["get"];
+        let operation = &document::published()["paths"][format!("/v1/{path}")]["get"];
         let cursor = parameters(operation).find(|parameter| parameter["name"] == "cursor").unwrap();
         let answer = operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
-        let list = routes::description().pointer(answer.strip_prefix('#').unwrap()).unwrap();
+        let list = document::published().pointer(answer.strip_prefix('#').unwrap()).unwrap();
         for schema in [&cursor["schema"], &list["properties"]["next_cursor"]] {
             assert_eq!(schema["pattern"], format!("^{prefix}_[1-9a-f][0-9a-f]{{0,31}}$"), "{path}: {schema}");
         }
@@ -122,10 +122,10 @@ fn cursor_pattern_is_the_id_of_the_listed_items() {
 
 #[test]
 fn required_members_are_listed_and_optional_parameters_have_defaults() {
-    let schemas = &routes::description()["components"]["schemas"];
+    let schemas = &document::published()["components"]["schemas"];
     // Only sessions create keys, and a session must name the project.
     assert_eq!(schemas["NewKey"]["required"], json!(["project_id"]));
-    let operation = &routes::description()["paths"]["/v1/users"]["get"];
+    let operation = &document::published()["paths"]["/v1/users"]["get"];
     for (name, default) in [("limit", json!(25)), ("order", json!("asc"))] {
         let parameter = parameters(operation).find(|parameter| parameter["name"] == name).unwrap();
         assert_eq!(parameter["schema"]["default"], default, "{name}");
@@ -136,7 +136,7 @@ fn required_members_are_listed_and_optional_parameters_have_defaults() {
 
 #[test]
 fn no_parameter_of_a_get_request_is_nullable() {
-    for (path, item) in routes::description()["paths"].as_object().unwrap() {
+    for (path, item) in document::published()["paths"].as_object().unwrap() {
         for parameter in parameters(&item["get"]) {
             assert!(!resolve(&parameter["schema"]).to_string().contains("null"), "{path}: {parameter}");
         }
@@ -145,7 +145,7 @@ fn no_parameter_of_a_get_request_is_nullable() {
 
 #[test]
 fn error_codes_of_every_operation_match_its_route() {
-    let all = &routes::description()["components"]["schemas"]["ProblemCode"]["x-extensible-enum"];
+    let all = &document::published()["components"]["schemas"]["ProblemCode"]["x-extensible-enum"];
     assert!(all.as_array().unwrap().contains(&json!("validation_failed")));
     let table = routes::table();
     for operation in table.operations() {
@@ -169,7 +169,7 @@ fn error_codes_of_every_operation_match_its_route() {
 fn every_error_response_references_the_shared_problem_response_of_its_status() {
     let problem = json!({ "$ref": "#/components/schemas/Problem" });
     let mut examples = BTreeSet::new();
-    for (path, item) in routes::description()["paths"].as_object().unwrap() {
+    for (path, item) in document::published()["paths"].as_object().unwrap() {
         for operation in item.as_object().unwrap().values() {
             for (status, response) in operation["responses"].as_object().unwrap() {
                 if status.parse::<u16>().unwrap() < 400 {
@@ -189,7 +189,7 @@ fn every_error_response_references_the_shared_problem_response_of_its_status() {
             }
         }
     }
-    let described = routes::description()["components"]["examples"].as_object().unwrap();
+    let described = document::published()["components"]["examples"].as_object().unwrap();
     assert_eq!(examples, described.keys().map(String::as_str).collect());
 }
 
@@ -223,7 +223,7 @@ fn schemas(value: &'static Value, path: &str, visit: &mut dyn FnMut(&str, &'stat
 
 #[test]
 fn no_schema_uses_keywords_that_client_generators_do_not_support() {
-    schemas(routes::description(), "", &mut |path, schema| {
+    schemas(document::published(), "", &mut |path, schema| {
         assert!(!schema.get("const").is_some_and(Value::is_boolean), "{path} has a constant boolean");
         assert!(schema.get("if").is_none_or(|_| path.ends_with("/properties")), "{path} has a condition");
         let all_of = schema.get("allOf").and_then(Value::as_array).into_iter().flatten();
@@ -248,7 +248,7 @@ fn reachable(roots: Vec<(String, &'static Value)>) -> Vec<(String, &'static Map<
             if let Some(reference) = schema.get("$ref").and_then(Value::as_str)
                 && seen.insert(reference)
             {
-                todo.push((reference.to_owned(), routes::description().pointer(&reference[1..]).unwrap()));
+                todo.push((reference.to_owned(), document::published().pointer(&reference[1..]).unwrap()));
             }
         });
     }
@@ -258,7 +258,7 @@ fn reachable(roots: Vec<(String, &'static Value)>) -> Vec<(String, &'static Map<
 #[test]
 fn enums_are_closed_in_requests_and_extensible_in_responses() {
     let operations = || {
-        let paths = routes::description()["paths"].as_object().unwrap().values();
+        let paths = document::published()["paths"].as_object().unwrap().values();
         paths.flat_map(|item| item.as_object().unwrap().values())
     };
     let id = |operation: &'static Value| operation["operationId"].as_str().unwrap();
@@ -274,7 +274,7 @@ fn enums_are_closed_in_requests_and_extensible_in_responses() {
     assert!(closed > 10, "only {closed}");
     let mut responses: Vec<_> =
         operations().map(|operation| (format!("{} response", id(operation)), &operation["responses"])).collect();
-    let webhooks = routes::description()["webhooks"].as_object().unwrap();
+    let webhooks = document::published()["webhooks"].as_object().unwrap();
     responses.extend(webhooks.iter().map(|(name, webhook)| (name.clone(), &webhook["post"]["requestBody"])));
     let mut open = 0;
     for (path, schema) in reachable(responses) {
@@ -283,13 +283,13 @@ fn enums_are_closed_in_requests_and_extensible_in_responses() {
         open += usize::from(schema.contains_key("x-extensible-enum"));
     }
     assert!(open > 10, "only {open}");
-    let description = routes::description()["info"]["description"].as_str().unwrap();
+    let description = document::published()["info"]["description"].as_str().unwrap();
     assert!(description.contains("`x-extensible-enum`") && description.contains("`x-error-codes`"));
 }
 
 #[test]
 fn resources_are_discriminated_by_kind() {
-    let schemas = &routes::description()["components"]["schemas"];
+    let schemas = &document::published()["components"]["schemas"];
     for name in ["NewResource", "Resource"] {
         let mapping = schemas[name]["discriminator"]["mapping"].as_object().unwrap();
         assert_eq!(schemas[name]["discriminator"]["propertyName"], "kind");
@@ -301,7 +301,7 @@ fn resources_are_discriminated_by_kind() {
             schemas[name]["oneOf"].as_array().unwrap().iter().map(|it| it["$ref"].as_str().unwrap()).collect();
         assert_eq!(alternatives, mapping.values().map(|target| target.as_str().unwrap()).collect());
         for (kind, target) in mapping {
-            let schema = routes::description().pointer(&target.as_str().unwrap()[1..]).unwrap();
+            let schema = document::published().pointer(&target.as_str().unwrap()[1..]).unwrap();
             assert_eq!(schema["properties"]["kind"]["const"], kind.as_str());
             assert!(schema["required"].as_array().unwrap().contains(&json!("kind")));
         }
@@ -311,7 +311,7 @@ fn resources_are_discriminated_by_kind() {
 #[test]
 fn webhooks_have_a_separate_tag() {
     let of = |section: &str| -> BTreeSet<&str> {
-        let items = routes::description()[section].as_object().unwrap().values();
+        let items = document::published()[section].as_object().unwrap().values();
         let operations = items.flat_map(|item| item.as_object().unwrap().values());
         operations
             .flat_map(|operation| operation["tags"].as_array().unwrap())
@@ -320,7 +320,7 @@ fn webhooks_have_a_separate_tag() {
     };
     assert_eq!(of("webhooks"), BTreeSet::from(["event_types"]));
     assert!(!of("paths").contains("event_types"));
-    let described = routes::description()["tags"].as_array().unwrap();
+    let described = document::published()["tags"].as_array().unwrap();
     assert!(described.iter().any(|tag| tag["name"] == "event_types"));
 }
 
@@ -330,7 +330,7 @@ fn generated_names_of_inline_schemas_do_not_collide_with_components() {
         let words = name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
         words.collect()
     };
-    let components = routes::description()["components"]["schemas"].as_object().unwrap();
+    let components = document::published()["components"]["schemas"].as_object().unwrap();
     for (name, schema) in components {
         for (member, schema) in schema["properties"].as_object().into_iter().flatten() {
             let parts = [(String::new(), schema), ("Inner".to_owned(), &schema["items"])];
@@ -364,17 +364,17 @@ fn every_reference_resolves() {
         }
     }
     let mut found = BTreeSet::new();
-    references(routes::description(), &mut found);
+    references(document::published(), &mut found);
     assert!(!found.is_empty());
     for reference in found {
         let pointer = reference.strip_prefix('#').unwrap();
-        assert!(routes::description().pointer(pointer).is_some(), "{reference}");
+        assert!(document::published().pointer(pointer).is_some(), "{reference}");
     }
 }
 
 #[test]
 fn every_note_belongs_to_an_operation() {
-    let operations = routes::description()["paths"].as_object().unwrap().values();
+    let operations = document::published()["paths"].as_object().unwrap().values();
     let ids: BTreeSet<&str> = operations
         .flat_map(|item| item.as_object().unwrap().values())
         .map(|operation| operation["operationId"].as_str().unwrap())

@@ -2,15 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use cloudapi::{
-    base::{action::Action, identity::role::Role},
-    server::routes,
-};
+use cloudapi::base::{action::Action, identity::role::Role};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{EVENTS, ids, listed, trigger_event};
-use crate::support::{Identity, Session, TestApp, contract, eventually};
+use crate::support::{Identity, Session, TestApp, contract, document, eventually};
 
 /// The project's stored audit entries that are events: ID and action.
 async fn trail(app: &TestApp, owner: &Session<'_>) -> Vec<(String, String)> {
@@ -216,7 +213,7 @@ async fn every_event_conforms_to_the_schema_of_its_type() {
 
 #[test]
 fn every_event_type_is_documented_with_a_valid_example() {
-    let described = routes::description()["webhooks"].as_object().unwrap();
+    let described = document::published()["webhooks"].as_object().unwrap();
     let types: BTreeSet<&str> = Action::events().map(Action::as_str).collect();
     assert_eq!(described.keys().map(String::as_str).collect::<BTreeSet<_>>(), types);
     for webhook in described.values() {

@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::http::{HeaderName, HeaderValue};
-use cloudapi::{
-    http::layers::edge::EdgeOptions,
-    server::{routes, state::AppOptions},
-};
+use cloudapi::{http::layers::edge::EdgeOptions, server::state::AppOptions};
 use serde_json::json;
 
 use crate::support::{Identity, Reply, TestApp, document};
@@ -126,7 +123,7 @@ async fn configured_origin_may_call_and_read_required_headers() {
 fn described_headers() -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut sent, mut answered) = (BTreeSet::new(), BTreeSet::new());
     let operations =
-        routes::description()["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap());
+        document::published()["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap());
     for (_, operation) in operations {
         let parameters = document::parameters(operation);
         sent.extend(parameters.filter(|it| it["in"] == "header").map(|it| it["name"].as_str().unwrap().to_lowercase()));

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use cloudapi::server::routes;
 use serde_json::{Value, json};
 
 use crate::support::{
     Identity, TestApp,
     binary::{Deployment, Server},
+    document,
 };
 
 /// Invalid spellings, each with a required part of the error.
@@ -43,7 +43,7 @@ fn schemas_with(format: &str) -> BTreeSet<&'static str> {
             _ => false,
         }
     }
-    let schemas = routes::description()["components"]["schemas"].as_object().unwrap();
+    let schemas = document::published()["components"]["schemas"].as_object().unwrap();
     schemas.iter().filter(|(_, schema)| has(schema, format)).map(|(name, _)| name.as_str()).collect()
 }
 

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cloudapi::{api::SLICES, server::routes};
+use cloudapi::api::SLICES;
+
+use crate::support::document;
 
 pub fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -149,7 +151,7 @@ fn every_slice_has_a_tag_with_a_description() {
         source.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     let described: Vec<&str> = SLICES.iter().map(|slice| slice.module).collect();
     assert_eq!(modules, described, "each slice has a row in SLICES");
-    for tag in routes::description()["tags"].as_array().unwrap() {
+    for tag in document::published()["tags"].as_array().unwrap() {
         assert!(!tag["description"].as_str().unwrap().is_empty(), "{tag} has a description");
     }
 }

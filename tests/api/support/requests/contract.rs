@@ -17,7 +17,7 @@ use crate::support::reply::Reply;
 
 /// The document with every object and every enum closed, so that responses may contain only what is documented.
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
-    let mut document = routes::description().clone();
+    let mut document = routes::description();
     close_objects(&mut document);
     close_enums(&mut document);
     document

@@ -1,19 +1,28 @@
 //! Reads the published OpenAPI document and resolves its references.
 
+use std::sync::LazyLock;
+
 use cloudapi::{http::describe::Operation, server::routes};
 use serde_json::Value;
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(routes::description);
+
+/// The published document.
+pub fn published() -> &'static Value {
+    &DOCUMENT
+}
 
 /// The object that `value` refers to.
 pub fn resolve(value: &'static Value) -> &'static Value {
     match value["$ref"].as_str() {
-        Some(reference) => resolve(routes::description().pointer(reference.trim_start_matches('#')).unwrap()),
+        Some(reference) => resolve(published().pointer(reference.trim_start_matches('#')).unwrap()),
         None => value,
     }
 }
 
 /// The OpenAPI object of an operation.
 pub fn described(operation: &Operation) -> &'static Value {
-    &routes::description()["paths"][operation.path][operation.method.as_str().to_lowercase()]
+    &published()["paths"][operation.path][operation.method.as_str().to_lowercase()]
 }
 
 /// The parameters of an operation.
