@@ -189,7 +189,8 @@ impl Reader {
                         "The database did not respond in time; reconnect with the last id as Last-Event-ID",
                     ))
                 };
-                timeout(READ_TIMEOUT, self.catch_up()).await.unwrap_or_else(timed_out).map(|()| None)
+                // Boxed, because most streams are at their tail for hours and need no memory for this.
+                Box::pin(timeout(READ_TIMEOUT, self.catch_up())).await.unwrap_or_else(timed_out).map(|()| None)
             }
         }
     }
@@ -275,7 +276,9 @@ impl Reader {
     /// Rechecks the authorization. Fails if it was revoked. If it cannot be checked now, sets `unverified`.
     async fn verify_access(&mut self) -> Result<()> {
         let timed_out = |_| Err(Error::new(Code::Timeout, "The database did not respond in time; retrying"));
-        self.unverified = match timeout(READ_TIMEOUT, self.watch.check()).await.unwrap_or_else(timed_out) {
+        // Boxed for the same reason as `catch_up`.
+        let checked = Box::pin(timeout(READ_TIMEOUT, self.watch.check())).await;
+        self.unverified = match checked.unwrap_or_else(timed_out) {
             Ok(()) => None,
             Err(error) => match error.code() {
                 Code::AuthUnavailable | Code::DatabaseUnavailable | Code::Overloaded | Code::Timeout => {

@@ -34,7 +34,7 @@ use crate::http::{
     response::Streaming,
 };
 use progress::{Progress, TrackedBody};
-use timeout_stream::TimeoutStream;
+use timeout_stream::{Protocol, TimeoutStream};
 use tls::Tls;
 
 /// Size of the parser's head buffer. It exceeds the limit in `edge`, so that an oversized head gets a problem response.
@@ -70,7 +70,8 @@ impl From<TcpListener> for Listener {
 #[derive(Clone)]
 pub(super) struct Connections<S> {
     service: S,
-    builder: Arc<auto::Builder<TokioExecutor>>,
+    http1: Arc<auto::Builder<TokioExecutor>>,
+    http2: Arc<auto::Builder<TokioExecutor>>,
     limits: EdgeLimits,
     stop: Shutdown,
     /// Tasks of open connections.
@@ -95,7 +96,8 @@ where
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
         let permits = Arc::new(Semaphore::new(limits.max_connections));
-        Self { service, builder: Arc::new(builder), limits, stop, open, permits }
+        let (http1, http2) = (Arc::new(builder.clone().http1_only()), Arc::new(builder.http2_only()));
+        Self { service, http1, http2, limits, stop, open, permits }
     }
 
     /// Accepts connections until the server closes.
@@ -129,13 +131,8 @@ where
         let _ = stream.set_nodelay(true);
         let served = async {
             let Some(tls) = tls else { return self.serve(stream, peer).await };
-            let handshake = timeout(self.limits.head_timeout, tls.accept(stream));
-            match self.stop.closing.run_until_cancelled(handshake).await {
-                Some(Ok(Ok(stream))) => self.serve(stream, peer).await,
-                Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "TLS handshake failed"),
-                Some(Err(_)) => tracing::debug!(%peer, "TLS handshake timed out"),
-                None => {}
-            }
+            // Boxed, because it is larger than a connection without TLS.
+            Box::pin(self.serve_tls(&tls, stream, peer)).await;
         };
         let mut aborted = FuturesUnordered::from_iter([self.stop.abort.cancelled()]);
         tokio::select! {
@@ -145,10 +142,37 @@ where
         }
     }
 
+    async fn serve_tls(&self, tls: &Tls, stream: TcpStream, peer: SocketAddr) {
+        let handshake = timeout(self.limits.head_timeout, tls.accept(stream));
+        match self.stop.closing.run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => self.serve(stream, peer).await,
+            Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+            Some(Err(_)) => tracing::debug!(%peer, "TLS handshake timed out"),
+            None => {}
+        }
+    }
+
     async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: SocketAddr) {
         let progress = Progress::new();
         let idle = CancellationToken::new();
-        let stream = TimeoutStream::new(stream, progress.clone(), self.limits, idle.clone());
+        // In a `FuturesUnordered`, these futures are polled only when they are woken, not each time the connection is.
+        let closing: BoxFuture<'_, ()> = Box::pin(self.stop.closing.cancelled());
+        let mut signals = FuturesUnordered::from_iter([closing, Box::pin(idle.cancelled())]);
+        let mut stream = TimeoutStream::new(stream, progress.clone(), self.limits, idle.clone());
+        let detected = tokio::select! {
+            biased;
+            detected = stream.detect_protocol() => detected,
+            // No request has begun.
+            _ = signals.next() => return,
+        };
+        let builder = match detected {
+            Ok(Protocol::Http1) => &self.http1,
+            Ok(Protocol::Http2) => &self.http2,
+            Err(error) => {
+                tracing::debug!(%error, %peer, "connection ended early");
+                return;
+            }
+        };
         let requests = progress.clone();
         let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
             let guard = requests.begin_request(request.version());
@@ -172,10 +196,7 @@ where
                 Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, guard, is_streaming)))
             }
         });
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
-        // In a `FuturesUnordered`, these futures are polled only when they are woken, not each time the connection is.
-        let closing: BoxFuture<'_, ()> = Box::pin(self.stop.closing.cancelled());
-        let mut signals = FuturesUnordered::from_iter([closing, Box::pin(idle.cancelled())]);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,

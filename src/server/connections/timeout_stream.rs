@@ -2,6 +2,9 @@
 //!
 //! hyper has one timeout for a head and the pause before it, and none for the first bytes, which distinguish HTTP/1
 //! from HTTP/2. Here each has a timeout.
+//!
+//! The stream also distinguishes the protocols. `hyper_util` would do so, too, but passes on these bytes alone, which
+//! doubles the size of each connection's buffer.
 
 use std::{
     io,
@@ -9,8 +12,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use axum::body::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -22,10 +26,26 @@ use super::{
 };
 use crate::http::layers::edge::EdgeLimits;
 
+/// The first bytes of HTTP/2 (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Size of the first read. Most heads are smaller.
+const FIRST_READ: usize = 4096;
+
+/// Version of HTTP on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
 /// The stream.
 #[derive(Debug)]
 pub struct TimeoutStream<S> {
     inner: S,
+    /// Bytes that were read to detect the protocol, until they are read again.
+    first: Bytes,
     progress: Progress,
     limits: EdgeLimits,
     /// Canceled when the connection has been idle for too long.
@@ -47,6 +67,7 @@ impl<S> TimeoutStream<S> {
         let (read_timer, write_timer) = (LazyTimer::default(), LazyTimer::default());
         Self {
             inner,
+            first: Bytes::new(),
             progress,
             limits,
             idle,
@@ -98,6 +119,22 @@ impl<S> TimeoutStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> TimeoutStream<S> {
+    /// Reads the first bytes of the connection, which the next reads return.
+    pub async fn detect_protocol(&mut self) -> io::Result<Protocol> {
+        let mut first = Vec::with_capacity(FIRST_READ);
+        let protocol = loop {
+            let read = self.read_buf(&mut first).await?;
+            if first.starts_with(PREFACE) {
+                break Protocol::Http2;
+            }
+            if read == 0 || !PREFACE.starts_with(&first) {
+                break Protocol::Http1;
+            }
+        };
+        self.first = first.into();
+        Ok(protocol)
+    }
+
     /// Discards what the client sends until it closes or the time is up. Beyond the bound nothing more is read, which
     /// the client notices; it can still read the response.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -119,6 +156,11 @@ impl<S: AsyncRead + Unpin> TimeoutStream<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let length = self.first.len().min(buf.remaining());
+            buf.put_slice(&self.first.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         if Pin::new(&mut self.inner).poll_read(cx, buf)?.is_pending() {
             self.check_read_deadline(cx)?;
