@@ -198,13 +198,15 @@ impl Authenticator {
         let token = chain.first().ok_or_else(unknown_credential)?;
         check_active(token.revoked_at, Some(token.expires_at), now)?;
         // A token depends on all its issuers: it has only the scopes that each of them still has, and ends with the
-        // first of them. This is decided here and not when an issuer ends, so that no race between issuing and revoking
-        // can leave a token that outlives its issuer.
+        // first of them. This is decided here and not when an issuer ends, so that a revocation writes one row, and no
+        // race between issuing and revoking can leave a token that outlives its issuer.
         let scopes = chain.iter().try_fold(ScopeSet::all(), |scopes, link| {
             let issuer = link.issuer_scopes(now)?;
             Some(scopes.intersection(ScopeSet::from_texts(&link.scopes)).intersection(issuer))
         });
-        let scopes = scopes.ok_or_else(|| {
+        // Without its first issuer, nothing is known about what the chain depends on.
+        let is_complete = chain.last().is_some_and(ChainedToken::is_root);
+        let scopes = scopes.filter(|_| is_complete).ok_or_else(|| {
             Error::new(
                 Code::TokenRevoked,
                 "This token's issuer expired or was revoked, which ends the token too; issue a new one",

@@ -12,7 +12,6 @@ use super::{
     repo::{self, KeyChange, KeyRow},
 };
 use crate::{
-    api::tokens,
     auth::grant::{Grant, SessionOnly, SessionOrKeySelf},
     base::{
         action::Action,
@@ -215,7 +214,6 @@ pub async fn revoke(
         }
     }
     let before = repo::revoke(tx.db(), tenant, id, now).await?.ok_or_else(Error::not_found)?;
-    tokens::repo::revoke_issued_by_key(tx.db(), id, now).await?;
     tx.invalidate(Subject::Key(id));
     let change = Change::new(Action::KeyRevoked, id, Some(tenant.project_id())).revoked(before);
     tx.commit(change, Json(RevokedKey { id, revoked: true })).await

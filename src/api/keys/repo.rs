@@ -223,18 +223,17 @@ pub async fn rotate(
     .await
 }
 
-/// Revokes one of the tenant's keys. Returns its previous status, or none if there is no such key. Waits for tokens
-/// that are being issued under the key, so that a query for these tokens afterwards finds all of them.
+/// Revokes one of the tenant's keys, and with it every token issued under it. Returns its previous status, or none if
+/// there is no such key.
 pub async fn revoke(
     db: &mut PgConnection,
     tenant: Tenant,
     id: KeyId,
     now: Timestamp,
 ) -> sqlx::Result<Option<CredentialStatus>> {
-    // FOR UPDATE, because an insert that refers to the key holds FOR KEY SHARE on it, for which a plain update of this
-    // column would not wait.
     let before: Option<(Option<Timestamp>, Option<Timestamp>)> = sqlx::query_as(
-        "WITH before AS (SELECT id, revoked_at, expires_at FROM keys WHERE id = $1 AND project_id = $2 FOR UPDATE)
+        "WITH before AS (SELECT id, revoked_at, expires_at FROM keys WHERE id = $1 AND project_id = $2
+                         FOR NO KEY UPDATE)
          UPDATE keys k SET revoked_at = coalesce(k.revoked_at, $3) FROM before b
          WHERE k.id = b.id RETURNING b.revoked_at, b.expires_at",
     )

@@ -16,6 +16,7 @@ use crate::{
         id::{self, TokenId},
         identity::{
             caller::Caller,
+            credential::CredentialStatus,
             scope::of::{TokensRead, TokensWrite},
             secret::{Secret, SecretKind},
             subject::Subject,
@@ -122,9 +123,9 @@ pub async fn revoke(
     let tenant = grant.in_project_of_for_write(tx.db(), id).await?;
     if tx.is_conditional() {
         let token = repo::get(tx.db(), tenant, id).await?.ok_or_else(Error::not_found)?;
-        match token.revoked_at {
-            Some(_) => tx.waive_preconditions(),
-            None => tx.require_match(&TokenView::new(token, now))?,
+        match token.ends.status(now) {
+            CredentialStatus::Revoked => tx.waive_preconditions(),
+            _ => tx.require_match(&TokenView::new(token, now))?,
         }
     }
     let before = repo::revoke(tx.db(), tenant, id, now).await?.ok_or_else(Error::not_found)?;

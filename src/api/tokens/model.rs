@@ -57,12 +57,31 @@ pub struct StoredToken {
     pub scopes: Vec<String>,
     /// Creation time.
     pub created_at: Timestamp,
-    /// Expiration time.
-    pub expires_at: Timestamp,
-    /// Revocation time.
-    pub revoked_at: Option<Timestamp>,
+    /// When the token ends or has ended.
+    #[sqlx(flatten)]
+    pub ends: TokenEnds,
     /// Time of the last use, to the minute.
     pub last_used_at: Option<Timestamp>,
+}
+
+/// The times that decide whether a token has ended.
+#[derive(Debug, sqlx::FromRow)]
+pub struct TokenEnds {
+    /// Expiration time.
+    pub expires_at: Timestamp,
+    /// Time when the token itself was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// Time when the first of the issuers expires. [`Timestamp::EARLIEST`] if one was revoked or is missing.
+    pub issuers_end_at: Option<Timestamp>,
+}
+
+impl TokenEnds {
+    /// Status of the token at `now`. A token ends with its issuers.
+    pub fn status(&self, now: Timestamp) -> CredentialStatus {
+        let issuer_revoked_at = self.issuers_end_at.filter(|end| *end == Timestamp::EARLIEST);
+        let first_end = self.issuers_end_at.map_or(self.expires_at, |end| end.min(self.expires_at));
+        CredentialStatus::at(now, self.revoked_at.or(issuer_revoked_at), Some(first_end))
+    }
 }
 
 /// A token, without its secret.
@@ -106,9 +125,9 @@ impl TokenView {
             name: token.name,
             project_id: token.project_id,
             hint: token.hint,
-            status: CredentialStatus::at(now, token.revoked_at, Some(token.expires_at)),
+            status: token.ends.status(now),
             created_at: token.created_at,
-            expires_at: token.expires_at,
+            expires_at: token.ends.expires_at,
             last_used_at: token.last_used_at,
         }
     }

@@ -13,7 +13,7 @@ use super::{
     repo,
 };
 use crate::{
-    api::{sessions, tokens},
+    api::sessions,
     auth::{
         credentials::accounts::{self, Account},
         grant::{Grant, Session, SessionOnly},
@@ -165,12 +165,10 @@ pub async fn remove(
     let repeatable_by = grant.caller().user_id().filter(|caller| *caller == id).into_iter().collect();
     let deletion = Deletion { role: Some(member.role), repeatable_by };
     deletions::record(tx.db(), tenant.project_id(), id, deletion, now).await?;
-    // The membership first: this waits for tokens that are being issued under it, and the next statement sees them.
     if !repo::remove_member(tx.db(), tenant, id).await? {
         // The invitation was accepted meanwhile, so the user has another public ID.
         return Err(Error::not_found());
     }
-    tokens::repo::revoke_issued_by_member(tx.db(), tenant, member.account_id, now).await?;
     invitations::withdraw(tx.db(), tenant, member.account_id, now).await?;
     tx.invalidate(Subject::Member(tenant.project_id(), member.account_id));
     let change = Change::new(Action::UserRemoved, id, Some(tenant.project_id())).deleted(&*member);

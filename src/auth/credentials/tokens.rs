@@ -67,6 +67,11 @@ impl ChainedToken {
         self.issuer_key_expires_at.map_or(self.expires_at, |end| end.min(self.expires_at))
     }
 
+    /// Whether a key or a member issued the token. A chain that does not end with such a link is incomplete.
+    pub fn is_root(&self) -> bool {
+        self.issuer_token_id.is_none()
+    }
+
     /// Scopes that this link allows to the tokens below it: those of its key or membership for the first link, and all
     /// scopes if it was issued by another token, which has its own link. `None` if the link or its issuer has ended.
     pub fn issuer_scopes(&self, now: Timestamp) -> Option<ScopeSet> {
@@ -81,33 +86,45 @@ impl ChainedToken {
             (Some(scopes), _, _) => Some(ScopeSet::from_texts(scopes)),
             (None, Some(role), _) => Some(role.scopes()),
             (None, None, Some(_)) => Some(ScopeSet::all()),
-            // The issuer is not a member any more.
+            // The key is gone, or the issuer is not a member any more.
             (None, None, None) => None,
         }
     }
 }
 
 /// The token with this secret, valid or not, followed by the tokens it was issued through, up to the one that a key or
-/// member issued.
+/// member issued. The chain ends earlier if one of them is missing.
 pub async fn chain_by_secret(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Stamped<Vec<ChainedToken>>> {
+    // LATERAL with OFFSET 0 is always one index lookup per link, whatever the planner estimates.
     let rows = sqlx::query_as(
         "WITH RECURSIVE chain AS (
              SELECT id, project_id, scopes, created_at, expires_at, revoked_at, issuer_token_id, issuer_key_id, issuer_user_id,
-                    0 AS distance FROM tokens WHERE secret_hash = $1
+                    issuer_membership_id, 0 AS distance FROM tokens WHERE secret_hash = $1
              UNION ALL
              SELECT t.id, t.project_id, t.scopes, t.created_at, t.expires_at, t.revoked_at, t.issuer_token_id, t.issuer_key_id,
-                    t.issuer_user_id, c.distance + 1 FROM chain c JOIN tokens t ON t.id = c.issuer_token_id
+                    t.issuer_user_id, t.issuer_membership_id, c.distance + 1
+             FROM chain c CROSS JOIN LATERAL (
+                 SELECT id, project_id, scopes, created_at, expires_at, revoked_at, issuer_token_id, issuer_key_id,
+                        issuer_user_id, issuer_membership_id
+                 FROM tokens WHERE id = c.issuer_token_id OFFSET 0) t
          )
          SELECT a.seq AS auth_seq, auth_server() AS auth_server, c.id IS NOT NULL AS is_found, c.id, c.project_id, c.scopes, c.created_at, c.expires_at, c.revoked_at, c.issuer_token_id,
-                c.issuer_key_id, k.allowed_ips AS issuer_key_allowed_ips, k.rate_limit AS issuer_key_rate_limit,
-                k.scopes AS issuer_key_scopes, k.expires_at AS issuer_key_expires_at,
-                k.revoked_at AS issuer_key_revoked_at, c.issuer_user_id, m.role AS issuer_role, p.status AS project_status
+                c.issuer_key_id, c.allowed_ips AS issuer_key_allowed_ips, c.rate_limit AS issuer_key_rate_limit,
+                c.key_scopes AS issuer_key_scopes, c.key_expires_at AS issuer_key_expires_at,
+                c.key_revoked_at AS issuer_key_revoked_at, c.issuer_user_id, c.role AS issuer_role, c.project_status
          FROM auth_clock a
-         LEFT JOIN (chain c
-                    JOIN projects p ON p.id = c.project_id
-                    LEFT JOIN keys k ON k.id = c.issuer_key_id
-                    LEFT JOIN members m ON m.user_id = c.issuer_user_id AND m.project_id = c.project_id
-                                           AND m.status = 'active') ON true
+         LEFT JOIN (
+             SELECT c.id, c.project_id, c.scopes, c.created_at, c.expires_at, c.revoked_at, c.issuer_token_id, c.issuer_key_id,
+                    c.issuer_user_id, c.distance, k.allowed_ips, k.rate_limit, k.scopes AS key_scopes,
+                    k.expires_at AS key_expires_at, k.revoked_at AS key_revoked_at, m.role, p.status AS project_status
+             FROM chain c
+             CROSS JOIN LATERAL (SELECT status FROM projects WHERE id = c.project_id OFFSET 0) p
+             LEFT JOIN LATERAL (SELECT allowed_ips, rate_limit, scopes, expires_at, revoked_at
+                                FROM keys WHERE id = c.issuer_key_id OFFSET 0) k ON true
+             LEFT JOIN LATERAL (SELECT role FROM members
+                                WHERE project_id = c.project_id AND user_id = c.issuer_user_id
+                                  AND membership_id = c.issuer_membership_id AND status = 'active' OFFSET 0) m ON true
+         ) c ON true
          ORDER BY c.distance",
     )
     .bind(secret)

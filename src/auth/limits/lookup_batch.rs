@@ -28,6 +28,8 @@ use crate::{
 
 /// Minimum time between the starts of two batches.
 pub const INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum number of secrets in a batch. The others wait for the next one.
+const MAX_BATCH: usize = 1000;
 
 /// Result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +121,7 @@ async fn run(shared: Arc<Shared>, authenticator: Authenticator) {
         if let Some(last) = last {
             sleep_until(last + INTERVAL).await;
         }
-        let batch = {
+        let batch: Waiting = {
             let mut state = shared.lock();
             if state.waiting.is_empty() {
                 // Under the lock: a request that arrives now starts the next task.
@@ -128,7 +130,7 @@ async fn run(shared: Arc<Shared>, authenticator: Authenticator) {
                 return;
             }
             state.last = Some(Instant::now());
-            std::mem::take(&mut state.waiting)
+            state.waiting.extract_if(|_, _| true).take(MAX_BATCH).collect()
         };
         shared.count.fetch_add(1, Ordering::Relaxed);
         match read(&authenticator, &batch).await {
@@ -195,31 +197,46 @@ async fn look_up_all(
     sqlx::query_as(
         "WITH RECURSIVE chain AS (
              SELECT t.secret_hash AS shown, t.project_id, t.issuer_key_id, t.issuer_token_id, t.issuer_user_id,
-                    t.revoked_at, t.expires_at
-             FROM tokens t WHERE t.secret_hash = ANY($2)
+                    t.issuer_membership_id, t.revoked_at, t.expires_at
+             FROM unnest($2::bytea[]) AS asked (hash) CROSS JOIN LATERAL (
+                 SELECT secret_hash, project_id, issuer_key_id, issuer_token_id, issuer_user_id, issuer_membership_id, revoked_at,
+                        expires_at
+                 FROM tokens WHERE secret_hash = asked.hash OFFSET 0) t
              UNION ALL
              SELECT c.shown, t.project_id, t.issuer_key_id, t.issuer_token_id, t.issuer_user_id,
-                    t.revoked_at, t.expires_at
-             FROM chain c JOIN tokens t ON t.id = c.issuer_token_id
+                    t.issuer_membership_id, t.revoked_at, t.expires_at
+             FROM chain c CROSS JOIN LATERAL (
+                 SELECT project_id, issuer_key_id, issuer_token_id, issuer_user_id, issuer_membership_id, revoked_at, expires_at
+                 FROM tokens WHERE id = c.issuer_token_id OFFSET 0) t
          )
          SELECT a.seq AS auth_seq, auth_server() AS auth_server, f.secret_hash IS NOT NULL AS is_found, f.secret_hash, f.is_live
          FROM auth_clock a LEFT JOIN (
          SELECT s.secret_hash, k.revoked_at IS NULL AND coalesce(k.expires_at > $4, true)
                                                     AND coalesce(s.expires_at > $4, true) AS is_live
-         FROM key_secrets s JOIN keys k ON k.id = s.key_id WHERE s.secret_hash = ANY($1)
+         FROM unnest($1::bytea[]) AS asked (hash)
+         CROSS JOIN LATERAL (SELECT secret_hash, key_id, expires_at FROM key_secrets WHERE secret_hash = asked.hash OFFSET 0) s
+         CROSS JOIN LATERAL (SELECT project_id, revoked_at, expires_at FROM keys WHERE id = s.key_id OFFSET 0) k
+         CROSS JOIN LATERAL (SELECT FROM projects WHERE id = k.project_id OFFSET 0) p
          UNION ALL
-         SELECT c.shown, bool_and(c.revoked_at IS NULL AND c.expires_at > $4
-                                  AND (c.issuer_key_id IS NULL
-                                       OR k.revoked_at IS NULL AND coalesce(k.expires_at > $4, true))
-                                  AND (c.issuer_user_id IS NULL OR m.user_id IS NOT NULL))
+         SELECT c.shown, bool_or(c.issuer_token_id IS NULL)
+                         AND bool_and((c.revoked_at IS NULL AND c.expires_at > $4
+                                       AND (c.issuer_key_id IS NULL
+                                            OR k.is_found AND k.revoked_at IS NULL AND coalesce(k.expires_at > $4, true))
+                                       AND (c.issuer_user_id IS NULL OR m.is_found)) IS TRUE)
          FROM chain c
-         LEFT JOIN keys k ON k.id = c.issuer_key_id
-         LEFT JOIN members m ON m.user_id = c.issuer_user_id AND m.project_id = c.project_id AND m.status = 'active'
+         CROSS JOIN LATERAL (SELECT FROM projects WHERE id = c.project_id OFFSET 0) p
+         LEFT JOIN LATERAL (SELECT true AS is_found, revoked_at, expires_at FROM keys WHERE id = c.issuer_key_id OFFSET 0) k
+                ON true
+         LEFT JOIN LATERAL (SELECT true AS is_found FROM members
+                            WHERE project_id = c.project_id AND user_id = c.issuer_user_id
+                              AND membership_id = c.issuer_membership_id AND status = 'active' OFFSET 0) m ON true
          GROUP BY c.shown
          UNION ALL
          SELECT s.secret_hash, s.revoked_at IS NULL AND s.expires_at > $4
                                AND greatest(s.created_at, s.last_used_at) + $5 > $4
-         FROM sessions s WHERE s.secret_hash = ANY($3)
+         FROM unnest($3::bytea[]) AS asked (hash)
+         CROSS JOIN LATERAL (SELECT secret_hash, revoked_at, expires_at, created_at, last_used_at
+                             FROM sessions WHERE secret_hash = asked.hash OFFSET 0) s
          ) f ON true",
     )
     .bind(&secrets.keys)

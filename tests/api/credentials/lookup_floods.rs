@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use cloudapi::{
     base::{
+        id::{KeyId, TokenId},
         identity::{role::Role, secret::SecretKind},
         input::limit::{LimitSettings, RateLimit},
     },
@@ -164,6 +165,14 @@ async fn ended_credentials(app: &TestApp, owner: &Session<'_>) -> Vec<(String, &
     let member = app.member(owner, Role::Admin).await;
     let of_member = member.token(&["projects:read"]).await;
     owner.delete(&format!("/v1/users/{}?project_id={}", member.user_id, owner.project)).await.ok();
+    let (lost_key, key) = (owner.key().await, owner.key().await);
+    let of_lost_key = lost_key.token(&["projects:read"]).await;
+    let lost = key.token(&["projects:read", "tokens:write"]).await;
+    let of_lost = lost.token(&["projects:read"]).await;
+    let key_id: KeyId = lost_key.id.parse().unwrap();
+    sqlx::query("DELETE FROM keys WHERE id = $1").bind(key_id).execute(&app.db).await.unwrap();
+    let token_id: TokenId = lost.id.parse().unwrap();
+    sqlx::query("DELETE FROM tokens WHERE id = $1").bind(token_id).execute(&app.db).await.unwrap();
     let signed_out = app.another_session(owner).await;
     signed_out.delete("/v1/sessions/current").await.ok();
     app.clock.advance(Duration::from_secs(61));
@@ -172,6 +181,8 @@ async fn ended_credentials(app: &TestApp, owner: &Session<'_>) -> Vec<(String, &
         (expired.secret, "token_expired"),
         (of_expired.secret, "token_expired"),
         (of_member.secret, "token_revoked"),
+        (of_lost_key.secret, "token_revoked"),
+        (of_lost.secret, "token_revoked"),
         (signed_out.secret, "token_revoked"),
         (unknown_secret(SecretKind::Key), "invalid_token"),
         (unknown_secret(SecretKind::Invitation), "invalid_token"),
