@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod jobs;
 pub mod pool;
 mod prepare;
+pub mod purges;
 pub mod sqlstate;
 mod stamp;
 

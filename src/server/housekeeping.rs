@@ -1,8 +1,8 @@
-//! Small workers that write counts from memory, and remove old records.
+//! Small workers that write counts from memory, and remove old records and what belonged to deleted projects.
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     api::webhooks::delivery::queue,
@@ -11,7 +11,7 @@ use crate::{
         error::{Code, Error, Result},
         runtime::heartbeat::Heartbeat,
     },
-    db::deletions,
+    db::{deletions, purges},
     resources,
     server::state::App,
     tx::idempotency,
@@ -19,6 +19,8 @@ use crate::{
 
 /// Interval of removing old records.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval of looking for deletions by other servers.
+const PURGE_INTERVAL: Duration = Duration::from_secs(10);
 /// Interval of writing denials to the audit trail.
 const DENIALS_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval of writing reads of the audit trail to it.
@@ -61,6 +63,25 @@ pub async fn cleanup(app: App, heartbeat: Heartbeat) {
             app.store.db.handle_error(&error);
             tracing::warn!(%error, "removal of old records failed; retrying in a minute");
         }
+    }
+}
+
+/// Removes what belonged to deleted projects and webhooks. Pauses after each batch for as long as it took, so that at most
+/// half of a connection's time is spent on this.
+pub async fn purge(app: App, heartbeat: Heartbeat) {
+    let mut pause = PURGE_INTERVAL;
+    while heartbeat.pause_until(pause, app.store.purges.notified()).await {
+        let began = Instant::now();
+        let batch = async { Ok(purges::purge_batch(&mut *app.store.db.acquire_for_write().await?).await?) };
+        pause = match with_timeout(batch).await {
+            Ok(0) => PURGE_INTERVAL,
+            Ok(_) => began.elapsed(),
+            Err(error) => {
+                app.store.db.handle_error(&error);
+                tracing::warn!(%error, "purge of a deleted project or webhook failed; retrying");
+                PURGE_INTERVAL
+            }
+        };
     }
 }
 

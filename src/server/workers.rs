@@ -68,7 +68,7 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 /// All workers.
-pub static TABLE: [Worker; 16] = [
+pub static TABLE: [Worker; 17] = [
     // Renews the lease. Without it, the server must not trust its credential cache.
     Worker {
         name: "auth_lease",
@@ -231,6 +231,15 @@ pub static TABLE: [Worker; 16] = [
         stop_phase: StopPhase::Closing,
         start: |WorkerContext { app, heartbeat, .. }| {
             Some(Box::pin(housekeeping::cleanup(app.clone(), heartbeat.clone())))
+        },
+    },
+    Worker {
+        name: "purge",
+        is_required: false,
+        stall_after: seconds(120),
+        stop_phase: StopPhase::Closing,
+        start: |WorkerContext { app, heartbeat, .. }| {
+            Some(Box::pin(housekeeping::purge(app.clone(), heartbeat.clone())))
         },
     },
 ];

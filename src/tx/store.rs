@@ -2,6 +2,8 @@
 
 use std::{ops::Deref, sync::Arc};
 
+use tokio::sync::Notify;
+
 use super::Writes;
 use crate::{base::runtime::clock::Clock, db::Pool};
 
@@ -18,12 +20,14 @@ pub struct StoreParts {
     pub writes: Writes,
     /// Clock.
     pub clock: Clock,
+    /// Notified when this server has deleted something whose rows the worker `purge` must remove.
+    pub purges: Notify,
 }
 
 impl Store {
     /// Creates a store.
     pub fn new(db: Pool, writes: Writes, clock: Clock) -> Self {
-        Self(Arc::new(StoreParts { db, writes, clock }))
+        Self(Arc::new(StoreParts { db, writes, clock, purges: Notify::new() }))
     }
 }
 

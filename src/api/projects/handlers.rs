@@ -215,5 +215,7 @@ pub async fn delete(
     repo::delete(tx.db(), tenant).await?;
     tx.invalidate(Subject::Project(id));
     let change = Change::new(Action::ProjectDeleted, id, Some(id)).deleted(&project);
-    tx.commit(change, reply).await
+    let reply = tx.commit(change, reply).await?;
+    store.purges.notify_one();
+    Ok(reply)
 }

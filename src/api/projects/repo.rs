@@ -122,9 +122,20 @@ pub async fn set_quota(db: &mut PgConnection, id: ProjectId, quota: Quota) -> sq
         .map(drop)
 }
 
-/// Deletes the tenant's project and, through foreign keys, everything that belongs to it.
+/// Deletes the tenant's project and its webhooks. Everything else that belongs to it becomes unreachable, and is removed
+/// by [`db::purges`](crate::db::purges).
 pub async fn delete(db: &mut PgConnection, tenant: Tenant) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM projects WHERE id = $1").bind(tenant.project_id()).execute(db).await.map(drop)
+    sqlx::query(
+        "WITH deleted AS (DELETE FROM projects WHERE id = $1 RETURNING id),
+              webhook AS (DELETE FROM webhooks WHERE project_id = $1 RETURNING id)
+         INSERT INTO purges (kind, id, due_at)
+         SELECT 'project', id, now() FROM deleted
+         UNION ALL SELECT 'webhook', id, now() + interval '1 minute' FROM webhook",
+    )
+    .bind(tenant.project_id())
+    .execute(db)
+    .await
+    .map(drop)
 }
 
 /// The projects that a user is a member of. Every role can read its project.

@@ -77,10 +77,11 @@ pub async fn insert(
     .map(drop)
 }
 
-/// The invitation with this secret, open or not.
+/// The invitation with this secret, open or not, if its project exists.
 pub async fn find(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Option<Invitation>> {
     sqlx::query_as(
-        "SELECT id, project_id, user_id, expires_at, accepted_at, withdrawn_at FROM invitations WHERE secret_hash = $1",
+        "SELECT i.id, i.project_id, i.user_id, i.expires_at, i.accepted_at, i.withdrawn_at
+         FROM invitations i JOIN projects p ON p.id = i.project_id WHERE i.secret_hash = $1",
     )
     .bind(secret)
     .fetch_optional(db)
@@ -90,10 +91,12 @@ pub async fn find(db: &mut PgConnection, secret: &SecretHash) -> sqlx::Result<Op
 /// Accepts an open invitation and activates the membership. Returns whether the invitation was still open.
 pub async fn accept(db: &mut PgConnection, invitation: &Invitation, now: Timestamp) -> sqlx::Result<bool> {
     let accepted = sqlx::query(
-        "UPDATE invitations SET accepted_at = $2 WHERE id = $1 AND accepted_at IS NULL AND withdrawn_at IS NULL",
+        "UPDATE invitations SET accepted_at = $2 WHERE id = $1 AND accepted_at IS NULL AND withdrawn_at IS NULL
+         AND EXISTS (SELECT FROM projects WHERE id = $3 FOR KEY SHARE)",
     )
     .bind(invitation.id)
     .bind(now)
+    .bind(invitation.project_id)
     .execute(&mut *db)
     .await?;
     if accepted.rows_affected() == 0 {

@@ -165,10 +165,13 @@ pub async fn remove_member(db: &mut PgConnection, tenant: Tenant, public_id: Use
 
 /// Whether a user has any membership other than open invitations.
 pub async fn is_member_anywhere(db: &mut PgConnection, user: UserId) -> sqlx::Result<bool> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM members WHERE user_id = $1 AND status = 'active')")
-        .bind(user)
-        .fetch_one(db)
-        .await
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM members m JOIN projects p ON p.id = m.project_id
+                        WHERE m.user_id = $1 AND m.status = 'active')",
+    )
+    .bind(user)
+    .fetch_one(db)
+    .await
 }
 
 /// The member of the tenant's project with this public ID.

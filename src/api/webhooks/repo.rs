@@ -257,11 +257,20 @@ pub async fn rotate(
 /// Deletes one of the tenant's webhooks and returns it. Its deliveries are no longer accessible and are removed by the
 /// sweep.
 pub async fn delete(db: &mut PgConnection, tenant: Tenant, id: WebhookId) -> sqlx::Result<Option<StoredWebhook>> {
-    sqlx::query_as(concat!("DELETE FROM webhooks WHERE project_id = $1 AND id = $2 RETURNING ", webhook_columns!()))
-        .bind(tenant.project_id())
-        .bind(id)
-        .fetch_optional(db)
-        .await
+    // Its deliveries are removed when the sealer can no longer be queueing an event for it.
+    sqlx::query_as(concat!(
+        "WITH deleted AS (DELETE FROM webhooks WHERE project_id = $1 AND id = $2 RETURNING ",
+        webhook_columns!(),
+        "), purge AS (
+             INSERT INTO purges (kind, id, due_at) SELECT 'webhook', id, now() + interval '1 minute' FROM deleted)
+         SELECT ",
+        webhook_columns!(),
+        " FROM deleted"
+    ))
+    .bind(tenant.project_id())
+    .bind(id)
+    .fetch_optional(db)
+    .await
 }
 
 /// Reads a delivery to a webhook. The caller must have checked that the webhook belongs to the tenant.

@@ -2,6 +2,7 @@
 
 mod enumeration;
 mod projects;
+mod purges;
 mod sessions;
 mod sign_in;
 mod users;

@@ -210,8 +210,8 @@ pub async fn depth(db: &mut PgConnection) -> sqlx::Result<Depth> {
     Ok(Depth { open: number(waiting), due: number(due), oldest_due })
 }
 
-/// Fails deliveries that have waited too long for a disabled webhook, and removes deliveries that are too old or whose
-/// webhook was deleted. Returns the number of rows; call until it is 0.
+/// Fails deliveries that have waited too long for a disabled webhook, and removes deliveries that are too old. Returns the
+/// number of rows; call until it is 0.
 pub async fn sweep(db: &mut PgConnection, policy: &DeliveryPolicy) -> sqlx::Result<u64> {
     let failed = sqlx::query(
         "UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL WHERE id IN (
@@ -229,24 +229,8 @@ pub async fn sweep(db: &mut PgConnection, policy: &DeliveryPolicy) -> sqlx::Resu
              ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
     )
     .bind(policy.retention.as_secs_f64())
-    .execute(&mut *db)
-    .await?
-    .rows_affected();
-    // One index lookup per webhook, regardless of the number of its deliveries.
-    let orphaned = sqlx::query(
-        "WITH RECURSIVE known (webhook_id) AS (
-             (SELECT webhook_id FROM webhook_deliveries ORDER BY webhook_id LIMIT 1)
-             UNION ALL
-             SELECT (SELECT d.webhook_id FROM webhook_deliveries d WHERE d.webhook_id > known.webhook_id
-                     ORDER BY d.webhook_id LIMIT 1)
-             FROM known WHERE known.webhook_id IS NOT NULL)
-         DELETE FROM webhook_deliveries WHERE id IN (
-             SELECT d.id FROM known JOIN webhook_deliveries d ON d.webhook_id = known.webhook_id
-             WHERE NOT EXISTS (SELECT FROM webhooks w WHERE w.id = known.webhook_id)
-             LIMIT 1000 FOR UPDATE OF d SKIP LOCKED)",
-    )
     .execute(db)
     .await?
     .rows_affected();
-    Ok(failed + deleted + orphaned)
+    Ok(failed + deleted)
 }
