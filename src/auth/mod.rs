@@ -3,6 +3,7 @@
 
 pub mod bearer;
 pub mod credentials;
+pub mod expired;
 pub mod gate;
 pub mod grant;
 pub mod limits;

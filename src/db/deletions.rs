@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
+use super::delete_batch;
 use crate::base::{
     id::{self, Id, ProjectId, UserId},
     identity::role::Role,
@@ -83,13 +84,9 @@ pub async fn find<K: Deletable>(
 
 /// Removes a batch of deletions that can no longer be repeated. Returns the number of removed rows.
 pub async fn delete_expired(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<u64> {
-    sqlx::query(
-        "DELETE FROM deletions WHERE (kind, id, project_id) IN (
-             SELECT kind, id, project_id FROM deletions WHERE deleted_at <= $1
-             ORDER BY deleted_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
-    )
-    .bind(now.minus(RETENTION))
-    .execute(db)
-    .await
-    .map(|done| done.rows_affected())
+    sqlx::query(delete_batch!("deletions", "deleted_at"))
+        .bind(now.minus(RETENTION))
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected())
 }

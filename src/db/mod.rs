@@ -39,6 +39,25 @@ pub trait ProjectItem: Kind {
     const PROJECT_OF: &'static str;
 }
 
+/// SQL that deletes up to 1,000 rows of a table whose time in a column, which has an index, is at most `$1`, the oldest
+/// first. Skips locked rows, so that it waits for no request and cannot deadlock with one.
+macro_rules! delete_batch {
+    ($table:literal, $time:literal) => {
+        concat!(
+            "DELETE FROM ",
+            $table,
+            " WHERE ctid = ANY (ARRAY(SELECT ctid FROM ",
+            $table,
+            " WHERE ",
+            $time,
+            " <= $1 ORDER BY ",
+            $time,
+            " LIMIT 1000 FOR UPDATE SKIP LOCKED))"
+        )
+    };
+}
+pub(crate) use delete_batch;
+
 /// Parses `DATABASE_URL`.
 pub fn options_from_url(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     PgConnectOptions::from_str(url)

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     api::webhooks::delivery::queue,
-    auth::revocation::node,
+    auth::{expired, revocation::node},
     base::{
         error::{Code, Error, Result},
         runtime::heartbeat::Heartbeat,
@@ -86,22 +86,33 @@ pub async fn purge(app: App, heartbeat: Heartbeat) {
 }
 
 async fn prune_old_records(app: &App, heartbeat: &Heartbeat) -> Result<()> {
-    let mut db = app.store.db.acquire_for_write().await?;
-    with_timeout(async { Ok(node::prune_log(&mut db).await?) }).await?;
-    let until = app.store.clock.now().minus(app.resources.cloud.timing.retention);
-    // In batches, so that transactions stay short.
-    while with_timeout(async { Ok(idempotency::delete_expired(&mut db, app.store.clock.now()).await?) }).await? > 0 {
-        heartbeat.progress();
+    let now = || app.store.clock.now();
+    let retention = app.resources.cloud.timing.retention;
+    // Repeats a step until nothing is left. Each batch is a short transaction, and the pauses leave the database half of
+    // the time.
+    macro_rules! in_batches {
+        (|$db:ident| $step:expr) => {
+            loop {
+                let began = Instant::now();
+                let batch = async {
+                    let $db = &mut *app.store.db.acquire_for_write().await?;
+                    Ok($step.await?)
+                };
+                if with_timeout(batch).await? == 0 {
+                    break;
+                }
+                if !heartbeat.pause(began.elapsed()).await {
+                    return Ok(());
+                }
+            }
+        };
     }
-    while with_timeout(async { Ok(deletions::delete_expired(&mut db, app.store.clock.now()).await?) }).await? > 0 {
-        heartbeat.progress();
-    }
-    while with_timeout(async { Ok(queue::sweep(&mut db, &app.webhooks.outbox.policy).await?) }).await? > 0 {
-        heartbeat.progress();
-    }
-    while with_timeout(async { Ok(resources::store::queue::prune(&mut db, until).await?) }).await? > 0 {
-        heartbeat.progress();
-    }
+    in_batches!(|db| node::prune_log(db));
+    in_batches!(|db| idempotency::delete_expired(db, now()));
+    in_batches!(|db| deletions::delete_expired(db, now()));
+    in_batches!(|db| expired::delete_expired(db, now()));
+    in_batches!(|db| queue::sweep(db, &app.webhooks.outbox.policy));
+    in_batches!(|db| resources::store::queue::prune(db, now().minus(retention)));
     Ok(())
 }
 

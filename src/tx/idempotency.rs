@@ -28,7 +28,7 @@ use crate::{
         identity::{caller::Caller, secret::Secret, subject::Subject},
         runtime::{clock::Timestamp, request::RequestContext},
     },
-    db::{Call, Stamp, Stamped},
+    db::{Call, Stamp, Stamped, delete_batch},
     http::describe::Secrecy,
 };
 
@@ -287,16 +287,11 @@ fn scope_of(request: &RequestContext) -> Result<String> {
     }
 }
 
-/// Removes a batch of expired responses. Returns their number. Skips rows that a write has locked, so that it blocks no
-/// write.
+/// Removes a batch of expired responses. Returns their number.
 pub async fn delete_expired(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<u64> {
-    sqlx::query(
-        "DELETE FROM idempotency_records WHERE (scope, key_hash) IN (
-             SELECT scope, key_hash FROM idempotency_records WHERE created_at <= $1
-             ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
-    )
-    .bind(now.minus(RETENTION))
-    .execute(db)
-    .await
-    .map(|done| done.rows_affected())
+    sqlx::query(delete_batch!("idempotency_records", "created_at"))
+        .bind(now.minus(RETENTION))
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected())
 }

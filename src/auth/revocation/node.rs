@@ -242,13 +242,15 @@ pub(crate) async fn remove_if_dead(db: &mut PgConnection, node: Uuid, stamp: i64
         .map(|done| done.rows_affected() == 1)
 }
 
-/// Prunes log entries older than an hour. A node that has not read them by then starts a new epoch.
-pub async fn prune_log(db: &mut PgConnection) -> sqlx::Result<()> {
+/// Prunes a batch of log entries older than an hour, and returns their number. A node that has not read them by then
+/// starts a new epoch. Removes all entries of a number or none: a part would look complete to a node.
+pub async fn prune_log(db: &mut PgConnection) -> sqlx::Result<u64> {
     sqlx::query(
         "DELETE FROM auth_log
-         WHERE seq <= (SELECT max(seq) FROM auth_log WHERE made_at < clock_timestamp() - interval '1 hour')",
+         WHERE seq = ANY (ARRAY(SELECT seq FROM (SELECT seq, made_at FROM auth_log ORDER BY seq LIMIT 1000) oldest
+                                WHERE made_at < clock_timestamp() - interval '1 hour'))",
     )
     .execute(db)
     .await
-    .map(drop)
+    .map(|done| done.rows_affected())
 }

@@ -11,6 +11,7 @@ use crate::{
         id::{OperationId, ProjectId, ResourceId},
         runtime::clock::Timestamp,
     },
+    db::delete_batch,
     metrics::queue_depth::Depth,
     resources::{
         api::model::{Before, OperationError, StoredOperation, StoredResource},
@@ -251,23 +252,10 @@ pub async fn start_operation(
 /// Deletes resources that were deleted, and operations that ended, before `until`, in batches. Returns the number of
 /// rows; call it until that is 0.
 pub async fn prune(db: &mut PgConnection, until: Timestamp) -> sqlx::Result<u64> {
-    let resources = sqlx::query(
-        "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE deleted_at < $1 ORDER BY deleted_at LIMIT 1000
-                                            FOR UPDATE SKIP LOCKED)",
-    )
-    .bind(until)
-    .execute(&mut *db)
-    .await?
-    .rows_affected();
-    let operations = sqlx::query(
-        "DELETE FROM operations WHERE id IN (SELECT id FROM operations WHERE finished_at < $1 ORDER BY finished_at LIMIT 1000
-                                             FOR UPDATE SKIP LOCKED)",
-    )
-    .bind(until)
-    .execute(db)
-    .await?
-    .rows_affected();
-    Ok(resources + operations)
+    // Operations first, because those of a deleted resource are deleted with it.
+    let operations = sqlx::query(delete_batch!("operations", "finished_at")).bind(until).execute(&mut *db).await?;
+    let resources = sqlx::query(delete_batch!("resources", "deleted_at")).bind(until).execute(db).await?;
+    Ok(operations.rows_affected() + resources.rows_affected())
 }
 
 /// Returns the depth of the queue.

@@ -1,6 +1,7 @@
 //! Users, their sessions, and projects.
 
 mod enumeration;
+mod expired;
 mod projects;
 mod purges;
 mod sessions;

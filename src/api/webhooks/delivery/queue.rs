@@ -11,6 +11,7 @@ use crate::{
         id::{AuditId, DeliveryId, ProjectId, WebhookId},
         runtime::clock::Timestamp,
     },
+    db::{self, delete_batch},
     metrics::queue_depth::Depth,
 };
 
@@ -223,14 +224,7 @@ pub async fn sweep(db: &mut PgConnection, policy: &DeliveryPolicy) -> sqlx::Resu
     .execute(&mut *db)
     .await?
     .rows_affected();
-    let deleted = sqlx::query(
-        "DELETE FROM webhook_deliveries WHERE id IN (
-             SELECT id FROM webhook_deliveries WHERE created_at <= now() - make_interval(secs => $1)
-             ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
-    )
-    .bind(policy.retention.as_secs_f64())
-    .execute(db)
-    .await?
-    .rows_affected();
-    Ok(failed + deleted)
+    let until = db::database_now(db).await?.minus(policy.retention);
+    let deleted = sqlx::query(delete_batch!("webhook_deliveries", "created_at")).bind(until).execute(db).await?;
+    Ok(failed + deleted.rows_affected())
 }
