@@ -1,6 +1,6 @@
 //! SQL that reads the trail.
 
-use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
+use sqlx::{FromRow, PgConnection};
 
 use super::{chain::line::SignedText, model::DEPLOYMENT};
 use crate::{
@@ -10,9 +10,10 @@ use crate::{
         hex,
         id::{self, AuditId, ProjectId},
         identity::tenant::Tenant,
-        input::page::{Order, Page, PageRequest, keyset},
+        input::page::{Order, Page, PageRequest},
         runtime::clock::Timestamp,
     },
+    db::scan::Scan,
 };
 
 /// Filter for entries.
@@ -38,179 +39,95 @@ macro_rules! entry_columns {
     };
 }
 
-/// Maximum number of entries scanned per query when no index matches all filters.
-const MAX_SCAN_ROWS: i64 = 2_000;
+/// Looks up the entry of a scanned row `s`.
+const LOOKUP: &str = concat!(
+    "CROSS JOIN LATERAL (SELECT ",
+    entry_columns!(),
+    " FROM audit_entries WHERE project_id = s.project_id AND id = s.id OFFSET 0) AS e"
+);
+/// Columns of [`StoredEntry`] in [`LOOKUP`].
+const LOOKED_UP: &str = "e.project_id, e.id, e.seq, e.payload, e.action, e.actor_id, e.target_id, e.is_event, e.salt, \
+                         e.payload_hash, e.prev_hash, e.hash";
 
-/// Lists the tenant's entries.
+/// The lowest ID of a millisecond, which no entry has: the time in twelve digits, followed by zeros (RFC 9562 §5.7).
+macro_rules! lowest_id {
+    ($millis:literal) => {
+        concat!(
+            "(SELECT (lpad(to_hex(greatest(",
+            $millis,
+            ", 0)), 12, '0') || repeat('0', 20))::uuid FROM audit_chains WHERE project_id = $3)"
+        )
+    };
+}
+
+/// Comparison with the time of an action. Times have a single text form, in which texts sort like the times.
+macro_rules! occurred {
+    ($comparison:literal) => {
+        concat!("(convert_from(payload, 'UTF8')::jsonb ->> 'occurred_at') COLLATE \"C\" ", $comparison)
+    };
+}
+
+/// Lists the tenant's entries. Each filter and each pair of filters has an index; those of a single actor or target are
+/// merged from those of each action. Entries are skipped if they do not match a third filter or the time range.
 ///
-/// Each filter has an index in the order of the list. This query forces the planner to scan one of them, in order, from
-/// the cursor. The planner does not know how many entries a project or an actor has: where it estimates wrong, it sorts
-/// all of them, or scans the entries of every other project.
-///
-/// Therefore the scan starts at a row comparison, which only that index supports, and ends at a LIMIT. Whether an entry
-/// is still within the range is decided afterwards. A second comparison would not end the scan: PostgreSQL would apply
-/// it as a filter to the end of the project.
+/// The time in an ID is the time of sealing, not of the action. The chain records the maximum difference between the
+/// two, so IDs bound the scan, and the entry itself decides.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
     filter: &Filter<'_>,
     page: &PageRequest<id::Audit>,
 ) -> sqlx::Result<Page<StoredEntry, id::Audit>> {
-    let mut scan = Scan::new(tenant, filter, page);
-    let mut rows = Vec::new();
-    let full = usize::from(page.limit) + 1;
-    loop {
-        let scanned: Vec<ScannedRow> = scan.sql(full - rows.len()).build_query_as().fetch_all(&mut *db).await?;
-        let last = scanned.last().filter(|last| last.is_within && last.position == scan.scan_rows);
-        let next = last.map(|last| last.entry.id);
-        rows.extend(scanned.into_iter().filter(|row| row.is_within && row.fits).map(|row| row.entry));
-        match next {
-            Some(next) if rows.len() < full => scan.after = next,
-            _ => break,
-        }
-    }
-    rows.truncate(full);
-    Ok(page.page(rows, |entry: &StoredEntry| entry.id))
-}
-
-/// Scanned entry.
-#[derive(FromRow)]
-struct ScannedRow {
-    #[sqlx(flatten)]
-    entry: StoredEntry,
-    /// Position in the scan, from 1.
-    position: i64,
-    /// Whether the entry is within the range of the list.
-    is_within: bool,
-    /// Whether the entry matches the filters.
-    fits: bool,
-}
-
-/// Scan of one index.
-struct Scan<'a> {
-    tenant: Tenant,
-    filter: &'a Filter<'a>,
-    order: Order,
-    /// Column and value that lead the index after the project.
-    leading_filter: Option<(&'static str, &'a str)>,
-    /// Remaining filters.
-    other_filters: Vec<(&'static str, &'a str)>,
-    /// Entry after which the scan continues.
-    after: AuditId,
-    /// Number of entries per query.
-    scan_rows: i64,
-}
-
-impl<'a> Scan<'a> {
-    fn new(tenant: Tenant, filter: &'a Filter<'a>, page: &PageRequest<id::Audit>) -> Self {
-        let action = filter.action.map(Action::as_str);
-        // The most selective filter comes first.
-        let filters = [("target_id", filter.target), ("actor_id", filter.actor), ("action", action)];
-        let mut filters = filters.into_iter().filter_map(|(column, value)| Some((column, value?)));
-        let (leading_filter, other_filters) = (filters.next(), filters.collect());
-        Self { tenant, filter, order: page.order, leading_filter, other_filters, after: page.after, scan_rows: 0 }
-    }
-
-    /// Next query, for `min_rows` entries.
-    fn sql(&mut self, min_rows: usize) -> QueryBuilder<Postgres> {
-        // Usually all scanned entries match. Otherwise, scan increasingly many per query.
-        self.scan_rows = (self.scan_rows * 4).clamp(i64::try_from(min_rows).unwrap_or(MAX_SCAN_ROWS), MAX_SCAN_ROWS);
-        let project = self.tenant.project_id();
-        let (from, to) = (self.filter.from.map(TimeBound::From), self.filter.to.map(TimeBound::To));
-        let (start, operator, extreme, end, direction) = match self.order {
-            Order::Asc => (from, " > ", "greatest(", to, " ASC"),
-            Order::Desc => (to, " < ", "least(", from, " DESC"),
-        };
-        let mut sql = QueryBuilder::new(concat!(
-            "SELECT ",
-            entry_columns!(),
-            ", position, is_within, fits FROM (SELECT ",
-            entry_columns!(),
-            ", position, coalesce("
-        ));
-        // Conditions on each scanned entry.
-        sql.push("project_id = ").push_bind(project);
-        if let Some((column, value)) = self.leading_filter {
-            sql.push(" AND ").push(column).push(" = ").push_bind(value);
-        }
-        if let Some(end) = end {
-            sql.push(" AND id").push(end.operator());
-            end.push_id_bound(&mut sql, self.tenant);
-        }
-        sql.push(", false) AS is_within, coalesce(true");
-        for &(column, value) in &self.other_filters {
-            sql.push(" AND ").push(column).push(" = ").push_bind(value);
-        }
-        for bound in [from, to].into_iter().flatten() {
-            bound.push_exact(&mut sql);
-        }
-        // Scanned entries. The index on actors contains only entries that have an actor.
-        let columns: Vec<&str> =
-            ["project_id"].into_iter().chain(self.leading_filter.map(|(column, _)| column)).chain(["id"]).collect();
-        sql.push(concat!(
-            ", false) AS fits FROM (SELECT ",
-            entry_columns!(),
-            ", row_number() OVER () AS position FROM (SELECT ",
-            entry_columns!(),
-            " FROM audit_entries WHERE ("
-        ));
-        sql.push(columns.join(", ")).push(")").push(operator).push("(").push_bind(project);
-        if let Some((_, value)) = self.leading_filter {
-            sql.push(", ").push_bind(value);
-        }
-        sql.push(", ").push(extreme).push_bind(self.after);
-        if let Some(start) = start {
-            sql.push(", ");
-            start.push_id_bound(&mut sql, self.tenant);
-        }
-        sql.push("))");
-        if let Some((column, _)) = self.leading_filter {
-            sql.push(" AND ").push(column).push(" IS NOT NULL");
-        }
-        let directed: Vec<_> = columns.iter().map(|column| format!("{column}{direction}")).collect();
-        sql.push(" ORDER BY ").push(directed.join(", ")).push(" LIMIT ").push_bind(self.scan_rows);
-        sql.push(") looked) numbered) matched WHERE is_within AND fits OR position = ")
-            .push_bind(self.scan_rows)
-            .push(" ORDER BY position");
-        sql
-    }
-}
-
-/// One end of a time range. The time in an ID is the time of sealing, not of the action. The chain records the maximum
-/// difference between the two, so the ID bounds the scan, and the entry itself decides.
-#[derive(Clone, Copy)]
-enum TimeBound {
-    From(Timestamp),
-    To(Timestamp),
-}
-
-impl TimeBound {
-    fn operator(self) -> &'static str {
-        match self {
-            Self::From(_) => " >= ",
-            Self::To(_) => " < ",
-        }
-    }
-
-    /// Appends the ID that bounds the entries of the range.
-    fn push_id_bound(self, sql: &mut QueryBuilder<Postgres>, tenant: Tenant) {
-        let (time, tolerance) = match self {
-            Self::From(time) => (time, " - earliest_by"),
-            Self::To(time) => (time, " + latest_by + 1"),
-        };
-        // Lowest ID of a millisecond, which no entry has: the time in twelve digits, followed by zeros (RFC 9562 §5.7).
-        sql.push("(SELECT (lpad(to_hex(greatest(").push_bind(time.unix_millis()).push("::bigint").push(tolerance);
-        sql.push(", 0)), 12, '0') || repeat('0', 20))::uuid FROM audit_chains WHERE project_id = ");
-        sql.push_bind(tenant.project_id()).push(")");
-    }
-
-    /// Appends the exact comparison with the time of the action.
-    fn push_exact(self, sql: &mut QueryBuilder<Postgres>) {
-        let (Self::From(time) | Self::To(time)) = self;
-        // `Timestamp` has a single text form, in which texts sort like the times.
-        sql.push(" AND (convert_from(payload, 'UTF8')::jsonb ->> 'occurred_at') COLLATE \"C\"");
-        sql.push(self.operator()).push_bind(time.to_string());
-    }
+    let action = filter.action.map(Action::as_str);
+    let given = [("target_id", "$4", filter.target), ("actor_id", "$5", filter.actor), ("action", "$6", action)];
+    let mut key = vec![("project_id", "$3")];
+    key.extend(given.iter().filter(|(.., value)| value.is_some()).map(|(column, parameter, _)| (*column, *parameter)));
+    let merged = (key.len() == 2 && action.is_none()).then_some("action");
+    let conditions = [
+        (key.len() == 4).then_some("action = $6"),
+        filter.from.map(|_| occurred!(">= $8")),
+        filter.to.map(|_| occurred!("< $10")),
+    ];
+    key.truncate(3);
+    let (from, to) = (filter.from.is_some(), filter.to.is_some());
+    // A merge reads only the index, because it reads more rows than the page has.
+    let indexed = key.iter().map(|(column, _)| *column).chain(["action", "id"]).collect::<Vec<_>>().join(", ");
+    let (columns, lookup, item) = match merged {
+        None => (entry_columns!(), "", ""),
+        Some(_) => (&*indexed, LOOKUP, LOOKED_UP),
+    };
+    let scan = Scan {
+        table: "audit_entries",
+        columns,
+        key: &key,
+        merged,
+        after: match page.order {
+            Order::Asc if from => concat!("greatest($1, ", lowest_id!("$7 - earliest_by"), ")"),
+            Order::Desc if to => concat!("least($1, ", lowest_id!("$9 + latest_by + 1"), ")"),
+            _ => "$1",
+        },
+        until: match page.order {
+            Order::Asc if to => concat!(" AND s.id < ", lowest_id!("$9 + latest_by + 1")),
+            Order::Desc if from => concat!(" AND s.id >= ", lowest_id!("$7 - earliest_by")),
+            _ => "",
+        },
+        lookup,
+        item,
+        filter: &conditions.into_iter().flatten().collect::<Vec<_>>().join(" AND "),
+        ..Scan::DEFAULT
+    };
+    scan.page(db, page, |query| {
+        query
+            .bind(tenant.project_id())
+            .bind(filter.target)
+            .bind(filter.actor)
+            .bind(action)
+            .bind(filter.from.map(Timestamp::unix_millis))
+            .bind(filter.from.map(|time| time.to_string()))
+            .bind(filter.to.map(Timestamp::unix_millis))
+            .bind(filter.to.map(|time| time.to_string()))
+    })
+    .await
 }
 
 /// Beginning and end of an export.
@@ -268,7 +185,7 @@ pub struct ExportedEntry {
     pub removed_up_to: i64,
 }
 
-/// Reads up to `limit` entries of a chain after `after`. Uses a row comparison, as in [`list`]. The second comparison
+/// Reads up to `limit` entries of a chain after `after`. Uses a row comparison, as in [`Scan`]. The second comparison
 /// covers only the project, so it ends the scan.
 pub async fn after(
     db: &mut PgConnection,
@@ -298,14 +215,13 @@ pub async fn checkpoints(
     tenant: Tenant,
     page: &PageRequest<id::Audit>,
 ) -> sqlx::Result<Page<StoredCheckpoint, id::Audit>> {
-    let sql = keyset!(
-        page,
-        "id",
-        "SELECT id, project_id, seq, hash, made_at, public_key, signature FROM audit_checkpoints WHERE project_id = $3"
-    );
-    let rows: Vec<StoredCheckpoint> =
-        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
-    Ok(page.page(rows, |checkpoint| checkpoint.id))
+    let scan = Scan {
+        table: "audit_checkpoints",
+        columns: "id, project_id, seq, hash, made_at, public_key, signature",
+        key: &[("project_id", "$3")],
+        ..Scan::DEFAULT
+    };
+    scan.page(db, page, |query| query.bind(tenant.project_id())).await
 }
 
 /// Short description of an entry.

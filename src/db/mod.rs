@@ -8,6 +8,7 @@ pub mod jobs;
 pub mod pool;
 mod prepare;
 pub mod purges;
+pub mod scan;
 pub mod sqlstate;
 mod stamp;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    api::webhooks::delivery::queue,
+    api::{keys, webhooks::delivery::queue},
     auth::{expired, revocation::node},
     base::{
         error::{Code, Error, Result},
@@ -111,6 +111,7 @@ async fn prune_old_records(app: &App, heartbeat: &Heartbeat) -> Result<()> {
     in_batches!(|db| idempotency::delete_expired(db, now()));
     in_batches!(|db| deletions::delete_expired(db, now()));
     in_batches!(|db| expired::delete_expired(db, now()));
+    in_batches!(|db| keys::repo::record_expired(db, now()));
     in_batches!(|db| queue::sweep(db, &app.webhooks.outbox.policy));
     in_batches!(|db| resources::store::queue::prune(db, now().minus(retention)));
     Ok(())

@@ -16,7 +16,7 @@ use crate::{
         error::{Error, Result},
         id::{self, EventId},
         identity::scope::of::EventsRead,
-        input::page::{ListQuery, PageRequest},
+        input::page::{ListQuery, Order, PageRequest},
     },
     http::{
         request::{extract::Query, resume::LastEventId},
@@ -30,7 +30,7 @@ pub async fn list(
     State(context): State<Arc<EventContext>>,
     Query(query): Query<ListQuery<EventFilter>>,
 ) -> Result<List<Event>> {
-    let page: PageRequest<id::Event> = query.page()?;
+    let mut page: PageRequest<id::Event> = query.page()?;
     let now = context.clock.now();
     let mut db = context.db.acquire().await?;
     let tenant = grant.in_project(&mut db, query.filter.project_id.as_deref()).await?;
@@ -39,7 +39,14 @@ pub async fn list(
         require_retained(page.after, now, "cursor")?;
     }
     let action = query.filter.kind.map(|kind| kind.0);
-    let page = repo::list(&mut db, tenant, action, oldest_retained(now), &page).await?;
+    let bound = match page.order {
+        Order::Asc => {
+            page.after = page.after.max(oldest_retained(now));
+            EventId::LAST
+        }
+        Order::Desc => oldest_retained(now),
+    };
+    let page = repo::list(&mut db, tenant, action, bound, &page).await?;
     let (mut data, next) = (Vec::with_capacity(page.items.len()), page.next.map(|id| id.to_string()));
     for stored in page.items {
         data.push(Event::from_payload(&stored.payload, &context.public_url).map_err(Error::internal)?);

@@ -2,11 +2,14 @@
 
 use sqlx::{FromRow, PgConnection};
 
-use crate::base::{
-    action::Action,
-    id::{EventId, ProjectId},
-    identity::tenant::Tenant,
-    input::page::{Order, Page, PageRequest},
+use crate::{
+    base::{
+        action::Action,
+        id::{self, EventId, ProjectId},
+        identity::tenant::Tenant,
+        input::page::{Order, Page, PageRequest},
+    },
+    db::scan::Scan,
 };
 
 /// Event as stored.
@@ -29,63 +32,26 @@ pub struct TailedEntry {
     pub payload: Option<Vec<u8>>,
 }
 
-/// Query for a project's events of one type or of all types. Each variant is answered by one index, in order.
-macro_rules! select_events {
-    ($action:expr, $tail:literal) => {
-        match $action {
-            // A redacted entry has neither payload nor action and is no longer an event.
-            None => concat!(
-                "SELECT id, payload FROM audit_entries
-                 WHERE project_id = $3 AND is_event AND payload IS NOT NULL AND $4::text IS NULL",
-                $tail
-            ),
-            Some(_) => concat!(
-                "SELECT id, payload FROM audit_entries WHERE project_id = $3 AND is_event AND action = $4",
-                $tail
-            ),
-        }
-    };
-}
-
-/// Lists the tenant's events after `oldest_retained`.
+/// Lists the tenant's events. An ascending list ends with the event `bound`, a descending one before it.
 pub async fn list(
     db: &mut PgConnection,
     tenant: Tenant,
     action: Option<Action>,
-    oldest_retained: EventId,
-    page: &PageRequest<crate::base::id::Event>,
-) -> sqlx::Result<Page<StoredEvent, crate::base::id::Event>> {
-    let sql = match page.order {
-        Order::Asc => select_events!(action, " AND id > greatest($1, $5) ORDER BY id ASC LIMIT $2"),
-        Order::Desc => select_events!(action, " AND id < $1 AND id > $5 ORDER BY id DESC LIMIT $2"),
+    bound: EventId,
+    page: &PageRequest<id::Event>,
+) -> sqlx::Result<Page<StoredEvent, id::Event>> {
+    // A redacted entry has neither payload nor action.
+    let (key, filter): (&[_], _) = match action {
+        None => (&[("project_id", "$3"), ("is_event", "true")], "payload IS NOT NULL"),
+        Some(_) => (&[("project_id", "$3"), ("action", "$4")], "is_event"),
     };
-    let rows = sqlx::query_as(sql)
-        .bind(page.after)
-        .bind(page.rows())
-        .bind(tenant.project_id())
-        .bind(action.map(Action::as_str))
-        .bind(oldest_retained)
-        .fetch_all(db)
-        .await?;
-    Ok(page.page(rows, |event: &StoredEvent| event.id))
-}
-
-/// Reads up to `rows` of the tenant's events after `after` up to `up_to`.
-pub async fn between(
-    db: &mut PgConnection,
-    tenant: Tenant,
-    action: Option<Action>,
-    (after, up_to): (EventId, EventId),
-    rows: i64,
-) -> sqlx::Result<Vec<StoredEvent>> {
-    sqlx::query_as(select_events!(action, " AND id > $1 AND id <= $5 ORDER BY id LIMIT $2"))
-        .bind(after)
-        .bind(rows)
-        .bind(tenant.project_id())
-        .bind(action.map(Action::as_str))
-        .bind(up_to)
-        .fetch_all(db)
-        .await
+    let until = match page.order {
+        Order::Asc => " AND s.id <= $5",
+        Order::Desc => " AND s.id > $5",
+    };
+    let columns = "project_id, action, is_event, id, payload";
+    let scan = Scan { table: "audit_entries", columns, key, until, filter, ..Scan::DEFAULT };
+    scan.page(db, page, |query| query.bind(tenant.project_id()).bind(action.map(Action::as_str)).bind(bound)).await
 }
 
 /// Reads the last assigned ID.

@@ -21,6 +21,7 @@ use crate::{
         error::{Code, Error, Result},
         id::{EventId, RequestId},
         identity::tenant::Tenant,
+        input::page::{Order, PageRequest},
     },
     http::response::problem::Problem,
 };
@@ -28,7 +29,7 @@ use crate::{
 /// Reconnection delay for clients, in milliseconds.
 const RETRY_MILLIS: u32 = 2_000;
 /// Number of missed events per query.
-const PAGE_ROWS: i64 = 200;
+const PAGE_LIMIT: u8 = 100;
 /// Deadline for a database read.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of a chunk, in bytes. The reader's authorization is checked before each chunk.
@@ -202,13 +203,13 @@ impl Reader {
             _ => EventId::LAST,
         };
         let mut db = self.context.db.acquire().await?;
-        let page = repo::between(&mut db, self.tenant, self.action, (self.last, up_to), PAGE_ROWS).await?;
-        let is_complete = (page.len() as i64) < PAGE_ROWS;
-        let read_to = page.last().map(|event| event.id);
+        let page = PageRequest { limit: PAGE_LIMIT, order: Order::Asc, after: self.last };
+        let page = repo::list(&mut db, self.tenant, self.action, up_to, &page).await?;
+        let last = page.next.or(page.items.last().map(|event| event.id));
         let url = &self.context.public_url;
-        self.backlog.extend(page.into_iter().filter_map(|e| tail::frame(e.id, &e.payload, url)).map(Arc::new));
-        self.last = read_to.unwrap_or(self.last);
-        if is_complete {
+        self.backlog.extend(page.items.into_iter().filter_map(|e| tail::frame(e.id, &e.payload, url)).map(Arc::new));
+        self.last = last.unwrap_or(self.last);
+        if page.next.is_none() {
             self.source = match std::mem::replace(&mut self.source, Source::History) {
                 // The tail delivers events sealed from here on. Events sealed since the last page are the gap.
                 Source::History => {

@@ -1,5 +1,7 @@
 //! SQL for keys.
 
+use std::time::Duration;
+
 use sqlx::{PgConnection, types::Json};
 
 use super::model::StoredKey;
@@ -11,11 +13,11 @@ use crate::{
             limit::RateLimit,
             metadata::Metadata,
             net::Cidr,
-            page::{Page, PageRequest, keyset},
+            page::{Order, Page, PageRequest},
         },
         runtime::clock::Timestamp,
     },
-    db::{Call, ProjectItem},
+    db::{Call, ProjectItem, scan::Scan},
 };
 
 /// Columns of [`StoredKey`], by name: a migration while an older server runs changes the shape of `*`.
@@ -23,6 +25,31 @@ macro_rules! key_columns {
     () => {
         "id, project_id, name, scopes, hint, metadata, created_by, created_at, expires_at, revoked_at, \
          previous_expires_at, last_used_at, allowed_ips, rate_limit"
+    };
+}
+
+/// Time after which the expiration of a key is recorded: longer than the clocks of servers differ.
+const EXPIRATION_DELAY: Duration = Duration::from_secs(60);
+
+/// Query for keys that have expired and are in the state `active`: looks for them by their time of expiration, like a
+/// [`Scan`].
+macro_rules! unrecorded_keys {
+    ($page:literal) => {
+        concat!(
+            "SELECT ",
+            key_columns!(),
+            " FROM (
+                 SELECT id AS expired_id FROM (
+                     SELECT project_id, expires_at, id FROM keys
+                     WHERE (project_id, expires_at, id) > ($3, '-infinity', $5) AND state = 'active' AND expires_at IS NOT NULL
+                     ORDER BY project_id, expires_at, id LIMIT 2000
+                 ) AS expiring WHERE project_id = $3 AND expires_at <= $4 ",
+            $page,
+            " LIMIT $2
+             ) AS expired CROSS JOIN LATERAL (SELECT ",
+            key_columns!(),
+            " FROM keys WHERE id = expired_id OFFSET 0) AS k"
+        )
     };
 }
 
@@ -115,26 +142,68 @@ pub async fn list(
     now: Timestamp,
     page: &PageRequest<id::Key>,
 ) -> sqlx::Result<Page<StoredKey, id::Key>> {
-    let sql = keyset!(
-        page,
-        "id",
-        concat!(
-            "SELECT ",
-            key_columns!(),
-            " FROM keys WHERE project_id = $3
-         AND ($4::text IS NULL OR $4 = CASE WHEN revoked_at IS NOT NULL THEN 'revoked'
-                                            WHEN expires_at <= $5 THEN 'expired' ELSE 'active' END)"
-        )
-    );
-    let rows: Vec<StoredKey> = sqlx::query_as(sql)
+    // Before the others, so that a key whose expiration is recorded in between is found twice and not missed.
+    let unrecorded = match status {
+        Some(CredentialStatus::Expired) => list_unrecorded(&mut *db, tenant, now, page).await?,
+        _ => Vec::new(),
+    };
+    let columns = concat!(key_columns!(), ", state");
+    let key = &[("project_id", "$3"), ("state", "$4")];
+    let filter = match status {
+        Some(CredentialStatus::Active) => "expires_at IS NULL OR expires_at > $5",
+        _ => "",
+    };
+    let scan = Scan { table: "keys", columns, key: &key[..1 + usize::from(status.is_some())], filter, ..Scan::DEFAULT };
+    let mut listed = scan
+        .page(db, page, |query| query.bind(tenant.project_id()).bind(status.map(CredentialStatus::as_str)).bind(now))
+        .await?;
+    if !unrecorded.is_empty() {
+        listed.items.extend(unrecorded);
+        listed.items.sort_unstable_by_key(|key| key.id);
+        listed.items.dedup_by_key(|key| key.id);
+        if page.order == Order::Desc {
+            listed.items.reverse();
+        }
+        let more = listed.next.is_some() || listed.items.len() > usize::from(page.limit);
+        listed.items.truncate(usize::from(page.limit));
+        listed.next = listed.items.last().filter(|_| more).map(|key| key.id);
+    }
+    Ok(listed)
+}
+
+/// Reads keys that have expired, but whose expiration is not recorded yet: the cleanup records it within minutes. While
+/// it has more to do than this query reads, the list of expired keys is incomplete.
+async fn list_unrecorded(
+    db: &mut PgConnection,
+    tenant: Tenant,
+    now: Timestamp,
+    page: &PageRequest<id::Key>,
+) -> sqlx::Result<Vec<StoredKey>> {
+    let sql = match page.order {
+        Order::Asc => unrecorded_keys!("AND id > $1 ORDER BY id"),
+        Order::Desc => unrecorded_keys!("AND id < $1 ORDER BY id DESC"),
+    };
+    sqlx::query_as(sql)
         .bind(page.after)
         .bind(page.rows())
         .bind(tenant.project_id())
-        .bind(status.map(CredentialStatus::as_str))
         .bind(now)
+        .bind(KeyId::FIRST)
         .fetch_all(db)
-        .await?;
-    Ok(page.page(rows, |key| key.id))
+        .await
+}
+
+/// Records which keys have expired, so that lists find them by their state. Returns how many.
+pub async fn record_expired(db: &mut PgConnection, now: Timestamp) -> sqlx::Result<u64> {
+    sqlx::query(
+        "UPDATE keys SET expired_at = expires_at WHERE id = ANY (ARRAY(
+             SELECT id FROM keys WHERE state = 'active' AND expires_at IS NOT NULL AND expires_at <= $1
+             ORDER BY expires_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED))",
+    )
+    .bind(now.minus(EXPIRATION_DELAY))
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected())
 }
 
 /// Fields of a key to change. None keeps the value.

@@ -1,7 +1,7 @@
 //! SQL for projects.
 
 use serde::Serialize;
-use sqlx::{PgConnection, types::Json};
+use sqlx::{AssertSqlSafe, PgConnection, types::Json};
 
 use super::model::{NewProject, Project, ProjectPatch};
 use crate::{
@@ -9,10 +9,13 @@ use crate::{
     base::{
         id::{self, ProjectId, UserId},
         identity::tenant::{ProjectStatus, Tenant},
-        input::page::{Page, PageRequest, keyset},
+        input::page::{Order, Page, PageRequest},
         runtime::clock::Timestamp,
     },
-    db::{Call, Stamped},
+    db::{
+        Call, Stamped,
+        scan::{self, Scan},
+    },
 };
 
 /// The call that creates a project, and the resulting project. It has no member yet.
@@ -145,16 +148,31 @@ pub async fn list_of_user(
     status: Option<ProjectStatus>,
     page: &PageRequest<id::Project>,
 ) -> sqlx::Result<Stamped<Page<Project, id::Project>>> {
-    let sql = keyset!(
-        page,
-        "m.project_id",
-        "SELECT a.seq AS auth_seq, auth_server() AS auth_server, p.id IS NOT NULL AS is_found, p.id, p.name, p.status, p.metadata, p.created_at, p.version
-         FROM auth_clock a LEFT JOIN (members m JOIN projects p ON p.id = m.project_id)
-              ON m.user_id = $3 AND m.status = 'active' AND ($4 IS NULL OR p.status = $4)"
-    );
+    let scan = Scan {
+        table: "members",
+        columns: "user_id, project_id, status",
+        key: &[("user_id", "$3")],
+        id: "project_id",
+        lookup: "LEFT JOIN LATERAL (
+                     SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = s.project_id OFFSET 0
+                 ) AS p ON true",
+        item: "p.id, p.name, p.status, p.metadata, p.created_at, p.version",
+        filter: match status {
+            None => "s.status = 'active' AND p.id IS NOT NULL",
+            Some(_) => "s.status = 'active' AND p.status = $4",
+        },
+        ..Scan::DEFAULT
+    };
+    let sql = AssertSqlSafe(format!(
+        "SELECT a.seq AS auth_seq, auth_server() AS auth_server, l.scan_id IS NOT NULL AS is_found, l.id, l.name, l.status,
+                l.metadata, l.created_at, l.version, l.scan_id, l.scan_fits, l.scan_stops
+         FROM auth_clock a LEFT JOIN LATERAL ({}) AS l ON true ORDER BY l.scan_id {}",
+        scan.sql(page.order, if status.is_some() { scan::MAX_ROWS } else { scan::PAGE_ROWS }),
+        scan::direction(page.order)
+    ));
     let rows = sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(user).bind(status).fetch_all(db).await?;
     let Stamped { stamp, value } = Stamped::collect(rows)?;
-    Ok(Stamped { stamp, value: page.page(value, |project: &Project| project.id) })
+    Ok(Stamped { stamp, value: scan::into_page(page, value) })
 }
 
 /// The tenant's project, as a list with one item.
@@ -164,19 +182,15 @@ pub async fn list_of_tenant(
     status: Option<ProjectStatus>,
     page: &PageRequest<id::Project>,
 ) -> sqlx::Result<Page<Project, id::Project>> {
-    let sql = keyset!(
-        page,
-        "id",
-        "SELECT id, name, status, metadata, created_at, version FROM projects WHERE id = $3 AND ($4 IS NULL OR status = $4)"
-    );
-    let rows: Vec<Project> = sqlx::query_as(sql)
-        .bind(page.after)
-        .bind(page.rows())
-        .bind(tenant.project_id())
-        .bind(status)
-        .fetch_all(db)
-        .await?;
-    Ok(page.page(rows, |project| project.id))
+    let is_listed = |project: &Project| {
+        let is_after = match page.order {
+            Order::Asc => project.id > page.after,
+            Order::Desc => project.id < page.after,
+        };
+        is_after && status.is_none_or(|status| project.status == status)
+    };
+    let project = get(db, tenant).await?;
+    Ok(page.page(project.into_iter().filter(is_listed).collect(), |project| project.id))
 }
 
 /// Whether there are no projects and no users.

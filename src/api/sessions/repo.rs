@@ -13,10 +13,11 @@ use crate::{
         },
         input::{
             email::Email,
-            page::{Page, PageRequest, keyset},
+            page::{Page, PageRequest},
         },
         runtime::clock::Timestamp,
     },
+    db::scan::Scan,
 };
 
 /// Creates a session for an authenticated user.
@@ -69,22 +70,14 @@ pub async fn list_active(
     now: Timestamp,
     page: &PageRequest<id::Session>,
 ) -> sqlx::Result<Page<SessionView, id::Session>> {
-    let sql = keyset!(
-        page,
-        "id",
-        "SELECT id, created_at, expires_at, last_used_at FROM sessions
-         WHERE user_id = $3
-           AND revoked_at IS NULL AND expires_at > $4 AND greatest(created_at, last_used_at) + $5 > $4"
-    );
-    let rows: Vec<SessionView> = sqlx::query_as(sql)
-        .bind(page.after)
-        .bind(page.rows())
-        .bind(user)
-        .bind(now)
-        .bind(IDLE_TIMEOUT)
-        .fetch_all(db)
-        .await?;
-    Ok(page.page(rows, |session| session.id))
+    let scan = Scan {
+        table: "sessions",
+        columns: "user_id, id, created_at, expires_at, last_used_at, revoked_at",
+        key: &[("user_id", "$3")],
+        filter: "revoked_at IS NULL AND expires_at > $4 AND greatest(created_at, last_used_at) + $5 > $4",
+        ..Scan::DEFAULT
+    };
+    scan.page(db, page, |query| query.bind(user).bind(now).bind(IDLE_TIMEOUT)).await
 }
 
 /// One of a user's sessions, unless it was revoked.

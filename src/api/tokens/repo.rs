@@ -8,10 +8,10 @@ use crate::{
         error::{Code, Error},
         id::{self, KeyId, TokenId, UserId},
         identity::{credential::CredentialStatus, scope::ScopeSet, secret::Secret, tenant::Tenant},
-        input::page::{Page, PageRequest, keyset},
+        input::page::{Page, PageRequest},
         runtime::clock::Timestamp,
     },
-    db::{Call, ProjectItem},
+    db::{Call, ProjectItem, scan::Scan},
 };
 
 /// Columns of [`StoredToken`]. `issuers_end` is called for each row, so select only the rows of a page.
@@ -118,10 +118,15 @@ pub async fn list(
     tenant: Tenant,
     page: &PageRequest<id::Token>,
 ) -> sqlx::Result<Page<StoredToken, id::Token>> {
-    let sql = keyset!(page, "id", concat!("SELECT ", token_columns!(), " FROM tokens WHERE project_id = $3"));
-    let rows: Vec<StoredToken> =
-        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
-    Ok(page.page(rows, |token| token.id))
+    let scan = Scan {
+        table: "tokens",
+        columns: "id, project_id, hint, name, scopes, created_at, expires_at, revoked_at, last_used_at, \
+                  issuer_key_id, issuer_token_id, issuer_user_id, issuer_membership_id",
+        item: token_columns!(),
+        key: &[("project_id", "$3")],
+        ..Scan::DEFAULT
+    };
+    scan.page(db, page, |query| query.bind(tenant.project_id())).await
 }
 
 /// Revokes one of the tenant's tokens, and with it every token issued under it. Returns its previous status, or none if

@@ -10,10 +10,11 @@ use crate::{
         identity::{role::Role, tenant::Tenant},
         input::{
             email::Email,
-            page::{Page, PageRequest, keyset},
+            page::{Page, PageRequest},
         },
         runtime::clock::Timestamp,
     },
+    db::scan::Scan,
 };
 
 /// The user with this email address, in any spelling. Created with this ID if there is none. Does not lock an existing
@@ -196,21 +197,17 @@ pub async fn list(
     role: Option<Role>,
     page: &PageRequest<id::User>,
 ) -> sqlx::Result<Page<Member, id::User>> {
-    let sql = keyset!(
-        page,
-        "m.public_id",
-        "SELECT m.public_id AS id,
-                CASE m.status WHEN 'invited' THEN coalesce(m.invited_as, u.email) ELSE u.email END AS email, m.role, m.status,
-                CASE m.status WHEN 'invited' THEN m.created_at ELSE u.created_at END AS created_at
-         FROM members m JOIN users u ON u.id = m.user_id
-         WHERE m.project_id = $3 AND ($4 IS NULL OR m.role = $4)"
-    );
-    let rows: Vec<Member> = sqlx::query_as(sql)
-        .bind(page.after)
-        .bind(page.rows())
-        .bind(tenant.project_id())
-        .bind(role)
-        .fetch_all(db)
-        .await?;
-    Ok(page.page(rows, |member| member.id))
+    let key = &[("project_id", "$3"), ("role", "$4")];
+    let scan = Scan {
+        table: "members",
+        columns: "project_id, role, public_id, user_id, invited_as, status, created_at",
+        key: &key[..1 + usize::from(role.is_some())],
+        id: "public_id",
+        lookup: "CROSS JOIN LATERAL (SELECT email, created_at FROM users WHERE id = s.user_id OFFSET 0) AS u",
+        item: "s.public_id AS id, s.role, s.status,
+               CASE s.status WHEN 'invited' THEN coalesce(s.invited_as, u.email) ELSE u.email END AS email,
+               CASE s.status WHEN 'invited' THEN s.created_at ELSE u.created_at END AS created_at",
+        ..Scan::DEFAULT
+    };
+    scan.page(db, page, |query| query.bind(tenant.project_id()).bind(role)).await
 }

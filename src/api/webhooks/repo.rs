@@ -13,10 +13,10 @@ use crate::{
         error::{Code, Error},
         id::{self, AuditId, DeliveryId, ProjectId, WebhookId},
         identity::tenant::Tenant,
-        input::page::{Page, PageRequest, keyset},
+        input::page::{Page, PageRequest},
         runtime::clock::Timestamp,
     },
-    db::{Call, ProjectItem},
+    db::{Call, ProjectItem, scan::Scan},
 };
 
 /// Columns of [`StoredWebhook`], by name: the columns of `*` change when a migration runs while an older server is
@@ -172,10 +172,9 @@ pub async fn list(
     tenant: Tenant,
     page: &PageRequest<id::Webhook>,
 ) -> sqlx::Result<Page<StoredWebhook, id::Webhook>> {
-    let sql = keyset!(page, "id", concat!("SELECT ", webhook_columns!(), " FROM webhooks WHERE project_id = $3"));
-    let rows: Vec<StoredWebhook> =
-        sqlx::query_as(sql).bind(page.after).bind(page.rows()).bind(tenant.project_id()).fetch_all(db).await?;
-    Ok(page.page(rows, |webhook| webhook.id))
+    let key = &[("project_id", "$3")];
+    let scan = Scan { table: "webhooks", columns: webhook_columns!(), key, ..Scan::DEFAULT };
+    scan.page(db, page, |query| query.bind(tenant.project_id())).await
 }
 
 /// Changes to a webhook.
@@ -297,23 +296,10 @@ pub async fn deliveries(
     status: Option<DeliveryStatus>,
     page: &PageRequest<id::Delivery>,
 ) -> sqlx::Result<Page<StoredDelivery, id::Delivery>> {
-    let sql = keyset!(
-        page,
-        "id",
-        concat!(
-            "SELECT ",
-            delivery_columns!(),
-            " FROM webhook_deliveries WHERE webhook_id = $3 AND ($4::text IS NULL OR status = $4)"
-        )
-    );
-    let rows: Vec<StoredDelivery> = sqlx::query_as(sql)
-        .bind(page.after)
-        .bind(page.rows())
-        .bind(webhook.id)
-        .bind(status.map(DeliveryStatus::as_str))
-        .fetch_all(db)
-        .await?;
-    Ok(page.page(rows, |delivery| delivery.id))
+    let key = &[("webhook_id", "$3"), ("status", "$4")];
+    let key = &key[..1 + usize::from(status.is_some())];
+    let scan = Scan { table: "webhook_deliveries", columns: delivery_columns!(), key, ..Scan::DEFAULT };
+    scan.page(db, page, |query| query.bind(webhook.id).bind(status.map(DeliveryStatus::as_str))).await
 }
 
 /// Queues a delivery to `webhook` again, due now, with a new retry period. A delivery in flight keeps its claim.

@@ -4,6 +4,7 @@
 mod emails;
 mod filters;
 mod forms;
+mod lists;
 mod networks;
 mod patches;
 mod properties;

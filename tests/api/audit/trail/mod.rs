@@ -1,6 +1,7 @@
 //! The audit trail: reading, exporting, retention and independent verification.
 
 mod exports;
+mod filters;
 mod lists;
 mod redaction;
 mod retention;
